@@ -1,0 +1,2 @@
+//! Placeholder module doc.
+#![forbid(unsafe_code)]

@@ -1,0 +1,23 @@
+//! Words that crates share without seeing each other: identifiers, hosts, paths, sizes, verdicts.
+//!
+//! Nothing here reads a file, a clock, the environment or randomness. Every type with a private
+//! field is parsed once, at the edge, and is valid wherever it is met afterwards.
+#![forbid(unsafe_code)]
+
+mod decision;
+mod host;
+mod id;
+mod path;
+mod quantity;
+mod raw;
+mod secret;
+mod subject;
+
+pub use decision::{DecisionRecord, RequestKind, Target, Verdict};
+pub use host::{Host, HostError, HostName, Port};
+pub use id::{ApprovalId, DecisionId, Digest, IdError, RuleId, SessionId};
+pub use path::{AbsPath, PathError};
+pub use quantity::{ByteSize, QuantityError, Span, UnixMillis};
+pub use raw::RawText;
+pub use secret::Secret;
+pub use subject::{ProcessId, Subject};

@@ -1,0 +1,34 @@
+//! Who wants something: a process of the session as the kernel knows it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::RawText;
+
+/// A process within one session: its id alone can be reused, with the start time it cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Process id as the supervisor sees it.
+    pub pid: u32,
+    /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
+    pub start: u64,
+}
+
+/// A process, named by what the kernel says of it rather than by what it says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The process, where it could still be found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ProcessId>,
+    /// Path of the running executable inside the boundary.
+    #[serde(default)]
+    pub exe: RawText,
+    /// Argument vector of the process.
+    #[serde(default)]
+    pub argv: Vec<RawText>,
+    /// Working directory inside the boundary.
+    #[serde(default)]
+    pub cwd: RawText,
+    /// Parents from the nearest to the session's first process, as one line each; bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestry: Vec<RawText>,
+}
