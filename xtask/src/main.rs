@@ -1,3 +1,70 @@
-//! xtask
+//! The project's own tools: `cargo xtask <command>`.
+//!
+//! They are Rust rather than shell so that they are typed, linted and tested like the product.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod agents;
+mod bench;
+mod dist;
+mod elf;
+mod generate;
+mod out;
+mod process;
+mod stage;
+mod test;
+mod tidy;
+mod user;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Checks, generated files, tests, benchmarks and releases"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks the hard rules of the code base and names each place that breaks one.
+    Tidy,
+    /// Writes the generated files of `docs/reference`, or checks that they are current.
+    Generate(generate::Args),
+    /// Installs what the tests need, then runs all of them, as root also as an ordinary user.
+    Test(test::Args),
+    /// Builds the static release binary and proves that it runs in an empty root.
+    Dist,
+    /// Measures start, work inside, memory and decisions beside bare and other sandboxes.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Tidy => tidy::run(),
+        Command::Generate(args) => generate::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Dist => dist::run().map(|_| Outcome::Passed),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Err(error) => {
+            out::note(format_args!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a command found, once it could do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+}

@@ -1,3 +1,81 @@
-//! cli
+//! `stockade`: one binary, a command per file, and the hidden roles of a session's own processes.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod archive;
+mod commands;
+mod environment;
+mod exit;
+mod human;
+mod layers;
+mod output;
+mod state;
+mod terminal;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::{exit::Exit, output::Output};
+
+fn main() -> ExitCode {
+    // Roles come first: their processes are single-threaded and do nothing of a command's set-up.
+    if let Some(code) = role() {
+        return ExitCode::from(code);
+    }
+    let mut out = Output::detect();
+    match commands::Cli::try_parse() {
+        Ok(cli) => finish(cli.run(&mut out), &mut out),
+        Err(error) => {
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Yes };
+            // A closed terminal is the only way this fails; there is nobody to tell.
+            drop(error.print());
+            ExitCode::from(code.code())
+        }
+    }
+}
+
+/// Runs a hidden role, if this process was started as one.
+fn role() -> Option<u8> {
+    let mut arguments = std::env::args_os();
+    let own_name = arguments.next()?;
+    if std::path::Path::new(&own_name).file_name() == Some("why".as_ref()) {
+        return Some(why::main());
+    }
+    let name = arguments.next()?;
+    let rest = || arguments.map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    let code = match name.to_str()? {
+        "__init" => stockade_runner::init_main(&rest()),
+        "__egress" => stockade_runner::egress_main(&rest()),
+        _ => return None,
+    };
+    Some(u8::try_from(code).unwrap_or(125))
+}
+
+/// Prints an error with its causes, once, and gives the exit code.
+fn finish(result: anyhow::Result<Exit>, out: &mut Output) -> ExitCode {
+    match result {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            if is_closed_pipe(&error) {
+                return ExitCode::from(Exit::Yes.code());
+            }
+            out.note(format!("stockade: {error:#}"));
+            ExitCode::from(Exit::CannotTell.code())
+        }
+    }
+}
+
+/// Whoever reads our output may stop reading (`| head`); that is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Returns the command line's definition, for completions, man pages and the reference.
+fn definition() -> clap::Command {
+    commands::Cli::command()
+}

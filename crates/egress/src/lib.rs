@@ -1,2 +1,164 @@
-//! Placeholder module doc.
+//! The policy proxy of one session: its names, its connections and its requests.
+//!
+//! One process per session runs [`serve`] outside the session's network namespace. It holds the
+//! listeners that were made inside, so every connection of the session ends here; bytes go on only
+//! for a [`stockade_policy::Permitted`] request, to an address that was checked, after the
+//! decision is in the journal. The journal, the grants and the people who answer are the
+//! supervisor's, reached over one control connection ([`wire`]); without it nothing passes.
+//!
+//! The way of a connection: accept → original destination → name (synthetic addresses stand for
+//! names) → process → first bytes → policy → approval → resolve → check → record → dial → relay.
 #![forbid(unsafe_code)]
+
+mod addresses;
+mod connection;
+mod datagrams;
+mod dial;
+mod dns;
+mod http;
+mod judge;
+mod limits;
+mod listen;
+mod relay;
+mod sniff;
+mod tls;
+mod upstream;
+pub mod wire;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::unix::net::UnixStream as StdUnixStream,
+    sync::{Arc, Mutex},
+};
+
+use serde::{Deserialize, Serialize};
+use stockade_policy::{HostSets, Problems, Source};
+use stockade_types::HostName;
+use tokio::net::{TcpStream, UnixStream};
+
+pub use datagrams::{Datagram, Datagrams, PlainDatagrams};
+pub use relay::{CopyRelay, Counters, Relay, Relaying};
+
+/// What the egress process needs to know; it reads no file itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// The layers of the policy, as the supervisor loaded them.
+    pub policy_sources: Vec<Source>,
+    /// The host sets of the policy.
+    pub host_sets: HostSets,
+    /// Name servers of the machine, in order.
+    pub resolvers: Vec<SocketAddr>,
+    /// The machine's `/etc/hosts`.
+    pub hosts_file: Vec<(HostName, IpAddr)>,
+}
+
+/// How a listener's connections tell where they wanted to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenerKind {
+    /// Packets are redirected; the kernel knows the original destination (`SO_ORIGINAL_DST`).
+    Redirected,
+    /// Every address is local; the socket's own address is the original destination.
+    Direct,
+    /// DNS over TCP.
+    DnsTcp,
+}
+
+/// Returns where an accepted connection of a redirecting listener wanted to go.
+pub type OriginalDestination = Box<dyn Fn(&TcpStream) -> io::Result<SocketAddr> + Send + Sync>;
+
+/// The descriptors of the egress process and what only `sys` can do with them.
+pub struct Sockets {
+    /// Listeners made inside the session's network namespace.
+    pub tcp: Vec<(std::net::TcpListener, ListenerKind)>,
+    /// DNS sockets made there.
+    pub udp: Vec<Box<dyn Datagrams>>,
+    /// Connection to the supervisor.
+    pub control: StdUnixStream,
+    /// Asks the kernel for original destinations.
+    pub original_destination: OriginalDestination,
+    /// Moves bytes; [`CopyRelay`] or one that splices.
+    pub relay: Box<dyn Relay>,
+}
+
+/// Why the egress process cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// The policy is not valid; it was when the supervisor loaded it.
+    #[error("the policy cannot be loaded")]
+    Policy(#[source] Problems),
+    /// A descriptor cannot be used.
+    #[error("the {which} cannot be used")]
+    Descriptor {
+        /// Which one.
+        which: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The supervisor said something that is no message.
+    #[error("the control connection failed")]
+    Control(#[source] wire::WireError),
+}
+
+/// What all connections share.
+pub(crate) struct Proxy {
+    pub(crate) judge: judge::Judge,
+    pub(crate) supervisor: Arc<wire::Client>,
+    pub(crate) resolver: dns::Resolver,
+    pub(crate) synthetic: Mutex<addresses::Synthetic>,
+    pub(crate) names: dns::Names,
+    pub(crate) relay: Box<dyn Relay>,
+    original_destination: OriginalDestination,
+}
+
+/// Serves one session until the control connection closes; all connections end with it.
+///
+/// Must run within a tokio runtime with IO and time.
+///
+/// # Errors
+/// When the policy or a descriptor is not usable, or the supervisor sends what is not a message.
+pub async fn serve(config: Config, sockets: Sockets) -> Result<(), EgressError> {
+    let Config {
+        policy_sources,
+        host_sets,
+        resolvers,
+        hosts_file,
+    } = config;
+    let policy = stockade_policy::load(&policy_sources, &host_sets).map_err(EgressError::Policy)?;
+    let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {
+        which: "control connection",
+        source,
+    })?;
+    let (client, frames) = wire::Client::new(control);
+    let supervisor = Arc::new(client);
+    let fixed = &policy.settings().network.hosts;
+    let fixed = fixed
+        .iter()
+        .map(|(name, to)| (name.clone(), to.value))
+        .collect();
+    let proxy = Arc::new(Proxy {
+        resolver: dns::Resolver::new(fixed, hosts_file, resolvers),
+        judge: judge::Judge::new(policy, Arc::clone(&supervisor)),
+        supervisor,
+        synthetic: Mutex::default(),
+        names: dns::Names::default(),
+        relay: sockets.relay,
+        original_destination: sockets.original_destination,
+    });
+    let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;
+    tokio::select! {
+        ended = frames => ended.map_err(EgressError::Control),
+        // None of the loops ends by itself; if one did, part of the session would be deaf.
+        _ = listening.join_next() => Err(EgressError::Descriptor {
+            which: "listener",
+            source: io::ErrorKind::Other.into(),
+        }),
+    }
+}
+
+fn unix_stream(stream: StdUnixStream) -> io::Result<UnixStream> {
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}

@@ -1,2 +1,25 @@
-//! Placeholder module doc.
+//! `(Policy, RunSpec, HostFacts) -> LaunchPlan`: everything a launch will do, as data.
+//!
+//! A plan is total: the executor adds nothing to it and leaves nothing out, so `--plan` shows what
+//! will happen and a stored plan shows what happened. This crate reads no file and no clock; what
+//! it must know of the machine comes in [`HostFacts`].
 #![forbid(unsafe_code)]
+
+mod calls;
+mod compile;
+mod environment;
+mod facts;
+mod guarantee;
+mod launch;
+mod limits;
+mod step;
+mod view;
+
+pub use calls::{CALLS, Call, CallAction, CallCondition, CallSet, calls};
+pub use compile::{PlanError, RunSpec, compile};
+pub use facts::{
+    CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, StateFact, SystemEntry,
+};
+pub use guarantee::{Guarantee, GuaranteeName};
+pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};
+pub use step::{Namespace, Owner, PathRule, Rights, Step};

@@ -1,2 +1,88 @@
-//! Placeholder module doc.
+//! TOML to a checked policy, and pure decisions on it.
+//!
+//! [`load`] reads files, checks them with every mistake named, and merges the layers;
+//! [`Policy::decide`] answers one [`Request`]. Nothing here reads a file, a clock, the environment
+//! or randomness.
+//!
+//! # How rules combine
+//! A rule allows, asks or denies. For one request, whatever the order of rules and files:
+//!
+//! 1. **A deny that matches wins**, of any layer; no approval and no allow lifts it. The controls
+//!    `metadata`, `private-address` and `protected` are denies that no file can remove.
+//! 2. **An ask that matches must be answered**: by an approval of this request, or by an allow
+//!    rule that is an exception to it.
+//! 3. Otherwise **an allow that matches** allows.
+//! 4. **Nothing that matches is a deny**, but for files: within the writable view they are
+//!    allowed, since the view is the boundary.
+//!
+//! ## Exceptions to an ask
+//! Layers have authority: organisation over user over session; builtin rules are defaults below
+//! all of them. An allow is an exception to an ask where all that the matching pattern of the
+//! allow names lies within each matching pattern of the ask, and
+//!
+//! - the ask is a builtin one, the allow is not, and it names something (not `**`); or
+//! - the allow has at least the authority of the ask, and names strictly less.
+//!
+//! So a user's `hosts = ["good.test"]` answers the builtin question about `**`, `git push origin
+//! **` answers the one about `git push **`, and `git **` answers nothing. A user's rule never
+//! answers a question of the organisation, and where it is not certain that one pattern lies
+//! within another, the question stands.
+//!
+//! ## Conditions on requests
+//! `methods` and `paths` are told from single HTTP requests. A *connection* that such a rule
+//! matches is allowed with [`Decision::http_only`]: only HTTP that can be read may pass, and each
+//! request is judged as [`Request::Http`]; TLS or anything else must be refused. An allow rule
+//! with such conditions and port 443 is refused at load, and without `ports` it has 80 alone. The
+//! approval of a connection also covers the requests on it for asks without such conditions.
+//!
+//! ## In Cedar
+//! Matching is ours, and the index in front of it only narrows. Each rule is one or two Cedar
+//! policies over the sets `matched`, `later`, `excepted` and `approvals`;
+//! [`Policy::to_cedar`] prints them. An ask is a `permit` that wants its approval and a `forbid`
+//! unless it is approved or excepted. If a policy errors, the answer is a deny.
 #![forbid(unsafe_code)]
+
+mod address;
+mod builtin;
+mod decision;
+mod engine;
+mod explain;
+mod fields;
+mod grant;
+mod index;
+mod load;
+#[cfg(test)]
+mod oracle;
+mod pattern;
+mod pins;
+mod policy;
+mod problem;
+mod protect;
+mod read;
+mod read_settings;
+mod request;
+mod rule;
+mod scope;
+mod settings;
+mod source;
+mod suite;
+mod view;
+
+pub use address::{AddressClass, classify};
+pub use builtin::{builtin, builtin_names, preset_for_command};
+pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
+pub use grant::{Approvals, GrantError, GrantView, Grants};
+pub use load::load;
+pub use policy::{Policy, RuleView};
+pub use protect::looks_secret;
+pub use problem::{Problem, Problems};
+pub use request::{
+    Access, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest, Request,
+};
+pub use scope::{Scope, ScopeError};
+pub use settings::{
+    EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, PresetSettings,
+    ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+};
+pub use source::{HostSets, Origin, Source};
+pub use suite::{Probe, ProbeError};

@@ -1,0 +1,272 @@
+//! The live list: questions of all sessions as they come, with keys.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
+use stockade_runner::approvals::QuestionLine;
+use stockade_types::SessionId;
+
+use super::{
+    now,
+    sessions::{Open, Sessions},
+};
+use crate::{
+    exit::Exit,
+    terminal::{
+        dialog::{Action, Dialog, Input, Mode},
+        keys::{Key, Keys, Stroke},
+        layout::Color,
+        screen::Size,
+        text::{columns, fit, solid},
+        tty::Tty,
+    },
+};
+
+/// How often the sessions are asked: fast enough for a person, nothing for a socket.
+const REFRESH: Duration = Duration::from_millis(500);
+/// Beat of the loop: a countdown moves and a size changes at most this late.
+const BEAT: Duration = Duration::from_millis(100);
+/// How long a slow terminal may hold up one picture.
+const WRITE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Shows the list until `q`.
+pub(super) fn run(sessions: &mut Sessions, color: bool) -> anyhow::Result<Exit> {
+    let tty = Arc::new(Tty::open().context("cannot use the terminal")?);
+    tty.note_reset(b"\x1b[?2004l\x1b[m\x1b[?25h\x1b[?1049l".to_vec());
+    tty.make_raw().context("cannot use the terminal")?;
+    tty.write_within(b"\x1b[?1049h\x1b[?25l\x1b[?2004h", WRITE_PATIENCE);
+    let mut live = Live {
+        sessions,
+        color: if color { Color::Ansi } else { Color::None },
+        questions: Vec::new(),
+        selected: 0,
+        opened: None,
+        message: None,
+        keys: Keys::default(),
+    };
+    let result = live.run(&tty);
+    tty.restore();
+    result
+}
+
+struct Live<'a> {
+    sessions: &'a mut Sessions,
+    color: Color,
+    questions: Vec<Open<QuestionLine>>,
+    selected: usize,
+    opened: Option<(SessionId, Dialog)>,
+    message: Option<String>,
+    keys: Keys,
+}
+
+/// Whether the list goes on.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    On,
+    End,
+}
+
+impl Live<'_> {
+    fn run(&mut self, tty: &Tty) -> anyhow::Result<Exit> {
+        let mut asked: Option<Instant> = None;
+        let mut drawn: Vec<u8> = Vec::new();
+        loop {
+            if asked.is_none_or(|time| time.elapsed() >= REFRESH) {
+                self.refresh()?;
+                asked = Some(Instant::now());
+            }
+            let picture = self.picture(tty.size());
+            if picture != drawn {
+                tty.write_within(&picture, WRITE_PATIENCE);
+                drawn = picture;
+            }
+            let bytes = read_keys(tty)?;
+            let now = Instant::now();
+            let mut strokes = self.keys.push(&bytes, now);
+            strokes.extend(self.keys.tick(now));
+            if let Some((_, dialog)) = &mut self.opened {
+                let input = if bytes.is_empty() {
+                    Input::None
+                } else {
+                    Input::Some
+                };
+                if !dialog.is_awake(now, input) {
+                    continue;
+                }
+            }
+            for stroke in strokes {
+                if self.take(stroke) == Flow::End {
+                    return Ok(Exit::Yes);
+                }
+            }
+        }
+    }
+
+    fn refresh(&mut self) -> anyhow::Result<()> {
+        self.sessions.look()?;
+        self.questions = self.sessions.questions();
+        self.selected = self.selected.min(self.questions.len().saturating_sub(1));
+        let Some((session, dialog)) = &mut self.opened else {
+            return Ok(());
+        };
+        let total = self.questions.len();
+        let id = &dialog.view().id;
+        let place = self
+            .questions
+            .iter()
+            .position(|open| open.session == *session && open.item.id == *id);
+        let place = place.and_then(|at| self.questions.get(at).map(|open| (at, open)));
+        if let Some((at, open)) = place {
+            dialog.update(at + 1, total, open.item.waiting);
+        } else {
+            self.message = Some(format!("{id} was answered elsewhere or has expired"));
+            self.opened = None;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, stroke: Stroke) -> Flow {
+        if let Some((session, dialog)) = &mut self.opened {
+            let leaves = dialog.is_in(&Mode::Ask)
+                && matches!(
+                    stroke.key,
+                    Key::Escape | Key::Character('q') | Key::Interrupt
+                );
+            if leaves {
+                self.opened = None;
+                return Flow::On;
+            }
+            if let Action::Answer(answer) = dialog.key(stroke, now()) {
+                let id = dialog.view().id.clone();
+                let sent = self
+                    .sessions
+                    .client(session)
+                    .and_then(|c| c.answer(&id, answer));
+                match sent {
+                    Ok(()) => {
+                        self.message = Some(format!("{id} answered"));
+                        self.questions.retain(|open| open.item.id != id);
+                        self.opened = None;
+                    }
+                    Err(error) => dialog.fail(error.to_string()),
+                }
+            }
+            return Flow::On;
+        }
+        self.message = None;
+        match stroke.key {
+            Key::Character('q') | Key::Interrupt => return Flow::End,
+            Key::Up | Key::Character('k') => self.selected = self.selected.saturating_sub(1),
+            Key::Down | Key::Character('j') => {
+                self.selected = (self.selected + 1).min(self.questions.len().saturating_sub(1));
+            }
+            Key::Enter | Key::Character(' ') => self.open(),
+            _ => {}
+        }
+        Flow::On
+    }
+
+    fn open(&mut self) {
+        let Some(open) = self.questions.get(self.selected) else {
+            return;
+        };
+        let (session, id) = (open.session.clone(), open.item.id.clone());
+        match self
+            .sessions
+            .client(&session)
+            .and_then(|client| client.show(&id))
+        {
+            Ok(view) => {
+                let total = self.questions.len();
+                let dialog = Dialog::new(view, self.selected + 1, total, Instant::now());
+                self.opened = Some((session, dialog));
+            }
+            Err(error) => self.message = Some(error.to_string()),
+        }
+    }
+
+    fn picture(&mut self, size: Size) -> Vec<u8> {
+        let width = usize::from(size.columns).saturating_sub(1);
+        let mut lines: Vec<String> = Vec::new();
+        if let Some((session, dialog)) = &mut self.opened {
+            let inner = Size {
+                rows: size.rows.saturating_sub(2),
+                ..size
+            };
+            lines.push(fit(
+                &format!("session {session} · esc goes back to the list"),
+                width,
+            ));
+            lines.extend(dialog.draw(inner, now()).styled(self.color));
+        } else {
+            self.list(width, usize::from(size.rows), &mut lines);
+        }
+        let mut bytes = b"\x1b[H".to_vec();
+        for (index, line) in lines.iter().take(usize::from(size.rows)).enumerate() {
+            bytes.extend_from_slice(format!("\x1b[{};1H{line}\x1b[K", index + 1).as_bytes());
+        }
+        bytes.extend_from_slice(b"\x1b[J");
+        bytes
+    }
+
+    fn list(&self, width: usize, rows: usize, lines: &mut Vec<String>) {
+        let count = self.questions.len();
+        lines.push(fit(
+            &format!("stockade approvals · {count} open · ↑ ↓ [enter] opens · [q]uits"),
+            width,
+        ));
+        lines.extend(
+            self.sessions
+                .problems()
+                .iter()
+                .map(|text| fit(&solid(text), width)),
+        );
+        lines.extend(self.message.iter().map(|text| fit(&solid(text), width)));
+        let room = rows.saturating_sub(lines.len() + 1).max(1);
+        let first = (self.selected + 1).saturating_sub(room);
+        let now = now();
+        for (index, open) in self.questions.iter().enumerate().skip(first).take(room) {
+            let mark = if index == self.selected { '>' } else { ' ' };
+            let left = open.item.expires.0.saturating_sub(now.0) / 1000;
+            let end = format!(" {}:{:02}", left / 60, left % 60);
+            let text = format!(
+                "{mark} {}  {}  {}  {}",
+                open.item.id,
+                open.session.short(),
+                open.item.agent,
+                open.item.summary
+            );
+            let text = fit(&solid(&text), width.saturating_sub(columns(&end)));
+            lines.push(format!("{text}{end}"));
+        }
+        if count == 0 {
+            lines.push(fit("nobody asks for anything", width));
+        }
+    }
+}
+
+/// Waits a beat for keys.
+fn read_keys(tty: &Tty) -> anyhow::Result<Vec<u8>> {
+    let mut fds = [PollFd::from_borrowed_fd(tty.input(), PollFlags::IN)];
+    let beat = rustix::time::Timespec::try_from(BEAT).map_err(io::Error::other)?;
+    match poll(&mut fds, Some(&beat)) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+        Ok(_) => {}
+        Err(error) => return Err(error).context("cannot wait for keys"),
+    }
+    let mut buffer = vec![0; 4096];
+    match rustix::io::read(tty.input(), &mut buffer) {
+        Ok(0) => anyhow::bail!("the terminal is gone"),
+        Ok(count) => {
+            buffer.truncate(count);
+            Ok(buffer)
+        }
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(Vec::new()),
+        Err(error) => Err(error).context("cannot read from the terminal"),
+    }
+}

@@ -1,0 +1,331 @@
+//! `stockade approvals`: the open questions of all sessions, and their answers.
+
+mod live;
+mod sessions;
+
+use std::{
+    io::IsTerminal,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+use stockade_policy::{GrantView, Scope};
+use stockade_runner::approvals::{Answer, ClientError, QuestionLine, QuestionView};
+use stockade_types::{SessionId, Span, UnixMillis};
+
+use self::sessions::{Found, Open, Sessions};
+use crate::{exit::Exit, output::Output};
+
+/// See and answer what agents ask for.
+///
+/// Without a subcommand it is a live list on a terminal, and `list` elsewhere.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  stockade approvals\n  stockade approvals show 7f3a\n  \
+    stockade approvals allow 7f3a --scope 10m\n  stockade approvals deny 7f3a --reason 'open a PR'"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the open questions
+    List,
+    /// Show one question in full
+    Show {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Allow what was asked
+    Allow {
+        /// Its id, or the beginning of it
+        id: String,
+        /// once, session, 5-uses or a time such as 10m
+        #[arg(long, default_value = "once", value_parser = parse_reach)]
+        scope: Reach,
+    },
+    /// Deny what was asked
+    Deny {
+        /// Its id, or the beginning of it
+        id: String,
+        /// A reason, which the agent sees
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// List what was granted in the running sessions
+    Grants,
+    /// Take a grant back
+    Revoke {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+}
+
+/// A scope as people write it: a time counts from now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Scope(Scope),
+    For(Span),
+}
+
+fn parse_reach(text: &str) -> Result<Reach, String> {
+    match (text.parse::<Scope>(), text.parse::<Span>()) {
+        (Ok(scope), _) => Ok(Reach::Scope(scope)),
+        (Err(_), Ok(span)) => Ok(Reach::For(span)),
+        (Err(_), Err(_)) => {
+            let text: String = text.chars().take(80).collect();
+            Err(format!(
+                "`{text}` is not a scope; write `once`, `5-uses`, `10m` or `session`"
+            ))
+        }
+    }
+}
+
+/// One open question as `list --json` prints it.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    session: &'a SessionId,
+    #[serde(flatten)]
+    question: &'a QuestionLine,
+}
+
+/// One question as `show --json` prints it.
+#[derive(Debug, Serialize)]
+struct Full<'a> {
+    session: &'a SessionId,
+    #[serde(flatten)]
+    question: &'a QuestionView,
+}
+
+/// One grant as `grants --json` prints it.
+#[derive(Debug, Serialize)]
+struct Granted<'a> {
+    session: &'a SessionId,
+    #[serde(flatten)]
+    grant: &'a GrantView,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the sessions cannot be read, or the output cannot be written.
+pub fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let mut sessions = Sessions::of_this_user()?;
+    match args.command {
+        None if !args.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => {
+            live::run(&mut sessions, out.color())
+        }
+        None | Some(Command::List) => list(&mut sessions, args.json, out),
+        Some(Command::Show { id }) => show(&mut sessions, &id, args.json, out),
+        Some(Command::Allow { id, scope }) => {
+            let scope = match scope {
+                Reach::Scope(scope) => scope,
+                Reach::For(span) => Scope::Until(UnixMillis(now().0.saturating_add(span.millis()))),
+            };
+            answer(&mut sessions, &id, &Answer::Allow { scope }, args.json, out)
+        }
+        Some(Command::Deny { id, reason }) => {
+            answer(&mut sessions, &id, &Answer::Deny { reason }, args.json, out)
+        }
+        Some(Command::Grants) => grants(&mut sessions, args.json, out),
+        Some(Command::Revoke { id }) => revoke(&mut sessions, &id, args.json, out),
+    }
+}
+
+fn now() -> UnixMillis {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn list(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result<Exit> {
+    let found = sessions.questions();
+    note_problems(sessions, out);
+    if json {
+        for Open { session, item } in &found {
+            out.json(&Listed {
+                session,
+                question: item,
+            })?;
+        }
+        return Ok(sessions.exit());
+    }
+    if found.is_empty() {
+        out.note("nobody asks for anything");
+    }
+    let now = now();
+    for Open { session, item } in &found {
+        let left = item.expires.0.saturating_sub(now.0) / 1000;
+        out.line(format_args!(
+            "{}  {}  {}  {}  deny in {}:{:02}",
+            item.id,
+            session.short(),
+            item.agent,
+            item.summary,
+            left / 60,
+            left % 60
+        ))?;
+    }
+    Ok(sessions.exit())
+}
+
+fn show(
+    sessions: &mut Sessions,
+    prefix: &str,
+    json: bool,
+    out: &mut Output,
+) -> anyhow::Result<Exit> {
+    let Some((session, id)) = pick(sessions.find_question(prefix), prefix, out) else {
+        return Ok(Exit::No);
+    };
+    let question = match sessions
+        .client(&session)
+        .and_then(|client| client.show(&id))
+    {
+        Ok(question) => question,
+        Err(error) => return Ok(refuse(&error, out)),
+    };
+    if json {
+        out.json(&Full {
+            session: &session,
+            question: &question,
+        })?;
+        return Ok(Exit::Yes);
+    }
+    let left = question.expires.0.saturating_sub(now().0) / 1000;
+    out.raw(&question.shown)?;
+    out.line(format_args!(
+        "  session   {session}\n  widest    {}\n  deny in   {}:{:02}",
+        question
+            .scope_max
+            .map_or_else(|| "deny".to_owned(), |scope| scope.to_string()),
+        left / 60,
+        left % 60
+    ))?;
+    Ok(Exit::Yes)
+}
+
+fn answer(
+    sessions: &mut Sessions,
+    prefix: &str,
+    answer: &Answer,
+    json: bool,
+    out: &mut Output,
+) -> anyhow::Result<Exit> {
+    let Some((session, id)) = pick(sessions.find_question(prefix), prefix, out) else {
+        return Ok(Exit::No);
+    };
+    let words = match answer {
+        Answer::Allow { scope } => format!("allowed ({scope})"),
+        Answer::Deny { .. } => "denied".to_owned(),
+    };
+    let sent = sessions
+        .client(&session)
+        .and_then(|client| client.answer(&id, answer.clone()));
+    if let Err(error) = sent {
+        return Ok(refuse(&error, out));
+    }
+    if json {
+        out.json(&serde_json::json!({ "session": session, "approval": id, "answer": answer }))?;
+    } else {
+        out.line(format_args!("{id} {words}"))?;
+    }
+    Ok(Exit::Yes)
+}
+
+fn grants(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result<Exit> {
+    let found = sessions.grants();
+    note_problems(sessions, out);
+    for Open { session, item } in &found {
+        if json {
+            out.json(&Granted {
+                session,
+                grant: item,
+            })?;
+            continue;
+        }
+        let state = match (item.revoked, item.uses_left) {
+            (true, _) => "revoked",
+            (false, Some(0)) => "used up",
+            (false, _) => "in force",
+        };
+        out.line(format_args!(
+            "{}  {}  {} {}  {}, {state}, used {} times",
+            item.id,
+            session.short(),
+            item.kind,
+            item.target,
+            item.scope,
+            item.used
+        ))?;
+    }
+    Ok(sessions.exit())
+}
+
+fn revoke(
+    sessions: &mut Sessions,
+    prefix: &str,
+    json: bool,
+    out: &mut Output,
+) -> anyhow::Result<Exit> {
+    let Some((session, id)) = pick(sessions.find_grant(prefix), prefix, out) else {
+        return Ok(Exit::No);
+    };
+    if let Err(error) = sessions
+        .client(&session)
+        .and_then(|client| client.revoke(&id))
+    {
+        return Ok(refuse(&error, out));
+    }
+    if json {
+        out.json(&serde_json::json!({ "session": session, "approval": id, "revoked": true }))?;
+    } else {
+        out.line(format_args!("{id} revoked"))?;
+    }
+    Ok(Exit::Yes)
+}
+
+/// Takes the one thing that a prefix names, or says why there is not one.
+fn pick(
+    found: Found,
+    prefix: &str,
+    out: &mut Output,
+) -> Option<(SessionId, stockade_types::ApprovalId)> {
+    let prefix: String = prefix.chars().take(80).collect();
+    match found {
+        Found::One(session, id) => return Some((session, id)),
+        Found::None => {
+            out.note(format_args!(
+                "stockade: nothing has the id `{prefix}`; list them with `stockade approvals list`"
+            ));
+        }
+        Found::Several(ids) => {
+            let ids: Vec<&str> = ids.iter().map(stockade_types::ApprovalId::as_str).collect();
+            out.note(format_args!(
+                "stockade: `{prefix}` could be any of {}; write more of it",
+                ids.join(", ")
+            ));
+        }
+    }
+    None
+}
+
+fn refuse(error: &ClientError, out: &mut Output) -> Exit {
+    out.note(format_args!("stockade: {error}"));
+    match error {
+        ClientError::Refused(_) => Exit::No,
+        _ => Exit::CannotTell,
+    }
+}
+
+fn note_problems(sessions: &Sessions, out: &mut Output) {
+    for problem in sessions.problems() {
+        out.note(format_args!("stockade: {problem}"));
+    }
+}

@@ -1,0 +1,253 @@
+//! `stockade events`: the events of one session, as they are or as they happen.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
+use jiff::tz::TimeZone;
+use stockade_event::{
+    Envelope, Event, ReadError, Reader, catalogue,
+    layout::{JOURNAL_FILE, is_live},
+    read,
+};
+
+use crate::{
+    archive::{Archive, none_yet},
+    exit::Exit,
+    human::{bytes, outcome, safe, time_of_day, words},
+    output::Output,
+};
+
+/// How often a followed journal is looked at: soon enough for a person, cheap enough for ever.
+const POLL: Duration = Duration::from_millis(200);
+/// How long to wait for the journal of a session that has only just begun.
+const JOURNAL_WAIT: Duration = Duration::from_secs(5);
+
+/// Print the events of a session.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  stockade events last --kind connection.decided\n  \
+    stockade events --follow --json | jq 'select(.verdict == \"deny\")'")]
+pub(crate) struct Args {
+    /// Session id, the beginning of one, or `last`
+    #[arg(default_value = "last")]
+    session: String,
+    /// Go on with new events until the session ends
+    #[arg(long, short)]
+    follow: bool,
+    /// Only events of this kind; can be given more than once
+    #[arg(long, value_name = "K", hide_possible_values = true, value_parser = kinds())]
+    kind: Vec<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+fn kinds() -> PossibleValuesParser {
+    PossibleValuesParser::new(catalogue().iter().map(|kind| kind.kind))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the state or the journal cannot be read, or the output cannot be written.
+#[expect(clippy::needless_pass_by_value, reason = "every command has this signature")]
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
+    let session = match archive.resolve(&args.session, out)? {
+        Ok(session) => session,
+        Err(exit) => return Ok(exit),
+    };
+    let dir = archive.state.session_dir(&session);
+    let mut reader = open(&dir, &args).context("cannot read the events")?;
+    let mut printer = Printer { args: &args, zone: TimeZone::system(), ended: false, faults: 0 };
+    loop {
+        // Asked before reading, so that nothing written in between is missed at the end.
+        let live = args.follow && is_live(&dir).context("cannot ask whether the session runs")?;
+        printer.drain(&mut reader, live, out)?;
+        if printer.ended || !live {
+            break;
+        }
+        std::thread::sleep(POLL);
+    }
+    if args.follow && !printer.ended {
+        out.note("stockade: the supervisor of this session is gone; there is no end in its record");
+    }
+    if printer.faults > 0 {
+        out.note(format_args!(
+            "stockade: {} could not be read; `stockade log verify {}` says more",
+            crate::human::plural(printer.faults, "line", "lines"),
+            session.short()
+        ));
+        return Ok(Exit::CannotTell);
+    }
+    Ok(Exit::Yes)
+}
+
+/// Opens the journal; one that is followed may still be on its way.
+fn open(dir: &Path, args: &Args) -> Result<Reader, ReadError> {
+    let mut waited = Duration::ZERO;
+    while args.follow && waited < JOURNAL_WAIT && !dir.join(JOURNAL_FILE).exists() {
+        std::thread::sleep(POLL);
+        waited += POLL;
+    }
+    read(dir)
+}
+
+struct Printer<'a> {
+    args: &'a Args,
+    zone: TimeZone,
+    ended: bool,
+    faults: u64,
+}
+
+impl Printer<'_> {
+    /// Prints what there is.
+    fn drain(&mut self, reader: &mut Reader, live: bool, out: &mut Output) -> anyhow::Result<()> {
+        for event in reader {
+            match event {
+                Ok(envelope) => self.print(&envelope, out)?,
+                // The rest of that line is being written.
+                Err(ReadError::Torn { .. }) if live => {}
+                Err(error @ (ReadError::Torn { .. } | ReadError::Line { .. })) => {
+                    self.faults += 1;
+                    out.note(format_args!("stockade: {error}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, envelope: &Envelope, out: &mut Output) -> anyhow::Result<()> {
+        self.ended |= matches!(envelope.event, Event::SessionEnded { .. });
+        let kind = envelope.event.kind();
+        if !self.args.kind.is_empty() && !self.args.kind.iter().any(|wanted| wanted == kind) {
+            return Ok(());
+        }
+        if self.args.json {
+            out.json(&envelope.to_cli_json())
+        } else {
+            out.line(line(envelope, &self.zone))
+        }
+    }
+}
+
+/// Renders one event as one line.
+fn line(envelope: &Envelope, zone: &TimeZone) -> String {
+    let time = time_of_day(envelope.time_unix_ns, zone);
+    let what = describe(&envelope.event);
+    format!("{time} {:>6}  {:<18}  {what}", envelope.seq, envelope.event.kind())
+}
+
+/// Says what happened in one line; hostile text is escaped.
+fn describe(event: &Event) -> String {
+    if let Some(decision) = event.decision() {
+        let rule = decision.rule.as_ref().map_or("no rule", |rule| rule.as_str());
+        return format!(
+            "{} {} {}  ({rule}: {})",
+            decision.verdict,
+            decision.decision,
+            safe(&decision.target.summary()),
+            safe(&decision.reason)
+        );
+    }
+    match event {
+        Event::SessionStarted { command, workspace, tier, .. } => {
+            format!("{} in {workspace} ({})", words(command), safe(tier))
+        }
+        Event::SessionEnded { outcome: how, .. } => outcome(how, "the command"),
+        Event::GuaranteeStated { guarantee, holds, how, missing, .. } => {
+            let state = if *holds { "holds" } else { "does not hold" };
+            let why = missing.as_deref().unwrap_or(how);
+            format!("{} {state}: {}", safe(guarantee), safe(why))
+        }
+        Event::PolicyLoaded { revision, rules, .. } => {
+            format!("{} with {rules} rules", revision.short())
+        }
+        Event::ProcessStarted { process, .. } => words(&process.argv),
+        Event::ProcessEnded { process, code, signal } => {
+            let name = process.exe.display();
+            match (code, signal) {
+                (_, Some(signal)) => format!("{name} by signal {signal}"),
+                (Some(code), None) => format!("{name} with {code}"),
+                (None, None) => name,
+            }
+        }
+        Event::FileChanged { path, access, by } => {
+            format!("{} {path} by {}", safe(access), by.exe)
+        }
+        Event::ConnectionClosed { host, port, decision, bytes_out, bytes_in, .. } => format!(
+            "{decision} {}:{port}  {} out, {} in",
+            safe(host),
+            bytes(*bytes_out),
+            bytes(*bytes_in)
+        ),
+        event => describe_rest(event),
+    }
+}
+
+fn describe_rest(event: &Event) -> String {
+    match event {
+        Event::LimitReached { limit, configured, usage, detail } => {
+            format!("{} {usage} of {configured}: {}", safe(limit), safe(detail))
+        }
+        Event::ApprovalDecided { approval, verdict, by, reason, .. } => {
+            let why = reason.as_deref().map(|why| format!(": {}", safe(why))).unwrap_or_default();
+            format!("{verdict} {approval} by {}{why}", safe(by))
+        }
+        Event::ApprovalUsed { approval, decision } => format!("{approval} for {decision}"),
+        Event::EventsLost { source, count, reason } => {
+            format!("{count} of {}: {}", safe(source), safe(reason))
+        }
+        Event::OperatorActed { action, by, detail } => {
+            format!("{} by {}: {}", safe(action), safe(by), safe(detail))
+        }
+        Event::FindingRaised { severity, title, .. } => {
+            format!("{}: {}", safe(severity), safe(title))
+        }
+        // All others are described above.
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use stockade_event::{Envelope, Event, SCHEMA_VERSION};
+    use stockade_types::SessionId;
+
+    use super::{kinds, line};
+
+    #[test]
+    fn an_event_is_one_harmless_line() {
+        let envelope = Envelope {
+            v: SCHEMA_VERSION,
+            session: SessionId::from_random(1),
+            seq: 12,
+            time_unix_ns: 1_700_000_000_000_000_000,
+            mono_ns: 0,
+            source: "egress".to_owned(),
+            process: None,
+            scope: None,
+            truncated: vec![],
+            event: Event::OperatorActed {
+                action: "stop".to_owned(),
+                by: "uid 1000".to_owned(),
+                detail: "now\n\u{1b}[2J".to_owned(),
+            },
+        };
+        assert_eq!(
+            line(&envelope, &TimeZone::UTC),
+            "22:13:20     12  operator.acted      stop by uid 1000: now\\u{a}\\u{1b}[2J"
+        );
+    }
+
+    #[test]
+    fn only_kinds_that_exist_can_be_asked_for() {
+        let command = clap::Command::new("events")
+            .arg(clap::Arg::new("kind").long("kind").value_parser(kinds()));
+        let parse = |kind: &str| command.clone().try_get_matches_from(["events", "--kind", kind]);
+        assert!(parse("exec.decided").is_ok());
+        assert!(parse("exec.decidet").is_err());
+    }
+}

@@ -1,0 +1,289 @@
+//! `stockade log verify`: whether a record is what was written.
+
+use anyhow::Context as _;
+use serde::Serialize;
+use stockade_event::{
+    KeyError, SigningKey, Verification, VerificationVerdict, VerifyError, VerifyingKey,
+    layout::is_live, verify_with,
+};
+use stockade_types::SessionId;
+
+use crate::{
+    archive::{Archive, Progress, none_yet},
+    exit::Exit,
+    human::{number, plural, safe},
+    output::Output,
+};
+
+/// Tell whether the record of a session is intact, or what is missing or changed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 intact, 1 not intact, 2 usage, 3 cannot tell\n\n\
+    Examples:\n  stockade log verify last\n  stockade log verify --all --json")]
+pub(crate) struct Args {
+    /// Session id, the beginning of one, or `last`
+    #[arg(default_value = "last", conflicts_with = "all")]
+    session: String,
+    /// Every session
+    #[arg(long)]
+    all: bool,
+    /// Public key to verify with, instead of the one of this machine
+    #[arg(long, value_name = "HEX")]
+    key: Option<VerifyingKey>,
+    /// Print one JSON object a session
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is said of one session.
+#[derive(Debug, Serialize)]
+struct Report {
+    session: SessionId,
+    /// Whether its supervisor is running.
+    running: bool,
+    #[serde(flatten)]
+    result: Found,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Found {
+    Verified(Verification),
+    /// The index knows the session, its journal is gone.
+    Gone { verdict: &'static str, events_known: u64 },
+    Unknown { verdict: &'static str, reason: String },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the state, the key or the index cannot be used.
+#[expect(clippy::needless_pass_by_value, reason = "every command has this signature")]
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
+    let key = match public_key(&args, &archive) {
+        Ok(key) => key,
+        Err(error @ KeyError::Missing { .. }) => {
+            out.note(format_args!("stockade: {error}"));
+            return Ok(Exit::CannotTell);
+        }
+        Err(error) => return Err(error).context("cannot verify without the key"),
+    };
+    let sessions = if args.all {
+        archive.store.sessions()?.into_iter().map(|row| row.id).collect()
+    } else {
+        match archive.resolve(&args.session, out)? {
+            Ok(session) => vec![session],
+            Err(exit) => return Ok(exit),
+        }
+    };
+    let mut exit = Exit::Yes;
+    for session in sessions {
+        let report = check(&mut archive, session, &key)?;
+        exit = worse(exit, report.exit());
+        if args.json {
+            out.json(&report)?;
+        } else {
+            for line in report.lines() {
+                out.line(line)?;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn public_key(args: &Args, archive: &Archive) -> Result<VerifyingKey, KeyError> {
+    match args.key {
+        Some(key) => Ok(key),
+        None => SigningKey::load(&archive.state.key_path()).map(|key| key.verifying_key()),
+    }
+}
+
+fn check(
+    archive: &mut Archive,
+    session: SessionId,
+    key: &VerifyingKey,
+) -> anyhow::Result<Report> {
+    let dir = archive.state.session_dir(&session);
+    let mut progress = Progress::new(format!("verifying {}", session.short()));
+    // Asked first: a session that ends meanwhile is then at most called unfinished too early.
+    let running = is_live(&dir).unwrap_or(false);
+    let verified =
+        verify_with(&dir, &session, key, &mut |at| progress.at(at.bytes, at.bytes_total));
+    progress.done();
+    let result = match verified {
+        Ok(verification) => Found::Verified(verification),
+        Err(error @ VerifyError::NoJournal { .. }) => {
+            let rows = archive.store.sessions()?;
+            let known = rows.iter().find(|row| row.id == session).map_or(0, |row| row.events);
+            if known > 0 {
+                Found::Gone { verdict: "broken", events_known: known }
+            } else {
+                Found::Unknown { verdict: "unknown", reason: error.to_string() }
+            }
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error);
+            let reason =
+                cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+            Found::Unknown { verdict: "unknown", reason }
+        }
+    };
+    Ok(Report { session, running, result })
+}
+
+impl Report {
+    fn exit(&self) -> Exit {
+        match &self.result {
+            Found::Verified(verification) => match &verification.verdict {
+                VerificationVerdict::Intact => Exit::Yes,
+                VerificationVerdict::Unfinished { .. } if self.running => Exit::Yes,
+                VerificationVerdict::Unfinished { .. } | VerificationVerdict::Broken { .. } => {
+                    Exit::No
+                }
+            },
+            Found::Gone { .. } => Exit::No,
+            Found::Unknown { .. } => Exit::CannotTell,
+        }
+    }
+
+    /// Renders the report; the first line says it all.
+    fn lines(&self) -> Vec<String> {
+        let id = &self.session;
+        match &self.result {
+            Found::Verified(verification) => self.verified(verification),
+            Found::Gone { events_known, .. } => vec![format!(
+                "{id}  broken: its journal is gone; the index remembers {}",
+                plural(*events_known, "event", "events")
+            )],
+            Found::Unknown { reason, .. } => vec![format!("{id}  cannot tell: {}", safe(reason))],
+        }
+    }
+
+    fn verified(&self, verification: &Verification) -> Vec<String> {
+        let id = &self.session;
+        let events = plural(verification.events, "event", "events");
+        match &verification.verdict {
+            VerificationVerdict::Intact => vec![format!(
+                "{id}  intact: {events}, signed to the end with key {}",
+                verification.key.get(..12).unwrap_or(&verification.key)
+            )],
+            VerificationVerdict::Unfinished { .. } if self.running => vec![format!(
+                "{id}  intact so far, session still running: {events}, {} signed",
+                number(verification.signed_events)
+            )],
+            VerificationVerdict::Unfinished { unsigned_events, torn_bytes } => {
+                let mut lines = vec![format!(
+                    "{id}  unfinished: no closing signature; the supervisor was killed, or the \
+                     end was removed"
+                )];
+                lines.push(format!(
+                    "  {events} chain together, the first {} are signed, the last {} are not",
+                    number(verification.signed_events),
+                    number(*unsigned_events)
+                ));
+                if *torn_bytes > 0 {
+                    let torn = plural(*torn_bytes, "byte", "bytes");
+                    lines.push(format!("  the last line was never finished: {torn}"));
+                }
+                lines
+            }
+            VerificationVerdict::Broken { faults, more } => {
+                let total = u64::try_from(faults.len()).unwrap_or(u64::MAX).saturating_add(*more);
+                let mut lines =
+                    vec![format!("{id}  broken: {}", plural(total, "fault", "faults"))];
+                lines.extend(faults.iter().map(|fault| format!("  {}", safe(&fault.to_string()))));
+                if *more > 0 {
+                    lines.push(format!("  … and {} more", number(*more)));
+                }
+                lines
+            }
+        }
+    }
+}
+
+/// Returns the graver of two answers: something found, then something unknown.
+fn worse(one: Exit, other: Exit) -> Exit {
+    match (one, other) {
+        (Exit::No, _) | (_, Exit::No) => Exit::No,
+        (Exit::CannotTell, _) | (_, Exit::CannotTell) => Exit::CannotTell,
+        _ => Exit::Yes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use stockade_event::{Durability, Event, Journal, SigningKey, Stamp, verify};
+    use stockade_types::SessionId;
+
+    use super::{Found, Report, worse};
+    use crate::exit::Exit;
+
+    /// Makes a journal with two events, changes it with `tamper`, and reports on it.
+    fn report(running: bool, close: bool, tamper: impl FnOnce(String) -> String) -> Report {
+        let dir = tempfile::tempdir().unwrap();
+        let session = SessionId::from_random(0x3f2a_0000_0000_0001);
+        let key = SigningKey::load_or_create(&dir.path().join("key")).unwrap();
+        let public = key.verifying_key();
+        let mut journal = Journal::create(dir.path(), session.clone(), key).unwrap();
+        for count in 1..=2 {
+            let event =
+                Event::EventsLost { source: "test".to_owned(), count, reason: "full".to_owned() };
+            let stamp = Stamp::default();
+            journal.append(stamp, "test", None, None, &event, Durability::Written).unwrap();
+        }
+        if close {
+            journal.finish(Stamp::default()).unwrap();
+        } else {
+            journal.checkpoint(Stamp::default()).unwrap();
+        }
+        let path = dir.path().join("journal.jsonl");
+        fs::write(&path, tamper(fs::read_to_string(&path).unwrap())).unwrap();
+        let result = Found::Verified(verify(dir.path(), &session, &public).unwrap());
+        Report { session, running, result }
+    }
+
+    fn same(text: String) -> String {
+        text
+    }
+
+    #[test]
+    fn each_state_has_its_words_and_its_code() {
+        let intact = report(false, true, same);
+        assert_eq!(intact.exit(), Exit::Yes);
+        assert!(intact.lines()[0].starts_with("3f2a000000000001  intact: 2 events, signed"));
+        let running = report(true, false, same);
+        assert_eq!(running.exit(), Exit::Yes);
+        assert!(running.lines()[0].contains("intact so far, session still running"));
+        let dead = report(false, false, same);
+        assert_eq!(dead.exit(), Exit::No);
+        assert!(dead.lines()[0].contains("no closing signature"), "{:?}", dead.lines());
+        let broken = report(true, true, |text| text.replace("full", "fuul"));
+        assert_eq!(broken.exit(), Exit::No);
+        assert_eq!(broken.lines()[0], "3f2a000000000001  broken: 2 faults");
+        assert!(broken.lines()[1].starts_with("  line 2: changed: event 1"));
+    }
+
+    #[test]
+    fn json_has_the_same_verdict() {
+        let json = serde_json::to_value(report(false, true, same)).unwrap();
+        assert_eq!(json["verdict"], "intact");
+        assert_eq!(json["events"], 2);
+        let json = serde_json::to_value(report(false, false, same)).unwrap();
+        assert_eq!(json["verdict"], "unfinished");
+        let broken = report(false, true, |text| text.replace("\"count\":2", "\"count\":3"));
+        let json = serde_json::to_value(broken).unwrap();
+        assert_eq!(json["verdict"], "broken");
+        assert_eq!(json["faults"][0]["what"], "changed");
+        assert_eq!(json["faults"][0]["seq"], 2);
+    }
+
+    #[test]
+    fn something_found_is_graver_than_something_unknown() {
+        assert_eq!(worse(Exit::Yes, Exit::CannotTell), Exit::CannotTell);
+        assert_eq!(worse(Exit::CannotTell, Exit::No), Exit::No);
+        assert_eq!(worse(Exit::No, Exit::Yes), Exit::No);
+        assert_eq!(worse(Exit::Yes, Exit::Yes), Exit::Yes);
+    }
+}

@@ -1,0 +1,73 @@
+//! The commands, one file or folder each.
+
+pub(crate) mod approvals;
+mod bench;
+mod completions;
+mod doctor;
+mod events;
+mod log;
+mod man;
+mod reference;
+pub(crate) mod run;
+mod sessions;
+mod show;
+
+use clap::{Parser, Subcommand};
+
+use crate::{exit::Exit, output::Output};
+
+/// Runs any coding agent inside a boundary: a sandbox it cannot leave, a network it cannot talk
+/// around, approvals where they matter, and a record that can be proved.
+#[derive(Debug, Parser)]
+#[command(name = "stockade", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command inside the boundary
+    Run(Box<run::Args>),
+    /// See and answer what waits for a person
+    Approvals(approvals::Args),
+    /// List sessions
+    Sessions(sessions::Args),
+    /// Read one session as a timeline
+    Show(show::Args),
+    /// Print or follow events
+    Events(events::Args),
+    /// Check the record
+    Log(log::Args),
+    /// Say what works here, what is missing, and the one thing that would fix each
+    Doctor(doctor::Args),
+    /// Print shell completions
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(man::Args),
+    /// Generated reference (for the repository's own documents)
+    #[command(name = "__reference", hide = true)]
+    Reference(reference::Args),
+    /// Measurements (for the repository's own benchmarks)
+    #[command(name = "__bench", hide = true)]
+    Bench(bench::Args),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self, out: &mut Output) -> anyhow::Result<Exit> {
+        match self.command {
+            Command::Run(args) => run::run(*args, out),
+            Command::Approvals(args) => approvals::run(args, out),
+            Command::Sessions(args) => sessions::run(args, out),
+            Command::Show(args) => show::run(args, out),
+            Command::Events(args) => events::run(args, out),
+            Command::Log(args) => log::run(args, out),
+            Command::Doctor(args) => doctor::run(args, out),
+            Command::Completions(args) => completions::run(args, out),
+            Command::Man(args) => man::run(args, out),
+            Command::Reference(args) => reference::run(args, out),
+            Command::Bench(args) => bench::run(args, out),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `stockade policy check`: every mistake of a file, with its place and its fix.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use stockade_policy::{Origin, Problem, Source, load};
+
+use crate::{
+    exit::Exit,
+    human::plural,
+    layers::{self, host_sets},
+    output::Output,
+};
+
+/// Check policy files: form, patterns, layers and their own tests.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  stockade policy check team.toml\n  \
+    stockade policy check --layer organisation /etc/stockade/policy.toml")]
+pub(crate) struct Args {
+    /// The files, each checked by itself on top of this machine's organisation policy
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The layer that the files are for
+    #[arg(long, value_enum, default_value = "user")]
+    layer: Layer,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Layer {
+    /// The organisation's policy of a machine
+    Organisation,
+    /// A user's policy
+    User,
+    /// A file for `--policy`
+    Session,
+}
+
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    valid: bool,
+    revision: Option<String>,
+    rules: usize,
+    problems: Vec<Problem>,
+}
+
+/// Checks each file.
+///
+/// # Errors
+/// When the organisation's policy cannot be read, or nothing can be printed.
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Yes;
+    for path in &args.files {
+        let source = match layers::file(origin(args.layer), path) {
+            Ok(source) => source,
+            Err(error) => {
+                out.note(format_args!("stockade: {error:#}"));
+                exit = Exit::CannotTell;
+                continue;
+            }
+        };
+        let report = check(source, args.layer)?;
+        if !report.valid && exit == Exit::Yes {
+            exit = Exit::No;
+        }
+        if args.json {
+            out.json(&report)?;
+        } else {
+            print(&report, path, out)?;
+        }
+    }
+    Ok(exit)
+}
+
+const fn origin(layer: Layer) -> Origin {
+    match layer {
+        Layer::Organisation => Origin::Organisation,
+        Layer::User => Origin::User,
+        Layer::Session => Origin::Session,
+    }
+}
+
+fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
+    let file = source.name.clone();
+    let mut sources = vec![source];
+    if layer != Layer::Organisation {
+        sources.extend(layers::organisation(|name| std::env::var_os(name))?);
+    }
+    Ok(match load(&sources, &host_sets()) {
+        Ok(policy) => Report {
+            rules: policy.rules().iter().filter(|rule| rule.origin == origin(layer)).count(),
+            revision: Some(policy.revision().to_string()),
+            valid: true,
+            problems: Vec::new(),
+            file,
+        },
+        Err(problems) => {
+            Report { file, valid: false, revision: None, rules: 0, problems: problems.0 }
+        }
+    })
+}
+
+fn print(report: &Report, path: &Path, out: &mut Output) -> anyhow::Result<()> {
+    for problem in &report.problems {
+        out.line(problem)?;
+    }
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    if let Some(revision) = &report.revision {
+        let rules = plural(count(report.rules), "rule", "rules");
+        let short: String = revision.chars().take(12).collect();
+        out.line(format_args!("{}: good, {rules}, revision {short}", path.display()))
+    } else {
+        let errors = plural(count(report.problems.len()), "error", "errors");
+        out.line(format_args!("{errors}, nothing loaded"))
+    }
+}

@@ -1,0 +1,100 @@
+//! `stockade policy explain`: one decision of a session, in full.
+
+use anyhow::Context as _;
+use stockade_event::{Event, read};
+use stockade_types::{DecisionId, DecisionRecord, Verdict};
+
+use crate::{
+    archive::{Archive, none_yet},
+    exit::Exit,
+    human::words,
+    output::Output,
+};
+
+/// Explain a decision of a session: who wanted what, which rule decided, and what would change it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  stockade policy explain d-19\n  \
+    stockade policy explain d-19 --session 3f2a")]
+pub(crate) struct Args {
+    /// The decision, for example d-19
+    decision: DecisionId,
+    /// The session: an id, the beginning of one, or `last`
+    #[arg(long, default_value = "last")]
+    session: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Finds the decision in the record of the session and prints it.
+///
+/// # Errors
+/// When the record cannot be read.
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
+    let session = match archive.resolve(&args.session, out)? {
+        Ok(session) => session,
+        Err(exit) => return Ok(exit),
+    };
+    let directory = archive.state.session_dir(&session);
+    let events = read(&directory).context("cannot read the record of the session")?;
+    for envelope in events {
+        let envelope = match envelope {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                out.note(format_args!("stockade: {error}"));
+                continue;
+            }
+        };
+        let Some(record) = decided(&envelope.event).filter(|r| r.decision == args.decision) else {
+            continue;
+        };
+        if args.json {
+            out.json(record)?;
+        } else {
+            print(record, out)?;
+        }
+        return Ok(Exit::Yes);
+    }
+    out.note(format_args!(
+        "stockade: session {session} has no decision {}; `stockade events {session}` lists them",
+        args.decision
+    ));
+    Ok(Exit::CannotTell)
+}
+
+/// Returns the decision that an event carries.
+fn decided(event: &Event) -> Option<&DecisionRecord> {
+    match event {
+        Event::ExecDecided { decision, .. }
+        | Event::FileDenied { decision, .. }
+        | Event::NameDecided { decision, .. }
+        | Event::ConnectionDecided { decision, .. }
+        | Event::HttpDecided { decision, .. }
+        | Event::ApprovalRequested { decision, .. } => Some(decision),
+        _ => None,
+    }
+}
+
+fn print(record: &DecisionRecord, out: &mut Output) -> anyhow::Result<()> {
+    let summary = record.target.summary();
+    out.line(format_args!("{:<8}{} {summary}", record.verdict.as_str(), record.kind))?;
+    if let Some(rule) = &record.rule {
+        out.line(format_args!("rule    {rule}"))?;
+    }
+    out.line(format_args!("why     {}", record.reason))?;
+    out.line(format_args!("by      {} ({})", words(&record.subject.argv), record.subject.exe))?;
+    for parent in &record.subject.ancestry {
+        out.line(format_args!("        ← {parent}"))?;
+    }
+    if let Some(condition) = &record.failed_condition {
+        out.line(format_args!("failed  {condition}"))?;
+    }
+    if let Some(nearest) = &record.nearest_allow {
+        out.line(format_args!("nearest {nearest}"))?;
+    }
+    if record.verdict != Verdict::Allow && !record.remedy.is_empty() {
+        out.line(format_args!("change  {}", record.remedy))?;
+    }
+    out.line(format_args!("policy  revision {}", record.policy_revision))
+}

@@ -1,0 +1,160 @@
+//! `stockade policy show`: the policy that a run would have.
+
+use std::fmt::Display;
+
+use stockade_policy::{Policy, Settings, Sourced, looks_secret};
+
+use super::effective;
+use crate::{exit::Exit, layers::LayerArgs, output::Output};
+
+/// Show the settings and rules that a run would have.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  stockade policy show --origin\n  \
+    stockade policy show --profile codex --cedar")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    layers: LayerArgs,
+    /// Say for each value which layer and line it comes from
+    #[arg(long)]
+    origin: bool,
+    /// Print the Cedar text that decides
+    #[arg(long, conflicts_with_all = ["origin", "json"])]
+    cedar: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Shown {
+    revision: stockade_types::Digest,
+    settings: Settings,
+    rules: Vec<stockade_policy::RuleView>,
+}
+
+/// Prints the policy.
+///
+/// # Errors
+/// When it cannot be loaded or printed.
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let policy = effective(&args.layers)?;
+    if args.cedar {
+        out.raw(policy.to_cedar())?;
+    } else if args.json {
+        out.json(&Shown {
+            revision: policy.revision(),
+            settings: masked(policy.settings()),
+            rules: policy.rules(),
+        })?;
+    } else {
+        let mut lines = Lines { origin: args.origin, section: "", out };
+        settings(&masked(policy.settings()), &mut lines)?;
+        rules(&policy, &mut lines)?;
+        lines.out.line(format_args!("\nrevision {}", policy.revision()))?;
+    }
+    Ok(Exit::Yes)
+}
+
+/// Hides the values of variables that look like secrets.
+fn masked(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    for (name, value) in &mut settings.environment.set {
+        if looks_secret(name) {
+            "<secret>".clone_into(&mut value.value);
+        }
+    }
+    settings
+}
+
+/// Lines under headings.
+struct Lines<'o> {
+    origin: bool,
+    section: &'static str,
+    out: &'o mut Output,
+}
+
+impl Lines<'_> {
+    fn put<T>(
+        &mut self,
+        section: &'static str,
+        text: impl Display,
+        of: &Sourced<T>,
+    ) -> anyhow::Result<()> {
+        if self.section != section {
+            let gap = if self.section.is_empty() { "" } else { "\n" };
+            self.out.line(format_args!("{gap}[{section}]"))?;
+            self.section = section;
+        }
+        if self.origin {
+            self.out.line(format_args!("  {text}  ← {} {}", of.origin, of.source))
+        } else {
+            self.out.line(format_args!("  {text}"))
+        }
+    }
+
+    fn all(
+        &mut self,
+        section: &'static str,
+        key: &str,
+        items: &[Sourced<String>],
+    ) -> anyhow::Result<()> {
+        items.iter().try_for_each(|item| self.put(section, format_args!("{key} {}", item.value), item))
+    }
+}
+
+fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    for (key, pin) in &settings.require {
+        lines.put("require", format_args!("{key} = {}", pin.value), pin)?;
+    }
+    let workspace = &settings.workspace;
+    let mode = workspace.mode.value.as_str();
+    lines.put("workspace", format_args!("mode = {mode}"), &workspace.mode)?;
+    lines.all("workspace", "protect", &workspace.protect)?;
+    let files = &settings.filesystem;
+    lines.all("filesystem", "read", &files.read)?;
+    lines.all("filesystem", "write", &files.write)?;
+    lines.all("filesystem", "hide", &files.hide)?;
+    for state in &files.state {
+        let seed = state.value.seed.join(" ");
+        lines.put("filesystem", format_args!("state {} (from {seed})", state.value.path), state)?;
+    }
+    let environment = &settings.environment;
+    lines.all("environment", "pass", &environment.pass)?;
+    for (name, value) in &environment.set {
+        lines.put("environment", format_args!("set {name}={}", value.value), value)?;
+    }
+    let limits = &settings.limits;
+    limit(lines, "memory", limits.memory.as_ref())?;
+    limit(lines, "processes", limits.processes.as_ref())?;
+    limit(lines, "cpus", limits.cpus.as_ref())?;
+    limit(lines, "disk", limits.disk.as_ref())?;
+    limit(lines, "open_files", limits.open_files.as_ref())?;
+    limit(lines, "wall_time", limits.wall_time.as_ref())?;
+    for (name, address) in &settings.network.hosts {
+        lines.put("network", format_args!("{name} is {}", address.value), address)?;
+    }
+    let process = &settings.process;
+    let debuggers = process.debuggers.value;
+    lines.put("process", format_args!("debuggers = {debuggers}"), &process.debuggers)?;
+    let namespaces = process.namespaces.value;
+    lines.put("process", format_args!("namespaces = {namespaces}"), &process.namespaces)
+}
+
+fn limit<T: Display>(
+    lines: &mut Lines<'_>,
+    key: &str,
+    value: Option<&Sourced<T>>,
+) -> anyhow::Result<()> {
+    value.map_or(Ok(()), |value| {
+        lines.put("limits", format_args!("{key} = {}", value.value), value)
+    })
+}
+
+fn rules(policy: &Policy, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    for rule in policy.rules() {
+        let text = format!("{:<6}{:<20} {}", rule.verdict.as_str(), rule.id, rule.conditions);
+        let of = Sourced { value: (), origin: rule.origin, source: rule.source };
+        lines.put("rules", text, &of)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! `stockade run`: a command inside the boundary.
+
+mod start;
+pub(crate) mod summary;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use stockade_event::{Summary, Verification};
+use stockade_plan::{GuaranteeName, LaunchPlan};
+use stockade_policy::Problems;
+use stockade_runner::{ErrorKind, Options, RunError, approvals::AskMode};
+use stockade_types::{RawText, SessionId};
+
+use crate::{
+    exit::Exit,
+    layers::{self, LayerArgs},
+    output::Output,
+    state::StateDir,
+};
+
+/// Arguments of `stockade run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  stockade run -- codex                    Codex on the repository in this directory
+  stockade run --ask deny -- ./ci-task.sh  unattended: what would be asked is denied
+  stockade run --plan -- bash              only print what would be done
+
+Exit codes: the command's own; 124 wall-time limit; 125 not started, nothing ran;
+126 denied or not executable; 127 not found; 128+n ended by signal n.")]
+pub(crate) struct Args {
+    /// Directory that the command works on [default: the current directory]
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    #[command(flatten)]
+    layers: LayerArgs,
+    /// Who is asked [default: tty on a terminal, else deny]
+    #[arg(long, value_name = "WHO")]
+    ask: Option<Ask>,
+    /// The workspace is an overlay that is reviewed at the end (not available yet)
+    #[arg(long)]
+    review: bool,
+    /// No network, not even names
+    #[arg(long)]
+    offline: bool,
+    /// Isolation
+    #[arg(long, value_name = "TIER", default_value = "auto")]
+    tier: String,
+    /// A guarantee that must hold, else nothing starts; repeatable
+    #[arg(long, value_name = "GUARANTEE", value_parser = guarantee)]
+    require: Vec<GuaranteeName>,
+    /// Do without a guarantee, with a reason that is recorded; repeatable
+    #[arg(long, value_name = "GUARANTEE=REASON", value_parser = waiver)]
+    waive: Vec<(GuaranteeName, String)>,
+    /// Print the launch plan and stop
+    #[arg(long)]
+    plan: bool,
+    /// With --plan: as JSON
+    #[arg(long, requires = "plan")]
+    json: bool,
+    /// What is said at the end, on standard error
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    summary: SummaryForm,
+    /// Write the session's id to this file at the start
+    #[arg(long, value_name = "PATH")]
+    session_file: Option<PathBuf>,
+    /// Name of the session, for people
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// Make one step of the launch fail (for tests of the launch itself)
+    #[arg(long, hide = true, value_name = "INDEX")]
+    fail_step: Option<usize>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Ask {
+    /// This terminal (and the inbox)
+    Tty,
+    /// A second terminal: `stockade approvals`
+    Inbox,
+    /// Nobody: an ask is a deny
+    Deny,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum SummaryForm {
+    /// For people
+    Text,
+    /// One JSON line
+    Json,
+    /// Nothing
+    None,
+}
+
+fn guarantee(text: &str) -> Result<GuaranteeName, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| {
+        "expected files, processes, network, secrets, limits, group-limits, disk-quota, \
+         exec-decisions or record"
+            .to_owned()
+    })
+}
+
+fn waiver(text: &str) -> Result<(GuaranteeName, String), String> {
+    let (name, reason) = text.split_once('=').ok_or("expected GUARANTEE=REASON")?;
+    if reason.trim().is_empty() {
+        return Err("a waiver needs a reason".to_owned());
+    }
+    Ok((guarantee(name)?, reason.to_owned()))
+}
+
+/// Exit code of a session that was not started.
+const NOT_STARTED: u8 = 125;
+
+/// Runs the command; every failure before it is 125, 126 or 127 with one reason.
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    match attempt(args, out) {
+        Ok(exit) => Ok(exit),
+        Err(error) => Ok(explain(&error, out)),
+    }
+}
+
+fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let name = args.command.first().map(PathBuf::from).unwrap_or_default();
+    args.layers.command = name.file_name().map(|n| n.to_string_lossy().into_owned());
+    check_supported(&args)?;
+    let sources = layers::collect(&args.layers)?;
+    let policy = stockade_policy::load(&sources, &layers::host_sets())?;
+    let current = std::env::current_dir().context("there is no current directory")?;
+    let both_terminals = start::is_terminal();
+    let ask = match args.ask {
+        Some(Ask::Tty) if !both_terminals => {
+            bail!("`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`")
+        }
+        Some(Ask::Tty) => AskMode::Tty,
+        Some(Ask::Inbox) => AskMode::Inbox,
+        Some(Ask::Deny) => AskMode::Deny,
+        None if both_terminals => AskMode::Tty,
+        None => AskMode::Deny,
+    };
+    check_pins(&policy, ask)?;
+    let state = StateDir::open_or_create()?;
+    let options = Options {
+        state_dir: state.path().to_owned(),
+        workspace: args.workspace.clone().unwrap_or_else(|| current.clone()),
+        cwd: current,
+        argv: args.command.iter().map(|word| RawText::from_os(word)).collect(),
+        policy,
+        ask,
+        offline: args.offline,
+        terminal: if both_terminals { start::terminal_size() } else { None },
+        name: args.name.clone(),
+        require: args.require.clone(),
+        waive: args.waive.clone(),
+        environment: std::env::vars_os()
+            .map(|(name, value)| (RawText::from_os(&name), RawText::from_os(&value)))
+            .collect(),
+        fault: args.fail_step,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    if args.plan {
+        let plan = stockade_runner::plan(options)?;
+        print_plan(&plan, args.json, out)?;
+        return Ok(Exit::Yes);
+    }
+    let finished = start::run(options, args.session_file.as_deref(), out)?;
+    conclude(&finished, args.summary, &state, out);
+    Ok(Exit::Run(finished.ended.code))
+}
+
+fn check_supported(args: &Args) -> anyhow::Result<()> {
+    if args.review {
+        bail!("the review workspace is not available yet; run without --review, on a clean work tree");
+    }
+    match args.tier.as_str() {
+        "auto" | "native" => Ok(()),
+        "landlock" | "none" => {
+            bail!("tier `{}` is not available yet; use `native`", args.tier)
+        }
+        tier if tier.starts_with("oci:") => {
+            bail!("tier `{tier}` is not available yet; use `native`")
+        }
+        tier => bail!("`{tier}` is not a tier; expected auto, native, landlock, oci:RUNTIME or none"),
+    }
+}
+
+/// What the organisation requires of every run.
+fn check_pins(policy: &stockade_policy::Policy, ask: AskMode) -> anyhow::Result<()> {
+    let ask = match ask {
+        AskMode::Tty => "tty",
+        AskMode::Inbox => "inbox",
+        AskMode::Deny => "deny",
+    };
+    for (name, pin) in &policy.settings().require {
+        let actual = match name.as_str() {
+            "tier" => "native",
+            "mode" => policy.settings().workspace.mode.value.as_str(),
+            "ask" => ask,
+            // Nobody to ask is always the stricter choice.
+            _ => bail!("{}: `require.{name}` cannot be met here", pin.source),
+        };
+        let stricter = name == "ask" && actual == "deny";
+        if actual != pin.value && !stricter {
+            bail!("{}: {name} must be `{}` and is `{actual}`", pin.source, pin.value);
+        }
+    }
+    Ok(())
+}
+
+fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result<()> {
+    if json {
+        return out.json(plan);
+    }
+    out.line(format!("tier {} · uid {} · {} steps", plan.tier.as_str(), plan.identity.uid, plan.steps.len()))?;
+    for (index, step) in plan.steps.iter().enumerate() {
+        let value = serde_json::to_value(step)?;
+        let fields = value.as_object().map(|fields| {
+            fields
+                .iter()
+                .filter(|(name, _)| *name != "step")
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        out.line(format!("{index:>4} {:<20} {}", step.name(), fields.unwrap_or_default()))?;
+    }
+    for guarantee in &plan.guarantees {
+        let state = if guarantee.holds { "holds" } else { "not held" };
+        let how = guarantee.missing.as_ref().unwrap_or(&guarantee.how);
+        out.line(format!("{:<15} {state}: {how}", guarantee.name.as_str()))?;
+    }
+    Ok(())
+}
+
+/// Prints why nothing ran, with the next step, and gives the exit code.
+fn explain(error: &anyhow::Error, out: &mut Output) -> Exit {
+    if let Some(problems) = error.downcast_ref::<Problems>() {
+        for problem in &problems.0 {
+            out.note(problem);
+        }
+        let count = problems.0.len();
+        let noun = if count == 1 { "error" } else { "errors" };
+        out.note(format!("stockade: {count} {noun} in the policy, nothing started"));
+        return Exit::Run(NOT_STARTED);
+    }
+    out.note(format!("stockade: {error:#}"));
+    let Some(run_error) = error.downcast_ref::<RunError>() else {
+        return Exit::Run(NOT_STARTED);
+    };
+    if let Some(remedy) = run_error.remedy() {
+        out.note(format!("          {remedy}"));
+    }
+    match run_error.kind() {
+        ErrorKind::NotStarted => Exit::Run(NOT_STARTED),
+        ErrorKind::NotExecutable => Exit::Run(126),
+        ErrorKind::NotFound => Exit::Run(127),
+    }
+}
+
+/// Says what happened: why a command did not run, what the record holds.
+fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out: &mut Output) {
+    if let Some(failure) = &finished.ended.not_executed {
+        out.note(format!("stockade: {}", failure.reason));
+    }
+    if let Some(reason) = &finished.ended.unrecorded {
+        out.note(format!("stockade: the end of the record could not be written: {reason}"));
+    }
+    if form == SummaryForm::None {
+        return;
+    }
+    let (summary, verification) = match read_back(&finished.session, state) {
+        Ok(read) => read,
+        Err(error) => return out.note(format!("stockade: the record cannot be read: {error:#}")),
+    };
+    let extra = summary::Extra { verification: Some(&verification), lines_changed: None };
+    match form {
+        SummaryForm::Json => out.note(summary::to_json(&summary, extra)),
+        SummaryForm::Text | SummaryForm::None => out.note(summary::render(&summary, extra).trim_end()),
+    }
+}
+
+fn read_back(session: &SessionId, state: &StateDir) -> anyhow::Result<(Summary, Verification)> {
+    let directory = state.session_dir(session);
+    let mut summary = Summary::default();
+    for envelope in stockade_event::read(&directory)? {
+        summary.add(&envelope?);
+    }
+    let key = stockade_event::SigningKey::load(&state.key_path())?.verifying_key();
+    Ok((summary, stockade_event::verify(&directory, session, &key)?))
+}

@@ -1,0 +1,136 @@
+//! Starting a session from this terminal or these pipes, and staying with it to its end.
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    thread,
+};
+
+use anyhow::Context;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
+    iterator::Signals,
+};
+use stockade_plan::LaunchPlan;
+use stockade_runner::{Controller, Ended, Options, Running};
+use stockade_types::SessionId;
+
+use crate::{
+    output::Output,
+    terminal::{self, Color, PipeEnds, PipeRelay, RelayOptions},
+};
+
+/// A session that has ended.
+pub(crate) struct Finished {
+    pub(crate) session: SessionId,
+    pub(crate) ended: Ended,
+}
+
+/// Whether both standard input and output are terminals.
+pub(crate) fn is_terminal() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// Returns rows and columns of the terminal; 24 by 80 where it does not know.
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    let known = |value: u16, default: u16| if value == 0 { default } else { value };
+    Some((known(size.ws_row, 24), known(size.ws_col, 80)))
+}
+
+/// Runs a session to its end.
+pub(crate) fn run(
+    options: Options,
+    session_file: Option<&Path>,
+    out: &mut Output,
+) -> anyhow::Result<Finished> {
+    let with_terminal = options.terminal.is_some();
+    let ask = options.ask;
+    let running = stockade_runner::start(options)?;
+    let session = running.session().clone();
+    if let Some(path) = session_file {
+        let written = std::fs::write(path, format!("{session}\n"));
+        written.with_context(|| format!("cannot write the session file `{}`", path.display()))?;
+    }
+    if with_terminal {
+        announce(running.plan(), ask, out);
+    }
+    forward_signals(running.controller())?;
+    let ended = if with_terminal {
+        in_terminal(running, out)?
+    } else {
+        through_pipes(running)?
+    };
+    Ok(Finished { session, ended })
+}
+
+/// One line on what holds, one more only where something is weaker.
+fn announce(plan: &LaunchPlan, ask: stockade_runner::approvals::AskMode, out: &mut Output) {
+    use stockade_runner::approvals::AskMode;
+    let ask = match ask {
+        AskMode::Tty => "tty",
+        AskMode::Inbox => "inbox",
+        AskMode::Deny => "deny",
+    };
+    let names = |holds: bool| {
+        plan.guarantees.iter().filter(move |g| g.holds == holds).map(|g| g.name.as_str())
+    };
+    out.note(format!(
+        "stockade: boundary {} · session {} · workspace {} (direct) · ask {ask}",
+        plan.tier.as_str(),
+        plan.session.short(),
+        plan.command.cwd,
+    ));
+    out.note(format!("          holds: {}", names(true).collect::<Vec<_>>().join(" ")));
+    for guarantee in plan.guarantees.iter().filter(|g| !g.holds) {
+        let missing = guarantee.missing.clone().unwrap_or_default();
+        out.note(format!("          not held here: {} ({missing}; `stockade doctor`)", guarantee.name.as_str()));
+    }
+}
+
+/// Passes the signals that a caller may send on to the command.
+fn forward_signals(controller: Controller) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2])
+        .context("cannot watch for signals")?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            let mut terminations = 0;
+            for signal in signals.forever() {
+                controller.signal(signal);
+                if signal == SIGTERM || signal == SIGHUP {
+                    terminations += 1;
+                }
+                // Who asks a second time means it.
+                if terminations >= 2 {
+                    controller.abort("it was asked to end twice");
+                }
+            }
+        })
+        .context("cannot start a thread")?;
+    Ok(())
+}
+
+fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> {
+    let master = running.take_terminal().context("the session has no terminal")?;
+    let options = RelayOptions {
+        color: if out.color() { Color::Ansi } else { Color::None },
+        term: std::env::var("TERM").unwrap_or_default(),
+        agent: None,
+    };
+    let relay = terminal::relay(master, running.desk(), &options)?;
+    let ended = running.wait();
+    relay.finish();
+    Ok(ended)
+}
+
+fn through_pipes(mut running: Running) -> anyhow::Result<Ended> {
+    let pipes = running.take_pipes().context("the session has no pipes")?;
+    let ends =
+        PipeEnds { stdin: Some(pipes.stdin), stdout: Some(pipes.stdout), stderr: Some(pipes.stderr) };
+    let relay = PipeRelay::start(ends).context("cannot relay the standard streams")?;
+    let ended = running.wait();
+    // Whoever read our output may have gone; the command's exit code is the answer all the same.
+    drop(relay.finish());
+    Ok(ended)
+}

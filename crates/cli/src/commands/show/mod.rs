@@ -1,0 +1,170 @@
+//! `stockade show`: one session as a person reads it.
+
+mod timeline;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context as _;
+use jiff::tz::TimeZone;
+use serde_json::json;
+use stockade_event::{ReadError, Summary, layout::is_live, read};
+
+use self::timeline::{Entry, Line, Mark, Run, Timeline};
+use super::run::summary::{Extra, render as render_summary};
+use crate::{
+    archive::{Archive, none_yet},
+    exit::Exit,
+    human::{number, plural, span, time_of_day},
+    output::Output,
+};
+
+/// Show what happened in a session, in the order of time.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  stockade show\n  stockade show 3f2a --json")]
+pub(crate) struct Args {
+    /// Session id, the beginning of one, or `last`
+    #[arg(default_value = "last")]
+    session: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the state or the journal cannot be read, or the output cannot be written.
+#[expect(clippy::needless_pass_by_value, reason = "every command has this signature")]
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
+    let session = match archive.resolve(&args.session, out)? {
+        Ok(session) => session,
+        Err(exit) => return Ok(exit),
+    };
+    let dir = archive.state.session_dir(&session);
+    let running = is_live(&dir).context("cannot ask whether the session runs")?;
+    let mut timeline = Timeline::default();
+    let mut summary = Summary::default();
+    let mut unreadable = 0_u64;
+    for event in read(&dir).context("cannot read the session")? {
+        match event {
+            Ok(envelope) => {
+                timeline.add(&envelope);
+                summary.add(&envelope);
+            }
+            Err(ReadError::Torn { .. }) if running => {}
+            Err(ReadError::Torn { .. } | ReadError::Line { .. }) => unreadable += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if args.json {
+        out.json(&json!({
+            "session": session,
+            "running": running,
+            "summary": summary,
+            "timeline": timeline,
+            "unreadable_lines": unreadable,
+        }))?;
+    } else {
+        for line in render(&timeline, &TimeZone::system(), Paint::new(out.color())) {
+            out.line(line)?;
+        }
+        out.line("")?;
+        out.raw(render_summary(&summary, Extra::default()))?;
+    }
+    if unreadable > 0 {
+        out.note(format_args!(
+            "stockade: {} could not be read; `stockade log verify {}` says more",
+            plural(unreadable, "line", "lines"),
+            session.short()
+        ));
+        return Ok(Exit::CannotTell);
+    }
+    Ok(Exit::Yes)
+}
+
+/// Colours, or none.
+#[derive(Clone, Copy)]
+struct Paint {
+    refused: Style,
+    quiet: Style,
+}
+
+impl Paint {
+    fn new(color: bool) -> Self {
+        if color {
+            Self { refused: AnsiColor::Red.on_default(), quiet: Style::new().dimmed() }
+        } else {
+            Self { refused: Style::new(), quiet: Style::new() }
+        }
+    }
+}
+
+fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in &timeline.entries {
+        match entry {
+            Entry::Line(line) => push_line(&mut lines, line, "", zone, paint),
+            Entry::Run(run) => {
+                lines.push(format!(
+                    "{}   ▸ run  {}",
+                    painted(&time_of_day(run.time_unix_ns, zone), paint.quiet),
+                    headline(run)
+                ));
+                for line in &run.lines {
+                    push_line(&mut lines, line, "    ", zone, paint);
+                }
+                if run.more > 0 {
+                    lines.push(format!("{:17}… and {} more", "", number(run.more)));
+                }
+            }
+        }
+    }
+    if timeline.more > 0 {
+        lines.push(format!("… and {} more; `stockade events` has all", number(timeline.more)));
+    }
+    lines
+}
+
+fn headline(run: &Run) -> String {
+    let mut facts = Vec::new();
+    if run.processes > 0 {
+        facts.push(plural(run.processes, "process", "processes"));
+        facts.push(span(run.last_unix_ns.saturating_sub(run.time_unix_ns) / 1_000_000));
+    }
+    match (run.code, run.signal) {
+        (_, Some(signal)) => facts.push(format!("signal {signal}")),
+        (Some(code), None) => facts.push(format!("exit {code}")),
+        (None, None) => {}
+    }
+    if facts.is_empty() {
+        run.command.clone()
+    } else {
+        format!("{} → {}", run.command, facts.join(", "))
+    }
+}
+
+fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone, paint: Paint) {
+    let (mark, style) = match line.mark {
+        Mark::Started => ("▸", Style::new()),
+        Mark::Changed => ("✎", Style::new()),
+        Mark::Connected => ("→", Style::new()),
+        Mark::Refused => ("✖", paint.refused),
+        Mark::Asked => ("?", Style::new()),
+        Mark::Note => ("!", Style::new()),
+        Mark::Ended => ("■", Style::new()),
+    };
+    let time = painted(&time_of_day(line.time_unix_ns, zone), paint.quiet);
+    let times = if line.count > 1 { format!(" {}×", number(line.count)) } else { String::new() };
+    let text = painted(&format!("{mark} {}{times}", line.text), style);
+    lines.push(format!("{time} {indent}{text}"));
+    if let Some(detail) = &line.detail {
+        lines.push(format!("{:9}{indent}  {detail}", ""));
+    }
+}
+
+fn painted(text: &str, style: Style) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+#[cfg(test)]
+mod tests;

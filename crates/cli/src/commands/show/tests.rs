@@ -1,0 +1,194 @@
+use jiff::tz::TimeZone;
+use stockade_event::{Counts, Envelope, Event, SCHEMA_VERSION, SessionOutcome};
+use stockade_types::{
+    ApprovalId, DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, SessionId,
+    Subject, Target, UnixMillis, Verdict,
+};
+
+use super::{Paint, render, timeline::Timeline};
+
+fn session() -> SessionId {
+    SessionId::from_random(0x3f2a_0000_0000_0001)
+}
+
+fn subject(pid: u32, argv: &[&str], ancestry: &[&str]) -> Subject {
+    Subject {
+        id: Some(ProcessId { pid, start: 1 }),
+        exe: RawText::from(format!("/usr/bin/{}", argv[0]).as_str()),
+        argv: argv.iter().map(|word| RawText::from(*word)).collect(),
+        cwd: "/w".into(),
+        ancestry: ancestry.iter().map(|line| RawText::from(*line)).collect(),
+    }
+}
+
+fn decision(verdict: Verdict, host: &str, subject: Subject) -> DecisionRecord {
+    DecisionRecord {
+        decision: DecisionId::new(1),
+        verdict,
+        kind: RequestKind::Net,
+        subject,
+        target: Target { host: Some(host.to_owned()), port: Some(443), ..Target::default() },
+        rule: Some("paste-sites".parse().unwrap()),
+        reason: "data leaves the company".to_owned(),
+        failed_condition: None,
+        nearest_allow: None,
+        remedy: String::new(),
+        policy_revision: Digest::of(b"p"),
+        session: session(),
+        time: UnixMillis(0),
+    }
+}
+
+/// Adds events one second apart; those in `scopes` get a scope.
+fn rendered(events: Vec<(Option<&str>, Event)>) -> String {
+    let mut timeline = Timeline::default();
+    for ((scope, event), number) in events.into_iter().zip(0_u64..) {
+        timeline.add(&Envelope {
+            v: SCHEMA_VERSION,
+            session: session(),
+            seq: number + 1,
+            time_unix_ns: (1_700_000_000 + number) * 1_000_000_000,
+            mono_ns: 0,
+            source: "supervisor".to_owned(),
+            process: None,
+            scope: scope.map(str::to_owned),
+            truncated: vec![],
+            event,
+        });
+    }
+    render(&timeline, &TimeZone::UTC, Paint::new(false)).join("\n")
+}
+
+fn started(process: Subject) -> Event {
+    Event::ProcessStarted { process, digest: None, interpreter: None }
+}
+
+fn net(verdict: Verdict, host: &str, by: Subject) -> Event {
+    let decision = decision(verdict, host, by);
+    Event::ConnectionDecided { decision, address: None, sni: None, detail: None }
+}
+
+fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
+    let test = subject(10, &["cargo", "test"], &["codex exec"]);
+    let child = subject(11, &["rustc", "x.rs"], &["cargo test", "codex exec"]);
+    let changed = |access: &str| Event::FileChanged {
+        path: "/w/src/cart.rs".into(),
+        access: access.to_owned(),
+        by: child.clone(),
+    };
+    let approval = ApprovalId::from_random(1);
+    vec![
+        (None, Event::SessionStarted {
+            name: None,
+            command: vec!["codex".into(), "exec".into()],
+            workspace: "/w".into(),
+            mode: "direct".to_owned(),
+            tier: "native".to_owned(),
+            preset: "codex".to_owned(),
+            ask: "tty".to_owned(),
+            uid: 1000,
+            version: "0.1.0".to_owned(),
+            policy_revision: Digest::of(b"p"),
+        }),
+        (None, Event::GuaranteeStated {
+            guarantee: "disk".to_owned(),
+            holds: false,
+            how: String::new(),
+            missing: Some("no cgroup v2".to_owned()),
+            waiver: None,
+        }),
+        (scope, started(test.clone())),
+        (scope, started(child.clone())),
+        (scope, changed("write")),
+        (scope, changed("write")),
+        (scope, changed("create")),
+        (scope, net(Verdict::Allow, "registry.test", child.clone())),
+        (scope, net(Verdict::Deny, "paste.test", child.clone())),
+        (scope, net(Verdict::Deny, "paste.test", child.clone())),
+        (scope, Event::ApprovalRequested {
+            approval: approval.clone(),
+            decision: decision(Verdict::Ask, "new.test", child.clone()),
+            shown: String::new(),
+            request_digest: Digest::of(b"r"),
+            expires: UnixMillis(0),
+        }),
+        (None, Event::ApprovalDecided {
+            approval,
+            verdict: Verdict::Deny,
+            scope: None,
+            by: "terminal".to_owned(),
+            reason: Some("use the mirror".to_owned()),
+        }),
+        (scope, Event::ProcessEnded { process: child, code: Some(0), signal: None }),
+        (scope, Event::ProcessEnded { process: test, code: Some(101), signal: None }),
+        (None, Event::SessionEnded {
+            outcome: SessionOutcome::Exited { code: 0 },
+            duration_ms: 14_000,
+            counts: Counts::default(),
+        }),
+    ]
+}
+
+const EXPECTED: &str = "\
+22:13:20 ▸ session 3f2a000000000001: codex exec in /w (native, profile codex)
+22:13:21 ! not held here: disk (no cgroup v2)
+22:13:22   ▸ run  cargo test → 2 processes, 11.0 s, exit 101
+22:13:24     ✎ src/cart.rs 2×
+22:13:26     ✎ src/cart.rs (create)
+22:13:27     → net  registry.test:443
+22:13:28     ✖ net  paste.test:443 denied (paste-sites) ← rustc ← cargo ← codex 2×
+               data leaves the company
+22:13:30     ? net  new.test:443 (paste-sites) → denied by terminal: use the mirror
+22:13:34 ■ the command exited 0";
+
+#[test]
+fn runs_are_grouped_under_the_command_of_the_agent() {
+    assert_eq!(rendered(sample(Some("c-1"))), EXPECTED);
+}
+
+#[test]
+fn without_scopes_the_parents_group_them() {
+    assert_eq!(rendered(sample(None)), EXPECTED);
+}
+
+#[test]
+fn hostile_bytes_stay_inert() {
+    let hostile = "x\u{1b}[2J\n\u{202e}";
+    let by = subject(10, &[hostile, hostile], &[hostile, hostile, "codex"]);
+    let mut denied = decision(Verdict::Deny, hostile, by.clone());
+    denied.reason = hostile.to_owned();
+    let text = rendered(vec![
+        (Some(hostile), Event::NameDecided { decision: denied }),
+        (Some(hostile), Event::FileChanged {
+            path: hostile.into(),
+            access: hostile.to_owned(),
+            by,
+        }),
+        (None, Event::FindingRaised {
+            severity: hostile.to_owned(),
+            title: hostile.to_owned(),
+            detail: hostile.to_owned(),
+            decisions: vec![],
+        }),
+    ]);
+    assert!(text.contains("\\u{1b}[2J"), "{text}");
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
+    assert_eq!(text.lines().count(), 6, "{text}");
+}
+
+#[test]
+fn a_flood_in_one_block_is_bounded_and_counted() {
+    let by = subject(10, &["sh"], &["codex"]);
+    let events = (0..500)
+        .map(|number| {
+            (Some("c-1"), Event::FileChanged {
+                path: format!("/w/{number}").as_str().into(),
+                access: "write".to_owned(),
+                by: by.clone(),
+            })
+        })
+        .collect();
+    let text = rendered(events);
+    assert_eq!(text.lines().count(), 102);
+    assert!(text.ends_with("… and 400 more"), "{text}");
+}

@@ -1,0 +1,363 @@
+//! The events of a session as a person reads them: one block for each command that the agent ran.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+use stockade_event::{Envelope, Event};
+use stockade_types::{ApprovalId, DecisionRecord, ProcessId, RawText, Subject, Verdict};
+
+use crate::{
+    commands::run::summary::in_workspace,
+    human::{cut, outcome, safe, words},
+};
+
+/// How many different lines a block keeps; a command with more of them is read with `events`.
+const LINES_MAX: usize = 100;
+/// How many blocks are kept; the terminal scrolls no further back either.
+const ENTRIES_MAX: usize = 50_000;
+/// Characters of the command line of a block.
+const TITLE_CHARS_MAX: usize = 60;
+/// How many programs of the chain behind a refusal are named, and how much of each.
+const CHAIN_MAX: usize = 3;
+const CHAIN_CHARS_MAX: usize = 24;
+
+/// A session in order of time.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Timeline {
+    /// Blocks and single lines.
+    pub(super) entries: Vec<Entry>,
+    /// Entries that were not kept.
+    pub(super) more: u64,
+    #[serde(skip)]
+    workspace: RawText,
+    /// Where the block of a command is.
+    #[serde(skip)]
+    runs: HashMap<String, usize>,
+    /// Where the line of an open approval is: entry and line within it.
+    #[serde(skip)]
+    asks: BTreeMap<ApprovalId, (usize, usize)>,
+    #[serde(skip)]
+    policies: u64,
+}
+
+/// A block or a single line.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Entry {
+    Run(Run),
+    Line(Line),
+}
+
+/// One command of the agent with all that came of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Run {
+    pub(super) time_unix_ns: u64,
+    pub(super) command: String,
+    pub(super) processes: u64,
+    /// When the last process of it was seen to start or end.
+    pub(super) last_unix_ns: u64,
+    pub(super) code: Option<i32>,
+    pub(super) signal: Option<i32>,
+    pub(super) lines: Vec<Line>,
+    /// Lines that were not kept.
+    pub(super) more: u64,
+    #[serde(skip)]
+    leader: Option<ProcessId>,
+    #[serde(skip)]
+    titled: bool,
+}
+
+/// What sort of line it is, which gives its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mark {
+    Started,
+    Changed,
+    Connected,
+    Refused,
+    Asked,
+    Note,
+    Ended,
+}
+
+/// One line; what happened in the same way again is counted.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    pub(super) time_unix_ns: u64,
+    pub(super) mark: Mark,
+    pub(super) text: String,
+    /// What explains it, on a line of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detail: Option<String>,
+    pub(super) count: u64,
+}
+
+impl Timeline {
+    /// Adds the next event.
+    pub(super) fn add(&mut self, envelope: &Envelope) {
+        let time = envelope.time_unix_ns;
+        match &envelope.event {
+            Event::SessionStarted { command, workspace, tier, preset, .. } => {
+                self.workspace.clone_from(workspace);
+                let text = format!(
+                    "session {}: {} in {workspace} ({}, profile {})",
+                    envelope.session,
+                    cut(&words(command), TITLE_CHARS_MAX),
+                    safe(tier),
+                    safe(preset)
+                );
+                self.line(None, Line::new(time, Mark::Started, text));
+            }
+            Event::SessionEnded { outcome: how, .. } => {
+                let text = outcome(how, "the command");
+                self.line(None, Line::new(time, Mark::Ended, text));
+            }
+            Event::GuaranteeStated { guarantee, holds: false, missing, waiver, .. } => {
+                let why = waiver.as_deref().or(missing.as_deref()).unwrap_or("no reason recorded");
+                let text = format!("not held here: {} ({})", safe(guarantee), safe(why));
+                self.line(None, Line::new(time, Mark::Note, text));
+            }
+            Event::PolicyLoaded { revision, .. } => {
+                self.policies += 1;
+                if self.policies > 1 {
+                    let text = format!("policy replaced by {}", revision.short());
+                    self.line(None, Line::new(time, Mark::Note, text));
+                }
+            }
+            Event::ProcessStarted { process, .. } => self.started(envelope, process),
+            Event::ProcessEnded { process, code, signal } => {
+                self.ended(envelope, process, *code, *signal);
+            }
+            _ => self.happened(envelope),
+        }
+    }
+
+    fn started(&mut self, envelope: &Envelope, process: &Subject) {
+        let Some(index) = self.run_of(envelope) else { return };
+        let Some(Entry::Run(run)) = self.entries.get_mut(index) else { return };
+        run.processes += 1;
+        run.last_unix_ns = envelope.time_unix_ns;
+        if run.leader.is_none() {
+            run.leader = process.id;
+        }
+    }
+
+    fn ended(
+        &mut self,
+        envelope: &Envelope,
+        process: &Subject,
+        code: Option<i32>,
+        signal: Option<i32>,
+    ) {
+        let Some(index) = self.run_of(envelope) else { return };
+        let Some(Entry::Run(run)) = self.entries.get_mut(index) else { return };
+        run.last_unix_ns = envelope.time_unix_ns;
+        if run.leader.is_some() && run.leader == process.id {
+            run.code = code;
+            run.signal = signal;
+        }
+    }
+
+    /// Adds what is shown as a line within its block.
+    fn happened(&mut self, envelope: &Envelope) {
+        let time = envelope.time_unix_ns;
+        let run = self.run_of(envelope);
+        let line = match &envelope.event {
+            Event::FileChanged { path, access, .. } => {
+                let name = in_workspace(path, &self.workspace);
+                let how = match access.as_str() {
+                    "write" => String::new(),
+                    other => format!(" ({})", safe(other)),
+                };
+                Line::new(time, Mark::Changed, format!("{name}{how}"))
+            }
+            Event::ApprovalRequested { approval, decision, .. } => {
+                let line = Line::new(time, Mark::Asked, asked(decision));
+                let place = self.line(run, line);
+                self.asks.extend(place.map(|place| (approval.clone(), place)));
+                return;
+            }
+            Event::ApprovalDecided { approval, verdict, scope, by, reason } => {
+                self.answered(approval, *verdict, scope.as_deref(), by, reason.as_deref());
+                return;
+            }
+            Event::ConnectionDecided { decision, .. } if decision.verdict == Verdict::Allow => {
+                let text = format!("net  {}", target(decision));
+                Line::new(time, Mark::Connected, text)
+            }
+            Event::LimitReached { limit, configured, usage, detail } => {
+                let text = format!(
+                    "limit {} reached, {usage} of {configured}: {}",
+                    safe(limit),
+                    safe(detail)
+                );
+                Line::new(time, Mark::Note, text)
+            }
+            Event::EventsLost { source, count, reason } => {
+                let text = format!("{count} events of {} lost: {}", safe(source), safe(reason));
+                Line::new(time, Mark::Note, text)
+            }
+            Event::OperatorActed { action, by, detail } => {
+                let text = format!("{} by {}: {}", safe(action), safe(by), safe(detail));
+                Line::new(time, Mark::Note, text)
+            }
+            Event::FindingRaised { severity, title, detail, .. } => Line {
+                detail: Some(safe(detail)),
+                ..Line::new(time, Mark::Note, format!("{}, {}", safe(title), safe(severity)))
+            },
+            event => match event.decision() {
+                Some(decision) if decision.verdict == Verdict::Deny => refused(time, decision),
+                _ => return,
+            },
+        };
+        self.line(run, line);
+    }
+
+    fn answered(
+        &mut self,
+        approval: &ApprovalId,
+        verdict: Verdict,
+        scope: Option<&str>,
+        by: &str,
+        reason: Option<&str>,
+    ) {
+        let Some((entry, line)) = self.asks.remove(approval) else { return };
+        let line = match self.entries.get_mut(entry) {
+            Some(Entry::Run(run)) => run.lines.get_mut(line),
+            Some(Entry::Line(line)) => Some(line),
+            None => None,
+        };
+        let Some(line) = line else { return };
+        let answer = if verdict == Verdict::Allow { "allowed" } else { "denied" };
+        let scope = scope.map(|scope| format!(" {}", safe(scope))).unwrap_or_default();
+        let reason = reason.map(|why| format!(": {}", safe(why))).unwrap_or_default();
+        line.text = format!("{} → {answer}{scope} by {}{reason}", line.text, safe(by));
+    }
+
+    /// Returns the block that an event belongs to, making it at the first event of a command.
+    fn run_of(&mut self, envelope: &Envelope) -> Option<usize> {
+        let subject = envelope.event.subject().or(envelope.process.as_ref());
+        let first = subject.and_then(first_level);
+        let key = envelope.scope.clone().or_else(|| first.clone())?;
+        let index = if let Some(index) = self.runs.get(&key) {
+            *index
+        } else {
+            let run = Run::new(envelope.time_unix_ns, safe(&key));
+            let index = self.push(Entry::Run(run))?;
+            self.runs.insert(key, index);
+            index
+        };
+        // The first event that knows the command line names the block.
+        if let Some(Entry::Run(run)) = self.entries.get_mut(index)
+            && !run.titled
+        {
+            let known = match &envelope.event {
+                Event::ExecDecided { decision } if !decision.target.argv.is_empty() => {
+                    Some(words(&decision.target.argv))
+                }
+                _ => first,
+            };
+            if let Some(title) = known {
+                run.command = cut(&title, TITLE_CHARS_MAX);
+                run.titled = true;
+            }
+        }
+        Some(index)
+    }
+
+    /// Puts a line into a block, or beside the blocks; returns where it is.
+    fn line(&mut self, run: Option<usize>, line: Line) -> Option<(usize, usize)> {
+        let Some(index) = run else {
+            return self.push(Entry::Line(line)).map(|index| (index, 0));
+        };
+        let Some(Entry::Run(run)) = self.entries.get_mut(index) else { return None };
+        // Each ask keeps its own line, because each has its own answer.
+        let same = (line.mark != Mark::Asked)
+            .then(|| run.lines.iter_mut().find(|l| l.mark == line.mark && l.text == line.text))
+            .flatten();
+        if let Some(same) = same {
+            same.count += 1;
+            return None;
+        }
+        if run.lines.len() >= LINES_MAX {
+            run.more += 1;
+            return None;
+        }
+        run.lines.push(line);
+        Some((index, run.lines.len() - 1))
+    }
+
+    fn push(&mut self, entry: Entry) -> Option<usize> {
+        if self.entries.len() >= ENTRIES_MAX {
+            self.more += 1;
+            return None;
+        }
+        self.entries.push(entry);
+        Some(self.entries.len() - 1)
+    }
+}
+
+impl Line {
+    fn new(time_unix_ns: u64, mark: Mark, text: String) -> Self {
+        Self { time_unix_ns, mark, text, detail: None, count: 1 }
+    }
+}
+
+impl Run {
+    fn new(time_unix_ns: u64, command: String) -> Self {
+        Self {
+            time_unix_ns,
+            command,
+            processes: 0,
+            last_unix_ns: time_unix_ns,
+            code: None,
+            signal: None,
+            lines: Vec::new(),
+            more: 0,
+            leader: None,
+            titled: false,
+        }
+    }
+}
+
+/// Returns the command line of the agent's own child that `subject` is or comes from: the last but
+/// one of its parents, since the last is the session's first process.
+fn first_level(subject: &Subject) -> Option<String> {
+    match subject.ancestry.len() {
+        0 => None,
+        1 => Some(words(&subject.argv)),
+        count => subject.ancestry.get(count - 2).map(RawText::display),
+    }
+}
+
+/// Returns what a decision is about, escaped also where the target has plain text.
+fn target(decision: &DecisionRecord) -> String {
+    safe(&decision.target.summary())
+}
+
+fn asked(decision: &DecisionRecord) -> String {
+    let rule = decision.rule.as_ref().map_or("no rule", |rule| rule.as_str());
+    format!("{:<4} {} ({rule})", decision.kind.as_str(), target(decision))
+}
+
+fn refused(time: u64, decision: &DecisionRecord) -> Line {
+    let rule = decision.rule.as_ref().map_or("no rule allows it", |rule| rule.as_str());
+    let subject = &decision.subject;
+    let mut chain: Vec<String> = vec![String::new()];
+    for text in std::iter::once(&subject.exe).chain(&subject.ancestry).take(CHAIN_MAX) {
+        let text = text.display();
+        // The name of the program; what follows are its arguments.
+        let program = text.split(' ').next().unwrap_or_default();
+        let name = program.rsplit('/').next().unwrap_or_default();
+        if !name.is_empty() && chain.last().is_none_or(|last| last != name) {
+            chain.push(cut(name, CHAIN_CHARS_MAX));
+        }
+    }
+    // The empty first one gives each name its arrow.
+    let by = chain.join(" ← ");
+    let target = target(decision);
+    Line {
+        detail: Some(safe(&decision.reason)).filter(|reason| !reason.is_empty()),
+        ..Line::new(time, Mark::Refused, format!("{:<4} {target} denied ({rule}){by}", decision.kind.as_str()))
+    }
+}

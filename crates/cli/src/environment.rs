@@ -1,0 +1,39 @@
+//! Every environment variable that Stockade itself reads, with what it means.
+
+/// One variable.
+pub(crate) struct Variable {
+    /// Name.
+    pub(crate) name: &'static str,
+    /// Meaning.
+    pub(crate) meaning: &'static str,
+}
+
+/// All of them, for the reference; code names them by the constants of their modules.
+pub(crate) const VARIABLES: &[Variable] = &[
+    Variable {
+        name: "STOCKADE_STATE_DIR",
+        meaning: "state directory: key, journals, index, the agents' private state; an absolute path outside every workspace",
+    },
+    Variable {
+        name: "XDG_STATE_HOME",
+        meaning: "base of the state directory (`stockade` below it) where `STOCKADE_STATE_DIR` is not set",
+    },
+    Variable {
+        name: "HOME",
+        meaning: "base of the state directory (`.local/state/stockade`) and of `~` in policies",
+    },
+    Variable {
+        name: "XDG_CONFIG_HOME",
+        meaning: "base of the user's policy (`stockade/policy.toml` below it) instead of `~/.config`",
+    },
+    Variable {
+        name: "STOCKADE_ORG_POLICY",
+        meaning: "organisation policy, only where `/etc/stockade/policy.toml` does not exist",
+    },
+    Variable {
+        name: "STOCKADE_SESSION",
+        meaning: "set inside a session to its id; `run` refuses to nest",
+    },
+    Variable { name: "PATH", meaning: "where the command of `run` is searched; relative entries are ignored" },
+    Variable { name: "NO_COLOR", meaning: "when not empty, no colour is used" },
+];

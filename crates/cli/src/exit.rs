@@ -1,0 +1,29 @@
+//! Exit codes of every command but `run`, as one documented enum.
+
+/// What a command's answer was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Yes, or done.
+    Yes,
+    /// No: a check found something (tampered log, failing policy test, verdict deny).
+    No,
+    /// The command line was wrong.
+    Usage,
+    /// Cannot tell: unreadable or unsupported; the reason was printed.
+    CannotTell,
+    /// The code of a run: the command's own, 124 to 127, or 128+n.
+    Run(u8),
+}
+
+impl Exit {
+    /// Returns the process exit code.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Yes => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::CannotTell => 3,
+            Self::Run(code) => code,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Numbers, times and foreign text as people read them.
+
+use jiff::{Timestamp, tz::TimeZone};
+use stockade_event::SessionOutcome;
+use stockade_types::RawText;
+
+/// Escapes what a terminal would obey or hide.
+pub(crate) fn safe(text: &str) -> String {
+    RawText::from(text).display()
+}
+
+/// Joins an argument vector for one line, each word escaped.
+pub(crate) fn words(argv: &[RawText]) -> String {
+    argv.iter().map(RawText::display).collect::<Vec<_>>().join(" ")
+}
+
+/// Cuts `text` to `columns` characters, with a mark where something is gone.
+pub(crate) fn cut(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// Writes a number with a comma between thousands.
+pub(crate) fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Writes `1 file`, `2 files`.
+pub(crate) fn plural(value: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(value), if value == 1 { one } else { many })
+}
+
+/// Writes a number of bytes with one digit after the point where that says something.
+pub(crate) fn bytes(value: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [
+        ("TB", 1_000_000_000_000),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("kB", 1_000),
+    ];
+    for (unit, factor) in UNITS {
+        if value >= factor {
+            let whole = value / factor;
+            let tenth = value % factor / (factor / 10);
+            return if whole < 10 && tenth > 0 {
+                format!("{whole}.{tenth} {unit}")
+            } else {
+                format!("{whole} {unit}")
+            };
+        }
+    }
+    format!("{value} B")
+}
+
+/// Writes a span of milliseconds: `850 ms`, `12.4 s`, `14 min`, `2 h 5 min`, `3 d 4 h`.
+pub(crate) fn span(millis: u64) -> String {
+    let seconds = millis / 1000;
+    let minutes = seconds / 60;
+    let hours = minutes / 60;
+    match () {
+        () if millis < 1000 => format!("{millis} ms"),
+        () if seconds < 60 => format!("{seconds}.{} s", millis % 1000 / 100),
+        () if hours == 0 => format!("{minutes} min"),
+        () if hours < 48 => format!("{hours} h {} min", minutes % 60),
+        () => format!("{} d {} h", hours / 24, hours % 24),
+    }
+}
+
+/// Writes how a session ended, with the name of its command.
+pub(crate) fn outcome(outcome: &SessionOutcome, command: &str) -> String {
+    match outcome {
+        SessionOutcome::Exited { code } => format!("{command} exited {code}"),
+        SessionOutcome::Signaled { signal } => format!("{command} was ended by signal {signal}"),
+        SessionOutcome::Killed { reason } => format!("killed by stockade: {}", safe(reason)),
+        SessionOutcome::NotStarted { step, reason } => {
+            format!("not started: {} failed: {}", safe(step), safe(reason))
+        }
+    }
+}
+
+/// Writes a moment as date and time in `zone`.
+pub(crate) fn date_time(time_unix_ns: u64, zone: &TimeZone) -> String {
+    formatted(time_unix_ns, zone, "%Y-%m-%d %H:%M:%S")
+}
+
+/// Writes a moment as time of day in `zone`.
+pub(crate) fn time_of_day(time_unix_ns: u64, zone: &TimeZone) -> String {
+    formatted(time_unix_ns, zone, "%H:%M:%S")
+}
+
+fn formatted(time_unix_ns: u64, zone: &TimeZone, format: &str) -> String {
+    Timestamp::from_nanosecond(i128::from(time_unix_ns)).map_or_else(
+        |_| "?".to_owned(),
+        |time| time.to_zoned(zone.clone()).strftime(format).to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bytes, cut, number, plural, safe, span};
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(number(4318), "4,318");
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1_000_000), "1,000,000");
+        assert_eq!(plural(1, "file", "files"), "1 file");
+        assert_eq!(plural(0, "file", "files"), "0 files");
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(11_000), "11 kB");
+        assert_eq!(bytes(1_234_567), "1.2 MB");
+        assert_eq!(bytes(u64::MAX), "18446744 TB");
+    }
+
+    #[test]
+    fn spans_read_as_people_say_them() {
+        assert_eq!(span(850), "850 ms");
+        assert_eq!(span(12_430), "12.4 s");
+        assert_eq!(span(14 * 60_000), "14 min");
+        assert_eq!(span(125 * 60_000), "2 h 5 min");
+        assert_eq!(span(76 * 3_600_000), "3 d 4 h");
+    }
+
+    #[test]
+    fn foreign_text_is_harmless_and_short() {
+        assert_eq!(safe("a\u{1b}[2J\n"), "a\\u{1b}[2J\\u{a}");
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdefg", 6), "abcde…");
+    }
+}

@@ -1,0 +1,227 @@
+//! A box on top of the agent's output, and the way back.
+
+use super::{
+    layout::{Color, Drawn},
+    screen::{Screen, Size},
+    track::Tracker,
+};
+
+/// How the box and the agent's output share the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// Below the current line, in the flow of plain output.
+    Flow,
+    /// On the alternate screen, while the main one keeps what the agent drew on it.
+    Swap,
+    /// On the alternate screen that the agent itself uses; painted again from our picture.
+    Cover,
+}
+
+impl Placement {
+    /// Chooses by what the agent's output was like so far.
+    ///
+    /// `is_plain`: the agent's terminal is in line mode. `can_swap`: the person's terminal has an
+    /// alternate screen.
+    pub(crate) fn choose(
+        tracker: &Tracker,
+        screen: &Screen,
+        agent: AgentMode,
+        terminal: Alternate,
+    ) -> Self {
+        if tracker.is_alternate() {
+            return Self::Cover;
+        }
+        let plain =
+            agent == AgentMode::Lines && !tracker.is_addressed() && !screen.has_text_below();
+        if plain || terminal == Alternate::Missing {
+            Self::Flow
+        } else {
+            Self::Swap
+        }
+    }
+}
+
+/// How the agent reads its terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AgentMode {
+    /// Line by line, echoed by the kernel: a plain program.
+    Lines,
+    /// Key by key: a program that draws.
+    Keys,
+}
+
+/// Whether the person's terminal has an alternate screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alternate {
+    Present,
+    Missing,
+}
+
+impl Alternate {
+    /// Knows the terminals without one by name (`TERM`).
+    pub(crate) fn of(term: &str) -> Self {
+        let without = [
+            "", "dumb", "linux", "vt100", "vt102", "vt220", "ansi", "cons25",
+        ];
+        if without.contains(&term) {
+            Self::Missing
+        } else {
+            Self::Present
+        }
+    }
+}
+
+/// A box that is on the terminal.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    placement: Placement,
+    size: Size,
+    /// The lines that are on the terminal now, by their widths.
+    drawn: Option<Extent>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    lines: usize,
+    width: usize,
+}
+
+impl Overlay {
+    /// Puts the agent's modes aside; the first [`Self::draw`] shows the box.
+    pub(crate) fn open(
+        placement: Placement,
+        size: Size,
+        tracker: &Tracker,
+        screen: &Screen,
+        out: &mut Vec<u8>,
+    ) -> Self {
+        out.extend_from_slice(&tracker.aside());
+        match placement {
+            Placement::Flow => {
+                if screen.cursor().1 > 0 {
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+            Placement::Swap => {
+                out.extend_from_slice(b"\x1b[?1049h");
+                out.extend_from_slice(&screen.paint());
+            }
+            Placement::Cover => {}
+        }
+        Self {
+            placement,
+            size,
+            drawn: None,
+        }
+    }
+
+    /// Follows a change of the terminal's size.
+    pub(crate) fn resize(&mut self, size: Size, screen: &Screen, out: &mut Vec<u8>) {
+        match self.placement {
+            Placement::Flow => self.erase_flow(size, out),
+            Placement::Swap | Placement::Cover => {
+                out.extend_from_slice(b"\x1b[m\x1b[2J");
+                out.extend_from_slice(&screen.paint());
+            }
+        }
+        self.size = size;
+        self.drawn = None;
+    }
+
+    /// Draws the box, over the one before.
+    pub(crate) fn draw(&mut self, drawn: &Drawn, color: Color, screen: &Screen, out: &mut Vec<u8>) {
+        let extent = Extent {
+            lines: drawn.lines.len(),
+            width: drawn.width,
+        };
+        let lines = drawn.styled(color);
+        match self.placement {
+            Placement::Flow => {
+                self.erase_flow(self.size, out);
+                for (index, line) in lines.iter().enumerate() {
+                    out.extend_from_slice(if index == 0 { b"\r" } else { b"\r\n" });
+                    out.extend_from_slice(line.as_bytes());
+                }
+            }
+            Placement::Swap | Placement::Cover => {
+                if self.drawn.is_some_and(|old| old.lines > extent.lines) {
+                    out.extend_from_slice(&screen.paint());
+                }
+                let rows = usize::from(self.size.rows);
+                let columns = usize::from(self.size.columns);
+                let top = rows.saturating_sub(extent.lines) / 2;
+                let left = columns.saturating_sub(extent.width) / 2;
+                for (index, line) in lines.iter().enumerate() {
+                    let place = format!("\x1b[{};{}H", top + index + 1, left + 1);
+                    out.extend_from_slice(place.as_bytes());
+                    out.extend_from_slice(line.as_bytes());
+                }
+            }
+        }
+        self.drawn = Some(extent);
+    }
+
+    /// Goes to the first line of the box in the flow and erases from there. A terminal that
+    /// became narrower has wrapped its lines.
+    fn erase_flow(&mut self, size: Size, out: &mut Vec<u8>) {
+        let Some(extent) = self.drawn.take() else {
+            return;
+        };
+        let columns = usize::from(size.columns).max(1);
+        let rows = extent.lines * extent.width.max(1).div_ceil(columns);
+        let up = rows
+            .saturating_sub(1)
+            .min(usize::from(size.rows).saturating_sub(1));
+        out.push(b'\r');
+        if up > 0 {
+            out.extend_from_slice(format!("\x1b[{up}A").as_bytes());
+        }
+        out.extend_from_slice(b"\x1b[J");
+    }
+
+    /// Takes the box away and makes the terminal what it was.
+    pub(crate) fn close(mut self, tracker: &Tracker, screen: &Screen, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\x1b[m");
+        match self.placement {
+            Placement::Flow => {
+                self.erase_flow(self.size, out);
+                out.extend_from_slice(&tracker.again());
+                self.return_to_line(screen, out);
+            }
+            Placement::Swap => {
+                out.extend_from_slice(b"\x1b[?1049l");
+                out.extend_from_slice(&tracker.again());
+                out.extend_from_slice(&screen.colours());
+            }
+            Placement::Cover => {
+                out.extend_from_slice(&screen.paint());
+                out.extend_from_slice(&screen.place());
+                out.extend_from_slice(&tracker.again());
+                if let Some(top) = tracker.origin_row() {
+                    let (row, column) = screen.cursor();
+                    let place = format!(
+                        "\x1b[?6h\x1b[{};{}H",
+                        row.saturating_sub(top) + 1,
+                        column + 1
+                    );
+                    out.extend_from_slice(place.as_bytes());
+                }
+                out.extend_from_slice(&screen.colours());
+            }
+        }
+    }
+
+    /// Puts the cursor back on the line above the box, where the agent left it.
+    fn return_to_line(&self, screen: &Screen, out: &mut Vec<u8>) {
+        let (_, column) = screen.cursor();
+        if column > 0 {
+            let last = column >= self.size.columns;
+            let place = if last { self.size.columns } else { column + 1 };
+            out.extend_from_slice(format!("\x1b[A\x1b[{place}G").as_bytes());
+            if last {
+                out.extend_from_slice(&screen.last_cell());
+            }
+        }
+        out.extend_from_slice(&screen.colours());
+    }
+}

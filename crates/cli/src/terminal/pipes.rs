@@ -1,0 +1,184 @@
+//! Input and output that are not a terminal: copied through pipes of our own, so that the agent
+//! inherits no descriptor of the caller (what it could reopen, change or read from).
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+
+/// Bytes between a read and its write: what a pipe holds, so that each side runs ahead of the
+/// other by at most this much.
+const COPY_BYTES: usize = 64 << 10;
+
+/// Our ends of the agent's pipes; `None` where that stream goes another way.
+#[derive(Debug, Default)]
+pub(crate) struct PipeEnds {
+    /// Write end of the agent's standard input.
+    pub(crate) stdin: Option<OwnedFd>,
+    /// Read end of its standard output.
+    pub(crate) stdout: Option<OwnedFd>,
+    /// Read end of its standard error.
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+/// Threads that copy between the caller's streams and the agent's pipes.
+#[derive(Debug)]
+pub(crate) struct PipeRelay {
+    outputs: Vec<JoinHandle<io::Result<()>>>,
+    input: Option<JoinHandle<io::Result<()>>>,
+    bell: Arc<OwnedFd>,
+}
+
+impl PipeRelay {
+    /// Starts copying.
+    ///
+    /// # Errors
+    /// When a stream cannot be copied or a thread cannot be started.
+    pub(crate) fn start(ends: PipeEnds) -> io::Result<Self> {
+        let caller = PipeEnds {
+            stdin: ends
+                .stdin
+                .is_some()
+                .then(|| io::stdin().as_fd().try_clone_to_owned())
+                .transpose()?,
+            stdout: ends
+                .stdout
+                .is_some()
+                .then(|| io::stdout().as_fd().try_clone_to_owned())
+                .transpose()?,
+            stderr: ends
+                .stderr
+                .is_some()
+                .then(|| io::stderr().as_fd().try_clone_to_owned())
+                .transpose()?,
+        };
+        Self::between(caller, ends)
+    }
+
+    /// Starts copying between the caller's descriptors and the agent's.
+    pub(crate) fn between(caller: PipeEnds, agent: PipeEnds) -> io::Result<Self> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let mut outputs = Vec::new();
+        let pairs = [
+            ("stdout", agent.stdout, caller.stdout),
+            ("stderr", agent.stderr, caller.stderr),
+        ];
+        for (name, from, to) in pairs {
+            if let (Some(from), Some(to)) = (from, to) {
+                let thread = std::thread::Builder::new().name(name.to_owned());
+                outputs.push(thread.spawn(move || copy(&File::from(from), &File::from(to)))?);
+            }
+        }
+        let input = match (caller.stdin, agent.stdin) {
+            (Some(from), Some(to)) => {
+                let ear = Arc::clone(&bell);
+                let thread = std::thread::Builder::new().name("stdin".to_owned());
+                Some(thread.spawn(move || copy_until(&File::from(from), &File::from(to), &ear))?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            outputs,
+            input,
+            bell,
+        })
+    }
+
+    /// Waits until all output of the agent is written, then stops reading input. Blocking: it
+    /// returns when every process that has the agent's output open has closed it.
+    ///
+    /// # Errors
+    /// When the caller's output could not be written, other than that nobody reads it any more.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        let mut result = Ok(());
+        for thread in self.outputs {
+            let copied = thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a copy failed")));
+            result = result.and(copied);
+        }
+        // It only fails when it has rung already.
+        rustix::io::write(&*self.bell, &1_u64.to_ne_bytes()).ok();
+        if let Some(input) = self.input {
+            // Input that the agent did not take is not an error of the run.
+            drop(input.join());
+        }
+        result
+    }
+}
+
+/// Copies to the end. A reader that is gone ends it quietly: the agent gets a broken pipe in turn.
+fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        match to.write_all(buffer.get(..count).unwrap_or_default()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Copies until the end, the bell, or an agent that closed its input.
+fn copy_until(mut from: &File, mut to: &File, ear: &OwnedFd) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        if !wait(
+            &[
+                (from.as_fd(), PollFlags::IN),
+                (to.as_fd(), PollFlags::empty()),
+            ],
+            ear,
+        )? {
+            return Ok(());
+        }
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let mut rest = buffer.get(..count).unwrap_or_default();
+        while !rest.is_empty() {
+            if !wait(&[(to.as_fd(), PollFlags::OUT)], ear)? {
+                return Ok(());
+            }
+            // A pipe that is ready takes this much at once (pipe(7)), so the write ends.
+            let piece = rest
+                .get(..rest.len().min(rustix::pipe::PIPE_BUF))
+                .unwrap_or(rest);
+            to.write_all(piece)?;
+            rest = rest.get(piece.len()..).unwrap_or_default();
+        }
+    }
+}
+
+/// Waits for one of `fds`; `false` where the bell rings or the other side is gone.
+fn wait(fds: &[(std::os::fd::BorrowedFd<'_>, PollFlags)], ear: &OwnedFd) -> io::Result<bool> {
+    let mut ready: Vec<PollFd<'_>> = fds
+        .iter()
+        .map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
+        .collect();
+    ready.push(PollFd::from_borrowed_fd(ear.as_fd(), PollFlags::IN));
+    loop {
+        match poll(&mut ready, None) {
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let rings = ready.last().is_some_and(|fd| !fd.revents().is_empty());
+    let is_gone = ready.iter().any(|fd| fd.revents().contains(PollFlags::ERR));
+    Ok(!rings && !is_gone)
+}

@@ -1,0 +1,562 @@
+//! The relay: bytes between the person's terminal and the agent's pty, and questions in between.
+//!
+//! One thread, one `poll` loop. The agent's terminal has a line discipline of its own, so Ctrl-C
+//! and Ctrl-Z pass as bytes and become signals inside. Every buffer is bounded: where the
+//! terminal is slow or a question is shown, the agent's writes wait in the kernel.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    process::Pid,
+    termios::{LocalModes, tcgetattr},
+};
+use signal_hook::{SigId, consts::SIGWINCH};
+use stockade_runner::approvals::{AskMode, Desk};
+
+use super::{
+    filter::{Filter, Forward},
+    job,
+    layout::Color,
+    overlay::{AgentMode, Alternate, Overlay, Placement},
+    prompt::Prompt,
+    screen::{Screen, Size},
+    tty::{Tty, set_size},
+};
+
+/// Bytes of one read: a screenful, so that keys are looked at between two reads.
+const READ_BYTES: usize = 4 << 10;
+/// Output that waits for the terminal; beyond it the agent waits.
+const OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Output that is held while a question is shown; beyond it the agent waits. It is drawn after.
+const HELD_BYTES_MAX: usize = 256 << 10;
+/// Input that waits for the agent; beyond it the person's keys wait in the kernel.
+const INPUT_BYTES_MAX: usize = 64 << 10;
+/// Beat while something must be looked at: a countdown, an escape key, a stopped agent.
+const BEAT: Duration = Duration::from_millis(50);
+/// How long after a key the agent is watched for having stopped itself.
+const STOP_WATCH: Duration = Duration::from_secs(2);
+/// Pause after the agent's side of the pty was found closed; it may be opened again.
+const CLOSED_PAUSE: Duration = Duration::from_millis(50);
+/// Silence of the agent's side after which its last output is taken to be all.
+const SETTLE: Duration = Duration::from_millis(40);
+/// How long the last output of a session may take to come and to be shown.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why the relay could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    /// Standard input or output is not a terminal, or cannot be made raw.
+    #[error("cannot use the terminal")]
+    Terminal(#[source] io::Error),
+    /// A descriptor, signal handler or thread could not be made.
+    #[error("cannot {step} for the terminal relay")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What the relay must know.
+#[derive(Debug)]
+pub(crate) struct RelayOptions {
+    /// Whether questions have colours.
+    pub(crate) color: Color,
+    /// `TERM` of the person's terminal.
+    pub(crate) term: String,
+    /// The process whose stop suspends us, by its id here; `None` for the session leader of the
+    /// pty.
+    pub(crate) agent: Option<Pid>,
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    tty: Arc<Tty>,
+    bell: Arc<OwnedFd>,
+    ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts to relay between the terminal of standard input and output and the pty `master`.
+///
+/// Questions of `desk` are shown where its mode is [`AskMode::Tty`].
+///
+/// # Errors
+/// When there is no such terminal or a resource is missing; the terminal is then as it was.
+pub(crate) fn relay(
+    master: OwnedFd,
+    desk: Arc<Desk>,
+    options: &RelayOptions,
+) -> Result<Relay, RelayError> {
+    let tty = Tty::open().map_err(RelayError::Terminal)?;
+    Relay::between(tty, master, desk, options)
+}
+
+impl Relay {
+    /// Starts to relay between a terminal and a pty.
+    pub(super) fn between(
+        tty: Tty,
+        master: OwnedFd,
+        desk: Arc<Desk>,
+        options: &RelayOptions,
+    ) -> Result<Self, RelayError> {
+        let system = |step| move |source| RelayError::System { step, source };
+        let tty = Arc::new(tty);
+        rustix::io::ioctl_fionbio(&master, true)
+            .map_err(|e| system("prepare the pty")(e.into()))?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let bell =
+            Arc::new(eventfd(0, flags).map_err(|e| system("make a wake-up descriptor")(e.into()))?);
+        let (signals, sender) = UnixStream::pair().map_err(system("make a signal pipe"))?;
+        signals
+            .set_nonblocking(true)
+            .map_err(system("prepare a signal pipe"))?;
+        let winch = signal_hook::low_level::pipe::register(SIGWINCH, sender)
+            .map_err(system("watch the terminal's size"))?;
+        let ending = Arc::new(AtomicBool::new(false));
+        let ring = Arc::clone(&bell);
+        desk.subscribe(move || ring_bell(&ring));
+        let size = tty.size();
+        set_size(master.as_fd(), size).map_err(system("set the size of the pty"))?;
+        tty.make_raw().map_err(RelayError::Terminal)?;
+        let job = Loop {
+            alternate: Alternate::of(&options.term),
+            color: options.color,
+            agent: options.agent,
+            filter: Filter::default(),
+            screen: Screen::new(size),
+            size,
+            prompt: Prompt::new(desk),
+            overlay: None,
+            to_terminal: Vec::new(),
+            to_agent: Vec::new(),
+            held: Vec::new(),
+            input: Stream::Open,
+            output: Stream::Open,
+            watch_until: None,
+            drain_until: None,
+            last_output: Instant::now(),
+            tty: Arc::clone(&tty),
+            master,
+            signals,
+            winch,
+            bell: Arc::clone(&bell),
+            ending: Arc::clone(&ending),
+        };
+        let thread = std::thread::Builder::new()
+            .name("terminal".to_owned())
+            .spawn(move || job.run())
+            .map_err(system("start a thread"))?;
+        Ok(Self {
+            tty,
+            bell,
+            ending,
+            thread: Some(thread),
+        })
+    }
+
+    /// Sets the terminal back at once, from any thread: for the way out on a signal.
+    pub(crate) fn restore(&self) {
+        self.tty.restore();
+    }
+
+    /// Shows the agent's last output, then sets the terminal back. Blocking, for a second at most.
+    pub(crate) fn finish(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.ending.store(true, Ordering::Release);
+        ring_bell(&self.bell);
+        if let Some(thread) = self.thread.take() {
+            // A relay that failed has set the terminal back on its way out.
+            drop(thread.join());
+        }
+        self.tty.restore();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn ring_bell(bell: &OwnedFd) {
+    // It only fails when it has rung already.
+    rustix::io::write(bell, &1_u64.to_ne_bytes()).ok();
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Open,
+    /// Nothing comes until then; the other side may open it again.
+    Pausing(Instant),
+    Closed,
+}
+
+impl Stream {
+    fn is_open(self, now: Instant) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Pausing(until) => now >= until,
+            Self::Closed => false,
+        }
+    }
+}
+
+/// What happened on the descriptors.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    keys: PollFlags,
+    master: PollFlags,
+    signal: PollFlags,
+    bell: PollFlags,
+}
+
+struct Loop {
+    tty: Arc<Tty>,
+    master: OwnedFd,
+    signals: UnixStream,
+    winch: SigId,
+    bell: Arc<OwnedFd>,
+    ending: Arc<AtomicBool>,
+    prompt: Prompt,
+    overlay: Option<Overlay>,
+    filter: Filter,
+    screen: Screen,
+    size: Size,
+    alternate: Alternate,
+    color: Color,
+    agent: Option<Pid>,
+    to_terminal: Vec<u8>,
+    to_agent: Vec<u8>,
+    /// Filtered output that came while a question is shown.
+    held: Vec<u8>,
+    input: Stream,
+    output: Stream,
+    watch_until: Option<Instant>,
+    drain_until: Option<Instant>,
+    last_output: Instant,
+}
+
+impl Loop {
+    fn run(mut self) {
+        // Questions may be open already.
+        self.look_at_questions();
+        while !self.is_done() {
+            self.write_out();
+            let Ok(ready) = self.wait() else { break };
+            if !ready.signal.is_empty() {
+                self.follow_size();
+            }
+            if !ready.bell.is_empty() {
+                let mut count = [0; 8];
+                rustix::io::read(&*self.bell, &mut count).ok();
+                self.look_at_questions();
+            }
+            if ready.master.intersects(!PollFlags::OUT) {
+                self.read_output();
+            }
+            if !ready.keys.is_empty() {
+                self.read_keys();
+            }
+            if ready.master.contains(PollFlags::OUT) {
+                self.write_input();
+            }
+            self.beat();
+        }
+        self.leave();
+    }
+
+    /// Tells whether the session has ended and its last output is shown, or it takes too long.
+    fn is_done(&mut self) -> bool {
+        if !self.ending.load(Ordering::Acquire) {
+            return false;
+        }
+        let now = Instant::now();
+        let until = *self.drain_until.get_or_insert(now + DRAIN_PATIENCE);
+        if self.overlay.is_some() {
+            self.close_overlay();
+        }
+        let is_silent = self.output != Stream::Open
+            || (now.duration_since(self.last_output) >= SETTLE
+                && until.duration_since(now) + SETTLE <= DRAIN_PATIENCE);
+        (is_silent && self.to_terminal.is_empty()) || now >= until
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let now = Instant::now();
+        let asks = self.overlay.is_some();
+        let reads_keys =
+            self.input == Stream::Open && (asks || self.to_agent.len() < INPUT_BYTES_MAX);
+        let reads_output = self.output.is_open(now)
+            && if asks {
+                self.held.len() < HELD_BYTES_MAX
+            } else {
+                self.to_terminal.len() < OUTPUT_BYTES_MAX
+            };
+        let flag = |wanted, flag| if wanted { flag } else { PollFlags::empty() };
+        let mut master = flag(reads_output, PollFlags::IN);
+        master |= flag(!self.to_agent.is_empty(), PollFlags::OUT);
+        let writes = flag(!self.to_terminal.is_empty(), PollFlags::OUT);
+        let keys = flag(reads_keys, PollFlags::IN);
+        let sources = [
+            (self.tty.input(), keys),
+            (self.master.as_fd(), master),
+            (self.signals.as_fd(), PollFlags::IN),
+            (self.bell.as_fd(), PollFlags::IN),
+            (self.tty.output(), writes),
+        ];
+        // A closed side reports itself without end: what is not wanted is not asked.
+        let mut fds: Vec<PollFd<'_>> = sources
+            .iter()
+            .filter(|(_, flags)| !flags.is_empty())
+            .map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
+            .collect();
+        let must_look = asks
+            || self.watch_until.is_some()
+            || self.drain_until.is_some()
+            || matches!(self.output, Stream::Pausing(_));
+        let beat = rustix::time::Timespec::try_from(BEAT).map_err(io::Error::other)?;
+        match poll(&mut fds, must_look.then_some(&beat)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut answers = fds.iter();
+        let mut happened = sources.iter().map(|(_, wanted)| {
+            let seen = if wanted.is_empty() {
+                None
+            } else {
+                answers.next()
+            };
+            seen.map_or(PollFlags::empty(), PollFd::revents)
+        });
+        let mut next = || happened.next().unwrap_or(PollFlags::empty());
+        let (keys, master, signal, bell) = (next(), next(), next(), next());
+        Ok(Ready {
+            keys,
+            master,
+            signal,
+            bell,
+        })
+    }
+
+    fn read_output(&mut self) {
+        let mut buffer = [0; READ_BYTES];
+        match rustix::io::read(&self.master, &mut buffer) {
+            Ok(count @ 1..) => {
+                self.output = Stream::Open;
+                self.last_output = Instant::now();
+                let mut bytes = buffer.get(..count).unwrap_or_default();
+                if self.overlay.is_some() {
+                    self.held.extend_from_slice(bytes);
+                    bytes = &[];
+                }
+                self.show(bytes);
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            // EIO: no process has the agent's side open (pty(7)).
+            Ok(_) | Err(_) => self.output = Stream::Pausing(Instant::now() + CLOSED_PAUSE),
+        }
+    }
+
+    /// Sends output to the terminal and to our picture of it.
+    fn show(&mut self, bytes: &[u8]) {
+        let mut forward = Forward::default();
+        self.filter.push(bytes, &mut forward);
+        self.screen.feed(&forward.screen);
+        self.to_terminal.extend_from_slice(&forward.terminal);
+        self.tty.note_reset(self.filter.tracker().reset());
+    }
+
+    fn write_out(&mut self) {
+        while !self.to_terminal.is_empty() {
+            match self.tty.write(&self.to_terminal) {
+                Ok(0) => return,
+                Ok(count) => drop(self.to_terminal.drain(..count.min(self.to_terminal.len()))),
+                // The terminal is gone: the agent goes on, the runner hears a hang-up.
+                Err(_) => return self.to_terminal.clear(),
+            }
+        }
+    }
+
+    fn read_keys(&mut self) {
+        let mut buffer = [0; READ_BYTES];
+        let count = match rustix::io::read(self.tty.input(), &mut buffer) {
+            Ok(count @ 1..) => count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+            Ok(_) | Err(_) => {
+                self.input = Stream::Closed;
+                return;
+            }
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        let now = Instant::now();
+        if self.overlay.is_some() {
+            self.prompt.keys(bytes, now);
+            self.look_at_questions();
+        } else {
+            self.to_agent.extend_from_slice(bytes);
+            self.watch_until = Some(now + STOP_WATCH);
+            self.write_input();
+        }
+    }
+
+    fn write_input(&mut self) {
+        if self.to_agent.is_empty() {
+            return;
+        }
+        match rustix::io::write(&self.master, &self.to_agent) {
+            Ok(count) => drop(self.to_agent.drain(..count.min(self.to_agent.len()))),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(_) => self.to_agent.clear(),
+        }
+    }
+
+    /// Opens, changes or closes the box as the desk has questions.
+    fn look_at_questions(&mut self) {
+        let now = Instant::now();
+        let asks = self.prompt.refresh(now) && self.input == Stream::Open;
+        match (asks, self.overlay.is_some()) {
+            (true, false) => self.open_overlay(now),
+            (false, true) => self.close_overlay(),
+            _ => {}
+        }
+        self.draw();
+    }
+
+    fn open_overlay(&mut self, now: Instant) {
+        self.tty.flush_input();
+        let tracker = self.filter.tracker();
+        let placement = Placement::choose(tracker, &self.screen, self.agent_mode(), self.alternate);
+        self.overlay = Some(Overlay::open(
+            placement,
+            self.size,
+            tracker,
+            &self.screen,
+            &mut self.to_terminal,
+        ));
+        self.prompt.wake_later(now);
+        self.tty.note_reset(self.overlaid_reset(placement));
+    }
+
+    /// Returns what sets the terminal back should we end with the box on it.
+    fn overlaid_reset(&self, placement: Placement) -> Vec<u8> {
+        let mut bytes = b"\x1b[?2004l".to_vec();
+        match placement {
+            Placement::Flow => bytes.extend_from_slice(b"\r\n"),
+            Placement::Swap => bytes.extend_from_slice(b"\x1b[?1049l"),
+            Placement::Cover => {}
+        }
+        bytes.extend_from_slice(&self.filter.tracker().reset());
+        bytes
+    }
+
+    fn close_overlay(&mut self) {
+        let Some(overlay) = self.overlay.take() else {
+            return;
+        };
+        overlay.close(self.filter.tracker(), &self.screen, &mut self.to_terminal);
+        let held = std::mem::take(&mut self.held);
+        self.show(&held);
+    }
+
+    fn draw(&mut self) {
+        let Some(overlay) = &mut self.overlay else {
+            return;
+        };
+        if let Some(drawn) = self.prompt.draw(self.size) {
+            overlay.draw(&drawn, self.color, &self.screen, &mut self.to_terminal);
+        }
+    }
+
+    /// Line mode and echo of the agent's side tell a plain program from one that draws.
+    fn agent_mode(&self) -> AgentMode {
+        match tcgetattr(&self.master) {
+            Ok(modes) if modes.local_modes.contains(LocalModes::ICANON) => AgentMode::Lines,
+            _ => AgentMode::Keys,
+        }
+    }
+
+    fn follow_size(&mut self) {
+        let mut drain = [0; 64];
+        rustix::io::read(&self.signals, &mut drain).ok();
+        let size = self.tty.size();
+        if size == self.size {
+            return;
+        }
+        self.size = size;
+        self.screen.resize(size);
+        // The pty can only refuse when it is gone.
+        set_size(self.master.as_fd(), size).ok();
+        if let Some(overlay) = &mut self.overlay {
+            overlay.resize(size, &self.screen, &mut self.to_terminal);
+            self.prompt.redraw();
+        }
+        self.draw();
+    }
+
+    /// What time brings: a countdown, an escape key, an agent that has stopped itself.
+    fn beat(&mut self) {
+        let now = Instant::now();
+        if self.overlay.is_some() {
+            self.prompt.tick(now);
+            self.look_at_questions();
+            return;
+        }
+        let Some(until) = self.watch_until else {
+            return;
+        };
+        if let Some(group) = job::stopped_group(self.master.as_fd(), self.agent) {
+            self.suspend(group);
+            self.watch_until = None;
+        } else if now >= until {
+            self.watch_until = None;
+        }
+    }
+
+    fn suspend(&mut self, group: Pid) {
+        self.write_out();
+        self.tty.restore();
+        job::suspend_ourselves();
+        if self.tty.enter().is_err() {
+            self.input = Stream::Closed;
+        }
+        self.tty.note_reset(self.filter.tracker().reset());
+        self.follow_size();
+        job::resume(group);
+        self.look_at_questions();
+    }
+
+    fn leave(mut self) {
+        if self.overlay.is_some() {
+            self.close_overlay();
+        }
+        self.tty
+            .write_within(&std::mem::take(&mut self.to_terminal), DRAIN_PATIENCE);
+        signal_hook::low_level::unregister(self.winch);
+        self.tty.restore();
+    }
+}
+
+/// Tells whether a desk wants its questions on the terminal.
+pub(super) fn asks_here(desk: &Desk) -> bool {
+    desk.mode() == AskMode::Tty
+}

@@ -1,0 +1,341 @@
+//! The whole relay between two real ptys: one plays the person, one the agent.
+
+use std::{
+    fs::File,
+    io::Write,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt},
+    termios::{LocalModes, tcgetattr, tcgetwinsize},
+};
+use stockade_policy::{AskStage, Decision, NetRequest, Request, Reviewer, Scope};
+use stockade_runner::approvals::{AskMode, Asker, Desk, DeskEvent, Outcome};
+use stockade_types::{DecisionId, Digest, Port, Subject, UnixMillis, Verdict};
+
+use super::{
+    super::{
+        layout::Color,
+        relay::{Relay, RelayOptions},
+        tty::{Tty, set_size},
+    },
+    SIZE, Size, Terminal,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn pty() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let master = openpt(flags | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ioctl_tiocgptpeer(&master, flags | OpenptFlags::CLOEXEC).unwrap();
+    (master, slave)
+}
+
+struct Lab {
+    person: OwnedFd,
+    person_slave: OwnedFd,
+    agent: OwnedFd,
+    desk: Arc<Desk>,
+    relay: Option<Relay>,
+    terminal: Terminal,
+    events: Arc<Mutex<Vec<String>>>,
+    time: Arc<AtomicU64>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let (person, person_slave) = pty();
+        let (master, agent) = pty();
+        set_size(person.as_fd(), SIZE).unwrap();
+        rustix::io::ioctl_fionbio(&person, true).unwrap();
+        let time = Arc::new(AtomicU64::new(1_000_000));
+        let clock = Arc::clone(&time);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&events);
+        let desk = Arc::new(Desk::new(
+            AskMode::Tty,
+            "codex".to_owned(),
+            Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
+            Box::new(move |event| {
+                if let DeskEvent::Decided { verdict, by, .. } = event {
+                    seen.lock().unwrap().push(format!("{verdict} by {by}"));
+                }
+                Ok(())
+            }),
+        ));
+        let tty = Tty::of(person_slave.as_fd(), person_slave.as_fd()).unwrap();
+        let options = RelayOptions {
+            color: Color::None,
+            term: "xterm".to_owned(),
+            agent: None,
+        };
+        let relay = Relay::between(tty, master, Arc::clone(&desk), &options).unwrap();
+        let terminal = Terminal::new(SIZE);
+        Self {
+            person,
+            person_slave,
+            agent,
+            desk,
+            relay: Some(relay),
+            terminal,
+            events,
+            time,
+        }
+    }
+
+    fn type_keys(&self, keys: &[u8]) {
+        File::from(self.person.try_clone().unwrap())
+            .write_all(keys)
+            .unwrap();
+    }
+
+    fn print(&self, output: &[u8]) {
+        File::from(self.agent.try_clone().unwrap())
+            .write_all(output)
+            .unwrap();
+    }
+
+    /// Reads what the person's terminal gets, until it shows (or no longer shows) a text.
+    fn until(&mut self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let mut buffer = [0; 4096];
+            if let Ok(count @ 1..) = rustix::io::read(&self.person, &mut buffer) {
+                self.terminal.feed(&buffer[..count]);
+                continue;
+            }
+            let text = self.terminal.text();
+            if holds(&text) {
+                return text;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what} did not come:\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn shows(&mut self, text: &str) -> String {
+        self.until(text, |shown| shown.contains(text))
+    }
+
+    /// Reads what reached the agent.
+    fn agent_reads(&self) -> Vec<u8> {
+        let mut modes = tcgetattr(&self.agent).unwrap();
+        modes
+            .local_modes
+            .remove(LocalModes::ICANON | LocalModes::ECHO);
+        rustix::termios::tcsetattr(&self.agent, rustix::termios::OptionalActions::Now, &modes)
+            .unwrap();
+        let mut bytes = Vec::new();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(300) {
+            let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+                self.agent.as_fd(),
+                rustix::event::PollFlags::IN,
+            )];
+            let slice = rustix::time::Timespec {
+                tv_sec: 0,
+                tv_nsec: 20_000_000,
+            };
+            if rustix::event::poll(&mut fds, Some(&slice)).unwrap() > 0 {
+                let mut buffer = [0; 256];
+                let count = rustix::io::read(&self.agent, &mut buffer).unwrap();
+                bytes.extend_from_slice(&buffer[..count]);
+            }
+        }
+        bytes
+    }
+
+    fn ask(&self) -> JoinHandle<Outcome> {
+        let desk = Arc::clone(&self.desk);
+        std::thread::spawn(move || {
+            let request = Request::Net(NetRequest {
+                host: "registry.test".parse().unwrap(),
+                port: Port::new(443).unwrap(),
+                subject: Subject::default(),
+            });
+            let decide = |verdict| Decision {
+                verdict,
+                rule: None,
+                rules: Vec::new(),
+                origin: None,
+                reason: "no rule names this host".to_owned(),
+                failed_condition: None,
+                nearest_allow: None,
+                remedy: String::new(),
+                stage: Some(AskStage {
+                    reviewer: Reviewer::Human,
+                    expires: "5m".parse().unwrap(),
+                    scope_max: Scope::Session,
+                }),
+                private: false,
+                http_only: false,
+            };
+            desk.ask(&Asker {
+                request: &request,
+                decision: &decide(Verdict::Ask),
+                decision_id: DecisionId::new(1),
+                revision: Digest::of(b"policy"),
+                intent: None,
+                decide: &|approvals| {
+                    decide(if approvals.is_empty() {
+                        Verdict::Ask
+                    } else {
+                        Verdict::Allow
+                    })
+                },
+                wanted: &|| true,
+            })
+        })
+    }
+}
+
+#[test]
+fn bytes_pass_both_ways_and_the_terminal_comes_back() {
+    let mut lab = Lab::new();
+    let raw = tcgetattr(&lab.person_slave).unwrap();
+    assert!(!raw.local_modes.contains(LocalModes::ICANON));
+    lab.print(b"hello from the agent\r\n\x1b]52;c;c2VjcmV0\x07");
+    lab.shows("hello from the agent");
+    lab.type_keys(b"typed\x1a\x03");
+    let modes = tcgetattr(&lab.agent).unwrap();
+    assert!(modes.local_modes.contains(LocalModes::ISIG));
+    lab.print(b"\x1b[?1049h\x1b[?1000h\x1b[?2004hon the other screen");
+    lab.shows("on the other screen");
+    lab.relay.take().unwrap().finish();
+    let text = lab.shows("hello from the agent");
+    assert!(!text.contains("other screen"), "{text}");
+    let cooked = tcgetattr(&lab.person_slave).unwrap();
+    assert!(
+        cooked
+            .local_modes
+            .contains(LocalModes::ICANON | LocalModes::ECHO)
+    );
+    let screen = lab.terminal.parser.screen();
+    assert!(!screen.bracketed_paste() && !screen.alternate_screen());
+    assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+}
+
+#[test]
+fn a_person_answers_once_the_box_is_there() {
+    let mut lab = Lab::new();
+    lab.print(b"working");
+    lab.shows("working");
+    let ask = lab.ask();
+    lab.shows("registry.test:443");
+    // Typed at once: it was meant for the agent, and counts for nothing.
+    lab.type_keys(b"o");
+    // Held back until the box is gone.
+    lab.print(b" and working on");
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(!ask.is_finished());
+    let shown = lab.shows("[o]nce");
+    assert!(!shown.contains("working on"), "{shown}");
+    lab.type_keys(b"\r");
+    lab.type_keys(b"\x1b[200~o\x1b[201~");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!ask.is_finished());
+    lab.type_keys(b"o");
+    let text = lab.until("the end of the box", |text| {
+        text == "working and working on"
+    });
+    assert_eq!(text, "working and working on");
+    assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
+    assert_eq!(*lab.events.lock().unwrap(), ["allow by terminal"]);
+    assert_eq!(
+        lab.agent_reads(),
+        b"",
+        "no key of the answer reaches the agent"
+    );
+}
+
+#[test]
+fn an_answer_from_elsewhere_takes_the_box_away() {
+    let mut lab = Lab::new();
+    lab.print(b"\x1b[?1049h\x1b[5;5Hfull screen");
+    lab.shows("full screen");
+    let ask = lab.ask();
+    lab.shows("registry.test:443");
+    let id = lab.desk.pending()[0].id.clone();
+    let deny = stockade_runner::approvals::Answer::Deny { reason: None };
+    lab.desk.answer(&id, deny, "inbox uid 1000").unwrap();
+    lab.until("the end of the box", |text| {
+        text == "\n\n\n\n    full screen"
+    });
+    assert!(matches!(ask.join().unwrap(), Outcome::Refused { .. }));
+}
+
+#[test]
+fn a_question_that_expires_goes_away_denied() {
+    let mut lab = Lab::new();
+    let ask = lab.ask();
+    lab.shows("deny in 5:00");
+    lab.time.fetch_add(8_000, Ordering::SeqCst);
+    lab.shows("deny in 4:52");
+    lab.time.fetch_add(300_000, Ordering::SeqCst);
+    lab.until("the end of the box", |text| !text.contains("registry.test"));
+    assert!(matches!(ask.join().unwrap(), Outcome::Refused { by, .. } if by == "timeout"));
+}
+
+#[test]
+fn the_size_follows() {
+    let mut lab = Lab::new();
+    assert_eq!(tcgetwinsize(&lab.agent).unwrap().ws_col, 80);
+    let size = Size {
+        rows: 30,
+        columns: 100,
+    };
+    set_size(lab.person.as_fd(), size).unwrap();
+    // This process is not in the foreground of that terminal: send what the kernel would.
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::WINCH)
+        .unwrap();
+    let begun = Instant::now();
+    while tcgetwinsize(&lab.agent).unwrap().ws_col != 100 {
+        assert!(begun.elapsed() < PATIENCE, "the size did not follow");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    lab.print(b"still here");
+    lab.shows("still here");
+}
+
+#[test]
+fn much_output_neither_stops_nor_grows() {
+    let mut lab = Lab::new();
+    let agent = lab.agent.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        let mut agent = File::from(agent);
+        for line in 0..20_000 {
+            writeln!(agent, "line {line}").unwrap();
+        }
+        writeln!(agent, "the very last").unwrap();
+    });
+    lab.shows("the very last");
+    writer.join().unwrap();
+}
+
+#[test]
+fn the_way_out_on_a_signal_restores_once() {
+    let mut lab = Lab::new();
+    lab.print(b"\x1b[?1049hfull");
+    lab.shows("full");
+    let relay = lab.relay.take().unwrap();
+    relay.restore();
+    let cooked = tcgetattr(&lab.person_slave).unwrap();
+    assert!(cooked.local_modes.contains(LocalModes::ICANON));
+    lab.until("the main screen", str::is_empty);
+    relay.finish();
+    assert!(
+        tcgetattr(&lab.person_slave)
+            .unwrap()
+            .local_modes
+            .contains(LocalModes::ICANON)
+    );
+}

@@ -1,0 +1,387 @@
+//! One connection of the session, from `accept` to its last byte.
+
+use std::{io, net::SocketAddr, sync::PoisonError};
+
+use stockade_policy::{Approvals, Decision, NetRequest, Request};
+use stockade_types::{Host, HostName, Port, RawText, Verdict};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+
+use crate::{
+    Proxy,
+    addresses::is_synthetic_space,
+    http::{self, Exchange, linger},
+    judge::{Allowed, Judgement, builtin, decided},
+    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINGER_WAIT, RELAY_IDLE},
+    sniff::{Flight, Speech, first_flight},
+    tls::{ALERT_ACCESS_DENIED, ClientHello},
+    upstream::{Failed, Upstream},
+    wire::{Decided, Protocol},
+};
+
+/// A client and where it wants to go.
+struct Link<'a> {
+    proxy: &'a Proxy,
+    client: TcpStream,
+    request: NetRequest,
+    /// What was read of the client and not passed on.
+    head: Vec<u8>,
+}
+
+/// What will be done with a connection, as far as its first bytes allow to say.
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    /// Requests are judged one by one.
+    Http,
+    /// Bytes are passed on as they are.
+    Relay {
+        sni: Option<String>,
+        detail: Option<String>,
+    },
+    /// The client waits for the server.
+    Listen,
+}
+
+/// Serves one accepted connection.
+pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketAddr) {
+    let Ok(request) = request(proxy, &client, destination).await else {
+        // Who asks cannot be told, so there is nothing to judge and nothing passes.
+        return reset(&client);
+    };
+    let mut link = Link {
+        proxy,
+        client,
+        request,
+        head: Vec::new(),
+    };
+    // Subscribed before anything is asked, so that no revocation falls between.
+    let mut revocations = proxy.supervisor.revocations();
+    let looked = link
+        .impossible(destination)
+        .unwrap_or_else(|| proxy.judge.look(&Request::Net(link.request.clone())));
+    let flight = link.listen(&looked).await;
+    if looked.verdict == Verdict::Deny {
+        return link.refuse(looked, &flight).await;
+    }
+    let plan = match choose(&link.request, &looked, &flight) {
+        Ok(plan) => plan,
+        Err(decision) => return link.refuse(*decision, &flight).await,
+    };
+    let request = Request::Net(link.request.clone());
+    let allowed = match proxy.judge.judge(request, &Approvals::none()).await {
+        Judgement::Permitted(allowed) => allowed,
+        Judgement::Denied(decision) => return link.refuse(*decision, &flight).await,
+    };
+    let ids = allowed.approval_ids();
+    // Only the final decision says whether requests must be readable; an ask does not yet.
+    let plan = if allowed.decision.http_only && plan != Plan::Http {
+        let again = if plan == Plan::Listen {
+            link.listen(&allowed.decision).await
+        } else {
+            flight
+        };
+        match choose(&link.request, &allowed.decision, &again) {
+            Ok(plan) => plan,
+            Err(decision) => return link.refuse(*decision, &again).await,
+        }
+    } else {
+        plan
+    };
+    match plan {
+        Plan::Http => Box::pin(link.http(&allowed, None, revocations.any_of(&ids))).await,
+        Plan::Relay { sni, detail } => {
+            Box::pin(link.relay(&allowed, (sni, detail), revocations.any_of(&ids))).await;
+        }
+        Plan::Listen => {
+            Box::pin(link.server_first(&allowed, revocations.any_of(&ids))).await;
+        }
+    }
+}
+
+/// Finds out who wants to go where.
+async fn request(
+    proxy: &Proxy,
+    client: &TcpStream,
+    destination: SocketAddr,
+) -> io::Result<NetRequest> {
+    let peer = client.peer_addr()?;
+    let port = Port::new(destination.port()).ok_or(io::ErrorKind::InvalidInput)?;
+    let address = destination.ip().to_canonical();
+    let name: Option<HostName> = {
+        let table = proxy
+            .synthetic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        table.name(address).cloned()
+    };
+    let host = name.map_or(Host::Address(address), Host::Name);
+    let subject = proxy
+        .supervisor
+        .attribute(Protocol::Tcp, peer, destination)
+        .await
+        .map_err(io::Error::other)?;
+    Ok(NetRequest {
+        host,
+        port,
+        subject,
+    })
+}
+
+/// Has the coming close be a reset, which a client cannot take for the end of data.
+pub(crate) fn reset(stream: &TcpStream) {
+    // Where the option cannot be set, the close is an orderly one; no bytes pass either way.
+    drop(stream.set_zero_linger());
+}
+
+impl Link<'_> {
+    /// Returns the refusal of a destination that no rule can open.
+    fn impossible(&self, destination: SocketAddr) -> Option<Decision> {
+        let Host::Address(address) = self.request.host else {
+            return None;
+        };
+        if address.is_loopback() || destination.ip().is_unspecified() {
+            let reason = "loopback of the session is not reached through the network";
+            return Some(*builtin("loopback", reason, ""));
+        }
+        is_synthetic_space(address).then(|| {
+            let reason = "this address stands for no name of this session";
+            *builtin(
+                "unknown-address",
+                reason,
+                "look the name up and connect to the answer",
+            )
+        })
+    }
+
+    /// Reads what the client says first.
+    async fn listen(&mut self, looked: &Decision) -> Flight {
+        let must_speak = looked.http_only && looked.verdict != Verdict::Deny;
+        let patience = if must_speak {
+            HANDSHAKE_WAIT
+        } else {
+            FIRST_BYTE_WINDOW
+        };
+        match first_flight(&self.client, &mut self.head, patience).await {
+            // What it said is all there will be, and it is no greeting that is known.
+            Ok(Flight::Ended) | Err(_) if self.head.is_empty() => Flight::Silent,
+            Ok(Flight::Ended) | Err(_) => Flight::Speaks(Speech::Opaque),
+            Ok(flight) => flight,
+        }
+    }
+
+    /// Records a refusal and tells the client in its own language.
+    async fn refuse(mut self, decision: Decision, flight: &Flight) {
+        let request = Request::Net(self.request.clone());
+        let sni = match flight {
+            Flight::Speaks(Speech::Tls(hello)) => shown_name(hello),
+            _ => None,
+        };
+        let entry = Decided {
+            sni,
+            ..decided(request, decision)
+        };
+        let record = self.proxy.judge.record(entry).await;
+        match flight {
+            Flight::Speaks(Speech::Http) => {
+                let method = if self.head.starts_with(b"HEAD ") {
+                    "HEAD"
+                } else {
+                    "GET"
+                };
+                http::answer_denied(&mut self.client, method, &record).await;
+            }
+            Flight::Speaks(Speech::Tls(_) | Speech::BrokenTls(_)) => self.alert().await,
+            _ => reset(&self.client),
+        }
+    }
+
+    async fn http(
+        mut self,
+        allowed: &Allowed,
+        mut upstream: Option<Upstream>,
+        revoked: impl Future<Output = ()>,
+    ) {
+        let proxy = self.proxy;
+        tokio::pin!(revoked);
+        let mut exchange = Exchange {
+            proxy,
+            client: &mut self.client,
+            pending: std::mem::take(&mut self.head),
+            host: self.request.host.clone(),
+            port: self.request.port,
+            subject: self.request.subject.clone(),
+            allowed,
+            upstream: &mut upstream,
+        };
+        let tunnel = tokio::select! {
+            tunnel = http::serve(&mut exchange) => tunnel,
+            () = &mut revoked => {
+                reset(exchange.client);
+                false
+            }
+        };
+        let Some((server, closing)) = upstream.map(Upstream::into_parts) else {
+            return;
+        };
+        if tunnel {
+            let relaying = proxy.relay.relay(self.client, server, closing.counters());
+            tokio::select! {
+                // However it ended, both sides are closed and the event says what passed.
+                _ = relaying => {}
+                () = revoked => {}
+            }
+        }
+        closing.closed(proxy).await;
+    }
+
+    async fn relay(
+        mut self,
+        allowed: &Allowed,
+        (sni, detail): (Option<String>, Option<String>),
+        revoked: impl Future<Output = ()>,
+    ) {
+        match Upstream::open(self.proxy, allowed, sni, detail).await {
+            Ok(upstream) => self.pass(upstream, revoked).await,
+            Err(failed) => self.tell_failed(failed).await,
+        }
+    }
+
+    /// Tells a client that speaks TLS that policy is the cause; others see a reset.
+    async fn tell_failed(&mut self, failed: Failed) {
+        if self.head.first() == Some(&22) && !matches!(failed, Failed::Unreachable(_)) {
+            return self.alert().await;
+        }
+        reset(&self.client);
+    }
+
+    /// Ends a TLS handshake with an alert that names policy as the cause.
+    async fn alert(&mut self) {
+        let alert = self.client.write_all(&ALERT_ACCESS_DENIED);
+        if let Ok(Ok(())) = timeout(LINGER_WAIT, alert).await {
+            linger(&mut self.client, LINGER_WAIT).await;
+        }
+    }
+
+    /// Passes bytes both ways until the end.
+    async fn pass(self, upstream: Upstream, revoked: impl Future<Output = ()>) {
+        let (mut server, closing) = upstream.into_parts();
+        let counters = closing.counters();
+        let work = async {
+            server.write_all(&self.head).await?;
+            counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
+            drop(self.head);
+            self.proxy.relay.relay(self.client, server, counters).await
+        };
+        tokio::select! {
+            // However it ended, both sides are closed and the event says what passed.
+            _ = work => {}
+            () = revoked => {}
+        }
+        closing.closed(self.proxy).await;
+    }
+
+    /// Connects for a silent client and sees who speaks first. If it is the client after all, its
+    /// greeting is checked as any other.
+    async fn server_first(mut self, allowed: &Allowed, revoked: impl Future<Output = ()>) {
+        let detail = Some("opaque: the client waited for the server".to_owned());
+        let upstream = match Upstream::open(self.proxy, allowed, None, detail).await {
+            Ok(upstream) => upstream,
+            Err(failed) => return self.tell_failed(failed).await,
+        };
+        let (mut ours, mut theirs) = ([0], [0]);
+        let client_speaks = timeout(RELAY_IDLE, async {
+            tokio::select! {
+                biased;
+                read = self.client.peek(&mut ours) => matches!(read, Ok(1..)),
+                _ = upstream.stream.peek(&mut theirs) => false,
+            }
+        });
+        if !client_speaks.await.unwrap_or(false) {
+            return self.pass(upstream, revoked).await;
+        }
+        let flight = self.listen(&allowed.decision).await;
+        match choose(&self.request, &allowed.decision, &flight) {
+            Ok(Plan::Http) => Box::pin(self.http(allowed, Some(upstream), revoked)).await,
+            Ok(_) => self.pass(upstream, revoked).await,
+            Err(decision) => {
+                let proxy = self.proxy;
+                let (_, closing) = upstream.into_parts();
+                self.refuse(*decision, &flight).await;
+                closing.closed(proxy).await;
+            }
+        }
+    }
+}
+
+/// Holds the first bytes of a client against where it wants to go.
+fn choose(
+    request: &NetRequest,
+    decision: &Decision,
+    flight: &Flight,
+) -> Result<Plan, Box<Decision>> {
+    if decision.http_only && *flight != Flight::Speaks(Speech::Http) {
+        return Err(builtin(
+            "not-http",
+            "the rule for this host allows certain HTTP requests, and this is not readable HTTP",
+            "send plain HTTP/1.1 requests, or have the rule allow the whole host",
+        ));
+    }
+    match flight {
+        Flight::Speaks(Speech::Http) => Ok(Plan::Http),
+        Flight::Speaks(Speech::Opaque) => Ok(Plan::Relay {
+            sni: None,
+            detail: Some("opaque".to_owned()),
+        }),
+        Flight::Silent | Flight::Ended => Ok(Plan::Listen),
+        Flight::Speaks(Speech::BrokenTls(why)) => Err(builtin(
+            "tls-malformed",
+            format!("the TLS greeting is not valid: {why}"),
+            "",
+        )),
+        Flight::Unfinished => {
+            let seconds = HANDSHAKE_WAIT.as_secs();
+            let reason = format!("the greeting was not complete after {seconds} seconds");
+            Err(builtin("greeting-unfinished", reason, ""))
+        }
+        Flight::Speaks(Speech::Tls(hello)) => tls_plan(request, hello),
+    }
+}
+
+fn tls_plan(request: &NetRequest, hello: &ClientHello) -> Result<Plan, Box<Decision>> {
+    const REMEDY: &str = "send the host's own name in the TLS greeting";
+    let named = |name: &[u8]| {
+        std::str::from_utf8(name)
+            .ok()
+            .and_then(|t| t.parse::<Host>().ok())
+    };
+    match (&hello.server_name, &request.host) {
+        (None, Host::Address(_)) => {}
+        (None, Host::Name(name)) => {
+            let reason = format!("the TLS greeting names no host, and `{name}` was expected");
+            return Err(builtin("no-server-name", reason, REMEDY));
+        }
+        (Some(name), host) if named(name).as_ref() == Some(host) => {}
+        (Some(name), host) => {
+            let sent = RawText::from_bytes(name.as_slice()).display();
+            let reason =
+                format!("the TLS greeting names `{sent}`, but the connection is to `{host}`");
+            return Err(builtin("name-mismatch", reason, REMEDY));
+        }
+    }
+    let detail = if hello.encrypted_inner {
+        "tls with an encrypted inner greeting; its outer name was checked"
+    } else {
+        "tls"
+    };
+    Ok(Plan::Relay {
+        sni: shown_name(hello),
+        detail: Some(detail.to_owned()),
+    })
+}
+
+/// Returns the server name for people; hostile bytes are escaped.
+fn shown_name(hello: &ClientHello) -> Option<String> {
+    hello
+        .server_name
+        .as_ref()
+        .map(|name| RawText::from_bytes(name.as_slice()).display())
+}

@@ -1,0 +1,200 @@
+//! Reaching a host that policy allowed: resolve once, check, connect to exactly that address.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use stockade_policy::{Permitted, Request};
+use stockade_types::{Host, Port};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    addresses::{Reach, reach},
+    dns::{Resolver, Unresolved},
+    limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_TOTAL},
+};
+
+/// Why a host that policy allowed is not reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreachable {
+    /// The name has no address.
+    #[error("`{host}` was not resolved")]
+    Name {
+        /// The host.
+        host: String,
+        /// Why.
+        #[source]
+        source: Unresolved,
+    },
+    /// All its addresses are of this machine or its networks.
+    #[error("`{host}` has only private addresses, and the rule does not say `private = true`")]
+    Private {
+        /// The host.
+        host: String,
+    },
+    /// All its addresses are metadata services or no addresses of hosts at all.
+    #[error("`{host}` has only addresses that are never reached")]
+    Never {
+        /// The host.
+        host: String,
+    },
+    /// Nothing accepted the connection.
+    #[error("`{host}` did not accept a connection: {reason}")]
+    Refused {
+        /// The host.
+        host: String,
+        /// What the last attempt ended with.
+        reason: String,
+    },
+    /// The request is not about a connection.
+    #[error("this request does not open a connection")]
+    NotANetRequest,
+}
+
+impl Unreachable {
+    /// Tells whether policy, not the network, is the cause.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Private { .. } | Self::Never { .. })
+    }
+
+    /// Returns the message with its cause.
+    pub(crate) fn full(&self) -> String {
+        match self {
+            Self::Name { source, .. } => format!("{self}: {source}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// Addresses that were checked, with the proof that they may be dialled.
+#[derive(Debug)]
+pub(crate) struct Route<'a> {
+    permitted: &'a Permitted<Request>,
+    port: Port,
+    addresses: Vec<IpAddr>,
+}
+
+impl<'a> Route<'a> {
+    /// Resolves the host of a permitted request and keeps the addresses that may be dialled.
+    /// `private` is whether the rule lets the host have addresses of this machine's networks.
+    pub(crate) async fn find(
+        permitted: &'a Permitted<Request>,
+        resolver: &Resolver,
+        private: bool,
+    ) -> Result<Self, Unreachable> {
+        let Request::Net(request) = permitted.get() else {
+            return Err(Unreachable::NotANetRequest);
+        };
+        let host = request.host.to_string();
+        let found = match &request.host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => {
+                resolver
+                    .resolve(name)
+                    .await
+                    .map_err(|source| Unreachable::Name {
+                        host: host.clone(),
+                        source,
+                    })?
+            }
+        };
+        let addresses = checked(&host, found, private)?;
+        Ok(Self {
+            permitted,
+            port: request.port,
+            addresses,
+        })
+    }
+
+    /// Returns the address that is tried first.
+    pub(crate) fn first(&self) -> Option<IpAddr> {
+        self.addresses.first().copied()
+    }
+
+    /// Connects to the first address that accepts.
+    pub(crate) async fn dial(self) -> Result<TcpStream, Unreachable> {
+        let deadline = Instant::now() + DIAL_TOTAL;
+        let mut reason = "it took too long".to_owned();
+        for address in &self.addresses {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                break;
+            }
+            let target = SocketAddr::new(*address, self.port.get());
+            match timeout(left.min(DIAL_ATTEMPT), TcpStream::connect(target)).await {
+                Ok(Ok(stream)) => {
+                    // Interactive protocols suffer without it; where it fails they are only slow.
+                    drop(stream.set_nodelay(true));
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => reason = error.to_string(),
+                Err(_) => "it took too long".clone_into(&mut reason),
+            }
+        }
+        let host = self.permitted.get().target().host.unwrap_or_default();
+        Err(Unreachable::Refused { host, reason })
+    }
+}
+
+fn checked(host: &str, found: Vec<IpAddr>, private: bool) -> Result<Vec<IpAddr>, Unreachable> {
+    let any_private = found
+        .iter()
+        .any(|address| reach(*address) == Reach::Private);
+    let usable = |address: &IpAddr| match reach(*address) {
+        Reach::Public => true,
+        Reach::Private => private,
+        Reach::Metadata | Reach::Unusable => false,
+    };
+    let mut kept: Vec<IpAddr> = found.into_iter().filter(usable).collect();
+    kept.truncate(ADDRESSES_MAX);
+    if !kept.is_empty() {
+        return Ok(kept);
+    }
+    let host = host.to_owned();
+    Err(if any_private {
+        Unreachable::Private { host }
+    } else {
+        Unreachable::Never { host }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(list: &[&str], private: bool) -> Result<Vec<String>, Unreachable> {
+        let found = list.iter().map(|text| text.parse().unwrap()).collect();
+        checked("good.test", found, private)
+            .map(|kept| kept.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn only_what_may_be_dialled_is_kept() {
+        let mixed = ["10.0.0.1", "93.184.216.34", "169.254.169.254", "::1"];
+        assert_eq!(kept(&mixed, false).unwrap(), ["93.184.216.34"]);
+        assert_eq!(
+            kept(&mixed, true).unwrap(),
+            ["10.0.0.1", "93.184.216.34", "::1"]
+        );
+        let host = "good.test".to_owned();
+        assert_eq!(
+            kept(&["127.0.0.1"], false),
+            Err(Unreachable::Private { host: host.clone() })
+        );
+        for never in [
+            "169.254.169.254",
+            "0.0.0.0",
+            "198.18.0.1",
+            "64:ff9b::a9fe:a9fe",
+        ] {
+            assert_eq!(
+                kept(&[never], true),
+                Err(Unreachable::Never { host: host.clone() })
+            );
+        }
+    }
+}

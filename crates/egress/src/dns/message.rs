@@ -1,0 +1,212 @@
+//! DNS messages: reading a query strictly, writing its answer.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{DNSClass, Name, RData, Record, RecordType},
+};
+use stockade_types::{HostName, RawText};
+
+use crate::limits::{DNS_PAYLOAD_BYTES, DNS_TTL_SECONDS};
+
+/// A query that can be answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// The name, or the bytes that are not one, escaped.
+    pub(crate) name: Result<HostName, String>,
+    /// The type of record.
+    pub(crate) kind: RecordType,
+    query: Query,
+    id: u16,
+    recursion: bool,
+    edns: bool,
+}
+
+/// What a client sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Received {
+    /// A query.
+    Query(Box<Asked>),
+    /// Something that is answered with an error at once.
+    Error(Vec<u8>),
+    /// Something that is not answered, since answers to answers would never end.
+    Nothing,
+}
+
+/// Reads a query.
+pub(crate) fn read(bytes: &[u8]) -> Received {
+    let Some(&[high, low, flags, _]) = bytes.first_chunk::<4>() else {
+        return Received::Nothing;
+    };
+    if flags & 0x80 != 0 || bytes.len() < 12 {
+        return Received::Nothing;
+    }
+    let id = u16::from_be_bytes([high, low]);
+    let error = |op, code| {
+        Message::error_msg(id, op, code)
+            .to_vec()
+            .map_or(Received::Nothing, Received::Error)
+    };
+    let Ok(message) = Message::from_vec(bytes) else {
+        return error(OpCode::Query, ResponseCode::FormErr);
+    };
+    if message.metadata.op_code != OpCode::Query {
+        return error(message.metadata.op_code, ResponseCode::NotImp);
+    }
+    let [query] = message.queries.as_slice() else {
+        return error(OpCode::Query, ResponseCode::FormErr);
+    };
+    if query.query_class() != DNSClass::IN {
+        return error(OpCode::Query, ResponseCode::Refused);
+    }
+    if matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR) {
+        return error(OpCode::Query, ResponseCode::Refused);
+    }
+    Received::Query(Box::new(Asked {
+        name: host_name(query.name()),
+        kind: query.query_type(),
+        query: query.clone(),
+        id,
+        recursion: message.metadata.recursion_desired,
+        edns: message.edns.is_some(),
+    }))
+}
+
+/// Reads a name of the wire as a canonical host name; otherwise returns it escaped.
+pub(crate) fn host_name(name: &Name) -> Result<HostName, String> {
+    let bytes = name.iter().collect::<Vec<_>>().join(&b'.');
+    let plain = name
+        .iter()
+        .flatten()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let parsed = std::str::from_utf8(&bytes)
+        .ok()
+        .filter(|_| plain)
+        .and_then(|t| t.parse().ok());
+    parsed.ok_or_else(|| RawText::from_bytes(bytes).display())
+}
+
+/// What a query is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// The name stands for these addresses.
+    Addresses(Ipv4Addr, Ipv6Addr),
+    /// The name does not exist.
+    Absent,
+    /// It could not be decided; to be asked again later.
+    Failed,
+}
+
+/// Writes the answer to a query.
+pub(crate) fn answer(asked: &Asked, reply: Reply) -> Option<Vec<u8>> {
+    let mut message = Message::new(asked.id, MessageType::Response, OpCode::Query);
+    message.metadata.recursion_desired = asked.recursion;
+    message.metadata.recursion_available = true;
+    message.metadata.response_code = match reply {
+        Reply::Addresses(..) => ResponseCode::NoError,
+        Reply::Absent => ResponseCode::NXDomain,
+        Reply::Failed => ResponseCode::ServFail,
+    };
+    message.add_query(asked.query.clone());
+    if asked.edns {
+        let mut edns = Edns::new();
+        edns.set_max_payload(DNS_PAYLOAD_BYTES);
+        message.set_edns(edns);
+    }
+    if let Reply::Addresses(v4, v6) = reply {
+        let data = match asked.kind {
+            RecordType::A => Some(RData::A(v4.into())),
+            RecordType::AAAA => Some(RData::AAAA(v6.into())),
+            // HTTPS, SVCB, TXT and all others carry what we do not want known or used.
+            _ => None,
+        };
+        let owner = asked.query.name().clone();
+        message
+            .answers
+            .extend(data.map(|d| Record::from_rdata(owner, DNS_TTL_SECONDS, d)));
+    }
+    message.to_vec().ok()
+}
+
+/// What a name server of the host answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The addresses at the end of the chain of aliases; may be empty.
+    Addresses(Vec<IpAddr>),
+    /// The name does not exist.
+    Absent,
+    /// The answer did not fit; it must be fetched over TCP.
+    Truncated,
+    /// The server cannot say.
+    Unable,
+}
+
+/// Writes a query of our own.
+pub(crate) fn ask(id: u16, name: &Name, kind: RecordType) -> Option<Vec<u8>> {
+    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name.clone(), kind));
+    let mut edns = Edns::new();
+    edns.set_max_payload(DNS_PAYLOAD_BYTES);
+    message.set_edns(edns);
+    message.to_vec().ok()
+}
+
+/// Reads the answer to a query of ours; `None` if it is the answer to something else.
+pub(crate) fn read_answer(
+    bytes: &[u8],
+    id: u16,
+    name: &Name,
+    kind: RecordType,
+    aliases_max: usize,
+) -> Option<Answer> {
+    let message = Message::from_vec(bytes).ok()?;
+    let metadata = &message.metadata;
+    let ours = metadata.id == id
+        && metadata.message_type == MessageType::Response
+        && metadata.op_code == OpCode::Query;
+    if !ours {
+        return None;
+    }
+    match (message.queries.as_slice(), metadata.response_code) {
+        ([query], _)
+            if query.name().eq_ignore_root(name)
+                && query.query_type() == kind
+                && query.query_class() == DNSClass::IN => {}
+        // Some servers leave the question out of their refusals.
+        ([], code) if code != ResponseCode::NoError && code != ResponseCode::NXDomain => {}
+        _ => return None,
+    }
+    Some(match metadata.response_code {
+        _ if metadata.truncation => Answer::Truncated,
+        ResponseCode::NoError => Answer::Addresses(follow(&message.answers, name, aliases_max)),
+        ResponseCode::NXDomain => Answer::Absent,
+        _ => Answer::Unable,
+    })
+}
+
+/// Follows aliases from `name` and collects the addresses of the last one.
+fn follow(answers: &[Record], name: &Name, aliases_max: usize) -> Vec<IpAddr> {
+    let mut owner = name.clone();
+    for _ in 0..=aliases_max {
+        let here = || {
+            answers
+                .iter()
+                .filter(|r| r.dns_class == DNSClass::IN && r.name.eq_ignore_root(&owner))
+        };
+        let addresses: Vec<IpAddr> = here().filter_map(|record| record.data.ip_addr()).collect();
+        if !addresses.is_empty() {
+            return addresses;
+        }
+        let next = here().find_map(|record| match &record.data {
+            RData::CNAME(alias) => Some(alias.0.clone()),
+            _ => None,
+        });
+        match next {
+            Some(alias) => owner = alias,
+            None => return Vec::new(),
+        }
+    }
+    Vec::new()
+}

@@ -1,0 +1,288 @@
+//! The session's resolver. It never forwards a query.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use stockade_event::{Durability, Event};
+use stockade_policy::{Decision, NameRequest, Request};
+use stockade_types::{HostName, RawText, Subject, Verdict};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::OnceCell,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::message::{Asked, Received, Reply, answer, read};
+use crate::{
+    Datagrams, Proxy,
+    judge::{builtin, decided},
+    limits::{
+        ACCEPT_PAUSE, DNS_QUERIES_MAX, DNS_QUERY_BYTES_MAX, DNS_STREAM_IDLE, SEEN_QUERIES_MAX,
+        SYNTHETIC_NAMES_MAX,
+    },
+    wire::{Decided, Protocol},
+};
+
+/// Names that mean this machine (RFC 6761 section 6.3).
+const LOCALHOST: &str = "localhost";
+
+/// A name that is certainly nobody's (RFC 6761 section 6.4); stands in for what is not a name.
+const NOBODY: &str = "invalid";
+
+/// Repetitions of a query are reported at this number and at each power of ten after it.
+const REPEATS_REPORTED_FIRST: u64 = 100;
+
+/// Top-level names that never lead off a link, or are nobody's (RFC 6761, RFC 6762, RFC 7686,
+/// RFC 9476); they exist only where the policy fixes an address.
+const SPECIAL: [&str; 4] = ["local", "invalid", "onion", "alt"];
+
+/// Where addresses are looked up backwards; synthetic ones have no owner to tell of.
+const BACKWARDS: [&str; 2] = ["in-addr", "ip6"];
+
+/// What the resolver remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    seen: Mutex<HashMap<(String, RawText), Arc<Seen>>>,
+    full_reported: AtomicBool,
+}
+
+/// A query that was met before: its first occurrence is recorded, the others are counted.
+#[derive(Debug, Default)]
+struct Seen {
+    recorded: OnceCell<()>,
+    count: AtomicU64,
+}
+
+/// Serves one datagram socket; never ends by itself.
+pub(crate) async fn serve_udp(proxy: Arc<Proxy>, socket: Arc<dyn Datagrams>) {
+    let mut tasks = JoinSet::new();
+    let mut buffer = vec![0; DNS_QUERY_BYTES_MAX];
+    loop {
+        let receive =
+            |context: &mut Context<'_>| -> Poll<_> { socket.poll_receive(context, &mut buffer) };
+        let Ok(datagram) = std::future::poll_fn(receive).await else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        while tasks.try_join_next().is_some() {}
+        // A client without an answer asks again, so dropping is safe where too many wait.
+        if tasks.len() >= DNS_QUERIES_MAX {
+            continue;
+        }
+        let bytes = buffer.get(..datagram.bytes).unwrap_or_default().to_vec();
+        let (proxy, socket) = (Arc::clone(&proxy), Arc::clone(&socket));
+        tasks.spawn(async move {
+            let (peer, local) = (datagram.peer, datagram.local);
+            if let Some(reply) = respond(&proxy, &bytes, Protocol::Udp, peer, local).await {
+                // As with any datagram, one that does not go out is asked for again.
+                drop(socket.try_send(&reply, peer, local));
+            }
+        });
+    }
+}
+
+/// Serves one DNS over TCP connection (RFC 7766) until the client ends it.
+pub(crate) async fn serve_stream(
+    proxy: &Proxy,
+    mut stream: TcpStream,
+    local: SocketAddr,
+) -> io::Result<()> {
+    let peer = stream.peer_addr()?;
+    loop {
+        let Ok(prefix) = timeout(DNS_STREAM_IDLE, stream.read_u16()).await else {
+            return Ok(());
+        };
+        let length = usize::from(match prefix {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            prefix => prefix?,
+        });
+        if length > DNS_QUERY_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = vec![0; length];
+        let body = timeout(DNS_STREAM_IDLE, stream.read_exact(&mut bytes)).await;
+        body.map_err(|_| io::ErrorKind::TimedOut)??;
+        let Some(reply) = respond(proxy, &bytes, Protocol::Tcp, peer, local).await else {
+            return Ok(());
+        };
+        let length = u16::try_from(reply.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+        stream
+            .write_all(&[&length.to_be_bytes(), reply.as_slice()].concat())
+            .await?;
+    }
+}
+
+async fn respond(
+    proxy: &Proxy,
+    bytes: &[u8],
+    protocol: Protocol,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Option<Vec<u8>> {
+    match read(bytes) {
+        Received::Query(asked) => {
+            let reply = decide(proxy, &asked, protocol, peer, local).await;
+            answer(&asked, reply)
+        }
+        Received::Error(reply) => Some(reply),
+        Received::Nothing => None,
+    }
+}
+
+async fn decide(
+    proxy: &Proxy,
+    asked: &Asked,
+    protocol: Protocol,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Reply {
+    if let Ok(name) = &asked.name
+        && name.labels_rev().next() == Some(LOCALHOST)
+    {
+        return Reply::Addresses(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+    }
+    let Ok(subject) = proxy.supervisor.attribute(protocol, peer, local).await else {
+        return Reply::Failed;
+    };
+    let Some((request, shown, decision)) = judge(proxy, asked, subject) else {
+        return Reply::Failed;
+    };
+    let verdict = decision.verdict;
+    if !note(proxy, request, shown, decision).await {
+        return Reply::Failed;
+    }
+    match (verdict, &asked.name) {
+        (Verdict::Allow | Verdict::Ask, Ok(name)) => synthetic(proxy, name).await,
+        _ => Reply::Absent,
+    }
+}
+
+fn judge(
+    proxy: &Proxy,
+    asked: &Asked,
+    subject: Subject,
+) -> Option<(Request, Option<String>, Decision)> {
+    const REMEDY: &str = "fix its address in `[network.hosts]` of the policy if it must be reached";
+    match &asked.name {
+        Err(raw) => {
+            let name = NOBODY.parse().ok()?;
+            let decision = builtin("not-a-host-name", "this is not the name of a host", "");
+            let request = Request::Name(NameRequest { name, subject });
+            Some((request, Some(raw.clone()), *decision))
+        }
+        Ok(name) => {
+            let request = Request::Name(NameRequest {
+                name: name.clone(),
+                subject,
+            });
+            let decision = if is_special(name) && !proxy.resolver.is_fixed(name) {
+                *builtin(
+                    "special-name",
+                    "this name has no meaning outside one machine",
+                    REMEDY,
+                )
+            } else {
+                proxy.judge.look(&request)
+            };
+            Some((request, None, decision))
+        }
+    }
+}
+
+/// A single label or a special-use name.
+fn is_special(name: &HostName) -> bool {
+    let mut labels = name.labels_rev();
+    let top = labels.next().unwrap_or_default();
+    labels.next().is_none_or(|second| {
+        SPECIAL.contains(&top) || (top == "arpa" && BACKWARDS.contains(&second))
+    })
+}
+
+/// Sees to it that the decision is in the journal once per name and program. Returns whether it is.
+async fn note(proxy: &Proxy, request: Request, shown: Option<String>, decision: Decision) -> bool {
+    let name = shown
+        .clone()
+        .or_else(|| request.target().host)
+        .unwrap_or_default();
+    let key = (name, request.subject().exe.clone());
+    let seen = {
+        let mut all = proxy
+            .names
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= SEEN_QUERIES_MAX && !all.contains_key(&key) {
+            // Not remembered, so it is recorded each time: more events, never fewer.
+            Arc::default()
+        } else {
+            Arc::clone(all.entry(key.clone()).or_default())
+        }
+    };
+    let record = || async {
+        let entry = Decided {
+            shown,
+            ..decided(request, decision)
+        };
+        proxy.judge.record(entry).await.map(|_| ())
+    };
+    // The address queries of one lookup arrive together; the second waits for the first's event.
+    if seen.recorded.get_or_try_init(record).await.is_err() {
+        return false;
+    }
+    let count = seen.count.fetch_add(1, Ordering::Relaxed);
+    if count >= REPEATS_REPORTED_FIRST && is_power_of_ten(count) {
+        let reason = format!("`{}` was looked up this often by one program", key.0);
+        let event = Event::EventsLost {
+            source: "names".to_owned(),
+            count,
+            reason,
+        };
+        return proxy
+            .supervisor
+            .record(event, Durability::Written)
+            .await
+            .is_ok();
+    }
+    true
+}
+
+fn is_power_of_ten(mut number: u64) -> bool {
+    while number >= 10 && number.is_multiple_of(10) {
+        number /= 10;
+    }
+    number == 1
+}
+
+async fn synthetic(proxy: &Proxy, name: &HostName) -> Reply {
+    let assigned = proxy
+        .synthetic
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .assign(name);
+    if let Ok((v4, v6)) = assigned {
+        return Reply::Addresses(v4, v6);
+    }
+    // Told once: every further name would say the same.
+    if !proxy.names.full_reported.swap(true, Ordering::Relaxed) {
+        let limit = u64::try_from(SYNTHETIC_NAMES_MAX).unwrap_or(u64::MAX);
+        let event = Event::LimitReached {
+            limit: "names".to_owned(),
+            configured: limit,
+            usage: limit,
+            detail: format!("`{name}` and all further new names do not resolve"),
+        };
+        // The name is refused whether or not this can be told.
+        drop(proxy.supervisor.record(event, Durability::Written).await);
+    }
+    Reply::Failed
+}

@@ -1,0 +1,204 @@
+//! DNS messages on the wire.
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{Name, RData, Record, RecordType, rdata::CNAME},
+};
+use proptest::prelude::*;
+
+use super::message::{Answer, Asked, Received, Reply, answer, ask, read, read_answer};
+
+fn query(name: &str, kind: RecordType) -> Vec<u8> {
+    ask(7, &Name::from_ascii(name).unwrap(), kind).unwrap()
+}
+
+fn asked(bytes: &[u8]) -> Asked {
+    match read(bytes) {
+        Received::Query(asked) => *asked,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn reply_to(name: &str, kind: RecordType, reply: Reply) -> Message {
+    let bytes = answer(&asked(&query(name, kind)), reply).unwrap();
+    Message::from_vec(&bytes).unwrap()
+}
+
+const ADDRESSES: Reply = Reply::Addresses(
+    std::net::Ipv4Addr::new(198, 18, 0, 1),
+    std::net::Ipv6Addr::LOCALHOST,
+);
+
+#[test]
+fn only_address_records_are_answered() {
+    for (kind, expected) in [
+        (RecordType::A, Some("198.18.0.1")),
+        (RecordType::AAAA, Some("::1")),
+        (RecordType::HTTPS, None),
+        (RecordType::SVCB, None),
+        (RecordType::TXT, None),
+        (RecordType::MX, None),
+        (RecordType::NULL, None),
+        (RecordType::ANY, None),
+    ] {
+        let message = reply_to("good.test.", kind, ADDRESSES);
+        assert_eq!(message.metadata.response_code, ResponseCode::NoError);
+        assert_eq!(message.metadata.id, 7);
+        let found: Vec<String> = message
+            .answers
+            .iter()
+            .filter_map(|r| r.data.ip_addr())
+            .map(|a| a.to_string())
+            .collect();
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{kind}");
+        assert!(message.edns.is_some());
+    }
+    let absent = reply_to("evil.test.", RecordType::A, Reply::Absent);
+    assert_eq!(absent.metadata.response_code, ResponseCode::NXDomain);
+    assert!(absent.answers.is_empty());
+}
+
+#[test]
+fn names_are_canonical_or_shown_escaped() {
+    assert_eq!(
+        asked(&query("GOOD.Test.", RecordType::A)).name,
+        Ok("good.test".parse().unwrap())
+    );
+    let odd = Name::from_labels([&b"a.b\xff\n"[..], b"evil", b"test"]).unwrap();
+    let bytes = ask(7, &odd, RecordType::A).unwrap();
+    assert_eq!(
+        asked(&bytes).name,
+        Err("a.b\\xff\\u{a}.evil.test".to_owned())
+    );
+    let dotted = Name::from_labels([&b"good.test"[..]]).unwrap();
+    let bytes = ask(7, &dotted, RecordType::A).unwrap();
+    assert!(
+        asked(&bytes).name.is_err(),
+        "a dot inside a label is not a separator"
+    );
+}
+
+#[test]
+fn what_is_not_a_query_is_not_answered_as_one() {
+    let mut response = query("good.test.", RecordType::A);
+    response[2] |= 0x80;
+    assert!(matches!(read(&response), Received::Nothing));
+    assert!(matches!(read(b"\0\x07\0"), Received::Nothing));
+    let code = |bytes: &[u8]| match read(bytes) {
+        Received::Error(reply) => Message::from_vec(&reply).unwrap().metadata.response_code,
+        other => panic!("{other:?}"),
+    };
+    let mut cut = query("good.test.", RecordType::A);
+    cut.truncate(20);
+    assert_eq!(code(&cut), ResponseCode::FormErr);
+    let mut update = Message::new(7, MessageType::Query, OpCode::Update);
+    update.add_query(Query::query(
+        Name::from_ascii("good.test.").unwrap(),
+        RecordType::A,
+    ));
+    assert_eq!(code(&update.to_vec().unwrap()), ResponseCode::NotImp);
+    let none = Message::new(7, MessageType::Query, OpCode::Query);
+    assert_eq!(code(&none.to_vec().unwrap()), ResponseCode::FormErr);
+    assert_eq!(
+        code(&query("good.test.", RecordType::AXFR)),
+        ResponseCode::Refused
+    );
+}
+
+fn answered(records: Vec<Record>, change: impl FnOnce(&mut Message)) -> Option<Answer> {
+    let name = Name::from_ascii("good.test.").unwrap();
+    let mut message = Message::new(9, MessageType::Response, OpCode::Query);
+    message.add_query(Query::query(name.clone(), RecordType::A));
+    message.answers = records;
+    change(&mut message);
+    read_answer(&message.to_vec().unwrap(), 9, &name, RecordType::A, 12)
+}
+
+fn a(owner: &str, address: [u8; 4]) -> Record {
+    let data = RData::A(std::net::Ipv4Addr::from(address).into());
+    Record::from_rdata(Name::from_ascii(owner).unwrap(), 1, data)
+}
+
+fn alias(owner: &str, to: &str) -> Record {
+    let data = RData::CNAME(CNAME(Name::from_ascii(to).unwrap()));
+    Record::from_rdata(Name::from_ascii(owner).unwrap(), 1, data)
+}
+
+#[test]
+fn answers_are_taken_only_for_our_question() {
+    let good = || vec![a("good.test.", [192, 0, 2, 7])];
+    let addresses = Some(Answer::Addresses(vec!["192.0.2.7".parse().unwrap()]));
+    assert_eq!(answered(good(), |_| {}), addresses);
+    assert_eq!(answered(good(), |m| m.metadata.id = 8), None);
+    assert_eq!(
+        answered(good(), |m| m.metadata.message_type = MessageType::Query),
+        None
+    );
+    assert_eq!(answered(good(), |m| m.queries.clear()), None);
+    let other = || Query::query(Name::from_ascii("evil.test.").unwrap(), RecordType::A);
+    assert_eq!(answered(good(), |m| m.queries = vec![other()]), None);
+    assert_eq!(
+        answered(good(), |m| m.metadata.truncation = true),
+        Some(Answer::Truncated)
+    );
+    let refused = |m: &mut Message| m.metadata.response_code = ResponseCode::ServFail;
+    assert_eq!(answered(good(), refused), Some(Answer::Unable));
+    // Records of other owners are not part of the answer.
+    let foreign = vec![a("evil.test.", [192, 0, 2, 9])];
+    assert_eq!(answered(foreign, |_| {}), Some(Answer::Addresses(vec![])));
+}
+
+#[test]
+fn aliases_are_followed_and_end() {
+    let chain = vec![
+        a("c.test.", [192, 0, 2, 7]),
+        alias("b.test.", "c.test."),
+        alias("good.test.", "B.test."),
+    ];
+    let addresses = Answer::Addresses(vec!["192.0.2.7".parse().unwrap()]);
+    assert_eq!(answered(chain, |_| {}), Some(addresses));
+    let circle = vec![
+        alias("good.test.", "b.test."),
+        alias("b.test.", "good.test."),
+    ];
+    assert_eq!(answered(circle, |_| {}), Some(Answer::Addresses(vec![])));
+    let long: Vec<Record> = (0..40)
+        .map(|i| {
+            let owner = if i == 0 {
+                "good.test.".to_owned()
+            } else {
+                format!("n{i}.test.")
+            };
+            alias(&owner, &format!("n{}.test.", i + 1))
+        })
+        .chain([a("n40.test.", [192, 0, 2, 7])])
+        .collect();
+    assert_eq!(answered(long, |_| {}), Some(Answer::Addresses(vec![])));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_break_the_readers(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let name = Name::from_ascii("good.test.").unwrap();
+        let _received = read(&bytes);
+        let _answer = read_answer(&bytes, 9, &name, RecordType::A, 12);
+    }
+
+    #[test]
+    fn changed_queries_are_answered_or_refused_with_their_own_id(
+        at in 2usize..40, value in any::<u8>(),
+    ) {
+        let mut bytes = query("www.good.test.", RecordType::A);
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte = value;
+        }
+        let reply = match read(&bytes) {
+            Received::Query(asked) => answer(&asked, Reply::Absent),
+            Received::Error(reply) => Some(reply),
+            Received::Nothing => None,
+        };
+        if let Some(reply) = reply {
+            prop_assert_eq!(&reply[..2], &[0, 7]);
+        }
+    }
+}

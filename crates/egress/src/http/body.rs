@@ -1,0 +1,63 @@
+//! How long a body is, followed while it passes.
+
+use super::{
+    Malformed,
+    chunked::{Chunked, Manner},
+};
+
+/// The length of a body as its head states it (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// No body.
+    Empty,
+    /// This many bytes.
+    Length(u64),
+    /// Chunked coding.
+    Chunked,
+    /// Everything until the connection ends; responses only.
+    UntilClose,
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// So many bytes are missing.
+    Counted(u64),
+    /// Chunked coding says when.
+    Chunked(Box<Chunked>),
+    /// The end of the connection says when.
+    UntilClose,
+}
+
+impl Body {
+    pub(crate) fn new(framing: Framing, manner: Manner) -> Self {
+        match framing {
+            Framing::Empty => Self::Counted(0),
+            Framing::Length(bytes) => Self::Counted(bytes),
+            Framing::Chunked => Self::Chunked(Box::new(Chunked::new(manner))),
+            Framing::UntilClose => Self::UntilClose,
+        }
+    }
+
+    /// Tells whether nothing is missing.
+    pub(crate) fn is_done(&self) -> bool {
+        match self {
+            Self::Counted(left) => *left == 0,
+            Self::Chunked(chunked) => chunked.is_done(),
+            Self::UntilClose => false,
+        }
+    }
+
+    /// Takes bytes and returns how many of them belong to the body.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        match self {
+            Self::Counted(left) => {
+                let here = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(*left);
+                *left -= here;
+                Ok(usize::try_from(here).unwrap_or(bytes.len()))
+            }
+            Self::Chunked(chunked) => chunked.feed(bytes),
+            Self::UntilClose => Ok(bytes.len()),
+        }
+    }
+}

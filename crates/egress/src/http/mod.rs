@@ -1,0 +1,20 @@
+//! HTTP/1.1 as a judge must read it: one meaning or none.
+//!
+//! The parser is our own because a proxy that decides must not be lenient: whatever two readers
+//! could understand differently (RFC 9112 sections 6.3 and 11.2) is refused, and what is sent on
+//! is written anew from what was understood.
+
+mod body;
+mod chunked;
+mod head;
+mod lines;
+mod proxy;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use proxy::{Exchange, answer_denied, answer_failed, linger, serve};
+
+/// Why a message was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);

@@ -1,0 +1,137 @@
+//! Every bound of this process in one place, each with the reason for its value.
+
+use std::time::Duration;
+
+/// Connections of one session that are open at a time. Package managers open at most a few
+/// hundred; the rest of the budget is for servers that keep idle streams. Two descriptors each.
+pub(crate) const CONNECTIONS_MAX: usize = 10_240;
+
+/// DNS over TCP connections at a time; stub resolvers open one and only after a truncated answer.
+pub(crate) const DNS_STREAMS_MAX: usize = 64;
+
+/// DNS queries that wait for a verdict at a time. Each costs one supervisor round trip; more than
+/// this in flight is a flood, and what goes beyond is dropped.
+pub(crate) const DNS_QUERIES_MAX: usize = 256;
+
+/// Longest DNS message accepted over TCP. Queries are below 300 bytes; options may add some.
+pub(crate) const DNS_QUERY_BYTES_MAX: usize = 4096;
+
+/// UDP payload that we announce and accept: below every common MTU (DNS flag day 2020).
+pub(crate) const DNS_PAYLOAD_BYTES: u16 = 1232;
+
+/// How long a DNS over TCP connection may stay silent (RFC 7766 section 6.2.3: some seconds).
+pub(crate) const DNS_STREAM_IDLE: Duration = Duration::from_secs(10);
+
+/// Time to live of synthetic answers: they are stable, but a changed policy should show soon.
+pub(crate) const DNS_TTL_SECONDS: u32 = 5;
+
+/// Names that get a synthetic address in one session. A large build touches some dozens; the
+/// bound keeps a flood of invented names below 2 MiB of memory.
+pub(crate) const SYNTHETIC_NAMES_MAX: usize = 8192;
+
+/// Queries whose repetitions are counted instead of recorded again; beyond it each is recorded.
+pub(crate) const SEEN_QUERIES_MAX: usize = 8192;
+
+/// How long one of the host's name servers may take before the next one is tried.
+pub(crate) const RESOLVE_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// How long a whole resolution may take, all servers and both address families.
+pub(crate) const RESOLVE_TOTAL: Duration = Duration::from_secs(8);
+
+/// Aliases followed in one answer; real chains have up to five.
+pub(crate) const ALIASES_MAX: usize = 12;
+
+/// Largest answer taken from a name server over TCP; 64 KiB is what the format can carry.
+pub(crate) const DNS_ANSWER_BYTES_MAX: usize = 65_535;
+
+/// Addresses of one name that are tried.
+pub(crate) const ADDRESSES_MAX: usize = 8;
+
+/// How long one address may take to accept. A lost SYN is sent again after 1 and 3 seconds.
+pub(crate) const DIAL_ATTEMPT: Duration = Duration::from_secs(5);
+
+/// How long all addresses of one name may take.
+pub(crate) const DIAL_TOTAL: Duration = Duration::from_secs(20);
+
+/// How long the supervisor may take to name the process behind a connection. It reads `/proc`.
+pub(crate) const ATTRIBUTE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the supervisor may take to write an event. A disk that needs longer is not working.
+pub(crate) const RECORD_WAIT: Duration = Duration::from_secs(10);
+
+/// How long an approval may take where the rule states no time: people are slow.
+pub(crate) const ASK_WAIT: Duration = Duration::from_mins(15);
+
+/// Added to the time that a rule states, so that the supervisor's own expiry is what is seen.
+pub(crate) const ASK_GRACE: Duration = Duration::from_secs(5);
+
+/// Requests to the supervisor that wait for an answer: one per connection and query in flight.
+pub(crate) const PENDING_MAX: usize = CONNECTIONS_MAX + DNS_QUERIES_MAX + DNS_STREAMS_MAX;
+
+/// Frames queued for the supervisor; writers wait when it is full.
+pub(crate) const OUTBOX_FRAMES: usize = 64;
+
+/// Longest frame on the control connection: a subject with a long argument vector fits.
+pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// How long the supervisor's side may be blocked by an egress process that does not read.
+pub(crate) const FRAME_WRITE_WAIT: Duration = Duration::from_secs(10);
+
+/// Revocations that a connection may be behind before it is closed to be safe.
+pub(crate) const REVOCATIONS_BEHIND_MAX: usize = 256;
+
+/// How long a client may say nothing before the server is given the word (SMTP, SSH, MySQL wait
+/// for the server). Clients that speak first do so within a millisecond on loopback.
+pub(crate) const FIRST_BYTE_WINDOW: Duration = Duration::from_millis(300);
+
+/// How long a client may take to send a whole `ClientHello` or request head.
+pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_secs(15);
+
+/// Largest `ClientHello` handshake message. Post-quantum shares make them about 2 KiB; the format
+/// could say 16 MiB.
+pub(crate) const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes read before it must be clear what a client speaks: a `ClientHello` in tiny records.
+pub(crate) const SNIFF_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of a request or response head, all lines. Servers commonly accept 8 to 48 KiB.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest request target; RFC 9110 section 4.1 recommends at least 8,000 bytes.
+pub(crate) const TARGET_BYTES_MAX: usize = 16 * 1024;
+
+/// Header lines of one message.
+pub(crate) const HEADER_LINES_MAX: usize = 128;
+
+/// Bytes of the size line of one chunk and of each trailer line.
+pub(crate) const CHUNK_LINE_BYTES_MAX: usize = 4096;
+
+/// Bytes of all trailers of one message.
+pub(crate) const TRAILER_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a kept HTTP connection may wait for its next request.
+pub(crate) const KEEP_ALIVE_WAIT: Duration = Duration::from_mins(5);
+
+/// How long a server may take to begin its response, or pause in it. Models think for minutes.
+pub(crate) const RESPONSE_WAIT: Duration = Duration::from_hours(1);
+
+/// How long no byte may pass in either direction. Long, because notebooks, debuggers and chat
+/// streams are silent for hours.
+pub(crate) const RELAY_IDLE: Duration = Duration::from_hours(6);
+
+/// Bytes moved per turn of a relay; one buffer for the whole process, since it has one thread.
+pub(crate) const RELAY_CHUNK_BYTES: usize = 256 * 1024;
+
+/// How long we read on after a refusal so that the client gets to see it before a reset.
+pub(crate) const LINGER_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes thrown away in that time.
+pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// Pause after `accept` fails for want of descriptors, so that it is not tried in a tight loop.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const _: () = assert!(CLIENT_HELLO_BYTES_MAX < SNIFF_BYTES_MAX);
+const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
+const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);

@@ -1,0 +1,336 @@
+//! Reading a TLS `ClientHello` (RFC 8446 section 4.1.2) without taking part in the handshake.
+
+use crate::limits::CLIENT_HELLO_BYTES_MAX;
+
+/// Record content type of handshake messages (RFC 8446 section 5.1).
+const CONTENT_HANDSHAKE: u8 = 22;
+/// Longest plaintext record (RFC 8446 section 5.1).
+const RECORD_BYTES_MAX: usize = 1 << 14;
+/// Handshake type of a `ClientHello` (RFC 8446 section 4).
+const HANDSHAKE_CLIENT_HELLO: u8 = 1;
+/// `server_name` (RFC 6066 section 3).
+const EXTENSION_SERVER_NAME: u16 = 0;
+/// `encrypted_client_hello` (RFC 9849).
+const EXTENSION_ECH: u16 = 0xfe0d;
+/// `host_name`, the only name type there is (RFC 6066 section 3).
+const NAME_TYPE_HOST: u8 = 0;
+
+/// A fatal `access_denied` alert as one record (RFC 8446 section 6): what a refused client reads.
+pub(crate) const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+/// What a `ClientHello` says in the clear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientHello {
+    /// The bytes of the server name, exactly as sent.
+    pub(crate) server_name: Option<Vec<u8>>,
+    /// An encrypted inner hello is there (or a grease value for one).
+    pub(crate) encrypted_inner: bool,
+}
+
+/// How far the bytes go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// A whole `ClientHello`.
+    Complete(ClientHello),
+    /// More bytes are needed.
+    Partial,
+    /// Not a `ClientHello`, or one that no client sends.
+    Malformed(&'static str),
+}
+
+/// Reads the `ClientHello` at the start of `bytes`; it may be split over several records.
+pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+    let mut message = Vec::new();
+    let mut rest = bytes;
+    loop {
+        let Some((header, after)) = rest.split_at_checked(5) else {
+            return if plausible(rest) {
+                Parsed::Partial
+            } else {
+                Parsed::Malformed("not tls")
+            };
+        };
+        let &[content, major, _, high, low] = header else {
+            return Parsed::Partial;
+        };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if content != CONTENT_HANDSHAKE || major != 3 {
+            return Parsed::Malformed("a record in the client hello is not a handshake record");
+        }
+        if length == 0 || length > RECORD_BYTES_MAX {
+            return Parsed::Malformed(
+                "a record in the client hello has a length that is not valid",
+            );
+        }
+        let whole = after.get(..length);
+        message.extend_from_slice(whole.unwrap_or(after));
+        match whole_message(&message) {
+            Whole::Yes(body) => {
+                return hello(body).map_or_else(Parsed::Malformed, Parsed::Complete);
+            }
+            Whole::No(why) => return Parsed::Malformed(why),
+            Whole::NotYet => {}
+        }
+        match (whole, after.get(length..)) {
+            (Some(_), Some(next)) => rest = next,
+            _ => return Parsed::Partial,
+        }
+    }
+}
+
+/// Tells whether fewer than five bytes may still become a handshake record.
+fn plausible(start: &[u8]) -> bool {
+    start.first().is_none_or(|b| *b == CONTENT_HANDSHAKE) && start.get(1).is_none_or(|b| *b == 3)
+}
+
+enum Whole<'a> {
+    Yes(&'a [u8]),
+    NotYet,
+    No(&'static str),
+}
+
+fn whole_message(message: &[u8]) -> Whole<'_> {
+    let Some(kind) = message.first() else {
+        return Whole::NotYet;
+    };
+    if *kind != HANDSHAKE_CLIENT_HELLO {
+        return Whole::No("the first handshake message is not a client hello");
+    }
+    let Some((&[_, a, b, c], body)) = message.split_first_chunk::<4>() else {
+        return Whole::NotYet;
+    };
+    let length = (usize::from(a) << 16) | (usize::from(b) << 8) | usize::from(c);
+    if length > CLIENT_HELLO_BYTES_MAX {
+        return Whole::No("the client hello is too long");
+    }
+    body.get(..length).map_or(Whole::NotYet, Whole::Yes)
+}
+
+/// A cursor that can only move forward and never past the end.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(count)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        let bytes = self.take(2)?;
+        Some(u16::from_be_bytes(bytes.try_into().ok()?))
+    }
+
+    fn vector8(&mut self) -> Option<&'a [u8]> {
+        let length = self.u8()?;
+        self.take(usize::from(length))
+    }
+
+    fn vector16(&mut self) -> Option<&'a [u8]> {
+        let length = self.u16()?;
+        self.take(usize::from(length))
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn hello(body: &[u8]) -> Result<ClientHello, &'static str> {
+    const SHORT: &str = "the client hello ends early";
+    let mut reader = Reader(body);
+    let version = reader.u16().ok_or(SHORT)?;
+    if version >> 8 != 3 {
+        return Err("the client hello has an unknown version");
+    }
+    reader.take(32).ok_or(SHORT)?;
+    let session = reader.vector8().ok_or(SHORT)?;
+    let suites = reader.vector16().ok_or(SHORT)?;
+    let compressions = reader.vector8().ok_or(SHORT)?;
+    if session.len() > 32 || suites.is_empty() || suites.len() % 2 != 0 || compressions.is_empty() {
+        return Err("the client hello has a field whose length is not valid");
+    }
+    let mut found = ClientHello {
+        server_name: None,
+        encrypted_inner: false,
+    };
+    if reader.is_empty() {
+        return Ok(found);
+    }
+    let mut extensions = Reader(reader.vector16().ok_or(SHORT)?);
+    if !reader.is_empty() {
+        return Err("the client hello has bytes after its extensions");
+    }
+    let mut named = false;
+    while !extensions.is_empty() {
+        let kind = extensions.u16().ok_or(SHORT)?;
+        let data = extensions.vector16().ok_or(SHORT)?;
+        if kind == EXTENSION_ECH {
+            found.encrypted_inner = true;
+        }
+        if kind == EXTENSION_SERVER_NAME {
+            // Two of them would let us and the server pick different ones (RFC 8446 4.2).
+            if named {
+                return Err("the client hello has two server name extensions");
+            }
+            named = true;
+            found.server_name = Some(server_name(data)?.to_vec());
+        }
+    }
+    Ok(found)
+}
+
+fn server_name(data: &[u8]) -> Result<&[u8], &'static str> {
+    const BAD: &str = "the server name extension is malformed";
+    let mut outer = Reader(data);
+    let mut list = Reader(outer.vector16().ok_or(BAD)?);
+    if !outer.is_empty() || list.is_empty() {
+        return Err(BAD);
+    }
+    let kind = list.u8().ok_or(BAD)?;
+    let name = list.vector16().ok_or(BAD)?;
+    if kind != NAME_TYPE_HOST || name.is_empty() {
+        return Err(BAD);
+    }
+    // RFC 6066 allows one name per type and there is one type, so a second is an evasion.
+    if !list.is_empty() {
+        return Err("the server name extension has more than one name");
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn vector16(bytes: &[u8]) -> Vec<u8> {
+        let mut out = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+        out.extend_from_slice(bytes);
+        out
+    }
+
+    pub(crate) fn sni(name: &[u8]) -> Vec<u8> {
+        let mut entry = vec![NAME_TYPE_HOST];
+        entry.extend(vector16(name));
+        [vec![0, 0], vector16(&vector16(&entry))].concat()
+    }
+
+    /// A client hello with the given extension bytes, in records of at most `record` bytes.
+    pub(crate) fn hello_bytes(extensions: Option<&[u8]>, record: usize) -> Vec<u8> {
+        let mut body = vec![3, 3];
+        body.extend([7; 32]);
+        body.push(0);
+        body.extend(vector16(&[0x13, 0x01]));
+        body.extend([1, 0]);
+        if let Some(extensions) = extensions {
+            body.extend(vector16(extensions));
+        }
+        let mut message = vec![HANDSHAKE_CLIENT_HELLO, 0];
+        message.extend(vector16(&body));
+        message
+            .chunks(record)
+            .flat_map(|part| [vec![CONTENT_HANDSHAKE, 3, 1], vector16(part)].concat())
+            .collect()
+    }
+
+    fn name_of(bytes: &[u8]) -> Option<Vec<u8>> {
+        match parse(bytes) {
+            Parsed::Complete(hello) => hello.server_name,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_name_is_read_however_the_hello_is_cut() {
+        let extensions = sni(b"good.test");
+        for record in [1, 3, 4, 5, 40, 1000] {
+            let bytes = hello_bytes(Some(&extensions), record);
+            assert_eq!(
+                name_of(&bytes).as_deref(),
+                Some(&b"good.test"[..]),
+                "{record}"
+            );
+            for end in 0..bytes.len() {
+                let parsed = parse(bytes.get(..end).unwrap());
+                assert_eq!(parsed, Parsed::Partial, "{record} {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn absent_and_encrypted_names_are_told_apart() {
+        assert_eq!(name_of(&hello_bytes(None, 1000)), None);
+        assert_eq!(name_of(&hello_bytes(Some(&[]), 1000)), None);
+        let ech = [sni(b"front.test"), vec![0xfe, 0x0d, 0, 1, 9]].concat();
+        let Parsed::Complete(hello) = parse(&hello_bytes(Some(&ech), 1000)) else {
+            panic!("not complete");
+        };
+        assert!(hello.encrypted_inner);
+        assert_eq!(hello.server_name.as_deref(), Some(&b"front.test"[..]));
+    }
+
+    #[test]
+    fn odd_hellos_are_refused() {
+        let two = [sni(b"good.test"), sni(b"evil.test")].concat();
+        let mut entries = vec![0];
+        entries.extend(vector16(b"good.test"));
+        entries.push(0);
+        entries.extend(vector16(b"evil.test"));
+        let two_names = [vec![0, 0], vector16(&vector16(&entries))].concat();
+        for extensions in [
+            two,
+            two_names,
+            sni(b""),
+            vec![0, 0, 0, 0],
+            vec![0, 0, 0, 9, 1],
+        ] {
+            let parsed = parse(&hello_bytes(Some(&extensions), 1000));
+            assert!(
+                matches!(parsed, Parsed::Malformed(_)),
+                "{extensions:?} {parsed:?}"
+            );
+        }
+        for bytes in [
+            &b"GET / HTTP/1.1"[..],
+            &[22, 2, 0],
+            &[22, 3, 1, 0, 0, 1],
+            &[22, 3, 1, 0, 4, 2],
+        ] {
+            assert!(matches!(parse(bytes), Parsed::Malformed(_)), "{bytes:?}");
+        }
+        let long = [22, 3, 1, 0, 4, 1, 1, 0, 0];
+        assert_eq!(
+            parse(&long),
+            Parsed::Malformed("the client hello is too long")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let _parsed = parse(&bytes);
+            let mut framed = vec![22, 3, 1];
+            framed.extend(vector16(&bytes));
+            let _parsed = parse(&framed);
+        }
+
+        #[test]
+        fn a_changed_byte_never_invents_bytes_outside_the_input(
+            at in 0usize..80, value in any::<u8>(), record in 1usize..80,
+        ) {
+            let mut bytes = hello_bytes(Some(&sni(b"good.test")), record);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            if let Parsed::Complete(ClientHello { server_name: Some(name), .. }) = parse(&bytes) {
+                prop_assert!(name.len() < bytes.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The connection to a host: found, checked, recorded, then made.
+
+use std::{sync::Arc, time::Instant};
+
+use stockade_event::{Durability, Event};
+use stockade_types::{ApprovalId, DecisionRecord};
+use tokio::net::TcpStream;
+
+use crate::{
+    Proxy,
+    dial::{Route, Unreachable},
+    http,
+    judge::{Allowed, builtin, decided},
+    relay::Counters,
+    wire::{Decided, Unanswered},
+};
+
+/// A connection to a host that policy allowed.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// The connection.
+    pub(crate) stream: TcpStream,
+    /// Bytes that passed.
+    pub(crate) counters: Arc<Counters>,
+    opened: Opened,
+}
+
+/// What the closing event needs.
+#[derive(Debug)]
+struct Opened {
+    record: DecisionRecord,
+    since: Instant,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Policy is the cause: recorded as a deny.
+    Refused(Box<Result<DecisionRecord, Unanswered>>),
+    /// The network is the cause.
+    Unreachable(Unreachable),
+    /// The decision could not be recorded.
+    Unrecorded(Unanswered),
+}
+
+impl Failed {
+    /// Tells an HTTP client.
+    pub(crate) async fn answer_http(self, client: &mut TcpStream, method: &str) {
+        match self {
+            Self::Refused(record) => http::answer_denied(client, method, &record).await,
+            Self::Unrecorded(error) => http::answer_denied(client, method, &Err(error)).await,
+            Self::Unreachable(error) => {
+                http::answer_failed(client, 502, method, &error.full()).await;
+            }
+        }
+    }
+}
+
+impl Upstream {
+    /// Resolves, checks, records the decision with the address, and connects.
+    pub(crate) async fn open(
+        proxy: &Proxy,
+        allowed: &Allowed,
+        sni: Option<String>,
+        detail: Option<String>,
+    ) -> Result<Self, Failed> {
+        let request = allowed.permitted.get();
+        let decision = &allowed.decision;
+        let entry = Decided {
+            sni,
+            detail,
+            approvals: allowed.approval_ids(),
+            ..decided(request.clone(), decision.clone())
+        };
+        let route = match Box::pin(Route::find(
+            &allowed.permitted,
+            &proxy.resolver,
+            decision.private,
+        ))
+        .await
+        {
+            Ok(route) => route,
+            Err(error) => return Err(not_found(proxy, entry, error).await),
+        };
+        let entry = Decided {
+            address: route.first(),
+            ..entry
+        };
+        let record = proxy
+            .judge
+            .record(entry)
+            .await
+            .map_err(Failed::Unrecorded)?;
+        let opened = Opened {
+            record,
+            since: Instant::now(),
+        };
+        match route.dial().await {
+            Ok(stream) => Ok(Self {
+                stream,
+                counters: Arc::default(),
+                opened,
+            }),
+            Err(error) => {
+                opened.closed(proxy, &Counters::default()).await;
+                Err(Failed::Unreachable(error))
+            }
+        }
+    }
+
+    /// Takes the stream out; what is left tells of the end.
+    pub(crate) fn into_parts(self) -> (TcpStream, Closing) {
+        (
+            self.stream,
+            Closing {
+                opened: self.opened,
+                counters: self.counters,
+            },
+        )
+    }
+}
+
+/// What is known of a connection whose stream is in other hands.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    opened: Opened,
+    counters: Arc<Counters>,
+}
+
+impl Closing {
+    /// Returns the counters.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Records the end.
+    pub(crate) async fn closed(self, proxy: &Proxy) {
+        self.opened.closed(proxy, &self.counters).await;
+    }
+}
+
+impl Opened {
+    async fn closed(self, proxy: &Proxy, counters: &Counters) {
+        let event = Event::ConnectionClosed {
+            host: self.record.target.host.unwrap_or_default(),
+            port: self.record.target.port.unwrap_or_default(),
+            decision: self.record.decision,
+            bytes_out: counters.bytes_out(),
+            bytes_in: counters.bytes_in(),
+            duration_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        // Nothing is let through by this event; a journal that failed denies what comes next.
+        drop(proxy.supervisor.record(event, Durability::Written).await);
+    }
+}
+
+/// Records what became of an allowed connection without an address.
+async fn not_found(proxy: &Proxy, entry: Decided, error: Unreachable) -> Failed {
+    let why = error.full();
+    if !error.is_refusal() {
+        let entry = Decided {
+            detail: Some(why),
+            ..entry
+        };
+        return match proxy.judge.record(entry).await {
+            Ok(_) => Failed::Unreachable(error),
+            Err(unanswered) => Failed::Unrecorded(unanswered),
+        };
+    }
+    let (rule, remedy) = match error {
+        Unreachable::Private { .. } => ("private-address", "say `private = true` in the rule"),
+        _ => ("never-reached", ""),
+    };
+    let mut decision = builtin(rule, why, remedy);
+    decision.rules.extend(entry.decision.rule.clone());
+    let entry = Decided {
+        decision: *decision,
+        approvals: Vec::<ApprovalId>::new(),
+        durability: Durability::Written,
+        ..entry
+    };
+    Failed::Refused(Box::new(proxy.judge.record(entry).await))
+}

@@ -1,0 +1,315 @@
+//! The egress process's side: many requests under way, each with a bounded wait.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use stockade_event::{Durability, Event};
+use stockade_policy::{Approvals, Decision, Request};
+use stockade_types::{ApprovalId, DecisionRecord, Subject};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{broadcast, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    Answer, Decided, FromSupervisor, Protocol, ToSupervisor, WireError, frame, frame_length,
+    is_end, message,
+};
+use crate::limits::{
+    ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
+    REVOCATIONS_BEHIND_MAX,
+};
+
+/// Why there is no answer; whatever depends on it must be denied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// The connection is gone.
+    #[error("the supervisor is gone")]
+    Gone,
+    /// It took too long.
+    #[error("the supervisor did not answer in time")]
+    Late,
+    /// Too many requests wait already.
+    #[error("{PENDING_MAX} requests wait for the supervisor already")]
+    Busy,
+    /// The supervisor could not serve the request.
+    #[error("{0}")]
+    Failed(String),
+    /// The answer belongs to another kind of request.
+    #[error("the supervisor answered something else")]
+    Mismatch,
+    /// The request does not fit in a frame.
+    #[error("the request could not be sent")]
+    Frame(#[source] WireError),
+}
+
+type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<FromSupervisor>>>>;
+
+/// Asks the supervisor.
+#[derive(Debug)]
+pub(crate) struct Client {
+    outbox: mpsc::Sender<Vec<u8>>,
+    pending: Pending,
+    revoked: broadcast::Sender<ApprovalId>,
+    next: AtomicU64,
+}
+
+impl Client {
+    /// Makes a client and the task that moves its frames; the task ends when the connection does.
+    pub(crate) fn new(
+        stream: UnixStream,
+    ) -> (
+        Self,
+        impl Future<Output = Result<(), WireError>> + Send + 'static,
+    ) {
+        let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES);
+        let pending = Pending::default();
+        let (revoked, _) = broadcast::channel(REVOCATIONS_BEHIND_MAX);
+        let task = run(stream, frames, Arc::clone(&pending), revoked.clone());
+        (
+            Self {
+                outbox,
+                pending,
+                revoked,
+                next: AtomicU64::new(1),
+            },
+            task,
+        )
+    }
+
+    /// Asks which process owns a socket.
+    pub(crate) async fn attribute(
+        &self,
+        protocol: Protocol,
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) -> Result<Subject, Unanswered> {
+        let request = |id| ToSupervisor::Attribute {
+            id,
+            protocol,
+            source,
+            destination,
+        };
+        match self.call(ATTRIBUTE_WAIT, request).await? {
+            FromSupervisor::Subject { subject, .. } => Ok(subject),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Has a decision journaled; once this returns, it may take effect.
+    pub(crate) async fn decided(&self, decided: Decided) -> Result<DecisionRecord, Unanswered> {
+        let decided = Box::new(decided);
+        let request = |id| ToSupervisor::Decided { id, decided };
+        match self.call(RECORD_WAIT, request).await? {
+            FromSupervisor::Decided { record, .. } => Ok(*record),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Has an event journaled.
+    pub(crate) async fn record(
+        &self,
+        event: Event,
+        durability: Durability,
+    ) -> Result<u64, Unanswered> {
+        let request = |id| ToSupervisor::Record {
+            id,
+            event,
+            durability,
+        };
+        match self.call(RECORD_WAIT, request).await? {
+            FromSupervisor::Recorded { seq, .. } => Ok(seq),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Asks for approvals; waits as long as the rule lets the question stand.
+    pub(crate) async fn ask(
+        &self,
+        request: Request,
+        decision: Decision,
+    ) -> Result<Result<Approvals, String>, Unanswered> {
+        let stated = decision
+            .stage
+            .as_ref()
+            .map(|stage| stage.expires.duration());
+        let wait = stated.unwrap_or(ASK_WAIT).saturating_add(ASK_GRACE);
+        match self
+            .call(wait, |id| ToSupervisor::Ask {
+                id,
+                request,
+                decision,
+            })
+            .await?
+        {
+            FromSupervisor::Answer {
+                answer: Answer::Granted { approvals },
+                ..
+            } => Ok(Ok(approvals)),
+            FromSupervisor::Answer {
+                answer: Answer::Refused { reason },
+                ..
+            } => Ok(Err(reason)),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Starts to listen for revocations; what is revoked from now on is seen.
+    pub(crate) fn revocations(&self) -> Revocations {
+        Revocations {
+            receiver: self.revoked.subscribe(),
+        }
+    }
+
+    async fn call(
+        &self,
+        wait: Duration,
+        request: impl FnOnce(u64) -> ToSupervisor,
+    ) -> Result<FromSupervisor, Unanswered> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let bytes = frame(&request(id)).map_err(Unanswered::Frame)?;
+        let slot = Slot::take(&self.pending, id)?;
+        let answer = timeout(wait, async {
+            self.outbox
+                .send(bytes)
+                .await
+                .map_err(|_| Unanswered::Gone)?;
+            slot.receiver.await.map_err(|_| Unanswered::Gone)
+        });
+        match answer.await.map_err(|_| Unanswered::Late)?? {
+            FromSupervisor::Failed { reason, .. } => Err(Unanswered::Failed(reason)),
+            other => Ok(other),
+        }
+    }
+}
+
+/// A place for one answer; given back when the wait ends, however it ends.
+struct Slot {
+    receiver: oneshot::Receiver<FromSupervisor>,
+    _guard: SlotGuard,
+}
+
+struct SlotGuard {
+    pending: Pending,
+    id: u64,
+}
+
+impl Slot {
+    fn take(pending: &Pending, id: u64) -> Result<Self, Unanswered> {
+        let (sender, receiver) = oneshot::channel();
+        let mut slots = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= PENDING_MAX {
+            return Err(Unanswered::Busy);
+        }
+        slots.insert(id, sender);
+        Ok(Self {
+            receiver,
+            _guard: SlotGuard {
+                pending: Arc::clone(pending),
+                id,
+            },
+        })
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
+    }
+}
+
+/// Sees approvals being taken back.
+#[derive(Debug)]
+pub(crate) struct Revocations {
+    receiver: broadcast::Receiver<ApprovalId>,
+}
+
+impl Revocations {
+    /// Waits until one of `ids` is taken back; with none it waits for ever.
+    pub(crate) async fn any_of(&mut self, ids: &[ApprovalId]) {
+        if ids.is_empty() {
+            return std::future::pending().await;
+        }
+        loop {
+            match self.receiver.recv().await {
+                Ok(id) if !ids.contains(&id) => {}
+                // Missed messages may have named ours, and a closed channel is the end of all.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}
+
+async fn run(
+    stream: UnixStream,
+    frames: mpsc::Receiver<Vec<u8>>,
+    pending: Pending,
+    revoked: broadcast::Sender<ApprovalId>,
+) -> Result<(), WireError> {
+    let (reader, writer) = stream.into_split();
+    tokio::select! {
+        ended = read(reader, &pending, &revoked) => ended,
+        ended = write(writer, frames) => ended,
+    }
+}
+
+async fn write(
+    mut writer: OwnedWriteHalf,
+    mut frames: mpsc::Receiver<Vec<u8>>,
+) -> Result<(), WireError> {
+    while let Some(bytes) = frames.recv().await {
+        writer.write_all(&bytes).await.map_err(WireError::Io)?;
+    }
+    Ok(())
+}
+
+async fn read(
+    mut reader: OwnedReadHalf,
+    pending: &Pending,
+    revoked: &broadcast::Sender<ApprovalId>,
+) -> Result<(), WireError> {
+    loop {
+        let mut prefix = [0; 4];
+        match reader.read_exact(&mut prefix).await {
+            Ok(_) => {}
+            Err(error) if is_end(&error) => return Ok(()),
+            Err(error) => return Err(WireError::Io(error)),
+        }
+        let mut bytes = vec![0; frame_length(prefix)?];
+        reader.read_exact(&mut bytes).await.map_err(WireError::Io)?;
+        match message::<FromSupervisor>(&bytes)? {
+            // Nobody listening means that no connection rests on an approval.
+            FromSupervisor::Revoke { approval } => drop(revoked.send(approval)),
+            answer => deliver(pending, answer),
+        }
+    }
+}
+
+fn deliver(pending: &Pending, answer: FromSupervisor) {
+    let Some(id) = answer.id() else {
+        return;
+    };
+    let slot = pending
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&id);
+    if let Some(slot) = slot {
+        // The one who asked may have given up meanwhile.
+        drop(slot.send(answer));
+    }
+}

@@ -1,0 +1,271 @@
+//! The private conversation between the egress process and the supervisor.
+//!
+//! Each frame is a length (four bytes, big-endian) and that many bytes of JSON. The egress process
+//! numbers its requests, so many can be under way; the supervisor answers each once, in any order,
+//! and may send [`FromSupervisor::Revoke`] at any time. When the connection closes, the egress
+//! process ends and all connections of the session end with it.
+
+mod client;
+mod server;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use stockade_event::{Durability, Event};
+use stockade_policy::{Approvals, Decision, Request};
+use stockade_types::{ApprovalId, DecisionRecord, RequestKind, Subject};
+
+use crate::limits::FRAME_BYTES_MAX;
+
+pub(crate) use client::{Client, Unanswered};
+pub use server::{Replies, Requests, server};
+
+/// Transport of a connection that is to be attributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// A connected TCP socket.
+    Tcp,
+    /// A UDP socket.
+    Udp,
+}
+
+/// A decision that is about to take effect; the supervisor journals it before it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// What was judged.
+    pub request: Request,
+    /// The answer of the policy or of a built-in control of the egress process.
+    pub decision: Decision,
+    /// The host as the client wrote it, where it is not a canonical name; takes the place of the
+    /// target's host in the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
+    /// The checked address that is dialled next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Server name in the TLS greeting, escaped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// What else is known, for example `opaque`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The approvals that this decision rests on, each a use to be journaled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<ApprovalId>,
+    /// How safe the record must be before the answer.
+    pub durability: Durability,
+}
+
+impl Decided {
+    /// Makes the event that journals the decision from its record.
+    pub fn event(&self, mut record: DecisionRecord) -> Event {
+        if let Some(shown) = &self.shown {
+            record.target.host = Some(shown.clone());
+        }
+        match record.kind {
+            RequestKind::Name => Event::NameDecided { decision: record },
+            RequestKind::Http => Event::HttpDecided { decision: record },
+            RequestKind::Exec => Event::ExecDecided { decision: record },
+            RequestKind::File => Event::FileDenied { decision: record },
+            RequestKind::Net => Event::ConnectionDecided {
+                decision: record,
+                address: self.address,
+                sni: self.sni.clone(),
+                detail: self.detail.clone(),
+            },
+        }
+    }
+}
+
+/// What the egress process asks of the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum ToSupervisor {
+    /// Which process owns the socket? Answered by [`FromSupervisor::Subject`].
+    Attribute {
+        /// Number of the request.
+        id: u64,
+        /// Transport.
+        protocol: Protocol,
+        /// The socket's own address inside the session.
+        source: SocketAddr,
+        /// Where it wanted to go.
+        destination: SocketAddr,
+    },
+    /// Journal a decision. Answered by [`FromSupervisor::Decided`].
+    Decided {
+        /// Number of the request.
+        id: u64,
+        /// The decision.
+        #[serde(flatten)]
+        decided: Box<Decided>,
+    },
+    /// Journal an event. Answered by [`FromSupervisor::Recorded`].
+    Record {
+        /// Number of the request.
+        id: u64,
+        /// The event.
+        event: Event,
+        /// How safe it must be before the answer.
+        durability: Durability,
+    },
+    /// Get approvals for a request whose verdict is ask. Answered by [`FromSupervisor::Answer`].
+    ///
+    /// The supervisor first looks for a grant that covers the request. It uses (consumes) what it
+    /// answers with at once: one question stands for all identical requests that wait for it.
+    Ask {
+        /// Number of the request.
+        id: u64,
+        /// What is asked about.
+        request: Request,
+        /// The decision with verdict ask.
+        decision: Decision,
+    },
+}
+
+impl ToSupervisor {
+    /// Returns the number of the request.
+    pub const fn id(&self) -> u64 {
+        match self {
+            Self::Attribute { id, .. }
+            | Self::Decided { id, .. }
+            | Self::Record { id, .. }
+            | Self::Ask { id, .. } => *id,
+        }
+    }
+}
+
+/// The answer to an ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "lowercase")]
+pub enum Answer {
+    /// Approvals with which the policy is to be asked again.
+    Granted {
+        /// The approvals.
+        approvals: Approvals,
+    },
+    /// No: by a person, by time, or because nobody can be asked.
+    Refused {
+        /// Why, in the words that the program is to see.
+        reason: String,
+    },
+}
+
+/// What the supervisor says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum FromSupervisor {
+    /// Answers [`ToSupervisor::Attribute`]; a process that is gone is a subject without an id.
+    Subject {
+        /// Number of the request.
+        id: u64,
+        /// The process.
+        subject: Subject,
+    },
+    /// Answers [`ToSupervisor::Decided`]: the record is in the journal.
+    Decided {
+        /// Number of the request.
+        id: u64,
+        /// The record.
+        record: Box<DecisionRecord>,
+    },
+    /// Answers [`ToSupervisor::Record`]: the event is in the journal.
+    Recorded {
+        /// Number of the request.
+        id: u64,
+        /// Number of the event.
+        seq: u64,
+    },
+    /// Answers [`ToSupervisor::Ask`].
+    Answer {
+        /// Number of the request.
+        id: u64,
+        /// The answer.
+        #[serde(flatten)]
+        answer: Answer,
+    },
+    /// Answers any request that could not be served; whatever depends on it is denied.
+    Failed {
+        /// Number of the request.
+        id: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Closes what an approval opened.
+    Revoke {
+        /// The approval.
+        approval: ApprovalId,
+    },
+}
+
+impl FromSupervisor {
+    /// Returns the number of the request that this answers.
+    pub const fn id(&self) -> Option<u64> {
+        match self {
+            Self::Subject { id, .. }
+            | Self::Decided { id, .. }
+            | Self::Recorded { id, .. }
+            | Self::Answer { id, .. }
+            | Self::Failed { id, .. } => Some(*id),
+            Self::Revoke { .. } => None,
+        }
+    }
+}
+
+/// Why a frame could not be sent or read.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The connection failed.
+    #[error("the control connection failed")]
+    Io(#[source] io::Error),
+    /// The other side sent a length that no frame has.
+    #[error("a frame of {0} bytes is longer than {FRAME_BYTES_MAX}")]
+    TooLong(usize),
+    /// The other side sent something that is not a message of this version.
+    #[error("a frame is not a message of this version")]
+    Json(#[source] serde_json::Error),
+}
+
+/// Bytes in front of each frame.
+const PREFIX_BYTES: usize = 4;
+
+/// Makes one frame.
+fn frame<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
+    let mut bytes = vec![0; PREFIX_BYTES];
+    serde_json::to_writer(&mut bytes, message).map_err(WireError::Json)?;
+    let length = bytes.len() - PREFIX_BYTES;
+    let prefix = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= FRAME_BYTES_MAX)
+        .ok_or(WireError::TooLong(length))?;
+    if let Some(start) = bytes.first_chunk_mut::<PREFIX_BYTES>() {
+        *start = prefix.to_be_bytes();
+    }
+    Ok(bytes)
+}
+
+/// Reads the length in front of a frame.
+fn frame_length(prefix: [u8; PREFIX_BYTES]) -> Result<usize, WireError> {
+    let length = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
+    if length > FRAME_BYTES_MAX {
+        return Err(WireError::TooLong(length));
+    }
+    Ok(length)
+}
+
+/// Tells whether an error between two frames only means that the other process has ended: with
+/// replies unread the end is a reset (unix(7)).
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+    )
+}
+
+fn message<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    serde_json::from_slice(bytes).map_err(WireError::Json)
+}

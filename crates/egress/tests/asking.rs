@@ -1,0 +1,185 @@
+//! Verdict ask: who waits, what is shown, what an answer opens and what closes it again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: helpers outside `#[test]` may fail as tests do"
+)]
+
+mod lab;
+
+use std::{sync::Arc, time::Duration};
+
+use lab::{Lab, PATIENCE, Server, read_all, rule, supervisor::Asking, until};
+use stockade_event::Event;
+use stockade_policy::Scope;
+use stockade_types::{ApprovalId, DecisionRecord, RequestKind, Verdict};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+const GET: &[u8] = b"GET /x HTTP/1.1\r\nHost: good.test\r\nConnection: close\r\n\r\n";
+
+fn used(lab: &Lab) -> Vec<ApprovalId> {
+    let events = lab.supervisor.events();
+    let used = events.into_iter().filter_map(|event| match event {
+        Event::ApprovalUsed { approval, .. } => Some(approval),
+        _ => None,
+    });
+    used.collect()
+}
+
+#[tokio::test]
+async fn a_granted_question_opens_the_connection_and_its_requests() {
+    let web = Server::http().await;
+    for scope in [Scope::Once, Scope::Session] {
+        let lab = Lab::start(&rule("ask", "good.test", web.port)).await;
+        lab.supervisor.set_asking(Asking::Grant(scope));
+        let answer = lab.exchange("good.test", web.port, GET).await;
+        assert!(
+            answer.starts_with(b"HTTP/1.1 200 "),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+        assert_eq!(
+            lab.supervisor.asks(),
+            1,
+            "the request is covered by its connection"
+        );
+        assert_eq!(used(&lab).len(), 1);
+        assert!(lab.decisions(Verdict::Deny).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_refused_question_is_a_denial_with_its_reason() {
+    let web = Server::http().await;
+    let lab = Lab::start(&rule("ask", "good.test", web.port)).await;
+    lab.supervisor.set_asking(Asking::Refuse("not today"));
+    let answer = lab.exchange("good.test", web.port, GET).await;
+    let denied = lab.one_denial("lab");
+    assert_eq!(denied.kind, RequestKind::Net);
+    assert!(denied.reason.starts_with("not today"), "{}", denied.reason);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.rsplit_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    assert_eq!(
+        serde_json::from_str::<DecisionRecord>(body).unwrap(),
+        denied
+    );
+    assert_eq!(web.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_question_without_an_answer_becomes_a_denial() {
+    let web = Server::http().await;
+    let policy = format!("{}expires = \"1s\"\n", rule("ask", "good.test", web.port));
+    let lab = Lab::start(&policy).await;
+    lab.supervisor.set_asking(Asking::Wait);
+    let answer = lab.exchange("good.test", web.port, GET).await;
+    assert!(
+        answer.starts_with(b"HTTP/1.1 403 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert!(
+        lab.one_denial("lab")
+            .reason
+            .contains("nobody answered in time")
+    );
+    assert_eq!(web.connections(), 0);
+}
+
+#[tokio::test]
+async fn those_who_wait_for_the_same_thing_share_one_question() {
+    let web = Server::http().await;
+    let lab = Arc::new(Lab::start(&rule("ask", "good.test", web.port)).await);
+    lab.supervisor.set_asking(Asking::Wait);
+    let port = web.port;
+    let tasks: Vec<_> = (0..10)
+        .map(|_| {
+            let lab = Arc::clone(&lab);
+            tokio::spawn(async move { lab.exchange("good.test", port, GET).await })
+        })
+        .collect();
+    until("the question", || lab.supervisor.waiting() == 1).await;
+    // All of them have arrived when their processes were named.
+    until("all connections", || {
+        let tcp = |asked: &&stockade_egress::wire::ToSupervisor| {
+            matches!(
+                asked,
+                stockade_egress::wire::ToSupervisor::Attribute {
+                    protocol: stockade_egress::wire::Protocol::Tcp,
+                    ..
+                }
+            )
+        };
+        lab.supervisor.attributed().iter().filter(tcp).count() == 10
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    lab.supervisor.answer(&Asking::Grant(Scope::Once));
+    for task in tasks {
+        let answer = timeout(PATIENCE, task).await.unwrap().unwrap();
+        assert!(
+            answer.starts_with(b"HTTP/1.1 200 "),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    assert_eq!((lab.supervisor.asks(), web.connections()), (1, 10));
+    // Once is over: the next one asks anew.
+    lab.supervisor.set_asking(Asking::Refuse("enough"));
+    let answer = lab.exchange("good.test", port, GET).await;
+    assert!(answer.starts_with(b"HTTP/1.1 403 "));
+    assert_eq!(lab.supervisor.asks(), 2);
+}
+
+#[tokio::test]
+async fn another_host_of_the_same_rule_is_another_question() {
+    let web = Server::http().await;
+    let policy = format!(
+        "[network.hosts]\n\"a.test\" = \"127.0.0.1\"\n\"b.test\" = \"127.0.0.1\"\n[[ask]]\n\
+         id = \"lab\"\nwhat = \"net\"\nhosts = [\"a.test\", \"b.test\"]\nports = [{}]\n\
+         private = true\nreason = \"first contact\"\n",
+        web.port
+    );
+    let lab = Lab::start(&policy).await;
+    lab.supervisor.set_asking(Asking::Grant(Scope::Session));
+    for name in ["a.test", "b.test"] {
+        let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        let answer = lab.exchange(name, web.port, get.as_bytes()).await;
+        assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    }
+    assert_eq!(lab.supervisor.asks(), 2);
+}
+
+#[tokio::test]
+async fn revoking_closes_what_the_approval_opened() {
+    let echo = Server::echo().await;
+    let lab = Lab::start(&rule("ask", "good.test", echo.port)).await;
+    lab.supervisor.set_asking(Asking::Grant(Scope::Session));
+    let mut client = lab.connect("good.test", echo.port).await;
+    client.write_all(b"\x01").await.unwrap();
+    let mut one = [0];
+    timeout(PATIENCE, client.read_exact(&mut one))
+        .await
+        .unwrap()
+        .unwrap();
+    // The control: revoking something else changes nothing.
+    lab.supervisor.revoke(&ApprovalId::from_random(999));
+    client.write_all(b"\x02").await.unwrap();
+    timeout(PATIENCE, client.read_exact(&mut one))
+        .await
+        .unwrap()
+        .unwrap();
+    let approval = used(&lab).first().unwrap().clone();
+    lab.supervisor.revoke(&approval);
+    assert!(read_all(&mut client).await.unwrap_or_default().is_empty());
+    let closed = |event: &Event| matches!(event, Event::ConnectionClosed { bytes_out: 2, .. });
+    until("the closing event", || {
+        lab.supervisor.events().iter().any(closed)
+    })
+    .await;
+}

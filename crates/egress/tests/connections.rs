@@ -1,0 +1,378 @@
+//! Connections that are not HTTP: TLS by its greeting, everything else as opaque bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: helpers outside `#[test]` may fail as tests do"
+)]
+
+mod lab;
+
+use std::io::ErrorKind;
+
+use lab::{Lab, PATIENCE, Server, allow, assert_reset, read_all, until};
+use stockade_event::Event;
+use stockade_types::Verdict;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// A fatal `access_denied` alert record (RFC 8446 section 6).
+const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+fn vector16(bytes: &[u8]) -> Vec<u8> {
+    [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+}
+
+/// A client hello with a server name, cut into records of `record` bytes.
+fn client_hello(name: Option<&str>, record: usize, ech: bool) -> Vec<u8> {
+    let mut extensions = Vec::new();
+    if let Some(name) = name {
+        let entry = [vec![0], vector16(name.as_bytes())].concat();
+        extensions.extend([vec![0, 0], vector16(&vector16(&entry))].concat());
+    }
+    if ech {
+        extensions.extend([0xfe, 0x0d, 0, 2, 1, 2]);
+    }
+    let fixed = [
+        vec![3, 3],
+        vec![9; 32],
+        vec![0],
+        vector16(&[0x13, 1]),
+        vec![1, 0],
+    ]
+    .concat();
+    let body = [fixed, vector16(&extensions)].concat();
+    let message = [vec![1, 0], vector16(&body)].concat();
+    message
+        .chunks(record)
+        .flat_map(|part| [vec![22, 3, 1], vector16(part)].concat())
+        .collect()
+}
+
+async fn echo_of(lab: &Lab, port: u16, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut client = lab.connect("good.test", port).await;
+    client.write_all(bytes).await.unwrap();
+    client.shutdown().await.unwrap();
+    read_all(&mut client).await
+}
+
+fn connection_details(lab: &Lab) -> Vec<(Option<String>, Option<String>)> {
+    let events = lab.supervisor.events();
+    let details = events.into_iter().filter_map(|event| match event {
+        Event::ConnectionDecided { sni, detail, .. } => Some((sni, detail)),
+        _ => None,
+    });
+    details.collect()
+}
+
+#[tokio::test]
+async fn tls_passes_where_its_name_is_the_connections_name() {
+    let echo = Server::echo().await;
+    for (record, ech) in [(4000, false), (7, false), (4000, true)] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let hello = client_hello(Some("GOOD.test"), record, ech);
+        assert_eq!(echo_of(&lab, echo.port, &hello).await.unwrap(), hello);
+        let details = connection_details(&lab);
+        let [(sni, detail)] = details.as_slice() else {
+            panic!("{details:?}")
+        };
+        assert_eq!(sni.as_deref(), Some("GOOD.test"));
+        assert_eq!(detail.as_ref().unwrap().contains("encrypted inner"), ech);
+    }
+}
+
+#[tokio::test]
+async fn tls_with_another_name_is_refused_with_an_alert() {
+    let echo = Server::echo().await;
+    for (name, rule) in [
+        (Some("evil.test"), "name-mismatch"),
+        (Some("good.test\0.evil.test"), "name-mismatch"),
+        (Some("good.test.evil.test"), "name-mismatch"),
+        (Some("127.0.0.1"), "name-mismatch"),
+        (None, "no-server-name"),
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let answer = echo_of(&lab, echo.port, &client_hello(name, 4000, false))
+            .await
+            .unwrap();
+        assert_eq!(answer, ALERT, "{name:?}");
+        lab.one_denial(rule);
+    }
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let broken = [22, 3, 1, 0, 5, 2, 0, 0, 1, 0];
+    assert_eq!(echo_of(&lab, echo.port, &broken).await.unwrap(), ALERT);
+    lab.one_denial("tls-malformed");
+    assert_eq!(echo.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_denied_host_gets_an_alert_or_a_reset() {
+    let echo = Server::echo().await;
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let hello = client_hello(Some("good.test"), 4000, false);
+    assert_eq!(
+        echo_of(&lab, 9, &hello).await.unwrap(),
+        ALERT,
+        "a port that no rule names"
+    );
+    assert_eq!(lab.decisions(Verdict::Deny).len(), 1);
+    let error = echo_of(&lab, 9, b"\x01\x02").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_reset(lab.connect("good.test", 9).await).await;
+    assert_eq!(lab.decisions(Verdict::Deny).len(), 3);
+    assert_eq!(
+        echo_of(&lab, echo.port, b"\x01\x02").await.unwrap(),
+        b"\x01\x02"
+    );
+}
+
+#[tokio::test]
+async fn tls_to_an_address_takes_no_name() {
+    let echo = Server::echo().await;
+    // Refused before anything is dialled, so nothing leaves this machine.
+    let policy = format!(
+        "[[allow]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"10.255.255.1\"]\n\
+         ports = [{}]\nprivate = true\nreason = \"the laboratory\"\n",
+        echo.port
+    );
+    let lab = Lab::start(&policy).await;
+    let mut client = lab
+        .connect_address("10.255.255.1".parse().unwrap(), echo.port)
+        .await;
+    client
+        .write_all(&client_hello(Some("good.test"), 4000, false))
+        .await
+        .unwrap();
+    assert_eq!(read_all(&mut client).await.unwrap(), ALERT);
+    lab.one_denial("name-mismatch");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_heard_and_half_closes_pass() {
+    let server = Server::start(|mut stream: TcpStream, seen| async move {
+        stream.write_all(b"220 ready\r\n").await.unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).await.unwrap();
+        seen.lock().unwrap().bytes.extend_from_slice(&said);
+        // The client has closed its half; ours is still open.
+        stream.write_all(b"221 bye\r\n").await.unwrap();
+    })
+    .await;
+    let lab = Lab::start(&allow("good.test", server.port)).await;
+    let mut client = lab.connect("good.test", server.port).await;
+    let mut banner = [0; 11];
+    timeout(PATIENCE, client.read_exact(&mut banner))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&banner, b"220 ready\r\n");
+    client.write_all(b"QUIT\r\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut client).await.unwrap(), b"221 bye\r\n");
+    assert_eq!(server.text(), "QUIT\r\n");
+    let details = connection_details(&lab);
+    assert!(
+        details[0].1.as_ref().unwrap().starts_with("opaque"),
+        "{details:?}"
+    );
+    let closed = |event: &Event| {
+        matches!(
+            event,
+            Event::ConnectionClosed {
+                bytes_out: 6,
+                bytes_in: 20,
+                ..
+            }
+        )
+    };
+    until("the closing event", || {
+        lab.supervisor.events().iter().any(closed)
+    })
+    .await;
+}
+
+/// A client that waits before it greets does not escape the checks of its greeting.
+#[tokio::test]
+async fn late_greetings_are_checked_too() {
+    let echo = Server::echo().await;
+    let pause = std::time::Duration::from_millis(500);
+    let greetings = [
+        client_hello(Some("evil.test"), 4000, false),
+        b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_vec(),
+    ];
+    for greeting in greetings {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        tokio::time::sleep(pause).await;
+        client.write_all(&greeting).await.unwrap();
+        let answer = read_all(&mut client).await.unwrap();
+        assert!(
+            answer == ALERT || answer.starts_with(b"HTTP/1.1 403"),
+            "{answer:?}"
+        );
+        lab.one_denial("name-mismatch");
+    }
+    assert_eq!(echo.text(), "");
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let mut client = lab.connect("good.test", echo.port).await;
+    tokio::time::sleep(pause).await;
+    let hello = client_hello(Some("good.test"), 4000, false);
+    client.write_all(&hello).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut client).await.unwrap(), hello);
+}
+
+#[tokio::test]
+async fn a_hundred_connections_at_once() {
+    let echo = Server::echo().await;
+    let lab = std::sync::Arc::new(Lab::start(&allow("good.test", echo.port)).await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..100_u32 {
+        let (lab, port) = (std::sync::Arc::clone(&lab), echo.port);
+        tasks.spawn(async move {
+            let bytes = [&[1][..], &i.to_be_bytes().repeat(20_000)].concat();
+            let mut client = lab.connect("good.test", port).await;
+            let (mut read, mut write) = client.split();
+            let mut back = vec![0; bytes.len()];
+            let (sent, received) =
+                tokio::join!(write.write_all(&bytes), read.read_exact(&mut back));
+            sent.unwrap();
+            received.unwrap();
+            assert!(back == bytes, "connection {i}");
+        });
+    }
+    let ended = timeout(PATIENCE, tasks.join_all()).await.unwrap();
+    assert_eq!(ended.len(), 100);
+    assert_eq!(echo.connections(), 100);
+    assert!(lab.decisions(Verdict::Deny).is_empty());
+    let closed = || {
+        let events = lab.supervisor.events();
+        events
+            .iter()
+            .filter(|e| matches!(e, Event::ConnectionClosed { .. }))
+            .count()
+    };
+    until("all closing events", || closed() == 100).await;
+}
+
+#[tokio::test]
+async fn a_large_transfer_arrives_whole_with_a_slow_reader() {
+    const BYTES: usize = 32 * 1024 * 1024;
+    let server = Server::start(|mut stream: TcpStream, _| async move {
+        let bytes: Vec<u8> = (0..BYTES).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        stream.write_all(&bytes).await.unwrap();
+    })
+    .await;
+    let lab = Lab::start(&allow("good.test", server.port)).await;
+    let mut client = lab.connect("good.test", server.port).await;
+    let mut total = 0;
+    let mut buffer = vec![0; 300_000];
+    loop {
+        let read = timeout(PATIENCE, client.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+        if read == 0 {
+            break;
+        }
+        for (at, byte) in buffer[..read].iter().enumerate() {
+            assert_eq!(usize::from(*byte), (total + at) % 251);
+        }
+        total += read;
+        if total < 4 * 1024 * 1024 {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+    assert_eq!(total, BYTES);
+}
+
+#[tokio::test]
+async fn a_server_reset_reaches_the_client_as_a_reset() {
+    let server = Server::start(|mut stream: TcpStream, _| async move {
+        stream.write_all(b"half of").await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let lab = Lab::start(&allow("good.test", server.port)).await;
+    let mut client = lab.connect("good.test", server.port).await;
+    let error = read_all(&mut client).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn without_a_journal_nothing_passes() {
+    let echo = Server::echo().await;
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    assert_eq!(
+        echo_of(&lab, echo.port, b"\x01hi").await.unwrap(),
+        b"\x01hi"
+    );
+    let before = echo.connections();
+    lab.supervisor.fail_journal();
+    assert!(echo_of(&lab, echo.port, b"\x01hi").await.is_err());
+    let get = b"GET / HTTP/1.1\r\nHost: good.test\r\n\r\n";
+    let answer = echo_of(&lab, echo.port, get).await.unwrap();
+    assert!(
+        answer.starts_with(b"HTTP/1.1 503 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    let hello = client_hello(Some("good.test"), 4000, false);
+    assert_eq!(echo_of(&lab, echo.port, &hello).await.unwrap(), ALERT);
+    assert_eq!(echo.connections(), before);
+}
+
+/// The journal can also fail between two requests of one connection.
+#[tokio::test]
+async fn a_journal_that_fails_later_stops_the_next_request() {
+    let web = Server::http().await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let mut client = lab.connect("good.test", web.port).await;
+    client
+        .write_all(b"GET /1 HTTP/1.1\r\nHost: good.test\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 46];
+    timeout(PATIENCE, client.read_exact(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    lab.supervisor.fail_journal();
+    client
+        .write_all(b"GET /2 HTTP/1.1\r\nHost: good.test\r\n\r\n")
+        .await
+        .unwrap();
+    let rest = read_all(&mut client).await.unwrap();
+    assert!(String::from_utf8_lossy(&rest).contains("HTTP/1.1 503 "));
+    assert!(!web.text().contains("/2"), "{}", web.text());
+}
+
+#[tokio::test]
+async fn without_attribution_nothing_passes() {
+    let echo = Server::echo().await;
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let address = lab::names::lookup(lab.dns, "good.test").await.unwrap();
+    lab.supervisor.fail_attribution();
+    assert_reset(lab.connect_address(address, echo.port).await).await;
+    assert_eq!(echo.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_end_of_the_control_connection_ends_everything() {
+    let echo = Server::echo().await;
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let mut client = lab.connect("good.test", echo.port).await;
+    client.write_all(b"\x01").await.unwrap();
+    let mut one = [0];
+    timeout(PATIENCE, client.read_exact(&mut one))
+        .await
+        .unwrap()
+        .unwrap();
+    lab.stop().await.unwrap();
+    // An end or a reset, but no more bytes.
+    assert!(read_all(&mut client).await.unwrap_or_default().is_empty());
+}

@@ -1,0 +1,526 @@
+//! Plain HTTP through the proxy: each request judged, nothing ambiguous passed on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: helpers outside `#[test]` may fail as tests do"
+)]
+
+mod lab;
+
+use lab::{Lab, PATIENCE, Server, allow, http_head, read_all, rule, until};
+use stockade_event::Event;
+use stockade_types::{DecisionRecord, RequestKind, Verdict};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+fn get(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
+
+fn last(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Checks that `answer` is a 403 whose body is the recorded decision.
+fn assert_forbidden(answer: &[u8], record: &DecisionRecord) {
+    let answer = text(answer);
+    let (head, body) = answer.rsplit_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains("HTTP/1.1 403 Forbidden\r\nContent-Type: application/json"),
+        "{head}"
+    );
+    assert!(head.contains("Connection: close"), "{head}");
+    assert_eq!(
+        &serde_json::from_str::<DecisionRecord>(body).unwrap(),
+        record
+    );
+}
+
+#[tokio::test]
+async fn an_allowed_request_passes_and_is_recorded() {
+    let web = Server::http().await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let request = last("good.test", "/a?b=c");
+    let answer = lab
+        .exchange("good.test", web.port, request.as_bytes())
+        .await;
+    assert!(
+        text(&answer).ends_with("path /a?b=c\n"),
+        "{}",
+        text(&answer)
+    );
+    assert_eq!(web.text(), request);
+    let closed = || {
+        lab.supervisor
+            .events()
+            .into_iter()
+            .find_map(|event| match event {
+                Event::ConnectionClosed {
+                    bytes_out,
+                    bytes_in,
+                    host,
+                    port,
+                    decision,
+                    ..
+                } => Some((bytes_out, bytes_in, host, port, decision)),
+                _ => None,
+            })
+    };
+    until("the closing event", || closed().is_some()).await;
+    let allowed = lab.decisions(Verdict::Allow);
+    let kinds: Vec<RequestKind> = allowed.iter().map(|decision| decision.kind).collect();
+    assert_eq!(
+        kinds,
+        [RequestKind::Name, RequestKind::Net, RequestKind::Http]
+    );
+    let (out, back, host, port, decision) = closed().unwrap();
+    assert_eq!(out, u64::try_from(request.len()).unwrap());
+    assert_eq!(back, u64::try_from(answer.len()).unwrap());
+    assert_eq!((host.as_str(), port), ("good.test", web.port));
+    assert_eq!(decision, allowed[1].decision);
+}
+
+#[tokio::test]
+async fn a_denied_host_is_answered_with_the_decision() {
+    let web = Server::http().await;
+    let policy = format!("{}{}", allow("good.test", web.port), {
+        let evil = rule("deny", "evil.test", web.port);
+        let (_, rule) = evil.split_once("[[deny]]").unwrap();
+        format!(
+            "[[deny]]{}",
+            rule.replace("\"lab\"", "\"paste\"")
+                .replace("private = true\n", "")
+        )
+    });
+    let lab = Lab::start(&policy).await;
+    // Its name does not exist, so the program can only guess an address.
+    let name = lab::names::lookup(lab.dns, "evil.test").await;
+    assert!(name.is_err());
+    let known = lab.decisions(Verdict::Deny).len();
+    let address = lab::names::lookup(lab.dns, "good.test").await.unwrap();
+    let mut client = lab.connect_address(address, 9).await;
+    client
+        .write_all(get("good.test", "/").as_bytes())
+        .await
+        .unwrap();
+    let answer = read_all(&mut client).await.unwrap();
+    let denied = lab.decisions(Verdict::Deny);
+    assert_eq!(denied.len(), known + 1, "an undeclared port of a good host");
+    assert_forbidden(&answer, denied.last().unwrap());
+    assert_eq!(web.connections(), 0);
+    let answer = lab
+        .exchange("good.test", web.port, last("good.test", "/").as_bytes())
+        .await;
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn another_host_in_the_request_is_refused() {
+    let web = Server::http().await;
+    for request in [
+        get("evil.test", "/"),
+        get("good.test:1", "/"),
+        get("10.0.0.1", "/"),
+        "GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_owned(),
+    ] {
+        let lab = Lab::start(&allow("good.test", web.port)).await;
+        let answer = lab
+            .exchange("good.test", web.port, request.as_bytes())
+            .await;
+        assert_forbidden(&answer, &lab.one_denial("name-mismatch"));
+    }
+    assert_eq!(web.connections(), 0);
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    for request in [
+        last("GOOD.test.", "/"),
+        last(&format!("good.test:{}", web.port), "/"),
+        format!(
+            "GET http://good.test:{0}/ HTTP/1.1\r\nHost: good.test:{0}\r\nConnection: close\r\n\r\n",
+            web.port
+        ),
+    ] {
+        let answer = lab
+            .exchange("good.test", web.port, request.as_bytes())
+            .await;
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_pipelined_second_request_is_judged_by_itself() {
+    let web = Server::http().await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let both = format!("{}{}", get("good.test", "/1"), get("evil.test", "/2"));
+    let answer = lab.exchange("good.test", web.port, both.as_bytes()).await;
+    let record = lab.one_denial("name-mismatch");
+    assert!(
+        text(&answer).contains("path /1\nHTTP/1.1 403"),
+        "{}",
+        text(&answer)
+    );
+    assert_forbidden(&answer, &record);
+    assert!(!web.text().contains("evil.test"));
+    // The control: two good ones both pass, in order, on one connection.
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let both = format!("{}{}", get("good.test", "/1"), last("good.test", "/2"));
+    let answer = text(&lab.exchange("good.test", web.port, both.as_bytes()).await);
+    assert!(
+        answer.contains("path /1\n") && answer.ends_with("path /2\n"),
+        "{answer}"
+    );
+    assert_eq!(web.connections(), 2);
+}
+
+/// Attack N18: what two readers could understand differently is refused with 400 and closed.
+#[tokio::test]
+async fn smuggling_is_refused_and_reaches_no_server() {
+    let web = Server::http().await;
+    let start = "POST /x HTTP/1.1\r\nHost: good.test\r\n";
+    let inner = "GET /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n";
+    let table = [
+        format!("{start}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"),
+        format!("{start}Content-Length: 0\r\nContent-Length: 46\r\n\r\n{inner}"),
+        format!("{start}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{inner}"),
+        format!("{start}X: y\nContent-Length: 46\r\n\r\n{inner}"),
+        format!("{start}X: y\r\n Content-Length: 46\r\n\r\n{inner}"),
+        format!("{start}Content-Length : 46\r\n\r\n{inner}"),
+        format!("{start}X: a\0b\r\n\r\n"),
+        format!("\r\n{start}\r\n"),
+        format!("{start}Host: evil.test\r\n\r\n"),
+        "GET / HTTP/1.1\r\nHost: good.test\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+         Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+            .to_owned(),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+        "CONNECT evil.test:443 HTTP/1.1\r\nHost: good.test\r\n\r\n".to_owned(),
+        "GET http://good.test@evil.test/ HTTP/1.1\r\nHost: good.test\r\n\r\n".to_owned(),
+        "get / HTTP/1.1\r\nHost: good.test\r\n\r\n".to_owned(),
+        "GET /old\r\n\r\n".to_owned(),
+    ];
+    for request in table {
+        let lab = Lab::start(&allow("good.test", web.port)).await;
+        let answer = lab
+            .exchange("good.test", web.port, request.as_bytes())
+            .await;
+        let answer = text(&answer);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1 4").count(),
+            1,
+            "{request:?}: {answer}"
+        );
+        lab.one_denial("http-framing");
+    }
+    assert_eq!(web.connections(), 0);
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let good = format!("{start}Content-Length: 5\r\nConnection: close\r\n\r\nhello");
+    let answer = lab.exchange("good.test", web.port, good.as_bytes()).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+}
+
+/// Chunked bodies can only be refused on the way: the server gets a request that never ends.
+#[tokio::test]
+async fn broken_chunks_end_both_connections() {
+    let web = Server::start(|mut stream, seen| async move {
+        let mut buffer = vec![0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            seen.lock()
+                .unwrap()
+                .bytes
+                .extend_from_slice(&buffer[..read]);
+        }
+    })
+    .await;
+    let start = "POST /x HTTP/1.1\r\nHost: good.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in [
+        "5;ext=1\r\nhello\r\n0\r\n\r\n",
+        "0_2e\r\n",
+        "5\nhello\r\n",
+        "5\r\nhelloGET",
+    ] {
+        let lab = Lab::start(&allow("good.test", web.port)).await;
+        let request = format!("{start}{body}");
+        let answer = lab
+            .exchange("good.test", web.port, request.as_bytes())
+            .await;
+        assert!(
+            answer.starts_with(b"HTTP/1.1 400 "),
+            "{body:?}: {}",
+            text(&answer)
+        );
+        lab.one_denial("http-framing");
+    }
+    assert!(!web.text().contains("ext=1"), "{}", web.text());
+}
+
+async fn chunk_server() -> Server {
+    Server::start(|mut stream, seen| async move {
+        let mut bytes = Vec::new();
+        let mut buffer = vec![0; 4096];
+        while !bytes.ends_with(b"0\r\n\r\n") {
+            match stream.read(&mut buffer).await {
+                Ok(read @ 1..) => bytes.extend_from_slice(&buffer[..read]),
+                _ => return,
+            }
+        }
+        seen.lock().unwrap().bytes.extend_from_slice(&bytes);
+        let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn chunked_bodies_stream_both_ways_with_interim_responses() {
+    let web = chunk_server().await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let mut client = lab.connect("good.test", web.port).await;
+    let head = "PUT /x HTTP/1.1\r\nHost: good.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel";
+    client.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    client.write_all(b"lo\r\n0\r\n\r\n").await.unwrap();
+    let answer = read_all(&mut client).await.unwrap();
+    assert!(
+        text(&answer).ends_with("3;x\r\nabc\r\n0\r\n\r\n"),
+        "{}",
+        text(&answer)
+    );
+    assert!(
+        web.text().ends_with("5\r\nhello\r\n0\r\n\r\n"),
+        "{}",
+        web.text()
+    );
+}
+
+#[tokio::test]
+async fn expect_continue_works() {
+    let web = Server::start(|mut stream, seen| async move {
+        let mut pending = Vec::new();
+        let mut buffer = [0; 1024];
+        while !text(&pending).contains("\r\n\r\n") {
+            let read = stream.read(&mut buffer).await.unwrap();
+            pending.extend_from_slice(&buffer[..read]);
+        }
+        stream
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+            .await
+            .unwrap();
+        let read = stream.read(&mut buffer).await.unwrap();
+        seen.lock()
+            .unwrap()
+            .bytes
+            .extend_from_slice(&buffer[..read]);
+        stream
+            .write_all(b"HTTP/1.1 204 Done\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+    })
+    .await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let mut client = lab.connect("good.test", web.port).await;
+    let head =
+        "PUT /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    timeout(PATIENCE, client.read_exact(&mut interim))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(text(&interim), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"hello").await.unwrap();
+    let rest = read_all(&mut client).await.unwrap();
+    assert!(
+        text(&rest).starts_with("HTTP/1.1 204 Done"),
+        "{}",
+        text(&rest)
+    );
+    assert_eq!(web.text(), "hello");
+}
+
+#[tokio::test]
+async fn a_websocket_becomes_a_tunnel_after_it_was_judged() {
+    let web = Server::start(|mut stream, seen| async move {
+        let mut pending = Vec::new();
+        let head = http_head(&mut stream, &mut pending, &seen).await.unwrap();
+        assert!(head.contains("Upgrade: websocket"));
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                      Connection: Upgrade\r\n\r\nhi";
+        stream.write_all(switch.as_bytes()).await.unwrap();
+        let mut buffer = [0; 64];
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            stream.write_all(&buffer[..read]).await.unwrap();
+        }
+    })
+    .await;
+    let request = "GET /chat HTTP/1.1\r\nHost: good.test\r\nConnection: Upgrade\r\n\
+                   Upgrade: websocket\r\n\r\n";
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let mut client = lab.connect("good.test", web.port).await;
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\nhi") {
+        let mut one = [0];
+        timeout(PATIENCE, client.read_exact(&mut one))
+            .await
+            .unwrap()
+            .unwrap();
+        bytes.extend(one);
+    }
+    client.write_all(b"\x01\x02frame").await.unwrap();
+    let mut echo = [0; 7];
+    timeout(PATIENCE, client.read_exact(&mut echo))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&echo, b"\x01\x02frame");
+    drop(client);
+    let closed =
+        |event: &Event| matches!(event, Event::ConnectionClosed { bytes_in, .. } if *bytes_in > 80);
+    until("the closing event", || {
+        lab.supervisor.events().iter().any(closed)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_switch_that_was_not_asked_for_is_not_passed_on() {
+    let web = Server::start(|mut stream, seen| async move {
+        http_head(&mut stream, &mut Vec::new(), &seen).await;
+        drop(
+            stream
+                .write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+                .await,
+        );
+    })
+    .await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let answer = lab
+        .exchange("good.test", web.port, get("good.test", "/").as_bytes())
+        .await;
+    assert!(answer.starts_with(b"HTTP/1.1 502 "), "{}", text(&answer));
+}
+
+#[tokio::test]
+async fn large_bodies_arrive_whole() {
+    const BYTES: usize = 48 * 1024 * 1024;
+    let web = Server::start(|mut stream: TcpStream, seen| async move {
+        http_head(&mut stream, &mut Vec::new(), &seen).await;
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&pattern(BYTES)).await.unwrap();
+    })
+    .await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let answer = lab
+        .exchange("good.test", web.port, get("good.test", "/big").as_bytes())
+        .await;
+    let at = answer
+        .windows(4)
+        .position(|part| part == b"\r\n\r\n")
+        .unwrap()
+        + 4;
+    assert_eq!(answer.len() - at, BYTES);
+    assert!(answer[at..] == pattern(BYTES), "the bytes differ");
+}
+
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0_u32..)
+        .flat_map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes())
+        .take(bytes)
+        .collect()
+}
+
+/// Half a response must not look like a whole one to a client that reads until the end.
+#[tokio::test]
+async fn a_broken_response_is_a_reset() {
+    let web = Server::start(|mut stream, seen| async move {
+        http_head(&mut stream, &mut Vec::new(), &seen).await;
+        drop(
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+                .await,
+        );
+    })
+    .await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let mut client = lab.connect("good.test", web.port).await;
+    client
+        .write_all(get("good.test", "/").as_bytes())
+        .await
+        .unwrap();
+    let error = read_all(&mut client).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// Rules with methods: the connection opens, each request is judged, nothing unreadable passes.
+#[tokio::test]
+async fn methods_are_judged_per_request() {
+    let policy = "[network.hosts]\n\"good.test\" = \"127.0.0.9\"\n[[allow]]\nid = \"read-only\"\n\
+                  what = \"net\"\nhosts = [\"good.test\"]\nports = [80]\nmethods = [\"GET\"]\n\
+                  private = true\nreason = \"only reading\"\n";
+    let lab = Lab::start(policy).await;
+    let post = "POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 2\r\n\r\nhi";
+    let answer = lab.exchange("good.test", 80, post.as_bytes()).await;
+    let denied = lab.decisions(Verdict::Deny);
+    assert_eq!(denied.len(), 1, "{denied:#?}");
+    assert_eq!(
+        (denied[0].kind, denied[0].target.method.as_deref()),
+        (RequestKind::Http, Some("POST"))
+    );
+    assert_forbidden(&answer, &denied[0]);
+    // The control gets past the policy: nobody listens there, which is another answer.
+    let answer = lab
+        .exchange("good.test", 80, last("good.test", "/").as_bytes())
+        .await;
+    assert!(answer.starts_with(b"HTTP/1.1 502 "), "{}", text(&answer));
+    let mut client = lab.connect("good.test", 80).await;
+    client.write_all(b"\x01opaque").await.unwrap();
+    assert!(read_all(&mut client).await.is_err());
+    let rules: Vec<_> = lab
+        .decisions(Verdict::Deny)
+        .into_iter()
+        .filter_map(|d| d.rule)
+        .collect();
+    assert_eq!(rules.last().unwrap().as_str(), "not-http");
+}
+
+#[tokio::test]
+async fn kept_connections_carry_many_requests() {
+    let web = Server::http().await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    let mut client = lab.connect("good.test", web.port).await;
+    for i in 0..50 {
+        client
+            .write_all(get("good.test", &format!("/{i}")).as_bytes())
+            .await
+            .unwrap();
+        let end = format!("path /{i}\n");
+        let mut bytes = Vec::new();
+        while !text(&bytes).ends_with(&end) {
+            let mut buffer = [0; 512];
+            let read = timeout(PATIENCE, client.read(&mut buffer))
+                .await
+                .unwrap()
+                .unwrap();
+            assert_ne!(read, 0);
+            bytes.extend_from_slice(&buffer[..read]);
+        }
+    }
+    assert_eq!(web.connections(), 1);
+    let requests = |d: &&DecisionRecord| d.kind == RequestKind::Http;
+    assert_eq!(
+        lab.decisions(Verdict::Allow)
+            .iter()
+            .filter(requests)
+            .count(),
+        50
+    );
+}

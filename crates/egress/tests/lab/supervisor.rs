@@ -1,0 +1,246 @@
+//! A supervisor without a session: it records in memory and answers as it is told.
+
+use std::{
+    os::unix::net::UnixStream,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use stockade_egress::wire::{
+    Answer, Decided, FromSupervisor, Replies, Requests, ToSupervisor, server,
+};
+use stockade_event::Event;
+use stockade_policy::{Decision, Grants, HostSets, Policy, Request, Scope, Source, load};
+use stockade_types::{ApprovalId, DecisionId, ProcessId, RawText, SessionId, Subject, UnixMillis};
+
+/// What happens when someone is asked.
+#[derive(Clone)]
+pub enum Asking {
+    Grant(Scope),
+    Refuse(&'static str),
+    /// Nobody answers until [`Supervisor::answer`] is called.
+    Wait,
+}
+
+#[derive(Clone)]
+pub struct Supervisor {
+    state: Arc<State>,
+    replies: Replies,
+}
+
+struct State {
+    policy: Policy,
+    session: SessionId,
+    events: Mutex<Vec<Event>>,
+    asking: Mutex<Asking>,
+    waiting: Mutex<Vec<(u64, Request, Decision)>>,
+    grants: Mutex<(Grants, u32)>,
+    asks: Mutex<usize>,
+    attributed: Mutex<Vec<ToSupervisor>>,
+    journal_fails: AtomicBool,
+    attribution_fails: AtomicBool,
+    silent: AtomicBool,
+}
+
+impl Supervisor {
+    pub fn start(stream: UnixStream, source: &Source) -> Self {
+        let policy = load(std::slice::from_ref(source), &HostSets::default())
+            .unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let (requests, replies) = server(stream).unwrap();
+        let state = Arc::new(State {
+            policy,
+            session: SessionId::from_random(7),
+            events: Mutex::default(),
+            asking: Mutex::new(Asking::Refuse("nobody is there")),
+            waiting: Mutex::default(),
+            grants: Mutex::default(),
+            asks: Mutex::default(),
+            attributed: Mutex::default(),
+            journal_fails: AtomicBool::new(false),
+            attribution_fails: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+        });
+        let supervisor = Self { state, replies };
+        let thread = supervisor.clone();
+        std::thread::spawn(move || thread.run(requests));
+        supervisor
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.state.events.lock().unwrap().clone()
+    }
+
+    pub fn asks(&self) -> usize {
+        *self.state.asks.lock().unwrap()
+    }
+
+    pub fn attributed(&self) -> Vec<ToSupervisor> {
+        self.state.attributed.lock().unwrap().clone()
+    }
+
+    pub fn set_asking(&self, asking: Asking) {
+        *self.state.asking.lock().unwrap() = asking;
+    }
+
+    pub fn fail_journal(&self) {
+        self.state.journal_fails.store(true, Ordering::SeqCst);
+    }
+
+    pub fn fail_attribution(&self) {
+        self.state.attribution_fails.store(true, Ordering::SeqCst);
+    }
+
+    pub fn fall_silent(&self) {
+        self.state.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// Answers everyone who waits.
+    pub fn answer(&self, asking: &Asking) {
+        let waiting = std::mem::take(&mut *self.state.waiting.lock().unwrap());
+        for (id, request, decision) in waiting {
+            self.settle(id, &request, &decision, asking);
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.state.waiting.lock().unwrap().len()
+    }
+
+    pub fn revoke(&self, approval: &ApprovalId) {
+        self.state.grants.lock().unwrap().0.revoke(approval);
+        self.replies
+            .send(&FromSupervisor::Revoke {
+                approval: approval.clone(),
+            })
+            .unwrap();
+    }
+
+    pub fn close(&self) {
+        self.replies.close();
+    }
+
+    fn run(&self, mut requests: Requests) {
+        while let Ok(Some(request)) = requests.next() {
+            if self.state.silent.load(Ordering::SeqCst) {
+                continue;
+            }
+            self.handle(request);
+        }
+    }
+
+    fn handle(&self, request: ToSupervisor) {
+        let reply = match request {
+            ToSupervisor::Attribute { id, .. } => {
+                self.state.attributed.lock().unwrap().push(request);
+                if self.state.attribution_fails.load(Ordering::SeqCst) {
+                    FromSupervisor::Failed {
+                        id,
+                        reason: "no such socket".to_owned(),
+                    }
+                } else {
+                    FromSupervisor::Subject {
+                        id,
+                        subject: subject(),
+                    }
+                }
+            }
+            ToSupervisor::Decided { id, decided } => self.decided(id, &decided),
+            ToSupervisor::Record { id, event, .. } => {
+                if self.state.journal_fails.load(Ordering::SeqCst) {
+                    FromSupervisor::Failed {
+                        id,
+                        reason: "the disk is full".to_owned(),
+                    }
+                } else {
+                    let seq = self.push(event);
+                    FromSupervisor::Recorded { id, seq }
+                }
+            }
+            ToSupervisor::Ask {
+                id,
+                request,
+                decision,
+            } => {
+                *self.state.asks.lock().unwrap() += 1;
+                let asking = self.state.asking.lock().unwrap().clone();
+                return self.settle(id, &request, &decision, &asking);
+            }
+        };
+        // The egress process may have ended meanwhile.
+        drop(self.replies.send(&reply));
+    }
+
+    fn push(&self, event: Event) -> u64 {
+        let mut events = self.state.events.lock().unwrap();
+        events.push(event);
+        u64::try_from(events.len()).unwrap()
+    }
+
+    fn decided(&self, id: u64, decided: &Decided) -> FromSupervisor {
+        if self.state.journal_fails.load(Ordering::SeqCst) {
+            return FromSupervisor::Failed {
+                id,
+                reason: "the disk is full".to_owned(),
+            };
+        }
+        let number = u64::try_from(self.state.events.lock().unwrap().len()).unwrap();
+        let decision = DecisionId::new(number);
+        let record = decided.decision.record(
+            decision,
+            &decided.request,
+            self.state.policy.revision(),
+            self.state.session.clone(),
+            UnixMillis(1),
+        );
+        self.push(decided.event(record.clone()));
+        for approval in &decided.approvals {
+            self.push(Event::ApprovalUsed {
+                approval: approval.clone(),
+                decision,
+            });
+        }
+        FromSupervisor::Decided {
+            id,
+            record: Box::new(record),
+        }
+    }
+
+    fn settle(&self, id: u64, request: &Request, decision: &Decision, asking: &Asking) {
+        let answer = match asking {
+            Asking::Refuse(reason) => Answer::Refused {
+                reason: (*reason).to_owned(),
+            },
+            Asking::Wait => {
+                let entry = (id, request.clone(), decision.clone());
+                return self.state.waiting.lock().unwrap().push(entry);
+            }
+            Asking::Grant(scope) => {
+                let revision = self.state.policy.revision();
+                let now = UnixMillis(1);
+                let mut grants = self.state.grants.lock().unwrap();
+                grants.1 += 1;
+                let approval = ApprovalId::from_random(grants.1);
+                grants
+                    .0
+                    .grant(approval, request, decision, *scope, revision, now)
+                    .unwrap();
+                let approvals = grants.0.matching(request, revision, now);
+                grants.0.consume(request, &approvals, now).unwrap();
+                Answer::Granted { approvals }
+            }
+        };
+        drop(self.replies.send(&FromSupervisor::Answer { id, answer }));
+    }
+}
+
+pub fn subject() -> Subject {
+    Subject {
+        id: Some(ProcessId { pid: 42, start: 7 }),
+        exe: RawText::from("/usr/bin/curl"),
+        argv: vec![RawText::from("curl")],
+        cwd: RawText::from("/home/dev/app"),
+        ancestry: vec![],
+    }
+}

@@ -1,0 +1,370 @@
+//! The session's resolver, and ours behind it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: helpers outside `#[test]` may fail as tests do"
+)]
+
+mod lab;
+
+use std::net::IpAddr;
+
+use hickory_proto::{
+    op::ResponseCode,
+    rr::{Name, RecordType},
+};
+use lab::{
+    Host, Lab, Server, allow, names,
+    names::{NameServer, Script, addresses},
+};
+use stockade_event::Event;
+use stockade_types::Verdict;
+use tokio::net::TcpStream;
+
+const PLAIN: &str = "[[allow]]\nid = \"good\"\nwhat = \"net\"\nhosts = [\"good.test\", \"**.wide.test\"]\n\
+                     reason = \"needed\"\n[[ask]]\nid = \"maybe\"\nwhat = \"net\"\n\
+                     hosts = [\"maybe.test\"]\nreason = \"first contact\"\n";
+
+#[tokio::test]
+async fn names_that_policy_knows_get_stable_synthetic_addresses() {
+    let lab = Lab::start(PLAIN).await;
+    let good = names::lookup(lab.dns, "good.test").await.unwrap();
+    let maybe = names::lookup(lab.dns, "maybe.test").await.unwrap();
+    assert_eq!(good.to_string(), "198.18.0.1");
+    assert_ne!(good, maybe);
+    assert_eq!(names::lookup(lab.dns, "GOOD.test.").await, Ok(good));
+    let v6 = names::ask(lab.dns, "good.test.", RecordType::AAAA).await;
+    assert_eq!(addresses(&v6)[0].to_string(), "fd73:746f:636b:6164::1");
+    for kind in [
+        RecordType::HTTPS,
+        RecordType::SVCB,
+        RecordType::TXT,
+        RecordType::NULL,
+    ] {
+        let empty = names::ask(lab.dns, "good.test.", kind).await;
+        assert_eq!(empty.metadata.response_code, ResponseCode::NoError);
+        assert!(empty.answers.is_empty(), "{kind}");
+    }
+    assert!(lab.decisions(Verdict::Deny).is_empty());
+}
+
+#[tokio::test]
+async fn unknown_names_do_not_exist_and_are_one_event_per_program() {
+    let server = NameServer::start(|_, _| panic!("no query may leave")).await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let lab = Lab::start_on(PLAIN, host).await;
+    for _ in 0..3 {
+        let answer = names::lookup(lab.dns, "secret-abc.evil.test").await;
+        assert_eq!(answer, Err(ResponseCode::NXDomain));
+    }
+    let denied = lab.decisions(Verdict::Deny);
+    assert_eq!(denied.len(), 1, "{denied:#?}");
+    assert_eq!(
+        denied[0].target.host.as_deref(),
+        Some("secret-abc.evil.test")
+    );
+    assert_eq!(denied[0].subject.exe.as_bytes(), b"/usr/bin/curl");
+    // Each distinct name is an event of its own, whatever the type of record.
+    for i in 0..5 {
+        names::ask(lab.dns, &format!("n{i}.evil.test."), RecordType::TXT).await;
+    }
+    assert_eq!(lab.decisions(Verdict::Deny).len(), 6);
+    // The positive control: a known name resolves, and still nothing was sent to a server.
+    assert!(names::lookup(lab.dns, "good.test").await.is_ok());
+    assert_eq!(server.asked(), []);
+}
+
+#[tokio::test]
+async fn a_flood_of_one_query_is_counted() {
+    let lab = Lab::start(PLAIN).await;
+    for _ in 0..100 {
+        names::ask(lab.dns, "evil.test.", RecordType::A).await;
+    }
+    names::ask(lab.dns, "evil.test.", RecordType::A).await;
+    let lost: Vec<u64> = lab
+        .supervisor
+        .events()
+        .iter()
+        .filter_map(|e| {
+            if let Event::EventsLost { count, .. } = e {
+                Some(*count)
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert_eq!(lost, [100]);
+    assert_eq!(lab.decisions(Verdict::Deny).len(), 1);
+}
+
+#[tokio::test]
+async fn special_names_stay_inside() {
+    let lab = Lab::start("[network.hosts]\n\"printer.local\" = \"192.168.7.7\"\n\
+                          [[ask]]\nid = \"any\"\nwhat = \"net\"\nhosts = [\"**\"]\nreason = \"?\"\n")
+    .await;
+    let localhost = names::lookup(lab.dns, "localhost").await;
+    assert_eq!(localhost, Ok("127.0.0.1".parse().unwrap()));
+    assert_eq!(names::lookup(lab.dns, "a.localhost").await, localhost);
+    for name in [
+        "intranet",
+        "nas.local",
+        "x.onion",
+        "x.invalid",
+        "1.0.18.198.in-addr.arpa",
+    ] {
+        assert_eq!(
+            names::lookup(lab.dns, name).await,
+            Err(ResponseCode::NXDomain),
+            "{name}"
+        );
+    }
+    assert_eq!(lab.decisions(Verdict::Deny).len(), 5);
+    for name in ["metadata.google.internal", "metadata.goog"] {
+        assert_eq!(
+            names::lookup(lab.dns, name).await,
+            Err(ResponseCode::NXDomain),
+            "{name}"
+        );
+    }
+    // The controls: a name with a fixed address and an ordinary one.
+    assert!(names::lookup(lab.dns, "printer.local").await.is_ok());
+    assert!(names::lookup(lab.dns, "ordinary.test").await.is_ok());
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_name_are_refused_and_shown() {
+    let lab = Lab::start(PLAIN).await;
+    let mut bytes = names::query("xgood.test.", RecordType::A);
+    let at = bytes.windows(5).position(|w| w == b"xgood").unwrap();
+    bytes[at] = 0xff;
+    let answer = names::ask_bytes(lab.dns, &bytes).await;
+    assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+    let record = lab.one_denial("not-a-host-name");
+    // The record that went to the journal shows what was asked for, escaped.
+    assert_eq!(record.target.host.as_deref(), Some("\\xffgood.test"));
+    assert_eq!(
+        answer.queries[0].name().iter().next(),
+        Some(&b"\xffgood"[..])
+    );
+    assert!(Name::from_ascii("good.test.").is_ok());
+}
+
+#[tokio::test]
+async fn tcp_queries_are_answered_in_turn() {
+    let lab = Lab::start(PLAIN).await;
+    let mut stream = TcpStream::connect(lab.dns_tcp).await.unwrap();
+    let good = names::ask_stream(&mut stream, "good.test.", RecordType::A).await;
+    assert_eq!(addresses(&good)[0].to_string(), "198.18.0.1");
+    let evil = names::ask_stream(&mut stream, "evil.test.", RecordType::A).await;
+    assert_eq!(evil.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(lab.decisions(Verdict::Deny).len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_journal_or_a_process_no_name_resolves() {
+    let lab = Lab::start(PLAIN).await;
+    assert!(names::lookup(lab.dns, "good.test").await.is_ok());
+    lab.supervisor.fail_journal();
+    assert_eq!(
+        names::lookup(lab.dns, "a.wide.test").await,
+        Err(ResponseCode::ServFail)
+    );
+    let lab = Lab::start(PLAIN).await;
+    lab.supervisor.fail_attribution();
+    assert_eq!(
+        names::lookup(lab.dns, "good.test").await,
+        Err(ResponseCode::ServFail)
+    );
+}
+
+fn script(addresses: &[&str]) -> Script {
+    let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    Script {
+        addresses,
+        truncate: false,
+    }
+}
+
+fn resolved_rule(port: u16, private: bool) -> String {
+    format!(
+        "[[allow]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [{port}]\n\
+         private = {private}\nreason = \"the laboratory\"\n"
+    )
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: good.test\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn private_results_are_dropped_unless_the_rule_takes_them() {
+    let web = Server::http().await;
+    let server = NameServer::start(|_, _| script(&["127.0.0.1", "10.0.0.1", "::1"])).await;
+    let host = || Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let lab = Lab::start_on(&resolved_rule(web.port, false), host()).await;
+    let answer = lab.exchange("good.test", web.port, GET).await;
+    assert!(
+        answer.starts_with(b"HTTP/1.1 403 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    lab.one_denial("private-address");
+    assert_eq!(web.connections(), 0);
+    let lab = Lab::start_on(&resolved_rule(web.port, true), host()).await;
+    let answer = lab.exchange("good.test", web.port, GET).await;
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert_eq!(web.connections(), 1);
+}
+
+#[tokio::test]
+async fn metadata_is_never_reached() {
+    let server = NameServer::start(|_, _| script(&["169.254.169.254", "fd00:ec2::254"])).await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![("listed.test", "169.254.170.2")],
+    };
+    let policy = "[[allow]]\nid = \"lab\"\nwhat = \"net\"\n\
+                  hosts = [\"listed.test\", \"asked.test\"]\nprivate = true\n\
+                  reason = \"even so\"\n";
+    let lab = Lab::start_on(policy, host).await;
+    for name in ["listed.test", "asked.test"] {
+        let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        let answer = lab.exchange(name, 80, get.as_bytes()).await;
+        assert!(answer.starts_with(b"HTTP/1.1 403 "), "{name}");
+    }
+    let client = lab
+        .connect_address("169.254.169.254".parse().unwrap(), 80)
+        .await;
+    lab::assert_reset(client).await;
+    let rules: Vec<String> = lab
+        .decisions(Verdict::Deny)
+        .iter()
+        .map(|decision| {
+            decision
+                .rule
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        })
+        .collect();
+    assert_eq!(rules, ["never-reached", "never-reached", "metadata"]);
+}
+
+/// DNS rebinding (attack N12): each connection dials exactly what its one resolution said.
+#[tokio::test]
+async fn the_checked_address_is_the_one_that_is_dialled() {
+    let good = Server::http().await;
+    let evil = Server::start_at(&format!("127.0.0.2:{}", good.port), |_, _| {
+        std::future::ready(())
+    })
+    .await;
+    let flips = |_: &str, before: usize| script(&[["127.0.0.1", "127.0.0.2"][before % 2]]);
+    let server = NameServer::start(flips).await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let lab = Lab::start_on(&resolved_rule(good.port, true), host).await;
+    let answer = lab.exchange("good.test", good.port, GET).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    assert_eq!((good.connections(), evil.connections()), (1, 0));
+    let asked = server
+        .asked()
+        .iter()
+        .filter(|(_, kind)| *kind == RecordType::A)
+        .count();
+    assert_eq!(asked, 1, "resolved once, then pinned");
+    let recorded: Vec<IpAddr> = lab
+        .supervisor
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            Event::ConnectionDecided { address, .. } => *address,
+            _ => None,
+        })
+        .collect();
+    assert_eq!(recorded, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+    lab.exchange("good.test", good.port, GET).await;
+    assert_eq!(
+        (good.connections(), evil.connections()),
+        (1, 1),
+        "the control: it did flip"
+    );
+}
+
+#[tokio::test]
+async fn truncated_answers_are_fetched_over_tcp_and_the_hosts_file_comes_first() {
+    let web = Server::http().await;
+    let server = NameServer::start(|_, _| Script {
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        truncate: true,
+    })
+    .await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let lab = Lab::start_on(&resolved_rule(web.port, true), host).await;
+    let answer = lab.exchange("good.test", web.port, GET).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    let before = server.asked().len();
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![("good.test", "127.0.0.1")],
+    };
+    let lab = Lab::start_on(&resolved_rule(web.port, true), host).await;
+    let answer = lab.exchange("good.test", web.port, GET).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    assert_eq!(server.asked().len(), before);
+}
+
+#[tokio::test]
+async fn names_that_do_not_resolve_are_a_bad_gateway_not_a_denial() {
+    let server = NameServer::start(|_, _| script(&[])).await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let lab = Lab::start_on(&resolved_rule(80, false), host).await;
+    let answer = lab.exchange("good.test", 80, GET).await;
+    assert!(
+        answer.starts_with(b"HTTP/1.1 502 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert!(String::from_utf8_lossy(&answer).contains("has no address"));
+    assert!(lab.decisions(Verdict::Deny).is_empty());
+}
+
+#[tokio::test]
+async fn addresses_without_a_name_are_refused() {
+    let echo = Server::echo().await;
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    lab::assert_reset(
+        lab.connect_address("198.18.7.7".parse().unwrap(), echo.port)
+            .await,
+    )
+    .await;
+    lab.one_denial("unknown-address");
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    lab::assert_reset(
+        lab.connect_address("127.0.0.1".parse().unwrap(), echo.port)
+            .await,
+    )
+    .await;
+    lab.one_denial("loopback");
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    lab::assert_reset(TcpStream::connect(lab.direct).await.unwrap()).await;
+    let record = lab.one_denial("loopback");
+    assert_eq!(record.target.port, Some(lab.direct.port()));
+    assert_eq!(echo.connections(), 0);
+}

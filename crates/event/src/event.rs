@@ -1,0 +1,352 @@
+//! The closed set of events.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{
+    ApprovalId, DecisionId, DecisionRecord, Digest, RawText, Subject, UnixMillis, Verdict,
+};
+
+use crate::catalogue::{FieldDoc, KindDoc};
+
+/// How a session came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum SessionOutcome {
+    /// The command exited by itself.
+    Exited {
+        /// Its exit code, 0 to 255.
+        code: i32,
+    },
+    /// A signal that was not ours ended the command.
+    Signaled {
+        /// Number of the signal.
+        signal: i32,
+    },
+    /// Stockade ended the session.
+    Killed {
+        /// Why, for example the limit that was hit.
+        reason: String,
+    },
+    /// Nothing ran.
+    NotStarted {
+        /// The step that failed.
+        step: String,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+/// Totals of a session, as its supervisor counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Processes that were started.
+    pub processes: u64,
+    /// First-level commands, that is those the agent itself started.
+    pub commands: u64,
+    /// Decisions of every verdict.
+    pub decisions: u64,
+    /// Decisions with verdict `deny`.
+    pub denials: u64,
+    /// Approvals that were requested.
+    pub asks: u64,
+    /// Connections that were let through.
+    pub connections: u64,
+    /// Changes of files that were let through.
+    pub file_changes: u64,
+    /// Events that could not be recorded.
+    pub events_lost: u64,
+}
+
+/// One layer of the policy that was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerSeen {
+    /// `builtin`, `organisation`, `user` or `session`.
+    pub origin: String,
+    /// File or preset it came from.
+    pub name: String,
+    /// Digest of its text.
+    pub digest: Digest,
+}
+
+/// Declares the enum and its catalogue from one text, so that neither can miss a variant.
+macro_rules! events {
+    ($(
+        $(#[doc = $doc:literal])+
+        $kind:literal $name:ident {
+            $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty,)+
+        }
+    )+) => {
+        /// Everything that a session can report; the set is closed.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "kind", content = "data")]
+        pub enum Event {
+            $(
+                $(#[doc = $doc])+
+                #[serde(rename = $kind)]
+                $name { $($(#[doc = $field_doc])+ $field: $type,)+ },
+            )+
+        }
+
+        impl Event {
+            /// Returns the name of the kind, `<noun>.<past verb>`.
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$name { .. } => $kind,)+
+                }
+            }
+        }
+
+        const CATALOGUE: &[KindDoc] = &[$(
+            KindDoc {
+                kind: $kind,
+                doc: concat!($($doc),+),
+                fields: &[$(
+                    FieldDoc {
+                        name: stringify!($field),
+                        type_name: stringify!($type),
+                        doc: concat!($($field_doc),+),
+                    },
+                )+],
+            },
+        )+];
+    };
+}
+
+events! {
+    /// A session began; it is always the first event.
+    "session.started" SessionStarted {
+        /// Name given with `--name`.
+        name: Option<String>,
+        /// The command and its arguments.
+        command: Vec<RawText>,
+        /// The workspace on the host.
+        workspace: RawText,
+        /// `direct` or `review`.
+        mode: String,
+        /// The tier in use, for example `native`.
+        tier: String,
+        /// The preset in use.
+        preset: String,
+        /// Who answers asks: `tty`, `inbox` or `deny`.
+        ask: String,
+        /// User id of the supervisor.
+        uid: u32,
+        /// Version of Stockade.
+        version: String,
+        /// Digest of the policy in force.
+        policy_revision: Digest,
+    }
+    /// A session ended; it is always the last event.
+    "session.ended" SessionEnded {
+        /// How it ended.
+        outcome: SessionOutcome,
+        /// From start to end, in milliseconds.
+        duration_ms: u64,
+        /// Totals.
+        counts: Counts,
+    }
+    /// A guarantee of the session, or the statement that it does not hold.
+    "guarantee.stated" GuaranteeStated {
+        /// Which guarantee, for example `network`.
+        guarantee: String,
+        /// Whether it holds.
+        holds: bool,
+        /// The layers that hold it.
+        how: String,
+        /// What the machine lacks, where it does not hold.
+        missing: Option<String>,
+        /// The reason given with `--waive`.
+        waiver: Option<String>,
+    }
+    /// A policy came into force.
+    "policy.loaded" PolicyLoaded {
+        /// Digest of all layers.
+        revision: Digest,
+        /// The layers from the strongest to the weakest.
+        layers: Vec<LayerSeen>,
+        /// Number of rules.
+        rules: u64,
+    }
+    /// A process started to run a program.
+    "process.started" ProcessStarted {
+        /// The process.
+        process: Subject,
+        /// SHA-256 of the executable, where it was read.
+        digest: Option<Digest>,
+        /// The interpreter that a `#!` line names.
+        interpreter: Option<RawText>,
+    }
+    /// A process ended.
+    "process.ended" ProcessEnded {
+        /// The process.
+        process: Subject,
+        /// Exit code, if it exited.
+        code: Option<i32>,
+        /// Signal that ended it, if one did.
+        signal: Option<i32>,
+    }
+    /// A program was about to run and was judged.
+    "exec.decided" ExecDecided {
+        /// The decision.
+        decision: DecisionRecord,
+    }
+    /// A change of a file was refused.
+    "file.denied" FileDenied {
+        /// The decision.
+        decision: DecisionRecord,
+    }
+    /// A name was looked up and judged.
+    "name.decided" NameDecided {
+        /// The decision.
+        decision: DecisionRecord,
+    }
+    /// A connection was judged.
+    "connection.decided" ConnectionDecided {
+        /// The decision.
+        decision: DecisionRecord,
+        /// The checked address that is dialled.
+        address: Option<IpAddr>,
+        /// Server name in the TLS greeting.
+        sni: Option<String>,
+        /// What else is known, for example `opaque`.
+        detail: Option<String>,
+    }
+    /// One HTTP request was judged.
+    "http.decided" HttpDecided {
+        /// The decision.
+        decision: DecisionRecord,
+    }
+    /// A file was changed.
+    "file.changed" FileChanged {
+        /// Canonical path inside.
+        path: RawText,
+        /// `write`, `create`, `remove`, `rename` or `mode`.
+        access: String,
+        /// Who changed it.
+        by: Subject,
+    }
+    /// A connection that was let through ended.
+    "connection.closed" ConnectionClosed {
+        /// Canonical name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// The decision that let it through.
+        decision: DecisionId,
+        /// Bytes from the session to the host.
+        bytes_out: u64,
+        /// Bytes from the host to the session.
+        bytes_in: u64,
+        /// From dial to end, in milliseconds.
+        duration_ms: u64,
+    }
+    /// A limit was hit.
+    "limit.reached" LimitReached {
+        /// Which limit, for example `memory`.
+        limit: String,
+        /// Its value, in its own unit.
+        configured: u64,
+        /// What was used, in the same unit.
+        usage: u64,
+        /// What was done about it.
+        detail: String,
+    }
+    /// Somebody was asked.
+    "approval.requested" ApprovalRequested {
+        /// The approval.
+        approval: ApprovalId,
+        /// The decision with verdict `ask`.
+        decision: DecisionRecord,
+        /// The text that was shown, exactly.
+        shown: String,
+        /// Digest of the exact request, to which a once-only answer is bound.
+        request_digest: Digest,
+        /// When no answer becomes a deny.
+        expires: UnixMillis,
+    }
+    /// An approval was answered.
+    "approval.decided" ApprovalDecided {
+        /// The approval.
+        approval: ApprovalId,
+        /// The answer.
+        verdict: Verdict,
+        /// How far the answer reaches, for example `once`.
+        scope: Option<String>,
+        /// Who answered: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`.
+        by: String,
+        /// Why, in the words of whoever answered.
+        reason: Option<String>,
+    }
+    /// An approval that was given let a decision through.
+    "approval.used" ApprovalUsed {
+        /// The approval.
+        approval: ApprovalId,
+        /// The decision it let through.
+        decision: DecisionId,
+    }
+    /// Events could not be recorded, and this many.
+    "events.lost" EventsLost {
+        /// Who lost them.
+        source: String,
+        /// How many.
+        count: u64,
+        /// Why.
+        reason: String,
+    }
+    /// A person or program acted on the session from outside.
+    "operator.acted" OperatorActed {
+        /// What was done, for example `stop`.
+        action: String,
+        /// Who did it.
+        by: String,
+        /// With what.
+        detail: String,
+    }
+    /// Something that deserves a look.
+    "finding.raised" FindingRaised {
+        /// `low`, `medium`, `high`.
+        severity: String,
+        /// One line.
+        title: String,
+        /// What was seen.
+        detail: String,
+        /// The decisions it rests on.
+        decisions: Vec<DecisionId>,
+    }
+}
+
+/// Returns every kind of event in the order in which the reference lists them.
+pub const fn catalogue() -> &'static [KindDoc] {
+    CATALOGUE
+}
+
+impl Event {
+    /// Returns the decision that the event carries.
+    pub const fn decision(&self) -> Option<&DecisionRecord> {
+        match self {
+            Self::ExecDecided { decision }
+            | Self::FileDenied { decision }
+            | Self::NameDecided { decision }
+            | Self::ConnectionDecided { decision, .. }
+            | Self::HttpDecided { decision }
+            | Self::ApprovalRequested { decision, .. } => Some(decision),
+            _ => None,
+        }
+    }
+
+    /// Returns the process that the event is about, where the event itself names one.
+    pub const fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::ProcessStarted { process, .. } | Self::ProcessEnded { process, .. } => {
+                Some(process)
+            }
+            Self::FileChanged { by, .. } => Some(by),
+            _ => match self.decision() {
+                Some(decision) => Some(&decision.subject),
+                None => None,
+            },
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The state of a verification: what the next line must be.
+
+use stockade_types::{Digest, SessionId};
+
+use super::{
+    format::{
+        Header, Line, SignedLine, checkpoint_chain, event_chain, genesis, hexadecimal, parse,
+        parse_signed, signed_message,
+    },
+    report::{Fault, FaultKind, Verification, VerificationVerdict},
+};
+use crate::{SCHEMA_VERSION, VerifyingKey};
+
+/// How many faults are named; a journal with more of them is not read line by line by anybody.
+const FAULTS_MAX: usize = 64;
+
+/// Folds the lines of a journal.
+///
+/// After a fault it goes on from what the file claims, so that one change is one fault and not a
+/// fault in every line after it.
+pub(super) struct Checker {
+    session: SessionId,
+    key: VerifyingKey,
+    /// How every record begins.
+    opening: String,
+    faults: Vec<Fault>,
+    gaps: Vec<Gap>,
+    more: u64,
+    /// Chain value of the last line that counted.
+    chain: Digest,
+    /// Largest event number so far.
+    seq: u64,
+    /// An event with an unexpected number: what it means shows in the line after it.
+    pending: Option<Pending>,
+    /// Lines since the last event that were not readable; each may have been an event.
+    unreadable: u64,
+    events: u64,
+    signed: u64,
+    signed_time_unix_ns: Option<u64>,
+    closed: bool,
+    torn_bytes: u64,
+    /// Set once a foreign key was named, so that each of its signatures is not named again.
+    foreign_key: bool,
+    /// Lines after the signed end; they are one fault.
+    after_end: bool,
+    lines: u64,
+}
+
+/// An event whose number is not the next one.
+struct Pending {
+    line: u64,
+    seq: u64,
+    chain: Digest,
+}
+
+/// Events that were not found where they should be, before `line`.
+struct Gap {
+    line: u64,
+    first: u64,
+    last: u64,
+}
+
+/// What the fixed beginning of a record says.
+enum Begin {
+    Seq(u64),
+    OtherSession(String),
+    Unreadable,
+}
+
+impl Checker {
+    pub(super) fn new(session: SessionId, key: VerifyingKey) -> Self {
+        Self {
+            session,
+            key,
+            opening: format!("{{\"v\":{SCHEMA_VERSION},\"session\":\""),
+            faults: Vec::new(),
+            gaps: Vec::new(),
+            more: 0,
+            chain: Digest::from_bytes([0; 32]),
+            seq: 0,
+            pending: None,
+            unreadable: 0,
+            events: 0,
+            signed: 0,
+            signed_time_unix_ns: None,
+            closed: false,
+            torn_bytes: 0,
+            foreign_key: false,
+            after_end: false,
+            lines: 0,
+        }
+    }
+
+    /// Checks the first line.
+    pub(super) fn header(&mut self, line: &[u8]) {
+        let expected = Header::new(&self.session, &self.key);
+        self.lines = 1;
+        // The exact bytes, not only their meaning: the chain starts from them.
+        if expected.line().is_ok_and(|bytes| bytes == line) {
+            self.chain = genesis(line);
+            return;
+        }
+        match serde_json::from_slice::<Header>(line) {
+            Ok(found) => {
+                self.chain = genesis(line);
+                if !self.foreign(1, None, &found.session, &found.key) {
+                    let detail = "the first line was edited".to_owned();
+                    self.fault(1, None, FaultKind::Changed, detail);
+                    self.unreadable = 1;
+                }
+            }
+            Err(_) if parse(line).is_some() => {
+                let detail = "the first line of the journal is gone".to_owned();
+                self.fault(1, None, FaultKind::Missing, detail);
+                self.unreadable = 1;
+                self.line(1, line);
+            }
+            Err(_) => {
+                let detail = "the first line is not a journal header".to_owned();
+                self.fault(1, None, FaultKind::Changed, detail);
+                self.unreadable = 1;
+            }
+        }
+    }
+
+    /// Checks any later line.
+    pub(super) fn line(&mut self, number: u64, line: &[u8]) {
+        self.lines = number;
+        if self.closed {
+            self.after_end(number);
+            return;
+        }
+        match (parse(line), parse_signed(line)) {
+            (Some(Line::Event { chain, body }), _) => self.event(number, &chain, body),
+            (Some(Line::Checkpoint { .. }), Some(signed)) => self.checkpoint(number, &signed),
+            _ => self.foreign_line(number),
+        }
+    }
+
+    /// Notes a line that is not one of ours.
+    pub(super) fn foreign_line(&mut self, number: u64) {
+        self.lines = number;
+        if self.closed {
+            self.after_end(number);
+            return;
+        }
+        self.settle(None);
+        self.unreadable += 1;
+        let detail = format!("this is not a journal line; after event {}", self.seq);
+        self.fault(number, None, FaultKind::Changed, detail);
+    }
+
+    /// Notes a last line without an end.
+    pub(super) fn torn(&mut self, number: u64, bytes: u64) {
+        self.lines = number;
+        self.torn_bytes = bytes;
+        if self.closed {
+            let detail = format!("{bytes} bytes of an unfinished line follow the signed end");
+            self.fault(number, None, FaultKind::TornTail, detail);
+        }
+    }
+
+    fn after_end(&mut self, number: u64) {
+        if !self.after_end {
+            self.after_end = true;
+            let detail = format!("lines follow the signed end, which is event {}", self.seq);
+            self.fault(number, None, FaultKind::UnsignedTail, detail);
+        }
+    }
+
+    fn event(&mut self, number: u64, claimed: &[u8; 64], body: &[u8]) {
+        self.events += 1;
+        let begin = self.begin(body);
+        self.settle(match begin {
+            Begin::Seq(seq) => Some(seq),
+            Begin::OtherSession(_) | Begin::Unreadable => None,
+        });
+        let expected = self.seq.saturating_add(1);
+        let computed = event_chain(&self.chain, body);
+        let chained = hexadecimal(&computed) == *claimed;
+        let chain = if chained { computed } else { claim(claimed).unwrap_or(computed) };
+        let wrong = match begin {
+            Begin::OtherSession(name) => {
+                // It is no event of ours, so ours go on after it.
+                let detail = format!("the record is one of session `{name}`");
+                self.fault(number, None, FaultKind::WrongSession, detail);
+                return;
+            }
+            Begin::Seq(seq) if seq != expected => {
+                self.pending = Some(Pending { line: number, seq, chain });
+                return;
+            }
+            Begin::Seq(_) => !chained && self.unreadable == 0,
+            Begin::Unreadable => true,
+        };
+        if wrong {
+            let detail = format!(
+                "event {expected} is not what was written, or a signature before it was removed"
+            );
+            self.fault(number, Some(expected), FaultKind::Changed, detail);
+        }
+        self.seq = expected;
+        self.chain = chain;
+        self.unreadable = 0;
+    }
+
+    /// Decides what an event with an unexpected number was, now that the number after it is known.
+    fn settle(&mut self, next: Option<u64>) {
+        let Some(Pending { line, seq, chain }) = self.pending.take() else { return };
+        let expected = self.seq.saturating_add(1);
+        if next == Some(expected.saturating_add(1)) {
+            let detail = format!("event {expected} is not what was written: it says {seq}");
+            self.fault(line, Some(expected), FaultKind::Changed, detail);
+            self.seq = expected;
+            self.chain = chain;
+        } else if seq > expected {
+            self.missing(line, expected, seq.saturating_sub(1));
+            self.seq = seq;
+            self.chain = chain;
+        } else {
+            self.reordered(line, seq);
+        }
+        self.unreadable = 0;
+    }
+
+    /// Reads the fixed beginning of a record.
+    fn begin(&self, body: &[u8]) -> Begin {
+        let Some((session, rest)) =
+            body.strip_prefix(self.opening.as_bytes()).and_then(<[u8]>::split_first_chunk::<16>)
+        else {
+            return Begin::Unreadable;
+        };
+        let Some(rest) = rest.strip_prefix(b"\",\"seq\":") else { return Begin::Unreadable };
+        if session.as_slice() != self.session.as_str().as_bytes() {
+            return Begin::OtherSession(session.escape_ascii().to_string());
+        }
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let text = rest.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok());
+        text.and_then(|text| text.parse().ok()).map_or(Begin::Unreadable, Begin::Seq)
+    }
+
+    fn checkpoint(&mut self, number: u64, signed: &SignedLine<'_>) {
+        let until = signed.checkpoint.seq;
+        self.settle(Some(until.saturating_add(1)));
+        let computed = checkpoint_chain(&self.chain, signed.body);
+        let chained = hexadecimal(&computed) == signed.chain;
+        let chain = if chained { computed } else { claim(&signed.chain).unwrap_or(computed) };
+        if !self.genuine(number, &chain, signed) {
+            // Nothing it says counts; only the lines after it continue from it.
+            self.chain = chain;
+            return;
+        }
+        if until < self.seq {
+            let detail = format!("the signature of event {until} stands after event {}", self.seq);
+            self.fault(number, Some(until), FaultKind::Reordered, detail);
+            return;
+        }
+        if until > self.seq {
+            self.missing(number, self.seq.saturating_add(1), until);
+        } else if !chained && self.unreadable == 0 && self.faults.is_empty() {
+            let detail = format!(
+                "what stands between event {} and this signature is not what was signed",
+                self.signed
+            );
+            self.fault(number, Some(until), FaultKind::Changed, detail);
+        }
+        self.seq = until;
+        self.chain = chain;
+        self.unreadable = 0;
+        self.signed = until;
+        self.signed_time_unix_ns = Some(signed.checkpoint.time_unix_ns);
+        self.closed = signed.checkpoint.closed;
+    }
+
+    /// Tells whether a signed line is by our key and of our session; names it if not.
+    fn genuine(&mut self, number: u64, chain: &Digest, signed: &SignedLine<'_>) -> bool {
+        let checkpoint = &signed.checkpoint;
+        let seq = Some(checkpoint.seq);
+        if self.foreign(number, seq, &checkpoint.session, &checkpoint.key) {
+            return false;
+        }
+        let holds = claim(&signed.chain).is_some_and(|claimed| claimed == *chain)
+            && self.key.verifies(&signed_message(chain, signed.body), &signed.signature);
+        if !holds {
+            let detail = format!("the signature of event {} does not hold", checkpoint.seq);
+            self.fault(number, seq, FaultKind::BadSignature, detail);
+        }
+        holds
+    }
+
+    /// Names another session or another key; tells whether it is one.
+    fn foreign(&mut self, line: u64, seq: Option<u64>, session: &SessionId, key: &str) -> bool {
+        let other_session = *session != self.session;
+        if other_session {
+            let detail = format!("it belongs to session {session}");
+            self.fault(line, seq, FaultKind::WrongSession, detail);
+        }
+        let other_key = key != self.key.to_string();
+        if other_key && !self.foreign_key {
+            self.foreign_key = true;
+            let shown: String = key.chars().take(64).flat_map(char::escape_debug).collect();
+            let detail = format!("it names the key {shown}, not {}", self.key);
+            self.fault(line, seq, FaultKind::WrongKey, detail);
+        }
+        other_session || other_key
+    }
+
+    /// Compares with the signed end that stands in a file of its own.
+    pub(super) fn head_file(&mut self, bytes: &[u8]) {
+        self.settle(None);
+        let signed = bytes
+            .strip_suffix(b"\n")
+            .and_then(parse_signed)
+            .and_then(|signed| Some((claim(&signed.chain)?, signed)))
+            .filter(|(_, signed)| signed.checkpoint.closed);
+        let Some((chain, signed)) = signed else {
+            let detail = "it is not a signed end".to_owned();
+            self.fault(0, None, FaultKind::Changed, detail);
+            return;
+        };
+        if !self.genuine(0, &chain, &signed) {
+            return;
+        }
+        let until = signed.checkpoint.seq;
+        if !self.closed {
+            let lost = until.saturating_sub(self.seq);
+            let detail = format!(
+                "the journal was closed at event {until}; its end is gone, with {lost} events"
+            );
+            let first = (lost > 0).then(|| self.seq.saturating_add(1));
+            self.fault(self.lines.saturating_add(1), first, FaultKind::Missing, detail);
+        } else if chain != self.chain && self.faults.is_empty() {
+            let detail = "it is the end of another version of this journal".to_owned();
+            self.fault(0, Some(until), FaultKind::Changed, detail);
+        }
+    }
+
+    /// Notes a gap, unless lines that could not be read stand where the events should.
+    fn missing(&mut self, line: u64, first: u64, last: u64) {
+        if last.saturating_sub(first) < self.unreadable {
+            return;
+        }
+        self.add_gap(Gap { line, first, last });
+    }
+
+    fn add_gap(&mut self, gap: Gap) {
+        if self.gaps.len() < FAULTS_MAX {
+            self.gaps.push(gap);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Names an event whose number came before. One that was counted as missing is only in the
+    /// wrong place, so it is taken out of its gap.
+    fn reordered(&mut self, line: u64, seq: u64) {
+        let gap = self.gaps.iter().position(|gap| (gap.first..=gap.last).contains(&seq));
+        if let Some(index) = gap {
+            let Gap { line, first, last } = self.gaps.remove(index);
+            if first < seq {
+                self.add_gap(Gap { line, first, last: seq - 1 });
+            }
+            if seq < last {
+                self.add_gap(Gap { line, first: seq + 1, last });
+            }
+        }
+        let detail = format!("event {seq} stands after event {}", self.seq);
+        self.fault(line, Some(seq), FaultKind::Reordered, detail);
+    }
+
+    fn fault(&mut self, line: u64, seq: Option<u64>, what: FaultKind, detail: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(Fault { line, seq, what, detail });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Draws the conclusion.
+    pub(super) fn finish(mut self) -> Verification {
+        self.settle(None);
+        for Gap { line, first, last } in std::mem::take(&mut self.gaps) {
+            let detail = if first == last {
+                format!("event {first} is gone")
+            } else {
+                format!("events {first} to {last} are gone")
+            };
+            self.faults.push(Fault { line, seq: Some(first), what: FaultKind::Missing, detail });
+        }
+        // In the order of the file; the head file, line 0, comes after it.
+        self.faults.sort_by_key(|fault| (fault.line == 0, fault.line));
+        let verdict = if !self.faults.is_empty() {
+            VerificationVerdict::Broken { faults: self.faults, more: self.more }
+        } else if self.closed {
+            VerificationVerdict::Intact
+        } else {
+            VerificationVerdict::Unfinished {
+                unsigned_events: self.seq.saturating_sub(self.signed),
+                torn_bytes: self.torn_bytes,
+            }
+        };
+        Verification {
+            session: self.session,
+            verdict,
+            events: self.events,
+            signed_events: self.signed,
+            signed_time_unix_ns: self.signed_time_unix_ns,
+            head: self.chain,
+            key: self.key.to_string(),
+        }
+    }
+}
+
+/// Reads a chain value; `None` where it is not lower-case hexadecimal.
+fn claim(text: &[u8; 64]) -> Option<Digest> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

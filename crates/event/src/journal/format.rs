@@ -1,0 +1,225 @@
+//! The bytes of a line, for the writer and all readers.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, Read},
+    path::Path,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use stockade_types::{Digest, SessionId};
+
+use crate::{VerifyingKey, bound::RECORD_BYTES_MAX};
+
+/// Version of the line format.
+const JOURNAL_VERSION: u32 = 1;
+/// Longest line: the largest record and its frame. A longer one was not written by us.
+pub(super) const LINE_BYTES_MAX: usize = RECORD_BYTES_MAX + 1024;
+
+/// Tags that keep the three uses of the hash and the signature apart.
+const GENESIS_TAG: &[u8] = b"stockade journal v1 genesis\n";
+const EVENT_TAG: &[u8] = b"stockade journal v1 event\n";
+const CHECKPOINT_TAG: &[u8] = b"stockade journal v1 checkpoint\n";
+const SIGNATURE_TAG: &[u8] = b"stockade journal v1 signature\n";
+
+const CHAIN_OPEN: &[u8] = b"{\"chain\":\"";
+const EVENT_OPEN: &[u8] = b"\",\"event\":";
+const CHECKPOINT_OPEN: &[u8] = b"\",\"checkpoint\":";
+const SIGNATURE_OPEN: &[u8] = b",\"signature\":\"";
+const SIGNATURE_CLOSE: &[u8] = b"\"}";
+const EVENT_CLOSE: &[u8] = b"}";
+/// A digest in hexadecimal.
+const CHAIN_DIGITS: usize = 64;
+/// 64 bytes in base64 with padding.
+const SIGNATURE_DIGITS: usize = 88;
+
+/// First line of a journal.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Header {
+    pub(super) journal: u32,
+    pub(super) session: SessionId,
+    pub(super) key: String,
+}
+
+impl Header {
+    pub(super) fn new(session: &SessionId, key: &VerifyingKey) -> Self {
+        Self { journal: JOURNAL_VERSION, session: session.clone(), key: key.to_string() }
+    }
+
+    pub(super) fn line(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+}
+
+/// What a signature says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Checkpoint {
+    pub(super) session: SessionId,
+    /// The last event it covers; 0 before the first.
+    pub(super) seq: u64,
+    pub(super) time_unix_ns: u64,
+    pub(super) mono_ns: u64,
+    /// Whether this is the end of the journal.
+    pub(super) closed: bool,
+    pub(super) key: String,
+}
+
+/// One line, taken apart but not yet believed.
+pub(super) enum Line<'a> {
+    Event { chain: [u8; CHAIN_DIGITS], body: &'a [u8] },
+    Checkpoint { chain: [u8; CHAIN_DIGITS], body: &'a [u8], signature: [u8; 64] },
+}
+
+/// Takes a line apart; `None` where it is neither an event nor a checkpoint, to the byte.
+pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
+    let rest = line.strip_prefix(CHAIN_OPEN)?;
+    let (chain, rest) = rest.split_first_chunk::<CHAIN_DIGITS>()?;
+    if let Some(rest) = rest.strip_prefix(EVENT_OPEN) {
+        let body = rest.strip_suffix(EVENT_CLOSE)?;
+        return Some(Line::Event { chain: *chain, body });
+    }
+    let rest = rest.strip_prefix(CHECKPOINT_OPEN)?.strip_suffix(SIGNATURE_CLOSE)?;
+    let (rest, signature) = rest.split_last_chunk::<SIGNATURE_DIGITS>()?;
+    let body = rest.strip_suffix(SIGNATURE_OPEN)?;
+    let signature = STANDARD.decode(signature).ok()?.try_into().ok()?;
+    Some(Line::Checkpoint { chain: *chain, body, signature })
+}
+
+/// A signed line, taken apart but not yet believed.
+pub(super) struct SignedLine<'a> {
+    pub(super) chain: [u8; CHAIN_DIGITS],
+    pub(super) body: &'a [u8],
+    pub(super) checkpoint: Checkpoint,
+    pub(super) signature: [u8; 64],
+}
+
+/// Takes a signed line apart; `None` where it is not one.
+pub(super) fn parse_signed(line: &[u8]) -> Option<SignedLine<'_>> {
+    let Line::Checkpoint { chain, body, signature } = parse(line)? else { return None };
+    let checkpoint = serde_json::from_slice(body).ok()?;
+    Some(SignedLine { chain, body, checkpoint, signature })
+}
+
+/// Appends the line of an event to `into`.
+pub(super) fn event_line(into: &mut Vec<u8>, chain: &Digest, body: &[u8]) {
+    into.extend_from_slice(CHAIN_OPEN);
+    into.extend_from_slice(&hexadecimal(chain));
+    into.extend_from_slice(EVENT_OPEN);
+    into.extend_from_slice(body);
+    into.extend_from_slice(EVENT_CLOSE);
+}
+
+/// Appends the line of a checkpoint to `into`.
+pub(super) fn checkpoint_line(into: &mut Vec<u8>, chain: &Digest, body: &[u8], sign: &[u8; 64]) {
+    into.extend_from_slice(CHAIN_OPEN);
+    into.extend_from_slice(&hexadecimal(chain));
+    into.extend_from_slice(CHECKPOINT_OPEN);
+    into.extend_from_slice(body);
+    into.extend_from_slice(SIGNATURE_OPEN);
+    into.extend_from_slice(STANDARD.encode(sign).as_bytes());
+    into.extend_from_slice(SIGNATURE_CLOSE);
+}
+
+/// Returns the chain value before the first line after the header.
+pub(super) fn genesis(header_line: &[u8]) -> Digest {
+    chained(GENESIS_TAG, &Digest::from_bytes([0; 32]), header_line)
+}
+
+/// Returns the chain value of an event.
+pub(super) fn event_chain(before: &Digest, body: &[u8]) -> Digest {
+    chained(EVENT_TAG, before, body)
+}
+
+/// Returns the chain value of a checkpoint.
+pub(super) fn checkpoint_chain(before: &Digest, body: &[u8]) -> Digest {
+    chained(CHECKPOINT_TAG, before, body)
+}
+
+fn chained(tag: &[u8], before: &Digest, body: &[u8]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(tag);
+    hash.update(before.as_bytes());
+    hash.update(body);
+    Digest::from_bytes(hash.finalize().into())
+}
+
+/// Returns what a signature is made over. Fixed-size fields first, so no two differ only in where
+/// one field ends.
+pub(super) fn signed_message(chain: &Digest, body: &[u8]) -> Vec<u8> {
+    [SIGNATURE_TAG, chain.as_bytes(), body].concat()
+}
+
+/// Writes a digest in lower-case hexadecimal without allocating.
+pub(super) fn hexadecimal(digest: &Digest) -> [u8; CHAIN_DIGITS] {
+    let mut text = [b'0'; CHAIN_DIGITS];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(digest.as_bytes()) {
+        if let [high, low] = pair {
+            *high = digit(byte >> 4);
+            *low = digit(byte & 15);
+        }
+    }
+    text
+}
+
+const fn digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+}
+
+/// Opens a file of a session for reading; a link, a pipe or a device in its place is not followed.
+pub(super) fn open_plain(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    Ok(file)
+}
+
+/// How the next line was found.
+pub(super) enum Found {
+    /// A whole line is in the buffer, without its line feed.
+    Whole,
+    /// The line is longer than any of ours; the buffer has its beginning, the file is past it.
+    TooLong,
+    /// The file ends with bytes that have no line feed; the buffer has (the beginning of) them.
+    Torn { bytes: u64 },
+    /// Nothing is left.
+    End,
+}
+
+/// Reads one line into `buffer`, never more than the longest line that we write.
+pub(super) fn next_line(from: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<Found> {
+    buffer.clear();
+    let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
+    let read = from.by_ref().take(limit).read_until(b'\n', buffer)?;
+    if read == 0 {
+        return Ok(Found::End);
+    }
+    if buffer.last() == Some(&b'\n') {
+        buffer.pop();
+        return Ok(Found::Whole);
+    }
+    let mut bytes = u64::try_from(read).unwrap_or(u64::MAX);
+    if bytes < limit {
+        return Ok(Found::Torn { bytes });
+    }
+    // Skip the rest of a line that is not ours in pieces, so that memory stays constant.
+    loop {
+        let available = from.fill_buf()?;
+        if available.is_empty() {
+            return Ok(Found::Torn { bytes });
+        }
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(available.len(), |at| at + 1);
+        from.consume(used);
+        bytes = bytes.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
+        if end.is_some() {
+            return Ok(Found::TooLong);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Reading events back.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use super::format::{Found, Header, Line, next_line, open_plain, parse};
+use crate::{Envelope, SCHEMA_VERSION, layout::JOURNAL_FILE};
+
+/// Why an event could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file could not be opened or read.
+    #[error("cannot read the journal `{path}`")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A line is not what a journal has; the lines after it can still be read.
+    #[error("line at byte {offset} is not a journal line: {what}; `stockade log verify` says more")]
+    Line {
+        /// Where the line begins.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The last line has no end: the machine or the supervisor died while writing it, or it is
+    /// being written now.
+    #[error("the last {bytes} bytes, from byte {offset}, are the beginning of a line that was never finished")]
+    Torn {
+        /// Where the line begins.
+        offset: u64,
+        /// How much of it there is.
+        bytes: u64,
+    },
+}
+
+/// Opens the journal in the session directory `dir` for reading from its beginning.
+///
+/// Reading does not verify; see [`crate::verify`].
+///
+/// # Errors
+/// When there is no journal or it cannot be read.
+pub fn read(dir: &Path) -> Result<Reader, ReadError> {
+    read_from(dir, 0)
+}
+
+/// Opens the journal in `dir` for reading from byte `offset`, which [`Reader::offset`] gave.
+///
+/// # Errors
+/// When there is no journal or it cannot be read.
+pub fn read_from(dir: &Path, offset: u64) -> Result<Reader, ReadError> {
+    let path = dir.join(JOURNAL_FILE);
+    let open = || {
+        let mut file = open_plain(&path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(file)
+    };
+    match open() {
+        Ok(file) => Ok(Reader {
+            from: BufReader::new(file),
+            path,
+            offset,
+            buffer: Vec::new(),
+            torn: None,
+            broken: false,
+        }),
+        Err(source) => Err(ReadError::Io { path, source }),
+    }
+}
+
+/// Yields the events of a journal in the order of the file.
+///
+/// At the end it yields `None`, and more when it is asked again after the file has grown, so that
+/// it can follow a running session. A line without an end is an error, once for each length that
+/// it is seen with. After an error of the file system it yields nothing more.
+pub struct Reader {
+    from: BufReader<File>,
+    path: PathBuf,
+    offset: u64,
+    buffer: Vec<u8>,
+    /// The unfinished line that was reported last: where it begins and its length.
+    torn: Option<(u64, u64)>,
+    broken: bool,
+}
+
+impl Reader {
+    /// Returns where the first line begins that was not yet given out whole.
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn step(&mut self) -> io::Result<Option<Result<Envelope, ReadError>>> {
+        loop {
+            let start = self.offset;
+            match next_line(&mut self.from, &mut self.buffer)? {
+                Found::End => return Ok(None),
+                Found::Torn { bytes } => {
+                    self.from.seek(SeekFrom::Start(start))?;
+                    let seen = self.torn.replace((start, bytes)) == Some((start, bytes));
+                    if seen {
+                        return Ok(None);
+                    }
+                    return Ok(Some(Err(ReadError::Torn { offset: start, bytes })));
+                }
+                Found::TooLong => {
+                    self.offset = self.from.stream_position()?;
+                    let what = "it is longer than any line of ours".to_owned();
+                    return Ok(Some(Err(ReadError::Line { offset: start, what })));
+                }
+                Found::Whole => {}
+            }
+            let length = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+            self.offset = start.saturating_add(length).saturating_add(1);
+            if let Some(result) = event_of(&self.buffer, start) {
+                return Ok(Some(result));
+            }
+        }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Envelope, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.broken {
+            return None;
+        }
+        self.step().unwrap_or_else(|source| {
+            self.broken = true;
+            Some(Err(ReadError::Io { path: self.path.clone(), source }))
+        })
+    }
+}
+
+/// Returns the event of a line, or `None` for a header or checkpoint.
+fn event_of(line: &[u8], offset: u64) -> Option<Result<Envelope, ReadError>> {
+    let wrong = |what: String| Some(Err(ReadError::Line { offset, what }));
+    match parse(line) {
+        Some(Line::Checkpoint { .. }) => None,
+        Some(Line::Event { body, .. }) => match serde_json::from_slice::<Envelope>(body) {
+            Ok(envelope) if envelope.v == SCHEMA_VERSION => Some(Ok(envelope)),
+            Ok(envelope) => wrong(format!(
+                "its schema version is {}, this program knows {SCHEMA_VERSION}",
+                envelope.v
+            )),
+            Err(error) => wrong(error.to_string()),
+        },
+        None if offset == 0 && serde_json::from_slice::<Header>(line).is_ok() => None,
+        None => wrong("it has neither an event nor a checkpoint".to_owned()),
+    }
+}

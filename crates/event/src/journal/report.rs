@@ -1,0 +1,121 @@
+//! What a verification says.
+
+use std::fmt;
+
+use stockade_types::{Digest, SessionId};
+
+/// What is wrong at one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// Bytes differ from what was written.
+    Changed,
+    /// Something that was written is not there.
+    Missing,
+    /// Something is there in another place than it was written, or twice.
+    Reordered,
+    /// There is more after the signed end.
+    UnsignedTail,
+    /// The last line has no end although the journal was closed.
+    TornTail,
+    /// A signature is not one of this journal's key.
+    BadSignature,
+    /// It is the journal of another session.
+    WrongSession,
+    /// It was signed with another key.
+    WrongKey,
+}
+
+impl FaultKind {
+    /// Returns the words for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Missing => "missing",
+            Self::Reordered => "reordered",
+            Self::UnsignedTail => "unsigned tail",
+            Self::TornTail => "torn tail",
+            Self::BadSignature => "bad signature",
+            Self::WrongSession => "wrong session",
+            Self::WrongKey => "wrong key",
+        }
+    }
+}
+
+/// One fault and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Fault {
+    /// Line of the journal, from 1; 0 for the head file.
+    pub line: u64,
+    /// Number of the event it is about, where there is one.
+    pub seq: Option<u64>,
+    /// What is wrong.
+    pub what: FaultKind,
+    /// In words.
+    pub detail: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "head file: ")?,
+            line => write!(f, "line {line}: ")?,
+        }
+        write!(f, "{}: {}", self.what.as_str(), self.detail)
+    }
+}
+
+/// What can be said about a journal as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum VerificationVerdict {
+    /// Every byte is as written, up to a signed end.
+    Intact,
+    /// There is no signed end: the session runs, its supervisor was killed, or the end was removed.
+    /// Nothing else is wrong.
+    Unfinished {
+        /// Events after the last signature; only the chain, not a signature, vouches for them.
+        unsigned_events: u64,
+        /// Bytes of a last line that was never finished.
+        torn_bytes: u64,
+    },
+    /// It is not as written.
+    Broken {
+        /// What is wrong, in the order of the file; bounded.
+        faults: Vec<Fault>,
+        /// How many more there are.
+        more: u64,
+    },
+}
+
+/// The result of a verification.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Verification {
+    /// The session.
+    pub session: SessionId,
+    /// The result.
+    #[serde(flatten)]
+    pub verdict: VerificationVerdict,
+    /// Events that were found.
+    pub events: u64,
+    /// The last event that a good signature covers.
+    pub signed_events: u64,
+    /// When the last good signature was made, nanoseconds since the epoch.
+    pub signed_time_unix_ns: Option<u64>,
+    /// Chain value of the last line.
+    pub head: Digest,
+    /// The public key it was verified with.
+    pub key: String,
+}
+
+impl Verification {
+    /// Tells whether every byte is as written, up to a signed end.
+    pub const fn is_intact(&self) -> bool {
+        matches!(self.verdict, VerificationVerdict::Intact)
+    }
+
+    /// Tells whether something is wrong, which is more than an end that is missing.
+    pub const fn is_broken(&self) -> bool {
+        matches!(self.verdict, VerificationVerdict::Broken { .. })
+    }
+}

@@ -1,0 +1,135 @@
+//! Whether a journal is what was written.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read as _},
+    path::{Path, PathBuf},
+};
+
+use stockade_types::SessionId;
+
+use super::{
+    check::Checker,
+    format::{Found, LINE_BYTES_MAX, next_line, open_plain},
+    report::Verification,
+};
+use crate::{
+    VerifyingKey,
+    layout::{HEAD_FILE, JOURNAL_FILE},
+};
+
+/// How many lines are read between two reports of progress: some ten milliseconds of work.
+const LINES_PER_REPORT: u64 = 8192;
+/// Read buffer; larger ones were not faster.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Why nothing can be said about a journal.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Neither a journal nor a signed end is there.
+    #[error("there is no journal at `{path}`")]
+    NoJournal {
+        /// Where it was expected.
+        path: PathBuf,
+    },
+    /// A file could not be read.
+    #[error("cannot read `{path}`")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// How far a verification is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Bytes of the journal when it was opened.
+    pub bytes_total: u64,
+}
+
+/// Verifies the journal of `session` in its directory `dir`, in constant memory.
+///
+/// # Errors
+/// When nothing can be said: there is no journal, or it cannot be read.
+pub fn verify(
+    dir: &Path,
+    session: &SessionId,
+    key: &VerifyingKey,
+) -> Result<Verification, VerifyError> {
+    verify_with(dir, session, key, &mut |_| {})
+}
+
+/// Verifies as [`verify`] does and reports progress every few thousand lines.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    dir: &Path,
+    session: &SessionId,
+    key: &VerifyingKey,
+    report: &mut dyn FnMut(Progress),
+) -> Result<Verification, VerifyError> {
+    let path = dir.join(JOURNAL_FILE);
+    let head = read_head(dir)?;
+    let mut checker = Checker::new(session.clone(), *key);
+    match open_plain(&path) {
+        Ok(file) => lines(file, &mut checker, report)
+            .map_err(|source| VerifyError::Io { path, source })?,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(VerifyError::Io { path, source: error });
+        }
+        Err(_) if head.is_none() => return Err(VerifyError::NoJournal { path }),
+        // The signed end shows below what is missing.
+        Err(_) => {}
+    }
+    if let Some(head) = head {
+        checker.head_file(&head);
+    }
+    Ok(checker.finish())
+}
+
+fn lines(
+    file: File,
+    checker: &mut Checker,
+    report: &mut dyn FnMut(Progress),
+) -> io::Result<()> {
+    let bytes_total = file.metadata()?.len();
+    let mut from = BufReader::with_capacity(BUFFER_BYTES, file);
+    let mut buffer = Vec::new();
+    let mut bytes = 0_u64;
+    let mut number = 0_u64;
+    loop {
+        let found = next_line(&mut from, &mut buffer)?;
+        number += 1;
+        bytes = bytes.saturating_add(u64::try_from(buffer.len()).unwrap_or(u64::MAX) + 1);
+        match found {
+            Found::End => break,
+            Found::Torn { bytes } => checker.torn(number, bytes),
+            Found::TooLong => checker.foreign_line(number),
+            Found::Whole if number == 1 => checker.header(&buffer),
+            Found::Whole => checker.line(number, &buffer),
+        }
+        if number.is_multiple_of(LINES_PER_REPORT) {
+            report(Progress { bytes, bytes_total });
+        }
+    }
+    report(Progress { bytes: bytes_total, bytes_total });
+    Ok(())
+}
+
+/// Reads the head file, if there is one; one that is too long comes back cut and fails to parse.
+fn read_head(dir: &Path) -> Result<Option<Vec<u8>>, VerifyError> {
+    let path = dir.join(HEAD_FILE);
+    let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    match open_plain(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(VerifyError::Io { path, source }),
+    }
+}

@@ -1,0 +1,464 @@
+//! The writer.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Mode, OFlags};
+use stockade_types::{Digest, SessionId, Subject};
+
+use super::format::{
+    Checkpoint, Header, checkpoint_chain, checkpoint_line, event_chain, event_line, genesis,
+    signed_message,
+};
+use crate::{
+    Event, SigningKey, Stamp,
+    bound::{RECORD_BYTES_MAX, shrink},
+    envelope::EnvelopeRef,
+    layout::{HEAD_FILE, JOURNAL_FILE},
+};
+
+/// How safe a record is when [`Journal::append`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The kernel has it: it survives the death of this process, not of the machine.
+    Written,
+    /// The disk has it (`fdatasync(2)`).
+    Synced,
+}
+
+/// Why something is not in the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file could not be created; it must not exist.
+    #[error("cannot create the journal `{path}`")]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file could not be written.
+    #[error("cannot write to the journal `{path}`")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file could not be synced to disk.
+    #[error("cannot sync the journal `{path}` to disk")]
+    Sync {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The event could not be put into JSON.
+    #[error("cannot encode an event of kind `{kind}`")]
+    Encode {
+        /// Its kind.
+        kind: &'static str,
+        /// What went wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The event stays too large even when its fields are cut.
+    #[error("an event of kind `{kind}` does not fit into {RECORD_BYTES_MAX} bytes")]
+    TooLarge {
+        /// Its kind.
+        kind: &'static str,
+    },
+    /// An earlier operation failed, so what follows could not be trusted.
+    #[error("the journal stopped after an earlier failure: {first}")]
+    Failed {
+        /// The earlier failure.
+        first: String,
+    },
+}
+
+/// What a journal writes to; a seam for segments and for tests.
+pub(super) trait Medium: Send {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Medium for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // One `write(2)` unless the disk fills up in the middle; then the rest is tried once more
+        // to learn the reason, and the torn line stays for `verify` to report.
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// The journal of one running session.
+///
+/// An error of any operation is final: all later ones fail too, so that whoever must record before
+/// acting stops acting.
+pub struct Journal {
+    medium: Box<dyn Medium>,
+    dir: PathBuf,
+    session: SessionId,
+    key: SigningKey,
+    /// Number of the last event.
+    seq: u64,
+    /// Chain value of the last line.
+    chain: Digest,
+    /// Whether there is an event after the last checkpoint.
+    unsigned: bool,
+    /// The first failure; also set while an operation runs, so that a panic counts as one.
+    failed: Option<String>,
+    body: Vec<u8>,
+    line: Vec<u8>,
+}
+
+impl Journal {
+    /// Creates the journal of `session` in its directory `dir`, which must exist.
+    ///
+    /// # Errors
+    /// When there is already one, or it cannot be written.
+    pub fn create(
+        dir: &Path,
+        session: SessionId,
+        key: SigningKey,
+    ) -> Result<Self, JournalError> {
+        let path = dir.join(JOURNAL_FILE);
+        let failed = |source| JournalError::Create { path: path.clone(), source };
+        let file = create_plain(&path).map_err(failed)?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        Self::on(Box::new(file), dir, session, key)
+    }
+
+    /// Starts a journal on `medium`.
+    fn on(
+        mut medium: Box<dyn Medium>,
+        dir: &Path,
+        session: SessionId,
+        key: SigningKey,
+    ) -> Result<Self, JournalError> {
+        let header = Header::new(&session, &key.verifying_key());
+        let mut line = header
+            .line()
+            .map_err(|source| JournalError::Encode { kind: "header", source })?;
+        let chain = genesis(&line);
+        line.push(b'\n');
+        medium
+            .write(&line)
+            .map_err(|source| JournalError::Write { path: dir.join(JOURNAL_FILE), source })?;
+        Ok(Self {
+            medium,
+            dir: dir.to_owned(),
+            session,
+            key,
+            seq: 0,
+            chain,
+            unsigned: true,
+            failed: None,
+            body: Vec::new(),
+            line,
+        })
+    }
+
+    /// Appends `event` and returns its number, once it is as safe as `durability` asks.
+    ///
+    /// `process` is for events that do not name one themselves, `scope` is the first-level command.
+    /// Fields that would make the record larger than 64 KiB are cut; the record says which, with
+    /// their size and digest.
+    ///
+    /// # Errors
+    /// When the record is not certain to be there; every later call fails too.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an event is handed over, so that a journal with a queue keeps this signature"
+    )]
+    pub fn append(
+        &mut self,
+        stamp: Stamp,
+        source: &str,
+        process: Option<Subject>,
+        scope: Option<String>,
+        event: &Event,
+        durability: Durability,
+    ) -> Result<u64, JournalError> {
+        self.guarded(|journal| {
+            let seq = journal.seq + 1;
+            let record = EnvelopeRef::new(
+                &journal.session,
+                seq,
+                stamp,
+                source,
+                process.as_ref(),
+                scope.as_deref(),
+                event,
+            );
+            encode(&mut journal.body, &record, event.kind())?;
+            let chain = event_chain(&journal.chain, &journal.body);
+            journal.line.clear();
+            event_line(&mut journal.line, &chain, &journal.body);
+            journal.write_line()?;
+            journal.seq = seq;
+            journal.chain = chain;
+            journal.unsigned = true;
+            match durability {
+                Durability::Written => {}
+                Durability::Synced => journal.sync()?,
+            }
+            Ok(seq)
+        })
+    }
+
+    /// Signs everything up to here and syncs it to disk; nothing happens if nothing is new.
+    ///
+    /// # Errors
+    /// When it cannot be written or synced; every later call fails too.
+    pub fn checkpoint(&mut self, stamp: Stamp) -> Result<(), JournalError> {
+        if self.failed.is_none() && !self.unsigned {
+            return Ok(());
+        }
+        self.guarded(|journal| journal.sign(stamp, End::Open))
+    }
+
+    /// Signs the end, syncs it to disk, and keeps the signed end in a file of its own, so that a
+    /// closed journal cannot be cut back to an earlier checkpoint. Returns the final chain value.
+    ///
+    /// # Errors
+    /// When any of that fails; the journal then counts as unfinished.
+    pub fn finish(mut self, stamp: Stamp) -> Result<Digest, JournalError> {
+        self.guarded(|journal| {
+            journal.sign(stamp, End::Closed)?;
+            write_head(&journal.dir, &journal.line).map_err(|source| JournalError::Write {
+                path: journal.dir.join(HEAD_FILE),
+                source,
+            })
+        })?;
+        Ok(self.chain)
+    }
+
+    /// Returns the number of the last event, 0 before the first.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Runs one operation; a failure, or a panic in it, is remembered.
+    fn guarded<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        if let Some(first) = &self.failed {
+            return Err(JournalError::Failed { first: first.clone() });
+        }
+        self.failed = Some(String::new());
+        let result = act(self);
+        self.failed = result.as_ref().err().map(describe);
+        result
+    }
+
+    fn sign(&mut self, stamp: Stamp, end: End) -> Result<(), JournalError> {
+        let checkpoint = Checkpoint {
+            session: self.session.clone(),
+            seq: self.seq,
+            time_unix_ns: stamp.time_unix_ns,
+            mono_ns: stamp.mono_ns,
+            closed: end == End::Closed,
+            key: self.key.verifying_key().to_string(),
+        };
+        self.body.clear();
+        serde_json::to_writer(&mut self.body, &checkpoint)
+            .map_err(|source| JournalError::Encode { kind: "checkpoint", source })?;
+        let chain = checkpoint_chain(&self.chain, &self.body);
+        let signature = self.key.sign(&signed_message(&chain, &self.body));
+        self.line.clear();
+        checkpoint_line(&mut self.line, &chain, &self.body, &signature);
+        self.write_line()?;
+        self.chain = chain;
+        self.unsigned = false;
+        self.sync()
+    }
+
+    fn write_line(&mut self) -> Result<(), JournalError> {
+        self.line.push(b'\n');
+        self.medium
+            .write(&self.line)
+            .map_err(|source| JournalError::Write { path: self.dir.join(JOURNAL_FILE), source })
+    }
+
+    fn sync(&mut self) -> Result<(), JournalError> {
+        self.medium
+            .sync()
+            .map_err(|source| JournalError::Sync { path: self.dir.join(JOURNAL_FILE), source })
+    }
+}
+
+/// Whether a checkpoint is the last one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Closed,
+}
+
+/// Puts a failure with its cause into one line, for the errors that follow it.
+fn describe(error: &JournalError) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+fn encode(
+    body: &mut Vec<u8>,
+    record: &EnvelopeRef<'_>,
+    kind: &'static str,
+) -> Result<(), JournalError> {
+    let failed = |source| JournalError::Encode { kind, source };
+    body.clear();
+    serde_json::to_writer(&mut *body, record).map_err(failed)?;
+    if body.len() > RECORD_BYTES_MAX {
+        *body = shrink(record).map_err(failed)?.ok_or(JournalError::TooLarge { kind })?;
+    }
+    Ok(())
+}
+
+/// Creates a file that must not exist, for appending, readable by its owner alone.
+fn create_plain(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY
+        | OFlags::APPEND
+        | OFlags::CREATE
+        | OFlags::EXCL
+        | OFlags::NOFOLLOW
+        | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+/// Writes the head file in one step: it is there with all its bytes or not at all.
+fn write_head(dir: &Path, line: &[u8]) -> io::Result<()> {
+    let new = dir.join(format!("{HEAD_FILE}.new"));
+    let mut file = create_plain(&new)?;
+    file.write_all(line)?;
+    file.sync_all()?;
+    std::fs::rename(&new, dir.join(HEAD_FILE))?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use stockade_types::SessionId;
+
+    use super::{Durability, Journal, JournalError, Medium};
+    use crate::{Event, SigningKey, Stamp};
+
+    /// Takes `room` operations and then fails for ever, or once.
+    struct Failing {
+        room: usize,
+        once: bool,
+        calls: Arc<AtomicUsize>,
+    }
+
+    impl Failing {
+        fn step(&mut self) -> io::Result<()> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            if self.room == 0 {
+                if self.once {
+                    self.room = usize::MAX;
+                }
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+            self.room -= 1;
+            Ok(())
+        }
+    }
+
+    impl Medium for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<()> {
+            self.step()
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.step()
+        }
+    }
+
+    fn event() -> Event {
+        Event::EventsLost { source: "test".to_owned(), count: 1, reason: String::new() }
+    }
+
+    fn append(journal: &mut Journal, durability: Durability) -> Result<u64, JournalError> {
+        journal.append(Stamp::default(), "supervisor", None, None, &event(), durability)
+    }
+
+    fn on(dir: &std::path::Path, room: usize, calls: &Arc<AtomicUsize>) -> Journal {
+        let key = SigningKey::load_or_create(&dir.join("key")).unwrap();
+        let medium = Failing { room, once: true, calls: Arc::clone(calls) };
+        Journal::on(Box::new(medium), dir, SessionId::from_random(1), key).unwrap()
+    }
+
+    #[test]
+    fn a_failure_is_final_even_when_the_medium_recovers() {
+        let dir = tempfile::tempdir().unwrap();
+        let calls = Arc::default();
+        // Header and one event fit; the second event does not.
+        let mut journal = on(dir.path(), 2, &calls);
+        assert_eq!(append(&mut journal, Durability::Written).unwrap(), 1);
+        let error = append(&mut journal, Durability::Written).unwrap_err();
+        assert!(matches!(error, JournalError::Write { .. }), "{error}");
+        let seen = calls.load(Ordering::Relaxed);
+        for _ in 0..3 {
+            let error = append(&mut journal, Durability::Written).unwrap_err();
+            assert!(matches!(error, JournalError::Failed { .. }), "{error}");
+        }
+        assert!(journal.checkpoint(Stamp::default()).is_err());
+        assert_eq!(journal.seq(), 1);
+        assert!(journal.finish(Stamp::default()).is_err());
+        assert_eq!(calls.load(Ordering::Relaxed), seen, "nothing more was written");
+        assert!(!dir.path().join("head").exists());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_synced_is_not_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let calls = Arc::default();
+        let mut journal = on(dir.path(), 2, &calls);
+        let error = append(&mut journal, Durability::Synced).unwrap_err();
+        assert!(matches!(error, JournalError::Sync { .. }), "{error}");
+        assert!(append(&mut journal, Durability::Written).is_err());
+    }
+
+    #[test]
+    fn a_checkpoint_writes_only_what_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let mut journal = on(dir.path(), 100, &calls);
+        append(&mut journal, Durability::Written).unwrap();
+        journal.checkpoint(Stamp::default()).unwrap();
+        let seen = calls.load(Ordering::Relaxed);
+        assert_eq!(seen, 4, "header, event, signature, sync");
+        journal.checkpoint(Stamp::default()).unwrap();
+        assert_eq!(calls.load(Ordering::Relaxed), seen);
+    }
+
+    #[test]
+    fn a_panic_in_the_middle_counts_as_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = on(dir.path(), 100, &Arc::default());
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            journal.guarded(|_| -> Result<(), JournalError> { panic!("in the middle") })
+        }));
+        assert!(caught.is_err());
+        assert!(append(&mut journal, Durability::Written).is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! Where events go.
+
+use std::sync::{Mutex, PoisonError};
+
+use stockade_types::{Digest, Subject};
+
+use crate::{Durability, Event, Journal, JournalError, Stamp};
+
+/// Why an event was not taken; whoever wanted to let something happen must deny it.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The journal refused.
+    #[error("the event was not recorded")]
+    Journal(#[source] JournalError),
+    /// The journal was finished.
+    #[error("the journal of this session is closed; nothing more can be recorded")]
+    Closed,
+    /// The other side of a connection to the recorder did not take it.
+    #[error("the event was not recorded: {reason}")]
+    Unreachable {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Takes events and gives back their number once they are as durable as asked.
+pub trait Sink: Send {
+    /// Records `event`; returns its number.
+    ///
+    /// # Errors
+    /// When it is not certain that the event is recorded.
+    fn emit(
+        &self,
+        source: &str,
+        process: Option<Subject>,
+        event: Event,
+        durability: Durability,
+    ) -> Result<u64, SinkError>;
+}
+
+/// A journal that several threads append to, with a clock.
+pub struct SharedJournal<C> {
+    journal: Mutex<Option<Journal>>,
+    clock: C,
+}
+
+impl<C: Fn() -> Stamp> SharedJournal<C> {
+    /// Shares `journal`; `clock` stamps what is emitted (normally [`Stamp::now`]).
+    pub const fn new(journal: Journal, clock: C) -> Self {
+        Self { journal: Mutex::new(Some(journal)), clock }
+    }
+
+    /// Records `event` of the first-level command `scope`; returns its number.
+    ///
+    /// # Errors
+    /// When it is not certain that the event is recorded.
+    pub fn emit_scoped(
+        &self,
+        source: &str,
+        process: Option<Subject>,
+        scope: Option<String>,
+        event: &Event,
+        durability: Durability,
+    ) -> Result<u64, SinkError> {
+        self.with(|journal, stamp| {
+            journal.append(stamp, source, process, scope, event, durability)
+        })
+    }
+
+    /// Signs and syncs what is there; to be called once a second.
+    ///
+    /// # Errors
+    /// When the journal has failed.
+    pub fn checkpoint(&self) -> Result<(), SinkError> {
+        self.with(Journal::checkpoint)
+    }
+
+    /// Signs the end; later events are refused.
+    ///
+    /// # Errors
+    /// When the journal has failed or was finished before.
+    pub fn finish(&self) -> Result<Digest, SinkError> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let finished = journal.take().ok_or(SinkError::Closed)?;
+        finished.finish((self.clock)()).map_err(SinkError::Journal)
+    }
+
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&mut Journal, Stamp) -> Result<T, JournalError>,
+    ) -> Result<T, SinkError> {
+        // A panic of another thread cannot leave half a record in memory that matters: the journal
+        // marks itself failed before it writes and clears the mark after.
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let journal = journal.as_mut().ok_or(SinkError::Closed)?;
+        // The clock is read under the lock, so that the order of numbers is the order of times.
+        act(journal, (self.clock)()).map_err(SinkError::Journal)
+    }
+}
+
+impl<C: Fn() -> Stamp + Send> Sink for SharedJournal<C> {
+    fn emit(
+        &self,
+        source: &str,
+        process: Option<Subject>,
+        event: Event,
+        durability: Durability,
+    ) -> Result<u64, SinkError> {
+        self.emit_scoped(source, process, None, &event, durability)
+    }
+}

@@ -1,0 +1,304 @@
+//! A session in numbers and short lists: one fold over its events, used for the end of a run, for
+//! `show` and for `sessions`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{
+    ApprovalId, DecisionId, DecisionRecord, RawText, RequestKind, RuleId, SessionId, Verdict,
+};
+
+use crate::{
+    envelope::Envelope,
+    event::{Event, SessionOutcome},
+};
+
+/// How many different paths, hosts, refusals and open asks are kept one by one; the totals count
+/// all. A person reads tens; ten thousand keep the summary of a hostile session below some MiB.
+const ENTRIES_MAX: usize = 10_000;
+/// How many different refusals are kept one by one; each new one is compared with all of them.
+const REFUSED_MAX: usize = 256;
+
+/// What went to one host and port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Connections that ended.
+    pub connections: u64,
+    /// Bytes from the session to the host.
+    pub bytes_out: u64,
+    /// Bytes from the host to the session.
+    pub bytes_in: u64,
+}
+
+/// Something that was refused, once or more often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What sort of effect.
+    pub kind: RequestKind,
+    /// What it was aimed at, for one line of a terminal; hostile bytes are escaped.
+    pub target: String,
+    /// The rule that refused, or that asked.
+    pub rule: Option<RuleId>,
+    /// Why.
+    pub reason: String,
+    /// The one step that would change the answer.
+    pub remedy: String,
+    /// Who answered an ask with no, and why; `None` where a rule refused by itself.
+    pub answered: Option<String>,
+    /// How often.
+    pub count: u64,
+    /// The latest decision.
+    pub decision: DecisionId,
+}
+
+/// A guarantee that does not hold in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weakness {
+    /// Which guarantee.
+    pub guarantee: String,
+    /// What the machine lacks.
+    pub missing: Option<String>,
+    /// The reason given with `--waive`.
+    pub waiver: Option<String>,
+}
+
+/// A session in numbers and short lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The session; `None` before the first event.
+    pub session: Option<SessionId>,
+    /// Name given with `--name`.
+    pub name: Option<String>,
+    /// The command and its arguments.
+    pub command: Vec<RawText>,
+    /// The workspace on the host.
+    pub workspace: RawText,
+    /// The tier in use.
+    pub tier: String,
+    /// The preset in use.
+    pub preset: String,
+    /// Start, nanoseconds since the epoch.
+    pub started_unix_ns: Option<u64>,
+    /// End, nanoseconds since the epoch.
+    pub ended_unix_ns: Option<u64>,
+    /// From start to end, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// How it ended; `None` while it runs and after the supervisor was killed.
+    pub outcome: Option<SessionOutcome>,
+    /// Guarantees that do not hold, or were waived.
+    pub weaknesses: Vec<Weakness>,
+    /// Events.
+    pub events: u64,
+    /// Processes that were started.
+    pub processes: u64,
+    /// First-level commands.
+    pub commands: u64,
+    /// Approvals that were requested.
+    pub asked: u64,
+    /// Approvals that were answered with yes.
+    pub asks_allowed: u64,
+    /// Approvals that were answered with no, by anybody or by nobody in time.
+    pub asks_denied: u64,
+    /// Changes of files by path.
+    pub changed_files: BTreeMap<RawText, u64>,
+    /// Changes of files that were not kept by path.
+    pub changed_files_more: u64,
+    /// Traffic by `host:port`.
+    pub connections: BTreeMap<String, Traffic>,
+    /// Traffic that was not kept by host.
+    pub connections_more: Traffic,
+    /// What was refused, in the order of first sight.
+    pub refused: Vec<Refusal>,
+    /// Refusals that were not kept one by one.
+    pub refused_more: u64,
+    /// Limits that were hit, as one line each.
+    pub limits: Vec<String>,
+    /// Findings, as one line each.
+    pub findings: Vec<String>,
+    /// Events that could not be recorded.
+    pub events_lost: u64,
+    /// Asks without an answer yet.
+    pub open_asks: BTreeMap<ApprovalId, DecisionRecord>,
+    /// First-level commands that were seen.
+    pub scopes: BTreeSet<String>,
+}
+
+impl Summary {
+    /// Folds all of `envelopes`.
+    pub fn of<'a>(envelopes: impl IntoIterator<Item = &'a Envelope>) -> Self {
+        let mut summary = Self::default();
+        envelopes.into_iter().for_each(|envelope| summary.add(envelope));
+        summary
+    }
+
+    /// Returns how many refusals there were, repeats included.
+    pub fn denials(&self) -> u64 {
+        self.refused.iter().map(|refusal| refusal.count).sum::<u64>() + self.refused_more
+    }
+
+    /// Returns the traffic to all hosts together.
+    pub fn traffic(&self) -> Traffic {
+        let mut all = self.connections_more;
+        for one in self.connections.values() {
+            all.add(*one);
+        }
+        all
+    }
+
+    /// Adds the next event.
+    pub fn add(&mut self, envelope: &Envelope) {
+        self.events += 1;
+        self.session.get_or_insert_with(|| envelope.session.clone());
+        self.started_unix_ns.get_or_insert(envelope.time_unix_ns);
+        if let Some(scope) = &envelope.scope
+            && self.scopes.len() < ENTRIES_MAX
+            && self.scopes.insert(scope.clone())
+        {
+            self.commands += 1;
+        }
+        match &envelope.event {
+            Event::SessionStarted { name, command, workspace, tier, preset, .. } => {
+                self.name.clone_from(name);
+                self.command.clone_from(command);
+                self.workspace.clone_from(workspace);
+                self.tier.clone_from(tier);
+                self.preset.clone_from(preset);
+            }
+            Event::SessionEnded { outcome, duration_ms, counts } => {
+                self.outcome = Some(outcome.clone());
+                self.duration_ms = Some(*duration_ms);
+                self.ended_unix_ns = Some(envelope.time_unix_ns);
+                // The supervisor also counts what was lost on the way to the journal.
+                self.processes = self.processes.max(counts.processes);
+                self.commands = self.commands.max(counts.commands);
+            }
+            Event::GuaranteeStated { guarantee, holds, missing, waiver, .. } => {
+                if !holds || waiver.is_some() {
+                    self.weaknesses.push(Weakness {
+                        guarantee: guarantee.clone(),
+                        missing: missing.clone(),
+                        waiver: waiver.clone(),
+                    });
+                }
+            }
+            Event::ProcessStarted { .. } => self.processes += 1,
+            Event::FileChanged { path, .. } => self.changed(path),
+            Event::ConnectionClosed { host, port, bytes_out, bytes_in, .. } => {
+                let one = Traffic { connections: 1, bytes_out: *bytes_out, bytes_in: *bytes_in };
+                self.connected(host, *port, one);
+            }
+            Event::EventsLost { count, .. } => {
+                self.events_lost = self.events_lost.saturating_add(*count);
+            }
+            Event::LimitReached { limit, configured, usage, detail } => {
+                let line = format!("{limit} {usage} of {configured}: {detail}");
+                push_bounded(&mut self.limits, line);
+            }
+            Event::FindingRaised { severity, title, .. } => {
+                push_bounded(&mut self.findings, format!("{severity}: {title}"));
+            }
+            event => self.judged(event),
+        }
+    }
+
+    /// Adds an event about a decision or an approval.
+    fn judged(&mut self, event: &Event) {
+        match event {
+            Event::ApprovalRequested { approval, decision, .. } => {
+                self.asked += 1;
+                if self.open_asks.len() < ENTRIES_MAX {
+                    self.open_asks.insert(approval.clone(), decision.clone());
+                }
+            }
+            Event::ApprovalDecided { approval, verdict, by, reason, .. } => {
+                let asked = self.open_asks.remove(approval);
+                if *verdict == Verdict::Allow {
+                    self.asks_allowed += 1;
+                    return;
+                }
+                self.asks_denied += 1;
+                if let Some(decision) = asked {
+                    let answer = reason
+                        .as_ref()
+                        .map_or_else(|| by.clone(), |reason| format!("{by}: {reason}"));
+                    self.refuse(&decision, Some(answer));
+                }
+            }
+            event => {
+                if let Some(decision) = event.decision()
+                    && decision.verdict == Verdict::Deny
+                {
+                    self.refuse(decision, None);
+                }
+            }
+        }
+    }
+
+    fn changed(&mut self, path: &RawText) {
+        if let Some(count) = self.changed_files.get_mut(path) {
+            *count += 1;
+        } else if self.changed_files.len() < ENTRIES_MAX {
+            self.changed_files.insert(path.clone(), 1);
+        } else {
+            self.changed_files_more += 1;
+        }
+    }
+
+    fn connected(&mut self, host: &str, port: u16, one: Traffic) {
+        let name = if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        };
+        if self.connections.len() < ENTRIES_MAX || self.connections.contains_key(&name) {
+            self.connections.entry(name).or_default().add(one);
+        } else {
+            self.connections_more.add(one);
+        }
+    }
+
+    fn refuse(&mut self, decision: &DecisionRecord, answered: Option<String>) {
+        // Also where the target has plain text.
+        let target = RawText::from(decision.target.summary().as_str()).display();
+        let full = self.refused.len() >= REFUSED_MAX;
+        let same = self.refused.iter_mut().find(|refusal| {
+            refusal.kind == decision.kind
+                && refusal.rule == decision.rule
+                && refusal.target == target
+        });
+        match same {
+            // The refusal after an answer repeats the decision that was asked about.
+            Some(known) if known.decision == decision.decision => {}
+            Some(known) => {
+                known.count += 1;
+                known.decision = decision.decision;
+                known.answered = answered.or_else(|| known.answered.take());
+            }
+            None if !full => self.refused.push(Refusal {
+                kind: decision.kind,
+                target,
+                rule: decision.rule.clone(),
+                reason: decision.reason.clone(),
+                remedy: decision.remedy.clone(),
+                answered,
+                count: 1,
+                decision: decision.decision,
+            }),
+            None => self.refused_more += 1,
+        }
+    }
+}
+
+impl Traffic {
+    fn add(&mut self, other: Self) {
+        self.connections = self.connections.saturating_add(other.connections);
+        self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
+        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
+    }
+}
+
+fn push_bounded(list: &mut Vec<String>, line: String) {
+    if list.len() < ENTRIES_MAX {
+        list.push(line);
+    }
+}

@@ -1,0 +1,261 @@
+//! Samples that the tests of this crate share.
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(dead_code, reason = "not every test file uses every sample")]
+
+use std::path::{Path, PathBuf};
+
+use stockade_event::{
+    Counts, Durability, Event, Journal, LayerSeen, SessionOutcome, SigningKey, Stamp,
+    layout::JOURNAL_FILE,
+};
+use stockade_types::{
+    ApprovalId, DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, SessionId,
+    Subject, Target, UnixMillis, Verdict,
+};
+
+/// Every byte there is, then what breaks out of JSON, terminals, CSV and pages.
+pub(crate) fn hostile() -> RawText {
+    let mut bytes: Vec<u8> = (0..=255).collect();
+    bytes.extend_from_slice(b"\"}\n{\"chain\":\"\",\"event\":{}}\r\n\x1b[2J=cmd|'/c'!A1,<script>\\x41");
+    bytes.extend_from_slice("\u{2028}\u{202e}CEF:0|a|b=\u{e0041}".as_bytes());
+    RawText::from_bytes(bytes)
+}
+
+pub(crate) fn subject(text: &RawText) -> Subject {
+    Subject {
+        id: Some(ProcessId { pid: 4711, start: 99_887 }),
+        exe: text.clone(),
+        argv: vec![text.clone(), "install".into()],
+        cwd: text.clone(),
+        ancestry: vec![text.clone(), "codex".into()],
+    }
+}
+
+pub(crate) fn decision(text: &RawText, number: u64, verdict: Verdict) -> DecisionRecord {
+    DecisionRecord {
+        decision: DecisionId::new(number),
+        verdict,
+        kind: RequestKind::Net,
+        subject: subject(text),
+        target: Target {
+            host: Some("paste.test".to_owned()),
+            port: Some(443),
+            path: Some(text.clone()),
+            argv: vec![],
+            ..Target::default()
+        },
+        rule: Some("paste-sites".parse().unwrap()),
+        reason: text.display(),
+        failed_condition: Some("host".to_owned()),
+        nearest_allow: None,
+        remedy: "ask a policy owner".to_owned(),
+        policy_revision: Digest::of(b"policy"),
+        session: session(),
+        time: UnixMillis(1_700_000_000_000),
+    }
+}
+
+pub(crate) fn session() -> SessionId {
+    SessionId::from_random(0x3f2a_0000_0000_0001)
+}
+
+pub(crate) fn stamp(number: u64) -> Stamp {
+    Stamp {
+        time_unix_ns: 1_700_000_000_000_000_000 + number * 1_000_000,
+        mono_ns: number * 1_000_000,
+    }
+}
+
+/// One event of every kind with `text` wherever a session can put its own bytes.
+pub(crate) fn every_kind(text: &RawText) -> Vec<Event> {
+    let mut events = begun(text);
+    events.extend(decided(text));
+    events.extend(done(text));
+    events.extend(approved(text));
+    events.extend(watched(text));
+    events
+}
+
+fn begun(text: &RawText) -> Vec<Event> {
+    let words = text.display();
+    vec![
+        Event::SessionStarted {
+            name: Some(words.clone()),
+            command: vec!["codex".into(), text.clone()],
+            workspace: text.clone(),
+            mode: "direct".to_owned(),
+            tier: "native".to_owned(),
+            preset: "codex".to_owned(),
+            ask: "tty".to_owned(),
+            uid: 1000,
+            version: "0.1.0".to_owned(),
+            policy_revision: Digest::of(b"policy"),
+        },
+        Event::GuaranteeStated {
+            guarantee: "disk".to_owned(),
+            holds: false,
+            how: String::new(),
+            missing: Some("cgroup v2".to_owned()),
+            waiver: None,
+        },
+        Event::PolicyLoaded {
+            revision: Digest::of(b"policy"),
+            layers: vec![LayerSeen {
+                origin: "session".to_owned(),
+                name: words.clone(),
+                digest: Digest::of(b"layer"),
+            }],
+            rules: 12,
+        },
+        Event::ProcessStarted {
+            process: subject(text),
+            digest: Some(Digest::of(b"exe")),
+            interpreter: Some(text.clone()),
+        },
+        Event::ProcessEnded { process: subject(text), code: Some(101), signal: None },
+    ]
+}
+
+fn done(text: &RawText) -> [Event; 3] {
+    [
+        Event::FileChanged {
+            path: text.clone(),
+            access: "write".to_owned(),
+            by: subject(text),
+        },
+        Event::ConnectionClosed {
+            host: "model.test".to_owned(),
+            port: 443,
+            decision: DecisionId::new(3),
+            bytes_out: u64::MAX,
+            bytes_in: 7,
+            duration_ms: 12,
+        },
+        Event::LimitReached {
+            limit: "memory".to_owned(),
+            configured: 1 << 32,
+            usage: 1 << 33,
+            detail: "killed".to_owned(),
+        },
+    ]
+}
+
+fn approved(text: &RawText) -> [Event; 3] {
+    let words = text.display();
+    let approval = ApprovalId::from_random(0x7f3a);
+    [
+        Event::ApprovalRequested {
+            approval: approval.clone(),
+            decision: decision(text, 7, Verdict::Ask),
+            shown: words.clone(),
+            request_digest: Digest::of(b"request"),
+            expires: UnixMillis(1_700_000_300_000),
+        },
+        Event::ApprovalDecided {
+            approval: approval.clone(),
+            verdict: Verdict::Deny,
+            scope: Some("once".to_owned()),
+            by: "terminal".to_owned(),
+            reason: Some(words),
+        },
+        Event::ApprovalUsed { approval, decision: DecisionId::new(7) },
+    ]
+}
+
+fn watched(text: &RawText) -> [Event; 4] {
+    let words = text.display();
+    [
+        Event::EventsLost { source: "sensor".to_owned(), count: 3, reason: words.clone() },
+        Event::OperatorActed {
+            action: "stop".to_owned(),
+            by: "uid 1000".to_owned(),
+            detail: words.clone(),
+        },
+        Event::FindingRaised {
+            severity: "high".to_owned(),
+            title: words.clone(),
+            detail: words,
+            decisions: vec![DecisionId::new(1)],
+        },
+        Event::SessionEnded {
+            outcome: SessionOutcome::Exited { code: 0 },
+            duration_ms: 840_000,
+            counts: Counts { processes: 1, ..Counts::default() },
+        },
+    ]
+}
+
+fn decided(text: &RawText) -> [Event; 5] {
+    [
+        Event::ExecDecided { decision: decision(text, 1, Verdict::Allow) },
+        Event::FileDenied { decision: decision(text, 2, Verdict::Deny) },
+        Event::NameDecided { decision: decision(text, 3, Verdict::Deny) },
+        Event::ConnectionDecided {
+            decision: decision(text, 4, Verdict::Deny),
+            address: Some("192.0.2.7".parse().unwrap()),
+            sni: Some("paste.test".to_owned()),
+            detail: Some("opaque".to_owned()),
+        },
+        Event::HttpDecided { decision: decision(text, 5, Verdict::Deny) },
+    ]
+}
+
+/// A session directory with its key beside it.
+pub(crate) struct Lab {
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn key(&self) -> SigningKey {
+        SigningKey::load_or_create(&self.path().join("key")).unwrap()
+    }
+
+    pub(crate) fn journal_path(&self) -> PathBuf {
+        self.path().join(JOURNAL_FILE)
+    }
+
+    pub(crate) fn create(&self) -> Journal {
+        Journal::create(self.path(), session(), self.key()).unwrap()
+    }
+
+    /// Writes `events` small events with a signature after every `step`.
+    pub(crate) fn fill(&self, events: u64, step: u64) -> Journal {
+        let mut journal = self.create();
+        for number in 1..=events {
+            let event = Event::OperatorActed {
+                action: "note".to_owned(),
+                by: "test".to_owned(),
+                detail: number.to_string(),
+            };
+            let seq = journal
+                .append(stamp(number), "supervisor", None, None, &event, Durability::Written)
+                .unwrap();
+            assert_eq!(seq, number);
+            if number % step == 0 {
+                journal.checkpoint(stamp(number)).unwrap();
+            }
+        }
+        journal
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.journal_path()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn put_lines(&self, lines: &[String]) {
+        let mut text = lines.join("\n");
+        if !lines.is_empty() {
+            text.push('\n');
+        }
+        std::fs::write(self.journal_path(), text).unwrap();
+    }
+}

@@ -1,0 +1,113 @@
+//! The fold behind `show`, `sessions` and the end of a run.
+
+mod common;
+
+use common::{decision, every_kind, session, stamp, subject};
+use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary};
+use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
+
+fn envelope(seq: u64, event: Event) -> Envelope {
+    Envelope {
+        v: SCHEMA_VERSION,
+        session: session(),
+        seq,
+        time_unix_ns: stamp(seq).time_unix_ns,
+        mono_ns: 0,
+        source: "supervisor".to_owned(),
+        process: None,
+        scope: Some(format!("c-{}", seq % 3)),
+        truncated: vec![],
+        event,
+    }
+}
+
+fn requested(number: u32) -> Event {
+    Event::ApprovalRequested {
+        approval: ApprovalId::from_random(number),
+        decision: decision(&"x".into(), u64::from(number), Verdict::Ask),
+        shown: String::new(),
+        request_digest: Digest::of(b"r"),
+        expires: UnixMillis(0),
+    }
+}
+
+fn answered(number: u32, verdict: Verdict, by: &str, reason: Option<&str>) -> Event {
+    Event::ApprovalDecided {
+        approval: ApprovalId::from_random(number),
+        verdict,
+        scope: None,
+        by: by.to_owned(),
+        reason: reason.map(str::to_owned),
+    }
+}
+
+#[test]
+fn one_of_each_kind_adds_up() {
+    let envelopes: Vec<_> =
+        (1..).zip(every_kind(&"x".into())).map(|(seq, event)| envelope(seq, event)).collect();
+    let summary = Summary::of(&envelopes);
+    assert_eq!(summary.session, Some(session()));
+    assert_eq!(summary.outcome, Some(SessionOutcome::Exited { code: 0 }));
+    assert_eq!(summary.duration_ms, Some(840_000));
+    assert_eq!(summary.processes, 1);
+    assert_eq!(summary.commands, 3);
+    assert_eq!((summary.asked, summary.asks_allowed, summary.asks_denied), (1, 0, 1));
+    assert_eq!(summary.changed_files.len(), 1);
+    assert_eq!(summary.connections["model.test:443"].bytes_in, 7);
+    assert_eq!(summary.weaknesses.len(), 1);
+    assert_eq!(summary.events_lost, 3);
+    // All denials of the sample have the same target and rule, and so has the ask.
+    assert_eq!(summary.refused.len(), 1);
+    assert_eq!(summary.refused[0].count, 5);
+    assert!(summary.open_asks.is_empty());
+    let json = serde_json::to_string(&summary).unwrap();
+    assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), summary);
+}
+
+#[test]
+fn an_ask_that_was_denied_is_refused_once_with_the_answer() {
+    let mut summary = Summary::default();
+    let events = [
+        requested(1),
+        answered(1, Verdict::Deny, "terminal", Some("open a PR instead")),
+        // The same decision, now final.
+        Event::HttpDecided { decision: decision(&"x".into(), 1, Verdict::Deny) },
+        requested(2),
+        answered(2, Verdict::Allow, "terminal", None),
+        requested(3),
+        answered(3, Verdict::Deny, "timeout", None),
+        requested(4),
+    ];
+    for (event, seq) in events.into_iter().zip(1..) {
+        summary.add(&envelope(seq, event));
+    }
+    assert_eq!((summary.asked, summary.asks_allowed, summary.asks_denied), (4, 1, 2));
+    assert_eq!(summary.open_asks.len(), 1);
+    assert_eq!(summary.denials(), 2);
+    assert_eq!(summary.refused.len(), 1);
+    assert_eq!(summary.refused[0].answered.as_deref(), Some("timeout"));
+    assert_eq!(summary.refused[0].rule.as_ref().unwrap().as_str(), "paste-sites");
+}
+
+#[test]
+fn a_flood_stays_bounded_and_counted() {
+    let mut summary = Summary::default();
+    for number in 0..20_000_u32 {
+        let seq = u64::from(number);
+        summary.add(&envelope(seq, Event::FileChanged {
+            path: number.to_string().as_str().into(),
+            access: "write".to_owned(),
+            by: subject(&"x".into()),
+        }));
+        let mut denied = decision(&"x".into(), seq, Verdict::Deny);
+        denied.target.host = Some(format!("h{number}.test"));
+        summary.add(&envelope(seq, Event::NameDecided { decision: denied }));
+        summary.add(&envelope(seq, requested(number)));
+    }
+    assert_eq!(summary.changed_files.len(), 10_000);
+    assert_eq!(summary.changed_files_more, 10_000);
+    assert_eq!(summary.denials(), 20_000);
+    assert!(summary.refused.len() <= 256);
+    assert_eq!(summary.asked, 20_000);
+    assert_eq!(summary.open_asks.len(), 10_000);
+}

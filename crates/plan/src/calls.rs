@@ -1,0 +1,258 @@
+//! The system call filter as data: what is closed and why, and what the supervisor is asked about.
+
+use serde::{Deserialize, Serialize};
+
+/// Which variant of the filter a session loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallSet {
+    /// `ptrace` and its kin stay open, for debuggers.
+    pub debuggers: bool,
+    /// New namespaces and mounts in them stay open, for programs with a sandbox of their own.
+    pub namespaces: bool,
+    /// The supervisor is asked about executions and file changes.
+    pub notify: bool,
+}
+
+/// When an entry applies; the halves compared are the lower 32 bits of the argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallCondition {
+    /// Always.
+    Always,
+    /// Argument has one of the bits.
+    AnyBit(u8, u32),
+    /// Argument is one of the values.
+    OneOf(u8, &'static [u32]),
+    /// Argument is none of the values.
+    NoneOf(u8, &'static [u32]),
+}
+
+/// What happens to a call that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallAction {
+    /// "Operation not permitted".
+    NotPermitted,
+    /// "Function not implemented": callers fall back to something else.
+    NotImplemented,
+    /// "Address family not supported".
+    NoFamily,
+    /// The supervisor decides.
+    Notify,
+}
+
+/// Which option of [`CallSet`] switches an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Switch {
+    Always,
+    UnlessDebuggers,
+    UnlessNamespaces,
+    IfNotify,
+}
+
+/// One entry; the first that applies decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// System call.
+    pub name: &'static str,
+    /// When.
+    pub condition: CallCondition,
+    /// What.
+    pub action: CallAction,
+    /// Why.
+    pub why: &'static str,
+    switch: Switch,
+}
+
+/// Every flag of clone(2) that makes a namespace (linux/sched.h).
+const NAMESPACE_FLAGS: u32 = 0x7E02_0080;
+/// `O_WRONLY | O_RDWR | O_CREAT | O_TRUNC` and the bit of `O_TMPFILE`.
+const WRITE_FLAGS: u32 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;
+/// `AF_UNIX`, `AF_INET`, `AF_INET6`.
+const FAMILIES: &[u32] = &[1, 2, 10];
+/// `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`: input pushed into a terminal, and line disciplines.
+const TERMINAL_REQUESTS: &[u32] = &[0x5412, 0x541C, 0x5423];
+/// `PER_LINUX`, and the query.
+const PERSONALITIES: &[u32] = &[0, 0xFFFF_FFFF];
+
+const fn call(
+    name: &'static str,
+    condition: CallCondition,
+    action: CallAction,
+    switch: Switch,
+    why: &'static str,
+) -> Call {
+    Call { name, condition, action, why, switch }
+}
+
+const fn deny(name: &'static str, why: &'static str) -> Call {
+    call(name, CallCondition::Always, CallAction::NotPermitted, Switch::Always, why)
+}
+
+const fn tracing(name: &'static str, why: &'static str) -> Call {
+    call(name, CallCondition::Always, CallAction::NotPermitted, Switch::UnlessDebuggers, why)
+}
+
+const fn nesting(name: &'static str, why: &'static str) -> Call {
+    call(name, CallCondition::Always, CallAction::NotPermitted, Switch::UnlessNamespaces, why)
+}
+
+const fn ask(name: &'static str, why: &'static str) -> Call {
+    call(name, CallCondition::Always, CallAction::Notify, Switch::IfNotify, why)
+}
+
+const MOUNTS: &str = "the view is fixed at launch";
+const TIME: &str = "the clock belongs to the machine";
+const MODULES: &str = "kernel code is loaded by the machine's owner";
+const CHANGE: &str = "a change of a path, recorded and checked against protected paths";
+
+/// The whole filter, denials first.
+pub const CALLS: &[Call] = &[
+    call(
+        "socket",
+        CallCondition::NoneOf(0, FAMILIES),
+        CallAction::NoFamily,
+        Switch::Always,
+        "only local, IPv4 and IPv6 sockets: no netlink, packet, vsock, kernel crypto",
+    ),
+    call(
+        "ioctl",
+        CallCondition::OneOf(1, TERMINAL_REQUESTS),
+        CallAction::NotPermitted,
+        Switch::Always,
+        "no input may be faked on a terminal",
+    ),
+    call(
+        "clone",
+        CallCondition::AnyBit(0, NAMESPACE_FLAGS),
+        CallAction::NotPermitted,
+        Switch::UnlessNamespaces,
+        "a new user namespace opens kernel surface that only root has otherwise",
+    ),
+    call(
+        "clone3",
+        CallCondition::Always,
+        CallAction::NotImplemented,
+        Switch::UnlessNamespaces,
+        "its flags are behind a pointer; libc falls back to clone",
+    ),
+    call(
+        "personality",
+        CallCondition::NoneOf(0, PERSONALITIES),
+        CallAction::NotPermitted,
+        Switch::UnlessDebuggers,
+        "switches off address randomisation",
+    ),
+    call(
+        "io_uring_setup",
+        CallCondition::Always,
+        CallAction::NotImplemented,
+        Switch::Always,
+        "does file and network work that no filter sees",
+    ),
+    call(
+        "io_uring_enter",
+        CallCondition::Always,
+        CallAction::NotImplemented,
+        Switch::Always,
+        "as io_uring_setup, for an inherited ring",
+    ),
+    call(
+        "io_uring_register",
+        CallCondition::Always,
+        CallAction::NotImplemented,
+        Switch::Always,
+        "as io_uring_setup, for an inherited ring",
+    ),
+    deny("userfaultfd", "stops the kernel inside a copy, a tool for exploits"),
+    deny("bpf", "programs in the kernel"),
+    deny("perf_event_open", "measures and samples other programs and the kernel"),
+    deny("keyctl", "keyrings are not namespaced by user"),
+    deny("add_key", "keyrings are not namespaced by user"),
+    deny("request_key", "keyrings are not namespaced by user"),
+    tracing("ptrace", "takes over other processes of the session"),
+    tracing("process_vm_readv", "reads other processes"),
+    tracing("process_vm_writev", "writes other processes"),
+    tracing("pidfd_getfd", "takes descriptors of other processes"),
+    tracing("kcmp", "compares kernel objects of other processes"),
+    nesting("unshare", "new namespaces"),
+    deny("setns", "enters other namespaces"),
+    nesting("mount", MOUNTS),
+    nesting("umount2", MOUNTS),
+    nesting("pivot_root", MOUNTS),
+    deny("chroot", MOUNTS),
+    nesting("open_tree", MOUNTS),
+    nesting("move_mount", MOUNTS),
+    nesting("fsopen", MOUNTS),
+    nesting("fsconfig", MOUNTS),
+    nesting("fsmount", MOUNTS),
+    nesting("fspick", MOUNTS),
+    nesting("mount_setattr", MOUNTS),
+    deny("open_by_handle_at", "opens files without a path"),
+    deny("name_to_handle_at", "makes the handles for open_by_handle_at"),
+    deny("fanotify_init", "watches and delays other programs' file access"),
+    deny("init_module", MODULES),
+    deny("finit_module", MODULES),
+    deny("delete_module", MODULES),
+    deny("kexec_load", "replaces the kernel"),
+    deny("kexec_file_load", "replaces the kernel"),
+    deny("reboot", "stops the machine"),
+    deny("swapon", "the machine's memory"),
+    deny("swapoff", "the machine's memory"),
+    deny("acct", "the machine's accounting"),
+    deny("quotactl", "the machine's quotas"),
+    deny("quotactl_fd", "the machine's quotas"),
+    deny("syslog", "the kernel's messages"),
+    deny("settimeofday", TIME),
+    deny("clock_settime", TIME),
+    deny("clock_adjtime", TIME),
+    deny("adjtimex", TIME),
+    deny("sethostname", "the session's name is fixed"),
+    deny("setdomainname", "the session's name is fixed"),
+    deny("vhangup", "hangs up a terminal"),
+    deny("lookup_dcookie", "kernel profiling"),
+    deny("nfsservctl", "removed from kernels, open on old ones"),
+    deny("iopl", "port access"),
+    deny("ioperm", "port access"),
+    deny("modify_ldt", "descriptor tables, a source of kernel faults"),
+    deny("migrate_pages", "moves memory of other processes"),
+    deny("move_pages", "moves memory of other processes"),
+    ask("execve", "every program is judged before it runs"),
+    ask("execveat", "every program is judged before it runs"),
+    call(
+        "openat",
+        CallCondition::AnyBit(2, WRITE_FLAGS),
+        CallAction::Notify,
+        Switch::IfNotify,
+        CHANGE,
+    ),
+    call("open", CallCondition::AnyBit(1, WRITE_FLAGS), CallAction::Notify, Switch::IfNotify, CHANGE),
+    ask("openat2", "its flags are behind a pointer"),
+    ask("creat", CHANGE),
+    ask("truncate", CHANGE),
+    ask("rename", CHANGE),
+    ask("renameat", CHANGE),
+    ask("renameat2", CHANGE),
+    ask("link", CHANGE),
+    ask("linkat", CHANGE),
+    ask("symlink", CHANGE),
+    ask("symlinkat", CHANGE),
+    ask("mkdir", CHANGE),
+    ask("mkdirat", CHANGE),
+    ask("mknod", CHANGE),
+    ask("mknodat", CHANGE),
+    ask("unlink", CHANGE),
+    ask("unlinkat", CHANGE),
+    ask("rmdir", CHANGE),
+    ask("chmod", CHANGE),
+    ask("fchmodat", CHANGE),
+    ask("fchmodat2", CHANGE),
+];
+
+/// Returns the entries that `set` switches on.
+pub fn calls(set: CallSet) -> impl Iterator<Item = &'static Call> {
+    CALLS.iter().filter(move |call| match call.switch {
+        Switch::Always => true,
+        Switch::UnlessDebuggers => !set.debuggers,
+        Switch::UnlessNamespaces => !set.namespaces,
+        Switch::IfNotify => set.notify,
+    })
+}

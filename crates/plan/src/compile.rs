@@ -1,0 +1,275 @@
+//! From policy, wish and facts to a plan.
+
+use stockade_policy::{Policy, WorkspaceMode};
+use stockade_types::{AbsPath, RawText, SessionId};
+
+use crate::{
+    CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
+    PLAN_VERSION, Step, Tier, environment, limits, view,
+};
+
+/// Port of the one listener that every connection is redirected to. Nothing inside can be
+/// confused with it: it is only reachable under its own name, and then has no original destination.
+const REDIRECT_PORT: u16 = 61_153;
+/// TCP port of names; resolvers fall back to TCP for long answers.
+const NAME_PORT: u16 = 53;
+/// Landlock interface that the native tier needs at least: file rights with reparenting.
+const LANDLOCK_ABI_MIN: i32 = 2;
+
+/// What the caller wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSpec {
+    /// The session.
+    pub session: SessionId,
+    /// Host directory of the session; holds `root` (a mount point) and `inside` (what the agent
+    /// may read of us).
+    pub session_dir: AbsPath,
+    /// Our state directory, which must not be seen inside.
+    pub state_dir: AbsPath,
+    /// Workspace, links resolved.
+    pub workspace: AbsPath,
+    /// Directory that the command starts in, within the workspace.
+    pub cwd: AbsPath,
+    /// Command line.
+    pub argv: Vec<RawText>,
+    /// No network at all.
+    pub offline: bool,
+    /// Rows and columns of the session's terminal, if it gets one.
+    pub terminal: Option<(u16, u16)>,
+    /// Guarantees that must hold.
+    pub require: Vec<GuaranteeName>,
+    /// Guarantees that the caller does without, each with a reason.
+    pub waive: Vec<(GuaranteeName, String)>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The workspace would expose what the boundary hides.
+    #[error("the workspace `{path}` {problem}")]
+    Workspace {
+        /// The workspace.
+        path: AbsPath,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A required guarantee does not hold here.
+    #[error("the guarantee `{}` is required and does not hold: {missing}", name.as_str())]
+    Required {
+        /// Which.
+        name: GuaranteeName,
+        /// Why not.
+        missing: String,
+    },
+    /// The kernel lacks something the tier is made of.
+    #[error("the native tier needs {0}")]
+    Missing(&'static str),
+    /// The policy asks for something that does not exist yet.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// When the workspace is unsafe, a required guarantee does not hold, or the kernel lacks a part.
+pub fn compile(
+    policy: &Policy,
+    spec: &RunSpec,
+    facts: &HostFacts,
+) -> Result<LaunchPlan, PlanError> {
+    let settings = policy.settings();
+    check_workspace(spec, facts)?;
+    if settings.workspace.mode.value == WorkspaceMode::Review {
+        return Err(PlanError::Unsupported(
+            "the review workspace is not available yet; use `mode = \"direct\"`",
+        ));
+    }
+    if facts.landlock_abi < LANDLOCK_ABI_MIN {
+        return Err(PlanError::Missing("Landlock (Linux 5.19 or newer, `lsm=landlock`)"));
+    }
+    let identity = identity(facts);
+    let mut steps = limits::group_steps(&settings.limits, facts);
+    steps.extend(namespaces(facts, identity));
+    steps.extend(view::steps(spec, facts));
+    steps.extend(network(policy, spec, facts));
+    steps.push(Step::EnterRoot);
+    if let Some(size) = spec.terminal {
+        steps.push(Step::Terminal { size });
+    }
+    steps.push(Step::HandOver);
+    steps.extend(confinement(policy, spec, facts, identity));
+    let guarantees = stated(policy, spec, facts)?;
+    let mut argv = spec.argv.clone();
+    let extra = settings.preset.arguments.iter().map(|a| RawText::from(a.as_str()));
+    argv.splice(1..1, extra);
+    Ok(LaunchPlan {
+        version: PLAN_VERSION,
+        session: spec.session.clone(),
+        tier: Tier::Native,
+        identity,
+        command: Command {
+            program: facts.program.program.clone().into(),
+            argv,
+            environment: environment::build(settings, spec, facts),
+            cwd: spec.cwd.clone(),
+        },
+        steps,
+        guarantees,
+        fault: None,
+    })
+}
+
+fn identity(facts: &HostFacts) -> Identity {
+    if facts.caller_uid == 0 {
+        Identity { uid: facts.workspace_uid, gid: facts.workspace_gid }
+    } else {
+        Identity { uid: facts.caller_uid, gid: facts.caller_gid }
+    }
+}
+
+/// A workspace must not contain what the boundary is there to hide or to keep whole.
+fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanError> {
+    let problem = |problem| Err(PlanError::Workspace { path: spec.workspace.clone(), problem });
+    if facts.home.is_within(&spec.workspace) {
+        return problem(
+            "is or contains your home directory, with everything the boundary hides; \
+             use --workspace with a project directory",
+        );
+    }
+    if spec.state_dir.is_within(&spec.workspace) || spec.workspace.is_within(&spec.state_dir) {
+        return problem("overlaps Stockade's own state directory; set STOCKADE_STATE_DIR elsewhere");
+    }
+    let inside_system =
+        facts.system.iter().any(|entry| {
+            spec.workspace.is_within(&entry.path) || entry.path.is_within(&spec.workspace)
+        }) || ["/dev", "/proc", "/sys", "/run"]
+            .iter()
+            .any(|system| spec.workspace.as_path().starts_with(system));
+    if inside_system {
+        return problem("is a system directory; use --workspace with a project directory");
+    }
+    if ["/tmp", "/var/tmp"].iter().any(|shared| spec.workspace.as_path() == std::path::Path::new(shared)) {
+        return problem("is shared by every user; use a directory below it");
+    }
+    Ok(())
+}
+
+fn namespaces(facts: &HostFacts, identity: Identity) -> Vec<Step> {
+    let with_setup = |id: u32, caller: u32| if id == caller { vec![id] } else { vec![caller, id] };
+    vec![
+        Step::EnterNamespaces {
+            namespaces: vec![
+                Namespace::User,
+                Namespace::Mount,
+                Namespace::Pid,
+                Namespace::Network,
+                Namespace::Ipc,
+                Namespace::Uts,
+                Namespace::Cgroup,
+            ],
+        },
+        Step::MapIdentity {
+            uids: with_setup(identity.uid, facts.caller_uid),
+            gids: with_setup(identity.gid, facts.caller_gid),
+        },
+        Step::StartFirstProcess,
+        Step::DieWithSupervisor,
+        Step::HostName { name: "stockade".to_owned() },
+    ]
+}
+
+fn network(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
+    if spec.offline {
+        return vec![Step::Loopback];
+    }
+    let mut ports = vec![REDIRECT_PORT, NAME_PORT];
+    if !facts.redirect {
+        ports.extend(policy.net_ports().into_iter().filter(|port| !ports.contains(port)).collect::<Vec<_>>());
+    }
+    let mut steps = vec![Step::Loopback, Step::RouteEverything, Step::Listen { ports }];
+    if facts.redirect {
+        steps.push(Step::Redirect { port: REDIRECT_PORT });
+    }
+    steps
+}
+
+fn confinement(
+    policy: &Policy,
+    spec: &RunSpec,
+    facts: &HostFacts,
+    identity: Identity,
+) -> Vec<Step> {
+    let settings = policy.settings();
+    let mut steps = vec![
+        Step::BecomeUser {
+            uid: identity.uid,
+            gid: identity.gid,
+            drop_groups: facts.caller_uid == 0,
+        },
+        Step::StartCommand,
+        Step::NewSession,
+    ];
+    steps.extend(limits::resource_steps(&settings.limits));
+    steps.extend([
+        Step::DropCapabilities,
+        Step::NoNewPrivileges,
+        Step::RestrictPaths { abi: facts.landlock_abi, rules: view::landlock(spec, facts) },
+        Step::FilterCalls {
+            set: CallSet {
+                debuggers: settings.process.debuggers.value,
+                namespaces: settings.process.namespaces.value,
+                notify: true,
+            },
+        },
+        Step::CloseDescriptors,
+        Step::Execute,
+    ]);
+    steps
+}
+
+fn stated(
+    policy: &Policy,
+    spec: &RunSpec,
+    facts: &HostFacts,
+) -> Result<Vec<Guarantee>, PlanError> {
+    let holds = |name, how: &str| Guarantee {
+        name,
+        holds: true,
+        how: how.to_owned(),
+        missing: None,
+        waiver: None,
+    };
+    let network = match (spec.offline, facts.redirect) {
+        (true, _) => "no interface but loopback, no names",
+        (false, true) => "no interface but loopback; every port is redirected to the egress process",
+        (false, false) => "no interface but loopback; ports that no rule names are refused",
+    };
+    let mut stated = vec![
+        holds(GuaranteeName::Files, "private root, read-only binds, Landlock, change notifier"),
+        holds(GuaranteeName::Processes, "pid and IPC namespaces, seccomp, no capabilities"),
+        holds(GuaranteeName::Network, network),
+        holds(GuaranteeName::Secrets, "empty home, clean environment, no inherited descriptors"),
+    ];
+    stated.extend(limits::guarantees(&policy.settings().limits, facts));
+    stated.push(holds(GuaranteeName::ExecDecisions, "seccomp notifier on execve and execveat"));
+    stated.push(holds(GuaranteeName::Record, "journal, hash-chained and signed"));
+    for guarantee in &mut stated {
+        guarantee.waiver =
+            spec.waive.iter().find(|(name, _)| *name == guarantee.name).map(|(_, r)| r.clone());
+        if !guarantee.holds && guarantee.waiver.is_none() && spec.require.contains(&guarantee.name)
+        {
+            return Err(PlanError::Required {
+                name: guarantee.name,
+                missing: guarantee.missing.clone().unwrap_or_default(),
+            });
+        }
+    }
+    for name in &spec.require {
+        if !stated.iter().any(|guarantee| guarantee.name == *name) {
+            let missing = "the policy sets nothing that would give it".to_owned();
+            return Err(PlanError::Required { name: *name, missing });
+        }
+    }
+    Ok(stated)
+}

@@ -1,0 +1,51 @@
+//! The environment of the command: only what policy passes, and what the boundary itself says.
+
+use std::collections::BTreeMap;
+
+use stockade_policy::Settings;
+use stockade_types::RawText;
+
+use crate::{HostFacts, RunSpec};
+
+/// Search path where the caller has none.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+
+/// Builds the whole environment, sorted by name.
+pub(crate) fn build(
+    settings: &Settings,
+    spec: &RunSpec,
+    facts: &HostFacts,
+) -> Vec<(RawText, RawText)> {
+    let mut variables: BTreeMap<RawText, RawText> = BTreeMap::new();
+    for (name, value) in &facts.environment {
+        let passes =
+            std::str::from_utf8(name.as_bytes()).is_ok_and(|n| settings.environment.passes(n));
+        if passes {
+            variables.insert(name.clone(), value.clone());
+        }
+    }
+    let caller = |wanted: &str| {
+        facts.environment.iter().find(|(n, _)| n.as_bytes() == wanted.as_bytes()).map(|(_, v)| v)
+    };
+    let path = caller("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.into());
+    let shell = caller("SHELL").cloned().unwrap_or_else(|| "/bin/sh".into());
+    variables.insert("PATH".into(), absolute_entries(&path));
+    variables.insert("SHELL".into(), shell);
+    variables.insert("HOME".into(), facts.home.clone().into());
+    variables.insert("USER".into(), facts.user.as_str().into());
+    variables.insert("LOGNAME".into(), facts.user.as_str().into());
+    variables.insert("TMPDIR".into(), "/tmp".into());
+    variables.insert("PWD".into(), spec.cwd.clone().into());
+    for (name, value) in &settings.environment.set {
+        variables.insert(name.as_str().into(), value.value.as_str().into());
+    }
+    variables.insert("STOCKADE_SESSION".into(), spec.session.as_str().into());
+    variables.into_iter().collect()
+}
+
+/// Drops empty and relative entries of a search path: they would mean the workspace.
+fn absolute_entries(path: &RawText) -> RawText {
+    let entries: Vec<&[u8]> =
+        path.as_bytes().split(|b| *b == b':').filter(|entry| entry.starts_with(b"/")).collect();
+    if entries.is_empty() { DEFAULT_PATH.into() } else { RawText::from_bytes(entries.join(&b':')) }
+}

@@ -1,0 +1,84 @@
+//! The plan itself.
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{AbsPath, Digest, RawText, SessionId};
+
+use crate::{Guarantee, Step};
+
+/// Version of the plan's meaning; an executor refuses every other one.
+pub const PLAN_VERSION: u32 = 1;
+
+/// How strong the isolation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Namespaces, a private root, Landlock, seccomp.
+    Native,
+}
+
+impl Tier {
+    /// Returns the word of the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+        }
+    }
+}
+
+/// Whom the command runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// User id, inside and outside.
+    pub uid: u32,
+    /// Group id, inside and outside.
+    pub gid: u32,
+}
+
+/// What is executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Program inside.
+    pub program: RawText,
+    /// Arguments, the name first.
+    pub argv: Vec<RawText>,
+    /// The whole environment.
+    pub environment: Vec<(RawText, RawText)>,
+    /// Working directory inside.
+    pub cwd: AbsPath,
+}
+
+/// A complete launch: the executor does these steps in this order and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchPlan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// The session.
+    pub session: SessionId,
+    /// Isolation tier.
+    pub tier: Tier,
+    /// Whom the command runs as.
+    pub identity: Identity,
+    /// What is executed.
+    pub command: Command,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What they add up to.
+    pub guarantees: Vec<Guarantee>,
+    /// Index of a step that fails instead of being done. Only tests set it; a fault can only stop
+    /// a launch, never weaken one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<usize>,
+}
+
+impl LaunchPlan {
+    /// Returns the bytes that are handed to the executor and their digest.
+    ///
+    /// # Errors
+    /// Never for a plan made by [`crate::compile`]; serde's own otherwise.
+    pub fn seal(&self) -> Result<(Vec<u8>, Digest), serde_json::Error> {
+        let bytes = serde_json::to_vec(self)?;
+        let digest = Digest::of(&bytes);
+        Ok((bytes, digest))
+    }
+}

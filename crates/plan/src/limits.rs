@@ -1,0 +1,106 @@
+//! Limits as steps.
+
+use stockade_policy::Limits;
+
+use crate::{Guarantee, GuaranteeName, HostFacts, Step};
+
+/// Open files where the policy says nothing: what build tools and language servers get by with.
+const OPEN_FILES_DEFAULT: u64 = 65_536;
+/// Processes where the policy says nothing: a wide parallel build, but no fork bomb.
+const PROCESSES_DEFAULT: u64 = 4_096;
+/// Period of the processor quota in microseconds, the kernel's default.
+const CPU_PERIOD_US: u64 = 100_000;
+
+/// Returns the group steps of the supervisor.
+pub(crate) fn group_steps(limits: &Limits, facts: &HostFacts) -> Vec<Step> {
+    facts
+        .cgroups
+        .iter()
+        .filter_map(|group| {
+            let settings = group_settings(&group.controller, limits);
+            (!settings.is_empty()).then(|| Step::JoinGroup {
+                controller: group.controller.clone(),
+                parent: group.parent.clone(),
+                settings,
+            })
+        })
+        .collect()
+}
+
+fn group_settings(controller: &str, limits: &Limits) -> Vec<(String, String)> {
+    let one = |file: &str, value: String| vec![(file.to_owned(), value)];
+    match controller {
+        "memory" => limits
+            .memory
+            .as_ref()
+            .map(|m| one("memory.limit_in_bytes", m.value.bytes().to_string())),
+        "pids" => limits.processes.as_ref().map(|p| one("pids.max", p.value.to_string())),
+        "cpu" => limits.cpus.as_ref().map(|c| {
+            vec![
+                ("cpu.cfs_period_us".to_owned(), CPU_PERIOD_US.to_string()),
+                ("cpu.cfs_quota_us".to_owned(), quota_us(c.value).to_string()),
+            ]
+        }),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+/// Microseconds of processor time per period, at least the kernel's minimum of 1 ms.
+fn quota_us(cpus: f64) -> u64 {
+    let thousandths = std::time::Duration::from_secs_f64(cpus.clamp(0.01, 4096.0)).as_millis();
+    u64::try_from(thousandths).unwrap_or(u64::MAX).saturating_mul(CPU_PERIOD_US / 1000).max(1000)
+}
+
+/// Returns the limits that the command's process sets on itself.
+pub(crate) fn resource_steps(limits: &Limits) -> Vec<Step> {
+    let step = |limit: &str, value| Step::ResourceLimit { limit: limit.to_owned(), value };
+    vec![
+        step("open-files", limits.open_files.as_ref().map_or(OPEN_FILES_DEFAULT, |l| l.value)),
+        step("processes", limits.processes.as_ref().map_or(PROCESSES_DEFAULT, |l| l.value)),
+        step("core", 0),
+        step("message-queues", 0),
+    ]
+}
+
+/// States which limits hold.
+pub(crate) fn guarantees(limits: &Limits, facts: &HostFacts) -> Vec<Guarantee> {
+    let has = |controller: &str| facts.cgroups.iter().any(|g| g.controller == controller);
+    let mut missing = Vec::new();
+    for (set, controller, word) in [
+        (limits.memory.is_some(), "memory", "memory"),
+        (limits.cpus.is_some(), "cpu", "processor time"),
+    ] {
+        if set && !has(controller) {
+            missing.push(word);
+        }
+    }
+    let mut stated = vec![Guarantee {
+        name: GuaranteeName::Limits,
+        holds: true,
+        how: "rlimits: processes, open files, no core dumps; wall time by the supervisor".to_owned(),
+        missing: None,
+        waiver: None,
+    }];
+    if limits.memory.is_some() || limits.cpus.is_some() {
+        let holds = missing.is_empty();
+        stated.push(Guarantee {
+            name: GuaranteeName::GroupLimits,
+            holds,
+            how: "cgroup v1 controllers".to_owned(),
+            missing: (!holds)
+                .then(|| format!("{}: no cgroup that this user may use", missing.join(" and "))),
+            waiver: None,
+        });
+    }
+    if limits.disk.is_some() {
+        stated.push(Guarantee {
+            name: GuaranteeName::DiskQuota,
+            holds: false,
+            how: String::new(),
+            missing: Some("a direct workspace has no quota; needs the review workspace".to_owned()),
+            waiver: None,
+        });
+    }
+    stated
+}

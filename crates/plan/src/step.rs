@@ -1,0 +1,311 @@
+//! The closed list of things a launch can do.
+
+use serde::{Deserialize, Serialize};
+use stockade_types::AbsPath;
+
+use crate::CallSet;
+
+/// A namespace that the session gets for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// User and group ids.
+    User,
+    /// Mounts.
+    Mount,
+    /// Processes.
+    Pid,
+    /// Network.
+    Network,
+    /// System V IPC and POSIX queues.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// Cgroup view.
+    Cgroup,
+}
+
+/// Who owns a new file or directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// The identity that sets the view up.
+    Setup,
+    /// The identity that the command runs as.
+    Command,
+}
+
+/// What Landlock allows below a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rights {
+    /// Read, list, execute.
+    Read,
+    /// Everything but device nodes.
+    Write,
+}
+
+/// One Landlock rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathRule {
+    /// Path inside.
+    pub path: AbsPath,
+    /// Rights.
+    pub rights: Rights,
+}
+
+/// One step. Paths named `path` are inside the new root; `from` is a path of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Step {
+    /// Supervisor: make a version 1 cgroup below `parent`, set its files, put the launch into it.
+    JoinGroup {
+        /// Controller name.
+        controller: String,
+        /// Group below which the session's group is made.
+        parent: AbsPath,
+        /// File name and value.
+        settings: Vec<(String, String)>,
+    },
+    /// Leave the host's namespaces.
+    EnterNamespaces {
+        /// Which.
+        namespaces: Vec<Namespace>,
+    },
+    /// Map these host ids onto themselves; everything else of the host has no name inside.
+    MapIdentity {
+        /// User ids.
+        uids: Vec<u32>,
+        /// Group ids.
+        gids: Vec<u32>,
+    },
+    /// Fork the first process of the pid namespace; the rest of the plan happens in it.
+    StartFirstProcess,
+    /// The kernel kills the session when the supervisor dies.
+    DieWithSupervisor,
+    /// Set the host name.
+    HostName {
+        /// Name.
+        name: String,
+    },
+    /// Cut mount propagation.
+    PrivateMounts,
+    /// Mount the tmpfs that becomes the root.
+    NewRoot {
+        /// Host directory it is mounted at.
+        at: AbsPath,
+    },
+    /// Make a directory, and its parents with mode 0755.
+    Directory {
+        /// Where.
+        path: AbsPath,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        owner: Owner,
+    },
+    /// Make a symbolic link.
+    Symlink {
+        /// Where.
+        path: AbsPath,
+        /// What it says.
+        target: String,
+    },
+    /// Write a file.
+    File {
+        /// Where.
+        path: AbsPath,
+        /// Contents.
+        contents: String,
+    },
+    /// Bind a host file or tree.
+    Bind {
+        /// Host path.
+        from: AbsPath,
+        /// Where.
+        path: AbsPath,
+        /// Nothing below can be changed.
+        read_only: bool,
+        /// Device nodes work.
+        devices: bool,
+    },
+    /// Mount a private tmpfs.
+    Tmpfs {
+        /// Where.
+        path: AbsPath,
+        /// Permission bits of its root.
+        mode: u32,
+        /// Programs may be run from it.
+        executable: bool,
+        /// Owner of its root.
+        owner: Owner,
+    },
+    /// Mount the process file system.
+    Processes {
+        /// Where.
+        path: AbsPath,
+    },
+    /// Mount a new terminal instance.
+    Terminals {
+        /// Where.
+        path: AbsPath,
+    },
+    /// Make an existing path inside read-only in place.
+    ReadOnly {
+        /// Where.
+        path: AbsPath,
+    },
+    /// Protect an existing workspace path: bound onto itself so that it cannot be replaced, and
+    /// read-only where `read_only` says so.
+    Protect {
+        /// Where.
+        path: AbsPath,
+        /// Contents are protected too.
+        read_only: bool,
+    },
+    /// Cover a path with nothing, if it exists.
+    Mask {
+        /// Where.
+        path: AbsPath,
+    },
+    /// Seal the root tmpfs itself read-only.
+    SealRoot,
+    /// Enter the new root and detach the old one.
+    EnterRoot,
+    /// Bring loopback up.
+    Loopback,
+    /// Make every address local, so that every connection meets our listeners.
+    RouteEverything,
+    /// Open the listeners that the egress process gets: names, and these TCP ports.
+    Listen {
+        /// TCP ports; the first is the redirect's where there is one.
+        ports: Vec<u16>,
+    },
+    /// Redirect every TCP connection to one port.
+    Redirect {
+        /// The port.
+        port: u16,
+    },
+    /// Open the session's own terminal.
+    Terminal {
+        /// Rows and columns.
+        size: (u16, u16),
+    },
+    /// Give the descriptors made so far to the supervisor and wait for its word to go on.
+    HandOver,
+    /// Become the identity of the command.
+    BecomeUser {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+        /// Supplementary groups can be given up (the launch was by root).
+        drop_groups: bool,
+    },
+    /// Fork the command's process; the first process stays to reap. The rest happens in it.
+    StartCommand,
+    /// New session, with the terminal as its controlling one if there is one.
+    NewSession,
+    /// Set a resource limit: `open-files`, `processes`, `core`, `message-queues`.
+    ResourceLimit {
+        /// Which.
+        limit: String,
+        /// Value.
+        value: u64,
+    },
+    /// Empty every capability set.
+    DropCapabilities,
+    /// No privileges by execution.
+    NoNewPrivileges,
+    /// Restrict paths and scopes with Landlock.
+    RestrictPaths {
+        /// Interface version that is required.
+        abi: i32,
+        /// Rules.
+        rules: Vec<PathRule>,
+    },
+    /// Load the system call filter; with the notifier its listener goes to the supervisor.
+    FilterCalls {
+        /// The deny list and what the supervisor is asked about.
+        set: CallSet,
+    },
+    /// Close every descriptor but the standard streams.
+    CloseDescriptors,
+    /// Execute the command.
+    Execute,
+}
+
+impl Step {
+    /// Returns the step's name as in JSON.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::JoinGroup { .. } => "join-group",
+            Self::EnterNamespaces { .. } => "enter-namespaces",
+            Self::MapIdentity { .. } => "map-identity",
+            Self::StartFirstProcess => "start-first-process",
+            Self::DieWithSupervisor => "die-with-supervisor",
+            Self::HostName { .. } => "host-name",
+            Self::PrivateMounts => "private-mounts",
+            Self::NewRoot { .. } => "new-root",
+            Self::Directory { .. } => "directory",
+            Self::Symlink { .. } => "symlink",
+            Self::File { .. } => "file",
+            Self::Bind { .. } => "bind",
+            Self::Tmpfs { .. } => "tmpfs",
+            Self::Processes { .. } => "processes",
+            Self::Terminals { .. } => "terminals",
+            Self::ReadOnly { .. } => "read-only",
+            Self::Protect { .. } => "protect",
+            Self::Mask { .. } => "mask",
+            Self::SealRoot => "seal-root",
+            Self::EnterRoot => "enter-root",
+            Self::Loopback => "loopback",
+            Self::RouteEverything => "route-everything",
+            Self::Listen { .. } => "listen",
+            Self::Redirect { .. } => "redirect",
+            Self::Terminal { .. } => "terminal",
+            Self::HandOver => "hand-over",
+            Self::BecomeUser { .. } => "become-user",
+            Self::StartCommand => "start-command",
+            Self::NewSession => "new-session",
+            Self::ResourceLimit { .. } => "resource-limit",
+            Self::DropCapabilities => "drop-capabilities",
+            Self::NoNewPrivileges => "no-new-privileges",
+            Self::RestrictPaths { .. } => "restrict-paths",
+            Self::FilterCalls { .. } => "filter-calls",
+            Self::CloseDescriptors => "close-descriptors",
+            Self::Execute => "execute",
+        }
+    }
+
+    /// Returns what a person can do when this step fails.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::JoinGroup { .. } => {
+                "run without root, or remove the limit from the policy; `stockade doctor` shows which cgroups can be used"
+            }
+            Self::EnterNamespaces { .. } | Self::MapIdentity { .. } | Self::StartFirstProcess => {
+                "allow unprivileged user namespaces (`sysctl kernel.unprivileged_userns_clone=1`, on Ubuntu an AppArmor profile); `stockade doctor` tells which"
+            }
+            Self::Processes { .. } => {
+                "a container that masks its own /proc forbids a new one; start the container with an unmasked /proc"
+            }
+            Self::Bind { .. } | Self::Mask { .. } => {
+                "check that the path exists and that you may read it, or take it out of the policy"
+            }
+            Self::Protect { .. } | Self::ReadOnly { .. } => {
+                "check that the protected path still exists; it may have changed while the session started"
+            }
+            Self::Redirect { .. } => {
+                "load the kernel modules nf_tables and nft_redir; without them only ports that rules name are served"
+            }
+            Self::RestrictPaths { .. } => "enable Landlock (`lsm=landlock,…` on the kernel command line)",
+            Self::FilterCalls { .. } => "use a kernel with seccomp filters and user notification (5.19 or newer)",
+            Self::Execute => "check the command's name, its permissions and its interpreter",
+            Self::RouteEverything | Self::Loopback | Self::Listen { .. } => {
+                "use `--offline` to run without a network; `stockade doctor` shows what the network needs"
+            }
+            _ => "run `stockade doctor`; if it finds nothing, this is a fault of Stockade: report the step and the error",
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The file view of a session: what exists inside, and what of it can be changed.
+
+use stockade_types::AbsPath;
+
+use crate::{EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step};
+
+/// Devices that programs need and that give nothing away.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Links of `/dev` that programs expect.
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+];
+/// Parts of `/proc` that tell of or act on the whole machine: covered.
+const PROC_MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+];
+/// Parts of `/proc` that programs read and nobody inside may write.
+const PROC_READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Files of `/etc` that hold secrets of the machine. An ordinary user cannot read them anyway; in
+/// a session of root the file owner's rights would still let it.
+const ETC_MASKED: [&str; 10] = [
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/krb5.keytab",
+    "/etc/stockade",
+];
+
+fn inside(path: &str) -> AbsPath {
+    // Every caller passes a literal from the tables above or below; the root is harmless.
+    AbsPath::new(path).unwrap_or_else(|_| root())
+}
+
+fn root() -> AbsPath {
+    AbsPath::new("/").unwrap_or_else(|_| unreachable!("the root is an absolute path"))
+}
+
+/// Returns the steps from an empty tmpfs to the finished view, before it is entered.
+pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
+    let mount_point =
+        spec.session_dir.join("root").unwrap_or_else(|_| spec.session_dir.clone());
+    let mut steps = vec![Step::PrivateMounts, Step::NewRoot { at: mount_point }];
+    steps.extend(system(facts));
+    steps.extend(devices());
+    steps.extend(processes());
+    steps.extend(private_directories(facts));
+    steps.extend(own_files(spec, facts));
+    steps.extend(shared(spec, facts));
+    steps.extend(facts.hidden.iter().map(|path| Step::Mask { path: path.clone() }));
+    steps.extend(workspace(spec, facts));
+    steps.push(Step::SealRoot);
+    steps
+}
+
+fn directory(path: AbsPath) -> Step {
+    Step::Directory { path, mode: 0o755, owner: Owner::Setup }
+}
+
+fn bind(from: AbsPath, path: AbsPath) -> Step {
+    Step::Bind { from, path, read_only: true, devices: false }
+}
+
+fn system(facts: &HostFacts) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for entry in &facts.system {
+        match &entry.kind {
+            EntryKind::Link(target) => {
+                steps.push(Step::Symlink { path: entry.path.clone(), target: target.clone() });
+            }
+            EntryKind::Directory | EntryKind::File => {
+                steps.push(bind(entry.path.clone(), entry.path.clone()));
+            }
+        }
+    }
+    steps.extend(ETC_MASKED.map(|path| Step::Mask { path: inside(path) }));
+    steps
+}
+
+fn devices() -> Vec<Step> {
+    let tmpfs = |path: &str, mode| Step::Tmpfs {
+        path: inside(path),
+        mode,
+        executable: false,
+        owner: Owner::Setup,
+    };
+    let mut steps = vec![tmpfs("/dev", 0o755)];
+    steps.extend(DEVICES.map(|name| {
+        let path = inside(&format!("/dev/{name}"));
+        Step::Bind { from: path.clone(), path, read_only: false, devices: true }
+    }));
+    steps.extend(DEVICE_LINKS.map(|(path, target)| Step::Symlink {
+        path: inside(path),
+        target: target.to_owned(),
+    }));
+    steps.push(Step::Terminals { path: inside("/dev/pts") });
+    steps.push(tmpfs("/dev/shm", 0o1777));
+    steps.push(Step::ReadOnly { path: inside("/dev") });
+    steps
+}
+
+fn processes() -> Vec<Step> {
+    let mut steps = vec![Step::Processes { path: inside("/proc") }];
+    steps.extend(PROC_MASKED.map(|path| Step::Mask { path: inside(path) }));
+    steps.extend(PROC_READ_ONLY.map(|path| Step::Protect { path: inside(path), read_only: true }));
+    steps
+}
+
+fn private_directories(facts: &HostFacts) -> Vec<Step> {
+    let tmpfs = |path: AbsPath, mode, owner| Step::Tmpfs { path, mode, executable: true, owner };
+    vec![
+        tmpfs(inside("/tmp"), 0o1777, Owner::Setup),
+        tmpfs(inside("/var/tmp"), 0o1777, Owner::Setup),
+        Step::Symlink { path: inside("/var/run"), target: "/run".to_owned() },
+        tmpfs(facts.home.clone(), 0o700, Owner::Command),
+    ]
+}
+
+fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
+    let told = spec.session_dir.join("inside").unwrap_or_else(|_| spec.session_dir.clone());
+    let mut steps = vec![
+        bind(told, inside("/run/stockade")),
+        bind(facts.own_executable.clone(), inside("/run/stockade/why")),
+    ];
+    let names = if spec.offline { "" } else { "nameserver 127.0.0.1\n" };
+    let hosts = "127.0.0.1 localhost stockade\n::1 localhost ip6-localhost\n";
+    if let Some(path) = &facts.resolv_conf {
+        steps.push(Step::File { path: path.clone(), contents: names.to_owned() });
+    }
+    steps.push(Step::File { path: inside("/etc/hosts"), contents: hosts.to_owned() });
+    steps
+}
+
+/// What policy and the command itself need of the host, shallow paths first so that none covers
+/// another.
+fn shared(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
+    let known = |path: &AbsPath| {
+        facts.system.iter().any(|entry| path.is_within(&entry.path)) || path.is_within(&spec.workspace)
+    };
+    let mut binds: Vec<(AbsPath, AbsPath, bool)> = Vec::new();
+    for (path, _) in &facts.readable {
+        binds.push((path.clone(), path.clone(), true));
+    }
+    for path in &facts.program.roots {
+        binds.push((path.clone(), path.clone(), true));
+    }
+    for path in &facts.writable {
+        binds.push((path.clone(), path.clone(), false));
+    }
+    for state in &facts.state {
+        binds.push((state.from.clone(), state.path.clone(), false));
+    }
+    binds.retain(|(_, path, read_only)| !read_only || !known(path));
+    binds.sort_by_key(|(_, path, _)| path.as_path().components().count());
+    binds.dedup_by(|later, earlier| later.1 == earlier.1);
+    let covered: Vec<AbsPath> = Vec::new();
+    binds
+        .into_iter()
+        .scan(covered, |covered, (from, path, read_only)| {
+            // A read-only bind below a read-only bind of the same tree adds nothing.
+            let redundant = read_only && covered.iter().any(|c| path.is_within(c));
+            if read_only {
+                covered.push(path.clone());
+            }
+            Some((!redundant).then_some(Step::Bind { from, path, read_only, devices: false }))
+        })
+        .flatten()
+        .collect()
+}
+
+fn workspace(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
+    let mut steps = vec![Step::Bind {
+        from: spec.workspace.clone(),
+        path: spec.workspace.clone(),
+        read_only: false,
+        devices: false,
+    }];
+    let mut protected = facts.protected.clone();
+    // Outer paths first: a later mount lies above an earlier one.
+    protected.sort_by_key(|entry| (entry.path.as_path().components().count(), entry.read_only));
+    steps.extend(
+        protected
+            .into_iter()
+            .map(|entry| Step::Protect { path: entry.path, read_only: entry.read_only }),
+    );
+    steps
+}
+
+/// Returns the same view as Landlock rules, over the entered root.
+pub(crate) fn landlock(spec: &RunSpec, facts: &HostFacts) -> Vec<PathRule> {
+    let rule = |path: AbsPath, rights| PathRule { path, rights };
+    let mut rules = vec![rule(root(), Rights::Read)];
+    for path in ["/dev", "/proc", "/tmp", "/var/tmp"] {
+        rules.push(rule(inside(path), Rights::Write));
+    }
+    rules.push(rule(facts.home.clone(), Rights::Write));
+    rules.push(rule(spec.workspace.clone(), Rights::Write));
+    rules.extend(facts.writable.iter().map(|path| rule(path.clone(), Rights::Write)));
+    rules.extend(facts.state.iter().map(|state| rule(state.path.clone(), Rights::Write)));
+    rules
+}

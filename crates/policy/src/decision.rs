@@ -1,0 +1,140 @@
+//! What was decided, and the proof of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{
+    DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
+};
+
+use crate::{Origin, Request, Scope};
+
+/// The answer to one [`Request`].
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The rule that decided; `None` where nothing names the request.
+    pub rule: Option<RuleId>,
+    /// All rules that had a part in it.
+    pub rules: Vec<RuleId>,
+    /// The layer of `rule`.
+    pub origin: Option<Origin>,
+    /// Why, in the words of the rule's author or of the built-in control.
+    pub reason: String,
+    /// The condition of the nearest allow rule that was not met (`host`, `port`, `method`, …).
+    pub failed_condition: Option<String>,
+    /// The nearest thing that is allowed.
+    pub nearest_allow: Option<String>,
+    /// The one step that would change this answer; empty for an allow.
+    pub remedy: String,
+    /// Who is asked and for how long, where the verdict is ask.
+    pub stage: Option<AskStage>,
+    /// The host may resolve to private or loopback addresses (never to cloud metadata).
+    pub private: bool,
+    /// Only HTTP that can be read may pass, each request judged by itself; anything else on the
+    /// connection (TLS, opaque bytes) must be refused, since the rule has conditions on requests.
+    #[serde(default)]
+    pub http_only: bool,
+}
+
+/// Who answers an ask, and within what bounds.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct AskStage {
+    /// Who is asked.
+    pub reviewer: Reviewer,
+    /// How long the question stays open before it is a deny.
+    pub expires: Span,
+    /// The widest scope that may be granted.
+    pub scope_max: Scope,
+}
+
+/// Who answers an ask.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reviewer {
+    /// The deterministic reviewer alone.
+    Bot,
+    /// A person.
+    Human,
+    /// The deterministic reviewer first, a person where it does not decide.
+    BotThenHuman,
+}
+
+impl Reviewer {
+    /// Returns the word used in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bot => "bot",
+            Self::Human => "human",
+            Self::BotThenHuman => "bot-then-human",
+        }
+    }
+}
+
+impl fmt::Display for Reviewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Decision {
+    /// Makes the object that denials, events, approvals and HTTP bodies share.
+    pub fn record(
+        &self,
+        id: DecisionId,
+        request: &Request,
+        revision: Digest,
+        session: SessionId,
+        time: UnixMillis,
+    ) -> DecisionRecord {
+        DecisionRecord {
+            decision: id,
+            verdict: self.verdict,
+            kind: request.kind(),
+            subject: request.subject().clone(),
+            target: request.target(),
+            rule: self.rule.clone(),
+            reason: self.reason.clone(),
+            failed_condition: self.failed_condition.clone(),
+            nearest_allow: self.nearest_allow.clone(),
+            remedy: self.remedy.clone(),
+            policy_revision: revision,
+            session,
+            time,
+        }
+    }
+}
+
+/// A value that stands for an effect which can be judged.
+pub trait Judged {
+    /// Returns the request that the value stands for.
+    fn request(&self) -> Request;
+}
+
+impl Judged for Request {
+    fn request(&self) -> Request {
+        self.clone()
+    }
+}
+
+/// The proof that policy allowed the effect of the value; only this crate can make one.
+#[derive(Debug)]
+pub struct Permitted<T>(T);
+
+impl<T> Permitted<T> {
+    /// Wraps a value that was just allowed.
+    pub(crate) const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// Returns the value.
+    pub const fn get(&self) -> &T {
+        &self.0
+    }
+
+    /// Gives the value back; the proof is spent.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}

@@ -1,0 +1,367 @@
+//! Cedar at work: which sets of rules allow, which ask, which deny.
+//!
+//! Matching is ours and done before; Cedar sees for each request which rules matched and decides
+//! by its own semantics: default deny, `forbid` wins, no order. Since the answer depends on
+//! nothing but those sets, it is remembered.
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    sync::{Mutex, PoisonError},
+};
+
+use cedar_policy::{
+    Authorizer, Context, Decision as CedarDecision, Entities, EntityUid, Policy as CedarPolicy,
+    PolicyId, PolicySet, Request as CedarRequest, RestrictedExpression,
+};
+use stockade_types::{RequestKind, Verdict};
+
+use crate::rule::{Body, Rule};
+
+/// Most answers that are remembered; a session meets far fewer kinds of them.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// What matching found out about one request; indices into the rules, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Findings {
+    /// Rules that match.
+    pub(crate) matched: Vec<usize>,
+    /// Rules with conditions on requests, where the request is the connection that carries them.
+    pub(crate) later: Vec<usize>,
+    /// Asks among `matched` that an allow rule is an exception to.
+    pub(crate) excepted: Vec<usize>,
+    /// Asks that were approved.
+    pub(crate) approved: Vec<usize>,
+}
+
+/// Cedar and what it answered so far.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    authorizer: Authorizer,
+    principal: EntityUid,
+    resource: EntityUid,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    compiled: HashMap<usize, Vec<CedarPolicy>>,
+    answers: HashMap<(RequestKind, Findings), Verdict>,
+}
+
+/// Why Cedar could not answer; the verdict is then a deny.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    #[error("rule `{rule}` is not valid Cedar: {reason}")]
+    Compile { rule: String, reason: String },
+    #[error("the request could not be given to Cedar: {0}")]
+    Request(String),
+    #[error("rule could not be evaluated: {0}")]
+    Evaluate(String),
+}
+
+impl Engine {
+    pub(crate) fn new() -> Result<Self, EngineError> {
+        let uid = |text: &str| {
+            text.parse::<EntityUid>()
+                .map_err(|e| EngineError::Request(e.to_string()))
+        };
+        Ok(Self {
+            authorizer: Authorizer::new(),
+            principal: uid("Stockade::Session::\"this\"")?,
+            resource: uid("Stockade::Effect::\"this\"")?,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Gives the verdict for what matching found.
+    pub(crate) fn verdict(
+        &self,
+        kind: RequestKind,
+        rules: &[Rule],
+        findings: &Findings,
+    ) -> Result<Verdict, EngineError> {
+        // A poisoned lock means a panic in here; what is remembered is complete either way.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (kind, findings.clone());
+        if let Some(verdict) = state.answers.get(&key) {
+            return Ok(*verdict);
+        }
+        let set = state.policies(rules, findings)?;
+        let verdict = self.evaluate(kind, rules, findings, &set)?;
+        if state.answers.len() >= REMEMBERED_MAX {
+            state.answers.clear();
+        }
+        state.answers.insert(key, verdict);
+        Ok(verdict)
+    }
+
+    /// Three values on two: first with the approvals there are, then with those that the asks
+    /// could get.
+    fn evaluate(
+        &self,
+        kind: RequestKind,
+        rules: &[Rule],
+        findings: &Findings,
+        set: &PolicySet,
+    ) -> Result<Verdict, EngineError> {
+        if self.allows(kind, rules, findings, &findings.approved, set)? {
+            return Ok(Verdict::Allow);
+        }
+        let is_ask = |n: &&usize| {
+            rules
+                .get(**n)
+                .is_some_and(|rule| rule.effect == Verdict::Ask)
+        };
+        let asks: BTreeSet<usize> = findings
+            .matched
+            .iter()
+            .filter(is_ask)
+            .chain(&findings.approved)
+            .copied()
+            .collect();
+        if asks.len() == findings.approved.len() {
+            return Ok(Verdict::Deny);
+        }
+        let all: Vec<usize> = asks.into_iter().collect();
+        let verdict = self.allows(kind, rules, findings, &all, set)?;
+        Ok(if verdict { Verdict::Ask } else { Verdict::Deny })
+    }
+
+    fn allows(
+        &self,
+        kind: RequestKind,
+        rules: &[Rule],
+        findings: &Findings,
+        approved: &[usize],
+        set: &PolicySet,
+    ) -> Result<bool, EngineError> {
+        let refused = |e: &dyn std::fmt::Display| EngineError::Request(e.to_string());
+        let names = |numbers: &[usize]| {
+            let known = numbers.iter().filter_map(|n| rules.get(*n));
+            RestrictedExpression::new_set(
+                known.map(|rule| RestrictedExpression::new_string(rule.key())),
+            )
+        };
+        let context = Context::from_pairs([
+            ("matched".to_owned(), names(&findings.matched)),
+            ("later".to_owned(), names(&findings.later)),
+            ("excepted".to_owned(), names(&findings.excepted)),
+            ("approvals".to_owned(), names(approved)),
+        ])
+        .map_err(|e| refused(&e))?;
+        let action: EntityUid = action(kind).parse().map_err(|e| refused(&e))?;
+        let request = CedarRequest::new(
+            self.principal.clone(),
+            action,
+            self.resource.clone(),
+            context,
+            None,
+        )
+        .map_err(|e| refused(&e))?;
+        let response = self
+            .authorizer
+            .is_authorized(&request, set, &Entities::empty());
+        // Cedar leaves a rule out that errors; a deny that is left out would be an allow.
+        if let Some(error) = response.diagnostics().errors().next() {
+            return Err(EngineError::Evaluate(error.to_string()));
+        }
+        Ok(response.decision() == CedarDecision::Allow)
+    }
+}
+
+impl State {
+    fn policies(&mut self, rules: &[Rule], findings: &Findings) -> Result<PolicySet, EngineError> {
+        let mut set = PolicySet::new();
+        for number in findings.matched.iter().chain(&findings.later) {
+            let Some(rule) = rules.get(*number) else {
+                continue;
+            };
+            let compiled = match self.compiled.entry(*number) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(compile(rule)?),
+            };
+            for policy in compiled.iter() {
+                set.add(policy.clone()).map_err(|e| EngineError::Compile {
+                    rule: rule.key(),
+                    reason: e.to_string(),
+                })?;
+            }
+        }
+        Ok(set)
+    }
+}
+
+fn compile(rule: &Rule) -> Result<Vec<CedarPolicy>, EngineError> {
+    let policies = texts(rule).into_iter().enumerate();
+    let parsed = policies.map(|(part, text)| {
+        let id = PolicyId::new(format!("{}#{part}", rule.key()));
+        CedarPolicy::parse(Some(id), text).map_err(|e| EngineError::Compile {
+            rule: rule.key(),
+            reason: e.to_string(),
+        })
+    });
+    parsed.collect()
+}
+
+fn action(kind: RequestKind) -> String {
+    format!("Stockade::Action::\"{kind}\"")
+}
+
+/// Returns the rule as Cedar policies: one for an allow or a deny, two for an ask.
+pub(crate) fn texts(rule: &Rule) -> Vec<String> {
+    let key = quoted(&rule.key());
+    let conditions = rule
+        .net()
+        .is_some_and(super::rule::NetBody::has_request_conditions);
+    let head = |effect: &str, note: &str| {
+        format!(
+            "@id({key})\n@verdict(\"{}\")\n@layer(\"{}\")\n@reason({})\n{note}{effect} (principal, \
+             action{}, resource)\n",
+            rule.effect,
+            rule.origin,
+            quoted(&rule.reason),
+            scope(rule),
+        )
+    };
+    let matched = format!("context.matched.contains({key})");
+    let opened = format!("context.later.contains({key})");
+    let approved = format!("context.approvals.contains({key})");
+    match rule.effect {
+        Verdict::Allow if conditions => {
+            vec![format!(
+                "{}when {{ {matched} || {opened} }};",
+                head("permit", "")
+            )]
+        }
+        Verdict::Allow => vec![format!("{}when {{ {matched} }};", head("permit", ""))],
+        Verdict::Deny => {
+            vec![format!(
+                "{}when {{ {matched} }};",
+                head("forbid", "@absolute(\"true\")\n")
+            )]
+        }
+        Verdict::Ask => {
+            let permit = if conditions {
+                format!("({matched} && {approved}) || {opened}")
+            } else {
+                format!("{matched} && {approved}")
+            };
+            vec![
+                format!("{}when {{ {permit} }};", head("permit", "")),
+                format!(
+                    "{}when {{ {matched} }}\nunless {{ {approved} || \
+                     context.excepted.contains({key}) }};",
+                    head("forbid", "")
+                ),
+            ]
+        }
+    }
+}
+
+fn scope(rule: &Rule) -> String {
+    let one = |kind| format!(" == {}", action(kind));
+    match rule.body {
+        Body::Net(_) => format!(
+            " in [{}, {}]",
+            action(RequestKind::Net),
+            action(RequestKind::Http)
+        ),
+        Body::Exec(_) => one(RequestKind::Exec),
+        Body::File(_) => one(RequestKind::File),
+        Body::Control => String::new(),
+    }
+}
+
+/// Writes a Cedar string literal; whatever a reader cannot see is escaped.
+fn quoted(text: &str) -> String {
+    let escaped = stockade_types::RawText::from(text).display();
+    // `display` leaves quotes and backslashes of the text alone, and writes `\u{…}` itself only
+    // for hidden characters, so those are replaced rather than escaped twice.
+    let safe: String = escaped
+        .chars()
+        .map(|c| if c == '\\' { '/' } else { c })
+        .collect();
+    format!("\"{}\"", safe.replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, Engine, Findings, Rule, State, compile};
+    use stockade_types::{RequestKind, Verdict};
+
+    use crate::Origin;
+
+    fn rule(id: &str, effect: Verdict) -> Rule {
+        Rule {
+            id: id.parse().unwrap(),
+            effect,
+            origin: Origin::User,
+            place: "test:1".to_owned(),
+            reason: "because \"quoted\" \\ and \u{202e}hidden".to_owned(),
+            stage: None,
+            body: Body::Control,
+        }
+    }
+
+    fn verdict(rules: &[Rule], findings: &Findings) -> Verdict {
+        Engine::new()
+            .unwrap()
+            .verdict(RequestKind::Exec, rules, findings)
+            .unwrap()
+    }
+
+    #[test]
+    fn deny_wins_ask_follows_and_nothing_is_a_deny() {
+        let rules = [
+            rule("a", Verdict::Allow),
+            rule("q", Verdict::Ask),
+            rule("d", Verdict::Deny),
+        ];
+        let matched = |matched: &[usize]| Findings {
+            matched: matched.to_vec(),
+            ..Findings::default()
+        };
+        assert_eq!(verdict(&rules, &matched(&[])), Verdict::Deny);
+        assert_eq!(verdict(&rules, &matched(&[0])), Verdict::Allow);
+        assert_eq!(verdict(&rules, &matched(&[0, 1])), Verdict::Ask);
+        assert_eq!(verdict(&rules, &matched(&[1])), Verdict::Ask);
+        assert_eq!(verdict(&rules, &matched(&[0, 1, 2])), Verdict::Deny);
+        let approved = Findings {
+            approved: vec![1],
+            ..matched(&[1])
+        };
+        assert_eq!(verdict(&rules, &approved), Verdict::Allow);
+        let denied = Findings {
+            approved: vec![1],
+            ..matched(&[1, 2])
+        };
+        assert_eq!(verdict(&rules, &denied), Verdict::Deny);
+        let excepted = Findings {
+            excepted: vec![1],
+            ..matched(&[0, 1])
+        };
+        assert_eq!(verdict(&rules, &excepted), Verdict::Allow);
+    }
+
+    #[test]
+    fn a_rule_that_errors_is_not_left_out() {
+        let rules = [rule("a", Verdict::Allow), rule("d", Verdict::Deny)];
+        let findings = Findings {
+            matched: vec![0, 1],
+            ..Findings::default()
+        };
+        let engine = Engine::new().unwrap();
+        let broken = "forbid (principal, action, resource) when { context.nothing };";
+        let mut compiled = compile(&rules[1]).unwrap();
+        compiled[0] = cedar_policy::Policy::parse(None, broken).unwrap();
+        *engine.state.lock().unwrap() = State {
+            compiled: [(1, compiled)].into(),
+            ..State::default()
+        };
+        assert!(
+            engine
+                .verdict(RequestKind::Exec, &rules, &findings)
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,349 @@
+//! The words of a decision: which rule, why, what nearly allowed it, and the one next step.
+
+use stockade_types::{Host, RuleId, Span, Verdict};
+
+use crate::{
+    AskStage, Decision, Origin, Policy, Request, Reviewer, Scope,
+    engine::{EngineError, Findings},
+    policy::{METADATA, PRIVATE, PROTECTED},
+    rule::{Body, Miss, Rule},
+    view::View,
+};
+
+/// The file in which a user writes rules, as people are told.
+const USER_FILE: &str = "~/.config/stockade/policy.toml";
+
+/// Most allow rules that are compared for the narrowest one: it is only what is shown first.
+const SHOWN_MAX: usize = 16;
+
+/// A decision that needs its words.
+pub(crate) struct Explain<'p> {
+    pub(crate) policy: &'p Policy,
+    pub(crate) request: &'p Request,
+    pub(crate) view: &'p View<'p>,
+    pub(crate) findings: &'p Findings,
+}
+
+/// What the engine said.
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) http_only: bool,
+}
+
+/// An allow rule that nearly matched.
+struct Near {
+    text: String,
+    miss: Miss,
+}
+
+impl Explain<'_> {
+    pub(crate) fn decision(&self, outcome: &Outcome) -> Decision {
+        match outcome.verdict {
+            Verdict::Allow => self.allow(outcome.http_only),
+            Verdict::Ask => self.ask(),
+            Verdict::Deny => self.deny(),
+        }
+    }
+
+    /// What could not be evaluated is denied.
+    pub(crate) fn error(&self, error: &EngineError) -> Decision {
+        Decision {
+            reason: format!("the policy could not be evaluated, so nothing is allowed: {error}"),
+            remedy: "report this; `stockade policy check` shows the policy".to_owned(),
+            ..self.blank(Verdict::Deny, &[])
+        }
+    }
+
+    fn rules(&self, effect: Verdict) -> Vec<(usize, &Rule)> {
+        let matched = self.findings.matched.iter().chain(&self.findings.later);
+        let mut rules: Vec<(usize, &Rule)> = matched
+            .filter_map(|number| Some((*number, self.policy.rule_list().get(*number)?)))
+            .filter(|(_, rule)| rule.effect == effect)
+            .collect();
+        // The most trusted layer speaks first; within it the name decides, never the order.
+        rules.sort_by(|(a, x), (b, y)| {
+            let controls = (*b <= PROTECTED).cmp(&(*a <= PROTECTED));
+            let layer = y.origin.authority().cmp(&x.origin.authority());
+            controls.then(layer).then_with(|| x.id.cmp(&y.id))
+        });
+        rules
+    }
+
+    fn blank(&self, verdict: Verdict, rules: &[(usize, &Rule)]) -> Decision {
+        let mut ids: Vec<RuleId> = rules.iter().map(|(_, rule)| rule.id.clone()).collect();
+        ids.dedup();
+        let first = rules.first().map(|(_, rule)| *rule);
+        let considered = self.findings.matched.iter().chain(&self.findings.later);
+        let private = considered
+            .filter_map(|number| self.policy.rule_list().get(*number))
+            .any(|rule| rule.effect != Verdict::Deny && rule.is_private());
+        Decision {
+            verdict,
+            rule: first.map(|rule| rule.id.clone()),
+            rules: ids,
+            origin: first.map(|rule| rule.origin),
+            reason: first.map(|rule| rule.reason.clone()).unwrap_or_default(),
+            failed_condition: None,
+            nearest_allow: None,
+            remedy: String::new(),
+            stage: None,
+            private: private && verdict != Verdict::Deny,
+            http_only: false,
+        }
+    }
+
+    fn allow(&self, http_only: bool) -> Decision {
+        let approved: Vec<(usize, &Rule)> = self
+            .rules(Verdict::Ask)
+            .into_iter()
+            .filter(|(number, _)| self.findings.approved.contains(number))
+            .collect();
+        if !approved.is_empty() {
+            let decision = self.blank(Verdict::Allow, &approved);
+            let reason = format!("approved: {}", decision.reason);
+            return Decision {
+                reason,
+                http_only,
+                ..decision
+            };
+        }
+        let mut rules = self.rules(Verdict::Allow);
+        if rules.is_empty() {
+            // A connection that is open only so that its requests can be asked about.
+            rules = self.rules(Verdict::Ask);
+        }
+        // Of several the narrowest is what people want to see.
+        let narrowest = rules.iter().position(|(_, rule)| {
+            !rules
+                .iter()
+                .take(SHOWN_MAX)
+                .any(|(_, other)| other.is_narrower_than(rule))
+        });
+        if let Some(place) = narrowest.filter(|place| *place < SHOWN_MAX) {
+            rules.swap(0, place);
+        }
+        Decision {
+            http_only,
+            ..self.blank(Verdict::Allow, &rules)
+        }
+    }
+
+    fn ask(&self) -> Decision {
+        let open: Vec<(usize, &Rule)> = self
+            .rules(Verdict::Ask)
+            .into_iter()
+            .filter(|(number, _)| {
+                self.findings.matched.contains(number)
+                    && !self.findings.approved.contains(number)
+                    && !self.findings.excepted.contains(number)
+            })
+            .collect();
+        let near = self.near();
+        let stage = strictest(open.iter().filter_map(|(_, rule)| rule.stage.as_ref()));
+        let owner = open
+            .first()
+            .map_or(Origin::Builtin, |(_, rule)| rule.origin);
+        let remedy = if owner == Origin::Builtin {
+            format!(
+                "answer the question, or add {} to {USER_FILE}",
+                self.suggestion()
+            )
+        } else {
+            format!("answer the question; the {owner} layer wants it asked")
+        };
+        Decision {
+            stage,
+            remedy,
+            failed_condition: near.as_ref().map(|near| near.miss.as_str().to_owned()),
+            nearest_allow: near.map(|near| near.text),
+            ..self.blank(Verdict::Ask, &open)
+        }
+    }
+
+    fn deny(&self) -> Decision {
+        let rules = self.rules(Verdict::Deny);
+        let near = self.near();
+        let nearest_allow = near.as_ref().map(|near| near.text.clone());
+        let Some((number, rule)) = rules.first() else {
+            let miss = near.map_or(self.subject_matter(), |near| near.miss);
+            return Decision {
+                reason: format!("no rule allows it: {}", self.unmatched(miss)),
+                failed_condition: Some(miss.as_str().to_owned()),
+                nearest_allow,
+                remedy: format!("add {} to {USER_FILE}", self.suggestion()),
+                ..self.blank(Verdict::Deny, &rules)
+            };
+        };
+        let remedy = match *number {
+            METADATA => "none: cloud metadata is never reachable".to_owned(),
+            PRIVATE => format!(
+                "name this address with `private = true` in an [[allow]] rule of {USER_FILE}"
+            ),
+            PROTECTED => "make this change outside, or run with --review and accept it".to_owned(),
+            _ if rule.origin == Origin::Organisation || rule.origin == Origin::Builtin => {
+                "ask a policy owner; this rule is absolute".to_owned()
+            }
+            _ => format!(
+                "change the rule at {}; no approval lifts a deny",
+                rule.place
+            ),
+        };
+        let decision = self.blank(Verdict::Deny, &rules);
+        let reason = match self.protecting_pattern().filter(|_| *number == PROTECTED) {
+            Some(pattern) => format!("`{pattern}` is protected: {}", decision.reason),
+            None => decision.reason.clone(),
+        };
+        Decision {
+            reason,
+            failed_condition: Some(self.subject_matter().as_str().to_owned()),
+            nearest_allow,
+            remedy,
+            ..decision
+        }
+    }
+
+    fn protecting_pattern(&self) -> Option<&str> {
+        let View::File(file) = self.view else {
+            return None;
+        };
+        let relative = file.request.workspace_relative.as_ref()?.as_bytes();
+        let workspace = &self.policy.settings().workspace;
+        workspace
+            .protects(relative)
+            .or_else(|| workspace.protects_below(relative))
+    }
+
+    /// Returns the condition that stands for the whole kind.
+    const fn subject_matter(&self) -> Miss {
+        match self.view {
+            View::Net(_) => Miss::Host,
+            View::Exec(_) => Miss::Command,
+            View::File(_) => Miss::Path,
+        }
+    }
+
+    fn unmatched(&self, miss: Miss) -> String {
+        let target = self.request.target().summary();
+        match miss {
+            Miss::Host if matches!(self.view, View::Net(net) if matches!(net.host, Host::Address(_))) =>
+            {
+                format!("{target} is an address, and rules name hosts")
+            }
+            Miss::Host => format!("{target} is not named by any rule"),
+            other => format!("{target} fails the condition on {}", other.as_str()),
+        }
+    }
+
+    /// Finds the allow rule that fails latest, among those that the index has nearby.
+    fn near(&self) -> Option<Near> {
+        let index = self.policy.index();
+        let mut candidates = index.candidates(self.view);
+        match self.view {
+            View::Net(net) => {
+                if let Host::Name(name) = net.host {
+                    candidates.extend(index.near_name(name));
+                }
+            }
+            View::Exec(exec) => candidates.extend(index.near_program(exec)),
+            View::File(_) => {}
+        }
+        let nearest = candidates
+            .into_iter()
+            .filter_map(|candidate| {
+                let rule = self.policy.rule_list().get(candidate.rule)?;
+                let miss = rule.fit(candidate.pattern, self.view).err()?;
+                (rule.effect == Verdict::Allow).then_some((miss, rule, candidate.pattern))
+            })
+            .max_by(|(a, x, _), (b, y, _)| a.cmp(b).then_with(|| y.id.cmp(&x.id)));
+        let (miss, rule, pattern) = nearest?;
+        Some(Near {
+            text: example(rule, pattern)?,
+            miss,
+        })
+    }
+
+    /// Says the smallest rule that would allow this.
+    fn suggestion(&self) -> String {
+        match self.view {
+            View::Net(net) => {
+                let usual = net.port == 443 || net.port == 80 || net.port == 0;
+                let ports = if usual {
+                    String::new()
+                } else {
+                    format!(", ports = [{}]", net.port)
+                };
+                format!(
+                    "an [[allow]] rule with what = \"net\", hosts = [\"{}\"]{ports}",
+                    net.host
+                )
+            }
+            View::Exec(_) => {
+                let words: Vec<String> = self
+                    .request
+                    .target()
+                    .argv
+                    .iter()
+                    .map(|word| format!("{:?}", word.display()))
+                    .collect();
+                format!(
+                    "an [[allow]] rule with what = \"exec\", command = [{}]",
+                    words.join(", ")
+                )
+            }
+            View::File(file) => {
+                let path = file
+                    .request
+                    .workspace_relative
+                    .as_ref()
+                    .unwrap_or(&file.request.path);
+                format!(
+                    "an [[allow]] rule with what = \"file\", paths = [\"{}\"]",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+/// Writes what a pattern of a rule allows, as the request would look.
+fn example(rule: &Rule, pattern: usize) -> Option<String> {
+    match &rule.body {
+        Body::Net(body) => {
+            let host = body.hosts.get(pattern)?;
+            let port = body
+                .ports
+                .iter()
+                .find(|port| **port == 443)
+                .or(body.ports.first())?;
+            let method = body.methods.as_ref().and_then(|methods| methods.first());
+            let path = body.paths.as_ref().and_then(|paths| paths.first());
+            let method = method
+                .map(|method| format!("{method} "))
+                .unwrap_or_default();
+            Some(format!(
+                "{method}{host}:{port}{}",
+                path.map_or("", |path| path.text())
+            ))
+        }
+        Body::Exec(body) => body.commands.get(pattern).map(ToString::to_string),
+        Body::File(body) => body.paths.get(pattern).map(|path| path.text().to_owned()),
+        Body::Control => None,
+    }
+}
+
+/// Several asks are one question, under the strictest of their bounds.
+fn strictest<'s>(stages: impl Iterator<Item = &'s AskStage>) -> Option<AskStage> {
+    stages.cloned().reduce(|a, b| AskStage {
+        reviewer: if a.reviewer == Reviewer::Human {
+            a.reviewer
+        } else {
+            b.reviewer
+        },
+        expires: Span::from_millis(a.expires.millis().min(b.expires.millis())),
+        scope_max: narrower(a.scope_max, b.scope_max),
+    })
+}
+
+fn narrower(a: Scope, b: Scope) -> Scope {
+    if a.is_within(b) { a } else { b }
+}

@@ -1,0 +1,364 @@
+//! Grants: what was approved, as a pure state machine. Its owner is the supervisor.
+//!
+//! `Granted → Used(n) | Expired | Revoked`, or `Denied`; no path leads from a denied approval to a
+//! granted one. `once` and `n-uses` bind [`Request::digest`], the others [`Request::shape`]; all
+//! bind the policy revision, so a changed policy voids every grant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{ApprovalId, Digest, RequestKind, RuleId, UnixMillis, Verdict};
+
+use crate::{Decision, Request, Scope};
+
+/// Most grants and denials kept in one session: far more than a person answers, little memory.
+const SETTLED_MAX: usize = 65_536;
+
+/// Why a grant was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// The decision was not an ask, so there is nothing to grant.
+    #[error("the decision was `{0}`, and only an ask can be granted")]
+    NotAsked(Verdict),
+    /// The rule does not let a grant reach that far.
+    #[error("scope `{asked}` is wider than `{max}`, the widest that the rule allows")]
+    TooWide {
+        /// What was asked for.
+        asked: Scope,
+        /// What the rule allows.
+        max: Scope,
+    },
+    /// The approval was answered before.
+    #[error("approval {0} was answered before; an answer is final")]
+    Settled(ApprovalId),
+    /// Without a digest of the program a wide grant would also cover another program.
+    #[error("the program has no digest, so `{0}` would bind only its name; grant it `once`")]
+    NoIdentity(Scope),
+    /// The end is not in the future.
+    #[error("the scope ends in the past")]
+    Past,
+    /// The session has settled as many approvals as it may.
+    #[error("this session already has {SETTLED_MAX} answers; start a new one")]
+    Full,
+}
+
+/// The approvals that are valid for one request (and for the connection it opens).
+///
+/// Empty means none. It is only ever made by [`Grants::matching`]; it can be serialised, so that
+/// the supervisor can hand it to the egress process over their private channel.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Approvals {
+    entries: Vec<Approved>,
+}
+
+/// One approval with what it binds.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+struct Approved {
+    id: ApprovalId,
+    revision: Digest,
+    rules: Vec<RuleId>,
+    bound: Bound,
+    connection: Option<Digest>,
+}
+
+/// What a grant binds.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Bound {
+    Exact(Digest),
+    Shape(Digest),
+}
+
+impl Bound {
+    fn covers(self, request: &Request) -> bool {
+        match self {
+            Self::Exact(digest) => digest == request.digest(),
+            Self::Shape(shape) => shape == request.shape(),
+        }
+    }
+}
+
+/// How an approval reaches a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The request itself was approved.
+    Request,
+    /// The connection that carries the request was approved.
+    Connection,
+}
+
+impl Approvals {
+    /// Returns no approvals.
+    pub const fn none() -> Self {
+        Self {
+            entries: Vec::new(),
+        }
+    }
+
+    /// Tells whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Iterates over the ids.
+    pub fn ids(&self) -> impl Iterator<Item = &ApprovalId> {
+        self.entries.iter().map(|e| &e.id)
+    }
+
+    /// Iterates over the rules that are answered for `request` under `revision`.
+    pub(crate) fn answered(
+        &self,
+        request: &Request,
+        revision: Digest,
+    ) -> impl Iterator<Item = (&RuleId, Reach)> {
+        self.entries
+            .iter()
+            .filter(move |entry| entry.revision == revision)
+            .filter_map(|entry| entry.reach(request).map(|reach| (entry, reach)))
+            .flat_map(|(entry, reach)| entry.rules.iter().map(move |rule| (rule, reach)))
+    }
+}
+
+impl Approved {
+    fn reach(&self, request: &Request) -> Option<Reach> {
+        if self.bound.covers(request) {
+            return Some(Reach::Request);
+        }
+        let carried = request.kind() == RequestKind::Http
+            && self.connection.is_some()
+            && self.connection == request.connection_shape();
+        carried.then_some(Reach::Connection)
+    }
+}
+
+/// One grant as lists show it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct GrantView {
+    /// The approval.
+    pub id: ApprovalId,
+    /// The rules whose question it answered.
+    pub rules: Vec<RuleId>,
+    /// What sort of effect.
+    pub kind: RequestKind,
+    /// What was approved, escaped for a terminal.
+    pub target: String,
+    /// How far it reaches.
+    pub scope: Scope,
+    /// Uses left, where they are counted.
+    pub uses_left: Option<u32>,
+    /// How often it was used.
+    pub used: u64,
+    /// When it was granted.
+    pub granted: UnixMillis,
+    /// Whether it was taken back.
+    pub revoked: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Grant {
+    approved: Approved,
+    kind: RequestKind,
+    target: String,
+    scope: Scope,
+    uses_left: Option<u32>,
+    used: u64,
+    granted: UnixMillis,
+    revoked: bool,
+}
+
+impl Grant {
+    fn is_live(&self, revision: Digest, now: UnixMillis) -> bool {
+        let in_time = match self.scope {
+            Scope::Until(end) => now < end,
+            Scope::Once | Scope::Uses(_) | Scope::Session => true,
+        };
+        !self.revoked && self.uses_left != Some(0) && in_time && self.approved.revision == revision
+    }
+}
+
+/// All answers of one session.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    answered: BTreeMap<ApprovalId, Grant>,
+    denied: BTreeSet<ApprovalId>,
+    denials: BTreeMap<Digest, u32>,
+}
+
+impl Grants {
+    /// Makes an empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Grants what `request` was asked for, as far as `scope` reaches.
+    ///
+    /// # Errors
+    /// When the decision was not an ask, the scope is wider than the rule allows, the approval was
+    /// answered before, a wide grant has no program digest to bind, or the scope is over already.
+    pub fn grant(
+        &mut self,
+        id: ApprovalId,
+        request: &Request,
+        decision: &Decision,
+        scope: Scope,
+        revision: Digest,
+        now: UnixMillis,
+    ) -> Result<(), GrantError> {
+        let Some(stage) = decision
+            .stage
+            .as_ref()
+            .filter(|_| decision.verdict == Verdict::Ask)
+        else {
+            return Err(GrantError::NotAsked(decision.verdict));
+        };
+        if self.denied.contains(&id) || self.answered.contains_key(&id) {
+            return Err(GrantError::Settled(id));
+        }
+        if self.answered.len() + self.denied.len() >= SETTLED_MAX {
+            return Err(GrantError::Full);
+        }
+        if !scope.is_within(stage.scope_max) {
+            return Err(GrantError::TooWide {
+                asked: scope,
+                max: stage.scope_max,
+            });
+        }
+        if matches!(scope, Scope::Until(end) if end <= now) {
+            return Err(GrantError::Past);
+        }
+        let anonymous = matches!(request, Request::Exec(exec) if exec.digest.is_none());
+        if anonymous && !scope.is_exact() {
+            return Err(GrantError::NoIdentity(scope));
+        }
+        let bound = if scope.is_exact() {
+            Bound::Exact(request.digest())
+        } else {
+            Bound::Shape(request.shape())
+        };
+        let connection = if request.kind() == RequestKind::Net {
+            request.connection_shape()
+        } else {
+            None
+        };
+        let uses_left = match scope {
+            Scope::Once => Some(1),
+            Scope::Uses(n) => Some(n),
+            Scope::Session | Scope::Until(_) => None,
+        };
+        let grant = Grant {
+            approved: Approved {
+                id: id.clone(),
+                revision,
+                rules: decision.rules.clone(),
+                bound,
+                connection,
+            },
+            kind: request.kind(),
+            target: request.target().summary(),
+            scope,
+            uses_left,
+            used: 0,
+            granted: now,
+            revoked: false,
+        };
+        self.answered.insert(id, grant);
+        Ok(())
+    }
+
+    /// Returns the approvals that cover `request` now.
+    pub fn matching(&self, request: &Request, revision: Digest, now: UnixMillis) -> Approvals {
+        let live = self
+            .answered
+            .values()
+            .filter(|grant| grant.is_live(revision, now));
+        // A connection's approval covers its requests only where it outlives the connection;
+        // `once` reaches them through the approvals that the connection itself was opened with.
+        let covering = live.filter(|grant| match grant.approved.reach(request) {
+            Some(Reach::Request) => true,
+            Some(Reach::Connection) => !grant.scope.is_exact(),
+            None => false,
+        });
+        Approvals {
+            entries: covering.map(|grant| grant.approved.clone()).collect(),
+        }
+    }
+
+    /// Uses one of `approvals` for `request`, a grant without a count first.
+    ///
+    /// `None` means that none of them holds any more: the effect must not happen.
+    pub fn consume(
+        &mut self,
+        request: &Request,
+        approvals: &Approvals,
+        now: UnixMillis,
+    ) -> Option<ApprovalId> {
+        let usable = |entry: &&Approved| {
+            entry.reach(request).is_some()
+                && self.answered.get(&entry.id).is_some_and(|grant| {
+                    grant.approved == **entry && grant.is_live(entry.revision, now)
+                })
+        };
+        let counted = |id: &ApprovalId| {
+            self.answered
+                .get(id)
+                .is_some_and(|grant| grant.uses_left.is_some())
+        };
+        let id = approvals
+            .entries
+            .iter()
+            .filter(usable)
+            .min_by_key(|entry| counted(&entry.id))
+            .map(|entry| entry.id.clone())?;
+        let grant = self.answered.get_mut(&id)?;
+        grant.uses_left = grant.uses_left.map(|left| left.saturating_sub(1));
+        grant.used = grant.used.saturating_add(1);
+        Some(id)
+    }
+
+    /// Takes a grant back; what it opened is for the caller to close.
+    pub fn revoke(&mut self, id: &ApprovalId) -> bool {
+        self.answered
+            .get_mut(id)
+            .is_some_and(|grant| !std::mem::replace(&mut grant.revoked, true))
+    }
+
+    /// Lists all grants of the session by id.
+    pub fn list(&self) -> Vec<GrantView> {
+        self.answered
+            .values()
+            .map(|grant| GrantView {
+                id: grant.approved.id.clone(),
+                rules: grant.approved.rules.clone(),
+                kind: grant.kind,
+                target: grant.target.clone(),
+                scope: grant.scope,
+                uses_left: grant.uses_left,
+                used: grant.used,
+                granted: grant.granted,
+                revoked: grant.revoked,
+            })
+            .collect()
+    }
+
+    /// Records that an approval was denied, and returns how often this shape was denied by now.
+    ///
+    /// # Errors
+    /// When the approval was answered before.
+    pub fn deny(&mut self, id: ApprovalId, request: &Request) -> Result<u32, GrantError> {
+        if self.answered.contains_key(&id) || self.denied.contains(&id) {
+            return Err(GrantError::Settled(id));
+        }
+        if self.answered.len() + self.denied.len() >= SETTLED_MAX {
+            return Err(GrantError::Full);
+        }
+        self.denied.insert(id);
+        let count = self.denials.entry(request.shape()).or_insert(0);
+        *count = count.saturating_add(1);
+        Ok(*count)
+    }
+
+    /// Returns how often the shape of `request` was denied.
+    pub fn denied_count(&self, request: &Request) -> u32 {
+        self.denials.get(&request.shape()).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,228 @@
+//! All layers to one policy: parse, check, merge, compile, test.
+
+use std::collections::BTreeMap;
+
+use stockade_types::Digest;
+use toml::de::DeTable;
+
+use crate::{
+    HostSets, Origin, Policy, Problem, Problems, Settings, Source,
+    builtin::{builtin, builtin_names},
+    fields::{At, Fields, File, did_you_mean, shown},
+    policy::PolicyParts,
+    read, read_settings,
+    request::Canonical,
+    rule::Rule,
+    suite::{self, Expectation},
+};
+
+/// The version of the file format that this program reads.
+const SCHEMA: u64 = 1;
+/// Largest file that is read: a policy of 10,000 rules has about 2 MB.
+const FILE_BYTES_MAX: usize = 16 << 20;
+
+/// Checks and merges all layers.
+///
+/// Builtins that a file names in `extends` are added. Tests (`[tests.NAME]`) of a file are run
+/// against its own layer and those of more trust, so that tightening below cannot break them;
+/// those of the builtins are part of this crate's own tests.
+///
+/// # Errors
+/// All problems of all files, by file and place.
+pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
+    let mut problems = Vec::new();
+    let resolved = resolve(sources, &mut problems);
+    let mut settings = read_settings::defaults();
+    let mut rules = read::controls();
+    let mut tests = Vec::new();
+    for source in &resolved {
+        let mut file = File::new(source);
+        let read = read_file(&mut file, sets, &mut settings);
+        note_reused_ids(&rules, &read.rules, &mut problems);
+        rules.extend(read.rules);
+        if source.origin != Origin::Builtin {
+            tests.extend(read.tests);
+        }
+        problems.append(&mut file.problems);
+    }
+    let parts = PolicyParts {
+        settings,
+        sources: sources.to_vec(),
+        host_sets: sets.clone(),
+        revision: revision(&resolved, sets),
+    };
+    let policy = Policy::new(parts, rules);
+    match policy {
+        Ok(policy) if problems.is_empty() => {
+            let failed = suite::run(&policy, &tests);
+            if failed.is_empty() {
+                Ok(policy)
+            } else {
+                Err(Problems(failed))
+            }
+        }
+        Ok(_) => {
+            problems.sort();
+            problems.dedup();
+            Err(Problems(problems))
+        }
+        Err(error) => {
+            problems.push(Problem {
+                file: "policy".to_owned(),
+                line: 1,
+                column: 1,
+                field: String::new(),
+                message: format!("the decision engine could not be set up: {error}"),
+            });
+            Err(Problems(problems))
+        }
+    }
+}
+
+/// What one file holds besides settings.
+struct FileRead {
+    rules: Vec<Rule>,
+    tests: Vec<Expectation>,
+}
+
+fn read_file(file: &mut File<'_>, sets: &HostSets, settings: &mut Settings) -> FileRead {
+    let nothing = FileRead {
+        rules: Vec::new(),
+        tests: Vec::new(),
+    };
+    if file.source.text.len() > FILE_BYTES_MAX {
+        let message = format!("larger than {FILE_BYTES_MAX} bytes; split the policy");
+        file.problem(&(0..0), "", message);
+        return nothing;
+    }
+    let text = file.source.text.as_str();
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let broken = !errors.is_empty();
+    for error in errors {
+        file.problem(
+            &error.span().unwrap_or(0..0),
+            "",
+            error.message().to_owned(),
+        );
+    }
+    let known: Vec<&str> = ["schema", "extends", "allow", "ask", "deny", "tests"]
+        .into_iter()
+        .chain(read_settings::TABLES)
+        .collect();
+    let top = Fields::new(file, "", 0..0, table.get_ref(), &known);
+    if top.has("schema") {
+        if let Some(schema) = top.count(file, "schema").filter(|at| at.value != SCHEMA) {
+            let message = format!(
+                "`{}` is not a version this program reads; write 1",
+                schema.value
+            );
+            file.problem(&schema.span, &schema.field, message);
+        }
+    } else if !broken {
+        file.problem(
+            &(0..0),
+            "schema",
+            "missing; begin the file with `schema = 1`",
+        );
+    }
+    read_settings::read(file, &top, settings);
+    let rules = read::rules(file, &top, sets);
+    let tests = suite::read(file, &top);
+    FileRead { rules, tests }
+}
+
+/// Notes rule ids that two files of one layer share; another layer may have the same.
+fn note_reused_ids(known: &[Rule], new: &[Rule], problems: &mut Vec<Problem>) {
+    for rule in new {
+        let twin = known
+            .iter()
+            .find(|old| old.id == rule.id && old.origin == rule.origin);
+        let Some(twin) = twin else { continue };
+        let (file, line) = rule.place.rsplit_once(':').unwrap_or((&rule.place, "1"));
+        problems.push(Problem {
+            file: file.to_owned(),
+            line: line.parse().unwrap_or(1),
+            column: 1,
+            field: format!("{}.id", rule.effect),
+            message: format!("`{}` is already used at {}", rule.id, twin.place),
+        });
+    }
+}
+
+/// Returns all files in the order they are read: builtins first, then from the most trusted layer
+/// to the least, with builtins that are extended before those that extend them.
+fn resolve(sources: &[Source], problems: &mut Vec<Problem>) -> Vec<Source> {
+    let mut resolved: Vec<Source> = Vec::new();
+    for source in sources {
+        // More builtins than there are would be a cycle among our own files.
+        add(source, &mut resolved, problems, builtin_names().len() + 1);
+    }
+    resolved.sort_by_key(|source| match source.origin {
+        Origin::Builtin => 0,
+        Origin::Organisation => 1,
+        Origin::User => 2,
+        Origin::Session => 3,
+    });
+    resolved
+}
+
+fn add(source: &Source, resolved: &mut Vec<Source>, problems: &mut Vec<Problem>, depth: usize) {
+    let known = |resolved: &[Source], name: &str| {
+        resolved
+            .iter()
+            .any(|old| old.origin == Origin::Builtin && old.name == name)
+    };
+    if source.origin == Origin::Builtin && known(resolved, &source.name) {
+        return;
+    }
+    let mut file = File::new(source);
+    for name in extends(&mut file) {
+        let bare = name.value.strip_prefix("builtin:").unwrap_or_default();
+        let Some(text) = builtin(bare) else {
+            let message = format!(
+                "`{}` is not a preset; only `builtin:NAME` can be extended{}",
+                shown(&name.value),
+                did_you_mean(bare, builtin_names())
+            );
+            file.problem(&name.span, &name.field, message);
+            continue;
+        };
+        if depth > 0 && !known(resolved, bare) {
+            let base = Source {
+                origin: Origin::Builtin,
+                name: bare.to_owned(),
+                text: text.to_owned(),
+            };
+            add(&base, resolved, problems, depth - 1);
+        }
+    }
+    problems.append(&mut file.problems);
+    resolved.push(source.clone());
+}
+
+/// Reads `extends` alone; the rest of the file is read in its turn.
+fn extends(file: &mut File<'_>) -> Vec<At<String>> {
+    if !file.source.text.contains("extends") || file.source.text.len() > FILE_BYTES_MAX {
+        return Vec::new();
+    }
+    let (table, _) = DeTable::parse_recoverable(&file.source.text);
+    let top = Fields::open("", 0..0, table.get_ref());
+    top.texts(file, "extends").unwrap_or_default()
+}
+
+/// Returns the digest of what decides: layer and text of each file, and the host sets.
+fn revision(resolved: &[Source], sets: &HostSets) -> Digest {
+    let mut hash = Canonical::new(b"stockade policy 1");
+    for source in resolved {
+        hash.field(source.origin.as_str().as_bytes())
+            .field(source.text.as_bytes());
+    }
+    let sorted: BTreeMap<_, _> = sets.0.iter().collect();
+    for (name, hosts) in sorted {
+        hash.field(b"set").field(name.as_bytes());
+        for host in hosts {
+            hash.field(host.to_string().as_bytes());
+        }
+    }
+    hash.finish()
+}

@@ -1,0 +1,97 @@
+//! `[require]`: what the organisation pins for all layers below it.
+
+use crate::{
+    Origin, Settings, Sourced, WorkspaceMode,
+    fields::{At, Fields, File, did_you_mean, shown},
+    read_settings::sourced,
+};
+
+/// A pin and the values it can have; `None` is free text.
+struct Pin {
+    key: &'static str,
+    values: Option<&'static [&'static str]>,
+    hint: &'static str,
+}
+
+const PINS: [Pin; 6] = [
+    Pin {
+        key: "tier",
+        values: None,
+        hint: "auto, native, landlock or oci:RUNTIME",
+    },
+    Pin {
+        key: "mode",
+        values: Some(&["direct", "review"]),
+        hint: "direct or review",
+    },
+    Pin {
+        key: "ask",
+        values: Some(&["tty", "inbox", "deny"]),
+        hint: "tty, inbox or deny",
+    },
+    Pin {
+        key: "network",
+        values: Some(&["offline", "proxied"]),
+        hint: "offline or proxied",
+    },
+    Pin {
+        key: "waivers",
+        values: Some(&["none"]),
+        hint: "none",
+    },
+    Pin {
+        key: "journal",
+        values: None,
+        hint: "where the record goes",
+    },
+];
+
+pub(crate) fn read(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Settings) {
+    if file.source.origin != Origin::Organisation {
+        let message = "only the organisation's policy can require; remove the table";
+        file.problem(&table.span(), table.path(), message);
+        return;
+    }
+    for key in table.keys() {
+        let Some(pin) = PINS.iter().find(|pin| pin.key == key) else {
+            let known = PINS.map(|pin| pin.key);
+            if let Some(at) = table.value(key) {
+                let message = format!("unknown key{}", did_you_mean(key, &known));
+                file.problem(&at.span, &at.field, message);
+            }
+            continue;
+        };
+        let Some(at) = table.text(file, key) else {
+            continue;
+        };
+        let known = pin
+            .values
+            .is_none_or(|values| values.contains(&at.value.as_str()));
+        let tier = key != "tier"
+            || ["auto", "native", "landlock"].contains(&at.value.as_str())
+            || at
+                .value
+                .strip_prefix("oci:")
+                .is_some_and(|runtime| !runtime.is_empty());
+        if !known || !tier {
+            let message = format!(
+                "`{}` is not a value of it; write {}",
+                shown(&at.value),
+                pin.hint
+            );
+            file.problem(&at.span, &at.field, message);
+            continue;
+        }
+        if key == "mode" && at.value == "review" {
+            // A pin is also the value, so that a lower layer that says otherwise is refused.
+            let mode = At {
+                value: WorkspaceMode::Review,
+                span: at.span.clone(),
+                field: at.field.clone(),
+            };
+            settings.workspace.mode = sourced(file, mode);
+        }
+        let item: Sourced<String> = sourced(file, at);
+        settings.require.insert(key.to_owned(), item);
+    }
+}

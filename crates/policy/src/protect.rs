@@ -1,0 +1,198 @@
+//! Names that decide by a look at their text: protected paths and variables that pass.
+
+use crate::{
+    EnvironmentSettings, WorkspaceSettings,
+    pattern::{Glob, glob::Case},
+};
+
+/// Parts of names under which secrets are kept; such a name passes only where it is given exactly.
+const SECRET_PARTS: [&str; 13] = [
+    "KEY",
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "CREDENTIAL",
+    "AUTH",
+    "COOKIE",
+    "PRIVATE",
+    "CERT",
+    "_PAT",
+    "DSN",
+];
+/// Beginnings of names that make other code run; such a name passes only where it is given exactly.
+const CODE_PREFIXES: [&str; 3] = ["LD_", "DYLD_", "BASH_FUNC_"];
+
+impl EnvironmentSettings {
+    /// Tells whether a variable of the caller exists inside.
+    ///
+    /// A name that looks like a secret, or that makes other code run, needs an exact entry.
+    pub fn passes(&self, name: &str) -> bool {
+        let exact_only = looks_secret(name);
+        self.pass.iter().any(|pattern| {
+            pattern.value == name
+                || (!exact_only
+                    && Glob::parse(&pattern.value)
+                        .is_ok_and(|glob| glob.matches(name.as_bytes(), Case::Exact)))
+        })
+    }
+}
+
+/// Tells whether a variable looks like a secret or makes other code run: it only passes by its
+/// exact name, and its value is not shown.
+pub fn looks_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    SECRET_PARTS.iter().any(|part| upper.contains(part))
+        || CODE_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
+}
+
+impl WorkspaceSettings {
+    /// Returns the pattern that protects a path below the workspace, at any depth.
+    ///
+    /// `dir/**` protects `dir` itself too. ASCII case is ignored (`.GIT/config`), since some file
+    /// systems ignore it.
+    pub fn protects(&self, relative: &[u8]) -> Option<&str> {
+        let parts: Vec<&[u8]> = parts(relative);
+        self.find(&parts, matches)
+    }
+
+    /// Returns the pattern that protects something below a path: renaming `.git` away would take
+    /// its hooks out of protection.
+    pub fn protects_below(&self, relative: &[u8]) -> Option<&str> {
+        let parts: Vec<&[u8]> = parts(relative);
+        self.find(&parts, |pattern, tail| {
+            (1..pattern.len())
+                .filter_map(|length| pattern.get(..length))
+                .any(|front| matches(front, tail))
+        })
+    }
+
+    fn find(&self, parts: &[&[u8]], fits: impl Fn(&[&str], &[&[u8]]) -> bool) -> Option<&str> {
+        let could_begin = |first: &str, part: &[u8]| {
+            first.contains('*') || first.as_bytes().eq_ignore_ascii_case(part)
+        };
+        self.protect
+            .iter()
+            .map(|pattern| pattern.value.as_str())
+            .find(|pattern| {
+                let first = pattern.split('/').next().unwrap_or_default();
+                let mut starts = (0..parts.len())
+                    .filter(|at| parts.get(*at).is_some_and(|p| could_begin(first, p)));
+                // Most patterns begin with a name that is not in the path, so this is the usual end.
+                let Some(start) = starts.next() else {
+                    return false;
+                };
+                let components: Vec<&str> = pattern.split('/').collect();
+                std::iter::once(start)
+                    .chain(starts)
+                    .filter_map(|at| parts.get(at..))
+                    .any(|tail| fits(&components, tail))
+            })
+    }
+}
+
+fn parts(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|b| *b == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .collect()
+}
+
+fn matches(pattern: &[&str], parts: &[&[u8]]) -> bool {
+    let Some((first, rest)) = pattern.split_first() else {
+        return parts.is_empty();
+    };
+    if *first == "**" {
+        return rest.is_empty()
+            || (0..=parts.len())
+                .filter_map(|at| parts.get(at..))
+                .any(|tail| matches(rest, tail));
+    }
+    let Some((part, tail)) = parts.split_first() else {
+        return false;
+    };
+    let fits = if first.contains('*') {
+        Glob::parse(first).is_ok_and(|glob| glob.matches(part, Case::Ignore))
+    } else {
+        first.as_bytes().eq_ignore_ascii_case(part)
+    };
+    fits && matches(rest, tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{EnvironmentSettings, Origin, Sourced, WorkspaceMode, WorkspaceSettings};
+
+    fn sourced<T>(value: T) -> Sourced<T> {
+        Sourced {
+            value,
+            origin: Origin::Builtin,
+            source: "test:1".to_owned(),
+        }
+    }
+
+    fn workspace(patterns: &[&str]) -> WorkspaceSettings {
+        WorkspaceSettings {
+            mode: sourced(WorkspaceMode::Direct),
+            protect: patterns.iter().map(|p| sourced((*p).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn protection_holds_at_any_depth_and_in_any_case() {
+        let settings = workspace(&[
+            ".git/hooks/**",
+            ".git/config",
+            ".git/modules/**/config",
+            "*.code-workspace",
+        ]);
+        for path in [
+            ".git/hooks/pre-commit",
+            "a/b/.git/hooks/x/y",
+            ".GIT/Config",
+            ".git/hooks",
+            ".git/modules/a/b/config",
+            "x/y.code-workspace",
+            "./.git//config",
+        ] {
+            assert!(settings.protects(path.as_bytes()).is_some(), "{path}");
+        }
+        for path in [
+            ".git/index",
+            "git/config",
+            ".git/configs",
+            ".git",
+            "src/.gitx/hooks/a",
+            "",
+        ] {
+            assert_eq!(settings.protects(path.as_bytes()), None, "{path}");
+        }
+        for path in [".git", "sub/.git", ".git/modules", ".git/modules/a"] {
+            assert!(settings.protects_below(path.as_bytes()).is_some(), "{path}");
+        }
+        for path in ["src", "sub", ".git/refs"] {
+            assert_eq!(settings.protects_below(path.as_bytes()), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn secrets_pass_only_by_their_exact_name() {
+        let pass = ["LANG", "CARGO_*", "*_KEY", "OPENAI_API_KEY", "LD_*"];
+        let settings = EnvironmentSettings {
+            pass: pass.iter().map(|p| sourced((*p).to_owned())).collect(),
+            ..EnvironmentSettings::default()
+        };
+        for name in ["LANG", "CARGO_HOME", "OPENAI_API_KEY"] {
+            assert!(settings.passes(name), "{name}");
+        }
+        for name in [
+            "CARGO_REGISTRY_TOKEN",
+            "OTHER_KEY",
+            "LD_PRELOAD",
+            "LANGUAGE",
+            "AWS_SECRET",
+        ] {
+            assert!(!settings.passes(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! The rules of one file: TOML to checked [`Rule`]s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stockade_types::{Host, RuleId, Span, Verdict};
+use toml::de::DeValue;
+
+use crate::{
+    Access, AskStage, HostSets, Origin, Reviewer, Scope,
+    fields::{At, Fields, File, did_you_mean, expect, shown, text_of},
+    pattern::{CommandPattern, HostPattern, PathPattern, ProgramPattern, VariablePattern},
+    rule::{Body, ExecBody, FileBody, NetBody, Rule},
+};
+
+/// How long a question stays open where its rule does not say: long enough to come back from the
+/// next room, short enough that a build does not hang unnoticed.
+const EXPIRES: Span = Span::from_millis(5 * 60 * 1000);
+/// Ports of a net rule that names none.
+const PORTS: [u16; 2] = [80, 443];
+/// Ports of an allow rule with conditions on requests that names none: TLS is not opened, so a
+/// request can only be read without it.
+const READABLE_PORTS: [u16; 1] = [80];
+/// Ids of controls that are in no file.
+pub(crate) const RESERVED: [&str; 5] = [
+    "metadata",
+    "private-address",
+    "protected",
+    "view",
+    "name-mismatch",
+];
+
+const KINDS: [&str; 6] = ["net", "exec", "file", "credential", "tool", "model"];
+const COMMON: [&str; 3] = ["id", "what", "reason"];
+const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
+const NET: [&str; 10] = [
+    "hosts",
+    "ports",
+    "methods",
+    "paths",
+    "programs",
+    "private",
+    "inspect",
+    "splice",
+    "bytes_max",
+    "requests_per_minute_max",
+];
+const EXEC: [&str; 4] = ["command", "programs", "cwd", "environment"];
+const FILE: [&str; 2] = ["paths", "access"];
+/// Known fields that no enforcement point of this version keeps.
+const NOT_ENFORCED: [(&str, &str); 5] = [
+    ("inspect", "TLS is not opened yet"),
+    ("splice", "TLS is always passed through as it is"),
+    ("bytes_max", "bytes are counted, but not limited yet"),
+    ("requests_per_minute_max", "requests are not counted yet"),
+    ("stage", "one reviewer answers; name it in `reviewer`"),
+];
+
+/// Reads `[[allow]]`, `[[ask]]` and `[[deny]]`.
+pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for (key, effect) in [
+        ("allow", Verdict::Allow),
+        ("ask", Verdict::Ask),
+        ("deny", Verdict::Deny),
+    ] {
+        let known: Vec<&str> = COMMON
+            .iter()
+            .chain(&ASK)
+            .chain(&NET)
+            .chain(&EXEC)
+            .chain(&FILE)
+            .copied()
+            .collect();
+        for fields in top.tables(file, key, &known) {
+            let id = rule_id(file, &fields, &mut seen);
+            let body = body(file, &fields, effect, sets);
+            let stage = stage(file, &fields, effect);
+            let reason = fields.text(file, "reason");
+            let place = file.place(&fields.span());
+            if let (Some(id), Some(body)) = (id, body) {
+                let reason =
+                    reason.map_or_else(|| format!("rule `{id}` of {place} says so"), |at| at.value);
+                rules.push(Rule {
+                    id,
+                    effect,
+                    origin: file.source.origin,
+                    place,
+                    reason,
+                    stage,
+                    body,
+                });
+            }
+        }
+    }
+    rules
+}
+
+fn rule_id(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    seen: &mut BTreeMap<String, String>,
+) -> Option<RuleId> {
+    let Some(text) = fields.text(file, "id") else {
+        if !fields.has("id") {
+            let message = "missing; every rule needs a name of its own";
+            file.problem(&fields.span(), &fields.field("id"), message);
+        }
+        return None;
+    };
+    if RESERVED.contains(&text.value.as_str()) {
+        let message = format!(
+            "`{}` is the name of a built-in control; choose another",
+            text.value
+        );
+        file.problem(&text.span, &text.field, message);
+        return None;
+    }
+    let place = file.place(&text.span);
+    if let Some(other) = seen.get(&text.value) {
+        let line = other.rsplit(':').next().unwrap_or_default();
+        let message = format!("`{}` is already used at line {line}", shown(&text.value));
+        file.problem(&text.span, &text.field, message);
+        return None;
+    }
+    seen.insert(text.value.clone(), place);
+    match text.value.parse() {
+        Ok(id) => Some(id),
+        Err(error) => {
+            file.problem(&text.span, &text.field, error.to_string());
+            None
+        }
+    }
+}
+
+fn stage(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<AskStage> {
+    let reviewers = [Reviewer::Bot, Reviewer::Human, Reviewer::BotThenHuman]
+        .map(|reviewer| (reviewer.as_str(), reviewer));
+    if effect != Verdict::Ask {
+        for key in ASK {
+            if let Some(at) = fields.value(key) {
+                let message = format!("only an [[ask]] rule has `{key}`, and this is a {effect}");
+                file.problem(&at.span, &at.field, message);
+            }
+        }
+        return None;
+    }
+    let reviewer = fields
+        .word(file, "reviewer", &reviewers)
+        .map_or(Reviewer::Human, |at| at.value);
+    // `bot-then-human` is kept by asking the human, `bot` by nobody.
+    if reviewer == Reviewer::Bot
+        && let Some(at) = fields.value("reviewer")
+    {
+        let message = "not enforceable on this backend: there is no bot yet; write \"human\"";
+        file.problem(&at.span, &at.field, message);
+    }
+    let expires = fields.parsed::<Span>(file, "expires");
+    if let Some(at) = expires.as_ref().filter(|at| at.value.millis() == 0) {
+        file.problem(
+            &at.span,
+            &at.field,
+            "a question must stay open for a while, for example \"5m\"",
+        );
+    }
+    let scope_max = fields.parsed::<Scope>(file, "scope_max");
+    if let Some(at) = scope_max
+        .as_ref()
+        .filter(|at| matches!(at.value, Scope::Until(_)))
+    {
+        let message = "a point in time cannot be a bound; write `once`, `5-uses` or `session`";
+        file.problem(&at.span, &at.field, message);
+    }
+    Some(AskStage {
+        reviewer,
+        expires: expires.map_or(EXPIRES, |at| at.value),
+        scope_max: scope_max.map_or(Scope::Session, |at| at.value),
+    })
+}
+
+fn body(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    sets: &HostSets,
+) -> Option<Body> {
+    for (key, why) in NOT_ENFORCED {
+        if let Some(at) = fields.value(key) {
+            let message = format!("not enforceable on this backend: {why}");
+            file.problem(&at.span, &at.field, message);
+        }
+    }
+    let Some(what) = fields.text(file, "what") else {
+        if !fields.has("what") {
+            file.problem(
+                &fields.span(),
+                &fields.field("what"),
+                "missing; one of net, exec, file",
+            );
+        }
+        return None;
+    };
+    let own: &[&str] = match what.value.as_str() {
+        "net" => &NET,
+        "exec" => &EXEC,
+        "file" => &FILE,
+        "credential" | "tool" | "model" => {
+            let message = format!(
+                "not enforceable on this backend: nothing judges `{}` yet",
+                what.value
+            );
+            file.problem(&what.span, &what.field, message);
+            return None;
+        }
+        _ => {
+            let message = format!(
+                "`{}` is not one of net, exec, file{}",
+                shown(&what.value),
+                did_you_mean(&what.value, &KINDS)
+            );
+            file.problem(&what.span, &what.field, message);
+            return None;
+        }
+    };
+    for key in NET.iter().chain(&EXEC).chain(&FILE) {
+        if let Some(at) = fields.value(key).filter(|_| !own.contains(key)) {
+            let message = format!("a rule about `{}` has no `{key}`", what.value);
+            file.problem(&at.span, &at.field, message);
+        }
+    }
+    match what.value.as_str() {
+        "net" => net_body(file, fields, effect, sets).map(Body::Net),
+        "exec" => exec_body(file, fields).map(Body::Exec),
+        _ => file_body(file, fields).map(Body::File),
+    }
+}
+
+fn missing(file: &mut File<'_>, fields: &Fields<'_>, key: &str, hint: &str) {
+    if !fields.has(key) {
+        file.problem(
+            &fields.span(),
+            &fields.field(key),
+            format!("missing; {hint}"),
+        );
+    }
+}
+
+fn net_body(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    sets: &HostSets,
+) -> Option<NetBody> {
+    missing(
+        file,
+        fields,
+        "hosts",
+        "name the hosts, for example [\"good.test\"]",
+    );
+    let methods = methods(file, fields);
+    let paths = fields.list(file, "paths", request_path).map(values);
+    let programs = fields
+        .list(file, "programs", connecting_program)
+        .map(values);
+    let private = fields.flag(file, "private").is_some_and(|at| at.value);
+    if private && effect == Verdict::Deny {
+        file.problem(
+            &fields.span(),
+            &fields.field("private"),
+            "a deny has no use for it",
+        );
+    }
+    let conditions = methods.is_some() || paths.is_some();
+    let ports = ports(file, fields, effect == Verdict::Allow && conditions);
+    let texts = fields.texts(file, "hosts")?;
+    let mut hosts = Vec::new();
+    for text in texts {
+        hosts.extend(host_patterns(file, &text, effect, sets));
+    }
+    hosts.sort();
+    hosts.dedup();
+    Some(NetBody {
+        hosts,
+        ports: ports?,
+        methods,
+        paths,
+        programs,
+        private,
+    })
+}
+
+fn host_patterns(
+    file: &mut File<'_>,
+    text: &At<String>,
+    effect: Verdict,
+    sets: &HostSets,
+) -> Vec<HostPattern> {
+    if let Some(set) = text.value.strip_prefix('@') {
+        let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if set.is_empty() || !set.chars().all(name) {
+            let message = format!("`{}` is not the name of a host set", shown(&text.value));
+            file.problem(&text.span, &text.field, message);
+        }
+        let hosts = sets.0.get(set).into_iter().flatten();
+        return hosts
+            .map(|host| match host {
+                Host::Name(name) => HostPattern::Name(name.clone()),
+                Host::Address(address) => HostPattern::Address(*address),
+            })
+            .collect();
+    }
+    let pattern = match HostPattern::parse(&text.value) {
+        Ok(pattern) => pattern,
+        Err(error) => {
+            file.problem(&text.span, &text.field, error.to_string());
+            return Vec::new();
+        }
+    };
+    if effect == Verdict::Allow
+        && let Some(why) = pattern.too_wide_to_allow()
+    {
+        file.problem(&text.span, &text.field, why);
+        return Vec::new();
+    }
+    vec![pattern]
+}
+
+fn methods(file: &mut File<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {
+    let method = |text: &str| {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if !text.is_empty() && !text.contains('*') && text.bytes().all(token) {
+            return Ok(text.to_ascii_uppercase());
+        }
+        Err(format!(
+            "`{}` is not a method; write for example \"GET\"",
+            shown(text)
+        ))
+    };
+    fields.list(file, "methods", method).map(values)
+}
+
+fn request_path(text: &str) -> Result<PathPattern, String> {
+    let pattern = PathPattern::parse(text).map_err(|error| error.to_string())?;
+    if pattern.is_rooted() {
+        return Ok(pattern);
+    }
+    Err(format!(
+        "`{}` must begin with `/`, as the path of a request does",
+        shown(text)
+    ))
+}
+
+fn connecting_program(text: &str) -> Result<ProgramPattern, String> {
+    match ProgramPattern::parse(text).map_err(|error| error.to_string())? {
+        ProgramPattern::Digest(_) => Err(
+            "not enforceable on this backend: a connection's program is known by its path; \
+             write an absolute path"
+                .to_owned(),
+        ),
+        path @ ProgramPattern::Path(_) => Ok(path),
+    }
+}
+
+/// Reads the ports. An allow rule whose conditions need readable requests cannot have 443.
+fn ports(file: &mut File<'_>, fields: &Fields<'_>, readable: bool) -> Option<Vec<u16>> {
+    let Some(at) = fields.value("ports") else {
+        return Some(if readable {
+            READABLE_PORTS.to_vec()
+        } else {
+            PORTS.to_vec()
+        });
+    };
+    let items = expect(file, &at, at.value.as_array(), "a list of ports")?;
+    if items.is_empty() {
+        file.problem(
+            &at.span,
+            &at.field,
+            "the list is empty; leave the key out or fill it",
+        );
+    }
+    let mut ports = BTreeSet::new();
+    for (number, item) in items.iter().enumerate() {
+        let field = format!("{}[{number}]", at.field);
+        let one = At {
+            value: item.get_ref(),
+            span: item.span(),
+            field,
+        };
+        let port = match one.value {
+            DeValue::Integer(n) => u16::from_str_radix(n.as_str(), n.radix()).ok(),
+            _ => None,
+        };
+        let Some(port) = expect(
+            file,
+            &one,
+            port.filter(|p| *p > 0),
+            "a port from 1 to 65535",
+        ) else {
+            continue;
+        };
+        if readable && port == 443 {
+            let message = "not enforceable on this backend: `methods` and `paths` cannot be seen \
+                           inside TLS; leave 443 out, or leave the conditions out";
+            file.problem(&one.span, &one.field, message);
+        }
+        if !ports.insert(port) {
+            file.problem(
+                &one.span,
+                &one.field,
+                format!("{port} is already in the list"),
+            );
+        }
+    }
+    Some(ports.into_iter().collect())
+}
+
+fn exec_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<ExecBody> {
+    missing(
+        file,
+        fields,
+        "command",
+        "for example [\"git\", \"push\", \"**\"]",
+    );
+    let programs = fields
+        .list(file, "programs", ProgramPattern::parse)
+        .map(values);
+    let cwd = fields.list(file, "cwd", PathPattern::parse).map(values);
+    let environment = fields
+        .list(file, "environment", VariablePattern::parse)
+        .map(values);
+    let commands = commands(file, fields)?;
+    Some(ExecBody {
+        commands,
+        programs,
+        cwd,
+        environment,
+    })
+}
+
+/// Reads one list of tokens, or a list of such lists.
+fn commands(file: &mut File<'_>, fields: &Fields<'_>) -> Option<Vec<CommandPattern>> {
+    let at = fields.value("command")?;
+    let wanted = "a list of tokens or a list of such lists";
+    let items = expect(file, &at, at.value.as_array(), wanted)?;
+    if items.is_empty() {
+        file.problem(&at.span, &at.field, "the list is empty; name the program");
+        return None;
+    }
+    let nested = items.iter().all(|item| item.get_ref().is_array());
+    if !nested {
+        return command(file, &at).map(|one| vec![one]);
+    }
+    let mut commands = Vec::new();
+    for (number, item) in items.iter().enumerate() {
+        let field = format!("{}[{number}]", at.field);
+        let one = At {
+            value: item.get_ref(),
+            span: item.span(),
+            field,
+        };
+        commands.extend(command(file, &one));
+    }
+    Some(commands)
+}
+
+fn command(file: &mut File<'_>, at: &At<&DeValue<'_>>) -> Option<CommandPattern> {
+    let items = expect(file, at, at.value.as_array(), "a list of tokens")?;
+    let mut tokens = Vec::new();
+    for (number, item) in items.iter().enumerate() {
+        let field = format!("{}[{number}]", at.field);
+        let one = At {
+            value: item.get_ref(),
+            span: item.span(),
+            field,
+        };
+        tokens.push(text_of(file, &one)?.value);
+    }
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    match CommandPattern::parse(&tokens) {
+        Ok(command) => Some(command),
+        Err(error) => {
+            file.problem(&at.span, &at.field, error.to_string());
+            None
+        }
+    }
+}
+
+fn file_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<FileBody> {
+    missing(file, fields, "paths", "for example [\"deploy/**\"]");
+    let path = |text: &str| {
+        if text.starts_with('~') {
+            return Err(format!(
+                "`{}`: a rule cannot know the home; write a path from the workspace, or from `/`",
+                shown(text)
+            ));
+        }
+        PathPattern::parse(text).map_err(|error| error.to_string())
+    };
+    let access = |text: &str| match text {
+        "read" | "execute" => Err(format!(
+            "not enforceable on this backend: what can be {text} is fixed at launch by \
+             [filesystem]"
+        )),
+        _ => Access::ALL
+            .into_iter()
+            .find(|access| access.as_str() == text)
+            .ok_or_else(|| {
+                let names: Vec<&str> = Access::ALL.iter().map(|access| access.as_str()).collect();
+                format!(
+                    "`{}` is not one of {}{}",
+                    shown(text),
+                    names.join(", "),
+                    did_you_mean(text, &names)
+                )
+            }),
+    };
+    let paths = fields.list(file, "paths", path).map(values);
+    let access = fields.list(file, "access", access).map(values);
+    Some(FileBody {
+        paths: paths?,
+        access,
+    })
+}
+
+fn values<T>(items: Vec<At<T>>) -> Vec<T> {
+    items.into_iter().map(|at| at.value).collect()
+}
+
+/// Returns the rules that are in no file, in the order of [`crate::policy`]'s numbers.
+pub(crate) fn controls() -> Vec<Rule> {
+    let control = |id: &str, effect, reason: &str| {
+        id.parse().ok().map(|id| Rule {
+            id,
+            effect,
+            origin: Origin::Builtin,
+            place: "builtin".to_owned(),
+            reason: reason.to_owned(),
+            stage: None,
+            body: Body::Control,
+        })
+    };
+    [
+        control(
+            "metadata",
+            Verdict::Deny,
+            "cloud metadata holds credentials; never reachable",
+        ),
+        control(
+            "private-address",
+            Verdict::Deny,
+            "an address of this machine or its networks",
+        ),
+        control(
+            "protected",
+            Verdict::Deny,
+            "changing it could run code outside the boundary",
+        ),
+        control(
+            "view",
+            Verdict::Allow,
+            "the file lies within the writable view",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,368 @@
+//! Everything but the rules: read file by file, from the most trusted layer to the least, and
+//! merged on the way, so that each loosening is noted at its own line.
+
+use std::net::IpAddr;
+
+use stockade_types::{ByteSize, HostName, Span};
+
+use crate::{
+    EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, Origin, PresetSettings,
+    ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    address::{AddressClass, classify},
+    fields::{At, Fields, File, shown},
+    pattern::{Glob, PathPattern},
+    pins,
+};
+
+pub(crate) const TABLES: [&str; 8] = [
+    "workspace",
+    "filesystem",
+    "environment",
+    "limits",
+    "network",
+    "process",
+    "preset",
+    "require",
+];
+const MODES: [(&str, WorkspaceMode); 2] = [
+    ("direct", WorkspaceMode::Direct),
+    ("review", WorkspaceMode::Review),
+];
+
+/// Returns what holds where no file says anything.
+pub(crate) fn defaults() -> Settings {
+    Settings {
+        workspace: WorkspaceSettings {
+            mode: default(WorkspaceMode::Direct),
+            protect: Vec::new(),
+        },
+        filesystem: FilesystemSettings::default(),
+        environment: EnvironmentSettings::default(),
+        limits: Limits::default(),
+        network: NetworkSettings::default(),
+        process: ProcessSettings {
+            debuggers: default(false),
+            namespaces: default(false),
+        },
+        preset: PresetSettings::default(),
+        require: std::collections::BTreeMap::new(),
+    }
+}
+
+fn default<T>(value: T) -> Sourced<T> {
+    Sourced {
+        value,
+        origin: Origin::Builtin,
+        source: "default".to_owned(),
+    }
+}
+
+/// Reads one file into what the layers above it have set.
+pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Settings) {
+    if let Some(table) = top.table(file, "workspace", &["mode", "protect"]) {
+        workspace(file, &table, settings);
+    }
+    if let Some(table) = top.table(file, "filesystem", &["read", "write", "hide", "state"]) {
+        filesystem(file, &table, &mut settings.filesystem);
+    }
+    if let Some(table) = top.table(file, "environment", &["pass", "set"]) {
+        environment(file, &table, &mut settings.environment);
+    }
+    let limits = [
+        "memory",
+        "processes",
+        "cpus",
+        "disk",
+        "open_files",
+        "wall_time",
+    ];
+    if let Some(table) = top.table(file, "limits", &limits) {
+        self::limits(file, &table, &mut settings.limits);
+    }
+    if let Some(table) = top.table(file, "network", &["hosts"]) {
+        network(file, &table, &mut settings.network);
+    }
+    if let Some(table) = top.table(file, "process", &["debuggers", "namespaces"]) {
+        let looser = |new: &bool, old: &bool| *new && !*old;
+        let process = &mut settings.process;
+        let debuggers = table.flag(file, "debuggers");
+        tighten_value(file, debuggers, &mut process.debuggers, looser);
+        let namespaces = table.flag(file, "namespaces");
+        tighten_value(file, namespaces, &mut process.namespaces, looser);
+    }
+    if let Some(table) = top.table(file, "preset", &["commands", "arguments"]) {
+        let texts = |list: Option<Vec<At<String>>>| -> Vec<String> {
+            list.into_iter().flatten().map(|at| at.value).collect()
+        };
+        settings.preset = PresetSettings {
+            name: file.source.name.clone(),
+            commands: texts(table.texts(file, "commands")),
+            arguments: texts(table.texts(file, "arguments")),
+        };
+    }
+    if let Some(table) = top.open_table(file, "require") {
+        pins::read(file, &table, settings);
+    }
+}
+
+/// Marks a value with its layer and line.
+pub(crate) fn sourced<T>(file: &File<'_>, at: At<T>) -> Sourced<T> {
+    Sourced {
+        source: file.place(&at.span),
+        origin: file.source.origin,
+        value: at.value,
+    }
+}
+
+fn all_sourced(file: &File<'_>, list: Option<Vec<At<String>>>) -> Vec<Sourced<String>> {
+    list.into_iter()
+        .flatten()
+        .map(|at| sourced(file, at))
+        .collect()
+}
+
+/// Takes a value over unless it is looser than what a layer of more trust has set.
+fn tighten_value<T: std::fmt::Debug + Clone>(
+    file: &mut File<'_>,
+    new: Option<At<T>>,
+    old: &mut Sourced<T>,
+    looser: impl Fn(&T, &T) -> bool,
+) {
+    let Some(at) = new else { return };
+    if old.origin != Origin::Builtin && looser(&at.value, &old.value) {
+        let message = format!(
+            "looser than the {} layer allows ({}); a lower layer can only tighten",
+            old.origin, old.source
+        );
+        file.problem(&at.span, &at.field, message);
+        return;
+    }
+    *old = sourced(file, at);
+}
+
+fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
+    file: &mut File<'_>,
+    new: Option<At<T>>,
+    old: &mut Option<Sourced<T>>,
+) {
+    let Some(at) = new else { return };
+    if let Some(set) = old.as_ref().filter(|set| set.origin != Origin::Builtin)
+        && at.value > set.value
+    {
+        let message = format!(
+            "{} is above the ceiling {} of the {} layer ({}); a lower layer can only tighten",
+            at.value, set.value, set.origin, set.source
+        );
+        file.problem(&at.span, &at.field, message);
+        return;
+    }
+    *old = Some(sourced(file, at));
+}
+
+fn workspace(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Settings) {
+    let mode = table.word(file, "mode", &MODES);
+    let looser = |new: &WorkspaceMode, old: &WorkspaceMode| {
+        *old == WorkspaceMode::Review && *new == WorkspaceMode::Direct
+    };
+    tighten_value(file, mode, &mut settings.workspace.mode, looser);
+    let protect = table.list(file, "protect", |text| {
+        let pattern = PathPattern::parse(text).map_err(|error| error.to_string())?;
+        if pattern.is_rooted() || text.contains(['{', '\\']) || pattern.is_any() {
+            return Err(format!(
+                "`{}` must be a path from the workspace with `*` or `**`, for example \
+                 `.git/hooks/**`; it holds at any depth",
+                shown(text)
+            ));
+        }
+        Ok(text.trim_end_matches('/').to_owned())
+    });
+    let protect = all_sourced(file, protect);
+    settings.workspace.protect.extend(protect);
+}
+
+/// Checks a path of the view: `~/…` or absolute, without `..`.
+fn view_path(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("~/").or_else(|| text.strip_prefix('/'));
+    let Some(rest) = rest else {
+        return Err(format!("`{}` must begin with `/` or `~/`", shown(text)));
+    };
+    if text.contains('\0') || rest.split('/').any(|part| part == "..") {
+        return Err(format!(
+            "`{}` has a `..` or a NUL byte; write the path itself",
+            shown(text)
+        ));
+    }
+    if text.contains('*') {
+        return Err(format!(
+            "`{}`: what exists is fixed at launch, so no `*` here",
+            shown(text)
+        ));
+    }
+    let trimmed = text.trim_end_matches('/');
+    if trimmed.is_empty() {
+        return Err("`/` would show the whole machine; name what is needed".to_owned());
+    }
+    if trimmed == "~" {
+        return Err("`~/` would show the whole home; name what is needed".to_owned());
+    }
+    Ok(trimmed.to_owned())
+}
+
+fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut FilesystemSettings) {
+    for (key, hidden) in [("read", false), ("write", false), ("hide", true)] {
+        let list = table.list(file, key, view_path);
+        for at in list.into_iter().flatten() {
+            if let Some(hide) = settings.hide.iter().find(|hide| {
+                !hidden && hide.origin != file.source.origin && is_within(&at.value, &hide.value)
+            }) {
+                let message = format!(
+                    "`{}` is hidden by the {} layer ({}); a lower layer cannot show it",
+                    at.value, hide.origin, hide.source
+                );
+                file.problem(&at.span, &at.field, message);
+                continue;
+            }
+            let item = sourced(file, at);
+            match key {
+                "read" => settings.read.push(item),
+                "write" => settings.write.push(item),
+                _ => settings.hide.push(item),
+            }
+        }
+    }
+    for fields in table.tables(file, "state", &["path", "path_from", "seed"]) {
+        let path = fields.text(file, "path");
+        let path_from = fields.text(file, "path_from").map(|at| at.value);
+        let seed = fields.list(file, "seed", |text| {
+            let inside = !text.starts_with('/') && text.split('/').all(|part| part != "..");
+            if inside && !text.is_empty() {
+                return Ok(text.to_owned());
+            }
+            Err(format!(
+                "`{}` must be a path inside the directory",
+                shown(text)
+            ))
+        });
+        let Some(path) = path else {
+            if !fields.has("path") {
+                let message = "missing; where the agent looks for it, for example \"~/.agent\"";
+                file.problem(&fields.span(), &fields.field("path"), message);
+            }
+            continue;
+        };
+        match view_path(&path.value) {
+            Ok(text) => {
+                let seed = seed.into_iter().flatten().map(|at| at.value).collect();
+                let value = StateDir {
+                    path: text,
+                    path_from,
+                    seed,
+                };
+                let at = At {
+                    value,
+                    span: fields.span(),
+                    field: fields.path().to_owned(),
+                };
+                settings.state.push(sourced(file, at));
+            }
+            Err(message) => file.problem(&path.span, &path.field, message),
+        }
+    }
+}
+
+fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn environment(file: &mut File<'_>, table: &Fields<'_>, settings: &mut EnvironmentSettings) {
+    let pass = table.list(file, "pass", |text| {
+        let glob = Glob::parse(text).map_err(|error| error.to_string())?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_*{},".contains(c);
+        if glob.is_any() {
+            return Err("`*` would pass everything, secrets too; name the variables".to_owned());
+        }
+        if text.is_empty() || !text.chars().all(plain) {
+            return Err(format!("`{}` is not the name of a variable", shown(text)));
+        }
+        Ok(text.to_owned())
+    });
+    let pass = all_sourced(file, pass);
+    settings.pass.extend(pass);
+    let Some(set) = table.open_table(file, "set") else {
+        return;
+    };
+    for key in set.keys() {
+        let Some(at) = set.text(file, key) else {
+            continue;
+        };
+        if key.is_empty() || key.contains(['=', '\0']) || at.value.contains('\0') {
+            file.problem(
+                &at.span,
+                &at.field,
+                "a name without `=`, and no NUL byte in either",
+            );
+            continue;
+        }
+        let fixed = settings
+            .set
+            .get(key)
+            .filter(|old| old.origin != Origin::Builtin && old.value != at.value);
+        if let Some(old) = fixed {
+            let message = format!("already set by the {} layer ({})", old.origin, old.source);
+            file.problem(&at.span, &at.field, message);
+            continue;
+        }
+        let item = sourced(file, at);
+        settings.set.insert(key.to_owned(), item);
+    }
+}
+
+fn limits(file: &mut File<'_>, table: &Fields<'_>, limits: &mut Limits) {
+    let memory = table.parsed::<ByteSize>(file, "memory");
+    ceiling(file, memory, &mut limits.memory);
+    let processes = table.count(file, "processes");
+    ceiling(file, processes, &mut limits.processes);
+    let cpus = table.amount(file, "cpus");
+    ceiling(file, cpus, &mut limits.cpus);
+    let disk = table.parsed::<ByteSize>(file, "disk");
+    ceiling(file, disk, &mut limits.disk);
+    let open_files = table.count(file, "open_files");
+    ceiling(file, open_files, &mut limits.open_files);
+    let wall_time = table.parsed::<Span>(file, "wall_time");
+    ceiling(file, wall_time, &mut limits.wall_time);
+}
+
+fn network(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSettings) {
+    let Some(hosts) = table.open_table(file, "hosts") else {
+        return;
+    };
+    for key in hosts.keys() {
+        let Some(at) = hosts.parsed::<IpAddr>(file, key) else {
+            continue;
+        };
+        let name = match key.parse::<HostName>() {
+            Ok(name) => name,
+            Err(error) => {
+                file.problem(&at.span, &at.field, error.to_string());
+                continue;
+            }
+        };
+        if classify(at.value) == AddressClass::Metadata {
+            let message = "cloud metadata is never reachable, whatever its name";
+            file.problem(&at.span, &at.field, message);
+            continue;
+        }
+        let fixed = settings
+            .hosts
+            .get(&name)
+            .filter(|old| old.origin != Origin::Builtin && old.value != at.value);
+        if let Some(old) = fixed {
+            let message = format!("already set by the {} layer ({})", old.origin, old.source);
+            file.problem(&at.span, &at.field, message);
+            continue;
+        }
+        let item = sourced(file, at);
+        settings.hosts.insert(name, item);
+    }
+}

@@ -1,0 +1,311 @@
+//! What somebody inside the boundary wants to do, as the enforcement points see it.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use stockade_types::{Digest, Host, HostName, Port, RawText, RequestKind, Subject, Target};
+
+/// One effect that is about to happen.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    /// A program is about to run.
+    Exec(ExecRequest),
+    /// A connection to a host and port.
+    Net(NetRequest),
+    /// One HTTP request that can be read.
+    Http(HttpRequest),
+    /// A name is looked up.
+    Name(NameRequest),
+    /// A file is about to be changed.
+    File(FileRequest),
+}
+
+/// A program is about to run.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// Canonical path of the file inside the boundary.
+    pub program: RawText,
+    /// Path as it was given to `execve`.
+    pub invoked_as: RawText,
+    /// Other names that the same file is known by, for example of a copy of git.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// SHA-256 of the file.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+    /// Argument vector with `argv[0]`.
+    pub argv: Vec<RawText>,
+    /// Directory it would run in.
+    pub cwd: RawText,
+    /// The variables that change meaning: `LD_*`, `BASH_ENV`, `ENV`, `GIT_*`, `PATH`.
+    #[serde(default)]
+    pub environment: Vec<(RawText, RawText)>,
+    /// Who wants it.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+/// A connection to a host and port.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct NetRequest {
+    /// Name or address.
+    pub host: Host,
+    /// TCP port.
+    pub port: Port,
+    /// Who wants it.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+/// One HTTP request whose bytes can be read.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Name or address of the connection, which the `Host` header was checked against.
+    pub host: Host,
+    /// TCP port of the connection.
+    pub port: Port,
+    /// Method, as sent.
+    pub method: String,
+    /// Path with query.
+    pub path: RawText,
+    /// Who wants it.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+/// A name is looked up.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct NameRequest {
+    /// The name.
+    pub name: HostName,
+    /// Who wants it.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+/// A file is about to be changed.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct FileRequest {
+    /// Canonical path inside the boundary.
+    pub path: RawText,
+    /// Path below the workspace, where it is in the workspace.
+    #[serde(default)]
+    pub workspace_relative: Option<RawText>,
+    /// What would happen to it.
+    pub access: Access,
+    /// Who wants it.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+/// What would happen to a file.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Its content changes.
+    Write,
+    /// It comes into being.
+    Create,
+    /// It is removed.
+    Remove,
+    /// It gets another name, or something else takes its name.
+    Rename,
+    /// Its mode, owner, times or attributes change.
+    Mode,
+}
+
+impl Access {
+    /// All of them, for messages and parsers.
+    pub const ALL: [Self; 5] = [
+        Self::Write,
+        Self::Create,
+        Self::Remove,
+        Self::Rename,
+        Self::Mode,
+    ];
+
+    /// Returns the lowercase word used in policy files and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Create => "create",
+            Self::Remove => "remove",
+            Self::Rename => "rename",
+            Self::Mode => "mode",
+        }
+    }
+}
+
+impl Request {
+    /// Returns what sort of effect it is.
+    pub const fn kind(&self) -> RequestKind {
+        match self {
+            Self::Exec(_) => RequestKind::Exec,
+            Self::Net(_) => RequestKind::Net,
+            Self::Http(_) => RequestKind::Http,
+            Self::Name(_) => RequestKind::Name,
+            Self::File(_) => RequestKind::File,
+        }
+    }
+
+    /// Returns who wants it.
+    pub const fn subject(&self) -> &Subject {
+        match self {
+            Self::Exec(r) => &r.subject,
+            Self::Net(r) => &r.subject,
+            Self::Http(r) => &r.subject,
+            Self::Name(r) => &r.subject,
+            Self::File(r) => &r.subject,
+        }
+    }
+
+    /// Returns what it is aimed at, as records and prompts show it.
+    pub fn target(&self) -> Target {
+        match self {
+            Self::Exec(r) => Target {
+                path: Some(r.program.clone()),
+                raw_path: (r.invoked_as != r.program).then(|| r.invoked_as.clone()),
+                argv: r.argv.clone(),
+                cwd: Some(r.cwd.clone()),
+                ..Target::default()
+            },
+            Self::Net(r) => Target {
+                host: Some(r.host.to_string()),
+                port: Some(r.port.get()),
+                ..Target::default()
+            },
+            Self::Http(r) => Target {
+                host: Some(r.host.to_string()),
+                port: Some(r.port.get()),
+                method: Some(r.method.clone()),
+                path: Some(r.path.clone()),
+                ..Target::default()
+            },
+            Self::Name(r) => Target {
+                host: Some(r.name.to_string()),
+                ..Target::default()
+            },
+            Self::File(r) => Target {
+                path: Some(r.path.clone()),
+                access: Some(r.access.as_str().to_owned()),
+                ..Target::default()
+            },
+        }
+    }
+
+    /// Returns the hash of the exact request: all that gives it its meaning, but neither process
+    /// nor time.
+    ///
+    /// For `exec` that is the file and its digest, both of its names, the arguments, the directory
+    /// and the variables that change meaning; for `net` host and port; for `http` also method and
+    /// path; for `file` path and access.
+    pub fn digest(&self) -> Digest {
+        let mut hash = Canonical::new(b"stockade request 1");
+        match self {
+            Self::Exec(r) => {
+                hash.field(b"exec").field(r.invoked_as.as_bytes());
+                hash.exec_identity(r);
+                for (name, value) in &r.environment {
+                    hash.field(name.as_bytes()).field(value.as_bytes());
+                }
+            }
+            Self::Net(r) => {
+                hash.field(b"net").endpoint(&r.host, r.port);
+            }
+            Self::Http(r) => {
+                hash.field(b"http").endpoint(&r.host, r.port);
+                hash.field(r.method.as_bytes()).field(r.path.as_bytes());
+            }
+            Self::Name(r) => {
+                hash.field(b"name").field(r.name.as_str().as_bytes());
+            }
+            Self::File(r) => {
+                hash.field(b"file")
+                    .field(r.path.as_bytes())
+                    .field(r.access.as_str().as_bytes());
+            }
+        }
+        hash.finish()
+    }
+
+    /// Returns the hash of what a grant wider than one use binds: what was shown to the person.
+    ///
+    /// `net` and `http`: host and port, the latter with method and path; `exec`: file, digest,
+    /// arguments, directory and variables, but not the spelling of the path; others exactly.
+    pub fn shape(&self) -> Digest {
+        match self {
+            Self::Exec(r) => {
+                let mut hash = Canonical::new(b"stockade shape 1");
+                hash.field(b"exec").exec_identity(r);
+                let mut variables: Vec<_> = r.environment.iter().collect();
+                variables.sort();
+                for (name, value) in variables {
+                    hash.field(name.as_bytes()).field(value.as_bytes());
+                }
+                hash.finish()
+            }
+            Self::Net(r) => Self::endpoint_shape(&r.host, r.port),
+            Self::Http(_) | Self::Name(_) | Self::File(_) => self.digest(),
+        }
+    }
+
+    /// Returns the shape of the connection that carries the request, for `net` and `http`.
+    pub(crate) fn connection_shape(&self) -> Option<Digest> {
+        match self {
+            Self::Net(r) => Some(Self::endpoint_shape(&r.host, r.port)),
+            Self::Http(r) => Some(Self::endpoint_shape(&r.host, r.port)),
+            Self::Exec(_) | Self::Name(_) | Self::File(_) => None,
+        }
+    }
+
+    fn endpoint_shape(host: &Host, port: Port) -> Digest {
+        let mut hash = Canonical::new(b"stockade shape 1");
+        hash.field(b"net").endpoint(host, port);
+        hash.finish()
+    }
+}
+
+/// A hash over fields with their lengths, so that no two different lists of fields collide.
+pub(crate) struct Canonical(Sha256);
+
+impl Canonical {
+    pub(crate) fn new(domain: &[u8]) -> Self {
+        let mut hash = Self(Sha256::new());
+        hash.field(domain);
+        hash
+    }
+
+    pub(crate) fn field(&mut self, bytes: &[u8]) -> &mut Self {
+        self.number(bytes.len());
+        self.0.update(bytes);
+        self
+    }
+
+    fn number(&mut self, number: usize) -> &mut Self {
+        // `usize` is at most 64 bits wide on every target, so nothing is lost.
+        self.0
+            .update(u64::try_from(number).unwrap_or(u64::MAX).to_be_bytes());
+        self
+    }
+
+    fn endpoint(&mut self, host: &Host, port: Port) -> &mut Self {
+        self.field(host.to_string().as_bytes())
+            .field(&port.get().to_be_bytes())
+    }
+
+    fn exec_identity(&mut self, request: &ExecRequest) -> &mut Self {
+        self.field(request.program.as_bytes());
+        let digest: &[u8] = request.digest.as_ref().map_or(&[], |d| d.as_bytes());
+        self.field(digest)
+            .field(request.cwd.as_bytes())
+            .number(request.argv.len());
+        for word in &request.argv {
+            self.field(word.as_bytes());
+        }
+        self
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        Digest::from_bytes(self.0.finalize().into())
+    }
+}

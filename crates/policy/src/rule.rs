@@ -1,0 +1,410 @@
+//! One checked rule and what it matches.
+
+use std::fmt;
+
+use stockade_types::{RuleId, Verdict};
+
+use crate::{
+    Access, AskStage, Origin,
+    pattern::{
+        CommandPattern, HostPattern, PathPattern, ProgramPattern, VariablePattern, glob::Case,
+    },
+    view::{ExecView, FileView, HttpView, NetView, Programs, View},
+};
+
+/// A checked rule.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) id: RuleId,
+    pub(crate) effect: Verdict,
+    pub(crate) origin: Origin,
+    /// The place, as `file:line`.
+    pub(crate) place: String,
+    pub(crate) reason: String,
+    pub(crate) stage: Option<AskStage>,
+    pub(crate) body: Body,
+}
+
+/// What a rule is about.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    Net(NetBody),
+    Exec(ExecBody),
+    File(FileBody),
+    /// A control that is not written in any file; the engine says when it applies.
+    Control,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NetBody {
+    pub(crate) hosts: Vec<HostPattern>,
+    pub(crate) ports: Vec<u16>,
+    pub(crate) methods: Option<Vec<String>>,
+    pub(crate) paths: Option<Vec<PathPattern>>,
+    pub(crate) programs: Option<Vec<ProgramPattern>>,
+    pub(crate) private: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ExecBody {
+    pub(crate) commands: Vec<CommandPattern>,
+    pub(crate) programs: Option<Vec<ProgramPattern>>,
+    pub(crate) cwd: Option<Vec<PathPattern>>,
+    pub(crate) environment: Option<Vec<VariablePattern>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct FileBody {
+    pub(crate) paths: Vec<PathPattern>,
+    pub(crate) access: Option<Vec<Access>>,
+}
+
+/// Whether a rule holds for a request already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fit {
+    /// It does.
+    Now,
+    /// It has conditions on requests, and this is the connection that will carry them.
+    Later,
+}
+
+/// The first condition that was not met; the order is that of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Miss {
+    Kind,
+    Host,
+    Path,
+    Command,
+    Port,
+    Access,
+    Directory,
+    Environment,
+    Program,
+    Method,
+    RequestPath,
+}
+
+impl Miss {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kind => "what",
+            Self::Host => "host",
+            Self::Path | Self::RequestPath => "path",
+            Self::Command => "command",
+            Self::Port => "port",
+            Self::Access => "access",
+            Self::Directory => "cwd",
+            Self::Environment => "environment",
+            Self::Program => "program",
+            Self::Method => "method",
+        }
+    }
+}
+
+impl NetBody {
+    pub(crate) const fn has_request_conditions(&self) -> bool {
+        self.methods.is_some() || self.paths.is_some()
+    }
+}
+
+impl Rule {
+    pub(crate) fn key(&self) -> String {
+        format!("{}/{}", self.origin, self.id)
+    }
+
+    pub(crate) const fn net(&self) -> Option<&NetBody> {
+        match &self.body {
+            Body::Net(body) => Some(body),
+            Body::Exec(_) | Body::File(_) | Body::Control => None,
+        }
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        self.net().is_some_and(|body| body.private)
+    }
+
+    /// Tells whether the approval of a connection answers this rule for the requests on it.
+    pub(crate) fn is_about_connections(&self) -> bool {
+        self.net()
+            .is_some_and(|body| !body.has_request_conditions())
+    }
+
+    /// Number of patterns that the index may point at.
+    pub(crate) fn patterns(&self) -> usize {
+        match &self.body {
+            Body::Net(body) => body.hosts.len(),
+            Body::Exec(body) => body.commands.len(),
+            Body::File(body) => body.paths.len(),
+            Body::Control => 0,
+        }
+    }
+
+    /// Judges the request by one of the rule's patterns.
+    pub(crate) fn fit(&self, pattern: usize, view: &View<'_>) -> Result<Fit, Miss> {
+        match (&self.body, view) {
+            (Body::Net(body), View::Net(view)) => self.fit_net(body, pattern, view),
+            (Body::Exec(body), View::Exec(view)) => self.fit_exec(body, pattern, view),
+            (Body::File(body), View::File(view)) => Self::fit_file(body, pattern, view),
+            _ => Err(Miss::Kind),
+        }
+    }
+
+    fn is_allow(&self) -> bool {
+        self.effect == Verdict::Allow
+    }
+
+    fn fit_net(&self, body: &NetBody, pattern: usize, view: &NetView<'_>) -> Result<Fit, Miss> {
+        if !body
+            .hosts
+            .get(pattern)
+            .is_some_and(|own| own.matches(view.host))
+        {
+            return Err(Miss::Host);
+        }
+        if !body.ports.contains(&view.port) {
+            return Err(Miss::Port);
+        }
+        if let Some(programs) = &body.programs {
+            let fits = match view.program {
+                Programs::Known(exe) => programs.iter().any(|own| own.matches(exe, None)),
+                // Who cannot be named is nobody's friend and everybody's suspect.
+                Programs::Unknown => !self.is_allow(),
+                // A name is looked up before it is known who will connect.
+                Programs::Any => self.effect != Verdict::Deny,
+            };
+            if !fits {
+                return Err(Miss::Program);
+            }
+        }
+        match &view.http {
+            Some(http) => self.fit_http(body, http).map(|()| Fit::Now),
+            None if body.has_request_conditions() => Ok(Fit::Later),
+            None => Ok(Fit::Now),
+        }
+    }
+
+    fn fit_http(&self, body: &NetBody, http: &HttpView<'_>) -> Result<(), Miss> {
+        if let Some(methods) = &body.methods {
+            // Methods are case-sensitive (RFC 9110 section 9.1), but some servers are not.
+            let fits = methods.iter().any(|own| {
+                if self.is_allow() {
+                    own == http.method
+                } else {
+                    own.eq_ignore_ascii_case(http.method)
+                }
+            });
+            if !fits {
+                return Err(Miss::Method);
+            }
+        }
+        if let Some(paths) = &body.paths {
+            let fits = |own: &PathPattern| {
+                if self.is_allow() {
+                    http.allows(own)
+                } else {
+                    http.could_mean(own)
+                }
+            };
+            if !paths.iter().any(fits) {
+                return Err(Miss::RequestPath);
+            }
+        }
+        Ok(())
+    }
+
+    fn fit_exec(&self, body: &ExecBody, pattern: usize, view: &ExecView<'_>) -> Result<Fit, Miss> {
+        let command = body.commands.get(pattern).ok_or(Miss::Command)?;
+        let fits = if self.is_allow() {
+            view.is_surely(command)
+        } else {
+            view.could_be(command)
+        };
+        if !fits {
+            return Err(Miss::Command);
+        }
+        if let Some(cwd) = &body.cwd
+            && !cwd
+                .iter()
+                .any(|own| own.matches(view.request.cwd.as_bytes(), Case::Exact))
+        {
+            return Err(Miss::Directory);
+        }
+        if let Some(wanted) = &body.environment {
+            let present = |own: &VariablePattern| {
+                view.request
+                    .environment
+                    .iter()
+                    .any(|(name, value)| own.matches(name, value))
+            };
+            let fits = if self.is_allow() {
+                wanted.iter().all(present)
+            } else {
+                wanted.iter().any(present)
+            };
+            if !fits {
+                return Err(Miss::Environment);
+            }
+        }
+        if let Some(programs) = &body.programs {
+            let digest = view.request.digest.as_ref();
+            if !programs
+                .iter()
+                .any(|own| own.matches(&view.request.program, digest))
+            {
+                return Err(Miss::Program);
+            }
+        }
+        Ok(Fit::Now)
+    }
+
+    fn fit_file(body: &FileBody, pattern: usize, view: &FileView<'_>) -> Result<Fit, Miss> {
+        let own = body.paths.get(pattern).ok_or(Miss::Path)?;
+        if !view.matches(own) {
+            return Err(Miss::Path);
+        }
+        if body
+            .access
+            .as_ref()
+            .is_some_and(|own| !own.contains(&view.request.access))
+        {
+            return Err(Miss::Access);
+        }
+        Ok(Fit::Now)
+    }
+
+    /// Tells whether this allow rule, matched by `pattern`, is an exception to an ask that was
+    /// matched by `asked`. See the documentation of the crate for the rule.
+    pub(crate) fn answers(&self, pattern: usize, ask: &Self, asked: &[usize]) -> bool {
+        let default = ask.origin == Origin::Builtin && self.origin != Origin::Builtin;
+        if self.origin.authority() < ask.origin.authority() {
+            return false;
+        }
+        let within = asked.iter().all(|q| self.lies_within(pattern, ask, *q));
+        if default {
+            return within && self.is_explicit(pattern);
+        }
+        within && !asked.iter().any(|q| ask.lies_within(*q, self, pattern))
+    }
+
+    /// Tells whether part of this rule lies within the other one and not the other way round.
+    pub(crate) fn is_narrower_than(&self, other: &Self) -> bool {
+        let within = |a: &Self, b: &Self| {
+            (0..a.patterns()).any(|x| (0..b.patterns()).any(|y| a.lies_within(x, b, y)))
+        };
+        within(self, other) && !within(other, self)
+    }
+
+    /// Tells whether the pattern names something, rather than everything.
+    fn is_explicit(&self, pattern: usize) -> bool {
+        match &self.body {
+            Body::Net(body) => body
+                .hosts
+                .get(pattern)
+                .is_some_and(|host| *host != HostPattern::AnyName),
+            Body::Exec(body) => body
+                .commands
+                .get(pattern)
+                .is_some_and(CommandPattern::is_explicit),
+            Body::File(body) => body.paths.get(pattern).is_some_and(|path| !path.is_any()),
+            Body::Control => false,
+        }
+    }
+
+    /// Tells whether all that one pattern of this rule matches is certainly matched by a pattern
+    /// of `outer`. Ports, methods and accesses are lists of points: both rules matched the one at
+    /// hand, so they count only where one of the rules has no list.
+    fn lies_within(&self, pattern: usize, outer: &Self, outer_pattern: usize) -> bool {
+        match (&self.body, &outer.body) {
+            (Body::Net(a), Body::Net(b)) => {
+                let (Some(x), Some(y)) = (a.hosts.get(pattern), b.hosts.get(outer_pattern)) else {
+                    return false;
+                };
+                y.contains(x)
+                    && (b.methods.is_none() || a.methods.is_some())
+                    && list_within(
+                        a.paths.as_deref(),
+                        b.paths.as_deref(),
+                        PathPattern::contains,
+                    )
+                    && list_within(
+                        a.programs.as_deref(),
+                        b.programs.as_deref(),
+                        ProgramPattern::contains,
+                    )
+            }
+            (Body::Exec(a), Body::Exec(b)) => {
+                let (Some(x), Some(y)) = (a.commands.get(pattern), b.commands.get(outer_pattern))
+                else {
+                    return false;
+                };
+                y.contains(x)
+                    && list_within(a.cwd.as_deref(), b.cwd.as_deref(), PathPattern::contains)
+                    && list_within(
+                        a.programs.as_deref(),
+                        b.programs.as_deref(),
+                        ProgramPattern::contains,
+                    )
+                    && (b.environment.is_none() || a.environment == b.environment)
+            }
+            (Body::File(a), Body::File(b)) => {
+                let (Some(x), Some(y)) = (a.paths.get(pattern), b.paths.get(outer_pattern)) else {
+                    return false;
+                };
+                y.contains(x) && (b.access.is_none() || a.access.is_some())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Tells whether each of `inner` lies in one of `outer`; no list is no condition.
+fn list_within<T>(
+    inner: Option<&[T]>,
+    outer: Option<&[T]>,
+    contains: impl Fn(&T, &T) -> bool,
+) -> bool {
+    match (inner, outer) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(inner), Some(outer)) => inner.iter().all(|i| outer.iter().any(|o| contains(o, i))),
+    }
+}
+
+impl fmt::Display for Rule {
+    /// Writes the conditions for people, for example `good.test on 443, 80; methods GET`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.body {
+            Body::Net(body) => {
+                write!(f, "net {} on {}", join(&body.hosts), join(&body.ports))?;
+                if let Some(methods) = &body.methods {
+                    write!(f, "; methods {}", join(methods))?;
+                }
+                if let Some(paths) = &body.paths {
+                    write!(f, "; paths {}", join(paths.iter().map(PathPattern::text)))?;
+                }
+                if body.programs.is_some() {
+                    f.write_str("; certain programs")?;
+                }
+                if body.private {
+                    f.write_str("; private addresses")
+                } else {
+                    Ok(())
+                }
+            }
+            Body::Exec(body) => write!(f, "exec {}", join(&body.commands)),
+            Body::File(body) => {
+                write!(f, "file {}", join(body.paths.iter().map(PathPattern::text)))?;
+                match &body.access {
+                    Some(access) => write!(f, "; {}", join(access.iter().map(|a| a.as_str()))),
+                    None => Ok(()),
+                }
+            }
+            Body::Control => f.write_str("built-in control"),
+        }
+    }
+}
+
+fn join<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    texts.join(", ")
+}

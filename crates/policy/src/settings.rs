@@ -1,0 +1,146 @@
+//! What a policy says besides rules, each value with the layer and line it comes from.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{ByteSize, HostName, Span};
+
+use crate::Origin;
+
+/// A value and where it was set.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// The layer that set it.
+    pub origin: Origin,
+    /// The place, as `file:line`.
+    pub source: String,
+}
+
+/// Everything but the rules.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How the workspace is seen.
+    pub workspace: WorkspaceSettings,
+    /// What else exists inside.
+    pub filesystem: FilesystemSettings,
+    /// Which variables exist inside.
+    pub environment: EnvironmentSettings,
+    /// How much may be used.
+    pub limits: Limits,
+    /// Fixed addresses.
+    pub network: NetworkSettings,
+    /// What processes may do to each other.
+    pub process: ProcessSettings,
+    /// What the agent's preset says of itself.
+    pub preset: PresetSettings,
+    /// Pins of the organisation: `tier`, `mode`, `ask`, …
+    pub require: BTreeMap<String, Sourced<String>>,
+}
+
+/// How changes to the workspace become real.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkspaceMode {
+    /// At once.
+    Direct,
+    /// After a review.
+    Review,
+}
+
+impl WorkspaceMode {
+    /// Returns the word used in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Review => "review",
+        }
+    }
+}
+
+/// How the workspace is seen.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceSettings {
+    /// Direct or with a review.
+    pub mode: Sourced<WorkspaceMode>,
+    /// Patterns of files that may not be changed: `name/x`, `dir/**`; they match at any depth.
+    pub protect: Vec<Sourced<String>>,
+}
+
+/// What exists inside besides the workspace; all paths are `~/…` or absolute.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilesystemSettings {
+    /// Readable.
+    pub read: Vec<Sourced<String>>,
+    /// Writable.
+    pub write: Vec<Sourced<String>>,
+    /// Absent, whatever else is said.
+    pub hide: Vec<Sourced<String>>,
+    /// Private writable state directories.
+    pub state: Vec<Sourced<StateDir>>,
+}
+
+/// A directory that the agent sees at its usual place and that is its own, seeded by copies.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct StateDir {
+    /// Where the agent looks for it, `~/…` or absolute.
+    pub path: String,
+    /// The variable that names another place.
+    pub path_from: Option<String>,
+    /// Entries that are copied from the real one.
+    pub seed: Vec<String>,
+}
+
+/// Which variables exist inside; nothing else passes.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnvironmentSettings {
+    /// Names or globs of names; a name that looks like a secret must be given exactly.
+    pub pass: Vec<Sourced<String>>,
+    /// Variables with a fixed value.
+    pub set: BTreeMap<String, Sourced<String>>,
+}
+
+/// How much a session may use; `None` is not limited by policy.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Memory of all processes.
+    pub memory: Option<Sourced<ByteSize>>,
+    /// Number of processes and threads.
+    pub processes: Option<Sourced<u64>>,
+    /// Processor cores.
+    pub cpus: Option<Sourced<f64>>,
+    /// Bytes written to disk.
+    pub disk: Option<Sourced<ByteSize>>,
+    /// Open files of one process.
+    pub open_files: Option<Sourced<u64>>,
+    /// Time from start to end.
+    pub wall_time: Option<Sourced<Span>>,
+}
+
+/// Fixed addresses, as in `/etc/hosts`.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkSettings {
+    /// Name to address.
+    pub hosts: BTreeMap<HostName, Sourced<IpAddr>>,
+}
+
+/// What processes of the session may do to each other.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSettings {
+    /// Debuggers work (`ptrace`).
+    pub debuggers: Sourced<bool>,
+    /// New namespaces may be made, for programs that bring their own sandbox.
+    pub namespaces: Sourced<bool>,
+}
+
+/// What an agent's preset says of itself.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresetSettings {
+    /// Name of the preset, for example `codex`.
+    pub name: String,
+    /// File names of the commands it is for.
+    pub commands: Vec<String>,
+    /// Arguments that are inserted right after the command.
+    pub arguments: Vec<String>,
+}

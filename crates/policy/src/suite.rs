@@ -1,0 +1,376 @@
+//! `[tests.NAME]` of a policy, and the one-line form of a request that they and the command line
+//! share: `exec git push origin main`, `net POST https://host/path`, `net host:port`,
+//! `file write PATH`, `name host`.
+
+use stockade_types::{Host, Port, RawText, RequestKind, Subject, Verdict};
+
+use crate::{
+    Access, Approvals, Decision, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest,
+    Origin, Policy, Problem, Request,
+    fields::{Fields, File, shown},
+};
+
+/// Where a one-line `exec` runs and relative files lie.
+const WORKSPACE: &str = "/workspace";
+
+/// Why a line is not a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// The first word is no kind.
+    #[error(
+        "`{0}` is not a request; begin with exec, net, name or file, for example `exec git status`"
+    )]
+    Kind(String),
+    /// A quote is not closed.
+    #[error("`{0}` has a quote that is not closed")]
+    Quote(String),
+    /// Too little or too much after the kind.
+    #[error("`{line}` is not complete; write for example `{example}`")]
+    Shape {
+        /// What was given.
+        line: String,
+        /// A correct one.
+        example: &'static str,
+    },
+    /// The host or the port is wrong.
+    #[error("`{text}` is not a host, host:port or URL: {reason}")]
+    Host {
+        /// What was given.
+        text: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such access to a file.
+    #[error("`{0}` is not one of write, create, remove, rename, mode")]
+    Access(String),
+}
+
+/// What a line stands for: one request, or a connection and the request on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    requests: Vec<Request>,
+    /// The connection would carry TLS, which cannot be read.
+    sealed: bool,
+}
+
+impl Probe {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// When it is not a request.
+    pub fn parse(line: &str) -> Result<Self, ProbeError> {
+        let words = words(line)?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Self::from_words(&words)
+    }
+
+    /// Reads a request that is already split into words, as the command line has it. Without a
+    /// kind a URL is `net`, something that begins with `/`, `./` or `~/` is `file write`, and
+    /// everything else is `exec`.
+    ///
+    /// # Errors
+    /// When it is not a request.
+    pub fn guess(words: &[&str]) -> Result<Self, ProbeError> {
+        match words.split_first() {
+            Some((first, rest)) => match *first {
+                "exec" | "net" | "http" | "name" | "file" => Self::from_words(words),
+                url if url.contains("://") && rest.is_empty() => Self::net(words, &[url]),
+                path if rest.is_empty() && (path.starts_with('/') || path.starts_with("./")) => {
+                    Self::file(words, &["write", path])
+                }
+                _ => Ok(Self::exec(words)),
+            },
+            None => Err(ProbeError::Kind(String::new())),
+        }
+    }
+
+    /// Returns the requests, the connection first.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
+    fn from_words(words: &[&str]) -> Result<Self, ProbeError> {
+        let shape = |example| ProbeError::Shape {
+            line: words.join(" "),
+            example,
+        };
+        match words {
+            ["exec"] => Err(shape("exec git status")),
+            ["exec", command @ ..] => Ok(Self::exec(command)),
+            ["net" | "http", rest @ ..] => Self::net(words, rest),
+            ["file", rest @ ..] => Self::file(words, rest),
+            ["name", name] => {
+                let parsed =
+                    name.parse()
+                        .map_err(|error: stockade_types::HostError| ProbeError::Host {
+                            text: (*name).to_owned(),
+                            reason: error.to_string(),
+                        })?;
+                let request = NameRequest {
+                    name: parsed,
+                    subject: Subject::default(),
+                };
+                Ok(Self {
+                    requests: vec![Request::Name(request)],
+                    sealed: false,
+                })
+            }
+            ["name", ..] => Err(shape("name good.test")),
+            _ => Err(ProbeError::Kind(shown(&words.join(" ")))),
+        }
+    }
+
+    fn exec(command: &[&str]) -> Self {
+        let program = command.first().copied().unwrap_or_default();
+        let path = if program.contains('/') {
+            program.to_owned()
+        } else {
+            format!("/usr/bin/{program}")
+        };
+        let request = ExecRequest {
+            program: RawText::from(path.as_str()),
+            invoked_as: RawText::from(path.as_str()),
+            argv: command.iter().map(|word| RawText::from(*word)).collect(),
+            cwd: RawText::from(WORKSPACE),
+            ..ExecRequest::default()
+        };
+        Self {
+            requests: vec![Request::Exec(request)],
+            sealed: false,
+        }
+    }
+
+    fn file(words: &[&str], rest: &[&str]) -> Result<Self, ProbeError> {
+        let [access, path] = rest else {
+            let line = words.join(" ");
+            return Err(ProbeError::Shape {
+                line,
+                example: "file write src/lib.rs",
+            });
+        };
+        let access = Access::ALL
+            .into_iter()
+            .find(|own| own.as_str() == *access)
+            .ok_or_else(|| ProbeError::Access(shown(access)))?;
+        let relative = match path.strip_prefix('/') {
+            Some(_) => path
+                .strip_prefix(WORKSPACE)
+                .and_then(|rest| rest.strip_prefix('/')),
+            None => Some(path.strip_prefix("./").unwrap_or(path)),
+        };
+        let full = match relative {
+            Some(relative) => format!("{WORKSPACE}/{relative}"),
+            None => (*path).to_owned(),
+        };
+        let request = FileRequest {
+            path: RawText::from(full.as_str()),
+            workspace_relative: relative.map(RawText::from),
+            access,
+            subject: Subject::default(),
+        };
+        Ok(Self {
+            requests: vec![Request::File(request)],
+            sealed: false,
+        })
+    }
+
+    fn net(words: &[&str], rest: &[&str]) -> Result<Self, ProbeError> {
+        match rest {
+            [target] => Self::connection(target, None),
+            [method, url] if url.contains("://") => Self::connection(url, Some(method)),
+            _ => Err(ProbeError::Shape {
+                line: words.join(" "),
+                example: "net POST https://good.test/path",
+            }),
+        }
+    }
+
+    fn connection(target: &str, method: Option<&str>) -> Result<Self, ProbeError> {
+        let wrong = |reason: &str| ProbeError::Host {
+            text: shown(target),
+            reason: reason.to_owned(),
+        };
+        let (scheme, rest) = match target.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme), rest),
+            None => (None, target),
+        };
+        let default_port = match scheme {
+            Some("http") => 80,
+            Some("https") | None => 443,
+            Some(_) => return Err(wrong("the scheme must be http or https")),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (
+                host,
+                port.parse()
+                    .map_err(|_| wrong("the port must be 1 to 65535"))?,
+            ),
+            _ => (authority, default_port),
+        };
+        let host: Host = host
+            .parse()
+            .map_err(|e: stockade_types::HostError| wrong(&e.to_string()))?;
+        let port = Port::new(port).ok_or_else(|| wrong("the port must be 1 to 65535"))?;
+        let subject = Subject::default();
+        let mut requests = vec![Request::Net(NetRequest {
+            host: host.clone(),
+            port,
+            subject: subject.clone(),
+        })];
+        let method = method.or(if scheme == Some("http") {
+            Some("GET")
+        } else {
+            None
+        });
+        if let Some(method) = method {
+            let path = if path.starts_with('/') {
+                path.to_owned()
+            } else {
+                format!("/{path}")
+            };
+            requests.push(Request::Http(HttpRequest {
+                host,
+                port,
+                method: method.to_owned(),
+                path: RawText::from(path.as_str()),
+                subject,
+            }));
+        }
+        Ok(Self {
+            requests,
+            sealed: scheme == Some("https"),
+        })
+    }
+}
+
+/// Splits a line as a shell does for plain words and quotes.
+fn words(line: &str) -> Result<Vec<String>, ProbeError> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, ' ' | '\t') => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err(ProbeError::Quote(shown(line)));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+impl Policy {
+    /// Decides what a line stands for: the strictest of the connection and the request on it.
+    pub fn rehearse(&self, probe: &Probe) -> (Request, Decision) {
+        self.rehearse_above(probe, Origin::Builtin)
+    }
+
+    pub(crate) fn rehearse_above(&self, probe: &Probe, floor: Origin) -> (Request, Decision) {
+        let mut worst: Option<(Request, Decision)> = None;
+        for request in &probe.requests {
+            let mut decision = self.decide_above(request, &Approvals::none(), floor);
+            let blind = probe.sealed && decision.http_only && decision.verdict == Verdict::Allow;
+            if blind && request.kind() == RequestKind::Net {
+                decision.verdict = Verdict::Deny;
+                decision.failed_condition = Some("tls".to_owned());
+                decision.reason =
+                    "the rule has conditions on requests, which cannot be read inside TLS".into();
+                decision.remedy =
+                    "use plain HTTP here, or allow the host without `methods` and `paths`".into();
+            }
+            let stricter = worst
+                .as_ref()
+                .is_none_or(|(_, old)| decision.verdict > old.verdict);
+            if stricter {
+                worst = Some((request.clone(), decision));
+            }
+        }
+        // A probe is never empty; if it were, nothing is allowed.
+        worst.unwrap_or_else(|| {
+            let request = Request::Exec(ExecRequest::default());
+            let decision = self.decide(&request, &Approvals::none());
+            (request, decision)
+        })
+    }
+}
+
+/// One line of a test.
+#[derive(Debug)]
+pub(crate) struct Expectation {
+    probe: Probe,
+    line: String,
+    expected: Verdict,
+    origin: Origin,
+    /// The problem it is where the policy answers something else.
+    problem: Problem,
+}
+
+/// Reads `[tests.NAME]`.
+pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>) -> Vec<Expectation> {
+    let mut tests = Vec::new();
+    let Some(all) = top.open_table(file, "tests") else {
+        return tests;
+    };
+    for name in all.keys() {
+        let Some(test) = all.table(file, name, &["allow", "ask", "deny"]) else {
+            continue;
+        };
+        for expected in [Verdict::Allow, Verdict::Ask, Verdict::Deny] {
+            for at in test.texts(file, expected.as_str()).unwrap_or_default() {
+                match Probe::parse(&at.value) {
+                    Ok(probe) => {
+                        // Noting the problem gives its place; it is taken back until it fails.
+                        file.problem(&at.span, &at.field, "");
+                        if let Some(problem) = file.problems.pop() {
+                            let origin = file.source.origin;
+                            let line = at.value;
+                            tests.push(Expectation {
+                                probe,
+                                line,
+                                expected,
+                                origin,
+                                problem,
+                            });
+                        }
+                    }
+                    Err(error) => file.problem(&at.span, &at.field, error.to_string()),
+                }
+            }
+        }
+    }
+    tests
+}
+
+/// Runs tests and returns those that fail.
+pub(crate) fn run(policy: &Policy, tests: &[Expectation]) -> Vec<Problem> {
+    let mut failed = Vec::new();
+    for test in tests {
+        let (_, decision) = policy.rehearse_above(&test.probe, test.origin);
+        if decision.verdict == test.expected {
+            continue;
+        }
+        let by = decision
+            .rule
+            .map_or_else(|| "no rule".to_owned(), |id| format!("rule `{id}`"));
+        failed.push(Problem {
+            message: format!(
+                "test failed: `{}` is {} ({by}: {}), expected {}",
+                shown(&test.line),
+                decision.verdict,
+                decision.reason,
+                test.expected
+            ),
+            ..test.problem.clone()
+        });
+    }
+    failed
+}

@@ -1,0 +1,346 @@
+//! A request taken apart once, so that each rule looks at it cheaply.
+
+use stockade_types::{Host, RawText};
+
+use crate::{
+    ExecRequest, FileRequest,
+    pattern::{CommandPattern, PathPattern, glob::Case, tools},
+};
+
+/// A request as rules look at it.
+#[derive(Debug)]
+pub(crate) enum View<'r> {
+    Net(NetView<'r>),
+    Exec(ExecView<'r>),
+    File(FileView<'r>),
+}
+
+#[derive(Debug)]
+pub(crate) struct NetView<'r> {
+    pub(crate) host: &'r Host,
+    pub(crate) port: u16,
+    pub(crate) program: Programs<'r>,
+    pub(crate) http: Option<HttpView<'r>>,
+}
+
+/// Who connects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Programs<'r> {
+    /// This executable.
+    Known(&'r RawText),
+    /// Nobody could say.
+    Unknown,
+    /// It is only asked whether anybody may.
+    Any,
+}
+
+impl<'r> Programs<'r> {
+    pub(crate) fn of(exe: &'r RawText) -> Self {
+        if exe.as_bytes().is_empty() {
+            Self::Unknown
+        } else {
+            Self::Known(exe)
+        }
+    }
+}
+
+/// Path and method of a request.
+#[derive(Debug)]
+pub(crate) struct HttpView<'r> {
+    pub(crate) method: &'r str,
+    whole: &'r [u8],
+    path: &'r [u8],
+    /// Without dot segments, doubled slashes and percent-encoding.
+    plain: Vec<u8>,
+    /// Servers may disagree about what the path means.
+    ambiguous: bool,
+}
+
+impl<'r> HttpView<'r> {
+    pub(crate) fn new(method: &'r str, whole: &'r [u8]) -> Self {
+        let path = whole
+            .split(|b| *b == b'?' || *b == b'#')
+            .next()
+            .unwrap_or_default();
+        let decoded = percent_decoded(path);
+        let plain = without_dots(&decoded);
+        // Encoded letters mean the same everywhere; separators, dots and controls do not.
+        let ambiguous = plain != decoded
+            || decoded
+                .iter()
+                .any(|b| *b == b'\\' || b.is_ascii_control() || *b == b'%')
+            || split_count(&decoded) != split_count(path);
+        Self {
+            method,
+            whole,
+            path,
+            plain,
+            ambiguous,
+        }
+    }
+
+    /// Tells whether the path is one of `pattern` beyond doubt.
+    pub(crate) fn allows(&self, pattern: &PathPattern) -> bool {
+        let text = if pattern.text().contains('?') {
+            self.whole
+        } else {
+            &self.plain
+        };
+        !self.ambiguous && pattern.matches(text, Case::Exact)
+    }
+
+    /// Tells whether some server could read the path as one of `pattern`.
+    pub(crate) fn could_mean(&self, pattern: &PathPattern) -> bool {
+        [self.whole, self.path, &self.plain]
+            .iter()
+            .any(|text| pattern.matches(text, Case::Ignore))
+    }
+}
+
+/// Counts the segments of a path.
+fn split_count(path: &[u8]) -> usize {
+    path.split(|b| *b == b'/').count()
+}
+
+/// Decodes until nothing is left to decode, since servers behind servers decode again.
+fn percent_decoded(path: &[u8]) -> Vec<u8> {
+    /// More rounds than any chain of servers; what is left then counts as ambiguous.
+    const ROUNDS_MAX: usize = 4;
+    let mut text = path.to_vec();
+    for _ in 0..ROUNDS_MAX {
+        let next = decoded_once(&text);
+        if next == text {
+            break;
+        }
+        text = next;
+    }
+    text
+}
+
+fn decoded_once(text: &[u8]) -> Vec<u8> {
+    let digit = |b: u8| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        if let (b'%', [high, low, tail @ ..]) = (*first, after)
+            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+        {
+            out.push(high * 16 + low);
+            rest = tail;
+            continue;
+        }
+        out.push(*first);
+        rest = after;
+    }
+    out
+}
+
+/// Removes `.`, `..` and empty segments (RFC 3986 section 5.2.4).
+fn without_dots(path: &[u8]) -> Vec<u8> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut segments = path.split(|b| *b == b'/').peekable();
+    let mut trailing = false;
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            b"" | b"." => trailing = last,
+            b".." => {
+                kept.pop();
+                trailing = last;
+            }
+            segment => kept.push(segment),
+        }
+    }
+    let mut plain = Vec::with_capacity(path.len());
+    for segment in &kept {
+        plain.push(b'/');
+        plain.extend_from_slice(segment);
+    }
+    if trailing || kept.is_empty() {
+        plain.push(b'/');
+    }
+    plain
+}
+
+/// Ways to read the arguments.
+type Readings<'r> = Vec<Vec<&'r [u8]>>;
+
+#[derive(Debug)]
+pub(crate) struct ExecView<'r> {
+    pub(crate) request: &'r ExecRequest,
+    /// Names by which the file is surely known.
+    own: Vec<&'r [u8]>,
+    /// The name it is called by.
+    invoked: &'r [u8],
+    /// The name it is told.
+    told: &'r [u8],
+    pub(crate) arguments: Vec<&'r [u8]>,
+    /// Per name the other readings of the arguments.
+    readings: Vec<(&'r [u8], Readings<'r>)>,
+}
+
+impl<'r> ExecView<'r> {
+    pub(crate) fn new(request: &'r ExecRequest) -> Self {
+        let mut own = vec![base_name(request.program.as_bytes())];
+        own.extend(request.aliases.iter().map(String::as_bytes));
+        let told = request
+            .argv
+            .first()
+            .map(|word| base_name(word.as_bytes()))
+            .unwrap_or_default();
+        let arguments: Vec<&[u8]> = request.argv.iter().skip(1).map(RawText::as_bytes).collect();
+        let mut view = Self {
+            request,
+            own,
+            invoked: base_name(request.invoked_as.as_bytes()),
+            told,
+            arguments,
+            readings: Vec::new(),
+        };
+        view.readings = view
+            .names()
+            .into_iter()
+            .map(|name| (name, tools::readings(name, &view.arguments)))
+            .filter(|(_, readings)| !readings.is_empty())
+            .collect();
+        view
+    }
+
+    /// Returns every name that the program has or claims, each once.
+    pub(crate) fn names(&self) -> Vec<&'r [u8]> {
+        let mut names = self.own.clone();
+        names.push(self.invoked);
+        names.push(self.told);
+        names.retain(|name| !name.is_empty());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Returns what the first argument is in one of the readings, each once.
+    pub(crate) fn first_arguments(&self) -> Vec<&'r [u8]> {
+        let mut firsts: Vec<&[u8]> = self.arguments.first().copied().into_iter().collect();
+        let others = self.readings.iter().flat_map(|(_, readings)| readings);
+        firsts.extend(others.filter_map(|reading| reading.first().copied()));
+        firsts.sort_unstable();
+        firsts.dedup();
+        firsts
+    }
+
+    /// For asks and denies: one of the names and one of the readings is enough.
+    pub(crate) fn could_be(&self, command: &CommandPattern) -> bool {
+        if command.names_path() {
+            let paths = [
+                self.request.program.as_bytes(),
+                self.request.invoked_as.as_bytes(),
+            ];
+            return paths.iter().any(|path| command.matches_name(path))
+                && (command.matches_arguments(&self.arguments)
+                    || self
+                        .readings
+                        .iter()
+                        .flat_map(|(_, readings)| readings)
+                        .any(|reading| command.matches_arguments(reading)));
+        }
+        self.names().iter().any(|name| {
+            command.matches_name(name)
+                && (command.matches_arguments(&self.arguments)
+                    || self
+                        .readings
+                        .iter()
+                        .filter(|(own, _)| own == name)
+                        .flat_map(|(_, readings)| readings)
+                        .any(|reading| command.matches_arguments(reading)))
+        })
+    }
+
+    /// For allows: what the file is and what it is called by must both fit, and the arguments as
+    /// they stand.
+    pub(crate) fn is_surely(&self, command: &CommandPattern) -> bool {
+        let name = if command.names_path() {
+            command.matches_name(self.request.program.as_bytes())
+        } else {
+            self.own.iter().any(|own| command.matches_name(own))
+                && command.matches_name(self.invoked)
+        };
+        name && command.matches_arguments(&self.arguments)
+    }
+}
+
+/// Returns what follows the last slash.
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or(path)
+}
+
+#[derive(Debug)]
+pub(crate) struct FileView<'r> {
+    pub(crate) request: &'r FileRequest,
+}
+
+impl FileView<'_> {
+    /// A pattern with a root is compared with the path, another one with what lies below the
+    /// workspace, or with the path where the file is elsewhere. Case is ignored, since some file
+    /// systems ignore it.
+    pub(crate) fn matches(&self, pattern: &PathPattern) -> bool {
+        pattern.matches(self.text(pattern), Case::Ignore)
+    }
+
+    fn text(&self, pattern: &PathPattern) -> &[u8] {
+        match &self.request.workspace_relative {
+            Some(relative) if !pattern.is_rooted() => relative.as_bytes(),
+            _ => self.request.path.as_bytes(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HttpView, PathPattern};
+
+    #[test]
+    fn a_path_that_can_be_read_twice_is_never_allowed() {
+        let pattern = PathPattern::parse("/simple/**").unwrap();
+        for path in [
+            "/simple/../upload",
+            "/simple/%2e%2e/upload",
+            "/simple/%252e%252e/upload",
+            "/simple/..%2fupload",
+            "/simple/..\\upload",
+            "//simple/x",
+            "/simple/a%2fb",
+            "/other",
+        ] {
+            assert!(
+                !HttpView::new("GET", path.as_bytes()).allows(&pattern),
+                "{path}"
+            );
+        }
+        for path in ["/simple/x", "/simple/x/", "/simple/x?y=../z", "/simple/%41"] {
+            assert!(
+                HttpView::new("GET", path.as_bytes()).allows(&pattern),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_is_refused_in_every_reading() {
+        let pattern = PathPattern::parse("/upload/**").unwrap();
+        for path in [
+            "/upload/x",
+            "/simple/../upload/x",
+            "/%75pload/x",
+            "/x/%2e%2e/upload/x",
+            "//upload//x",
+        ] {
+            assert!(
+                HttpView::new("POST", path.as_bytes()).could_mean(&pattern),
+                "{path}"
+            );
+        }
+    }
+}

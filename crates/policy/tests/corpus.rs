@@ -1,0 +1,67 @@
+//! Decisions on texts: each file of the corpus is a policy and lines `request => verdict rule`.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{fs, path::Path};
+
+use stockade_policy::{HostSets, Origin, Policy, Probe, Source, builtin, load};
+
+/// Reads the policy from the comment at the top: `policy: builtin:NAME`, then a layer a paragraph.
+fn policy(text: &str) -> Policy {
+    let mut sources: Vec<Source> = Vec::new();
+    for line in text.lines().map_while(|line| line.strip_prefix('#')) {
+        let layer = match line.trim() {
+            "organisation:" => Some(Origin::Organisation),
+            "user:" => Some(Origin::User),
+            "session:" => Some(Origin::Session),
+            _ => None,
+        };
+        if let Some(name) = line.trim().strip_prefix("policy: builtin:") {
+            let text = builtin(name).unwrap().to_owned();
+            sources.push(Source {
+                origin: Origin::Builtin,
+                name: name.to_owned(),
+                text,
+            });
+        } else if let Some(origin) = layer {
+            let name = format!("{origin}.toml");
+            sources.push(Source {
+                origin,
+                name,
+                text: String::new(),
+            });
+        } else if let Some(rule) = line.strip_prefix("   ") {
+            let source = sources.last_mut().unwrap();
+            source.text.push_str(rule);
+            source.text.push('\n');
+        }
+    }
+    load(&sources, &HostSets::default()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn the_corpus_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut wrong = Vec::new();
+    let mut lines = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let policy = policy(&text);
+        for (number, line) in text.lines().enumerate() {
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            lines += 1;
+            let (request, expected) = line.split_once(" => ").unwrap();
+            let (_, decision) = policy.rehearse(&Probe::parse(request).unwrap());
+            let rule = decision.rule.as_ref().map_or("-", |rule| rule.as_str());
+            let found = format!("{} {rule}", decision.verdict);
+            if found != expected {
+                let place = format!("{}:{}", path.display(), number + 1);
+                wrong.push(format!("{place}: {request}: {found}, expected {expected}"));
+            }
+        }
+    }
+    assert!(lines > 80, "only {lines} lines were read");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,301 @@
+//! Grants: what was approved, no more, no longer, and never after a denial.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use stockade_policy::{
+    Approvals, Decision, ExecRequest, GrantError, Grants, HostSets, Origin, Policy, Probe, Request,
+    Scope, Source, load,
+};
+use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
+
+const NOW: UnixMillis = UnixMillis(1_000);
+
+fn policy(extra: &str) -> Policy {
+    let text = format!("schema = 1\nextends = [\"builtin:coding-agent\"]\n{extra}");
+    let source = Source {
+        origin: Origin::User,
+        name: "user.toml".to_owned(),
+        text,
+    };
+    load(&[source], &HostSets::default()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn request(line: &str) -> Request {
+    Probe::parse(line)
+        .unwrap()
+        .requests()
+        .last()
+        .unwrap()
+        .clone()
+}
+
+fn push(change: impl Fn(&mut ExecRequest)) -> Request {
+    let Request::Exec(mut exec) = request("exec git push origin main") else {
+        panic!("exec")
+    };
+    exec.digest = Some(Digest::of(b"git"));
+    change(&mut exec);
+    Request::Exec(exec)
+}
+
+fn id(number: u32) -> ApprovalId {
+    ApprovalId::from_random(number)
+}
+
+fn ask(policy: &Policy, request: &Request) -> Decision {
+    let decision = policy.decide(request, &Approvals::none());
+    assert_eq!(decision.verdict, Verdict::Ask, "{decision:?}");
+    decision
+}
+
+fn granted(policy: &Policy, request: &Request, scope: Scope) -> Grants {
+    let mut grants = Grants::new();
+    let decision = ask(policy, request);
+    grants
+        .grant(id(1), request, &decision, scope, policy.revision(), NOW)
+        .unwrap();
+    grants
+}
+
+fn verdict(policy: &Policy, grants: &Grants, request: &Request) -> Verdict {
+    policy
+        .decide(request, &grants.matching(request, policy.revision(), NOW))
+        .verdict
+}
+
+#[test]
+fn once_is_the_exact_request_once() {
+    let policy = policy("");
+    let wanted = push(|_| {});
+    let mut grants = granted(&policy, &wanted, Scope::Once);
+    for other in [
+        request("exec git push origin other"),
+        push(|exec| exec.cwd = "/elsewhere".into()),
+        push(|exec| exec.digest = Some(Digest::of(b"another git"))),
+        push(|exec| exec.invoked_as = "/workspace/git".into()),
+        push(|exec| exec.environment = vec![("GIT_SSH_COMMAND".into(), "x".into())]),
+        push(|exec| exec.argv.push("--force".into())),
+    ] {
+        assert_ne!(
+            verdict(&policy, &grants, &other),
+            Verdict::Allow,
+            "{other:?}"
+        );
+    }
+    assert_eq!(verdict(&policy, &grants, &wanted), Verdict::Allow);
+    let approvals = grants.matching(&wanted, policy.revision(), NOW);
+    assert_eq!(grants.consume(&wanted, &approvals, NOW), Some(id(1)));
+    assert_eq!(grants.consume(&wanted, &approvals, NOW), None);
+    assert_eq!(verdict(&policy, &grants, &wanted), Verdict::Ask);
+}
+
+#[test]
+fn a_number_of_uses_is_counted() {
+    let policy = policy("");
+    let wanted = push(|_| {});
+    let mut grants = granted(&policy, &wanted, Scope::Uses(2));
+    for expected in [Some(id(1)), Some(id(1)), None] {
+        let approvals = grants.matching(&wanted, policy.revision(), NOW);
+        assert_eq!(grants.consume(&wanted, &approvals, NOW), expected);
+    }
+}
+
+#[test]
+fn a_session_grant_is_what_was_shown() {
+    let policy = policy("");
+    let wanted = request("net good.test:443");
+    let grants = granted(&policy, &wanted, Scope::Session);
+    assert_eq!(verdict(&policy, &grants, &wanted), Verdict::Allow);
+    // The requests on the connection are covered, other hosts and ports are not.
+    assert_eq!(
+        verdict(&policy, &grants, &request("net POST https://good.test/x")),
+        Verdict::Allow
+    );
+    for other in [
+        "net good.test:80",
+        "net a.good.test:443",
+        "net GET http://good.test/",
+    ] {
+        assert_eq!(
+            verdict(&policy, &grants, &request(other)),
+            Verdict::Ask,
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_that_was_approved_once_carries_its_requests() {
+    let policy = policy("");
+    let wanted = request("net good.test:80");
+    let mut grants = granted(&policy, &wanted, Scope::Once);
+    let approvals = grants.matching(&wanted, policy.revision(), NOW);
+    assert_eq!(grants.consume(&wanted, &approvals, NOW), Some(id(1)));
+    let carried = request("net GET http://good.test/x");
+    assert_eq!(policy.decide(&carried, &approvals).verdict, Verdict::Allow);
+    // A new connection is a new question.
+    assert!(grants.matching(&carried, policy.revision(), NOW).is_empty());
+    assert!(grants.matching(&wanted, policy.revision(), NOW).is_empty());
+}
+
+#[test]
+fn a_question_about_requests_is_not_answered_for_the_connection() {
+    let policy = policy(
+        "[[ask]]\nid = \"posts\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nmethods = [\"POST\"]\n",
+    );
+    let connection = request("net good.test:80");
+    let grants = granted(&policy, &connection, Scope::Session);
+    let decision = policy.decide(
+        &connection,
+        &grants.matching(&connection, policy.revision(), NOW),
+    );
+    assert_eq!(
+        (decision.verdict, decision.http_only),
+        (Verdict::Allow, true)
+    );
+    assert_eq!(
+        verdict(&policy, &grants, &request("net GET http://good.test/x")),
+        Verdict::Allow
+    );
+    assert_eq!(
+        verdict(&policy, &grants, &request("net POST http://good.test/x")),
+        Verdict::Ask
+    );
+}
+
+#[test]
+fn time_revision_and_revocation_end_a_grant() {
+    let before = policy("");
+    let wanted = request("net good.test:443");
+    let mut grants = granted(&before, &wanted, Scope::Until(UnixMillis(2_000)));
+    let valid =
+        |grants: &Grants, revision, now| !grants.matching(&wanted, revision, now).is_empty();
+    assert!(valid(&grants, before.revision(), UnixMillis(1_999)));
+    assert!(!valid(&grants, before.revision(), UnixMillis(2_000)));
+    let after = policy("[limits]\nmemory = \"1GiB\"\n");
+    assert!(!valid(&grants, after.revision(), NOW));
+    let old = grants.matching(&wanted, before.revision(), NOW);
+    assert_eq!(after.decide(&wanted, &old).verdict, Verdict::Ask);
+    assert!(grants.revoke(&id(1)));
+    assert!(!grants.revoke(&id(1)));
+    assert!(!valid(&grants, before.revision(), NOW));
+    assert_eq!(grants.consume(&wanted, &old, NOW), None);
+    assert!(
+        grants
+            .list()
+            .iter()
+            .all(|view| view.revoked && view.used == 0)
+    );
+}
+
+#[test]
+fn a_denied_approval_is_never_granted() {
+    let policy = policy("");
+    let wanted = request("net good.test:443");
+    let decision = ask(&policy, &wanted);
+    let mut grants = Grants::new();
+    assert_eq!(grants.deny(id(1), &wanted), Ok(1));
+    assert_eq!(grants.deny(id(2), &wanted), Ok(2));
+    assert_eq!(grants.denied_count(&wanted), 2);
+    assert_eq!(grants.denied_count(&request("net other.test:443")), 0);
+    let again = grants.grant(
+        id(1),
+        &wanted,
+        &decision,
+        Scope::Once,
+        policy.revision(),
+        NOW,
+    );
+    assert_eq!(again, Err(GrantError::Settled(id(1))));
+    assert_eq!(grants.deny(id(1), &wanted), Err(GrantError::Settled(id(1))));
+}
+
+#[test]
+fn only_an_ask_can_be_granted_and_only_as_far_as_its_rule_lets() {
+    let policy = policy(
+        "[[ask]]\nid = \"few\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nscope_max = \"2-uses\"\n",
+    );
+    let mut grants = Grants::new();
+    let denied = request("net 169.254.169.254:80");
+    let decision = policy.decide(&denied, &Approvals::none());
+    let refused = grants.grant(
+        id(1),
+        &denied,
+        &decision,
+        Scope::Once,
+        policy.revision(),
+        NOW,
+    );
+    assert_eq!(refused, Err(GrantError::NotAsked(Verdict::Deny)));
+    let wanted = request("net good.test:443");
+    let decision = ask(&policy, &wanted);
+    for scope in [
+        Scope::Session,
+        Scope::Uses(3),
+        Scope::Until(UnixMillis(9_000)),
+    ] {
+        let refused = grants.grant(id(1), &wanted, &decision, scope, policy.revision(), NOW);
+        assert!(
+            matches!(refused, Err(GrantError::TooWide { .. })),
+            "{scope}: {refused:?}"
+        );
+    }
+    let nameless = request("exec git push");
+    let decision = ask(&policy, &nameless);
+    let refused = grants.grant(
+        id(1),
+        &nameless,
+        &decision,
+        Scope::Session,
+        policy.revision(),
+        NOW,
+    );
+    assert_eq!(refused, Err(GrantError::NoIdentity(Scope::Session)));
+    let past = Scope::Until(NOW);
+    let wanted = push(|_| {});
+    let decision = ask(&policy, &wanted);
+    let refused = grants.grant(id(1), &wanted, &decision, past, policy.revision(), NOW);
+    assert_eq!(refused, Err(GrantError::Past));
+}
+
+#[test]
+fn an_approval_lifts_no_deny() {
+    let policy = policy(
+        "[[deny]]\nid = \"no-force\"\nwhat = \"exec\"\ncommand = [\"git\", \"push\", \"**\", \"--force\", \"**\"]\n",
+    );
+    let wanted = push(|_| {});
+    let forced = push(|exec| exec.argv.push("--force".into()));
+    let mut grants = granted(&policy, &wanted, Scope::Once);
+    // Even a grant that was made for an ask elsewhere binds a rule, not a deny.
+    let asked = ask(&policy, &wanted);
+    grants
+        .grant(
+            id(2),
+            &forced,
+            &asked,
+            Scope::Session,
+            policy.revision(),
+            NOW,
+        )
+        .unwrap();
+    assert_eq!(verdict(&policy, &grants, &forced), Verdict::Deny);
+}
+
+#[test]
+fn the_proof_is_only_given_for_an_allow() {
+    let policy = policy("");
+    let none = Approvals::none();
+    assert!(policy.permit(request("exec git status"), &none).is_ok());
+    for line in ["exec git push", "net 192.0.2.1:443", "net unknown.test:443"] {
+        assert!(policy.permit(request(line), &none).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn scopes_read_as_they_are_written() {
+    for text in ["once", "5-uses", "session", "until:1700000000000"] {
+        assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
+    }
+    for text in ["0-uses", "forever", "", "-1-uses", "until:"] {
+        assert!(text.parse::<Scope>().is_err(), "{text}");
+    }
+}

@@ -1,0 +1,312 @@
+//! Every mistake is reported at once, with its place and its fix.
+
+use stockade_policy::{HostSets, Origin, Problem, Source, load};
+
+fn source(origin: Origin, name: &str, text: &str) -> Source {
+    Source {
+        origin,
+        name: name.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+fn problems(sources: &[Source]) -> Vec<Problem> {
+    match load(sources, &HostSets::default()) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.0,
+    }
+}
+
+fn of_user(text: &str) -> Vec<String> {
+    let source = source(Origin::User, "team.toml", text);
+    problems(&[source])
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn six_mistakes_are_six_problems() {
+    let text = r#"schema = 1
+
+[limits]
+memory = "lots"
+proceses = 512
+
+[[allow]]
+id = "x"
+what = "net"
+hosts = ["*.co.uk"]
+reason = "r"
+
+[[deny]]
+id = "x"
+what = "netz"
+reason = "r"
+
+[[ask]]
+id = "y"
+what = "exec"
+command = []
+reason = "r"
+"#;
+    let found = of_user(text);
+    assert_eq!(
+        found,
+        [
+            "team.toml:4:10  limits.memory: `lots` is not a size; write for example \"4GiB\"",
+            "team.toml:5:1  limits.proceses: unknown key; did you mean `processes`?",
+            "team.toml:10:10  allow[0].hosts[0]: `*.co.uk` is a public suffix and would match \
+             strangers; name the domain",
+            "team.toml:14:6  deny[0].id: `x` is already used at line 8",
+            "team.toml:15:8  deny[0].what: `netz` is not one of net, exec, file; did you mean \
+             `net`?",
+            "team.toml:21:11  ask[0].command: the list is empty; name the program",
+        ]
+    );
+}
+
+#[test]
+fn problems_of_all_files_come_together() {
+    let sources = [
+        source(Origin::User, "a.toml", "schema = 2\n"),
+        source(
+            Origin::Session,
+            "b.toml",
+            "schema = 1\nextends = [\"builtin:codx\"]\n",
+        ),
+    ];
+    let found = problems(&sources);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|p| p.file == "b.toml" && p.message.contains("`codex`")),
+        "{found:?}"
+    );
+}
+
+/// One mistake each, and a part of the message that names the fix.
+const MISTAKES: &[(&str, &str)] = &[
+    ("", "schema = 1"),
+    ("schema = 1\n[limits]\ncpus = 0", "above 0"),
+    ("schema = 1\n[limits]\nwall_time = \"soon\"", "15m"),
+    (
+        "schema = 1\n[limits]\nopen_files = \"many\"",
+        "whole number",
+    ),
+    (
+        "schema = 1\n[workspace]\nmode = \"revieww\"",
+        "did you mean `review`",
+    ),
+    ("schema = 1\n[workspace]\nprotect = [\"/etc\"]", "any depth"),
+    ("schema = 1\n[filesystem]\nread = [\"~\"]", "begin with"),
+    ("schema = 1\n[filesystem]\nread = [\"~/../x\"]", "`..`"),
+    ("schema = 1\n[filesystem]\nread = [\"/\"]", "whole machine"),
+    (
+        "schema = 1\n[environment]\npass = [\"*\"]",
+        "name the variables",
+    ),
+    (
+        "schema = 1\n[require]\nmode = \"review\"",
+        "only the organisation",
+    ),
+    (
+        "schema = 1\n[[allow]]\nwhat = \"net\"\nhosts = [\"a.test\"]",
+        "name of its own",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nhosts = [\"a.test\"]",
+        "net, exec, file",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a b\"\nwhat = \"net\"\nhosts = [\"a.test\"]",
+        "rule id",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"metadata\"\nwhat = \"net\"\nhosts = [\"a.test\"]",
+        "built-in",
+    ),
+    ("schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"", "hosts"),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"**\"]",
+        "every host",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"0.0.0.0/0\"]",
+        "every address",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"*.com\"]",
+        "public suffix",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nports = [0]",
+        "65535",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\ncommand = [\"x\"]",
+        "has no `command`",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nports = [443]\nmethods = [\"GET\"]",
+        "not enforceable on this backend",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nbytes_max = 5",
+        "not enforceable on this backend",
+    ),
+    (
+        "schema = 1\n[[ask]]\nid = \"a\"\nwhat = \"tool\"",
+        "not enforceable on this backend",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"file\"\npaths = [\"a\"]\naccess = [\"read\"]",
+        "[filesystem]",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"exec\"\ncommand = [\"x\"]\nexpires = \"5m\"",
+        "only an [[ask]]",
+    ),
+    (
+        "schema = 1\n[[ask]]\nid = \"a\"\nwhat = \"exec\"\ncommand = [\"x\"]\nscope_max = \"ever\"",
+        "5-uses",
+    ),
+    (
+        "schema = 1\n[tests.t]\nallow = [\"git status\"]",
+        "begin with exec",
+    ),
+    (
+        "schema = 1\n[tests.t]\nallow = [\"exec git status\"]",
+        "test failed",
+    ),
+    (
+        "schema = 1\n[network.hosts]\n\"a.test\" = \"169.254.169.254\"",
+        "metadata",
+    ),
+    ("schema = 1\n[limits", "team.toml:2"),
+    ("schema = 1\nextends = \"builtin:codex\"", "a list of texts"),
+];
+
+#[test]
+fn each_mistake_names_its_fix() {
+    for (text, hint) in MISTAKES {
+        let found = of_user(text);
+        assert_eq!(found.len(), 1, "{text}\n{found:#?}");
+        assert!(found.iter().any(|p| p.contains(hint)), "{text}\n{found:#?}");
+    }
+}
+
+#[test]
+fn a_lower_layer_can_only_tighten() {
+    let organisation = r#"schema = 1
+[workspace]
+mode = "review"
+[limits]
+memory = "4GiB"
+[filesystem]
+hide = ["~/.config/company"]
+[environment.set]
+PROXY = "a"
+[network.hosts]
+"a.test" = "192.0.2.1"
+[process]
+debuggers = false
+"#;
+    let user = r#"schema = 1
+[workspace]
+mode = "direct"
+[limits]
+memory = "8GiB"
+processes = 10
+[filesystem]
+read = ["~/.config/company/keys"]
+[environment.set]
+PROXY = "b"
+[network.hosts]
+"a.test" = "192.0.2.2"
+[process]
+namespaces = true
+"#;
+    let found = problems(&[
+        source(Origin::User, "user.toml", user),
+        source(Origin::Organisation, "org.toml", organisation),
+    ]);
+    let fields: Vec<&str> = found.iter().map(|p| p.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        [
+            "workspace.mode",
+            "limits.memory",
+            "filesystem.read[0]",
+            "environment.set.PROXY",
+            "network.hosts.a.test",
+        ]
+    );
+    assert!(
+        found
+            .iter()
+            .all(|p| p.file == "user.toml" && p.message.contains("org.toml:"))
+    );
+}
+
+#[test]
+fn a_lower_layer_can_tighten() {
+    let policy = load(
+        &[
+            source(
+                Origin::Organisation,
+                "org.toml",
+                "schema = 1\n[limits]\nmemory = \"4GiB\"\n",
+            ),
+            source(
+                Origin::User,
+                "user.toml",
+                "schema = 1\n[limits]\nmemory = \"2GiB\"\n[workspace]\nmode = \"review\"\n",
+            ),
+        ],
+        &HostSets::default(),
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let memory = policy.settings().limits.memory.clone().unwrap();
+    assert_eq!(memory.value.to_string(), "2GiB");
+    assert_eq!(
+        (memory.origin, memory.source.as_str()),
+        (Origin::User, "user.toml:3")
+    );
+    assert_eq!(policy.settings().workspace.mode.origin, Origin::User);
+}
+
+#[test]
+fn a_pin_of_the_organisation_holds() {
+    let found = problems(&[
+        source(
+            Origin::Organisation,
+            "org.toml",
+            "schema = 1\n[require]\nmode = \"review\"\n",
+        ),
+        source(
+            Origin::Session,
+            "flag.toml",
+            "schema = 1\n[workspace]\nmode = \"direct\"\n",
+        ),
+    ]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found.iter().any(|p| p.file == "flag.toml" && p.line == 3),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn tests_of_a_layer_do_not_fail_because_a_lower_one_tightens() {
+    let above = "schema = 1\n[[allow]]\nid = \"ls\"\nwhat = \"exec\"\ncommand = [\"ls\", \"**\"]\n\
+                 [tests.t]\nallow = [\"exec ls\"]\n";
+    let below = "schema = 1\n[[deny]]\nid = \"none\"\nwhat = \"exec\"\ncommand = [\"**\"]\n\
+                 [tests.t]\ndeny = [\"exec ls\"]\n";
+    let found = problems(&[
+        source(Origin::Organisation, "org.toml", above),
+        source(Origin::User, "user.toml", below),
+    ]);
+    assert_eq!(found, []);
+}

@@ -1,0 +1,170 @@
+//! The other end of the control socket.
+
+use std::{
+    io::{self, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use stockade_policy::GrantView;
+use stockade_types::ApprovalId;
+
+use super::{
+    inbox::{InboxError, open_private, short_path},
+    protocol::{Command, FRAME_BYTES_MAX, Frames, QuestionLine, Reply, line_of},
+    question::{Answer, QuestionView},
+};
+
+/// How long a supervisor may take for an answer: it writes to the disk before it says done.
+const REPLY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a session could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The session's directory cannot be trusted or opened.
+    #[error("cannot use the session directory")]
+    Directory(#[source] InboxError),
+    /// Nobody listens: the session is over.
+    #[error("no session answers at `{path}`")]
+    Connect {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the session stopped answering")]
+    Broken(#[source] io::Error),
+    /// The session answered something else than what was asked.
+    #[error("the session gave an answer that does not fit: {0}")]
+    Unexpected(String),
+    /// The session refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl ClientError {
+    /// Tells whether the session is merely over.
+    pub const fn is_over(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Broken(_))
+    }
+}
+
+/// A connection to one session.
+#[derive(Debug)]
+pub struct Client {
+    out: UnixStream,
+    frames: Frames<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the session whose directory this is.
+    ///
+    /// # Errors
+    /// When the directory is not ours alone or nobody listens.
+    pub fn connect(directory: &Path) -> Result<Self, ClientError> {
+        let folder = open_private(directory).map_err(ClientError::Directory)?;
+        let stream =
+            UnixStream::connect(short_path(&folder)).map_err(|source| ClientError::Connect {
+                path: directory.to_owned(),
+                source,
+            })?;
+        stream
+            .set_write_timeout(Some(REPLY_PATIENCE))
+            .map_err(ClientError::Broken)?;
+        let out = stream.try_clone().map_err(ClientError::Broken)?;
+        Ok(Self {
+            out,
+            frames: Frames::new(stream, FRAME_BYTES_MAX),
+        })
+    }
+
+    /// Lists the open questions.
+    ///
+    /// # Errors
+    /// When the session refuses or is over.
+    pub fn list(&mut self) -> Result<Vec<QuestionLine>, ClientError> {
+        match self.call(&Command::List {})? {
+            Reply::Questions { questions } => Ok(questions),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Returns one open question in full.
+    ///
+    /// # Errors
+    /// When there is none of this id, or the session refuses or is over.
+    pub fn show(&mut self, id: &ApprovalId) -> Result<QuestionView, ClientError> {
+        match self.call(&Command::Show { id: id.clone() })? {
+            Reply::Question { question } if question.id == *id => Ok(*question),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// When the answer is not taken, or the session is over.
+    pub fn answer(&mut self, id: &ApprovalId, answer: Answer) -> Result<(), ClientError> {
+        self.done(&Command::Answer {
+            id: id.clone(),
+            answer,
+        })
+    }
+
+    /// Lists the grants of the session.
+    ///
+    /// # Errors
+    /// When the session refuses or is over.
+    pub fn grants(&mut self) -> Result<Vec<GrantView>, ClientError> {
+        match self.call(&Command::Grants {})? {
+            Reply::Grants { grants } => Ok(grants),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes a grant back.
+    ///
+    /// # Errors
+    /// When there is none of this id in force, or the session is over.
+    pub fn revoke(&mut self, id: &ApprovalId) -> Result<(), ClientError> {
+        self.done(&Command::Revoke { id: id.clone() })
+    }
+
+    fn done(&mut self, command: &Command) -> Result<(), ClientError> {
+        match self.call(command)? {
+            Reply::Done {} => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn call(&mut self, command: &Command) -> Result<Reply, ClientError> {
+        let line = line_of(command).map_err(ClientError::Broken)?;
+        let sent = self.out.write_all(&line);
+        // A refused client finds its reason waiting although it can no longer write.
+        let line = match (self.frames.next(REPLY_PATIENCE), sent) {
+            (Ok(Some(line)), _) => line,
+            (Ok(None), _) => return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into())),
+            (Err(_), Err(error)) => return Err(ClientError::Broken(error)),
+            (Err(error), Ok(())) => return Err(ClientError::Broken(io::Error::other(error))),
+        };
+        match serde_json::from_slice(&line) {
+            Ok(Reply::Refused { error }) => Err(ClientError::Refused(error)),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(ClientError::Unexpected(error.to_string())),
+        }
+    }
+}
+
+fn unexpected(reply: &Reply) -> ClientError {
+    let kind = match reply {
+        Reply::Questions { .. } => "a list of questions",
+        Reply::Question { .. } => "another question",
+        Reply::Grants { .. } => "a list of grants",
+        Reply::Done {} => "done",
+        Reply::Refused { .. } => "a refusal",
+    };
+    ClientError::Unexpected(kind.to_owned())
+}

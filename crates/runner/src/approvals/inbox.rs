@@ -1,0 +1,452 @@
+//! The control socket of a session: how a second terminal sees and answers questions.
+//!
+//! The path does not exist inside the boundary. Should a process of the session reach it all the
+//! same (a boundary without a mount namespace shares paths), it is refused by what the kernel
+//! says of it: another user, or a descendant of this supervisor.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use io::Write;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::{
+    desk::Desk,
+    protocol::SOCKET_NAME,
+    protocol::{COMMAND_BYTES_MAX, Command, FRAME_BYTES_MAX, Frames, QuestionLine, Reply, line_of},
+};
+
+/// Clients at one time: a few terminals of one person; more are told to come back.
+const CLIENTS_MAX: usize = 16;
+/// How long a client may take for one command; people type before they connect.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may leave a reply unread before it is cut off.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a watching client is looked after when nothing changes.
+const WATCH_SLICE: Duration = Duration::from_secs(1);
+/// Steps up the tree of processes; deeper trees are refused.
+const ANCESTORS_MAX: usize = 1024;
+
+/// Why the inbox could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// The directory is not ours alone.
+    #[error("`{path}` must be a directory of uid {uid} with mode 0700; it has {found}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The owner it must have.
+        uid: u32,
+        /// What it has.
+        found: String,
+    },
+    /// A system call failed.
+    #[error("cannot {step} for `{path}`")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// The directory or socket.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Who is at the other end, as the kernel has it (unix(7), `SO_PEERCRED`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Effective user at the time of connecting.
+    pub uid: u32,
+    /// Process at the time of connecting; zero where it is in another process namespace.
+    pub pid: i32,
+}
+
+/// Who may come in.
+#[derive(Clone, Copy, Debug)]
+pub struct InboxOptions {
+    /// The one user.
+    pub uid: u32,
+    /// The process whose descendants are the session, and are refused.
+    pub supervisor: i32,
+}
+
+impl InboxOptions {
+    /// Lets in the user of this process, and not its descendants.
+    pub fn this_process() -> Self {
+        Self {
+            uid: rustix::process::geteuid().as_raw(),
+            supervisor: rustix::process::getpid().as_raw_nonzero().get(),
+        }
+    }
+
+    /// Says why `peer` may not come in.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn admit(&self, peer: Peer) -> Result<(), String> {
+        if peer.uid != self.uid {
+            return Err(format!(
+                "uid {} may not answer for uid {}",
+                peer.uid, self.uid
+            ));
+        }
+        if peer.pid <= 0 {
+            return Err("a process of another process namespace may not answer".to_owned());
+        }
+        let mut pid = peer.pid;
+        for _ in 0..ANCESTORS_MAX {
+            if pid == self.supervisor {
+                return Err("a process of the session may not answer for it".to_owned());
+            }
+            pid = parent_of(pid)?;
+            if pid <= 1 {
+                return Ok(());
+            }
+        }
+        Err("the process tree is too deep to be judged".to_owned())
+    }
+}
+
+/// Reads the parent of a process (field 4 of `/proc/PID/stat`, proc(5)); the name before it may
+/// hold anything, so the fields begin after its last `)`.
+fn parent_of(pid: i32) -> Result<i32, String> {
+    let unknown = || format!("process {pid} is gone, so nobody knows where it belongs");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|_| unknown())?;
+    let fields = stat
+        .rsplit_once(')')
+        .map(|(_, fields)| fields)
+        .ok_or_else(unknown)?;
+    fields
+        .split_whitespace()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(unknown)
+}
+
+type Streams = Mutex<BTreeMap<u64, UnixStream>>;
+
+struct Shared {
+    desk: Arc<Desk>,
+    options: InboxOptions,
+    stopping: AtomicBool,
+    clients: Streams,
+}
+
+/// A listening control socket; dropping it ends all its clients and removes the socket.
+pub struct Inbox {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    bell: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inbox {
+    /// Opens [`SOCKET_NAME`] in `directory` and answers on its own threads.
+    ///
+    /// # Errors
+    /// When the directory is not ours alone, or the socket cannot be made.
+    pub fn open(
+        directory: &Path,
+        desk: Arc<Desk>,
+        options: InboxOptions,
+    ) -> Result<Self, InboxError> {
+        let system = |step| {
+            move |source| InboxError::System {
+                step,
+                path: directory.to_owned(),
+                source,
+            }
+        };
+        let folder = open_private(directory)?;
+        let path = directory.join(SOCKET_NAME);
+        // A unix address holds 107 bytes, a state directory may have more: go through the
+        // descriptor of the directory, which also cannot be swapped under us.
+        let short = short_path(&folder);
+        let listener = UnixListener::bind(&short).map_err(system("bind the control socket"))?;
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&short, mode).map_err(system("set the mode of the control socket"))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(system("prepare the control socket"))?;
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let bell = rustix::event::eventfd(0, flags)
+            .map_err(|e| system("make a wake-up descriptor")(e.into()))?;
+        let ear = bell
+            .try_clone()
+            .map_err(system("copy a wake-up descriptor"))?;
+        let stopping = AtomicBool::new(false);
+        let shared = Arc::new(Shared {
+            desk,
+            options,
+            stopping,
+            clients: Streams::default(),
+        });
+        let server = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("inbox".to_owned())
+            .spawn(move || accept_all(&server, &listener, &ear))
+            .map_err(system("start the inbox thread"))?;
+        Ok(Self {
+            shared,
+            path,
+            bell,
+            thread: Some(thread),
+        })
+    }
+
+    /// Returns where the socket is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        // The bell only fails when it has rung already.
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).ok();
+        for stream in lock(&self.shared.clients).values() {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+fn lock(streams: &Streams) -> std::sync::MutexGuard<'_, BTreeMap<u64, UnixStream>> {
+    streams.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens a directory that nobody else can enter.
+pub(super) fn open_private(directory: &Path) -> Result<fs::File, InboxError> {
+    let system = |source| InboxError::System {
+        step: "open the session directory",
+        path: directory.to_owned(),
+        source,
+    };
+    let folder = fs::File::open(directory).map_err(system)?;
+    let metadata = folder.metadata().map_err(system)?;
+    let uid = rustix::process::geteuid().as_raw();
+    let mode = metadata.mode() & 0o7777;
+    if !metadata.is_dir() || metadata.uid() != uid || mode & 0o077 != 0 {
+        let found = format!("uid {} and mode {mode:04o}", metadata.uid());
+        return Err(InboxError::Directory {
+            path: directory.to_owned(),
+            uid,
+            found,
+        });
+    }
+    Ok(folder)
+}
+
+/// Names the socket by the descriptor of its directory.
+pub(super) fn short_path(folder: &fs::File) -> PathBuf {
+    PathBuf::from(format!(
+        "/proc/self/fd/{}/{SOCKET_NAME}",
+        folder.as_raw_fd()
+    ))
+}
+
+/// Accepts until told to stop; an error of one connection is not an error of the inbox.
+fn accept_all(shared: &Arc<Shared>, listener: &UnixListener, ear: &OwnedFd) {
+    let mut number = 0;
+    while !shared.stopping.load(Ordering::Acquire) {
+        let mut ready = [
+            PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(ear.as_fd(), PollFlags::IN),
+        ];
+        if poll(&mut ready, None).is_err() {
+            continue;
+        }
+        let Ok((stream, _)) = listener.accept() else {
+            // Out of descriptors, or gone again: do not spin.
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        number += 1;
+        admit(shared, stream, number);
+    }
+}
+
+/// Starts a thread for a client that may come in, and tells the others why not.
+fn admit(shared: &Arc<Shared>, mut stream: UnixStream, number: u64) {
+    // Without limits on time a silent client would hold its place for ever.
+    if stream.set_nonblocking(false).is_err()
+        || stream.set_write_timeout(Some(WRITE_PATIENCE)).is_err()
+    {
+        return;
+    }
+    let verdict = peer_of(&stream).and_then(|peer| shared.options.admit(peer).map(|()| peer));
+    let peer = match verdict {
+        Ok(peer) => peer,
+        Err(error) => {
+            drop(send(&mut stream, &Reply::Refused { error }));
+            return;
+        }
+    };
+    let Ok(copy) = stream.try_clone() else { return };
+    let full = {
+        let mut clients = lock(&shared.clients);
+        let full = clients.len() >= CLIENTS_MAX;
+        if !full {
+            clients.insert(number, copy);
+        }
+        full
+    };
+    if full {
+        let error = format!("{CLIENTS_MAX} clients are connected already; try again");
+        drop(send(&mut stream, &Reply::Refused { error }));
+        return;
+    }
+    let server = Arc::clone(shared);
+    let spawned = std::thread::Builder::new()
+        .name("inbox-client".to_owned())
+        .spawn(move || {
+            serve(&server, stream, peer);
+            lock(&server.clients).remove(&number);
+        });
+    if spawned.is_err() {
+        lock(&shared.clients).remove(&number);
+    }
+}
+
+fn peer_of(stream: &UnixStream) -> Result<Peer, String> {
+    let credentials = rustix::net::sockopt::socket_peercred(stream)
+        .map_err(|error| format!("the kernel does not say who you are: {error}"))?;
+    let pid = rustix::process::Pid::as_raw(Some(credentials.pid));
+    Ok(Peer {
+        uid: credentials.uid.as_raw(),
+        pid,
+    })
+}
+
+/// Answers one client, command by command, until it goes, errs or is too slow.
+fn serve(shared: &Shared, stream: UnixStream, peer: Peer) {
+    let Ok(mut out) = stream.try_clone() else {
+        return;
+    };
+    let mut frames = Frames::new(stream, COMMAND_BYTES_MAX);
+    loop {
+        let line = match frames.next(COMMAND_PATIENCE) {
+            Ok(Some(line)) => line,
+            Ok(None) => return,
+            Err(error) => {
+                drop(send(
+                    &mut out,
+                    &Reply::Refused {
+                        error: error.to_string(),
+                    },
+                ));
+                return;
+            }
+        };
+        let sent = match serde_json::from_slice::<Command>(&line) {
+            Ok(Command::Watch {}) => watch(shared, &mut out),
+            Ok(command) => send(&mut out, &obey(&shared.desk, command, peer)),
+            Err(error) => {
+                // Whoever sends garbage is not a client of ours: no second try on this line.
+                let error = format!("not a command: {error}");
+                drop(send(&mut out, &Reply::Refused { error }));
+                return;
+            }
+        };
+        if sent.is_err() || shared.stopping.load(Ordering::Acquire) {
+            return;
+        }
+    }
+}
+
+fn obey(desk: &Desk, command: Command, peer: Peer) -> Reply {
+    let by = format!("inbox uid {}", peer.uid);
+    let refused = |error: String| Reply::Refused { error };
+    match command {
+        Command::List {} | Command::Watch {} => questions(desk),
+        Command::Show { id } => match desk.views().into_iter().find(|view| view.id == id) {
+            Some(view) => Reply::Question {
+                question: Box::new(view),
+            },
+            None => refused(format!("no open question has the id `{id}`")),
+        },
+        Command::Answer { id, answer } => match desk.answer(&id, answer, &by) {
+            Ok(()) => Reply::Done {},
+            Err(error) => refused(error.to_string()),
+        },
+        Command::Grants {} => Reply::Grants {
+            grants: desk.grants(),
+        },
+        Command::Revoke { id } => match desk.revoke(&id, &by) {
+            Ok(true) => Reply::Done {},
+            Ok(false) => refused(format!("no grant in force has the id `{id}`")),
+            Err(error) => refused(format!("revoked, but that was not recorded: {error}")),
+        },
+    }
+}
+
+fn questions(desk: &Desk) -> Reply {
+    Reply::Questions {
+        questions: desk.views().iter().map(QuestionLine::of).collect(),
+    }
+}
+
+/// Sends the open questions now and after each change, until the client goes.
+fn watch(shared: &Shared, out: &mut UnixStream) -> io::Result<()> {
+    let mut sent = None;
+    let mut seen = 0;
+    while !shared.stopping.load(Ordering::Acquire) {
+        let reply = questions(&shared.desk);
+        if sent.as_ref() != Some(&reply) {
+            send(out, &reply)?;
+            sent = Some(reply);
+        }
+        seen = shared.desk.wait_pending(seen, WATCH_SLICE);
+        if is_gone(out)? {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+    }
+    Ok(())
+}
+
+fn is_gone(stream: &UnixStream) -> io::Result<bool> {
+    let mut ready = [PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::RDHUP)];
+    poll(&mut ready, Some(&rustix::time::Timespec::default()))?;
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    Ok(ready.iter().any(|fd| fd.revents().intersects(gone)))
+}
+
+fn send(out: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut line = line_of(reply)?;
+    if line.len() > FRAME_BYTES_MAX {
+        let error = format!(
+            "the question is longer than {FRAME_BYTES_MAX} bytes; answer it at its own terminal"
+        );
+        line = line_of(&Reply::Refused { error })?;
+    }
+    out.write_all(&line)
+}

@@ -1,0 +1,27 @@
+//! Approvals: questions to a person, their answers, and the socket through which a second
+//! terminal reaches them.
+//!
+//! [`Desk`] is the only place that turns an ask into a grant. It is a plain state machine behind
+//! one lock: a question is announced to the journal, open, being settled, settled. No step leads
+//! back, so nothing that was denied can be granted later, and whatever cannot be recorded is
+//! denied. [`Inbox`] carries the desk to a unix socket in the session directory, [`Client`] is its
+//! other end.
+
+mod client;
+mod desk;
+mod exchange;
+mod inbox;
+mod protocol;
+mod question;
+mod shown;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, ClientError};
+pub use desk::{AskMode, Clock, Desk, Observer};
+pub use exchange::{AnswerError, Asker, DeskEvent, Outcome};
+pub use inbox::{Inbox, InboxError, InboxOptions, Peer};
+pub use protocol::{QuestionLine, Reply, SOCKET_NAME};
+pub use question::{Answer, Question, QuestionView, Settled};
+pub use shown::{Row, Shown};

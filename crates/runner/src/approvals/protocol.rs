@@ -1,0 +1,204 @@
+//! What goes over the control socket: one JSON object a line, each way, bounded.
+
+use std::{
+    io::{self, Read},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use stockade_policy::GrantView;
+use stockade_types::{ApprovalId, UnixMillis};
+
+use super::question::{Answer, QuestionView};
+
+/// Name of the socket in a session's directory.
+pub const SOCKET_NAME: &str = "control.sock";
+/// Longest line from the supervisor: one question with the longest argument vector that Linux
+/// passes without special settings (2 MiB, execve(2)), escaped.
+pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
+/// Longest line to the supervisor: an id, a scope and a reason are a few hundred bytes.
+pub(super) const COMMAND_BYTES_MAX: usize = 4 << 10;
+/// Read size: a command fits, and a client thread needs no more.
+const CHUNK_BYTES: usize = 4 << 10;
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum Command {
+    /// The open questions, in one line each.
+    List {},
+    /// One open question in full.
+    Show { id: ApprovalId },
+    /// An answer to one.
+    Answer { id: ApprovalId, answer: Answer },
+    /// The open questions, again after each change.
+    Watch {},
+    /// The grants of the session.
+    Grants {},
+    /// One grant is taken back.
+    Revoke { id: ApprovalId },
+}
+
+/// What the supervisor says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "lowercase")]
+pub enum Reply {
+    /// The open questions, oldest first.
+    Questions {
+        /// One line each.
+        questions: Vec<QuestionLine>,
+    },
+    /// One question in full.
+    Question {
+        /// The question.
+        question: Box<QuestionView>,
+    },
+    /// The grants.
+    Grants {
+        /// All of the session.
+        grants: Vec<GrantView>,
+    },
+    /// It was done.
+    Done {},
+    /// It was not done.
+    Refused {
+        /// Why, and what to do.
+        error: String,
+    },
+}
+
+/// A question in one line of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionLine {
+    /// Names the approval.
+    pub id: ApprovalId,
+    /// The agent.
+    pub agent: String,
+    /// When it was asked.
+    pub asked: UnixMillis,
+    /// When it turns into a deny by itself.
+    pub expires: UnixMillis,
+    /// How many requests wait for this answer.
+    pub waiting: u32,
+    /// Its first row; cut where `…` ends it, so the whole must be shown before it is allowed.
+    pub summary: String,
+}
+
+/// Longest summary, in characters: wider than any list draws it.
+const SUMMARY_CHARS_MAX: usize = 200;
+
+impl QuestionLine {
+    pub(super) fn of(view: &QuestionView) -> Self {
+        let whole = view.shown.summary();
+        let mut summary: String = whole.chars().take(SUMMARY_CHARS_MAX).collect();
+        if summary.len() < whole.len() {
+            summary.push('…');
+        }
+        Self {
+            id: view.id.clone(),
+            agent: view.agent.clone(),
+            asked: view.asked,
+            expires: view.expires,
+            waiting: view.waiting,
+            summary,
+        }
+    }
+}
+
+/// Why a line could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FrameError {
+    /// The other side sends more than one line may hold.
+    #[error("a line is longer than {0} bytes")]
+    TooLong(usize),
+    /// It does not send a whole line in time.
+    #[error("no whole line came within {} seconds", .0.as_secs())]
+    Late(Duration),
+    /// It ends in the middle of a line.
+    #[error("the connection ended in the middle of a line")]
+    Torn,
+    /// The system says so.
+    #[error("cannot read from the control socket")]
+    Read(#[source] io::Error),
+}
+
+/// A reader whose every read ends after a time, so that a deadline can be kept.
+pub(super) trait TimedRead: Read {
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
+}
+
+impl TimedRead for std::os::unix::net::UnixStream {
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        // Zero would mean "for ever".
+        self.set_read_timeout(Some(timeout.max(Duration::from_millis(1))))
+    }
+}
+
+/// Cuts a stream into lines of bounded length.
+#[derive(Debug)]
+pub(super) struct Frames<R> {
+    stream: R,
+    buffer: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl<R: TimedRead> Frames<R> {
+    pub(super) const fn new(stream: R, bytes_max: usize) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+            bytes_max,
+        }
+    }
+
+    /// Returns the next line without its end, or `None` where the stream ends between two lines.
+    ///
+    /// The whole line must come within `patience`, however slowly its bytes drip.
+    pub(super) fn next(&mut self, patience: Duration) -> Result<Option<Vec<u8>>, FrameError> {
+        let begun = Instant::now();
+        let mut searched = 0;
+        loop {
+            let unseen = self.buffer.get(searched..).unwrap_or_default();
+            if let Some(offset) = unseen.iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffer.split_off(searched + offset + 1);
+                let mut line = std::mem::replace(&mut self.buffer, rest);
+                line.pop();
+                return Ok(Some(line));
+            }
+            searched = self.buffer.len();
+            if searched > self.bytes_max {
+                return Err(FrameError::TooLong(self.bytes_max));
+            }
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(FrameError::Late(patience));
+            }
+            self.stream.set_timeout(left).map_err(FrameError::Read)?;
+            let mut chunk = [0; CHUNK_BYTES];
+            match self.stream.read(&mut chunk) {
+                Ok(0) if self.buffer.is_empty() => return Ok(None),
+                Ok(0) => return Err(FrameError::Torn),
+                Ok(count) => self
+                    .buffer
+                    .extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    return Err(FrameError::Late(patience));
+                }
+                Err(error) => return Err(FrameError::Read(error)),
+            }
+        }
+    }
+}
+
+/// Renders a value as one line.
+pub(super) fn line_of<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}

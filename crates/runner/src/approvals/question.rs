@@ -1,0 +1,130 @@
+//! One question and its answer.
+
+use serde::{Deserialize, Serialize};
+use stockade_policy::{Decision, Request, Scope};
+use stockade_types::{ApprovalId, DecisionId, Digest, UnixMillis};
+
+use super::shown::Shown;
+
+/// Most uses of one counted grant: a person who wants more means the session.
+pub(super) const USES_MAX: u32 = 100;
+
+/// One request that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Names the approval.
+    pub id: ApprovalId,
+    /// What is asked for, exactly.
+    pub request: Request,
+    /// The decision that asked.
+    pub decision: Decision,
+    /// The number of that decision in the session.
+    pub decision_id: DecisionId,
+    /// The policy that decided.
+    pub revision: Digest,
+    /// When it was asked.
+    pub asked: UnixMillis,
+    /// When it turns into a deny by itself.
+    pub expires: UnixMillis,
+    /// The agent, by the name of its preset or command.
+    pub agent: String,
+    /// What the agent says it is doing; its own words, never checked.
+    pub intent: Option<String>,
+}
+
+impl Question {
+    /// Returns the exact lines a person sees, every foreign character made visible.
+    pub fn shown(&self) -> Shown {
+        Shown::of(self)
+    }
+
+    /// Returns the widest scope that may be granted, or `None` where nothing may be.
+    ///
+    /// A program without a digest is named only by its path, so no grant may outlive counted uses.
+    pub fn scope_max(&self) -> Option<Scope> {
+        let max = self.decision.stage.as_ref()?.scope_max;
+        let anonymous = matches!(&self.request, Request::Exec(exec) if exec.digest.is_none());
+        Some(match max {
+            Scope::Session if anonymous => Scope::Uses(USES_MAX),
+            Scope::Until(_) if anonymous => Scope::Once,
+            Scope::Uses(n) => Scope::Uses(n.min(USES_MAX)),
+            other => other,
+        })
+    }
+
+    /// Tells whether an answer may reach as far as `scope`.
+    pub fn offers(&self, scope: Scope) -> bool {
+        let bounded = !matches!(scope, Scope::Uses(n) if n > USES_MAX);
+        bounded && self.scope_max().is_some_and(|max| scope.is_within(max))
+    }
+
+    /// Returns what a terminal or another program needs in order to show the question.
+    pub fn view(&self, waiting: u32) -> QuestionView {
+        QuestionView {
+            id: self.id.clone(),
+            agent: self.agent.clone(),
+            asked: self.asked,
+            expires: self.expires,
+            waiting,
+            scope_max: self.scope_max(),
+            request_digest: self.request.digest(),
+            shown: self.shown(),
+        }
+    }
+}
+
+/// A question as it leaves the supervisor: all that is shown, nothing that decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionView {
+    /// Names the approval.
+    pub id: ApprovalId,
+    /// The agent, by the name of its preset or command.
+    pub agent: String,
+    /// When it was asked.
+    pub asked: UnixMillis,
+    /// When it turns into a deny by itself.
+    pub expires: UnixMillis,
+    /// How many requests wait for this answer.
+    pub waiting: u32,
+    /// The widest scope that may be granted; `None` where only a deny is possible.
+    pub scope_max: Option<Scope>,
+    /// Hash of the exact request.
+    pub request_digest: Digest,
+    /// The text.
+    pub shown: Shown,
+}
+
+impl QuestionView {
+    /// Tells whether `scope` may be offered.
+    pub fn offers(&self, scope: Scope) -> bool {
+        self.scope_max.is_some_and(|max| scope.is_within(max))
+    }
+}
+
+/// What a person answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum Answer {
+    /// The request may happen.
+    Allow {
+        /// How far the answer reaches.
+        scope: Scope,
+    },
+    /// The request must not happen.
+    Deny {
+        /// A reason, which the agent sees.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+/// A question that is answered for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Names the approval.
+    pub id: ApprovalId,
+    /// The answer.
+    pub answer: Answer,
+    /// Who gave it: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`, …
+    pub by: String,
+}

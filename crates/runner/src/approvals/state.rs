@@ -1,0 +1,198 @@
+//! What the desk remembers, and the rules for it; one lock guards all of it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use stockade_policy::{GrantError, Grants, Reviewer, Scope};
+use stockade_types::{ApprovalId, UnixMillis, Verdict};
+
+use super::{
+    desk::refused,
+    exchange::{AnswerError, Asker, Outcome},
+    question::{Answer, Question, Settled},
+};
+
+/// Denials of the same shape after which nobody is asked again: the third "no" is an answer to
+/// all that follow, and an agent must not wear a person down.
+const DENIALS_MAX: u32 = 3;
+/// Questions open at one time: more than a person reads, and a bound on memory and threads.
+const PENDING_MAX: usize = 64;
+/// New questions a minute: a person who reads each of them cannot answer more than one in two
+/// seconds, so a faster stream asks for a blind yes.
+const PROMPTS_PER_MINUTE_MAX: usize = 30;
+/// The window of [`PROMPTS_PER_MINUTE_MAX`].
+const PROMPT_WINDOW_MS: u64 = 60_000;
+/// Settled questions kept so that a late answer learns what happened to its question.
+const HISTORY_MAX: usize = 256;
+/// Attempts to draw an id that is not in use; with 32 random bits the second one never happens.
+const ID_ATTEMPTS_MAX: usize = 4;
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Being written to the journal; nobody sees it yet.
+    Announcing,
+    /// Waiting for an answer.
+    Open,
+    /// The answer is being written to the journal.
+    Settling,
+    /// Answered for good; kept until the last waiting request has read it.
+    Settled(Settled),
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) question: Arc<Question>,
+    pub(super) phase: Phase,
+    pub(super) waiting: u32,
+    /// Bounds the wait even where the wall clock stands still or goes back.
+    pub(super) deadline: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) grants: Grants,
+    pub(super) entries: BTreeMap<ApprovalId, Entry>,
+    pub(super) history: VecDeque<Settled>,
+    pub(super) prompts: VecDeque<UnixMillis>,
+    pub(super) closed: bool,
+    pub(super) version: u64,
+}
+
+impl State {
+    pub(super) fn open(&self) -> impl Iterator<Item = &Entry> {
+        self.entries
+            .values()
+            .filter(|entry| matches!(entry.phase, Phase::Open))
+    }
+
+    /// Refuses a new question where there are too many.
+    pub(super) fn crowded(&mut self, now: UnixMillis) -> Option<Outcome> {
+        let since = now.0.saturating_sub(PROMPT_WINDOW_MS);
+        while self.prompts.front().is_some_and(|time| time.0 <= since) {
+            self.prompts.pop_front();
+        }
+        let unsettled = |e: &&Entry| !matches!(e.phase, Phase::Settled(_));
+        if self.entries.values().filter(unsettled).count() >= PENDING_MAX {
+            return Some(refused(None, "desk", "too many questions are open"));
+        }
+        if self.prompts.len() >= PROMPTS_PER_MINUTE_MAX {
+            return Some(refused(
+                None,
+                "desk",
+                "too many questions in one minute; try again later",
+            ));
+        }
+        None
+    }
+
+    pub(super) fn fresh_id(&self) -> Option<ApprovalId> {
+        (0..ID_ATTEMPTS_MAX).find_map(|_| {
+            let id = ApprovalId::from_random(getrandom::u32().ok()?);
+            let used = self.entries.contains_key(&id)
+                || self.history.iter().any(|settled| settled.id == id);
+            (!used).then_some(id)
+        })
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        question: &Question,
+        scope: Scope,
+        now: UnixMillis,
+    ) -> Result<(), AnswerError> {
+        let Question {
+            id,
+            request,
+            decision,
+            revision,
+            ..
+        } = question;
+        self.grants
+            .grant(id.clone(), request, decision, scope, *revision, now)
+            .map_err(AnswerError::Grant)
+    }
+
+    pub(super) fn close_entry(&mut self, settled: &Settled) {
+        if let Some(entry) = self.entries.get_mut(&settled.id) {
+            entry.phase = Phase::Settled(settled.clone());
+            if entry.waiting == 0 {
+                self.entries.remove(&settled.id);
+            }
+        }
+        self.history.push_back(settled.clone());
+        if self.history.len() > HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.version += 1;
+    }
+
+    /// One waiting request less; the last one takes a settled question with it.
+    pub(super) fn leave(&mut self, id: &ApprovalId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.waiting = entry.waiting.saturating_sub(1);
+            if entry.waiting == 0 && matches!(entry.phase, Phase::Settled(_)) {
+                self.entries.remove(id);
+            }
+        }
+    }
+
+    pub(super) fn settled_error(&self, id: &ApprovalId) -> AnswerError {
+        let settled = self.history.iter().find(|settled| settled.id == *id);
+        settled.map_or_else(|| AnswerError::Unknown(id.clone()), Settled::error)
+    }
+}
+
+impl Settled {
+    pub(super) fn error(&self) -> AnswerError {
+        let verdict = match self.answer {
+            Answer::Allow { .. } => Verdict::Allow,
+            Answer::Deny { .. } => Verdict::Deny,
+        };
+        AnswerError::Settled {
+            id: self.id.clone(),
+            verdict,
+            by: self.by.clone(),
+        }
+    }
+}
+
+impl Question {
+    /// Refuses what must not become a grant before anything is recorded.
+    pub(super) fn accepts(&self, scope: Scope, now: UnixMillis) -> Result<(), AnswerError> {
+        if now >= self.expires {
+            return Err(AnswerError::Expired(self.id.clone()));
+        }
+        if !self.offers(scope) {
+            let max = self.scope_max().unwrap_or(Scope::Once);
+            return Err(AnswerError::TooWide { asked: scope, max });
+        }
+        if matches!(scope, Scope::Until(end) if end <= now) {
+            return Err(AnswerError::Grant(GrantError::Past));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what must not become a question at all.
+pub(super) fn barred(state: &State, asker: &Asker<'_>) -> Option<Outcome> {
+    if state.closed {
+        return Some(refused(None, "session-end", "the session is ending"));
+    }
+    let denials = state.grants.denied_count(asker.request);
+    if denials >= DENIALS_MAX {
+        let reason = format!("denied {denials} times in this session; it is not asked again");
+        return Some(refused(None, "denied-before", &reason));
+    }
+    let reviewer = asker.decision.stage.as_ref().map(|stage| stage.reviewer);
+    match (asker.decision.verdict, reviewer) {
+        (Verdict::Ask, Some(Reviewer::Human | Reviewer::BotThenHuman)) => None,
+        (Verdict::Ask, Some(Reviewer::Bot)) => Some(refused(
+            None,
+            "no-one-to-ask",
+            "the rule asks a bot, and no bot is set up",
+        )),
+        _ => Some(refused(None, "policy", &asker.decision.reason)),
+    }
+}

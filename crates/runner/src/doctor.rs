@@ -1,0 +1,188 @@
+//! Examining a machine: each part of the native tier is tried, not guessed.
+
+use std::path::Path;
+
+use serde::Serialize;
+use stockade_sys::{cgroup, identity, landlock, probe};
+
+/// How a part stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It works.
+    Ready,
+    /// Sessions start; a guarantee is weaker or absent, and says so.
+    Weaker,
+    /// It does not work.
+    Missing,
+}
+
+/// One part that was examined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// How it stands.
+    pub state: State,
+    /// Whether the native tier cannot do without it.
+    pub required: bool,
+    /// What was found.
+    pub found: String,
+    /// The one thing that would fix it.
+    pub remedy: Option<String>,
+}
+
+fn ready(name: &'static str, required: bool, found: impl Into<String>) -> Check {
+    Check { name, state: State::Ready, required, found: found.into(), remedy: None }
+}
+
+/// Examines everything, as the calling user. Must run while the process has one thread.
+pub fn examine(state_dir: Option<&Path>) -> Vec<Check> {
+    vec![
+        kernel(),
+        namespaces(),
+        landlock_check(),
+        notifier(),
+        redirect(),
+        limits(),
+        disk(),
+        record(state_dir),
+        other_tiers(),
+    ]
+}
+
+fn kernel() -> Check {
+    ready("kernel", false, probe::kernel_release())
+}
+
+fn namespaces() -> Check {
+    match probe::namespaces() {
+        Ok(()) => ready("namespaces", true, "user, mount, pid, network, ipc, uts, cgroup"),
+        Err(reason) => Check {
+            name: "namespaces",
+            state: State::Missing,
+            required: true,
+            found: format!("unprivileged user namespaces: {reason}"),
+            remedy: Some(namespace_remedy()),
+        },
+    }
+}
+
+/// Finds which of the usual switches forbids user namespaces.
+fn namespace_remedy() -> String {
+    let is = |name: &str, value: &str| probe::sysctl(name).as_deref() == Some(value);
+    if is("kernel.unprivileged_userns_clone", "0") {
+        return "sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned();
+    }
+    if is("user.max_user_namespaces", "0") {
+        return "sudo sysctl -w user.max_user_namespaces=15000".to_owned();
+    }
+    if is("kernel.apparmor_restrict_unprivileged_userns", "1") {
+        let own = std::env::current_exe().unwrap_or_default();
+        return format!(
+            "install an AppArmor profile that allows them for this program: echo 'abi <abi/4.0>, \
+             include <tunables/global> profile stockade {} flags=(unconfined) {{ userns, }}' | \
+             sudo tee /etc/apparmor.d/stockade && sudo apparmor_parser -r /etc/apparmor.d/stockade",
+            own.display()
+        );
+    }
+    "in a container: start it with user namespaces allowed (its seccomp profile forbids them)".to_owned()
+}
+
+fn landlock_check() -> Check {
+    let abi = landlock::abi();
+    let (state, remedy) = match abi {
+        0 | 1 => (State::Missing, Some("boot with `lsm=landlock,…`, Linux 5.19 or newer".to_owned())),
+        2..=5 => (State::Weaker, Some("Linux 6.12 or newer adds scopes for signals and abstract sockets (the namespaces hold both already)".to_owned())),
+        _ => (State::Ready, None),
+    };
+    Check { name: "landlock", state, required: true, found: format!("interface version {abi}"), remedy }
+}
+
+fn notifier() -> Check {
+    match probe::notifier() {
+        Ok(()) => ready("notifier", true, "seccomp filters with user notification"),
+        Err(reason) => Check {
+            name: "notifier",
+            state: State::Missing,
+            required: true,
+            found: format!("seccomp user notification: {reason}"),
+            remedy: Some("Linux 5.19 or newer; in a container, allow seccomp(2)".to_owned()),
+        },
+    }
+}
+
+fn redirect() -> Check {
+    match probe::redirect() {
+        Ok(()) => ready("redirect", false, "nf_tables: every TCP port reaches the egress process"),
+        Err(reason) => Check {
+            name: "redirect",
+            state: State::Weaker,
+            required: false,
+            found: format!("nf_tables: {reason}; ports that no rule names are refused"),
+            remedy: Some("sudo modprobe nf_tables nft_redir nf_nat".to_owned()),
+        },
+    }
+}
+
+fn limits() -> Check {
+    let controllers: Vec<&str> =
+        cgroup::writable_hierarchies().iter().map(|hierarchy| hierarchy.controller).collect();
+    if controllers.len() == 3 {
+        return ready("limits", false, "memory, processes and processor time by cgroup v1");
+    }
+    let found = if controllers.is_empty() {
+        "processes and open files by rlimits; memory and processor time are not held".to_owned()
+    } else {
+        format!("cgroup v1 for {}; the rest by rlimits", controllers.join(", "))
+    };
+    Check {
+        name: "limits",
+        state: State::Weaker,
+        required: false,
+        found,
+        remedy: Some("run as root, or give this user cgroups of its own".to_owned()),
+    }
+}
+
+fn disk() -> Check {
+    Check {
+        name: "disk",
+        state: State::Weaker,
+        required: false,
+        found: "a direct workspace has no quota".to_owned(),
+        remedy: None,
+    }
+}
+
+fn record(state_dir: Option<&Path>) -> Check {
+    let missing = |found: String| Check {
+        name: "record",
+        state: State::Missing,
+        required: true,
+        found,
+        remedy: Some("set STOCKADE_STATE_DIR to a directory that you can write".to_owned()),
+    };
+    let Some(path) = state_dir else {
+        return missing("there is no place for the state directory".to_owned());
+    };
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path);
+    if rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_err() {
+        return missing(format!("`{}` cannot be written", existing.display()));
+    }
+    let free = rustix::fs::statvfs(existing)
+        .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >> 30)
+        .unwrap_or_default();
+    let who = identity::own().0;
+    ready("record", true, format!("{}, {free} GiB free, owner uid {who}", path.display()))
+}
+
+fn other_tiers() -> Check {
+    Check {
+        name: "tiers",
+        state: State::Weaker,
+        required: false,
+        found: "only native is available; landlock and oci come later".to_owned(),
+        remedy: None,
+    }
+}

@@ -1,0 +1,358 @@
+//! The egress process: started by the supervisor, confined by itself, fed with listeners.
+
+use std::{
+    fs::File,
+    io::Read,
+    net::{IpAddr, SocketAddr},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::{Child, Command, Stdio},
+    task::{Context, Poll},
+};
+
+use serde::{Deserialize, Serialize};
+use stockade_egress::{Config, CopyRelay, Datagram, Datagrams, ListenerKind, Sockets};
+use stockade_plan::{CallAction, CallCondition, CallSet, calls};
+use stockade_policy::Policy;
+use stockade_sys::{
+    Outcome, SysError, capability, fd, identity, landlock, net, pass, process,
+    seccomp::{Action, Condition, Filter, Rule, number},
+};
+use stockade_types::HostName;
+
+use crate::RunError;
+
+/// Largest configuration: a policy with ten thousand rules is about 2 MB.
+const CONFIG_BYTES_MAX: u64 = 64 << 20;
+/// Descriptors: two for each of the most connections that are served at once, and some more.
+const DESCRIPTORS_MAX: u64 = 21_000;
+/// User that the egress process becomes when root starts it (`nobody` everywhere).
+const NOBODY: u32 = 65_534;
+/// What the egress process additionally cannot do once it serves: run or open anything.
+const CLOSED_CALLS: [&str; 16] = [
+    "execve",
+    "execveat",
+    "open",
+    "openat",
+    "openat2",
+    "creat",
+    "truncate",
+    "rename",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlinkat",
+    "mkdirat",
+    "unlinkat",
+    "fchmodat",
+    "ptrace",
+];
+
+/// What the supervisor says before the control conversation begins.
+#[derive(Debug, Serialize, Deserialize)]
+enum Handoff {
+    /// The process is confined and loaded its policy.
+    Ready,
+    /// It could not.
+    Failed(String),
+    /// Here are the listeners, in this order, then the name socket.
+    Listeners(Vec<ListenerKind>),
+}
+
+/// The supervisor's side of a started egress process. Dropping it ends the process.
+#[derive(Debug)]
+pub(crate) struct EgressProcess {
+    child: Child,
+    handoff: OwnedFd,
+}
+
+impl EgressProcess {
+    /// Starts the process; it loads its policy while the sandbox is built.
+    pub(crate) fn start(policy: &Policy) -> Result<(Self, UnixStream), RunError> {
+        let config = Config {
+            policy_sources: policy.sources().to_vec(),
+            host_sets: policy.host_sets().clone(),
+            resolvers: resolvers(),
+            hosts_file: hosts_file(),
+        };
+        let bytes = serde_json::to_vec(&config).map_err(|e| RunError::Egress(e.to_string()))?;
+        let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
+        let config = fd::sealed_memory("stockade-egress", &bytes).map_err(sys)?;
+        let (control, their_control) = pass::stream_pair().map_err(sys)?;
+        let (handoff, their_handoff) = pass::packet_pair().map_err(sys)?;
+        let theirs: [BorrowedFd<'_>; 3] =
+            [config.as_fd(), their_control.as_fd(), their_handoff.as_fd()];
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg("__egress")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        for one in theirs {
+            fd::keep_on_exec(one).map_err(sys)?;
+            command.arg(one.as_raw_fd().to_string());
+        }
+        let child = command
+            .spawn()
+            .map_err(|e| RunError::Egress(e.to_string()))?;
+        Ok((Self { child, handoff }, control))
+    }
+
+    /// Waits until the process is confined, then gives it the listeners.
+    pub(crate) fn hand_over(
+        &self,
+        listeners: &[(ListenerKind, OwnedFd)],
+        names: &OwnedFd,
+    ) -> Result<(), RunError> {
+        let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
+        let (bytes, _) = pass::receive(&self.handoff).map_err(sys)?;
+        match serde_json::from_slice(&bytes) {
+            Ok(Handoff::Ready) => {}
+            Ok(Handoff::Failed(reason)) => return Err(RunError::Egress(reason)),
+            _ => return Err(RunError::Egress("it ended before it was ready".to_owned())),
+        }
+        let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
+        let message = serde_json::to_vec(&Handoff::Listeners(kinds))
+            .map_err(|e| RunError::Egress(e.to_string()))?;
+        let fds: Vec<_> = listeners
+            .iter()
+            .map(|(_, fd)| fd)
+            .chain([names])
+            .map(AsFd::as_fd)
+            .collect();
+        pass::send(&self.handoff, &message, &fds).map_err(sys)
+    }
+
+    /// Tells whether the process is gone; while a session runs it must not be.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for EgressProcess {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Reads the name servers of the machine (resolv.conf(5)).
+fn resolvers() -> Vec<SocketAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let mut found: Vec<SocketAddr> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
+        .map(|address| SocketAddr::new(address, 53))
+        .collect();
+    if found.is_empty() {
+        // resolv.conf(5): without an entry the name server is on the local machine.
+        found.push(SocketAddr::from(([127, 0, 0, 1], 53)));
+    }
+    found
+}
+
+/// Reads the names of `/etc/hosts` that are valid host names.
+fn hosts_file() -> Vec<(HostName, IpAddr)> {
+    let text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split('#').next()?.split_ascii_whitespace();
+            let address: IpAddr = words.next()?.parse().ok()?;
+            Some(
+                words
+                    .filter_map(|w| w.parse().ok())
+                    .map(move |n| (n, address))
+                    .collect::<Vec<_>>(),
+            )
+        })
+        .flatten()
+        .collect()
+}
+
+/// Runs the `__egress` role: `arguments` are the descriptors of the configuration, the control
+/// connection and the hand-over.
+pub fn egress_main(arguments: &[String]) -> i32 {
+    let Some([config, control, handoff]) = adopt(arguments) else {
+        return 125;
+    };
+    let ready = prepare(config);
+    let message = match &ready {
+        Ok(_) => Handoff::Ready,
+        Err(reason) => Handoff::Failed(reason.clone()),
+    };
+    let Ok(bytes) = serde_json::to_vec(&message) else {
+        return 125;
+    };
+    if pass::send(&handoff, &bytes, &[]).is_err() {
+        return 125;
+    }
+    let Ok((config, runtime)) = ready else {
+        return 125;
+    };
+    match runtime.block_on(serve(config, UnixStream::from(control), &handoff)) {
+        Ok(()) => 0,
+        Err(_) => 125,
+    }
+}
+
+fn adopt(arguments: &[String]) -> Option<[OwnedFd; 3]> {
+    let numbers: Vec<i32> = arguments
+        .iter()
+        .map(|a| a.parse().ok())
+        .collect::<Option<_>>()?;
+    let [config, control, handoff] = numbers.try_into().ok()?;
+    fd::close_all_except(&[0, 1, 2, config, control, handoff]).ok()?;
+    Some([
+        fd::adopt(config).ok()?,
+        fd::adopt(control).ok()?,
+        fd::adopt(handoff).ok()?,
+    ])
+}
+
+/// Reads the configuration and takes every power away that serving does not need.
+fn prepare(config: OwnedFd) -> Result<(Config, tokio::runtime::Runtime), String> {
+    let mut bytes = Vec::new();
+    File::from(config)
+        .take(CONFIG_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("cannot read its configuration: {e}"))?;
+    let config = serde_json::from_slice(&bytes).map_err(|e| format!("bad configuration: {e}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|e| format!("no runtime: {e}"))?;
+    confine().map_err(|e| format!("cannot confine itself: {e}: {}", e.source))?;
+    Ok((config, runtime))
+}
+
+fn confine() -> Outcome<()> {
+    process::die_with_parent()?;
+    if identity::own().0 == 0 {
+        identity::become_user(NOBODY, NOBODY)?;
+        // A changed identity clears the wish to die with the parent (prctl(2)).
+        process::die_with_parent()?;
+    }
+    identity::set_dumpable(false)?;
+    process::limit(process::Limit::Core, 0)?;
+    process::limit(process::Limit::OpenFiles, DESCRIPTORS_MAX)?;
+    if !capability::effective_is_empty()? {
+        capability::drop_all()?;
+    }
+    capability::set_no_new_privileges()?;
+    let abi = landlock::abi();
+    if abi > 0 {
+        landlock::restrict(abi, &[])?;
+    }
+    filter()?.load()
+}
+
+fn filter() -> Outcome<Filter> {
+    let rule = |name: &str, condition, action| {
+        number(name).map(|number| Rule {
+            number,
+            condition,
+            action,
+        })
+    };
+    let set = CallSet {
+        debuggers: false,
+        namespaces: false,
+        notify: false,
+    };
+    let mut rules: Vec<Rule> = CLOSED_CALLS
+        .iter()
+        .filter_map(|name| rule(name, Condition::Always, Action::not_permitted()))
+        .collect();
+    rules.extend(calls(set).filter_map(|call| {
+        let action = match call.action {
+            CallAction::NotImplemented => Action::not_implemented(),
+            CallAction::NoFamily => Action::no_family(),
+            CallAction::NotPermitted | CallAction::Notify => Action::not_permitted(),
+        };
+        let condition = match call.condition {
+            CallCondition::Always => Condition::Always,
+            CallCondition::AnyBit(index, mask) => Condition::AnyBit { index, mask },
+            CallCondition::OneOf(index, values) => Condition::OneOf {
+                index,
+                values: values.to_vec(),
+            },
+            CallCondition::NoneOf(index, values) => Condition::NoneOf {
+                index,
+                values: values.to_vec(),
+            },
+        };
+        rule(call.name, condition, action)
+    }));
+    Filter::assemble(&rules)
+}
+
+async fn serve(config: Config, control: UnixStream, handoff: &OwnedFd) -> Result<(), String> {
+    let (bytes, fds) = pass::receive(handoff).map_err(|e| e.to_string())?;
+    let kinds = match serde_json::from_slice(&bytes) {
+        Ok(Handoff::Listeners(kinds)) => kinds,
+        _ => return Err("no listeners".to_owned()),
+    };
+    let mut fds = fds.into_iter();
+    let tcp = kinds
+        .into_iter()
+        .zip(fds.by_ref())
+        .map(|(kind, fd)| (std::net::TcpListener::from(fd), kind))
+        .collect();
+    let names = fds.next().ok_or("no name socket")?;
+    let names = NameSocket::new(names).map_err(|e| e.to_string())?;
+    let sockets = Sockets {
+        tcp,
+        udp: vec![Box::new(names)],
+        control,
+        original_destination: Box::new(|stream| net::original_destination(stream.as_fd())),
+        relay: Box::new(CopyRelay),
+    };
+    stockade_egress::serve(config, sockets)
+        .await
+        .map_err(|e| e.to_string())
+}
+
+/// The name socket: answers leave from the address that was asked.
+struct NameSocket(tokio::net::UdpSocket);
+
+impl NameSocket {
+    fn new(fd: OwnedFd) -> std::io::Result<Self> {
+        let socket = std::net::UdpSocket::from(fd);
+        socket.set_nonblocking(true)?;
+        tokio::net::UdpSocket::from_std(socket).map(Self)
+    }
+}
+
+impl Datagrams for NameSocket {
+    fn poll_receive(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<std::io::Result<Datagram>> {
+        loop {
+            std::task::ready!(self.0.poll_recv_ready(context))?;
+            let received = self
+                .0
+                .try_io(tokio::io::Interest::READABLE, || net::receive_datagram(self.0.as_fd(), buffer));
+            match received {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(datagram) => {
+                    return Poll::Ready(Ok(Datagram {
+                        bytes: datagram.length,
+                        peer: datagram.peer,
+                        local: SocketAddr::new(datagram.local, 53),
+                    }));
+                }
+            }
+        }
+    }
+
+    fn try_send(&self, bytes: &[u8], peer: SocketAddr, local: SocketAddr) -> std::io::Result<()> {
+        net::send_datagram(self.0.as_fd(), bytes, peer, local.ip())
+    }
+}

@@ -1,0 +1,138 @@
+//! Why a session did not start or could not go on.
+
+use std::{io, path::PathBuf};
+
+use stockade_event::{JournalError, KeyError, SinkError};
+use stockade_plan::PlanError;
+use stockade_sandbox::LaunchError;
+use stockade_types::{AbsPath, RawText};
+
+/// What kind of end an error is, for the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The session could not be started; nothing ran.
+    NotStarted,
+    /// The command exists and must not or cannot be executed.
+    NotExecutable,
+    /// There is no such command.
+    NotFound,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The command was not found.
+    #[error("command `{0}` was not found in PATH")]
+    CommandNotFound(RawText),
+    /// The command is there and cannot be executed.
+    #[error("command `{path}` cannot be executed")]
+    CommandNotExecutable {
+        /// Where it was found.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The workspace cannot be used.
+    #[error("the workspace `{}` cannot be used", path.display())]
+    Workspace {
+        /// As given.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The workspace has more entries than are searched for protected paths.
+    #[error(
+        "the workspace `{path}` has more than {entries_max} entries; a protected path among them could be missed"
+    )]
+    WorkspaceTooLarge {
+        /// The workspace.
+        path: AbsPath,
+        /// The limit.
+        entries_max: usize,
+    },
+    /// A path that must be absolute is not.
+    #[error("`{0}` is not an absolute path without `..`")]
+    Path(PathBuf),
+    /// A directory of ours could not be made.
+    #[error("cannot make the session directory `{}`", path.display())]
+    SessionDirectory {
+        /// Which.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A private state directory could not be made or seeded.
+    #[error("cannot prepare the agent's state directory `{}`", path.display())]
+    AgentState {
+        /// Which.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The caller's identity has no home directory.
+    #[error("user {0} has no entry in /etc/passwd and HOME is not set; set HOME")]
+    NoHome(u32),
+    /// We run inside a session already.
+    #[error(
+        "this is inside Stockade session `{0}` already; sessions do not nest, run the command directly"
+    )]
+    Nested(String),
+    /// No plan.
+    #[error("no launch plan")]
+    Plan(#[from] PlanError),
+    /// No signing key.
+    #[error("no signing key")]
+    Key(#[from] KeyError),
+    /// The journal could not be made.
+    #[error("the journal cannot be written, so nothing may run")]
+    Journal(#[from] JournalError),
+    /// An event could not be recorded.
+    #[error("the journal cannot be written, so nothing may run")]
+    Record(#[from] SinkError),
+    /// The egress process did not start.
+    #[error("the egress process did not start: {0}")]
+    Egress(String),
+    /// The sandbox did not start.
+    #[error("the sandbox did not start")]
+    Launch(#[from] LaunchError),
+    /// A thread or descriptor of the supervisor is missing.
+    #[error("the supervisor could not set itself up")]
+    Supervisor(#[source] io::Error),
+    /// The clock, the random source or another service of the kernel failed.
+    #[error("the kernel refused a random number: {0}")]
+    Random(String),
+}
+
+impl RunError {
+    /// Returns the kind of end.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::CommandNotFound(_) => ErrorKind::NotFound,
+            Self::CommandNotExecutable { .. } => ErrorKind::NotExecutable,
+            _ => ErrorKind::NotStarted,
+        }
+    }
+
+    /// Returns the one step that helps, where it is known.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::CommandNotFound(_) => Some("check the spelling, or give the path".to_owned()),
+            Self::CommandNotExecutable { .. } => Some("check its permissions".to_owned()),
+            Self::Workspace { .. } => {
+                Some("give a directory that you may read with --workspace".to_owned())
+            }
+            Self::WorkspaceTooLarge { .. } => {
+                Some("use --workspace with a smaller directory".to_owned())
+            }
+            Self::SessionDirectory { .. } | Self::Journal(_) | Self::Record(_) => Some(
+                "make room or set STOCKADE_STATE_DIR to a directory that can be written".to_owned(),
+            ),
+            Self::Launch(LaunchError::Step(failure)) => Some(failure.remedy.clone()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Reading what the kernel says of a process (proc(5)).
+
+use std::{
+    fs, io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use stockade_types::{ProcessId, RawText, Subject};
+
+/// Parents that a subject lists; deeper trees are cut, the nearest matter.
+const ANCESTRY_MAX: usize = 12;
+/// Bytes of a command line that a subject keeps.
+const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one parent's command line in the ancestry.
+const ANCESTOR_BYTES_MAX: usize = 200;
+
+/// The identity and parent of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Process (thread group) and start time.
+    pub(crate) id: ProcessId,
+    /// Parent process.
+    pub(crate) parent: u32,
+}
+
+/// Reads the identity of the process that thread `tid` belongs to.
+pub(crate) fn identity(tid: u32) -> io::Result<Identity> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix(name)?
+                    .strip_prefix(':')?
+                    .trim()
+                    .parse::<u32>()
+                    .ok()
+            })
+            .ok_or_else(|| io::Error::other("a field of /proc/PID/status is missing"))
+    };
+    let pid = field("Tgid")?;
+    Ok(Identity {
+        id: ProcessId {
+            pid,
+            start: start_time(pid)?,
+        },
+        parent: field("PPid")?,
+    })
+}
+
+/// Reads field 22 of `/proc/PID/stat`; the name in field 2 may contain anything, so the fields are
+/// counted from its closing parenthesis.
+fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let after = stat
+        .iter()
+        .rposition(|b| *b == b')')
+        .and_then(|at| stat.get(at + 1..));
+    after
+        .and_then(|rest| std::str::from_utf8(rest).ok())
+        .and_then(|rest| rest.split_ascii_whitespace().nth(19))
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))
+}
+
+fn link(pid: u32, name: &str) -> RawText {
+    fs::read_link(format!("/proc/{pid}/{name}"))
+        .map(|path| RawText::from_os(path.as_os_str()))
+        .unwrap_or_default()
+}
+
+fn command_line(pid: u32) -> Vec<RawText> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let bytes = bytes.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(&bytes);
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.split(|b| *b == 0).map(RawText::from_bytes).collect()
+}
+
+/// Describes a process, as far as it still can be read; parents stop before `root`.
+pub(crate) fn subject(identity: Identity, root: u32) -> Subject {
+    let pid = identity.id.pid;
+    let mut ancestry = Vec::new();
+    let mut parent = identity.parent;
+    while parent != root && parent > 1 && ancestry.len() < ANCESTRY_MAX {
+        let Ok(next) = self::identity(parent) else {
+            break;
+        };
+        let mut line = command_line(parent)
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect::<Vec<_>>()
+            .join(&b' ');
+        line.truncate(ANCESTOR_BYTES_MAX);
+        ancestry.push(RawText::from_bytes(line));
+        parent = next.parent;
+    }
+    Subject {
+        id: Some(identity.id),
+        exe: link(pid, "exe"),
+        argv: command_line(pid),
+        cwd: link(pid, "cwd"),
+        ancestry,
+    }
+}
+
+/// Lists the processes below `root`, nearest first, up to `processes_max`.
+pub(crate) fn descendants(root: u32, processes_max: usize) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            continue;
+        };
+        for task in tasks.flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(
+                children
+                    .split_ascii_whitespace()
+                    .filter_map(|id| id.parse::<u32>().ok()),
+            );
+        }
+        if found.len() > processes_max {
+            found.truncate(processes_max);
+            break;
+        }
+    }
+    found
+}
+
+/// Tells whether a descriptor of `pid` is the socket with this inode.
+pub(crate) fn has_socket(pid: u32, inode: u32) -> bool {
+    let wanted = format!("socket:[{inode}]");
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|target| target.as_os_str() == wanted.as_str())
+}
+
+/// Reads the path behind a descriptor of ours, as the mount namespace it belongs to has it.
+pub(crate) fn path_of(fd: &impl std::os::fd::AsRawFd) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Tells whether a path read from a magic link names something that was removed.
+pub(crate) fn is_deleted(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b" (deleted)")
+}

@@ -1,0 +1,92 @@
+//! Finding the protected paths that exist in a workspace when the session starts.
+
+use std::{
+    fs::{self, DirEntry},
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+};
+
+use stockade_plan::ProtectedEntry;
+use stockade_policy::WorkspaceSettings;
+use stockade_types::AbsPath;
+
+use crate::RunError;
+
+/// Entries that are looked at. A monorepo with its dependencies has a few hundred thousand; above
+/// this the search would take seconds, and a missed path would be a silent weakness.
+const ENTRIES_MAX: usize = 2_000_000;
+
+/// Searches the whole workspace, without following links.
+///
+/// # Errors
+/// When there are too many entries. A directory that cannot be read by us cannot be changed by the
+/// session either and is passed over.
+pub(crate) fn find(
+    workspace: &AbsPath,
+    settings: &WorkspaceSettings,
+) -> Result<Vec<ProtectedEntry>, RunError> {
+    let mut found = Vec::new();
+    let mut todo: Vec<(PathBuf, Vec<u8>)> = vec![(workspace.as_path().to_owned(), Vec::new())];
+    let mut seen = 0_usize;
+    while let Some((directory, relative)) = todo.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            seen += 1;
+            if seen > ENTRIES_MAX {
+                let path = workspace.clone();
+                return Err(RunError::WorkspaceTooLarge {
+                    path,
+                    entries_max: ENTRIES_MAX,
+                });
+            }
+            let name = entry.file_name();
+            let mut below = relative.clone();
+            if !below.is_empty() {
+                below.push(b'/');
+            }
+            below.extend_from_slice(name.as_bytes());
+            if let Some(descend) = classify(&entry, &below, settings, &mut found) {
+                todo.push((descend, below));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Notes a protected entry; returns a directory that must be searched further.
+fn classify(
+    entry: &DirEntry,
+    relative: &[u8],
+    settings: &WorkspaceSettings,
+    found: &mut Vec<ProtectedEntry>,
+) -> Option<PathBuf> {
+    let kind = entry.file_type().ok()?;
+    let path = entry.path();
+    if kind.is_symlink() {
+        // A link cannot be bound onto itself; the change notifier holds it.
+        return None;
+    }
+    if settings.protects(relative).is_some() {
+        // Sockets, pipes and devices are no configuration that anything reads.
+        if kind.is_dir() || kind.is_file() {
+            let path = AbsPath::new(&path).ok()?;
+            found.push(ProtectedEntry {
+                path,
+                read_only: true,
+            });
+        }
+        return None;
+    }
+    if !kind.is_dir() {
+        return None;
+    }
+    if settings.protects_below(relative).is_some() {
+        found.push(ProtectedEntry {
+            path: AbsPath::new(&path).ok()?,
+            read_only: false,
+        });
+    }
+    Some(path)
+}

@@ -1,0 +1,197 @@
+//! The session's one writer: numbers decisions, journals them, and tells the agent its denials.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Write,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use stockade_event::{Counts, Durability, Event, SharedJournal, SinkError, Stamp};
+use stockade_policy::{Decision, Request};
+use stockade_types::{
+    DecisionId, DecisionRecord, Digest, ProcessId, SessionId, UnixMillis, Verdict,
+};
+
+/// A clock that stamps events.
+type StampClock = fn() -> Stamp;
+
+/// Writes the journal of one session.
+pub(crate) struct Recorder {
+    session: SessionId,
+    revision: Digest,
+    journal: SharedJournal<StampClock>,
+    next_decision: AtomicU64,
+    counts: Counters,
+    scopes: Mutex<HashMap<ProcessId, String>>,
+    denials: Mutex<File>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    processes: AtomicU64,
+    commands: AtomicU64,
+    denials: AtomicU64,
+    asks: AtomicU64,
+    connections: AtomicU64,
+    file_changes: AtomicU64,
+}
+
+impl Recorder {
+    pub(crate) fn new(
+        session: SessionId,
+        revision: Digest,
+        journal: SharedJournal<StampClock>,
+        denials: File,
+    ) -> Self {
+        Self {
+            session,
+            revision,
+            journal,
+            next_decision: AtomicU64::new(1),
+            counts: Counters::default(),
+            scopes: Mutex::new(HashMap::new()),
+            denials: Mutex::new(denials),
+        }
+    }
+
+    pub(crate) const fn revision(&self) -> Digest {
+        self.revision
+    }
+
+    pub(crate) fn new_decision(&self) -> DecisionId {
+        DecisionId::new(self.next_decision.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes the record of a decision, without writing it.
+    pub(crate) fn record(
+        &self,
+        id: DecisionId,
+        request: &Request,
+        decision: &Decision,
+    ) -> DecisionRecord {
+        decision.record(id, request, self.revision, self.session.clone(), now())
+    }
+
+    /// Journals an event of the supervisor.
+    pub(crate) fn write(&self, event: &Event, durability: Durability) -> Result<u64, SinkError> {
+        self.write_from("supervisor", event, durability)
+    }
+
+    /// Journals an event; only when this returns may its effect be visible.
+    pub(crate) fn write_from(
+        &self,
+        source: &str,
+        event: &Event,
+        durability: Durability,
+    ) -> Result<u64, SinkError> {
+        self.count(event);
+        let process = event.subject().cloned();
+        let scope = process
+            .as_ref()
+            .and_then(|subject| self.scope_of(subject.id?));
+        let number = self
+            .journal
+            .emit_scoped(source, process, scope, event, durability)?;
+        if let Some(decision) = denial(event) {
+            self.tell(decision);
+        }
+        Ok(number)
+    }
+
+    fn count(&self, event: &Event) {
+        let add = |counter: &AtomicU64| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        match event {
+            Event::ProcessStarted { .. } => add(&self.counts.processes),
+            Event::ApprovalRequested { .. } => add(&self.counts.asks),
+            Event::ConnectionClosed { .. } => add(&self.counts.connections),
+            Event::FileChanged { .. } => add(&self.counts.file_changes),
+            _ => {}
+        }
+        if denial(event).is_some() {
+            add(&self.counts.denials);
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            processes: get(&self.counts.processes),
+            commands: get(&self.counts.commands),
+            decisions: get(&self.next_decision).saturating_sub(1),
+            denials: get(&self.counts.denials),
+            asks: get(&self.counts.asks),
+            connections: get(&self.counts.connections),
+            file_changes: get(&self.counts.file_changes),
+            events_lost: 0,
+        }
+    }
+
+    /// Shows a denial to the agent. The journal has it already; a full disk here loses no record.
+    fn tell(&self, decision: &DecisionRecord) {
+        let Ok(mut line) = serde_json::to_vec(decision) else {
+            return;
+        };
+        line.push(b'\n');
+        drop(lock(&self.denials).write_all(&line));
+    }
+
+    pub(crate) fn checkpoint(&self) -> Result<(), SinkError> {
+        self.journal.checkpoint()
+    }
+
+    pub(crate) fn finish(&self) -> Result<Digest, SinkError> {
+        self.journal.finish()
+    }
+
+    /// Returns the first-level command that a process belongs to.
+    pub(crate) fn scope_of(&self, process: ProcessId) -> Option<String> {
+        lock(&self.scopes).get(&process).cloned()
+    }
+
+    /// Notes that a process belongs to a first-level command.
+    pub(crate) fn set_scope(&self, process: ProcessId, scope: String) {
+        let mut scopes = lock(&self.scopes);
+        if scopes.len() >= SCOPES_MAX {
+            // Ended processes stay until here; losing the join of old ones loses no event.
+            scopes.clear();
+        }
+        scopes.insert(process, scope);
+    }
+
+    /// Makes the name of the next first-level command.
+    pub(crate) fn new_scope(&self) -> String {
+        format!(
+            "c-{}",
+            self.counts.commands.fetch_add(1, Ordering::Relaxed) + 1
+        )
+    }
+}
+
+/// Processes whose command is remembered: about 100 bytes each.
+const SCOPES_MAX: usize = 50_000;
+
+/// Returns the decision of an event that says no.
+fn denial(event: &Event) -> Option<&DecisionRecord> {
+    if matches!(event, Event::ApprovalRequested { .. }) {
+        return None;
+    }
+    event
+        .decision()
+        .filter(|decision| decision.verdict == Verdict::Deny)
+}
+
+/// Returns the time as decisions carry it.
+pub(crate) fn now() -> UnixMillis {
+    UnixMillis(Stamp::now().time_unix_ns / 1_000_000)
+}
+
+/// Locks; a thread that panicked while it held the lock has aborted the process already.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,373 @@
+//! Canonical paths as a process of the session would resolve them.
+//!
+//! The walk happens in the session's mount namespace, through a descriptor of its root directory,
+//! one component at a time and without trusting any text: links are read and followed by hand, so
+//! that `/proc/self/…` means the process that is judged and not us. Whatever cannot be resolved is
+//! an error number, which the caller gives back to the process instead of guessing.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
+
+use crate::procfs;
+
+/// Links that one path may go through, as in the kernel (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+/// Magic number of the process file system (linux/magic.h).
+const PROC_MAGIC: u64 = 0x9FA0;
+
+/// Whether a link in the last component is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// As `open` and `execve` do.
+    Follow,
+    /// As `rename` and `unlink` do.
+    Keep,
+}
+
+/// A directory and a name in it; the name may not exist yet.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    /// The directory, opened as a path.
+    pub(crate) parent: OwnedFd,
+    /// Name in it; empty for the root itself.
+    pub(crate) name: OsString,
+    /// Canonical path inside.
+    pub(crate) path: PathBuf,
+}
+
+impl Resolved {
+    /// Opens what is there as a path, without following a link.
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
+        let name: &OsStr = if self.name.is_empty() {
+            OsStr::new(".")
+        } else {
+            &self.name
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(
+            &self.parent,
+            name,
+            flags,
+            Mode::empty(),
+        )?)
+    }
+}
+
+use std::ffi::OsStr;
+
+/// Resolves paths of one thread of the session.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    tid: u32,
+    root: OwnedFd,
+}
+
+impl Resolver {
+    /// Opens the root directory of `tid`.
+    pub(crate) fn new(tid: u32) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{tid}/root"), flags, Mode::empty())?;
+        Ok(Self { tid, root })
+    }
+
+    /// Makes an absolute path of what a system call names: a path, relative to the directory
+    /// behind `directory` or (`AT_FDCWD`) the working directory.
+    pub(crate) fn absolute(&self, directory: i32, path: &[u8]) -> io::Result<PathBuf> {
+        let path = Path::new(OsStr::from_bytes(path));
+        if path.is_absolute() {
+            return Ok(path.to_owned());
+        }
+        let base = if directory == AT_FDCWD {
+            "cwd".to_owned()
+        } else {
+            format!("fd/{directory}")
+        };
+        let base = std::fs::read_link(format!("/proc/{}/{base}", self.tid))
+            .map_err(|_| io::Error::from(Errno::BADF))?;
+        if !base.is_absolute() || procfs::is_deleted(&base) {
+            return Err(Errno::NOENT.into());
+        }
+        Ok(base.join(path))
+    }
+
+    /// Resolves an absolute path.
+    pub(crate) fn resolve(&self, path: &Path, last: Last) -> io::Result<Resolved> {
+        if path.as_os_str().len() >= stockade_sys::memory::PATH_BYTES_MAX {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        match self.plain(path, last) {
+            Ok(Some(resolved)) => Ok(resolved),
+            Ok(None) => self.walk(path, last),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The usual case in one call: no link anywhere. `None` where the long way is needed.
+    fn plain(&self, path: &Path, last: Last) -> io::Result<Option<Resolved>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(None);
+        };
+        if path.starts_with("/proc") || path.as_os_str().as_bytes().ends_with(b"/") {
+            return Ok(None);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let parent = match rustix::fs::openat2(&self.root, parent, flags, Mode::empty(), how) {
+            Ok(parent) => parent,
+            Err(Errno::LOOP) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        if last == Last::Follow && is_link(&parent, name) {
+            return Ok(None);
+        }
+        let path = procfs::path_of(&RawDescriptor(&parent))?.join(name);
+        Ok(Some(Resolved {
+            parent,
+            name: name.to_owned(),
+            path,
+        }))
+    }
+
+    fn walk(&self, path: &Path, last: Last) -> io::Result<Resolved> {
+        let mut stack: Vec<(OwnedFd, OsString)> = Vec::new();
+        let mut todo: VecDeque<OsString> = components(path);
+        let mut links = 0;
+        loop {
+            let Some(name) = todo.pop_front() else { break };
+            if name == ".." {
+                stack.pop();
+                continue;
+            }
+            let parent = match stack.last() {
+                Some((parent, _)) => parent.as_fd(),
+                None => self.root.as_fd(),
+            };
+            let here = match open_path(parent, &name) {
+                Ok(here) => here,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && todo.is_empty() => {
+                    return self.found(&stack, name);
+                }
+                Err(error) => return Err(error),
+            };
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&here)?.st_mode);
+            if kind == FileType::Symlink {
+                if todo.is_empty() && last == Last::Keep {
+                    return self.found(&stack, name);
+                }
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Errno::LOOP.into());
+                }
+                let target = self.target(&stack, &here, &name)?;
+                if target.is_absolute() {
+                    stack.clear();
+                }
+                let mut front = components(&target);
+                front.extend(todo);
+                todo = front;
+                continue;
+            }
+            if todo.is_empty() {
+                return self.found(&stack, name);
+            }
+            if kind != FileType::Directory {
+                return Err(Errno::NOTDIR.into());
+            }
+            stack.push((here, name));
+        }
+        // The path ended in `..` or was the root: the last directory is what is meant.
+        match stack.pop() {
+            Some((_, name)) => self.found(&stack, name),
+            None => self.found(&[], OsString::new()),
+        }
+    }
+
+    fn found(&self, stack: &[(OwnedFd, OsString)], name: OsString) -> io::Result<Resolved> {
+        let parent = match stack.last() {
+            Some((fd, _)) => fd.try_clone()?,
+            None => self.root.try_clone()?,
+        };
+        let path = procfs::path_of(&RawDescriptor(&parent))?.join(&name);
+        Ok(Resolved { parent, name, path })
+    }
+
+    /// Reads a link. Those of `/proc` that stand for processes and descriptors are read where they
+    /// mean the judged thread.
+    fn target(
+        &self,
+        stack: &[(OwnedFd, OsString)],
+        link: &OwnedFd,
+        name: &OsStr,
+    ) -> io::Result<PathBuf> {
+        if !on_proc(link) {
+            let text = rustix::fs::readlinkat(link, "", Vec::new())?;
+            return Ok(PathBuf::from(OsString::from_vec(text.into_bytes())));
+        }
+        let names: Vec<&OsStr> = stack.iter().map(|(_, name)| name.as_os_str()).collect();
+        match names.as_slice() {
+            // `/proc/self`: only ever the judged thread's process; it stays symbolic.
+            [proc] if *proc == "proc" && (name == "self" || name == "thread-self") => {
+                let status = std::fs::read_to_string(format!("/proc/{}/status", self.tid))?;
+                let inner = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("NSpid:"))
+                    .and_then(|ids| ids.split_ascii_whitespace().last())
+                    .ok_or(Errno::NOENT)?;
+                if name == "self" {
+                    let group = inner_group(self.tid).unwrap_or_else(|| inner.to_owned());
+                    return Ok(PathBuf::from(group));
+                }
+                let group = inner_group(self.tid).unwrap_or_else(|| inner.to_owned());
+                Ok(PathBuf::from(format!("{group}/task/{inner}")))
+            }
+            [proc] if *proc == "proc" => {
+                let text = rustix::fs::readlinkat(link, "", Vec::new())?;
+                Ok(PathBuf::from(OsString::from_vec(text.into_bytes())))
+            }
+            // A magic link of some process: what it shows is a path inside, or no path at all.
+            _ => {
+                let shown = rustix::fs::readlinkat(link, "", Vec::new())?;
+                let shown = PathBuf::from(OsString::from_vec(shown.into_bytes()));
+                if shown.is_absolute() && !procfs::is_deleted(&shown) {
+                    return Ok(shown);
+                }
+                Err(Errno::OPNOTSUPP.into())
+            }
+        }
+    }
+}
+
+/// `AT_FDCWD` of the kernel's interface.
+pub(crate) const AT_FDCWD: i32 = -100;
+
+/// Reads the process id of a thread's group in the innermost pid namespace.
+fn inner_group(tid: u32) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let ids = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NStgid:"))?;
+    ids.split_ascii_whitespace().last().map(str::to_owned)
+}
+
+struct RawDescriptor<'a>(&'a OwnedFd);
+
+impl std::os::fd::AsRawFd for RawDescriptor<'_> {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn components(path: &Path) -> VecDeque<OsString> {
+    path.as_os_str()
+        .as_bytes()
+        .split(|b| *b == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(|part| OsStr::from_bytes(part).to_owned())
+        .collect()
+}
+
+fn open_path(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+fn is_link(parent: &OwnedFd, name: &OsStr) -> bool {
+    rustix::fs::statat(parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
+fn on_proc(fd: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(PROC_MAGIC))
+}
+
+/// Opens what an `O_PATH` descriptor stands for, for reading.
+pub(crate) fn reopen(fd: &OwnedFd) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+    File::open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, path::Path};
+
+    use super::{Last, Resolver};
+
+    fn ours() -> Resolver {
+        Resolver::new(std::process::id()).unwrap()
+    }
+
+    fn path(text: &Path, last: Last) -> Result<std::path::PathBuf, Option<i32>> {
+        ours()
+            .resolve(text, last)
+            .map(|r| r.path)
+            .map_err(|e| e.raw_os_error())
+    }
+
+    #[test]
+    fn links_are_followed_as_the_kernel_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(base.join("real/deep")).unwrap();
+        fs::write(base.join("real/file"), "").unwrap();
+        symlink("real", base.join("link")).unwrap();
+        symlink(base.join("real/file"), base.join("real/deep/up")).unwrap();
+        symlink("loop", base.join("loop")).unwrap();
+        symlink("nowhere", base.join("dangling")).unwrap();
+        let real = base.join("real/file");
+        assert_eq!(path(&base.join("link/file"), Last::Keep), Ok(real.clone()));
+        assert_eq!(
+            path(&base.join("link/deep/up"), Last::Follow),
+            Ok(real.clone())
+        );
+        assert_eq!(
+            path(&base.join("link/deep/up"), Last::Keep),
+            Ok(base.join("real/deep/up"))
+        );
+        assert_eq!(path(&base.join("link/deep/../file"), Last::Keep), Ok(real));
+        assert_eq!(
+            path(&base.join("dangling"), Last::Follow),
+            Ok(base.join("nowhere"))
+        );
+        assert_eq!(
+            path(&base.join("loop"), Last::Follow),
+            Err(Some(libc_eloop()))
+        );
+        assert!(path(&base.join("real/file/x"), Last::Keep).is_err());
+        assert!(path(&base.join("missing/x"), Last::Keep).is_err());
+        let long = base.join("n".repeat(300));
+        assert!(path(&long, Last::Follow).is_err());
+    }
+
+    #[test]
+    fn process_links_mean_the_judged_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(dir.path()).unwrap();
+        let cwd = std::env::current_dir().unwrap();
+        symlink("/proc/self/cwd", base.join("here")).unwrap();
+        assert_eq!(path(&base.join("here/x"), Last::Keep), Ok(cwd.join("x")));
+        assert_eq!(
+            path(Path::new("/proc/self/root/etc/hosts"), Last::Keep),
+            Ok("/etc/hosts".into())
+        );
+        let exe = fs::read_link("/proc/self/exe").unwrap();
+        assert_eq!(path(Path::new("/proc/self/exe"), Last::Follow), Ok(exe));
+    }
+
+    fn libc_eloop() -> i32 {
+        rustix::io::Errno::LOOP.raw_os_error()
+    }
+}

@@ -1,0 +1,422 @@
+//! One session's life: find out, plan, start egress and sandbox, follow, end, clean up.
+
+use std::{
+    os::fd::OwnedFd,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
+use stockade_egress::ListenerKind;
+use stockade_event::{
+    Durability, Event, Journal, LayerSeen, SessionOutcome, SharedJournal, SigningKey, Stamp, layout,
+};
+use stockade_plan::{GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, compile};
+use stockade_policy::Policy;
+use stockade_sandbox::{HandedOver, LaunchError, Launching, StandardStreams, launch};
+use stockade_types::{AbsPath, Digest, RawText, SessionId};
+
+use crate::{
+    RunError, agent_state,
+    approvals::AskMode,
+    egress_process::EgressProcess,
+    facts::{self, Caller},
+    inside,
+    recorder::Recorder,
+    running::{Parts, Running},
+    session_dir::{Clean, SessionDir},
+};
+
+/// What the caller wants to run, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Our state directory.
+    pub state_dir: PathBuf,
+    /// Workspace as given.
+    pub workspace: PathBuf,
+    /// Directory that the command starts in; must lie in the workspace, else the workspace is used.
+    pub cwd: PathBuf,
+    /// Command line.
+    pub argv: Vec<RawText>,
+    /// The policy.
+    pub policy: Policy,
+    /// Who is asked.
+    pub ask: AskMode,
+    /// No network.
+    pub offline: bool,
+    /// Rows and columns of the session's terminal; `None` gives it pipes.
+    pub terminal: Option<(u16, u16)>,
+    /// Name for people.
+    pub name: Option<String>,
+    /// Guarantees that must hold.
+    pub require: Vec<GuaranteeName>,
+    /// Guarantees that may be missing, each with a reason.
+    pub waive: Vec<(GuaranteeName, String)>,
+    /// Environment of the caller.
+    pub environment: Vec<(RawText, RawText)>,
+    /// Index of a step that fails instead of being done, for tests of the launch.
+    pub fault: Option<usize>,
+    /// Version of this program.
+    pub version: &'static str,
+}
+
+/// Everything that is known before anything is done.
+struct Prepared {
+    options: Options,
+    spec: RunSpec,
+    facts: HostFacts,
+    plan: LaunchPlan,
+}
+
+/// Makes the plan of a run, and does nothing else.
+///
+/// # Errors
+/// When the command or the workspace cannot be used, or there is no plan.
+pub fn plan(options: Options) -> Result<LaunchPlan, RunError> {
+    let session = new_session()?;
+    prepare(options, session, Effects::None).map(|prepared| prepared.plan)
+}
+
+/// Whether preparing may write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effects {
+    /// Only look.
+    None,
+    /// Make and seed the agent's state directories.
+    State,
+}
+
+fn new_session() -> Result<SessionId, RunError> {
+    getrandom::u64()
+        .map(SessionId::from_random)
+        .map_err(|e| RunError::Random(e.to_string()))
+}
+
+fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Prepared, RunError> {
+    let nested = options
+        .environment
+        .iter()
+        .find(|(n, _)| n.as_bytes() == b"STOCKADE_SESSION");
+    if let Some((_, outer)) = nested
+        && std::path::Path::new("/run/stockade/boundary.md").exists()
+    {
+        return Err(RunError::Nested(outer.display()));
+    }
+    let given = options.workspace.clone();
+    let workspace = std::fs::canonicalize(&given)
+        .and_then(|path| std::fs::read_dir(&path).map(|_| path))
+        .map_err(|source| RunError::Workspace {
+            path: given.clone(),
+            source,
+        })?;
+    let workspace = AbsPath::new(&workspace).map_err(|_| RunError::Path(given))?;
+    let cwd = std::fs::canonicalize(&options.cwd)
+        .ok()
+        .and_then(|path| AbsPath::new(path).ok())
+        .filter(|cwd| cwd.is_within(&workspace))
+        .unwrap_or_else(|| workspace.clone());
+    let state_dir =
+        AbsPath::new(&options.state_dir).map_err(|_| RunError::Path(options.state_dir.clone()))?;
+    let caller = Caller::of(workspace.as_path(), options.environment.clone())?;
+    let state = agent_state::places(&options.policy, &caller, state_dir.as_path(), &workspace)?;
+    if effects == Effects::State {
+        agent_state::make(&options.policy, &caller, state_dir.as_path(), &state)?;
+    }
+    let facts = facts::gather(
+        &options.policy,
+        &caller,
+        &workspace,
+        &cwd,
+        &options.argv,
+        state,
+    )?;
+    let session_dir = layout::session_dir(state_dir.as_path(), &session);
+    let spec = RunSpec {
+        session,
+        session_dir: AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?,
+        state_dir,
+        workspace,
+        cwd,
+        argv: options.argv.clone(),
+        offline: options.offline,
+        terminal: options.terminal,
+        require: options.require.clone(),
+        waive: options.waive.clone(),
+    };
+    let mut plan = compile(&options.policy, &spec, &facts)?;
+    plan.fault = options.fault;
+    Ok(Prepared {
+        options,
+        spec,
+        facts,
+        plan,
+    })
+}
+
+/// The caller's ends of the command's standard streams, where it has no terminal.
+#[derive(Debug)]
+pub struct PipeEnds {
+    /// Write end of its standard input.
+    pub stdin: OwnedFd,
+    /// Read end of its standard output.
+    pub stdout: OwnedFd,
+    /// Read end of its standard error.
+    pub stderr: OwnedFd,
+}
+
+/// Starts a session up to the point where its command is about to be judged.
+///
+/// Must be called from a thread that lives as long as the session, in a process that does nothing
+/// else; the kernel ends the session when that thread ends.
+///
+/// # Errors
+/// With one clear reason; then nothing has run and nothing is left behind but the record of the
+/// attempt.
+pub fn start(options: Options) -> Result<Running, RunError> {
+    let session = new_session()?;
+    // The egress process loads its policy while everything else is found out and built.
+    let egress = if options.offline {
+        None
+    } else {
+        Some(EgressProcess::start(&options.policy)?)
+    };
+    let prepared = prepare(options, session, Effects::State)?;
+    let key = SigningKey::load_or_create(&prepared.options.state_dir.join(layout::KEY_FILE))?;
+    let directory = SessionDir::create(&prepared.options.state_dir, &prepared.spec.session)?;
+    let opened = open_record(&prepared, &directory, key);
+    let recorder = match opened {
+        Ok(recorder) => Arc::new(recorder),
+        Err(error) => {
+            directory.clean(Clean::Everything);
+            return Err(error);
+        }
+    };
+    match bring_up(prepared, egress, &directory, &recorder) {
+        Ok(parts) => Running::new(parts, directory, recorder),
+        Err(error) => {
+            give_up(&recorder, &directory, &error);
+            Err(error)
+        }
+    }
+}
+
+/// Opens the journal and writes what the session begins with.
+fn open_record(
+    prepared: &Prepared,
+    directory: &SessionDir,
+    key: SigningKey,
+) -> Result<Recorder, RunError> {
+    let Prepared {
+        options,
+        spec,
+        plan,
+        ..
+    } = prepared;
+    let policy = &options.policy;
+    let told = inside::boundary_text(
+        policy,
+        plan,
+        &spec.workspace,
+        asks(options.ask),
+        spec.offline,
+    );
+    let inside_path = directory.join("inside");
+    let denials =
+        inside::prepare(&inside_path, &told).map_err(|source| RunError::SessionDirectory {
+            path: inside_path,
+            source,
+        })?;
+    let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
+    let journal = SharedJournal::new(journal, Stamp::now as fn() -> Stamp);
+    let recorder = Recorder::new(spec.session.clone(), policy.revision(), journal, denials);
+    let event = Event::SessionStarted {
+        name: options.name.clone(),
+        command: options.argv.clone(),
+        workspace: spec.workspace.clone().into(),
+        mode: policy.settings().workspace.mode.value.as_str().to_owned(),
+        tier: plan.tier.as_str().to_owned(),
+        preset: policy.settings().preset.name.clone(),
+        ask: asks(options.ask).to_owned(),
+        uid: plan.identity.uid,
+        version: options.version.to_owned(),
+        policy_revision: policy.revision(),
+    };
+    recorder.write(&event, Durability::Written)?;
+    let layers = policy
+        .sources()
+        .iter()
+        .map(|source| LayerSeen {
+            origin: source.origin.as_str().to_owned(),
+            name: source.name.clone(),
+            digest: Digest::of(source.text.as_bytes()),
+        })
+        .collect();
+    let rules = u64::try_from(policy.rules().len()).unwrap_or(u64::MAX);
+    let event = Event::PolicyLoaded {
+        revision: policy.revision(),
+        layers,
+        rules,
+    };
+    recorder.write(&event, Durability::Written)?;
+    Ok(recorder)
+}
+
+const fn asks(mode: AskMode) -> &'static str {
+    match mode {
+        AskMode::Tty => "tty",
+        AskMode::Inbox => "inbox",
+        AskMode::Deny => "deny",
+    }
+}
+
+/// Builds the sandbox, joins it with the egress process, and states what holds.
+fn bring_up(
+    mut prepared: Prepared,
+    egress: Option<(EgressProcess, std::os::unix::net::UnixStream)>,
+    directory: &SessionDir,
+    recorder: &Arc<Recorder>,
+) -> Result<Parts, RunError> {
+    let (streams, pipes) = streams(prepared.spec.terminal.is_some())?;
+    let (mut launching, pipes) = match launch(&prepared.plan, streams) {
+        Err(LaunchError::Step(failure)) if lacks_redirect(&prepared, &failure) => {
+            prepared.facts.redirect = false;
+            prepared.plan = compile(&prepared.options.policy, &prepared.spec, &prepared.facts)?;
+            let (streams, pipes) = self::streams(prepared.spec.terminal.is_some())?;
+            (launch(&prepared.plan, streams)?, pipes)
+        }
+        other => (other?, pipes),
+    };
+    let handed_over = std::mem::take(&mut launching.handed_over);
+    let HandedOver {
+        listeners,
+        names,
+        diagnosis,
+        terminal,
+    } = handed_over;
+    let egress = match (egress, names) {
+        (Some((process, control)), Some(names)) => {
+            process.hand_over(&kinds(&prepared.plan, listeners), &names)?;
+            Some((process, control))
+        }
+        _ => None,
+    };
+    for guarantee in &prepared.plan.guarantees {
+        let event = Event::GuaranteeStated {
+            guarantee: guarantee.name.as_str().to_owned(),
+            holds: guarantee.holds,
+            how: guarantee.how.clone(),
+            missing: guarantee.missing.clone(),
+            waiver: guarantee.waiver.clone(),
+        };
+        recorder.write(&event, Durability::Written)?;
+    }
+    let guard = crate::guard::Guard::new(
+        &prepared.spec.workspace,
+        &prepared.options.policy.settings().workspace,
+    );
+    let session = proceed(launching)?;
+    Ok(Parts {
+        session,
+        egress,
+        diagnosis,
+        terminal,
+        pipes,
+        guard,
+        quarantine: directory.join("quarantine"),
+        plan: prepared.plan,
+        workspace: prepared.spec.workspace,
+        policy: Arc::new(prepared.options.policy),
+        ask: prepared.options.ask,
+        limit_seen: Mutex::new(None),
+    })
+}
+
+fn proceed(launching: Launching) -> Result<stockade_sandbox::Session, RunError> {
+    Ok(launching.proceed()?)
+}
+
+/// Whether the launch failed only because the kernel has no redirect. The network then holds
+/// all the same: ports that have no listener are refused.
+fn lacks_redirect(prepared: &Prepared, failure: &stockade_sandbox::LaunchFailure) -> bool {
+    let missing = [
+        rustix::io::Errno::OPNOTSUPP,
+        rustix::io::Errno::PROTONOSUPPORT,
+        rustix::io::Errno::NOENT,
+    ];
+    prepared.plan.fault.is_none()
+        && failure.step == "redirect"
+        && failure
+            .errno
+            .is_some_and(|errno| missing.iter().any(|m| m.raw_os_error() == errno))
+}
+
+fn kinds(plan: &LaunchPlan, listeners: Vec<(u16, OwnedFd)>) -> Vec<(ListenerKind, OwnedFd)> {
+    let redirect = plan.steps.iter().find_map(|step| match step {
+        Step::Redirect { port } => Some(*port),
+        _ => None,
+    });
+    listeners
+        .into_iter()
+        .map(|(port, fd)| {
+            let kind = match port {
+                53 => ListenerKind::DnsTcp,
+                _ if Some(port) == redirect => ListenerKind::Redirected,
+                _ => ListenerKind::Direct,
+            };
+            (kind, fd)
+        })
+        .collect()
+}
+
+fn streams(terminal: bool) -> Result<(StandardStreams, Option<PipeEnds>), RunError> {
+    if terminal {
+        let null = StandardStreams {
+            stdin: Stdio::null(),
+            stdout: Stdio::null(),
+            stderr: Stdio::null(),
+        };
+        return Ok((null, None));
+    }
+    let pipe = || {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| RunError::Supervisor(errno.into()))
+    };
+    let (stdin_read, stdin) = pipe()?;
+    let (stdout, stdout_write) = pipe()?;
+    let (stderr, stderr_write) = pipe()?;
+    let theirs = StandardStreams {
+        stdin: stdin_read.into(),
+        stdout: stdout_write.into(),
+        stderr: stderr_write.into(),
+    };
+    Ok((
+        theirs,
+        Some(PipeEnds {
+            stdin,
+            stdout,
+            stderr,
+        }),
+    ))
+}
+
+/// Records that a session did not start, and takes away what it had.
+fn give_up(recorder: &Recorder, directory: &SessionDir, error: &RunError) {
+    let step = match error {
+        RunError::Launch(LaunchError::Step(failure)) => failure.step.clone(),
+        RunError::Egress(_) => "egress".to_owned(),
+        _ => "start".to_owned(),
+    };
+    let outcome = SessionOutcome::NotStarted {
+        step,
+        reason: crate::running::chain(error),
+    };
+    let event = Event::SessionEnded {
+        outcome,
+        duration_ms: 0,
+        counts: recorder.counts(),
+    };
+    // The caller gets the error itself; a journal that fails now has nothing more to lose.
+    drop(recorder.write(&event, Durability::Synced));
+    drop(recorder.finish());
+    directory.clean(Clean::MountPoint);
+}

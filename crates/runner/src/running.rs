@@ -1,0 +1,596 @@
+//! A session that runs: its threads, its clock, its end.
+
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use stockade_event::{Durability, Event, SessionOutcome};
+use stockade_plan::LaunchPlan;
+use stockade_policy::Policy;
+use stockade_sandbox::{Exit, LaunchFailure, Session, SessionNews};
+use stockade_sys::net::SocketDiagnosis;
+use stockade_types::{AbsPath, RawText, SessionId};
+
+use crate::{
+    RunError,
+    approvals::{AskMode, Desk, DeskEvent, Inbox, InboxOptions},
+    egress_process::EgressProcess,
+    guard::Guard,
+    network::{self, NetworkSupervision},
+    recorder::{Recorder, lock, now},
+    run::PipeEnds,
+    session_dir::{Clean, SessionDir},
+    supervise::{self, Supervision},
+};
+
+/// How often the journal is signed and synced and the workspace looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a command may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
+/// Signal numbers.
+const SIGNAL_TERMINATE: i32 = 15;
+
+/// What a started session consists of.
+pub(crate) struct Parts {
+    pub(crate) session: Session,
+    pub(crate) egress: Option<(EgressProcess, UnixStream)>,
+    pub(crate) diagnosis: Option<SocketDiagnosis>,
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) pipes: Option<PipeEnds>,
+    pub(crate) guard: Guard,
+    pub(crate) quarantine: PathBuf,
+    pub(crate) plan: LaunchPlan,
+    pub(crate) workspace: AbsPath,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) ask: AskMode,
+    pub(crate) limit_seen: Mutex<Option<Duration>>,
+}
+
+/// Ends or signals a session from another thread.
+#[derive(Clone)]
+pub struct Controller {
+    orders: Arc<Mutex<Orders>>,
+    bell: Arc<OwnedFd>,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    signals: Vec<i32>,
+    abort: Option<String>,
+}
+
+impl Controller {
+    fn new() -> Result<(Self, OwnedFd), RunError> {
+        let (read, write) = rustix::pipe::pipe_with(
+            rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK,
+        )
+        .map_err(|errno| RunError::Supervisor(errno.into()))?;
+        Ok((
+            Self {
+                orders: Arc::default(),
+                bell: Arc::new(write),
+            },
+            read,
+        ))
+    }
+
+    /// Passes a signal on to the command's process group.
+    pub fn signal(&self, number: i32) {
+        lock(&self.orders).signals.push(number);
+        self.ring();
+    }
+
+    /// Kills the session; the first reason counts.
+    pub fn abort(&self, reason: &str) {
+        lock(&self.orders)
+            .abort
+            .get_or_insert_with(|| reason.to_owned());
+        self.ring();
+    }
+
+    fn ring(&self) {
+        // A full pipe has rung already.
+        drop(rustix::io::write(&*self.bell, b"!"));
+    }
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What is in its record.
+    pub outcome: SessionOutcome,
+    /// Exit code of `run`.
+    pub code: u8,
+    /// Set when the command could not be executed.
+    pub not_executed: Option<LaunchFailure>,
+    /// Set when the end could not be recorded.
+    pub unrecorded: Option<String>,
+}
+
+/// A session whose command runs.
+pub struct Running {
+    parts: Parts,
+    directory: SessionDir,
+    recorder: Arc<Recorder>,
+    desk: Arc<Desk>,
+    inbox: Option<Inbox>,
+    controller: Controller,
+    bell: OwnedFd,
+    notifier: Option<JoinHandle<()>>,
+    network: Option<JoinHandle<()>>,
+    started: Instant,
+}
+
+impl Running {
+    pub(crate) fn new(
+        mut parts: Parts,
+        directory: SessionDir,
+        recorder: Arc<Recorder>,
+    ) -> Result<Self, RunError> {
+        let (controller, bell) = Controller::new()?;
+        let egress_replies = Arc::new(Mutex::new(None));
+        let desk = Arc::new(desk(&parts, &recorder, &egress_replies));
+        let inbox = match parts.ask {
+            AskMode::Deny => None,
+            AskMode::Tty | AskMode::Inbox => Some(
+                Inbox::open(
+                    directory.path().as_path(),
+                    Arc::clone(&desk),
+                    InboxOptions::this_process(),
+                )
+                .map_err(|e| RunError::Supervisor(std::io::Error::other(e)))?,
+            ),
+        };
+        let network = start_network(&mut parts, &desk, &recorder, &controller, &egress_replies)?;
+        let notifier = start_notifier(&mut parts, &desk, &recorder, &controller)?;
+        Ok(Self {
+            parts,
+            directory,
+            recorder,
+            desk,
+            inbox,
+            controller,
+            bell,
+            notifier: Some(notifier),
+            network,
+            started: Instant::now(),
+        })
+    }
+
+    /// Returns the session's id.
+    pub const fn session(&self) -> &SessionId {
+        &self.parts.plan.session
+    }
+
+    /// Returns the plan that was carried out.
+    pub const fn plan(&self) -> &LaunchPlan {
+        &self.parts.plan
+    }
+
+    /// Returns the desk where questions wait.
+    pub fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
+    /// Returns the handle that signals or ends the session.
+    pub fn controller(&self) -> Controller {
+        self.controller.clone()
+    }
+
+    /// Returns the session's first process, outside.
+    pub fn first_process(&self) -> Option<rustix::process::Pid> {
+        self.parts.session.first_process()
+    }
+
+    /// Takes the master of the session's terminal.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.parts.terminal.take()
+    }
+
+    /// Takes the ends of the command's pipes.
+    pub fn take_pipes(&mut self) -> Option<PipeEnds> {
+        self.parts.pipes.take()
+    }
+
+    /// Follows the session to its end; then nothing of it runs any more and its record is closed.
+    pub fn wait(mut self) -> Ended {
+        let (outcome, not_executed) = self.follow();
+        self.desk.close();
+        self.finish(outcome, not_executed)
+    }
+
+    fn follow(&mut self) -> (SessionOutcome, Option<LaunchFailure>) {
+        let mut checked = Instant::now();
+        let mut deadline = self.wall_deadline();
+        let mut stopping: Option<String> = None;
+        loop {
+            if self.poll_session() {
+                return self.news(stopping);
+            }
+            let orders = std::mem::take(&mut *lock(&self.controller.orders));
+            if let Some(reason) = orders.abort {
+                return self.kill(reason);
+            }
+            for signal in orders.signals {
+                drop(self.parts.session.signal(signal));
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                if let Some(reason) = stopping {
+                    return self.kill(reason);
+                }
+                stopping = Some(self.reach_wall_limit());
+                drop(self.parts.session.signal(SIGNAL_TERMINATE));
+                deadline = Some(Instant::now() + GRACE);
+            }
+            if checked.elapsed() >= TICK {
+                checked = Instant::now();
+                if let Some(reason) = self.tick() {
+                    return self.kill(reason);
+                }
+            }
+        }
+    }
+
+    fn wall_deadline(&self) -> Option<Instant> {
+        let limit = self
+            .parts
+            .policy
+            .settings()
+            .limits
+            .wall_time
+            .as_ref()?
+            .value
+            .duration();
+        *lock(&self.parts.limit_seen) = Some(limit);
+        self.started.checked_add(limit)
+    }
+
+    fn reach_wall_limit(&self) -> String {
+        let limit = lock(&self.parts.limit_seen).unwrap_or_default();
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let event = Event::LimitReached {
+            limit: "wall_time".to_owned(),
+            configured: millis(limit),
+            usage: millis(self.started.elapsed()),
+            detail: "milliseconds; the session is ended".to_owned(),
+        };
+        // If this cannot be written the session ends all the same.
+        drop(self.recorder.write(&event, Durability::Synced));
+        WALL_TIME_REASON.to_owned()
+    }
+
+    /// Waits for news of the session, an order, or the next tick; `true` for news.
+    fn poll_session(&self) -> bool {
+        let descriptor = self.parts.session.descriptor();
+        let mut fds = [
+            PollFd::new(&descriptor, PollFlags::IN),
+            PollFd::new(&self.bell, PollFlags::IN),
+        ];
+        let timeout = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        if rustix::event::poll(&mut fds, Some(&timeout)).is_err() {
+            return false;
+        }
+        let [session, bell] = fds.map(|fd| !fd.revents().is_empty());
+        if bell {
+            let mut buffer = [0_u8; 64];
+            while rustix::io::read(&self.bell, &mut buffer).is_ok_and(|count| count > 0) {}
+        }
+        session
+    }
+
+    /// What has to happen every second; a reason ends the session.
+    fn tick(&mut self) -> Option<String> {
+        if let Err(error) = self.recorder.checkpoint() {
+            return Some(format!("the journal cannot be written: {}", chain(&error)));
+        }
+        if let Some((process, _)) = &mut self.parts.egress
+            && process.has_ended()
+        {
+            return Some("the egress process ended unexpectedly".to_owned());
+        }
+        self.sweep()
+    }
+
+    fn sweep(&self) -> Option<String> {
+        let settings = &self.parts.policy.settings().workspace;
+        let detail = match self.parts.guard.sweep(settings, &self.parts.quarantine) {
+            Ok(found) if found.is_empty() => return None,
+            Ok(found) => {
+                let names: Vec<String> = found
+                    .iter()
+                    .map(|name| RawText::from_os(name).display())
+                    .collect();
+                format!(
+                    "{} moved to {}",
+                    names.join(", "),
+                    self.parts.quarantine.display()
+                )
+            }
+            Err(error) => format!("it cannot be moved away: {error}"),
+        };
+        let event = Event::FindingRaised {
+            severity: "high".to_owned(),
+            title: "a protected path appeared although its creation was not allowed".to_owned(),
+            detail: detail.clone(),
+            decisions: Vec::new(),
+        };
+        drop(self.recorder.write(&event, Durability::Synced));
+        Some(format!(
+            "a protected path appeared in the workspace: {detail}"
+        ))
+    }
+
+    fn news(&mut self, stopping: Option<String>) -> (SessionOutcome, Option<LaunchFailure>) {
+        match self.parts.session.news() {
+            _ if stopping.is_some() => (killed(stopping.unwrap_or_default()), None),
+            SessionNews::Ended(Exit::Code(code)) => (SessionOutcome::Exited { code }, None),
+            SessionNews::Ended(Exit::Signal(signal)) => (SessionOutcome::Signaled { signal }, None),
+            SessionNews::NotExecuted(failure) => {
+                let outcome = SessionOutcome::NotStarted {
+                    step: failure.step.clone(),
+                    reason: failure.reason.clone(),
+                };
+                (outcome, Some(failure))
+            }
+            SessionNews::Gone => (
+                killed("the session was killed from outside".to_owned()),
+                None,
+            ),
+        }
+    }
+
+    fn kill(&self, reason: String) -> (SessionOutcome, Option<LaunchFailure>) {
+        drop(self.parts.session.kill());
+        (killed(reason), None)
+    }
+
+    /// Takes everything down in order, and closes the record.
+    fn finish(self, outcome: SessionOutcome, not_executed: Option<LaunchFailure>) -> Ended {
+        let Self {
+            parts,
+            directory,
+            recorder,
+            inbox,
+            notifier,
+            network,
+            started,
+            ..
+        } = self;
+        let limits = limit_events(&parts.session);
+        // Every process of the session is gone when this returns.
+        drop(parts.session);
+        join(notifier);
+        drop(inbox);
+        drop(parts.egress);
+        join(network);
+        let raced = parts
+            .guard
+            .sweep(&parts.policy.settings().workspace, &parts.quarantine)
+            .is_ok_and(|found| !found.is_empty());
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut events = limits;
+        if raced {
+            events.push(Event::FindingRaised {
+                severity: "high".to_owned(),
+                title: "a protected path appeared although its creation was not allowed".to_owned(),
+                detail: format!("moved to {}", parts.quarantine.display()),
+                decisions: Vec::new(),
+            });
+        }
+        events.push(Event::SessionEnded {
+            outcome: outcome.clone(),
+            duration_ms,
+            counts: recorder.counts(),
+        });
+        let mut unrecorded = None;
+        for event in events {
+            if let Err(error) = recorder.write(&event, Durability::Written) {
+                unrecorded = Some(chain(&error));
+            }
+        }
+        if let Err(error) = recorder.finish() {
+            unrecorded.get_or_insert_with(|| chain(&error));
+        }
+        directory.clean(Clean::MountPoint);
+        Ended {
+            code: exit_code(&outcome, not_executed.as_ref()),
+            outcome,
+            not_executed,
+            unrecorded,
+        }
+    }
+}
+
+/// The reason that stands for the exit code 124.
+const WALL_TIME_REASON: &str = "the wall-time limit was reached";
+
+fn killed(reason: String) -> SessionOutcome {
+    SessionOutcome::Killed { reason }
+}
+
+fn join(handle: Option<JoinHandle<()>>) {
+    if let Some(handle) = handle {
+        // A thread that panicked has aborted the whole process.
+        drop(handle.join());
+    }
+}
+
+/// Maps an outcome to the exit code of `run` (see the command line reference).
+fn exit_code(outcome: &SessionOutcome, not_executed: Option<&LaunchFailure>) -> u8 {
+    match outcome {
+        SessionOutcome::Exited { code } => u8::try_from(*code & 0xFF).unwrap_or(255),
+        SessionOutcome::Signaled { signal } => u8::try_from(128 + (*signal & 0x7F)).unwrap_or(255),
+        SessionOutcome::Killed { reason } if reason == WALL_TIME_REASON => 124,
+        SessionOutcome::Killed { .. } => 137,
+        SessionOutcome::NotStarted { .. } => match not_executed {
+            Some(failure) if failure.step == "execute" => {
+                let missing = failure.errno == Some(rustix::io::Errno::NOENT.raw_os_error());
+                if missing { 127 } else { 126 }
+            }
+            _ => 125,
+        },
+    }
+}
+
+/// Joins an error with its causes into one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
+
+/// Opens the desk; everything that happens at it is on disk before it takes effect.
+fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressReplies) -> Desk {
+    let (recorder, egress) = (Arc::clone(recorder), Arc::clone(egress));
+    let observer = move |event: &DeskEvent<'_>| {
+        let event = match event {
+            DeskEvent::Requested { question } => Event::ApprovalRequested {
+                approval: question.id.clone(),
+                decision: recorder.record(
+                    question.decision_id,
+                    &question.request,
+                    &question.decision,
+                ),
+                shown: question.shown().to_string(),
+                request_digest: question.request.digest(),
+                expires: question.expires,
+            },
+            DeskEvent::Decided {
+                question,
+                verdict,
+                scope,
+                by,
+                reason,
+            } => Event::ApprovalDecided {
+                approval: question.id.clone(),
+                verdict: *verdict,
+                scope: scope.map(|scope| scope.to_string()),
+                by: (*by).to_owned(),
+                reason: reason.map(str::to_owned),
+            },
+            DeskEvent::Used { approval, decision } => Event::ApprovalUsed {
+                approval: (*approval).clone(),
+                decision: *decision,
+            },
+            DeskEvent::Revoked { approval, by } => {
+                if let Some(replies) = &*lock(&egress) {
+                    let approval = (*approval).clone();
+                    drop(replies.send(&stockade_egress::wire::FromSupervisor::Revoke { approval }));
+                }
+                Event::OperatorActed {
+                    action: "revoke".to_owned(),
+                    by: (*by).to_owned(),
+                    detail: approval.to_string(),
+                }
+            }
+        };
+        recorder
+            .write(&event, Durability::Synced)
+            .map(drop)
+            .map_err(|error| chain(&error))
+    };
+    let agent = parts.policy.settings().preset.name.clone();
+    Desk::new(parts.ask, agent, Arc::new(now), Box::new(observer))
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(RunError::Supervisor)
+}
+
+fn process_number(pid: Option<rustix::process::Pid>) -> u32 {
+    pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
+        .unwrap_or_default()
+}
+
+fn start_network(
+    parts: &mut Parts,
+    desk: &Arc<Desk>,
+    recorder: &Arc<Recorder>,
+    controller: &Controller,
+    egress_replies: &EgressReplies,
+) -> Result<Option<JoinHandle<()>>, RunError> {
+    let (Some((_, control)), Some(diagnosis)) = (&parts.egress, parts.diagnosis.take()) else {
+        return Ok(None);
+    };
+    let control = control.try_clone().map_err(RunError::Supervisor)?;
+    let (requests, replies) =
+        stockade_egress::wire::server(control).map_err(RunError::Supervisor)?;
+    let replies = Arc::new(replies);
+    *lock(egress_replies) = Some(Arc::clone(&replies));
+    let controller = controller.clone();
+    let shared = Arc::new(NetworkSupervision {
+        policy: Arc::clone(&parts.policy),
+        desk: Arc::clone(desk),
+        recorder: Arc::clone(recorder),
+        diagnosis: Mutex::new(diagnosis),
+        first_process: process_number(parts.session.first_process()),
+        supervisor: std::process::id(),
+        abort: Arc::new(move |reason| controller.abort(reason)),
+        recent: Mutex::default(),
+        asked: Mutex::default(),
+    });
+    spawn("network", move || {
+        network::serve(&shared, requests, &replies)
+    })
+    .map(Some)
+}
+
+fn start_notifier(
+    parts: &mut Parts,
+    desk: &Arc<Desk>,
+    recorder: &Arc<Recorder>,
+    controller: &Controller,
+) -> Result<JoinHandle<()>, RunError> {
+    let notifier = parts.session.take_notifier().ok_or_else(|| {
+        RunError::Supervisor(std::io::Error::other("the sandbox gave no notifier"))
+    })?;
+    let controller = controller.clone();
+    let settings = parts.policy.settings();
+    let supervision = Arc::new(Supervision {
+        policy: Arc::clone(&parts.policy),
+        desk: Arc::clone(desk),
+        recorder: Arc::clone(recorder),
+        workspace: parts.workspace.clone(),
+        supervisor: std::process::id(),
+        agent_names: settings.preset.commands.clone(),
+        abort: Box::new(move |reason| controller.abort(reason)),
+        state: Mutex::default(),
+        files: supervise::Identities::new(&parts.policy.command_names()),
+    });
+    spawn("notifier", move || supervise::serve(&supervision, notifier))
+}
+
+/// Reads from the session's cgroups which limits were hit.
+fn limit_events(session: &Session) -> Vec<Event> {
+    session
+        .limit_counters()
+        .into_iter()
+        .filter(|(file, _)| *file == "memory.failcnt")
+        .filter_map(|(_, value)| value.trim().parse::<u64>().ok())
+        .filter(|failures| *failures > 0)
+        .map(|failures| Event::LimitReached {
+            limit: "memory".to_owned(),
+            configured: 0,
+            usage: failures,
+            detail: "allocations that met the limit".to_owned(),
+        })
+        .collect()
+}

@@ -1,0 +1,289 @@
+//! Changes of paths: recorded, and refused where they would touch a protected one.
+//!
+//! The mounts hold what existed at launch. This holds what did not exist yet, gives every refusal
+//! its event, and keeps the list of what changed. A program with several threads can swap a path
+//! after it was read here; against that the workspace guard watches from outside.
+
+use std::{io, path::Path};
+
+use rustix::process::Pid;
+use stockade_event::{Durability, Event};
+use stockade_policy::{Access, Approvals, FileRequest, Request};
+use stockade_sys::{
+    memory,
+    seccomp::{Notification, Notifier},
+};
+use stockade_types::{RawText, Verdict};
+
+use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, ERRNO_READ_ONLY, Reply, Supervision, state};
+use crate::resolve::{AT_FDCWD, Last, Resolver};
+
+/// `O_CREAT`.
+const FLAG_CREATE: u64 = 0o100;
+/// `O_EXCL`.
+const FLAG_EXCLUSIVE: u64 = 0o200;
+/// `O_NOFOLLOW` on x86-64 and arm64 as the generic interface has it.
+#[cfg(target_arch = "x86_64")]
+const FLAG_NO_FOLLOW: u64 = 0o400_000;
+#[cfg(not(target_arch = "x86_64"))]
+const FLAG_NO_FOLLOW: u64 = 0o100_000;
+/// The flags that make an open a change.
+const WRITE_FLAGS: u64 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;
+
+/// One path that a call changes.
+struct Change {
+    directory: i32,
+    path: u64,
+    last: Last,
+    access: Access,
+}
+
+impl Supervision {
+    pub(super) fn judge_change(
+        &self,
+        resolver: &Resolver,
+        call: &Notification,
+        name: &str,
+        tid: u32,
+    ) -> Reply {
+        let changes = match changes(call, name) {
+            Ok(changes) => changes,
+            Err(errno) => return Reply::Refuse(errno),
+        };
+        for change in changes {
+            match self.judge_one(resolver, call.thread, &change, tid) {
+                Ok(()) => {}
+                Err(reply) => return reply,
+            }
+        }
+        Reply::Proceed
+    }
+
+    fn judge_one(
+        &self,
+        resolver: &Resolver,
+        thread: Pid,
+        change: &Change,
+        tid: u32,
+    ) -> Result<(), Reply> {
+        let raw = memory::read_string(thread, change.path, memory::PATH_BYTES_MAX)
+            .map_err(|_| Reply::Refuse(ERRNO_FAULT))?;
+        if raw.is_empty() {
+            return Ok(());
+        }
+        let errno = |error: io::Error| Reply::Refuse(error.raw_os_error().unwrap_or(ERRNO_DENIED));
+        let absolute = resolver.absolute(change.directory, &raw).map_err(errno)?;
+        if is_device_or_process(&absolute) {
+            return Ok(());
+        }
+        let resolved = match resolver.resolve(&absolute, change.last) {
+            Ok(resolved) => resolved,
+            // A descriptor that is no path (a pipe behind `/dev/stdout`): nothing of the tree.
+            Err(error) if error.raw_os_error() == Some(ERRNO_NOT_A_PATH) => return Ok(()),
+            Err(error) => return Err(errno(error)),
+        };
+        let Ok(relative) = resolved.path.strip_prefix(self.workspace.as_path()) else {
+            return Ok(());
+        };
+        let access = match (change.access, resolved.open().is_ok()) {
+            (Access::Create, true) => Access::Write,
+            (access, _) => access,
+        };
+        self.judge_path(&resolved.path, relative, &raw, access, tid)
+    }
+
+    fn judge_path(
+        &self,
+        path: &Path,
+        relative: &Path,
+        raw: &[u8],
+        access: Access,
+        tid: u32,
+    ) -> Result<(), Reply> {
+        let path = RawText::from_os(path.as_os_str());
+        let request = FileRequest {
+            path: path.clone(),
+            workspace_relative: Some(RawText::from_os(relative.as_os_str())),
+            access,
+            subject: stockade_types::Subject::default(),
+        };
+        let mut request = Request::File(request);
+        let decision = self.policy.decide(&request, &Approvals::none());
+        if decision.verdict == Verdict::Allow {
+            return self.note_change(&path, access, tid);
+        }
+        if let Request::File(file) = &mut request {
+            file.subject = self.subject(tid);
+        }
+        if decision.verdict == Verdict::Ask {
+            let wait = move |shared: &Self, notifier: &Notifier, call: &Notification| {
+                shared.ask_change(&request, &decision, notifier, call);
+            };
+            return Err(Reply::Later(Box::new(wait)));
+        }
+        let id = self.recorder.new_decision();
+        let mut record = self.recorder.record(id, &request, &decision);
+        if record
+            .target
+            .path
+            .as_ref()
+            .is_some_and(|p| p.as_bytes() != raw)
+        {
+            record.target.raw_path = Some(RawText::from_bytes(raw));
+        }
+        let event = Event::FileDenied { decision: record };
+        match self.write(&event, Durability::Written) {
+            Some(()) => Err(Reply::Refuse(ERRNO_READ_ONLY)),
+            None => Err(Reply::Refuse(ERRNO_NOT_JUDGED)),
+        }
+    }
+
+    fn ask_change(
+        &self,
+        request: &Request,
+        decision: &stockade_policy::Decision,
+        notifier: &Notifier,
+        call: &Notification,
+    ) {
+        let wanted = || notifier.is_waiting(call);
+        let record = self.ask(request, decision, &wanted, &|decision| Event::FileDenied {
+            decision,
+        });
+        let allowed = record.is_some_and(|record| record.verdict == Verdict::Allow);
+        let answered = if allowed {
+            notifier.proceed(call)
+        } else {
+            notifier.refuse(call, ERRNO_READ_ONLY)
+        };
+        self.answered(answered);
+    }
+
+    fn note_change(&self, path: &RawText, access: Access, tid: u32) -> Result<(), Reply> {
+        let is_new = state(self).note_change(path, access.as_str());
+        if !is_new {
+            return Ok(());
+        }
+        let event = Event::FileChanged {
+            path: path.clone(),
+            access: access.as_str().to_owned(),
+            by: self.subject(tid),
+        };
+        self.write(&event, Durability::Written)
+            .ok_or(Reply::Refuse(ERRNO_NOT_JUDGED))
+    }
+}
+
+/// `EFAULT`: the kernel's own answer to a path that cannot be read.
+const ERRNO_FAULT: i32 = 14;
+/// `EOPNOTSUPP`: the resolver met a magic link that shows no path.
+const ERRNO_NOT_A_PATH: i32 = 95;
+
+/// Paths by name only that never lie in the workspace; links into them are resolved all the same.
+fn is_device_or_process(path: &Path) -> bool {
+    let plain = !path
+        .components()
+        .any(|c| c == std::path::Component::ParentDir);
+    // `/proc/PID/root`, `cwd` and `fd` lead anywhere; they take the long way.
+    let process = path.starts_with("/proc")
+        && !path.components().any(|c| {
+            ["root", "cwd", "fd", "map_files", "exe"]
+                .iter()
+                .any(|name| c.as_os_str() == *name)
+        });
+    let device = [
+        "/dev/null",
+        "/dev/tty",
+        "/dev/zero",
+        "/dev/ptmx",
+        "/dev/pts",
+        "/dev/shm",
+    ]
+    .iter()
+    .any(|device| path.starts_with(device));
+    plain && (process || device)
+}
+
+/// Reads which paths a call changes, and how.
+fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
+    let [a0, a1, a2, a3, ..] = call.arguments;
+    let fd = |argument: u64| {
+        i32::from_ne_bytes(
+            u32::try_from(argument & 0xFFFF_FFFF)
+                .unwrap_or_default()
+                .to_ne_bytes(),
+        )
+    };
+    let one = |directory, path, last, access| {
+        vec![Change {
+            directory,
+            path,
+            last,
+            access,
+        }]
+    };
+    let two = |from: Change, to: Change| vec![from, to];
+    let keep = |directory, path, access| Change {
+        directory,
+        path,
+        last: Last::Keep,
+        access,
+    };
+    Ok(match name {
+        "openat" => open(fd(a0), a1, a2),
+        "open" => open(AT_FDCWD, a0, a1),
+        "openat2" => {
+            let mut how = [0_u8; 8];
+            memory::read(call.thread, a2, &mut how).map_err(|_| ERRNO_FAULT)?;
+            let flags = u64::from_le_bytes(how);
+            if flags & WRITE_FLAGS == 0 {
+                Vec::new()
+            } else {
+                open(fd(a0), a1, flags)
+            }
+        }
+        "creat" => open(AT_FDCWD, a0, FLAG_CREATE),
+        "truncate" => one(AT_FDCWD, a0, Last::Follow, Access::Write),
+        "rename" => two(
+            keep(AT_FDCWD, a0, Access::Rename),
+            keep(AT_FDCWD, a1, Access::Rename),
+        ),
+        "renameat" | "renameat2" => two(
+            keep(fd(a0), a1, Access::Rename),
+            keep(fd(a2), a3, Access::Rename),
+        ),
+        "link" => one(AT_FDCWD, a1, Last::Keep, Access::Create),
+        "linkat" => {
+            // The source is only read; a link across mounts is refused by the kernel.
+            one(fd(a2), a3, Last::Keep, Access::Create)
+        }
+        "symlink" => one(AT_FDCWD, a1, Last::Keep, Access::Rename),
+        "symlinkat" => one(fd(a1), a2, Last::Keep, Access::Rename),
+        "mkdir" | "mknod" => one(AT_FDCWD, a0, Last::Keep, Access::Create),
+        "mkdirat" | "mknodat" => one(fd(a0), a1, Last::Keep, Access::Create),
+        "unlink" | "rmdir" => one(AT_FDCWD, a0, Last::Keep, Access::Remove),
+        "unlinkat" => one(fd(a0), a1, Last::Keep, Access::Remove),
+        "chmod" => one(AT_FDCWD, a0, Last::Follow, Access::Mode),
+        "fchmodat" | "fchmodat2" => one(fd(a0), a1, Last::Follow, Access::Mode),
+        _ => return Err(ERRNO_NOT_JUDGED),
+    })
+}
+
+fn open(directory: i32, path: u64, flags: u64) -> Vec<Change> {
+    let access = if flags & FLAG_CREATE == 0 {
+        Access::Write
+    } else {
+        Access::Create
+    };
+    let exclusive = flags & FLAG_CREATE != 0 && flags & FLAG_EXCLUSIVE != 0;
+    let last = if exclusive || flags & FLAG_NO_FOLLOW != 0 {
+        Last::Keep
+    } else {
+        Last::Follow
+    };
+    vec![Change {
+        directory,
+        path,
+        last,
+        access,
+    }]
+}

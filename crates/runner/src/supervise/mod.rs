@@ -1,0 +1,198 @@
+//! Answering the notifier: every execution and every change of a path waits here for its verdict.
+
+mod exec;
+mod files;
+mod program_file;
+
+pub(crate) use program_file::Identities;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use stockade_event::{Durability, Event};
+use stockade_policy::{Approvals, Decision, Policy, Request};
+use stockade_sys::seccomp::{Notification, Notifier, name};
+use stockade_types::{AbsPath, DecisionRecord, RawText, RuleId, Subject, Verdict};
+
+use crate::{
+    approvals::{Asker, Desk, Outcome},
+    procfs,
+    recorder::{Recorder, lock},
+    resolve::Resolver,
+};
+
+/// `EACCES`: what a denied program gets.
+const ERRNO_DENIED: i32 = 13;
+/// `EROFS`: what a denied change gets, the same as the mount that holds it answers.
+const ERRNO_READ_ONLY: i32 = 30;
+/// `EPERM`, for what could not be judged.
+const ERRNO_NOT_JUDGED: i32 = 1;
+
+/// What the notifier's threads share.
+pub(crate) struct Supervision {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) workspace: AbsPath,
+    /// Supervisor's own process: parents are listed up to it.
+    pub(crate) supervisor: u32,
+    /// File names of the agent's own programs.
+    pub(crate) agent_names: Vec<String>,
+    /// Ends the session; the journal failed or the egress process is gone.
+    pub(crate) abort: Box<dyn Fn(&str) + Send + Sync>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) files: program_file::Identities,
+}
+
+/// What is remembered between calls.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Changes that were recorded already, by path and kind.
+    changed: HashSet<(Vec<u8>, &'static str)>,
+    /// Processes that are the agent itself.
+    agents: HashSet<stockade_types::ProcessId>,
+    /// Whether the first execution, the command's own, has happened.
+    started: bool,
+}
+
+/// Recorded changes that are remembered; past this, changes are recorded again.
+const CHANGED_MAX: usize = 100_000;
+
+/// The verdict on one call.
+pub(crate) enum Reply {
+    /// Let the kernel do it.
+    Proceed,
+    /// Fail with this error number.
+    Refuse(i32),
+    /// A person decides; the thread that waits will answer.
+    Later(Box<dyn FnOnce(&Supervision, &Notifier, &Notification) + Send>),
+}
+
+/// Answers calls until every process of the session has ended.
+pub(crate) fn serve(supervision: &Arc<Supervision>, notifier: Notifier) {
+    let notifier = Arc::new(notifier);
+    loop {
+        let call = match notifier.receive() {
+            Ok(Some(call)) => call,
+            Ok(None) => return,
+            Err(error) => return (supervision.abort)(&format!("the notifier failed: {error}")),
+        };
+        match supervision.judge(&notifier, &call) {
+            Reply::Proceed => supervision.answered(notifier.proceed(&call)),
+            Reply::Refuse(errno) => supervision.answered(notifier.refuse(&call, errno)),
+            Reply::Later(wait) => {
+                let (shared, notifier) = (Arc::clone(supervision), Arc::clone(&notifier));
+                let refused = Arc::clone(&notifier);
+                let spawned = thread::Builder::new()
+                    .name("ask".to_owned())
+                    .spawn(move || wait(&shared, &notifier, &call));
+                if spawned.is_err() {
+                    supervision.answered(refused.refuse(&call, ERRNO_NOT_JUDGED));
+                }
+            }
+        }
+    }
+}
+
+impl Supervision {
+    fn answered(&self, result: stockade_sys::Outcome<()>) {
+        if let Err(error) = result {
+            (self.abort)(&format!("the notifier failed: {error}"));
+        }
+    }
+
+    fn judge(&self, notifier: &Notifier, call: &Notification) -> Reply {
+        let Some(call_name) = name(call.number) else {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        };
+        let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
+        let Ok(resolver) = Resolver::new(tid) else {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        };
+        // The thread was alive when its root was opened, and its id has not been reused since.
+        if !notifier.is_waiting(call) {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        }
+        match call_name {
+            "execve" | "execveat" => self.judge_exec(&resolver, call, call_name, tid),
+            _ => self.judge_change(&resolver, call, call_name, tid),
+        }
+    }
+
+    pub(crate) fn subject(&self, tid: u32) -> Subject {
+        procfs::identity(tid)
+            .map(|identity| procfs::subject(identity, self.supervisor))
+            .unwrap_or_default()
+    }
+
+    /// Journals a decision; `None` when that failed, and then the session ends.
+    pub(crate) fn write(&self, event: &Event, durability: Durability) -> Option<()> {
+        match self.recorder.write(event, durability) {
+            Ok(_) => Some(()),
+            Err(error) => {
+                (self.abort)(&format!("the journal cannot be written: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Asks for `request`, whose decision was ask, and journals what came of it.
+    ///
+    /// `event` makes the event of the final decision. Returns the final decision record, or `None`
+    /// when nothing may happen.
+    pub(crate) fn ask(
+        &self,
+        request: &Request,
+        decision: &Decision,
+        wanted: &dyn Fn() -> bool,
+        event: &dyn Fn(DecisionRecord) -> Event,
+    ) -> Option<DecisionRecord> {
+        let id = self.recorder.new_decision();
+        let decide = |approvals: &Approvals| self.policy.decide(request, approvals);
+        let outcome = self.desk.ask(&Asker {
+            request,
+            decision,
+            decision_id: id,
+            revision: self.recorder.revision(),
+            intent: None,
+            decide: &decide,
+            wanted,
+        });
+        let last = match outcome {
+            Outcome::Granted { approvals, .. } => decide(&approvals),
+            Outcome::Refused { by, reason, .. } => refused(decision, &by, &reason),
+        };
+        let record = self.recorder.record(id, request, &last);
+        // An answer to a question is on disk before its effect.
+        self.write(&event(record.clone()), Durability::Synced)?;
+        Some(record)
+    }
+}
+
+/// The decision that an unanswered or denied question turns into.
+pub(crate) fn refused(decision: &Decision, by: &str, reason: &str) -> Decision {
+    let rule = decision.rule.as_ref().map_or("", RuleId::as_str);
+    Decision {
+        verdict: Verdict::Deny,
+        reason: format!("ask rule `{rule}` was answered \"deny\" by {by}: {reason}"),
+        ..decision.clone()
+    }
+}
+
+impl State {
+    /// Notes a change; `true` when it was not noted before.
+    fn note_change(&mut self, path: &RawText, access: &'static str) -> bool {
+        if self.changed.len() >= CHANGED_MAX {
+            self.changed.clear();
+        }
+        self.changed.insert((path.as_bytes().to_vec(), access))
+    }
+}
+
+/// Locks the remembered state.
+pub(crate) fn state(supervision: &Supervision) -> std::sync::MutexGuard<'_, State> {
+    lock(&supervision.state)
+}

@@ -1,0 +1,207 @@
+//! Which file is about to run: identity by device and inode, content by digest.
+
+use std::{
+    collections::HashMap,
+    fs::Metadata,
+    io::{self, Read},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::PathBuf,
+    sync::Mutex,
+};
+
+use sha2::{Digest as _, Sha256};
+use stockade_types::{Digest, RawText};
+
+use crate::{
+    procfs,
+    recorder::lock,
+    resolve::{Resolved, reopen},
+};
+
+/// Files in places that the session can write are hashed up to this size at every new identity: a
+/// copied `git` is found again, and the time stays below that of starting the program.
+const HASHED_BYTES_MAX: u64 = 32 << 20;
+/// Known contents; each is about 100 bytes.
+const KNOWN_MAX: usize = 20_000;
+/// Bytes of a first line that the kernel reads.
+const FIRST_LINE_BYTES: usize = 256;
+
+/// What makes a file the same file with the same content.
+type Key = (u64, u64, u64, i64, i64, i64, i64);
+
+/// A file that is about to run.
+#[derive(Debug)]
+pub(crate) struct ProgramFile {
+    /// Canonical path inside.
+    pub(crate) path: PathBuf,
+    fd: OwnedFd,
+    key: Key,
+    size: u64,
+}
+
+impl ProgramFile {
+    /// Opens what a path was resolved to.
+    pub(crate) fn of(resolved: &Resolved) -> io::Result<Self> {
+        Self::from_fd(resolved.open()?, resolved.path.clone())
+    }
+
+    /// Opens what a descriptor of `tid` stands for.
+    pub(crate) fn behind_descriptor(tid: u32, descriptor: i32) -> io::Result<Self> {
+        use rustix::fs::{Mode, OFlags};
+        let path = format!("/proc/{tid}/fd/{descriptor}");
+        let fd = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let shown = procfs::path_of(&fd)?;
+        Self::from_fd(fd, shown)
+    }
+
+    fn from_fd(fd: OwnedFd, path: PathBuf) -> io::Result<Self> {
+        let metadata = std::fs::metadata(format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&fd)
+        ))?;
+        if !metadata.is_file() {
+            return Err(io::Error::from_raw_os_error(13));
+        }
+        Ok(Self {
+            path,
+            fd,
+            key: key(&metadata),
+            size: metadata.len(),
+        })
+    }
+
+    /// Reads the interpreter line of a script.
+    pub(crate) fn interpreter(&self) -> Option<RawText> {
+        let mut head = vec![0; FIRST_LINE_BYTES];
+        let count = reopen(&self.fd).ok()?.read(&mut head).ok()?;
+        let line = head
+            .get(..count)?
+            .strip_prefix(b"#!")?
+            .split(|b| *b == b'\n')
+            .next()?;
+        Some(RawText::from_bytes(line.trim_ascii()))
+    }
+
+    fn hash(&self) -> io::Result<Digest> {
+        let mut file = reopen(&self.fd)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 128 * 1024];
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(Digest::from_bytes(hasher.finalize().into()));
+            }
+            hasher.update(buffer.get(..count).unwrap_or_default());
+        }
+    }
+}
+
+fn key(m: &Metadata) -> Key {
+    (
+        m.dev(),
+        m.ino(),
+        m.len(),
+        m.mtime(),
+        m.mtime_nsec(),
+        m.ctime(),
+        m.ctime_nsec(),
+    )
+}
+
+/// What is known of a file besides its path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) digest: Option<Digest>,
+    pub(crate) aliases: Vec<String>,
+}
+
+/// Contents seen in this session, and the contents of programs that rules name.
+#[derive(Debug, Default)]
+pub(crate) struct Identities {
+    digests: Mutex<HashMap<Key, Digest>>,
+    /// Size, path and lazily the digest of programs that rules name.
+    named: Mutex<Vec<Named>>,
+}
+
+#[derive(Debug)]
+struct Named {
+    name: String,
+    size: u64,
+    path: PathBuf,
+    digest: Option<Digest>,
+}
+
+impl Identities {
+    /// Remembers the programs that rules name, found on the host in the system directories, so
+    /// that a copy under another name is still known for what it is.
+    pub(crate) fn new(names: &[String]) -> Self {
+        let named = names
+            .iter()
+            .flat_map(|name| {
+                ["/usr/bin", "/usr/local/bin", "/bin"]
+                    .map(|dir| (name.clone(), PathBuf::from(dir).join(name)))
+            })
+            .filter_map(|(name, path)| {
+                let path = std::fs::canonicalize(path).ok()?;
+                let size = std::fs::metadata(&path).ok()?.len();
+                Some(Named {
+                    name,
+                    size,
+                    path,
+                    digest: None,
+                })
+            })
+            .collect();
+        Self {
+            digests: Mutex::default(),
+            named: Mutex::new(named),
+        }
+    }
+
+    /// Tells what is known of `file`; one in a writable place is hashed.
+    pub(crate) fn know(&self, file: &ProgramFile, writable: bool) -> Known {
+        if !writable || file.size > HASHED_BYTES_MAX {
+            return Known {
+                digest: lock(&self.digests).get(&file.key).copied(),
+                aliases: Vec::new(),
+            };
+        }
+        let Some(digest) = self.digest(file) else {
+            return Known::default();
+        };
+        Known {
+            digest: Some(digest),
+            aliases: self.aliases(file.size, digest),
+        }
+    }
+
+    fn aliases(&self, size: u64, digest: Digest) -> Vec<String> {
+        let mut named = lock(&self.named);
+        let mut aliases = Vec::new();
+        for program in named.iter_mut().filter(|program| program.size == size) {
+            if program.digest.is_none() {
+                program.digest = std::fs::read(&program.path)
+                    .ok()
+                    .map(|bytes| Digest::of(&bytes));
+            }
+            if program.digest == Some(digest) {
+                aliases.push(program.name.clone());
+            }
+        }
+        aliases
+    }
+
+    /// Hashes `file`, or remembers its digest.
+    pub(crate) fn digest(&self, file: &ProgramFile) -> Option<Digest> {
+        if let Some(digest) = lock(&self.digests).get(&file.key) {
+            return Some(*digest);
+        }
+        let digest = file.hash().ok()?;
+        let mut digests = lock(&self.digests);
+        if digests.len() >= KNOWN_MAX {
+            digests.clear();
+        }
+        digests.insert(file.key, digest);
+        Some(digest)
+    }
+}

@@ -1,0 +1,109 @@
+//! Steps that take power away from the command's process, and the last one that starts it.
+
+use std::{os::fd::AsFd, path::PathBuf};
+
+use stockade_plan::{CallAction, CallCondition, CallSet, Command, PathRule, Rights, calls};
+use stockade_sys::{
+    Outcome, SysError, capability, identity,
+    landlock::{self, PathRights},
+    process::{self, Limit},
+    seccomp::{Action, Condition, Filter, Rule, number},
+};
+
+use crate::message::{FromChild, send};
+
+pub(super) fn become_user(uid: u32, gid: u32, drop_groups: bool) -> Outcome<()> {
+    if identity::own() == (uid, gid) && !drop_groups {
+        return Ok(());
+    }
+    capability::keep_across_identity(|| identity::become_user(uid, gid))
+}
+
+pub(super) fn resource_limit(limit: &str, value: u64) -> Outcome<()> {
+    let limit = match limit {
+        "open-files" => Limit::OpenFiles,
+        "processes" => Limit::Processes,
+        "core" => Limit::Core,
+        "message-queues" => Limit::MessageQueues,
+        other => {
+            return Err(SysError::on("set limit", other, std::io::ErrorKind::InvalidInput));
+        }
+    };
+    process::limit(limit, value)
+}
+
+pub(super) fn drop_capabilities() -> Outcome<()> {
+    capability::drop_all()?;
+    if capability::effective_is_empty()? {
+        return Ok(());
+    }
+    Err(SysError::new("drop capabilities", std::io::Error::other("some are left")))
+}
+
+pub(super) fn restrict_paths(abi: i32, rules: &[PathRule]) -> Outcome<()> {
+    let rules: Vec<(PathBuf, PathRights)> = rules
+        .iter()
+        .map(|rule| {
+            let rights = match rule.rights {
+                Rights::Read => PathRights::Read,
+                Rights::Write => PathRights::Write,
+            };
+            (rule.path.as_path().to_owned(), rights)
+        })
+        .collect();
+    landlock::restrict(abi, &rules)
+}
+
+/// Assembles the filter for `set`. Calls that this processor does not have cannot be made.
+fn filter(set: CallSet) -> Outcome<Filter> {
+    let rules: Vec<Rule> = calls(set)
+        .filter_map(|call| {
+            let condition = match call.condition {
+                CallCondition::Always => Condition::Always,
+                CallCondition::AnyBit(index, mask) => Condition::AnyBit { index, mask },
+                CallCondition::OneOf(index, values) => {
+                    Condition::OneOf { index, values: values.to_vec() }
+                }
+                CallCondition::NoneOf(index, values) => {
+                    Condition::NoneOf { index, values: values.to_vec() }
+                }
+            };
+            let action = match call.action {
+                CallAction::NotPermitted => Action::not_permitted(),
+                CallAction::NotImplemented => Action::not_implemented(),
+                CallAction::NoFamily => Action::no_family(),
+                CallAction::Notify => Action::Notify,
+            };
+            number(call.name).map(|number| Rule { number, condition, action })
+        })
+        .collect();
+    Filter::assemble(&rules)
+}
+
+/// Loads the filter; with a notifier its listener goes to the supervisor at once.
+pub(super) fn filter_calls(set: CallSet, control: impl AsFd) -> Outcome<()> {
+    let filter = filter(set)?;
+    if !set.notify {
+        return filter.load();
+    }
+    let listener = filter.load_with_listener()?;
+    send(control, &FromChild::Notifier, &[listener.as_fd()])
+}
+
+/// Executes the command; returns only the error.
+pub(super) fn execute(command: &Command) -> SysError {
+    let program = command.program.to_os();
+    let argv: Vec<_> = command.argv.iter().map(stockade_types::RawText::to_os).collect();
+    let environment: Vec<_> =
+        command.environment.iter().map(|(name, value)| (name.to_os(), value.to_os())).collect();
+    if let Err(error) = std::env::set_current_dir(command.cwd.as_path()) {
+        return SysError::on("enter", &command.cwd, error);
+    }
+    if let Err(error) = process::reset_signals() {
+        return error;
+    }
+    match process::execute(&program, &argv, &environment) {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}

@@ -1,0 +1,111 @@
+//! Process 1 of a session: it reaps, passes signals on, and takes everything down when it ends.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::Pid;
+use stockade_plan::CallSet;
+use stockade_sys::{
+    Outcome, SysError, capability, fd, identity,
+    process::{self, Ended, Fork, Parentage, WaitMode, Waited},
+};
+
+use super::{Flow, State, confine};
+use crate::message::{Exit, FromChild, FromParent, receive, send};
+
+/// Forks the command's process. The child goes on with the plan; this process becomes the
+/// session's first process for good.
+pub(super) fn start_command(state: &State) -> Outcome<Flow> {
+    let signals = process::child_signal_fd()?;
+    match process::fork(Parentage::Own)? {
+        Fork::Child => Ok(Flow::Next),
+        Fork::Parent(pid) => Ok(Flow::Exit(watch(state, pid, &signals))),
+    }
+}
+
+/// Exit code of a first process that could not confine itself; the session ends with it.
+const EXIT_UNCONFINED: i32 = 125;
+
+fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
+    let control = state.control.as_fd();
+    let raw = command.as_raw_nonzero().get();
+    if confine_self(state, signals).is_err()
+        || send(control, &FromChild::Command { pid: raw }, &[]).is_err()
+    {
+        return EXIT_UNCONFINED;
+    }
+    loop {
+        let mut fds =
+            [PollFd::new(&control, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return EXIT_UNCONFINED,
+        }
+        let [from_parent, from_kernel] = fds.map(|fd| !fd.revents().is_empty());
+        if from_kernel {
+            drain(signals);
+            match reap_all(command) {
+                Ok(None) => {}
+                Ok(Some(exit)) => {
+                    // With this message the supervisor knows the result; everything else in the
+                    // namespace dies with this process.
+                    drop(send(control, &FromChild::Ended { exit }, &[]));
+                    return 0;
+                }
+                Err(_) => return EXIT_UNCONFINED,
+            }
+        }
+        if from_parent && !obey(control, command) {
+            return EXIT_UNCONFINED;
+        }
+    }
+}
+
+/// Takes from process 1 itself what it takes from the command.
+fn confine_self(state: &State, signals: &OwnedFd) -> Outcome<()> {
+    use std::os::fd::AsRawFd;
+    // Its standard streams are the command's; held open here, a pipe would never end.
+    fd::close_all_except(&[state.control.as_raw_fd(), signals.as_raw_fd()])?;
+    identity::set_dumpable(false)?;
+    confine::drop_capabilities()?;
+    capability::set_no_new_privileges()?;
+    let set = CallSet { debuggers: false, namespaces: false, notify: false };
+    confine::filter_calls(set, state.control.as_fd())
+}
+
+fn drain(signals: &OwnedFd) {
+    let mut buffer = [0_u8; 1024];
+    while rustix::io::read(signals, &mut buffer).is_ok_and(|count| count > 0) {}
+}
+
+/// Reaps whatever has ended; tells how the command ended if it was among them.
+fn reap_all(command: Pid) -> Outcome<Option<Exit>> {
+    loop {
+        match process::reap(None, WaitMode::Poll)? {
+            Waited::NoneEnded => return Ok(None),
+            Waited::NoChildren => {
+                return Err(SysError::new("wait", std::io::Error::other("the command was lost")));
+            }
+            Waited::Child(pid, ended) if pid == command => {
+                return Ok(Some(match ended {
+                    Ended::Code(code) => Exit::Code(code),
+                    Ended::Signal(signal) => Exit::Signal(signal),
+                }));
+            }
+            Waited::Child(..) => {}
+        }
+    }
+}
+
+/// Carries out what the supervisor says; `false` when it is gone.
+fn obey(control: std::os::fd::BorrowedFd<'_>, command: Pid) -> bool {
+    match receive::<FromParent>(control) {
+        Ok(Some((FromParent::Signal { number }, _))) => {
+            // A command that just ended is reported by the next SIGCHLD.
+            drop(process::kill_group(command, number));
+            true
+        }
+        Ok(Some((FromParent::Go, _))) => true,
+        Ok(None) | Err(_) => false,
+    }
+}

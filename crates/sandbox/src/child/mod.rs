@@ -1,0 +1,296 @@
+//! The child half: one `match` over the steps, in the order of the plan.
+
+mod confine;
+mod first;
+mod view;
+
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, OwnedFd, RawFd},
+};
+
+use stockade_plan::{LaunchPlan, Namespace, PLAN_VERSION, Step};
+use stockade_sys::{
+    Outcome, SysError, fd, identity,
+    net::{self, SocketDiagnosis},
+    process::{self, Fork, Parentage},
+    pty,
+};
+use stockade_types::Digest;
+
+use crate::message::{FromChild, FromParent, LaunchFailure, chain, receive, send};
+
+/// Largest plan; ours are about 20 kB, an environment can be large.
+const PLAN_BYTES_MAX: u64 = 8 << 20;
+
+/// What the steps have made so far.
+struct State {
+    plan: LaunchPlan,
+    control: OwnedFd,
+    view: view::View,
+    listeners: Vec<(u16, OwnedFd)>,
+    names: Option<OwnedFd>,
+    diagnosis: Option<OwnedFd>,
+    six: bool,
+    terminal: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// Runs the `__init` role: `arguments` are the control descriptor, the plan's descriptor and the
+/// plan's digest. Returns only when the launch could not even begin to be reported.
+pub fn main(arguments: &[String]) -> i32 {
+    let Some((control, plan_fd, digest)) = parse(arguments) else {
+        return EXIT_UNUSABLE;
+    };
+    if fd::close_all_except(&[0, 1, 2, control, plan_fd]).is_err() {
+        return EXIT_UNUSABLE;
+    }
+    let (Ok(control), Ok(plan_fd)) = (fd::adopt(control), fd::adopt(plan_fd)) else {
+        return EXIT_UNUSABLE;
+    };
+    let plan = match read_plan(plan_fd, digest) {
+        Ok(plan) => plan,
+        Err(error) => {
+            report(&control, "read-plan", None, "this is a fault of Stockade", &error);
+            return EXIT_UNUSABLE;
+        }
+    };
+    let mut state = State {
+        plan,
+        control,
+        view: view::View::default(),
+        listeners: Vec::new(),
+        names: None,
+        diagnosis: None,
+        six: false,
+        terminal: None,
+    };
+    if send(&state.control, &FromChild::Ready, &[]).and_then(|()| state.wait_for_go()).is_err() {
+        return EXIT_UNUSABLE;
+    }
+    run(&mut state)
+}
+
+/// Exit code of an `__init` that cannot go on; its supervisor reports the reason it was sent.
+const EXIT_UNUSABLE: i32 = 125;
+
+fn parse(arguments: &[String]) -> Option<(RawFd, RawFd, Digest)> {
+    match arguments {
+        [control, plan, digest] => {
+            Some((control.parse().ok()?, plan.parse().ok()?, digest.parse().ok()?))
+        }
+        _ => None,
+    }
+}
+
+fn read_plan(plan: OwnedFd, digest: Digest) -> Outcome<LaunchPlan> {
+    let mut bytes = Vec::new();
+    let invalid = |text: &str| SysError::new("read plan", std::io::Error::other(text.to_owned()));
+    File::from(plan)
+        .take(PLAN_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(|e| SysError::new("read plan", e))?;
+    if Digest::of(&bytes) != digest {
+        return Err(invalid("the plan is not the one that was sealed"));
+    }
+    let plan: LaunchPlan = serde_json::from_slice(&bytes)
+        .map_err(|e| invalid(&format!("unknown content in the plan: {e}")))?;
+    if plan.version != PLAN_VERSION {
+        return Err(invalid("the plan has another version"));
+    }
+    Ok(plan)
+}
+
+fn report(control: &OwnedFd, step: &str, index: Option<usize>, remedy: &str, error: &SysError) {
+    let failure = LaunchFailure {
+        step: step.to_owned(),
+        index,
+        reason: chain(error),
+        errno: error.errno(),
+        remedy: remedy.to_owned(),
+    };
+    // The supervisor may be gone already; there is nobody else to tell.
+    drop(send(control, &FromChild::Failed { failure }, &[]));
+}
+
+/// What a step means for the steps after it.
+enum Flow {
+    /// Go on.
+    Next,
+    /// This process's part is over.
+    Exit(i32),
+}
+
+fn run(state: &mut State) -> i32 {
+    let steps = state.plan.steps.clone();
+    for (index, step) in steps.iter().enumerate() {
+        let result = if state.plan.fault == Some(index) {
+            Err(SysError::new("injected fault", std::io::Error::from_raw_os_error(5)))
+        } else {
+            apply(state, step)
+        };
+        match result {
+            Ok(Flow::Next) => {}
+            Ok(Flow::Exit(code)) => return code,
+            Err(error) => {
+                report(&state.control, step.name(), Some(index), step.remedy(), &error);
+                return EXIT_UNUSABLE;
+            }
+        }
+    }
+    EXIT_UNUSABLE
+}
+
+fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
+    match step {
+        // The supervisor did this before it said go.
+        Step::JoinGroup { .. } => {}
+        Step::EnterNamespaces { namespaces } => {
+            let wanted: Vec<_> = namespaces.iter().map(|n| namespace(*n)).collect();
+            process::unshare(&wanted)?;
+        }
+        Step::MapIdentity { uids, gids } => state.map_identity(uids, gids)?,
+        Step::StartFirstProcess => return state.start_first_process(),
+        Step::DieWithSupervisor => process::die_with_parent()?,
+        Step::HostName { name } => process::set_host_name(name)?,
+        Step::PrivateMounts => stockade_sys::mount::make_private()?,
+        Step::NewRoot { at } => state.view.new_root(at)?,
+        Step::Directory { path, mode, owner } => {
+            state.view.directory(path, *mode, *owner, state.plan.identity)?;
+        }
+        Step::Symlink { path, target } => state.view.symlink(path, target)?,
+        Step::File { path, contents } => state.view.file(path, contents)?,
+        Step::Bind { from, path, read_only, devices } => {
+            state.view.bind(from, path, *read_only, *devices)?;
+        }
+        Step::Tmpfs { path, mode, executable, owner } => {
+            state.view.tmpfs(path, *mode, *executable, *owner, state.plan.identity)?;
+        }
+        Step::Processes { path } => state.view.processes(path)?,
+        Step::Terminals { path } => state.view.terminals(path)?,
+        Step::ReadOnly { path } => state.view.read_only(path)?,
+        Step::Protect { path, read_only } => state.view.protect(path, *read_only)?,
+        Step::Mask { path } => state.view.mask(path)?,
+        Step::SealRoot => state.view.seal()?,
+        Step::EnterRoot => state.view.enter()?,
+        Step::Loopback => net::bring_up_loopback()?,
+        Step::RouteEverything => state.six = net::route_everything_to_loopback()?,
+        Step::Listen { ports } => state.listen(ports)?,
+        Step::Redirect { port } => net::redirect_all_tcp(*port)?,
+        Step::Terminal { size } => state.open_terminal(*size)?,
+        Step::HandOver => state.hand_over()?,
+        Step::BecomeUser { uid, gid, drop_groups } => {
+            confine::become_user(*uid, *gid, *drop_groups)?;
+        }
+        Step::StartCommand => return first::start_command(state),
+        Step::NewSession => pty::new_session(state.terminal_slave())?,
+        Step::ResourceLimit { limit, value } => confine::resource_limit(limit, *value)?,
+        Step::DropCapabilities => confine::drop_capabilities()?,
+        Step::NoNewPrivileges => stockade_sys::capability::set_no_new_privileges()?,
+        Step::RestrictPaths { abi, rules } => confine::restrict_paths(*abi, rules)?,
+        Step::FilterCalls { set } => confine::filter_calls(*set, &state.control)?,
+        Step::CloseDescriptors => state.close_descriptors()?,
+        Step::Execute => return Err(confine::execute(&state.plan.command)),
+    }
+    Ok(Flow::Next)
+}
+
+const fn namespace(namespace: Namespace) -> process::Namespace {
+    match namespace {
+        Namespace::User => process::Namespace::User,
+        Namespace::Mount => process::Namespace::Mount,
+        Namespace::Pid => process::Namespace::Pid,
+        Namespace::Network => process::Namespace::Network,
+        Namespace::Ipc => process::Namespace::Ipc,
+        Namespace::Uts => process::Namespace::Uts,
+        Namespace::Cgroup => process::Namespace::Cgroup,
+    }
+}
+
+impl State {
+    fn wait_for_go(&self) -> Outcome<()> {
+        match receive::<FromParent>(&self.control)? {
+            Some((FromParent::Go, _)) => Ok(()),
+            _ => Err(SysError::new("wait for the supervisor", std::io::ErrorKind::BrokenPipe)),
+        }
+    }
+
+    fn map_identity(&self, uids: &[u32], gids: &[u32]) -> Outcome<()> {
+        // An ordinary user may map only itself, and only from inside; root's maps are the
+        // supervisor's to write.
+        if let ([uid], [gid]) = (uids, gids)
+            && *uid != 0
+        {
+            return identity::map_self(*uid, *gid);
+        }
+        let request = FromChild::Map { uids: uids.to_vec(), gids: gids.to_vec() };
+        send(&self.control, &request, &[])?;
+        self.wait_for_go()
+    }
+
+    /// The outer process ends here; its sibling goes on as process 1 of the session.
+    fn start_first_process(&self) -> Outcome<Flow> {
+        match process::fork(Parentage::Sibling)? {
+            Fork::Child => Ok(Flow::Next),
+            Fork::Parent(pid) => {
+                let pid = pid.as_raw_nonzero().get();
+                send(&self.control, &FromChild::First { pid }, &[])?;
+                Ok(Flow::Exit(0))
+            }
+        }
+    }
+
+    fn listen(&mut self, ports: &[u16]) -> Outcome<()> {
+        for port in ports {
+            self.listeners.push((*port, net::listen(*port, self.six)?));
+        }
+        self.names = Some(net::dns_socket(self.six)?);
+        self.diagnosis = Some(SocketDiagnosis::open()?.into_fd());
+        Ok(())
+    }
+
+    fn open_terminal(&mut self, size: (u16, u16)) -> Outcome<()> {
+        let (master, slave) = pty::open(std::path::Path::new("/dev/pts/ptmx"))?;
+        pty::set_size(master.as_fd(), size)?;
+        self.terminal = Some((master, slave));
+        Ok(())
+    }
+
+    fn terminal_slave(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.terminal.as_ref().map(|(_, slave)| slave.as_fd())
+    }
+
+    fn hand_over(&mut self) -> Outcome<()> {
+        let ports = self.listeners.iter().map(|(port, _)| *port).collect();
+        let master = self.terminal.as_ref().map(|(master, _)| master);
+        let message = FromChild::HandOver {
+            ports,
+            names: self.names.is_some(),
+            diagnosis: self.diagnosis.is_some(),
+            terminal: master.is_some(),
+        };
+        let fds: Vec<_> = self
+            .listeners
+            .iter()
+            .map(|(_, fd)| fd)
+            .chain(&self.names)
+            .chain(&self.diagnosis)
+            .chain(master)
+            .map(AsFd::as_fd)
+            .collect();
+        send(&self.control, &message, &fds)?;
+        self.listeners.clear();
+        self.names = None;
+        self.diagnosis = None;
+        self.wait_for_go()
+    }
+
+    fn close_descriptors(&mut self) -> Outcome<()> {
+        use std::os::fd::AsRawFd;
+        if let Some((master, slave)) = self.terminal.take() {
+            fd::set_standard_streams(slave.as_fd(), slave.as_fd(), slave.as_fd())?;
+            drop(master);
+        }
+        fd::close_all_except(&[0, 1, 2, self.control.as_raw_fd()])
+    }
+}

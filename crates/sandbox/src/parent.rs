@@ -1,0 +1,337 @@
+//! The parent half: starts `__init`, does what only the supervisor can, and follows the command.
+
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::Pid;
+use stockade_plan::{LaunchPlan, Step};
+use stockade_sys::{
+    Outcome, SysError, cgroup::Group, fd, net::SocketDiagnosis, pass, process, seccomp::Notifier,
+};
+
+use crate::message::{Exit, FromChild, FromParent, LaunchFailure, chain, receive, send};
+
+/// Signal number of SIGKILL.
+const SIGNAL_KILL: i32 = 9;
+
+/// Why a launch did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A step of the plan failed.
+    #[error(transparent)]
+    Step(#[from] LaunchFailure),
+    /// `__init` could not be started or talked to.
+    #[error("cannot start the sandbox process")]
+    Start(#[source] SysError),
+    /// `__init` ended without a reason.
+    #[error("the sandbox process ended without a reason")]
+    Vanished,
+}
+
+/// Standard streams of the command where it gets no terminal.
+#[derive(Debug)]
+pub struct StandardStreams {
+    /// Standard input.
+    pub stdin: Stdio,
+    /// Standard output.
+    pub stdout: Stdio,
+    /// Standard error.
+    pub stderr: Stdio,
+}
+
+/// Descriptors made inside for the supervisor and the egress process.
+#[derive(Debug, Default)]
+pub struct HandedOver {
+    /// Listener per TCP port.
+    pub listeners: Vec<(u16, OwnedFd)>,
+    /// The socket on which names are asked.
+    pub names: Option<OwnedFd>,
+    /// Answers who owns a socket.
+    pub diagnosis: Option<SocketDiagnosis>,
+    /// Master of the session's terminal.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A launch that has built its view and waits for the word to go on. Dropping it ends it.
+#[derive(Debug)]
+pub struct Launching {
+    core: Core,
+    /// What was handed over.
+    pub handed_over: HandedOver,
+}
+
+/// A session whose command runs. Dropping it ends it.
+#[derive(Debug)]
+pub struct Session {
+    core: Core,
+    notifier: Option<Notifier>,
+}
+
+#[derive(Debug)]
+struct Core {
+    control: OwnedFd,
+    outer: Option<Child>,
+    first: Option<Pid>,
+    // After the processes: a group can only be removed when it is empty.
+    groups: Vec<Group>,
+}
+
+/// Starts `__init` of this same executable with `plan` and follows it up to the hand-over.
+///
+/// Must be called from a thread that lives as long as the session: the kernel kills the session
+/// when that thread ends.
+///
+/// # Errors
+/// With the failing step, the kernel's answer and a remedy; nothing is left behind.
+pub fn launch(plan: &LaunchPlan, streams: StandardStreams) -> Result<Launching, LaunchError> {
+    let (bytes, digest) = plan
+        .seal()
+        .map_err(|e| LaunchError::Start(SysError::new("encode plan", e)))?;
+    let mut core = Core::start(&bytes, &digest.to_string(), streams).map_err(LaunchError::Start)?;
+    loop {
+        let (message, fds) = core.next()?;
+        match message {
+            FromChild::Ready => {
+                core.join_groups(plan)?;
+                core.go()?;
+            }
+            FromChild::Map { uids, gids } => {
+                core.write_maps(plan, &uids, &gids)?;
+                core.go()?;
+            }
+            FromChild::First { pid } => {
+                core.first = Pid::from_raw(pid);
+                core.reap_outer();
+            }
+            FromChild::HandOver { ports, names, diagnosis, terminal } => {
+                let mut fds = fds.into_iter();
+                let handed_over = HandedOver {
+                    listeners: ports.into_iter().zip(fds.by_ref()).collect(),
+                    names: if names { fds.next() } else { None },
+                    diagnosis: if diagnosis { fds.next().map(SocketDiagnosis::from_fd) } else { None },
+                    terminal: if terminal { fds.next() } else { None },
+                };
+                return Ok(Launching { core, handed_over });
+            }
+            FromChild::Notifier | FromChild::Command { .. } | FromChild::Ended { .. } => {
+                return Err(LaunchError::Vanished);
+            }
+            FromChild::Failed { failure } => return Err(failure.into()),
+        }
+    }
+}
+
+impl Launching {
+    /// Returns the id, outside, of the session's first process.
+    pub fn first_process(&self) -> Option<Pid> {
+        self.core.first
+    }
+
+    /// Lets the launch go on until the command's process is confined and about to be judged.
+    ///
+    /// # Errors
+    /// As [`launch`].
+    pub fn proceed(mut self) -> Result<Session, LaunchError> {
+        self.core.go()?;
+        let mut command = false;
+        let mut notifier = None;
+        while !command || notifier.is_none() {
+            let (message, mut fds) = self.core.next()?;
+            match message {
+                FromChild::Command { .. } => command = true,
+                FromChild::Notifier => notifier = fds.pop().map(Notifier::new),
+                FromChild::Failed { failure } => return Err(failure.into()),
+                _ => return Err(LaunchError::Vanished),
+            }
+        }
+        Ok(Session { core: self.core, notifier })
+    }
+}
+
+/// What a running session tells.
+#[derive(Debug)]
+pub enum SessionNews {
+    /// The command ended.
+    Ended(Exit),
+    /// The command could not be executed.
+    NotExecuted(LaunchFailure),
+    /// Everything is gone without a word: the session was killed.
+    Gone,
+}
+
+impl Session {
+    /// Takes the notifier; there is one.
+    pub fn take_notifier(&mut self) -> Option<Notifier> {
+        self.notifier.take()
+    }
+
+    /// Returns the id, outside, of the session's first process.
+    pub fn first_process(&self) -> Option<Pid> {
+        self.core.first
+    }
+
+    /// Returns the descriptor that becomes readable when [`Self::news`] has something.
+    pub fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.core.control.as_fd()
+    }
+
+    /// Waits for what happens next.
+    pub fn news(&mut self) -> SessionNews {
+        loop {
+            match receive::<FromChild>(&self.core.control) {
+                Ok(Some((FromChild::Ended { exit }, _))) => return SessionNews::Ended(exit),
+                Ok(Some((FromChild::Failed { failure }, _))) => {
+                    return SessionNews::NotExecuted(failure);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return SessionNews::Gone,
+            }
+        }
+    }
+
+    /// Sends a signal to the command's process group.
+    ///
+    /// # Errors
+    /// When the session is gone.
+    pub fn signal(&self, number: i32) -> Outcome<()> {
+        send(&self.core.control, &FromParent::Signal { number }, &[])
+    }
+
+    /// Kills every process of the session at once.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kill(&self) -> Outcome<()> {
+        match self.core.first {
+            Some(first) => process::kill(first, SIGNAL_KILL),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the session's cgroup files that tell of a limit that was hit, with their content.
+    pub fn limit_counters(&self) -> Vec<(&'static str, String)> {
+        ["memory.failcnt", "memory.max_usage_in_bytes", "pids.events"]
+            .into_iter()
+            .flat_map(|file| {
+                self.core.groups.iter().filter_map(move |g| g.get(file).ok().map(|v| (file, v)))
+            })
+            .collect()
+    }
+}
+
+impl Core {
+    fn start(plan: &[u8], digest: &str, streams: StandardStreams) -> Outcome<Self> {
+        let (control, theirs) = pass::packet_pair()?;
+        let plan = fd::sealed_memory("stockade-plan", plan)?;
+        fd::keep_on_exec(theirs.as_fd())?;
+        fd::keep_on_exec(plan.as_fd())?;
+        let outer = Command::new("/proc/self/exe")
+            .arg("__init")
+            .arg(theirs.as_raw_fd().to_string())
+            .arg(plan.as_raw_fd().to_string())
+            .arg(digest)
+            .env_clear()
+            .stdin(streams.stdin)
+            .stdout(streams.stdout)
+            .stderr(streams.stderr)
+            .spawn()
+            .map_err(|e| SysError::on("start", "__init", e))?;
+        Ok(Self { control, outer: Some(outer), first: None, groups: Vec::new() })
+    }
+
+    fn next(&mut self) -> Result<(FromChild, Vec<OwnedFd>), LaunchError> {
+        receive(&self.control).map_err(LaunchError::Start)?.ok_or(LaunchError::Vanished)
+    }
+
+    fn go(&self) -> Result<(), LaunchError> {
+        send(&self.control, &FromParent::Go, &[]).map_err(LaunchError::Start)
+    }
+
+    fn outer_pid(&self) -> Option<Pid> {
+        let id = self.outer.as_ref()?.id();
+        i32::try_from(id).ok().and_then(Pid::from_raw)
+    }
+
+    fn join_groups(&mut self, plan: &LaunchPlan) -> Result<(), LaunchError> {
+        for (index, step) in plan.steps.iter().enumerate() {
+            let Step::JoinGroup { parent, settings, .. } = step else { continue };
+            let joined = if plan.fault == Some(index) {
+                Err(SysError::new("injected fault", std::io::Error::from_raw_os_error(5)))
+            } else {
+                self.join_group(plan, parent.as_path(), settings)
+            };
+            joined.map_err(|error| failed(step, index, &error))?;
+        }
+        Ok(())
+    }
+
+    fn join_group(
+        &mut self,
+        plan: &LaunchPlan,
+        parent: &std::path::Path,
+        settings: &[(String, String)],
+    ) -> Outcome<()> {
+        let group = Group::create(parent, &format!("stockade-{}", plan.session))?;
+        let prepared = settings
+            .iter()
+            .try_for_each(|(file, value)| group.set(file, value))
+            .and_then(|()| self.outer_pid().map_or(Ok(()), |pid| group.add(pid)));
+        self.groups.push(group);
+        prepared
+    }
+
+    /// Writes the id maps that `__init` may not write itself.
+    fn write_maps(&self, plan: &LaunchPlan, uids: &[u32], gids: &[u32]) -> Result<(), LaunchError> {
+        let result = self.outer_pid().map_or(Ok(()), |pid| {
+            let write = |file: &str, ids: &[u32]| {
+                let text: String = ids.iter().map(|id| format!("{id} {id} 1\n")).collect();
+                let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
+                fs::write(&path, text).map_err(|e| SysError::on("write", path, e))
+            };
+            write("uid_map", uids).and_then(|()| write("gid_map", gids))
+        });
+        let place = plan.steps.iter().enumerate().find(|(_, s)| matches!(s, Step::MapIdentity { .. }));
+        match (result, place) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), Some((index, step))) => Err(failed(step, index, &error).into()),
+            (Err(error), None) => Err(LaunchError::Start(error)),
+        }
+    }
+
+    fn reap_outer(&mut self) {
+        if let Some(mut outer) = self.outer.take() {
+            // It ends right after its message; its exit code says nothing that it did not send.
+            drop(outer.wait());
+        }
+    }
+}
+
+fn failed(step: &Step, index: usize, error: &SysError) -> LaunchFailure {
+    LaunchFailure {
+        step: step.name().to_owned(),
+        index: Some(index),
+        reason: chain(error),
+        errno: error.errno(),
+        remedy: step.remedy().to_owned(),
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(mut outer) = self.outer.take() {
+            drop(outer.kill());
+            drop(outer.wait());
+        }
+        if let Some(first) = self.first {
+            drop(process::kill(first, SIGNAL_KILL));
+            drop(process::reap(Some(first), process::WaitMode::Block));
+        }
+        for group in self.groups.drain(..) {
+            // A group that cannot be removed is empty; the next `doctor` names it.
+            drop(group.remove());
+        }
+    }
+}

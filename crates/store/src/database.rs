@@ -1,0 +1,195 @@
+//! The SQL: one table, opened so that only its owner can read it.
+
+use std::{fs::File, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use rustix::fs::{Mode, OFlags};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Row as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use stockade_event::Summary;
+
+/// Version of the table; another one in the file means that it is built again.
+const SCHEMA: i64 = 1;
+/// How long to wait for another process that writes: an ingest of a large journal takes seconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const CREATE: &str = "
+CREATE TABLE IF NOT EXISTS sessions (
+    id          TEXT    NOT NULL PRIMARY KEY,
+    position    INTEGER NOT NULL,
+    unreadable  INTEGER NOT NULL,
+    started_ns  INTEGER NOT NULL,
+    summary     TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sessions_by_start ON sessions (started_ns);
+";
+
+/// What is known of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Indexed {
+    /// The byte of the journal up to which it was read.
+    pub(crate) position: u64,
+    /// Lines that could not be read.
+    pub(crate) unreadable: u64,
+    /// What was read.
+    pub(crate) summary: Summary,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    Io(io::Error),
+    /// It is not our table, or it is damaged.
+    Unusable(String),
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for OpenError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_corrupt(&error) { Self::Unusable(error.to_string()) } else { Self::Database(error) }
+    }
+}
+
+/// Tells whether the file, not the moment, is to blame (SQLITE_ERROR in our own fixed statements,
+/// SQLITE_CORRUPT, SQLITE_NOTADB, <https://sqlite.org/rescode.html>).
+pub(crate) fn is_corrupt(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().and_then(|code| code.parse::<u32>().ok());
+            // The low byte is the primary code.
+            code.is_some_and(|code| matches!(code & 0xff, 1 | 11 | 26))
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => true,
+        _ => false,
+    }
+}
+
+/// Opens the database at `path`, making it if there is none.
+pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
+    private(path).map_err(OpenError::Io)?;
+    let mut connection = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        // What a power cut could take is read from the journals again.
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(BUSY_TIMEOUT)
+        .connect()
+        .await?;
+    let found: i64 =
+        sqlx::query("PRAGMA user_version").fetch_one(&mut connection).await?.try_get(0)?;
+    if found != 0 && found != SCHEMA {
+        return Err(OpenError::Unusable(format!("its version is {found}, ours is {SCHEMA}")));
+    }
+    let check: String =
+        sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await?.try_get(0)?;
+    if check != "ok" {
+        return Err(OpenError::Unusable(check));
+    }
+    sqlx::raw_sql(CREATE).execute(&mut connection).await?;
+    // A table of that name with other columns shows here.
+    get(&mut connection, "").await?;
+    // Statements cannot take the version as a parameter; it is `SCHEMA`.
+    sqlx::query("PRAGMA user_version = 1").execute(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Makes sure that the file is there, is a plain file and is readable by its owner alone; SQLite
+/// gives the files beside it the same mode.
+fn private(path: &Path) -> io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+}
+
+/// Removes the database and the files beside it.
+pub(crate) fn discard(path: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns what is known of `id`; a summary that cannot be read counts as nothing.
+pub(crate) async fn get(
+    connection: &mut SqliteConnection,
+    id: &str,
+) -> Result<Indexed, sqlx::Error> {
+    let row = sqlx::query("SELECT position, unreadable, summary FROM sessions WHERE id = ?")
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
+    match row {
+        Some(row) => indexed(&row, 0).map(Option::unwrap_or_default),
+        None => Ok(Indexed::default()),
+    }
+}
+
+fn indexed(
+    row: &sqlx::sqlite::SqliteRow,
+    first: usize,
+) -> Result<Option<Indexed>, sqlx::Error> {
+    let position: i64 = row.try_get(first)?;
+    let unreadable: i64 = row.try_get(first + 1)?;
+    let summary: &str = row.try_get(first + 2)?;
+    let Ok(summary) = serde_json::from_str(summary) else { return Ok(None) };
+    Ok(Some(Indexed {
+        position: u64::try_from(position).unwrap_or_default(),
+        unreadable: u64::try_from(unreadable).unwrap_or_default(),
+        summary,
+    }))
+}
+
+/// Returns all sessions, the newest first.
+pub(crate) async fn all(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(String, Indexed)>, sqlx::Error> {
+    let sql = "SELECT id, position, unreadable, summary FROM sessions \
+               ORDER BY started_ns DESC, id";
+    let rows = sqlx::query(sql).fetch_all(connection).await?;
+    let mut sessions = Vec::with_capacity(rows.len());
+    for row in &rows {
+        sessions.push((row.try_get(0)?, indexed(row, 1)?.unwrap_or_default()));
+    }
+    Ok(sessions)
+}
+
+/// Begins a transaction in which no other process writes, so that what is read and then replaced
+/// stays true in between.
+pub(crate) async fn begin(
+    connection: &mut SqliteConnection,
+) -> Result<sqlx::Transaction<'_, sqlx::Sqlite>, sqlx::Error> {
+    connection.begin_with("BEGIN IMMEDIATE").await
+}
+
+/// Replaces what is known of `id`.
+pub(crate) async fn put(
+    connection: &mut SqliteConnection,
+    id: &str,
+    indexed: &Indexed,
+) -> Result<(), sqlx::Error> {
+    let summary = serde_json::to_string(&indexed.summary)
+        .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    sqlx::query("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)")
+        .bind(id)
+        .bind(number(indexed.position))
+        .bind(number(indexed.unreadable))
+        .bind(number(indexed.summary.started_unix_ns.unwrap_or_default()))
+        .bind(summary)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Forgets everything.
+pub(crate) async fn clear(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM sessions").execute(connection).await?;
+    Ok(())
+}

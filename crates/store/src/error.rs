@@ -1,0 +1,61 @@
+//! What can go wrong.
+
+use std::{io, path::PathBuf};
+
+use stockade_types::SessionId;
+
+/// Why the index gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The runtime for the database could not be started.
+    #[error("cannot start the runtime of the index")]
+    Runtime(#[source] io::Error),
+    /// A file or folder of the state directory could not be used.
+    #[error("cannot {act} `{path}`")]
+    Io {
+        /// `read`, `create`, …
+        act: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The database refused.
+    #[error("the index `{path}` failed; it can be deleted and is then built again")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        #[source]
+        source: Box<sqlx::Error>,
+    },
+    /// A journal could not be read.
+    #[error("cannot index session {session}")]
+    Journal {
+        /// The session.
+        session: SessionId,
+        /// What the reader said.
+        #[source]
+        source: stockade_event::ReadError,
+    },
+    /// There is no session at all.
+    #[error("there is no session yet; `stockade run -- CMD` makes one")]
+    NoSessions,
+    /// The text is neither `last` nor the beginning of an id.
+    #[error("`{0}` is not a session; expected an id, the beginning of one, or `last`")]
+    NotASession(String),
+    /// No session begins with the text.
+    #[error("no session begins with `{0}`; `stockade sessions` lists them")]
+    NoMatch(String),
+    /// More than one session begins with the text.
+    #[error("`{prefix}` is the beginning of {count} sessions: {shown}; write more of the id")]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// How many there are.
+        count: usize,
+        /// The first few of them.
+        shown: String,
+    },
+}

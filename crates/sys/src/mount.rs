@@ -1,0 +1,137 @@
+//! Mounts of the caller's own mount namespace.
+
+use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use crate::{Outcome, SysError};
+
+/// How a bind mount may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindAccess {
+    /// Nothing below it can be changed.
+    pub read_only: bool,
+    /// Device nodes below it work; only for the few devices of `/dev`.
+    pub devices: bool,
+}
+
+fn shown(path: &Path) -> String {
+    String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned()
+}
+
+/// Stops mount events in both directions for the whole tree.
+///
+/// # Errors
+/// When the caller has no `CAP_SYS_ADMIN` in its user namespace.
+pub fn make_private() -> Outcome<()> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|e| SysError::on("make mounts private", "/", e))
+}
+
+/// Mounts a fresh tmpfs.
+///
+/// # Errors
+/// When `at` is missing or the options are refused.
+pub fn tmpfs(at: &Path, mode: u32, bytes_max: Option<u64>, executable: bool) -> Outcome<()> {
+    let size = bytes_max.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+    let options = CString::new(format!("mode={mode:o}{size}")).unwrap_or_default();
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    if !executable {
+        flags |= MountFlags::NOEXEC;
+    }
+    rustix::mount::mount("tmpfs", at, "tmpfs", flags, options.as_c_str())
+        .map_err(|e| SysError::on("mount tmpfs at", shown(at), e))
+}
+
+/// Mounts the `proc` of the caller's pid namespace.
+///
+/// # Errors
+/// EPERM inside containers that mask parts of their own `/proc` (mount_too_revealing in the
+/// kernel): an unmasked one must not be made from there.
+pub fn proc(at: &Path) -> Outcome<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", at, "proc", flags, None)
+        .map_err(|e| SysError::on("mount proc at", shown(at), e))
+}
+
+/// Mounts a new instance of devpts, so that no terminal of the host can be opened.
+///
+/// # Errors
+/// When the options are refused.
+pub fn devpts(at: &Path) -> Outcome<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    rustix::mount::mount("devpts", at, "devpts", flags, c"newinstance,ptmxmode=0666,mode=0620")
+        .map_err(|e| SysError::on("mount devpts at", shown(at), e))
+}
+
+/// Binds `from` (a file or a whole tree) at `at` and restricts it.
+///
+/// The restriction is set with `mount_setattr` on the whole tree, so that no submount stays
+/// writable; flags that the host's mounts carry (a locked `noexec`, `nodev`) are kept.
+///
+/// # Errors
+/// When either path is missing, or the kernel is older than 5.12.
+pub fn bind(from: &Path, at: &Path, access: BindAccess) -> Outcome<()> {
+    rustix::mount::mount_bind_recursive(from, at)
+        .map_err(|e| SysError::on("bind", format!("{} at {}", shown(from), shown(at)), e))?;
+    set_attributes(at, access)
+}
+
+/// Restricts the whole mount tree at `at`.
+///
+/// # Errors
+/// When `at` is not a mount or the kernel is older than 5.12.
+pub fn set_attributes(at: &Path, access: BindAccess) -> Outcome<()> {
+    let mut set = libc::MOUNT_ATTR_NOSUID;
+    if access.read_only {
+        set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    if !access.devices {
+        set |= libc::MOUNT_ATTR_NODEV;
+    }
+    set_attribute_bits(at, set, libc::AT_RECURSIVE)
+}
+
+/// Makes the one mount at `at` read-only, and none below it.
+///
+/// # Errors
+/// As [`set_attributes`].
+pub fn make_read_only(at: &Path) -> Outcome<()> {
+    set_attribute_bits(at, libc::MOUNT_ATTR_RDONLY, 0)
+}
+
+fn set_attribute_bits(at: &Path, set: u64, flags: libc::c_int) -> Outcome<()> {
+    let path = CString::new(at.as_os_str().as_bytes())
+        .map_err(|_| SysError::on("mount_setattr", shown(at), std::io::ErrorKind::InvalidInput))?;
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: `path` is a NUL-terminated string and `attributes` a fully initialised mount_attr,
+    // both alive for the call; the size passed is that of the struct.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(SysError::on("mount_setattr", shown(at), std::io::Error::last_os_error()))
+    }
+}
+
+/// Makes `root` the root of the mount namespace and detaches everything else (pivot_root(2),
+/// "pivot_root(\".\", \".\")").
+///
+/// # Errors
+/// When `root` is not a mount.
+pub fn pivot_into(root: &Path) -> Outcome<()> {
+    rustix::process::chdir(root).map_err(|e| SysError::on("chdir", shown(root), e))?;
+    rustix::process::pivot_root(".", ".").map_err(|e| SysError::on("pivot_root", shown(root), e))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)
+        .map_err(|e| SysError::on("detach", "the old root", e))?;
+    rustix::process::chdir("/").map_err(|e| SysError::on("chdir", "/", e))
+}

@@ -1,0 +1,16 @@
+//! The session's network: a loopback that every address leads to, and who owns a socket.
+
+mod diag;
+mod listen;
+mod netlink;
+mod nftables;
+mod relay;
+mod route;
+
+pub use diag::{Protocol, SocketDiagnosis};
+pub use listen::{
+    Datagram, dns_socket, listen, original_destination, receive_datagram, send_datagram,
+};
+pub use nftables::redirect_all_tcp;
+pub use relay::splice;
+pub use route::{bring_up_loopback, route_everything_to_loopback};

@@ -1,0 +1,89 @@
+//! What this machine offers to this user; every probe tries the thing itself where it can.
+
+use std::{fs, path::Path};
+
+use rustix::process::Pid;
+
+use crate::process::{self, Ended, Fork, Namespace, Parentage, WaitMode, Waited};
+
+/// Whether a feature is there, and if not, what the kernel said.
+pub type Probe = Result<(), String>;
+
+/// Runs `attempt` in a forked child of the calling single-threaded process and reports its end.
+fn in_child(attempt: impl FnOnce() -> Result<(), i32>) -> Probe {
+    match process::fork(Parentage::Own) {
+        Err(error) => Err(format!("cannot fork: {error}")),
+        Ok(Fork::Child) => {
+            let code = attempt().err().unwrap_or(0);
+            process::exit_now(code.clamp(0, 254))
+        }
+        Ok(Fork::Parent(pid)) => outcome(pid),
+    }
+}
+
+fn outcome(pid: Pid) -> Probe {
+    match process::reap(Some(pid), WaitMode::Block) {
+        Ok(Waited::Child(_, Ended::Code(0))) => Ok(()),
+        Ok(Waited::Child(_, Ended::Code(errno))) => {
+            Err(std::io::Error::from_raw_os_error(errno).to_string())
+        }
+        Ok(Waited::Child(_, Ended::Signal(signal))) => Err(format!("killed by signal {signal}")),
+        Ok(_) => Err("the probe's child was lost".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn errno(error: &crate::SysError) -> i32 {
+    error.errno().unwrap_or(libc::EIO)
+}
+
+/// Tries to make all namespaces of the native tier.
+///
+/// Must be called while the process has one thread.
+pub fn namespaces() -> Probe {
+    in_child(|| {
+        process::unshare(&[
+            Namespace::User,
+            Namespace::Mount,
+            Namespace::Pid,
+            Namespace::Network,
+            Namespace::Ipc,
+            Namespace::Uts,
+            Namespace::Cgroup,
+        ])
+        .map_err(|e| errno(&e))
+    })
+}
+
+/// Tries a redirect table in a network namespace of its own.
+///
+/// Must be called while the process has one thread.
+pub fn redirect() -> Probe {
+    in_child(|| {
+        process::unshare(&[Namespace::User, Namespace::Network]).map_err(|e| errno(&e))?;
+        crate::net::bring_up_loopback().map_err(|e| errno(&e))?;
+        crate::net::redirect_all_tcp(1).map_err(|e| errno(&e))
+    })
+}
+
+/// Tries to load a filter with a listener.
+///
+/// Must be called while the process has one thread.
+pub fn notifier() -> Probe {
+    in_child(|| {
+        crate::capability::set_no_new_privileges().map_err(|e| errno(&e))?;
+        let filter = crate::seccomp::Filter::assemble(&[]).map_err(|e| errno(&e))?;
+        filter.load_with_listener().map(drop).map_err(|e| errno(&e))
+    })
+}
+
+/// Kernel release, for example `6.18.44`.
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// Reads a one-line file below `/proc/sys`, trimmed; `None` where it does not exist.
+pub fn sysctl(name: &str) -> Option<String> {
+    let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}

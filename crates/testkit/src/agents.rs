@@ -1,0 +1,178 @@
+//! The real agents, set up so that they talk to the scripted model and to nobody else.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{env::TestEnv, model::MODEL, run::Run};
+
+/// Names of the agents that the laboratory can drive.
+pub const AGENTS: [&str; 2] = ["codex", "claude"];
+/// Time that an agent has for a whole script: each turn takes about a second, the first one more,
+/// and a machine with two busy cores ten times that.
+pub const AGENT_TIMEOUT: Duration = Duration::from_mins(3);
+/// A key that opens nothing.
+const LAB_KEY: &str = "lab-key-that-opens-nothing";
+
+/// Finds the program of an agent: below `STOCKADE_TEST_AGENTS` (a directory with
+/// `node_modules/.bin`), else on `PATH`.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let installed = std::env::var_os("STOCKADE_TEST_AGENTS")
+        .map(|directory| PathBuf::from(directory).join("node_modules/.bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    installed
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Finds the program of an agent, or ends the test with its name.
+pub fn require(name: &str) -> PathBuf {
+    find(name).unwrap_or_else(|| {
+        panic!(
+            "this test needs the agent `{name}`: install it with npm and set \
+             STOCKADE_TEST_AGENTS to the directory that has node_modules, or run `cargo xtask test`"
+        )
+    })
+}
+
+/// Returns the directory that holds everything of an agent that was found, for a policy that lets
+/// the boundary see it: the installation, or the directory of the program itself.
+pub fn installation(program: &Path) -> PathBuf {
+    let whole = program
+        .ancestors()
+        .find(|part| part.join("node_modules").is_dir());
+    let real = fs::canonicalize(program).expect("the agent was found");
+    whole
+        .or_else(|| real.parent())
+        .expect("a program is in a directory")
+        .to_path_buf()
+}
+
+/// Writes the configuration of Codex below `home` so that it asks the model at `base_url` (without
+/// a path) and leaves sandboxing to the one it runs in.
+pub fn codex_config(home: &Path, base_url: &str) -> PathBuf {
+    let directory = home.join(".codex");
+    fs::create_dir_all(&directory).expect("the home of a test is writable");
+    let text = format!(
+        "model = \"{MODEL}\"\nmodel_provider = \"lab\"\n\
+         sandbox_mode = \"danger-full-access\"\napproval_policy = \"never\"\n\
+         check_for_update_on_startup = false\n\
+         [analytics]\nenabled = false\n\
+         [model_providers.lab]\nname = \"Laboratory\"\nbase_url = \"{base_url}/v1\"\n\
+         wire_api = \"responses\"\nenv_key = \"LAB_KEY\"\n"
+    );
+    let path = directory.join("config.toml");
+    fs::write(&path, text).expect("the home of a test is writable");
+    path
+}
+
+/// Returns the words of a Codex that does `prompt` without a person.
+pub fn codex_arguments(program: &Path, prompt: &str) -> Vec<String> {
+    words(program, &["exec", "--skip-git-repo-check", prompt])
+}
+
+/// Returns the variables that Codex needs beside `HOME` and `PATH`.
+pub fn codex_variables(home: &Path) -> Vec<(String, String)> {
+    let home = home.join(".codex").display().to_string();
+    vec![
+        ("CODEX_HOME".into(), home),
+        ("LAB_KEY".into(), LAB_KEY.into()),
+    ]
+}
+
+/// Returns the words of a Claude Code that does `prompt` without a person.
+pub fn claude_arguments(program: &Path, prompt: &str) -> Vec<String> {
+    words(
+        program,
+        &[
+            "-p",
+            prompt,
+            "--dangerously-skip-permissions",
+            "--model",
+            MODEL,
+        ],
+    )
+}
+
+/// Returns the variables that Claude Code needs beside `HOME` and `PATH`, to ask the model at
+/// `base_url` (without a path).
+pub fn claude_variables(base_url: &str) -> Vec<(String, String)> {
+    [
+        ("ANTHROPIC_BASE_URL", base_url),
+        ("ANTHROPIC_API_KEY", LAB_KEY),
+        ("ANTHROPIC_SMALL_FAST_MODEL", MODEL),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+        ("DISABLE_AUTOUPDATER", "1"),
+        // Without it the agent refuses to run without questions as root.
+        ("IS_SANDBOX", "1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// Makes a run of Codex without any boundary, in `directory`, with its configuration written.
+pub fn codex_command(env: &TestEnv, directory: &Path, base_url: &str, prompt: &str) -> Run {
+    env.own(&codex_config(&env.home(), base_url));
+    start(
+        env,
+        directory,
+        &codex_arguments(&require("codex"), prompt),
+        codex_variables(&env.home()),
+    )
+}
+
+/// Makes a run of Claude Code without any boundary, in `directory`.
+pub fn claude_command(env: &TestEnv, directory: &Path, base_url: &str, prompt: &str) -> Run {
+    let words = claude_arguments(&require("claude"), prompt);
+    start(env, directory, &words, claude_variables(base_url))
+}
+
+fn start(
+    env: &TestEnv,
+    directory: &Path,
+    words: &[String],
+    variables: Vec<(String, String)>,
+) -> Run {
+    let (program, arguments) = words.split_first().expect("an agent has a program");
+    env.command(program)
+        .args(arguments)
+        .envs(variables)
+        .current_dir(directory)
+        .timeout(AGENT_TIMEOUT)
+}
+
+fn words(program: &Path, arguments: &[&str]) -> Vec<String> {
+    let program = program.to_str().expect("the path of an agent is text");
+    std::iter::once(program)
+        .chain(arguments.iter().copied())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{claude_variables, codex_config, find};
+
+    #[test]
+    fn the_configuration_names_the_laboratory() {
+        let home = tempfile::tempdir().unwrap();
+        let path = codex_config(home.path(), "http://model.test:4000");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(
+            text.contains("base_url = \"http://model.test:4000/v1\"\n"),
+            "{text}"
+        );
+        let variables = claude_variables("http://model.test:4000");
+        let expected = ("ANTHROPIC_BASE_URL".into(), "http://model.test:4000".into());
+        assert!(variables.contains(&expected));
+    }
+
+    #[test]
+    fn an_agent_that_is_nowhere_is_not_found() {
+        assert_eq!(find("no-such-agent"), None);
+    }
+}

@@ -1,0 +1,495 @@
+//! A hermetic environment: directories, home, state and variables of its own, with decoy secrets
+//! that must never be seen elsewhere.
+
+mod repo;
+mod snapshot;
+mod user;
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::Read,
+    os::unix::fs::{PermissionsExt, chown, lchown},
+    path::{Path, PathBuf},
+    sync::{Mutex, OnceLock},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+pub use repo::Repo;
+pub use snapshot::{Change, Entry, Snapshot};
+pub use user::User;
+
+use crate::{
+    events::Event,
+    processes,
+    run::{Output, Run},
+};
+
+/// Where environments are made unless `STOCKADE_TEST_DIR` says otherwise. Not below `/tmp`: a
+/// boundary has a `/tmp` of its own, and Codex refuses a home there. Every user can reach it.
+const BASE: &str = "/var/tmp";
+/// Age from which a copy of the binary is removed: a whole run of the tests takes less.
+const COPY_AGE_MAX: Duration = Duration::from_hours(2);
+/// Search path for everything that a test starts.
+const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+
+/// Returns the binary under test: `CARGO_BIN_EXE_stockade` where the tests were moved elsewhere,
+/// else `built`, which a test gets from `env!("CARGO_BIN_EXE_stockade")`.
+pub fn under_test(built: &str) -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_stockade").map_or_else(|| built.into(), PathBuf::from)
+}
+
+/// A secret that is none: whoever shows its value has read where it should not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// File below the home, or the name of a variable.
+    pub place: String,
+    /// The text that must not appear anywhere else.
+    pub value: String,
+}
+
+/// A hermetic environment for one test; dropping it ends what still runs from it and removes its
+/// files.
+#[derive(Debug)]
+pub struct TestEnv {
+    directory: TempDir,
+    binary: PathBuf,
+    user: Option<User>,
+    file_canaries: Vec<Canary>,
+    variable_canaries: Vec<Canary>,
+}
+
+impl TestEnv {
+    /// Makes an environment for the `stockade` at `binary`.
+    pub fn new(binary: impl AsRef<Path>) -> Self {
+        let base = std::env::var_os("STOCKADE_TEST_DIR").unwrap_or_else(|| BASE.into());
+        let directory = tempfile::Builder::new()
+            .prefix("stockade-test-")
+            .tempdir_in(&base)
+            .unwrap_or_else(|e| panic!("cannot make a directory in {}: {e}", base.display()));
+        let token = token();
+        let env = Self {
+            binary: binary.as_ref().to_path_buf(),
+            user: None,
+            file_canaries: canaries(&token, &HOME_DECOYS.map(|(place, _)| place)),
+            variable_canaries: canaries(&token, &VARIABLE_DECOYS),
+            directory,
+        };
+        set_mode(env.root(), 0o755);
+        for (path, mode) in [
+            (env.home(), 0o700),
+            (env.state(), 0o700),
+            (env.temporary(), 0o700),
+        ] {
+            fs::create_dir_all(&path).expect("a new directory can be filled");
+            set_mode(&path, mode);
+        }
+        for ((place, template), canary) in HOME_DECOYS.iter().zip(&env.file_canaries) {
+            let path = env.home().join(place);
+            write(&path, &template.replace("CANARY", &canary.value));
+            set_mode(&path, 0o600);
+        }
+        env
+    }
+
+    /// Makes everything of this environment belong to the user `name` and runs everything as that
+    /// user. Needs root, unless the tests already run as that user.
+    #[must_use]
+    pub fn as_user(mut self, name: &str) -> Self {
+        let user = User::find(name);
+        if !user.is_current() {
+            self.binary = shared_copy(&self.binary);
+            give(self.root(), &user);
+        }
+        self.user = Some(user);
+        self
+    }
+
+    /// Returns the directory that holds everything of this environment.
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Returns the home, which holds the decoys.
+    pub fn home(&self) -> PathBuf {
+        self.root().join("home")
+    }
+
+    /// Returns the directory for the product's state.
+    pub fn state(&self) -> PathBuf {
+        self.root().join("state")
+    }
+
+    /// Returns the directory that `TMPDIR` names.
+    pub fn temporary(&self) -> PathBuf {
+        self.root().join("tmp")
+    }
+
+    /// Returns the binary under test.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Returns the user everything runs as, where it is not the one who runs the tests.
+    pub fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
+    /// Returns every decoy, in files and in variables.
+    pub fn canaries(&self) -> impl Iterator<Item = &Canary> {
+        self.file_canaries.iter().chain(&self.variable_canaries)
+    }
+
+    /// Returns the value of the decoy in the file or variable `place`.
+    pub fn canary(&self, place: &str) -> &str {
+        let found = self.canaries().find(|canary| canary.place == place);
+        found.map_or_else(|| panic!("no decoy in `{place}`"), |canary| &canary.value)
+    }
+
+    /// Ends the test if `text` shows the value of any decoy.
+    pub fn assert_no_canary(&self, text: &str) {
+        for canary in self.canaries() {
+            assert!(
+                !text.contains(&canary.value),
+                "the decoy in `{}` was read and shown:\n{text}",
+                canary.place
+            );
+        }
+    }
+
+    /// Makes a run of any program in this environment, in its home, without the decoy variables.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Run {
+        let run = Run::new(program)
+            .envs(self.variables())
+            .current_dir(self.home());
+        match &self.user {
+            Some(user) if !user.is_current() => run.ids(user.uid, user.gid),
+            _ => run,
+        }
+    }
+
+    /// Makes a run of the binary under test, in the home, with decoy secrets in the caller's
+    /// variables as a real caller has them.
+    pub fn stockade(&self) -> Run {
+        let decoys = self
+            .variable_canaries
+            .iter()
+            .map(|c| (c.place.as_str(), c.value.as_str()));
+        self.command(&self.binary).envs(decoys)
+    }
+
+    /// Returns the record of a session, read by the binary under test.
+    pub fn events(&self, session: &str) -> Vec<Event> {
+        let output = self
+            .stockade()
+            .args(["events", session, "--json"])
+            .success();
+        Event::parse_lines(&output.stdout)
+    }
+
+    /// Runs a snippet of shell in `directory`, without any boundary.
+    pub fn shell(&self, directory: &Path, snippet: &str) -> Output {
+        self.command("/bin/sh")
+            .arg("-c")
+            .arg(snippet)
+            .current_dir(directory)
+            .output()
+    }
+
+    /// Makes a small repository with one commit and a bare remote.
+    pub fn repo(&self) -> Repo {
+        self.repo_named("shop")
+    }
+
+    /// Makes a small repository named `name`.
+    pub fn repo_named(&self, name: &str) -> Repo {
+        Repo::create(self, name)
+    }
+
+    /// Writes a file below the root of this environment, with its directories.
+    pub fn write(&self, path: impl AsRef<Path>, text: &str) -> PathBuf {
+        let path = self.root().join(path);
+        write(&path, text);
+        self.own(&path);
+        path
+    }
+
+    /// Gives `path`, and the directories above it up to the root, to the user of this environment.
+    pub fn own(&self, path: &Path) {
+        if let Some(user) = self.user.as_ref().filter(|user| !user.is_current()) {
+            for part in path.ancestors().take_while(|part| *part != self.root()) {
+                lchown(part, Some(user.uid), Some(user.gid)).expect("root gives files away");
+            }
+        }
+    }
+
+    /// Returns the environment's variables, without decoys.
+    pub fn variables(&self) -> Vec<(OsString, OsString)> {
+        let name = self
+            .user
+            .as_ref()
+            .map_or("tester", |user| user.name.as_str());
+        let plain = [
+            ("PATH", SEARCH_PATH),
+            ("LANG", "C.UTF-8"),
+            ("TERM", "xterm-256color"),
+            ("USER", name),
+            ("LOGNAME", name),
+            ("SHELL", "/bin/sh"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            // No prompt of git or ssh may wait for a person.
+            ("GIT_TERMINAL_PROMPT", "0"),
+        ];
+        let plain = plain.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let paths = [
+            ("HOME", self.home()),
+            ("STOCKADE_STATE_DIR", self.state()),
+            ("TMPDIR", self.temporary()),
+        ];
+        let paths = paths.map(|(name, path)| (OsString::from(name), path.into_os_string()));
+        plain.into_iter().chain(paths).collect()
+    }
+}
+
+impl Drop for TestEnv {
+    fn drop(&mut self) {
+        // What a test started may have left daemons behind (Codex's own screen does); they would
+        // write into a directory that is being removed.
+        for pid in processes::living_in(self.root()) {
+            processes::kill(pid);
+        }
+    }
+}
+
+/// Files that every home has secrets in; `CANARY` becomes the value.
+const HOME_DECOYS: [(&str, &str); 6] = [
+    (
+        ".ssh/id_ed25519",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nCANARY\n-----END OPENSSH PRIVATE KEY-----\n",
+    ),
+    (
+        ".aws/credentials",
+        "[default]\naws_access_key_id = lab\naws_secret_access_key = CANARY\n",
+    ),
+    (
+        ".netrc",
+        "machine registry.test login lab password CANARY\n",
+    ),
+    (
+        ".config/gh/hosts.yml",
+        "good.test:\n    oauth_token: CANARY\n",
+    ),
+    (
+        ".docker/config.json",
+        "{\"auths\":{\"registry.test\":{\"auth\":\"CANARY\"}}}\n",
+    ),
+    (".npmrc", "//registry.test/:_authToken=CANARY\n"),
+];
+
+/// Variables in which callers carry secrets.
+const VARIABLE_DECOYS: [&str; 3] = ["AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "DATABASE_PASSWORD"];
+
+fn canaries(token: &str, places: &[&str]) -> Vec<Canary> {
+    let words = |place: &str| place.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    places
+        .iter()
+        .map(|&place| Canary {
+            place: place.to_owned(),
+            value: format!("canary-{}-{token}", words(place).trim_matches('-')),
+        })
+        .collect()
+}
+
+/// Returns a text that no other environment has, so that a canary found somewhere names its test.
+fn token() -> String {
+    let mut bytes = [0; 8];
+    let mut random = fs::File::open("/dev/urandom").expect("/dev/urandom exists");
+    random
+        .read_exact(&mut bytes)
+        .expect("/dev/urandom has bytes");
+    format!("{:016x}", u64::from_le_bytes(bytes))
+}
+
+/// Returns a copy of the binary that other users can reach: the build directory may be below a
+/// home that only its owner can enter. One copy serves all tests of a process.
+fn shared_copy(binary: &Path) -> PathBuf {
+    static COPIES: Mutex<Vec<(PathBuf, PathBuf)>> = Mutex::new(Vec::new());
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let mut copies = COPIES.lock().expect("no thread panicked with the copies");
+    if let Some((_, copy)) = copies.iter().find(|(original, _)| original == binary) {
+        return copy.clone();
+    }
+    // One directory for each user and build: a static is never dropped, so a new directory for
+    // each process would stay behind.
+    let directory = DIRECTORY.get_or_init(|| {
+        let uid = rustix::process::geteuid().as_raw();
+        let directory = Path::new(BASE).join(format!("stockade-test-binaries-{uid}"));
+        fs::create_dir_all(&directory).expect("the base directory is writable");
+        chown(&directory, Some(uid), None).expect("the directory is ours, or was planted");
+        set_mode(&directory, 0o755);
+        directory
+    });
+    let digest = snapshot::digest(binary).unwrap_or_else(|e| {
+        panic!(
+            "cannot read the binary under test {}: {e}",
+            binary.display()
+        )
+    });
+    let copy = directory.join(digest.chars().take(16).collect::<String>());
+    if !copy.exists() {
+        remove_old(directory);
+        let unfinished = copy.with_extension(std::process::id().to_string());
+        fs::copy(binary, &unfinished).expect("the binary can be copied");
+        set_mode(&unfinished, 0o755);
+        fs::rename(&unfinished, &copy).expect("a rename within one directory works");
+    }
+    copies.push((binary.to_path_buf(), copy.clone()));
+    copy
+}
+
+/// Removes copies of earlier builds. A copy that a test still runs from is younger, and a running
+/// program keeps its file in any case.
+fn remove_old(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries {
+        let age = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = age.ok().and_then(|modified| modified.elapsed().ok());
+        if age.is_some_and(|age| age > COPY_AGE_MAX) {
+            // Another test process may have removed it just now.
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+fn give(path: &Path, user: &User) {
+    lchown(path, Some(user.uid), Some(user.gid)).unwrap_or_else(|e| {
+        panic!(
+            "cannot give {} to `{}`: {e}; run as root",
+            path.display(),
+            user.name
+        )
+    });
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).expect("a directory of ours can be listed") {
+            give(
+                &entry.expect("a directory of ours can be listed").path(),
+                user,
+            );
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).expect("directories can be made");
+    }
+    fs::write(path, text).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .unwrap_or_else(|e| panic!("cannot set the mode of {}: {e}", path.display()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt, time::Duration};
+
+    use super::TestEnv;
+    use crate::{failure_of, processes, wait};
+
+    #[test]
+    fn the_environment_is_its_own() {
+        let env = TestEnv::new("/usr/bin/env");
+        let output = env.stockade().success();
+        assert!(
+            output
+                .stdout
+                .contains(&format!("HOME={}\n", env.home().display()))
+        );
+        assert!(
+            output
+                .stdout
+                .contains(&format!("STOCKADE_STATE_DIR={}", env.state().display()))
+        );
+        assert!(!output.stdout.contains("CARGO"), "{}", output.stdout);
+        let secret = env.canary("GITHUB_TOKEN");
+        assert!(output.stdout.contains(secret), "the caller has secrets");
+        assert!(
+            !env.command("/usr/bin/env")
+                .success()
+                .stdout
+                .contains(secret)
+        );
+    }
+
+    #[test]
+    fn decoys_are_found_when_they_are_shown() {
+        let env = TestEnv::new("/bin/true");
+        env.assert_no_canary("nothing");
+        let key = fs::read_to_string(env.home().join(".ssh/id_ed25519")).unwrap();
+        assert!(key.contains(env.canary(".ssh/id_ed25519")));
+        assert!(failure_of(|| env.assert_no_canary(&key)).contains("`.ssh/id_ed25519`"));
+        let other = TestEnv::new("/bin/true");
+        assert_ne!(env.canary(".netrc"), other.canary(".netrc"));
+    }
+
+    #[test]
+    fn dropping_removes_everything() {
+        let env = TestEnv::new("/bin/true");
+        let root = env.root().to_path_buf();
+        env.write("a/b.txt", "x");
+        assert!(root.join("a/b.txt").exists());
+        let marker = format!("60.{}4", std::process::id());
+        let daemon = format!("setsid sleep {marker} > /dev/null 2>&1 &");
+        env.shell(&root, &daemon).assert_success();
+        let running = || !processes::with_argument(&marker).is_empty();
+        assert!(wait::until_true(Duration::from_secs(5), running));
+        drop(env);
+        assert!(!root.exists());
+        assert!(wait::until_true(Duration::from_secs(5), || !running()));
+    }
+
+    #[test]
+    fn another_user_owns_what_it_runs_in() {
+        // `nobody` exists everywhere; as an ordinary user only oneself can be taken.
+        let root = rustix::process::geteuid().is_root();
+        let name = if root {
+            "nobody".to_owned()
+        } else {
+            super::User::current().name
+        };
+        let env = TestEnv::new("/usr/bin/id").as_user(&name);
+        let uid = env.user().unwrap().uid;
+        let output = env.stockade().arg("-u").success();
+        assert_eq!(output.stdout.trim(), uid.to_string());
+        assert_eq!(
+            env.command("/usr/bin/id")
+                .arg("-Gn")
+                .success()
+                .stdout
+                .split(' ')
+                .count(),
+            1
+        );
+        let repo = env.repo();
+        assert_eq!(
+            fs::metadata(repo.path().join("test.sh")).unwrap().uid(),
+            uid
+        );
+        assert!(
+            env.shell(repo.path(), "./test.sh && touch ok")
+                .status
+                .success()
+        );
+        assert_eq!(fs::metadata(repo.path().join("ok")).unwrap().uid(), uid);
+    }
+
+    #[test]
+    fn a_user_that_does_not_exist_is_named() {
+        let text = failure_of(|| TestEnv::new("/bin/true").as_user("no-such-user"));
+        assert!(text.contains("`no-such-user`"), "{text}");
+    }
+}

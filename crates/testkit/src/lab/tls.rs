@@ -1,0 +1,222 @@
+//! A TLS server that records what each client announced before anything was encrypted.
+
+use std::{
+    io::{self, BufReader},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{
+    ServerConfig, StreamOwned,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::Acceptor,
+};
+
+use super::{Connection, Listener, Traffic, assert_untouched, loopback};
+use crate::http::{self, Request, Response};
+
+/// What a client said in its ClientHello (RFC 8446, section 4.1.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsHello {
+    /// Name of the server name indication, if there was one.
+    pub sni: Option<String>,
+    /// Protocols of the ALPN extension, as text.
+    pub alpn: Vec<String>,
+}
+
+/// A web server behind TLS with a certificate of its own; dropping it closes every connection.
+#[derive(Debug)]
+pub struct TlsServer {
+    listener: Listener,
+    record: Arc<Record>,
+    certificate_pem: String,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    hellos: Mutex<Vec<TlsHello>>,
+    requests: Mutex<Vec<Request>>,
+}
+
+impl TlsServer {
+    /// Starts a server on a free port of 127.0.0.1 whose certificate is for `names`; it answers
+    /// every request with 200 and `lab`.
+    pub fn start(names: &[&str]) -> Self {
+        Self::on(loopback(), names)
+    }
+
+    /// Starts a server on `address` whose certificate is for `names`.
+    pub fn on(address: SocketAddr, names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(names).expect("the names fit into a certificate");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|b| {
+                b.with_no_client_auth()
+                    .with_single_cert(vec![cert.der().clone()], key)
+            })
+            .expect("a new key and its certificate belong together");
+        let config = Arc::new(config);
+        let record = Arc::new(Record::default());
+        let shared = Arc::clone(&record);
+        let listener = Listener::start(address, move |connection| {
+            converse(connection, Arc::clone(&config), &shared)
+        });
+        Self {
+            listener,
+            record,
+            certificate_pem: cert.pem(),
+        }
+    }
+
+    /// Returns the address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Returns the port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address().port()
+    }
+
+    /// Returns its certificate, which a client must trust (`curl --cacert`).
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// Returns every complete ClientHello so far.
+    pub fn hellos(&self) -> Vec<TlsHello> {
+        self.record
+            .hellos
+            .lock()
+            .expect("no thread panicked with the record")
+            .clone()
+    }
+
+    /// Returns every request that arrived inside TLS.
+    pub fn requests(&self) -> Vec<Request> {
+        self.record
+            .requests
+            .lock()
+            .expect("no thread panicked with the record")
+            .clone()
+    }
+
+    /// Returns connections and bytes, counted below TLS.
+    pub fn traffic(&self) -> Traffic {
+        self.listener.traffic()
+    }
+
+    /// Ends the test unless nothing at all reached this server.
+    pub fn assert_untouched(&self) {
+        assert_untouched("TLS server", self.address(), self.traffic(), &self.hellos());
+    }
+}
+
+fn converse(
+    mut connection: Connection,
+    config: Arc<ServerConfig>,
+    record: &Record,
+) -> io::Result<()> {
+    let mut acceptor = Acceptor::default();
+    let accepted = loop {
+        if acceptor.read_tls(&mut connection)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => break accepted,
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                alert.write(&mut connection)?;
+                return Err(io::Error::other(error));
+            }
+        }
+    };
+    let said = accepted.client_hello();
+    let alpn = said.alpn().into_iter().flatten();
+    let hello = TlsHello {
+        sni: said.server_name().map(str::to_owned),
+        alpn: alpn
+            .map(|p| String::from_utf8_lossy(p).into_owned())
+            .collect(),
+    };
+    record
+        .hellos
+        .lock()
+        .expect("no thread panicked with the record")
+        .push(hello);
+    let session = accepted
+        .into_connection(config)
+        .map_err(|(error, _)| io::Error::other(error))?;
+    let mut input = BufReader::new(StreamOwned::new(session, connection));
+    while let Some(request) = http::read(&mut input, &mut io::sink())? {
+        record
+            .requests
+            .lock()
+            .expect("no thread panicked with the record")
+            .push(request);
+        Response::text(200, "lab\n").write(input.get_mut())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+        sync::Arc,
+    };
+
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+        crypto::ring,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    };
+
+    use super::TlsServer;
+
+    #[test]
+    fn the_announced_name_and_the_request_are_recorded() {
+        let server = TlsServer::start(&["good.test"]);
+        server.assert_untouched();
+        let mut roots = RootCertStore::empty();
+        let pem = server.certificate_pem().as_bytes();
+        roots
+            .add(CertificateDer::from_pem_slice(pem).unwrap())
+            .unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("good.test").unwrap();
+        let session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let socket = TcpStream::connect(server.address()).unwrap();
+        let mut stream = StreamOwned::new(session, socket);
+        stream
+            .write_all(b"GET /x HTTP/1.1\r\nHost: good.test\r\n\r\n")
+            .unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        let sni = server.hellos().first().and_then(|hello| hello.sni.clone());
+        assert_eq!(sni.as_deref(), Some("good.test"));
+        assert_eq!(server.requests().first().unwrap().target, "/x");
+    }
+
+    #[test]
+    fn what_is_not_tls_leaves_no_hello() {
+        let server = TlsServer::start(&["good.test"]);
+        let mut socket = TcpStream::connect(server.address()).unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).unwrap();
+        assert!(server.hellos().is_empty());
+        assert_eq!(server.traffic().connections, 1);
+    }
+}

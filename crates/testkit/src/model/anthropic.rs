@@ -1,0 +1,153 @@
+//! Anthropic Messages, as far as Claude Code uses it.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::{MODEL, Reply, Turn, with};
+use crate::http::{EventStream, Response};
+
+/// Longest time that a command may run: a question to a person takes a while.
+const TIMEOUT_MS: u64 = 120_000;
+
+/// Reads a turn; `None` where the agent asks on the side (a title, a topic, a quota), which it
+/// does without offering the shell.
+pub(super) fn turn(body: &Value) -> Option<Turn> {
+    let tools = body.get("tools").and_then(Value::as_array)?;
+    tools
+        .iter()
+        .find(|tool| tool.get("name").and_then(Value::as_str) == Some("Bash"))?;
+    let messages = body.get("messages").and_then(Value::as_array)?;
+    let outputs = messages
+        .iter()
+        .filter_map(|message| message.get("content")?.as_array())
+        .flatten()
+        .filter(|block| block.get("type").and_then(Value::as_str) == Some("tool_result"))
+        .filter_map(|block| {
+            let id = block.get("tool_use_id")?.as_str()?.to_owned();
+            Some((id, block.get("content").map(text_of).unwrap_or_default()))
+        })
+        .collect();
+    Some(Turn {
+        entries: messages.len(),
+        outputs,
+    })
+}
+
+/// Writes the answer to a turn, or to a call on the side where there is no reply.
+pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -> io::Result<()> {
+    let (block, delta, stop_reason) = match reply {
+        Some(Reply::Call { id, command }) => {
+            let input = json!({
+                "command": command, "description": "Runs a step", "timeout": TIMEOUT_MS,
+            });
+            let block = json!({ "type": "tool_use", "id": id, "name": "Bash", "input": {} });
+            let delta = json!({ "type": "input_json_delta", "partial_json": input.to_string() });
+            (block, delta, "tool_use")
+        }
+        // Only Codex leaves a command running and is asked for the rest.
+        Some(Reply::Poll { .. }) | None => say("lab"),
+        Some(Reply::Say(text)) => say(text),
+    };
+    let message = json!({
+        "id": "msg-lab", "type": "message", "role": "assistant", "model": MODEL, "content": [],
+        "stop_reason": null, "stop_sequence": null,
+        "usage": { "input_tokens": 100, "output_tokens": 1 },
+    });
+    if body.get("stream").and_then(Value::as_bool) != Some(true) {
+        let input = delta.get("partial_json").and_then(Value::as_str);
+        let input = input.and_then(|text| serde_json::from_str(text).ok());
+        let block = match (input, delta.get("text")) {
+            (Some(input), _) => with(block, "input", input),
+            (None, Some(text)) => with(block, "text", text.clone()),
+            (None, None) => block,
+        };
+        let message = with(message, "content", json!([block]));
+        let message = with(message, "stop_reason", json!(stop_reason));
+        return Response::json(200, &message).write(out);
+    }
+    let mut events = EventStream::start(out)?;
+    let send = |events: &mut EventStream<'_, _>, kind: &str, data: Value| {
+        events.send(kind, &with(data, "type", json!(kind)))
+    };
+    send(&mut events, "message_start", json!({ "message": message }))?;
+    let start = json!({ "index": 0, "content_block": block });
+    send(&mut events, "content_block_start", start)?;
+    send(
+        &mut events,
+        "content_block_delta",
+        json!({ "index": 0, "delta": delta }),
+    )?;
+    send(&mut events, "content_block_stop", json!({ "index": 0 }))?;
+    let end = json!({
+        "delta": { "stop_reason": stop_reason, "stop_sequence": null },
+        "usage": { "output_tokens": 10 },
+    });
+    send(&mut events, "message_delta", end)?;
+    send(&mut events, "message_stop", json!({}))?;
+    events.finish()
+}
+
+fn say(text: &str) -> (Value, Value, &'static str) {
+    let block = json!({ "type": "text", "text": "" });
+    (
+        block,
+        json!({ "type": "text_delta", "text": text }),
+        "end_turn",
+    )
+}
+
+/// Returns the text of a result: a string, or a list of blocks that each have a text.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(blocks) => blocks
+            .iter()
+            .filter_map(|block| block.get("text")?.as_str())
+            .collect(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{turn, write};
+    use crate::model::Reply;
+
+    #[test]
+    fn a_turn_offers_the_shell_and_brings_results() {
+        let blocks = json!([{ "type": "text", "text": "out" }]);
+        let result = json!({ "type": "tool_result", "tool_use_id": "call-0", "content": blocks });
+        let body = json!({
+            "tools": [{ "name": "Bash" }],
+            "messages": [{ "role": "user", "content": "hi" },
+                         { "role": "user", "content": [result] }],
+        });
+        let turn = turn(&body).unwrap();
+        assert_eq!(
+            (turn.entries, turn.outputs),
+            (2, vec![("call-0".into(), "out".into())])
+        );
+        assert!(super::turn(&json!({ "messages": [] })).is_none());
+    }
+
+    #[test]
+    fn a_call_is_the_same_streamed_or_not() {
+        let reply = Reply::Call {
+            id: "call-0".into(),
+            command: "ls".into(),
+        };
+        let mut out = Vec::new();
+        write(&mut out, &json!({ "stream": true }), Some(&reply)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("\"stop_reason\":\"tool_use\"") && text.contains("message_stop"));
+        let mut out = Vec::new();
+        write(&mut out, &json!({}), Some(&reply)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        let message: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(message["content"][0]["input"]["command"], "ls");
+    }
+}

@@ -1,0 +1,398 @@
+//! A scripted model: the real agents talk to it and do what the script says.
+//!
+//! It speaks the two protocols that the agents use, streaming both: OpenAI Responses
+//! (`POST …/v1/responses`) and Anthropic Messages (`POST …/v1/messages`). Calls that an agent
+//! makes on the side (a title, a token count, a list of models) are answered without using up the
+//! script.
+
+mod anthropic;
+mod openai;
+
+use std::{
+    io::{self, BufReader, Write},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    http::{self, Request, Response},
+    lab::{Connection, Listener, Traffic, loopback},
+    wait,
+};
+
+/// Name of the model that both agents are told to use.
+pub const MODEL: &str = "lab-model";
+
+/// One thing that the model does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Asks the agent to run a shell command; the agent's answer is in [`ModelServer::results`].
+    Shell(String),
+    /// Says something and ends its turn; what follows belongs to the next prompt.
+    Say(String),
+}
+
+impl Step {
+    /// Makes a shell step.
+    pub fn shell(command: impl Into<String>) -> Self {
+        Self::Shell(command.into())
+    }
+
+    /// Makes a step that ends the turn.
+    pub fn say(text: impl Into<String>) -> Self {
+        Self::Say(text.into())
+    }
+}
+
+/// What the agent sent back for one shell step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolResult {
+    /// Id of the call, `call-N` for the N-th step from 0.
+    pub call_id: String,
+    /// The command of the step.
+    pub command: String,
+    /// What the agent says came out, with its own words around it.
+    pub output: String,
+}
+
+/// A request that no protocol of the server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// Method.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+}
+
+/// The scripted model on a free port of 127.0.0.1; dropping it closes every connection.
+#[derive(Debug)]
+pub struct ModelServer {
+    listener: Listener,
+    state: Arc<Mutex<State>>,
+}
+
+impl ModelServer {
+    /// Starts a server that plays `script`; after its end every turn is answered with `done`.
+    pub fn start(script: Vec<Step>) -> Self {
+        let state = Arc::new(Mutex::new(State::new(script)));
+        let shared = Arc::clone(&state);
+        let listener = Listener::start(loopback(), move |connection| converse(connection, &shared));
+        Self { listener, state }
+    }
+
+    /// Returns the address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Returns the port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address().port()
+    }
+
+    /// Returns the URL under which an agent on this host reaches it, without a path.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// Returns the URL under which it is reached by the name `host`, without a path.
+    pub fn url_as(&self, host: &str) -> String {
+        format!("http://{host}:{}", self.port())
+    }
+
+    /// Returns what the agent sent back for each shell step so far.
+    pub fn results(&self) -> Vec<ToolResult> {
+        self.state().results.clone()
+    }
+
+    /// Returns the body of every request that was a turn or a call on the side, as JSON.
+    pub fn bodies(&self) -> Vec<Value> {
+        self.state().bodies.clone()
+    }
+
+    /// Returns the requests that were answered with 404.
+    pub fn unknown(&self) -> Vec<Unknown> {
+        self.state().unknown.clone()
+    }
+
+    /// Tells whether the agent has been through the whole script.
+    pub fn is_finished(&self) -> bool {
+        let state = self.state();
+        state.next >= state.script.len() && state.pending.is_none()
+    }
+
+    /// Waits until `count` shell steps have been answered and returns all of them.
+    pub fn wait_for_results(&self, count: usize, timeout: Duration) -> Vec<ToolResult> {
+        wait::until(timeout, || {
+            Some(self.results()).filter(|seen| seen.len() >= count)
+        })
+        .unwrap_or_else(|| panic!("expected {count} results, saw {:#?}", self.results()))
+    }
+
+    /// Ends the test unless the agent has been through the whole script.
+    pub fn assert_finished(&self) {
+        let state = self.state();
+        assert!(
+            state.next >= state.script.len() && state.pending.is_none(),
+            "expected that the agent goes through all {} steps, saw {} and these results: {:#?}\n\
+             requests that were not understood: {:?}",
+            state.script.len(),
+            state.next,
+            state.results,
+            state.unknown,
+        );
+    }
+
+    /// Returns connections and bytes.
+    pub fn traffic(&self) -> Traffic {
+        self.listener.traffic()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no thread panicked with the script")
+    }
+}
+
+/// What the server does next with one turn, whatever the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reply {
+    /// Ask for a shell command.
+    Call { id: String, command: String },
+    /// Ask for the rest of the output of a command that still runs (Codex gives it a session).
+    Poll { id: String, session: u64 },
+    /// Say something and end the turn.
+    Say(String),
+}
+
+/// What one request brings, whatever the protocol.
+struct Turn {
+    /// Number of entries of the conversation, which tells a repeated request from a new one.
+    entries: usize,
+    /// Outputs of calls, as id and text.
+    outputs: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+struct State {
+    script: Vec<Step>,
+    next: usize,
+    pending: Option<Pending>,
+    last: Option<(usize, Reply)>,
+    results: Vec<ToolResult>,
+    bodies: Vec<Value>,
+    unknown: Vec<Unknown>,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    /// Id of the step, which is the id of the result.
+    step: String,
+    command: String,
+    /// Id of the call that is out: the step's own, or that of a poll for more output.
+    call: String,
+    polls: usize,
+    so_far: String,
+}
+
+impl State {
+    fn new(script: Vec<Step>) -> Self {
+        Self {
+            script,
+            next: 0,
+            pending: None,
+            last: None,
+            results: Vec::new(),
+            bodies: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    /// Takes a turn: keeps the output that it brings, and gives the next step. A turn that brings
+    /// neither the output that is waited for nor a longer conversation is a retry and gets the same
+    /// answer again. (The length alone does not tell: agents shorten what they send.)
+    fn reply(&mut self, turn: &Turn) -> Reply {
+        let answered = self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| turn.outputs.iter().any(|(id, _)| *id == pending.call));
+        if let Some((entries, reply)) = &self.last
+            && turn.entries <= *entries
+            && !answered
+        {
+            return reply.clone();
+        }
+        let reply = self.advance(turn);
+        self.last = Some((turn.entries, reply.clone()));
+        reply
+    }
+
+    fn advance(&mut self, turn: &Turn) -> Reply {
+        if let Some(mut pending) = self.pending.take() {
+            let output = turn.outputs.iter().find(|(id, _)| *id == pending.call);
+            // A call that the agent never answers (it was interrupted) has an empty result.
+            pending
+                .so_far
+                .push_str(output.map_or("", |(_, text)| text.as_str()));
+            if let Some(session) = output.and_then(|(_, text)| openai::running_session(text)) {
+                pending.polls += 1;
+                pending.call = format!("{}-poll-{}", pending.step, pending.polls);
+                let id = pending.call.clone();
+                self.pending = Some(pending);
+                return Reply::Poll { id, session };
+            }
+            self.results.push(ToolResult {
+                call_id: pending.step,
+                command: pending.command,
+                output: pending.so_far,
+            });
+        }
+        let number = self.next;
+        let Some(step) = self.script.get(number).cloned() else {
+            return Reply::Say("done".to_owned());
+        };
+        self.next += 1;
+        match step {
+            Step::Say(text) => Reply::Say(text),
+            Step::Shell(command) => {
+                let id = format!("call-{number}");
+                self.pending = Some(Pending {
+                    step: id.clone(),
+                    command: command.clone(),
+                    call: id.clone(),
+                    polls: 0,
+                    so_far: String::new(),
+                });
+                Reply::Call { id, command }
+            }
+        }
+    }
+}
+
+/// Returns the JSON object `object` with one field set.
+fn with(mut object: Value, name: &str, value: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+    object
+}
+
+fn converse(connection: Connection, state: &Mutex<State>) -> io::Result<()> {
+    let mut out = connection.try_clone()?;
+    let mut input = BufReader::new(connection);
+    while let Some(request) = http::read(&mut input, &mut out)? {
+        answer(&request, &mut out, state)?;
+    }
+    Ok(())
+}
+
+fn answer(request: &Request, out: &mut impl Write, state: &Mutex<State>) -> io::Result<()> {
+    let body = request.json();
+    let mut locked = state.lock().expect("no thread panicked with the script");
+    let path = request.path().trim_end_matches('/');
+    match request.method.as_str() {
+        "POST" if path.ends_with("/responses") => {
+            locked.bodies.push(body.clone());
+            let reply = openai::turn(&body).map(|turn| locked.reply(&turn));
+            drop(locked);
+            openai::write(out, &body, reply.as_ref())
+        }
+        "POST" if path.ends_with("/messages/count_tokens") => {
+            drop(locked);
+            Response::json(200, &json!({ "input_tokens": 100 })).write(out)
+        }
+        "POST" if path.ends_with("/messages") => {
+            locked.bodies.push(body.clone());
+            let reply = anthropic::turn(&body).map(|turn| locked.reply(&turn));
+            drop(locked);
+            anthropic::write(out, &body, reply.as_ref())
+        }
+        "GET" if path.ends_with("/models") => {
+            drop(locked);
+            let model = json!({ "id": MODEL, "object": "model", "owned_by": "lab" });
+            Response::json(200, &json!({ "object": "list", "data": [model] })).write(out)
+        }
+        // An agent asks whether anybody is there.
+        "HEAD" if path.is_empty() => {
+            drop(locked);
+            Response::text(200, "").write(out)
+        }
+        _ => {
+            let (method, target) = (request.method.clone(), request.target.clone());
+            let text = format!("the laboratory has no `{method} {target}`");
+            locked.unknown.push(Unknown { method, target });
+            drop(locked);
+            let error = json!({ "type": "not_found_error", "message": text });
+            Response::json(404, &json!({ "type": "error", "error": error })).write(out)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Reply, State, Step, ToolResult, Turn};
+
+    fn turn(entries: usize, outputs: &[(&str, &str)]) -> Turn {
+        let outputs = outputs
+            .iter()
+            .map(|(id, text)| ((*id).into(), (*text).into()))
+            .collect();
+        Turn { entries, outputs }
+    }
+
+    #[test]
+    fn the_script_is_played_in_order_and_results_are_kept() {
+        let mut state = State::new(vec![Step::shell("ls"), Step::say("bye")]);
+        let call = Reply::Call {
+            id: "call-0".into(),
+            command: "ls".into(),
+        };
+        assert_eq!(state.reply(&turn(1, &[])), call);
+        assert_eq!(
+            state.reply(&turn(1, &[])),
+            call,
+            "a retry gets the same answer"
+        );
+        // A shortened conversation that has the output is not a retry.
+        assert_eq!(
+            state.reply(&turn(1, &[("call-0", "a.txt")])),
+            Reply::Say("bye".into())
+        );
+        assert_eq!(state.reply(&turn(5, &[])), Reply::Say("done".into()));
+        let result = ToolResult {
+            call_id: "call-0".into(),
+            command: "ls".into(),
+            output: "a.txt".into(),
+        };
+        assert_eq!(state.results, [result]);
+    }
+
+    #[test]
+    fn a_command_that_still_runs_is_asked_for_its_rest() {
+        let mut state = State::new(vec![Step::shell("sleep 60; echo b")]);
+        state.reply(&turn(1, &[]));
+        let running = "Process running with session ID 4711\nOutput:\na\n";
+        let poll = state.reply(&turn(3, &[("call-0", running)]));
+        assert_eq!(
+            poll,
+            Reply::Poll {
+                id: "call-0-poll-1".into(),
+                session: 4711
+            }
+        );
+        state.reply(&turn(
+            5,
+            &[("call-0", running), ("call-0-poll-1", "Output:\nb\n")],
+        ));
+        let output = &state.results.first().unwrap().output;
+        assert!(
+            output.contains("\na\n") && output.contains("\nb\n"),
+            "{output}"
+        );
+        assert_eq!(state.results.len(), 1);
+    }
+}

@@ -1,0 +1,100 @@
+//! Programs that the tests use, and the packages that bring them.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{out, process, user};
+
+/// A program that every user must find, and its Debian package.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("git", "git"),
+    ("curl", "curl"),
+    ("tmux", "tmux"),
+    ("vim", "vim"),
+    ("less", "less"),
+    ("htop", "htop"),
+    ("python3", "python3"),
+    ("gcc", "gcc"),
+    ("make", "make"),
+    ("ip", "iproute2"),
+    ("ps", "procps"),
+    ("setpriv", "util-linux"),
+    ("useradd", "passwd"),
+    ("bwrap", "bubblewrap"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+];
+
+/// Programs that only measurements beside other sandboxes need.
+pub(crate) const RIVALS: &[(&str, &str)] = &[
+    ("bwrap", "bubblewrap"),
+    ("socat", "socat"),
+    ("rg", "ripgrep"),
+    ("make", "make"),
+    ("gcc", "gcc"),
+];
+
+/// Names the packages whose programs are missing.
+fn missing(
+    programs: &[(&'static str, &'static str)],
+    find: impl Fn(&str) -> bool,
+) -> Vec<&'static str> {
+    programs
+        .iter()
+        .filter(|(program, _)| !find(program))
+        .map(|(_, package)| *package)
+        .collect()
+}
+
+/// Installs what is missing when we are root; otherwise returns the names of what is.
+pub(crate) fn ensure(programs: &[(&'static str, &'static str)]) -> Result<Vec<&'static str>> {
+    let packages = missing(programs, |program| user::find_for_all(program).is_some());
+    if packages.is_empty() || !user::is_root() {
+        return Ok(packages);
+    }
+    out::note(format_args!("packages: installing {}", packages.join(" ")));
+    let advice = || {
+        format!(
+            "install {} by hand, then run this again",
+            packages.join(" ")
+        )
+    };
+    process::stdout(apt().arg("update")).with_context(advice)?;
+    process::stdout(
+        apt()
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(&packages),
+    )
+    .with_context(advice)?;
+    Ok(missing(programs, |program| {
+        user::find_for_all(program).is_some()
+    }))
+}
+
+/// The programs of the test suite.
+pub(crate) fn ensure_for_tests() -> Result<Vec<&'static str>> {
+    ensure(PROGRAMS)
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .arg("--quiet=2")
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_programs_are_named_by_package() {
+        assert_eq!(
+            missing(PROGRAMS, |program| program != "ip" && program != "bwrap"),
+            ["iproute2", "bubblewrap"]
+        );
+        assert!(missing(PROGRAMS, |_| true).is_empty());
+    }
+}
