@@ -89,9 +89,9 @@ pub(crate) fn outcome(outcome: &SessionOutcome, command: &str) -> String {
     }
 }
 
-/// Writes a moment as date and time in `zone`.
-pub(crate) fn date_time(time_unix_ns: u64, zone: &TimeZone) -> String {
-    formatted(time_unix_ns, zone, "%Y-%m-%d %H:%M:%S")
+/// Writes a moment as date, hour and minute in `zone`.
+pub(crate) fn minute(time_unix_ns: u64, zone: &TimeZone) -> String {
+    formatted(time_unix_ns, zone, "%Y-%m-%d %H:%M")
 }
 
 /// Writes a moment as time of day in `zone`.

@@ -74,8 +74,8 @@ pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
 pub use grant::{Approvals, GrantError, GrantView, Grants};
 pub use load::load;
 pub use policy::{Policy, RuleView};
-pub use protect::looks_secret;
 pub use problem::{Problem, Problems};
+pub use protect::looks_secret;
 pub use request::{
     Access, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest, Request,
 };

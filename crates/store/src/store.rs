@@ -1,6 +1,7 @@
 //! The index and its one way of being filled: from the journals.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -153,15 +154,15 @@ impl Store {
             .collect())
     }
 
-    /// Finds the session that `text` means: an id, the beginning of one, or `last`.
+    /// Finds the session that `text` means: an id, the beginning of one, or `last`. A session whose
+    /// journal was taken away is still found, so that its place is not quietly taken by another.
     ///
     /// # Errors
     /// When it means none or more than one, with what to write instead.
     pub fn resolve(&mut self, text: &str) -> Result<SessionId, StoreError> {
-        let sessions = self.on_disk()?;
         if text == LAST {
             self.ingest_all(&mut |_, _| {})?;
-            let newest = self.known()?.into_iter().find(|(id, _)| sessions.contains(id));
+            let newest = self.known()?.into_iter().next();
             return newest.map(|(id, _)| id).ok_or(StoreError::NoSessions);
         }
         let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
@@ -169,10 +170,11 @@ impl Store {
         if text.is_empty() || !digits {
             return Err(StoreError::NotASession(shown));
         }
+        let known = self.known()?.into_iter().map(|(id, _)| id);
+        let all: BTreeSet<SessionId> = self.on_disk()?.into_iter().chain(known).collect();
         let mut found: Vec<SessionId> =
-            sessions.into_iter().filter(|id| id.as_str().starts_with(text)).collect();
+            all.into_iter().filter(|id| id.as_str().starts_with(text)).collect();
         if found.len() > 1 {
-            found.sort();
             let shown: Vec<_> =
                 found.iter().take(CANDIDATES_SHOWN_MAX).map(SessionId::as_str).collect();
             return Err(StoreError::Ambiguous {

@@ -206,6 +206,11 @@ fn a_journal_that_was_taken_away_is_remembered() {
     let row = rows(&mut store).pop().unwrap();
     assert!(row.missing);
     assert_eq!(row.events, 2);
+    // Nothing older takes its place.
+    end(start(state.path(), "bbbb000000000001", 0), 0);
+    assert_eq!(store.resolve("last").unwrap(), id("aaaa000000000001"));
+    assert_eq!(store.resolve("aaaa").unwrap(), id("aaaa000000000001"));
+    fs::remove_dir_all(session_dir(state.path(), &id("bbbb000000000001"))).unwrap();
     store.rebuild(&mut |_, _| {}).unwrap();
     assert_eq!(store.sessions().unwrap(), []);
 }

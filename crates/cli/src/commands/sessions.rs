@@ -8,12 +8,14 @@ use stockade_store::SessionRow;
 use crate::{
     archive::Archive,
     exit::Exit,
-    human::{cut, date_time, span, words},
+    human::{cut, minute, safe, words},
     output::Output,
 };
 
-/// Characters of a command line in the list.
-const COMMAND_CHARS_MAX: usize = 28;
+/// Characters of a name or command line in the list: what is left of 80 columns.
+const COMMAND_CHARS_MAX: usize = 21;
+/// Digits of an id in the list; as a prefix they name one session of thousands.
+const ID_DIGITS: usize = 8;
 
 /// List all sessions, the newest first.
 #[derive(Debug, clap::Args)]
@@ -64,24 +66,20 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
 
 fn render(listed: &[Listed], zone: &TimeZone) -> Vec<String> {
     let mut lines = vec![format!(
-        "{:<16}  {:<19}  {:<9}  {:<11}  {:>4} {:>4} {:>4} {:>4}  COMMAND",
-        "SESSION", "STARTED", "TOOK", "END", "PROC", "ASK", "DENY", "CONN"
+        "{:<8}  {:<16}  {:<11} {:>6} {:>4} {:>5}  COMMAND",
+        "SESSION", "STARTED", "END", "PROC", "ASK", "DENY"
     )];
     for Listed { row, running } in listed {
-        let started = row.started_unix_ns.map_or_else(|| "-".to_owned(), |ns| date_time(ns, zone));
-        let took = row.duration_ms.map_or_else(|| "-".to_owned(), span);
-        let mut command = cut(&words(&row.command), COMMAND_CHARS_MAX);
-        if let Some(name) = &row.name {
-            command = format!("{} ({command})", cut(&crate::human::safe(name), COMMAND_CHARS_MAX));
-        }
+        let id = row.id.as_str().get(..ID_DIGITS).unwrap_or_default();
+        let started = row.started_unix_ns.map_or_else(|| "-".to_owned(), |ns| minute(ns, zone));
+        let what = row.name.as_deref().map_or_else(|| words(&row.command), safe);
         lines.push(format!(
-            "{:<16}  {started:<19}  {took:<9}  {:<11}  {:>4} {:>4} {:>4} {:>4}  {command}",
-            row.id.as_str(),
+            "{id:<8}  {started:<16}  {:<11} {:>6} {:>4} {:>5}  {}",
             end(row, *running),
             row.processes,
             row.asks,
             row.denials,
-            row.connections,
+            cut(&what, COMMAND_CHARS_MAX),
         ));
     }
     lines
@@ -145,14 +143,13 @@ mod tests {
         );
         assert_eq!(
             lines[0],
-            "SESSION           STARTED              TOOK       END          PROC  ASK DENY CONN  \
-             COMMAND"
+            "SESSION   STARTED           END           PROC  ASK  DENY  COMMAND"
         );
         assert_eq!(
             lines[1],
-            "3f2a000000000001  2023-11-14 22:13:20  14 min     exit 0        412    2    3  100  \
-             codex exec\\u{1b}"
+            "3f2a0000  2023-11-14 22:13  exit 0         412    2     3  codex exec\\u{1b}"
         );
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
         for (line, end) in lines[2..].iter().zip(["running", "unfinished", "record gone"]) {
             assert!(line.contains(end), "{line}");
         }

@@ -195,7 +195,7 @@ impl Checker {
         };
         if wrong {
             let detail = format!(
-                "event {expected} is not what was written, or a signature before it was removed"
+                "event {expected} is not as written, or a signature before it is gone"
             );
             self.fault(number, Some(expected), FaultKind::Changed, detail);
         }
@@ -209,7 +209,7 @@ impl Checker {
         let Some(Pending { line, seq, chain }) = self.pending.take() else { return };
         let expected = self.seq.saturating_add(1);
         if next == Some(expected.saturating_add(1)) {
-            let detail = format!("event {expected} is not what was written: it says {seq}");
+            let detail = format!("event {expected} is not as written: it says {seq}");
             self.fault(line, Some(expected), FaultKind::Changed, detail);
             self.seq = expected;
             self.chain = chain;

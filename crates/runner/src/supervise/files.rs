@@ -87,6 +87,8 @@ impl Supervision {
         };
         let access = match (change.access, resolved.open().is_ok()) {
             (Access::Create, true) => Access::Write,
+            // The kernel will say that it does not exist; nothing changes, protected or not.
+            (Access::Remove | Access::Write | Access::Mode, false) => return Ok(()),
             (access, _) => access,
         };
         self.judge_path(&resolved.path, relative, &raw, access, tid)

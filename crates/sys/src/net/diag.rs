@@ -58,6 +58,9 @@ impl SocketDiagnosis {
         source: SocketAddr,
         destination: SocketAddr,
     ) -> Outcome<Option<u32>> {
+        // A dual listener sees IPv4 peers in their mapped form.
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let (source, destination) = (plain(source), plain(destination));
         for family in [libc::AF_INET, libc::AF_INET6] {
             let found = self.dump(protocol, family, |entry| {
                 let source_fits = entry.source.port() == source.port()

@@ -24,7 +24,7 @@ use crate::{exit::Exit, output::Output};
     after_help = "Examples:\n  stockade approvals\n  stockade approvals show 7f3a\n  \
     stockade approvals allow 7f3a --scope 10m\n  stockade approvals deny 7f3a --reason 'open a PR'"
 )]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Print JSON
@@ -114,7 +114,7 @@ struct Granted<'a> {
 ///
 /// # Errors
 /// When the sessions cannot be read, or the output cannot be written.
-pub fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut sessions = Sessions::of_this_user()?;
     match args.command {
         None if !args.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => {

@@ -37,6 +37,8 @@ pub(crate) struct Args {
 /// What is said of one session.
 #[derive(Debug, Serialize)]
 struct Report {
+    /// Also in a verification, whose JSON stands on the same level.
+    #[serde(skip)]
     session: SessionId,
     /// Whether its supervisor is running.
     running: bool,
@@ -49,8 +51,8 @@ struct Report {
 enum Found {
     Verified(Verification),
     /// The index knows the session, its journal is gone.
-    Gone { verdict: &'static str, events_known: u64 },
-    Unknown { verdict: &'static str, reason: String },
+    Gone { session: SessionId, verdict: &'static str, events_known: u64 },
+    Unknown { session: SessionId, verdict: &'static str, reason: String },
 }
 
 /// Runs the command.
@@ -112,23 +114,28 @@ fn check(
     progress.done();
     let result = match verified {
         Ok(verification) => Found::Verified(verification),
-        Err(error @ VerifyError::NoJournal { .. }) => {
-            let rows = archive.store.sessions()?;
-            let known = rows.iter().find(|row| row.id == session).map_or(0, |row| row.events);
-            if known > 0 {
-                Found::Gone { verdict: "broken", events_known: known }
-            } else {
-                Found::Unknown { verdict: "unknown", reason: error.to_string() }
-            }
-        }
         Err(error) => {
-            let cause = std::error::Error::source(&error);
-            let reason =
-                cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-            Found::Unknown { verdict: "unknown", reason }
+            let no_journal = matches!(error, VerifyError::NoJournal { .. });
+            let known = if no_journal { known_events(archive, &session)? } else { 0 };
+            not_verified(session.clone(), &error, known)
         }
     };
     Ok(Report { session, running, result })
+}
+
+/// Returns how many events the index remembers of `session`.
+fn known_events(archive: &mut Archive, session: &SessionId) -> anyhow::Result<u64> {
+    let rows = archive.store.sessions()?;
+    Ok(rows.iter().find(|row| row.id == *session).map_or(0, |row| row.events))
+}
+
+fn not_verified(session: SessionId, error: &VerifyError, events_known: u64) -> Found {
+    if events_known > 0 {
+        return Found::Gone { session, verdict: "broken", events_known };
+    }
+    let cause = std::error::Error::source(error);
+    let reason = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+    Found::Unknown { session, verdict: "unknown", reason }
 }
 
 impl Report {
@@ -164,7 +171,7 @@ impl Report {
         let events = plural(verification.events, "event", "events");
         match &verification.verdict {
             VerificationVerdict::Intact => vec![format!(
-                "{id}  intact: {events}, signed to the end with key {}",
+                "{id}  intact: {events}, signed to the end, key {}",
                 verification.key.get(..12).unwrap_or(&verification.key)
             )],
             VerificationVerdict::Unfinished { .. } if self.running => vec![format!(
@@ -172,15 +179,15 @@ impl Report {
                 number(verification.signed_events)
             )],
             VerificationVerdict::Unfinished { unsigned_events, torn_bytes } => {
-                let mut lines = vec![format!(
-                    "{id}  unfinished: no closing signature; the supervisor was killed, or the \
-                     end was removed"
-                )];
-                lines.push(format!(
-                    "  {events} chain together, the first {} are signed, the last {} are not",
-                    number(verification.signed_events),
-                    number(*unsigned_events)
-                ));
+                let mut lines = vec![
+                    format!("{id}  unfinished: no closing signature"),
+                    "  the supervisor was killed, or the end was removed".to_owned(),
+                ];
+                let unsigned = match unsigned_events {
+                    0 => "all of them signed".to_owned(),
+                    unsigned => format!("the last {} not signed", number(*unsigned)),
+                };
+                lines.push(format!("  {events} chain together, {unsigned}"));
                 if *torn_bytes > 0 {
                     let torn = plural(*torn_bytes, "byte", "bytes");
                     lines.push(format!("  the last line was never finished: {torn}"));
@@ -272,11 +279,30 @@ mod tests {
         assert_eq!(json["events"], 2);
         let json = serde_json::to_value(report(false, false, same)).unwrap();
         assert_eq!(json["verdict"], "unfinished");
+        let text = serde_json::to_string(&report(false, true, same)).unwrap();
+        assert_eq!(text.matches("\"session\"").count(), 1, "{text}");
         let broken = report(false, true, |text| text.replace("\"count\":2", "\"count\":3"));
         let json = serde_json::to_value(broken).unwrap();
         assert_eq!(json["verdict"], "broken");
         assert_eq!(json["faults"][0]["what"], "changed");
         assert_eq!(json["faults"][0]["seq"], 2);
+    }
+
+    #[test]
+    fn a_journal_that_is_gone_is_broken_if_it_was_ever_seen() {
+        let session = SessionId::from_random(1);
+        let error = stockade_event::VerifyError::NoJournal { path: "/s/journal".into() };
+        let report = |known| Report {
+            session: session.clone(),
+            running: false,
+            result: super::not_verified(session.clone(), &error, known),
+        };
+        assert_eq!(report(7).exit(), Exit::No);
+        assert!(report(7).lines()[0].contains("remembers 7 events"));
+        assert_eq!(report(0).exit(), Exit::CannotTell);
+        let json = serde_json::to_value(report(0)).unwrap();
+        assert_eq!(json["session"], session.as_str());
+        assert_eq!(json["verdict"], "unknown");
     }
 
     #[test]

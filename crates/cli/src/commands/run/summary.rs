@@ -15,6 +15,8 @@ const COLUMNS: usize = 80;
 const INDENT: usize = 13;
 /// How many items of a list are named; the rest is a number and a command that shows them.
 const ITEMS_MAX: usize = 6;
+/// How many refusals are followed by the step that would change them.
+const REMEDIES_MAX: usize = 3;
 /// Characters of one item.
 const ITEM_CHARS_MAX: usize = 60;
 
