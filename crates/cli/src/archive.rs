@@ -89,7 +89,11 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), started: std::time::Instant::now(), bar: None }
+        Self {
+            what: what.into(),
+            started: std::time::Instant::now(),
+            bar: None,
+        }
     }
 
     /// Tells how far the work is.

@@ -11,7 +11,10 @@ pub(crate) fn safe(text: &str) -> String {
 
 /// Joins an argument vector for one line, each word escaped.
 pub(crate) fn words(argv: &[RawText]) -> String {
-    argv.iter().map(RawText::display).collect::<Vec<_>>().join(" ")
+    argv.iter()
+        .map(RawText::display)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Cuts `text` to `columns` characters, with a mark where something is gone.

@@ -27,7 +27,13 @@ fn main() -> ExitCode {
     match commands::Cli::try_parse() {
         Ok(cli) => finish(cli.run(&mut out), &mut out),
         Err(error) => {
-            let code = if error.use_stderr() { Exit::Usage } else { Exit::Yes };
+            // To the caller of `run`, 2 would be the command's own code.
+            let is_run = std::env::args_os().nth(1).is_some_and(|name| name == "run");
+            let code = match (error.use_stderr(), is_run) {
+                (false, _) => Exit::Yes,
+                (true, true) => Exit::Run(commands::run::NOT_STARTED),
+                (true, false) => Exit::Usage,
+            };
             // A closed terminal is the only way this fails; there is nobody to tell.
             drop(error.print());
             ExitCode::from(code.code())

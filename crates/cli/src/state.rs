@@ -111,11 +111,17 @@ impl StateDir {
             .recursive(true)
             .mode(0o700)
             .create(&path)
-            .map_err(|source| StateError::Io { path: path.clone(), source })?;
+            .map_err(|source| StateError::Io {
+                path: path.clone(),
+                source,
+            })?;
         let state = Self::open_at(path)?;
         match DirBuilder::new().mode(0o700).create(&sessions) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(StateError::Io { path: sessions, source: error });
+                return Err(StateError::Io {
+                    path: sessions,
+                    source: error,
+                });
             }
             _ => {}
         }
@@ -132,28 +138,42 @@ impl StateDir {
 /// Refuses a directory that is a link, belongs to somebody else or is open to others.
 fn checked(path: &Path) -> Result<(), StateError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let unsafe_dir = |what: String| StateError::Unsafe { path: path.to_owned(), what };
+    let unsafe_dir = |what: String| StateError::Unsafe {
+        path: path.to_owned(),
+        what,
+    };
     let directory = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(descriptor) => File::from(descriptor),
         Err(Errno::NOENT) => return Err(StateError::Missing(path.to_owned())),
         // With O_DIRECTORY a link is ENOTDIR and not ELOOP (open(2)).
         Err(Errno::NOTDIR | Errno::LOOP) => {
-            return Err(unsafe_dir("is not a directory, or is a symbolic link".to_owned()));
+            return Err(unsafe_dir(
+                "is not a directory, or is a symbolic link".to_owned(),
+            ));
         }
         Err(error) => {
-            return Err(StateError::Io { path: path.to_owned(), source: error.into() });
+            return Err(StateError::Io {
+                path: path.to_owned(),
+                source: error.into(),
+            });
         }
     };
-    let meta = directory
-        .metadata()
-        .map_err(|source| StateError::Io { path: path.to_owned(), source })?;
+    let meta = directory.metadata().map_err(|source| StateError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     let us = rustix::process::geteuid().as_raw();
     if meta.uid() != us {
-        return Err(unsafe_dir(format!("belongs to user {}, not to {us}", meta.uid())));
+        return Err(unsafe_dir(format!(
+            "belongs to user {}, not to {us}",
+            meta.uid()
+        )));
     }
     if meta.mode() & 0o077 != 0 {
         let mode = meta.mode() & 0o7777;
-        return Err(unsafe_dir(format!("has mode {mode:04o}; run chmod 700 on it")));
+        return Err(unsafe_dir(format!(
+            "has mode {mode:04o}; run chmod 700 on it"
+        )));
     }
     Ok(())
 }
@@ -163,7 +183,11 @@ fn locate(get: impl Fn(&OsStr) -> Option<OsString>) -> Result<PathBuf, StateErro
     let value = |name: &'static str| get(OsStr::new(name)).filter(|value| !value.is_empty());
     let absolute = |variable, path: OsString| {
         let path = PathBuf::from(path);
-        if path.is_absolute() { Ok(path) } else { Err(StateError::Relative { variable, path }) }
+        if path.is_absolute() {
+            Ok(path)
+        } else {
+            Err(StateError::Relative { variable, path })
+        }
     };
     if let Some(path) = value(STATE_DIR_VARIABLE) {
         return absolute(STATE_DIR_VARIABLE, path);
@@ -196,21 +220,37 @@ mod tests {
 
     #[test]
     fn the_variables_win_in_order() {
-        let all = [("STOCKADE_STATE_DIR", "/s"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")];
+        let all = [
+            ("STOCKADE_STATE_DIR", "/s"),
+            ("XDG_STATE_HOME", "/x"),
+            ("HOME", "/h"),
+        ];
         assert_eq!(located(&all).as_deref(), Ok("/s"));
         assert_eq!(located(&all[1..]).as_deref(), Ok("/x/stockade"));
-        assert_eq!(located(&all[2..]).as_deref(), Ok("/h/.local/state/stockade"));
-        assert_eq!(located(&[("XDG_STATE_HOME", ""), ("HOME", "/h")]).as_deref(),
-            Ok("/h/.local/state/stockade"));
+        assert_eq!(
+            located(&all[2..]).as_deref(),
+            Ok("/h/.local/state/stockade")
+        );
+        assert_eq!(
+            located(&[("XDG_STATE_HOME", ""), ("HOME", "/h")]).as_deref(),
+            Ok("/h/.local/state/stockade")
+        );
         assert!(located(&[]).unwrap_err().contains("HOME"));
-        assert!(located(&[("STOCKADE_STATE_DIR", "rel")]).unwrap_err().contains("`rel`"));
+        assert!(
+            located(&[("STOCKADE_STATE_DIR", "rel")])
+                .unwrap_err()
+                .contains("`rel`")
+        );
     }
 
     #[test]
     fn it_is_made_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/state");
-        assert!(matches!(StateDir::open_at(path.clone()), Err(StateError::Missing(_))));
+        assert!(matches!(
+            StateDir::open_at(path.clone()),
+            Err(StateError::Missing(_))
+        ));
         StateDir::create_at(path.clone()).unwrap();
         StateDir::create_at(path.clone()).unwrap();
         for part in [path.clone(), path.join("sessions"), dir.path().join("a")] {
@@ -222,7 +262,10 @@ mod tests {
 
     fn refused(path: &Path) -> String {
         let error = StateDir::create_at(path.to_owned()).unwrap_err();
-        assert!(matches!(error, StateError::Unsafe { .. } | StateError::Io { .. }), "{error}");
+        assert!(
+            matches!(error, StateError::Unsafe { .. } | StateError::Io { .. }),
+            "{error}"
+        );
         error.to_string()
     }
 

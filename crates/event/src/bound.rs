@@ -41,8 +41,16 @@ fn in_record_order<'a>(
     value: &Value,
     cuts: impl Iterator<Item = &'a Truncated>,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    const HEAD: [&str; 8] =
-        ["v", "session", "seq", "time_unix_ns", "mono_ns", "source", "process", "scope"];
+    const HEAD: [&str; 8] = [
+        "v",
+        "session",
+        "seq",
+        "time_unix_ns",
+        "mono_ns",
+        "source",
+        "process",
+        "scope",
+    ];
     let mut body = vec![b'{'];
     let mut field = |name: &str, value: &dyn erased::Json| -> Result<(), serde_json::Error> {
         if body.len() > 1 {
@@ -145,7 +153,14 @@ fn note(
 ) {
     if !cuts.contains_key(path) {
         let size = u64::try_from(size).unwrap_or(u64::MAX);
-        cuts.insert(path.to_owned(), Truncated { field: path.to_owned(), size, digest: digest() });
+        cuts.insert(
+            path.to_owned(),
+            Truncated {
+                field: path.to_owned(),
+                size,
+                digest: digest(),
+            },
+        );
     }
 }
 

@@ -21,7 +21,9 @@ pub struct Stamp {
 impl Stamp {
     /// Reads both clocks of the machine.
     pub fn now() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mono = clock_gettime(ClockId::Monotonic);
         let seconds = u64::try_from(mono.tv_sec).unwrap_or_default();
         let nanos = u64::try_from(mono.tv_nsec).unwrap_or_default();
@@ -196,18 +198,25 @@ fn own_target(event: &Event) -> Option<Target> {
             access: Some(access.clone()),
             ..Target::default()
         }),
-        Event::ConnectionClosed { host, port, .. } => {
-            Some(Target { host: Some(host.clone()), port: Some(*port), ..Target::default() })
-        }
+        Event::ConnectionClosed { host, port, .. } => Some(Target {
+            host: Some(host.clone()),
+            port: Some(*port),
+            ..Target::default()
+        }),
         _ => None,
     }
 }
 
 fn process_json(subject: &Subject) -> Value {
     let mut process = Map::new();
-    let id = subject.id.map_or(Value::Null, |id| format!("{}.{}", id.pid, id.start).into());
+    let id = subject
+        .id
+        .map_or(Value::Null, |id| format!("{}.{}", id.pid, id.start).into());
     process.insert("id".to_owned(), id);
-    process.insert("pid".to_owned(), subject.id.map_or(Value::Null, |id| id.pid.into()));
+    process.insert(
+        "pid".to_owned(),
+        subject.id.map_or(Value::Null, |id| id.pid.into()),
+    );
     process.insert("exe".to_owned(), plain(&subject.exe));
     process.insert("argv".to_owned(), plain(&subject.argv));
     process.insert("cwd".to_owned(), plain(&subject.cwd));

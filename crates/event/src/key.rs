@@ -83,26 +83,40 @@ impl SigningKey {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(descriptor) => File::from(descriptor),
-            Err(Errno::NOENT) => return Err(KeyError::Missing { path: path.to_owned() }),
+            Err(Errno::NOENT) => {
+                return Err(KeyError::Missing {
+                    path: path.to_owned(),
+                });
+            }
             Err(Errno::LOOP) => return Err(unsafe_file(path, "is a symbolic link")),
             Err(error) => return Err(io_error("read", path, error.into())),
         };
-        let meta = file.metadata().map_err(|source| io_error("read", path, source))?;
+        let meta = file
+            .metadata()
+            .map_err(|source| io_error("read", path, source))?;
         if !meta.is_file() {
             return Err(unsafe_file(path, "is not a plain file"));
         }
         if meta.uid() != rustix::process::geteuid().as_raw() {
-            return Err(unsafe_file(path, &format!("belongs to user {}", meta.uid())));
+            return Err(unsafe_file(
+                path,
+                &format!("belongs to user {}", meta.uid()),
+            ));
         }
         if meta.mode() & 0o077 != 0 {
-            return Err(unsafe_file(path, &format!("has mode {:04o}", meta.mode() & 0o7777)));
+            return Err(unsafe_file(
+                path,
+                &format!("has mode {:04o}", meta.mode() & 0o7777),
+            ));
         }
         let mut text = Zeroizing::new(String::new());
         // One more than allowed, so that a longer file shows as longer.
         file.take(KEY_FILE_BYTES_MAX + 1)
             .read_to_string(&mut text)
             .map_err(|source| io_error("read", path, source))?;
-        Self::parse(&text).ok_or_else(|| KeyError::Malformed { path: path.to_owned() })
+        Self::parse(&text).ok_or_else(|| KeyError::Malformed {
+            path: path.to_owned(),
+        })
     }
 
     /// Reads the key at `path`, or creates it where there is none. Of two processes that create at
@@ -154,7 +168,10 @@ impl SigningKey {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(KEY_HEADER)?.strip_prefix('\n')?.strip_suffix('\n')?;
+        let encoded = text
+            .strip_prefix(KEY_HEADER)?
+            .strip_prefix('\n')?
+            .strip_suffix('\n')?;
         let bytes = Zeroizing::new(STANDARD.decode(encoded).ok()?);
         let seed = Zeroizing::new(<[u8; SEED_BYTES]>::try_from(bytes.as_slice()).ok()?);
         Some(Self(ed25519_dalek::SigningKey::from_bytes(&seed)))
@@ -174,11 +191,18 @@ fn publish(new: &Path, path: &Path) -> Result<(), KeyError> {
 }
 
 fn io_error(act: &'static str, path: &Path, source: io::Error) -> KeyError {
-    KeyError::Io { act, path: path.to_owned(), source }
+    KeyError::Io {
+        act,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn unsafe_file(path: &Path, what: &str) -> KeyError {
-    KeyError::Unsafe { path: path.to_owned(), what: what.to_owned() }
+    KeyError::Unsafe {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    }
 }
 
 impl fmt::Debug for SigningKey {
@@ -223,7 +247,9 @@ impl FromStr for VerifyingKey {
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let wrong = || KeyError::PublicKey(text.chars().take(80).collect());
         let bytes: Digest = text.parse().map_err(|_| wrong())?;
-        ed25519_dalek::VerifyingKey::from_bytes(bytes.as_bytes()).map(Self).map_err(|_| wrong())
+        ed25519_dalek::VerifyingKey::from_bytes(bytes.as_bytes())
+            .map(Self)
+            .map_err(|_| wrong())
     }
 }
 
@@ -240,11 +266,17 @@ mod tests {
     fn a_key_is_created_once_and_comes_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        assert!(matches!(SigningKey::load(&path), Err(KeyError::Missing { .. })));
+        assert!(matches!(
+            SigningKey::load(&path),
+            Err(KeyError::Missing { .. })
+        ));
         let first = SigningKey::load_or_create(&path).unwrap();
         let again = SigningKey::load_or_create(&path).unwrap();
         assert_eq!(first.verifying_key(), again.verifying_key());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+            0o600
+        );
         let names: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(names.len(), 1, "{names:?}");
         let text = first.verifying_key().to_string();
@@ -275,17 +307,28 @@ mod tests {
         SigningKey::load(&path).unwrap();
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
-        assert!(matches!(SigningKey::load_or_create(&link), Err(KeyError::Unsafe { .. })));
+        assert!(matches!(
+            SigningKey::load_or_create(&link),
+            Err(KeyError::Unsafe { .. })
+        ));
         let folder = dir.path().join("folder");
         fs::create_dir(&folder).unwrap();
-        assert!(matches!(SigningKey::load(&folder), Err(KeyError::Unsafe { .. })));
+        assert!(matches!(
+            SigningKey::load(&folder),
+            Err(KeyError::Unsafe { .. })
+        ));
     }
 
     #[test]
     fn what_is_not_a_key_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        for text in ["", "stockade signing key v1\nAAAA\n", "other\n", &"x".repeat(9_999)] {
+        for text in [
+            "",
+            "stockade signing key v1\nAAAA\n",
+            "other\n",
+            &"x".repeat(9_999),
+        ] {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             let error = SigningKey::load_or_create(&path).unwrap_err();
@@ -302,7 +345,10 @@ mod tests {
             let threads: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| SigningKey::load_or_create(&path).unwrap()))
                 .collect();
-            threads.into_iter().map(|t| t.join().unwrap().verifying_key().to_string()).collect()
+            threads
+                .into_iter()
+                .map(|t| t.join().unwrap().verifying_key().to_string())
+                .collect()
         });
         assert!(keys.windows(2).all(|pair| pair[0] == pair[1]), "{keys:?}");
     }

@@ -47,7 +47,10 @@ pub struct SharedJournal<C> {
 impl<C: Fn() -> Stamp> SharedJournal<C> {
     /// Shares `journal`; `clock` stamps what is emitted (normally [`Stamp::now`]).
     pub const fn new(journal: Journal, clock: C) -> Self {
-        Self { journal: Mutex::new(Some(journal)), clock }
+        Self {
+            journal: Mutex::new(Some(journal)),
+            clock,
+        }
     }
 
     /// Records `event` of the first-level command `scope`; returns its number.
@@ -62,9 +65,7 @@ impl<C: Fn() -> Stamp> SharedJournal<C> {
         event: &Event,
         durability: Durability,
     ) -> Result<u64, SinkError> {
-        self.with(|journal, stamp| {
-            journal.append(stamp, source, process, scope, event, durability)
-        })
+        self.with(|journal, stamp| journal.append(stamp, source, process, scope, event, durability))
     }
 
     /// Signs and syncs what is there; to be called once a second.

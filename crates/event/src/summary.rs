@@ -127,13 +127,19 @@ impl Summary {
     /// Folds all of `envelopes`.
     pub fn of<'a>(envelopes: impl IntoIterator<Item = &'a Envelope>) -> Self {
         let mut summary = Self::default();
-        envelopes.into_iter().for_each(|envelope| summary.add(envelope));
+        envelopes
+            .into_iter()
+            .for_each(|envelope| summary.add(envelope));
         summary
     }
 
     /// Returns how many refusals there were, repeats included.
     pub fn denials(&self) -> u64 {
-        self.refused.iter().map(|refusal| refusal.count).sum::<u64>() + self.refused_more
+        self.refused
+            .iter()
+            .map(|refusal| refusal.count)
+            .sum::<u64>()
+            + self.refused_more
     }
 
     /// Returns the traffic to all hosts together.
@@ -157,14 +163,68 @@ impl Summary {
             self.commands += 1;
         }
         match &envelope.event {
-            Event::SessionStarted { name, command, workspace, tier, preset, .. } => {
+            Event::ProcessStarted { .. } => self.processes += 1,
+            Event::FileChanged { path, .. } => self.changed(path),
+            Event::ConnectionClosed {
+                host,
+                port,
+                bytes_out,
+                bytes_in,
+                ..
+            } => {
+                let one = Traffic {
+                    connections: 1,
+                    bytes_out: *bytes_out,
+                    bytes_in: *bytes_in,
+                };
+                self.connected(host, *port, one);
+            }
+            Event::EventsLost { count, .. } => {
+                self.events_lost = self.events_lost.saturating_add(*count);
+            }
+            Event::LimitReached {
+                limit,
+                configured,
+                usage,
+                detail,
+            } => {
+                let line = format!("{limit} {usage} of {configured}: {detail}");
+                push_bounded(&mut self.limits, line);
+            }
+            Event::FindingRaised {
+                severity, title, ..
+            } => {
+                push_bounded(&mut self.findings, format!("{severity}: {title}"));
+            }
+            Event::SessionStarted { .. }
+            | Event::SessionEnded { .. }
+            | Event::GuaranteeStated { .. } => self.lived(envelope),
+            event => self.judged(event),
+        }
+    }
+
+    /// Adds an event of the session's own life.
+    fn lived(&mut self, envelope: &Envelope) {
+        match &envelope.event {
+            Event::SessionStarted {
+                name,
+                command,
+                workspace,
+                tier,
+                preset,
+                ..
+            } => {
                 self.name.clone_from(name);
                 self.command.clone_from(command);
                 self.workspace.clone_from(workspace);
                 self.tier.clone_from(tier);
                 self.preset.clone_from(preset);
             }
-            Event::SessionEnded { outcome, duration_ms, counts } => {
+            Event::SessionEnded {
+                outcome,
+                duration_ms,
+                counts,
+            } => {
                 self.outcome = Some(outcome.clone());
                 self.duration_ms = Some(*duration_ms);
                 self.ended_unix_ns = Some(envelope.time_unix_ns);
@@ -172,45 +232,41 @@ impl Summary {
                 self.processes = self.processes.max(counts.processes);
                 self.commands = self.commands.max(counts.commands);
             }
-            Event::GuaranteeStated { guarantee, holds, missing, waiver, .. } => {
-                if !holds || waiver.is_some() {
-                    self.weaknesses.push(Weakness {
-                        guarantee: guarantee.clone(),
-                        missing: missing.clone(),
-                        waiver: waiver.clone(),
-                    });
-                }
+            Event::GuaranteeStated {
+                guarantee,
+                holds,
+                missing,
+                waiver,
+                ..
+            } if !holds || waiver.is_some() => {
+                self.weaknesses.push(Weakness {
+                    guarantee: guarantee.clone(),
+                    missing: missing.clone(),
+                    waiver: waiver.clone(),
+                });
             }
-            Event::ProcessStarted { .. } => self.processes += 1,
-            Event::FileChanged { path, .. } => self.changed(path),
-            Event::ConnectionClosed { host, port, bytes_out, bytes_in, .. } => {
-                let one = Traffic { connections: 1, bytes_out: *bytes_out, bytes_in: *bytes_in };
-                self.connected(host, *port, one);
-            }
-            Event::EventsLost { count, .. } => {
-                self.events_lost = self.events_lost.saturating_add(*count);
-            }
-            Event::LimitReached { limit, configured, usage, detail } => {
-                let line = format!("{limit} {usage} of {configured}: {detail}");
-                push_bounded(&mut self.limits, line);
-            }
-            Event::FindingRaised { severity, title, .. } => {
-                push_bounded(&mut self.findings, format!("{severity}: {title}"));
-            }
-            event => self.judged(event),
+            _ => {}
         }
     }
 
     /// Adds an event about a decision or an approval.
     fn judged(&mut self, event: &Event) {
         match event {
-            Event::ApprovalRequested { approval, decision, .. } => {
+            Event::ApprovalRequested {
+                approval, decision, ..
+            } => {
                 self.asked += 1;
                 if self.open_asks.len() < ENTRIES_MAX {
                     self.open_asks.insert(approval.clone(), decision.clone());
                 }
             }
-            Event::ApprovalDecided { approval, verdict, by, reason, .. } => {
+            Event::ApprovalDecided {
+                approval,
+                verdict,
+                by,
+                reason,
+                ..
+            } => {
                 let asked = self.open_asks.remove(approval);
                 if *verdict == Verdict::Allow {
                     self.asks_allowed += 1;

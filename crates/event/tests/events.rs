@@ -19,13 +19,23 @@ fn the_catalogue_has_every_kind_and_every_field() {
     for sample in &samples {
         let json = serde_json::to_value(sample).unwrap();
         assert_eq!(json["kind"], sample.kind());
-        let doc = catalogue().iter().find(|kind| kind.kind == sample.kind()).unwrap();
-        let fields: BTreeSet<_> = doc.fields.iter().map(|field| field.name.to_owned()).collect();
+        let doc = catalogue()
+            .iter()
+            .find(|kind| kind.kind == sample.kind())
+            .unwrap();
+        let fields: BTreeSet<_> = doc
+            .fields
+            .iter()
+            .map(|field| field.name.to_owned())
+            .collect();
         let data: BTreeSet<_> = json["data"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(fields, data, "{}", sample.kind());
         assert!(doc.doc.trim().ends_with('.'), "{doc:?}");
         let (noun, verb) = doc.kind.split_once('.').unwrap();
-        assert!(!noun.is_empty() && verb.chars().all(|c| c.is_ascii_lowercase()), "{doc:?}");
+        assert!(
+            !noun.is_empty() && verb.chars().all(|c| c.is_ascii_lowercase()),
+            "{doc:?}"
+        );
     }
 }
 
@@ -38,7 +48,14 @@ fn hostile_bytes_stay_one_line_and_come_back() {
         let scope = Some(hostile().display());
         let process = Some(subject(&hostile()));
         journal
-            .append(stamp(number), "egress", process, scope, event, Durability::Written)
+            .append(
+                stamp(number),
+                "egress",
+                process,
+                scope,
+                event,
+                Durability::Written,
+            )
             .unwrap();
     }
     journal.finish(stamp(99)).unwrap();
@@ -70,7 +87,14 @@ fn large_fields_are_cut_and_the_record_says_so() {
         for event in &events {
             let process = Some(subject(&big));
             journal
-                .append(stamp(1), "supervisor", process, None, event, Durability::Written)
+                .append(
+                    stamp(1),
+                    "supervisor",
+                    process,
+                    None,
+                    event,
+                    Durability::Written,
+                )
                 .unwrap_or_else(|error| panic!("{}: {error}", event.kind()));
         }
     }
@@ -87,12 +111,19 @@ fn large_fields_are_cut_and_the_record_says_so() {
         if let Event::ExecDecided { decision } = &envelope.event
             && decision.decision.get() == 9
         {
-            let list = cut.iter().find(|cut| cut.field.ends_with("subject.argv")).unwrap();
+            let list = cut
+                .iter()
+                .find(|cut| cut.field.ends_with("subject.argv"))
+                .unwrap();
             assert_eq!(list.size, 20_000);
         }
     }
     let key = lab.key().verifying_key();
-    assert!(stockade_event::verify(lab.path(), &session(), &key).unwrap().is_intact());
+    assert!(
+        stockade_event::verify(lab.path(), &session(), &key)
+            .unwrap()
+            .is_intact()
+    );
 }
 
 #[test]
@@ -105,12 +136,24 @@ fn the_digest_of_a_cut_field_is_that_of_the_whole() {
         by: "test".to_owned(),
         detail: detail.clone(),
     };
-    journal.append(stamp(1), "supervisor", None, None, &event, Durability::Synced).unwrap();
+    journal
+        .append(
+            stamp(1),
+            "supervisor",
+            None,
+            None,
+            &event,
+            Durability::Synced,
+        )
+        .unwrap();
     let envelope = read(lab.path()).unwrap().next().unwrap().unwrap();
     assert_eq!(envelope.truncated.len(), 1);
     assert_eq!(envelope.truncated[0].field, "data.detail");
     assert_eq!(envelope.truncated[0].size, 100_000);
-    assert_eq!(envelope.truncated[0].digest, stockade_types::Digest::of(detail.as_bytes()));
+    assert_eq!(
+        envelope.truncated[0].digest,
+        stockade_types::Digest::of(detail.as_bytes())
+    );
 }
 
 #[test]
@@ -147,7 +190,11 @@ fn json_for_people_lifts_the_decision() {
     assert_eq!(json["process"]["parent"], "/usr/bin/curl");
     assert_eq!(json["sni"], "paste.test");
     assert_eq!(json["scope"], "c-1");
-    let lost = Event::EventsLost { source: "sensor".to_owned(), count: 3, reason: "full".to_owned() };
+    let lost = Event::EventsLost {
+        source: "sensor".to_owned(),
+        count: 3,
+        reason: "full".to_owned(),
+    };
     let json = envelope(lost).to_cli_json();
     assert_eq!(json["source"], "egress");
     assert_eq!(json["lost_source"], "sensor");

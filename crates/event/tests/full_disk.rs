@@ -24,7 +24,14 @@ fn write_until_full(dir: &Path) {
             by: "test".to_owned(),
             detail: number.to_string(),
         };
-        match journal.append(stamp(number), "supervisor", None, None, &event, Durability::Written) {
+        match journal.append(
+            stamp(number),
+            "supervisor",
+            None,
+            None,
+            &event,
+            Durability::Written,
+        ) {
             Ok(seq) => acknowledged = seq,
             Err(error) => {
                 assert!(matches!(error, JournalError::Write { .. }), "{error}");
@@ -48,7 +55,10 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
     // Blocks of 512 or 1,024 bytes, as the shell counts; the signal is ignored so that write(2)
     // returns EFBIG (setrlimit(2)).
     let status = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" --exact \"$1\""])
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 64; exec \"$0\" --exact \"$1\"",
+        ])
         .arg(std::env::current_exe().unwrap())
         .arg("a_full_disk_loses_nothing_that_was_acknowledged")
         .env(DIR_VARIABLE, lab.path())
@@ -65,5 +75,8 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
     let VerificationVerdict::Unfinished { torn_bytes, .. } = verification.verdict else {
         panic!("{verification:?}")
     };
-    assert!(torn_bytes > 0, "the record that did not fit is there in part");
+    assert!(
+        torn_bytes > 0,
+        "the record that did not fit is there in part"
+    );
 }

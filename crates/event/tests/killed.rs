@@ -10,9 +10,7 @@ use std::{
 };
 
 use common::{Lab, session, stamp};
-use stockade_event::{
-    Durability, Event, Journal, SigningKey, VerificationVerdict, read, verify,
-};
+use stockade_event::{Durability, Event, Journal, SigningKey, VerificationVerdict, read, verify};
 
 const DIR_VARIABLE: &str = "STOCKADE_TEST_KILLED";
 
@@ -28,7 +26,14 @@ fn write_for_ever(dir: &Path) {
             detail: "x".repeat(200),
         };
         let seq = journal
-            .append(stamp(number), "supervisor", None, None, &event, Durability::Written)
+            .append(
+                stamp(number),
+                "supervisor",
+                None,
+                None,
+                &event,
+                Durability::Written,
+            )
             .unwrap();
         if number % 100 == 0 {
             journal.checkpoint(stamp(number)).unwrap();
@@ -46,14 +51,21 @@ fn a_killed_writer_loses_nothing_that_was_acknowledged() {
     for kill_after in [1, 7, 150, 999] {
         let lab = Lab::new();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_killed_writer_loses_nothing_that_was_acknowledged", "--nocapture"])
+            .args([
+                "--exact",
+                "a_killed_writer_loses_nothing_that_was_acknowledged",
+                "--nocapture",
+            ])
             .env(DIR_VARIABLE, lab.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut acknowledged = 0;
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let acks = |line: &str| line.strip_prefix("ack ").and_then(|seq| seq.parse::<u64>().ok());
+        let acks = |line: &str| {
+            line.strip_prefix("ack ")
+                .and_then(|seq| seq.parse::<u64>().ok())
+        };
         while acknowledged < kill_after {
             acknowledged = acks(&lines.next().unwrap().unwrap()).unwrap_or(acknowledged);
         }
@@ -62,15 +74,20 @@ fn a_killed_writer_loses_nothing_that_was_acknowledged() {
         // What was said before the end counts too; the last line may be cut.
         let mut rest: Vec<String> = lines.map_while(Result::ok).collect();
         drop(rest.pop());
-        acknowledged = rest.iter().filter_map(|line| acks(line)).fold(acknowledged, u64::max);
+        acknowledged = rest
+            .iter()
+            .filter_map(|line| acks(line))
+            .fold(acknowledged, u64::max);
         let kept = u64::try_from(read(lab.path()).unwrap().flatten().count()).unwrap();
         assert!(kept >= acknowledged, "{kept} of {acknowledged}");
-        let verification =
-            verify(lab.path(), &session(), &lab.key().verifying_key()).unwrap();
+        let verification = verify(lab.path(), &session(), &lab.key().verifying_key()).unwrap();
         assert!(
             matches!(verification.verdict, VerificationVerdict::Unfinished { .. }),
             "{verification:?}"
         );
-        assert!(verification.signed_events + 100 >= acknowledged, "{verification:?}");
+        assert!(
+            verification.signed_events + 100 >= acknowledged,
+            "{verification:?}"
+        );
     }
 }

@@ -43,15 +43,20 @@ fn answered(number: u32, verdict: Verdict, by: &str, reason: Option<&str>) -> Ev
 
 #[test]
 fn one_of_each_kind_adds_up() {
-    let envelopes: Vec<_> =
-        (1..).zip(every_kind(&"x".into())).map(|(seq, event)| envelope(seq, event)).collect();
+    let envelopes: Vec<_> = (1..)
+        .zip(every_kind(&"x".into()))
+        .map(|(seq, event)| envelope(seq, event))
+        .collect();
     let summary = Summary::of(&envelopes);
     assert_eq!(summary.session, Some(session()));
     assert_eq!(summary.outcome, Some(SessionOutcome::Exited { code: 0 }));
     assert_eq!(summary.duration_ms, Some(840_000));
     assert_eq!(summary.processes, 1);
     assert_eq!(summary.commands, 3);
-    assert_eq!((summary.asked, summary.asks_allowed, summary.asks_denied), (1, 0, 1));
+    assert_eq!(
+        (summary.asked, summary.asks_allowed, summary.asks_denied),
+        (1, 0, 1)
+    );
     assert_eq!(summary.changed_files.len(), 1);
     assert_eq!(summary.connections["model.test:443"].bytes_in, 7);
     assert_eq!(summary.weaknesses.len(), 1);
@@ -71,7 +76,9 @@ fn an_ask_that_was_denied_is_refused_once_with_the_answer() {
         requested(1),
         answered(1, Verdict::Deny, "terminal", Some("open a PR instead")),
         // The same decision, now final.
-        Event::HttpDecided { decision: decision(&"x".into(), 1, Verdict::Deny) },
+        Event::HttpDecided {
+            decision: decision(&"x".into(), 1, Verdict::Deny),
+        },
         requested(2),
         answered(2, Verdict::Allow, "terminal", None),
         requested(3),
@@ -81,12 +88,18 @@ fn an_ask_that_was_denied_is_refused_once_with_the_answer() {
     for (event, seq) in events.into_iter().zip(1..) {
         summary.add(&envelope(seq, event));
     }
-    assert_eq!((summary.asked, summary.asks_allowed, summary.asks_denied), (4, 1, 2));
+    assert_eq!(
+        (summary.asked, summary.asks_allowed, summary.asks_denied),
+        (4, 1, 2)
+    );
     assert_eq!(summary.open_asks.len(), 1);
     assert_eq!(summary.denials(), 2);
     assert_eq!(summary.refused.len(), 1);
     assert_eq!(summary.refused[0].answered.as_deref(), Some("timeout"));
-    assert_eq!(summary.refused[0].rule.as_ref().unwrap().as_str(), "paste-sites");
+    assert_eq!(
+        summary.refused[0].rule.as_ref().unwrap().as_str(),
+        "paste-sites"
+    );
 }
 
 #[test]
@@ -94,11 +107,14 @@ fn a_flood_stays_bounded_and_counted() {
     let mut summary = Summary::default();
     for number in 0..20_000_u32 {
         let seq = u64::from(number);
-        summary.add(&envelope(seq, Event::FileChanged {
-            path: number.to_string().as_str().into(),
-            access: "write".to_owned(),
-            by: subject(&"x".into()),
-        }));
+        summary.add(&envelope(
+            seq,
+            Event::FileChanged {
+                path: number.to_string().as_str().into(),
+                access: "write".to_owned(),
+                by: subject(&"x".into()),
+            },
+        ));
         let mut denied = decision(&"x".into(), seq, Verdict::Deny);
         denied.target.host = Some(format!("h{number}.test"));
         summary.add(&envelope(seq, Event::NameDecided { decision: denied }));

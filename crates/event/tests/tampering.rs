@@ -30,18 +30,20 @@ fn check(lab: &Lab) -> Verification {
 /// The faults as (line, event, kind).
 fn faults(lab: &Lab) -> Vec<(u64, Option<u64>, FaultKind)> {
     match check(lab).verdict {
-        VerificationVerdict::Broken { faults, .. } => {
-            faults.into_iter().map(|fault| (fault.line, fault.seq, fault.what)).collect()
-        }
+        VerificationVerdict::Broken { faults, .. } => faults
+            .into_iter()
+            .map(|fault| (fault.line, fault.seq, fault.what))
+            .collect(),
         other => panic!("expected broken, got {other:?}"),
     }
 }
 
 fn unfinished(lab: &Lab) -> (u64, u64) {
     match check(lab).verdict {
-        VerificationVerdict::Unfinished { unsigned_events, torn_bytes } => {
-            (unsigned_events, torn_bytes)
-        }
+        VerificationVerdict::Unfinished {
+            unsigned_events,
+            torn_bytes,
+        } => (unsigned_events, torn_bytes),
         other => panic!("expected unfinished, got {other:?}"),
     }
 }
@@ -64,9 +66,17 @@ fn rewriting_one_event_names_it() {
 
 #[test]
 fn rewriting_the_number_names_it() {
-    for other in ["1", "9", "7", "18446744073709551615", "99999999999999999999999"] {
+    for other in [
+        "1",
+        "9",
+        "7",
+        "18446744073709551615",
+        "99999999999999999999999",
+    ] {
         let lab = closed();
-        edit(&lab, |lines| lines[7] = lines[7].replace("\"seq\":6", &format!("\"seq\":{other}")));
+        edit(&lab, |lines| {
+            lines[7] = lines[7].replace("\"seq\":6", &format!("\"seq\":{other}"));
+        });
         assert_eq!(faults(&lab), [(8, Some(6), FaultKind::Changed)], "{other}");
     }
 }
@@ -83,10 +93,21 @@ fn a_rewritten_chain_does_not_fit_the_signature() {
         let event = Event::OperatorActed {
             action: "note".to_owned(),
             by: "test".to_owned(),
-            detail: if number == 6 { "forged".to_owned() } else { number.to_string() },
+            detail: if number == 6 {
+                "forged".to_owned()
+            } else {
+                number.to_string()
+            },
         };
         journal
-            .append(stamp(number), "supervisor", None, None, &event, Durability::Written)
+            .append(
+                stamp(number),
+                "supervisor",
+                None,
+                None,
+                &event,
+                Durability::Written,
+            )
             .unwrap();
         if number % 4 == 0 {
             journal.checkpoint(stamp(number)).unwrap();
@@ -110,10 +131,18 @@ fn deleting_events_names_them() {
     assert_eq!(faults(&lab), [(8, Some(6), FaultKind::Missing)]);
     let lab = closed();
     edit(&lab, |lines| drop(lines.remove(9)));
-    assert_eq!(faults(&lab), [(10, Some(8), FaultKind::Missing)], "the last before a signature");
+    assert_eq!(
+        faults(&lab),
+        [(10, Some(8), FaultKind::Missing)],
+        "the last before a signature"
+    );
     let lab = closed();
     edit(&lab, |lines| drop(lines.drain(6..=10)));
-    assert_eq!(faults(&lab), [(7, Some(5), FaultKind::Missing)], "with its signature");
+    assert_eq!(
+        faults(&lab),
+        [(7, Some(5), FaultKind::Missing)],
+        "with its signature"
+    );
 }
 
 #[test]
@@ -132,7 +161,10 @@ fn dropping_the_beginning_is_seen() {
     edit(&lab, |lines| drop(lines.drain(0..=2)));
     assert_eq!(
         faults(&lab),
-        [(1, None, FaultKind::Missing), (1, Some(1), FaultKind::Missing)]
+        [
+            (1, None, FaultKind::Missing),
+            (1, Some(1), FaultKind::Missing)
+        ]
     );
     let lab = closed();
     edit(&lab, |lines| drop(lines.drain(1..=3)));
@@ -152,10 +184,18 @@ fn reordering_names_what_moved() {
     assert_eq!(faults(&lab), [(9, Some(2), FaultKind::Reordered)]);
     let lab = closed();
     edit(&lab, |lines| lines.insert(8, lines[3].clone()));
-    assert_eq!(faults(&lab), [(9, Some(3), FaultKind::Reordered)], "an event twice");
+    assert_eq!(
+        faults(&lab),
+        [(9, Some(3), FaultKind::Reordered)],
+        "an event twice"
+    );
     let lab = closed();
     edit(&lab, |lines| lines.insert(8, lines[5].clone()));
-    assert_eq!(faults(&lab), [(9, Some(4), FaultKind::Reordered)], "a signature twice");
+    assert_eq!(
+        faults(&lab),
+        [(9, Some(4), FaultKind::Reordered)],
+        "a signature twice"
+    );
 }
 
 #[test]
@@ -200,7 +240,9 @@ fn an_earlier_signature_is_no_end() {
 fn lines_after_the_end_are_unsigned() {
     for extra in ["", "{}", "garbage"] {
         let lab = closed();
-        edit(&lab, |lines| lines.extend([extra.to_owned(), extra.to_owned()]));
+        edit(&lab, |lines| {
+            lines.extend([extra.to_owned(), extra.to_owned()]);
+        });
         assert_eq!(faults(&lab), [(18, None, FaultKind::UnsignedTail)]);
     }
     let lab = closed();
@@ -215,7 +257,12 @@ fn lines_after_the_end_are_unsigned() {
 
 #[test]
 fn lines_that_are_not_ours_are_seen() {
-    for line in ["", "garbage", "{\"chain\":\"\",\"event\":{}}", &"x".repeat(1_000_000)] {
+    for line in [
+        "",
+        "garbage",
+        "{\"chain\":\"\",\"event\":{}}",
+        &"x".repeat(1_000_000),
+    ] {
         let lab = closed();
         edit(&lab, |lines| lines.insert(8, line.to_owned()));
         let found = faults(&lab);
@@ -223,7 +270,11 @@ fn lines_that_are_not_ours_are_seen() {
         let lab = closed();
         edit(&lab, |lines| lines[8] = line.to_owned());
         let found = faults(&lab);
-        assert_eq!(found, [(9, None, FaultKind::Changed)], "in place: {line:.20}");
+        assert_eq!(
+            found,
+            [(9, None, FaultKind::Changed)],
+            "in place: {line:.20}"
+        );
     }
 }
 
@@ -239,10 +290,22 @@ fn two_sessions_cannot_be_swapped() {
         by: "test".to_owned(),
         detail: "1".to_owned(),
     };
-    journal.append(stamp(1), "supervisor", None, None, &event, Durability::Written).unwrap();
+    journal
+        .append(
+            stamp(1),
+            "supervisor",
+            None,
+            None,
+            &event,
+            Durability::Written,
+        )
+        .unwrap();
     journal.finish(stamp(1)).unwrap();
     let key = lab.key().verifying_key();
-    assert!(verify(&dir, &other, &key).unwrap().is_intact(), "positive control");
+    assert!(
+        verify(&dir, &other, &key).unwrap().is_intact(),
+        "positive control"
+    );
 
     let foreign = fs::read_to_string(dir.join("journal.jsonl")).unwrap();
     fs::copy(dir.join("journal.jsonl"), lab.journal_path()).unwrap();
@@ -276,7 +339,10 @@ fn signing_again_with_another_key_is_seen() {
         }
     });
     let found = faults(&lab);
-    assert!(found.iter().any(|fault| fault.2 == FaultKind::BadSignature), "{found:?}");
+    assert!(
+        found.iter().any(|fault| fault.2 == FaultKind::BadSignature),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -316,7 +382,10 @@ fn nothing_to_read_is_not_intact() {
 fn files_are_private_and_never_replaced() {
     let lab = closed();
     for name in ["journal.jsonl", HEAD_FILE] {
-        let mode = fs::metadata(lab.path().join(name)).unwrap().permissions().mode();
+        let mode = fs::metadata(lab.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o600, "{name}");
     }
     assert!(Journal::create(lab.path(), session(), lab.key()).is_err());

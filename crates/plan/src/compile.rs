@@ -1,11 +1,11 @@
 //! From policy, wish and facts to a plan.
 
 use stockade_policy::{Policy, WorkspaceMode};
-use stockade_types::{AbsPath, RawText, SessionId};
+use stockade_types::{AbsPath, RawText};
 
 use crate::{
     CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
-    PLAN_VERSION, Step, Tier, environment, limits, view,
+    PLAN_VERSION, RunSpec, Step, Tier, environment, limits, view,
 };
 
 /// Port of the one listener that every connection is redirected to. Nothing inside can be
@@ -15,32 +15,6 @@ const REDIRECT_PORT: u16 = 61_153;
 const NAME_PORT: u16 = 53;
 /// Landlock interface that the native tier needs at least: file rights with reparenting.
 const LANDLOCK_ABI_MIN: i32 = 2;
-
-/// What the caller wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunSpec {
-    /// The session.
-    pub session: SessionId,
-    /// Host directory of the session; holds `root` (a mount point) and `inside` (what the agent
-    /// may read of us).
-    pub session_dir: AbsPath,
-    /// Our state directory, which must not be seen inside.
-    pub state_dir: AbsPath,
-    /// Workspace, links resolved.
-    pub workspace: AbsPath,
-    /// Directory that the command starts in, within the workspace.
-    pub cwd: AbsPath,
-    /// Command line.
-    pub argv: Vec<RawText>,
-    /// No network at all.
-    pub offline: bool,
-    /// Rows and columns of the session's terminal, if it gets one.
-    pub terminal: Option<(u16, u16)>,
-    /// Guarantees that must hold.
-    pub require: Vec<GuaranteeName>,
-    /// Guarantees that the caller does without, each with a reason.
-    pub waive: Vec<(GuaranteeName, String)>,
-}
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -207,8 +181,9 @@ fn confinement(
             gid: identity.gid,
             drop_groups: facts.caller_uid == 0,
         },
-        Step::StartCommand,
         Step::NewSession,
+        Step::StartCommand,
+        Step::ForegroundGroup,
     ];
     steps.extend(limits::resource_steps(&settings.limits));
     steps.extend([

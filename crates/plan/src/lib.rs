@@ -12,14 +12,16 @@ mod facts;
 mod guarantee;
 mod launch;
 mod limits;
+mod spec;
 mod step;
 mod view;
 
 pub use calls::{CALLS, Call, CallAction, CallCondition, CallSet, calls};
-pub use compile::{PlanError, RunSpec, compile};
+pub use compile::{PlanError, compile};
 pub use facts::{
     CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, StateFact, SystemEntry,
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};
+pub use spec::RunSpec;
 pub use step::{Namespace, Owner, PathRule, Rights, Step};

@@ -204,8 +204,12 @@ pub enum Step {
     },
     /// Fork the command's process; the first process stays to reap. The rest happens in it.
     StartCommand,
-    /// New session, with the terminal as its controlling one if there is one.
+    /// New session, led by the first process, with the terminal as its controlling one if there is
+    /// one.
     NewSession,
+    /// Put the command into a process group of its own, in the foreground of the terminal: since
+    /// its parent is in the same session, job control can stop and continue it.
+    ForegroundGroup,
     /// Set a resource limit: `open-files`, `processes`, `core`, `message-queues`.
     ResourceLimit {
         /// Which.
@@ -268,6 +272,7 @@ impl Step {
             Self::BecomeUser { .. } => "become-user",
             Self::StartCommand => "start-command",
             Self::NewSession => "new-session",
+            Self::ForegroundGroup => "foreground-group",
             Self::ResourceLimit { .. } => "resource-limit",
             Self::DropCapabilities => "drop-capabilities",
             Self::NoNewPrivileges => "no-new-privileges",

@@ -73,10 +73,6 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     steps
 }
 
-fn directory(path: AbsPath) -> Step {
-    Step::Directory { path, mode: 0o755, owner: Owner::Setup }
-}
-
 fn bind(from: AbsPath, path: AbsPath) -> Step {
     Step::Bind { from, path, read_only: true, devices: false }
 }
@@ -107,7 +103,8 @@ fn devices() -> Vec<Step> {
     let mut steps = vec![tmpfs("/dev", 0o755)];
     steps.extend(DEVICES.map(|name| {
         let path = inside(&format!("/dev/{name}"));
-        Step::Bind { from: path.clone(), path, read_only: false, devices: true }
+        // Read-only: a device is written all the same, and root's own inode keeps its mode and owner.
+        Step::Bind { from: path.clone(), path, read_only: true, devices: true }
     }));
     steps.extend(DEVICE_LINKS.map(|(path, target)| Step::Symlink {
         path: inside(path),

@@ -1,8 +1,8 @@
 //! Cedar at work: which sets of rules allow, which ask, which deny.
 //!
 //! Matching is ours and done before; Cedar sees for each request which rules matched and decides
-//! by its own semantics: default deny, `forbid` wins, no order. Since the answer depends on
-//! nothing but those sets, it is remembered.
+//! by its own semantics: default deny, `forbid` wins, no order. The answer depends on nothing but
+//! those sets, and not on the names in them, so it is remembered by the roles that rules play.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -22,7 +22,7 @@ use crate::rule::{Body, NetBody, Rule};
 const REMEMBERED_MAX: usize = 4_096;
 
 /// What matching found out about one request; indices into the rules, sorted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Findings {
     /// Rules that match.
     pub(crate) matched: Vec<usize>,
@@ -46,7 +46,46 @@ pub(crate) struct Engine {
 #[derive(Debug, Default)]
 struct State {
     compiled: HashMap<usize, Vec<CedarPolicy>>,
-    answers: HashMap<(RequestKind, Findings), Verdict>,
+    answers: HashMap<(RequestKind, Vec<Role>), Verdict>,
+}
+
+/// What one rule brings into a decision. Cedar's answer does not depend on the names of rules, so
+/// it is remembered by the roles of all that take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Role {
+    effect: Verdict,
+    conditional: bool,
+    part: Part,
+}
+
+/// Where a rule stands in the findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Part {
+    Matched { excepted: bool, approved: bool },
+    Later,
+}
+
+/// Returns the role of every rule, sorted.
+fn roles(rules: &[Rule], findings: &Findings) -> Vec<Role> {
+    let role = |number: &usize, part| {
+        rules.get(*number).map(|rule| Role {
+            effect: rule.effect,
+            conditional: rule.net().is_some_and(NetBody::has_request_conditions),
+            part,
+        })
+    };
+    let matched = findings.matched.iter().filter_map(|number| {
+        let excepted = findings.excepted.contains(number);
+        let approved = findings.approved.contains(number);
+        role(number, Part::Matched { excepted, approved })
+    });
+    let later = findings
+        .later
+        .iter()
+        .filter_map(|number| role(number, Part::Later));
+    let mut roles: Vec<Role> = matched.chain(later).collect();
+    roles.sort_unstable();
+    roles
 }
 
 /// Why Cedar could not answer; the verdict is then a deny.
@@ -83,7 +122,7 @@ impl Engine {
     ) -> Result<Verdict, EngineError> {
         // A poisoned lock means a panic in here; what is remembered is complete either way.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (kind, findings.clone());
+        let key = (kind, roles(rules, findings));
         if let Some(verdict) = state.answers.get(&key) {
             return Ok(*verdict);
         }

@@ -3,9 +3,10 @@
 use stockade_types::{Host, RuleId, Span, Verdict};
 
 use crate::{
-    AskStage, Decision, Origin, Policy, Request, Reviewer, Scope,
+    AskStage, Decision, Origin, Request, Reviewer, Scope, WorkspaceSettings,
+    controls::{METADATA, PRIVATE, PROTECTED},
     engine::{EngineError, Findings},
-    policy::{METADATA, PRIVATE, PROTECTED},
+    index::Index,
     rule::{Body, Miss, Rule},
     view::View,
 };
@@ -18,7 +19,9 @@ const SHOWN_MAX: usize = 16;
 
 /// A decision that needs its words.
 pub(crate) struct Explain<'p> {
-    pub(crate) policy: &'p Policy,
+    pub(crate) rules: &'p [Rule],
+    pub(crate) index: &'p Index,
+    pub(crate) workspace: &'p WorkspaceSettings,
     pub(crate) request: &'p Request,
     pub(crate) view: &'p View<'p>,
     pub(crate) findings: &'p Findings,
@@ -54,10 +57,10 @@ impl Explain<'_> {
         }
     }
 
-    fn rules(&self, effect: Verdict) -> Vec<(usize, &Rule)> {
+    fn taking_part(&self, effect: Verdict) -> Vec<(usize, &Rule)> {
         let matched = self.findings.matched.iter().chain(&self.findings.later);
         let mut rules: Vec<(usize, &Rule)> = matched
-            .filter_map(|number| Some((*number, self.policy.rule_list().get(*number)?)))
+            .filter_map(|number| Some((*number, self.rules.get(*number)?)))
             .filter(|(_, rule)| rule.effect == effect)
             .collect();
         // The most trusted layer speaks first; within it the name decides, never the order.
@@ -75,7 +78,7 @@ impl Explain<'_> {
         let first = rules.first().map(|(_, rule)| *rule);
         let considered = self.findings.matched.iter().chain(&self.findings.later);
         let private = considered
-            .filter_map(|number| self.policy.rule_list().get(*number))
+            .filter_map(|number| self.rules.get(*number))
             .any(|rule| rule.effect != Verdict::Deny && rule.is_private());
         Decision {
             verdict,
@@ -94,7 +97,7 @@ impl Explain<'_> {
 
     fn allow(&self, http_only: bool) -> Decision {
         let approved: Vec<(usize, &Rule)> = self
-            .rules(Verdict::Ask)
+            .taking_part(Verdict::Ask)
             .into_iter()
             .filter(|(number, _)| self.findings.approved.contains(number))
             .collect();
@@ -107,10 +110,10 @@ impl Explain<'_> {
                 ..decision
             };
         }
-        let mut rules = self.rules(Verdict::Allow);
+        let mut rules = self.taking_part(Verdict::Allow);
         if rules.is_empty() {
             // A connection that is open only so that its requests can be asked about.
-            rules = self.rules(Verdict::Ask);
+            rules = self.taking_part(Verdict::Ask);
         }
         // Of several the narrowest is what people want to see.
         let narrowest = rules.iter().position(|(_, rule)| {
@@ -130,7 +133,7 @@ impl Explain<'_> {
 
     fn ask(&self) -> Decision {
         let open: Vec<(usize, &Rule)> = self
-            .rules(Verdict::Ask)
+            .taking_part(Verdict::Ask)
             .into_iter()
             .filter(|(number, _)| {
                 self.findings.matched.contains(number)
@@ -161,7 +164,7 @@ impl Explain<'_> {
     }
 
     fn deny(&self) -> Decision {
-        let rules = self.rules(Verdict::Deny);
+        let rules = self.taking_part(Verdict::Deny);
         let near = self.near();
         let nearest_allow = near.as_ref().map(|near| near.text.clone());
         let Some((number, rule)) = rules.first() else {
@@ -179,7 +182,7 @@ impl Explain<'_> {
             PRIVATE => format!(
                 "name this address with `private = true` in an [[allow]] rule of {USER_FILE}"
             ),
-            PROTECTED => "make this change outside, or run with --review and accept it".to_owned(),
+            PROTECTED => "make this change yourself, outside the session".to_owned(),
             _ if rule.origin == Origin::Organisation || rule.origin == Origin::Builtin => {
                 "ask a policy owner; this rule is absolute".to_owned()
             }
@@ -207,7 +210,7 @@ impl Explain<'_> {
             return None;
         };
         let relative = file.request.workspace_relative.as_ref()?.as_bytes();
-        let workspace = &self.policy.settings().workspace;
+        let workspace = self.workspace;
         workspace
             .protects(relative)
             .or_else(|| workspace.protects_below(relative))
@@ -236,7 +239,7 @@ impl Explain<'_> {
 
     /// Finds the allow rule that fails latest, among those that the index has nearby.
     fn near(&self) -> Option<Near> {
-        let index = self.policy.index();
+        let index = self.index;
         let mut candidates = index.candidates(self.view);
         match self.view {
             View::Net(net) => {
@@ -250,7 +253,7 @@ impl Explain<'_> {
         let nearest = candidates
             .into_iter()
             .filter_map(|candidate| {
-                let rule = self.policy.rule_list().get(candidate.rule)?;
+                let rule = self.rules.get(candidate.rule)?;
                 let miss = rule.fit(candidate.pattern, self.view).err()?;
                 (rule.effect == Verdict::Allow).then_some((miss, rule, candidate.pattern))
             })

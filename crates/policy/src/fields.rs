@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{Problem, Source};
+use crate::{Problem, Source, Sourced};
 
 /// How alike a key must be to be offered; below this a hint would mislead.
 const ALIKE_MIN: f64 = 0.7;
@@ -326,6 +326,15 @@ impl<'d> Fields<'d> {
             }
         }
         Some(parsed)
+    }
+}
+
+/// Marks a value with its layer and line.
+pub(crate) fn sourced<T>(file: &File<'_>, at: At<T>) -> Sourced<T> {
+    Sourced {
+        source: file.place(&at.span),
+        origin: file.source.origin,
+        value: at.value,
     }
 }
 

@@ -44,6 +44,7 @@
 
 mod address;
 mod builtin;
+mod controls;
 mod decision;
 mod engine;
 mod explain;

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use crate::{
     HostSets, Origin, Policy, Problem, Problems, Settings, Source,
     builtin::{builtin, builtin_names},
+    controls,
     fields::{At, Fields, File, did_you_mean, shown},
     policy::PolicyParts,
     read, read_settings,
@@ -33,7 +34,7 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
     let mut problems = Vec::new();
     let resolved = resolve(sources, &mut problems);
     let mut settings = read_settings::defaults();
-    let mut rules = read::controls();
+    let mut rules = controls::controls();
     let mut tests = Vec::new();
     for source in &resolved {
         let mut file = File::new(source);

@@ -328,7 +328,7 @@ proptest! {
 
 #[test]
 fn rule_ids_of_controls_stand_where_the_numbers_say() {
-    let ids: Vec<RuleId> = crate::read::controls()
+    let ids: Vec<RuleId> = crate::controls::controls()
         .into_iter()
         .map(|rule| rule.id)
         .collect();

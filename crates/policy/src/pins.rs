@@ -2,8 +2,7 @@
 
 use crate::{
     Origin, Settings, Sourced, WorkspaceMode,
-    fields::{At, Fields, File, did_you_mean, shown},
-    read_settings::sourced,
+    fields::{At, Fields, File, did_you_mean, shown, sourced},
 };
 
 /// A pin and the values it can have; `None` is free text.

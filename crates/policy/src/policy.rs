@@ -8,6 +8,7 @@ use crate::{
     Access, Approvals, Decision, HostSets, Judged, NameRequest, Origin, Permitted, Request,
     Settings, Source, WorkspaceMode,
     address::{AddressClass, classify, is_metadata_name},
+    controls::{METADATA, PRIVATE, PROTECTED, VIEW},
     engine::{self, Engine, EngineError, Findings},
     explain::{Explain, Outcome},
     grant::Reach,
@@ -16,12 +17,6 @@ use crate::{
     rule::{Body, Fit, Rule},
     view::{ExecView, FileView, HttpView, NetView, Programs, View},
 };
-
-/// Numbers of the controls in the list of rules; see [`crate::read::controls`].
-pub(crate) const METADATA: usize = 0;
-pub(crate) const PRIVATE: usize = 1;
-pub(crate) const PROTECTED: usize = 2;
-const VIEW: usize = 3;
 
 /// A checked policy: all layers, compiled. It cannot change; a new one replaces it.
 #[derive(Debug)]
@@ -226,12 +221,9 @@ impl Policy {
         text
     }
 
+    #[cfg(test)]
     pub(crate) fn rule_list(&self) -> &[Rule] {
         &self.rules
-    }
-
-    pub(crate) const fn index(&self) -> &Index {
-        &self.index
     }
 }
 
@@ -253,7 +245,9 @@ impl Judge<'_> {
             self.request.kind()
         };
         let explain = Explain {
-            policy: self.policy,
+            rules: &self.policy.rules,
+            index: &self.policy.index,
+            workspace: &self.policy.parts.settings.workspace,
             request: self.request,
             view,
             findings: &findings,

@@ -6,7 +6,8 @@ use stockade_types::{Host, RuleId, Span, Verdict};
 use toml::de::DeValue;
 
 use crate::{
-    Access, AskStage, HostSets, Origin, Reviewer, Scope,
+    Access, AskStage, HostSets, Reviewer, Scope,
+    controls::RESERVED,
     fields::{At, Fields, File, did_you_mean, expect, shown, text_of},
     pattern::{CommandPattern, HostPattern, PathPattern, ProgramPattern, VariablePattern},
     rule::{Body, ExecBody, FileBody, NetBody, Rule},
@@ -20,14 +21,6 @@ const PORTS: [u16; 2] = [80, 443];
 /// Ports of an allow rule with conditions on requests that names none: TLS is not opened, so a
 /// request can only be read without it.
 const READABLE_PORTS: [u16; 1] = [80];
-/// Ids of controls that are in no file.
-pub(crate) const RESERVED: [&str; 5] = [
-    "metadata",
-    "private-address",
-    "protected",
-    "view",
-    "name-mismatch",
-];
 
 const KINDS: [&str; 6] = ["net", "exec", "file", "credential", "tool", "model"];
 const COMMON: [&str; 3] = ["id", "what", "reason"];
@@ -524,44 +517,4 @@ fn file_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<FileBody> {
 
 fn values<T>(items: Vec<At<T>>) -> Vec<T> {
     items.into_iter().map(|at| at.value).collect()
-}
-
-/// Returns the rules that are in no file, in the order of [`crate::policy`]'s numbers.
-pub(crate) fn controls() -> Vec<Rule> {
-    let control = |id: &str, effect, reason: &str| {
-        id.parse().ok().map(|id| Rule {
-            id,
-            effect,
-            origin: Origin::Builtin,
-            place: "builtin".to_owned(),
-            reason: reason.to_owned(),
-            stage: None,
-            body: Body::Control,
-        })
-    };
-    [
-        control(
-            "metadata",
-            Verdict::Deny,
-            "cloud metadata holds credentials; never reachable",
-        ),
-        control(
-            "private-address",
-            Verdict::Deny,
-            "an address of this machine or its networks",
-        ),
-        control(
-            "protected",
-            Verdict::Deny,
-            "changing it could run code outside the boundary",
-        ),
-        control(
-            "view",
-            Verdict::Allow,
-            "the file lies within the writable view",
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

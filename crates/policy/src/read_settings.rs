@@ -9,7 +9,7 @@ use crate::{
     EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, Origin, PresetSettings,
     ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
     address::{AddressClass, classify},
-    fields::{At, Fields, File, shown},
+    fields::{At, Fields, File, shown, sourced},
     pattern::{Glob, PathPattern},
     pins,
 };
@@ -102,15 +102,6 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     }
     if let Some(table) = top.open_table(file, "require") {
         pins::read(file, &table, settings);
-    }
-}
-
-/// Marks a value with its layer and line.
-pub(crate) fn sourced<T>(file: &File<'_>, at: At<T>) -> Sourced<T> {
-    Sourced {
-        source: file.place(&at.span),
-        origin: file.source.origin,
-        value: at.value,
     }
 }
 

@@ -40,7 +40,7 @@ fn policy(text: &str) -> Policy {
 
 #[test]
 fn the_corpus_holds() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let folder = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("tests/corpus");
     let mut wrong = Vec::new();
     let mut lines = 0;
     for entry in fs::read_dir(&folder).unwrap() {

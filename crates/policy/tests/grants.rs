@@ -62,6 +62,7 @@ fn verdict(policy: &Policy, grants: &Grants, request: &Request) -> Verdict {
         .verdict
 }
 
+// keeps invariant: approved-is-what-runs
 #[test]
 fn once_is_the_exact_request_once() {
     let policy = policy("");

@@ -18,11 +18,16 @@ pub enum ErrorKind {
     NotFound,
 }
 
+/// Returns where a command was looked for, for its message.
+fn searched(name: &RawText) -> &'static str {
+    if name.as_bytes().contains(&b'/') { "" } else { " in PATH" }
+}
+
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The command was not found.
-    #[error("command `{0}` was not found in PATH")]
+    #[error("command `{0}` was not found{place}", place = searched(.0))]
     CommandNotFound(RawText),
     /// The command is there and cannot be executed.
     #[error("command `{path}` cannot be executed")]
@@ -121,7 +126,10 @@ impl RunError {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::CommandNotFound(_) => Some("check the spelling, or give the path".to_owned()),
-            Self::CommandNotExecutable { .. } => Some("check its permissions".to_owned()),
+            Self::CommandNotExecutable { source, .. } => Some(match source.kind() {
+                io::ErrorKind::IsADirectory => "name a program in it".to_owned(),
+                _ => "check its permissions".to_owned(),
+            }),
             Self::Workspace { .. } => {
                 Some("give a directory that you may read with --workspace".to_owned())
             }
@@ -132,6 +140,10 @@ impl RunError {
                 "make room or set STOCKADE_STATE_DIR to a directory that can be written".to_owned(),
             ),
             Self::Launch(LaunchError::Step(failure)) => Some(failure.remedy.clone()),
+            Self::Plan(PlanError::Required { .. }) => Some(
+                "run without that --require, or set what gives it; `stockade doctor` tells what holds here"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ mod facts;
 mod guard;
 mod inside;
 mod network;
+mod processes;
 mod procfs;
 mod program;
 mod protected;

@@ -16,6 +16,7 @@ use stockade_types::{DecisionId, Digest, Subject, Verdict};
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
+    processes::Processes,
     procfs,
     recorder::{Recorder, lock},
 };
@@ -33,7 +34,7 @@ pub(crate) struct NetworkSupervision {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) diagnosis: Mutex<SocketDiagnosis>,
     pub(crate) first_process: u32,
-    pub(crate) supervisor: u32,
+    pub(crate) processes: Arc<Processes>,
     pub(crate) abort: Arc<dyn Fn(&str) + Send + Sync>,
     pub(crate) recent: Mutex<Vec<u32>>,
     /// Numbers of questions whose final decision comes back from the egress process.
@@ -185,9 +186,7 @@ impl NetworkSupervision {
         let Some(owner) = self.owner(inode) else {
             return Subject::default();
         };
-        procfs::identity(owner)
-            .map(|identity| procfs::subject(identity, self.supervisor))
-            .unwrap_or_default()
+        self.processes.subject(owner)
     }
 
     fn owner(&self, inode: u32) -> Option<u32> {

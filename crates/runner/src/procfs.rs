@@ -6,14 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockade_types::{ProcessId, RawText, Subject};
+use stockade_types::{ProcessId, RawText};
 
-/// Parents that a subject lists; deeper trees are cut, the nearest matter.
-const ANCESTRY_MAX: usize = 12;
 /// Bytes of a command line that a subject keeps.
 const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of one parent's command line in the ancestry.
-const ANCESTOR_BYTES_MAX: usize = 200;
 
 /// The identity and parent of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +47,7 @@ pub(crate) fn identity(tid: u32) -> io::Result<Identity> {
 
 /// Reads field 22 of `/proc/PID/stat`; the name in field 2 may contain anything, so the fields are
 /// counted from its closing parenthesis.
-fn start_time(pid: u32) -> io::Result<u64> {
+pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat"))?;
     let after = stat
         .iter()
@@ -64,13 +60,15 @@ fn start_time(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))
 }
 
-fn link(pid: u32, name: &str) -> RawText {
+/// Reads a magic link of a process; empty when it is gone.
+pub(crate) fn link(pid: u32, name: &str) -> RawText {
     fs::read_link(format!("/proc/{pid}/{name}"))
         .map(|path| RawText::from_os(path.as_os_str()))
         .unwrap_or_default()
 }
 
-fn command_line(pid: u32) -> Vec<RawText> {
+/// Reads the argument vector of a process; empty when it is gone.
+pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let bytes = bytes.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(&bytes);
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
@@ -80,31 +78,16 @@ fn command_line(pid: u32) -> Vec<RawText> {
     bytes.split(|b| *b == 0).map(RawText::from_bytes).collect()
 }
 
-/// Describes a process, as far as it still can be read; parents stop before `root`.
-pub(crate) fn subject(identity: Identity, root: u32) -> Subject {
-    let pid = identity.id.pid;
-    let mut ancestry = Vec::new();
-    let mut parent = identity.parent;
-    while parent != root && parent > 1 && ancestry.len() < ANCESTRY_MAX {
-        let Ok(next) = self::identity(parent) else {
-            break;
-        };
-        let mut line = command_line(parent)
-            .iter()
-            .map(|word| word.as_bytes().to_vec())
-            .collect::<Vec<_>>()
-            .join(&b' ');
-        line.truncate(ANCESTOR_BYTES_MAX);
-        ancestry.push(RawText::from_bytes(line));
-        parent = next.parent;
+/// Compares a command line that was read from `/proc`, which is cut, with the whole one.
+pub(crate) fn same_command_line(read: &[RawText], whole: &[RawText]) -> bool {
+    if read == whole {
+        return true;
     }
-    Subject {
-        id: Some(identity.id),
-        exe: link(pid, "exe"),
-        argv: command_line(pid),
-        cwd: link(pid, "cwd"),
-        ancestry,
-    }
+    let bytes = |argv: &[RawText]| argv.iter().map(|a| a.as_bytes().len() + 1).sum::<usize>();
+    let cut = bytes(read) >= COMMAND_LINE_BYTES_MAX;
+    let (Some((last, read)), true) = (read.split_last(), cut) else { return false };
+    let (same, rest) = whole.split_at_checked(read.len()).unwrap_or((whole, &[]));
+    same == read && rest.first().is_some_and(|next| next.as_bytes().starts_with(last.as_bytes()))
 }
 
 /// Lists the processes below `root`, nearest first, up to `processes_max`.

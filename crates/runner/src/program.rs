@@ -69,6 +69,9 @@ fn locate(name: &OsStr, cwd: &Path, search_path: Option<&OsStr>) -> Option<PathB
 
 fn check_executable(path: &Path) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
     if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
         return Ok(());
     }

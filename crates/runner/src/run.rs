@@ -327,8 +327,15 @@ fn bring_up(
         workspace: prepared.spec.workspace,
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,
+        agent: agent_name(&prepared.spec.argv),
         limit_seen: Mutex::new(None),
     })
+}
+
+/// The command's file name, for people.
+fn agent_name(argv: &[RawText]) -> String {
+    let path = argv.first().map(RawText::display).unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 fn proceed(launching: Launching) -> Result<stockade_sandbox::Session, RunError> {

@@ -22,6 +22,7 @@ use crate::{
     egress_process::EgressProcess,
     guard::Guard,
     network::{self, NetworkSupervision},
+    processes::Processes,
     recorder::{Recorder, lock, now},
     run::PipeEnds,
     session_dir::{Clean, SessionDir},
@@ -48,6 +49,8 @@ pub(crate) struct Parts {
     pub(crate) workspace: AbsPath,
     pub(crate) policy: Arc<Policy>,
     pub(crate) ask: AskMode,
+    /// Name that questions show.
+    pub(crate) agent: String,
     pub(crate) limit_seen: Mutex<Option<Duration>>,
 }
 
@@ -146,8 +149,16 @@ impl Running {
                 .map_err(|e| RunError::Supervisor(std::io::Error::other(e)))?,
             ),
         };
-        let network = start_network(&mut parts, &desk, &recorder, &controller, &egress_replies)?;
-        let notifier = start_notifier(&mut parts, &desk, &recorder, &controller)?;
+        let processes = Arc::new(Processes::new(process_number(parts.session.first_process())));
+        let network = start_network(
+            &mut parts,
+            &desk,
+            &recorder,
+            &controller,
+            &egress_replies,
+            &processes,
+        )?;
+        let notifier = start_notifier(&mut parts, &desk, &recorder, &controller, &processes)?;
         Ok(Self {
             parts,
             directory,
@@ -185,6 +196,13 @@ impl Running {
     /// Returns the session's first process, outside.
     pub fn first_process(&self) -> Option<rustix::process::Pid> {
         self.parts.session.first_process()
+    }
+
+    /// Returns the command's own process, outside: the first child of the first process.
+    pub fn command_process(&self) -> Option<rustix::process::Pid> {
+        let first = process_number(self.first_process());
+        let command = crate::procfs::descendants(first, 2).get(1).copied()?;
+        i32::try_from(command).ok().and_then(rustix::process::Pid::from_raw)
     }
 
     /// Takes the master of the session's terminal.
@@ -504,8 +522,7 @@ fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressReplies) -> Desk
             .map(drop)
             .map_err(|error| chain(&error))
     };
-    let agent = parts.policy.settings().preset.name.clone();
-    Desk::new(parts.ask, agent, Arc::new(now), Box::new(observer))
+    Desk::new(parts.ask, parts.agent.clone(), Arc::new(now), Box::new(observer))
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {
@@ -526,6 +543,7 @@ fn start_network(
     recorder: &Arc<Recorder>,
     controller: &Controller,
     egress_replies: &EgressReplies,
+    processes: &Arc<Processes>,
 ) -> Result<Option<JoinHandle<()>>, RunError> {
     let (Some((_, control)), Some(diagnosis)) = (&parts.egress, parts.diagnosis.take()) else {
         return Ok(None);
@@ -542,7 +560,7 @@ fn start_network(
         recorder: Arc::clone(recorder),
         diagnosis: Mutex::new(diagnosis),
         first_process: process_number(parts.session.first_process()),
-        supervisor: std::process::id(),
+        processes: Arc::clone(processes),
         abort: Arc::new(move |reason| controller.abort(reason)),
         recent: Mutex::default(),
         asked: Mutex::default(),
@@ -558,24 +576,31 @@ fn start_notifier(
     desk: &Arc<Desk>,
     recorder: &Arc<Recorder>,
     controller: &Controller,
+    processes: &Arc<Processes>,
 ) -> Result<JoinHandle<()>, RunError> {
     let notifier = parts.session.take_notifier().ok_or_else(|| {
         RunError::Supervisor(std::io::Error::other("the sandbox gave no notifier"))
     })?;
     let controller = controller.clone();
     let settings = parts.policy.settings();
+    let (expectations, expected) = supervise::verify::queue();
     let supervision = Arc::new(Supervision {
         policy: Arc::clone(&parts.policy),
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
         workspace: parts.workspace.clone(),
-        supervisor: std::process::id(),
+        processes: Arc::clone(processes),
         agent_names: settings.preset.commands.clone(),
         abort: Box::new(move |reason| controller.abort(reason)),
         state: Mutex::default(),
         files: supervise::Identities::new(&parts.policy.command_names()),
+        expectations: Mutex::new(Some(expectations)),
     });
-    spawn("notifier", move || supervise::serve(&supervision, notifier))
+    let second_look = supervise::verify::start(&supervision, expected)?;
+    spawn("notifier", move || {
+        supervise::serve(&supervision, notifier);
+        join(Some(second_look));
+    })
 }
 
 /// Reads from the session's cgroups which limits were hit.

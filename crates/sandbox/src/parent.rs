@@ -287,7 +287,7 @@ impl Core {
     fn write_maps(&self, plan: &LaunchPlan, uids: &[u32], gids: &[u32]) -> Result<(), LaunchError> {
         let result = self.outer_pid().map_or(Ok(()), |pid| {
             let write = |file: &str, ids: &[u32]| {
-                let text: String = ids.iter().map(|id| format!("{id} {id} 1\n")).collect();
+                let text = ids.iter().fold(String::new(), |text, id| text + &format!("{id} {id} 1\n"));
                 let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
                 fs::write(&path, text).map_err(|e| SysError::on("write", path, e))
             };

@@ -47,7 +47,11 @@ pub(crate) enum OpenError {
 
 impl From<sqlx::Error> for OpenError {
     fn from(error: sqlx::Error) -> Self {
-        if is_corrupt(&error) { Self::Unusable(error.to_string()) } else { Self::Database(error) }
+        if is_corrupt(&error) {
+            Self::Unusable(error.to_string())
+        } else {
+            Self::Database(error)
+        }
     }
 }
 
@@ -77,13 +81,19 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
         .busy_timeout(BUSY_TIMEOUT)
         .connect()
         .await?;
-    let found: i64 =
-        sqlx::query("PRAGMA user_version").fetch_one(&mut connection).await?.try_get(0)?;
+    let found: i64 = sqlx::query("PRAGMA user_version")
+        .fetch_one(&mut connection)
+        .await?
+        .try_get(0)?;
     if found != 0 && found != SCHEMA {
-        return Err(OpenError::Unusable(format!("its version is {found}, ours is {SCHEMA}")));
+        return Err(OpenError::Unusable(format!(
+            "its version is {found}, ours is {SCHEMA}"
+        )));
     }
-    let check: String =
-        sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await?.try_get(0)?;
+    let check: String = sqlx::query("PRAGMA quick_check(1)")
+        .fetch_one(&mut connection)
+        .await?
+        .try_get(0)?;
     if check != "ok" {
         return Err(OpenError::Unusable(check));
     }
@@ -91,7 +101,9 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
     // A table of that name with other columns shows here.
     get(&mut connection, "").await?;
     // Statements cannot take the version as a parameter; it is `SCHEMA`.
-    sqlx::query("PRAGMA user_version = 1").execute(&mut connection).await?;
+    sqlx::query("PRAGMA user_version = 1")
+        .execute(&mut connection)
+        .await?;
     Ok(connection)
 }
 
@@ -131,14 +143,13 @@ pub(crate) async fn get(
     }
 }
 
-fn indexed(
-    row: &sqlx::sqlite::SqliteRow,
-    first: usize,
-) -> Result<Option<Indexed>, sqlx::Error> {
+fn indexed(row: &sqlx::sqlite::SqliteRow, first: usize) -> Result<Option<Indexed>, sqlx::Error> {
     let position: i64 = row.try_get(first)?;
     let unreadable: i64 = row.try_get(first + 1)?;
     let summary: &str = row.try_get(first + 2)?;
-    let Ok(summary) = serde_json::from_str(summary) else { return Ok(None) };
+    let Ok(summary) = serde_json::from_str(summary) else {
+        return Ok(None);
+    };
     Ok(Some(Indexed {
         position: u64::try_from(position).unwrap_or_default(),
         unreadable: u64::try_from(unreadable).unwrap_or_default(),
@@ -190,6 +201,8 @@ pub(crate) async fn put(
 
 /// Forgets everything.
 pub(crate) async fn clear(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM sessions").execute(connection).await?;
+    sqlx::query("DELETE FROM sessions")
+        .execute(connection)
+        .await?;
     Ok(())
 }

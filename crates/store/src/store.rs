@@ -50,7 +50,9 @@ impl Store {
         let mut notes = Vec::new();
         let mut opened = runtime.block_on(database::open(&path));
         if let Err(OpenError::Unusable(why)) = &opened {
-            notes.push(format!("the index was damaged ({why}) and is built again from the journals"));
+            notes.push(format!(
+                "the index was damaged ({why}) and is built again from the journals"
+            ));
             database::discard(&path).map_err(|source| StoreError::Io {
                 act: "remove the damaged index",
                 path: path.clone(),
@@ -61,7 +63,11 @@ impl Store {
         let connection = match opened {
             Ok(connection) => connection,
             Err(OpenError::Io(source)) => {
-                return Err(StoreError::Io { act: "open the index", path, source });
+                return Err(StoreError::Io {
+                    act: "open the index",
+                    path,
+                    source,
+                });
             }
             Err(OpenError::Database(source)) => return Err(failed(&path, source)),
             Err(OpenError::Unusable(why)) => {
@@ -69,7 +75,13 @@ impl Store {
                 return Err(failed(&path, source));
             }
         };
-        Ok(Self { runtime, connection, state_dir: state_dir.to_owned(), path, notes })
+        Ok(Self {
+            runtime,
+            connection,
+            state_dir: state_dir.to_owned(),
+            path,
+            notes,
+        })
     }
 
     /// Returns what a person should know about the index.
@@ -82,11 +94,18 @@ impl Store {
     /// # Errors
     /// When the journal cannot be read or the index cannot be written.
     pub fn ingest(&mut self, session: &SessionId) -> Result<(), StoreError> {
-        let Self { runtime, connection, path, state_dir, .. } = self;
+        let Self {
+            runtime,
+            connection,
+            path,
+            state_dir,
+            ..
+        } = self;
         let dir = session_dir(state_dir, session);
         runtime.block_on(async {
-            let mut transaction =
-                database::begin(connection).await.map_err(|source| failed(path, source))?;
+            let mut transaction = database::begin(connection)
+                .await
+                .map_err(|source| failed(path, source))?;
             let known = database::get(&mut transaction, session.as_str())
                 .await
                 .map_err(|source| failed(path, source))?;
@@ -94,7 +113,10 @@ impl Store {
             database::put(&mut transaction, session.as_str(), &indexed)
                 .await
                 .map_err(|source| failed(path, source))?;
-            transaction.commit().await.map_err(|source| failed(path, source))
+            transaction
+                .commit()
+                .await
+                .map_err(|source| failed(path, source))
         })
     }
 
@@ -110,14 +132,17 @@ impl Store {
             report(done, sessions.len());
             let size = fs::metadata(session_dir(&self.state_dir, session).join(JOURNAL_FILE))
                 .map_or(0, |meta| meta.len());
-            let position =
-                known.iter().find(|(id, _)| id == session).map(|(_, indexed)| indexed.position);
+            let position = known
+                .iter()
+                .find(|(id, _)| id == session)
+                .map(|(_, indexed)| indexed.position);
             if position == Some(size) {
                 continue;
             }
             match self.ingest(session) {
                 Err(StoreError::Journal { session, source }) => {
-                    self.notes.push(format!("session {session} could not be indexed: {source}"));
+                    self.notes
+                        .push(format!("session {session} could not be indexed: {source}"));
                 }
                 result => result?,
             }
@@ -131,7 +156,12 @@ impl Store {
     /// # Errors
     /// As [`Self::ingest_all`].
     pub fn rebuild(&mut self, report: &mut dyn FnMut(usize, usize)) -> Result<(), StoreError> {
-        let Self { runtime, connection, path, .. } = self;
+        let Self {
+            runtime,
+            connection,
+            path,
+            ..
+        } = self;
         runtime
             .block_on(database::clear(connection))
             .map_err(|source| failed(path, source))?;
@@ -166,17 +196,24 @@ impl Store {
             return newest.map(|(id, _)| id).ok_or(StoreError::NoSessions);
         }
         let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-        let digits = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let digits = text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if text.is_empty() || !digits {
             return Err(StoreError::NotASession(shown));
         }
         let known = self.known()?.into_iter().map(|(id, _)| id);
         let all: BTreeSet<SessionId> = self.on_disk()?.into_iter().chain(known).collect();
-        let mut found: Vec<SessionId> =
-            all.into_iter().filter(|id| id.as_str().starts_with(text)).collect();
+        let mut found: Vec<SessionId> = all
+            .into_iter()
+            .filter(|id| id.as_str().starts_with(text))
+            .collect();
         if found.len() > 1 {
-            let shown: Vec<_> =
-                found.iter().take(CANDIDATES_SHOWN_MAX).map(SessionId::as_str).collect();
+            let shown: Vec<_> = found
+                .iter()
+                .take(CANDIDATES_SHOWN_MAX)
+                .map(SessionId::as_str)
+                .collect();
             return Err(StoreError::Ambiguous {
                 prefix: text.to_owned(),
                 count: found.len(),
@@ -189,7 +226,11 @@ impl Store {
     /// Lists the sessions that have a directory; anything else there is left alone.
     fn on_disk(&self) -> Result<Vec<SessionId>, StoreError> {
         let path = self.state_dir.join(SESSIONS_DIR);
-        let failed = |source| StoreError::Io { act: "read", path: path.clone(), source };
+        let failed = |source| StoreError::Io {
+            act: "read",
+            path: path.clone(),
+            source,
+        };
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -199,7 +240,10 @@ impl Store {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let is_dir = entry.file_type().map_err(failed)?.is_dir();
-            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let id = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
             sessions.extend(id.filter(|_| is_dir));
         }
         Ok(sessions)
@@ -218,22 +262,35 @@ impl Store {
 }
 
 fn failed(path: &Path, source: sqlx::Error) -> StoreError {
-    StoreError::Database { path: path.to_owned(), source: Box::new(source) }
+    StoreError::Database {
+        path: path.to_owned(),
+        source: Box::new(source),
+    }
 }
 
 /// Folds what the journal in `dir` has beyond what is known.
 fn advance(dir: &Path, session: &SessionId, known: Indexed) -> Result<Indexed, StoreError> {
-    let failed = |source| StoreError::Journal { session: session.clone(), source };
+    let failed = |source| StoreError::Journal {
+        session: session.clone(),
+        source,
+    };
     let size = match fs::metadata(dir.join(JOURNAL_FILE)) {
         Ok(meta) => meta.len(),
         // A session that has only just begun, or whose journal was taken away.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(known),
         Err(source) => {
-            return Err(failed(ReadError::Io { path: dir.join(JOURNAL_FILE), source }));
+            return Err(failed(ReadError::Io {
+                path: dir.join(JOURNAL_FILE),
+                source,
+            }));
         }
     };
     // A journal never gets shorter; if it did, what was known of it is no longer true.
-    let mut indexed = if size < known.position { Indexed::default() } else { known };
+    let mut indexed = if size < known.position {
+        Indexed::default()
+    } else {
+        known
+    };
     let mut reader = read_from(dir, indexed.position).map_err(failed)?;
     for event in &mut reader {
         match event {

@@ -15,12 +15,22 @@ fn id(text: &str) -> SessionId {
 }
 
 fn stamp(second: u64) -> Stamp {
-    Stamp { time_unix_ns: 1_700_000_000_000_000_000 + second * 1_000_000_000, mono_ns: second }
+    Stamp {
+        time_unix_ns: 1_700_000_000_000_000_000 + second * 1_000_000_000,
+        mono_ns: second,
+    }
 }
 
 fn append(journal: &mut Journal, second: u64, event: &Event) {
     journal
-        .append(stamp(second), "supervisor", None, None, event, Durability::Written)
+        .append(
+            stamp(second),
+            "supervisor",
+            None,
+            None,
+            event,
+            Durability::Written,
+        )
         .unwrap();
 }
 
@@ -30,32 +40,48 @@ fn start(state: &Path, session: &str, second: u64) -> Journal {
     fs::create_dir_all(&dir).unwrap();
     let key = SigningKey::load_or_create(&state.join(KEY_FILE)).unwrap();
     let mut journal = Journal::create(&dir, id(session), key).unwrap();
-    append(&mut journal, second, &Event::SessionStarted {
-        name: Some(format!("run-{session}")),
-        command: vec!["codex".into(), "exec".into()],
-        workspace: "/w".into(),
-        mode: "direct".to_owned(),
-        tier: "native".to_owned(),
-        preset: "codex".to_owned(),
-        ask: "deny".to_owned(),
-        uid: 1000,
-        version: "0.1.0".to_owned(),
-        policy_revision: Digest::of(b"p"),
-    });
+    append(
+        &mut journal,
+        second,
+        &Event::SessionStarted {
+            name: Some(format!("run-{session}")),
+            command: vec!["codex".into(), "exec".into()],
+            workspace: "/w".into(),
+            mode: "direct".to_owned(),
+            tier: "native".to_owned(),
+            preset: "codex".to_owned(),
+            ask: "deny".to_owned(),
+            uid: 1000,
+            version: "0.1.0".to_owned(),
+            policy_revision: Digest::of(b"p"),
+        },
+    );
     journal
 }
 
 fn process(journal: &mut Journal, second: u64) {
     let process = Subject::default();
-    append(journal, second, &Event::ProcessStarted { process, digest: None, interpreter: None });
+    append(
+        journal,
+        second,
+        &Event::ProcessStarted {
+            process,
+            digest: None,
+            interpreter: None,
+        },
+    );
 }
 
 fn end(mut journal: Journal, second: u64) {
-    append(&mut journal, second, &Event::SessionEnded {
-        outcome: SessionOutcome::Exited { code: 7 },
-        duration_ms: 1000,
-        counts: Counts::default(),
-    });
+    append(
+        &mut journal,
+        second,
+        &Event::SessionEnded {
+            outcome: SessionOutcome::Exited { code: 7 },
+            duration_ms: 1000,
+            counts: Counts::default(),
+        },
+    );
     journal.finish(stamp(second)).unwrap();
 }
 
@@ -97,10 +123,19 @@ fn the_index_can_be_deleted_and_is_private() {
     let before = rows(&mut Store::open(state.path()).unwrap());
     assert_eq!(before.len(), 2);
     assert_eq!(before[0].id, id("bbbb000000000001"), "the newest first");
-    for name in [INDEX_FILE.to_owned(), format!("{INDEX_FILE}-wal"), format!("{INDEX_FILE}-shm")] {
+    for name in [
+        INDEX_FILE.to_owned(),
+        format!("{INDEX_FILE}-wal"),
+        format!("{INDEX_FILE}-shm"),
+    ] {
         let path = state.path().join(name);
         if let Ok(meta) = fs::metadata(&path) {
-            assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{}", path.display());
+            assert_eq!(
+                meta.permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                path.display()
+            );
         }
     }
     fs::remove_file(state.path().join(INDEX_FILE)).unwrap();
@@ -134,7 +169,11 @@ fn a_damaged_index_is_built_again_with_a_note() {
         fs::write(&path, &bytes).unwrap();
         let mut store = Store::open(state.path()).unwrap();
         assert_eq!(store.notes().len(), 1, "{:?}", store.notes());
-        assert!(store.notes()[0].contains("built again"), "{:?}", store.notes());
+        assert!(
+            store.notes()[0].contains("built again"),
+            "{:?}",
+            store.notes()
+        );
         assert_eq!(rows(&mut store), good);
         drop(store);
         let store = Store::open(state.path()).unwrap();
@@ -149,7 +188,10 @@ fn an_index_that_is_a_link_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let target = state.path().join("target");
     std::os::unix::fs::symlink(&target, state.path().join(INDEX_FILE)).unwrap();
-    assert!(matches!(Store::open(state.path()), Err(StoreError::Io { .. })));
+    assert!(matches!(
+        Store::open(state.path()),
+        Err(StoreError::Io { .. })
+    ));
     assert!(!target.exists());
 }
 
@@ -164,14 +206,23 @@ fn a_session_is_found_by_id_prefix_or_last() {
     assert_eq!(store.resolve("last").unwrap(), id("3f2a000000000001"));
     assert_eq!(store.resolve("3f2b").unwrap(), id("3f2b000000000002"));
     assert_eq!(store.resolve("a").unwrap(), id("aaaa000000000003"));
-    assert_eq!(store.resolve("3f2a000000000001").unwrap(), id("3f2a000000000001"));
+    assert_eq!(
+        store.resolve("3f2a000000000001").unwrap(),
+        id("3f2a000000000001")
+    );
     let error = store.resolve("3f").unwrap_err().to_string();
-    assert!(error.contains("3f2a000000000001, 3f2b000000000002"), "{error}");
+    assert!(
+        error.contains("3f2a000000000001, 3f2b000000000002"),
+        "{error}"
+    );
     assert!(error.contains("2 sessions"), "{error}");
     assert!(matches!(store.resolve("ffff"), Err(StoreError::NoMatch(_))));
     for text in ["", "LAST", "3F", "../x", "zz", "\u{1b}[2J"] {
         let error = store.resolve(text).unwrap_err();
-        assert!(matches!(error, StoreError::NotASession(_)), "{text:?}: {error}");
+        assert!(
+            matches!(error, StoreError::NotASession(_)),
+            "{text:?}: {error}"
+        );
         assert!(!error.to_string().contains('\u{1b}'));
     }
 }
@@ -186,14 +237,22 @@ fn what_is_wrong_with_one_journal_does_not_hide_the_others() {
     fs::write(&journal, format!("{text}garbage\n{{\"chain")).unwrap();
     let empty = session_dir(state.path(), &id("cccc000000000001"));
     fs::create_dir_all(&empty).unwrap();
-    fs::create_dir_all(session_dir(state.path(), &id("dddd000000000001")).join(JOURNAL_FILE)).unwrap();
+    fs::create_dir_all(session_dir(state.path(), &id("dddd000000000001")).join(JOURNAL_FILE))
+        .unwrap();
     fs::create_dir_all(state.path().join("sessions/not-a-session")).unwrap();
     let mut store = Store::open(state.path()).unwrap();
     let found = rows(&mut store);
     let ids: Vec<_> = found.iter().map(|row| row.id.as_str()).collect();
-    assert_eq!(ids, ["bbbb000000000001", "aaaa000000000001", "cccc000000000001"]);
+    assert_eq!(
+        ids,
+        ["bbbb000000000001", "aaaa000000000001", "cccc000000000001"]
+    );
     assert_eq!((found[0].unreadable, found[0].events), (1, 2));
-    assert!(store.notes().iter().any(|note| note.contains("dddd")), "{:?}", store.notes());
+    assert!(
+        store.notes().iter().any(|note| note.contains("dddd")),
+        "{:?}",
+        store.notes()
+    );
 }
 
 #[test]

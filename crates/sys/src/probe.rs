@@ -40,6 +40,9 @@ fn errno(error: &crate::SysError) -> i32 {
 /// Tries to make all namespaces of the native tier.
 ///
 /// Must be called while the process has one thread.
+///
+/// # Errors
+/// With the kernel's answer, where one of them cannot be made.
 pub fn namespaces() -> Probe {
     in_child(|| {
         process::unshare(&[
@@ -58,6 +61,9 @@ pub fn namespaces() -> Probe {
 /// Tries a redirect table in a network namespace of its own.
 ///
 /// Must be called while the process has one thread.
+///
+/// # Errors
+/// With the kernel's answer, where the namespace, the table or the redirect cannot be made.
 pub fn redirect() -> Probe {
     in_child(|| {
         process::unshare(&[Namespace::User, Namespace::Network]).map_err(|e| errno(&e))?;
@@ -69,6 +75,9 @@ pub fn redirect() -> Probe {
 /// Tries to load a filter with a listener.
 ///
 /// Must be called while the process has one thread.
+///
+/// # Errors
+/// With the kernel's answer, where filters or their listeners are refused.
 pub fn notifier() -> Probe {
     in_child(|| {
         crate::capability::set_no_new_privileges().map_err(|e| errno(&e))?;

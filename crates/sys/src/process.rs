@@ -297,6 +297,16 @@ pub fn reset_signals() -> Outcome<()> {
     if result == 0 { Ok(()) } else { Err(SysError::last("sigprocmask")) }
 }
 
+/// Ignores SIGTTOU.
+///
+/// # Errors
+/// Never on Linux for this signal.
+pub(crate) fn ignore_background_output() -> Outcome<()> {
+    // SAFETY: SIG_IGN installs no handler; the call touches no memory of ours.
+    let previous = unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+    if previous == libc::SIG_ERR { Err(SysError::last("signal(SIGTTOU)")) } else { Ok(()) }
+}
+
 /// Blocks every signal of the calling thread and returns a descriptor that reports SIGCHLD.
 ///
 /// # Errors

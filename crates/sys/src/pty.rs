@@ -49,3 +49,20 @@ pub fn set_size(master: BorrowedFd<'_>, (rows, columns): (u16, u16)) -> Outcome<
         rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(master, size).map_err(|e| SysError::new("TIOCSWINSZ", e))
 }
+
+/// Puts the calling process into a group of its own and, with a terminal, into its foreground.
+///
+/// SIGTTOU is ignored from then on, until [`crate::process::reset_signals`]: the caller is in the
+/// background when it asks.
+///
+/// # Errors
+/// When the caller leads a session, or the terminal is not its controlling one.
+pub fn foreground_group(terminal: Option<BorrowedFd<'_>>) -> Outcome<()> {
+    rustix::process::setpgid(None, None).map_err(|e| SysError::new("setpgid", e))?;
+    if let Some(terminal) = terminal {
+        crate::process::ignore_background_output()?;
+        rustix::termios::tcsetpgrp(terminal, rustix::process::getpid())
+            .map_err(|e| SysError::new("tcsetpgrp", e))?;
+    }
+    Ok(())
+}

@@ -39,29 +39,13 @@ pub fn require(name: &str) -> PathBuf {
     })
 }
 
-/// Returns the directory that holds everything of an agent that was found, for a policy that lets
-/// the boundary see it: the installation, or the directory of the program itself.
-pub fn installation(program: &Path) -> PathBuf {
-    let whole = program
-        .ancestors()
-        .find(|part| part.join("node_modules").is_dir());
-    let real = fs::canonicalize(program).expect("the agent was found");
-    whole
-        .or_else(|| real.parent())
-        .expect("a program is in a directory")
-        .to_path_buf()
-}
-
 /// Writes the configuration of Codex below `home` so that it asks the model at `base_url` (without
-/// a path) and leaves sandboxing to the one it runs in.
+/// a path); all else is for the command line, or for the preset of a boundary.
 pub fn codex_config(home: &Path, base_url: &str) -> PathBuf {
     let directory = home.join(".codex");
     fs::create_dir_all(&directory).expect("the home of a test is writable");
     let text = format!(
         "model = \"{MODEL}\"\nmodel_provider = \"lab\"\n\
-         sandbox_mode = \"danger-full-access\"\napproval_policy = \"never\"\n\
-         check_for_update_on_startup = false\n\
-         [analytics]\nenabled = false\n\
          [model_providers.lab]\nname = \"Laboratory\"\nbase_url = \"{base_url}/v1\"\n\
          wire_api = \"responses\"\nenv_key = \"LAB_KEY\"\n"
     );
@@ -76,12 +60,8 @@ pub fn codex_arguments(program: &Path, prompt: &str) -> Vec<String> {
 }
 
 /// Returns the variables that Codex needs beside `HOME` and `PATH`.
-pub fn codex_variables(home: &Path) -> Vec<(String, String)> {
-    let home = home.join(".codex").display().to_string();
-    vec![
-        ("CODEX_HOME".into(), home),
-        ("LAB_KEY".into(), LAB_KEY.into()),
-    ]
+pub fn codex_variables() -> Vec<(String, String)> {
+    vec![("LAB_KEY".into(), LAB_KEY.into())]
 }
 
 /// Returns the words of a Claude Code that does `prompt` without a person.
@@ -105,42 +85,49 @@ pub fn claude_variables(base_url: &str) -> Vec<(String, String)> {
         ("ANTHROPIC_BASE_URL", base_url),
         ("ANTHROPIC_API_KEY", LAB_KEY),
         ("ANTHROPIC_SMALL_FAST_MODEL", MODEL),
-        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
-        ("DISABLE_AUTOUPDATER", "1"),
-        // Without it the agent refuses to run without questions as root.
-        ("IS_SANDBOX", "1"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()
 }
 
+/// What Codex is told where there is no boundary whose preset tells it: to run commands without a
+/// sandbox, and to talk to nobody but the model.
+const CODEX_ALONE: [&str; 8] = [
+    "-c",
+    "sandbox_mode=danger-full-access",
+    "-c",
+    "check_for_update_on_startup=false",
+    "-c",
+    "analytics.enabled=false",
+    "-c",
+    "features.plugins=false",
+];
+/// The same for Claude Code, which otherwise refuses to run without questions as root.
+const CLAUDE_ALONE: [(&str, &str); 3] = [
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+    ("DISABLE_AUTOUPDATER", "1"),
+    ("IS_SANDBOX", "1"),
+];
+
 /// Makes a run of Codex without any boundary, in `directory`, with its configuration written.
 pub fn codex_command(env: &TestEnv, directory: &Path, base_url: &str, prompt: &str) -> Run {
     env.own(&codex_config(&env.home(), base_url));
-    start(
-        env,
-        directory,
-        &codex_arguments(&require("codex"), prompt),
-        codex_variables(&env.home()),
-    )
+    let mut words = codex_arguments(&require("codex"), prompt);
+    words.splice(1..1, CODEX_ALONE.map(str::to_owned));
+    start(env, directory, &words).envs(codex_variables())
 }
 
 /// Makes a run of Claude Code without any boundary, in `directory`.
 pub fn claude_command(env: &TestEnv, directory: &Path, base_url: &str, prompt: &str) -> Run {
     let words = claude_arguments(&require("claude"), prompt);
-    start(env, directory, &words, claude_variables(base_url))
+    let run = start(env, directory, &words).envs(claude_variables(base_url));
+    run.envs(CLAUDE_ALONE)
 }
 
-fn start(
-    env: &TestEnv,
-    directory: &Path,
-    words: &[String],
-    variables: Vec<(String, String)>,
-) -> Run {
+fn start(env: &TestEnv, directory: &Path, words: &[String]) -> Run {
     let (program, arguments) = words.split_first().expect("an agent has a program");
     env.command(program)
         .args(arguments)
-        .envs(variables)
         .current_dir(directory)
         .timeout(AGENT_TIMEOUT)
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{Read, Write},
+    num::NonZeroU16,
     process::{Child, Command, ExitStatus},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -44,10 +45,23 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            parser: vt100::Parser::new(24, 80, SCROLLBACK_LINES),
+            parser: vt100::Parser::new(
+                vt100::Parser::<()>::DEFAULT_ROWS,
+                vt100::Parser::<()>::DEFAULT_COLS,
+                SCROLLBACK_LINES,
+            ),
             raw: Vec::new(),
             closed: false,
         }
+    }
+}
+
+impl State {
+    fn set_size(&mut self, rows: u16, columns: u16) {
+        let size = |value| NonZeroU16::new(value).expect("a terminal has rows and columns");
+        self.parser
+            .screen_mut()
+            .set_size(size(rows), size(columns));
     }
 }
 
@@ -62,7 +76,7 @@ impl Terminal {
             .spawn(inner)
             .unwrap_or_else(|e| panic!("cannot start {shown} in a terminal: {e}"));
         let shared = Arc::new(Shared::default());
-        shared.lock().parser.screen_mut().set_size(rows, columns);
+        shared.lock().set_size(rows, columns);
         let pty = Arc::new(pty);
         let (reader, record) = (Arc::clone(&pty), Arc::clone(&shared));
         thread::spawn(move || record.read_from(&reader));
@@ -81,11 +95,7 @@ impl Terminal {
         self.pty
             .resize(Size::new(rows, columns))
             .expect("a terminal can be resized");
-        self.shared
-            .lock()
-            .parser
-            .screen_mut()
-            .set_size(rows, columns);
+        self.shared.lock().set_size(rows, columns);
     }
 
     /// Returns the screen as text, without trailing blanks.

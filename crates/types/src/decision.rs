@@ -112,7 +112,8 @@ impl Target {
             }
             text.push_str(host);
             if let Some(port) = self.port {
-                text.push_str(&format!(":{port}"));
+                text.push(':');
+                text.push_str(&port.to_string());
             }
             if let (Some(_), Some(path)) = (&self.method, &self.path) {
                 text.push_str(&path.display());

@@ -75,7 +75,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = SIZE_UNITS
             .iter()
-            .filter(|(_, factor)| self.0 != 0 && self.0 % factor == 0)
+            .filter(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor))
             .max_by_key(|(_, factor)| *factor);
         match unit {
             Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
@@ -129,7 +129,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = SPAN_UNITS
             .iter()
-            .filter(|(_, factor)| self.millis != 0 && self.millis % factor == 0)
+            .filter(|(_, factor)| self.millis != 0 && self.millis.is_multiple_of(*factor))
             .max_by_key(|(_, factor)| *factor);
         match unit {
             Some((name, factor)) => write!(f, "{}{name}", self.millis / factor),

@@ -44,9 +44,7 @@ impl RawText {
             for c in chunk.valid().chars() {
                 push_visible(&mut text, c);
             }
-            for byte in chunk.invalid() {
-                text.push_str(&format!("\\x{byte:02x}"));
-            }
+            push_invalid(&mut text, chunk.invalid());
         }
         text
     }
@@ -67,9 +65,7 @@ impl RawText {
                 }
                 text.push(c);
             }
-            for byte in chunk.invalid() {
-                text.push_str(&format!("\\x{byte:02x}"));
-            }
+            push_invalid(&mut text, chunk.invalid());
         }
         text
     }
@@ -94,9 +90,14 @@ impl RawText {
     }
 }
 
+/// Adds bytes that are not UTF-8, all of them above 0x7f, as `\xHH`.
+fn push_invalid(text: &mut String, bytes: &[u8]) {
+    text.extend(bytes.iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
+}
+
 fn push_visible(text: &mut String, c: char) {
     if is_hidden(c) {
-        text.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+        text.extend(c.escape_unicode());
     } else {
         text.push(c);
     }

@@ -25,8 +25,10 @@ const JOURNAL_WAIT: Duration = Duration::from_secs(5);
 
 /// Print the events of a session.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  stockade events last --kind connection.decided\n  \
-    stockade events --follow --json | jq 'select(.verdict == \"deny\")'")]
+#[command(
+    after_help = "Examples:\n  stockade events last --kind connection.decided\n  \
+    stockade events --follow --json | jq 'select(.verdict == \"deny\")'"
+)]
 pub(crate) struct Args {
     /// Session id, the beginning of one, or `last`
     #[arg(default_value = "last")]
@@ -50,16 +52,26 @@ fn kinds() -> PossibleValuesParser {
 ///
 /// # Errors
 /// When the state or the journal cannot be read, or the output cannot be written.
-#[expect(clippy::needless_pass_by_value, reason = "every command has this signature")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command has this signature"
+)]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
+    let Some(mut archive) = Archive::open(out)? else {
+        return Ok(none_yet(out));
+    };
     let session = match archive.resolve(&args.session, out)? {
         Ok(session) => session,
         Err(exit) => return Ok(exit),
     };
     let dir = archive.state.session_dir(&session);
     let mut reader = open(&dir, &args).context("cannot read the events")?;
-    let mut printer = Printer { args: &args, zone: TimeZone::system(), ended: false, faults: 0 };
+    let mut printer = Printer {
+        args: &args,
+        zone: TimeZone::system(),
+        ended: false,
+        faults: 0,
+    };
     loop {
         // Asked before reading, so that nothing written in between is missed at the end.
         let live = args.follow && is_live(&dir).context("cannot ask whether the session runs")?;
@@ -136,13 +148,20 @@ impl Printer<'_> {
 fn line(envelope: &Envelope, zone: &TimeZone) -> String {
     let time = time_of_day(envelope.time_unix_ns, zone);
     let what = describe(&envelope.event);
-    format!("{time} {:>6}  {:<18}  {what}", envelope.seq, envelope.event.kind())
+    format!(
+        "{time} {:>6}  {:<18}  {what}",
+        envelope.seq,
+        envelope.event.kind()
+    )
 }
 
 /// Says what happened in one line; hostile text is escaped.
 fn describe(event: &Event) -> String {
     if let Some(decision) = event.decision() {
-        let rule = decision.rule.as_ref().map_or("no rule", |rule| rule.as_str());
+        let rule = decision
+            .rule
+            .as_ref()
+            .map_or("no rule", |rule| rule.as_str());
         return format!(
             "{} {} {}  ({rule}: {})",
             decision.verdict,
@@ -152,20 +171,37 @@ fn describe(event: &Event) -> String {
         );
     }
     match event {
-        Event::SessionStarted { command, workspace, tier, .. } => {
+        Event::SessionStarted {
+            command,
+            workspace,
+            tier,
+            ..
+        } => {
             format!("{} in {workspace} ({})", words(command), safe(tier))
         }
         Event::SessionEnded { outcome: how, .. } => outcome(how, "the command"),
-        Event::GuaranteeStated { guarantee, holds, how, missing, .. } => {
+        Event::GuaranteeStated {
+            guarantee,
+            holds,
+            how,
+            missing,
+            ..
+        } => {
             let state = if *holds { "holds" } else { "does not hold" };
             let why = missing.as_deref().unwrap_or(how);
             format!("{} {state}: {}", safe(guarantee), safe(why))
         }
-        Event::PolicyLoaded { revision, rules, .. } => {
+        Event::PolicyLoaded {
+            revision, rules, ..
+        } => {
             format!("{} with {rules} rules", revision.short())
         }
         Event::ProcessStarted { process, .. } => words(&process.argv),
-        Event::ProcessEnded { process, code, signal } => {
+        Event::ProcessEnded {
+            process,
+            code,
+            signal,
+        } => {
             let name = process.exe.display();
             match (code, signal) {
                 (_, Some(signal)) => format!("{name} by signal {signal}"),
@@ -176,7 +212,14 @@ fn describe(event: &Event) -> String {
         Event::FileChanged { path, access, by } => {
             format!("{} {path} by {}", safe(access), by.exe)
         }
-        Event::ConnectionClosed { host, port, decision, bytes_out, bytes_in, .. } => format!(
+        Event::ConnectionClosed {
+            host,
+            port,
+            decision,
+            bytes_out,
+            bytes_in,
+            ..
+        } => format!(
             "{decision} {}:{port}  {} out, {} in",
             safe(host),
             bytes(*bytes_out),
@@ -188,21 +231,41 @@ fn describe(event: &Event) -> String {
 
 fn describe_rest(event: &Event) -> String {
     match event {
-        Event::LimitReached { limit, configured, usage, detail } => {
+        Event::LimitReached {
+            limit,
+            configured,
+            usage,
+            detail,
+        } => {
             format!("{} {usage} of {configured}: {}", safe(limit), safe(detail))
         }
-        Event::ApprovalDecided { approval, verdict, by, reason, .. } => {
-            let why = reason.as_deref().map(|why| format!(": {}", safe(why))).unwrap_or_default();
+        Event::ApprovalDecided {
+            approval,
+            verdict,
+            by,
+            reason,
+            ..
+        } => {
+            let why = reason
+                .as_deref()
+                .map(|why| format!(": {}", safe(why)))
+                .unwrap_or_default();
             format!("{verdict} {approval} by {}{why}", safe(by))
         }
         Event::ApprovalUsed { approval, decision } => format!("{approval} for {decision}"),
-        Event::EventsLost { source, count, reason } => {
+        Event::EventsLost {
+            source,
+            count,
+            reason,
+        } => {
             format!("{count} of {}: {}", safe(source), safe(reason))
         }
         Event::OperatorActed { action, by, detail } => {
             format!("{} by {}: {}", safe(action), safe(by), safe(detail))
         }
-        Event::FindingRaised { severity, title, .. } => {
+        Event::FindingRaised {
+            severity, title, ..
+        } => {
             format!("{}: {}", safe(severity), safe(title))
         }
         // All others are described above.
@@ -246,7 +309,11 @@ mod tests {
     fn only_kinds_that_exist_can_be_asked_for() {
         let command = clap::Command::new("events")
             .arg(clap::Arg::new("kind").long("kind").value_parser(kinds()));
-        let parse = |kind: &str| command.clone().try_get_matches_from(["events", "--kind", kind]);
+        let parse = |kind: &str| {
+            command
+                .clone()
+                .try_get_matches_from(["events", "--kind", kind])
+        };
         assert!(parse("exec.decided").is_ok());
         assert!(parse("exec.decidet").is_err());
     }

@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod log;
 mod man;
+mod policy;
 mod reference;
 pub(crate) mod run;
 mod sessions;
@@ -39,6 +40,8 @@ enum Command {
     Events(events::Args),
     /// Check the record
     Log(log::Args),
+    /// Check, try out, show and explain policies
+    Policy(policy::Args),
     /// Say what works here, what is missing, and the one thing that would fix each
     Doctor(doctor::Args),
     /// Print shell completions
@@ -63,6 +66,7 @@ impl Cli {
             Command::Show(args) => show::run(args, out),
             Command::Events(args) => events::run(args, out),
             Command::Log(args) => log::run(args, out),
+            Command::Policy(args) => policy::run(args, out),
             Command::Doctor(args) => doctor::run(args, out),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),

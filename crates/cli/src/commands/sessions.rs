@@ -39,7 +39,10 @@ struct Listed {
 ///
 /// # Errors
 /// When the state or its index cannot be used.
-#[expect(clippy::needless_pass_by_value, reason = "every command has this signature")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command has this signature"
+)]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut listed = Vec::new();
     if let Some(mut archive) = Archive::open(out)? {
@@ -71,8 +74,13 @@ fn render(listed: &[Listed], zone: &TimeZone) -> Vec<String> {
     )];
     for Listed { row, running } in listed {
         let id = row.id.as_str().get(..ID_DIGITS).unwrap_or_default();
-        let started = row.started_unix_ns.map_or_else(|| "-".to_owned(), |ns| minute(ns, zone));
-        let what = row.name.as_deref().map_or_else(|| words(&row.command), safe);
+        let started = row
+            .started_unix_ns
+            .map_or_else(|| "-".to_owned(), |ns| minute(ns, zone));
+        let what = row
+            .name
+            .as_deref()
+            .map_or_else(|| words(&row.command), safe);
         lines.push(format!(
             "{id:<8}  {started:<16}  {:<11} {:>6} {:>4} {:>5}  {}",
             end(row, *running),
@@ -131,7 +139,10 @@ mod tests {
     #[test]
     fn the_list_has_one_line_a_session() {
         let listed = |row, running| Listed { row, running };
-        let gone = SessionRow { missing: true, ..row(None) };
+        let gone = SessionRow {
+            missing: true,
+            ..row(None)
+        };
         let lines = render(
             &[
                 listed(row(Some(SessionOutcome::Exited { code: 0 })), false),
@@ -149,8 +160,14 @@ mod tests {
             lines[1],
             "3f2a0000  2023-11-14 22:13  exit 0         412    2     3  codex exec\\u{1b}"
         );
-        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
-        for (line, end) in lines[2..].iter().zip(["running", "unfinished", "record gone"]) {
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= 80),
+            "{lines:?}"
+        );
+        for (line, end) in lines[2..]
+            .iter()
+            .zip(["running", "unfinished", "record gone"])
+        {
             assert!(line.contains(end), "{line}");
         }
         let json = serde_json::to_value(listed(row(None), true)).unwrap();

@@ -7,6 +7,7 @@ use stockade_runner::approvals::{Answer, QuestionView};
 use stockade_types::UnixMillis;
 
 use super::{
+    card::{Card, Mode},
     keys::{Key, Stroke},
     layout::{self, Drawn},
     screen::Size,
@@ -19,19 +20,6 @@ pub(crate) const DEAF: Duration = Duration::from_millis(300);
 const SILENCE: Duration = Duration::from_millis(100);
 /// Longest reason, in characters: a line or two, as the desk keeps it.
 const REASON_CHARS_MAX: usize = 300;
-/// The counted scope that "narrower" offers.
-const USES: u32 = 5;
-/// The time scope that "narrower" offers: one piece of work.
-const MINUTES: u64 = 10;
-
-/// Which part of the question has the keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Ask,
-    Reason(String),
-    Narrow,
-    Help,
-}
 
 /// What a key did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,16 +35,9 @@ pub(crate) enum Action {
 /// The state of one question on one terminal.
 #[derive(Debug)]
 pub(crate) struct Dialog {
-    pub(super) view: QuestionView,
-    pub(super) place: usize,
-    pub(super) total: usize,
-    pub(super) mode: Mode,
-    pub(super) error: Option<String>,
-    pub(super) scroll: usize,
+    card: Card,
     /// Content lines that were on the screen so far, from the first without a gap.
     seen: usize,
-    /// The last line was on the screen: from now on it may be allowed.
-    pub(super) is_read: bool,
     page: usize,
     lines: usize,
     shape: Option<Size>,
@@ -66,15 +47,18 @@ pub(crate) struct Dialog {
 impl Dialog {
     /// Opens a question at `now`.
     pub(crate) fn new(view: QuestionView, place: usize, total: usize, now: Instant) -> Self {
-        Self {
+        let card = Card {
             view,
             place,
             total,
             mode: Mode::Ask,
             error: None,
             scroll: 0,
-            seen: 0,
             is_read: false,
+        };
+        Self {
+            card,
+            seen: 0,
             page: 1,
             lines: 0,
             shape: None,
@@ -84,38 +68,38 @@ impl Dialog {
 
     /// Returns the question.
     pub(crate) const fn view(&self) -> &QuestionView {
-        &self.view
+        &self.card.view
     }
 
     /// Returns the question's place among the open ones, and their number.
     pub(crate) const fn position(&self) -> (usize, usize) {
-        (self.place, self.total)
+        (self.card.place, self.card.total)
     }
 
     /// Gives the question back.
     pub(crate) fn into_view(self) -> QuestionView {
-        self.view
+        self.card.view
     }
 
     /// Tells whether this part of the question has the keys.
     pub(crate) fn is_in(&self, mode: &Mode) -> bool {
-        self.mode == *mode
+        self.card.mode == *mode
     }
 
     /// Takes the place of the question among the open ones, and how many wait for it; `true`
     /// where that changes what is drawn.
     pub(crate) fn update(&mut self, place: usize, total: usize, waiting: u32) -> bool {
-        let changed = (self.place, self.total, self.view.waiting) != (place, total, waiting);
-        self.place = place;
-        self.total = total;
-        self.view.waiting = waiting;
+        let changed = (self.card.place, self.card.total, self.card.view.waiting) != (place, total, waiting);
+        self.card.place = place;
+        self.card.total = total;
+        self.card.view.waiting = waiting;
         changed
     }
 
     /// Shows why an answer was not taken.
     pub(crate) fn fail(&mut self, error: String) {
-        self.error = Some(error);
-        self.mode = Mode::Ask;
+        self.card.error = Some(error);
+        self.card.mode = Mode::Ask;
     }
 
     /// Tells whether keys count yet; input that comes before moves that moment on.
@@ -135,22 +119,22 @@ impl Dialog {
             // Lines are cut anew: what was seen of the old ones says nothing of these.
             self.shape = Some(size);
             self.seen = 0;
-            self.scroll = 0;
+            self.card.scroll = 0;
         }
-        let drawn = layout::draw(self, size, now);
-        if self.mode == Mode::Help {
+        let drawn = layout::draw(&self.card, size, now);
+        if self.card.mode == Mode::Help {
             return drawn;
         }
         self.page = drawn.page.max(1);
         self.lines = drawn.content;
-        self.scroll = self.scroll.min(self.lines.saturating_sub(self.page));
-        if drawn.page > 0 && self.scroll <= self.seen {
-            self.seen = self.seen.max((self.scroll + drawn.page).min(self.lines));
-            let was_read = self.is_read;
-            self.is_read |= self.seen >= self.lines;
-            if self.is_read && !was_read {
+        self.card.scroll = self.card.scroll.min(self.lines.saturating_sub(self.page));
+        if drawn.page > 0 && self.card.scroll <= self.seen {
+            self.seen = self.seen.max((self.card.scroll + drawn.page).min(self.lines));
+            let was_read = self.card.is_read;
+            self.card.is_read |= self.seen >= self.lines;
+            if self.card.is_read && !was_read {
                 // The keys that allow appear with the last line.
-                return layout::draw(self, size, now);
+                return layout::draw(&self.card, size, now);
             }
         }
         drawn
@@ -158,8 +142,8 @@ impl Dialog {
 
     /// Takes a key.
     pub(crate) fn key(&mut self, stroke: Stroke, now: UnixMillis) -> Action {
-        self.error = None;
-        match std::mem::replace(&mut self.mode, Mode::Ask) {
+        self.card.error = None;
+        match std::mem::replace(&mut self.card.mode, Mode::Ask) {
             Mode::Ask => self.ask_key(stroke),
             Mode::Narrow => self.narrow_key(stroke, now),
             Mode::Reason(text) => self.reason_key(stroke, text),
@@ -173,23 +157,23 @@ impl Dialog {
                 Action::Answer(Answer::Deny { reason: None })
             }
             Key::Character('r') => {
-                self.mode = Mode::Reason(String::new());
+                self.card.mode = Mode::Reason(String::new());
                 Action::Redraw
             }
             Key::Character('o') => self.allow(stroke, Scope::Once),
             Key::Character('s') => self.allow(stroke, Scope::Session),
-            Key::Character('n') if self.is_read && self.has_narrower() => {
-                self.mode = Mode::Narrow;
+            Key::Character('n') if self.card.is_read && self.card.has_narrower() => {
+                self.card.mode = Mode::Narrow;
                 Action::Redraw
             }
             Key::Character('?') => {
-                self.mode = Mode::Help;
+                self.card.mode = Mode::Help;
                 Action::Redraw
             }
-            Key::Character(' ') | Key::PageDown => self.scroll_to(self.scroll + self.step()),
-            Key::PageUp => self.scroll_to(self.scroll.saturating_sub(self.step())),
-            Key::Down => self.scroll_to(self.scroll + 1),
-            Key::Up => self.scroll_to(self.scroll.saturating_sub(1)),
+            Key::Character(' ') | Key::PageDown => self.scroll_to(self.card.scroll + self.step()),
+            Key::PageUp => self.scroll_to(self.card.scroll.saturating_sub(self.step())),
+            Key::Down => self.scroll_to(self.card.scroll + 1),
+            Key::Up => self.scroll_to(self.card.scroll.saturating_sub(1)),
             Key::Home => self.scroll_to(0),
             _ => Action::Nothing,
         }
@@ -202,46 +186,29 @@ impl Dialog {
 
     fn scroll_to(&mut self, line: usize) -> Action {
         let line = line.min(self.lines.saturating_sub(self.page));
-        if line == self.scroll {
+        if line == self.card.scroll {
             return Action::Nothing;
         }
-        self.scroll = line;
+        self.card.scroll = line;
         Action::Redraw
     }
 
     fn allow(&self, stroke: Stroke, scope: Scope) -> Action {
-        if self.is_read && stroke.is_single && self.view.offers(scope) {
+        if self.card.is_read && stroke.is_single && self.card.view.offers(scope) {
             return Action::Answer(Answer::Allow { scope });
         }
         Action::Nothing
     }
 
-    /// Returns the narrower scopes that are offered, with the words for them.
-    pub(super) fn narrower(&self, now: UnixMillis) -> Vec<(char, String, Scope)> {
-        let end = UnixMillis(now.0.saturating_add(MINUTES * 60_000));
-        [
-            ('1', format!("for {MINUTES} minutes"), Scope::Until(end)),
-            ('2', format!("exactly this, {USES} uses"), Scope::Uses(USES)),
-        ]
-        .into_iter()
-        .filter(|(_, _, scope)| self.view.offers(*scope))
-        .collect()
-    }
-
-    /// Tells whether there is anything between once and the session.
-    pub(super) fn has_narrower(&self) -> bool {
-        !self.narrower(self.view.asked).is_empty()
-    }
-
     fn narrow_key(&mut self, stroke: Stroke, now: UnixMillis) -> Action {
         let chosen = match stroke.key {
-            Key::Character(c) => self.narrower(now).into_iter().find(|(key, ..)| *key == c),
+            Key::Character(c) => self.card.narrower(now).into_iter().find(|(key, ..)| *key == c),
             _ => None,
         };
         match chosen {
             Some((_, _, scope)) => match self.allow(stroke, scope) {
                 Action::Nothing => {
-                    self.mode = Mode::Narrow;
+                    self.card.mode = Mode::Narrow;
                     Action::Nothing
                 }
                 action => action,
@@ -264,7 +231,7 @@ impl Dialog {
             Key::Character(c) if text.chars().count() < REASON_CHARS_MAX => text.push(c),
             _ => {}
         }
-        self.mode = Mode::Reason(text);
+        self.card.mode = Mode::Reason(text);
         Action::Redraw
     }
 }

@@ -4,7 +4,7 @@ use stockade_policy::Scope;
 use stockade_types::UnixMillis;
 
 use super::{
-    dialog::{Dialog, Mode},
+    card::{Card, Mode},
     screen::Size,
     text::{columns, cut, fit, solid, wrap},
 };
@@ -66,11 +66,11 @@ pub(crate) enum Color {
 
 /// Draws a question for a terminal of this size; the last column stays free, so that no line
 /// wraps.
-pub(super) fn draw(dialog: &Dialog, size: Size, now: UnixMillis) -> Drawn {
+pub(super) fn draw(card: &Card, size: Size, now: UnixMillis) -> Drawn {
     let width = usize::from(size.columns).saturating_sub(1).min(WIDTH_MAX);
     let height = usize::from(size.rows).saturating_sub(1);
     if width < WIDTH_MIN || height < HEIGHT_MIN {
-        let short = dialog.view.id.as_str();
+        let short = card.view.id.as_str();
         let text = format!("stockade {short}: enlarge to read, [d]eny");
         return Drawn {
             lines: vec![(Kind::Keys, fit(&text, width))],
@@ -80,11 +80,11 @@ pub(super) fn draw(dialog: &Dialog, size: Size, now: UnixMillis) -> Drawn {
         };
     }
     let inner = width - 4;
-    let content = match dialog.mode {
+    let content = match card.mode {
         Mode::Help => help(inner),
-        _ => content(dialog, inner),
+        _ => content(card, inner),
     };
-    let keys: Vec<String> = keys(dialog, inner, now);
+    let keys: Vec<String> = keys(card, inner, now);
     // Borders, and a gap above the keys where there is room.
     let fixed = keys.len() + 2;
     let room = height.saturating_sub(fixed).max(1);
@@ -95,8 +95,8 @@ pub(super) fn draw(dialog: &Dialog, size: Size, now: UnixMillis) -> Drawn {
     } else {
         room.saturating_sub(1).max(1)
     };
-    let first = dialog.scroll.min(content.len().saturating_sub(page));
-    let mut lines = vec![(Kind::Border, top(dialog, width))];
+    let first = card.scroll.min(content.len().saturating_sub(page));
+    let mut lines = vec![(Kind::Border, top(card, width))];
     for (kind, text) in content.iter().skip(first).take(page) {
         lines.push((*kind, format!("│ {} │", fit(text, inner))));
     }
@@ -119,7 +119,7 @@ pub(super) fn draw(dialog: &Dialog, size: Size, now: UnixMillis) -> Drawn {
     for line in keys {
         lines.push((Kind::Keys, format!("│ {} │", fit(&line, inner))));
     }
-    lines.push((Kind::Border, bottom(dialog, width, now)));
+    lines.push((Kind::Border, bottom(card, width, now)));
     Drawn {
         lines,
         width,
@@ -128,17 +128,17 @@ pub(super) fn draw(dialog: &Dialog, size: Size, now: UnixMillis) -> Drawn {
     }
 }
 
-fn top(dialog: &Dialog, width: usize) -> String {
-    let count = format!(" {} of {} ┐", dialog.place, dialog.total);
-    let title = format!("┌ stockade ── {} ", solid(&dialog.view.shown.title));
+fn top(card: &Card, width: usize) -> String {
+    let count = format!(" {} of {} ┐", card.place, card.total);
+    let title = format!("┌ stockade ── {} ", solid(&card.view.shown.title));
     let title = cut(&title, width.saturating_sub(columns(&count)));
     let line = width.saturating_sub(columns(&title) + columns(&count));
     format!("{title}{}{count}", "─".repeat(line))
 }
 
-fn bottom(dialog: &Dialog, width: usize, now: UnixMillis) -> String {
-    let seconds = dialog.view.expires.0.saturating_sub(now.0).div_ceil(1000);
-    let id = dialog.view.id.as_str();
+fn bottom(card: &Card, width: usize, now: UnixMillis) -> String {
+    let seconds = card.view.expires.0.saturating_sub(now.0).div_ceil(1000);
+    let id = card.view.id.as_str();
     let text = format!(
         " deny in {}:{:02} · id {id} ──┘",
         seconds / 60,
@@ -150,18 +150,18 @@ fn bottom(dialog: &Dialog, width: usize, now: UnixMillis) -> String {
 }
 
 /// Lays out all rows and warnings.
-fn content(dialog: &Dialog, inner: usize) -> Vec<(Kind, String)> {
+fn content(card: &Card, inner: usize) -> Vec<(Kind, String)> {
     let mut lines = Vec::new();
-    for row in &dialog.view.shown.rows {
+    for row in &card.view.shown.rows {
         labelled(&mut lines, Kind::Text, &row.label, &row.text, inner);
     }
-    for warning in &dialog.view.shown.warnings {
+    for warning in &card.view.shown.warnings {
         labelled(&mut lines, Kind::Warning, "! careful", warning, inner);
     }
-    if dialog.view.waiting > 1 {
+    if card.view.waiting > 1 {
         let text = format!(
             "{} requests like this one wait for the answer",
-            dialog.view.waiting
+            card.view.waiting
         );
         labelled(&mut lines, Kind::Text, "waiting", &text, inner);
     }
@@ -189,12 +189,12 @@ fn labelled(lines: &mut Vec<(Kind, String)>, kind: Kind, label: &str, text: &str
 }
 
 /// Words the keys that do something now.
-fn keys(dialog: &Dialog, inner: usize, now: UnixMillis) -> Vec<String> {
+fn keys(card: &Card, inner: usize, now: UnixMillis) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(error) = &dialog.error {
+    if let Some(error) = &card.error {
         lines.extend(wrap(&solid(error), inner));
     }
-    let words: Vec<String> = match &dialog.mode {
+    let words: Vec<String> = match &card.mode {
         Mode::Help => vec!["any key goes back".to_owned()],
         Mode::Reason(text) => {
             // The end of a long reason is where the person types.
@@ -207,34 +207,34 @@ fn keys(dialog: &Dialog, inner: usize, now: UnixMillis) -> Vec<String> {
             ]
         }
         Mode::Narrow => {
-            let offered = dialog.narrower(now).into_iter();
+            let offered = card.narrower(now).into_iter();
             let mut words: Vec<String> = offered
                 .map(|(key, words, _)| format!("[{key}] {words}"))
                 .collect();
             words.push("[esc] goes back".to_owned());
             words
         }
-        Mode::Ask => asked(dialog),
+        Mode::Ask => asked(card),
     };
     lines.extend(flow(&words, inner));
     lines
 }
 
-fn asked(dialog: &Dialog) -> Vec<String> {
+fn asked(card: &Card) -> Vec<String> {
     let mut words = vec!["[d]eny".to_owned(), "deny with [r]eason".to_owned()];
-    if dialog.view.scope_max.is_none() {
+    if card.view.scope_max.is_none() {
         return words;
     }
-    if !dialog.is_read {
+    if !card.is_read {
         words.push("[space] reads on, then allow".to_owned());
         words.push("[?]".to_owned());
         return words;
     }
     words.push("[o]nce".to_owned());
-    if dialog.view.offers(Scope::Session) {
+    if card.view.offers(Scope::Session) {
         words.push("this [s]ession".to_owned());
     }
-    if dialog.has_narrower() {
+    if card.has_narrower() {
         words.push("[n]arrower…".to_owned());
     }
     words.push("[?]".to_owned());

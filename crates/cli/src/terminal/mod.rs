@@ -3,6 +3,7 @@
 //! Output passes a filter and is followed by a picture of the screen; while a question is shown
 //! output is held back, and the terminal comes back exactly as it was before.
 
+pub(crate) mod card;
 pub(crate) mod dialog;
 mod filter;
 mod job;

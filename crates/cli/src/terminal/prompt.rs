@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use stockade_runner::approvals::Desk;
+use stockade_runner::approvals::{AskMode, Desk};
 
 use super::{
     dialog::{Action, Dialog, Input},
     keys::{Keys, Stroke},
     layout::Drawn,
-    relay::asks_here,
     screen::Size,
 };
 
@@ -38,7 +37,7 @@ impl Prompt {
 
     /// Looks at the desk; returns whether there is a question to show.
     pub(super) fn refresh(&mut self, now: Instant) -> bool {
-        if !asks_here(&self.desk) {
+        if self.desk.mode() != AskMode::Tty {
             return false;
         }
         let views = self.desk.views();

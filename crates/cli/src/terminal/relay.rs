@@ -24,7 +24,7 @@ use rustix::{
     termios::{LocalModes, tcgetattr},
 };
 use signal_hook::{SigId, consts::SIGWINCH};
-use stockade_runner::approvals::{AskMode, Desk};
+use stockade_runner::approvals::Desk;
 
 use super::{
     filter::{Filter, Forward},
@@ -95,7 +95,7 @@ pub(crate) struct Relay {
 
 /// Starts to relay between the terminal of standard input and output and the pty `master`.
 ///
-/// Questions of `desk` are shown where its mode is [`AskMode::Tty`].
+/// Questions of `desk` are shown where its mode is `AskMode::Tty`.
 ///
 /// # Errors
 /// When there is no such terminal or a resource is missing; the terminal is then as it was.
@@ -169,11 +169,6 @@ impl Relay {
             ending,
             thread: Some(thread),
         })
-    }
-
-    /// Sets the terminal back at once, from any thread: for the way out on a signal.
-    pub(crate) fn restore(&self) {
-        self.tty.restore();
     }
 
     /// Shows the agent's last output, then sets the terminal back. Blocking, for a second at most.
@@ -554,9 +549,4 @@ impl Loop {
         signal_hook::low_level::unregister(self.winch);
         self.tty.restore();
     }
-}
-
-/// Tells whether a desk wants its questions on the terminal.
-pub(super) fn asks_here(desk: &Desk) -> bool {
-    desk.mode() == AskMode::Tty
 }

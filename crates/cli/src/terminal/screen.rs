@@ -1,10 +1,12 @@
 //! Our own picture of the person's terminal, from which it can be painted again.
 
+use std::num::NonZeroU16;
+
 /// Lines kept above the screen: none, since nothing is restored from there.
 const SCROLLBACK_LINES: usize = 0;
 /// Smallest picture: below it the parser has no room for a character of two columns and a wrap.
-const ROWS_MIN: u16 = 2;
-const COLUMNS_MIN: u16 = 4;
+const ROWS_MIN: NonZeroU16 = NonZeroU16::MIN.saturating_add(1);
+const COLUMNS_MIN: NonZeroU16 = NonZeroU16::MIN.saturating_add(3);
 /// Largest picture; a terminal of more says something wrong, and each cell costs 32 bytes.
 const ROWS_MAX: u16 = 1000;
 const COLUMNS_MAX: u16 = 1000;
@@ -23,10 +25,13 @@ impl Size {
         columns: 80,
     };
 
-    fn bounded(self) -> (u16, u16) {
+    fn bounded(self) -> (NonZeroU16, NonZeroU16) {
+        let bounded = |value: u16, min: NonZeroU16, max: u16| {
+            NonZeroU16::new(value.min(max)).map_or(min, |value| value.max(min))
+        };
         (
-            self.rows.clamp(ROWS_MIN, ROWS_MAX),
-            self.columns.clamp(COLUMNS_MIN, COLUMNS_MAX),
+            bounded(self.rows, ROWS_MIN, ROWS_MAX),
+            bounded(self.columns, COLUMNS_MIN, COLUMNS_MAX),
         )
     }
 }
@@ -63,7 +68,7 @@ impl Screen {
     /// Tells whether there is text below the cursor.
     pub(crate) fn has_text_below(&self) -> bool {
         let (row, _) = self.cursor();
-        let (_, columns) = self.parser.screen().size();
+        let columns = self.columns();
         self.parser
             .screen()
             .rows(0, columns)
@@ -73,11 +78,11 @@ impl Screen {
 
     /// Returns what paints all cells, row by row, wherever margins and cursor are.
     pub(crate) fn paint(&self) -> Vec<u8> {
-        let (_, columns) = self.parser.screen().size();
+        let columns = self.columns();
         let mut bytes = Vec::new();
         for (row, cells) in self.parser.screen().rows_formatted(0, columns).enumerate() {
             bytes.extend_from_slice(format!("\x1b[{};1H\x1b[m\x1b[2K", row + 1).as_bytes());
-            bytes.extend_from_slice(&cells);
+            bytes.extend_from_slice(cells.as_bytes());
         }
         bytes.extend_from_slice(b"\x1b[m");
         bytes
@@ -85,25 +90,32 @@ impl Screen {
 
     /// Returns what puts the cursor back, with a wrap that is still to come, and the colours.
     pub(crate) fn place(&self) -> Vec<u8> {
-        let mut bytes = self.parser.screen().cursor_state_formatted();
+        let mut bytes = self.parser.screen().cursor_state_formatted().into_bytes();
         bytes.extend_from_slice(&self.colours());
         bytes
     }
 
     /// Returns what sets the colours for the next character.
     pub(crate) fn colours(&self) -> Vec<u8> {
-        self.parser.screen().attributes_formatted()
+        self.parser.screen().attributes_formatted().into_bytes()
     }
 
     /// Returns what writes the last cell of the cursor's row again, so that a wrap is to come.
     pub(crate) fn last_cell(&self) -> Vec<u8> {
         let (row, _) = self.cursor();
-        let (_, columns) = self.parser.screen().size();
+        let columns = self.columns();
         let mut cells = self
             .parser
             .screen()
             .rows_formatted(columns.saturating_sub(1), 1);
-        cells.nth(usize::from(row)).unwrap_or_default()
+        cells
+            .nth(usize::from(row))
+            .unwrap_or_default()
+            .into_bytes()
+    }
+
+    fn columns(&self) -> u16 {
+        self.parser.screen().size().1.get()
     }
 
     #[cfg(test)]

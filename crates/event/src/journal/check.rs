@@ -178,7 +178,11 @@ impl Checker {
         let expected = self.seq.saturating_add(1);
         let computed = event_chain(&self.chain, body);
         let chained = hexadecimal(&computed) == *claimed;
-        let chain = if chained { computed } else { claim(claimed).unwrap_or(computed) };
+        let chain = if chained {
+            computed
+        } else {
+            claim(claimed).unwrap_or(computed)
+        };
         let wrong = match begin {
             Begin::OtherSession(name) => {
                 // It is no event of ours, so ours go on after it.
@@ -187,16 +191,19 @@ impl Checker {
                 return;
             }
             Begin::Seq(seq) if seq != expected => {
-                self.pending = Some(Pending { line: number, seq, chain });
+                self.pending = Some(Pending {
+                    line: number,
+                    seq,
+                    chain,
+                });
                 return;
             }
             Begin::Seq(_) => !chained && self.unreadable == 0,
             Begin::Unreadable => true,
         };
         if wrong {
-            let detail = format!(
-                "event {expected} is not as written, or a signature before it is gone"
-            );
+            let detail =
+                format!("event {expected} is not as written, or a signature before it is gone");
             self.fault(number, Some(expected), FaultKind::Changed, detail);
         }
         self.seq = expected;
@@ -206,7 +213,9 @@ impl Checker {
 
     /// Decides what an event with an unexpected number was, now that the number after it is known.
     fn settle(&mut self, next: Option<u64>) {
-        let Some(Pending { line, seq, chain }) = self.pending.take() else { return };
+        let Some(Pending { line, seq, chain }) = self.pending.take() else {
+            return;
+        };
         let expected = self.seq.saturating_add(1);
         if next == Some(expected.saturating_add(1)) {
             let detail = format!("event {expected} is not as written: it says {seq}");
@@ -225,18 +234,24 @@ impl Checker {
 
     /// Reads the fixed beginning of a record.
     fn begin(&self, body: &[u8]) -> Begin {
-        let Some((session, rest)) =
-            body.strip_prefix(self.opening.as_bytes()).and_then(<[u8]>::split_first_chunk::<16>)
+        let Some((session, rest)) = body
+            .strip_prefix(self.opening.as_bytes())
+            .and_then(<[u8]>::split_first_chunk::<16>)
         else {
             return Begin::Unreadable;
         };
-        let Some(rest) = rest.strip_prefix(b"\",\"seq\":") else { return Begin::Unreadable };
+        let Some(rest) = rest.strip_prefix(b"\",\"seq\":") else {
+            return Begin::Unreadable;
+        };
         if session.as_slice() != self.session.as_str().as_bytes() {
             return Begin::OtherSession(session.escape_ascii().to_string());
         }
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let text = rest.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok());
-        text.and_then(|text| text.parse().ok()).map_or(Begin::Unreadable, Begin::Seq)
+        let text = rest
+            .get(..digits)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        text.and_then(|text| text.parse().ok())
+            .map_or(Begin::Unreadable, Begin::Seq)
     }
 
     fn checkpoint(&mut self, number: u64, signed: &SignedLine<'_>) {
@@ -244,14 +259,21 @@ impl Checker {
         self.settle(Some(until.saturating_add(1)));
         let computed = checkpoint_chain(&self.chain, signed.body);
         let chained = hexadecimal(&computed) == signed.chain;
-        let chain = if chained { computed } else { claim(&signed.chain).unwrap_or(computed) };
+        let chain = if chained {
+            computed
+        } else {
+            claim(&signed.chain).unwrap_or(computed)
+        };
         if !self.genuine(number, &chain, signed) {
             // Nothing it says counts; only the lines after it continue from it.
             self.chain = chain;
             return;
         }
         if until < self.seq {
-            let detail = format!("the signature of event {until} stands after event {}", self.seq);
+            let detail = format!(
+                "the signature of event {until} stands after event {}",
+                self.seq
+            );
             self.fault(number, Some(until), FaultKind::Reordered, detail);
             return;
         }
@@ -280,7 +302,9 @@ impl Checker {
             return false;
         }
         let holds = claim(&signed.chain).is_some_and(|claimed| claimed == *chain)
-            && self.key.verifies(&signed_message(chain, signed.body), &signed.signature);
+            && self
+                .key
+                .verifies(&signed_message(chain, signed.body), &signed.signature);
         if !holds {
             let detail = format!("the signature of event {} does not hold", checkpoint.seq);
             self.fault(number, seq, FaultKind::BadSignature, detail);
@@ -328,7 +352,12 @@ impl Checker {
                 "the journal was closed at event {until}; its end is gone, with {lost} events"
             );
             let first = (lost > 0).then(|| self.seq.saturating_add(1));
-            self.fault(self.lines.saturating_add(1), first, FaultKind::Missing, detail);
+            self.fault(
+                self.lines.saturating_add(1),
+                first,
+                FaultKind::Missing,
+                detail,
+            );
         } else if chain != self.chain && self.faults.is_empty() {
             let detail = "it is the end of another version of this journal".to_owned();
             self.fault(0, Some(until), FaultKind::Changed, detail);
@@ -354,14 +383,25 @@ impl Checker {
     /// Names an event whose number came before. One that was counted as missing is only in the
     /// wrong place, so it is taken out of its gap.
     fn reordered(&mut self, line: u64, seq: u64) {
-        let gap = self.gaps.iter().position(|gap| (gap.first..=gap.last).contains(&seq));
+        let gap = self
+            .gaps
+            .iter()
+            .position(|gap| (gap.first..=gap.last).contains(&seq));
         if let Some(index) = gap {
             let Gap { line, first, last } = self.gaps.remove(index);
             if first < seq {
-                self.add_gap(Gap { line, first, last: seq - 1 });
+                self.add_gap(Gap {
+                    line,
+                    first,
+                    last: seq - 1,
+                });
             }
             if seq < last {
-                self.add_gap(Gap { line, first: seq + 1, last });
+                self.add_gap(Gap {
+                    line,
+                    first: seq + 1,
+                    last,
+                });
             }
         }
         let detail = format!("event {seq} stands after event {}", self.seq);
@@ -370,7 +410,12 @@ impl Checker {
 
     fn fault(&mut self, line: u64, seq: Option<u64>, what: FaultKind, detail: String) {
         if self.faults.len() < FAULTS_MAX {
-            self.faults.push(Fault { line, seq, what, detail });
+            self.faults.push(Fault {
+                line,
+                seq,
+                what,
+                detail,
+            });
         } else {
             self.more += 1;
         }
@@ -385,12 +430,21 @@ impl Checker {
             } else {
                 format!("events {first} to {last} are gone")
             };
-            self.faults.push(Fault { line, seq: Some(first), what: FaultKind::Missing, detail });
+            self.faults.push(Fault {
+                line,
+                seq: Some(first),
+                what: FaultKind::Missing,
+                detail,
+            });
         }
         // In the order of the file; the head file, line 0, comes after it.
-        self.faults.sort_by_key(|fault| (fault.line == 0, fault.line));
+        self.faults
+            .sort_by_key(|fault| (fault.line == 0, fault.line));
         let verdict = if !self.faults.is_empty() {
-            VerificationVerdict::Broken { faults: self.faults, more: self.more }
+            VerificationVerdict::Broken {
+                faults: self.faults,
+                more: self.more,
+            }
         } else if self.closed {
             VerificationVerdict::Intact
         } else {

@@ -47,7 +47,11 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn new(session: &SessionId, key: &VerifyingKey) -> Self {
-        Self { journal: JOURNAL_VERSION, session: session.clone(), key: key.to_string() }
+        Self {
+            journal: JOURNAL_VERSION,
+            session: session.clone(),
+            key: key.to_string(),
+        }
     }
 
     pub(super) fn line(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -71,8 +75,15 @@ pub(super) struct Checkpoint {
 
 /// One line, taken apart but not yet believed.
 pub(super) enum Line<'a> {
-    Event { chain: [u8; CHAIN_DIGITS], body: &'a [u8] },
-    Checkpoint { chain: [u8; CHAIN_DIGITS], body: &'a [u8], signature: [u8; 64] },
+    Event {
+        chain: [u8; CHAIN_DIGITS],
+        body: &'a [u8],
+    },
+    Checkpoint {
+        chain: [u8; CHAIN_DIGITS],
+        body: &'a [u8],
+        signature: [u8; 64],
+    },
 }
 
 /// Takes a line apart; `None` where it is neither an event nor a checkpoint, to the byte.
@@ -81,13 +92,22 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let (chain, rest) = rest.split_first_chunk::<CHAIN_DIGITS>()?;
     if let Some(rest) = rest.strip_prefix(EVENT_OPEN) {
         let body = rest.strip_suffix(EVENT_CLOSE)?;
-        return Some(Line::Event { chain: *chain, body });
+        return Some(Line::Event {
+            chain: *chain,
+            body,
+        });
     }
-    let rest = rest.strip_prefix(CHECKPOINT_OPEN)?.strip_suffix(SIGNATURE_CLOSE)?;
+    let rest = rest
+        .strip_prefix(CHECKPOINT_OPEN)?
+        .strip_suffix(SIGNATURE_CLOSE)?;
     let (rest, signature) = rest.split_last_chunk::<SIGNATURE_DIGITS>()?;
     let body = rest.strip_suffix(SIGNATURE_OPEN)?;
     let signature = STANDARD.decode(signature).ok()?.try_into().ok()?;
-    Some(Line::Checkpoint { chain: *chain, body, signature })
+    Some(Line::Checkpoint {
+        chain: *chain,
+        body,
+        signature,
+    })
 }
 
 /// A signed line, taken apart but not yet believed.
@@ -100,9 +120,21 @@ pub(super) struct SignedLine<'a> {
 
 /// Takes a signed line apart; `None` where it is not one.
 pub(super) fn parse_signed(line: &[u8]) -> Option<SignedLine<'_>> {
-    let Line::Checkpoint { chain, body, signature } = parse(line)? else { return None };
+    let Line::Checkpoint {
+        chain,
+        body,
+        signature,
+    } = parse(line)?
+    else {
+        return None;
+    };
     let checkpoint = serde_json::from_slice(body).ok()?;
-    Some(SignedLine { chain, body, checkpoint, signature })
+    Some(SignedLine {
+        chain,
+        body,
+        checkpoint,
+        signature,
+    })
 }
 
 /// Appends the line of an event to `into`.
@@ -167,7 +199,11 @@ pub(super) fn hexadecimal(digest: &Digest) -> [u8; CHAIN_DIGITS] {
 }
 
 const fn digit(nibble: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' + nibble - 10
+    }
 }
 
 /// Opens a file of a session for reading; a link, a pipe or a device in its place is not followed.

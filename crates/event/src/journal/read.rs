@@ -31,7 +31,9 @@ pub enum ReadError {
     },
     /// The last line has no end: the machine or the supervisor died while writing it, or it is
     /// being written now.
-    #[error("the last {bytes} bytes, from byte {offset}, are the beginning of a line that was never finished")]
+    #[error(
+        "the last {bytes} bytes, from byte {offset}, are the beginning of a line that was never finished"
+    )]
     Torn {
         /// Where the line begins.
         offset: u64,
@@ -106,12 +108,18 @@ impl Reader {
                     if seen {
                         return Ok(None);
                     }
-                    return Ok(Some(Err(ReadError::Torn { offset: start, bytes })));
+                    return Ok(Some(Err(ReadError::Torn {
+                        offset: start,
+                        bytes,
+                    })));
                 }
                 Found::TooLong => {
                     self.offset = self.from.stream_position()?;
                     let what = "it is longer than any line of ours".to_owned();
-                    return Ok(Some(Err(ReadError::Line { offset: start, what })));
+                    return Ok(Some(Err(ReadError::Line {
+                        offset: start,
+                        what,
+                    })));
                 }
                 Found::Whole => {}
             }
@@ -133,7 +141,10 @@ impl Iterator for Reader {
         }
         self.step().unwrap_or_else(|source| {
             self.broken = true;
-            Some(Err(ReadError::Io { path: self.path.clone(), source }))
+            Some(Err(ReadError::Io {
+                path: self.path.clone(),
+                source,
+            }))
         })
     }
 }

@@ -78,10 +78,14 @@ pub fn verify_with(
     let head = read_head(dir)?;
     let mut checker = Checker::new(session.clone(), *key);
     match open_plain(&path) {
-        Ok(file) => lines(file, &mut checker, report)
-            .map_err(|source| VerifyError::Io { path, source })?,
+        Ok(file) => {
+            lines(file, &mut checker, report).map_err(|source| VerifyError::Io { path, source })?;
+        }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(VerifyError::Io { path, source: error });
+            return Err(VerifyError::Io {
+                path,
+                source: error,
+            });
         }
         Err(_) if head.is_none() => return Err(VerifyError::NoJournal { path }),
         // The signed end shows below what is missing.
@@ -93,11 +97,7 @@ pub fn verify_with(
     Ok(checker.finish())
 }
 
-fn lines(
-    file: File,
-    checker: &mut Checker,
-    report: &mut dyn FnMut(Progress),
-) -> io::Result<()> {
+fn lines(file: File, checker: &mut Checker, report: &mut dyn FnMut(Progress)) -> io::Result<()> {
     let bytes_total = file.metadata()?.len();
     let mut from = BufReader::with_capacity(BUFFER_BYTES, file);
     let mut buffer = Vec::new();
@@ -118,7 +118,10 @@ fn lines(
             report(Progress { bytes, bytes_total });
         }
     }
-    report(Progress { bytes: bytes_total, bytes_total });
+    report(Progress {
+        bytes: bytes_total,
+        bytes_total,
+    });
     Ok(())
 }
 

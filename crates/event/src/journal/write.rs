@@ -127,15 +127,16 @@ impl Journal {
     ///
     /// # Errors
     /// When there is already one, or it cannot be written.
-    pub fn create(
-        dir: &Path,
-        session: SessionId,
-        key: SigningKey,
-    ) -> Result<Self, JournalError> {
+    pub fn create(dir: &Path, session: SessionId, key: SigningKey) -> Result<Self, JournalError> {
         let path = dir.join(JOURNAL_FILE);
-        let failed = |source| JournalError::Create { path: path.clone(), source };
+        let failed = |source| JournalError::Create {
+            path: path.clone(),
+            source,
+        };
         let file = create_plain(&path).map_err(failed)?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed)?;
         Self::on(Box::new(file), dir, session, key)
     }
 
@@ -147,14 +148,16 @@ impl Journal {
         key: SigningKey,
     ) -> Result<Self, JournalError> {
         let header = Header::new(&session, &key.verifying_key());
-        let mut line = header
-            .line()
-            .map_err(|source| JournalError::Encode { kind: "header", source })?;
+        let mut line = header.line().map_err(|source| JournalError::Encode {
+            kind: "header",
+            source,
+        })?;
         let chain = genesis(&line);
         line.push(b'\n');
-        medium
-            .write(&line)
-            .map_err(|source| JournalError::Write { path: dir.join(JOURNAL_FILE), source })?;
+        medium.write(&line).map_err(|source| JournalError::Write {
+            path: dir.join(JOURNAL_FILE),
+            source,
+        })?;
         Ok(Self {
             medium,
             dir: dir.to_owned(),
@@ -255,7 +258,9 @@ impl Journal {
         act: impl FnOnce(&mut Self) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
         if let Some(first) = &self.failed {
-            return Err(JournalError::Failed { first: first.clone() });
+            return Err(JournalError::Failed {
+                first: first.clone(),
+            });
         }
         self.failed = Some(String::new());
         let result = act(self);
@@ -273,8 +278,12 @@ impl Journal {
             key: self.key.verifying_key().to_string(),
         };
         self.body.clear();
-        serde_json::to_writer(&mut self.body, &checkpoint)
-            .map_err(|source| JournalError::Encode { kind: "checkpoint", source })?;
+        serde_json::to_writer(&mut self.body, &checkpoint).map_err(|source| {
+            JournalError::Encode {
+                kind: "checkpoint",
+                source,
+            }
+        })?;
         let chain = checkpoint_chain(&self.chain, &self.body);
         let signature = self.key.sign(&signed_message(&chain, &self.body));
         self.line.clear();
@@ -289,13 +298,17 @@ impl Journal {
         self.line.push(b'\n');
         self.medium
             .write(&self.line)
-            .map_err(|source| JournalError::Write { path: self.dir.join(JOURNAL_FILE), source })
+            .map_err(|source| JournalError::Write {
+                path: self.dir.join(JOURNAL_FILE),
+                source,
+            })
     }
 
     fn sync(&mut self) -> Result<(), JournalError> {
-        self.medium
-            .sync()
-            .map_err(|source| JournalError::Sync { path: self.dir.join(JOURNAL_FILE), source })
+        self.medium.sync().map_err(|source| JournalError::Sync {
+            path: self.dir.join(JOURNAL_FILE),
+            source,
+        })
     }
 }
 
@@ -321,7 +334,9 @@ fn encode(
     body.clear();
     serde_json::to_writer(&mut *body, record).map_err(failed)?;
     if body.len() > RECORD_BYTES_MAX {
-        *body = shrink(record).map_err(failed)?.ok_or(JournalError::TooLarge { kind })?;
+        *body = shrink(record)
+            .map_err(failed)?
+            .ok_or(JournalError::TooLarge { kind })?;
     }
     Ok(())
 }
@@ -334,7 +349,11 @@ fn create_plain(path: &Path) -> io::Result<File> {
         | OFlags::EXCL
         | OFlags::NOFOLLOW
         | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?))
+    Ok(File::from(rustix::fs::open(
+        path,
+        flags,
+        Mode::RUSR | Mode::WUSR,
+    )?))
 }
 
 /// Writes the head file in one step: it is there with all its bytes or not at all.
@@ -394,16 +413,31 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event::EventsLost { source: "test".to_owned(), count: 1, reason: String::new() }
+        Event::EventsLost {
+            source: "test".to_owned(),
+            count: 1,
+            reason: String::new(),
+        }
     }
 
     fn append(journal: &mut Journal, durability: Durability) -> Result<u64, JournalError> {
-        journal.append(Stamp::default(), "supervisor", None, None, &event(), durability)
+        journal.append(
+            Stamp::default(),
+            "supervisor",
+            None,
+            None,
+            &event(),
+            durability,
+        )
     }
 
     fn on(dir: &std::path::Path, room: usize, calls: &Arc<AtomicUsize>) -> Journal {
         let key = SigningKey::load_or_create(&dir.join("key")).unwrap();
-        let medium = Failing { room, once: true, calls: Arc::clone(calls) };
+        let medium = Failing {
+            room,
+            once: true,
+            calls: Arc::clone(calls),
+        };
         Journal::on(Box::new(medium), dir, SessionId::from_random(1), key).unwrap()
     }
 
@@ -424,7 +458,11 @@ mod tests {
         assert!(journal.checkpoint(Stamp::default()).is_err());
         assert_eq!(journal.seq(), 1);
         assert!(journal.finish(Stamp::default()).is_err());
-        assert_eq!(calls.load(Ordering::Relaxed), seen, "nothing more was written");
+        assert_eq!(
+            calls.load(Ordering::Relaxed),
+            seen,
+            "nothing more was written"
+        );
         assert!(!dir.path().join("head").exists());
     }
 

@@ -16,14 +16,19 @@ use stockade_types::{
 /// Every byte there is, then what breaks out of JSON, terminals, CSV and pages.
 pub(crate) fn hostile() -> RawText {
     let mut bytes: Vec<u8> = (0..=255).collect();
-    bytes.extend_from_slice(b"\"}\n{\"chain\":\"\",\"event\":{}}\r\n\x1b[2J=cmd|'/c'!A1,<script>\\x41");
+    bytes.extend_from_slice(
+        b"\"}\n{\"chain\":\"\",\"event\":{}}\r\n\x1b[2J=cmd|'/c'!A1,<script>\\x41",
+    );
     bytes.extend_from_slice("\u{2028}\u{202e}CEF:0|a|b=\u{e0041}".as_bytes());
     RawText::from_bytes(bytes)
 }
 
 pub(crate) fn subject(text: &RawText) -> Subject {
     Subject {
-        id: Some(ProcessId { pid: 4711, start: 99_887 }),
+        id: Some(ProcessId {
+            pid: 4711,
+            start: 99_887,
+        }),
         exe: text.clone(),
         argv: vec![text.clone(), "install".into()],
         cwd: text.clone(),
@@ -112,7 +117,11 @@ fn begun(text: &RawText) -> Vec<Event> {
             digest: Some(Digest::of(b"exe")),
             interpreter: Some(text.clone()),
         },
-        Event::ProcessEnded { process: subject(text), code: Some(101), signal: None },
+        Event::ProcessEnded {
+            process: subject(text),
+            code: Some(101),
+            signal: None,
+        },
     ]
 }
 
@@ -158,14 +167,21 @@ fn approved(text: &RawText) -> [Event; 3] {
             by: "terminal".to_owned(),
             reason: Some(words),
         },
-        Event::ApprovalUsed { approval, decision: DecisionId::new(7) },
+        Event::ApprovalUsed {
+            approval,
+            decision: DecisionId::new(7),
+        },
     ]
 }
 
 fn watched(text: &RawText) -> [Event; 4] {
     let words = text.display();
     [
-        Event::EventsLost { source: "sensor".to_owned(), count: 3, reason: words.clone() },
+        Event::EventsLost {
+            source: "sensor".to_owned(),
+            count: 3,
+            reason: words.clone(),
+        },
         Event::OperatorActed {
             action: "stop".to_owned(),
             by: "uid 1000".to_owned(),
@@ -180,23 +196,34 @@ fn watched(text: &RawText) -> [Event; 4] {
         Event::SessionEnded {
             outcome: SessionOutcome::Exited { code: 0 },
             duration_ms: 840_000,
-            counts: Counts { processes: 1, ..Counts::default() },
+            counts: Counts {
+                processes: 1,
+                ..Counts::default()
+            },
         },
     ]
 }
 
 fn decided(text: &RawText) -> [Event; 5] {
     [
-        Event::ExecDecided { decision: decision(text, 1, Verdict::Allow) },
-        Event::FileDenied { decision: decision(text, 2, Verdict::Deny) },
-        Event::NameDecided { decision: decision(text, 3, Verdict::Deny) },
+        Event::ExecDecided {
+            decision: decision(text, 1, Verdict::Allow),
+        },
+        Event::FileDenied {
+            decision: decision(text, 2, Verdict::Deny),
+        },
+        Event::NameDecided {
+            decision: decision(text, 3, Verdict::Deny),
+        },
         Event::ConnectionDecided {
             decision: decision(text, 4, Verdict::Deny),
             address: Some("192.0.2.7".parse().unwrap()),
             sni: Some("paste.test".to_owned()),
             detail: Some("opaque".to_owned()),
         },
-        Event::HttpDecided { decision: decision(text, 5, Verdict::Deny) },
+        Event::HttpDecided {
+            decision: decision(text, 5, Verdict::Deny),
+        },
     ]
 }
 
@@ -207,7 +234,9 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -236,7 +265,14 @@ impl Lab {
                 detail: number.to_string(),
             };
             let seq = journal
-                .append(stamp(number), "supervisor", None, None, &event, Durability::Written)
+                .append(
+                    stamp(number),
+                    "supervisor",
+                    None,
+                    None,
+                    &event,
+                    Durability::Written,
+                )
                 .unwrap();
             assert_eq!(seq, number);
             if number % step == 0 {

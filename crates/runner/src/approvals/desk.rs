@@ -11,7 +11,8 @@ use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
 
 use super::{
     exchange::{AnswerError, Asker, DeskEvent, Outcome},
-    question::{Answer, Question, QuestionView, Settled},
+    question::{Answer, Question, Settled},
+    shown::QuestionView,
     state::{Entry, Phase, State, barred},
 };
 
@@ -132,7 +133,7 @@ impl Desk {
         let id = {
             let mut state = self.lock();
             if state.closed {
-                return Some(refused(None, "session-end", "the session is ending"));
+                return Some(Outcome::refused(None, "session-end", "the session is ending"));
             }
             state.grants.consume(asker.request, &approvals, now)?
         };
@@ -171,10 +172,10 @@ impl Desk {
             return Entered::Done(outcome);
         }
         let Some(stage) = &asker.decision.stage else {
-            return Entered::Done(refused(None, "policy", "the rule names nobody to ask"));
+            return Entered::Done(Outcome::refused(None, "policy", "the rule names nobody to ask"));
         };
         let Some(id) = state.fresh_id() else {
-            return Entered::Done(refused(None, "desk", "no random id could be drawn"));
+            return Entered::Done(Outcome::refused(None, "desk", "no random id could be drawn"));
         };
         let span = stage.expires;
         let question = Arc::new(Question {
@@ -235,7 +236,7 @@ impl Desk {
         loop {
             let mut state = self.lock();
             let Some(entry) = state.entries.get(id) else {
-                return Some(refused(Some(id.clone()), "desk", "the question is gone"));
+                return Some(Outcome::refused(Some(id.clone()), "desk", "the question is gone"));
             };
             if let Phase::Settled(settled) = &entry.phase {
                 let settled = settled.clone();
@@ -268,7 +269,7 @@ impl Desk {
                         Some("the process that asked is gone".to_owned()),
                     );
                 }
-                return Some(refused(
+                return Some(Outcome::refused(
                     Some(id.clone()),
                     "withdrawn",
                     "nobody waits for it",
@@ -513,16 +514,8 @@ fn bounded(answer: Answer) -> Answer {
     }
 }
 
-pub(super) fn refused(id: Option<ApprovalId>, by: &str, reason: &str) -> Outcome {
-    Outcome::Refused {
-        id,
-        by: by.to_owned(),
-        reason: reason.to_owned(),
-    }
-}
-
 fn not_recorded(id: Option<ApprovalId>, error: &str) -> Outcome {
-    refused(
+    Outcome::refused(
         id,
         "journal",
         &format!("the use of the grant was not recorded: {error}"),

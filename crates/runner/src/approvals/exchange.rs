@@ -81,6 +81,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    pub(super) fn refused(id: Option<ApprovalId>, by: &str, reason: &str) -> Self {
+        Self::Refused {
+            id,
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 /// Why an answer was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {

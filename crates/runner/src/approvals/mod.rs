@@ -8,6 +8,7 @@
 //! other end.
 
 mod client;
+mod describe;
 mod desk;
 mod exchange;
 mod inbox;
@@ -23,5 +24,5 @@ pub use desk::{AskMode, Clock, Desk, Observer};
 pub use exchange::{AnswerError, Asker, DeskEvent, Outcome};
 pub use inbox::{Inbox, InboxError, InboxOptions, Peer};
 pub use protocol::{QuestionLine, Reply, SOCKET_NAME};
-pub use question::{Answer, Question, QuestionView, Settled};
-pub use shown::{Row, Shown};
+pub use question::{Answer, Question, Settled};
+pub use shown::{QuestionView, Row, Shown};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stockade_policy::GrantView;
 use stockade_types::{ApprovalId, UnixMillis};
 
-use super::question::{Answer, QuestionView};
+use super::{question::Answer, shown::QuestionView};
 
 /// Name of the socket in a session's directory.
 pub const SOCKET_NAME: &str = "control.sock";

@@ -4,8 +4,6 @@ use serde::{Deserialize, Serialize};
 use stockade_policy::{Decision, Request, Scope};
 use stockade_types::{ApprovalId, DecisionId, Digest, UnixMillis};
 
-use super::shown::Shown;
-
 /// Most uses of one counted grant: a person who wants more means the session.
 pub(super) const USES_MAX: u32 = 100;
 
@@ -33,11 +31,6 @@ pub struct Question {
 }
 
 impl Question {
-    /// Returns the exact lines a person sees, every foreign character made visible.
-    pub fn shown(&self) -> Shown {
-        Shown::of(self)
-    }
-
     /// Returns the widest scope that may be granted, or `None` where nothing may be.
     ///
     /// A program without a digest is named only by its path, so no grant may outlive counted uses.
@@ -56,48 +49,6 @@ impl Question {
     pub fn offers(&self, scope: Scope) -> bool {
         let bounded = !matches!(scope, Scope::Uses(n) if n > USES_MAX);
         bounded && self.scope_max().is_some_and(|max| scope.is_within(max))
-    }
-
-    /// Returns what a terminal or another program needs in order to show the question.
-    pub fn view(&self, waiting: u32) -> QuestionView {
-        QuestionView {
-            id: self.id.clone(),
-            agent: self.agent.clone(),
-            asked: self.asked,
-            expires: self.expires,
-            waiting,
-            scope_max: self.scope_max(),
-            request_digest: self.request.digest(),
-            shown: self.shown(),
-        }
-    }
-}
-
-/// A question as it leaves the supervisor: all that is shown, nothing that decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuestionView {
-    /// Names the approval.
-    pub id: ApprovalId,
-    /// The agent, by the name of its preset or command.
-    pub agent: String,
-    /// When it was asked.
-    pub asked: UnixMillis,
-    /// When it turns into a deny by itself.
-    pub expires: UnixMillis,
-    /// How many requests wait for this answer.
-    pub waiting: u32,
-    /// The widest scope that may be granted; `None` where only a deny is possible.
-    pub scope_max: Option<Scope>,
-    /// Hash of the exact request.
-    pub request_digest: Digest,
-    /// The text.
-    pub shown: Shown,
-}
-
-impl QuestionView {
-    /// Tells whether `scope` may be offered.
-    pub fn offers(&self, scope: Scope) -> bool {
-        self.scope_max.is_some_and(|max| scope.is_within(max))
     }
 }
 

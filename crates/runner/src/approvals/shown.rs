@@ -3,10 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request, Scope};
-use stockade_types::{Host, RawText};
-
-use super::question::Question;
+use stockade_policy::Scope;
+use stockade_types::{ApprovalId, Digest, UnixMillis};
 
 /// One labelled line; the text may be long and is wrapped where it is drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +17,7 @@ pub struct Row {
 
 /// The exact text of a question.
 ///
-/// All foreign text went through [`RawText::display`], so no terminal interprets any of it.
+/// All foreign text went through [`stockade_types::RawText::display`], so no terminal interprets any of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// `codex wants to`.
@@ -31,27 +29,6 @@ pub struct Shown {
 }
 
 impl Shown {
-    pub(super) fn of(question: &Question) -> Self {
-        let mut text = Builder::default();
-        text.effect(&question.request);
-        text.subject(question);
-        text.why(question);
-        if let Some(intent) = &question.intent {
-            let words = text.raw("the agent's own words", &RawText::from(intent.as_str()));
-            text.row(
-                "agent says",
-                format!("\"{words}\" (its own words, not checked)"),
-            );
-        }
-        text.reach(question);
-        let agent = RawText::from(question.agent.as_str()).display();
-        Self {
-            title: format!("{agent} wants to"),
-            rows: text.rows,
-            warnings: text.warnings,
-        }
-    }
-
     /// Returns the first row in one line, for lists.
     pub fn summary(&self) -> String {
         self.rows
@@ -77,228 +54,30 @@ impl fmt::Display for Shown {
     }
 }
 
-#[derive(Default)]
-struct Builder {
-    rows: Vec<Row>,
-    warnings: Vec<String>,
+/// A question as it leaves the supervisor: all that is shown, nothing that decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionView {
+    /// Names the approval.
+    pub id: ApprovalId,
+    /// The agent, by the name of its preset or command.
+    pub agent: String,
+    /// When it was asked.
+    pub asked: UnixMillis,
+    /// When it turns into a deny by itself.
+    pub expires: UnixMillis,
+    /// How many requests wait for this answer.
+    pub waiting: u32,
+    /// The widest scope that may be granted; `None` where only a deny is possible.
+    pub scope_max: Option<Scope>,
+    /// Hash of the exact request.
+    pub request_digest: Digest,
+    /// The text.
+    pub shown: Shown,
 }
 
-impl Builder {
-    fn row(&mut self, label: &str, text: String) {
-        self.rows.push(Row {
-            label: label.to_owned(),
-            text,
-        });
+impl QuestionView {
+    /// Tells whether `scope` may be offered.
+    pub fn offers(&self, scope: Scope) -> bool {
+        self.scope_max.is_some_and(|max| scope.is_within(max))
     }
-
-    fn warn(&mut self, text: String) {
-        if !self.warnings.contains(&text) {
-            self.warnings.push(text);
-        }
-    }
-
-    /// Escapes `text` and warns where there was something to escape.
-    fn raw(&mut self, what: &str, text: &RawText) -> String {
-        if text.has_hidden() {
-            self.warn(format!(
-                "{what} has characters that cannot be seen; they are written \\u{{…}} or \\xHH"
-            ));
-        }
-        text.display()
-    }
-
-    /// Writes an argument vector so that each word's ends can be seen.
-    fn words(&mut self, what: &str, words: &[RawText]) -> String {
-        let shown: Vec<String> = words
-            .iter()
-            .map(|word| quoted(&self.raw(what, word)))
-            .collect();
-        shown.join(" ")
-    }
-
-    fn effect(&mut self, request: &Request) {
-        match request {
-            Request::Exec(exec) => self.exec(exec),
-            Request::Net(net) => {
-                self.row("connect", format!("{}:{}", net.host, net.port));
-                self.host(&net.host);
-            }
-            Request::Http(http) => {
-                let method = self.raw("the method", &RawText::from(http.method.as_str()));
-                let path = self.raw("the path", &http.path);
-                self.row(
-                    "request",
-                    format!("{method} {}:{}{path}", http.host, http.port),
-                );
-                self.host(&http.host);
-            }
-            Request::Name(name) => {
-                self.row("look up", name.name.to_string());
-                self.host(&Host::Name(name.name.clone()));
-            }
-            Request::File(file) => self.file(file),
-        }
-    }
-
-    fn exec(&mut self, exec: &ExecRequest) {
-        let line = self.words("the command", &exec.argv);
-        self.row("run", line);
-        let program = self.raw("the program's path", &exec.program);
-        let digest = exec.digest.map_or_else(
-            || " (content not hashed)".to_owned(),
-            |digest| format!(" (sha256 {})", digest.short()),
-        );
-        self.row("program", format!("{program}{digest}"));
-        if exec.invoked_as != exec.program {
-            let name = self.raw("the program's path", &exec.invoked_as);
-            self.row("", format!("called as {name}"));
-        }
-        let directory = self.raw("the directory", &exec.cwd);
-        self.row("in", directory);
-        for (index, (name, value)) in exec.environment.iter().enumerate() {
-            let name = self.raw("the environment", name);
-            let value = quoted(&self.raw("the environment", value));
-            self.row(
-                if index == 0 { "with" } else { "" },
-                format!("{name}={value}"),
-            );
-        }
-    }
-
-    fn file(&mut self, file: &FileRequest) {
-        let label = match file.access {
-            Access::Write => "write",
-            Access::Create => "create",
-            Access::Remove => "remove",
-            Access::Rename => "rename",
-            Access::Mode => "set mode",
-        };
-        let path = self.raw("the path", &file.path);
-        self.row(label, path);
-        if let Some(relative) = &file.workspace_relative {
-            let relative = self.raw("the path", relative);
-            self.row("", format!("in the workspace: {relative}"));
-        }
-    }
-
-    fn host(&mut self, host: &Host) {
-        match host {
-            Host::Name(name) if name.labels_rev().any(|label| label.starts_with("xn--")) => {
-                self.warn(
-                    "the name has letters that are not ASCII and may imitate another name"
-                        .to_owned(),
-                );
-            }
-            Host::Address(_) => {
-                self.warn("an address, not a name: nobody vouches for it".to_owned());
-            }
-            Host::Name(_) => {}
-        }
-    }
-
-    fn subject(&mut self, question: &Question) {
-        let subject = question.request.subject();
-        let exe = self.raw("the asking program", &subject.exe);
-        let line = self.words("the asking command", &subject.argv);
-        let mut by = if exe.is_empty() {
-            "a process that is gone".to_owned()
-        } else {
-            exe
-        };
-        if !line.is_empty() {
-            by = format!("{by}  {line}");
-        }
-        self.row("by", by);
-        let parents: Vec<String> = subject
-            .ancestry
-            .iter()
-            .map(|parent| format!("← {}", self.raw("a parent process", parent)))
-            .collect();
-        if !parents.is_empty() {
-            self.row("", parents.join(" "));
-        }
-    }
-
-    fn why(&mut self, question: &Question) {
-        let decision = &question.decision;
-        let rule = decision.rule.as_ref().map_or_else(
-            || "no rule names it".to_owned(),
-            |rule| match decision.origin {
-                Some(origin) => format!("rule {rule} ({})", layer(origin)),
-                None => format!("rule {rule}"),
-            },
-        );
-        let reason = self.raw(
-            "the rule's reason",
-            &RawText::from(decision.reason.as_str()),
-        );
-        let text = if reason.is_empty() {
-            rule
-        } else {
-            format!("{rule}: {reason}")
-        };
-        self.row("why asked", text);
-        if let Some(nearest) = &decision.nearest_allow {
-            let nearest = self.raw("the nearest allow", &RawText::from(nearest.as_str()));
-            self.row("", format!("allowed without asking: {nearest}"));
-        }
-    }
-
-    fn reach(&mut self, question: &Question) {
-        let Some(max) = question.scope_max() else {
-            self.row("would let", "nothing: this can only be denied".to_owned());
-            return;
-        };
-        self.row("once lets", once(&question.request).to_owned());
-        if question.offers(Scope::Uses(2)) {
-            self.row("uses let", "exactly this, that many times".to_owned());
-        }
-        if !max.is_exact() {
-            self.row("would let", wide(&question.request).to_owned());
-        }
-    }
-}
-
-/// Says what one use lets happen.
-fn once(request: &Request) -> &'static str {
-    match request {
-        Request::Exec(_) => "exactly this command, one time; what it then does is judged by itself",
-        Request::Net(_) => "one connection, with any method and path on it",
-        Request::Http(_) => "exactly this request, one time",
-        Request::Name(_) => "one look-up of this name",
-        Request::File(_) => "one change of this kind to this path",
-    }
-}
-
-/// Says what a grant for a time or the session lets happen.
-fn wide(request: &Request) -> &'static str {
-    match request {
-        Request::Exec(_) => {
-            "this session: this file with exactly these arguments, directory and variables"
-        }
-        Request::Net(_) => {
-            "this session: any program here, any method and path, on this host and port"
-        }
-        Request::Http(_) => "this session: any program here, this method and path on this host",
-        Request::Name(_) => "this session: any program here, look-ups of this name",
-        Request::File(_) => "this session: any program here, this kind of change to this path",
-    }
-}
-
-const fn layer(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Builtin => "builtin",
-        Origin::Organisation => "organisation",
-        Origin::User => "user",
-        Origin::Session => "session",
-    }
-}
-
-/// Puts a word between quotes where its ends or its inside could be misread.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=+,@%^~{}\\".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }

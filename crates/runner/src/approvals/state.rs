@@ -10,7 +10,6 @@ use stockade_policy::{GrantError, Grants, Reviewer, Scope};
 use stockade_types::{ApprovalId, UnixMillis, Verdict};
 
 use super::{
-    desk::refused,
     exchange::{AnswerError, Asker, Outcome},
     question::{Answer, Question, Settled},
 };
@@ -75,10 +74,10 @@ impl State {
         }
         let unsettled = |e: &&Entry| !matches!(e.phase, Phase::Settled(_));
         if self.entries.values().filter(unsettled).count() >= PENDING_MAX {
-            return Some(refused(None, "desk", "too many questions are open"));
+            return Some(Outcome::refused(None, "desk", "too many questions are open"));
         }
         if self.prompts.len() >= PROMPTS_PER_MINUTE_MAX {
-            return Some(refused(
+            return Some(Outcome::refused(
                 None,
                 "desk",
                 "too many questions in one minute; try again later",
@@ -178,21 +177,21 @@ impl Question {
 /// Refuses what must not become a question at all.
 pub(super) fn barred(state: &State, asker: &Asker<'_>) -> Option<Outcome> {
     if state.closed {
-        return Some(refused(None, "session-end", "the session is ending"));
+        return Some(Outcome::refused(None, "session-end", "the session is ending"));
     }
     let denials = state.grants.denied_count(asker.request);
     if denials >= DENIALS_MAX {
         let reason = format!("denied {denials} times in this session; it is not asked again");
-        return Some(refused(None, "denied-before", &reason));
+        return Some(Outcome::refused(None, "denied-before", &reason));
     }
     let reviewer = asker.decision.stage.as_ref().map(|stage| stage.reviewer);
     match (asker.decision.verdict, reviewer) {
         (Verdict::Ask, Some(Reviewer::Human | Reviewer::BotThenHuman)) => None,
-        (Verdict::Ask, Some(Reviewer::Bot)) => Some(refused(
+        (Verdict::Ask, Some(Reviewer::Bot)) => Some(Outcome::refused(
             None,
             "no-one-to-ask",
             "the rule asks a bot, and no bot is set up",
         )),
-        _ => Some(refused(None, "policy", &asker.decision.reason)),
+        _ => Some(Outcome::refused(None, "policy", &asker.decision.reason)),
     }
 }

@@ -4,16 +4,22 @@ use std::path::Path;
 
 use rustix::process::Pid;
 use stockade_event::{Durability, Event};
-use stockade_policy::{Approvals, ExecRequest, Request};
+use stockade_policy::{Approvals, Decision, ExecRequest, Request};
 use stockade_sys::{
     memory::{self, ReadError},
     seccomp::{Notification, Notifier},
 };
 use stockade_types::{RawText, Subject, Verdict};
 
-use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, program_file::ProgramFile, state};
+use super::{
+    ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision,
+    program_file::{self, ProgramFile},
+    state,
+    verify::Expected,
+};
 use crate::{
-    procfs,
+    procfs::Identity,
+    recorder::lock,
     resolve::{AT_FDCWD, Last, Resolver},
 };
 
@@ -37,10 +43,31 @@ const EMPTY_PATH: u64 = 0x1000;
 /// `AT_SYMLINK_NOFOLLOW`.
 const NO_FOLLOW: u64 = 0x100;
 
+/// Interpreters of interpreters; the kernel allows as many (`BINPRM_MAX_RECURSION`).
+const INTERPRETERS_MAX: usize = 5;
+
+/// One program of an execution: the file itself, or the interpreter that the kernel starts for it.
+struct Level {
+    request: ExecRequest,
+    file: ProgramFile,
+}
+
 /// One execution as it was judged.
 struct Attempt {
-    request: Request,
-    file: ProgramFile,
+    /// The file that was named, then its interpreters, outermost last.
+    levels: Vec<Level>,
+    /// The one that decides.
+    deciding: usize,
+}
+
+impl Attempt {
+    fn own(&self) -> Option<&Level> {
+        self.levels.first()
+    }
+
+    fn deciding(&self) -> Option<&Level> {
+        self.levels.get(self.deciding)
+    }
 }
 
 impl Supervision {
@@ -51,23 +78,29 @@ impl Supervision {
         name: &str,
         tid: u32,
     ) -> Reply {
-        let attempt = match self.attempt(resolver, call, name, tid) {
+        let mut attempt = match self.attempt(resolver, call, name, tid) {
             Ok(attempt) => attempt,
             Err(errno) => return Reply::Refuse(errno),
         };
-        let decision = self.policy.decide(&attempt.request, &Approvals::none());
+        let Some((decision, request)) = self.strictest(&mut attempt) else {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        };
+        if decision.verdict != Verdict::Allow && self.search_goes_on(&attempt, &decision) {
+            return Reply::Refuse(ERRNO_DENIED);
+        }
         match decision.verdict {
             Verdict::Ask => Reply::Later(Box::new(move |shared, notifier, call| {
                 shared.ask_exec(attempt, &decision, notifier, call);
             })),
             Verdict::Allow | Verdict::Deny => {
                 let id = self.recorder.new_decision();
-                let record = self.recorder.record(id, &attempt.request, &decision);
+                let record = self.recorder.record(id, &request, &decision);
                 let event = Event::ExecDecided { decision: record };
                 if self.write(&event, Durability::Written).is_none() {
                     return Reply::Refuse(ERRNO_NOT_JUDGED);
                 }
                 if decision.verdict == Verdict::Deny {
+                    self.note_refusal(&attempt, &decision);
                     return Reply::Refuse(ERRNO_DENIED);
                 }
                 match self.note_start(&attempt) {
@@ -76,6 +109,24 @@ impl Supervision {
                 }
             }
         }
+    }
+
+    /// Judges every level; the strictest verdict counts, so a script cannot start an interpreter
+    /// that may not be started.
+    fn strictest(&self, attempt: &mut Attempt) -> Option<(Decision, Request)> {
+        let mut strictest: Option<(usize, Decision, Request)> = None;
+        for (index, level) in attempt.levels.iter().enumerate() {
+            let request = Request::Exec(level.request.clone());
+            let decision = self.policy.decide(&request, &Approvals::none());
+            let stricter =
+                strictest.as_ref().is_none_or(|(_, so_far, _)| decision.verdict > so_far.verdict);
+            if stricter {
+                strictest = Some((index, decision, request));
+            }
+        }
+        let (index, decision, request) = strictest?;
+        attempt.deciding = index;
+        Some((decision, request))
     }
 
     /// Reads what is about to run. An error number goes back to the caller as it is: the program
@@ -96,35 +147,61 @@ impl Supervision {
         let file = if path.is_empty() && flags & EMPTY_PATH != 0 {
             ProgramFile::behind_descriptor(tid, directory).map_err(|e| io_errno(&e))?
         } else {
-            let last = if flags & NO_FOLLOW == 0 {
-                Last::Follow
-            } else {
-                Last::Keep
-            };
-            let absolute = resolver
-                .absolute(directory, &path)
-                .map_err(|e| io_errno(&e))?;
-            let resolved = resolver
-                .resolve(&absolute, last)
-                .map_err(|e| io_errno(&e))?;
-            ProgramFile::of(&resolved).map_err(|e| io_errno(&e))?
+            let last = if flags & NO_FOLLOW == 0 { Last::Follow } else { Last::Keep };
+            program_at(resolver, directory, &path, last)?
         };
         let argv = strings(call.thread, argv)?;
         let environment = meaning(call.thread, envp)?;
         let subject = self.subject(tid);
-        let writable = self.is_writable_place(&file.path);
-        let known = self.files.know(&file, writable);
-        let request = Request::Exec(ExecRequest {
-            program: RawText::from_os(file.path.as_os_str()),
+        let request = ExecRequest {
+            program: RawText::default(),
             invoked_as: RawText::from_bytes(path),
-            aliases: known.aliases,
-            digest: known.digest,
+            aliases: Vec::new(),
+            digest: None,
             argv,
             cwd: subject.cwd.clone(),
             environment,
             subject,
-        });
-        Ok(Attempt { request, file })
+        };
+        let mut levels = vec![self.level(request, file)];
+        while let Some(outer) = levels.last().and_then(|level| self.interpreter(resolver, level)) {
+            levels.push(outer?);
+            if levels.len() > INTERPRETERS_MAX {
+                return Err(ERRNO_LOOP);
+            }
+        }
+        Ok(Attempt { levels, deciding: 0 })
+    }
+
+    /// Completes a request with what is known of its file.
+    fn level(&self, request: ExecRequest, file: ProgramFile) -> Level {
+        let known = self.files.know(&file, self.is_writable_place(&file.path));
+        let program = RawText::from_os(file.path.as_os_str());
+        let request =
+            ExecRequest { program, aliases: known.aliases, digest: known.digest, ..request };
+        Level { request, file }
+    }
+
+    /// Returns the interpreter that the kernel would start for a script, with the arguments it
+    /// would give it (execve(2), "Interpreter scripts").
+    fn interpreter(&self, resolver: &Resolver, script: &Level) -> Option<Result<Level, i32>> {
+        let line = script.file.interpreter()?;
+        let mut parts = line.as_bytes().splitn(2, |b| b.is_ascii_whitespace());
+        let path = parts.next().unwrap_or_default();
+        let file = match program_at(resolver, AT_FDCWD, path, Last::Follow) {
+            Ok(file) => file,
+            Err(errno) => return Some(Err(errno)),
+        };
+        let path = RawText::from_bytes(path);
+        let mut argv = vec![path.clone()];
+        let option = parts.next().unwrap_or_default().trim_ascii();
+        if !option.is_empty() {
+            argv.push(RawText::from_bytes(option));
+        }
+        argv.push(script.request.invoked_as.clone());
+        argv.extend(script.request.argv.iter().skip(1).cloned());
+        let request = ExecRequest { invoked_as: path, argv, ..script.request.clone() };
+        Some(Ok(self.level(request, file)))
     }
 
     /// Places where the session itself could have put the file.
@@ -139,95 +216,128 @@ impl Supervision {
     fn ask_exec(
         &self,
         mut attempt: Attempt,
-        decision: &stockade_policy::Decision,
+        decision: &Decision,
         notifier: &Notifier,
         call: &Notification,
     ) {
         // What a person answers is bound to the content of the file.
-        if let Request::Exec(request) = &mut attempt.request {
-            request.digest = request.digest.or_else(|| self.files.digest(&attempt.file));
-        }
+        let deciding = attempt.deciding;
+        let Some(level) = attempt.levels.get_mut(deciding) else {
+            return self.answered(notifier.refuse(call, ERRNO_NOT_JUDGED));
+        };
+        level.request.digest = level.request.digest.or_else(|| self.files.digest(&level.file));
+        let request = Request::Exec(level.request.clone());
         let wanted = || notifier.is_waiting(call);
-        let record = self.ask(&attempt.request, decision, &wanted, &|decision| {
-            Event::ExecDecided { decision }
-        });
+        let record =
+            self.ask(&request, decision, &wanted, &|decision| Event::ExecDecided { decision });
         let allowed = record.is_some_and(|record| record.verdict == Verdict::Allow)
             && self.unchanged(&attempt, call)
             && self.note_start(&attempt).is_some();
-        let answered = if allowed {
-            notifier.proceed(call)
-        } else {
-            notifier.refuse(call, ERRNO_DENIED)
-        };
+        if !allowed {
+            self.note_refusal(&attempt, decision);
+        }
+        let answered =
+            if allowed { notifier.proceed(call) } else { notifier.refuse(call, ERRNO_DENIED) };
         self.answered(answered);
+    }
+
+    /// Whether this is a refused command that its caller found in another directory.
+    fn search_goes_on(&self, attempt: &Attempt, decision: &Decision) -> bool {
+        let rule = decision.rule.as_ref();
+        attempt.own().is_some_and(|own| state(self).searches.goes_on(&own.request, rule))
+    }
+
+    fn note_refusal(&self, attempt: &Attempt, decision: &Decision) {
+        if let Some(own) = attempt.own() {
+            state(self).searches.note(&own.request, decision.rule.as_ref());
+        }
     }
 
     /// Reads the call again: what was approved is what runs.
     fn unchanged(&self, attempt: &Attempt, call: &Notification) -> bool {
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
         let name = stockade_sys::seccomp::name(call.number).unwrap_or_default();
-        let Ok(resolver) = Resolver::new(tid) else {
-            return false;
-        };
-        let Ok(again) = self.attempt(&resolver, call, name, tid) else {
-            return false;
-        };
-        let (Request::Exec(before), Request::Exec(now)) = (&attempt.request, &again.request) else {
-            return false;
-        };
-        let digest = before.digest.is_some() && before.digest == self.files.digest(&again.file);
-        digest
-            && before.program == now.program
-            && before.argv == now.argv
-            && before.cwd == now.cwd
-            && before.environment == now.environment
+        let Ok(resolver) = Resolver::new(tid) else { return false };
+        let Ok(again) = self.attempt(&resolver, call, name, tid) else { return false };
+        let deciding = again.levels.get(attempt.deciding);
+        let (Some(before), Some(now)) = (attempt.deciding(), deciding) else { return false };
+        let digest = before.request.digest;
+        digest.is_some()
+            && digest == self.files.digest(&now.file)
+            && before.request.program == now.request.program
+            && before.request.argv == now.request.argv
+            && before.request.cwd == now.request.cwd
+            && before.request.environment == now.request.environment
     }
 
-    /// Journals the start and finds out which first-level command the process belongs to.
+    /// Journals the start and has the result looked at.
     fn note_start(&self, attempt: &Attempt) -> Option<()> {
-        let Request::Exec(request) = &attempt.request else {
-            return None;
-        };
-        let caller = &request.subject;
-        let id = caller.id?;
-        let parent = procfs::identity(id.pid)
-            .ok()
-            .and_then(|i| procfs::identity(i.parent).ok());
-        let file_name = Path::new(&request.program.to_os())
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        {
-            let mut state = state(self);
-            let child_of_agent =
-                parent.is_some_and(|p| state.agents.contains(&p.id)) || state.agents.contains(&id);
-            let is_agent = !state.started
-                || (child_of_agent && self.agent_names.iter().any(|name| *name == file_name));
-            state.started = true;
-            if is_agent {
-                state.agents.insert(id);
-            } else if self.recorder.scope_of(id).is_none() {
-                let inherited = parent.and_then(|p| self.recorder.scope_of(p.id));
-                let scope = match inherited {
-                    Some(scope) if !child_of_agent => scope,
-                    _ => self.recorder.new_scope(),
-                };
-                self.recorder.set_scope(id, scope);
-            }
-        }
+        let level = attempt.own()?;
+        let request = &level.request;
+        let id = request.subject.id?;
+        let identity = self.processes.identity(id.pid).ok()?;
+        self.note_scope(identity, &request.program);
+        self.processes.executes(identity, request.program.clone(), request.argv.clone());
         let process = Subject {
             exe: request.program.clone(),
             argv: request.argv.clone(),
-            ..caller.clone()
+            ..request.subject.clone()
         };
-        let interpreter = attempt.file.interpreter();
-        let event = Event::ProcessStarted {
-            process,
-            digest: request.digest,
-            interpreter,
+        let interpreter = level.file.interpreter();
+        let event = Event::ProcessStarted { process, digest: request.digest, interpreter };
+        self.write(&event, Durability::Written)?;
+        let image = attempt.levels.last()?;
+        let expected = Expected {
+            id,
+            before: program_file::image_of(id.pid),
+            file: image.file.image(),
+            request: request.clone(),
+            script: attempt.levels.len() > 1,
         };
-        self.write(&event, Durability::Written)
+        lock(&self.expectations).as_ref()?.send(expected).ok()
     }
+
+    /// Finds out which first-level command a process belongs to: those that the agent starts
+    /// itself, each with everything below it.
+    fn note_scope(&self, identity: Identity, program: &RawText) {
+        let id = identity.id;
+        let parent = self.processes.parent(identity);
+        let program = program.to_os();
+        let file_name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+        let mut state = state(self);
+        let child_of_agent =
+            parent.is_some_and(|p| state.agents.contains(&p)) || state.agents.contains(&id);
+        let is_agent = !state.started
+            || (child_of_agent && self.agent_names.iter().any(|name| *name == file_name));
+        state.started = true;
+        if is_agent {
+            state.agents.insert(id);
+        } else if self.recorder.scope_of(id).is_none() {
+            let inherited = parent.and_then(|p| self.recorder.scope_of(p));
+            let scope = match inherited {
+                Some(scope) if !child_of_agent => scope,
+                _ => self.recorder.new_scope(),
+            };
+            self.recorder.set_scope(id, scope);
+        }
+    }
+}
+
+/// `ELOOP`, as the kernel answers to too many interpreters.
+const ERRNO_LOOP: i32 = 40;
+
+/// Opens the program that a path names.
+fn program_at(
+    resolver: &Resolver,
+    directory: i32,
+    path: &[u8],
+    last: Last,
+) -> Result<ProgramFile, i32> {
+    resolver
+        .absolute(directory, path)
+        .and_then(|absolute| resolver.resolve(&absolute, last))
+        .and_then(|resolved| ProgramFile::of(&resolved))
+        .map_err(|error| io_errno(&error))
 }
 
 fn descriptor(argument: u64) -> i32 {

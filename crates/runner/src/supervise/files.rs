@@ -36,6 +36,8 @@ struct Change {
     path: u64,
     last: Last,
     access: Access,
+    /// Whether it makes or changes something that is no directory.
+    file: bool,
 }
 
 impl Supervision {
@@ -91,6 +93,10 @@ impl Supervision {
             (Access::Remove | Access::Write | Access::Mode, false) => return Ok(()),
             (access, _) => access,
         };
+        // A file named `.git` stands for the directory it points to, with its hooks.
+        let settings = &self.policy.settings().workspace;
+        let pointer = change.file && settings.stands_for(relative.as_os_str().as_encoded_bytes());
+        let access = if pointer { Access::Rename } else { access };
         self.judge_path(&resolved.path, relative, &raw, access, tid)
     }
 
@@ -198,7 +204,6 @@ fn is_device_or_process(path: &Path) -> bool {
         "/dev/zero",
         "/dev/ptmx",
         "/dev/pts",
-        "/dev/shm",
     ]
     .iter()
     .any(|device| path.starts_with(device));

@@ -3,6 +3,8 @@
 mod exec;
 mod files;
 mod program_file;
+mod search;
+pub(crate) mod verify;
 
 pub(crate) use program_file::Identities;
 
@@ -19,7 +21,7 @@ use stockade_types::{AbsPath, DecisionRecord, RawText, RuleId, Subject, Verdict}
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
-    procfs,
+    processes::Processes,
     recorder::{Recorder, lock},
     resolve::Resolver,
 };
@@ -37,14 +39,15 @@ pub(crate) struct Supervision {
     pub(crate) desk: Arc<Desk>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) workspace: AbsPath,
-    /// Supervisor's own process: parents are listed up to it.
-    pub(crate) supervisor: u32,
+    pub(crate) processes: Arc<Processes>,
     /// File names of the agent's own programs.
     pub(crate) agent_names: Vec<String>,
     /// Ends the session; the journal failed or the egress process is gone.
     pub(crate) abort: Box<dyn Fn(&str) + Send + Sync>,
     pub(crate) state: Mutex<State>,
     pub(crate) files: program_file::Identities,
+    /// Where executions that were let through go for a second look.
+    pub(crate) expectations: Mutex<Option<verify::Expectations>>,
 }
 
 /// What is remembered between calls.
@@ -56,6 +59,8 @@ pub(crate) struct State {
     agents: HashSet<stockade_types::ProcessId>,
     /// Whether the first execution, the command's own, has happened.
     started: bool,
+    /// Refused commands that are still looked for in other directories.
+    searches: search::Searches,
 }
 
 /// Recorded changes that are remembered; past this, changes are recorded again.
@@ -73,18 +78,23 @@ pub(crate) enum Reply {
 
 /// Answers calls until every process of the session has ended.
 pub(crate) fn serve(supervision: &Arc<Supervision>, notifier: Notifier) {
-    let notifier = Arc::new(notifier);
+    answer_all(supervision, &Arc::new(notifier));
+    // The thread that takes second looks ends with this.
+    drop(lock(&supervision.expectations).take());
+}
+
+fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
     loop {
         let call = match notifier.receive() {
             Ok(Some(call)) => call,
             Ok(None) => return,
             Err(error) => return (supervision.abort)(&format!("the notifier failed: {error}")),
         };
-        match supervision.judge(&notifier, &call) {
+        match supervision.judge(notifier, &call) {
             Reply::Proceed => supervision.answered(notifier.proceed(&call)),
             Reply::Refuse(errno) => supervision.answered(notifier.refuse(&call, errno)),
             Reply::Later(wait) => {
-                let (shared, notifier) = (Arc::clone(supervision), Arc::clone(&notifier));
+                let (shared, notifier) = (Arc::clone(supervision), Arc::clone(notifier));
                 let refused = Arc::clone(&notifier);
                 let spawned = thread::Builder::new()
                     .name("ask".to_owned())
@@ -123,9 +133,7 @@ impl Supervision {
     }
 
     pub(crate) fn subject(&self, tid: u32) -> Subject {
-        procfs::identity(tid)
-            .map(|identity| procfs::subject(identity, self.supervisor))
-            .unwrap_or_default()
+        self.processes.subject(tid)
     }
 
     /// Journals a decision; `None` when that failed, and then the session ends.

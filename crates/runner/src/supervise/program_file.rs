@@ -82,6 +82,11 @@ impl ProgramFile {
         Some(RawText::from_bytes(line.trim_ascii()))
     }
 
+    /// Returns device and inode.
+    pub(crate) const fn image(&self) -> (u64, u64) {
+        (self.key.0, self.key.1)
+    }
+
     fn hash(&self) -> io::Result<Digest> {
         let mut file = reopen(&self.fd)?;
         let mut hasher = Sha256::new();
@@ -94,6 +99,12 @@ impl ProgramFile {
             hasher.update(buffer.get(..count).unwrap_or_default());
         }
     }
+}
+
+/// Returns device and inode of what a process runs now.
+pub(crate) fn image_of(pid: u32) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn key(m: &Metadata) -> Key {

@@ -184,6 +184,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         }
         Step::StartCommand => return first::start_command(state),
         Step::NewSession => pty::new_session(state.terminal_slave())?,
+        Step::ForegroundGroup => pty::foreground_group(state.terminal_slave())?,
         Step::ResourceLimit { limit, value } => confine::resource_limit(limit, *value)?,
         Step::DropCapabilities => confine::drop_capabilities()?,
         Step::NoNewPrivileges => stockade_sys::capability::set_no_new_privileges()?,

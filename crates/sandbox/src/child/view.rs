@@ -27,7 +27,7 @@ pub(super) struct View {
 impl View {
     pub(super) fn new_root(&mut self, at: &AbsPath) -> Outcome<()> {
         mount::tmpfs(at.as_path(), 0o755, None, true)?;
-        self.root = at.as_path().to_owned();
+        at.as_path().clone_into(&mut self.root);
         let staging = self.root.join(STAGING);
         fs::DirBuilder::new()
             .mode(0o755)

@@ -35,10 +35,13 @@ const COPY_AGE_MAX: Duration = Duration::from_hours(2);
 /// Search path for everything that a test starts.
 const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
-/// Returns the binary under test: `CARGO_BIN_EXE_stockade` where the tests were moved elsewhere,
-/// else `built`, which a test gets from `env!("CARGO_BIN_EXE_stockade")`.
-pub fn under_test(built: &str) -> PathBuf {
-    std::env::var_os("CARGO_BIN_EXE_stockade").map_or_else(|| built.into(), PathBuf::from)
+/// Returns the binary under test, which `CARGO_BIN_EXE_stockade` names while the tests run: never
+/// the place it was built at, because tests are also run from a copy elsewhere.
+pub fn under_test() -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_stockade").map_or_else(
+        || panic!("CARGO_BIN_EXE_stockade is not set; run the tests with cargo, or set it"),
+        PathBuf::from,
+    )
 }
 
 /// A secret that is none: whoever shows its value has read where it should not.

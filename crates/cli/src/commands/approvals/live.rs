@@ -18,7 +18,8 @@ use super::{
 use crate::{
     exit::Exit,
     terminal::{
-        dialog::{Action, Dialog, Input, Mode},
+        card::Mode,
+        dialog::{Action, Dialog, Input},
         keys::{Key, Keys, Stroke},
         layout::Color,
         screen::Size,

@@ -17,8 +17,10 @@ use crate::{
 
 /// Tell whether the record of a session is intact, or what is missing or changed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 intact, 1 not intact, 2 usage, 3 cannot tell\n\n\
-    Examples:\n  stockade log verify last\n  stockade log verify --all --json")]
+#[command(
+    after_help = "Exit codes: 0 intact, 1 not intact, 2 usage, 3 cannot tell\n\n\
+    Examples:\n  stockade log verify last\n  stockade log verify --all --json"
+)]
 pub(crate) struct Args {
     /// Session id, the beginning of one, or `last`
     #[arg(default_value = "last", conflicts_with = "all")]
@@ -51,17 +53,30 @@ struct Report {
 enum Found {
     Verified(Verification),
     /// The index knows the session, its journal is gone.
-    Gone { session: SessionId, verdict: &'static str, events_known: u64 },
-    Unknown { session: SessionId, verdict: &'static str, reason: String },
+    Gone {
+        session: SessionId,
+        verdict: &'static str,
+        events_known: u64,
+    },
+    Unknown {
+        session: SessionId,
+        verdict: &'static str,
+        reason: String,
+    },
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// When the state, the key or the index cannot be used.
-#[expect(clippy::needless_pass_by_value, reason = "every command has this signature")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command has this signature"
+)]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
+    let Some(mut archive) = Archive::open(out)? else {
+        return Ok(none_yet(out));
+    };
     let key = match public_key(&args, &archive) {
         Ok(key) => key,
         Err(error @ KeyError::Missing { .. }) => {
@@ -71,7 +86,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Err(error) => return Err(error).context("cannot verify without the key"),
     };
     let sessions = if args.all {
-        archive.store.sessions()?.into_iter().map(|row| row.id).collect()
+        archive
+            .store
+            .sessions()?
+            .into_iter()
+            .map(|row| row.id)
+            .collect()
     } else {
         match archive.resolve(&args.session, out)? {
             Ok(session) => vec![session],
@@ -100,42 +120,58 @@ fn public_key(args: &Args, archive: &Archive) -> Result<VerifyingKey, KeyError> 
     }
 }
 
-fn check(
-    archive: &mut Archive,
-    session: SessionId,
-    key: &VerifyingKey,
-) -> anyhow::Result<Report> {
+fn check(archive: &mut Archive, session: SessionId, key: &VerifyingKey) -> anyhow::Result<Report> {
     let dir = archive.state.session_dir(&session);
     let mut progress = Progress::new(format!("verifying {}", session.short()));
     // Asked first: a session that ends meanwhile is then at most called unfinished too early.
     let running = is_live(&dir).unwrap_or(false);
-    let verified =
-        verify_with(&dir, &session, key, &mut |at| progress.at(at.bytes, at.bytes_total));
+    let verified = verify_with(&dir, &session, key, &mut |at| {
+        progress.at(at.bytes, at.bytes_total);
+    });
     progress.done();
     let result = match verified {
         Ok(verification) => Found::Verified(verification),
         Err(error) => {
             let no_journal = matches!(error, VerifyError::NoJournal { .. });
-            let known = if no_journal { known_events(archive, &session)? } else { 0 };
+            let known = if no_journal {
+                known_events(archive, &session)?
+            } else {
+                0
+            };
             not_verified(session.clone(), &error, known)
         }
     };
-    Ok(Report { session, running, result })
+    Ok(Report {
+        session,
+        running,
+        result,
+    })
 }
 
 /// Returns how many events the index remembers of `session`.
 fn known_events(archive: &mut Archive, session: &SessionId) -> anyhow::Result<u64> {
     let rows = archive.store.sessions()?;
-    Ok(rows.iter().find(|row| row.id == *session).map_or(0, |row| row.events))
+    Ok(rows
+        .iter()
+        .find(|row| row.id == *session)
+        .map_or(0, |row| row.events))
 }
 
 fn not_verified(session: SessionId, error: &VerifyError, events_known: u64) -> Found {
     if events_known > 0 {
-        return Found::Gone { session, verdict: "broken", events_known };
+        return Found::Gone {
+            session,
+            verdict: "broken",
+            events_known,
+        };
     }
     let cause = std::error::Error::source(error);
     let reason = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-    Found::Unknown { session, verdict: "unknown", reason }
+    Found::Unknown {
+        session,
+        verdict: "unknown",
+        reason,
+    }
 }
 
 impl Report {
@@ -178,7 +214,10 @@ impl Report {
                 "{id}  intact so far, session still running: {events}, {} signed",
                 number(verification.signed_events)
             )],
-            VerificationVerdict::Unfinished { unsigned_events, torn_bytes } => {
+            VerificationVerdict::Unfinished {
+                unsigned_events,
+                torn_bytes,
+            } => {
                 let mut lines = vec![
                     format!("{id}  unfinished: no closing signature"),
                     "  the supervisor was killed, or the end was removed".to_owned(),
@@ -195,10 +234,18 @@ impl Report {
                 lines
             }
             VerificationVerdict::Broken { faults, more } => {
-                let total = u64::try_from(faults.len()).unwrap_or(u64::MAX).saturating_add(*more);
-                let mut lines =
-                    vec![format!("{id}  broken: {}", plural(total, "fault", "faults"))];
-                lines.extend(faults.iter().map(|fault| format!("  {}", safe(&fault.to_string()))));
+                let total = u64::try_from(faults.len())
+                    .unwrap_or(u64::MAX)
+                    .saturating_add(*more);
+                let mut lines = vec![format!(
+                    "{id}  broken: {}",
+                    plural(total, "fault", "faults")
+                )];
+                lines.extend(
+                    faults
+                        .iter()
+                        .map(|fault| format!("  {}", safe(&fault.to_string()))),
+                );
                 if *more > 0 {
                     lines.push(format!("  … and {} more", number(*more)));
                 }
@@ -235,10 +282,15 @@ mod tests {
         let public = key.verifying_key();
         let mut journal = Journal::create(dir.path(), session.clone(), key).unwrap();
         for count in 1..=2 {
-            let event =
-                Event::EventsLost { source: "test".to_owned(), count, reason: "full".to_owned() };
+            let event = Event::EventsLost {
+                source: "test".to_owned(),
+                count,
+                reason: "full".to_owned(),
+            };
             let stamp = Stamp::default();
-            journal.append(stamp, "test", None, None, &event, Durability::Written).unwrap();
+            journal
+                .append(stamp, "test", None, None, &event, Durability::Written)
+                .unwrap();
         }
         if close {
             journal.finish(Stamp::default()).unwrap();
@@ -248,7 +300,11 @@ mod tests {
         let path = dir.path().join("journal.jsonl");
         fs::write(&path, tamper(fs::read_to_string(&path).unwrap())).unwrap();
         let result = Found::Verified(verify(dir.path(), &session, &public).unwrap());
-        Report { session, running, result }
+        Report {
+            session,
+            running,
+            result,
+        }
     }
 
     fn same(text: String) -> String {
@@ -265,7 +321,11 @@ mod tests {
         assert!(running.lines()[0].contains("intact so far, session still running"));
         let dead = report(false, false, same);
         assert_eq!(dead.exit(), Exit::No);
-        assert!(dead.lines()[0].contains("no closing signature"), "{:?}", dead.lines());
+        assert!(
+            dead.lines()[0].contains("no closing signature"),
+            "{:?}",
+            dead.lines()
+        );
         let broken = report(true, true, |text| text.replace("full", "fuul"));
         assert_eq!(broken.exit(), Exit::No);
         assert_eq!(broken.lines()[0], "3f2a000000000001  broken: 2 faults");
@@ -281,7 +341,9 @@ mod tests {
         assert_eq!(json["verdict"], "unfinished");
         let text = serde_json::to_string(&report(false, true, same)).unwrap();
         assert_eq!(text.matches("\"session\"").count(), 1, "{text}");
-        let broken = report(false, true, |text| text.replace("\"count\":2", "\"count\":3"));
+        let broken = report(false, true, |text| {
+            text.replace("\"count\":2", "\"count\":3")
+        });
         let json = serde_json::to_value(broken).unwrap();
         assert_eq!(json["verdict"], "broken");
         assert_eq!(json["faults"][0]["what"], "changed");
@@ -291,7 +353,9 @@ mod tests {
     #[test]
     fn a_journal_that_is_gone_is_broken_if_it_was_ever_seen() {
         let session = SessionId::from_random(1);
-        let error = stockade_event::VerifyError::NoJournal { path: "/s/journal".into() };
+        let error = stockade_event::VerifyError::NoJournal {
+            path: "/s/journal".into(),
+        };
         let report = |known| Report {
             session: session.clone(),
             running: false,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use stockade_policy::{Origin, Problem, Source, load};
+use stockade_policy::{Origin, Problem, Source, builtin, load};
 
 use crate::{
     exit::Exit,
@@ -17,7 +17,8 @@ use crate::{
 #[command(after_help = "Examples:\n  stockade policy check team.toml\n  \
     stockade policy check --layer organisation /etc/stockade/policy.toml")]
 pub(crate) struct Args {
-    /// The files, each checked by itself on top of this machine's organisation policy
+    /// The files, each checked by itself on top of the preset `generic` and this machine's
+    /// organisation policy
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The layer that the files are for
@@ -38,6 +39,9 @@ enum Layer {
     Session,
 }
 
+/// The preset of a command that has none of its own: what every other preset adds to.
+const PRESET: &str = "generic";
+
 #[derive(Serialize)]
 struct Report {
     file: String,
@@ -51,7 +55,7 @@ struct Report {
 ///
 /// # Errors
 /// When the organisation's policy cannot be read, or nothing can be printed.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut exit = Exit::Yes;
     for path in &args.files {
         let source = match layers::file(origin(args.layer), path) {
@@ -86,6 +90,12 @@ const fn origin(layer: Layer) -> Origin {
 fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
     let file = source.name.clone();
     let mut sources = vec![source];
+    // A run always has a preset below its files; their tests mean it too.
+    sources.extend(builtin(PRESET).map(|text| Source {
+        origin: Origin::Builtin,
+        name: PRESET.to_owned(),
+        text: text.to_owned(),
+    }));
     if layer != Layer::Organisation {
         sources.extend(layers::organisation(|name| std::env::var_os(name))?);
     }

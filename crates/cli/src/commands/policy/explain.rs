@@ -30,7 +30,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// When the record cannot be read.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
     let session = match archive.resolve(&args.session, out)? {
         Ok(session) => session,

@@ -36,10 +36,10 @@ enum Command {
 /// When something could not be read or written.
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     match args.command {
-        Command::Check(args) => check::run(args, out),
-        Command::Test(args) => test::run(args, out),
-        Command::Show(args) => show::run(args, out),
-        Command::Explain(args) => explain::run(args, out),
+        Command::Check(args) => check::run(&args, out),
+        Command::Test(args) => test::run(&args, out),
+        Command::Show(args) => show::run(&args, out),
+        Command::Explain(args) => explain::run(&args, out),
     }
 }
 

@@ -36,7 +36,7 @@ struct Shown {
 ///
 /// # Errors
 /// When it cannot be loaded or printed.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let policy = effective(&args.layers)?;
     if args.cedar {
         out.raw(policy.to_cedar())?;

@@ -46,7 +46,7 @@ struct Answer<'a> {
 ///
 /// # Errors
 /// When the policy cannot be loaded or nothing can be printed.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let words: Vec<&str> = args.request.iter().map(String::as_str).collect();
     let probe = match Probe::guess(&words) {
         Ok(probe) => probe,
@@ -83,6 +83,11 @@ fn answer<'a>(policy: &Policy, request: &Request, decision: &'a Decision) -> Ans
     }
 }
 
+/// Tells whether a file is not in the workspace, where the view alone decides.
+fn outside(request: &Request) -> bool {
+    matches!(request, Request::File(file) if file.workspace_relative.is_none())
+}
+
 /// Returns where the deciding rule stands.
 fn place(policy: &Policy, decision: &Decision) -> Option<String> {
     policy
@@ -106,6 +111,9 @@ fn print(
         out.line(format_args!("rule    {rule} ({layer}, {place})"))?;
     }
     out.line(format_args!("why     {}", decision.reason))?;
+    if outside(request) && decision.verdict == Verdict::Allow {
+        out.line("but     only where [filesystem] makes it writable; rules see the workspace alone")?;
+    }
     if decision.http_only {
         out.line("but     only plain HTTP, each request judged; TLS is refused here")?;
     }

@@ -113,7 +113,7 @@ fn waiver(text: &str) -> Result<(GuaranteeName, String), String> {
 }
 
 /// Exit code of a session that was not started.
-const NOT_STARTED: u8 = 125;
+pub(crate) const NOT_STARTED: u8 = 125;
 
 /// Runs the command; every failure before it is 125, 126 or 127 with one reason.
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
@@ -263,7 +263,16 @@ fn explain(error: &anyhow::Error, out: &mut Output) -> Exit {
 /// Says what happened: why a command did not run, what the record holds.
 fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out: &mut Output) {
     if let Some(failure) = &finished.ended.not_executed {
-        out.note(format!("stockade: {}", failure.reason));
+        out.note(format!("stockade: the command did not start: {failure}"));
+        // A program that a rule refuses gets the same answer as one without permission.
+        let refused = failure.errno == Some(rustix::io::Errno::ACCESS.raw_os_error());
+        let id = finished.session.short();
+        let remedy = if refused {
+            format!("`stockade show {id}` names the rule, if one refused it")
+        } else {
+            failure.remedy.clone()
+        };
+        out.note(format!("          {remedy}"));
     }
     if let Some(reason) = &finished.ended.unrecorded {
         out.note(format!("stockade: the end of the record could not be written: {reason}"));

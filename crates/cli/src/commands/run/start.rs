@@ -116,7 +116,7 @@ fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> 
     let options = RelayOptions {
         color: if out.color() { Color::Ansi } else { Color::None },
         term: std::env::var("TERM").unwrap_or_default(),
-        agent: None,
+        agent: running.command_process(),
     };
     let relay = terminal::relay(master, running.desk(), &options)?;
     let ended = running.wait();

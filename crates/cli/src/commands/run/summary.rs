@@ -31,7 +31,10 @@ pub(crate) struct Extra<'a> {
 
 /// Renders the end of a run: lines of at most 80 columns, readable without colour.
 pub(crate) fn render(summary: &Summary, extra: Extra<'_>) -> String {
-    let id = summary.session.as_ref().map_or("?", |session| session.short());
+    let id = summary
+        .session
+        .as_ref()
+        .map_or("?", |session| session.short());
     let mut lines = vec![headline(summary, id)];
     let mut line = |label: &str, rest: &str| {
         lines.push(format!("  {label:<width$}{rest}", width = INDENT - 2));
@@ -45,6 +48,9 @@ pub(crate) fn render(summary: &Summary, extra: Extra<'_>) -> String {
     }
     if summary.denials() > 0 {
         line("refused", &refused(summary, id));
+        for remedy in remedies(summary) {
+            line("", &remedy);
+        }
     }
     for limit in &summary.limits {
         line("limit", &safe(limit));
@@ -62,7 +68,11 @@ pub(crate) fn render(summary: &Summary, extra: Extra<'_>) -> String {
             "  to allow next time what was asked: stockade policy learn {id}"
         ));
     }
-    lines.push(format!("  {:<width$}{record}\n", "record", width = INDENT - 2));
+    lines.push(format!(
+        "  {:<width$}{record}\n",
+        "record",
+        width = INDENT - 2
+    ));
     lines.join("\n")
 }
 
@@ -81,10 +91,15 @@ pub(crate) fn to_json(summary: &Summary, extra: Extra<'_>) -> Value {
 
 fn headline(summary: &Summary, id: &str) -> String {
     let command = command_name(summary);
-    let after = summary.duration_ms.map_or_else(String::new, |ms| format!(" after {}", span(ms)));
+    let after = summary
+        .duration_ms
+        .map_or_else(String::new, |ms| format!(" after {}", span(ms)));
     match &summary.outcome {
         Some(how) => {
-            format!("stockade: session {id} ended, {}{after}", outcome(how, &command))
+            format!(
+                "stockade: session {id} ended, {}{after}",
+                outcome(how, &command)
+            )
         }
         None => format!("stockade: session {id} has not ended, {command} may be running"),
     }
@@ -92,9 +107,17 @@ fn headline(summary: &Summary, id: &str) -> String {
 
 /// Returns the file name of the command.
 pub(crate) fn command_name(summary: &Summary) -> String {
-    let path = summary.command.first().map(RawText::display).unwrap_or_default();
+    let path = summary
+        .command
+        .first()
+        .map(RawText::display)
+        .unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();
-    if name.is_empty() { "the command".to_owned() } else { cut(name, ITEM_CHARS_MAX) }
+    if name.is_empty() {
+        "the command".to_owned()
+    } else {
+        cut(name, ITEM_CHARS_MAX)
+    }
 }
 
 fn ran(summary: &Summary) -> String {
@@ -106,9 +129,13 @@ fn ran(summary: &Summary) -> String {
         processes
     };
     if summary.asked > 0 {
-        let mut answers =
-            vec![format!("{} allowed", summary.asks_allowed), format!("{} denied", summary.asks_denied)];
-        let open = summary.asked.saturating_sub(summary.asks_allowed + summary.asks_denied);
+        let mut answers = vec![
+            format!("{} allowed", summary.asks_allowed),
+            format!("{} denied", summary.asks_denied),
+        ];
+        let open = summary
+            .asked
+            .saturating_sub(summary.asks_allowed + summary.asks_denied);
         if open > 0 {
             answers.push(format!("{open} open"));
         }
@@ -125,7 +152,9 @@ fn changed(summary: &Summary, extra: Extra<'_>, id: &str) -> Option<String> {
     }
     let lines = extra
         .lines_changed
-        .map_or_else(String::new, |(added, removed)| format!(": +{added} −{removed}"));
+        .map_or_else(String::new, |(added, removed)| {
+            format!(": +{added} −{removed}")
+        });
     let mut items = vec![format!("{}{lines}", plural(total, "file", "files"))];
     items.extend(
         summary
@@ -148,7 +177,10 @@ pub(crate) fn in_workspace(path: &RawText, workspace: &RawText) -> String {
         .strip_prefix(workspace.as_bytes())
         .and_then(|rest| rest.strip_prefix(b"/"))
         .filter(|rest| !rest.is_empty() && !workspace.as_bytes().is_empty());
-    inside.map_or_else(|| path.display(), |rest| RawText::from_bytes(rest).display())
+    inside.map_or_else(
+        || path.display(),
+        |rest| RawText::from_bytes(rest).display(),
+    )
 }
 
 fn connected(summary: &Summary) -> String {
@@ -163,7 +195,11 @@ fn connected(summary: &Summary) -> String {
         .take(ITEMS_MAX)
         .map(|(name, traffic)| {
             let name = cut(&safe(name), ITEM_CHARS_MAX);
-            format!("{name} {}× {} out", number(traffic.connections), bytes(traffic.bytes_out))
+            format!(
+                "{name} {}× {} out",
+                number(traffic.connections),
+                bytes(traffic.bytes_out)
+            )
         })
         .collect();
     if hosts.len() > ITEMS_MAX {
@@ -178,8 +214,11 @@ fn refused(summary: &Summary, id: &str) -> String {
         .iter()
         .take(ITEMS_MAX)
         .map(|refusal| {
-            let times =
-                if refusal.count > 1 { format!(" {}×", number(refusal.count)) } else { String::new() };
+            let times = if refusal.count > 1 {
+                format!(" {}×", number(refusal.count))
+            } else {
+                String::new()
+            };
             let target = cut(&refusal.target, ITEM_CHARS_MAX);
             format!("{target}{times} ({})", why(refusal))
         })
@@ -191,6 +230,21 @@ fn refused(summary: &Summary, id: &str) -> String {
         items.push(format!("… `stockade show {id}`"));
     }
     wrapped(&items, " · ")
+}
+
+/// Returns the step that would change each of the first refusals, where there is one.
+fn remedies(summary: &Summary) -> impl Iterator<Item = String> {
+    let known = summary
+        .refused
+        .iter()
+        .filter(|refusal| !refusal.remedy.is_empty());
+    known.take(REMEDIES_MAX).map(|refusal| {
+        format!(
+            "{}: {}",
+            cut(&refusal.target, ITEM_CHARS_MAX),
+            safe(&refusal.remedy)
+        )
+    })
 }
 
 /// Returns who refused, in a few words.
@@ -212,7 +266,10 @@ fn record(summary: &Summary, extra: Extra<'_>, id: &str) -> String {
             format!("{events}, without a closing signature")
         }
         Some(VerificationVerdict::Broken { faults, .. }) => {
-            let first = faults.first().map(|fault| fault.what.as_str()).unwrap_or_default();
+            let first = faults
+                .first()
+                .map(|fault| fault.what.as_str())
+                .unwrap_or_default();
             format!("BROKEN ({first})")
         }
     };
@@ -260,7 +317,10 @@ mod tests {
             target: target.to_owned(),
             rule: rule.map(|rule| rule.parse().unwrap()),
             reason: "because".to_owned(),
-            remedy: String::new(),
+            remedy: match rule {
+                Some(_) => String::new(),
+                None => "no rule can allow it".to_owned(),
+            },
             answered: answered.map(str::to_owned),
             count,
             decision: DecisionId::new(1),
@@ -283,14 +343,29 @@ mod tests {
             ..Summary::default()
         };
         for path in ["src/cart.rs", "src/lib.rs"] {
-            summary.changed_files.insert(format!("/home/u/shop/{path}").as_str().into(), 2);
+            summary
+                .changed_files
+                .insert(format!("/home/u/shop/{path}").as_str().into(), 2);
         }
-        let traffic = |connections, bytes_out| Traffic { connections, bytes_out, bytes_in: 0 };
-        summary.connections.insert("registry.test:443".to_owned(), traffic(4, 11_000));
-        summary.connections.insert("model.test:443".to_owned(), traffic(96, 1_200_000));
+        let traffic = |connections, bytes_out| Traffic {
+            connections,
+            bytes_out,
+            bytes_in: 0,
+        };
+        summary
+            .connections
+            .insert("registry.test:443".to_owned(), traffic(4, 11_000));
+        summary
+            .connections
+            .insert("model.test:443".to_owned(), traffic(96, 1_200_000));
         summary.refused = vec![
             refusal("paste.test", Some("paste-sites"), None, 1),
-            refusal("git push --force", Some("push"), Some("terminal: open a PR instead"), 1),
+            refusal(
+                "git push --force",
+                Some("push"),
+                Some("terminal: open a PR instead"),
+                1,
+            ),
             refusal("169.254.169.254", None, None, 2),
         ];
         summary
@@ -298,7 +373,13 @@ mod tests {
 
     #[test]
     fn the_end_of_a_run_reads_at_a_glance() {
-        let text = render(&sample(), Extra { lines_changed: Some((212, 40)), ..Extra::default() });
+        let text = render(
+            &sample(),
+            Extra {
+                lines_changed: Some((212, 40)),
+                ..Extra::default()
+            },
+        );
         let expected = "\
 stockade: session 3f2a ended, codex exited 0 after 14 min
   ran        412 processes in 31 commands        asked 2 (1 allowed, 1 denied)
@@ -307,6 +388,7 @@ stockade: session 3f2a ended, codex exited 0 after 14 min
   refused    4: paste.test (deny paste-sites) ·
              git push --force (asked, denied by terminal: open a PR instead) ·
              169.254.169.254 2× (no rule allows it)
+             169.254.169.254: no rule can allow it
   to allow next time what was asked: stockade policy learn 3f2a
   record     4,318 events, not verified yet · stockade log verify 3f2a
 ";
@@ -322,7 +404,9 @@ stockade: session 3f2a ended, codex exited 0 after 14 min
         let summary = Summary {
             session: Some(SessionId::from_random(1)),
             command: vec!["true".into()],
-            outcome: Some(SessionOutcome::Killed { reason: "wall time".to_owned() }),
+            outcome: Some(SessionOutcome::Killed {
+                reason: "wall time".to_owned(),
+            }),
             duration_ms: Some(900),
             processes: 1,
             events: 5,
@@ -341,8 +425,12 @@ stockade: session 3f2a ended, codex exited 0 after 14 min
     fn hostile_names_stay_inert() {
         let mut summary = sample();
         summary.command = vec!["/bin/\u{1b}[2J".into()];
-        summary.changed_files.insert("/home/u/shop/\u{202e}x\n".into(), 1);
-        summary.connections.insert("a\u{1b}]0;x\u{7}".to_owned(), Traffic::default());
+        summary
+            .changed_files
+            .insert("/home/u/shop/\u{202e}x\n".into(), 1);
+        summary
+            .connections
+            .insert("a\u{1b}]0;x\u{7}".to_owned(), Traffic::default());
         summary.limits.push("memory\r\n\u{9b}2J".to_owned());
         let text = render(&summary, Extra::default());
         let visible = |c: char| c == '\n' || !c.is_control() && c != '\u{202e}';

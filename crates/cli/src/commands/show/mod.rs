@@ -33,9 +33,14 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// When the state or the journal cannot be read, or the output cannot be written.
-#[expect(clippy::needless_pass_by_value, reason = "every command has this signature")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command has this signature"
+)]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
+    let Some(mut archive) = Archive::open(out)? else {
+        return Ok(none_yet(out));
+    };
     let session = match archive.resolve(&args.session, out)? {
         Ok(session) => session,
         Err(exit) => return Ok(exit),
@@ -92,9 +97,15 @@ struct Paint {
 impl Paint {
     fn new(color: bool) -> Self {
         if color {
-            Self { refused: AnsiColor::Red.on_default(), quiet: Style::new().dimmed() }
+            Self {
+                refused: AnsiColor::Red.on_default(),
+                quiet: Style::new().dimmed(),
+            }
         } else {
-            Self { refused: Style::new(), quiet: Style::new() }
+            Self {
+                refused: Style::new(),
+                quiet: Style::new(),
+            }
         }
     }
 }
@@ -120,7 +131,10 @@ fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint) -> Vec<String> {
         }
     }
     if timeline.more > 0 {
-        lines.push(format!("… and {} more; `stockade events` has all", number(timeline.more)));
+        lines.push(format!(
+            "… and {} more; `stockade events` has all",
+            number(timeline.more)
+        ));
     }
     lines
 }
@@ -129,7 +143,9 @@ fn headline(run: &Run) -> String {
     let mut facts = Vec::new();
     if run.processes > 0 {
         facts.push(plural(run.processes, "process", "processes"));
-        facts.push(span(run.last_unix_ns.saturating_sub(run.time_unix_ns) / 1_000_000));
+        facts.push(span(
+            run.last_unix_ns.saturating_sub(run.time_unix_ns) / 1_000_000,
+        ));
     }
     match (run.code, run.signal) {
         (_, Some(signal)) => facts.push(format!("signal {signal}")),
@@ -154,7 +170,11 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
         Mark::Ended => ("■", Style::new()),
     };
     let time = painted(&time_of_day(line.time_unix_ns, zone), paint.quiet);
-    let times = if line.count > 1 { format!(" {}×", number(line.count)) } else { String::new() };
+    let times = if line.count > 1 {
+        format!(" {}×", number(line.count))
+    } else {
+        String::new()
+    };
     let text = painted(&format!("{mark} {}{times}", line.text), style);
     lines.push(format!("{time} {indent}{text}"));
     if let Some(detail) = &line.detail {

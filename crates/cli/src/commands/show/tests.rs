@@ -27,7 +27,11 @@ fn decision(verdict: Verdict, host: &str, subject: Subject) -> DecisionRecord {
         verdict,
         kind: RequestKind::Net,
         subject,
-        target: Target { host: Some(host.to_owned()), port: Some(443), ..Target::default() },
+        target: Target {
+            host: Some(host.to_owned()),
+            port: Some(443),
+            ..Target::default()
+        },
         rule: Some("paste-sites".parse().unwrap()),
         reason: "data leaves the company".to_owned(),
         failed_condition: None,
@@ -60,12 +64,51 @@ fn rendered(events: Vec<(Option<&str>, Event)>) -> String {
 }
 
 fn started(process: Subject) -> Event {
-    Event::ProcessStarted { process, digest: None, interpreter: None }
+    Event::ProcessStarted {
+        process,
+        digest: None,
+        interpreter: None,
+    }
 }
 
 fn net(verdict: Verdict, host: &str, by: Subject) -> Event {
     let decision = decision(verdict, host, by);
-    Event::ConnectionDecided { decision, address: None, sni: None, detail: None }
+    Event::ConnectionDecided {
+        decision,
+        address: None,
+        sni: None,
+        detail: None,
+    }
+}
+
+fn begun() -> Vec<(Option<&'static str>, Event)> {
+    vec![
+        (
+            None,
+            Event::SessionStarted {
+                name: None,
+                command: vec!["codex".into(), "exec".into()],
+                workspace: "/w".into(),
+                mode: "direct".to_owned(),
+                tier: "native".to_owned(),
+                preset: "codex".to_owned(),
+                ask: "tty".to_owned(),
+                uid: 1000,
+                version: "0.1.0".to_owned(),
+                policy_revision: Digest::of(b"p"),
+            },
+        ),
+        (
+            None,
+            Event::GuaranteeStated {
+                guarantee: "disk".to_owned(),
+                holds: false,
+                how: String::new(),
+                missing: Some("no cgroup v2".to_owned()),
+                waiver: None,
+            },
+        ),
+    ]
 }
 
 fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
@@ -77,26 +120,8 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
         by: child.clone(),
     };
     let approval = ApprovalId::from_random(1);
-    vec![
-        (None, Event::SessionStarted {
-            name: None,
-            command: vec!["codex".into(), "exec".into()],
-            workspace: "/w".into(),
-            mode: "direct".to_owned(),
-            tier: "native".to_owned(),
-            preset: "codex".to_owned(),
-            ask: "tty".to_owned(),
-            uid: 1000,
-            version: "0.1.0".to_owned(),
-            policy_revision: Digest::of(b"p"),
-        }),
-        (None, Event::GuaranteeStated {
-            guarantee: "disk".to_owned(),
-            holds: false,
-            how: String::new(),
-            missing: Some("no cgroup v2".to_owned()),
-            waiver: None,
-        }),
+    let mut events = begun();
+    events.extend([
         (scope, started(test.clone())),
         (scope, started(child.clone())),
         (scope, changed("write")),
@@ -105,28 +130,52 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
         (scope, net(Verdict::Allow, "registry.test", child.clone())),
         (scope, net(Verdict::Deny, "paste.test", child.clone())),
         (scope, net(Verdict::Deny, "paste.test", child.clone())),
-        (scope, Event::ApprovalRequested {
-            approval: approval.clone(),
-            decision: decision(Verdict::Ask, "new.test", child.clone()),
-            shown: String::new(),
-            request_digest: Digest::of(b"r"),
-            expires: UnixMillis(0),
-        }),
-        (None, Event::ApprovalDecided {
-            approval,
-            verdict: Verdict::Deny,
-            scope: None,
-            by: "terminal".to_owned(),
-            reason: Some("use the mirror".to_owned()),
-        }),
-        (scope, Event::ProcessEnded { process: child, code: Some(0), signal: None }),
-        (scope, Event::ProcessEnded { process: test, code: Some(101), signal: None }),
-        (None, Event::SessionEnded {
-            outcome: SessionOutcome::Exited { code: 0 },
-            duration_ms: 14_000,
-            counts: Counts::default(),
-        }),
-    ]
+        (
+            scope,
+            Event::ApprovalRequested {
+                approval: approval.clone(),
+                decision: decision(Verdict::Ask, "new.test", child.clone()),
+                shown: String::new(),
+                request_digest: Digest::of(b"r"),
+                expires: UnixMillis(0),
+            },
+        ),
+        (
+            None,
+            Event::ApprovalDecided {
+                approval,
+                verdict: Verdict::Deny,
+                scope: None,
+                by: "terminal".to_owned(),
+                reason: Some("use the mirror".to_owned()),
+            },
+        ),
+        (
+            scope,
+            Event::ProcessEnded {
+                process: child,
+                code: Some(0),
+                signal: None,
+            },
+        ),
+        (
+            scope,
+            Event::ProcessEnded {
+                process: test,
+                code: Some(101),
+                signal: None,
+            },
+        ),
+        (
+            None,
+            Event::SessionEnded {
+                outcome: SessionOutcome::Exited { code: 0 },
+                duration_ms: 14_000,
+                counts: Counts::default(),
+            },
+        ),
+    ]);
+    events
 }
 
 const EXPECTED: &str = "\
@@ -159,20 +208,29 @@ fn hostile_bytes_stay_inert() {
     denied.reason = hostile.to_owned();
     let text = rendered(vec![
         (Some(hostile), Event::NameDecided { decision: denied }),
-        (Some(hostile), Event::FileChanged {
-            path: hostile.into(),
-            access: hostile.to_owned(),
-            by,
-        }),
-        (None, Event::FindingRaised {
-            severity: hostile.to_owned(),
-            title: hostile.to_owned(),
-            detail: hostile.to_owned(),
-            decisions: vec![],
-        }),
+        (
+            Some(hostile),
+            Event::FileChanged {
+                path: hostile.into(),
+                access: hostile.to_owned(),
+                by,
+            },
+        ),
+        (
+            None,
+            Event::FindingRaised {
+                severity: hostile.to_owned(),
+                title: hostile.to_owned(),
+                detail: hostile.to_owned(),
+                decisions: vec![],
+            },
+        ),
     ]);
     assert!(text.contains("\\u{1b}[2J"), "{text}");
-    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
+    assert!(
+        !text.contains('\u{1b}') && !text.contains('\u{202e}'),
+        "{text:?}"
+    );
     assert_eq!(text.lines().count(), 6, "{text}");
 }
 
@@ -181,11 +239,14 @@ fn a_flood_in_one_block_is_bounded_and_counted() {
     let by = subject(10, &["sh"], &["codex"]);
     let events = (0..500)
         .map(|number| {
-            (Some("c-1"), Event::FileChanged {
-                path: format!("/w/{number}").as_str().into(),
-                access: "write".to_owned(),
-                by: by.clone(),
-            })
+            (
+                Some("c-1"),
+                Event::FileChanged {
+                    path: format!("/w/{number}").as_str().into(),
+                    access: "write".to_owned(),
+                    by: by.clone(),
+                },
+            )
         })
         .collect();
     let text = rendered(events);

@@ -97,14 +97,20 @@ impl Timeline {
     pub(super) fn add(&mut self, envelope: &Envelope) {
         let time = envelope.time_unix_ns;
         match &envelope.event {
-            Event::SessionStarted { command, workspace, tier, preset, .. } => {
+            Event::SessionStarted {
+                command,
+                workspace,
+                tier,
+                preset,
+                ..
+            } => {
                 self.workspace.clone_from(workspace);
                 let text = format!(
                     "session {}: {} in {workspace} ({}, profile {})",
                     envelope.session,
                     cut(&words(command), TITLE_CHARS_MAX),
                     safe(tier),
-                    safe(preset)
+                    if preset.is_empty() { "generic".to_owned() } else { safe(preset) }
                 );
                 self.line(None, Line::new(time, Mark::Started, text));
             }
@@ -112,8 +118,17 @@ impl Timeline {
                 let text = outcome(how, "the command");
                 self.line(None, Line::new(time, Mark::Ended, text));
             }
-            Event::GuaranteeStated { guarantee, holds: false, missing, waiver, .. } => {
-                let why = waiver.as_deref().or(missing.as_deref()).unwrap_or("no reason recorded");
+            Event::GuaranteeStated {
+                guarantee,
+                holds: false,
+                missing,
+                waiver,
+                ..
+            } => {
+                let why = waiver
+                    .as_deref()
+                    .or(missing.as_deref())
+                    .unwrap_or("no reason recorded");
                 let text = format!("not held here: {} ({})", safe(guarantee), safe(why));
                 self.line(None, Line::new(time, Mark::Note, text));
             }
@@ -125,7 +140,11 @@ impl Timeline {
                 }
             }
             Event::ProcessStarted { process, .. } => self.started(envelope, process),
-            Event::ProcessEnded { process, code, signal } => {
+            Event::ProcessEnded {
+                process,
+                code,
+                signal,
+            } => {
                 self.ended(envelope, process, *code, *signal);
             }
             _ => self.happened(envelope),
@@ -133,8 +152,12 @@ impl Timeline {
     }
 
     fn started(&mut self, envelope: &Envelope, process: &Subject) {
-        let Some(index) = self.run_of(envelope) else { return };
-        let Some(Entry::Run(run)) = self.entries.get_mut(index) else { return };
+        let Some(index) = self.run_of(envelope) else {
+            return;
+        };
+        let Some(Entry::Run(run)) = self.entries.get_mut(index) else {
+            return;
+        };
         run.processes += 1;
         run.last_unix_ns = envelope.time_unix_ns;
         if run.leader.is_none() {
@@ -149,8 +172,12 @@ impl Timeline {
         code: Option<i32>,
         signal: Option<i32>,
     ) {
-        let Some(index) = self.run_of(envelope) else { return };
-        let Some(Entry::Run(run)) = self.entries.get_mut(index) else { return };
+        let Some(index) = self.run_of(envelope) else {
+            return;
+        };
+        let Some(Entry::Run(run)) = self.entries.get_mut(index) else {
+            return;
+        };
         run.last_unix_ns = envelope.time_unix_ns;
         if run.leader.is_some() && run.leader == process.id {
             run.code = code;
@@ -171,13 +198,22 @@ impl Timeline {
                 };
                 Line::new(time, Mark::Changed, format!("{name}{how}"))
             }
-            Event::ApprovalRequested { approval, decision, .. } => {
+            Event::ApprovalRequested {
+                approval, decision, ..
+            } => {
                 let line = Line::new(time, Mark::Asked, asked(decision));
                 let place = self.line(run, line);
-                self.asks.extend(place.map(|place| (approval.clone(), place)));
+                self.asks
+                    .extend(place.map(|place| (approval.clone(), place)));
                 return;
             }
-            Event::ApprovalDecided { approval, verdict, scope, by, reason } => {
+            Event::ApprovalDecided {
+                approval,
+                verdict,
+                scope,
+                by,
+                reason,
+            } => {
                 self.answered(approval, *verdict, scope.as_deref(), by, reason.as_deref());
                 return;
             }
@@ -185,26 +221,10 @@ impl Timeline {
                 let text = format!("net  {}", target(decision));
                 Line::new(time, Mark::Connected, text)
             }
-            Event::LimitReached { limit, configured, usage, detail } => {
-                let text = format!(
-                    "limit {} reached, {usage} of {configured}: {}",
-                    safe(limit),
-                    safe(detail)
-                );
-                Line::new(time, Mark::Note, text)
-            }
-            Event::EventsLost { source, count, reason } => {
-                let text = format!("{count} events of {} lost: {}", safe(source), safe(reason));
-                Line::new(time, Mark::Note, text)
-            }
-            Event::OperatorActed { action, by, detail } => {
-                let text = format!("{} by {}: {}", safe(action), safe(by), safe(detail));
-                Line::new(time, Mark::Note, text)
-            }
-            Event::FindingRaised { severity, title, detail, .. } => Line {
-                detail: Some(safe(detail)),
-                ..Line::new(time, Mark::Note, format!("{}, {}", safe(title), safe(severity)))
-            },
+            Event::LimitReached { .. }
+            | Event::EventsLost { .. }
+            | Event::OperatorActed { .. }
+            | Event::FindingRaised { .. } => noted(time, &envelope.event),
             event => match event.decision() {
                 Some(decision) if decision.verdict == Verdict::Deny => refused(time, decision),
                 _ => return,
@@ -221,16 +241,26 @@ impl Timeline {
         by: &str,
         reason: Option<&str>,
     ) {
-        let Some((entry, line)) = self.asks.remove(approval) else { return };
+        let Some((entry, line)) = self.asks.remove(approval) else {
+            return;
+        };
         let line = match self.entries.get_mut(entry) {
             Some(Entry::Run(run)) => run.lines.get_mut(line),
             Some(Entry::Line(line)) => Some(line),
             None => None,
         };
         let Some(line) = line else { return };
-        let answer = if verdict == Verdict::Allow { "allowed" } else { "denied" };
-        let scope = scope.map(|scope| format!(" {}", safe(scope))).unwrap_or_default();
-        let reason = reason.map(|why| format!(": {}", safe(why))).unwrap_or_default();
+        let answer = if verdict == Verdict::Allow {
+            "allowed"
+        } else {
+            "denied"
+        };
+        let scope = scope
+            .map(|scope| format!(" {}", safe(scope)))
+            .unwrap_or_default();
+        let reason = reason
+            .map(|why| format!(": {}", safe(why)))
+            .unwrap_or_default();
         line.text = format!("{} → {answer}{scope} by {}{reason}", line.text, safe(by));
     }
 
@@ -270,10 +300,16 @@ impl Timeline {
         let Some(index) = run else {
             return self.push(Entry::Line(line)).map(|index| (index, 0));
         };
-        let Some(Entry::Run(run)) = self.entries.get_mut(index) else { return None };
+        let Some(Entry::Run(run)) = self.entries.get_mut(index) else {
+            return None;
+        };
         // Each ask keeps its own line, because each has its own answer.
         let same = (line.mark != Mark::Asked)
-            .then(|| run.lines.iter_mut().find(|l| l.mark == line.mark && l.text == line.text))
+            .then(|| {
+                run.lines
+                    .iter_mut()
+                    .find(|l| l.mark == line.mark && l.text == line.text)
+            })
             .flatten();
         if let Some(same) = same {
             same.count += 1;
@@ -299,7 +335,13 @@ impl Timeline {
 
 impl Line {
     fn new(time_unix_ns: u64, mark: Mark, text: String) -> Self {
-        Self { time_unix_ns, mark, text, detail: None, count: 1 }
+        Self {
+            time_unix_ns,
+            mark,
+            text,
+            detail: None,
+            count: 1,
+        }
     }
 }
 
@@ -320,6 +362,45 @@ impl Run {
     }
 }
 
+/// Renders what is only noted, neither judged nor done by a command.
+fn noted(time: u64, event: &Event) -> Line {
+    let text = match event {
+        Event::LimitReached {
+            limit,
+            configured,
+            usage,
+            detail,
+        } => {
+            let numbers = format!("{usage} of {configured}");
+            format!("limit {} reached, {numbers}: {}", safe(limit), safe(detail))
+        }
+        Event::EventsLost {
+            source,
+            count,
+            reason,
+        } => {
+            format!("{count} events of {} lost: {}", safe(source), safe(reason))
+        }
+        Event::OperatorActed { action, by, detail } => {
+            format!("{} by {}: {}", safe(action), safe(by), safe(detail))
+        }
+        Event::FindingRaised {
+            severity, title, ..
+        } => {
+            format!("{}, {}", safe(title), safe(severity))
+        }
+        event => event.kind().to_owned(),
+    };
+    let detail = match event {
+        Event::FindingRaised { detail, .. } => Some(safe(detail)),
+        _ => None,
+    };
+    Line {
+        detail,
+        ..Line::new(time, Mark::Note, text)
+    }
+}
+
 /// Returns the command line of the agent's own child that `subject` is or comes from: the last but
 /// one of its parents, since the last is the session's first process.
 fn first_level(subject: &Subject) -> Option<String> {
@@ -336,15 +417,28 @@ fn target(decision: &DecisionRecord) -> String {
 }
 
 fn asked(decision: &DecisionRecord) -> String {
-    let rule = decision.rule.as_ref().map_or("no rule", |rule| rule.as_str());
-    format!("{:<4} {} ({rule})", decision.kind.as_str(), target(decision))
+    let rule = decision
+        .rule
+        .as_ref()
+        .map_or("no rule", |rule| rule.as_str());
+    format!(
+        "{:<4} {} ({rule})",
+        decision.kind.as_str(),
+        target(decision)
+    )
 }
 
 fn refused(time: u64, decision: &DecisionRecord) -> Line {
-    let rule = decision.rule.as_ref().map_or("no rule allows it", |rule| rule.as_str());
+    let rule = decision
+        .rule
+        .as_ref()
+        .map_or("no rule allows it", |rule| rule.as_str());
     let subject = &decision.subject;
     let mut chain: Vec<String> = vec![String::new()];
-    for text in std::iter::once(&subject.exe).chain(&subject.ancestry).take(CHAIN_MAX) {
+    for text in std::iter::once(&subject.exe)
+        .chain(&subject.ancestry)
+        .take(CHAIN_MAX)
+    {
         let text = text.display();
         // The name of the program; what follows are its arguments.
         let program = text.split(' ').next().unwrap_or_default();
@@ -358,6 +452,10 @@ fn refused(time: u64, decision: &DecisionRecord) -> Line {
     let target = target(decision);
     Line {
         detail: Some(safe(&decision.reason)).filter(|reason| !reason.is_empty()),
-        ..Line::new(time, Mark::Refused, format!("{:<4} {target} denied ({rule}){by}", decision.kind.as_str()))
+        ..Line::new(
+            time,
+            Mark::Refused,
+            format!("{:<4} {target} denied ({rule}){by}", decision.kind.as_str()),
+        )
     }
 }

@@ -7,7 +7,8 @@ use stockade_types::UnixMillis;
 
 use super::{
     super::{
-        dialog::{Action, DEAF, Dialog, Input, Mode},
+        card::Mode,
+        dialog::{Action, DEAF, Dialog, Input},
         keys::{Key, Stroke},
         layout::Color,
         screen::Size,

@@ -7,6 +7,8 @@ mod overlay;
 mod pipes;
 mod relay;
 
+use std::num::NonZeroU16;
+
 use stockade_policy::Scope;
 use stockade_runner::approvals::{QuestionView, Row, Shown};
 use stockade_types::{ApprovalId, Digest, UnixMillis};
@@ -70,7 +72,7 @@ pub(super) struct Terminal {
 impl Terminal {
     pub(super) fn new(size: Size) -> Self {
         Self {
-            parser: vt100::Parser::new(size.rows, size.columns, 0),
+            parser: vt100::Parser::new(cells(size.rows), cells(size.columns), 0),
         }
     }
 
@@ -87,8 +89,8 @@ impl Terminal {
         let (a, b) = (self.parser.screen(), other.parser.screen());
         assert_eq!(a.size(), b.size(), "{what}: size");
         let (rows, columns) = a.size();
-        for row in 0..rows {
-            for column in 0..columns {
+        for row in 0..rows.get() {
+            for column in 0..columns.get() {
                 assert_eq!(
                     a.cell(row, column),
                     b.cell(row, column),
@@ -132,6 +134,11 @@ impl Terminal {
         };
         assert_eq!(colours(a), colours(b), "{what}: colours");
     }
+}
+
+/// Makes what the parser takes for a number of rows or columns.
+pub(super) fn cells(count: u16) -> NonZeroU16 {
+    NonZeroU16::new(count).unwrap()
 }
 
 /// Filters output as the relay does, into a picture and the bytes for the terminal.

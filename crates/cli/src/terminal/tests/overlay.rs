@@ -9,7 +9,7 @@ use super::{
         overlay::{AgentMode, Alternate, Overlay, Placement},
         screen::Size,
     },
-    SIZE, Terminal, follow, view,
+    SIZE, Terminal, cells, follow, view,
 };
 
 const NOW: UnixMillis = UnixMillis(1_008_000);
@@ -163,7 +163,7 @@ fn a_resize_leaves_one_box_and_no_rest() {
     terminal
         .parser
         .screen_mut()
-        .set_size(wide.rows, wide.columns);
+        .set_size(cells(wide.rows), cells(wide.columns));
     overlay.resize(wide, &screen, &mut out);
     overlay.draw(&dialog.draw(wide, NOW), Color::None, &screen, &mut out);
     terminal.feed(&std::mem::take(&mut out));

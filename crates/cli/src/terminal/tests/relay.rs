@@ -320,22 +320,3 @@ fn much_output_neither_stops_nor_grows() {
     lab.shows("the very last");
     writer.join().unwrap();
 }
-
-#[test]
-fn the_way_out_on_a_signal_restores_once() {
-    let mut lab = Lab::new();
-    lab.print(b"\x1b[?1049hfull");
-    lab.shows("full");
-    let relay = lab.relay.take().unwrap();
-    relay.restore();
-    let cooked = tcgetattr(&lab.person_slave).unwrap();
-    assert!(cooked.local_modes.contains(LocalModes::ICANON));
-    lab.until("the main screen", str::is_empty);
-    relay.finish();
-    assert!(
-        tcgetattr(&lab.person_slave)
-            .unwrap()
-            .local_modes
-            .contains(LocalModes::ICANON)
-    );
-}

@@ -1,0 +1,383 @@
+//! Files and protected state (family F).
+
+use std::fs;
+
+use stockade_testkit::{
+    Snapshot, TestEnv,
+    escape::{Action, Case, Outcome, Scene},
+    events,
+    run::require_tool,
+};
+
+use crate::matrix::{Matrix, closed, guarded};
+
+/// A protected name that does not exist is refused, made in any of the ways that the kernel has,
+/// at any depth.
+#[test]
+fn f14_protected_names_cannot_come_into_being() {
+    let attempts = [
+        guarded("claude", "mkdir .claude && echo x > .claude/settings.json", "/.claude"),
+        guarded("codex", "mkdir .codex && echo x > .codex/config.toml", "/.codex"),
+        guarded("cursor", "mkdir .cursor && echo x > .cursor/mcp.json", "/.cursor"),
+        guarded("mcp", "echo x > .mcp.json", "/shop/.mcp.json"),
+        guarded("vscode", "mkdir .vscode && echo x > .vscode/tasks.json", "/shop/.vscode"),
+        guarded("idea", "mkdir .idea && echo x > .idea/workspace.xml", "/.idea"),
+        guarded("gemini", "mkdir .gemini && echo x > .gemini/settings.json", "/.gemini"),
+        guarded(
+            "copilot",
+            "mkdir -p .github && echo x > .github/copilot-instructions.md",
+            ".github/copilot-instructions.md",
+        ),
+        guarded("own", "mkdir .stockade && echo x > .stockade/policy.toml", "/.stockade"),
+        guarded("layer", "echo 'schema = 1' > .stockade.toml", "/.stockade.toml"),
+        guarded("envrc", "echo x > .envrc", "/.envrc"),
+        guarded("husky", "mkdir .husky && echo x > .husky/pre-commit", "/.husky"),
+        guarded("deep", "mkdir -p a/b && mkdir a/b/.vscode", "a/b/.vscode"),
+        guarded("deep-file", "mkdir -p a/b && echo x > a/b/.mcp.json", "a/b/.mcp.json"),
+        guarded("case", "mkdir .VsCode && echo x > .VsCode/tasks.json", "/.VsCode"),
+    ];
+    Matrix { may_change: &["a/**", "a", ".github"], ..Matrix::new("F14", &attempts) }.check();
+}
+
+/// Other ways than opening a file give a protected name to something.
+#[test]
+fn f16_protected_names_cannot_be_given() {
+    let attempts = [
+        guarded("rename", "echo x > mine && mv -T mine .mcp.json", "/.mcp.json"),
+        guarded("rename-directory", "mkdir d && echo x > d/tasks.json && mv -T d .vscode", "/.vscode"),
+        guarded("link", "echo x > linked && ln linked .envrc", "/.envrc"),
+        guarded("symbolic", "mkdir evil && ln -s evil .claude", "/.claude"),
+        guarded("relative", "mkdir r && cd r && ln -s ../r ../.codex", "/.codex"),
+        guarded(
+            "through-link",
+            "mkdir t && ln -s .. t/up && echo x > t/up/lefthook.yml",
+            "/lefthook.yml",
+        ),
+        guarded(
+            "through-tmp",
+            "ln -s \"$PWD\" /tmp/here.$$ && echo x > /tmp/here.$$/.mise.toml",
+            "/.mise.toml",
+        ),
+        guarded(
+            "through-shared-memory",
+            "ln -s \"$PWD\" /dev/shm/here.$$ && : > /dev/shm/here.$$/.vimrc",
+            "/.vimrc",
+        ),
+        guarded(
+            "dangling",
+            "ln -s .nvimrc later && echo x > later",
+            "/.nvimrc",
+        ),
+        guarded("process-root", "echo x > /proc/self/root$PWD/.exrc", "/.exrc"),
+        guarded("process-cwd", "echo x > /proc/self/cwd/.cursorrules", "/.cursorrules"),
+        guarded(
+            "descriptor",
+            "exec 7< . && echo x > /proc/self/fd/7/.windsurfrules",
+            "/.windsurfrules",
+        ),
+        guarded(
+            "tmpfile",
+            // O_TMPFILE, then linkat with AT_SYMLINK_FOLLOW.
+            r#"perl -e '$fd = syscall(257, -100, $w = ".", 0x410001, 0600); $fd >= 0 or exit 1;
+               exit(syscall(265, -100, $f = "/proc/self/fd/$fd", -100, $t = ".claude.json", 0x400) < 0)'"#,
+            "/.claude.json",
+        ),
+        guarded(
+            "openat2",
+            r#"perl -e '$how = pack("QQQ", 0x41, 0600, 0); exit(syscall(437, -100, $p = ".devcontainer.json", $how, 24) < 0)'"#,
+            "/.devcontainer.json",
+        ),
+        guarded(
+            "exchange",
+            // renameat2 with RENAME_EXCHANGE: the directory above a prepared tree changes its name.
+            r#"mkdir -p x/hooks y && sys 316 -100 x -100 .git 2 && git status"#,
+            "/.git",
+        ),
+        guarded("mknod", "sys 133 .aider.conf.yml 33188 0", "/.aider.conf.yml"),
+    ];
+    let changed = ["mine", "d/**", "d", "linked", "evil", "r", "t/**", "t", "later", "x/**", "x", "y"];
+    Matrix { may_change: &changed, ..Matrix::new("F16", &attempts) }.check();
+}
+
+/// What exists is held by mounts as well; every way to change it or to move it away fails.
+#[test]
+fn f16_existing_protected_files_are_held() {
+    let attempts = [
+        guarded("hook", "echo x > .git/hooks/pre-commit", ".git/hooks/pre-commit"),
+        guarded("config", "git config core.fsmonitor ./evil", ".git/config"),
+        guarded("append", "echo x >> .git/config", ".git/config"),
+        guarded("tasks", "echo x > .vscode/tasks.json", ".vscode/tasks.json"),
+        guarded("remove", "rm -f .vscode/settings.json && [ ! -e .vscode/settings.json ]", "settings.json"),
+        guarded("rename-parent", "mv -T .vscode old", "/.vscode"),
+        guarded("rename-git", "mv -T .git gone", "/.git"),
+        guarded("mode", "chmod 777 .git/hooks/ready", ".git/hooks/ready"),
+        guarded("truncate", "sys 76 .mcp.json 0", "/.mcp.json"),
+        guarded("deep", "echo x > packages/one/.mcp.json", "packages/one/.mcp.json"),
+        // A link is a name, not the file; the mount keeps the two apart.
+        closed("hard-link", "ln .mcp.json alias && echo x > alias"),
+        closed("owner", "touch -c -d '2001-01-01' .mcp.json && [ .mcp.json -ot README.md ]"),
+    ];
+    let prepare = |scene: &Scene| {
+        for file in [".vscode/settings.json", ".mcp.json", "packages/one/.mcp.json", ".git/hooks/ready"] {
+            scene.env.write(scene.workspace().join(file), "{}\n");
+        }
+    };
+    Matrix { prepare: &prepare, ..Matrix::new("F16", &attempts) }.check();
+}
+
+/// Git follows a file named `.git`; on the host `git status` would run what its target configures.
+#[test]
+fn f18_git_pointers_cannot_be_planted() {
+    let attempts = [
+        guarded("new-pointer", "mkdir sub && echo 'gitdir: ../evil' > sub/.git", "sub/.git"),
+        guarded("old-pointer", "echo 'gitdir: ../evil' > module/.git", "module/.git"),
+        guarded("replaced-pointer", "echo x > new && mv new module/.git", "module/.git"),
+        guarded("linked-pointer", "mkdir evil && ln -s ../evil src/.git", "src/.git"),
+        guarded("common", "echo ../evil > .git/commondir", ".git/commondir"),
+        guarded("alternates", "echo /tmp > .git/objects/info/alternates", "info/alternates"),
+        guarded("attributes", "echo '* filter=x' > .git/info/attributes", "info/attributes"),
+        guarded("worktree-config", "echo x > .git/config.worktree", "config.worktree"),
+        guarded("module-hook", "echo x > .git/modules/m/hooks/post-checkout", "hooks/post-checkout"),
+        guarded("module-config", "echo x > .git/modules/m/config", "modules/m/config"),
+    ];
+    let prepare = |scene: &Scene| {
+        for (file, text) in [
+            ("module/.git", "gitdir: ../.git/modules/m\n"),
+            (".git/modules/m/config", "[core]\n"),
+            (".git/modules/m/hooks/none", ""),
+        ] {
+            scene.env.write(scene.workspace().join(file), text);
+        }
+    };
+    let changed = ["sub", "new", "evil"];
+    Matrix { prepare: &prepare, may_change: &changed, ..Matrix::new("F18", &attempts) }.check();
+}
+
+/// Links that lead out of the workspace lead nowhere.
+#[test]
+fn f02_links_do_not_lead_out() {
+    let chain = "for i in $(seq 1 38); do ln -sfn c$((i - 1)) c$i; done; echo x > c38/planted";
+    let chain = format!("ln -sfn \"$OUT\" c0; {chain}");
+    let attempts = [
+        closed("directory", "ln -s \"$OUT\" out && echo x > out/planted"),
+        closed("file", "ln -s \"$OUT/file\" leaf && echo x > leaf"),
+        closed("read", "ln -s \"$OUT/file\" reader && grep -q original reader"),
+        closed("relative", "ln -s ../../outside up && echo x > up/planted"),
+        closed("chain", &chain),
+        closed("dots", "echo x > ../../outside/planted"),
+        closed("prefix", "echo x > ../shop-evil/planted"),
+        closed("process-root", "grep -q original /proc/self/root\"$OUT\"/file"),
+        closed("parent-root", "grep -q original /proc/$PPID/root\"$OUT\"/file"),
+        closed("process-cwd", "grep -q original /proc/self/cwd/../../outside/file"),
+        closed("descriptor", "exec 8< ../../outside/file && grep -q original /dev/fd/8"),
+        closed("exchange", "mkdir -p swap && sys 316 -100 swap -100 ../../outside 2"),
+    ];
+    Matrix {
+        prepare: &|scene| {
+            // Attempts of the control write here, too.
+            scene.env.write("outside/file", "original\n");
+            scene.env.write("work/shop-evil/file", "original\n");
+        },
+        variables: &|scene| {
+            vec![("OUT".into(), scene.env.root().join("outside").display().to_string())]
+        },
+        may_change: &["out", "leaf", "reader", "up", "swap", "c*"],
+        after: &|scene, _| {
+            for directory in ["outside", "work/shop-evil"] {
+                let tree = Snapshot::take(scene.env.root().join(directory));
+                assert!(tree.get("planted").is_none(), "{directory}");
+                let text = fs::read_to_string(scene.env.root().join(directory).join("file"));
+                assert_eq!(text.expect("it was not removed"), "original\n");
+            }
+        },
+        ..Matrix::new("F02", &attempts)
+    }
+    .check();
+}
+
+/// Where a path cannot be resolved the change fails; the raw text is never judged instead.
+#[test]
+fn f12_paths_that_cannot_be_resolved_are_refused() {
+    let attempts = [
+        closed("loop", "ln -s loop loop; echo x > loop/../.mcp.json").twin("true"),
+        closed("long", "echo x > $(printf 'n%.0s' $(seq 300))").twin("true"),
+        closed("dangling", "ln -s nowhere dangling; echo x > dangling/.mcp.json").twin("true"),
+        closed("gone", "mkdir gone; cd gone; rmdir ../gone; echo x > .mcp.json").twin("true"),
+        closed("missing", "echo x > missing/.mcp.json").twin("true"),
+        closed("bad-pointer", "sys 257 -100 1 65 384").twin("true"),
+    ];
+    Matrix { may_change: &["loop", "dangling"], ..Matrix::new("F12", &attempts) }.check();
+}
+
+/// Other ways to write than `write` meet the same decision, because the file cannot be opened.
+#[test]
+fn f34_every_way_to_write_meets_the_same_decision() {
+    let with = |file: &str, call: &str| {
+        format!(
+            r#"perl -e 'open($in, "<", "README.md"); open($out, "+<", "{file}") or exit 1; exit(syscall({call}) < 0)'"#
+        )
+    };
+    let copy = with(".mcp.json", "326, fileno($in), 0, fileno($out), 0, 4, 0");
+    let send = with("packages/.mcp.json", "40, fileno($out), fileno($in), 0, 4");
+    let map = with(".claude.json", "9, 0, 4096, 3, 1, fileno($out), 0");
+    let attempts = [
+        guarded("copy-range", &copy, "shop/.mcp.json"),
+        guarded("sendfile", &send, "packages/.mcp.json"),
+        guarded("shared-mapping", &map, "/.claude.json"),
+        guarded("dd", "dd if=/dev/zero of=.envrc count=1 conv=notrunc", "/.envrc"),
+        // By handle the file has no path at all.
+        closed("handle", r#"perl -e '$h = pack("Iix128", 128, 0); exit(syscall(303, -100, $p = ".envrc", $h, $m = pack("i", 0), 0) < 0)'"#),
+    ];
+    let prepare = |scene: &Scene| {
+        for file in [".mcp.json", "packages/.mcp.json", ".envrc", ".claude.json"] {
+            scene.env.write(scene.workspace().join(file), "original, long enough\n");
+        }
+    };
+    Matrix { prepare: &prepare, ..Matrix::new("F34", &attempts) }.check();
+}
+
+/// Two threads swap the path between two names of one length while the call is judged. The guard
+/// takes away what came through and ends the session.
+#[test]
+fn f06_a_swapped_path_does_not_stay() {
+    for target in [".mcp.json", ".git/commondir", "packages/one/.mcp.json"] {
+        crate::for_each_user(|env| race(env, target));
+    }
+}
+
+fn race(env: &TestEnv, target: &str) {
+    let repo = env.repo();
+    env.write(repo.path().join("packages/one/README.md"), "one\n");
+    let program = repo.path().join("race");
+    let source = env.write("race.c", include_str!("race.c"));
+    require_tool("gcc");
+    env.command("gcc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(source).success();
+    let (directory, name) = target.rsplit_once('/').map_or(("", target), |(d, n)| (d, n));
+    let slash = if directory.is_empty() { "" } else { "/" };
+    let plain = format!("{directory}{slash}{}", "a".repeat(name.len()));
+    let path = repo.path().join(target);
+
+    // Control: the program wins its race where nobody judges.
+    env.command(&program).args([&plain, target]).current_dir(repo.path()).success();
+    fs::remove_file(&path).expect("the race was won without the boundary");
+
+    let session_file = env.root().join("session");
+    let output = env
+        .stockade()
+        .current_dir(repo.path())
+        .args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
+        .arg(&session_file)
+        .args(["--", "./race", &plain, target])
+        .output();
+    assert!(fs::symlink_metadata(&path).is_err(), "{target} stayed\n{output:?}");
+    let session = fs::read_to_string(&session_file).expect("the session started");
+    let record = env.events(session.trim());
+    let won = record.iter().filter(|event| event.kind() == "finding.raised").count();
+    let lost = record.iter().filter(|event| event.is_refusal() && event.targets(target)).count();
+    assert!(won == 1 || (won == 0 && lost > 0), "{}", events::summary(&record));
+}
+
+/// The kinds of files that give away the machine or its user do not come into being.
+#[test]
+fn f30_no_file_with_more_rights_than_its_owner() {
+    let attempts = [
+        closed("setuid", "cp /bin/true sid && chmod 4755 sid && [ -u sid ]"),
+        closed("setuid-descriptor", r#"cp /bin/true sfd && perl -e 'open($f, "<", "sfd"); exit(syscall(91, fileno($f), 04755) < 0)' && [ -u sfd ]"#),
+        closed("setuid-created", "sys 85 born 2541 && [ -u born ]"),
+        closed("setuid-archive", "cp /bin/true in && tar -cf a.tar --mode=4755 in && tar -xpf a.tar && [ -u in ]"),
+        closed("device", "mknod null-again c 1 3 && [ -c null-again ]").twin("[ -c /dev/null ]"),
+        closed("above", "mkdir -p e && tar -cPf e.tar ../../outside/file && rm -f ../../outside/file && tar -xPf e.tar && [ -e ../../outside/file ]"),
+    ];
+    Matrix {
+        prepare: &|scene| {
+            scene.env.write("outside/file", "original\n");
+        },
+        may_change: &["sid", "sfd", "born", "in", "a.tar", "e", "e.tar"],
+        after: &|scene, _| {
+            use std::os::unix::fs::MetadataExt;
+            for name in ["sid", "sfd", "born", "in"] {
+                let mode = fs::metadata(scene.workspace().join(name)).map_or(0, |m| m.mode());
+                assert_eq!(mode & 0o4000, 0, "{name}");
+            }
+        },
+        ..Matrix::new("F30", &attempts)
+    }
+    .check();
+}
+
+/// The state of the product and its program cannot be reached, under any name.
+#[test]
+fn f26_our_own_files_are_out_of_reach() {
+    let attempts = [
+        closed("program", "echo x >> \"$OWN\"").twin("true"),
+        closed("why", "echo x >> /run/stockade/why").twin("true"),
+        closed("replace-why", "rm -f /run/stockade/why && [ ! -e /run/stockade/why ]").twin("true"),
+        closed("denials", "echo x >> /run/stockade/denials.jsonl").twin("true"),
+        closed("remove-denials", "rm -f /run/stockade/denials.jsonl && [ ! -e /run/stockade/denials.jsonl ]").twin("true"),
+        closed("state", "ls \"$STATE\"").twin("ls \"$STATE\""),
+        closed("key", "cat \"$STATE\"/*key* \"$STATE\"/*/*key*").twin("mkdir -p \"$STATE\"; echo k > \"$STATE/test-key\"; cat \"$STATE\"/*key*"),
+        closed("sessions", "ls \"$STATE\"/sessions/*/journal.jsonl").twin("true"),
+        closed("policy", "mkdir -p ~/.config/stockade && cat ~/.config/stockade/policy.toml"),
+    ];
+    Matrix {
+        prepare: &|scene| {
+            scene.env.write("home/.config/stockade/policy.toml", "schema = 1\n");
+        },
+        variables: &|scene| {
+            vec![
+                ("OWN".into(), scene.env.binary().display().to_string()),
+                ("STATE".into(), scene.env.state().display().to_string()),
+            ]
+        },
+        ..Matrix::new("F26", &attempts)
+    }
+    .check();
+}
+
+/// The agent's private state is seeded from the home by descriptor; links that an earlier session
+/// planted there are replaced, not followed.
+#[test]
+fn f36_links_planted_in_the_agents_state_are_not_followed() {
+    crate::for_each_user(|env| {
+        let repo = env.repo();
+        env.write("home/.codex/config.toml", "model = \"lab\"\n");
+        let victim = env.write("victim", "original\n");
+        // A program named like the agent gets the agent's preset and so its state.
+        let fake = env.write("bin/codex", "#!/bin/sh\nexec \"$@\"\n");
+        fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("the file was just written");
+        let run = |snippet: &str| {
+            env.stockade()
+                .current_dir(repo.path())
+                .args(["run", "--ask", "deny", "--summary", "none", "--"])
+                .arg(&fake)
+                .args(["/bin/sh", "-c", snippet])
+                .output()
+        };
+        // Control: what the first session leaves in its state is there in the next one.
+        run("echo kept > ~/.codex/mine").assert_success();
+        run("cat ~/.codex/mine").assert_success().assert_stdout("kept");
+        let plant = format!("rm -f ~/.codex/config.toml; ln -s {} ~/.codex/config.toml", victim.display());
+        run(&plant).assert_success();
+        let newer = fs::File::open(env.home().join(".codex/config.toml")).expect("it exists");
+        newer
+            .set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(60))
+            .expect("the file is ours");
+        run("cat ~/.codex/config.toml").assert_success().assert_stdout("lab");
+        assert_eq!(fs::read_to_string(&victim).expect("it exists"), "original\n");
+    });
+}
+
+/// What an agent's work consists of goes on working, without a question and without a refusal.
+#[test]
+fn f40_ordinary_work_goes_on() {
+    let works = |scene: &Scene| scene.workspace().join("all-done").exists();
+    let work = "set -e; ./test.sh; echo more >> README.md; git add README.md; git commit -qm work; \
+                echo x >> README.md; git stash -q; git stash pop -q; git checkout -q -- README.md; \
+                git checkout -qb side HEAD~1; echo y > side; git add side; git commit -qm side; \
+                git rebase -q main; git checkout -q main; git merge -q side; \
+                ln -s README.md link; cat link > copy; mkdir -p .github/workflows; \
+                echo 'on: push' > .github/workflows/ci.yml; mktemp; mktemp -p ~; \
+                tar -cf a.tar src; tar -tf a.tar; : > all-done";
+    Case::new("F40", "ordinary work", Action::Snippet(work), &works, Outcome::Works).check(&crate::binary());
+}

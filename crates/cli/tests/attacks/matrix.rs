@@ -1,0 +1,259 @@
+//! Many attempts in one session: each is a snippet of shell whose success is the attack's, and the
+//! same session is started on every launch path, as every user.
+//!
+//! The attempts of a matrix are first made without the boundary, where each must succeed. What
+//! they change is then looked for from outside: a marker that the snippet can only leave after its
+//! success, and everything else in the workspace and the home.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use stockade_testkit::{
+    Output, Snapshot,
+    env::User,
+    escape::{LaunchPath, Scene},
+    events,
+    run::require_tool,
+};
+
+/// Time for all attempts of a matrix together.
+const TIMEOUT: Duration = Duration::from_secs(50);
+/// Directory for the markers of attempts that succeeded.
+const GOT: &str = "got";
+/// Directory for the markers of attempts that were made.
+const RAN: &str = "ran";
+
+/// What every snippet can use.
+///
+/// `sys` makes a system call: numbers are passed as they are, words as pointers. `ns` runs a
+/// snippet in user, mount, network, IPC and UTS namespaces of its own: there the harmless twin of
+/// what only root may do is shown.
+const LIBRARY: &str = r#"
+sys() { perl -e '$r = syscall(map { /^-?\d+$/ ? $_ + 0 : $_ . "" } @ARGV); exit($r < 0)' -- "$@"; }
+ns() { unshare --user --map-root-user --mount --net --ipc --uts /bin/bash -c ". ./library.sh; $1"; }
+"#;
+
+/// One attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt<'a> {
+    name: &'a str,
+    snippet: &'a str,
+    twin: Option<&'a str>,
+    refusal: Option<Refusal<'a>>,
+}
+
+/// The one event that an attempt leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal<'a> {
+    kind: &'a str,
+    rule: &'a str,
+    target: &'a str,
+}
+
+/// An attempt that the kernel refuses: `snippet` exits with 0 only where the attack worked.
+pub(crate) const fn closed<'a>(name: &'a str, snippet: &'a str) -> Attempt<'a> {
+    Attempt {
+        name,
+        snippet,
+        twin: None,
+        refusal: None,
+    }
+}
+
+/// A change of a protected file, which leaves one event about `target`.
+pub(crate) const fn guarded<'a>(name: &'a str, snippet: &'a str, target: &'a str) -> Attempt<'a> {
+    closed(name, snippet).event("file.denied", "protected", target)
+}
+
+impl<'a> Attempt<'a> {
+    /// Shows the control on something harmless instead.
+    pub(crate) const fn twin(self, twin: &'a str) -> Self {
+        Self {
+            twin: Some(twin),
+            ..self
+        }
+    }
+
+    /// Expects exactly one refusal.
+    pub(crate) const fn event(self, kind: &'a str, rule: &'a str, target: &'a str) -> Self {
+        let refusal = Some(Refusal { kind, rule, target });
+        Self { refusal, ..self }
+    }
+}
+
+/// Attempts and what belongs to them.
+pub(crate) struct Matrix<'a> {
+    /// Id in the catalogue.
+    pub(crate) id: &'a str,
+    /// The attempts, in order.
+    pub(crate) attempts: &'a [Attempt<'a>],
+    /// Programs that must be there.
+    pub(crate) tools: &'a [&'a str],
+    /// Prepares the scene on the host.
+    pub(crate) prepare: &'a dyn Fn(&Scene),
+    /// Options for `stockade run`.
+    pub(crate) options: &'a dyn Fn(&Scene) -> Vec<String>,
+    /// Variables for the snippets.
+    pub(crate) variables: &'a dyn Fn(&Scene) -> Vec<(String, String)>,
+    /// Paths in the workspace that the attempts may change, besides the markers.
+    pub(crate) may_change: &'a [&'a str],
+    /// A further look from the host at what must not have happened.
+    pub(crate) after: &'a dyn Fn(&Scene, &Output),
+}
+
+impl<'a> Matrix<'a> {
+    /// Makes a matrix with nothing to prepare.
+    pub(crate) fn new(id: &'a str, attempts: &'a [Attempt<'a>]) -> Self {
+        Self {
+            id,
+            attempts,
+            tools: &[],
+            prepare: &|_| {},
+            options: &|_| Vec::new(),
+            variables: &|_| Vec::new(),
+            may_change: &[],
+            after: &|_, _| {},
+        }
+    }
+
+    /// Makes all attempts, as every user and on every launch path.
+    pub(crate) fn check(&self) {
+        for tool in ["bash", "perl", "unshare"].iter().chain(self.tools) {
+            require_tool(tool);
+        }
+        for user in User::all() {
+            self.control(&scene(user.as_deref(), LaunchPath::Shell));
+            for launch in LaunchPath::ALL {
+                self.boundary(&scene(user.as_deref(), launch));
+            }
+        }
+    }
+
+    fn control(&self, scene: &Scene) {
+        (self.prepare)(scene);
+        self.write_script(scene, |attempt| attempt.twin.unwrap_or(attempt.snippet));
+        let output = scene
+            .env
+            .command("/bin/bash")
+            .args(["--norc", "./attempts.sh"])
+            .envs((self.variables)(scene))
+            .current_dir(scene.workspace())
+            .timeout(TIMEOUT)
+            .output();
+        for attempt in self.attempts {
+            assert!(
+                scene.workspace().join(GOT).join(attempt.name).exists(),
+                "{} {}: does not work without the boundary as {}, so the test proves nothing\n{output:?}",
+                self.id,
+                attempt.name,
+                who(scene)
+            );
+        }
+    }
+
+    fn boundary(&self, scene: &Scene) {
+        (self.prepare)(scene);
+        self.write_script(scene, |attempt| attempt.snippet);
+        let (tree, home) = (scene.repo.snapshot(), Snapshot::take(scene.env.home()));
+        let session_file = scene.env.root().join("session");
+        let output = scene
+            .env
+            .stockade()
+            .current_dir(scene.workspace())
+            .args(["run", "--ask", "deny", "--summary", "none"])
+            .arg("--session-file")
+            .arg(&session_file)
+            .args((self.options)(scene))
+            .args(["--", "/usr/bin/env"])
+            .args((self.variables)(scene).iter().map(|(n, v)| format!("{n}={v}")))
+            .args(words(scene.launch))
+            .timeout(TIMEOUT)
+            .output();
+        for attempt in self.attempts {
+            let at = format!("{} {} {:?} as {}", self.id, attempt.name, scene.launch, who(scene));
+            let marker = |directory| scene.workspace().join(directory).join(attempt.name).exists();
+            assert!(marker(RAN), "{at}: was not even tried\n{output:?}");
+            assert!(!marker(GOT), "{at}: came through\n{output:?}");
+        }
+        let markers = [format!("{GOT}/**"), format!("{RAN}/**")];
+        let expected: Vec<&str> = markers
+            .iter()
+            .map(String::as_str)
+            .chain(self.may_change.iter().copied())
+            .collect();
+        tree.assert_only_changed(&expected);
+        home.assert_unchanged();
+        self.check_events(scene, &session_file, &output);
+        (self.after)(scene, &output);
+    }
+
+    fn write_script(&self, scene: &Scene, snippet: impl Fn(&Attempt<'a>) -> &'a str) {
+        for directory in [GOT, RAN] {
+            scene.env.write(scene.workspace().join(directory).join("none"), "");
+        }
+        scene.env.write(scene.workspace().join("library.sh"), LIBRARY);
+        let mut script = "#!/bin/bash\n. ./library.sh\n".to_owned();
+        for attempt in self.attempts {
+            let (name, snippet) = (attempt.name, snippet(attempt));
+            script.push_str(&format!(
+                ": > {RAN}/{name}\nif (\n{snippet}\n); then : > {GOT}/{name}; else echo \"{name}: refused\"; fi\n"
+            ));
+        }
+        let path = scene.env.write(scene.workspace().join("attempts.sh"), &script);
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(path, mode).expect("the script was just written");
+    }
+
+    fn check_events(&self, scene: &Scene, session_file: &Path, output: &Output) {
+        let session = fs::read_to_string(session_file)
+            .unwrap_or_else(|e| panic!("{}: no session was started: {e}\n{output:?}", self.id));
+        let record = scene.env.events(session.trim());
+        let refusals: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
+        let mut explained = 0;
+        for attempt in self.attempts {
+            let Some(refusal) = attempt.refusal else { continue };
+            explained += 1;
+            let count = refusals
+                .iter()
+                .filter(|event| {
+                    event.kind() == refusal.kind
+                        && event.rule() == refusal.rule
+                        && event.targets(refusal.target)
+                        && !event.reason().is_empty()
+                        && event.field("session") == session.trim()
+                })
+                .count();
+            assert!(
+                count == 1,
+                "{} {}: expected one {refusal:?}, saw {count}\n{}\n{output:?}",
+                self.id,
+                attempt.name,
+                events::summary(&record)
+            );
+        }
+        assert!(
+            refusals.len() == explained,
+            "{}: expected {explained} refusals, saw {}\n{}\n{output:?}",
+            self.id,
+            refusals.len(),
+            events::summary(&record)
+        );
+    }
+}
+
+fn scene(user: Option<&str>, launch: LaunchPath) -> Scene {
+    let env = crate::environment(user);
+    let repo = env.repo();
+    Scene { env, repo, launch }
+}
+
+fn who(scene: &Scene) -> String {
+    scene.env.user().map_or_else(|| "the tests' own user".to_owned(), |user| user.name.clone())
+}
+
+fn words(launch: LaunchPath) -> &'static [&'static str] {
+    match launch {
+        LaunchPath::Direct => &["/bin/bash", "--norc", "attempts.sh"],
+        LaunchPath::Shell => &["/bin/sh", "-c", "/bin/bash --norc attempts.sh; :"],
+        LaunchPath::Script => &["./attempts.sh"],
+    }
+}

@@ -1,0 +1,273 @@
+//! From a question to the text that a person reads.
+
+use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request, Scope};
+use stockade_types::{Host, RawText};
+
+use super::{
+    question::Question,
+    shown::{QuestionView, Row, Shown},
+};
+
+impl Question {
+    /// Returns the exact lines a person sees, every foreign character made visible.
+    pub fn shown(&self) -> Shown {
+        let mut text = Builder::default();
+        text.effect(&self.request);
+        text.subject(self);
+        text.why(self);
+        if let Some(intent) = &self.intent {
+            let words = text.raw("the agent's own words", &RawText::from(intent.as_str()));
+            text.row(
+                "agent says",
+                format!("\"{words}\" (its own words, not checked)"),
+            );
+        }
+        text.reach(self);
+        let agent = RawText::from(self.agent.as_str()).display();
+        Shown {
+            title: format!("{agent} wants to"),
+            rows: text.rows,
+            warnings: text.warnings,
+        }
+    }
+
+    /// Returns what a terminal or another program needs in order to show the question.
+    pub fn view(&self, waiting: u32) -> QuestionView {
+        QuestionView {
+            id: self.id.clone(),
+            agent: self.agent.clone(),
+            asked: self.asked,
+            expires: self.expires,
+            waiting,
+            scope_max: self.scope_max(),
+            request_digest: self.request.digest(),
+            shown: self.shown(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Builder {
+    rows: Vec<Row>,
+    warnings: Vec<String>,
+}
+
+impl Builder {
+    fn row(&mut self, label: &str, text: String) {
+        self.rows.push(Row {
+            label: label.to_owned(),
+            text,
+        });
+    }
+
+    fn warn(&mut self, text: String) {
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
+    }
+
+    /// Escapes `text` and warns where there was something to escape.
+    fn raw(&mut self, what: &str, text: &RawText) -> String {
+        if text.has_hidden() {
+            self.warn(format!(
+                "{what} has characters that cannot be seen; they are written \\u{{…}} or \\xHH"
+            ));
+        }
+        text.display()
+    }
+
+    /// Writes an argument vector so that each word's ends can be seen.
+    fn words(&mut self, what: &str, words: &[RawText]) -> String {
+        let shown: Vec<String> = words
+            .iter()
+            .map(|word| quoted(&self.raw(what, word)))
+            .collect();
+        shown.join(" ")
+    }
+
+    fn effect(&mut self, request: &Request) {
+        match request {
+            Request::Exec(exec) => self.exec(exec),
+            Request::Net(net) => {
+                self.row("connect", format!("{}:{}", net.host, net.port));
+                self.host(&net.host);
+            }
+            Request::Http(http) => {
+                let method = self.raw("the method", &RawText::from(http.method.as_str()));
+                let path = self.raw("the path", &http.path);
+                self.row(
+                    "request",
+                    format!("{method} {}:{}{path}", http.host, http.port),
+                );
+                self.host(&http.host);
+            }
+            Request::Name(name) => {
+                self.row("look up", name.name.to_string());
+                self.host(&Host::Name(name.name.clone()));
+            }
+            Request::File(file) => self.file(file),
+        }
+    }
+
+    fn exec(&mut self, exec: &ExecRequest) {
+        let line = self.words("the command", &exec.argv);
+        self.row("run", line);
+        let program = self.raw("the program's path", &exec.program);
+        let digest = exec.digest.map_or_else(
+            || " (content not hashed)".to_owned(),
+            |digest| format!(" (sha256 {})", digest.short()),
+        );
+        self.row("program", format!("{program}{digest}"));
+        if exec.invoked_as != exec.program {
+            let name = self.raw("the program's path", &exec.invoked_as);
+            self.row("", format!("called as {name}"));
+        }
+        let directory = self.raw("the directory", &exec.cwd);
+        self.row("in", directory);
+        for (index, (name, value)) in exec.environment.iter().enumerate() {
+            let name = self.raw("the environment", name);
+            let value = quoted(&self.raw("the environment", value));
+            self.row(
+                if index == 0 { "with" } else { "" },
+                format!("{name}={value}"),
+            );
+        }
+    }
+
+    fn file(&mut self, file: &FileRequest) {
+        let label = match file.access {
+            Access::Write => "write",
+            Access::Create => "create",
+            Access::Remove => "remove",
+            Access::Rename => "rename",
+            Access::Mode => "set mode",
+        };
+        let path = self.raw("the path", &file.path);
+        self.row(label, path);
+        if let Some(relative) = &file.workspace_relative {
+            let relative = self.raw("the path", relative);
+            self.row("", format!("in the workspace: {relative}"));
+        }
+    }
+
+    fn host(&mut self, host: &Host) {
+        match host {
+            Host::Name(name) if name.labels_rev().any(|label| label.starts_with("xn--")) => {
+                self.warn(
+                    "the name has letters that are not ASCII and may imitate another name"
+                        .to_owned(),
+                );
+            }
+            Host::Address(_) => {
+                self.warn("an address, not a name: nobody vouches for it".to_owned());
+            }
+            Host::Name(_) => {}
+        }
+    }
+
+    fn subject(&mut self, question: &Question) {
+        let subject = question.request.subject();
+        let exe = self.raw("the asking program", &subject.exe);
+        let line = self.words("the asking command", &subject.argv);
+        let mut by = if exe.is_empty() {
+            "a process that is gone".to_owned()
+        } else {
+            exe
+        };
+        if !line.is_empty() {
+            by = format!("{by}  {line}");
+        }
+        self.row("by", by);
+        let parents: Vec<String> = subject
+            .ancestry
+            .iter()
+            .map(|parent| format!("← {}", self.raw("a parent process", parent)))
+            .collect();
+        if !parents.is_empty() {
+            self.row("", parents.join(" "));
+        }
+    }
+
+    fn why(&mut self, question: &Question) {
+        let decision = &question.decision;
+        let rule = decision.rule.as_ref().map_or_else(
+            || "no rule names it".to_owned(),
+            |rule| match decision.origin {
+                Some(origin) => format!("rule {rule} ({})", layer(origin)),
+                None => format!("rule {rule}"),
+            },
+        );
+        let reason = self.raw(
+            "the rule's reason",
+            &RawText::from(decision.reason.as_str()),
+        );
+        let text = if reason.is_empty() {
+            rule
+        } else {
+            format!("{rule}: {reason}")
+        };
+        self.row("why asked", text);
+        if let Some(nearest) = &decision.nearest_allow {
+            let nearest = self.raw("the nearest allow", &RawText::from(nearest.as_str()));
+            self.row("", format!("allowed without asking: {nearest}"));
+        }
+    }
+
+    fn reach(&mut self, question: &Question) {
+        let Some(max) = question.scope_max() else {
+            self.row("would let", "nothing: this can only be denied".to_owned());
+            return;
+        };
+        self.row("once lets", once(&question.request).to_owned());
+        if question.offers(Scope::Uses(2)) {
+            self.row("uses let", "exactly this, that many times".to_owned());
+        }
+        if !max.is_exact() {
+            self.row("would let", wide(&question.request).to_owned());
+        }
+    }
+}
+
+/// Says what one use lets happen.
+fn once(request: &Request) -> &'static str {
+    match request {
+        Request::Exec(_) => "exactly this command, one time; what it then does is judged by itself",
+        Request::Net(_) => "one connection, with any method and path on it",
+        Request::Http(_) => "exactly this request, one time",
+        Request::Name(_) => "one look-up of this name",
+        Request::File(_) => "one change of this kind to this path",
+    }
+}
+
+/// Says what a grant for a time or the session lets happen.
+fn wide(request: &Request) -> &'static str {
+    match request {
+        Request::Exec(_) => {
+            "this session: this file with exactly these arguments, directory and variables"
+        }
+        Request::Net(_) => {
+            "this session: any program here, any method and path, on this host and port"
+        }
+        Request::Http(_) => "this session: any program here, this method and path on this host",
+        Request::Name(_) => "this session: any program here, look-ups of this name",
+        Request::File(_) => "this session: any program here, this kind of change to this path",
+    }
+}
+
+const fn layer(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Builtin => "builtin",
+        Origin::Organisation => "organisation",
+        Origin::User => "user",
+        Origin::Session => "session",
+    }
+}
+
+/// Puts a word between quotes where its ends or its inside could be misread.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=+,@%^~{}\\".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
