@@ -303,3 +303,34 @@ fn claude_works_in_the_boundary() {
         works_in_the_boundary(&CLAUDE, user.as_deref());
     }
 }
+
+/// Starts the agent's own screen in tmux.
+fn explore(agent: &Agent, arguments: &[&str]) {
+    let lab = Lab::new(None);
+    let model = ModelServer::start(vec![Step::shell("echo hello from the boundary > hello.log"), Step::say("all steps are done")]);
+    let url = model.url_as("model.test");
+    lab.env.own(&agents::codex_config(&lab.env.home(), &url));
+    let program = agents::require(agent.name);
+    let model_rule = format!(
+        "[environment]\npass = [\"LAB_KEY\"]\n[[allow]]\nid = \"lab-model\"\nwhat = \"net\"\nhosts = [\"model.test\"]\nports = [{}]\nprivate = true\nreason = \"x\"\n", model.port());
+    let policy = lab.policy(&model_rule);
+    let sf = lab.env.root().join("session");
+    let vars: String = (agent.variables)(&url).iter().map(|(n, v)| format!("{n}={v} ")).collect();
+    let line = format!("cd {} && {vars} {} run --session-file {} --policy {} -- {} {}", lab.repo.path().display(), lab.env.binary().display(), sf.display(), policy.display(), program.display(), arguments.join(" "));
+    let tmux = stockade_testkit::tmux::Tmux::start(&lab.env, 100, 30, &line);
+    let script = std::env::var("EXPLORE").unwrap_or_default();
+    for step in script.split(' ') {
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        eprintln!("=== before {step}\n{}", tmux.text());
+        if let Some(text) = step.strip_prefix('=') { tmux.send(&text.replace('_', " ")); } else { tmux.keys(&[step]); }
+    }
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    eprintln!("=== end\n{}", tmux.text());
+    let id = fs::read_to_string(&sf).unwrap_or_default();
+    eprintln!("{}", stockade_testkit::events::summary(&lab.env.events(id.trim())));
+    eprintln!("{:?}", model.unknown());
+}
+#[test]
+fn explore_codex() { explore(&CODEX, &["-c", "tui.show_tooltips=false"]); }
+#[test]
+fn explore_claude() { explore(&CLAUDE, &["--model", "lab-model"]); }

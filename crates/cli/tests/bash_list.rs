@@ -242,7 +242,7 @@ const STRANGER: Outcome = Outcome::Asked {
 };
 
 fn push() -> Item {
-    let program = |_: &Lab| strings(&["git", "push", "--quiet", "--force"]);
+    let program = |_: &Lab| strings(&["git", "push", "--force"]);
     Item {
         prepare: commit_ahead,
         ..Item::new(program, |lab, _| is_pushed(lab), PUSH)
@@ -365,7 +365,11 @@ fn a_daemon_does_not_outlive_its_session() {
 /// What a person allows happens, so it was the answer that stopped it above and nothing else.
 #[test]
 fn what_was_asked_happens_when_it_is_allowed() {
-    for (item, target) in [(fetch(), "stranger.test"), (push(), "git push")] {
+    // A remote on this machine is served by a program of its own, which is asked about too.
+    for (item, questions) in [
+        (fetch(), &["stranger.test"][..]),
+        (push(), &["git push --force", "git-receive-pack"][..]),
+    ] {
         for user in User::all() {
             for launch in Launch::ALL {
                 let lab = Lab::new(user.as_deref());
@@ -377,9 +381,14 @@ fn what_was_asked_happens_when_it_is_allowed() {
                 let policy = format!("[filesystem]\nwrite = [\"{remote}\"]\n");
                 let session = item.run(&lab, launch, once, &policy);
                 let output = &session.output;
-                let at = format!("{target}, {launch:?} as {user:?}");
+                let at = format!("{questions:?}, {launch:?} as {user:?}");
                 assert!((item.effect)(&lab, output), "{at}\n{output:?}");
-                assert_eq!(session.asked.len(), 1, "{at}: {:#?}", session.asked);
+                let asked = &session.asked;
+                assert_eq!(asked.len(), questions.len(), "{at}: {asked:#?}");
+                let in_order = asked.iter().zip(questions);
+                for (asked, question) in in_order {
+                    assert!(asked.mentions(question), "{at}: {asked:#?}");
+                }
                 assert_record(&lab, &session.id, &[]);
             }
         }

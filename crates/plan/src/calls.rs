@@ -99,6 +99,20 @@ const fn ask(name: &'static str, why: &'static str) -> Call {
     call(name, CallCondition::Always, CallAction::Notify, Switch::IfNotify, why)
 }
 
+/// The bit of a mode that makes a program run as its owner.
+const SETUID: u32 = 0o4000;
+
+/// A mode with the set-user-id bit.
+const fn setuid(name: &'static str, argument: u8) -> Call {
+    call(
+        name,
+        CallCondition::AnyBit(argument, SETUID),
+        CallAction::NotPermitted,
+        Switch::Always,
+        "a program that runs as its owner would work for every user of the machine",
+    )
+}
+
 const MOUNTS: &str = "the view is fixed at launch";
 const TIME: &str = "the clock belongs to the machine";
 const MODULES: &str = "kernel code is loaded by the machine's owner";
@@ -162,6 +176,13 @@ pub const CALLS: &[Call] = &[
         Switch::Always,
         "as io_uring_setup, for an inherited ring",
     ),
+    setuid("chmod", 1),
+    setuid("fchmod", 1),
+    setuid("fchmodat", 2),
+    setuid("fchmodat2", 2),
+    setuid("creat", 1),
+    setuid("mknod", 1),
+    setuid("mknodat", 2),
     deny("userfaultfd", "stops the kernel inside a copy, a tool for exploits"),
     deny("bpf", "programs in the kernel"),
     deny("perf_event_open", "measures and samples other programs and the kernel"),

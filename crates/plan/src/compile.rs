@@ -117,13 +117,13 @@ fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanError> {
     let inside_system =
         facts.system.iter().any(|entry| {
             spec.workspace.is_within(&entry.path) || entry.path.is_within(&spec.workspace)
-        }) || ["/dev", "/proc", "/sys", "/run"]
+        }) || ["/boot", "/dev", "/proc", "/run", "/sys"]
             .iter()
             .any(|system| spec.workspace.as_path().starts_with(system));
     if inside_system {
         return problem("is a system directory; use --workspace with a project directory");
     }
-    if ["/tmp", "/var/tmp"].iter().any(|shared| spec.workspace.as_path() == std::path::Path::new(shared)) {
+    if ["/home", "/tmp", "/var", "/var/tmp"].iter().any(|shared| spec.workspace.as_path() == std::path::Path::new(shared)) {
         return problem("is shared by every user; use a directory below it");
     }
     Ok(())

@@ -68,6 +68,18 @@ impl WorkspaceSettings {
         })
     }
 
+    /// Returns the pattern for which a file at this path stands in the place of a directory: git
+    /// follows a file named `.git` to another directory, with other hooks.
+    pub fn stands_for(&self, relative: &[u8]) -> Option<&str> {
+        let parts: Vec<&[u8]> = parts(relative);
+        self.find(&parts, |pattern, tail| {
+            (1..pattern.len())
+                .filter_map(|length| pattern.get(..length))
+                .filter(|front| front.last().is_some_and(|last| *last != "**"))
+                .any(|front| matches(front, tail))
+        })
+    }
+
     fn find(&self, parts: &[&[u8]], fits: impl Fn(&[&str], &[&[u8]]) -> bool) -> Option<&str> {
         let could_begin = |first: &str, part: &[u8]| {
             first.contains('*') || first.as_bytes().eq_ignore_ascii_case(part)
@@ -172,6 +184,12 @@ mod tests {
         }
         for path in ["src", "sub", ".git/refs"] {
             assert_eq!(settings.protects_below(path.as_bytes()), None, "{path}");
+        }
+        for path in [".git", "sub/.git", ".git/modules"] {
+            assert!(settings.stands_for(path.as_bytes()).is_some(), "{path}");
+        }
+        for path in [".git/modules/a", ".git/index", "src"] {
+            assert_eq!(settings.stands_for(path.as_bytes()), None, "{path}");
         }
     }
 

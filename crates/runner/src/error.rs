@@ -136,7 +136,10 @@ impl RunError {
             Self::WorkspaceTooLarge { .. } => {
                 Some("use --workspace with a smaller directory".to_owned())
             }
-            Self::SessionDirectory { .. } | Self::Journal(_) | Self::Record(_) => Some(
+            Self::SessionDirectory { .. }
+            | Self::Journal(_)
+            | Self::Record(_)
+            | Self::Key(KeyError::Io { .. }) => Some(
                 "make room or set STOCKADE_STATE_DIR to a directory that can be written".to_owned(),
             ),
             Self::Launch(LaunchError::Step(failure)) => Some(failure.remedy.clone()),

@@ -7,16 +7,23 @@ use std::{
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::WorkspaceSettings;
 use stockade_types::AbsPath;
+
+/// The clock of file times steps this far at most (a tick at 100 Hz).
+const CLOCK_STEP: Duration = Duration::from_millis(10);
 
 /// The protected top-level names that did not exist when the session started.
 #[derive(Debug)]
 pub(crate) struct Guard {
     workspace: PathBuf,
     absent: BTreeSet<OsString>,
+    /// What changed later was changed in the session.
+    since: SystemTime,
 }
 
 impl Guard {
@@ -25,16 +32,23 @@ impl Guard {
         let absent = settings
             .protect
             .iter()
-            .filter_map(|pattern| {
-                // A pattern without a wildcard in its first part names one entry of the top.
-                let first = pattern.value.split('/').next()?;
-                (!first.contains('*')).then(|| OsString::from(first))
+            .flat_map(|pattern| {
+                // What stands before a wildcard names one entry: the first part, and all of it.
+                let plain: Vec<&str> = pattern
+                    .value
+                    .split('/')
+                    .take_while(|part| !part.contains('*'))
+                    .collect();
+                let first = plain.first().map(OsString::from);
+                first.into_iter().chain([OsString::from(plain.join("/"))])
             })
+            .filter(|name| !name.is_empty())
             .filter(|name| fs::symlink_metadata(workspace.as_path().join(name)).is_err())
             .collect();
         Self {
             workspace: workspace.as_path().to_owned(),
             absent,
+            since: SystemTime::now().checked_sub(CLOCK_STEP).unwrap_or(UNIX_EPOCH),
         }
     }
 
@@ -55,13 +69,56 @@ impl Guard {
             {
                 continue;
             }
-            fs::create_dir_all(quarantine)?;
             let target = quarantine.join(name);
+            fs::create_dir_all(target.parent().unwrap_or(quarantine))?;
             // Across file systems a rename fails; then the entry is removed, which is safe too.
             if fs::rename(&path, &target).is_err() {
                 remove(&path)?;
             }
             found.push(name.clone());
+        }
+        Ok(found)
+    }
+
+    /// Takes away what appeared against the verdicts once the session is over; tells whether
+    /// anything did.
+    pub(crate) fn found_at_end(
+        &self,
+        settings: &WorkspaceSettings,
+        plan: &LaunchPlan,
+        quarantine: &Path,
+    ) -> bool {
+        let held = plan.steps.iter().filter_map(|step| match step {
+            Step::Protect { path, read_only: true } => Some(path.clone()),
+            _ => None,
+        });
+        let top = self.sweep(settings, quarantine);
+        let all = self.sweep_all(settings, &held.collect(), quarantine);
+        // What cannot be moved away is a finding as well.
+        !top.is_ok_and(|found| found.is_empty()) || !all.is_ok_and(|found| found.is_empty())
+    }
+
+    /// Looks through the whole workspace once nothing of the session runs any more; moves away what
+    /// appeared at any depth, as [`Self::sweep`] does for the top.
+    ///
+    /// # Errors
+    /// When the workspace cannot be searched, or something found cannot be moved away.
+    fn sweep_all(
+        &self,
+        settings: &WorkspaceSettings,
+        known: &BTreeSet<AbsPath>,
+        quarantine: &Path,
+    ) -> io::Result<Vec<PathBuf>> {
+        let workspace = AbsPath::new(&self.workspace).map_err(io::Error::other)?;
+        let found = crate::protected::appeared(&workspace, settings, known, self.since)
+            .map_err(io::Error::other)?;
+        for path in &found {
+            let below = path.strip_prefix(&self.workspace).unwrap_or(path);
+            let target = quarantine.join(below);
+            fs::create_dir_all(target.parent().unwrap_or(quarantine))?;
+            if fs::rename(path, &target).is_err() {
+                remove(path)?;
+            }
         }
         Ok(found)
     }

@@ -1,9 +1,11 @@
 //! Finding the protected paths that exist in a workspace when the session starts.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirEntry},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use stockade_plan::ProtectedEntry;
@@ -26,6 +28,49 @@ pub(crate) fn find(
     settings: &WorkspaceSettings,
 ) -> Result<Vec<ProtectedEntry>, RunError> {
     let mut found = Vec::new();
+    walk(workspace, |entry, below| classify(entry, below, settings, &mut found))?;
+    Ok(found)
+}
+
+/// Finds protected names that were not there when the session started, links too.
+///
+/// # Errors
+/// When there are too many entries.
+pub(crate) fn appeared(
+    workspace: &AbsPath,
+    settings: &WorkspaceSettings,
+    known: &BTreeSet<AbsPath>,
+    since: SystemTime,
+) -> Result<Vec<PathBuf>, RunError> {
+    let mut found = Vec::new();
+    walk(workspace, |entry, below| {
+        let kind = entry.file_type().ok()?;
+        let path = entry.path();
+        let named = settings.protects(below).is_some()
+            || (!kind.is_dir() && settings.stands_for(below).is_some());
+        if !named {
+            return kind.is_dir().then_some(path);
+        }
+        let known = AbsPath::new(&path).is_ok_and(|path| known.contains(&path));
+        // The time of the last change of the inode cannot be set by a program.
+        let changed = entry.metadata().ok().and_then(|m| {
+            let nanos = u32::try_from(m.ctime_nsec()).ok()?;
+            let seconds = u64::try_from(m.ctime()).ok()?;
+            UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
+        });
+        if !known && changed.is_none_or(|changed| changed >= since) {
+            found.push(path);
+        }
+        None
+    })?;
+    Ok(found)
+}
+
+/// Visits every entry; `visit` returns a directory that must be searched further.
+fn walk(
+    workspace: &AbsPath,
+    mut visit: impl FnMut(&DirEntry, &[u8]) -> Option<PathBuf>,
+) -> Result<(), RunError> {
     let mut todo: Vec<(PathBuf, Vec<u8>)> = vec![(workspace.as_path().to_owned(), Vec::new())];
     let mut seen = 0_usize;
     while let Some((directory, relative)) = todo.pop() {
@@ -47,12 +92,12 @@ pub(crate) fn find(
                 below.push(b'/');
             }
             below.extend_from_slice(name.as_bytes());
-            if let Some(descend) = classify(&entry, &below, settings, &mut found) {
+            if let Some(descend) = visit(&entry, &below) {
                 todo.push((descend, below));
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Notes a protected entry; returns a directory that must be searched further.
@@ -68,7 +113,8 @@ fn classify(
         // A link cannot be bound onto itself; the change notifier holds it.
         return None;
     }
-    if settings.protects(relative).is_some() {
+    let pointer = kind.is_file() && settings.stands_for(relative).is_some();
+    if pointer || settings.protects(relative).is_some() {
         // Sockets, pipes and devices are no configuration that anything reads.
         if kind.is_dir() || kind.is_file() {
             let path = AbsPath::new(&path).ok()?;

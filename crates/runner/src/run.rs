@@ -13,7 +13,7 @@ use stockade_event::{
 };
 use stockade_plan::{GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, compile};
 use stockade_policy::Policy;
-use stockade_sandbox::{HandedOver, LaunchError, Launching, StandardStreams, launch};
+use stockade_sandbox::{HandedOver, LaunchError, Launching, Spawned, StandardStreams, launch};
 use stockade_types::{AbsPath, Digest, RawText, SessionId};
 
 use crate::{
@@ -174,12 +174,14 @@ pub struct PipeEnds {
 /// attempt.
 pub fn start(options: Options) -> Result<Running, RunError> {
     let session = new_session()?;
-    // The egress process loads its policy while everything else is found out and built.
+    // Both processes come up, and egress loads its policy, while everything else is found out.
     let egress = if options.offline {
         None
     } else {
         Some(EgressProcess::start(&options.policy)?)
     };
+    let (streams, pipes) = streams(options.terminal.is_some())?;
+    let spawned = stockade_sandbox::spawn(streams)?;
     let prepared = prepare(options, session, Effects::State)?;
     let key = SigningKey::load_or_create(&prepared.options.state_dir.join(layout::KEY_FILE))?;
     let directory = SessionDir::create(&prepared.options.state_dir, &prepared.spec.session)?;
@@ -191,7 +193,7 @@ pub fn start(options: Options) -> Result<Running, RunError> {
             return Err(error);
         }
     };
-    match bring_up(prepared, egress, &directory, &recorder) {
+    match bring_up(prepared, egress, (spawned, pipes), &directory, &recorder) {
         Ok(parts) => Running::new(parts, directory, recorder),
         Err(error) => {
             give_up(&recorder, &directory, &error);
@@ -273,16 +275,16 @@ const fn asks(mode: AskMode) -> &'static str {
 fn bring_up(
     mut prepared: Prepared,
     egress: Option<(EgressProcess, std::os::unix::net::UnixStream)>,
+    (spawned, pipes): (Spawned, Option<PipeEnds>),
     directory: &SessionDir,
     recorder: &Arc<Recorder>,
 ) -> Result<Parts, RunError> {
-    let (streams, pipes) = streams(prepared.spec.terminal.is_some())?;
-    let (mut launching, pipes) = match launch(&prepared.plan, streams) {
+    let (mut launching, pipes) = match launch(spawned, &prepared.plan) {
         Err(LaunchError::Step(failure)) if lacks_redirect(&prepared, &failure) => {
             prepared.facts.redirect = false;
             prepared.plan = compile(&prepared.options.policy, &prepared.spec, &prepared.facts)?;
-            let (streams, pipes) = self::streams(prepared.spec.terminal.is_some())?;
-            (launch(&prepared.plan, streams)?, pipes)
+            let (streams, pipes) = streams(prepared.spec.terminal.is_some())?;
+            (launch(stockade_sandbox::spawn(streams)?, &prepared.plan)?, pipes)
         }
         other => (other?, pipes),
     };

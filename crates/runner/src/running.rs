@@ -98,7 +98,7 @@ impl Controller {
 
     fn ring(&self) {
         // A full pipe has rung already.
-        drop(rustix::io::write(&*self.bell, b"!"));
+        let _rung = rustix::io::write(&*self.bell, b"!");
     }
 }
 
@@ -138,6 +138,17 @@ impl Running {
         let (controller, bell) = Controller::new()?;
         let egress_replies = Arc::new(Mutex::new(None));
         let desk = Arc::new(desk(&parts, &recorder, &egress_replies));
+        let processes = Arc::new(Processes::new(process_number(parts.session.first_process())));
+        // The command waits for its first verdict: everything else comes up meanwhile.
+        let notifier = start_notifier(&mut parts, &desk, &recorder, &controller, &processes)?;
+        let network = start_network(
+            &mut parts,
+            &desk,
+            &recorder,
+            &controller,
+            &egress_replies,
+            &processes,
+        )?;
         let inbox = match parts.ask {
             AskMode::Deny => None,
             AskMode::Tty | AskMode::Inbox => Some(
@@ -149,16 +160,6 @@ impl Running {
                 .map_err(|e| RunError::Supervisor(std::io::Error::other(e)))?,
             ),
         };
-        let processes = Arc::new(Processes::new(process_number(parts.session.first_process())));
-        let network = start_network(
-            &mut parts,
-            &desk,
-            &recorder,
-            &controller,
-            &egress_replies,
-            &processes,
-        )?;
-        let notifier = start_notifier(&mut parts, &desk, &recorder, &controller, &processes)?;
         Ok(Self {
             parts,
             directory,
@@ -389,10 +390,8 @@ impl Running {
         drop(inbox);
         drop(parts.egress);
         join(network);
-        let raced = parts
-            .guard
-            .sweep(&parts.policy.settings().workspace, &parts.quarantine)
-            .is_ok_and(|found| !found.is_empty());
+        let settings = &parts.policy.settings().workspace;
+        let raced = parts.guard.found_at_end(settings, &parts.plan, &parts.quarantine);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
         if raced {
@@ -593,7 +592,7 @@ fn start_notifier(
         agent_names: settings.preset.commands.clone(),
         abort: Box::new(move |reason| controller.abort(reason)),
         state: Mutex::default(),
-        files: supervise::Identities::new(&parts.policy.command_names()),
+        files: supervise::Identities::new(parts.policy.command_names()),
         expectations: Mutex::new(Some(expectations)),
     });
     let second_look = supervise::verify::start(&supervision, expected)?;

@@ -11,4 +11,6 @@ mod parent;
 
 pub use child::main as init_main;
 pub use message::{Exit, LaunchFailure};
-pub use parent::{HandedOver, LaunchError, Launching, Session, SessionNews, StandardStreams, launch};
+pub use parent::{
+    HandedOver, LaunchError, Launching, Session, SessionNews, Spawned, StandardStreams, launch, spawn,
+};

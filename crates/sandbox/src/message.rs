@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stockade_sys::{Outcome, SysError, pass};
+use stockade_types::Digest;
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +36,6 @@ pub struct LaunchFailure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub(crate) enum FromChild {
-    /// The plan was read and is the one that was meant.
-    Ready,
     /// Write these maps for me.
     Map { uids: Vec<u32>, gids: Vec<u32> },
     /// The first process of the session has this id outside.
@@ -58,6 +57,8 @@ pub(crate) enum FromChild {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub(crate) enum FromParent {
+    /// Carry out the plan in the one descriptor, whose digest is this.
+    Plan { digest: Digest },
     /// Go on.
     Go,
     /// Send this signal to the command's process group.

@@ -79,25 +79,33 @@ struct Core {
     groups: Vec<Group>,
 }
 
-/// Starts `__init` of this same executable with `plan` and follows it up to the hand-over.
+/// An `__init` that waits for its plan. Dropping it ends it.
+#[derive(Debug)]
+pub struct Spawned(Core);
+
+/// Starts `__init` of this same executable, which waits for a plan: it comes up while the plan is
+/// still being made.
 ///
 /// Must be called from a thread that lives as long as the session: the kernel kills the session
 /// when that thread ends.
 ///
 /// # Errors
+/// When no process can be started.
+pub fn spawn(streams: StandardStreams) -> Result<Spawned, LaunchError> {
+    Core::start(streams).map(Spawned).map_err(LaunchError::Start)
+}
+
+/// Has `plan` carried out up to the hand-over.
+///
+/// # Errors
 /// With the failing step, the kernel's answer and a remedy; nothing is left behind.
-pub fn launch(plan: &LaunchPlan, streams: StandardStreams) -> Result<Launching, LaunchError> {
-    let (bytes, digest) = plan
-        .seal()
-        .map_err(|e| LaunchError::Start(SysError::new("encode plan", e)))?;
-    let mut core = Core::start(&bytes, &digest.to_string(), streams).map_err(LaunchError::Start)?;
+pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Launching, LaunchError> {
+    let Spawned(mut core) = spawned;
+    core.join_groups(plan)?;
+    core.send_plan(plan).map_err(LaunchError::Start)?;
     loop {
         let (message, fds) = core.next()?;
         match message {
-            FromChild::Ready => {
-                core.join_groups(plan)?;
-                core.go()?;
-            }
             FromChild::Map { uids, gids } => {
                 core.write_maps(plan, &uids, &gids)?;
                 core.go()?;
@@ -223,16 +231,12 @@ impl Session {
 }
 
 impl Core {
-    fn start(plan: &[u8], digest: &str, streams: StandardStreams) -> Outcome<Self> {
+    fn start(streams: StandardStreams) -> Outcome<Self> {
         let (control, theirs) = pass::packet_pair()?;
-        let plan = fd::sealed_memory("stockade-plan", plan)?;
         fd::keep_on_exec(theirs.as_fd())?;
-        fd::keep_on_exec(plan.as_fd())?;
         let outer = Command::new("/proc/self/exe")
             .arg("__init")
             .arg(theirs.as_raw_fd().to_string())
-            .arg(plan.as_raw_fd().to_string())
-            .arg(digest)
             .env_clear()
             .stdin(streams.stdin)
             .stdout(streams.stdout)
@@ -240,6 +244,12 @@ impl Core {
             .spawn()
             .map_err(|e| SysError::on("start", "__init", e))?;
         Ok(Self { control, outer: Some(outer), first: None, groups: Vec::new() })
+    }
+
+    fn send_plan(&self, plan: &LaunchPlan) -> Outcome<()> {
+        let (bytes, digest) = plan.seal().map_err(|e| SysError::new("encode plan", e))?;
+        let plan = fd::sealed_memory("stockade-plan", &bytes)?;
+        send(&self.control, &FromParent::Plan { digest }, &[plan.as_fd()])
     }
 
     fn next(&mut self) -> Result<(FromChild, Vec<OwnedFd>), LaunchError> {

@@ -15,6 +15,7 @@ const COMMON: &[(&str, libc::c_long)] = &[
     ("execve", libc::SYS_execve),
     ("execveat", libc::SYS_execveat),
     ("fanotify_init", libc::SYS_fanotify_init),
+    ("fchmod", libc::SYS_fchmod),
     ("fchmodat", libc::SYS_fchmodat),
     ("finit_module", libc::SYS_finit_module),
     ("fsconfig", libc::SYS_fsconfig),

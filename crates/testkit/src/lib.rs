@@ -18,6 +18,7 @@ pub mod env;
 pub mod escape;
 pub mod events;
 pub mod http;
+pub mod kernel;
 pub mod lab;
 pub mod model;
 pub mod processes;

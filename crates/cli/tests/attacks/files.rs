@@ -28,7 +28,7 @@ fn f14_protected_names_cannot_come_into_being() {
             "mkdir -p .github && echo x > .github/copilot-instructions.md",
             ".github/copilot-instructions.md",
         ),
-        guarded("own", "mkdir .stockade && echo x > .stockade/policy.toml", "/.stockade"),
+        guarded("own", "cd src && mkdir .stockade && echo x > .stockade/policy.toml", "src/.stockade"),
         guarded("layer", "echo 'schema = 1' > .stockade.toml", "/.stockade.toml"),
         guarded("envrc", "echo x > .envrc", "/.envrc"),
         guarded("husky", "mkdir .husky && echo x > .husky/pre-commit", "/.husky"),
@@ -90,12 +90,12 @@ fn f16_protected_names_cannot_be_given() {
         guarded(
             "exchange",
             // renameat2 with RENAME_EXCHANGE: the directory above a prepared tree changes its name.
-            r#"mkdir -p x/hooks y && sys 316 -100 x -100 .git 2 && git status"#,
+            r#"mkdir -p x/hooks && sys 316 -100 x -100 .git 2 && sys 316 -100 x -100 .git 2"#,
             "/.git",
         ),
         guarded("mknod", "sys 133 .aider.conf.yml 33188 0", "/.aider.conf.yml"),
     ];
-    let changed = ["mine", "d/**", "d", "linked", "evil", "r", "t/**", "t", "later", "x/**", "x", "y"];
+    let changed = ["mine", "d/**", "d", "linked", "evil", "r", "t/**", "t", "later", "x/**", "x"];
     Matrix { may_change: &changed, ..Matrix::new("F16", &attempts) }.check();
 }
 
@@ -110,7 +110,7 @@ fn f16_existing_protected_files_are_held() {
         guarded("remove", "rm -f .vscode/settings.json && [ ! -e .vscode/settings.json ]", "settings.json"),
         guarded("rename-parent", "mv -T .vscode old", "/.vscode"),
         guarded("rename-git", "mv -T .git gone", "/.git"),
-        guarded("mode", "chmod 777 .git/hooks/ready", ".git/hooks/ready"),
+        guarded("mode", "chmod 777 .husky/ready", ".husky/ready"),
         guarded("truncate", "sys 76 .mcp.json 0", "/.mcp.json"),
         guarded("deep", "echo x > packages/one/.mcp.json", "packages/one/.mcp.json"),
         // A link is a name, not the file; the mount keeps the two apart.
@@ -118,7 +118,7 @@ fn f16_existing_protected_files_are_held() {
         closed("owner", "touch -c -d '2001-01-01' .mcp.json && [ .mcp.json -ot README.md ]"),
     ];
     let prepare = |scene: &Scene| {
-        for file in [".vscode/settings.json", ".mcp.json", "packages/one/.mcp.json", ".git/hooks/ready"] {
+        for file in [".vscode/settings.json", ".mcp.json", "packages/one/.mcp.json", ".husky/ready"] {
             scene.env.write(scene.workspace().join(file), "{}\n");
         }
     };
@@ -161,22 +161,22 @@ fn f02_links_do_not_lead_out() {
     let attempts = [
         closed("directory", "ln -s \"$OUT\" out && echo x > out/planted"),
         closed("file", "ln -s \"$OUT/file\" leaf && echo x > leaf"),
-        closed("read", "ln -s \"$OUT/file\" reader && grep -q original reader"),
+        closed("read", "ln -s \"$OUT/secret\" reader && grep -q original reader"),
         closed("relative", "ln -s ../../outside up && echo x > up/planted"),
         closed("chain", &chain),
         closed("dots", "echo x > ../../outside/planted"),
         closed("prefix", "echo x > ../shop-evil/planted"),
-        closed("process-root", "grep -q original /proc/self/root\"$OUT\"/file"),
-        closed("parent-root", "grep -q original /proc/$PPID/root\"$OUT\"/file"),
-        closed("process-cwd", "grep -q original /proc/self/cwd/../../outside/file"),
-        closed("descriptor", "exec 8< ../../outside/file && grep -q original /dev/fd/8"),
-        closed("exchange", "mkdir -p swap && sys 316 -100 swap -100 ../../outside 2"),
+        closed("process-root", "grep -q original /proc/self/root\"$OUT\"/secret"),
+        closed("parent-root", "grep -q original /proc/$BASHPID/root\"$OUT\"/secret"),
+        closed("process-cwd", "grep -q original /proc/self/cwd/../../outside/secret"),
+        closed("descriptor", "exec 8< ../../outside/secret && grep -q original /dev/fd/8"),
+        closed("exchange", "mkdir swap && sys 316 -100 swap -100 ../../outside 2 && sys 316 -100 swap -100 ../../outside 2"),
     ];
     Matrix {
         prepare: &|scene| {
-            // Attempts of the control write here, too.
-            scene.env.write("outside/file", "original\n");
-            scene.env.write("work/shop-evil/file", "original\n");
+            for file in ["outside/file", "outside/secret", "work/shop-evil/file"] {
+                scene.env.write(file, "original\n");
+            }
         },
         variables: &|scene| {
             vec![("OUT".into(), scene.env.root().join("outside").display().to_string())]
@@ -283,7 +283,9 @@ fn f30_no_file_with_more_rights_than_its_owner() {
     let attempts = [
         closed("setuid", "cp /bin/true sid && chmod 4755 sid && [ -u sid ]"),
         closed("setuid-descriptor", r#"cp /bin/true sfd && perl -e 'open($f, "<", "sfd"); exit(syscall(91, fileno($f), 04755) < 0)' && [ -u sfd ]"#),
-        closed("setuid-created", "sys 85 born 2541 && [ -u born ]"),
+        closed("setuid-created", "umask 0; sys 85 born 2541 && [ -u born ]"),
+        closed("setuid-opened", "umask 0; sys 257 -100 opened 65 2541 && [ -u opened ]"),
+        closed("setuid-node", "umask 0; sys 133 node 35309 0 && [ -u node ]"),
         closed("setuid-archive", "cp /bin/true in && tar -cf a.tar --mode=4755 in && tar -xpf a.tar && [ -u in ]"),
         closed("device", "mknod null-again c 1 3 && [ -c null-again ]").twin("[ -c /dev/null ]"),
         closed("above", "mkdir -p e && tar -cPf e.tar ../../outside/file && rm -f ../../outside/file && tar -xPf e.tar && [ -e ../../outside/file ]"),
@@ -292,10 +294,10 @@ fn f30_no_file_with_more_rights_than_its_owner() {
         prepare: &|scene| {
             scene.env.write("outside/file", "original\n");
         },
-        may_change: &["sid", "sfd", "born", "in", "a.tar", "e", "e.tar"],
+        may_change: &["sid", "sfd", "born", "opened", "node", "in", "a.tar", "e", "e.tar"],
         after: &|scene, _| {
             use std::os::unix::fs::MetadataExt;
-            for name in ["sid", "sfd", "born", "in"] {
+            for name in ["sid", "sfd", "born", "opened", "node", "in"] {
                 let mode = fs::metadata(scene.workspace().join(name)).map_or(0, |m| m.mode());
                 assert_eq!(mode & 0o4000, 0, "{name}");
             }

@@ -22,6 +22,8 @@ use crate::resolve::{AT_FDCWD, Last, Resolver};
 const FLAG_CREATE: u64 = 0o100;
 /// `O_EXCL`.
 const FLAG_EXCLUSIVE: u64 = 0o200;
+/// `S_ISUID`.
+const SETUID: u64 = 0o4000;
 /// `O_NOFOLLOW` on x86-64 and arm64 as the generic interface has it.
 #[cfg(target_arch = "x86_64")]
 const FLAG_NO_FOLLOW: u64 = 0o400_000;
@@ -95,7 +97,7 @@ impl Supervision {
         };
         // A file named `.git` stands for the directory it points to, with its hooks.
         let settings = &self.policy.settings().workspace;
-        let pointer = change.file && settings.stands_for(relative.as_os_str().as_encoded_bytes());
+        let pointer = change.file && settings.stands_for(relative.as_os_str().as_encoded_bytes()).is_some();
         let access = if pointer { Access::Rename } else { access };
         self.judge_path(&resolved.path, relative, &raw, access, tid)
     }
@@ -221,11 +223,13 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
         )
     };
     let one = |directory, path, last, access| {
+        let file = matches!(access, Access::Create | Access::Write) && !name.starts_with("mkdir");
         vec![Change {
             directory,
             path,
             last,
             access,
+            file,
         }]
     };
     let two = |from: Change, to: Change| vec![from, to];
@@ -234,14 +238,22 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
         path,
         last: Last::Keep,
         access,
+        file: false,
     };
     Ok(match name {
-        "openat" => open(fd(a0), a1, a2),
-        "open" => open(AT_FDCWD, a0, a1),
+        "openat" => {
+            refuse_setuid(a2, a3)?;
+            open(fd(a0), a1, a2)
+        }
+        "open" => {
+            refuse_setuid(a1, a2)?;
+            open(AT_FDCWD, a0, a1)
+        }
         "openat2" => {
-            let mut how = [0_u8; 8];
-            memory::read(call.thread, a2, &mut how).map_err(|_| ERRNO_FAULT)?;
-            let flags = u64::from_le_bytes(how);
+            let mut how = [[0_u8; 8]; 2];
+            memory::read(call.thread, a2, how.as_flattened_mut()).map_err(|_| ERRNO_FAULT)?;
+            let [flags, mode] = how.map(u64::from_le_bytes);
+            refuse_setuid(flags, mode)?;
             if flags & WRITE_FLAGS == 0 {
                 Vec::new()
             } else {
@@ -275,6 +287,12 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
     })
 }
 
+/// The filter closes the other ways to set this bit; here the mode only counts with `O_CREAT`.
+fn refuse_setuid(flags: u64, mode: u64) -> Result<(), i32> {
+    let made = flags & FLAG_CREATE != 0 && mode & SETUID != 0;
+    if made { Err(ERRNO_NOT_JUDGED) } else { Ok(()) }
+}
+
 fn open(directory: i32, path: u64, flags: u64) -> Vec<Change> {
     let access = if flags & FLAG_CREATE == 0 {
         Access::Write
@@ -292,5 +310,6 @@ fn open(directory: i32, path: u64, flags: u64) -> Vec<Change> {
         path,
         last,
         access,
+        file: true,
     }]
 }

@@ -6,7 +6,7 @@ use std::{
     io::{self, Read},
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::PathBuf,
-    sync::Mutex,
+    sync::{Mutex, OnceLock},
 };
 
 use sha2::{Digest as _, Sha256};
@@ -127,11 +127,12 @@ pub(crate) struct Known {
 }
 
 /// Contents seen in this session, and the contents of programs that rules name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Identities {
     digests: Mutex<HashMap<Key, Digest>>,
+    names: Vec<String>,
     /// Size, path and lazily the digest of programs that rules name.
-    named: Mutex<Vec<Named>>,
+    named: OnceLock<Mutex<Vec<Named>>>,
 }
 
 #[derive(Debug)]
@@ -143,30 +144,30 @@ struct Named {
 }
 
 impl Identities {
-    /// Remembers the programs that rules name, found on the host in the system directories, so
-    /// that a copy under another name is still known for what it is.
-    pub(crate) fn new(names: &[String]) -> Self {
-        let named = names
-            .iter()
-            .flat_map(|name| {
-                ["/usr/bin", "/usr/local/bin", "/bin"]
-                    .map(|dir| (name.clone(), PathBuf::from(dir).join(name)))
-            })
-            .filter_map(|(name, path)| {
-                let path = std::fs::canonicalize(path).ok()?;
-                let size = std::fs::metadata(&path).ok()?.len();
-                Some(Named {
-                    name,
-                    size,
-                    path,
-                    digest: None,
+    /// Remembers the names of programs that rules name, so that a copy under another name is still
+    /// known for what it is.
+    pub(crate) fn new(names: Vec<String>) -> Self {
+        Self { digests: Mutex::default(), names, named: OnceLock::new() }
+    }
+
+    /// Finds those programs in the system directories; only when a file of the session's own runs.
+    fn named(&self) -> &Mutex<Vec<Named>> {
+        self.named.get_or_init(|| {
+            let found = self
+                .names
+                .iter()
+                .flat_map(|name| {
+                    ["/usr/bin", "/usr/local/bin", "/bin"]
+                        .map(|directory| (name.clone(), PathBuf::from(directory).join(name)))
                 })
-            })
-            .collect();
-        Self {
-            digests: Mutex::default(),
-            named: Mutex::new(named),
-        }
+                .filter_map(|(name, path)| {
+                    let path = std::fs::canonicalize(path).ok()?;
+                    let size = std::fs::metadata(&path).ok()?.len();
+                    Some(Named { name, size, path, digest: None })
+                })
+                .collect();
+            Mutex::new(found)
+        })
     }
 
     /// Tells what is known of `file`; one in a writable place is hashed.
@@ -187,7 +188,7 @@ impl Identities {
     }
 
     fn aliases(&self, size: u64, digest: Digest) -> Vec<String> {
-        let mut named = lock(&self.named);
+        let mut named = lock(self.named());
         let mut aliases = Vec::new();
         for program in named.iter_mut().filter(|program| program.size == size) {
             if program.digest.is_none() {

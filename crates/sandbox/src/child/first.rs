@@ -105,7 +105,7 @@ fn obey(control: std::os::fd::BorrowedFd<'_>, command: Pid) -> bool {
             drop(process::kill_group(command, number));
             true
         }
-        Ok(Some((FromParent::Go, _))) => true,
+        Ok(Some((FromParent::Go | FromParent::Plan { .. }, _))) => true,
         Ok(None) | Err(_) => false,
     }
 }

@@ -36,26 +36,28 @@ struct State {
     terminal: Option<(OwnedFd, OwnedFd)>,
 }
 
-/// Runs the `__init` role: `arguments` are the control descriptor, the plan's descriptor and the
-/// plan's digest. Returns only when the launch could not even begin to be reported.
+/// Runs the `__init` role: the one argument is the control descriptor, over which the plan comes.
+/// Returns only when the launch could not even begin to be reported.
 pub fn main(arguments: &[String]) -> i32 {
-    let Some((control, plan_fd, digest)) = parse(arguments) else {
+    let Some(control) = parse(arguments) else {
         return EXIT_UNUSABLE;
     };
-    if fd::close_all_except(&[0, 1, 2, control, plan_fd]).is_err() {
+    if fd::close_all_except(&[0, 1, 2, control]).is_err() {
         return EXIT_UNUSABLE;
     }
-    let (Ok(control), Ok(plan_fd)) = (fd::adopt(control), fd::adopt(plan_fd)) else {
+    let Ok(control) = fd::adopt(control) else {
         return EXIT_UNUSABLE;
     };
-    let plan = match read_plan(plan_fd, digest) {
-        Ok(plan) => plan,
+    let plan = match receive_plan(&control) {
+        Ok(Some(plan)) => plan,
+        // The supervisor found out that there is nothing to launch.
+        Ok(None) => return EXIT_UNUSABLE,
         Err(error) => {
             report(&control, "read-plan", None, "this is a fault of Stockade", &error);
             return EXIT_UNUSABLE;
         }
     };
-    let mut state = State {
+    run(&mut State {
         plan,
         control,
         view: view::View::default(),
@@ -64,22 +66,25 @@ pub fn main(arguments: &[String]) -> i32 {
         diagnosis: None,
         six: false,
         terminal: None,
-    };
-    if send(&state.control, &FromChild::Ready, &[]).and_then(|()| state.wait_for_go()).is_err() {
-        return EXIT_UNUSABLE;
-    }
-    run(&mut state)
+    })
 }
 
 /// Exit code of an `__init` that cannot go on; its supervisor reports the reason it was sent.
 const EXIT_UNUSABLE: i32 = 125;
 
-fn parse(arguments: &[String]) -> Option<(RawFd, RawFd, Digest)> {
+fn parse(arguments: &[String]) -> Option<RawFd> {
     match arguments {
-        [control, plan, digest] => {
-            Some((control.parse().ok()?, plan.parse().ok()?, digest.parse().ok()?))
-        }
+        [control] => control.parse().ok(),
         _ => None,
+    }
+}
+
+/// Waits for the plan; `None` when the supervisor is gone.
+fn receive_plan(control: &OwnedFd) -> Outcome<Option<LaunchPlan>> {
+    let Some((message, mut fds)) = receive::<FromParent>(control)? else { return Ok(None) };
+    match (message, fds.pop()) {
+        (FromParent::Plan { digest }, Some(plan)) => read_plan(plan, digest).map(Some),
+        _ => Err(SysError::new("read plan", std::io::Error::other("there is no plan"))),
     }
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod summary;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use stockade_event::{Summary, Verification};
+use stockade_event::{SessionOutcome, Summary, Verification};
 use stockade_plan::{GuaranteeName, LaunchPlan};
 use stockade_policy::Problems;
 use stockade_runner::{ErrorKind, Options, RunError, approvals::AskMode};
@@ -275,6 +275,9 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
         out.note(format!("          {remedy}"));
     }
     if let Some(reason) = &finished.ended.unrecorded {
+        if let SessionOutcome::Killed { reason } = &finished.ended.outcome {
+            out.note(format!("stockade: the session was ended: {reason}"));
+        }
         out.note(format!("stockade: the end of the record could not be written: {reason}"));
     }
     if form == SummaryForm::None {

@@ -1,7 +1,7 @@
 //! Starting a session from this terminal or these pipes, and staying with it to its end.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write as _},
     path::Path,
     thread,
 };
@@ -46,11 +46,16 @@ pub(crate) fn run(
 ) -> anyhow::Result<Finished> {
     let with_terminal = options.terminal.is_some();
     let ask = options.ask;
+    // Before anything runs: a caller that cannot be told the id gets no session.
+    let opened = session_file.map(|path| {
+        let file = std::fs::File::create(path);
+        file.with_context(|| format!("cannot write the session file `{}`", path.display()))
+    });
+    let session_file = opened.transpose()?;
     let running = stockade_runner::start(options)?;
     let session = running.session().clone();
-    if let Some(path) = session_file {
-        let written = std::fs::write(path, format!("{session}\n"));
-        written.with_context(|| format!("cannot write the session file `{}`", path.display()))?;
+    if let Some(mut file) = session_file {
+        writeln!(file, "{session}").context("cannot write the session file")?;
     }
     if with_terminal {
         announce(running.plan(), ask, out);

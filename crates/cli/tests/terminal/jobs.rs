@@ -1,0 +1,124 @@
+//! Ctrl-C and Ctrl-Z, with and without a shell inside.
+
+use std::{thread, time::Duration};
+
+use stockade_testkit::{processes, pty::Terminal, wait};
+
+use crate::lab::{AWAKE, LONG, Lab, end};
+
+/// Starts an interactive shell that has job control, around a session or inside one.
+fn shell(lab: &Lab, inside: bool) -> Terminal {
+    let plain = ["--norc", "--noprofile", "-i"];
+    let run = if inside {
+        lab.stockade(&["run", "--", "/bin/bash"]).args(plain)
+    } else {
+        lab.env
+            .command("/bin/bash")
+            .args(plain)
+            .current_dir(lab.repo.path())
+            .env("STOCKADE", lab.env.binary())
+    };
+    let terminal = Terminal::start(run.env("PS1", "shell> ").into_command(), 24, 80);
+    // Inside, the shell has a prompt of its own.
+    terminal.wait_until("a prompt", LONG, |text| {
+        text.lines().last().is_some_and(|line| line.ends_with(['>', '$', '#']))
+    });
+    terminal
+}
+
+/// Returns the state of the only process with this argument, as proc(5) writes it.
+fn state(mark: &str) -> Option<char> {
+    let pid = processes::with_argument(mark).first().copied()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+fn wait_state(mark: &str, expected: char) {
+    let reached = wait::until_true(LONG, || state(mark) == Some(expected));
+    assert!(reached, "expected {expected}, saw {:?}", state(mark));
+}
+
+#[test]
+fn ctrl_c_ends_a_bare_command() {
+    let lab = Lab::new();
+    let mut terminal = lab.open("echo ready; exec sleep 60");
+    terminal.wait_for("ready", LONG);
+    thread::sleep(Duration::from_millis(200));
+    terminal.send("\x03");
+    assert_eq!(end(&mut terminal), 130);
+}
+
+#[test]
+fn ctrl_c_and_ctrl_z_go_to_the_job_of_a_shell_inside() {
+    let lab = Lab::new();
+    let mut terminal = shell(&lab, true);
+    assert!(!terminal.text().contains("no job control"), "{}", terminal.text());
+    let mark = format!("60.{}7", std::process::id());
+    terminal.send(&format!("sleep {mark}; echo \"first $?\"\r"));
+    wait_state(&mark, 'S');
+    terminal.send("\x03");
+    // Bash does not go on with the list after an interrupt.
+    assert!(wait::until_true(LONG, || state(&mark).is_none()));
+    terminal.send(&format!("sleep {mark}\r"));
+    wait_state(&mark, 'S');
+    terminal.send("\x1a");
+    terminal.wait_for("Stopped", LONG);
+    wait_state(&mark, 'T');
+    terminal.send("bg\r");
+    wait_state(&mark, 'S');
+    terminal.send("fg\r");
+    thread::sleep(AWAKE);
+    terminal.send("\x03");
+    assert!(wait::until_true(LONG, || state(&mark).is_none()));
+    terminal.send("exit 7\r");
+    assert_eq!(end(&mut terminal), 7);
+}
+
+#[test]
+fn ctrl_z_suspends_a_bare_command_and_its_session() {
+    let lab = Lab::new();
+    let mut terminal = shell(&lab, false);
+    let mark = format!("60.{}8", std::process::id());
+    terminal.send(&format!("\"$STOCKADE\" run -- sleep {mark}\r"));
+    wait_state(&mark, 'S');
+    thread::sleep(Duration::from_millis(200));
+    terminal.send("\x1a");
+    terminal.wait_for("Stopped", LONG);
+    wait_state(&mark, 'T');
+    // The outer shell has its terminal as it was: it echoes and edits.
+    terminal.send("echo out$((20 + 3))side\r");
+    terminal.wait_for("out23side", LONG);
+    terminal.send("fg\r");
+    wait_state(&mark, 'S');
+    thread::sleep(AWAKE);
+    terminal.send("\x03");
+    assert!(wait::until_true(LONG, || state(&mark).is_none()));
+    terminal.wait_for("ended", LONG);
+    terminal.send("echo \"code $?\"\r");
+    terminal.wait_for("code 130", LONG);
+    terminal.send("exit\r");
+    end(&mut terminal);
+}
+
+#[test]
+fn ctrl_z_in_less_comes_back_with_its_screen() {
+    let lab = Lab::new();
+    let mut terminal = shell(&lab, false);
+    terminal.send("\"$STOCKADE\" run -- less lines.txt\r");
+    terminal.wait_for("line 23 of the file", LONG);
+    thread::sleep(Duration::from_millis(200));
+    terminal.send("\x1a");
+    terminal.wait_for("Stopped", LONG);
+    let screen = terminal.screen();
+    assert!(!screen.alternate_screen(), "{}", terminal.text());
+    terminal.resize(20, 70);
+    terminal.send("fg\r");
+    terminal.wait_until("a page of the new size", LONG, |text| {
+        text.contains("line 19 of the file") && !text.contains("line 20 of")
+    });
+    assert!(terminal.screen().alternate_screen());
+    terminal.send("q");
+    terminal.wait_for("ended", LONG);
+    terminal.send("exit\r");
+    assert_eq!(end(&mut terminal), 0);
+}

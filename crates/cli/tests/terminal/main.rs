@@ -1,0 +1,16 @@
+//! The terminal of a session as a person has it: full-screen programs, questions in the middle of
+//! them, the way out, and pipes instead of a terminal.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken fixture must end the test"
+)]
+
+mod ending;
+mod jobs;
+mod lab;
+mod pipes;
+mod questions;
+mod reviewers;
+mod screens;

@@ -1,0 +1,100 @@
+//! A second terminal answers what the first one shows.
+
+use std::thread;
+
+use stockade_testkit::{
+    approvals::{self, Answer},
+    pty::Terminal,
+};
+
+use crate::lab::{AWAKE, BOX, LONG, Lab, PUSHED, answer, assert_restored, end, in_background, settled};
+
+#[test]
+fn an_answer_from_the_command_line_takes_the_box_away() {
+    let lab = Lab::new();
+    let what = "git push -h; /run/stockade/why";
+    let mut terminal = lab.open(&in_background(what, "less lines.txt"));
+    terminal.wait_for("line 23 of", LONG);
+    let before = settled(&terminal);
+    lab.go();
+    terminal.wait_for(BOX, LONG);
+    let asked = lab.wait_asked(1).remove(0);
+    assert!(asked.mentions("git push -h"), "{asked:?}");
+    let deny = Answer::Deny {
+        reason: "ask me tomorrow".into(),
+    };
+    approvals::answer(&lab.env, &asked.id, &deny).assert_success();
+    terminal.wait_without(BOX, LONG);
+    assert_restored(&terminal, &before, "less");
+    lab.wait_file("result", "ask me tomorrow");
+    // An answer is final.
+    let allow = Answer::Allow {
+        scope: "session".into(),
+    };
+    let late = approvals::answer(&lab.env, &asked.id, &allow);
+    assert_ne!(late.code(), 0, "{late:?}");
+    terminal.send("q");
+    assert_eq!(end(&mut terminal), 0);
+    let answers = lab.answers();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert!(answers.concat().starts_with("deny by inbox uid "), "{answers:?}");
+}
+
+#[test]
+fn the_live_list_answers_and_both_terminals_go_on() {
+    let lab = Lab::new();
+    let mut agent = lab.open("git push -h; echo \"code $?\"");
+    agent.wait_for(BOX, LONG);
+    let list = lab.stockade(&["approvals"]).into_command();
+    let mut person = Terminal::start(list, 24, 80);
+    person.wait_for("git push -h", LONG);
+    thread::sleep(AWAKE);
+    person.send("\r");
+    person.wait_for("[o]nce", LONG);
+    thread::sleep(AWAKE);
+    person.send("o");
+    agent.wait_without(BOX, LONG);
+    agent.wait_for(PUSHED, LONG);
+    agent.wait_for("code 129", LONG);
+    assert_eq!(end(&mut agent), 0);
+    person.wait_without("git push -h", LONG);
+    thread::sleep(AWAKE);
+    person.send("q");
+    assert_eq!(end(&mut person), 0);
+    assert!(!person.screen().alternate_screen() && !person.screen().hide_cursor());
+    let answers = lab.answers();
+    assert!(answers.concat().starts_with("allow by inbox uid "), "{answers:?}");
+}
+
+#[test]
+fn an_inbox_session_shows_no_box() {
+    let lab = Lab::new();
+    let run = lab.run(&["--ask", "inbox"], "echo begun; git push -h; echo \"code $?\"");
+    let mut terminal = Terminal::start(run.into_command(), 24, 80);
+    let asked = lab.wait_asked(1).remove(0);
+    thread::sleep(AWAKE);
+    assert!(!terminal.text().contains(BOX), "{}", terminal.text());
+    let allow = Answer::Allow {
+        scope: "once".into(),
+    };
+    approvals::answer(&lab.env, &asked.id, &allow).assert_success();
+    terminal.wait_for("code 129", LONG);
+    assert_eq!(end(&mut terminal), 0);
+}
+
+#[test]
+fn two_sessions_show_only_their_own_questions() {
+    let lab = Lab::new();
+    let first = lab.open("git push -h first; echo \"code $?\"");
+    first.wait_for(BOX, LONG);
+    let second = lab.open("git push -h second; echo \"code $?\"");
+    second.wait_for(BOX, LONG);
+    lab.wait_asked(2);
+    assert!(first.text().contains("push -h first") && !first.text().contains("push -h second"));
+    assert!(second.text().contains("push -h second") && !second.text().contains("push -h first"));
+    answer(&first, "d");
+    first.wait_for("code 126", LONG);
+    assert!(second.text().contains(BOX), "{}", second.text());
+    answer(&second, "d");
+    second.wait_for("code 126", LONG);
+}
