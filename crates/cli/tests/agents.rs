@@ -311,6 +311,7 @@ fn explore(agent: &Agent, arguments: &[&str]) {
     let url = model.url_as("model.test");
     lab.env.own(&agents::codex_config(&lab.env.home(), &url));
     let program = agents::require(agent.name);
+    lab.env.write(lab.env.home().join(".claude.json"), "{\"hasCompletedOnboarding\":true,\"theme\":\"dark\"}");
     let model_rule = format!(
         "[environment]\npass = [\"LAB_KEY\"]\n[[allow]]\nid = \"lab-model\"\nwhat = \"net\"\nhosts = [\"model.test\"]\nports = [{}]\nprivate = true\nreason = \"x\"\n", model.port());
     let policy = lab.policy(&model_rule);
@@ -331,6 +332,6 @@ fn explore(agent: &Agent, arguments: &[&str]) {
     eprintln!("{:?}", model.unknown());
 }
 #[test]
-fn explore_codex() { explore(&CODEX, &["-c", "tui.show_tooltips=false"]); }
+fn explore_codex() { explore(&CODEX, &[]); }
 #[test]
 fn explore_claude() { explore(&CLAUDE, &["--model", "lab-model"]); }

@@ -103,6 +103,9 @@ pub struct Summary {
     pub changed_files: BTreeMap<RawText, u64>,
     /// Changes of files that were not kept by path.
     pub changed_files_more: u64,
+    /// Those of them that did not exist before.
+    #[serde(skip)]
+    pub created_files: BTreeSet<RawText>,
     /// Traffic by `host:port`.
     pub connections: BTreeMap<String, Traffic>,
     /// Traffic that was not kept by host.
@@ -164,7 +167,7 @@ impl Summary {
         }
         match &envelope.event {
             Event::ProcessStarted { .. } => self.processes += 1,
-            Event::FileChanged { path, .. } => self.changed(path),
+            Event::FileChanged { path, access, .. } => self.changed(path, access),
             Event::ConnectionClosed {
                 host,
                 port,
@@ -290,11 +293,27 @@ impl Summary {
         }
     }
 
-    fn changed(&mut self, path: &RawText) {
+    /// Adds one change. What git keeps for itself below `.git` is no change of the work, and a file
+    /// that came and went is none either.
+    fn changed(&mut self, path: &RawText, access: &str) {
+        let relative = path
+            .as_bytes()
+            .strip_prefix(self.workspace.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"/"));
+        if relative.is_some_and(|relative| relative.starts_with(b".git/") || relative == b".git") {
+            return;
+        }
+        if access == "remove" && self.created_files.remove(path) {
+            self.changed_files.remove(path);
+            return;
+        }
         if let Some(count) = self.changed_files.get_mut(path) {
             *count += 1;
         } else if self.changed_files.len() < ENTRIES_MAX {
             self.changed_files.insert(path.clone(), 1);
+            if access == "create" {
+                self.created_files.insert(path.clone());
+            }
         } else {
             self.changed_files_more += 1;
         }

@@ -39,6 +39,12 @@ pub(crate) fn build(
     for (name, value) in &settings.environment.set {
         variables.insert(name.as_str().into(), value.value.as_str().into());
     }
+    // Some agents keep their main file beside the directory unless the variable names it.
+    for (state, fact) in settings.filesystem.state.iter().zip(&facts.state) {
+        if let Some(name) = &state.value.path_from {
+            variables.insert(name.as_str().into(), fact.path.clone().into());
+        }
+    }
     variables.insert("STOCKADE_SESSION".into(), spec.session.as_str().into());
     variables.into_iter().collect()
 }

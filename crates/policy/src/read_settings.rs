@@ -225,12 +225,13 @@ fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesystem
         let path = fields.text(file, "path");
         let path_from = fields.text(file, "path_from").map(|at| at.value);
         let seed = fields.list(file, "seed", |text| {
-            let inside = !text.starts_with('/') && text.split('/').all(|part| part != "..");
-            if inside && !text.is_empty() {
+            let path = text.strip_prefix("~/").unwrap_or(text);
+            let inside = !path.starts_with('/') && path.split('/').all(|part| part != "..");
+            if inside && !path.is_empty() {
                 return Ok(text.to_owned());
             }
             Err(format!(
-                "`{}` must be a path inside the directory",
+                "`{}` must be a path inside the directory, or `~/…` for one that is kept there",
                 shown(text)
             ))
         });

@@ -86,9 +86,9 @@ pub struct FilesystemSettings {
 pub struct StateDir {
     /// Where the agent looks for it, `~/…` or absolute.
     pub path: String,
-    /// The variable that names another place.
+    /// The variable that names another place; inside it always names the directory.
     pub path_from: Option<String>,
-    /// Entries that are copied from the real one.
+    /// Entries that are copied from the real one, or with `~/` from the home.
     pub seed: Vec<String>,
 }
 

@@ -87,11 +87,15 @@ pub(crate) fn make(
         let directory = Directory::open(from, caller).map_err(wrong)?;
         for seed in &state.value.seed {
             let seed = seed.strip_suffix("/**").unwrap_or(seed);
+            let (from, name) = match seed.strip_prefix("~/") {
+                Some(name) => (&caller.home, name),
+                None => (&fact.path, seed),
+            };
             // Only names directly in the directory: a deeper one would need its parents first.
-            if !seed.contains('/') {
-                let original = fact.path.as_path().join(seed);
+            if !name.contains('/') {
+                let original = from.as_path().join(name);
                 directory
-                    .seed(OsStr::new(seed), &original, 0)
+                    .seed(OsStr::new(name), &original, 0)
                     .map_err(wrong)?;
             }
         }

@@ -142,6 +142,9 @@ impl RunError {
             | Self::Key(KeyError::Io { .. }) => Some(
                 "make room or set STOCKADE_STATE_DIR to a directory that can be written".to_owned(),
             ),
+            Self::Egress(_) => Some(
+                "`stockade doctor` tells what is missing; `--offline` runs without a network".to_owned(),
+            ),
             Self::Launch(LaunchError::Step(failure)) => Some(failure.remedy.clone()),
             Self::Plan(PlanError::Required { .. }) => Some(
                 "run without that --require, or set what gives it; `stockade doctor` tells what holds here"

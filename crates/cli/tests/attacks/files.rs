@@ -131,7 +131,7 @@ fn f18_git_pointers_cannot_be_planted() {
     let attempts = [
         guarded("new-pointer", "mkdir sub && echo 'gitdir: ../evil' > sub/.git", "sub/.git"),
         guarded("old-pointer", "echo 'gitdir: ../evil' > module/.git", "module/.git"),
-        guarded("replaced-pointer", "echo x > new && mv new module/.git", "module/.git"),
+        guarded("replaced-pointer", "echo x > new && sys 82 new module/.git", "module/.git"),
         guarded("linked-pointer", "mkdir evil && ln -s ../evil src/.git", "src/.git"),
         guarded("common", "echo ../evil > .git/commondir", ".git/commondir"),
         guarded("alternates", "echo /tmp > .git/objects/info/alternates", "info/alternates"),
@@ -345,7 +345,7 @@ fn f36_links_planted_in_the_agents_state_are_not_followed() {
         env.write("home/.codex/config.toml", "model = \"lab\"\n");
         let victim = env.write("victim", "original\n");
         // A program named like the agent gets the agent's preset and so its state.
-        let fake = env.write("bin/codex", "#!/bin/sh\nexec \"$@\"\n");
+        let fake = env.write("bin/codex", "#!/bin/sh\nfor last; do :; done; eval \"$last\"\n");
         fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("the file was just written");
         let run = |snippet: &str| {
@@ -353,7 +353,7 @@ fn f36_links_planted_in_the_agents_state_are_not_followed() {
                 .current_dir(repo.path())
                 .args(["run", "--ask", "deny", "--summary", "none", "--"])
                 .arg(&fake)
-                .args(["/bin/sh", "-c", snippet])
+                .arg(snippet)
                 .output()
         };
         // Control: what the first session leaves in its state is there in the next one.

@@ -28,7 +28,7 @@ const RAN: &str = "ran";
 /// snippet in user, mount, network, IPC and UTS namespaces of its own: there the harmless twin of
 /// what only root may do is shown.
 const LIBRARY: &str = r#"
-sys() { perl -e '$r = syscall(map { /^-?\d+$/ ? $_ + 0 : $_ . "" } @ARGV); exit($r < 0)' "$@"; }
+sys() { perl -e '@a = map { /^-?\d+$/ ? $_ + 0 : "$_" } @ARGV; $n = shift @a; $r = syscall($n, @a); exit($r < 0)' "$@"; }
 ns() { unshare --user --map-root-user --mount --net --ipc --uts /bin/bash -c ". ./library.sh; $1"; }
 "#;
 

@@ -1,1 +1,140 @@
-//! later
+//! Secrets (family S) and what the home holds (F38).
+
+use std::os::unix::net::UnixListener;
+
+use stockade_testkit::escape::Scene;
+
+use crate::{
+    for_each_user,
+    matrix::{Matrix, closed},
+};
+
+/// Places of secrets are absent: not readable, not listed, not even known to exist.
+#[test]
+fn f38_places_of_secrets_do_not_exist() {
+    let places = [
+        ".ssh/id_ed25519",
+        ".aws/credentials",
+        ".config/gcloud/credentials.db",
+        ".kube/config",
+        ".docker/config.json",
+        ".netrc",
+        ".npmrc",
+        ".pypirc",
+        ".gnupg/private-keys-v1.d/key",
+        ".password-store/lab.gpg",
+        ".config/gh/hosts.yml",
+        ".local/share/keyrings/login.keyring",
+        ".mozilla/firefox/lab/logins.json",
+        ".config/google-chrome/Default/Login Data",
+        ".cargo/credentials.toml",
+        ".git-credentials",
+        ".m2/settings.xml",
+        ".bash_history",
+    ];
+    let attempts: Vec<(String, String)> = places
+        .iter()
+        .flat_map(|place| {
+            let name = place.replace(['/', ' '], "_");
+            [
+                (format!("read-{name}"), format!("cat \"$HOME_OUTSIDE/{place}\"")),
+                (format!("stat-{name}"), format!("stat \"$HOME_OUTSIDE/{place}\"")),
+                (format!("home-{name}"), format!("cat ~/\"{place}\"")),
+            ]
+        })
+        .collect();
+    let mut attempts: Vec<_> = attempts.iter().map(|(name, snippet)| closed(name, snippet)).collect();
+    attempts.push(closed("list", "ls -A ~/.ssh ~/.aws | grep -q ."));
+    Matrix {
+        prepare: &|scene| {
+            for place in places {
+                if !scene.env.home().join(place).exists() {
+                    scene.env.write(scene.env.home().join(place), "canary\n");
+                }
+            }
+        },
+        variables: &|scene| vec![("HOME_OUTSIDE".into(), scene.env.home().display().to_string())],
+        after: &|scene, output| scene.env.assert_no_canary(&output.stdout),
+        ..Matrix::new("F38", &attempts)
+    }
+    .check();
+}
+
+/// No variable of the caller that looks like a secret is in any environment inside, and none of
+/// what the session leaves behind shows one.
+#[test]
+fn s02_no_environment_holds_the_callers_secrets() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let line = "env; cat /proc/*/environ 2> /dev/null | tr '\\0' '\\n'; ps eww 2> /dev/null; :";
+        // Control: where the caller starts it itself, the variables are there.
+        let decoy = env.canary("GITHUB_TOKEN").to_owned();
+        let control = env.command("/bin/sh").args(["-c", line]).env("GITHUB_TOKEN", &decoy).output();
+        assert!(control.stdout.contains(&decoy));
+        let session_file = env.root().join("session");
+        let output = env
+            .stockade()
+            .current_dir(repo.path())
+            .args(["run", "--ask", "deny", "--session-file"])
+            .arg(&session_file)
+            .args(["--", "/bin/sh", "-c", line])
+            .success();
+        assert!(output.stdout.contains("STOCKADE_SESSION="), "{output:?}");
+        env.assert_no_canary(&output.stdout);
+        env.assert_no_canary(&output.stderr);
+        let journal = stockade_testkit::Snapshot::take(env.state());
+        assert!(journal.get("sessions").is_some());
+        let all = env.command("/bin/grep").args(["-rl", "canary-"]).arg(env.state()).output();
+        assert_eq!(all.stdout, "", "a secret lies in the state");
+        for show in [vec!["policy", "show"], vec!["sessions"], vec!["show", "last"], vec!["doctor"]] {
+            let shown = env.stockade().current_dir(repo.path()).args(&show).output();
+            env.assert_no_canary(&shown.stdout);
+            env.assert_no_canary(&shown.stderr);
+        }
+    });
+}
+
+/// Agents that sign or hand out secrets over a socket are out of reach.
+#[test]
+fn s04_agents_of_the_caller_are_out_of_reach() {
+    let socket = |scene: &Scene| scene.env.root().join("agent.sock");
+    let connect = r#"perl -MSocket -e 'socket($s, AF_UNIX, SOCK_STREAM, 0); connect($s, pack_sockaddr_un($ENV{AGENT})) or exit 1'"#;
+    let attempts = [
+        closed("connect", connect),
+        closed("variable", "[ -n \"$SSH_AUTH_SOCK\" ]").twin("true"),
+        closed("credential-store", "printf 'protocol=https\\nhost=good.test\\n\\n' | GIT_TERMINAL_PROMPT=0 git credential fill | grep -q password=lab"),
+        closed("bus", "[ -S /run/dbus/system_bus_socket ] || [ -n \"$DBUS_SESSION_BUS_ADDRESS\" ]").twin("true"),
+        closed("containers", "[ -S /run/docker.sock ] || [ -S /var/run/docker.sock ] || [ -S /run/containerd/containerd.sock ]").twin("true"),
+        closed("run", "ls /run | grep -vx stockade").twin("true"),
+    ];
+    Matrix {
+        prepare: &|scene| {
+            let path = socket(scene);
+            let listener = UnixListener::bind(&path).expect("the directory is ours");
+            scene.env.own(&path);
+            // It only has to be there to connect to; the test ends before its queue is full.
+            std::thread::spawn(move || listener.accept());
+            scene.env.write("home/.git-credentials", "https://lab:lab@good.test\n");
+            scene.repo.git(&scene.env, &["config", "--global", "credential.helper", "store"]).assert_success();
+        },
+        variables: &|scene| vec![("AGENT".into(), socket(scene).display().to_string())],
+        ..Matrix::new("S04", &attempts)
+    }
+    .check();
+}
+
+/// Nothing that looks random is taken for a secret: output comes through byte for byte.
+#[test]
+fn s08_output_is_not_changed() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let line = "sha256sum README.md; git rev-parse HEAD; echo 123e4567-e89b-12d3-a456-426614174000; head -c 3000 /bin/true | base64";
+        let control = env.shell(repo.path(), line);
+        let output = env
+            .stockade()
+            .current_dir(repo.path())
+            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/sh", "-c", line])
+            .success();
+        assert_eq!(output.stdout, control.stdout);
+    });
+}

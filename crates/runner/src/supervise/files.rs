@@ -40,6 +40,8 @@ struct Change {
     access: Access,
     /// Whether it makes or changes something that is no directory.
     file: bool,
+    /// Whether the path is the one that a rename takes away.
+    leaves: bool,
 }
 
 impl Supervision {
@@ -89,7 +91,8 @@ impl Supervision {
         let Ok(relative) = resolved.path.strip_prefix(self.workspace.as_path()) else {
             return Ok(());
         };
-        let access = match (change.access, resolved.open().is_ok()) {
+        let existed = resolved.open().is_ok();
+        let access = match (change.access, existed) {
             (Access::Create, true) => Access::Write,
             // The kernel will say that it does not exist; nothing changes, protected or not.
             (Access::Remove | Access::Write | Access::Mode, false) => return Ok(()),
@@ -99,7 +102,13 @@ impl Supervision {
         let settings = &self.policy.settings().workspace;
         let pointer = change.file && settings.stands_for(relative.as_os_str().as_encoded_bytes()).is_some();
         let access = if pointer { Access::Rename } else { access };
-        self.judge_path(&resolved.path, relative, &raw, access, tid)
+        let noted = match (change.access, existed) {
+            (Access::Mode | Access::Remove, _) => change.access,
+            _ if change.leaves => Access::Remove,
+            (_, true) => Access::Write,
+            (_, false) => Access::Create,
+        };
+        self.judge_path(&resolved.path, relative, &raw, (access, noted), tid)
     }
 
     fn judge_path(
@@ -107,7 +116,7 @@ impl Supervision {
         path: &Path,
         relative: &Path,
         raw: &[u8],
-        access: Access,
+        (access, noted): (Access, Access),
         tid: u32,
     ) -> Result<(), Reply> {
         let path = RawText::from_os(path.as_os_str());
@@ -120,7 +129,7 @@ impl Supervision {
         let mut request = Request::File(request);
         let decision = self.policy.decide(&request, &Approvals::none());
         if decision.verdict == Verdict::Allow {
-            return self.note_change(&path, access, tid);
+            return self.note_change(&path, noted, tid);
         }
         if let Request::File(file) = &mut request {
             file.subject = self.subject(tid);
@@ -230,15 +239,17 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
             last,
             access,
             file,
+            leaves: false,
         }]
     };
-    let two = |from: Change, to: Change| vec![from, to];
+    let two = |from: Change, to: Change| vec![Change { leaves: true, ..from }, to];
     let keep = |directory, path, access| Change {
         directory,
         path,
         last: Last::Keep,
         access,
         file: false,
+        leaves: false,
     };
     Ok(match name {
         "openat" => {
@@ -311,5 +322,6 @@ fn open(directory: i32, path: u64, flags: u64) -> Vec<Change> {
         last,
         access,
         file: true,
+        leaves: false,
     }]
 }

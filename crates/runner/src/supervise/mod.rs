@@ -196,7 +196,17 @@ impl State {
         if self.changed.len() >= CHANGED_MAX {
             self.changed.clear();
         }
-        self.changed.insert((path.as_bytes().to_vec(), access))
+        let path = path.as_bytes();
+        // What comes again after it went, or goes again after it came, is news.
+        let opposite: &[&'static str] = match access {
+            "remove" => &["create", "write", "mode"],
+            "create" => &["remove"],
+            _ => &[],
+        };
+        for access in opposite {
+            self.changed.remove(&(path.to_vec(), *access));
+        }
+        self.changed.insert((path.to_vec(), access))
     }
 }
 

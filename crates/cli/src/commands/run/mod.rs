@@ -72,7 +72,7 @@ pub(crate) struct Args {
     #[arg(long, hide = true, value_name = "INDEX")]
     fail_step: Option<usize>,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<std::ffi::OsString>,
 }
 

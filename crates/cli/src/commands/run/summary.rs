@@ -15,8 +15,6 @@ const COLUMNS: usize = 80;
 const INDENT: usize = 13;
 /// How many items of a list are named; the rest is a number and a command that shows them.
 const ITEMS_MAX: usize = 6;
-/// How many refusals are followed by the step that would change them.
-const REMEDIES_MAX: usize = 3;
 /// Characters of one item.
 const ITEM_CHARS_MAX: usize = 60;
 
@@ -47,9 +45,12 @@ pub(crate) fn render(summary: &Summary, extra: Extra<'_>) -> String {
         line("connected", &connected(summary));
     }
     if summary.denials() > 0 {
-        line("refused", &refused(summary, id));
-        for remedy in remedies(summary) {
-            line("", &remedy);
+        let label = number(summary.denials());
+        for (index, refusal) in refused(summary, id).into_iter().enumerate() {
+            match index {
+                0 => line("refused", &format!("{label}: {refusal}")),
+                _ => line("", &refusal),
+            }
         }
     }
     for limit in &summary.limits {
@@ -63,11 +64,6 @@ pub(crate) fn render(summary: &Summary, extra: Extra<'_>) -> String {
         line("lost", &format!("{lost} not recorded"));
     }
     let record = record(summary, extra, id);
-    if summary.asks_denied > 0 {
-        lines.push(format!(
-            "  to allow next time what was asked: stockade policy learn {id}"
-        ));
-    }
     lines.push(format!(
         "  {:<width$}{record}\n",
         "record",
@@ -208,49 +204,37 @@ fn connected(summary: &Summary) -> String {
     wrapped(&items, " · ")
 }
 
-fn refused(summary: &Summary, id: &str) -> String {
-    let mut items: Vec<String> = summary
-        .refused
-        .iter()
-        .take(ITEMS_MAX)
-        .map(|refusal| {
-            let times = if refusal.count > 1 {
-                format!(" {}×", number(refusal.count))
-            } else {
-                String::new()
-            };
-            let target = cut(&refusal.target, ITEM_CHARS_MAX);
-            format!("{target}{times} ({})", why(refusal))
-        })
-        .collect();
-    if let Some(first) = items.first_mut() {
-        *first = format!("{}: {first}", number(summary.denials()));
+/// Returns what was refused and the one step that would change each, as lines.
+fn refused(summary: &Summary, id: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for refusal in summary.refused.iter().take(ITEMS_MAX) {
+        let times = if refusal.count > 1 {
+            format!(" {}×", number(refusal.count))
+        } else {
+            String::new()
+        };
+        let target = cut(&refusal.target, ITEM_CHARS_MAX);
+        let head: Vec<String> = vec![format!("{target}{times}"), format!("({})", why(refusal))];
+        lines.push(wrapped(&head, " "));
+        if !refusal.remedy.is_empty() {
+            let words: Vec<String> =
+                format!("→ {}", safe(&refusal.remedy)).split(' ').map(str::to_owned).collect();
+            lines.push(wrapped(&words, " "));
+        }
     }
     if summary.refused.len() > ITEMS_MAX || summary.refused_more > 0 {
-        items.push(format!("… `stockade show {id}`"));
+        lines.push(format!("… `stockade show {id}`"));
     }
-    wrapped(&items, " · ")
-}
-
-/// Returns the step that would change each of the first refusals, where there is one.
-fn remedies(summary: &Summary) -> impl Iterator<Item = String> {
-    let known = summary
-        .refused
-        .iter()
-        .filter(|refusal| !refusal.remedy.is_empty());
-    known.take(REMEDIES_MAX).map(|refusal| {
-        format!(
-            "{}: {}",
-            cut(&refusal.target, ITEM_CHARS_MAX),
-            safe(&refusal.remedy)
-        )
-    })
+    lines
 }
 
 /// Returns who refused, in a few words.
 pub(crate) fn why(refusal: &Refusal) -> String {
     let rule = refusal.rule.as_ref().map(RuleId::as_str);
     match (&refusal.answered, rule) {
+        (Some(answer), _) if answer.starts_with("no-one-to-ask") => {
+            "asked, and there was nobody to answer".to_owned()
+        }
         (Some(answer), _) => format!("asked, denied by {}", cut(&safe(answer), ITEM_CHARS_MAX)),
         (None, Some(rule)) => format!("deny {rule}"),
         (None, None) => "no rule allows it".to_owned(),
@@ -385,11 +369,10 @@ stockade: session 3f2a ended, codex exited 0 after 14 min
   ran        412 processes in 31 commands        asked 2 (1 allowed, 1 denied)
   changed    2 files: +212 −40  src/cart.rs  src/lib.rs  (`stockade show 3f2a`)
   connected  model.test 96× 1.2 MB out · registry.test 4× 11 kB out
-  refused    4: paste.test (deny paste-sites) ·
-             git push --force (asked, denied by terminal: open a PR instead) ·
+  refused    4: paste.test (deny paste-sites)
+             git push --force (asked, denied by terminal: open a PR instead)
              169.254.169.254 2× (no rule allows it)
-             169.254.169.254: no rule can allow it
-  to allow next time what was asked: stockade policy learn 3f2a
+             → no rule can allow it
   record     4,318 events, not verified yet · stockade log verify 3f2a
 ";
         assert_eq!(text, expected);
