@@ -36,4 +36,60 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable { name: "PATH", meaning: "where the command of `run` is searched; relative entries are ignored" },
     Variable { name: "NO_COLOR", meaning: "when not empty, no colour is used" },
+    Variable {
+        name: "TERM",
+        meaning: "which terminal it is: whether a question can have a screen of its own",
+    },
+    Variable {
+        name: "npm_config_registry",
+        meaning: "host of `@npm` in policies, with `~/.npmrc`",
+    },
+    Variable {
+        name: "NPM_CONFIG_REGISTRY",
+        meaning: "as `npm_config_registry`",
+    },
+    Variable {
+        name: "PIP_INDEX_URL",
+        meaning: "host of `@pip` in policies, with the files of pip",
+    },
+    Variable {
+        name: "PIP_EXTRA_INDEX_URL",
+        meaning: "as `PIP_INDEX_URL`",
+    },
+    Variable {
+        name: "UV_INDEX_URL",
+        meaning: "as `PIP_INDEX_URL`",
+    },
+    Variable {
+        name: "UV_DEFAULT_INDEX",
+        meaning: "as `PIP_INDEX_URL`",
+    },
+    Variable {
+        name: "UV_INDEX",
+        meaning: "as `PIP_INDEX_URL`",
+    },
+    Variable {
+        name: "CARGO_HOME",
+        meaning: "where the configuration with the hosts of `@cargo` in policies is",
+    },
+    Variable {
+        name: "CARGO_REGISTRIES_*_INDEX",
+        meaning: "hosts of `@cargo` in policies",
+    },
+    Variable {
+        name: "OPENAI_BASE_URL",
+        meaning: "host of `@model` in policies",
+    },
+    Variable {
+        name: "OPENAI_API_BASE",
+        meaning: "as `OPENAI_BASE_URL`",
+    },
+    Variable {
+        name: "ANTHROPIC_BASE_URL",
+        meaning: "as `OPENAI_BASE_URL`",
+    },
+    Variable {
+        name: "GOOGLE_GEMINI_BASE_URL",
+        meaning: "as `OPENAI_BASE_URL`",
+    },
 ];

@@ -8,14 +8,22 @@
 
 mod list;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use list::{
     Before, Lab, REASON, SECRET, Session, Wish, assert_journal_is_checked, assert_record, denied,
 };
 use stockade_testkit::{
     ModelServer, Run, Step, TestEnv, ToolResult, agents, approvals::Asked, env::User,
+    escape::quoted, events, tmux::Tmux,
 };
+
+/// Time in which the next screen of an agent must be there.
+const SCREEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One agent: how it is started and what it needs.
 struct Agent {
@@ -133,10 +141,9 @@ fn script_bare(lab: &Lab) -> Vec<Step> {
     script(lab, &ways)
 }
 
-/// Runs the agent in the boundary while a person denies everything that is asked.
-fn run_inside(lab: &Lab, model: &ModelServer, agent: &Agent) -> Session {
-    let program = agents::require(agent.name);
-    let model_rule = format!(
+/// Writes the policy of the session: the model is a host of the laboratory.
+fn policy(lab: &Lab, model: &ModelServer) -> PathBuf {
+    lab.policy(&format!(
         r#"
 [environment]
 pass = ["LAB_KEY"]
@@ -150,10 +157,15 @@ private = true
 reason = "the scripted model of the laboratory"
 "#,
         port = model.port(),
-    );
+    ))
+}
+
+/// Runs the agent in the boundary while a person denies everything that is asked.
+fn run_inside(lab: &Lab, model: &ModelServer, agent: &Agent) -> Session {
+    let program = agents::require(agent.name);
     let wish = Wish {
         words: &(agent.words)(&program, "do the steps"),
-        policy: lab.policy(&model_rule),
+        policy: policy(lab, model),
         variables: (agent.variables)(&model.url_as("model.test")),
         timeout: agents::AGENT_TIMEOUT,
         answer: denied(),
@@ -304,34 +316,99 @@ fn claude_works_in_the_boundary() {
     }
 }
 
-/// Starts the agent's own screen in tmux.
-fn explore(agent: &Agent, arguments: &[&str]) {
-    let lab = Lab::new(None);
-    let model = ModelServer::start(vec![Step::shell("echo hello from the boundary > hello.log"), Step::say("all steps are done")]);
-    let url = model.url_as("model.test");
-    lab.env.own(&agents::codex_config(&lab.env.home(), &url));
-    let program = agents::require(agent.name);
-    lab.env.write(lab.env.home().join(".claude.json"), "{\"hasCompletedOnboarding\":true,\"theme\":\"dark\"}");
-    let model_rule = format!(
-        "[environment]\npass = [\"LAB_KEY\"]\n[[allow]]\nid = \"lab-model\"\nwhat = \"net\"\nhosts = [\"model.test\"]\nports = [{}]\nprivate = true\nreason = \"x\"\n", model.port());
-    let policy = lab.policy(&model_rule);
-    let sf = lab.env.root().join("session");
-    let vars: String = (agent.variables)(&url).iter().map(|(n, v)| format!("{n}={v} ")).collect();
-    let line = format!("cd {} && {vars} {} run --session-file {} --policy {} -- {} {}", lab.repo.path().display(), lab.env.binary().display(), sf.display(), policy.display(), program.display(), arguments.join(" "));
-    let tmux = stockade_testkit::tmux::Tmux::start(&lab.env, 100, 30, &line);
-    let script = std::env::var("EXPLORE").unwrap_or_default();
-    for step in script.split(' ') {
-        std::thread::sleep(std::time::Duration::from_secs(3));
-        eprintln!("=== before {step}\n{}", tmux.text());
-        if let Some(text) = step.strip_prefix('=') { tmux.send(&text.replace('_', " ")); } else { tmux.keys(&[step]); }
+/// What a person does at the agent's own screen: waits for a text, then presses keys.
+type Moves<'a> = &'a [(&'a str, &'a [&'a str])];
+
+/// The agent's own screen comes up on a terminal, does what it is told, and ends, and nobody is
+/// asked anything on the way. The second time it remembers what it was told the first time.
+fn shows_its_own_screen(
+    agent: &Agent,
+    first_time: Moves<'_>,
+    work: Moves<'_>,
+    refusals: &[(&str, &str)],
+) {
+    for user in User::all() {
+        let lab = Lab::new(user.as_deref());
+        let step = Step::shell("echo from the boundary >> hello.log");
+        let turn = [step, Step::say("all steps are done")];
+        let model = ModelServer::start([turn.clone(), turn].concat());
+        let url = model.url_as("model.test");
+        lab.env.own(&agents::codex_config(&lab.env.home(), &url));
+        lab.env.own(&agents::claude_config(&lab.env.home()));
+        let line = screen_line(&lab, &model, agent);
+        let before = Before::take(&lab);
+        for moves in [[first_time, work].concat(), work.to_vec()] {
+            let tmux = Tmux::start(&lab.env, 100, 30, &line);
+            for (text, keys) in moves {
+                tmux.wait_for(text, SCREEN_TIMEOUT);
+                tmux.keys(keys);
+            }
+            tmux.wait_for("exit 0", SCREEN_TIMEOUT);
+            let id = fs::read_to_string(session_file(&lab)).expect("a session was started");
+            let record = assert_record(&lab, id.trim(), refusals);
+            let asked = record
+                .iter()
+                .any(|event| event.kind() == "approval.requested");
+            assert!(!asked, "{}", events::summary(&record));
+        }
+        model.assert_finished();
+        let hello = fs::read_to_string(lab.repo.path().join("hello.log")).unwrap_or_default();
+        assert_eq!(hello, "from the boundary\n".repeat(2));
+        before.assert_only_changed(&lab, &["hello.log"]);
     }
-    std::thread::sleep(std::time::Duration::from_secs(4));
-    eprintln!("=== end\n{}", tmux.text());
-    let id = fs::read_to_string(&sf).unwrap_or_default();
-    eprintln!("{}", stockade_testkit::events::summary(&lab.env.events(id.trim())));
-    eprintln!("{:?}", model.unknown());
 }
+
+fn session_file(lab: &Lab) -> PathBuf {
+    lab.env.root().join("session")
+}
+
+/// Returns the line of shell with which a person starts the agent in the repository.
+fn screen_line(lab: &Lab, model: &ModelServer, agent: &Agent) -> String {
+    let variables = (agent.variables)(&model.url_as("model.test"));
+    let variables = variables
+        .iter()
+        .map(|(name, value)| quoted(&format!("{name}={value}")));
+    let paths = [
+        lab.repo.path(),
+        lab.env.binary(),
+        &session_file(lab),
+        &policy(lab, model),
+        &agents::require(agent.name),
+    ];
+    let [repo, stockade, session, policy, program] =
+        paths.map(|path| quoted(&path.display().to_string()));
+    let variables = variables.collect::<Vec<_>>().join(" ");
+    format!(
+        "cd {repo}; env {variables} {stockade} run --session-file {session} --policy {policy} \
+         -- {program}"
+    )
+}
+
 #[test]
-fn explore_codex() { explore(&CODEX, &[]); }
+fn codex_shows_its_own_screen() {
+    let first_time: Moves<'_> = &[("Trust this folder?", &["Enter"])];
+    let work: Moves<'_> = &[
+        ("Ask Codex to do anything", &["h", "i"]),
+        ("› hi", &["Enter"]),
+        ("all steps are done", &["C-c"]),
+    ];
+    let announcements = ("raw.githubusercontent.com", "announcements");
+    shows_its_own_screen(&CODEX, first_time, work, &[announcements]);
+}
+
 #[test]
-fn explore_claude() { explore(&CLAUDE, &["--model", "lab-model"]); }
+fn claude_shows_its_own_screen() {
+    let first_time: Moves<'_> = &[
+        ("Yes, I trust this folder", &["Enter"]),
+        ("Do you want to use this API key?", &["1"]),
+    ];
+    let work: Moves<'_> = &[
+        ("Welcome back", &["h", "i"]),
+        // It writes a space that does not break after its prompt.
+        ("❯\u{a0}hi", &["Enter"]),
+        ("Do you want to proceed?", &["Enter"]),
+        ("all steps are done", &["C-c"]),
+        ("again to exit", &["C-c"]),
+    ];
+    shows_its_own_screen(&CLAUDE, first_time, work, &[]);
+}

@@ -20,6 +20,7 @@ use stockade_testkit::{
     approvals::Answer,
     env::User,
     escape::quoted,
+    events,
     run::{RUN_TIMEOUT, require_tool},
     wait,
 };
@@ -176,16 +177,23 @@ impl Item {
             Outcome::Refused { target, rule } => (vec![(target, rule)], 0),
             Outcome::Asked { target, rule } => (vec![(target, rule)], 1),
         };
-        assert_eq!(session.asked.len(), asked, "{launch:?}: {:#?}", session.asked);
-        assert_record(lab, &session.id, &refusals);
-        if launch == Launch::Direct && asked == 0 {
-            // The program knows only an error number, and there is no shell to ask why.
-            return;
-        }
-        for (_, rule) in refusals {
-            assert!(seen.contains(rule), "{launch:?}: expected `{rule}`\n{seen}");
+        assert_eq!(
+            session.asked.len(),
+            asked,
+            "{launch:?}: {:#?}",
+            session.asked
+        );
+        let record = assert_record(lab, &session.id, &refusals);
+        for (target, rule) in refusals {
             if asked > 0 {
-                assert!(seen.contains(REASON), "{launch:?}: expected the reason\n{seen}");
+                let event = events::assert_one_refusal(&record, target, rule);
+                assert!(event.reason().contains(REASON), "{event:#?}");
+            }
+            // A program of its own knows only an error number, and there is no shell to ask why.
+            if launch != Launch::Direct {
+                assert!(seen.contains(rule), "{launch:?}: expected `{rule}`\n{seen}");
+                let told = asked == 0 || seen.contains(REASON);
+                assert!(told, "{launch:?}: expected the reason\n{seen}");
             }
         }
     }
@@ -211,7 +219,9 @@ fn readme(lab: &Lab) -> String {
 }
 
 fn subject(lab: &Lab) -> String {
-    let shown = lab.repo.git(&lab.env, &["show", "--no-patch", "--format=%s"]);
+    let shown = lab
+        .repo
+        .git(&lab.env, &["show", "--no-patch", "--format=%s"]);
     shown.assert_success().stdout.trim().to_owned()
 }
 
@@ -223,7 +233,9 @@ fn commit_ahead(lab: &Lab) {
 /// Whether the remote has the last commit, as the remote itself says.
 fn is_pushed(lab: &Lab) -> bool {
     let remote = lab.repo.origin().display().to_string();
-    let pushed = lab.repo.git(&lab.env, &["ls-remote", &remote, "refs/heads/main"]);
+    let pushed = lab
+        .repo
+        .git(&lab.env, &["ls-remote", &remote, "refs/heads/main"]);
     let head = lab.repo.commit(&lab.env, "HEAD");
     pushed.assert_success().stdout.starts_with(&head)
 }
@@ -342,14 +354,16 @@ fn a_daemon_does_not_outlive_its_session() {
     // The daemon leaves its session and its parent, and has time to run.
     let program = |lab: &Lab| {
         strings(&[
-            "timeout", "0.3", "setsid", "--fork", "--wait", "sleep", &lab.daemon,
+            "timeout",
+            "0.3",
+            "setsid",
+            "--fork",
+            "--wait",
+            "sleep",
+            &lab.daemon,
         ])
     };
-    let item = Item::new(
-        program,
-        |lab, _| !lab.daemons().is_empty(),
-        Outcome::Absent,
-    );
+    let item = Item::new(program, |lab, _| !lab.daemons().is_empty(), Outcome::Absent);
     item.check();
     for user in User::all() {
         let lab = Lab::new(user.as_deref());

@@ -215,6 +215,32 @@ impl Victim<'_> {
     }
 }
 
+/// Removes the empty control groups that root's killed supervisors could not remove.
+fn remove_groups(env: &TestEnv) {
+    let sessions = fs::read_dir(env.state().join("sessions")).into_iter().flatten().flatten();
+    for session in sessions {
+        let name = format!("stockade-{}", session.file_name().to_string_lossy());
+        for group in directories_named(&name) {
+            fs::remove_dir(&group).unwrap_or_else(|e| panic!("{}: {e}", group.display()));
+        }
+    }
+}
+
+fn directories_named(name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = todo.pop() {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        for entry in entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())) {
+            if entry.file_name() == name {
+                found.push(entry.path());
+            }
+            todo.push(entry.path());
+        }
+    }
+    found
+}
+
 /// Whether a process exists and has not ended; who waits for it does not matter.
 fn runs(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -261,6 +287,7 @@ fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
             let flipped = env.stockade().args(["log", "verify", session]).output();
             flipped.assert_code(1).assert_stdout("broken");
         }
+        remove_groups(&env);
     }
 }
 
@@ -297,4 +324,5 @@ fn killed_while_it_starts(env: &TestEnv) {
         .args(["run", "--ask", "deny", "--", "/bin/true"])
         .current_dir(repo.path())
         .success();
+    remove_groups(env);
 }

@@ -33,14 +33,24 @@ fn the_policies_of_the_guide_load_and_pass_their_tests() {
     let policies = blocks(&guide, "toml");
     assert!(policies.len() >= 2, "the guide has examples");
     for (number, text) in policies.into_iter().enumerate() {
-        let layer = if text.contains("[require]") { "organisation" } else { "user" };
+        let layer = if text.contains("[require]") {
+            "organisation"
+        } else {
+            "user"
+        };
         let path = env.write(env.root().join(format!("example-{number}.toml")), text);
-        let check = env.stockade().args(["policy", "check", "--layer", layer]).arg(&path);
+        let check = env
+            .stockade()
+            .args(["policy", "check", "--layer", layer])
+            .arg(&path);
         check.success().assert_stdout(": good, ");
         // The positive control: a mistake in the same text is found.
         let broken = text.replacen("schema = 1", "schema = 2", 1);
         let path = env.write(env.root().join(format!("broken-{number}.toml")), &broken);
-        let check = env.stockade().args(["policy", "check", "--layer", layer]).arg(&path);
+        let check = env
+            .stockade()
+            .args(["policy", "check", "--layer", layer])
+            .arg(&path);
         check.output().assert_code(1).assert_stdout("write 1");
     }
 }
@@ -51,7 +61,9 @@ fn commands_that_documents_name_exist() {
     for name in ["README.md", "docs/policy.md", "CHANGELOG.md"] {
         let text = document(name);
         let spans = text.split('`').skip(1).step_by(2);
-        let named: Vec<&str> = spans.filter_map(|span| span.strip_prefix("stockade ")).collect();
+        let named: Vec<&str> = spans
+            .filter_map(|span| span.strip_prefix("stockade "))
+            .collect();
         for line in named {
             let words = line.split_whitespace().take_while(|word| {
                 word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !word.starts_with('-')

@@ -102,8 +102,11 @@ fn identity(facts: &HostFacts) -> Identity {
     }
 }
 
-/// A workspace must not contain what the boundary is there to hide or to keep whole.
-fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanError> {
+/// Checks that the workspace does not contain what the boundary is there to hide or to keep whole.
+///
+/// # Errors
+/// [`PlanError::Workspace`], where it does.
+pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanError> {
     let problem = |problem| Err(PlanError::Workspace { path: spec.workspace.clone(), problem });
     if facts.home.is_within(&spec.workspace) {
         return problem(

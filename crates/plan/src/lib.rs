@@ -17,7 +17,7 @@ mod step;
 mod view;
 
 pub use calls::{CALLS, Call, CallAction, CallCondition, CallSet, calls};
-pub use compile::{PlanError, compile};
+pub use compile::{PlanError, check_workspace, compile};
 pub use facts::{
     CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, StateFact, SystemEntry,
 };

@@ -478,6 +478,7 @@ mod tests {
         assert!(compared > 15, "{compared}");
     }
 
+    // keeps invariant: failing-rule-denies
     #[test]
     fn a_rule_that_errors_is_not_left_out() {
         let rules = [rule("a", Verdict::Allow), rule("d", Verdict::Deny)];

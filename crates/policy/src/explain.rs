@@ -148,11 +148,11 @@ impl Explain<'_> {
             .map_or(Origin::Builtin, |(_, rule)| rule.origin);
         let remedy = if owner == Origin::Builtin {
             format!(
-                "answer the question, or add {} to {USER_FILE}",
+                "allow it when asked, or add {} to {USER_FILE}",
                 self.suggestion()
             )
         } else {
-            format!("answer the question; the {owner} layer wants it asked")
+            format!("allow it when asked; the {owner} layer wants the question")
         };
         Decision {
             stage,

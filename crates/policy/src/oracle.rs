@@ -311,6 +311,7 @@ proptest! {
         prop_assert!(decide(&after, &request) >= decide(&before, &request));
     }
 
+    // keeps invariant: deny-wins
     #[test]
     fn a_deny_that_matches_wins(drafts in drafts(ALL), request in requests()) {
         let mut all = drafts;

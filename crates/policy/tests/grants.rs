@@ -281,6 +281,7 @@ fn an_approval_lifts_no_deny() {
     assert_eq!(verdict(&policy, &grants, &forced), Verdict::Deny);
 }
 
+// keeps invariant: permitted-only
 #[test]
 fn the_proof_is_only_given_for_an_allow() {
     let policy = policy("");

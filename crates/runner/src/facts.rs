@@ -11,7 +11,7 @@ use stockade_plan::{CgroupFact, EntryKind, HostFacts, StateFact, SystemEntry};
 use stockade_policy::Policy;
 use stockade_types::{AbsPath, RawText};
 
-use crate::{RunError, program, protected};
+use crate::{RunError, program};
 
 /// System directories that programs are found in, as far as they exist.
 const SYSTEM: [&str; 12] = [
@@ -167,7 +167,8 @@ pub(crate) fn gather(
         readable,
         writable: existing(&settings.filesystem.write),
         hidden: existing(&settings.filesystem.hide),
-        protected: protected::find(workspace, &settings.workspace)?,
+        // The caller searches the workspace once it is known to be one.
+        protected: Vec::new(),
         program,
         state,
         environment: caller.environment.clone(),

@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    io,
     sync::{Arc, Mutex},
 };
 
@@ -52,26 +51,13 @@ impl Processes {
         Self { first, known: Mutex::default() }
     }
 
-    /// Finds out which process a thread belongs to.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub(crate) fn identity(&self, tid: u32) -> io::Result<Identity> {
-        // The usual caller is the leader of a process that is known already.
-        if let Some(known) = lock(&self.known).get(&tid).map(|known| known.identity)
-            && procfs::start_time(tid).is_ok_and(|start| start == known.id.start)
-        {
-            return Ok(known);
-        }
-        procfs::identity(tid)
-    }
-
     /// Describes the process that thread `tid` belongs to, as far as it can still be told.
     pub(crate) fn subject(&self, tid: u32) -> Subject {
-        self.identity(tid).map(|identity| self.describe(identity)).unwrap_or_default()
+        procfs::identity(tid).map(|identity| self.describe(identity)).unwrap_or_default()
     }
 
-    fn describe(&self, identity: Identity) -> Subject {
+    /// Describes a process.
+    pub(crate) fn describe(&self, identity: Identity) -> Subject {
         let image = self.image(identity);
         Subject {
             id: Some(identity.id),

@@ -22,41 +22,37 @@ pub(crate) struct Identity {
 
 /// Reads the identity of the process that thread `tid` belongs to.
 pub(crate) fn identity(tid: u32) -> io::Result<Identity> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix(name)?
-                    .strip_prefix(':')?
-                    .trim()
-                    .parse::<u32>()
-                    .ok()
-            })
-            .ok_or_else(|| io::Error::other("a field of /proc/PID/status is missing"))
-    };
-    let pid = field("Tgid")?;
-    Ok(Identity {
-        id: ProcessId {
-            pid,
-            start: start_time(pid)?,
-        },
-        parent: field("PPid")?,
-    })
+    let thread = i32::try_from(tid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = if thread.is_some_and(stockade_sys::process::is_leader) { tid } else { group(tid)? };
+    let (parent, start) = parent_and_start(pid)?;
+    Ok(Identity { id: ProcessId { pid, start }, parent })
 }
 
-/// Reads field 22 of `/proc/PID/stat`; the name in field 2 may contain anything, so the fields are
-/// counted from its closing parenthesis.
+fn group(tid: u32) -> io::Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("/proc/PID/status has another form"))
+}
+
+/// Reads the start time of a process.
 pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
+    parent_and_start(pid).map(|(_, start)| start)
+}
+
+/// Reads fields 4 and 22 of `/proc/PID/stat`; the name in field 2 may contain anything, so the
+/// fields are counted from its closing parenthesis.
+fn parent_and_start(pid: u32) -> io::Result<(u32, u64)> {
     let stat = fs::read(format!("/proc/{pid}/stat"))?;
-    let after = stat
-        .iter()
-        .rposition(|b| *b == b')')
-        .and_then(|at| stat.get(at + 1..));
+    let after = stat.iter().rposition(|b| *b == b')').and_then(|at| stat.get(at + 1..));
     after
         .and_then(|rest| std::str::from_utf8(rest).ok())
-        .and_then(|rest| rest.split_ascii_whitespace().nth(19))
-        .and_then(|field| field.parse().ok())
+        .and_then(|rest| {
+            let mut fields = rest.split_ascii_whitespace();
+            let parent = fields.nth(1)?.parse().ok()?;
+            Some((parent, fields.nth(17)?.parse().ok()?))
+        })
         .ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))
 }
 

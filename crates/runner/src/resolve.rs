@@ -15,6 +15,7 @@ use std::{
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -26,6 +27,8 @@ use crate::procfs;
 
 /// Links that one path may go through, as in the kernel (path_resolution(7)).
 const LINKS_MAX: usize = 40;
+/// Longest name in a directory (`NAME_MAX`, linux/limits.h).
+const NAME_BYTES_MAX: usize = 255;
 /// Magic number of the process file system (linux/magic.h).
 const PROC_MAGIC: u64 = 0x9FA0;
 
@@ -73,7 +76,7 @@ use std::ffi::OsStr;
 #[derive(Debug)]
 pub(crate) struct Resolver {
     tid: u32,
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
 }
 
 impl Resolver {
@@ -81,7 +84,12 @@ impl Resolver {
     pub(crate) fn new(tid: u32) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(format!("/proc/{tid}/root"), flags, Mode::empty())?;
-        Ok(Self { tid, root })
+        Ok(Self { tid, root: Arc::new(root) })
+    }
+
+    /// Resolves for another thread that has the same root directory.
+    pub(crate) fn for_thread(&self, tid: u32) -> Self {
+        Self { tid, root: Arc::clone(&self.root) }
     }
 
     /// Makes an absolute path of what a system call names: a path, relative to the directory
@@ -121,12 +129,15 @@ impl Resolver {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Ok(None);
         };
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Errno::NAMETOOLONG.into());
+        }
         if path.starts_with("/proc") || path.as_os_str().as_bytes().ends_with(b"/") {
             return Ok(None);
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let parent = match rustix::fs::openat2(&self.root, parent, flags, Mode::empty(), how) {
+        let parent = match rustix::fs::openat2(self.root.as_ref(), parent, flags, Mode::empty(), how) {
             Ok(parent) => parent,
             Err(Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(errno.into()),
@@ -199,7 +210,7 @@ impl Resolver {
     fn found(&self, stack: &[(OwnedFd, OsString)], name: OsString) -> io::Result<Resolved> {
         let parent = match stack.last() {
             Some((fd, _)) => fd.try_clone()?,
-            None => self.root.try_clone()?,
+            None => self.root.as_ref().try_clone()?,
         };
         let path = procfs::path_of(&RawDescriptor(&parent))?.join(&name);
         Ok(Resolved { parent, name, path })

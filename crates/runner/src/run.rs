@@ -11,7 +11,9 @@ use stockade_egress::ListenerKind;
 use stockade_event::{
     Durability, Event, Journal, LayerSeen, SessionOutcome, SharedJournal, SigningKey, Stamp, layout,
 };
-use stockade_plan::{GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, compile};
+use stockade_plan::{
+    GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, check_workspace, compile,
+};
 use stockade_policy::Policy;
 use stockade_sandbox::{HandedOver, LaunchError, Launching, Spawned, StandardStreams, launch};
 use stockade_types::{AbsPath, Digest, RawText, SessionId};
@@ -22,6 +24,7 @@ use crate::{
     egress_process::EgressProcess,
     facts::{self, Caller},
     inside,
+    protected,
     recorder::Recorder,
     running::{Parts, Running},
     session_dir::{Clean, SessionDir},
@@ -122,7 +125,7 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
     if effects == Effects::State {
         agent_state::make(&options.policy, &caller, state_dir.as_path(), &state)?;
     }
-    let facts = facts::gather(
+    let mut facts = facts::gather(
         &options.policy,
         &caller,
         &workspace,
@@ -143,6 +146,9 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
         require: options.require.clone(),
         waive: options.waive.clone(),
     };
+    // What is refused need not be searched first: `/` has millions of entries.
+    check_workspace(&spec, &facts)?;
+    facts.protected = protected::find(&spec.workspace, &options.policy.settings().workspace)?;
     let mut plan = compile(&options.policy, &spec, &facts)?;
     plan.fault = options.fault;
     Ok(Prepared {

@@ -228,12 +228,14 @@ impl Running {
         let mut deadline = self.wall_deadline();
         let mut stopping: Option<String> = None;
         loop {
-            if self.poll_session() {
-                return self.news(stopping);
-            }
+            let over = self.poll_session();
             let orders = std::mem::take(&mut *lock(&self.controller.orders));
+            // First: a command that met a refusal for want of a record may end of itself.
             if let Some(reason) = orders.abort {
                 return self.kill(reason);
+            }
+            if over {
+                return self.news(stopping);
             }
             for signal in orders.signals {
                 drop(self.parts.session.signal(signal));
@@ -591,6 +593,7 @@ fn start_notifier(
         processes: Arc::clone(processes),
         agent_names: settings.preset.commands.clone(),
         abort: Box::new(move |reason| controller.abort(reason)),
+        root: std::sync::OnceLock::new(),
         state: Mutex::default(),
         files: supervise::Identities::new(parts.policy.command_names()),
         expectations: Mutex::new(Some(expectations)),

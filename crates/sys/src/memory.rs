@@ -43,37 +43,75 @@ pub fn read(pid: Pid, address: u64, buffer: &mut [u8]) -> Outcome<usize> {
     usize::try_from(read).map_err(|_| SysError::last("process_vm_readv"))
 }
 
+/// The last piece that was read: strings of one vector usually lie next to each other, so that one
+/// call reads many of them.
+struct Window {
+    pid: Pid,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    fn new(pid: Pid) -> Self {
+        Self { pid, start: 0, bytes: Vec::new() }
+    }
+
+    /// Returns what is known from `address` on, reading up to the end of its page if need be: the
+    /// next page may not be mapped.
+    fn at(&mut self, address: u64) -> Result<&[u8], ReadError> {
+        let offset = address.checked_sub(self.start).and_then(|o| usize::try_from(o).ok());
+        let known = offset.filter(|offset| *offset < self.bytes.len());
+        let offset = if let Some(offset) = known {
+            offset
+        } else {
+            let room = usize::try_from(PAGE_BYTES - address % PAGE_BYTES).unwrap_or(1);
+            self.bytes.resize(room, 0);
+            let count = read(self.pid, address, &mut self.bytes)?;
+            self.bytes.truncate(count);
+            self.start = address;
+            if count == 0 {
+                return Err(unreadable().into());
+            }
+            0
+        };
+        Ok(self.bytes.get(offset..).unwrap_or_default())
+    }
+
+    fn string(&mut self, address: u64, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
+        let mut text = Vec::new();
+        let mut at = address;
+        while text.len() < bytes_max {
+            let piece = self.at(at)?;
+            if let Some(end) = piece.iter().position(|byte| *byte == 0) {
+                text.extend_from_slice(piece.get(..end).unwrap_or_default());
+                let fits = text.len() < bytes_max;
+                return if fits { Ok(text) } else { Err(ReadError::TooLong(bytes_max)) };
+            }
+            at = at.wrapping_add(piece.len() as u64);
+            text.extend_from_slice(piece);
+        }
+        Err(ReadError::TooLong(bytes_max))
+    }
+
+    fn pointer(&mut self, address: u64) -> Result<u64, ReadError> {
+        let mut bytes = [0_u8; 8];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = *self.at(address.wrapping_add(index as u64))?.first().unwrap_or(&0);
+        }
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+fn unreadable() -> SysError {
+    SysError::new("process_vm_readv", std::io::Error::from_raw_os_error(libc::EFAULT))
+}
+
 /// Reads the NUL-terminated string at `address`, without its NUL.
 ///
 /// # Errors
 /// When memory cannot be read or no NUL byte comes within `bytes_max`.
 pub fn read_string(pid: Pid, address: u64, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
-    let mut text = Vec::new();
-    let mut at = address;
-    let mut page = [0_u8; 4096];
-    while text.len() < bytes_max {
-        // Stop at the page boundary: the next page may not be mapped.
-        let room = usize::try_from(PAGE_BYTES - at % PAGE_BYTES).unwrap_or(1);
-        // Short strings are the rule; a small first read costs less than a whole page.
-        let room = if text.is_empty() { room.min(256) } else { room };
-        let chunk = page.get_mut(..room).unwrap_or_default();
-        let count = read(pid, at, chunk)?;
-        let got = chunk.get(..count).unwrap_or_default();
-        if let Some(end) = got.iter().position(|byte| *byte == 0) {
-            text.extend_from_slice(got.get(..end).unwrap_or_default());
-            return if text.len() < bytes_max { Ok(text) } else { Err(ReadError::TooLong(bytes_max)) };
-        }
-        if count == 0 {
-            return Err(SysError::new(
-                "process_vm_readv",
-                std::io::Error::from_raw_os_error(libc::EFAULT),
-            )
-            .into());
-        }
-        text.extend_from_slice(got);
-        at = at.wrapping_add(count as u64);
-    }
-    Err(ReadError::TooLong(bytes_max))
+    Window::new(pid).string(address, bytes_max)
 }
 
 /// Reads a NULL-terminated array of string pointers (`argv`, `envp`), 64-bit layout.
@@ -91,24 +129,44 @@ pub fn read_strings(
     if address == 0 {
         return Ok(strings);
     }
+    let (mut pointers, mut texts) = (Window::new(pid), Window::new(pid));
     let mut budget = bytes_max;
     for index in 0..=entries_max {
-        let mut pointer = [0_u8; 8];
-        let at = address.wrapping_add(8 * index as u64);
-        if read(pid, at, &mut pointer)? != pointer.len() {
-            return Err(SysError::new(
-                "process_vm_readv",
-                std::io::Error::from_raw_os_error(libc::EFAULT),
-            )
-            .into());
-        }
-        let pointer = u64::from_le_bytes(pointer);
+        let pointer = pointers.pointer(address.wrapping_add(8 * index as u64))?;
         if pointer == 0 {
             return Ok(strings);
         }
-        let text = read_string(pid, pointer, budget)?;
+        let text = texts.string(pointer, budget)?;
         budget = budget.saturating_sub(text.len() + 1);
         strings.push(text);
     }
     Err(ReadError::TooMany(entries_max))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::Pid;
+
+    use super::{ReadError, read_string, read_strings};
+
+    fn own() -> Pid {
+        rustix::process::getpid()
+    }
+
+    #[test]
+    fn vectors_are_read_whole_wherever_their_strings_lie() {
+        let texts: Vec<Vec<u8>> =
+            (0..700_usize).map(|n| vec![b'a' + u8::try_from(n % 26).unwrap(); n * 7 % 5000]).collect();
+        let held: Vec<Vec<u8>> =
+            texts.iter().map(|text| [text.as_slice(), b"\0"].concat()).collect();
+        let mut pointers: Vec<u64> = held.iter().map(|t| t.as_ptr().expose_provenance() as u64).collect();
+        pointers.push(0);
+        let at = pointers.as_ptr().expose_provenance() as u64;
+        assert_eq!(read_strings(own(), at, 1000, 4 << 20).unwrap(), texts);
+        assert!(matches!(read_strings(own(), at, 10, 4 << 20), Err(ReadError::TooMany(10))));
+        assert!(matches!(read_strings(own(), at, 1000, 100), Err(ReadError::TooLong(_))));
+        assert!(read_strings(own(), 0, 10, 10).unwrap().is_empty());
+        assert!(matches!(read_strings(own(), 8, 10, 10), Err(ReadError::Sys(_))));
+        assert!(read_string(own(), 1, 10).is_err());
+    }
 }

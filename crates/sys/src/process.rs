@@ -230,6 +230,15 @@ pub fn kill(pid: Pid, signal: i32) -> Outcome<()> {
     Err(SysError::on("kill", pid, std::io::Error::last_os_error()))
 }
 
+/// Tells whether `thread` is the first thread of its process, by whose id the process goes.
+pub fn is_leader(thread: Pid) -> bool {
+    let id = thread.as_raw_nonzero().get();
+    // SAFETY: tgkill takes three integers; signal 0 only checks that the thread is in the group.
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, id, id, 0) };
+    // A process of another user exists, too.
+    result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
 /// Sends `signal` to the process group that `leader` leads; a group that is gone is not an error.
 ///
 /// # Errors

@@ -64,6 +64,15 @@ pub fn codex_variables() -> Vec<(String, String)> {
     vec![("LAB_KEY".into(), LAB_KEY.into())]
 }
 
+/// Writes what Claude Code remembers below `home` of a person who has used it before: without it,
+/// it first asks for a theme and wants to reach its maker.
+pub fn claude_config(home: &Path) -> PathBuf {
+    let path = home.join(".claude.json");
+    let text = "{\"hasCompletedOnboarding\":true,\"theme\":\"dark\"}\n";
+    fs::write(&path, text).expect("the home of a test is writable");
+    path
+}
+
 /// Returns the words of a Claude Code that does `prompt` without a person.
 pub fn claude_arguments(program: &Path, prompt: &str) -> Vec<String> {
     words(

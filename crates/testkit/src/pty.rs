@@ -59,9 +59,7 @@ impl Default for State {
 impl State {
     fn set_size(&mut self, rows: u16, columns: u16) {
         let size = |value| NonZeroU16::new(value).expect("a terminal has rows and columns");
-        self.parser
-            .screen_mut()
-            .set_size(size(rows), size(columns));
+        self.parser.screen_mut().set_size(size(rows), size(columns));
     }
 }
 

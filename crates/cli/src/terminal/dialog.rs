@@ -89,7 +89,8 @@ impl Dialog {
     /// Takes the place of the question among the open ones, and how many wait for it; `true`
     /// where that changes what is drawn.
     pub(crate) fn update(&mut self, place: usize, total: usize, waiting: u32) -> bool {
-        let changed = (self.card.place, self.card.total, self.card.view.waiting) != (place, total, waiting);
+        let changed =
+            (self.card.place, self.card.total, self.card.view.waiting) != (place, total, waiting);
         self.card.place = place;
         self.card.total = total;
         self.card.view.waiting = waiting;
@@ -129,7 +130,9 @@ impl Dialog {
         self.lines = drawn.content;
         self.card.scroll = self.card.scroll.min(self.lines.saturating_sub(self.page));
         if drawn.page > 0 && self.card.scroll <= self.seen {
-            self.seen = self.seen.max((self.card.scroll + drawn.page).min(self.lines));
+            self.seen = self
+                .seen
+                .max((self.card.scroll + drawn.page).min(self.lines));
             let was_read = self.card.is_read;
             self.card.is_read |= self.seen >= self.lines;
             if self.card.is_read && !was_read {
@@ -202,7 +205,11 @@ impl Dialog {
 
     fn narrow_key(&mut self, stroke: Stroke, now: UnixMillis) -> Action {
         let chosen = match stroke.key {
-            Key::Character(c) => self.card.narrower(now).into_iter().find(|(key, ..)| *key == c),
+            Key::Character(c) => self
+                .card
+                .narrower(now)
+                .into_iter()
+                .find(|(key, ..)| *key == c),
             _ => None,
         };
         match chosen {

@@ -6,6 +6,9 @@ use super::{
     track::Tracker,
 };
 
+/// Erases a box in the flow, on whose first line the cursor waits.
+pub(crate) const ERASE_FLOW: &[u8] = b"\r\x1b[J";
+
 /// How the box and the agent's output share the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
@@ -118,7 +121,7 @@ impl Overlay {
     /// Follows a change of the terminal's size.
     pub(crate) fn resize(&mut self, size: Size, screen: &Screen, out: &mut Vec<u8>) {
         match self.placement {
-            Placement::Flow => self.erase_flow(size, out),
+            Placement::Flow => self.erase_flow(out),
             Placement::Swap | Placement::Cover => {
                 out.extend_from_slice(b"\x1b[m\x1b[2J");
                 out.extend_from_slice(&screen.paint());
@@ -137,11 +140,17 @@ impl Overlay {
         let lines = drawn.styled(color);
         match self.placement {
             Placement::Flow => {
-                self.erase_flow(self.size, out);
+                self.erase_flow(out);
                 for (index, line) in lines.iter().enumerate() {
                     out.extend_from_slice(if index == 0 { b"\r" } else { b"\r\n" });
                     out.extend_from_slice(line.as_bytes());
                 }
+                // The cursor waits on the first line: whether a terminal of another size wraps
+                // the lines anew or cuts them, it keeps the cursor where that line is.
+                if let up @ 1.. = lines.len().saturating_sub(1) {
+                    out.extend_from_slice(format!("\x1b[{up}A").as_bytes());
+                }
+                out.push(b'\r');
             }
             Placement::Swap | Placement::Cover => {
                 if self.drawn.is_some_and(|old| old.lines > extent.lines) {
@@ -161,22 +170,11 @@ impl Overlay {
         self.drawn = Some(extent);
     }
 
-    /// Goes to the first line of the box in the flow and erases from there. A terminal that
-    /// became narrower has wrapped its lines.
-    fn erase_flow(&mut self, size: Size, out: &mut Vec<u8>) {
-        let Some(extent) = self.drawn.take() else {
-            return;
-        };
-        let columns = usize::from(size.columns).max(1);
-        let rows = extent.lines * extent.width.max(1).div_ceil(columns);
-        let up = rows
-            .saturating_sub(1)
-            .min(usize::from(size.rows).saturating_sub(1));
-        out.push(b'\r');
-        if up > 0 {
-            out.extend_from_slice(format!("\x1b[{up}A").as_bytes());
+    /// Erases the box in the flow from its first line on.
+    fn erase_flow(&mut self, out: &mut Vec<u8>) {
+        if self.drawn.take().is_some() {
+            out.extend_from_slice(ERASE_FLOW);
         }
-        out.extend_from_slice(b"\x1b[J");
     }
 
     /// Takes the box away and makes the terminal what it was.
@@ -184,7 +182,7 @@ impl Overlay {
         out.extend_from_slice(b"\x1b[m");
         match self.placement {
             Placement::Flow => {
-                self.erase_flow(self.size, out);
+                self.erase_flow(out);
                 out.extend_from_slice(&tracker.again());
                 self.return_to_line(screen, out);
             }

@@ -30,7 +30,7 @@ use super::{
     filter::{Filter, Forward},
     job,
     layout::Color,
-    overlay::{AgentMode, Alternate, Overlay, Placement},
+    overlay::{AgentMode, Alternate, ERASE_FLOW, Overlay, Placement},
     prompt::Prompt,
     screen::{Screen, Size},
     tty::{Tty, set_size},
@@ -456,7 +456,7 @@ impl Loop {
     fn overlaid_reset(&self, placement: Placement) -> Vec<u8> {
         let mut bytes = b"\x1b[?2004l".to_vec();
         match placement {
-            Placement::Flow => bytes.extend_from_slice(b"\r\n"),
+            Placement::Flow => bytes.extend_from_slice(ERASE_FLOW),
             Placement::Swap => bytes.extend_from_slice(b"\x1b[?1049l"),
             Placement::Cover => {}
         }

@@ -108,10 +108,7 @@ impl Screen {
             .parser
             .screen()
             .rows_formatted(columns.saturating_sub(1), 1);
-        cells
-            .nth(usize::from(row))
-            .unwrap_or_default()
-            .into_bytes()
+        cells.nth(usize::from(row)).unwrap_or_default().into_bytes()
     }
 
     fn columns(&self) -> u16 {

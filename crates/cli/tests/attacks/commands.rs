@@ -1,1 +1,118 @@
-//! later
+//! Commands that are asked about (family C): however they are started, the program is known by
+//! what it is, and nothing runs before the answer.
+
+use std::fs;
+
+use stockade_testkit::escape::Scene;
+
+use crate::matrix::{Attempt, Matrix, closed};
+
+/// A push, refused because nobody is there to ask.
+const fn push<'a>(name: &'a str, snippet: &'a str, target: &'a str) -> Attempt<'a> {
+    closed(name, snippet).event("exec.decided", "push", target)
+}
+
+/// Makes a remote inside the workspace, so that nothing but the decision stands in the way of a
+/// push; and a second commit to push.
+fn remote_inside(scene: &Scene) {
+    let workspace = scene.workspace();
+    let shell = "git clone -q --bare . remote.git && git remote add lab \"$PWD/remote.git\" && \
+                 git commit -q --allow-empty -m second";
+    scene.env.shell(workspace, shell).assert_success();
+}
+
+/// Names, copies, wrappers, shells and aliases do not hide what runs.
+#[test]
+fn c20_a_push_is_known_under_every_disguise() {
+    let own_alias = "printf '[alias]\\n\\tship = push lab HEAD:refs/heads/n6\\n' >> ~/.gitconfig.new; \
+                     cat ~/.gitconfig >> ~/.gitconfig.new; GIT_CONFIG_GLOBAL=~/.gitconfig.new git ship";
+    let memory = r#"git_path=$(command -v git) perl -e '$fd = syscall(319, $n = "x", 0); $fd > 0 or exit 1;
+        open($g, "<", $ENV{git_path}); binmode $g; local $/; $all = <$g>;
+        syscall(1, $fd, $all, length $all) == length $all or exit 1;
+        @a = ("git", "push", "lab", "HEAD:refs/heads/n8"); $v = pack("p4Q", @a, 0);
+        @e = ("HOME=$ENV{HOME}", "PATH=$ENV{PATH}"); $e = pack("p2Q", @e, 0);
+        syscall(322, $fd, $p = "", $v, $e, 0x1000); exit 1'"#;
+    let attempts = [
+        push("plain", "git push lab HEAD:refs/heads/n1", "n1"),
+        push("path", "\"$(command -v git)\" -C . --no-pager push lab HEAD:refs/heads/n2", "n2"),
+        push("copied", "cp \"$(command -v git)\" /tmp/ls && /tmp/ls push lab HEAD:refs/heads/n3", "n3"),
+        push("linked", "ln -s \"$(command -v git)\" cat && ./cat push lab HEAD:refs/heads/n4", "n4"),
+        push("renamed-argv0", "(exec -a ls git push lab HEAD:refs/heads/n5)", "n5"),
+        push("alias-in-file", own_alias, "n6"),
+        push("alias-on-line", "git -c alias.x='push lab HEAD:refs/heads/n7' x", "alias.x"),
+        push("memory", memory, "n8"),
+        push("wrapped", "env nice timeout 9 nohup git push lab HEAD:refs/heads/n9", "n9"),
+        push("shell", "sh -c 'sh -c \"eval git pu\"\"sh lab HEAD:refs/heads/n10\"'", "n10"),
+        push("arguments", "echo push lab HEAD:refs/heads/n11 | xargs git", "n11"),
+        push("find", "find . -maxdepth 0 -exec git push lab HEAD:refs/heads/n12 \\; && [ -e remote.git/refs/heads/n12 ]", "n12"),
+        push("substitution", "cat < <(git push lab HEAD:refs/heads/n13) && false", "n13").twin("git push lab HEAD:refs/heads/n13"),
+        push("arithmetic", "a=(1); : $((a[$(git push lab HEAD:refs/heads/n14)0])); false", "n14").twin("git push lab HEAD:refs/heads/n14"),
+        push("make", "printf 'all:\\n\\tgit push lab HEAD:refs/heads/n15\\n' | make -s -f- all", "n15"),
+        push("awk", "awk 'BEGIN { exit(system(\"git push lab HEAD:refs/heads/n16\")) }'", "n16"),
+        push("preloaded", "LD_PRELOAD=/none.so git push lab HEAD:refs/heads/n17", "n17"),
+    ];
+    Matrix {
+        tools: &["make", "awk", "xargs"],
+        prepare: &remote_inside,
+        may_change: &["cat", "nohup.out"],
+        after: &|scene, _| {
+            let heads = scene.workspace().join("remote.git/refs/heads");
+            let planted = fs::read_dir(heads).expect("the remote is there").flatten();
+            let planted: Vec<_> = planted.filter(|e| e.file_name() != "main").collect();
+            assert!(planted.is_empty(), "{planted:?}");
+        },
+        ..Matrix::new("C20", &attempts)
+    }
+    .check();
+}
+
+/// A deny rule about a program holds for its copies and for code loaded another way, as far as the
+/// content can be known.
+#[test]
+fn k20_a_denied_program_is_denied_by_content() {
+    let deny = |name: &'static str, snippet: &'static str, target: &'static str| {
+        closed(name, snippet).event("exec.decided", "no-id", target)
+    };
+    let attempts = [
+        deny("plain", "/usr/bin/id -u -n1", "-n1").twin("/usr/bin/id -u"),
+        deny("copied", "cp /usr/bin/id ./harmless && ./harmless -n2", "-n2").twin("cp /usr/bin/id ./h2 && ./h2"),
+        deny("hidden", "mkdir -p /tmp/a/b && cp /usr/bin/id /tmp/a/b/c && cd /tmp/a/b && ./c -n3", "-n3").twin("true"),
+        deny("linked", "ln -s /usr/bin/id ./link && ./link -n4", "-n4").twin("true"),
+        deny("descriptor", "exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-n5\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'", "-n5").twin("true"),
+    ];
+    Matrix {
+        options: &|scene| {
+            let text = "schema = 1\n[[deny]]\nid = \"no-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
+            let path = scene.env.write("policy.toml", text);
+            vec!["--policy".into(), path.display().to_string()]
+        },
+        may_change: &["harmless", "link"],
+        ..Matrix::new("K20", &attempts)
+    }
+    .check();
+}
+
+/// Bytes that are no text reach the record as they were, and change nothing of the decision.
+#[test]
+fn c34_strange_bytes_are_recorded_and_not_cut() {
+    crate::for_each_user(|env| {
+        let repo = env.repo();
+        let session_file = env.root().join("session");
+        let line = "git push \"$(printf 'a\\033[2Jb\\377c\\nd\\r{\"verdict\":\"allow\"}')\"";
+        env.stockade()
+            .current_dir(repo.path())
+            .args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
+            .arg(&session_file)
+            .args(["--", "/bin/bash", "--norc", "-c", line])
+            .output();
+        let session = fs::read_to_string(session_file).expect("the session started");
+        let record = env.events(session.trim());
+        let event = stockade_testkit::events::assert_one_refusal(&record, "git push", "push");
+        let text = event.json.to_string();
+        assert!(!text.contains('\u{1b}'), "{text}");
+        let shown = env.stockade().args(["events", session.trim()]).success();
+        assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
+        assert!(shown.stdout.contains("\\u{1b}[2Jb"), "{shown:?}");
+        env.stockade().args(["log", "verify", "last"]).success().assert_stdout("intact");
+    });
+}

@@ -46,7 +46,7 @@ fn f16_protected_names_cannot_be_given() {
         guarded("rename", "echo x > mine && mv -T mine .mcp.json", "/.mcp.json"),
         guarded("rename-directory", "mkdir d && echo x > d/tasks.json && mv -T d .vscode", "/.vscode"),
         guarded("link", "echo x > linked && ln linked .envrc", "/.envrc"),
-        guarded("symbolic", "mkdir evil && ln -s evil .claude", "/.claude"),
+        guarded("symbolic", "mkdir evil && ln -s evil .claude", "shop/.claude"),
         guarded("relative", "mkdir r && cd r && ln -s ../r ../.codex", "/.codex"),
         guarded(
             "through-link",
@@ -104,25 +104,25 @@ fn f16_protected_names_cannot_be_given() {
 fn f16_existing_protected_files_are_held() {
     let attempts = [
         guarded("hook", "echo x > .git/hooks/pre-commit", ".git/hooks/pre-commit"),
-        guarded("config", "git config core.fsmonitor ./evil", ".git/config"),
-        guarded("append", "echo x >> .git/config", ".git/config"),
+        guarded("config", "git config core.fsmonitor ./evil", "shop/.git/config"),
+        guarded("lock", "cp .git/config .git/config.lock && sys 82 .git/config.lock packages/one/.git", "packages/one/.git"),
         guarded("tasks", "echo x > .vscode/tasks.json", ".vscode/tasks.json"),
         guarded("remove", "rm -f .vscode/settings.json && [ ! -e .vscode/settings.json ]", "settings.json"),
         guarded("rename-parent", "mv -T .vscode old", "/.vscode"),
         guarded("rename-git", "mv -T .git gone", "/.git"),
         guarded("mode", "chmod 777 .husky/ready", ".husky/ready"),
         guarded("truncate", "sys 76 .mcp.json 0", "/.mcp.json"),
-        guarded("deep", "echo x > packages/one/.mcp.json", "packages/one/.mcp.json"),
+        guarded("deep", "echo x > packages/one/.envrc", "packages/one/.envrc"),
         // A link is a name, not the file; the mount keeps the two apart.
         closed("hard-link", "ln .mcp.json alias && echo x > alias"),
         closed("owner", "touch -c -d '2001-01-01' .mcp.json && [ .mcp.json -ot README.md ]"),
     ];
     let prepare = |scene: &Scene| {
-        for file in [".vscode/settings.json", ".mcp.json", "packages/one/.mcp.json", ".husky/ready"] {
+        for file in [".vscode/settings.json", ".mcp.json", "packages/one/.envrc", ".husky/ready"] {
             scene.env.write(scene.workspace().join(file), "{}\n");
         }
     };
-    Matrix { prepare: &prepare, ..Matrix::new("F16", &attempts) }.check();
+    Matrix { prepare: &prepare, may_change: &[".git/config.lock"], ..Matrix::new("F16", &attempts) }.check();
 }
 
 /// Git follows a file named `.git`; on the host `git status` would run what its target configures.
@@ -131,7 +131,7 @@ fn f18_git_pointers_cannot_be_planted() {
     let attempts = [
         guarded("new-pointer", "mkdir sub && echo 'gitdir: ../evil' > sub/.git", "sub/.git"),
         guarded("old-pointer", "echo 'gitdir: ../evil' > module/.git", "module/.git"),
-        guarded("replaced-pointer", "echo x > new && sys 82 new module/.git", "module/.git"),
+        guarded("replaced-pointer", "echo x > new && sys 82 new other/.git", "other/.git"),
         guarded("linked-pointer", "mkdir evil && ln -s ../evil src/.git", "src/.git"),
         guarded("common", "echo ../evil > .git/commondir", ".git/commondir"),
         guarded("alternates", "echo /tmp > .git/objects/info/alternates", "info/alternates"),
@@ -143,6 +143,7 @@ fn f18_git_pointers_cannot_be_planted() {
     let prepare = |scene: &Scene| {
         for (file, text) in [
             ("module/.git", "gitdir: ../.git/modules/m\n"),
+            ("other/.git", "gitdir: ../.git/modules/m\n"),
             (".git/modules/m/config", "[core]\n"),
             (".git/modules/m/hooks/none", ""),
         ] {
@@ -157,7 +158,7 @@ fn f18_git_pointers_cannot_be_planted() {
 #[test]
 fn f02_links_do_not_lead_out() {
     let chain = "for i in $(seq 1 38); do ln -sfn c$((i - 1)) c$i; done; echo x > c38/planted";
-    let chain = format!("ln -sfn \"$OUT\" c0; {chain}");
+    let chain = format!("mkdir chain; cd chain; ln -sfn \"$OUT\" c0; {chain}");
     let attempts = [
         closed("directory", "ln -s \"$OUT\" out && echo x > out/planted"),
         closed("file", "ln -s \"$OUT/file\" leaf && echo x > leaf"),
@@ -181,7 +182,7 @@ fn f02_links_do_not_lead_out() {
         variables: &|scene| {
             vec![("OUT".into(), scene.env.root().join("outside").display().to_string())]
         },
-        may_change: &["out", "leaf", "reader", "up", "swap", "c*"],
+        may_change: &["out", "leaf", "reader", "up", "swap", "chain", "chain/**"],
         after: &|scene, _| {
             for directory in ["outside", "work/shop-evil"] {
                 let tree = Snapshot::take(scene.env.root().join(directory));

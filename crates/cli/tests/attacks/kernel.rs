@@ -39,8 +39,8 @@ fn k04_mounts_and_namespaces_are_closed() {
 /// and reboot calls have no harmless control; the plan's own tests keep their entries.
 #[test]
 fn k06_kernel_surface_is_closed() {
-    let read_memory = r#"perl -e '$b = "x" x 8; $s = "secret!!"; $l = pack("PQ", $b, 8); $r = pack("PQ", $s, 8); exit(syscall(310, $$, $l, 1, $r, 1, 0) != 8)'"#;
-    let steal = r#"perl -e '$p = syscall(434, $$, 0); exit($p < 0 || syscall(438, $p, 1, 0) < 0)'"#;
+    let read_memory = r#"perl -e '$b = "x" x 8; $s = "secret!!"; $l = pack("PQ", $b, 8); $r = pack("PQ", $s, 8); exit(syscall(310, $$ + 0, $l, 1, $r, 1, 0) != 8)'"#;
+    let steal = r#"perl -e '$p = syscall(434, $$ + 0, 0); exit($p < 0 || syscall(438, $p, 1, 0) < 0)'"#;
     let ring = r#"perl -e '$p = "\0" x 120; exit(syscall(425, 1, $p) < 0)'"#;
     let attempts = [
         closed("userfaultfd", "sys 323 1"),
@@ -234,11 +234,14 @@ fn k06_the_old_entry_is_closed() {
 fn k26_nesting_is_refused_clearly() {
     for_each_user(|env| {
         let repo = env.repo();
+        let copy = repo.path().join("stockade");
+        fs::copy(env.binary(), &copy).expect("the workspace is ours");
+        env.own(&copy);
         let output = env
             .stockade()
             .current_dir(repo.path())
             .args(["run", "--ask", "deny", "--summary", "none", "--"])
-            .args(["/run/stockade/why", "run", "--", "/bin/true"])
+            .args(["./stockade", "run", "--", "/bin/true"])
             .output();
         output.assert_code(125);
         assert!(output.stderr.contains("inside"), "{output:?}");

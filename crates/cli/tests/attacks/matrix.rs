@@ -11,7 +11,7 @@ use stockade_testkit::{
     Output, Snapshot,
     env::User,
     escape::{LaunchPath, Scene},
-    events,
+    events::{self, Event},
     run::require_tool,
 };
 
@@ -47,6 +47,17 @@ pub(crate) struct Refusal<'a> {
     kind: &'a str,
     rule: &'a str,
     target: &'a str,
+}
+
+impl Refusal<'_> {
+    /// A path is given by its end; anything else by a part of it.
+    fn is_about(&self, event: &Event) -> bool {
+        let path = event.json.pointer("/decision/target/path").or(event.json.pointer("/target/path"));
+        match path.and_then(|path| path.as_str()) {
+            Some(path) if self.kind == "file.denied" => path.ends_with(self.target),
+            _ => event.targets(self.target),
+        }
+    }
 }
 
 /// An attempt that the kernel refuses: `snippet` exits with 0 only where the attack worked.
@@ -90,7 +101,9 @@ pub(crate) struct Matrix<'a> {
     pub(crate) tools: &'a [&'a str],
     /// Prepares the scene on the host.
     pub(crate) prepare: &'a dyn Fn(&Scene),
-    /// Options for `stockade run`.
+    /// Who is asked.
+    pub(crate) ask: &'a str,
+    /// Further options for `stockade run`.
     pub(crate) options: &'a dyn Fn(&Scene) -> Vec<String>,
     /// Variables for the snippets.
     pub(crate) variables: &'a dyn Fn(&Scene) -> Vec<(String, String)>,
@@ -108,6 +121,7 @@ impl<'a> Matrix<'a> {
             attempts,
             tools: &[],
             prepare: &|_| {},
+            ask: "deny",
             options: &|_| Vec::new(),
             variables: &|_| Vec::new(),
             may_change: &[],
@@ -159,7 +173,7 @@ impl<'a> Matrix<'a> {
             .env
             .stockade()
             .current_dir(scene.workspace())
-            .args(["run", "--ask", "deny", "--summary", "none"])
+            .args(["run", "--ask", self.ask, "--summary", "none"])
             .arg("--session-file")
             .arg(&session_file)
             .args((self.options)(scene))
@@ -217,7 +231,7 @@ impl<'a> Matrix<'a> {
                 .filter(|event| {
                     event.kind() == refusal.kind
                         && event.rule() == refusal.rule
-                        && event.targets(refusal.target)
+                        && refusal.is_about(event)
                         && !event.reason().is_empty()
                         && event.field("session") == session.trim()
                 })

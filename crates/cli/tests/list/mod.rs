@@ -109,7 +109,14 @@ pub(crate) fn run(lab: &Lab, wish: Wish<'_>) -> Session {
         .envs(wish.variables)
         .current_dir(lab.repo.path())
         // Without the summary, what is read is what the one inside could read.
-        .args(["run", "--ask", "inbox", "--summary", "none", "--session-file"])
+        .args([
+            "run",
+            "--ask",
+            "inbox",
+            "--summary",
+            "none",
+            "--session-file",
+        ])
         .arg(&session_file)
         .arg("--policy")
         .arg(&wish.policy)
@@ -157,11 +164,7 @@ impl Before {
             assert_eq!(self.tree.get(kept), after.get(kept), "{kept}");
         }
         let gone = wait::until_true(GONE_TIMEOUT, || lab.daemons().is_empty());
-        assert!(
-            gone,
-            "a daemon outlived its session: {:?}",
-            lab.daemons()
-        );
+        assert!(gone, "a daemon outlived its session: {:?}", lab.daemons());
     }
 }
 

@@ -26,6 +26,8 @@ fn start(lab: &Lab, mark: &str, question: bool) -> Terminal {
                   stty -a > modes.after; echo \"code $code\"; sleep 1";
     let terminal = Terminal::start(lab.around(around).into_command(), 24, 80);
     terminal.wait_for("full screen", LONG);
+    let running = || processes::with_argument(mark).len() == 1;
+    assert!(wait::until_true(LONG, running), "control: it runs");
     if question {
         lab.go();
         terminal.wait_for(BOX, LONG);
@@ -37,7 +39,10 @@ fn assert_as_before(lab: &Lab, terminal: &Terminal, code: &str) {
     terminal.wait_for(code, LONG);
     assert_eq!(lab.file("modes.before"), lab.file("modes.after"));
     let text = terminal.text();
-    assert!(text.starts_with("before") && !text.contains("full screen"), "{text}");
+    assert!(
+        text.starts_with("before") && !text.contains("full screen"),
+        "{text}"
+    );
     assert!(!text.contains(BOX), "{text}");
     let screen = terminal.screen();
     assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
@@ -54,19 +59,30 @@ fn assert_as_before(lab: &Lab, terminal: &Terminal, code: &str) {
 }
 
 fn send(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
 fn ends_by(signal: Signal, code: &str, question: bool) {
     let lab = Lab::new();
-    let mark = format!("3601.{}{question}{code}", std::process::id()).replace(|c: char| !c.is_ascii_digit() && c != '.', "");
+    let digits = code.trim_start_matches("code ");
+    let mark = format!("360{}.{digits}{}", u8::from(question), std::process::id());
     let terminal = start(&lab, &mark, question);
-    assert_eq!(processes::with_argument(&mark).len(), 1, "control: it runs");
     send(supervisor(&terminal), signal);
     assert_as_before(&lab, &terminal, code);
+    if question {
+        assert_eq!(lab.answers(), ["deny by session-end"]);
+    }
+    let verified = lab.stockade(&["log", "verify", "last"]).success();
+    verified.assert_stdout("intact");
     let gone = || processes::with_argument(&mark).is_empty();
-    assert!(wait::until_true(LONG, gone), "the command outlived its session");
+    assert!(
+        wait::until_true(LONG, gone),
+        "the command outlived its session"
+    );
 }
 
 #[test]
@@ -104,7 +120,10 @@ fn a_supervisor_that_is_killed_takes_everything_with_it() {
     let terminal = start(&lab, &mark, true);
     send(supervisor(&terminal), Signal::KILL);
     let gone = || processes::with_argument(&mark).is_empty();
-    assert!(wait::until_true(LONG, gone), "the command outlived its supervisor");
+    assert!(
+        wait::until_true(LONG, gone),
+        "the command outlived its supervisor"
+    );
 }
 
 #[test]
@@ -116,5 +135,8 @@ fn a_terminal_that_is_closed_ends_the_session() {
     assert!(wait::until_true(LONG, running), "{}", tmux.text());
     drop(tmux);
     let gone = || processes::with_argument(&mark).is_empty();
-    assert!(wait::until_true(LONG, gone), "the command outlived its terminal");
+    assert!(
+        wait::until_true(LONG, gone),
+        "the command outlived its terminal"
+    );
 }

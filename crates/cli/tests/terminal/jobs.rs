@@ -21,7 +21,9 @@ fn shell(lab: &Lab, inside: bool) -> Terminal {
     let terminal = Terminal::start(run.env("PS1", "shell> ").into_command(), 24, 80);
     // Inside, the shell has a prompt of its own.
     terminal.wait_until("a prompt", LONG, |text| {
-        text.lines().last().is_some_and(|line| line.ends_with(['>', '$', '#']))
+        text.lines()
+            .last()
+            .is_some_and(|line| line.trim_end().ends_with(['>', '$', '#']))
     });
     terminal
 }
@@ -49,10 +51,27 @@ fn ctrl_c_ends_a_bare_command() {
 }
 
 #[test]
+fn ctrl_c_ends_a_command_whose_output_goes_elsewhere() {
+    let lab = Lab::new();
+    let line = "\"$STOCKADE\" run --summary none -- sh -c 'read line; echo \"got $line\"; sleep 60' | cat; \
+                echo \"codes ${PIPESTATUS[*]}\"";
+    let run = lab.around(&format!("trap : INT; {line}"));
+    let terminal = Terminal::start(run.into_command(), 24, 80);
+    terminal.send("a line\r");
+    terminal.wait_for("got a line", LONG);
+    terminal.send("\x03");
+    terminal.wait_for("codes 130", LONG);
+}
+
+#[test]
 fn ctrl_c_and_ctrl_z_go_to_the_job_of_a_shell_inside() {
     let lab = Lab::new();
     let mut terminal = shell(&lab, true);
-    assert!(!terminal.text().contains("no job control"), "{}", terminal.text());
+    assert!(
+        !terminal.text().contains("no job control"),
+        "{}",
+        terminal.text()
+    );
     let mark = format!("60.{}7", std::process::id());
     terminal.send(&format!("sleep {mark}; echo \"first $?\"\r"));
     wait_state(&mark, 'S');

@@ -36,7 +36,7 @@ impl Lab {
     pub(crate) fn new() -> Self {
         let env = TestEnv::new(under_test());
         let repo = env.repo();
-        let lines: String = (1..=300).map(|n| format!("line {n} of the file\n")).collect();
+        let lines = numbered(300, |n| format!("line {n} of the file\n"));
         env.write(repo.path().join("lines.txt"), &lines);
         Self { env, repo }
     }
@@ -106,7 +106,12 @@ impl Lab {
         let asked = wait::until(LONG, || {
             Some(approvals::pending(&self.env)).filter(|open| open.len() == count)
         });
-        let now = || panic!("expected {count} questions: {:?}", approvals::pending(&self.env));
+        let now = || {
+            panic!(
+                "expected {count} questions: {:?}",
+                approvals::pending(&self.env)
+            )
+        };
         asked.unwrap_or_else(now)
     }
 
@@ -123,6 +128,11 @@ impl Lab {
             .map(|event| format!("{} by {}", event.verdict(), event.field("by")))
             .collect()
     }
+}
+
+/// Puts the lines for the numbers from 1 to `last` together.
+pub(crate) fn numbered(last: u32, line: impl Fn(u32) -> String) -> String {
+    (1..=last).map(line).collect()
 }
 
 /// Makes a line that does `what` once [`Lab::go`] is called, while `program` has the terminal.
@@ -148,42 +158,46 @@ pub(crate) fn end(terminal: &mut Terminal) -> i32 {
 
 /// Returns the process of the supervisor below a shell in the terminal.
 pub(crate) fn supervisor(terminal: &Terminal) -> u32 {
-    let first = wait::until(LONG, || processes::descendants(terminal.pid()).first().copied());
+    let first = wait::until(LONG, || {
+        processes::descendants(terminal.pid()).first().copied()
+    });
     first.expect("the shell has started stockade")
 }
 
 /// Tells how two pictures of a terminal differ: cells, cursor, modes, colours.
-pub(crate) fn difference(a: &vt100::Screen, b: &vt100::Screen) -> Option<String> {
-    if a.size() != b.size() {
-        return Some(format!("size: {:?}, {:?}", a.size(), b.size()));
+pub(crate) fn difference(before: &vt100::Screen, after: &vt100::Screen) -> Option<String> {
+    if before.size() != after.size() {
+        return Some(format!("size: {:?}, {:?}", before.size(), after.size()));
     }
-    let (rows, columns) = a.size();
-    let places = (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |c| (row, c)));
+    let (rows, columns) = before.size();
+    let places =
+        (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
     for (row, column) in places {
-        let (x, y) = (a.cell(row, column), b.cell(row, column));
-        if x != y {
-            return Some(format!("cell {row},{column}: {x:?}, {y:?}"));
+        let (old, new) = (before.cell(row, column), after.cell(row, column));
+        if old != new {
+            return Some(format!("cell {row},{column}: {old:?}, {new:?}"));
         }
     }
-    let modes = |s: &vt100::Screen| {
+    let modes = |screen: &vt100::Screen| {
         format!(
             "cursor {:?} hidden {} alternate {} paste {} keypad {} keys {} mouse {:?} {:?}",
-            s.cursor_position(),
-            s.hide_cursor(),
-            s.alternate_screen(),
-            s.bracketed_paste(),
-            s.application_keypad(),
-            s.application_cursor(),
-            s.mouse_protocol_mode(),
-            s.mouse_protocol_encoding(),
+            screen.cursor_position(),
+            screen.hide_cursor(),
+            screen.alternate_screen(),
+            screen.bracketed_paste(),
+            screen.application_keypad(),
+            screen.application_cursor(),
+            screen.mouse_protocol_mode(),
+            screen.mouse_protocol_encoding(),
         )
     };
-    let (x, y) = (modes(a), modes(b));
-    let (p, q) = (a.attributes_formatted(), b.attributes_formatted());
-    if x != y {
-        return Some(format!("{x}\n{y}"));
+    let (old, new) = (modes(before), modes(after));
+    let colours = |screen: &vt100::Screen| screen.attributes_formatted();
+    if old != new {
+        return Some(format!("{old}\n{new}"));
     }
-    (p != q).then(|| format!("colours {p:?}, {q:?}"))
+    let (old, new) = (colours(before), colours(after));
+    (old != new).then(|| format!("colours {old:?}, {new:?}"))
 }
 
 /// Waits until the terminal looks exactly as it did.
@@ -207,6 +221,10 @@ pub(crate) fn settled(terminal: &Terminal) -> vt100::Screen {
         let before = std::mem::replace(&mut length, terminal.raw().len());
         before == length
     });
-    assert!(still, "the terminal does not come to rest:\n{}", terminal.text());
+    assert!(
+        still,
+        "the terminal does not come to rest:\n{}",
+        terminal.text()
+    );
     terminal.screen()
 }

@@ -47,7 +47,10 @@ fn r_denies_with_a_reason_that_the_agent_reads() {
     assert!(text.contains("open a pull request"), "{text}");
     assert_eq!(end(&mut terminal), 0);
     let record = lab.record();
-    let decided = record.iter().find(|event| event.kind() == "approval.decided").unwrap();
+    let decided = record
+        .iter()
+        .find(|event| event.kind() == "approval.decided")
+        .unwrap();
     assert_eq!(decided.reason(), "open a pull request");
 }
 
@@ -66,7 +69,8 @@ fn o_allows_once_and_the_next_is_asked_again() {
 #[test]
 fn s_allows_exactly_this_for_the_session() {
     let lab = Lab::new();
-    let line = "for i in 1 2 3; do git push -h; done > out 2>&1; git push --help-all; echo \"code $?\"";
+    let line =
+        "for i in 1 2 3; do git push -h; done > out 2>&1; git push --help-all; echo \"code $?\"";
     let mut terminal = lab.open(line);
     answer(&terminal, "s");
     // Other arguments are another question.
@@ -102,10 +106,24 @@ fn enter_escape_and_pastes_are_no_answers() {
     let mut terminal = lab.open(ASK_AND_WHY);
     terminal.wait_for("[o]nce", LONG);
     thread::sleep(AWAKE);
-    for keys in ["\r", "\x1b", "y", "O", "\x1b[200~o\r\x1b[201~", "\x1bo", "oo", "\x1b[A", "\x0f"] {
+    for keys in [
+        "\r",
+        "\x1b",
+        "y",
+        "O",
+        "\x1b[200~o\r\x1b[201~",
+        "\x1bo",
+        "oo",
+        "\x1b[A",
+        "\x0f",
+    ] {
         terminal.send(keys);
         thread::sleep(Duration::from_millis(250));
-        assert!(terminal.text().contains(BOX), "{keys:?} closed the box:\n{}", terminal.text());
+        assert!(
+            terminal.text().contains(BOX),
+            "{keys:?} closed the box:\n{}",
+            terminal.text()
+        );
         assert_eq!(approvals::pending(&lab.env).len(), 1, "{keys:?}");
     }
     answer(&terminal, "d");
@@ -172,7 +190,10 @@ fn an_agent_cannot_answer_its_own_question() {
     lab.go();
     let tried = lab.wait_file("tried", "finished");
     let not_permitted = tried.matches("Operation not permitted").count();
-    assert_eq!(not_permitted, 2, "pushing input is refused by the boundary itself: {tried}");
+    assert_eq!(
+        not_permitted, 2,
+        "pushing input is refused by the boundary itself: {tried}"
+    );
     assert!(tried.contains("terminals ['0', 'ptmx']"), "{tried}");
     assert!(tried.contains("inbox False"), "{tried}");
     thread::sleep(AWAKE);
@@ -188,11 +209,17 @@ fn an_agent_cannot_answer_its_own_question() {
 fn a_reply_that_was_asked_for_earlier_is_no_answer() {
     let lab = Lab::new();
     // The terminal's answer to the last bytes before the question comes when the box is there.
-    let mut terminal = lab.open("stty -icanon -echo; printf '\\033[6n\\033[c'; git push -h; echo \"code $?\"");
+    let mut terminal =
+        lab.open("stty -icanon -echo; printf '\\033[6n\\033[c'; git push -h; echo \"code $?\"");
     terminal.wait_for(BOX, LONG);
     thread::sleep(AWAKE);
     // Replies of terminals have letters too; here as if they came late.
-    for reply in ["\x1b[12;40R", "\x1b[?62;22c", "\x1b]11;rgb:oooo/ssss/oooo\x1b\\", "\x1bP1$r0;som\x1b\\"] {
+    for reply in [
+        "\x1b[12;40R",
+        "\x1b[?62;22c",
+        "\x1b]11;rgb:oooo/ssss/oooo\x1b\\",
+        "\x1bP1$r0;som\x1b\\",
+    ] {
         terminal.send(reply);
         thread::sleep(Duration::from_millis(200));
     }
@@ -224,11 +251,19 @@ fn two_questions_are_answered_one_by_one() {
     terminal.send("o");
     thread::sleep(AWAKE);
     assert_eq!(approvals::pending(&lab.env).len(), 1);
-    let second = if is_push_first { "unfamiliar.test" } else { "git push -h" };
+    let second = if is_push_first {
+        "unfamiliar.test"
+    } else {
+        "git push -h"
+    };
     assert!(terminal.text().contains(second), "{}", terminal.text());
     answer(&terminal, "d");
     assert_eq!(end(&mut terminal), 0);
-    assert!(lab.file("push").contains("push 126"), "{}", lab.file("push"));
+    assert!(
+        lab.file("push").contains("push 126"),
+        "{}",
+        lab.file("push")
+    );
     assert!(!lab.file("curl").is_empty());
     assert_eq!(lab.answers(), ["deny by terminal", "deny by terminal"]);
 }
@@ -296,7 +331,9 @@ fn a_question_follows_the_size_of_the_terminal() {
     thread::sleep(AWAKE);
     assert_box_fits(&terminal, 60);
     terminal.resize(30, 100);
-    terminal.wait_until("one box", LONG, |text| fits(text) && text.contains("[o]nce"));
+    terminal.wait_until("one box", LONG, |text| {
+        fits(text) && text.contains("[o]nce")
+    });
     thread::sleep(AWAKE);
     assert_box_fits(&terminal, 100);
     answer(&terminal, "d");
@@ -316,7 +353,10 @@ fn assert_box_fits(terminal: &Terminal, columns: usize) {
     assert!(lines.len() > 4, "no box:\n{text}");
     let mut widths = lines.iter().map(|line| line.trim_end().chars().count());
     let first = widths.next().unwrap();
-    assert!(first <= columns && widths.all(|width| width == first), "not straight:\n{text}");
+    assert!(
+        first <= columns && widths.all(|width| width == first),
+        "not straight:\n{text}"
+    );
     assert!(lines.last().unwrap().contains('┘'), "not whole:\n{text}");
 }
 
@@ -327,7 +367,9 @@ fn colours_are_a_choice() {
         let raw = String::from_utf8_lossy(&terminal.raw()).into_owned();
         let (_, drawn) = raw.split_once(BOX).expect("a box was drawn");
         // Bold, or a colour.
-        ["\x1b[1m", "\x1b[1;", "\x1b[3", "\x1b[4"].iter().any(|code| drawn.contains(code))
+        ["\x1b[1m", "\x1b[1;", "\x1b[3", "\x1b[4"]
+            .iter()
+            .any(|code| drawn.contains(code))
     };
     let with = lab.open(PUSH);
     with.wait_for("[o]nce", LONG);

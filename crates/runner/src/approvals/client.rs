@@ -13,7 +13,8 @@ use stockade_types::ApprovalId;
 use super::{
     inbox::{InboxError, open_private, short_path},
     protocol::{Command, FRAME_BYTES_MAX, Frames, QuestionLine, Reply, line_of},
-    question::Answer, shown::QuestionView,
+    question::Answer,
+    shown::QuestionView,
 };
 
 /// How long a supervisor may take for an answer: it writes to the disk before it says done.

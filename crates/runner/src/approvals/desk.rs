@@ -133,7 +133,11 @@ impl Desk {
         let id = {
             let mut state = self.lock();
             if state.closed {
-                return Some(Outcome::refused(None, "session-end", "the session is ending"));
+                return Some(Outcome::refused(
+                    None,
+                    "session-end",
+                    "the session is ending",
+                ));
             }
             state.grants.consume(asker.request, &approvals, now)?
         };
@@ -172,10 +176,18 @@ impl Desk {
             return Entered::Done(outcome);
         }
         let Some(stage) = &asker.decision.stage else {
-            return Entered::Done(Outcome::refused(None, "policy", "the rule names nobody to ask"));
+            return Entered::Done(Outcome::refused(
+                None,
+                "policy",
+                "the rule names nobody to ask",
+            ));
         };
         let Some(id) = state.fresh_id() else {
-            return Entered::Done(Outcome::refused(None, "desk", "no random id could be drawn"));
+            return Entered::Done(Outcome::refused(
+                None,
+                "desk",
+                "no random id could be drawn",
+            ));
         };
         let span = stage.expires;
         let question = Arc::new(Question {
@@ -236,7 +248,11 @@ impl Desk {
         loop {
             let mut state = self.lock();
             let Some(entry) = state.entries.get(id) else {
-                return Some(Outcome::refused(Some(id.clone()), "desk", "the question is gone"));
+                return Some(Outcome::refused(
+                    Some(id.clone()),
+                    "desk",
+                    "the question is gone",
+                ));
             };
             if let Phase::Settled(settled) = &entry.phase {
                 let settled = settled.clone();

@@ -74,7 +74,11 @@ impl State {
         }
         let unsettled = |e: &&Entry| !matches!(e.phase, Phase::Settled(_));
         if self.entries.values().filter(unsettled).count() >= PENDING_MAX {
-            return Some(Outcome::refused(None, "desk", "too many questions are open"));
+            return Some(Outcome::refused(
+                None,
+                "desk",
+                "too many questions are open",
+            ));
         }
         if self.prompts.len() >= PROMPTS_PER_MINUTE_MAX {
             return Some(Outcome::refused(
@@ -177,7 +181,11 @@ impl Question {
 /// Refuses what must not become a question at all.
 pub(super) fn barred(state: &State, asker: &Asker<'_>) -> Option<Outcome> {
     if state.closed {
-        return Some(Outcome::refused(None, "session-end", "the session is ending"));
+        return Some(Outcome::refused(
+            None,
+            "session-end",
+            "the session is ending",
+        ));
     }
     let denials = state.grants.denied_count(asker.request);
     if denials >= DENIALS_MAX {

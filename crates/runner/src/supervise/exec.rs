@@ -18,7 +18,7 @@ use super::{
     verify::Expected,
 };
 use crate::{
-    procfs::Identity,
+    procfs::{self, Identity},
     recorder::lock,
     resolve::{AT_FDCWD, Last, Resolver},
 };
@@ -50,10 +50,14 @@ const INTERPRETERS_MAX: usize = 5;
 struct Level {
     request: ExecRequest,
     file: ProgramFile,
+    /// Its interpreter line, if it is a script.
+    interpreter: Option<RawText>,
 }
 
 /// One execution as it was judged.
 struct Attempt {
+    /// The process.
+    identity: Identity,
     /// The file that was named, then its interpreters, outermost last.
     levels: Vec<Level>,
     /// The one that decides.
@@ -152,7 +156,8 @@ impl Supervision {
         };
         let argv = strings(call.thread, argv)?;
         let environment = meaning(call.thread, envp)?;
-        let subject = self.subject(tid);
+        let identity = procfs::identity(tid).map_err(|e| io_errno(&e))?;
+        let subject = self.processes.describe(identity);
         let request = ExecRequest {
             program: RawText::default(),
             invoked_as: RawText::from_bytes(path),
@@ -170,7 +175,7 @@ impl Supervision {
                 return Err(ERRNO_LOOP);
             }
         }
-        Ok(Attempt { levels, deciding: 0 })
+        Ok(Attempt { identity, levels, deciding: 0 })
     }
 
     /// Completes a request with what is known of its file.
@@ -179,13 +184,14 @@ impl Supervision {
         let program = RawText::from_os(file.path.as_os_str());
         let request =
             ExecRequest { program, aliases: known.aliases, digest: known.digest, ..request };
-        Level { request, file }
+        let interpreter = file.interpreter();
+        Level { request, file, interpreter }
     }
 
     /// Returns the interpreter that the kernel would start for a script, with the arguments it
     /// would give it (execve(2), "Interpreter scripts").
     fn interpreter(&self, resolver: &Resolver, script: &Level) -> Option<Result<Level, i32>> {
-        let line = script.file.interpreter()?;
+        let line = script.interpreter.as_ref()?;
         let mut parts = line.as_bytes().splitn(2, |b| b.is_ascii_whitespace());
         let path = parts.next().unwrap_or_default();
         let file = match program_at(resolver, AT_FDCWD, path, Last::Follow) {
@@ -257,7 +263,7 @@ impl Supervision {
     fn unchanged(&self, attempt: &Attempt, call: &Notification) -> bool {
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
         let name = stockade_sys::seccomp::name(call.number).unwrap_or_default();
-        let Ok(resolver) = Resolver::new(tid) else { return false };
+        let Ok(resolver) = self.resolver(tid) else { return false };
         let Ok(again) = self.attempt(&resolver, call, name, tid) else { return false };
         let deciding = again.levels.get(attempt.deciding);
         let (Some(before), Some(now)) = (attempt.deciding(), deciding) else { return false };
@@ -274,8 +280,8 @@ impl Supervision {
     fn note_start(&self, attempt: &Attempt) -> Option<()> {
         let level = attempt.own()?;
         let request = &level.request;
-        let id = request.subject.id?;
-        let identity = self.processes.identity(id.pid).ok()?;
+        let identity = attempt.identity;
+        let id = identity.id;
         self.note_scope(identity, &request.program);
         self.processes.executes(identity, request.program.clone(), request.argv.clone());
         let process = Subject {
@@ -283,7 +289,7 @@ impl Supervision {
             argv: request.argv.clone(),
             ..request.subject.clone()
         };
-        let interpreter = level.file.interpreter();
+        let interpreter = level.interpreter.clone();
         let event = Event::ProcessStarted { process, digest: request.digest, interpreter };
         self.write(&event, Durability::Written)?;
         let image = attempt.levels.last()?;

@@ -10,7 +10,7 @@ pub(crate) use program_file::Identities;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     thread,
 };
 
@@ -44,6 +44,8 @@ pub(crate) struct Supervision {
     pub(crate) agent_names: Vec<String>,
     /// Ends the session; the journal failed or the egress process is gone.
     pub(crate) abort: Box<dyn Fn(&str) + Send + Sync>,
+    /// Resolver of the first caller; its root directory is that of all.
+    pub(crate) root: OnceLock<Resolver>,
     pub(crate) state: Mutex<State>,
     pub(crate) files: program_file::Identities,
     /// Where executions that were let through go for a second look.
@@ -119,17 +121,31 @@ impl Supervision {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
-        let Ok(resolver) = Resolver::new(tid) else {
+        let Ok(resolver) = self.resolver(tid) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
-        // The thread was alive when its root was opened, and its id has not been reused since.
-        if !notifier.is_waiting(call) {
-            return Reply::Refuse(ERRNO_NOT_JUDGED);
-        }
-        match call_name {
+        let reply = match call_name {
             "execve" | "execveat" => self.judge_exec(&resolver, call, call_name, tid),
             _ => self.judge_change(&resolver, call, call_name, tid),
+        };
+        // What was read was the caller's only if it was there all the time: its id could have been
+        // reused (seccomp_unotify(2), "Design goals").
+        if matches!(reply, Reply::Proceed) && !notifier.is_waiting(call) {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
+        reply
+    }
+
+    /// Makes a resolver; all processes have one root where none may change its own.
+    pub(crate) fn resolver(&self, tid: u32) -> std::io::Result<Resolver> {
+        if self.policy.settings().process.namespaces.value {
+            return Resolver::new(tid);
+        }
+        if let Some(known) = self.root.get() {
+            return Ok(known.for_thread(tid));
+        }
+        let resolver = Resolver::new(tid)?;
+        Ok(self.root.get_or_init(|| resolver).for_thread(tid))
     }
 
     pub(crate) fn subject(&self, tid: u32) -> Subject {

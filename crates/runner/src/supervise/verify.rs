@@ -128,9 +128,6 @@ fn look(expected: &Expected) -> Seen {
     let Ok(metadata) = fs::metadata(format!("/proc/{pid}/exe")) else { return Seen::Gone };
     let image = (metadata.dev(), metadata.ino());
     let argv = procfs::command_line(pid);
-    if procfs::start_time(pid).ok() != Some(expected.id.start) {
-        return Seen::Gone;
-    }
     // A script's arguments come after its interpreter's.
     let tail = |argv: &[RawText], skip: usize| argv.get(skip..).unwrap_or_default().to_vec();
     let same_arguments = if expected.script {
@@ -141,6 +138,10 @@ fn look(expected: &Expected) -> Seen {
     };
     if image == expected.file && same_arguments {
         return Seen::AsJudged;
+    }
+    // Only now does it matter whether this still is the same process.
+    if procfs::start_time(pid).ok() != Some(expected.id.start) {
+        return Seen::Gone;
     }
     if Some(image) == expected.before { Seen::NotYet } else { Seen::Different }
 }

@@ -242,6 +242,9 @@ fn answer(
 fn grants(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result<Exit> {
     let found = sessions.grants();
     note_problems(sessions, out);
+    if found.is_empty() && !json {
+        out.note("nothing is granted in a running session");
+    }
     for Open { session, item } in &found {
         if json {
             out.json(&Granted {

@@ -23,12 +23,12 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  stockade run -- codex                    Codex on the repository in this directory
-  stockade run --ask deny -- ./ci-task.sh  unattended: what would be asked is denied
+  stockade run -- codex                    Codex on this directory
+  stockade run --ask deny -- ./ci-task.sh  unattended: an ask is a deny
   stockade run --plan -- bash              only print what would be done
 
-Exit codes: the command's own; 124 wall-time limit; 125 not started, nothing ran;
-126 denied or not executable; 127 not found; 128+n ended by signal n.")]
+Exit codes: the command's own; 124 wall-time limit; 125 not started, nothing
+ran; 126 denied or not executable; 127 not found; 128+n ended by signal n.")]
 pub(crate) struct Args {
     /// Directory that the command works on [default: the current directory]
     #[arg(long, value_name = "DIR")]

@@ -80,12 +80,13 @@ fn announce(plan: &LaunchPlan, ask: stockade_runner::approvals::AskMode, out: &m
     let names = |holds: bool| {
         plan.guarantees.iter().filter(move |g| g.holds == holds).map(|g| g.name.as_str())
     };
+    // The place on a line of its own: it is the one part that can be long.
     out.note(format!(
-        "stockade: boundary {} · session {} · workspace {} (direct) · ask {ask}",
+        "stockade: boundary {} · session {} · ask {ask}",
         plan.tier.as_str(),
         plan.session.short(),
-        plan.command.cwd,
     ));
+    out.note(format!("          works on {} (direct)", plan.command.cwd));
     out.note(format!("          holds: {}", names(true).collect::<Vec<_>>().join(" ")));
     for guarantee in plan.guarantees.iter().filter(|g| !g.holds) {
         let missing = guarantee.missing.clone().unwrap_or_default();

@@ -213,7 +213,8 @@ fn refused(summary: &Summary, id: &str) -> Vec<String> {
         } else {
             String::new()
         };
-        let target = cut(&refusal.target, ITEM_CHARS_MAX);
+        let inside = refusal.target.strip_prefix(&format!("{}/", summary.workspace));
+        let target = cut(inside.unwrap_or(&refusal.target), ITEM_CHARS_MAX);
         let head: Vec<String> = vec![format!("{target}{times}"), format!("({})", why(refusal))];
         lines.push(wrapped(&head, " "));
         if !refusal.remedy.is_empty() {
