@@ -15,10 +15,6 @@ const GENERATED: &[(&str, &[&str])] = &[
         "docs/reference/environment.md",
         &["__reference", "environment"],
     ),
-    (
-        "docs/reference/policy.schema.json",
-        &["__reference", "policy-schema"],
-    ),
     ("docs/reference/stockade.1", &["man"]),
 ];
 

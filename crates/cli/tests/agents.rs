@@ -330,20 +330,22 @@ fn shows_its_own_screen(
     for user in User::all() {
         let lab = Lab::new(user.as_deref());
         let step = Step::shell("echo from the boundary >> hello.log");
-        let turn = [step, Step::say("all steps are done")];
-        let model = ModelServer::start([turn.clone(), turn].concat());
+        let script = [step, Step::say("all steps are done")];
+        let model = ModelServer::start(Vec::new());
         let url = model.url_as("model.test");
         lab.env.own(&agents::codex_config(&lab.env.home(), &url));
         lab.env.own(&agents::claude_config(&lab.env.home()));
         let line = screen_line(&lab, &model, agent);
         let before = Before::take(&lab);
         for moves in [[first_time, work].concat(), work.to_vec()] {
+            model.play(script.to_vec());
             let tmux = Tmux::start(&lab.env, 100, 30, &line);
             for (text, keys) in moves {
                 tmux.wait_for(text, SCREEN_TIMEOUT);
                 tmux.keys(keys);
             }
             tmux.wait_for("exit 0", SCREEN_TIMEOUT);
+            model.assert_finished();
             let id = fs::read_to_string(session_file(&lab)).expect("a session was started");
             let record = assert_record(&lab, id.trim(), refusals);
             let asked = record
@@ -351,7 +353,6 @@ fn shows_its_own_screen(
                 .any(|event| event.kind() == "approval.requested");
             assert!(!asked, "{}", events::summary(&record));
         }
-        model.assert_finished();
         let hello = fs::read_to_string(lab.repo.path().join("hello.log")).unwrap_or_default();
         assert_eq!(hello, "from the boundary\n".repeat(2));
         before.assert_only_changed(&lab, &["hello.log"]);

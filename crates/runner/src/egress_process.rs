@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::net::UnixStream,
+        unix::{net::UnixStream, process::CommandExt},
     },
     process::{Child, Command, Stdio},
     task::{Context, Poll},
@@ -89,7 +89,9 @@ impl EgressProcess {
             .arg("__egress")
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .stdout(Stdio::null())
+            // A Ctrl-C at our terminal is for the command, which may well go on after it.
+            .process_group(0);
         for one in theirs {
             fd::keep_on_exec(one).map_err(sys)?;
             command.arg(one.as_raw_fd().to_string());
@@ -292,9 +294,8 @@ fn filter() -> Outcome<Filter> {
 
 async fn serve(config: Config, control: UnixStream, handoff: &OwnedFd) -> Result<(), String> {
     let (bytes, fds) = pass::receive(handoff).map_err(|e| e.to_string())?;
-    let kinds = match serde_json::from_slice(&bytes) {
-        Ok(Handoff::Listeners(kinds)) => kinds,
-        _ => return Err("no listeners".to_owned()),
+    let Ok(Handoff::Listeners(kinds)) = serde_json::from_slice(&bytes) else {
+        return Err("no listeners".to_owned());
     };
     let mut fds = fds.into_iter();
     let tcp = kinds

@@ -65,7 +65,7 @@ impl Guard {
         let mut found = Vec::new();
         for name in &self.absent {
             let path = self.workspace.join(name);
-            if fs::symlink_metadata(&path).is_err() || !self.holds_protected(&path, name, settings)
+            if fs::symlink_metadata(&path).is_err() || !Self::holds_protected(&path, name, settings)
             {
                 continue;
             }
@@ -124,7 +124,7 @@ impl Guard {
     }
 
     /// An entry is a violation when it is protected itself, or a link, or has a protected entry.
-    fn holds_protected(&self, path: &Path, name: &OsStr, settings: &WorkspaceSettings) -> bool {
+    fn holds_protected(path: &Path, name: &OsStr, settings: &WorkspaceSettings) -> bool {
         if settings.protects(name.as_bytes()).is_some() || path.is_symlink() {
             return true;
         }

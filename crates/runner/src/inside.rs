@@ -70,17 +70,26 @@ pub(crate) fn boundary_text(
     text.push_str("## Rules\n");
     for rule in policy.rules() {
         if rule.verdict != Verdict::Allow {
-            text.push_str(&format!(
-                "- {} `{}`: {} ({})\n",
-                rule.verdict, rule.id, rule.reason, rule.conditions
-            ));
+            text.extend([
+                "- ",
+                rule.verdict.as_str(),
+                " `",
+                rule.id.as_str(),
+                "`: ",
+                &rule.reason,
+                " (",
+                &rule.conditions,
+                ")\n",
+            ]);
         }
     }
-    text.push_str(&format!(
+    text.push_str(
         "\n## Refused?\n\
          - `/run/stockade/why` prints the last refusal with its reason and remedy.\n\
          - `/run/stockade/denials.jsonl` has all of them, one JSON object a line.\n\
-         - Questions to the owner in this session: {asks}.\n"
-    ));
+         - Questions to the owner in this session: ",
+    );
+    text.push_str(asks);
+    text.push_str(".\n");
     text
 }

@@ -5,6 +5,7 @@
 
 mod agent_state;
 pub mod approvals;
+mod controller;
 pub mod doctor;
 mod egress_process;
 mod error;
@@ -12,6 +13,7 @@ mod facts;
 mod guard;
 mod inside;
 mod network;
+mod parts;
 mod processes;
 mod procfs;
 mod program;
@@ -22,10 +24,13 @@ mod run;
 mod running;
 mod session_dir;
 mod supervise;
+mod threads;
 
 pub use egress_process::egress_main;
 pub use error::{ErrorKind, RunError};
 pub use inside::DENIALS_FILE;
-pub use run::{Options, PipeEnds, plan, start};
-pub use running::{Controller, Ended, Running};
+pub use controller::Controller;
+pub use parts::PipeEnds;
+pub use run::{Options, plan, start};
+pub use running::{Ended, Running};
 pub use stockade_sandbox::init_main;

@@ -157,8 +157,7 @@ impl Resolver {
         let mut stack: Vec<(OwnedFd, OsString)> = Vec::new();
         let mut todo: VecDeque<OsString> = components(path);
         let mut links = 0;
-        loop {
-            let Some(name) = todo.pop_front() else { break };
+        while let Some(name) = todo.pop_front() {
             if name == ".." {
                 stack.pop();
                 continue;

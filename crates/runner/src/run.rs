@@ -26,7 +26,8 @@ use crate::{
     inside,
     protected,
     recorder::Recorder,
-    running::{Parts, Running},
+    parts::{Parts, PipeEnds},
+    running::Running,
     session_dir::{Clean, SessionDir},
 };
 
@@ -157,17 +158,6 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
         facts,
         plan,
     })
-}
-
-/// The caller's ends of the command's standard streams, where it has no terminal.
-#[derive(Debug)]
-pub struct PipeEnds {
-    /// Write end of its standard input.
-    pub stdin: OwnedFd,
-    /// Read end of its standard output.
-    pub stdout: OwnedFd,
-    /// Read end of its standard error.
-    pub stderr: OwnedFd,
 }
 
 /// Starts a session up to the point where its command is about to be judged.
@@ -423,7 +413,7 @@ fn give_up(recorder: &Recorder, directory: &SessionDir, error: &RunError) {
     };
     let outcome = SessionOutcome::NotStarted {
         step,
-        reason: crate::running::chain(error),
+        reason: crate::error::chain(error),
     };
     let event = Event::SessionEnded {
         outcome,

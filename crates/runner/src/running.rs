@@ -1,32 +1,28 @@
 //! A session that runs: its threads, its clock, its end.
 
 use std::{
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::LaunchPlan;
-use stockade_policy::Policy;
 use stockade_sandbox::{Exit, LaunchFailure, Session, SessionNews};
-use stockade_sys::net::SocketDiagnosis;
 use stockade_types::{AbsPath, RawText, SessionId};
 
 use crate::{
     RunError,
-    approvals::{AskMode, Desk, DeskEvent, Inbox, InboxOptions},
-    egress_process::EgressProcess,
-    guard::Guard,
-    network::{self, NetworkSupervision},
+    approvals::{AskMode, Desk, Inbox, InboxOptions},
+    controller::Controller,
+    error::chain,
+    parts::{Parts, PipeEnds},
     processes::Processes,
-    recorder::{Recorder, lock, now},
-    run::PipeEnds,
+    recorder::{Recorder, lock},
     session_dir::{Clean, SessionDir},
-    supervise::{self, Supervision},
+    threads::{desk, process_number, start_network, start_notifier},
 };
 
 /// How often the journal is signed and synced and the workspace looked at.
@@ -35,72 +31,6 @@ const TICK: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(5);
 /// Signal numbers.
 const SIGNAL_TERMINATE: i32 = 15;
-
-/// What a started session consists of.
-pub(crate) struct Parts {
-    pub(crate) session: Session,
-    pub(crate) egress: Option<(EgressProcess, UnixStream)>,
-    pub(crate) diagnosis: Option<SocketDiagnosis>,
-    pub(crate) terminal: Option<OwnedFd>,
-    pub(crate) pipes: Option<PipeEnds>,
-    pub(crate) guard: Guard,
-    pub(crate) quarantine: PathBuf,
-    pub(crate) plan: LaunchPlan,
-    pub(crate) workspace: AbsPath,
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) ask: AskMode,
-    /// Name that questions show.
-    pub(crate) agent: String,
-    pub(crate) limit_seen: Mutex<Option<Duration>>,
-}
-
-/// Ends or signals a session from another thread.
-#[derive(Clone)]
-pub struct Controller {
-    orders: Arc<Mutex<Orders>>,
-    bell: Arc<OwnedFd>,
-}
-
-#[derive(Debug, Default)]
-struct Orders {
-    signals: Vec<i32>,
-    abort: Option<String>,
-}
-
-impl Controller {
-    fn new() -> Result<(Self, OwnedFd), RunError> {
-        let (read, write) = rustix::pipe::pipe_with(
-            rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK,
-        )
-        .map_err(|errno| RunError::Supervisor(errno.into()))?;
-        Ok((
-            Self {
-                orders: Arc::default(),
-                bell: Arc::new(write),
-            },
-            read,
-        ))
-    }
-
-    /// Passes a signal on to the command's process group.
-    pub fn signal(&self, number: i32) {
-        lock(&self.orders).signals.push(number);
-        self.ring();
-    }
-
-    /// Kills the session; the first reason counts.
-    pub fn abort(&self, reason: &str) {
-        lock(&self.orders)
-            .abort
-            .get_or_insert_with(|| reason.to_owned());
-        self.ring();
-    }
-
-    fn ring(&self) {
-        // A full pipe has rung already.
-        let _rung = rustix::io::write(&*self.bell, b"!");
-    }
-}
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +107,11 @@ impl Running {
     /// Returns the session's id.
     pub const fn session(&self) -> &SessionId {
         &self.parts.plan.session
+    }
+
+    /// Returns the workspace.
+    pub const fn workspace(&self) -> &AbsPath {
+        &self.parts.workspace
     }
 
     /// Returns the plan that was carried out.
@@ -278,7 +213,7 @@ impl Running {
             limit: "wall_time".to_owned(),
             configured: millis(limit),
             usage: millis(self.started.elapsed()),
-            detail: "milliseconds; the session is ended".to_owned(),
+            detail: "milliseconds; the session was ended".to_owned(),
         };
         // If this cannot be written the session ends all the same.
         drop(self.recorder.write(&event, Durability::Synced));
@@ -457,152 +392,6 @@ fn exit_code(outcome: &SessionOutcome, not_executed: Option<&LaunchFailure>) -> 
             _ => 125,
         },
     }
-}
-
-/// Joins an error with its causes into one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}
-
-type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
-
-/// Opens the desk; everything that happens at it is on disk before it takes effect.
-fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressReplies) -> Desk {
-    let (recorder, egress) = (Arc::clone(recorder), Arc::clone(egress));
-    let observer = move |event: &DeskEvent<'_>| {
-        let event = match event {
-            DeskEvent::Requested { question } => Event::ApprovalRequested {
-                approval: question.id.clone(),
-                decision: recorder.record(
-                    question.decision_id,
-                    &question.request,
-                    &question.decision,
-                ),
-                shown: question.shown().to_string(),
-                request_digest: question.request.digest(),
-                expires: question.expires,
-            },
-            DeskEvent::Decided {
-                question,
-                verdict,
-                scope,
-                by,
-                reason,
-            } => Event::ApprovalDecided {
-                approval: question.id.clone(),
-                verdict: *verdict,
-                scope: scope.map(|scope| scope.to_string()),
-                by: (*by).to_owned(),
-                reason: reason.map(str::to_owned),
-            },
-            DeskEvent::Used { approval, decision } => Event::ApprovalUsed {
-                approval: (*approval).clone(),
-                decision: *decision,
-            },
-            DeskEvent::Revoked { approval, by } => {
-                if let Some(replies) = &*lock(&egress) {
-                    let approval = (*approval).clone();
-                    drop(replies.send(&stockade_egress::wire::FromSupervisor::Revoke { approval }));
-                }
-                Event::OperatorActed {
-                    action: "revoke".to_owned(),
-                    by: (*by).to_owned(),
-                    detail: approval.to_string(),
-                }
-            }
-        };
-        recorder
-            .write(&event, Durability::Synced)
-            .map(drop)
-            .map_err(|error| chain(&error))
-    };
-    Desk::new(parts.ask, parts.agent.clone(), Arc::new(now), Box::new(observer))
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map_err(RunError::Supervisor)
-}
-
-fn process_number(pid: Option<rustix::process::Pid>) -> u32 {
-    pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
-        .unwrap_or_default()
-}
-
-fn start_network(
-    parts: &mut Parts,
-    desk: &Arc<Desk>,
-    recorder: &Arc<Recorder>,
-    controller: &Controller,
-    egress_replies: &EgressReplies,
-    processes: &Arc<Processes>,
-) -> Result<Option<JoinHandle<()>>, RunError> {
-    let (Some((_, control)), Some(diagnosis)) = (&parts.egress, parts.diagnosis.take()) else {
-        return Ok(None);
-    };
-    let control = control.try_clone().map_err(RunError::Supervisor)?;
-    let (requests, replies) =
-        stockade_egress::wire::server(control).map_err(RunError::Supervisor)?;
-    let replies = Arc::new(replies);
-    *lock(egress_replies) = Some(Arc::clone(&replies));
-    let controller = controller.clone();
-    let shared = Arc::new(NetworkSupervision {
-        policy: Arc::clone(&parts.policy),
-        desk: Arc::clone(desk),
-        recorder: Arc::clone(recorder),
-        diagnosis: Mutex::new(diagnosis),
-        first_process: process_number(parts.session.first_process()),
-        processes: Arc::clone(processes),
-        abort: Arc::new(move |reason| controller.abort(reason)),
-        recent: Mutex::default(),
-        asked: Mutex::default(),
-    });
-    spawn("network", move || {
-        network::serve(&shared, requests, &replies)
-    })
-    .map(Some)
-}
-
-fn start_notifier(
-    parts: &mut Parts,
-    desk: &Arc<Desk>,
-    recorder: &Arc<Recorder>,
-    controller: &Controller,
-    processes: &Arc<Processes>,
-) -> Result<JoinHandle<()>, RunError> {
-    let notifier = parts.session.take_notifier().ok_or_else(|| {
-        RunError::Supervisor(std::io::Error::other("the sandbox gave no notifier"))
-    })?;
-    let controller = controller.clone();
-    let settings = parts.policy.settings();
-    let (expectations, expected) = supervise::verify::queue();
-    let supervision = Arc::new(Supervision {
-        policy: Arc::clone(&parts.policy),
-        desk: Arc::clone(desk),
-        recorder: Arc::clone(recorder),
-        workspace: parts.workspace.clone(),
-        processes: Arc::clone(processes),
-        agent_names: settings.preset.commands.clone(),
-        abort: Box::new(move |reason| controller.abort(reason)),
-        root: std::sync::OnceLock::new(),
-        state: Mutex::default(),
-        files: supervise::Identities::new(parts.policy.command_names()),
-        expectations: Mutex::new(Some(expectations)),
-    });
-    let second_look = supervise::verify::start(&supervision, expected)?;
-    spawn("notifier", move || {
-        supervise::serve(&supervision, notifier);
-        join(Some(second_look));
-    })
 }
 
 /// Reads from the session's cgroups which limits were hit.

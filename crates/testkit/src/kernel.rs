@@ -64,6 +64,11 @@ impl Feature {
     }
 }
 
+/// Returns the number of a system call that filters know, on this processor.
+pub fn call_number(name: &str) -> Option<u32> {
+    number(name)
+}
+
 /// Does `body` on a thread for which the kernel has no `feature`; programs that it starts have none
 /// either, nor can they gain privileges by execution.
 pub fn without<T: Send>(feature: Feature, body: impl FnOnce() -> T + Send) -> T {

@@ -1,11 +1,26 @@
 //! Ctrl-Z: an agent that stops without a shell of its own takes us with it.
 
-use std::{fs, os::fd::BorrowedFd};
+use std::{
+    fs,
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use rustix::{
     process::{Pid, Signal, kill_current_process_group, kill_process_group},
     termios::{tcgetpgrp, tcgetsid},
 };
+use signal_hook::consts::SIGCONT;
+
+/// How long our own stop may take to come; the time in which we are stopped counts too. A busy
+/// machine takes a few milliseconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two looks whether we were resumed: a person does not see it.
+const STOP_LOOK: Duration = Duration::from_millis(5);
 
 /// Returns the foreground process group, if the agent has stopped and nobody inside can resume
 /// it: the group is led by the agent or by the session leader, so no job-control shell is between.
@@ -26,10 +41,21 @@ pub(crate) fn stopped_group(master: BorrowedFd<'_>, agent: Option<Pid>) -> Optio
 }
 
 /// Stops our own process group as a Ctrl-Z would, and returns when the shell resumes it. In a
-/// group without a shell above it the kernel ignores the signal, and this returns at once.
+/// group without a shell above it the kernel ignores the signal, and this returns soon.
 pub(crate) fn suspend_ourselves() {
+    let resumed = Arc::new(AtomicBool::new(false));
+    let handler = signal_hook::flag::register(SIGCONT, Arc::clone(&resumed));
     // It only fails for a signal or a group that does not exist.
     kill_current_process_group(Signal::TSTP).ok();
+    // Any thread may take the signal: this one can run on for a moment before all are stopped,
+    // and must not wake the agent in it.
+    let sent = Instant::now();
+    while !resumed.load(Ordering::Acquire) && sent.elapsed() < STOP_PATIENCE {
+        std::thread::sleep(STOP_LOOK);
+    }
+    if let Ok(handler) = handler {
+        signal_hook::low_level::unregister(handler);
+    }
 }
 
 /// Lets the agent's group go on and draw again.

@@ -527,7 +527,20 @@ impl Loop {
         }
     }
 
+    /// Reads what a stopped agent wrote before: programs put their screen away last.
+    fn read_rest(&mut self) {
+        for _ in 0..OUTPUT_BYTES_MAX / READ_BYTES {
+            let mut ready = [PollFd::new(&self.master, PollFlags::IN)];
+            let now = rustix::time::Timespec::default();
+            if !poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0) {
+                return;
+            }
+            self.read_output();
+        }
+    }
+
     fn suspend(&mut self, group: Pid) {
+        self.read_rest();
         self.write_out();
         self.tty.restore();
         job::suspend_ourselves();

@@ -15,7 +15,12 @@ use crate::{
     matrix::{Matrix, closed},
 };
 
-fn session(env: &TestEnv, directory: &std::path::Path, options: &[&str], line: &str) -> (Run, PathBuf) {
+fn session(
+    env: &TestEnv,
+    directory: &std::path::Path,
+    options: &[&str],
+    line: &str,
+) -> (Run, PathBuf) {
     let session_file = env.root().join("session");
     let run = env
         .stockade()
@@ -33,7 +38,9 @@ fn record(env: &TestEnv, session_file: &PathBuf) -> Vec<events::Event> {
 }
 
 fn allow(_: &Asked) -> Answer {
-    Answer::Allow { scope: "once".into() }
+    Answer::Allow {
+        scope: "once".into(),
+    }
 }
 
 /// Without anyone to ask, ask is deny, at once, also where nothing was said about it.
@@ -42,7 +49,12 @@ fn p22_nobody_to_ask_is_deny() {
     for_each_user(|env| {
         let repo = env.repo();
         for options in [&[][..], &["--ask", "deny"][..]] {
-            let (run, session_file) = session(env, repo.path(), options, "git push origin HEAD:refs/heads/p22; :");
+            let (run, session_file) = session(
+                env,
+                repo.path(),
+                options,
+                "git push origin HEAD:refs/heads/p22; :",
+            );
             let output = run.success();
             assert!(output.duration < Duration::from_secs(20), "{output:?}");
             assert!(!repo.origin().join("refs/heads/p22").exists());
@@ -93,7 +105,12 @@ fn p06_what_changed_after_the_question_does_not_run() {
             } else {
                 "./t.sh"
             };
-            let (run, session_file) = session(env, repo.path(), &["--ask", "inbox", "--policy", &policy], line);
+            let (run, session_file) = session(
+                env,
+                repo.path(),
+                &["--ask", "inbox", "--policy", &policy],
+                line,
+            );
             let running = run.spawn();
             let choose = |asked: &Asked| {
                 if change {
@@ -106,8 +123,17 @@ fn p06_what_changed_after_the_question_does_not_run() {
             let (output, asked) = approvals::answer_all(env, running, choose);
             assert_eq!(asked.len(), 1, "{asked:#?}");
             let result = fs::read_to_string(repo.path().join("result")).ok();
-            let expected = if change { None } else { Some("first\n".to_owned()) };
-            assert_eq!(result, expected, "{output:?}\n{}", events::summary(&record(env, &session_file)));
+            let expected = if change {
+                None
+            } else {
+                Some("first\n".to_owned())
+            };
+            assert_eq!(
+                result,
+                expected,
+                "{output:?}\n{}",
+                events::summary(&record(env, &session_file))
+            );
         }
     });
 }
@@ -117,14 +143,21 @@ fn p06_what_changed_after_the_question_does_not_run() {
 fn p12_an_open_question_ends_with_its_session() {
     for_each_user(|env| {
         let repo = env.repo();
-        let (run, session_file) =
-            session(env, repo.path(), &["--ask", "inbox"], "timeout -s KILL 2 git push origin HEAD:refs/heads/p12; echo over");
+        let (run, session_file) = session(
+            env,
+            repo.path(),
+            &["--ask", "inbox"],
+            "timeout -s KILL 2 git push origin HEAD:refs/heads/p12; echo over",
+        );
         let output: Output = run.success();
         output.assert_stdout("over");
         assert!(!repo.origin().join("refs/heads/p12").exists());
         assert!(approvals::pending(env).is_empty());
         let record = record(env, &session_file);
-        let used = record.iter().filter(|event| event.kind() == "approval.used").count();
+        let used = record
+            .iter()
+            .filter(|event| event.kind() == "approval.used")
+            .count();
         assert_eq!(used, 0, "{}", events::summary(&record));
     });
 }

@@ -24,32 +24,90 @@ fn remote_inside(scene: &Scene) {
 /// Names, copies, wrappers, shells and aliases do not hide what runs.
 #[test]
 fn c20_a_push_is_known_under_every_disguise() {
-    let own_alias = "printf '[alias]\\n\\tship = push lab HEAD:refs/heads/n6\\n' >> ~/.gitconfig.new; \
+    let own_alias = "printf '[alias]\\n\\tship = push lab HEAD:refs/heads/n06\\n' >> ~/.gitconfig.new; \
                      cat ~/.gitconfig >> ~/.gitconfig.new; GIT_CONFIG_GLOBAL=~/.gitconfig.new git ship";
     let memory = r#"git_path=$(command -v git) perl -e '$fd = syscall(319, $n = "x", 0); $fd > 0 or exit 1;
         open($g, "<", $ENV{git_path}); binmode $g; local $/; $all = <$g>;
         syscall(1, $fd, $all, length $all) == length $all or exit 1;
-        @a = ("git", "push", "lab", "HEAD:refs/heads/n8"); $v = pack("p4Q", @a, 0);
+        @a = ("git", "push", "lab", "HEAD:refs/heads/n08"); $v = pack("p4Q", @a, 0);
         @e = ("HOME=$ENV{HOME}", "PATH=$ENV{PATH}"); $e = pack("p2Q", @e, 0);
         syscall(322, $fd, $p = "", $v, $e, 0x1000); exit 1'"#;
     let attempts = [
-        push("plain", "git push lab HEAD:refs/heads/n1", "n1"),
-        push("path", "\"$(command -v git)\" -C . --no-pager push lab HEAD:refs/heads/n2", "n2"),
-        push("copied", "cp \"$(command -v git)\" /tmp/ls && /tmp/ls push lab HEAD:refs/heads/n3", "n3"),
-        push("linked", "ln -s \"$(command -v git)\" cat && ./cat push lab HEAD:refs/heads/n4", "n4"),
-        push("renamed-argv0", "(exec -a ls git push lab HEAD:refs/heads/n5)", "n5"),
-        push("alias-in-file", own_alias, "n6"),
-        push("alias-on-line", "git -c alias.x='push lab HEAD:refs/heads/n7' x", "alias.x"),
-        push("memory", memory, "n8"),
-        push("wrapped", "env nice timeout 9 nohup git push lab HEAD:refs/heads/n9", "n9"),
-        push("shell", "sh -c 'sh -c \"eval git pu\"\"sh lab HEAD:refs/heads/n10\"'", "n10"),
-        push("arguments", "echo push lab HEAD:refs/heads/n11 | xargs git", "n11"),
-        push("find", "find . -maxdepth 0 -exec git push lab HEAD:refs/heads/n12 \\; && [ -e remote.git/refs/heads/n12 ]", "n12"),
-        push("substitution", "cat < <(git push lab HEAD:refs/heads/n13) && false", "n13").twin("git push lab HEAD:refs/heads/n13"),
-        push("arithmetic", "a=(1); : $((a[$(git push lab HEAD:refs/heads/n14)0])); false", "n14").twin("git push lab HEAD:refs/heads/n14"),
-        push("make", "printf 'all:\\n\\tgit push lab HEAD:refs/heads/n15\\n' | make -s -f- all", "n15"),
-        push("awk", "awk 'BEGIN { exit(system(\"git push lab HEAD:refs/heads/n16\")) }'", "n16"),
-        push("preloaded", "LD_PRELOAD=/none.so git push lab HEAD:refs/heads/n17", "n17"),
+        push("plain", "git push lab HEAD:refs/heads/n01", "n01"),
+        push(
+            "path",
+            "\"$(command -v git)\" -C . --no-pager push lab HEAD:refs/heads/n02",
+            "n02",
+        ),
+        push(
+            "copied",
+            "d=$(mktemp -d) && trap 'rm -rf $d' EXIT && cp \"$(command -v git)\" $d/ls && $d/ls push lab HEAD:refs/heads/n03",
+            "n03",
+        ),
+        push(
+            "linked",
+            "ln -s \"$(command -v git)\" cat && ./cat push lab HEAD:refs/heads/n04",
+            "n04",
+        ),
+        push(
+            "renamed-argv0",
+            "(exec -a ls git push lab HEAD:refs/heads/n05)",
+            "n05",
+        ),
+        push("alias-in-file", own_alias, "n06"),
+        push(
+            "alias-on-line",
+            "git -c alias.x='push lab HEAD:refs/heads/n07' x",
+            "alias.x",
+        ),
+        push("memory", memory, "n08"),
+        push(
+            "wrapped",
+            "env nice timeout 9 nohup git push lab HEAD:refs/heads/n09",
+            "n09",
+        ),
+        push(
+            "shell",
+            "sh -c 'sh -c \"eval git pu\"\"sh lab HEAD:refs/heads/n10\"'",
+            "n10",
+        ),
+        push(
+            "arguments",
+            "echo push lab HEAD:refs/heads/n11 | xargs git",
+            "n11",
+        ),
+        push(
+            "find",
+            "find . -maxdepth 0 -exec git push lab HEAD:refs/heads/n12 \\; && [ -e remote.git/refs/heads/n12 ]",
+            "n12",
+        ),
+        push(
+            "substitution",
+            "cat < <(git push lab HEAD:refs/heads/n13) && false",
+            "n13",
+        )
+        .twin("git push lab HEAD:refs/heads/n13"),
+        push(
+            "arithmetic",
+            "a=(1); : $((a[$(git push lab HEAD:refs/heads/n14)0])); false",
+            "n14",
+        )
+        .twin("git push lab HEAD:refs/heads/n14"),
+        push(
+            "make",
+            "printf 'all:\\n\\tgit push lab HEAD:refs/heads/n15\\n' | make -s -f- all",
+            "n15",
+        ),
+        push(
+            "awk",
+            "awk 'BEGIN { exit(system(\"git push lab HEAD:refs/heads/n16\")) }'",
+            "n16",
+        ),
+        push(
+            "preloaded",
+            "LD_PRELOAD=/none.so git push lab HEAD:refs/heads/n17",
+            "n17",
+        ),
     ];
     Matrix {
         tools: &["make", "awk", "xargs"],
@@ -74,11 +132,11 @@ fn k20_a_denied_program_is_denied_by_content() {
         closed(name, snippet).event("exec.decided", "no-id", target)
     };
     let attempts = [
-        deny("plain", "/usr/bin/id -u -n1", "-n1").twin("/usr/bin/id -u"),
-        deny("copied", "cp /usr/bin/id ./harmless && ./harmless -n2", "-n2").twin("cp /usr/bin/id ./h2 && ./h2"),
-        deny("hidden", "mkdir -p /tmp/a/b && cp /usr/bin/id /tmp/a/b/c && cd /tmp/a/b && ./c -n3", "-n3").twin("true"),
-        deny("linked", "ln -s /usr/bin/id ./link && ./link -n4", "-n4").twin("true"),
-        deny("descriptor", "exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-n5\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'", "-n5").twin("true"),
+        deny("plain", "/usr/bin/id -u -n01", "-n01").twin("/usr/bin/id -u"),
+        deny("copied", "cp /usr/bin/id ./harmless && ./harmless -n02", "-n02").twin("cp /usr/bin/id ./h2 && ./h2"),
+        deny("hidden", "mkdir -p /tmp/a/b && cp /usr/bin/id /tmp/a/b/c && cd /tmp/a/b && ./c -n03", "-n03").twin("true"),
+        deny("linked", "ln -s /usr/bin/id ./link && ./link -n04", "-n04").twin("true"),
+        deny("descriptor", "exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-n05\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'", "-n05").twin("true"),
     ];
     Matrix {
         options: &|scene| {
@@ -101,7 +159,14 @@ fn c34_strange_bytes_are_recorded_and_not_cut() {
         let line = "git push \"$(printf 'a\\033[2Jb\\377c\\nd\\r{\"verdict\":\"allow\"}')\"";
         env.stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--session-file",
+            ])
             .arg(&session_file)
             .args(["--", "/bin/bash", "--norc", "-c", line])
             .output();
@@ -113,6 +178,9 @@ fn c34_strange_bytes_are_recorded_and_not_cut() {
         let shown = env.stockade().args(["events", session.trim()]).success();
         assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
         assert!(shown.stdout.contains("\\u{1b}[2Jb"), "{shown:?}");
-        env.stockade().args(["log", "verify", "last"]).success().assert_stdout("intact");
+        env.stockade()
+            .args(["log", "verify", "last"])
+            .success()
+            .assert_stdout("intact");
     });
 }

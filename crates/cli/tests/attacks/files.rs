@@ -16,38 +16,102 @@ use crate::matrix::{Matrix, closed, guarded};
 #[test]
 fn f14_protected_names_cannot_come_into_being() {
     let attempts = [
-        guarded("claude", "mkdir .claude && echo x > .claude/settings.json", "/.claude"),
-        guarded("codex", "mkdir .codex && echo x > .codex/config.toml", "/.codex"),
-        guarded("cursor", "mkdir .cursor && echo x > .cursor/mcp.json", "/.cursor"),
+        guarded(
+            "claude",
+            "mkdir .claude && echo x > .claude/settings.json",
+            "/.claude",
+        ),
+        guarded(
+            "codex",
+            "mkdir .codex && echo x > .codex/config.toml",
+            "/.codex",
+        ),
+        guarded(
+            "cursor",
+            "mkdir .cursor && echo x > .cursor/mcp.json",
+            "/.cursor",
+        ),
         guarded("mcp", "echo x > .mcp.json", "/shop/.mcp.json"),
-        guarded("vscode", "mkdir .vscode && echo x > .vscode/tasks.json", "/shop/.vscode"),
-        guarded("idea", "mkdir .idea && echo x > .idea/workspace.xml", "/.idea"),
-        guarded("gemini", "mkdir .gemini && echo x > .gemini/settings.json", "/.gemini"),
+        guarded(
+            "vscode",
+            "mkdir .vscode && echo x > .vscode/tasks.json",
+            "/shop/.vscode",
+        ),
+        guarded(
+            "idea",
+            "mkdir .idea && echo x > .idea/workspace.xml",
+            "/.idea",
+        ),
+        guarded(
+            "gemini",
+            "mkdir .gemini && echo x > .gemini/settings.json",
+            "/.gemini",
+        ),
         guarded(
             "copilot",
             "mkdir -p .github && echo x > .github/copilot-instructions.md",
             ".github/copilot-instructions.md",
         ),
-        guarded("own", "cd src && mkdir .stockade && echo x > .stockade/policy.toml", "src/.stockade"),
-        guarded("layer", "echo 'schema = 1' > .stockade.toml", "/.stockade.toml"),
+        guarded(
+            "own",
+            "cd src && mkdir .stockade && echo x > .stockade/policy.toml",
+            "src/.stockade",
+        ),
+        guarded(
+            "layer",
+            "echo 'schema = 1' > .stockade.toml",
+            "/.stockade.toml",
+        ),
         guarded("envrc", "echo x > .envrc", "/.envrc"),
-        guarded("husky", "mkdir .husky && echo x > .husky/pre-commit", "/.husky"),
+        guarded(
+            "husky",
+            "mkdir .husky && echo x > .husky/pre-commit",
+            "/.husky",
+        ),
         guarded("deep", "mkdir -p a/b && mkdir a/b/.vscode", "a/b/.vscode"),
-        guarded("deep-file", "mkdir -p a/b && echo x > a/b/.mcp.json", "a/b/.mcp.json"),
-        guarded("case", "mkdir .VsCode && echo x > .VsCode/tasks.json", "/.VsCode"),
+        guarded(
+            "deep-file",
+            "mkdir -p a/b && echo x > a/b/.mcp.json",
+            "a/b/.mcp.json",
+        ),
+        guarded(
+            "case",
+            "mkdir .VsCode && echo x > .VsCode/tasks.json",
+            "/.VsCode",
+        ),
     ];
-    Matrix { may_change: &["a/**", "a", ".github"], ..Matrix::new("F14", &attempts) }.check();
+    Matrix {
+        may_change: &["a/**", "a", ".github"],
+        ..Matrix::new("F14", &attempts)
+    }
+    .check();
 }
 
 /// Other ways than opening a file give a protected name to something.
 #[test]
 fn f16_protected_names_cannot_be_given() {
     let attempts = [
-        guarded("rename", "echo x > mine && mv -T mine .mcp.json", "/.mcp.json"),
-        guarded("rename-directory", "mkdir d && echo x > d/tasks.json && mv -T d .vscode", "/.vscode"),
+        guarded(
+            "rename",
+            "echo x > mine && mv -T mine .mcp.json",
+            "/.mcp.json",
+        ),
+        guarded(
+            "rename-directory",
+            "mkdir d && echo x > d/tasks.json && mv -T d .vscode",
+            "/.vscode",
+        ),
         guarded("link", "echo x > linked && ln linked .envrc", "/.envrc"),
-        guarded("symbolic", "mkdir evil && ln -s evil .claude", "shop/.claude"),
-        guarded("relative", "mkdir r && cd r && ln -s ../r ../.codex", "/.codex"),
+        guarded(
+            "symbolic",
+            "mkdir evil && ln -s evil .claude",
+            "shop/.claude",
+        ),
+        guarded(
+            "relative",
+            "mkdir r && cd r && ln -s ../r ../.codex",
+            "/.codex",
+        ),
         guarded(
             "through-link",
             "mkdir t && ln -s .. t/up && echo x > t/up/lefthook.yml",
@@ -55,12 +119,12 @@ fn f16_protected_names_cannot_be_given() {
         ),
         guarded(
             "through-tmp",
-            "ln -s \"$PWD\" /tmp/here.$$ && echo x > /tmp/here.$$/.mise.toml",
+            "d=$(mktemp -d) && trap 'rm -rf $d' EXIT && ln -s \"$PWD\" $d/l && echo x > $d/l/.mise.toml",
             "/.mise.toml",
         ),
         guarded(
             "through-shared-memory",
-            "ln -s \"$PWD\" /dev/shm/here.$$ && : > /dev/shm/here.$$/.vimrc",
+            "d=$(mktemp -d -p /dev/shm) && trap 'rm -rf $d' EXIT && ln -s \"$PWD\" $d/l && : > $d/l/.vimrc",
             "/.vimrc",
         ),
         guarded(
@@ -68,8 +132,16 @@ fn f16_protected_names_cannot_be_given() {
             "ln -s .nvimrc later && echo x > later",
             "/.nvimrc",
         ),
-        guarded("process-root", "echo x > /proc/self/root$PWD/.exrc", "/.exrc"),
-        guarded("process-cwd", "echo x > /proc/self/cwd/.cursorrules", "/.cursorrules"),
+        guarded(
+            "process-root",
+            "echo x > /proc/self/root$PWD/.exrc",
+            "/.exrc",
+        ),
+        guarded(
+            "process-cwd",
+            "echo x > /proc/self/cwd/.cursorrules",
+            "/.cursorrules",
+        ),
         guarded(
             "descriptor",
             "exec 7< . && echo x > /proc/self/fd/7/.windsurfrules",
@@ -90,55 +162,134 @@ fn f16_protected_names_cannot_be_given() {
         guarded(
             "exchange",
             // renameat2 with RENAME_EXCHANGE: the directory above a prepared tree changes its name.
-            r#"mkdir -p x/hooks && sys 316 -100 x -100 .git 2 && sys 316 -100 x -100 .git 2"#,
+            r"mkdir -p x/hooks && sys 316 -100 x -100 .git 2 && sys 316 -100 x -100 .git 2",
             "/.git",
         ),
-        guarded("mknod", "sys 133 .aider.conf.yml 33188 0", "/.aider.conf.yml"),
+        guarded(
+            "mknod",
+            "sys 133 .aider.conf.yml 33188 0",
+            "/.aider.conf.yml",
+        ),
     ];
-    let changed = ["mine", "d/**", "d", "linked", "evil", "r", "t/**", "t", "later", "x/**", "x"];
-    Matrix { may_change: &changed, ..Matrix::new("F16", &attempts) }.check();
+    let changed = [
+        "mine", "d/**", "d", "linked", "evil", "r", "t/**", "t", "later", "x/**", "x",
+    ];
+    Matrix {
+        may_change: &changed,
+        ..Matrix::new("F16", &attempts)
+    }
+    .check();
 }
 
 /// What exists is held by mounts as well; every way to change it or to move it away fails.
 #[test]
 fn f16_existing_protected_files_are_held() {
     let attempts = [
-        guarded("hook", "echo x > .git/hooks/pre-commit", ".git/hooks/pre-commit"),
-        guarded("config", "git config core.fsmonitor ./evil", "shop/.git/config"),
-        guarded("lock", "cp .git/config .git/config.lock && sys 82 .git/config.lock packages/one/.git", "packages/one/.git"),
+        guarded(
+            "hook",
+            "echo x > .git/hooks/pre-commit",
+            ".git/hooks/pre-commit",
+        ),
+        guarded(
+            "config",
+            "git config core.fsmonitor ./evil",
+            "shop/.git/config",
+        ),
+        guarded(
+            "lock",
+            "cp .git/config .git/config.lock && sys 82 .git/config.lock packages/one/.git",
+            "packages/one/.git",
+        ),
         guarded("tasks", "echo x > .vscode/tasks.json", ".vscode/tasks.json"),
-        guarded("remove", "rm -f .vscode/settings.json && [ ! -e .vscode/settings.json ]", "settings.json"),
+        guarded(
+            "remove",
+            "rm -f .vscode/settings.json && [ ! -e .vscode/settings.json ]",
+            "settings.json",
+        ),
         guarded("rename-parent", "mv -T .vscode old", "/.vscode"),
-        guarded("rename-git", "mv -T .git gone", "/.git"),
+        guarded("rename-git", "mv -T .git gone", "shop/.git"),
         guarded("mode", "chmod 777 .husky/ready", ".husky/ready"),
         guarded("truncate", "sys 76 .mcp.json 0", "/.mcp.json"),
-        guarded("deep", "echo x > packages/one/.envrc", "packages/one/.envrc"),
+        guarded(
+            "deep",
+            "echo x > packages/one/.envrc",
+            "packages/one/.envrc",
+        ),
         // A link is a name, not the file; the mount keeps the two apart.
         closed("hard-link", "ln .mcp.json alias && echo x > alias"),
-        closed("owner", "touch -c -d '2001-01-01' .mcp.json && [ .mcp.json -ot README.md ]"),
+        closed(
+            "owner",
+            "touch -c -d '2001-01-01' .mcp.json && [ .mcp.json -ot README.md ]",
+        ),
     ];
     let prepare = |scene: &Scene| {
-        for file in [".vscode/settings.json", ".mcp.json", "packages/one/.envrc", ".husky/ready"] {
+        for file in [
+            ".vscode/settings.json",
+            ".mcp.json",
+            "packages/one/.envrc",
+            ".husky/ready",
+        ] {
             scene.env.write(scene.workspace().join(file), "{}\n");
         }
     };
-    Matrix { prepare: &prepare, may_change: &[".git/config.lock"], ..Matrix::new("F16", &attempts) }.check();
+    Matrix {
+        prepare: &prepare,
+        may_change: &[".git/config.lock"],
+        ..Matrix::new("F16", &attempts)
+    }
+    .check();
 }
 
 /// Git follows a file named `.git`; on the host `git status` would run what its target configures.
 #[test]
 fn f18_git_pointers_cannot_be_planted() {
     let attempts = [
-        guarded("new-pointer", "mkdir sub && echo 'gitdir: ../evil' > sub/.git", "sub/.git"),
-        guarded("old-pointer", "echo 'gitdir: ../evil' > module/.git", "module/.git"),
-        guarded("replaced-pointer", "echo x > new && sys 82 new other/.git", "other/.git"),
-        guarded("linked-pointer", "mkdir evil && ln -s ../evil src/.git", "src/.git"),
+        guarded(
+            "new-pointer",
+            "mkdir sub && echo 'gitdir: ../evil' > sub/.git",
+            "sub/.git",
+        ),
+        guarded(
+            "old-pointer",
+            "echo 'gitdir: ../evil' > module/.git",
+            "module/.git",
+        ),
+        guarded(
+            "replaced-pointer",
+            "echo x > new && sys 82 new other/.git",
+            "other/.git",
+        ),
+        guarded(
+            "linked-pointer",
+            "mkdir evil && ln -s ../evil src/.git",
+            "src/.git",
+        ),
         guarded("common", "echo ../evil > .git/commondir", ".git/commondir"),
-        guarded("alternates", "echo /tmp > .git/objects/info/alternates", "info/alternates"),
-        guarded("attributes", "echo '* filter=x' > .git/info/attributes", "info/attributes"),
-        guarded("worktree-config", "echo x > .git/config.worktree", "config.worktree"),
-        guarded("module-hook", "echo x > .git/modules/m/hooks/post-checkout", "hooks/post-checkout"),
-        guarded("module-config", "echo x > .git/modules/m/config", "modules/m/config"),
+        guarded(
+            "alternates",
+            "echo /tmp > .git/objects/info/alternates",
+            "info/alternates",
+        ),
+        guarded(
+            "attributes",
+            "echo '* filter=x' > .git/info/attributes",
+            "info/attributes",
+        ),
+        guarded(
+            "worktree-config",
+            "echo x > .git/config.worktree",
+            "config.worktree",
+        ),
+        guarded(
+            "module-hook",
+            "echo x > .git/modules/m/hooks/post-checkout",
+            "hooks/post-checkout",
+        ),
+        guarded(
+            "module-config",
+            "echo x > .git/modules/m/config",
+            "modules/m/config",
+        ),
     ];
     let prepare = |scene: &Scene| {
         for (file, text) in [
@@ -151,7 +302,12 @@ fn f18_git_pointers_cannot_be_planted() {
         }
     };
     let changed = ["sub", "new", "evil"];
-    Matrix { prepare: &prepare, may_change: &changed, ..Matrix::new("F18", &attempts) }.check();
+    Matrix {
+        prepare: &prepare,
+        may_change: &changed,
+        ..Matrix::new("F18", &attempts)
+    }
+    .check();
 }
 
 /// Links that lead out of the workspace lead nowhere.
@@ -162,16 +318,34 @@ fn f02_links_do_not_lead_out() {
     let attempts = [
         closed("directory", "ln -s \"$OUT\" out && echo x > out/planted"),
         closed("file", "ln -s \"$OUT/file\" leaf && echo x > leaf"),
-        closed("read", "ln -s \"$OUT/secret\" reader && grep -q original reader"),
+        closed(
+            "read",
+            "ln -s \"$OUT/secret\" reader && grep -q original reader",
+        ),
         closed("relative", "ln -s ../../outside up && echo x > up/planted"),
         closed("chain", &chain),
         closed("dots", "echo x > ../../outside/planted"),
         closed("prefix", "echo x > ../shop-evil/planted"),
-        closed("process-root", "grep -q original /proc/self/root\"$OUT\"/secret"),
-        closed("parent-root", "grep -q original /proc/$BASHPID/root\"$OUT\"/secret"),
-        closed("process-cwd", "grep -q original /proc/self/cwd/../../outside/secret"),
-        closed("descriptor", "exec 8< ../../outside/secret && grep -q original /dev/fd/8"),
-        closed("exchange", "mkdir swap && sys 316 -100 swap -100 ../../outside 2 && sys 316 -100 swap -100 ../../outside 2"),
+        closed(
+            "process-root",
+            "grep -q original /proc/self/root\"$OUT\"/secret",
+        ),
+        closed(
+            "parent-root",
+            "grep -q original /proc/$BASHPID/root\"$OUT\"/secret",
+        ),
+        closed(
+            "process-cwd",
+            "grep -q original /proc/self/cwd/../../outside/secret",
+        ),
+        closed(
+            "descriptor",
+            "exec 8< ../../outside/secret && grep -q original /dev/fd/8",
+        ),
+        closed(
+            "exchange",
+            "mkdir swap && sys 316 -100 swap -100 ../../outside 2 && sys 316 -100 swap -100 ../../outside 2",
+        ),
     ];
     Matrix {
         prepare: &|scene| {
@@ -180,7 +354,10 @@ fn f02_links_do_not_lead_out() {
             }
         },
         variables: &|scene| {
-            vec![("OUT".into(), scene.env.root().join("outside").display().to_string())]
+            vec![(
+                "OUT".into(),
+                scene.env.root().join("outside").display().to_string(),
+            )]
         },
         may_change: &["out", "leaf", "reader", "up", "swap", "chain", "chain/**"],
         after: &|scene, _| {
@@ -202,12 +379,24 @@ fn f12_paths_that_cannot_be_resolved_are_refused() {
     let attempts = [
         closed("loop", "ln -s loop loop; echo x > loop/../.mcp.json").twin("true"),
         closed("long", "echo x > $(printf 'n%.0s' $(seq 300))").twin("true"),
-        closed("dangling", "ln -s nowhere dangling; echo x > dangling/.mcp.json").twin("true"),
-        closed("gone", "mkdir gone; cd gone; rmdir ../gone; echo x > .mcp.json").twin("true"),
+        closed(
+            "dangling",
+            "ln -s nowhere dangling; echo x > dangling/.mcp.json",
+        )
+        .twin("true"),
+        closed(
+            "gone",
+            "mkdir gone; cd gone; rmdir ../gone; echo x > .mcp.json",
+        )
+        .twin("true"),
         closed("missing", "echo x > missing/.mcp.json").twin("true"),
         closed("bad-pointer", "sys 257 -100 1 65 384").twin("true"),
     ];
-    Matrix { may_change: &["loop", "dangling"], ..Matrix::new("F12", &attempts) }.check();
+    Matrix {
+        may_change: &["loop", "dangling"],
+        ..Matrix::new("F12", &attempts)
+    }
+    .check();
 }
 
 /// Other ways to write than `write` meet the same decision, because the file cannot be opened.
@@ -225,16 +414,29 @@ fn f34_every_way_to_write_meets_the_same_decision() {
         guarded("copy-range", &copy, "shop/.mcp.json"),
         guarded("sendfile", &send, "packages/.mcp.json"),
         guarded("shared-mapping", &map, "/.claude.json"),
-        guarded("dd", "dd if=/dev/zero of=.envrc count=1 conv=notrunc", "/.envrc"),
+        guarded(
+            "dd",
+            "dd if=/dev/zero of=.envrc count=1 conv=notrunc",
+            "/.envrc",
+        ),
         // By handle the file has no path at all.
-        closed("handle", r#"perl -e '$h = pack("Iix128", 128, 0); exit(syscall(303, -100, $p = ".envrc", $h, $m = pack("i", 0), 0) < 0)'"#),
+        closed(
+            "handle",
+            r#"perl -e '$h = pack("Iix128", 128, 0); exit(syscall(303, -100, $p = ".envrc", $h, $m = pack("i", 0), 0) < 0)'"#,
+        ),
     ];
     let prepare = |scene: &Scene| {
         for file in [".mcp.json", "packages/.mcp.json", ".envrc", ".claude.json"] {
-            scene.env.write(scene.workspace().join(file), "original, long enough\n");
+            scene
+                .env
+                .write(scene.workspace().join(file), "original, long enough\n");
         }
     };
-    Matrix { prepare: &prepare, ..Matrix::new("F34", &attempts) }.check();
+    Matrix {
+        prepare: &prepare,
+        ..Matrix::new("F34", &attempts)
+    }
+    .check();
 }
 
 /// Two threads swap the path between two names of one length while the call is judged. The guard
@@ -252,30 +454,59 @@ fn race(env: &TestEnv, target: &str) {
     let program = repo.path().join("race");
     let source = env.write("race.c", include_str!("race.c"));
     require_tool("gcc");
-    env.command("gcc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(source).success();
-    let (directory, name) = target.rsplit_once('/').map_or(("", target), |(d, n)| (d, n));
+    env.command("gcc")
+        .args(["-O1", "-pthread", "-o"])
+        .arg(&program)
+        .arg(source)
+        .success();
+    let (directory, name) = target
+        .rsplit_once('/')
+        .map_or(("", target), |(d, n)| (d, n));
     let slash = if directory.is_empty() { "" } else { "/" };
     let plain = format!("{directory}{slash}{}", "a".repeat(name.len()));
     let path = repo.path().join(target);
 
     // Control: the program wins its race where nobody judges.
-    env.command(&program).args([&plain, target]).current_dir(repo.path()).success();
+    env.command(&program)
+        .args([&plain, target])
+        .current_dir(repo.path())
+        .success();
     fs::remove_file(&path).expect("the race was won without the boundary");
 
     let session_file = env.root().join("session");
     let output = env
         .stockade()
         .current_dir(repo.path())
-        .args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
+        .args([
+            "run",
+            "--ask",
+            "deny",
+            "--summary",
+            "none",
+            "--session-file",
+        ])
         .arg(&session_file)
         .args(["--", "./race", &plain, target])
         .output();
-    assert!(fs::symlink_metadata(&path).is_err(), "{target} stayed\n{output:?}");
+    assert!(
+        fs::symlink_metadata(&path).is_err(),
+        "{target} stayed\n{output:?}"
+    );
     let session = fs::read_to_string(&session_file).expect("the session started");
     let record = env.events(session.trim());
-    let won = record.iter().filter(|event| event.kind() == "finding.raised").count();
-    let lost = record.iter().filter(|event| event.is_refusal() && event.targets(target)).count();
-    assert!(won == 1 || (won == 0 && lost > 0), "{}", events::summary(&record));
+    let won = record
+        .iter()
+        .filter(|event| event.kind() == "finding.raised")
+        .count();
+    let lost = record
+        .iter()
+        .filter(|event| event.is_refusal() && event.targets(target))
+        .count();
+    assert!(
+        won == 1 || (won == 0 && lost > 0),
+        "{}",
+        events::summary(&record)
+    );
 }
 
 /// The kinds of files that give away the machine or its user do not come into being.
@@ -283,19 +514,36 @@ fn race(env: &TestEnv, target: &str) {
 fn f30_no_file_with_more_rights_than_its_owner() {
     let attempts = [
         closed("setuid", "cp /bin/true sid && chmod 4755 sid && [ -u sid ]"),
-        closed("setuid-descriptor", r#"cp /bin/true sfd && perl -e 'open($f, "<", "sfd"); exit(syscall(91, fileno($f), 04755) < 0)' && [ -u sfd ]"#),
+        closed(
+            "setuid-descriptor",
+            r#"cp /bin/true sfd && perl -e 'open($f, "<", "sfd"); exit(syscall(91, fileno($f), 04755) < 0)' && [ -u sfd ]"#,
+        ),
         closed("setuid-created", "umask 0; sys 85 born 2541 && [ -u born ]"),
-        closed("setuid-opened", "umask 0; sys 257 -100 opened 65 2541 && [ -u opened ]"),
-        closed("setuid-node", "umask 0; sys 133 node 35309 0 && [ -u node ]"),
-        closed("setuid-archive", "cp /bin/true in && tar -cf a.tar --mode=4755 in && tar -xpf a.tar && [ -u in ]"),
+        closed(
+            "setuid-opened",
+            "umask 0; sys 257 -100 opened 65 2541 && [ -u opened ]",
+        ),
+        closed(
+            "setuid-node",
+            "umask 0; sys 133 node 35309 0 && [ -u node ]",
+        ),
+        closed(
+            "setuid-archive",
+            "cp /bin/true in && tar -cf a.tar --mode=4755 in && tar -xpf a.tar && [ -u in ]",
+        ),
         closed("device", "mknod null-again c 1 3 && [ -c null-again ]").twin("[ -c /dev/null ]"),
-        closed("above", "mkdir -p e && tar -cPf e.tar ../../outside/file && rm -f ../../outside/file && tar -xPf e.tar && [ -e ../../outside/file ]"),
+        closed(
+            "above",
+            "mkdir -p e && tar -cPf e.tar ../../outside/file && rm -f ../../outside/file && tar -xPf e.tar && [ -e ../../outside/file ]",
+        ),
     ];
     Matrix {
         prepare: &|scene| {
             scene.env.write("outside/file", "original\n");
         },
-        may_change: &["sid", "sfd", "born", "opened", "node", "in", "a.tar", "e", "e.tar"],
+        may_change: &[
+            "sid", "sfd", "born", "opened", "node", "in", "a.tar", "e", "e.tar",
+        ],
         after: &|scene, _| {
             use std::os::unix::fs::MetadataExt;
             for name in ["sid", "sfd", "born", "opened", "node", "in"] {
@@ -314,17 +562,31 @@ fn f26_our_own_files_are_out_of_reach() {
     let attempts = [
         closed("program", "echo x >> \"$OWN\"").twin("true"),
         closed("why", "echo x >> /run/stockade/why").twin("true"),
-        closed("replace-why", "rm -f /run/stockade/why && [ ! -e /run/stockade/why ]").twin("true"),
+        closed(
+            "replace-why",
+            "rm -f /run/stockade/why && [ ! -e /run/stockade/why ]",
+        )
+        .twin("true"),
         closed("denials", "echo x >> /run/stockade/denials.jsonl").twin("true"),
-        closed("remove-denials", "rm -f /run/stockade/denials.jsonl && [ ! -e /run/stockade/denials.jsonl ]").twin("true"),
+        closed(
+            "remove-denials",
+            "rm -f /run/stockade/denials.jsonl && [ ! -e /run/stockade/denials.jsonl ]",
+        )
+        .twin("true"),
         closed("state", "ls \"$STATE\"").twin("ls \"$STATE\""),
-        closed("key", "cat \"$STATE\"/*key* \"$STATE\"/*/*key*").twin("mkdir -p \"$STATE\"; echo k > \"$STATE/test-key\"; cat \"$STATE\"/*key*"),
+        closed("key", "cat \"$STATE\"/*key* \"$STATE\"/*/*key*")
+            .twin("mkdir -p \"$STATE\"; echo k > \"$STATE/test-key\"; cat \"$STATE\"/*key*"),
         closed("sessions", "ls \"$STATE\"/sessions/*/journal.jsonl").twin("true"),
-        closed("policy", "mkdir -p ~/.config/stockade && cat ~/.config/stockade/policy.toml"),
+        closed(
+            "policy",
+            "mkdir -p ~/.config/stockade && cat ~/.config/stockade/policy.toml",
+        ),
     ];
     Matrix {
         prepare: &|scene| {
-            scene.env.write("home/.config/stockade/policy.toml", "schema = 1\n");
+            scene
+                .env
+                .write("home/.config/stockade/policy.toml", "schema = 1\n");
         },
         variables: &|scene| {
             vec![
@@ -346,7 +608,10 @@ fn f36_links_planted_in_the_agents_state_are_not_followed() {
         env.write("home/.codex/config.toml", "model = \"lab\"\n");
         let victim = env.write("victim", "original\n");
         // A program named like the agent gets the agent's preset and so its state.
-        let fake = env.write("bin/codex", "#!/bin/sh\nfor last; do :; done; eval \"$last\"\n");
+        let fake = env.write(
+            "bin/codex",
+            "#!/bin/sh\nfor last; do :; done; eval \"$last\"\n",
+        );
         fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("the file was just written");
         let run = |snippet: &str| {
@@ -359,15 +624,25 @@ fn f36_links_planted_in_the_agents_state_are_not_followed() {
         };
         // Control: what the first session leaves in its state is there in the next one.
         run("echo kept > ~/.codex/mine").assert_success();
-        run("cat ~/.codex/mine").assert_success().assert_stdout("kept");
-        let plant = format!("rm -f ~/.codex/config.toml; ln -s {} ~/.codex/config.toml", victim.display());
+        run("cat ~/.codex/mine")
+            .assert_success()
+            .assert_stdout("kept");
+        let plant = format!(
+            "rm -f ~/.codex/config.toml; ln -s {} ~/.codex/config.toml",
+            victim.display()
+        );
         run(&plant).assert_success();
         let newer = fs::File::open(env.home().join(".codex/config.toml")).expect("it exists");
         newer
-            .set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(60))
+            .set_modified(std::time::SystemTime::now() + std::time::Duration::from_mins(1))
             .expect("the file is ours");
-        run("cat ~/.codex/config.toml").assert_success().assert_stdout("lab");
-        assert_eq!(fs::read_to_string(&victim).expect("it exists"), "original\n");
+        run("cat ~/.codex/config.toml")
+            .assert_success()
+            .assert_stdout("lab");
+        assert_eq!(
+            fs::read_to_string(&victim).expect("it exists"),
+            "original\n"
+        );
     });
 }
 
@@ -382,5 +657,12 @@ fn f40_ordinary_work_goes_on() {
                 ln -s README.md link; cat link > copy; mkdir -p .github/workflows; \
                 echo 'on: push' > .github/workflows/ci.yml; mktemp; mktemp -p ~; \
                 tar -cf a.tar src; tar -tf a.tar; : > all-done";
-    Case::new("F40", "ordinary work", Action::Snippet(work), &works, Outcome::Works).check(&crate::binary());
+    Case::new(
+        "F40",
+        "ordinary work",
+        Action::Snippet(work),
+        &works,
+        Outcome::Works,
+    )
+    .check(&crate::binary());
 }

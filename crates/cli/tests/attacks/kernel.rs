@@ -14,21 +14,28 @@ use crate::{
 #[test]
 fn k04_mounts_and_namespaces_are_closed() {
     let clone3 = r#"perl -e '$a = pack("Q11", 0x10000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0); $r = syscall(435, $a, 88); exit($r < 0)'"#;
-    let setns = r#"perl -e 'open($f, "<", "/proc/self/ns/net"); exit(syscall(308, fileno($f), 0) < 0)'"#;
+    let setns =
+        r#"perl -e 'open($f, "<", "/proc/self/ns/net"); exit(syscall(308, fileno($f), 0) < 0)'"#;
     let setns_twin = format!("ns \"{}\"", setns.replace('"', "\\\"").replace('$', "\\$"));
     let attempts = [
         closed("unshare-user", "unshare --user true"),
         closed("unshare-network", "sys 272 1073741824").twin("ns 'sys 272 1073741824'"),
-        closed("unshare-all", "unshare --user --map-root-user --mount --net --pid --fork true"),
+        closed(
+            "unshare-all",
+            "unshare --user --map-root-user --mount --net --pid --fork true",
+        ),
         closed("clone", "sys 56 268435473 0 0 0 0"),
         closed("clone3", clone3),
         closed("setns", setns).twin(&setns_twin),
         closed("mount", "sys 165 none /tmp tmpfs 0 0").twin("ns 'sys 165 none /tmp tmpfs 0 0'"),
-        closed("remount", "sys 165 none /usr none 4128 0").twin("ns 'sys 165 none /tmp tmpfs 0 0 && sys 165 none /tmp none 33 0'"),
-        closed("unmount", "sys 166 /tmp 2").twin("ns 'sys 165 none /tmp tmpfs 0 0 && sys 166 /tmp 2'"),
+        closed("remount", "sys 165 none /usr none 4128 0")
+            .twin("ns 'sys 165 none /tmp tmpfs 0 0 && sys 165 none /tmp none 33 0'"),
+        closed("unmount", "sys 166 /tmp 2")
+            .twin("ns 'sys 165 none /tmp tmpfs 0 0 && sys 166 /tmp 2'"),
         closed("fsopen", "sys 430 tmpfs 0").twin("ns 'sys 430 tmpfs 0'"),
         closed("open-tree", "sys 428 -100 / 1").twin("ns 'sys 428 -100 / 32769'"),
-        closed("fspick", "sys 433 -100 /tmp 0").twin("ns 'sys 165 none /tmp tmpfs 0 0 && sys 433 -100 /tmp 0'"),
+        closed("fspick", "sys 433 -100 /tmp 0")
+            .twin("ns 'sys 165 none /tmp tmpfs 0 0 && sys 433 -100 /tmp 0'"),
         closed("chroot", "sys 161 /tmp").twin("ns 'sys 161 /tmp'"),
         closed("host-name", "sys 170 x 1").twin("ns 'sys 170 x 1'"),
     ];
@@ -40,7 +47,8 @@ fn k04_mounts_and_namespaces_are_closed() {
 #[test]
 fn k06_kernel_surface_is_closed() {
     let read_memory = r#"perl -e '$b = "x" x 8; $s = "secret!!"; $l = pack("PQ", $b, 8); $r = pack("PQ", $s, 8); exit(syscall(310, $$ + 0, $l, 1, $r, 1, 0) != 8)'"#;
-    let steal = r#"perl -e '$p = syscall(434, $$ + 0, 0); exit($p < 0 || syscall(438, $p, 1, 0) < 0)'"#;
+    let steal =
+        r"perl -e '$p = syscall(434, $$ + 0, 0); exit($p < 0 || syscall(438, $p, 1, 0) < 0)'";
     let ring = r#"perl -e '$p = "\0" x 120; exit(syscall(425, 1, $p) < 0)'"#;
     let attempts = [
         closed("userfaultfd", "sys 323 1"),
@@ -68,16 +76,34 @@ fn k12_proc_shows_nothing_of_the_machine() {
     let twin = "ns 'echo 1 > /proc/sys/net/ipv4/ip_forward'";
     let attempts = [
         closed("sysctl", setting).twin(twin),
-        closed("core-pattern", "echo '|/bin/true' > /proc/sys/kernel/core_pattern").twin(twin),
-        closed("trigger", "[ -w /proc/sysrq-trigger ] && : > /proc/sysrq-trigger").twin(twin),
+        closed(
+            "core-pattern",
+            "echo '|/bin/true' > /proc/sys/kernel/core_pattern",
+        )
+        .twin(twin),
+        closed(
+            "trigger",
+            "[ -w /proc/sysrq-trigger ] && : > /proc/sysrq-trigger",
+        )
+        .twin(twin),
         closed("symbols", "[ -n \"$(head -c 1 /proc/kallsyms)\" ]"),
         closed("interrupts", "[ -n \"$(head -c 1 /proc/interrupts)\" ]"),
-        closed("first-environment", "head -c 1 /proc/1/environ | grep -q .").twin("head -c 1 /proc/self/environ | grep -q ."),
+        closed("first-environment", "head -c 1 /proc/1/environ | grep -q .")
+            .twin("head -c 1 /proc/self/environ | grep -q ."),
         closed("first-root", "ls /proc/1/root/").twin("ls /proc/self/root/"),
         closed("first-cwd", "ls /proc/1/cwd/").twin("ls /proc/self/cwd/"),
-        closed("first-descriptors", "ls -l /proc/1/fd | grep -q -- '->'").twin("ls -l /proc/self/fd | grep -q -- '->'"),
-        closed("first-memory", "head -c 1 /proc/1/mem 2>&1 | grep -q 'Input/output'").twin("head -c 1 /proc/self/mem 2>&1 | grep -q 'Input/output'"),
-        closed("pressure-of-others", "[ \"$(ls -d /proc/[0-9]* | wc -l)\" -gt 20 ]").twin("true"),
+        closed("first-descriptors", "ls -l /proc/1/fd | grep -q -- '->'")
+            .twin("ls -l /proc/self/fd | grep -q -- '->'"),
+        closed(
+            "first-memory",
+            "head -c 1 /proc/1/mem 2>&1 | grep -q 'Input/output'",
+        )
+        .twin("head -c 1 /proc/self/mem 2>&1 | grep -q 'Input/output'"),
+        closed(
+            "pressure-of-others",
+            "[ \"$(ls -d /proc/[0-9]* | wc -l)\" -gt 20 ]",
+        )
+        .twin("true"),
         closed("system", "[ -e /sys/kernel ]"),
         closed("groups", "[ -e /sys/fs/cgroup ]"),
     ];
@@ -108,15 +134,33 @@ fn k02_set_id_programs_elevate_nobody() {
             .stockade()
             .current_dir(repo.path())
             .args(["run", "--ask", "deny", "--summary", "none", "--"])
-            .args(["/bin/grep", "-E", "^(NoNewPrivs|Cap(Inh|Prm|Eff|Bnd|Amb)|Seccomp):", "/proc/self/status"])
+            .args([
+                "/bin/grep",
+                "-E",
+                "^(NoNewPrivs|Cap(Inh|Prm|Eff|Bnd|Amb)|Seccomp):",
+                "/proc/self/status",
+            ])
             .success();
         assert!(shown.stdout.contains("NoNewPrivs:\t1"), "{shown:?}");
         assert!(shown.stdout.contains("Seccomp:\t2"), "{shown:?}");
-        assert_eq!(shown.stdout.matches("\t0000000000000000").count(), 5, "{shown:?}");
+        assert_eq!(
+            shown.stdout.matches("\t0000000000000000").count(),
+            5,
+            "{shown:?}"
+        );
         let mounts = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/cat", "/proc/self/mountinfo"])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--",
+                "/bin/cat",
+                "/proc/self/mountinfo",
+            ])
             .success();
         for line in mounts.stdout.lines() {
             assert!(line.contains("nosuid"), "{line}");
@@ -142,11 +186,19 @@ fn k14_descriptors_are_not_inherited() {
         let control = bash(&format!("{open}/bin/bash --norc -c '{read}'"));
         assert!(control.stdout.contains("canary-descriptor"), "{control:?}");
         let own = env.binary().display();
-        let inside = format!("{open}{own} run --ask deny --summary none -- /bin/bash --norc -c '{read}'");
+        let inside =
+            format!("{open}{own} run --ask deny --summary none -- /bin/bash --norc -c '{read}'");
         let output = bash(&inside);
         assert!(!output.stdout.contains("canary-descriptor"), "{output:?}");
-        assert_eq!(output.stderr.matches("Bad file descriptor").count(), 5, "{output:?}");
-        assert_eq!(fs::read_to_string(&secret).expect("it exists"), "canary-descriptor\n");
+        assert_eq!(
+            output.stderr.matches("Bad file descriptor").count(),
+            5,
+            "{output:?}"
+        );
+        assert_eq!(
+            fs::read_to_string(&secret).expect("it exists"),
+            "canary-descriptor\n"
+        );
     });
 }
 
@@ -164,14 +216,33 @@ fn k28_sessions_do_not_see_each_other() {
         let first = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/sh", "-c", &line])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--",
+                "/bin/sh",
+                "-c",
+                &line,
+            ])
             .spawn();
         let running = || processes::with_argument(&inside_marker).len() == 1;
-        assert!(wait::until_true(Duration::from_secs(10), running), "{}", first.stderr());
+        assert!(
+            wait::until_true(Duration::from_secs(10), running),
+            "{}",
+            first.stderr()
+        );
         // Control: on the host the look sees both.
-        let look = format!("grep -l -e {marker} -e {inside_marker} /proc/[0-9]*/cmdline 2> /dev/null | wc -l");
+        let look = format!(
+            "grep -l -e {marker} -e {inside_marker} /proc/[0-9]*/cmdline 2> /dev/null | wc -l"
+        );
         let seen = env.shell(repo.path(), &look);
-        assert!(seen.stdout.trim().parse::<u32>().expect("a number") >= 2, "{seen:?}");
+        assert!(
+            seen.stdout.trim().parse::<u32>().expect("a number") >= 2,
+            "{seen:?}"
+        );
         let attack = format!(
             "grep -l -e {} -e {} /proc/[0-9]*/cmdline 2> /dev/null; cat /tmp/seen /dev/shm/seen ~/seen 2> /dev/null; kill -9 -1; kill -9 {}; :",
             marker.replace("300.", "300[.]"),
@@ -181,11 +252,26 @@ fn k28_sessions_do_not_see_each_other() {
         let output = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/bash", "--norc", "-c", &attack])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--",
+                "/bin/bash",
+                "--norc",
+                "-c",
+                &attack,
+            ])
             .output();
         assert_eq!(output.stdout, "", "{output:?}");
         assert!(running(), "the other session was killed");
-        assert_eq!(processes::with_argument(&marker).len(), 1, "a process of the machine was killed");
+        assert_eq!(
+            processes::with_argument(&marker).len(),
+            1,
+            "a process of the machine was killed"
+        );
     });
 }
 
@@ -195,13 +281,29 @@ fn k22_shared_memory_is_the_sessions_own() {
     for_each_user(|env| {
         let repo = env.repo();
         let made = env.command("/usr/bin/ipcmk").args(["-M", "4096"]).success();
-        let id = made.stdout.trim().rsplit(' ').next().expect("it says the id").to_owned();
+        let id = made
+            .stdout
+            .trim()
+            .rsplit(' ')
+            .next()
+            .expect("it says the id")
+            .to_owned();
         let look = format!("ipcs -m -i {id} | grep -q bytes && echo seen; :");
         let control = env.shell(repo.path(), &look);
         let inside = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/sh", "-c", &look])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--",
+                "/bin/sh",
+                "-c",
+                &look,
+            ])
             .output();
         env.command("/usr/bin/ipcrm").args(["-m", &id]).success();
         control.assert_stdout("seen");
@@ -217,7 +319,11 @@ fn k06_the_old_entry_is_closed() {
         let repo = env.repo();
         let source = env.write("old.c", include_str!("old_entry.c"));
         let program = repo.path().join("old");
-        env.command("gcc").args(["-O1", "-o"]).arg(&program).arg(source).success();
+        env.command("gcc")
+            .args(["-O1", "-o"])
+            .arg(&program)
+            .arg(source)
+            .success();
         env.command(&program).success().assert_stdout("entered");
         let output = env
             .stockade()
@@ -253,7 +359,10 @@ fn k26_nesting_is_refused_clearly() {
 fn r02_a_fork_bomb_is_contained() {
     for_each_user(|env| {
         let repo = env.repo();
-        let policy = env.write("policy.toml", "schema = 1\n[limits]\nprocesses = 60\nwall_time = \"3s\"\n");
+        let policy = env.write(
+            "policy.toml",
+            "schema = 1\n[limits]\nprocesses = 60\nwall_time = \"3s\"\n",
+        );
         let marker = format!("300.{}73", std::process::id());
         let line = format!("for i in $(seq 200); do sleep {marker} & done; wait");
         let running = env
@@ -270,7 +379,10 @@ fn r02_a_fork_bomb_is_contained() {
         });
         let output = running.wait();
         assert!(most <= 60, "{most} processes ran");
-        assert!(most > 0 || !output.stderr.is_empty(), "nothing ran: {output:?}");
+        assert!(
+            most > 0 || !output.stderr.is_empty(),
+            "nothing ran: {output:?}"
+        );
         let gone = || processes::with_argument(&marker).is_empty();
         assert!(wait::until_true(Duration::from_secs(2), gone), "{output:?}");
     });

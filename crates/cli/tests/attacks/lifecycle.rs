@@ -57,13 +57,24 @@ fn l04_a_lower_layer_only_tightens() {
         let session_file = env.root().join("session");
         let run = |with: bool| {
             let run = env.stockade().current_dir(repo.path());
-            let run = if with { run.env("STOCKADE_ORG_POLICY", &organisation) } else { run };
-            run.args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
-                .arg(&session_file)
-                .arg("--policy")
-                .arg(&mine)
-                .args(["--", "/bin/sh", "-c", "id -u > uid || rm -f uid"])
-                .output()
+            let run = if with {
+                run.env("STOCKADE_ORG_POLICY", &organisation)
+            } else {
+                run
+            };
+            run.args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--session-file",
+            ])
+            .arg(&session_file)
+            .arg("--policy")
+            .arg(&mine)
+            .args(["--", "/bin/sh", "-c", "id -u > uid || rm -f uid"])
+            .output()
         };
         run(false);
         assert!(repo.path().join("uid").exists(), "control");
@@ -90,24 +101,45 @@ fn r14_killing_the_supervisor_ends_everything() {
         let running = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--session-file",
+            ])
             .arg(&session_file)
             .args(["--", "/bin/bash", "--norc", "-c", &line])
             .spawn();
-        let ready = || repo.path().join("ready").exists() && processes::with_argument(&marker).len() == 2;
-        assert!(wait::until_true(Duration::from_secs(10), ready), "{}", running.stderr());
+        let ready =
+            || repo.path().join("ready").exists() && processes::with_argument(&marker).len() == 2;
+        assert!(
+            wait::until_true(Duration::from_secs(10), ready),
+            "{}",
+            running.stderr()
+        );
         let all = processes::descendants(running.pid());
         assert!(all.len() >= 4, "{all:?}");
         processes::kill(running.pid());
         let output = running.wait();
         assert_eq!(output.code(), 128 + 9);
-        let gone = || all.iter().all(|pid| !is_running(*pid)) && processes::with_argument(&marker).is_empty();
-        assert!(wait::until_true(GONE, gone), "left: {:?}", all.iter().filter(|p| is_running(**p)).collect::<Vec<_>>());
+        let gone = || {
+            all.iter().all(|pid| !is_running(*pid)) && processes::with_argument(&marker).is_empty()
+        };
+        assert!(
+            wait::until_true(GONE, gone),
+            "left: {:?}",
+            all.iter().filter(|p| is_running(**p)).collect::<Vec<_>>()
+        );
         let session = fs::read_to_string(&session_file).expect("the session started");
         let record = env.events(session.trim());
         events::assert_one_refusal(&record, ".mcp.json", "protected");
         events::assert_one_refusal(&record, "git push", "push");
-        let verified = env.stockade().args(["log", "verify", session.trim()]).output();
+        let verified = env
+            .stockade()
+            .args(["log", "verify", session.trim()])
+            .output();
         assert!(!verified.stdout.contains("changed"), "{verified:?}");
         assert!(!verified.stderr.contains("panicked"), "{verified:?}");
     });
@@ -115,7 +147,8 @@ fn r14_killing_the_supervisor_ends_everything() {
 
 fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// Each process of ours that dies takes the session with it: nothing goes on unsupervised.
@@ -127,19 +160,38 @@ fn r14_killing_the_egress_process_ends_the_session() {
         let running = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/sleep", &marker])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--",
+                "/bin/sleep",
+                &marker,
+            ])
             .spawn();
         let asleep = || processes::with_argument(&marker).len() == 2;
-        assert!(wait::until_true(Duration::from_secs(10), asleep), "{}", running.stderr());
-        let egress = processes::descendants(running.pid()).into_iter().find(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("__egress"))
-        });
+        assert!(
+            wait::until_true(Duration::from_secs(10), asleep),
+            "{}",
+            running.stderr()
+        );
+        let egress = processes::descendants(running.pid())
+            .into_iter()
+            .find(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|line| line.contains("__egress"))
+            });
         processes::kill(egress.expect("a session has an egress process"));
         let output = running.wait();
         assert_eq!(output.code(), 137, "{output:?}");
         assert!(processes::with_argument(&marker).is_empty());
         let shown = env.stockade().args(["events", "last"]).success();
-        assert!(shown.stdout.contains("egress process ended unexpectedly"), "{shown:?}");
+        assert!(
+            shown.stdout.contains("egress process ended unexpectedly"),
+            "{shown:?}"
+        );
     });
 }
 
@@ -159,7 +211,18 @@ fn l06_daemons_end_with_their_session() {
         }
         env.stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/bash", "--norc", "-c", &line])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--",
+                "/bin/bash",
+                "--norc",
+                "-c",
+                &line,
+            ])
             .output();
         assert!(wait::until_true(GONE, || processes::with_argument(&marker).is_empty()));
     });
@@ -170,18 +233,35 @@ fn l06_daemons_end_with_their_session() {
 fn r10_sessions_leave_nothing_behind() {
     for_each_user(|env| {
         let repo = env.repo();
-        let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("it is always there").lines().count();
+        let mounts = || {
+            fs::read_to_string("/proc/self/mountinfo")
+                .expect("it is always there")
+                .lines()
+                .count()
+        };
         let before = mounts();
         for _ in 0..10 {
             env.stockade()
                 .current_dir(repo.path())
-                .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/true"])
+                .args([
+                    "run",
+                    "--ask",
+                    "deny",
+                    "--summary",
+                    "none",
+                    "--",
+                    "/bin/true",
+                ])
                 .success();
         }
         assert_eq!(mounts(), before);
         let sessions = fs::read_dir(env.state().join("sessions")).expect("sessions were made");
         for session in sessions.flatten() {
-            assert!(!session.path().join("root").exists(), "{:?}", session.path());
+            assert!(
+                !session.path().join("root").exists(),
+                "{:?}",
+                session.path()
+            );
         }
         assert!(processes::living_in(env.root()).is_empty());
     });

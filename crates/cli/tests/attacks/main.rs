@@ -5,6 +5,10 @@
     clippy::panic,
     reason = "a broken fixture must end the test with its reason"
 )]
+#![expect(
+    clippy::too_many_lines,
+    reason = "a table of attempts is data, read in one piece"
+)]
 
 mod approvals;
 mod commands;

@@ -52,7 +52,10 @@ pub(crate) struct Refusal<'a> {
 impl Refusal<'_> {
     /// A path is given by its end; anything else by a part of it.
     fn is_about(&self, event: &Event) -> bool {
-        let path = event.json.pointer("/decision/target/path").or(event.json.pointer("/target/path"));
+        let path = event
+            .json
+            .pointer("/decision/target/path")
+            .or(event.json.pointer("/target/path"));
         match path.and_then(|path| path.as_str()) {
             Some(path) if self.kind == "file.denied" => path.ends_with(self.target),
             _ => event.targets(self.target),
@@ -178,13 +181,29 @@ impl<'a> Matrix<'a> {
             .arg(&session_file)
             .args((self.options)(scene))
             .args(["--", "/usr/bin/env"])
-            .args((self.variables)(scene).iter().map(|(n, v)| format!("{n}={v}")))
+            .args(
+                (self.variables)(scene)
+                    .iter()
+                    .map(|(n, v)| format!("{n}={v}")),
+            )
             .args(words(scene.launch))
             .timeout(TIMEOUT)
             .output();
         for attempt in self.attempts {
-            let at = format!("{} {} {:?} as {}", self.id, attempt.name, scene.launch, who(scene));
-            let marker = |directory| scene.workspace().join(directory).join(attempt.name).exists();
+            let at = format!(
+                "{} {} {:?} as {}",
+                self.id,
+                attempt.name,
+                scene.launch,
+                who(scene)
+            );
+            let marker = |directory| {
+                scene
+                    .workspace()
+                    .join(directory)
+                    .join(attempt.name)
+                    .exists()
+            };
             assert!(marker(RAN), "{at}: was not even tried\n{output:?}");
             assert!(!marker(GOT), "{at}: came through\n{output:?}");
         }
@@ -202,17 +221,26 @@ impl<'a> Matrix<'a> {
 
     fn write_script(&self, scene: &Scene, snippet: impl Fn(&Attempt<'a>) -> &'a str) {
         for directory in [GOT, RAN] {
-            scene.env.write(scene.workspace().join(directory).join("none"), "");
+            scene
+                .env
+                .write(scene.workspace().join(directory).join("none"), "");
         }
-        scene.env.write(scene.workspace().join("library.sh"), LIBRARY);
+        scene
+            .env
+            .write(scene.workspace().join("library.sh"), LIBRARY);
         let mut script = "#!/bin/bash\n. ./library.sh\n".to_owned();
         for attempt in self.attempts {
             let (name, snippet) = (attempt.name, snippet(attempt));
-            script.push_str(&format!(
-                ": > {RAN}/{name}\nif (\n{snippet}\n); then : > {GOT}/{name}; else echo \"{name}: refused\"; fi\n"
-            ));
+            let lines = [
+                format!(": > {RAN}/{name}"),
+                format!("if (\n{snippet}\n); then : > {GOT}/{name}"),
+                format!("else echo '{name}: refused'; fi\n"),
+            ];
+            script.push_str(&lines.join("\n"));
         }
-        let path = scene.env.write(scene.workspace().join("attempts.sh"), &script);
+        let path = scene
+            .env
+            .write(scene.workspace().join("attempts.sh"), &script);
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(path, mode).expect("the script was just written");
     }
@@ -224,7 +252,9 @@ impl<'a> Matrix<'a> {
         let refusals: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
         let mut explained = 0;
         for attempt in self.attempts {
-            let Some(refusal) = attempt.refusal else { continue };
+            let Some(refusal) = attempt.refusal else {
+                continue;
+            };
             explained += 1;
             let count = refusals
                 .iter()
@@ -261,7 +291,10 @@ fn scene(user: Option<&str>, launch: LaunchPath) -> Scene {
 }
 
 fn who(scene: &Scene) -> String {
-    scene.env.user().map_or_else(|| "the tests' own user".to_owned(), |user| user.name.clone())
+    scene.env.user().map_or_else(
+        || "the tests' own user".to_owned(),
+        |user| user.name.clone(),
+    )
 }
 
 fn words(launch: LaunchPath) -> &'static [&'static str] {

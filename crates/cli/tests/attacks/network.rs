@@ -27,16 +27,30 @@ fn policy(env: &TestEnv, port: u16) -> Vec<String> {
          hosts = [\"169.254.169.254\", \"metadata.google.internal\"]\nports = [80]\nprivate = true\nreason = \"lab\"\n\
          [[deny]]\nid = \"evil\"\nwhat = \"net\"\nhosts = [\"evil.test\", \"**.evil.test\"]\nreason = \"lab\"\n"
     );
-    vec!["--policy".into(), env.write("policy.toml", &text).display().to_string()]
+    vec![
+        "--policy".into(),
+        env.write("policy.toml", &text).display().to_string(),
+    ]
 }
 
-fn inside(env: &TestEnv, options: &[String], line: &str) -> (stockade_testkit::Output, Vec<events::Event>) {
+fn inside(
+    env: &TestEnv,
+    options: &[String],
+    line: &str,
+) -> (stockade_testkit::Output, Vec<events::Event>) {
     let repo = env.repo();
     let session_file = env.root().join("session");
     let output = env
         .stockade()
         .current_dir(repo.path())
-        .args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
+        .args([
+            "run",
+            "--ask",
+            "deny",
+            "--summary",
+            "none",
+            "--session-file",
+        ])
         .arg(&session_file)
         .args(options)
         .args(["--", "/bin/bash", "--norc", "-c", line])
@@ -55,7 +69,11 @@ fn n42_the_allowed_host_works() {
         let (output, record) = inside(env, &policy(env, server.port()), &line);
         output.assert_success();
         assert_eq!(server.requests().len(), 1);
-        assert!(!record.iter().any(events::Event::is_refusal), "{}", events::summary(&record));
+        assert!(
+            !record.iter().any(events::Event::is_refusal),
+            "{}",
+            events::summary(&record)
+        );
     });
 }
 
@@ -66,8 +84,16 @@ fn n08_the_machines_loopback_is_another() {
     let six = HttpServer::start();
     let port = server.port();
     let names = [
-        "127.0.0.1", "2130706433", "0x7f.1", "0177.1", "127.1", "localhost", "0", "0.0.0.0",
-        "[::ffff:127.0.0.1]", "127.0.0.2",
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.1",
+        "127.1",
+        "localhost",
+        "0",
+        "0.0.0.0",
+        "[::ffff:127.0.0.1]",
+        "127.0.0.2",
     ];
     let lines: Vec<(String, String)> = names
         .iter()
@@ -82,12 +108,20 @@ fn n08_the_machines_loopback_is_another() {
         .map(|(name, line)| {
             let attempt = closed(name, line);
             // The server listens on 127.0.0.1 alone.
-            if line.contains("ffff") || line.contains("127.0.0.2") { attempt.twin("true") } else { attempt }
+            if line.contains("ffff") || line.contains("127.0.0.2") {
+                attempt.twin("true")
+            } else {
+                attempt
+            }
         })
         .collect();
     let device = format!("exec 7<> /dev/tcp/127.0.0.1/{}", six.port());
     attempts.push(closed("device", &device));
-    Matrix { tools: &["curl"], ..Matrix::new("N08", &attempts) }.check();
+    Matrix {
+        tools: &["curl"],
+        ..Matrix::new("N08", &attempts)
+    }
+    .check();
     // Only the controls arrived: one for each spelling that 127.0.0.1 answers, and user.
     let users = stockade_testkit::env::User::all().len();
     assert_eq!(server.requests().len(), (names.len() - 2) * users);
@@ -105,15 +139,43 @@ fn n02_what_no_rule_names_does_not_leave() {
     let fronted = format!("curl -fsS -m 5 -H 'Host: evil.test' http://good.test:{port}/");
     let fronted_twin = format!("curl -fsS -m 5 -H 'Host: evil.test' http://127.0.0.1:{port}/");
     let attempts = [
-        closed("denied", &denied).twin(&denied_twin).event("name.decided", "evil", "y.evil.test"),
-        closed("no-proxy", &no_proxy).twin(&denied_twin).event("name.decided", "evil", "x.evil.test"),
-        closed("front", &fronted).twin(&fronted_twin).event("http.decided", "name-mismatch", "good.test"),
-        closed("port", "curl -fsS -m 5 http://good.test:22/").twin(&denied_twin).event("connection.decided", "", "22"),
-        closed("address", "curl -fsS -m 5 http://192.0.2.1/").twin(&denied_twin).event("connection.decided", "private-address", "192.0.2.1"),
-        closed("metadata", "curl -fsS -m 5 http://169.254.169.254/").twin(&denied_twin).event("connection.decided", "metadata", "169.254.169.254"),
-        closed("metadata-name", "curl -fsS -m 5 http://metadata.google.internal/").twin(&denied_twin).event("name.decided", "metadata", "metadata.google.internal"),
-        closed("metadata-mapped", "curl -gfsS -m 5 'http://[::ffff:100.100.100.200]/'").twin(&denied_twin).event("connection.decided", "metadata", "100.100.100.200"),
-        closed("unfamiliar", "curl -fsS -m 5 http://unfamiliar.test/").twin(&denied_twin).event("connection.decided", "unfamiliar-host", "unfamiliar.test"),
+        closed("denied", &denied)
+            .twin(&denied_twin)
+            .event("name.decided", "evil", "y.evil.test"),
+        closed("no-proxy", &no_proxy).twin(&denied_twin).event(
+            "name.decided",
+            "evil",
+            "x.evil.test",
+        ),
+        closed("front", &fronted).twin(&fronted_twin).event(
+            "http.decided",
+            "name-mismatch",
+            "good.test",
+        ),
+        closed("port", "curl -fsS -m 5 http://good.test:22/")
+            .twin(&denied_twin)
+            .event("connection.decided", "", "22"),
+        closed("address", "curl -fsS -m 5 http://192.0.2.1/")
+            .twin(&denied_twin)
+            .event("connection.decided", "private-address", "192.0.2.1"),
+        closed("metadata", "curl -fsS -m 5 http://169.254.169.254/")
+            .twin(&denied_twin)
+            .event("connection.decided", "metadata", "169.254.169.254"),
+        closed(
+            "metadata-name",
+            "curl -fsS -m 5 http://metadata.google.internal/",
+        )
+        .twin(&denied_twin)
+        .event("name.decided", "metadata", "metadata.google.internal"),
+        closed(
+            "metadata-mapped",
+            "curl -gfsS -m 5 'http://[::ffff:100.100.100.200]/'",
+        )
+        .twin(&denied_twin)
+        .event("connection.decided", "metadata", "100.100.100.200"),
+        closed("unfamiliar", "curl -fsS -m 5 http://unfamiliar.test/")
+            .twin(&denied_twin)
+            .event("connection.decided", "unfamiliar-host", "unfamiliar.test"),
     ];
     Matrix {
         tools: &["curl"],
@@ -121,16 +183,26 @@ fn n02_what_no_rule_names_does_not_leave() {
         ..Matrix::new("N02", &attempts)
     }
     .check();
-    let paths: Vec<String> = server.requests().iter().map(|r| r.path().to_owned()).collect();
+    let paths: Vec<String> = server
+        .requests()
+        .iter()
+        .map(|r| r.path().to_owned())
+        .collect();
     let users = stockade_testkit::env::User::all().len();
-    assert_eq!(paths.len(), attempts.len() * users, "only the controls arrived: {paths:?}");
+    assert_eq!(
+        paths.len(),
+        attempts.len() * users,
+        "only the controls arrived: {paths:?}"
+    );
 }
 
 /// Datagrams and ICMP have nowhere to go: the only interface is the session's own.
 #[test]
 fn n02_datagrams_do_not_leave() {
     let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-    receiver.set_read_timeout(Some(Duration::from_millis(300))).expect("a time-out can be set");
+    receiver
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .expect("a time-out can be set");
     let port = receiver.local_addr().expect("it is bound").port();
     let line = format!(
         "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Proto => \"udp\", PeerAddr => \"127.0.0.1:{port}\"); $s->send(\"datagram\")'; \
@@ -144,7 +216,12 @@ fn n02_datagrams_do_not_leave() {
         assert_eq!(receiver.recv(&mut buffer).expect("the control arrives"), 8);
         let (output, _) = inside(env, &[], &line);
         assert!(receiver.recv(&mut buffer).is_err(), "{output:?}");
-        let interfaces: Vec<&str> = output.stdout.lines().filter_map(|l| l.split_once(':')).map(|(n, _)| n.trim()).collect();
+        let interfaces: Vec<&str> = output
+            .stdout
+            .lines()
+            .filter_map(|l| l.split_once(':'))
+            .map(|(n, _)| n.trim())
+            .collect();
         assert_eq!(interfaces, ["lo"], "{output:?}");
         assert!(output.stdout.contains("refused"), "{output:?}");
     });
@@ -162,7 +239,12 @@ fn n22_names_carry_nothing_out() {
         let (output, record) = inside(env, &policy(env, port), line);
         assert!(!output.stdout.contains("resolved"), "{output:?}");
         assert!(output.stdout.contains("code 3"), "{output:?}");
-        for name in ["secret1.evil.test", "secret2.evil.test", "secret3.evil.test", "txt1.evil.test"] {
+        for name in [
+            "secret1.evil.test",
+            "secret2.evil.test",
+            "secret3.evil.test",
+            "txt1.evil.test",
+        ] {
             events::assert_one_refusal(&record, name, "evil");
         }
     });
@@ -172,7 +254,11 @@ fn n22_names_carry_nothing_out() {
 #[test]
 fn n30_abstract_sockets_are_the_sessions_own() {
     for_each_user(|env| {
-        let name = format!("stockade-test-{}-{}", std::process::id(), env.root().display());
+        let name = format!(
+            "stockade-test-{}-{}",
+            std::process::id(),
+            env.root().display()
+        );
         let address = SocketAddr::from_abstract_name(&name).expect("a short name");
         let listener = UnixListener::bind_addr(&address).expect("the name is ours");
         listener.set_nonblocking(true).expect("it is a socket");
@@ -202,14 +288,27 @@ fn n32_listeners_inside_are_not_reachable() {
         let reachable = |repo: &stockade_testkit::Repo, run: stockade_testkit::Run| {
             let running = run.current_dir(repo.path()).spawn();
             let ready = || repo.path().join("listening").exists();
-            assert!(wait::until_true(Duration::from_secs(10), ready), "{}", running.stderr());
+            assert!(
+                wait::until_true(Duration::from_secs(10), ready),
+                "{}",
+                running.stderr()
+            );
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
         };
         let bare = env.command("/bin/bash").args(["--norc", "-c", &line]);
         assert!(reachable(&env.repo_named("control"), bare), "control");
-        let run = env
-            .stockade()
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/bash", "--norc", "-c", &line]);
+        let run = env.stockade().args([
+            "run",
+            "--ask",
+            "deny",
+            "--summary",
+            "none",
+            "--",
+            "/bin/bash",
+            "--norc",
+            "-c",
+            &line,
+        ]);
         assert!(!reachable(&env.repo(), run));
     });
 }
@@ -220,7 +319,10 @@ fn n02_offline_has_nothing() {
     for_each_user(|env| {
         let server = HttpServer::start();
         let options = [policy(env, server.port()), vec!["--offline".into()]].concat();
-        let line = format!("curl -sS -m 5 http://good.test:{}/; getent hosts good.test", server.port());
+        let line = format!(
+            "curl -sS -m 5 http://good.test:{}/; getent hosts good.test",
+            server.port()
+        );
         let (output, _) = inside(env, &options, &line);
         assert_eq!(output.stdout, "", "{output:?}");
         server.assert_untouched();
@@ -237,16 +339,28 @@ fn n40_a_programs_name_proves_nothing() {
             "schema = 1\n[network.hosts]\n\"good.test\" = \"127.0.0.1\"\n[[allow]]\nid = \"good\"\nwhat = \"net\"\n\
              hosts = [\"good.test\"]\nports = [{port}]\nprograms = [\"/usr/bin/curl\"]\nprivate = true\nreason = \"lab\"\n"
         );
-        let options = vec!["--policy".into(), env.write("policy.toml", &text).display().to_string()];
-        let request = format!("$s = IO::Socket::INET->new(\"good.test:{port}\") or exit 1; print $s \"GET /perl HTTP/1.0\\r\\nHost: good.test:{port}\\r\\n\\r\\n\"; print <$s>");
+        let options = vec![
+            "--policy".into(),
+            env.write("policy.toml", &text).display().to_string(),
+        ];
+        let request = format!(
+            "$s = IO::Socket::INET->new(\"good.test:{port}\") or exit 1; print $s \"GET /perl HTTP/1.0\\r\\nHost: good.test:{port}\\r\\n\\r\\n\"; print <$s>"
+        );
         let line = format!(
             "curl -sS -m 5 http://good.test:{port}/curl; cp /usr/bin/perl ./curl; \
              (exec -a /usr/bin/curl perl -MIO::Socket::INET -e '{request}'); ./curl -MIO::Socket::INET -e '{request}'; :"
         );
         let (output, record) = inside(env, &options, &line);
-        let paths: Vec<String> = server.requests().iter().map(|r| r.path().to_owned()).collect();
+        let paths: Vec<String> = server
+            .requests()
+            .iter()
+            .map(|r| r.path().to_owned())
+            .collect();
         assert_eq!(paths, ["/curl"], "{output:?}");
-        let refused = record.iter().filter(|e| e.is_refusal() && e.targets("good.test")).count();
+        let refused = record
+            .iter()
+            .filter(|e| e.is_refusal() && e.targets("good.test"))
+            .count();
         assert_eq!(refused, 2, "{}", events::summary(&record));
     });
 }

@@ -11,12 +11,26 @@ fn finished(env: &TestEnv, line: &str) -> (String, PathBuf) {
     let session_file = env.root().join("session");
     env.stockade()
         .current_dir(repo.path())
-        .args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
+        .args([
+            "run",
+            "--ask",
+            "deny",
+            "--summary",
+            "none",
+            "--session-file",
+        ])
         .arg(&session_file)
         .args(["--", "/bin/bash", "--norc", "-c", line])
         .output();
-    let session = fs::read_to_string(session_file).expect("the session started").trim().to_owned();
-    let journal = env.state().join("sessions").join(&session).join("journal.jsonl");
+    let session = fs::read_to_string(session_file)
+        .expect("the session started")
+        .trim()
+        .to_owned();
+    let journal = env
+        .state()
+        .join("sessions")
+        .join(&session)
+        .join("journal.jsonl");
     (session, journal)
 }
 
@@ -30,17 +44,36 @@ fn t01_each_refusal_is_one_complete_event() {
         let refusals: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
         assert_eq!(refusals.len(), 50, "{}", events::summary(&record));
         for i in 1..=25 {
-            let count = refusals.iter().filter(|e| e.targets(&format!("git push origin a{i}"))).count();
+            let count = refusals
+                .iter()
+                .filter(|e| e.targets(&format!("git push origin a{i}")))
+                .count();
             assert!(count >= 1, "push {i}");
         }
         for event in refusals {
             assert_eq!(event.field("session"), session);
-            assert!(!event.rule().is_empty() && !event.reason().is_empty(), "{event:#?}");
+            assert!(
+                !event.rule().is_empty() && !event.reason().is_empty(),
+                "{event:#?}"
+            );
             for field in [
-                "/seq", "/time", "/mono_ns", "/process/pid", "/process/exe", "/process/argv/0", "/process/cwd",
-                "/process/ancestry", "/decision", "/target", "/policy_revision",
+                "/seq",
+                "/time",
+                "/mono_ns",
+                "/process/pid",
+                "/process/exe",
+                "/process/argv/0",
+                "/process/cwd",
+                "/process/ancestry",
+                "/decision",
+                "/target",
+                "/policy_revision",
             ] {
-                assert!(event.json.pointer(field).is_some(), "{field}: {:#}", event.json);
+                assert!(
+                    event.json.pointer(field).is_some(),
+                    "{field}: {:#}",
+                    event.json
+                );
             }
         }
     });
@@ -56,7 +89,10 @@ fn t02_short_lives_are_recorded() {
         for i in 1..=201 {
             let started = record
                 .iter()
-                .filter(|e| e.kind() == "process.started" && e.json.to_string().contains(&format!("\"mark{i}\"")))
+                .filter(|e| {
+                    e.kind() == "process.started"
+                        && e.json.to_string().contains(&format!("\"mark{i}\""))
+                })
                 .count();
             assert_eq!(started, 1, "mark{i}");
         }
@@ -73,7 +109,12 @@ fn t08_changes_of_the_record_are_found() {
         let original = fs::read_to_string(&journal).expect("the session has a journal");
         let lines: Vec<&str> = original.lines().collect();
         let without = |skip: usize| {
-            let kept: Vec<&str> = lines.iter().enumerate().filter(|(at, _)| *at != skip).map(|(_, l)| *l).collect();
+            let kept: Vec<&str> = lines
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| *at != skip)
+                .map(|(_, l)| *l)
+                .collect();
             kept.join("\n") + "\n"
         };
         let last = lines.len() - 1;
@@ -112,17 +153,33 @@ fn t08_swapped_sessions_are_found() {
             let session_file = env.root().join("session");
             env.stockade()
                 .current_dir(repo.path())
-                .args(["run", "--ask", "deny", "--summary", "none", "--session-file"])
+                .args([
+                    "run",
+                    "--ask",
+                    "deny",
+                    "--summary",
+                    "none",
+                    "--session-file",
+                ])
                 .arg(&session_file)
                 .args(["--", "/bin/true"])
                 .success();
-            let id = fs::read_to_string(&session_file).expect("the session started").trim().to_owned();
+            let id = fs::read_to_string(&session_file)
+                .expect("the session started")
+                .trim()
+                .to_owned();
             let journal = env.state().join("sessions").join(&id).join("journal.jsonl");
             (id, journal)
         };
         env.stockade().args(["log", "verify", &second]).success();
         fs::copy(first, other).expect("the state is writable from outside");
-        assert_ne!(env.stockade().args(["log", "verify", &second]).output().code(), 0);
+        assert_ne!(
+            env.stockade()
+                .args(["log", "verify", &second])
+                .output()
+                .code(),
+            0
+        );
     });
 }
 
@@ -133,11 +190,21 @@ fn t06_text_cannot_become_an_event() {
         let line = "git push $'x\\n{\"kind\":\"session.ended\",\"verdict\":\"allow\"}\\n' '=cmd|1' '<script>' \"$(printf '\\033]0;t\\007')\"; :";
         let (session, _) = finished(env, line);
         let record = env.events(&session);
-        let ended = record.iter().filter(|e| e.kind() == "session.ended").count();
+        let ended = record
+            .iter()
+            .filter(|e| e.kind() == "session.ended")
+            .count();
         assert_eq!(ended, 1, "{}", events::summary(&record));
         let event = events::assert_one_refusal(&record, "git push", "push");
-        assert!(event.targets("x\n{\"kind\":\"session.ended\",\"verdict\":\"allow\"}\n"), "{:#}", event.json);
-        env.stockade().args(["log", "verify", &session]).success().assert_stdout("intact");
+        assert!(
+            event.targets("x\n{\"kind\":\"session.ended\",\"verdict\":\"allow\"}\n"),
+            "{:#}",
+            event.json
+        );
+        env.stockade()
+            .args(["log", "verify", &session])
+            .success()
+            .assert_stdout("intact");
     });
 }
 
@@ -151,7 +218,17 @@ fn t10_without_a_record_nothing_starts() {
             env.stockade()
                 .env("STOCKADE_STATE_DIR", state)
                 .current_dir(repo.path())
-                .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/sh", "-c", line])
+                .args([
+                    "run",
+                    "--ask",
+                    "deny",
+                    "--summary",
+                    "none",
+                    "--",
+                    "/bin/sh",
+                    "-c",
+                    line,
+                ])
                 .output()
         };
         run(&env.state()).assert_success();
@@ -171,13 +248,33 @@ fn t12_the_agent_sees_its_refusals() {
         let output = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/bash", "--norc", "-c"])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--",
+                "/bin/bash",
+                "--norc",
+                "-c",
+            ])
             .arg("echo x > .envrc; cat /run/stockade/denials.jsonl; /run/stockade/why")
             .output();
         let first = output.stdout.lines().next().unwrap_or_default();
-        assert!(first.contains(".envrc") && first.contains("protected"), "{output:?}");
+        assert!(
+            first.contains(".envrc") && first.contains("protected"),
+            "{output:?}"
+        );
         assert!(output.stdout.matches(".envrc").count() >= 2, "{output:?}");
-        let known = || env.stockade().args(["sessions"]).success().stdout.lines().count();
+        let known = || {
+            env.stockade()
+                .args(["sessions"])
+                .success()
+                .stdout
+                .lines()
+                .count()
+        };
         assert!(wait::until_true(Duration::from_secs(2), || known() > 0));
     });
 }

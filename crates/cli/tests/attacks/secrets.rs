@@ -37,13 +37,22 @@ fn f38_places_of_secrets_do_not_exist() {
         .flat_map(|place| {
             let name = place.replace(['/', ' '], "_");
             [
-                (format!("read-{name}"), format!("cat \"$HOME_OUTSIDE/{place}\"")),
-                (format!("stat-{name}"), format!("stat \"$HOME_OUTSIDE/{place}\"")),
+                (
+                    format!("read-{name}"),
+                    format!("cat \"$HOME_OUTSIDE/{place}\""),
+                ),
+                (
+                    format!("stat-{name}"),
+                    format!("stat \"$HOME_OUTSIDE/{place}\""),
+                ),
                 (format!("home-{name}"), format!("cat ~/\"{place}\"")),
             ]
         })
         .collect();
-    let mut attempts: Vec<_> = attempts.iter().map(|(name, snippet)| closed(name, snippet)).collect();
+    let mut attempts: Vec<_> = attempts
+        .iter()
+        .map(|(name, snippet)| closed(name, snippet))
+        .collect();
     attempts.push(closed("list", "ls -A ~/.ssh ~/.aws | grep -q ."));
     Matrix {
         prepare: &|scene| {
@@ -53,7 +62,12 @@ fn f38_places_of_secrets_do_not_exist() {
                 }
             }
         },
-        variables: &|scene| vec![("HOME_OUTSIDE".into(), scene.env.home().display().to_string())],
+        variables: &|scene| {
+            vec![(
+                "HOME_OUTSIDE".into(),
+                scene.env.home().display().to_string(),
+            )]
+        },
         after: &|scene, output| scene.env.assert_no_canary(&output.stdout),
         ..Matrix::new("F38", &attempts)
     }
@@ -69,7 +83,11 @@ fn s02_no_environment_holds_the_callers_secrets() {
         let line = "env; cat /proc/*/environ 2> /dev/null | tr '\\0' '\\n'; ps eww 2> /dev/null; :";
         // Control: where the caller starts it itself, the variables are there.
         let decoy = env.canary("GITHUB_TOKEN").to_owned();
-        let control = env.command("/bin/sh").args(["-c", line]).env("GITHUB_TOKEN", &decoy).output();
+        let control = env
+            .command("/bin/sh")
+            .args(["-c", line])
+            .env("GITHUB_TOKEN", &decoy)
+            .output();
         assert!(control.stdout.contains(&decoy));
         let session_file = env.root().join("session");
         let output = env
@@ -84,9 +102,18 @@ fn s02_no_environment_holds_the_callers_secrets() {
         env.assert_no_canary(&output.stderr);
         let journal = stockade_testkit::Snapshot::take(env.state());
         assert!(journal.get("sessions").is_some());
-        let all = env.command("/bin/grep").args(["-rl", "canary-"]).arg(env.state()).output();
+        let all = env
+            .command("/bin/grep")
+            .args(["-rl", "canary-"])
+            .arg(env.state())
+            .output();
         assert_eq!(all.stdout, "", "a secret lies in the state");
-        for show in [vec!["policy", "show"], vec!["sessions"], vec!["show", "last"], vec!["doctor"]] {
+        for show in [
+            vec!["policy", "show"],
+            vec!["sessions"],
+            vec!["show", "last"],
+            vec!["doctor"],
+        ] {
             let shown = env.stockade().current_dir(repo.path()).args(&show).output();
             env.assert_no_canary(&shown.stdout);
             env.assert_no_canary(&shown.stderr);
@@ -98,7 +125,7 @@ fn s02_no_environment_holds_the_callers_secrets() {
 #[test]
 fn s04_agents_of_the_caller_are_out_of_reach() {
     let socket = |scene: &Scene| scene.env.root().join("agent.sock");
-    let connect = r#"perl -MSocket -e 'socket($s, AF_UNIX, SOCK_STREAM, 0); connect($s, pack_sockaddr_un($ENV{AGENT})) or exit 1'"#;
+    let connect = r"perl -MSocket -e 'socket($s, AF_UNIX, SOCK_STREAM, 0); connect($s, pack_sockaddr_un($ENV{AGENT})) or exit 1'";
     let attempts = [
         closed("connect", connect),
         closed("variable", "[ -n \"$SSH_AUTH_SOCK\" ]").twin("true"),
@@ -114,8 +141,16 @@ fn s04_agents_of_the_caller_are_out_of_reach() {
             scene.env.own(&path);
             // It only has to be there to connect to; the test ends before its queue is full.
             std::thread::spawn(move || listener.accept());
-            scene.env.write("home/.git-credentials", "https://lab:lab@good.test\n");
-            scene.repo.git(&scene.env, &["config", "--global", "credential.helper", "store"]).assert_success();
+            scene
+                .env
+                .write("home/.git-credentials", "https://lab:lab@good.test\n");
+            scene
+                .repo
+                .git(
+                    &scene.env,
+                    &["config", "--global", "credential.helper", "store"],
+                )
+                .assert_success();
         },
         variables: &|scene| vec![("AGENT".into(), socket(scene).display().to_string())],
         ..Matrix::new("S04", &attempts)
@@ -133,7 +168,17 @@ fn s08_output_is_not_changed() {
         let output = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "/bin/sh", "-c", line])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--",
+                "/bin/sh",
+                "-c",
+                line,
+            ])
             .success();
         assert_eq!(output.stdout, control.stdout);
     });

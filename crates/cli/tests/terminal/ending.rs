@@ -118,11 +118,15 @@ fn a_supervisor_that_is_killed_takes_everything_with_it() {
     let lab = Lab::new();
     let mark = format!("3603.{}", std::process::id());
     let terminal = start(&lab, &mark, true);
-    send(supervisor(&terminal), Signal::KILL);
-    let gone = || processes::with_argument(&mark).is_empty();
+    let supervisor = supervisor(&terminal);
+    let session = processes::descendants(supervisor);
+    assert!(session.len() > 2, "control: {session:?}");
+    send(supervisor, Signal::KILL);
+    let lives = |pid: &&u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+    let gone = || session.iter().find(lives).is_none();
     assert!(
         wait::until_true(LONG, gone),
-        "the command outlived its supervisor"
+        "the session outlived its supervisor"
     );
 }
 

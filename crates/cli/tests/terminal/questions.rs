@@ -57,9 +57,9 @@ fn r_denies_with_a_reason_that_the_agent_reads() {
 #[test]
 fn o_allows_once_and_the_next_is_asked_again() {
     let lab = Lab::new();
-    let mut terminal = lab.open("git push -h; git push -h; echo \"code $?\"");
+    let mut terminal = lab.open("git push -h > out 2>&1; git push -h; echo \"code $?\"");
     answer(&terminal, "o");
-    terminal.wait_for(PUSHED, LONG);
+    lab.wait_file("out", PUSHED);
     answer(&terminal, "d");
     terminal.wait_for("code 126", LONG);
     assert_eq!(end(&mut terminal), 0);

@@ -12,7 +12,7 @@ use stockade_sys::{
 use stockade_types::{RawText, Subject, Verdict};
 
 use super::{
-    ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision,
+    ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
     program_file::{self, ProgramFile},
     state,
     verify::Expected,
@@ -89,6 +89,9 @@ impl Supervision {
         let Some((decision, request)) = self.strictest(&mut attempt) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
+        if let Some(own) = attempt.own() {
+            self.note_scope(attempt.identity, &own.request.program);
+        }
         if decision.verdict != Verdict::Allow && self.search_goes_on(&attempt, &decision) {
             return Reply::Refuse(ERRNO_DENIED);
         }
@@ -180,7 +183,7 @@ impl Supervision {
 
     /// Completes a request with what is known of its file.
     fn level(&self, request: ExecRequest, file: ProgramFile) -> Level {
-        let known = self.files.know(&file, self.is_writable_place(&file.path));
+        let known = self.files.know(&file, is_writable_place(&file.path));
         let program = RawText::from_os(file.path.as_os_str());
         let request =
             ExecRequest { program, aliases: known.aliases, digest: known.digest, ..request };
@@ -192,7 +195,7 @@ impl Supervision {
     /// would give it (execve(2), "Interpreter scripts").
     fn interpreter(&self, resolver: &Resolver, script: &Level) -> Option<Result<Level, i32>> {
         let line = script.interpreter.as_ref()?;
-        let mut parts = line.as_bytes().splitn(2, |b| b.is_ascii_whitespace());
+        let mut parts = line.as_bytes().splitn(2, u8::is_ascii_whitespace);
         let path = parts.next().unwrap_or_default();
         let file = match program_at(resolver, AT_FDCWD, path, Last::Follow) {
             Ok(file) => file,
@@ -208,15 +211,6 @@ impl Supervision {
         argv.extend(script.request.argv.iter().skip(1).cloned());
         let request = ExecRequest { invoked_as: path, argv, ..script.request.clone() };
         Some(Ok(self.level(request, file)))
-    }
-
-    /// Places where the session itself could have put the file.
-    fn is_writable_place(&self, path: &Path) -> bool {
-        ![
-            "/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/nix",
-        ]
-        .iter()
-        .any(|system| path.starts_with(system))
     }
 
     fn ask_exec(
@@ -282,7 +276,6 @@ impl Supervision {
         let request = &level.request;
         let identity = attempt.identity;
         let id = identity.id;
-        self.note_scope(identity, &request.program);
         self.processes.executes(identity, request.program.clone(), request.argv.clone());
         let process = Subject {
             exe: request.program.clone(),
@@ -346,13 +339,13 @@ fn program_at(
         .map_err(|error| io_errno(&error))
 }
 
-fn descriptor(argument: u64) -> i32 {
-    // The kernel looks at the lower half of the register, as a signed number.
-    i32::from_ne_bytes(
-        u32::try_from(argument & 0xFFFF_FFFF)
-            .unwrap_or_default()
-            .to_ne_bytes(),
-    )
+/// Places where the session itself could have put the file.
+fn is_writable_place(path: &Path) -> bool {
+    ![
+        "/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/nix",
+    ]
+    .iter()
+    .any(|system| path.starts_with(system))
 }
 
 fn io_errno(error: &std::io::Error) -> i32 {

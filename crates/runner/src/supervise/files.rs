@@ -224,13 +224,7 @@ fn is_device_or_process(path: &Path) -> bool {
 /// Reads which paths a call changes, and how.
 fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
     let [a0, a1, a2, a3, ..] = call.arguments;
-    let fd = |argument: u64| {
-        i32::from_ne_bytes(
-            u32::try_from(argument & 0xFFFF_FFFF)
-                .unwrap_or_default()
-                .to_ne_bytes(),
-        )
-    };
+    let fd = super::descriptor;
     let one = |directory, path, last, access| {
         let file = matches!(access, Access::Create | Access::Write) && !name.starts_with("mkdir");
         vec![Change {
@@ -252,14 +246,8 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
         leaves: false,
     };
     Ok(match name {
-        "openat" => {
-            refuse_setuid(a2, a3)?;
-            open(fd(a0), a1, a2)
-        }
-        "open" => {
-            refuse_setuid(a1, a2)?;
-            open(AT_FDCWD, a0, a1)
-        }
+        "openat" => refuse_setuid(a2, a3).map(|()| open(fd(a0), a1, a2))?,
+        "open" => refuse_setuid(a1, a2).map(|()| open(AT_FDCWD, a0, a1))?,
         "openat2" => {
             let mut how = [[0_u8; 8]; 2];
             memory::read(call.thread, a2, how.as_flattened_mut()).map_err(|_| ERRNO_FAULT)?;

@@ -68,6 +68,9 @@ pub(crate) struct State {
 /// Recorded changes that are remembered; past this, changes are recorded again.
 const CHANGED_MAX: usize = 100_000;
 
+/// Waits for a person and then answers the call.
+pub(crate) type Wait = Box<dyn FnOnce(&Supervision, &Notifier, &Notification) + Send>;
+
 /// The verdict on one call.
 pub(crate) enum Reply {
     /// Let the kernel do it.
@@ -75,7 +78,7 @@ pub(crate) enum Reply {
     /// Fail with this error number.
     Refuse(i32),
     /// A person decides; the thread that waits will answer.
-    Later(Box<dyn FnOnce(&Supervision, &Notifier, &Notification) + Send>),
+    Later(Wait),
 }
 
 /// Answers calls until every process of the session has ended.
@@ -229,4 +232,11 @@ impl State {
 /// Locks the remembered state.
 pub(crate) fn state(supervision: &Supervision) -> std::sync::MutexGuard<'_, State> {
     lock(&supervision.state)
+}
+
+/// Reads a descriptor argument: the kernel looks at the lower half of the register, as a signed
+/// number.
+fn descriptor(argument: u64) -> i32 {
+    let low = u32::try_from(argument & 0xFFFF_FFFF).unwrap_or_default();
+    i32::from_ne_bytes(low.to_ne_bytes())
 }

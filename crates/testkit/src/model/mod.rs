@@ -83,6 +83,11 @@ impl ModelServer {
         Self { listener, state }
     }
 
+    /// Forgets everything and plays `script`, for the next conversation.
+    pub fn play(&self, script: Vec<Step>) {
+        *self.state() = State::new(script);
+    }
+
     /// Returns the address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()

@@ -141,7 +141,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         None if both_terminals => AskMode::Tty,
         None => AskMode::Deny,
     };
-    check_pins(&policy, ask)?;
+    check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
     let options = Options {
         state_dir: state.path().to_owned(),
@@ -187,23 +187,27 @@ fn check_supported(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// What the organisation requires of every run.
-fn check_pins(policy: &stockade_policy::Policy, ask: AskMode) -> anyhow::Result<()> {
+/// What the organisation requires of every run; a stricter choice is always good enough.
+fn check_pins(policy: &stockade_policy::Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> {
     let ask = match ask {
         AskMode::Tty => "tty",
         AskMode::Inbox => "inbox",
         AskMode::Deny => "deny",
     };
     for (name, pin) in &policy.settings().require {
-        let actual = match name.as_str() {
-            "tier" => "native",
-            "mode" => policy.settings().workspace.mode.value.as_str(),
-            "ask" => ask,
-            // Nobody to ask is always the stricter choice.
-            _ => bail!("{}: `require.{name}` cannot be met here", pin.source),
+        let (actual, is_met) = match name.as_str() {
+            "tier" => ("native", ["auto", "native"].contains(&pin.value.as_str())),
+            "mode" => {
+                let mode = policy.settings().workspace.mode.value.as_str();
+                (mode, mode == pin.value)
+            }
+            "ask" => (ask, ask == pin.value || ask == "deny"),
+            "network" if args.offline => ("offline", true),
+            "network" => ("proxied", pin.value == "proxied"),
+            "waivers" => ("given on the command line", args.waive.is_empty()),
+            _ => bail!("{}: `require.{name}` is not available yet; nothing can meet it", pin.source),
         };
-        let stricter = name == "ask" && actual == "deny";
-        if actual != pin.value && !stricter {
+        if !is_met {
             bail!("{}: {name} must be `{}` and is `{actual}`", pin.source, pin.value);
         }
     }

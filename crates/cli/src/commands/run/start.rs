@@ -11,8 +11,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
-use stockade_plan::LaunchPlan;
-use stockade_runner::{Controller, Ended, Options, Running};
+use stockade_runner::{Controller, Ended, Options, Running, approvals::AskMode};
 use stockade_types::SessionId;
 
 use crate::{
@@ -58,7 +57,7 @@ pub(crate) fn run(
         writeln!(file, "{session}").context("cannot write the session file")?;
     }
     if with_terminal {
-        announce(running.plan(), ask, out);
+        announce(&running, ask, out);
     }
     forward_signals(running.controller())?;
     let ended = if with_terminal {
@@ -70,8 +69,8 @@ pub(crate) fn run(
 }
 
 /// One line on what holds, one more only where something is weaker.
-fn announce(plan: &LaunchPlan, ask: stockade_runner::approvals::AskMode, out: &mut Output) {
-    use stockade_runner::approvals::AskMode;
+fn announce(running: &Running, ask: AskMode, out: &mut Output) {
+    let plan = running.plan();
     let ask = match ask {
         AskMode::Tty => "tty",
         AskMode::Inbox => "inbox",
@@ -86,7 +85,7 @@ fn announce(plan: &LaunchPlan, ask: stockade_runner::approvals::AskMode, out: &m
         plan.tier.as_str(),
         plan.session.short(),
     ));
-    out.note(format!("          works on {} (direct)", plan.command.cwd));
+    out.note(format!("          works on {} (direct)", running.workspace()));
     out.note(format!("          holds: {}", names(true).collect::<Vec<_>>().join(" ")));
     for guarantee in plan.guarantees.iter().filter(|g| !g.holds) {
         let missing = guarantee.missing.clone().unwrap_or_default();

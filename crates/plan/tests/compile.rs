@@ -1,0 +1,396 @@
+//! The plan for fixed facts, word for word; and everything that must not get one.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use stockade_plan::{
+    CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, PlanError, ProgramFacts,
+    ProtectedEntry, RunSpec, StateFact, Step, SystemEntry, check_workspace, compile,
+};
+use stockade_policy::{HostSets, Origin, Policy, Source, load};
+use stockade_types::{AbsPath, RawText, SessionId};
+
+fn path(text: &str) -> AbsPath {
+    AbsPath::new(text).unwrap()
+}
+
+fn policy(text: &str) -> Policy {
+    let text = format!("schema = 1\n{text}");
+    let source = Source { origin: Origin::Session, name: "test.toml".to_owned(), text };
+    load(&[source], &HostSets::default()).unwrap()
+}
+
+/// A policy with a value for everything that a plan depends on.
+fn full_policy() -> Policy {
+    policy(
+        r#"
+        [workspace]
+        protect = [".git/config", ".git/hooks/**"]
+        [filesystem]
+        read = ["~/.gitconfig"]
+        [environment]
+        pass = ["LANG", "CARGO_*"]
+        set = { EDITOR = "false" }
+        [limits]
+        memory = "4GiB"
+        processes = 512
+        cpus = 1.5
+        disk = "10GiB"
+        open_files = 4096
+        [[allow]]
+        id = "good"
+        what = "net"
+        hosts = ["good.test"]
+        ports = [443, 8443]
+        reason = "the tests go there"
+        "#,
+    )
+}
+
+fn spec() -> RunSpec {
+    RunSpec {
+        session: SessionId::from_random(0x3f2a),
+        session_dir: path("/home/dev/.local/state/stockade/sessions/3f2a"),
+        state_dir: path("/home/dev/.local/state/stockade"),
+        workspace: path("/home/dev/src/shop"),
+        cwd: path("/home/dev/src/shop/web"),
+        argv: vec![RawText::from("codex"), RawText::from("exec")],
+        offline: false,
+        terminal: None,
+        require: Vec::new(),
+        waive: Vec::new(),
+    }
+}
+
+fn facts() -> HostFacts {
+    let system = |text: &str, kind| SystemEntry { path: path(text), kind };
+    HostFacts {
+        caller_uid: 1000,
+        caller_gid: 1000,
+        workspace_uid: 1000,
+        workspace_gid: 1000,
+        home: path("/home/dev"),
+        user: "dev".to_owned(),
+        landlock_abi: 7,
+        redirect: true,
+        cgroups: Vec::new(),
+        system: vec![
+            system("/usr", EntryKind::Directory),
+            system("/bin", EntryKind::Link("usr/bin".to_owned())),
+            system("/etc", EntryKind::Directory),
+        ],
+        readable: vec![(path("/home/dev/.gitconfig"), EntryKind::File)],
+        writable: vec![path("/home/dev/.cache/shared")],
+        hidden: vec![path("/etc/company")],
+        protected: vec![
+            ProtectedEntry { path: path("/home/dev/src/shop/.git/hooks"), read_only: true },
+            ProtectedEntry { path: path("/home/dev/src/shop/.git"), read_only: false },
+        ],
+        program: ProgramFacts {
+            program: path("/home/dev/node/bin/codex"),
+            roots: vec![path("/home/dev/node"), path("/usr/bin/env")],
+        },
+        state: vec![StateFact {
+            from: path("/home/dev/.local/state/stockade/agents/codex"),
+            path: path("/home/dev/.codex"),
+        }],
+        environment: environment(&[("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8")]),
+        own_executable: path("/usr/bin/stockade"),
+        resolv_conf: Some(path("/etc/resolv.conf")),
+    }
+}
+
+fn as_root() -> HostFacts {
+    let group = |controller: &str| CgroupFact {
+        controller: controller.to_owned(),
+        parent: path(&format!("/sys/fs/cgroup/{controller}")),
+    };
+    HostFacts {
+        caller_uid: 0,
+        caller_gid: 0,
+        cgroups: ["memory", "pids", "cpu"].map(group).to_vec(),
+        ..facts()
+    }
+}
+
+fn environment(variables: &[(&str, &str)]) -> Vec<(RawText, RawText)> {
+    variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+}
+
+/// A plan as people compare it: a line a step, then what it adds up to.
+fn shown(plan: &LaunchPlan) -> String {
+    let mut lines = vec![
+        format!("{:?}", plan.identity),
+        format!("{:?}", plan.command.argv),
+        format!("{} in {}", plan.command.program.display(), plan.command.cwd),
+    ];
+    lines.extend(
+        plan.command
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{}={}", name.display(), value.display())),
+    );
+    lines.extend(plan.steps.iter().map(|step| serde_json::to_string(step).unwrap()));
+    lines.extend(plan.guarantees.iter().map(|g| serde_json::to_string(g).unwrap()));
+    lines.join("\n")
+}
+
+fn lines_of<'a>(text: &'a str, other: &str) -> Vec<&'a str> {
+    let known: Vec<&str> = other.lines().collect();
+    text.lines().filter(|line| !known.contains(line)).collect()
+}
+
+/// What another plan has more and less than the ordinary one.
+fn difference(plan: &LaunchPlan) -> String {
+    let ordinary = shown(&compile(&full_policy(), &spec(), &facts()).unwrap());
+    let plan = shown(plan);
+    let less = lines_of(&ordinary, &plan).into_iter().map(|line| format!("- {line}"));
+    let more = lines_of(&plan, &ordinary).into_iter().map(|line| format!("+ {line}"));
+    less.chain(more).collect::<Vec<_>>().join("\n")
+}
+
+fn index_of(plan: &LaunchPlan, name: &str) -> usize {
+    let found = plan.steps.iter().position(|step| step.name() == name);
+    found.unwrap_or_else(|| unreachable!("no step `{name}`"))
+}
+
+#[test]
+fn the_plan_of_an_ordinary_user() {
+    let plan = compile(&full_policy(), &spec(), &facts()).unwrap();
+    insta::assert_snapshot!("ordinary", shown(&plan));
+}
+
+#[test]
+fn root_differs_in_groups_maps_and_the_identity_it_gives_up() {
+    let plan = compile(&full_policy(), &spec(), &as_root()).unwrap();
+    insta::assert_snapshot!("root", difference(&plan));
+    // Where the workspace is root's too, there is one id to map.
+    let own = HostFacts { workspace_uid: 0, workspace_gid: 0, ..as_root() };
+    let plan = compile(&full_policy(), &spec(), &own).unwrap();
+    let maps = Step::MapIdentity { uids: vec![0], gids: vec![0] };
+    assert!(plan.steps.contains(&maps));
+    assert_eq!((plan.identity.uid, plan.identity.gid), (0, 0));
+}
+
+#[test]
+fn offline_differs_in_the_network_alone() {
+    let spec = RunSpec { offline: true, ..spec() };
+    let plan = compile(&full_policy(), &spec, &facts()).unwrap();
+    insta::assert_snapshot!("offline", difference(&plan));
+}
+
+#[test]
+fn without_a_redirect_the_ports_of_rules_are_listened_on() {
+    let facts = HostFacts { redirect: false, ..facts() };
+    let plan = compile(&full_policy(), &spec(), &facts).unwrap();
+    insta::assert_snapshot!("no_redirect", difference(&plan));
+}
+
+#[test]
+fn a_terminal_is_one_step_right_after_the_root_is_entered() {
+    let spec = RunSpec { terminal: Some((24, 80)), ..spec() };
+    let plan = compile(&full_policy(), &spec, &facts()).unwrap();
+    insta::assert_snapshot!("terminal", difference(&plan));
+    let at = index_of(&plan, "terminal");
+    assert_eq!(at, index_of(&plan, "enter-root") + 1);
+    assert_eq!(at + 1, index_of(&plan, "hand-over"));
+}
+
+#[test]
+fn power_is_given_up_before_the_command_is_executed() {
+    for facts in [facts(), as_root()] {
+        let plan = compile(&full_policy(), &spec(), &facts).unwrap();
+        let order = [
+            "enter-namespaces",
+            "map-identity",
+            "start-first-process",
+            "die-with-supervisor",
+            "private-mounts",
+            "new-root",
+            "seal-root",
+            "enter-root",
+            "hand-over",
+            "become-user",
+            "start-command",
+            "drop-capabilities",
+            "no-new-privileges",
+            "restrict-paths",
+            "filter-calls",
+            "close-descriptors",
+            "execute",
+        ];
+        let places: Vec<usize> = order.iter().map(|name| index_of(&plan, name)).collect();
+        assert!(places.is_sorted(), "{places:?}");
+        assert_eq!(places.last(), Some(&(plan.steps.len() - 1)));
+    }
+}
+
+#[test]
+fn every_step_has_a_remedy_and_the_name_of_its_json() {
+    for spec in [spec(), RunSpec { terminal: Some((24, 80)), ..spec() }] {
+        let plan = compile(&full_policy(), &spec, &as_root()).unwrap();
+        for step in &plan.steps {
+            let json = serde_json::to_value(step).unwrap();
+            assert_eq!(json.get("step").and_then(|name| name.as_str()), Some(step.name()));
+            assert!(step.remedy().len() > 20, "{step:?}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_read_back_as_it_was_and_nothing_unknown_is_read() {
+    let plan = compile(&full_policy(), &spec(), &as_root()).unwrap();
+    let (bytes, digest) = plan.seal().unwrap();
+    let read: LaunchPlan = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(read, plan);
+    assert_eq!(read.seal().unwrap().1, digest);
+    let text = String::from_utf8(bytes).unwrap();
+    for (from, to) in [
+        (r#""step":"seal-root""#, r#""step":"seal-nothing""#),
+        (r#""step":"new-root","#, r#""step":"new-root","extra":1,"#),
+        (r#""version":"#, r#""extra":1,"version":"#),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        assert!(serde_json::from_str::<LaunchPlan>(&changed).is_err(), "{to}");
+    }
+    let mut faulty = plan;
+    faulty.fault = Some(3);
+    assert_ne!(faulty.seal().unwrap().1, digest, "the digest covers the fault");
+}
+
+fn refusal(workspace: &str, facts: &HostFacts) -> Option<String> {
+    let spec = RunSpec { workspace: path(workspace), cwd: path(workspace), ..spec() };
+    let checked = check_workspace(&spec, facts);
+    assert_eq!(checked.is_err(), compile(&full_policy(), &spec, facts).is_err(), "{workspace}");
+    checked.err().map(|error| error.to_string())
+}
+
+#[test]
+fn workspaces_that_would_open_the_boundary_are_refused() {
+    let facts = facts();
+    let cases = [
+        ("/home/dev", "home directory"),
+        ("/", "home directory"),
+        ("/home", "home directory"),
+        ("/home/dev/.local", "state directory"),
+        ("/home/dev/.local/state/stockade", "state directory"),
+        ("/home/dev/.local/state/stockade/sessions/3f2a", "state directory"),
+        ("/usr", "system directory"),
+        ("/usr/lib/x", "system directory"),
+        ("/etc", "system directory"),
+        ("/bin", "system directory"),
+        ("/boot", "system directory"),
+        ("/dev/shm", "system directory"),
+        ("/proc/self", "system directory"),
+        ("/run/user/1000", "system directory"),
+        ("/sys/fs/cgroup", "system directory"),
+        ("/tmp", "shared by every user"),
+        ("/var", "shared by every user"),
+        ("/var/tmp", "shared by every user"),
+    ];
+    for (workspace, problem) in cases {
+        let message = refusal(workspace, &facts).unwrap_or_default();
+        assert!(message.contains(problem), "{workspace}: {message}");
+        assert!(message.contains(&format!("`{workspace}`")), "{message}");
+    }
+    let elsewhere = HostFacts { home: path("/root"), ..facts.clone() };
+    let spec = RunSpec { workspace: path("/home"), state_dir: path("/root/state"), ..spec() };
+    let error = check_workspace(&spec, &elsewhere).unwrap_err();
+    assert!(error.to_string().contains("shared by every user"), "{error}");
+    for good in ["/home/dev/src", "/tmp/x", "/var/tmp/x", "/srv/shop", "/home/develop", "/usrlocal"] {
+        assert_eq!(refusal(good, &facts), None, "{good}");
+    }
+}
+
+#[test]
+fn what_the_kernel_lacks_or_does_not_exist_yet_has_no_plan() {
+    for abi in [0, 1] {
+        let facts = HostFacts { landlock_abi: abi, ..facts() };
+        let error = compile(&full_policy(), &spec(), &facts).unwrap_err();
+        assert!(matches!(error, PlanError::Missing(what) if what.contains("Landlock")));
+    }
+    let facts_two = HostFacts { landlock_abi: 2, ..facts() };
+    compile(&full_policy(), &spec(), &facts_two).unwrap();
+    let review = policy("[workspace]\nmode = \"review\"");
+    let error = compile(&review, &spec(), &facts()).unwrap_err();
+    assert!(error.to_string().contains("use `mode = \"direct\"`"), "{error}");
+}
+
+#[test]
+fn a_required_guarantee_holds_is_waived_or_there_is_no_plan() {
+    let plan = |policy: &Policy, spec: &RunSpec, facts: &HostFacts| {
+        compile(policy, spec, facts).map(|plan| plan.guarantees).map_err(|e| e.to_string())
+    };
+    let require = |name| RunSpec { require: vec![name], ..spec() };
+    let groups = require(GuaranteeName::GroupLimits);
+    let message = plan(&full_policy(), &groups, &facts()).unwrap_err();
+    assert!(message.contains("`group-limits` is required"), "{message}");
+    assert!(message.contains("memory and processor time: no cgroup"), "{message}");
+    plan(&full_policy(), &groups, &as_root()).unwrap();
+    let waived = RunSpec {
+        waive: vec![(GuaranteeName::GroupLimits, "a small machine".to_owned())],
+        ..groups
+    };
+    let stated = plan(&full_policy(), &waived, &facts()).unwrap();
+    let stated = stated.iter().find(|g| g.name == GuaranteeName::GroupLimits).unwrap();
+    assert!(!stated.holds);
+    assert_eq!(stated.waiver.as_deref(), Some("a small machine"));
+    // Nothing sets a quota: nothing gives it.
+    let message = plan(&policy(""), &require(GuaranteeName::DiskQuota), &facts()).unwrap_err();
+    assert!(message.contains("the policy sets nothing"), "{message}");
+    for name in [GuaranteeName::Files, GuaranteeName::Network, GuaranteeName::Secrets] {
+        plan(&policy(""), &require(name), &facts()).unwrap();
+    }
+}
+
+fn variables(policy_text: &str, caller: &[(&str, &str)]) -> Vec<String> {
+    let facts = HostFacts { environment: environment(caller), ..facts() };
+    let plan = compile(&policy(policy_text), &spec(), &facts).unwrap();
+    let shown = |(name, value): &(RawText, RawText)| format!("{}={}", name.display(), value.display());
+    plan.command.environment.iter().map(shown).collect()
+}
+
+#[test]
+fn only_what_policy_passes_and_the_boundary_says_is_in_the_environment() {
+    let always = [
+        "HOME=/home/dev",
+        "LOGNAME=dev",
+        "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+        "PWD=/home/dev/src/shop/web",
+        "SHELL=/bin/sh",
+        "STOCKADE_SESSION=0000000000003f2a",
+        "TMPDIR=/tmp",
+        "USER=dev",
+    ];
+    assert_eq!(variables("", &[]), always);
+    let hostile = [
+        ("AWS_SECRET_ACCESS_KEY", "s"),
+        ("GITHUB_TOKEN", "s"),
+        ("CARGO_REGISTRY_TOKEN", "s"),
+        ("LD_PRELOAD", "/x.so"),
+        ("BASH_ENV", "x"),
+        ("HOME", "/elsewhere"),
+        ("USER", "root"),
+        ("TMPDIR", "/home/dev/tmp"),
+        ("STOCKADE_SESSION", "forged"),
+        ("CARGO_TERM_COLOR", "always"),
+    ];
+    assert_eq!(variables("", &hostile), always);
+    let passed = variables("[environment]\npass = [\"CARGO_*\", \"LD_*\"]", &hostile);
+    let more: Vec<&String> = passed.iter().filter(|v| !always.contains(&v.as_str())).collect();
+    assert_eq!(more, ["CARGO_TERM_COLOR=always"], "a pattern passes no secret and no code");
+    let exact = variables("[environment]\npass = [\"GITHUB_TOKEN\"]", &hostile);
+    assert!(exact.contains(&"GITHUB_TOKEN=s".to_owned()), "an exact name does");
+    let set = variables("[environment]\nset = { EDITOR = \"false\" }", &[("EDITOR", "vi")]);
+    assert!(set.contains(&"EDITOR=false".to_owned()), "{set:?}");
+}
+
+#[test]
+fn the_search_path_has_no_entry_that_means_the_workspace() {
+    let path_of = |value: &str| {
+        let found = variables("", &[("PATH", value)]);
+        found.into_iter().find(|v| v.starts_with("PATH=")).unwrap()
+    };
+    assert_eq!(path_of("/usr/bin:.:bin::/bin:"), "PATH=/usr/bin:/bin");
+    assert_eq!(path_of("/home/dev/bin"), "PATH=/home/dev/bin");
+    assert!(path_of(".:").starts_with("PATH=/usr/local/bin:"));
+}

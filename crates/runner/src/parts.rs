@@ -1,0 +1,45 @@
+//! What bringing a session up makes, and running it uses.
+
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use stockade_plan::LaunchPlan;
+use stockade_policy::Policy;
+use stockade_sandbox::Session;
+use stockade_sys::net::SocketDiagnosis;
+use stockade_types::AbsPath;
+
+use crate::{approvals::AskMode, egress_process::EgressProcess, guard::Guard};
+
+/// The caller's ends of the command's standard streams, where it has no terminal.
+#[derive(Debug)]
+pub struct PipeEnds {
+    /// Write end of its standard input.
+    pub stdin: OwnedFd,
+    /// Read end of its standard output.
+    pub stdout: OwnedFd,
+    /// Read end of its standard error.
+    pub stderr: OwnedFd,
+}
+
+/// What a started session consists of.
+pub(crate) struct Parts {
+    pub(crate) session: Session,
+    pub(crate) egress: Option<(EgressProcess, UnixStream)>,
+    pub(crate) diagnosis: Option<SocketDiagnosis>,
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) pipes: Option<PipeEnds>,
+    pub(crate) guard: Guard,
+    pub(crate) quarantine: PathBuf,
+    pub(crate) plan: LaunchPlan,
+    pub(crate) workspace: AbsPath,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) ask: AskMode,
+    /// Name that questions show.
+    pub(crate) agent: String,
+    pub(crate) limit_seen: Mutex<Option<Duration>>,
+}

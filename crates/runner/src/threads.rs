@@ -1,0 +1,158 @@
+//! The threads of a running session: who answers the notifier, the egress process and people.
+
+use std::{
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+};
+
+use stockade_event::{Durability, Event};
+
+use crate::{
+    RunError,
+    approvals::{Desk, DeskEvent},
+    controller::Controller,
+    error::chain,
+    network::{self, NetworkSupervision},
+    parts::Parts,
+    processes::Processes,
+    recorder::{Recorder, lock, now},
+    supervise::{self, Supervision},
+};
+
+pub(crate) type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
+
+/// Opens the desk; everything that happens at it is on disk before it takes effect.
+pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressReplies) -> Desk {
+    let (recorder, egress) = (Arc::clone(recorder), Arc::clone(egress));
+    let observer = move |event: &DeskEvent<'_>| {
+        let event = match event {
+            DeskEvent::Requested { question } => Event::ApprovalRequested {
+                approval: question.id.clone(),
+                decision: recorder.record(
+                    question.decision_id,
+                    &question.request,
+                    &question.decision,
+                ),
+                shown: question.shown().to_string(),
+                request_digest: question.request.digest(),
+                expires: question.expires,
+            },
+            DeskEvent::Decided {
+                question,
+                verdict,
+                scope,
+                by,
+                reason,
+            } => Event::ApprovalDecided {
+                approval: question.id.clone(),
+                verdict: *verdict,
+                scope: scope.map(|scope| scope.to_string()),
+                by: (*by).to_owned(),
+                reason: reason.map(str::to_owned),
+            },
+            DeskEvent::Used { approval, decision } => Event::ApprovalUsed {
+                approval: (*approval).clone(),
+                decision: *decision,
+            },
+            DeskEvent::Revoked { approval, by } => {
+                if let Some(replies) = &*lock(&egress) {
+                    let approval = (*approval).clone();
+                    drop(replies.send(&stockade_egress::wire::FromSupervisor::Revoke { approval }));
+                }
+                Event::OperatorActed {
+                    action: "revoke".to_owned(),
+                    by: (*by).to_owned(),
+                    detail: approval.to_string(),
+                }
+            }
+        };
+        recorder
+            .write(&event, Durability::Synced)
+            .map(drop)
+            .map_err(|error| chain(&error))
+    };
+    Desk::new(parts.ask, parts.agent.clone(), Arc::new(now), Box::new(observer))
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(RunError::Supervisor)
+}
+
+/// Returns a process id as `/proc` has it.
+pub(crate) fn process_number(pid: Option<rustix::process::Pid>) -> u32 {
+    pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
+        .unwrap_or_default()
+}
+
+/// Starts the thread that answers the egress process.
+pub(crate) fn start_network(
+    parts: &mut Parts,
+    desk: &Arc<Desk>,
+    recorder: &Arc<Recorder>,
+    controller: &Controller,
+    egress_replies: &EgressReplies,
+    processes: &Arc<Processes>,
+) -> Result<Option<JoinHandle<()>>, RunError> {
+    let (Some((_, control)), Some(diagnosis)) = (&parts.egress, parts.diagnosis.take()) else {
+        return Ok(None);
+    };
+    let control = control.try_clone().map_err(RunError::Supervisor)?;
+    let (requests, replies) =
+        stockade_egress::wire::server(control).map_err(RunError::Supervisor)?;
+    let replies = Arc::new(replies);
+    *lock(egress_replies) = Some(Arc::clone(&replies));
+    let controller = controller.clone();
+    let shared = Arc::new(NetworkSupervision {
+        policy: Arc::clone(&parts.policy),
+        desk: Arc::clone(desk),
+        recorder: Arc::clone(recorder),
+        diagnosis: Mutex::new(diagnosis),
+        first_process: process_number(parts.session.first_process()),
+        processes: Arc::clone(processes),
+        abort: Arc::new(move |reason| controller.abort(reason)),
+        recent: Mutex::default(),
+        asked: Mutex::default(),
+    });
+    spawn("network", move || {
+        network::serve(&shared, requests, &replies);
+    })
+    .map(Some)
+}
+
+/// Starts the thread that answers the notifier.
+pub(crate) fn start_notifier(
+    parts: &mut Parts,
+    desk: &Arc<Desk>,
+    recorder: &Arc<Recorder>,
+    controller: &Controller,
+    processes: &Arc<Processes>,
+) -> Result<JoinHandle<()>, RunError> {
+    let notifier = parts.session.take_notifier().ok_or_else(|| {
+        RunError::Supervisor(std::io::Error::other("the sandbox gave no notifier"))
+    })?;
+    let controller = controller.clone();
+    let settings = parts.policy.settings();
+    let (expectations, expected) = supervise::verify::queue();
+    let supervision = Arc::new(Supervision {
+        policy: Arc::clone(&parts.policy),
+        desk: Arc::clone(desk),
+        recorder: Arc::clone(recorder),
+        workspace: parts.workspace.clone(),
+        processes: Arc::clone(processes),
+        agent_names: settings.preset.commands.clone(),
+        abort: Box::new(move |reason| controller.abort(reason)),
+        root: std::sync::OnceLock::new(),
+        state: Mutex::default(),
+        files: supervise::Identities::new(parts.policy.command_names()),
+        expectations: Mutex::new(Some(expectations)),
+    });
+    let second_look = supervise::verify::start(&supervision, expected)?;
+    spawn("notifier", move || {
+        supervise::serve(&supervision, notifier);
+        // A thread that panicked has aborted the whole process.
+        drop(second_look.join());
+    })
+}
