@@ -94,7 +94,15 @@ impl Place {
         let mut wrapped = self
             .env
             .command("unshare")
-            .args(["--user", "--map-root-user", "--mount", "/bin/sh", "-c", script, "sh"])
+            .args([
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "/bin/sh",
+                "-c",
+                script,
+                "sh",
+            ])
             .arg(outer.get_program())
             .args(words)
             .current_dir(self.repo.path());
@@ -155,10 +163,16 @@ fn six_mistakes_in_a_policy_are_reported_together_and_nothing_starts() {
     let place = Place::new();
     let given = place.env.write("team.toml", SIX);
     let user = place.env.home().join(".config/stockade/policy.toml");
-    let run = place.run().arg("--policy").arg(&given).args(place.leave_trace());
+    let run = place
+        .run()
+        .arg("--policy")
+        .arg(&given)
+        .args(place.leave_trace());
     let output = place.assert_refused(run, 125, &["6 errors in the policy, nothing started"]);
-    let expected: Vec<String> =
-        SIX_PROBLEMS.iter().map(|problem| format!("{}{problem}", given.display())).collect();
+    let expected: Vec<String> = SIX_PROBLEMS
+        .iter()
+        .map(|problem| format!("{}{problem}", given.display()))
+        .collect();
     let lines: Vec<&str> = output.stderr.lines().take(SIX_PROBLEMS.len()).collect();
     assert_eq!(lines, expected);
     assert_eq!(place.sessions(), 0, "nothing starts, not even a record");
@@ -179,9 +193,15 @@ fn six_mistakes_in_a_policy_are_reported_together_and_nothing_starts() {
 fn a_policy_that_cannot_be_read_is_named() {
     let place = Place::new();
     let cases: [(&[&str], &[&str]); 3] = [
-        (&["--policy", "none.toml"], &["cannot read the policy `none.toml`", "No such file"]),
+        (
+            &["--policy", "none.toml"],
+            &["cannot read the policy `none.toml`", "No such file"],
+        ),
         (&["--policy", "."], &["cannot read the policy `.`"]),
-        (&["--profile", "codx"], &["there is no preset `codx`", "codex"]),
+        (
+            &["--profile", "codx"],
+            &["there is no preset `codx`", "codex"],
+        ),
     ];
     for (options, texts) in cases {
         let run = place.run().args(options).args(place.leave_trace());
@@ -219,25 +239,45 @@ fn a_workspace_that_would_open_the_boundary_is_refused() {
         (path(&file), "Not a directory"),
     ];
     for (workspace, text) in cases {
-        let run = place.run().args(["--workspace", &workspace]).args(place.leave_trace());
+        let run = place
+            .run()
+            .args(["--workspace", &workspace])
+            .args(place.leave_trace());
         let output = place.assert_refused(run, 125, &["the workspace `", text]);
         assert_next_step(&output);
     }
-    let run = place.run().env("STOCKADE_STATE_DIR", &inner_state).args(place.leave_trace());
+    let run = place
+        .run()
+        .env("STOCKADE_STATE_DIR", &inner_state)
+        .args(place.leave_trace());
     place.assert_refused(run, 125, &["the workspace `", own]);
     let deeper = inner_state.join("a");
     fs::create_dir_all(&deeper).expect("the repository is writable");
     env.own(&deeper);
     place.assert_works(place.run());
     // A directory of the project is as good, from wherever it is named.
-    let run = place.run().arg("--workspace").arg(&deeper).current_dir(env.home());
-    run.args(["--", "/bin/pwd"]).success().assert_stdout(&path(&deeper));
+    let run = place
+        .run()
+        .arg("--workspace")
+        .arg(&deeper)
+        .current_dir(env.home());
+    run.args(["--", "/bin/pwd"])
+        .success()
+        .assert_stdout(&path(&deeper));
 }
 
 /// Ends the test unless the reason says what to do.
 fn assert_next_step(output: &Output) {
-    let says = ["use --workspace", "use a directory", "set STOCKADE_STATE_DIR", "with --workspace"];
-    assert!(says.iter().any(|text| output.stderr.contains(text)), "no next step: {output:?}");
+    let says = [
+        "use --workspace",
+        "use a directory",
+        "set STOCKADE_STATE_DIR",
+        "with --workspace",
+    ];
+    assert!(
+        says.iter().any(|text| output.stderr.contains(text)),
+        "no next step: {output:?}"
+    );
 }
 
 #[test]
@@ -251,7 +291,10 @@ fn a_workspace_without_permission_is_refused() {
         if readable {
             run.args(["--", "/bin/true"]).success();
         } else {
-            let texts = ["Permission denied", "give a directory that you may read with --workspace"];
+            let texts = [
+                "Permission denied",
+                "give a directory that you may read with --workspace",
+            ];
             place.assert_refused(run.args(place.leave_trace()), 125, &texts);
         }
     }
@@ -270,14 +313,59 @@ fn commands_that_cannot_run_are_told_apart() {
     write("good", "#!/bin/sh\nexit 3\n", 0o755);
     write("dir/file", "x", 0o644);
     let cases: [(&str, i32, &[&str]); 8] = [
-        ("no-such-command", 127, &["`no-such-command` was not found in PATH", "check the spelling"]),
-        ("./absent", 127, &["`./absent` was not found\n", "check the spelling"]),
+        (
+            "no-such-command",
+            127,
+            &[
+                "`no-such-command` was not found in PATH",
+                "check the spelling",
+            ],
+        ),
+        (
+            "./absent",
+            127,
+            &["`./absent` was not found\n", "check the spelling"],
+        ),
         ("", 127, &["`` was not found"]),
-        ("./plain", 126, &["/plain` cannot be executed: permission denied", "check its permissions"]),
-        ("./dir", 126, &["/dir` cannot be executed: is a directory", "name a program in it"]),
-        ("/usr/bin", 126, &["`/usr/bin` cannot be executed: is a directory"]),
-        ("./garbage", 126, &["step `execute`", "Exec format error", "check the command's name"]),
-        ("./lost", 127, &["step `execute`", "No such file or directory", "its interpreter"]),
+        (
+            "./plain",
+            126,
+            &[
+                "/plain` cannot be executed: permission denied",
+                "check its permissions",
+            ],
+        ),
+        (
+            "./dir",
+            126,
+            &[
+                "/dir` cannot be executed: is a directory",
+                "name a program in it",
+            ],
+        ),
+        (
+            "/usr/bin",
+            126,
+            &["`/usr/bin` cannot be executed: is a directory"],
+        ),
+        (
+            "./garbage",
+            126,
+            &[
+                "step `execute`",
+                "Exec format error",
+                "check the command's name",
+            ],
+        ),
+        (
+            "./lost",
+            127,
+            &[
+                "step `execute`",
+                "No such file or directory",
+                "its interpreter",
+            ],
+        ),
     ];
     for (command, code, texts) in cases {
         place.assert_refused(place.run().args(["--", command]), code, texts);
@@ -293,12 +381,30 @@ fn a_denied_command_is_126_with_its_rule() {
     let policy = "schema = 1\n[[deny]]\nid = \"no-touch\"\nwhat = \"exec\"\n\
                   command = [\"touch\", \"**\"]\nreason = \"leave it as it is\"\n";
     let policy = place.env.write("deny.toml", policy);
-    let run = place.run().arg("--policy").arg(&policy).args(place.leave_trace());
-    place.assert_refused(run, 126, &["the command did not start", "Permission denied", "stockade show"]);
+    let run = place
+        .run()
+        .arg("--policy")
+        .arg(&policy)
+        .args(place.leave_trace());
+    place.assert_refused(
+        run,
+        126,
+        &[
+            "the command did not start",
+            "Permission denied",
+            "stockade show",
+        ],
+    );
     let shown = place.env.stockade().args(["show", "last"]).success();
     shown.assert_stdout("no-touch");
-    let summary = place.env.stockade().args(["run", "--ask", "deny", "--policy"]);
-    let run = summary.arg(&policy).args(place.leave_trace()).current_dir(place.repo.path());
+    let summary = place
+        .env
+        .stockade()
+        .args(["run", "--ask", "deny", "--policy"]);
+    let run = summary
+        .arg(&policy)
+        .args(place.leave_trace())
+        .current_dir(place.repo.path());
     run.output().assert_code(126).assert_stderr("deny no-touch");
     place.assert_works(place.run());
 }
@@ -308,26 +414,54 @@ fn options_that_cannot_hold_are_refused() {
     let place = Place::new();
     let guarantees = "expected files, processes, network, secrets, limits";
     let cases: [(&[&str], &[&str]); 14] = [
-        (&["--ask", "tty"], &["`--ask tty` needs a terminal", "use `--ask inbox`"]),
-        (&["--ask", "nobody"], &["invalid value 'nobody'", "tty, inbox, deny"]),
+        (
+            &["--ask", "tty"],
+            &["`--ask tty` needs a terminal", "use `--ask inbox`"],
+        ),
+        (
+            &["--ask", "nobody"],
+            &["invalid value 'nobody'", "tty, inbox, deny"],
+        ),
         (&["--tier", "strong"], &["`strong` is not a tier", "native"]),
-        (&["--tier", "landlock"], &["tier `landlock` is not available yet; use `native`"]),
-        (&["--tier", "oci:runc"], &["tier `oci:runc` is not available yet; use `native`"]),
-        (&["--tier", "none"], &["tier `none` is not available yet; use `native`"]),
-        (&["--review"], &["review workspace is not available yet; run without --review"]),
+        (
+            &["--tier", "landlock"],
+            &["tier `landlock` is not available yet; use `native`"],
+        ),
+        (
+            &["--tier", "oci:runc"],
+            &["tier `oci:runc` is not available yet; use `native`"],
+        ),
+        (
+            &["--tier", "none"],
+            &["tier `none` is not available yet; use `native`"],
+        ),
+        (
+            &["--review"],
+            &["review workspace is not available yet; run without --review"],
+        ),
         (&["--waive", "nothing=why"], &["'nothing=why'", guarantees]),
         (&["--waive", "disk-quota"], &["expected GUARANTEE=REASON"]),
         (&["--waive", "disk-quota= "], &["a waiver needs a reason"]),
         (&["--require", "luck"], &["'luck'", guarantees]),
-        (&["--require", "disk-quota"], &["`disk-quota` is required", "without that --require"]),
-        (&["--no-such-option"], &["unexpected argument '--no-such-option'", "--help"]),
+        (
+            &["--require", "disk-quota"],
+            &["`disk-quota` is required", "without that --require"],
+        ),
+        (
+            &["--no-such-option"],
+            &["unexpected argument '--no-such-option'", "--help"],
+        ),
         (
             &["--session-file", "/nonexistent/id"],
             &["cannot write the session file `/nonexistent/id`"],
         ),
     ];
     for (options, texts) in cases {
-        let run = place.env.stockade().args(["run", "--summary", "none"]).args(options);
+        let run = place
+            .env
+            .stockade()
+            .args(["run", "--summary", "none"])
+            .args(options);
         let run = run.args(place.leave_trace()).current_dir(place.repo.path());
         place.assert_refused(run, 125, texts);
     }
@@ -342,8 +476,14 @@ fn options_that_cannot_hold_are_refused() {
 fn a_session_in_a_session_is_refused() {
     let place = Place::new();
     let inner = place.env.binary().to_string_lossy().into_owned();
-    let run = place.run().args(["--", &inner, "run"]).args(place.leave_trace());
-    let texts = ["this is inside Stockade session `", "do not nest, run the command directly"];
+    let run = place
+        .run()
+        .args(["--", &inner, "run"])
+        .args(place.leave_trace());
+    let texts = [
+        "this is inside Stockade session `",
+        "do not nest, run the command directly",
+    ];
     place.assert_refused(run, 125, &texts);
 }
 
@@ -368,10 +508,16 @@ fn a_state_directory_that_others_could_touch_is_refused() {
     let cases = [
         (link.as_path(), "is a symbolic link"),
         (file.as_path(), "File exists"),
-        (Path::new("here"), "`here` in STOCKADE_STATE_DIR is not an absolute path"),
+        (
+            Path::new("here"),
+            "`here` in STOCKADE_STATE_DIR is not an absolute path",
+        ),
     ];
     for (path, text) in cases {
-        let run = place.run().env("STOCKADE_STATE_DIR", path).args(place.leave_trace());
+        let run = place
+            .run()
+            .env("STOCKADE_STATE_DIR", path)
+            .args(place.leave_trace());
         place.assert_refused(run, 125, &[text]);
     }
     fs::rename(state.join("sessions"), state.join("moved")).expect("the directory is ours");
@@ -380,7 +526,11 @@ fn a_state_directory_that_others_could_touch_is_refused() {
     place.assert_refused(run, 125, &["sessions", "is a symbolic link"]);
     fs::remove_file(state.join("sessions")).expect("the link is ours");
     fs::rename(state.join("moved"), state.join("sessions")).expect("the directory is ours");
-    assert_eq!(place.sessions(), before, "nothing started, not even a record");
+    assert_eq!(
+        place.sessions(),
+        before,
+        "nothing started, not even a record"
+    );
     place.assert_works(place.run());
 }
 
@@ -411,7 +561,11 @@ fn a_state_directory_that_cannot_be_written_is_refused() {
     // Its place can be written, what is in it cannot.
     fs::set_permissions(state.join("sessions"), fs::Permissions::from_mode(0o500))
         .expect("it is ours");
-    let texts = ["cannot make the session directory `", "Permission denied", "STOCKADE_STATE_DIR"];
+    let texts = [
+        "cannot make the session directory `",
+        "Permission denied",
+        "STOCKADE_STATE_DIR",
+    ];
     place.assert_refused(run(&place).args(place.leave_trace()), 125, &texts);
 }
 
@@ -462,7 +616,10 @@ fn on_a_small_disk(place: &Place, size: &str, fill: &str, words: &[&str]) -> (Ru
     let mut all = vec!["run", "--ask", "deny", "--summary", "none", "--"];
     all.extend(words);
     let run = place.in_namespace(ON_A_SMALL_DISK, &all);
-    (run.env("SIZE", size).env("FILL", fill).env("OUT", &out), out)
+    (
+        run.env("SIZE", size).env("FILL", fill).env("OUT", &out),
+        out,
+    )
 }
 
 #[test]
@@ -473,10 +630,16 @@ fn a_full_disk_refuses_the_session() {
     // Nothing fits; the key fits and no directory; the directory fits and no journal.
     for (size, fill) in [("64k", "yes"), ("8k", ""), ("12k", "")] {
         let (run, out) = on_a_small_disk(&place, size, fill, &words);
-        let texts = ["No space left on device", "make room or set STOCKADE_STATE_DIR"];
+        let texts = [
+            "No space left on device",
+            "make room or set STOCKADE_STATE_DIR",
+        ];
         place.assert_refused(run, 125, &texts);
         let left = fs::read_dir(out.join("sessions")).map_or(0, Iterator::count);
-        assert_eq!(left, 0, "a record that could not begin is taken away, {size}");
+        assert_eq!(
+            left, 0,
+            "a record that could not begin is taken away, {size}"
+        );
         fs::remove_dir_all(out).expect("the directory is ours");
     }
     let (run, _) = on_a_small_disk(&place, "4m", "", &words);
@@ -502,8 +665,14 @@ fn a_disk_that_fills_up_denies_and_ends_the_session() {
     let made = made_files(place.repo.path());
     assert!(made > 0 && made < FILES, "{made} files, {output:?}");
     // Every file that came to be is in the journal: no effect without its record.
-    let session = fs::read_dir(out.join("sessions")).expect("it was copied").flatten().next();
-    let journal = session.expect("one session was started").path().join("journal.jsonl");
+    let session = fs::read_dir(out.join("sessions"))
+        .expect("it was copied")
+        .flatten()
+        .next();
+    let journal = session
+        .expect("one session was started")
+        .path()
+        .join("journal.jsonl");
     let text = fs::read_to_string(&journal).expect("the journal is text");
     let recorded = text
         .lines()
@@ -516,8 +685,12 @@ fn a_disk_that_fills_up_denies_and_ends_the_session() {
 }
 
 fn made_files(directory: &Path) -> usize {
-    let entries = fs::read_dir(directory).expect("the workspace exists").flatten();
-    entries.filter(|e| e.file_name().to_string_lossy().starts_with("made-")).count()
+    let entries = fs::read_dir(directory)
+        .expect("the workspace exists")
+        .flatten();
+    entries
+        .filter(|e| e.file_name().to_string_lossy().starts_with("made-"))
+        .count()
 }
 
 #[test]
@@ -531,7 +704,10 @@ fn a_read_only_state_directory_refuses_the_session() {
     let trace = place.trace().to_string_lossy().into_owned();
     let words = ["run", "--ask", "deny", "--", "/usr/bin/touch", &trace];
     let run = place.in_namespace(script, &words);
-    let texts = ["Read-only file system", "set STOCKADE_STATE_DIR to a directory that can be written"];
+    let texts = [
+        "Read-only file system",
+        "set STOCKADE_STATE_DIR to a directory that can be written",
+    ];
     place.assert_refused(run, 125, &texts);
 }
 
@@ -539,14 +715,25 @@ fn a_read_only_state_directory_refuses_the_session() {
 fn a_kernel_without_a_feature_starts_nothing() {
     let place = Place::new();
     let cases: [(Feature, &[&str]); 3] = [
-        (Feature::Landlock, &["the native tier needs Landlock", "lsm=landlock"]),
+        (
+            Feature::Landlock,
+            &["the native tier needs Landlock", "lsm=landlock"],
+        ),
         (
             Feature::Namespaces,
-            &["step `enter-namespaces`", "Operation not permitted", "`stockade doctor` tells which"],
+            &[
+                "step `enter-namespaces`",
+                "Operation not permitted",
+                "`stockade doctor` tells which",
+            ],
         ),
         (
             Feature::Filters,
-            &["seccomp", "Function not implemented", "`stockade doctor` tells what is missing"],
+            &[
+                "seccomp",
+                "Function not implemented",
+                "`stockade doctor` tells what is missing",
+            ],
         ),
     ];
     for (feature, texts) in cases {
@@ -554,7 +741,10 @@ fn a_kernel_without_a_feature_starts_nothing() {
         let output = without(feature, move || run.output());
         output.assert_code(125);
         assert_one_reason(&output, texts);
-        assert!(!place.trace().exists(), "the command ran without {feature:?}");
+        assert!(
+            !place.trace().exists(),
+            "the command ran without {feature:?}"
+        );
     }
     place.assert_works(place.run());
 }
@@ -571,7 +761,10 @@ fn a_kernel_without_a_redirect_holds_the_network_by_its_ports() {
         .iter()
         .find(|e| e.kind() == "guarantee.stated" && e.field("guarantee") == "network")
         .expect("the guarantee is stated");
-    assert_eq!(network.field("how"), "no interface but loopback; ports that no rule names are refused");
+    assert_eq!(
+        network.field("how"),
+        "no interface but loopback; ports that no rule names are refused"
+    );
 }
 
 #[test]
@@ -581,7 +774,16 @@ fn user_namespaces_that_are_used_up_start_nothing() {
     // The limit is that of this namespace alone; the machine's stays as it is.
     let run = |limit: &str| {
         let script = format!("echo {limit} > /proc/sys/user/max_user_namespaces && exec \"$@\"");
-        let words = ["run", "--ask", "deny", "--summary", "none", "--", "/usr/bin/touch", &trace];
+        let words = [
+            "run",
+            "--ask",
+            "deny",
+            "--summary",
+            "none",
+            "--",
+            "/usr/bin/touch",
+            &trace,
+        ];
         let ids = ["--map-user=1001", "--map-group=1001", "--keep-caps"];
         place
             .env
@@ -593,7 +795,11 @@ fn user_namespaces_that_are_used_up_start_nothing() {
             .args(words)
             .current_dir(place.repo.path())
     };
-    let texts = ["step `enter-namespaces`", "No space left on device", "allow unprivileged user namespaces"];
+    let texts = [
+        "step `enter-namespaces`",
+        "No space left on device",
+        "allow unprivileged user namespaces",
+    ];
     place.assert_refused(run("0"), 125, &texts);
     run("100").success();
     assert!(place.trace().exists(), "with room it runs");

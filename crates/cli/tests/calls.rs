@@ -2,11 +2,7 @@
 //!
 //! The calls are made with arguments that no kernel can act on (bad addresses, descriptors that are
 //! not open, commands that do not exist): outside the kernel complains about those.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken fixture must end the test"
-)]
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -24,11 +20,11 @@ const NOT_PERMITTED: i32 = 1;
 
 /// Arguments for each denied call, such that the entry applies and nothing can happen outside.
 const TRIES: &[(&str, &[i64])] = &[
-    ("socket", &[16, 3, 0]),             // AF_NETLINK, SOCK_RAW
-    ("ioctl", &[0, 0x5412, BAD]),        // TIOCSTI on a pipe
+    ("socket", &[16, 3, 0]),               // AF_NETLINK, SOCK_RAW
+    ("ioctl", &[0, 0x5412, BAD]),          // TIOCSTI on a pipe
     ("clone", &[0x1001_0000, 0, 0, 0, 0]), // a thread in a user namespace of its own: contradicts
     ("clone3", &[BAD, 0]),
-    ("personality", &[0x0004_0000]),     // ADDR_NO_RANDOMIZE, of this process alone
+    ("personality", &[0x0004_0000]), // ADDR_NO_RANDOMIZE, of this process alone
     ("io_uring_setup", &[0, BAD]),
     ("io_uring_enter", &[-1, 0, 0, 0, 0, 0]),
     ("io_uring_register", &[-1, 0, 0, 0]),
@@ -90,6 +86,9 @@ const TRIES: &[(&str, &[i64])] = &[
     ("fchmod", &[-1, 0o4755]),
     ("fchmodat", &[-1, BAD, 0o4755]),
     ("fchmodat2", &[-1, BAD, 0o4755, 0]),
+    ("creat", &[BAD, 0o4755]),
+    ("mknod", &[BAD, 0o4755, 0]),
+    ("mknodat", &[-1, BAD, 0o4755, 0]),
 ];
 
 /// Calls that have no control: `vhangup` has no argument that could be wrong, and would hang up the
@@ -99,11 +98,38 @@ const NOT_OUTSIDE: &[&str] = &["vhangup"];
 /// What an ordinary user may try outside: the control of these needs no privilege. For the others
 /// the kernel's own answer to an ordinary user is the filter's, and root is the control.
 const UNPRIVILEGED: &[&str] = &[
-    "socket", "ioctl", "clone", "clone3", "personality", "io_uring_setup", "io_uring_enter",
-    "io_uring_register", "keyctl", "add_key", "request_key", "ptrace", "process_vm_readv",
-    "process_vm_writev", "pidfd_getfd", "kcmp", "unshare", "setns", "open_tree",
-    "name_to_handle_at", "quotactl_fd", "adjtimex", "modify_ldt", "migrate_pages", "move_pages",
-    "chmod", "fchmod", "fchmodat", "fchmodat2",
+    "socket",
+    "ioctl",
+    "clone",
+    "clone3",
+    "personality",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "pidfd_getfd",
+    "kcmp",
+    "unshare",
+    "setns",
+    "open_tree",
+    "name_to_handle_at",
+    "quotactl_fd",
+    "adjtimex",
+    "modify_ldt",
+    "migrate_pages",
+    "move_pages",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "creat",
+    "mknod",
+    "mknodat",
 ];
 
 /// A program that makes the calls and prints the name and error number of each.
@@ -113,8 +139,13 @@ fn program(outside: bool) -> String {
         if outside && NOT_OUTSIDE.contains(name) {
             continue;
         }
-        let Some(number) = call_number(name) else { continue };
-        let words: Vec<String> = arguments.iter().map(|argument| format!(", {argument}")).collect();
+        let Some(number) = call_number(name) else {
+            continue;
+        };
+        let words: Vec<String> = arguments
+            .iter()
+            .map(|argument| format!(", {argument}"))
+            .collect();
         writeln!(
             text,
             "$! = 0; $r = syscall({number}{}); print \"{name} \", ($r == -1 ? $! + 0 : 0), \"\\n\";",
@@ -139,9 +170,15 @@ fn answers(output: &Output) -> BTreeMap<&str, i32> {
 #[test]
 fn every_denied_call_is_tried() {
     let tried: Vec<&str> = TRIES.iter().map(|(name, _)| *name).collect();
-    let denied = CALLS.iter().filter(|call| call.action != CallAction::Notify);
+    let denied = CALLS
+        .iter()
+        .filter(|call| call.action != CallAction::Notify);
     for call in denied {
-        assert_eq!(tried.iter().filter(|name| **name == call.name).count(), 1, "{call:?}");
+        assert_eq!(
+            tried.iter().filter(|name| **name == call.name).count(),
+            1,
+            "{call:?}"
+        );
     }
 }
 
@@ -167,8 +204,13 @@ fn denied_calls_fail_inside_and_are_looked_at_outside() {
             .success();
         let (outside, inside) = (answers(&outside), answers(&inside));
         assert_eq!(inside.len(), outside.len() + NOT_OUTSIDE.len());
-        for call in CALLS.iter().filter(|call| call.action != CallAction::Notify) {
-            let Some(found) = inside.get(call.name) else { continue };
+        for call in CALLS
+            .iter()
+            .filter(|call| call.action != CallAction::Notify)
+        {
+            let Some(found) = inside.get(call.name) else {
+                continue;
+            };
             let expected = match call.action {
                 CallAction::NotPermitted => NOT_PERMITTED,
                 CallAction::NotImplemented => rustix::io::Errno::NOSYS.raw_os_error(),

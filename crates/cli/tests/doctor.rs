@@ -24,7 +24,15 @@ use stockade_testkit::{
 const REQUIRED: [&str; 4] = ["namespaces", "landlock", "notifier", "record"];
 /// All parts, in the order in which they are shown.
 const PARTS: [&str; 9] = [
-    "kernel", "namespaces", "landlock", "notifier", "redirect", "limits", "disk", "record", "tiers",
+    "kernel",
+    "namespaces",
+    "landlock",
+    "notifier",
+    "redirect",
+    "limits",
+    "disk",
+    "record",
+    "tiers",
 ];
 /// Time in which a command in a session must be seen to work.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,7 +53,8 @@ fn ordinary() -> TestEnv {
 }
 
 fn uid_of(env: &TestEnv) -> u32 {
-    env.user().map_or_else(|| rustix::process::geteuid().as_raw(), |user| user.uid)
+    env.user()
+        .map_or_else(|| rustix::process::geteuid().as_raw(), |user| user.uid)
 }
 
 /// A report, as JSON.
@@ -57,15 +66,24 @@ impl Report {
     }
 
     fn native(&self) -> bool {
-        self.0.get("native").and_then(Value::as_bool).expect("the report has a verdict")
+        self.0
+            .get("native")
+            .and_then(Value::as_bool)
+            .expect("the report has a verdict")
     }
 
     fn checks(&self) -> &[Value] {
-        self.0.get("checks").and_then(Value::as_array).expect("the report has checks")
+        self.0
+            .get("checks")
+            .and_then(Value::as_array)
+            .expect("the report has checks")
     }
 
     fn check(&self, name: &str) -> &Value {
-        let found = self.checks().iter().find(|check| text(check, "name") == name);
+        let found = self
+            .checks()
+            .iter()
+            .find(|check| text(check, "name") == name);
         found.unwrap_or_else(|| panic!("no check `{name}` in {}", self.0))
     }
 
@@ -85,10 +103,17 @@ fn a_machine_that_has_everything_is_ready() {
         let shown = env.stockade().arg("doctor").success();
         assert_eq!(shown.stderr, "");
         let first = shown.stdout.lines().next().unwrap_or_default();
-        assert_eq!(first, format!("native       ready, as uid {}", uid_of(&env)));
+        assert_eq!(
+            first,
+            format!("native       ready, as uid {}", uid_of(&env))
+        );
         let report = Report::of(&env.stockade().args(["doctor", "--json"]).success());
         assert!(report.native());
-        let names: Vec<&str> = report.checks().iter().map(|check| text(check, "name")).collect();
+        let names: Vec<&str> = report
+            .checks()
+            .iter()
+            .map(|check| text(check, "name"))
+            .collect();
         assert_eq!(names, PARTS);
         for check in report.checks() {
             let name = text(check, "name");
@@ -96,9 +121,18 @@ fn a_machine_that_has_everything_is_ready() {
             assert_eq!(required, Some(REQUIRED.contains(&name)), "{check}");
             assert_ne!(text(check, "state"), "missing", "{check}");
             // The text says the same: name, state and what was found; then the remedy.
-            let line = format!("{name:<12} {:<8} {}", text(check, "state"), text(check, "found"));
+            let line = format!(
+                "{name:<12} {:<8} {}",
+                text(check, "state"),
+                text(check, "found")
+            );
             let stable = line.split(" GiB").next().unwrap_or_default();
-            assert!(shown.stdout.contains(stable.trim_end_matches(char::is_numeric)), "{line}");
+            assert!(
+                shown
+                    .stdout
+                    .contains(stable.trim_end_matches(char::is_numeric)),
+                "{line}"
+            );
             if let Some(remedy) = check.get("remedy").and_then(Value::as_str) {
                 assert!(shown.stdout.contains(&format!("→ {remedy}\n")), "{shown:?}");
             }
@@ -112,9 +146,19 @@ fn a_machine_that_has_everything_is_ready() {
 fn what_is_missing_is_named_with_its_remedy() {
     let cases = [
         (Feature::Landlock, "landlock", "missing", "lsm=landlock"),
-        (Feature::Namespaces, "namespaces", "missing", "user namespaces allowed"),
+        (
+            Feature::Namespaces,
+            "namespaces",
+            "missing",
+            "user namespaces allowed",
+        ),
         (Feature::Filters, "notifier", "missing", "allow seccomp(2)"),
-        (Feature::Redirect, "redirect", "weaker", "modprobe nf_tables"),
+        (
+            Feature::Redirect,
+            "redirect",
+            "weaker",
+            "modprobe nf_tables",
+        ),
     ];
     for user in User::all() {
         let env = environment(user.as_deref());
@@ -130,13 +174,27 @@ fn what_is_missing_is_named_with_its_remedy() {
             assert_eq!(report.native(), ready, "without {feature:?}: {printed:?}");
             printed.assert_code(i32::from(!ready));
             shown.assert_code(i32::from(!ready));
-            assert_eq!(report.state(name), state, "without {feature:?}: {printed:?}");
-            assert!(text(report.check(name), "remedy").contains(remedy), "{printed:?}");
-            shown.assert_stdout(if ready { "native       ready" } else { "native       not ready" });
+            assert_eq!(
+                report.state(name),
+                state,
+                "without {feature:?}: {printed:?}"
+            );
+            assert!(
+                text(report.check(name), "remedy").contains(remedy),
+                "{printed:?}"
+            );
+            shown.assert_stdout(if ready {
+                "native       ready"
+            } else {
+                "native       not ready"
+            });
             shown.assert_stdout(&format!("{name:<12} {state}"));
             shown.assert_stdout(remedy);
             // Only what is missing is called missing.
-            let missing = report.checks().iter().filter(|check| text(check, "state") == "missing");
+            let missing = report
+                .checks()
+                .iter()
+                .filter(|check| text(check, "state") == "missing");
             let missing: Vec<&str> = missing.map(|check| text(check, "name")).collect();
             let expected: Vec<&str> = if ready { Vec::new() } else { vec![name] };
             assert_eq!(missing, expected, "without {feature:?}");
@@ -150,7 +208,12 @@ fn user_namespaces_that_are_used_up_are_told_with_the_switch() {
     let run = |limit: &str| {
         let script = format!("echo {limit} > /proc/sys/user/max_user_namespaces && exec \"$@\"");
         env.command("unshare")
-            .args(["--user", "--map-user=1001", "--map-group=1001", "--keep-caps"])
+            .args([
+                "--user",
+                "--map-user=1001",
+                "--map-group=1001",
+                "--keep-caps",
+            ])
             .args(["/bin/sh", "-c", &script, "sh"])
             .arg(env.binary())
             .arg("doctor")
@@ -162,7 +225,9 @@ fn user_namespaces_that_are_used_up_are_told_with_the_switch() {
         .assert_stdout("native       not ready")
         .assert_stdout("namespaces   missing")
         .assert_stdout("→ sudo sysctl -w user.max_user_namespaces=15000");
-    run("100").assert_code(0).assert_stdout("namespaces   ready");
+    run("100")
+        .assert_code(0)
+        .assert_stdout("namespaces   ready");
 }
 
 #[test]
@@ -174,13 +239,18 @@ fn a_place_for_the_record_that_cannot_be_written_is_missing() {
     let look = |mode: u32| {
         fs::set_permissions(closed, fs::Permissions::from_mode(mode)).expect("it is ours");
         let place = closed.join("state");
-        env.stockade().arg("doctor").env("STOCKADE_STATE_DIR", place).output()
+        env.stockade()
+            .arg("doctor")
+            .env("STOCKADE_STATE_DIR", place)
+            .output()
     };
     look(0o500)
         .assert_code(1)
         .assert_stdout("record       missing")
         .assert_stdout("→ set STOCKADE_STATE_DIR to a directory that you can write");
-    look(0o700).assert_code(0).assert_stdout("record       ready");
+    look(0o700)
+        .assert_code(0)
+        .assert_stdout("record       ready");
 }
 
 /// A session that makes files until its supervisor is killed.
@@ -198,15 +268,24 @@ impl Victim<'_> {
         let mut running = self
             .env
             .stockade()
-            .args(["run", "--ask", "deny", "--", "/bin/sh", "-c", script, &marker])
+            .args([
+                "run", "--ask", "deny", "--", "/bin/sh", "-c", script, &marker,
+            ])
             .current_dir(self.repo.path())
             .spawn();
         let reached = || files(&made) >= count;
-        assert!(wait::until_true(START_TIMEOUT, reached), "{}", running.stderr());
+        assert!(
+            wait::until_true(START_TIMEOUT, reached),
+            "{}",
+            running.stderr()
+        );
         processes::kill(running.pid());
         assert!(wait::until_true(GONE_TIMEOUT, || running.is_over()));
         let gone = || processes::with_argument(&marker).is_empty();
-        assert!(wait::until_true(GONE_TIMEOUT, gone), "the command outlives its supervisor");
+        assert!(
+            wait::until_true(GONE_TIMEOUT, gone),
+            "the command outlives its supervisor"
+        );
         running.wait().assert_code(128 + 9);
         let count = files(&made);
         std::thread::sleep(Duration::from_millis(100));
@@ -217,7 +296,10 @@ impl Victim<'_> {
 
 /// Removes the empty control groups that root's killed supervisors could not remove.
 fn remove_groups(env: &TestEnv) {
-    let sessions = fs::read_dir(env.state().join("sessions")).into_iter().flatten().flatten();
+    let sessions = fs::read_dir(env.state().join("sessions"))
+        .into_iter()
+        .flatten()
+        .flatten();
     for session in sessions {
         let name = format!("stockade-{}", session.file_name().to_string_lossy());
         for group in directories_named(&name) {
@@ -244,7 +326,9 @@ fn directories_named(name: &str) -> Vec<PathBuf> {
 /// Whether a process exists and has not ended; who waits for it does not matter.
 fn runs(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let state = status.lines().find_map(|line| line.strip_prefix("State:\t"));
+    let state = status
+        .lines()
+        .find_map(|line| line.strip_prefix("State:\t"));
     state.is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
@@ -253,7 +337,10 @@ fn files(directory: &Path) -> usize {
 }
 
 fn journal(env: &TestEnv, session: &str) -> PathBuf {
-    env.state().join("sessions").join(session).join("journal.jsonl")
+    env.state()
+        .join("sessions")
+        .join(session)
+        .join("journal.jsonl")
 }
 
 // keeps invariant: record-first
@@ -263,20 +350,35 @@ fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
         let env = environment(user.as_deref());
         for (round, count) in [1, 13, 77, 200].into_iter().enumerate() {
             let repo = env.repo_named(&format!("shop-{round}"));
-            let made = Victim { env: &env, repo: &repo }.kill_after(count);
-            let verified = env.stockade().args(["log", "verify", "last", "--json"]).output();
+            let made = Victim {
+                env: &env,
+                repo: &repo,
+            }
+            .kill_after(count);
+            let verified = env
+                .stockade()
+                .args(["log", "verify", "last", "--json"])
+                .output();
             let verdict: Value =
                 serde_json::from_str(&verified.stdout).expect("the verdict is one JSON object");
             assert_eq!(text(&verdict, "verdict"), "unfinished", "{verified:?}");
-            assert_eq!(verdict.get("running"), Some(&Value::Bool(false)), "{verified:?}");
+            assert_eq!(
+                verdict.get("running"),
+                Some(&Value::Bool(false)),
+                "{verified:?}"
+            );
             // What the command could see, the journal has: a file is there only after its event.
             let session = text(&verdict, "session");
             let directory = repo.path().join("made").to_string_lossy().into_owned();
             let events = env.events(session);
-            let recorded =
-                events.iter().filter(|e| e.kind() == "file.changed" && e.targets(&directory));
+            let recorded = events
+                .iter()
+                .filter(|e| e.kind() == "file.changed" && e.targets(&directory));
             let recorded = recorded.count();
-            assert!(recorded > made, "{made} files and their directory, {recorded} records");
+            assert!(
+                recorded > made,
+                "{made} files and their directory, {recorded} records"
+            );
             // One byte less, and it is no longer the record of this session.
             let path = journal(&env, session);
             let mut bytes = fs::read(&path).expect("the journal exists");
@@ -314,12 +416,18 @@ fn killed_while_it_starts(env: &TestEnv) {
         let left = || {
             below.iter().filter(|pid| runs(**pid)).count() + processes::with_argument(&marker).len()
         };
-        assert!(wait::until_true(GONE_TIMEOUT, || left() == 0), "after {after_ms} ms: {below:?}");
+        assert!(
+            wait::until_true(GONE_TIMEOUT, || left() == 0),
+            "after {after_ms} ms: {below:?}"
+        );
     }
     // Whatever was recorded is a beginning that verifies as one.
     let verified = env.stockade().args(["log", "verify", "--all"]).output();
     assert!(!verified.stdout.contains("broken"), "{verified:?}");
-    assert!(!verified.stdout.contains("intact"), "no session ended: {verified:?}");
+    assert!(
+        !verified.stdout.contains("intact"),
+        "no session ended: {verified:?}"
+    );
     env.stockade()
         .args(["run", "--ask", "deny", "--", "/bin/true"])
         .current_dir(repo.path())

@@ -96,7 +96,11 @@ impl Place {
             "left behind: {:?}",
             left_processes()
         );
-        let root = self.env.root().to_str().expect("the path of a test is text");
+        let root = self
+            .env
+            .root()
+            .to_str()
+            .expect("the path of a test is text");
         let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
         assert!(!mounts.contains(root), "left behind: {mounts}");
         let temporary = names(&self.env.temporary());
@@ -116,11 +120,23 @@ impl Place {
 
     /// Ends the test unless every record is intact and says that nothing was started.
     fn assert_records_verify(&self, count: usize) {
-        let verified = self.env.stockade().args(["log", "verify", "--all"]).success();
-        assert_eq!(verified.stdout.matches("intact").count(), count, "{verified:?}");
+        let verified = self
+            .env
+            .stockade()
+            .args(["log", "verify", "--all"])
+            .success();
+        assert_eq!(
+            verified.stdout.matches("intact").count(),
+            count,
+            "{verified:?}"
+        );
         let listed = self.env.stockade().args(["sessions", "--json"]).success();
         let not_started = |line: &&str| line.contains(r#""how":"not-started""#);
-        assert_eq!(listed.stdout.lines().filter(not_started).count(), count, "{listed:?}");
+        assert_eq!(
+            listed.stdout.lines().filter(not_started).count(),
+            count,
+            "{listed:?}"
+        );
     }
 }
 
@@ -136,7 +152,9 @@ fn names(directory: &Path) -> BTreeSet<String> {
 fn left_processes() -> Vec<String> {
     let runs = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let state = status.lines().find_map(|line| line.strip_prefix("State:\t"));
+        let state = status
+            .lines()
+            .find_map(|line| line.strip_prefix("State:\t"));
         // Who has ended stays in the list until this process, its new parent, asks.
         state.is_some_and(|state| !state.starts_with(['Z', 'X']))
     };
@@ -145,7 +163,10 @@ fn left_processes() -> Vec<String> {
         .filter(runs)
         .map(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            format!("{pid} {}", String::from_utf8_lossy(&line).replace('\0', " "))
+            format!(
+                "{pid} {}",
+                String::from_utf8_lossy(&line).replace('\0', " ")
+            )
         })
         .collect()
 }
@@ -171,7 +192,11 @@ fn groups_of(session: &str) -> Vec<PathBuf> {
 /// Ends the test unless the launch stopped with one reason that names the step and what helps.
 fn assert_stopped(step: &Step, index: usize, output: &Output) {
     // A command that cannot be executed is 126 by contract; everything before it is 125.
-    let code = if matches!(step, Step::Execute) { 126 } else { 125 };
+    let code = if matches!(step, Step::Execute) {
+        126
+    } else {
+        125
+    };
     output
         .assert_code(code)
         .assert_stderr(&format!("step `{}` ({index}) failed", step.name()))
@@ -223,7 +248,11 @@ fn a_launch_without_a_fault_has_all_that_must_be_gone_after_one() {
     let words = format!(" /bin/sleep {marker} ");
     let is_command = |process: &String| process.ends_with(&words) && !process.contains(" run ");
     let runs = || left_processes().iter().any(is_command);
-    assert!(wait::until_true(START_TIMEOUT, runs), "{}", running.stderr());
+    assert!(
+        wait::until_true(START_TIMEOUT, runs),
+        "{}",
+        running.stderr()
+    );
     let session = fs::read_to_string(&session_file).expect("the session file is written");
     let session = session.trim();
     let left = left_processes().join("\n");
@@ -232,9 +261,16 @@ fn a_launch_without_a_fault_has_all_that_must_be_gone_after_one() {
     }
     let directory = place.env.state().join("sessions").join(session);
     let found = names(&directory);
-    assert!(found.contains("root") && found.contains("inside"), "{found:?}");
+    assert!(
+        found.contains("root") && found.contains("inside"),
+        "{found:?}"
+    );
     let plan = place.plan(&["--ask", "deny"]);
-    let groups = plan.steps.iter().filter(|s| matches!(s, Step::JoinGroup { .. })).count();
+    let groups = plan
+        .steps
+        .iter()
+        .filter(|s| matches!(s, Step::JoinGroup { .. }))
+        .count();
     assert_eq!(groups_of(session).len(), groups, "groups of {session}");
     running.signal(processes::Signal::TERM);
     running.wait().assert_code(128 + 15);
@@ -248,7 +284,11 @@ fn a_fault_without_a_network_or_in_a_terminal_stops_the_launch_too() {
     let options = ["--ask", "deny", "--summary", "none", "--offline"];
     let plan = place.plan(&options);
     let index_of = |name: &str| {
-        let found = plan.steps.iter().enumerate().find(|(_, step)| step.name() == name);
+        let found = plan
+            .steps
+            .iter()
+            .enumerate()
+            .find(|(_, step)| step.name() == name);
         found.unwrap_or_else(|| panic!("no step `{name}`"))
     };
     for name in ["loopback", "hand-over", "filter-calls"] {
@@ -259,7 +299,13 @@ fn a_fault_without_a_network_or_in_a_terminal_stops_the_launch_too() {
     let terminal = index_of("enter-root").0 + 1;
     for (index, name) in [(terminal, "terminal"), (terminal + 1, "hand-over")] {
         let command = place
-            .run(&["--summary", "none", "--offline", "--fail-step", &index.to_string()])
+            .run(&[
+                "--summary",
+                "none",
+                "--offline",
+                "--fail-step",
+                &index.to_string(),
+            ])
             .args(["--", "/usr/bin/touch"])
             .arg(place.trace(index))
             .into_command();

@@ -12,6 +12,7 @@ use crate::{
     http::{self, Exchange, linger},
     judge::{Allowed, Judgement, builtin, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINGER_WAIT, RELAY_IDLE},
+    relay::reset,
     sniff::{Flight, Speech, first_flight},
     tls::{ALERT_ACCESS_DENIED, ClientHello},
     upstream::{Failed, Upstream},
@@ -124,12 +125,6 @@ async fn request(
         port,
         subject,
     })
-}
-
-/// Has the coming close be a reset, which a client cannot take for the end of data.
-pub(crate) fn reset(stream: &TcpStream) {
-    // Where the option cannot be set, the close is an orderly one; no bytes pass either way.
-    drop(stream.set_zero_linger());
 }
 
 impl Link<'_> {

@@ -12,6 +12,7 @@ use tokio::{
 use crate::{
     Datagrams, EgressError, ListenerKind, Proxy, connection, dns,
     limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, DNS_STREAMS_MAX},
+    relay,
 };
 
 /// Starts one task per socket. Dropping the set ends them and all that they accepted.
@@ -77,7 +78,7 @@ async fn serve(proxy: &Proxy, client: TcpStream, kind: ListenerKind) {
     // Interactive protocols suffer without it; where it fails they are only slow.
     drop(client.set_nodelay(true));
     let Ok(destination) = destination(proxy, &client, kind) else {
-        return connection::reset(&client);
+        return relay::reset(&client);
     };
     match kind {
         // A client that breaks off or babbles is simply left.

@@ -61,6 +61,12 @@ impl Counters {
     }
 }
 
+/// Has the coming close be a reset, which a client cannot take for the end of data.
+pub(crate) fn reset(stream: &TcpStream) {
+    // Where the option cannot be set, the close is an orderly one; no bytes pass either way.
+    drop(stream.set_zero_linger());
+}
+
 /// What a relay is doing until both directions have ended.
 pub type Relaying = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 

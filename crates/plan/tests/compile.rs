@@ -14,7 +14,11 @@ fn path(text: &str) -> AbsPath {
 
 fn policy(text: &str) -> Policy {
     let text = format!("schema = 1\n{text}");
-    let source = Source { origin: Origin::Session, name: "test.toml".to_owned(), text };
+    let source = Source {
+        origin: Origin::Session,
+        name: "test.toml".to_owned(),
+        text,
+    };
     load(&[source], &HostSets::default()).unwrap()
 }
 
@@ -61,7 +65,10 @@ fn spec() -> RunSpec {
 }
 
 fn facts() -> HostFacts {
-    let system = |text: &str, kind| SystemEntry { path: path(text), kind };
+    let system = |text: &str, kind| SystemEntry {
+        path: path(text),
+        kind,
+    };
     HostFacts {
         caller_uid: 1000,
         caller_gid: 1000,
@@ -81,8 +88,14 @@ fn facts() -> HostFacts {
         writable: vec![path("/home/dev/.cache/shared")],
         hidden: vec![path("/etc/company")],
         protected: vec![
-            ProtectedEntry { path: path("/home/dev/src/shop/.git/hooks"), read_only: true },
-            ProtectedEntry { path: path("/home/dev/src/shop/.git"), read_only: false },
+            ProtectedEntry {
+                path: path("/home/dev/src/shop/.git/hooks"),
+                read_only: true,
+            },
+            ProtectedEntry {
+                path: path("/home/dev/src/shop/.git"),
+                read_only: false,
+            },
         ],
         program: ProgramFacts {
             program: path("/home/dev/node/bin/codex"),
@@ -112,7 +125,10 @@ fn as_root() -> HostFacts {
 }
 
 fn environment(variables: &[(&str, &str)]) -> Vec<(RawText, RawText)> {
-    variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    variables
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect()
 }
 
 /// A plan as people compare it: a line a step, then what it adds up to.
@@ -128,8 +144,16 @@ fn shown(plan: &LaunchPlan) -> String {
             .iter()
             .map(|(name, value)| format!("{}={}", name.display(), value.display())),
     );
-    lines.extend(plan.steps.iter().map(|step| serde_json::to_string(step).unwrap()));
-    lines.extend(plan.guarantees.iter().map(|g| serde_json::to_string(g).unwrap()));
+    lines.extend(
+        plan.steps
+            .iter()
+            .map(|step| serde_json::to_string(step).unwrap()),
+    );
+    lines.extend(
+        plan.guarantees
+            .iter()
+            .map(|g| serde_json::to_string(g).unwrap()),
+    );
     lines.join("\n")
 }
 
@@ -142,8 +166,12 @@ fn lines_of<'a>(text: &'a str, other: &str) -> Vec<&'a str> {
 fn difference(plan: &LaunchPlan) -> String {
     let ordinary = shown(&compile(&full_policy(), &spec(), &facts()).unwrap());
     let plan = shown(plan);
-    let less = lines_of(&ordinary, &plan).into_iter().map(|line| format!("- {line}"));
-    let more = lines_of(&plan, &ordinary).into_iter().map(|line| format!("+ {line}"));
+    let less = lines_of(&ordinary, &plan)
+        .into_iter()
+        .map(|line| format!("- {line}"));
+    let more = lines_of(&plan, &ordinary)
+        .into_iter()
+        .map(|line| format!("+ {line}"));
     less.chain(more).collect::<Vec<_>>().join("\n")
 }
 
@@ -163,30 +191,46 @@ fn root_differs_in_groups_maps_and_the_identity_it_gives_up() {
     let plan = compile(&full_policy(), &spec(), &as_root()).unwrap();
     insta::assert_snapshot!("root", difference(&plan));
     // Where the workspace is root's too, there is one id to map.
-    let own = HostFacts { workspace_uid: 0, workspace_gid: 0, ..as_root() };
+    let own = HostFacts {
+        workspace_uid: 0,
+        workspace_gid: 0,
+        ..as_root()
+    };
     let plan = compile(&full_policy(), &spec(), &own).unwrap();
-    let maps = Step::MapIdentity { uids: vec![0], gids: vec![0] };
+    let maps = Step::MapIdentity {
+        uids: vec![0],
+        gids: vec![0],
+    };
     assert!(plan.steps.contains(&maps));
     assert_eq!((plan.identity.uid, plan.identity.gid), (0, 0));
 }
 
 #[test]
 fn offline_differs_in_the_network_alone() {
-    let spec = RunSpec { offline: true, ..spec() };
+    let spec = RunSpec {
+        offline: true,
+        ..spec()
+    };
     let plan = compile(&full_policy(), &spec, &facts()).unwrap();
     insta::assert_snapshot!("offline", difference(&plan));
 }
 
 #[test]
 fn without_a_redirect_the_ports_of_rules_are_listened_on() {
-    let facts = HostFacts { redirect: false, ..facts() };
+    let facts = HostFacts {
+        redirect: false,
+        ..facts()
+    };
     let plan = compile(&full_policy(), &spec(), &facts).unwrap();
     insta::assert_snapshot!("no_redirect", difference(&plan));
 }
 
 #[test]
 fn a_terminal_is_one_step_right_after_the_root_is_entered() {
-    let spec = RunSpec { terminal: Some((24, 80)), ..spec() };
+    let spec = RunSpec {
+        terminal: Some((24, 80)),
+        ..spec()
+    };
     let plan = compile(&full_policy(), &spec, &facts()).unwrap();
     insta::assert_snapshot!("terminal", difference(&plan));
     let at = index_of(&plan, "terminal");
@@ -225,11 +269,20 @@ fn power_is_given_up_before_the_command_is_executed() {
 
 #[test]
 fn every_step_has_a_remedy_and_the_name_of_its_json() {
-    for spec in [spec(), RunSpec { terminal: Some((24, 80)), ..spec() }] {
+    for spec in [
+        spec(),
+        RunSpec {
+            terminal: Some((24, 80)),
+            ..spec()
+        },
+    ] {
         let plan = compile(&full_policy(), &spec, &as_root()).unwrap();
         for step in &plan.steps {
             let json = serde_json::to_value(step).unwrap();
-            assert_eq!(json.get("step").and_then(|name| name.as_str()), Some(step.name()));
+            assert_eq!(
+                json.get("step").and_then(|name| name.as_str()),
+                Some(step.name())
+            );
             assert!(step.remedy().len() > 20, "{step:?}");
         }
     }
@@ -250,17 +303,32 @@ fn a_plan_is_read_back_as_it_was_and_nothing_unknown_is_read() {
     ] {
         let changed = text.replacen(from, to, 1);
         assert_ne!(changed, text, "{from}");
-        assert!(serde_json::from_str::<LaunchPlan>(&changed).is_err(), "{to}");
+        assert!(
+            serde_json::from_str::<LaunchPlan>(&changed).is_err(),
+            "{to}"
+        );
     }
     let mut faulty = plan;
     faulty.fault = Some(3);
-    assert_ne!(faulty.seal().unwrap().1, digest, "the digest covers the fault");
+    assert_ne!(
+        faulty.seal().unwrap().1,
+        digest,
+        "the digest covers the fault"
+    );
 }
 
 fn refusal(workspace: &str, facts: &HostFacts) -> Option<String> {
-    let spec = RunSpec { workspace: path(workspace), cwd: path(workspace), ..spec() };
+    let spec = RunSpec {
+        workspace: path(workspace),
+        cwd: path(workspace),
+        ..spec()
+    };
     let checked = check_workspace(&spec, facts);
-    assert_eq!(checked.is_err(), compile(&full_policy(), &spec, facts).is_err(), "{workspace}");
+    assert_eq!(
+        checked.is_err(),
+        compile(&full_policy(), &spec, facts).is_err(),
+        "{workspace}"
+    );
     checked.err().map(|error| error.to_string())
 }
 
@@ -273,7 +341,10 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
         ("/home", "home directory"),
         ("/home/dev/.local", "state directory"),
         ("/home/dev/.local/state/stockade", "state directory"),
-        ("/home/dev/.local/state/stockade/sessions/3f2a", "state directory"),
+        (
+            "/home/dev/.local/state/stockade/sessions/3f2a",
+            "state directory",
+        ),
         ("/usr", "system directory"),
         ("/usr/lib/x", "system directory"),
         ("/etc", "system directory"),
@@ -292,11 +363,28 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
         assert!(message.contains(problem), "{workspace}: {message}");
         assert!(message.contains(&format!("`{workspace}`")), "{message}");
     }
-    let elsewhere = HostFacts { home: path("/root"), ..facts.clone() };
-    let spec = RunSpec { workspace: path("/home"), state_dir: path("/root/state"), ..spec() };
+    let elsewhere = HostFacts {
+        home: path("/root"),
+        ..facts.clone()
+    };
+    let spec = RunSpec {
+        workspace: path("/home"),
+        state_dir: path("/root/state"),
+        ..spec()
+    };
     let error = check_workspace(&spec, &elsewhere).unwrap_err();
-    assert!(error.to_string().contains("shared by every user"), "{error}");
-    for good in ["/home/dev/src", "/tmp/x", "/var/tmp/x", "/srv/shop", "/home/develop", "/usrlocal"] {
+    assert!(
+        error.to_string().contains("shared by every user"),
+        "{error}"
+    );
+    for good in [
+        "/home/dev/src",
+        "/tmp/x",
+        "/var/tmp/x",
+        "/srv/shop",
+        "/home/develop",
+        "/usrlocal",
+    ] {
         assert_eq!(refusal(good, &facts), None, "{good}");
     }
 }
@@ -304,48 +392,76 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
 #[test]
 fn what_the_kernel_lacks_or_does_not_exist_yet_has_no_plan() {
     for abi in [0, 1] {
-        let facts = HostFacts { landlock_abi: abi, ..facts() };
+        let facts = HostFacts {
+            landlock_abi: abi,
+            ..facts()
+        };
         let error = compile(&full_policy(), &spec(), &facts).unwrap_err();
         assert!(matches!(error, PlanError::Missing(what) if what.contains("Landlock")));
     }
-    let facts_two = HostFacts { landlock_abi: 2, ..facts() };
+    let facts_two = HostFacts {
+        landlock_abi: 2,
+        ..facts()
+    };
     compile(&full_policy(), &spec(), &facts_two).unwrap();
     let review = policy("[workspace]\nmode = \"review\"");
     let error = compile(&review, &spec(), &facts()).unwrap_err();
-    assert!(error.to_string().contains("use `mode = \"direct\"`"), "{error}");
+    assert!(
+        error.to_string().contains("use `mode = \"direct\"`"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_required_guarantee_holds_is_waived_or_there_is_no_plan() {
     let plan = |policy: &Policy, spec: &RunSpec, facts: &HostFacts| {
-        compile(policy, spec, facts).map(|plan| plan.guarantees).map_err(|e| e.to_string())
+        compile(policy, spec, facts)
+            .map(|plan| plan.guarantees)
+            .map_err(|e| e.to_string())
     };
-    let require = |name| RunSpec { require: vec![name], ..spec() };
+    let require = |name| RunSpec {
+        require: vec![name],
+        ..spec()
+    };
     let groups = require(GuaranteeName::GroupLimits);
     let message = plan(&full_policy(), &groups, &facts()).unwrap_err();
     assert!(message.contains("`group-limits` is required"), "{message}");
-    assert!(message.contains("memory and processor time: no cgroup"), "{message}");
+    assert!(
+        message.contains("memory and processor time: no cgroup"),
+        "{message}"
+    );
     plan(&full_policy(), &groups, &as_root()).unwrap();
     let waived = RunSpec {
         waive: vec![(GuaranteeName::GroupLimits, "a small machine".to_owned())],
         ..groups
     };
     let stated = plan(&full_policy(), &waived, &facts()).unwrap();
-    let stated = stated.iter().find(|g| g.name == GuaranteeName::GroupLimits).unwrap();
+    let stated = stated
+        .iter()
+        .find(|g| g.name == GuaranteeName::GroupLimits)
+        .unwrap();
     assert!(!stated.holds);
     assert_eq!(stated.waiver.as_deref(), Some("a small machine"));
     // Nothing sets a quota: nothing gives it.
     let message = plan(&policy(""), &require(GuaranteeName::DiskQuota), &facts()).unwrap_err();
     assert!(message.contains("the policy sets nothing"), "{message}");
-    for name in [GuaranteeName::Files, GuaranteeName::Network, GuaranteeName::Secrets] {
+    for name in [
+        GuaranteeName::Files,
+        GuaranteeName::Network,
+        GuaranteeName::Secrets,
+    ] {
         plan(&policy(""), &require(name), &facts()).unwrap();
     }
 }
 
 fn variables(policy_text: &str, caller: &[(&str, &str)]) -> Vec<String> {
-    let facts = HostFacts { environment: environment(caller), ..facts() };
+    let facts = HostFacts {
+        environment: environment(caller),
+        ..facts()
+    };
     let plan = compile(&policy(policy_text), &spec(), &facts).unwrap();
-    let shown = |(name, value): &(RawText, RawText)| format!("{}={}", name.display(), value.display());
+    let shown =
+        |(name, value): &(RawText, RawText)| format!("{}={}", name.display(), value.display());
     plan.command.environment.iter().map(shown).collect()
 }
 
@@ -376,11 +492,24 @@ fn only_what_policy_passes_and_the_boundary_says_is_in_the_environment() {
     ];
     assert_eq!(variables("", &hostile), always);
     let passed = variables("[environment]\npass = [\"CARGO_*\", \"LD_*\"]", &hostile);
-    let more: Vec<&String> = passed.iter().filter(|v| !always.contains(&v.as_str())).collect();
-    assert_eq!(more, ["CARGO_TERM_COLOR=always"], "a pattern passes no secret and no code");
+    let more: Vec<&String> = passed
+        .iter()
+        .filter(|v| !always.contains(&v.as_str()))
+        .collect();
+    assert_eq!(
+        more,
+        ["CARGO_TERM_COLOR=always"],
+        "a pattern passes no secret and no code"
+    );
     let exact = variables("[environment]\npass = [\"GITHUB_TOKEN\"]", &hostile);
-    assert!(exact.contains(&"GITHUB_TOKEN=s".to_owned()), "an exact name does");
-    let set = variables("[environment]\nset = { EDITOR = \"false\" }", &[("EDITOR", "vi")]);
+    assert!(
+        exact.contains(&"GITHUB_TOKEN=s".to_owned()),
+        "an exact name does"
+    );
+    let set = variables(
+        "[environment]\nset = { EDITOR = \"false\" }",
+        &[("EDITOR", "vi")],
+    );
     assert!(set.contains(&"EDITOR=false".to_owned()), "{set:?}");
 }
 

@@ -1,21 +1,28 @@
 //! The table of system calls means on this processor what it says.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::collections::BTreeMap;
 
 use stockade_plan::{CALLS, Call, CallAction, CallCondition, CallSet, calls};
 use stockade_sys::seccomp::{name, number};
 
-const STRICT: CallSet = CallSet { debuggers: false, namespaces: false, notify: true };
+const STRICT: CallSet = CallSet {
+    debuggers: false,
+    namespaces: false,
+    notify: true,
+};
 
 #[test]
 fn every_call_has_a_number_and_the_number_its_name() {
+    let mut missing = Vec::new();
     for call in CALLS {
+        // Other processors never had the older calls, so their filters leave them out.
         let Some(found) = number(call.name) else {
-            assert!(!cfg!(target_arch = "x86_64"), "`{}` has no number", call.name);
+            missing.push(call.name);
             continue;
         };
         assert_eq!(name(found), Some(call.name));
+    }
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(missing, Vec::<&str>::new());
     }
     assert_eq!(number("no_such_call"), None);
 }
@@ -25,15 +32,25 @@ fn every_call_has_a_number_and_the_number_its_name() {
 fn no_entry_is_hidden_by_an_earlier_one() {
     let sets = [false, true].into_iter().flat_map(|debuggers| {
         [false, true].into_iter().flat_map(move |namespaces| {
-            [false, true].map(|notify| CallSet { debuggers, namespaces, notify })
+            [false, true].map(|notify| CallSet {
+                debuggers,
+                namespaces,
+                notify,
+            })
         })
     });
     for set in sets {
         let mut seen: BTreeMap<&str, Vec<CallCondition>> = BTreeMap::new();
         for call in calls(set) {
             let earlier = seen.entry(call.name).or_default();
-            assert!(!earlier.contains(&CallCondition::Always), "{call:?} is never reached");
-            assert!(!earlier.contains(&call.condition), "{call:?} is there twice");
+            assert!(
+                !earlier.contains(&CallCondition::Always),
+                "{call:?} is never reached"
+            );
+            assert!(
+                !earlier.contains(&call.condition),
+                "{call:?} is there twice"
+            );
             earlier.push(call.condition);
         }
     }
@@ -62,32 +79,87 @@ fn an_option_opens_its_own_calls_and_no_others() {
     let strict = entries(STRICT);
     let opened = |set: CallSet| -> Vec<&str> {
         let left = entries(set);
-        strict.iter().filter(|call| !left.contains(call)).map(|call| call.name).collect()
+        strict
+            .iter()
+            .filter(|call| !left.contains(call))
+            .map(|call| call.name)
+            .collect()
     };
     assert_eq!(
-        opened(CallSet { debuggers: true, ..STRICT }),
-        ["personality", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp"]
+        opened(CallSet {
+            debuggers: true,
+            ..STRICT
+        }),
+        [
+            "personality",
+            "ptrace",
+            "process_vm_readv",
+            "process_vm_writev",
+            "pidfd_getfd",
+            "kcmp"
+        ]
     );
-    let namespaces = opened(CallSet { namespaces: true, ..STRICT });
-    for name in ["clone", "clone3", "unshare", "mount", "pivot_root", "move_mount"] {
-        assert!(namespaces.contains(&name), "{name} is not in {namespaces:?}");
+    let namespaces = opened(CallSet {
+        namespaces: true,
+        ..STRICT
+    });
+    for name in [
+        "clone",
+        "clone3",
+        "unshare",
+        "mount",
+        "pivot_root",
+        "move_mount",
+    ] {
+        assert!(
+            namespaces.contains(&name),
+            "{name} is not in {namespaces:?}"
+        );
     }
-    for name in ["setns", "ptrace", "bpf", "open_by_handle_at", "chroot", "socket"] {
+    for name in [
+        "setns",
+        "ptrace",
+        "bpf",
+        "open_by_handle_at",
+        "chroot",
+        "socket",
+    ] {
         assert!(!namespaces.contains(&name), "{name} is in {namespaces:?}");
     }
-    let quiet = opened(CallSet { notify: false, ..STRICT });
-    let asked = strict.iter().filter(|call| call.action == CallAction::Notify);
+    let quiet = opened(CallSet {
+        notify: false,
+        ..STRICT
+    });
+    let asked = strict
+        .iter()
+        .filter(|call| call.action == CallAction::Notify);
     assert_eq!(quiet, asked.map(|call| call.name).collect::<Vec<_>>());
     // What is asked about stays asked about, whatever else is opened.
-    let open = entries(CallSet { debuggers: true, namespaces: true, notify: true });
+    let open = entries(CallSet {
+        debuggers: true,
+        namespaces: true,
+        notify: true,
+    });
     for name in ["execve", "execveat", "openat", "renameat2", "unlinkat"] {
-        assert!(open.iter().any(|c| c.name == name && c.action == CallAction::Notify), "{name}");
+        assert!(
+            open.iter()
+                .any(|c| c.name == name && c.action == CallAction::Notify),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn denials_stand_before_what_is_asked() {
     let strict = entries(STRICT);
-    let first_ask = strict.iter().position(|call| call.action == CallAction::Notify).unwrap();
-    assert!(strict.iter().skip(first_ask).all(|call| call.action == CallAction::Notify));
+    let first_ask = strict
+        .iter()
+        .position(|call| call.action == CallAction::Notify)
+        .unwrap();
+    assert!(
+        strict
+            .iter()
+            .skip(first_ask)
+            .all(|call| call.action == CallAction::Notify)
+    );
 }

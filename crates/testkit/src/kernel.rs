@@ -35,7 +35,12 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 4] = [Self::Landlock, Self::Namespaces, Self::Filters, Self::Redirect];
+    pub const ALL: [Self; 4] = [
+        Self::Landlock,
+        Self::Namespaces,
+        Self::Filters,
+        Self::Redirect,
+    ];
 
     fn rule(self) -> Rule {
         let named = |name| number(name).expect("filters know the call");
@@ -52,12 +57,18 @@ impl Feature {
             },
             Self::Filters => Rule {
                 number: SECCOMP,
-                condition: Condition::OneOf { index: 0, values: vec![SET_MODE_FILTER] },
+                condition: Condition::OneOf {
+                    index: 0,
+                    values: vec![SET_MODE_FILTER],
+                },
                 action: Action::not_implemented(),
             },
             Self::Redirect => Rule {
                 number: named("socket"),
-                condition: Condition::OneOf { index: 2, values: vec![NETLINK_NETFILTER] },
+                condition: Condition::OneOf {
+                    index: 2,
+                    values: vec![NETLINK_NETFILTER],
+                },
                 action: Action::Fail(93), // EPROTONOSUPPORT
             },
         }
@@ -75,7 +86,9 @@ pub fn without<T: Send>(feature: Feature, body: impl FnOnce() -> T + Send) -> T 
     let confined = || {
         capability::set_no_new_privileges().expect("a thread may give up privileges");
         let filter = Filter::assemble(&[feature.rule()]).expect("one rule is a short program");
-        filter.load().expect("a thread without privileges may filter its own calls");
+        filter
+            .load()
+            .expect("a thread without privileges may filter its own calls");
         body()
     };
     std::thread::scope(|scope| {
@@ -93,7 +106,11 @@ mod tests {
 
     #[test]
     fn only_what_the_thread_starts_lacks_the_feature() {
-        let unshare = || Run::new("/usr/bin/unshare").args(["--user", "/bin/true"]).output();
+        let unshare = || {
+            Run::new("/usr/bin/unshare")
+                .args(["--user", "/bin/true"])
+                .output()
+        };
         unshare().assert_success();
         without(Feature::Namespaces, || unshare())
             .assert_code(1)

@@ -29,7 +29,7 @@ enum What {
 }
 
 /// Prints `{"rules","load_ms","p50_ns","p99_ns"}`.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let What::Decide { rules } = args.what;
     let mut text = String::from("schema = 1\nextends = [\"builtin:coding-agent\"]\n");
     for index in 0..rules {

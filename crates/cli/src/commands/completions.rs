@@ -13,7 +13,7 @@ pub(crate) struct Args {
 }
 
 /// Prints the completions.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut buffer = Vec::new();
     clap_complete::generate(args.shell, &mut crate::definition(), "stockade", &mut buffer);
     out.raw(String::from_utf8_lossy(&buffer))?;

@@ -23,7 +23,7 @@ struct Report {
 }
 
 /// Examines this machine.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let state_dir: Option<PathBuf> = state::location().ok();
     let checks = examine(state_dir.as_deref());
     let native = checks.iter().all(|check| !check.required || check.state != State::Missing);

@@ -8,7 +8,7 @@ use crate::{exit::Exit, output::Output};
 pub(crate) struct Args {}
 
 /// Prints the page.
-pub(crate) fn run(_args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(_args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut buffer = Vec::new();
     clap_mangen::Man::new(crate::definition()).render(&mut buffer)?;
     out.raw(String::from_utf8_lossy(&buffer))?;

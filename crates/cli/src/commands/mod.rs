@@ -60,18 +60,18 @@ impl Cli {
     /// Runs the command.
     pub(crate) fn run(self, out: &mut Output) -> anyhow::Result<Exit> {
         match self.command {
-            Command::Run(args) => run::run(*args, out),
+            Command::Run(args) => Ok(run::run(*args, out)),
             Command::Approvals(args) => approvals::run(args, out),
             Command::Sessions(args) => sessions::run(args, out),
             Command::Show(args) => show::run(args, out),
             Command::Events(args) => events::run(args, out),
             Command::Log(args) => log::run(args, out),
             Command::Policy(args) => policy::run(args, out),
-            Command::Doctor(args) => doctor::run(args, out),
-            Command::Completions(args) => completions::run(args, out),
-            Command::Man(args) => man::run(args, out),
-            Command::Reference(args) => reference::run(args, out),
-            Command::Bench(args) => bench::run(args, out),
+            Command::Doctor(args) => doctor::run(&args, out),
+            Command::Completions(args) => completions::run(&args, out),
+            Command::Man(args) => man::run(&args, out),
+            Command::Reference(args) => reference::run(&args, out),
+            Command::Bench(args) => bench::run(&args, out),
         }
     }
 }

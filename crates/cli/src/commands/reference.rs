@@ -22,7 +22,7 @@ enum Document {
 }
 
 /// Prints one document as Markdown.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let text = match args.document {
         Document::Cli => commands()?,
         Document::Events => events()?,

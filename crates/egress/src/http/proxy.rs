@@ -25,13 +25,12 @@ use super::{
 };
 use crate::{
     Proxy,
-    connection::reset,
     judge::{Allowed, Judgement, builtin, decided},
     limits::{
         HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, LINGER_BYTES_MAX, LINGER_WAIT, RELAY_CHUNK_BYTES,
         RESPONSE_WAIT,
     },
-    relay::{Counters, Turn, fill, turn_accepted},
+    relay::{Counters, Turn, fill, reset, turn_accepted},
     upstream::Upstream,
     wire::{Decided, Unanswered},
 };

@@ -29,6 +29,7 @@ Examples:
 
 Exit codes: the command's own; 124 wall-time limit; 125 not started, nothing
 ran; 126 denied or not executable; 127 not found; 128+n ended by signal n.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
 pub(crate) struct Args {
     /// Directory that the command works on [default: the current directory]
     #[arg(long, value_name = "DIR")]
@@ -116,11 +117,8 @@ fn waiver(text: &str) -> Result<(GuaranteeName, String), String> {
 pub(crate) const NOT_STARTED: u8 = 125;
 
 /// Runs the command; every failure before it is 125, 126 or 127 with one reason.
-pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    match attempt(args, out) {
-        Ok(exit) => Ok(exit),
-        Err(error) => Ok(explain(&error, out)),
-    }
+pub(crate) fn run(args: Args, out: &mut Output) -> Exit {
+    attempt(args, out).unwrap_or_else(|error| explain(&error, out))
 }
 
 fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
@@ -131,15 +129,14 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let policy = stockade_policy::load(&sources, &layers::host_sets())?;
     let current = std::env::current_dir().context("there is no current directory")?;
     let both_terminals = start::is_terminal();
+    if args.ask == Some(Ask::Tty) && !both_terminals {
+        bail!("`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`");
+    }
     let ask = match args.ask {
-        Some(Ask::Tty) if !both_terminals => {
-            bail!("`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`")
-        }
-        Some(Ask::Tty) => AskMode::Tty,
         Some(Ask::Inbox) => AskMode::Inbox,
         Some(Ask::Deny) => AskMode::Deny,
-        None if both_terminals => AskMode::Tty,
-        None => AskMode::Deny,
+        Some(Ask::Tty) => AskMode::Tty,
+        None => if both_terminals { AskMode::Tty } else { AskMode::Deny },
     };
     check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
