@@ -1,10 +1,6 @@
 //! What cannot work does not start: 125, 126 or 127, one clear reason with the next step, nothing
 //! on standard output, and nothing has run.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken fixture must end the test"
-)]
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{
     fs,
@@ -300,6 +296,63 @@ fn a_workspace_without_permission_is_refused() {
     }
 }
 
+/// A command, its code, and what is said of it.
+const COMMANDS: &[(&str, i32, &[&str])] = &[
+    (
+        "no-such-command",
+        127,
+        &[
+            "`no-such-command` was not found in PATH",
+            "check the spelling",
+        ],
+    ),
+    (
+        "./absent",
+        127,
+        &["`./absent` was not found\n", "check the spelling"],
+    ),
+    ("", 127, &["`` was not found"]),
+    (
+        "./plain",
+        126,
+        &[
+            "/plain` cannot be executed: permission denied",
+            "check its permissions",
+        ],
+    ),
+    (
+        "./dir",
+        126,
+        &[
+            "/dir` cannot be executed: is a directory",
+            "name a program in it",
+        ],
+    ),
+    (
+        "/usr/bin",
+        126,
+        &["`/usr/bin` cannot be executed: is a directory"],
+    ),
+    (
+        "./garbage",
+        126,
+        &[
+            "step `execute`",
+            "Exec format error",
+            "check the command's name",
+        ],
+    ),
+    (
+        "./lost",
+        127,
+        &[
+            "step `execute`",
+            "No such file or directory",
+            "its interpreter",
+        ],
+    ),
+];
+
 #[test]
 fn commands_that_cannot_run_are_told_apart() {
     let place = Place::new();
@@ -312,63 +365,8 @@ fn commands_that_cannot_run_are_told_apart() {
     write("lost", "#!/no/such/interpreter\n", 0o755);
     write("good", "#!/bin/sh\nexit 3\n", 0o755);
     write("dir/file", "x", 0o644);
-    let cases: [(&str, i32, &[&str]); 8] = [
-        (
-            "no-such-command",
-            127,
-            &[
-                "`no-such-command` was not found in PATH",
-                "check the spelling",
-            ],
-        ),
-        (
-            "./absent",
-            127,
-            &["`./absent` was not found\n", "check the spelling"],
-        ),
-        ("", 127, &["`` was not found"]),
-        (
-            "./plain",
-            126,
-            &[
-                "/plain` cannot be executed: permission denied",
-                "check its permissions",
-            ],
-        ),
-        (
-            "./dir",
-            126,
-            &[
-                "/dir` cannot be executed: is a directory",
-                "name a program in it",
-            ],
-        ),
-        (
-            "/usr/bin",
-            126,
-            &["`/usr/bin` cannot be executed: is a directory"],
-        ),
-        (
-            "./garbage",
-            126,
-            &[
-                "step `execute`",
-                "Exec format error",
-                "check the command's name",
-            ],
-        ),
-        (
-            "./lost",
-            127,
-            &[
-                "step `execute`",
-                "No such file or directory",
-                "its interpreter",
-            ],
-        ),
-    ];
-    for (command, code, texts) in cases {
-        place.assert_refused(place.run().args(["--", command]), code, texts);
+    for (command, code, texts) in COMMANDS {
+        place.assert_refused(place.run().args(["--", command]), *code, texts);
     }
     let good = place.run().args(["--", "./good"]).output();
     good.assert_code(3);

@@ -1,10 +1,6 @@
 //! Every step of a launch fails in turn: the launch stops, says which step it was and what helps,
 //! the command does not run, and nothing stays behind but the record of the attempt.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken fixture must end the test"
-)]
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{
     collections::BTreeSet,

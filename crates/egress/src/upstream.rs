@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 use crate::{
     Proxy,
     dial::{Route, Unreachable},
-    http,
     judge::{Allowed, builtin, decided},
     relay::Counters,
     wire::{Decided, Unanswered},
@@ -41,19 +40,6 @@ pub(crate) enum Failed {
     Unreachable(Unreachable),
     /// The decision could not be recorded.
     Unrecorded(Unanswered),
-}
-
-impl Failed {
-    /// Tells an HTTP client.
-    pub(crate) async fn answer_http(self, client: &mut TcpStream, method: &str) {
-        match self {
-            Self::Refused(record) => http::answer_denied(client, method, &record).await,
-            Self::Unrecorded(error) => http::answer_denied(client, method, &Err(error)).await,
-            Self::Unreachable(error) => {
-                http::answer_failed(client, 502, method, &error.full()).await;
-            }
-        }
-    }
 }
 
 impl Upstream {

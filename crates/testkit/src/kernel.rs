@@ -112,10 +112,10 @@ mod tests {
                 .output()
         };
         unshare().assert_success();
-        without(Feature::Namespaces, || unshare())
+        without(Feature::Namespaces, unshare)
             .assert_code(1)
             .assert_stderr("Operation not permitted");
-        without(Feature::Landlock, || unshare()).assert_success();
+        without(Feature::Landlock, unshare).assert_success();
         unshare().assert_success();
     }
 }

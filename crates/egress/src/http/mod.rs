@@ -12,7 +12,7 @@ mod proxy;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use proxy::{Exchange, answer_denied, answer_failed, linger, serve};
+pub(crate) use proxy::{Exchange, answer_denied, linger, serve};
 
 /// Why a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -31,7 +31,7 @@ use crate::{
         RESPONSE_WAIT,
     },
     relay::{Counters, Turn, fill, reset, turn_accepted},
-    upstream::Upstream,
+    upstream::{Failed, Upstream},
     wire::{Decided, Unanswered},
 };
 
@@ -558,4 +558,17 @@ pub(crate) async fn linger(client: &mut TcpStream, wait: Duration) {
 
 fn length(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+impl Failed {
+    /// Tells an HTTP client.
+    pub(crate) async fn answer_http(self, client: &mut TcpStream, method: &str) {
+        match self {
+            Self::Refused(record) => answer_denied(client, method, &record).await,
+            Self::Unrecorded(error) => answer_denied(client, method, &Err(error)).await,
+            Self::Unreachable(error) => {
+                answer_failed(client, 502, method, &error.full()).await;
+            }
+        }
+    }
 }

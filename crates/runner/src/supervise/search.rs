@@ -32,7 +32,9 @@ struct Refused {
 impl Searches {
     /// Notes that `rule` refused an execution.
     pub(super) fn note(&mut self, request: &ExecRequest, rule: Option<&RuleId>) {
-        let Some(process) = request.subject.id else { return };
+        let Some(process) = request.subject.id else {
+            return;
+        };
         if self.0.len() >= REMEMBERED_MAX {
             self.0.clear();
         }
@@ -48,7 +50,10 @@ impl Searches {
     /// Tells whether an execution that the same rule would refuse again is the same command of the
     /// same process, found in another directory.
     pub(super) fn goes_on(&mut self, request: &ExecRequest, rule: Option<&RuleId>) -> bool {
-        let refused = request.subject.id.and_then(|process| self.0.get_mut(&process));
+        let refused = request
+            .subject
+            .id
+            .and_then(|process| self.0.get_mut(&process));
         let Some(refused) = refused else { return false };
         let same = refused.at.elapsed() <= NEXT_TRY_MAX
             && refused.rule.as_ref() == rule
@@ -84,7 +89,10 @@ mod tests {
             argv: argv.iter().map(|&word| RawText::from(word)).collect(),
             cwd: "/w".into(),
             environment: Vec::new(),
-            subject: Subject { id, ..Subject::default() },
+            subject: Subject {
+                id,
+                ..Subject::default()
+            },
         }
     }
 
@@ -96,13 +104,31 @@ mod tests {
         let mut searches = Searches::default();
         assert!(!searches.goes_on(&request(7, "/usr/bin/git", &argv), rule));
         searches.note(&request(7, "/usr/bin/git", &argv), rule);
-        assert!(!searches.goes_on(&request(7, "/usr/bin/git", &argv), rule), "the same path");
-        assert!(!searches.goes_on(&request(8, "/bin/git", &argv), rule), "another process");
-        assert!(!searches.goes_on(&request(7, "/bin/git", &argv), None), "another rule");
-        assert!(!searches.goes_on(&request(7, "/bin/hg", &argv), rule), "another program");
+        assert!(
+            !searches.goes_on(&request(7, "/usr/bin/git", &argv), rule),
+            "the same path"
+        );
+        assert!(
+            !searches.goes_on(&request(8, "/bin/git", &argv), rule),
+            "another process"
+        );
+        assert!(
+            !searches.goes_on(&request(7, "/bin/git", &argv), None),
+            "another rule"
+        );
+        assert!(
+            !searches.goes_on(&request(7, "/bin/hg", &argv), rule),
+            "another program"
+        );
         let more = ["git", "push", "--force"];
-        assert!(!searches.goes_on(&request(7, "/bin/git", &more), rule), "other arguments");
+        assert!(
+            !searches.goes_on(&request(7, "/bin/git", &more), rule),
+            "other arguments"
+        );
         assert!(searches.goes_on(&request(7, "/bin/git", &argv), rule));
-        assert!(!searches.goes_on(&request(7, "/bin/git", &argv), rule), "the same path");
+        assert!(
+            !searches.goes_on(&request(7, "/bin/git", &argv), rule),
+            "the same path"
+        );
     }
 }
