@@ -17,6 +17,9 @@ use stockade_types::AbsPath;
 /// The clock of file times steps this far at most (a tick at 100 Hz).
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
+/// Added to the name of what cannot be moved out of its file system.
+const QUARANTINE_SUFFIX: &str = ".stockade-quarantine";
+
 /// The protected top-level names that did not exist when the session started.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -69,12 +72,7 @@ impl Guard {
             {
                 continue;
             }
-            let target = quarantine.join(name);
-            fs::create_dir_all(target.parent().unwrap_or(quarantine))?;
-            // Across file systems a rename fails; then the entry is removed, which is safe too.
-            if fs::rename(&path, &target).is_err() {
-                remove(&path)?;
-            }
+            move_away(&path, &quarantine.join(name))?;
             found.push(name.clone());
         }
         Ok(found)
@@ -114,11 +112,7 @@ impl Guard {
             .map_err(io::Error::other)?;
         for path in &found {
             let below = path.strip_prefix(&self.workspace).unwrap_or(path);
-            let target = quarantine.join(below);
-            fs::create_dir_all(target.parent().unwrap_or(quarantine))?;
-            if fs::rename(path, &target).is_err() {
-                remove(path)?;
-            }
+            move_away(path, &quarantine.join(below))?;
         }
         Ok(found)
     }
@@ -138,12 +132,15 @@ impl Guard {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    }
+/// Moves an entry to `target`, or across file systems, where that fails, to a name beside it that
+/// nothing reads: it may be the user's own work, so it is never removed.
+fn move_away(path: &Path, target: &Path) -> io::Result<()> {
+    fs::create_dir_all(target.parent().unwrap_or(target))?;
+    fs::rename(path, target).or_else(|_| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(QUARANTINE_SUFFIX);
+        fs::rename(path, beside)
+    })
 }
 
 #[cfg(test)]

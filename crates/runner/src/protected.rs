@@ -28,7 +28,7 @@ pub(crate) fn find(
     settings: &WorkspaceSettings,
 ) -> Result<Vec<ProtectedEntry>, RunError> {
     let mut found = Vec::new();
-    walk(workspace, |entry, below| classify(entry, below, settings, &mut found))?;
+    walk(workspace, |entry, below| classify(entry, below, settings, workspace, &mut found))?;
     Ok(found)
 }
 
@@ -105,12 +105,17 @@ fn classify(
     entry: &DirEntry,
     relative: &[u8],
     settings: &WorkspaceSettings,
+    workspace: &AbsPath,
     found: &mut Vec<ProtectedEntry>,
 ) -> Option<PathBuf> {
     let kind = entry.file_type().ok()?;
     let path = entry.path();
     if kind.is_symlink() {
-        // A link cannot be bound onto itself; the change notifier holds it.
+        // A link cannot be bound onto itself, the change notifier holds it; what it leads to is
+        // held, if that is a part of the workspace.
+        if settings.protects(relative).is_some() {
+            found.extend(target_of(&path, workspace));
+        }
         return None;
     }
     let pointer = kind.is_file() && settings.stands_for(relative).is_some();
@@ -135,4 +140,12 @@ fn classify(
         });
     }
     Some(path)
+}
+
+/// Returns what a protected link leads to, if it lies within the workspace.
+fn target_of(link: &std::path::Path, workspace: &AbsPath) -> Option<ProtectedEntry> {
+    let real = std::fs::canonicalize(link).ok()?;
+    let path = AbsPath::new(real).ok()?;
+    let inside = path.is_within(workspace) && path != *workspace;
+    inside.then_some(ProtectedEntry { path, read_only: true })
 }

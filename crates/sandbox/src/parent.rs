@@ -101,9 +101,15 @@ pub fn spawn(streams: StandardStreams) -> Result<Spawned, LaunchError> {
 /// With the failing step, the kernel's answer and a remedy; nothing is left behind.
 pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Launching, LaunchError> {
     let Spawned(mut core) = spawned;
+    if plan.fault.is_some_and(|index| index >= plan.steps.len()) {
+        let source = std::io::Error::other("the plan has no such step");
+        return Err(LaunchError::Start(SysError::new("inject a fault", source)));
+    }
     core.join_groups(plan)?;
     core.send_plan(plan).map_err(LaunchError::Start)?;
-    loop {
+    let mut handed_over = None;
+    // The outer process tells of the first one, which may be quicker with its own message.
+    while handed_over.is_none() || core.first.is_none() {
         let (message, fds) = core.next()?;
         match message {
             FromChild::Map { uids, gids } => {
@@ -116,13 +122,12 @@ pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Launching, LaunchEr
             }
             FromChild::HandOver { ports, names, diagnosis, terminal } => {
                 let mut fds = fds.into_iter();
-                let handed_over = HandedOver {
+                handed_over = Some(HandedOver {
                     listeners: ports.into_iter().zip(fds.by_ref()).collect(),
                     names: if names { fds.next() } else { None },
                     diagnosis: if diagnosis { fds.next().map(SocketDiagnosis::from_fd) } else { None },
                     terminal: if terminal { fds.next() } else { None },
-                };
-                return Ok(Launching { core, handed_over });
+                });
             }
             FromChild::Notifier | FromChild::Command { .. } | FromChild::Ended { .. } => {
                 return Err(LaunchError::Vanished);
@@ -130,6 +135,7 @@ pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Launching, LaunchEr
             FromChild::Failed { failure } => return Err(failure.into()),
         }
     }
+    Ok(Launching { core, handed_over: handed_over.unwrap_or_default() })
 }
 
 impl Launching {

@@ -155,11 +155,6 @@ fn f16_protected_names_cannot_be_given() {
             "/.claude.json",
         ),
         guarded(
-            "openat2",
-            r#"perl -e '$how = pack("QQQ", 0x41, 0600, 0); exit(syscall(437, -100, $p = ".devcontainer.json", $how, 24) < 0)'"#,
-            "/.devcontainer.json",
-        ),
-        guarded(
             "exchange",
             // renameat2 with RENAME_EXCHANGE: the directory above a prepared tree changes its name.
             r"mkdir -p x/hooks && sys 316 -100 x -100 .git 2 && sys 316 -100 x -100 .git 2",

@@ -64,13 +64,14 @@ impl Lab {
         Terminal::start(self.run(&[], line).into_command(), rows, columns)
     }
 
-    /// Starts a line of shell around `stockade`, which is in `$STOCKADE`.
+    /// Makes a run of a line of shell around `stockade`, which is in `$STOCKADE`. Signals have
+    /// their default action, whatever the tests were started from ignores.
     pub(crate) fn around(&self, line: &str) -> Run {
         self.env
-            .command("/bin/bash")
+            .command("env")
             .env("STOCKADE", self.env.binary())
             .current_dir(self.repo.path())
-            .args(["-c", line])
+            .args(["--default-signal", "/bin/bash", "-c", line])
     }
 
     /// Starts a session for a program with arguments in tmux, in a shell that stays.

@@ -43,6 +43,16 @@ const EMPTY_PATH: u64 = 0x1000;
 /// `AT_SYMLINK_NOFOLLOW`.
 const NO_FOLLOW: u64 = 0x100;
 
+/// Options of the dynamic loader that take the next argument as their value.
+const LOADER_VALUES: [&str; 7] = [
+    "--library-path",
+    "--inhibit-rpath",
+    "--audit",
+    "--preload",
+    "--argv0",
+    "--glibc-hwcaps-prepend",
+    "--glibc-hwcaps-mask",
+];
 /// Interpreters of interpreters; the kernel allows as many (`BINPRM_MAX_RECURSION`).
 const INTERPRETERS_MAX: usize = 5;
 
@@ -58,8 +68,10 @@ struct Level {
 struct Attempt {
     /// The process.
     identity: Identity,
-    /// The file that was named, then its interpreters, outermost last.
+    /// The file that was named, its interpreters, outermost last, and what a loader loads.
     levels: Vec<Level>,
+    /// The one whose file becomes the process's image.
+    image: usize,
     /// The one that decides.
     deciding: usize,
 }
@@ -178,7 +190,11 @@ impl Supervision {
                 return Err(ERRNO_LOOP);
             }
         }
-        Ok(Attempt { identity, levels, deciding: 0 })
+        let image = levels.len() - 1;
+        if let Some(loaded) = levels.first().and_then(|level| self.loaded(resolver, level)) {
+            levels.push(loaded?);
+        }
+        Ok(Attempt { identity, levels, image, deciding: 0 })
     }
 
     /// Completes a request with what is known of its file.
@@ -189,6 +205,34 @@ impl Supervision {
             ExecRequest { program, aliases: known.aliases, digest: known.digest, ..request };
         let interpreter = file.interpreter();
         Level { request, file, interpreter }
+    }
+
+    /// Returns the program that a dynamic loader, executed by name, would load (ld.so(8)).
+    fn loaded(&self, resolver: &Resolver, loader: &Level) -> Option<Result<Level, i32>> {
+        let name = loader.file.path.file_name()?.to_str()?;
+        if !name.starts_with("ld-") || !name.contains(".so") {
+            return None;
+        }
+        let mut arguments = loader.request.argv.iter().enumerate().skip(1);
+        let at = loop {
+            let (index, argument) = arguments.next()?;
+            if !argument.as_bytes().starts_with(b"--") {
+                break index;
+            }
+            let takes_value =
+                LOADER_VALUES.iter().any(|option| argument.as_bytes() == option.as_bytes());
+            if takes_value {
+                arguments.next()?;
+            }
+        };
+        let argv = loader.request.argv.get(at..)?.to_vec();
+        let path = argv.first()?.clone();
+        let file = match program_at(resolver, AT_FDCWD, path.as_bytes(), Last::Follow) {
+            Ok(file) => file,
+            Err(errno) => return Some(Err(errno)),
+        };
+        let request = ExecRequest { invoked_as: path, argv, ..loader.request.clone() };
+        Some(Ok(self.level(request, file)))
     }
 
     /// Returns the interpreter that the kernel would start for a script, with the arguments it
@@ -285,13 +329,13 @@ impl Supervision {
         let interpreter = level.interpreter.clone();
         let event = Event::ProcessStarted { process, digest: request.digest, interpreter };
         self.write(&event, Durability::Written)?;
-        let image = attempt.levels.last()?;
+        let image = attempt.levels.get(attempt.image)?;
         let expected = Expected {
             id,
             before: program_file::image_of(id.pid),
             file: image.file.image(),
             request: request.clone(),
-            script: attempt.levels.len() > 1,
+            script: attempt.image > 0,
         };
         lock(&self.expectations).as_ref()?.send(expected).ok()
     }

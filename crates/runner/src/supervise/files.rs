@@ -29,8 +29,6 @@ const SETUID: u64 = 0o4000;
 const FLAG_NO_FOLLOW: u64 = 0o400_000;
 #[cfg(not(target_arch = "x86_64"))]
 const FLAG_NO_FOLLOW: u64 = 0o100_000;
-/// The flags that make an open a change.
-const WRITE_FLAGS: u64 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;
 
 /// One path that a call changes.
 struct Change {
@@ -56,7 +54,15 @@ impl Supervision {
             Ok(changes) => changes,
             Err(errno) => return Reply::Refuse(errno),
         };
-        for change in changes {
+        // A plain file has nothing below it that could become protected with its new name.
+        let plain = changes
+            .first()
+            .is_some_and(|c| c.leaves && !exchanges(call, name) && moves_file(resolver, call, c));
+        for mut change in changes {
+            if plain {
+                change.access = if change.leaves { Access::Remove } else { Access::Create };
+                change.file = true;
+            }
             match self.judge_one(resolver, call.thread, &change, tid) {
                 Ok(()) => {}
                 Err(reply) => return reply,
@@ -197,6 +203,27 @@ const ERRNO_FAULT: i32 = 14;
 /// `EOPNOTSUPP`: the resolver met a magic link that shows no path.
 const ERRNO_NOT_A_PATH: i32 = 95;
 
+/// Whether a rename swaps its two paths (`RENAME_EXCHANGE`).
+fn exchanges(call: &Notification, name: &str) -> bool {
+    let [.., flags, _] = call.arguments;
+    name == "renameat2" && flags & 2 != 0
+}
+
+/// Whether the path that a rename takes away is a plain file.
+fn moves_file(resolver: &Resolver, call: &Notification, change: &Change) -> bool {
+    let Ok(path) = memory::read_string(call.thread, change.path, memory::PATH_BYTES_MAX) else {
+        return false;
+    };
+    resolver
+        .absolute(change.directory, &path)
+        .and_then(|absolute| resolver.resolve(&absolute, Last::Keep))
+        .and_then(|resolved| resolved.open())
+        .and_then(|fd| Ok(rustix::fs::fstat(&fd)?))
+        .is_ok_and(|stat| {
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+        })
+}
+
 /// Paths by name only that never lie in the workspace; links into them are resolved all the same.
 fn is_device_or_process(path: &Path) -> bool {
     let plain = !path
@@ -248,17 +275,6 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
     Ok(match name {
         "openat" => refuse_setuid(a2, a3).map(|()| open(fd(a0), a1, a2))?,
         "open" => refuse_setuid(a1, a2).map(|()| open(AT_FDCWD, a0, a1))?,
-        "openat2" => {
-            let mut how = [[0_u8; 8]; 2];
-            memory::read(call.thread, a2, how.as_flattened_mut()).map_err(|_| ERRNO_FAULT)?;
-            let [flags, mode] = how.map(u64::from_le_bytes);
-            refuse_setuid(flags, mode)?;
-            if flags & WRITE_FLAGS == 0 {
-                Vec::new()
-            } else {
-                open(fd(a0), a1, flags)
-            }
-        }
         "creat" => open(AT_FDCWD, a0, FLAG_CREATE),
         "truncate" => one(AT_FDCWD, a0, Last::Follow, Access::Write),
         "rename" => two(

@@ -53,19 +53,30 @@ pub(crate) fn run(
     let session_file = opened.transpose()?;
     let running = stockade_runner::start(options)?;
     let session = running.session().clone();
-    if let Some(mut file) = session_file {
-        writeln!(file, "{session}").context("cannot write the session file")?;
+    let told = session_file
+        .map_or(Ok(()), |mut file| {
+            writeln!(file, "{session}").context("cannot write the session file")
+        })
+        .and_then(|()| forward_signals(running.controller()));
+    if let Err(error) = told {
+        return Err(end(running, error));
     }
     if with_terminal {
         announce(&running, ask, out);
     }
-    forward_signals(running.controller())?;
     let ended = if with_terminal {
         in_terminal(running, out)?
     } else {
         through_pipes(running)?
     };
     Ok(Finished { session, ended })
+}
+
+/// Ends a session that cannot be attended to, with its record closed.
+fn end(running: Running, error: anyhow::Error) -> anyhow::Error {
+    running.controller().abort(&format!("it could not be attended to: {error:#}"));
+    drop(running.wait());
+    error
 }
 
 /// One line on what holds, one more only where something is weaker.
@@ -123,7 +134,10 @@ fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> 
         term: std::env::var("TERM").unwrap_or_default(),
         agent: running.command_process(),
     };
-    let relay = terminal::relay(master, running.desk(), &options)?;
+    let relay = match terminal::relay(master, running.desk(), &options) {
+        Ok(relay) => relay,
+        Err(error) => return Err(end(running, error.into())),
+    };
     let ended = running.wait();
     relay.finish();
     Ok(ended)
@@ -133,7 +147,10 @@ fn through_pipes(mut running: Running) -> anyhow::Result<Ended> {
     let pipes = running.take_pipes().context("the session has no pipes")?;
     let ends =
         PipeEnds { stdin: Some(pipes.stdin), stdout: Some(pipes.stdout), stderr: Some(pipes.stderr) };
-    let relay = PipeRelay::start(ends).context("cannot relay the standard streams")?;
+    let relay = match PipeRelay::start(ends).context("cannot relay the standard streams") {
+        Ok(relay) => relay,
+        Err(error) => return Err(end(running, error)),
+    };
     let ended = running.wait();
     // Whoever read our output may have gone; the command's exit code is the answer all the same.
     drop(relay.finish());
