@@ -57,7 +57,7 @@ pub fn main(arguments: &[String]) -> i32 {
             return EXIT_UNUSABLE;
         }
     };
-    run(&mut State {
+    let code = run(&mut State {
         plan,
         control,
         view: view::View::default(),
@@ -66,7 +66,10 @@ pub fn main(arguments: &[String]) -> i32 {
         diagnosis: None,
         six: false,
         terminal: None,
-    })
+    });
+    // What the runtime does at the end of a process is meant for one that was not forked: its
+    // thread has another id now, and the C library aborts over that.
+    process::exit_now(code)
 }
 
 /// Exit code of an `__init` that cannot go on; its supervisor reports the reason it was sent.
