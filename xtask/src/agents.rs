@@ -34,7 +34,7 @@ pub(crate) const AGENTS: &[Package] = &[
     // Its launcher is put in place by an install script; scripts are off, so the link is ours.
     Package {
         name: "@anthropic-ai/claude-code",
-        version: "2.1.329",
+        version: "2.1.197",
         native: Some(("claude", "@anthropic-ai/claude-code-linux-")),
     },
 ];

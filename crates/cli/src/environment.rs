@@ -34,8 +34,14 @@ pub(crate) const VARIABLES: &[Variable] = &[
         name: "STOCKADE_SESSION",
         meaning: "set inside a session to its id; `run` refuses to nest",
     },
-    Variable { name: "PATH", meaning: "where the command of `run` is searched; relative entries are ignored" },
-    Variable { name: "NO_COLOR", meaning: "when not empty, no colour is used" },
+    Variable {
+        name: "PATH",
+        meaning: "where the command of `run` is searched; relative entries are ignored",
+    },
+    Variable {
+        name: "NO_COLOR",
+        meaning: "when not empty, no colour is used",
+    },
     Variable {
         name: "TERM",
         meaning: "which terminal it is: whether a question can have a screen of its own",

@@ -99,17 +99,31 @@ fn preset(args: &LayerArgs) -> anyhow::Result<Source> {
         (None, None) => "generic",
     };
     let Some(text) = builtin(name) else {
-        bail!("there is no preset `{name}`; write one of {}", builtin_names().join(", "));
+        bail!(
+            "there is no preset `{name}`; write one of {}",
+            builtin_names().join(", ")
+        );
     };
-    Ok(Source { origin: Origin::Builtin, name: name.to_owned(), text: text.to_owned() })
+    Ok(Source {
+        origin: Origin::Builtin,
+        name: name.to_owned(),
+        text: text.to_owned(),
+    })
 }
 
 /// Reads a file that need not be there.
 fn optional(origin: Origin, path: &Path, name: &str) -> anyhow::Result<Option<Source>> {
     match read(path) {
-        Ok(text) => Ok(Some(Source { origin, name: name.to_owned(), text })),
+        Ok(text) => Ok(Some(Source {
+            origin,
+            name: name.to_owned(),
+            text,
+        })),
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
         {
             Ok(None)
         }
@@ -119,7 +133,9 @@ fn optional(origin: Origin, path: &Path, name: &str) -> anyhow::Result<Option<So
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let read = File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         let message = format!("larger than {FILE_BYTES_MAX} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
@@ -144,7 +160,9 @@ fn home() -> Option<PathBuf> {
 
 /// Returns the directory that a variable names; a relative one would depend on where we are.
 fn directory(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
 }
 
 /// Reads for which hosts the user's own clients are configured, for `hosts = ["@npm"]`.
@@ -169,10 +187,18 @@ pub(crate) fn host_sets() -> HostSets {
     npm.push(variable("NPM_CONFIG_REGISTRY"));
     put("npm", npm);
     let pip_files = [".config/pip/pip.conf", ".pip/pip.conf"].map(|name| home.join(name));
-    let pip_files = pip_files.iter().map(PathBuf::as_path).chain([Path::new("/etc/pip.conf")]);
+    let pip_files = pip_files
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([Path::new("/etc/pip.conf")]);
     let mut pip: Vec<String> = pip_files.flat_map(|path| pip_urls(&text(path))).collect();
-    let pip_variables =
-        ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX"];
+    let pip_variables = [
+        "PIP_INDEX_URL",
+        "PIP_EXTRA_INDEX_URL",
+        "UV_INDEX_URL",
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+    ];
     for name in pip_variables {
         pip.extend(variable(name).split_whitespace().map(str::to_owned));
     }
@@ -184,7 +210,12 @@ pub(crate) fn host_sets() -> HostSets {
     }));
     put("cargo", cargo);
     put("apt", apt_urls(&apt_texts()));
-    let model = ["OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL"];
+    let model = [
+        "OPENAI_BASE_URL",
+        "OPENAI_API_BASE",
+        "ANTHROPIC_BASE_URL",
+        "GOOGLE_GEMINI_BASE_URL",
+    ];
     put("model", model.map(variable).into());
     HostSets(sets)
 }
@@ -195,7 +226,8 @@ fn apt_texts() -> Vec<String> {
     if let Ok(entries) = std::fs::read_dir("/etc/apt/sources.list.d") {
         let listed = entries.flatten().map(|entry| entry.path());
         paths.extend(listed.filter(|path| {
-            path.extension().is_some_and(|end| end == "list" || end == "sources")
+            path.extension()
+                .is_some_and(|end| end == "list" || end == "sources")
         }));
     }
     paths.sort();
@@ -255,9 +287,15 @@ fn pip_urls(text: &str) -> Vec<String> {
 
 /// Reads `[source.*] registry` and `[registries.*] index`.
 fn cargo_urls(text: &str) -> Vec<String> {
-    let Ok(table) = text.parse::<toml::Table>() else { return Vec::new() };
+    let Ok(table) = text.parse::<toml::Table>() else {
+        return Vec::new();
+    };
     let of = |section: &str, key: &str| -> Vec<String> {
-        let entries = table.get(section).and_then(toml::Value::as_table).into_iter().flatten();
+        let entries = table
+            .get(section)
+            .and_then(toml::Value::as_table)
+            .into_iter()
+            .flatten();
         entries
             .filter_map(|(_, entry)| entry.get(key)?.as_str().map(str::to_owned))
             .collect()
@@ -270,7 +308,9 @@ fn apt_urls(texts: &[String]) -> Vec<String> {
     let lines = texts.iter().flat_map(|text| text.lines()).map(str::trim);
     lines
         .filter_map(|line| {
-            let rest = ["deb ", "deb-src ", "URIs:"].iter().find_map(|p| line.strip_prefix(p))?;
+            let rest = ["deb ", "deb-src ", "URIs:"]
+                .iter()
+                .find_map(|p| line.strip_prefix(p))?;
             Some(rest.split_whitespace().filter(|word| word.contains("://")))
         })
         .flatten()
@@ -283,7 +323,10 @@ mod tests {
     use super::{Host, apt_urls, cargo_urls, host_of, npm_urls, pip_urls};
 
     fn hosts(urls: &[String]) -> Vec<String> {
-        urls.iter().filter_map(|url| host_of(url)).map(|host: Host| host.to_string()).collect()
+        urls.iter()
+            .filter_map(|url| host_of(url))
+            .map(|host: Host| host.to_string())
+            .collect()
     }
 
     #[test]
@@ -299,14 +342,29 @@ mod tests {
         assert_eq!(hosts(&cargo_urls(cargo)), ["index.test", "own.test"]);
         let apt = "deb [signed-by=/x] http://deb.test/debian stable main\n# deb http://no.test x\n\
                    Types: deb\nURIs: https://one.test/debian https://two.test/debian\n";
-        assert_eq!(hosts(&apt_urls(&[apt.to_owned()])), ["deb.test", "one.test", "two.test"]);
+        assert_eq!(
+            hosts(&apt_urls(&[apt.to_owned()])),
+            ["deb.test", "one.test", "two.test"]
+        );
     }
 
     #[test]
     fn what_is_no_web_address_adds_no_host() {
-        for url in ["", "registry.test", "file:///x", "ssh://git@a.test/x", "https://", "https://127.1/"] {
+        for url in [
+            "",
+            "registry.test",
+            "file:///x",
+            "ssh://git@a.test/x",
+            "https://",
+            "https://127.1/",
+        ] {
             assert_eq!(host_of(url), None, "{url}");
         }
-        assert_eq!(host_of("https://[::1]:8080/x").map(|h| h.to_string()).as_deref(), Some("::1"));
+        assert_eq!(
+            host_of("https://[::1]:8080/x")
+                .map(|h| h.to_string())
+                .as_deref(),
+            Some("::1")
+        );
     }
 }

@@ -49,7 +49,11 @@ fn role() -> Option<u8> {
         return Some(why::main());
     }
     let name = arguments.next()?;
-    let rest = || arguments.map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    let rest = || {
+        arguments
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+    };
     let code = match name.to_str()? {
         "__init" => stockade_runner::init_main(&rest()),
         "__egress" => stockade_runner::egress_main(&rest()),

@@ -14,7 +14,10 @@ pub(crate) struct Output {
     color: bool,
 }
 
-#[expect(clippy::unused_self, reason = "whoever prints must have been given the output")]
+#[expect(
+    clippy::unused_self,
+    reason = "whoever prints must have been given the output"
+)]
 impl Output {
     /// Looks at standard output and `NO_COLOR`.
     pub(crate) fn detect() -> Self {

@@ -14,7 +14,10 @@ const DENIALS: &str = "/run/stockade/denials.jsonl";
 pub(crate) fn main() -> u8 {
     let mut out = std::io::stdout().lock();
     let Ok(file) = File::open(DENIALS) else {
-        drop(writeln!(out, "{DENIALS} cannot be read; this is not inside a Stockade session"));
+        drop(writeln!(
+            out,
+            "{DENIALS} cannot be read; this is not inside a Stockade session"
+        ));
         return 3;
     };
     let last = BufReader::new(file).lines().map_while(Result::ok).last();
@@ -32,7 +35,12 @@ pub(crate) fn main() -> u8 {
 
 fn render(decision: &DecisionRecord) -> String {
     let mut lines = vec![
-        format!("{} {} was refused ({})", decision.kind, decision.target.summary(), decision.decision),
+        format!(
+            "{} {} was refused ({})",
+            decision.kind,
+            decision.target.summary(),
+            decision.decision
+        ),
         match &decision.rule {
             Some(rule) => format!("rule    {rule}"),
             None => "rule    none allows it".to_owned(),

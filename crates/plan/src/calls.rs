@@ -80,23 +80,53 @@ const fn call(
     switch: Switch,
     why: &'static str,
 ) -> Call {
-    Call { name, condition, action, why, switch }
+    Call {
+        name,
+        condition,
+        action,
+        why,
+        switch,
+    }
 }
 
 const fn deny(name: &'static str, why: &'static str) -> Call {
-    call(name, CallCondition::Always, CallAction::NotPermitted, Switch::Always, why)
+    call(
+        name,
+        CallCondition::Always,
+        CallAction::NotPermitted,
+        Switch::Always,
+        why,
+    )
 }
 
 const fn tracing(name: &'static str, why: &'static str) -> Call {
-    call(name, CallCondition::Always, CallAction::NotPermitted, Switch::UnlessDebuggers, why)
+    call(
+        name,
+        CallCondition::Always,
+        CallAction::NotPermitted,
+        Switch::UnlessDebuggers,
+        why,
+    )
 }
 
 const fn nesting(name: &'static str, why: &'static str) -> Call {
-    call(name, CallCondition::Always, CallAction::NotPermitted, Switch::UnlessNamespaces, why)
+    call(
+        name,
+        CallCondition::Always,
+        CallAction::NotPermitted,
+        Switch::UnlessNamespaces,
+        why,
+    )
 }
 
 const fn ask(name: &'static str, why: &'static str) -> Call {
-    call(name, CallCondition::Always, CallAction::Notify, Switch::IfNotify, why)
+    call(
+        name,
+        CallCondition::Always,
+        CallAction::Notify,
+        Switch::IfNotify,
+        why,
+    )
 }
 
 /// The bit of a mode that makes a program run as its owner.
@@ -190,9 +220,15 @@ pub const CALLS: &[Call] = &[
         Switch::Always,
         "its flags are behind a pointer, where they can change after a look; callers fall back to openat",
     ),
-    deny("userfaultfd", "stops the kernel inside a copy, a tool for exploits"),
+    deny(
+        "userfaultfd",
+        "stops the kernel inside a copy, a tool for exploits",
+    ),
     deny("bpf", "programs in the kernel"),
-    deny("perf_event_open", "measures and samples other programs and the kernel"),
+    deny(
+        "perf_event_open",
+        "measures and samples other programs and the kernel",
+    ),
     deny("keyctl", "keyrings are not namespaced by user"),
     deny("add_key", "keyrings are not namespaced by user"),
     deny("request_key", "keyrings are not namespaced by user"),
@@ -215,8 +251,14 @@ pub const CALLS: &[Call] = &[
     nesting("fspick", MOUNTS),
     nesting("mount_setattr", MOUNTS),
     deny("open_by_handle_at", "opens files without a path"),
-    deny("name_to_handle_at", "makes the handles for open_by_handle_at"),
-    deny("fanotify_init", "watches and delays other programs' file access"),
+    deny(
+        "name_to_handle_at",
+        "makes the handles for open_by_handle_at",
+    ),
+    deny(
+        "fanotify_init",
+        "watches and delays other programs' file access",
+    ),
     deny("init_module", MODULES),
     deny("finit_module", MODULES),
     deny("delete_module", MODULES),
@@ -252,7 +294,13 @@ pub const CALLS: &[Call] = &[
         Switch::IfNotify,
         CHANGE,
     ),
-    call("open", CallCondition::AnyBit(1, WRITE_FLAGS), CallAction::Notify, Switch::IfNotify, CHANGE),
+    call(
+        "open",
+        CallCondition::AnyBit(1, WRITE_FLAGS),
+        CallAction::Notify,
+        Switch::IfNotify,
+        CHANGE,
+    ),
     ask("creat", CHANGE),
     ask("truncate", CHANGE),
     ask("rename", CHANGE),

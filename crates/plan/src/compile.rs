@@ -60,7 +60,9 @@ pub fn compile(
         ));
     }
     if facts.landlock_abi < LANDLOCK_ABI_MIN {
-        return Err(PlanError::Missing("Landlock (Linux 5.19 or newer, `lsm=landlock`)"));
+        return Err(PlanError::Missing(
+            "Landlock (Linux 5.19 or newer, `lsm=landlock`)",
+        ));
     }
     let identity = identity(facts);
     let mut steps = limits::group_steps(&settings.limits, facts);
@@ -75,7 +77,11 @@ pub fn compile(
     steps.extend(confinement(policy, spec, facts, identity));
     let guarantees = stated(policy, spec, facts)?;
     let mut argv = spec.argv.clone();
-    let extra = settings.preset.arguments.iter().map(|a| RawText::from(a.as_str()));
+    let extra = settings
+        .preset
+        .arguments
+        .iter()
+        .map(|a| RawText::from(a.as_str()));
     argv.splice(1..1, extra);
     Ok(LaunchPlan {
         version: PLAN_VERSION,
@@ -96,9 +102,15 @@ pub fn compile(
 
 fn identity(facts: &HostFacts) -> Identity {
     if facts.caller_uid == 0 {
-        Identity { uid: facts.workspace_uid, gid: facts.workspace_gid }
+        Identity {
+            uid: facts.workspace_uid,
+            gid: facts.workspace_gid,
+        }
     } else {
-        Identity { uid: facts.caller_uid, gid: facts.caller_gid }
+        Identity {
+            uid: facts.caller_uid,
+            gid: facts.caller_gid,
+        }
     }
 }
 
@@ -107,7 +119,12 @@ fn identity(facts: &HostFacts) -> Identity {
 /// # Errors
 /// [`PlanError::Workspace`], where it does.
 pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanError> {
-    let problem = |problem| Err(PlanError::Workspace { path: spec.workspace.clone(), problem });
+    let problem = |problem| {
+        Err(PlanError::Workspace {
+            path: spec.workspace.clone(),
+            problem,
+        })
+    };
     if facts.home.is_within(&spec.workspace) {
         return problem(
             "is or contains your home directory, with everything the boundary hides; \
@@ -115,25 +132,35 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
         );
     }
     if spec.state_dir.is_within(&spec.workspace) || spec.workspace.is_within(&spec.state_dir) {
-        return problem("overlaps Stockade's own state directory; set STOCKADE_STATE_DIR elsewhere");
+        return problem(
+            "overlaps Stockade's own state directory; set STOCKADE_STATE_DIR elsewhere",
+        );
     }
-    let inside_system =
-        facts.system.iter().any(|entry| {
-            spec.workspace.is_within(&entry.path) || entry.path.is_within(&spec.workspace)
-        }) || ["/boot", "/dev", "/proc", "/run", "/sys"]
-            .iter()
-            .any(|system| spec.workspace.as_path().starts_with(system));
+    let inside_system = facts.system.iter().any(|entry| {
+        spec.workspace.is_within(&entry.path) || entry.path.is_within(&spec.workspace)
+    }) || ["/boot", "/dev", "/proc", "/run", "/sys"]
+        .iter()
+        .any(|system| spec.workspace.as_path().starts_with(system));
     if inside_system {
         return problem("is a system directory; use --workspace with a project directory");
     }
-    if ["/home", "/tmp", "/var", "/var/tmp"].iter().any(|shared| spec.workspace.as_path() == std::path::Path::new(shared)) {
+    if ["/home", "/tmp", "/var", "/var/tmp"]
+        .iter()
+        .any(|shared| spec.workspace.as_path() == std::path::Path::new(shared))
+    {
         return problem("is shared by every user; use a directory below it");
     }
     Ok(())
 }
 
 fn namespaces(facts: &HostFacts, identity: Identity) -> Vec<Step> {
-    let with_setup = |id: u32, caller: u32| if id == caller { vec![id] } else { vec![caller, id] };
+    let with_setup = |id: u32, caller: u32| {
+        if id == caller {
+            vec![id]
+        } else {
+            vec![caller, id]
+        }
+    };
     vec![
         Step::EnterNamespaces {
             namespaces: vec![
@@ -152,7 +179,9 @@ fn namespaces(facts: &HostFacts, identity: Identity) -> Vec<Step> {
         },
         Step::StartFirstProcess,
         Step::DieWithSupervisor,
-        Step::HostName { name: "stockade".to_owned() },
+        Step::HostName {
+            name: "stockade".to_owned(),
+        },
     ]
 }
 
@@ -162,11 +191,23 @@ fn network(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     }
     let mut ports = vec![REDIRECT_PORT, NAME_PORT];
     if !facts.redirect {
-        ports.extend(policy.net_ports().into_iter().filter(|port| !ports.contains(port)).collect::<Vec<_>>());
+        ports.extend(
+            policy
+                .net_ports()
+                .into_iter()
+                .filter(|port| !ports.contains(port))
+                .collect::<Vec<_>>(),
+        );
     }
-    let mut steps = vec![Step::Loopback, Step::RouteEverything, Step::Listen { ports }];
+    let mut steps = vec![
+        Step::Loopback,
+        Step::RouteEverything,
+        Step::Listen { ports },
+    ];
     if facts.redirect {
-        steps.push(Step::Redirect { port: REDIRECT_PORT });
+        steps.push(Step::Redirect {
+            port: REDIRECT_PORT,
+        });
     }
     steps
 }
@@ -192,7 +233,10 @@ fn confinement(
     steps.extend([
         Step::DropCapabilities,
         Step::NoNewPrivileges,
-        Step::RestrictPaths { abi: facts.landlock_abi, rules: view::landlock(spec, facts) },
+        Step::RestrictPaths {
+            abi: facts.landlock_abi,
+            rules: view::landlock(spec, facts),
+        },
         Step::FilterCalls {
             set: CallSet {
                 debuggers: settings.process.debuggers.value,
@@ -206,11 +250,7 @@ fn confinement(
     steps
 }
 
-fn stated(
-    policy: &Policy,
-    spec: &RunSpec,
-    facts: &HostFacts,
-) -> Result<Vec<Guarantee>, PlanError> {
+fn stated(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Result<Vec<Guarantee>, PlanError> {
     let holds = |name, how: &str| Guarantee {
         name,
         holds: true,
@@ -220,21 +260,41 @@ fn stated(
     };
     let network = match (spec.offline, facts.redirect) {
         (true, _) => "no interface but loopback, no names",
-        (false, true) => "no interface but loopback; every port is redirected to the egress process",
+        (false, true) => {
+            "no interface but loopback; every port is redirected to the egress process"
+        }
         (false, false) => "no interface but loopback; ports that no rule names are refused",
     };
     let mut stated = vec![
-        holds(GuaranteeName::Files, "private root, read-only binds, Landlock, change notifier"),
-        holds(GuaranteeName::Processes, "pid and IPC namespaces, seccomp, no capabilities"),
+        holds(
+            GuaranteeName::Files,
+            "private root, read-only binds, Landlock, change notifier",
+        ),
+        holds(
+            GuaranteeName::Processes,
+            "pid and IPC namespaces, seccomp, no capabilities",
+        ),
         holds(GuaranteeName::Network, network),
-        holds(GuaranteeName::Secrets, "empty home, clean environment, no inherited descriptors"),
+        holds(
+            GuaranteeName::Secrets,
+            "empty home, clean environment, no inherited descriptors",
+        ),
     ];
     stated.extend(limits::guarantees(&policy.settings().limits, facts));
-    stated.push(holds(GuaranteeName::ExecDecisions, "seccomp notifier on execve and execveat"));
-    stated.push(holds(GuaranteeName::Record, "journal, hash-chained and signed"));
+    stated.push(holds(
+        GuaranteeName::ExecDecisions,
+        "seccomp notifier on execve and execveat",
+    ));
+    stated.push(holds(
+        GuaranteeName::Record,
+        "journal, hash-chained and signed",
+    ));
     for guarantee in &mut stated {
-        guarantee.waiver =
-            spec.waive.iter().find(|(name, _)| *name == guarantee.name).map(|(_, r)| r.clone());
+        guarantee.waiver = spec
+            .waive
+            .iter()
+            .find(|(name, _)| *name == guarantee.name)
+            .map(|(_, r)| r.clone());
         if !guarantee.holds && guarantee.waiver.is_none() && spec.require.contains(&guarantee.name)
         {
             return Err(PlanError::Required {
@@ -246,7 +306,10 @@ fn stated(
     for name in &spec.require {
         if !stated.iter().any(|guarantee| guarantee.name == *name) {
             let missing = "the policy sets nothing that would give it".to_owned();
-            return Err(PlanError::Required { name: *name, missing });
+            return Err(PlanError::Required {
+                name: *name,
+                missing,
+            });
         }
     }
     Ok(stated)

@@ -25,9 +25,15 @@ pub(crate) fn build(
         }
     }
     let caller = |wanted: &str| {
-        facts.environment.iter().find(|(n, _)| n.as_bytes() == wanted.as_bytes()).map(|(_, v)| v)
+        facts
+            .environment
+            .iter()
+            .find(|(n, _)| n.as_bytes() == wanted.as_bytes())
+            .map(|(_, v)| v)
     };
-    let path = caller("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.into());
+    let path = caller("PATH")
+        .cloned()
+        .unwrap_or_else(|| DEFAULT_PATH.into());
     let shell = caller("SHELL").cloned().unwrap_or_else(|| "/bin/sh".into());
     variables.insert("PATH".into(), absolute_entries(&path));
     variables.insert("SHELL".into(), shell);
@@ -51,7 +57,14 @@ pub(crate) fn build(
 
 /// Drops empty and relative entries of a search path: they would mean the workspace.
 fn absolute_entries(path: &RawText) -> RawText {
-    let entries: Vec<&[u8]> =
-        path.as_bytes().split(|b| *b == b':').filter(|entry| entry.starts_with(b"/")).collect();
-    if entries.is_empty() { DEFAULT_PATH.into() } else { RawText::from_bytes(entries.join(&b':')) }
+    let entries: Vec<&[u8]> = path
+        .as_bytes()
+        .split(|b| *b == b':')
+        .filter(|entry| entry.starts_with(b"/"))
+        .collect();
+    if entries.is_empty() {
+        DEFAULT_PATH.into()
+    } else {
+        RawText::from_bytes(entries.join(&b':'))
+    }
 }

@@ -34,7 +34,10 @@ fn group_settings(controller: &str, limits: &Limits) -> Vec<(String, String)> {
             .memory
             .as_ref()
             .map(|m| one("memory.limit_in_bytes", m.value.bytes().to_string())),
-        "pids" => limits.processes.as_ref().map(|p| one("pids.max", p.value.to_string())),
+        "pids" => limits
+            .processes
+            .as_ref()
+            .map(|p| one("pids.max", p.value.to_string())),
         "cpu" => limits.cpus.as_ref().map(|c| {
             vec![
                 ("cpu.cfs_period_us".to_owned(), CPU_PERIOD_US.to_string()),
@@ -49,15 +52,33 @@ fn group_settings(controller: &str, limits: &Limits) -> Vec<(String, String)> {
 /// Microseconds of processor time per period, at least the kernel's minimum of 1 ms.
 fn quota_us(cpus: f64) -> u64 {
     let thousandths = std::time::Duration::from_secs_f64(cpus.clamp(0.01, 4096.0)).as_millis();
-    u64::try_from(thousandths).unwrap_or(u64::MAX).saturating_mul(CPU_PERIOD_US / 1000).max(1000)
+    u64::try_from(thousandths)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(CPU_PERIOD_US / 1000)
+        .max(1000)
 }
 
 /// Returns the limits that the command's process sets on itself.
 pub(crate) fn resource_steps(limits: &Limits) -> Vec<Step> {
-    let step = |limit: &str, value| Step::ResourceLimit { limit: limit.to_owned(), value };
+    let step = |limit: &str, value| Step::ResourceLimit {
+        limit: limit.to_owned(),
+        value,
+    };
     vec![
-        step("open-files", limits.open_files.as_ref().map_or(OPEN_FILES_DEFAULT, |l| l.value)),
-        step("processes", limits.processes.as_ref().map_or(PROCESSES_DEFAULT, |l| l.value)),
+        step(
+            "open-files",
+            limits
+                .open_files
+                .as_ref()
+                .map_or(OPEN_FILES_DEFAULT, |l| l.value),
+        ),
+        step(
+            "processes",
+            limits
+                .processes
+                .as_ref()
+                .map_or(PROCESSES_DEFAULT, |l| l.value),
+        ),
         step("core", 0),
         step("message-queues", 0),
     ]
@@ -78,7 +99,8 @@ pub(crate) fn guarantees(limits: &Limits, facts: &HostFacts) -> Vec<Guarantee> {
     let mut stated = vec![Guarantee {
         name: GuaranteeName::Limits,
         holds: true,
-        how: "rlimits: processes, open files, no core dumps; wall time by the supervisor".to_owned(),
+        how: "rlimits: processes, open files, no core dumps; wall time by the supervisor"
+            .to_owned(),
         missing: None,
         waiver: None,
     }];
@@ -88,8 +110,12 @@ pub(crate) fn guarantees(limits: &Limits, facts: &HostFacts) -> Vec<Guarantee> {
             name: GuaranteeName::GroupLimits,
             holds,
             how: "cgroup v1 controllers".to_owned(),
-            missing: (!holds)
-                .then(|| format!("{}: no cgroup that this user may use", missing.join(" and "))),
+            missing: (!holds).then(|| {
+                format!(
+                    "{}: no cgroup that this user may use",
+                    missing.join(" and ")
+                )
+            }),
             waiver: None,
         });
     }

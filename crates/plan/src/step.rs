@@ -304,13 +304,19 @@ impl Step {
             Self::Redirect { .. } => {
                 "load the kernel modules nf_tables and nft_redir; without them only ports that rules name are served"
             }
-            Self::RestrictPaths { .. } => "enable Landlock (`lsm=landlock,…` on the kernel command line)",
-            Self::FilterCalls { .. } => "use a kernel with seccomp filters and user notification (5.19 or newer)",
+            Self::RestrictPaths { .. } => {
+                "enable Landlock (`lsm=landlock,…` on the kernel command line)"
+            }
+            Self::FilterCalls { .. } => {
+                "use a kernel with seccomp filters and user notification (5.19 or newer)"
+            }
             Self::Execute => "check the command's name, its permissions and its interpreter",
             Self::RouteEverything | Self::Loopback | Self::Listen { .. } => {
                 "use `--offline` to run without a network; `stockade doctor` shows what the network needs"
             }
-            _ => "run `stockade doctor`; if it finds nothing, this is a fault of Stockade: report the step and the error",
+            _ => {
+                "run `stockade doctor`; if it finds nothing, this is a fault of Stockade: report the step and the error"
+            }
         }
     }
 }

@@ -30,8 +30,13 @@ const PROC_MASKED: [&str; 12] = [
     "/proc/timer_list",
 ];
 /// Parts of `/proc` that programs read and nobody inside may write.
-const PROC_READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const PROC_READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 /// Files of `/etc` that hold secrets of the machine. An ordinary user cannot read them anyway; in
 /// a session of root the file owner's rights would still let it.
 const ETC_MASKED: [&str; 10] = [
@@ -58,8 +63,10 @@ fn root() -> AbsPath {
 
 /// Returns the steps from an empty tmpfs to the finished view, before it is entered.
 pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
-    let mount_point =
-        spec.session_dir.join("root").unwrap_or_else(|_| spec.session_dir.clone());
+    let mount_point = spec
+        .session_dir
+        .join("root")
+        .unwrap_or_else(|_| spec.session_dir.clone());
     let mut steps = vec![Step::PrivateMounts, Step::NewRoot { at: mount_point }];
     steps.extend(system(facts));
     steps.extend(devices());
@@ -67,14 +74,24 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     steps.extend(private_directories(facts));
     steps.extend(own_files(spec, facts));
     steps.extend(shared(spec, facts));
-    steps.extend(facts.hidden.iter().map(|path| Step::Mask { path: path.clone() }));
+    steps.extend(
+        facts
+            .hidden
+            .iter()
+            .map(|path| Step::Mask { path: path.clone() }),
+    );
     steps.extend(workspace(spec, facts));
     steps.push(Step::SealRoot);
     steps
 }
 
 fn bind(from: AbsPath, path: AbsPath) -> Step {
-    Step::Bind { from, path, read_only: true, devices: false }
+    Step::Bind {
+        from,
+        path,
+        read_only: true,
+        devices: false,
+    }
 }
 
 fn system(facts: &HostFacts) -> Vec<Step> {
@@ -82,7 +99,10 @@ fn system(facts: &HostFacts) -> Vec<Step> {
     for entry in &facts.system {
         match &entry.kind {
             EntryKind::Link(target) => {
-                steps.push(Step::Symlink { path: entry.path.clone(), target: target.clone() });
+                steps.push(Step::Symlink {
+                    path: entry.path.clone(),
+                    target: target.clone(),
+                });
             }
             EntryKind::Directory | EntryKind::File => {
                 steps.push(bind(entry.path.clone(), entry.path.clone()));
@@ -104,47 +124,82 @@ fn devices() -> Vec<Step> {
     steps.extend(DEVICES.map(|name| {
         let path = inside(&format!("/dev/{name}"));
         // Read-only: a device is written all the same, and root's own inode keeps its mode and owner.
-        Step::Bind { from: path.clone(), path, read_only: true, devices: true }
+        Step::Bind {
+            from: path.clone(),
+            path,
+            read_only: true,
+            devices: true,
+        }
     }));
     steps.extend(DEVICE_LINKS.map(|(path, target)| Step::Symlink {
         path: inside(path),
         target: target.to_owned(),
     }));
-    steps.push(Step::Terminals { path: inside("/dev/pts") });
+    steps.push(Step::Terminals {
+        path: inside("/dev/pts"),
+    });
     steps.push(tmpfs("/dev/shm", 0o1777));
-    steps.push(Step::ReadOnly { path: inside("/dev") });
+    steps.push(Step::ReadOnly {
+        path: inside("/dev"),
+    });
     steps
 }
 
 fn processes() -> Vec<Step> {
-    let mut steps = vec![Step::Processes { path: inside("/proc") }];
+    let mut steps = vec![Step::Processes {
+        path: inside("/proc"),
+    }];
     steps.extend(PROC_MASKED.map(|path| Step::Mask { path: inside(path) }));
-    steps.extend(PROC_READ_ONLY.map(|path| Step::Protect { path: inside(path), read_only: true }));
+    steps.extend(PROC_READ_ONLY.map(|path| Step::Protect {
+        path: inside(path),
+        read_only: true,
+    }));
     steps
 }
 
 fn private_directories(facts: &HostFacts) -> Vec<Step> {
-    let tmpfs = |path: AbsPath, mode, owner| Step::Tmpfs { path, mode, executable: true, owner };
+    let tmpfs = |path: AbsPath, mode, owner| Step::Tmpfs {
+        path,
+        mode,
+        executable: true,
+        owner,
+    };
     vec![
         tmpfs(inside("/tmp"), 0o1777, Owner::Setup),
         tmpfs(inside("/var/tmp"), 0o1777, Owner::Setup),
-        Step::Symlink { path: inside("/var/run"), target: "/run".to_owned() },
+        Step::Symlink {
+            path: inside("/var/run"),
+            target: "/run".to_owned(),
+        },
         tmpfs(facts.home.clone(), 0o700, Owner::Command),
     ]
 }
 
 fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
-    let told = spec.session_dir.join("inside").unwrap_or_else(|_| spec.session_dir.clone());
+    let told = spec
+        .session_dir
+        .join("inside")
+        .unwrap_or_else(|_| spec.session_dir.clone());
     let mut steps = vec![
         bind(told, inside("/run/stockade")),
         bind(facts.own_executable.clone(), inside("/run/stockade/why")),
     ];
-    let names = if spec.offline { "" } else { "nameserver 127.0.0.1\n" };
+    let names = if spec.offline {
+        ""
+    } else {
+        "nameserver 127.0.0.1\n"
+    };
     let hosts = "127.0.0.1 localhost stockade\n::1 localhost ip6-localhost\n";
     if let Some(path) = &facts.resolv_conf {
-        steps.push(Step::File { path: path.clone(), contents: names.to_owned() });
+        steps.push(Step::File {
+            path: path.clone(),
+            contents: names.to_owned(),
+        });
     }
-    steps.push(Step::File { path: inside("/etc/hosts"), contents: hosts.to_owned() });
+    steps.push(Step::File {
+        path: inside("/etc/hosts"),
+        contents: hosts.to_owned(),
+    });
     steps
 }
 
@@ -152,7 +207,8 @@ fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
 /// another.
 fn shared(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     let known = |path: &AbsPath| {
-        facts.system.iter().any(|entry| path.is_within(&entry.path)) || path.is_within(&spec.workspace)
+        facts.system.iter().any(|entry| path.is_within(&entry.path))
+            || path.is_within(&spec.workspace)
     };
     let mut binds: Vec<(AbsPath, AbsPath, bool)> = Vec::new();
     for (path, _) in &facts.readable {
@@ -179,7 +235,12 @@ fn shared(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
             if read_only {
                 covered.push(path.clone());
             }
-            Some((!redundant).then_some(Step::Bind { from, path, read_only, devices: false }))
+            Some((!redundant).then_some(Step::Bind {
+                from,
+                path,
+                read_only,
+                devices: false,
+            }))
         })
         .flatten()
         .collect()
@@ -195,11 +256,10 @@ fn workspace(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     let mut protected = facts.protected.clone();
     // Outer paths first: a later mount lies above an earlier one.
     protected.sort_by_key(|entry| (entry.path.as_path().components().count(), entry.read_only));
-    steps.extend(
-        protected
-            .into_iter()
-            .map(|entry| Step::Protect { path: entry.path, read_only: entry.read_only }),
-    );
+    steps.extend(protected.into_iter().map(|entry| Step::Protect {
+        path: entry.path,
+        read_only: entry.read_only,
+    }));
     steps
 }
 
@@ -212,7 +272,17 @@ pub(crate) fn landlock(spec: &RunSpec, facts: &HostFacts) -> Vec<PathRule> {
     }
     rules.push(rule(facts.home.clone(), Rights::Write));
     rules.push(rule(spec.workspace.clone(), Rights::Write));
-    rules.extend(facts.writable.iter().map(|path| rule(path.clone(), Rights::Write)));
-    rules.extend(facts.state.iter().map(|state| rule(state.path.clone(), Rights::Write)));
+    rules.extend(
+        facts
+            .writable
+            .iter()
+            .map(|path| rule(path.clone(), Rights::Write)),
+    );
+    rules.extend(
+        facts
+            .state
+            .iter()
+            .map(|state| rule(state.path.clone(), Rights::Write)),
+    );
     rules
 }

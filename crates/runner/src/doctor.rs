@@ -33,7 +33,13 @@ pub struct Check {
 }
 
 fn ready(name: &'static str, required: bool, found: impl Into<String>) -> Check {
-    Check { name, state: State::Ready, required, found: found.into(), remedy: None }
+    Check {
+        name,
+        state: State::Ready,
+        required,
+        found: found.into(),
+        remedy: None,
+    }
 }
 
 /// Examines everything, as the calling user. Must run while the process has one thread.
@@ -57,7 +63,11 @@ fn kernel() -> Check {
 
 fn namespaces() -> Check {
     match probe::namespaces() {
-        Ok(()) => ready("namespaces", true, "user, mount, pid, network, ipc, uts, cgroup"),
+        Ok(()) => ready(
+            "namespaces",
+            true,
+            "user, mount, pid, network, ipc, uts, cgroup",
+        ),
         Err(reason) => Check {
             name: "namespaces",
             state: State::Missing,
@@ -86,7 +96,8 @@ fn namespace_remedy() -> String {
             own.display()
         );
     }
-    "in a container: start it with user namespaces allowed (its seccomp profile forbids them)".to_owned()
+    "in a container: start it with user namespaces allowed (its seccomp profile forbids them)"
+        .to_owned()
 }
 
 fn landlock_check() -> Check {
@@ -96,7 +107,13 @@ fn landlock_check() -> Check {
         2..=5 => (State::Weaker, Some("Linux 6.12 or newer adds scopes for signals and abstract sockets (the namespaces hold both already)".to_owned())),
         _ => (State::Ready, None),
     };
-    Check { name: "landlock", state, required: true, found: format!("interface version {abi}"), remedy }
+    Check {
+        name: "landlock",
+        state,
+        required: true,
+        found: format!("interface version {abi}"),
+        remedy,
+    }
 }
 
 fn notifier() -> Check {
@@ -114,7 +131,11 @@ fn notifier() -> Check {
 
 fn redirect() -> Check {
     match probe::redirect() {
-        Ok(()) => ready("redirect", false, "nf_tables: every TCP port reaches the egress process"),
+        Ok(()) => ready(
+            "redirect",
+            false,
+            "nf_tables: every TCP port reaches the egress process",
+        ),
         Err(reason) => Check {
             name: "redirect",
             state: State::Weaker,
@@ -126,15 +147,24 @@ fn redirect() -> Check {
 }
 
 fn limits() -> Check {
-    let controllers: Vec<&str> =
-        cgroup::writable_hierarchies().iter().map(|hierarchy| hierarchy.controller).collect();
+    let controllers: Vec<&str> = cgroup::writable_hierarchies()
+        .iter()
+        .map(|hierarchy| hierarchy.controller)
+        .collect();
     if controllers.len() == 3 {
-        return ready("limits", false, "memory, processes and processor time by cgroup v1");
+        return ready(
+            "limits",
+            false,
+            "memory, processes and processor time by cgroup v1",
+        );
     }
     let found = if controllers.is_empty() {
         "processes and open files by rlimits; memory and processor time are not held".to_owned()
     } else {
-        format!("cgroup v1 for {}; the rest by rlimits", controllers.join(", "))
+        format!(
+            "cgroup v1 for {}; the rest by rlimits",
+            controllers.join(", ")
+        )
     };
     Check {
         name: "limits",
@@ -166,7 +196,10 @@ fn record(state_dir: Option<&Path>) -> Check {
     let Some(path) = state_dir else {
         return missing("there is no place for the state directory".to_owned());
     };
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path);
+    let existing = path
+        .ancestors()
+        .find(|ancestor| ancestor.exists())
+        .unwrap_or(path);
     if rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_err() {
         return missing(format!("`{}` cannot be written", existing.display()));
     }
@@ -174,7 +207,11 @@ fn record(state_dir: Option<&Path>) -> Check {
         .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >> 30)
         .unwrap_or_default();
     let who = identity::own().0;
-    ready("record", true, format!("{}, {free} GiB free, owner uid {who}", path.display()))
+    ready(
+        "record",
+        true,
+        format!("{}, {free} GiB free, owner uid {who}", path.display()),
+    )
 }
 
 fn other_tiers() -> Check {

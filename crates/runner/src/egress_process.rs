@@ -336,9 +336,9 @@ impl Datagrams for NameSocket {
     ) -> Poll<std::io::Result<Datagram>> {
         loop {
             std::task::ready!(self.0.poll_recv_ready(context))?;
-            let received = self
-                .0
-                .try_io(tokio::io::Interest::READABLE, || net::receive_datagram(self.0.as_fd(), buffer));
+            let received = self.0.try_io(tokio::io::Interest::READABLE, || {
+                net::receive_datagram(self.0.as_fd(), buffer)
+            });
             match received {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),

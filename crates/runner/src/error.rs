@@ -20,7 +20,11 @@ pub enum ErrorKind {
 
 /// Returns where a command was looked for, for its message.
 fn searched(name: &RawText) -> &'static str {
-    if name.as_bytes().contains(&b'/') { "" } else { " in PATH" }
+    if name.as_bytes().contains(&b'/') {
+        ""
+    } else {
+        " in PATH"
+    }
 }
 
 /// Why there is no session.

@@ -51,7 +51,9 @@ impl Guard {
         Self {
             workspace: workspace.as_path().to_owned(),
             absent,
-            since: SystemTime::now().checked_sub(CLOCK_STEP).unwrap_or(UNIX_EPOCH),
+            since: SystemTime::now()
+                .checked_sub(CLOCK_STEP)
+                .unwrap_or(UNIX_EPOCH),
         }
     }
 
@@ -87,7 +89,10 @@ impl Guard {
         quarantine: &Path,
     ) -> bool {
         let held = plan.steps.iter().filter_map(|step| match step {
-            Step::Protect { path, read_only: true } => Some(path.clone()),
+            Step::Protect {
+                path,
+                read_only: true,
+            } => Some(path.clone()),
             _ => None,
         });
         let top = self.sweep(settings, quarantine);

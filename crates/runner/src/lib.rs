@@ -26,10 +26,10 @@ mod session_dir;
 mod supervise;
 mod threads;
 
+pub use controller::Controller;
 pub use egress_process::egress_main;
 pub use error::{ErrorKind, RunError};
 pub use inside::DENIALS_FILE;
-pub use controller::Controller;
 pub use parts::PipeEnds;
 pub use run::{Options, plan, start};
 pub use running::{Ended, Running};

@@ -48,12 +48,17 @@ pub(crate) struct Processes {
 impl Processes {
     /// Makes an empty table of the session whose first process is `first`.
     pub(crate) fn new(first: u32) -> Self {
-        Self { first, known: Mutex::default() }
+        Self {
+            first,
+            known: Mutex::default(),
+        }
     }
 
     /// Describes the process that thread `tid` belongs to, as far as it can still be told.
     pub(crate) fn subject(&self, tid: u32) -> Subject {
-        procfs::identity(tid).map(|identity| self.describe(identity)).unwrap_or_default()
+        procfs::identity(tid)
+            .map(|identity| self.describe(identity))
+            .unwrap_or_default()
     }
 
     /// Describes a process.
@@ -76,7 +81,9 @@ impl Processes {
         let inherited = if identity.parent == self.first {
             None
         } else {
-            lock(&self.known).get(&identity.parent).map(|known| known.image.clone())
+            lock(&self.known)
+                .get(&identity.parent)
+                .map(|known| known.image.clone())
         };
         let image = inherited.unwrap_or_else(|| Image {
             exe: procfs::link(identity.id.pid, "exe"),
@@ -88,7 +95,10 @@ impl Processes {
 
     fn known_image(&self, id: ProcessId) -> Option<Image> {
         let known = lock(&self.known);
-        known.get(&id.pid).filter(|known| known.identity.id == id).map(|known| known.image.clone())
+        known
+            .get(&id.pid)
+            .filter(|known| known.identity.id == id)
+            .map(|known| known.image.clone())
     }
 
     fn remember(&self, identity: Identity, image: Image) {
@@ -101,7 +111,13 @@ impl Processes {
 
     /// Notes what a process is about to run.
     pub(crate) fn executes(&self, identity: Identity, exe: RawText, argv: Vec<RawText>) {
-        self.remember(identity, Image { exe, argv: Arc::new(argv) });
+        self.remember(
+            identity,
+            Image {
+                exe,
+                argv: Arc::new(argv),
+            },
+        );
     }
 
     fn ancestry(&self, parent: u32) -> Vec<RawText> {
@@ -112,7 +128,10 @@ impl Processes {
             let known = match known {
                 Some(known) => known,
                 None => match procfs::identity(next) {
-                    Ok(identity) => Known { identity, image: self.image(identity) },
+                    Ok(identity) => Known {
+                        identity,
+                        image: self.image(identity),
+                    },
                     Err(_) => break,
                 },
             };
@@ -127,8 +146,14 @@ impl Processes {
         if identity.parent == self.first {
             return None;
         }
-        let known = lock(&self.known).get(&identity.parent).map(|known| known.identity.id);
-        known.or_else(|| procfs::identity(identity.parent).ok().map(|parent| parent.id))
+        let known = lock(&self.known)
+            .get(&identity.parent)
+            .map(|known| known.identity.id);
+        known.or_else(|| {
+            procfs::identity(identity.parent)
+                .ok()
+                .map(|parent| parent.id)
+        })
     }
 }
 
@@ -173,7 +198,11 @@ mod tests {
         let processes = Processes::new(1);
         let mut parent = identity;
         parent.id.pid = identity.parent;
-        processes.executes(parent, RawText::from("/bin/shell"), vec![RawText::from("shell")]);
+        processes.executes(
+            parent,
+            RawText::from("/bin/shell"),
+            vec![RawText::from("shell")],
+        );
         let child = processes.subject(own);
         assert_eq!(child.exe, RawText::from("/bin/shell"));
         assert_eq!(child.ancestry.first(), Some(&RawText::from("shell")));

@@ -22,10 +22,19 @@ pub(crate) struct Identity {
 
 /// Reads the identity of the process that thread `tid` belongs to.
 pub(crate) fn identity(tid: u32) -> io::Result<Identity> {
-    let thread = i32::try_from(tid).ok().and_then(rustix::process::Pid::from_raw);
-    let pid = if thread.is_some_and(stockade_sys::process::is_leader) { tid } else { group(tid)? };
+    let thread = i32::try_from(tid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let pid = if thread.is_some_and(stockade_sys::process::is_leader) {
+        tid
+    } else {
+        group(tid)?
+    };
     let (parent, start) = parent_and_start(pid)?;
-    Ok(Identity { id: ProcessId { pid, start }, parent })
+    Ok(Identity {
+        id: ProcessId { pid, start },
+        parent,
+    })
 }
 
 fn group(tid: u32) -> io::Result<u32> {
@@ -45,7 +54,10 @@ pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
 /// fields are counted from its closing parenthesis.
 fn parent_and_start(pid: u32) -> io::Result<(u32, u64)> {
     let stat = fs::read(format!("/proc/{pid}/stat"))?;
-    let after = stat.iter().rposition(|b| *b == b')').and_then(|at| stat.get(at + 1..));
+    let after = stat
+        .iter()
+        .rposition(|b| *b == b')')
+        .and_then(|at| stat.get(at + 1..));
     after
         .and_then(|rest| std::str::from_utf8(rest).ok())
         .and_then(|rest| {
@@ -81,9 +93,14 @@ pub(crate) fn same_command_line(read: &[RawText], whole: &[RawText]) -> bool {
     }
     let bytes = |argv: &[RawText]| argv.iter().map(|a| a.as_bytes().len() + 1).sum::<usize>();
     let cut = bytes(read) >= COMMAND_LINE_BYTES_MAX;
-    let (Some((last, read)), true) = (read.split_last(), cut) else { return false };
+    let (Some((last, read)), true) = (read.split_last(), cut) else {
+        return false;
+    };
     let (same, rest) = whole.split_at_checked(read.len()).unwrap_or((whole, &[]));
-    same == read && rest.first().is_some_and(|next| next.as_bytes().starts_with(last.as_bytes()))
+    same == read
+        && rest
+            .first()
+            .is_some_and(|next| next.as_bytes().starts_with(last.as_bytes()))
 }
 
 /// Lists the processes below `root`, nearest first, up to `processes_max`.

@@ -28,7 +28,9 @@ pub(crate) fn find(
     settings: &WorkspaceSettings,
 ) -> Result<Vec<ProtectedEntry>, RunError> {
     let mut found = Vec::new();
-    walk(workspace, |entry, below| classify(entry, below, settings, workspace, &mut found))?;
+    walk(workspace, |entry, below| {
+        classify(entry, below, settings, workspace, &mut found)
+    })?;
     Ok(found)
 }
 
@@ -147,5 +149,8 @@ fn target_of(link: &std::path::Path, workspace: &AbsPath) -> Option<ProtectedEnt
     let real = std::fs::canonicalize(link).ok()?;
     let path = AbsPath::new(real).ok()?;
     let inside = path.is_within(workspace) && path != *workspace;
-    inside.then_some(ProtectedEntry { path, read_only: true })
+    inside.then_some(ProtectedEntry {
+        path,
+        read_only: true,
+    })
 }

@@ -84,12 +84,18 @@ impl Resolver {
     pub(crate) fn new(tid: u32) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(format!("/proc/{tid}/root"), flags, Mode::empty())?;
-        Ok(Self { tid, root: Arc::new(root) })
+        Ok(Self {
+            tid,
+            root: Arc::new(root),
+        })
     }
 
     /// Resolves for another thread that has the same root directory.
     pub(crate) fn for_thread(&self, tid: u32) -> Self {
-        Self { tid, root: Arc::clone(&self.root) }
+        Self {
+            tid,
+            root: Arc::clone(&self.root),
+        }
     }
 
     /// Makes an absolute path of what a system call names: a path, relative to the directory
@@ -137,11 +143,14 @@ impl Resolver {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let parent = match rustix::fs::openat2(self.root.as_ref(), parent, flags, Mode::empty(), how) {
-            Ok(parent) => parent,
-            Err(Errno::LOOP) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        };
+        let parent =
+            match rustix::fs::openat2(self.root.as_ref(), parent, flags, Mode::empty(), how) {
+                Ok(parent) => parent,
+                // A link, or a mount or rename somewhere on the machine while `..` was walked
+                // (openat2(2), EAGAIN): the long way needs neither.
+                Err(Errno::LOOP | Errno::AGAIN) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+            };
         if last == Last::Follow && is_link(&parent, name) {
             return Ok(None);
         }

@@ -24,9 +24,9 @@ use crate::{
     egress_process::EgressProcess,
     facts::{self, Caller},
     inside,
+    parts::{Parts, PipeEnds},
     protected,
     recorder::Recorder,
-    parts::{Parts, PipeEnds},
     running::Running,
     session_dir::{Clean, SessionDir},
 };
@@ -280,7 +280,10 @@ fn bring_up(
             prepared.facts.redirect = false;
             prepared.plan = compile(&prepared.options.policy, &prepared.spec, &prepared.facts)?;
             let (streams, pipes) = streams(prepared.spec.terminal.is_some())?;
-            (launch(stockade_sandbox::spawn(streams)?, &prepared.plan)?, pipes)
+            (
+                launch(stockade_sandbox::spawn(streams)?, &prepared.plan)?,
+                pipes,
+            )
         }
         other => (other?, pipes),
     };

@@ -68,7 +68,9 @@ impl Running {
         let (controller, bell) = Controller::new()?;
         let egress_replies = Arc::new(Mutex::new(None));
         let desk = Arc::new(desk(&parts, &recorder, &egress_replies));
-        let processes = Arc::new(Processes::new(process_number(parts.session.first_process())));
+        let processes = Arc::new(Processes::new(process_number(
+            parts.session.first_process(),
+        )));
         // The command waits for its first verdict: everything else comes up meanwhile.
         let notifier = start_notifier(&mut parts, &desk, &recorder, &controller, &processes)?;
         let network = start_network(
@@ -138,7 +140,9 @@ impl Running {
     pub fn command_process(&self) -> Option<rustix::process::Pid> {
         let first = process_number(self.first_process());
         let command = crate::procfs::descendants(first, 2).get(1).copied()?;
-        i32::try_from(command).ok().and_then(rustix::process::Pid::from_raw)
+        i32::try_from(command)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
     }
 
     /// Takes the master of the session's terminal.
@@ -328,7 +332,9 @@ impl Running {
         drop(parts.egress);
         join(network);
         let settings = &parts.policy.settings().workspace;
-        let raced = parts.guard.found_at_end(settings, &parts.plan, &parts.quarantine);
+        let raced = parts
+            .guard
+            .found_at_end(settings, &parts.plan, &parts.quarantine);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
         if raced {

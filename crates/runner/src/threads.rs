@@ -71,7 +71,12 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
             .map(drop)
             .map_err(|error| chain(&error))
     };
-    Desk::new(parts.ask, parts.agent.clone(), Arc::new(now), Box::new(observer))
+    Desk::new(
+        parts.ask,
+        parts.agent.clone(),
+        Arc::new(now),
+        Box::new(observer),
+    )
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {

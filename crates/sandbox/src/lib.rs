@@ -12,5 +12,6 @@ mod parent;
 pub use child::main as init_main;
 pub use message::{Exit, LaunchFailure};
 pub use parent::{
-    HandedOver, LaunchError, Launching, Session, SessionNews, Spawned, StandardStreams, launch, spawn,
+    HandedOver, LaunchError, Launching, Session, SessionNews, Spawned, StandardStreams, launch,
+    spawn,
 };

@@ -42,7 +42,12 @@ pub(crate) enum FromChild {
     First { pid: i32 },
     /// Descriptors, in this order: a listener per port, the name socket, the socket query, the
     /// terminal's master.
-    HandOver { ports: Vec<u16>, names: bool, diagnosis: bool, terminal: bool },
+    HandOver {
+        ports: Vec<u16>,
+        names: bool,
+        diagnosis: bool,
+        terminal: bool,
+    },
     /// The listener of the system call filter; the next call of the command's process is its own.
     Notifier,
     /// The command's process exists and has this id inside.

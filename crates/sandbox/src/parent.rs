@@ -92,7 +92,9 @@ pub struct Spawned(Core);
 /// # Errors
 /// When no process can be started.
 pub fn spawn(streams: StandardStreams) -> Result<Spawned, LaunchError> {
-    Core::start(streams).map(Spawned).map_err(LaunchError::Start)
+    Core::start(streams)
+        .map(Spawned)
+        .map_err(LaunchError::Start)
 }
 
 /// Has `plan` carried out up to the hand-over.
@@ -120,12 +122,21 @@ pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Launching, LaunchEr
                 core.first = Pid::from_raw(pid);
                 core.reap_outer();
             }
-            FromChild::HandOver { ports, names, diagnosis, terminal } => {
+            FromChild::HandOver {
+                ports,
+                names,
+                diagnosis,
+                terminal,
+            } => {
                 let mut fds = fds.into_iter();
                 handed_over = Some(HandedOver {
                     listeners: ports.into_iter().zip(fds.by_ref()).collect(),
                     names: if names { fds.next() } else { None },
-                    diagnosis: if diagnosis { fds.next().map(SocketDiagnosis::from_fd) } else { None },
+                    diagnosis: if diagnosis {
+                        fds.next().map(SocketDiagnosis::from_fd)
+                    } else {
+                        None
+                    },
                     terminal: if terminal { fds.next() } else { None },
                 });
             }
@@ -135,7 +146,10 @@ pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Launching, LaunchEr
             FromChild::Failed { failure } => return Err(failure.into()),
         }
     }
-    Ok(Launching { core, handed_over: handed_over.unwrap_or_default() })
+    Ok(Launching {
+        core,
+        handed_over: handed_over.unwrap_or_default(),
+    })
 }
 
 impl Launching {
@@ -161,7 +175,10 @@ impl Launching {
                 _ => return Err(LaunchError::Vanished),
             }
         }
-        Ok(Session { core: self.core, notifier })
+        Ok(Session {
+            core: self.core,
+            notifier,
+        })
     }
 }
 
@@ -230,7 +247,10 @@ impl Session {
         ["memory.failcnt", "memory.max_usage_in_bytes", "pids.events"]
             .into_iter()
             .flat_map(|file| {
-                self.core.groups.iter().filter_map(move |g| g.get(file).ok().map(|v| (file, v)))
+                self.core
+                    .groups
+                    .iter()
+                    .filter_map(move |g| g.get(file).ok().map(|v| (file, v)))
             })
             .collect()
     }
@@ -249,7 +269,12 @@ impl Core {
             .stderr(streams.stderr)
             .spawn()
             .map_err(|e| SysError::on("start", "__init", e))?;
-        Ok(Self { control, outer: Some(outer), first: None, groups: Vec::new() })
+        Ok(Self {
+            control,
+            outer: Some(outer),
+            first: None,
+            groups: Vec::new(),
+        })
     }
 
     fn send_plan(&self, plan: &LaunchPlan) -> Outcome<()> {
@@ -259,7 +284,9 @@ impl Core {
     }
 
     fn next(&mut self) -> Result<(FromChild, Vec<OwnedFd>), LaunchError> {
-        receive(&self.control).map_err(LaunchError::Start)?.ok_or(LaunchError::Vanished)
+        receive(&self.control)
+            .map_err(LaunchError::Start)?
+            .ok_or(LaunchError::Vanished)
     }
 
     fn go(&self) -> Result<(), LaunchError> {
@@ -273,9 +300,17 @@ impl Core {
 
     fn join_groups(&mut self, plan: &LaunchPlan) -> Result<(), LaunchError> {
         for (index, step) in plan.steps.iter().enumerate() {
-            let Step::JoinGroup { parent, settings, .. } = step else { continue };
+            let Step::JoinGroup {
+                parent, settings, ..
+            } = step
+            else {
+                continue;
+            };
             let joined = if plan.fault == Some(index) {
-                Err(SysError::new("injected fault", std::io::Error::from_raw_os_error(5)))
+                Err(SysError::new(
+                    "injected fault",
+                    std::io::Error::from_raw_os_error(5),
+                ))
             } else {
                 self.join_group(plan, parent.as_path(), settings)
             };
@@ -303,13 +338,19 @@ impl Core {
     fn write_maps(&self, plan: &LaunchPlan, uids: &[u32], gids: &[u32]) -> Result<(), LaunchError> {
         let result = self.outer_pid().map_or(Ok(()), |pid| {
             let write = |file: &str, ids: &[u32]| {
-                let text = ids.iter().fold(String::new(), |text, id| text + &format!("{id} {id} 1\n"));
+                let text = ids
+                    .iter()
+                    .fold(String::new(), |text, id| text + &format!("{id} {id} 1\n"));
                 let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
                 fs::write(&path, text).map_err(|e| SysError::on("write", path, e))
             };
             write("uid_map", uids).and_then(|()| write("gid_map", gids))
         });
-        let place = plan.steps.iter().enumerate().find(|(_, s)| matches!(s, Step::MapIdentity { .. }));
+        let place = plan
+            .steps
+            .iter()
+            .enumerate()
+            .find(|(_, s)| matches!(s, Step::MapIdentity { .. }));
         match (result, place) {
             (Ok(()), _) => Ok(()),
             (Err(error), Some((index, step))) => Err(failed(step, index, &error).into()),

@@ -26,7 +26,11 @@ pub fn drop_all() -> Outcome<()> {
     rustix::thread::clear_ambient_capability_set()
         .map_err(|e| SysError::new("clear ambient capabilities", e))?;
     let empty = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: empty, permitted: empty, inheritable: empty };
+    let sets = CapabilitySets {
+        effective: empty,
+        permitted: empty,
+        inheritable: empty,
+    };
     rustix::thread::set_capabilities(None, sets).map_err(|e| SysError::new("capset", e))
 }
 
@@ -64,9 +68,10 @@ pub fn set_no_new_privileges() -> Outcome<()> {
     rustix::thread::set_no_new_privs(true).map_err(|e| SysError::new("set no_new_privs", e))?;
     match rustix::thread::no_new_privs() {
         Ok(true) => Ok(()),
-        Ok(false) => {
-            Err(SysError::new("read back no_new_privs", std::io::Error::other("it is not set")))
-        }
+        Ok(false) => Err(SysError::new(
+            "read back no_new_privs",
+            std::io::Error::other("it is not set"),
+        )),
         Err(errno) => Err(SysError::new("read back no_new_privs", errno)),
     }
 }

@@ -23,7 +23,9 @@ const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
 /// Finds the version 1 hierarchies in which the caller may make groups (it owns the directory).
 pub fn writable_hierarchies() -> Vec<Hierarchy> {
-    let Ok(own) = fs::read_to_string("/proc/self/cgroup") else { return Vec::new() };
+    let Ok(own) = fs::read_to_string("/proc/self/cgroup") else {
+        return Vec::new();
+    };
     CONTROLLERS
         .into_iter()
         .filter_map(|controller| {
@@ -31,12 +33,19 @@ pub fn writable_hierarchies() -> Vec<Hierarchy> {
                 let mut fields = line.splitn(3, ':').skip(1);
                 let names = fields.next()?;
                 let path = fields.next()?;
-                names.split(',').any(|name| name == controller).then_some(path)
+                names
+                    .split(',')
+                    .any(|name| name == controller)
+                    .then_some(path)
             })?;
-            let directory =
-                Path::new("/sys/fs/cgroup").join(controller).join(path.trim_start_matches('/'));
+            let directory = Path::new("/sys/fs/cgroup")
+                .join(controller)
+                .join(path.trim_start_matches('/'));
             let writable = rustix::fs::access(&directory, rustix::fs::Access::WRITE_OK).is_ok();
-            writable.then_some(Hierarchy { controller, directory })
+            writable.then_some(Hierarchy {
+                controller,
+                directory,
+            })
         })
         .collect()
 }
@@ -99,7 +108,11 @@ impl Group {
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
-        Err(SysError::on("remove cgroup", self.directory.display(), last))
+        Err(SysError::on(
+            "remove cgroup",
+            self.directory.display(),
+            last,
+        ))
     }
 }
 

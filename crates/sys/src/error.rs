@@ -18,12 +18,20 @@ pub struct SysError {
 impl SysError {
     /// Makes an error of `operation` without a target.
     pub fn new(operation: &'static str, source: impl Into<io::Error>) -> Self {
-        Self { operation, target: None, source: source.into() }
+        Self {
+            operation,
+            target: None,
+            source: source.into(),
+        }
     }
 
     /// Makes an error of `operation` on `target`.
     pub fn on(operation: &'static str, target: impl Display, source: impl Into<io::Error>) -> Self {
-        Self { operation, target: Some(target.to_string()), source: source.into() }
+        Self {
+            operation,
+            target: Some(target.to_string()),
+            source: source.into(),
+        }
     }
 
     /// Makes an error from `errno` of the calling thread, right after a libc call.

@@ -31,7 +31,10 @@ pub fn sealed_memory(name: &str, contents: &[u8]) -> Outcome<OwnedFd> {
 /// # Errors
 /// When `close_range` is missing (Linux before 5.9) or fails.
 pub fn close_all_except(keep: &[RawFd]) -> Outcome<()> {
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    let mut keep: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .collect();
     keep.sort_unstable();
     keep.dedup();
     let mut first = 0;
@@ -48,7 +51,11 @@ fn close_range(first: u32, last: u32) -> Outcome<()> {
     // SAFETY: close_range takes three integers. Descriptors closed here may be owned by Rust
     // values, which this crate's callers accept: they run right before execve or only use `keep`.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if result == 0 { Ok(()) } else { Err(SysError::last("close_range")) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("close_range"))
+    }
 }
 
 /// Lets `fd` survive `execve`.
@@ -82,7 +89,11 @@ pub fn adopt(number: RawFd) -> Outcome<OwnedFd> {
     // SAFETY: F_GETFD only reads the flags of a descriptor number, valid or not.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags < 0 || number <= 2 {
-        return Err(SysError::on("adopt descriptor", number, std::io::Error::last_os_error()));
+        return Err(SysError::on(
+            "adopt descriptor",
+            number,
+            std::io::Error::last_os_error(),
+        ));
     }
     // SAFETY: the descriptor is open (checked above) and was handed to this process by its parent
     // under this number; no other value in this process owns it.

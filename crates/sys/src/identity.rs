@@ -19,18 +19,29 @@ pub fn become_user(uid: u32, gid: u32) -> Outcome<()> {
     }
     // SAFETY: setresgid takes three integers.
     if unsafe { libc::setresgid(gid, gid, gid) } != 0 {
-        return Err(SysError::on("setresgid", gid, std::io::Error::last_os_error()));
+        return Err(SysError::on(
+            "setresgid",
+            gid,
+            std::io::Error::last_os_error(),
+        ));
     }
     // SAFETY: setresuid takes three integers.
     if unsafe { libc::setresuid(uid, uid, uid) } != 0 {
-        return Err(SysError::on("setresuid", uid, std::io::Error::last_os_error()));
+        return Err(SysError::on(
+            "setresuid",
+            uid,
+            std::io::Error::last_os_error(),
+        ));
     }
     set_dumpable(true)
 }
 
 /// Returns the effective user and group of the caller.
 pub fn own() -> (u32, u32) {
-    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    )
 }
 
 /// Sets whether other processes of the same user may inspect this one (prctl(2)).
@@ -38,8 +49,11 @@ pub fn own() -> (u32, u32) {
 /// # Errors
 /// When the kernel refuses.
 pub fn set_dumpable(dumpable: bool) -> Outcome<()> {
-    let behaviour =
-        if dumpable { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    let behaviour = if dumpable {
+        DumpableBehavior::Dumpable
+    } else {
+        DumpableBehavior::NotDumpable
+    };
     rustix::process::set_dumpable_behavior(behaviour)
         .map_err(|e| SysError::new("prctl(PR_SET_DUMPABLE)", e))
 }

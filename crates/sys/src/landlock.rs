@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use crate::{Outcome, SysError};
@@ -23,7 +23,12 @@ pub fn abi() -> i32 {
     // LANDLOCK_CREATE_RULESET_VERSION with no attributes asks for the version.
     // SAFETY: a null pointer with size 0 is what this flag takes; nothing is written.
     let version = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, 1_u32)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            1_u32,
+        )
     };
     i32::try_from(version).unwrap_or(0).max(0)
 }
@@ -40,21 +45,26 @@ fn known(abi: i32) -> ABI {
 /// # Errors
 /// When a path is missing or the kernel does not enforce all of it.
 pub fn restrict(abi: i32, paths: &[(PathBuf, PathRights)]) -> Outcome<()> {
-    let other = |e: &dyn std::fmt::Display| {
-        SysError::new("landlock", std::io::Error::other(e.to_string()))
-    };
+    let other =
+        |e: &dyn std::fmt::Display| SysError::new("landlock", std::io::Error::other(e.to_string()));
     let version = known(abi);
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(version))
         .map_err(|e| other(&e))?;
     if abi >= 6 {
-        ruleset = ruleset.scope(Scope::from_all(version)).map_err(|e| other(&e))?;
+        ruleset = ruleset
+            .scope(Scope::from_all(version))
+            .map_err(|e| other(&e))?;
     }
     let mut created = ruleset.create().map_err(|e| other(&e))?;
     for (path, rights) in paths {
         let fd = PathFd::new(path).map_err(|e| {
-            SysError::on("landlock: open", path.display(), std::io::Error::other(e.to_string()))
+            SysError::on(
+                "landlock: open",
+                path.display(),
+                std::io::Error::other(e.to_string()),
+            )
         })?;
         let directory = path.is_dir();
         let access = match rights {
@@ -63,12 +73,21 @@ pub fn restrict(abi: i32, paths: &[(PathBuf, PathRights)]) -> Outcome<()> {
                 AccessFs::from_all(version) & !(AccessFs::MakeBlock | AccessFs::MakeChar)
             }
         };
-        let access = if directory { access } else { access & AccessFs::from_file(version) };
-        created = created.add_rule(PathBeneath::new(fd, access)).map_err(|e| other(&e))?;
+        let access = if directory {
+            access
+        } else {
+            access & AccessFs::from_file(version)
+        };
+        created = created
+            .add_rule(PathBeneath::new(fd, access))
+            .map_err(|e| other(&e))?;
     }
     let status = created.restrict_self().map_err(|e| other(&e))?;
     if status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs {
         return Ok(());
     }
-    Err(other(&format!("the kernel enforced only part of it ({:?})", status.ruleset)))
+    Err(other(&format!(
+        "the kernel enforced only part of it ({:?})",
+        status.ruleset
+    )))
 }

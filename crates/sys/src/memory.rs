@@ -28,9 +28,17 @@ pub enum ReadError {
 /// # Errors
 /// When nothing at all can be read there.
 pub fn read(pid: Pid, address: u64, buffer: &mut [u8]) -> Outcome<usize> {
-    let wrong = || SysError::new("process_vm_readv", std::io::Error::from_raw_os_error(libc::EFAULT));
+    let wrong = || {
+        SysError::new(
+            "process_vm_readv",
+            std::io::Error::from_raw_os_error(libc::EFAULT),
+        )
+    };
     let remote_base = usize::try_from(address).map_err(|_| wrong())?;
-    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let local = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
     let remote = libc::iovec {
         iov_base: std::ptr::without_provenance_mut(remote_base),
         iov_len: buffer.len(),
@@ -38,7 +46,14 @@ pub fn read(pid: Pid, address: u64, buffer: &mut [u8]) -> Outcome<usize> {
     // SAFETY: `local` describes the exclusively borrowed `buffer`, valid for its length; `remote`
     // is only interpreted in the other process, where the kernel checks it; both counts are 1.
     let read = unsafe {
-        libc::process_vm_readv(pid.as_raw_nonzero().get(), &raw const local, 1, &raw const remote, 1, 0)
+        libc::process_vm_readv(
+            pid.as_raw_nonzero().get(),
+            &raw const local,
+            1,
+            &raw const remote,
+            1,
+            0,
+        )
     };
     usize::try_from(read).map_err(|_| SysError::last("process_vm_readv"))
 }
@@ -53,13 +68,19 @@ struct Window {
 
 impl Window {
     fn new(pid: Pid) -> Self {
-        Self { pid, start: 0, bytes: Vec::new() }
+        Self {
+            pid,
+            start: 0,
+            bytes: Vec::new(),
+        }
     }
 
     /// Returns what is known from `address` on, reading up to the end of its page if need be: the
     /// next page may not be mapped.
     fn at(&mut self, address: u64) -> Result<&[u8], ReadError> {
-        let offset = address.checked_sub(self.start).and_then(|o| usize::try_from(o).ok());
+        let offset = address
+            .checked_sub(self.start)
+            .and_then(|o| usize::try_from(o).ok());
         let known = offset.filter(|offset| *offset < self.bytes.len());
         let offset = if let Some(offset) = known {
             offset
@@ -85,7 +106,11 @@ impl Window {
             if let Some(end) = piece.iter().position(|byte| *byte == 0) {
                 text.extend_from_slice(piece.get(..end).unwrap_or_default());
                 let fits = text.len() < bytes_max;
-                return if fits { Ok(text) } else { Err(ReadError::TooLong(bytes_max)) };
+                return if fits {
+                    Ok(text)
+                } else {
+                    Err(ReadError::TooLong(bytes_max))
+                };
             }
             at = at.wrapping_add(piece.len() as u64);
             text.extend_from_slice(piece);
@@ -96,14 +121,20 @@ impl Window {
     fn pointer(&mut self, address: u64) -> Result<u64, ReadError> {
         let mut bytes = [0_u8; 8];
         for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = *self.at(address.wrapping_add(index as u64))?.first().unwrap_or(&0);
+            *byte = *self
+                .at(address.wrapping_add(index as u64))?
+                .first()
+                .unwrap_or(&0);
         }
         Ok(u64::from_le_bytes(bytes))
     }
 }
 
 fn unreadable() -> SysError {
-    SysError::new("process_vm_readv", std::io::Error::from_raw_os_error(libc::EFAULT))
+    SysError::new(
+        "process_vm_readv",
+        std::io::Error::from_raw_os_error(libc::EFAULT),
+    )
 }
 
 /// Reads the NUL-terminated string at `address`, without its NUL.
@@ -155,18 +186,33 @@ mod tests {
 
     #[test]
     fn vectors_are_read_whole_wherever_their_strings_lie() {
-        let texts: Vec<Vec<u8>> =
-            (0..700_usize).map(|n| vec![b'a' + u8::try_from(n % 26).unwrap(); n * 7 % 5000]).collect();
-        let held: Vec<Vec<u8>> =
-            texts.iter().map(|text| [text.as_slice(), b"\0"].concat()).collect();
-        let mut pointers: Vec<u64> = held.iter().map(|t| t.as_ptr().expose_provenance() as u64).collect();
+        let texts: Vec<Vec<u8>> = (0..700_usize)
+            .map(|n| vec![b'a' + u8::try_from(n % 26).unwrap(); n * 7 % 5000])
+            .collect();
+        let held: Vec<Vec<u8>> = texts
+            .iter()
+            .map(|text| [text.as_slice(), b"\0"].concat())
+            .collect();
+        let mut pointers: Vec<u64> = held
+            .iter()
+            .map(|t| t.as_ptr().expose_provenance() as u64)
+            .collect();
         pointers.push(0);
         let at = pointers.as_ptr().expose_provenance() as u64;
         assert_eq!(read_strings(own(), at, 1000, 4 << 20).unwrap(), texts);
-        assert!(matches!(read_strings(own(), at, 10, 4 << 20), Err(ReadError::TooMany(10))));
-        assert!(matches!(read_strings(own(), at, 1000, 100), Err(ReadError::TooLong(_))));
+        assert!(matches!(
+            read_strings(own(), at, 10, 4 << 20),
+            Err(ReadError::TooMany(10))
+        ));
+        assert!(matches!(
+            read_strings(own(), at, 1000, 100),
+            Err(ReadError::TooLong(_))
+        ));
         assert!(read_strings(own(), 0, 10, 10).unwrap().is_empty());
-        assert!(matches!(read_strings(own(), 8, 10, 10), Err(ReadError::Sys(_))));
+        assert!(matches!(
+            read_strings(own(), 8, 10, 10),
+            Err(ReadError::Sys(_))
+        ));
         assert!(read_string(own(), 1, 10).is_err());
     }
 }

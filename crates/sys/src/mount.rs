@@ -24,8 +24,11 @@ fn shown(path: &Path) -> String {
 /// # Errors
 /// When the caller has no `CAP_SYS_ADMIN` in its user namespace.
 pub fn make_private() -> Outcome<()> {
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|e| SysError::on("make mounts private", "/", e))
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(|e| SysError::on("make mounts private", "/", e))
 }
 
 /// Mounts a fresh tmpfs.
@@ -33,7 +36,9 @@ pub fn make_private() -> Outcome<()> {
 /// # Errors
 /// When `at` is missing or the options are refused.
 pub fn tmpfs(at: &Path, mode: u32, bytes_max: Option<u64>, executable: bool) -> Outcome<()> {
-    let size = bytes_max.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+    let size = bytes_max
+        .map(|bytes| format!(",size={bytes}"))
+        .unwrap_or_default();
     let options = CString::new(format!("mode={mode:o}{size}")).unwrap_or_default();
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     if !executable {
@@ -60,8 +65,14 @@ pub fn proc(at: &Path) -> Outcome<()> {
 /// When the options are refused.
 pub fn devpts(at: &Path) -> Outcome<()> {
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    rustix::mount::mount("devpts", at, "devpts", flags, c"newinstance,ptmxmode=0666,mode=0620")
-        .map_err(|e| SysError::on("mount devpts at", shown(at), e))
+    rustix::mount::mount(
+        "devpts",
+        at,
+        "devpts",
+        flags,
+        c"newinstance,ptmxmode=0666,mode=0620",
+    )
+    .map_err(|e| SysError::on("mount devpts at", shown(at), e))
 }
 
 /// Binds `from` (a file or a whole tree) at `at` and restricts it.
@@ -103,7 +114,12 @@ pub fn make_read_only(at: &Path) -> Outcome<()> {
 fn set_attribute_bits(at: &Path, set: u64, flags: libc::c_int) -> Outcome<()> {
     let path = CString::new(at.as_os_str().as_bytes())
         .map_err(|_| SysError::on("mount_setattr", shown(at), std::io::ErrorKind::InvalidInput))?;
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
     // SAFETY: `path` is a NUL-terminated string and `attributes` a fully initialised mount_attr,
     // both alive for the call; the size passed is that of the struct.
     let result = unsafe {
@@ -119,7 +135,11 @@ fn set_attribute_bits(at: &Path, set: u64, flags: libc::c_int) -> Outcome<()> {
     if result == 0 {
         Ok(())
     } else {
-        Err(SysError::on("mount_setattr", shown(at), std::io::Error::last_os_error()))
+        Err(SysError::on(
+            "mount_setattr",
+            shown(at),
+            std::io::Error::last_os_error(),
+        ))
     }
 }
 
@@ -130,7 +150,8 @@ fn set_attribute_bits(at: &Path, set: u64, flags: libc::c_int) -> Outcome<()> {
 /// When `root` is not a mount.
 pub fn pivot_into(root: &Path) -> Outcome<()> {
     rustix::process::chdir(root).map_err(|e| SysError::on("chdir", shown(root), e))?;
-    rustix::process::pivot_root(".", ".").map_err(|e| SysError::on("pivot_root", shown(root), e))?;
+    rustix::process::pivot_root(".", ".")
+        .map_err(|e| SysError::on("pivot_root", shown(root), e))?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)
         .map_err(|e| SysError::on("detach", "the old root", e))?;
     rustix::process::chdir("/").map_err(|e| SysError::on("chdir", "/", e))

@@ -26,8 +26,13 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// # Errors
 /// When descriptors run out.
 pub fn packet_pair() -> Outcome<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .map_err(|e| SysError::new("socketpair", e))
+    rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|e| SysError::new("socketpair", e))
 }
 
 /// Makes a connected pair of byte streams, closed on exec.
@@ -46,15 +51,25 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Outcome<
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(SysError::new("sendmsg", std::io::Error::other("too many descriptors")));
+        return Err(SysError::new(
+            "sendmsg",
+            std::io::Error::other("too many descriptors"),
+        ));
     }
-    let sent =
-        rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
-            .map_err(|e| SysError::new("sendmsg", e))?;
+    let sent = rustix::net::sendmsg(
+        &socket,
+        &[IoSlice::new(bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )
+    .map_err(|e| SysError::new("sendmsg", e))?;
     if sent == bytes.len() {
         return Ok(());
     }
-    Err(SysError::new("sendmsg", std::io::Error::other("the message was cut")))
+    Err(SysError::new(
+        "sendmsg",
+        std::io::Error::other("the message was cut"),
+    ))
 }
 
 /// Receives one message; an empty message without descriptors means that the peer is gone.
@@ -74,7 +89,10 @@ pub fn receive(socket: impl AsFd) -> Outcome<(Vec<u8>, Vec<OwnedFd>)> {
     };
     let cut = rustix::net::ReturnFlags::TRUNC | rustix::net::ReturnFlags::CTRUNC;
     if message.flags.intersects(cut) {
-        return Err(SysError::new("recvmsg", std::io::Error::other("the message was cut")));
+        return Err(SysError::new(
+            "recvmsg",
+            std::io::Error::other("the message was cut"),
+        ));
     }
     let mut fds = Vec::new();
     for ancillary in control.drain() {
@@ -88,11 +106,7 @@ pub fn receive(socket: impl AsFd) -> Outcome<(Vec<u8>, Vec<OwnedFd>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs::File,
-        io::Read,
-        os::fd::AsFd,
-    };
+    use std::{fs::File, io::Read, os::fd::AsFd};
 
     #[test]
     fn a_descriptor_arrives_with_its_message() {

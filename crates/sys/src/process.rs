@@ -35,18 +35,20 @@ pub enum Namespace {
 /// # Errors
 /// EPERM or ENOSPC where user namespaces are forbidden or used up (user_namespaces(7)).
 pub fn unshare(namespaces: &[Namespace]) -> Outcome<()> {
-    let flags = namespaces.iter().fold(UnshareFlags::empty(), |flags, namespace| {
-        flags
-            | match namespace {
-                Namespace::User => UnshareFlags::NEWUSER,
-                Namespace::Mount => UnshareFlags::NEWNS,
-                Namespace::Pid => UnshareFlags::NEWPID,
-                Namespace::Network => UnshareFlags::NEWNET,
-                Namespace::Ipc => UnshareFlags::NEWIPC,
-                Namespace::Uts => UnshareFlags::NEWUTS,
-                Namespace::Cgroup => UnshareFlags::NEWCGROUP,
-            }
-    });
+    let flags = namespaces
+        .iter()
+        .fold(UnshareFlags::empty(), |flags, namespace| {
+            flags
+                | match namespace {
+                    Namespace::User => UnshareFlags::NEWUSER,
+                    Namespace::Mount => UnshareFlags::NEWNS,
+                    Namespace::Pid => UnshareFlags::NEWPID,
+                    Namespace::Network => UnshareFlags::NEWNET,
+                    Namespace::Ipc => UnshareFlags::NEWIPC,
+                    Namespace::Uts => UnshareFlags::NEWUTS,
+                    Namespace::Cgroup => UnshareFlags::NEWCGROUP,
+                }
+        });
     // SAFETY: rustix marks unshare unsafe because CLONE_FILES could give threads different
     // descriptor tables; none of the flags above is CLONE_FILES.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(|e| SysError::new("unshare", e))
@@ -77,7 +79,11 @@ pub enum Parentage {
 pub fn fork(parentage: Parentage) -> Outcome<Fork> {
     if thread_count()? != 1 {
         let source = std::io::Error::from_raw_os_error(libc::EINVAL);
-        return Err(SysError::on("fork", "a process with several threads", source));
+        return Err(SysError::on(
+            "fork",
+            "a process with several threads",
+            source,
+        ));
     }
     let extra = match parentage {
         Parentage::Own => 0,
@@ -129,14 +135,28 @@ pub fn execute<A: AsRef<OsStr>>(
         })
         .collect::<Outcome<Vec<_>>>()?;
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+        strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     let argv_pointers = pointers(&argv);
     let environment_pointers = pointers(&environment);
     // SAFETY: path, both arrays and the strings they point to are NUL- and NULL-terminated and
     // outlive the call.
-    unsafe { libc::execve(path.as_ptr(), argv_pointers.as_ptr(), environment_pointers.as_ptr()) };
-    Err(SysError::on("execve", shown(), std::io::Error::last_os_error()))
+    unsafe {
+        libc::execve(
+            path.as_ptr(),
+            argv_pointers.as_ptr(),
+            environment_pointers.as_ptr(),
+        )
+    };
+    Err(SysError::on(
+        "execve",
+        shown(),
+        std::io::Error::last_os_error(),
+    ))
 }
 
 /// Asks the kernel to kill the calling process when the thread that started it ends.
@@ -249,7 +269,11 @@ pub fn kill_group(leader: Pid, signal: i32) -> Outcome<()> {
     if result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) {
         return Ok(());
     }
-    Err(SysError::on("killpg", leader, std::io::Error::last_os_error()))
+    Err(SysError::on(
+        "killpg",
+        leader,
+        std::io::Error::last_os_error(),
+    ))
 }
 
 /// A limit of setrlimit(2).
@@ -283,10 +307,18 @@ pub fn limit(limit: Limit, value: u64) -> Outcome<()> {
         Limit::LockedMemory => Resource::Memlock,
         Limit::MessageQueues => Resource::Msgqueue,
     };
-    let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let hard = rustix::process::getrlimit(resource)
+        .maximum
+        .unwrap_or(u64::MAX);
     let value = value.min(hard);
-    rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
-        .map_err(|e| SysError::new("setrlimit", e))
+    rustix::process::setrlimit(
+        resource,
+        Rlimit {
+            current: Some(value),
+            maximum: Some(value),
+        },
+    )
+    .map_err(|e| SysError::new("setrlimit", e))
 }
 
 /// Restores the default action of every signal and unblocks all, as a fresh program expects.
@@ -302,8 +334,13 @@ pub fn reset_signals() -> Outcome<()> {
     // SAFETY: an all-zero sigset_t is the empty set on Linux.
     let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `empty` is a valid signal set that lives through the call; no old set is asked for.
-    let result = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
-    if result == 0 { Ok(()) } else { Err(SysError::last("sigprocmask")) }
+    let result =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("sigprocmask"))
+    }
 }
 
 /// Ignores SIGTTOU.
@@ -313,7 +350,11 @@ pub fn reset_signals() -> Outcome<()> {
 pub(crate) fn ignore_background_output() -> Outcome<()> {
     // SAFETY: SIG_IGN installs no handler; the call touches no memory of ours.
     let previous = unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
-    if previous == libc::SIG_ERR { Err(SysError::last("signal(SIGTTOU)")) } else { Ok(()) }
+    if previous == libc::SIG_ERR {
+        Err(SysError::last("signal(SIGTTOU)"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Blocks every signal of the calling thread and returns a descriptor that reports SIGCHLD.

@@ -22,8 +22,8 @@ pub fn open(ptmx: &Path) -> Outcome<(OwnedFd, OwnedFd)> {
         .map_err(|e| SysError::on("open", ptmx.display(), e))?;
     rustix::pty::unlockpt(&master).map_err(|e| SysError::new("unlockpt", e))?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave =
-        rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(|e| SysError::new("TIOCGPTPEER", e))?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)
+        .map_err(|e| SysError::new("TIOCGPTPEER", e))?;
     Ok((master.into(), slave))
 }
 
@@ -45,8 +45,12 @@ pub fn new_session(terminal: Option<BorrowedFd<'_>>) -> Outcome<()> {
 /// # Errors
 /// When it is not a terminal.
 pub fn set_size(master: BorrowedFd<'_>, (rows, columns): (u16, u16)) -> Outcome<()> {
-    let size =
-        rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = rustix::termios::Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     rustix::termios::tcsetwinsize(master, size).map_err(|e| SysError::new("TIOCSWINSZ", e))
 }
 

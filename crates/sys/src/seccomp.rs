@@ -103,7 +103,12 @@ const INSTRUCTIONS_MAX: usize = 4096;
 pub struct Filter(Vec<libc::sock_filter>);
 
 fn instruction(code: u16, k: u32, jump_true: u8, jump_false: u8) -> libc::sock_filter {
-    libc::sock_filter { code, jt: jump_true, jf: jump_false, k }
+    libc::sock_filter {
+        code,
+        jt: jump_true,
+        jf: jump_false,
+        k,
+    }
 }
 
 impl Filter {
@@ -120,7 +125,12 @@ impl Filter {
         ];
         if cfg!(target_arch = "x86_64") {
             program.push(instruction(JUMP_GREATER_EQUAL, X32_FIRST, 0, 1));
-            program.push(instruction(RETURN, RETURN_ERRNO | errno_bits(libc::ENOSYS), 0, 0));
+            program.push(instruction(
+                RETURN,
+                RETURN_ERRNO | errno_bits(libc::ENOSYS),
+                0,
+                0,
+            ));
         }
         for rule in rules {
             program.extend(block(rule)?);
@@ -146,8 +156,8 @@ impl Filter {
     /// # Errors
     /// EBUSY when the thread has a listener already, or as [`Self::load`].
     pub fn load_with_listener(&self) -> Outcome<OwnedFd> {
-        let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
-            | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        let flags =
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
         let fd = self.install(flags)?;
         // SAFETY: with NEW_LISTENER the kernel returned a fresh descriptor to us alone.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -155,7 +165,10 @@ impl Filter {
 
     fn install(&self, flags: libc::c_ulong) -> Outcome<i32> {
         let length = u16::try_from(self.0.len()).map_err(|_| too_long())?;
-        let program = libc::sock_fprog { len: length, filter: self.0.as_ptr().cast_mut() };
+        let program = libc::sock_fprog {
+            len: length,
+            filter: self.0.as_ptr().cast_mut(),
+        };
         // SAFETY: `program` points to `length` initialised instructions, which the kernel copies
         // and does not write to.
         let result = unsafe {
@@ -174,7 +187,10 @@ impl Filter {
 }
 
 fn too_long() -> SysError {
-    SysError::new("assemble filter", std::io::Error::other("more instructions than the kernel takes"))
+    SysError::new(
+        "assemble filter",
+        std::io::Error::other("more instructions than the kernel takes"),
+    )
 }
 
 fn errno_bits(errno: i32) -> u32 {
@@ -281,8 +297,7 @@ impl Notifier {
             // SAFETY: an all-zero seccomp_notif is what the kernel asks for.
             let mut raw: libc::seccomp_notif = unsafe { std::mem::zeroed() };
             // SAFETY: `raw` is exclusively borrowed and has the size encoded in the request.
-            let result =
-                unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIFY_RECEIVE, &raw mut raw) };
+            let result = unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIFY_RECEIVE, &raw mut raw) };
             if result != 0 {
                 match std::io::Error::last_os_error().raw_os_error() {
                     // The caller died or was interrupted between poll and receive.
@@ -295,7 +310,12 @@ impl Notifier {
             let number = u32::try_from(raw.data.nr).ok();
             if let (Some(thread), Some(number)) = (thread, number) {
                 let arguments = raw.data.args;
-                return Ok(Some(Notification { id: raw.id, thread, number, arguments }));
+                return Ok(Some(Notification {
+                    id: raw.id,
+                    thread,
+                    number,
+                    arguments,
+                }));
             }
         }
     }
@@ -345,8 +365,12 @@ impl Notifier {
     }
 
     fn respond(&self, notification: &Notification, error: i32, flags: u32) -> Outcome<()> {
-        let response =
-            libc::seccomp_notif_resp { id: notification.id, val: 0, error, flags };
+        let response = libc::seccomp_notif_resp {
+            id: notification.id,
+            val: 0,
+            error,
+            flags,
+        };
         // SAFETY: `response` is fully initialised and has the size encoded in the request.
         let result =
             unsafe { libc::ioctl(self.0.as_fd().as_raw_fd(), NOTIFY_SEND, &raw const response) };
@@ -374,7 +398,9 @@ mod tests {
                     accumulator = match op.k {
                         0 => number,
                         4 => architecture,
-                        k => u32::try_from(arguments[((k - 16) / 8) as usize] & 0xFFFF_FFFF).unwrap(),
+                        k => {
+                            u32::try_from(arguments[((k - 16) / 8) as usize] & 0xFFFF_FFFF).unwrap()
+                        }
                     }
                 }
                 super::RETURN => return op.k,
@@ -393,18 +419,48 @@ mod tests {
     }
 
     fn call(filter: &Filter, number: u32, first: u64) -> u32 {
-        run(filter, super::NATIVE_ARCHITECTURE, number, [first, 0, 0, 0, 0, 0])
+        run(
+            filter,
+            super::NATIVE_ARCHITECTURE,
+            number,
+            [first, 0, 0, 0, 0, 0],
+        )
     }
 
     #[test]
     fn rules_mean_what_they_say() {
-        let rule = |number, condition, action| Rule { number, condition, action };
+        let rule = |number, condition, action| Rule {
+            number,
+            condition,
+            action,
+        };
         let filter = Filter::assemble(&[
             rule(10, Condition::Always, Action::Fail(1)),
-            rule(11, Condition::AnyBit { index: 0, mask: 0b110 }, Action::Fail(2)),
+            rule(
+                11,
+                Condition::AnyBit {
+                    index: 0,
+                    mask: 0b110,
+                },
+                Action::Fail(2),
+            ),
             rule(11, Condition::Always, Action::Notify),
-            rule(12, Condition::OneOf { index: 0, values: vec![5, 7] }, Action::Fail(3)),
-            rule(13, Condition::NoneOf { index: 0, values: vec![1, 2] }, Action::Fail(4)),
+            rule(
+                12,
+                Condition::OneOf {
+                    index: 0,
+                    values: vec![5, 7],
+                },
+                Action::Fail(3),
+            ),
+            rule(
+                13,
+                Condition::NoneOf {
+                    index: 0,
+                    values: vec![1, 2],
+                },
+                Action::Fail(4),
+            ),
             rule(14, Condition::Always, Action::Fail(5)),
         ])
         .unwrap();
@@ -412,22 +468,36 @@ mod tests {
         assert_eq!(call(&filter, 10, 0), super::RETURN_ERRNO | 1);
         assert_eq!(call(&filter, 11, 2), super::RETURN_ERRNO | 2);
         assert_eq!(call(&filter, 11, 1), super::RETURN_NOTIFY);
-        for (value, expected) in [(5, super::RETURN_ERRNO | 3), (7, super::RETURN_ERRNO | 3), (6, super::RETURN_ALLOW)] {
+        for (value, expected) in [
+            (5, super::RETURN_ERRNO | 3),
+            (7, super::RETURN_ERRNO | 3),
+            (6, super::RETURN_ALLOW),
+        ] {
             assert_eq!(call(&filter, 12, value), expected, "{value}");
         }
-        for (value, expected) in [(1, super::RETURN_ALLOW), (2, super::RETURN_ALLOW), (3, super::RETURN_ERRNO | 4)] {
+        for (value, expected) in [
+            (1, super::RETURN_ALLOW),
+            (2, super::RETURN_ALLOW),
+            (3, super::RETURN_ERRNO | 4),
+        ] {
             assert_eq!(call(&filter, 13, value), expected, "{value}");
         }
         // The blocks of 12 and 13 leave with the call number loaded again.
         assert_eq!(call(&filter, 14, 0), super::RETURN_ERRNO | 5);
         // Only the lower half of an argument counts, as the kernel's own ioctl and open see it.
-        assert_eq!(call(&filter, 12, 0xFFFF_FFFF_0000_0005), super::RETURN_ERRNO | 3);
+        assert_eq!(
+            call(&filter, 12, 0xFFFF_FFFF_0000_0005),
+            super::RETURN_ERRNO | 3
+        );
     }
 
     #[test]
     fn other_entries_are_closed() {
         let filter = Filter::assemble(&[]).unwrap();
-        assert_eq!(run(&filter, 0x4000_0003, 1, [0; 6]), super::RETURN_KILL_PROCESS);
+        assert_eq!(
+            run(&filter, 0x4000_0003, 1, [0; 6]),
+            super::RETURN_KILL_PROCESS
+        );
         if cfg!(target_arch = "x86_64") {
             assert_ne!(call(&filter, 0x4000_0000 + 59, 0), super::RETURN_ALLOW);
         }

@@ -100,12 +100,19 @@ const LEGACY: &[(&str, libc::c_long)] = &[];
 
 /// Returns the number of the call `name`, or `None` if this processor's interface has none.
 pub fn number(name: &str) -> Option<u32> {
-    let (_, number) = COMMON.iter().chain(LEGACY).find(|(known, _)| *known == name)?;
+    let (_, number) = COMMON
+        .iter()
+        .chain(LEGACY)
+        .find(|(known, _)| *known == name)?;
     u32::try_from(*number).ok()
 }
 
 /// Returns the name of the call `number`, if filters know it.
 pub fn name(number: u32) -> Option<&'static str> {
     let number = libc::c_long::from(number);
-    COMMON.iter().chain(LEGACY).find(|(_, known)| *known == number).map(|(name, _)| *name)
+    COMMON
+        .iter()
+        .chain(LEGACY)
+        .find(|(_, known)| *known == number)
+        .map(|(name, _)| *name)
 }

@@ -14,7 +14,13 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 /// ELOOP where a link is met, EXDEV where the path would leave the tree, and the usual ones.
 pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    Ok(rustix::fs::openat2(
+        root,
+        path,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?)
 }
 
 /// Resolves `path` as a process whose root directory is `root` would, links included, to an
@@ -28,5 +34,11 @@ pub fn resolve_in_root(root: impl AsFd, path: &Path, follow_last: bool) -> io::R
         flags |= OFlags::NOFOLLOW;
     }
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?)
+    Ok(rustix::fs::openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        resolve,
+    )?)
 }

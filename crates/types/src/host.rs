@@ -71,8 +71,7 @@ impl FromStr for HostName {
         } else {
             bare.to_owned()
         };
-        let name =
-            idna::domain_to_ascii_strict(&ascii).or_else(|_| underscored(&ascii, text))?;
+        let name = idna::domain_to_ascii_strict(&ascii).or_else(|_| underscored(&ascii, text))?;
         if name.len() > NAME_BYTES_MAX {
             return Err(HostError::TooLong(name));
         }
@@ -81,9 +80,14 @@ impl FromStr for HostName {
                 && label.len() <= LABEL_BYTES_MAX
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
             if !valid {
-                return Err(HostError::Label { name: text.to_owned(), label: label.to_owned() });
+                return Err(HostError::Label {
+                    name: text.to_owned(),
+                    label: label.to_owned(),
+                });
             }
         }
         let last = name.rsplit('.').next().unwrap_or_default();
@@ -117,7 +121,12 @@ fn underscored(ascii: &str, original: &str) -> Result<String, HostError> {
             .map(str::to_owned);
         return label.map_or_else(
             || Ok(ascii.to_owned()),
-            |label| Err(HostError::Label { name: original.to_owned(), label }),
+            |label| {
+                Err(HostError::Label {
+                    name: original.to_owned(),
+                    label,
+                })
+            },
         );
     }
     Err(HostError::Idna(original.to_owned()))
@@ -157,7 +166,10 @@ impl FromStr for Host {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
-        let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        let inner = text
+            .strip_prefix('[')
+            .and_then(|t| t.strip_suffix(']'))
+            .unwrap_or(text);
         if let Ok(address) = inner.parse::<IpAddr>() {
             return Ok(Self::Address(address.to_canonical()));
         }
@@ -224,11 +236,23 @@ mod tests {
 
     #[test]
     fn equal_names_have_one_form() {
-        for text in ["GOOD.test", "good.test.", "good.test", "ｇｏｏｄ.test", "good。test"] {
+        for text in [
+            "GOOD.test",
+            "good.test.",
+            "good.test",
+            "ｇｏｏｄ.test",
+            "good。test",
+        ] {
             assert_eq!(canonical(text).as_deref(), Ok("good.test"), "{text}");
         }
-        assert_eq!(canonical("bücher.test").as_deref(), Ok("xn--bcher-kva.test"));
-        assert_eq!(canonical("XN--BCHER-KVA.test").as_deref(), Ok("xn--bcher-kva.test"));
+        assert_eq!(
+            canonical("bücher.test").as_deref(),
+            Ok("xn--bcher-kva.test")
+        );
+        assert_eq!(
+            canonical("XN--BCHER-KVA.test").as_deref(),
+            Ok("xn--bcher-kva.test")
+        );
     }
 
     #[test]
@@ -241,14 +265,31 @@ mod tests {
     #[test]
     fn broken_names_are_refused() {
         let long = format!("{}.test", "a".repeat(64));
-        for text in ["", ".", ".good.test", "good..test", "-a.test", "a b.test", "a\0.test", &long] {
+        for text in [
+            "",
+            ".",
+            ".good.test",
+            "good..test",
+            "-a.test",
+            "a b.test",
+            "a\0.test",
+            &long,
+        ] {
             assert!(canonical(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn numbers_are_not_names() {
-        for text in ["2130706433", "0x7f.1", "0177.1", "127.1", "0", "1.2.3.4.5", "0x7f000001"] {
+        for text in [
+            "2130706433",
+            "0x7f.1",
+            "0177.1",
+            "127.1",
+            "0",
+            "1.2.3.4.5",
+            "0x7f000001",
+        ] {
             assert!(text.parse::<Host>().is_err(), "{text}");
         }
     }

@@ -37,7 +37,9 @@ impl FromStr for RuleId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let fits = (1..=RULE_ID_BYTES_MAX).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
         if fits {
             return Ok(Self(text.to_owned()));
         }
@@ -80,8 +82,13 @@ impl FromStr for SessionId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        hexadecimal(text, SESSION_ID_DIGITS, "session id", "16 lower-case hexadecimal digits")
-            .map(Self)
+        hexadecimal(
+            text,
+            SESSION_ID_DIGITS,
+            "session id",
+            "16 lower-case hexadecimal digits",
+        )
+        .map(Self)
     }
 }
 
@@ -106,8 +113,13 @@ impl FromStr for ApprovalId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        hexadecimal(text, APPROVAL_ID_DIGITS, "approval id", "8 lower-case hexadecimal digits")
-            .map(Self)
+        hexadecimal(
+            text,
+            APPROVAL_ID_DIGITS,
+            "approval id",
+            "8 lower-case hexadecimal digits",
+        )
+        .map(Self)
     }
 }
 
@@ -118,11 +130,17 @@ fn hexadecimal(
     expected: &'static str,
 ) -> Result<String, IdError> {
     let fits = text.len() == digits
-        && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if fits {
         return Ok(text.to_owned());
     }
-    Err(IdError { what, text: text.chars().take(80).collect(), expected })
+    Err(IdError {
+        what,
+        text: text.chars().take(80).collect(),
+        expected,
+    })
 }
 
 /// The number of a decision within its session, written `d-19`.
@@ -146,11 +164,14 @@ impl FromStr for DecisionId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        text.strip_prefix("d-").and_then(|n| n.parse().ok()).map(Self).ok_or_else(|| IdError {
-            what: "decision id",
-            text: text.chars().take(80).collect(),
-            expected: "`d-` and a number, for example `d-19`",
-        })
+        text.strip_prefix("d-")
+            .and_then(|n| n.parse().ok())
+            .map(Self)
+            .ok_or_else(|| IdError {
+                what: "decision id",
+                text: text.chars().take(80).collect(),
+                expected: "`d-` and a number, for example `d-19`",
+            })
     }
 }
 
@@ -190,7 +211,9 @@ impl FromStr for Digest {
             text: text.chars().take(80).collect(),
             expected: "64 lower-case hexadecimal digits",
         };
-        let lower = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let lower = text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if text.len() != 64 || !lower {
             return Err(wrong());
         }
@@ -268,7 +291,13 @@ mod tests {
 
     #[test]
     fn nothing_that_could_leave_a_path_is_a_session_id() {
-        for text in ["../../etc/passwd", "", "3F2A3F2A3F2A3F2A", "3f2a", "3f2a3f2a3f2a3f2g"] {
+        for text in [
+            "../../etc/passwd",
+            "",
+            "3F2A3F2A3F2A3F2A",
+            "3f2a",
+            "3f2a3f2a3f2a3f2g",
+        ] {
             assert!(text.parse::<SessionId>().is_err(), "{text}");
         }
     }

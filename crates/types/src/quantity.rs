@@ -49,11 +49,13 @@ impl FromStr for ByteSize {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        scaled(text, &SIZE_UNITS, 1).map(Self).ok_or_else(|| QuantityError {
-            what: "size",
-            text: text.chars().take(80).collect(),
-            example: "4GiB",
-        })
+        scaled(text, &SIZE_UNITS, 1)
+            .map(Self)
+            .ok_or_else(|| QuantityError {
+                what: "size",
+                text: text.chars().take(80).collect(),
+                example: "4GiB",
+            })
     }
 }
 
@@ -66,7 +68,10 @@ fn scaled(text: &str, units: &[(&str, u64)], bare: u64) -> Option<u64> {
     let factor = if unit.is_empty() {
         bare
     } else {
-        units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)?
+        units
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, factor)| *factor)?
     };
     number.checked_mul(factor)
 }
@@ -91,8 +96,13 @@ pub struct Span {
     millis: u64,
 }
 
-const SPAN_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SPAN_UNITS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
 impl Span {
     /// Makes a span from milliseconds.
@@ -116,7 +126,11 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
         let bare_number = text.trim().bytes().all(|b| b.is_ascii_digit());
-        let millis = if bare_number { None } else { scaled(text, &SPAN_UNITS, 1) };
+        let millis = if bare_number {
+            None
+        } else {
+            scaled(text, &SPAN_UNITS, 1)
+        };
         millis.map(Self::from_millis).ok_or_else(|| QuantityError {
             what: "time span",
             text: text.chars().take(80).collect(),

@@ -51,9 +51,9 @@ impl RawText {
 
     /// Tells whether [`Self::display`] had to escape anything, which deserves a warning.
     pub fn has_hidden(&self) -> bool {
-        self.0.utf8_chunks().any(|chunk| {
-            !chunk.invalid().is_empty() || chunk.valid().chars().any(is_hidden)
-        })
+        self.0
+            .utf8_chunks()
+            .any(|chunk| !chunk.invalid().is_empty() || chunk.valid().chars().any(is_hidden))
     }
 
     fn encode(&self) -> String {
@@ -92,7 +92,12 @@ impl RawText {
 
 /// Adds bytes that are not UTF-8, all of them above 0x7f, as `\xHH`.
 fn push_invalid(text: &mut String, bytes: &[u8]) {
-    text.extend(bytes.iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
+    text.extend(
+        bytes
+            .iter()
+            .flat_map(|byte| byte.escape_ascii())
+            .map(char::from),
+    );
 }
 
 fn push_visible(text: &mut String, c: char) {
@@ -168,7 +173,14 @@ mod tests {
         let raw = RawText::from_bytes(b"rm\x1b[2K\xff \xe2\x80\xaecod".to_vec());
         assert_eq!(raw.display(), "rm\\u{1b}[2K\\xff \\u{202e}cod");
         assert!(raw.has_hidden());
-        for hidden in ["\u{200b}", "\u{e0041}", "\u{e0100}", "\u{1d173}", "\u{1bca0}", "\u{2028}"] {
+        for hidden in [
+            "\u{200b}",
+            "\u{e0041}",
+            "\u{e0100}",
+            "\u{1d173}",
+            "\u{1bca0}",
+            "\u{2028}",
+        ] {
             assert!(RawText::from(hidden).has_hidden(), "{hidden:?}");
         }
         assert!(!RawText::from("git push größe 漢字").has_hidden());

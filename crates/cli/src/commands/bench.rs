@@ -39,7 +39,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
             "[[{what}]]\nid = \"rule-{index}\"\nwhat = \"net\"\nhosts = [\"h{index}.lab.test\"]\nreason = \"measured\"\n"
         )?;
     }
-    let source = Source { origin: Origin::User, name: "bench.toml".to_owned(), text };
+    let source = Source {
+        origin: Origin::User,
+        name: "bench.toml".to_owned(),
+        text,
+    };
     let started = Instant::now();
     let policy = stockade_policy::load(&[source], &HostSets::default())?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -47,15 +51,27 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut times = Vec::with_capacity(DECISIONS);
     for index in 0..DECISIONS {
         // Every third name has no rule at all and meets the general question.
-        let name = format!("h{}.lab.test", index.wrapping_mul(7919) % (rules + rules / 2 + 1));
+        let name = format!(
+            "h{}.lab.test",
+            index.wrapping_mul(7919) % (rules + rules / 2 + 1)
+        );
         let host: Host = name.parse()?;
-        let request = Request::Net(NetRequest { host, port, subject: Subject::default() });
+        let request = Request::Net(NetRequest {
+            host,
+            port,
+            subject: Subject::default(),
+        });
         let started = Instant::now();
         black_box(policy.decide(black_box(&request), &Approvals::none()));
         times.push(started.elapsed().as_nanos());
     }
     times.sort_unstable();
-    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+    let at = |share: usize| {
+        times
+            .get(times.len() * share / 100)
+            .copied()
+            .unwrap_or_default()
+    };
     out.json(&json!({ "rules": rules, "load_ms": load_ms, "p50_ns": at(50), "p99_ns": at(99) }))?;
     Ok(Exit::Yes)
 }

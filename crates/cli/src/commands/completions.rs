@@ -6,7 +6,9 @@ use crate::{exit::Exit, output::Output};
 
 /// Arguments of `stockade completions`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: stockade completions bash > ~/.local/share/bash-completion/completions/stockade")]
+#[command(
+    after_help = "Example: stockade completions bash > ~/.local/share/bash-completion/completions/stockade"
+)]
 pub(crate) struct Args {
     /// Shell
     shell: Shell,
@@ -15,7 +17,12 @@ pub(crate) struct Args {
 /// Prints the completions.
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut buffer = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::definition(), "stockade", &mut buffer);
+    clap_complete::generate(
+        args.shell,
+        &mut crate::definition(),
+        "stockade",
+        &mut buffer,
+    );
     out.raw(String::from_utf8_lossy(&buffer))?;
     Ok(Exit::Yes)
 }

@@ -26,7 +26,9 @@ struct Report {
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let state_dir: Option<PathBuf> = state::location().ok();
     let checks = examine(state_dir.as_deref());
-    let native = checks.iter().all(|check| !check.required || check.state != State::Missing);
+    let native = checks
+        .iter()
+        .all(|check| !check.required || check.state != State::Missing);
     let exit = if native { Exit::Yes } else { Exit::No };
     let report = Report { native, checks };
     if args.json {
@@ -34,7 +36,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         return Ok(exit);
     }
     let verdict = if native { "ready" } else { "not ready" };
-    out.line(format!("{:<12} {verdict}, as uid {}", "native", rustix::process::geteuid().as_raw()))?;
+    out.line(format!(
+        "{:<12} {verdict}, as uid {}",
+        "native",
+        rustix::process::geteuid().as_raw()
+    ))?;
     for check in &report.checks {
         let mark = match check.state {
             State::Ready => "ready",

@@ -20,7 +20,13 @@ use crate::{exit::Exit, output::Output};
 /// Runs any coding agent inside a boundary: a sandbox it cannot leave, a network it cannot talk
 /// around, approvals where they matter, and a record that can be proved.
 #[derive(Debug, Parser)]
-#[command(name = "stockade", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "stockade",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

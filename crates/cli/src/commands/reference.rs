@@ -51,7 +51,11 @@ All others: 0 yes; 1 no (a check found something); 2 wrong usage; 3 cannot tell,
 
 fn section(text: &mut String, command: &mut clap::Command, path: &str) -> anyhow::Result<()> {
     let help = command.render_long_help();
-    write!(text, "\n## `{path}`\n\n```\n{}\n```\n", help.to_string().trim_end())?;
+    write!(
+        text,
+        "\n## `{path}`\n\n```\n{}\n```\n",
+        help.to_string().trim_end()
+    )?;
     let names: Vec<String> = command
         .get_subcommands()
         .filter(|c| !c.is_hide_set() && c.get_name() != "help")
@@ -71,9 +75,20 @@ fn events() -> anyhow::Result<String> {
          the envelope: `v`, `session`, `seq`, `time`, `mono_ns`, `source`, `process`, `scope`.\n",
     );
     for kind in stockade_event::catalogue() {
-        write!(text, "\n## `{}`\n\n{}\n\n| field | type | meaning |\n|---|---|---|\n", kind.kind, kind.doc.trim())?;
+        write!(
+            text,
+            "\n## `{}`\n\n{}\n\n| field | type | meaning |\n|---|---|---|\n",
+            kind.kind,
+            kind.doc.trim()
+        )?;
         for field in kind.fields {
-            writeln!(text, "| `{}` | `{}` | {} |", field.name, field.type_name, field.doc.trim())?;
+            writeln!(
+                text,
+                "| `{}` | `{}` | {} |",
+                field.name,
+                field.type_name,
+                field.doc.trim()
+            )?;
         }
     }
     Ok(text)

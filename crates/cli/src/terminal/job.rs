@@ -58,9 +58,8 @@ pub(crate) fn suspend_ourselves() {
     }
 }
 
-/// Lets the agent's group go on and draw again.
+/// Lets the agent's group go on; programs that know Ctrl-Z draw again on that.
 pub(crate) fn resume(group: Pid) {
     // The group may be gone by now, which is as good.
     kill_process_group(group, Signal::CONT).ok();
-    kill_process_group(group, Signal::WINCH).ok();
 }

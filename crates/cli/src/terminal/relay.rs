@@ -527,6 +527,20 @@ impl Loop {
         }
     }
 
+    /// Gives the terminal again what an agent that knows nothing of Ctrl-Z had on it.
+    fn put_back(&mut self) {
+        let tracker = self.filter.tracker();
+        self.to_terminal.extend_from_slice(&tracker.aside());
+        if tracker.is_alternate() {
+            self.to_terminal.extend_from_slice(b"\x1b[?1049h");
+            self.to_terminal.extend_from_slice(&self.screen.paint());
+            self.to_terminal.extend_from_slice(&self.screen.place());
+        }
+        self.to_terminal.extend_from_slice(&tracker.again());
+        self.to_terminal.extend_from_slice(&self.screen.colours());
+        self.tty.note_reset(tracker.reset());
+    }
+
     /// Reads what a stopped agent wrote before: programs put their screen away last.
     fn read_rest(&mut self) {
         for _ in 0..OUTPUT_BYTES_MAX / READ_BYTES {
@@ -547,7 +561,7 @@ impl Loop {
         if self.tty.enter().is_err() {
             self.input = Stream::Closed;
         }
-        self.tty.note_reset(self.filter.tracker().reset());
+        self.put_back();
         self.follow_size();
         job::resume(group);
         self.look_at_questions();

@@ -157,12 +157,12 @@ fn htop_runs_with_mouse_and_colours_and_leaves() {
             cell.bgcolor() != vt100::Color::Default
         })
     };
-    assert!(coloured(&terminal.screen()));
+    assert!(wait::until_true(LONG, || coloured(&terminal.screen())));
     lab.go();
     answer(&terminal, "d");
     terminal.wait_for("Load average", LONG);
     assert_eq!(terminal.screen().mouse_protocol_mode(), mouse);
-    assert!(coloured(&terminal.screen()));
+    assert!(wait::until_true(LONG, || coloured(&terminal.screen())));
     assert!(
         lab.wait_file("result", "denied")
             .contains("Permission denied")

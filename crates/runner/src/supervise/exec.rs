@@ -137,8 +137,9 @@ impl Supervision {
         for (index, level) in attempt.levels.iter().enumerate() {
             let request = Request::Exec(level.request.clone());
             let decision = self.policy.decide(&request, &Approvals::none());
-            let stricter =
-                strictest.as_ref().is_none_or(|(_, so_far, _)| decision.verdict > so_far.verdict);
+            let stricter = strictest
+                .as_ref()
+                .is_none_or(|(_, so_far, _)| decision.verdict > so_far.verdict);
             if stricter {
                 strictest = Some((index, decision, request));
             }
@@ -166,7 +167,11 @@ impl Supervision {
         let file = if path.is_empty() && flags & EMPTY_PATH != 0 {
             ProgramFile::behind_descriptor(tid, directory).map_err(|e| io_errno(&e))?
         } else {
-            let last = if flags & NO_FOLLOW == 0 { Last::Follow } else { Last::Keep };
+            let last = if flags & NO_FOLLOW == 0 {
+                Last::Follow
+            } else {
+                Last::Keep
+            };
             program_at(resolver, directory, &path, last)?
         };
         let argv = strings(call.thread, argv)?;
@@ -184,27 +189,46 @@ impl Supervision {
             subject,
         };
         let mut levels = vec![self.level(request, file)];
-        while let Some(outer) = levels.last().and_then(|level| self.interpreter(resolver, level)) {
+        while let Some(outer) = levels
+            .last()
+            .and_then(|level| self.interpreter(resolver, level))
+        {
             levels.push(outer?);
             if levels.len() > INTERPRETERS_MAX {
                 return Err(ERRNO_LOOP);
             }
         }
         let image = levels.len() - 1;
-        if let Some(loaded) = levels.first().and_then(|level| self.loaded(resolver, level)) {
+        if let Some(loaded) = levels
+            .first()
+            .and_then(|level| self.loaded(resolver, level))
+        {
             levels.push(loaded?);
         }
-        Ok(Attempt { identity, levels, image, deciding: 0 })
+        Ok(Attempt {
+            identity,
+            levels,
+            image,
+            deciding: 0,
+        })
     }
 
     /// Completes a request with what is known of its file.
     fn level(&self, request: ExecRequest, file: ProgramFile) -> Level {
         let known = self.files.know(&file, is_writable_place(&file.path));
         let program = RawText::from_os(file.path.as_os_str());
-        let request =
-            ExecRequest { program, aliases: known.aliases, digest: known.digest, ..request };
+        let request = ExecRequest {
+            program,
+            aliases: known.aliases,
+            digest: known.digest,
+            ..request
+        };
         let interpreter = file.interpreter();
-        Level { request, file, interpreter }
+        Level {
+            request,
+            file,
+            interpreter,
+        }
     }
 
     /// Returns the program that a dynamic loader, executed by name, would load (ld.so(8)).
@@ -219,8 +243,9 @@ impl Supervision {
             if !argument.as_bytes().starts_with(b"--") {
                 break index;
             }
-            let takes_value =
-                LOADER_VALUES.iter().any(|option| argument.as_bytes() == option.as_bytes());
+            let takes_value = LOADER_VALUES
+                .iter()
+                .any(|option| argument.as_bytes() == option.as_bytes());
             if takes_value {
                 arguments.next()?;
             }
@@ -231,7 +256,11 @@ impl Supervision {
             Ok(file) => file,
             Err(errno) => return Some(Err(errno)),
         };
-        let request = ExecRequest { invoked_as: path, argv, ..loader.request.clone() };
+        let request = ExecRequest {
+            invoked_as: path,
+            argv,
+            ..loader.request.clone()
+        };
         Some(Ok(self.level(request, file)))
     }
 
@@ -253,7 +282,11 @@ impl Supervision {
         }
         argv.push(script.request.invoked_as.clone());
         argv.extend(script.request.argv.iter().skip(1).cloned());
-        let request = ExecRequest { invoked_as: path, argv, ..script.request.clone() };
+        let request = ExecRequest {
+            invoked_as: path,
+            argv,
+            ..script.request.clone()
+        };
         Some(Ok(self.level(request, file)))
     }
 
@@ -269,31 +302,42 @@ impl Supervision {
         let Some(level) = attempt.levels.get_mut(deciding) else {
             return self.answered(notifier.refuse(call, ERRNO_NOT_JUDGED));
         };
-        level.request.digest = level.request.digest.or_else(|| self.files.digest(&level.file));
+        level.request.digest = level
+            .request
+            .digest
+            .or_else(|| self.files.digest(&level.file));
         let request = Request::Exec(level.request.clone());
         let wanted = || notifier.is_waiting(call);
-        let record =
-            self.ask(&request, decision, &wanted, &|decision| Event::ExecDecided { decision });
+        let record = self.ask(&request, decision, &wanted, &|decision| {
+            Event::ExecDecided { decision }
+        });
         let allowed = record.is_some_and(|record| record.verdict == Verdict::Allow)
             && self.unchanged(&attempt, call)
             && self.note_start(&attempt).is_some();
         if !allowed {
             self.note_refusal(&attempt, decision);
         }
-        let answered =
-            if allowed { notifier.proceed(call) } else { notifier.refuse(call, ERRNO_DENIED) };
+        let answered = if allowed {
+            notifier.proceed(call)
+        } else {
+            notifier.refuse(call, ERRNO_DENIED)
+        };
         self.answered(answered);
     }
 
     /// Whether this is a refused command that its caller found in another directory.
     fn search_goes_on(&self, attempt: &Attempt, decision: &Decision) -> bool {
         let rule = decision.rule.as_ref();
-        attempt.own().is_some_and(|own| state(self).searches.goes_on(&own.request, rule))
+        attempt
+            .own()
+            .is_some_and(|own| state(self).searches.goes_on(&own.request, rule))
     }
 
     fn note_refusal(&self, attempt: &Attempt, decision: &Decision) {
         if let Some(own) = attempt.own() {
-            state(self).searches.note(&own.request, decision.rule.as_ref());
+            state(self)
+                .searches
+                .note(&own.request, decision.rule.as_ref());
         }
     }
 
@@ -301,10 +345,16 @@ impl Supervision {
     fn unchanged(&self, attempt: &Attempt, call: &Notification) -> bool {
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
         let name = stockade_sys::seccomp::name(call.number).unwrap_or_default();
-        let Ok(resolver) = self.resolver(tid) else { return false };
-        let Ok(again) = self.attempt(&resolver, call, name, tid) else { return false };
+        let Ok(resolver) = self.resolver(tid) else {
+            return false;
+        };
+        let Ok(again) = self.attempt(&resolver, call, name, tid) else {
+            return false;
+        };
         let deciding = again.levels.get(attempt.deciding);
-        let (Some(before), Some(now)) = (attempt.deciding(), deciding) else { return false };
+        let (Some(before), Some(now)) = (attempt.deciding(), deciding) else {
+            return false;
+        };
         let digest = before.request.digest;
         digest.is_some()
             && digest == self.files.digest(&now.file)
@@ -320,14 +370,19 @@ impl Supervision {
         let request = &level.request;
         let identity = attempt.identity;
         let id = identity.id;
-        self.processes.executes(identity, request.program.clone(), request.argv.clone());
+        self.processes
+            .executes(identity, request.program.clone(), request.argv.clone());
         let process = Subject {
             exe: request.program.clone(),
             argv: request.argv.clone(),
             ..request.subject.clone()
         };
         let interpreter = level.interpreter.clone();
-        let event = Event::ProcessStarted { process, digest: request.digest, interpreter };
+        let event = Event::ProcessStarted {
+            process,
+            digest: request.digest,
+            interpreter,
+        };
         self.write(&event, Durability::Written)?;
         let image = attempt.levels.get(attempt.image)?;
         let expected = Expected {
@@ -346,7 +401,10 @@ impl Supervision {
         let id = identity.id;
         let parent = self.processes.parent(identity);
         let program = program.to_os();
-        let file_name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+        let file_name = Path::new(&program)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         let mut state = state(self);
         let child_of_agent =
             parent.is_some_and(|p| state.agents.contains(&p)) || state.agents.contains(&id);

@@ -60,7 +60,11 @@ impl Supervision {
             .is_some_and(|c| c.leaves && !exchanges(call, name) && moves_file(resolver, call, c));
         for mut change in changes {
             if plain {
-                change.access = if change.leaves { Access::Remove } else { Access::Create };
+                change.access = if change.leaves {
+                    Access::Remove
+                } else {
+                    Access::Create
+                };
                 change.file = true;
             }
             match self.judge_one(resolver, call.thread, &change, tid) {
@@ -106,7 +110,10 @@ impl Supervision {
         };
         // A file named `.git` stands for the directory it points to, with its hooks.
         let settings = &self.policy.settings().workspace;
-        let pointer = change.file && settings.stands_for(relative.as_os_str().as_encoded_bytes()).is_some();
+        let pointer = change.file
+            && settings
+                .stands_for(relative.as_os_str().as_encoded_bytes())
+                .is_some();
         let access = if pointer { Access::Rename } else { access };
         let noted = match (change.access, existed) {
             (Access::Mode | Access::Remove, _) => change.access,
@@ -263,7 +270,15 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
             leaves: false,
         }]
     };
-    let two = |from: Change, to: Change| vec![Change { leaves: true, ..from }, to];
+    let two = |from: Change, to: Change| {
+        vec![
+            Change {
+                leaves: true,
+                ..from
+            },
+            to,
+        ]
+    };
     let keep = |directory, path, access| Change {
         directory,
         path,

@@ -147,7 +147,11 @@ impl Identities {
     /// Remembers the names of programs that rules name, so that a copy under another name is still
     /// known for what it is.
     pub(crate) fn new(names: Vec<String>) -> Self {
-        Self { digests: Mutex::default(), names, named: OnceLock::new() }
+        Self {
+            digests: Mutex::default(),
+            names,
+            named: OnceLock::new(),
+        }
     }
 
     /// Finds those programs in the system directories; only when a file of the session's own runs.
@@ -163,7 +167,12 @@ impl Identities {
                 .filter_map(|(name, path)| {
                     let path = std::fs::canonicalize(path).ok()?;
                     let size = std::fs::metadata(&path).ok()?.len();
-                    Some(Named { name, size, path, digest: None })
+                    Some(Named {
+                        name,
+                        size,
+                        path,
+                        digest: None,
+                    })
                 })
                 .collect();
             Mutex::new(found)

@@ -82,11 +82,17 @@ fn watch(shared: &Supervision, expectations: &Receiver<Expected>) {
     let mut waiting: Vec<Waiting> = Vec::new();
     loop {
         let received = match next_look(&waiting) {
-            None => expectations.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            None => expectations
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
             Some(pause) => expectations.recv_timeout(pause),
         };
         match received {
-            Ok(expected) => waiting.push(Waiting { expected, since: Instant::now(), looks: 0 }),
+            Ok(expected) => waiting.push(Waiting {
+                expected,
+                since: Instant::now(),
+                looks: 0,
+            }),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -109,11 +115,18 @@ fn watch(shared: &Supervision, expectations: &Receiver<Expected>) {
 }
 
 fn delay(looks: usize) -> Duration {
-    LOOKS.get(looks).or(LOOKS.last()).copied().unwrap_or_default()
+    LOOKS
+        .get(looks)
+        .or(LOOKS.last())
+        .copied()
+        .unwrap_or_default()
 }
 
 fn next_look(waiting: &[Waiting]) -> Option<Duration> {
-    waiting.iter().map(|one| delay(one.looks).saturating_sub(one.since.elapsed())).min()
+    waiting
+        .iter()
+        .map(|one| delay(one.looks).saturating_sub(one.since.elapsed()))
+        .min()
 }
 
 enum Seen {
@@ -125,7 +138,9 @@ enum Seen {
 
 fn look(expected: &Expected) -> Seen {
     let pid = expected.id.pid;
-    let Ok(metadata) = fs::metadata(format!("/proc/{pid}/exe")) else { return Seen::Gone };
+    let Ok(metadata) = fs::metadata(format!("/proc/{pid}/exe")) else {
+        return Seen::Gone;
+    };
     let image = (metadata.dev(), metadata.ino());
     let argv = procfs::command_line(pid);
     // A script's arguments come after its interpreter's.
@@ -143,7 +158,11 @@ fn look(expected: &Expected) -> Seen {
     if procfs::start_time(pid).ok() != Some(expected.id.start) {
         return Seen::Gone;
     }
-    if Some(image) == expected.before { Seen::NotYet } else { Seen::Different }
+    if Some(image) == expected.before {
+        Seen::NotYet
+    } else {
+        Seen::Different
+    }
 }
 
 impl Supervision {
@@ -173,7 +192,10 @@ impl Supervision {
         let judged = Request::Exec(expected.request.clone()).target().summary();
         let detail = format!("judged `{judged}`, ran `{ran}` ({})", exe.display());
         // The session ends whether or not these can be written.
-        drop(self.recorder.write(&Event::ExecDecided { decision: record }, Durability::Synced));
+        drop(
+            self.recorder
+                .write(&Event::ExecDecided { decision: record }, Durability::Synced),
+        );
         let finding = Event::FindingRaised {
             severity: "high".to_owned(),
             title: "a program ran that is not the one that was judged".to_owned(),
@@ -181,6 +203,8 @@ impl Supervision {
             decisions: vec![id],
         };
         drop(self.recorder.write(&finding, Durability::Synced));
-        (self.abort)(&format!("a program ran that is not the one that was judged: {detail}"));
+        (self.abort)(&format!(
+            "a program ran that is not the one that was judged: {detail}"
+        ));
     }
 }

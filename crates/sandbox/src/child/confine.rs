@@ -26,7 +26,11 @@ pub(super) fn resource_limit(limit: &str, value: u64) -> Outcome<()> {
         "core" => Limit::Core,
         "message-queues" => Limit::MessageQueues,
         other => {
-            return Err(SysError::on("set limit", other, std::io::ErrorKind::InvalidInput));
+            return Err(SysError::on(
+                "set limit",
+                other,
+                std::io::ErrorKind::InvalidInput,
+            ));
         }
     };
     process::limit(limit, value)
@@ -37,7 +41,10 @@ pub(super) fn drop_capabilities() -> Outcome<()> {
     if capability::effective_is_empty()? {
         return Ok(());
     }
-    Err(SysError::new("drop capabilities", std::io::Error::other("some are left")))
+    Err(SysError::new(
+        "drop capabilities",
+        std::io::Error::other("some are left"),
+    ))
 }
 
 pub(super) fn restrict_paths(abi: i32, rules: &[PathRule]) -> Outcome<()> {
@@ -61,12 +68,14 @@ fn filter(set: CallSet) -> Outcome<Filter> {
             let condition = match call.condition {
                 CallCondition::Always => Condition::Always,
                 CallCondition::AnyBit(index, mask) => Condition::AnyBit { index, mask },
-                CallCondition::OneOf(index, values) => {
-                    Condition::OneOf { index, values: values.to_vec() }
-                }
-                CallCondition::NoneOf(index, values) => {
-                    Condition::NoneOf { index, values: values.to_vec() }
-                }
+                CallCondition::OneOf(index, values) => Condition::OneOf {
+                    index,
+                    values: values.to_vec(),
+                },
+                CallCondition::NoneOf(index, values) => Condition::NoneOf {
+                    index,
+                    values: values.to_vec(),
+                },
             };
             let action = match call.action {
                 CallAction::NotPermitted => Action::not_permitted(),
@@ -74,7 +83,11 @@ fn filter(set: CallSet) -> Outcome<Filter> {
                 CallAction::NoFamily => Action::no_family(),
                 CallAction::Notify => Action::Notify,
             };
-            number(call.name).map(|number| Rule { number, condition, action })
+            number(call.name).map(|number| Rule {
+                number,
+                condition,
+                action,
+            })
         })
         .collect();
     Filter::assemble(&rules)
@@ -93,9 +106,16 @@ pub(super) fn filter_calls(set: CallSet, control: impl AsFd) -> Outcome<()> {
 /// Executes the command; returns only the error.
 pub(super) fn execute(command: &Command) -> SysError {
     let program = command.program.to_os();
-    let argv: Vec<_> = command.argv.iter().map(stockade_types::RawText::to_os).collect();
-    let environment: Vec<_> =
-        command.environment.iter().map(|(name, value)| (name.to_os(), value.to_os())).collect();
+    let argv: Vec<_> = command
+        .argv
+        .iter()
+        .map(stockade_types::RawText::to_os)
+        .collect();
+    let environment: Vec<_> = command
+        .environment
+        .iter()
+        .map(|(name, value)| (name.to_os(), value.to_os()))
+        .collect();
     if let Err(error) = std::env::set_current_dir(command.cwd.as_path()) {
         return SysError::on("enter", &command.cwd, error);
     }

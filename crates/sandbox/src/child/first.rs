@@ -35,8 +35,10 @@ fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
         return EXIT_UNCONFINED;
     }
     loop {
-        let mut fds =
-            [PollFd::new(&control, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(&control, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
         match rustix::event::poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return EXIT_UNCONFINED,
@@ -69,7 +71,11 @@ fn confine_self(state: &State, signals: &OwnedFd) -> Outcome<()> {
     identity::set_dumpable(false)?;
     confine::drop_capabilities()?;
     capability::set_no_new_privileges()?;
-    let set = CallSet { debuggers: false, namespaces: false, notify: false };
+    let set = CallSet {
+        debuggers: false,
+        namespaces: false,
+        notify: false,
+    };
     confine::filter_calls(set, state.control.as_fd())
 }
 
@@ -84,7 +90,10 @@ fn reap_all(command: Pid) -> Outcome<Option<Exit>> {
         match process::reap(None, WaitMode::Poll)? {
             Waited::NoneEnded => return Ok(None),
             Waited::NoChildren => {
-                return Err(SysError::new("wait", std::io::Error::other("the command was lost")));
+                return Err(SysError::new(
+                    "wait",
+                    std::io::Error::other("the command was lost"),
+                ));
             }
             Waited::Child(pid, ended) if pid == command => {
                 return Ok(Some(match ended {

@@ -53,7 +53,13 @@ pub fn main(arguments: &[String]) -> i32 {
         // The supervisor found out that there is nothing to launch.
         Ok(None) => return EXIT_UNUSABLE,
         Err(error) => {
-            report(&control, "read-plan", None, "this is a fault of Stockade", &error);
+            report(
+                &control,
+                "read-plan",
+                None,
+                "this is a fault of Stockade",
+                &error,
+            );
             return EXIT_UNUSABLE;
         }
     };
@@ -84,10 +90,15 @@ fn parse(arguments: &[String]) -> Option<RawFd> {
 
 /// Waits for the plan; `None` when the supervisor is gone.
 fn receive_plan(control: &OwnedFd) -> Outcome<Option<LaunchPlan>> {
-    let Some((message, mut fds)) = receive::<FromParent>(control)? else { return Ok(None) };
+    let Some((message, mut fds)) = receive::<FromParent>(control)? else {
+        return Ok(None);
+    };
     match (message, fds.pop()) {
         (FromParent::Plan { digest }, Some(plan)) => read_plan(plan, digest).map(Some),
-        _ => Err(SysError::new("read plan", std::io::Error::other("there is no plan"))),
+        _ => Err(SysError::new(
+            "read plan",
+            std::io::Error::other("there is no plan"),
+        )),
     }
 }
 
@@ -133,7 +144,10 @@ fn run(state: &mut State) -> i32 {
     let steps = state.plan.steps.clone();
     for (index, step) in steps.iter().enumerate() {
         let result = if state.plan.fault == Some(index) {
-            Err(SysError::new("injected fault", std::io::Error::from_raw_os_error(5)))
+            Err(SysError::new(
+                "injected fault",
+                std::io::Error::from_raw_os_error(5),
+            ))
         } else {
             apply(state, step)
         };
@@ -141,7 +155,13 @@ fn run(state: &mut State) -> i32 {
             Ok(Flow::Next) => {}
             Ok(Flow::Exit(code)) => return code,
             Err(error) => {
-                report(&state.control, step.name(), Some(index), step.remedy(), &error);
+                report(
+                    &state.control,
+                    step.name(),
+                    Some(index),
+                    step.remedy(),
+                    &error,
+                );
                 return EXIT_UNUSABLE;
             }
         }
@@ -164,15 +184,29 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::PrivateMounts => stockade_sys::mount::make_private()?,
         Step::NewRoot { at } => state.view.new_root(at)?,
         Step::Directory { path, mode, owner } => {
-            state.view.directory(path, *mode, *owner, state.plan.identity)?;
+            state
+                .view
+                .directory(path, *mode, *owner, state.plan.identity)?;
         }
         Step::Symlink { path, target } => state.view.symlink(path, target)?,
         Step::File { path, contents } => state.view.file(path, contents)?,
-        Step::Bind { from, path, read_only, devices } => {
+        Step::Bind {
+            from,
+            path,
+            read_only,
+            devices,
+        } => {
             state.view.bind(from, path, *read_only, *devices)?;
         }
-        Step::Tmpfs { path, mode, executable, owner } => {
-            state.view.tmpfs(path, *mode, *executable, *owner, state.plan.identity)?;
+        Step::Tmpfs {
+            path,
+            mode,
+            executable,
+            owner,
+        } => {
+            state
+                .view
+                .tmpfs(path, *mode, *executable, *owner, state.plan.identity)?;
         }
         Step::Processes { path } => state.view.processes(path)?,
         Step::Terminals { path } => state.view.terminals(path)?,
@@ -187,7 +221,11 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::Redirect { port } => net::redirect_all_tcp(*port)?,
         Step::Terminal { size } => state.open_terminal(*size)?,
         Step::HandOver => state.hand_over()?,
-        Step::BecomeUser { uid, gid, drop_groups } => {
+        Step::BecomeUser {
+            uid,
+            gid,
+            drop_groups,
+        } => {
             confine::become_user(*uid, *gid, *drop_groups)?;
         }
         Step::StartCommand => return first::start_command(state),
@@ -220,7 +258,10 @@ impl State {
     fn wait_for_go(&self) -> Outcome<()> {
         match receive::<FromParent>(&self.control)? {
             Some((FromParent::Go, _)) => Ok(()),
-            _ => Err(SysError::new("wait for the supervisor", std::io::ErrorKind::BrokenPipe)),
+            _ => Err(SysError::new(
+                "wait for the supervisor",
+                std::io::ErrorKind::BrokenPipe,
+            )),
         }
     }
 
@@ -232,7 +273,10 @@ impl State {
         {
             return identity::map_self(*uid, *gid);
         }
-        let request = FromChild::Map { uids: uids.to_vec(), gids: gids.to_vec() };
+        let request = FromChild::Map {
+            uids: uids.to_vec(),
+            gids: gids.to_vec(),
+        };
         send(&self.control, &request, &[])?;
         self.wait_for_go()
     }

@@ -42,7 +42,11 @@ impl View {
     }
 
     fn make_directories(path: &Path) -> Outcome<()> {
-        match fs::DirBuilder::new().recursive(true).mode(0o755).create(path) {
+        match fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+        {
             Ok(()) => Ok(()),
             Err(e) => Err(SysError::on("create directory", path.display(), e)),
         }
@@ -79,7 +83,10 @@ impl View {
         }
         write_new(&target, contents)?;
         if exists {
-            let access = BindAccess { read_only: true, devices: false };
+            let access = BindAccess {
+                read_only: true,
+                devices: false,
+            };
             mount::bind(&target, &at, access)?;
         }
         Ok(())
@@ -148,16 +155,29 @@ impl View {
     pub(super) fn protect(&self, path: &AbsPath, read_only: bool) -> Outcome<()> {
         let at = self.at(path);
         match fs::symlink_metadata(&at) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && path.as_path().starts_with("/proc") => {
+            Err(e)
+                if e.kind() == io::ErrorKind::NotFound && path.as_path().starts_with("/proc") =>
+            {
                 return Ok(());
             }
             Err(e) => return Err(SysError::on("protect", path, e)),
             Ok(metadata) if metadata.is_symlink() => {
-                return Err(SysError::on("protect", path, io::Error::other("it is a link")));
+                return Err(SysError::on(
+                    "protect",
+                    path,
+                    io::Error::other("it is a link"),
+                ));
             }
             Ok(_) => {}
         }
-        mount::bind(&at, &at, BindAccess { read_only, devices: false })
+        mount::bind(
+            &at,
+            &at,
+            BindAccess {
+                read_only,
+                devices: false,
+            },
+        )
     }
 
     /// Covers a path with an empty directory or file that cannot be changed.
@@ -176,7 +196,14 @@ impl View {
         }
         let permissions = fs::Permissions::from_mode(if metadata.is_dir() { 0o555 } else { 0o444 });
         fs::set_permissions(&empty, permissions).map_err(|e| SysError::on("mask", path, e))?;
-        mount::bind(&empty, &at, BindAccess { read_only: true, devices: false })
+        mount::bind(
+            &empty,
+            &at,
+            BindAccess {
+                read_only: true,
+                devices: false,
+            },
+        )
     }
 
     /// Removes the staging directory and makes the root tmpfs itself read-only.

@@ -59,7 +59,8 @@ impl SocketDiagnosis {
         destination: SocketAddr,
     ) -> Outcome<Option<u32>> {
         // A dual listener sees IPv4 peers in their mapped form.
-        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let plain =
+            |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (source, destination) = (plain(source), plain(destination));
         for family in [libc::AF_INET, libc::AF_INET6] {
             let found = self.dump(protocol, family, |entry| {

@@ -18,7 +18,11 @@ const BACKLOG: i32 = 1024;
 const ORIGINAL_DESTINATION: libc::c_int = 80;
 
 fn socket(kind: SocketType, six: bool) -> Outcome<OwnedFd> {
-    let family = if six { AddressFamily::INET6 } else { AddressFamily::INET };
+    let family = if six {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
     let fd = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
         .map_err(|e| SysError::new("socket", e))?;
     if six {
@@ -65,10 +69,13 @@ fn set_option(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> Outc
     let on: libc::c_int = 1;
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
     // SAFETY: the option value is an int that lives through the call, with its size.
-    let result = unsafe {
-        libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const on).cast(), length)
-    };
-    if result == 0 { Ok(()) } else { Err(SysError::last("setsockopt")) }
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const on).cast(), length) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("setsockopt"))
+    }
 }
 
 /// Returns where an accepted connection was going before it was redirected.
@@ -92,7 +99,10 @@ pub fn original_destination(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     // SAFETY: zeroed at first and then filled by the kernel; any bytes are a valid sockaddr_in6.
     let raw = unsafe { raw.assume_init() };
     let address = Ipv6Addr::from(raw.sin6_addr.s6_addr);
-    Ok(SocketAddr::new(IpAddr::V6(address).to_canonical(), u16::from_be(raw.sin6_port)))
+    Ok(SocketAddr::new(
+        IpAddr::V6(address).to_canonical(),
+        u16::from_be(raw.sin6_port),
+    ))
 }
 
 fn read_option<T>(
@@ -112,7 +122,11 @@ fn read_option<T>(
             &raw mut length,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// One datagram's addresses and length.
@@ -137,23 +151,30 @@ struct ControlSpace([u8; 64]);
 pub fn receive_datagram(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram> {
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut control = ControlSpace([0; 64]);
-    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut slice = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
     let mut message = empty_message();
     message.msg_name = name.as_mut_ptr().cast();
-    message.msg_namelen = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);
+    message.msg_namelen =
+        libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);
     message.msg_iov = &raw mut slice;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len();
     // SAFETY: name, buffer and control are writable for the lengths given and live on.
-    let length =
-        unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let length = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: zeroed at first and then filled by the kernel; any bytes are valid.
     let name = unsafe { name.assume_init() };
     let peer = socket_address(&name).ok_or(io::ErrorKind::InvalidData)?;
     let local = packet_info(&message).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Datagram { length, peer, local })
+    Ok(Datagram {
+        length,
+        peer,
+        local,
+    })
 }
 
 fn empty_message() -> libc::msghdr {
@@ -217,7 +238,10 @@ pub fn send_datagram(
     peer: SocketAddr,
     local: IpAddr,
 ) -> io::Result<()> {
-    let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut slice = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     let mut control = ControlSpace([0; 64]);
     let mut message = empty_message();
     message.msg_iov = &raw mut slice;
@@ -230,7 +254,9 @@ pub fn send_datagram(
             four = libc::sockaddr_in {
                 sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or_default(),
                 sin_port: address.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from(*address.ip()).to_be(),
+                },
                 sin_zero: [0; 8],
             };
             message.msg_name = (&raw mut four).cast();
@@ -241,7 +267,9 @@ pub fn send_datagram(
                 sin6_family: libc::sa_family_t::try_from(libc::AF_INET6).unwrap_or_default(),
                 sin6_port: address.port().to_be(),
                 sin6_flowinfo: 0,
-                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_addr: libc::in6_addr {
+                    s6_addr: address.ip().octets(),
+                },
                 sin6_scope_id: 0,
             };
             message.msg_name = (&raw mut six).cast();

@@ -4,7 +4,6 @@ mod diag;
 mod listen;
 mod netlink;
 mod nftables;
-mod relay;
 mod route;
 
 pub use diag::{Protocol, SocketDiagnosis};
@@ -12,5 +11,4 @@ pub use listen::{
     Datagram, dns_socket, listen, original_destination, receive_datagram, send_datagram,
 };
 pub use nftables::redirect_all_tcp;
-pub use relay::splice;
 pub use route::{bring_up_loopback, route_everything_to_loopback};

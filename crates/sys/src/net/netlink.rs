@@ -107,7 +107,11 @@ impl Socket {
     pub(super) fn send(&self, batch: &Batch) -> Outcome<()> {
         let sent = rustix::net::send(&self.0, &batch.bytes, SendFlags::empty())
             .map_err(|e| SysError::new("send netlink", e))?;
-        if sent == batch.bytes.len() { Ok(()) } else { Err(short("send netlink")) }
+        if sent == batch.bytes.len() {
+            Ok(())
+        } else {
+            Err(short("send netlink"))
+        }
     }
 
     /// Receives the messages of one datagram.
@@ -123,9 +127,16 @@ impl Socket {
         let mut messages = Vec::new();
         let mut rest = buffer.as_slice();
         while let Some(header) = rest.get(..HEADER_BYTES) {
-            let length = u32_at(header, 0).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-            let body = rest.get(HEADER_BYTES..length).ok_or_else(|| short("receive netlink"))?;
-            messages.push(Received { kind: u16_at(header, 4).unwrap_or(0), body: body.to_vec() });
+            let length = u32_at(header, 0)
+                .and_then(|n| usize::try_from(n).ok())
+                .unwrap_or(0);
+            let body = rest
+                .get(HEADER_BYTES..length)
+                .ok_or_else(|| short("receive netlink"))?;
+            messages.push(Received {
+                kind: u16_at(header, 4).unwrap_or(0),
+                body: body.to_vec(),
+            });
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(messages)
@@ -154,21 +165,35 @@ impl Socket {
 
 /// Reads an error message: zero is an acknowledgement.
 pub(super) fn check(operation: &'static str, body: &[u8]) -> Outcome<()> {
-    let code = body.first_chunk().map_or(-libc::EPROTO, |bytes| i32::from_ne_bytes(*bytes));
+    let code = body
+        .first_chunk()
+        .map_or(-libc::EPROTO, |bytes| i32::from_ne_bytes(*bytes));
     if code == 0 {
         return Ok(());
     }
-    Err(SysError::new(operation, std::io::Error::from_raw_os_error(code.saturating_neg())))
+    Err(SysError::new(
+        operation,
+        std::io::Error::from_raw_os_error(code.saturating_neg()),
+    ))
 }
 
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|b| u16::from_ne_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u16::from_ne_bytes(*b))
 }
 
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_ne_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u32::from_ne_bytes(*b))
 }
 
 fn short(operation: &'static str) -> SysError {
-    SysError::new(operation, std::io::Error::from(std::io::ErrorKind::UnexpectedEof))
+    SysError::new(
+        operation,
+        std::io::Error::from(std::io::ErrorKind::UnexpectedEof),
+    )
 }

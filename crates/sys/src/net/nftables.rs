@@ -119,7 +119,9 @@ fn accept(m: &mut Batch) {
     expression(m, b"immediate\0", |data| {
         data.attribute(1, &REGISTER_VERDICT.to_be_bytes());
         data.nest(2, |inner| {
-            inner.nest(2, |verdict| verdict.attribute(1, &VERDICT_ACCEPT.to_be_bytes()));
+            inner.nest(2, |verdict| {
+                verdict.attribute(1, &VERDICT_ACCEPT.to_be_bytes());
+            });
         });
     });
 }

@@ -53,7 +53,20 @@ fn add_default(socket: &Socket, family: i32) -> Outcome<()> {
     let mut batch = Batch::default();
     batch.message(NEW_ROUTE, REQUEST | ACKNOWLEDGE | CREATE | EXCLUSIVE, |m| {
         // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
-        m.raw(&[family, 0, 0, 0, TABLE_LOCAL, PROTOCOL_BOOT, SCOPE_HOST, TYPE_LOCAL, 0, 0, 0, 0]);
+        m.raw(&[
+            family,
+            0,
+            0,
+            0,
+            TABLE_LOCAL,
+            PROTOCOL_BOOT,
+            SCOPE_HOST,
+            TYPE_LOCAL,
+            0,
+            0,
+            0,
+            0,
+        ]);
         m.attribute(ATTRIBUTE_OUTPUT_DEVICE, &LOOPBACK_INDEX.to_ne_bytes());
     });
     socket.request("add local route", &batch, 1)

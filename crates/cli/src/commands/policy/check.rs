@@ -101,15 +101,23 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
     }
     Ok(match load(&sources, &host_sets()) {
         Ok(policy) => Report {
-            rules: policy.rules().iter().filter(|rule| rule.origin == origin(layer)).count(),
+            rules: policy
+                .rules()
+                .iter()
+                .filter(|rule| rule.origin == origin(layer))
+                .count(),
             revision: Some(policy.revision().to_string()),
             valid: true,
             problems: Vec::new(),
             file,
         },
-        Err(problems) => {
-            Report { file, valid: false, revision: None, rules: 0, problems: problems.0 }
-        }
+        Err(problems) => Report {
+            file,
+            valid: false,
+            revision: None,
+            rules: 0,
+            problems: problems.0,
+        },
     })
 }
 
@@ -121,7 +129,10 @@ fn print(report: &Report, path: &Path, out: &mut Output) -> anyhow::Result<()> {
     if let Some(revision) = &report.revision {
         let rules = plural(count(report.rules), "rule", "rules");
         let short: String = revision.chars().take(12).collect();
-        out.line(format_args!("{}: good, {rules}, revision {short}", path.display()))
+        out.line(format_args!(
+            "{}: good, {rules}, revision {short}",
+            path.display()
+        ))
     } else {
         let errors = plural(count(report.problems.len()), "error", "errors");
         out.line(format_args!("{errors}, nothing loaded"))

@@ -31,7 +31,9 @@ pub(crate) struct Args {
 /// # Errors
 /// When the record cannot be read.
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else { return Ok(none_yet(out)) };
+    let Some(mut archive) = Archive::open(out)? else {
+        return Ok(none_yet(out));
+    };
     let session = match archive.resolve(&args.session, out)? {
         Ok(session) => session,
         Err(exit) => return Ok(exit),
@@ -78,12 +80,20 @@ fn decided(event: &Event) -> Option<&DecisionRecord> {
 
 fn print(record: &DecisionRecord, out: &mut Output) -> anyhow::Result<()> {
     let summary = record.target.summary();
-    out.line(format_args!("{:<8}{} {summary}", record.verdict.as_str(), record.kind))?;
+    out.line(format_args!(
+        "{:<8}{} {summary}",
+        record.verdict.as_str(),
+        record.kind
+    ))?;
     if let Some(rule) = &record.rule {
         out.line(format_args!("rule    {rule}"))?;
     }
     out.line(format_args!("why     {}", record.reason))?;
-    out.line(format_args!("by      {} ({})", words(&record.subject.argv), record.subject.exe))?;
+    out.line(format_args!(
+        "by      {} ({})",
+        words(&record.subject.argv),
+        record.subject.exe
+    ))?;
     for parent in &record.subject.ancestry {
         out.line(format_args!("        ← {parent}"))?;
     }

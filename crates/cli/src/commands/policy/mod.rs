@@ -52,6 +52,10 @@ pub(crate) fn effective(layers: &LayerArgs) -> anyhow::Result<Policy> {
     load(&sources, &host_sets()).map_err(|problems| {
         let lines: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
         let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        anyhow!("{}\n{}, nothing loaded", lines.join("\n"), plural(count, "error", "errors"))
+        anyhow!(
+            "{}\n{}, nothing loaded",
+            lines.join("\n"),
+            plural(count, "error", "errors")
+        )
     })
 }

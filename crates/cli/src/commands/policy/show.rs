@@ -47,10 +47,16 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
             rules: policy.rules(),
         })?;
     } else {
-        let mut lines = Lines { origin: args.origin, section: "", out };
+        let mut lines = Lines {
+            origin: args.origin,
+            section: "",
+            out,
+        };
         settings(&masked(policy.settings()), &mut lines)?;
         rules(&policy, &mut lines)?;
-        lines.out.line(format_args!("\nrevision {}", policy.revision()))?;
+        lines
+            .out
+            .line(format_args!("\nrevision {}", policy.revision()))?;
     }
     Ok(Exit::Yes)
 }
@@ -86,7 +92,8 @@ impl Lines<'_> {
             self.section = section;
         }
         if self.origin {
-            self.out.line(format_args!("  {text}  ← {} {}", of.origin, of.source))
+            self.out
+                .line(format_args!("  {text}  ← {} {}", of.origin, of.source))
         } else {
             self.out.line(format_args!("  {text}"))
         }
@@ -98,7 +105,9 @@ impl Lines<'_> {
         key: &str,
         items: &[Sourced<String>],
     ) -> anyhow::Result<()> {
-        items.iter().try_for_each(|item| self.put(section, format_args!("{key} {}", item.value), item))
+        items
+            .iter()
+            .try_for_each(|item| self.put(section, format_args!("{key} {}", item.value), item))
     }
 }
 
@@ -116,12 +125,20 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     lines.all("filesystem", "hide", &files.hide)?;
     for state in &files.state {
         let seed = state.value.seed.join(" ");
-        lines.put("filesystem", format_args!("state {} (from {seed})", state.value.path), state)?;
+        lines.put(
+            "filesystem",
+            format_args!("state {} (from {seed})", state.value.path),
+            state,
+        )?;
     }
     let environment = &settings.environment;
     lines.all("environment", "pass", &environment.pass)?;
     for (name, value) in &environment.set {
-        lines.put("environment", format_args!("set {name}={}", value.value), value)?;
+        lines.put(
+            "environment",
+            format_args!("set {name}={}", value.value),
+            value,
+        )?;
     }
     let limits = &settings.limits;
     limit(lines, "memory", limits.memory.as_ref())?;
@@ -131,13 +148,25 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     limit(lines, "open_files", limits.open_files.as_ref())?;
     limit(lines, "wall_time", limits.wall_time.as_ref())?;
     for (name, address) in &settings.network.hosts {
-        lines.put("network", format_args!("{name} is {}", address.value), address)?;
+        lines.put(
+            "network",
+            format_args!("{name} is {}", address.value),
+            address,
+        )?;
     }
     let process = &settings.process;
     let debuggers = process.debuggers.value;
-    lines.put("process", format_args!("debuggers = {debuggers}"), &process.debuggers)?;
+    lines.put(
+        "process",
+        format_args!("debuggers = {debuggers}"),
+        &process.debuggers,
+    )?;
     let namespaces = process.namespaces.value;
-    lines.put("process", format_args!("namespaces = {namespaces}"), &process.namespaces)
+    lines.put(
+        "process",
+        format_args!("namespaces = {namespaces}"),
+        &process.namespaces,
+    )
 }
 
 fn limit<T: Display>(
@@ -152,8 +181,17 @@ fn limit<T: Display>(
 
 fn rules(policy: &Policy, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     for rule in policy.rules() {
-        let text = format!("{:<6}{:<20} {}", rule.verdict.as_str(), rule.id, rule.conditions);
-        let of = Sourced { value: (), origin: rule.origin, source: rule.source };
+        let text = format!(
+            "{:<6}{:<20} {}",
+            rule.verdict.as_str(),
+            rule.id,
+            rule.conditions
+        );
+        let of = Sourced {
+            value: (),
+            origin: rule.origin,
+            source: rule.source,
+        };
         lines.put("rules", text, &of)?;
     }
     Ok(())

@@ -9,11 +9,13 @@ use crate::{exit::Exit, layers::LayerArgs, output::Output};
 
 /// Try a request: allowed, asked or denied, by which rule, and what would change it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  stockade policy test -- exec git push origin main\n  \
+#[command(
+    after_help = "Examples:\n  stockade policy test -- exec git push origin main\n  \
     stockade policy test -- net POST https://paste.test/\n  \
     stockade policy test --profile codex -- net good.test:443\n  \
     stockade policy test --policy team.toml -- file write .git/config\n\n\
-    Exit code: 0 allowed or asked, 1 denied.")]
+    Exit code: 0 allowed or asked, 1 denied."
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     layers: LayerArgs,
@@ -62,7 +64,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     } else {
         print(&policy, &request, &decision, out)?;
     }
-    Ok(if decision.verdict == Verdict::Deny { Exit::No } else { Exit::Yes })
+    Ok(if decision.verdict == Verdict::Deny {
+        Exit::No
+    } else {
+        Exit::Yes
+    })
 }
 
 fn answer<'a>(policy: &Policy, request: &Request, decision: &'a Decision) -> Answer<'a> {
@@ -93,7 +99,9 @@ fn place(policy: &Policy, decision: &Decision) -> Option<String> {
     policy
         .rules()
         .into_iter()
-        .find(|rule| Some(&rule.id) == decision.rule.as_ref() && Some(rule.origin) == decision.origin)
+        .find(|rule| {
+            Some(&rule.id) == decision.rule.as_ref() && Some(rule.origin) == decision.origin
+        })
         .map(|rule| rule.source)
 }
 
@@ -104,7 +112,11 @@ fn print(
     out: &mut Output,
 ) -> anyhow::Result<()> {
     let target = request.target().summary();
-    out.line(format_args!("{:<8}{} {target}", decision.verdict.as_str(), request.kind()))?;
+    out.line(format_args!(
+        "{:<8}{} {target}",
+        decision.verdict.as_str(),
+        request.kind()
+    ))?;
     if let Some(rule) = &decision.rule {
         let layer = decision.origin.map_or("", Origin::as_str);
         let place = place(policy, decision).unwrap_or_else(|| "built-in control".to_owned());
@@ -112,7 +124,9 @@ fn print(
     }
     out.line(format_args!("why     {}", decision.reason))?;
     if outside(request) && decision.verdict == Verdict::Allow {
-        out.line("but     only where [filesystem] makes it writable; rules see the workspace alone")?;
+        out.line(
+            "but     only where [filesystem] makes it writable; rules see the workspace alone",
+        )?;
     }
     if decision.http_only {
         out.line("but     only plain HTTP, each request judged; TLS is refused here")?;

@@ -29,7 +29,10 @@ Examples:
 
 Exit codes: the command's own; 124 wall-time limit; 125 not started, nothing
 ran; 126 denied or not executable; 127 not found; 128+n ended by signal n.")]
-#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the command line")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one flag of the command line"
+)]
 pub(crate) struct Args {
     /// Directory that the command works on [default: the current directory]
     #[arg(long, value_name = "DIR")]
@@ -130,13 +133,21 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let current = std::env::current_dir().context("there is no current directory")?;
     let both_terminals = start::is_terminal();
     if args.ask == Some(Ask::Tty) && !both_terminals {
-        bail!("`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`");
+        bail!(
+            "`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`"
+        );
     }
     let ask = match args.ask {
         Some(Ask::Inbox) => AskMode::Inbox,
         Some(Ask::Deny) => AskMode::Deny,
         Some(Ask::Tty) => AskMode::Tty,
-        None => if both_terminals { AskMode::Tty } else { AskMode::Deny },
+        None => {
+            if both_terminals {
+                AskMode::Tty
+            } else {
+                AskMode::Deny
+            }
+        }
     };
     check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
@@ -144,11 +155,19 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         state_dir: state.path().to_owned(),
         workspace: args.workspace.clone().unwrap_or_else(|| current.clone()),
         cwd: current,
-        argv: args.command.iter().map(|word| RawText::from_os(word)).collect(),
+        argv: args
+            .command
+            .iter()
+            .map(|word| RawText::from_os(word))
+            .collect(),
         policy,
         ask,
         offline: args.offline,
-        terminal: if both_terminals { start::terminal_size() } else { None },
+        terminal: if both_terminals {
+            start::terminal_size()
+        } else {
+            None
+        },
         name: args.name.clone(),
         require: args.require.clone(),
         waive: args.waive.clone(),
@@ -170,7 +189,9 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
 
 fn check_supported(args: &Args) -> anyhow::Result<()> {
     if args.review {
-        bail!("the review workspace is not available yet; run without --review, on a clean work tree");
+        bail!(
+            "the review workspace is not available yet; run without --review, on a clean work tree"
+        );
     }
     match args.tier.as_str() {
         "auto" | "native" => Ok(()),
@@ -180,7 +201,9 @@ fn check_supported(args: &Args) -> anyhow::Result<()> {
         tier if tier.starts_with("oci:") => {
             bail!("tier `{tier}` is not available yet; use `native`")
         }
-        tier => bail!("`{tier}` is not a tier; expected auto, native, landlock, oci:RUNTIME or none"),
+        tier => {
+            bail!("`{tier}` is not a tier; expected auto, native, landlock, oci:RUNTIME or none")
+        }
     }
 }
 
@@ -202,10 +225,17 @@ fn check_pins(policy: &stockade_policy::Policy, args: &Args, ask: AskMode) -> an
             "network" if args.offline => ("offline", true),
             "network" => ("proxied", pin.value == "proxied"),
             "waivers" => ("given on the command line", args.waive.is_empty()),
-            _ => bail!("{}: `require.{name}` is not available yet; nothing can meet it", pin.source),
+            _ => bail!(
+                "{}: `require.{name}` is not available yet; nothing can meet it",
+                pin.source
+            ),
         };
         if !is_met {
-            bail!("{}: {name} must be `{}` and is `{actual}`", pin.source, pin.value);
+            bail!(
+                "{}: {name} must be `{}` and is `{actual}`",
+                pin.source,
+                pin.value
+            );
         }
     }
     Ok(())
@@ -215,7 +245,12 @@ fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result
     if json {
         return out.json(plan);
     }
-    out.line(format!("tier {} · uid {} · {} steps", plan.tier.as_str(), plan.identity.uid, plan.steps.len()))?;
+    out.line(format!(
+        "tier {} · uid {} · {} steps",
+        plan.tier.as_str(),
+        plan.identity.uid,
+        plan.steps.len()
+    ))?;
     for (index, step) in plan.steps.iter().enumerate() {
         let value = serde_json::to_value(step)?;
         let fields = value.as_object().map(|fields| {
@@ -226,7 +261,11 @@ fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result
                 .collect::<Vec<_>>()
                 .join(" ")
         });
-        out.line(format!("{index:>4} {:<20} {}", step.name(), fields.unwrap_or_default()))?;
+        out.line(format!(
+            "{index:>4} {:<20} {}",
+            step.name(),
+            fields.unwrap_or_default()
+        ))?;
     }
     for guarantee in &plan.guarantees {
         let state = if guarantee.holds { "holds" } else { "not held" };
@@ -244,7 +283,9 @@ fn explain(error: &anyhow::Error, out: &mut Output) -> Exit {
         }
         let count = problems.0.len();
         let noun = if count == 1 { "error" } else { "errors" };
-        out.note(format!("stockade: {count} {noun} in the policy, nothing started"));
+        out.note(format!(
+            "stockade: {count} {noun} in the policy, nothing started"
+        ));
         return Exit::Run(NOT_STARTED);
     }
     out.note(format!("stockade: {error:#}"));
@@ -279,7 +320,9 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
         if let SessionOutcome::Killed { reason } = &finished.ended.outcome {
             out.note(format!("stockade: the session was ended: {reason}"));
         }
-        out.note(format!("stockade: the end of the record could not be written: {reason}"));
+        out.note(format!(
+            "stockade: the end of the record could not be written: {reason}"
+        ));
     }
     if form == SummaryForm::None {
         return;
@@ -288,10 +331,15 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
         Ok(read) => read,
         Err(error) => return out.note(format!("stockade: the record cannot be read: {error:#}")),
     };
-    let extra = summary::Extra { verification: Some(&verification), lines_changed: None };
+    let extra = summary::Extra {
+        verification: Some(&verification),
+        lines_changed: None,
+    };
     match form {
         SummaryForm::Json => out.note(summary::to_json(&summary, extra)),
-        SummaryForm::Text | SummaryForm::None => out.note(summary::render(&summary, extra).trim_end()),
+        SummaryForm::Text | SummaryForm::None => {
+            out.note(summary::render(&summary, extra).trim_end());
+        }
     }
 }
 

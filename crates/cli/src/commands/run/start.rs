@@ -74,7 +74,9 @@ pub(crate) fn run(
 
 /// Ends a session that cannot be attended to, with its record closed.
 fn end(running: Running, error: anyhow::Error) -> anyhow::Error {
-    running.controller().abort(&format!("it could not be attended to: {error:#}"));
+    running
+        .controller()
+        .abort(&format!("it could not be attended to: {error:#}"));
     drop(running.wait());
     error
 }
@@ -88,7 +90,10 @@ fn announce(running: &Running, ask: AskMode, out: &mut Output) {
         AskMode::Deny => "deny",
     };
     let names = |holds: bool| {
-        plan.guarantees.iter().filter(move |g| g.holds == holds).map(|g| g.name.as_str())
+        plan.guarantees
+            .iter()
+            .filter(move |g| g.holds == holds)
+            .map(|g| g.name.as_str())
     };
     // The place on a line of its own: it is the one part that can be long.
     out.note(format!(
@@ -96,11 +101,20 @@ fn announce(running: &Running, ask: AskMode, out: &mut Output) {
         plan.tier.as_str(),
         plan.session.short(),
     ));
-    out.note(format!("          works on {} (direct)", running.workspace()));
-    out.note(format!("          holds: {}", names(true).collect::<Vec<_>>().join(" ")));
+    out.note(format!(
+        "          works on {} (direct)",
+        running.workspace()
+    ));
+    out.note(format!(
+        "          holds: {}",
+        names(true).collect::<Vec<_>>().join(" ")
+    ));
     for guarantee in plan.guarantees.iter().filter(|g| !g.holds) {
         let missing = guarantee.missing.clone().unwrap_or_default();
-        out.note(format!("          not held here: {} ({missing}; `stockade doctor`)", guarantee.name.as_str()));
+        out.note(format!(
+            "          not held here: {} ({missing}; `stockade doctor`)",
+            guarantee.name.as_str()
+        ));
     }
 }
 
@@ -128,9 +142,15 @@ fn forward_signals(controller: Controller) -> anyhow::Result<()> {
 }
 
 fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> {
-    let master = running.take_terminal().context("the session has no terminal")?;
+    let master = running
+        .take_terminal()
+        .context("the session has no terminal")?;
     let options = RelayOptions {
-        color: if out.color() { Color::Ansi } else { Color::None },
+        color: if out.color() {
+            Color::Ansi
+        } else {
+            Color::None
+        },
         term: std::env::var("TERM").unwrap_or_default(),
         agent: running.command_process(),
     };
@@ -145,8 +165,11 @@ fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> 
 
 fn through_pipes(mut running: Running) -> anyhow::Result<Ended> {
     let pipes = running.take_pipes().context("the session has no pipes")?;
-    let ends =
-        PipeEnds { stdin: Some(pipes.stdin), stdout: Some(pipes.stdout), stderr: Some(pipes.stderr) };
+    let ends = PipeEnds {
+        stdin: Some(pipes.stdin),
+        stdout: Some(pipes.stdout),
+        stderr: Some(pipes.stderr),
+    };
     let relay = match PipeRelay::start(ends).context("cannot relay the standard streams") {
         Ok(relay) => relay,
         Err(error) => return Err(end(running, error)),

@@ -213,13 +213,17 @@ fn refused(summary: &Summary, id: &str) -> Vec<String> {
         } else {
             String::new()
         };
-        let inside = refusal.target.strip_prefix(&format!("{}/", summary.workspace));
+        let inside = refusal
+            .target
+            .strip_prefix(&format!("{}/", summary.workspace));
         let target = cut(inside.unwrap_or(&refusal.target), ITEM_CHARS_MAX);
         let head: Vec<String> = vec![format!("{target}{times}"), format!("({})", why(refusal))];
         lines.push(wrapped(&head, " "));
         if !refusal.remedy.is_empty() {
-            let words: Vec<String> =
-                format!("→ {}", safe(&refusal.remedy)).split(' ').map(str::to_owned).collect();
+            let words: Vec<String> = format!("→ {}", safe(&refusal.remedy))
+                .split(' ')
+                .map(str::to_owned)
+                .collect();
             lines.push(wrapped(&words, " "));
         }
     }

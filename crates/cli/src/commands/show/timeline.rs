@@ -110,7 +110,11 @@ impl Timeline {
                     envelope.session,
                     cut(&words(command), TITLE_CHARS_MAX),
                     safe(tier),
-                    if preset.is_empty() { "generic".to_owned() } else { safe(preset) }
+                    if preset.is_empty() {
+                        "generic".to_owned()
+                    } else {
+                        safe(preset)
+                    }
                 );
                 self.line(None, Line::new(time, Mark::Started, text));
             }
