@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use stockade_egress::{Config, CopyRelay, Datagram, Datagrams, ListenerKind, Sockets};
-use stockade_plan::{CallAction, CallCondition, CallSet, calls};
+use stockade_plan::CallSet;
 use stockade_policy::Policy;
 use stockade_sys::{
     Outcome, SysError, capability, fd, identity, landlock, net, pass, process,
@@ -253,13 +253,6 @@ fn confine() -> Outcome<()> {
 }
 
 fn filter() -> Outcome<Filter> {
-    let rule = |name: &str, condition, action| {
-        number(name).map(|number| Rule {
-            number,
-            condition,
-            action,
-        })
-    };
     let set = CallSet {
         debuggers: false,
         namespaces: false,
@@ -267,28 +260,14 @@ fn filter() -> Outcome<Filter> {
     };
     let mut rules: Vec<Rule> = CLOSED_CALLS
         .iter()
-        .filter_map(|name| rule(name, Condition::Always, Action::not_permitted()))
+        .filter_map(|name| number(name))
+        .map(|number| Rule {
+            number,
+            condition: Condition::Always,
+            action: Action::not_permitted(),
+        })
         .collect();
-    rules.extend(calls(set).filter_map(|call| {
-        let action = match call.action {
-            CallAction::NotImplemented => Action::not_implemented(),
-            CallAction::NoFamily => Action::no_family(),
-            CallAction::NotPermitted | CallAction::Notify => Action::not_permitted(),
-        };
-        let condition = match call.condition {
-            CallCondition::Always => Condition::Always,
-            CallCondition::AnyBit(index, mask) => Condition::AnyBit { index, mask },
-            CallCondition::OneOf(index, values) => Condition::OneOf {
-                index,
-                values: values.to_vec(),
-            },
-            CallCondition::NoneOf(index, values) => Condition::NoneOf {
-                index,
-                values: values.to_vec(),
-            },
-        };
-        rule(call.name, condition, action)
-    }));
+    rules.extend(stockade_sandbox::call_rules(set));
     Filter::assemble(&rules)
 }
 

@@ -416,7 +416,7 @@ fn give_up(recorder: &Recorder, directory: &SessionDir, error: &RunError) {
     };
     let outcome = SessionOutcome::NotStarted {
         step,
-        reason: crate::error::chain(error),
+        reason: stockade_sandbox::chain(error),
     };
     let event = Event::SessionEnded {
         outcome,

@@ -10,14 +10,13 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::LaunchPlan;
-use stockade_sandbox::{Exit, LaunchFailure, Session, SessionNews};
+use stockade_sandbox::{Exit, LaunchFailure, Session, SessionNews, chain};
 use stockade_types::{AbsPath, RawText, SessionId};
 
 use crate::{
     RunError,
     approvals::{AskMode, Desk, Inbox, InboxOptions},
     controller::Controller,
-    error::chain,
     parts::{Parts, PipeEnds},
     processes::Processes,
     recorder::{Recorder, lock},

@@ -7,11 +7,12 @@ use std::{
 
 use stockade_event::{Durability, Event};
 
+use stockade_sandbox::chain;
+
 use crate::{
     RunError,
     approvals::{Desk, DeskEvent},
     controller::Controller,
-    error::chain,
     network::{self, NetworkSupervision},
     parts::Parts,
     processes::Processes,

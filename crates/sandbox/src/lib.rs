@@ -9,8 +9,8 @@ mod child;
 mod message;
 mod parent;
 
-pub use child::main as init_main;
-pub use message::{Exit, LaunchFailure};
+pub use child::{call_rules, main as init_main};
+pub use message::{Exit, LaunchFailure, chain};
 pub use parent::{
     HandedOver, LaunchError, Launching, Session, SessionNews, Spawned, StandardStreams, launch,
     spawn,

@@ -92,7 +92,7 @@ pub(crate) fn receive<T: DeserializeOwned>(
 }
 
 /// Joins an error with its causes into one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

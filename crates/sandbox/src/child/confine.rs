@@ -61,9 +61,9 @@ pub(super) fn restrict_paths(abi: i32, rules: &[PathRule]) -> Outcome<()> {
     landlock::restrict(abi, &rules)
 }
 
-/// Assembles the filter for `set`. Calls that this processor does not have cannot be made.
-fn filter(set: CallSet) -> Outcome<Filter> {
-    let rules: Vec<Rule> = calls(set)
+/// Returns the filter's rules for `set`. Calls that this processor does not have cannot be made.
+pub fn call_rules(set: CallSet) -> Vec<Rule> {
+    calls(set)
         .filter_map(|call| {
             let condition = match call.condition {
                 CallCondition::Always => Condition::Always,
@@ -89,13 +89,12 @@ fn filter(set: CallSet) -> Outcome<Filter> {
                 action,
             })
         })
-        .collect();
-    Filter::assemble(&rules)
+        .collect()
 }
 
 /// Loads the filter; with a notifier its listener goes to the supervisor at once.
 pub(super) fn filter_calls(set: CallSet, control: impl AsFd) -> Outcome<()> {
-    let filter = filter(set)?;
+    let filter = Filter::assemble(&call_rules(set))?;
     if !set.notify {
         return filter.load();
     }

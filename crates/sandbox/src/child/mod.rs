@@ -4,6 +4,8 @@ mod confine;
 mod first;
 mod view;
 
+pub use confine::call_rules;
+
 use std::{
     fs::File,
     io::Read,
