@@ -171,7 +171,12 @@ fn r14_killing_the_egress_process_ends_the_session() {
                 &marker,
             ])
             .spawn();
-        let asleep = || processes::with_argument(&marker).len() == 2;
+        // A child between fork and exec still has the arguments of its parent, so the name counts.
+        let asleep = || {
+            processes::with_argument(&marker).into_iter().any(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+            })
+        };
         assert!(
             wait::until_true(Duration::from_secs(10), asleep),
             "{}",
