@@ -28,7 +28,7 @@ pub(crate) fn find(
     settings: &WorkspaceSettings,
 ) -> Result<Vec<ProtectedEntry>, RunError> {
     let mut found = Vec::new();
-    walk(workspace, |entry, below| {
+    walk(workspace, settings, |entry, below| {
         classify(entry, below, settings, workspace, &mut found)
     })?;
     Ok(found)
@@ -45,7 +45,7 @@ pub(crate) fn appeared(
     since: SystemTime,
 ) -> Result<Vec<PathBuf>, RunError> {
     let mut found = Vec::new();
-    walk(workspace, |entry, below| {
+    walk(workspace, settings, |entry, below| {
         let kind = entry.file_type().ok()?;
         let path = entry.path();
         let named = settings.protects(below).is_some()
@@ -68,14 +68,51 @@ pub(crate) fn appeared(
     Ok(found)
 }
 
-/// Visits every entry; `visit` returns a directory that must be searched further.
+/// The names with which protected paths begin: whatever lies below none of them need not be looked
+/// at any closer, which is nearly all of a workspace.
+struct Beginnings {
+    names: BTreeSet<Vec<u8>>,
+    longest: usize,
+    /// A pattern begins with a wildcard: every entry has to be looked at.
+    any: bool,
+}
+
+impl Beginnings {
+    fn of(settings: &WorkspaceSettings) -> Self {
+        let firsts: Vec<&str> = settings
+            .protect
+            .iter()
+            .filter_map(|p| p.value.split('/').next())
+            .collect();
+        let names: BTreeSet<Vec<u8>> = firsts
+            .iter()
+            .map(|first| first.as_bytes().to_ascii_lowercase())
+            .collect();
+        Self {
+            longest: names.iter().map(Vec::len).max().unwrap_or(0),
+            any: firsts.iter().any(|first| first.contains('*')),
+            names,
+        }
+    }
+
+    fn begin_with(&self, name: &[u8]) -> bool {
+        self.any || (name.len() <= self.longest && self.names.contains(&name.to_ascii_lowercase()))
+    }
+}
+
+/// Visits every entry that could be protected; `visit` returns a directory that must be searched
+/// further.
 fn walk(
     workspace: &AbsPath,
+    settings: &WorkspaceSettings,
     mut visit: impl FnMut(&DirEntry, &[u8]) -> Option<PathBuf>,
 ) -> Result<(), RunError> {
-    let mut todo: Vec<(PathBuf, Vec<u8>)> = vec![(workspace.as_path().to_owned(), Vec::new())];
+    let beginnings = Beginnings::of(settings);
+    // Directory, its path below the workspace, and whether a protected path has begun above.
+    let mut todo: Vec<(PathBuf, Vec<u8>, bool)> =
+        vec![(workspace.as_path().to_owned(), Vec::new(), false)];
     let mut seen = 0_usize;
-    while let Some((directory, relative)) = todo.pop() {
+    while let Some((directory, relative, begun)) = todo.pop() {
         let Ok(entries) = fs::read_dir(&directory) else {
             continue;
         };
@@ -89,13 +126,22 @@ fn walk(
                 });
             }
             let name = entry.file_name();
+            let begins = begun || beginnings.begin_with(name.as_bytes());
+            if !begins && !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
             let mut below = relative.clone();
             if !below.is_empty() {
                 below.push(b'/');
             }
             below.extend_from_slice(name.as_bytes());
-            if let Some(descend) = visit(&entry, &below) {
-                todo.push((descend, below));
+            let descend = if begins {
+                visit(&entry, &below)
+            } else {
+                Some(entry.path())
+            };
+            if let Some(descend) = descend {
+                todo.push((descend, below, begins));
             }
         }
     }

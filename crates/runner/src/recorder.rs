@@ -6,7 +6,7 @@ use std::{
     io::Write,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -28,6 +28,7 @@ pub(crate) struct Recorder {
     counts: Counters,
     scopes: Mutex<HashMap<ProcessId, String>>,
     denials: Mutex<File>,
+    changes: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +56,7 @@ impl Recorder {
             counts: Counters::default(),
             scopes: Mutex::new(HashMap::new()),
             denials: Mutex::new(denials),
+            changes: AtomicBool::new(false),
         }
     }
 
@@ -139,6 +141,16 @@ impl Recorder {
         };
         line.push(b'\n');
         drop(lock(&self.denials).write_all(&line));
+    }
+
+    /// Notes that a call that changes a path was let through, wherever it pointed.
+    pub(crate) fn note_change_let_through(&self) {
+        self.changes.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether any was: without one, no path can have been swapped under the notifier.
+    pub(crate) fn let_changes_through(&self) -> bool {
+        self.changes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn checkpoint(&self) -> Result<(), SinkError> {

@@ -331,9 +331,10 @@ impl Running {
         drop(parts.egress);
         join(network);
         let settings = &parts.policy.settings().workspace;
-        let raced = parts
-            .guard
-            .found_at_end(settings, &parts.plan, &parts.quarantine);
+        let raced = recorder.let_changes_through()
+            && parts
+                .guard
+                .found_at_end(settings, &parts.plan, &parts.quarantine);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
         if raced {

@@ -148,7 +148,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     )?;
     report.not_measured.extend(field.absent.iter().cloned());
 
-    let works = std::iter::once(&workload::START).chain(workload::INSIDE);
+    let starts = [&workload::START, &workload::START_LARGE];
+    let works = starts.into_iter().chain(workload::INSIDE);
     for work in works {
         report.rows.push(measure_work(
             work,

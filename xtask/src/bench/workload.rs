@@ -30,12 +30,23 @@ pub(super) struct Workload {
     pub(super) name: &'static str,
     /// None measures the start of `/bin/true`; otherwise a shell line, timed inside.
     line: Option<&'static str>,
+    /// Folder that it starts in, below the workspace.
+    folder: &'static str,
     writes: Writes,
 }
 
 pub(super) const START: Workload = Workload {
     name: "start of /bin/true",
     line: None,
+    folder: "build",
+    writes: Writes::Nothing,
+};
+
+/// The same where the whole workspace has to be searched for protected paths.
+pub(super) const START_LARGE: Workload = Workload {
+    name: "start of /bin/true, workspace of 110,000 entries",
+    line: None,
+    folder: "",
     writes: Writes::Nothing,
 };
 
@@ -47,16 +58,19 @@ pub(super) const INSIDE: &[Workload] = &[
         line: Some(
             "for _ in 1 2 3 4 5 6 7 8 9 10; do git -C repository status --porcelain || exit 9; done",
         ),
+        folder: "",
         writes: Writes::Nothing,
     },
     Workload {
         name: "find, 100,000 entries",
         line: Some("find tree -size +1M"),
+        folder: "",
         writes: Writes::Nothing,
     },
     Workload {
         name: "make, 12 C files",
         line: Some("make -B -C build"),
+        folder: "",
         writes: Writes::Workspace,
     },
 ];
@@ -65,9 +79,10 @@ impl Workload {
     /// Runs it once and returns how long it took.
     pub(super) fn sample(&self, contender: &Contender, lab: &Lab) -> Result<Duration> {
         let Some(line) = self.line else {
-            let mut command =
-                lab.prepare(contender.command(&lab.workspace, &["/bin/true"], self.writes));
+            let folder = lab.workspace.join(self.folder);
+            let mut command = lab.prepare(contender.command(&folder, &["/bin/true"], self.writes));
             command
+                .current_dir(&folder)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped());
@@ -191,6 +206,7 @@ mod tests {
             .find(|workload| workload.name.contains("git status"))
             .unwrap();
         assert!(git.sample(&Contender::Bare, &lab).is_err());
+        fs::create_dir(lab.workspace.join(START.folder)).unwrap();
         assert!(START.sample(&Contender::Bare, &lab).unwrap() > Duration::ZERO);
     }
 }

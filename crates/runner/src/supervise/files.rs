@@ -72,6 +72,7 @@ impl Supervision {
                 Err(reply) => return reply,
             }
         }
+        self.recorder.note_change_let_through();
         Reply::Proceed
     }
 

@@ -222,7 +222,9 @@ impl State {
             "create" => &["remove"],
             _ => &[],
         };
-        for access in opposite {
+        // Git makes and removes its locks with every command; once is enough to know.
+        let kept_by_git = path.windows(6).any(|part| part == b"/.git/");
+        for access in opposite.iter().filter(|_| !kept_by_git) {
             self.changed.remove(&(path.to_vec(), *access));
         }
         self.changed.insert((path.to_vec(), access))
