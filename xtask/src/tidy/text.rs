@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(
                 find(&Subject::fixture(&[(
                     "notes.txt",
-                    "registry.test /home/u/work/main"
+                    "registry.test /home/u/projects/main"
                 )])),
                 []
             );
