@@ -88,30 +88,52 @@ fn watch(shared: &Supervision, expectations: &Receiver<Expected>) {
             Some(pause) => expectations.recv_timeout(pause),
         };
         match received {
-            Ok(expected) => waiting.push(Waiting {
-                expected,
-                since: Instant::now(),
-                looks: 0,
-            }),
+            Ok(expected) => supersede(&mut waiting, expected),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        waiting.retain_mut(|one| {
-            if one.since.elapsed() < delay(one.looks) {
-                return true;
-            }
-            one.looks += 1;
-            let last = one.looks >= LOOKS.len();
-            match look(&one.expected) {
-                Seen::AsJudged | Seen::Gone => false,
-                Seen::NotYet if !last => true,
-                Seen::NotYet | Seen::Different => {
-                    shared.judge_again(&one.expected);
-                    false
-                }
-            }
-        });
+        let (mut different, kept) = look_at_all(waiting);
+        waiting = kept;
+        // A process that was let through once more in the meantime runs that now. It was put into
+        // the queue before it could run, so it is there by now if that is the reason.
+        while let Ok(expected) = expectations.try_recv() {
+            different.retain(|one| one.id != expected.id);
+            supersede(&mut waiting, expected);
+        }
+        for one in different {
+            shared.judge_again(&one);
+        }
     }
+}
+
+/// Adds an execution; what the same process was to run before is over.
+fn supersede(waiting: &mut Vec<Waiting>, expected: Expected) {
+    waiting.retain(|one| one.expected.id != expected.id);
+    waiting.push(Waiting {
+        expected,
+        since: Instant::now(),
+        looks: 0,
+    });
+}
+
+/// Looks at what is due; returns what runs something else, and what must be looked at again.
+fn look_at_all(waiting: Vec<Waiting>) -> (Vec<Expected>, Vec<Waiting>) {
+    let mut different = Vec::new();
+    let mut kept = Vec::new();
+    for mut one in waiting {
+        if one.since.elapsed() < delay(one.looks) {
+            kept.push(one);
+            continue;
+        }
+        one.looks += 1;
+        let last = one.looks >= LOOKS.len();
+        match look(&one.expected) {
+            Seen::AsJudged | Seen::Gone => {}
+            Seen::NotYet if !last => kept.push(one),
+            Seen::NotYet | Seen::Different => different.push(one.expected),
+        }
+    }
+    (different, kept)
 }
 
 fn delay(looks: usize) -> Duration {
