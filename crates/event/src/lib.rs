@@ -20,8 +20,8 @@ pub use catalogue::{FieldDoc, KindDoc};
 pub use envelope::{Envelope, Stamp, Truncated, rfc3339};
 pub use event::{Counts, Event, LayerSeen, SessionOutcome, catalogue};
 pub use journal::{
-    Durability, Fault, FaultKind, Journal, JournalError, Progress, ReadError, Reader, Verification,
-    VerificationVerdict, VerifyError, read, read_from, verify, verify_with,
+    Durability, Entry, Fault, FaultKind, Journal, JournalError, Progress, ReadError, Reader,
+    Verification, VerificationVerdict, VerifyError, read, read_from, verify, verify_with,
 };
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use sink::{SharedJournal, Sink, SinkError};

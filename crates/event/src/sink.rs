@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use stockade_types::{Digest, Subject};
 
-use crate::{Durability, Event, Journal, JournalError, Stamp};
+use crate::{Durability, Entry, Event, Journal, JournalError, Stamp};
 
 /// Why an event was not taken; whoever wanted to let something happen must deny it.
 #[derive(Debug, thiserror::Error)]
@@ -53,19 +53,17 @@ impl<C: Fn() -> Stamp> SharedJournal<C> {
         }
     }
 
-    /// Records `event` of the first-level command `scope`; returns its number.
+    /// Records events that belong together, with one write; returns the number of the last one.
     ///
     /// # Errors
-    /// When it is not certain that the event is recorded.
-    pub fn emit_scoped(
+    /// When it is not certain that they are recorded.
+    pub fn emit_all(
         &self,
         source: &str,
-        process: Option<Subject>,
-        scope: Option<String>,
-        event: &Event,
+        entries: &[Entry<'_>],
         durability: Durability,
     ) -> Result<u64, SinkError> {
-        self.with(|journal, stamp| journal.append(stamp, source, process, scope, event, durability))
+        self.with(|journal, stamp| journal.append_all(stamp, source, entries, durability))
     }
 
     /// Signs and syncs what is there; to be called once a second.
@@ -107,6 +105,6 @@ impl<C: Fn() -> Stamp + Send> Sink for SharedJournal<C> {
         event: Event,
         durability: Durability,
     ) -> Result<u64, SinkError> {
-        self.emit_scoped(source, process, None, &event, durability)
+        self.with(|journal, stamp| journal.append(stamp, source, process, None, &event, durability))
     }
 }

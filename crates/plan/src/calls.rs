@@ -150,6 +150,14 @@ const CHANGE: &str = "a change of a path, recorded and checked against protected
 
 /// The whole filter, denials first.
 pub const CALLS: &[Call] = &[
+    // First, since programs make it most and its arguments have to be looked at each time.
+    call(
+        "openat",
+        CallCondition::AnyBit(2, WRITE_FLAGS),
+        CallAction::Notify,
+        Switch::IfNotify,
+        CHANGE,
+    ),
     call(
         "socket",
         CallCondition::NoneOf(0, FAMILIES),
@@ -287,13 +295,6 @@ pub const CALLS: &[Call] = &[
     deny("move_pages", "moves memory of other processes"),
     ask("execve", "every program is judged before it runs"),
     ask("execveat", "every program is judged before it runs"),
-    call(
-        "openat",
-        CallCondition::AnyBit(2, WRITE_FLAGS),
-        CallAction::Notify,
-        Switch::IfNotify,
-        CHANGE,
-    ),
     call(
         "open",
         CallCondition::AnyBit(1, WRITE_FLAGS),

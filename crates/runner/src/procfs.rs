@@ -1,7 +1,8 @@
 //! Reading what the kernel says of a process (proc(5)).
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -10,6 +11,8 @@ use stockade_types::{ProcessId, RawText};
 
 /// Bytes of a command line that a subject keeps.
 const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 21 numbers fit twice.
+const STAT_BYTES: usize = 1024;
 
 /// The identity and parent of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(crate) struct Identity {
     pub(crate) id: ProcessId,
     /// Parent process.
     pub(crate) parent: u32,
+    /// Address where its stack begins: every execution draws a new one.
+    pub(crate) stack: u64,
 }
 
 /// Reads the identity of the process that thread `tid` belongs to.
@@ -30,11 +35,7 @@ pub(crate) fn identity(tid: u32) -> io::Result<Identity> {
     } else {
         group(tid)?
     };
-    let (parent, start) = parent_and_start(pid)?;
-    Ok(Identity {
-        id: ProcessId { pid, start },
-        parent,
-    })
+    of_process(pid)
 }
 
 fn group(tid: u32) -> io::Result<u32> {
@@ -45,15 +46,13 @@ fn group(tid: u32) -> io::Result<u32> {
         .ok_or_else(|| io::Error::other("/proc/PID/status has another form"))
 }
 
-/// Reads the start time of a process.
-pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
-    parent_and_start(pid).map(|(_, start)| start)
-}
-
-/// Reads fields 4 and 22 of `/proc/PID/stat`; the name in field 2 may contain anything, so the
+/// Reads fields 4, 22 and 28 of `/proc/PID/stat`; the name in field 2 may contain anything, so the
 /// fields are counted from its closing parenthesis.
-fn parent_and_start(pid: u32) -> io::Result<(u32, u64)> {
-    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+pub(crate) fn of_process(pid: u32) -> io::Result<Identity> {
+    // One read: the kernel makes the whole line at once, and the fields come early in it.
+    let mut buffer = [0; STAT_BYTES];
+    let count = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut buffer)?;
+    let stat = buffer.get(..count).unwrap_or_default();
     let after = stat
         .iter()
         .rposition(|b| *b == b')')
@@ -63,7 +62,13 @@ fn parent_and_start(pid: u32) -> io::Result<(u32, u64)> {
         .and_then(|rest| {
             let mut fields = rest.split_ascii_whitespace();
             let parent = fields.nth(1)?.parse().ok()?;
-            Some((parent, fields.nth(17)?.parse().ok()?))
+            let start = fields.nth(17)?.parse().ok()?;
+            let stack = fields.nth(5)?.parse().ok()?;
+            Some(Identity {
+                id: ProcessId { pid, start },
+                parent,
+                stack,
+            })
         })
         .ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))
 }
@@ -77,9 +82,15 @@ pub(crate) fn link(pid: u32, name: &str) -> RawText {
 
 /// Reads the argument vector of a process; empty when it is gone.
 pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let bytes = bytes.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(&bytes);
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    let mut bytes = Vec::with_capacity(4096);
+    if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
+        // What was read before an error counts: the process is going.
+        drop(
+            file.take(COMMAND_LINE_BYTES_MAX as u64)
+                .read_to_end(&mut bytes),
+        );
+    }
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     if bytes.is_empty() {
         return Vec::new();
     }

@@ -4,17 +4,21 @@ use std::{
     collections::HashMap,
     fs::File,
     io::Write,
+    slice,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use stockade_event::{Counts, Durability, Event, SharedJournal, SinkError, Stamp};
+use stockade_event::{Counts, Durability, Entry, Event, SharedJournal, SinkError, Stamp};
 use stockade_policy::{Decision, Request};
 use stockade_types::{
     DecisionId, DecisionRecord, Digest, ProcessId, SessionId, UnixMillis, Verdict,
 };
+
+/// Source of the supervisor's own events.
+pub(crate) const SUPERVISOR: &str = "supervisor";
 
 /// A clock that stamps events.
 type StampClock = fn() -> Stamp;
@@ -80,7 +84,7 @@ impl Recorder {
 
     /// Journals an event of the supervisor.
     pub(crate) fn write(&self, event: &Event, durability: Durability) -> Result<u64, SinkError> {
-        self.write_from("supervisor", event, durability)
+        self.write_from(SUPERVISOR, event, durability)
     }
 
     /// Journals an event; only when this returns may its effect be visible.
@@ -90,15 +94,34 @@ impl Recorder {
         event: &Event,
         durability: Durability,
     ) -> Result<u64, SinkError> {
-        self.count(event);
-        let process = event.subject().cloned();
-        let scope = process
-            .as_ref()
-            .and_then(|subject| self.scope_of(subject.id?));
-        let number = self
-            .journal
-            .emit_scoped(source, process, scope, event, durability)?;
-        if let Some(decision) = denial(event) {
+        self.write_all(source, slice::from_ref(event), durability)
+    }
+
+    /// Journals events that belong together; returns the number of the last one.
+    pub(crate) fn write_all(
+        &self,
+        source: &str,
+        events: &[Event],
+        durability: Durability,
+    ) -> Result<u64, SinkError> {
+        let scopes: Vec<Option<String>> = events
+            .iter()
+            .map(|event| self.scope_of(event.subject()?.id?))
+            .collect();
+        let entries: Vec<Entry<'_>> = events
+            .iter()
+            .zip(&scopes)
+            .map(|(event, scope)| Entry {
+                process: event.subject(),
+                scope: scope.as_deref(),
+                event,
+            })
+            .collect();
+        for event in events {
+            self.count(event);
+        }
+        let number = self.journal.emit_all(source, &entries, durability)?;
+        for decision in events.iter().filter_map(denial) {
             self.tell(decision);
         }
         Ok(number)

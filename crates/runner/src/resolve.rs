@@ -7,7 +7,7 @@
 
 use std::{
     collections::VecDeque,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io,
     os::{
@@ -50,27 +50,41 @@ pub(crate) struct Resolved {
     pub(crate) name: OsString,
     /// Canonical path inside.
     pub(crate) path: PathBuf,
+    /// What is there, if anything is.
+    pub(crate) kind: Option<FileType>,
 }
 
 impl Resolved {
+    /// Looks at what `name` in `parent` is; empty stands for the directory itself.
+    fn look(parent: OwnedFd, name: OsString) -> io::Result<Self> {
+        let kind = if name.is_empty() {
+            Some(FileType::Directory)
+        } else {
+            kind_of(&parent, &name)
+        };
+        Self::known(parent, name, kind)
+    }
+
+    fn known(parent: OwnedFd, name: OsString, kind: Option<FileType>) -> io::Result<Self> {
+        let path = procfs::path_of(&parent)?.join(&name);
+        Ok(Self {
+            parent,
+            name,
+            path,
+            kind,
+        })
+    }
+
     /// Opens what is there as a path, without following a link.
-    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
+    fn open(&self) -> io::Result<OwnedFd> {
         let name: &OsStr = if self.name.is_empty() {
             OsStr::new(".")
         } else {
             &self.name
         };
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(
-            &self.parent,
-            name,
-            flags,
-            Mode::empty(),
-        )?)
+        open_path(&self.parent, name)
     }
 }
-
-use std::ffi::OsStr;
 
 /// Resolves paths of one thread of the session.
 #[derive(Debug)]
@@ -151,15 +165,27 @@ impl Resolver {
                 Err(Errno::LOOP | Errno::AGAIN) => return Ok(None),
                 Err(errno) => return Err(errno.into()),
             };
-        if last == Last::Follow && is_link(&parent, name) {
+        let kind = kind_of(&parent, name);
+        if last == Last::Follow && kind == Some(FileType::Symlink) {
             return Ok(None);
         }
-        let path = procfs::path_of(&RawDescriptor(&parent))?.join(name);
-        Ok(Some(Resolved {
-            parent,
-            name: name.to_owned(),
-            path,
-        }))
+        Resolved::known(parent, name.to_owned(), kind).map(Some)
+    }
+
+    /// Opens the file that an absolute path leads to, as a path, and returns its canonical path.
+    pub(crate) fn open(&self, path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+        // Ordinary links mean the same to the kernel from here, below the same root. Those of
+        // `/proc` may mean us, or nothing; whatever is not found at once is searched by hand.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        if let Ok(file) = rustix::fs::openat2(self.root.as_ref(), path, flags, Mode::empty(), how) {
+            let shown = procfs::path_of(&file)?;
+            if !shown.starts_with("/proc") && !procfs::is_deleted(&shown) {
+                return Ok((file, shown));
+            }
+        }
+        let resolved = self.resolve(path, Last::Follow)?;
+        Ok((resolved.open()?, resolved.path))
     }
 
     fn walk(&self, path: &Path, last: Last) -> io::Result<Resolved> {
@@ -220,8 +246,7 @@ impl Resolver {
             Some((fd, _)) => fd.try_clone()?,
             None => self.root.as_ref().try_clone()?,
         };
-        let path = procfs::path_of(&RawDescriptor(&parent))?.join(&name);
-        Ok(Resolved { parent, name, path })
+        Resolved::look(parent, name)
     }
 
     /// Reads a link. Those of `/proc` that stand for processes and descriptors are read where they
@@ -282,14 +307,6 @@ fn inner_group(tid: u32) -> Option<String> {
     ids.split_ascii_whitespace().last().map(str::to_owned)
 }
 
-struct RawDescriptor<'a>(&'a OwnedFd);
-
-impl std::os::fd::AsRawFd for RawDescriptor<'_> {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
 fn components(path: &Path) -> VecDeque<OsString> {
     path.as_os_str()
         .as_bytes()
@@ -304,9 +321,10 @@ fn open_path(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
-fn is_link(parent: &OwnedFd, name: &OsStr) -> bool {
+fn kind_of(parent: &OwnedFd, name: &OsStr) -> Option<FileType> {
     rustix::fs::statat(parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+        .ok()
+        .map(|stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 fn on_proc(fd: &OwnedFd) -> bool {
@@ -321,9 +339,11 @@ pub(crate) fn reopen(fd: &OwnedFd) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, path::Path};
+    use std::{fs, io, os::unix::fs::symlink, path::Path};
 
-    use super::{Last, Resolver};
+    use rustix::io::Errno;
+
+    use super::{Last, Resolver, reopen};
 
     fn ours() -> Resolver {
         Resolver::new(std::process::id()).unwrap()
@@ -369,6 +389,29 @@ mod tests {
         assert!(path(&base.join("missing/x"), Last::Keep).is_err());
         let long = base.join("n".repeat(300));
         assert!(path(&long, Last::Follow).is_err());
+    }
+
+    #[test]
+    fn a_file_is_opened_where_its_path_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir(base.join("real")).unwrap();
+        fs::write(base.join("real/file"), "content").unwrap();
+        symlink("real", base.join("link")).unwrap();
+        symlink("/proc/self/cwd", base.join("here")).unwrap();
+        let open = |path: &Path| ours().open(path).map_err(|e| e.raw_os_error());
+        let (file, shown) = open(&base.join("link/../link/file")).unwrap();
+        assert_eq!(shown, base.join("real/file"));
+        let opened = reopen(&file).and_then(io::read_to_string).unwrap();
+        assert_eq!(opened, "content");
+        // By a magic link, and to one: only the long way follows those.
+        let cwd = std::env::current_dir().unwrap();
+        let (_, shown) = open(&base.join("here/Cargo.toml")).unwrap();
+        assert_eq!(shown, cwd.join("Cargo.toml"));
+        let exe = fs::read_link("/proc/self/exe").unwrap();
+        assert_eq!(open(Path::new("/proc/self/exe")).unwrap().1, exe);
+        let missing = open(&base.join("missing")).unwrap_err();
+        assert_eq!(missing, Some(Errno::NOENT.raw_os_error()));
     }
 
     #[test]

@@ -141,7 +141,6 @@ pub(crate) fn start_notifier(
     })?;
     let controller = controller.clone();
     let settings = parts.policy.settings();
-    let (expectations, expected) = supervise::verify::queue();
     let supervision = Arc::new(Supervision {
         policy: Arc::clone(&parts.policy),
         desk: Arc::clone(desk),
@@ -153,9 +152,9 @@ pub(crate) fn start_notifier(
         root: std::sync::OnceLock::new(),
         state: Mutex::default(),
         files: supervise::Identities::new(parts.policy.command_names()),
-        expectations: Mutex::new(Some(expectations)),
+        second_looks: supervise::verify::SecondLooks::default(),
     });
-    let second_look = supervise::verify::start(&supervision, expected)?;
+    let second_look = supervise::verify::start(&supervision)?;
     spawn("notifier", move || {
         supervise::serve(&supervision, notifier);
         // A thread that panicked has aborted the whole process.

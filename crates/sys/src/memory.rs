@@ -98,8 +98,14 @@ impl Window {
         Ok(self.bytes.get(offset..).unwrap_or_default())
     }
 
-    fn string(&mut self, address: u64, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
-        let mut text = Vec::new();
+    /// Reads a string into `text`, over what is there.
+    fn string(
+        &mut self,
+        address: u64,
+        bytes_max: usize,
+        text: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        text.clear();
         let mut at = address;
         while text.len() < bytes_max {
             let piece = self.at(at)?;
@@ -107,7 +113,7 @@ impl Window {
                 text.extend_from_slice(piece.get(..end).unwrap_or_default());
                 let fits = text.len() < bytes_max;
                 return if fits {
-                    Ok(text)
+                    Ok(())
                 } else {
                     Err(ReadError::TooLong(bytes_max))
                 };
@@ -119,6 +125,9 @@ impl Window {
     }
 
     fn pointer(&mut self, address: u64) -> Result<u64, ReadError> {
+        if let Some(whole) = self.at(address)?.first_chunk() {
+            return Ok(u64::from_le_bytes(*whole));
+        }
         let mut bytes = [0_u8; 8];
         for (index, byte) in bytes.iter_mut().enumerate() {
             *byte = *self
@@ -142,10 +151,13 @@ fn unreadable() -> SysError {
 /// # Errors
 /// When memory cannot be read or no NUL byte comes within `bytes_max`.
 pub fn read_string(pid: Pid, address: u64, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
-    Window::new(pid).string(address, bytes_max)
+    let mut text = Vec::new();
+    Window::new(pid).string(address, bytes_max, &mut text)?;
+    Ok(text)
 }
 
-/// Reads a NULL-terminated array of string pointers (`argv`, `envp`), 64-bit layout.
+/// Reads a NULL-terminated array of string pointers (`argv`, `envp`), 64-bit layout, and returns
+/// those strings that `wanted` picks; the limits are on all.
 ///
 /// # Errors
 /// When memory cannot be read or a limit is passed. A null `address` is an empty vector, as the
@@ -155,6 +167,7 @@ pub fn read_strings(
     address: u64,
     entries_max: usize,
     bytes_max: usize,
+    wanted: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<Vec<u8>>, ReadError> {
     let mut strings = Vec::new();
     if address == 0 {
@@ -162,14 +175,17 @@ pub fn read_strings(
     }
     let (mut pointers, mut texts) = (Window::new(pid), Window::new(pid));
     let mut budget = bytes_max;
+    let mut text = Vec::new();
     for index in 0..=entries_max {
         let pointer = pointers.pointer(address.wrapping_add(8 * index as u64))?;
         if pointer == 0 {
             return Ok(strings);
         }
-        let text = texts.string(pointer, budget)?;
+        texts.string(pointer, budget, &mut text)?;
         budget = budget.saturating_sub(text.len() + 1);
-        strings.push(text);
+        if wanted(&text) {
+            strings.push(text.clone());
+        }
     }
     Err(ReadError::TooMany(entries_max))
 }
@@ -199,18 +215,24 @@ mod tests {
             .collect();
         pointers.push(0);
         let at = pointers.as_ptr().expose_provenance() as u64;
-        assert_eq!(read_strings(own(), at, 1000, 4 << 20).unwrap(), texts);
+        let all = |_: &[u8]| true;
+        assert_eq!(read_strings(own(), at, 1000, 4 << 20, all).unwrap(), texts);
+        let short = |text: &[u8]| text.len() < 7;
+        assert_eq!(
+            read_strings(own(), at, 1000, 4 << 20, short).unwrap(),
+            [b"".as_slice()],
+        );
         assert!(matches!(
-            read_strings(own(), at, 10, 4 << 20),
+            read_strings(own(), at, 10, 4 << 20, all),
             Err(ReadError::TooMany(10))
         ));
         assert!(matches!(
-            read_strings(own(), at, 1000, 100),
+            read_strings(own(), at, 1000, 100, all),
             Err(ReadError::TooLong(_))
         ));
-        assert!(read_strings(own(), 0, 10, 10).unwrap().is_empty());
+        assert!(read_strings(own(), 0, 10, 10, all).unwrap().is_empty());
         assert!(matches!(
-            read_strings(own(), 8, 10, 10),
+            read_strings(own(), 8, 10, 10, all),
             Err(ReadError::Sys(_))
         ));
         assert!(read_string(own(), 1, 10).is_err());

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use stockade_testkit::{escape::Scene, events, run::require_tool};
+use stockade_testkit::{TestEnv, escape::Scene, events, run::require_tool};
 
 use crate::matrix::{Attempt, Matrix, closed};
 
@@ -190,58 +190,79 @@ fn c34_strange_bytes_are_recorded_and_not_cut() {
 #[test]
 fn k08_swapped_arguments_end_the_session() {
     crate::for_each_user(|env| {
-        let repo = env.repo();
-        require_tool("gcc");
-        let compile = |name: &str, text: &str| {
-            let source = env.write(format!("{name}.c"), text);
-            env.command("gcc")
-                .args(["-O1", "-pthread", "-o"])
-                .arg(repo.path().join(name))
-                .arg(source)
-                .success();
-        };
-        compile("swap", include_str!("swap.c"));
-        compile("sleeper", SLEEPER);
-        let policy = env.write("asked.toml", ASKED);
-        let ran = repo.path().join("asked1");
-
-        // Control: both words come through where nobody judges.
-        env.command(repo.path().join("swap"))
-            .args(["./sleeper", "200"])
-            .current_dir(repo.path())
-            .success();
-        fs::remove_file(&ran).expect("the race was won without the boundary");
-
-        let session_file = env.root().join("session");
-        let output = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
-            .arg(policy)
-            .arg("--session-file")
-            .arg(&session_file)
-            .args(["--", "./swap", "./sleeper", "200"])
-            .output();
-        let session = fs::read_to_string(&session_file).expect("the session started");
-        let record = env.events(session.trim());
-        let found = record
-            .iter()
-            .filter(|event| event.kind() == "finding.raised")
-            .count();
-        let shown = events::summary(&record);
-        if ran.exists() {
-            assert_eq!(found, 1, "it ran and nobody noticed\n{shown}");
-            assert_eq!(output.code(), 137, "{output:?}");
-        }
-        // With 200 tries at least one of both happens: refused at the first look, or found later.
-        let refused = record
-            .iter()
-            .filter(|event| event.rule() == "asked")
-            .count();
-        assert!(refused > 0, "{shown}");
+        swapped_arguments_end_the_session(env, SLEEPER);
     });
 }
 
+/// The same where the program is another one again before anybody comes to look.
+#[test]
+fn k08_swapped_arguments_of_a_program_that_runs_another_end_the_session() {
+    crate::for_each_user(|env| {
+        let ran = swapped_arguments_end_the_session(env, HASTY);
+        assert!(!ran, "what it wanted next was let through");
+    });
+}
+
+/// Returns whether the program that was not judged came to do what it does.
+fn swapped_arguments_end_the_session(env: &TestEnv, program: &str) -> bool {
+    let repo = env.repo();
+    require_tool("gcc");
+    let compile = |name: &str, text: &str| {
+        let source = env.write(format!("{name}.c"), text);
+        env.command("gcc")
+            .args(["-O1", "-static", "-pthread", "-o"])
+            .arg(repo.path().join(name))
+            .arg(source)
+            .success();
+    };
+    compile("swap", include_str!("swap.c"));
+    compile("program", program);
+    let policy = env.write("asked.toml", ASKED);
+    let ran = repo.path().join("asked1");
+
+    // Control: the word that is asked about comes through where nobody judges.
+    env.command(repo.path().join("swap"))
+        .args(["./program", "200"])
+        .current_dir(repo.path())
+        .success();
+    fs::remove_file(&ran).expect("the race was won without the boundary");
+
+    let session_file = env.root().join("session");
+    let output = env
+        .stockade()
+        .current_dir(repo.path())
+        .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+        .arg(policy)
+        .arg("--session-file")
+        .arg(&session_file)
+        .args(["--", "./swap", "./program", "200"])
+        .output();
+    let session = fs::read_to_string(&session_file).expect("the session started");
+    let record = env.events(session.trim());
+    let found = record
+        .iter()
+        .filter(|event| event.kind() == "finding.raised")
+        .count();
+    let shown = events::summary(&record);
+    // Among 200 tries are some that were judged as one and ran as the other.
+    assert_eq!(found, 1, "nobody noticed\n{shown}");
+    assert_eq!(output.code(), 137, "{output:?}");
+    // What was judged right was refused at once.
+    let refused = record
+        .iter()
+        .filter(|event| event.rule() == "asked")
+        .count();
+    assert!(refused > 0, "{shown}");
+    ran.exists()
+}
+
+/// Is another program at once, which makes a file named as its argument.
+const HASTY: &str = r#"#include <unistd.h>
+int main(int argc, char **argv) {
+    char *next[] = { "touch", argv[argc - 1], 0 };
+    return execv("/usr/bin/touch", next);
+}
+"#;
 /// Makes a file named as its argument, and stays for a moment.
 const SLEEPER: &str = r"#include <fcntl.h>
 #include <unistd.h>
@@ -257,6 +278,6 @@ const ASKED: &str = r#"schema = 1
 [[ask]]
 id = "asked"
 what = "exec"
-command = ["sleeper", "asked1"]
+command = ["program", "asked1"]
 reason = "the laboratory asks"
 "#;

@@ -1,19 +1,32 @@
-/* Executes `sleeper A` while another thread swaps A between `plain` and `asked1`, words of one
-   length: the look of the supervisor and that of the kernel may meet different ones. */
+/* Executes `program WORD` while another thread swaps WORD between `plain1` and `asked1`: the look
+   of the supervisor and that of the kernel may meet different ones. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char word[8] = "plain1";
+/* Volatile: both words are written, whatever the compiler thinks of the first. */
+static volatile long word;
+
+/* Each word stays for about as long as a look and its answer take. */
+static void hold(void)
+{
+    for (volatile int i = 0; i < 20000; i++)
+        ;
+}
 
 static void *swap(void *unused)
 {
+    long plain = 0, asked = 0;
     (void)unused;
+    memcpy(&plain, "plain1", 6);
+    memcpy(&asked, "asked1", 6);
     for (;;) {
-        memcpy(word, "asked1", 6);
-        memcpy(word, "plain1", 6);
+        word = plain;
+        hold();
+        word = asked;
+        hold();
     }
     return 0;
 }
@@ -25,7 +38,7 @@ int main(int argc, char **argv)
         pid_t child = fork();
         if (child == 0) {
             pthread_t thread;
-            char *arguments[] = { argv[1], word, 0 };
+            char *arguments[] = { argv[1], (char *)&word, 0 };
             pthread_create(&thread, 0, swap, 0);
             usleep(1000);
             execv(argv[1], arguments);

@@ -19,4 +19,4 @@ mod write;
 pub use read::{ReadError, Reader, read, read_from};
 pub use report::{Fault, FaultKind, Verification, VerificationVerdict};
 pub use verify::{Progress, VerifyError, verify, verify_with};
-pub use write::{Durability, Journal, JournalError};
+pub use write::{Durability, Entry, Journal, JournalError};

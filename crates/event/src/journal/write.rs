@@ -119,7 +119,18 @@ pub struct Journal {
     /// The first failure; also set while an operation runs, so that a panic counts as one.
     failed: Option<String>,
     body: Vec<u8>,
-    line: Vec<u8>,
+    lines: Vec<u8>,
+}
+
+/// One event to append.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// For events that do not name a process themselves.
+    pub process: Option<&'a Subject>,
+    /// The first-level command that it belongs to.
+    pub scope: Option<&'a str>,
+    /// What happened.
+    pub event: &'a Event,
 }
 
 impl Journal {
@@ -168,7 +179,7 @@ impl Journal {
             unsigned: true,
             failed: None,
             body: Vec::new(),
-            line,
+            lines: line,
         })
     }
 
@@ -193,22 +204,45 @@ impl Journal {
         event: &Event,
         durability: Durability,
     ) -> Result<u64, JournalError> {
+        let entry = Entry {
+            process: process.as_ref(),
+            scope: scope.as_deref(),
+            event,
+        };
+        self.append_all(stamp, source, &[entry], durability)
+    }
+
+    /// Appends events that belong together, with one write; returns the number of the last one.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; then none of them counts as recorded.
+    pub fn append_all(
+        &mut self,
+        stamp: Stamp,
+        source: &str,
+        entries: &[Entry<'_>],
+        durability: Durability,
+    ) -> Result<u64, JournalError> {
         self.guarded(|journal| {
-            let seq = journal.seq + 1;
-            let record = EnvelopeRef::new(
-                &journal.session,
-                seq,
-                stamp,
-                source,
-                process.as_ref(),
-                scope.as_deref(),
-                event,
-            );
-            encode(&mut journal.body, &record, event.kind())?;
-            let chain = event_chain(&journal.chain, &journal.body);
-            journal.line.clear();
-            event_line(&mut journal.line, &chain, &journal.body);
-            journal.write_line()?;
+            let (mut seq, mut chain) = (journal.seq, journal.chain);
+            journal.lines.clear();
+            for entry in entries {
+                seq += 1;
+                let record = EnvelopeRef::new(
+                    &journal.session,
+                    seq,
+                    stamp,
+                    source,
+                    entry.process,
+                    entry.scope,
+                    entry.event,
+                );
+                encode(&mut journal.body, &record, entry.event.kind())?;
+                chain = event_chain(&chain, &journal.body);
+                event_line(&mut journal.lines, &chain, &journal.body);
+                journal.lines.push(b'\n');
+            }
+            journal.write_lines()?;
             journal.seq = seq;
             journal.chain = chain;
             journal.unsigned = true;
@@ -239,7 +273,7 @@ impl Journal {
     pub fn finish(mut self, stamp: Stamp) -> Result<Digest, JournalError> {
         self.guarded(|journal| {
             journal.sign(stamp, End::Closed)?;
-            write_head(&journal.dir, &journal.line).map_err(|source| JournalError::Write {
+            write_head(&journal.dir, &journal.lines).map_err(|source| JournalError::Write {
                 path: journal.dir.join(HEAD_FILE),
                 source,
             })
@@ -286,18 +320,18 @@ impl Journal {
         })?;
         let chain = checkpoint_chain(&self.chain, &self.body);
         let signature = self.key.sign(&signed_message(&chain, &self.body));
-        self.line.clear();
-        checkpoint_line(&mut self.line, &chain, &self.body, &signature);
-        self.write_line()?;
+        self.lines.clear();
+        checkpoint_line(&mut self.lines, &chain, &self.body, &signature);
+        self.lines.push(b'\n');
+        self.write_lines()?;
         self.chain = chain;
         self.unsigned = false;
         self.sync()
     }
 
-    fn write_line(&mut self) -> Result<(), JournalError> {
-        self.line.push(b'\n');
+    fn write_lines(&mut self) -> Result<(), JournalError> {
         self.medium
-            .write(&self.line)
+            .write(&self.lines)
             .map_err(|source| JournalError::Write {
                 path: self.dir.join(JOURNAL_FILE),
                 source,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rustix::process::Pid;
+use rustix::{fs::FileType, io::Errno, process::Pid};
 use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, Decision, ExecRequest, Request};
 use stockade_sys::{
@@ -13,13 +13,12 @@ use stockade_types::{RawText, Subject, Verdict};
 
 use super::{
     ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
-    program_file::{self, ProgramFile},
+    program_file::ProgramFile,
     state,
-    verify::Expected,
+    verify::{Expected, TooMany},
 };
 use crate::{
     procfs::{self, Identity},
-    recorder::lock,
     resolve::{AT_FDCWD, Last, Resolver},
 };
 
@@ -52,6 +51,10 @@ const LOADER_VALUES: [&str; 7] = [
     "--argv0",
     "--glibc-hwcaps-prepend",
     "--glibc-hwcaps-mask",
+];
+/// Directories that are read-only inside, as long as policy does not open something in them.
+const SYSTEM_PLACES: [&str; 8] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/nix",
 ];
 /// Interpreters of interpreters; the kernel allows as many (`BINPRM_MAX_RECURSION`).
 const INTERPRETERS_MAX: usize = 5;
@@ -98,6 +101,13 @@ impl Supervision {
             Ok(attempt) => attempt,
             Err(errno) => return Reply::Refuse(errno),
         };
+        // What it runs now was let through too, and is seen for the last time.
+        match self.second_looks.before_another(attempt.identity.id) {
+            Ok(None) => {}
+            Ok(Some(actual)) if self.judge_again(&actual) => {}
+            Ok(Some(_)) => return Reply::Refuse(ERRNO_DENIED),
+            Err(TooMany) => return Reply::Refuse(ERRNO_AGAIN),
+        }
         let Some((decision, request)) = self.strictest(&mut attempt) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
@@ -114,18 +124,18 @@ impl Supervision {
             Verdict::Allow | Verdict::Deny => {
                 let id = self.recorder.new_decision();
                 let record = self.recorder.record(id, &request, &decision);
-                let event = Event::ExecDecided { decision: record };
-                if self.write(&event, Durability::Written).is_none() {
+                let decided = Event::ExecDecided { decision: record };
+                if decision.verdict == Verdict::Allow {
+                    return match self.note_start(attempt, Some(decided)) {
+                        Some(()) => Reply::Proceed,
+                        None => Reply::Refuse(ERRNO_NOT_JUDGED),
+                    };
+                }
+                if self.write(&decided, Durability::Written).is_none() {
                     return Reply::Refuse(ERRNO_NOT_JUDGED);
                 }
-                if decision.verdict == Verdict::Deny {
-                    self.note_refusal(&attempt, &decision);
-                    return Reply::Refuse(ERRNO_DENIED);
-                }
-                match self.note_start(&attempt) {
-                    Some(()) => Reply::Proceed,
-                    None => Reply::Refuse(ERRNO_NOT_JUDGED),
-                }
+                self.note_refusal(&attempt, &decision);
+                Reply::Refuse(ERRNO_DENIED)
             }
         }
     }
@@ -215,7 +225,7 @@ impl Supervision {
 
     /// Completes a request with what is known of its file.
     fn level(&self, request: ExecRequest, file: ProgramFile) -> Level {
-        let known = self.files.know(&file, is_writable_place(&file.path));
+        let known = self.files.know(&file, self.is_writable_place(&file.path));
         let program = RawText::from_os(file.path.as_os_str());
         let request = ExecRequest {
             program,
@@ -223,11 +233,10 @@ impl Supervision {
             digest: known.digest,
             ..request
         };
-        let interpreter = file.interpreter();
         Level {
             request,
             file,
-            interpreter,
+            interpreter: known.interpreter,
         }
     }
 
@@ -312,15 +321,14 @@ impl Supervision {
             Event::ExecDecided { decision }
         });
         let allowed = record.is_some_and(|record| record.verdict == Verdict::Allow)
-            && self.unchanged(&attempt, call)
-            && self.note_start(&attempt).is_some();
-        if !allowed {
+            && self.unchanged(&attempt, call);
+        let answered = if !allowed {
             self.note_refusal(&attempt, decision);
-        }
-        let answered = if allowed {
+            notifier.refuse(call, ERRNO_DENIED)
+        } else if self.note_start(attempt, None).is_some() {
             notifier.proceed(call)
         } else {
-            notifier.refuse(call, ERRNO_DENIED)
+            notifier.refuse(call, ERRNO_NOT_JUDGED)
         };
         self.answered(answered);
     }
@@ -364,12 +372,16 @@ impl Supervision {
             && before.request.environment == now.request.environment
     }
 
-    /// Journals the start and has the result looked at.
-    fn note_start(&self, attempt: &Attempt) -> Option<()> {
-        let level = attempt.own()?;
-        let request = &level.request;
+    /// Journals the start, after its decision where that is not journaled yet, and has the result
+    /// looked at.
+    fn note_start(&self, attempt: Attempt, decided: Option<Event>) -> Option<()> {
+        let image = attempt.levels.get(attempt.image)?.file.image();
         let identity = attempt.identity;
-        let id = identity.id;
+        let Level {
+            request,
+            interpreter,
+            ..
+        } = attempt.levels.into_iter().next()?;
         self.processes
             .executes(identity, request.program.clone(), request.argv.clone());
         let process = Subject {
@@ -377,22 +389,29 @@ impl Supervision {
             argv: request.argv.clone(),
             ..request.subject.clone()
         };
-        let interpreter = level.interpreter.clone();
-        let event = Event::ProcessStarted {
+        let started = Event::ProcessStarted {
             process,
             digest: request.digest,
             interpreter,
         };
-        self.write(&event, Durability::Written)?;
-        let image = attempt.levels.get(attempt.image)?;
-        let expected = Expected {
-            id,
-            before: program_file::image_of(id.pid),
-            file: image.file.image(),
-            request: request.clone(),
+        let events: Vec<Event> = decided.into_iter().chain([started]).collect();
+        self.write_all(&events, Durability::Written)?;
+        self.second_looks.expect(Expected {
+            id: identity.id,
+            stack: identity.stack,
+            file: image,
+            request,
             script: attempt.image > 0,
-        };
-        lock(&self.expectations).as_ref()?.send(expected).ok()
+        });
+        Some(())
+    }
+
+    /// Tells whether the session itself could have put a file there.
+    fn is_writable_place(&self, path: &Path) -> bool {
+        let below = |place: &str| path.starts_with(place);
+        let opened = &self.policy.settings().filesystem.write;
+        !SYSTEM_PLACES.iter().any(|place| below(place))
+            || opened.iter().any(|place| below(&place.value))
     }
 
     /// Finds out which first-level command a process belongs to: those that the agent starts
@@ -424,6 +443,8 @@ impl Supervision {
     }
 }
 
+/// `EAGAIN`: too much of the same is under way.
+const ERRNO_AGAIN: i32 = 11;
 /// `ELOOP`, as the kernel answers to too many interpreters.
 const ERRNO_LOOP: i32 = 40;
 
@@ -434,20 +455,15 @@ fn program_at(
     path: &[u8],
     last: Last,
 ) -> Result<ProgramFile, i32> {
-    resolver
-        .absolute(directory, path)
-        .and_then(|absolute| resolver.resolve(&absolute, last))
-        .and_then(|resolved| ProgramFile::of(&resolved))
-        .map_err(|error| io_errno(&error))
-}
-
-/// Places where the session itself could have put the file.
-fn is_writable_place(path: &Path) -> bool {
-    ![
-        "/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/nix",
-    ]
-    .iter()
-    .any(|system| path.starts_with(system))
+    let open = || {
+        let absolute = resolver.absolute(directory, path)?;
+        if last == Last::Keep && resolver.resolve(&absolute, last)?.kind == Some(FileType::Symlink)
+        {
+            return Err(Errno::LOOP.into());
+        }
+        ProgramFile::at(resolver, &absolute)
+    };
+    open().map_err(|error| io_errno(&error))
 }
 
 fn io_errno(error: &std::io::Error) -> i32 {
@@ -463,24 +479,31 @@ fn errno(error: ReadError) -> i32 {
 }
 
 fn strings(pid: Pid, address: u64) -> Result<Vec<RawText>, i32> {
-    let strings =
-        memory::read_strings(pid, address, ENTRIES_MAX, VECTOR_BYTES_MAX).map_err(errno)?;
-    Ok(strings.into_iter().map(RawText::from_bytes).collect())
+    let strings = memory::read_strings(pid, address, ENTRIES_MAX, VECTOR_BYTES_MAX, |_| true);
+    Ok(strings
+        .map_err(errno)?
+        .into_iter()
+        .map(RawText::from_bytes)
+        .collect())
 }
 
 /// Reads the variables that change what a program does.
 fn meaning(pid: Pid, address: u64) -> Result<Vec<(RawText, RawText)>, i32> {
-    let all = memory::read_strings(pid, address, ENTRIES_MAX, VECTOR_BYTES_MAX).map_err(errno)?;
-    Ok(all
+    let matters = |entry: &[u8]| {
+        let name = entry.split(|b| *b == b'=').next().unwrap_or_default();
+        MEANING_NAMES.contains(&name)
+            || MEANING_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+    };
+    let found = memory::read_strings(pid, address, ENTRIES_MAX, VECTOR_BYTES_MAX, matters);
+    Ok(found
+        .map_err(errno)?
         .iter()
         .filter_map(|entry| {
             let at = entry.iter().position(|b| *b == b'=')?;
             let (name, value) = (entry.get(..at)?, entry.get(at + 1..)?);
-            let matters = MEANING_NAMES.contains(&name)
-                || MEANING_PREFIXES
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix));
-            matters.then(|| (RawText::from_bytes(name), RawText::from_bytes(value)))
+            Some((RawText::from_bytes(name), RawText::from_bytes(value)))
         })
         .collect())
 }

@@ -6,7 +6,7 @@
 
 use std::{io, path::Path};
 
-use rustix::process::Pid;
+use rustix::{fs::FileType, process::Pid};
 use stockade_event::{Durability, Event};
 use stockade_policy::{Access, Approvals, FileRequest, Request};
 use stockade_sys::{
@@ -16,7 +16,7 @@ use stockade_sys::{
 use stockade_types::{RawText, Verdict};
 
 use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, ERRNO_READ_ONLY, Reply, Supervision, state};
-use crate::resolve::{AT_FDCWD, Last, Resolver};
+use crate::resolve::{AT_FDCWD, Last, Resolved, Resolver};
 
 /// `O_CREAT`.
 const FLAG_CREATE: u64 = 0o100;
@@ -54,11 +54,22 @@ impl Supervision {
             Ok(changes) => changes,
             Err(errno) => return Reply::Refuse(errno),
         };
+        let mut found = Vec::with_capacity(changes.len());
+        for change in changes {
+            match find(resolver, call.thread, &change) {
+                Ok(at) => found.push((change, at)),
+                Err(errno) => return Reply::Refuse(errno),
+            }
+        }
         // A plain file has nothing below it that could become protected with its new name.
-        let plain = changes
-            .first()
-            .is_some_and(|c| c.leaves && !exchanges(call, name) && moves_file(resolver, call, c));
-        for mut change in changes {
+        let plain = found.first().is_some_and(|(change, at)| {
+            change.leaves
+                && !exchanges(call, name)
+                && at
+                    .as_ref()
+                    .is_some_and(|at| at.resolved.kind == Some(FileType::RegularFile))
+        });
+        for (mut change, at) in found {
             if plain {
                 change.access = if change.leaves {
                     Access::Remove
@@ -67,7 +78,8 @@ impl Supervision {
                 };
                 change.file = true;
             }
-            match self.judge_one(resolver, call.thread, &change, tid) {
+            let Some(at) = at else { continue };
+            match self.judge_one(&at, &change, tid) {
                 Ok(()) => {}
                 Err(reply) => return reply,
             }
@@ -76,33 +88,12 @@ impl Supervision {
         Reply::Proceed
     }
 
-    fn judge_one(
-        &self,
-        resolver: &Resolver,
-        thread: Pid,
-        change: &Change,
-        tid: u32,
-    ) -> Result<(), Reply> {
-        let raw = memory::read_string(thread, change.path, memory::PATH_BYTES_MAX)
-            .map_err(|_| Reply::Refuse(ERRNO_FAULT))?;
-        if raw.is_empty() {
-            return Ok(());
-        }
-        let errno = |error: io::Error| Reply::Refuse(error.raw_os_error().unwrap_or(ERRNO_DENIED));
-        let absolute = resolver.absolute(change.directory, &raw).map_err(errno)?;
-        if is_device_or_process(&absolute) {
-            return Ok(());
-        }
-        let resolved = match resolver.resolve(&absolute, change.last) {
-            Ok(resolved) => resolved,
-            // A descriptor that is no path (a pipe behind `/dev/stdout`): nothing of the tree.
-            Err(error) if error.raw_os_error() == Some(ERRNO_NOT_A_PATH) => return Ok(()),
-            Err(error) => return Err(errno(error)),
-        };
+    fn judge_one(&self, at: &Place, change: &Change, tid: u32) -> Result<(), Reply> {
+        let resolved = &at.resolved;
         let Ok(relative) = resolved.path.strip_prefix(self.workspace.as_path()) else {
             return Ok(());
         };
-        let existed = resolved.open().is_ok();
+        let existed = resolved.kind.is_some();
         let access = match (change.access, existed) {
             (Access::Create, true) => Access::Write,
             // The kernel will say that it does not exist; nothing changes, protected or not.
@@ -122,7 +113,7 @@ impl Supervision {
             (_, true) => Access::Write,
             (_, false) => Access::Create,
         };
-        self.judge_path(&resolved.path, relative, &raw, (access, noted), tid)
+        self.judge_path(&resolved.path, relative, &at.raw, (access, noted), tid)
     }
 
     fn judge_path(
@@ -217,19 +208,31 @@ fn exchanges(call: &Notification, name: &str) -> bool {
     name == "renameat2" && flags & 2 != 0
 }
 
-/// Whether the path that a rename takes away is a plain file.
-fn moves_file(resolver: &Resolver, call: &Notification, change: &Change) -> bool {
-    let Ok(path) = memory::read_string(call.thread, change.path, memory::PATH_BYTES_MAX) else {
-        return false;
-    };
-    resolver
-        .absolute(change.directory, &path)
-        .and_then(|absolute| resolver.resolve(&absolute, Last::Keep))
-        .and_then(|resolved| resolved.open())
-        .and_then(|fd| Ok(rustix::fs::fstat(&fd)?))
-        .is_ok_and(|stat| {
-            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
-        })
+/// Where a change points.
+struct Place {
+    /// As the call has it.
+    raw: Vec<u8>,
+    resolved: Resolved,
+}
+
+/// Finds out where a change points; `None` where it is nothing of the tree.
+fn find(resolver: &Resolver, thread: Pid, change: &Change) -> Result<Option<Place>, i32> {
+    let raw = memory::read_string(thread, change.path, memory::PATH_BYTES_MAX)
+        .map_err(|_| ERRNO_FAULT)?;
+    if raw.is_empty() {
+        return Ok(None);
+    }
+    let errno = |error: io::Error| error.raw_os_error().unwrap_or(ERRNO_DENIED);
+    let absolute = resolver.absolute(change.directory, &raw).map_err(errno)?;
+    if is_device_or_process(&absolute) {
+        return Ok(None);
+    }
+    match resolver.resolve(&absolute, change.last) {
+        Ok(resolved) => Ok(Some(Place { raw, resolved })),
+        // A descriptor that is no path (a pipe behind `/dev/stdout`): nothing of the tree.
+        Err(error) if error.raw_os_error() == Some(ERRNO_NOT_A_PATH) => Ok(None),
+        Err(error) => Err(errno(error)),
+    }
 }
 
 /// Paths by name only that never lie in the workspace; links into them are resolved all the same.

@@ -22,7 +22,7 @@ use stockade_types::{AbsPath, DecisionRecord, RawText, RuleId, Subject, Verdict}
 use crate::{
     approvals::{Asker, Desk, Outcome},
     processes::Processes,
-    recorder::{Recorder, lock},
+    recorder::{Recorder, SUPERVISOR, lock},
     resolve::Resolver,
 };
 
@@ -48,8 +48,8 @@ pub(crate) struct Supervision {
     pub(crate) root: OnceLock<Resolver>,
     pub(crate) state: Mutex<State>,
     pub(crate) files: program_file::Identities,
-    /// Where executions that were let through go for a second look.
-    pub(crate) expectations: Mutex<Option<verify::Expectations>>,
+    /// Executions that were let through and wait for a second look.
+    pub(crate) second_looks: verify::SecondLooks,
 }
 
 /// What is remembered between calls.
@@ -85,7 +85,7 @@ pub(crate) enum Reply {
 pub(crate) fn serve(supervision: &Arc<Supervision>, notifier: Notifier) {
     answer_all(supervision, &Arc::new(notifier));
     // The thread that takes second looks ends with this.
-    drop(lock(&supervision.expectations).take());
+    supervision.second_looks.close();
 }
 
 fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
@@ -95,7 +95,7 @@ fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
             Ok(None) => return,
             Err(error) => return (supervision.abort)(&format!("the notifier failed: {error}")),
         };
-        match supervision.judge(notifier, &call) {
+        match supervision.judge(&call) {
             Reply::Proceed => supervision.answered(notifier.proceed(&call)),
             Reply::Refuse(errno) => supervision.answered(notifier.refuse(&call, errno)),
             Reply::Later(wait) => {
@@ -119,7 +119,7 @@ impl Supervision {
         }
     }
 
-    fn judge(&self, notifier: &Notifier, call: &Notification) -> Reply {
+    fn judge(&self, call: &Notification) -> Reply {
         let Some(call_name) = name(call.number) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
@@ -127,16 +127,13 @@ impl Supervision {
         let Ok(resolver) = self.resolver(tid) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
-        let reply = match call_name {
+        // Nothing is done here in the caller's name, so it need not be asked for whether the id was
+        // reused while its memory was read (seccomp_unotify(2), "Design goals"): the answer goes to
+        // the call, and when its caller is gone there is no call to go on.
+        match call_name {
             "execve" | "execveat" => self.judge_exec(&resolver, call, call_name, tid),
             _ => self.judge_change(&resolver, call, call_name, tid),
-        };
-        // What was read was the caller's only if it was there all the time: its id could have been
-        // reused (seccomp_unotify(2), "Design goals").
-        if matches!(reply, Reply::Proceed) && !notifier.is_waiting(call) {
-            return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
-        reply
     }
 
     /// Makes a resolver; all processes have one root where none may change its own.
@@ -157,7 +154,12 @@ impl Supervision {
 
     /// Journals a decision; `None` when that failed, and then the session ends.
     pub(crate) fn write(&self, event: &Event, durability: Durability) -> Option<()> {
-        match self.recorder.write(event, durability) {
+        self.write_all(std::slice::from_ref(event), durability)
+    }
+
+    /// Journals events that belong together, with one write.
+    pub(crate) fn write_all(&self, events: &[Event], durability: Durability) -> Option<()> {
+        match self.recorder.write_all(SUPERVISOR, events, durability) {
             Ok(_) => Some(()),
             Err(error) => {
                 (self.abort)(&format!("the journal cannot be written: {error}"));

@@ -2,20 +2,20 @@
 
 use std::{
     collections::HashMap,
-    fs::Metadata,
     io::{self, Read},
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
-    path::PathBuf,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
 };
 
+use rustix::{fs::FileType, io::Errno};
 use sha2::{Digest as _, Sha256};
 use stockade_types::{Digest, RawText};
 
 use crate::{
     procfs,
     recorder::lock,
-    resolve::{Resolved, reopen},
+    resolve::{Resolver, reopen},
 };
 
 /// Files in places that the session can write are hashed up to this size at every new identity: a
@@ -27,7 +27,15 @@ const KNOWN_MAX: usize = 20_000;
 const FIRST_LINE_BYTES: usize = 256;
 
 /// What makes a file the same file with the same content.
-type Key = (u64, u64, u64, i64, i64, i64, i64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds of the last change of content, and of the file.
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
 
 /// A file that is about to run.
 #[derive(Debug)]
@@ -36,13 +44,13 @@ pub(crate) struct ProgramFile {
     pub(crate) path: PathBuf,
     fd: OwnedFd,
     key: Key,
-    size: u64,
 }
 
 impl ProgramFile {
-    /// Opens what a path was resolved to.
-    pub(crate) fn of(resolved: &Resolved) -> io::Result<Self> {
-        Self::from_fd(resolved.open()?, resolved.path.clone())
+    /// Opens the file that an absolute path leads to.
+    pub(crate) fn at(resolver: &Resolver, path: &Path) -> io::Result<Self> {
+        let (fd, path) = resolver.open(path)?;
+        Self::from_fd(fd, path)
     }
 
     /// Opens what a descriptor of `tid` stands for.
@@ -55,23 +63,25 @@ impl ProgramFile {
     }
 
     fn from_fd(fd: OwnedFd, path: PathBuf) -> io::Result<Self> {
-        let metadata = std::fs::metadata(format!(
-            "/proc/self/fd/{}",
-            std::os::fd::AsRawFd::as_raw_fd(&fd)
-        ))?;
-        if !metadata.is_file() {
-            return Err(io::Error::from_raw_os_error(13));
+        let stat = rustix::fs::fstat(&fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::ACCESS.into());
         }
         Ok(Self {
             path,
             fd,
-            key: key(&metadata),
-            size: metadata.len(),
+            key: Key {
+                device: stat.st_dev,
+                inode: stat.st_ino,
+                size: stat.st_size.try_into().unwrap_or_default(),
+                modified: (stat.st_mtime, stat.st_mtime_nsec),
+                changed: (stat.st_ctime, stat.st_ctime_nsec),
+            },
         })
     }
 
     /// Reads the interpreter line of a script.
-    pub(crate) fn interpreter(&self) -> Option<RawText> {
+    fn interpreter(&self) -> Option<RawText> {
         let mut head = vec![0; FIRST_LINE_BYTES];
         let count = reopen(&self.fd).ok()?.read(&mut head).ok()?;
         let line = head
@@ -84,7 +94,7 @@ impl ProgramFile {
 
     /// Returns device and inode.
     pub(crate) const fn image(&self) -> (u64, u64) {
-        (self.key.0, self.key.1)
+        (self.key.device, self.key.inode)
     }
 
     fn hash(&self) -> io::Result<Digest> {
@@ -101,35 +111,21 @@ impl ProgramFile {
     }
 }
 
-/// Returns device and inode of what a process runs now.
-pub(crate) fn image_of(pid: u32) -> Option<(u64, u64)> {
-    let metadata = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-fn key(m: &Metadata) -> Key {
-    (
-        m.dev(),
-        m.ino(),
-        m.len(),
-        m.mtime(),
-        m.mtime_nsec(),
-        m.ctime(),
-        m.ctime_nsec(),
-    )
-}
-
 /// What is known of a file besides its path.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) digest: Option<Digest>,
     pub(crate) aliases: Vec<String>,
+    /// Its interpreter line, if it is a script.
+    pub(crate) interpreter: Option<RawText>,
 }
 
 /// Contents seen in this session, and the contents of programs that rules name.
 #[derive(Debug)]
 pub(crate) struct Identities {
     digests: Mutex<HashMap<Key, Digest>>,
+    /// Interpreter lines of files that the session cannot write.
+    interpreters: Mutex<HashMap<Key, Option<RawText>>>,
     names: Vec<String>,
     /// Size, path and lazily the digest of programs that rules name.
     named: OnceLock<Mutex<Vec<Named>>>,
@@ -149,6 +145,7 @@ impl Identities {
     pub(crate) fn new(names: Vec<String>) -> Self {
         Self {
             digests: Mutex::default(),
+            interpreters: Mutex::default(),
             names,
             named: OnceLock::new(),
         }
@@ -179,21 +176,35 @@ impl Identities {
         })
     }
 
-    /// Tells what is known of `file`; one in a writable place is hashed.
+    /// Tells what is known of `file`; one in a writable place is read each time, and hashed.
     pub(crate) fn know(&self, file: &ProgramFile, writable: bool) -> Known {
-        if !writable || file.size > HASHED_BYTES_MAX {
+        if !writable {
             return Known {
                 digest: lock(&self.digests).get(&file.key).copied(),
                 aliases: Vec::new(),
+                interpreter: self.interpreter(file),
             };
         }
-        let Some(digest) = self.digest(file) else {
-            return Known::default();
+        let digest = if file.key.size > HASHED_BYTES_MAX {
+            lock(&self.digests).get(&file.key).copied()
+        } else {
+            self.digest(file)
         };
         Known {
-            digest: Some(digest),
-            aliases: self.aliases(file.size, digest),
+            digest,
+            aliases: digest.map_or_else(Vec::new, |digest| self.aliases(file.key.size, digest)),
+            interpreter: file.interpreter(),
         }
+    }
+
+    /// Reads the interpreter line of a file that the session cannot write, or remembers it.
+    fn interpreter(&self, file: &ProgramFile) -> Option<RawText> {
+        if let Some(known) = lock(&self.interpreters).get(&file.key) {
+            return known.clone();
+        }
+        let line = file.interpreter();
+        remember(&self.interpreters, file.key, line.clone());
+        line
     }
 
     fn aliases(&self, size: u64, digest: Digest) -> Vec<String> {
@@ -218,11 +229,15 @@ impl Identities {
             return Some(*digest);
         }
         let digest = file.hash().ok()?;
-        let mut digests = lock(&self.digests);
-        if digests.len() >= KNOWN_MAX {
-            digests.clear();
-        }
-        digests.insert(file.key, digest);
+        remember(&self.digests, file.key, digest);
         Some(digest)
     }
+}
+
+fn remember<V>(known: &Mutex<HashMap<Key, V>>, key: Key, value: V) {
+    let mut known = lock(known);
+    if known.len() >= KNOWN_MAX {
+        known.clear();
+    }
+    known.insert(key, value);
 }

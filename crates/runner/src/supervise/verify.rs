@@ -3,15 +3,14 @@
 //! A program with shared memory can change path and arguments between the verdict and the kernel's
 //! own look at them. So the image and the arguments are read again once the execution has happened.
 //! What differs is judged as it is: if it may run anyway no harm was done; if it would have been
-//! asked about or denied, the session ends.
+//! asked about or denied, the session ends. A process is looked at soon after, and in any case before
+//! it may execute something else; until then it counts as not having happened as long as its stack
+//! lies where it lay.
 
 use std::{
     fs,
     os::unix::fs::MetadataExt,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -21,26 +20,31 @@ use stockade_policy::{Approvals, ExecRequest, Request};
 use stockade_types::{ProcessId, RawText, Verdict};
 
 use super::Supervision;
-use crate::{RunError, procfs};
+use crate::{RunError, procfs, recorder::lock};
 
 /// Executions that wait for their second look; when it is full the notifier waits, nothing is lost.
-const QUEUE_MAX: usize = 1024;
-/// When an execution is looked at: the kernel needs well below a millisecond, a large image on a
-/// busy machine more.
-const LOOKS: [Duration; 5] = [
+const WAITING_MAX: usize = 1024;
+/// Executions of one process that were let through and have not happened: each thread can have one
+/// on its way, and one that failed stays until another happened or the process ended.
+const OF_ONE_MAX: usize = 64;
+/// Pauses before each look: the kernel needs well below a millisecond, a large image on a busy
+/// machine more. The last one comes again until the execution has happened or its process is gone,
+/// since a program can make the kernel slow.
+const PAUSES: [Duration; 6] = [
     Duration::from_micros(500),
     Duration::from_millis(2),
     Duration::from_millis(10),
     Duration::from_millis(50),
     Duration::from_millis(200),
+    Duration::from_secs(1),
 ];
 
 /// An execution that was let through.
 pub(crate) struct Expected {
     /// The process.
     pub(super) id: ProcessId,
-    /// Device and inode of what it ran before.
-    pub(super) before: Option<(u64, u64)>,
+    /// Where its stack began before: as long as that is so, it has not happened.
+    pub(super) stack: u64,
     /// Device and inode of the judged file; of the interpreter, if it is a script.
     pub(super) file: (u64, u64),
     /// What was judged.
@@ -49,169 +53,270 @@ pub(crate) struct Expected {
     pub(super) script: bool,
 }
 
+/// Executions that were let through and were not yet seen to have happened.
+#[derive(Default)]
+pub(crate) struct SecondLooks {
+    queue: Mutex<Queue>,
+    /// Something came while nothing was waited for, or the notifier ended.
+    came: Condvar,
+    /// Something left.
+    left: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    /// Whether the thread sleeps until something comes; otherwise it wakes up by itself.
+    idle: bool,
+    closed: bool,
+}
+
 struct Waiting {
     expected: Expected,
-    since: Instant,
+    due: Instant,
     looks: usize,
 }
 
-/// Gives executions to the thread that looks at them.
-pub(crate) type Expectations = SyncSender<Expected>;
+impl SecondLooks {
+    /// Adds an execution that is about to be let through.
+    pub(super) fn expect(&self, expected: Expected) {
+        let full = |queue: &mut Queue| queue.waiting.len() >= WAITING_MAX && !queue.closed;
+        let mut queue = self
+            .left
+            .wait_while(lock(&self.queue), full)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.waiting.push(Waiting {
+            expected,
+            due: Instant::now() + pause(0),
+            looks: 0,
+        });
+        if queue.idle {
+            self.came.notify_one();
+        }
+    }
 
-/// Makes the queue between the notifier and [`start`].
-pub(crate) fn queue() -> (Expectations, Receiver<Expected>) {
-    sync_channel(QUEUE_MAX)
+    /// Looks at a process that waits in a new execution, for the last time as what it runs now.
+    /// Returns what it runs if that is not what was judged, or `TooMany` when too many of its
+    /// executions did not happen.
+    pub(super) fn before_another(&self, process: ProcessId) -> Result<Option<Actual>, TooMany> {
+        let mut queue = lock(&self.queue);
+        let pending = |queue: &Queue| {
+            let of_it = |one: &&Waiting| one.expected.id == process;
+            queue.waiting.iter().filter(of_it).count()
+        };
+        if pending(&queue) == 0 {
+            return Ok(None);
+        }
+        let actual = queue.settle(process);
+        self.left.notify_one();
+        if pending(&queue) >= OF_ONE_MAX {
+            return Err(TooMany);
+        }
+        Ok(actual)
+    }
+
+    /// Ends the thread.
+    pub(super) fn close(&self) {
+        lock(&self.queue).closed = true;
+        self.came.notify_one();
+        self.left.notify_one();
+    }
+
+    /// Waits until a look is due; `None` at the end.
+    fn due(&self) -> Option<MutexGuard<'_, Queue>> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.closed {
+                return None;
+            }
+            let next = queue.waiting.iter().map(|one| one.due).min();
+            let left = next.map(|due| due.saturating_duration_since(Instant::now()));
+            queue = match left {
+                Some(Duration::ZERO) => return Some(queue),
+                Some(left) => {
+                    let woken = self.came.wait_timeout(queue, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    queue.idle = true;
+                    let woken = self.came.wait(queue);
+                    let mut queue = woken.unwrap_or_else(PoisonError::into_inner);
+                    queue.idle = false;
+                    queue
+                }
+            };
+        }
+    }
+}
+
+/// A process has more executions under way than a program could mean.
+#[derive(Debug)]
+pub(super) struct TooMany;
+
+impl Queue {
+    /// Looks at a process: what has happened is taken off the queue. Returns what runs if none of
+    /// its executions was judged as that.
+    ///
+    /// No execution of it can be let through meanwhile, for that takes the same lock.
+    fn settle(&mut self, process: ProcessId) -> Option<Actual> {
+        let mut different = None;
+        let mut happened = false;
+        for one in &mut self.waiting {
+            if one.expected.id != process {
+                continue;
+            }
+            one.looks += 1;
+            one.due = Instant::now() + pause(one.looks);
+            match look(&one.expected) {
+                Seen::NotYet => {}
+                Seen::Different(actual) => {
+                    different = Some(*actual);
+                    happened = true;
+                }
+                // Of several, one is over as soon as another is there: a process runs one program.
+                Seen::AsJudged | Seen::Gone => {
+                    different = None;
+                    happened = true;
+                    break;
+                }
+            }
+        }
+        if happened {
+            self.waiting.retain(|one| one.expected.id != process);
+        }
+        different
+    }
 }
 
 /// Starts the thread; it ends when the notifier does.
 ///
 /// # Errors
 /// When there is no thread.
-pub(crate) fn start(
-    shared: &Arc<Supervision>,
-    expectations: Receiver<Expected>,
-) -> Result<JoinHandle<()>, RunError> {
+pub(crate) fn start(shared: &Arc<Supervision>) -> Result<JoinHandle<()>, RunError> {
     let shared = Arc::clone(shared);
     std::thread::Builder::new()
         .name("verify".to_owned())
-        .spawn(move || watch(&shared, &expectations))
+        .spawn(move || watch(&shared))
         .map_err(RunError::Supervisor)
 }
 
-fn watch(shared: &Supervision, expectations: &Receiver<Expected>) {
-    let mut waiting: Vec<Waiting> = Vec::new();
-    loop {
-        let received = match next_look(&waiting) {
-            None => expectations
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected),
-            Some(pause) => expectations.recv_timeout(pause),
-        };
-        match received {
-            Ok(expected) => supersede(&mut waiting, expected),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        let (mut different, kept) = look_at_all(waiting);
-        waiting = kept;
-        // A process that was let through once more in the meantime runs that now. It was put into
-        // the queue before it could run, so it is there by now if that is the reason.
-        while let Ok(expected) = expectations.try_recv() {
-            different.retain(|one| one.id != expected.id);
-            supersede(&mut waiting, expected);
-        }
-        for one in different {
-            shared.judge_again(&one);
+fn watch(shared: &Supervision) {
+    while let Some(mut queue) = shared.second_looks.due() {
+        let now = Instant::now();
+        let is_due = |one: &&Waiting| one.due <= now;
+        let due: Vec<ProcessId> = queue
+            .waiting
+            .iter()
+            .filter(is_due)
+            .map(|one| one.expected.id)
+            .collect();
+        let different: Vec<Actual> = due.iter().filter_map(|id| queue.settle(*id)).collect();
+        drop(queue);
+        shared.second_looks.left.notify_one();
+        for actual in different {
+            shared.judge_again(&actual);
         }
     }
 }
 
-/// Adds an execution; what the same process was to run before is over.
-fn supersede(waiting: &mut Vec<Waiting>, expected: Expected) {
-    waiting.retain(|one| one.expected.id != expected.id);
-    waiting.push(Waiting {
-        expected,
-        since: Instant::now(),
-        looks: 0,
-    });
-}
-
-/// Looks at what is due; returns what runs something else, and what must be looked at again.
-fn look_at_all(waiting: Vec<Waiting>) -> (Vec<Expected>, Vec<Waiting>) {
-    let mut different = Vec::new();
-    let mut kept = Vec::new();
-    for mut one in waiting {
-        if one.since.elapsed() < delay(one.looks) {
-            kept.push(one);
-            continue;
-        }
-        one.looks += 1;
-        let last = one.looks >= LOOKS.len();
-        match look(&one.expected) {
-            Seen::AsJudged | Seen::Gone => {}
-            Seen::NotYet if !last => kept.push(one),
-            Seen::NotYet | Seen::Different => different.push(one.expected),
-        }
-    }
-    (different, kept)
-}
-
-fn delay(looks: usize) -> Duration {
-    LOOKS
+fn pause(looks: usize) -> Duration {
+    PAUSES
         .get(looks)
-        .or(LOOKS.last())
+        .or(PAUSES.last())
         .copied()
         .unwrap_or_default()
 }
 
-fn next_look(waiting: &[Waiting]) -> Option<Duration> {
-    waiting
-        .iter()
-        .map(|one| delay(one.looks).saturating_sub(one.since.elapsed()))
-        .min()
+/// What a process runs that was not judged as that.
+pub(super) struct Actual {
+    exe: RawText,
+    argv: Vec<RawText>,
+    judged: ExecRequest,
 }
 
 enum Seen {
     AsJudged,
-    Different,
+    Different(Box<Actual>),
     NotYet,
     Gone,
 }
 
 fn look(expected: &Expected) -> Seen {
     let pid = expected.id.pid;
-    let Ok(metadata) = fs::metadata(format!("/proc/{pid}/exe")) else {
-        return Seen::Gone;
-    };
-    let image = (metadata.dev(), metadata.ino());
-    let argv = procfs::command_line(pid);
-    // A script's arguments come after its interpreter's.
-    let tail = |argv: &[RawText], skip: usize| argv.get(skip..).unwrap_or_default().to_vec();
-    let same_arguments = if expected.script {
-        let arguments = tail(&expected.request.argv, 1);
-        argv.len() > arguments.len() && argv.ends_with(&arguments)
-    } else {
-        procfs::same_command_line(&argv, &expected.request.argv)
-    };
-    if image == expected.file && same_arguments {
-        return Seen::AsJudged;
+    match Running::of(pid) {
+        None => return Seen::Gone,
+        Some(running) if running.is(expected) => return Seen::AsJudged,
+        Some(_) => {}
     }
-    // Only now does it matter whether this still is the same process.
-    if procfs::start_time(pid).ok() != Some(expected.id.start) {
-        return Seen::Gone;
+    // Only now does it matter whether it has happened, and to the same process. The kernel sets the
+    // stack last, so what is read after it is whole.
+    match procfs::of_process(pid) {
+        Ok(now) if now.id != expected.id => return Seen::Gone,
+        Ok(now) if now.stack == 0 || now.stack == expected.stack => return Seen::NotYet,
+        Ok(_) => {}
+        Err(_) => return Seen::Gone,
     }
-    if Some(image) == expected.before {
-        Seen::NotYet
-    } else {
-        Seen::Different
+    let exe = procfs::link(pid, "exe");
+    match Running::of(pid) {
+        Some(running) if running.is(expected) => Seen::AsJudged,
+        Some(running) if !exe.as_bytes().is_empty() => Seen::Different(Box::new(Actual {
+            exe,
+            argv: running.argv,
+            judged: expected.request.clone(),
+        })),
+        _ => Seen::Gone,
+    }
+}
+
+/// What a process runs now.
+struct Running {
+    /// Device and inode of its image.
+    image: (u64, u64),
+    argv: Vec<RawText>,
+}
+
+impl Running {
+    fn of(pid: u32) -> Option<Self> {
+        let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+        Some(Self {
+            image: (metadata.dev(), metadata.ino()),
+            argv: procfs::command_line(pid),
+        })
+    }
+
+    fn is(&self, expected: &Expected) -> bool {
+        let judged = &expected.request.argv;
+        let same_arguments = if expected.script {
+            // A script's arguments come after its interpreter's.
+            let arguments = judged.get(1..).unwrap_or_default();
+            self.argv.len() > arguments.len() && self.argv.ends_with(arguments)
+        } else {
+            procfs::same_command_line(&self.argv, judged)
+        };
+        self.image == expected.file && same_arguments
     }
 }
 
 impl Supervision {
-    /// Judges what a process really runs.
-    fn judge_again(&self, expected: &Expected) {
-        let pid = expected.id.pid;
-        let exe = procfs::link(pid, "exe");
-        let argv = procfs::command_line(pid);
-        if exe.as_bytes().is_empty() || argv.is_empty() {
-            return;
-        }
+    /// Judges what a process really runs; `false` when it may not, and then the session ends.
+    pub(super) fn judge_again(&self, actual: &Actual) -> bool {
+        let Actual { exe, argv, judged } = actual;
         let actual = ExecRequest {
             program: exe.clone(),
             invoked_as: exe.clone(),
             digest: None,
-            argv,
-            ..expected.request.clone()
+            argv: argv.clone(),
+            ..judged.clone()
         };
         let request = Request::Exec(actual);
         let decision = self.policy.decide(&request, &Approvals::none());
         if decision.verdict == Verdict::Allow {
-            return;
+            return true;
         }
         let id = self.recorder.new_decision();
         let record = self.recorder.record(id, &request, &decision);
         let ran = record.target.summary();
-        let judged = Request::Exec(expected.request.clone()).target().summary();
+        let judged = Request::Exec(judged.clone()).target().summary();
         let detail = format!("judged `{judged}`, ran `{ran}` ({})", exe.display());
         // The session ends whether or not these can be written.
         drop(
@@ -228,5 +333,6 @@ impl Supervision {
         (self.abort)(&format!(
             "a program ran that is not the one that was judged: {detail}"
         ));
+        false
     }
 }
