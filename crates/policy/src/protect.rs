@@ -1,5 +1,7 @@
 //! Names that decide by a look at their text: protected paths and variables that pass.
 
+use std::collections::BTreeSet;
+
 use crate::{
     EnvironmentSettings, WorkspaceSettings,
     pattern::{Glob, glob::Case},
@@ -47,6 +49,17 @@ pub fn looks_secret(name: &str) -> bool {
         || CODE_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
 }
 
+/// First parts of the patterns of protected paths.
+#[derive(Clone, Debug)]
+pub struct Beginnings<'a>(Vec<&'a str>);
+
+impl Beginnings<'_> {
+    /// Tells whether a protected path can begin with this name.
+    pub fn include(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|first| begins(first, name))
+    }
+}
+
 impl WorkspaceSettings {
     /// Returns the pattern that protects a path below the workspace, at any depth.
     ///
@@ -80,17 +93,24 @@ impl WorkspaceSettings {
         })
     }
 
+    /// Returns the names with which protected paths begin: what lies below none of them need not
+    /// be looked at any closer, which is nearly all of a workspace.
+    pub fn beginnings(&self) -> Beginnings<'_> {
+        let firsts = self
+            .protect
+            .iter()
+            .filter_map(|p| p.value.split('/').next());
+        Beginnings(firsts.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
     fn find(&self, parts: &[&[u8]], fits: impl Fn(&[&str], &[&[u8]]) -> bool) -> Option<&str> {
-        let could_begin = |first: &str, part: &[u8]| {
-            first.contains('*') || first.as_bytes().eq_ignore_ascii_case(part)
-        };
         self.protect
             .iter()
             .map(|pattern| pattern.value.as_str())
             .find(|pattern| {
                 let first = pattern.split('/').next().unwrap_or_default();
-                let mut starts = (0..parts.len())
-                    .filter(|at| parts.get(*at).is_some_and(|p| could_begin(first, p)));
+                let mut starts =
+                    (0..parts.len()).filter(|at| parts.get(*at).is_some_and(|p| begins(first, p)));
                 // Most patterns begin with a name that is not in the path, so this is the usual end.
                 let Some(start) = starts.next() else {
                     return false;
@@ -123,16 +143,32 @@ fn matches(pattern: &[&str], parts: &[&[u8]]) -> bool {
     let Some((part, tail)) = parts.split_first() else {
         return false;
     };
-    let fits = if first.contains('*') {
-        Glob::parse(first).is_ok_and(|glob| glob.matches(part, Case::Ignore))
-    } else {
-        first.as_bytes().eq_ignore_ascii_case(part)
-    };
-    fits && matches(rest, tail)
+    fits(first, part) && matches(rest, tail)
+}
+
+/// Tells whether a path can match from a component on, going by the first part of a pattern.
+fn begins(first: &str, component: &[u8]) -> bool {
+    first == "**" || fits(first, component)
+}
+
+/// Compares one part of a pattern, that is not `**`, with one component of a path.
+fn fits(part: &str, component: &[u8]) -> bool {
+    let special = |text: &str| text.contains(['*', '{', '}', '\\']);
+    match part.strip_prefix('*') {
+        None if !part.contains('*') => part.as_bytes().eq_ignore_ascii_case(component),
+        // The usual wildcard by hand: this is asked for every name in a workspace.
+        Some(end) if !special(end) => component
+            .len()
+            .checked_sub(end.len())
+            .and_then(|at| component.get(at..))
+            .is_some_and(|tail| tail.eq_ignore_ascii_case(end.as_bytes())),
+        _ => Glob::parse(part).is_ok_and(|glob| glob.matches(component, Case::Ignore)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::{Case, Glob};
     use crate::{EnvironmentSettings, Origin, Sourced, WorkspaceMode, WorkspaceSettings};
 
     fn sourced<T>(value: T) -> Sourced<T> {
@@ -168,6 +204,12 @@ mod tests {
             "./.git//config",
         ] {
             assert!(settings.protects(path.as_bytes()).is_some(), "{path}");
+            let beginnings = settings.beginnings();
+            let begins = |name: &str| beginnings.include(name.as_bytes());
+            assert!(path.split('/').any(begins), "{path}");
+        }
+        for name in ["src", "git", "config", "x.code-workspaces", "e"] {
+            assert!(!settings.beginnings().include(name.as_bytes()), "{name}");
         }
         for path in [
             ".git/index",
@@ -190,6 +232,21 @@ mod tests {
         }
         for path in [".git/modules/a", ".git/index", "src"] {
             assert_eq!(settings.stands_for(path.as_bytes()), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn wildcards_by_hand_are_globs() {
+        for pattern in ["*.x", "*", "*a*", "a*", "*{a,b}", "**x", "plain"] {
+            let glob = Glob::parse(pattern).unwrap();
+            for name in ["", "x", ".x", "a.X", "A", "ba", "bab", "plain", "{a,b}"] {
+                let expected = glob.matches(name.as_bytes(), Case::Ignore);
+                assert_eq!(
+                    super::fits(pattern, name.as_bytes()),
+                    expected,
+                    "{pattern} {name}"
+                );
+            }
         }
     }
 

@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirEntry},
+    ffi::OsStr,
+    fs,
+    mem::MaybeUninit,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
 use stockade_plan::ProtectedEntry;
 use stockade_policy::WorkspaceSettings;
 use stockade_types::AbsPath;
@@ -17,6 +20,8 @@ use crate::RunError;
 /// Entries that are looked at. A monorepo with its dependencies has a few hundred thousand; above
 /// this the search would take seconds, and a missed path would be a silent weakness.
 const ENTRIES_MAX: usize = 2_000_000;
+/// Bytes of directory entries that one call returns: about 2,000 names.
+const LISTING_BYTES: usize = 64 * 1024;
 
 /// Searches the whole workspace, without following links.
 ///
@@ -28,8 +33,8 @@ pub(crate) fn find(
     settings: &WorkspaceSettings,
 ) -> Result<Vec<ProtectedEntry>, RunError> {
     let mut found = Vec::new();
-    walk(workspace, settings, |entry, below| {
-        classify(entry, below, settings, workspace, &mut found)
+    walk(workspace, settings, |entry| {
+        classify(entry, settings, workspace, &mut found)
     })?;
     Ok(found)
 }
@@ -45,78 +50,65 @@ pub(crate) fn appeared(
     since: SystemTime,
 ) -> Result<Vec<PathBuf>, RunError> {
     let mut found = Vec::new();
-    walk(workspace, settings, |entry, below| {
-        let kind = entry.file_type().ok()?;
-        let path = entry.path();
+    walk(workspace, settings, |entry| {
+        let (path, below) = (&entry.path, entry.below.as_slice());
+        let directory = entry.kind == FileType::Directory;
         let named = settings.protects(below).is_some()
-            || (!kind.is_dir() && settings.stands_for(below).is_some());
+            || (!directory && settings.stands_for(below).is_some());
         if !named {
-            return kind.is_dir().then_some(path);
+            return directory;
         }
-        let known = AbsPath::new(&path).is_ok_and(|path| known.contains(&path));
+        let known = AbsPath::new(path).is_ok_and(|path| known.contains(&path));
         // The time of the last change of the inode cannot be set by a program.
-        let changed = entry.metadata().ok().and_then(|m| {
+        let changed = fs::symlink_metadata(path).ok().and_then(|m| {
             let nanos = u32::try_from(m.ctime_nsec()).ok()?;
             let seconds = u64::try_from(m.ctime()).ok()?;
             UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
         });
         if !known && changed.is_none_or(|changed| changed >= since) {
-            found.push(path);
+            found.push(path.clone());
         }
-        None
+        false
     })?;
     Ok(found)
 }
 
-/// The names with which protected paths begin: whatever lies below none of them need not be looked
-/// at any closer, which is nearly all of a workspace.
-struct Beginnings {
-    names: BTreeSet<Vec<u8>>,
-    longest: usize,
-    /// A pattern begins with a wildcard: every entry has to be looked at.
-    any: bool,
+/// An entry of the workspace that is looked at closer.
+struct Entry {
+    path: PathBuf,
+    /// Its path below the workspace.
+    below: Vec<u8>,
+    kind: FileType,
 }
 
-impl Beginnings {
-    fn of(settings: &WorkspaceSettings) -> Self {
-        let firsts: Vec<&str> = settings
-            .protect
-            .iter()
-            .filter_map(|p| p.value.split('/').next())
-            .collect();
-        let names: BTreeSet<Vec<u8>> = firsts
-            .iter()
-            .map(|first| first.as_bytes().to_ascii_lowercase())
-            .collect();
-        Self {
-            longest: names.iter().map(Vec::len).max().unwrap_or(0),
-            any: firsts.iter().any(|first| first.contains('*')),
-            names,
-        }
-    }
-
-    fn begin_with(&self, name: &[u8]) -> bool {
-        self.any || (name.len() <= self.longest && self.names.contains(&name.to_ascii_lowercase()))
-    }
-}
-
-/// Visits every entry that could be protected; `visit` returns a directory that must be searched
+/// Visits every entry that could be protected; `visit` tells whether a directory must be searched
 /// further.
 fn walk(
     workspace: &AbsPath,
     settings: &WorkspaceSettings,
-    mut visit: impl FnMut(&DirEntry, &[u8]) -> Option<PathBuf>,
+    mut visit: impl FnMut(&Entry) -> bool,
 ) -> Result<(), RunError> {
-    let beginnings = Beginnings::of(settings);
-    // Directory, its path below the workspace, and whether a protected path has begun above.
-    let mut todo: Vec<(PathBuf, Vec<u8>, bool)> =
-        vec![(workspace.as_path().to_owned(), Vec::new(), false)];
+    let beginnings = settings.beginnings();
+    let top = Entry {
+        path: workspace.as_path().to_owned(),
+        below: Vec::new(),
+        kind: FileType::Directory,
+    };
+    // Each with whether a protected path has begun above.
+    let mut todo: Vec<(Entry, bool)> = vec![(top, false)];
+    let mut buffer = vec![MaybeUninit::uninit(); LISTING_BYTES];
     let mut seen = 0_usize;
-    while let Some((directory, relative, begun)) = todo.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else {
+    while let Some((directory, begun)) = todo.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(fd) = rustix::fs::open(&directory.path, flags, Mode::empty()) else {
             continue;
         };
-        for entry in entries.flatten() {
+        let mut listing = RawDir::new(&fd, &mut buffer);
+        while let Some(Ok(entry)) = listing.next() {
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
             seen += 1;
             if seen > ENTRIES_MAX {
                 let path = workspace.clone();
@@ -125,74 +117,96 @@ fn walk(
                     entries_max: ENTRIES_MAX,
                 });
             }
-            let name = entry.file_name();
-            let begins = begun || beginnings.begin_with(name.as_bytes());
-            if !begins && !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let begins = begun || beginnings.include(name);
+            let kind = kind_of(&fd, &entry);
+            if !begins && kind != FileType::Directory {
                 continue;
             }
-            let mut below = relative.clone();
-            if !below.is_empty() {
-                below.push(b'/');
-            }
-            below.extend_from_slice(name.as_bytes());
-            let descend = if begins {
-                visit(&entry, &below)
-            } else {
-                Some(entry.path())
-            };
-            if let Some(descend) = descend {
-                todo.push((descend, below, begins));
+            let entry = directory.child(name, kind);
+            let descend = if begins { visit(&entry) } else { true };
+            if descend {
+                todo.push((entry, begins));
             }
         }
     }
     Ok(())
 }
 
-/// Notes a protected entry; returns a directory that must be searched further.
+/// Returns what an entry is; some file systems only say when they are asked for it.
+fn kind_of(directory: impl std::os::fd::AsFd, entry: &rustix::fs::RawDirEntry<'_>) -> FileType {
+    match entry.file_type() {
+        FileType::Unknown => {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::statat(directory, entry.file_name(), flags)
+                .map_or(FileType::Unknown, |stat| {
+                    FileType::from_raw_mode(stat.st_mode)
+                })
+        }
+        known => known,
+    }
+}
+
+impl Entry {
+    fn child(&self, name: &[u8], kind: FileType) -> Self {
+        let mut below = Vec::with_capacity(self.below.len() + 1 + name.len());
+        below.extend_from_slice(&self.below);
+        if !below.is_empty() {
+            below.push(b'/');
+        }
+        below.extend_from_slice(name);
+        Self {
+            path: self.path.join(OsStr::from_bytes(name)),
+            below,
+            kind,
+        }
+    }
+}
+
+/// Notes a protected entry; tells whether it is a directory that must be searched further.
 fn classify(
-    entry: &DirEntry,
-    relative: &[u8],
+    entry: &Entry,
     settings: &WorkspaceSettings,
     workspace: &AbsPath,
     found: &mut Vec<ProtectedEntry>,
-) -> Option<PathBuf> {
-    let kind = entry.file_type().ok()?;
-    let path = entry.path();
-    if kind.is_symlink() {
+) -> bool {
+    let below = entry.below.as_slice();
+    let mut note = |read_only| {
+        let path = AbsPath::new(&entry.path);
+        found.extend(path.map(|path| ProtectedEntry { path, read_only }));
+    };
+    match entry.kind {
         // A link cannot be bound onto itself, the change notifier holds it; what it leads to is
         // held, if that is a part of the workspace.
-        if settings.protects(relative).is_some() {
-            found.extend(target_of(&path, workspace));
+        FileType::Symlink => {
+            if settings.protects(below).is_some() {
+                found.extend(target_of(&entry.path, workspace));
+            }
+            false
         }
-        return None;
-    }
-    let pointer = kind.is_file() && settings.stands_for(relative).is_some();
-    if pointer || settings.protects(relative).is_some() {
+        FileType::RegularFile => {
+            if settings.stands_for(below).is_some() || settings.protects(below).is_some() {
+                note(true);
+            }
+            false
+        }
+        FileType::Directory if settings.protects(below).is_some() => {
+            note(true);
+            false
+        }
+        FileType::Directory => {
+            if settings.protects_below(below).is_some() {
+                note(false);
+            }
+            true
+        }
         // Sockets, pipes and devices are no configuration that anything reads.
-        if kind.is_dir() || kind.is_file() {
-            let path = AbsPath::new(&path).ok()?;
-            found.push(ProtectedEntry {
-                path,
-                read_only: true,
-            });
-        }
-        return None;
+        _ => false,
     }
-    if !kind.is_dir() {
-        return None;
-    }
-    if settings.protects_below(relative).is_some() {
-        found.push(ProtectedEntry {
-            path: AbsPath::new(&path).ok()?,
-            read_only: false,
-        });
-    }
-    Some(path)
 }
 
 /// Returns what a protected link leads to, if it lies within the workspace.
-fn target_of(link: &std::path::Path, workspace: &AbsPath) -> Option<ProtectedEntry> {
-    let real = std::fs::canonicalize(link).ok()?;
+fn target_of(link: &Path, workspace: &AbsPath) -> Option<ProtectedEntry> {
+    let real = fs::canonicalize(link).ok()?;
     let path = AbsPath::new(real).ok()?;
     let inside = path.is_within(workspace) && path != *workspace;
     inside.then_some(ProtectedEntry {
