@@ -17,6 +17,7 @@ use stockade_testkit::{
     env::{User, under_test},
     processes,
     pty::Terminal,
+    run::Running,
     wait,
 };
 
@@ -73,6 +74,33 @@ impl Place {
         serde_json::from_str(&printed.stdout).expect("a plan is printed as JSON")
     }
 
+    /// Starts a session that sleeps; returns it, its id and a word of its command line.
+    fn sleep(&self) -> (Running, String, String) {
+        let marker = format!("3600.{}7", std::process::id());
+        let session_file = self.env.root().join("session");
+        drop(fs::remove_file(&session_file));
+        let running = self
+            .run(&["--ask", "deny", "--session-file"])
+            .arg(&session_file)
+            .args(["--", "/bin/sleep", &marker])
+            .spawn();
+        let words = format!(" /bin/sleep {marker} ");
+        let is_command = |process: &String| process.ends_with(&words) && !process.contains(" run ");
+        let runs = || left_processes().iter().any(is_command);
+        assert!(
+            wait::until_true(START_TIMEOUT, runs),
+            "{}",
+            running.stderr()
+        );
+        // The file is made before the launch and filled after it.
+        let written = || {
+            let text = fs::read_to_string(&session_file).ok()?;
+            text.strip_suffix('\n').map(str::to_owned)
+        };
+        let session = wait::until(START_TIMEOUT, written).expect("the session file is written");
+        (running, session, marker)
+    }
+
     /// The file that the command makes if it runs although step `index` failed.
     fn trace(&self, index: usize) -> PathBuf {
         self.repo.path().join(format!("ran-{index}"))
@@ -102,9 +130,11 @@ impl Place {
         let temporary = names(&self.env.temporary());
         assert!(temporary.is_empty(), "left behind: {temporary:?}");
         let state = names(&self.env.state());
-        let expected = ["key", "sessions"].map(str::to_owned);
+        let expected = ["key", "running", "sessions"].map(str::to_owned);
         let known = |name: &String| expected.contains(name) || name.starts_with("index.db");
         assert!(state.iter().all(known), "left behind: {state:?}");
+        let running = names(&self.env.state().join("running"));
+        assert!(running.is_empty(), "left behind: {running:?}");
         let sessions = names(&self.env.state().join("sessions"));
         for session in &sessions {
             let found = names(&self.env.state().join("sessions").join(session));
@@ -235,27 +265,7 @@ fn every_step_that_fails_stops_the_launch() {
 fn a_launch_without_a_fault_has_all_that_must_be_gone_after_one() {
     let _alone = alone();
     let place = Place::new(None);
-    let marker = format!("3600.{}7", std::process::id());
-    let session_file = place.env.root().join("session");
-    let running = place
-        .run(&["--ask", "deny", "--session-file"])
-        .arg(&session_file)
-        .args(["--", "/bin/sleep", &marker])
-        .spawn();
-    let words = format!(" /bin/sleep {marker} ");
-    let is_command = |process: &String| process.ends_with(&words) && !process.contains(" run ");
-    let runs = || left_processes().iter().any(is_command);
-    assert!(
-        wait::until_true(START_TIMEOUT, runs),
-        "{}",
-        running.stderr()
-    );
-    // The file is made before the launch and filled after it.
-    let written = || {
-        let text = fs::read_to_string(&session_file).ok()?;
-        text.strip_suffix('\n').map(str::to_owned)
-    };
-    let session = wait::until(START_TIMEOUT, written).expect("the session file is written");
+    let (running, session, marker) = place.sleep();
     let session = session.as_str();
     let left = left_processes().join("\n");
     for role in ["__init", "__egress", &marker] {
@@ -277,6 +287,46 @@ fn a_launch_without_a_fault_has_all_that_must_be_gone_after_one() {
     running.signal(processes::Signal::TERM);
     running.wait().assert_code(128 + 15);
     assert_eq!(place.assert_only_records_left(), 1);
+}
+
+/// Nothing can tidy up after itself when it is killed; the next session does it.
+#[test]
+fn what_a_killed_supervisor_leaves_goes_with_the_next_session() {
+    let _alone = alone();
+    for user in User::all() {
+        let place = Place::new(user.as_deref());
+        let groups = || {
+            let sessions = names(&place.env.state().join("sessions"));
+            sessions.iter().flat_map(|s| groups_of(s)).count()
+        };
+        let (killed, session, _) = place.sleep();
+        let directory = place.env.state().join("sessions").join(&session);
+        killed.signal(processes::Signal::KILL);
+        killed.wait().assert_code(128 + 9);
+        let gone = || left_processes().is_empty();
+        assert!(
+            wait::until_true(GONE_TIMEOUT, gone),
+            "{:?}",
+            left_processes()
+        );
+        // Control: it left something, and a session that runs is left alone.
+        assert!(names(&directory).contains("root"));
+        let left = groups();
+        let (running, other, _) = place.sleep();
+        let others = names(&place.env.state().join("sessions").join(other));
+        assert!(others.contains("root") && others.contains("inside"));
+        let now = names(&directory);
+        assert!(!now.contains("root") && !now.contains("inside"), "{now:?}");
+        assert_eq!(groups(), left, "as many as the running session has");
+        place
+            .run(&["--ask", "deny"])
+            .args(["--", "/bin/true"])
+            .success();
+        assert_eq!(groups(), left, "the running session lost its own");
+        running.signal(processes::Signal::TERM);
+        running.wait().assert_code(128 + 15);
+        assert_eq!(groups(), 0);
+    }
 }
 
 #[test]

@@ -13,6 +13,9 @@ use stockade_types::SessionId;
 pub const KEY_FILE: &str = "key";
 /// The folder of all sessions, in the state directory.
 pub const SESSIONS_DIR: &str = "sessions";
+/// The folder of what running sessions would leave behind if their supervisor was killed, in the
+/// state directory: a file for each session, with the path of one directory a line.
+pub const RUNNING_DIR: &str = "running";
 /// The index of sessions, in the state directory; it can always be deleted.
 pub const INDEX_FILE: &str = "index.db";
 /// The journal, in the session directory.

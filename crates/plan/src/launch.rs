@@ -81,4 +81,9 @@ impl LaunchPlan {
         let digest = Digest::of(&bytes);
         Ok((bytes, digest))
     }
+
+    /// Returns the name of the session's control groups, below the parent that each step names.
+    pub fn group_name(&self) -> String {
+        format!("stockade-{}", self.session)
+    }
 }

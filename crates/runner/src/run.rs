@@ -28,7 +28,7 @@ use crate::{
     protected,
     recorder::Recorder,
     running::Running,
-    session_dir::{Clean, SessionDir},
+    session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
 };
 
 /// What the caller wants to run, and how.
@@ -180,7 +180,9 @@ pub fn start(options: Options) -> Result<Running, RunError> {
     let spawned = stockade_sandbox::spawn(streams)?;
     let prepared = prepare(options, session, Effects::State)?;
     let key = SigningKey::load_or_create(&prepared.options.state_dir.join(layout::KEY_FILE))?;
-    let directory = SessionDir::create(&prepared.options.state_dir, &prepared.spec.session)?;
+    let state_dir = &prepared.options.state_dir;
+    clear_leftovers(state_dir);
+    let directory = SessionDir::create(state_dir, &prepared.spec.session, &groups(&prepared.plan))?;
     let opened = open_record(&prepared, &directory, key);
     let recorder = match opened {
         Ok(recorder) => Arc::new(recorder),
@@ -196,6 +198,17 @@ pub fn start(options: Options) -> Result<Running, RunError> {
             Err(error)
         }
     }
+}
+
+/// Returns the control groups that the launch will make.
+fn groups(plan: &LaunchPlan) -> Vec<PathBuf> {
+    let steps = plan.steps.iter();
+    steps
+        .filter_map(|step| match step {
+            Step::JoinGroup { parent, .. } => Some(parent.as_path().join(plan.group_name())),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Opens the journal and writes what the session begins with.
@@ -218,7 +231,7 @@ fn open_record(
         asks(options.ask),
         spec.offline,
     );
-    let inside_path = directory.join("inside");
+    let inside_path = directory.join(INSIDE);
     let denials =
         inside::prepare(&inside_path, &told).map_err(|source| RunError::SessionDirectory {
             path: inside_path,

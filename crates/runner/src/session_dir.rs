@@ -1,9 +1,14 @@
-//! The directory of one session on the host: its journal, its lock, its mount point.
+//! The directory of one session on the host: its journal, its lock, its mount point; and what a
+//! supervisor that was killed left of others.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
-    io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io::{self, Write as _},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -16,41 +21,58 @@ use crate::RunError;
 #[derive(Debug)]
 pub(crate) struct SessionDir {
     path: AbsPath,
+    /// Lists what the next session takes away if this one cannot.
+    note: PathBuf,
     _lock: File,
 }
 
 impl SessionDir {
-    /// Makes the directory and takes its lock.
-    pub(crate) fn create(state_dir: &Path, session: &SessionId) -> Result<Self, RunError> {
+    /// Makes the directory and takes its lock; `groups` are the control groups to come.
+    pub(crate) fn create(
+        state_dir: &Path,
+        session: &SessionId,
+        groups: &[PathBuf],
+    ) -> Result<Self, RunError> {
         let path = layout::session_dir(state_dir, session);
         let wrong = |source: io::Error| RunError::SessionDirectory {
             path: path.clone(),
             source,
         };
+        let make = |path: &Path, recursive: bool| {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(recursive).mode(0o700).create(path)
+        };
+        let running = state_dir.join(layout::RUNNING_DIR);
         if let Some(parent) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(parent)
-                .map_err(wrong)?;
+            make(parent, true).map_err(wrong)?;
         }
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(wrong)?;
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(path.join("root"))
-            .map_err(wrong)?;
-        let lock = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path.join(layout::LOCK_FILE))
-            .map_err(wrong)?;
+        make(&running, true).map_err(wrong)?;
+        make(&path, false).map_err(wrong)?;
+        make(&path.join(MOUNT_POINT), false).map_err(wrong)?;
+        let new = |path: &Path| {
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+        };
+        let lock = new(&path.join(layout::LOCK_FILE)).map_err(wrong)?;
         lock.lock().map_err(wrong)?;
+        let note = running.join(session.as_str());
+        let mut listed = Vec::new();
+        for group in groups {
+            listed.extend_from_slice(group.as_os_str().as_bytes());
+            listed.push(b'\n');
+        }
+        new(&note)
+            .and_then(|mut file| file.write_all(&listed))
+            .map_err(wrong)?;
         let path = AbsPath::new(&path).map_err(|_| RunError::Path(path.clone()))?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self {
+            path,
+            note,
+            _lock: lock,
+        })
     }
 
     pub(crate) const fn path(&self) -> &AbsPath {
@@ -66,11 +88,55 @@ impl SessionDir {
     pub(crate) fn clean(&self, what: Clean) {
         // What cannot be removed is empty or ours alone; the session's end does not depend on it.
         match what {
-            Clean::MountPoint => {
-                drop(fs::remove_dir(self.join("root")));
-                drop(fs::remove_dir_all(self.join("inside")));
-            }
+            Clean::MountPoint => clean_mount_point(self.path.as_path()),
             Clean::Everything => drop(fs::remove_dir_all(self.path.as_path())),
+        }
+        drop(fs::remove_file(&self.note));
+    }
+}
+
+/// Where the private root is mounted, in the session's directory.
+const MOUNT_POINT: &str = "root";
+/// What is shown to the agent in `/run/stockade`, in the session's directory.
+pub(crate) const INSIDE: &str = "inside";
+
+fn clean_mount_point(session_dir: &Path) {
+    drop(fs::remove_dir(session_dir.join(MOUNT_POINT)));
+    drop(fs::remove_dir_all(session_dir.join(INSIDE)));
+}
+
+/// Takes away what is left of sessions whose supervisor was killed. Their processes died with it;
+/// their mount points and control groups are empty. The record stays.
+pub(crate) fn clear_leftovers(state_dir: &Path) {
+    let Ok(notes) = fs::read_dir(state_dir.join(layout::RUNNING_DIR)) else {
+        return;
+    };
+    for note in notes.flatten() {
+        let name = note.file_name();
+        let Some(session) = name
+            .to_str()
+            .and_then(|name| name.parse::<SessionId>().ok())
+        else {
+            continue;
+        };
+        let directory = layout::session_dir(state_dir, &session);
+        if !matches!(layout::is_live(&directory), Ok(false)) {
+            continue;
+        }
+        clean_mount_point(&directory);
+        let listed = fs::read(note.path()).unwrap_or_default();
+        let gone = listed
+            .split(|b| *b == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| Path::new(OsStr::from_bytes(line)))
+            // Only ever an empty directory can go, and only one that bears the session's name.
+            .filter(|group| group.to_string_lossy().ends_with(session.as_str()))
+            .all(|group| match fs::remove_dir(group) {
+                Ok(()) => true,
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            });
+        if gone {
+            drop(fs::remove_file(note.path()));
         }
     }
 }

@@ -325,7 +325,7 @@ impl Core {
         parent: &std::path::Path,
         settings: &[(String, String)],
     ) -> Outcome<()> {
-        let group = Group::create(parent, &format!("stockade-{}", plan.session))?;
+        let group = Group::create(parent, &plan.group_name())?;
         let prepared = settings
             .iter()
             .try_for_each(|(file, value)| group.set(file, value))
@@ -387,7 +387,7 @@ impl Drop for Core {
             drop(process::reap(Some(first), process::WaitMode::Block));
         }
         for group in self.groups.drain(..) {
-            // A group that cannot be removed is empty; the next `doctor` names it.
+            // A group that cannot be removed is empty; it costs nothing and limits nobody.
             drop(group.remove());
         }
     }
