@@ -611,7 +611,7 @@ fn on_a_small_disk(place: &Place, size: &str, fill: &str, words: &[&str]) -> (Ru
     let out = place.env.root().join("out");
     fs::create_dir_all(&out).expect("the directory is ours");
     place.env.own(&out);
-    let mut all = vec!["run", "--ask", "deny", "--summary", "none", "--"];
+    let mut all = vec!["run", "--ask", "deny", "--"];
     all.extend(words);
     let run = place.in_namespace(ON_A_SMALL_DISK, &all);
     (
@@ -658,7 +658,11 @@ fn a_disk_that_fills_up_denies_and_ends_the_session() {
     output
         .assert_code(128 + 9)
         .assert_stderr("the session was ended: ")
-        .assert_stderr("No space left on device");
+        .assert_stderr("No space left on device")
+        // What could be recorded is told, up to the line that did not fit.
+        .assert_stderr(" ended, killed by stockade")
+        .assert_stderr("  changed    ")
+        .assert_stderr("without a closing signature");
     assert_eq!(output.stdout, "", "the command was ended: {output:?}");
     let made = made_files(place.repo.path());
     assert!(made > 0 && made < FILES, "{made} files, {output:?}");

@@ -6,7 +6,7 @@ pub(crate) mod summary;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use stockade_event::{SessionOutcome, Summary, Verification};
+use stockade_event::{ReadError, SessionOutcome, Summary, Verification};
 use stockade_plan::{GuaranteeName, LaunchPlan};
 use stockade_policy::Problems;
 use stockade_runner::{ErrorKind, Options, RunError, approvals::AskMode};
@@ -327,10 +327,14 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
     if form == SummaryForm::None {
         return;
     }
-    let (summary, verification) = match read_back(&finished.session, state) {
+    let (mut summary, verification) = match read_back(&finished.session, state) {
         Ok(read) => read,
         Err(error) => return out.note(format!("stockade: the record cannot be read: {error:#}")),
     };
+    // A record that could not be ended does not say how; this process knows.
+    summary
+        .outcome
+        .get_or_insert_with(|| finished.ended.outcome.clone());
     let extra = summary::Extra {
         verification: Some(&verification),
         lines_changed: None,
@@ -347,7 +351,13 @@ fn read_back(session: &SessionId, state: &StateDir) -> anyhow::Result<(Summary, 
     let directory = state.session_dir(session);
     let mut summary = Summary::default();
     for envelope in stockade_event::read(&directory)? {
-        summary.add(&envelope?);
+        match envelope {
+            Ok(envelope) => summary.add(&envelope),
+            // A full disk tears the last line; what stands before it is told all the same, and the
+            // verification says what is wrong.
+            Err(ReadError::Torn { .. } | ReadError::Line { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let key = stockade_event::SigningKey::load(&state.key_path())?.verifying_key();
     Ok((summary, stockade_event::verify(&directory, session, &key)?))
