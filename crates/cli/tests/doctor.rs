@@ -224,7 +224,8 @@ fn user_namespaces_that_are_used_up_are_told_with_the_switch() {
         .assert_code(1)
         .assert_stdout("native       not ready")
         .assert_stdout("namespaces   missing")
-        .assert_stdout("→ sudo sysctl -w user.max_user_namespaces=15000");
+        .assert_stdout("→ sudo sysctl -w user.max_user_namespaces=15000")
+        .assert_stdout("redirect     weaker   not tried");
     run("100")
         .assert_code(0)
         .assert_stdout("namespaces   ready");

@@ -44,12 +44,23 @@ fn ready(name: &'static str, required: bool, found: impl Into<String>) -> Check 
 
 /// Examines everything, as the calling user. Must run while the process has one thread.
 pub fn examine(state_dir: Option<&Path>) -> Vec<Check> {
+    let namespaces = namespaces();
+    let redirect = match namespaces.state {
+        State::Missing => Check {
+            name: "redirect",
+            state: State::Weaker,
+            required: false,
+            found: "not tried: that takes a namespace".to_owned(),
+            remedy: None,
+        },
+        State::Ready | State::Weaker => redirect(),
+    };
     vec![
         kernel(),
-        namespaces(),
+        namespaces,
         landlock_check(),
         notifier(),
-        redirect(),
+        redirect,
         limits(),
         disk(),
         record(state_dir),
