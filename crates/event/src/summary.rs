@@ -126,6 +126,15 @@ pub struct Summary {
     pub scopes: BTreeSet<String>,
 }
 
+/// Tells whether a path is what git keeps for itself at the top of the workspace: `.git`, and all
+/// below it.
+pub fn is_kept_by_git(path: &RawText, workspace: &RawText) -> bool {
+    path.as_bytes()
+        .strip_prefix(workspace.as_bytes())
+        .and_then(|rest| rest.strip_prefix(b"/.git"))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 impl Summary {
     /// Folds all of `envelopes`.
     pub fn of<'a>(envelopes: impl IntoIterator<Item = &'a Envelope>) -> Self {
@@ -296,11 +305,7 @@ impl Summary {
     /// Adds one change. What git keeps for itself below `.git` is no change of the work, and a file
     /// that came and went is none either.
     fn changed(&mut self, path: &RawText, access: &str) {
-        let relative = path
-            .as_bytes()
-            .strip_prefix(self.workspace.as_bytes())
-            .and_then(|rest| rest.strip_prefix(b"/"));
-        if relative.is_some_and(|relative| relative.starts_with(b".git/") || relative == b".git") {
+        if is_kept_by_git(path, &self.workspace) {
             return;
         }
         if access == "remove" && self.created_files.remove(path) {

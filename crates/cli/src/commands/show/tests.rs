@@ -253,3 +253,40 @@ fn a_flood_in_one_block_is_bounded_and_counted() {
     assert_eq!(text.lines().count(), 102);
     assert!(text.ends_with("… and 400 more"), "{text}");
 }
+
+#[test]
+fn what_git_keeps_is_one_line_and_a_connection_says_how_much() {
+    let git = subject(10, &["git", "fetch"], &["codex exec"]);
+    let changed = |path: &str| Event::FileChanged {
+        path: path.into(),
+        access: "create".to_owned(),
+        by: git.clone(),
+    };
+    let closed = Event::ConnectionClosed {
+        host: "git.test".to_owned(),
+        port: 443,
+        decision: decision(Verdict::Allow, "git.test", git.clone()).decision,
+        bytes_out: 1_300,
+        bytes_in: 4_000_000,
+        duration_ms: 5,
+    };
+    let mut events = begun();
+    let scope = Some("c-1");
+    events.extend([
+        (scope, started(git.clone())),
+        (scope, net(Verdict::Allow, "git.test", git.clone())),
+        (scope, changed("/w/.git/index.lock")),
+        (scope, changed("/w/.git/objects/65")),
+        (scope, changed("/w/.github/workflow.yml")),
+        (scope, closed),
+    ]);
+    let text = rendered(events);
+    let lines: Vec<&str> = text.lines().skip(2).collect();
+    let expected = [
+        "22:13:22   ▸ run  git fetch → 1 process",
+        "22:13:23     → net  git.test:443, 1.3 kB out, 4 MB in",
+        "22:13:24     ✎ .git (git's own files) 2×",
+        "22:13:26     ✎ .github/workflow.yml (create)",
+    ];
+    assert_eq!(lines, expected);
+}

@@ -3,8 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use stockade_event::{Envelope, Event};
-use stockade_types::{ApprovalId, DecisionRecord, ProcessId, RawText, Subject, Verdict};
+use stockade_event::{
+    Envelope, Event,
+    summary::{Traffic, is_kept_by_git},
+};
+use stockade_types::{
+    ApprovalId, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
+};
 
 use crate::{
     commands::run::summary::in_workspace,
@@ -36,6 +41,9 @@ pub(super) struct Timeline {
     /// Where the line of an open approval is: entry and line within it.
     #[serde(skip)]
     asks: BTreeMap<ApprovalId, (usize, usize)>,
+    /// Where the line of an open connection is.
+    #[serde(skip)]
+    connections: HashMap<DecisionId, (usize, usize)>,
     #[serde(skip)]
     policies: u64,
 }
@@ -89,6 +97,9 @@ pub(super) struct Line {
     /// What explains it, on a line of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) detail: Option<String>,
+    /// What went over connections that have ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traffic: Option<Traffic>,
     pub(super) count: u64,
 }
 
@@ -194,6 +205,9 @@ impl Timeline {
         let time = envelope.time_unix_ns;
         let run = self.run_of(envelope);
         let line = match &envelope.event {
+            Event::FileChanged { path, .. } if is_kept_by_git(path, &self.workspace) => {
+                Line::new(time, Mark::Changed, ".git (git's own files)".to_owned())
+            }
             Event::FileChanged { path, access, .. } => {
                 let name = in_workspace(path, &self.workspace);
                 let how = match access.as_str() {
@@ -223,7 +237,19 @@ impl Timeline {
             }
             Event::ConnectionDecided { decision, .. } if decision.verdict == Verdict::Allow => {
                 let text = format!("net  {}", target(decision));
-                Line::new(time, Mark::Connected, text)
+                let place = self.line(run, Line::new(time, Mark::Connected, text));
+                self.connections
+                    .extend(place.map(|place| (decision.decision, place)));
+                return;
+            }
+            Event::ConnectionClosed {
+                decision,
+                bytes_out,
+                bytes_in,
+                ..
+            } => {
+                self.closed(*decision, *bytes_out, *bytes_in);
+                return;
             }
             Event::LimitReached { .. }
             | Event::EventsLost { .. }
@@ -237,6 +263,24 @@ impl Timeline {
         self.line(run, line);
     }
 
+    fn closed(&mut self, decision: DecisionId, bytes_out: u64, bytes_in: u64) {
+        let place = self.connections.remove(&decision);
+        let line = place.and_then(|(entry, line)| self.line_at(entry, line));
+        if let Some(line) = line {
+            let traffic = line.traffic.get_or_insert_default();
+            traffic.connections += 1;
+            traffic.bytes_out += bytes_out;
+            traffic.bytes_in += bytes_in;
+        }
+    }
+
+    fn line_at(&mut self, entry: usize, line: usize) -> Option<&mut Line> {
+        match self.entries.get_mut(entry)? {
+            Entry::Run(run) => run.lines.get_mut(line),
+            Entry::Line(line) => Some(line),
+        }
+    }
+
     fn answered(
         &mut self,
         approval: &ApprovalId,
@@ -248,12 +292,9 @@ impl Timeline {
         let Some((entry, line)) = self.asks.remove(approval) else {
             return;
         };
-        let line = match self.entries.get_mut(entry) {
-            Some(Entry::Run(run)) => run.lines.get_mut(line),
-            Some(Entry::Line(line)) => Some(line),
-            None => None,
+        let Some(line) = self.line_at(entry, line) else {
+            return;
         };
-        let Some(line) = line else { return };
         let answer = if verdict == Verdict::Allow {
             "allowed"
         } else {
@@ -308,16 +349,13 @@ impl Timeline {
             return None;
         };
         // Each ask keeps its own line, because each has its own answer.
-        let same = (line.mark != Mark::Asked)
-            .then(|| {
-                run.lines
-                    .iter_mut()
-                    .find(|l| l.mark == line.mark && l.text == line.text)
-            })
-            .flatten();
-        if let Some(same) = same {
+        let is_same = |l: &Line| l.mark == line.mark && l.text == line.text;
+        if line.mark != Mark::Asked
+            && let Some(at) = run.lines.iter().position(is_same)
+            && let Some(same) = run.lines.get_mut(at)
+        {
             same.count += 1;
-            return None;
+            return Some((index, at));
         }
         if run.lines.len() >= LINES_MAX {
             run.more += 1;
@@ -344,6 +382,7 @@ impl Line {
             mark,
             text,
             detail: None,
+            traffic: None,
             count: 1,
         }
     }
