@@ -77,6 +77,20 @@ pub(crate) struct At<T> {
     pub(crate) field: String,
 }
 
+impl<'d> At<&'d DeValue<'d>> {
+    /// Returns the items of a list, each with its own place.
+    pub(crate) fn items(&self, file: &mut File<'_>, wanted: &str) -> Option<Vec<Self>> {
+        let items = expect(file, self, self.value.as_array(), wanted)?;
+        let numbered = items.iter().enumerate();
+        let at = |(number, item): (usize, &'d Spanned<DeValue<'d>>)| Self {
+            value: item.get_ref(),
+            span: item.span(),
+            field: format!("{}[{number}]", self.field),
+        };
+        Some(numbered.map(at).collect())
+    }
+}
+
 /// One table of a file.
 #[derive(Debug)]
 pub(crate) struct Fields<'d> {
@@ -175,19 +189,16 @@ impl<'d> Fields<'d> {
             return Vec::new();
         };
         let wanted = format!("a list of tables, written [[{key}]]");
-        let Some(items) = expect(file, &at, at.value.as_array(), &wanted) else {
-            return Vec::new();
-        };
         let mut tables = Vec::new();
-        for (number, item) in items.iter().enumerate() {
-            let field = format!("{}[{number}]", at.field);
-            let one = At {
-                value: item.get_ref(),
-                span: item.span(),
-                field: field.clone(),
-            };
+        for one in at.items(file, &wanted).unwrap_or_default() {
             if let Some(table) = expect(file, &one, one.value.as_table(), "a table") {
-                tables.push(Fields::new(file, &field, item.span(), table, known));
+                tables.push(Fields::new(
+                    file,
+                    &one.field,
+                    one.span.clone(),
+                    table,
+                    known,
+                ));
             }
         }
         tables
@@ -284,7 +295,7 @@ impl<'d> Fields<'d> {
     /// Reads a list of texts; an empty one is a mistake, since it would match nothing or all.
     pub(crate) fn texts(&self, file: &mut File<'_>, key: &str) -> Option<Vec<At<String>>> {
         let at = self.value(key)?;
-        let items = expect(file, &at, at.value.as_array(), "a list of texts")?;
+        let items = at.items(file, "a list of texts")?;
         if items.is_empty() {
             file.problem(
                 &at.span,
@@ -294,13 +305,7 @@ impl<'d> Fields<'d> {
             return None;
         }
         let mut texts = Vec::new();
-        for (number, item) in items.iter().enumerate() {
-            let field = format!("{}[{number}]", at.field);
-            let one = At {
-                value: item.get_ref(),
-                span: item.span(),
-                field,
-            };
+        for one in items {
             texts.extend(text_of(file, &one));
         }
         Some(texts)

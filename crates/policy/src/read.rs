@@ -363,7 +363,7 @@ fn ports(file: &mut File<'_>, fields: &Fields<'_>, readable: bool) -> Option<Vec
             PORTS.to_vec()
         });
     };
-    let items = expect(file, &at, at.value.as_array(), "a list of ports")?;
+    let items = at.items(file, "a list of ports")?;
     if items.is_empty() {
         file.problem(
             &at.span,
@@ -372,13 +372,7 @@ fn ports(file: &mut File<'_>, fields: &Fields<'_>, readable: bool) -> Option<Vec
         );
     }
     let mut ports = BTreeSet::new();
-    for (number, item) in items.iter().enumerate() {
-        let field = format!("{}[{number}]", at.field);
-        let one = At {
-            value: item.get_ref(),
-            span: item.span(),
-            field,
-        };
+    for one in items {
         let port = match one.value {
             DeValue::Integer(n) => u16::from_str_radix(n.as_str(), n.radix()).ok(),
             _ => None,
@@ -434,38 +428,25 @@ fn exec_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<ExecBody> {
 fn commands(file: &mut File<'_>, fields: &Fields<'_>) -> Option<Vec<CommandPattern>> {
     let at = fields.value("command")?;
     let wanted = "a list of tokens or a list of such lists";
-    let items = expect(file, &at, at.value.as_array(), wanted)?;
+    let items = at.items(file, wanted)?;
     if items.is_empty() {
         file.problem(&at.span, &at.field, "the list is empty; name the program");
         return None;
     }
-    let nested = items.iter().all(|item| item.get_ref().is_array());
+    let nested = items.iter().all(|item| item.value.is_array());
     if !nested {
         return command(file, &at).map(|one| vec![one]);
     }
     let mut commands = Vec::new();
-    for (number, item) in items.iter().enumerate() {
-        let field = format!("{}[{number}]", at.field);
-        let one = At {
-            value: item.get_ref(),
-            span: item.span(),
-            field,
-        };
+    for one in items {
         commands.extend(command(file, &one));
     }
     Some(commands)
 }
 
-fn command(file: &mut File<'_>, at: &At<&DeValue<'_>>) -> Option<CommandPattern> {
-    let items = expect(file, at, at.value.as_array(), "a list of tokens")?;
+fn command<'d>(file: &mut File<'_>, at: &At<&'d DeValue<'d>>) -> Option<CommandPattern> {
     let mut tokens = Vec::new();
-    for (number, item) in items.iter().enumerate() {
-        let field = format!("{}[{number}]", at.field);
-        let one = At {
-            value: item.get_ref(),
-            span: item.span(),
-            field,
-        };
+    for one in at.items(file, "a list of tokens")? {
         tokens.push(text_of(file, &one)?.value);
     }
     let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
