@@ -388,9 +388,8 @@ fn a_denied_command_is_126_with_its_rule() {
         run,
         126,
         &[
-            "the command did not start",
-            "Permission denied",
-            "stockade show",
+            "was refused (deny no-touch): leave it as it is",
+            "change the rule at ",
         ],
     );
     let shown = place.env.stockade().args(["show", "last"]).success();

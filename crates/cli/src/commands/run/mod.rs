@@ -10,10 +10,11 @@ use stockade_event::{ReadError, SessionOutcome, Summary, Verification};
 use stockade_plan::{GuaranteeName, LaunchPlan};
 use stockade_policy::Problems;
 use stockade_runner::{ErrorKind, Options, RunError, approvals::AskMode};
-use stockade_types::{RawText, SessionId};
+use stockade_types::{RawText, RequestKind, SessionId};
 
 use crate::{
     exit::Exit,
+    human::safe,
     layers::{self, LayerArgs},
     output::Output,
     state::StateDir,
@@ -305,15 +306,31 @@ fn explain(error: &anyhow::Error, out: &mut Output) -> Exit {
 /// Says what happened: why a command did not run, what the record holds.
 fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out: &mut Output) {
     if let Some(failure) = &finished.ended.not_executed {
-        out.note(format!("stockade: the command did not start: {failure}"));
         // A program that a rule refuses gets the same answer as one without permission.
-        let refused = failure.errno == Some(rustix::io::Errno::ACCESS.raw_os_error());
-        let id = finished.session.short();
-        let remedy = if refused {
-            format!("`stockade show {id}` names the rule, if one refused it")
-        } else {
-            failure.remedy.clone()
+        let denied = failure.errno == Some(rustix::io::Errno::ACCESS.raw_os_error());
+        let refusal = denied
+            .then(|| read_back(&finished.session, state).ok())
+            .flatten()
+            .and_then(|(summary, _)| {
+                let mut refused = summary.refused.into_iter();
+                refused.find(|refusal| refusal.kind == RequestKind::Exec)
+            });
+        let (what, remedy) = match refusal {
+            Some(refusal) => (
+                format!(
+                    "`{}` was refused ({}): {}",
+                    safe(&refusal.target),
+                    summary::why(&refusal),
+                    safe(&refusal.reason)
+                ),
+                safe(&refusal.remedy),
+            ),
+            None => (
+                format!("the command did not start: {failure}"),
+                failure.remedy.clone(),
+            ),
         };
+        out.note(format!("stockade: {what}"));
         out.note(format!("          {remedy}"));
     }
     if let Some(reason) = &finished.ended.unrecorded {
