@@ -82,6 +82,7 @@ const TRIES: &[(&str, &[i64])] = &[
     ("modify_ldt", &[99, 0, 0]),
     ("migrate_pages", &[-1, 0, 0, 0]),
     ("move_pages", &[-1, 0, 0, 0, 0, 0]),
+    ("prctl", &[35, 14, BAD, 0]), // PR_SET_MM_MAP of no size
     // The bit that makes a program run as its owner, on no file.
     ("chmod", &[BAD, 0o4755]),
     ("fchmod", &[-1, 0o4755]),
@@ -125,6 +126,7 @@ const UNPRIVILEGED: &[&str] = &[
     "modify_ldt",
     "migrate_pages",
     "move_pages",
+    "prctl",
     "chmod",
     "fchmod",
     "fchmodat",

@@ -70,6 +70,8 @@ const WRITE_FLAGS: u32 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;
 const FAMILIES: &[u32] = &[1, 2, 10];
 /// `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`: input pushed into a terminal, and line disciplines.
 const TERMINAL_REQUESTS: &[u32] = &[0x5412, 0x541C, 0x5423];
+/// `PR_SET_MM`.
+const MEMORY_MAP_REQUESTS: &[u32] = &[35];
 /// `PER_LINUX`, and the query.
 const PERSONALITIES: &[u32] = &[0, 0xFFFF_FFFF];
 
@@ -275,6 +277,13 @@ pub const CALLS: &[Call] = &[
     deny("reboot", "stops the machine"),
     deny("swapon", "the machine's memory"),
     deny("swapoff", "the machine's memory"),
+    call(
+        "prctl",
+        CallCondition::OneOf(0, MEMORY_MAP_REQUESTS),
+        CallAction::NotPermitted,
+        Switch::Always,
+        "shows another command line and stack than a process has",
+    ),
     deny("acct", "the machine's accounting"),
     deny("quotactl", "the machine's quotas"),
     deny("quotactl_fd", "the machine's quotas"),

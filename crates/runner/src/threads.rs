@@ -1,7 +1,7 @@
 //! The threads of a running session: who answers the notifier, the egress process and people.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     thread::{self, JoinHandle},
 };
 
@@ -153,6 +153,7 @@ pub(crate) fn start_notifier(
         state: Mutex::default(),
         files: supervise::Identities::new(parts.policy.command_names()),
         second_looks: supervise::verify::SecondLooks::default(),
+        over: AtomicBool::new(false),
     });
     let second_look = supervise::verify::start(&supervision)?;
     spawn("notifier", move || {

@@ -48,6 +48,7 @@ const COMMON: &[(&str, libc::c_long)] = &[
     ("openat2", libc::SYS_openat2),
     ("perf_event_open", libc::SYS_perf_event_open),
     ("personality", libc::SYS_personality),
+    ("prctl", libc::SYS_prctl),
     ("pidfd_getfd", libc::SYS_pidfd_getfd),
     ("pivot_root", libc::SYS_pivot_root),
     ("process_vm_readv", libc::SYS_process_vm_readv),

@@ -1,6 +1,6 @@
 //! Executions: the real file, the real arguments, one verdict.
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::Ordering};
 
 use rustix::{fs::FileType, io::Errno, process::Pid};
 use stockade_event::{Durability, Event};
@@ -104,9 +104,11 @@ impl Supervision {
         // What it runs now was let through too, and is seen for the last time.
         match self.second_looks.before_another(attempt.identity.id) {
             Ok(None) => {}
-            Ok(Some(actual)) if self.judge_again(&actual) => {}
-            Ok(Some(_)) => return Reply::Refuse(ERRNO_DENIED),
+            Ok(Some(actual)) => self.judge_again(&actual),
             Err(TooMany) => return Reply::Refuse(ERRNO_AGAIN),
+        }
+        if self.over.load(Ordering::Acquire) {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
         let Some((decision, request)) = self.strictest(&mut attempt) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
@@ -187,6 +189,10 @@ impl Supervision {
         let argv = strings(call.thread, argv)?;
         let environment = meaning(call.thread, envp)?;
         let identity = procfs::identity(tid).map_err(|e| io_errno(&e))?;
+        if identity.stack == 0 {
+            // Without it nobody could tell when the execution has happened.
+            return Err(ERRNO_NOT_JUDGED);
+        }
         let subject = self.processes.describe(identity);
         let request = ExecRequest {
             program: RawText::default(),

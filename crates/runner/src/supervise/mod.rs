@@ -10,7 +10,10 @@ pub(crate) use program_file::Identities;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -50,6 +53,8 @@ pub(crate) struct Supervision {
     pub(crate) files: program_file::Identities,
     /// Executions that were let through and wait for a second look.
     pub(crate) second_looks: verify::SecondLooks,
+    /// A program ran that may not; nothing is let through any more while the session is ended.
+    pub(crate) over: AtomicBool,
 }
 
 /// What is remembered between calls.
@@ -130,10 +135,14 @@ impl Supervision {
         // Nothing is done here in the caller's name, so it need not be asked for whether the id was
         // reused while its memory was read (seccomp_unotify(2), "Design goals"): the answer goes to
         // the call, and when its caller is gone there is no call to go on.
-        match call_name {
+        let reply = match call_name {
             "execve" | "execveat" => self.judge_exec(&resolver, call, call_name, tid),
             _ => self.judge_change(&resolver, call, call_name, tid),
+        };
+        if self.over.load(Ordering::Acquire) {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
+        reply
     }
 
     /// Makes a resolver; all processes have one root where none may change its own.

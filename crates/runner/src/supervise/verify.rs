@@ -10,7 +10,7 @@
 use std::{
     fs,
     os::unix::fs::MetadataExt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -22,8 +22,10 @@ use stockade_types::{ProcessId, RawText, Verdict};
 use super::Supervision;
 use crate::{RunError, procfs, recorder::lock};
 
-/// Executions that wait for their second look; when it is full the notifier waits, nothing is lost.
+/// Executions that wait for their second look; when there are more, the next one waits.
 const WAITING_MAX: usize = 1024;
+/// How long it waits: only executions that do not happen stay for longer.
+const FULL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Executions of one process that were let through and have not happened: each thread can have one
 /// on its way, and one that failed stays until another happened or the process ended.
 const OF_ONE_MAX: usize = 64;
@@ -80,11 +82,7 @@ struct Waiting {
 impl SecondLooks {
     /// Adds an execution that is about to be let through.
     pub(super) fn expect(&self, expected: Expected) {
-        let full = |queue: &mut Queue| queue.waiting.len() >= WAITING_MAX && !queue.closed;
-        let mut queue = self
-            .left
-            .wait_while(lock(&self.queue), full)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.queue);
         queue.waiting.push(Waiting {
             expected,
             due: Instant::now() + pause(0),
@@ -96,20 +94,23 @@ impl SecondLooks {
     }
 
     /// Looks at a process that waits in a new execution, for the last time as what it runs now.
-    /// Returns what it runs if that is not what was judged, or `TooMany` when too many of its
-    /// executions did not happen.
+    /// Returns what it runs if that is not what was judged.
     pub(super) fn before_another(&self, process: ProcessId) -> Result<Option<Actual>, TooMany> {
-        let mut queue = lock(&self.queue);
+        let full = |queue: &mut Queue| queue.waiting.len() >= WAITING_MAX && !queue.closed;
+        let waited = self
+            .left
+            .wait_timeout_while(lock(&self.queue), FULL_TIMEOUT, full);
+        let (mut queue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         let pending = |queue: &Queue| {
             let of_it = |one: &&Waiting| one.expected.id == process;
             queue.waiting.iter().filter(of_it).count()
         };
-        if pending(&queue) == 0 {
+        if pending(&queue) == 0 && !timeout.timed_out() {
             return Ok(None);
         }
         let actual = queue.settle(process);
-        self.left.notify_one();
-        if pending(&queue) >= OF_ONE_MAX {
+        let too_many = pending(&queue) >= OF_ONE_MAX || queue.waiting.len() >= WAITING_MAX;
+        if too_many && actual.is_none() {
             return Err(TooMany);
         }
         Ok(actual)
@@ -149,7 +150,7 @@ impl SecondLooks {
     }
 }
 
-/// A process has more executions under way than a program could mean.
+/// More executions are under way than programs could mean.
 #[derive(Debug)]
 pub(super) struct TooMany;
 
@@ -211,11 +212,12 @@ fn watch(shared: &Supervision) {
             .map(|one| one.expected.id)
             .collect();
         let different: Vec<Actual> = due.iter().filter_map(|id| queue.settle(*id)).collect();
-        drop(queue);
-        shared.second_looks.left.notify_one();
         for actual in different {
+            // What such a process wants next waits for this: the queue is locked until it is known.
             shared.judge_again(&actual);
         }
+        drop(queue);
+        shared.second_looks.left.notify_one();
     }
 }
 
@@ -298,8 +300,8 @@ impl Running {
 }
 
 impl Supervision {
-    /// Judges what a process really runs; `false` when it may not, and then the session ends.
-    pub(super) fn judge_again(&self, actual: &Actual) -> bool {
+    /// Judges what a process really runs; when it may not, the session is over.
+    pub(super) fn judge_again(&self, actual: &Actual) {
         let Actual { exe, argv, judged } = actual;
         let actual = ExecRequest {
             program: exe.clone(),
@@ -311,8 +313,9 @@ impl Supervision {
         let request = Request::Exec(actual);
         let decision = self.policy.decide(&request, &Approvals::none());
         if decision.verdict == Verdict::Allow {
-            return true;
+            return;
         }
+        self.over.store(true, Ordering::Release);
         let id = self.recorder.new_decision();
         let record = self.recorder.record(id, &request, &decision);
         let ran = record.target.summary();
@@ -333,6 +336,5 @@ impl Supervision {
         (self.abort)(&format!(
             "a program ran that is not the one that was judged: {detail}"
         ));
-        false
     }
 }
