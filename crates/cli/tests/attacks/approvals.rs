@@ -6,7 +6,7 @@ use stockade_testkit::{
     TestEnv,
     approvals::{self, Answer, Asked},
     events,
-    run::{Output, Run},
+    run::{Output, Run, require_tool},
     wait,
 };
 
@@ -63,16 +63,15 @@ fn p22_nobody_to_ask_is_deny() {
     });
 }
 
+/// Asks about one program.
+const ASK_ID: &str = "schema = 1\n[[ask]]\nid = \"ask-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
+
 /// An answer is for one use: the next one is asked again.
 #[test]
 fn p14_an_answer_is_used_once() {
     for_each_user(|env| {
         let repo = env.repo();
-        let policy = env.write(
-            "policy.toml",
-            "schema = 1\n[[ask]]\nid = \"ask-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n",
-        );
-        let policy = policy.display().to_string();
+        let policy = env.write("policy.toml", ASK_ID).display().to_string();
         let options = ["--ask", "inbox", "--policy", policy.as_str()];
         let (run, session_file) = session(env, repo.path(), &options, "id -u; id -u; id -g");
         let (output, asked) = approvals::answer_all(env, run.spawn(), allow);
@@ -138,6 +137,58 @@ fn p06_what_changed_after_the_question_does_not_run() {
     });
 }
 
+/// The same for what lies in the memory of the process that asks: arguments, variables, and the
+/// directory that its threads share.
+#[test]
+fn p06_a_call_that_changed_after_the_question_does_not_happen() {
+    require_tool("gcc");
+    for_each_user(|env| {
+        let text = "schema = 1\n[[ask]]\nid = \"ask-touch\"\nwhat = \"exec\"\ncommand = [\"touch\", \"**\"]\nreason = \"lab\"\n";
+        let policy = env.write("policy.toml", text).display().to_string();
+        let source = env.write("later.c", include_str!("later.c"));
+        for change in ["nothing", "argument", "variable", "directory"] {
+            let repo = env.repo_named(change);
+            env.write(repo.path().join("below/README.md"), "below\n");
+            env.command("gcc")
+                .args(["-O1", "-pthread", "-o"])
+                .arg(repo.path().join("later"))
+                .arg(&source)
+                .success();
+            let (run, session_file) = session(
+                env,
+                repo.path(),
+                &["--ask", "inbox", "--policy", &policy],
+                &format!("./later {change}"),
+            );
+            let choose = |asked: &Asked| {
+                assert!(asked.mentions("touch first1"), "{asked:#?}");
+                env.write(repo.path().join("now"), "");
+                let changed = || repo.path().join("done").exists();
+                assert!(wait::until_true(Duration::from_secs(10), changed));
+                allow(asked)
+            };
+            let (output, asked) = approvals::answer_all(env, run.spawn(), choose);
+            assert_eq!(asked.len(), 1, "{asked:#?}");
+            let made: Vec<&str> = ["first1", "other1", "below/first1"]
+                .into_iter()
+                .filter(|name| repo.path().join(name).exists())
+                .collect();
+            let record = record(env, &session_file);
+            let shown = events::summary(&record);
+            // Control: what stayed as it was runs.
+            let expected = if change == "nothing" {
+                &["first1"][..]
+            } else {
+                &[]
+            };
+            assert_eq!(made, expected, "{change}: {output:?}\n{shown}");
+            // It was not let through and found out afterwards.
+            let found = record.iter().any(|event| event.kind() == "finding.raised");
+            assert!(!found, "{change}: {shown}");
+        }
+    });
+}
+
 /// A question that nobody answers before the command is gone opens nothing.
 #[test]
 fn p12_an_open_question_ends_with_its_session() {
@@ -162,23 +213,67 @@ fn p12_an_open_question_ends_with_its_session() {
     });
 }
 
-/// Inside there is no way to the questions: no socket, no state, no command that finds them.
+/// A question that is open, and whose id the inside knows, is not answered from there.
+#[test]
+fn p10_an_open_question_is_not_answered_from_inside() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let own = repo.path().join("own");
+        fs::copy(env.binary(), &own).expect("the workspace is ours");
+        env.own(&own);
+        let policy = env.write("policy.toml", ASK_ID).display().to_string();
+        let line = format!(
+            "id -u > answered & export STOCKADE_STATE_DIR='{}'; while [ ! -e number ]; do sleep 0.05; done; \
+             ./own approvals allow $(cat number) --scope once; ./own approvals list --json > listed; : > tried; wait",
+            env.state().display()
+        );
+        let options = ["--ask", "inbox", "--policy", policy.as_str()];
+        let (run, session_file) = session(env, repo.path(), &options, &line);
+        let running = run.spawn();
+        let asked = || approvals::pending(env).into_iter().next();
+        assert!(
+            wait::until_true(Duration::from_secs(10), || asked().is_some()),
+            "{}",
+            running.stderr()
+        );
+        let asked = asked().expect("it was just seen");
+        // Written beside and moved, so that it is whole when it is there.
+        let number = env.write(repo.path().join("number.new"), &asked.id);
+        fs::rename(number, repo.path().join("number")).expect("the workspace is ours");
+        let tried = || repo.path().join("tried").exists();
+        assert!(
+            wait::until_true(Duration::from_secs(10), tried),
+            "{}",
+            running.stderr()
+        );
+        assert_eq!(approvals::pending(env).len(), 1, "it was answered");
+        let read = |name: &str| fs::read_to_string(repo.path().join(name)).expect("it was made");
+        assert_eq!(read("answered"), "");
+        assert!(!read("listed").contains(&asked.id), "the inside sees it");
+        // Control: from outside the same words are an answer.
+        approvals::answer(env, &asked.id, &allow(&asked)).assert_success();
+        let output = running.wait();
+        assert_ne!(read("answered"), "", "{output:?}");
+        let record = record(env, &session_file);
+        let decided = record
+            .iter()
+            .filter(|event| event.kind() == "approval.decided")
+            .count();
+        assert_eq!(decided, 1, "{}", events::summary(&record));
+    });
+}
+
+/// Inside there is no way to the questions: no socket and no state.
 #[test]
 fn p10_the_inside_cannot_answer() {
     let find = "find / -xdev -name '*.sock' 2> /dev/null | grep -q . || find / -type s 2> /dev/null | grep -q .";
+    let found = "perl -MSocket -e 'socket($s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un(\"own.sock\")) or exit 1' && find . -type s | grep -q .";
     let attempts = [
-        closed("sockets", find).twin("true"),
-        closed("state", "ls \"$STATE/sessions\"").twin("mkdir -p \"$STATE/sessions\" && ls \"$STATE/sessions\""),
-        closed("list", "./stockade approvals list --json | grep -q id").twin("true"),
-        closed("allow", "STOCKADE_STATE_DIR=\"$STATE\" ./stockade approvals allow 00000000 --scope session").twin("true"),
-        closed("type", "perl -e 'open($t, \"+<\", \"/dev/tty\") or exit 1; exit(!ioctl($t, 0x5412, $c = \"y\"))'").twin("true"),
+        closed("sockets", find).twin(found),
+        closed("state", "ls \"$STATE/sessions\"")
+            .twin("mkdir -p \"$STATE/sessions\" && ls \"$STATE/sessions\""),
     ];
     Matrix {
-        prepare: &|scene| {
-            let copy = scene.workspace().join("stockade");
-            fs::copy(scene.env.binary(), &copy).expect("the workspace is ours");
-            scene.env.own(&copy);
-        },
         variables: &|scene| vec![("STATE".into(), scene.env.state().display().to_string())],
         ask: "inbox",
         ..Matrix::new("P10", &attempts)

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use stockade_testkit::{TestEnv, escape::Scene, events, run::require_tool};
+use stockade_testkit::{Repo, TestEnv, escape::Scene, events, run::require_tool};
 
 use crate::matrix::{Attempt, Matrix, closed};
 
@@ -134,9 +134,11 @@ fn k20_a_denied_program_is_denied_by_content() {
     let attempts = [
         deny("plain", "/usr/bin/id -u -n01", "-n01").twin("/usr/bin/id -u"),
         deny("copied", "cp /usr/bin/id ./harmless && ./harmless -n02", "-n02").twin("cp /usr/bin/id ./h2 && ./h2"),
-        deny("hidden", "mkdir -p /tmp/a/b && cp /usr/bin/id /tmp/a/b/c && cd /tmp/a/b && ./c -n03", "-n03").twin("true"),
-        deny("linked", "ln -s /usr/bin/id ./link && ./link -n04", "-n04").twin("true"),
-        deny("descriptor", "exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-n05\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'", "-n05").twin("true"),
+        deny("hidden", "mkdir -p /tmp/a/b && cp /usr/bin/id /tmp/a/b/c && cd /tmp/a/b && ./c -n03", "-n03")
+            .twin("d=$(mktemp -d) && trap 'rm -rf $d' EXIT && cp /usr/bin/id $d/c && cd $d && ./c -u"),
+        deny("linked", "ln -s /usr/bin/id ./link && ./link -n04", "-n04").twin("ln -s /usr/bin/id ./link && ./link -u"),
+        deny("descriptor", "exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-n05\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'", "-n05")
+            .twin("exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-u\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'"),
     ];
     Matrix {
         options: &|scene| {
@@ -203,20 +205,61 @@ fn k08_swapped_arguments_of_a_program_that_runs_another_end_the_session() {
     });
 }
 
+/// The same where the program itself is swapped, and its arguments are not.
+#[test]
+fn k08_a_swapped_program_ends_the_session() {
+    crate::for_each_user(|env| {
+        let repo = env.repo();
+        compile(env, &repo, "swap", include_str!("swap.c"));
+        compile(env, &repo, "plain1", IDLER);
+        compile(env, &repo, "asked1", SLEEPER);
+        let policy = env.write(
+            "asked.toml",
+            &ASKED.replace("\"program\", \"asked1\"", "\"asked1\""),
+        );
+        let ran = repo.path().join("same");
+
+        // Control: the program that is asked about comes through where nobody judges.
+        env.command(repo.path().join("swap"))
+            .args(["same", "200", "program"])
+            .current_dir(repo.path())
+            .success();
+        fs::remove_file(&ran).expect("the race was won without the boundary");
+
+        let session_file = env.root().join("session");
+        let output = env
+            .stockade()
+            .current_dir(repo.path())
+            .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+            .arg(policy)
+            .arg("--session-file")
+            .arg(&session_file)
+            .args(["--", "./swap", "same", "200", "program"])
+            .output();
+        let session = fs::read_to_string(&session_file).expect("the session started");
+        let record = env.events(session.trim());
+        let found = record.iter().any(|event| event.kind() == "finding.raised");
+        assert!(found, "nobody noticed\n{}", events::summary(&record));
+        assert_eq!(output.code(), 137, "{output:?}");
+    });
+}
+
+/// Compiles a program into the workspace.
+fn compile(env: &TestEnv, repo: &Repo, name: &str, text: &str) {
+    require_tool("gcc");
+    let source = env.write(format!("{name}.c"), text);
+    env.command("gcc")
+        .args(["-O1", "-static", "-pthread", "-o"])
+        .arg(repo.path().join(name))
+        .arg(source)
+        .success();
+}
+
 /// Returns whether the program that was not judged came to do what it does.
 fn swapped_arguments_end_the_session(env: &TestEnv, program: &str) -> bool {
     let repo = env.repo();
-    require_tool("gcc");
-    let compile = |name: &str, text: &str| {
-        let source = env.write(format!("{name}.c"), text);
-        env.command("gcc")
-            .args(["-O1", "-static", "-pthread", "-o"])
-            .arg(repo.path().join(name))
-            .arg(source)
-            .success();
-    };
-    compile("swap", include_str!("swap.c"));
-    compile("program", program);
+    compile(env, &repo, "swap", include_str!("swap.c"));
+    compile(env, &repo, "program", program);
     let policy = env.write("asked.toml", ASKED);
     let ran = repo.path().join("asked1");
 
@@ -263,6 +306,10 @@ int main(int argc, char **argv) {
     return execv("/usr/bin/touch", next);
 }
 "#;
+/// Stays for a moment.
+const IDLER: &str = r"#include <unistd.h>
+int main(void) { return usleep(20000); }
+";
 /// Makes a file named as its argument, and stays for a moment.
 const SLEEPER: &str = r"#include <fcntl.h>
 #include <unistd.h>

@@ -3,7 +3,7 @@
 use std::fs;
 
 use stockade_testkit::{
-    Snapshot, TestEnv,
+    Repo, Snapshot, TestEnv,
     escape::{Action, Case, Outcome, Scene},
     events,
     run::require_tool,
@@ -368,24 +368,28 @@ fn f02_links_do_not_lead_out() {
     .check();
 }
 
-/// Where a path cannot be resolved the change fails; the raw text is never judged instead.
+/// Where a path cannot be resolved the change fails; the raw text is never judged instead. The
+/// twins are the same changes of paths that can be resolved.
 #[test]
 fn f12_paths_that_cannot_be_resolved_are_refused() {
     let attempts = [
-        closed("loop", "ln -s loop loop; echo x > loop/../.mcp.json").twin("true"),
-        closed("long", "echo x > $(printf 'n%.0s' $(seq 300))").twin("true"),
+        closed("loop", "ln -s loop loop; echo x > loop/../.mcp.json")
+            .twin("ln -s . turn; echo x > turn/.mcp.json"),
+        closed("long", "echo x > $(printf 'n%.0s' $(seq 300))")
+            .twin("echo x > $(printf 'n%.0s' $(seq 200))"),
         closed(
             "dangling",
             "ln -s nowhere dangling; echo x > dangling/.mcp.json",
         )
-        .twin("true"),
+        .twin("mkdir nowhere; ln -s nowhere dangling; echo x > dangling/.mcp.json"),
         closed(
             "gone",
             "mkdir gone; cd gone; rmdir ../gone; echo x > .mcp.json",
         )
-        .twin("true"),
-        closed("missing", "echo x > missing/.mcp.json").twin("true"),
-        closed("bad-pointer", "sys 257 -100 1 65 384").twin("true"),
+        .twin("mkdir gone; cd gone; echo x > .mcp.json"),
+        closed("missing", "echo x > missing/.mcp.json")
+            .twin("mkdir missing; echo x > missing/.mcp.json"),
+        closed("bad-pointer", "sys 257 -100 1 65 384").twin("sys 257 -100 named 65 384"),
     ];
     Matrix {
         may_change: &["loop", "dangling"],
@@ -443,7 +447,49 @@ fn f06_a_swapped_path_does_not_stay() {
     }
 }
 
-fn race(env: &TestEnv, target: &str) {
+/// At the top of the workspace it does not stay until the end of the session: the guard takes it
+/// away while its program still runs, and ends the session.
+#[test]
+fn f06_a_swapped_path_at_the_top_ends_the_session() {
+    crate::for_each_user(|env| {
+        let (repo, plain) = racer(env, ".mcp.json");
+        let line = format!("./race {plain} .mcp.json && : > won; sleep 20; : > stayed");
+        // The race can be lost for all its time; then it is tried again, in a session of its own.
+        let won = (0..3).any(|_| {
+            let session_file = env.root().join("session");
+            let output = env
+                .stockade()
+                .current_dir(repo.path())
+                .args(["run", "--ask", "deny", "--summary", "none"])
+                .arg("--session-file")
+                .arg(&session_file)
+                .args(["--", "/bin/sh", "-c", &line])
+                .output();
+            assert!(
+                fs::symlink_metadata(repo.path().join(".mcp.json")).is_err(),
+                "it stayed\n{output:?}"
+            );
+            if !repo.path().join("won").exists() {
+                return false;
+            }
+            let session = fs::read_to_string(&session_file).expect("the session started");
+            let record = env.events(session.trim());
+            let findings = record
+                .iter()
+                .filter(|event| event.kind() == "finding.raised")
+                .count();
+            assert_eq!(findings, 1, "{}", events::summary(&record));
+            assert_eq!(output.code(), 137, "{output:?}");
+            assert!(!repo.path().join("stayed").exists(), "{output:?}");
+            true
+        });
+        assert!(won, "the race was never won, so nothing was tried");
+    });
+}
+
+/// Makes a workspace with the program that swaps `target` with another name, which it returns, and
+/// shows that the program wins its race where nobody judges.
+fn racer(env: &TestEnv, target: &str) -> (Repo, String) {
     let repo = env.repo();
     env.write(repo.path().join("packages/one/README.md"), "one\n");
     let program = repo.path().join("race");
@@ -459,14 +505,17 @@ fn race(env: &TestEnv, target: &str) {
         .map_or(("", target), |(d, n)| (d, n));
     let slash = if directory.is_empty() { "" } else { "/" };
     let plain = format!("{directory}{slash}{}", "a".repeat(name.len()));
-    let path = repo.path().join(target);
-
-    // Control: the program wins its race where nobody judges.
     env.command(&program)
         .args([&plain, target])
         .current_dir(repo.path())
         .success();
-    fs::remove_file(&path).expect("the race was won without the boundary");
+    fs::remove_file(repo.path().join(target)).expect("the race was won without the boundary");
+    (repo, plain)
+}
+
+fn race(env: &TestEnv, target: &str) {
+    let (repo, plain) = racer(env, target);
+    let path = repo.path().join(target);
 
     let session_file = env.root().join("session");
     let output = env
@@ -554,24 +603,29 @@ fn f30_no_file_with_more_rights_than_its_owner() {
 /// The state of the product and its program cannot be reached, under any name.
 #[test]
 fn f26_our_own_files_are_out_of_reach() {
+    let why = "echo x >> /run/stockade/why";
+    let no_why = "rm /run/stockade/why && [ ! -e /run/stockade/why ]";
+    let denials = "echo x >> /run/stockade/denials.jsonl";
+    let no_denials = "rm /run/stockade/denials.jsonl && [ ! -e /run/stockade/denials.jsonl ]";
+    // The same files, where nothing holds them.
+    let twins = [why, no_why, denials, no_denials].map(|line| {
+        format!(
+            "ns 'sys 165 none /run tmpfs 0 0 && mkdir /run/stockade && cd /run/stockade && : > why && : > denials.jsonl && {line}'"
+        )
+    });
+    let [why_twin, no_why_twin, denials_twin, no_denials_twin] = &twins;
     let attempts = [
-        closed("program", "echo x >> \"$OWN\"").twin("true"),
-        closed("why", "echo x >> /run/stockade/why").twin("true"),
-        closed(
-            "replace-why",
-            "rm -f /run/stockade/why && [ ! -e /run/stockade/why ]",
-        )
-        .twin("true"),
-        closed("denials", "echo x >> /run/stockade/denials.jsonl").twin("true"),
-        closed(
-            "remove-denials",
-            "rm -f /run/stockade/denials.jsonl && [ ! -e /run/stockade/denials.jsonl ]",
-        )
-        .twin("true"),
+        closed("program", "echo x >> \"$OWN\"").twin("cp \"$OWN\" own && echo x >> own"),
+        closed("why", why).twin(why_twin),
+        closed("replace-why", no_why).twin(no_why_twin),
+        closed("denials", denials).twin(denials_twin),
+        closed("remove-denials", no_denials).twin(no_denials_twin),
         closed("state", "ls \"$STATE\"").twin("ls \"$STATE\""),
         closed("key", "cat \"$STATE\"/*key* \"$STATE\"/*/*key*")
             .twin("mkdir -p \"$STATE\"; echo k > \"$STATE/test-key\"; cat \"$STATE\"/*key*"),
-        closed("sessions", "ls \"$STATE\"/sessions/*/journal.jsonl").twin("true"),
+        closed("sessions", "ls \"$STATE\"/sessions/*/journal.jsonl").twin(
+            "mkdir -p \"$STATE/sessions/s\"; : > \"$STATE/sessions/s/journal.jsonl\"; ls \"$STATE\"/sessions/*/journal.jsonl",
+        ),
         closed(
             "policy",
             "mkdir -p ~/.config/stockade && cat ~/.config/stockade/policy.toml",

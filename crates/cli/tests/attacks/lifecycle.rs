@@ -94,8 +94,9 @@ fn r14_killing_the_supervisor_ends_everything() {
         let repo = env.repo();
         let marker = format!("300.{}81", std::process::id());
         let session_file = env.root().join("session");
+        // It writes to nobody, so a closed pipe is not what ends it.
         let line = format!(
-            "echo x > .mcp.json; git push origin a; (setsid sleep {marker} &); (sleep {marker} &); : > ready; \
+            "exec > /dev/null 2>&1; trap '' HUP PIPE; echo x > .mcp.json; git push origin a; (setsid sleep {marker} &); (sleep {marker} &); : > ready; \
              while :; do : > beat; sleep 0.05; rm -f beat; done"
         );
         let running = env

@@ -1,5 +1,6 @@
-/* Executes `program WORD` while another thread swaps WORD between `plain1` and `asked1`: the look
-   of the supervisor and that of the kernel may meet different ones. */
+/* Executes `program WORD`, or with a third argument the program WORD itself, while another thread
+   swaps WORD between `plain1` and `asked1`: the look of the supervisor and that of the kernel may
+   meet different ones. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,10 +39,11 @@ int main(int argc, char **argv)
         pid_t child = fork();
         if (child == 0) {
             pthread_t thread;
-            char *arguments[] = { argv[1], (char *)&word, 0 };
+            char *swapped = (char *)&word;
+            char *arguments[] = { argv[1], argc > 3 ? 0 : swapped, 0 };
             pthread_create(&thread, 0, swap, 0);
             usleep(1000);
-            execv(argv[1], arguments);
+            execv(argc > 3 ? swapped : argv[1], arguments);
             _exit(1);
         }
         int status;

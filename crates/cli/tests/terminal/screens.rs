@@ -83,6 +83,27 @@ fn vim_edits_resizes_and_leaves_the_terminal_as_it_was() {
     assert_eq!(before, lab.file("modes.after"));
 }
 
+/// What reaches past the screen does not leave the session, and what belongs to the screen does.
+#[test]
+fn what_reaches_past_the_screen_does_not_reach_the_terminal() {
+    let print = "printf 'begin\\033]52;c;c3RvbGVu\\007\\005\\033[21t\\033Ptmux;x\\033\\\\\\033[1mbold\\033[m end'";
+    let lab = Lab::new();
+    let written = |terminal: &Terminal| {
+        terminal.wait_for("end", LONG);
+        let text = terminal.raw();
+        let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+        assert!(has(b"begin") && has(b"\x1b[1mbold"), "{}", terminal.text());
+        [&b"\x1b]52;"[..], b"\x05", b"\x1b[21t", b"\x1bPtmux;"].map(has)
+    };
+    // Control: without the boundary the terminal gets all of it.
+    let mut outside = Terminal::start(lab.around(print).into_command(), 24, 80);
+    assert_eq!(written(&outside), [true; 4]);
+    outside.wait_exit(LONG);
+    let mut inside = lab.open(print);
+    assert_eq!(written(&inside), [false; 4]);
+    assert_eq!(end(&mut inside), 0);
+}
+
 #[test]
 fn vim_draws_colours() {
     let lab = Lab::new();
