@@ -226,6 +226,8 @@ events! {
         access: String,
         /// Who changed it.
         by: Subject,
+        /// The decision, where somebody was asked.
+        decision: Option<DecisionRecord>,
     }
     /// A connection that was let through ended.
     "connection.closed" ConnectionClosed {
@@ -332,6 +334,7 @@ impl Event {
             | Self::ConnectionDecided { decision, .. }
             | Self::HttpDecided { decision }
             | Self::ApprovalRequested { decision, .. } => Some(decision),
+            Self::FileChanged { decision, .. } => decision.as_ref(),
             _ => None,
         }
     }

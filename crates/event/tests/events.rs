@@ -202,6 +202,7 @@ fn json_for_people_lifts_the_decision() {
         path: "/w/a".into(),
         access: "write".to_owned(),
         by: subject(&"/bin/sh".into()),
+        decision: None,
     })
     .to_cli_json();
     assert_eq!(json["target"]["path"], "/w/a");

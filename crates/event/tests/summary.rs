@@ -113,6 +113,7 @@ fn a_flood_stays_bounded_and_counted() {
                 path: number.to_string().as_str().into(),
                 access: "write".to_owned(),
                 by: subject(&"x".into()),
+                decision: None,
             },
         ));
         let mut denied = decision(&"x".into(), seq, Verdict::Deny);

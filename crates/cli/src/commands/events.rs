@@ -155,6 +155,15 @@ fn line(envelope: &Envelope, zone: &TimeZone) -> String {
     )
 }
 
+/// Says how a process ended.
+fn exited(name: &str, code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (_, Some(signal)) => format!("{name} by signal {signal}"),
+        (Some(code), None) => format!("{name} with {code}"),
+        (None, None) => name.to_owned(),
+    }
+}
+
 /// Says what happened in one line; hostile text is escaped.
 fn describe(event: &Event) -> String {
     if let Some(decision) = event.decision() {
@@ -201,15 +210,10 @@ fn describe(event: &Event) -> String {
             process,
             code,
             signal,
+        } => exited(&process.exe.display(), *code, *signal),
+        Event::FileChanged {
+            path, access, by, ..
         } => {
-            let name = process.exe.display();
-            match (code, signal) {
-                (_, Some(signal)) => format!("{name} by signal {signal}"),
-                (Some(code), None) => format!("{name} with {code}"),
-                (None, None) => name,
-            }
-        }
-        Event::FileChanged { path, access, by } => {
             format!("{} {path} by {}", safe(access), by.exe)
         }
         Event::ConnectionClosed {

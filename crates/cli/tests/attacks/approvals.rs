@@ -137,17 +137,28 @@ fn p06_what_changed_after_the_question_does_not_run() {
     });
 }
 
-/// The same for what lies in the memory of the process that asks: arguments, variables, and the
-/// directory that its threads share.
+/// The same for what lies in the memory of the process that asks: arguments, variables, the path of
+/// a change, and the directory that its threads share.
 #[test]
 fn p06_a_call_that_changed_after_the_question_does_not_happen() {
     require_tool("gcc");
+    let exec = "what = \"exec\"\ncommand = [\"touch\", \"**\"]";
+    let file = "what = \"file\"\npaths = [\"first1\"]";
+    let cases = [
+        (exec, "nothing", "touch first1"),
+        (exec, "argument", "touch first1"),
+        (exec, "variable", "touch first1"),
+        (exec, "directory", "touch first1"),
+        (file, "nothing make", "first1"),
+        (file, "path make", "first1"),
+        (file, "directory make", "first1"),
+    ];
     for_each_user(|env| {
-        let text = "schema = 1\n[[ask]]\nid = \"ask-touch\"\nwhat = \"exec\"\ncommand = [\"touch\", \"**\"]\nreason = \"lab\"\n";
-        let policy = env.write("policy.toml", text).display().to_string();
         let source = env.write("later.c", include_str!("later.c"));
-        for change in ["nothing", "argument", "variable", "directory"] {
-            let repo = env.repo_named(change);
+        for (index, (rule, change, shown)) in cases.into_iter().enumerate() {
+            let text = format!("schema = 1\n[[ask]]\nid = \"lab\"\n{rule}\nreason = \"lab\"\n");
+            let policy = env.write("policy.toml", &text).display().to_string();
+            let repo = env.repo_named(&format!("repo{index}"));
             env.write(repo.path().join("below/README.md"), "below\n");
             env.command("gcc")
                 .args(["-O1", "-pthread", "-o"])
@@ -161,7 +172,7 @@ fn p06_a_call_that_changed_after_the_question_does_not_happen() {
                 &format!("./later {change}"),
             );
             let choose = |asked: &Asked| {
-                assert!(asked.mentions("touch first1"), "{asked:#?}");
+                assert!(asked.mentions(shown), "{asked:#?}");
                 env.write(repo.path().join("now"), "");
                 let changed = || repo.path().join("done").exists();
                 assert!(wait::until_true(Duration::from_secs(10), changed));
@@ -174,18 +185,69 @@ fn p06_a_call_that_changed_after_the_question_does_not_happen() {
                 .filter(|name| repo.path().join(name).exists())
                 .collect();
             let record = record(env, &session_file);
-            let shown = events::summary(&record);
-            // Control: what stayed as it was runs.
-            let expected = if change == "nothing" {
-                &["first1"][..]
+            let all = events::summary(&record);
+            let refused: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
+            if change.starts_with("nothing") {
+                // Control: what stayed as it was happens.
+                assert_eq!(made, ["first1"], "{output:?}\n{all}");
+                assert_eq!(refused.len(), 0, "{all}");
             } else {
-                &[]
-            };
-            assert_eq!(made, expected, "{change}: {output:?}\n{shown}");
+                assert!(made.is_empty(), "{change}: {made:?} {output:?}\n{all}");
+                // It says why, once.
+                assert_eq!(refused.len(), 1, "{change}: {all}");
+                assert!(
+                    refused[0].json.to_string().contains("changed meanwhile"),
+                    "{all}"
+                );
+            }
             // It was not let through and found out afterwards.
             let found = record.iter().any(|event| event.kind() == "finding.raised");
-            assert!(!found, "{change}: {shown}");
+            assert!(!found, "{change}: {all}");
         }
+    });
+}
+
+/// A change that a rule asks about happens when it is allowed, and does not when it is denied; the
+/// answer is in the record of what changed.
+#[test]
+fn p14_changes_are_asked_about() {
+    let text = "schema = 1\n[[ask]]\nid = \"ask-notes\"\nwhat = \"file\"\npaths = [\"notes/**\"]\nreason = \"lab\"\n";
+    for_each_user(|env| {
+        let policy = env.write("policy.toml", text).display().to_string();
+        let repo = env.repo();
+        env.write(repo.path().join("notes/old"), "old\n");
+        let options = ["--ask", "inbox", "--policy", policy.as_str()];
+        let line = "echo a > notes/a; echo b > notes/b; echo c > c; mv notes/old .mcp.json; mv notes/old notes/new";
+        let (run, session_file) = session(env, repo.path(), &options, line);
+        let choose = |asked: &Asked| {
+            if asked.mentions("notes/b") {
+                let reason = "lab".to_owned();
+                Answer::Deny { reason }
+            } else {
+                allow(asked)
+            }
+        };
+        let (output, asked) = approvals::answer_all(env, run.spawn(), choose);
+        output.assert_success();
+        let record = record(env, &session_file);
+        let all = events::summary(&record);
+        // Two files, and both names of what moved; nobody is asked about what is denied anyway.
+        assert_eq!(asked.len(), 4, "{asked:#?}\n{all}");
+        let is_there = |name: &str| repo.path().join(name).exists();
+        assert!(
+            is_there("notes/a") && is_there("c") && is_there("notes/new"),
+            "{all}"
+        );
+        assert!(
+            !is_there("notes/b") && !is_there("notes/old") && !is_there(".mcp.json"),
+            "{all}"
+        );
+        let granted = record
+            .iter()
+            .filter(|event| event.kind() == "file.changed" && event.rule() == "ask-notes");
+        assert_eq!(granted.count(), 3, "{all}");
+        let refused = record.iter().filter(|event| event.is_refusal()).count();
+        assert_eq!(refused, 2, "{all}");
     });
 }
 

@@ -131,6 +131,7 @@ fn done(text: &RawText) -> [Event; 3] {
             path: text.clone(),
             access: "write".to_owned(),
             by: subject(text),
+            decision: None,
         },
         Event::ConnectionClosed {
             host: "model.test".to_owned(),

@@ -121,7 +121,7 @@ impl Supervision {
         }
         match decision.verdict {
             Verdict::Ask => Reply::Later(Box::new(move |shared, notifier, call| {
-                shared.ask_exec(attempt, &decision, notifier, call);
+                shared.ask_exec(attempt, &decision, notifier, call)
             })),
             Verdict::Allow | Verdict::Deny => {
                 let id = self.recorder.new_decision();
@@ -311,32 +311,34 @@ impl Supervision {
         decision: &Decision,
         notifier: &Notifier,
         call: &Notification,
-    ) {
+    ) -> Result<(), i32> {
         // What a person answers is bound to the content of the file.
         let deciding = attempt.deciding;
-        let Some(level) = attempt.levels.get_mut(deciding) else {
-            return self.answered(notifier.refuse(call, ERRNO_NOT_JUDGED));
-        };
+        let level = attempt.levels.get_mut(deciding).ok_or(ERRNO_NOT_JUDGED)?;
         level.request.digest = level
             .request
             .digest
             .or_else(|| self.files.digest(&level.file));
         let request = Request::Exec(level.request.clone());
         let wanted = || notifier.is_waiting(call);
-        let record = self.ask(&request, decision, &wanted, &|decision| {
-            Event::ExecDecided { decision }
-        });
-        let allowed = record.is_some_and(|record| record.verdict == Verdict::Allow)
-            && self.unchanged(&attempt, call);
-        let answered = if !allowed {
-            self.note_refusal(&attempt, decision);
-            notifier.refuse(call, ERRNO_DENIED)
-        } else if self.note_start(attempt, None).is_some() {
-            notifier.proceed(call)
-        } else {
-            notifier.refuse(call, ERRNO_NOT_JUDGED)
+        let record = self.ask(&request, decision, &wanted);
+        let allowed = record.verdict == Verdict::Allow;
+        let write = |decision| {
+            let decided = Event::ExecDecided { decision };
+            self.write(&decided, Durability::Synced)
+                .ok_or(ERRNO_NOT_JUDGED)
         };
-        self.answered(answered);
+        write(record)?;
+        if !allowed {
+            self.note_refusal(&attempt, decision);
+            return Err(ERRNO_DENIED);
+        }
+        // Last, since writing takes its time.
+        if !self.unchanged(&attempt, call) {
+            write(self.changed_since(&request, decision))?;
+            return Err(ERRNO_DENIED);
+        }
+        self.note_start(attempt, None).ok_or(ERRNO_NOT_JUDGED)
     }
 
     /// Whether this is a refused command that its caller found in another directory.

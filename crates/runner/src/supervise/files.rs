@@ -8,12 +8,12 @@ use std::{io, path::Path};
 
 use rustix::{fs::FileType, process::Pid};
 use stockade_event::{Durability, Event};
-use stockade_policy::{Access, Approvals, FileRequest, Request};
+use stockade_policy::{Access, Approvals, Decision, FileRequest, Request};
 use stockade_sys::{
     memory,
     seccomp::{Notification, Notifier},
 };
-use stockade_types::{RawText, Verdict};
+use stockade_types::{DecisionRecord, RawText, Verdict};
 
 use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, ERRNO_READ_ONLY, Reply, Supervision, state};
 use crate::resolve::{AT_FDCWD, Last, Resolved, Resolver};
@@ -42,6 +42,36 @@ struct Change {
     leaves: bool,
 }
 
+/// One path of a call with its verdict.
+struct Judged {
+    /// The path as the call has it.
+    raw: Vec<u8>,
+    request: FileRequest,
+    decision: Decision,
+    /// What the record says was done.
+    noted: Access,
+}
+
+impl Judged {
+    /// The same change of the same path.
+    fn is_same(&self, other: &Self) -> bool {
+        let (own, other) = (&self.request, &other.request);
+        own.path == other.path && own.access == other.access
+    }
+
+    fn request(&self) -> Request {
+        Request::File(self.request.clone())
+    }
+
+    /// The event of its refusal; it shows the path as it was given too, where that says more.
+    fn denied(&self, mut record: DecisionRecord) -> Event {
+        if self.request.path.as_bytes() != self.raw {
+            record.target.raw_path = Some(RawText::from_bytes(self.raw.as_slice()));
+        }
+        Event::FileDenied { decision: record }
+    }
+}
+
 impl Supervision {
     pub(super) fn judge_change(
         &self,
@@ -50,16 +80,49 @@ impl Supervision {
         name: &str,
         tid: u32,
     ) -> Reply {
-        let changes = match changes(call, name) {
-            Ok(changes) => changes,
+        let mut judged = match self.judged(resolver, call, name) {
+            Ok(judged) => judged,
             Err(errno) => return Reply::Refuse(errno),
         };
-        let mut found = Vec::with_capacity(changes.len());
-        for change in changes {
-            match find(resolver, call.thread, &change) {
-                Ok(at) => found.push((change, at)),
-                Err(errno) => return Reply::Refuse(errno),
+        let denied = |one: &&mut Judged| one.decision.verdict == Verdict::Deny;
+        if let Some(one) = judged.iter_mut().find(denied) {
+            one.request.subject = self.subject(tid);
+            let id = self.recorder.new_decision();
+            let record = self.recorder.record(id, &one.request(), &one.decision);
+            return match self.write(&one.denied(record), Durability::Written) {
+                Some(()) => Reply::Refuse(ERRNO_READ_ONLY),
+                None => Reply::Refuse(ERRNO_NOT_JUDGED),
+            };
+        }
+        if judged
+            .iter()
+            .any(|one| one.decision.verdict == Verdict::Ask)
+        {
+            return Reply::Later(Box::new(move |shared, notifier, call| {
+                shared.ask_changes(judged, notifier, call, tid)
+            }));
+        }
+        for one in judged {
+            if self.note_change(one, tid).is_none() {
+                return Reply::Refuse(ERRNO_NOT_JUDGED);
             }
+        }
+        self.recorder.note_change_let_through();
+        Reply::Proceed
+    }
+
+    /// Reads a call and judges every path that it changes; paths outside the workspace, and those
+    /// where nothing would change, are left out.
+    fn judged(
+        &self,
+        resolver: &Resolver,
+        call: &Notification,
+        name: &str,
+    ) -> Result<Vec<Judged>, i32> {
+        let mut found = Vec::new();
+        for change in changes(call, name)? {
+            let place = find(resolver, call.thread, &change)?;
+            found.push((change, place));
         }
         // A plain file has nothing below it that could become protected with its new name.
         let plain = found.first().is_some_and(|(change, at)| {
@@ -69,7 +132,7 @@ impl Supervision {
                     .as_ref()
                     .is_some_and(|at| at.resolved.kind == Some(FileType::RegularFile))
         });
-        for (mut change, at) in found {
+        let judged = found.into_iter().filter_map(|(mut change, at)| {
             if plain {
                 change.access = if change.leaves {
                     Access::Remove
@@ -78,26 +141,19 @@ impl Supervision {
                 };
                 change.file = true;
             }
-            let Some(at) = at else { continue };
-            match self.judge_one(&at, &change, tid) {
-                Ok(()) => {}
-                Err(reply) => return reply,
-            }
-        }
-        self.recorder.note_change_let_through();
-        Reply::Proceed
+            self.judge_one(at?, &change)
+        });
+        Ok(judged.collect())
     }
 
-    fn judge_one(&self, at: &Place, change: &Change, tid: u32) -> Result<(), Reply> {
-        let resolved = &at.resolved;
-        let Ok(relative) = resolved.path.strip_prefix(self.workspace.as_path()) else {
-            return Ok(());
-        };
+    fn judge_one(&self, at: Place, change: &Change) -> Option<Judged> {
+        let Place { raw, resolved } = at;
+        let relative = resolved.path.strip_prefix(self.workspace.as_path()).ok()?;
         let existed = resolved.kind.is_some();
         let access = match (change.access, existed) {
             (Access::Create, true) => Access::Write,
             // The kernel will say that it does not exist; nothing changes, protected or not.
-            (Access::Remove | Access::Write | Access::Mode, false) => return Ok(()),
+            (Access::Remove | Access::Write | Access::Mode, false) => return None,
             (access, _) => access,
         };
         // A file named `.git` stands for the directory it points to, with its hooks.
@@ -113,87 +169,93 @@ impl Supervision {
             (_, true) => Access::Write,
             (_, false) => Access::Create,
         };
-        self.judge_path(&resolved.path, relative, &at.raw, (access, noted), tid)
-    }
-
-    fn judge_path(
-        &self,
-        path: &Path,
-        relative: &Path,
-        raw: &[u8],
-        (access, noted): (Access, Access),
-        tid: u32,
-    ) -> Result<(), Reply> {
-        let path = RawText::from_os(path.as_os_str());
         let request = FileRequest {
-            path: path.clone(),
+            path: RawText::from_os(resolved.path.as_os_str()),
             workspace_relative: Some(RawText::from_os(relative.as_os_str())),
             access,
+            // Found out only where it is told: most changes are noted already.
             subject: stockade_types::Subject::default(),
         };
-        let mut request = Request::File(request);
+        let request = Request::File(request);
         let decision = self.policy.decide(&request, &Approvals::none());
-        if decision.verdict == Verdict::Allow {
-            return self.note_change(&path, noted, tid);
-        }
-        if let Request::File(file) = &mut request {
-            file.subject = self.subject(tid);
-        }
-        if decision.verdict == Verdict::Ask {
-            let wait = move |shared: &Self, notifier: &Notifier, call: &Notification| {
-                shared.ask_change(&request, &decision, notifier, call);
-            };
-            return Err(Reply::Later(Box::new(wait)));
-        }
-        let id = self.recorder.new_decision();
-        let mut record = self.recorder.record(id, &request, &decision);
-        if record
-            .target
-            .path
-            .as_ref()
-            .is_some_and(|p| p.as_bytes() != raw)
-        {
-            record.target.raw_path = Some(RawText::from_bytes(raw));
-        }
-        let event = Event::FileDenied { decision: record };
-        match self.write(&event, Durability::Written) {
-            Some(()) => Err(Reply::Refuse(ERRNO_READ_ONLY)),
-            None => Err(Reply::Refuse(ERRNO_NOT_JUDGED)),
-        }
+        let Request::File(request) = request else {
+            return None;
+        };
+        Some(Judged {
+            raw,
+            request,
+            decision,
+            noted,
+        })
     }
 
-    fn ask_change(
+    /// Asks about each path that a rule asks about, one after the other.
+    fn ask_changes(
         &self,
-        request: &Request,
-        decision: &stockade_policy::Decision,
+        mut judged: Vec<Judged>,
         notifier: &Notifier,
         call: &Notification,
-    ) {
-        let wanted = || notifier.is_waiting(call);
-        let record = self.ask(request, decision, &wanted, &|decision| Event::FileDenied {
-            decision,
-        });
-        let allowed = record.is_some_and(|record| record.verdict == Verdict::Allow);
-        let answered = if allowed {
-            notifier.proceed(call)
-        } else {
-            notifier.refuse(call, ERRNO_READ_ONLY)
+        tid: u32,
+    ) -> Result<(), i32> {
+        let write = |events: &[Event]| {
+            self.write_all(events, Durability::Synced)
+                .ok_or(ERRNO_NOT_JUDGED)
         };
-        self.answered(answered);
+        let wanted = || notifier.is_waiting(call);
+        let mut events = Vec::new();
+        for one in &mut judged {
+            if one.decision.verdict == Verdict::Allow {
+                continue;
+            }
+            one.request.subject = self.subject(tid);
+            let record = self.ask(&one.request(), &one.decision, &wanted);
+            if record.verdict != Verdict::Allow {
+                write(&[one.denied(record)])?;
+                return Err(ERRNO_READ_ONLY);
+            }
+            state(self).note_change(&one.request.path, one.noted.as_str());
+            events.push(Event::FileChanged {
+                path: one.request.path.clone(),
+                access: one.noted.as_str().to_owned(),
+                by: one.request.subject.clone(),
+                decision: Some(record),
+            });
+        }
+        write(&events)?;
+        // Last, since writing takes its time: what was approved is what happens.
+        let name = stockade_sys::seccomp::name(call.number).unwrap_or_default();
+        let resolver = self.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
+        let again = self.judged(&resolver, call, name)?;
+        let same = again.len() == judged.len()
+            && again.iter().zip(&judged).all(|(now, one)| now.is_same(one));
+        let asked = |one: &&Judged| one.decision.verdict == Verdict::Ask;
+        if let Some(one) = judged.iter().find(asked).filter(|_| !same) {
+            let record = self.changed_since(&one.request(), &one.decision);
+            write(&[one.denied(record)])?;
+            return Err(ERRNO_READ_ONLY);
+        }
+        let free = |one: &Judged| one.decision.verdict == Verdict::Allow;
+        for one in judged.into_iter().filter(free) {
+            self.note_change(one, tid).ok_or(ERRNO_NOT_JUDGED)?;
+        }
+        self.recorder.note_change_let_through();
+        Ok(())
     }
 
-    fn note_change(&self, path: &RawText, access: Access, tid: u32) -> Result<(), Reply> {
-        let is_new = state(self).note_change(path, access.as_str());
-        if !is_new {
-            return Ok(());
+    /// Journals a change that no rule asked about, unless it is known; `None` when that failed.
+    fn note_change(&self, change: Judged, tid: u32) -> Option<()> {
+        let path = change.request.path;
+        let access = change.noted.as_str();
+        if !state(self).note_change(&path, access) {
+            return Some(());
         }
         let event = Event::FileChanged {
-            path: path.clone(),
-            access: access.as_str().to_owned(),
+            path,
+            access: access.to_owned(),
             by: self.subject(tid),
+            decision: None,
         };
         self.write(&event, Durability::Written)
-            .ok_or(Reply::Refuse(ERRNO_NOT_JUDGED))
     }
 }
 

@@ -73,8 +73,9 @@ pub(crate) struct State {
 /// Recorded changes that are remembered; past this, changes are recorded again.
 const CHANGED_MAX: usize = 100_000;
 
-/// Waits for a person and then answers the call.
-pub(crate) type Wait = Box<dyn FnOnce(&Supervision, &Notifier, &Notification) + Send>;
+/// Waits for a person and returns the answer to the call: it may happen, or its error number.
+pub(crate) type Wait =
+    Box<dyn FnOnce(&Supervision, &Notifier, &Notification) -> Result<(), i32> + Send>;
 
 /// The verdict on one call.
 pub(crate) enum Reply {
@@ -101,16 +102,18 @@ fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
             Err(error) => return (supervision.abort)(&format!("the notifier failed: {error}")),
         };
         match supervision.judge(&call) {
-            Reply::Proceed => supervision.answered(notifier.proceed(&call)),
-            Reply::Refuse(errno) => supervision.answered(notifier.refuse(&call, errno)),
+            Reply::Proceed => supervision.answer(notifier, &call, Ok(())),
+            Reply::Refuse(errno) => supervision.answer(notifier, &call, Err(errno)),
             Reply::Later(wait) => {
-                let (shared, notifier) = (Arc::clone(supervision), Arc::clone(notifier));
-                let refused = Arc::clone(&notifier);
+                let (shared, waiting) = (Arc::clone(supervision), Arc::clone(notifier));
                 let spawned = thread::Builder::new()
                     .name("ask".to_owned())
-                    .spawn(move || wait(&shared, &notifier, &call));
+                    .spawn(move || {
+                        let answer = wait(&shared, &waiting, &call);
+                        shared.answer(&waiting, &call, answer);
+                    });
                 if spawned.is_err() {
-                    supervision.answered(refused.refuse(&call, ERRNO_NOT_JUDGED));
+                    supervision.answer(notifier, &call, Err(ERRNO_NOT_JUDGED));
                 }
             }
         }
@@ -118,8 +121,14 @@ fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
 }
 
 impl Supervision {
-    fn answered(&self, result: stockade_sys::Outcome<()>) {
-        if let Err(error) = result {
+    /// Answers a call: it may happen, or its error number. Nothing may once the session is over.
+    fn answer(&self, notifier: &Notifier, call: &Notification, answer: Result<(), i32>) {
+        let answered = match answer {
+            Ok(()) if !self.over.load(Ordering::Acquire) => notifier.proceed(call),
+            Ok(()) => notifier.refuse(call, ERRNO_NOT_JUDGED),
+            Err(errno) => notifier.refuse(call, errno),
+        };
+        if let Err(error) = answered {
             (self.abort)(&format!("the notifier failed: {error}"));
         }
     }
@@ -135,14 +144,10 @@ impl Supervision {
         // Nothing is done here in the caller's name, so it need not be asked for whether the id was
         // reused while its memory was read (seccomp_unotify(2), "Design goals"): the answer goes to
         // the call, and when its caller is gone there is no call to go on.
-        let reply = match call_name {
+        match call_name {
             "execve" | "execveat" => self.judge_exec(&resolver, call, call_name, tid),
             _ => self.judge_change(&resolver, call, call_name, tid),
-        };
-        if self.over.load(Ordering::Acquire) {
-            return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
-        reply
     }
 
     /// Makes a resolver; all processes have one root where none may change its own.
@@ -177,17 +182,14 @@ impl Supervision {
         }
     }
 
-    /// Asks for `request`, whose decision was ask, and journals what came of it.
-    ///
-    /// `event` makes the event of the final decision. Returns the final decision record, or `None`
-    /// when nothing may happen.
-    pub(crate) fn ask(
+    /// Asks for `request`, whose decision was ask, and returns what came of it. Its event is for the
+    /// caller to journal, on disk and before the effect.
+    fn ask(
         &self,
         request: &Request,
         decision: &Decision,
         wanted: &dyn Fn() -> bool,
-        event: &dyn Fn(DecisionRecord) -> Event,
-    ) -> Option<DecisionRecord> {
+    ) -> DecisionRecord {
         let id = self.recorder.new_decision();
         let decide = |approvals: &Approvals| self.policy.decide(request, approvals);
         let outcome = self.desk.ask(&Asker {
@@ -203,10 +205,19 @@ impl Supervision {
             Outcome::Granted { approvals, .. } => decide(&approvals),
             Outcome::Refused { by, reason, .. } => refused(decision, &by, &reason),
         };
-        let record = self.recorder.record(id, request, &last);
-        // An answer to a question is on disk before its effect.
-        self.write(&event(record.clone()), Durability::Synced)?;
-        Some(record)
+        self.recorder.record(id, request, &last)
+    }
+
+    /// Makes the decision on what was approved, and is not what would happen now.
+    fn changed_since(&self, request: &Request, decision: &Decision) -> DecisionRecord {
+        let refused = Decision {
+            verdict: Verdict::Deny,
+            reason: "what was approved is not what would happen now: it changed meanwhile"
+                .to_owned(),
+            ..decision.clone()
+        };
+        self.recorder
+            .record(self.recorder.new_decision(), request, &refused)
     }
 }
 

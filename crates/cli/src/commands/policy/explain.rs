@@ -1,7 +1,7 @@
 //! `stockade policy explain`: one decision of a session, in full.
 
 use anyhow::Context as _;
-use stockade_event::{Event, read};
+use stockade_event::read;
 use stockade_types::{DecisionId, DecisionRecord, Verdict};
 
 use crate::{
@@ -40,21 +40,23 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     };
     let directory = archive.state.session_dir(&session);
     let events = read(&directory).context("cannot read the record of the session")?;
+    let mut last: Option<DecisionRecord> = None;
     for envelope in events {
-        let envelope = match envelope {
-            Ok(envelope) => envelope,
-            Err(error) => {
-                out.note(format_args!("stockade: {error}"));
-                continue;
+        match envelope {
+            Ok(envelope) => {
+                // Where somebody was asked, the answer comes after the question.
+                let decision = envelope.event.decision();
+                let wanted = decision.filter(|r| r.decision == args.decision);
+                last = wanted.cloned().or(last);
             }
-        };
-        let Some(record) = decided(&envelope.event).filter(|r| r.decision == args.decision) else {
-            continue;
-        };
+            Err(error) => out.note(format_args!("stockade: {error}")),
+        }
+    }
+    if let Some(record) = last {
         if args.json {
-            out.json(record)?;
+            out.json(&record)?;
         } else {
-            print(record, out)?;
+            print(&record, out)?;
         }
         return Ok(Exit::Yes);
     }
@@ -63,19 +65,6 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         args.decision
     ));
     Ok(Exit::CannotTell)
-}
-
-/// Returns the decision that an event carries.
-fn decided(event: &Event) -> Option<&DecisionRecord> {
-    match event {
-        Event::ExecDecided { decision, .. }
-        | Event::FileDenied { decision, .. }
-        | Event::NameDecided { decision, .. }
-        | Event::ConnectionDecided { decision, .. }
-        | Event::HttpDecided { decision, .. }
-        | Event::ApprovalRequested { decision, .. } => Some(decision),
-        _ => None,
-    }
 }
 
 fn print(record: &DecisionRecord, out: &mut Output) -> anyhow::Result<()> {

@@ -118,6 +118,7 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
         path: "/w/src/cart.rs".into(),
         access: access.to_owned(),
         by: child.clone(),
+        decision: None,
     };
     let approval = ApprovalId::from_random(1);
     let mut events = begun();
@@ -214,6 +215,7 @@ fn hostile_bytes_stay_inert() {
                 path: hostile.into(),
                 access: hostile.to_owned(),
                 by,
+                decision: None,
             },
         ),
         (
@@ -245,6 +247,7 @@ fn a_flood_in_one_block_is_bounded_and_counted() {
                     path: format!("/w/{number}").as_str().into(),
                     access: "write".to_owned(),
                     by: by.clone(),
+                    decision: None,
                 },
             )
         })
@@ -261,6 +264,7 @@ fn what_git_keeps_is_one_line_and_a_connection_says_how_much() {
         path: path.into(),
         access: "create".to_owned(),
         by: git.clone(),
+        decision: None,
     };
     let closed = Event::ConnectionClosed {
         host: "git.test".to_owned(),
