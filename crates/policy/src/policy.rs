@@ -189,6 +189,13 @@ impl Policy {
             .any(|rule| rule.net().is_some() && rule.effect != Verdict::Deny)
     }
 
+    /// Tells whether any rule asks about changes of files or denies them.
+    pub fn restricts_files(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| matches!(rule.body, Body::File(_)) && rule.effect != Verdict::Allow)
+    }
+
     /// Lists the rules of the files, in the order of the layers.
     pub fn rules(&self) -> Vec<RuleView> {
         let controls = VIEW + 1;

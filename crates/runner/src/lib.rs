@@ -25,6 +25,7 @@ mod running;
 mod session_dir;
 mod supervise;
 mod threads;
+mod tree;
 
 pub use controller::Controller;
 pub use egress_process::egress_main;

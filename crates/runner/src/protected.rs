@@ -2,26 +2,25 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsStr,
     fs,
-    mem::MaybeUninit,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::FileType;
 use stockade_plan::ProtectedEntry;
 use stockade_policy::WorkspaceSettings;
 use stockade_types::AbsPath;
 
-use crate::RunError;
+use crate::{
+    RunError,
+    tree::{self, Entry, TooMany},
+};
 
 /// Entries that are looked at. A monorepo with its dependencies has a few hundred thousand; above
 /// this the search would take seconds, and a missed path would be a silent weakness.
 const ENTRIES_MAX: usize = 2_000_000;
-/// Bytes of directory entries that one call returns: about 2,000 names.
-const LISTING_BYTES: usize = 64 * 1024;
 
 /// Searches the whole workspace, without following links.
 ///
@@ -33,7 +32,7 @@ pub(crate) fn find(
     settings: &WorkspaceSettings,
 ) -> Result<Vec<ProtectedEntry>, RunError> {
     let mut found = Vec::new();
-    walk(workspace, settings, |entry| {
+    search(workspace, settings, |entry| {
         classify(entry, settings, workspace, &mut found)
     })?;
     Ok(found)
@@ -50,7 +49,7 @@ pub(crate) fn appeared(
     since: SystemTime,
 ) -> Result<Vec<PathBuf>, RunError> {
     let mut found = Vec::new();
-    walk(workspace, settings, |entry| {
+    search(workspace, settings, |entry| {
         let (path, below) = (&entry.path, entry.below.as_slice());
         let directory = entry.kind == FileType::Directory;
         let named = settings.protects(below).is_some()
@@ -73,92 +72,20 @@ pub(crate) fn appeared(
     Ok(found)
 }
 
-/// An entry of the workspace that is looked at closer.
-struct Entry {
-    path: PathBuf,
-    /// Its path below the workspace.
-    below: Vec<u8>,
-    kind: FileType,
-}
-
-/// Visits every entry that could be protected; `visit` tells whether a directory must be searched
-/// further.
-fn walk(
+/// Visits every entry that could be protected.
+fn search(
     workspace: &AbsPath,
     settings: &WorkspaceSettings,
-    mut visit: impl FnMut(&Entry) -> bool,
+    visit: impl FnMut(&Entry) -> bool,
 ) -> Result<(), RunError> {
     let beginnings = settings.beginnings();
-    let top = Entry {
-        path: workspace.as_path().to_owned(),
-        below: Vec::new(),
-        kind: FileType::Directory,
-    };
-    // Each with whether a protected path has begun above.
-    let mut todo: Vec<(Entry, bool)> = vec![(top, false)];
-    let mut buffer = vec![MaybeUninit::uninit(); LISTING_BYTES];
-    let mut seen = 0_usize;
-    while let Some((directory, begun)) = todo.pop() {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(fd) = rustix::fs::open(&directory.path, flags, Mode::empty()) else {
-            continue;
-        };
-        let mut listing = RawDir::new(&fd, &mut buffer);
-        while let Some(Ok(entry)) = listing.next() {
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            seen += 1;
-            if seen > ENTRIES_MAX {
-                let path = workspace.clone();
-                return Err(RunError::WorkspaceTooLarge {
-                    path,
-                    entries_max: ENTRIES_MAX,
-                });
-            }
-            let begins = begun || beginnings.include(name);
-            let kind = kind_of(&fd, &entry);
-            if !begins && kind != FileType::Directory {
-                continue;
-            }
-            let entry = directory.child(name, kind);
-            let descend = if begins { visit(&entry) } else { true };
-            if descend {
-                todo.push((entry, begins));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Returns what an entry is; some file systems only say when they are asked for it.
-fn kind_of(directory: impl std::os::fd::AsFd, entry: &rustix::fs::RawDirEntry<'_>) -> FileType {
-    match entry.file_type() {
-        FileType::Unknown => {
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::statat(directory, entry.file_name(), flags)
-                .map_or(FileType::Unknown, |stat| {
-                    FileType::from_raw_mode(stat.st_mode)
-                })
-        }
-        known => known,
-    }
-}
-
-impl Entry {
-    fn child(&self, name: &[u8], kind: FileType) -> Self {
-        let mut below = Vec::with_capacity(self.below.len() + 1 + name.len());
-        below.extend_from_slice(&self.below);
-        if !below.is_empty() {
-            below.push(b'/');
-        }
-        below.extend_from_slice(name);
-        Self {
-            path: self.path.join(OsStr::from_bytes(name)),
-            below,
-            kind,
-        }
+    let begins = |name: &[u8]| beginnings.include(name);
+    match tree::walk(workspace.as_path(), ENTRIES_MAX, begins, visit) {
+        Ok(_) => Ok(()),
+        Err(TooMany) => Err(RunError::WorkspaceTooLarge {
+            path: workspace.clone(),
+            entries_max: ENTRIES_MAX,
+        }),
     }
 }
 

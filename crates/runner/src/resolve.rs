@@ -76,7 +76,7 @@ impl Resolved {
     }
 
     /// Opens what is there as a path, without following a link.
-    fn open(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
         let name: &OsStr = if self.name.is_empty() {
             OsStr::new(".")
         } else {

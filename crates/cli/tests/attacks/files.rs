@@ -210,8 +210,12 @@ fn f16_existing_protected_files_are_held() {
             "echo x > packages/one/.envrc",
             "packages/one/.envrc",
         ),
-        // A link is a name, not the file; the mount keeps the two apart.
-        closed("hard-link", "ln .mcp.json alias && echo x > alias"),
+        // A second name for the file; the mount would keep the two apart as well.
+        guarded(
+            "hard-link",
+            "ln .envrc alias && echo x > alias",
+            "shop/.envrc",
+        ),
         closed(
             "owner",
             "touch -c -d '2001-01-01' .mcp.json && [ .mcp.json -ot README.md ]",
@@ -221,6 +225,7 @@ fn f16_existing_protected_files_are_held() {
         for file in [
             ".vscode/settings.json",
             ".mcp.json",
+            ".envrc",
             "packages/one/.envrc",
             ".husky/ready",
         ] {

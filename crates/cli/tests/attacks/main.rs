@@ -18,6 +18,7 @@ mod lifecycle;
 mod matrix;
 mod network;
 mod record;
+mod rules;
 mod secrets;
 
 use std::path::PathBuf;

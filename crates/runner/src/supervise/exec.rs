@@ -12,7 +12,7 @@ use stockade_sys::{
 use stockade_types::{RawText, Subject, Verdict};
 
 use super::{
-    ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
+    EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
     program_file::ProgramFile,
     state,
     verify::{Expected, TooMany},
@@ -37,8 +37,6 @@ const MEANING_NAMES: [&[u8]; 5] = [
     b"PYTHONSTARTUP",
     b"NODE_OPTIONS",
 ];
-/// `AT_EMPTY_PATH`: the descriptor itself is executed.
-const EMPTY_PATH: u64 = 0x1000;
 /// `AT_SYMLINK_NOFOLLOW`.
 const NO_FOLLOW: u64 = 0x100;
 

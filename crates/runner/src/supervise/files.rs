@@ -15,13 +15,17 @@ use stockade_sys::{
 };
 use stockade_types::{DecisionRecord, RawText, Verdict};
 
-use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, ERRNO_READ_ONLY, Reply, Supervision, state};
+use super::{
+    EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, ERRNO_READ_ONLY, Reply, Supervision, state,
+};
 use crate::resolve::{AT_FDCWD, Last, Resolved, Resolver};
 
 /// `O_CREAT`.
 const FLAG_CREATE: u64 = 0o100;
 /// `O_EXCL`.
 const FLAG_EXCLUSIVE: u64 = 0o200;
+/// `AT_SYMLINK_FOLLOW`.
+const SYMLINK_FOLLOW: u64 = 0x400;
 /// `S_ISUID`.
 const SETUID: u64 = 0o4000;
 /// `O_NOFOLLOW` on x86-64 and arm64 as the generic interface has it.
@@ -31,7 +35,7 @@ const FLAG_NO_FOLLOW: u64 = 0o400_000;
 const FLAG_NO_FOLLOW: u64 = 0o100_000;
 
 /// One path that a call changes.
-struct Change {
+pub(super) struct Change {
     directory: i32,
     path: u64,
     last: Last,
@@ -39,17 +43,21 @@ struct Change {
     /// Whether it makes or changes something that is no directory.
     file: bool,
     /// Whether the path is the one that a rename takes away.
-    leaves: bool,
+    pub(super) leaves: bool,
+    /// Whether the path stays as it is, and can be changed through another name afterwards.
+    shared: bool,
 }
 
 /// One path of a call with its verdict.
-struct Judged {
+pub(super) struct Judged {
     /// The path as the call has it.
-    raw: Vec<u8>,
-    request: FileRequest,
-    decision: Decision,
+    pub(super) raw: Vec<u8>,
+    pub(super) request: FileRequest,
+    pub(super) decision: Decision,
     /// What the record says was done.
-    noted: Access,
+    pub(super) noted: Access,
+    /// Whether it is told only where somebody was asked: another path of the call says it.
+    pub(super) implied: bool,
 }
 
 impl Judged {
@@ -132,6 +140,7 @@ impl Supervision {
                     .as_ref()
                     .is_some_and(|at| at.resolved.kind == Some(FileType::RegularFile))
         });
+        let carried = self.carried(&found, exchanges(call, name));
         let judged = found.into_iter().filter_map(|(mut change, at)| {
             if plain {
                 change.access = if change.leaves {
@@ -143,12 +152,12 @@ impl Supervision {
             }
             self.judge_one(at?, &change)
         });
-        Ok(judged.collect())
+        Ok(judged.chain(carried).collect())
     }
 
     fn judge_one(&self, at: Place, change: &Change) -> Option<Judged> {
         let Place { raw, resolved } = at;
-        let relative = resolved.path.strip_prefix(self.workspace.as_path()).ok()?;
+        let relative = self.below_workspace(&resolved.path)?;
         let existed = resolved.kind.is_some();
         let access = match (change.access, existed) {
             (Access::Create, true) => Access::Write,
@@ -169,24 +178,37 @@ impl Supervision {
             (_, true) => Access::Write,
             (_, false) => Access::Create,
         };
-        let request = FileRequest {
-            path: RawText::from_os(resolved.path.as_os_str()),
-            workspace_relative: Some(RawText::from_os(relative.as_os_str())),
-            access,
-            // Found out only where it is told: most changes are noted already.
-            subject: stockade_types::Subject::default(),
-        };
-        let request = Request::File(request);
-        let decision = self.policy.decide(&request, &Approvals::none());
-        let Request::File(request) = request else {
-            return None;
-        };
+        let (request, decision) = self.decide_file(&resolved.path, relative, access);
         Some(Judged {
             raw,
             request,
             decision,
             noted,
+            implied: change.shared,
         })
+    }
+
+    /// Returns a path as it lies below the workspace; nothing of the kind elsewhere.
+    pub(super) fn below_workspace<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        path.strip_prefix(self.workspace.as_path()).ok()
+    }
+
+    pub(super) fn decide_file(
+        &self,
+        path: &Path,
+        relative: &Path,
+        access: Access,
+    ) -> (FileRequest, Decision) {
+        let file = FileRequest {
+            path: RawText::from_os(path.as_os_str()),
+            workspace_relative: Some(RawText::from_os(relative.as_os_str())),
+            access,
+            // Found out only where it is told: most changes are noted already.
+            subject: stockade_types::Subject::default(),
+        };
+        let request = Request::File(file.clone());
+        let decision = self.policy.decide(&request, &Approvals::none());
+        (file, decision)
     }
 
     /// Asks about each path that a rule asks about, one after the other.
@@ -244,6 +266,9 @@ impl Supervision {
 
     /// Journals a change that no rule asked about, unless it is known; `None` when that failed.
     fn note_change(&self, change: Judged, tid: u32) -> Option<()> {
+        if change.implied {
+            return Some(());
+        }
         let path = change.request.path;
         let access = change.noted.as_str();
         if !state(self).note_change(&path, access) {
@@ -259,6 +284,8 @@ impl Supervision {
     }
 }
 
+/// `ENOENT`: the kernel's own answer to a link of a descriptor.
+const ERRNO_NO_ENTRY: i32 = 2;
 /// `EFAULT`: the kernel's own answer to a path that cannot be read.
 const ERRNO_FAULT: i32 = 14;
 /// `EOPNOTSUPP`: the resolver met a magic link that shows no path.
@@ -271,10 +298,10 @@ fn exchanges(call: &Notification, name: &str) -> bool {
 }
 
 /// Where a change points.
-struct Place {
+pub(super) struct Place {
     /// As the call has it.
-    raw: Vec<u8>,
-    resolved: Resolved,
+    pub(super) raw: Vec<u8>,
+    pub(super) resolved: Resolved,
 }
 
 /// Finds out where a change points; `None` where it is nothing of the tree.
@@ -321,55 +348,75 @@ fn is_device_or_process(path: &Path) -> bool {
     plain && (process || device)
 }
 
+impl Change {
+    /// A change of what a path names itself.
+    const fn named(directory: i32, path: u64, access: Access) -> Self {
+        Self {
+            directory,
+            path,
+            last: Last::Keep,
+            access,
+            file: false,
+            leaves: false,
+            shared: false,
+        }
+    }
+}
+
+/// A rename from one path, given by directory and name, to another.
+fn renamed(from: (i32, u64), to: (i32, u64)) -> Vec<Change> {
+    let from = Change {
+        leaves: true,
+        ..Change::named(from.0, from.1, Access::Rename)
+    };
+    vec![from, Change::named(to.0, to.1, Access::Rename)]
+}
+
+/// A second name for a file. Whoever may change one changes the other, so who links must be allowed
+/// to write.
+fn linked(from: (i32, u64), last: Last, to: (i32, u64)) -> Vec<Change> {
+    let source = Change {
+        last,
+        shared: true,
+        ..Change::named(from.0, from.1, Access::Write)
+    };
+    let name = Change {
+        file: true,
+        ..Change::named(to.0, to.1, Access::Create)
+    };
+    vec![source, name]
+}
+
 /// Reads which paths a call changes, and how.
 fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
-    let [a0, a1, a2, a3, ..] = call.arguments;
+    let [a0, a1, a2, a3, a4, _] = call.arguments;
     let fd = super::descriptor;
+    let named = Change::named;
     let one = |directory, path, last, access| {
         let file = matches!(access, Access::Create | Access::Write) && !name.starts_with("mkdir");
         vec![Change {
-            directory,
-            path,
             last,
-            access,
             file,
-            leaves: false,
+            ..named(directory, path, access)
         }]
-    };
-    let two = |from: Change, to: Change| {
-        vec![
-            Change {
-                leaves: true,
-                ..from
-            },
-            to,
-        ]
-    };
-    let keep = |directory, path, access| Change {
-        directory,
-        path,
-        last: Last::Keep,
-        access,
-        file: false,
-        leaves: false,
     };
     Ok(match name {
         "openat" => refuse_setuid(a2, a3).map(|()| open(fd(a0), a1, a2))?,
         "open" => refuse_setuid(a1, a2).map(|()| open(AT_FDCWD, a0, a1))?,
         "creat" => open(AT_FDCWD, a0, FLAG_CREATE),
         "truncate" => one(AT_FDCWD, a0, Last::Follow, Access::Write),
-        "rename" => two(
-            keep(AT_FDCWD, a0, Access::Rename),
-            keep(AT_FDCWD, a1, Access::Rename),
-        ),
-        "renameat" | "renameat2" => two(
-            keep(fd(a0), a1, Access::Rename),
-            keep(fd(a2), a3, Access::Rename),
-        ),
-        "link" => one(AT_FDCWD, a1, Last::Keep, Access::Create),
+        "rename" => renamed((AT_FDCWD, a0), (AT_FDCWD, a1)),
+        "renameat" | "renameat2" => renamed((fd(a0), a1), (fd(a2), a3)),
+        "link" => linked((AT_FDCWD, a0), Last::Keep, (AT_FDCWD, a1)),
+        // Only newer kernels do this for ordinary users, so nothing counts on it; a path says more.
+        "linkat" if a4 & EMPTY_PATH != 0 => return Err(ERRNO_NO_ENTRY),
         "linkat" => {
-            // The source is only read; a link across mounts is refused by the kernel.
-            one(fd(a2), a3, Last::Keep, Access::Create)
+            let last = if a4 & SYMLINK_FOLLOW == 0 {
+                Last::Keep
+            } else {
+                Last::Follow
+            };
+            linked((fd(a0), a1), last, (fd(a2), a3))
         }
         "symlink" => one(AT_FDCWD, a1, Last::Keep, Access::Rename),
         "symlinkat" => one(fd(a1), a2, Last::Keep, Access::Rename),
@@ -402,11 +449,8 @@ fn open(directory: i32, path: u64, flags: u64) -> Vec<Change> {
         Last::Follow
     };
     vec![Change {
-        directory,
-        path,
         last,
-        access,
         file: true,
-        leaves: false,
+        ..Change::named(directory, path, access)
     }]
 }

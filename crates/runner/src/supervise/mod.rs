@@ -2,6 +2,7 @@
 
 mod exec;
 mod files;
+mod moved;
 mod program_file;
 mod search;
 pub(crate) mod verify;
@@ -35,6 +36,9 @@ const ERRNO_DENIED: i32 = 13;
 const ERRNO_READ_ONLY: i32 = 30;
 /// `EPERM`, for what could not be judged.
 const ERRNO_NOT_JUDGED: i32 = 1;
+
+/// `AT_EMPTY_PATH`: the descriptor itself is meant.
+const EMPTY_PATH: u64 = 0x1000;
 
 /// What the notifier's threads share.
 pub(crate) struct Supervision {

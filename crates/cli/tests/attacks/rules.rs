@@ -1,0 +1,122 @@
+//! Rules about files hold for what is changed, by whatever name or way.
+
+use std::fs;
+
+use stockade_testkit::{escape::Scene, events};
+
+use crate::{
+    for_each_user,
+    matrix::{Matrix, closed},
+};
+
+/// Denies changes below every directory of that name.
+const KEEP: &str = "schema = 1\n[[deny]]\nid = \"keep\"\nwhat = \"file\"\npaths = [\"keep/**\"]\nreason = \"lab\"\n";
+
+/// A second name for a file, and another name for a directory above it, change what a rule is about.
+#[test]
+fn f34_a_rule_holds_under_other_names() {
+    let attempts = [
+        closed("plain", "echo x > p01/keep/f").event("file.denied", "keep", "p01/keep/f"),
+        closed("link", "sys 86 p02/keep/f p02/alias && echo x > p02/alias").event(
+            "file.denied",
+            "keep",
+            "p02/keep/f",
+        ),
+        closed("link-at", "ln p03/keep/f p03/alias && echo x > p03/alias").event(
+            "file.denied",
+            "keep",
+            "p03/keep/f",
+        ),
+        closed(
+            "link-of-link",
+            "ln -s keep/f p04/soft; sys 265 -100 p04/soft -100 p04/alias 1024",
+        )
+        .event("file.denied", "keep", "p04/keep/f"),
+        closed(
+            "link-of-descriptor",
+            "exec 9< p05/keep/f; sys 265 -100 /proc/self/fd/9 -100 p05/alias 1024",
+        )
+        .event("file.denied", "keep", "p05/keep/f"),
+        // Kernels before 6.10 do this for nobody inside.
+        closed(
+            "link-of-nothing",
+            "exec 9< p06/keep/f; sys 265 9 '' -100 p06/alias 4096",
+        )
+        .twin("exec 9< p06/keep/f; sys 265 -100 /proc/self/fd/9 -100 p06/alias 1024"),
+        closed("directory", "mv p07/keep p07/other && echo x > p07/other/f").event(
+            "file.denied",
+            "keep",
+            "p07/keep/f",
+        ),
+        closed("above", "mv p08 q08 && echo x > q08/keep/f").event(
+            "file.denied",
+            "keep",
+            "p08/keep/f",
+        ),
+        closed(
+            "into-place",
+            "mkdir -p p09/new && echo x > p09/new/g && mv p09/new p09/deeper/keep",
+        )
+        .event("file.denied", "keep", "p09/deeper/keep/g"),
+        closed(
+            "exchange",
+            "mkdir p10/new; sys 316 -100 p10/new -100 p10/keep 2",
+        )
+        .event("file.denied", "keep", "p10/keep/f"),
+    ];
+    let prepare = |scene: &Scene| {
+        for number in 1..=10 {
+            let path = scene.workspace().join(format!("p{number:02}/keep/f"));
+            scene.env.write(path, "kept\n");
+        }
+        scene.env.write(scene.workspace().join("p09/deeper/f"), "");
+    };
+    Matrix {
+        prepare: &prepare,
+        options: &|scene| {
+            let path = scene.env.write("policy.toml", KEEP);
+            vec!["--policy".into(), path.display().to_string()]
+        },
+        may_change: &["p04/soft", "p09/new", "p09/new/**", "p10/new"],
+        ..Matrix::new("F34", &attempts)
+    }
+    .check();
+}
+
+/// What cannot be looked into does not move; what no rule is about moves as ever.
+#[test]
+fn f34_only_what_can_be_judged_moves() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        for path in ["a/keep/f", "b/plain/f", "b/linked"] {
+            env.write(repo.path().join(path), "kept\n");
+        }
+        let policy = env.write("policy.toml", KEEP);
+        let session_file = env.root().join("session");
+        let line = "chmod 0 a/keep; mv a c; chmod 755 a/keep; mv b d && ln d/linked d/second";
+        env.stockade()
+            .current_dir(repo.path())
+            .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+            .arg(policy)
+            .arg("--session-file")
+            .arg(&session_file)
+            .args(["--", "/bin/sh", "-c", line])
+            .success();
+        let session = fs::read_to_string(&session_file).expect("the session started");
+        let record = env.events(session.trim());
+        let all = events::summary(&record);
+        let kept = fs::read_to_string(repo.path().join("a/keep/f")).ok();
+        assert_eq!(kept.as_deref(), Some("kept\n"), "{all}");
+        let refused = record.iter().filter(|event| event.is_refusal()).count();
+        assert_eq!(refused, 1, "{all}");
+        // A second name is no change of the first.
+        let changed = |path: &str| {
+            let of = |event: &&events::Event| event.kind() == "file.changed" && event.targets(path);
+            record.iter().filter(of).count()
+        };
+        assert_eq!((changed("d/linked"), changed("d/second")), (0, 1), "{all}");
+        for moved in ["d/plain/f", "d/linked", "d/second"] {
+            assert!(repo.path().join(moved).exists(), "{moved}: {all}");
+        }
+    });
+}

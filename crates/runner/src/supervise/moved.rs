@@ -1,0 +1,119 @@
+//! What a rename of a directory takes along: rules about files below it hold for its new name too.
+//!
+//! The mounts hold protected paths that exist, and the notifier judges names that would become
+//! protected. Rules about other files are only in the notifier, so whatever moves with a directory
+//! is judged as if it were removed and made anew. Without such rules nothing is searched.
+
+use std::{
+    collections::BTreeSet,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::FileType;
+use stockade_policy::{Access, Decision};
+use stockade_types::Verdict;
+
+use super::{
+    Supervision,
+    files::{Change, Judged, Place},
+};
+use crate::tree;
+
+/// Entries of a moved directory that are judged: a package cache has fewer, and this many take about
+/// a second, in which nothing else of the session is judged.
+const ENTRIES_MAX: usize = 300_000;
+
+impl Supervision {
+    /// Judges what moves with a directory; what is allowed is left out, and what is asked about is
+    /// asked once a rule.
+    pub(super) fn carried(
+        &self,
+        found: &[(Change, Option<Place>)],
+        exchanged: bool,
+    ) -> Vec<Judged> {
+        let [(change, Some(from)), (_, Some(to))] = found else {
+            return Vec::new();
+        };
+        if !change.leaves || !self.policy.restricts_files() {
+            return Vec::new();
+        }
+        let mut carried = self.moved(from, to);
+        if exchanged {
+            carried.extend(self.moved(to, from));
+        }
+        carried
+    }
+
+    fn moved(&self, from: &Place, to: &Place) -> Vec<Judged> {
+        if from.resolved.kind != Some(FileType::Directory) {
+            return Vec::new();
+        }
+        // Through the descriptor it is this directory, whatever lies at its path by now.
+        let Ok(directory) = from.resolved.open() else {
+            return self.cannot_tell(from).into_iter().collect();
+        };
+        let top = PathBuf::from(format!("/proc/self/fd/{}/.", directory.as_raw_fd()));
+        let mut known = BTreeSet::new();
+        let mut judged = Vec::new();
+        let visited = tree::walk(
+            &top,
+            ENTRIES_MAX,
+            |_| true,
+            |entry| {
+                let Ok(below) = entry.path.strip_prefix(&top) else {
+                    return true;
+                };
+                for (place, access) in [(from, Access::Remove), (to, Access::Create)] {
+                    let Some(one) = self.judge_moved(place, below, access) else {
+                        continue;
+                    };
+                    if known.insert((one.decision.rule.clone(), one.decision.verdict)) {
+                        judged.push(one);
+                    }
+                }
+                true
+            },
+        );
+        if !matches!(visited, Ok(0)) {
+            judged.extend(self.cannot_tell(from));
+        }
+        judged
+    }
+
+    /// Judges one entry that moves; `None` where it may.
+    fn judge_moved(&self, directory: &Place, below: &Path, access: Access) -> Option<Judged> {
+        let path = directory.resolved.path.join(below);
+        let relative = self.below_workspace(&path)?;
+        let (request, decision) = self.decide_file(&path, relative, access);
+        (decision.verdict != Verdict::Allow).then(|| Judged {
+            raw: directory.raw.clone(),
+            request,
+            decision,
+            noted: access,
+            implied: true,
+        })
+    }
+
+    /// Refuses a move of which it is not known what it takes along.
+    fn cannot_tell(&self, directory: &Place) -> Option<Judged> {
+        let path = &directory.resolved.path;
+        let relative = self.below_workspace(path)?;
+        let (request, decision) = self.decide_file(path, relative, Access::Rename);
+        Some(Judged {
+            raw: directory.raw.clone(),
+            request,
+            decision: Decision {
+                verdict: Verdict::Deny,
+                reason: format!(
+                    "rules about files hold here, and what moves along cannot be judged: a \
+                     directory in it cannot be read, or it has more than {ENTRIES_MAX} entries"
+                ),
+                remedy: "make its directories readable, or move its parts".to_owned(),
+                ..decision
+            },
+            noted: Access::Rename,
+            implied: true,
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! Walking a directory tree, without following links.
+
+use std::{
+    ffi::OsStr,
+    mem::MaybeUninit,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RawDirEntry};
+
+/// Bytes of directory entries that one call returns: about 2,000 names.
+const LISTING_BYTES: usize = 64 * 1024;
+
+/// An entry that is looked at closer.
+pub(crate) struct Entry {
+    pub(crate) path: PathBuf,
+    /// Its path below the top.
+    pub(crate) below: Vec<u8>,
+    pub(crate) kind: FileType,
+}
+
+/// The tree has more entries than are looked at.
+#[derive(Debug)]
+pub(crate) struct TooMany;
+
+/// Visits every entry whose name `begins` something of interest, and all below it; `visit` tells
+/// whether a directory must be searched further. Returns how many directories could not be read.
+///
+/// # Errors
+/// When there are more than `entries_max` entries.
+pub(crate) fn walk(
+    top: &Path,
+    entries_max: usize,
+    begins: impl Fn(&[u8]) -> bool,
+    mut visit: impl FnMut(&Entry) -> bool,
+) -> Result<usize, TooMany> {
+    let top = Entry {
+        path: top.to_owned(),
+        below: Vec::new(),
+        kind: FileType::Directory,
+    };
+    // Each with whether it or something above it begins what is of interest.
+    let mut todo: Vec<(Entry, bool)> = vec![(top, false)];
+    let mut buffer = vec![MaybeUninit::uninit(); LISTING_BYTES];
+    let (mut seen, mut unread) = (0_usize, 0_usize);
+    while let Some((directory, begun)) = todo.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(fd) = rustix::fs::open(&directory.path, flags, Mode::empty()) else {
+            unread += 1;
+            continue;
+        };
+        let mut listing = RawDir::new(&fd, &mut buffer);
+        while let Some(entry) = listing.next() {
+            let Ok(entry) = entry else {
+                unread += 1;
+                break;
+            };
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            seen += 1;
+            if seen > entries_max {
+                return Err(TooMany);
+            }
+            let begun = begun || begins(name);
+            let kind = kind_of(&fd, &entry);
+            if !begun && kind != FileType::Directory {
+                continue;
+            }
+            let entry = directory.child(name, kind);
+            let descend = if begun { visit(&entry) } else { true };
+            if descend && kind == FileType::Directory {
+                todo.push((entry, begun));
+            }
+        }
+    }
+    Ok(unread)
+}
+
+/// Returns what an entry is; some file systems only say when they are asked for it.
+fn kind_of(directory: impl AsFd, entry: &RawDirEntry<'_>) -> FileType {
+    match entry.file_type() {
+        FileType::Unknown => {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::statat(directory, entry.file_name(), flags)
+                .map_or(FileType::Unknown, |stat| {
+                    FileType::from_raw_mode(stat.st_mode)
+                })
+        }
+        known => known,
+    }
+}
+
+impl Entry {
+    fn child(&self, name: &[u8], kind: FileType) -> Self {
+        let mut below = Vec::with_capacity(self.below.len() + 1 + name.len());
+        below.extend_from_slice(&self.below);
+        if !below.is_empty() {
+            below.push(b'/');
+        }
+        below.extend_from_slice(name);
+        Self {
+            path: self.path.join(OsStr::from_bytes(name)),
+            below,
+            kind,
+        }
+    }
+}
