@@ -248,7 +248,7 @@ events! {
     "limit.reached" LimitReached {
         /// Which limit, for example `memory`.
         limit: String,
-        /// Its value, in its own unit.
+        /// Its value: bytes for `memory`, milliseconds for `wall_time`, otherwise a number.
         configured: u64,
         /// What was used, in the same unit.
         usage: u64,

@@ -135,6 +135,17 @@ pub fn is_kept_by_git(path: &RawText, workspace: &RawText) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
+/// Says for a person which limit was hit, with the unit that it has.
+pub fn limit_text(limit: &str, configured: u64, usage: u64, detail: &str) -> String {
+    let amount = |value: u64| match limit {
+        "memory" => format!("{} MiB", value >> 20),
+        "wall_time" => format!("{}.{} s", value / 1000, value % 1000 / 100),
+        _ => value.to_string(),
+    };
+    let (usage, configured) = (amount(usage), amount(configured));
+    format!("{limit} {usage} of {configured}: {detail}")
+}
+
 impl Summary {
     /// Folds all of `envelopes`.
     pub fn of<'a>(envelopes: impl IntoIterator<Item = &'a Envelope>) -> Self {
@@ -200,7 +211,7 @@ impl Summary {
                 usage,
                 detail,
             } => {
-                let line = format!("{limit} {usage} of {configured}: {detail}");
+                let line = limit_text(limit, *configured, *usage, detail);
                 push_bounded(&mut self.limits, line);
             }
             Event::FindingRaised {

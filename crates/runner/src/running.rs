@@ -10,7 +10,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::LaunchPlan;
-use stockade_sandbox::{Exit, LaunchFailure, Session, SessionNews, chain};
+use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews, chain};
 use stockade_types::{AbsPath, RawText, SessionId};
 
 use crate::{
@@ -216,7 +216,7 @@ impl Running {
             limit: "wall_time".to_owned(),
             configured: millis(limit),
             usage: millis(self.started.elapsed()),
-            detail: "milliseconds; the session was ended".to_owned(),
+            detail: "the session was ended".to_owned(),
         };
         // If this cannot be written the session ends all the same.
         drop(self.recorder.write(&event, Durability::Synced));
@@ -400,19 +400,21 @@ fn exit_code(outcome: &SessionOutcome, not_executed: Option<&LaunchFailure>) -> 
     }
 }
 
-/// Reads from the session's cgroups which limits were hit.
+/// Tells which limits of the session's cgroups were hit.
 fn limit_events(session: &Session) -> Vec<Event> {
-    session
-        .limit_counters()
-        .into_iter()
-        .filter(|(file, _)| *file == "memory.failcnt")
-        .filter_map(|(_, value)| value.trim().parse::<u64>().ok())
-        .filter(|failures| *failures > 0)
-        .map(|failures| Event::LimitReached {
+    let event = |hit| match hit {
+        LimitHit::Memory { limit, peak, times } => Event::LimitReached {
             limit: "memory".to_owned(),
-            configured: 0,
-            usage: failures,
-            detail: "allocations that met the limit".to_owned(),
-        })
-        .collect()
+            configured: limit,
+            usage: peak,
+            detail: format!("the kernel ended processes, {times} in all"),
+        },
+        LimitHit::Processes { limit, times } => Event::LimitReached {
+            limit: "processes".to_owned(),
+            configured: limit,
+            usage: limit,
+            detail: format!("{times} more could not be started"),
+        },
+    };
+    session.limit_hits().into_iter().map(event).collect()
 }

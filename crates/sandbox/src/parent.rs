@@ -242,18 +242,55 @@ impl Session {
         }
     }
 
-    /// Returns the session's cgroup files that tell of a limit that was hit, with their content.
-    pub fn limit_counters(&self) -> Vec<(&'static str, String)> {
-        ["memory.failcnt", "memory.max_usage_in_bytes", "pids.events"]
-            .into_iter()
-            .flat_map(|file| {
-                self.core
-                    .groups
-                    .iter()
-                    .filter_map(move |g| g.get(file).ok().map(|v| (file, v)))
+    /// Returns the limits of the session's cgroups that were hit.
+    pub fn limit_hits(&self) -> Vec<LimitHit> {
+        let read = |file: &str| self.core.groups.iter().find_map(|g| g.get(file).ok());
+        let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
+        let counted = |file: &str, name: &str| {
+            let text = read(file)?;
+            let (_, count) = text
+                .lines()
+                .filter_map(|line| line.split_once(' '))
+                .find(|(key, _)| *key == name)?;
+            count.trim().parse::<u64>().ok().filter(|count| *count > 0)
+        };
+        // Caches that were dropped to stay within the limit are no news: only what it cost is.
+        let memory = counted("memory.oom_control", "oom_kill").and_then(|times| {
+            Some(LimitHit::Memory {
+                limit: number("memory.limit_in_bytes")?,
+                peak: number("memory.max_usage_in_bytes")?,
+                times,
             })
-            .collect()
+        });
+        let processes = counted("pids.events", "max").and_then(|times| {
+            Some(LimitHit::Processes {
+                limit: number("pids.max")?,
+                times,
+            })
+        });
+        memory.into_iter().chain(processes).collect()
     }
+}
+
+/// A limit of the session's cgroups that was hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitHit {
+    /// The kernel ended processes for want of memory.
+    Memory {
+        /// In bytes.
+        limit: u64,
+        /// The most that was used, in bytes.
+        peak: u64,
+        /// Processes that were ended.
+        times: u64,
+    },
+    /// No further process could be started.
+    Processes {
+        /// Processes and threads at a time.
+        limit: u64,
+        /// How many could not be started.
+        times: u64,
+    },
 }
 
 impl Core {

@@ -9,6 +9,7 @@ use stockade_event::{
     Envelope, Event, ReadError, Reader, catalogue,
     layout::{JOURNAL_FILE, is_live},
     read,
+    summary::limit_text,
 };
 
 use crate::{
@@ -240,9 +241,7 @@ fn describe_rest(event: &Event) -> String {
             configured,
             usage,
             detail,
-        } => {
-            format!("{} {usage} of {configured}: {}", safe(limit), safe(detail))
-        }
+        } => safe(&limit_text(limit, *configured, *usage, detail)),
         Event::ApprovalDecided {
             approval,
             verdict,

@@ -15,6 +15,7 @@ mod commands;
 mod files;
 mod kernel;
 mod lifecycle;
+mod limits;
 mod matrix;
 mod network;
 mod record;

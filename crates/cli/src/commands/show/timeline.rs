@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 use stockade_event::{
     Envelope, Event,
-    summary::{Traffic, is_kept_by_git},
+    summary::{Traffic, is_kept_by_git, limit_text},
 };
 use stockade_types::{
     ApprovalId, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
@@ -414,8 +414,8 @@ fn noted(time: u64, event: &Event) -> Line {
             usage,
             detail,
         } => {
-            let numbers = format!("{usage} of {configured}");
-            format!("limit {} reached, {numbers}: {}", safe(limit), safe(detail))
+            let text = limit_text(limit, *configured, *usage, detail);
+            format!("limit {}", safe(&text))
         }
         Event::EventsLost {
             source,

@@ -1,0 +1,193 @@
+//! Floods: memory, processes, output and executions end at their limit, and only there.
+
+use std::{fs, time::Duration};
+
+use stockade_testkit::{
+    Repo, TestEnv, events,
+    events::Event,
+    processes,
+    run::{Output, require_tool},
+    wait,
+};
+
+use crate::for_each_user;
+
+/// Limits of a process hold without a group: open files, core dumps, message queues.
+#[test]
+fn r02_a_process_has_limits() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let policy = env.write("policy.toml", "schema = 1\n[limits]\nopen_files = 64\n");
+        let many =
+            "for n in $(seq 10 200); do eval \"exec $n< README.md\" || exit 1; done; echo many";
+        let core = "ulimit -c unlimited && echo cores";
+        let queue = "perl -e '$a = pack(\"q8\", 0, 10, 10); $n = \"stockade.$$\"; $q = syscall(240, $n, 0101, 0600, $a); $q < 0 or syscall(241, $n) < 0 or print \"queue\\n\"'";
+        let line = format!("({many}); ({core}); ({queue}); :");
+        let bash = |run: stockade_testkit::Run| {
+            run.current_dir(repo.path())
+                .args(["/bin/bash", "--norc", "-c", &line])
+                .success()
+                .stdout
+        };
+        // Control: any limit that the tests have of their own is no smaller.
+        let outside = bash(env.command("/usr/bin/env"));
+        assert_eq!(outside, "many\ncores\nqueue\n");
+        let inside = bash(
+            env.stockade()
+                .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+                .arg(policy)
+                .arg("--"),
+        );
+        assert_eq!(inside, "");
+    });
+}
+
+/// A fork bomb meets the limit of processes, and the session still ends as a whole.
+#[test]
+fn r02_a_fork_bomb_is_contained() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let policy = env.write(
+            "policy.toml",
+            "schema = 1\n[limits]\nprocesses = 60\nwall_time = \"3s\"\n",
+        );
+        let marker = format!("300.{}73", std::process::id());
+        let line = format!("for i in $(seq 200); do sleep {marker} & done; wait");
+        let running = env
+            .stockade()
+            .current_dir(repo.path())
+            .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+            .arg(policy)
+            .args(["--", "/bin/bash", "--norc", "-c", &line])
+            .spawn();
+        let mut most = 0;
+        wait::until_true(Duration::from_secs(3), || {
+            most = most.max(processes::with_argument(&marker).len());
+            most > 60
+        });
+        let output = running.wait();
+        assert!(most <= 60, "{most} processes ran");
+        assert!(
+            most > 0 || !output.stderr.is_empty(),
+            "nothing ran: {output:?}"
+        );
+        let gone = || processes::with_argument(&marker).is_empty();
+        assert!(wait::until_true(Duration::from_secs(2), gone), "{output:?}");
+    });
+}
+
+/// Runs a line under a policy, and returns what it printed and its record.
+fn run(env: &TestEnv, repo: &Repo, limits: &str, line: &str) -> (Output, Vec<Event>) {
+    let policy = env.write("policy.toml", &format!("schema = 1\n{limits}"));
+    let session_file = env.root().join("session");
+    let output = env
+        .stockade()
+        .current_dir(repo.path())
+        .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+        .arg(policy)
+        .arg("--session-file")
+        .arg(&session_file)
+        .args(["--", "/bin/bash", "--norc", "-c", line])
+        .output();
+    let session = fs::read_to_string(&session_file).expect("the session started");
+    let record = env.events(session.trim());
+    (output, record)
+}
+
+/// Memory ends at the limit of the session, whether it is a program's own, in `/tmp` or in
+/// `/dev/shm`, and the record says so. Where the caller can make no groups, the session says that
+/// nothing holds it.
+#[test]
+fn r02_memory_is_limited() {
+    require_tool("perl");
+    let floods = [
+        "perl -e '$x = \"x\" x (200 << 20); print length($x)'",
+        "dd if=/dev/zero of=/tmp/flood bs=1M count=200 2> /dev/null && stat -c %s /tmp/flood; rm -f /tmp/flood",
+        "dd if=/dev/zero of=/dev/shm/flood bs=1M count=200 2> /dev/null && stat -c %s /dev/shm/flood; rm -f /dev/shm/flood",
+    ];
+    for_each_user(|env| {
+        let repo = env.repo();
+        for flood in floods {
+            // Control: the machine has that much.
+            let outside = env.shell(env.root(), flood);
+            assert_eq!(outside.stdout.trim(), "209715200", "{outside:?}");
+            let (output, record) = run(env, &repo, "[limits]\nmemory = \"100MiB\"\n", flood);
+            let all = events::summary(&record);
+            let of_groups = |event: &&Event| {
+                event.kind() == "guarantee.stated" && event.field("guarantee") == "group-limits"
+            };
+            let stated = record.iter().find(of_groups).expect("it is stated");
+            let reached = |event: &&Event| {
+                event.kind() == "limit.reached" && event.field("limit") == "memory"
+            };
+            let reached = record.iter().filter(reached).count();
+            if stated.json.get("holds") == Some(&true.into()) {
+                assert_eq!(output.stdout, "", "{flood}: {output:?}");
+                assert_ne!(output.code(), 0, "{flood}: {output:?}");
+                assert_eq!(reached, 1, "{flood}: {all}");
+            } else {
+                assert!(!stated.field("missing").is_empty(), "{stated:?}");
+                assert_eq!(reached, 0, "{flood}: {all}");
+            }
+        }
+    });
+}
+
+/// A flood of output arrives as it is, however long its lines are, and is not kept in memory.
+#[test]
+fn r08_output_is_neither_cut_nor_kept() {
+    const BYTES: usize = 100_000_000;
+    require_tool("prlimit");
+    for_each_user(|env| {
+        let repo = env.repo();
+        let flood = format!("head -c {BYTES} /dev/zero");
+        let sum = |before: &str| {
+            let line = format!("{before}{flood} | cksum");
+            env.command("/bin/sh")
+                .args(["-c", &line])
+                .env("OWN", env.binary())
+                .current_dir(repo.path())
+                .success()
+                .stdout
+        };
+        let limited = format!(
+            "prlimit --data={} \"$OWN\" run --ask deny --summary none -- ",
+            BYTES / 2
+        );
+        assert_eq!(sum(&limited), sum(""));
+    });
+}
+
+/// Executions faster than anyone could read them are all judged, and every refusal is recorded.
+#[test]
+fn r12_no_refusal_is_lost_in_a_flood() {
+    const EACH: usize = 250;
+    const AT_A_TIME: usize = 4;
+    for_each_user(|env| {
+        let rule = "[[deny]]\nid = \"no-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
+        let line = format!(
+            "flood() {{ for n in $(seq {EACH}); do id -u $1.$n; /bin/true; done; }}; \
+             for part in $(seq {AT_A_TIME}); do flood $part 2> /dev/null & done; wait"
+        );
+        let (output, record) = run(env, &env.repo(), rule, &line);
+        output.assert_success();
+        assert_eq!(output.stdout, "");
+        let mut refused: Vec<String> = record
+            .iter()
+            .filter(|event| event.is_refusal() && event.rule() == "no-id")
+            .map(|event| event.json["target"]["argv"].to_string())
+            .collect();
+        assert_eq!(refused.len(), EACH * AT_A_TIME, "{}", refused.len());
+        refused.sort();
+        refused.dedup();
+        assert_eq!(
+            refused.len(),
+            EACH * AT_A_TIME,
+            "one was told twice, another never"
+        );
+        let started = record.iter().filter(|event| {
+            event.kind() == "process.started" && event.json["process"]["argv"][0] == "/bin/true"
+        });
+        assert_eq!(started.count(), EACH * AT_A_TIME);
+    });
+}
