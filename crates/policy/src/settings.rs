@@ -130,7 +130,7 @@ pub struct NetworkSettings {
 pub struct ProcessSettings {
     /// Debuggers work (`ptrace`).
     pub debuggers: Sourced<bool>,
-    /// New namespaces may be made, for programs that bring their own sandbox.
+    /// New namespaces may be made; mounts stay closed in them.
     pub namespaces: Sourced<bool>,
 }
 

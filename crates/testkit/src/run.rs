@@ -59,6 +59,12 @@ impl Run {
         self
     }
 
+    /// Adds a line of shell as the command of a session.
+    #[must_use]
+    pub fn line(self, line: impl AsRef<OsStr>) -> Self {
+        self.args(["--", "/bin/bash", "--norc", "-c"]).arg(line)
+    }
+
     /// Sets a variable of the environment.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {

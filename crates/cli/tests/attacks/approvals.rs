@@ -1,12 +1,11 @@
 //! The approval channel (family P).
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
 use stockade_testkit::{
-    TestEnv,
     approvals::{self, Answer, Asked},
     events,
-    run::{Output, Run, require_tool},
+    run::{Output, require_tool},
     wait,
 };
 
@@ -14,28 +13,6 @@ use crate::{
     for_each_user,
     matrix::{Matrix, closed},
 };
-
-fn session(
-    env: &TestEnv,
-    directory: &std::path::Path,
-    options: &[&str],
-    line: &str,
-) -> (Run, PathBuf) {
-    let session_file = env.root().join("session");
-    let run = env
-        .stockade()
-        .current_dir(directory)
-        .args(["run", "--summary", "none", "--session-file"])
-        .arg(&session_file)
-        .args(options)
-        .args(["--", "/bin/bash", "--norc", "-c", line]);
-    (run, session_file)
-}
-
-fn record(env: &TestEnv, session_file: &PathBuf) -> Vec<events::Event> {
-    let session = fs::read_to_string(session_file).expect("the session started");
-    env.events(session.trim())
-}
 
 fn allow(_: &Asked) -> Answer {
     Answer::Allow {
@@ -49,16 +26,13 @@ fn p22_nobody_to_ask_is_deny() {
     for_each_user(|env| {
         let repo = env.repo();
         for options in [&[][..], &["--ask", "deny"][..]] {
-            let (run, session_file) = session(
-                env,
-                repo.path(),
-                options,
-                "git push origin HEAD:refs/heads/p22; :",
-            );
+            let run = env
+                .session_with(repo.path(), options)
+                .line("git push origin HEAD:refs/heads/p22; :");
             let output = run.success();
             assert!(output.duration < Duration::from_secs(20), "{output:?}");
             assert!(!repo.origin().join("refs/heads/p22").exists());
-            events::assert_one_refusal(&record(env, &session_file), "git push", "push");
+            events::assert_one_refusal(&env.record(), "git push", "push");
         }
     });
 }
@@ -73,15 +47,58 @@ fn p14_an_answer_is_used_once() {
         let repo = env.repo();
         let policy = env.write("policy.toml", ASK_ID).display().to_string();
         let options = ["--ask", "inbox", "--policy", policy.as_str()];
-        let (run, session_file) = session(env, repo.path(), &options, "id -u; id -u; id -g");
+        let run = env
+            .session_with(repo.path(), &options)
+            .line("id -u; id -u; id -g");
         let (output, asked) = approvals::answer_all(env, run.spawn(), allow);
         output.assert_success();
         assert_eq!(asked.len(), 3, "{asked:#?}");
-        let record = record(env, &session_file);
+        let record = env.record();
         for kind in ["approval.requested", "approval.decided", "approval.used"] {
             let count = record.iter().filter(|event| event.kind() == kind).count();
             assert_eq!(count, 3, "{kind}: {}", events::summary(&record));
         }
+    });
+}
+
+/// An answer reaches as far as it says, and never further than the rule lets it.
+#[test]
+fn p14_an_answer_reaches_as_far_as_it_says() {
+    for_each_user(|env| {
+        for (scope, asked_times) in [("session", 1), ("2-uses", 2), ("10m", 1)] {
+            let repo = env.repo_named(scope);
+            let policy = env.write("policy.toml", ASK_ID).display().to_string();
+            let run = env
+                .session_with(repo.path(), &["--ask", "inbox", "--policy", &policy])
+                .line("id -u; id -u; id -u");
+            let answer = |_: &Asked| Answer::Allow {
+                scope: scope.to_owned(),
+            };
+            let (output, asked) = approvals::answer_all(env, run.spawn(), answer);
+            output.assert_success();
+            assert_eq!(asked.len(), asked_times, "{scope}: {asked:#?}");
+            assert_eq!(output.stdout.lines().count(), 3, "{scope}: {output:?}");
+        }
+        let text = ASK_ID.replace("reason", "scope_max = \"once\"\nreason");
+        let policy = env.write("policy.toml", &text).display().to_string();
+        let run = env
+            .session_with(env.repo().path(), &["--ask", "inbox", "--policy", &policy])
+            .line("id -u");
+        let running = run.spawn();
+        let open = || approvals::pending(env).into_iter().next();
+        assert!(wait::until_true(Duration::from_secs(10), || open().is_some()));
+        let asked = open().expect("it was just seen");
+        for scope in ["session", "2-uses", "10m"] {
+            let wider = Answer::Allow {
+                scope: scope.to_owned(),
+            };
+            let refused = approvals::answer(env, &asked.id, &wider);
+            assert_ne!(refused.code(), 0, "{scope}: {refused:?}");
+            assert!(refused.stderr.contains("once"), "{scope}: {refused:?}");
+            assert!(open().is_some(), "{scope}: the question is gone");
+        }
+        approvals::answer(env, &asked.id, &allow(&asked)).assert_success();
+        running.wait().assert_success();
     });
 }
 
@@ -104,12 +121,9 @@ fn p06_what_changed_after_the_question_does_not_run() {
             } else {
                 "./t.sh"
             };
-            let (run, session_file) = session(
-                env,
-                repo.path(),
-                &["--ask", "inbox", "--policy", &policy],
-                line,
-            );
+            let run = env
+                .session_with(repo.path(), &["--ask", "inbox", "--policy", &policy])
+                .line(line);
             let running = run.spawn();
             let choose = |asked: &Asked| {
                 if change {
@@ -131,7 +145,7 @@ fn p06_what_changed_after_the_question_does_not_run() {
                 result,
                 expected,
                 "{output:?}\n{}",
-                events::summary(&record(env, &session_file))
+                events::summary(&env.record())
             );
         }
     });
@@ -165,12 +179,9 @@ fn p06_a_call_that_changed_after_the_question_does_not_happen() {
                 .arg(repo.path().join("later"))
                 .arg(&source)
                 .success();
-            let (run, session_file) = session(
-                env,
-                repo.path(),
-                &["--ask", "inbox", "--policy", &policy],
-                &format!("./later {change}"),
-            );
+            let run = env
+                .session_with(repo.path(), &["--ask", "inbox", "--policy", &policy])
+                .line(format!("./later {change}"));
             let choose = |asked: &Asked| {
                 assert!(asked.mentions(shown), "{asked:#?}");
                 env.write(repo.path().join("now"), "");
@@ -184,7 +195,7 @@ fn p06_a_call_that_changed_after_the_question_does_not_happen() {
                 .into_iter()
                 .filter(|name| repo.path().join(name).exists())
                 .collect();
-            let record = record(env, &session_file);
+            let record = env.record();
             let all = events::summary(&record);
             let refused: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
             if change.starts_with("nothing") {
@@ -218,7 +229,7 @@ fn p14_changes_are_asked_about() {
         env.write(repo.path().join("notes/old"), "old\n");
         let options = ["--ask", "inbox", "--policy", policy.as_str()];
         let line = "echo a > notes/a; echo b > notes/b; echo c > c; mv notes/old .mcp.json; mv notes/old notes/new";
-        let (run, session_file) = session(env, repo.path(), &options, line);
+        let run = env.session_with(repo.path(), &options).line(line);
         let choose = |asked: &Asked| {
             if asked.mentions("notes/b") {
                 let reason = "lab".to_owned();
@@ -229,7 +240,7 @@ fn p14_changes_are_asked_about() {
         };
         let (output, asked) = approvals::answer_all(env, run.spawn(), choose);
         output.assert_success();
-        let record = record(env, &session_file);
+        let record = env.record();
         let all = events::summary(&record);
         // Two files, and both names of what moved; nobody is asked about what is denied anyway.
         assert_eq!(asked.len(), 4, "{asked:#?}\n{all}");
@@ -256,17 +267,14 @@ fn p14_changes_are_asked_about() {
 fn p12_an_open_question_ends_with_its_session() {
     for_each_user(|env| {
         let repo = env.repo();
-        let (run, session_file) = session(
-            env,
-            repo.path(),
-            &["--ask", "inbox"],
-            "timeout -s KILL 2 git push origin HEAD:refs/heads/p12; echo over",
-        );
+        let run = env
+            .session_with(repo.path(), &["--ask", "inbox"])
+            .line("timeout -s KILL 2 git push origin HEAD:refs/heads/p12; echo over");
         let output: Output = run.success();
         output.assert_stdout("over");
         assert!(!repo.origin().join("refs/heads/p12").exists());
         assert!(approvals::pending(env).is_empty());
-        let record = record(env, &session_file);
+        let record = env.record();
         let used = record
             .iter()
             .filter(|event| event.kind() == "approval.used")
@@ -290,7 +298,7 @@ fn p10_an_open_question_is_not_answered_from_inside() {
             env.state().display()
         );
         let options = ["--ask", "inbox", "--policy", policy.as_str()];
-        let (run, session_file) = session(env, repo.path(), &options, &line);
+        let run = env.session_with(repo.path(), &options).line(&line);
         let running = run.spawn();
         let asked = || approvals::pending(env).into_iter().next();
         assert!(
@@ -316,7 +324,7 @@ fn p10_an_open_question_is_not_answered_from_inside() {
         approvals::answer(env, &asked.id, &allow(&asked)).assert_success();
         let output = running.wait();
         assert_ne!(read("answered"), "", "{output:?}");
-        let record = record(env, &session_file);
+        let record = env.record();
         let decided = record
             .iter()
             .filter(|event| event.kind() == "approval.decided")

@@ -157,27 +157,13 @@ fn k20_a_denied_program_is_denied_by_content() {
 fn c34_strange_bytes_are_recorded_and_not_cut() {
     crate::for_each_user(|env| {
         let repo = env.repo();
-        let session_file = env.root().join("session");
         let line = "git push \"$(printf 'a\\033[2Jb\\377c\\nd\\r{\"verdict\":\"allow\"}')\"";
-        env.stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--session-file",
-            ])
-            .arg(&session_file)
-            .args(["--", "/bin/bash", "--norc", "-c", line])
-            .output();
-        let session = fs::read_to_string(session_file).expect("the session started");
-        let record = env.events(session.trim());
+        env.session(repo.path()).line(line).output();
+        let record = env.record();
         let event = stockade_testkit::events::assert_one_refusal(&record, "git push", "push");
         let text = event.json.to_string();
         assert!(!text.contains('\u{1b}'), "{text}");
-        let shown = env.stockade().args(["events", session.trim()]).success();
+        let shown = env.stockade().args(["events", &env.session_id()]).success();
         assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
         assert!(shown.stdout.contains("\\u{1b}[2Jb"), "{shown:?}");
         env.stockade()
@@ -226,18 +212,13 @@ fn k08_a_swapped_program_ends_the_session() {
             .success();
         fs::remove_file(&ran).expect("the race was won without the boundary");
 
-        let session_file = env.root().join("session");
         let output = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+            .session(repo.path())
+            .arg("--policy")
             .arg(policy)
-            .arg("--session-file")
-            .arg(&session_file)
             .args(["--", "./swap", "same", "200", "program"])
             .output();
-        let session = fs::read_to_string(&session_file).expect("the session started");
-        let record = env.events(session.trim());
+        let record = env.record();
         let found = record.iter().any(|event| event.kind() == "finding.raised");
         assert!(found, "nobody noticed\n{}", events::summary(&record));
         assert_eq!(output.code(), 137, "{output:?}");
@@ -270,18 +251,13 @@ fn swapped_arguments_end_the_session(env: &TestEnv, program: &str) -> bool {
         .success();
     fs::remove_file(&ran).expect("the race was won without the boundary");
 
-    let session_file = env.root().join("session");
     let output = env
-        .stockade()
-        .current_dir(repo.path())
-        .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+        .session(repo.path())
+        .arg("--policy")
         .arg(policy)
-        .arg("--session-file")
-        .arg(&session_file)
         .args(["--", "./swap", "./program", "200"])
         .output();
-    let session = fs::read_to_string(&session_file).expect("the session started");
-    let record = env.events(session.trim());
+    let record = env.record();
     let found = record
         .iter()
         .filter(|event| event.kind() == "finding.raised")

@@ -461,13 +461,8 @@ fn f06_a_swapped_path_at_the_top_ends_the_session() {
         let line = format!("./race {plain} .mcp.json && : > won; sleep 20; : > stayed");
         // The race can be lost for all its time; then it is tried again, in a session of its own.
         let won = (0..3).any(|_| {
-            let session_file = env.root().join("session");
             let output = env
-                .stockade()
-                .current_dir(repo.path())
-                .args(["run", "--ask", "deny", "--summary", "none"])
-                .arg("--session-file")
-                .arg(&session_file)
+                .session(repo.path())
                 .args(["--", "/bin/sh", "-c", &line])
                 .output();
             assert!(
@@ -477,8 +472,7 @@ fn f06_a_swapped_path_at_the_top_ends_the_session() {
             if !repo.path().join("won").exists() {
                 return false;
             }
-            let session = fs::read_to_string(&session_file).expect("the session started");
-            let record = env.events(session.trim());
+            let record = env.record();
             let findings = record
                 .iter()
                 .filter(|event| event.kind() == "finding.raised")
@@ -522,27 +516,15 @@ fn race(env: &TestEnv, target: &str) {
     let (repo, plain) = racer(env, target);
     let path = repo.path().join(target);
 
-    let session_file = env.root().join("session");
     let output = env
-        .stockade()
-        .current_dir(repo.path())
-        .args([
-            "run",
-            "--ask",
-            "deny",
-            "--summary",
-            "none",
-            "--session-file",
-        ])
-        .arg(&session_file)
+        .session(repo.path())
         .args(["--", "./race", &plain, target])
         .output();
     assert!(
         fs::symlink_metadata(&path).is_err(),
         "{target} stayed\n{output:?}"
     );
-    let session = fs::read_to_string(&session_file).expect("the session started");
-    let record = env.events(session.trim());
+    let record = env.record();
     let won = record
         .iter()
         .filter(|event| event.kind() == "finding.raised")

@@ -142,10 +142,9 @@ fn k02_set_id_programs_elevate_nobody() {
     for_each_user(|env| {
         let repo = env.repo();
         let shown = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--"])
+            .session(repo.path())
             .args([
+                "--",
                 "/bin/grep",
                 "-E",
                 "^(NoNewPrivs|Cap(Inh|Prm|Eff|Bnd|Amb)|Seccomp):",
@@ -160,18 +159,8 @@ fn k02_set_id_programs_elevate_nobody() {
             "{shown:?}"
         );
         let mounts = env
-            .stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--",
-                "/bin/cat",
-                "/proc/self/mountinfo",
-            ])
+            .session(repo.path())
+            .args(["--", "/bin/cat", "/proc/self/mountinfo"])
             .success();
         for line in mounts.stdout.lines() {
             assert!(line.contains("nosuid"), "{line}");
@@ -235,10 +224,8 @@ fn k28_the_machine_has_another_name() {
         let outside = env.command("/bin/uname").arg("-n").success();
         assert_ne!(outside.stdout.trim(), "stockade");
         let inside = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--"])
-            .args(["/bin/uname", "-n"])
+            .session(repo.path())
+            .args(["--", "/bin/uname", "-n"])
             .success();
         assert_eq!(inside.stdout, "stockade\n");
     });
@@ -290,19 +277,8 @@ fn k28_sessions_do_not_see_each_other() {
             "echo shared > /tmp/seen; echo shared > /dev/shm/seen; echo shared > ~/seen; exec sleep {inside_marker}"
         );
         let first = env
-            .stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--",
-                "/bin/sh",
-                "-c",
-                &line,
-            ])
+            .session(repo.path())
+            .args(["--", "/bin/sh", "-c", &line])
             .spawn();
         let running = || processes::with_argument(&inside_marker).len() == 1;
         assert!(
@@ -326,20 +302,8 @@ fn k28_sessions_do_not_see_each_other() {
             host.pid()
         );
         let output = env
-            .stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--",
-                "/bin/bash",
-                "--norc",
-                "-c",
-                &attack,
-            ])
+            .session(repo.path())
+            .args(["--", "/bin/bash", "--norc", "-c", &attack])
             .output();
         assert_eq!(output.stdout, "", "{output:?}");
         assert!(running(), "the other session was killed");
@@ -367,19 +331,8 @@ fn k22_shared_memory_is_the_sessions_own() {
         let look = format!("ipcs -m -i {id} | grep -q bytes && echo seen; :");
         let control = env.shell(repo.path(), &look);
         let inside = env
-            .stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--",
-                "/bin/sh",
-                "-c",
-                &look,
-            ])
+            .session(repo.path())
+            .args(["--", "/bin/sh", "-c", &look])
             .output();
         env.command("/usr/bin/ipcrm").args(["-m", &id]).success();
         control.assert_stdout("seen");
@@ -401,11 +354,7 @@ fn k06_the_old_entry_is_closed() {
             .arg(source)
             .success();
         env.command(&program).success().assert_stdout("entered");
-        let output = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "./old"])
-            .output();
+        let output = env.session(repo.path()).args(["--", "./old"]).output();
         output.assert_code(128 + 31);
         assert!(!output.stdout.contains("entered"), "{output:?}");
     });
@@ -420,10 +369,8 @@ fn k26_nesting_is_refused_clearly() {
         fs::copy(env.binary(), &copy).expect("the workspace is ours");
         env.own(&copy);
         let output = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--"])
-            .args(["./stockade", "run", "--", "/bin/true"])
+            .session(repo.path())
+            .args(["--", "./stockade", "run", "--", "/bin/true"])
             .output();
         output.assert_code(125);
         assert!(output.stderr.contains("inside"), "{output:?}");

@@ -19,13 +19,9 @@ fn l02_the_repository_is_not_trusted() {
                      [environment]\npass = [\"GITHUB_TOKEN\"]\n[filesystem]\nread = [\"~/.ssh\"]\n";
         env.write(repo.path().join(".stockade.toml"), layer);
         env.write(repo.path().join(".env"), "HTTPS_PROXY=http://evil.test\n");
-        let session_file = env.root().join("session");
         let line = "env; cat ~/.ssh/id_ed25519; git push origin HEAD:refs/heads/l02; :";
         let output = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--session-file"])
-            .arg(&session_file)
+            .session(repo.path())
             .args(["--", "/bin/sh", "-c", line])
             .output();
         env.assert_no_canary(&output.stdout);
@@ -35,8 +31,7 @@ fn l02_the_repository_is_not_trusted() {
         if output.code() == 125 {
             assert!(output.stderr.contains(".stockade.toml"), "{output:?}");
         } else {
-            let session = fs::read_to_string(&session_file).expect("the session started");
-            events::assert_one_refusal(&env.events(session.trim()), "git push", "push");
+            events::assert_one_refusal(&env.record(), "git push", "push");
         }
     });
 }
@@ -54,35 +49,22 @@ fn l04_a_lower_layer_only_tightens() {
             "mine.toml",
             "schema = 1\n[[allow]]\nid = \"mine\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n",
         );
-        let session_file = env.root().join("session");
         let run = |with: bool| {
-            let run = env.stockade().current_dir(repo.path());
+            let run = env.session(repo.path()).arg("--policy").arg(&mine);
             let run = if with {
                 run.env("STOCKADE_ORG_POLICY", &organisation)
             } else {
                 run
             };
-            run.args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--session-file",
-            ])
-            .arg(&session_file)
-            .arg("--policy")
-            .arg(&mine)
-            .args(["--", "/bin/sh", "-c", "id -u > uid || rm -f uid"])
-            .output()
+            run.args(["--", "/bin/sh", "-c", "id -u > uid || rm -f uid"])
+                .output()
         };
         run(false);
         assert!(repo.path().join("uid").exists(), "control");
         fs::remove_file(repo.path().join("uid")).expect("it was just seen");
         let output = run(true);
         assert!(!repo.path().join("uid").exists(), "{output:?}");
-        let session = fs::read_to_string(&session_file).expect("the session started");
-        events::assert_one_refusal(&env.events(session.trim()), "id", "org-no-id");
+        events::assert_one_refusal(&env.record(), "id", "org-no-id");
     });
 }
 
@@ -93,26 +75,12 @@ fn r14_killing_the_supervisor_ends_everything() {
     for_each_user(|env| {
         let repo = env.repo();
         let marker = format!("300.{}81", std::process::id());
-        let session_file = env.root().join("session");
         // It writes to nobody, so a closed pipe is not what ends it.
         let line = format!(
             "exec > /dev/null 2>&1; trap '' HUP PIPE; echo x > .mcp.json; git push origin a; (setsid sleep {marker} &); (sleep {marker} &); : > ready; \
              while :; do : > beat; sleep 0.05; rm -f beat; done"
         );
-        let running = env
-            .stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--session-file",
-            ])
-            .arg(&session_file)
-            .args(["--", "/bin/bash", "--norc", "-c", &line])
-            .spawn();
+        let running = env.session(repo.path()).line(&line).spawn();
         let ready =
             || repo.path().join("ready").exists() && processes::with_argument(&marker).len() == 2;
         assert!(
@@ -133,13 +101,12 @@ fn r14_killing_the_supervisor_ends_everything() {
             "left: {:?}",
             all.iter().filter(|p| is_running(**p)).collect::<Vec<_>>()
         );
-        let session = fs::read_to_string(&session_file).expect("the session started");
-        let record = env.events(session.trim());
+        let record = env.record();
         events::assert_one_refusal(&record, ".mcp.json", "protected");
         events::assert_one_refusal(&record, "git push", "push");
         let verified = env
             .stockade()
-            .args(["log", "verify", session.trim()])
+            .args(["log", "verify", &env.session_id()])
             .output();
         assert!(!verified.stdout.contains("changed"), "{verified:?}");
         assert!(!verified.stderr.contains("panicked"), "{verified:?}");
@@ -159,18 +126,8 @@ fn r14_killing_the_egress_process_ends_the_session() {
         let repo = env.repo();
         let marker = format!("300.{}82", std::process::id());
         let running = env
-            .stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--",
-                "/bin/sleep",
-                &marker,
-            ])
+            .session(repo.path())
+            .args(["--", "/bin/sleep", &marker])
             .spawn();
         // A child between fork and exec still has the arguments of its parent, so the name counts.
         let asleep = || {
@@ -215,20 +172,8 @@ fn l06_daemons_end_with_their_session() {
         for pid in processes::with_argument(&marker) {
             processes::kill(pid);
         }
-        env.stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--",
-                "/bin/bash",
-                "--norc",
-                "-c",
-                &line,
-            ])
+        env.session(repo.path())
+            .args(["--", "/bin/bash", "--norc", "-c", &line])
             .output();
         assert!(wait::until_true(GONE, || processes::with_argument(&marker).is_empty()));
     });
@@ -247,18 +192,7 @@ fn r10_sessions_leave_nothing_behind() {
         };
         let before = mounts();
         for _ in 0..10 {
-            env.stockade()
-                .current_dir(repo.path())
-                .args([
-                    "run",
-                    "--ask",
-                    "deny",
-                    "--summary",
-                    "none",
-                    "--",
-                    "/bin/true",
-                ])
-                .success();
+            env.session(repo.path()).args(["--", "/bin/true"]).success();
         }
         assert_eq!(mounts(), before);
         let sessions = fs::read_dir(env.state().join("sessions")).expect("sessions were made");

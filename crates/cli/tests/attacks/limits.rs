@@ -1,6 +1,6 @@
 //! Floods: memory, processes, output and executions end at their limit, and only there.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use stockade_testkit::{
     Repo, TestEnv, events,
@@ -54,11 +54,10 @@ fn r02_a_fork_bomb_is_contained() {
         let marker = format!("300.{}73", std::process::id());
         let line = format!("for i in $(seq 200); do sleep {marker} & done; wait");
         let running = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+            .session(repo.path())
+            .arg("--policy")
             .arg(policy)
-            .args(["--", "/bin/bash", "--norc", "-c", &line])
+            .line(&line)
             .spawn();
         let mut most = 0;
         wait::until_true(Duration::from_secs(3), || {
@@ -79,18 +78,13 @@ fn r02_a_fork_bomb_is_contained() {
 /// Runs a line under a policy, and returns what it printed and its record.
 fn run(env: &TestEnv, repo: &Repo, limits: &str, line: &str) -> (Output, Vec<Event>) {
     let policy = env.write("policy.toml", &format!("schema = 1\n{limits}"));
-    let session_file = env.root().join("session");
     let output = env
-        .stockade()
-        .current_dir(repo.path())
-        .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+        .session(repo.path())
+        .arg("--policy")
         .arg(policy)
-        .arg("--session-file")
-        .arg(&session_file)
-        .args(["--", "/bin/bash", "--norc", "-c", line])
+        .line(line)
         .output();
-    let session = fs::read_to_string(&session_file).expect("the session started");
-    let record = env.events(session.trim());
+    let record = env.record();
     (output, record)
 }
 

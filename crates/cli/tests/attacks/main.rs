@@ -2,7 +2,6 @@
 //! it is looked at from the host.
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     reason = "a broken fixture must end the test with its reason"
 )]
 #![expect(

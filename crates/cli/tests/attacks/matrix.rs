@@ -5,7 +5,7 @@
 //! they change is then looked for from outside: a marker that the snippet can only leave after its
 //! success, and everything else in the workspace and the home.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use stockade_testkit::{
     Output, Snapshot,
@@ -173,14 +173,9 @@ impl<'a> Matrix<'a> {
         (self.prepare)(scene);
         self.write_script(scene, |attempt| attempt.snippet);
         let (tree, home) = (scene.repo.snapshot(), Snapshot::take(scene.env.home()));
-        let session_file = scene.env.root().join("session");
         let output = scene
             .env
-            .stockade()
-            .current_dir(scene.workspace())
-            .args(["run", "--ask", self.ask, "--summary", "none"])
-            .arg("--session-file")
-            .arg(&session_file)
+            .session_with(scene.workspace(), &["--ask", self.ask])
             .args((self.options)(scene))
             .args(["--", "/usr/bin/env"])
             .args(
@@ -217,7 +212,7 @@ impl<'a> Matrix<'a> {
             .collect();
         tree.assert_only_changed(&expected);
         home.assert_unchanged();
-        self.check_events(scene, &session_file, &output);
+        self.check_events(scene, &output);
         (self.after)(scene, &output);
     }
 
@@ -247,10 +242,9 @@ impl<'a> Matrix<'a> {
         fs::set_permissions(path, mode).expect("the script was just written");
     }
 
-    fn check_events(&self, scene: &Scene, session_file: &Path, output: &Output) {
-        let session = fs::read_to_string(session_file)
-            .unwrap_or_else(|e| panic!("{}: no session was started: {e}\n{output:?}", self.id));
-        let record = scene.env.events(session.trim());
+    fn check_events(&self, scene: &Scene, output: &Output) {
+        let session = scene.env.session_id();
+        let record = scene.env.events(&session);
         let refusals: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
         let mut explained = 0;
         for attempt in self.attempts {
@@ -265,7 +259,7 @@ impl<'a> Matrix<'a> {
                         && event.rule() == refusal.rule
                         && refusal.is_about(event)
                         && !event.reason().is_empty()
-                        && event.field("session") == session.trim()
+                        && event.field("session") == session
                 })
                 .count();
             assert!(

@@ -1,7 +1,6 @@
 //! The network (family N): what leaves is what a rule names, under whatever name it is called.
 
 use std::{
-    fs,
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     os::{
         linux::net::SocketAddrExt,
@@ -39,24 +38,8 @@ fn inside(
     line: &str,
 ) -> (stockade_testkit::Output, Vec<events::Event>) {
     let repo = env.repo();
-    let session_file = env.root().join("session");
-    let output = env
-        .stockade()
-        .current_dir(repo.path())
-        .args([
-            "run",
-            "--ask",
-            "deny",
-            "--summary",
-            "none",
-            "--session-file",
-        ])
-        .arg(&session_file)
-        .args(options)
-        .args(["--", "/bin/bash", "--norc", "-c", line])
-        .output();
-    let session = fs::read_to_string(session_file).expect("the session started");
-    let record = env.events(session.trim());
+    let output = env.session(repo.path()).args(options).line(line).output();
+    let record = env.record();
     (output, record)
 }
 

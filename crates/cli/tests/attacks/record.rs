@@ -8,24 +8,8 @@ use crate::for_each_user;
 
 fn finished(env: &TestEnv, line: &str) -> (String, PathBuf) {
     let repo = env.repo();
-    let session_file = env.root().join("session");
-    env.stockade()
-        .current_dir(repo.path())
-        .args([
-            "run",
-            "--ask",
-            "deny",
-            "--summary",
-            "none",
-            "--session-file",
-        ])
-        .arg(&session_file)
-        .args(["--", "/bin/bash", "--norc", "-c", line])
-        .output();
-    let session = fs::read_to_string(session_file)
-        .expect("the session started")
-        .trim()
-        .to_owned();
+    env.session(repo.path()).line(line).output();
+    let session = env.session_id();
     let journal = env
         .state()
         .join("sessions")
@@ -150,24 +134,8 @@ fn t08_swapped_sessions_are_found() {
         env.write("work/none", "");
         let (second, other) = {
             let repo = env.repo_named("other");
-            let session_file = env.root().join("session");
-            env.stockade()
-                .current_dir(repo.path())
-                .args([
-                    "run",
-                    "--ask",
-                    "deny",
-                    "--summary",
-                    "none",
-                    "--session-file",
-                ])
-                .arg(&session_file)
-                .args(["--", "/bin/true"])
-                .success();
-            let id = fs::read_to_string(&session_file)
-                .expect("the session started")
-                .trim()
-                .to_owned();
+            env.session(repo.path()).args(["--", "/bin/true"]).success();
+            let id = env.session_id();
             let journal = env.state().join("sessions").join(&id).join("journal.jsonl");
             (id, journal)
         };
@@ -246,20 +214,8 @@ fn t12_the_agent_sees_its_refusals() {
     for_each_user(|env| {
         let repo = env.repo();
         let output = env
-            .stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--",
-                "/bin/bash",
-                "--norc",
-                "-c",
-            ])
-            .arg("echo x > .envrc; cat /run/stockade/denials.jsonl; /run/stockade/why")
+            .session(repo.path())
+            .line("echo x > .envrc; cat /run/stockade/denials.jsonl; /run/stockade/why")
             .output();
         let first = output.stdout.lines().next().unwrap_or_default();
         assert!(

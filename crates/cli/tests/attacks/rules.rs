@@ -92,18 +92,13 @@ fn f34_only_what_can_be_judged_moves() {
             env.write(repo.path().join(path), "kept\n");
         }
         let policy = env.write("policy.toml", KEEP);
-        let session_file = env.root().join("session");
         let line = "chmod 0 a/keep; mv a c; chmod 755 a/keep; mv b d && ln d/linked d/second";
-        env.stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+        env.session(repo.path())
+            .arg("--policy")
             .arg(policy)
-            .arg("--session-file")
-            .arg(&session_file)
             .args(["--", "/bin/sh", "-c", line])
             .success();
-        let session = fs::read_to_string(&session_file).expect("the session started");
-        let record = env.events(session.trim());
+        let record = env.record();
         let all = events::summary(&record);
         let kept = fs::read_to_string(repo.path().join("a/keep/f")).ok();
         assert_eq!(kept.as_deref(), Some("kept\n"), "{all}");

@@ -91,10 +91,8 @@ fn f38_secrets_of_the_machine_are_covered() {
             "the look finds what is there"
         );
         let inside = env
-            .stockade()
-            .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--summary", "none", "--"])
-            .args(["/bin/sh", "-c", look])
+            .session(repo.path())
+            .args(["--", "/bin/sh", "-c", look])
             .success();
         assert!(inside.stdout.is_empty(), "it was read");
     });
@@ -115,13 +113,10 @@ fn s02_no_environment_holds_the_callers_secrets() {
             .env("GITHUB_TOKEN", &decoy)
             .output();
         assert!(control.stdout.contains(&decoy));
-        let session_file = env.root().join("session");
         let output = env
             .stockade()
             .current_dir(repo.path())
-            .args(["run", "--ask", "deny", "--session-file"])
-            .arg(&session_file)
-            .args(["--", "/bin/sh", "-c", line])
+            .args(["run", "--ask", "deny", "--", "/bin/sh", "-c", line])
             .success();
         assert!(output.stdout.contains("STOCKADE_SESSION="), "{output:?}");
         env.assert_no_canary(&output.stdout);
@@ -191,19 +186,8 @@ fn s08_output_is_not_changed() {
         let line = "sha256sum README.md; git rev-parse HEAD; echo 123e4567-e89b-12d3-a456-426614174000; head -c 3000 /bin/true | base64";
         let control = env.shell(repo.path(), line);
         let output = env
-            .stockade()
-            .current_dir(repo.path())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--",
-                "/bin/sh",
-                "-c",
-                line,
-            ])
+            .session(repo.path())
+            .args(["--", "/bin/sh", "-c", line])
             .success();
         assert_eq!(output.stdout, control.stdout);
     });

@@ -192,6 +192,36 @@ impl TestEnv {
         Event::parse_lines(&output.stdout)
     }
 
+    /// Makes a run of a session in `workspace` that asks nobody and prints no summary; options and
+    /// the command follow. [`record`](Self::record) is its record.
+    pub fn session(&self, workspace: impl AsRef<Path>) -> Run {
+        self.session_with(workspace, &["--ask", "deny"])
+    }
+
+    /// The same with other options than to ask nobody.
+    pub fn session_with(&self, workspace: impl AsRef<Path>, options: &[&str]) -> Run {
+        self.stockade()
+            .current_dir(workspace)
+            .args(["run", "--summary", "none", "--session-file"])
+            .arg(self.session_file())
+            .args(options)
+    }
+
+    fn session_file(&self) -> PathBuf {
+        self.root().join("session")
+    }
+
+    /// Returns the id of the session that was started last; ends the test where none was.
+    pub fn session_id(&self) -> String {
+        let id = fs::read_to_string(self.session_file());
+        id.expect("the session started").trim().to_owned()
+    }
+
+    /// Returns the record of the session that was started last.
+    pub fn record(&self) -> Vec<Event> {
+        self.events(&self.session_id())
+    }
+
     /// Runs a snippet of shell in `directory`, without any boundary.
     pub fn shell(&self, directory: &Path, snippet: &str) -> Output {
         self.command("/bin/sh")
