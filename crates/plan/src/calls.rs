@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct CallSet {
     /// `ptrace` and its kin stay open, for debuggers.
     pub debuggers: bool,
-    /// New namespaces and mounts in them stay open, for programs with a sandbox of their own.
+    /// New namespaces can be made; mounts stay closed in them.
     pub namespaces: bool,
     /// The supervisor is asked about executions and file changes.
     pub notify: bool,
@@ -249,17 +249,17 @@ pub const CALLS: &[Call] = &[
     tracing("kcmp", "compares kernel objects of other processes"),
     nesting("unshare", "new namespaces"),
     deny("setns", "enters other namespaces"),
-    nesting("mount", MOUNTS),
-    nesting("umount2", MOUNTS),
-    nesting("pivot_root", MOUNTS),
+    deny("mount", MOUNTS),
+    deny("umount2", MOUNTS),
+    deny("pivot_root", MOUNTS),
     deny("chroot", MOUNTS),
-    nesting("open_tree", MOUNTS),
-    nesting("move_mount", MOUNTS),
-    nesting("fsopen", MOUNTS),
-    nesting("fsconfig", MOUNTS),
-    nesting("fsmount", MOUNTS),
-    nesting("fspick", MOUNTS),
-    nesting("mount_setattr", MOUNTS),
+    deny("open_tree", MOUNTS),
+    deny("move_mount", MOUNTS),
+    deny("fsopen", MOUNTS),
+    deny("fsconfig", MOUNTS),
+    deny("fsmount", MOUNTS),
+    deny("fspick", MOUNTS),
+    deny("mount_setattr", MOUNTS),
     deny("open_by_handle_at", "opens files without a path"),
     deny(
         "name_to_handle_at",

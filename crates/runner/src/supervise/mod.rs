@@ -154,11 +154,8 @@ impl Supervision {
         }
     }
 
-    /// Makes a resolver; all processes have one root where none may change its own.
+    /// Makes a resolver; all processes have one root, since none may change its own.
     pub(crate) fn resolver(&self, tid: u32) -> std::io::Result<Resolver> {
-        if self.policy.settings().process.namespaces.value {
-            return Resolver::new(tid);
-        }
         if let Some(known) = self.root.get() {
             return Ok(known.for_thread(tid));
         }
