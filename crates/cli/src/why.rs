@@ -35,12 +35,7 @@ pub(crate) fn main() -> u8 {
 
 fn render(decision: &DecisionRecord) -> String {
     let mut lines = vec![
-        format!(
-            "{} {} was refused ({})",
-            decision.kind,
-            decision.target.summary(),
-            decision.decision
-        ),
+        format!("{} was refused ({})", decision.effect(), decision.decision),
         match &decision.rule {
             Some(rule) => format!("rule    {rule}"),
             None => "rule    none allows it".to_owned(),

@@ -154,3 +154,15 @@ pub struct DecisionRecord {
     /// When it was decided, milliseconds since the Unix epoch.
     pub time: UnixMillis,
 }
+
+impl DecisionRecord {
+    /// Returns what was decided about in one line: the kind of effect, for files also how they would
+    /// change, and the target. Hostile bytes are escaped.
+    pub fn effect(&self) -> String {
+        let target = self.target.summary();
+        match &self.target.access {
+            Some(access) => format!("{} {access} {target}", self.kind),
+            None => format!("{} {target}", self.kind),
+        }
+    }
+}

@@ -176,7 +176,7 @@ fn describe(event: &Event) -> String {
             "{} {} {}  ({rule}: {})",
             decision.verdict,
             decision.decision,
-            safe(&decision.target.summary()),
+            safe(&decision.effect()),
             safe(&decision.reason)
         );
     }

@@ -259,6 +259,11 @@ fn p14_changes_are_asked_about() {
         assert_eq!(granted.count(), 3, "{all}");
         let refused = record.iter().filter(|event| event.is_refusal()).count();
         assert_eq!(refused, 2, "{all}");
+        let shown = env.stockade().args(["show", &env.session_id()]).success();
+        for (how, name) in [("create", "notes/a"), ("remove", "notes/old")] {
+            let path = repo.path().join(name);
+            shown.assert_stdout(&format!("? file {how} {}", path.display()));
+        }
     });
 }
 

@@ -68,12 +68,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
 }
 
 fn print(record: &DecisionRecord, out: &mut Output) -> anyhow::Result<()> {
-    let summary = record.target.summary();
-    out.line(format_args!(
-        "{:<8}{} {summary}",
-        record.verdict.as_str(),
-        record.kind
-    ))?;
+    let verdict = record.verdict.as_str();
+    out.line(format_args!("{verdict:<8}{}", record.effect()))?;
     if let Some(rule) = &record.rule {
         out.line(format_args!("rule    {rule}"))?;
     }

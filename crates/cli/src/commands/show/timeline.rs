@@ -454,9 +454,14 @@ fn first_level(subject: &Subject) -> Option<String> {
     }
 }
 
-/// Returns what a decision is about, escaped also where the target has plain text.
+/// Returns what a decision is about, for files also how they would change, escaped also where the
+/// target has plain text.
 fn target(decision: &DecisionRecord) -> String {
-    safe(&decision.target.summary())
+    let target = safe(&decision.target.summary());
+    match &decision.target.access {
+        Some(access) => format!("{} {target}", safe(access)),
+        None => target,
+    }
 }
 
 fn asked(decision: &DecisionRecord) -> String {
