@@ -178,7 +178,12 @@ fn c34_strange_bytes_are_recorded_and_not_cut() {
 #[test]
 fn k08_swapped_arguments_end_the_session() {
     crate::for_each_user(|env| {
-        swapped_arguments_end_the_session(env, SLEEPER);
+        swap(
+            env,
+            &[("program", SLEEPER)],
+            &["./program", "200"],
+            "asked1",
+        );
     });
 }
 
@@ -186,7 +191,8 @@ fn k08_swapped_arguments_end_the_session() {
 #[test]
 fn k08_swapped_arguments_of_a_program_that_runs_another_end_the_session() {
     crate::for_each_user(|env| {
-        let ran = swapped_arguments_end_the_session(env, HASTY);
+        let repo = swap(env, &[("program", HASTY)], &["./program", "200"], "asked1");
+        let ran = repo.path().join("asked1").exists();
         assert!(!ran, "what it wanted next was let through");
     });
 }
@@ -195,67 +201,39 @@ fn k08_swapped_arguments_of_a_program_that_runs_another_end_the_session() {
 #[test]
 fn k08_a_swapped_program_ends_the_session() {
     crate::for_each_user(|env| {
-        let repo = env.repo();
-        compile(env, &repo, "swap", include_str!("swap.c"));
-        compile(env, &repo, "plain1", IDLER);
-        compile(env, &repo, "asked1", SLEEPER);
-        let policy = env.write(
-            "asked.toml",
-            &ASKED.replace("\"program\", \"asked1\"", "\"asked1\""),
-        );
-        let ran = repo.path().join("same");
-
-        // Control: the program that is asked about comes through where nobody judges.
-        env.command(repo.path().join("swap"))
-            .args(["same", "200", "program"])
-            .current_dir(repo.path())
-            .success();
-        fs::remove_file(&ran).expect("the race was won without the boundary");
-
-        let output = env
-            .session(repo.path())
-            .arg("--policy")
-            .arg(policy)
-            .args(["--", "./swap", "same", "200", "program"])
-            .output();
-        let record = env.record();
-        let found = record.iter().any(|event| event.kind() == "finding.raised");
-        assert!(found, "nobody noticed\n{}", events::summary(&record));
-        assert_eq!(output.code(), 137, "{output:?}");
+        let programs = [("plain1", IDLER), ("asked1", SLEEPER)];
+        swap(env, &programs, &["same", "200", "program"], "same");
     });
 }
 
-/// Compiles a program into the workspace.
-fn compile(env: &TestEnv, repo: &Repo, name: &str, text: &str) {
-    require_tool("gcc");
-    let source = env.write(format!("{name}.c"), text);
-    env.command("gcc")
-        .args(["-O1", "-static", "-pthread", "-o"])
-        .arg(repo.path().join(name))
-        .arg(source)
-        .success();
-}
-
-/// Returns whether the program that was not judged came to do what it does.
-fn swapped_arguments_end_the_session(env: &TestEnv, program: &str) -> bool {
+/// Swaps what is asked about for something else while it is judged, 200 times: the session ends.
+/// `made` is the file that what is asked about makes.
+fn swap(env: &TestEnv, programs: &[(&str, &str)], words: &[&str], made: &str) -> Repo {
     let repo = env.repo();
-    compile(env, &repo, "swap", include_str!("swap.c"));
-    compile(env, &repo, "program", program);
+    require_tool("gcc");
+    for (name, text) in [("swap", include_str!("swap.c"))].iter().chain(programs) {
+        let source = env.write(format!("{name}.c"), text);
+        env.command("gcc")
+            .args(["-O1", "-static", "-pthread", "-o"])
+            .arg(repo.path().join(name))
+            .arg(source)
+            .success();
+    }
     let policy = env.write("asked.toml", ASKED);
-    let ran = repo.path().join("asked1");
 
-    // Control: the word that is asked about comes through where nobody judges.
+    // Control: what is asked about comes through where nobody judges.
     env.command(repo.path().join("swap"))
-        .args(["./program", "200"])
+        .args(words)
         .current_dir(repo.path())
         .success();
-    fs::remove_file(&ran).expect("the race was won without the boundary");
+    fs::remove_file(repo.path().join(made)).expect("the race was won without the boundary");
 
     let output = env
         .session(repo.path())
         .arg("--policy")
         .arg(policy)
-        .args(["--", "./swap", "./program", "200"])
+        .args(["--", "./swap"])
+        .args(words)
         .output();
     let record = env.record();
     let found = record
@@ -272,7 +250,7 @@ fn swapped_arguments_end_the_session(env: &TestEnv, program: &str) -> bool {
         .filter(|event| event.rule() == "asked")
         .count();
     assert!(refused > 0, "{shown}");
-    ran.exists()
+    repo
 }
 
 /// Is another program at once, which makes a file named as its argument.
@@ -296,11 +274,11 @@ int main(int argc, char **argv) {
 }
 ";
 
-/// Asks about one word.
+/// Asks about one word, as an argument and as a program.
 const ASKED: &str = r#"schema = 1
 [[ask]]
 id = "asked"
 what = "exec"
-command = ["program", "asked1"]
+command = [["program", "asked1"], ["asked1", "**"]]
 reason = "the laboratory asks"
 "#;
