@@ -216,6 +216,7 @@ fn a_workspace_that_would_open_the_boundary_is_refused() {
     let home = "is or contains your home directory";
     let system = "is a system directory; use --workspace with a project directory";
     let shared = "is shared by every user; use a directory below it";
+    let secrets = "is, holds or lies in a store of secrets";
     let own = "overlaps Stockade's own state directory; set STOCKADE_STATE_DIR elsewhere";
     let cases = [
         (path(&env.home()), home),
@@ -230,6 +231,8 @@ fn a_workspace_that_would_open_the_boundary_is_refused() {
         ("/run".to_owned(), system),
         ("/tmp".to_owned(), shared),
         ("/home".to_owned(), shared),
+        (path(&env.home().join(".ssh")), secrets),
+        (path(&env.home().join(".config")), secrets),
         (path(&env.state()), own),
         ("no/such/place".to_owned(), "No such file or directory"),
         (path(&file), "Not a directory"),

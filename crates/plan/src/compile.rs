@@ -131,9 +131,17 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
              use --workspace with a project directory",
         );
     }
-    if spec.state_dir.is_within(&spec.workspace) || spec.workspace.is_within(&spec.state_dir) {
+    let overlaps =
+        |place: &AbsPath| place.is_within(&spec.workspace) || spec.workspace.is_within(place);
+    if overlaps(&spec.state_dir) {
         return problem(
             "overlaps Stockade's own state directory; set STOCKADE_STATE_DIR elsewhere",
+        );
+    }
+    if facts.secrets.iter().any(overlaps) {
+        return problem(
+            "is, holds or lies in a store of secrets such as ~/.ssh or ~/.config/gh; \
+             use --workspace with a project directory",
         );
     }
     let inside_system = facts.system.iter().any(|entry| {

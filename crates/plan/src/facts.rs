@@ -73,6 +73,8 @@ pub struct HostFacts {
     pub workspace_gid: u32,
     /// Home of the identity that the command runs as.
     pub home: AbsPath,
+    /// Stores of secrets in that home, as far as they exist.
+    pub secrets: Vec<AbsPath>,
     /// Name of that identity.
     pub user: String,
     /// Landlock interface version, 0 for none.

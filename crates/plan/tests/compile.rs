@@ -75,6 +75,7 @@ fn facts() -> HostFacts {
         workspace_uid: 1000,
         workspace_gid: 1000,
         home: path("/home/dev"),
+        secrets: vec![path("/home/dev/.ssh"), path("/home/dev/.config/gh")],
         user: "dev".to_owned(),
         landlock_abi: 7,
         redirect: true,
@@ -345,6 +346,9 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
             "/home/dev/.local/state/stockade/sessions/3f2a",
             "state directory",
         ),
+        ("/home/dev/.ssh", "store of secrets"),
+        ("/home/dev/.config/gh/sub", "store of secrets"),
+        ("/home/dev/.config", "store of secrets"),
         ("/usr", "system directory"),
         ("/usr/lib/x", "system directory"),
         ("/etc", "system directory"),
@@ -365,6 +369,7 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
     }
     let elsewhere = HostFacts {
         home: path("/root"),
+        secrets: Vec::new(),
         ..facts.clone()
     };
     let spec = RunSpec {

@@ -29,6 +29,24 @@ const SYSTEM: [&str; 12] = [
     "/sys/devices/system/node",
 ];
 
+/// Where programs keep keys and tokens of their user, below the home. None of it exists inside; a
+/// workspace among them would bring it back.
+const SECRETS: [&str; 13] = [
+    ".ssh",
+    ".aws",
+    ".config/gcloud",
+    ".config/gh",
+    ".config/google-chrome",
+    ".config/chromium",
+    ".mozilla",
+    ".kube",
+    ".docker",
+    ".gnupg",
+    ".password-store",
+    ".local/share/keyrings",
+    ".azure",
+];
+
 /// What the caller of a session is and has.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -159,6 +177,7 @@ pub(crate) fn gather(
         workspace_uid: workspace_metadata.uid(),
         workspace_gid: workspace_metadata.gid(),
         home: caller.home.clone(),
+        secrets: secrets(&caller.home),
         user: caller.user.clone(),
         landlock_abi: stockade_sys::landlock::abi(),
         redirect: true,
@@ -177,6 +196,14 @@ pub(crate) fn gather(
             .ok()
             .and_then(|p| AbsPath::new(p).ok()),
     })
+}
+
+fn secrets(home: &AbsPath) -> Vec<AbsPath> {
+    SECRETS
+        .iter()
+        .filter_map(|place| fs::canonicalize(home.as_path().join(place)).ok())
+        .filter_map(|place| AbsPath::new(place).ok())
+        .collect()
 }
 
 fn cgroups() -> Vec<CgroupFact> {
