@@ -137,6 +137,11 @@ fn k20_a_denied_program_is_denied_by_content() {
         deny("hidden", "mkdir -p /tmp/a/b && cp /usr/bin/id /tmp/a/b/c && cd /tmp/a/b && ./c -n03", "-n03")
             .twin("d=$(mktemp -d) && trap 'rm -rf $d' EXIT && cp /usr/bin/id $d/c && cd $d && ./c -u"),
         deny("linked", "ln -s /usr/bin/id ./link && ./link -n04", "-n04").twin("ln -s /usr/bin/id ./link && ./link -u"),
+        deny("loader", "$(loader) /usr/bin/id -u -n06", "-n06").twin("$(loader) /usr/bin/id -u"),
+        deny("copied-loader", "cp $(loader) ./plain && ./plain --argv0 x /usr/bin/id -u -n07", "-n07")
+            .twin("cp $(loader) ./plain && ./plain --argv0 x /usr/bin/id -u"),
+        deny("memory", "perl -e '$f = syscall(319, $n = \"x\", 0); open $o, \">&=\", $f; open $i, \"/usr/bin/id\"; local $/; syswrite $o, <$i>; @a = (\"x\", \"-n08\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, $f, $p = \"\", $v, $e, 0x1000); exit 1'", "-n08")
+            .twin("perl -e '$f = syscall(319, $n = \"x\", 0); open $o, \">&=\", $f; open $i, \"/usr/bin/id\"; local $/; syswrite $o, <$i>; @a = (\"x\", \"-u\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, $f, $p = \"\", $v, $e, 0x1000); exit 1'"),
         deny("descriptor", "exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-n05\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'", "-n05")
             .twin("exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-u\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'"),
     ];
@@ -146,7 +151,7 @@ fn k20_a_denied_program_is_denied_by_content() {
             let path = scene.env.write("policy.toml", text);
             vec!["--policy".into(), path.display().to_string()]
         },
-        may_change: &["harmless", "link"],
+        may_change: &["harmless", "link", "plain"],
         ..Matrix::new("K20", &attempts)
     }
     .check();

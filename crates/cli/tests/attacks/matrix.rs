@@ -24,12 +24,13 @@ const RAN: &str = "ran";
 
 /// What every snippet can use.
 ///
-/// `sys` makes a system call: numbers are passed as they are, words as pointers. `abi` prints the
-/// version of the kernel's Landlock interface. `ns` runs a
+/// `sys` makes a system call: numbers are passed as they are, words as pointers. `loader` prints
+/// the path of the dynamic loader, `abi` the version of the kernel's Landlock interface. `ns` runs a
 /// snippet in user, mount, network, IPC and UTS namespaces of its own: there the harmless twin of
 /// what only root may do is shown.
 const LIBRARY: &str = r#"
 sys() { perl -e '@a = map { /^-?\d+$/ ? $_ + 0 : "$_" } @ARGV; $n = shift @a; $r = syscall($n, @a); exit($r < 0)' "$@"; }
+loader() { ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2> /dev/null | head -n 1; }
 abi() { perl -e 'print syscall(444, 0, 0, 1)'; }
 ns() { unshare --user --map-root-user --mount --net --ipc --uts /bin/bash -c ". ./library.sh; $1"; }
 "#;

@@ -1,6 +1,6 @@
 //! Executions: the real file, the real arguments, one verdict.
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::{ffi::OsStr, path::Path, sync::atomic::Ordering};
 
 use rustix::{fs::FileType, io::Errno, process::Pid};
 use stockade_event::{Durability, Event};
@@ -246,8 +246,11 @@ impl Supervision {
 
     /// Returns the program that a dynamic loader, executed by name, would load (ld.so(8)).
     fn loaded(&self, resolver: &Resolver, loader: &Level) -> Option<Result<Level, i32>> {
-        let name = loader.file.path.file_name()?.to_str()?;
-        if !name.starts_with("ld-") || !name.contains(".so") {
+        let own = loader.file.path.file_name().and_then(OsStr::to_str);
+        let mut names = own
+            .into_iter()
+            .chain(loader.request.aliases.iter().map(String::as_str));
+        if !names.any(|name| name.starts_with("ld-") && name.contains(".so")) {
             return None;
         }
         let mut arguments = loader.request.argv.iter().enumerate().skip(1);

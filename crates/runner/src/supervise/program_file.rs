@@ -111,6 +111,15 @@ impl ProgramFile {
     }
 }
 
+/// Dynamic loaders where programs expect them: copies of them are known as what they are.
+const LOADERS: [&str; 5] = [
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/ld-linux.so.2",
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/ld-musl-aarch64.so.1",
+];
+
 /// What is known of a file besides its path.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
@@ -154,13 +163,16 @@ impl Identities {
     /// Finds those programs in the system directories; only when a file of the session's own runs.
     fn named(&self) -> &Mutex<Vec<Named>> {
         self.named.get_or_init(|| {
-            let found = self
-                .names
-                .iter()
-                .flat_map(|name| {
-                    ["/usr/bin", "/usr/local/bin", "/bin"]
-                        .map(|directory| (name.clone(), PathBuf::from(directory).join(name)))
-                })
+            let programs = self.names.iter().flat_map(|name| {
+                ["/usr/bin", "/usr/local/bin", "/bin"]
+                    .map(|directory| (name.clone(), PathBuf::from(directory).join(name)))
+            });
+            let loaders = LOADERS.iter().map(PathBuf::from).filter_map(|path| {
+                let name = path.file_name()?.to_str()?.to_owned();
+                Some((name, path))
+            });
+            let found = programs
+                .chain(loaders)
                 .filter_map(|(name, path)| {
                     let path = std::fs::canonicalize(path).ok()?;
                     let size = std::fs::metadata(&path).ok()?.len();
