@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::PoisonError};
 
-use stockade_policy::{Approvals, Decision, NetRequest, Request};
+use stockade_policy::{Approvals, Control, Decision, NetRequest, Request};
 use stockade_types::{Host, HostName, Port, RawText, Verdict};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
@@ -10,7 +10,7 @@ use crate::{
     Proxy,
     addresses::is_synthetic_space,
     http::{self, Exchange, linger},
-    judge::{Allowed, Judgement, builtin, decided},
+    judge::{Allowed, Judgement, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINGER_WAIT, RELAY_IDLE},
     relay::reset,
     sniff::{Flight, Speech, first_flight},
@@ -135,15 +135,11 @@ impl Link<'_> {
         };
         if address.is_loopback() || destination.ip().is_unspecified() {
             let reason = "loopback of the session is not reached through the network";
-            return Some(*builtin("loopback", reason, ""));
+            return Some(Control::Loopback.denies(reason, ""));
         }
         is_synthetic_space(address).then(|| {
             let reason = "this address stands for no name of this session";
-            *builtin(
-                "unknown-address",
-                reason,
-                "look the name up and connect to the answer",
-            )
+            Control::UnknownAddress.denies(reason, "look the name up and connect to the answer")
         })
     }
 
@@ -314,11 +310,10 @@ fn choose(
     flight: &Flight,
 ) -> Result<Plan, Box<Decision>> {
     if decision.http_only && *flight != Flight::Speaks(Speech::Http) {
-        return Err(builtin(
-            "not-http",
+        return Err(Box::new(Control::NotHttp.denies(
             "the rule for this host allows certain HTTP requests, and this is not readable HTTP",
             "send plain HTTP/1.1 requests, or have the rule allow the whole host",
-        ));
+        )));
     }
     match flight {
         Flight::Speaks(Speech::Http) => Ok(Plan::Http),
@@ -327,15 +322,14 @@ fn choose(
             detail: Some("opaque".to_owned()),
         }),
         Flight::Silent | Flight::Ended => Ok(Plan::Listen),
-        Flight::Speaks(Speech::BrokenTls(why)) => Err(builtin(
-            "tls-malformed",
-            format!("the TLS greeting is not valid: {why}"),
-            "",
-        )),
+        Flight::Speaks(Speech::BrokenTls(why)) => {
+            let reason = format!("the TLS greeting is not valid: {why}");
+            Err(Box::new(Control::TlsMalformed.denies(reason, "")))
+        }
         Flight::Unfinished => {
             let seconds = HANDSHAKE_WAIT.as_secs();
             let reason = format!("the greeting was not complete after {seconds} seconds");
-            Err(builtin("greeting-unfinished", reason, ""))
+            Err(Box::new(Control::GreetingUnfinished.denies(reason, "")))
         }
         Flight::Speaks(Speech::Tls(hello)) => tls_plan(request, hello),
     }
@@ -352,14 +346,14 @@ fn tls_plan(request: &NetRequest, hello: &ClientHello) -> Result<Plan, Box<Decis
         (None, Host::Address(_)) => {}
         (None, Host::Name(name)) => {
             let reason = format!("the TLS greeting names no host, and `{name}` was expected");
-            return Err(builtin("no-server-name", reason, REMEDY));
+            return Err(Box::new(Control::NoServerName.denies(reason, REMEDY)));
         }
         (Some(name), host) if named(name).as_ref() == Some(host) => {}
         (Some(name), host) => {
             let sent = RawText::from_bytes(name.as_slice()).display();
             let reason =
                 format!("the TLS greeting names `{sent}`, but the connection is to `{host}`");
-            return Err(builtin("name-mismatch", reason, REMEDY));
+            return Err(Box::new(Control::NameMismatch.denies(reason, REMEDY)));
         }
     }
     let detail = if hello.encrypted_inner {

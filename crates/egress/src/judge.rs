@@ -186,24 +186,6 @@ fn refused(mut decision: Decision, reason: &str) -> Box<Decision> {
     Box::new(decision)
 }
 
-/// Makes the decision of a control that is built into this process.
-pub(crate) fn builtin(rule: &str, reason: impl Into<String>, remedy: &str) -> Box<Decision> {
-    let rule = rule.parse().ok();
-    Box::new(Decision {
-        verdict: Verdict::Deny,
-        rules: rule.iter().cloned().collect(),
-        rule,
-        origin: Some(stockade_policy::Origin::Builtin),
-        reason: reason.into(),
-        failed_condition: None,
-        nearest_allow: None,
-        remedy: remedy.to_owned(),
-        stage: None,
-        private: false,
-        http_only: false,
-    })
-}
-
 /// Methods of requests that carry nothing but themselves (RFC 9110 section 9.2.1).
 const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 

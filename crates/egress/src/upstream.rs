@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Instant};
 
 use stockade_event::{Durability, Event};
+use stockade_policy::Control;
 use stockade_types::{ApprovalId, DecisionRecord};
 use tokio::net::TcpStream;
 
 use crate::{
     Proxy,
     dial::{Route, Unreachable},
-    judge::{Allowed, builtin, decided},
+    judge::{Allowed, decided},
     relay::Counters,
     wire::{Decided, Unanswered},
 };
@@ -153,14 +154,16 @@ async fn not_found(proxy: &Proxy, entry: Decided, error: Unreachable) -> Failed 
             Err(unanswered) => Failed::Unrecorded(unanswered),
         };
     }
-    let (rule, remedy) = match error {
-        Unreachable::Private { .. } => ("private-address", "say `private = true` in the rule"),
-        _ => ("never-reached", ""),
+    let (control, remedy) = match error {
+        Unreachable::Private { .. } => {
+            (Control::PrivateAddress, "say `private = true` in the rule")
+        }
+        _ => (Control::NeverReached, ""),
     };
-    let mut decision = builtin(rule, why, remedy);
+    let mut decision = control.denies(why, remedy);
     decision.rules.extend(entry.decision.rule.clone());
     let entry = Decided {
-        decision: *decision,
+        decision,
         approvals: Vec::<ApprovalId>::new(),
         durability: Durability::Written,
         ..entry

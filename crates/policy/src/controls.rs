@@ -1,20 +1,120 @@
 //! Controls that are in no file, and that no file can remove.
 
-use stockade_types::Verdict;
+use stockade_types::{RuleId, Verdict};
 
 use crate::{
-    Origin,
+    Decision, Origin,
     rule::{Body, Rule},
 };
 
-/// Ids that no rule of a file may have.
-pub(crate) const RESERVED: [&str; 5] = [
-    "metadata",
-    "private-address",
-    "protected",
-    "view",
-    "name-mismatch",
-];
+/// A control that is built in. Its name stands as the rule in decisions, so no rule of a file may
+/// have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Addresses and names of cloud metadata.
+    Metadata,
+    /// Addresses of this machine and its networks.
+    PrivateAddress,
+    /// Files whose change could run code outside the boundary.
+    Protected,
+    /// Files within the writable view, which may be changed.
+    View,
+    /// A name whose only addresses no policy opens.
+    NeverReached,
+    /// The session's own loopback, asked for through the network.
+    Loopback,
+    /// An address of the synthetic space that stands for no name.
+    UnknownAddress,
+    /// A name that no host can have.
+    NotAHostName,
+    /// A name that means something on one machine only.
+    SpecialName,
+    /// Bytes that name another host than the connection was opened to.
+    NameMismatch,
+    /// A TLS greeting that names no host where a name was judged.
+    NoServerName,
+    /// A TLS greeting that is not valid.
+    TlsMalformed,
+    /// A greeting that did not come to its end in time.
+    GreetingUnfinished,
+    /// Anything but HTTP where a rule has conditions on requests.
+    NotHttp,
+    /// HTTP that could be read in two ways.
+    HttpFraming,
+    /// A program whose file cannot be read, so that nobody knows what it is.
+    UnreadableProgram,
+}
+
+impl Control {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Metadata,
+        Self::PrivateAddress,
+        Self::Protected,
+        Self::View,
+        Self::NeverReached,
+        Self::Loopback,
+        Self::UnknownAddress,
+        Self::NotAHostName,
+        Self::SpecialName,
+        Self::NameMismatch,
+        Self::NoServerName,
+        Self::TlsMalformed,
+        Self::GreetingUnfinished,
+        Self::NotHttp,
+        Self::HttpFraming,
+        Self::UnreadableProgram,
+    ];
+
+    /// Returns the name that decisions show as the rule.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::PrivateAddress => "private-address",
+            Self::Protected => "protected",
+            Self::View => "view",
+            Self::NeverReached => "never-reached",
+            Self::Loopback => "loopback",
+            Self::UnknownAddress => "unknown-address",
+            Self::NotAHostName => "not-a-host-name",
+            Self::SpecialName => "special-name",
+            Self::NameMismatch => "name-mismatch",
+            Self::NoServerName => "no-server-name",
+            Self::TlsMalformed => "tls-malformed",
+            Self::GreetingUnfinished => "greeting-unfinished",
+            Self::NotHttp => "not-http",
+            Self::HttpFraming => "http-framing",
+            Self::UnreadableProgram => "unreadable-program",
+        }
+    }
+
+    /// Whether a rule's id is the name of a control.
+    pub(crate) fn is_name(id: &str) -> bool {
+        Self::ALL.iter().any(|control| control.as_str() == id)
+    }
+
+    fn id(self) -> Option<RuleId> {
+        self.as_str().parse().ok()
+    }
+
+    /// Makes the deny of this control; `remedy` is the one step that would change it, or empty.
+    pub fn denies(self, reason: impl Into<String>, remedy: &str) -> Decision {
+        let rule = self.id();
+        Decision {
+            verdict: Verdict::Deny,
+            rules: rule.iter().cloned().collect(),
+            rule,
+            origin: Some(Origin::Builtin),
+            reason: reason.into(),
+            failed_condition: None,
+            nearest_allow: None,
+            remedy: remedy.to_owned(),
+            stage: None,
+            private: false,
+            http_only: false,
+        }
+    }
+}
 
 /// Number of the control on cloud metadata in every list of rules.
 pub(crate) const METADATA: usize = 0;
@@ -25,10 +125,11 @@ pub(crate) const PROTECTED: usize = 2;
 /// Number of the allowance for files within the writable view.
 pub(crate) const VIEW: usize = 3;
 
-/// Returns the controls as rules; they come first in every list of rules.
+/// Returns those controls that are judged as rules; they come first in every list of rules. The
+/// others see what no rule can: bytes on a connection, a file that cannot be read.
 pub(crate) fn controls() -> Vec<Rule> {
-    let control = |id: &str, effect, reason: &str| {
-        id.parse().ok().map(|id| Rule {
+    let rule = |control: Control, effect, reason: &str| {
+        control.id().map(|id| Rule {
             id,
             effect,
             origin: Origin::Builtin,
@@ -39,23 +140,23 @@ pub(crate) fn controls() -> Vec<Rule> {
         })
     };
     [
-        control(
-            "metadata",
+        rule(
+            Control::Metadata,
             Verdict::Deny,
             "cloud metadata holds credentials; never reachable",
         ),
-        control(
-            "private-address",
+        rule(
+            Control::PrivateAddress,
             Verdict::Deny,
             "an address of this machine or its networks",
         ),
-        control(
-            "protected",
+        rule(
+            Control::Protected,
             Verdict::Deny,
             "changing it could run code outside the boundary",
         ),
-        control(
-            "view",
+        rule(
+            Control::View,
             Verdict::Allow,
             "the file lies within the writable view",
         ),
@@ -63,4 +164,26 @@ pub(crate) fn controls() -> Vec<Rule> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::Control;
+
+    #[test]
+    fn every_control_is_explained() {
+        let page = include_str!("../../../docs/policy.md");
+        let missing =
+            |control: &&Control| !page.contains(&format!("\n| `{}` | ", control.as_str()));
+        let missing: Vec<_> = Control::ALL.iter().filter(missing).collect();
+        assert!(missing.is_empty(), "not in docs/policy.md: {missing:?}");
+    }
+
+    #[test]
+    fn every_control_has_a_name_of_its_own_that_a_rule_could_have() {
+        let names: BTreeSet<_> = Control::ALL.iter().filter_map(|c| c.id()).collect();
+        assert_eq!(names.len(), Control::ALL.len());
+    }
 }

@@ -71,6 +71,7 @@ mod view;
 
 pub use address::{AddressClass, classify};
 pub use builtin::{builtin, builtin_names, preset_for_command};
+pub use controls::Control;
 pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
 pub use grant::{Approvals, GrantError, GrantView, Grants};
 pub use load::load;

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use crate::{
     Access, AskStage, HostSets, Reviewer, Scope,
-    controls::RESERVED,
+    controls::Control,
     fields::{At, Fields, File, did_you_mean, expect, shown, text_of},
     pattern::{CommandPattern, HostPattern, PathPattern, ProgramPattern, VariablePattern},
     rule::{Body, ExecBody, FileBody, NetBody, Rule},
@@ -101,7 +101,7 @@ fn rule_id(
         }
         return None;
     };
-    if RESERVED.contains(&text.value.as_str()) {
+    if Control::is_name(&text.value) {
         let message = format!(
             "`{}` is the name of a built-in control; choose another",
             text.value

@@ -1,11 +1,17 @@
 //! Commands that are asked about (family C): however they are started, the program is known by
 //! what it is, and nothing runs before the answer.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+};
 
 use stockade_testkit::{Repo, TestEnv, escape::Scene, events, run::require_tool};
 
-use crate::matrix::{Attempt, Matrix, closed};
+use crate::{
+    for_each_user,
+    matrix::{Attempt, Matrix, closed},
+};
 
 /// A push, refused because nobody is there to ask.
 const fn push<'a>(name: &'a str, snippet: &'a str, target: &'a str) -> Attempt<'a> {
@@ -147,8 +153,7 @@ fn k20_a_denied_program_is_denied_by_content() {
     ];
     Matrix {
         options: &|scene| {
-            let text = "schema = 1\n[[deny]]\nid = \"no-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
-            let path = scene.env.write("policy.toml", text);
+            let path = scene.env.write("policy.toml", DENIED);
             vec!["--policy".into(), path.display().to_string()]
         },
         may_change: &["harmless", "link", "plain"],
@@ -157,10 +162,90 @@ fn k20_a_denied_program_is_denied_by_content() {
     .check();
 }
 
+/// A program that keeps others from looking at it is looked at all the same: it can do so by a call,
+/// or be a file that its user may execute and not read. What cannot be known does not run.
+#[test]
+fn k10_what_cannot_be_seen_does_not_run() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let policy = env.write("policy.toml", DENIED);
+        let copies = "cp /usr/bin/id own && printf '#!/usr/bin/id -u\n' > script && \
+                      cp /usr/bin/env other && chmod 111 own script other";
+        env.shell(repo.path(), copies).assert_success();
+        let is_root = env.user().is_none() && rustix::process::geteuid().is_root();
+        if !is_root && rustix::process::geteuid().is_root() {
+            let other = repo.path().join("other");
+            chown(other, Some(0), Some(0)).expect("root gives files away");
+        }
+        // Root reads everything, so it knows.
+        let unknown = if is_root {
+            "no-id"
+        } else {
+            "unreadable-program"
+        };
+        let attempts = [
+            (
+                r#"perl -e 'syscall(157, 4, 0) == 0 or exit 1; exec "/usr/bin/id", "-u"'"#,
+                "no-id",
+            ),
+            ("./own -u", unknown),
+            ("./script", unknown),
+            ("./other /usr/bin/id -u", unknown),
+        ];
+        for (line, rule) in attempts {
+            // Control: anybody may run it, and it prints a number.
+            let outside = env.shell(repo.path(), line);
+            let printed = outside.stdout.trim();
+            let is_shown = !printed.is_empty() && printed.bytes().all(|b| b.is_ascii_digit());
+            assert!(is_shown || line == "./script", "{line}: {outside:?}");
+
+            let output = env
+                .session(repo.path())
+                .arg("--policy")
+                .arg(&policy)
+                .line(format!("{line}; :"))
+                .success();
+            assert_eq!(output.stdout, "", "{line}");
+            let record = env.record();
+            let refused: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
+            let all = events::summary(&record);
+            assert_eq!(refused.len(), 1, "{line}: {all}");
+            assert!(
+                refused.iter().all(|event| event.rule() == rule),
+                "{line}: {all}"
+            );
+        }
+    });
+}
+
+/// A program that cannot be read, put in the place of one that was judged, ends the session.
+#[test]
+fn k10_a_swapped_program_that_cannot_be_seen_ends_the_session() {
+    for_each_user(|env| {
+        let programs = [("plain1", IDLER), ("asked1", SLEEPER)];
+        let words = ["same", "200", "program"];
+        let hide = |repo: &Repo| {
+            let asked = repo.path().join("asked1");
+            if env.user().is_some() {
+                chown(&asked, Some(0), Some(0)).expect("root gives files away");
+            }
+            let mode = fs::Permissions::from_mode(0o111);
+            fs::set_permissions(asked, mode).expect("the tests own it");
+        };
+        let is_root = env.user().is_none() && rustix::process::geteuid().is_root();
+        let rule = if is_root {
+            "asked"
+        } else {
+            "unreadable-program"
+        };
+        swap_hidden(env, &programs, &words, "same", &hide, rule);
+    });
+}
+
 /// Bytes that are no text reach the record as they were, and change nothing of the decision.
 #[test]
 fn c34_strange_bytes_are_recorded_and_not_cut() {
-    crate::for_each_user(|env| {
+    for_each_user(|env| {
         let repo = env.repo();
         let line = "git push \"$(printf 'a\\033[2Jb\\377c\\nd\\r{\"verdict\":\"allow\"}')\"";
         env.session(repo.path()).line(line).output();
@@ -182,7 +267,7 @@ fn c34_strange_bytes_are_recorded_and_not_cut() {
 /// looked at once more when it runs; then the session ends.
 #[test]
 fn k08_swapped_arguments_end_the_session() {
-    crate::for_each_user(|env| {
+    for_each_user(|env| {
         swap(
             env,
             &[("program", SLEEPER)],
@@ -195,7 +280,7 @@ fn k08_swapped_arguments_end_the_session() {
 /// The same where the program is another one again before anybody comes to look.
 #[test]
 fn k08_swapped_arguments_of_a_program_that_runs_another_end_the_session() {
-    crate::for_each_user(|env| {
+    for_each_user(|env| {
         let repo = swap(env, &[("program", HASTY)], &["./program", "200"], "asked1");
         let ran = repo.path().join("asked1").exists();
         assert!(!ran, "what it wanted next was let through");
@@ -205,7 +290,7 @@ fn k08_swapped_arguments_of_a_program_that_runs_another_end_the_session() {
 /// The same where the program itself is swapped, and its arguments are not.
 #[test]
 fn k08_a_swapped_program_ends_the_session() {
-    crate::for_each_user(|env| {
+    for_each_user(|env| {
         let programs = [("plain1", IDLER), ("asked1", SLEEPER)];
         swap(env, &programs, &["same", "200", "program"], "same");
     });
@@ -214,6 +299,18 @@ fn k08_a_swapped_program_ends_the_session() {
 /// Swaps what is asked about for something else while it is judged, 200 times: the session ends.
 /// `made` is the file that what is asked about makes.
 fn swap(env: &TestEnv, programs: &[(&str, &str)], words: &[&str], made: &str) -> Repo {
+    swap_hidden(env, programs, words, made, &|_| {}, "asked")
+}
+
+/// The same after `hide` was done to the programs, so that `rule` is what refuses.
+fn swap_hidden(
+    env: &TestEnv,
+    programs: &[(&str, &str)],
+    words: &[&str],
+    made: &str,
+    hide: &dyn Fn(&Repo),
+    rule: &str,
+) -> Repo {
     let repo = env.repo();
     require_tool("gcc");
     for (name, text) in [("swap", include_str!("swap.c"))].iter().chain(programs) {
@@ -224,6 +321,7 @@ fn swap(env: &TestEnv, programs: &[(&str, &str)], words: &[&str], made: &str) ->
             .arg(source)
             .success();
     }
+    hide(&repo);
     let policy = env.write("asked.toml", ASKED);
 
     // Control: what is asked about comes through where nobody judges.
@@ -250,10 +348,7 @@ fn swap(env: &TestEnv, programs: &[(&str, &str)], words: &[&str], made: &str) ->
     assert_eq!(found, 1, "nobody noticed\n{shown}");
     assert_eq!(output.code(), 137, "{output:?}");
     // What was judged right was refused at once.
-    let refused = record
-        .iter()
-        .filter(|event| event.rule() == "asked")
-        .count();
+    let refused = record.iter().filter(|event| event.rule() == rule).count();
     assert!(refused > 0, "{shown}");
     repo
 }
@@ -278,6 +373,15 @@ int main(int argc, char **argv) {
     return 0;
 }
 ";
+
+/// Denies one program.
+const DENIED: &str = r#"schema = 1
+[[deny]]
+id = "no-id"
+what = "exec"
+command = ["id", "**"]
+reason = "lab"
+"#;
 
 /// Asks about one word, as an argument and as a program.
 const ASKED: &str = r#"schema = 1

@@ -12,7 +12,7 @@ use std::{
 };
 
 use stockade_event::{Durability, Event};
-use stockade_policy::{Decision, NameRequest, Request};
+use stockade_policy::{Control, Decision, NameRequest, Request};
 use stockade_types::{HostName, RawText, Subject, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,7 +25,7 @@ use tokio::{
 use super::message::{Asked, Received, Reply, answer, read};
 use crate::{
     Datagrams, Proxy,
-    judge::{builtin, decided},
+    judge::decided,
     limits::{
         ACCEPT_PAUSE, DNS_QUERIES_MAX, DNS_QUERY_BYTES_MAX, DNS_STREAM_IDLE, SEEN_QUERIES_MAX,
         SYNTHETIC_NAMES_MAX,
@@ -176,9 +176,9 @@ fn judge(
     match &asked.name {
         Err(raw) => {
             let name = NOBODY.parse().ok()?;
-            let decision = builtin("not-a-host-name", "this is not the name of a host", "");
+            let decision = Control::NotAHostName.denies("this is not the name of a host", "");
             let request = Request::Name(NameRequest { name, subject });
-            Some((request, Some(raw.clone()), *decision))
+            Some((request, Some(raw.clone()), decision))
         }
         Ok(name) => {
             let request = Request::Name(NameRequest {
@@ -186,11 +186,7 @@ fn judge(
                 subject,
             });
             let decision = if is_special(name) && !proxy.resolver.is_fixed(name) {
-                *builtin(
-                    "special-name",
-                    "this name has no meaning outside one machine",
-                    REMEDY,
-                )
+                Control::SpecialName.denies("this name has no meaning outside one machine", REMEDY)
             } else {
                 proxy.judge.look(&request)
             };

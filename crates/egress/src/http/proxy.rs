@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_policy::{Approvals, Decision, HttpRequest, Permitted, Request};
+use stockade_policy::{Approvals, Control, Decision, HttpRequest, Permitted, Request};
 use stockade_types::{DecisionRecord, Host, Port, Subject};
 use tokio::{
     io::AsyncWriteExt,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Proxy,
-    judge::{Allowed, Judgement, builtin, decided},
+    judge::{Allowed, Judgement, decided},
     limits::{
         HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, LINGER_BYTES_MAX, LINGER_WAIT, RELAY_CHUNK_BYTES,
         RESPONSE_WAIT,
@@ -148,7 +148,7 @@ impl Exchange<'_> {
             subject: self.subject.clone(),
         });
         if let Some(decision) = self.mismatch(&head) {
-            return self.deny(http, *decision, &head).await;
+            return self.deny(http, decision, &head).await;
         }
         let mut revocations = self.proxy.supervisor.revocations();
         let held = &self.allowed.approvals;
@@ -184,7 +184,7 @@ impl Exchange<'_> {
     }
 
     /// Returns the refusal of a request whose `Host` is not where the connection leads.
-    fn mismatch(&self, head: &RequestHead) -> Option<Box<Decision>> {
+    fn mismatch(&self, head: &RequestHead) -> Option<Decision> {
         let same_port = head.port.is_none_or(|port| port == self.port.get());
         if head.host == self.host && same_port {
             return None;
@@ -193,14 +193,11 @@ impl Exchange<'_> {
             || head.host.to_string(),
             |port| format!("{}:{port}", head.host),
         );
-        Some(builtin(
-            "name-mismatch",
-            format!(
-                "the request is for `{wanted}`, but the connection is to `{}:{}`",
-                self.host, self.port
-            ),
-            "connect to the host that the request is for",
-        ))
+        let reason = format!(
+            "the request is for `{wanted}`, but the connection is to `{}:{}`",
+            self.host, self.port
+        );
+        Some(Control::NameMismatch.denies(reason, "connect to the host that the request is for"))
     }
 
     async fn deny(&mut self, request: Request, decision: Decision, head: &RequestHead) -> Next {
@@ -211,14 +208,11 @@ impl Exchange<'_> {
 
     async fn refuse_malformed(&mut self, malformed: Malformed) {
         let request = self.allowed.permitted.get().clone();
-        let decision = builtin(
-            "http-framing",
-            malformed.to_string(),
-            "send the request in strict HTTP/1.1",
-        );
+        let remedy = "send the request in strict HTTP/1.1";
+        let decision = Control::HttpFraming.denies(malformed.to_string(), remedy);
         let entry = Decided {
             detail: Some("refused while it was open".to_owned()),
-            ..decided(request, *decision)
+            ..decided(request, decision)
         };
         let record = self.proxy.judge.record(entry).await;
         answer(self.client, 400, "GET", &body_of(&record)).await;
@@ -273,9 +267,9 @@ impl Exchange<'_> {
             }
             Outcome::Malformed(malformed) => {
                 let net = self.allowed.permitted.get().clone();
-                let decision = builtin("http-framing", malformed.to_string(), "");
+                let decision = Control::HttpFraming.denies(malformed.to_string(), "");
                 // The connection is closed either way; the event is for the record.
-                drop(self.proxy.judge.record(decided(net, *decision)).await);
+                drop(self.proxy.judge.record(decided(net, decision)).await);
                 Next::Close
             }
             Outcome::Broken if !started.load(Ordering::Relaxed) => {

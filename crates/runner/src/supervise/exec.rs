@@ -1,10 +1,10 @@
 //! Executions: the real file, the real arguments, one verdict.
 
-use std::{ffi::OsStr, path::Path, sync::atomic::Ordering};
+use std::{ffi::OsStr, io, path::Path, sync::atomic::Ordering};
 
 use rustix::{fs::FileType, io::Errno, process::Pid};
 use stockade_event::{Durability, Event};
-use stockade_policy::{Approvals, Decision, ExecRequest, Request};
+use stockade_policy::{Approvals, Control, Decision, ExecRequest, Request};
 use stockade_sys::{
     memory::{self, ReadError},
     seccomp::{Notification, Notifier},
@@ -13,7 +13,7 @@ use stockade_types::{RawText, Subject, Verdict};
 
 use super::{
     EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
-    program_file::ProgramFile,
+    program_file::{Known, ProgramFile},
     state,
     verify::{Expected, TooMany},
 };
@@ -63,6 +63,8 @@ struct Level {
     file: ProgramFile,
     /// Its interpreter line, if it is a script.
     interpreter: Option<RawText>,
+    /// Why its content is not known, where that is so.
+    unreadable: Option<io::Error>,
 }
 
 /// One execution as it was judged.
@@ -102,7 +104,7 @@ impl Supervision {
         // What it runs now was let through too, and is seen for the last time.
         match self.second_looks.before_another(attempt.identity.id) {
             Ok(None) => {}
-            Ok(Some(actual)) => self.judge_again(&actual),
+            Ok(Some(actual)) => self.judge_again(actual),
             Err(TooMany) => return Reply::Refuse(ERRNO_AGAIN),
         }
         if self.over.load(Ordering::Acquire) {
@@ -145,8 +147,7 @@ impl Supervision {
     fn strictest(&self, attempt: &mut Attempt) -> Option<(Decision, Request)> {
         let mut strictest: Option<(usize, Decision, Request)> = None;
         for (index, level) in attempt.levels.iter().enumerate() {
-            let request = Request::Exec(level.request.clone());
-            let decision = self.policy.decide(&request, &Approvals::none());
+            let (request, decision) = self.decide_level(level);
             let stricter = strictest
                 .as_ref()
                 .is_none_or(|(_, so_far, _)| decision.verdict > so_far.verdict);
@@ -157,6 +158,29 @@ impl Supervision {
         let (index, decision, request) = strictest?;
         attempt.deciding = index;
         Some((decision, request))
+    }
+
+    fn decide_level(&self, level: &Level) -> (Request, Decision) {
+        let request = Request::Exec(level.request.clone());
+        let decision = match &level.unreadable {
+            None => self.policy.decide(&request, &Approvals::none()),
+            Some(error) => unreadable(error),
+        };
+        (request, decision)
+    }
+
+    /// Judges what a process runs already.
+    pub(super) fn decide_running(
+        &self,
+        request: ExecRequest,
+        file: ProgramFile,
+    ) -> (Request, Decision) {
+        self.decide_level(&self.level(request, file))
+    }
+
+    /// Judges what a process runs already, and what is not known.
+    pub(super) fn decide_unknown(request: ExecRequest, error: &io::Error) -> (Request, Decision) {
+        (Request::Exec(request), unreadable(error))
     }
 
     /// Reads what is about to run. An error number goes back to the caller as it is: the program
@@ -230,6 +254,10 @@ impl Supervision {
     /// Completes a request with what is known of its file.
     fn level(&self, request: ExecRequest, file: ProgramFile) -> Level {
         let known = self.files.know(&file, self.is_writable_place(&file.path));
+        let (known, unreadable) = match known {
+            Ok(known) => (known, None),
+            Err(error) => (Known::default(), Some(error)),
+        };
         let program = RawText::from_os(file.path.as_os_str());
         let request = ExecRequest {
             program,
@@ -241,6 +269,7 @@ impl Supervision {
             request,
             file,
             interpreter: known.interpreter,
+            unreadable,
         }
     }
 
@@ -319,7 +348,7 @@ impl Supervision {
         level.request.digest = level
             .request
             .digest
-            .or_else(|| self.files.digest(&level.file));
+            .or_else(|| self.files.digest(&level.file).ok());
         let request = Request::Exec(level.request.clone());
         let wanted = || notifier.is_waiting(call);
         let record = self.ask(&request, decision, &wanted);
@@ -374,7 +403,7 @@ impl Supervision {
         };
         let digest = before.request.digest;
         digest.is_some()
-            && digest == self.files.digest(&now.file)
+            && digest == self.files.digest(&now.file).ok()
             && before.request.program == now.request.program
             && before.request.argv == now.request.argv
             && before.request.cwd == now.request.cwd
@@ -452,6 +481,14 @@ impl Supervision {
     }
 }
 
+/// The decision on a program that nobody can know.
+fn unreadable(error: &io::Error) -> Decision {
+    Control::UnreadableProgram.denies(
+        format!("the program cannot be read ({error}), so nobody knows what it is"),
+        "run a program that you may read, or let yourself read it (chmod +r)",
+    )
+}
+
 /// `EAGAIN`: too much of the same is under way.
 const ERRNO_AGAIN: i32 = 11;
 /// `ELOOP`, as the kernel answers to too many interpreters.
@@ -475,7 +512,7 @@ fn program_at(
     open().map_err(|error| io_errno(&error))
 }
 
-fn io_errno(error: &std::io::Error) -> i32 {
+fn io_errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(ERRNO_DENIED)
 }
 

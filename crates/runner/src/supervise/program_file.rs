@@ -8,7 +8,10 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use rustix::{fs::FileType, io::Errno};
+use rustix::{
+    fs::{FileType, Mode, OFlags},
+    io::Errno,
+};
 use sha2::{Digest as _, Sha256};
 use stockade_types::{Digest, RawText};
 
@@ -55,9 +58,16 @@ impl ProgramFile {
 
     /// Opens what a descriptor of `tid` stands for.
     pub(crate) fn behind_descriptor(tid: u32, descriptor: i32) -> io::Result<Self> {
-        use rustix::fs::{Mode, OFlags};
-        let path = format!("/proc/{tid}/fd/{descriptor}");
-        let fd = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        Self::behind_link(&format!("/proc/{tid}/fd/{descriptor}"))
+    }
+
+    /// Opens what a process runs.
+    pub(crate) fn of_process(pid: u32) -> io::Result<Self> {
+        Self::behind_link(&format!("/proc/{pid}/exe"))
+    }
+
+    fn behind_link(link: &str) -> io::Result<Self> {
+        let fd = rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let shown = procfs::path_of(&fd)?;
         Self::from_fd(fd, shown)
     }
@@ -80,16 +90,17 @@ impl ProgramFile {
         })
     }
 
-    /// Reads the interpreter line of a script.
-    fn interpreter(&self) -> Option<RawText> {
+    /// Reads the interpreter line of a script; `None` where it is none.
+    fn interpreter(&self) -> io::Result<Option<RawText>> {
         let mut head = vec![0; FIRST_LINE_BYTES];
-        let count = reopen(&self.fd).ok()?.read(&mut head).ok()?;
-        let line = head
-            .get(..count)?
-            .strip_prefix(b"#!")?
-            .split(|b| *b == b'\n')
-            .next()?;
-        Some(RawText::from_bytes(line.trim_ascii()))
+        let count = reopen(&self.fd)?.read(&mut head)?;
+        let line = || {
+            head.get(..count)?
+                .strip_prefix(b"#!")?
+                .split(|b| *b == b'\n')
+                .next()
+        };
+        Ok(line().map(|line| RawText::from_bytes(line.trim_ascii())))
     }
 
     /// Returns device and inode.
@@ -188,35 +199,36 @@ impl Identities {
         })
     }
 
-    /// Tells what is known of `file`; one in a writable place is read each time, and hashed.
-    pub(crate) fn know(&self, file: &ProgramFile, writable: bool) -> Known {
+    /// Tells what is known of `file`; one in a writable place is read each time, and hashed. An
+    /// error where it cannot be read: nobody knows what it is then, nor, once it runs, what it does.
+    pub(crate) fn know(&self, file: &ProgramFile, writable: bool) -> io::Result<Known> {
         if !writable {
-            return Known {
+            return Ok(Known {
                 digest: lock(&self.digests).get(&file.key).copied(),
                 aliases: Vec::new(),
-                interpreter: self.interpreter(file),
-            };
+                interpreter: self.interpreter(file)?,
+            });
         }
         let digest = if file.key.size > HASHED_BYTES_MAX {
             lock(&self.digests).get(&file.key).copied()
         } else {
-            self.digest(file)
+            Some(self.digest(file)?)
         };
-        Known {
+        Ok(Known {
             digest,
             aliases: digest.map_or_else(Vec::new, |digest| self.aliases(file.key.size, digest)),
-            interpreter: file.interpreter(),
-        }
+            interpreter: file.interpreter()?,
+        })
     }
 
     /// Reads the interpreter line of a file that the session cannot write, or remembers it.
-    fn interpreter(&self, file: &ProgramFile) -> Option<RawText> {
+    fn interpreter(&self, file: &ProgramFile) -> io::Result<Option<RawText>> {
         if let Some(known) = lock(&self.interpreters).get(&file.key) {
-            return known.clone();
+            return Ok(known.clone());
         }
-        let line = file.interpreter();
+        let line = file.interpreter()?;
         remember(&self.interpreters, file.key, line.clone());
-        line
+        Ok(line)
     }
 
     fn aliases(&self, size: u64, digest: Digest) -> Vec<String> {
@@ -236,13 +248,13 @@ impl Identities {
     }
 
     /// Hashes `file`, or remembers its digest.
-    pub(crate) fn digest(&self, file: &ProgramFile) -> Option<Digest> {
+    pub(crate) fn digest(&self, file: &ProgramFile) -> io::Result<Digest> {
         if let Some(digest) = lock(&self.digests).get(&file.key) {
-            return Some(*digest);
+            return Ok(*digest);
         }
-        let digest = file.hash().ok()?;
+        let digest = file.hash()?;
         remember(&self.digests, file.key, digest);
-        Some(digest)
+        Ok(digest)
     }
 }
 

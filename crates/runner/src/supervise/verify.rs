@@ -8,7 +8,7 @@
 //! lies where it lay.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::JoinHandle,
@@ -16,10 +16,10 @@ use std::{
 };
 
 use stockade_event::{Durability, Event};
-use stockade_policy::{Approvals, ExecRequest, Request};
+use stockade_policy::{ExecRequest, Request};
 use stockade_types::{ProcessId, RawText, Verdict};
 
-use super::Supervision;
+use super::{Supervision, program_file::ProgramFile};
 use crate::{RunError, procfs, recorder::lock};
 
 /// Executions that wait for their second look; when there are more, the next one waits.
@@ -214,7 +214,7 @@ fn watch(shared: &Supervision) {
         let different: Vec<Actual> = due.iter().filter_map(|id| queue.settle(*id)).collect();
         for actual in different {
             // What such a process wants next waits for this: the queue is locked until it is known.
-            shared.judge_again(&actual);
+            shared.judge_again(actual);
         }
         drop(queue);
         shared.second_looks.left.notify_one();
@@ -231,7 +231,8 @@ fn pause(looks: usize) -> Duration {
 
 /// What a process runs that was not judged as that.
 pub(super) struct Actual {
-    exe: RawText,
+    /// Its file; an error where it cannot be seen.
+    file: io::Result<ProgramFile>,
     argv: Vec<RawText>,
     judged: ExecRequest,
 }
@@ -245,29 +246,39 @@ enum Seen {
 
 fn look(expected: &Expected) -> Seen {
     let pid = expected.id.pid;
-    match Running::of(pid) {
-        None => return Seen::Gone,
-        Some(running) if running.is(expected) => return Seen::AsJudged,
-        Some(_) => {}
-    }
+    let hidden = match Running::of(pid) {
+        Ok(running) if running.is(expected) => return Seen::AsJudged,
+        Ok(_) => false,
+        Err(error) if is_hidden(&error) => true,
+        Err(_) => return Seen::Gone,
+    };
     // Only now does it matter whether it has happened, and to the same process. The kernel sets the
-    // stack last, so what is read after it is whole.
+    // stack last, so what is read after it is whole. What was judged could be seen, so what cannot
+    // has come after it.
     match procfs::of_process(pid) {
         Ok(now) if now.id != expected.id => return Seen::Gone,
+        Ok(_) if hidden => {}
         Ok(now) if now.stack == 0 || now.stack == expected.stack => return Seen::NotYet,
         Ok(_) => {}
         Err(_) => return Seen::Gone,
     }
-    let exe = procfs::link(pid, "exe");
-    match Running::of(pid) {
-        Some(running) if running.is(expected) => Seen::AsJudged,
-        Some(running) if !exe.as_bytes().is_empty() => Seen::Different(Box::new(Actual {
-            exe,
-            argv: running.argv,
-            judged: expected.request.clone(),
-        })),
-        _ => Seen::Gone,
-    }
+    let file = ProgramFile::of_process(pid);
+    let argv = match (Running::of(pid), &file) {
+        (Ok(running), _) if running.is(expected) => return Seen::AsJudged,
+        (Ok(running), Ok(_)) => running.argv,
+        (Err(error), Err(_)) if is_hidden(&error) => procfs::command_line(pid),
+        _ => return Seen::Gone,
+    };
+    Seen::Different(Box::new(Actual {
+        file,
+        argv,
+        judged: expected.request.clone(),
+    }))
+}
+
+/// Whether the kernel keeps a process from us: it runs a file that its user may not read.
+fn is_hidden(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// What a process runs now.
@@ -278,9 +289,9 @@ struct Running {
 }
 
 impl Running {
-    fn of(pid: u32) -> Option<Self> {
-        let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-        Some(Self {
+    fn of(pid: u32) -> io::Result<Self> {
+        let metadata = fs::metadata(format!("/proc/{pid}/exe"))?;
+        Ok(Self {
             image: (metadata.dev(), metadata.ino()),
             argv: procfs::command_line(pid),
         })
@@ -301,17 +312,22 @@ impl Running {
 
 impl Supervision {
     /// Judges what a process really runs; when it may not, the session is over.
-    pub(super) fn judge_again(&self, actual: &Actual) {
-        let Actual { exe, argv, judged } = actual;
-        let actual = ExecRequest {
+    pub(super) fn judge_again(&self, actual: Actual) {
+        let Actual { file, argv, judged } = actual;
+        let exe = match &file {
+            Ok(file) => RawText::from_os(file.path.as_os_str()),
+            Err(_) => argv.first().cloned().unwrap_or_default(),
+        };
+        let request = ExecRequest {
             program: exe.clone(),
             invoked_as: exe.clone(),
-            digest: None,
-            argv: argv.clone(),
+            argv,
             ..judged.clone()
         };
-        let request = Request::Exec(actual);
-        let decision = self.policy.decide(&request, &Approvals::none());
+        let (request, decision) = match file {
+            Ok(file) => self.decide_running(request, file),
+            Err(error) => Self::decide_unknown(request, &error),
+        };
         if decision.verdict == Verdict::Allow {
             return;
         }
