@@ -14,6 +14,8 @@ use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::WorkspaceSettings;
 use stockade_types::AbsPath;
 
+use crate::tree::Unlocked;
+
 /// The clock of file times steps this far at most (a tick at 100 Hz).
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
@@ -113,8 +115,10 @@ impl Guard {
         quarantine: &Path,
     ) -> io::Result<Vec<PathBuf>> {
         let workspace = AbsPath::new(&self.workspace).map_err(io::Error::other)?;
-        let found = crate::protected::appeared(&workspace, settings, known, self.since)
-            .map_err(io::Error::other)?;
+        let mut unlocked = Unlocked::default();
+        let found =
+            crate::protected::appeared(&workspace, settings, known, self.since, &mut unlocked)
+                .map_err(io::Error::other)?;
         for path in &found {
             let below = path.strip_prefix(&self.workspace).unwrap_or(path);
             move_away(path, &quarantine.join(below))?;

@@ -15,7 +15,7 @@ use stockade_types::AbsPath;
 
 use crate::{
     RunError,
-    tree::{self, Entry, TooMany},
+    tree::{self, Entry, TooMany, Unlocked},
 };
 
 /// Entries that are looked at. A monorepo with its dependencies has a few hundred thousand; above
@@ -25,20 +25,21 @@ const ENTRIES_MAX: usize = 2_000_000;
 /// Searches the whole workspace, without following links.
 ///
 /// # Errors
-/// When there are too many entries. A directory that cannot be read by us cannot be changed by the
-/// session either and is passed over.
+/// When there are too many entries. A directory that cannot be read is passed over: what the session
+/// changes in it is found by [`appeared`].
 pub(crate) fn find(
     workspace: &AbsPath,
     settings: &WorkspaceSettings,
 ) -> Result<Vec<ProtectedEntry>, RunError> {
     let mut found = Vec::new();
-    search(workspace, settings, |entry| {
+    search(workspace, settings, None, |entry| {
         classify(entry, settings, workspace, &mut found)
     })?;
     Ok(found)
 }
 
-/// Finds protected names that were not there when the session started, links too.
+/// Finds protected names that were not there when the session started, links too, and those in
+/// directories that their owner cannot read: they stay `unlocked` for what is done next.
 ///
 /// # Errors
 /// When there are too many entries.
@@ -47,9 +48,10 @@ pub(crate) fn appeared(
     settings: &WorkspaceSettings,
     known: &BTreeSet<AbsPath>,
     since: SystemTime,
+    unlocked: &mut Unlocked,
 ) -> Result<Vec<PathBuf>, RunError> {
     let mut found = Vec::new();
-    search(workspace, settings, |entry| {
+    search(workspace, settings, Some(unlocked), |entry| {
         let (path, below) = (&entry.path, entry.below.as_slice());
         let directory = entry.kind == FileType::Directory;
         let named = settings.protects(below).is_some()
@@ -76,11 +78,12 @@ pub(crate) fn appeared(
 fn search(
     workspace: &AbsPath,
     settings: &WorkspaceSettings,
+    unlocked: Option<&mut Unlocked>,
     visit: impl FnMut(&Entry) -> bool,
 ) -> Result<(), RunError> {
     let beginnings = settings.beginnings();
     let begins = |name: &[u8]| beginnings.include(name);
-    match tree::walk(workspace.as_path(), ENTRIES_MAX, begins, visit) {
+    match tree::walk(workspace.as_path(), ENTRIES_MAX, unlocked, begins, visit) {
         Ok(_) => Ok(()),
         Err(TooMany) => Err(RunError::WorkspaceTooLarge {
             path: workspace.clone(),

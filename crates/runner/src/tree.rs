@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsStr,
+    fs, io,
     mem::MaybeUninit,
+    os::unix::fs::PermissionsExt as _,
     os::{fd::AsFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
@@ -24,14 +26,40 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
+/// Directories that kept their owner from reading them: readable as long as this lives.
+#[derive(Debug, Default)]
+pub(crate) struct Unlocked(Vec<(PathBuf, fs::Permissions)>);
+
+impl Unlocked {
+    fn unlock(&mut self, path: &Path) -> io::Result<()> {
+        let before = fs::symlink_metadata(path)?.permissions();
+        let mode = before.mode() | 0o700;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        self.0.push((path.to_owned(), before));
+        Ok(())
+    }
+}
+
+impl Drop for Unlocked {
+    fn drop(&mut self) {
+        // The deepest first: the others lead to it.
+        while let Some((path, before)) = self.0.pop() {
+            // It may be gone, or moved away.
+            drop(fs::set_permissions(path, before));
+        }
+    }
+}
+
 /// Visits every entry whose name `begins` something of interest, and all below it; `visit` tells
 /// whether a directory must be searched further. Returns how many directories could not be read.
+/// With `unlocked`, those of our own are made readable for it.
 ///
 /// # Errors
 /// When there are more than `entries_max` entries.
 pub(crate) fn walk(
     top: &Path,
     entries_max: usize,
+    mut unlocked: Option<&mut Unlocked>,
     begins: impl Fn(&[u8]) -> bool,
     mut visit: impl FnMut(&Entry) -> bool,
 ) -> Result<usize, TooMany> {
@@ -45,8 +73,19 @@ pub(crate) fn walk(
     let mut buffer = vec![MaybeUninit::uninit(); LISTING_BYTES];
     let (mut seen, mut unread) = (0_usize, 0_usize);
     while let Some((directory, begun)) = todo.pop() {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(fd) = rustix::fs::open(&directory.path, flags, Mode::empty()) else {
+        let open = || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::open(&directory.path, flags, Mode::empty())
+        };
+        let opened = open().or_else(|error| {
+            let unlocked = unlocked.as_mut().map(|all| all.unlock(&directory.path));
+            if matches!(unlocked, Some(Ok(()))) {
+                open()
+            } else {
+                Err(error)
+            }
+        });
+        let Ok(fd) = opened else {
             unread += 1;
             continue;
         };

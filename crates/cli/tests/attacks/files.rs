@@ -448,8 +448,12 @@ fn f34_every_way_to_write_meets_the_same_decision() {
 #[test]
 fn f06_a_swapped_path_does_not_stay() {
     for target in [".mcp.json", ".git/commondir", "packages/one/.mcp.json"] {
-        crate::for_each_user(|env| race(env, target));
+        crate::for_each_user(|env| race(env, target, ""));
     }
+    // Nor where nobody can look into its directory afterwards.
+    crate::for_each_user(|env| {
+        race(env, "packages/one/.mcp.json", "chmod 300 packages/one");
+    });
 }
 
 /// At the top of the workspace it does not stay until the end of the session: the guard takes it
@@ -512,13 +516,13 @@ fn racer(env: &TestEnv, target: &str) -> (Repo, String) {
     (repo, plain)
 }
 
-fn race(env: &TestEnv, target: &str) {
+fn race(env: &TestEnv, target: &str, after: &str) {
     let (repo, plain) = racer(env, target);
     let path = repo.path().join(target);
 
     let output = env
         .session(repo.path())
-        .args(["--", "./race", &plain, target])
+        .line(format!("./race {plain} {target}; {after}"))
         .output();
     assert!(
         fs::symlink_metadata(&path).is_err(),

@@ -127,6 +127,72 @@ fn r02_memory_is_limited() {
     });
 }
 
+/// Names as long as the kernel takes them, and directories deeper than a path can say: each change
+/// is recorded or refused, and neither the end of the session nor the start of the next one suffers.
+#[test]
+fn r04_long_names_and_deep_trees_are_bounded() {
+    const NAMES: usize = 500;
+    require_tool("perl");
+    let flood = format!(
+        r#"perl -e 'for (1..{NAMES}) {{ open($f, ">", $_ . "n" x (255 - length)) or die }}
+           $p = "d" x 200; for (1..60) {{ mkdir $p or last; chdir $p; $deep++ }} print $deep'"#
+    );
+    for_each_user(|env| {
+        let (outside, inside) = (env.repo_named("outside"), env.repo());
+        // Control: the machine takes them.
+        let control = env.shell(outside.path(), &flood);
+        assert_eq!(control.stdout, "60", "{control:?}");
+        let (output, record) = run(env, &inside, "", &flood);
+        output.assert_success();
+        let deep: usize = output.stdout.parse().expect("a number");
+        assert!(
+            (1..21).contains(&deep),
+            "a path has 4,095 bytes: {output:?}"
+        );
+        let changed = record
+            .iter()
+            .filter(|event| event.kind() == "file.changed")
+            .count();
+        assert_eq!(changed, NAMES + deep, "{}", events::summary(&record));
+        // What lies there from outside is deeper than the search for protected files goes.
+        env.session(outside.path()).line("true").success();
+        env.stockade()
+            .args(["log", "verify", "last"])
+            .success()
+            .assert_stdout("intact");
+    });
+}
+
+/// Nobody inside takes processor time or memory before the rest of the machine, whoever started it.
+/// Only root could without the boundary.
+#[test]
+fn r06_priority_is_not_raised() {
+    const ATTEMPTS: [&str; 4] = [
+        "chrt --fifo 1 true",
+        "chrt --deadline --sched-runtime 1000000 --sched-period 10000000 0 true",
+        "renice -n -5 -p $$",
+        "echo -1000 > /proc/self/oom_score_adj",
+    ];
+    for tool in ["chrt", "renice"] {
+        require_tool(tool);
+    }
+    for_each_user(|env| {
+        let repo = env.repo();
+        let is_root = env.user().is_none() && rustix::process::geteuid().is_root();
+        let mut raised = 0;
+        for attempt in ATTEMPTS {
+            let line = format!("({attempt}) > /dev/null 2>&1 && echo raised; :");
+            let outside = env.shell(repo.path(), &line);
+            raised += usize::from(outside.stdout.trim() == "raised");
+            let (output, _) = run(env, &repo, "", &line);
+            output.assert_success();
+            assert_eq!(output.stdout, "", "{attempt}");
+        }
+        // Control; root of a container may lack one right or another.
+        assert!(raised > 0 || !is_root, "root raised nothing outside");
+    });
+}
+
 /// A flood of output arrives as it is, however long its lines are, and is not kept in memory.
 #[test]
 fn r08_output_is_neither_cut_nor_kept() {

@@ -59,6 +59,7 @@ impl Supervision {
         let visited = tree::walk(
             &top,
             ENTRIES_MAX,
+            None,
             |_| true,
             |entry| {
                 let Ok(below) = entry.path.strip_prefix(&top) else {
