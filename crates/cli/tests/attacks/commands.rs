@@ -148,6 +148,9 @@ fn k20_a_denied_program_is_denied_by_content() {
             .twin("cp $(loader) ./plain && ./plain --argv0 x /usr/bin/id -u"),
         deny("memory", "perl -e '$f = syscall(319, $n = \"x\", 0); open $o, \">&=\", $f; open $i, \"/usr/bin/id\"; local $/; syswrite $o, <$i>; @a = (\"x\", \"-n08\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, $f, $p = \"\", $v, $e, 0x1000); exit 1'", "-n08")
             .twin("perl -e '$f = syscall(319, $n = \"x\", 0); open $o, \">&=\", $f; open $i, \"/usr/bin/id\"; local $/; syswrite $o, <$i>; @a = (\"x\", \"-u\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, $f, $p = \"\", $v, $e, 0x1000); exit 1'"),
+        // Larger than what is read of every program.
+        deny("large", "cp \"$(command -v node)\" ./large && ./large -e 0 -n09", "-n09")
+            .twin("cp \"$(command -v node)\" ./large && ./large -e 0"),
         deny("descriptor", "exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-n05\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'", "-n05")
             .twin("exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-u\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'"),
     ];
@@ -156,7 +159,8 @@ fn k20_a_denied_program_is_denied_by_content() {
             let path = scene.env.write("policy.toml", DENIED);
             vec!["--policy".into(), path.display().to_string()]
         },
-        may_change: &["harmless", "link", "plain"],
+        tools: &["node"],
+        may_change: &["harmless", "large", "link", "plain"],
         ..Matrix::new("K20", &attempts)
     }
     .check();
@@ -379,7 +383,7 @@ const DENIED: &str = r#"schema = 1
 [[deny]]
 id = "no-id"
 what = "exec"
-command = ["id", "**"]
+command = [["id", "**"], ["node", "**"]]
 reason = "lab"
 "#;
 

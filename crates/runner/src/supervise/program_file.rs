@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io::{self, Read},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -22,7 +23,8 @@ use crate::{
 };
 
 /// Files in places that the session can write are hashed up to this size at every new identity: a
-/// copied `git` is found again, and the time stays below that of starting the program.
+/// copied `git` is found again, and the time stays below that of starting the program. Larger ones
+/// only where they are as large as a program that a rule names.
 const HASHED_BYTES_MAX: u64 = 32 << 20;
 /// Known contents; each is about 100 bytes.
 const KNOWN_MAX: usize = 20_000;
@@ -107,18 +109,18 @@ impl ProgramFile {
     pub(crate) const fn image(&self) -> (u64, u64) {
         (self.key.device, self.key.inode)
     }
+}
 
-    fn hash(&self) -> io::Result<Digest> {
-        let mut file = reopen(&self.fd)?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 128 * 1024];
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(Digest::from_bytes(hasher.finalize().into()));
-            }
-            hasher.update(buffer.get(..count).unwrap_or_default());
+/// Hashes a file piece by piece: programs can be larger than all of our memory.
+fn hash(mut file: File) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(Digest::from_bytes(hasher.finalize().into()));
         }
+        hasher.update(buffer.get(..count).unwrap_or_default());
     }
 }
 
@@ -209,14 +211,15 @@ impl Identities {
                 interpreter: self.interpreter(file)?,
             });
         }
-        let digest = if file.key.size > HASHED_BYTES_MAX {
-            lock(&self.digests).get(&file.key).copied()
-        } else {
+        let size = file.key.size;
+        let digest = if size <= HASHED_BYTES_MAX || self.is_size_of_named(size) {
             Some(self.digest(file)?)
+        } else {
+            lock(&self.digests).get(&file.key).copied()
         };
         Ok(Known {
             digest,
-            aliases: digest.map_or_else(Vec::new, |digest| self.aliases(file.key.size, digest)),
+            aliases: digest.map_or_else(Vec::new, |digest| self.aliases(size, digest)),
             interpreter: file.interpreter()?,
         })
     }
@@ -231,14 +234,18 @@ impl Identities {
         Ok(line)
     }
 
+    fn is_size_of_named(&self, size: u64) -> bool {
+        lock(self.named())
+            .iter()
+            .any(|program| program.size == size)
+    }
+
     fn aliases(&self, size: u64, digest: Digest) -> Vec<String> {
         let mut named = lock(self.named());
         let mut aliases = Vec::new();
         for program in named.iter_mut().filter(|program| program.size == size) {
             if program.digest.is_none() {
-                program.digest = std::fs::read(&program.path)
-                    .ok()
-                    .map(|bytes| Digest::of(&bytes));
+                program.digest = File::open(&program.path).and_then(hash).ok();
             }
             if program.digest == Some(digest) {
                 aliases.push(program.name.clone());
@@ -252,7 +259,7 @@ impl Identities {
         if let Some(digest) = lock(&self.digests).get(&file.key) {
             return Ok(*digest);
         }
-        let digest = file.hash()?;
+        let digest = hash(reopen(&file.fd)?)?;
         remember(&self.digests, file.key, digest);
         Ok(digest)
     }
