@@ -3,10 +3,11 @@
 use std::{
     fs,
     io::{self, Read as _},
-    os::unix::ffi::OsStrExt,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
+use rustix::process::Pid;
 use stockade_types::{ProcessId, RawText};
 
 /// Bytes of a command line that a subject keeps.
@@ -27,9 +28,7 @@ pub(crate) struct Identity {
 
 /// Reads the identity of the process that thread `tid` belongs to.
 pub(crate) fn identity(tid: u32) -> io::Result<Identity> {
-    let thread = i32::try_from(tid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
+    let thread = i32::try_from(tid).ok().and_then(Pid::from_raw);
     let pid = if thread.is_some_and(stockade_sys::process::is_leader) {
         tid
     } else {
@@ -154,6 +153,23 @@ pub(crate) fn has_socket(pid: u32, inode: u32) -> bool {
 /// Reads the path behind a descriptor of ours, as the mount namespace it belongs to has it.
 pub(crate) fn path_of(fd: &impl std::os::fd::AsRawFd) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Reads the path behind a descriptor of `tid`.
+pub(crate) fn path_behind(tid: u32, descriptor: i32) -> io::Result<PathBuf> {
+    match fs::read_link(format!("/proc/{tid}/fd/{descriptor}")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            path_of(&copy_of(tid, descriptor)?)
+        }
+        path => path,
+    }
+}
+
+/// Takes a copy of a descriptor of `tid`.
+pub(crate) fn copy_of(tid: u32, descriptor: i32) -> io::Result<OwnedFd> {
+    let thread = i32::try_from(tid).ok().and_then(Pid::from_raw);
+    let thread = thread.ok_or(io::ErrorKind::NotFound)?;
+    stockade_sys::process::descriptor_of(thread, descriptor).map_err(io::Error::other)
 }
 
 /// Tells whether a path read from a magic link names something that was removed.

@@ -120,12 +120,11 @@ impl Resolver {
             return Ok(path.to_owned());
         }
         let base = if directory == AT_FDCWD {
-            "cwd".to_owned()
+            std::fs::read_link(format!("/proc/{}/cwd", self.tid))
         } else {
-            format!("fd/{directory}")
+            procfs::path_behind(self.tid, directory)
         };
-        let base = std::fs::read_link(format!("/proc/{}/{base}", self.tid))
-            .map_err(|_| io::Error::from(Errno::BADF))?;
+        let base = base.map_err(|_| io::Error::from(Errno::BADF))?;
         if !base.is_absolute() || procfs::is_deleted(&base) {
             return Err(Errno::NOENT.into());
         }

@@ -6,7 +6,7 @@ use std::{
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
 };
 
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, WaitOptions};
 use rustix::thread::UnshareFlags;
 
 use crate::{Outcome, SysError};
@@ -176,6 +176,27 @@ pub fn pidfd(pid: Pid) -> Outcome<OwnedFd> {
     rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .map_err(|e| SysError::on("pidfd_open", pid, e))
 }
+
+/// Takes a copy of a descriptor of `thread`, also of one that forbids a look at it
+/// (`PR_SET_DUMPABLE`, prctl(2)), whose `/proc/PID/fd` belongs to root.
+///
+/// # Errors
+/// EBADF when it has none of that number; EINVAL for a thread that is not the first of its process
+/// before Linux 6.9; EPERM when the kernel keeps the process from us.
+pub fn descriptor_of(thread: Pid, descriptor: i32) -> Outcome<OwnedFd> {
+    let flags = if is_leader(thread) {
+        PidfdFlags::empty()
+    } else {
+        PIDFD_THREAD
+    };
+    let pidfd = rustix::process::pidfd_open(thread, flags)
+        .map_err(|e| SysError::on("pidfd_open", thread, e))?;
+    rustix::process::pidfd_getfd(&pidfd, descriptor, PidfdGetfdFlags::empty())
+        .map_err(|e| SysError::on("pidfd_getfd", descriptor, e))
+}
+
+/// The thread itself and not its process (linux/pidfd.h).
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(0o200);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

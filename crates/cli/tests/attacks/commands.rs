@@ -222,6 +222,44 @@ fn k10_what_cannot_be_seen_does_not_run() {
     });
 }
 
+/// What a process that forbids a look at it changes, named by a descriptor, is judged as ever.
+#[test]
+fn k10_a_process_that_forbids_a_look_is_judged_and_works() {
+    for_each_user(|env| {
+        let (outside, repo) = (env.repo_named("outside"), env.repo());
+        let made = |id: &str| {
+            let calls = r#"syscall(157, 4, 0) == 0 or die; sysopen($d, ".", 65536) or die;
+                syscall(258, fileno($d), $n = $_, 0755) == 0 and print "$_ " for ("plain", ".vscode");"#;
+            match id {
+                "process" => format!("perl -e '{calls}'"),
+                _ => format!("perl -e 'use threads; async {{ {calls} }}->join'"),
+            }
+        };
+        for id in ["process", "thread"] {
+            let line = made(id);
+            if id == "thread" && !has_thread_descriptors() {
+                eprintln!("not tried: descriptors of single threads (Linux 6.9)");
+                continue;
+            }
+            // Control: both are made, and once more inside after they are removed.
+            let control = env.shell(outside.path(), &line);
+            assert_eq!(control.stdout, "plain .vscode ", "{id}: {control:?}");
+            env.shell(outside.path(), "rmdir plain .vscode")
+                .assert_success();
+
+            let output = env.session(repo.path()).line(&line).success();
+            assert_eq!(output.stdout, "plain ", "{id}");
+            let record = env.record();
+            events::assert_one_refusal(&record, ".vscode", "protected");
+            let changed = record
+                .iter()
+                .any(|event| event.kind() == "file.changed" && event.targets("plain"));
+            assert!(changed, "{id}: {}", events::summary(&record));
+            env.shell(repo.path(), "rmdir plain").assert_success();
+        }
+    });
+}
+
 /// A program that cannot be read, put in the place of one that was judged, ends the session.
 #[test]
 fn k10_a_swapped_program_that_cannot_be_seen_ends_the_session() {
@@ -298,6 +336,16 @@ fn k08_a_swapped_program_ends_the_session() {
         let programs = [("plain1", IDLER), ("asked1", SLEEPER)];
         swap(env, &programs, &["same", "200", "program"], "same");
     });
+}
+
+/// Whether a descriptor can stand for one thread of a process (`PIDFD_THREAD`).
+fn has_thread_descriptors() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(9))
 }
 
 /// Swaps what is asked about for something else while it is judged, 200 times: the session ends.

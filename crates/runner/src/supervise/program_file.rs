@@ -60,7 +60,14 @@ impl ProgramFile {
 
     /// Opens what a descriptor of `tid` stands for.
     pub(crate) fn behind_descriptor(tid: u32, descriptor: i32) -> io::Result<Self> {
-        Self::behind_link(&format!("/proc/{tid}/fd/{descriptor}"))
+        match Self::behind_link(&format!("/proc/{tid}/fd/{descriptor}")) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let copy = procfs::copy_of(tid, descriptor)?;
+                let shown = procfs::path_of(&copy)?;
+                Self::from_fd(copy, shown)
+            }
+            file => file,
+        }
     }
 
     /// Opens what a process runs.
