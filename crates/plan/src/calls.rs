@@ -324,6 +324,7 @@ pub const CALLS: &[Call] = &[
     ask("mkdirat", CHANGE),
     ask("mknod", CHANGE),
     ask("mknodat", CHANGE),
+    ask("bind", "a socket with a path makes a file"),
     ask("unlink", CHANGE),
     ask("unlinkat", CHANGE),
     ask("rmdir", CHANGE),

@@ -13,7 +13,7 @@ use crate::{
     explain::{Explain, Outcome},
     grant::Reach,
     index::Index,
-    pattern::command::CommandPattern,
+    pattern::{ProgramPattern, command::CommandPattern},
     rule::{Body, Fit, Rule},
     view::{ExecView, FileView, HttpView, NetView, Programs, View},
 };
@@ -187,6 +187,18 @@ impl Policy {
         self.rules
             .iter()
             .any(|rule| rule.net().is_some() && rule.effect != Verdict::Deny)
+    }
+
+    /// Tells whether any rule about executions names programs by their content.
+    pub fn names_digests(&self) -> bool {
+        self.rules.iter().any(|rule| match &rule.body {
+            Body::Exec(body) => body
+                .programs
+                .iter()
+                .flatten()
+                .any(|program| matches!(program, ProgramPattern::Digest(_))),
+            _ => false,
+        })
     }
 
     /// Tells whether any rule asks about changes of files or denies them.

@@ -186,7 +186,12 @@ pub(crate) struct ExecView<'r> {
 impl<'r> ExecView<'r> {
     pub(crate) fn new(request: &'r ExecRequest) -> Self {
         let mut own = vec![base_name(request.program.as_bytes())];
-        own.extend(request.aliases.iter().map(String::as_bytes));
+        own.extend(
+            request
+                .aliases
+                .iter()
+                .map(|alias| base_name(alias.as_bytes())),
+        );
         let told = request
             .argv
             .first()
@@ -234,11 +239,10 @@ impl<'r> ExecView<'r> {
     /// For asks and denies: one of the names and one of the readings is enough.
     pub(crate) fn could_be(&self, command: &CommandPattern) -> bool {
         if command.names_path() {
-            let paths = [
-                self.request.program.as_bytes(),
-                self.request.invoked_as.as_bytes(),
-            ];
-            return paths.iter().any(|path| command.matches_name(path))
+            let own = [&self.request.program, &self.request.invoked_as];
+            let aliases = self.request.aliases.iter().map(String::as_bytes);
+            let mut paths = own.into_iter().map(RawText::as_bytes).chain(aliases);
+            return paths.any(|path| command.matches_name(path))
                 && (command.matches_arguments(&self.arguments)
                     || self
                         .readings

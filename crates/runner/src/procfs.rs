@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::process::Pid;
+use rustix::{fs::Stat, io::Errno, process::Pid};
 use stockade_types::{ProcessId, RawText};
 
 /// Bytes of a command line that a subject keeps.
@@ -162,6 +162,14 @@ pub(crate) fn path_behind(tid: u32, descriptor: i32) -> io::Result<PathBuf> {
             path_of(&copy_of(tid, descriptor)?)
         }
         path => path,
+    }
+}
+
+/// Tells what a descriptor of `tid` stands for.
+pub(crate) fn stat_behind(tid: u32, descriptor: i32) -> io::Result<Stat> {
+    match rustix::fs::stat(format!("/proc/{tid}/fd/{descriptor}")) {
+        Err(Errno::ACCESS) => Ok(rustix::fs::fstat(copy_of(tid, descriptor)?)?),
+        stat => Ok(stat?),
     }
 }
 

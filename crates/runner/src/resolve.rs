@@ -19,7 +19,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
     io::Errno,
 };
 
@@ -119,16 +119,40 @@ impl Resolver {
         if path.is_absolute() {
             return Ok(path.to_owned());
         }
+        let wrong = |_| io::Error::from(Errno::BADF);
         let base = if directory == AT_FDCWD {
-            std::fs::read_link(format!("/proc/{}/cwd", self.tid))
+            let link = format!("/proc/{}/cwd", self.tid);
+            let base = std::fs::read_link(&link).map_err(wrong)?;
+            self.live(base, || Ok(rustix::fs::stat(&link)?))?
         } else {
-            procfs::path_behind(self.tid, directory)
+            let base = procfs::path_behind(self.tid, directory).map_err(wrong)?;
+            self.live(base, || procfs::stat_behind(self.tid, directory))?
         };
-        let base = base.map_err(|_| io::Error::from(Errno::BADF))?;
-        if !base.is_absolute() || procfs::is_deleted(&base) {
+        Ok(base.join(path))
+    }
+
+    /// Passes on what a magic link shows where that is a path that leads to `actual`. The kernel
+    /// writes ` (deleted)` after what was removed, and a name may end like that as well.
+    fn live(
+        &self,
+        shown: PathBuf,
+        actual: impl FnOnce() -> io::Result<Stat>,
+    ) -> io::Result<PathBuf> {
+        if !shown.is_absolute() {
             return Err(Errno::NOENT.into());
         }
-        Ok(base.join(path))
+        if !procfs::is_deleted(&shown) {
+            return Ok(shown);
+        }
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let there = rustix::fs::openat2(self.root.as_ref(), &shown, flags, Mode::empty(), how)?;
+        let (there, actual) = (rustix::fs::fstat(&there)?, actual()?);
+        if (there.st_dev, there.st_ino) == (actual.st_dev, actual.st_ino) {
+            Ok(shown)
+        } else {
+            Err(Errno::NOENT.into())
+        }
     }
 
     /// Resolves an absolute path.
@@ -183,8 +207,18 @@ impl Resolver {
                 return Ok((file, shown));
             }
         }
-        let resolved = self.resolve(path, Last::Follow)?;
-        Ok((resolved.open()?, resolved.path))
+        match self.resolve(path, Last::Follow) {
+            Ok(resolved) => Ok((resolved.open()?, resolved.path)),
+            // A memory file or a removed one: it exists behind the link of the process alone.
+            Err(error) if is_no_path(&error) => {
+                let link = self.resolve(path, Last::Keep)?;
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(&link.parent, &link.name, flags, Mode::empty())?;
+                let shown = procfs::path_of(&file)?;
+                Ok((file, shown))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn walk(&self, path: &Path, last: Last) -> io::Result<Resolved> {
@@ -216,7 +250,14 @@ impl Resolver {
                 if links > LINKS_MAX {
                     return Err(Errno::LOOP.into());
                 }
-                let target = self.target(&stack, &here, &name)?;
+                let target = match self.target(&stack, &here, &name) {
+                    // Only at the end of a path can it be something that has no path. Before that
+                    // it is a directory that was removed, from which `..` still leads into the tree.
+                    Err(error) if !todo.is_empty() && is_no_path(&error) => {
+                        return Err(Errno::NOENT.into());
+                    }
+                    target => target?,
+                };
                 if target.is_absolute() {
                     stack.clear();
                 }
@@ -268,7 +309,7 @@ impl Resolver {
                 let inner = status
                     .lines()
                     .find_map(|line| line.strip_prefix("NSpid:"))
-                    .and_then(|ids| ids.split_ascii_whitespace().last())
+                    .and_then(session_id)
                     .ok_or(Errno::NOENT)?;
                 if name == "self" {
                     let group = inner_group(self.tid).unwrap_or_else(|| inner.to_owned());
@@ -285,10 +326,13 @@ impl Resolver {
             _ => {
                 let shown = rustix::fs::readlinkat(link, "", Vec::new())?;
                 let shown = PathBuf::from(OsString::from_vec(shown.into_bytes()));
-                if shown.is_absolute() && !procfs::is_deleted(&shown) {
-                    return Ok(shown);
-                }
-                Err(Errno::OPNOTSUPP.into())
+                let parent = match stack.last() {
+                    Some((parent, _)) => parent.as_fd(),
+                    None => self.root.as_fd(),
+                };
+                let actual = || Ok(rustix::fs::statat(parent, name, AtFlags::empty())?);
+                self.live(shown, actual)
+                    .map_err(|_| Errno::OPNOTSUPP.into())
             }
         }
     }
@@ -297,13 +341,24 @@ impl Resolver {
 /// `AT_FDCWD` of the kernel's interface.
 pub(crate) const AT_FDCWD: i32 = -100;
 
-/// Reads the process id of a thread's group in the innermost pid namespace.
+/// Reads the process id of a thread's group in the pid namespace of the session.
 fn inner_group(tid: u32) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     let ids = status
         .lines()
         .find_map(|line| line.strip_prefix("NStgid:"))?;
-    ids.split_ascii_whitespace().last().map(str::to_owned)
+    session_id(ids).map(str::to_owned)
+}
+
+/// Picks from the ids of a thread, outermost namespace first, the one in the session's own: further
+/// ones are of namespaces that the session made, which have no `/proc` of their own.
+fn session_id(ids: &str) -> Option<&str> {
+    ids.split_ascii_whitespace().take(2).last()
+}
+
+/// Whether a magic link shows no path.
+pub(crate) fn is_no_path(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error())
 }
 
 fn components(path: &Path) -> VecDeque<OsString> {

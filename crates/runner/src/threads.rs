@@ -151,7 +151,10 @@ pub(crate) fn start_notifier(
         abort: Box::new(move |reason| controller.abort(reason)),
         root: std::sync::OnceLock::new(),
         state: Mutex::default(),
-        files: supervise::Identities::new(parts.policy.command_names()),
+        files: supervise::Identities::new(
+            parts.policy.command_names(),
+            parts.policy.names_digests(),
+        ),
         second_looks: supervise::verify::SecondLooks::default(),
         over: AtomicBool::new(false),
     });

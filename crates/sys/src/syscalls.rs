@@ -5,6 +5,7 @@ const COMMON: &[(&str, libc::c_long)] = &[
     ("acct", libc::SYS_acct),
     ("add_key", libc::SYS_add_key),
     ("adjtimex", libc::SYS_adjtimex),
+    ("bind", libc::SYS_bind),
     ("bpf", libc::SYS_bpf),
     ("chroot", libc::SYS_chroot),
     ("clock_adjtime", libc::SYS_clock_adjtime),

@@ -392,12 +392,25 @@ fn f12_paths_that_cannot_be_resolved_are_refused() {
             "mkdir gone; cd gone; rmdir ../gone; echo x > .mcp.json",
         )
         .twin("mkdir gone; cd gone; echo x > .mcp.json"),
+        // A directory that was removed leads back into the tree.
+        closed(
+            "removed",
+            "mkdir rd; exec 9< rd; rmdir rd; echo x > /proc/self/fd/9/../.mcp.json",
+        ),
+        closed(
+            "removed-descriptor",
+            "mkdir re; exec 9< re; rmdir re; sys 258 9 ../.vscode 493",
+        ),
+        closed(
+            "removed-rename",
+            "mkdir rf; exec 9< rf; rmdir rf; echo x > plain; mv plain /proc/self/fd/9/../.envrc",
+        ),
         closed("missing", "echo x > missing/.mcp.json")
             .twin("mkdir missing; echo x > missing/.mcp.json"),
         closed("bad-pointer", "sys 257 -100 1 65 384").twin("sys 257 -100 named 65 384"),
     ];
     Matrix {
-        may_change: &["loop", "dangling"],
+        may_change: &["loop", "dangling", "plain"],
         ..Matrix::new("F12", &attempts)
     }
     .check();

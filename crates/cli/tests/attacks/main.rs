@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod matrix;
 mod network;
+mod programs;
 mod record;
 mod rules;
 mod secrets;

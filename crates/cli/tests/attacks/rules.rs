@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use stockade_testkit::{escape::Scene, events};
+use stockade_testkit::{escape::Scene, events, run::require_tool};
 
 use crate::{
     for_each_user,
@@ -59,13 +59,22 @@ fn f34_a_rule_holds_under_other_names() {
         )
         .event("file.denied", "keep", "p09/deeper/keep/g"),
         closed(
+            "removed",
+            "mkdir p11/d; exec 9< p11/d; rmdir p11/d; echo x > /proc/self/fd/9/../keep/f",
+        ),
+        closed("socket", "perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un(\"p12/keep/s\")) or exit 1'")
+            .event("file.denied", "keep", "p12/keep/s"),
+        // The length of the address cuts the path.
+        closed("socket-cut", "perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); syscall(49, fileno(S), $a = pack(\"S a*\", 1, \"p13/keep/s-\"), 12) == 0 or exit 1'")
+            .event("file.denied", "keep", "p13/keep/s"),
+        closed(
             "exchange",
             "mkdir p10/new; sys 316 -100 p10/new -100 p10/keep 2",
         )
         .event("file.denied", "keep", "p10/keep/f"),
     ];
     let prepare = |scene: &Scene| {
-        for number in 1..=10 {
+        for number in 1..=13 {
             let path = scene.workspace().join(format!("p{number:02}/keep/f"));
             scene.env.write(path, "kept\n");
         }
@@ -77,10 +86,62 @@ fn f34_a_rule_holds_under_other_names() {
             let path = scene.env.write("policy.toml", KEEP);
             vec!["--policy".into(), path.display().to_string()]
         },
-        may_change: &["p04/soft", "p09/new", "p09/new/**", "p10/new"],
+        may_change: &["p04/soft", "p09/new", "p09/new/**", "p10/new", "p11"],
         ..Matrix::new("F34", &attempts)
     }
     .check();
+}
+
+/// Namespaces that the session makes have no `/proc` of their own: `self` is who it was.
+#[test]
+fn f34_a_rule_holds_in_namespaces_of_the_session() {
+    require_tool("unshare");
+    for_each_user(|env| {
+        if env.user().is_none() && rustix::process::geteuid().is_root() {
+            eprintln!("not tried as root: the kernel maps no root there");
+            return;
+        }
+        let repo = env.repo();
+        env.write(repo.path().join("below/keep/f"), "kept\n");
+        let text = format!("{KEEP}[process]\nnamespaces = true\n");
+        let policy = env.write("policy.toml", &text);
+        let line = "cd below && unshare -r -p -f /bin/sh -c 'echo x > /proc/self/cwd/keep/f'";
+        env.shell(repo.path(), line).assert_success();
+        env.write(repo.path().join("below/keep/f"), "kept\n");
+        let output = env
+            .session(repo.path())
+            .arg("--policy")
+            .arg(policy)
+            .line(line)
+            .output();
+        assert_ne!(output.code(), 0, "{output:?}");
+        let kept = fs::read_to_string(repo.path().join("below/keep/f")).ok();
+        assert_eq!(kept.as_deref(), Some("kept\n"), "{output:?}");
+        events::assert_one_refusal(&env.record(), "below/keep/f", "keep");
+    });
+}
+
+/// What did not happen is not in the record, and a name may end as the kernel marks what was removed.
+#[test]
+fn f40_what_did_not_happen_is_not_recorded() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let line = "perl -e 'rename(\"nope\", \"a\"); link(\"nope\", \"b\")'; \
+                    mkdir 'c (deleted)' && cd 'c (deleted)' && echo x > d && cat d";
+        let output = env.session(repo.path()).line(line).success();
+        assert_eq!(output.stdout, "x\n", "{output:?}");
+        let record = env.record();
+        let changed: Vec<_> = record
+            .iter()
+            .filter(|event| event.kind() == "file.changed")
+            .collect();
+        let all = events::summary(&record);
+        assert_eq!(changed.len(), 2, "{all}");
+        assert!(
+            changed.iter().all(|event| event.targets("c (deleted)")),
+            "{all}"
+        );
+    });
 }
 
 /// What cannot be looked into does not move; what no rule is about moves as ever.

@@ -13,6 +13,7 @@ use stockade_types::{RawText, Subject, Verdict};
 
 use super::{
     EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
+    interpreter::Interpreter,
     program_file::{Known, ProgramFile},
     state,
     verify::{Expected, TooMany},
@@ -50,10 +51,6 @@ const LOADER_VALUES: [&str; 7] = [
     "--glibc-hwcaps-prepend",
     "--glibc-hwcaps-mask",
 ];
-/// Directories that are read-only inside, as long as policy does not open something in them.
-const SYSTEM_PLACES: [&str; 8] = [
-    "/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/nix",
-];
 /// Interpreters of interpreters; the kernel allows as many (`BINPRM_MAX_RECURSION`).
 const INTERPRETERS_MAX: usize = 5;
 
@@ -61,8 +58,10 @@ const INTERPRETERS_MAX: usize = 5;
 struct Level {
     request: ExecRequest,
     file: ProgramFile,
-    /// Its interpreter line, if it is a script.
-    interpreter: Option<RawText>,
+    /// What runs it, if it is a script.
+    interpreter: Option<Interpreter>,
+    /// Whether the verdict may depend on its content, which can still change.
+    by_content: bool,
     /// Why its content is not known, where that is so.
     unreadable: Option<io::Error>,
 }
@@ -215,7 +214,11 @@ impl Supervision {
             // Without it nobody could tell when the execution has happened.
             return Err(ERRNO_NOT_JUDGED);
         }
-        let subject = self.processes.describe(identity);
+        let mut subject = self.processes.describe(identity);
+        if identity.id.pid != tid {
+            // A thread can have a directory of its own.
+            subject.cwd = procfs::link(tid, "cwd");
+        }
         let request = ExecRequest {
             program: RawText::default(),
             invoked_as: RawText::from_bytes(path),
@@ -237,12 +240,12 @@ impl Supervision {
             }
         }
         let image = levels.len() - 1;
-        if let Some(loaded) = levels
-            .first()
-            .and_then(|level| self.loaded(resolver, level))
-        {
-            levels.push(loaded?);
-        }
+        // A loader loads what it is given, and can be the interpreter of a script.
+        let loaded: Result<Vec<Level>, i32> = levels
+            .iter()
+            .filter_map(|level| self.loaded(resolver, level))
+            .collect();
+        levels.extend(loaded?);
         Ok(Attempt {
             identity,
             levels,
@@ -253,7 +256,7 @@ impl Supervision {
 
     /// Completes a request with what is known of its file.
     fn level(&self, request: ExecRequest, file: ProgramFile) -> Level {
-        let known = self.files.know(&file, self.is_writable_place(&file.path));
+        let known = self.files.know(&file);
         let (known, unreadable) = match known {
             Ok(known) => (known, None),
             Err(error) => (Known::default(), Some(error)),
@@ -269,6 +272,7 @@ impl Supervision {
             request,
             file,
             interpreter: known.interpreter,
+            by_content: known.by_content,
             unreadable,
         }
     }
@@ -312,19 +316,13 @@ impl Supervision {
     /// Returns the interpreter that the kernel would start for a script, with the arguments it
     /// would give it (execve(2), "Interpreter scripts").
     fn interpreter(&self, resolver: &Resolver, script: &Level) -> Option<Result<Level, i32>> {
-        let line = script.interpreter.as_ref()?;
-        let mut parts = line.as_bytes().splitn(2, u8::is_ascii_whitespace);
-        let path = parts.next().unwrap_or_default();
-        let file = match program_at(resolver, AT_FDCWD, path, Last::Follow) {
+        let Interpreter { path, argument } = script.interpreter.clone()?;
+        let file = match program_at(resolver, AT_FDCWD, path.as_bytes(), Last::Follow) {
             Ok(file) => file,
             Err(errno) => return Some(Err(errno)),
         };
-        let path = RawText::from_bytes(path);
         let mut argv = vec![path.clone()];
-        let option = parts.next().unwrap_or_default().trim_ascii();
-        if !option.is_empty() {
-            argv.push(RawText::from_bytes(option));
-        }
+        argv.extend(argument);
         argv.push(script.request.invoked_as.clone());
         argv.extend(script.request.argv.iter().skip(1).cloned());
         let request = ExecRequest {
@@ -413,7 +411,12 @@ impl Supervision {
     /// Journals the start, after its decision where that is not journaled yet, and has the result
     /// looked at.
     fn note_start(&self, attempt: Attempt, decided: Option<Event>) -> Option<()> {
-        let image = attempt.levels.get(attempt.image)?.file.image();
+        let running = attempt.levels.get(attempt.image)?;
+        let image = running.file.image();
+        let content = running
+            .request
+            .digest
+            .filter(|_| running.by_content || (decided.is_none() && running.file.is_writable()));
         let identity = attempt.identity;
         let Level {
             request,
@@ -430,7 +433,7 @@ impl Supervision {
         let started = Event::ProcessStarted {
             process,
             digest: request.digest,
-            interpreter,
+            interpreter: interpreter.map(|script| script.line()),
         };
         let events: Vec<Event> = decided.into_iter().chain([started]).collect();
         self.write_all(&events, Durability::Written)?;
@@ -438,18 +441,11 @@ impl Supervision {
             id: identity.id,
             stack: identity.stack,
             file: image,
+            content,
             request,
             script: attempt.image > 0,
         });
         Some(())
-    }
-
-    /// Tells whether the session itself could have put a file there.
-    fn is_writable_place(&self, path: &Path) -> bool {
-        let below = |place: &str| path.starts_with(place);
-        let opened = &self.policy.settings().filesystem.write;
-        !SYSTEM_PLACES.iter().any(|place| below(place))
-            || opened.iter().any(|place| below(&place.value))
     }
 
     /// Finds out which first-level command a process belongs to: those that the agent starts

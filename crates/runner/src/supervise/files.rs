@@ -18,7 +18,7 @@ use stockade_types::{DecisionRecord, RawText, Verdict};
 use super::{
     EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, ERRNO_READ_ONLY, Reply, Supervision, state,
 };
-use crate::resolve::{AT_FDCWD, Last, Resolved, Resolver};
+use crate::resolve::{AT_FDCWD, Last, Resolved, Resolver, is_no_path};
 
 /// `O_CREAT`.
 const FLAG_CREATE: u64 = 0o100;
@@ -28,6 +28,10 @@ const FLAG_EXCLUSIVE: u64 = 0o200;
 const SYMLINK_FOLLOW: u64 = 0x400;
 /// `S_ISUID`.
 const SETUID: u64 = 0o4000;
+/// `AF_UNIX`.
+const FAMILY_UNIX: u16 = 1;
+/// Bytes of its address (`sockaddr_un`); the kernel takes no longer one.
+const SOCKET_ADDRESS_BYTES: usize = 110;
 /// `O_NOFOLLOW` on x86-64 and arm64 as the generic interface has it.
 #[cfg(target_arch = "x86_64")]
 const FLAG_NO_FOLLOW: u64 = 0o400_000;
@@ -37,7 +41,10 @@ const FLAG_NO_FOLLOW: u64 = 0o100_000;
 /// One path that a call changes.
 pub(super) struct Change {
     directory: i32,
+    /// Where the path stands in the caller's memory.
     path: u64,
+    /// The path, where it is not one that a NUL ends.
+    raw: Option<Vec<u8>>,
     last: Last,
     access: Access,
     /// Whether it makes or changes something that is no directory.
@@ -141,6 +148,12 @@ impl Supervision {
                     .is_some_and(|at| at.resolved.kind == Some(FileType::RegularFile))
         });
         let carried = self.carried(&found, exchanges(call, name));
+        // What is not there cannot be renamed or linked: nothing happens that could be recorded. A
+        // refusal stands, for it may be there by the time of the call.
+        let missing = found.iter().any(|(change, at)| {
+            (change.leaves || change.shared)
+                && at.as_ref().is_some_and(|at| at.resolved.kind.is_none())
+        });
         let judged = found.into_iter().filter_map(|(mut change, at)| {
             if plain {
                 change.access = if change.leaves {
@@ -152,7 +165,8 @@ impl Supervision {
             }
             self.judge_one(at?, &change)
         });
-        Ok(judged.chain(carried).collect())
+        let counts = |one: &Judged| !missing || one.decision.verdict != Verdict::Allow;
+        Ok(judged.chain(carried).filter(counts).collect())
     }
 
     fn judge_one(&self, at: Place, change: &Change) -> Option<Judged> {
@@ -288,8 +302,6 @@ impl Supervision {
 const ERRNO_NO_ENTRY: i32 = 2;
 /// `EFAULT`: the kernel's own answer to a path that cannot be read.
 const ERRNO_FAULT: i32 = 14;
-/// `EOPNOTSUPP`: the resolver met a magic link that shows no path.
-const ERRNO_NOT_A_PATH: i32 = 95;
 
 /// Whether a rename swaps its two paths (`RENAME_EXCHANGE`).
 fn exchanges(call: &Notification, name: &str) -> bool {
@@ -306,8 +318,11 @@ pub(super) struct Place {
 
 /// Finds out where a change points; `None` where it is nothing of the tree.
 fn find(resolver: &Resolver, thread: Pid, change: &Change) -> Result<Option<Place>, i32> {
-    let raw = memory::read_string(thread, change.path, memory::PATH_BYTES_MAX)
-        .map_err(|_| ERRNO_FAULT)?;
+    let raw = match &change.raw {
+        Some(raw) => raw.clone(),
+        None => memory::read_string(thread, change.path, memory::PATH_BYTES_MAX)
+            .map_err(|_| ERRNO_FAULT)?,
+    };
     if raw.is_empty() {
         return Ok(None);
     }
@@ -319,7 +334,7 @@ fn find(resolver: &Resolver, thread: Pid, change: &Change) -> Result<Option<Plac
     match resolver.resolve(&absolute, change.last) {
         Ok(resolved) => Ok(Some(Place { raw, resolved })),
         // A descriptor that is no path (a pipe behind `/dev/stdout`): nothing of the tree.
-        Err(error) if error.raw_os_error() == Some(ERRNO_NOT_A_PATH) => Ok(None),
+        Err(error) if is_no_path(&error) => Ok(None),
         Err(error) => Err(errno(error)),
     }
 }
@@ -354,6 +369,7 @@ impl Change {
         Self {
             directory,
             path,
+            raw: None,
             last: Last::Keep,
             access,
             file: false,
@@ -422,12 +438,36 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
         "symlinkat" => one(fd(a1), a2, Last::Keep, Access::Rename),
         "mkdir" | "mknod" => one(AT_FDCWD, a0, Last::Keep, Access::Create),
         "mkdirat" | "mknodat" => one(fd(a0), a1, Last::Keep, Access::Create),
+        "bind" => bound(call.thread, a1, a2)?,
         "unlink" | "rmdir" => one(AT_FDCWD, a0, Last::Keep, Access::Remove),
         "unlinkat" => one(fd(a0), a1, Last::Keep, Access::Remove),
         "chmod" => one(AT_FDCWD, a0, Last::Follow, Access::Mode),
         "fchmodat" | "fchmodat2" => one(fd(a0), a1, Last::Follow, Access::Mode),
         _ => return Err(ERRNO_NOT_JUDGED),
     })
+}
+
+/// A socket with a path makes a file there (unix(7), "Address format"); other addresses make none.
+fn bound(thread: Pid, address: u64, length: u64) -> Result<Vec<Change>, i32> {
+    let length = usize::try_from(length & 0xFFFF_FFFF).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; length.min(SOCKET_ADDRESS_BYTES)];
+    let count = memory::read(thread, address, &mut bytes).map_err(|_| ERRNO_FAULT)?;
+    if count < bytes.len() {
+        return Err(ERRNO_FAULT);
+    }
+    let (Some(family), path) = (bytes.first_chunk::<2>(), bytes.get(2..).unwrap_or_default())
+    else {
+        return Ok(Vec::new());
+    };
+    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+    if u16::from_ne_bytes(*family) != FAMILY_UNIX || path.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Change {
+        raw: Some(path.to_vec()),
+        file: true,
+        ..Change::named(AT_FDCWD, 0, Access::Create)
+    }])
 }
 
 /// The filter closes the other ways to set this bit; here the mode only counts with `O_CREAT`.

@@ -2,6 +2,7 @@
 
 mod exec;
 mod files;
+mod interpreter;
 mod moved;
 mod program_file;
 mod search;

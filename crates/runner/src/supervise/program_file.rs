@@ -2,34 +2,34 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs::File,
     io::{self, Read},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags},
+    fs::{FileType, Mode, OFlags, StatVfsMountFlags},
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
-use stockade_types::{Digest, RawText};
+use stockade_types::Digest;
 
+use super::interpreter::{FIRST_BYTES, Interpreter};
 use crate::{
     procfs,
     recorder::lock,
     resolve::{Resolver, reopen},
 };
 
-/// Files in places that the session can write are hashed up to this size at every new identity: a
-/// copied `git` is found again, and the time stays below that of starting the program. Larger ones
-/// only where they are as large as a program that a rule names.
-const HASHED_BYTES_MAX: u64 = 32 << 20;
+/// Files that the session can write are hashed at every execution up to this size, which takes a few
+/// milliseconds. Larger ones only where a verdict may depend on it: a rule names digests, or a
+/// program of that size.
+const HASHED_BYTES_MAX: u64 = 8 << 20;
 /// Known contents; each is about 100 bytes.
 const KNOWN_MAX: usize = 20_000;
-/// Bytes of a first line that the kernel reads.
-const FIRST_LINE_BYTES: usize = 256;
 
 /// What makes a file the same file with the same content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +49,9 @@ pub(crate) struct ProgramFile {
     pub(crate) path: PathBuf,
     fd: OwnedFd,
     key: Key,
+    /// Whether the session can write where it lies: its content can then change at any time, through
+    /// a mapping even without a trace in its times.
+    writable: bool,
 }
 
 impl ProgramFile {
@@ -86,6 +89,7 @@ impl ProgramFile {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::ACCESS.into());
         }
+        let mount = rustix::fs::fstatvfs(&fd)?;
         Ok(Self {
             path,
             fd,
@@ -96,20 +100,32 @@ impl ProgramFile {
                 modified: (stat.st_mtime, stat.st_mtime_nsec),
                 changed: (stat.st_ctime, stat.st_ctime_nsec),
             },
+            writable: !mount.f_flag.contains(StatVfsMountFlags::RDONLY),
         })
     }
 
-    /// Reads the interpreter line of a script; `None` where it is none.
-    fn interpreter(&self) -> io::Result<Option<RawText>> {
-        let mut head = vec![0; FIRST_LINE_BYTES];
-        let count = reopen(&self.fd)?.read(&mut head)?;
-        let line = || {
-            head.get(..count)?
-                .strip_prefix(b"#!")?
-                .split(|b| *b == b'\n')
-                .next()
-        };
-        Ok(line().map(|line| RawText::from_bytes(line.trim_ascii())))
+    /// Reads what the kernel would start for a script; `None` where it is none.
+    fn interpreter(&self) -> io::Result<Option<Interpreter>> {
+        let mut head = [0; FIRST_BYTES];
+        let mut file = reopen(&self.fd)?;
+        let mut filled = 0;
+        while let Some(rest) = head.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read(rest)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        Ok(Interpreter::of(&head))
+    }
+
+    /// Whether the session can change it.
+    pub(super) const fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Hashes it as it is now.
+    pub(super) fn digest(&self) -> io::Result<Digest> {
+        hash(reopen(&self.fd)?)
     }
 
     /// Returns device and inode.
@@ -145,17 +161,21 @@ const LOADERS: [&str; 5] = [
 pub(crate) struct Known {
     pub(crate) digest: Option<Digest>,
     pub(crate) aliases: Vec<String>,
-    /// Its interpreter line, if it is a script.
-    pub(crate) interpreter: Option<RawText>,
+    /// What runs it, if it is a script.
+    pub(crate) interpreter: Option<Interpreter>,
+    /// Whether a verdict may depend on the digest, of a file whose content can still change.
+    pub(crate) by_content: bool,
 }
 
 /// Contents seen in this session, and the contents of programs that rules name.
 #[derive(Debug)]
 pub(crate) struct Identities {
     digests: Mutex<HashMap<Key, Digest>>,
-    /// Interpreter lines of files that the session cannot write.
-    interpreters: Mutex<HashMap<Key, Option<RawText>>>,
+    /// Interpreters of files that the session cannot write.
+    interpreters: Mutex<HashMap<Key, Option<Interpreter>>>,
     names: Vec<String>,
+    /// Whether rules name digests.
+    by_digest: bool,
     /// Size, path and lazily the digest of programs that rules name.
     named: OnceLock<Mutex<Vec<Named>>>,
 }
@@ -163,6 +183,7 @@ pub(crate) struct Identities {
 #[derive(Debug)]
 struct Named {
     name: String,
+    file: (u64, u64),
     size: u64,
     path: PathBuf,
     digest: Option<Digest>,
@@ -170,9 +191,10 @@ struct Named {
 
 impl Identities {
     /// Remembers the names of programs that rules name, so that a copy under another name is still
-    /// known for what it is.
-    pub(crate) fn new(names: Vec<String>) -> Self {
+    /// known for what it is, and whether rules name digests.
+    pub(crate) fn new(names: Vec<String>, by_digest: bool) -> Self {
         Self {
+            by_digest,
             digests: Mutex::default(),
             interpreters: Mutex::default(),
             names,
@@ -195,10 +217,11 @@ impl Identities {
                 .chain(loaders)
                 .filter_map(|(name, path)| {
                     let path = std::fs::canonicalize(path).ok()?;
-                    let size = std::fs::metadata(&path).ok()?.len();
+                    let metadata = std::fs::metadata(&path).ok()?;
                     Some(Named {
                         name,
-                        size,
+                        file: (metadata.dev(), metadata.ino()),
+                        size: metadata.len(),
                         path,
                         digest: None,
                     })
@@ -208,31 +231,67 @@ impl Identities {
         })
     }
 
-    /// Tells what is known of `file`; one in a writable place is read each time, and hashed. An
-    /// error where it cannot be read: nobody knows what it is then, nor, once it runs, what it does.
-    pub(crate) fn know(&self, file: &ProgramFile, writable: bool) -> io::Result<Known> {
-        if !writable {
+    /// Tells what is known of `file`; one that the session can write is read each time, and hashed.
+    /// An error where it cannot be read: nobody knows what it is then, nor, once it runs, what it
+    /// does.
+    pub(crate) fn know(&self, file: &ProgramFile) -> io::Result<Known> {
+        if !file.writable {
+            let digest = if self.by_digest {
+                Some(self.digest(file)?)
+            } else {
+                lock(&self.digests).get(&file.key).copied()
+            };
             return Ok(Known {
-                digest: lock(&self.digests).get(&file.key).copied(),
-                aliases: Vec::new(),
+                digest,
+                aliases: self.other_names(file),
                 interpreter: self.interpreter(file)?,
+                by_content: false,
             });
         }
         let size = file.key.size;
-        let digest = if size <= HASHED_BYTES_MAX || self.is_size_of_named(size) {
+        let by_content = self.by_digest || self.is_size_of_named(size);
+        let digest = if by_content || size <= HASHED_BYTES_MAX {
             Some(self.digest(file)?)
         } else {
-            lock(&self.digests).get(&file.key).copied()
+            None
         };
         Ok(Known {
             digest,
             aliases: digest.map_or_else(Vec::new, |digest| self.aliases(size, digest)),
             interpreter: file.interpreter()?,
+            by_content,
         })
     }
 
+    /// Finds the names and paths in rules that lead to this file of the system: `python3` is
+    /// `python3.11` on a machine that says so, and `/bin/curl` is `/usr/bin/curl`. Nothing else, since
+    /// one file can be many programs (`busybox`) that go by the name they are called by.
+    fn other_names(&self, file: &ProgramFile) -> Vec<String> {
+        let own = file.path.file_name().and_then(OsStr::to_str);
+        let Some(own) = own else {
+            return Vec::new();
+        };
+        let is_shorter = |name: &str| {
+            own.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(|c: char| matches!(c, '.' | '-' | '0'..='9')))
+        };
+        let could_be = |name: &&String| {
+            let base = name.rsplit('/').next().unwrap_or_default();
+            is_shorter(base) || (name.contains('/') && base == own)
+        };
+        let candidates: Vec<&String> = self.names.iter().filter(could_be).collect();
+        if candidates.is_empty() {
+            return Vec::new();
+        }
+        let named = lock(self.named());
+        let found = named.iter().filter(|program| {
+            program.file == (file.key.device, file.key.inode) && candidates.contains(&&program.name)
+        });
+        found.map(|program| program.name.clone()).collect()
+    }
+
     /// Reads the interpreter line of a file that the session cannot write, or remembers it.
-    fn interpreter(&self, file: &ProgramFile) -> io::Result<Option<RawText>> {
+    fn interpreter(&self, file: &ProgramFile) -> io::Result<Option<Interpreter>> {
         if let Some(known) = lock(&self.interpreters).get(&file.key) {
             return Ok(known.clone());
         }
@@ -258,15 +317,21 @@ impl Identities {
                 aliases.push(program.name.clone());
             }
         }
+        // `git-receive-pack` is `git` by another name, but `git` is not `git-receive-pack`.
+        let parts: Vec<String> = aliases.iter().map(|name| format!("{name}-")).collect();
+        aliases.retain(|name| !parts.iter().any(|part| name.starts_with(part.as_str())));
         aliases
     }
 
-    /// Hashes `file`, or remembers its digest.
+    /// Hashes `file`, or remembers its digest where the session cannot change it.
     pub(crate) fn digest(&self, file: &ProgramFile) -> io::Result<Digest> {
+        if file.writable {
+            return file.digest();
+        }
         if let Some(digest) = lock(&self.digests).get(&file.key) {
             return Ok(*digest);
         }
-        let digest = hash(reopen(&file.fd)?)?;
+        let digest = file.digest()?;
         remember(&self.digests, file.key, digest);
         Ok(digest)
     }

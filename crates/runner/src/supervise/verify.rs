@@ -17,7 +17,7 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{ExecRequest, Request};
-use stockade_types::{ProcessId, RawText, Verdict};
+use stockade_types::{Digest, ProcessId, RawText, Verdict};
 
 use super::{Supervision, program_file::ProgramFile};
 use crate::{RunError, procfs, recorder::lock};
@@ -49,6 +49,9 @@ pub(crate) struct Expected {
     pub(super) stack: u64,
     /// Device and inode of the judged file; of the interpreter, if it is a script.
     pub(super) file: (u64, u64),
+    /// Its content, where the verdict may have depended on it and it could still change: from now
+    /// on the kernel keeps it as it is.
+    pub(super) content: Option<Digest>,
     /// What was judged.
     pub(super) request: ExecRequest,
     /// Whether the kernel puts an interpreter in front of the arguments.
@@ -247,7 +250,7 @@ enum Seen {
 fn look(expected: &Expected) -> Seen {
     let pid = expected.id.pid;
     let hidden = match Running::of(pid) {
-        Ok(running) if running.is(expected) => return Seen::AsJudged,
+        Ok(running) if running.is_whole(expected) => return Seen::AsJudged,
         Ok(_) => false,
         Err(error) if is_hidden(&error) => true,
         Err(_) => return Seen::Gone,
@@ -264,7 +267,7 @@ fn look(expected: &Expected) -> Seen {
     }
     let file = ProgramFile::of_process(pid);
     let argv = match (Running::of(pid), &file) {
-        (Ok(running), _) if running.is(expected) => return Seen::AsJudged,
+        (Ok(running), _) if running.is_whole(expected) => return Seen::AsJudged,
         (Ok(running), Ok(_)) => running.argv,
         (Err(error), Err(_)) if is_hidden(&error) => procfs::command_line(pid),
         _ => return Seen::Gone,
@@ -307,6 +310,15 @@ impl Running {
             procfs::same_command_line(&self.argv, judged)
         };
         self.image == expected.file && same_arguments
+    }
+
+    /// Whether it also has the content that was judged.
+    fn is_whole(&self, expected: &Expected) -> bool {
+        let content = || ProgramFile::of_process(expected.id.pid).and_then(|file| file.digest());
+        self.is(expected)
+            && expected
+                .content
+                .is_none_or(|judged| content().is_ok_and(|now| now == judged))
     }
 }
 
