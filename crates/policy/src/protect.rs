@@ -85,12 +85,22 @@ impl WorkspaceSettings {
     /// follows a file named `.git` to another directory, with other hooks.
     pub fn stands_for(&self, relative: &[u8]) -> Option<&str> {
         let parts: Vec<&[u8]> = parts(relative);
-        self.find(&parts, |pattern, tail| {
-            (1..pattern.len())
-                .filter_map(|length| pattern.get(..length))
-                .filter(|front| front.last().is_some_and(|last| *last != "**"))
-                .any(|front| matches(front, tail))
-        })
+        self.find(&parts, stands)
+    }
+
+    /// Returns the end of a path that patterns know: `.git` for `sub/.git`. What a link or a pointer
+    /// at that path leads to has this name as well.
+    pub fn known_end(&self, relative: &[u8]) -> Option<Vec<u8>> {
+        let parts: Vec<&[u8]> = parts(relative);
+        // The longest: what patterns say of a shorter one, they say of it too.
+        let start = (0..parts.len()).find(|at| {
+            let tail = parts.get(*at..).unwrap_or_default();
+            self.protect.iter().any(|pattern| {
+                let components: Vec<&str> = pattern.value.split('/').collect();
+                matches(&components, tail) || stands(&components, tail)
+            })
+        })?;
+        parts.get(start..).map(|tail| tail.join(&b'/'))
     }
 
     /// Returns the names with which protected paths begin: what lies below none of them need not
@@ -122,6 +132,14 @@ impl WorkspaceSettings {
                     .any(|tail| fits(&components, tail))
             })
     }
+}
+
+/// Tells whether a path is that of a directory above what a pattern protects.
+fn stands(pattern: &[&str], parts: &[&[u8]]) -> bool {
+    (1..pattern.len())
+        .filter_map(|length| pattern.get(..length))
+        .filter(|front| front.last().is_some_and(|last| *last != "**"))
+        .any(|front| matches(front, parts))
 }
 
 fn parts(path: &[u8]) -> Vec<&[u8]> {
@@ -232,6 +250,17 @@ mod tests {
         }
         for path in [".git/modules/a", ".git/index", "src"] {
             assert_eq!(settings.stands_for(path.as_bytes()), None, "{path}");
+            assert_eq!(settings.known_end(path.as_bytes()), None, "{path}");
+        }
+        for (path, end) in [
+            ("a/.git", ".git"),
+            ("./a/.git/modules", ".git/modules"),
+            ("a/.git/modules/b/.GIT", ".GIT"),
+            ("a/.git/hooks/.git", ".git/hooks/.git"),
+            (".git/hooks/x", ".git/hooks/x"),
+        ] {
+            let known = settings.known_end(path.as_bytes());
+            assert_eq!(known.as_deref(), Some(end.as_bytes()), "{path}");
         }
     }
 

@@ -61,6 +61,16 @@ pub enum RunError {
         /// The limit.
         entries_max: usize,
     },
+    /// Links and pointers with protected names lead to more places than are watched.
+    #[error(
+        "protected links and git directories of the workspace `{path}` lead to more than {places_max} places; one of them could be missed"
+    )]
+    TooManyPlaces {
+        /// The workspace.
+        path: AbsPath,
+        /// The limit.
+        places_max: usize,
+    },
     /// A path that must be absolute is not.
     #[error("`{0}` is not an absolute path without `..`")]
     Path(PathBuf),
@@ -137,7 +147,7 @@ impl RunError {
             Self::Workspace { .. } => {
                 Some("give a directory that you may read with --workspace".to_owned())
             }
-            Self::WorkspaceTooLarge { .. } => {
+            Self::WorkspaceTooLarge { .. } | Self::TooManyPlaces { .. } => {
                 Some("use --workspace with a smaller directory".to_owned())
             }
             Self::SessionDirectory { .. }

@@ -2,19 +2,28 @@
 //! creation is judged: only a program that swaps a path under the notifier can do that.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs, io,
-    os::unix::ffi::OsStrExt,
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt as _},
+    },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::WorkspaceSettings;
+use stockade_sys::walk::open_beneath;
 use stockade_types::AbsPath;
 
-use crate::tree::Unlocked;
+use crate::{
+    places::{self, Places},
+    tree::Unlocked,
+};
 
 /// The clock of file times steps this far at most (a tick at 100 Hz).
 const CLOCK_STEP: Duration = Duration::from_millis(10);
@@ -22,37 +31,51 @@ const CLOCK_STEP: Duration = Duration::from_millis(10);
 /// Added to the name of what cannot be moved out of its file system.
 const QUARANTINE_SUFFIX: &str = ".stockade-quarantine";
 
-/// The protected top-level names that did not exist when the session started.
+/// The protected names that did not exist when the session started: at the top of the workspace,
+/// and at the places that protected names lead to.
 #[derive(Debug)]
 pub(crate) struct Guard {
     workspace: PathBuf,
-    absent: BTreeSet<OsString>,
+    places: Arc<Places>,
+    /// Paths below the workspace, each with the name that patterns know it by.
+    absent: BTreeMap<OsString, Vec<u8>>,
+    /// Paths below the workspace that were no links: one would put something else at a place.
+    straight: BTreeSet<OsString>,
     /// What changed later was changed in the session.
     since: SystemTime,
 }
 
 impl Guard {
     /// Notes which protected names are absent; to be called before the command starts.
-    pub(crate) fn new(workspace: &AbsPath, settings: &WorkspaceSettings) -> Self {
-        let absent = settings
-            .protect
-            .iter()
-            .flat_map(|pattern| {
-                // What stands before a wildcard names one entry: the first part, and all of it.
-                let plain: Vec<&str> = pattern
-                    .value
-                    .split('/')
-                    .take_while(|part| !part.contains('*'))
-                    .collect();
-                let first = plain.first().map(OsString::from);
-                first.into_iter().chain([OsString::from(plain.join("/"))])
+    pub(crate) fn new(
+        workspace: &AbsPath,
+        settings: &WorkspaceSettings,
+        places: Arc<Places>,
+    ) -> Self {
+        let top = workspace.as_path();
+        let metadata = |path: &OsStr| fs::symlink_metadata(top.join(path));
+        let own = plain_names(settings).map(|name| (OsString::from(&name), name.into_bytes()));
+        let led_to = places.all().flat_map(|(place, name)| {
+            plain_names(settings).filter_map(move |plain| {
+                let below = below(plain.as_bytes(), name)?;
+                let path = places::join(place.as_os_str().as_bytes(), below);
+                Some((OsString::from_vec(path), places::join(name, below)))
             })
-            .filter(|name| !name.is_empty())
-            .filter(|name| fs::symlink_metadata(workspace.as_path().join(name)).is_err())
+        });
+        let absent = own
+            .chain(led_to)
+            .filter(|(path, _)| !path.is_empty() && metadata(path).is_err())
+            .collect();
+        let straight = places
+            .on_the_way()
+            .map(|path| path.as_os_str().to_owned())
+            .filter(|path| !metadata(path).is_ok_and(|metadata| metadata.is_symlink()))
             .collect();
         Self {
-            workspace: workspace.as_path().to_owned(),
+            workspace: top.to_owned(),
             absent,
+            straight,
+            places,
             since: SystemTime::now()
                 .checked_sub(CLOCK_STEP)
                 .unwrap_or(UNIX_EPOCH),
@@ -70,14 +93,15 @@ impl Guard {
         quarantine: &Path,
     ) -> io::Result<Vec<OsString>> {
         let mut found = Vec::new();
-        for name in &self.absent {
-            let path = self.workspace.join(name);
-            if fs::symlink_metadata(&path).is_err() || !Self::holds_protected(&path, name, settings)
-            {
-                continue;
+        let is_link = |path: &OsString| self.workspace.join(path).is_symlink();
+        for path in self.straight.iter().filter(|path| is_link(path)) {
+            self.move_away(path, quarantine)?;
+            found.push(path.clone());
+        }
+        for (path, name) in &self.absent {
+            if self.holds_protected(path, name, settings) && self.move_away(path, quarantine)? {
+                found.push(path.clone());
             }
-            move_away(&path, &quarantine.join(name))?;
-            found.push(name.clone());
         }
         Ok(found)
     }
@@ -116,45 +140,103 @@ impl Guard {
     ) -> io::Result<Vec<PathBuf>> {
         let workspace = AbsPath::new(&self.workspace).map_err(io::Error::other)?;
         let mut unlocked = Unlocked::default();
-        let found =
-            crate::protected::appeared(&workspace, settings, known, self.since, &mut unlocked)
-                .map_err(io::Error::other)?;
+        let found = crate::protected::appeared(
+            &workspace,
+            settings,
+            &self.places,
+            known,
+            self.since,
+            &mut unlocked,
+        )
+        .map_err(io::Error::other)?;
         for path in &found {
             let below = path.strip_prefix(&self.workspace).unwrap_or(path);
-            move_away(path, &quarantine.join(below))?;
+            self.move_away(below.as_os_str(), quarantine)?;
         }
-        Ok(found)
+        Ok(found.into_iter().collect())
     }
 
-    /// An entry is a violation when it is protected itself, or a link, or has a protected entry.
-    fn holds_protected(path: &Path, name: &OsStr, settings: &WorkspaceSettings) -> bool {
-        if settings.protects(name.as_bytes()).is_some() || path.is_symlink() {
+    /// An entry is a violation when it is protected itself, or a link or a file where a directory
+    /// belongs, or has a protected entry.
+    fn holds_protected(&self, path: &OsStr, name: &[u8], settings: &WorkspaceSettings) -> bool {
+        let path = self.workspace.join(path);
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            return false;
+        };
+        if settings.protects(name).is_some() || !metadata.is_dir() {
             return true;
         }
         let Ok(entries) = fs::read_dir(path) else {
             return false;
         };
         entries.flatten().any(|entry| {
-            let below = [name.as_bytes(), b"/", entry.file_name().as_bytes()].concat();
+            let below = places::join(name, entry.file_name().as_bytes());
             settings.protects(&below).is_some()
         })
     }
+
+    /// Moves an entry below the workspace out of it, or across file systems, where that fails, to a
+    /// name beside it that nothing reads: it may be the user's own work, so it is never removed.
+    /// Tells whether it was there.
+    fn move_away(&self, path: &OsStr, quarantine: &Path) -> io::Result<bool> {
+        let path = Path::new(path);
+        let Some(name) = path.file_name() else {
+            return Ok(false);
+        };
+        // Programs of the session may still swap directories for links: never through one.
+        let Ok(directory) = self.open(path.parent().unwrap_or(Path::new(""))) else {
+            return Ok(false);
+        };
+        if rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            return Ok(false);
+        }
+        let target = quarantine.join(path);
+        fs::create_dir_all(target.parent().unwrap_or(quarantine))?;
+        if rustix::fs::renameat(&directory, name, CWD, &target).is_err() {
+            let mut beside = name.to_owned();
+            beside.push(QUARANTINE_SUFFIX);
+            rustix::fs::renameat(&directory, name, &directory, &beside)?;
+        }
+        Ok(true)
+    }
+
+    fn open(&self, directory: &Path) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let workspace = rustix::fs::open(&self.workspace, flags, Mode::empty())?;
+        if directory.as_os_str().is_empty() {
+            return Ok(workspace);
+        }
+        open_beneath(workspace, directory, flags)
+    }
 }
 
-/// Moves an entry to `target`, or across file systems, where that fails, to a name beside it that
-/// nothing reads: it may be the user's own work, so it is never removed.
-fn move_away(path: &Path, target: &Path) -> io::Result<()> {
-    fs::create_dir_all(target.parent().unwrap_or(target))?;
-    fs::rename(path, target).or_else(|_| {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(QUARANTINE_SUFFIX);
-        fs::rename(path, beside)
-    })
+/// What stands before the wildcard of a pattern names one entry: the first part, and all of it.
+fn plain_names(settings: &WorkspaceSettings) -> impl Iterator<Item = String> {
+    settings
+        .protect
+        .iter()
+        .flat_map(|pattern| {
+            let plain: Vec<&str> = pattern
+                .value
+                .split('/')
+                .take_while(|part| !part.contains('*'))
+                .collect();
+            let first = plain.first().map(|first| (*first).to_owned());
+            first.into_iter().chain([plain.join("/")])
+        })
+        .filter(|name| !name.is_empty())
+}
+
+/// Returns what a path has below another one, or nothing where it is the other one.
+fn below<'p>(path: &'p [u8], above: &[u8]) -> Option<&'p [u8]> {
+    let (front, rest) = path.split_at_checked(above.len())?;
+    let fits = front.eq_ignore_ascii_case(above) && (rest.is_empty() || rest.starts_with(b"/"));
+    fits.then_some(rest)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, sync::Arc};
 
     use stockade_policy::{HostSets, Origin, Source};
     use stockade_types::AbsPath;
@@ -175,7 +257,7 @@ mod tests {
         };
         let policy = stockade_policy::load(&[source], &HostSets::default()).unwrap();
         let settings = &policy.settings().workspace;
-        let guard = Guard::new(&AbsPath::new(&workspace).unwrap(), settings);
+        let guard = Guard::new(&AbsPath::new(&workspace).unwrap(), settings, Arc::default());
         let quarantine = dir.path().join("quarantine");
         assert!(guard.sweep(settings, &quarantine).unwrap().is_empty());
         fs::write(workspace.join(".mcp.json"), "{}").unwrap();

@@ -14,6 +14,7 @@ mod guard;
 mod inside;
 mod network;
 mod parts;
+mod places;
 mod processes;
 mod procfs;
 mod program;

@@ -13,7 +13,7 @@ use stockade_sandbox::Session;
 use stockade_sys::net::SocketDiagnosis;
 use stockade_types::AbsPath;
 
-use crate::{approvals::AskMode, egress_process::EgressProcess, guard::Guard};
+use crate::{approvals::AskMode, egress_process::EgressProcess, guard::Guard, places::Places};
 
 /// The caller's ends of the command's standard streams, where it has no terminal.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) quarantine: PathBuf,
     pub(crate) plan: LaunchPlan,
     pub(crate) workspace: AbsPath,
+    pub(crate) places: Arc<Places>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) ask: AskMode,
     /// Name that questions show.

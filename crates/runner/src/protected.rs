@@ -1,9 +1,10 @@
 //! Finding the protected paths that exist in a workspace when the session starts.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -15,27 +16,80 @@ use stockade_types::AbsPath;
 
 use crate::{
     RunError,
+    places::{self, Places},
     tree::{self, Entry, TooMany, Unlocked},
 };
 
 /// Entries that are looked at. A monorepo with its dependencies has a few hundred thousand; above
 /// this the search would take seconds, and a missed path would be a silent weakness.
 const ENTRIES_MAX: usize = 2_000_000;
+/// Places that protected names lead to. Each is searched by itself and looked at every second; a
+/// repository of submodules has some hundred.
+const PLACES_MAX: usize = 4096;
+/// File of a git directory with the path of the one that it shares with others.
+const COMMON: &[u8] = b"commondir";
 
-/// Searches the whole workspace, without following links.
+/// What a workspace has of protected paths when the session starts.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// For the mounts.
+    pub(crate) entries: Vec<ProtectedEntry>,
+    /// For the notifier and the guard.
+    pub(crate) places: Places,
+}
+
+/// Searches the whole workspace without following links, and then what those with protected names
+/// lead to.
 ///
 /// # Errors
-/// When there are too many entries. A directory that cannot be read is passed over: what the session
-/// changes in it is found by [`appeared`].
-pub(crate) fn find(
+/// When there are too many entries or places. A directory that cannot be read is passed over: what
+/// the session changes in it is found by [`appeared`].
+pub(crate) fn find(workspace: &AbsPath, settings: &WorkspaceSettings) -> Result<Found, RunError> {
+    find_up_to(workspace, settings, PLACES_MAX)
+}
+
+fn find_up_to(
     workspace: &AbsPath,
     settings: &WorkspaceSettings,
-) -> Result<Vec<ProtectedEntry>, RunError> {
-    let mut found = Vec::new();
-    search(workspace, settings, None, |entry| {
-        classify(entry, settings, workspace, &mut found)
+    places_max: usize,
+) -> Result<Found, RunError> {
+    let mut finder = Finder {
+        workspace,
+        settings,
+        entries: BTreeMap::new(),
+        places: Places::default(),
+        todo: Vec::new(),
+    };
+    let top = workspace.as_path();
+    search(workspace, top, b"", settings, None, |path, name, kind| {
+        finder.classify(path, name, kind, 0)
     })?;
-    Ok(found)
+    while let Some((path, name, leads)) = finder.todo.pop() {
+        if finder.places.len() > places_max {
+            return Err(RunError::TooManyPlaces {
+                path: workspace.clone(),
+                places_max,
+            });
+        }
+        let Some(kind) = kind_of(&path) else {
+            continue;
+        };
+        // The workspace itself is no entry of its own.
+        if path == top || finder.classify(&path, &name, kind, leads) {
+            search(
+                workspace,
+                &path,
+                &name,
+                settings,
+                None,
+                |path, name, kind| finder.classify(path, name, kind, leads),
+            )?;
+        }
+    }
+    Ok(Found {
+        entries: entries(&finder.entries),
+        places: finder.places,
+    })
 }
 
 /// Finds protected names that were not there when the session started, links too, and those in
@@ -46,20 +100,22 @@ pub(crate) fn find(
 pub(crate) fn appeared(
     workspace: &AbsPath,
     settings: &WorkspaceSettings,
+    places: &Places,
     known: &BTreeSet<AbsPath>,
     since: SystemTime,
     unlocked: &mut Unlocked,
-) -> Result<Vec<PathBuf>, RunError> {
-    let mut found = Vec::new();
-    search(workspace, settings, Some(unlocked), |entry| {
-        let (path, below) = (&entry.path, entry.below.as_slice());
-        let directory = entry.kind == FileType::Directory;
-        let named = settings.protects(below).is_some()
-            || (!directory && settings.stands_for(below).is_some());
+) -> Result<BTreeSet<PathBuf>, RunError> {
+    let mut found = BTreeSet::new();
+    let mut visit = |path: &Path, name: &[u8], kind| {
+        let directory = kind == FileType::Directory;
+        let named = settings.protects(name).is_some()
+            || (!directory && settings.stands_for(name).is_some());
         if !named {
             return directory;
         }
-        let known = AbsPath::new(path).is_ok_and(|path| known.contains(&path));
+        let known = path
+            .ancestors()
+            .any(|path| AbsPath::new(path).is_ok_and(|path| known.contains(&path)));
         // The time of the last change of the inode cannot be set by a program.
         let changed = fs::symlink_metadata(path).ok().and_then(|m| {
             let nanos = u32::try_from(m.ctime_nsec()).ok()?;
@@ -67,23 +123,50 @@ pub(crate) fn appeared(
             UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
         });
         if !known && changed.is_none_or(|changed| changed >= since) {
-            found.push(path.clone());
+            found.insert(path.to_owned());
         }
         false
-    })?;
+    };
+    let top = workspace.as_path();
+    search(workspace, top, b"", settings, Some(unlocked), &mut visit)?;
+    for (place, name) in places.all() {
+        let path = top.join(place);
+        // Where a link has come into its way, that is found by itself; nothing is behind it for us.
+        let straight = fs::canonicalize(path.parent().unwrap_or(top))
+            .is_ok_and(|parent| Some(parent.as_path()) == path.parent());
+        if place.as_os_str().is_empty() {
+            search(workspace, top, name, settings, Some(unlocked), &mut visit)?;
+        } else if straight
+            && let Some(kind) = kind_of(&path)
+            && visit(&path, name, kind)
+        {
+            search(workspace, &path, name, settings, Some(unlocked), &mut visit)?;
+        }
+    }
     Ok(found)
 }
 
-/// Visits every entry that could be protected.
+/// Visits every entry below `top` that could be protected, by its path and by the name that it has
+/// where `top` is called `name`.
 fn search(
     workspace: &AbsPath,
+    top: &Path,
+    name: &[u8],
     settings: &WorkspaceSettings,
     unlocked: Option<&mut Unlocked>,
-    visit: impl FnMut(&Entry) -> bool,
+    mut visit: impl FnMut(&Path, &[u8], FileType) -> bool,
 ) -> Result<(), RunError> {
     let beginnings = settings.beginnings();
-    let begins = |name: &[u8]| beginnings.include(name);
-    match tree::walk(workspace.as_path(), ENTRIES_MAX, unlocked, begins, visit) {
+    let begins = |part: &[u8]| !name.is_empty() || beginnings.include(part);
+    let visit = |entry: &Entry| {
+        let path = entry.path.as_path();
+        if name.is_empty() {
+            visit(path, &entry.below, entry.kind)
+        } else {
+            visit(path, &places::join(name, &entry.below), entry.kind)
+        }
+    };
+    match tree::walk(top, ENTRIES_MAX, unlocked, begins, visit) {
         Ok(_) => Ok(()),
         Err(TooMany) => Err(RunError::WorkspaceTooLarge {
             path: workspace.clone(),
@@ -92,55 +175,270 @@ fn search(
     }
 }
 
-/// Notes a protected entry; tells whether it is a directory that must be searched further.
-fn classify(
-    entry: &Entry,
-    settings: &WorkspaceSettings,
-    workspace: &AbsPath,
-    found: &mut Vec<ProtectedEntry>,
-) -> bool {
-    let below = entry.below.as_slice();
-    let mut note = |read_only| {
-        let path = AbsPath::new(&entry.path);
-        found.extend(path.map(|path| ProtectedEntry { path, read_only }));
+fn kind_of(path: &Path) -> Option<FileType> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some(FileType::from_raw_mode(metadata.mode()))
+}
+
+/// Leaves out what lies in a directory that cannot be changed anyway: a mount for it alone would
+/// open it again.
+fn entries(found: &BTreeMap<AbsPath, bool>) -> Vec<ProtectedEntry> {
+    let covered = |path: &AbsPath| {
+        let mut above = path.as_path().ancestors().skip(1);
+        above.any(|path| AbsPath::new(path).is_ok_and(|path| found.get(&path) == Some(&true)))
     };
-    match entry.kind {
-        // A link cannot be bound onto itself, the change notifier holds it; what it leads to is
-        // held, if that is a part of the workspace.
-        FileType::Symlink => {
-            if settings.protects(below).is_some() {
-                found.extend(target_of(&entry.path, workspace));
+    found
+        .iter()
+        .filter(|(path, _)| !covered(path))
+        .map(|(path, read_only)| ProtectedEntry {
+            path: path.clone(),
+            read_only: *read_only,
+        })
+        .collect()
+}
+
+/// What is found on the way through the workspace.
+struct Finder<'a> {
+    workspace: &'a AbsPath,
+    settings: &'a WorkspaceSettings,
+    /// With whether they are read-only.
+    entries: BTreeMap<AbsPath, bool>,
+    places: Places,
+    /// Places that are still to be searched: their path, their name and how many leads there were
+    /// on the way to them.
+    todo: Vec<(PathBuf, Vec<u8>, usize)>,
+}
+
+impl Finder<'_> {
+    /// Notes an entry of this name if it is protected; tells whether it is a directory that must be
+    /// searched further.
+    fn classify(&mut self, path: &Path, name: &[u8], kind: FileType, leads: usize) -> bool {
+        let protected = self.settings.protects(name).is_some();
+        match kind {
+            // A link cannot be bound onto itself, the change notifier holds it.
+            FileType::Symlink => {
+                if protected || self.settings.stands_for(name).is_some() {
+                    let text = fs::read_link(path).ok();
+                    self.lead(path.parent(), text.as_deref(), name, leads);
+                }
+                false
             }
-            false
-        }
-        FileType::RegularFile => {
-            if settings.stands_for(below).is_some() || settings.protects(below).is_some() {
-                note(true);
+            FileType::RegularFile => {
+                if protected {
+                    self.note(path, true);
+                    self.common(path, name, leads);
+                } else if self.settings.stands_for(name).is_some() {
+                    self.note(path, true);
+                    let text = places::read_pointer(path);
+                    self.lead(path.parent(), text.as_deref().map(Path::new), name, leads);
+                }
+                false
             }
-            false
-        }
-        FileType::Directory if settings.protects(below).is_some() => {
-            note(true);
-            false
-        }
-        FileType::Directory => {
-            if settings.protects_below(below).is_some() {
-                note(false);
+            FileType::Directory if protected => {
+                self.note(path, true);
+                false
             }
-            true
+            FileType::Directory => {
+                if self.settings.protects_below(name).is_some() {
+                    self.note(path, false);
+                }
+                true
+            }
+            // Sockets, pipes and devices are no configuration that anything reads.
+            _ => false,
         }
-        // Sockets, pipes and devices are no configuration that anything reads.
-        _ => false,
+    }
+
+    fn note(&mut self, path: &Path, read_only: bool) {
+        if let Ok(path) = AbsPath::new(path) {
+            *self.entries.entry(path).or_default() |= read_only;
+        }
+    }
+
+    /// Notes what `name` leads to with this text, and has it searched.
+    fn lead(&mut self, from: Option<&Path>, text: Option<&Path>, name: &[u8], leads: usize) {
+        let (Some(from), Some(text)) = (from, text) else {
+            return;
+        };
+        let Some(name) = self.settings.known_end(name) else {
+            return;
+        };
+        let Some(way) = places::follow(from, text.as_os_str()) else {
+            return;
+        };
+        // To protect everything would leave nothing to work in.
+        let everything = way.target == self.workspace.as_path();
+        // No path goes through more links.
+        if leads >= places::LINKS_MAX || everything && self.settings.protects(&name).is_some() {
+            return;
+        }
+        let (target, leads) = (way.target.as_path(), leads + 1);
+        if self.places.note(self.workspace, &way, &name) {
+            self.todo.push((target.to_owned(), name.clone(), leads));
+        }
+        // Git takes a pointer behind a link from where the link is.
+        let pointer = places::read_pointer(target);
+        self.lead(Some(from), pointer.as_deref().map(Path::new), &name, leads);
+        let common = places::read_common(&target.join(OsStr::from_bytes(COMMON)));
+        self.lead(Some(target), common.as_deref().map(Path::new), &name, leads);
+    }
+
+    /// Notes where the directory that worktrees share is, if this file of theirs says it.
+    fn common(&mut self, path: &Path, name: &[u8], leads: usize) {
+        let front = name.strip_suffix(COMMON);
+        let directory = front.and_then(|front| front.strip_suffix(b"/"));
+        if let Some(directory) = directory
+            && self.settings.stands_for(directory).is_some()
+        {
+            let text = places::read_common(path);
+            let text = text.as_deref().map(Path::new);
+            self.lead(path.parent(), text, directory, leads);
+        }
     }
 }
 
-/// Returns what a protected link leads to, if it lies within the workspace.
-fn target_of(link: &Path, workspace: &AbsPath) -> Option<ProtectedEntry> {
-    let real = fs::canonicalize(link).ok()?;
-    let path = AbsPath::new(real).ok()?;
-    let inside = path.is_within(workspace) && path != *workspace;
-    inside.then_some(ProtectedEntry {
-        path,
-        read_only: true,
-    })
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, path::Path};
+
+    use stockade_policy::{HostSets, Origin, Source};
+    use stockade_types::AbsPath;
+
+    use super::{Found, PLACES_MAX, find_up_to};
+    use crate::RunError;
+
+    /// Searches a directory with links, given as path and target, and files, as path and text.
+    fn found(links: &[(&str, &str)], files: &[(&str, &str)]) -> Found {
+        found_up_to(PLACES_MAX, links, files).unwrap()
+    }
+
+    fn found_up_to(
+        places_max: usize,
+        links: &[(&str, &str)],
+        files: &[(&str, &str)],
+    ) -> Result<Found, RunError> {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        for (path, _) in links.iter().chain(files) {
+            fs::create_dir_all(top.join(path).parent().unwrap()).unwrap();
+        }
+        for (path, target) in links {
+            symlink(target, top.join(path)).unwrap();
+        }
+        for (path, text) in files {
+            fs::write(top.join(path), text).unwrap();
+        }
+        let source = Source {
+            origin: Origin::User,
+            name: "t".to_owned(),
+            text: r#"
+                schema = 1
+                [workspace]
+                protect = [
+                  ".git/config", ".git/hooks/**", ".git/commondir", ".git/modules/**/config",
+                  ".git/modules/**/info/attributes", ".envrc", ".tools/**",
+                ]
+            "#
+            .to_owned(),
+        };
+        let policy = stockade_policy::load(&[source], &HostSets::default()).unwrap();
+        let workspace = AbsPath::new(&top).unwrap();
+        let mut found = find_up_to(&workspace, &policy.settings().workspace, places_max)?;
+        for entry in &mut found.entries {
+            let below = entry.path.as_path().strip_prefix(&top).unwrap();
+            entry.path = AbsPath::new(Path::new("/").join(below)).unwrap();
+        }
+        Ok(found)
+    }
+
+    fn entries(found: &Found) -> Vec<(&str, bool)> {
+        let all = found.entries.iter();
+        all.map(|e| (e.path.as_path().to_str().unwrap(), e.read_only))
+            .collect()
+    }
+
+    fn places(found: &Found) -> Vec<(&str, &str)> {
+        let all = found.places.all();
+        all.map(|(path, name)| (path.to_str().unwrap(), str::from_utf8(name).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn pointers_and_links_are_followed() {
+        let found = found(
+            &[("s/.git", "../hop"), ("hop", "store"), (".envrc", "env/rc")],
+            &[
+                (".git", "gitdir: ./.bare\n"),
+                (".bare/config", ""),
+                (".bare/modules/m/config", ""),
+                ("store/commondir", "../shared\n"),
+                ("shared/hooks/x", ""),
+                ("env/rc", ""),
+                ("none/.git", "gitdir: ../late/store"),
+                ("odd/.git", "store"),
+            ],
+        );
+        assert_eq!(
+            entries(&found),
+            [
+                ("/.bare", false),
+                ("/.bare/config", true),
+                ("/.bare/modules", false),
+                ("/.bare/modules/m", false),
+                ("/.bare/modules/m/config", true),
+                ("/.git", true),
+                ("/env/rc", true),
+                ("/none/.git", true),
+                ("/odd/.git", true),
+                ("/shared", false),
+                ("/shared/hooks", true),
+                ("/store", false),
+                ("/store/commondir", true),
+            ]
+        );
+        assert_eq!(
+            places(&found),
+            [
+                (".bare", ".git"),
+                ("env/rc", ".envrc"),
+                ("hop", ".git"),
+                ("late/store", ".git"),
+                ("shared", ".git"),
+                ("store", ".git"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_place_in_a_read_only_directory_is_not_opened_again() {
+        let found = found(&[(".git", ".tools/git")], &[(".tools/git/config", "")]);
+        assert_eq!(entries(&found), [("/.tools", true)]);
+        assert_eq!(places(&found), [(".tools/git", ".git")]);
+    }
+
+    #[test]
+    fn the_workspace_can_be_a_git_directory_and_nothing_else() {
+        let links = [("a/.git", ".."), ("a/.envrc", ".."), ("a/.tools", "..")];
+        let found = found(&links, &[("config", ""), ("hooks/x", "")]);
+        assert_eq!(entries(&found), [("/config", true), ("/hooks", true)]);
+        assert_eq!(places(&found), [("", ".git")]);
+    }
+
+    #[test]
+    fn links_in_circles_come_to_an_end() {
+        let files = [(".git/modules/m/config", "")];
+        let found = found(&[(".git/modules/m/info", "."), ("b/.git", ".git")], &files);
+        assert!(found.places.len() <= 41, "{:?}", places(&found));
+    }
+
+    #[test]
+    fn more_places_than_are_watched_are_refused() {
+        let files = [("a/.git", "gitdir: ../x"), ("b/.git", "gitdir: ../y")];
+        assert!(found_up_to(2, &[], &files).is_ok());
+        let error = found_up_to(1, &[], &files).map(drop);
+        assert!(matches!(
+            error,
+            Err(RunError::TooManyPlaces { places_max: 1, .. })
+        ));
+    }
 }

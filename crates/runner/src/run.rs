@@ -25,6 +25,7 @@ use crate::{
     facts::{self, Caller},
     inside,
     parts::{Parts, PipeEnds},
+    places::Places,
     protected,
     recorder::Recorder,
     running::Running,
@@ -69,6 +70,7 @@ struct Prepared {
     options: Options,
     spec: RunSpec,
     facts: HostFacts,
+    places: Arc<Places>,
     plan: LaunchPlan,
 }
 
@@ -149,13 +151,15 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
     };
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
-    facts.protected = protected::find(&spec.workspace, &options.policy.settings().workspace)?;
+    let found = protected::find(&spec.workspace, &options.policy.settings().workspace)?;
+    facts.protected = found.entries;
     let mut plan = compile(&options.policy, &spec, &facts)?;
     plan.fault = options.fault;
     Ok(Prepared {
         options,
         spec,
         facts,
+        places: Arc::new(found.places),
         plan,
     })
 }
@@ -327,6 +331,7 @@ fn bring_up(
     let guard = crate::guard::Guard::new(
         &prepared.spec.workspace,
         &prepared.options.policy.settings().workspace,
+        Arc::clone(&prepared.places),
     );
     let session = proceed(launching)?;
     Ok(Parts {
@@ -339,6 +344,7 @@ fn bring_up(
         quarantine: directory.join("quarantine"),
         plan: prepared.plan,
         workspace: prepared.spec.workspace,
+        places: prepared.places,
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,
         agent: agent_name(&prepared.spec.argv),

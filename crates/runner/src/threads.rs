@@ -146,6 +146,7 @@ pub(crate) fn start_notifier(
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
         workspace: parts.workspace.clone(),
+        places: Arc::clone(&parts.places),
         processes: Arc::clone(processes),
         agent_names: settings.preset.commands.clone(),
         abort: Box::new(move |reason| controller.abort(reason)),

@@ -310,6 +310,161 @@ fn f18_git_pointers_cannot_be_planted() {
     .check();
 }
 
+/// Git directories of any name to which a link or a pointer file named `.git` leads. Those in
+/// `later/deep`, `.git/absent` and `gone-git` do not exist yet.
+const LED_TO: &str = "set -e
+    mkdir -p p s/w c stores later t t-git shared low
+    git clone -q --bare . p/.bare; mkdir -p p/.bare/hooks; echo 'gitdir: ./.bare' > p/.git
+    git clone -q --bare . s/store; rm -rf s/store/hooks; ln -s ../store s/w/.git
+    git clone -q --bare . stores/real; ln -s ../stores/real c/hop; ln -s hop c/.git
+    echo 'gitdir: deep/none' > later/.git; ln -s absent/store .git/modules
+    echo 'gitdir: ../t-git' > t/.git; echo ../shared > t-git/commondir; echo > shared/config
+    echo 'gitdir: ../p/.bare' > low/.git; mkdir far; ln -s ../gone-git/x far/.git
+    mkdir -p .git/worktrees/w/modules/m/hooks; echo > .git/worktrees/w/modules/m/config
+    mkdir -p .git/worktrees/w/modules/n env; echo > env/rc; ln -s env/rc .envrc";
+
+/// What an existing `.git` leads to is a git directory as well, whatever its name; what is planted
+/// there, git runs outside.
+#[test]
+fn f18_what_git_is_led_to_is_held() {
+    let attempts = [
+        guarded(
+            "config",
+            "echo '[core]' >> p/.bare/config",
+            "p/.bare/config",
+        ),
+        guarded(
+            "hook",
+            "echo x > p/.bare/hooks/post-index-change",
+            "hooks/post-index-change",
+        ),
+        guarded(
+            "attributes",
+            "mkdir -p p/.bare/info && echo x > p/.bare/info/attributes",
+            "p/.bare/info/attributes",
+        ),
+        guarded(
+            "lock",
+            "echo x > p/.bare/new && sys 82 p/.bare/new p/.bare/config.worktree",
+            "p/.bare/config.worktree",
+        ),
+        guarded(
+            "rename",
+            "mv -T p/.bare p/gone && mv -T p/gone p/.bare",
+            "p/.bare",
+        ),
+        guarded("rename-above", "mv -T p gone && mv -T gone p", "shop/p"),
+        guarded(
+            "rename-pointer",
+            "mkdir high && mv -T low high/low && mv -T high/low low",
+            "shop/low",
+        ),
+        guarded(
+            "through-link",
+            "echo '[core]' >> s/w/.git/config",
+            "s/store/config",
+        ),
+        guarded(
+            "no-hooks-yet",
+            "mkdir s/store/hooks && echo x > s/store/hooks/pre-commit",
+            "s/store/hooks",
+        ),
+        guarded(
+            "hard-link",
+            "echo x > mine && ln mine s/store/commondir",
+            "s/store/commondir",
+        ),
+        guarded(
+            "rename-target",
+            "mv -T s/store s/gone && mv -T s/gone s/store",
+            "s/store",
+        ),
+        guarded(
+            "chain",
+            "echo '[core]' >> stores/real/config",
+            "stores/real/config",
+        ),
+        guarded("hop", "mkdir evil && ln -sfn ../evil c/hop", "c/hop"),
+        guarded(
+            "hop-directory",
+            "rm c/hop && mkdir c/hop && echo x > c/hop/config",
+            "c/hop/config",
+        ),
+        guarded(
+            "dangling-moved",
+            "mkdir -p made/store/m && mv -T made .git/absent && mv -T .git/absent made",
+            ".git/absent",
+        ),
+        guarded(
+            "dangling-linked",
+            "mkdir behind && ln -s ../behind gone-git && rm gone-git",
+            "shop/gone-git",
+        ),
+        guarded(
+            "dangling-hard-linked",
+            "ln -s ../behind led && ln led later/deep && rm later/deep",
+            "later/deep",
+        ),
+        guarded(
+            "dangling",
+            "mkdir -p later/deep/none && echo x > later/deep/none/config",
+            "deep/none/config",
+        ),
+        guarded(
+            "dangling-modules",
+            "mkdir -p .git/absent/store/m && echo x > .git/absent/store/m/config",
+            "absent/store/m/config",
+        ),
+        guarded("plain-link", "echo x > env/rc", "env/rc"),
+        guarded("common", "echo '[core]' >> shared/config", "shared/config"),
+        guarded(
+            "common-hook",
+            "mkdir shared/hooks && echo x > shared/hooks/pre-commit",
+            "shared/hooks",
+        ),
+        guarded(
+            "worktree-module",
+            "echo '[core]' >> .git/worktrees/w/modules/m/config",
+            "modules/m/config",
+        ),
+        guarded(
+            "worktree-module-hook",
+            "echo x > .git/worktrees/w/modules/m/hooks/post-checkout",
+            "hooks/post-checkout",
+        ),
+        guarded(
+            "worktree-module-hooks",
+            "mkdir .git/worktrees/w/modules/n/hooks",
+            "modules/n/hooks",
+        ),
+    ];
+    Matrix {
+        tools: &["git"],
+        prepare: &|scene| {
+            let output = scene.env.shell(scene.workspace(), LED_TO);
+            output.assert_success();
+        },
+        may_change: &[
+            "p/.bare/info",
+            "p/.bare/new",
+            "high",
+            "mine",
+            "evil",
+            "c/hop",
+            "made",
+            "made/**",
+            "behind",
+            "led",
+            "later/deep",
+            "later/deep/**",
+            ".git/absent",
+            ".git/absent/**",
+        ],
+        ..Matrix::new("F18", &attempts)
+    }
+    .check();
+}
+
 /// Links that lead out of the workspace lead nowhere.
 #[test]
 fn f02_links_do_not_lead_out() {
@@ -460,7 +615,12 @@ fn f34_every_way_to_write_meets_the_same_decision() {
 /// takes away what came through and ends the session.
 #[test]
 fn f06_a_swapped_path_does_not_stay() {
-    for target in [".mcp.json", ".git/commondir", "packages/one/.mcp.json"] {
+    for target in [
+        ".mcp.json",
+        ".git/commondir",
+        "packages/one/.mcp.json",
+        "packages/two/.bare/config",
+    ] {
         crate::for_each_user(|env| race(env, target, ""));
     }
     // Nor where nobody can look into its directory afterwards.
@@ -469,38 +629,42 @@ fn f06_a_swapped_path_does_not_stay() {
     });
 }
 
-/// At the top of the workspace it does not stay until the end of the session: the guard takes it
-/// away while its program still runs, and ends the session.
+/// At the top of the workspace, and where a pointer leads, it does not stay until the end of the
+/// session: the guard takes it away while its program still runs, and ends the session.
 #[test]
 fn f06_a_swapped_path_at_the_top_ends_the_session() {
-    crate::for_each_user(|env| {
-        let (repo, plain) = racer(env, ".mcp.json");
-        let line = format!("./race {plain} .mcp.json && : > won; sleep 20; : > stayed");
-        // The race can be lost for all its time; then it is tried again, in a session of its own.
-        let won = (0..3).any(|_| {
-            let output = env
-                .session(repo.path())
-                .args(["--", "/bin/sh", "-c", &line])
-                .output();
-            assert!(
-                fs::symlink_metadata(repo.path().join(".mcp.json")).is_err(),
-                "it stayed\n{output:?}"
-            );
-            if !repo.path().join("won").exists() {
-                return false;
-            }
-            let record = env.record();
-            let findings = record
-                .iter()
-                .filter(|event| event.kind() == "finding.raised")
-                .count();
-            assert_eq!(findings, 1, "{}", events::summary(&record));
-            assert_eq!(output.code(), 137, "{output:?}");
-            assert!(!repo.path().join("stayed").exists(), "{output:?}");
-            true
-        });
-        assert!(won, "the race was never won, so nothing was tried");
+    for target in [".mcp.json", "packages/two/.bare/config"] {
+        crate::for_each_user(|env| race_with_time(env, target));
+    }
+}
+
+fn race_with_time(env: &TestEnv, target: &str) {
+    let (repo, plain) = racer(env, target);
+    let line = format!("./race {plain} {target} && : > won; sleep 20; : > stayed");
+    // The race can be lost for all its time; then it is tried again, in a session of its own.
+    let won = (0..3).any(|_| {
+        let output = env
+            .session(repo.path())
+            .args(["--", "/bin/sh", "-c", &line])
+            .output();
+        assert!(
+            fs::symlink_metadata(repo.path().join(target)).is_err(),
+            "it stayed\n{output:?}"
+        );
+        if !repo.path().join("won").exists() {
+            return false;
+        }
+        let record = env.record();
+        let findings = record
+            .iter()
+            .filter(|event| event.kind() == "finding.raised")
+            .count();
+        assert_eq!(findings, 1, "{}", events::summary(&record));
+        assert_eq!(output.code(), 137, "{output:?}");
+        assert!(!repo.path().join("stayed").exists(), "{output:?}");
+        true
     });
+    assert!(won, "the race was never won, so nothing was tried");
 }
 
 /// Makes a workspace with the program that swaps `target` with another name, which it returns, and
@@ -508,6 +672,8 @@ fn f06_a_swapped_path_at_the_top_ends_the_session() {
 fn racer(env: &TestEnv, target: &str) -> (Repo, String) {
     let repo = env.repo();
     env.write(repo.path().join("packages/one/README.md"), "one\n");
+    env.write(repo.path().join("packages/two/.git"), "gitdir: ./.bare\n");
+    env.write(repo.path().join("packages/two/.bare/HEAD"), "\n");
     let program = repo.path().join("race");
     let source = env.write("race.c", include_str!("race.c"));
     require_tool("gcc");
@@ -717,5 +883,32 @@ fn f40_ordinary_work_goes_on() {
         &works,
         Outcome::Works,
     )
+    .check(&crate::binary());
+}
+
+/// Work in a repository whose `.git` is a pointer, and in a worktree that existed before.
+#[test]
+fn f40_work_goes_on_where_a_pointer_leads() {
+    let works = |scene: &Scene| scene.workspace().join("all-done").exists();
+    let work = "set -e; echo more >> README.md; git add README.md; git commit -qm work; \
+                git status --short; git stash list; git checkout -qb side HEAD~1; echo y > side; \
+                git add side; git commit -qm side; git rebase -q main; git checkout -q main; \
+                git merge -q side; git tag done; git gc -q; git fetch -q . main; \
+                cd tree; echo y > there; git add there; git commit -qm there; git status --short; \
+                git fetch -q .. main; git merge -q -m merged FETCH_HEAD; git reset -q --hard HEAD~1; \
+                cd ..; git log --oneline tree --; : > all-done";
+    Case {
+        prepare: &|scene| {
+            let line = "mv .git .bare && echo 'gitdir: ./.bare' > .git && git worktree add -q tree";
+            scene.env.shell(scene.workspace(), line).assert_success();
+        },
+        ..Case::new(
+            "F40",
+            "work behind a pointer",
+            Action::Snippet(work),
+            &works,
+            Outcome::Works,
+        )
+    }
     .check(&crate::binary());
 }

@@ -181,10 +181,9 @@ impl Supervision {
         };
         // A file named `.git` stands for the directory it points to, with its hooks.
         let settings = &self.policy.settings().workspace;
+        let below = relative.as_os_str().as_encoded_bytes();
         let pointer = change.file
-            && settings
-                .stands_for(relative.as_os_str().as_encoded_bytes())
-                .is_some();
+            && (settings.stands_for(below).is_some() || self.places.leads_from(settings, below));
         let access = if pointer { Access::Rename } else { access };
         let noted = match (change.access, existed) {
             (Access::Mode | Access::Remove, _) => change.access,
@@ -213,16 +212,32 @@ impl Supervision {
         relative: &Path,
         access: Access,
     ) -> (FileRequest, Decision) {
-        let file = FileRequest {
+        let named = |below: RawText| FileRequest {
             path: RawText::from_os(path.as_os_str()),
-            workspace_relative: Some(RawText::from_os(relative.as_os_str())),
+            workspace_relative: Some(below),
             access,
             // Found out only where it is told: most changes are noted already.
             subject: stockade_types::Subject::default(),
         };
-        let request = Request::File(file.clone());
-        let decision = self.policy.decide(&request, &Approvals::none());
-        (file, decision)
+        let decide = |file: &FileRequest| {
+            let request = Request::File(file.clone());
+            self.policy.decide(&request, &Approvals::none())
+        };
+        let file = named(RawText::from_os(relative.as_os_str()));
+        let settings = &self.policy.settings().workspace;
+        let below = relative.as_os_str().as_encoded_bytes();
+        let moved = access == Access::Rename;
+        let Some(name) = self.places.protected_name(settings, below, moved) else {
+            let decision = decide(&file);
+            return (file, decision);
+        };
+        let name = RawText::from_bytes(name);
+        let decision = decide(&named(name.clone()));
+        let reason = format!(
+            "{}; a link or pointer leads from `{name}` here",
+            decision.reason
+        );
+        (file, Decision { reason, ..decision })
     }
 
     /// Asks about each path that a rule asks about, one after the other.

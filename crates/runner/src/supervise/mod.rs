@@ -26,6 +26,7 @@ use stockade_types::{AbsPath, DecisionRecord, RawText, RuleId, Subject, Verdict}
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
+    places::Places,
     processes::Processes,
     recorder::{Recorder, SUPERVISOR, lock},
     resolve::Resolver,
@@ -47,6 +48,8 @@ pub(crate) struct Supervision {
     pub(crate) desk: Arc<Desk>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) workspace: AbsPath,
+    /// What protected names led to when the session started.
+    pub(crate) places: Arc<Places>,
     pub(crate) processes: Arc<Processes>,
     /// File names of the agent's own programs.
     pub(crate) agent_names: Vec<String>,
