@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::{exit::Exit, output::Output};
+use crate::{exit::Exit, human::safe_lines, output::Output};
 
 fn main() -> ExitCode {
     // Roles come first: their processes are single-threaded and do nothing of a command's set-up.
@@ -70,7 +70,7 @@ fn finish(result: anyhow::Result<Exit>, out: &mut Output) -> ExitCode {
             if is_closed_pipe(&error) {
                 return ExitCode::from(Exit::Yes.code());
             }
-            out.note(format!("stockade: {error:#}"));
+            out.note(safe_lines(&format!("stockade: {error:#}")));
             ExitCode::from(Exit::CannotTell.code())
         }
     }

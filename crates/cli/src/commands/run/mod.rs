@@ -14,7 +14,7 @@ use stockade_types::{RawText, RequestKind, SessionId};
 
 use crate::{
     exit::Exit,
-    human::safe,
+    human::{safe, safe_lines},
     layers::{self, LayerArgs},
     output::Output,
     state::StateDir,
@@ -258,7 +258,7 @@ fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result
             fields
                 .iter()
                 .filter(|(name, _)| *name != "step")
-                .map(|(name, value)| format!("{name}={value}"))
+                .map(|(name, value)| safe(&format!("{name}={value}")))
                 .collect::<Vec<_>>()
                 .join(" ")
         });
@@ -289,12 +289,12 @@ fn explain(error: &anyhow::Error, out: &mut Output) -> Exit {
         ));
         return Exit::Run(NOT_STARTED);
     }
-    out.note(format!("stockade: {error:#}"));
+    out.note(safe_lines(&format!("stockade: {error:#}")));
     let Some(run_error) = error.downcast_ref::<RunError>() else {
         return Exit::Run(NOT_STARTED);
     };
     if let Some(remedy) = run_error.remedy() {
-        out.note(format!("          {remedy}"));
+        out.note(safe_lines(&format!("          {remedy}")));
     }
     match run_error.kind() {
         ErrorKind::NotStarted => Exit::Run(NOT_STARTED),
@@ -326,8 +326,8 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
                 safe(&refusal.remedy),
             ),
             None => (
-                format!("the command did not start: {failure}"),
-                failure.remedy.clone(),
+                safe(&format!("the command did not start: {failure}")),
+                safe(&failure.remedy),
             ),
         };
         out.note(format!("stockade: {what}"));
@@ -335,10 +335,12 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
     }
     if let Some(reason) = &finished.ended.unrecorded {
         if let SessionOutcome::Killed { reason } = &finished.ended.outcome {
+            let reason = safe(reason);
             out.note(format!("stockade: the session was ended: {reason}"));
         }
         out.note(format!(
-            "stockade: the end of the record could not be written: {reason}"
+            "stockade: the end of the record could not be written: {}",
+            safe(reason)
         ));
     }
     if form == SummaryForm::None {
@@ -346,7 +348,10 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
     }
     let (mut summary, verification) = match read_back(&finished.session, state) {
         Ok(read) => read,
-        Err(error) => return out.note(format!("stockade: the record cannot be read: {error:#}")),
+        Err(error) => {
+            let why = safe(&format!("{error:#}"));
+            return out.note(format!("stockade: the record cannot be read: {why}"));
+        }
     };
     // A record that could not be ended does not say how; this process knows.
     summary
