@@ -67,22 +67,10 @@ fn finish(result: anyhow::Result<Exit>, out: &mut Output) -> ExitCode {
     match result {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
-            if is_closed_pipe(&error) {
-                return ExitCode::from(Exit::Yes.code());
-            }
             out.note(safe_lines(&format!("stockade: {error:#}")));
             ExitCode::from(Exit::CannotTell.code())
         }
     }
-}
-
-/// Whoever reads our output may stop reading (`| head`); that is no failure.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
 }
 
 /// Returns the command line's definition, for completions, man pages and the reference.

@@ -27,7 +27,7 @@ pub struct SessionRow {
     pub events: u64,
     /// Processes that were started.
     pub processes: u64,
-    /// First-level commands.
+    /// First-level commands that ran.
     pub commands: u64,
     /// Approvals that were requested.
     pub asks: u64,

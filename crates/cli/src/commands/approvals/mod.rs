@@ -197,7 +197,7 @@ fn list(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result
         }
         return Ok(sessions.exit());
     }
-    if found.is_empty() {
+    if found.is_empty() && sessions.exit() == Exit::Yes {
         out.note("nobody asks for anything");
     }
     let now = now();
@@ -289,7 +289,7 @@ fn answer(
 fn grants(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result<Exit> {
     let found = sessions.grants();
     note_problems(sessions, out);
-    if found.is_empty() && !json {
+    if found.is_empty() && !json && sessions.exit() == Exit::Yes {
         out.note("nothing is granted in a running session");
     }
     for Open { session, item } in &found {

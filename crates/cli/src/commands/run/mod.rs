@@ -120,6 +120,10 @@ fn waiver(text: &str) -> Result<(GuaranteeName, String), String> {
 /// Exit code of a session that was not started.
 pub(crate) const NOT_STARTED: u8 = 125;
 
+/// Exit code in place of 0 where the command's output could not be written: that of programs that
+/// cannot write their own.
+const UNWRITTEN: u8 = 1;
+
 /// Runs the command; every failure before it is 125, 126 or 127 with one reason.
 pub(crate) fn run(args: Args, out: &mut Output) -> Exit {
     attempt(args, out).unwrap_or_else(|error| explain(&error, out))
@@ -185,7 +189,13 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
     let finished = start::run(options, args.session_file.as_deref(), out)?;
     conclude(&finished, args.summary, &state, out);
-    Ok(Exit::Run(finished.ended.code))
+    // A caller that got only part of the output must not take it for the whole.
+    Ok(Exit::Run(
+        match (&finished.unwritten, finished.ended.code) {
+            (Some(_), 0) => UNWRITTEN,
+            (_, code) => code,
+        },
+    ))
 }
 
 fn check_supported(args: &Args) -> anyhow::Result<()> {
@@ -333,6 +343,11 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
         out.note(format!("stockade: {what}"));
         out.note(format!("          {remedy}"));
     }
+    if let Some(error) = &finished.unwritten {
+        out.note(format!(
+            "stockade: not all output of the command could be written: {error}"
+        ));
+    }
     if let Some(reason) = &finished.ended.unrecorded {
         if let SessionOutcome::Killed { reason } = &finished.ended.outcome {
             let reason = safe(reason);
@@ -359,12 +374,12 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
         .get_or_insert_with(|| finished.ended.outcome.clone());
     let extra = summary::Extra {
         verification: Some(&verification),
-        lines_changed: None,
+        ..summary::Extra::default()
     };
     match form {
         SummaryForm::Json => out.note(summary::to_json(&summary, extra)),
         SummaryForm::Text | SummaryForm::None => {
-            out.note(summary::render(&summary, extra).trim_end());
+            out.note(summary::render(&summary, &finished.session, extra).trim_end());
         }
     }
 }

@@ -326,7 +326,11 @@ impl Timeline {
             && !run.titled
         {
             let known = match &envelope.event {
-                Event::ExecDecided { decision } if !decision.target.argv.is_empty() => {
+                // The process is still what it was forked from; what it wants to run is the
+                // command.
+                Event::ExecDecided { decision } | Event::ApprovalRequested { decision, .. }
+                    if !decision.target.argv.is_empty() =>
+                {
                     Some(words(&decision.target.argv))
                 }
                 _ => first,
