@@ -326,10 +326,14 @@ fn open_memory(runtime: &Runtime, path: &Path) -> Result<SqliteConnection, Store
 }
 
 fn in_memory_because(error: &StoreError) -> String {
-    format!(
-        "{}; the journals are read into an index in memory",
-        with_causes(error)
-    )
+    let why = match error {
+        // That it could be deleted would not help where nothing can be written.
+        StoreError::Database { path, reason } => {
+            format!("cannot use the index `{}`: {reason}", path.display())
+        }
+        other => with_causes(other),
+    };
+    format!("{why}; the journals are read into an index in memory")
 }
 
 /// Writes an error with all its causes on one line.
