@@ -1,6 +1,5 @@
 //! Policy files as the commands meet them: none is dropped, none commands the terminal, and trying
 //! a request says what a run would do.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{fs, os::unix::fs::symlink};
 

@@ -353,7 +353,7 @@ fn size_of(dir: &Path) -> Option<u64> {
     let is_dir = fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir());
     let journal = fs::symlink_metadata(dir.join(JOURNAL_FILE));
     let size = match journal {
-        Ok(meta) => meta.is_file().then(|| meta.len()),
+        Ok(meta) => meta.is_file().then_some(meta.len()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
         Err(_) => None,
     };

@@ -175,12 +175,13 @@ impl Client {
         let line = match (self.frames.next(REPLY_PATIENCE), sent) {
             (Ok(Some(line)), _) => line,
             (Ok(None), _) => return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into())),
-            (Err(_), Err(error)) => return Err(broken(error)),
             (Err(FrameError::Late(_)), Ok(())) => return Err(ClientError::Silent),
             (Err(FrameError::Torn), Ok(())) => {
                 return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into()));
             }
-            (Err(FrameError::Read(error)), Ok(())) => return Err(broken(error)),
+            (Err(FrameError::Read(error)), Ok(())) | (Err(_), Err(error)) => {
+                return Err(broken(error));
+            }
             (Err(error @ FrameError::TooLong(_)), Ok(())) => {
                 return Err(ClientError::Unexpected(error.to_string()));
             }
