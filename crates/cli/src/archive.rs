@@ -9,6 +9,7 @@ use stockade_types::SessionId;
 
 use crate::{
     exit::Exit,
+    human::safe,
     output::Output,
     state::{StateDir, StateError},
 };
@@ -33,14 +34,14 @@ impl Archive {
             Err(StateError::Missing(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let mut store = Store::open(state.path()).context("cannot open the index of sessions")?;
+        let mut store = Store::open(state.path())?;
         let mut progress = Progress::new("reading journals");
         store
             .ingest_all(&mut |done, total| progress.at(count(done), count(total)))
             .context("cannot bring the index of sessions up to date")?;
         progress.done();
         for note in store.notes() {
-            out.note(format_args!("stockade: {note}"));
+            out.note(format_args!("stockade: {}", safe(note)));
         }
         Ok(Some(Self { state, store }))
     }
@@ -59,7 +60,9 @@ impl Archive {
             Err(error) => {
                 let exit = match &error {
                     StoreError::NotASession(_) | StoreError::Ambiguous { .. } => Exit::Usage,
-                    StoreError::NoMatch(_) | StoreError::NoSessions => Exit::CannotTell,
+                    StoreError::NoMatch(_)
+                    | StoreError::NoSessions
+                    | StoreError::NotIndexed { .. } => Exit::CannotTell,
                     _ => return Err(error.into()),
                 };
                 out.note(format_args!("stockade: {error}"));

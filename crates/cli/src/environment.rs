@@ -20,7 +20,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "HOME",
-        meaning: "base of the state directory (`.local/state/stockade`) and of `~` in policies",
+        meaning: "base of the state directory (`.local/state/stockade`), of the user's policy and of `~` in policies; where it is not set, the home in `/etc/passwd` for all but the state directory",
     },
     Variable {
         name: "XDG_CONFIG_HOME",

@@ -9,6 +9,11 @@ pub(crate) fn safe(text: &str) -> String {
     RawText::from(text).display()
 }
 
+/// Escapes as [`safe`] does, but leaves the lines as they are.
+pub(crate) fn safe_lines(text: &str) -> String {
+    text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
+}
+
 /// Joins an argument vector for one line, each word escaped.
 pub(crate) fn words(argv: &[RawText]) -> String {
     argv.iter()
@@ -111,7 +116,7 @@ fn formatted(time_unix_ns: u64, zone: &TimeZone, format: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, cut, number, plural, safe, span};
+    use super::{bytes, cut, number, plural, safe, safe_lines, span};
 
     #[test]
     fn numbers_read_as_people_write_them() {
@@ -138,6 +143,7 @@ mod tests {
     #[test]
     fn foreign_text_is_harmless_and_short() {
         assert_eq!(safe("a\u{1b}[2J\n"), "a\\u{1b}[2J\\u{a}");
+        assert_eq!(safe_lines("a\u{9b}2J\n\u{202e}b"), "a\\u{9b}2J\n\\u{202e}b");
         assert_eq!(cut("abcdef", 6), "abcdef");
         assert_eq!(cut("abcdefg", 6), "abcde…");
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use stockade_policy::{HostSets, Origin, Source, builtin, builtin_names, preset_for_command};
 use stockade_types::Host;
 
-use crate::state::HOME_VARIABLE;
+use crate::{human::safe, state::HOME_VARIABLE};
 
 /// The organisation's policy of this machine.
 const ORGANISATION_FILE: &str = "/etc/stockade/policy.toml";
@@ -42,14 +42,14 @@ pub(crate) struct LayerArgs {
 /// Reads all files: preset, organisation, user, and those of the command line.
 ///
 /// # Errors
-/// When a file cannot be read, or there is no such preset. An organisation policy that exists but
-/// cannot be read is an error too: it is never skipped.
+/// When a file cannot be read, or there is no such preset. A policy of the organisation or the user
+/// that exists but cannot be read is an error too, and so is not knowing where the user's would be:
+/// neither is ever skipped.
 pub(crate) fn collect(args: &LayerArgs) -> anyhow::Result<Vec<Source>> {
     let mut sources = vec![preset(args)?];
     sources.extend(organisation(|name| std::env::var_os(name))?);
-    if let Some((path, name)) = user_file() {
-        sources.extend(optional(Origin::User, &path, &name)?);
-    }
+    let (path, name) = user_file()?;
+    sources.extend(optional(Origin::User, &path, &name)?);
     for path in &args.policy {
         sources.push(session_file(path)?);
     }
@@ -82,7 +82,7 @@ pub(crate) fn organisation(
 /// When it cannot be read.
 pub(crate) fn file(origin: Origin, path: &Path) -> anyhow::Result<Source> {
     let name = path.display().to_string();
-    let text = read(path).with_context(|| format!("cannot read the policy `{name}`"))?;
+    let text = read(path).with_context(|| format!("cannot read the policy `{}`", safe(&name)))?;
     Ok(Source { origin, name, text })
 }
 
@@ -100,7 +100,8 @@ fn preset(args: &LayerArgs) -> anyhow::Result<Source> {
     };
     let Some(text) = builtin(name) else {
         bail!(
-            "there is no preset `{name}`; write one of {}",
+            "there is no preset `{}`; write one of {}",
+            safe(name),
             builtin_names().join(", ")
         );
     };
@@ -119,43 +120,74 @@ fn optional(origin: Origin, path: &Path, name: &str) -> anyhow::Result<Option<So
             name: name.to_owned(),
             text,
         })),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !leads_nowhere(path) => Ok(None),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read the policy `{}`", safe(name)))
         }
-        Err(error) => Err(error).with_context(|| format!("cannot read the policy `{name}`")),
     }
 }
 
+/// Tells whether `path`, or a directory on the way to it, is a link to something that is not there:
+/// whoever made the link wanted a policy.
+fn leads_nowhere(path: &Path) -> bool {
+    path.ancestors()
+        .find_map(|place| Some((place, fs::symlink_metadata(place).ok()?)))
+        .is_some_and(|(place, meta)| meta.is_symlink() && fs::metadata(place).is_err())
+}
+
 fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let read = File::open(path)?
         .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
+        .read_to_end(&mut bytes)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         let message = format!("larger than {FILE_BYTES_MAX} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| {
+        let place = not_utf8(error.as_bytes(), error.utf8_error().valid_up_to());
+        io::Error::new(io::ErrorKind::InvalidData, place)
+    })
+}
+
+/// Says which line and column the byte at `offset` is in; all before it is UTF-8.
+fn not_utf8(bytes: &[u8], offset: usize) -> String {
+    let (before, rest) = bytes.split_at_checked(offset).unwrap_or((bytes, &[]));
+    let before = String::from_utf8_lossy(before);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default();
+    let column = column.chars().count() + 1;
+    let byte = rest.first().copied().unwrap_or_default();
+    format!("line {line}, column {column}: the byte 0x{byte:02x} is not UTF-8")
 }
 
 /// Returns where the user's policy would be, and how that is shown.
-fn user_file() -> Option<(PathBuf, String)> {
+///
+/// # Errors
+/// When there is no home, since a policy that cannot be found must not seem to be absent.
+fn user_file() -> anyhow::Result<(PathBuf, String)> {
     if let Some(base) = directory(XDG_CONFIG_VARIABLE) {
         let path = base.join(USER_FILE);
         let name = path.display().to_string();
-        return Some((path, name));
+        return Ok((path, name));
     }
-    let path = home()?.join(".config").join(USER_FILE);
-    Some((path, format!("~/.config/{USER_FILE}")))
+    let home = home().with_context(|| {
+        format!(
+            "cannot tell where your policy is: {HOME_VARIABLE} is not an absolute path, and \
+             /etc/passwd has no home of yours; set {HOME_VARIABLE} or {XDG_CONFIG_VARIABLE}"
+        )
+    })?;
+    let path = home.join(".config").join(USER_FILE);
+    Ok((path, format!("~/.config/{USER_FILE}")))
 }
 
-fn home() -> Option<PathBuf> {
-    directory(HOME_VARIABLE)
+/// Returns the home that a session has too: that of the variable, or where it is not set that of
+/// the user's account.
+pub(crate) fn home() -> Option<PathBuf> {
+    match std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()) {
+        Some(_) => directory(HOME_VARIABLE),
+        None => stockade_runner::account_home().filter(|home| home.is_absolute()),
+    }
 }
 
 /// Returns the directory that a variable names; a relative one would depend on where we are.
@@ -223,7 +255,7 @@ pub(crate) fn host_sets() -> HostSets {
 /// Returns the texts of all lists of package sources.
 fn apt_texts() -> Vec<String> {
     let mut paths = vec![PathBuf::from("/etc/apt/sources.list")];
-    if let Ok(entries) = std::fs::read_dir("/etc/apt/sources.list.d") {
+    if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
         let listed = entries.flatten().map(|entry| entry.path());
         paths.extend(listed.filter(|path| {
             path.extension()
@@ -320,7 +352,55 @@ fn apt_urls(texts: &[String]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Host, apt_urls, cargo_urls, host_of, npm_urls, pip_urls};
+    use std::{fs, os::unix::fs::symlink};
+
+    use stockade_policy::Origin;
+
+    use super::{Host, apt_urls, cargo_urls, host_of, not_utf8, npm_urls, optional, pip_urls};
+
+    #[test]
+    fn only_what_is_not_there_at_all_is_no_policy() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |name: &str| {
+            let path = dir.path().join(name);
+            let found = optional(Origin::Organisation, &path, name);
+            found.map(|source| source.is_some())
+        };
+        fs::write(dir.path().join("good.toml"), "schema = 1\n").unwrap();
+        symlink("good.toml", dir.path().join("link.toml")).unwrap();
+        symlink("nowhere", dir.path().join("dangling.toml")).unwrap();
+        symlink("loop.toml", dir.path().join("loop.toml")).unwrap();
+        fs::create_dir(dir.path().join("config")).unwrap();
+        symlink("config", dir.path().join("linked")).unwrap();
+        fs::create_dir(dir.path().join("dir.toml")).unwrap();
+        fs::write(
+            dir.path().join("bad.toml"),
+            b"a = 1\nb = \"\xc3\xa4\xff\"\n",
+        )
+        .unwrap();
+        for name in ["good.toml", "link.toml"] {
+            assert!(read(name).unwrap(), "{name}");
+        }
+        for name in ["none.toml", "no/such/place.toml", "linked/policy.toml"] {
+            assert!(!read(name).unwrap(), "{name}");
+        }
+        for name in [
+            "dangling.toml",
+            "dangling.toml/deeper/policy.toml",
+            "loop.toml",
+            "dir.toml",
+            "good.toml/policy.toml",
+        ] {
+            let error = read(name).unwrap_err();
+            assert!(format!("{error:#}").contains(name), "{error:#}");
+        }
+        let error = format!("{:#}", read("bad.toml").unwrap_err());
+        assert!(error.contains("line 2, column 7: the byte 0xff"), "{error}");
+        assert_eq!(
+            not_utf8(b"\xff", 0),
+            "line 1, column 1: the byte 0xff is not UTF-8"
+        );
+    }
 
     fn hosts(urls: &[String]) -> Vec<String> {
         urls.iter()

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::{exit::Exit, output::Output};
+use crate::{exit::Exit, human::safe_lines, output::Output};
 
 fn main() -> ExitCode {
     // Roles come first: their processes are single-threaded and do nothing of a command's set-up.
@@ -67,22 +67,10 @@ fn finish(result: anyhow::Result<Exit>, out: &mut Output) -> ExitCode {
     match result {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
-            if is_closed_pipe(&error) {
-                return ExitCode::from(Exit::Yes.code());
-            }
-            out.note(format!("stockade: {error:#}"));
+            out.note(safe_lines(&format!("stockade: {error:#}")));
             ExitCode::from(Exit::CannotTell.code())
         }
     }
-}
-
-/// Whoever reads our output may stop reading (`| head`); that is no failure.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
 }
 
 /// Returns the command line's definition, for completions, man pages and the reference.

@@ -12,18 +12,17 @@ use serde::Serialize;
 #[derive(Debug)]
 pub(crate) struct Output {
     color: bool,
+    /// Nobody reads standard output any more.
+    closed: bool,
 }
 
-#[expect(
-    clippy::unused_self,
-    reason = "whoever prints must have been given the output"
-)]
 impl Output {
     /// Looks at standard output and `NO_COLOR`.
     pub(crate) fn detect() -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         Self {
             color: !no_color && io::stdout().is_terminal(),
+            closed: false,
         }
     }
 
@@ -32,12 +31,18 @@ impl Output {
         self.color
     }
 
-    /// Prints one line of data on standard output.
+    /// Tells whether nobody reads standard output any more, so that what only prints can end.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Prints one line of data on standard output. Whoever reads it may stop reading (`| head`):
+    /// that is no failure, and the command comes to its own verdict all the same.
     ///
     /// # Errors
     /// When standard output cannot be written.
     pub(crate) fn line(&mut self, text: impl Display) -> anyhow::Result<()> {
-        writeln!(io::stdout().lock(), "{text}").context("cannot write to standard output")
+        self.raw(format_args!("{text}\n"))
     }
 
     /// Prints data on standard output as it is, without a newline.
@@ -45,13 +50,24 @@ impl Output {
     /// # Errors
     /// When standard output cannot be written.
     pub(crate) fn raw(&mut self, text: impl Display) -> anyhow::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
         let mut out = io::stdout().lock();
-        write!(out, "{text}")
-            .and_then(|()| out.flush())
-            .context("cannot write to standard output")
+        match write!(out, "{text}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            result => result.context("cannot write to standard output"),
+        }
     }
 
     /// Prints one message line on standard error. A closed standard error is not an error of ours.
+    #[expect(
+        clippy::unused_self,
+        reason = "whoever prints must have been given the output"
+    )]
     pub(crate) fn note(&mut self, text: impl Display) {
         drop(writeln!(io::stderr().lock(), "{text}"));
     }

@@ -7,6 +7,8 @@ use std::{
 
 use stockade_types::DecisionRecord;
 
+use crate::human::safe;
+
 /// Where the session's denials are, inside.
 const DENIALS: &str = "/run/stockade/denials.jsonl";
 
@@ -27,7 +29,7 @@ pub(crate) fn main() -> u8 {
     };
     let text = match serde_json::from_str::<DecisionRecord>(&line) {
         Ok(decision) => render(&decision),
-        Err(_) => line,
+        Err(_) => safe(&line),
     };
     drop(writeln!(out, "{text}"));
     0
@@ -49,5 +51,6 @@ fn render(decision: &DecisionRecord) -> String {
         lines.push(format!("allowed {nearest}"));
     }
     lines.push(format!("remedy  {}", decision.remedy));
+    let lines: Vec<String> = lines.iter().map(|line| safe(line)).collect();
     lines.join("\n")
 }

@@ -43,7 +43,7 @@ pub enum SessionOutcome {
 pub struct Counts {
     /// Processes that were started.
     pub processes: u64,
-    /// First-level commands, that is those the agent itself started.
+    /// First-level commands, that is those the agent itself started or was refused.
     pub commands: u64,
     /// Decisions of every verdict.
     pub decisions: u64,

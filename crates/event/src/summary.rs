@@ -91,7 +91,7 @@ pub struct Summary {
     pub events: u64,
     /// Processes that were started.
     pub processes: u64,
-    /// First-level commands.
+    /// First-level commands that ran.
     pub commands: u64,
     /// Approvals that were requested.
     pub asked: u64,
@@ -122,7 +122,7 @@ pub struct Summary {
     pub events_lost: u64,
     /// Asks without an answer yet.
     pub open_asks: BTreeMap<ApprovalId, DecisionRecord>,
-    /// First-level commands that were seen.
+    /// First-level commands that ran.
     pub scopes: BTreeSet<String>,
 }
 
@@ -179,7 +179,8 @@ impl Summary {
         self.events += 1;
         self.session.get_or_insert_with(|| envelope.session.clone());
         self.started_unix_ns.get_or_insert(envelope.time_unix_ns);
-        if let Some(scope) = &envelope.scope
+        // One that was refused has a scope too, and did not run.
+        if let (Some(scope), Event::ProcessStarted { .. }) = (&envelope.scope, &envelope.event)
             && self.scopes.len() < ENTRIES_MAX
             && self.scopes.insert(scope.clone())
         {
@@ -253,7 +254,6 @@ impl Summary {
                 self.ended_unix_ns = Some(envelope.time_unix_ns);
                 // The supervisor also counts what was lost on the way to the journal.
                 self.processes = self.processes.max(counts.processes);
-                self.commands = self.commands.max(counts.commands);
             }
             Event::GuaranteeStated {
                 guarantee,
@@ -307,7 +307,7 @@ impl Summary {
                 if let Some(decision) = event.decision()
                     && decision.verdict == Verdict::Deny
                 {
-                    self.refuse(decision, None);
+                    self.refuse(decision, unasked(decision));
                 }
             }
         }
@@ -386,6 +386,16 @@ impl Traffic {
         self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
         self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
     }
+}
+
+/// Returns who refused to ask and why, where an ask was refused without a question.
+///
+/// The reason of such a decision has the form that the supervisor gives to every answer; where
+/// there was a question, its answer was added before and this changes nothing.
+fn unasked(decision: &DecisionRecord) -> Option<String> {
+    let rule = decision.rule.as_ref()?;
+    let begin = format!("ask rule `{rule}` was answered \"deny\" by ");
+    decision.reason.strip_prefix(&begin).map(str::to_owned)
 }
 
 fn push_bounded(list: &mut Vec<String>, line: String) {

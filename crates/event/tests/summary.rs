@@ -52,7 +52,7 @@ fn one_of_each_kind_adds_up() {
     assert_eq!(summary.outcome, Some(SessionOutcome::Exited { code: 0 }));
     assert_eq!(summary.duration_ms, Some(840_000));
     assert_eq!(summary.processes, 1);
-    assert_eq!(summary.commands, 3);
+    assert_eq!(summary.commands, 1);
     assert_eq!(
         (summary.asked, summary.asks_allowed, summary.asks_denied),
         (1, 0, 1)
@@ -99,6 +99,51 @@ fn an_ask_that_was_denied_is_refused_once_with_the_answer() {
     assert_eq!(
         summary.refused[0].rule.as_ref().unwrap().as_str(),
         "paste-sites"
+    );
+}
+
+#[test]
+fn only_commands_that_ran_are_counted() {
+    let mut summary = Summary::default();
+    let started = Event::ProcessStarted {
+        process: subject(&"x".into()),
+        digest: None,
+        interpreter: None,
+    };
+    let refused = Event::ExecDecided {
+        decision: decision(&"x".into(), 1, Verdict::Deny),
+    };
+    for (event, scope) in [(started.clone(), 0), (started, 0), (refused, 1)] {
+        summary.add(&envelope(scope, event));
+    }
+    assert_eq!((summary.processes, summary.commands), (2, 1));
+    // The supervisor counts those too that it refused.
+    summary.add(&envelope(
+        2,
+        Event::SessionEnded {
+            outcome: SessionOutcome::Exited { code: 0 },
+            duration_ms: 1,
+            counts: stockade_event::Counts {
+                processes: 3,
+                commands: 70,
+                ..Default::default()
+            },
+        },
+    ));
+    assert_eq!((summary.processes, summary.commands), (3, 1));
+}
+
+#[test]
+fn an_ask_that_nobody_saw_says_why() {
+    let mut summary = Summary::default();
+    let mut denied = decision(&"x".into(), 1, Verdict::Deny);
+    denied.reason =
+        "ask rule `paste-sites` was answered \"deny\" by desk: too many questions are open"
+            .to_owned();
+    summary.add(&envelope(1, Event::ExecDecided { decision: denied }));
+    assert_eq!(
+        summary.refused[0].answered.as_deref(),
+        Some("desk: too many questions are open")
     );
 }
 

@@ -21,7 +21,7 @@ pub enum GrantError {
     #[error("the decision was `{0}`, and only an ask can be granted")]
     NotAsked(Verdict),
     /// The rule does not let a grant reach that far.
-    #[error("scope `{asked}` is wider than `{max}`, the widest that the rule allows")]
+    #[error("{} is wider than {}, the widest that the rule allows", .asked.in_words(), .max.in_words())]
     TooWide {
         /// What was asked for.
         asked: Scope,
@@ -32,7 +32,7 @@ pub enum GrantError {
     #[error("approval {0} was answered before; an answer is final")]
     Settled(ApprovalId),
     /// Without a digest of the program a wide grant would also cover another program.
-    #[error("the program has no digest, so `{0}` would bind only its name; grant it `once`")]
+    #[error("the program has no digest, so {} would bind only its name; grant it `once`", .0.in_words())]
     NoIdentity(Scope),
     /// The end is not in the future.
     #[error("the scope ends in the past")]

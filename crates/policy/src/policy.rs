@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stockade_types::{Digest, Host, RequestKind, RuleId, Verdict};
+use stockade_types::{Digest, Host, RawText, RequestKind, RuleId, Verdict};
 
 use crate::{
     Access, Approvals, Decision, HostSets, Judged, NameRequest, Origin, Permitted, Request,
@@ -231,13 +231,20 @@ impl Policy {
             self.parts.revision
         );
         for rule in &self.rules {
-            text.extend(["\n// ", &rule.to_string(), " (", &rule.place, ")\n"]);
+            // A line break in a pattern would end the comment.
+            let comment = RawText::from(format!("{rule} ({})", rule.place).as_str());
+            text.extend(["\n// ", &comment.display(), "\n"]);
             for policy in engine::texts(rule) {
                 text.push_str(&policy);
                 text.push('\n');
             }
         }
         text
+    }
+
+    /// Returns a control that is judged as a rule, by its number.
+    pub(crate) fn control(&self, number: usize) -> Option<&Rule> {
+        self.rules.get(number)
     }
 
     #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use stockade_types::RawText;
 
 /// One mistake in one file.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,13 +20,15 @@ pub struct Problem {
     pub message: String,
 }
 
+/// One line, in which nothing of the file can command the terminal or hide.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}  ", self.file, self.line, self.column)?;
+        let safe = |text: &str| RawText::from(text).display();
+        write!(f, "{}:{}:{}  ", safe(&self.file), self.line, self.column)?;
         if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
+            write!(f, "{}: ", safe(&self.field))?;
         }
-        f.write_str(&self.message)
+        f.write_str(&safe(&self.message))
     }
 }
 

@@ -37,6 +37,15 @@ impl Scope {
         }
     }
 
+    /// Says for a person what sort of scope it is; the end of a time is left to whoever knows the
+    /// person's clock.
+    pub fn in_words(self) -> String {
+        match self {
+            Self::Until(_) => "a time".to_owned(),
+            other => format!("`{other}`"),
+        }
+    }
+
     /// Tells whether it binds the exact request rather than the shape that was shown.
     pub const fn is_exact(self) -> bool {
         matches!(self, Self::Once | Self::Uses(_))

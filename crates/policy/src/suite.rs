@@ -6,12 +6,15 @@ use stockade_types::{Host, Port, RawText, RequestKind, Subject, Verdict};
 
 use crate::{
     Access, Approvals, Decision, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest,
-    Origin, Policy, Problem, Request,
+    Origin, Policy, Problem, Request, Sourced,
+    controls::VIEW,
     fields::{Fields, File, shown},
 };
 
 /// Where a one-line `exec` runs and relative files lie.
 const WORKSPACE: &str = "/workspace";
+/// Where a session has a file system of its own, which ends with it.
+const OWN_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "~"];
 
 /// Why a line is not a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +78,9 @@ impl Probe {
             Some((first, rest)) => match *first {
                 "exec" | "net" | "http" | "name" | "file" => Self::from_words(words),
                 url if url.contains("://") && rest.is_empty() => Self::net(words, &[url]),
-                path if rest.is_empty() && (path.starts_with('/') || path.starts_with("./")) => {
+                path if rest.is_empty()
+                    && ["/", "./", "../", "~/"].iter().any(|p| path.starts_with(p)) =>
+                {
                     Self::file(words, &["write", path])
                 }
                 _ => Ok(Self::exec(words)),
@@ -152,19 +157,26 @@ impl Probe {
             .into_iter()
             .find(|own| own.as_str() == *access)
             .ok_or_else(|| ProbeError::Access(shown(access)))?;
-        let relative = match path.strip_prefix('/') {
-            Some(_) => path
-                .strip_prefix(WORKSPACE)
-                .and_then(|rest| rest.strip_prefix('/')),
-            None => Some(path.strip_prefix("./").unwrap_or(path)),
+        let plain = without_dots(path);
+        let in_workspace = |plain: &str| match plain.strip_prefix(WORKSPACE) {
+            Some("") => Some(String::new()),
+            Some(rest) => rest.strip_prefix('/').map(str::to_owned),
+            None => None,
         };
-        let full = match relative {
+        let relative = if plain.starts_with('/') {
+            in_workspace(&plain)
+        } else {
+            let leaves = ["..", "~"].contains(&plain.split('/').next().unwrap_or_default());
+            (!leaves).then(|| plain.clone())
+        };
+        let full = match relative.as_deref() {
+            Some("") => WORKSPACE.to_owned(),
             Some(relative) => format!("{WORKSPACE}/{relative}"),
-            None => (*path).to_owned(),
+            None => plain,
         };
         let request = FileRequest {
             path: RawText::from(full.as_str()),
-            workspace_relative: relative.map(RawText::from),
+            workspace_relative: relative.as_deref().map(RawText::from),
             access,
             subject: Subject::default(),
         };
@@ -245,6 +257,31 @@ impl Probe {
     }
 }
 
+/// Removes `.`, `..` and empty segments, as a run sees a path once it is resolved; links are not
+/// looked at. What is above the workspace keeps its `..`.
+fn without_dots(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match (segment, kept.last()) {
+            ("" | ".", _) => {}
+            ("..", Some(&last)) if last != ".." => {
+                kept.pop();
+            }
+            ("..", None) if rooted => {}
+            (segment, _) => kept.push(segment),
+        }
+    }
+    let joined = kept.join("/");
+    if rooted { format!("/{joined}") } else { joined }
+}
+
+/// Tells whether `path` is `above` or lies below it.
+fn is_within(path: &str, above: &str) -> bool {
+    let rest = path.strip_prefix(above.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Splits a line as a shell does for plain words and quotes.
 fn words(line: &str) -> Result<Vec<String>, ProbeError> {
     let mut words = Vec::new();
@@ -277,7 +314,10 @@ impl Policy {
     pub(crate) fn rehearse_above(&self, probe: &Probe, floor: Origin) -> (Request, Decision) {
         let mut worst: Option<(Request, Decision)> = None;
         for request in &probe.requests {
-            let mut decision = self.decide_above(request, &Approvals::none(), floor);
+            let mut decision = match request {
+                Request::File(file) if file.workspace_relative.is_none() => self.outside(file),
+                _ => self.decide_above(request, &Approvals::none(), floor),
+            };
             let blind = probe.sealed && decision.http_only && decision.verdict == Verdict::Allow;
             if blind && request.kind() == RequestKind::Net {
                 decision.verdict = Verdict::Deny;
@@ -300,6 +340,54 @@ impl Policy {
             let decision = self.decide(&request, &Approvals::none());
             (request, decision)
         })
+    }
+}
+
+impl Policy {
+    /// Says what a run does with a file outside the workspace: no rule is asked, the view decides.
+    fn outside(&self, file: &FileRequest) -> Decision {
+        let files = &self.settings().filesystem;
+        let path = file.path.display();
+        let names = |list: &[Sourced<String>]| list.iter().any(|at| is_within(&path, &at.value));
+        let own = OWN_PLACES.iter().any(|place| is_within(&path, place))
+            || files
+                .state
+                .iter()
+                .any(|at| is_within(&path, &at.value.path));
+        let (verdict, reason, remedy) = if names(&files.hide) {
+            let reason = "rules for files judge the workspace alone; `[filesystem] hide` keeps \
+                          this place out of a session";
+            (Verdict::Deny, reason, "")
+        } else if names(&files.write) {
+            let reason = "rules for files judge the workspace alone; `[filesystem] write` shares \
+                          this place with the session";
+            (Verdict::Allow, reason, "")
+        } else if own {
+            let reason = "rules for files judge the workspace alone; in a session this place is \
+                          its own, and the host's is not touched";
+            (Verdict::Allow, reason, "")
+        } else {
+            let reason = "rules for files judge the workspace alone; outside of it a session \
+                          finds only its own places and what is read-only";
+            let remedy = "name the directory in `[filesystem] write`";
+            (Verdict::Deny, reason, remedy)
+        };
+        let rule = (verdict == Verdict::Allow)
+            .then(|| self.control(VIEW))
+            .flatten();
+        Decision {
+            verdict,
+            rule: rule.map(|rule| rule.id.clone()),
+            rules: rule.map(|rule| rule.id.clone()).into_iter().collect(),
+            origin: rule.map(|rule| rule.origin),
+            reason: reason.to_owned(),
+            failed_condition: None,
+            nearest_allow: None,
+            remedy: remedy.to_owned(),
+            stage: None,
+            private: false,
+            http_only: false,
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Caller {
             (own_uid, own_gid)
         };
         let home_variable = variable(&environment, "HOME")
-            .filter(|_| uid == own_uid)
+            .filter(|home| uid == own_uid && !home.as_bytes().is_empty())
             .map(|home| PathBuf::from(home.to_os()));
         let account = account(uid);
         let home = home_variable
@@ -132,6 +132,13 @@ fn account(uid: u32) -> Option<(String, PathBuf)> {
             _ => None,
         }
     })
+}
+
+/// Returns the home that the machine knows of the caller, which a session has where `HOME` is not
+/// set.
+pub fn account_home() -> Option<PathBuf> {
+    let (uid, _) = stockade_sys::identity::own();
+    account(uid).map(|(_, home)| home)
 }
 
 /// Gathers the facts of one launch.

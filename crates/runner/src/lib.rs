@@ -31,6 +31,7 @@ mod tree;
 pub use controller::Controller;
 pub use egress_process::egress_main;
 pub use error::{ErrorKind, RunError};
+pub use facts::account_home;
 pub use inside::DENIALS_FILE;
 pub use parts::PipeEnds;
 pub use run::{Options, plan, start};

@@ -107,6 +107,45 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
     Ok(connection)
 }
 
+/// Makes a database in memory and copies into it what can still be read of the file at `path`.
+pub(crate) async fn open_memory(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = SqliteConnectOptions::new()
+        .in_memory(true)
+        .connect()
+        .await?;
+    sqlx::raw_sql(CREATE).execute(&mut connection).await?;
+    // What cannot be read is read from the journals; only what was known of journals that are gone
+    // is then forgotten.
+    let rows = read_only(path).await.unwrap_or_default();
+    for (id, indexed) in rows {
+        put(&mut connection, &id, &indexed).await?;
+    }
+    Ok(connection)
+}
+
+/// Reads the file at `path` without writing anything beside it, where it is ours and sound.
+async fn read_only(path: &Path) -> Result<Vec<(String, Indexed)>, sqlx::Error> {
+    let is_plain = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+    if !is_plain {
+        return Ok(Vec::new());
+    }
+    let mut connection = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        // Else SQLite would need files beside it, which a full disk does not take.
+        .immutable(true)
+        .connect()
+        .await?;
+    let version = sqlx::query("PRAGMA user_version").fetch_one(&mut connection);
+    let version: i64 = version.await?.try_get(0)?;
+    let check = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection);
+    let check: String = check.await?.try_get(0)?;
+    if version != SCHEMA || check != "ok" {
+        return Ok(Vec::new());
+    }
+    all(&mut connection).await
+}
+
 /// Makes sure that the file is there, is a plain file and is readable by its owner alone; SQLite
 /// gives the files beside it the same mode.
 fn private(path: &Path) -> io::Result<()> {

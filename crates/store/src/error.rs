@@ -22,13 +22,12 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The database refused.
-    #[error("the index `{path}` failed; it can be deleted and is then built again")]
+    #[error("the index `{path}` failed: {reason}; it can be deleted and is then built again")]
     Database {
         /// The file.
         path: PathBuf,
-        /// What the database said.
-        #[source]
-        source: Box<sqlx::Error>,
+        /// What the database said: its errors repeat their sources, so they are kept as one text.
+        reason: String,
     },
     /// A journal could not be read.
     #[error("cannot index session {session}")]
@@ -38,6 +37,16 @@ pub enum StoreError {
         /// What the reader said.
         #[source]
         source: stockade_event::ReadError,
+    },
+    /// A session could not be read, so that nobody knows when it began.
+    #[error(
+        "which session is the last cannot be told: {count} could not be read, first {first}; name one by its id"
+    )]
+    NotIndexed {
+        /// How many there are.
+        count: usize,
+        /// The first of them.
+        first: SessionId,
     },
     /// There is no session at all.
     #[error("there is no session yet; `stockade run -- CMD` makes one")]

@@ -27,7 +27,7 @@ pub struct SessionRow {
     pub events: u64,
     /// Processes that were started.
     pub processes: u64,
-    /// First-level commands.
+    /// First-level commands that ran.
     pub commands: u64,
     /// Approvals that were requested.
     pub asks: u64,
@@ -41,10 +41,12 @@ pub struct SessionRow {
     pub unreadable: u64,
     /// Whether the journal that this row came from is gone.
     pub missing: bool,
+    /// Whether something is there in place of the journal that cannot be read as one.
+    pub unindexed: bool,
 }
 
 impl SessionRow {
-    pub(crate) fn new(id: SessionId, summary: &Summary, unreadable: u64, missing: bool) -> Self {
+    pub(crate) fn new(id: SessionId, summary: &Summary, unreadable: u64) -> Self {
         let kept = u64::try_from(summary.changed_files.len()).unwrap_or(u64::MAX);
         Self {
             id,
@@ -63,7 +65,8 @@ impl SessionRow {
             connections: summary.traffic().connections,
             changed_files: kept.saturating_add(summary.changed_files_more),
             unreadable,
-            missing,
+            missing: false,
+            unindexed: false,
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The index and its one way of being filled: from the journals.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use sqlx::SqliteConnection;
 use stockade_event::{
-    ReadError,
+    ReadError, Summary,
     layout::{INDEX_FILE, JOURNAL_FILE, SESSIONS_DIR, session_dir},
     read_from,
 };
@@ -32,15 +33,26 @@ pub struct Store {
     connection: SqliteConnection,
     state_dir: PathBuf,
     path: PathBuf,
+    place: Place,
+    /// Why the journal of each of these could not be read.
+    unindexed: BTreeMap<SessionId, String>,
     notes: Vec<String>,
+}
+
+/// Where the index is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    File,
+    Memory,
 }
 
 impl Store {
     /// Opens the index of `state_dir`, which must exist. A damaged one is replaced by an empty one,
-    /// which [`Self::notes`] says, and filled by the next [`Self::ingest_all`].
+    /// and one that cannot be written (the disk is full or only for reading) by one in memory; both
+    /// are said by [`Self::notes`], and the next [`Self::ingest_all`] fills it.
     ///
     /// # Errors
-    /// When the file cannot be made or opened.
+    /// When not even an index in memory can be made.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(INDEX_FILE);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -48,31 +60,11 @@ impl Store {
             .build()
             .map_err(StoreError::Runtime)?;
         let mut notes = Vec::new();
-        let mut opened = runtime.block_on(database::open(&path));
-        if let Err(OpenError::Unusable(why)) = &opened {
-            notes.push(format!(
-                "the index was damaged ({why}) and is built again from the journals"
-            ));
-            database::discard(&path).map_err(|source| StoreError::Io {
-                act: "remove the damaged index",
-                path: path.clone(),
-                source,
-            })?;
-            opened = runtime.block_on(database::open(&path));
-        }
-        let connection = match opened {
-            Ok(connection) => connection,
-            Err(OpenError::Io(source)) => {
-                return Err(StoreError::Io {
-                    act: "open the index",
-                    path,
-                    source,
-                });
-            }
-            Err(OpenError::Database(source)) => return Err(failed(&path, source)),
-            Err(OpenError::Unusable(why)) => {
-                let source = sqlx::Error::Protocol(why);
-                return Err(failed(&path, source));
+        let (connection, place) = match open_file(&runtime, &path, &mut notes) {
+            Ok(connection) => (connection, Place::File),
+            Err(error) => {
+                notes.push(in_memory_because(&error));
+                (open_memory(&runtime, &path)?, Place::Memory)
             }
         };
         Ok(Self {
@@ -80,6 +72,8 @@ impl Store {
             connection,
             state_dir: state_dir.to_owned(),
             path,
+            place,
+            unindexed: BTreeMap::new(),
             notes,
         })
     }
@@ -121,28 +115,43 @@ impl Store {
     }
 
     /// Reads what is new in all journals; `report` is told how many of how many sessions are done.
-    /// A journal that cannot be read is noted and does not stop the others.
+    /// A journal that cannot be read is noted and does not stop the others. Where the index can no
+    /// longer be written, one in memory takes its place.
     ///
     /// # Errors
-    /// When the folder of sessions cannot be read or the index cannot be written.
+    /// When the folder of sessions cannot be read or the index fails in memory too.
     pub fn ingest_all(&mut self, report: &mut dyn FnMut(usize, usize)) -> Result<(), StoreError> {
+        match self.ingest_each(report) {
+            Err(error @ StoreError::Database { .. }) if self.place == Place::File => {
+                self.notes.push(in_memory_because(&error));
+                self.connection = open_memory(&self.runtime, &self.path)?;
+                self.place = Place::Memory;
+                self.ingest_each(report)
+            }
+            result => result,
+        }
+    }
+
+    fn ingest_each(&mut self, report: &mut dyn FnMut(usize, usize)) -> Result<(), StoreError> {
         let sessions = self.on_disk()?;
         let known = self.known()?;
+        let before = std::mem::take(&mut self.unindexed);
         for (done, session) in sessions.iter().enumerate() {
             report(done, sessions.len());
-            let size = fs::metadata(session_dir(&self.state_dir, session).join(JOURNAL_FILE))
-                .map_or(0, |meta| meta.len());
             let position = known
                 .iter()
                 .find(|(id, _)| id == session)
                 .map(|(_, indexed)| indexed.position);
-            if position == Some(size) {
+            if position.is_some() && position == size_of(&session_dir(&self.state_dir, session)) {
                 continue;
             }
             match self.ingest(session) {
-                Err(StoreError::Journal { session, source }) => {
-                    self.notes
-                        .push(format!("session {session} could not be indexed: {source}"));
+                Err(error @ StoreError::Journal { .. }) => {
+                    let why = with_causes(&error);
+                    if before.get(session) != Some(&why) {
+                        self.notes.push(why.clone());
+                    }
+                    self.unindexed.insert(session.clone(), why);
                 }
                 result => result?,
             }
@@ -168,32 +177,54 @@ impl Store {
         self.ingest_all(report)
     }
 
-    /// Returns all sessions that were ingested, the newest first.
+    /// Returns all sessions, the newest first: those that were ingested, and those of which there
+    /// is only a name, which nobody could read.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub fn sessions(&mut self) -> Result<Vec<SessionRow>, StoreError> {
-        let on_disk = self.on_disk()?;
+        let mut unknown: BTreeSet<SessionId> = self.on_disk()?.into_iter().collect();
         let known = self.known()?;
-        Ok(known
-            .into_iter()
-            .map(|(id, indexed)| {
-                let missing = !on_disk.contains(&id);
-                SessionRow::new(id, &indexed.summary, indexed.unreadable, missing)
-            })
-            .collect())
+        let mut rows = Vec::with_capacity(known.len());
+        for (id, indexed) in known {
+            let missing = !unknown.remove(&id);
+            let unindexed = self.unindexed.contains_key(&id);
+            rows.push(SessionRow {
+                missing,
+                unindexed,
+                ..SessionRow::new(id, &indexed.summary, indexed.unreadable)
+            });
+        }
+        rows.extend(unknown.into_iter().map(|id| SessionRow {
+            // One that began after the last ingest is merely new.
+            unindexed: self.unindexed.contains_key(&id),
+            ..SessionRow::new(id, &Summary::default(), 0)
+        }));
+        Ok(rows)
     }
 
     /// Finds the session that `text` means: an id, the beginning of one, or `last`. A session whose
     /// journal was taken away is still found, so that its place is not quietly taken by another.
     ///
     /// # Errors
-    /// When it means none or more than one, with what to write instead.
+    /// When it means none or more than one, with what to write instead; `last` also when a session
+    /// could not be read, since it may be the newest.
     pub fn resolve(&mut self, text: &str) -> Result<SessionId, StoreError> {
         if text == LAST {
             self.ingest_all(&mut |_, _| {})?;
-            let newest = self.known()?.into_iter().next();
-            return newest.map(|(id, _)| id).ok_or(StoreError::NoSessions);
+            let rows = self.sessions()?;
+            // What could not be read now is no riddle where its beginning is known from before.
+            let mut unknown = rows
+                .iter()
+                .filter(|row| row.unindexed && row.started_unix_ns.is_none());
+            if let Some(first) = unknown.next() {
+                return Err(StoreError::NotIndexed {
+                    count: unknown.count() + 1,
+                    first: first.id.clone(),
+                });
+            }
+            let newest = rows.into_iter().next();
+            return newest.map(|row| row.id).ok_or(StoreError::NoSessions);
         }
         let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
         let digits = text
@@ -223,7 +254,8 @@ impl Store {
         found.pop().ok_or(StoreError::NoMatch(shown))
     }
 
-    /// Lists the sessions that have a directory; anything else there is left alone.
+    /// Lists everything that has the name of a session, whatever it is: a link in place of a
+    /// session must not hide it.
     fn on_disk(&self) -> Result<Vec<SessionId>, StoreError> {
         let path = self.state_dir.join(SESSIONS_DIR);
         let failed = |source| StoreError::Io {
@@ -239,12 +271,8 @@ impl Store {
         let mut sessions = Vec::new();
         for entry in entries {
             let entry = entry.map_err(failed)?;
-            let is_dir = entry.file_type().map_err(failed)?.is_dir();
-            let id = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            sessions.extend(id.filter(|_| is_dir));
+            let name = entry.file_name();
+            sessions.extend(name.to_str().and_then(|name| name.parse().ok()));
         }
         Ok(sessions)
     }
@@ -261,10 +289,85 @@ impl Store {
     }
 }
 
+/// Opens the index in its file; a damaged one is removed first, with a note.
+fn open_file(
+    runtime: &Runtime,
+    path: &Path,
+    notes: &mut Vec<String>,
+) -> Result<SqliteConnection, StoreError> {
+    let mut opened = runtime.block_on(database::open(path));
+    if let Err(OpenError::Unusable(why)) = &opened {
+        let note = format!("the index was damaged ({why}) and is built again from the journals");
+        database::discard(path).map_err(|source| StoreError::Io {
+            act: "remove the damaged index",
+            path: path.to_owned(),
+            source,
+        })?;
+        notes.push(note);
+        opened = runtime.block_on(database::open(path));
+    }
+    opened.map_err(|error| match error {
+        OpenError::Io(source) => StoreError::Io {
+            act: "open the index",
+            path: path.to_owned(),
+            source,
+        },
+        OpenError::Database(source) => failed(path, source),
+        OpenError::Unusable(why) => failed(path, sqlx::Error::Protocol(why)),
+    })
+}
+
+/// Makes an index in memory, with what the file at `path` still tells of sessions whose journals
+/// may be gone.
+fn open_memory(runtime: &Runtime, path: &Path) -> Result<SqliteConnection, StoreError> {
+    runtime
+        .block_on(database::open_memory(path))
+        .map_err(|source| failed(path, source))
+}
+
+fn in_memory_because(error: &StoreError) -> String {
+    let why = match error {
+        // That it could be deleted would not help where nothing can be written.
+        StoreError::Database { path, reason } => {
+            format!("cannot use the index `{}`: {reason}", path.display())
+        }
+        other => with_causes(other),
+    };
+    format!("{why}; the journals are read into an index in memory")
+}
+
+/// Writes an error with all its causes on one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Returns the size of the journal in `dir` where both are what a session has.
+fn size_of(dir: &Path) -> Option<u64> {
+    let is_dir = fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir());
+    let journal = fs::symlink_metadata(dir.join(JOURNAL_FILE));
+    let size = match journal {
+        Ok(meta) => meta.is_file().then_some(meta.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
+        Err(_) => None,
+    };
+    size.filter(|_| is_dir)
+}
+
 fn failed(path: &Path, source: sqlx::Error) -> StoreError {
+    let reason = match source {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    };
     StoreError::Database {
         path: path.to_owned(),
-        source: Box::new(source),
+        reason,
     }
 }
 
@@ -274,10 +377,13 @@ fn advance(dir: &Path, session: &SessionId, known: Indexed) -> Result<Indexed, S
         session: session.clone(),
         source,
     };
-    let size = match fs::metadata(dir.join(JOURNAL_FILE)) {
+    // The reader would refuse a link in its place, but a directory that is a link would hide that
+    // there is no journal.
+    let is_dir = fs::symlink_metadata(dir).map_or(true, |meta| meta.is_dir());
+    let size = match fs::symlink_metadata(dir.join(JOURNAL_FILE)) {
         Ok(meta) => meta.len(),
         // A session that has only just begun, or whose journal was taken away.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(known),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_dir => return Ok(known),
         Err(source) => {
             return Err(failed(ReadError::Io {
                 path: dir.join(JOURNAL_FILE),

@@ -184,15 +184,50 @@ fn a_damaged_index_is_built_again_with_a_note() {
 }
 
 #[test]
-fn an_index_that_is_a_link_is_refused() {
+fn an_index_that_cannot_be_opened_is_replaced_by_one_in_memory() {
     let state = tempfile::tempdir().unwrap();
+    end(start(state.path(), "aaaa000000000001", 1), 2);
+    end(start(state.path(), "bbbb000000000001", 3), 4);
+    let path = state.path().join(INDEX_FILE);
+    let before = rows(&mut Store::open(state.path()).unwrap());
+    settle(state.path());
+    fs::remove_file(&path).unwrap();
+    // A link is not followed, and nothing is made where it leads.
     let target = state.path().join("target");
-    std::os::unix::fs::symlink(&target, state.path().join(INDEX_FILE)).unwrap();
-    assert!(matches!(
-        Store::open(state.path()),
-        Err(StoreError::Io { .. })
-    ));
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    let mut store = Store::open(state.path()).unwrap();
+    assert_eq!(rows(&mut store), before);
+    assert_eq!(store.resolve("last").unwrap(), id("bbbb000000000001"));
+    assert_eq!(store.notes().len(), 1, "{:?}", store.notes());
+    assert!(
+        store.notes()[0].contains("in memory"),
+        "{:?}",
+        store.notes()
+    );
     assert!(!target.exists());
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let mut store = Store::open(state.path()).unwrap();
+    assert_eq!(rows(&mut store), before);
+    let note = store.notes().concat();
+    assert_eq!(note.matches("irectory").count(), 1, "{note}");
+}
+
+#[test]
+fn an_index_in_memory_remembers_what_the_file_tells() {
+    let state = tempfile::tempdir().unwrap();
+    end(start(state.path(), "aaaa000000000001", 1), 2);
+    rows(&mut Store::open(state.path()).unwrap());
+    settle(state.path());
+    fs::remove_dir_all(session_dir(state.path(), &id("aaaa000000000001"))).unwrap();
+    end(start(state.path(), "bbbb000000000001", 3), 4);
+    // SQLite puts its log there; with a directory in its place nothing can be written.
+    fs::create_dir(state.path().join(format!("{INDEX_FILE}-wal"))).unwrap();
+    let mut store = Store::open(state.path()).unwrap();
+    let found = rows(&mut store);
+    assert_eq!(found.len(), 2, "{:?}", store.notes());
+    assert!(!found[0].missing && found[1].missing);
+    assert_eq!(store.notes().len(), 1, "{:?}", store.notes());
 }
 
 #[test]
@@ -245,7 +280,16 @@ fn what_is_wrong_with_one_journal_does_not_hide_the_others() {
     let ids: Vec<_> = found.iter().map(|row| row.id.as_str()).collect();
     assert_eq!(
         ids,
-        ["bbbb000000000001", "aaaa000000000001", "cccc000000000001"]
+        [
+            "bbbb000000000001",
+            "aaaa000000000001",
+            "cccc000000000001",
+            "dddd000000000001"
+        ]
+    );
+    assert_eq!(
+        found.iter().map(|row| row.unindexed).collect::<Vec<_>>(),
+        [false, false, false, true]
     );
     assert_eq!((found[0].unreadable, found[0].events), (1, 2));
     assert!(
@@ -253,6 +297,94 @@ fn what_is_wrong_with_one_journal_does_not_hide_the_others() {
         "{:?}",
         store.notes()
     );
+}
+
+/// Puts something else in the place of a session, whose directory is given.
+type Swap = fn(&Path);
+
+#[test]
+fn a_session_that_cannot_be_read_is_never_passed_over() {
+    let swaps: [(&str, Swap); 6] = [
+        ("link to a journal", |dir| {
+            let journal = dir.join(JOURNAL_FILE);
+            fs::remove_file(&journal).unwrap();
+            std::os::unix::fs::symlink("../aaaa000000000001/journal.jsonl", journal).unwrap();
+        }),
+        ("dangling link", |dir| {
+            let journal = dir.join(JOURNAL_FILE);
+            fs::remove_file(&journal).unwrap();
+            std::os::unix::fs::symlink("nowhere", journal).unwrap();
+        }),
+        ("pipe", |dir| {
+            let journal = dir.join(JOURNAL_FILE);
+            fs::remove_file(&journal).unwrap();
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                journal,
+                rustix::fs::FileType::Fifo,
+                mode,
+                0,
+            )
+            .unwrap();
+        }),
+        ("link to a session", |dir| {
+            fs::remove_dir_all(dir).unwrap();
+            std::os::unix::fs::symlink("aaaa000000000001", dir).unwrap();
+        }),
+        ("link to an empty directory", |dir| {
+            let empty = dir.with_file_name("empty");
+            fs::create_dir(&empty).unwrap();
+            fs::remove_dir_all(dir).unwrap();
+            std::os::unix::fs::symlink(empty, dir).unwrap();
+        }),
+        ("file", |dir| {
+            fs::remove_dir_all(dir).unwrap();
+            fs::write(dir, "").unwrap();
+        }),
+    ];
+    for (what, swap) in swaps {
+        let state = tempfile::tempdir().unwrap();
+        end(start(state.path(), "aaaa000000000001", 1), 2);
+        end(start(state.path(), "bbbb000000000001", 3), 4);
+        swap(&session_dir(state.path(), &id("bbbb000000000001")));
+        let mut store = Store::open(state.path()).unwrap();
+        let found = rows(&mut store);
+        assert_eq!(found.len(), 2, "{what}: {found:?}");
+        assert!(!found[0].unindexed && found[1].unindexed, "{what}");
+        assert_eq!(found[1].id, id("bbbb000000000001"), "{what}");
+        let error = store.resolve("last").unwrap_err();
+        assert!(
+            matches!(&error, StoreError::NotIndexed { count: 1, first } if *first == found[1].id),
+            "{what}: {error}"
+        );
+        assert_eq!(store.resolve("bbbb").unwrap(), found[1].id, "{what}");
+        // It is said once, with the cause.
+        assert_eq!(store.notes().len(), 1, "{what}: {:?}", store.notes());
+        assert!(
+            store.notes()[0].matches(": ").count() >= 2,
+            "{:?}",
+            store.notes()
+        );
+    }
+}
+
+#[test]
+fn a_session_that_was_known_keeps_its_place_when_it_cannot_be_read() {
+    let state = tempfile::tempdir().unwrap();
+    end(start(state.path(), "aaaa000000000001", 1), 2);
+    end(start(state.path(), "bbbb000000000001", 3), 4);
+    let mut store = Store::open(state.path()).unwrap();
+    rows(&mut store);
+    let journal = session_dir(state.path(), &id("bbbb000000000001")).join(JOURNAL_FILE);
+    fs::remove_file(&journal).unwrap();
+    // Of the same size, so that nothing seems to be new.
+    let other = session_dir(state.path(), &id("aaaa000000000001")).join(JOURNAL_FILE);
+    std::os::unix::fs::symlink(other, &journal).unwrap();
+    let found = rows(&mut store);
+    assert!(found[0].unindexed && !found[1].unindexed, "{found:?}");
+    assert_eq!(found[0].events, 2);
+    assert_eq!(store.resolve("last").unwrap(), id("bbbb000000000001"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut buffer = Vec::new();
     clap_complete::generate(
         args.shell,
-        &mut crate::definition(),
+        &mut super::visible(&crate::definition()),
         "stockade",
         &mut buffer,
     );

@@ -77,12 +77,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         // Asked before reading, so that nothing written in between is missed at the end.
         let live = args.follow && is_live(&dir).context("cannot ask whether the session runs")?;
         printer.drain(&mut reader, live, out)?;
-        if printer.ended || !live {
+        if printer.ended || !live || out.is_closed() {
             break;
         }
         std::thread::sleep(POLL);
     }
-    if args.follow && !printer.ended {
+    if args.follow && !printer.ended && !out.is_closed() {
         out.note("stockade: the supervisor of this session is gone; there is no end in its record");
     }
     if printer.faults > 0 {
@@ -117,6 +117,9 @@ impl Printer<'_> {
     /// Prints what there is.
     fn drain(&mut self, reader: &mut Reader, live: bool, out: &mut Output) -> anyhow::Result<()> {
         for event in reader {
+            if out.is_closed() {
+                break;
+            }
             match event {
                 Ok(envelope) => self.print(&envelope, out)?,
                 // The rest of that line is being written.

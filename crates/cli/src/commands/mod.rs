@@ -52,7 +52,7 @@ enum Command {
     Doctor(doctor::Args),
     /// Print shell completions
     Completions(completions::Args),
-    /// Print the manual page
+    /// Print the manual page, also of one command
     Man(man::Args),
     /// Generated reference (for the repository's own documents)
     #[command(name = "__reference", hide = true)]
@@ -60,6 +60,33 @@ enum Command {
     /// Measurements (for the repository's own benchmarks)
     #[command(name = "__bench", hide = true)]
     Bench(bench::Args),
+}
+
+/// Copies a command without what is hidden: not every generator of documents and completions
+/// leaves it out by itself.
+fn visible(command: &clap::Command) -> clap::Command {
+    let args = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let below = command
+        .get_subcommands()
+        .filter(|below| !below.is_hide_set());
+    let mut copy = clap::Command::new(command.get_name().to_owned())
+        .args(args.cloned())
+        .subcommands(below.map(visible))
+        .subcommand_required(command.is_subcommand_required_set())
+        .arg_required_else_help(command.is_arg_required_else_help_set());
+    if let Some(version) = command.get_version() {
+        copy = copy.version(version.to_owned());
+    }
+    if let Some(about) = command.get_about() {
+        copy = copy.about(about.clone());
+    }
+    if let Some(about) = command.get_long_about() {
+        copy = copy.long_about(about.clone());
+    }
+    if let Some(help) = command.get_after_help() {
+        copy = copy.after_help(help.clone());
+    }
+    copy
 }
 
 impl Cli {

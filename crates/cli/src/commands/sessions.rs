@@ -96,6 +96,7 @@ fn render(listed: &[Listed], zone: &TimeZone) -> Vec<String> {
 fn end(row: &SessionRow, running: bool) -> String {
     match &row.outcome {
         _ if row.missing => "record gone".to_owned(),
+        _ if row.unindexed => "unreadable".to_owned(),
         Some(SessionOutcome::Exited { code }) => format!("exit {code}"),
         Some(SessionOutcome::Signaled { signal }) => format!("signal {signal}"),
         Some(SessionOutcome::Killed { .. }) => "killed".to_owned(),
@@ -133,6 +134,7 @@ mod tests {
             changed_files: 6,
             unreadable: 0,
             missing: false,
+            unindexed: false,
         }
     }
 
@@ -143,12 +145,17 @@ mod tests {
             missing: true,
             ..row(None)
         };
+        let unindexed = SessionRow {
+            unindexed: true,
+            ..row(None)
+        };
         let lines = render(
             &[
                 listed(row(Some(SessionOutcome::Exited { code: 0 })), false),
                 listed(row(None), true),
                 listed(row(None), false),
                 listed(gone, false),
+                listed(unindexed, false),
             ],
             &TimeZone::UTC,
         );
@@ -164,9 +171,10 @@ mod tests {
             lines.iter().all(|line| line.chars().count() <= 80),
             "{lines:?}"
         );
-        for (line, end) in lines[2..]
-            .iter()
-            .zip(["running", "unfinished", "record gone"])
+        for (line, end) in
+            lines[2..]
+                .iter()
+                .zip(["running", "unfinished", "record gone", "unreadable"])
         {
             assert!(line.contains(end), "{line}");
         }

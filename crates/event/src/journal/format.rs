@@ -206,10 +206,13 @@ const fn digit(nibble: u8) -> u8 {
     }
 }
 
-/// Opens a file of a session for reading; a link, a pipe or a device in its place is not followed.
-pub(super) fn open_plain(path: &Path) -> io::Result<File> {
+/// Opens the plain file `name` in the directory `dir`. Neither may be a link: what a link leads to
+/// is not what was recorded here.
+pub(super) fn open_plain(dir: &Path, name: &str) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a plain file"));
     }

@@ -59,7 +59,7 @@ pub fn read(dir: &Path) -> Result<Reader, ReadError> {
 pub fn read_from(dir: &Path, offset: u64) -> Result<Reader, ReadError> {
     let path = dir.join(JOURNAL_FILE);
     let open = || {
-        let mut file = open_plain(&path)?;
+        let mut file = open_plain(dir, JOURNAL_FILE)?;
         file.seek(SeekFrom::Start(offset))?;
         Ok(file)
     };

@@ -77,7 +77,7 @@ pub fn verify_with(
     let path = dir.join(JOURNAL_FILE);
     let head = read_head(dir)?;
     let mut checker = Checker::new(session.clone(), *key);
-    match open_plain(&path) {
+    match open_plain(dir, JOURNAL_FILE) {
         Ok(file) => {
             lines(file, &mut checker, report).map_err(|source| VerifyError::Io { path, source })?;
         }
@@ -130,7 +130,7 @@ fn read_head(dir: &Path) -> Result<Option<Vec<u8>>, VerifyError> {
     let path = dir.join(HEAD_FILE);
     let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
-    match open_plain(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
+    match open_plain(dir, HEAD_FILE).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(VerifyError::Io { path, source }),

@@ -12,8 +12,8 @@ use stockade_types::ApprovalId;
 
 use super::{
     inbox::{InboxError, open_private, short_path},
-    protocol::{Command, FRAME_BYTES_MAX, Frames, QuestionLine, Reply, line_of},
-    question::Answer,
+    protocol::{Command, FRAME_BYTES_MAX, FrameError, Frames, QuestionLine, Reply, line_of},
+    question::{Answer, Settled},
     shown::QuestionView,
 };
 
@@ -38,6 +38,9 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the session stopped answering")]
     Broken(#[source] io::Error),
+    /// The session is there and says nothing: stopped, or too busy.
+    #[error("the session does not answer: nothing came within {} seconds", REPLY_PATIENCE.as_secs())]
+    Silent,
     /// The session answered something else than what was asked.
     #[error("the session gave an answer that does not fit: {0}")]
     Unexpected(String),
@@ -47,9 +50,22 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Tells whether the session is merely over.
-    pub const fn is_over(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Broken(_))
+    /// Tells whether the session is merely over: nobody listens any more, or the other end is gone.
+    /// Everything else may hide a question.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ),
+            Self::Broken(source) => matches!(
+                source.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionReset
+            ),
+            _ => false,
+        }
     }
 }
 
@@ -126,6 +142,17 @@ impl Client {
         }
     }
 
+    /// Lists the questions that were settled lately.
+    ///
+    /// # Errors
+    /// When the session refuses or is over.
+    pub fn settled(&mut self) -> Result<Vec<Settled>, ClientError> {
+        match self.call(&Command::Settled {})? {
+            Reply::Settled { settled } => Ok(settled),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Takes a grant back.
     ///
     /// # Errors
@@ -148,8 +175,16 @@ impl Client {
         let line = match (self.frames.next(REPLY_PATIENCE), sent) {
             (Ok(Some(line)), _) => line,
             (Ok(None), _) => return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into())),
-            (Err(_), Err(error)) => return Err(ClientError::Broken(error)),
-            (Err(error), Ok(())) => return Err(ClientError::Broken(io::Error::other(error))),
+            (Err(FrameError::Late(_)), Ok(())) => return Err(ClientError::Silent),
+            (Err(FrameError::Torn), Ok(())) => {
+                return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+            (Err(FrameError::Read(error)), Ok(())) | (Err(_), Err(error)) => {
+                return Err(broken(error));
+            }
+            (Err(error @ FrameError::TooLong(_)), Ok(())) => {
+                return Err(ClientError::Unexpected(error.to_string()));
+            }
         };
         match serde_json::from_slice(&line) {
             Ok(Reply::Refused { error }) => Err(ClientError::Refused(error)),
@@ -159,11 +194,20 @@ impl Client {
     }
 }
 
+/// A write that takes too long ends as a read does: with an error that says "not now".
+fn broken(error: io::Error) -> ClientError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent,
+        _ => ClientError::Broken(error),
+    }
+}
+
 fn unexpected(reply: &Reply) -> ClientError {
     let kind = match reply {
         Reply::Questions { .. } => "a list of questions",
         Reply::Question { .. } => "another question",
         Reply::Grants { .. } => "a list of grants",
+        Reply::Settled { .. } => "a list of answers",
         Reply::Done {} => "done",
         Reply::Refused { .. } => "a refusal",
     };

@@ -20,7 +20,7 @@ use super::{
 /// short beside the seconds that a countdown shows, long beside the cost of looking.
 const WAIT_SLICE: Duration = Duration::from_millis(200);
 /// Longest reason for a deny, in bytes: it goes into error bodies and one-line records.
-const REASON_BYTES_MAX: usize = 500;
+pub const REASON_BYTES_MAX: usize = 500;
 
 /// Who is there to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -448,6 +448,11 @@ impl Desk {
             self.deny(&id, "session-end", Some("the session is ending".to_owned()));
         }
         self.wake();
+    }
+
+    /// Lists the questions that were settled lately, oldest first.
+    pub fn settled(&self) -> Vec<Settled> {
+        self.lock().history.iter().cloned().collect()
     }
 
     /// Lists the grants of the session.

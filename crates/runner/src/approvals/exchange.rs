@@ -111,16 +111,19 @@ pub enum AnswerError {
     #[error("question {0} has expired and is denied")]
     Expired(ApprovalId),
     /// The scope reaches further than what was shown or than the rule allows.
-    #[error("scope `{asked}` is wider than this question offers; the widest is `{max}`")]
+    #[error("{} is wider than this question offers; the widest is {}", .asked.in_words(), .max.in_words())]
     TooWide {
         /// What was asked for.
         asked: Scope,
         /// The widest possible.
         max: Scope,
     },
+    /// The scope would be over at once; the question stays open.
+    #[error("the scope ends in the past; the question is still open")]
+    Past,
     /// The policy's state machine refused it.
-    #[error("the grant was refused, so the request is denied")]
-    Grant(#[source] GrantError),
+    #[error("the grant was refused, so the request is denied: {0}")]
+    Grant(GrantError),
     /// The answer could not be recorded.
     #[error("the answer could not be recorded, so the request is denied: {0}")]
     NotRecorded(String),

@@ -401,6 +401,9 @@ fn obey(desk: &Desk, command: Command, peer: Peer) -> Reply {
         Command::Grants {} => Reply::Grants {
             grants: desk.grants(),
         },
+        Command::Settled {} => Reply::Settled {
+            settled: desk.settled(),
+        },
         Command::Revoke { id } => match desk.revoke(&id, &by) {
             Ok(true) => Reply::Done {},
             Ok(false) => refused(format!("no grant in force has the id `{id}`")),

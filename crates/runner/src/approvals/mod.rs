@@ -20,7 +20,7 @@ mod state;
 mod tests;
 
 pub use client::{Client, ClientError};
-pub use desk::{AskMode, Clock, Desk, Observer};
+pub use desk::{AskMode, Clock, Desk, Observer, REASON_BYTES_MAX};
 pub use exchange::{AnswerError, Asker, DeskEvent, Outcome};
 pub use inbox::{Inbox, InboxError, InboxOptions, Peer};
 pub use protocol::{QuestionLine, Reply, SOCKET_NAME};

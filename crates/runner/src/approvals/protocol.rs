@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use stockade_policy::GrantView;
 use stockade_types::{ApprovalId, UnixMillis};
 
-use super::{question::Answer, shown::QuestionView};
+use super::{
+    question::{Answer, Settled},
+    shown::QuestionView,
+};
 
 /// Name of the socket in a session's directory.
 pub const SOCKET_NAME: &str = "control.sock";
@@ -35,6 +38,8 @@ pub(super) enum Command {
     Watch {},
     /// The grants of the session.
     Grants {},
+    /// The questions that were settled lately.
+    Settled {},
     /// One grant is taken back.
     Revoke { id: ApprovalId },
 }
@@ -57,6 +62,11 @@ pub enum Reply {
     Grants {
         /// All of the session.
         grants: Vec<GrantView>,
+    },
+    /// The questions that were settled lately.
+    Settled {
+        /// With their answers, oldest first.
+        settled: Vec<Settled>,
     },
     /// It was done.
     Done {},

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use stockade_policy::{GrantError, Grants, Reviewer, Scope};
+use stockade_policy::{Grants, Reviewer, Scope};
 use stockade_types::{ApprovalId, UnixMillis, Verdict};
 
 use super::{
@@ -172,7 +172,7 @@ impl Question {
             return Err(AnswerError::TooWide { asked: scope, max });
         }
         if matches!(scope, Scope::Until(end) if end <= now) {
-            return Err(AnswerError::Grant(GrantError::Past));
+            return Err(AnswerError::Past);
         }
         Ok(())
     }

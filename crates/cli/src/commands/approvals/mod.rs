@@ -8,13 +8,20 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use stockade_policy::{GrantView, Scope};
-use stockade_runner::approvals::{Answer, ClientError, QuestionLine, QuestionView};
-use stockade_types::{SessionId, Span, UnixMillis};
+use stockade_runner::approvals::{
+    Answer, ClientError, QuestionLine, QuestionView, REASON_BYTES_MAX, Settled,
+};
+use stockade_types::{ApprovalId, SessionId, Span, UnixMillis};
 
 use self::sessions::{Found, Open, Sessions};
-use crate::{exit::Exit, output::Output};
+use crate::{
+    exit::Exit,
+    human::{minute, safe, time_of_day},
+    output::Output,
+};
 
 /// See and answer what agents ask for.
 ///
@@ -74,8 +81,15 @@ enum Reach {
 }
 
 fn parse_reach(text: &str) -> Result<Reach, String> {
+    let over = || {
+        Err(format!(
+            "`{text}` would be over at once; write for example `10m`"
+        ))
+    };
     match (text.parse::<Scope>(), text.parse::<Span>()) {
+        (Ok(Scope::Until(end)), _) if end <= now() => over(),
         (Ok(scope), _) => Ok(Reach::Scope(scope)),
+        (Err(_), Ok(span)) if span.millis() == 0 => over(),
         (Err(_), Ok(span)) => Ok(Reach::For(span)),
         (Err(_), Err(_)) => {
             let text: String = text.chars().take(80).collect();
@@ -130,10 +144,37 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             answer(&mut sessions, &id, &Answer::Allow { scope }, args.json, out)
         }
         Some(Command::Deny { id, reason }) => {
+            let reason = reason.map(|text| shortened(text, out));
             answer(&mut sessions, &id, &Answer::Deny { reason }, args.json, out)
         }
         Some(Command::Grants) => grants(&mut sessions, args.json, out),
         Some(Command::Revoke { id }) => revoke(&mut sessions, &id, args.json, out),
+    }
+}
+
+/// Cuts a reason to what the record keeps; a longer one would not fit through the socket either.
+fn shortened(mut reason: String, out: &mut Output) -> String {
+    if reason.len() > REASON_BYTES_MAX {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        out.note(format_args!(
+            "stockade: the reason is cut to {REASON_BYTES_MAX} bytes"
+        ));
+    }
+    reason
+}
+
+/// Writes how far an answer reaches, a time by the clock of `zone`.
+fn in_words(scope: Scope, now: UnixMillis, zone: &TimeZone) -> String {
+    /// Beyond this the time of day alone could be that of another day.
+    const DAY_MS: u64 = 20 * 60 * 60 * 1000;
+    let Scope::Until(end) = scope else {
+        return scope.to_string();
+    };
+    let at = end.0.saturating_mul(1_000_000);
+    if end.0.abs_diff(now.0) < DAY_MS {
+        format!("until {}", time_of_day(at, zone))
+    } else {
+        format!("until {}", minute(at, zone))
     }
 }
 
@@ -156,7 +197,7 @@ fn list(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result
         }
         return Ok(sessions.exit());
     }
-    if found.is_empty() {
+    if found.is_empty() && sessions.exit() == Exit::Yes {
         out.note("nobody asks for anything");
     }
     let now = now();
@@ -181,8 +222,9 @@ fn show(
     json: bool,
     out: &mut Output,
 ) -> anyhow::Result<Exit> {
-    let Some((session, id)) = pick(sessions.find_question(prefix), prefix, out) else {
-        return Ok(Exit::No);
+    let (session, id) = match question(sessions, prefix, out) {
+        Ok(found) => found,
+        Err(exit) => return Ok(exit),
     };
     let question = match sessions
         .client(&session)
@@ -202,9 +244,10 @@ fn show(
     out.raw(&question.shown)?;
     out.line(format_args!(
         "  session   {session}\n  widest    {}\n  deny in   {}:{:02}",
-        question
-            .scope_max
-            .map_or_else(|| "deny".to_owned(), |scope| scope.to_string()),
+        question.scope_max.map_or_else(
+            || "deny".to_owned(),
+            |scope| in_words(scope, now(), &TimeZone::system())
+        ),
         left / 60,
         left % 60
     ))?;
@@ -218,11 +261,15 @@ fn answer(
     json: bool,
     out: &mut Output,
 ) -> anyhow::Result<Exit> {
-    let Some((session, id)) = pick(sessions.find_question(prefix), prefix, out) else {
-        return Ok(Exit::No);
+    let (session, id) = match question(sessions, prefix, out) {
+        Ok(found) => found,
+        Err(exit) => return Ok(exit),
     };
     let words = match answer {
-        Answer::Allow { scope } => format!("allowed ({scope})"),
+        Answer::Allow { scope } => {
+            let reach = in_words(*scope, now(), &TimeZone::system());
+            format!("allowed ({reach})")
+        }
         Answer::Deny { .. } => "denied".to_owned(),
     };
     let sent = sessions
@@ -242,7 +289,7 @@ fn answer(
 fn grants(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result<Exit> {
     let found = sessions.grants();
     note_problems(sessions, out);
-    if found.is_empty() && !json {
+    if found.is_empty() && !json && sessions.exit() == Exit::Yes {
         out.note("nothing is granted in a running session");
     }
     for Open { session, item } in &found {
@@ -253,10 +300,12 @@ fn grants(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Resu
             })?;
             continue;
         }
-        let state = match (item.revoked, item.uses_left) {
-            (true, _) => "revoked",
-            (false, Some(0)) => "used up",
-            (false, _) => "in force",
+        let now = now();
+        let state = match (item.revoked, item.uses_left, item.scope) {
+            (true, _, _) => "revoked",
+            (false, Some(0), _) => "used up",
+            (false, _, Scope::Until(end)) if end <= now => "expired",
+            (false, _, _) => "in force",
         };
         out.line(format_args!(
             "{}  {}  {} {}  {}, {state}, used {} times",
@@ -264,7 +313,7 @@ fn grants(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Resu
             session.short(),
             item.kind,
             item.target,
-            item.scope,
+            in_words(item.scope, now, &TimeZone::system()),
             item.used
         ))?;
     }
@@ -277,8 +326,10 @@ fn revoke(
     json: bool,
     out: &mut Output,
 ) -> anyhow::Result<Exit> {
-    let Some((session, id)) = pick(sessions.find_grant(prefix), prefix, out) else {
-        return Ok(Exit::No);
+    let found = sessions.find_grant(prefix);
+    let (session, id) = match pick(sessions, found, prefix, out) {
+        Ok(found) => found,
+        Err(exit) => return Ok(exit),
     };
     if let Err(error) = sessions
         .client(&session)
@@ -294,29 +345,72 @@ fn revoke(
     Ok(Exit::Yes)
 }
 
+/// Finds the open question that a prefix names; of one that is settled says what became of it.
+fn question(
+    sessions: &mut Sessions,
+    prefix: &str,
+    out: &mut Output,
+) -> Result<(SessionId, ApprovalId), Exit> {
+    let found = sessions.find_question(prefix);
+    if found == Found::None {
+        let settled = sessions.settled(prefix);
+        for Open { item, .. } in &settled {
+            out.note(format_args!("stockade: {}", became(item)));
+        }
+        if !settled.is_empty() {
+            return Err(Exit::No);
+        }
+    }
+    pick(sessions, found, prefix, out)
+}
+
+/// Says how a question was settled.
+fn became(settled: &Settled) -> String {
+    let by = safe(&settled.by);
+    let answer = match &settled.answer {
+        Answer::Allow { scope } => {
+            let reach = in_words(*scope, now(), &TimeZone::system());
+            format!("allowed ({reach}) by {by}")
+        }
+        Answer::Deny { reason: None } => format!("denied by {by}"),
+        Answer::Deny { reason: Some(why) } => format!("denied by {by}: {}", safe(why)),
+    };
+    format!("{} is settled: {answer}; an answer is final", settled.id)
+}
+
 /// Takes the one thing that a prefix names, or says why there is not one.
 fn pick(
+    sessions: &Sessions,
     found: Found,
     prefix: &str,
     out: &mut Output,
-) -> Option<(SessionId, stockade_types::ApprovalId)> {
+) -> Result<(SessionId, ApprovalId), Exit> {
     let prefix: String = prefix.chars().take(80).collect();
+    let prefix = safe(&prefix);
     match found {
-        Found::One(session, id) => return Some((session, id)),
+        Found::One(session, id) => return Ok((session, id)),
+        // A session that gave no answer may have it.
+        Found::None if sessions.exit() != Exit::Yes => {
+            note_problems(sessions, out);
+            out.note(format_args!(
+                "stockade: no session that answers has the id `{prefix}`"
+            ));
+            return Err(sessions.exit());
+        }
         Found::None => {
             out.note(format_args!(
                 "stockade: nothing has the id `{prefix}`; list them with `stockade approvals list`"
             ));
         }
         Found::Several(ids) => {
-            let ids: Vec<&str> = ids.iter().map(stockade_types::ApprovalId::as_str).collect();
+            let ids: Vec<&str> = ids.iter().map(ApprovalId::as_str).collect();
             out.note(format_args!(
                 "stockade: `{prefix}` could be any of {}; write more of it",
                 ids.join(", ")
             ));
         }
     }
-    None
+    Err(Exit::No)
 }
 
 fn refuse(error: &ClientError, out: &mut Output) -> Exit {
@@ -329,6 +423,6 @@ fn refuse(error: &ClientError, out: &mut Output) -> Exit {
 
 fn note_problems(sessions: &Sessions, out: &mut Output) {
     for problem in sessions.problems() {
-        out.note(format_args!("stockade: {problem}"));
+        out.note(format_args!("stockade: {}", safe(problem)));
     }
 }

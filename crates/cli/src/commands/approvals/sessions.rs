@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 use anyhow::Context;
 use stockade_event::layout::SESSIONS_DIR;
 use stockade_policy::GrantView;
-use stockade_runner::approvals::{Client, ClientError, QuestionLine, SOCKET_NAME};
+use stockade_runner::approvals::{Client, ClientError, QuestionLine, SOCKET_NAME, Settled};
 use stockade_types::{ApprovalId, SessionId};
 
 use crate::{
@@ -79,9 +79,7 @@ impl Sessions {
                 }
                 // A socket without a listener: the session was killed.
                 Err(error) if error.is_over() => {}
-                Err(error) => self
-                    .problems
-                    .push(format!("session {}: {error}", id.short())),
+                Err(error) => self.problems.push(problem(&id, error)),
             }
         }
         Ok(())
@@ -103,8 +101,7 @@ impl Sessions {
                 Err(error) => {
                     over.push(session.clone());
                     if !error.is_over() {
-                        self.problems
-                            .push(format!("session {}: {error}", session.short()));
+                        self.problems.push(problem(session, error));
                     }
                 }
             }
@@ -124,6 +121,16 @@ impl Sessions {
 
     pub(super) fn grants(&mut self) -> Vec<Open<GrantView>> {
         self.each(Client::grants)
+    }
+
+    /// Lists what was settled lately and has an id that begins with `prefix`.
+    pub(super) fn settled(&mut self, prefix: &str) -> Vec<Open<Settled>> {
+        if prefix.is_empty() {
+            return Vec::new();
+        }
+        let mut found = self.each(Client::settled);
+        found.retain(|open| open.item.id.as_str().starts_with(prefix));
+        found
     }
 
     pub(super) fn find_question(&mut self, prefix: &str) -> Found {
@@ -160,6 +167,12 @@ impl Sessions {
             Exit::CannotTell
         }
     }
+}
+
+/// Says on one line what is wrong with a session, with the causes.
+fn problem(session: &SessionId, error: ClientError) -> String {
+    let error = anyhow::Error::new(error);
+    format!("session {}: {error:#}", session.short())
 }
 
 fn only(all: impl Iterator<Item = (SessionId, ApprovalId)>, prefix: &str) -> Found {

@@ -7,7 +7,7 @@ use stockade_policy::{Origin, Problem, Source, builtin, load};
 
 use crate::{
     exit::Exit,
-    human::plural,
+    human::{plural, safe},
     layers::{self, host_sets},
     output::Output,
 };
@@ -131,7 +131,7 @@ fn print(report: &Report, path: &Path, out: &mut Output) -> anyhow::Result<()> {
         let short: String = revision.chars().take(12).collect();
         out.line(format_args!(
             "{}: good, {rules}, revision {short}",
-            path.display()
+            safe(&path.display().to_string())
         ))
     } else {
         let errors = plural(count(report.problems.len()), "error", "errors");

@@ -7,7 +7,7 @@ use stockade_types::{DecisionId, DecisionRecord, Verdict};
 use crate::{
     archive::{Archive, none_yet},
     exit::Exit,
-    human::words,
+    human::{safe, words},
     output::Output,
 };
 
@@ -69,27 +69,27 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
 
 fn print(record: &DecisionRecord, out: &mut Output) -> anyhow::Result<()> {
     let verdict = record.verdict.as_str();
-    out.line(format_args!("{verdict:<8}{}", record.effect()))?;
+    out.line(format_args!("{verdict:<8}{}", safe(&record.effect())))?;
     if let Some(rule) = &record.rule {
         out.line(format_args!("rule    {rule}"))?;
     }
-    out.line(format_args!("why     {}", record.reason))?;
+    out.line(format_args!("why     {}", safe(&record.reason)))?;
     out.line(format_args!(
         "by      {} ({})",
         words(&record.subject.argv),
         record.subject.exe
     ))?;
     for parent in &record.subject.ancestry {
-        out.line(format_args!("        ← {parent}"))?;
+        out.line(format_args!("        ← {}", safe(&parent.to_string())))?;
     }
     if let Some(condition) = &record.failed_condition {
-        out.line(format_args!("failed  {condition}"))?;
+        out.line(format_args!("failed  {}", safe(condition)))?;
     }
     if let Some(nearest) = &record.nearest_allow {
-        out.line(format_args!("nearest {nearest}"))?;
+        out.line(format_args!("nearest {}", safe(nearest)))?;
     }
     if record.verdict != Verdict::Allow && !record.remedy.is_empty() {
-        out.line(format_args!("change  {}", record.remedy))?;
+        out.line(format_args!("change  {}", safe(&record.remedy)))?;
     }
     out.line(format_args!("policy  revision {}", record.policy_revision))
 }

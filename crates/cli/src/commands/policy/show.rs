@@ -5,7 +5,12 @@ use std::fmt::Display;
 use stockade_policy::{Policy, Settings, Sourced, looks_secret};
 
 use super::effective;
-use crate::{exit::Exit, layers::LayerArgs, output::Output};
+use crate::{
+    exit::Exit,
+    human::{safe, safe_lines},
+    layers::LayerArgs,
+    output::Output,
+};
 
 /// Show the settings and rules that a run would have.
 #[derive(Debug, clap::Args)]
@@ -39,7 +44,7 @@ struct Shown {
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let policy = effective(&args.layers)?;
     if args.cedar {
-        out.raw(policy.to_cedar())?;
+        out.raw(safe_lines(&policy.to_cedar()))?;
     } else if args.json {
         out.json(&Shown {
             revision: policy.revision(),
@@ -91,9 +96,11 @@ impl Lines<'_> {
             self.out.line(format_args!("{gap}[{section}]"))?;
             self.section = section;
         }
+        let text = safe(&text.to_string());
         if self.origin {
+            let source = safe(&of.source);
             self.out
-                .line(format_args!("  {text}  ← {} {}", of.origin, of.source))
+                .line(format_args!("  {text}  ← {} {source}", of.origin))
         } else {
             self.out.line(format_args!("  {text}"))
         }

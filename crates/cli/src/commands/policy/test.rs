@@ -1,11 +1,18 @@
 //! `stockade policy test`: what would happen, and why.
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 use stockade_policy::{Decision, Origin, Policy, Probe, Request};
 use stockade_types::{Digest, RequestKind, RuleId, Target, Verdict};
 
 use super::effective;
-use crate::{exit::Exit, layers::LayerArgs, output::Output};
+use crate::{
+    exit::Exit,
+    human::safe,
+    layers::{self, LayerArgs},
+    output::Output,
+};
 
 /// Try a request: allowed, asked or denied, by which rule, and what would change it.
 #[derive(Debug, clap::Args)]
@@ -49,11 +56,12 @@ struct Answer<'a> {
 /// # Errors
 /// When the policy cannot be loaded or nothing can be printed.
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let words: Vec<&str> = args.request.iter().map(String::as_str).collect();
+    let words = places(&args.request);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let probe = match Probe::guess(&words) {
         Ok(probe) => probe,
         Err(error) => {
-            out.note(format_args!("stockade: {error}"));
+            out.note(format_args!("stockade: {}", safe(&error.to_string())));
             return Ok(Exit::Usage);
         }
     };
@@ -89,9 +97,31 @@ fn answer<'a>(policy: &Policy, request: &Request, decision: &'a Decision) -> Ans
     }
 }
 
-/// Tells whether a file is not in the workspace, where the view alone decides.
-fn outside(request: &Request) -> bool {
-    matches!(request, Request::File(file) if file.workspace_relative.is_none())
+/// Writes absolute paths as a request has them: below the current directory, which would be the
+/// workspace, as relative ones, and elsewhere in the home with `~`.
+fn places(words: &[String]) -> Vec<String> {
+    // The root is no workspace, and everything would lie in it.
+    let current = std::env::current_dir()
+        .ok()
+        .filter(|dir| dir.parent().is_some());
+    let home = layers::home();
+    let place = |word: &String| {
+        let path = Path::new(word);
+        let below = |base: Option<&PathBuf>| {
+            let rest = path.strip_prefix(base?).ok()?;
+            rest.to_str().map(str::to_owned)
+        };
+        match (below(current.as_ref()), below(home.as_ref())) {
+            (Some(rest), _) => format!("./{rest}"),
+            (None, Some(rest)) => format!("~/{rest}"),
+            (None, None) => word.clone(),
+        }
+    };
+    match words {
+        [kind, access, path] if kind == "file" => vec![kind.clone(), access.clone(), place(path)],
+        [path] => vec![place(path)],
+        _ => words.to_vec(),
+    }
 }
 
 /// Returns where the deciding rule stands.
@@ -111,7 +141,7 @@ fn print(
     decision: &Decision,
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    let target = request.target().summary();
+    let target = safe(&request.target().summary());
     out.line(format_args!(
         "{:<8}{} {target}",
         decision.verdict.as_str(),
@@ -119,26 +149,22 @@ fn print(
     ))?;
     if let Some(rule) = &decision.rule {
         let layer = decision.origin.map_or("", Origin::as_str);
-        let place = place(policy, decision).unwrap_or_else(|| "built-in control".to_owned());
+        let place =
+            place(policy, decision).map_or_else(|| "built-in control".to_owned(), |at| safe(&at));
         out.line(format_args!("rule    {rule} ({layer}, {place})"))?;
     }
-    out.line(format_args!("why     {}", decision.reason))?;
-    if outside(request) && decision.verdict == Verdict::Allow {
-        out.line(
-            "but     only where [filesystem] makes it writable; rules see the workspace alone",
-        )?;
-    }
+    out.line(format_args!("why     {}", safe(&decision.reason)))?;
     if decision.http_only {
         out.line("but     only plain HTTP, each request judged; TLS is refused here")?;
     }
     if let Some(condition) = &decision.failed_condition {
-        out.line(format_args!("failed  {condition}"))?;
+        out.line(format_args!("failed  {}", safe(condition)))?;
     }
     if let Some(nearest) = &decision.nearest_allow {
-        out.line(format_args!("nearest {nearest}"))?;
+        out.line(format_args!("nearest {}", safe(nearest)))?;
     }
     if !decision.remedy.is_empty() {
-        out.line(format_args!("change  {}", decision.remedy))?;
+        out.line(format_args!("change  {}", safe(&decision.remedy)))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use stockade_types::{RawText, RequestKind, SessionId};
 
 use crate::{
     exit::Exit,
-    human::safe,
+    human::{safe, safe_lines},
     layers::{self, LayerArgs},
     output::Output,
     state::StateDir,
@@ -120,6 +120,10 @@ fn waiver(text: &str) -> Result<(GuaranteeName, String), String> {
 /// Exit code of a session that was not started.
 pub(crate) const NOT_STARTED: u8 = 125;
 
+/// Exit code in place of 0 where the command's output could not be written: that of programs that
+/// cannot write their own.
+const UNWRITTEN: u8 = 1;
+
 /// Runs the command; every failure before it is 125, 126 or 127 with one reason.
 pub(crate) fn run(args: Args, out: &mut Output) -> Exit {
     attempt(args, out).unwrap_or_else(|error| explain(&error, out))
@@ -185,7 +189,13 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
     let finished = start::run(options, args.session_file.as_deref(), out)?;
     conclude(&finished, args.summary, &state, out);
-    Ok(Exit::Run(finished.ended.code))
+    // A caller that got only part of the output must not take it for the whole.
+    Ok(Exit::Run(
+        match (&finished.unwritten, finished.ended.code) {
+            (Some(_), 0) => UNWRITTEN,
+            (_, code) => code,
+        },
+    ))
 }
 
 fn check_supported(args: &Args) -> anyhow::Result<()> {
@@ -258,7 +268,7 @@ fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result
             fields
                 .iter()
                 .filter(|(name, _)| *name != "step")
-                .map(|(name, value)| format!("{name}={value}"))
+                .map(|(name, value)| safe(&format!("{name}={value}")))
                 .collect::<Vec<_>>()
                 .join(" ")
         });
@@ -289,12 +299,12 @@ fn explain(error: &anyhow::Error, out: &mut Output) -> Exit {
         ));
         return Exit::Run(NOT_STARTED);
     }
-    out.note(format!("stockade: {error:#}"));
+    out.note(safe_lines(&format!("stockade: {error:#}")));
     let Some(run_error) = error.downcast_ref::<RunError>() else {
         return Exit::Run(NOT_STARTED);
     };
     if let Some(remedy) = run_error.remedy() {
-        out.note(format!("          {remedy}"));
+        out.note(safe_lines(&format!("          {remedy}")));
     }
     match run_error.kind() {
         ErrorKind::NotStarted => Exit::Run(NOT_STARTED),
@@ -326,19 +336,26 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
                 safe(&refusal.remedy),
             ),
             None => (
-                format!("the command did not start: {failure}"),
-                failure.remedy.clone(),
+                safe(&format!("the command did not start: {failure}")),
+                safe(&failure.remedy),
             ),
         };
         out.note(format!("stockade: {what}"));
         out.note(format!("          {remedy}"));
     }
+    if let Some(error) = &finished.unwritten {
+        out.note(format!(
+            "stockade: not all output of the command could be written: {error}"
+        ));
+    }
     if let Some(reason) = &finished.ended.unrecorded {
         if let SessionOutcome::Killed { reason } = &finished.ended.outcome {
+            let reason = safe(reason);
             out.note(format!("stockade: the session was ended: {reason}"));
         }
         out.note(format!(
-            "stockade: the end of the record could not be written: {reason}"
+            "stockade: the end of the record could not be written: {}",
+            safe(reason)
         ));
     }
     if form == SummaryForm::None {
@@ -346,7 +363,10 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
     }
     let (mut summary, verification) = match read_back(&finished.session, state) {
         Ok(read) => read,
-        Err(error) => return out.note(format!("stockade: the record cannot be read: {error:#}")),
+        Err(error) => {
+            let why = safe(&format!("{error:#}"));
+            return out.note(format!("stockade: the record cannot be read: {why}"));
+        }
     };
     // A record that could not be ended does not say how; this process knows.
     summary
@@ -354,12 +374,12 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
         .get_or_insert_with(|| finished.ended.outcome.clone());
     let extra = summary::Extra {
         verification: Some(&verification),
-        lines_changed: None,
+        ..summary::Extra::default()
     };
     match form {
         SummaryForm::Json => out.note(summary::to_json(&summary, extra)),
         SummaryForm::Text | SummaryForm::None => {
-            out.note(summary::render(&summary, extra).trim_end());
+            out.note(summary::render(&summary, &finished.session, extra).trim_end());
         }
     }
 }

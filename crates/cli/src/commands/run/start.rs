@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Finished {
     pub(crate) session: SessionId,
     pub(crate) ended: Ended,
+    /// Why output of the command did not reach the caller, where some did not.
+    pub(crate) unwritten: Option<io::Error>,
 }
 
 /// Whether both standard input and output are terminals.
@@ -64,12 +66,16 @@ pub(crate) fn run(
     if with_terminal {
         announce(&running, ask, out);
     }
-    let ended = if with_terminal {
-        in_terminal(running, out)?
+    let (ended, unwritten) = if with_terminal {
+        (in_terminal(running, out)?, None)
     } else {
         through_pipes(running)?
     };
-    Ok(Finished { session, ended })
+    Ok(Finished {
+        session,
+        ended,
+        unwritten,
+    })
 }
 
 /// Ends a session that cannot be attended to, with its record closed.
@@ -163,7 +169,9 @@ fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> 
     Ok(ended)
 }
 
-fn through_pipes(mut running: Running) -> anyhow::Result<Ended> {
+/// Returns also why output could not be written. That nobody reads it any more is no such reason:
+/// the command learns that itself.
+fn through_pipes(mut running: Running) -> anyhow::Result<(Ended, Option<io::Error>)> {
     let pipes = running.take_pipes().context("the session has no pipes")?;
     let ends = PipeEnds {
         stdin: Some(pipes.stdin),
@@ -175,7 +183,5 @@ fn through_pipes(mut running: Running) -> anyhow::Result<Ended> {
         Err(error) => return Err(end(running, error)),
     };
     let ended = running.wait();
-    // Whoever read our output may have gone; the command's exit code is the answer all the same.
-    drop(relay.finish());
-    Ok(ended)
+    Ok((ended, relay.finish().err()))
 }

@@ -5,7 +5,7 @@ use stockade_event::{
     Summary, Verification, VerificationVerdict,
     summary::{Refusal, Traffic},
 };
-use stockade_types::{RawText, RuleId};
+use stockade_types::{RawText, RuleId, SessionId};
 
 use crate::human::{bytes, cut, number, outcome, plural, safe, span};
 
@@ -17,6 +17,9 @@ const INDENT: usize = 13;
 const ITEMS_MAX: usize = 6;
 /// Characters of one item.
 const ITEM_CHARS_MAX: usize = 60;
+/// By whom a question is refused that is not put to anybody: too many of them, or denied so often
+/// that it is not asked again.
+const NOT_ASKED: [&str; 2] = ["desk: ", "denied-before: "];
 
 /// What the supervisor knows beyond the events.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,15 +28,15 @@ pub(crate) struct Extra<'a> {
     pub(crate) verification: Option<&'a Verification>,
     /// Lines added to and removed from files of the workspace.
     pub(crate) lines_changed: Option<(u64, u64)>,
+    /// Whether the supervisor of the session runs.
+    pub(crate) running: bool,
 }
 
-/// Renders the end of a run: lines of at most 80 columns, readable without colour.
-pub(crate) fn render(summary: &Summary, extra: Extra<'_>) -> String {
-    let id = summary
-        .session
-        .as_ref()
-        .map_or("?", |session| session.short());
-    let mut lines = vec![headline(summary, id)];
+/// Renders the end of a run: lines of at most 80 columns, readable without colour. The session is
+/// given, since a record that was emptied does not name it.
+pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -> String {
+    let id = session.short();
+    let mut lines = vec![headline(summary, id, extra)];
     let mut line = |label: &str, rest: &str| {
         lines.push(format!("  {label:<width$}{rest}", width = INDENT - 2));
     };
@@ -85,7 +88,7 @@ pub(crate) fn to_json(summary: &Summary, extra: Extra<'_>) -> Value {
     })
 }
 
-fn headline(summary: &Summary, id: &str) -> String {
+fn headline(summary: &Summary, id: &str, extra: Extra<'_>) -> String {
     let command = command_name(summary);
     let after = summary
         .duration_ms
@@ -97,7 +100,10 @@ fn headline(summary: &Summary, id: &str) -> String {
                 outcome(how, &command)
             )
         }
-        None => format!("stockade: session {id} has not ended, {command} may be running"),
+        None if extra.running => {
+            format!("stockade: session {id} has not ended, {command} may be running")
+        }
+        None => format!("stockade: session {id} is unfinished, its record has no end"),
     }
 }
 
@@ -240,6 +246,11 @@ pub(crate) fn why(refusal: &Refusal) -> String {
         (Some(answer), _) if answer.starts_with("no-one-to-ask") => {
             "asked, and there was nobody to answer".to_owned()
         }
+        // What the desk itself refuses was never shown to anybody.
+        (Some(answer), _) if NOT_ASKED.iter().any(|by| answer.starts_with(by)) => {
+            let (_, reason) = answer.split_once(": ").unwrap_or(("", answer.as_str()));
+            format!("not asked: {}", cut(&safe(reason), ITEM_CHARS_MAX))
+        }
         (Some(answer), _) => format!("asked, denied by {}", cut(&safe(answer), ITEM_CHARS_MAX)),
         (None, Some(rule)) => format!("deny {rule}"),
         (None, None) => "no rule allows it".to_owned(),
@@ -316,9 +327,13 @@ mod tests {
         }
     }
 
+    fn session() -> SessionId {
+        SessionId::from_random(0x3f2a_0000_0000_0001)
+    }
+
     fn sample() -> Summary {
         let mut summary = Summary {
-            session: Some(SessionId::from_random(0x3f2a_0000_0000_0001)),
+            session: Some(session()),
             command: vec!["/usr/bin/codex".into(), "exec".into()],
             workspace: "/home/u/shop".into(),
             outcome: Some(SessionOutcome::Exited { code: 0 }),
@@ -364,6 +379,7 @@ mod tests {
     fn the_end_of_a_run_reads_at_a_glance() {
         let text = render(
             &sample(),
+            &session(),
             Extra {
                 lines_changed: Some((212, 40)),
                 ..Extra::default()
@@ -390,7 +406,7 @@ stockade: session 3f2a ended, codex exited 0 after 14 min
     #[test]
     fn a_quiet_run_takes_three_lines() {
         let summary = Summary {
-            session: Some(SessionId::from_random(1)),
+            session: Some(session()),
             command: vec!["true".into()],
             outcome: Some(SessionOutcome::Killed {
                 reason: "wall time".to_owned(),
@@ -400,13 +416,60 @@ stockade: session 3f2a ended, codex exited 0 after 14 min
             events: 5,
             ..Summary::default()
         };
-        let text = render(&summary, Extra::default());
+        let text = render(&summary, &session(), Extra::default());
         assert_eq!(
             text,
-            "stockade: session 0000 ended, killed by stockade: wall time after 900 ms\n  \
+            "stockade: session 3f2a ended, killed by stockade: wall time after 900 ms\n  \
              ran        1 process\n  \
-             record     5 events, not verified yet · stockade log verify 0000\n"
+             record     5 events, not verified yet · stockade log verify 3f2a\n"
         );
+    }
+
+    #[test]
+    fn a_session_without_an_end_is_running_or_was_cut_off() {
+        let headline = |summary: &Summary, running| {
+            let extra = Extra {
+                running,
+                ..Extra::default()
+            };
+            let text = render(summary, &session(), extra);
+            text.lines().next().unwrap_or_default().to_owned()
+        };
+        let open = Summary {
+            outcome: None,
+            ..sample()
+        };
+        assert_eq!(
+            headline(&open, true),
+            "stockade: session 3f2a has not ended, codex may be running"
+        );
+        let cut_off = "stockade: session 3f2a is unfinished, its record has no end";
+        assert_eq!(headline(&open, false), cut_off);
+        // A record that was emptied does not even name its session.
+        assert_eq!(headline(&Summary::default(), false), cut_off);
+    }
+
+    #[test]
+    fn what_nobody_was_asked_about_is_not_called_an_answer() {
+        let mut summary = sample();
+        summary.refused = vec![
+            refusal(
+                "a",
+                Some("e1"),
+                Some("desk: too many questions are open"),
+                1,
+            ),
+            refusal("b", Some("e1"), Some("denied-before: denied 3 times"), 1),
+            refusal("c", Some("e1"), Some("inbox uid 1000"), 1),
+        ];
+        let text = render(&summary, &session(), Extra::default());
+        for line in [
+            "a (not asked: too many questions are open)",
+            "b (not asked: denied 3 times)",
+            "c (asked, denied by inbox uid 1000)",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]
@@ -420,7 +483,7 @@ stockade: session 3f2a ended, codex exited 0 after 14 min
             .connections
             .insert("a\u{1b}]0;x\u{7}".to_owned(), Traffic::default());
         summary.limits.push("memory\r\n\u{9b}2J".to_owned());
-        let text = render(&summary, Extra::default());
+        let text = render(&summary, &session(), Extra::default());
         let visible = |c: char| c == '\n' || !c.is_control() && c != '\u{202e}';
         assert!(text.chars().all(visible), "{text:?}");
     }

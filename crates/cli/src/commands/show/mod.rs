@@ -74,7 +74,11 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             out.line(line)?;
         }
         out.line("")?;
-        out.raw(render_summary(&summary, Extra::default()))?;
+        let extra = Extra {
+            running,
+            ..Extra::default()
+        };
+        out.raw(render_summary(&summary, &session, extra))?;
     }
     if unreadable > 0 {
         out.note(format_args!(

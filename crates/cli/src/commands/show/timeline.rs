@@ -13,7 +13,7 @@ use stockade_types::{
 
 use crate::{
     commands::run::summary::in_workspace,
-    human::{cut, outcome, safe, words},
+    human::{cut, outcome, safe, span, words},
 };
 
 /// How many different lines a block keeps; a command with more of them is read with `events`.
@@ -232,7 +232,8 @@ impl Timeline {
                 by,
                 reason,
             } => {
-                self.answered(approval, *verdict, scope.as_deref(), by, reason.as_deref());
+                let reach = scope.as_deref().map(|scope| reach(scope, time));
+                self.answered(approval, *verdict, reach, by, reason.as_deref());
                 return;
             }
             Event::ConnectionDecided { decision, .. } if decision.verdict == Verdict::Allow => {
@@ -285,7 +286,7 @@ impl Timeline {
         &mut self,
         approval: &ApprovalId,
         verdict: Verdict,
-        scope: Option<&str>,
+        reach: Option<String>,
         by: &str,
         reason: Option<&str>,
     ) {
@@ -300,13 +301,11 @@ impl Timeline {
         } else {
             "denied"
         };
-        let scope = scope
-            .map(|scope| format!(" {}", safe(scope)))
-            .unwrap_or_default();
+        let reach = reach.map(|text| format!(" {text}")).unwrap_or_default();
         let reason = reason
             .map(|why| format!(": {}", safe(why)))
             .unwrap_or_default();
-        line.text = format!("{} → {answer}{scope} by {}{reason}", line.text, safe(by));
+        line.text = format!("{} → {answer}{reach} by {}{reason}", line.text, safe(by));
     }
 
     /// Returns the block that an event belongs to, making it at the first event of a command.
@@ -327,7 +326,11 @@ impl Timeline {
             && !run.titled
         {
             let known = match &envelope.event {
-                Event::ExecDecided { decision } if !decision.target.argv.is_empty() => {
+                // The process is still what it was forked from; what it wants to run is the
+                // command.
+                Event::ExecDecided { decision } | Event::ApprovalRequested { decision, .. }
+                    if !decision.target.argv.is_empty() =>
+                {
                     Some(words(&decision.target.argv))
                 }
                 _ => first,
@@ -403,6 +406,17 @@ impl Run {
             titled: false,
         }
     }
+}
+
+/// Writes how far an answer given at `time` reaches: of a time how long it is.
+fn reach(scope: &str, time_unix_ns: u64) -> String {
+    let end = scope
+        .strip_prefix("until:")
+        .and_then(|end| end.parse::<u64>().ok());
+    end.map_or_else(
+        || safe(scope),
+        |end| format!("for {}", span(end.saturating_sub(time_unix_ns / 1_000_000))),
+    )
 }
 
 /// Renders what is only noted, neither judged nor done by a command.

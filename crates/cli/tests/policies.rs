@@ -1,0 +1,263 @@
+//! Policy files as the commands meet them: none is dropped, none commands the terminal, and trying
+//! a request says what a run would do.
+
+use std::{fs, os::unix::fs::symlink};
+
+use stockade_testkit::{Output, Repo, Run, TestEnv, env::under_test, run::require_tool};
+
+struct Place {
+    env: TestEnv,
+    repo: Repo,
+}
+
+impl Place {
+    fn new() -> Self {
+        let env = TestEnv::new(under_test());
+        let repo = env.repo();
+        Self { env, repo }
+    }
+
+    fn stockade(&self) -> Run {
+        self.env.stockade().current_dir(self.repo.path())
+    }
+
+    fn policy(&self, words: &[&str]) -> Output {
+        self.stockade().arg("policy").args(words).output()
+    }
+}
+
+/// What a terminal obeys or hides: CSI, OSC with BEL, C1, a bidirectional override.
+const HOSTILE: &str = "\\u001b[2J \\u001b]0;pwn\\u0007 \\u009b2J rev\\u202e line\\nbreak";
+
+/// Ends the test if `output` has anything that a terminal obeys, or lines that the file made.
+#[track_caller]
+fn assert_harmless(output: &Output) {
+    let bad = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    for text in [&output.stdout, &output.stderr] {
+        assert!(!text.contains(bad), "{text:?}");
+        assert!(
+            !text.lines().any(|line| line.starts_with("break")),
+            "{text}"
+        );
+    }
+}
+
+/// The same, where something of it must be shown.
+#[track_caller]
+fn assert_escaped(output: &Output) {
+    assert_harmless(output);
+    let all = format!("{}{}", output.stdout, output.stderr);
+    assert!(all.contains("\\u{1b}"), "nothing hostile was shown: {all}");
+}
+
+#[test]
+fn mistakes_of_a_hostile_policy_are_harmless() {
+    let place = Place::new();
+    let files = [
+        format!("schema = 1\n\"{HOSTILE}\" = 1\n"),
+        format!("schema = 1\n[limits]\nmemory = \"{HOSTILE}\"\n"),
+        format!("schema = 1\nextends = [\"{HOSTILE}\"]\n"),
+        format!("schema = 1\n[[deny]]\nid = \"{HOSTILE}\"\nwhat = \"{HOSTILE}\"\nreason = \"r\"\n"),
+        format!(
+            "schema = 1\n[[deny]]\nid = \"d\"\nwhat = \"net\"\nhosts = [\"{HOSTILE}\"]\nreason = \"r\"\n"
+        ),
+        format!("schema = 1\n[tests.\"{HOSTILE}\"]\nallow = [\"{HOSTILE}\"]\n"),
+        format!("schema = 1\n[tests.t]\nallow = [\"net {HOSTILE}\"]\n"),
+        // The failing test quotes the reason of the rule.
+        format!(
+            "schema = 1\n[[deny]]\nid = \"d\"\nwhat = \"exec\"\ncommand = [\"x\"]\n\
+             reason = \"{HOSTILE}\"\n[tests.t]\nallow = [\"exec x\"]\n"
+        ),
+    ];
+    for text in files {
+        let file = place.env.write("hostile.toml", &text).display().to_string();
+        let check = place.policy(&["check", &file]);
+        check.assert_code(1);
+        assert_escaped(&check);
+        assert_escaped(&place.policy(&["show", "--policy", &file]));
+        let run = place
+            .stockade()
+            .args(["run", "--policy", &file, "--", "true"]);
+        let output = run.output();
+        output.assert_code(125);
+        assert_escaped(&output);
+    }
+    // Not only in strings.
+    let raw = "schema = 1\n# \u{1b}[2J\u{202e}\n\u{1b}[2J = 1\n";
+    let raw = place.env.write("hostile.toml", raw).display().to_string();
+    assert_harmless(&place.policy(&["check", &raw]));
+    // The name of a file is foreign text too.
+    let named = place.env.write("a\u{1b}[2J\u{202e}.toml", "schema = 2\n");
+    let named = named.display().to_string();
+    assert_escaped(&place.policy(&["check", &named]));
+    assert_escaped(&place.policy(&["check", &format!("{named}.none")]));
+}
+
+#[test]
+fn what_a_hostile_policy_says_is_harmless() {
+    let place = Place::new();
+    let text = format!(
+        "schema = 1\n[[deny]]\nid = \"x\"\nwhat = \"exec\"\ncommand = [\"uname\", \"{HOSTILE}*\"]\n\
+         reason = \"{HOSTILE}\"\n[[deny]]\nid = \"y\"\nwhat = \"file\"\npaths = [\"{HOSTILE}\", \"no\"]\n\
+         reason = \"{HOSTILE}\"\n[[allow]]\nid = \"z\"\nwhat = \"net\"\nhosts = [\"near.test\"]\n\
+         paths = [\"/{HOSTILE}\"]\nmethods = [\"GET\"]\nreason = \"{HOSTILE}\"\n[environment]\n\
+         set = {{ FOO = \"{HOSTILE}\" }}\n[filesystem]\nread = [\"/{HOSTILE}\"]\n"
+    );
+    let file = place.env.write("hostile.toml", &text).display().to_string();
+    place.policy(&["check", &file]).assert_success();
+    for options in [&[][..], &["--origin"], &["--cedar"]] {
+        let mut words = vec!["show", "--policy", &file];
+        words.extend(options);
+        let output = place.policy(&words);
+        output.assert_success();
+        assert_escaped(&output);
+    }
+    for request in [
+        &["file", "write", "no"][..],
+        &["net", "GET", "http://near.test/x"],
+        &["file", "write", "\u{1b}[2J\u{202e}"],
+        &["exec", "\u{1b}[2J\u{202e}"],
+        &["bogus\u{1b}", "\u{1b}[2J"],
+        &["net", "\u{1b}[2J"],
+    ] {
+        let mut words = vec!["test", "--policy", &file, "--"];
+        words.extend(request);
+        assert_harmless(&place.policy(&words));
+    }
+    let run = place
+        .stockade()
+        .args(["run", "--ask", "deny", "--policy", &file]);
+    let output = run.line("echo x > no; /run/stockade/why").output();
+    assert_escaped(&output);
+    let plan = place
+        .stockade()
+        .args(["run", "--plan", "--policy", &file, "--", "true"]);
+    assert_harmless(&plan.output());
+    assert_escaped(&place.stockade().arg("show").output());
+    let events = place.stockade().args(["events", "--json"]).output();
+    let record = stockade_testkit::events::Event::parse_lines(&events.stdout);
+    let refused = record.iter().find(|event| event.is_refusal());
+    let refused = refused.expect("the write was refused");
+    let number = refused.field("decision").to_owned();
+    let explained = place.policy(&["explain", &number]);
+    explained.assert_success();
+    assert_escaped(&explained);
+}
+
+#[test]
+fn a_policy_that_is_a_dangling_link_is_no_absent_policy() {
+    let place = Place::new();
+    let file = place.env.home().join(".config/stockade/policy.toml");
+    let run = || {
+        place
+            .stockade()
+            .args(["run", "--ask", "deny", "--summary", "none", "--", "true"])
+    };
+    run().success();
+    let folder = file.parent().expect("it has one");
+    fs::create_dir_all(folder).expect("the home is ours");
+    symlink("/nowhere/policy.toml", &file).expect("the home is ours");
+    for output in [run().output(), place.policy(&["show"])] {
+        assert_ne!(output.code(), 0, "{output:?}");
+        output.assert_stderr("cannot read the policy `~/.config/stockade/policy.toml`");
+    }
+    fs::remove_file(&file).expect("the home is ours");
+    // So is a folder on the way to it.
+    fs::remove_dir(folder).expect("the home is ours");
+    symlink("nowhere", folder).expect("the home is ours");
+    run().output().assert_code(125);
+    fs::remove_file(folder).expect("the home is ours");
+    run().success();
+    // A base that is a plain file has no policy below it, and nobody meant that.
+    let base = place.env.write("base", "x");
+    let output = run().env("XDG_CONFIG_HOME", &base).output();
+    output.assert_code(125).assert_stderr("Not a directory");
+}
+
+/// The user's policy is that of the home which a session has, with `HOME` and without it.
+#[test]
+fn without_home_the_users_policy_still_holds() {
+    require_tool("unshare");
+    let place = Place::new();
+    let deny = "schema = 1\n[[deny]]\nid = \"of-the-user\"\nwhat = \"exec\"\ncommand = [\"x\"]\n\
+                reason = \"r\"\n";
+    place.env.write("home/.config/stockade/policy.toml", deny);
+    // In a namespace where this user is root, the home in /etc/passwd is /root.
+    let script = "mount --bind \"$1\" /root && unset HOME XDG_CONFIG_HOME && shift && exec \"$@\"";
+    let home = place.env.home().display().to_string();
+    let binary = place.env.binary().display().to_string();
+    let run = place.env.command("unshare").args([
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "/bin/sh",
+        "-c",
+        script,
+        "sh",
+        &home,
+        &binary,
+        "policy",
+        "show",
+    ]);
+    run.success().assert_stdout("of-the-user");
+    // One that names no place at all is no reason to go without the policy.
+    let output = place
+        .stockade()
+        .env("HOME", "relative")
+        .args(["policy", "show"])
+        .output();
+    output
+        .assert_code(3)
+        .assert_stderr("cannot tell where your policy is");
+}
+
+#[test]
+fn files_are_tried_as_a_run_sees_them() {
+    let place = Place::new();
+    let policy = "schema = 1\n[[deny]]\nid = \"generated\"\nwhat = \"file\"\n\
+                  paths = [\"src/generated\", \"src/generated/**\"]\nreason = \"made by the build\"\n\
+                  [tests.t]\ndeny = [\"file write src/x/../generated/a\", \"file write /etc/passwd\"]\n\
+                  allow = [\"file write src/generated/../a\"]\n";
+    let file = place
+        .env
+        .write("generated.toml", policy)
+        .display()
+        .to_string();
+    place.policy(&["check", &file]).assert_success();
+    let workspace = place.repo.path().display().to_string();
+    let own = |rest: &str| format!("{workspace}/{rest}");
+    let cases = [
+        ("src/generated/a".to_owned(), Some("generated")),
+        ("src/x/../generated/a".to_owned(), Some("generated")),
+        ("./src//generated/./a".to_owned(), Some("generated")),
+        (own("src/generated/a"), Some("generated")),
+        (own("src/x/../generated/a"), Some("generated")),
+        (
+            ".git/hooks/../hooks/pre-commit".to_owned(),
+            Some("protected"),
+        ),
+        (
+            "../x".to_owned(),
+            Some("outside of it a session finds only"),
+        ),
+        (
+            "/etc/passwd".to_owned(),
+            Some("outside of it a session finds only"),
+        ),
+        (own("../x"), Some("outside of it a session finds only")),
+        ("src/generated/../a".to_owned(), None),
+        (own("src/a"), None),
+        ("/tmp/x".to_owned(), None),
+        ("~/x".to_owned(), None),
+        (place.env.home().join("x").display().to_string(), None),
+    ];
+    for (path, refused) in cases {
+        let output = place.policy(&["test", "--policy", &file, "--", "file", "write", &path]);
+        match refused {
+            Some(text) => output.assert_code(1).assert_stdout(text),
+            None => output.assert_success(),
+        };
+        let said = output.stdout.contains("lies within the writable view");
+        assert!(!said || !path.contains("/etc"), "{path}: {output:?}");
+    }
+}
