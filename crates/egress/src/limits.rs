@@ -53,6 +53,10 @@ pub(crate) const DIAL_ATTEMPT: Duration = Duration::from_secs(5);
 /// How long all addresses of one name may take.
 pub(crate) const DIAL_TOTAL: Duration = Duration::from_secs(20);
 
+/// Questions of one kind that are put to the supervisor at a time; the others wait for their turn,
+/// and their time starts with it. It answers what waits together with one look at `/proc`.
+pub(crate) const TURNS: usize = 64;
+
 /// How long the supervisor may take to name the process behind a connection. It reads `/proc`.
 pub(crate) const ATTRIBUTE_WAIT: Duration = Duration::from_secs(5);
 

@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 
 use lab::{Lab, PATIENCE, Server, allow, assert_reset, read_all, until};
 use stockade_event::Event;
-use stockade_types::Verdict;
+use stockade_types::{Subject, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -352,13 +352,23 @@ async fn a_journal_that_fails_later_stops_the_next_request() {
 }
 
 #[tokio::test]
-async fn without_attribution_nothing_passes() {
+async fn without_an_owner_rules_about_programs_allow_nothing() {
     let echo = Server::echo().await;
-    let lab = Lab::start(&allow("good.test", echo.port)).await;
-    let address = lab::names::lookup(lab.dns, "good.test").await.unwrap();
+    let policy = format!(
+        "{}programs = [\"/usr/bin/curl\"]\n",
+        allow("good.test", echo.port)
+    );
+    let lab = Lab::start(&policy).await;
+    let mut client = lab.connect("good.test", echo.port).await;
+    client.write_all(b"\x01").await.unwrap();
+    until("it is curl", || echo.connections() == 1).await;
     lab.supervisor.fail_attribution();
-    assert_reset(lab.connect_address(address, echo.port).await).await;
-    assert_eq!(echo.connections(), 0);
+    assert_reset(lab.connect("good.test", echo.port).await).await;
+    assert_eq!(echo.connections(), 1);
+    let denied = lab.decisions(Verdict::Deny);
+    assert_eq!(denied.len(), 1, "{denied:#?}");
+    assert_eq!(denied[0].subject, Subject::default());
+    assert_eq!(denied[0].target.host.as_deref(), Some("good.test"));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use lab::{
     names::{NameServer, Script, addresses},
 };
 use stockade_event::Event;
-use stockade_types::Verdict;
+use stockade_types::{Subject, Verdict};
 use tokio::net::TcpStream;
 
 const PLAIN: &str = "[[allow]]\nid = \"good\"\nwhat = \"net\"\nhosts = [\"good.test\", \"**.wide.test\"]\n\
@@ -165,7 +165,7 @@ async fn tcp_queries_are_answered_in_turn() {
 }
 
 #[tokio::test]
-async fn without_a_journal_or_a_process_no_name_resolves() {
+async fn without_a_journal_no_name_resolves() {
     let lab = Lab::start(PLAIN).await;
     assert!(names::lookup(lab.dns, "good.test").await.is_ok());
     lab.supervisor.fail_journal();
@@ -173,12 +173,20 @@ async fn without_a_journal_or_a_process_no_name_resolves() {
         names::lookup(lab.dns, "a.wide.test").await,
         Err(ResponseCode::ServFail)
     );
+}
+
+#[tokio::test]
+async fn names_are_refused_with_their_event_where_nobody_knows_who_asks() {
     let lab = Lab::start(PLAIN).await;
     lab.supervisor.fail_attribution();
+    assert!(names::lookup(lab.dns, "good.test").await.is_ok());
     assert_eq!(
-        names::lookup(lab.dns, "good.test").await,
-        Err(ResponseCode::ServFail)
+        names::lookup(lab.dns, "unknown.test").await,
+        Err(ResponseCode::NXDomain)
     );
+    let denied = lab.decisions(Verdict::Deny);
+    assert_eq!(denied.len(), 1, "{denied:#?}");
+    assert_eq!(denied[0].subject, Subject::default());
 }
 
 fn script(addresses: &[&str]) -> Script {

@@ -201,6 +201,14 @@ impl Policy {
         })
     }
 
+    /// Tells whether any rule depends on which program connects.
+    pub fn names_programs_of_connections(&self) -> bool {
+        self.rules
+            .iter()
+            .filter_map(Rule::net)
+            .any(|body| body.programs.is_some())
+    }
+
     /// Tells whether any rule asks about changes of files or denies them.
     pub fn restricts_files(&self) -> bool {
         self.rules

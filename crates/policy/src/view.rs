@@ -36,7 +36,9 @@ pub(crate) enum Programs<'r> {
 
 impl<'r> Programs<'r> {
     pub(crate) fn of(exe: &'r RawText) -> Self {
-        if exe.as_bytes().is_empty() {
+        // What was removed says nothing of what has its name now.
+        let removed = exe.as_bytes().ends_with(b" (deleted)");
+        if exe.as_bytes().is_empty() || removed {
             Self::Unknown
         } else {
             Self::Known(exe)
@@ -303,7 +305,17 @@ impl FileView<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HttpView, PathPattern};
+    use stockade_types::RawText;
+
+    use super::{HttpView, PathPattern, Programs};
+
+    #[test]
+    fn a_removed_program_is_unknown() {
+        let of = |exe: &str| matches!(Programs::of(&RawText::from(exe)), Programs::Known(_));
+        assert!(of("/usr/bin/curl"));
+        assert!(!of("/usr/bin/curl (deleted)"));
+        assert!(!of(""));
+    }
 
     #[test]
     fn a_path_that_can_be_read_twice_is_never_allowed() {

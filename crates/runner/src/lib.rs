@@ -13,6 +13,7 @@ mod facts;
 mod guard;
 mod inside;
 mod network;
+mod owners;
 mod parts;
 mod places;
 mod processes;

@@ -1,42 +1,37 @@
-//! The supervisor's side of the network: who owns a socket, what is journaled, what is asked.
+//! The supervisor's side of the network: what is journaled, what is asked, and who owns a socket.
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
+    iter,
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, SyncSender},
+    },
     thread,
 };
 
 use stockade_egress::wire::{
-    Answer, Decided, FromSupervisor, Protocol, Replies, Requests, ToSupervisor,
+    Answer, Decided, FromSupervisor, Protocol, Replies, Requests, ToSupervisor, WireError,
 };
 use stockade_policy::{Approvals, Decision, Policy, Request};
-use stockade_sys::net::{self, SocketDiagnosis};
-use stockade_types::{DecisionId, Digest, Subject, Verdict};
+use stockade_sys::net;
+use stockade_types::{DecisionId, Digest, Verdict};
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
-    processes::Processes,
-    procfs,
+    owners::{Owners, Wanted},
     recorder::{Recorder, lock},
 };
 
-/// Processes that are searched for the owner of a socket.
-const PROCESSES_MAX: usize = 20_000;
-/// Owners of recent sockets that are remembered: a program that opens many connections is found
-/// without a search.
-const RECENT_OWNERS: usize = 16;
+/// Requests that are served together. The egress process has about as many under way.
+const QUEUE_MAX: usize = 128;
 
 /// What the threads that answer the egress process share.
 pub(crate) struct NetworkSupervision {
     pub(crate) policy: Arc<Policy>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) recorder: Arc<Recorder>,
-    pub(crate) diagnosis: Mutex<SocketDiagnosis>,
-    pub(crate) first_process: u32,
-    pub(crate) processes: Arc<Processes>,
     pub(crate) abort: Arc<dyn Fn(&str) + Send + Sync>,
-    pub(crate) recent: Mutex<Vec<u32>>,
     /// Numbers of questions whose final decision comes back from the egress process.
     pub(crate) asked: Mutex<HashMap<Digest, DecisionId>>,
 }
@@ -44,62 +39,110 @@ pub(crate) struct NetworkSupervision {
 /// Answers the egress process until its connection closes.
 pub(crate) fn serve(
     shared: &Arc<NetworkSupervision>,
-    mut requests: Requests,
+    requests: Requests,
     replies: &Arc<Replies>,
+    mut owners: Owners,
 ) {
+    let (sender, queue) = mpsc::sync_channel(QUEUE_MAX);
+    thread::scope(|scope| {
+        let spawned = thread::Builder::new()
+            .name("requests".to_owned())
+            .spawn_scoped(scope, move || take_in(shared, requests, &sender));
+        if let Err(error) = spawned {
+            return (shared.abort)(&format!("nobody can read the requests: {error}"));
+        }
+        while let Ok(first) = queue.recv() {
+            let arrived = iter::once(first).chain(queue.try_iter()).take(QUEUE_MAX);
+            let (wanted, others): (Vec<_>, Vec<_>) =
+                arrived.partition(|request| matches!(request, ToSupervisor::Attribute { .. }));
+            // Owners go first: once a decision is known to a program, its socket can be gone.
+            let wanted: Vec<Wanted> = wanted.iter().filter_map(wanted_of).collect();
+            for (id, subject) in owners.find(&wanted) {
+                shared.reply(replies, &FromSupervisor::Subject { id, subject });
+            }
+            for request in others {
+                answer(shared, request, replies);
+            }
+        }
+    });
+}
+
+/// Reads requests, so that those which arrived together can be served together.
+fn take_in(shared: &NetworkSupervision, mut requests: Requests, queue: &SyncSender<ToSupervisor>) {
     loop {
-        let request = match requests.next() {
-            Ok(Some(request)) => request,
+        match requests.next() {
+            Ok(Some(request)) => {
+                if queue.send(request).is_err() {
+                    return;
+                }
+            }
             Ok(None) => return,
             Err(error) => {
                 return (shared.abort)(&format!(
                     "the egress process cannot be understood: {error}"
                 ));
             }
-        };
-        match request {
-            ToSupervisor::Attribute {
-                id,
-                protocol,
-                source,
-                destination,
-            } => {
-                let subject = shared.attribute(protocol, source, destination);
-                shared.reply(replies, &FromSupervisor::Subject { id, subject });
-            }
-            ToSupervisor::Decided { id, decided } => {
-                let reply = shared.decided(id, &decided);
-                shared.reply(replies, &reply);
-            }
-            ToSupervisor::Record {
-                id,
-                event,
-                durability,
-            } => {
-                let reply = match shared.recorder.write_from("egress", &event, durability) {
-                    Ok(seq) => FromSupervisor::Recorded { id, seq },
-                    Err(error) => shared.failed(id, &error),
+        }
+    }
+}
+
+fn wanted_of(request: &ToSupervisor) -> Option<Wanted> {
+    let ToSupervisor::Attribute {
+        id,
+        protocol,
+        source,
+        destination,
+    } = *request
+    else {
+        return None;
+    };
+    Some(Wanted {
+        id,
+        protocol: match protocol {
+            Protocol::Tcp => net::Protocol::Tcp,
+            Protocol::Udp => net::Protocol::Udp,
+        },
+        source,
+        destination,
+    })
+}
+
+fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc<Replies>) {
+    match request {
+        // These were served before the others.
+        ToSupervisor::Attribute { .. } => {}
+        ToSupervisor::Decided { id, decided } => {
+            let reply = shared.decided(id, &decided);
+            shared.reply(replies, &reply);
+        }
+        ToSupervisor::Record {
+            id,
+            event,
+            durability,
+        } => {
+            let reply = match shared.recorder.write_from("egress", &event, durability) {
+                Ok(seq) => FromSupervisor::Recorded { id, seq },
+                Err(error) => shared.failed(id, &error),
+            };
+            shared.reply(replies, &reply);
+        }
+        ToSupervisor::Ask {
+            id,
+            request,
+            decision,
+        } => {
+            let (shared_there, replies_there) = (Arc::clone(shared), Arc::clone(replies));
+            let spawned = thread::Builder::new()
+                .name("ask".to_owned())
+                .spawn(move || {
+                    let answer = shared_there.ask(&request, &decision);
+                    shared_there.reply(&replies_there, &FromSupervisor::Answer { id, answer });
+                });
+            if spawned.is_err() {
+                let answer = Answer::Refused {
+                    reason: "no thread to ask on".to_owned(),
                 };
-                shared.reply(replies, &reply);
-            }
-            ToSupervisor::Ask {
-                id,
-                request,
-                decision,
-            } => {
-                let (shared_there, replies_there) = (Arc::clone(shared), Arc::clone(replies));
-                let spawned = thread::Builder::new()
-                    .name("ask".to_owned())
-                    .spawn(move || {
-                        let answer = shared_there.ask(&request, &decision);
-                        shared_there.reply(&replies_there, &FromSupervisor::Answer { id, answer });
-                    });
-                if spawned.is_err() {
-                    let answer = Answer::Refused {
-                        reason: "no thread to ask on".to_owned(),
-                    };
-                    shared.reply(replies, &FromSupervisor::Answer { id, answer });
-                }
+                shared.reply(replies, &FromSupervisor::Answer { id, answer });
             }
         }
     }
@@ -109,7 +152,10 @@ impl NetworkSupervision {
     /// Sends a reply; an egress process that is gone has no connection left to harm.
     #[expect(clippy::unused_self, reason = "reads as what the supervisor does")]
     fn reply(&self, replies: &Replies, reply: &FromSupervisor) {
-        drop(replies.send(reply));
+        if let (Err(error @ WireError::TooLong(_)), Some(id)) = (replies.send(reply), reply.id()) {
+            let reason = error.to_string();
+            drop(replies.send(&FromSupervisor::Failed { id, reason }));
+        }
     }
 
     fn failed(&self, id: u64, error: &stockade_event::SinkError) -> FromSupervisor {
@@ -166,44 +212,5 @@ impl NetworkSupervision {
                 }
             }
         }
-    }
-
-    /// Finds the process that owns a socket; an empty subject when it is gone already.
-    fn attribute(
-        &self,
-        protocol: Protocol,
-        source: SocketAddr,
-        destination: SocketAddr,
-    ) -> Subject {
-        let protocol = match protocol {
-            Protocol::Tcp => net::Protocol::Tcp,
-            Protocol::Udp => net::Protocol::Udp,
-        };
-        let inode = lock(&self.diagnosis).inode(protocol, source, destination);
-        let Ok(Some(inode)) = inode else {
-            return Subject::default();
-        };
-        let Some(owner) = self.owner(inode) else {
-            return Subject::default();
-        };
-        self.processes.subject(owner)
-    }
-
-    fn owner(&self, inode: u32) -> Option<u32> {
-        let recent = lock(&self.recent).clone();
-        let known = recent
-            .into_iter()
-            .find(|pid| procfs::has_socket(*pid, inode));
-        let owner = known.or_else(|| {
-            procfs::descendants(self.first_process, PROCESSES_MAX)
-                .into_iter()
-                .rev()
-                .find(|pid| procfs::has_socket(*pid, inode))
-        })?;
-        let mut recent = lock(&self.recent);
-        recent.retain(|pid| *pid != owner);
-        recent.insert(0, owner);
-        recent.truncate(RECENT_OWNERS);
-        Some(owner)
     }
 }

@@ -1,9 +1,11 @@
-//! The processes of a session as the supervisor knows them, so that an execution costs three reads
-//! of `/proc` and not one for every ancestor.
+//! The processes of a session as the supervisor knows them, so that an execution costs few reads of
+//! `/proc` and not some for every ancestor.
 //!
-//! Every execution passes the notifier, so what a process runs is known from there. A process that
-//! only forked runs what its parent runs. Start times tell a reused id from the process that had
-//! it before.
+//! Which program a process runs is always asked of the kernel. Its arguments are known from its last
+//! execution, since every execution passes the notifier; but the notifier sees it before it happens,
+//! and it can fail. So what was let through counts only once the stack lies elsewhere, and where more
+//! than one thing was let through, or nothing is known, the arguments are read. Start times tell a
+//! reused id from the process that had it before.
 
 use std::{
     collections::HashMap,
@@ -24,17 +26,48 @@ const ANCESTRY_MAX: usize = 12;
 /// Bytes of one parent's command line in the ancestry.
 const ANCESTOR_BYTES_MAX: usize = 200;
 
-/// What a process runs.
-#[derive(Clone, Debug)]
-struct Image {
-    exe: RawText,
-    argv: Arc<Vec<RawText>>,
-}
+type Arguments = Arc<Vec<RawText>>;
 
 #[derive(Clone, Debug)]
 struct Known {
+    /// As it was when it was seen to run with these arguments: its stack tells.
     identity: Identity,
-    image: Image,
+    argv: Arguments,
+    next: Next,
+}
+
+/// The executions that were let through since.
+#[derive(Clone, Debug)]
+enum Next {
+    Nothing,
+    One(Arguments),
+    /// Threads that execute at once, or failures: which one happens cannot be told.
+    Several,
+}
+
+impl Known {
+    const fn new(identity: Identity, argv: Arguments) -> Self {
+        Self {
+            identity,
+            argv,
+            next: Next::Nothing,
+        }
+    }
+
+    /// Returns the arguments of the process, as it is now; `None` where they must be read.
+    fn settle(&mut self, now: Identity) -> Option<Arguments> {
+        let moved = self.identity.stack != now.stack;
+        self.argv = match (&self.next, moved) {
+            (Next::Nothing, false) => Arc::clone(&self.argv),
+            (Next::One(argv), true) => Arc::clone(argv),
+            (Next::One(_) | Next::Several, false) | (Next::Nothing | Next::Several, true) => {
+                return None;
+            }
+        };
+        self.identity = now;
+        self.next = Next::Nothing;
+        Some(Arc::clone(&self.argv))
+    }
 }
 
 /// The table; shared by the notifier and the network.
@@ -61,63 +94,60 @@ impl Processes {
             .unwrap_or_default()
     }
 
-    /// Describes a process.
+    /// Describes a process whose identity was read just now.
     pub(crate) fn describe(&self, identity: Identity) -> Subject {
-        let image = self.image(identity);
         Subject {
             id: Some(identity.id),
-            exe: image.exe,
-            argv: image.argv.to_vec(),
+            exe: procfs::link(identity.id.pid, "exe"),
+            argv: self.arguments(identity).to_vec(),
             cwd: procfs::link(identity.id.pid, "cwd"),
             ancestry: self.ancestry(identity.parent),
         }
     }
 
-    /// Returns what a process runs; one that is new runs what its parent runs.
-    fn image(&self, identity: Identity) -> Image {
-        if let Some(image) = self.known_image(identity.id) {
-            return image;
-        }
-        let inherited = if identity.parent == self.first {
-            None
-        } else {
-            lock(&self.known)
-                .get(&identity.parent)
-                .map(|known| known.image.clone())
+    fn arguments(&self, identity: Identity) -> Arguments {
+        let pid = identity.id.pid;
+        let mut known = lock(&self.known);
+        let own = known.get_mut(&pid).filter(|k| k.identity.id == identity.id);
+        let (settled, pending) = match own {
+            Some(known) => (
+                known.settle(identity),
+                !matches!(known.next, Next::Nothing) && known.identity.stack == identity.stack,
+            ),
+            None => (None, false),
         };
-        let image = inherited.unwrap_or_else(|| Image {
-            exe: procfs::link(identity.id.pid, "exe"),
-            argv: Arc::new(procfs::command_line(identity.id.pid)),
-        });
-        self.remember(identity, image.clone());
-        image
+        drop(known);
+        settled.unwrap_or_else(|| {
+            let argv = Arc::new(procfs::command_line(pid));
+            // What is still to happen must not be forgotten over what is read meanwhile.
+            if !pending {
+                self.remember(Known::new(identity, Arc::clone(&argv)));
+            }
+            argv
+        })
     }
 
-    fn known_image(&self, id: ProcessId) -> Option<Image> {
-        let known = lock(&self.known);
-        known
-            .get(&id.pid)
-            .filter(|known| known.identity.id == id)
-            .map(|known| known.image.clone())
-    }
-
-    fn remember(&self, identity: Identity, image: Image) {
+    fn remember(&self, process: Known) {
         let mut known = lock(&self.known);
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(identity.id.pid, Known { identity, image });
+        known.insert(process.identity.id.pid, process);
     }
 
-    /// Notes what a process is about to run.
-    pub(crate) fn executes(&self, identity: Identity, exe: RawText, argv: Vec<RawText>) {
-        self.remember(
-            identity,
-            Image {
-                exe,
-                argv: Arc::new(argv),
-            },
-        );
+    /// Notes the arguments of an execution that is let through, of a process that was described as
+    /// what `identity` says.
+    pub(crate) fn executes(&self, identity: Identity, argv: &[RawText]) {
+        let mut known = lock(&self.known);
+        let Some(known) = known.get_mut(&identity.id.pid) else {
+            return;
+        };
+        // It is known as it was read: where it is not any more, another of its threads was faster.
+        let same = known.identity.id == identity.id && known.identity.stack == identity.stack;
+        known.next = match known.next {
+            Next::Nothing if same => Next::One(Arc::new(procfs::cut_command_line(argv))),
+            Next::Nothing | Next::One(_) | Next::Several => Next::Several,
+        };
     }
 
     fn ancestry(&self, parent: u32) -> Vec<RawText> {
@@ -125,18 +155,17 @@ impl Processes {
         let mut next = parent;
         while next != self.first && next > 1 && lines.len() < ANCESTRY_MAX {
             let known = lock(&self.known).get(&next).cloned();
-            let known = match known {
-                Some(known) => known,
-                None => match procfs::identity(next) {
-                    Ok(identity) => Known {
-                        identity,
-                        image: self.image(identity),
-                    },
+            let (argv, parent) = match known {
+                Some(known) if matches!(known.next, Next::Nothing) => {
+                    (known.argv, known.identity.parent)
+                }
+                Some(_) | None => match procfs::of_process(next) {
+                    Ok(identity) => (self.arguments(identity), identity.parent),
                     Err(_) => break,
                 },
             };
-            lines.push(line(&known.image.argv));
-            next = known.identity.parent;
+            lines.push(line(&argv));
+            next = parent;
         }
         lines
     }
@@ -179,36 +208,75 @@ mod tests {
     use super::Processes;
     use crate::procfs;
 
+    fn words(text: &str) -> Vec<RawText> {
+        text.split(' ').map(RawText::from).collect()
+    }
+
     #[test]
-    fn a_process_is_what_it_was_last_seen_to_execute() {
+    fn an_execution_counts_once_it_has_happened() {
         let own = std::process::id();
         let processes = Processes::new(1);
         let read = processes.subject(own);
         assert_eq!(read.id.unwrap().pid, own);
         assert!(!read.exe.as_bytes().is_empty());
-        let identity = procfs::identity(own).unwrap();
-        processes.executes(identity, RawText::from("/bin/x"), vec![RawText::from("x")]);
-        assert_eq!(processes.subject(own).exe, RawText::from("/bin/x"));
+        let now = procfs::identity(own).unwrap();
+        processes.executes(now, &words("curl now"));
+        assert_eq!(
+            processes.subject(own),
+            read,
+            "it failed, or is still to come"
+        );
+        // As it was before an execution: another stack.
+        let mut before = now;
+        before.stack += 16;
+        let processes = Processes::new(1);
+        processes.describe(before);
+        processes.executes(before, &words("curl now"));
+        let after = processes.subject(own);
+        assert_eq!(
+            (after.exe, after.argv),
+            (read.exe.clone(), words("curl now"))
+        );
+        // Of two it cannot be told which one happened.
+        let processes = Processes::new(1);
+        processes.describe(before);
+        processes.executes(before, &words("curl now"));
+        processes.executes(before, &words("wget now"));
+        assert_eq!(processes.subject(own), read);
+        assert_eq!(processes.subject(own), read);
     }
 
     #[test]
-    fn a_fork_runs_what_its_parent_runs_and_a_reused_id_does_not() {
+    fn neither_a_parent_nor_an_older_process_lends_its_name() {
         let own = std::process::id();
         let identity = procfs::identity(own).unwrap();
+        let read = Processes::new(1).subject(own);
         let processes = Processes::new(1);
-        let mut parent = identity;
-        parent.id.pid = identity.parent;
-        processes.executes(
-            parent,
-            RawText::from("/bin/shell"),
-            vec![RawText::from("shell")],
-        );
+        let mut parent = procfs::of_process(identity.parent).unwrap();
+        parent.stack += 16;
+        processes.describe(parent);
+        processes.executes(parent, &words("shell -c"));
         let child = processes.subject(own);
-        assert_eq!(child.exe, RawText::from("/bin/shell"));
-        assert_eq!(child.ancestry.first(), Some(&RawText::from("shell")));
+        assert_eq!((&child.exe, &child.argv), (&read.exe, &read.argv));
+        assert_eq!(child.ancestry.first(), Some(&RawText::from("shell -c")));
         let mut before = identity;
         before.id.start += 1;
-        processes.executes(before, RawText::from("/bin/old"), vec![]);
-        assert_ne!(processes.subject(own).exe, RawText::from("/bin/old"));
+        processes.describe(before);
+        processes.executes(before, &words("old"));
+        assert_eq!(processes.subject(own).argv, read.argv);
+    }
+
+    #[test]
+    fn long_arguments_are_cut() {
+        let processes = Processes::new(1);
+        let mut before = procfs::identity(std::process::id()).unwrap();
+        before.stack += 16;
+        let long = "x".repeat(10_000);
+        let argv = vec![RawText::from(long.as_str()); 200];
+        processes.describe(before);
+        processes.executes(before, &argv);
+        let kept = processes.subject(before.id.pid).argv;
+        assert!(procfs::same_command_line(&kept, &argv));
+        assert_eq!(kept.len(), 2);
     }
 }

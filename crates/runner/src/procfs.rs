@@ -1,17 +1,24 @@
 //! Reading what the kernel says of a process (proc(5)).
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, Read as _},
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
-use rustix::{fs::Stat, io::Errno, process::Pid};
+use rustix::{
+    fs::{Dir, Mode, OFlags, Stat},
+    io::Errno,
+    process::Pid,
+};
 use stockade_types::{ProcessId, RawText};
 
 /// Bytes of a command line that a subject keeps.
 const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Descriptors of a process that forbids a look at it that are looked at one by one.
+const HIDDEN_DESCRIPTORS_MAX: i32 = 4096;
 /// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 21 numbers fit twice.
 const STAT_BYTES: usize = 1024;
 
@@ -28,13 +35,16 @@ pub(crate) struct Identity {
 
 /// Reads the identity of the process that thread `tid` belongs to.
 pub(crate) fn identity(tid: u32) -> io::Result<Identity> {
-    let thread = i32::try_from(tid).ok().and_then(Pid::from_raw);
-    let pid = if thread.is_some_and(stockade_sys::process::is_leader) {
+    let pid = if thread(tid).is_some_and(stockade_sys::process::is_leader) {
         tid
     } else {
         group(tid)?
     };
     of_process(pid)
+}
+
+fn thread(tid: u32) -> Option<Pid> {
+    i32::try_from(tid).ok().and_then(Pid::from_raw)
 }
 
 fn group(tid: u32) -> io::Result<u32> {
@@ -96,6 +106,24 @@ pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
     bytes.split(|b| *b == 0).map(RawText::from_bytes).collect()
 }
 
+/// Cuts an argument vector as [`command_line`] does.
+pub(crate) fn cut_command_line(argv: &[RawText]) -> Vec<RawText> {
+    let mut left = COMMAND_LINE_BYTES_MAX;
+    let mut kept = Vec::new();
+    for argument in argv {
+        let bytes = argument.as_bytes();
+        kept.push(RawText::from_bytes(bytes.get(..left).unwrap_or(bytes)));
+        if bytes.len() >= left {
+            break;
+        }
+        left -= bytes.len() + 1;
+        if left == 0 {
+            break;
+        }
+    }
+    kept
+}
+
 /// Compares a command line that was read from `/proc`, which is cut, with the whole one.
 pub(crate) fn same_command_line(read: &[RawText], whole: &[RawText]) -> bool {
     if read == whole {
@@ -138,16 +166,103 @@ pub(crate) fn descendants(root: u32, processes_max: usize) -> Vec<u32> {
     found
 }
 
-/// Tells whether a descriptor of `pid` is the socket with this inode.
-pub(crate) fn has_socket(pid: u32, inode: u32) -> bool {
-    let wanted = format!("socket:[{inode}]");
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
+/// Returns those of `wanted`, inodes of sockets, that a process holds. Its newest descriptors are
+/// looked at first.
+///
+/// # Errors
+/// When the process keeps its descriptors from us. One that is gone holds nothing.
+pub(crate) fn sockets(pid: u32, wanted: &HashSet<u32>) -> io::Result<HashSet<u32>> {
+    let mut found = HashSet::new();
+    let mut look = |task: u32| -> io::Result<()> {
+        match listed_sockets(pid, task, wanted, &mut found) {
+            Err(Errno::NOENT | Errno::SRCH) => Ok(()),
+            Err(Errno::ACCESS) => hidden_sockets(task, wanted, &mut found),
+            listed => listed.map_err(io::Error::from),
+        }
     };
+    look(pid)?;
+    // Threads can have descriptors of their own (unshare(2)), and outlive the first one.
+    for task in tasks(pid).filter(|task| *task != pid) {
+        let shared = match (thread(pid), thread(task)) {
+            (Some(first), Some(other)) => stockade_sys::process::shares_descriptors(first, other),
+            _ => false,
+        };
+        if !shared {
+            look(task)?;
+        }
+    }
+    Ok(found)
+}
+
+fn tasks(pid: u32) -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task"));
     entries
+        .into_iter()
         .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .any(|target| target.as_os_str() == wanted.as_str())
+        .flatten()
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+}
+
+fn listed_sockets(
+    pid: u32,
+    task: u32,
+    wanted: &HashSet<u32>,
+    found: &mut HashSet<u32>,
+) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(format!("/proc/{pid}/task/{task}/fd"), flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&directory)? {
+        names.push(entry?.file_name().to_owned());
+    }
+    let mut buffer = Vec::new();
+    for name in names.iter().rev() {
+        if found.len() == wanted.len() {
+            break;
+        }
+        // One that was closed meanwhile, or is none: the names are `.` and `..`, too.
+        let Ok(target) = rustix::fs::readlinkat(&directory, name, buffer) else {
+            buffer = Vec::new();
+            continue;
+        };
+        found.extend(socket_inode(target.as_bytes()).filter(|inode| wanted.contains(inode)));
+        buffer = target.into_bytes();
+    }
+    Ok(())
+}
+
+/// Reads the text of a link to a socket, `socket:[INODE]`.
+fn socket_inode(link: &[u8]) -> Option<u32> {
+    let inode = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(inode).ok()?.parse().ok()
+}
+
+/// As [`listed_sockets`], of a thread that forbids a look at it (`PR_SET_DUMPABLE`): copies of its
+/// descriptors can be had all the same.
+fn hidden_sockets(task: u32, wanted: &HashSet<u32>, found: &mut HashSet<u32>) -> io::Result<()> {
+    let status = fs::read_to_string(format!("/proc/{task}/status")).unwrap_or_default();
+    let slots = status
+        .lines()
+        .find_map(|line| line.strip_prefix("FDSize:")?.trim().parse::<i32>().ok());
+    let slots = slots.unwrap_or_default();
+    if slots > HIDDEN_DESCRIPTORS_MAX {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    for descriptor in (0..slots).rev() {
+        if found.len() == wanted.len() {
+            break;
+        }
+        let copy = match copy_of(task, descriptor) {
+            Ok(copy) => copy,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // No such descriptor, or no such process any more.
+            Err(_) => continue,
+        };
+        let link = path_of(&copy)?;
+        let inode = socket_inode(link.as_os_str().as_bytes());
+        found.extend(inode.filter(|inode| wanted.contains(inode)));
+    }
+    Ok(())
 }
 
 /// Reads the path behind a descriptor of ours, as the mount namespace it belongs to has it.
@@ -175,9 +290,11 @@ pub(crate) fn stat_behind(tid: u32, descriptor: i32) -> io::Result<Stat> {
 
 /// Takes a copy of a descriptor of `tid`.
 pub(crate) fn copy_of(tid: u32, descriptor: i32) -> io::Result<OwnedFd> {
-    let thread = i32::try_from(tid).ok().and_then(Pid::from_raw);
-    let thread = thread.ok_or(io::ErrorKind::NotFound)?;
-    stockade_sys::process::descriptor_of(thread, descriptor).map_err(io::Error::other)
+    let thread = thread(tid).ok_or(io::ErrorKind::NotFound)?;
+    stockade_sys::process::descriptor_of(thread, descriptor).map_err(|error| match error.errno() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error),
+    })
 }
 
 /// Tells whether a path read from a magic link names something that was removed.

@@ -14,6 +14,7 @@ use crate::{
     approvals::{Desk, DeskEvent},
     controller::Controller,
     network::{self, NetworkSupervision},
+    owners::{Owners, Search},
     parts::Parts,
     processes::Processes,
     recorder::{Recorder, lock, now},
@@ -115,15 +116,22 @@ pub(crate) fn start_network(
         policy: Arc::clone(&parts.policy),
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
-        diagnosis: Mutex::new(diagnosis),
-        first_process: process_number(parts.session.first_process()),
-        processes: Arc::clone(processes),
         abort: Arc::new(move |reason| controller.abort(reason)),
-        recent: Mutex::default(),
         asked: Mutex::default(),
     });
+    let owners = Owners {
+        diagnosis,
+        first_process: process_number(parts.session.first_process()),
+        processes: Arc::clone(processes),
+        search: if parts.policy.names_programs_of_connections() {
+            Search::All
+        } else {
+            Search::First
+        },
+        recent: Vec::new(),
+    };
     spawn("network", move || {
-        network::serve(&shared, requests, &replies);
+        network::serve(&shared, requests, &replies, owners);
     })
     .map(Some)
 }

@@ -280,6 +280,16 @@ pub fn is_leader(thread: Pid) -> bool {
     result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
+/// Tells whether two threads certainly have the same table of descriptors (kcmp(2)).
+pub fn shares_descriptors(one: Pid, other: Pid) -> bool {
+    /// `KCMP_FILES`.
+    const FILES: libc::c_int = 2;
+    let (one, other) = (one.as_raw_nonzero().get(), other.as_raw_nonzero().get());
+    // SAFETY: kcmp takes five integers; this comparison looks at the first three.
+    let result = unsafe { libc::syscall(libc::SYS_kcmp, one, other, FILES, 0, 0) };
+    result == 0
+}
+
 /// Sends `signal` to the process group that `leader` leads; a group that is gone is not an error.
 ///
 /// # Errors

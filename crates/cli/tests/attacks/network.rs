@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use stockade_testkit::{TestEnv, escape::Scene, events, http::Response, lab::HttpServer, wait};
+use stockade_testkit::{
+    Output, Repo, TestEnv, escape::Scene, events, http::Response, lab::HttpServer, wait,
+};
 
 use crate::{
     for_each_user,
@@ -32,12 +34,16 @@ fn policy(env: &TestEnv, port: u16) -> Vec<String> {
     ]
 }
 
-fn inside(
+fn inside(env: &TestEnv, options: &[String], line: &str) -> (Output, Vec<events::Event>) {
+    inside_of(env, &env.repo(), options, line)
+}
+
+fn inside_of(
     env: &TestEnv,
+    repo: &Repo,
     options: &[String],
     line: &str,
-) -> (stockade_testkit::Output, Vec<events::Event>) {
-    let repo = env.repo();
+) -> (Output, Vec<events::Event>) {
     let output = env.session(repo.path()).args(options).line(line).output();
     let record = env.record();
     (output, record)
@@ -308,38 +314,238 @@ fn n02_offline_has_nothing() {
     });
 }
 
+/// Policy under which only certain programs reach `good.test`.
+fn only(env: &TestEnv, port: u16, programs: &str) -> Vec<String> {
+    let text = format!(
+        "schema = 1\n[network.hosts]\n\"good.test\" = \"127.0.0.1\"\n[[allow]]\nid = \"good\"\nwhat = \"net\"\n\
+         hosts = [\"good.test\"]\nports = [{port}]\nprograms = [\"{programs}\"]\nprivate = true\nreason = \"lab\"\n"
+    );
+    vec![
+        "--policy".into(),
+        env.write("only.toml", &text).display().to_string(),
+    ]
+}
+
+/// Perl that defines `get`, which sends a request for a path over a new connection.
+fn perl_get(port: u16) -> String {
+    format!(
+        "use IO::Socket::INET; sub get {{ my $s = IO::Socket::INET->new(\"good.test:{port}\") or return; \
+         print $s \"GET /$_[0] HTTP/1.0\\r\\nHost: good.test:{port}\\r\\n\\r\\n\"; my @a = <$s>; }} "
+    )
+}
+
+fn paths(server: &HttpServer) -> Vec<String> {
+    let requests = server.requests();
+    requests.iter().map(|r| r.path().to_owned()).collect()
+}
+
+/// The refused connections to `good.test`.
+fn refused_connections(record: &[events::Event]) -> Vec<&events::Event> {
+    record
+        .iter()
+        .filter(|e| e.kind() == "connection.decided" && e.is_refusal() && e.targets("good.test"))
+        .collect()
+}
+
 /// A rule about programs knows them by their file: a name proves nothing.
 #[test]
 fn n40_a_programs_name_proves_nothing() {
     for_each_user(|env| {
         let server = HttpServer::start();
         let port = server.port();
-        let text = format!(
-            "schema = 1\n[network.hosts]\n\"good.test\" = \"127.0.0.1\"\n[[allow]]\nid = \"good\"\nwhat = \"net\"\n\
-             hosts = [\"good.test\"]\nports = [{port}]\nprograms = [\"/usr/bin/curl\"]\nprivate = true\nreason = \"lab\"\n"
-        );
-        let options = vec![
-            "--policy".into(),
-            env.write("policy.toml", &text).display().to_string(),
-        ];
-        let request = format!(
-            "$s = IO::Socket::INET->new(\"good.test:{port}\") or exit 1; print $s \"GET /perl HTTP/1.0\\r\\nHost: good.test:{port}\\r\\n\\r\\n\"; print <$s>"
-        );
+        let request = format!("{}get(\"perl\")", perl_get(port));
         let line = format!(
             "curl -sS -m 5 http://good.test:{port}/curl; cp /usr/bin/perl ./curl; \
-             (exec -a /usr/bin/curl perl -MIO::Socket::INET -e '{request}'); ./curl -MIO::Socket::INET -e '{request}'; :"
+             (exec -a /usr/bin/curl perl -e '{request}'); ./curl -e '{request}'; :"
         );
-        let (output, record) = inside(env, &options, &line);
-        let paths: Vec<String> = server
-            .requests()
-            .iter()
-            .map(|r| r.path().to_owned())
-            .collect();
-        assert_eq!(paths, ["/curl"], "{output:?}");
-        let refused = record
-            .iter()
-            .filter(|e| e.is_refusal() && e.targets("good.test"))
-            .count();
-        assert_eq!(refused, 2, "{}", events::summary(&record));
+        let (output, record) = inside(env, &only(env, port, "/usr/bin/curl"), &line);
+        assert_eq!(paths(&server), ["/curl"], "{output:?}");
+        let refused = refused_connections(&record);
+        assert_eq!(refused.len(), 2, "{}", events::summary(&record));
+    });
+}
+
+/// What a program wanted to execute and did not, only asked about, or what its parent has executed
+/// since, does not make it another one.
+#[test]
+fn n40_an_execution_that_did_not_happen_lends_no_name() {
+    for_each_user(|env| {
+        let (repo, server) = (env.repo(), HttpServer::start());
+        let port = server.port();
+        let attempts = [
+            // One argument is longer than the kernel takes.
+            (
+                "failed",
+                "{ exec {\"/usr/bin/curl\"} \"curl\", \"x\" x 200_000 } get(\"failed\")",
+            ),
+            // AT_EXECVE_CHECK: nothing is executed.
+            (
+                "asked",
+                "my ($p, $v, $e) = (\"/usr/bin/curl\", pack(\"pQ\", \"curl\", 0), pack(\"Q\", 0)); \
+                 syscall(322, -100, $p, $v, $e, 0x10000); get(\"asked\")",
+            ),
+            (
+                "forked",
+                "pipe(R, W); if (!fork) { sleep 1; get(\"forked\"); exit } close W; open(STDIN, \"<&R\"); \
+                 exec \"/usr/bin/curl\", \"-sK\", \"-\"",
+            ),
+        ];
+        for (name, attempt) in attempts {
+            let before = server.requests().len();
+            let line = format!(
+                "perl -e '{}{attempt}'; curl -sS -m 5 http://good.test:{port}/curl",
+                perl_get(port)
+            );
+            let (output, record) = inside_of(env, &repo, &only(env, port, "/usr/bin/curl"), &line);
+            let paths = paths(&server).split_off(before);
+            assert_eq!(paths, ["/curl"], "{name}: {output:?}");
+            let refused = refused_connections(&record);
+            assert_eq!(refused.len(), 1, "{name}: {}", events::summary(&record));
+            let process = &refused[0].json["process"];
+            let own = (&process["exe"], &process["argv"][0]);
+            assert_eq!(own, (&"/usr/bin/perl".into(), &"perl".into()), "{name}");
+            let started = record.iter().filter(|event| {
+                event.kind() == "process.started" && event.json["process"]["exe"] == "/usr/bin/curl"
+            });
+            let expected = if name == "asked" { 1 } else { 2 };
+            assert_eq!(started.count(), expected, "{name}");
+        }
+    });
+}
+
+/// A connection belongs to all who hold its socket, whether or not they let us look.
+#[test]
+fn n40_a_shared_socket_is_nobodys() {
+    for_each_user(|env| {
+        let (repo, server) = (env.repo(), HttpServer::start());
+        let port = server.port();
+        let request = format!("GET /shared HTTP/1.0\\r\\nHost: good.test:{port}\\r\\n\\r\\n");
+        let shared = |hide: &str| {
+            format!(
+                "perl -MSocket -e '$^F = 255; socket(S, PF_INET, SOCK_STREAM, 0); pipe(R, W); \
+                 if (!fork) {{ close W; open(STDIN, \"<&R\"); exec \"/usr/bin/curl\", \"-sK\", \"-\" }} \
+                 {hide} sleep 1; connect(S, sockaddr_in({port}, inet_aton($ARGV[0]))); \
+                 syswrite(S, \"{request}\"); sysread(S, $answer, 99); close W; wait' \
+                 $(getent ahostsv4 good.test | cut -d \" \" -f 1 | head -n 1); "
+            )
+        };
+        // PR_SET_DUMPABLE.
+        let hidden = shared("syscall(157, 4, 0, 0, 0, 0);");
+        let line = format!(
+            "{}{hidden}perl -e 'syscall(157, 4, 0, 0, 0, 0); sleep 2' & sleep 0.5; \
+             curl -sS -m 5 http://good.test:{port}/curl",
+            shared("")
+        );
+        let (output, record) = inside_of(env, &repo, &only(env, port, "/usr/bin/curl"), &line);
+        assert_eq!(paths(&server), ["/curl"], "{output:?}");
+        let refused = refused_connections(&record);
+        assert_eq!(refused.len(), 2, "{}", events::summary(&record));
+        for event in refused {
+            // Who it was is told as far as it can be: not by an executable.
+            let process = &event.json["process"];
+            assert_eq!(process["exe"], "", "{process}");
+            assert_eq!(process["argv"][0], "perl", "{process}");
+        }
+        // Control: where both run one program it is that program's.
+        let both = |programs: &str| {
+            let before = server.requests().len();
+            let line =
+                shared("").replace("/usr/bin/curl\", \"-sK\", \"-\"", "/usr/bin/perl\", \"-\"");
+            inside_of(env, &repo, &only(env, port, programs), &line);
+            paths(&server).split_off(before)
+        };
+        assert_eq!(both("/usr/bin/perl"), ["/shared"]);
+        assert!(both("/usr/bin/curl").is_empty());
+    });
+}
+
+/// Who listens on the port that a connection comes from is not who connects.
+#[test]
+fn n40_a_listener_lends_no_name() {
+    for_each_user(|env| {
+        let (repo, server) = (env.repo(), HttpServer::start());
+        let port = server.port();
+        let listen = "perl -MIO::Socket::INET -e '$l = IO::Socket::INET->new(Listen => 5, LocalAddr => \"0.0.0.0:3000\", ReuseAddr => 1) or die; print \"listens\\n\"; sleep 3' &";
+        let connect = |program: &str, path: &str| {
+            format!(
+                "{program} -MSocket=:all -e 'socket(S, AF_INET6, SOCK_STREAM, 0); \
+                 setsockopt(S, IPPROTO_IPV6, IPV6_V6ONLY, 1); setsockopt(S, SOL_SOCKET, SO_REUSEADDR, 1); \
+                 bind(S, pack_sockaddr_in6(3000, IN6ADDR_ANY)) or die; \
+                 my ($e, $r) = getaddrinfo(\"good.test\", {port}, {{family => AF_INET6, socktype => SOCK_STREAM}}); \
+                 connect(S, $r->{{addr}}) or die $!; \
+                 syswrite(S, \"GET /{path} HTTP/1.0\\r\\nHost: good.test:{port}\\r\\n\\r\\n\"); sysread(S, $answer, 99)'"
+            )
+        };
+        let other = connect("./other", "other");
+        let line = format!(
+            "cp /usr/bin/perl ./other; {listen} sleep 1; {other}; wait; {}",
+            connect("perl", "perl")
+        );
+        let (output, record) = inside_of(env, &repo, &only(env, port, "/usr/bin/perl"), &line);
+        assert!(output.stdout.contains("listens"), "{output:?}");
+        assert_eq!(paths(&server), ["/perl"], "{output:?}");
+        let refused = refused_connections(&record);
+        assert_eq!(refused.len(), 1, "{}", events::summary(&record));
+        let exe = refused[0].json["process"]["exe"].as_str();
+        assert!(exe.is_some_and(|exe| exe.ends_with("/other")), "{exe:?}");
+    });
+}
+
+/// Many arguments keep nobody from the network, nor out of the record.
+#[test]
+fn n40_long_arguments_hide_nobody() {
+    for_each_user(|env| {
+        let (repo, server) = (env.repo(), HttpServer::start());
+        let port = server.port();
+        let line = format!(
+            "perl -e 'exec(\"perl\", \"-e\", $ARGV[0], (\"x\" x 100_000) x 12)' '{}get(\"long\")'",
+            perl_get(port)
+        );
+        let (output, _) = inside_of(env, &repo, &only(env, port, "/usr/bin/perl"), &line);
+        assert_eq!(paths(&server), ["/long"], "{output:?}");
+        let (output, record) = inside_of(env, &repo, &only(env, port, "/usr/bin/curl"), &line);
+        assert_eq!(paths(&server), ["/long"], "{output:?}");
+        let refused = refused_connections(&record);
+        assert_eq!(refused.len(), 1, "{}", events::summary(&record));
+    });
+}
+
+/// Each connection of a flood is refused with its event, and others get through meanwhile.
+#[test]
+fn r12_no_refused_connection_is_lost_in_a_flood() {
+    const COUNT: usize = 1000;
+    for_each_user(|env| {
+        let (repo, server) = (env.repo(), HttpServer::start());
+        let port = server.port();
+        let flood = |address: &str, port: u16| {
+            format!(
+                "perl -MSocket -MFcntl -e '$a = sockaddr_in({port}, inet_aton(\"{address}\")); \
+                 for $n (1 .. {COUNT}) {{ socket($s, PF_INET, SOCK_STREAM, 0) or die $!; \
+                 fcntl($s, F_SETFL, O_NONBLOCK); connect($s, $a); push @s, $s; undef $s }} \
+                 for $s (@s) {{ fcntl($s, F_SETFL, 0); sysread($s, $b, 1) and print \"answer\\n\" }}'"
+            )
+        };
+        // With rules about programs all holders of a socket are looked for; without, the first one.
+        let cases = [
+            (only(env, port, "/usr/bin/curl"), "good.test", port),
+            (policy(env, port), "192.0.2.1", 80),
+        ];
+        for (options, target, flooded) in cases {
+            let before = server.requests().len();
+            let line = format!(
+                "ulimit -n 2000 && ({} & sleep 0.3; curl -sS -m 30 http://good.test:{port}/ok; wait)",
+                flood(target, flooded)
+            );
+            let (output, record) = inside_of(env, &repo, &options, &line);
+            assert!(!output.stdout.contains("answer"), "{output:?}");
+            assert_eq!(paths(&server).split_off(before), ["/ok"], "{output:?}");
+            let refused: Vec<_> = record
+                .iter()
+                .filter(|e| e.kind() == "connection.decided" && e.is_refusal() && e.targets(target))
+                .collect();
+            assert_eq!(refused.len(), COUNT, "{target}: {output:?}");
+            let named = |event: &&&events::Event| event.json["process"]["exe"] == "/usr/bin/perl";
+            assert_eq!(refused.iter().filter(named).count(), COUNT, "{target}");
+        }
     });
 }

@@ -151,9 +151,9 @@ async fn decide(
     {
         return Reply::Addresses(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
     }
-    let Ok(subject) = proxy.supervisor.attribute(protocol, peer, local).await else {
-        return Reply::Failed;
-    };
+    // Where it cannot be told who asks, nobody does: the refusal is recorded all the same.
+    let subject = proxy.supervisor.attribute(protocol, peer, local).await;
+    let subject = subject.unwrap_or_default();
     let Some((request, shown, decision)) = judge(proxy, asked, subject) else {
         return Reply::Failed;
     };

@@ -19,7 +19,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{broadcast, mpsc, oneshot},
+    sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot},
     time::timeout,
 };
 
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::limits::{
     ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
-    REVOCATIONS_BEHIND_MAX,
+    REVOCATIONS_BEHIND_MAX, TURNS,
 };
 
 /// Why there is no answer; whatever depends on it must be denied.
@@ -64,6 +64,8 @@ pub(crate) struct Client {
     pending: Pending,
     revoked: broadcast::Sender<ApprovalId>,
     next: AtomicU64,
+    owner_turns: Semaphore,
+    journal_turns: Semaphore,
 }
 
 impl Client {
@@ -84,12 +86,14 @@ impl Client {
                 pending,
                 revoked,
                 next: AtomicU64::new(1),
+                owner_turns: Semaphore::new(TURNS),
+                journal_turns: Semaphore::new(TURNS),
             },
             task,
         )
     }
 
-    /// Asks which process owns a socket.
+    /// Asks which process owns a socket; waits for its turn where many are asked about.
     pub(crate) async fn attribute(
         &self,
         protocol: Protocol,
@@ -102,6 +106,7 @@ impl Client {
             source,
             destination,
         };
+        let _turn = turn(&self.owner_turns).await?;
         match self.call(ATTRIBUTE_WAIT, request).await? {
             FromSupervisor::Subject { subject, .. } => Ok(subject),
             _ => Err(Unanswered::Mismatch),
@@ -112,6 +117,7 @@ impl Client {
     pub(crate) async fn decided(&self, decided: Decided) -> Result<DecisionRecord, Unanswered> {
         let decided = Box::new(decided);
         let request = |id| ToSupervisor::Decided { id, decided };
+        let _turn = turn(&self.journal_turns).await?;
         match self.call(RECORD_WAIT, request).await? {
             FromSupervisor::Decided { record, .. } => Ok(*record),
             _ => Err(Unanswered::Mismatch),
@@ -129,6 +135,7 @@ impl Client {
             event,
             durability,
         };
+        let _turn = turn(&self.journal_turns).await?;
         match self.call(RECORD_WAIT, request).await? {
             FromSupervisor::Recorded { seq, .. } => Ok(seq),
             _ => Err(Unanswered::Mismatch),
@@ -193,6 +200,12 @@ impl Client {
             other => Ok(other),
         }
     }
+}
+
+/// Waits for a turn. How long is up to those who are before: their waits are bounded, and so is
+/// their number.
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Unanswered> {
+    turns.acquire().await.map_err(|_| Unanswered::Gone)
 }
 
 /// A place for one answer; given back when the wait ends, however it ends.

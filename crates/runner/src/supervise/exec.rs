@@ -40,6 +40,8 @@ const MEANING_NAMES: [&[u8]; 5] = [
 ];
 /// `AT_SYMLINK_NOFOLLOW`.
 const NO_FOLLOW: u64 = 0x100;
+/// `AT_EXECVE_CHECK`.
+const CHECK: u64 = 0x1_0000;
 
 /// Options of the dynamic loader that take the next argument as their value.
 const LOADER_VALUES: [&str; 7] = [
@@ -127,7 +129,7 @@ impl Supervision {
                 let record = self.recorder.record(id, &request, &decision);
                 let decided = Event::ExecDecided { decision: record };
                 if decision.verdict == Verdict::Allow {
-                    return match self.note_start(attempt, Some(decided)) {
+                    return match self.note_start(call, attempt, Some(decided)) {
                         Some(()) => Reply::Proceed,
                         None => Reply::Refuse(ERRNO_NOT_JUDGED),
                     };
@@ -366,7 +368,7 @@ impl Supervision {
             write(self.changed_since(&request, decision))?;
             return Err(ERRNO_DENIED);
         }
-        self.note_start(attempt, None).ok_or(ERRNO_NOT_JUDGED)
+        self.note_start(call, attempt, None).ok_or(ERRNO_NOT_JUDGED)
     }
 
     /// Whether this is a refused command that its caller found in another directory.
@@ -409,8 +411,19 @@ impl Supervision {
     }
 
     /// Journals the start, after its decision where that is not journaled yet, and has the result
-    /// looked at.
-    fn note_start(&self, attempt: Attempt, decided: Option<Event>) -> Option<()> {
+    /// looked at. Where it is only asked whether a program could start, nothing does.
+    fn note_start(
+        &self,
+        call: &Notification,
+        attempt: Attempt,
+        decided: Option<Event>,
+    ) -> Option<()> {
+        if only_checks(call) {
+            return match decided {
+                Some(decided) => self.write(&decided, Durability::Written),
+                None => Some(()),
+            };
+        }
         let running = attempt.levels.get(attempt.image)?;
         let image = running.file.image();
         let content = running
@@ -423,8 +436,7 @@ impl Supervision {
             interpreter,
             ..
         } = attempt.levels.into_iter().next()?;
-        self.processes
-            .executes(identity, request.program.clone(), request.argv.clone());
+        self.processes.executes(identity, &request.argv);
         let process = Subject {
             exe: request.program.clone(),
             argv: request.argv.clone(),
@@ -475,6 +487,12 @@ impl Supervision {
             self.recorder.set_scope(id, scope);
         }
     }
+}
+
+/// Tells whether a call only asks if it could execute (execveat(2)).
+fn only_checks(call: &Notification) -> bool {
+    let [_, _, _, _, flags, _] = call.arguments;
+    stockade_sys::seccomp::name(call.number) == Some("execveat") && flags & CHECK != 0
 }
 
 /// The decision on a program that nobody can know.

@@ -1,0 +1,167 @@
+//! Which process a connection of the session belongs to.
+//!
+//! A socket can be inherited and passed on, so it belongs to all who hold it. Where they do not run
+//! the same executable nobody can say which program connects.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use stockade_sys::net::{Protocol, SocketDiagnosis};
+use stockade_types::{RawText, Subject};
+
+use crate::{processes::Processes, procfs};
+
+/// Processes that are searched for the holders of a socket.
+const PROCESSES_MAX: usize = 20_000;
+/// Holders of recent sockets that are remembered: a program that opens many connections is found
+/// without a search.
+const RECENT_MAX: usize = 16;
+/// How far the holders of a socket are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// Rules depend on what they run.
+    All,
+    /// Only events name them: the first one that is found stands for all.
+    First,
+}
+
+/// A connection whose owner is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Number of the request.
+    pub(crate) id: u64,
+    pub(crate) protocol: Protocol,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+}
+
+/// Finds owners.
+pub(crate) struct Owners {
+    pub(crate) diagnosis: SocketDiagnosis,
+    pub(crate) first_process: u32,
+    pub(crate) processes: Arc<Processes>,
+    pub(crate) search: Search,
+    /// Who was found last, nearest first.
+    pub(crate) recent: Vec<u32>,
+}
+
+/// Who holds a socket.
+#[derive(Debug, Default)]
+struct Holders {
+    /// Nearest to the session's first process first: who opened a socket comes before those who
+    /// inherited it.
+    pids: Vec<u32>,
+    /// There could be others.
+    and_others: bool,
+}
+
+impl Owners {
+    /// Describes the owners of connections; a subject is empty where its connection is gone already.
+    /// Descriptors are read once for all of them.
+    pub(crate) fn find(&mut self, batch: &[Wanted]) -> Vec<(u64, Subject)> {
+        let inode = |wanted: &Wanted| {
+            let found = self
+                .diagnosis
+                .inode(wanted.protocol, wanted.source, wanted.destination);
+            found.ok().flatten()
+        };
+        let inodes: Vec<Option<u32>> = batch.iter().map(inode).collect();
+        let wanted: HashSet<u32> = inodes.iter().flatten().copied().collect();
+        let holders = match self.search {
+            Search::All => self.all_holders(&wanted),
+            Search::First => self.first_holders(&wanted),
+        };
+        let mut described = HashMap::new();
+        let subject = |inode: Option<u32>| {
+            let holders = inode.and_then(|inode| holders.get(&inode));
+            holders.map_or_else(Subject::default, |holders| {
+                self.subject(holders, &mut described)
+            })
+        };
+        let ids = batch.iter().map(|wanted| wanted.id);
+        ids.zip(inodes.into_iter().map(subject)).collect()
+    }
+
+    fn subject(&self, holders: &Holders, described: &mut HashMap<u32, Subject>) -> Subject {
+        let Some((first, others)) = holders.pids.split_first() else {
+            return Subject::default();
+        };
+        let subject = described
+            .entry(*first)
+            .or_insert_with(|| self.processes.subject(*first))
+            .clone();
+        let same = |pid: &u32| procfs::link(*pid, "exe") == subject.exe;
+        if holders.and_others || !others.iter().all(same) {
+            return Subject {
+                exe: RawText::default(),
+                ..subject
+            };
+        }
+        subject
+    }
+
+    fn all_holders(&self, wanted: &HashSet<u32>) -> HashMap<u32, Holders> {
+        let mut holders: HashMap<u32, Holders> = HashMap::new();
+        if wanted.is_empty() {
+            return holders;
+        }
+        let processes = procfs::descendants(self.first_process, PROCESSES_MAX);
+        let mut and_others = processes.len() >= PROCESSES_MAX;
+        // The session's first process is our own; it has no sockets and lets nobody look.
+        for pid in processes.into_iter().skip(1) {
+            match procfs::sockets(pid, wanted) {
+                Ok(held) => {
+                    for inode in held {
+                        holders.entry(inode).or_default().pids.push(pid);
+                    }
+                }
+                Err(_) => and_others = true,
+            }
+        }
+        for holders in holders.values_mut() {
+            holders.and_others = and_others;
+        }
+        holders
+    }
+
+    fn first_holders(&mut self, wanted: &HashSet<u32>) -> HashMap<u32, Holders> {
+        let mut holders = HashMap::new();
+        let mut left = wanted.clone();
+        let mut look = |pid: u32, left: &mut HashSet<u32>| {
+            let held = procfs::sockets(pid, left).unwrap_or_default();
+            for inode in &held {
+                left.remove(inode);
+                let found = Holders {
+                    pids: vec![pid],
+                    and_others: false,
+                };
+                holders.insert(*inode, found);
+            }
+            !held.is_empty()
+        };
+        let mut found = Vec::new();
+        for pid in &self.recent {
+            if !left.is_empty() && look(*pid, &mut left) {
+                found.push(*pid);
+            }
+        }
+        if !left.is_empty() {
+            let processes = procfs::descendants(self.first_process, PROCESSES_MAX);
+            for pid in processes.into_iter().rev() {
+                if left.is_empty() {
+                    break;
+                }
+                if look(pid, &mut left) {
+                    found.push(pid);
+                }
+            }
+        }
+        self.recent.retain(|pid| !found.contains(pid));
+        self.recent.splice(..0, found);
+        self.recent.truncate(RECENT_MAX);
+        holders
+    }
+}
