@@ -9,12 +9,13 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use crate::{
     Proxy,
     addresses::is_synthetic_space,
+    first_line::{FirstLine, Line},
     http::{self, Exchange, linger},
     judge::{Allowed, Judgement, decided},
-    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINGER_WAIT, RELAY_IDLE},
-    relay::reset,
-    sniff::{Flight, Speech, first_flight},
-    tls::{ALERT_ACCESS_DENIED, ClientHello},
+    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, LINGER_WAIT, RELAY_IDLE},
+    relay::{Cut, relay_watched, reset},
+    sniff::{Flight, Patience, Speech, first_flight},
+    tls::{self, ALERT_ACCESS_DENIED, ClientHello},
     upstream::{Failed, Upstream},
     wire::{Decided, Protocol},
 };
@@ -147,9 +148,15 @@ impl Link<'_> {
     async fn listen(&mut self, looked: &Decision) -> Flight {
         let must_speak = looked.http_only && looked.verdict != Verdict::Deny;
         let patience = if must_speak {
-            HANDSHAKE_WAIT
+            Patience {
+                first_byte: HANDSHAKE_WAIT,
+                line: HANDSHAKE_WAIT,
+            }
         } else {
-            FIRST_BYTE_WINDOW
+            Patience {
+                first_byte: FIRST_BYTE_WINDOW,
+                line: LINE_PAUSE,
+            }
         };
         match first_flight(&self.client, &mut self.head, patience).await {
             // What it said is all there will be, and it is no greeting that is known.
@@ -238,7 +245,7 @@ impl Link<'_> {
 
     /// Tells a client that speaks TLS that policy is the cause; others see a reset.
     async fn tell_failed(&mut self, failed: Failed) {
-        if self.head.first() == Some(&22) && !matches!(failed, Failed::Unreachable(_)) {
+        if tls::begins(&self.head) && !matches!(failed, Failed::Unreachable(_)) {
             return self.alert().await;
         }
         reset(&self.client);
@@ -254,6 +261,11 @@ impl Link<'_> {
 
     /// Passes bytes both ways until the end.
     async fn pass(self, upstream: Upstream, revoked: impl Future<Output = ()>) {
+        let line = FirstLine::of(&self.head);
+        // A server that was first to speak is none of HTTP or TLS.
+        if !self.head.is_empty() && line.line() == Line::Open {
+            return self.watch(upstream, line, revoked).await;
+        }
         let (mut server, closing) = upstream.into_parts();
         let counters = closing.counters();
         let work = async {
@@ -267,6 +279,37 @@ impl Link<'_> {
             _ = work => {}
             () = revoked => {}
         }
+        closing.closed(self.proxy).await;
+    }
+
+    /// Passes bytes of what was taken for opaque before its first line was whole: it is read on,
+    /// and cut off where it turns out to be what must be judged.
+    async fn watch(
+        mut self,
+        upstream: Upstream,
+        line: FirstLine,
+        revoked: impl Future<Output = ()>,
+    ) {
+        let (mut server, closing) = upstream.into_parts();
+        let counters = closing.counters();
+        let work = async {
+            server.write_all(&self.head).await?;
+            counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
+            relay_watched(&mut self.client, &mut server, &counters, line).await
+        };
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = revoked => Ok(()),
+        };
+        if let Err(Cut::Became(line)) = ended {
+            let entry = Decided {
+                detail: Some("refused while it was open".to_owned()),
+                ..decided(Request::Net(self.request), refused_line(line))
+            };
+            // Both sides are closed either way; the event is for the record.
+            drop(self.proxy.judge.record(entry).await);
+        }
+        drop((self.client, server));
         closing.closed(self.proxy).await;
     }
 
@@ -301,6 +344,16 @@ impl Link<'_> {
             }
         }
     }
+}
+
+/// Returns the refusal of what began as another protocol.
+fn refused_line(line: Line) -> Decision {
+    if line == Line::OldTls {
+        let reason = "the TLS greeting is not valid: it has the form of SSL 2";
+        return Control::TlsMalformed.denies(reason, "");
+    }
+    let reason = "a request line that does not begin as one, or came in pieces";
+    Control::HttpFraming.denies(reason, "send the request in strict HTTP/1.1")
 }
 
 /// Holds the first bytes of a client against where it wants to go.

@@ -15,6 +15,7 @@ mod connection;
 mod datagrams;
 mod dial;
 mod dns;
+mod first_line;
 mod http;
 mod judge;
 mod limits;

@@ -84,6 +84,11 @@ pub(crate) const REVOCATIONS_BEHIND_MAX: usize = 256;
 /// for the server). Clients that speak first do so within a millisecond on loopback.
 pub(crate) const FIRST_BYTE_WINDOW: Duration = Duration::from_millis(300);
 
+/// How long a client may pause in its first line before it counts as waiting for the server, where
+/// the line does not begin like HTTP (greetings without a line end, as of JDWP). Long enough for a
+/// loaded machine, short enough not to be taken for a hang.
+pub(crate) const LINE_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a client may take to send a whole `ClientHello` or request head.
 pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_secs(15);
 
@@ -132,6 +137,7 @@ pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const _: () = assert!(CLIENT_HELLO_BYTES_MAX < SNIFF_BYTES_MAX);
+const _: () = assert!(LINE_PAUSE.as_millis() < HANDSHAKE_WAIT.as_millis());
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
 const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);

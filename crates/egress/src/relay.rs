@@ -20,7 +20,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::limits::{RELAY_CHUNK_BYTES, RELAY_IDLE};
+use crate::{
+    first_line::{FirstLine, Line},
+    limits::{RELAY_CHUNK_BYTES, RELAY_IDLE},
+};
 
 thread_local! {
     /// One buffer for all connections of the process: it is only used between two waits.
@@ -101,6 +104,81 @@ impl Relay for CopyRelay {
             }
             ended
         })
+    }
+}
+
+/// Why a watched relay ended early.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// A side failed.
+    Failed,
+    /// The client's first line became something that is judged; its last bytes were not passed on.
+    Became(Line),
+}
+
+impl From<io::Error> for Cut {
+    fn from(_: io::Error) -> Self {
+        Self::Failed
+    }
+}
+
+/// Relays by reading and writing, while the first line of the client is still read. Where it fails
+/// or is cut, dropping either side resets it.
+pub(crate) async fn relay_watched(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    counters: &Counters,
+    mut line: FirstLine,
+) -> Result<(), Cut> {
+    let (client_read, client_write) = client.split();
+    let (server_read, mut server_write) = server.split();
+    let out = async {
+        while line.line() == Line::Open {
+            let moved = watched_turn(&client_read, &mut server_write, counters, &mut line);
+            match moved.await? {
+                0 => return Ok(end(&mut server_write).await?),
+                bytes => counters.add_out(bytes),
+            }
+        }
+        Ok(pump(client_read, server_write, counters, Counters::add_out).await?)
+    };
+    let back = async {
+        let pumping = pump(server_read, client_write, counters, Counters::add_in);
+        Ok(pumping.await?)
+    };
+    let ended = tokio::try_join!(out, back).map(|_| ());
+    if ended.is_err() {
+        drop((client.set_zero_linger(), server.set_zero_linger()));
+    }
+    ended
+}
+
+/// Moves what is there as long as it leaves the first line open or makes it harmless; zero bytes
+/// are the end.
+async fn watched_turn(
+    from: &ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    counters: &Counters,
+    line: &mut FirstLine,
+) -> Result<u64, Cut> {
+    let mut accept = |bytes: &[u8]| match line.feed(bytes) {
+        Line::Open | Line::Other => Ok(bytes.len()),
+        became @ (Line::Http | Line::OldTls) => Err(became),
+    };
+    loop {
+        let before = counters.total();
+        let mut rest = Vec::new();
+        match timeout(RELAY_IDLE, turn_accepted(from, to, &mut rest, &mut accept)).await {
+            Ok(Turn::Moved(bytes)) => return Ok(bytes),
+            Ok(Turn::Ended) => return Ok(0),
+            Ok(Turn::Refused(became)) => return Err(Cut::Became(became)),
+            Ok(Turn::ReadFailed | Turn::WriteFailed) => {
+                return Err(Cut::Failed);
+            }
+            // As in a relay that is not watched.
+            Err(_) if counters.total() != before => {}
+            Err(_) => return Err(Cut::Failed),
+        }
     }
 }
 

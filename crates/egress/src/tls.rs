@@ -3,7 +3,7 @@
 use crate::limits::CLIENT_HELLO_BYTES_MAX;
 
 /// Record content type of handshake messages (RFC 8446 section 5.1).
-const CONTENT_HANDSHAKE: u8 = 22;
+pub(crate) const CONTENT_HANDSHAKE: u8 = 22;
 /// Longest plaintext record (RFC 8446 section 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
 /// Handshake type of a `ClientHello` (RFC 8446 section 4).
@@ -36,6 +36,11 @@ pub(crate) enum Parsed {
     Partial,
     /// Not a `ClientHello`, or one that no client sends.
     Malformed(&'static str),
+}
+
+/// Tells whether `bytes` begin with a record of the handshake.
+pub(crate) fn begins(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&CONTENT_HANDSHAKE)
 }
 
 /// Reads the `ClientHello` at the start of `bytes`; it may be split over several records.

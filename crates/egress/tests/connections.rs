@@ -8,7 +8,7 @@
 
 mod lab;
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, time::Duration};
 
 use lab::{Lab, PATIENCE, Server, allow, assert_reset, read_all, until};
 use stockade_event::Event;
@@ -223,6 +223,96 @@ async fn late_greetings_are_checked_too() {
     client.write_all(&hello).await.unwrap();
     client.shutdown().await.unwrap();
     assert_eq!(read_all(&mut client).await.unwrap(), hello);
+}
+
+/// Greetings without the end of a line reach the server, whose answer is what the client waits for.
+#[tokio::test]
+async fn greetings_without_a_line_end_pass() {
+    let echo = Server::echo().await;
+    for (greeting, at_once) in [
+        (&b"JDWP-Handshake"[..], false),
+        (b"\r", false),
+        (b"<?xml version='1.0'?><stream:stream to='good.test'>", true),
+        (b"{\"jsonrpc\":\"2.0\",\"method\":\"hello\"}", true),
+        (b"[1,2]", true),
+        (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", true),
+        (b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\x00\x80\x00", true),
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        let since = std::time::Instant::now();
+        client.write_all(greeting).await.unwrap();
+        let mut back = vec![0; greeting.len()];
+        let read = timeout(Duration::from_secs(8), client.read_exact(&mut back));
+        read.await.expect("an answer").unwrap();
+        assert_eq!(back, greeting);
+        assert!(!at_once || since.elapsed() < Duration::from_millis(900));
+        // What follows passes as well, without any further wait.
+        client.write_all(b"\x00\x01 more").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut client).await.unwrap(), b"\x00\x01 more");
+        assert!(lab.decisions(Verdict::Deny).is_empty());
+    }
+}
+
+/// A request line that is cut so that its start passes as something else never gets to its end.
+#[tokio::test]
+async fn request_lines_in_pieces_do_not_pass_as_opaque() {
+    let echo = Server::echo().await;
+    for (start, rest) in [
+        (&b"PROPFIND"[..], &b" /x HTTP/1.1"[..]),
+        (b"PROPFIND /x HTT", b"P/1.1"),
+        (b"<GET /x HTTP/", b"1.1"),
+        (b"\0GET /x HTTP/1.1", b""),
+        (b"\xc2\xa0GET /x HTTP", b"/1.1 "),
+        (b"POST /\x01x HTT", b"P/1.1"),
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        client.write_all(start).await.unwrap();
+        let mut back = vec![0; start.len()];
+        timeout(PATIENCE, client.read_exact(&mut back))
+            .await
+            .unwrap()
+            .unwrap();
+        let rest = [rest, b"\r\nHost: evil.test\r\n\r\n"].concat();
+        client.write_all(&rest).await.unwrap();
+        assert_reset(client).await;
+        lab.one_denial("http-framing");
+        until("the closing event", || {
+            let events = lab.supervisor.events();
+            events
+                .iter()
+                .any(|event| matches!(event, Event::ConnectionClosed { .. }))
+        })
+        .await;
+    }
+    assert!(!echo.text().contains("evil.test"), "{}", echo.text());
+}
+
+/// Greetings in the form of SSL 2 name no host, so they are refused, cut or not.
+#[tokio::test]
+async fn ssl2_greetings_are_refused() {
+    let echo = Server::echo().await;
+    let body = [&[1, 3, 3, 0, 3, 0, 0, 0, 16, 0, 0, 0x2f][..], &[7; 16]].concat();
+    let length = u8::try_from(body.len()).unwrap();
+    let hello = [&[0x80, length][..], &body].concat();
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    assert_eq!(echo_of(&lab, echo.port, &hello).await.unwrap(), ALERT);
+    lab.one_denial("tls-malformed");
+    assert_eq!(echo.connections(), 0);
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let mut client = lab.connect("good.test", echo.port).await;
+    client.write_all(&hello[..2]).await.unwrap();
+    let mut back = [0; 2];
+    timeout(PATIENCE, client.read_exact(&mut back))
+        .await
+        .unwrap()
+        .unwrap();
+    client.write_all(&hello[2..]).await.unwrap();
+    assert_reset(client).await;
+    lab.one_denial("tls-malformed");
+    assert_eq!(echo.seen.lock().unwrap().bytes, hello[..2]);
 }
 
 #[tokio::test]

@@ -204,11 +204,22 @@ async fn smuggling_is_refused_and_reaches_no_server() {
         "get / HTTP/1.1\r\nHost: good.test\r\n\r\n".to_owned(),
         "GET /old\r\n\r\n".to_owned(),
     ];
+    let host = b"Host: evil.test\r\nContent-Length: 0\r\n\r\n";
+    let odd: [&[u8]; 7] = [
+        b"POST /x\x0cHTTP/1.1\r\n",
+        b"GET\x0b/x\x0bHTTP/1.1\r\n",
+        b"\x0bGET /x HTTP/1.1\r\n",
+        b"POST\xa0/x\xa0HTTP/1.1\r\n",
+        b"POST /\0x HTTP/1.1\r\n",
+        b"\xef\xbb\xbfGET /x HTTP/1.1\r\n",
+        b"GET\x0b/old\r\n",
+    ];
+    let odd = odd.map(|line| [line, host].concat());
+    let table = table.into_iter().map(String::into_bytes).chain(odd);
     for request in table {
         let lab = Lab::start(&allow("good.test", web.port)).await;
-        let answer = lab
-            .exchange("good.test", web.port, request.as_bytes())
-            .await;
+        let answer = lab.exchange("good.test", web.port, &request).await;
+        let request = text(&request);
         let answer = text(&answer);
         assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
         assert_eq!(
