@@ -12,7 +12,7 @@ use crate::{
     first_line::{FirstLine, Line},
     http::{self, Exchange, linger},
     judge::{Allowed, Judgement, decided},
-    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, LINGER_WAIT, RELAY_IDLE},
+    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
     relay::{Cut, relay_watched, reset},
     sniff::{Flight, Patience, Speech, first_flight},
     tls::{self, ALERT_ACCESS_DENIED, ClientHello},
@@ -254,8 +254,8 @@ impl Link<'_> {
     /// Ends a TLS handshake with an alert that names policy as the cause.
     async fn alert(&mut self) {
         let alert = self.client.write_all(&ALERT_ACCESS_DENIED);
-        if let Ok(Ok(())) = timeout(LINGER_WAIT, alert).await {
-            linger(&mut self.client, LINGER_WAIT).await;
+        if let Ok(Ok(())) = timeout(REFUSAL_WAIT, alert).await {
+            linger(&mut self.client).await;
         }
     }
 

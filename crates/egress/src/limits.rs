@@ -127,17 +127,22 @@ pub(crate) const RELAY_IDLE: Duration = Duration::from_hours(6);
 /// Bytes moved per turn of a relay; one buffer for the whole process, since it has one thread.
 pub(crate) const RELAY_CHUNK_BYTES: usize = 256 * 1024;
 
-/// How long we read on after a refusal so that the client gets to see it before a reset.
-pub(crate) const LINGER_WAIT: Duration = Duration::from_secs(1);
+/// How long a client may take to accept a refusal of a few hundred bytes.
+pub(crate) const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes thrown away in that time.
-pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// How long a client may pause while we read on after the last answer, so that it gets to see that
+/// answer before a reset. Clients that are in the middle of an upload first finish it.
+pub(crate) const LINGER_IDLE: Duration = Duration::from_secs(10);
+
+/// How long we read on in all. What is read is thrown away, so its size does not matter.
+pub(crate) const LINGER_TOTAL: Duration = Duration::from_mins(1);
 
 /// Pause after `accept` fails for want of descriptors, so that it is not tried in a tight loop.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const _: () = assert!(CLIENT_HELLO_BYTES_MAX < SNIFF_BYTES_MAX);
 const _: () = assert!(LINE_PAUSE.as_millis() < HANDSHAKE_WAIT.as_millis());
+const _: () = assert!(LINGER_IDLE.as_millis() < LINGER_TOTAL.as_millis());
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
 const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);

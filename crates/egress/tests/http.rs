@@ -310,6 +310,48 @@ async fn chunked_bodies_stream_both_ways_with_interim_responses() {
     );
 }
 
+/// Sends a body that fills every buffer on the way, to its end, and reads only then.
+async fn upload(lab: &Lab, port: u16) -> String {
+    const BYTES: usize = 20 << 20;
+    let mut client = lab.connect("good.test", port).await;
+    let head = format!("POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: {BYTES}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    let chunk = vec![b'q'; 64 << 10];
+    for _ in 0..BYTES / chunk.len() {
+        timeout(PATIENCE, client.write_all(&chunk))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    text(&read_all(&mut client).await.unwrap())
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_an_upload_is_seen() {
+    let web = Server::start(|mut stream, _| async move {
+        let mut buffer = [0; 1024];
+        stream.read_exact(&mut buffer).await.unwrap();
+        let answer = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge";
+        stream.write_all(answer).await.unwrap();
+        // Dropped with unread bytes, so what the proxy sees after the answer is a reset.
+    })
+    .await;
+    let lab = Lab::start(&allow("good.test", web.port)).await;
+    for _ in 0..3 {
+        let answer = upload(&lab, web.port).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nlarge"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_upload_is_told_why() {
+    let lab = Lab::start(&allow("good.test", 80)).await;
+    let answer = upload(&lab, 9).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.contains("\"verdict\":\"deny\""), "{answer}");
+}
+
 #[tokio::test]
 async fn expect_continue_works() {
     let web = Server::start(|mut stream, seen| async move {
