@@ -217,18 +217,18 @@ impl Link<'_> {
                 false
             }
         };
-        let Some((server, closing)) = upstream.map(Upstream::into_parts) else {
+        let Some((server, opened)) = upstream.map(Upstream::into_parts) else {
             return;
         };
         if tunnel {
-            let relaying = proxy.relay.relay(self.client, server, closing.counters());
+            let relaying = proxy.relay.relay(self.client, server, opened.counters());
             tokio::select! {
                 // However it ended, both sides are closed and the event says what passed.
                 _ = relaying => {}
                 () = revoked => {}
             }
         }
-        closing.closed(proxy).await;
+        drop(opened);
     }
 
     async fn relay(
@@ -266,8 +266,8 @@ impl Link<'_> {
         if !self.head.is_empty() && line.line() == Line::Open {
             return self.watch(upstream, line, revoked).await;
         }
-        let (mut server, closing) = upstream.into_parts();
-        let counters = closing.counters();
+        let (mut server, opened) = upstream.into_parts();
+        let counters = opened.counters();
         let work = async {
             server.write_all(&self.head).await?;
             counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
@@ -279,7 +279,7 @@ impl Link<'_> {
             _ = work => {}
             () = revoked => {}
         }
-        closing.closed(self.proxy).await;
+        drop(opened);
     }
 
     /// Passes bytes of what was taken for opaque before its first line was whole: it is read on,
@@ -290,8 +290,8 @@ impl Link<'_> {
         line: FirstLine,
         revoked: impl Future<Output = ()>,
     ) {
-        let (mut server, closing) = upstream.into_parts();
-        let counters = closing.counters();
+        let (mut server, opened) = upstream.into_parts();
+        let counters = opened.counters();
         let work = async {
             server.write_all(&self.head).await?;
             counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
@@ -309,8 +309,7 @@ impl Link<'_> {
             // Both sides are closed either way; the event is for the record.
             drop(self.proxy.judge.record(entry).await);
         }
-        drop((self.client, server));
-        closing.closed(self.proxy).await;
+        drop((self.client, server, opened));
     }
 
     /// Connects for a silent client and sees who speaks first. If it is the client after all, its
@@ -337,10 +336,9 @@ impl Link<'_> {
             Ok(Plan::Http) => Box::pin(self.http(allowed, Some(upstream), revoked)).await,
             Ok(_) => self.pass(upstream, revoked).await,
             Err(decision) => {
-                let proxy = self.proxy;
-                let (_, closing) = upstream.into_parts();
+                let (_, opened) = upstream.into_parts();
                 self.refuse(*decision, &flight).await;
-                closing.closed(proxy).await;
+                drop(opened);
             }
         }
     }

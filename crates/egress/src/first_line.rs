@@ -1,7 +1,7 @@
 //! The first line of a client that does not speak TLS: could a lenient server read it as HTTP?
 
 use crate::{
-    http::is_token,
+    grammar::is_token,
     limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX},
     tls::CONTENT_HANDSHAKE,
 };

@@ -77,6 +77,12 @@ pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How long the supervisor's side may be blocked by an egress process that does not read.
 pub(crate) const FRAME_WRITE_WAIT: Duration = Duration::from_secs(10);
 
+/// Closing events that are under way to the supervisor at a time; the others wait in their queue.
+pub(crate) const CLOSINGS_AT_ONCE: usize = OUTBOX_FRAMES;
+
+/// How long the closing events of the connections that the session's end finds open may take.
+pub(crate) const FINISH_WAIT: Duration = Duration::from_secs(1);
+
 /// Revocations that a connection may be behind before it is closed to be safe.
 pub(crate) const REVOCATIONS_BEHIND_MAX: usize = 256;
 

@@ -451,6 +451,65 @@ async fn without_attribution_nothing_passes() {
     assert_eq!(echo.connections(), 0);
 }
 
+/// However far a connection is when the session ends, its end and its bytes are recorded.
+#[tokio::test]
+async fn the_end_of_the_session_closes_what_is_open() {
+    let mut lab = Lab::start(&allow("good.test", 80)).await;
+    let since = std::time::Instant::now();
+    lab.finish().await.unwrap();
+    assert!(since.elapsed() < Duration::from_millis(500), "{since:?}");
+
+    let echo = Server::echo().await;
+    let mut lab = Lab::start(&allow("good.test", echo.port)).await;
+    let mut clients = Vec::new();
+    let greetings: [&[u8]; 4] = [
+        b"\x01\x02\x03",
+        b"hello\n",
+        &client_hello(Some("good.test"), 4000, false),
+        // Its answer is no HTTP, so it is closed before the end.
+        b"GET / HTTP/1.1\r\nHost: good.test\r\n\r\n",
+    ];
+    for greeting in greetings {
+        let mut client = lab.connect("good.test", echo.port).await;
+        client.write_all(greeting).await.unwrap();
+        clients.push(client);
+    }
+    for (client, greeting) in clients.iter_mut().zip(greetings).take(3) {
+        let mut back = vec![0; greeting.len()];
+        let read = timeout(PATIENCE, client.read_exact(&mut back));
+        read.await.unwrap().unwrap();
+    }
+    // Neither side of this one says anything, and far more are waiting for their turn to close.
+    for _ in 0..200 {
+        clients.push(lab.connect("good.test", echo.port).await);
+    }
+    until("all connections", || connection_details(&lab).len() == 204).await;
+    until("all servers", || echo.connections() == 204).await;
+    lab.finish().await.unwrap();
+    let events = lab.supervisor.events();
+    let closed: Vec<(u64, u64)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ConnectionClosed {
+                bytes_out,
+                bytes_in,
+                ..
+            } => Some((*bytes_out, *bytes_in)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closed.len(), 204);
+    let lengths = greetings.map(|greeting| u64::try_from(greeting.len()).unwrap());
+    for length in &lengths[..3] {
+        assert!(closed.contains(&(*length, *length)), "{length}: {closed:?}");
+    }
+    assert_eq!(closed.iter().filter(|bytes| **bytes == (0, 0)).count(), 200);
+    for mut client in clients {
+        // An end or a reset, but no more bytes.
+        assert!(!read_all(&mut client).await.unwrap_or_default().contains(&1));
+    }
+}
+
 #[tokio::test]
 async fn the_end_of_the_control_connection_ends_everything() {
     let echo = Server::echo().await;

@@ -15,7 +15,7 @@ use stockade_testkit::{
 };
 
 use crate::{
-    for_each_user,
+    environment, for_each_user,
     matrix::{Attempt, Matrix, closed},
 };
 
@@ -109,6 +109,30 @@ fn n08_the_machines_loopback_is_another() {
     assert_eq!(second.requests().len(), users);
 }
 
+/// What is still open when the session ends is closed and told, with its bytes.
+#[test]
+fn t01_connections_that_outlive_their_session_are_closed_in_the_record() {
+    for_each_user(|env| {
+        let server = HttpServer::with(|_| {
+            std::thread::sleep(Duration::from_secs(4));
+            Response::text(200, "late\n")
+        });
+        let line = format!("curl -sS -m 1 http://good.test:{}/slow; :", server.port());
+        let (output, record) = inside(env, &policy(env, server.port()), &line);
+        assert!(output.stderr.contains("timed out"), "{output:?}");
+        let closed: Vec<_> = record
+            .iter()
+            .filter(|event| event.kind() == "connection.closed")
+            .collect();
+        let [closed] = closed.as_slice() else {
+            panic!("{}", events::summary(&record));
+        };
+        let bytes = |name: &str| closed.json.get(name).and_then(serde_json::Value::as_u64);
+        assert!(bytes("bytes_out") > Some(0), "{closed:#?}");
+        assert_eq!(bytes("bytes_in"), Some(0), "{closed:#?}");
+    });
+}
+
 /// Makes a network whose only address is of a public range, with a service of the machine at it that
 /// writes down who asked, and runs the command there as an ordinary user.
 const AT_A_PUBLIC_ADDRESS: &str = r#"
@@ -152,7 +176,16 @@ fn n08_a_public_address_of_the_machine_is_the_machine() {
             .args(["--user", "--map-root-user", "--net", "/bin/sh", "-c"])
             .args([AT_A_PUBLIC_ADDRESS, "sh"])
             .arg(env.binary())
-            .args(["run", "--ask", "deny", "--policy"])
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--session-file",
+            ])
+            .arg(env.root().join("session"))
+            .arg("--policy")
             .arg(&policy)
             .args(["--", "curl", "-sS", "-m", "5", "http://good.test:8080/"])
             .env("SEEN", &seen)

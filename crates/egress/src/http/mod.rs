@@ -12,7 +12,6 @@ mod proxy;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use lines::is_token;
 pub(crate) use proxy::{Exchange, answer_denied, linger, serve};
 
 /// Why a message was refused.
