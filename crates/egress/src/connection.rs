@@ -9,7 +9,6 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use crate::{
     Proxy,
     addresses::is_synthetic_space,
-    first_line::{FirstLine, Line},
     http::{self, Exchange, linger},
     judge::{Allowed, Judgement, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
@@ -17,6 +16,7 @@ use crate::{
     sniff::{Flight, Patience, Speech, first_flight},
     tls::{self, ALERT_ACCESS_DENIED, ClientHello},
     upstream::{Failed, Upstream},
+    watch::Watch,
     wire::{Decided, Protocol},
 };
 
@@ -259,12 +259,15 @@ impl Link<'_> {
         }
     }
 
-    /// Passes bytes both ways until the end.
+    /// Passes bytes both ways until the end. What was judged before its first line or its handshake
+    /// was whole is read on.
     async fn pass(self, upstream: Upstream, revoked: impl Future<Output = ()>) {
-        let line = FirstLine::of(&self.head);
-        // A server that was first to speak is none of HTTP or TLS.
-        if !self.head.is_empty() && line.line() == Line::Open {
-            return self.watch(upstream, line, revoked).await;
+        let mut watch = Watch::new(&self.head);
+        let read = watch.read(&self.head);
+        if read.is_err() || !watch.is_over() {
+            return self
+                .pass_watched(upstream, read.map(|()| watch), revoked)
+                .await;
         }
         let (mut server, opened) = upstream.into_parts();
         let counters = opened.counters();
@@ -282,32 +285,34 @@ impl Link<'_> {
         drop(opened);
     }
 
-    /// Passes bytes of what was taken for opaque before its first line was whole: it is read on,
-    /// and cut off where it turns out to be what must be judged.
-    async fn watch(
+    /// The same with a watch that has read the head; cut off where it finds what must not pass.
+    async fn pass_watched(
         mut self,
         upstream: Upstream,
-        line: FirstLine,
+        watch: Result<Watch, Box<Decision>>,
         revoked: impl Future<Output = ()>,
     ) {
         let (mut server, opened) = upstream.into_parts();
         let counters = opened.counters();
         let work = async {
+            let watch = watch.map_err(Cut::Refused)?;
             server.write_all(&self.head).await?;
             counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
-            relay_watched(&mut self.client, &mut server, &counters, line).await
+            relay_watched(&mut self.client, &mut server, &counters, watch).await
         };
         let ended = tokio::select! {
             ended = work => ended,
             () = revoked => Ok(()),
         };
-        if let Err(Cut::Became(line)) = ended {
+        if let Err(Cut::Refused(decision)) = ended {
             let entry = Decided {
                 detail: Some("refused while it was open".to_owned()),
-                ..decided(Request::Net(self.request), refused_line(line))
+                ..decided(Request::Net(self.request), *decision)
             };
             // Both sides are closed either way; the event is for the record.
             drop(self.proxy.judge.record(entry).await);
+            reset(&self.client);
+            reset(&server);
         }
         drop((self.client, server, opened));
     }
@@ -342,16 +347,6 @@ impl Link<'_> {
             }
         }
     }
-}
-
-/// Returns the refusal of what began as another protocol.
-fn refused_line(line: Line) -> Decision {
-    if line == Line::OldTls {
-        let reason = "the TLS greeting is not valid: it has the form of SSL 2";
-        return Control::TlsMalformed.denies(reason, "");
-    }
-    let reason = "a request line that does not begin as one, or came in pieces";
-    Control::HttpFraming.denies(reason, "send the request in strict HTTP/1.1")
 }
 
 /// Holds the first bytes of a client against where it wants to go.

@@ -26,6 +26,7 @@ mod relay;
 mod sniff;
 mod tls;
 mod upstream;
+mod watch;
 pub mod wire;
 
 use std::{

@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use stockade_policy::Decision;
 use tokio::{
     io::AsyncWriteExt,
     net::{
@@ -21,8 +22,8 @@ use tokio::{
 };
 
 use crate::{
-    first_line::{FirstLine, Line},
     limits::{RELAY_CHUNK_BYTES, RELAY_IDLE},
+    watch::Watch,
 };
 
 thread_local! {
@@ -112,8 +113,8 @@ impl Relay for CopyRelay {
 pub(crate) enum Cut {
     /// A side failed.
     Failed,
-    /// The client's first line became something that is judged; its last bytes were not passed on.
-    Became(Line),
+    /// The client's last bytes must not pass, and did not.
+    Refused(Box<Decision>),
 }
 
 impl From<io::Error> for Cut {
@@ -122,20 +123,20 @@ impl From<io::Error> for Cut {
     }
 }
 
-/// Relays by reading and writing, while the first line of the client is still read. Where it fails
-/// or is cut, dropping either side resets it.
+/// Relays by reading and writing, while `watch` reads what the client sends. Where it fails or is
+/// cut, dropping either side resets it.
 pub(crate) async fn relay_watched(
     client: &mut TcpStream,
     server: &mut TcpStream,
     counters: &Counters,
-    mut line: FirstLine,
+    mut watch: Watch,
 ) -> Result<(), Cut> {
     let (client_read, client_write) = client.split();
     let (server_read, mut server_write) = server.split();
     let out = async {
-        while line.line() == Line::Open {
-            let moved = watched_turn(&client_read, &mut server_write, counters, &mut line);
-            match moved.await? {
+        while !watch.is_over() {
+            let turn = watched_turn(&client_read, &mut server_write, counters, &mut watch);
+            match turn.await? {
                 0 => return Ok(end(&mut server_write).await?),
                 bytes => counters.add_out(bytes),
             }
@@ -153,28 +154,22 @@ pub(crate) async fn relay_watched(
     ended
 }
 
-/// Moves what is there as long as it leaves the first line open or makes it harmless; zero bytes
-/// are the end.
+/// Moves what is there if it may pass; zero bytes are the end.
 async fn watched_turn(
     from: &ReadHalf<'_>,
     to: &mut WriteHalf<'_>,
     counters: &Counters,
-    line: &mut FirstLine,
+    watch: &mut Watch,
 ) -> Result<u64, Cut> {
-    let mut accept = |bytes: &[u8]| match line.feed(bytes) {
-        Line::Open | Line::Other => Ok(bytes.len()),
-        became @ (Line::Http | Line::OldTls) => Err(became),
-    };
+    let mut accept = |bytes: &[u8]| watch.read(bytes).map(|()| bytes.len());
     loop {
         let before = counters.total();
         let mut rest = Vec::new();
         match timeout(RELAY_IDLE, turn_accepted(from, to, &mut rest, &mut accept)).await {
             Ok(Turn::Moved(bytes)) => return Ok(bytes),
             Ok(Turn::Ended) => return Ok(0),
-            Ok(Turn::Refused(became)) => return Err(Cut::Became(became)),
-            Ok(Turn::ReadFailed | Turn::WriteFailed) => {
-                return Err(Cut::Failed);
-            }
+            Ok(Turn::Refused(decision)) => return Err(Cut::Refused(decision)),
+            Ok(Turn::ReadFailed | Turn::WriteFailed) => return Err(Cut::Failed),
             // As in a relay that is not watched.
             Err(_) if counters.total() != before => {}
             Err(_) => return Err(Cut::Failed),

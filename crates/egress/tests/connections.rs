@@ -290,6 +290,44 @@ async fn request_lines_in_pieces_do_not_pass_as_opaque() {
     assert!(!echo.text().contains("evil.test"), "{}", echo.text());
 }
 
+/// A server can ask for a second greeting (`HelloRetryRequest`), which must not name another host.
+#[tokio::test]
+async fn a_second_greeting_names_the_same_host() {
+    let echo = Server::echo().await;
+    let good = client_hello(Some("good.test"), 4000, false);
+    let change = [20, 3, 3, 0, 1, 1];
+    for (name, rule) in [
+        (Some("good.test"), None),
+        (Some("evil.test"), Some("name-mismatch")),
+        (None, Some("name-mismatch")),
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        client.write_all(&good).await.unwrap();
+        let mut back = vec![0; good.len()];
+        timeout(PATIENCE, client.read_exact(&mut back))
+            .await
+            .unwrap()
+            .unwrap();
+        let second = [&change[..], &client_hello(name, 4000, false)].concat();
+        client.write_all(&second).await.unwrap();
+        if let Some(rule) = rule {
+            assert_reset(client).await;
+            lab.one_denial(rule);
+        } else {
+            client.shutdown().await.unwrap();
+            assert_eq!(read_all(&mut client).await.unwrap(), second);
+        }
+    }
+    let before = echo.text();
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let both = [good, client_hello(Some("evil.test"), 4000, false)].concat();
+    let error = echo_of(&lab, echo.port, &both).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    lab.one_denial("name-mismatch");
+    assert_eq!(echo.text(), before);
+}
+
 /// Greetings in the form of SSL 2 name no host, so they are refused, cut or not.
 #[tokio::test]
 async fn ssl2_greetings_are_refused() {
