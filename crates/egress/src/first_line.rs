@@ -41,6 +41,17 @@ enum Word {
     Binary,
 }
 
+/// Where in the line the last byte was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// In the first word, or before it.
+    Word,
+    /// After it.
+    Rest,
+    /// After the line.
+    Ended,
+}
+
 /// Reads a first line as it arrives. What is [`Line::Open`] may be passed on as long as all that
 /// follows is read here first: a line cut into pieces is judged as if it had come at once.
 ///
@@ -54,12 +65,11 @@ pub(crate) struct FirstLine {
     bytes: usize,
     word: Vec<u8>,
     kind: Word,
-    word_ended: bool,
+    stage: Stage,
     /// Something follows the first word.
     target: bool,
     /// A control character stands in the line, which no client of HTTP sends.
     control: bool,
-    line_ended: bool,
     /// How much of [`VERSION`] the last bytes are.
     matched: usize,
     /// Nothing but a version's digits and white space followed on the last version.
@@ -74,10 +84,9 @@ impl Default for FirstLine {
             bytes: 0,
             word: Vec::new(),
             kind: Word::Token,
-            word_ended: false,
+            stage: Stage::Word,
             target: false,
             control: false,
-            line_ended: false,
             matched: 0,
             version_last: false,
         }
@@ -116,7 +125,7 @@ impl FirstLine {
     /// Tells whether the first word is the start of a method that clients send.
     pub(crate) fn begins_like_a_method(&self) -> bool {
         let known = |method: &&[u8]| {
-            if self.word_ended {
+            if self.stage > Stage::Word {
                 **method == self.word
             } else {
                 method.starts_with(&self.word)
@@ -137,7 +146,7 @@ impl FirstLine {
         if self.is_old_tls() && self.bytes >= self.start.len() {
             return Line::OldTls;
         }
-        if !self.word_ended && !self.read_word(byte) {
+        if self.stage == Stage::Word && !self.read_word(byte) {
             // Lines of nothing else are a flood, which the parser refuses.
             return if self.bytes > WORD_BYTES_MAX {
                 Line::Http
@@ -145,15 +154,17 @@ impl FirstLine {
                 Line::Open
             };
         }
-        if self.word_ended && !is_blank(byte) {
+        if self.stage > Stage::Word && !is_blank(byte) {
             self.target = true;
             self.control |= byte.is_ascii_control();
         }
         if self.has_version(byte) && self.kind != Word::Binary {
             return Line::Http;
         }
-        self.line_ended |= byte == b'\n';
-        if self.line_ended {
+        if byte == b'\n' {
+            self.stage = Stage::Ended;
+        }
+        if self.stage == Stage::Ended {
             return self.at_the_end();
         }
         // So long a line is either a long target or a flood; the parser refuses both. What is no
@@ -170,8 +181,11 @@ impl FirstLine {
     /// Reads one byte of the first word; false while it has not begun.
     fn read_word(&mut self, byte: u8) -> bool {
         if is_blank(byte) {
-            self.word_ended = !self.word.is_empty();
-            return self.word_ended;
+            if self.word.is_empty() {
+                return false;
+            }
+            self.stage = Stage::Rest;
+            return true;
         }
         let long = self.word.len() >= WORD_BYTES_MAX;
         self.kind = match self.kind {

@@ -169,10 +169,9 @@ async fn watched_turn(
             Ok(Turn::Moved(bytes)) => return Ok(bytes),
             Ok(Turn::Ended) => return Ok(0),
             Ok(Turn::Refused(decision)) => return Err(Cut::Refused(decision)),
-            Ok(Turn::ReadFailed | Turn::WriteFailed) => return Err(Cut::Failed),
             // As in a relay that is not watched.
             Err(_) if counters.total() != before => {}
-            Err(_) => return Err(Cut::Failed),
+            Ok(Turn::ReadFailed | Turn::WriteFailed) | Err(_) => return Err(Cut::Failed),
         }
     }
 }

@@ -47,9 +47,8 @@ fn classify_text(bytes: &[u8]) -> Option<Speech> {
     match first.line() {
         Line::Http => Some(Speech::Http),
         Line::OldTls => Some(Speech::BrokenTls("it has the form of SSL 2")),
-        Line::Other => Some(Speech::Opaque),
         Line::Open if first.is_plausible() => None,
-        Line::Open => Some(Speech::Opaque),
+        Line::Open | Line::Other => Some(Speech::Opaque),
     }
 }
 

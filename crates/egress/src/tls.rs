@@ -237,8 +237,7 @@ pub(crate) struct Greetings {
     left: usize,
     /// The handshake message that is being read.
     message: Vec<u8>,
-    /// The name in the first greeting.
-    first: Option<Option<Vec<u8>>>,
+    first: Option<ClientHello>,
     early_bytes: usize,
     over: bool,
 }
@@ -308,14 +307,14 @@ impl Greetings {
             let Some(body) = body.get(..length) else {
                 return Seen::Open;
             };
-            let name = match hello(body) {
-                Ok(found) => found.server_name,
+            let found = match hello(body) {
+                Ok(found) => found,
                 Err(why) => return Seen::Malformed(why),
             };
             match &self.first {
-                None => self.first = Some(name),
-                Some(first) if *first == name => return Seen::Over,
-                Some(_) => return Seen::OtherName(name),
+                None => self.first = Some(found),
+                Some(first) if first.server_name == found.server_name => return Seen::Over,
+                Some(_) => return Seen::OtherName(found.server_name),
             }
             self.message.drain(..4 + length);
         }
