@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use stockade_types::HostName;
@@ -14,7 +14,7 @@ use crate::limits::SYNTHETIC_NAMES_MAX;
 pub(crate) enum Reach {
     /// Globally reachable.
     Public,
-    /// Loopback, private or shared space: dialed only where a rule says `private = true`.
+    /// Loopback, private or shared space, or this machine itself: dialed only where a rule says `private = true`.
     Private,
     /// Cloud metadata and link-local space: never dialed.
     Metadata,
@@ -116,6 +116,34 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         return Reach::Unusable;
     }
     Reach::Public
+}
+
+/// Addresses that no machine has (RFC 1112 section 4, RFC 6666).
+const STRANGERS: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(240, 0, 0, 1),
+    Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1),
+);
+
+/// Tells whether `address` is one of this machine's own, whatever its range. Sends nothing.
+///
+/// Two ways, since neither knows all: the kernel gives most of its addresses as the source towards
+/// themselves, and it lets sockets be bound to its addresses only (unless
+/// `net.ipv4.ip_nonlocal_bind` is set, which a stranger's address shows).
+pub(crate) fn is_own(address: IpAddr) -> bool {
+    let (any, stranger) = match address {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), STRANGERS.0.into()),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), STRANGERS.1.into()),
+    };
+    let bound = |to: IpAddr| UdpSocket::bind(SocketAddr::new(to, 0));
+    let Ok(socket) = bound(any) else {
+        // Without a socket nothing is known, and without IPv6 nothing is dialled.
+        return true;
+    };
+    // Any port will do: connecting a datagram socket only looks the route up (ip(7)).
+    let towards = socket.connect(SocketAddr::new(address, 9));
+    let source = towards.and_then(|()| socket.local_addr());
+    source.is_ok_and(|source| source.ip() == address)
+        || (bound(address).is_ok() && bound(stranger).is_err())
 }
 
 /// A transition address is never better than the IPv4 address inside it.
@@ -232,6 +260,19 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(reach(text.parse().unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn own_addresses_are_known() {
+        for own in ["127.0.0.1", "127.200.3.4", "::1"] {
+            assert!(is_own(own.parse().unwrap()), "{own}");
+        }
+        for other in ["8.8.8.8", "192.0.2.77", "2606:4700::1"] {
+            assert!(!is_own(other.parse().unwrap()), "{other}");
+        }
+        for stranger in [STRANGERS.0.into(), IpAddr::from(STRANGERS.1)] {
+            assert!(!is_own(stranger), "{stranger}");
         }
     }
 

@@ -11,11 +11,12 @@ use crate::{
     addresses::is_synthetic_space,
     http::{self, Exchange, linger},
     judge::{Allowed, Judgement, decided},
-    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINGER_WAIT, RELAY_IDLE},
-    relay::reset,
-    sniff::{Flight, Speech, first_flight},
-    tls::{ALERT_ACCESS_DENIED, ClientHello},
+    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
+    relay::{Cut, relay_watched, reset},
+    sniff::{Flight, Patience, Speech, first_flight},
+    tls::{self, ALERT_ACCESS_DENIED, ClientHello},
     upstream::{Failed, Upstream},
+    watch::Watch,
     wire::{Decided, Protocol},
 };
 
@@ -148,9 +149,15 @@ impl Link<'_> {
     async fn listen(&mut self, looked: &Decision) -> Flight {
         let must_speak = looked.http_only && looked.verdict != Verdict::Deny;
         let patience = if must_speak {
-            HANDSHAKE_WAIT
+            Patience {
+                first_byte: HANDSHAKE_WAIT,
+                line: HANDSHAKE_WAIT,
+            }
         } else {
-            FIRST_BYTE_WINDOW
+            Patience {
+                first_byte: FIRST_BYTE_WINDOW,
+                line: LINE_PAUSE,
+            }
         };
         match first_flight(&self.client, &mut self.head, patience).await {
             // What it said is all there will be, and it is no greeting that is known.
@@ -211,18 +218,18 @@ impl Link<'_> {
                 false
             }
         };
-        let Some((server, closing)) = upstream.map(Upstream::into_parts) else {
+        let Some((server, opened)) = upstream.map(Upstream::into_parts) else {
             return;
         };
         if tunnel {
-            let relaying = proxy.relay.relay(self.client, server, closing.counters());
+            let relaying = proxy.relay.relay(self.client, server, opened.counters());
             tokio::select! {
                 // However it ended, both sides are closed and the event says what passed.
                 _ = relaying => {}
                 () = revoked => {}
             }
         }
-        closing.closed(proxy).await;
+        drop(opened);
     }
 
     async fn relay(
@@ -239,7 +246,7 @@ impl Link<'_> {
 
     /// Tells a client that speaks TLS that policy is the cause; others see a reset.
     async fn tell_failed(&mut self, failed: Failed) {
-        if self.head.first() == Some(&22) && !matches!(failed, Failed::Unreachable(_)) {
+        if tls::begins(&self.head) && !matches!(failed, Failed::Unreachable(_)) {
             return self.alert().await;
         }
         reset(&self.client);
@@ -248,15 +255,23 @@ impl Link<'_> {
     /// Ends a TLS handshake with an alert that names policy as the cause.
     async fn alert(&mut self) {
         let alert = self.client.write_all(&ALERT_ACCESS_DENIED);
-        if let Ok(Ok(())) = timeout(LINGER_WAIT, alert).await {
-            linger(&mut self.client, LINGER_WAIT).await;
+        if let Ok(Ok(())) = timeout(REFUSAL_WAIT, alert).await {
+            linger(&mut self.client).await;
         }
     }
 
-    /// Passes bytes both ways until the end.
+    /// Passes bytes both ways until the end. What was judged before its first line or its handshake
+    /// was whole is read on.
     async fn pass(self, upstream: Upstream, revoked: impl Future<Output = ()>) {
-        let (mut server, closing) = upstream.into_parts();
-        let counters = closing.counters();
+        let mut watch = Watch::new(&self.head);
+        let read = watch.read(&self.head);
+        if read.is_err() || !watch.is_over() {
+            return self
+                .pass_watched(upstream, read.map(|()| watch), revoked)
+                .await;
+        }
+        let (mut server, opened) = upstream.into_parts();
+        let counters = opened.counters();
         let work = async {
             server.write_all(&self.head).await?;
             counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
@@ -268,7 +283,39 @@ impl Link<'_> {
             _ = work => {}
             () = revoked => {}
         }
-        closing.closed(self.proxy).await;
+        drop(opened);
+    }
+
+    /// The same with a watch that has read the head; cut off where it finds what must not pass.
+    async fn pass_watched(
+        mut self,
+        upstream: Upstream,
+        watch: Result<Watch, Box<Decision>>,
+        revoked: impl Future<Output = ()>,
+    ) {
+        let (mut server, opened) = upstream.into_parts();
+        let counters = opened.counters();
+        let work = async {
+            let watch = watch.map_err(Cut::Refused)?;
+            server.write_all(&self.head).await?;
+            counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
+            relay_watched(&mut self.client, &mut server, &counters, watch).await
+        };
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = revoked => Ok(()),
+        };
+        if let Err(Cut::Refused(decision)) = ended {
+            let entry = Decided {
+                detail: Some("refused while it was open".to_owned()),
+                ..decided(Request::Net(self.request), *decision)
+            };
+            // Both sides are closed either way; the event is for the record.
+            drop(self.proxy.judge.record(entry).await);
+            reset(&self.client);
+            reset(&server);
+        }
+        drop((self.client, server, opened));
     }
 
     /// Connects for a silent client and sees who speaks first. If it is the client after all, its
@@ -295,10 +342,9 @@ impl Link<'_> {
             Ok(Plan::Http) => Box::pin(self.http(allowed, Some(upstream), revoked)).await,
             Ok(_) => self.pass(upstream, revoked).await,
             Err(decision) => {
-                let proxy = self.proxy;
-                let (_, closing) = upstream.into_parts();
+                let (_, opened) = upstream.into_parts();
                 self.refuse(*decision, &flight).await;
-                closing.closed(proxy).await;
+                drop(opened);
             }
         }
     }

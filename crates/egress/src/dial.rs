@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    addresses::{Reach, reach},
+    addresses::{Reach, is_own, reach},
     dns::{Resolver, Unresolved},
     limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_TOTAL},
 };
@@ -102,7 +102,7 @@ impl<'a> Route<'a> {
                     })?
             }
         };
-        let addresses = checked(&host, found, private)?;
+        let addresses = checked(&host, found, private, is_own)?;
         Ok(Self {
             permitted,
             port: request.port,
@@ -140,7 +140,18 @@ impl<'a> Route<'a> {
     }
 }
 
-fn checked(host: &str, found: Vec<IpAddr>, private: bool) -> Result<Vec<IpAddr>, Unreachable> {
+/// Keeps what may be dialled. An address of this machine is private whatever its range: who allows
+/// a zone of names does not mean the services of the machine that a name of it may lead to.
+fn checked(
+    host: &str,
+    found: Vec<IpAddr>,
+    private: bool,
+    is_own: impl Fn(IpAddr) -> bool,
+) -> Result<Vec<IpAddr>, Unreachable> {
+    let reach = |address: IpAddr| match reach(address) {
+        Reach::Public if is_own(address) => Reach::Private,
+        reach => reach,
+    };
     let any_private = found
         .iter()
         .any(|address| reach(*address) == Reach::Private);
@@ -168,7 +179,8 @@ mod tests {
 
     fn kept(list: &[&str], private: bool) -> Result<Vec<String>, Unreachable> {
         let found = list.iter().map(|text| text.parse().unwrap()).collect();
-        checked("good.test", found, private)
+        let own: IpAddr = "93.184.216.1".parse().unwrap();
+        checked("good.test", found, private, |address| address == own)
             .map(|kept| kept.iter().map(ToString::to_string).collect())
     }
 
@@ -185,6 +197,11 @@ mod tests {
             kept(&["127.0.0.1"], false),
             Err(Unreachable::Private { host: host.clone() })
         );
+        assert_eq!(
+            kept(&["93.184.216.1"], false),
+            Err(Unreachable::Private { host: host.clone() })
+        );
+        assert_eq!(kept(&["93.184.216.1"], true).unwrap(), ["93.184.216.1"]);
         for never in [
             "169.254.169.254",
             "0.0.0.0",

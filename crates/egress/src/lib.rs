@@ -11,10 +11,13 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod closings;
 mod connection;
 mod datagrams;
 mod dial;
 mod dns;
+mod first_line;
+mod grammar;
 mod http;
 mod judge;
 mod limits;
@@ -23,6 +26,7 @@ mod relay;
 mod sniff;
 mod tls;
 mod upstream;
+mod watch;
 pub mod wire;
 
 use std::{
@@ -35,7 +39,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use stockade_policy::{HostSets, Problems, Source};
 use stockade_types::HostName;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::limits::FINISH_WAIT;
 
 pub use datagrams::{Datagram, Datagrams, PlainDatagrams};
 pub use relay::{CopyRelay, Counters, Relay, Relaying};
@@ -110,10 +120,12 @@ pub(crate) struct Proxy {
     pub(crate) synthetic: Mutex<addresses::Synthetic>,
     pub(crate) names: dns::Names,
     pub(crate) relay: Box<dyn Relay>,
+    pub(crate) closings: closings::Closings,
     original_destination: OriginalDestination,
 }
 
-/// Serves one session until the control connection closes; all connections end with it.
+/// Serves one session until the supervisor ends it or the control connection closes; all
+/// connections end with it. In the first case their ends are still recorded, for a bounded time.
 ///
 /// Must run within a tokio runtime with IO and time.
 ///
@@ -138,23 +150,38 @@ pub async fn serve(config: Config, sockets: Sockets) -> Result<(), EgressError> 
         .iter()
         .map(|(name, to)| (name.clone(), to.value))
         .collect();
+    let (closings, record_closings) = closings::Closings::new(Arc::clone(&supervisor));
     let proxy = Arc::new(Proxy {
         resolver: dns::Resolver::new(fixed, hosts_file, resolvers),
         judge: judge::Judge::new(policy, Arc::clone(&supervisor)),
-        supervisor,
+        supervisor: Arc::clone(&supervisor),
         synthetic: Mutex::default(),
         names: dns::Names::default(),
         relay: sockets.relay,
+        closings,
         original_destination: sockets.original_destination,
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;
+    // The queue of closing events ends with its last sender: with the last connection.
+    drop(proxy);
+    let mut recording = JoinSet::new();
+    recording.spawn(record_closings);
+    tokio::pin!(frames);
     tokio::select! {
-        ended = frames => ended.map_err(EgressError::Control),
+        ended = &mut frames => return ended.map_err(EgressError::Control),
         // None of the loops ends by itself; if one did, part of the session would be deaf.
-        _ = listening.join_next() => Err(EgressError::Descriptor {
+        _ = listening.join_next() => return Err(EgressError::Descriptor {
             which: "listener",
             source: io::ErrorKind::Other.into(),
         }),
+        () = supervisor.finish_asked() => {}
+    }
+    listening.shutdown().await;
+    // At once, where nothing was open.
+    let recorded = timeout(FINISH_WAIT, recording.join_next());
+    tokio::select! {
+        ended = frames => ended.map_err(EgressError::Control),
+        _ = recorded => Ok(()),
     }
 }
 

@@ -81,6 +81,12 @@ pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How long the supervisor's side may be blocked by an egress process that does not read.
 pub(crate) const FRAME_WRITE_WAIT: Duration = Duration::from_secs(10);
 
+/// Closing events that are under way to the supervisor at a time; the others wait in their queue.
+pub(crate) const CLOSINGS_AT_ONCE: usize = OUTBOX_FRAMES;
+
+/// How long the closing events of the connections that the session's end finds open may take.
+pub(crate) const FINISH_WAIT: Duration = Duration::from_secs(1);
+
 /// Revocations that a connection may be behind before it is closed to be safe.
 pub(crate) const REVOCATIONS_BEHIND_MAX: usize = 256;
 
@@ -88,12 +94,23 @@ pub(crate) const REVOCATIONS_BEHIND_MAX: usize = 256;
 /// for the server). Clients that speak first do so within a millisecond on loopback.
 pub(crate) const FIRST_BYTE_WINDOW: Duration = Duration::from_millis(300);
 
+/// How long a client may pause in its first line before it counts as waiting for the server, where
+/// the line does not begin like HTTP (greetings without a line end, as of JDWP). Long enough for a
+/// loaded machine, short enough not to be taken for a hang.
+pub(crate) const LINE_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a client may take to send a whole `ClientHello` or request head.
 pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_secs(15);
 
 /// Largest `ClientHello` handshake message. Post-quantum shares make them about 2 KiB; the format
 /// could say 16 MiB.
 pub(crate) const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest second greeting of a TLS handshake; `OpenSSL` takes no first one beyond 131,396 bytes.
+pub(crate) const SECOND_HELLO_BYTES_MAX: usize = 132 * 1024;
+
+/// Bytes of early data after which no second greeting is looked for: servers take 16 KiB.
+pub(crate) const EARLY_DATA_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes read before it must be clear what a client speaks: a `ClientHello` in tiny records.
 pub(crate) const SNIFF_BYTES_MAX: usize = 32 * 1024;
@@ -126,16 +143,22 @@ pub(crate) const RELAY_IDLE: Duration = Duration::from_hours(6);
 /// Bytes moved per turn of a relay; one buffer for the whole process, since it has one thread.
 pub(crate) const RELAY_CHUNK_BYTES: usize = 256 * 1024;
 
-/// How long we read on after a refusal so that the client gets to see it before a reset.
-pub(crate) const LINGER_WAIT: Duration = Duration::from_secs(1);
+/// How long a client may take to accept a refusal of a few hundred bytes.
+pub(crate) const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes thrown away in that time.
-pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// How long a client may pause while we read on after the last answer, so that it gets to see that
+/// answer before a reset. Clients that are in the middle of an upload first finish it.
+pub(crate) const LINGER_IDLE: Duration = Duration::from_secs(10);
+
+/// How long we read on in all. What is read is thrown away, so its size does not matter.
+pub(crate) const LINGER_TOTAL: Duration = Duration::from_mins(1);
 
 /// Pause after `accept` fails for want of descriptors, so that it is not tried in a tight loop.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const _: () = assert!(CLIENT_HELLO_BYTES_MAX < SNIFF_BYTES_MAX);
+const _: () = assert!(LINE_PAUSE.as_millis() < HANDSHAKE_WAIT.as_millis());
+const _: () = assert!(LINGER_IDLE.as_millis() < LINGER_TOTAL.as_millis());
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
 const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);

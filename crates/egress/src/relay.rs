@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use stockade_policy::Decision;
 use tokio::{
     io::AsyncWriteExt,
     net::{
@@ -20,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::limits::{RELAY_CHUNK_BYTES, RELAY_IDLE};
+use crate::{
+    limits::{RELAY_CHUNK_BYTES, RELAY_IDLE},
+    watch::Watch,
+};
 
 thread_local! {
     /// One buffer for all connections of the process: it is only used between two waits.
@@ -101,6 +105,74 @@ impl Relay for CopyRelay {
             }
             ended
         })
+    }
+}
+
+/// Why a watched relay ended early.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// A side failed.
+    Failed,
+    /// The client's last bytes must not pass, and did not.
+    Refused(Box<Decision>),
+}
+
+impl From<io::Error> for Cut {
+    fn from(_: io::Error) -> Self {
+        Self::Failed
+    }
+}
+
+/// Relays by reading and writing, while `watch` reads what the client sends. Where it fails or is
+/// cut, dropping either side resets it.
+pub(crate) async fn relay_watched(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    counters: &Counters,
+    mut watch: Watch,
+) -> Result<(), Cut> {
+    let (client_read, client_write) = client.split();
+    let (server_read, mut server_write) = server.split();
+    let out = async {
+        while !watch.is_over() {
+            let turn = watched_turn(&client_read, &mut server_write, counters, &mut watch);
+            match turn.await? {
+                0 => return Ok(end(&mut server_write).await?),
+                bytes => counters.add_out(bytes),
+            }
+        }
+        Ok(pump(client_read, server_write, counters, Counters::add_out).await?)
+    };
+    let back = async {
+        let pumping = pump(server_read, client_write, counters, Counters::add_in);
+        Ok(pumping.await?)
+    };
+    let ended = tokio::try_join!(out, back).map(|_| ());
+    if ended.is_err() {
+        drop((client.set_zero_linger(), server.set_zero_linger()));
+    }
+    ended
+}
+
+/// Moves what is there if it may pass; zero bytes are the end.
+async fn watched_turn(
+    from: &ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    counters: &Counters,
+    watch: &mut Watch,
+) -> Result<u64, Cut> {
+    let mut accept = |bytes: &[u8]| watch.read(bytes).map(|()| bytes.len());
+    loop {
+        let before = counters.total();
+        let mut rest = Vec::new();
+        match timeout(RELAY_IDLE, turn_accepted(from, to, &mut rest, &mut accept)).await {
+            Ok(Turn::Moved(bytes)) => return Ok(bytes),
+            Ok(Turn::Ended) => return Ok(0),
+            Ok(Turn::Refused(decision)) => return Err(Cut::Refused(decision)),
+            // As in a relay that is not watched.
+            Err(_) if counters.total() != before => {}
+            Ok(Turn::ReadFailed | Turn::WriteFailed) | Err(_) => return Err(Cut::Failed),
+        }
     }
 }
 

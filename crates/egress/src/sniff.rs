@@ -5,7 +5,8 @@ use std::{io, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    limits::{HANDSHAKE_WAIT, SNIFF_BYTES_MAX, TARGET_BYTES_MAX},
+    first_line::{FirstLine, Line},
+    limits::{HANDSHAKE_WAIT, SNIFF_BYTES_MAX},
     relay::fill_now,
     tls::{self, ClientHello, Parsed},
 };
@@ -25,7 +26,8 @@ pub(crate) enum Speech {
 
 /// Says what `bytes` are the beginning of; `None` while more are needed.
 pub(crate) fn classify(bytes: &[u8]) -> Option<Speech> {
-    if bytes.first()? == &22 {
+    bytes.first()?;
+    if tls::begins(bytes) {
         return match tls::parse(bytes) {
             Parsed::Complete(hello) => Some(Speech::Tls(hello)),
             Parsed::Malformed(reason) => Some(Speech::BrokenTls(reason)),
@@ -38,52 +40,16 @@ pub(crate) fn classify(bytes: &[u8]) -> Option<Speech> {
     classify_text(bytes)
 }
 
-/// Longest word at the start of a line that may still be a method.
-const WORD_BYTES_MAX: usize = 40;
-
-/// A line counts as HTTP if a server might read it as a request line: empty lines before it,
-/// odd white space and odd methods included, since those only make the strict parser refuse it.
+/// A line that may still become HTTP is waited for while it looks like it. What does not is opaque
+/// at once, so that nobody waits in vain; whoever passes it on reads its [`FirstLine`] to the end.
 fn classify_text(bytes: &[u8]) -> Option<Speech> {
-    let start = bytes
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n' | b' ' | b'\t'));
-    let text = match start {
-        Some(start) => bytes.get(start..).unwrap_or_default(),
-        None if bytes.len() > WORD_BYTES_MAX => return Some(Speech::Http),
-        None => return None,
-    };
-    let word = text
-        .iter()
-        .take_while(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
-    let word_length = word.clone().count();
-    let is_word = word.clone().all(|byte| matches!(byte, 33..=126));
-    if !is_word || word_length > WORD_BYTES_MAX {
-        return Some(Speech::Opaque);
+    let first = FirstLine::of(bytes);
+    match first.line() {
+        Line::Http => Some(Speech::Http),
+        Line::OldTls => Some(Speech::BrokenTls("it has the form of SSL 2")),
+        Line::Open if first.is_plausible() => None,
+        Line::Open | Line::Other => Some(Speech::Opaque),
     }
-    // A NUL ends the line as well: binary protocols have them early, HTTP has none.
-    let line_end = text.iter().position(|byte| matches!(byte, b'\n' | 0));
-    let line = text
-        .get(..line_end.unwrap_or(text.len()))
-        .unwrap_or_default();
-    if contains_version(line) {
-        return Some(Speech::Http);
-    }
-    if line_end.is_some() {
-        // HTTP/0.9 has no version, and its methods are these.
-        let bare = line.starts_with(b"GET ") || line.starts_with(b"GET\t");
-        return Some(if bare { Speech::Http } else { Speech::Opaque });
-    }
-    // So long a line without an end is either a long target or a flood; the parser refuses both.
-    (line.len() > TARGET_BYTES_MAX).then_some(Speech::Http)
-}
-
-fn contains_version(line: &[u8]) -> bool {
-    line.windows(6).any(|part| {
-        matches!(part.first(), Some(b' ' | b'\t'))
-            && part
-                .get(1..)
-                .is_some_and(|rest| rest.eq_ignore_ascii_case(b"HTTP/"))
-    })
 }
 
 /// How far the wait for a client's first words came.
@@ -99,15 +65,23 @@ pub(crate) enum Flight {
     Ended,
 }
 
-/// Reads from `client` into `buffer` until it is clear what it speaks. `patience` is how long the
-/// first byte may take.
+/// How long a client is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Until its first byte.
+    pub(crate) first_byte: Duration,
+    /// Within a first line that does not begin like HTTP.
+    pub(crate) line: Duration,
+}
+
+/// Reads from `client` into `buffer` until it is clear what it speaks.
 pub(crate) async fn first_flight(
     client: &TcpStream,
     buffer: &mut Vec<u8>,
-    patience: Duration,
+    patience: Patience,
 ) -> io::Result<Flight> {
     if buffer.is_empty() {
-        match timeout(patience, more(client, buffer)).await {
+        match timeout(patience.first_byte, more(client, buffer)).await {
             Err(_) => return Ok(Flight::Silent),
             Ok(Ok(0)) => return Ok(Flight::Ended),
             Ok(read) => drop(read?),
@@ -118,14 +92,27 @@ pub(crate) async fn first_flight(
             if let Some(speech) = classify(buffer) {
                 return Ok(Flight::Speaks(speech));
             }
-            if more(client, buffer).await? == 0 {
-                return Ok(Flight::Ended);
+            let wait = if may_be_waiting(buffer) {
+                patience.line
+            } else {
+                HANDSHAKE_WAIT
+            };
+            match timeout(wait, more(client, buffer)).await {
+                Err(_) if wait < HANDSHAKE_WAIT => return Ok(Flight::Speaks(Speech::Opaque)),
+                Err(_) => return Ok(Flight::Unfinished),
+                Ok(Ok(0)) => return Ok(Flight::Ended),
+                Ok(read) => drop(read?),
             }
         }
     };
     timeout(HANDSHAKE_WAIT, whole)
         .await
         .unwrap_or(Ok(Flight::Unfinished))
+}
+
+/// Tells whether a client that sent `bytes` and no more may be waiting for an answer.
+fn may_be_waiting(bytes: &[u8]) -> bool {
+    !tls::begins(bytes) && !FirstLine::of(bytes).begins_like_a_method()
 }
 
 async fn more(client: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
@@ -140,8 +127,6 @@ async fn more(client: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -175,30 +160,7 @@ mod tests {
                 String::from_utf8_lossy(bytes)
             );
         }
-        assert_eq!(classify(&[b'\r'; 64]), Some(Speech::Http));
-        let long = [b"GET /".to_vec(), vec![b'a'; TARGET_BYTES_MAX]].concat();
-        assert_eq!(classify(&long), Some(Speech::Http));
         let hello = tls::tests::hello_bytes(Some(&tls::tests::sni(b"good.test")), 100);
         assert!(matches!(classify(&hello), Some(Speech::Tls(_))));
-    }
-
-    proptest! {
-        #[test]
-        fn the_answer_does_not_depend_on_how_bytes_arrive(
-            bytes in prop::collection::vec(
-                prop::sample::select(&b"GET /\r\n \tHTTP/1.abc\x00\x16\x03\x80"[..]), 0..80),
-        ) {
-            let mut first = None;
-            for end in 0..=bytes.len() {
-                let now = classify(bytes.get(..end).unwrap_or_default());
-                if first.is_none() {
-                    first = now;
-                }
-            }
-            // What is opaque at first stays opaque: more bytes cannot turn it into HTTP.
-            if first == Some(Speech::Opaque) {
-                prop_assert_eq!(classify(&bytes), Some(Speech::Opaque));
-            }
-        }
     }
 }

@@ -1,9 +1,12 @@
 //! Reading a TLS `ClientHello` (RFC 8446 section 4.1.2) without taking part in the handshake.
 
-use crate::limits::CLIENT_HELLO_BYTES_MAX;
+use crate::limits::{CLIENT_HELLO_BYTES_MAX, EARLY_DATA_BYTES_MAX, SECOND_HELLO_BYTES_MAX};
 
+/// Record content types (RFC 8446 section 5.1).
+const CONTENT_CHANGE_CIPHER_SPEC: u8 = 20;
+const CONTENT_APPLICATION_DATA: u8 = 23;
 /// Record content type of handshake messages (RFC 8446 section 5.1).
-const CONTENT_HANDSHAKE: u8 = 22;
+pub(crate) const CONTENT_HANDSHAKE: u8 = 22;
 /// Longest plaintext record (RFC 8446 section 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
 /// Handshake type of a `ClientHello` (RFC 8446 section 4).
@@ -36,6 +39,11 @@ pub(crate) enum Parsed {
     Partial,
     /// Not a `ClientHello`, or one that no client sends.
     Malformed(&'static str),
+}
+
+/// Tells whether `bytes` begin with a record of the handshake.
+pub(crate) fn begins(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&CONTENT_HANDSHAKE)
 }
 
 /// Reads the `ClientHello` at the start of `bytes`; it may be split over several records.
@@ -203,6 +211,117 @@ fn server_name(data: &[u8]) -> Result<&[u8], &'static str> {
     Ok(name)
 }
 
+/// What the greetings of a handshake came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A second greeting may still come.
+    Open,
+    /// None will be answered any more.
+    Over,
+    /// The second greeting is not one.
+    Malformed(&'static str),
+    /// It names another host than the first.
+    OtherName(Option<Vec<u8>>),
+}
+
+/// Follows a client's records from its first greeting on, until it is clear that there is no second
+/// one, which a server can ask for (RFC 8446 section 4.1.4) and a client can send unasked.
+///
+/// What is a second greeting shows by its type alone. The first encrypted record of TLS 1.2 can
+/// begin like one by chance; it then is one that is interrupted, which no server accepts.
+#[derive(Debug, Default)]
+pub(crate) struct Greetings {
+    header: Vec<u8>,
+    content: u8,
+    /// Bytes of the record that are to come.
+    left: usize,
+    /// The handshake message that is being read.
+    message: Vec<u8>,
+    first: Option<ClientHello>,
+    early_bytes: usize,
+    over: bool,
+}
+
+impl Greetings {
+    /// Reads on; the first bytes are those of the first greeting, which [`parse`] has accepted.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Seen {
+        while !self.over && !bytes.is_empty() {
+            let wanted = if self.left == 0 {
+                5 - self.header.len()
+            } else {
+                self.left
+            };
+            let (part, rest) = bytes.split_at(wanted.min(bytes.len()));
+            bytes = rest;
+            if self.left == 0 {
+                self.header.extend_from_slice(part);
+                self.over = !self.begin_record();
+                continue;
+            }
+            self.left -= part.len();
+            if self.content == CONTENT_HANDSHAKE {
+                self.message.extend_from_slice(part);
+                match self.messages() {
+                    Seen::Open => {}
+                    Seen::Over => self.over = true,
+                    refused => return refused,
+                }
+            }
+        }
+        if self.over { Seen::Over } else { Seen::Open }
+    }
+
+    /// Takes a whole record header; false when no greeting can follow.
+    fn begin_record(&mut self) -> bool {
+        let &[content, _, _, high, low] = self.header.as_slice() else {
+            return true;
+        };
+        self.header.clear();
+        self.content = content;
+        self.left = usize::from(u16::from_be_bytes([high, low]));
+        if content == CONTENT_APPLICATION_DATA {
+            self.early_bytes += self.left;
+        }
+        match content {
+            CONTENT_HANDSHAKE => true,
+            CONTENT_CHANGE_CIPHER_SPEC | CONTENT_APPLICATION_DATA => {
+                self.message.is_empty() && self.early_bytes <= EARLY_DATA_BYTES_MAX
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the handshake messages that are whole.
+    fn messages(&mut self) -> Seen {
+        while let Some(kind) = self.message.first() {
+            if *kind != HANDSHAKE_CLIENT_HELLO {
+                return Seen::Over;
+            }
+            let Some((&[_, a, b, c], body)) = self.message.split_first_chunk::<4>() else {
+                return Seen::Open;
+            };
+            let length = (usize::from(a) << 16) | (usize::from(b) << 8) | usize::from(c);
+            if length > SECOND_HELLO_BYTES_MAX {
+                return Seen::Over;
+            }
+            let Some(body) = body.get(..length) else {
+                return Seen::Open;
+            };
+            let found = match hello(body) {
+                Ok(found) => found,
+                Err(why) => return Seen::Malformed(why),
+            };
+            match &self.first {
+                None => self.first = Some(found),
+                Some(first) if first.server_name == found.server_name => return Seen::Over,
+                Some(_) => return Seen::OtherName(found.server_name),
+            }
+            self.message.drain(..4 + length);
+        }
+        Seen::Open
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
@@ -311,10 +430,62 @@ pub(crate) mod tests {
         );
     }
 
+    /// Feeds whole, and cut in pieces; both must come to the same.
+    fn seen(bytes: &[u8]) -> Seen {
+        let whole = Greetings::default().feed(bytes);
+        let mut greetings = Greetings::default();
+        let mut last = Seen::Open;
+        for byte in bytes {
+            last = greetings.feed(&[*byte]);
+            if !matches!(last, Seen::Open | Seen::Over) {
+                break;
+            }
+        }
+        assert_eq!(whole, last);
+        whole
+    }
+
+    #[test]
+    fn second_greetings_are_found() {
+        let good = hello_bytes(Some(&sni(b"good.test")), 1000);
+        let evil = hello_bytes(Some(&sni(b"evil.test")), 1000);
+        let change = vec![CONTENT_CHANGE_CIPHER_SPEC, 3, 3, 0, 1, 1];
+        let early = vec![CONTENT_APPLICATION_DATA, 3, 3, 0, 3, 7, 7, 7];
+        let pieces = hello_bytes(Some(&sni(b"evil.test")), 3);
+        let other = Seen::OtherName(Some(b"evil.test".to_vec()));
+        assert_eq!(seen(&good), Seen::Open);
+        assert_eq!(seen(&[&good[..], &good].concat()), Seen::Over);
+        for between in [&[][..], &change, &early, &[&early[..], &change].concat()] {
+            for second in [&evil, &pieces] {
+                assert_eq!(seen(&[&good, between, second].concat()), other);
+            }
+        }
+        let nameless = hello_bytes(None, 1000);
+        assert_eq!(
+            seen(&[good.clone(), nameless].concat()),
+            Seen::OtherName(None)
+        );
+        // A key exchange of TLS 1.2, an alert, and the first encrypted record of TLS 1.2 that
+        // looks like the start of a greeting.
+        let exchange = vec![CONTENT_HANDSHAKE, 3, 3, 0, 4, 16, 0, 0, 0];
+        assert_eq!(seen(&[&good[..], &exchange, &evil].concat()), Seen::Over);
+        assert_eq!(
+            seen(&[&good[..], &ALERT_ACCESS_DENIED].concat()),
+            Seen::Over
+        );
+        let encrypted = vec![CONTENT_HANDSHAKE, 3, 3, 0, 6, 1, 0, 0, 40, 9, 9];
+        assert_eq!(seen(&[&good[..], &encrypted, &early].concat()), Seen::Over);
+        let two = [sni(b"good.test"), sni(b"evil.test")].concat();
+        let two = hello_bytes(Some(&two), 1000);
+        let twice = seen(&[good, two].concat());
+        assert!(matches!(twice, Seen::Malformed(_)), "{twice:?}");
+    }
+
     proptest! {
         #[test]
         fn no_bytes_break_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let _parsed = parse(&bytes);
+            let _seen = Greetings::default().feed(&bytes);
             let mut framed = vec![22, 3, 1];
             framed.extend(vector16(&bytes));
             let _parsed = parse(&framed);

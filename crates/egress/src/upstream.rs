@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     Proxy,
+    closings::Closings,
     dial::{Route, Unreachable},
     judge::{Allowed, decided},
     relay::Counters,
@@ -25,11 +26,13 @@ pub(crate) struct Upstream {
     opened: Opened,
 }
 
-/// What the closing event needs.
+/// A connection whose decision is recorded; dropping it, on whatever way, records its end.
 #[derive(Debug)]
-struct Opened {
+pub(crate) struct Opened {
     record: DecisionRecord,
     since: Instant,
+    counters: Arc<Counters>,
+    closings: Closings,
 }
 
 /// Why there is no connection.
@@ -81,63 +84,41 @@ impl Upstream {
         let opened = Opened {
             record,
             since: Instant::now(),
+            counters: Arc::default(),
+            closings: proxy.closings.clone(),
         };
-        match route.dial().await {
-            Ok(stream) => Ok(Self {
-                stream,
-                counters: Arc::default(),
-                opened,
-            }),
-            Err(error) => {
-                opened.closed(proxy, &Counters::default()).await;
-                Err(Failed::Unreachable(error))
-            }
-        }
+        let stream = route.dial().await.map_err(Failed::Unreachable)?;
+        Ok(Self {
+            stream,
+            counters: opened.counters(),
+            opened,
+        })
     }
 
     /// Takes the stream out; what is left tells of the end.
-    pub(crate) fn into_parts(self) -> (TcpStream, Closing) {
-        (
-            self.stream,
-            Closing {
-                opened: self.opened,
-                counters: self.counters,
-            },
-        )
-    }
-}
-
-/// What is known of a connection whose stream is in other hands.
-#[derive(Debug)]
-pub(crate) struct Closing {
-    opened: Opened,
-    counters: Arc<Counters>,
-}
-
-impl Closing {
-    /// Returns the counters.
-    pub(crate) fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
-    }
-
-    /// Records the end.
-    pub(crate) async fn closed(self, proxy: &Proxy) {
-        self.opened.closed(proxy, &self.counters).await;
+    pub(crate) fn into_parts(self) -> (TcpStream, Opened) {
+        (self.stream, self.opened)
     }
 }
 
 impl Opened {
-    async fn closed(self, proxy: &Proxy, counters: &Counters) {
-        let event = Event::ConnectionClosed {
-            host: self.record.target.host.unwrap_or_default(),
-            port: self.record.target.port.unwrap_or_default(),
+    /// Returns the counters.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let target = self.record.target.clone();
+        self.closings.add(Event::ConnectionClosed {
+            host: target.host.unwrap_or_default(),
+            port: target.port.unwrap_or_default(),
             decision: self.record.decision,
-            bytes_out: counters.bytes_out(),
-            bytes_in: counters.bytes_in(),
+            bytes_out: self.counters.bytes_out(),
+            bytes_in: self.counters.bytes_in(),
             duration_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        };
-        // Nothing is let through by this event; a journal that failed denies what comes next.
-        drop(proxy.supervisor.record(event, Durability::Written).await);
+        });
     }
 }
 

@@ -8,7 +8,7 @@
 
 mod lab;
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, time::Duration};
 
 use lab::{Lab, PATIENCE, Server, allow, assert_reset, read_all, until};
 use stockade_event::Event;
@@ -225,6 +225,134 @@ async fn late_greetings_are_checked_too() {
     assert_eq!(read_all(&mut client).await.unwrap(), hello);
 }
 
+/// Greetings without the end of a line reach the server, whose answer is what the client waits for.
+#[tokio::test]
+async fn greetings_without_a_line_end_pass() {
+    let echo = Server::echo().await;
+    for (greeting, at_once) in [
+        (&b"JDWP-Handshake"[..], false),
+        (b"\r", false),
+        (b"<?xml version='1.0'?><stream:stream to='good.test'>", true),
+        (b"{\"jsonrpc\":\"2.0\",\"method\":\"hello\"}", true),
+        (b"[1,2]", true),
+        (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", true),
+        (b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\x00\x80\x00", true),
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        let since = std::time::Instant::now();
+        client.write_all(greeting).await.unwrap();
+        let mut back = vec![0; greeting.len()];
+        let read = timeout(Duration::from_secs(8), client.read_exact(&mut back));
+        read.await.expect("an answer").unwrap();
+        assert_eq!(back, greeting);
+        assert!(!at_once || since.elapsed() < Duration::from_millis(900));
+        // What follows passes as well, without any further wait.
+        client.write_all(b"\x00\x01 more").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut client).await.unwrap(), b"\x00\x01 more");
+        assert!(lab.decisions(Verdict::Deny).is_empty());
+    }
+}
+
+/// A request line that is cut so that its start passes as something else never gets to its end.
+#[tokio::test]
+async fn request_lines_in_pieces_do_not_pass_as_opaque() {
+    let echo = Server::echo().await;
+    for (start, rest) in [
+        (&b"PROPFIND"[..], &b" /x HTTP/1.1"[..]),
+        (b"PROPFIND /x HTT", b"P/1.1"),
+        (b"<GET /x HTTP/", b"1.1"),
+        (b"\0GET /x HTTP/1.1", b""),
+        (b"\xc2\xa0GET /x HTTP", b"/1.1 "),
+        (b"POST /\x01x HTT", b"P/1.1"),
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        client.write_all(start).await.unwrap();
+        let mut back = vec![0; start.len()];
+        timeout(PATIENCE, client.read_exact(&mut back))
+            .await
+            .unwrap()
+            .unwrap();
+        let rest = [rest, b"\r\nHost: evil.test\r\n\r\n"].concat();
+        client.write_all(&rest).await.unwrap();
+        assert_reset(client).await;
+        lab.one_denial("http-framing");
+        until("the closing event", || {
+            let events = lab.supervisor.events();
+            events
+                .iter()
+                .any(|event| matches!(event, Event::ConnectionClosed { .. }))
+        })
+        .await;
+    }
+    assert!(!echo.text().contains("evil.test"), "{}", echo.text());
+}
+
+/// A server can ask for a second greeting (`HelloRetryRequest`), which must not name another host.
+#[tokio::test]
+async fn a_second_greeting_names_the_same_host() {
+    let echo = Server::echo().await;
+    let good = client_hello(Some("good.test"), 4000, false);
+    let change = [20, 3, 3, 0, 1, 1];
+    for (name, rule) in [
+        (Some("good.test"), None),
+        (Some("evil.test"), Some("name-mismatch")),
+        (None, Some("name-mismatch")),
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        client.write_all(&good).await.unwrap();
+        let mut back = vec![0; good.len()];
+        timeout(PATIENCE, client.read_exact(&mut back))
+            .await
+            .unwrap()
+            .unwrap();
+        let second = [&change[..], &client_hello(name, 4000, false)].concat();
+        client.write_all(&second).await.unwrap();
+        if let Some(rule) = rule {
+            assert_reset(client).await;
+            lab.one_denial(rule);
+        } else {
+            client.shutdown().await.unwrap();
+            assert_eq!(read_all(&mut client).await.unwrap(), second);
+        }
+    }
+    let before = echo.text();
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let both = [good, client_hello(Some("evil.test"), 4000, false)].concat();
+    let error = echo_of(&lab, echo.port, &both).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    lab.one_denial("name-mismatch");
+    assert_eq!(echo.text(), before);
+}
+
+/// Greetings in the form of SSL 2 name no host, so they are refused, cut or not.
+#[tokio::test]
+async fn ssl2_greetings_are_refused() {
+    let echo = Server::echo().await;
+    let body = [&[1, 3, 3, 0, 3, 0, 0, 0, 16, 0, 0, 0x2f][..], &[7; 16]].concat();
+    let length = u8::try_from(body.len()).unwrap();
+    let hello = [&[0x80, length][..], &body].concat();
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    assert_eq!(echo_of(&lab, echo.port, &hello).await.unwrap(), ALERT);
+    lab.one_denial("tls-malformed");
+    assert_eq!(echo.connections(), 0);
+    let lab = Lab::start(&allow("good.test", echo.port)).await;
+    let mut client = lab.connect("good.test", echo.port).await;
+    client.write_all(&hello[..2]).await.unwrap();
+    let mut back = [0; 2];
+    timeout(PATIENCE, client.read_exact(&mut back))
+        .await
+        .unwrap()
+        .unwrap();
+    client.write_all(&hello[2..]).await.unwrap();
+    assert_reset(client).await;
+    lab.one_denial("tls-malformed");
+    assert_eq!(echo.seen.lock().unwrap().bytes, hello[..2]);
+}
+
 #[tokio::test]
 async fn a_hundred_connections_at_once() {
     let echo = Server::echo().await;
@@ -369,6 +497,65 @@ async fn without_an_owner_rules_about_programs_allow_nothing() {
     assert_eq!(denied.len(), 1, "{denied:#?}");
     assert_eq!(denied[0].subject, Subject::default());
     assert_eq!(denied[0].target.host.as_deref(), Some("good.test"));
+}
+
+/// However far a connection is when the session ends, its end and its bytes are recorded.
+#[tokio::test]
+async fn the_end_of_the_session_closes_what_is_open() {
+    let mut lab = Lab::start(&allow("good.test", 80)).await;
+    let since = std::time::Instant::now();
+    lab.finish().await.unwrap();
+    assert!(since.elapsed() < Duration::from_millis(500), "{since:?}");
+
+    let echo = Server::echo().await;
+    let mut lab = Lab::start(&allow("good.test", echo.port)).await;
+    let mut clients = Vec::new();
+    let greetings: [&[u8]; 4] = [
+        b"\x01\x02\x03",
+        b"hello\n",
+        &client_hello(Some("good.test"), 4000, false),
+        // Its answer is no HTTP, so it is closed before the end.
+        b"GET / HTTP/1.1\r\nHost: good.test\r\n\r\n",
+    ];
+    for greeting in greetings {
+        let mut client = lab.connect("good.test", echo.port).await;
+        client.write_all(greeting).await.unwrap();
+        clients.push(client);
+    }
+    for (client, greeting) in clients.iter_mut().zip(greetings).take(3) {
+        let mut back = vec![0; greeting.len()];
+        let read = timeout(PATIENCE, client.read_exact(&mut back));
+        read.await.unwrap().unwrap();
+    }
+    // Neither side of this one says anything, and far more are waiting for their turn to close.
+    for _ in 0..200 {
+        clients.push(lab.connect("good.test", echo.port).await);
+    }
+    until("all connections", || connection_details(&lab).len() == 204).await;
+    until("all servers", || echo.connections() == 204).await;
+    lab.finish().await.unwrap();
+    let events = lab.supervisor.events();
+    let closed: Vec<(u64, u64)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ConnectionClosed {
+                bytes_out,
+                bytes_in,
+                ..
+            } => Some((*bytes_out, *bytes_in)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closed.len(), 204);
+    let lengths = greetings.map(|greeting| u64::try_from(greeting.len()).unwrap());
+    for length in &lengths[..3] {
+        assert!(closed.contains(&(*length, *length)), "{length}: {closed:?}");
+    }
+    assert_eq!(closed.iter().filter(|bytes| **bytes == (0, 0)).count(), 200);
+    for mut client in clients {
+        // An end or a reset, but no more bytes.
+        assert!(!read_all(&mut client).await.unwrap_or_default().contains(&1));
+    }
 }
 
 #[tokio::test]

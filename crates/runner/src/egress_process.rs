@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
 use stockade_egress::{Config, CopyRelay, Datagram, Datagrams, ListenerKind, Sockets};
 use stockade_plan::CallSet;
@@ -28,6 +29,11 @@ use crate::RunError;
 const CONFIG_BYTES_MAX: u64 = 64 << 20;
 /// Descriptors: two for each of the most connections that are served at once, and some more.
 const DESCRIPTORS_MAX: u64 = 21_000;
+/// How long it may take to end; it bounds itself by less.
+const FINISH_WAIT: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 /// User that the egress process becomes when root starts it (`nobody` everywhere).
 const NOBODY: u32 = 65_534;
 /// What the egress process additionally cannot do once it serves: run or open anything.
@@ -125,6 +131,15 @@ impl EgressProcess {
             .map(AsFd::as_fd)
             .collect();
         pass::send(&self.handoff, &message, &fds).map_err(sys)
+    }
+
+    /// Waits, for a bounded time, until a process that was told to finish has ended: until then it
+    /// has the ends of its connections recorded. Returns whether it has.
+    pub(crate) fn wait_to_finish(&self) -> bool {
+        let mut fds = [PollFd::new(&self.handoff, PollFlags::IN)];
+        // Its end of the hand-over closes with it.
+        let ended = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&FINISH_WAIT)));
+        ended.is_ok_and(|count| count > 0)
     }
 
     /// Tells whether the process is gone; while a session runs it must not be.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::LaunchPlan;
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews, chain};
@@ -21,7 +22,7 @@ use crate::{
     processes::Processes,
     recorder::{Recorder, lock},
     session_dir::{Clean, SessionDir},
-    threads::{desk, process_number, start_network, start_notifier},
+    threads::{EgressReplies, desk, process_number, start_network, start_notifier},
 };
 
 /// How often the journal is signed and synced and the workspace looked at.
@@ -55,6 +56,7 @@ pub struct Running {
     bell: OwnedFd,
     notifier: Option<JoinHandle<()>>,
     network: Option<JoinHandle<()>>,
+    egress_replies: EgressReplies,
     started: Instant,
 }
 
@@ -101,6 +103,7 @@ impl Running {
             bell,
             notifier: Some(notifier),
             network,
+            egress_replies,
             started: Instant::now(),
         })
     }
@@ -320,21 +323,30 @@ impl Running {
             inbox,
             notifier,
             network,
+            egress_replies,
             started,
             ..
         } = self;
         let limits = limit_events(&parts.session);
         // Every process of the session is gone when this returns.
         drop(parts.session);
+        // It tells of the connections that were still open while the rest is taken down.
+        let told = lock(&egress_replies)
+            .as_ref()
+            .is_some_and(|replies| replies.send(&FromSupervisor::Finish).is_ok());
         join(notifier);
         drop(inbox);
-        drop(parts.egress);
-        join(network);
         let settings = &parts.policy.settings().workspace;
         let raced = recorder.let_changes_through()
             && parts
                 .guard
                 .found_at_end(settings, &parts.plan, &parts.quarantine);
+        if let (true, Some((egress, _))) = (told, &parts.egress) {
+            egress.wait_to_finish();
+        }
+        // Where it has not ended it is killed here, and what it did not tell is not known.
+        drop(parts.egress);
+        join(network);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
         if raced {

@@ -10,11 +10,12 @@ use std::{
 };
 
 use stockade_testkit::{
-    Output, Repo, TestEnv, escape::Scene, events, http::Response, lab::HttpServer, wait,
+    Output, Repo, TestEnv, env::User, escape::Scene, events, http::Response, lab::HttpServer,
+    run::require_tool, wait,
 };
 
 use crate::{
-    for_each_user,
+    environment, for_each_user,
     matrix::{Attempt, Matrix, closed},
 };
 
@@ -110,6 +111,103 @@ fn n08_the_machines_loopback_is_another() {
     let users = stockade_testkit::env::User::all().len();
     assert_eq!(server.requests().len(), (names.len() - 1) * users);
     assert_eq!(second.requests().len(), users);
+}
+
+/// What is still open when the session ends is closed and told, with its bytes.
+#[test]
+fn t01_connections_that_outlive_their_session_are_closed_in_the_record() {
+    for_each_user(|env| {
+        let server = HttpServer::with(|_| {
+            std::thread::sleep(Duration::from_secs(4));
+            Response::text(200, "late\n")
+        });
+        let line = format!("curl -sS -m 1 http://good.test:{}/slow; :", server.port());
+        let (output, record) = inside(env, &policy(env, server.port()), &line);
+        assert!(output.stderr.contains("timed out"), "{output:?}");
+        let closed: Vec<_> = record
+            .iter()
+            .filter(|event| event.kind() == "connection.closed")
+            .collect();
+        let [closed] = closed.as_slice() else {
+            panic!("{}", events::summary(&record));
+        };
+        let bytes = |name: &str| closed.json.get(name).and_then(serde_json::Value::as_u64);
+        assert!(bytes("bytes_out") > Some(0), "{closed:#?}");
+        assert_eq!(bytes("bytes_in"), Some(0), "{closed:#?}");
+    });
+}
+
+/// Makes a network whose only address is of a public range, with a service of the machine at it that
+/// writes down who asked, and runs the command there as an ordinary user.
+const AT_A_PUBLIC_ADDRESS: &str = r#"
+    ip link set lo up && ip address add 8.8.4.4/32 dev lo || exit 99
+    perl -MIO::Socket::INET -e '
+        $| = 1;
+        my $l = IO::Socket::INET->new(LocalAddr => "8.8.4.4", LocalPort => 8080, Listen => 5) or exit 1;
+        print "up\n";
+        while (my $s = $l->accept) {
+            <$s>; open my $f, ">>", $ENV{SEEN}; print $f "seen\n"; close $f;
+            print $s "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nlab";
+        }' > "$SEEN.up" &
+    service=$!
+    until [ -s "$SEEN.up" ]; do kill -0 $service || exit 98; sleep 0.01; done
+    unshare --user --map-user=1001 --map-group=1001 "$@"
+    code=$?
+    kill $service
+    exit $code"#;
+
+/// The machine's own addresses are its own in every range: a name of an allowed zone that leads to
+/// one reaches no service of the machine.
+#[test]
+fn n08_a_public_address_of_the_machine_is_the_machine() {
+    for tool in ["ip", "perl", "curl", "unshare"] {
+        require_tool(tool);
+    }
+    for private in [false, true] {
+        let user = User::all().pop().flatten();
+        let env = environment(user.as_deref());
+        let seen = env.write("seen", "");
+        env.own(&seen);
+        let text = format!(
+            "schema = 1\n[network.hosts]\n\"good.test\" = \"8.8.4.4\"\n[[allow]]\nid = \"good\"\nwhat = \"net\"\n\
+             hosts = [\"good.test\"]\nports = [8080]\nprivate = {private}\nreason = \"lab\"\n"
+        );
+        let policy = env.write("policy.toml", &text);
+        env.own(&policy);
+        let repo = env.repo();
+        let output = env
+            .command("unshare")
+            .args(["--user", "--map-root-user", "--net", "/bin/sh", "-c"])
+            .args([AT_A_PUBLIC_ADDRESS, "sh"])
+            .arg(env.binary())
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "none",
+                "--session-file",
+            ])
+            .arg(env.root().join("session"))
+            .arg("--policy")
+            .arg(&policy)
+            .args(["--", "curl", "-sS", "-m", "5", "http://good.test:8080/"])
+            .env("SEEN", &seen)
+            .current_dir(repo.path())
+            .output();
+        let record = env.record();
+        let refused = |e: &&events::Event| e.is_refusal() && e.targets("good.test");
+        let refusals: Vec<_> = record.iter().filter(refused).collect();
+        let asked = std::fs::read_to_string(&seen).expect("the fixture is ours");
+        if private {
+            assert!(output.stdout.ends_with("lab"), "{output:?}");
+            assert_eq!((asked.as_str(), refusals.len()), ("seen\n", 0));
+        } else {
+            assert!(output.stdout.contains("private-address"), "{output:?}");
+            assert_eq!(asked, "", "{output:?}");
+            assert_eq!(refusals.len(), 1, "{}", events::summary(&record));
+        }
+    }
 }
 
 /// Every other way to send something ends inside, with one event for what was named.

@@ -116,9 +116,10 @@ pub(crate) async fn serve_stream(
             return Ok(());
         };
         let length = u16::try_from(reply.len()).map_err(|_| io::ErrorKind::InvalidData)?;
-        stream
-            .write_all(&[&length.to_be_bytes(), reply.as_slice()].concat())
-            .await?;
+        let bytes = [&length.to_be_bytes(), reply.as_slice()].concat();
+        // A client that does not read would keep one of the few places for ever.
+        let written = timeout(DNS_STREAM_IDLE, stream.write_all(&bytes)).await;
+        written.map_err(|_| io::ErrorKind::TimedOut)??;
     }
 }
 

@@ -1,7 +1,10 @@
 //! The lines of a head: where they end, and what one header field is.
 
 use super::Malformed;
-use crate::limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX};
+use crate::{
+    grammar::is_token,
+    limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX},
+};
 
 /// One header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,28 +117,6 @@ pub(crate) fn field(line: &[u8]) -> Result<Field<'_>, Malformed> {
         name,
         value: trim(value),
     })
-}
-
-/// Tells whether `byte` is a `tchar` (RFC 9110 section 5.6.2).
-pub(crate) const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 /// Removes spaces and tabs at both ends.

@@ -1,9 +1,6 @@
 //! Serving one client connection that speaks HTTP/1: each request is judged, then passed on.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stockade_policy::{Approvals, Control, Decision, HttpRequest, Permitted, Request};
 use stockade_types::{DecisionRecord, Host, Port, Subject};
@@ -27,8 +24,8 @@ use crate::{
     Proxy,
     judge::{Allowed, Judgement, decided},
     limits::{
-        HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, LINGER_BYTES_MAX, LINGER_WAIT, RELAY_CHUNK_BYTES,
-        RESPONSE_WAIT,
+        HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, LINGER_IDLE, LINGER_TOTAL, REFUSAL_WAIT,
+        RELAY_CHUNK_BYTES, RESPONSE_WAIT,
     },
     relay::{Counters, Turn, fill, reset, turn_accepted},
     upstream::{Failed, Upstream},
@@ -259,7 +256,7 @@ impl Exchange<'_> {
             both(send, receive).await
         };
         match outcome {
-            Outcome::Whole { persistent } if persistent && head.persistent => Next::Another,
+            Outcome::Whole { persistent, .. } if persistent && head.persistent => Next::Another,
             Outcome::Switched => self.tunnel(&server_rest).await,
             Outcome::Malformed(malformed) if !started.load(Ordering::Relaxed) => {
                 self.refuse_malformed(malformed).await;
@@ -275,7 +272,13 @@ impl Exchange<'_> {
             Outcome::Broken if !started.load(Ordering::Relaxed) => {
                 self.no_response(head, first).await
             }
-            Outcome::Whole { .. } => Next::Close,
+            Outcome::Whole { body_sent, .. } => {
+                if !body_sent {
+                    // The server did not want the rest; the client is still to read its answer.
+                    linger(self.client).await;
+                }
+                Next::Close
+            }
             Outcome::Broken => {
                 // Half a response must not look like a whole one.
                 reset(self.client);
@@ -320,8 +323,13 @@ fn own_approvals(allowed: &Allowed, held: &Approvals) -> Vec<stockade_types::App
 }
 
 enum Outcome {
-    /// The response and the request were passed on whole.
-    Whole { persistent: bool },
+    /// The response was passed on whole.
+    Whole {
+        /// Another request may follow.
+        persistent: bool,
+        /// So was the body of the request.
+        body_sent: bool,
+    },
     /// The server switched to the protocol that was asked for.
     Switched,
     /// The request's body is not one.
@@ -359,7 +367,8 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Go
             got = &mut receive => return match got {
                 // A body that is still on its way cannot be told from the next request.
                 Got::Whole { persistent } => {
-                    Outcome::Whole { persistent: persistent && sent == Some(true) }
+                    let body_sent = sent == Some(true);
+                    Outcome::Whole { persistent: persistent && body_sent, body_sent }
                 }
                 Got::Switched => Outcome::Switched,
                 Got::Broken => Outcome::Broken,
@@ -525,29 +534,29 @@ async fn answer(client: &mut TcpStream, status: u16, method: &str, body: &str) {
         text.push('\n');
     }
     // The client may be gone, which is no concern of the verdict.
-    drop(timeout(LINGER_WAIT, client.write_all(text.as_bytes())).await);
-    linger(client, LINGER_WAIT).await;
+    drop(timeout(REFUSAL_WAIT, client.write_all(text.as_bytes())).await);
+    linger(client).await;
 }
 
 /// Closes so that the client can read what was sent: unread bytes would turn the close into a
 /// reset that overtakes the answer (RFC 9112 section 9.6).
-pub(crate) async fn linger(client: &mut TcpStream, wait: Duration) {
+pub(crate) async fn linger(client: &mut TcpStream) {
     if client.shutdown().await.is_err() {
         return;
     }
     let (reader, _) = client.split();
     let discard = async {
-        let mut left = LINGER_BYTES_MAX;
         let mut buffer = Vec::new();
-        while left > 0 {
+        loop {
             buffer.clear();
-            match fill(&reader, &mut buffer, HEAD_READ_BYTES).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
+            let read = fill(&reader, &mut buffer, RELAY_CHUNK_BYTES);
+            match timeout(LINGER_IDLE, read).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return,
             }
         }
     };
-    drop(timeout(wait, discard).await);
+    drop(timeout(LINGER_TOTAL, discard).await);
 }
 
 fn length(bytes: usize) -> u64 {

@@ -19,7 +19,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot},
+    sync::{Notify, Semaphore, SemaphorePermit, broadcast, mpsc, oneshot},
     time::timeout,
 };
 
@@ -63,6 +63,7 @@ pub(crate) struct Client {
     outbox: mpsc::Sender<Vec<u8>>,
     pending: Pending,
     revoked: broadcast::Sender<ApprovalId>,
+    finish: Arc<Notify>,
     next: AtomicU64,
     owner_turns: Semaphore,
     journal_turns: Semaphore,
@@ -79,12 +80,19 @@ impl Client {
         let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES);
         let pending = Pending::default();
         let (revoked, _) = broadcast::channel(REVOCATIONS_BEHIND_MAX);
-        let task = run(stream, frames, Arc::clone(&pending), revoked.clone());
+        let finish = Arc::new(Notify::new());
+        let hear = Heard {
+            pending: Arc::clone(&pending),
+            revoked: revoked.clone(),
+            finish: Arc::clone(&finish),
+        };
+        let task = run(stream, frames, hear);
         (
             Self {
                 outbox,
                 pending,
                 revoked,
+                finish,
                 next: AtomicU64::new(1),
                 owner_turns: Semaphore::new(TURNS),
                 journal_turns: Semaphore::new(TURNS),
@@ -180,6 +188,11 @@ impl Client {
         }
     }
 
+    /// Waits until the session is over; for one waiter.
+    pub(crate) async fn finish_asked(&self) {
+        self.finish.notified().await;
+    }
+
     async fn call(
         &self,
         wait: Duration,
@@ -268,15 +281,21 @@ impl Revocations {
     }
 }
 
+/// Where what the supervisor says goes.
+struct Heard {
+    pending: Pending,
+    revoked: broadcast::Sender<ApprovalId>,
+    finish: Arc<Notify>,
+}
+
 async fn run(
     stream: UnixStream,
     frames: mpsc::Receiver<Vec<u8>>,
-    pending: Pending,
-    revoked: broadcast::Sender<ApprovalId>,
+    heard: Heard,
 ) -> Result<(), WireError> {
     let (reader, writer) = stream.into_split();
     tokio::select! {
-        ended = read(reader, &pending, &revoked) => ended,
+        ended = read(reader, &heard) => ended,
         ended = write(writer, frames) => ended,
     }
 }
@@ -291,11 +310,7 @@ async fn write(
     Ok(())
 }
 
-async fn read(
-    mut reader: OwnedReadHalf,
-    pending: &Pending,
-    revoked: &broadcast::Sender<ApprovalId>,
-) -> Result<(), WireError> {
+async fn read(mut reader: OwnedReadHalf, heard: &Heard) -> Result<(), WireError> {
     loop {
         let mut prefix = [0; 4];
         match reader.read_exact(&mut prefix).await {
@@ -307,8 +322,9 @@ async fn read(
         reader.read_exact(&mut bytes).await.map_err(WireError::Io)?;
         match message::<FromSupervisor>(&bytes)? {
             // Nobody listening means that no connection rests on an approval.
-            FromSupervisor::Revoke { approval } => drop(revoked.send(approval)),
-            answer => deliver(pending, answer),
+            FromSupervisor::Revoke { approval } => drop(heard.revoked.send(approval)),
+            FromSupervisor::Finish => heard.finish.notify_one(),
+            answer => deliver(&heard.pending, answer),
         }
     }
 }

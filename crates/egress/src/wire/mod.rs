@@ -2,7 +2,8 @@
 //!
 //! Each frame is a length (four bytes, big-endian) and that many bytes of JSON. The egress process
 //! numbers its requests, so many can be under way; the supervisor answers each once, in any order,
-//! and may send [`FromSupervisor::Revoke`] at any time. When the connection closes, the egress
+//! and may send [`FromSupervisor::Revoke`] at any time, and at last [`FromSupervisor::Finish`]: all
+//! connections end and their ends are recorded. When the connection closes, the egress
 //! process ends and all connections of the session end with it.
 
 mod client;
@@ -200,6 +201,8 @@ pub enum FromSupervisor {
         /// The approval.
         approval: ApprovalId,
     },
+    /// Ends all connections, has their ends recorded and ends the process.
+    Finish,
 }
 
 impl FromSupervisor {
@@ -211,7 +214,7 @@ impl FromSupervisor {
             | Self::Recorded { id, .. }
             | Self::Answer { id, .. }
             | Self::Failed { id, .. } => Some(*id),
-            Self::Revoke { .. } => None,
+            Self::Revoke { .. } | Self::Finish => None,
         }
     }
 }

@@ -190,6 +190,12 @@ impl Lab {
         decision.clone()
     }
 
+    /// Ends the session in order and returns how the egress process ended.
+    pub async fn finish(&mut self) -> Result<(), EgressError> {
+        self.supervisor.finish();
+        timeout(PATIENCE, &mut self.egress).await.unwrap().unwrap()
+    }
+
     /// Closes the control connection and returns how the egress process ended.
     pub async fn stop(self) -> Result<(), EgressError> {
         self.supervisor.close();

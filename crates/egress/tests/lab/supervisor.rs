@@ -117,6 +117,11 @@ impl Supervisor {
             .unwrap();
     }
 
+    /// Ends the session in order.
+    pub fn finish(&self) {
+        self.replies.send(&FromSupervisor::Finish).unwrap();
+    }
+
     pub fn close(&self) {
         self.replies.close();
     }

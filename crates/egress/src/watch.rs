@@ -1,0 +1,88 @@
+//! What a client says after its first bytes were judged and while others may still matter.
+
+use stockade_policy::{Control, Decision};
+use stockade_types::RawText;
+
+use crate::{
+    first_line::{FirstLine, Line},
+    tls::{self, Greetings, Seen},
+};
+
+/// Reads what a client sends on an open connection, before it is passed on.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    what: What,
+    over: bool,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A first line that has not ended.
+    Line(FirstLine),
+    /// A TLS handshake, which can have a second greeting.
+    Tls(Greetings),
+}
+
+impl Watch {
+    /// Begins with the first bytes of a connection; nothing is read of them yet. Where there are
+    /// none the server was first to speak, which none of HTTP or TLS is.
+    pub(crate) fn new(head: &[u8]) -> Self {
+        let what = if tls::begins(head) {
+            What::Tls(Greetings::default())
+        } else {
+            What::Line(FirstLine::default())
+        };
+        Self {
+            what,
+            over: head.is_empty(),
+        }
+    }
+
+    /// Tells whether all that follows may pass.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Reads on; the error is the refusal of bytes that must not pass.
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<(), Box<Decision>> {
+        let refused = match &mut self.what {
+            What::Line(line) => match line.feed(bytes) {
+                Line::Open => return Ok(()),
+                Line::Other => {
+                    self.over = true;
+                    return Ok(());
+                }
+                Line::Http => {
+                    let reason = "a request line that does not begin as one, or came in pieces";
+                    let remedy = "send the request in strict HTTP/1.1";
+                    Control::HttpFraming.denies(reason, remedy)
+                }
+                Line::OldTls => {
+                    let reason = "the TLS greeting is not valid: it has the form of SSL 2";
+                    Control::TlsMalformed.denies(reason, "")
+                }
+            },
+            What::Tls(greetings) => match greetings.feed(bytes) {
+                Seen::Open => return Ok(()),
+                Seen::Over => {
+                    self.over = true;
+                    return Ok(());
+                }
+                Seen::Malformed(why) => {
+                    let reason = format!("the second TLS greeting is not valid: {why}");
+                    Control::TlsMalformed.denies(reason, "")
+                }
+                Seen::OtherName(name) => {
+                    let sent = name.map(|name| RawText::from_bytes(name).display());
+                    let sent =
+                        sent.map_or_else(|| "no host".to_owned(), |sent| format!("`{sent}`"));
+                    let reason =
+                        format!("the second TLS greeting names {sent}, unlike the first one");
+                    let remedy = "send the same name in both greetings";
+                    Control::NameMismatch.denies(reason, remedy)
+                }
+            },
+        };
+        Err(Box::new(refused))
+    }
+}
