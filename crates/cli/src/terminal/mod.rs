@@ -14,6 +14,7 @@ mod pipes;
 mod prompt;
 mod relay;
 pub(crate) mod screen;
+mod sequence;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;

@@ -33,6 +33,7 @@ use super::{
     overlay::{AgentMode, Alternate, ERASE_FLOW, Overlay, Placement},
     prompt::Prompt,
     screen::{Screen, Size},
+    track::WHOLE_SCREEN,
     tty::{Tty, set_size},
 };
 
@@ -253,6 +254,10 @@ struct Loop {
 
 impl Loop {
     fn run(mut self) {
+        if self.alternate != Alternate::Dumb {
+            // Bounds of a program before us would hide questions: the agent's are followed.
+            self.to_terminal.extend_from_slice(WHOLE_SCREEN);
+        }
         // Questions may be open already.
         self.look_at_questions();
         while !self.is_done() {
@@ -378,7 +383,8 @@ impl Loop {
         self.filter.push(bytes, &mut forward);
         self.screen.feed(&forward.screen);
         self.to_terminal.extend_from_slice(&forward.terminal);
-        self.tty.note_reset(self.filter.tracker().reset());
+        let reset = self.filter.tracker().reset(self.screen.cursor());
+        self.tty.note_reset(reset);
     }
 
     fn write_out(&mut self) {
@@ -458,9 +464,13 @@ impl Loop {
         match placement {
             Placement::Flow => bytes.extend_from_slice(ERASE_FLOW),
             Placement::Swap => bytes.extend_from_slice(b"\x1b[?1049l"),
-            Placement::Cover => {}
+            Placement::Cover => {
+                bytes.extend_from_slice(&self.screen.paint());
+                bytes.extend_from_slice(&self.screen.place());
+            }
         }
-        bytes.extend_from_slice(&self.filter.tracker().reset());
+        let reset = self.filter.tracker().reset(self.screen.cursor());
+        bytes.extend_from_slice(&reset);
         bytes
     }
 
@@ -534,11 +544,14 @@ impl Loop {
         if tracker.is_alternate() {
             self.to_terminal.extend_from_slice(b"\x1b[?1049h");
             self.to_terminal.extend_from_slice(&self.screen.paint());
-            self.to_terminal.extend_from_slice(&self.screen.place());
+            let place = self.screen.place();
+            self.to_terminal.extend_from_slice(&place);
+            let bounds = tracker.bound(self.screen.cursor(), &place);
+            self.to_terminal.extend_from_slice(&bounds);
         }
         self.to_terminal.extend_from_slice(&tracker.again());
         self.to_terminal.extend_from_slice(&self.screen.colours());
-        self.tty.note_reset(tracker.reset());
+        self.tty.note_reset(tracker.reset(self.screen.cursor()));
     }
 
     /// Reads what a stopped agent wrote before: programs put their screen away last.
