@@ -6,6 +6,7 @@
 pub(crate) mod card;
 pub(crate) mod dialog;
 mod filter;
+mod hush;
 mod job;
 pub(crate) mod keys;
 pub(crate) mod layout;

@@ -118,6 +118,11 @@ impl Overlay {
         }
     }
 
+    /// Returns where the box is.
+    pub(crate) const fn placement(&self) -> Placement {
+        self.placement
+    }
+
     /// Follows a change of the terminal's size.
     pub(crate) fn resize(&mut self, size: Size, screen: &Screen, out: &mut Vec<u8>) {
         match self.placement {

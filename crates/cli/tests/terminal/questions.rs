@@ -415,3 +415,37 @@ fn an_agent_cannot_put_its_own_text_into_a_question() {
     tmux.wait_for("exit 0", LONG);
     assert_eq!(tmux.value(region), "0-23");
 }
+
+#[test]
+fn a_reason_that_nobody_waits_for_any_more_is_no_command() {
+    let lab = Lab::new();
+    let policy = "schema = 1\n\n[[ask]]\nid = \"hurry\"\nwhat = \"exec\"\n\
+                  command = [[\"git\", \"fetch\", \"**\"]]\nexpires = \"3s\"\nreason = \"a short one\"\n";
+    let policy = lab.env.write("policy.toml", policy);
+    let line = "git fetch -h; echo \"code $?\"; exec sh";
+    let run = lab.run(&["--policy", policy.to_str().unwrap()], line);
+    let terminal = Terminal::start(run.into_command(), 24, 80);
+    terminal.wait_for("[o]nce", LONG);
+    thread::sleep(AWAKE);
+    terminal.send("r");
+    terminal.wait_for("reason: ", LONG);
+    for key in "no, use ; touch oops".chars() {
+        terminal.send(&key.to_string());
+        thread::sleep(Duration::from_millis(150));
+    }
+    terminal.wait_without(BOX, LONG);
+    terminal.send("\r");
+    terminal.wait_for("code 126", LONG);
+    // Longer than a shell takes to start and to do what was typed.
+    thread::sleep(AWAKE * 2);
+    assert!(!lab.repo.path().join("oops").exists(), "a reason was run");
+    assert!(
+        terminal.text().contains("has expired"),
+        "{}",
+        terminal.text()
+    );
+    // Control: the shell takes what comes after.
+    terminal.send("touch after\r");
+    let made = wait::until_true(LONG, || lab.repo.path().join("after").exists());
+    assert!(made, "{}", terminal.text());
+}

@@ -283,3 +283,15 @@ fn nothing_typed_early_counts_and_typing_on_keeps_it_deaf() {
     let mut calm = Dialog::new(view(), 1, 1, begun);
     assert!(calm.is_awake(begun + DEAF, Input::Some));
 }
+
+#[test]
+fn after_a_question_that_went_by_itself_a_longer_silence_is_needed() {
+    let begun = Instant::now();
+    let mut dialog = Dialog::new(view(), 1, 1, begun);
+    let second = Duration::from_secs(1);
+    dialog.stay_deaf(second, begun);
+    let typed = begun + Duration::from_millis(900);
+    assert!(!dialog.is_awake(typed, Input::Some));
+    assert!(!dialog.is_awake(typed + Duration::from_millis(900), Input::None));
+    assert!(dialog.is_awake(typed + second, Input::Some));
+}
