@@ -143,6 +143,8 @@ impl Overlay {
             width: drawn.width,
         };
         let lines = drawn.styled(color);
+        // The one line of a small terminal has its row for itself.
+        let clear = if drawn.page == 0 { "\x1b[2K" } else { "" };
         match self.placement {
             Placement::Flow => {
                 self.erase_flow(out);
@@ -166,7 +168,7 @@ impl Overlay {
                 let top = rows.saturating_sub(extent.lines) / 2;
                 let left = columns.saturating_sub(extent.width) / 2;
                 for (index, line) in lines.iter().enumerate() {
-                    let place = format!("\x1b[{};{}H", top + index + 1, left + 1);
+                    let place = format!("\x1b[{};{}H{clear}", top + index + 1, left + 1);
                     out.extend_from_slice(place.as_bytes());
                     out.extend_from_slice(line.as_bytes());
                 }

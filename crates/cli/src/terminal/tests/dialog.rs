@@ -186,6 +186,22 @@ fn a_terminal_too_small_to_read_can_only_deny() {
 }
 
 #[test]
+fn the_smallest_terminals_show_the_keys_first() {
+    for (columns, expected) in [
+        (20, "[d]eny or enlarge "),
+        (12, "[d]eny"),
+        (40, "stockade asks"),
+    ] {
+        let size = Size { rows: 5, columns };
+        let text = shown(&mut open(view()), size);
+        assert!(
+            text.contains(expected) && text.starts_with("[d]eny"),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
 fn keys_do_what_they_say_and_no_more() {
     let answer = |keys: &str| {
         let mut dialog = open(view());
