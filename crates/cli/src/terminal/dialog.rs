@@ -159,6 +159,9 @@ impl Dialog {
 
     /// Takes a key.
     pub(crate) fn key(&mut self, stroke: Stroke, now: UnixMillis) -> Action {
+        if matches!(stroke.key, Key::Pasted(_)) && !self.is_writing() {
+            return Action::Nothing;
+        }
         self.card.error = None;
         match std::mem::replace(&mut self.card.mode, Mode::Ask) {
             Mode::Ask => self.ask_key(stroke),
@@ -249,7 +252,9 @@ impl Dialog {
             Key::Backspace => {
                 text.pop();
             }
-            Key::Character(c) if text.chars().count() < REASON_CHARS_MAX => text.push(c),
+            Key::Character(c) | Key::Pasted(c) if text.chars().count() < REASON_CHARS_MAX => {
+                text.push(c);
+            }
             _ => {}
         }
         self.card.mode = Mode::Reason(text);

@@ -202,6 +202,47 @@ fn the_smallest_terminals_show_the_keys_first() {
 }
 
 #[test]
+fn a_paste_is_text_of_a_reason_and_nothing_else() {
+    let paste = |dialog: &mut Dialog, text: &str| {
+        let mut last = Action::Nothing;
+        for c in text.chars() {
+            let stroke = Stroke {
+                key: Key::Pasted(c),
+                is_single: true,
+            };
+            last = dialog.key(stroke, NOW);
+        }
+        last
+    };
+    let mut dialog = open(view());
+    shown(&mut dialog, SIZE);
+    assert_eq!(paste(&mut dialog, "drosn?1"), Action::Nothing);
+    assert!(dialog.is_in(&Mode::Ask));
+    for (key, mode) in [('n', Mode::Narrow), ('?', Mode::Help)] {
+        press(&mut dialog, key);
+        assert_eq!(paste(&mut dialog, "o1"), Action::Nothing);
+        assert!(dialog.is_in(&mode), "{key}");
+        press(&mut dialog, 'x');
+    }
+    press(&mut dialog, 'r');
+    assert_eq!(paste(&mut dialog, "use a branch "), Action::Redraw);
+    assert!(shown(&mut dialog, SIZE).contains("reason: use a branch"));
+    paste(&mut dialog, &"x".repeat(1000));
+    let enter = Stroke {
+        key: Key::Enter,
+        is_single: true,
+    };
+    let Action::Answer(Answer::Deny {
+        reason: Some(reason),
+    }) = dialog.key(enter, NOW)
+    else {
+        panic!("no reason");
+    };
+    assert_eq!(reason.chars().count(), 300);
+    assert!(reason.starts_with("use a branch xxx"), "{reason}");
+}
+
+#[test]
 fn keys_do_what_they_say_and_no_more() {
     let answer = |keys: &str| {
         let mut dialog = open(view());
