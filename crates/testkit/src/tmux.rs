@@ -76,7 +76,11 @@ impl<'a> Tmux<'a> {
 
     /// Returns column and row of the cursor, from 0.
     pub fn cursor(&self) -> String {
-        let format = "#{cursor_x},#{cursor_y}";
+        self.value("#{cursor_x},#{cursor_y}")
+    }
+
+    /// Returns what tmux writes for a format, such as `#{scroll_region_upper}`.
+    pub fn value(&self, format: &str) -> String {
         let output = self.run(&["display-message", "-t", ":", "-p", format]);
         output.assert_success().stdout.trim().to_owned()
     }

@@ -42,6 +42,8 @@ pub(crate) struct Dialog {
     lines: usize,
     shape: Option<Size>,
     awake: Instant,
+    /// Input must be silent this long before keys count.
+    silence: Duration,
 }
 
 impl Dialog {
@@ -63,7 +65,19 @@ impl Dialog {
             lines: 0,
             shape: None,
             awake: now + DEAF,
+            silence: SILENCE,
         }
+    }
+
+    /// Makes keys count only after a longer silence: they may be meant for the question before.
+    pub(crate) fn stay_deaf(&mut self, silence: Duration, now: Instant) {
+        self.silence = silence;
+        self.awake = self.awake.max(now + silence);
+    }
+
+    /// Tells whether a reason is being written.
+    pub(crate) const fn is_writing(&self) -> bool {
+        matches!(self.card.mode, Mode::Reason(_))
     }
 
     /// Returns the question.
@@ -109,7 +123,7 @@ impl Dialog {
             return true;
         }
         if has_input == Input::Some {
-            self.awake = self.awake.max(now + SILENCE);
+            self.awake = self.awake.max(now + self.silence);
         }
         false
     }
@@ -145,6 +159,9 @@ impl Dialog {
 
     /// Takes a key.
     pub(crate) fn key(&mut self, stroke: Stroke, now: UnixMillis) -> Action {
+        if matches!(stroke.key, Key::Pasted(_)) && !self.is_writing() {
+            return Action::Nothing;
+        }
         self.card.error = None;
         match std::mem::replace(&mut self.card.mode, Mode::Ask) {
             Mode::Ask => self.ask_key(stroke),
@@ -235,7 +252,9 @@ impl Dialog {
             Key::Backspace => {
                 text.pop();
             }
-            Key::Character(c) if text.chars().count() < REASON_CHARS_MAX => text.push(c),
+            Key::Character(c) | Key::Pasted(c) if text.chars().count() < REASON_CHARS_MAX => {
+                text.push(c);
+            }
             _ => {}
         }
         self.card.mode = Mode::Reason(text);

@@ -4,9 +4,14 @@
 //! terminal is always between two sequences when a question is drawn, however the reads fall. It
 //! lets through what programs need and drops what reaches past the screen: clipboard writes
 //! (OSC 52 and its kin), terminal remote control, file transfers, pass-through to an outer
-//! terminal, title reports. Unknown strings are dropped, not passed.
+//! terminal, title reports. It also drops what would hide a question or change its look: colours
+//! of the palette, and the sequences that [`super::sequence`] names. What is not known is dropped,
+//! not passed.
 
-use super::track::{Sequence, Tracker};
+use super::{
+    sequence::{Sequence, is_escape_allowed},
+    track::Tracker,
+};
 
 /// Longest operating system or device control string: titles, links and queries are far shorter;
 /// longer ones carry files, images or clipboards.
@@ -171,10 +176,15 @@ impl Filter {
             }
             b']' if first => self.open(Text::OperatingSystem),
             b'P' if first => self.open(Text::Device),
-            b'X' | b'^' | b'_' if first => self.open(Text::Other),
+            // `k` is the title string of screen and tmux; other terminals would print it.
+            b'X' | b'^' | b'_' | b'k' if first => self.open(Text::Other),
             0x30..=0x7e => {
                 self.pending.push(byte);
                 self.state = State::Ground;
+                if !is_escape_allowed(&self.pending) {
+                    out.dropped += 1;
+                    return true;
+                }
                 out.terminal.extend_from_slice(&self.pending);
                 self.tracker.escape(&self.pending, &mut out.screen);
             }
@@ -225,13 +235,15 @@ impl Filter {
         let sequence = (self.pending.len() <= SEQUENCE_BYTES_MAX)
             .then(|| Sequence::parse(&self.pending))
             .flatten();
-        match sequence {
-            Some(sequence) if !sequence.reports_title() => {
-                out.terminal.extend_from_slice(&self.pending);
-                self.tracker
-                    .control(&sequence, &self.pending, &mut out.screen);
-            }
-            _ => out.dropped += 1,
+        let Some(mut sequence) = sequence else {
+            out.dropped += 1;
+            return;
+        };
+        if let Some(bytes) = sequence.passed(&self.pending) {
+            out.terminal.extend_from_slice(&bytes);
+            self.tracker.control(&sequence, &bytes, &mut out.screen);
+        } else {
+            out.dropped += 1;
         }
     }
 
@@ -303,24 +315,47 @@ fn replace(out: &mut Forward) {
     out.screen.extend_from_slice(REPLACEMENT);
 }
 
-/// Tells whether an operating system command stays on the screen: titles (0 to 2), palette and
-/// its queries (4, 5, 10 to 19, 21, 104, 105, 110 to 119), working directory (7), links (8),
-/// notifications (9, 99, 777), pointer shape (22), prompt marks (133).
+/// Tells whether an operating system command stays on the screen: titles (0 to 2), resets of the
+/// palette (104, 105, 110 to 119), working directory (7), links (8), notifications (9, 99, 777),
+/// pointer shape (22), prompt marks (133), and colours as [`is_allowed_colour`] says.
 ///
 /// Not on the list: the clipboard (52, 5522), fonts (50), editors' and terminals' own command
 /// channels (51, 633, 1337, 5113).
 fn is_allowed_command(text: &str) -> bool {
-    let number = text.split(';').next().unwrap_or_default();
+    let (number, rest) = text.split_once(';').unwrap_or((text, ""));
     let plain = number.len() <= 3 && !(number.len() > 1 && number.starts_with('0'));
     plain
-        && matches!(
-            number.parse(),
-            Ok(0..=2 | 4..=5 | 7..=19 | 21..=22 | 99 | 104..=105 | 110..=119 | 133 | 777_u16)
-        )
+        && match number.parse() {
+            Ok(number @ (4..=5 | 10..=19 | 21)) => is_allowed_colour(number, rest),
+            Ok(0..=2 | 7..=9 | 22 | 99 | 104..=105 | 110..=119 | 133 | 777_u16) => true,
+            _ => false,
+        }
 }
 
-/// Tells whether a device control string only asks about settings (`$q`, `+q`) or brackets a
-/// redraw (`=1s`, `=2s`); others carry graphics, keys or bytes for an outer terminal.
+/// Tells whether a command about colours only asks for them, or sets that of the cursor (12),
+/// which a question hides. Any other colour could make the words of a question invisible.
+fn is_allowed_colour(number: u16, rest: &str) -> bool {
+    let mut words = rest.split(';');
+    match number {
+        // Pairs of an index and a colour.
+        4 | 5 => {
+            let mut is_colour = false;
+            let all = words.all(|word| {
+                let good = !is_colour || word == "?";
+                is_colour = !is_colour;
+                good
+            });
+            all && !is_colour
+        }
+        12 if !rest.contains(';') => true,
+        21 => words.all(|word| word.ends_with("=?")),
+        // Each further word is the colour of the next number.
+        _ => words.all(|word| word == "?"),
+    }
+}
+
+/// Tells whether a device control string only asks about settings (`$q`, `+q`); others carry
+/// graphics, keys or bytes for an outer terminal, or hold back what is drawn (`=1s`).
 fn is_allowed_device_string(text: &str) -> bool {
-    matches!(text, "=1s" | "=2s") || text.starts_with("$q") || text.starts_with("+q")
+    text.starts_with("$q") || text.starts_with("+q")
 }

@@ -1,7 +1,8 @@
 //! The keys of a person, apart from everything else that comes in on a terminal.
 //!
-//! Replies of the terminal (reports, colours, settings), mouse events and pastes are swallowed
-//! whole, so that no letter inside them is taken for an answer.
+//! Replies of the terminal (reports, colours, settings) and mouse events are swallowed whole, and
+//! pastes are text that no key can be mistaken for, so that no letter inside them is taken for an
+//! answer.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,15 @@ const QUIET: Duration = Duration::from_millis(80);
 /// Longest sequence that is kept for understanding; a longer one is swallowed all the same.
 const SEQUENCE_BYTES_MAX: usize = 64;
 
+/// Bytes of the longest character (UTF-8, RFC 3629).
+const CHARACTER_BYTES_MAX: usize = 4;
+
 /// A key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     Character(char),
+    /// A printable character of a paste; a line break is a space.
+    Pasted(char),
     Enter,
     Escape,
     Backspace,
@@ -112,12 +118,7 @@ impl Keys {
                 keys.extend(arrow(byte));
             }
             State::Text { escaped } => self.text(byte, escaped),
-            State::Paste => {
-                if byte == 0x1b {
-                    self.pending.clear();
-                    self.state = State::PasteEscape;
-                }
-            }
+            State::Paste => self.paste(byte, keys),
             State::PasteEscape => self.paste_escape(byte),
             State::Character(length) => self.character(byte, length, keys),
         }
@@ -176,7 +177,10 @@ impl Keys {
             _ => {
                 self.state = State::Ground;
                 match (self.pending.as_slice(), byte) {
-                    (b"200", b'~') => self.state = State::Paste,
+                    (b"200", b'~') => {
+                        self.pending.clear();
+                        self.state = State::Paste;
+                    }
                     (b"" | b"1;1" | b"1;1:1" | b"1;1:2", _) => keys.extend(arrow(byte)),
                     (b"5", b'~') => keys.push(Key::PageUp),
                     (b"6", b'~') => keys.push(Key::PageDown),
@@ -196,9 +200,41 @@ impl Keys {
         };
     }
 
+    fn paste(&mut self, byte: u8, keys: &mut Vec<Key>) {
+        match byte {
+            0x1b => {
+                self.pending.clear();
+                self.state = State::PasteEscape;
+            }
+            b'\r' | b'\n' | b'\t' => {
+                self.pending.clear();
+                keys.push(Key::Pasted(' '));
+            }
+            0x00..=0x1f | 0x7f => self.pending.clear(),
+            0x20..=0x7e => {
+                self.pending.clear();
+                keys.push(Key::Pasted(char::from(byte)));
+            }
+            // A character of several bytes; what is none never becomes text.
+            0x80..=0xff => {
+                if byte >= 0xc0 || self.pending.len() >= CHARACTER_BYTES_MAX {
+                    self.pending.clear();
+                }
+                self.pending.push(byte);
+                let text = std::str::from_utf8(&self.pending).ok();
+                let character = text.and_then(|t| t.chars().next());
+                if let Some(c) = character.filter(|c| !c.is_control()) {
+                    keys.push(Key::Pasted(c));
+                    self.pending.clear();
+                }
+            }
+        }
+    }
+
     fn paste_escape(&mut self, byte: u8) {
         self.pending.push(byte);
         if self.pending == b"[201~" {
+            self.pending.clear();
             self.state = State::Ground;
         } else if !b"[201~".starts_with(&self.pending) {
             self.state = if byte == 0x1b {
@@ -279,9 +315,8 @@ mod tests {
     }
 
     #[test]
-    fn replies_and_pastes_give_no_keys_however_they_are_cut() {
-        let foreign: [&[u8]; 8] = [
-            b"\x1b[200~oso\ro\x1b[200os\x1b[201~",
+    fn replies_give_no_keys_however_they_are_cut() {
+        let foreign: [&[u8]; 7] = [
             b"\x1b]11;rgb:ooss/0000/0000\x1b\\",
             b"\x1b]11;rgb:ooss/0000/0000\x07",
             b"\x1bP1$r0;so\x1b\\",
@@ -295,6 +330,30 @@ mod tests {
             for cut in 1..bytes.len() {
                 let (a, b) = bytes.split_at(cut);
                 assert_eq!(read(&[a, b]), [], "{bytes:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_paste_is_text_and_no_key_however_it_is_cut() {
+        let text = |strokes: Vec<Stroke>| -> String {
+            let pasted = |stroke: Stroke| match stroke.key {
+                Key::Pasted(c) => c,
+                key => panic!("a paste gave {key:?}"),
+            };
+            strokes.into_iter().map(pasted).collect()
+        };
+        let cases: [(&[u8], &str); 4] = [
+            (b"\x1b[200~oso\ro\x1b[201~", "oso o"),
+            (b"\x1b[200~a\x03\x7f\tb\x1b[201\x1b[200c\x1b[201~", "a bc"),
+            ("\x1b[200~ä漢\u{1f980}\x1b[201~".as_bytes(), "ä漢\u{1f980}"),
+            (b"\x1b[200~x\xff\xc3\xc3\xa4\x9by\x1b[201~", "xäy"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(text(read(&[bytes])), expected, "{bytes:?}");
+            for cut in 1..bytes.len() {
+                let (a, b) = bytes.split_at(cut);
+                assert_eq!(text(read(&[a, b])), expected, "{bytes:?} cut at {cut}");
             }
         }
     }

@@ -71,7 +71,8 @@ pub(super) fn draw(card: &Card, size: Size, now: UnixMillis) -> Drawn {
     let height = usize::from(size.rows).saturating_sub(1);
     if width < WIDTH_MIN || height < HEIGHT_MIN {
         let short = card.view.id.as_str();
-        let text = format!("stockade {short}: enlarge to read, [d]eny");
+        // What is cut off is what a person can do without.
+        let text = format!("[d]eny or enlarge · stockade asks: {short}");
         return Drawn {
             lines: vec![(Kind::Keys, fit(&text, width))],
             width,

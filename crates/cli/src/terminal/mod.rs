@@ -6,6 +6,7 @@
 pub(crate) mod card;
 pub(crate) mod dialog;
 mod filter;
+mod hush;
 mod job;
 pub(crate) mod keys;
 pub(crate) mod layout;
@@ -14,6 +15,7 @@ mod pipes;
 mod prompt;
 mod relay;
 pub(crate) mod screen;
+mod sequence;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;

@@ -16,30 +16,27 @@ pub(crate) enum Placement {
     Flow,
     /// On the alternate screen, while the main one keeps what the agent drew on it.
     Swap,
-    /// On the alternate screen that the agent itself uses; painted again from our picture.
+    /// On the screen that the agent itself uses; painted again from our picture.
     Cover,
 }
 
 impl Placement {
-    /// Chooses by what the agent's output was like so far.
-    ///
-    /// `is_plain`: the agent's terminal is in line mode. `can_swap`: the person's terminal has an
-    /// alternate screen.
+    /// Chooses by what the agent's output was like so far, and by what the person's terminal can.
     pub(crate) fn choose(
         tracker: &Tracker,
         screen: &Screen,
         agent: AgentMode,
         terminal: Alternate,
     ) -> Self {
-        if tracker.is_alternate() {
-            return Self::Cover;
-        }
         let plain =
             agent == AgentMode::Lines && !tracker.is_addressed() && !screen.has_text_below();
-        if plain || terminal == Alternate::Missing {
-            Self::Flow
-        } else {
-            Self::Swap
+        // Text in the flow stays on the screen only where the whole screen scrolls.
+        let flows = (plain || terminal == Alternate::Dumb) && !tracker.was_bounded();
+        match terminal {
+            _ if tracker.is_alternate() => Self::Cover,
+            _ if flows => Self::Flow,
+            Alternate::Present => Self::Swap,
+            Alternate::Missing | Alternate::Dumb => Self::Cover,
         }
     }
 }
@@ -58,18 +55,17 @@ pub(crate) enum AgentMode {
 pub(crate) enum Alternate {
     Present,
     Missing,
+    /// It does not even place the cursor, as far as its name says.
+    Dumb,
 }
 
 impl Alternate {
     /// Knows the terminals without one by name (`TERM`).
     pub(crate) fn of(term: &str) -> Self {
-        let without = [
-            "", "dumb", "linux", "vt100", "vt102", "vt220", "ansi", "cons25",
-        ];
-        if without.contains(&term) {
-            Self::Missing
-        } else {
-            Self::Present
+        match term {
+            "" | "dumb" => Self::Dumb,
+            "linux" | "vt100" | "vt102" | "vt220" | "ansi" | "cons25" => Self::Missing,
+            _ => Self::Present,
         }
     }
 }
@@ -104,18 +100,27 @@ impl Overlay {
                 if screen.cursor().1 > 0 {
                     out.extend_from_slice(b"\r\n");
                 }
+                // Our picture has nothing below; whatever is there must not look like the box.
+                out.extend_from_slice(ERASE_FLOW);
             }
             Placement::Swap => {
+                // Bounds after the switch, which keeps the cursor.
                 out.extend_from_slice(b"\x1b[?1049h");
+                out.extend_from_slice(Tracker::unbound());
                 out.extend_from_slice(&screen.paint());
             }
-            Placement::Cover => {}
+            Placement::Cover => out.extend_from_slice(Tracker::unbound()),
         }
         Self {
             placement,
             size,
             drawn: None,
         }
+    }
+
+    /// Returns where the box is.
+    pub(crate) const fn placement(&self) -> Placement {
+        self.placement
     }
 
     /// Follows a change of the terminal's size.
@@ -138,6 +143,8 @@ impl Overlay {
             width: drawn.width,
         };
         let lines = drawn.styled(color);
+        // The one line of a small terminal has its row for itself.
+        let clear = if drawn.page == 0 { "\x1b[2K" } else { "" };
         match self.placement {
             Placement::Flow => {
                 self.erase_flow(out);
@@ -161,7 +168,7 @@ impl Overlay {
                 let top = rows.saturating_sub(extent.lines) / 2;
                 let left = columns.saturating_sub(extent.width) / 2;
                 for (index, line) in lines.iter().enumerate() {
-                    let place = format!("\x1b[{};{}H", top + index + 1, left + 1);
+                    let place = format!("\x1b[{};{}H{clear}", top + index + 1, left + 1);
                     out.extend_from_slice(place.as_bytes());
                     out.extend_from_slice(line.as_bytes());
                 }
@@ -188,22 +195,15 @@ impl Overlay {
             }
             Placement::Swap => {
                 out.extend_from_slice(b"\x1b[?1049l");
+                out.extend_from_slice(&tracker.bound(screen.cursor(), &screen.place()));
                 out.extend_from_slice(&tracker.again());
                 out.extend_from_slice(&screen.colours());
             }
             Placement::Cover => {
                 out.extend_from_slice(&screen.paint());
                 out.extend_from_slice(&screen.place());
+                out.extend_from_slice(&tracker.bound(screen.cursor(), &screen.place()));
                 out.extend_from_slice(&tracker.again());
-                if let Some(top) = tracker.origin_row() {
-                    let (row, column) = screen.cursor();
-                    let place = format!(
-                        "\x1b[?6h\x1b[{};{}H",
-                        row.saturating_sub(top) + 1,
-                        column + 1
-                    );
-                    out.extend_from_slice(place.as_bytes());
-                }
                 out.extend_from_slice(&screen.colours());
             }
         }

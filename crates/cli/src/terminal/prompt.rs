@@ -3,9 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use stockade_runner::approvals::{AskMode, Desk};
+use stockade_types::ApprovalId;
 
 use super::{
     dialog::{Action, Dialog, Input},
+    hush::Doing,
     keys::{Keys, Stroke},
     layout::Drawn,
     screen::Size,
@@ -14,12 +16,20 @@ use super::{
 /// Who answers here, in records.
 const BY: &str = "terminal";
 
+/// A question that went away without an answer from here.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) id: ApprovalId,
+    pub(super) doing: Doing,
+}
+
 /// Shows the oldest open question until it is settled, here or elsewhere.
 pub(super) struct Prompt {
     desk: Arc<Desk>,
     dialog: Option<Dialog>,
     keys: Keys,
     is_stale: bool,
+    gone: Option<Gone>,
     /// The second that the countdown shows.
     second: u64,
 }
@@ -31,6 +41,7 @@ impl Prompt {
             dialog: None,
             keys: Keys::default(),
             is_stale: false,
+            gone: None,
             second: 0,
         }
     }
@@ -53,10 +64,33 @@ impl Prompt {
         }
         let next = views.into_iter().next();
         self.is_stale = next.is_some();
+        self.gone = self.dialog.take().map(|dialog| Gone {
+            id: dialog.view().id.clone(),
+            doing: if dialog.is_writing() {
+                Doing::Writing
+            } else {
+                Doing::Reading
+            },
+        });
         // Each question has its own time of deafness: no key can answer two.
         self.dialog = next.map(|view| Dialog::new(view, 1, total, now));
+        if let (Some(gone), Some(dialog)) = (&self.gone, &mut self.dialog) {
+            dialog.stay_deaf(gone.doing.silence(), now);
+        }
         self.keys = Keys::default();
         self.dialog.is_some()
+    }
+
+    /// Takes the question that went away last, where no other one has taken its place.
+    pub(super) fn take_gone(&mut self) -> Option<Gone> {
+        self.gone.take()
+    }
+
+    /// Makes keys count only after a longer silence.
+    pub(super) fn stay_deaf(&mut self, doing: Doing, now: Instant) {
+        if let Some(dialog) = &mut self.dialog {
+            dialog.stay_deaf(doing.silence(), now);
+        }
     }
 
     /// Begins the time of deafness again: the box is shown only now.

@@ -4,14 +4,20 @@
 //! and where text goes, so that a question can put them aside and set them again, and it words
 //! for the parser what the parser does not know.
 
+use super::sequence::Sequence;
+
 /// Private modes that change what the terminal sends: mouse, focus, keys, resize and colour
 /// reports. While a question is shown they are off.
 const INPUT_MODES: [u16; 15] = [
     1, 9, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2031, 2048, 9001,
 ];
-/// Private modes that are kept apart: origin, cursor, bracketed paste.
+/// Private modes that are kept apart: reverse video, origin, wrapping, cursor, left and right
+/// margins, bracketed paste.
+const REVERSE: u16 = 5;
 const ORIGIN: u16 = 6;
+const WRAP: u16 = 7;
 const CURSOR: u16 = 25;
+const SIDE_MARGINS: u16 = 69;
 const PASTE: u16 = 2004;
 /// Most repetitions of one character that the picture takes (REP): more than a screen holds has
 /// the same effect and costs time.
@@ -19,61 +25,8 @@ const REPEATS_MAX: u16 = 4096;
 /// Keyboard levels that an agent pushes without taking them back; a program pushes one.
 const KEYBOARD_LEVELS_MAX: u16 = 64;
 
-/// A control sequence: `CSI`, private marker, parameters, intermediates, final byte.
-#[derive(Debug)]
-pub(crate) struct Sequence {
-    marker: Option<u8>,
-    parameters: Vec<u16>,
-    intermediate: Option<u8>,
-    last: u8,
-}
-
-impl Sequence {
-    /// Parses `ESC [ … final`; `None` where it is no control sequence.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        let (&last, body) = bytes.strip_prefix(b"\x1b[")?.split_last()?;
-        let (marker, body) = match body.split_first() {
-            Some((&marker @ b'<'..=b'?', body)) => (Some(marker), body),
-            _ => (None, body),
-        };
-        let digits = body.iter().take_while(|b| matches!(b, b'0'..=b';')).count();
-        let (parameters, intermediates) = body.split_at(digits);
-        if intermediates.iter().any(|b| !(0x20..=0x2f).contains(b)) {
-            return None;
-        }
-        let parameters = parameters
-            .split(|b| *b == b';')
-            .map(|text| {
-                // Sub-parameters only colour text, which is the parser's matter.
-                let first = text.split(|b| *b == b':').next().unwrap_or_default();
-                std::str::from_utf8(first)
-                    .ok()
-                    .and_then(|t| t.parse().ok())
-                    .unwrap_or(0)
-            })
-            .collect();
-        Some(Self {
-            marker,
-            parameters,
-            intermediate: intermediates.first().copied(),
-            last,
-        })
-    }
-
-    fn parameter(&self, index: usize) -> u16 {
-        self.parameters.get(index).copied().unwrap_or(0)
-    }
-
-    fn is(&self, marker: Option<u8>, last: u8) -> bool {
-        self.marker == marker && self.intermediate.is_none() && self.last == last
-    }
-
-    /// Tells whether the terminal would answer with a text that the agent can choose (XTWINOPS
-    /// 20 and 21 send icon label and title as if they were typed).
-    pub(crate) fn reports_title(&self) -> bool {
-        self.is(None, b't') && matches!(self.parameter(0), 20 | 21)
-    }
-}
+/// Takes region and margins back, with the cursor where it is. The saved cursor is lost.
+pub(crate) const WHOLE_SCREEN: &[u8] = b"\x1b7\x1b[?69l\x1b[r\x1b8";
 
 /// A character set of G0 or G1, by the final byte of its designation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +35,36 @@ struct Charset(u8);
 impl Charset {
     const ASCII: Self = Self(b'B');
     const LINES: Self = Self(b'0');
+}
+
+/// The part of the screen that scrolls and holds the cursor. Text for the whole screen must not
+/// be drawn while there are any: a region of three rows shows the last three of its lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bounds {
+    /// First and last row of the scroll region (DECSTBM), from one; the last is zero where it is
+    /// that of the screen.
+    rows: Option<(u16, u16)>,
+    /// Rows and columns are counted from the region (DECOM).
+    origin: bool,
+    /// Left and right margins may be set (DECLRMM).
+    sides: bool,
+    /// Left and right margin (DECSLRM), as the rows.
+    columns: Option<(u16, u16)>,
+}
+
+impl Bounds {
+    fn is_set(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// Reads the two ends of a region; `None` for the whole screen, `Err` for what terminals ignore.
+fn ends(sequence: &Sequence) -> Result<Option<(u16, u16)>, ()> {
+    match (sequence.parameter(0).max(1), sequence.parameter(1)) {
+        (1, 0) => Ok(None),
+        (first, last) if last != 0 && last <= first => Err(()),
+        ends => Ok(Some(ends)),
+    }
 }
 
 /// What the agent has set.
@@ -93,13 +76,17 @@ impl Charset {
 pub(crate) struct Tracker {
     input_modes: Vec<u16>,
     paste: bool,
-    origin: bool,
+    reverse: bool,
+    wraps: bool,
     cursor_hidden: bool,
     insert: bool,
+    newline: bool,
     keypad: bool,
     alternate: bool,
     addressed: bool,
-    region_top: u16,
+    bounds: Bounds,
+    /// Bounds were set at some time: where a terminal takes them back is not the same everywhere.
+    was_bounded: bool,
     charsets: [Charset; 2],
     shifted: bool,
     keyboard_levels: u16,
@@ -113,13 +100,16 @@ impl Default for Tracker {
         Self {
             input_modes: Vec::new(),
             paste: false,
-            origin: false,
+            reverse: false,
+            wraps: true,
             cursor_hidden: false,
             insert: false,
+            newline: false,
             keypad: false,
             alternate: false,
             addressed: false,
-            region_top: 0,
+            bounds: Bounds::default(),
+            was_bounded: false,
             charsets: [Charset::ASCII; 2],
             shifted: false,
             keyboard_levels: 0,
@@ -141,9 +131,10 @@ impl Tracker {
         self.addressed
     }
 
-    /// Returns the first row of the scroll region where rows are counted from it.
-    pub(crate) fn origin_row(&self) -> Option<u16> {
-        self.origin.then_some(self.region_top)
+    /// Tells whether the agent has set bounds at any time: then text in the flow of the output
+    /// may not stay on the screen.
+    pub(crate) const fn was_bounded(&self) -> bool {
+        self.was_bounded
     }
 
     /// Notes printed text and words it for the parser, which has one character set.
@@ -212,7 +203,16 @@ impl Tracker {
         match (sequence.marker, sequence.intermediate, sequence.last) {
             (Some(b'?'), None, b'h') => return self.set(sequence, true, screen),
             (Some(b'?'), None, b'l') => return self.set(sequence, false, screen),
-            (None, None, b'h' | b'l') if first == 4 => self.insert = sequence.last == b'h',
+            (None, None, b'h' | b'l') => {
+                let on = sequence.last == b'h';
+                for mode in &sequence.parameters {
+                    match mode {
+                        4 => self.insert = on,
+                        20 => self.newline = on,
+                        _ => {}
+                    }
+                }
+            }
             (Some(b'>'), None, b'u') => {
                 self.keyboard_used = true;
                 self.keyboard_levels = (self.keyboard_levels + 1).min(KEYBOARD_LEVELS_MAX);
@@ -229,7 +229,11 @@ impl Tracker {
                     return reworded(bytes, b'H', screen);
                 }
             }
-            (None, None, b'r') => self.region_top = first.saturating_sub(1),
+            (None, None, b'r') => return self.set_region(sequence, bytes, screen),
+            (None, None, b's') if self.bounds.sides => {
+                self.bounds.columns = ends(sequence).unwrap_or(self.bounds.columns);
+                return screen.extend_from_slice(b"\x1b[H");
+            }
             // Words that the parser does not know, said in words that it knows.
             (None, None, b'`') => return reworded(bytes, b'G', screen),
             (None, None, b'a') => return reworded(bytes, b'C', screen),
@@ -249,12 +253,36 @@ impl Tracker {
         screen.extend_from_slice(bytes);
     }
 
+    fn set_region(&mut self, sequence: &Sequence, bytes: &[u8], screen: &mut Vec<u8>) {
+        let Ok(rows) = ends(sequence) else {
+            return;
+        };
+        self.bounds.rows = rows;
+        self.was_bounded |= rows.is_some();
+        self.addressed = true;
+        screen.extend_from_slice(bytes);
+        if !self.bounds.origin {
+            // The parser puts the cursor into the region; terminals put it at the top.
+            screen.extend_from_slice(b"\x1b[H");
+        }
+    }
+
     fn set(&mut self, sequence: &Sequence, on: bool, screen: &mut Vec<u8>) {
         let last = char::from(sequence.last);
         for mode in &sequence.parameters {
             let mut known = *mode;
             match *mode {
-                ORIGIN => self.origin = on,
+                ORIGIN => {
+                    self.bounds.origin = on;
+                    self.was_bounded |= on;
+                }
+                SIDE_MARGINS => {
+                    self.bounds.sides = on;
+                    self.bounds.columns = None;
+                    self.was_bounded |= on;
+                }
+                REVERSE => self.reverse = on,
+                WRAP => self.wraps = on,
                 CURSOR => self.cursor_hidden = !on,
                 PASTE => self.paste = on,
                 47 | 1047 | 1049 => {
@@ -282,30 +310,24 @@ impl Tracker {
     fn soft_reset(&mut self) {
         self.cursor_hidden = false;
         self.insert = false;
-        self.origin = false;
         self.keypad = false;
-        self.region_top = 0;
+        self.bounds = Bounds::default();
         self.charsets = [Charset::ASCII; 2];
         self.shifted = false;
         self.input_modes.retain(|mode| *mode != 1);
     }
 
     /// Returns what puts the agent's modes aside, so that plain text can be drawn and plain keys
-    /// be read; pastes come bracketed.
+    /// be read; pastes come bracketed. The cursor stays; bounds go with [`Self::unbound`].
     pub(crate) fn aside(&self) -> Vec<u8> {
-        // End a synchronised redraw that would hide the question, and any insertion mode.
-        let mut bytes = b"\x1b[?2026l\x1b[m\x1b[?25l".to_vec();
-        if self.charsets[0] != Charset::ASCII {
-            bytes.extend_from_slice(b"\x1b(B");
+        // End a synchronised redraw that would hide the question, any colours, insertion, and any
+        // character set but ASCII.
+        let mut bytes = b"\x1b[?2026l\x1b[m\x1b[?25l\x1b[4l\x1b(B\x0f".to_vec();
+        if self.newline {
+            bytes.extend_from_slice(b"\x1b[20l");
         }
-        if self.shifted {
-            bytes.push(0x0f);
-        }
-        if self.insert {
-            bytes.extend_from_slice(b"\x1b[4l");
-        }
-        if self.origin {
-            bytes.extend_from_slice(b"\x1b[?6l");
+        if self.reverse {
+            bytes.extend_from_slice(b"\x1b[?5l");
         }
         if self.keypad {
             bytes.extend_from_slice(b"\x1b>");
@@ -323,8 +345,53 @@ impl Tracker {
         bytes
     }
 
-    /// Returns what sets the agent's modes again after [`Self::aside`], but for cursor position
-    /// and colours.
+    /// Returns what gives the whole screen to what is drawn next; the cursor goes home.
+    pub(crate) const fn unbound() -> &'static [u8] {
+        b"\x1b[?6l\x1b[?69l\x1b[r"
+    }
+
+    /// Returns what sets the agent's bounds again after [`Self::unbound`], and the cursor, which
+    /// they send home; nothing where there are no bounds.
+    ///
+    /// `place` puts the cursor where it was, which is at `cursor`.
+    pub(crate) fn bound(&self, cursor: (u16, u16), place: &[u8]) -> Vec<u8> {
+        let bounds = self.bounds;
+        if !bounds.is_set() {
+            return Vec::new();
+        }
+        // The switch back from the alternate screen can have brought the origin with the cursor.
+        let mut bytes = b"\x1b[?6l".to_vec();
+        let pair = |(first, last): (u16, u16), end: char| match last {
+            0 => format!("\x1b[{first};{end}"),
+            last => format!("\x1b[{first};{last}{end}"),
+        };
+        if let Some(rows) = bounds.rows {
+            bytes.extend_from_slice(pair(rows, 'r').as_bytes());
+        }
+        if bounds.sides {
+            bytes.extend_from_slice(b"\x1b[?69h");
+        }
+        if let Some(columns) = bounds.columns {
+            bytes.extend_from_slice(pair(columns, 's').as_bytes());
+        }
+        // The way to a wrap that is to come writes a cell, in the colours of that cell.
+        bytes.extend_from_slice(b"\x1b[m");
+        bytes.extend_from_slice(place);
+        if bounds.origin {
+            let from = |end: Option<(u16, u16)>| end.map_or(1, |(first, _)| first);
+            let (row, column) = cursor;
+            let place = format!(
+                "\x1b[?6h\x1b[{};{}H",
+                (row + 2).saturating_sub(from(bounds.rows)),
+                (column + 2).saturating_sub(from(bounds.columns)),
+            );
+            bytes.extend_from_slice(place.as_bytes());
+        }
+        bytes
+    }
+
+    /// Returns what sets the agent's modes again after [`Self::aside`], but for bounds, cursor
+    /// position and colours.
     pub(crate) fn again(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.charsets[0] != Charset::ASCII {
@@ -335,6 +402,12 @@ impl Tracker {
         }
         if self.insert {
             bytes.extend_from_slice(b"\x1b[4h");
+        }
+        if self.newline {
+            bytes.extend_from_slice(b"\x1b[20h");
+        }
+        if self.reverse {
+            bytes.extend_from_slice(b"\x1b[?5h");
         }
         if self.keypad {
             bytes.extend_from_slice(b"\x1b=");
@@ -359,8 +432,9 @@ impl Tracker {
         bytes
     }
 
-    /// Returns what leaves the terminal as a shell expects it, whatever the agent left behind.
-    pub(crate) fn reset(&self) -> Vec<u8> {
+    /// Returns what leaves the terminal as a shell expects it, whatever the agent left behind, with
+    /// the cursor where it is, at `cursor`.
+    pub(crate) fn reset(&self, cursor: (u16, u16)) -> Vec<u8> {
         let mut bytes = Vec::new();
         for mode in &self.input_modes {
             bytes.extend_from_slice(format!("\x1b[?{mode}l").as_bytes());
@@ -374,11 +448,13 @@ impl Tracker {
         if self.other_keys != 0 {
             bytes.extend_from_slice(b"\x1b[>4;0m");
         }
-        let sets: [(bool, &[u8]); 7] = [
+        let sets: [(bool, &[u8]); 9] = [
             (self.paste, b"\x1b[?2004l"),
             (self.keypad, b"\x1b>"),
             (self.insert, b"\x1b[4l"),
-            (self.origin, b"\x1b[?6l"),
+            (self.newline, b"\x1b[20l"),
+            (self.reverse, b"\x1b[?5l"),
+            (!self.wraps, b"\x1b[?7h"),
             (self.shifted, b"\x0f"),
             (self.charsets[0] != Charset::ASCII, b"\x1b(B"),
             (self.alternate, b"\x1b[?1049l"),
@@ -387,6 +463,14 @@ impl Tracker {
             if is_set {
                 bytes.extend_from_slice(undo);
             }
+        }
+        if self.bounds.origin && !self.alternate {
+            // A saved cursor would bring the origin back.
+            let (row, column) = cursor;
+            bytes.extend_from_slice(Self::unbound());
+            bytes.extend_from_slice(format!("\x1b[{};{}H", row + 1, column + 1).as_bytes());
+        } else if self.was_bounded {
+            bytes.extend_from_slice(WHOLE_SCREEN);
         }
         bytes.extend_from_slice(b"\x1b[?2026l\x1b[m\x1b[?25h");
         bytes

@@ -191,3 +191,25 @@ fn ctrl_z_in_a_program_that_knows_nothing_of_it_brings_its_screen_back() {
     terminal.send("exit\r");
     end(&mut terminal);
 }
+
+#[test]
+fn a_session_in_the_background_runs_and_is_not_stopped() {
+    let lab = Lab::new();
+    let mut terminal = shell(&lab, false);
+    let inside = "sh -c 'cat; sleep 1; echo out of $((20 + 3)) > done'";
+    terminal.send(&format!("\"$STOCKADE\" run --summary none -- {inside} &\r"));
+    lab.wait_file("done", "out of 23");
+    // The shell tells it with its next prompt.
+    let ended = wait::until_true(LONG, || {
+        terminal.send("\r");
+        thread::sleep(Duration::from_millis(200));
+        terminal.text().contains("Done")
+    });
+    assert!(ended, "{}", terminal.text());
+    assert!(!terminal.text().contains("Stopped"), "{}", terminal.text());
+    // The terminal is the shell's all the time.
+    terminal.send("echo out$((20 + 4))side\r");
+    terminal.wait_for("out24side", LONG);
+    terminal.send("exit\r");
+    end(&mut terminal);
+}

@@ -381,3 +381,71 @@ fn colours_are_a_choice() {
     assert!(!styled(&without));
     answer(&without, "d");
 }
+
+/// The upper part of a box as the agent would like it, above three rows that scroll.
+const SPOOF: &str = r#"
+printf '\033[2J\033[24A\n\n\n\n\n\n\n\n\n\n\n\n\n'
+printf '┌ stockade ── agent wants to ──────────────────────────────────── 1 of 1 ┐\r\n'
+printf '│ run       git status                                                   │\r\n'
+printf '│ why asked nothing can go wrong                                         │\r\n'
+printf '\033[22;24r\033[30B\r'
+git push -h > /dev/null 2>&1
+echo "code $?"
+until [ -e go ]; do sleep 0.05; done
+"#;
+
+#[test]
+fn an_agent_cannot_put_its_own_text_into_a_question() {
+    let lab = Lab::new();
+    lab.env.write(lab.repo.path().join("spoof.sh"), SPOOF);
+    let tmux = lab.tmux(80, 24, "sh spoof.sh");
+    tmux.wait_for("[o]nce", LONG);
+    let text = tmux.text();
+    let (_, shown) = text.rsplit_once(BOX).expect("a box");
+    for part in ["run       git push -h", "why asked", "would let", "└"] {
+        assert!(shown.contains(part), "expected {part}:\n{text}");
+    }
+    thread::sleep(AWAKE);
+    tmux.keys(&["d"]);
+    tmux.wait_for("code 126", LONG);
+    // The agent has its region again, and the shell after it does not.
+    let region = "#{scroll_region_upper}-#{scroll_region_lower}";
+    assert_eq!(tmux.value(region), "21-23");
+    lab.go();
+    tmux.wait_for("exit 0", LONG);
+    assert_eq!(tmux.value(region), "0-23");
+}
+
+#[test]
+fn a_reason_that_nobody_waits_for_any_more_is_no_command() {
+    let lab = Lab::new();
+    let policy = "schema = 1\n\n[[ask]]\nid = \"hurry\"\nwhat = \"exec\"\n\
+                  command = [[\"git\", \"fetch\", \"**\"]]\nexpires = \"3s\"\nreason = \"a short one\"\n";
+    let policy = lab.env.write("policy.toml", policy);
+    let line = "git fetch -h; echo \"code $?\"; exec sh";
+    let run = lab.run(&["--policy", policy.to_str().unwrap()], line);
+    let terminal = Terminal::start(run.into_command(), 24, 80);
+    terminal.wait_for("[o]nce", LONG);
+    thread::sleep(AWAKE);
+    terminal.send("r");
+    terminal.wait_for("reason: ", LONG);
+    for key in "no, use ; touch oops".chars() {
+        terminal.send(&key.to_string());
+        thread::sleep(Duration::from_millis(150));
+    }
+    terminal.wait_without(BOX, LONG);
+    terminal.send("\r");
+    terminal.wait_for("code 126", LONG);
+    // Longer than a shell takes to start and to do what was typed.
+    thread::sleep(AWAKE * 2);
+    assert!(!lab.repo.path().join("oops").exists(), "a reason was run");
+    assert!(
+        terminal.text().contains("has expired"),
+        "{}",
+        terminal.text()
+    );
+    // Control: the shell takes what comes after.
+    terminal.send("touch after\r");
+    let made = wait::until_true(LONG, || lab.repo.path().join("after").exists());
+    assert!(made, "{}", terminal.text());
+}

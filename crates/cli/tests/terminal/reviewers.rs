@@ -1,10 +1,13 @@
 //! A second terminal answers what the first one shows.
 
-use std::thread;
+use std::{os::unix::process::ExitStatusExt as _, thread};
 
+use rustix::process::Signal;
 use stockade_testkit::{
     approvals::{self, Answer},
+    processes,
     pty::Terminal,
+    wait,
 };
 
 use crate::lab::{AWAKE, BOX, LONG, Lab, answer, assert_restored, end, in_background, settled};
@@ -33,6 +36,8 @@ fn an_answer_from_the_command_line_takes_the_box_away() {
     };
     let late = approvals::answer(&lab.env, &asked.id, &allow);
     assert_ne!(late.code(), 0, "{late:?}");
+    // Keys right after a question that went by itself may still be meant for it.
+    thread::sleep(AWAKE);
     terminal.send("q");
     assert_eq!(end(&mut terminal), 0);
     let answers = lab.answers();
@@ -69,6 +74,25 @@ fn the_live_list_answers_and_both_terminals_go_on() {
         answers.concat().starts_with("allow by inbox uid "),
         "{answers:?}"
     );
+}
+
+#[test]
+fn a_live_list_that_is_ended_leaves_the_terminal_as_it_was() {
+    let lab = Lab::new();
+    for (signal, name) in [(Signal::TERM, "TERM"), (Signal::HUP, "HUP")] {
+        let list = lab.stockade(&["approvals"]).into_command();
+        let mut person = Terminal::start(list, 24, 80);
+        person.wait_for("nobody asks for anything", LONG);
+        assert!(person.screen().alternate_screen(), "control");
+        processes::signal_group(person.pid(), signal);
+        let status = person.wait_exit(LONG);
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{name}");
+        let is_back = || {
+            let screen = person.screen();
+            !screen.alternate_screen() && !screen.hide_cursor() && !screen.bracketed_paste()
+        };
+        assert!(wait::until_true(LONG, is_back), "{name}");
+    }
 }
 
 #[test]

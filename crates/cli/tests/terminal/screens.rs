@@ -348,3 +348,37 @@ fn tmux_shows_plain_output_as_it_was_before_the_question() {
     tmux.wait_without(BOX, LONG);
     tmux.wait_for("one\ntwo\nthree and code 126", LONG);
 }
+
+#[test]
+fn a_terminal_without_a_second_screen_gets_its_picture_back() {
+    require_tool("less");
+    let lab = Lab::new();
+    for term in ["vt100", "linux"] {
+        let line = in_background(PUSH, "less lines.txt");
+        let run = lab.run(&[], &line).env("TERM", term);
+        let terminal = Terminal::start(run.into_command(), 24, 80);
+        terminal.wait_for("line 23 of the file", LONG);
+        let before = settled(&terminal);
+        lab.go();
+        terminal.wait_for(BOX, LONG);
+        answer(&terminal, "d");
+        assert_restored(&terminal, &before, term);
+        std::fs::remove_file(lab.repo.path().join("go")).unwrap();
+    }
+}
+
+#[test]
+fn what_a_program_leaves_set_is_taken_back() {
+    let lab = Lab::new();
+    let left = "printf 'two\\nlines\\n\\033[4;9r\\033[?7l\\033[?5h\\033[4h\\033[3;1H'";
+    lab.env.write(lab.repo.path().join("left.sh"), left);
+    let modes = "#{scroll_region_upper}-#{scroll_region_lower} #{wrap_flag} #{insert_flag}";
+    // Control: without the boundary all of it stays.
+    let line = format!("cd '{}' && sh left.sh", lab.repo.path().display());
+    let outside = stockade_testkit::tmux::Tmux::start(&lab.env, 80, 24, &line);
+    outside.wait_for("exit 0", LONG);
+    assert_eq!(outside.value(modes), "3-8 0 1");
+    let inside = lab.tmux(80, 24, "sh left.sh");
+    inside.wait_for("exit 0", LONG);
+    assert_eq!(inside.value(modes), "0-23 1 0");
+}

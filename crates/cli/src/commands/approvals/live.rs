@@ -2,12 +2,16 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use stockade_runner::approvals::QuestionLine;
 use stockade_types::SessionId;
 
@@ -35,8 +39,18 @@ const BEAT: Duration = Duration::from_millis(100);
 /// How long a slow terminal may hold up one picture.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Signals that end the list, after the terminal is what it was.
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
 /// Shows the list until `q`.
 pub(super) fn run(sessions: &mut Sessions, color: bool) -> anyhow::Result<Exit> {
+    // Before the terminal is touched: no signal finds it between two states.
+    let ended = Arc::new(AtomicUsize::new(0));
+    for signal in ENDING {
+        let number = usize::try_from(signal).context("a signal has a number")?;
+        signal_hook::flag::register_usize(signal, Arc::clone(&ended), number)
+            .context("cannot watch for signals")?;
+    }
     let tty = Arc::new(Tty::open().context("cannot use the terminal")?);
     tty.note_reset(b"\x1b[?2004l\x1b[m\x1b[?25h\x1b[?1049l".to_vec());
     tty.make_raw().context("cannot use the terminal")?;
@@ -49,9 +63,17 @@ pub(super) fn run(sessions: &mut Sessions, color: bool) -> anyhow::Result<Exit> 
         opened: None,
         message: None,
         keys: Keys::default(),
+        ended: Arc::clone(&ended),
     };
     let result = live.run(&tty);
     tty.restore();
+    let signal = ended.load(Ordering::Acquire);
+    if signal != 0 {
+        // Whoever sent it sees that it worked.
+        let signal = i32::try_from(signal).context("a signal has a number")?;
+        signal_hook::low_level::emulate_default_handler(signal)
+            .context("cannot end by a signal")?;
+    }
     result
 }
 
@@ -63,6 +85,8 @@ struct Live<'a> {
     opened: Option<(SessionId, Dialog)>,
     message: Option<String>,
     keys: Keys,
+    /// Number of the signal that ends the list; zero where none came.
+    ended: Arc<AtomicUsize>,
 }
 
 /// Whether the list goes on.
@@ -76,7 +100,7 @@ impl Live<'_> {
     fn run(&mut self, tty: &Tty) -> anyhow::Result<Exit> {
         let mut asked: Option<Instant> = None;
         let mut drawn: Vec<u8> = Vec::new();
-        loop {
+        while self.ended.load(Ordering::Acquire) == 0 {
             if asked.is_none_or(|time| time.elapsed() >= REFRESH) {
                 self.refresh()?;
                 asked = Some(Instant::now());
@@ -106,6 +130,7 @@ impl Live<'_> {
                 }
             }
         }
+        Ok(Exit::Yes)
     }
 
     fn refresh(&mut self) -> anyhow::Result<()> {

@@ -27,9 +27,16 @@ pub(crate) struct Finished {
     pub(crate) unwritten: Option<io::Error>,
 }
 
-/// Whether both standard input and output are terminals.
+/// Whether both standard input and output are terminals, and ours to use: a job in the background
+/// would be stopped by the kernel where it sets the terminal or reads from it (tcsetattr(3)).
 pub(crate) fn is_terminal() -> bool {
-    io::stdin().is_terminal() && io::stdout().is_terminal()
+    io::stdin().is_terminal() && io::stdout().is_terminal() && !is_in_background()
+}
+
+/// Whether standard input is a terminal whose foreground job is another one.
+fn is_in_background() -> bool {
+    // It fails where that is no terminal of ours.
+    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group != rustix::process::getpgrp())
 }
 
 /// Returns rows and columns of the terminal; 24 by 80 where it does not know.
@@ -174,7 +181,8 @@ fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> 
 fn through_pipes(mut running: Running) -> anyhow::Result<(Ended, Option<io::Error>)> {
     let pipes = running.take_pipes().context("the session has no pipes")?;
     let ends = PipeEnds {
-        stdin: Some(pipes.stdin),
+        // In the background nothing can be read from a terminal; the command sees the end.
+        stdin: (!is_in_background()).then_some(pipes.stdin),
         stdout: Some(pipes.stdout),
         stderr: Some(pipes.stderr),
     };

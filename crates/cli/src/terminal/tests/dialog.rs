@@ -186,6 +186,63 @@ fn a_terminal_too_small_to_read_can_only_deny() {
 }
 
 #[test]
+fn the_smallest_terminals_show_the_keys_first() {
+    for (columns, expected) in [
+        (20, "[d]eny or enlarge "),
+        (12, "[d]eny"),
+        (40, "stockade asks"),
+    ] {
+        let size = Size { rows: 5, columns };
+        let text = shown(&mut open(view()), size);
+        assert!(
+            text.contains(expected) && text.starts_with("[d]eny"),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn a_paste_is_text_of_a_reason_and_nothing_else() {
+    let paste = |dialog: &mut Dialog, text: &str| {
+        let mut last = Action::Nothing;
+        for c in text.chars() {
+            let stroke = Stroke {
+                key: Key::Pasted(c),
+                is_single: true,
+            };
+            last = dialog.key(stroke, NOW);
+        }
+        last
+    };
+    let mut dialog = open(view());
+    shown(&mut dialog, SIZE);
+    assert_eq!(paste(&mut dialog, "drosn?1"), Action::Nothing);
+    assert!(dialog.is_in(&Mode::Ask));
+    for (key, mode) in [('n', Mode::Narrow), ('?', Mode::Help)] {
+        press(&mut dialog, key);
+        assert_eq!(paste(&mut dialog, "o1"), Action::Nothing);
+        assert!(dialog.is_in(&mode), "{key}");
+        press(&mut dialog, 'x');
+    }
+    press(&mut dialog, 'r');
+    assert_eq!(paste(&mut dialog, "use a branch "), Action::Redraw);
+    assert!(shown(&mut dialog, SIZE).contains("reason: use a branch"));
+    paste(&mut dialog, &"x".repeat(1000));
+    let enter = Stroke {
+        key: Key::Enter,
+        is_single: true,
+    };
+    let Action::Answer(Answer::Deny {
+        reason: Some(reason),
+    }) = dialog.key(enter, NOW)
+    else {
+        panic!("no reason");
+    };
+    assert_eq!(reason.chars().count(), 300);
+    assert!(reason.starts_with("use a branch xxx"), "{reason}");
+}
+
+#[test]
 fn keys_do_what_they_say_and_no_more() {
     let answer = |keys: &str| {
         let mut dialog = open(view());
@@ -282,4 +339,16 @@ fn nothing_typed_early_counts_and_typing_on_keeps_it_deaf() {
     assert!(dialog.is_awake(now + Duration::from_millis(100), Input::Some));
     let mut calm = Dialog::new(view(), 1, 1, begun);
     assert!(calm.is_awake(begun + DEAF, Input::Some));
+}
+
+#[test]
+fn after_a_question_that_went_by_itself_a_longer_silence_is_needed() {
+    let begun = Instant::now();
+    let mut dialog = Dialog::new(view(), 1, 1, begun);
+    let second = Duration::from_secs(1);
+    dialog.stay_deaf(second, begun);
+    let typed = begun + Duration::from_millis(900);
+    assert!(!dialog.is_awake(typed, Input::Some));
+    assert!(!dialog.is_awake(typed + Duration::from_millis(900), Input::None));
+    assert!(dialog.is_awake(typed + second, Input::Some));
 }

@@ -66,7 +66,7 @@ fn clipboard_and_its_kin_never_pass_however_they_are_cut() {
 
 #[test]
 fn what_programs_need_passes_unchanged_however_it_is_cut() {
-    let benign: [&[u8]; 14] = [
+    let benign: [&[u8]; 17] = [
         b"plain text\r\n\ttab\x08",
         "größe 漢字 ─│┌ 🦀\u{301}".as_bytes(),
         b"\x1b[1;31mred\x1b[0m\x1b[38;2;1;2;3m\x1b[4:3m",
@@ -77,7 +77,10 @@ fn what_programs_need_passes_unchanged_however_it_is_cut() {
         b"\x1b]10;?\x1b\\\x1b]11;?\x1b\\",
         b"\x1b[c\x1b[6n\x1b[?2026$p\x1b[18t",
         b"\x1bP$qm\x1b\\\x1bP+q544e\x1b\\",
-        b"\x1bP=1s\x1b\\\x1bP=2s\x1b\\",
+        b"\x1b]4;1;?\x1b\\\x1b]4;1;?;2;?\x1b\\\x1b]21;foreground=?;cursor=?\x1b\\",
+        b"\x1b]12;#ff8800\x1b\\\x1b]104\x1b\\\x1b]104;3\x1b\\\x1b]110\x1b\\\x1b]112\x1b\\",
+        b"\x1b[?7;25h\x1b[4h\x1b[4l\x1b[?69h\x1b[2;70s\x1b[?69l\x1b[3 @\x1b[1\'}",
+        b"\x1b[32;1;1;24;80$x\x1b[?1;1;0S\x1b[>4;2m\x1b[>q\x1b[?u\x1b[=c\x1b[#{\x1b[#}",
         b"\x1b(0lqk\x1b(B\x1b7\x1b8\x1b=\x1b>\x1bM",
         b"\x1b[4 q\x1b[!p\x1b[1;20r",
         b"\x1b[31\nm",
@@ -173,4 +176,75 @@ fn noise_neither_harms_the_filter_nor_the_picture() {
             terminal.feed(&screen.paint());
         }
     }
+}
+
+#[test]
+fn what_would_hide_a_question_never_passes_however_it_is_cut() {
+    let hostile: [&[u8]; 38] = [
+        // Colours of the palette and of text without one.
+        b"\x1b]4;3;#000000\x07",
+        b"\x1b]4;3;?;11;#000000\x07",
+        b"\x1b]4;3\x07",
+        b"\x1b]5;0;black\x1b\\",
+        b"\x1b]10;#000000\x07",
+        b"\x1b]10;?;#ffffff\x07",
+        b"\x1b]11;#000000\x07",
+        b"\x1b]12;#000000;#000000\x07",
+        b"\x1b]17;black\x07",
+        b"\x1b]21;foreground=black\x1b\\",
+        b"\x1b]21;foreground=?;background=\x1b\\",
+        b"\x1b[8]",
+        b"\x1b[1;0;0,|",
+        // Double lines, test picture, other encodings, sets and protocols.
+        b"\x1b#3",
+        b"\x1b#4",
+        b"\x1b#6",
+        b"\x1b#8",
+        b"\x1b%@",
+        b"\x1b n",
+        b"\x1bn",
+        b"\x1bN",
+        b"\x1b-A",
+        b"\x1b[?2l",
+        b"\x1b[?38h",
+        // A locked line, a locked keyboard, a second page, a status line, a printer.
+        b"\x1bl",
+        b"\x1b[2h",
+        b"\x1b[12l",
+        b"\x1b[?64l",
+        b"\x1b[2 P",
+        b"\x1b[2U",
+        b"\x1b[1$}",
+        b"\x1b[2$~",
+        b"\x1b[5i",
+        b"\x1b[?5i",
+        // Modes that change unseen, other directions, no alternate screen, a held redraw.
+        b"\x1b[?6r",
+        b"\x1b[2 k",
+        b"\x1b[?1046l",
+        b"\x1bP=1s\x1b\\",
+    ];
+    for bytes in hostile {
+        for (out, dropped) in all_cuts(bytes) {
+            assert_eq!(String::from_utf8_lossy(&out), "", "{bytes:?}");
+            assert_eq!(dropped, 1, "{bytes:?}");
+        }
+    }
+}
+
+#[test]
+fn refused_modes_are_taken_out_of_a_list() {
+    for (bytes, expected) in [
+        (&b"\x1b[?25;2;1049l"[..], "\x1b[?25;1049l"),
+        (b"\x1b[2;4h", "\x1b[4h"),
+        (b"\x1b[?99999;7h", "\x1b[?7h"),
+        (b"\x1b[4;2;12h", "\x1b[4h"),
+    ] {
+        assert_eq!(passed(&[bytes]).0, expected.as_bytes(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_title_of_screen_is_no_text() {
+    assert_eq!(passed(&[b"a\x1bktitle\x1b\\b"]), (b"ab".to_vec(), 1));
 }

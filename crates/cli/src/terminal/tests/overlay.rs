@@ -22,13 +22,23 @@ fn covered(
     agent: AgentMode,
     expected: Placement,
 ) -> (Terminal, String, Terminal) {
+    covered_on(Alternate::Present, output, size, agent, expected)
+}
+
+fn covered_on(
+    kind: Alternate,
+    output: &[u8],
+    size: Size,
+    agent: AgentMode,
+    expected: Placement,
+) -> (Terminal, String, Terminal) {
     let (filter, screen, bytes) = follow(output, size);
     let mut alone = Terminal::new(size);
     alone.feed(&bytes);
     let mut terminal = Terminal::new(size);
     terminal.feed(&bytes);
 
-    let placement = Placement::choose(filter.tracker(), &screen, agent, Alternate::Present);
+    let placement = Placement::choose(filter.tracker(), &screen, agent, kind);
     assert_eq!(placement, expected);
     let mut dialog = Dialog::new(view(), 1, 1, Instant::now());
     let mut out = Vec::new();
@@ -180,8 +190,135 @@ fn a_resize_leaves_one_box_and_no_rest() {
 
 #[test]
 fn terminals_without_a_second_screen_are_known() {
-    for term in ["linux", "dumb", ""] {
+    for term in ["linux", "vt100", "ansi"] {
         assert_eq!(Alternate::of(term), Alternate::Missing, "{term}");
     }
+    for term in ["dumb", ""] {
+        assert_eq!(Alternate::of(term), Alternate::Dumb, "{term}");
+    }
     assert_eq!(Alternate::of("xterm-256color"), Alternate::Present);
+}
+
+#[test]
+fn a_program_comes_back_on_a_terminal_without_a_second_screen() {
+    let mut output = b"\x1b[H\x1b[2J".to_vec();
+    for row in 1..=24 {
+        output.extend_from_slice(format!("\x1b[{row};1Hrow {row} of an editor").as_bytes());
+    }
+    output.extend_from_slice(b"\x1b[12;7H");
+    let keys = AgentMode::Keys;
+    let (terminal, _, alone) =
+        covered_on(Alternate::Missing, &output, SIZE, keys, Placement::Cover);
+    terminal.assert_same(&alone, "after the box");
+    let (terminal, _, alone) = covered_on(
+        Alternate::Missing,
+        b"$ make\r\n",
+        SIZE,
+        AgentMode::Lines,
+        Placement::Flow,
+    );
+    terminal.assert_same(&alone, "after the box");
+    covered_on(Alternate::Dumb, b"$ make ", SIZE, keys, Placement::Flow);
+}
+
+/// In a region of three rows the last three lines of a box stay, and what the agent drew above
+/// would be taken for the rest.
+#[test]
+fn no_bounds_hide_a_part_of_a_question() {
+    let outputs: [&[u8]; 8] = [
+        b"\x1b[2J\x1b[24Afake text\x1b[22;24r\x1b[30B\r",
+        b"\x1b[1;4r",
+        b"\x1b[5;9r\x1b[?6h\x1b[2;3Hx",
+        b"\x1b[1;23r\r\n",
+        b"\x1b[1;4r\x1b[!p\r\n",
+        b"\x1b[1;4r\x1b[r\r\n",
+        b"\x1b[?7;6h",
+        b"\x1b[?69h\x1b[10;20s",
+    ];
+    for output in outputs {
+        let (mut terminal, meanwhile, mut alone) =
+            covered(output, SIZE, AgentMode::Lines, Placement::Swap);
+        for part in ["┌ stockade", "by ", "would let", "[d]eny", "[o]nce", "└"] {
+            assert!(meanwhile.contains(part), "{output:?}: {meanwhile}");
+        }
+        terminal.assert_same(&alone, "after the box");
+        // The bounds are the agent's again.
+        let more = b"one\r\ntwo\r\nthree\r\nfour\r\nfive\r\nsix\x1b[2;2Hseven";
+        terminal.feed(more);
+        alone.feed(more);
+        terminal.assert_same(&alone, &format!("after more than {output:?}"));
+        for kind in [Alternate::Missing, Alternate::Dumb] {
+            let (terminal, ..) = covered_on(kind, output, SIZE, AgentMode::Lines, Placement::Cover);
+            terminal.assert_same(&alone_after(output), "without a second screen");
+        }
+    }
+}
+
+fn alone_after(output: &[u8]) -> Terminal {
+    let (_, _, bytes) = follow(output, SIZE);
+    let mut terminal = Terminal::new(SIZE);
+    terminal.feed(&bytes);
+    terminal
+}
+
+/// Terminals keep bounds for both screens or for each: they are taken back on the one that the
+/// box is drawn on.
+#[test]
+fn a_box_is_drawn_after_what_changes_its_place_is_undone() {
+    for output in [
+        &b"\x1b[4h\x1b[20h\x1b[?5h\x1b[3;5rx"[..],
+        b"\x1b[20;4h\x1b[?5;6;69hx",
+    ] {
+        let (filter, screen, _) = follow(output, SIZE);
+        let mut out = Vec::new();
+        Overlay::open(Placement::Swap, SIZE, filter.tracker(), &screen, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let (before, after) = text.split_once("\x1b[?1049h").unwrap();
+        for part in ["\x1b[4l", "\x1b[20l", "\x1b[?5l", "\x1b(B", "\x0f"] {
+            assert!(before.contains(part), "{part:?} in {before:?}");
+        }
+        assert!(after.starts_with("\x1b[?6l\x1b[?69l\x1b[r"), "{after:?}");
+        let again = String::from_utf8(filter.tracker().again()).unwrap();
+        for part in ["\x1b[4h", "\x1b[20h", "\x1b[?5h"] {
+            assert!(again.contains(part), "{part:?} in {again:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_behind_and_the_cursor_stays() {
+    for (output, expected) in [
+        (&b"one\r\n\x1b[1;3r\x1b[?7l\x1b[?5h\x1b[5;3H"[..], (4, 2)),
+        (b"\x1b[3;9r\x1b[?6h\x1b[2;3H", (3, 2)),
+        (b"\x1b[1;3r\x1b[!p\x1b[5;3H", (4, 2)),
+    ] {
+        let (filter, screen, bytes) = follow(output, SIZE);
+        let mut terminal = Terminal::new(SIZE);
+        terminal.feed(&bytes);
+        let reset = filter.tracker().reset(screen.cursor());
+        terminal.feed(&reset);
+        assert_eq!(terminal.parser.screen().cursor_position(), expected);
+        let reset = String::from_utf8(reset).unwrap();
+        assert!(reset.contains("\x1b[r"), "{reset:?}");
+        for mode in ["7l", "5h"] {
+            let undo = format!(
+                "\x1b[?{}",
+                mode.replace('l', "H").replace('h', "l").replace('H', "h")
+            );
+            let was_set = String::from_utf8_lossy(output).contains(&format!("\x1b[?{mode}"));
+            assert_eq!(reset.contains(&undo), was_set, "{undo:?} in {reset:?}");
+        }
+        terminal.feed(b"\x1b[24;1Hlast\r\nnext");
+        assert!(
+            terminal.text().ends_with("last\nnext"),
+            "{}",
+            terminal.text()
+        );
+    }
+    // A program that draws nothing gets nothing back.
+    let (filter, screen, _) = follow(b"one\r\n", SIZE);
+    assert_eq!(
+        filter.tracker().reset(screen.cursor()),
+        b"\x1b[?2026l\x1b[m\x1b[?25h"
+    );
 }

@@ -126,14 +126,19 @@ impl Lab {
         self.until(text, |shown| shown.contains(text))
     }
 
-    /// Reads what reached the agent.
-    fn agent_reads(&self) -> Vec<u8> {
+    /// Makes the agent read key by key.
+    fn make_keys(&self) {
         let mut modes = tcgetattr(&self.agent).unwrap();
         modes
             .local_modes
             .remove(LocalModes::ICANON | LocalModes::ECHO);
         rustix::termios::tcsetattr(&self.agent, rustix::termios::OptionalActions::Now, &modes)
             .unwrap();
+    }
+
+    /// Reads what reached the agent.
+    fn agent_reads(&self) -> Vec<u8> {
+        self.make_keys();
         let mut bytes = Vec::new();
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(300) {
@@ -155,10 +160,14 @@ impl Lab {
     }
 
     fn ask(&self) -> JoinHandle<Outcome> {
+        self.ask_about("registry.test")
+    }
+
+    fn ask_about(&self, host: &'static str) -> JoinHandle<Outcome> {
         let desk = Arc::clone(&self.desk);
         std::thread::spawn(move || {
             let request = Request::Net(NetRequest {
-                host: "registry.test".parse().unwrap(),
+                host: host.parse().unwrap(),
                 port: Port::new(443).unwrap(),
                 subject: Subject::default(),
             });
@@ -283,6 +292,65 @@ fn a_question_that_expires_goes_away_denied() {
     lab.time.fetch_add(300_000, Ordering::SeqCst);
     lab.until("the end of the box", |text| !text.contains("registry.test"));
     assert!(matches!(ask.join().unwrap(), Outcome::Refused { by, .. } if by == "timeout"));
+}
+
+#[test]
+fn what_was_typed_for_a_question_that_expires_reaches_nobody() {
+    let mut lab = Lab::new();
+    lab.print(b"working\r\n");
+    lab.shows("working");
+    let ask = lab.ask();
+    lab.shows("[o]nce");
+    std::thread::sleep(Duration::from_millis(500));
+    lab.type_keys(b"r");
+    lab.shows("reason: _");
+    lab.type_keys(b"no");
+    lab.shows("reason: no_");
+    lab.time.fetch_add(301_000, Ordering::SeqCst);
+    lab.shows("was answered elsewhere or has expired");
+    assert!(matches!(ask.join().unwrap(), Outcome::Refused { .. }));
+    // Output waits, so that no reply of the terminal is taken for a key.
+    lab.print(b"working on\r\n");
+    for key in [" ", "t", "o", "u", "\r", "c", "h", "\r"] {
+        lab.type_keys(key.as_bytes());
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    assert_eq!(lab.agent_reads(), b"", "typed for the question");
+    let text = lab.shows("working on");
+    assert!(!text.contains("┌ stockade"), "{text}");
+    lab.type_keys(b"x");
+    assert_eq!(
+        lab.agent_reads(),
+        b"x",
+        "after a silence keys are the agent's"
+    );
+}
+
+#[test]
+fn what_was_typed_for_one_question_does_not_answer_the_next() {
+    let mut lab = Lab::new();
+    let first = lab.ask();
+    lab.shows("registry.test:443");
+    let id = lab.desk.pending()[0].id.clone();
+    std::thread::sleep(Duration::from_millis(500));
+    lab.type_keys(b"r");
+    lab.shows("reason: _");
+    let second = lab.ask_about("other.test");
+    lab.shows(" of 2");
+    let deny = stockade_runner::approvals::Answer::Deny { reason: None };
+    lab.desk.answer(&id, deny, "inbox uid 1000").unwrap();
+    lab.shows("other.test:443");
+    first.join().unwrap();
+    // Slowly: each key stands for itself.
+    for key in ["n", "o", " ", "u", "s", "e"] {
+        std::thread::sleep(Duration::from_millis(450));
+        lab.type_keys(key.as_bytes());
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!second.is_finished(), "a letter of a reason allowed it");
+    std::thread::sleep(Duration::from_millis(1100));
+    lab.type_keys(b"d");
+    assert!(matches!(second.join().unwrap(), Outcome::Refused { by, .. } if by == "terminal"));
 }
 
 #[test]

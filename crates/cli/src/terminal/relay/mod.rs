@@ -4,6 +4,8 @@
 //! and Ctrl-Z pass as bytes and become signals inside. Every buffer is bounded: where the
 //! terminal is slow or a question is shown, the agent's writes wait in the kernel.
 
+mod questions;
+
 use std::{
     io,
     os::{
@@ -21,18 +23,19 @@ use std::{
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
     process::Pid,
-    termios::{LocalModes, tcgetattr},
 };
 use signal_hook::{SigId, consts::SIGWINCH};
 use stockade_runner::approvals::Desk;
 
 use super::{
     filter::{Filter, Forward},
+    hush::Hush,
     job,
     layout::Color,
-    overlay::{AgentMode, Alternate, ERASE_FLOW, Overlay, Placement},
+    overlay::{Alternate, Overlay},
     prompt::Prompt,
     screen::{Screen, Size},
+    track::WHOLE_SCREEN,
     tty::{Tty, set_size},
 };
 
@@ -144,6 +147,7 @@ impl Relay {
             size,
             prompt: Prompt::new(desk),
             overlay: None,
+            hush: None,
             to_terminal: Vec::new(),
             to_agent: Vec::new(),
             held: Vec::new(),
@@ -234,6 +238,8 @@ struct Loop {
     ending: Arc<AtomicBool>,
     prompt: Prompt,
     overlay: Option<Overlay>,
+    /// Keys are still meant for a question that has gone.
+    hush: Option<Hush>,
     filter: Filter,
     screen: Screen,
     size: Size,
@@ -242,7 +248,7 @@ struct Loop {
     agent: Option<Pid>,
     to_terminal: Vec<u8>,
     to_agent: Vec<u8>,
-    /// Filtered output that came while a question is shown.
+    /// Output that came while a question is shown, or keys are still meant for one.
     held: Vec<u8>,
     input: Stream,
     output: Stream,
@@ -253,6 +259,10 @@ struct Loop {
 
 impl Loop {
     fn run(mut self) {
+        if self.alternate != Alternate::Dumb {
+            // Bounds of a program before us would hide questions: the agent's are followed.
+            self.to_terminal.extend_from_slice(WHOLE_SCREEN);
+        }
         // Questions may be open already.
         self.look_at_questions();
         while !self.is_done() {
@@ -287,9 +297,7 @@ impl Loop {
         }
         let now = Instant::now();
         let until = *self.drain_until.get_or_insert(now + DRAIN_PATIENCE);
-        if self.overlay.is_some() {
-            self.close_overlay();
-        }
+        self.end_questions();
         let is_silent = self.output != Stream::Open
             || (now.duration_since(self.last_output) >= SETTLE
                 && until.duration_since(now) + SETTLE <= DRAIN_PATIENCE);
@@ -298,7 +306,7 @@ impl Loop {
 
     fn wait(&self) -> io::Result<Ready> {
         let now = Instant::now();
-        let asks = self.overlay.is_some();
+        let asks = self.holds();
         let reads_keys =
             self.input == Stream::Open && (asks || self.to_agent.len() < INPUT_BYTES_MAX);
         let reads_output = self.output.is_open(now)
@@ -353,6 +361,11 @@ impl Loop {
         })
     }
 
+    /// Tells whether output is held back.
+    const fn holds(&self) -> bool {
+        self.overlay.is_some() || self.hush.is_some()
+    }
+
     fn read_output(&mut self) {
         let mut buffer = [0; READ_BYTES];
         match rustix::io::read(&self.master, &mut buffer) {
@@ -360,7 +373,7 @@ impl Loop {
                 self.output = Stream::Open;
                 self.last_output = Instant::now();
                 let mut bytes = buffer.get(..count).unwrap_or_default();
-                if self.overlay.is_some() {
+                if self.holds() {
                     self.held.extend_from_slice(bytes);
                     bytes = &[];
                 }
@@ -378,7 +391,8 @@ impl Loop {
         self.filter.push(bytes, &mut forward);
         self.screen.feed(&forward.screen);
         self.to_terminal.extend_from_slice(&forward.terminal);
-        self.tty.note_reset(self.filter.tracker().reset());
+        let reset = self.filter.tracker().reset(self.screen.cursor());
+        self.tty.note_reset(reset);
     }
 
     fn write_out(&mut self) {
@@ -407,6 +421,8 @@ impl Loop {
         if self.overlay.is_some() {
             self.prompt.keys(bytes, now);
             self.look_at_questions();
+        } else if let Some(hush) = &mut self.hush {
+            hush.hear(now);
         } else {
             self.to_agent.extend_from_slice(bytes);
             self.watch_until = Some(now + STOP_WATCH);
@@ -422,71 +438,6 @@ impl Loop {
             Ok(count) => drop(self.to_agent.drain(..count.min(self.to_agent.len()))),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => self.to_agent.clear(),
-        }
-    }
-
-    /// Opens, changes or closes the box as the desk has questions.
-    fn look_at_questions(&mut self) {
-        let now = Instant::now();
-        let asks = self.prompt.refresh(now) && self.input == Stream::Open;
-        match (asks, self.overlay.is_some()) {
-            (true, false) => self.open_overlay(now),
-            (false, true) => self.close_overlay(),
-            _ => {}
-        }
-        self.draw();
-    }
-
-    fn open_overlay(&mut self, now: Instant) {
-        self.tty.flush_input();
-        let tracker = self.filter.tracker();
-        let placement = Placement::choose(tracker, &self.screen, self.agent_mode(), self.alternate);
-        self.overlay = Some(Overlay::open(
-            placement,
-            self.size,
-            tracker,
-            &self.screen,
-            &mut self.to_terminal,
-        ));
-        self.prompt.wake_later(now);
-        self.tty.note_reset(self.overlaid_reset(placement));
-    }
-
-    /// Returns what sets the terminal back should we end with the box on it.
-    fn overlaid_reset(&self, placement: Placement) -> Vec<u8> {
-        let mut bytes = b"\x1b[?2004l".to_vec();
-        match placement {
-            Placement::Flow => bytes.extend_from_slice(ERASE_FLOW),
-            Placement::Swap => bytes.extend_from_slice(b"\x1b[?1049l"),
-            Placement::Cover => {}
-        }
-        bytes.extend_from_slice(&self.filter.tracker().reset());
-        bytes
-    }
-
-    fn close_overlay(&mut self) {
-        let Some(overlay) = self.overlay.take() else {
-            return;
-        };
-        overlay.close(self.filter.tracker(), &self.screen, &mut self.to_terminal);
-        let held = std::mem::take(&mut self.held);
-        self.show(&held);
-    }
-
-    fn draw(&mut self) {
-        let Some(overlay) = &mut self.overlay else {
-            return;
-        };
-        if let Some(drawn) = self.prompt.draw(self.size) {
-            overlay.draw(&drawn, self.color, &self.screen, &mut self.to_terminal);
-        }
-    }
-
-    /// Line mode and echo of the agent's side tell a plain program from one that draws.
-    fn agent_mode(&self) -> AgentMode {
-        match tcgetattr(&self.master) {
-            Ok(modes) if modes.local_modes.contains(LocalModes::ICANON) => AgentMode::Lines,
-            _ => AgentMode::Keys,
         }
     }
 
@@ -516,6 +467,9 @@ impl Loop {
             self.look_at_questions();
             return;
         }
+        if self.hush.as_ref().is_some_and(|hush| hush.is_over(now)) {
+            self.end_hush();
+        }
         let Some(until) = self.watch_until else {
             return;
         };
@@ -534,11 +488,14 @@ impl Loop {
         if tracker.is_alternate() {
             self.to_terminal.extend_from_slice(b"\x1b[?1049h");
             self.to_terminal.extend_from_slice(&self.screen.paint());
-            self.to_terminal.extend_from_slice(&self.screen.place());
+            let place = self.screen.place();
+            self.to_terminal.extend_from_slice(&place);
+            let bounds = tracker.bound(self.screen.cursor(), &place);
+            self.to_terminal.extend_from_slice(&bounds);
         }
         self.to_terminal.extend_from_slice(&tracker.again());
         self.to_terminal.extend_from_slice(&self.screen.colours());
-        self.tty.note_reset(tracker.reset());
+        self.tty.note_reset(tracker.reset(self.screen.cursor()));
     }
 
     /// Reads what a stopped agent wrote before: programs put their screen away last.
@@ -568,9 +525,7 @@ impl Loop {
     }
 
     fn leave(mut self) {
-        if self.overlay.is_some() {
-            self.close_overlay();
-        }
+        self.end_questions();
         self.tty
             .write_within(&std::mem::take(&mut self.to_terminal), DRAIN_PATIENCE);
         signal_hook::low_level::unregister(self.winch);
