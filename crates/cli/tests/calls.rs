@@ -195,7 +195,7 @@ fn denied_calls_fail_inside_and_are_looked_at_outside() {
             Some(user) => env.as_user(user),
             None => env,
         };
-        let is_root = user.is_none() && rustix::process::geteuid().is_root();
+        let is_root = env.is_root();
         let repo = env.repo();
         let outside = env.command(&perl).arg("-e").arg(program(true)).success();
         let inside = env

@@ -99,20 +99,8 @@ impl Control {
 
     /// Makes the deny of this control; `remedy` is the one step that would change it, or empty.
     pub fn denies(self, reason: impl Into<String>, remedy: &str) -> Decision {
-        let rule = self.id();
-        Decision {
-            verdict: Verdict::Deny,
-            rules: rule.iter().cloned().collect(),
-            rule,
-            origin: Some(Origin::Builtin),
-            reason: reason.into(),
-            failed_condition: None,
-            nearest_allow: None,
-            remedy: remedy.to_owned(),
-            stage: None,
-            private: false,
-            http_only: false,
-        }
+        let by = self.id().map(|id| (id, Origin::Builtin));
+        Decision::plain(Verdict::Deny, by, reason, remedy)
     }
 }
 

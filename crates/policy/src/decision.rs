@@ -79,6 +79,29 @@ impl fmt::Display for Reviewer {
 }
 
 impl Decision {
+    /// Makes a decision that says no more than who decided, why, and what would change it.
+    pub(crate) fn plain(
+        verdict: Verdict,
+        by: Option<(RuleId, Origin)>,
+        reason: impl Into<String>,
+        remedy: &str,
+    ) -> Self {
+        let (rule, origin) = by.unzip();
+        Self {
+            verdict,
+            rules: rule.iter().cloned().collect(),
+            rule,
+            origin,
+            reason: reason.into(),
+            failed_condition: None,
+            nearest_allow: None,
+            remedy: remedy.to_owned(),
+            stage: None,
+            private: false,
+            http_only: false,
+        }
+    }
+
     /// Makes the object that denials, events, approvals and HTTP bodies share.
     pub fn record(
         &self,

@@ -49,12 +49,10 @@ impl Explain<'_> {
     }
 
     /// What could not be evaluated is denied.
-    pub(crate) fn error(&self, error: &EngineError) -> Decision {
-        Decision {
-            reason: format!("the policy could not be evaluated, so nothing is allowed: {error}"),
-            remedy: "report this; `stockade policy check` shows the policy".to_owned(),
-            ..self.blank(Verdict::Deny, &[])
-        }
+    pub(crate) fn error(error: &EngineError) -> Decision {
+        let reason = format!("the policy could not be evaluated, so nothing is allowed: {error}");
+        let remedy = "report this; `stockade policy check` shows the policy";
+        Decision::plain(Verdict::Deny, None, reason, remedy)
     }
 
     fn taking_part(&self, effect: Verdict) -> Vec<(usize, &Rule)> {
@@ -80,18 +78,12 @@ impl Explain<'_> {
         let private = considered
             .filter_map(|number| self.rules.get(*number))
             .any(|rule| rule.effect != Verdict::Deny && rule.is_private());
+        let by = first.map(|rule| (rule.id.clone(), rule.origin));
+        let reason = first.map(|rule| rule.reason.clone()).unwrap_or_default();
         Decision {
-            verdict,
-            rule: first.map(|rule| rule.id.clone()),
             rules: ids,
-            origin: first.map(|rule| rule.origin),
-            reason: first.map(|rule| rule.reason.clone()).unwrap_or_default(),
-            failed_condition: None,
-            nearest_allow: None,
-            remedy: String::new(),
-            stage: None,
             private: private && verdict != Verdict::Deny,
-            http_only: false,
+            ..Decision::plain(verdict, by, reason, "")
         }
     }
 

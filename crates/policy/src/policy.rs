@@ -292,7 +292,7 @@ impl Judge<'_> {
             .verdict(kind, &self.policy.rules, &findings)
         {
             Ok(verdict) => verdict,
-            Err(error) => return explain.error(&error),
+            Err(error) => return Explain::error(&error),
         };
         let http_only =
             verdict == Verdict::Allow && self.is_http_only(kind, view, &matches, &findings);

@@ -372,22 +372,9 @@ impl Policy {
             let remedy = "name the directory in `[filesystem] write`";
             (Verdict::Deny, reason, remedy)
         };
-        let rule = (verdict == Verdict::Allow)
-            .then(|| self.control(VIEW))
-            .flatten();
-        Decision {
-            verdict,
-            rule: rule.map(|rule| rule.id.clone()),
-            rules: rule.map(|rule| rule.id.clone()).into_iter().collect(),
-            origin: rule.map(|rule| rule.origin),
-            reason: reason.to_owned(),
-            failed_condition: None,
-            nearest_allow: None,
-            remedy: remedy.to_owned(),
-            stage: None,
-            private: false,
-            http_only: false,
-        }
+        let rule = self.control(VIEW).filter(|_| verdict == Verdict::Allow);
+        let by = rule.map(|rule| (rule.id.clone(), rule.origin));
+        Decision::plain(verdict, by, reason, remedy)
     }
 }
 

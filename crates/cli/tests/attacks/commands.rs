@@ -176,8 +176,8 @@ fn k10_what_cannot_be_seen_does_not_run() {
         let copies = "cp /usr/bin/id own && printf '#!/usr/bin/id -u\n' > script && \
                       cp /usr/bin/env other && chmod 111 own script other";
         env.shell(repo.path(), copies).assert_success();
-        let is_root = env.user().is_none() && rustix::process::geteuid().is_root();
-        if !is_root && rustix::process::geteuid().is_root() {
+        let is_root = env.is_root();
+        if env.user().is_some() {
             let other = repo.path().join("other");
             chown(other, Some(0), Some(0)).expect("root gives files away");
         }
@@ -274,8 +274,7 @@ fn k10_a_swapped_program_that_cannot_be_seen_ends_the_session() {
             let mode = fs::Permissions::from_mode(0o111);
             fs::set_permissions(asked, mode).expect("the tests own it");
         };
-        let is_root = env.user().is_none() && rustix::process::geteuid().is_root();
-        let rule = if is_root {
+        let rule = if env.is_root() {
             "asked"
         } else {
             "unreadable-program"

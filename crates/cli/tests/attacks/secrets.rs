@@ -83,11 +83,9 @@ fn f38_secrets_of_the_machine_are_covered() {
                     /etc/ssl/private/* /etc/stockade/* 2> /dev/null; :";
         let outside = env.shell(repo.path(), look);
         // Control: root can; another user cannot in any case.
-        let root =
-            env.user().is_none_or(|user| user.uid == 0) && rustix::process::geteuid().is_root();
         assert_eq!(
             outside.stdout.is_empty(),
-            !root,
+            !env.is_root(),
             "the look finds what is there"
         );
         let inside = env

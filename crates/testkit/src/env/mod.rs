@@ -140,6 +140,11 @@ impl TestEnv {
         self.user.as_ref()
     }
 
+    /// Tells whether everything runs as root.
+    pub fn is_root(&self) -> bool {
+        self.user.as_ref().is_none_or(|user| user.uid == 0) && rustix::process::geteuid().is_root()
+    }
+
     /// Returns every decoy, in files and in variables.
     pub fn canaries(&self) -> impl Iterator<Item = &Canary> {
         self.file_canaries.iter().chain(&self.variable_canaries)
