@@ -64,7 +64,7 @@ impl Guard {
         });
         let absent = own
             .chain(led_to)
-            .filter(|(path, _)| !path.is_empty() && metadata(path).is_err())
+            .filter(|(path, _)| !path.is_empty() && metadata(path).is_err_and(|e| is_absent(&e)))
             .collect();
         let straight = places
             .on_the_way()
@@ -208,6 +208,14 @@ impl Guard {
         }
         open_beneath(workspace, directory, flags)
     }
+}
+
+/// What cannot be looked at may be there all the same.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// What stands before the wildcard of a pattern names one entry: the first part, and all of it.

@@ -33,11 +33,23 @@ pub(crate) struct Places {
     count: usize,
 }
 
-/// A path and the names with which patterns know it as well.
-#[derive(Debug)]
-struct Place {
-    path: Vec<u8>,
-    names: BTreeSet<Vec<u8>>,
+/// A path, as it is spelled, and the names with which patterns know it as well. On most file systems
+/// other spellings are other paths.
+#[derive(Debug, Default)]
+struct Place(BTreeSet<(Vec<u8>, Vec<u8>)>);
+
+impl Place {
+    fn names(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let names: BTreeSet<_> = self.0.iter().map(|(_, name)| name).collect();
+        names.into_iter()
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let paths: BTreeSet<_> = self.0.iter().map(|(path, _)| path).collect();
+        paths
+            .into_iter()
+            .map(|path| Path::new(OsStr::from_bytes(path)))
+    }
 }
 
 /// Where a path ends once every link in it is followed.
@@ -78,17 +90,13 @@ impl Places {
 
     /// Returns every place with a name that it has as well.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&Path, &[u8])> {
-        self.led_to.values().flat_map(|place| {
-            let path = Path::new(OsStr::from_bytes(&place.path));
-            place.names.iter().map(move |name| (path, name.as_slice()))
-        })
+        let all = self.led_to.values().flat_map(|place| &place.0);
+        all.map(|(path, name)| (Path::new(OsStr::from_bytes(path)), name.as_slice()))
     }
 
     /// Returns what lies on the way to a place.
     pub(crate) fn on_the_way(&self) -> impl Iterator<Item = &Path> {
-        self.on_the_way
-            .values()
-            .map(|place| Path::new(OsStr::from_bytes(&place.path)))
+        self.on_the_way.values().flat_map(Place::paths)
     }
 
     /// Returns the further names of a path: those that it has below the places it lies in.
@@ -103,7 +111,7 @@ impl Places {
                 continue;
             };
             let rest = path.get(end..).unwrap_or_default();
-            found.extend(place.names.iter().map(|name| join(name, rest)));
+            found.extend(place.names().map(|name| join(name, rest)));
         }
         found
     }
@@ -121,7 +129,7 @@ impl Places {
         };
         let passed = || {
             let place = self.on_the_way.get(&path.to_ascii_lowercase())?;
-            place.names.first().cloned()
+            place.names().next().cloned()
         };
         let named = self.names(path).into_iter().find(protects);
         named.or_else(|| moved.then(passed).flatten())
@@ -136,13 +144,8 @@ impl Places {
 }
 
 fn note(places: &mut BTreeMap<Vec<u8>, Place>, path: Vec<u8>, name: &[u8]) -> bool {
-    let place = places
-        .entry(path.to_ascii_lowercase())
-        .or_insert_with(|| Place {
-            path,
-            names: BTreeSet::new(),
-        });
-    place.names.insert(name.to_owned())
+    let place = places.entry(path.to_ascii_lowercase()).or_default();
+    place.0.insert((path, name.to_owned()))
 }
 
 /// Returns a path as it lies below the workspace.
@@ -218,14 +221,16 @@ fn push(todo: &mut Vec<OsString>, path: &Path) {
     todo.extend(parts);
 }
 
-/// Reads the path in a pointer file; `None` for every other file.
-pub(crate) fn read_pointer(path: &Path) -> Option<OsString> {
-    pointer(&read(path)?)
+/// Reads the path in a pointer file, in each way that it is understood; nothing for other files.
+pub(crate) fn read_pointer(path: &Path) -> Vec<OsString> {
+    read(path).map(|text| pointer(&text)).unwrap_or_default()
 }
 
-/// Reads the path in a file `commondir`, which names the directory that worktrees share.
+/// Reads the path in a file `commondir`, which names the directory that worktrees share; links lead
+/// to that file too.
 pub(crate) fn read_common(path: &Path) -> Option<OsString> {
-    line(&read(path)?)
+    let way = follow(path.parent()?, path.file_name()?)?;
+    line(&read(&way.target)?)
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
@@ -241,18 +246,24 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     length.is_ok_and(fits).then_some(text)
 }
 
-fn pointer(text: &[u8]) -> Option<OsString> {
-    // Git wants one blank here, other implementations take any number of them.
-    line(text.strip_prefix(POINTER_START)?.trim_ascii_start())
+fn pointer(text: &[u8]) -> Vec<OsString> {
+    let Some(path) = text.strip_prefix(POINTER_START) else {
+        return Vec::new();
+    };
+    // Git wants one blank here, and a further one is of the path; others take any number of them.
+    let one = path.strip_prefix(b" ").and_then(line);
+    let any = line(path.trim_ascii_start()).filter(|any| one.as_ref() != Some(any));
+    one.into_iter().chain(any).collect()
 }
 
-/// Git takes all of such a file but the ends of lines behind it, so a path can have those too.
+/// Git takes all of such a file but the ends of lines behind it, so a path can have those too; a NUL
+/// ends it.
 fn line(text: &[u8]) -> Option<OsString> {
     let end = text
         .iter()
         .rposition(|byte| !matches!(byte, b'\n' | b'\r'))?;
-    let path = text.get(..=end)?;
-    (!path.contains(&0)).then(|| OsString::from_vec(path.to_owned()))
+    let path = text.get(..=end)?.split(|byte| *byte == 0).next()?;
+    (!path.is_empty()).then(|| OsString::from_vec(path.to_owned()))
 }
 
 #[cfg(test)]
@@ -265,24 +276,25 @@ mod tests {
 
     #[test]
     fn pointers_are_read_as_git_reads_them() {
-        for (text, path) in [
-            ("gitdir: ./.bare\n", Some("./.bare")),
-            ("gitdir: ../a b\r\n\n", Some("../a b")),
-            ("gitdir: /x", Some("/x")),
-            ("gitdir:x", Some("x")),
-            ("gitdir: a\nb\n", Some("a\nb")),
-            ("gitdir: \n", None),
-            ("gitdir:", None),
-            ("gitdir: a\0b", None),
-            ("Gitdir: a", None),
-            (" gitdir: a", None),
-            ("worktree: a", None),
-            ("", None),
+        for (text, paths) in [
+            ("gitdir: ./.bare\n", &["./.bare"][..]),
+            ("gitdir: ../a b\r\n\n", &["../a b"]),
+            ("gitdir: /x", &["/x"]),
+            ("gitdir:x", &["x"]),
+            ("gitdir:  x", &[" x", "x"]),
+            ("gitdir: a\nb\n", &["a\nb"]),
+            ("gitdir: a\0b", &["a"]),
+            ("gitdir: \n", &[]),
+            ("gitdir:", &[]),
+            ("Gitdir: a", &[]),
+            (" gitdir: a", &[]),
+            ("worktree: a", &[]),
+            ("", &[]),
         ] {
-            let read = pointer(text.as_bytes());
-            assert_eq!(read.as_deref(), path.map(OsStr::new), "{text:?}");
+            assert_eq!(pointer(text.as_bytes()), paths, "{text:?}");
         }
         assert_eq!(line(b"../..\n").as_deref(), Some(OsStr::new("../..")));
+        assert_eq!(line(b"../..\0x").as_deref(), Some(OsStr::new("../..")));
         assert_eq!(line(b"\n"), None);
     }
 
@@ -293,11 +305,11 @@ mod tests {
         let max = usize::try_from(POINTER_BYTES_MAX).unwrap();
         let text = |bytes: usize| format!("gitdir: {}", "x".repeat(bytes - "gitdir: ".len()));
         fs::write(&file, text(max)).unwrap();
-        assert!(read_pointer(&file).is_some());
+        assert_eq!(read_pointer(&file).len(), 1);
         fs::write(&file, text(max + 1)).unwrap();
-        assert_eq!(read_pointer(&file), None);
-        assert_eq!(read_pointer(dir.path()), None);
-        assert_eq!(read_pointer(&dir.path().join("none")), None);
+        for path in [&file, dir.path(), &dir.path().join("none")] {
+            assert!(read_pointer(path).is_empty(), "{path:?}");
+        }
     }
 
     #[test]
@@ -334,6 +346,7 @@ mod tests {
         assert!(!note("sub/.git", ".git"), "it has that name itself");
         assert!(!note("../outside", ".git"), "outside");
         assert!(note(".", ".vscode"));
+        assert!(note("Deep/.bare", ".git"), "spelled in another way");
         let names = |path: &str| -> Vec<String> {
             let names = places.names(path.as_bytes()).into_iter();
             names.map(|n| String::from_utf8(n).unwrap()).collect()
@@ -348,7 +361,15 @@ mod tests {
         let passed: Vec<&Path> = places.on_the_way().collect();
         assert_eq!(
             passed,
-            ["deep", "deep/.bare", "sub", "sub/.git"].map(Path::new)
+            [
+                "Deep",
+                "deep",
+                "Deep/.bare",
+                "deep/.bare",
+                "sub",
+                "sub/.git"
+            ]
+            .map(Path::new)
         );
         assert_eq!(join(b".git", b""), b".git");
         assert_eq!(join(b"", b"a"), b"a");

@@ -42,8 +42,8 @@ pub(crate) struct Found {
 /// lead to.
 ///
 /// # Errors
-/// When there are too many entries or places. A directory that cannot be read is passed over: what
-/// the session changes in it is found by [`appeared`].
+/// When there are too many entries or places. A directory of somebody else that cannot be read is
+/// passed over: the session cannot make it readable either.
 pub(crate) fn find(workspace: &AbsPath, settings: &WorkspaceSettings) -> Result<Found, RunError> {
     find_up_to(workspace, settings, PLACES_MAX)
 }
@@ -53,17 +53,24 @@ fn find_up_to(
     settings: &WorkspaceSettings,
     places_max: usize,
 ) -> Result<Found, RunError> {
-    let mut finder = Finder {
-        workspace,
-        settings,
-        entries: BTreeMap::new(),
-        places: Places::default(),
-        todo: Vec::new(),
-    };
     let top = workspace.as_path();
-    search(workspace, top, b"", settings, None, |path, name, kind| {
-        finder.classify(path, name, kind, 0)
-    })?;
+    let mut unlocked = Unlocked::default();
+    // What is in a directory that was locked says where others lead, so then it begins again.
+    let mut finder = loop {
+        let mut finder = Finder {
+            workspace,
+            settings,
+            entries: BTreeMap::new(),
+            places: Places::default(),
+            todo: Vec::new(),
+        };
+        let before = unlocked.len();
+        let visit = |path: &Path, name: &[u8], kind| finder.classify(path, name, kind, 0);
+        search(workspace, top, b"", settings, Some(&mut unlocked), visit)?;
+        if unlocked.len() == before {
+            break finder;
+        }
+    };
     while let Some((path, name, leads)) = finder.todo.pop() {
         if finder.places.len() > places_max {
             return Err(RunError::TooManyPlaces {
@@ -116,13 +123,7 @@ pub(crate) fn appeared(
         let known = path
             .ancestors()
             .any(|path| AbsPath::new(path).is_ok_and(|path| known.contains(&path)));
-        // The time of the last change of the inode cannot be set by a program.
-        let changed = fs::symlink_metadata(path).ok().and_then(|m| {
-            let nanos = u32::try_from(m.ctime_nsec()).ok()?;
-            let seconds = u64::try_from(m.ctime()).ok()?;
-            UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
-        });
-        if !known && changed.is_none_or(|changed| changed >= since) {
+        if !known && is_changed(path, since) {
             found.insert(path.to_owned());
         }
         false
@@ -144,6 +145,17 @@ pub(crate) fn appeared(
         }
     }
     Ok(found)
+}
+
+/// Tells whether an entry was changed since then: the time of the last change of an inode cannot be
+/// set by a program.
+fn is_changed(path: &Path, since: SystemTime) -> bool {
+    let changed = fs::symlink_metadata(path).ok().and_then(|m| {
+        let nanos = u32::try_from(m.ctime_nsec()).ok()?;
+        let seconds = u64::try_from(m.ctime()).ok()?;
+        UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
+    });
+    changed.is_none_or(|changed| changed >= since)
 }
 
 /// Visits every entry below `top` that could be protected, by its path and by the name that it has
@@ -220,6 +232,7 @@ impl Finder<'_> {
                 if protected || self.settings.stands_for(name).is_some() {
                     let text = fs::read_link(path).ok();
                     self.lead(path.parent(), text.as_deref(), name, leads);
+                    self.common(path, name, leads);
                 }
                 false
             }
@@ -229,8 +242,9 @@ impl Finder<'_> {
                     self.common(path, name, leads);
                 } else if self.settings.stands_for(name).is_some() {
                     self.note(path, true);
-                    let text = places::read_pointer(path);
-                    self.lead(path.parent(), text.as_deref().map(Path::new), name, leads);
+                    for text in places::read_pointer(path) {
+                        self.lead(path.parent(), Some(Path::new(&text)), name, leads);
+                    }
                 }
                 false
             }
@@ -277,8 +291,9 @@ impl Finder<'_> {
             self.todo.push((target.to_owned(), name.clone(), leads));
         }
         // Git takes a pointer behind a link from where the link is.
-        let pointer = places::read_pointer(target);
-        self.lead(Some(from), pointer.as_deref().map(Path::new), &name, leads);
+        for pointer in places::read_pointer(target) {
+            self.lead(Some(from), Some(Path::new(&pointer)), &name, leads);
+        }
         let common = places::read_common(&target.join(OsStr::from_bytes(COMMON)));
         self.lead(Some(target), common.as_deref().map(Path::new), &name, leads);
     }

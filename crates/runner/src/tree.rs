@@ -31,6 +31,11 @@ pub(crate) struct TooMany;
 pub(crate) struct Unlocked(Vec<(PathBuf, fs::Permissions)>);
 
 impl Unlocked {
+    /// Returns how many there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn unlock(&mut self, path: &Path) -> io::Result<()> {
         let before = fs::symlink_metadata(path)?.permissions();
         let mode = before.mode() | 0o700;

@@ -1,6 +1,6 @@
 //! Files and protected state (family F).
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use stockade_testkit::{
     Repo, Snapshot, TestEnv,
@@ -9,7 +9,10 @@ use stockade_testkit::{
     run::require_tool,
 };
 
-use crate::matrix::{Matrix, closed, guarded};
+use crate::{
+    for_each_user,
+    matrix::{Matrix, closed, guarded},
+};
 
 /// A protected name that does not exist is refused, made in any of the ways that the kernel has,
 /// at any depth.
@@ -571,6 +574,81 @@ fn f12_paths_that_cannot_be_resolved_are_refused() {
     .check();
 }
 
+/// Where git is led to is found however that is hidden: in a directory that nobody may read, behind a
+/// link, by what git takes of a pointer.
+#[test]
+fn f18_what_hides_a_pointer_hides_nothing() {
+    const BARE: &str = "git init -q --bare bare.git && mkdir -p proj/m bare.git/worktrees/m && \
+        echo 'gitdir: ../../bare.git/worktrees/m' > proj/m/.git && \
+        echo ../.. > bare.git/worktrees/m/commondir";
+    let cases = [
+        (format!("{BARE}; chmod 311 proj"), "bare.git/config", "proj"),
+        (
+            format!("{BARE}; chmod 0 bare.git/worktrees/m"),
+            "bare.git/config",
+            "bare.git/worktrees/m",
+        ),
+        (
+            "git init -q r2 && git init -q --bare shared && echo ../../shared > text && \
+             ln -s ../../text r2/.git/commondir"
+                .to_owned(),
+            "shared/config",
+            "",
+        ),
+        (
+            "git init -q --bare s1 && mkdir a && printf 'gitdir: ../s1\\0x' > a/.git".to_owned(),
+            "s1/config",
+            "",
+        ),
+        (
+            "mkdir b && git init -q --bare 'b/ s2' && printf 'gitdir:  s2' > b/.git".to_owned(),
+            "b/ s2/config",
+            "",
+        ),
+    ];
+    for_each_user(|env| {
+        for (index, (made, target, locked)) in cases.iter().enumerate() {
+            let repo = env.repo_named(&format!("hidden{index}"));
+            env.shell(repo.path(), made).assert_success();
+            let mode = || {
+                let path = repo.path().join(locked);
+                let metadata = fs::metadata(path).expect("it was just made");
+                metadata.permissions().mode()
+            };
+            let (before, locked_before) = (fs::read(repo.path().join(target)), mode());
+            let line = format!("echo '[x]' >> '{target}'; :");
+            // Control: nothing else keeps it from being written.
+            env.shell(repo.path(), &line).assert_success();
+            let changed = fs::read(repo.path().join(target)).expect("it was just made");
+            let before = before.expect("it was just made");
+            assert_ne!(changed, before, "{made}");
+
+            env.session(repo.path()).line(&line).success();
+            let after = fs::read(repo.path().join(target)).expect("it was just made");
+            assert_eq!(after, changed, "{made}");
+            assert_eq!(mode(), locked_before, "{made}");
+            let refused = env.record();
+            let refused = refused.iter().filter(|event| event.is_refusal()).count();
+            assert_eq!(refused, 1, "{made}");
+        }
+    });
+}
+
+/// What could not be read at the start is no work of the session.
+#[test]
+fn f18_a_repository_that_was_locked_is_kept() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        env.shell(repo.path(), "chmod 0 .git").assert_success();
+        env.session(repo.path())
+            .line("chmod 755 .git; sleep 1.5; git status")
+            .success();
+        env.shell(repo.path(), "chmod 755 .git; git status")
+            .assert_success();
+        assert!(repo.path().join(".git/hooks").exists());
+    });
+}
+
 /// Other ways to write than `write` meet the same decision, because the file cannot be opened.
 #[test]
 fn f34_every_way_to_write_meets_the_same_decision() {
@@ -621,10 +699,10 @@ fn f06_a_swapped_path_does_not_stay() {
         "packages/one/.mcp.json",
         "packages/two/.bare/config",
     ] {
-        crate::for_each_user(|env| race(env, target, ""));
+        for_each_user(|env| race(env, target, ""));
     }
     // Nor where nobody can look into its directory afterwards.
-    crate::for_each_user(|env| {
+    for_each_user(|env| {
         race(env, "packages/one/.mcp.json", "chmod 300 packages/one");
     });
 }
@@ -634,7 +712,7 @@ fn f06_a_swapped_path_does_not_stay() {
 #[test]
 fn f06_a_swapped_path_at_the_top_ends_the_session() {
     for target in [".mcp.json", "packages/two/.bare/config"] {
-        crate::for_each_user(|env| race_with_time(env, target));
+        for_each_user(|env| race_with_time(env, target));
     }
 }
 
@@ -822,7 +900,7 @@ fn f26_our_own_files_are_out_of_reach() {
 /// planted there are replaced, not followed.
 #[test]
 fn f36_links_planted_in_the_agents_state_are_not_followed() {
-    crate::for_each_user(|env| {
+    for_each_user(|env| {
         let repo = env.repo();
         env.write("home/.codex/config.toml", "model = \"lab\"\n");
         let victim = env.write("victim", "original\n");
@@ -831,7 +909,7 @@ fn f36_links_planted_in_the_agents_state_are_not_followed() {
             "bin/codex",
             "#!/bin/sh\nfor last; do :; done; eval \"$last\"\n",
         );
-        fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        fs::set_permissions(&fake, fs::Permissions::from_mode(0o755))
             .expect("the file was just written");
         let run = |snippet: &str| {
             env.stockade()

@@ -127,7 +127,8 @@ fn f40_what_did_not_happen_is_not_recorded() {
     for_each_user(|env| {
         let repo = env.repo();
         let line = "perl -e 'rename(\"nope\", \"a\"); link(\"nope\", \"b\")'; \
-                    mkdir 'c (deleted)' && cd 'c (deleted)' && echo x > d && cat d";
+                    mkdir 'c (deleted)'; mkdir 'c (deleted)'; mkdir .; ln -s d README.md; ln README.md test.sh; \
+                    cd 'c (deleted)' && echo x > d && cat d";
         let output = env.session(repo.path()).line(line).success();
         assert_eq!(output.stdout, "x\n", "{output:?}");
         let record = env.record();

@@ -49,10 +49,20 @@ pub(super) struct Change {
     access: Access,
     /// Whether it makes or changes something that is no directory.
     file: bool,
-    /// Whether the path is the one that a rename takes away.
-    pub(super) leaves: bool,
-    /// Whether the path stays as it is, and can be changed through another name afterwards.
-    shared: bool,
+    /// Whether the kernel refuses it where something is at the path.
+    fresh: bool,
+    part: Part,
+}
+
+/// What a path is to the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// It is changed.
+    Changed,
+    /// A rename takes it away.
+    Leaves,
+    /// It stays as it is, and can be changed through another name afterwards.
+    Shared,
 }
 
 /// One path of a call with its verdict.
@@ -141,7 +151,7 @@ impl Supervision {
         }
         // A plain file has nothing below it that could become protected with its new name.
         let plain = found.first().is_some_and(|(change, at)| {
-            change.leaves
+            change.leaves()
                 && !exchanges(call, name)
                 && at
                     .as_ref()
@@ -151,12 +161,11 @@ impl Supervision {
         // What is not there cannot be renamed or linked: nothing happens that could be recorded. A
         // refusal stands, for it may be there by the time of the call.
         let missing = found.iter().any(|(change, at)| {
-            (change.leaves || change.shared)
-                && at.as_ref().is_some_and(|at| at.resolved.kind.is_none())
+            change.part != Part::Changed && at.as_ref().is_some_and(|at| at.resolved.kind.is_none())
         });
         let judged = found.into_iter().filter_map(|(mut change, at)| {
             if plain {
-                change.access = if change.leaves {
+                change.access = if change.leaves() {
                     Access::Remove
                 } else {
                     Access::Create
@@ -187,17 +196,21 @@ impl Supervision {
         let access = if pointer { Access::Rename } else { access };
         let noted = match (change.access, existed) {
             (Access::Mode | Access::Remove, _) => change.access,
-            _ if change.leaves => Access::Remove,
+            _ if change.leaves() => Access::Remove,
             (_, true) => Access::Write,
             (_, false) => Access::Create,
         };
         let (request, decision) = self.decide_file(&resolved.path, relative, access);
+        // Nothing happens that could be recorded; a refusal stands.
+        if change.fresh && existed && decision.verdict == Verdict::Allow {
+            return None;
+        }
         Some(Judged {
             raw,
             request,
             decision,
             noted,
-            implied: change.shared,
+            implied: change.part == Part::Shared,
         })
     }
 
@@ -379,6 +392,11 @@ fn is_device_or_process(path: &Path) -> bool {
 }
 
 impl Change {
+    /// Whether the path is the one that a rename takes away.
+    pub(super) fn leaves(&self) -> bool {
+        self.part == Part::Leaves
+    }
+
     /// A change of what a path names itself.
     const fn named(directory: i32, path: u64, access: Access) -> Self {
         Self {
@@ -388,8 +406,8 @@ impl Change {
             last: Last::Keep,
             access,
             file: false,
-            leaves: false,
-            shared: false,
+            fresh: false,
+            part: Part::Changed,
         }
     }
 }
@@ -397,7 +415,7 @@ impl Change {
 /// A rename from one path, given by directory and name, to another.
 fn renamed(from: (i32, u64), to: (i32, u64)) -> Vec<Change> {
     let from = Change {
-        leaves: true,
+        part: Part::Leaves,
         ..Change::named(from.0, from.1, Access::Rename)
     };
     vec![from, Change::named(to.0, to.1, Access::Rename)]
@@ -408,11 +426,12 @@ fn renamed(from: (i32, u64), to: (i32, u64)) -> Vec<Change> {
 fn linked(from: (i32, u64), last: Last, to: (i32, u64)) -> Vec<Change> {
     let source = Change {
         last,
-        shared: true,
+        part: Part::Shared,
         ..Change::named(from.0, from.1, Access::Write)
     };
     let name = Change {
         file: true,
+        fresh: true,
         ..Change::named(to.0, to.1, Access::Create)
     };
     vec![source, name]
@@ -425,9 +444,13 @@ fn changes(call: &Notification, name: &str) -> Result<Vec<Change>, i32> {
     let named = Change::named;
     let one = |directory, path, last, access| {
         let file = matches!(access, Access::Create | Access::Write) && !name.starts_with("mkdir");
+        let fresh = ["mkdir", "mknod", "symlink"]
+            .iter()
+            .any(|call| name.starts_with(call));
         vec![Change {
             last,
             file,
+            fresh,
             ..named(directory, path, access)
         }]
     };
@@ -481,6 +504,7 @@ fn bound(thread: Pid, address: u64, length: u64) -> Result<Vec<Change>, i32> {
     Ok(vec![Change {
         raw: Some(path.to_vec()),
         file: true,
+        fresh: true,
         ..Change::named(AT_FDCWD, 0, Access::Create)
     }])
 }
@@ -506,6 +530,7 @@ fn open(directory: i32, path: u64, flags: u64) -> Vec<Change> {
     vec![Change {
         last,
         file: true,
+        fresh: exclusive,
         ..Change::named(directory, path, access)
     }]
 }

@@ -35,7 +35,7 @@ impl Supervision {
         let [(change, Some(from)), (_, Some(to))] = found else {
             return Vec::new();
         };
-        if !change.leaves || !self.policy.restricts_files() {
+        if !change.leaves() || !self.policy.restricts_files() {
             return Vec::new();
         }
         let mut carried = self.moved(from, to);
