@@ -2,14 +2,18 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
     mem::MaybeUninit,
-    os::unix::fs::PermissionsExt as _,
-    os::{fd::AsFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsFd, AsRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RawDirEntry};
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, RawDir, RawDirEntry},
+    io::Errno,
+};
 
 /// Bytes of directory entries that one call returns: about 2,000 names.
 const LISTING_BYTES: usize = 64 * 1024;
@@ -26,9 +30,10 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
-/// Directories that kept their owner from reading them: readable as long as this lives.
+/// Directories that kept their owner from reading them: readable as long as this lives. They are
+/// held by descriptor, since programs of another session may put a link at any path meanwhile.
 #[derive(Debug, Default)]
-pub(crate) struct Unlocked(Vec<(PathBuf, fs::Permissions)>);
+pub(crate) struct Unlocked(Vec<(OwnedFd, Mode)>);
 
 impl Unlocked {
     /// Returns how many there are.
@@ -36,23 +41,32 @@ impl Unlocked {
         self.0.len()
     }
 
-    fn unlock(&mut self, path: &Path) -> io::Result<()> {
-        let before = fs::symlink_metadata(path)?.permissions();
-        let mode = before.mode() | 0o700;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        self.0.push((path.to_owned(), before));
+    fn unlock(&mut self, path: &Path) -> rustix::io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(&directory)?.st_mode);
+        if mode.contains(Mode::RWXU) {
+            // Something else keeps it closed.
+            return Err(Errno::ACCESS);
+        }
+        set_mode(&directory, mode | Mode::RWXU)?;
+        self.0.push((directory, mode));
         Ok(())
     }
 }
 
 impl Drop for Unlocked {
     fn drop(&mut self) {
-        // The deepest first: the others lead to it.
-        while let Some((path, before)) = self.0.pop() {
-            // It may be gone, or moved away.
-            drop(fs::set_permissions(path, before));
+        for (directory, mode) in &self.0 {
+            // It may be gone.
+            set_mode(directory, *mode).unwrap_or_default();
         }
     }
+}
+
+/// Sets the mode of what a descriptor of a path stands for.
+fn set_mode(directory: &OwnedFd, mode: Mode) -> rustix::io::Result<()> {
+    rustix::fs::chmod(format!("/proc/self/fd/{}", directory.as_raw_fd()), mode)
 }
 
 /// Visits every entry whose name `begins` something of interest, and all below it; `visit` tells
