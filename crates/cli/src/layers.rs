@@ -173,8 +173,8 @@ fn user_file() -> anyhow::Result<(PathBuf, String)> {
     }
     let home = home().with_context(|| {
         format!(
-            "cannot tell where your policy is: {HOME_VARIABLE} is not an absolute path, and \
-             /etc/passwd has no home of yours; set {HOME_VARIABLE} or {XDG_CONFIG_VARIABLE}"
+            "cannot tell where your policy is: {HOME_VARIABLE} is not an absolute path, or it is not \
+             set and /etc/passwd has no home of yours; set {HOME_VARIABLE}"
         )
     })?;
     let path = home.join(".config").join(USER_FILE);

@@ -7,6 +7,8 @@ use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use stockade_sys::net::{Protocol, SocketDiagnosis};
@@ -19,6 +21,12 @@ const PROCESSES_MAX: usize = 20_000;
 /// Holders of recent sockets that are remembered: a program that opens many connections is found
 /// without a search.
 const RECENT_MAX: usize = 16;
+/// How often holders that do not run the same are looked at: a child that was just made holds the
+/// sockets of its parent until it executes something, and may do so between the two looks at it.
+const LOOKS_MAX: usize = 4;
+/// Pause before such a look.
+const PAUSE: Duration = Duration::from_millis(3);
+
 /// How far the holders of a socket are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Search {
@@ -69,25 +77,42 @@ impl Owners {
             found.ok().flatten()
         };
         let inodes: Vec<Option<u32>> = batch.iter().map(inode).collect();
-        let wanted: HashSet<u32> = inodes.iter().flatten().copied().collect();
-        let holders = match self.search {
-            Search::All => self.all_holders(&wanted),
-            Search::First => self.first_holders(&wanted),
-        };
-        let mut described = HashMap::new();
+        let mut left: HashSet<u32> = inodes.iter().flatten().copied().collect();
+        let mut subjects: HashMap<u32, Subject> = HashMap::new();
+        for look in 0..LOOKS_MAX {
+            if look > 0 {
+                thread::sleep(PAUSE);
+            }
+            let holders = match self.search {
+                Search::All => self.all_holders(&left),
+                Search::First => self.first_holders(&left),
+            };
+            let mut described = HashMap::new();
+            left.retain(|inode| {
+                let holders = holders.get(inode);
+                let (subject, agreed) = holders.map_or_else(
+                    || (Subject::default(), true),
+                    |holders| self.subject(holders, &mut described),
+                );
+                subjects.insert(*inode, subject);
+                !agreed
+            });
+            if left.is_empty() {
+                break;
+            }
+        }
         let subject = |inode: Option<u32>| {
-            let holders = inode.and_then(|inode| holders.get(&inode));
-            holders.map_or_else(Subject::default, |holders| {
-                self.subject(holders, &mut described)
-            })
+            let found = inode.and_then(|inode| subjects.get(&inode));
+            found.cloned().unwrap_or_default()
         };
         let ids = batch.iter().map(|wanted| wanted.id);
         ids.zip(inodes.into_iter().map(subject)).collect()
     }
 
-    fn subject(&self, holders: &Holders, described: &mut HashMap<u32, Subject>) -> Subject {
+    /// Describes who holds a socket, and tells whether all of them run the same.
+    fn subject(&self, holders: &Holders, described: &mut HashMap<u32, Subject>) -> (Subject, bool) {
         let Some((first, others)) = holders.pids.split_first() else {
-            return Subject::default();
+            return (Subject::default(), true);
         };
         let subject = described
             .entry(*first)
@@ -95,12 +120,13 @@ impl Owners {
             .clone();
         let same = |pid: &u32| procfs::link(*pid, "exe") == subject.exe;
         if holders.and_others || !others.iter().all(same) {
-            return Subject {
+            let nobody = Subject {
                 exe: RawText::default(),
                 ..subject
             };
+            return (nobody, false);
         }
-        subject
+        (subject, true)
     }
 
     fn all_holders(&self, wanted: &HashSet<u32>) -> HashMap<u32, Holders> {

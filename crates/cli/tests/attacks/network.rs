@@ -557,6 +557,28 @@ fn n40_a_shared_socket_is_nobodys() {
     });
 }
 
+/// A child that is made while its parent connects holds the socket too, until it runs something else:
+/// that is no reason to refuse the parent.
+#[test]
+fn n40_children_on_their_way_are_in_nobodys_way() {
+    const CONNECTIONS: usize = 60;
+    for_each_user(|env| {
+        let (repo, server) = (env.repo(), HttpServer::start());
+        let port = server.port();
+        let line = format!(
+            "perl -MSocket -e '$to = sockaddr_in({port}, inet_aton($ARGV[0])); for $n (1..{CONNECTIONS}) {{ \
+               socket($s, PF_INET, SOCK_STREAM, 0); connect($s, $to); \
+               fork or exec \"/bin/true\"; \
+               syswrite($s, \"GET /$n HTTP/1.0\\r\\nHost: good.test:{port}\\r\\n\\r\\n\"); sysread($s, $_, 99); \
+               close $s; wait }}' $(getent ahostsv4 good.test | cut -d \" \" -f 1 | head -n 1)"
+        );
+        let (output, record) = inside_of(env, &repo, &only(env, port, "/usr/bin/perl"), &line);
+        let all = events::summary(&record);
+        assert_eq!(refused_connections(&record).len(), 0, "{output:?}\n{all}");
+        assert_eq!(server.requests().len(), CONNECTIONS, "{output:?}");
+    });
+}
+
 /// Who listens on the port that a connection comes from is not who connects.
 #[test]
 fn n40_a_listener_lends_no_name() {

@@ -24,8 +24,8 @@ fn with_policy(text: &'static str) -> impl Fn(&Scene) -> Vec<String> {
 /// given.
 #[test]
 fn k20_a_script_runs_what_the_kernel_reads() {
-    fn script<'a>(name: &'a str, write: &'a str) -> Attempt<'a> {
-        closed(name, write).event("exec.decided", "no-id", name)
+    fn script<'a>(path: &'a str, write: &'a str) -> Attempt<'a> {
+        closed(path.trim_start_matches("./"), write).event("exec.decided", "no-id", path)
     }
     const RULES: &str = r#"schema = 1
 [[deny]]
@@ -42,15 +42,15 @@ reason = "lab"
     };
     let (id, truth) = (long("s03", "/usr/bin/id"), long("s03", "/usr/bin/true"));
     let attempts = [
-        script("s01", r"printf '#!/usr/bin/id -u\n' > s01 && chmod +x s01 && ./s01")
+        script("./s01", r"printf '#!/usr/bin/id -u\n' > s01 && chmod +x s01 && ./s01")
             .twin(r"printf '#!/usr/bin/true -u\n' > s01 && chmod +x s01 && ./s01"),
-        script("s02", r"printf '#! \t/usr/bin/id -u\0x\n' > s02 && chmod +x s02 && ./s02")
+        script("./s02", r"printf '#! \t/usr/bin/id -u\0x\n' > s02 && chmod +x s02 && ./s02")
             .twin(r"printf '#! \t/usr/bin/true -u\0x\n' > s02 && chmod +x s02 && ./s02"),
-        script("s03", &id).twin(&truth),
-        script("s04", r"printf '#!%s /usr/bin/id\n' $(loader) > s04 && chmod +x s04 && ./s04 -u")
+        script("./s03", &id).twin(&truth),
+        script("./s04", r"printf '#!%s /usr/bin/id\n' $(loader) > s04 && chmod +x s04 && ./s04 -u")
             .twin(r"printf '#!%s /usr/bin/true\n' $(loader) > s04 && chmod +x s04 && ./s04"),
         // What the kernel starts is `ok` with a form feed, not `ok`.
-        script("s05", r"cp /usr/bin/true ok && ln -s /usr/bin/id $'ok\f' && printf '#!./ok\f -u\n' > s05 && chmod +x s05 && ./s05")
+        script("./s05", r"cp /usr/bin/true ok && ln -s /usr/bin/id $'ok\f' && printf '#!./ok\f -u\n' > s05 && chmod +x s05 && ./s05")
             .twin(r"ln -s /usr/bin/true $'ok\f' && printf '#!./ok\f -u\n' > s05 && chmod +x s05 && ./s05"),
     ];
     Matrix {
@@ -126,15 +126,15 @@ reason = "lab"
             .success();
     };
     let attempts = [
-        closed("plain", "mkdir -p prod; cd prod; /usr/bin/id -g").event(
+        closed("plain", "mkdir -p prod; cd prod; /usr/bin/id --group").event(
             "exec.decided",
             "not-there",
-            "-g",
+            "--group",
         ),
-        closed("thread", "mkdir -p prod; ./cwd prod /usr/bin/id -u").event(
+        closed("thread", "mkdir -p prod; ./cwd prod /usr/bin/id --user").event(
             "exec.decided",
             "not-there",
-            "-g",
+            "--group",
         ),
     ];
     Matrix {
