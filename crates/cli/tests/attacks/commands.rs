@@ -10,7 +10,7 @@ use stockade_testkit::{Repo, TestEnv, escape::Scene, events, run::require_tool};
 
 use crate::{
     for_each_user,
-    matrix::{Attempt, Matrix, closed},
+    matrix::{Attempt, Matrix, closed, with_policy},
 };
 
 /// A push, refused because nobody is there to ask.
@@ -155,10 +155,7 @@ fn k20_a_denied_program_is_denied_by_content() {
             .twin("exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-u\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'"),
     ];
     Matrix {
-        options: &|scene| {
-            let path = scene.env.write("policy.toml", DENIED);
-            vec!["--policy".into(), path.display().to_string()]
-        },
+        options: &with_policy(DENIED),
         tools: &["node"],
         may_change: &["harmless", "large", "link", "plain"],
         ..Matrix::new("K20", &attempts)

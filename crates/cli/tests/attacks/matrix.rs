@@ -281,6 +281,14 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// Options that give a session this policy.
+pub(crate) fn with_policy(text: &'static str) -> impl Fn(&Scene) -> Vec<String> {
+    move |scene| {
+        let path = scene.env.write("policy.toml", text);
+        vec!["--policy".into(), path.display().to_string()]
+    }
+}
+
 fn scene(user: Option<&str>, launch: LaunchPath) -> Scene {
     let env = crate::environment(user);
     let repo = env.repo();

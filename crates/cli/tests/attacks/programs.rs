@@ -7,18 +7,11 @@ use stockade_types::Digest;
 
 use crate::{
     for_each_user,
-    matrix::{Attempt, Matrix, closed},
+    matrix::{Attempt, Matrix, closed, with_policy},
 };
 
 /// Denies one program by its name.
 const DENIED: &str = "schema = 1\n[[deny]]\nid = \"no-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
-
-fn with_policy(text: &'static str) -> impl Fn(&Scene) -> Vec<String> {
-    move |scene| {
-        let path = scene.env.write("policy.toml", text);
-        vec!["--policy".into(), path.display().to_string()]
-    }
-}
 
 /// The kernel reads the first line of a script in its own way, and a loader there loads what it is
 /// given.
@@ -134,7 +127,7 @@ reason = "lab"
         closed("thread", "mkdir -p prod; ./cwd prod /usr/bin/id --user").event(
             "exec.decided",
             "not-there",
-            "--group",
+            "--user",
         ),
     ];
     Matrix {

@@ -6,7 +6,7 @@ use stockade_testkit::{escape::Scene, events, run::require_tool};
 
 use crate::{
     for_each_user,
-    matrix::{Matrix, closed},
+    matrix::{Matrix, closed, with_policy},
 };
 
 /// Denies changes below every directory of that name.
@@ -82,10 +82,7 @@ fn f34_a_rule_holds_under_other_names() {
     };
     Matrix {
         prepare: &prepare,
-        options: &|scene| {
-            let path = scene.env.write("policy.toml", KEEP);
-            vec!["--policy".into(), path.display().to_string()]
-        },
+        options: &with_policy(KEEP),
         may_change: &["p04/soft", "p09/new", "p09/new/**", "p10/new", "p11"],
         ..Matrix::new("F34", &attempts)
     }
