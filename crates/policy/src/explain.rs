@@ -305,11 +305,8 @@ fn example(rule: &Rule, pattern: usize) -> Option<String> {
     match &rule.body {
         Body::Net(body) => {
             let host = body.hosts.get(pattern)?;
-            let port = body
-                .ports
-                .iter()
-                .find(|port| **port == 443)
-                .or(body.ports.first())?;
+            let ports = body.ports.named();
+            let port = ports.iter().find(|port| **port == 443).or(ports.first())?;
             let method = body.methods.as_ref().and_then(|methods| methods.first());
             let path = body.paths.as_ref().and_then(|paths| paths.first());
             let method = method

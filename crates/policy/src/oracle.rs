@@ -100,6 +100,7 @@ fn requests() -> impl Strategy<Value = Request> {
         "net a.test:443",
         "net a.test:80",
         "net b.a.test:80",
+        "net b.a.test:8080",
         "net c.b.a.test:443",
         "net d.test:8080",
         "net e.test:443",
@@ -256,13 +257,26 @@ fn judge(policy: &Policy, view: &View<'_>, request: &Request) -> Verdict {
     }
 }
 
+/// Returns a name as the connections that it stands for: it is known where one port is open, and
+/// a layer may speak about the ports that another has left out.
+fn at_every_port(policy: &Policy, request: Request) -> Vec<Request> {
+    let Request::Name(name) = &request else {
+        return vec![request];
+    };
+    let at = |port| Probe::parse(&format!("net {}:{port}", name.name)).unwrap();
+    let ports = policy.net_ports().into_iter();
+    ports
+        .flat_map(|port| at(port).requests().to_vec())
+        .collect()
+}
+
 fn decide(policy: &Policy, request: &Request) -> Verdict {
     policy.decide(request, &Approvals::none()).verdict
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: 1_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -290,11 +304,15 @@ proptest! {
         below in drafts(BELOW),
         request in requests(),
     ) {
-        let alone = policy(&above).decide(&request, &Approvals::none());
-        let both = policy(&[above, below].concat()).decide(&request, &Approvals::none());
-        // Where the organisation has said nothing, others may speak.
-        if alone.origin == Some(Origin::Organisation) && alone.verdict != Verdict::Allow {
-            prop_assert!(both.verdict >= alone.verdict, "{:?} {:?}", alone, both);
+        let alone = policy(&above);
+        let both = policy(&[above, below].concat());
+        for request in at_every_port(&both, request) {
+            let alone = alone.decide(&request, &Approvals::none());
+            let both = both.decide(&request, &Approvals::none());
+            // Where the organisation has said nothing, others may speak.
+            if alone.origin == Some(Origin::Organisation) && alone.verdict != Verdict::Allow {
+                prop_assert!(both.verdict >= alone.verdict, "{:?} {:?}", alone, both);
+            }
         }
     }
 

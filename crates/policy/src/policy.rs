@@ -156,7 +156,7 @@ impl Policy {
         self.rules
             .iter()
             .filter_map(Rule::net)
-            .flat_map(|body| body.ports.clone())
+            .flat_map(|body| body.ports.named().iter().copied())
             .collect()
     }
 
@@ -316,7 +316,7 @@ impl Judge<'_> {
             .filter_map(|candidate| self.policy.rules.get(candidate.rule))
             .filter(|rule| rule.effect != Verdict::Deny)
             .filter_map(Rule::net)
-            .flat_map(|body| body.ports.iter().copied())
+            .flat_map(|body| body.ports.named().iter().copied())
             .collect();
         let mut best: Option<Decision> = None;
         for decision in ports.into_iter().map(|port| self.one(&at(port))) {

@@ -10,7 +10,7 @@ use crate::{
     controls::Control,
     fields::{At, Fields, File, did_you_mean, expect, shown, text_of},
     pattern::{CommandPattern, HostPattern, PathPattern, ProgramPattern, VariablePattern},
-    rule::{Body, ExecBody, FileBody, NetBody, Rule},
+    rule::{Body, ExecBody, FileBody, NetBody, Ports, Rule},
 };
 
 /// How long a question stays open where its rule does not say: long enough to come back from the
@@ -264,7 +264,7 @@ fn net_body(
         );
     }
     let conditions = methods.is_some() || paths.is_some();
-    let ports = ports(file, fields, effect == Verdict::Allow && conditions);
+    let ports = ports(file, fields, effect, conditions);
     let texts = fields.texts(file, "hosts")?;
     let mut hosts = Vec::new();
     for text in texts {
@@ -354,13 +354,21 @@ fn connecting_program(text: &str) -> Result<ProgramPattern, String> {
     }
 }
 
-/// Reads the ports. An allow rule whose conditions need readable requests cannot have 443.
-fn ports(file: &mut File<'_>, fields: &Fields<'_>, readable: bool) -> Option<Vec<u16>> {
+/// Reads the ports. What is refused without ports is refused everywhere, and what is allowed
+/// without them only where the web is. An allow rule whose conditions need readable requests cannot
+/// have 443.
+fn ports(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    conditions: bool,
+) -> Option<Ports> {
+    let readable = effect == Verdict::Allow && conditions;
     let Some(at) = fields.value("ports") else {
-        return Some(if readable {
-            READABLE_PORTS.to_vec()
-        } else {
-            PORTS.to_vec()
+        return Some(match effect {
+            Verdict::Deny => Ports::Every,
+            _ if readable => Ports::These(READABLE_PORTS.to_vec()),
+            Verdict::Allow | Verdict::Ask => Ports::These(PORTS.to_vec()),
         });
     };
     let items = at.items(file, "a list of ports")?;
@@ -398,7 +406,7 @@ fn ports(file: &mut File<'_>, fields: &Fields<'_>, readable: bool) -> Option<Vec
             );
         }
     }
-    Some(ports.into_iter().collect())
+    Some(Ports::These(ports.into_iter().collect()))
 }
 
 fn exec_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<ExecBody> {

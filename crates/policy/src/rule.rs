@@ -38,11 +38,45 @@ pub(crate) enum Body {
 #[derive(Clone, Debug)]
 pub(crate) struct NetBody {
     pub(crate) hosts: Vec<HostPattern>,
-    pub(crate) ports: Vec<u16>,
+    pub(crate) ports: Ports,
     pub(crate) methods: Option<Vec<String>>,
     pub(crate) paths: Option<Vec<PathPattern>>,
     pub(crate) programs: Option<Vec<ProgramPattern>>,
     pub(crate) private: bool,
+}
+
+/// The ports of a rule about connections.
+#[derive(Clone, Debug)]
+pub(crate) enum Ports {
+    /// Every port: what a deny means that names none.
+    Every,
+    These(Vec<u16>),
+}
+
+impl Ports {
+    fn contain(&self, port: u16) -> bool {
+        match self {
+            Self::Every => true,
+            Self::These(ports) => ports.contains(&port),
+        }
+    }
+
+    /// Returns the ports that are written one by one.
+    pub(crate) fn named(&self) -> &[u16] {
+        match self {
+            Self::Every => &[],
+            Self::These(ports) => ports,
+        }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every => f.write_str("every port"),
+            Self::These(ports) => f.write_str(&join(ports)),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -161,7 +195,7 @@ impl Rule {
         {
             return Err(Miss::Host);
         }
-        if !body.ports.contains(&view.port) {
+        if !body.ports.contain(view.port) {
             return Err(Miss::Port);
         }
         if let Some(programs) = &body.programs {
@@ -375,7 +409,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.body {
             Body::Net(body) => {
-                write!(f, "net {} on {}", join(&body.hosts), join(&body.ports))?;
+                write!(f, "net {} on {}", join(&body.hosts), body.ports)?;
                 if let Some(methods) = &body.methods {
                     write!(f, "; methods {}", join(methods))?;
                 }
