@@ -37,7 +37,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::{HostSets, Problems, Source};
+use stockade_policy::{HostSets, Policy, Problems, Source};
 use stockade_types::HostName;
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -61,6 +61,30 @@ pub struct Config {
     pub resolvers: Vec<SocketAddr>,
     /// The machine's `/etc/hosts`.
     pub hosts_file: Vec<(HostName, IpAddr)>,
+}
+
+/// A configuration whose policy is loaded.
+#[derive(Debug)]
+pub struct Knowledge {
+    policy: Policy,
+    resolvers: Vec<SocketAddr>,
+    hosts_file: Vec<(HostName, IpAddr)>,
+}
+
+impl Config {
+    /// Loads the policy.
+    ///
+    /// # Errors
+    /// When it is not valid.
+    pub fn load(self) -> Result<Knowledge, EgressError> {
+        let policy = stockade_policy::load(&self.policy_sources, &self.host_sets)
+            .map_err(EgressError::Policy)?;
+        Ok(Knowledge {
+            policy,
+            resolvers: self.resolvers,
+            hosts_file: self.hosts_file,
+        })
+    }
 }
 
 /// How a listener's connections tell where they wanted to go.
@@ -130,15 +154,13 @@ pub(crate) struct Proxy {
 /// Must run within a tokio runtime with IO and time.
 ///
 /// # Errors
-/// When the policy or a descriptor is not usable, or the supervisor sends what is not a message.
-pub async fn serve(config: Config, sockets: Sockets) -> Result<(), EgressError> {
-    let Config {
-        policy_sources,
-        host_sets,
+/// When a descriptor is not usable, or the supervisor sends what is not a message.
+pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressError> {
+    let Knowledge {
+        policy,
         resolvers,
         hosts_file,
-    } = config;
-    let policy = stockade_policy::load(&policy_sources, &host_sets).map_err(EgressError::Policy)?;
+    } = knowledge;
     let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {
         which: "control connection",
         source,

@@ -14,9 +14,9 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
-use stockade_egress::{Config, CopyRelay, Datagram, Datagrams, ListenerKind, Sockets};
+use stockade_egress::{Config, CopyRelay, Datagram, Datagrams, Knowledge, ListenerKind, Sockets};
 use stockade_plan::CallSet;
-use stockade_policy::Policy;
+use stockade_policy::{HostSets, Source};
 use stockade_sys::{
     Outcome, SysError, capability, fd, identity, landlock, net, pass, process,
     seccomp::{Action, Condition, Filter, Rule, number},
@@ -75,11 +75,14 @@ pub(crate) struct EgressProcess {
 }
 
 impl EgressProcess {
-    /// Starts the process; it loads its policy while the sandbox is built.
-    pub(crate) fn start(policy: &Policy) -> Result<(Self, UnixStream), RunError> {
+    /// Starts the process, which confines itself and loads its policy.
+    pub(crate) fn start(
+        sources: &[Source],
+        host_sets: &HostSets,
+    ) -> Result<(Self, UnixStream), RunError> {
         let config = Config {
-            policy_sources: policy.sources().to_vec(),
-            host_sets: policy.host_sets().clone(),
+            policy_sources: sources.to_vec(),
+            host_sets: host_sets.clone(),
             resolvers: resolvers(),
             hosts_file: hosts_file(),
         };
@@ -133,9 +136,9 @@ impl EgressProcess {
         pass::send(&self.handoff, &message, &fds).map_err(sys)
     }
 
-    /// Waits, for a bounded time, until a process that was told to finish has ended: until then it
-    /// has the ends of its connections recorded. Returns whether it has.
-    pub(crate) fn wait_to_finish(&self) -> bool {
+    /// Waits, for a bounded time, until a process that was told to finish has: until then it has the
+    /// ends of its connections recorded.
+    pub(crate) fn finishes_in_time(&self) -> bool {
         let mut fds = [PollFd::new(&self.handoff, PollFlags::IN)];
         // Its end of the hand-over closes with it.
         let ended = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&FINISH_WAIT)));
@@ -206,10 +209,10 @@ pub fn egress_main(arguments: &[String]) -> i32 {
     if pass::send(&handoff, &bytes, &[]).is_err() {
         return 125;
     }
-    let Ok((config, runtime)) = ready else {
+    let Ok((knowledge, runtime)) = ready else {
         return 125;
     };
-    match runtime.block_on(serve(config, UnixStream::from(control), &handoff)) {
+    match runtime.block_on(serve(knowledge, UnixStream::from(control), &handoff)) {
         Ok(()) => 0,
         Err(_) => 125,
     }
@@ -229,21 +232,23 @@ fn adopt(arguments: &[String]) -> Option<[OwnedFd; 3]> {
     ])
 }
 
-/// Reads the configuration and takes every power away that serving does not need.
-fn prepare(config: OwnedFd) -> Result<(Config, tokio::runtime::Runtime), String> {
+/// Reads the configuration, takes every power away that serving does not need, and loads the policy.
+fn prepare(config: OwnedFd) -> Result<(Knowledge, tokio::runtime::Runtime), String> {
     let mut bytes = Vec::new();
     File::from(config)
         .take(CONFIG_BYTES_MAX)
         .read_to_end(&mut bytes)
         .map_err(|e| format!("cannot read its configuration: {e}"))?;
-    let config = serde_json::from_slice(&bytes).map_err(|e| format!("bad configuration: {e}"))?;
+    let config: Config =
+        serde_json::from_slice(&bytes).map_err(|e| format!("bad configuration: {e}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(|e| format!("no runtime: {e}"))?;
     confine().map_err(|e| format!("cannot confine itself: {e}: {}", e.source))?;
-    Ok((config, runtime))
+    let knowledge = config.load().map_err(|e| stockade_sandbox::chain(&e))?;
+    Ok((knowledge, runtime))
 }
 
 fn confine() -> Outcome<()> {
@@ -286,7 +291,7 @@ fn filter() -> Outcome<Filter> {
     Filter::assemble(&rules)
 }
 
-async fn serve(config: Config, control: UnixStream, handoff: &OwnedFd) -> Result<(), String> {
+async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> Result<(), String> {
     let (bytes, fds) = pass::receive(handoff).map_err(|e| e.to_string())?;
     let Ok(Handoff::Listeners(kinds)) = serde_json::from_slice(&bytes) else {
         return Err("no listeners".to_owned());
@@ -306,7 +311,7 @@ async fn serve(config: Config, control: UnixStream, handoff: &OwnedFd) -> Result
         original_destination: Box::new(|stream| net::original_destination(stream.as_fd())),
         relay: Box::new(CopyRelay),
     };
-    stockade_egress::serve(config, sockets)
+    stockade_egress::serve(knowledge, sockets)
         .await
         .map_err(|e| e.to_string())
 }

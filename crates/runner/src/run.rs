@@ -3,7 +3,6 @@
 use std::{
     os::fd::OwnedFd,
     path::PathBuf,
-    process::Stdio,
     sync::{Arc, Mutex},
 };
 
@@ -15,19 +14,19 @@ use stockade_plan::{
     GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, check_workspace, compile,
 };
 use stockade_policy::Policy;
-use stockade_sandbox::{HandedOver, LaunchError, Launching, Spawned, StandardStreams, launch};
+use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
 use stockade_types::{AbsPath, Digest, RawText, SessionId};
 
 use crate::{
     RunError, agent_state,
     approvals::AskMode,
-    egress_process::EgressProcess,
     facts::{self, Caller},
+    helpers::{Helpers, Sandbox},
     inside,
-    parts::{Parts, PipeEnds},
+    parts::Parts,
     places::Places,
     protected,
-    recorder::Recorder,
+    recorder::{Recorder, SUPERVISOR},
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
 };
@@ -164,7 +163,8 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
     })
 }
 
-/// Starts a session up to the point where its command is about to be judged.
+/// Starts a session up to the point where its command is about to be judged; `helpers` were started
+/// with the sources of the options' policy, and for the same terminal.
 ///
 /// Must be called from a thread that lives as long as the session, in a process that does nothing
 /// else; the kernel ends the session when that thread ends.
@@ -172,16 +172,8 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
 /// # Errors
 /// With one clear reason; then nothing has run and nothing is left behind but the record of the
 /// attempt.
-pub fn start(options: Options) -> Result<Running, RunError> {
+pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
     let session = new_session()?;
-    // Both processes come up, and egress loads its policy, while everything else is found out.
-    let egress = if options.offline {
-        None
-    } else {
-        Some(EgressProcess::start(&options.policy)?)
-    };
-    let (streams, pipes) = streams(options.terminal.is_some())?;
-    let spawned = stockade_sandbox::spawn(streams)?;
     let prepared = prepare(options, session, Effects::State)?;
     let key = SigningKey::load_or_create(&prepared.options.state_dir.join(layout::KEY_FILE))?;
     let state_dir = &prepared.options.state_dir;
@@ -195,7 +187,7 @@ pub fn start(options: Options) -> Result<Running, RunError> {
             return Err(error);
         }
     };
-    match bring_up(prepared, egress, (spawned, pipes), &directory, &recorder) {
+    match bring_up(prepared, helpers, &directory, &recorder) {
         Ok(parts) => Running::new(parts, directory, recorder),
         Err(error) => {
             give_up(&recorder, &directory, &error);
@@ -287,20 +279,25 @@ const fn asks(mode: AskMode) -> &'static str {
 /// Builds the sandbox, joins it with the egress process, and states what holds.
 fn bring_up(
     mut prepared: Prepared,
-    egress: Option<(EgressProcess, std::os::unix::net::UnixStream)>,
-    (spawned, pipes): (Spawned, Option<PipeEnds>),
+    helpers: Helpers,
     directory: &SessionDir,
     recorder: &Arc<Recorder>,
 ) -> Result<Parts, RunError> {
-    let (mut launching, pipes) = match launch(spawned, &prepared.plan) {
+    let Helpers { sandbox, egress } = helpers;
+    let Sandbox { process, pipes } = sandbox;
+    let building = launch(process, &prepared.plan);
+    // The view is built meanwhile; nothing of the session runs before it is told to proceed.
+    let guard = crate::guard::Guard::new(
+        &prepared.spec.workspace,
+        &prepared.options.policy.settings().workspace,
+        Arc::clone(&prepared.places),
+    );
+    let (mut launching, pipes) = match building.and_then(Building::wait) {
         Err(LaunchError::Step(failure)) if lacks_redirect(&prepared, &failure) => {
             prepared.facts.redirect = false;
             prepared.plan = compile(&prepared.options.policy, &prepared.spec, &prepared.facts)?;
-            let (streams, pipes) = streams(prepared.spec.terminal.is_some())?;
-            (
-                launch(stockade_sandbox::spawn(streams)?, &prepared.plan)?,
-                pipes,
-            )
+            let Sandbox { process, pipes } = Sandbox::start(prepared.spec.terminal.is_some())?;
+            (launch(process, &prepared.plan)?.wait()?, pipes)
         }
         other => (other?, pipes),
     };
@@ -318,21 +315,17 @@ fn bring_up(
         }
         _ => None,
     };
-    for guarantee in &prepared.plan.guarantees {
-        let event = Event::GuaranteeStated {
+    let guarantees = prepared.plan.guarantees.iter();
+    let stated: Vec<Event> = guarantees
+        .map(|guarantee| Event::GuaranteeStated {
             guarantee: guarantee.name.as_str().to_owned(),
             holds: guarantee.holds,
             how: guarantee.how.clone(),
             missing: guarantee.missing.clone(),
             waiver: guarantee.waiver.clone(),
-        };
-        recorder.write(&event, Durability::Written)?;
-    }
-    let guard = crate::guard::Guard::new(
-        &prepared.spec.workspace,
-        &prepared.options.policy.settings().workspace,
-        Arc::clone(&prepared.places),
-    );
+        })
+        .collect();
+    recorder.write_all(SUPERVISOR, &stated, Durability::Written)?;
     let session = proceed(launching)?;
     Ok(Parts {
         session,
@@ -393,37 +386,6 @@ fn kinds(plan: &LaunchPlan, listeners: Vec<(u16, OwnedFd)>) -> Vec<(ListenerKind
             (kind, fd)
         })
         .collect()
-}
-
-fn streams(terminal: bool) -> Result<(StandardStreams, Option<PipeEnds>), RunError> {
-    if terminal {
-        let null = StandardStreams {
-            stdin: Stdio::null(),
-            stdout: Stdio::null(),
-            stderr: Stdio::null(),
-        };
-        return Ok((null, None));
-    }
-    let pipe = || {
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|errno| RunError::Supervisor(errno.into()))
-    };
-    let (stdin_read, stdin) = pipe()?;
-    let (stdout, stdout_write) = pipe()?;
-    let (stderr, stderr_write) = pipe()?;
-    let theirs = StandardStreams {
-        stdin: stdin_read.into(),
-        stdout: stdout_write.into(),
-        stderr: stderr_write.into(),
-    };
-    Ok((
-        theirs,
-        Some(PipeEnds {
-            stdin,
-            stdout,
-            stderr,
-        }),
-    ))
 }
 
 /// Records that a session did not start, and takes away what it had.

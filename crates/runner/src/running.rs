@@ -18,6 +18,7 @@ use crate::{
     RunError,
     approvals::{AskMode, Desk, Inbox, InboxOptions},
     controller::Controller,
+    egress_process::EgressProcess,
     parts::{Parts, PipeEnds},
     processes::Processes,
     recorder::{Recorder, lock},
@@ -328,12 +329,13 @@ impl Running {
             ..
         } = self;
         let limits = limit_events(&parts.session);
-        // Every process of the session is gone when this returns.
-        drop(parts.session);
+        drop(parts.session.kill());
         // It tells of the connections that were still open while the rest is taken down.
         let told = lock(&egress_replies)
             .as_ref()
             .is_some_and(|replies| replies.send(&FromSupervisor::Finish).is_ok());
+        // Every process of the session is gone when this returns.
+        drop(parts.session);
         join(notifier);
         drop(inbox);
         let settings = &parts.policy.settings().workspace;
@@ -341,11 +343,11 @@ impl Running {
             && parts
                 .guard
                 .found_at_end(settings, &parts.plan, &parts.quarantine);
-        if let (true, Some((egress, _))) = (told, &parts.egress) {
-            egress.wait_to_finish();
+        let mut egress = parts.egress.map(|(process, _)| process);
+        if !told || !egress.as_ref().is_some_and(EgressProcess::finishes_in_time) {
+            // It is killed here, and what it did not tell is not known.
+            drop(egress.take());
         }
-        // Where it has not ended it is killed here, and what it did not tell is not known.
-        drop(parts.egress);
         join(network);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
@@ -372,6 +374,8 @@ impl Running {
             unrecorded.get_or_insert_with(|| chain(&error));
         }
         directory.clean(Clean::MountPoint);
+        // It takes its time to go, and nothing waits for it.
+        drop(egress);
         Ended {
             code: exit_code(&outcome, not_executed.as_ref()),
             outcome,

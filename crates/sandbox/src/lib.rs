@@ -12,6 +12,6 @@ mod parent;
 pub use child::{call_rules, main as init_main};
 pub use message::{Exit, LaunchFailure, chain};
 pub use parent::{
-    HandedOver, LaunchError, Launching, LimitHit, Session, SessionNews, Spawned, StandardStreams,
-    launch, spawn,
+    Building, HandedOver, LaunchError, Launching, LimitHit, Session, SessionNews, Spawned,
+    StandardStreams, launch, spawn,
 };

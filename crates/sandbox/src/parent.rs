@@ -97,11 +97,18 @@ pub fn spawn(streams: StandardStreams) -> Result<Spawned, LaunchError> {
         .map_err(LaunchError::Start)
 }
 
-/// Has `plan` carried out up to the hand-over.
+/// A launch that builds its view. Dropping it ends it.
+#[derive(Debug)]
+pub struct Building<'p> {
+    core: Core,
+    plan: &'p LaunchPlan,
+}
+
+/// Has `plan` carried out up to the hand-over; [`Building::wait`] says how that went.
 ///
 /// # Errors
 /// With the failing step, the kernel's answer and a remedy; nothing is left behind.
-pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Launching, LaunchError> {
+pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Building<'_>, LaunchError> {
     let Spawned(mut core) = spawned;
     if plan.fault.is_some_and(|index| index >= plan.steps.len()) {
         let source = std::io::Error::other("the plan has no such step");
@@ -109,47 +116,58 @@ pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Launching, LaunchEr
     }
     core.join_groups(plan)?;
     core.send_plan(plan).map_err(LaunchError::Start)?;
-    let mut handed_over = None;
-    // The outer process tells of the first one, which may be quicker with its own message.
-    while handed_over.is_none() || core.first.is_none() {
-        let (message, fds) = core.next()?;
-        match message {
-            FromChild::Map { uids, gids } => {
-                core.write_maps(plan, &uids, &gids)?;
-                core.go()?;
+    Ok(Building { core, plan })
+}
+
+impl Building<'_> {
+    /// Waits for the hand-over.
+    ///
+    /// # Errors
+    /// As [`launch`].
+    pub fn wait(self) -> Result<Launching, LaunchError> {
+        let Self { mut core, plan } = self;
+        let mut handed_over = None;
+        // The outer process tells of the first one, which may be quicker with its own message.
+        while handed_over.is_none() || core.first.is_none() {
+            let (message, fds) = core.next()?;
+            match message {
+                FromChild::Map { uids, gids } => {
+                    core.write_maps(plan, &uids, &gids)?;
+                    core.go()?;
+                }
+                FromChild::First { pid } => {
+                    core.first = Pid::from_raw(pid);
+                    core.reap_outer();
+                }
+                FromChild::HandOver {
+                    ports,
+                    names,
+                    diagnosis,
+                    terminal,
+                } => {
+                    let mut fds = fds.into_iter();
+                    handed_over = Some(HandedOver {
+                        listeners: ports.into_iter().zip(fds.by_ref()).collect(),
+                        names: if names { fds.next() } else { None },
+                        diagnosis: if diagnosis {
+                            fds.next().map(SocketDiagnosis::from_fd)
+                        } else {
+                            None
+                        },
+                        terminal: if terminal { fds.next() } else { None },
+                    });
+                }
+                FromChild::Notifier | FromChild::Command { .. } | FromChild::Ended { .. } => {
+                    return Err(LaunchError::Vanished);
+                }
+                FromChild::Failed { failure } => return Err(failure.into()),
             }
-            FromChild::First { pid } => {
-                core.first = Pid::from_raw(pid);
-                core.reap_outer();
-            }
-            FromChild::HandOver {
-                ports,
-                names,
-                diagnosis,
-                terminal,
-            } => {
-                let mut fds = fds.into_iter();
-                handed_over = Some(HandedOver {
-                    listeners: ports.into_iter().zip(fds.by_ref()).collect(),
-                    names: if names { fds.next() } else { None },
-                    diagnosis: if diagnosis {
-                        fds.next().map(SocketDiagnosis::from_fd)
-                    } else {
-                        None
-                    },
-                    terminal: if terminal { fds.next() } else { None },
-                });
-            }
-            FromChild::Notifier | FromChild::Command { .. } | FromChild::Ended { .. } => {
-                return Err(LaunchError::Vanished);
-            }
-            FromChild::Failed { failure } => return Err(failure.into()),
         }
+        Ok(Launching {
+            core,
+            handed_over: handed_over.unwrap_or_default(),
+        })
     }
-    Ok(Launching {
-        core,
-        handed_over: handed_over.unwrap_or_default(),
-    })
 }
 
 impl Launching {

@@ -126,7 +126,7 @@ impl Lab {
             original_destination: Box::new(original),
             relay: Box::new(CopyRelay),
         };
-        let egress = tokio::spawn(serve(config, sockets));
+        let egress = tokio::spawn(serve(config.load().unwrap(), sockets));
         Self {
             supervisor,
             dns: dns_at,

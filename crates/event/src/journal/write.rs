@@ -89,15 +89,28 @@ pub(super) trait Medium: Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-impl Medium for File {
+/// A new file, and its directory until the disk has that there is this file.
+struct NewFile {
+    file: File,
+    dir: Option<File>,
+}
+
+impl Medium for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         // One `write(2)` unless the disk fills up in the middle; then the rest is tried once more
         // to learn the reason, and the torn line stays for `verify` to report.
-        self.write_all(bytes)
+        self.file.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()?;
+        // A record on disk that no name leads to would be lost with the machine. The first sync is
+        // soon enough, and by then the disk mostly has both.
+        if let Some(dir) = &self.dir {
+            dir.sync_all()?;
+            self.dir = None;
+        }
+        Ok(())
     }
 }
 
@@ -145,10 +158,11 @@ impl Journal {
             source,
         };
         let file = create_plain(&path).map_err(failed)?;
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed)?;
-        Self::on(Box::new(file), dir, session, key)
+        let medium = NewFile {
+            file,
+            dir: Some(File::open(dir).map_err(failed)?),
+        };
+        Self::on(Box::new(medium), dir, session, key)
     }
 
     /// Starts a journal on `medium`.

@@ -1,9 +1,9 @@
 //! Which file is about to run: identity by device and inode, content by digest.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
@@ -205,9 +205,14 @@ impl Identities {
     /// Finds those programs in the system directories; only when a file of the session's own runs.
     fn named(&self) -> &Mutex<Vec<Named>> {
         self.named.get_or_init(|| {
+            // Mostly `/bin` is `/usr/bin`.
+            let directories: BTreeSet<PathBuf> = ["/usr/bin", "/usr/local/bin", "/bin"]
+                .into_iter()
+                .filter_map(|directory| fs::canonicalize(directory).ok())
+                .collect();
             let programs = self.names.iter().flat_map(|name| {
-                ["/usr/bin", "/usr/local/bin", "/bin"]
-                    .map(|directory| (name.clone(), PathBuf::from(directory).join(name)))
+                let directories = directories.iter();
+                directories.map(move |directory| (name.clone(), directory.join(name)))
             });
             let loaders = LOADERS.iter().map(PathBuf::from).filter_map(|path| {
                 let name = path.file_name()?.to_str()?.to_owned();
@@ -216,8 +221,7 @@ impl Identities {
             let found = programs
                 .chain(loaders)
                 .filter_map(|(name, path)| {
-                    let path = std::fs::canonicalize(path).ok()?;
-                    let metadata = std::fs::metadata(&path).ok()?;
+                    let metadata = fs::metadata(&path).ok()?;
                     Some(Named {
                         name,
                         file: (metadata.dev(), metadata.ino()),

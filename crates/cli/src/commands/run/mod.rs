@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use stockade_event::{ReadError, SessionOutcome, Summary, Verification};
 use stockade_plan::{GuaranteeName, LaunchPlan};
 use stockade_policy::Problems;
-use stockade_runner::{ErrorKind, Options, RunError, approvals::AskMode};
+use stockade_runner::{ErrorKind, Helpers, Options, RunError, approvals::AskMode};
 use stockade_types::{RawText, RequestKind, SessionId};
 
 use crate::{
@@ -134,9 +134,17 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     args.layers.command = name.file_name().map(|n| n.to_string_lossy().into_owned());
     check_supported(&args)?;
     let sources = layers::collect(&args.layers)?;
-    let policy = stockade_policy::load(&sources, &layers::host_sets())?;
-    let current = std::env::current_dir().context("there is no current directory")?;
+    let host_sets = layers::host_sets();
     let both_terminals = start::is_terminal();
+    let terminal = both_terminals.then(start::terminal_size).flatten();
+    let helpers = if args.plan {
+        None
+    } else {
+        let helpers = Helpers::start(&sources, &host_sets, terminal.is_some(), args.offline)?;
+        Some(helpers)
+    };
+    let policy = stockade_policy::load(&sources, &host_sets)?;
+    let current = std::env::current_dir().context("there is no current directory")?;
     if args.ask == Some(Ask::Tty) && !both_terminals {
         bail!(
             "`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`"
@@ -168,11 +176,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         policy,
         ask,
         offline: args.offline,
-        terminal: if both_terminals {
-            start::terminal_size()
-        } else {
-            None
-        },
+        terminal,
         name: args.name.clone(),
         require: args.require.clone(),
         waive: args.waive.clone(),
@@ -182,12 +186,12 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         fault: args.fail_step,
         version: env!("CARGO_PKG_VERSION"),
     };
-    if args.plan {
+    let Some(helpers) = helpers else {
         let plan = stockade_runner::plan(options)?;
         print_plan(&plan, args.json, out)?;
         return Ok(Exit::Yes);
-    }
-    let finished = start::run(options, args.session_file.as_deref(), out)?;
+    };
+    let finished = start::run(options, helpers, args.session_file.as_deref(), out)?;
     conclude(&finished, args.summary, &state, out);
     // A caller that got only part of the output must not take it for the whole.
     Ok(Exit::Run(

@@ -11,7 +11,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
-use stockade_runner::{Controller, Ended, Options, Running, approvals::AskMode};
+use stockade_runner::{Controller, Ended, Helpers, Options, Running, approvals::AskMode};
 use stockade_types::SessionId;
 
 use crate::{
@@ -49,6 +49,7 @@ pub(crate) fn terminal_size() -> Option<(u16, u16)> {
 /// Runs a session to its end.
 pub(crate) fn run(
     options: Options,
+    helpers: Helpers,
     session_file: Option<&Path>,
     out: &mut Output,
 ) -> anyhow::Result<Finished> {
@@ -60,7 +61,7 @@ pub(crate) fn run(
         file.with_context(|| format!("cannot write the session file `{}`", path.display()))
     });
     let session_file = opened.transpose()?;
-    let running = stockade_runner::start(options)?;
+    let running = stockade_runner::start(options, helpers)?;
     let session = running.session().clone();
     let told = session_file
         .map_or(Ok(()), |mut file| {

@@ -1,0 +1,89 @@
+//! The two processes that a session needs besides ours: started before anything else is found out,
+//! since coming up takes them as long as that takes us.
+
+use std::{os::unix::net::UnixStream, process::Stdio};
+
+use stockade_policy::{HostSets, Source};
+use stockade_sandbox::{Spawned, StandardStreams, spawn};
+
+use crate::{RunError, egress_process::EgressProcess, parts::PipeEnds};
+
+/// The processes of a session that is not there yet: one waits for its plan, the other for its
+/// listeners. Dropping it ends both.
+#[derive(Debug)]
+pub struct Helpers {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) egress: Option<(EgressProcess, UnixStream)>,
+}
+
+impl Helpers {
+    /// Starts them; the egress process loads the policy of `sources` for itself.
+    ///
+    /// Must be called from the thread that calls [`crate::start`].
+    ///
+    /// # Errors
+    /// When one of them cannot be started.
+    pub fn start(
+        sources: &[Source],
+        host_sets: &HostSets,
+        terminal: bool,
+        offline: bool,
+    ) -> Result<Self, RunError> {
+        // First what takes longer and is waited for.
+        let sandbox = Sandbox::start(terminal)?;
+        let egress = if offline {
+            None
+        } else {
+            Some(EgressProcess::start(sources, host_sets)?)
+        };
+        Ok(Self { sandbox, egress })
+    }
+}
+
+/// The process that becomes the sandbox, and our ends of the command's streams.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    pub(crate) process: Spawned,
+    pub(crate) pipes: Option<PipeEnds>,
+}
+
+impl Sandbox {
+    pub(crate) fn start(terminal: bool) -> Result<Self, RunError> {
+        let (streams, pipes) = streams(terminal)?;
+        Ok(Self {
+            process: spawn(streams)?,
+            pipes,
+        })
+    }
+}
+
+fn streams(terminal: bool) -> Result<(StandardStreams, Option<PipeEnds>), RunError> {
+    if terminal {
+        let null = StandardStreams {
+            stdin: Stdio::null(),
+            stdout: Stdio::null(),
+            stderr: Stdio::null(),
+        };
+        return Ok((null, None));
+    }
+    let pipe = || {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| RunError::Supervisor(errno.into()))
+    };
+    let (stdin_read, stdin) = pipe()?;
+    let (stdout, stdout_write) = pipe()?;
+    let (stderr, stderr_write) = pipe()?;
+    let theirs = StandardStreams {
+        stdin: stdin_read.into(),
+        stdout: stdout_write.into(),
+        stderr: stderr_write.into(),
+    };
+    Ok((
+        theirs,
+        Some(PipeEnds {
+            stdin,
+            stdout,
+            stderr,
+        }),
+    ))
+}
