@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use indexmap::IndexMap;
 use stockade_types::{Host, HostName};
 
 use crate::{
@@ -49,7 +50,8 @@ pub(crate) struct Index {
 /// A trie over the labels of names, from the top-level domain down.
 #[derive(Debug, Default)]
 struct Labels {
-    below: BTreeMap<String, Labels>,
+    /// Hashed, since a domain may have thousands of names in rules.
+    below: IndexMap<String, Labels>,
     here: Vec<Candidate>,
     one_more: Vec<Candidate>,
     deeper: Vec<Candidate>,

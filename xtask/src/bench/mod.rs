@@ -36,6 +36,8 @@ use crate::{
 const WARM_UP_ROUNDS: usize = 2;
 /// Memory hardly varies, and each sample takes seconds.
 const MEMORY_ROUNDS: usize = 3;
+/// Each is the median of thousands of decisions.
+const DECISION_ROUNDS: usize = 9;
 /// Where the result is kept.
 const DOCUMENT: &str = "docs/benchmarks.md";
 
@@ -287,18 +289,30 @@ fn take_turns(
 
 fn measure_decisions(program: &Path, not_measured: &mut Vec<String>) -> Vec<Row> {
     out::note("bench: policy decisions");
-    let mut rows = Vec::new();
-    for rules in decide::RULES {
-        match decide::microseconds(program, *rules) {
-            Ok(value) => rows.push(Row {
-                what: report::decision_row(*rules),
-                unit: "µs",
-                samples: vec![Sample::new("stockade", vec![value])],
-            }),
-            Err(error) => not_measured.push(format!("{}: {error:#}", report::decision_row(*rules))),
-        }
+    let mut measured: Vec<(u32, Vec<f64>)> = decide::RULES
+        .iter()
+        .map(|rules| (*rules, Vec::new()))
+        .collect();
+    // The sizes take turns, since they are compared with each other.
+    for _ in 0..DECISION_ROUNDS {
+        measured.retain_mut(|(rules, values)| {
+            let value = decide::microseconds(program, *rules);
+            let measured = value.is_ok();
+            match value {
+                Ok(value) => values.push(value),
+                Err(error) => {
+                    not_measured.push(format!("{}: {error:#}", report::decision_row(*rules)));
+                }
+            }
+            measured
+        });
     }
-    rows
+    let row = |(rules, values)| Row {
+        what: report::decision_row(rules),
+        unit: "µs",
+        samples: vec![Sample::new("stockade", values)],
+    };
+    measured.into_iter().map(row).collect()
 }
 
 #[cfg(test)]

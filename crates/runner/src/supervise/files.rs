@@ -127,10 +127,8 @@ impl Supervision {
                 shared.ask_changes(judged, notifier, call, tid)
             }));
         }
-        for one in judged {
-            if self.note_change(one, tid).is_none() {
-                return Reply::Refuse(ERRNO_NOT_JUDGED);
-            }
+        if self.note_changes(judged, tid).is_none() {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
         self.recorder.note_change_let_through();
         Reply::Proceed
@@ -298,31 +296,32 @@ impl Supervision {
             write(&[one.denied(record)])?;
             return Err(ERRNO_READ_ONLY);
         }
-        let free = |one: &Judged| one.decision.verdict == Verdict::Allow;
-        for one in judged.into_iter().filter(free) {
-            self.note_change(one, tid).ok_or(ERRNO_NOT_JUDGED)?;
-        }
+        judged.retain(|one| one.decision.verdict == Verdict::Allow);
+        self.note_changes(judged, tid).ok_or(ERRNO_NOT_JUDGED)?;
         self.recorder.note_change_let_through();
         Ok(())
     }
 
-    /// Journals a change that no rule asked about, unless it is known; `None` when that failed.
-    fn note_change(&self, change: Judged, tid: u32) -> Option<()> {
-        if change.implied {
+    /// Journals the changes of one call that no rule asked about, except those that are known;
+    /// `None` when that failed.
+    fn note_changes(&self, mut changes: Vec<Judged>, tid: u32) -> Option<()> {
+        changes.retain(|one| {
+            !one.implied && state(self).note_change(&one.request.path, one.noted.as_str())
+        });
+        if changes.is_empty() {
             return Some(());
         }
-        let path = change.request.path;
-        let access = change.noted.as_str();
-        if !state(self).note_change(&path, access) {
-            return Some(());
-        }
-        let event = Event::FileChanged {
-            path,
-            access: access.to_owned(),
-            by: self.subject(tid),
-            decision: None,
-        };
-        self.write(&event, Durability::Written)
+        let by = self.subject(tid);
+        let events: Vec<Event> = changes
+            .into_iter()
+            .map(|one| Event::FileChanged {
+                path: one.request.path,
+                access: one.noted.as_str().to_owned(),
+                by: by.clone(),
+                decision: None,
+            })
+            .collect();
+        self.write_all(&events, Durability::Written)
     }
 }
 
