@@ -38,7 +38,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use stockade_policy::{HostSets, Policy, Problems, Source};
-use stockade_types::HostName;
+use stockade_types::{Digest, HostName};
 use tokio::{
     net::{TcpStream, UnixStream},
     task::JoinSet,
@@ -69,6 +69,13 @@ pub struct Knowledge {
     policy: Policy,
     resolvers: Vec<SocketAddr>,
     hosts_file: Vec<(HostName, IpAddr)>,
+}
+
+impl Knowledge {
+    /// Returns the revision of the policy.
+    pub const fn revision(&self) -> Digest {
+        self.policy.revision()
+    }
 }
 
 impl Config {

@@ -21,7 +21,7 @@ use stockade_sys::{
     Outcome, SysError, capability, fd, identity, landlock, net, pass, process,
     seccomp::{Action, Condition, Filter, Rule, number},
 };
-use stockade_types::HostName;
+use stockade_types::{Digest, HostName};
 
 use crate::RunError;
 
@@ -59,8 +59,8 @@ const CLOSED_CALLS: [&str; 16] = [
 /// What the supervisor says before the control conversation begins.
 #[derive(Debug, Serialize, Deserialize)]
 enum Handoff {
-    /// The process is confined and loaded its policy.
-    Ready,
+    /// The process is confined and loaded its policy, which has this revision.
+    Ready(Digest),
     /// It could not.
     Failed(String),
     /// Here are the listeners, in this order, then the name socket.
@@ -111,16 +111,21 @@ impl EgressProcess {
         Ok((Self { child, handoff }, control))
     }
 
-    /// Waits until the process is confined, then gives it the listeners.
+    /// Waits until the process is confined, then gives it the listeners; `revision` is that of the
+    /// session's policy, by which it must judge too.
     pub(crate) fn hand_over(
         &self,
+        revision: Digest,
         listeners: &[(ListenerKind, OwnedFd)],
         names: &OwnedFd,
     ) -> Result<(), RunError> {
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
         let (bytes, _) = pass::receive(&self.handoff).map_err(sys)?;
         match serde_json::from_slice(&bytes) {
-            Ok(Handoff::Ready) => {}
+            Ok(Handoff::Ready(own)) if own == revision => {}
+            Ok(Handoff::Ready(_)) => {
+                return Err(RunError::Egress("it has loaded another policy".to_owned()));
+            }
             Ok(Handoff::Failed(reason)) => return Err(RunError::Egress(reason)),
             _ => return Err(RunError::Egress("it ended before it was ready".to_owned())),
         }
@@ -200,7 +205,7 @@ pub fn egress_main(arguments: &[String]) -> i32 {
     };
     let ready = prepare(config);
     let message = match &ready {
-        Ok(_) => Handoff::Ready,
+        Ok((knowledge, _)) => Handoff::Ready(knowledge.revision()),
         Err(reason) => Handoff::Failed(reason.clone()),
     };
     let Ok(bytes) = serde_json::to_vec(&message) else {
@@ -354,5 +359,35 @@ impl Datagrams for NameSocket {
 
     fn try_send(&self, bytes: &[u8], peer: SocketAddr, local: SocketAddr) -> std::io::Result<()> {
         net::send_datagram(self.0.as_fd(), bytes, peer, local.ip())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use stockade_sys::pass;
+    use stockade_types::Digest;
+
+    use super::{EgressProcess, Handoff};
+
+    #[test]
+    fn a_process_with_another_policy_gets_no_listener() {
+        for (own, same) in [("policy", true), ("another", false)] {
+            let (handoff, theirs) = pass::packet_pair().unwrap();
+            let process = EgressProcess {
+                child: Command::new("true").spawn().unwrap(),
+                handoff,
+            };
+            let ready = Handoff::Ready(Digest::of(own.as_bytes()));
+            let ready = serde_json::to_vec(&ready).unwrap();
+            pass::send(&theirs, &ready, &[]).unwrap();
+            let (names, _other) = pass::packet_pair().unwrap();
+            let handed = process.hand_over(Digest::of(b"policy"), &[], &names);
+            assert_eq!(handed.is_ok(), same, "{handed:?}");
+            drop(process);
+            let got = pass::receive(&theirs).map(|(_, fds)| fds.len());
+            assert_eq!(got.unwrap_or_default(), usize::from(same));
+        }
     }
 }

@@ -310,7 +310,8 @@ fn bring_up(
     } = handed_over;
     let egress = match (egress, names) {
         (Some((process, control)), Some(names)) => {
-            process.hand_over(&kinds(&prepared.plan, listeners), &names)?;
+            let revision = prepared.options.policy.revision();
+            process.hand_over(revision, &kinds(&prepared.plan, listeners), &names)?;
             Some((process, control))
         }
         _ => None,
