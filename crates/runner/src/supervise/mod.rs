@@ -139,6 +139,7 @@ impl Supervision {
         if let Err(error) = answered {
             (self.abort)(&format!("the notifier failed: {error}"));
         }
+        self.second_looks.announce();
     }
 
     fn judge(&self, call: &Notification) -> Reply {

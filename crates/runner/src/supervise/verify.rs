@@ -91,7 +91,15 @@ impl SecondLooks {
             due: Instant::now() + pause(0),
             looks: 0,
         });
-        if queue.idle {
+    }
+
+    /// Wakes the thread up for what was added, where it does not wake up by itself; to be called
+    /// once the execution has its answer, which need not wait for this.
+    pub(super) fn announce(&self) {
+        let mut queue = lock(&self.queue);
+        if queue.idle && !queue.waiting.is_empty() {
+            queue.idle = false;
+            drop(queue);
             self.came.notify_one();
         }
     }
