@@ -78,7 +78,7 @@ pub use grant::{Approvals, GrantError, GrantView, Grants};
 pub use load::load;
 pub use policy::{Policy, RuleView};
 pub use problem::{Problem, Problems};
-pub use protect::{Beginnings, looks_secret};
+pub use protect::{Beginnings, ProtectedPattern, looks_secret};
 pub use request::{
     Access, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest, Request,
 };

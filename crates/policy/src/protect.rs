@@ -1,6 +1,8 @@
 //! Names that decide by a look at their text: protected paths and variables that pass.
 
-use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     EnvironmentSettings, WorkspaceSettings,
@@ -49,14 +51,91 @@ pub fn looks_secret(name: &str) -> bool {
         || CODE_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
 }
 
+/// A pattern of protected paths, `name/x` or `dir/**`, taken apart once: it is compared with every
+/// name in a workspace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(from = "String", into = "String")]
+pub struct ProtectedPattern {
+    text: String,
+    parts: Vec<Part>,
+}
+
+impl ProtectedPattern {
+    /// Returns the pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<String> for ProtectedPattern {
+    fn from(text: String) -> Self {
+        let parts = text.split('/').map(Part::of).collect();
+        Self { text, parts }
+    }
+}
+
+impl From<ProtectedPattern> for String {
+    fn from(pattern: ProtectedPattern) -> Self {
+        pattern.text
+    }
+}
+
+impl fmt::Display for ProtectedPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// One part of a pattern; ASCII case never matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// `**`: any number of components.
+    Many,
+    /// A name without a star.
+    Name(String),
+    /// `*` and what a name ends with.
+    End(String),
+    /// Any other; nothing matches what is no glob.
+    Glob(Option<Glob>),
+}
+
+impl Part {
+    fn of(text: &str) -> Self {
+        let special = |text: &str| text.contains(['*', '{', '}', '\\']);
+        match text.strip_prefix('*') {
+            Some("*") => Self::Many,
+            None if !text.contains('*') => Self::Name(text.to_owned()),
+            Some(end) if !special(end) => Self::End(end.to_owned()),
+            _ => Self::Glob(Glob::parse(text).ok()),
+        }
+    }
+
+    /// Compares with one component of a path.
+    fn fits(&self, component: &[u8]) -> bool {
+        match self {
+            Self::Many => true,
+            Self::Name(name) => name.as_bytes().eq_ignore_ascii_case(component),
+            Self::End(end) => component
+                .len()
+                .checked_sub(end.len())
+                .and_then(|at| component.get(at..))
+                .is_some_and(|tail| tail.eq_ignore_ascii_case(end.as_bytes())),
+            Self::Glob(glob) => {
+                let glob = glob.as_ref();
+                glob.is_some_and(|glob| glob.matches(component, Case::Ignore))
+            }
+        }
+    }
+}
+
 /// First parts of the patterns of protected paths.
 #[derive(Clone, Debug)]
-pub struct Beginnings<'a>(Vec<&'a str>);
+pub struct Beginnings<'a>(Vec<&'a Part>);
 
 impl Beginnings<'_> {
     /// Tells whether a protected path can begin with this name.
     pub fn include(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|first| begins(first, name))
+        self.0.iter().any(|first| first.fits(name))
     }
 }
 
@@ -96,8 +175,8 @@ impl WorkspaceSettings {
         let start = (0..parts.len()).find(|at| {
             let tail = parts.get(*at..).unwrap_or_default();
             self.protect.iter().any(|pattern| {
-                let components: Vec<&str> = pattern.value.split('/').collect();
-                matches(&components, tail) || stands(&components, tail)
+                let pattern = &pattern.value.parts;
+                matches(pattern, tail) || stands(pattern, tail)
             })
         })?;
         parts.get(start..).map(|tail| tail.join(&b'/'))
@@ -106,39 +185,36 @@ impl WorkspaceSettings {
     /// Returns the names with which protected paths begin: what lies below none of them need not
     /// be looked at any closer, which is nearly all of a workspace.
     pub fn beginnings(&self) -> Beginnings<'_> {
-        let firsts = self
-            .protect
-            .iter()
-            .filter_map(|p| p.value.split('/').next());
-        Beginnings(firsts.collect::<BTreeSet<_>>().into_iter().collect())
+        let mut firsts: Vec<&Part> = Vec::new();
+        for first in self.protect.iter().filter_map(|p| p.value.parts.first()) {
+            if !firsts.contains(&first) {
+                firsts.push(first);
+            }
+        }
+        Beginnings(firsts)
     }
 
-    fn find(&self, parts: &[&[u8]], fits: impl Fn(&[&str], &[&[u8]]) -> bool) -> Option<&str> {
-        self.protect
-            .iter()
-            .map(|pattern| pattern.value.as_str())
-            .find(|pattern| {
-                let first = pattern.split('/').next().unwrap_or_default();
-                let mut starts =
-                    (0..parts.len()).filter(|at| parts.get(*at).is_some_and(|p| begins(first, p)));
-                // Most patterns begin with a name that is not in the path, so this is the usual end.
-                let Some(start) = starts.next() else {
-                    return false;
-                };
-                let components: Vec<&str> = pattern.split('/').collect();
-                std::iter::once(start)
-                    .chain(starts)
-                    .filter_map(|at| parts.get(at..))
-                    .any(|tail| fits(&components, tail))
-            })
+    fn find(&self, parts: &[&[u8]], fits: impl Fn(&[Part], &[&[u8]]) -> bool) -> Option<&str> {
+        let patterns = self.protect.iter().map(|pattern| &pattern.value);
+        let found = patterns.into_iter().find(|pattern| {
+            let Some(first) = pattern.parts.first() else {
+                return false;
+            };
+            // Most patterns begin with a name that is not in the path.
+            (0..parts.len())
+                .filter_map(|at| parts.get(at..))
+                .filter(|tail| tail.first().is_some_and(|part| first.fits(part)))
+                .any(|tail| fits(&pattern.parts, tail))
+        });
+        found.map(ProtectedPattern::as_str)
     }
 }
 
 /// Tells whether a path is that of a directory above what a pattern protects.
-fn stands(pattern: &[&str], parts: &[&[u8]]) -> bool {
+fn stands(pattern: &[Part], parts: &[&[u8]]) -> bool {
     (1..pattern.len())
         .filter_map(|length| pattern.get(..length))
-        .filter(|front| front.last().is_some_and(|last| *last != "**"))
+        .filter(|front| front.last().is_some_and(|last| *last != Part::Many))
         .any(|front| matches(front, parts))
 }
 
@@ -148,11 +224,11 @@ fn parts(path: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-fn matches(pattern: &[&str], parts: &[&[u8]]) -> bool {
+fn matches(pattern: &[Part], parts: &[&[u8]]) -> bool {
     let Some((first, rest)) = pattern.split_first() else {
         return parts.is_empty();
     };
-    if *first == "**" {
+    if *first == Part::Many {
         return rest.is_empty()
             || (0..=parts.len())
                 .filter_map(|at| parts.get(at..))
@@ -161,32 +237,12 @@ fn matches(pattern: &[&str], parts: &[&[u8]]) -> bool {
     let Some((part, tail)) = parts.split_first() else {
         return false;
     };
-    fits(first, part) && matches(rest, tail)
-}
-
-/// Tells whether a path can match from a component on, going by the first part of a pattern.
-fn begins(first: &str, component: &[u8]) -> bool {
-    first == "**" || fits(first, component)
-}
-
-/// Compares one part of a pattern, that is not `**`, with one component of a path.
-fn fits(part: &str, component: &[u8]) -> bool {
-    let special = |text: &str| text.contains(['*', '{', '}', '\\']);
-    match part.strip_prefix('*') {
-        None if !part.contains('*') => part.as_bytes().eq_ignore_ascii_case(component),
-        // The usual wildcard by hand: this is asked for every name in a workspace.
-        Some(end) if !special(end) => component
-            .len()
-            .checked_sub(end.len())
-            .and_then(|at| component.get(at..))
-            .is_some_and(|tail| tail.eq_ignore_ascii_case(end.as_bytes())),
-        _ => Glob::parse(part).is_ok_and(|glob| glob.matches(component, Case::Ignore)),
-    }
+    first.fits(part) && matches(rest, tail)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Case, Glob};
+    use super::{Case, Glob, Part};
     use crate::{EnvironmentSettings, Origin, Sourced, WorkspaceMode, WorkspaceSettings};
 
     fn sourced<T>(value: T) -> Sourced<T> {
@@ -200,7 +256,10 @@ mod tests {
     fn workspace(patterns: &[&str]) -> WorkspaceSettings {
         WorkspaceSettings {
             mode: sourced(WorkspaceMode::Direct),
-            protect: patterns.iter().map(|p| sourced((*p).to_owned())).collect(),
+            protect: patterns
+                .iter()
+                .map(|p| sourced((*p).to_owned().into()))
+                .collect(),
         }
     }
 
@@ -271,7 +330,7 @@ mod tests {
             for name in ["", "x", ".x", "a.X", "A", "ba", "bab", "plain", "{a,b}"] {
                 let expected = glob.matches(name.as_bytes(), Case::Ignore);
                 assert_eq!(
-                    super::fits(pattern, name.as_bytes()),
+                    Part::of(pattern).fits(name.as_bytes()),
                     expected,
                     "{pattern} {name}"
                 );

@@ -7,7 +7,8 @@ use stockade_types::{ByteSize, HostName, Span};
 
 use crate::{
     EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, Origin, PresetSettings,
-    ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    ProcessSettings, ProtectedPattern, Settings, Sourced, StateDir, WorkspaceMode,
+    WorkspaceSettings,
     address::{AddressClass, classify},
     fields::{At, Fields, File, shown, sourced},
     pattern::{Glob, PathPattern},
@@ -105,7 +106,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     }
 }
 
-fn all_sourced(file: &File<'_>, list: Option<Vec<At<String>>>) -> Vec<Sourced<String>> {
+fn all_sourced<T>(file: &File<'_>, list: Option<Vec<At<T>>>) -> Vec<Sourced<T>> {
     list.into_iter()
         .flatten()
         .map(|at| sourced(file, at))
@@ -165,7 +166,9 @@ fn workspace(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Settings) {
                 shown(text)
             ));
         }
-        Ok(text.trim_end_matches('/').to_owned())
+        Ok(ProtectedPattern::from(
+            text.trim_end_matches('/').to_owned(),
+        ))
     });
     let protect = all_sourced(file, protect);
     settings.workspace.protect.extend(protect);

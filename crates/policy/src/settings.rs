@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use stockade_types::{ByteSize, HostName, Span};
 
-use crate::Origin;
+use crate::{Origin, ProtectedPattern};
 
 /// A value and where it was set.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct WorkspaceSettings {
     /// Direct or with a review.
     pub mode: Sourced<WorkspaceMode>,
     /// Patterns of files that may not be changed: `name/x`, `dir/**`; they match at any depth.
-    pub protect: Vec<Sourced<String>>,
+    pub protect: Vec<Sourced<ProtectedPattern>>,
 }
 
 /// What exists inside besides the workspace; all paths are `~/…` or absolute.

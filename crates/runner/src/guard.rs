@@ -226,6 +226,7 @@ fn plain_names(settings: &WorkspaceSettings) -> impl Iterator<Item = String> {
         .flat_map(|pattern| {
             let plain: Vec<&str> = pattern
                 .value
+                .as_str()
                 .split('/')
                 .take_while(|part| !part.contains('*'))
                 .collect();

@@ -110,7 +110,7 @@ impl Lines<'_> {
         &mut self,
         section: &'static str,
         key: &str,
-        items: &[Sourced<String>],
+        items: &[Sourced<impl Display>],
     ) -> anyhow::Result<()> {
         items
             .iter()
