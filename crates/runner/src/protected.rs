@@ -17,7 +17,7 @@ use stockade_types::AbsPath;
 use crate::{
     RunError,
     places::{self, Places},
-    tree::{self, Entry, TooMany, Unlocked},
+    tree::{self, Entry, Search, TooMany, Unlocked},
 };
 
 /// Entries that are looked at. A monorepo with its dependencies has a few hundred thousand; above
@@ -82,7 +82,7 @@ fn find_up_to(
             continue;
         };
         // The workspace itself is no entry of its own.
-        if path == top || finder.classify(&path, &name, kind, leads) {
+        if path == top || finder.classify(&path, &name, kind, leads) != Search::Nothing {
             search(
                 workspace,
                 &path,
@@ -118,7 +118,7 @@ pub(crate) fn appeared(
         let named = settings.protects(name).is_some()
             || (!directory && settings.stands_for(name).is_some());
         if !named {
-            return directory;
+            return further(settings, name, directory);
         }
         let known = path
             .ancestors()
@@ -126,7 +126,7 @@ pub(crate) fn appeared(
         if !known && is_changed(path, since) {
             found.insert(path.to_owned());
         }
-        false
+        Search::Nothing
     };
     let top = workspace.as_path();
     search(workspace, top, b"", settings, Some(unlocked), &mut visit)?;
@@ -139,7 +139,7 @@ pub(crate) fn appeared(
             search(workspace, top, name, settings, Some(unlocked), &mut visit)?;
         } else if straight
             && let Some(kind) = kind_of(&path)
-            && visit(&path, name, kind)
+            && visit(&path, name, kind) != Search::Nothing
         {
             search(workspace, &path, name, settings, Some(unlocked), &mut visit)?;
         }
@@ -166,7 +166,7 @@ fn search(
     name: &[u8],
     settings: &WorkspaceSettings,
     unlocked: Option<&mut Unlocked>,
-    mut visit: impl FnMut(&Path, &[u8], FileType) -> bool,
+    mut visit: impl FnMut(&Path, &[u8], FileType) -> Search,
 ) -> Result<(), RunError> {
     let beginnings = settings.beginnings();
     let begins = |part: &[u8]| !name.is_empty() || beginnings.include(part);
@@ -184,6 +184,18 @@ fn search(
             path: workspace.clone(),
             entries_max: ENTRIES_MAX,
         }),
+    }
+}
+
+/// Tells how an entry that is not protected itself is searched: most directories of a repository
+/// have thousands of entries and no pattern that goes on in them.
+fn further(settings: &WorkspaceSettings, name: &[u8], directory: bool) -> Search {
+    if !directory {
+        Search::Nothing
+    } else if settings.protects_below(name).is_some() {
+        Search::Everything
+    } else {
+        Search::Beginnings
     }
 }
 
@@ -222,9 +234,8 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// Notes an entry of this name if it is protected; tells whether it is a directory that must be
-    /// searched further.
-    fn classify(&mut self, path: &Path, name: &[u8], kind: FileType, leads: usize) -> bool {
+    /// Notes an entry of this name if it is protected; tells how it is searched further.
+    fn classify(&mut self, path: &Path, name: &[u8], kind: FileType, leads: usize) -> Search {
         let protected = self.settings.protects(name).is_some();
         match kind {
             // A link cannot be bound onto itself, the change notifier holds it.
@@ -234,7 +245,7 @@ impl Finder<'_> {
                     self.lead(path.parent(), text.as_deref(), name, leads);
                     self.common(path, name, leads);
                 }
-                false
+                Search::Nothing
             }
             FileType::RegularFile => {
                 if protected {
@@ -246,20 +257,21 @@ impl Finder<'_> {
                         self.lead(path.parent(), Some(Path::new(&text)), name, leads);
                     }
                 }
-                false
+                Search::Nothing
             }
             FileType::Directory if protected => {
                 self.note(path, true);
-                false
+                Search::Nothing
             }
             FileType::Directory => {
-                if self.settings.protects_below(name).is_some() {
+                let further = further(self.settings, name, true);
+                if further == Search::Everything {
                     self.note(path, false);
                 }
-                true
+                further
             }
             // Sockets, pipes and devices are no configuration that anything reads.
-            _ => false,
+            _ => Search::Nothing,
         }
     }
 
@@ -316,7 +328,7 @@ impl Finder<'_> {
 mod tests {
     use std::{fs, os::unix::fs::symlink, path::Path};
 
-    use stockade_policy::{HostSets, Origin, Source};
+    use stockade_policy::{HostSets, Origin, Source, WorkspaceSettings};
     use stockade_types::AbsPath;
 
     use super::{Found, PLACES_MAX, find_up_to};
@@ -343,6 +355,16 @@ mod tests {
         for (path, text) in files {
             fs::write(top.join(path), text).unwrap();
         }
+        let workspace = AbsPath::new(&top).unwrap();
+        let mut found = find_up_to(&workspace, &settings(), places_max)?;
+        for entry in &mut found.entries {
+            let below = entry.path.as_path().strip_prefix(&top).unwrap();
+            entry.path = AbsPath::new(Path::new("/").join(below)).unwrap();
+        }
+        Ok(found)
+    }
+
+    fn settings() -> WorkspaceSettings {
         let source = Source {
             origin: Origin::User,
             name: "t".to_owned(),
@@ -357,13 +379,7 @@ mod tests {
             .to_owned(),
         };
         let policy = stockade_policy::load(&[source], &HostSets::default()).unwrap();
-        let workspace = AbsPath::new(&top).unwrap();
-        let mut found = find_up_to(&workspace, &policy.settings().workspace, places_max)?;
-        for entry in &mut found.entries {
-            let below = entry.path.as_path().strip_prefix(&top).unwrap();
-            entry.path = AbsPath::new(Path::new("/").join(below)).unwrap();
-        }
-        Ok(found)
+        policy.settings().workspace.clone()
     }
 
     fn entries(found: &Found) -> Vec<(&str, bool)> {
@@ -422,6 +438,91 @@ mod tests {
                 ("store", ".git"),
             ]
         );
+    }
+
+    #[test]
+    fn what_begins_in_a_directory_that_no_pattern_goes_on_in_is_found() {
+        let found = found(
+            &[(".git/objects/l/.git", "../../store")],
+            &[
+                (".git/objects/ab/cd", ""),
+                (".git/objects/.git/hooks/x", ""),
+                (".git/objects/config", ""),
+                (".git/modules/a/b/info/attributes", ""),
+                (".git/modules/a/objects/config", ""),
+                (".git/store/config", ""),
+                ("src/deep/.envrc", ""),
+                ("src/config", ""),
+            ],
+        );
+        assert_eq!(
+            entries(&found),
+            [
+                ("/.git", false),
+                ("/.git/modules", false),
+                ("/.git/modules/a", false),
+                ("/.git/modules/a/b", false),
+                ("/.git/modules/a/b/info", false),
+                ("/.git/modules/a/b/info/attributes", true),
+                ("/.git/modules/a/objects", false),
+                ("/.git/modules/a/objects/config", true),
+                ("/.git/objects/.git", false),
+                ("/.git/objects/.git/hooks", true),
+                ("/.git/store", false),
+                ("/.git/store/config", true),
+                ("/src/deep/.envrc", true),
+            ]
+        );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: 60,
+            failure_persistence: None,
+            ..proptest::prelude::ProptestConfig::default()
+        })]
+
+        #[test]
+        fn nothing_is_missed_that_a_look_at_every_path_finds(
+            paths in proptest::collection::vec(
+                proptest::collection::vec(
+                    proptest::sample::select(vec![
+                        ".git", "hooks", "config", "modules", "info", "attributes", "objects", ".envrc",
+                    ]),
+                    1..6,
+                ),
+                1..12,
+            ),
+        ) {
+            let mut files: Vec<String> = Vec::new();
+            for path in paths.iter().map(|parts| parts.join("/")) {
+                let clashes = |other: &String| {
+                    format!("{other}/").starts_with(&format!("{path}/"))
+                        || format!("{path}/").starts_with(&format!("{other}/"))
+                };
+                if !files.iter().any(clashes) {
+                    files.push(path);
+                }
+            }
+            let texts: Vec<(&str, &str)> = files.iter().map(|path| (path.as_str(), "")).collect();
+            let found = found(&[], &texts);
+            let settings = settings();
+            let mut expected = std::collections::BTreeSet::new();
+            for file in &files {
+                let fronts = Path::new(file).ancestors().collect::<Vec<_>>();
+                let held = fronts.iter().rev().filter(|path| !path.as_os_str().is_empty()).find(|path| {
+                    let name = path.to_str().unwrap().as_bytes();
+                    let is_file = **path == Path::new(file);
+                    settings.protects(name).is_some()
+                        || (is_file && settings.stands_for(name).is_some())
+                });
+                expected.extend(held.map(|path| format!("/{}", path.display())));
+            }
+            let held = found.entries.iter().filter(|entry| entry.read_only);
+            let held: std::collections::BTreeSet<String> =
+                held.map(|entry| entry.path.as_path().display().to_string()).collect();
+            proptest::prop_assert_eq!(held, expected);
+        }
     }
 
     #[test]

@@ -26,6 +26,17 @@ pub(crate) struct Entry {
     pub(crate) kind: FileType,
 }
 
+/// How a directory is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// Not at all.
+    Nothing,
+    /// For names that begin something of interest, at any depth.
+    Beginnings,
+    /// Every entry in it is looked at.
+    Everything,
+}
+
 /// The tree has more entries than are looked at.
 #[derive(Debug)]
 pub(crate) struct TooMany;
@@ -69,9 +80,9 @@ fn set_mode(directory: &OwnedFd, mode: Mode) -> rustix::io::Result<()> {
     rustix::fs::chmod(format!("/proc/self/fd/{}", directory.as_raw_fd()), mode)
 }
 
-/// Visits every entry whose name `begins` something of interest, and all below it; `visit` tells
-/// whether a directory must be searched further. Returns how many directories could not be read.
-/// With `unlocked`, those of our own are made readable for it.
+/// Visits every entry whose name `begins` something of interest; `visit` tells how a directory is
+/// searched further. Returns how many directories could not be read. With `unlocked`, those of our
+/// own are made readable for it.
 ///
 /// # Errors
 /// When there are more than `entries_max` entries.
@@ -80,18 +91,17 @@ pub(crate) fn walk(
     entries_max: usize,
     mut unlocked: Option<&mut Unlocked>,
     begins: impl Fn(&[u8]) -> bool,
-    mut visit: impl FnMut(&Entry) -> bool,
+    mut visit: impl FnMut(&Entry) -> Search,
 ) -> Result<usize, TooMany> {
     let top = Entry {
         path: top.to_owned(),
         below: Vec::new(),
         kind: FileType::Directory,
     };
-    // Each with whether it or something above it begins what is of interest.
-    let mut todo: Vec<(Entry, bool)> = vec![(top, false)];
+    let mut todo: Vec<(Entry, Search)> = vec![(top, Search::Beginnings)];
     let mut buffer = vec![MaybeUninit::uninit(); LISTING_BYTES];
     let (mut seen, mut unread) = (0_usize, 0_usize);
-    while let Some((directory, begun)) = todo.pop() {
+    while let Some((directory, search)) = todo.pop() {
         let open = || {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::open(&directory.path, flags, Mode::empty())
@@ -122,15 +132,19 @@ pub(crate) fn walk(
             if seen > entries_max {
                 return Err(TooMany);
             }
-            let begun = begun || begins(name);
+            let counts = search == Search::Everything || begins(name);
             let kind = kind_of(&fd, &entry);
-            if !begun && kind != FileType::Directory {
+            if !counts && kind != FileType::Directory {
                 continue;
             }
             let entry = directory.child(name, kind);
-            let descend = if begun { visit(&entry) } else { true };
-            if descend && kind == FileType::Directory {
-                todo.push((entry, begun));
+            let further = if counts {
+                visit(&entry)
+            } else {
+                Search::Beginnings
+            };
+            if kind == FileType::Directory && further != Search::Nothing {
+                todo.push((entry, further));
             }
         }
     }

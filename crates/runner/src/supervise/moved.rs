@@ -18,7 +18,7 @@ use super::{
     Supervision,
     files::{Change, Judged, Place},
 };
-use crate::tree;
+use crate::tree::{self, Search};
 
 /// Entries of a moved directory that are judged: a package cache has fewer, and this many take about
 /// a second, in which nothing else of the session is judged.
@@ -63,7 +63,7 @@ impl Supervision {
             |_| true,
             |entry| {
                 let Ok(below) = entry.path.strip_prefix(&top) else {
-                    return true;
+                    return Search::Everything;
                 };
                 for (place, access) in [(from, Access::Remove), (to, Access::Create)] {
                     let Some(one) = self.judge_moved(place, below, access) else {
@@ -73,7 +73,7 @@ impl Supervision {
                         judged.push(one);
                     }
                 }
-                true
+                Search::Everything
             },
         );
         if !matches!(visited, Ok(0)) {
