@@ -76,9 +76,10 @@ pub use controls::Control;
 pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
 pub use grant::{Approvals, GrantError, GrantView, Grants};
 pub use load::load;
+pub use pattern::ProtectedPattern;
 pub use policy::{Policy, RuleView};
 pub use problem::{Problem, Problems};
-pub use protect::{Beginnings, ProtectedPattern, looks_secret};
+pub use protect::{Beginnings, looks_secret};
 pub use request::{
     Access, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest, Request,
 };

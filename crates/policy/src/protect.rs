@@ -1,12 +1,8 @@
 //! Names that decide by a look at their text: protected paths and variables that pass.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
 use crate::{
     EnvironmentSettings, WorkspaceSettings,
-    pattern::{Glob, glob::Case},
+    pattern::{Glob, ProtectedPattern, glob::Case, protected::Part},
 };
 
 /// Parts of names under which secrets are kept; such a name passes only where it is given exactly.
@@ -49,83 +45,6 @@ pub fn looks_secret(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     SECRET_PARTS.iter().any(|part| upper.contains(part))
         || CODE_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
-}
-
-/// A pattern of protected paths, `name/x` or `dir/**`, taken apart once: it is compared with every
-/// name in a workspace.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(from = "String", into = "String")]
-pub struct ProtectedPattern {
-    text: String,
-    parts: Vec<Part>,
-}
-
-impl ProtectedPattern {
-    /// Returns the pattern as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl From<String> for ProtectedPattern {
-    fn from(text: String) -> Self {
-        let parts = text.split('/').map(Part::of).collect();
-        Self { text, parts }
-    }
-}
-
-impl From<ProtectedPattern> for String {
-    fn from(pattern: ProtectedPattern) -> Self {
-        pattern.text
-    }
-}
-
-impl fmt::Display for ProtectedPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// One part of a pattern; ASCII case never matters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    /// `**`: any number of components.
-    Many,
-    /// A name without a star.
-    Name(String),
-    /// `*` and what a name ends with.
-    End(String),
-    /// Any other; nothing matches what is no glob.
-    Glob(Option<Glob>),
-}
-
-impl Part {
-    fn of(text: &str) -> Self {
-        let special = |text: &str| text.contains(['*', '{', '}', '\\']);
-        match text.strip_prefix('*') {
-            Some("*") => Self::Many,
-            None if !text.contains('*') => Self::Name(text.to_owned()),
-            Some(end) if !special(end) => Self::End(end.to_owned()),
-            _ => Self::Glob(Glob::parse(text).ok()),
-        }
-    }
-
-    /// Compares with one component of a path.
-    fn fits(&self, component: &[u8]) -> bool {
-        match self {
-            Self::Many => true,
-            Self::Name(name) => name.as_bytes().eq_ignore_ascii_case(component),
-            Self::End(end) => component
-                .len()
-                .checked_sub(end.len())
-                .and_then(|at| component.get(at..))
-                .is_some_and(|tail| tail.eq_ignore_ascii_case(end.as_bytes())),
-            Self::Glob(glob) => {
-                let glob = glob.as_ref();
-                glob.is_some_and(|glob| glob.matches(component, Case::Ignore))
-            }
-        }
-    }
 }
 
 /// First parts of the patterns of protected paths.
@@ -175,7 +94,7 @@ impl WorkspaceSettings {
         let start = (0..parts.len()).find(|at| {
             let tail = parts.get(*at..).unwrap_or_default();
             self.protect.iter().any(|pattern| {
-                let pattern = &pattern.value.parts;
+                let pattern = pattern.value.parts();
                 matches(pattern, tail) || stands(pattern, tail)
             })
         })?;
@@ -186,7 +105,7 @@ impl WorkspaceSettings {
     /// be looked at any closer, which is nearly all of a workspace.
     pub fn beginnings(&self) -> Beginnings<'_> {
         let mut firsts: Vec<&Part> = Vec::new();
-        for first in self.protect.iter().filter_map(|p| p.value.parts.first()) {
+        for first in self.protect.iter().filter_map(|p| p.value.parts().first()) {
             if !firsts.contains(&first) {
                 firsts.push(first);
             }
@@ -197,14 +116,14 @@ impl WorkspaceSettings {
     fn find(&self, parts: &[&[u8]], fits: impl Fn(&[Part], &[&[u8]]) -> bool) -> Option<&str> {
         let patterns = self.protect.iter().map(|pattern| &pattern.value);
         let found = patterns.into_iter().find(|pattern| {
-            let Some(first) = pattern.parts.first() else {
+            let Some(first) = pattern.parts().first() else {
                 return false;
             };
             // Most patterns begin with a name that is not in the path.
             (0..parts.len())
                 .filter_map(|at| parts.get(at..))
                 .filter(|tail| tail.first().is_some_and(|part| first.fits(part)))
-                .any(|tail| fits(&pattern.parts, tail))
+                .any(|tail| fits(pattern.parts(), tail))
         });
         found.map(ProtectedPattern::as_str)
     }
@@ -242,7 +161,6 @@ fn matches(pattern: &[Part], parts: &[&[u8]]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Case, Glob, Part};
     use crate::{EnvironmentSettings, Origin, Sourced, WorkspaceMode, WorkspaceSettings};
 
     fn sourced<T>(value: T) -> Sourced<T> {
@@ -320,21 +238,6 @@ mod tests {
         ] {
             let known = settings.known_end(path.as_bytes());
             assert_eq!(known.as_deref(), Some(end.as_bytes()), "{path}");
-        }
-    }
-
-    #[test]
-    fn wildcards_by_hand_are_globs() {
-        for pattern in ["*.x", "*", "*a*", "a*", "*{a,b}", "**x", "plain"] {
-            let glob = Glob::parse(pattern).unwrap();
-            for name in ["", "x", ".x", "a.X", "A", "ba", "bab", "plain", "{a,b}"] {
-                let expected = glob.matches(name.as_bytes(), Case::Ignore);
-                assert_eq!(
-                    Part::of(pattern).fits(name.as_bytes()),
-                    expected,
-                    "{pattern} {name}"
-                );
-            }
         }
     }
 

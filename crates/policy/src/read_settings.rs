@@ -7,11 +7,10 @@ use stockade_types::{ByteSize, HostName, Span};
 
 use crate::{
     EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, Origin, PresetSettings,
-    ProcessSettings, ProtectedPattern, Settings, Sourced, StateDir, WorkspaceMode,
-    WorkspaceSettings,
+    ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
     address::{AddressClass, classify},
     fields::{At, Fields, File, shown, sourced},
-    pattern::{Glob, PathPattern},
+    pattern::{Glob, PathPattern, ProtectedPattern},
     pins,
 };
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use stockade_types::{ByteSize, HostName, Span};
 
-use crate::{Origin, ProtectedPattern};
+use crate::{Origin, pattern::ProtectedPattern};
 
 /// A value and where it was set.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

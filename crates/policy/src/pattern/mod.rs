@@ -9,6 +9,7 @@ pub(crate) mod glob;
 pub(crate) mod host;
 pub(crate) mod path;
 pub(crate) mod program;
+pub(crate) mod protected;
 pub(crate) mod tools;
 
 pub(crate) use command::CommandPattern;
@@ -16,6 +17,7 @@ pub(crate) use glob::Glob;
 pub(crate) use host::HostPattern;
 pub(crate) use path::PathPattern;
 pub(crate) use program::{ProgramPattern, VariablePattern};
+pub use protected::ProtectedPattern;
 
 /// Why a text is not a pattern; the message names the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
