@@ -9,7 +9,7 @@ use std::{
 };
 
 use stockade_testkit::{
-    Output, Repo, Run, TestEnv,
+    Output, Repo, Run, TestEnv, UNATTENDED,
     env::{User, under_test},
     events::Event,
     kernel::{Feature, without},
@@ -48,7 +48,7 @@ impl Place {
     fn run(&self) -> Run {
         self.env
             .stockade()
-            .args(["run", "--ask", "deny", "--summary", "none"])
+            .args(UNATTENDED)
             .current_dir(self.repo.path())
     }
 
@@ -89,16 +89,7 @@ impl Place {
         let outer = run.into_command();
         let mut wrapped = self
             .env
-            .command("unshare")
-            .args([
-                "--user",
-                "--map-root-user",
-                "--mount",
-                "/bin/sh",
-                "-c",
-                script,
-                "sh",
-            ])
+            .as_root_of("--mount", script)
             .arg(outer.get_program())
             .args(words)
             .current_dir(self.repo.path());

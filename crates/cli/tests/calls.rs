@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use stockade_plan::{CALLS, CallAction};
 use stockade_testkit::{
-    Output, TestEnv,
+    Output, TestEnv, UNATTENDED,
     env::{User, under_test},
     kernel::call_number,
     run::require_tool,
@@ -200,7 +200,8 @@ fn denied_calls_fail_inside_and_are_looked_at_outside() {
         let outside = env.command(&perl).arg("-e").arg(program(true)).success();
         let inside = env
             .stockade()
-            .args(["run", "--ask", "deny", "--summary", "none", "--"])
+            .args(UNATTENDED)
+            .arg("--")
             .arg(&perl)
             .arg("-e")
             .arg(program(false))

@@ -3,7 +3,9 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use stockade_testkit::{Output, Repo, Run, TestEnv, env::under_test, run::require_tool};
+use stockade_testkit::{
+    Output, Repo, Run, TestEnv, UNATTENDED, env::under_test, run::require_tool,
+};
 
 struct Place {
     env: TestEnv,
@@ -148,11 +150,7 @@ fn what_a_hostile_policy_says_is_harmless() {
 fn a_policy_that_is_a_dangling_link_is_no_absent_policy() {
     let place = Place::new();
     let file = place.env.home().join(".config/stockade/policy.toml");
-    let run = || {
-        place
-            .stockade()
-            .args(["run", "--ask", "deny", "--summary", "none", "--", "true"])
-    };
+    let run = || place.stockade().args(UNATTENDED).args(["--", "true"]);
     run().success();
     let folder = file.parent().expect("it has one");
     fs::create_dir_all(folder).expect("the home is ours");
@@ -186,19 +184,8 @@ fn without_home_the_users_policy_still_holds() {
     let script = "mount --bind \"$1\" /root && unset HOME XDG_CONFIG_HOME && shift && exec \"$@\"";
     let home = place.env.home().display().to_string();
     let binary = place.env.binary().display().to_string();
-    let run = place.env.command("unshare").args([
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "/bin/sh",
-        "-c",
-        script,
-        "sh",
-        &home,
-        &binary,
-        "policy",
-        "show",
-    ]);
+    let run = place.env.as_root_of("--mount", script);
+    let run = run.args([&home, &binary, "policy", "show"]);
     run.success().assert_stdout("of-the-user");
     // One that names no place at all is no reason to go without the policy.
     let output = place

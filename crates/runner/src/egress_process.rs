@@ -252,7 +252,7 @@ fn prepare(config: OwnedFd) -> Result<(Knowledge, tokio::runtime::Runtime), Stri
         .build()
         .map_err(|e| format!("no runtime: {e}"))?;
     confine().map_err(|e| format!("cannot confine itself: {e}: {}", e.source))?;
-    let knowledge = config.load().map_err(|e| stockade_sandbox::chain(&e))?;
+    let knowledge = config.load().map_err(|e| stockade_types::chain(&e))?;
     Ok((knowledge, runtime))
 }
 

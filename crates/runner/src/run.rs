@@ -398,7 +398,7 @@ fn give_up(recorder: &Recorder, directory: &SessionDir, error: &RunError) {
     };
     let outcome = SessionOutcome::NotStarted {
         step,
-        reason: stockade_sandbox::chain(error),
+        reason: stockade_types::chain(error),
     };
     let event = Event::SessionEnded {
         outcome,

@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::LaunchPlan;
-use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews, chain};
-use stockade_types::{AbsPath, RawText, SessionId};
+use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
+use stockade_types::{AbsPath, RawText, SessionId, chain};
 
 use crate::{
     RunError,

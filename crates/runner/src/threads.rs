@@ -7,7 +7,7 @@ use std::{
 
 use stockade_event::{Durability, Event};
 
-use stockade_sandbox::chain;
+use stockade_types::chain;
 
 use crate::{
     RunError,

@@ -10,7 +10,7 @@ mod message;
 mod parent;
 
 pub use child::{call_rules, main as init_main};
-pub use message::{Exit, LaunchFailure, chain};
+pub use message::{Exit, LaunchFailure};
 pub use parent::{
     Building, HandedOver, LaunchError, Launching, LimitHit, Session, SessionNews, Spawned,
     StandardStreams, launch, spawn,

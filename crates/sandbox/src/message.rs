@@ -90,15 +90,3 @@ pub(crate) fn receive<T: DeserializeOwned>(
     let message = serde_json::from_slice(&bytes).map_err(|e| SysError::new("decode message", e))?;
     Ok(Some((message, fds)))
 }
-
-/// Joins an error with its causes into one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}

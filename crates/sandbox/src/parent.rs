@@ -11,8 +11,9 @@ use stockade_plan::{LaunchPlan, Step};
 use stockade_sys::{
     Outcome, SysError, cgroup::Group, fd, net::SocketDiagnosis, pass, process, seccomp::Notifier,
 };
+use stockade_types::chain;
 
-use crate::message::{Exit, FromChild, FromParent, LaunchFailure, chain, receive, send};
+use crate::message::{Exit, FromChild, FromParent, LaunchFailure, receive, send};
 
 /// Signal number of SIGKILL.
 const SIGNAL_KILL: i32 = 9;

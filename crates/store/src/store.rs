@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    error::Error,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -13,7 +12,7 @@ use stockade_event::{
     layout::{INDEX_FILE, JOURNAL_FILE, SESSIONS_DIR, session_dir},
     read_from,
 };
-use stockade_types::SessionId;
+use stockade_types::{SessionId, chain};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -147,7 +146,7 @@ impl Store {
             }
             match self.ingest(session) {
                 Err(error @ StoreError::Journal { .. }) => {
-                    let why = with_causes(&error);
+                    let why = chain(&error);
                     if before.get(session) != Some(&why) {
                         self.notes.push(why.clone());
                     }
@@ -331,21 +330,9 @@ fn in_memory_because(error: &StoreError) -> String {
         StoreError::Database { path, reason } => {
             format!("cannot use the index `{}`: {reason}", path.display())
         }
-        other => with_causes(other),
+        other => chain(other),
     };
     format!("{why}; the journals are read into an index in memory")
-}
-
-/// Writes an error with all its causes on one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Returns the size of the journal in `dir` where both are what a session has.

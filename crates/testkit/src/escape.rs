@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    UNATTENDED,
     env::{Repo, TestEnv, User},
     events::{self, Event},
     run::{Output, Run, require_tool},
@@ -288,14 +289,8 @@ impl Case<'_> {
             .env
             .stockade()
             .current_dir(scene.workspace())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--session-file",
-            ])
+            .args(UNATTENDED)
+            .arg("--session-file")
             .arg(session_file)
             .args((self.options)(scene))
             .arg("--")

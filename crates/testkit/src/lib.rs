@@ -29,7 +29,7 @@ pub mod wait;
 
 pub use env::{Repo, Snapshot, TestEnv};
 pub use model::{ModelServer, Step, ToolResult};
-pub use run::{Output, Run};
+pub use run::{Output, Run, UNATTENDED};
 
 /// Returns the text with which `check` ends the test.
 #[cfg(test)]

@@ -19,6 +19,8 @@ use crate::{processes, wait};
 /// Time a program has unless the test says otherwise: a debug build of the product starts in well
 /// under a second, and an agent's turn takes a few; ten times that on a busy machine.
 pub const RUN_TIMEOUT: Duration = Duration::from_mins(1);
+/// Begins the command line of a session that nobody attends and that says nothing of itself.
+pub const UNATTENDED: [&str; 5] = ["run", "--ask", "deny", "--summary", "none"];
 /// Time after the end of a program in which its output must be complete. A daemon that it left
 /// behind can hold the pipe open for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod decision;
+mod error;
 mod host;
 mod id;
 mod path;
@@ -14,6 +15,7 @@ mod secret;
 mod subject;
 
 pub use decision::{DecisionRecord, RequestKind, Target, Verdict};
+pub use error::chain;
 pub use host::{Host, HostError, HostName, Port};
 pub use id::{ApprovalId, DecisionId, Digest, IdError, RuleId, SessionId};
 pub use path::{AbsPath, PathError};

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use stockade_testkit::{
-    Repo, Snapshot, TestEnv,
+    Repo, Snapshot, TestEnv, UNATTENDED,
     escape::{Action, Case, Outcome, Scene},
     events,
     run::require_tool,
@@ -914,7 +914,8 @@ fn f36_links_planted_in_the_agents_state_are_not_followed() {
         let run = |snippet: &str| {
             env.stockade()
                 .current_dir(repo.path())
-                .args(["run", "--ask", "deny", "--summary", "none", "--"])
+                .args(UNATTENDED)
+                .arg("--")
                 .arg(&fake)
                 .arg(snippet)
                 .output()

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use stockade_testkit::{processes, run::require_tool, wait};
+use stockade_testkit::{UNATTENDED, processes, run::require_tool, wait};
 
 use crate::{
     for_each_user,
@@ -188,7 +188,8 @@ fn k02_another_users_program_runs_as_its_caller_needs_root() {
         let plain = who(env.command("/usr/bin/id").arg("-u"));
         let inside = env
             .stockade()
-            .args(["run", "--ask", "deny", "--summary", "none", "--"])
+            .args(UNATTENDED)
+            .arg("--")
             .args(["./who", "-u"]);
         assert_eq!(who(inside), plain);
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stockade_testkit::{
-    Repo, TestEnv, events,
+    Repo, TestEnv, UNATTENDED, events,
     events::Event,
     processes,
     run::{Output, require_tool},
@@ -34,7 +34,8 @@ fn r02_a_process_has_limits() {
         assert_eq!(outside, "many\ncores\nqueue\n");
         let inside = bash(
             env.stockade()
-                .args(["run", "--ask", "deny", "--summary", "none", "--policy"])
+                .args(UNATTENDED)
+                .arg("--policy")
                 .arg(policy)
                 .arg("--"),
         );

@@ -10,8 +10,8 @@ use std::{
 };
 
 use stockade_testkit::{
-    Output, Repo, TestEnv, env::User, escape::Scene, events, http::Response, lab::HttpServer,
-    run::require_tool, wait,
+    Output, Repo, TestEnv, UNATTENDED, env::User, escape::Scene, events, http::Response,
+    lab::HttpServer, run::require_tool, wait,
 };
 
 use crate::{
@@ -176,18 +176,10 @@ fn n08_a_public_address_of_the_machine_is_the_machine() {
         env.own(&policy);
         let repo = env.repo();
         let output = env
-            .command("unshare")
-            .args(["--user", "--map-root-user", "--net", "/bin/sh", "-c"])
-            .args([AT_A_PUBLIC_ADDRESS, "sh"])
+            .as_root_of("--net", AT_A_PUBLIC_ADDRESS)
             .arg(env.binary())
-            .args([
-                "run",
-                "--ask",
-                "deny",
-                "--summary",
-                "none",
-                "--session-file",
-            ])
+            .args(UNATTENDED)
+            .arg("--session-file")
             .arg(env.root().join("session"))
             .arg("--policy")
             .arg(&policy)
@@ -380,18 +372,10 @@ fn n32_listeners_inside_are_not_reachable() {
         };
         let bare = env.command("/bin/bash").args(["--norc", "-c", &line]);
         assert!(reachable(&env.repo_named("control"), bare), "control");
-        let run = env.stockade().args([
-            "run",
-            "--ask",
-            "deny",
-            "--summary",
-            "none",
-            "--",
-            "/bin/bash",
-            "--norc",
-            "-c",
-            &line,
-        ]);
+        let run = env
+            .stockade()
+            .args(UNATTENDED)
+            .args(["--", "/bin/bash", "--norc", "-c", &line]);
         assert!(!reachable(&env.repo(), run));
     });
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use stockade_testkit::{TestEnv, events, wait};
+use stockade_testkit::{TestEnv, UNATTENDED, events, wait};
 
 use crate::for_each_user;
 
@@ -186,17 +186,8 @@ fn t10_without_a_record_nothing_starts() {
             env.stockade()
                 .env("STOCKADE_STATE_DIR", state)
                 .current_dir(repo.path())
-                .args([
-                    "run",
-                    "--ask",
-                    "deny",
-                    "--summary",
-                    "none",
-                    "--",
-                    "/bin/sh",
-                    "-c",
-                    line,
-                ])
+                .args(UNATTENDED)
+                .args(["--", "/bin/sh", "-c", line])
                 .output()
         };
         run(&env.state()).assert_success();

@@ -268,15 +268,22 @@ fn two_questions_are_answered_one_by_one() {
     assert_eq!(lab.answers(), ["deny by terminal", "deny by terminal"]);
 }
 
+/// Starts a line whose `git fetch` is asked about for no longer than `expires`.
+fn in_a_hurry(lab: &Lab, expires: &str, line: &str) -> Terminal {
+    let policy = format!(
+        "schema = 1\n\n[[ask]]\nid = \"hurry\"\nwhat = \"exec\"\n\
+         command = [[\"git\", \"fetch\", \"**\"]]\nexpires = \"{expires}\"\nreason = \"a short one\"\n"
+    );
+    let policy = lab.env.write("policy.toml", &policy);
+    let run = lab.run(&["--policy", policy.to_str().unwrap()], line);
+    Terminal::start(run.into_command(), 24, 80)
+}
+
 #[test]
 fn an_unanswered_question_becomes_a_deny() {
     let lab = Lab::new();
-    let policy = "schema = 1\n\n[[ask]]\nid = \"hurry\"\nwhat = \"exec\"\n\
-                  command = [[\"git\", \"fetch\", \"**\"]]\nexpires = \"4s\"\nreason = \"a short one\"\n";
-    let policy = lab.env.write("policy.toml", policy);
     let line = "git fetch -h; echo \"code $?\"; /run/stockade/why; sleep 60";
-    let run = lab.run(&["--policy", policy.to_str().unwrap()], line);
-    let terminal = Terminal::start(run.into_command(), 24, 80);
+    let terminal = in_a_hurry(&lab, "4s", line);
     terminal.wait_for("deny in 0:0", LONG);
     terminal.wait_for("deny in 0:02", LONG);
     terminal.wait_without(BOX, LONG);
@@ -419,12 +426,8 @@ fn an_agent_cannot_put_its_own_text_into_a_question() {
 #[test]
 fn a_reason_that_nobody_waits_for_any_more_is_no_command() {
     let lab = Lab::new();
-    let policy = "schema = 1\n\n[[ask]]\nid = \"hurry\"\nwhat = \"exec\"\n\
-                  command = [[\"git\", \"fetch\", \"**\"]]\nexpires = \"3s\"\nreason = \"a short one\"\n";
-    let policy = lab.env.write("policy.toml", policy);
     let line = "git fetch -h; echo \"code $?\"; exec sh";
-    let run = lab.run(&["--policy", policy.to_str().unwrap()], line);
-    let terminal = Terminal::start(run.into_command(), 24, 80);
+    let terminal = in_a_hurry(&lab, "3s", line);
     terminal.wait_for("[o]nce", LONG);
     thread::sleep(AWAKE);
     terminal.send("r");

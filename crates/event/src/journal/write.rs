@@ -417,6 +417,7 @@ fn write_head(dir: &Path, line: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::{
+        fs::File,
         io,
         sync::{
             Arc,
@@ -426,7 +427,7 @@ mod tests {
 
     use stockade_types::SessionId;
 
-    use super::{Durability, Journal, JournalError, Medium};
+    use super::{Durability, Journal, JournalError, Medium, NewFile};
     use crate::{Event, SigningKey, Stamp};
 
     /// Takes `room` operations and then fails for ever, or once.
@@ -522,6 +523,25 @@ mod tests {
         let error = append(&mut journal, Durability::Synced).unwrap_err();
         assert!(matches!(error, JournalError::Sync { .. }), "{error}");
         assert!(append(&mut journal, Durability::Written).is_err());
+    }
+
+    #[test]
+    fn a_journal_whose_name_is_not_on_disk_is_not_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let on = |parent: &std::path::Path| NewFile {
+            file: tempfile::tempfile_in(dir.path()).unwrap(),
+            dir: Some(File::open(parent).unwrap()),
+        };
+        let mut journal = on(dir.path());
+        journal.sync().unwrap();
+        // Once is enough: the name stays.
+        assert!(journal.dir.is_none());
+        journal.sync().unwrap();
+        // What cannot be synced stands for a directory whose sync fails (fsync(2), EINVAL).
+        let mut journal = on(std::path::Path::new("/dev/null"));
+        for _ in 0..2 {
+            assert!(journal.sync().is_err());
+        }
     }
 
     #[test]

@@ -19,9 +19,9 @@ use stockade_sys::{
     process::{self, Fork, Parentage},
     pty,
 };
-use stockade_types::Digest;
+use stockade_types::{Digest, chain};
 
-use crate::message::{FromChild, FromParent, LaunchFailure, chain, receive, send};
+use crate::message::{FromChild, FromParent, LaunchFailure, receive, send};
 
 /// Largest plan; ours are about 20 kB, an environment can be large.
 const PLAN_BYTES_MAX: u64 = 8 << 20;

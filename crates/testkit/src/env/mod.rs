@@ -178,6 +178,15 @@ impl TestEnv {
         }
     }
 
+    /// Makes a run of a shell script as root of a new user namespace, with one more `namespace` of its
+    /// own (an option of unshare(1)); what is added are its arguments.
+    pub fn as_root_of(&self, namespace: &str, script: &str) -> Run {
+        let options = ["--user", "--map-root-user", namespace];
+        self.command("unshare")
+            .args(options)
+            .args(["/bin/sh", "-c", script, "sh"])
+    }
+
     /// Makes a run of the binary under test, in the home, with decoy secrets in the caller's
     /// variables as a real caller has them.
     pub fn stockade(&self) -> Run {
