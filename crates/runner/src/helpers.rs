@@ -1,10 +1,11 @@
 //! The two processes that a session needs besides ours: started before anything else is found out,
 //! since coming up takes them as long as that takes us.
 
-use std::{os::unix::net::UnixStream, process::Stdio};
+use std::{os::unix::net::UnixStream, path::Path, process::Stdio};
 
 use stockade_policy::{HostSets, Source};
 use stockade_sandbox::{Spawned, StandardStreams, spawn};
+use stockade_types::RawText;
 
 use crate::{RunError, egress_process::EgressProcess, parts::PipeEnds};
 
@@ -17,18 +18,21 @@ pub struct Helpers {
 }
 
 impl Helpers {
-    /// Starts them; the egress process loads the policy of `sources` for itself.
+    /// Starts them; the egress process loads the policy of `sources` for itself. Nothing is started
+    /// where `environment`, that of the caller, is that of a session.
     ///
     /// Must be called from the thread that calls [`crate::start`].
     ///
     /// # Errors
-    /// When one of them cannot be started.
+    /// When one of them cannot be started, and inside a session.
     pub fn start(
         sources: &[Source],
         host_sets: &HostSets,
         terminal: bool,
         offline: bool,
+        environment: &[(RawText, RawText)],
     ) -> Result<Self, RunError> {
+        refuse_nesting(environment)?;
         // First what takes longer and is waited for.
         let sandbox = Sandbox::start(terminal)?;
         let egress = if offline {
@@ -37,6 +41,19 @@ impl Helpers {
             Some(EgressProcess::start(sources, host_sets)?)
         };
         Ok(Self { sandbox, egress })
+    }
+}
+
+/// Fails inside a session: there cannot be another one in it.
+pub(crate) fn refuse_nesting(environment: &[(RawText, RawText)]) -> Result<(), RunError> {
+    let outer = environment
+        .iter()
+        .find(|(name, _)| name.as_bytes() == b"STOCKADE_SESSION");
+    match outer {
+        Some((_, outer)) if Path::new("/run/stockade/boundary.md").exists() => {
+            Err(RunError::Nested(outer.display()))
+        }
+        _ => Ok(()),
     }
 }
 

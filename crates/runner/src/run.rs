@@ -21,7 +21,7 @@ use crate::{
     RunError, agent_state,
     approvals::AskMode,
     facts::{self, Caller},
-    helpers::{Helpers, Sandbox},
+    helpers::{Helpers, Sandbox, refuse_nesting},
     inside,
     parts::Parts,
     places::Places,
@@ -78,6 +78,7 @@ struct Prepared {
 /// # Errors
 /// When the command or the workspace cannot be used, or there is no plan.
 pub fn plan(options: Options) -> Result<LaunchPlan, RunError> {
+    refuse_nesting(&options.environment)?;
     let session = new_session()?;
     prepare(options, session, Effects::None).map(|prepared| prepared.plan)
 }
@@ -98,15 +99,6 @@ fn new_session() -> Result<SessionId, RunError> {
 }
 
 fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Prepared, RunError> {
-    let nested = options
-        .environment
-        .iter()
-        .find(|(n, _)| n.as_bytes() == b"STOCKADE_SESSION");
-    if let Some((_, outer)) = nested
-        && std::path::Path::new("/run/stockade/boundary.md").exists()
-    {
-        return Err(RunError::Nested(outer.display()));
-    }
     let given = options.workspace.clone();
     let workspace = std::fs::canonicalize(&given)
         .and_then(|path| std::fs::read_dir(&path).map(|_| path))

@@ -371,13 +371,21 @@ impl Notifier {
             error,
             flags,
         };
-        // SAFETY: `response` is fully initialised and has the size encoded in the request.
-        let result =
-            unsafe { libc::ioctl(self.0.as_fd().as_raw_fd(), NOTIFY_SEND, &raw const response) };
-        match result {
-            0 => Ok(()),
-            _ if std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT) => Ok(()),
-            _ => Err(SysError::last("SECCOMP_IOCTL_NOTIF_SEND")),
+        loop {
+            // SAFETY: `response` is fully initialised and has the size encoded in the request.
+            let result = unsafe {
+                libc::ioctl(self.0.as_fd().as_raw_fd(), NOTIFY_SEND, &raw const response)
+            };
+            if result == 0 {
+                return Ok(());
+            }
+            match std::io::Error::last_os_error().raw_os_error() {
+                // A signal of ours came while the kernel waited for its lock.
+                Some(libc::EINTR) => {}
+                // The caller is gone.
+                Some(libc::ENOENT) => return Ok(()),
+                _ => return Err(SysError::last("SECCOMP_IOCTL_NOTIF_SEND")),
+            }
         }
     }
 }

@@ -137,10 +137,12 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let host_sets = layers::host_sets();
     let both_terminals = start::is_terminal();
     let terminal = both_terminals.then(start::terminal_size).flatten();
+    let environment = environment();
     let helpers = if args.plan {
         None
     } else {
-        let helpers = Helpers::start(&sources, &host_sets, terminal.is_some(), args.offline)?;
+        let (terminal, offline) = (terminal.is_some(), args.offline);
+        let helpers = Helpers::start(&sources, &host_sets, terminal, offline, &environment)?;
         Some(helpers)
     };
     let policy = stockade_policy::load(&sources, &host_sets)?;
@@ -180,9 +182,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         name: args.name.clone(),
         require: args.require.clone(),
         waive: args.waive.clone(),
-        environment: std::env::vars_os()
-            .map(|(name, value)| (RawText::from_os(&name), RawText::from_os(&value)))
-            .collect(),
+        environment,
         fault: args.fail_step,
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -200,6 +200,13 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             (_, code) => code,
         },
     ))
+}
+
+/// Returns the variables of the caller.
+fn environment() -> Vec<(RawText, RawText)> {
+    std::env::vars_os()
+        .map(|(name, value)| (RawText::from_os(&name), RawText::from_os(&value)))
+        .collect()
 }
 
 fn check_supported(args: &Args) -> anyhow::Result<()> {
