@@ -9,7 +9,7 @@ use std::{
 use rustix::process::Pid;
 use stockade_plan::{LaunchPlan, Step};
 use stockade_sys::{
-    Outcome, SysError, cgroup::Group, fd, net::SocketDiagnosis, pass, process, seccomp::Notifier,
+    Outcome, SysError, cgroup::Group, fd, net::SocketDiagnosis, notifier::Notifier, pass, process,
 };
 use stockade_types::chain;
 

@@ -14,6 +14,7 @@ pub mod landlock;
 pub mod memory;
 pub mod mount;
 pub mod net;
+pub mod notifier;
 pub mod pass;
 pub mod probe;
 pub mod process;

@@ -68,17 +68,23 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if !missing.is_empty() {
         undone.push(format!("installing {} (needs root)", missing.join(" ")));
     }
+    // The run as root tries attacks as this user too, so it must be there before any test.
+    let account = if user::is_root() {
+        Some(user::ensure()?)
+    } else {
+        None
+    };
     let agents = agents::ensure(&workspace::target_dir(&root)?, agents::AGENTS)?;
     out::note("test: building");
     let built = Built::make(&root, &args.filters)?;
 
     let mut runs = Vec::new();
-    if user::is_root() {
+    if let Some(account) = account {
         runs.push(timed("as root", || built.run(As::Root, &agents))?);
         if args.only_current_user {
             undone.push("the tests as an ordinary user (--only-current-user)".into());
         } else {
-            runs.push(as_ordinary_user(&built, &agents)?);
+            runs.push(as_ordinary_user(account, &built, &agents)?);
         }
     } else {
         runs.push(timed("as this user", || built.run(As::User, &agents))?);
@@ -100,8 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn as_ordinary_user(built: &Built, agents: &std::path::Path) -> Result<Run> {
-    let account = user::ensure()?;
+fn as_ordinary_user(account: user::User, built: &Built, agents: &std::path::Path) -> Result<Run> {
     let stage = Stage::new()?;
     let agents: PathBuf = stage.tree(agents, "agents")?;
     let staged = built.stage(&stage, account)?;

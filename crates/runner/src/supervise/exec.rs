@@ -7,7 +7,7 @@ use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, Control, Decision, ExecRequest, Request};
 use stockade_sys::{
     memory::{self, ReadError},
-    seccomp::{Notification, Notifier},
+    notifier::{Notification, Notifier},
 };
 use stockade_types::{RawText, Subject, Verdict};
 

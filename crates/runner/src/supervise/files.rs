@@ -11,7 +11,7 @@ use stockade_event::{Durability, Event};
 use stockade_policy::{Access, Approvals, Decision, FileRequest, Request};
 use stockade_sys::{
     memory,
-    seccomp::{Notification, Notifier},
+    notifier::{Notification, Notifier},
 };
 use stockade_types::{DecisionRecord, RawText, Verdict};
 

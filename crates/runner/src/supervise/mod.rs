@@ -21,7 +21,10 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, Decision, Policy, Request};
-use stockade_sys::seccomp::{Notification, Notifier, name};
+use stockade_sys::{
+    notifier::{Notification, Notifier},
+    seccomp::name,
+};
 use stockade_types::{AbsPath, DecisionRecord, RawText, RuleId, Subject, Verdict};
 
 use crate::{
