@@ -311,6 +311,10 @@ pub const CALLS: &[Call] = &[
         Switch::IfNotify,
         CHANGE,
     ),
+    ask(
+        "umask",
+        "what the supervisor makes for a program has the mode that its mask leaves",
+    ),
     ask("creat", CHANGE),
     ask("truncate", CHANGE),
     ask("rename", CHANGE),

@@ -102,6 +102,12 @@ impl Control {
         let by = self.id().map(|id| (id, Origin::Builtin));
         Decision::plain(Verdict::Deny, by, reason, remedy)
     }
+
+    /// Makes the allow of this control.
+    pub fn allows(self, reason: impl Into<String>) -> Decision {
+        let by = self.id().map(|id| (id, Origin::Builtin));
+        Decision::plain(Verdict::Allow, by, reason, "")
+    }
 }
 
 /// Number of the control on cloud metadata in every list of rules.

@@ -49,12 +49,36 @@ pub fn looks_secret(name: &str) -> bool {
 
 /// First parts of the patterns of protected paths.
 #[derive(Clone, Debug)]
-pub struct Beginnings<'a>(Vec<&'a Part>);
+pub struct Beginnings {
+    firsts: Vec<Part>,
+    /// Bytes with which a name can begin that one of them fits.
+    bytes: [bool; 256],
+}
 
-impl Beginnings<'_> {
+impl Beginnings {
+    fn new(firsts: Vec<Part>) -> Self {
+        let mut bytes = [false; 256];
+        for first in &firsts {
+            match first.first_byte() {
+                Some(byte) => {
+                    for case in [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()] {
+                        if let Some(known) = bytes.get_mut(usize::from(case)) {
+                            *known = true;
+                        }
+                    }
+                }
+                None => bytes = [true; 256],
+            }
+        }
+        Self { firsts, bytes }
+    }
+
     /// Tells whether a protected path can begin with this name.
     pub fn include(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|first| first.fits(name))
+        let possible = name
+            .first()
+            .is_some_and(|byte| self.bytes.get(usize::from(*byte)) == Some(&true));
+        possible && self.firsts.iter().any(|first| first.fits(name))
     }
 }
 
@@ -103,14 +127,14 @@ impl WorkspaceSettings {
 
     /// Returns the names with which protected paths begin: what lies below none of them need not
     /// be looked at any closer, which is nearly all of a workspace.
-    pub fn beginnings(&self) -> Beginnings<'_> {
-        let mut firsts: Vec<&Part> = Vec::new();
+    pub fn beginnings(&self) -> Beginnings {
+        let mut firsts: Vec<Part> = Vec::new();
         for first in self.protect.iter().filter_map(|p| p.value.parts().first()) {
-            if !firsts.contains(&first) {
-                firsts.push(first);
+            if !firsts.contains(first) {
+                firsts.push(first.clone());
             }
         }
-        Beginnings(firsts)
+        Beginnings::new(firsts)
     }
 
     fn find(&self, parts: &[&[u8]], fits: impl Fn(&[Part], &[&[u8]]) -> bool) -> Option<&str> {

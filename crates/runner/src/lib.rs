@@ -5,14 +5,15 @@
 
 mod agent_state;
 pub mod approvals;
+mod areas;
 mod controller;
 pub mod doctor;
 mod egress_process;
 mod error;
 mod facts;
-mod guard;
 mod helpers;
 mod inside;
+mod locate;
 mod network;
 mod owners;
 mod parts;

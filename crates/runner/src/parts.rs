@@ -2,7 +2,6 @@
 
 use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,7 +12,7 @@ use stockade_sandbox::Session;
 use stockade_sys::net::SocketDiagnosis;
 use stockade_types::AbsPath;
 
-use crate::{approvals::AskMode, egress_process::EgressProcess, guard::Guard, places::Places};
+use crate::{approvals::AskMode, egress_process::EgressProcess, places::Places};
 
 /// The caller's ends of the command's standard streams, where it has no terminal.
 #[derive(Debug)]
@@ -33,10 +32,10 @@ pub(crate) struct Parts {
     pub(crate) diagnosis: Option<SocketDiagnosis>,
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) pipes: Option<PipeEnds>,
-    pub(crate) guard: Guard,
-    pub(crate) quarantine: PathBuf,
     pub(crate) plan: LaunchPlan,
     pub(crate) workspace: AbsPath,
+    /// What policy lets write beside the workspace.
+    pub(crate) shares: Vec<AbsPath>,
     pub(crate) places: Arc<Places>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) ask: AskMode,

@@ -83,20 +83,14 @@ impl Places {
         new
     }
 
+    /// Whether nothing is known that a protected name leads to.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.led_to.is_empty() && self.on_the_way.is_empty()
+    }
+
     /// How many places there are, each counted once a name.
     pub(crate) const fn len(&self) -> usize {
         self.count
-    }
-
-    /// Returns every place with a name that it has as well.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&Path, &[u8])> {
-        let all = self.led_to.values().flat_map(|place| &place.0);
-        all.map(|(path, name)| (Path::new(OsStr::from_bytes(path)), name.as_slice()))
-    }
-
-    /// Returns what lies on the way to a place.
-    pub(crate) fn on_the_way(&self) -> impl Iterator<Item = &Path> {
-        self.on_the_way.values().flat_map(Place::paths)
     }
 
     /// Returns the further names of a path: those that it has below the places it lies in.

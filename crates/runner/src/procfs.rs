@@ -82,6 +82,49 @@ pub(crate) fn of_process(pid: u32) -> io::Result<Identity> {
         .ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))
 }
 
+/// Reads the device of the terminal that controls the process of thread `tid` (field 7 of
+/// `/proc/PID/stat`).
+///
+/// # Errors
+/// ENXIO where there is none.
+pub(crate) fn terminal(tid: u32) -> io::Result<u64> {
+    let stat = fs::read(format!("/proc/{tid}/stat"))?;
+    let after = stat
+        .iter()
+        .rposition(|b| *b == b')')
+        .and_then(|at| stat.get(at + 1..));
+    let device = after
+        .and_then(|rest| std::str::from_utf8(rest).ok())
+        .and_then(|rest| rest.split_ascii_whitespace().nth(4)?.parse().ok())
+        .unwrap_or_default();
+    if device == 0 {
+        return Err(Errno::NXIO.into());
+    }
+    Ok(device)
+}
+
+/// Reads the file mode creation mask of the process of thread `tid`.
+pub(crate) fn creation_mask(tid: u32) -> io::Result<Mode> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))
+        .and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok())
+        .map(Mode::from_raw_mode)
+        .ok_or_else(|| io::Error::other("/proc/PID/status has another form"))
+}
+
+/// Reads how long a file may be that a thread makes (`RLIMIT_FSIZE`), in bytes.
+pub(crate) fn file_size_limit(thread: Pid) -> u64 {
+    let path = format!("/proc/{}/limits", thread.as_raw_nonzero());
+    let limits = fs::read_to_string(path).unwrap_or_default();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max file size"));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+        .unwrap_or(u64::MAX)
+}
+
 /// Reads a magic link of a process; empty when it is gone.
 pub(crate) fn link(pid: u32, name: &str) -> RawText {
     fs::read_link(format!("/proc/{pid}/{name}"))

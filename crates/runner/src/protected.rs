@@ -1,12 +1,11 @@
 //! Finding the protected paths that exist in a workspace when the session starts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::FileType;
@@ -34,7 +33,7 @@ const COMMON: &[u8] = b"commondir";
 pub(crate) struct Found {
     /// For the mounts.
     pub(crate) entries: Vec<ProtectedEntry>,
-    /// For the notifier and the guard.
+    /// For the notifier.
     pub(crate) places: Places,
 }
 
@@ -97,65 +96,6 @@ fn find_up_to(
         entries: entries(&finder.entries),
         places: finder.places,
     })
-}
-
-/// Finds protected names that were not there when the session started, links too, and those in
-/// directories that their owner cannot read: they stay `unlocked` for what is done next.
-///
-/// # Errors
-/// When there are too many entries.
-pub(crate) fn appeared(
-    workspace: &AbsPath,
-    settings: &WorkspaceSettings,
-    places: &Places,
-    known: &BTreeSet<AbsPath>,
-    since: SystemTime,
-    unlocked: &mut Unlocked,
-) -> Result<BTreeSet<PathBuf>, RunError> {
-    let mut found = BTreeSet::new();
-    let mut visit = |path: &Path, name: &[u8], kind| {
-        let directory = kind == FileType::Directory;
-        let named = settings.protects(name).is_some()
-            || (!directory && settings.stands_for(name).is_some());
-        if !named {
-            return further(settings, name, directory);
-        }
-        let known = path
-            .ancestors()
-            .any(|path| AbsPath::new(path).is_ok_and(|path| known.contains(&path)));
-        if !known && is_changed(path, since) {
-            found.insert(path.to_owned());
-        }
-        Search::Nothing
-    };
-    let top = workspace.as_path();
-    search(workspace, top, b"", settings, Some(unlocked), &mut visit)?;
-    for (place, name) in places.all() {
-        let path = top.join(place);
-        // Where a link has come into its way, that is found by itself; nothing is behind it for us.
-        let straight = fs::canonicalize(path.parent().unwrap_or(top))
-            .is_ok_and(|parent| Some(parent.as_path()) == path.parent());
-        if place.as_os_str().is_empty() {
-            search(workspace, top, name, settings, Some(unlocked), &mut visit)?;
-        } else if straight
-            && let Some(kind) = kind_of(&path)
-            && visit(&path, name, kind) != Search::Nothing
-        {
-            search(workspace, &path, name, settings, Some(unlocked), &mut visit)?;
-        }
-    }
-    Ok(found)
-}
-
-/// Tells whether an entry was changed since then: the time of the last change of an inode cannot be
-/// set by a program.
-fn is_changed(path: &Path, since: SystemTime) -> bool {
-    let changed = fs::symlink_metadata(path).ok().and_then(|m| {
-        let nanos = u32::try_from(m.ctime_nsec()).ok()?;
-        let seconds = u64::try_from(m.ctime()).ok()?;
-        UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
-    });
-    changed.is_none_or(|changed| changed >= since)
 }
 
 /// Visits every entry below `top` that could be protected, by its path and by the name that it has

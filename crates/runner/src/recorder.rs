@@ -7,7 +7,7 @@ use std::{
     slice,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -32,7 +32,6 @@ pub(crate) struct Recorder {
     counts: Counters,
     scopes: Mutex<HashMap<ProcessId, String>>,
     denials: Mutex<File>,
-    changes: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +59,6 @@ impl Recorder {
             counts: Counters::default(),
             scopes: Mutex::new(HashMap::new()),
             denials: Mutex::new(denials),
-            changes: AtomicBool::new(false),
         }
     }
 
@@ -164,16 +162,6 @@ impl Recorder {
         };
         line.push(b'\n');
         drop(lock(&self.denials).write_all(&line));
-    }
-
-    /// Notes that a call that changes a path was let through, wherever it pointed.
-    pub(crate) fn note_change_let_through(&self) {
-        self.changes.store(true, Ordering::Relaxed);
-    }
-
-    /// Tells whether any was: without one, no path can have been swapped under the notifier.
-    pub(crate) fn let_changes_through(&self) -> bool {
-        self.changes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn checkpoint(&self) -> Result<(), SinkError> {

@@ -11,7 +11,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::{Path, PathBuf},
@@ -23,12 +23,12 @@ use rustix::{
     io::Errno,
 };
 
-use crate::procfs;
+use crate::{locate::Mounts, procfs};
 
 /// Links that one path may go through, as in the kernel (path_resolution(7)).
-const LINKS_MAX: usize = 40;
+pub(crate) const LINKS_MAX: usize = 40;
 /// Longest name in a directory (`NAME_MAX`, linux/limits.h).
-const NAME_BYTES_MAX: usize = 255;
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// Magic number of the process file system (linux/magic.h).
 const PROC_MAGIC: u64 = 0x9FA0;
 
@@ -86,29 +86,73 @@ impl Resolved {
     }
 }
 
+/// What all threads of the session have in common.
+#[derive(Debug)]
+struct View {
+    root: OwnedFd,
+    mounts: Mounts,
+    /// The user that its processes run as.
+    user: u32,
+}
+
 /// Resolves paths of one thread of the session.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     tid: u32,
-    root: Arc<OwnedFd>,
+    view: Arc<View>,
 }
 
 impl Resolver {
-    /// Opens the root directory of `tid`.
-    pub(crate) fn new(tid: u32) -> io::Result<Self> {
+    /// Opens the root directory of `tid`, a process of `user`, and reads its mounts.
+    pub(crate) fn new(tid: u32, user: u32) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(format!("/proc/{tid}/root"), flags, Mode::empty())?;
+        let view = View {
+            root,
+            mounts: Mounts::of(tid)?,
+            user,
+        };
         Ok(Self {
             tid,
-            root: Arc::new(root),
+            view: Arc::new(view),
         })
+    }
+
+    /// Returns the thread.
+    pub(crate) const fn tid(&self) -> u32 {
+        self.tid
+    }
+
+    /// Returns the session's root directory.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.view.root.as_fd()
+    }
+
+    /// Returns the session's mounts.
+    pub(crate) fn mounts(&self) -> &Mounts {
+        &self.view.mounts
+    }
+
+    /// Returns the user that the session's processes run as.
+    pub(crate) fn user(&self) -> u32 {
+        self.view.user
+    }
+
+    /// Reads the id, in the session's pid namespace, of the process that the thread is of.
+    pub(crate) fn inner_process(&self) -> io::Result<String> {
+        inner_id(self.tid, "NStgid:")
+    }
+
+    /// Reads the id of the thread in the session's pid namespace.
+    pub(crate) fn inner_thread(&self) -> io::Result<String> {
+        inner_id(self.tid, "NSpid:")
     }
 
     /// Resolves for another thread that has the same root directory.
     pub(crate) fn for_thread(&self, tid: u32) -> Self {
         Self {
             tid,
-            root: Arc::clone(&self.root),
+            view: Arc::clone(&self.view),
         }
     }
 
@@ -146,7 +190,7 @@ impl Resolver {
         }
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let there = rustix::fs::openat2(self.root.as_ref(), &shown, flags, Mode::empty(), how)?;
+        let there = rustix::fs::openat2(&self.view.root, &shown, flags, Mode::empty(), how)?;
         let (there, actual) = (rustix::fs::fstat(&there)?, actual()?);
         if (there.st_dev, there.st_ino) == (actual.st_dev, actual.st_ino) {
             Ok(shown)
@@ -180,14 +224,13 @@ impl Resolver {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let parent =
-            match rustix::fs::openat2(self.root.as_ref(), parent, flags, Mode::empty(), how) {
-                Ok(parent) => parent,
-                // A link, or a mount or rename somewhere on the machine while `..` was walked
-                // (openat2(2), EAGAIN): the long way needs neither.
-                Err(Errno::LOOP | Errno::AGAIN) => return Ok(None),
-                Err(errno) => return Err(errno.into()),
-            };
+        let parent = match rustix::fs::openat2(&self.view.root, parent, flags, Mode::empty(), how) {
+            Ok(parent) => parent,
+            // A link, or a mount or rename somewhere on the machine while `..` was walked
+            // (openat2(2), EAGAIN): the long way needs neither.
+            Err(Errno::LOOP | Errno::AGAIN) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
         let kind = kind_of(&parent, name);
         if last == Last::Follow && kind == Some(FileType::Symlink) {
             return Ok(None);
@@ -201,7 +244,7 @@ impl Resolver {
         // `/proc` may mean us, or nothing; whatever is not found at once is searched by hand.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        if let Ok(file) = rustix::fs::openat2(self.root.as_ref(), path, flags, Mode::empty(), how) {
+        if let Ok(file) = rustix::fs::openat2(&self.view.root, path, flags, Mode::empty(), how) {
             let shown = procfs::path_of(&file)?;
             if !shown.starts_with("/proc") && !procfs::is_deleted(&shown) {
                 return Ok((file, shown));
@@ -232,7 +275,7 @@ impl Resolver {
             }
             let parent = match stack.last() {
                 Some((parent, _)) => parent.as_fd(),
-                None => self.root.as_fd(),
+                None => self.view.root.as_fd(),
             };
             let here = match open_path(parent, &name) {
                 Ok(here) => here,
@@ -284,7 +327,7 @@ impl Resolver {
     fn found(&self, stack: &[(OwnedFd, OsString)], name: OsString) -> io::Result<Resolved> {
         let parent = match stack.last() {
             Some((fd, _)) => fd.try_clone()?,
-            None => self.root.as_ref().try_clone()?,
+            None => self.view.root.try_clone()?,
         };
         Resolved::look(parent, name)
     }
@@ -305,18 +348,14 @@ impl Resolver {
         match names.as_slice() {
             // `/proc/self`: only ever the judged thread's process; it stays symbolic.
             [proc] if *proc == "proc" && (name == "self" || name == "thread-self") => {
-                let status = std::fs::read_to_string(format!("/proc/{}/status", self.tid))?;
-                let inner = status
-                    .lines()
-                    .find_map(|line| line.strip_prefix("NSpid:"))
-                    .and_then(session_id)
-                    .ok_or(Errno::NOENT)?;
+                let group = self.inner_process()?;
                 if name == "self" {
-                    let group = inner_group(self.tid).unwrap_or_else(|| inner.to_owned());
                     return Ok(PathBuf::from(group));
                 }
-                let group = inner_group(self.tid).unwrap_or_else(|| inner.to_owned());
-                Ok(PathBuf::from(format!("{group}/task/{inner}")))
+                Ok(PathBuf::from(format!(
+                    "{group}/task/{}",
+                    self.inner_thread()?
+                )))
             }
             [proc] if *proc == "proc" => {
                 let text = rustix::fs::readlinkat(link, "", Vec::new())?;
@@ -328,7 +367,7 @@ impl Resolver {
                 let shown = PathBuf::from(OsString::from_vec(shown.into_bytes()));
                 let parent = match stack.last() {
                     Some((parent, _)) => parent.as_fd(),
-                    None => self.root.as_fd(),
+                    None => self.view.root.as_fd(),
                 };
                 let actual = || Ok(rustix::fs::statat(parent, name, AtFlags::empty())?);
                 self.live(shown, actual)
@@ -341,13 +380,12 @@ impl Resolver {
 /// `AT_FDCWD` of the kernel's interface.
 pub(crate) const AT_FDCWD: i32 = -100;
 
-/// Reads the process id of a thread's group in the pid namespace of the session.
-fn inner_group(tid: u32) -> Option<String> {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let ids = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NStgid:"))?;
-    session_id(ids).map(str::to_owned)
+/// Reads an id of a thread as the pid namespace of the session has it.
+fn inner_id(tid: u32, line: &str) -> io::Result<String> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status"))?;
+    let ids = status.lines().find_map(|found| found.strip_prefix(line));
+    let id = ids.and_then(session_id).ok_or(Errno::NOENT)?;
+    Ok(id.to_owned())
 }
 
 /// Picks from the ids of a thread, outermost namespace first, the one in the session's own: further
@@ -381,7 +419,7 @@ fn kind_of(parent: &OwnedFd, name: &OsStr) -> Option<FileType> {
         .map(|stat| FileType::from_raw_mode(stat.st_mode))
 }
 
-fn on_proc(fd: &OwnedFd) -> bool {
+pub(crate) fn on_proc(fd: &OwnedFd) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(PROC_MAGIC))
 }
 
@@ -400,7 +438,7 @@ mod tests {
     use super::{Last, Resolver, reopen};
 
     fn ours() -> Resolver {
-        Resolver::new(std::process::id()).unwrap()
+        Resolver::new(std::process::id(), rustix::process::geteuid().as_raw()).unwrap()
     }
 
     fn path(text: &Path, last: Last) -> Result<std::path::PathBuf, Option<i32>> {

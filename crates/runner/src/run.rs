@@ -179,7 +179,7 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
             return Err(error);
         }
     };
-    match bring_up(prepared, helpers, &directory, &recorder) {
+    match bring_up(prepared, helpers, &recorder) {
         Ok(parts) => Running::new(parts, directory, recorder),
         Err(error) => {
             give_up(&recorder, &directory, &error);
@@ -272,18 +272,11 @@ const fn asks(mode: AskMode) -> &'static str {
 fn bring_up(
     mut prepared: Prepared,
     helpers: Helpers,
-    directory: &SessionDir,
     recorder: &Arc<Recorder>,
 ) -> Result<Parts, RunError> {
     let Helpers { sandbox, egress } = helpers;
     let Sandbox { process, pipes } = sandbox;
     let building = launch(process, &prepared.plan);
-    // The view is built meanwhile; nothing of the session runs before it is told to proceed.
-    let guard = crate::guard::Guard::new(
-        &prepared.spec.workspace,
-        &prepared.options.policy.settings().workspace,
-        Arc::clone(&prepared.places),
-    );
     let (mut launching, pipes) = match building.and_then(Building::wait) {
         Err(LaunchError::Step(failure)) if lacks_redirect(&prepared, &failure) => {
             prepared.facts.redirect = false;
@@ -326,10 +319,9 @@ fn bring_up(
         diagnosis,
         terminal,
         pipes,
-        guard,
-        quarantine: directory.join("quarantine"),
         plan: prepared.plan,
         workspace: prepared.spec.workspace,
+        shares: prepared.facts.writable,
         places: prepared.places,
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,

@@ -12,7 +12,7 @@ use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::LaunchPlan;
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
-use stockade_types::{AbsPath, RawText, SessionId, chain};
+use stockade_types::{AbsPath, SessionId, chain};
 
 use crate::{
     RunError,
@@ -26,7 +26,7 @@ use crate::{
     threads::{EgressReplies, desk, process_number, start_network, start_notifier},
 };
 
-/// How often the journal is signed and synced and the workspace looked at.
+/// How often the journal is signed and synced.
 const TICK: Duration = Duration::from_secs(1);
 /// How long a command may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -259,36 +259,7 @@ impl Running {
         {
             return Some("the egress process ended unexpectedly".to_owned());
         }
-        self.sweep()
-    }
-
-    fn sweep(&self) -> Option<String> {
-        let settings = &self.parts.policy.settings().workspace;
-        let detail = match self.parts.guard.sweep(settings, &self.parts.quarantine) {
-            Ok(found) if found.is_empty() => return None,
-            Ok(found) => {
-                let names: Vec<String> = found
-                    .iter()
-                    .map(|name| RawText::from_os(name).display())
-                    .collect();
-                format!(
-                    "{} moved to {}",
-                    names.join(", "),
-                    self.parts.quarantine.display()
-                )
-            }
-            Err(error) => format!("it cannot be moved away: {error}"),
-        };
-        let event = Event::FindingRaised {
-            severity: "high".to_owned(),
-            title: "a protected path appeared although its creation was not allowed".to_owned(),
-            detail: detail.clone(),
-            decisions: Vec::new(),
-        };
-        drop(self.recorder.write(&event, Durability::Synced));
-        Some(format!(
-            "a protected path appeared in the workspace: {detail}"
-        ))
+        None
     }
 
     fn news(&mut self, stopping: Option<String>) -> (SessionOutcome, Option<LaunchFailure>) {
@@ -338,11 +309,6 @@ impl Running {
         drop(parts.session);
         join(notifier);
         drop(inbox);
-        let settings = &parts.policy.settings().workspace;
-        let raced = recorder.let_changes_through()
-            && parts
-                .guard
-                .found_at_end(settings, &parts.plan, &parts.quarantine);
         let mut egress = parts.egress.map(|(process, _)| process);
         if !told || !egress.as_ref().is_some_and(EgressProcess::finishes_in_time) {
             // It is killed here, and what it did not tell is not known.
@@ -351,14 +317,6 @@ impl Running {
         join(network);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
-        if raced {
-            events.push(Event::FindingRaised {
-                severity: "high".to_owned(),
-                title: "a protected path appeared although its creation was not allowed".to_owned(),
-                detail: format!("moved to {}", parts.quarantine.display()),
-                decisions: Vec::new(),
-            });
-        }
         events.push(Event::SessionEnded {
             outcome: outcome.clone(),
             duration_ms,

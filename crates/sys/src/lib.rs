@@ -21,6 +21,7 @@ pub mod process;
 pub mod pty;
 pub mod seccomp;
 mod syscalls;
+pub mod thread;
 pub mod walk;
 
 pub use error::{Outcome, SysError};

@@ -1,6 +1,6 @@
 //! The supervisor's end of a filter's listener (seccomp_unotify(2)).
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::process::Pid;
 
@@ -26,14 +26,18 @@ pub struct Notifier(OwnedFd);
 const NOTIFY_RECEIVE: libc::c_ulong = 0xC050_2100;
 const NOTIFY_SEND: libc::c_ulong = 0xC018_2101;
 const NOTIFY_ID_VALID: libc::c_ulong = 0x4008_2102;
+const NOTIFY_ADD_DESCRIPTOR: libc::c_ulong = 0x4018_2103;
 const NOTIFY_SET_FLAGS: libc::c_ulong = 0x4008_2104;
 /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`: hand the processor over instead of waking another one.
 const SYNCHRONOUS_WAKE_UP: u64 = 1;
 /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`.
 const CONTINUE: u32 = 1;
+/// `SECCOMP_ADDFD_FLAG_SEND`: the new descriptor is the call's result, in one step.
+const ADD_AND_ANSWER: u32 = 2;
 
 const _: () = assert!(size_of::<libc::seccomp_notif>() == 0x50);
 const _: () = assert!(size_of::<libc::seccomp_notif_resp>() == 0x18);
+const _: () = assert!(size_of::<libc::seccomp_notif_addfd>() == 0x18);
 
 impl Notifier {
     /// Wraps a listener; turns on synchronous wake-ups where the kernel has them (Linux 6.6).
@@ -112,7 +116,63 @@ impl Notifier {
     /// # Errors
     /// When the listener fails; a caller that died meanwhile is not an error.
     pub fn proceed(&self, notification: &Notification) -> Outcome<()> {
-        self.respond(notification, 0, CONTINUE)
+        self.respond(notification, 0, 0, CONTINUE)
+    }
+
+    /// Answers the call with `value`, without the kernel doing anything.
+    ///
+    /// # Errors
+    /// As [`Self::proceed`].
+    pub fn complete(&self, notification: &Notification, value: i64) -> Outcome<()> {
+        self.respond(notification, value, 0, 0)
+    }
+
+    /// Gives the caller a copy of `descriptor` in the lowest free place of its table, which is the
+    /// result of the call. Returns the error number of a caller that has no place left; the call
+    /// then still waits for an answer.
+    ///
+    /// # Errors
+    /// As [`Self::proceed`].
+    pub fn hand_over(
+        &self,
+        notification: &Notification,
+        descriptor: BorrowedFd<'_>,
+        close_on_exec: bool,
+    ) -> Outcome<Result<(), i32>> {
+        let request = libc::seccomp_notif_addfd {
+            id: notification.id,
+            flags: ADD_AND_ANSWER,
+            srcfd: u32::try_from(descriptor.as_raw_fd()).unwrap_or(u32::MAX),
+            newfd: 0,
+            newfd_flags: if close_on_exec {
+                u32::try_from(libc::O_CLOEXEC).unwrap_or_default()
+            } else {
+                0
+            },
+        };
+        loop {
+            // SAFETY: `request` is fully initialised and has the size encoded in the request.
+            let result = unsafe {
+                libc::ioctl(
+                    self.0.as_raw_fd(),
+                    NOTIFY_ADD_DESCRIPTOR,
+                    &raw const request,
+                )
+            };
+            if result >= 0 {
+                return Ok(Ok(()));
+            }
+            match std::io::Error::last_os_error().raw_os_error() {
+                // A signal of ours came while the kernel waited for the caller to take it.
+                Some(libc::EINTR) => {}
+                // The caller is gone.
+                Some(libc::ENOENT | libc::EINPROGRESS) => return Ok(Ok(())),
+                Some(errno @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+                    return Ok(Err(errno));
+                }
+                _ => return Err(SysError::last("SECCOMP_IOCTL_NOTIF_ADDFD")),
+            }
+        }
     }
 
     /// Makes the call fail with `errno`.
@@ -120,13 +180,19 @@ impl Notifier {
     /// # Errors
     /// As [`Self::proceed`].
     pub fn refuse(&self, notification: &Notification, errno: i32) -> Outcome<()> {
-        self.respond(notification, -errno.abs(), 0)
+        self.respond(notification, 0, -errno.abs(), 0)
     }
 
-    fn respond(&self, notification: &Notification, error: i32, flags: u32) -> Outcome<()> {
+    fn respond(
+        &self,
+        notification: &Notification,
+        value: i64,
+        error: i32,
+        flags: u32,
+    ) -> Outcome<()> {
         let response = libc::seccomp_notif_resp {
             id: notification.id,
-            val: 0,
+            val: value,
             error,
             flags,
         };

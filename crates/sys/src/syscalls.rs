@@ -71,6 +71,7 @@ const COMMON: &[(&str, libc::c_long)] = &[
     ("symlinkat", libc::SYS_symlinkat),
     ("syslog", libc::SYS_syslog),
     ("truncate", libc::SYS_truncate),
+    ("umask", libc::SYS_umask),
     ("umount2", libc::SYS_umount2),
     ("unlinkat", libc::SYS_unlinkat),
     ("unshare", libc::SYS_unshare),

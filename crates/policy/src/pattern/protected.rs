@@ -70,6 +70,15 @@ impl Part {
     }
 
     /// Compares with one component of a path.
+    /// Returns the byte with which every name begins that it fits, in either case; `None` where
+    /// that cannot be told.
+    pub(crate) fn first_byte(&self) -> Option<u8> {
+        match self {
+            Self::Name(name) => name.bytes().next(),
+            Self::Many | Self::End(_) | Self::Glob(_) => None,
+        }
+    }
+
     pub(crate) fn fits(&self, component: &[u8]) -> bool {
         match self {
             Self::Many => true,

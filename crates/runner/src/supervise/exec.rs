@@ -122,7 +122,7 @@ impl Supervision {
         }
         match decision.verdict {
             Verdict::Ask => Reply::Later(Box::new(move |shared, notifier, call| {
-                shared.ask_exec(attempt, &decision, notifier, call)
+                shared.ask_exec(attempt, &decision, notifier, call).into()
             })),
             Verdict::Allow | Verdict::Deny => {
                 let id = self.recorder.new_decision();

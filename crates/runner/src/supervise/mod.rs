@@ -1,7 +1,10 @@
 //! Answering the notifier: every execution and every change of a path waits here for its verdict.
 
+mod act;
+mod changes;
 mod exec;
 mod files;
+mod hands;
 mod interpreter;
 mod moved;
 mod program_file;
@@ -10,35 +13,40 @@ pub(crate) mod verify;
 
 pub(crate) use program_file::Identities;
 
+pub(crate) use hands::Masks;
+
+use hands::Hands;
+
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
+    os::fd::{AsFd as _, OwnedFd},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     thread,
 };
 
 use stockade_event::{Durability, Event};
-use stockade_policy::{Approvals, Decision, Policy, Request};
+use stockade_plan::Identity;
+use stockade_policy::{Access, Approvals, Beginnings, Decision, Policy, Request};
 use stockade_sys::{
     notifier::{Notification, Notifier},
     seccomp::name,
 };
-use stockade_types::{AbsPath, DecisionRecord, RawText, RuleId, Subject, Verdict};
+use stockade_types::{DecisionRecord, RawText, RuleId, Subject, Verdict, chain};
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
+    areas::Areas,
     places::Places,
     processes::Processes,
     recorder::{Recorder, SUPERVISOR, lock},
     resolve::Resolver,
 };
 
-/// `EACCES`: what a denied program gets.
+/// `EACCES`: what policy denies.
 const ERRNO_DENIED: i32 = 13;
-/// `EROFS`: what a denied change gets, the same as the mount that holds it answers.
-const ERRNO_READ_ONLY: i32 = 30;
 /// `EPERM`, for what could not be judged.
 const ERRNO_NOT_JUDGED: i32 = 1;
 
@@ -50,7 +58,17 @@ pub(crate) struct Supervision {
     pub(crate) policy: Arc<Policy>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) recorder: Arc<Recorder>,
-    pub(crate) workspace: AbsPath,
+    /// Where changes are watched.
+    pub(crate) areas: Areas,
+    /// Whether any rule of policy is about files.
+    pub(crate) restricts_files: bool,
+    /// Names with which protected paths begin.
+    pub(crate) beginnings: Beginnings,
+    /// User and group that the session's processes run as.
+    pub(crate) identity: Identity,
+    pub(crate) masks: Masks,
+    /// Changes are made one after the other.
+    pub(crate) turns: Mutex<()>,
     /// What protected names led to when the session started.
     pub(crate) places: Arc<Places>,
     pub(crate) processes: Arc<Processes>,
@@ -71,8 +89,8 @@ pub(crate) struct Supervision {
 /// What is remembered between calls.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Changes that were recorded already, by path and kind.
-    changed: HashSet<(Vec<u8>, &'static str)>,
+    /// Changes that were recorded already: a bit for each kind, by path.
+    changed: HashMap<Vec<u8>, u8>,
     /// Processes that are the agent itself.
     agents: HashSet<stockade_types::ProcessId>,
     /// Whether the first execution, the command's own, has happened.
@@ -84,17 +102,40 @@ pub(crate) struct State {
 /// Recorded changes that are remembered; past this, changes are recorded again.
 const CHANGED_MAX: usize = 100_000;
 
-/// Waits for a person and returns the answer to the call: it may happen, or its error number.
-pub(crate) type Wait =
-    Box<dyn FnOnce(&Supervision, &Notifier, &Notification) -> Result<(), i32> + Send>;
+/// Waits for a person, or for what the call waits for, and returns the answer to the call.
+pub(crate) type Wait = Box<dyn FnOnce(&Supervision, &Notifier, &Notification) -> Answer + Send>;
 
-/// The verdict on one call.
+/// The answer to one call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The kernel does it.
+    Proceeds,
+    /// It was done on the caller's behalf; the call returns zero.
+    Returns,
+    /// A file was opened on the caller's behalf; the call returns a descriptor of it.
+    Opened { file: OwnedFd, close_on_exec: bool },
+    /// It fails with this error number.
+    Fails(i32),
+}
+
+impl From<Result<(), i32>> for Answer {
+    fn from(verdict: Result<(), i32>) -> Self {
+        match verdict {
+            Ok(()) => Self::Proceeds,
+            Err(errno) => Self::Fails(errno),
+        }
+    }
+}
+
+/// What becomes of one call.
 pub(crate) enum Reply {
-    /// Let the kernel do it.
+    /// The kernel does it.
     Proceed,
-    /// Fail with this error number.
+    /// It fails with this error number.
     Refuse(i32),
-    /// A person decides; the thread that waits will answer.
+    /// It is answered at once.
+    Now(Answer),
+    /// The thread that waits will answer.
     Later(Wait),
 }
 
@@ -106,15 +147,26 @@ pub(crate) fn serve(supervision: &Arc<Supervision>, notifier: Notifier) {
 }
 
 fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
+    let mut hands = match Hands::of_this_thread(supervision) {
+        Ok(hands) => hands,
+        Err(error) => {
+            let reason = format!(
+                "the supervisor cannot act as the session: {}",
+                chain(&error)
+            );
+            return (supervision.abort)(&reason);
+        }
+    };
     loop {
         let call = match notifier.receive() {
             Ok(Some(call)) => call,
             Ok(None) => return,
             Err(error) => return (supervision.abort)(&format!("the notifier failed: {error}")),
         };
-        match supervision.judge(&call) {
-            Reply::Proceed => supervision.answer(notifier, &call, Ok(())),
-            Reply::Refuse(errno) => supervision.answer(notifier, &call, Err(errno)),
+        match supervision.judge(&mut hands, notifier, &call) {
+            Reply::Proceed => supervision.answer(notifier, &call, Answer::Proceeds),
+            Reply::Refuse(errno) => supervision.answer(notifier, &call, Answer::Fails(errno)),
+            Reply::Now(answer) => supervision.answer(notifier, &call, answer),
             Reply::Later(wait) => {
                 let (shared, waiting) = (Arc::clone(supervision), Arc::clone(notifier));
                 let spawned = thread::Builder::new()
@@ -124,7 +176,7 @@ fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
                         shared.answer(&waiting, &call, answer);
                     });
                 if spawned.is_err() {
-                    supervision.answer(notifier, &call, Err(ERRNO_NOT_JUDGED));
+                    supervision.answer(notifier, &call, Answer::Fails(ERRNO_NOT_JUDGED));
                 }
             }
         }
@@ -132,12 +184,22 @@ fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
 }
 
 impl Supervision {
-    /// Answers a call: it may happen, or its error number. Nothing may once the session is over.
-    fn answer(&self, notifier: &Notifier, call: &Notification, answer: Result<(), i32>) {
+    /// Answers a call. Nothing goes on once the session is over.
+    fn answer(&self, notifier: &Notifier, call: &Notification, answer: Answer) {
+        let over = self.over.load(Ordering::Acquire);
         let answered = match answer {
-            Ok(()) if !self.over.load(Ordering::Acquire) => notifier.proceed(call),
-            Ok(()) => notifier.refuse(call, ERRNO_NOT_JUDGED),
-            Err(errno) => notifier.refuse(call, errno),
+            Answer::Fails(errno) => notifier.refuse(call, errno),
+            _ if over => notifier.refuse(call, ERRNO_NOT_JUDGED),
+            Answer::Proceeds => notifier.proceed(call),
+            Answer::Returns => notifier.complete(call, 0),
+            Answer::Opened {
+                file,
+                close_on_exec,
+            } => match notifier.hand_over(call, file.as_fd(), close_on_exec) {
+                Ok(Err(errno)) => notifier.refuse(call, errno),
+                Ok(Ok(())) => Ok(()),
+                Err(error) => Err(error),
+            },
         };
         if let Err(error) = answered {
             (self.abort)(&format!("the notifier failed: {error}"));
@@ -145,7 +207,7 @@ impl Supervision {
         self.second_looks.announce();
     }
 
-    fn judge(&self, call: &Notification) -> Reply {
+    fn judge(&self, hands: &mut Hands, notifier: &Notifier, call: &Notification) -> Reply {
         let Some(call_name) = name(call.number) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
@@ -153,13 +215,24 @@ impl Supervision {
         let Ok(resolver) = self.resolver(tid) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
-        // Nothing is done here in the caller's name, so it need not be asked for whether the id was
-        // reused while its memory was read (seccomp_unotify(2), "Design goals"): the answer goes to
-        // the call, and when its caller is gone there is no call to go on.
         match call_name {
             "execve" | "execveat" => self.judge_exec(&resolver, call, call_name, tid),
-            _ => self.judge_change(&resolver, call, call_name, tid),
+            "umask" => {
+                hands.note_mask(self, tid, call);
+                Reply::Proceed
+            }
+            _ => {
+                let turn = self.turn();
+                let reply = self.judge_change(hands, &resolver, notifier, call, call_name);
+                drop(turn);
+                reply
+            }
         }
+    }
+
+    /// Waits until no other change is being made.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turns)
     }
 
     /// Makes a resolver; all processes have one root, since none may change its own.
@@ -167,7 +240,7 @@ impl Supervision {
         if let Some(known) = self.root.get() {
             return Ok(known.for_thread(tid));
         }
-        let resolver = Resolver::new(tid)?;
+        let resolver = Resolver::new(tid, self.identity.uid)?;
         Ok(self.root.get_or_init(|| resolver).for_thread(tid))
     }
 
@@ -242,23 +315,41 @@ pub(crate) fn refused(decision: &Decision, by: &str, reason: &str) -> Decision {
 
 impl State {
     /// Notes a change; `true` when it was not noted before.
-    fn note_change(&mut self, path: &RawText, access: &'static str) -> bool {
+    fn note_change(&mut self, path: &RawText, access: Access) -> bool {
         if self.changed.len() >= CHANGED_MAX {
             self.changed.clear();
         }
         let path = path.as_bytes();
-        // What comes again after it went, or goes again after it came, is news.
-        let opposite: &[&'static str] = match access {
-            "remove" => &["create", "write", "mode"],
-            "create" => &["remove"],
-            _ => &[],
-        };
         // Git makes and removes its locks with every command; once is enough to know.
         let kept_by_git = path.windows(6).any(|part| part == b"/.git/");
-        for access in opposite.iter().filter(|_| !kept_by_git) {
-            self.changed.remove(&(path.to_vec(), *access));
+        // What comes again after it went, or goes again after it came, is news.
+        let opposite = match access {
+            _ if kept_by_git => 0,
+            Access::Remove => bit(Access::Create) | bit(Access::Write) | bit(Access::Mode),
+            Access::Create => bit(Access::Remove),
+            Access::Write | Access::Rename | Access::Mode => 0,
+        };
+        match self.changed.get_mut(path) {
+            Some(noted) => {
+                let known = *noted & bit(access) != 0;
+                *noted = *noted & !opposite | bit(access);
+                !known
+            }
+            None => {
+                self.changed.insert(path.to_vec(), bit(access));
+                true
+            }
         }
-        self.changed.insert((path.to_vec(), access))
+    }
+}
+
+const fn bit(access: Access) -> u8 {
+    match access {
+        Access::Write => 1,
+        Access::Create => 2,
+        Access::Remove => 4,
+        Access::Rename => 8,
+        Access::Mode => 16,
     }
 }
 

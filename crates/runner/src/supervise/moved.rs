@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
 };
 
@@ -14,11 +14,11 @@ use rustix::fs::FileType;
 use stockade_policy::{Access, Decision};
 use stockade_types::Verdict;
 
-use super::{
-    Supervision,
-    files::{Change, Judged, Place},
+use super::{Supervision, changes::Call, files::Judged};
+use crate::{
+    locate::Place,
+    tree::{self, Search},
 };
-use crate::tree::{self, Search};
 
 /// Entries of a moved directory that are judged: a package cache has fewer, and this many take about
 /// a second, in which nothing else of the session is judged.
@@ -27,30 +27,26 @@ const ENTRIES_MAX: usize = 300_000;
 impl Supervision {
     /// Judges what moves with a directory; what is allowed is left out, and what is asked about is
     /// asked once a rule.
-    pub(super) fn carried(
-        &self,
-        found: &[(Change, Option<Place>)],
-        exchanged: bool,
-    ) -> Vec<Judged> {
-        let [(change, Some(from)), (_, Some(to))] = found else {
+    pub(super) fn carried(&self, call: &Call, places: &[Place]) -> Vec<Judged> {
+        let ([change, ..], [from, to]) = (call.changes.as_slice(), places) else {
             return Vec::new();
         };
-        if !change.leaves() || !self.policy.restricts_files() {
+        if !change.leaves() || !self.restricts_files {
             return Vec::new();
         }
         let mut carried = self.moved(from, to);
-        if exchanged {
+        if call.exchanges() {
             carried.extend(self.moved(to, from));
         }
         carried
     }
 
     fn moved(&self, from: &Place, to: &Place) -> Vec<Judged> {
-        if from.resolved.kind != Some(FileType::Directory) {
+        if from.kind() != Some(FileType::Directory) {
             return Vec::new();
         }
         // Through the descriptor it is this directory, whatever lies at its path by now.
-        let Ok(directory) = from.resolved.open() else {
+        let Ok(directory) = from.open() else {
             return self.cannot_tell(from).into_iter().collect();
         };
         let top = PathBuf::from(format!("/proc/self/fd/{}/.", directory.as_raw_fd()));
@@ -84,11 +80,11 @@ impl Supervision {
 
     /// Judges one entry that moves; `None` where it may.
     fn judge_moved(&self, directory: &Place, below: &Path, access: Access) -> Option<Judged> {
-        let path = directory.resolved.path.join(below);
-        let relative = self.below_workspace(&path)?;
-        let (request, decision) = self.decide_file(&path, relative, access);
+        let path = directory.path.join(below);
+        let (area, relative) = self.areas.of(&path)?;
+        let (request, decision) = self.decide_file(&path, area, relative, access);
         (decision.verdict != Verdict::Allow).then(|| Judged {
-            raw: directory.raw.clone(),
+            raw: raw(directory),
             request,
             decision,
             noted: access,
@@ -98,11 +94,11 @@ impl Supervision {
 
     /// Refuses a move of which it is not known what it takes along.
     fn cannot_tell(&self, directory: &Place) -> Option<Judged> {
-        let path = &directory.resolved.path;
-        let relative = self.below_workspace(path)?;
-        let (request, decision) = self.decide_file(path, relative, Access::Rename);
+        let path = &directory.path;
+        let (area, relative) = self.areas.of(path)?;
+        let (request, decision) = self.decide_file(path, area, relative, Access::Rename);
         Some(Judged {
-            raw: directory.raw.clone(),
+            raw: raw(directory),
             request,
             decision: Decision {
                 verdict: Verdict::Deny,
@@ -117,4 +113,9 @@ impl Supervision {
             implied: true,
         })
     }
+}
+
+/// What moves along is shown by its canonical path: the call named only the directory.
+fn raw(directory: &Place) -> Vec<u8> {
+    directory.path.as_os_str().as_bytes().to_owned()
 }

@@ -1,0 +1,533 @@
+//! Where a path of a call leads, as descriptors: a directory and a name in it.
+//!
+//! The walk is the kernel's own (path_resolution(7)), done once, in the session's mounts, with the
+//! caller's working directory and descriptors. What is done afterwards is done relative to the
+//! descriptors, so nothing that the caller changes meanwhile can lead it elsewhere. The root of the
+//! walk is the session's root; links of `/proc` that mean "whoever looks" are read for the caller.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags},
+    io::Errno,
+};
+
+use crate::{
+    procfs,
+    resolve::{AT_FDCWD, LINKS_MAX, Last, NAME_BYTES_MAX, Resolver, on_proc},
+};
+
+/// Inode of the top directory of every process file system (`PROC_ROOT_INO`, linux/proc_fs.h).
+const PROC_ROOT_INODE: u64 = 1;
+
+/// The mounts that the session sees. They are fixed before its command starts.
+#[derive(Debug)]
+pub(crate) struct Mounts(HashSet<u64>);
+
+impl Mounts {
+    /// Reads the mounts of the namespace that thread `tid` is in.
+    pub(crate) fn of(tid: u32) -> io::Result<Self> {
+        let text = fs::read(format!("/proc/{tid}/mountinfo"))?;
+        let id = |line: &[u8]| {
+            let id = line.split(|byte| *byte == b' ').next()?;
+            std::str::from_utf8(id).ok()?.parse().ok()
+        };
+        Ok(Self(
+            text.split(|byte| *byte == b'\n').filter_map(id).collect(),
+        ))
+    }
+
+    /// Refuses a descriptor that does not lie in the session's view: nothing is done there in
+    /// anybody's name, whatever led there.
+    pub(crate) fn require(&self, descriptor: impl AsFd) -> io::Result<()> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found = rustix::fs::statx(descriptor, "", flags, StatxFlags::MNT_ID)?;
+        let known = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        if known && self.0.contains(&found.stx_mnt_id) {
+            Ok(())
+        } else {
+            Err(Errno::ACCESS.into())
+        }
+    }
+}
+
+/// What a path of a call leads to.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The directory, as a path.
+    parent: OwnedFd,
+    /// The last component: a name, `.` or `..`.
+    name: OsString,
+    /// Whether slashes come behind it, which only a directory may have.
+    slashes: bool,
+    /// What a link of a process (`/proc/PID/fd/N`) leads to, which need not have a name.
+    object: Option<OwnedFd>,
+    /// Canonical path inside, if it has one.
+    pub(crate) path: PathBuf,
+    /// What is there, if anything is.
+    pub(crate) stat: Option<Stat>,
+}
+
+impl Place {
+    /// Returns what kind of file is there, if anything is.
+    pub(crate) fn kind(&self) -> Option<FileType> {
+        self.stat.map(|stat| FileType::from_raw_mode(stat.st_mode))
+    }
+
+    /// Returns the directory in which the name is.
+    pub(crate) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// Returns the name as the call has it: the kernel judges slashes behind it itself.
+    pub(crate) fn name(&self) -> OsString {
+        let mut name = self.name.clone();
+        if self.slashes {
+            name.push("/");
+        }
+        name
+    }
+
+    /// Returns what a link of a process leads to; it has no name that could be used instead.
+    pub(crate) fn object(&self) -> Option<BorrowedFd<'_>> {
+        self.object.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Opens what is there as a path, without following a link.
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
+        match &self.object {
+            Some(object) => object.try_clone(),
+            None => open_path(&self.parent, &self.name, OFlags::NOFOLLOW),
+        }
+    }
+
+    /// Tells whether a mount of the session lies at the name: it can be neither moved nor removed.
+    /// The kernel asks this of the namespace of who calls, which is not the session's here.
+    pub(crate) fn is_mount_point(&self) -> bool {
+        if self.name == "." || self.name == ".." {
+            return false;
+        }
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+        rustix::fs::statx(&self.parent, &self.name, flags, StatxFlags::MNT_ID)
+            .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    }
+}
+
+/// A directory on the way, and the names that led there from the last root on.
+struct Walk {
+    here: OwnedFd,
+    todo: VecDeque<OsString>,
+    trail: Vec<OsString>,
+    links: usize,
+}
+
+impl Resolver {
+    /// Finds where `path` leads from the directory behind `directory`, or (`AT_FDCWD`) from the
+    /// working directory.
+    ///
+    /// # Errors
+    /// With the error number that the kernel would answer, and EACCES for what lies outside the
+    /// session's view.
+    pub(crate) fn locate(&self, directory: i32, path: &[u8], last: Last) -> io::Result<Place> {
+        if path.is_empty() {
+            return Err(Errno::NOENT.into());
+        }
+        let trimmed = trim_slashes(path);
+        let slashes = trimmed.len() < path.len();
+        let (front, name) = match trimmed.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (
+                trimmed.get(..at).unwrap_or_default(),
+                trimmed.get(at + 1..).unwrap_or_default(),
+            ),
+            None => (&b""[..], trimmed),
+        };
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        // `/` alone: the root itself.
+        let name = if name.is_empty() { &b"."[..] } else { name };
+        let absolute = path.first() == Some(&b'/');
+        let base = if absolute {
+            None
+        } else {
+            Some(self.base(directory)?)
+        };
+        let name = OsStr::from_bytes(name);
+        if let Some(place) = self.straight(base.as_ref(), front, name, slashes, last)? {
+            return Ok(place);
+        }
+        let here = match base {
+            Some(base) => base,
+            None => self.root().try_clone_to_owned()?,
+        };
+        let walk = Walk {
+            here,
+            todo: components(front),
+            trail: Vec::new(),
+            links: 0,
+        };
+        self.walk_on(walk, name.to_owned(), slashes, last)
+    }
+
+    /// Finds what the descriptor `directory` of the caller itself stands for.
+    pub(crate) fn locate_descriptor(&self, directory: i32) -> io::Result<Place> {
+        let object = self.behind(directory)?;
+        self.at_object(object)
+    }
+
+    /// Opens the directory from which a relative path starts.
+    fn base(&self, directory: i32) -> io::Result<OwnedFd> {
+        if directory == AT_FDCWD {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let path = format!("/proc/{}/cwd", self.tid());
+            return Ok(rustix::fs::open(path, flags, Mode::empty())?);
+        }
+        let base = self.behind(directory)?;
+        match kind_of(&rustix::fs::fstat(&base)?) {
+            FileType::Directory => Ok(base),
+            _ => Err(Errno::NOTDIR.into()),
+        }
+    }
+
+    /// Opens, as a path, what a descriptor of the caller stands for.
+    fn behind(&self, descriptor: i32) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let path = format!("/proc/{}/fd/{descriptor}", self.tid());
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(found) => Ok(found),
+            Err(Errno::ACCESS) => reopen_path(&procfs::copy_of(self.tid(), descriptor)?),
+            Err(Errno::NOENT) => Err(Errno::BADF.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The usual case in one call: no link anywhere. `None` where the long way is needed.
+    fn straight(
+        &self,
+        base: Option<&OwnedFd>,
+        front: &[u8],
+        name: &OsStr,
+        slashes: bool,
+        last: Last,
+    ) -> io::Result<Option<Place>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut how = ResolveFlags::NO_SYMLINKS;
+        let (start, front) = match base {
+            Some(base) => (base.as_fd(), front),
+            None => {
+                how |= ResolveFlags::IN_ROOT;
+                let start = front.iter().position(|byte| *byte != b'/');
+                (
+                    self.root(),
+                    start.and_then(|at| front.get(at..)).unwrap_or_default(),
+                )
+            }
+        };
+        let parent = if front.is_empty() {
+            match base {
+                // Cloning costs as much as opening once more.
+                Some(base) => open_path(base, ".", OFlags::DIRECTORY)?,
+                None => open_path(start, ".", OFlags::DIRECTORY)?,
+            }
+        } else {
+            let front = OsStr::from_bytes(front);
+            match rustix::fs::openat2(start, front, flags, Mode::empty(), how) {
+                Ok(parent) => parent,
+                // A link, or a mount or rename somewhere on the machine while `..` was walked
+                // (openat2(2), EAGAIN): the long way needs neither.
+                Err(Errno::LOOP | Errno::AGAIN) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+            }
+        };
+        let stat = look(&parent, name)?;
+        let link = stat.is_some_and(|stat| kind_of(&stat) == FileType::Symlink);
+        if link && (last == Last::Follow || slashes) {
+            return Ok(None);
+        }
+        self.named(parent, name.to_owned(), slashes, stat).map(Some)
+    }
+
+    fn named(
+        &self,
+        parent: OwnedFd,
+        name: OsString,
+        slashes: bool,
+        stat: Option<Stat>,
+    ) -> io::Result<Place> {
+        self.mounts().require(&parent)?;
+        let mut path = procfs::path_of(&parent)?;
+        if name == ".." {
+            path = procfs::path_of(&open_path(&parent, "..", OFlags::DIRECTORY)?)?;
+        } else if name != "." {
+            path.push(&name);
+        }
+        Ok(Place {
+            parent,
+            name,
+            slashes,
+            object: None,
+            path,
+            stat,
+        })
+    }
+
+    fn walk_on(
+        &self,
+        mut walk: Walk,
+        mut name: OsString,
+        slashes: bool,
+        last: Last,
+    ) -> io::Result<Place> {
+        loop {
+            while let Some(part) = walk.todo.pop_front() {
+                self.step(&mut walk, part)?;
+            }
+            if name == "." || name == ".." {
+                let stat = Some(rustix::fs::statat(&walk.here, &name, AtFlags::empty())?);
+                return self.named(walk.here, name, slashes, stat);
+            }
+            let stat = look(&walk.here, &name)?;
+            let link = stat.is_some_and(|stat| kind_of(&stat) == FileType::Symlink);
+            if !link || last == Last::Keep {
+                return self.named(walk.here, name, slashes, stat);
+            }
+            match self.follow(&mut walk, &name)? {
+                Followed::Object(object) => return self.at_object(object),
+                Followed::Text => {}
+            }
+            // What the link says ends in a name of its own, which is looked at in turn.
+            let Some(next) = walk.todo.pop_back() else {
+                name = OsString::from(".");
+                continue;
+            };
+            name = next;
+        }
+    }
+
+    /// Goes one component further.
+    fn step(&self, walk: &mut Walk, part: OsString) -> io::Result<()> {
+        if part == "." {
+            return Ok(());
+        }
+        if part == ".." {
+            walk.trail.pop();
+            if !self.is_root(&walk.here)? {
+                walk.here = open_path(&walk.here, "..", OFlags::DIRECTORY)?;
+            }
+            return Ok(());
+        }
+        let next = open_path(&walk.here, &part, OFlags::NOFOLLOW)?;
+        match kind_of(&rustix::fs::fstat(&next)?) {
+            FileType::Directory => {
+                walk.here = next;
+                walk.trail.push(part);
+                Ok(())
+            }
+            FileType::Symlink => match self.follow(walk, &part)? {
+                Followed::Text => Ok(()),
+                Followed::Object(object) => {
+                    if kind_of(&rustix::fs::fstat(&object)?) != FileType::Directory {
+                        return Err(Errno::NOTDIR.into());
+                    }
+                    walk.here = object;
+                    walk.trail.clear();
+                    Ok(())
+                }
+            },
+            _ => Err(Errno::NOTDIR.into()),
+        }
+    }
+
+    /// Follows the link `name` in the directory that the walk has come to.
+    fn follow(&self, walk: &mut Walk, name: &OsStr) -> io::Result<Followed> {
+        walk.links += 1;
+        if walk.links > LINKS_MAX {
+            return Err(Errno::LOOP.into());
+        }
+        let link = open_path(&walk.here, name, OFlags::NOFOLLOW)?;
+        self.may_follow(&walk.here, &link)?;
+        let text = if on_proc(&link) {
+            match self.process_link(walk, name)? {
+                Followed::Object(object) => return Ok(Followed::Object(object)),
+                Followed::Text => self.own_process(name)?,
+            }
+        } else {
+            None
+        };
+        let text = match text {
+            Some(text) => text,
+            None => {
+                let text = rustix::fs::readlinkat(&link, "", Vec::new())?;
+                OsString::from_vec(text.into_bytes())
+            }
+        };
+        if text.is_empty() {
+            return Err(Errno::NOENT.into());
+        }
+        if text.as_bytes().first() == Some(&b'/') {
+            walk.here = self.root().try_clone_to_owned()?;
+            walk.trail.clear();
+        }
+        let mut todo = components(text.as_bytes());
+        if text.as_bytes().last() == Some(&b'/') {
+            // The kernel takes slashes behind a link's text for "this is a directory".
+            todo.push_back(OsString::from("."));
+        }
+        todo.append(&mut walk.todo);
+        walk.todo = todo;
+        Ok(Followed::Text)
+    }
+
+    /// Follows a link of a process, which leads to an object and not to a path.
+    fn process_link(&self, walk: &Walk, name: &OsStr) -> io::Result<Followed> {
+        if rustix::fs::fstat(&walk.here)?.st_ino == PROC_ROOT_INODE {
+            return Ok(Followed::Text);
+        }
+        match open_path(&walk.here, name, OFlags::empty()) {
+            Ok(object) => Ok(Followed::Object(object)),
+            // A process that forbids a look at it may look at itself.
+            Err(error) if error.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {
+                let own = self.own_descriptor(&walk.trail, name)?;
+                let descriptor = own.ok_or(Errno::ACCESS)?;
+                let copy = procfs::copy_of(self.tid(), descriptor)?;
+                reopen_path(&copy).map(Followed::Object)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the number in a path like `/proc/PID/fd/NUMBER`, where that process is the caller's.
+    fn own_descriptor(&self, trail: &[OsString], name: &OsStr) -> io::Result<Option<i32>> {
+        let own = self.inner_process()?;
+        let of_own = trail.iter().any(|part| part == own.as_str())
+            && trail.last().is_some_and(|part| part == "fd");
+        Ok(if of_own {
+            name.to_str().and_then(|name| name.parse().ok())
+        } else {
+            None
+        })
+    }
+
+    /// What `/proc/self` and `/proc/thread-self` say to the caller; `None` for other links.
+    fn own_process(&self, name: &OsStr) -> io::Result<Option<OsString>> {
+        if name == "self" {
+            Ok(Some(self.inner_process()?.into()))
+        } else if name == "thread-self" {
+            let (group, thread) = (self.inner_process()?, self.inner_thread()?);
+            Ok(Some(format!("{group}/task/{thread}").into()))
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn at_object(&self, object: OwnedFd) -> io::Result<Place> {
+        let stat = rustix::fs::fstat(&object)?;
+        if !is_nobodys(&object, &stat)? {
+            self.mounts().require(&object)?;
+        }
+        let path = procfs::path_of(&object)?;
+        Ok(Place {
+            parent: self.root().try_clone_to_owned()?,
+            name: OsString::from("."),
+            slashes: false,
+            object: Some(object),
+            path,
+            stat: Some(stat),
+        })
+    }
+
+    /// What the kernel asks before it follows a link in a directory that everybody may write
+    /// (`fs.protected_symlinks`, proc(5)).
+    fn may_follow(&self, directory: &OwnedFd, link: &OwnedFd) -> io::Result<()> {
+        let (directory, link) = (rustix::fs::fstat(directory)?, rustix::fs::fstat(link)?);
+        let shared = Mode::SVTX | Mode::WOTH;
+        if !Mode::from_raw_mode(directory.st_mode).contains(shared)
+            || link.st_uid == directory.st_uid
+            || link.st_uid == self.user()
+        {
+            return Ok(());
+        }
+        Err(Errno::ACCESS.into())
+    }
+
+    fn is_root(&self, here: &OwnedFd) -> io::Result<bool> {
+        let (here, root) = (rustix::fs::fstat(here)?, rustix::fs::fstat(self.root())?);
+        Ok((here.st_dev, here.st_ino) == (root.st_dev, root.st_ino))
+    }
+}
+
+/// What a link led to.
+enum Followed {
+    /// A path, whose components are to be walked.
+    Text,
+    /// An object.
+    Object(OwnedFd),
+}
+
+/// Whether an object is in no tree at all: a pipe, a socket, or memory that only descriptors lead
+/// to. Who has its descriptor may open it again, and it lies in no mount that anybody sees.
+fn is_nobodys(object: &OwnedFd, stat: &Stat) -> io::Result<bool> {
+    let shown = procfs::path_of(object)?;
+    let text = shown.as_os_str().as_bytes();
+    Ok(match kind_of(stat) {
+        FileType::Fifo => text.starts_with(b"pipe:["),
+        FileType::Socket => text.starts_with(b"socket:["),
+        // Its name begins at the root of a file system that is mounted nowhere, and it has no link.
+        FileType::RegularFile => text.starts_with(b"/memfd:") && stat.st_nlink == 0,
+        _ => false,
+    })
+}
+
+fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Stat>> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+fn open_path(
+    parent: impl AsFd,
+    name: impl rustix::path::Arg,
+    flags: OFlags,
+) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+/// Opens as a path what a descriptor of ours stands for.
+fn reopen_path(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let link = own_link(descriptor);
+    Ok(rustix::fs::open(link, flags, Mode::empty())?)
+}
+
+/// The path by which the kernel leads to what a descriptor of ours stands for.
+pub(crate) fn own_link(descriptor: &impl AsRawFd) -> PathBuf {
+    Path::new("/proc/self/fd").join(descriptor.as_raw_fd().to_string())
+}
+
+fn trim_slashes(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|byte| *byte != b'/');
+    path.get(..end.map_or(0, |at| at + 1)).unwrap_or_default()
+}
+
+fn components(path: &[u8]) -> VecDeque<OsString> {
+    path.split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(|part| OsString::from_vec(part.to_owned()))
+        .collect()
+}

@@ -1,0 +1,345 @@
+//! Doing what a call asks for, on what was judged, in the caller's name.
+//!
+//! Every operation is relative to descriptors of the session's own mounts, has one component, and
+//! follows no link. The kernel applies read-only mounts, owners, modes, quotas and everything else
+//! by itself, since the thread acts in the identity of the session ([`FileIdentity`]). Two things it
+//! asks of the namespace of who calls, and these are asked here: whether a mount lies at a name, and
+//! what `/dev/tty` means.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags, ResolveFlags},
+    io::Errno,
+    process::Pid,
+};
+use stockade_sys::notifier::{Notification, Notifier};
+
+use super::changes::{Deed, FLAG_CREATE, FLAG_NO_FOLLOW};
+use crate::{
+    locate::{Place, own_link},
+    procfs,
+    resolve::Resolver,
+};
+
+/// Flags that openat2(2) knows (`VALID_OPEN_FLAGS`, linux/fcntl.h); open(2) passes over others.
+const OPEN_FLAGS: u32 = 0o37_777_703;
+/// Bits of a mode that count (`S_IALLUGO`, linux/stat.h).
+const MODE_BITS: u32 = 0o7777;
+/// `O_CLOEXEC`.
+const FLAG_CLOSE_ON_EXEC: u32 = 0o2_000_000;
+/// `O_TMPFILE` without `O_DIRECTORY`.
+const FLAG_TEMPORARY: u32 = 0o20_000_000;
+/// `O_NONBLOCK`.
+const FLAG_NO_WAIT: u32 = 0o4000;
+/// Device number of `/dev/tty`, major and minor (linux/major.h).
+const TERMINAL_DEVICE: (u32, u32) = (5, 0);
+/// Major numbers of pseudo-terminals (`UNIX98_PTY_SLAVE_MAJOR`, linux/major.h): eight of them.
+const TERMINAL_MAJORS: std::ops::Range<u32> = 136..144;
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// It happened; the call returns zero.
+    Finished,
+    /// It happened; the call returns this descriptor.
+    Opened { file: OwnedFd, close_on_exec: bool },
+    /// The other end of a pipe is not open yet; whoever waits for it answers.
+    Waits,
+    /// Only the kernel can do it, in the caller's own context.
+    ByKernel,
+}
+
+/// Does `deed` at `places`, in the order of the call's paths.
+///
+/// # Errors
+/// With the kernel's own answer.
+pub(super) fn carry_out(
+    deed: &Deed,
+    places: &[Place],
+    resolver: &Resolver,
+    thread: Pid,
+) -> io::Result<Done> {
+    let first = || places.first().ok_or(io::Error::from(Errno::INVAL));
+    let second = || places.get(1).ok_or(io::Error::from(Errno::INVAL));
+    match deed {
+        Deed::Open { flags, mode } => return open(first()?, *flags, *mode, resolver),
+        Deed::Directory { mode } => {
+            let at = named(first()?)?;
+            rustix::fs::mkdirat(at.parent(), at.name(), mode_of(*mode))?;
+        }
+        Deed::Node { mode, device } => make_node(named(first()?)?, *mode, *device)?,
+        Deed::Symlink { text } => {
+            let at = named(first()?)?;
+            rustix::fs::symlinkat(text.as_slice(), at.parent(), at.name())?;
+        }
+        Deed::Link => link(first()?, named(second()?)?)?,
+        Deed::Rename { flags } => rename(named(first()?)?, named(second()?)?, *flags)?,
+        Deed::Remove { directory } => remove(named(first()?)?, *directory)?,
+        Deed::Truncate { length } => truncate(first()?, *length, thread)?,
+        Deed::Mode { mode } => change_mode(first()?, *mode)?,
+        Deed::Bind | Deed::Nothing => return Ok(Done::ByKernel),
+    }
+    Ok(Done::Finished)
+}
+
+/// Whether open(2) with these flags gives a descriptor that an execution closes.
+pub(super) const fn closes_on_exec(flags: u32) -> bool {
+    flags & FLAG_CLOSE_ON_EXEC != 0
+}
+
+/// Whether a deed makes something whose mode the caller's mask cuts.
+pub(super) const fn uses_mask(deed: &Deed) -> bool {
+    match deed {
+        Deed::Open { flags, .. } => *flags & (FLAG_CREATE | FLAG_TEMPORARY) != 0,
+        Deed::Directory { .. } | Deed::Node { .. } => true,
+        Deed::Symlink { .. }
+        | Deed::Link
+        | Deed::Rename { .. }
+        | Deed::Remove { .. }
+        | Deed::Truncate { .. }
+        | Deed::Mode { .. }
+        | Deed::Bind
+        | Deed::Nothing => false,
+    }
+}
+
+/// What has no name cannot be named: the kernel finds that links of processes exist already.
+fn named(place: &Place) -> io::Result<&Place> {
+    if place.object().is_some() {
+        return Err(Errno::EXIST.into());
+    }
+    Ok(place)
+}
+
+fn mode_of(mode: u32) -> Mode {
+    Mode::from_raw_mode(RawMode::from(mode & MODE_BITS))
+}
+
+fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result<Done> {
+    let close_on_exec = closes_on_exec(flags);
+    let opened = |file| {
+        Ok(Done::Opened {
+            file,
+            close_on_exec,
+        })
+    };
+    match place.kind() {
+        Some(FileType::CharacterDevice) if is_own_terminal(place) => {
+            return opened(own_terminal(flags, resolver)?);
+        }
+        Some(FileType::Fifo) if flags & FLAG_NO_WAIT == 0 && flags & 3 != 2 => {
+            return match open_file(place, flags | FLAG_NO_WAIT, mode) {
+                // Who reads waits for a writer, which no descriptor tells of.
+                Ok(_) if flags & 3 == 0 => Ok(Done::Waits),
+                Ok(file) => {
+                    let kept = rustix::fs::fcntl_getfl(&file)?.difference(OFlags::NONBLOCK);
+                    rustix::fs::fcntl_setfl(&file, kept)?;
+                    opened(file)
+                }
+                Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+                    Ok(Done::Waits)
+                }
+                Err(error) => Err(error),
+            };
+        }
+        _ => {}
+    }
+    if is_guarded_process_file(place) {
+        return Err(Errno::ACCESS.into());
+    }
+    opened(open_file(place, flags, mode)?)
+}
+
+/// Opens a file that is there, or makes it. What is a terminal does not become ours by it.
+fn open_file(place: &Place, flags: u32, mode: u32) -> io::Result<OwnedFd> {
+    let ours = OFlags::CLOEXEC | OFlags::NOCTTY;
+    if let Some(object) = place.object() {
+        let kept = flags & !(FLAG_CREATE | FLAG_NO_FOLLOW);
+        let flags = OFlags::from_bits_retain(kept & OPEN_FLAGS) | ours;
+        return Ok(rustix::fs::open(own_link(&object), flags, Mode::empty())?);
+    }
+    let makes = flags & (FLAG_CREATE | FLAG_TEMPORARY) != 0;
+    let mode = if makes { mode_of(mode) } else { Mode::empty() };
+    let flags = OFlags::from_bits_retain(flags & OPEN_FLAGS) | ours;
+    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::openat2(place.parent(), place.name(), flags, mode, how);
+    Ok(opened?)
+}
+
+/// Waits until the other end of a pipe is open, as open(2) does.
+///
+/// # Errors
+/// With the kernel's answer, and EINTR when the caller does not wait any more.
+pub(super) fn wait_for_other_end(
+    place: &Place,
+    flags: u32,
+    notifier: &Notifier,
+    call: &Notification,
+) -> io::Result<OwnedFd> {
+    let pipe = place.open()?;
+    let link = own_link(&pipe);
+    let flags = flags & !(FLAG_CREATE | FLAG_NO_FOLLOW);
+    let flags = OFlags::from_bits_retain(flags & OPEN_FLAGS) | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let path = link.clone();
+    let opener = std::thread::Builder::new()
+        .name("pipe".to_owned())
+        .spawn(move || sender.send(rustix::fs::open(path, flags, Mode::empty())))?;
+    loop {
+        match receiver.recv_timeout(PIPE_LOOK) {
+            Ok(opened) => return Ok(opened?),
+            Err(_) if notifier.is_waiting(call) && !has_signal(call.thread) => {}
+            Err(_) => break,
+        }
+    }
+    // Both ends at once: the thread that waits gets what it waits for, and nobody else notices.
+    let both = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let end = rustix::fs::open(link, both, Mode::empty());
+    let joined = opener.join();
+    drop((end, joined));
+    Err(Errno::INTR.into())
+}
+
+/// How often a wait for the other end of a pipe looks whether its caller still waits.
+const PIPE_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Whether a signal that it handles waits for a thread: the kernel would break off its call.
+fn has_signal(thread: Pid) -> bool {
+    let path = format!("/proc/{}/status", thread.as_raw_nonzero());
+    let Ok(status) = std::fs::read_to_string(path) else {
+        return true;
+    };
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+            .unwrap_or_default()
+    };
+    let pending = set("SigPnd:") | set("ShdPnd:");
+    pending & !set("SigBlk:") & set("SigCgt:") != 0
+}
+
+fn is_own_terminal(place: &Place) -> bool {
+    place.stat.is_some_and(|stat| {
+        let device = stat.st_rdev;
+        (rustix::fs::major(device), rustix::fs::minor(device)) == TERMINAL_DEVICE
+    })
+}
+
+/// Opens the terminal that controls the caller: `/dev/tty` means that of whoever opens it.
+fn own_terminal(flags: u32, resolver: &Resolver) -> io::Result<OwnedFd> {
+    let device = procfs::terminal(resolver.tid())?;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    if !TERMINAL_MAJORS.contains(&major) {
+        return Err(Errno::NXIO.into());
+    }
+    let number = (major - TERMINAL_MAJORS.start) * 0x10_0000 + minor;
+    let path = Path::new("dev/pts").join(number.to_string());
+    let kept = flags & !(FLAG_CREATE | FLAG_NO_FOLLOW);
+    let flags = OFlags::from_bits_retain(kept & OPEN_FLAGS) | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let opened = rustix::fs::openat2(resolver.root(), path, flags, Mode::empty(), how);
+    Ok(opened?)
+}
+
+/// Files of processes for which the kernel asks who opens them: the supervisor may more than the
+/// caller, so it opens none of them.
+fn is_guarded_process_file(place: &Place) -> bool {
+    const GUARDED: [&str; 6] = [
+        "mem",
+        "uid_map",
+        "gid_map",
+        "projid_map",
+        "setgroups",
+        "clear_refs",
+    ];
+    place.path.starts_with("/proc")
+        && place
+            .path
+            .file_name()
+            .is_some_and(|name| GUARDED.iter().any(|guarded| name == *guarded))
+}
+
+/// Whether the kernel must open a file of a process by itself, since it asks who opens it; with
+/// other flags no path could come into being by that.
+pub(super) fn is_opened_by_kernel(deed: &Deed, place: &Place) -> bool {
+    let Deed::Open { flags, .. } = deed else {
+        return false;
+    };
+    flags & (FLAG_CREATE | FLAG_TEMPORARY) == 0 && is_guarded_process_file(place)
+}
+
+fn make_node(at: &Place, mode: u32, device: u64) -> io::Result<()> {
+    let kind = match FileType::from_raw_mode(RawMode::from(mode)) {
+        // No kind at all is a regular file (mknod(2)).
+        FileType::Unknown if mode & 0o170_000 == 0 => FileType::RegularFile,
+        kind => kind,
+    };
+    rustix::fs::mknodat(at.parent(), at.name(), kind, mode_of(mode), device)?;
+    Ok(())
+}
+
+fn link(from: &Place, to: &Place) -> io::Result<()> {
+    match from.object() {
+        None => {
+            let (old, new) = (from.parent(), to.parent());
+            rustix::fs::linkat(old, from.name(), new, to.name(), AtFlags::empty())?;
+        }
+        Some(object) => {
+            let link = own_link(&object);
+            let follow = AtFlags::SYMLINK_FOLLOW;
+            rustix::fs::linkat(rustix::fs::CWD, link, to.parent(), to.name(), follow)?;
+        }
+    }
+    Ok(())
+}
+
+fn rename(from: &Place, to: &Place, flags: u32) -> io::Result<()> {
+    if from.is_mount_point() || to.is_mount_point() {
+        return Err(Errno::BUSY.into());
+    }
+    let flags = RenameFlags::from_bits_retain(flags);
+    rustix::fs::renameat_with(from.parent(), from.name(), to.parent(), to.name(), flags)?;
+    Ok(())
+}
+
+fn remove(at: &Place, directory: bool) -> io::Result<()> {
+    if at.is_mount_point() {
+        return Err(Errno::BUSY.into());
+    }
+    let flags = if directory {
+        AtFlags::REMOVEDIR
+    } else {
+        AtFlags::empty()
+    };
+    rustix::fs::unlinkat(at.parent(), at.name(), flags)?;
+    Ok(())
+}
+
+fn truncate(place: &Place, length: u64, thread: Pid) -> io::Result<()> {
+    match place.kind() {
+        None => return Err(Errno::NOENT.into()),
+        Some(FileType::RegularFile) => {}
+        Some(FileType::Directory) => return Err(Errno::ISDIR.into()),
+        Some(_) => return Err(Errno::INVAL.into()),
+    }
+    let file = open_file(place, 1 | FLAG_NO_WAIT, 0)?;
+    if length > procfs::file_size_limit(thread) {
+        return Err(Errno::FBIG.into());
+    }
+    rustix::fs::ftruncate(&file, length)?;
+    Ok(())
+}
+
+fn change_mode(place: &Place, mode: u32) -> io::Result<()> {
+    if place.kind() == Some(FileType::Symlink) {
+        return Err(Errno::OPNOTSUPP.into());
+    }
+    let file = place.open()?;
+    rustix::fs::chmod(own_link(&file.as_fd()), mode_of(mode))?;
+    Ok(())
+}

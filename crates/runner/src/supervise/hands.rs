@@ -1,0 +1,103 @@
+//! In whose name, and with which mask, a thread of the supervisor makes changes.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::fs::Mode;
+use stockade_sys::{Outcome, notifier::Notification, thread::FileIdentity};
+
+use super::Supervision;
+use crate::procfs;
+
+/// How long a mask that was read counts: in this time no process id comes around again.
+const MASK_KNOWN: Duration = Duration::from_millis(200);
+/// Masks that are remembered; past this all are read again.
+const MASKS_MAX: usize = 4096;
+
+/// The masks of the session's processes, as far as they are known without asking. Only umask(2)
+/// changes one, and the notifier sees every call of it.
+#[derive(Debug, Default)]
+pub(crate) struct Masks {
+    /// That of the command, and of everything that it starts.
+    first: OnceLock<Mode>,
+    /// Whether any process has set another one.
+    differ: AtomicBool,
+}
+
+/// What one thread acts with.
+pub(super) struct Hands {
+    pub(super) identity: FileIdentity,
+    /// The mask that this thread has now.
+    own: Option<Mode>,
+    masks: HashMap<u32, (Mode, Instant)>,
+}
+
+impl Hands {
+    /// Prepares the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel refuses the identity.
+    pub(super) fn of_this_thread(supervision: &Supervision) -> Outcome<Self> {
+        let identity = supervision.identity;
+        Ok(Self {
+            identity: FileIdentity::prepare(identity.uid, identity.gid)?,
+            own: None,
+            masks: HashMap::new(),
+        })
+    }
+
+    /// Takes the file mode creation mask of a caller: the kernel combines it with the mode, or with
+    /// the directory's default access list instead.
+    pub(super) fn take_mask(&mut self, supervision: &Supervision, tid: u32) {
+        let mask = if supervision.masks.differ.load(Ordering::Acquire) {
+            self.mask_of(tid)
+        } else {
+            *supervision.masks.first.get_or_init(|| read_mask(tid))
+        };
+        if self.own != Some(mask) {
+            rustix::process::umask(mask);
+            self.own = Some(mask);
+        }
+    }
+
+    fn mask_of(&mut self, tid: u32) -> Mode {
+        let known = self.masks.get(&tid).copied();
+        if let Some((mask, _)) = known.filter(|(_, at)| at.elapsed() < MASK_KNOWN) {
+            return mask;
+        }
+        let mask = read_mask(tid);
+        self.remember(tid, mask);
+        mask
+    }
+
+    fn remember(&mut self, tid: u32, mask: Mode) {
+        if self.masks.len() >= MASKS_MAX {
+            self.masks.clear();
+        }
+        self.masks.insert(tid, (mask, Instant::now()));
+    }
+
+    /// Notes that a caller sets its mask. Threads, and processes that share it, have it too.
+    pub(super) fn note_mask(&mut self, supervision: &Supervision, tid: u32, call: &Notification) {
+        let [mask, ..] = call.arguments;
+        let mask = Mode::from_raw_mode(u32::try_from(mask & 0o777).unwrap_or_default());
+        // It has not set it yet.
+        let first = *supervision.masks.first.get_or_init(|| read_mask(tid));
+        if mask != first {
+            supervision.masks.differ.store(true, Ordering::Release);
+        }
+        self.masks.clear();
+        self.remember(tid, mask);
+    }
+}
+
+/// Reads the mask of a process; without an answer nobody else may read what it makes.
+fn read_mask(tid: u32) -> Mode {
+    procfs::creation_mask(tid).unwrap_or(Mode::RWXG | Mode::RWXO)
+}

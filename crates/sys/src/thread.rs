@@ -1,0 +1,178 @@
+//! One thread that touches files in another user's name, while the rest of the process does not.
+
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::{Outcome, SysError};
+
+/// What lets a process pass over owners and modes of files (`CAP_FS_MASK`, linux/capability.h).
+const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::LINUX_IMMUTABLE)
+    .union(CapabilitySet::MAC_OVERRIDE);
+/// What lets a process pass over quotas and use the blocks that a file system keeps for root; a
+/// change of the file identity leaves it.
+const QUOTA_CAPABILITIES: CapabilitySet = CapabilitySet::SYS_RESOURCE;
+
+/// The user and group in whose name the calling thread touches files.
+///
+/// The kernel applies owners, modes and quotas of this identity to every path and every file, and
+/// gives it none of the capabilities that pass over them (setfsuid(2), capabilities(7)). Only the
+/// thread that made the value has it: it can be neither sent nor shared.
+#[derive(Debug)]
+pub struct FileIdentity {
+    /// The identity to change to and back from; nothing where it is the thread's own.
+    switch: Option<Switch>,
+    thread_bound: std::marker::PhantomData<*const ()>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Switch {
+    uid: u32,
+    own_uid: u32,
+}
+
+impl FileIdentity {
+    /// Prepares the calling thread to act as `uid` and `gid`, and gives it a working directory and
+    /// a file mode creation mask of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn prepare(uid: u32, gid: u32) -> Outcome<Self> {
+        // SAFETY: CLONE_FS gives this thread a copy of what it shares with others; it takes no
+        // pointer, and nothing in this process counts on the sharing.
+        if unsafe { libc::unshare(libc::CLONE_FS) } != 0 {
+            return Err(SysError::last("unshare(CLONE_FS)"));
+        }
+        let own_uid = rustix::process::geteuid().as_raw();
+        if own_uid != 0 {
+            if own_uid != uid {
+                return Err(SysError::on(
+                    "act as user",
+                    uid,
+                    std::io::ErrorKind::PermissionDenied,
+                ));
+            }
+            return Ok(Self::new(None));
+        }
+        clear_thread_groups()?;
+        set_thread_file_id(libc::SYS_setfsgid, "setfsgid", gid)?;
+        if uid == 0 {
+            // Its own files are root's, so there is no other identity to change to.
+            drop_thread_capabilities(FILE_CAPABILITIES.union(QUOTA_CAPABILITIES))?;
+            return Ok(Self::new(None));
+        }
+        drop_thread_capabilities(QUOTA_CAPABILITIES)?;
+        Ok(Self::new(Some(Switch { uid, own_uid })))
+    }
+
+    const fn new(switch: Option<Switch>) -> Self {
+        Self {
+            switch,
+            thread_bound: std::marker::PhantomData,
+        }
+    }
+
+    /// Does `work` in this identity. The kernel takes the capabilities away with the change and
+    /// gives them back with the way back.
+    ///
+    /// # Errors
+    /// When the kernel refuses the change; then nothing was done.
+    pub fn act<T>(&self, work: impl FnOnce() -> T) -> Outcome<T> {
+        let Some(switch) = self.switch else {
+            return Ok(work());
+        };
+        set_thread_file_id(libc::SYS_setfsuid, "setfsuid", switch.uid)?;
+        let done = work();
+        set_thread_file_id(libc::SYS_setfsuid, "setfsuid", switch.own_uid)?;
+        Ok(done)
+    }
+}
+
+/// Gives up supplementary groups of the calling thread alone: the C library would do it for all.
+fn clear_thread_groups() -> Outcome<()> {
+    // SAFETY: setgroups with a length of zero reads no memory.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, 0_usize, std::ptr::null::<u32>()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("setgroups"))
+    }
+}
+
+/// setfsuid(2) and setfsgid(2) report no failure: a second call, with an id that nobody has, tells
+/// what holds.
+fn set_thread_file_id(call: libc::c_long, name: &'static str, id: u32) -> Outcome<()> {
+    // SAFETY: the call takes one integer.
+    unsafe { libc::syscall(call, id) };
+    // SAFETY: as above; -1 is no valid id, so nothing changes.
+    let now = unsafe { libc::syscall(call, u32::MAX) };
+    if now == libc::c_long::from(id) {
+        Ok(())
+    } else {
+        Err(SysError::on(name, id, std::io::ErrorKind::PermissionDenied))
+    }
+}
+
+fn drop_thread_capabilities(gone: CapabilitySet) -> Outcome<()> {
+    let sets = rustix::thread::capabilities(None).map_err(|e| SysError::new("capget", e))?;
+    let sets = CapabilitySets {
+        effective: sets.effective.difference(gone),
+        permitted: sets.permitted.difference(gone),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets).map_err(|e| SysError::new("capset", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, thread};
+
+    use super::FileIdentity;
+
+    #[test]
+    fn needs_root_a_thread_acts_as_another_user_and_the_others_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let inner = dir.path().join("x");
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let identity = FileIdentity::prepare(65534, 65534).unwrap();
+                    let denied = identity.act(|| fs::write(&inner, "")).unwrap();
+                    assert_eq!(denied.unwrap_err().raw_os_error(), Some(libc::EACCES));
+                    fs::write(&inner, "ours").unwrap();
+                })
+                .join()
+                .unwrap();
+            scope
+                .spawn(|| {
+                    let identity = FileIdentity::prepare(0, 0).unwrap();
+                    fs::set_permissions(&inner, fs::Permissions::from_mode(0o200)).unwrap();
+                    let denied = identity.act(|| fs::read(&inner)).unwrap();
+                    assert_eq!(denied.unwrap_err().raw_os_error(), Some(libc::EACCES));
+                })
+                .join()
+                .unwrap();
+        });
+        assert_eq!(fs::read(&inner).unwrap(), b"ours");
+    }
+
+    #[test]
+    fn a_mask_of_one_thread_is_not_that_of_the_others() {
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        rustix::process::umask(before);
+        thread::spawn(|| {
+            let (uid, gid) = crate::identity::own();
+            FileIdentity::prepare(uid, gid).unwrap();
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+        })
+        .join()
+        .unwrap();
+        let after = rustix::process::umask(before);
+        assert_eq!(after, before);
+    }
+}
