@@ -23,7 +23,7 @@ use rustix::{
 
 use crate::{
     procfs,
-    resolve::{AT_FDCWD, LINKS_MAX, Last, NAME_BYTES_MAX, Resolver, on_proc},
+    resolve::{AT_FDCWD, LINKS_MAX, Last, Resolver, on_proc},
 };
 
 /// Inode of the top directory of every process file system (`PROC_ROOT_INO`, linux/proc_fs.h).
@@ -71,7 +71,7 @@ pub(crate) struct Place {
     slashes: bool,
     /// What a link of a process (`/proc/PID/fd/N`) leads to, which need not have a name.
     object: Option<OwnedFd>,
-    /// Canonical path inside, if it has one.
+    /// Canonical path inside; empty where it has none.
     pub(crate) path: PathBuf,
     /// What is there, if anything is.
     pub(crate) stat: Option<Stat>,
@@ -102,11 +102,27 @@ impl Place {
         self.object.as_ref().map(AsFd::as_fd)
     }
 
+    /// The kernel's answer to a call that needs something to be there.
+    pub(crate) fn missing(&self) -> io::Error {
+        match rustix::fs::statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Errno::NOENT.into(),
+            Err(errno) => errno.into(),
+        }
+    }
+
     /// Opens what is there as a path, without following a link.
     pub(crate) fn open(&self) -> io::Result<OwnedFd> {
         match &self.object {
             Some(object) => object.try_clone(),
             None => open_path(&self.parent, &self.name, OFlags::NOFOLLOW),
+        }
+    }
+
+    /// As [`Self::open`], with the slashes that the call has behind the name.
+    pub(crate) fn open_whole(&self) -> io::Result<OwnedFd> {
+        match &self.object {
+            None if self.slashes => open_path(&self.parent, self.name(), OFlags::DIRECTORY),
+            Some(_) | None => self.open(),
         }
     }
 
@@ -150,9 +166,6 @@ impl Resolver {
             ),
             None => (&b""[..], trimmed),
         };
-        if name.len() > NAME_BYTES_MAX {
-            return Err(Errno::NAMETOOLONG.into());
-        }
         // `/` alone: the root itself.
         let name = if name.is_empty() { &b"."[..] } else { name };
         let absolute = path.first() == Some(&b'/');
@@ -182,6 +195,11 @@ impl Resolver {
     pub(crate) fn locate_descriptor(&self, directory: i32) -> io::Result<Place> {
         let object = self.behind(directory)?;
         self.at_object(object)
+    }
+
+    /// Opens the working directory of the caller.
+    pub(crate) fn working_directory(&self) -> io::Result<OwnedFd> {
+        self.base(AT_FDCWD)
     }
 
     /// Opens the directory from which a relative path starts.
@@ -221,16 +239,13 @@ impl Resolver {
     ) -> io::Result<Option<Place>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut how = ResolveFlags::NO_SYMLINKS;
-        let (start, front) = match base {
-            Some(base) => (base.as_fd(), front),
-            None => {
-                how |= ResolveFlags::IN_ROOT;
-                let start = front.iter().position(|byte| *byte != b'/');
-                (
-                    self.root(),
-                    start.and_then(|at| front.get(at..)).unwrap_or_default(),
-                )
-            }
+        let (start, front) = if let Some(base) = base {
+            (base.as_fd(), front)
+        } else {
+            how |= ResolveFlags::IN_ROOT;
+            let start = front.iter().position(|byte| *byte != b'/');
+            let front = start.and_then(|at| front.get(at..)).unwrap_or_default();
+            (self.root(), front)
         };
         let parent = if front.is_empty() {
             match base {
@@ -265,9 +280,13 @@ impl Resolver {
     ) -> io::Result<Place> {
         self.mounts().require(&parent)?;
         let mut path = procfs::path_of(&parent)?;
+        if procfs::is_deleted(&path) && rustix::fs::fstat(&parent)?.st_nlink == 0 {
+            // A directory that was removed has no place: nothing can be made in it.
+            path = PathBuf::new();
+        }
         if name == ".." {
             path = procfs::path_of(&open_path(&parent, "..", OFlags::DIRECTORY)?)?;
-        } else if name != "." {
+        } else if name != "." && path.is_absolute() {
             path.push(&name);
         }
         Ok(Place {
@@ -363,12 +382,11 @@ impl Resolver {
         } else {
             None
         };
-        let text = match text {
-            Some(text) => text,
-            None => {
-                let text = rustix::fs::readlinkat(&link, "", Vec::new())?;
-                OsString::from_vec(text.into_bytes())
-            }
+        let text = if let Some(text) = text {
+            text
+        } else {
+            let text = rustix::fs::readlinkat(&link, "", Vec::new())?;
+            OsString::from_vec(text.into_bytes())
         };
         if text.is_empty() {
             return Err(Errno::NOENT.into());
@@ -490,7 +508,8 @@ fn is_nobodys(object: &OwnedFd, stat: &Stat) -> io::Result<bool> {
 fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Stat>> {
     match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT) => Ok(None),
+        // The kernel says what is wrong with a name when it is used.
+        Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }

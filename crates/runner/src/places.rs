@@ -43,13 +43,6 @@ impl Place {
         let names: BTreeSet<_> = self.0.iter().map(|(_, name)| name).collect();
         names.into_iter()
     }
-
-    fn paths(&self) -> impl Iterator<Item = &Path> {
-        let paths: BTreeSet<_> = self.0.iter().map(|(path, _)| path).collect();
-        paths
-            .into_iter()
-            .map(|path| Path::new(OsStr::from_bytes(path)))
-    }
 }
 
 /// Where a path ends once every link in it is followed.
@@ -258,6 +251,25 @@ fn line(text: &[u8]) -> Option<OsString> {
         .rposition(|byte| !matches!(byte, b'\n' | b'\r'))?;
     let path = text.get(..=end)?.split(|byte| *byte == 0).next()?;
     (!path.is_empty()).then(|| OsString::from_vec(path.to_owned()))
+}
+
+#[cfg(test)]
+impl Places {
+    /// Returns every place with a name that it has as well.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Path, &[u8])> {
+        let all = self.led_to.values().flat_map(|place| &place.0);
+        all.map(|(path, name)| (Path::new(OsStr::from_bytes(path)), name.as_slice()))
+    }
+
+    /// Returns what lies on the way to a place.
+    fn on_the_way(&self) -> impl Iterator<Item = &Path> {
+        self.on_the_way.values().flat_map(|place| {
+            let paths: BTreeSet<_> = place.0.iter().map(|(path, _)| path).collect();
+            paths
+                .into_iter()
+                .map(|path| Path::new(OsStr::from_bytes(path)))
+        })
+    }
 }
 
 #[cfg(test)]

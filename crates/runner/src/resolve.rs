@@ -28,7 +28,7 @@ use crate::{locate::Mounts, procfs};
 /// Links that one path may go through, as in the kernel (path_resolution(7)).
 pub(crate) const LINKS_MAX: usize = 40;
 /// Longest name in a directory (`NAME_MAX`, linux/limits.h).
-pub(crate) const NAME_BYTES_MAX: usize = 255;
+const NAME_BYTES_MAX: usize = 255;
 /// Magic number of the process file system (linux/magic.h).
 const PROC_MAGIC: u64 = 0x9FA0;
 

@@ -148,6 +148,10 @@ pub(crate) fn start_notifier(
     let notifier = parts.session.take_notifier().ok_or_else(|| {
         RunError::Supervisor(std::io::Error::other("the sandbox gave no notifier"))
     })?;
+    let binder = parts
+        .session
+        .take_binder()
+        .ok_or_else(|| RunError::Supervisor(std::io::Error::other("the sandbox gave no binder")))?;
     let controller = controller.clone();
     let settings = parts.policy.settings();
     let supervision = Arc::new(Supervision {
@@ -159,6 +163,7 @@ pub(crate) fn start_notifier(
         beginnings: settings.workspace.beginnings(),
         identity: parts.plan.identity,
         masks: supervise::Masks::default(),
+        binder: Mutex::new(binder),
         turns: Mutex::default(),
         places: Arc::clone(&parts.places),
         processes: Arc::clone(processes),

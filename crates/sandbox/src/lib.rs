@@ -5,10 +5,12 @@
 //! and socket belongs to namespaces that die with their first process.
 #![forbid(unsafe_code)]
 
+mod binder;
 mod child;
 mod message;
 mod parent;
 
+pub use binder::{Binder, Meaning};
 pub use child::{call_rules, main as init_main};
 pub use message::{Exit, LaunchFailure};
 pub use parent::{

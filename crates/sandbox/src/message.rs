@@ -64,7 +64,7 @@ pub(crate) enum FromChild {
 pub(crate) enum FromParent {
     /// Carry out the plan in the one descriptor, whose digest is this.
     Plan { digest: Digest },
-    /// Go on.
+    /// Go on. After the hand-over it has one descriptor, over which addresses of sockets come.
     Go,
     /// Send this signal to the command's process group.
     Signal { number: i32 },

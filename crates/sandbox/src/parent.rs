@@ -13,6 +13,7 @@ use stockade_sys::{
 };
 use stockade_types::chain;
 
+use crate::binder::Binder;
 use crate::message::{Exit, FromChild, FromParent, LaunchFailure, receive, send};
 
 /// Signal number of SIGKILL.
@@ -69,6 +70,7 @@ pub struct Launching {
 pub struct Session {
     core: Core,
     notifier: Option<Notifier>,
+    binder: Option<Binder>,
 }
 
 #[derive(Debug)]
@@ -182,7 +184,9 @@ impl Launching {
     /// # Errors
     /// As [`launch`].
     pub fn proceed(mut self) -> Result<Session, LaunchError> {
-        self.core.go()?;
+        let (binder, theirs) = Binder::pair().map_err(LaunchError::Start)?;
+        send(&self.core.control, &FromParent::Go, &[theirs.as_fd()]).map_err(LaunchError::Start)?;
+        drop(theirs);
         let mut command = false;
         let mut notifier = None;
         while !command || notifier.is_none() {
@@ -197,6 +201,7 @@ impl Launching {
         Ok(Session {
             core: self.core,
             notifier,
+            binder: Some(binder),
         })
     }
 }
@@ -216,6 +221,11 @@ impl Session {
     /// Takes the notifier; there is one.
     pub fn take_notifier(&mut self) -> Option<Notifier> {
         self.notifier.take()
+    }
+
+    /// Takes the binder; there is one.
+    pub fn take_binder(&mut self) -> Option<Binder> {
+        self.binder.take()
     }
 
     /// Returns the id, outside, of the session's first process.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags, ResolveFlags},
+    fs::{Access, AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags, ResolveFlags},
     io::Errno,
     process::Pid,
 };
@@ -30,6 +30,10 @@ use crate::{
 const OPEN_FLAGS: u32 = 0o37_777_703;
 /// Bits of a mode that count (`S_IALLUGO`, linux/stat.h).
 const MODE_BITS: u32 = 0o7777;
+/// `O_ACCMODE`, and two of its values.
+const ACCESS_MODE: u32 = 3;
+const READ_ONLY: u32 = 0;
+const READ_AND_WRITE: u32 = 2;
 /// `O_CLOEXEC`.
 const FLAG_CLOSE_ON_EXEC: u32 = 0o2_000_000;
 /// `O_TMPFILE` without `O_DIRECTORY`.
@@ -82,7 +86,7 @@ pub(super) fn carry_out(
         Deed::Remove { directory } => remove(named(first()?)?, *directory)?,
         Deed::Truncate { length } => truncate(first()?, *length, thread)?,
         Deed::Mode { mode } => change_mode(first()?, *mode)?,
-        Deed::Bind | Deed::Nothing => return Ok(Done::ByKernel),
+        Deed::Bind { .. } | Deed::Nothing => return Ok(Done::ByKernel),
     }
     Ok(Done::Finished)
 }
@@ -96,14 +100,13 @@ pub(super) const fn closes_on_exec(flags: u32) -> bool {
 pub(super) const fn uses_mask(deed: &Deed) -> bool {
     match deed {
         Deed::Open { flags, .. } => *flags & (FLAG_CREATE | FLAG_TEMPORARY) != 0,
-        Deed::Directory { .. } | Deed::Node { .. } => true,
+        Deed::Directory { .. } | Deed::Node { .. } | Deed::Bind { .. } => true,
         Deed::Symlink { .. }
         | Deed::Link
         | Deed::Rename { .. }
         | Deed::Remove { .. }
         | Deed::Truncate { .. }
         | Deed::Mode { .. }
-        | Deed::Bind
         | Deed::Nothing => false,
     }
 }
@@ -132,10 +135,12 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
         Some(FileType::CharacterDevice) if is_own_terminal(place) => {
             return opened(own_terminal(flags, resolver)?);
         }
-        Some(FileType::Fifo) if flags & FLAG_NO_WAIT == 0 && flags & 3 != 2 => {
+        Some(FileType::Fifo)
+            if flags & FLAG_NO_WAIT == 0 && flags & ACCESS_MODE != READ_AND_WRITE =>
+        {
             return match open_file(place, flags | FLAG_NO_WAIT, mode) {
                 // Who reads waits for a writer, which no descriptor tells of.
-                Ok(_) if flags & 3 == 0 => Ok(Done::Waits),
+                Ok(_) if flags & ACCESS_MODE == READ_ONLY => Ok(Done::Waits),
                 Ok(file) => {
                     let kept = rustix::fs::fcntl_getfl(&file)?.difference(OFlags::NONBLOCK);
                     rustix::fs::fcntl_setfl(&file, kept)?;
@@ -159,8 +164,8 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
 fn open_file(place: &Place, flags: u32, mode: u32) -> io::Result<OwnedFd> {
     let ours = OFlags::CLOEXEC | OFlags::NOCTTY;
     if let Some(object) = place.object() {
-        let kept = flags & !(FLAG_CREATE | FLAG_NO_FOLLOW);
-        let flags = OFlags::from_bits_retain(kept & OPEN_FLAGS) | ours;
+        // It is there, so nothing is made; the kernel says so of directories.
+        let flags = OFlags::from_bits_retain(flags & !FLAG_NO_FOLLOW & OPEN_FLAGS) | ours;
         return Ok(rustix::fs::open(own_link(&object), flags, Mode::empty())?);
     }
     let makes = flags & (FLAG_CREATE | FLAG_TEMPORARY) != 0;
@@ -299,18 +304,36 @@ fn link(from: &Place, to: &Place) -> io::Result<()> {
 }
 
 fn rename(from: &Place, to: &Place, flags: u32) -> io::Result<()> {
-    if from.is_mount_point() || to.is_mount_point() {
-        return Err(Errno::BUSY.into());
-    }
+    free(from)?;
+    free(to)?;
     let flags = RenameFlags::from_bits_retain(flags);
     rustix::fs::renameat_with(from.parent(), from.name(), to.parent(), to.name(), flags)?;
     Ok(())
 }
 
-fn remove(at: &Place, directory: bool) -> io::Result<()> {
-    if at.is_mount_point() {
-        return Err(Errno::BUSY.into());
+/// Refuses what has a mount of the session on it, after what the kernel would refuse before.
+fn free(at: &Place) -> io::Result<()> {
+    if !at.is_mount_point() {
+        return Ok(());
     }
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(at.parent(), ".", access, AtFlags::EACCESS)?;
+    Err(Errno::BUSY.into())
+}
+
+/// The answer to an open whose path leads nowhere: the kernel looks at the flags before the path.
+pub(super) fn flags_error(deed: &Deed, resolver: &Resolver) -> Option<io::Error> {
+    let Deed::Open { flags, .. } = deed else {
+        return None;
+    };
+    let flags = OFlags::from_bits_retain(*flags & OPEN_FLAGS) | OFlags::CLOEXEC;
+    let how = ResolveFlags::NO_SYMLINKS;
+    let probe = rustix::fs::openat2(resolver.root(), "", flags, Mode::empty(), how);
+    (probe.err() == Some(Errno::INVAL)).then(|| Errno::INVAL.into())
+}
+
+fn remove(at: &Place, directory: bool) -> io::Result<()> {
+    free(at)?;
     let flags = if directory {
         AtFlags::REMOVEDIR
     } else {
@@ -322,7 +345,7 @@ fn remove(at: &Place, directory: bool) -> io::Result<()> {
 
 fn truncate(place: &Place, length: u64, thread: Pid) -> io::Result<()> {
     match place.kind() {
-        None => return Err(Errno::NOENT.into()),
+        None => return Err(place.missing()),
         Some(FileType::RegularFile) => {}
         Some(FileType::Directory) => return Err(Errno::ISDIR.into()),
         Some(_) => return Err(Errno::INVAL.into()),
@@ -339,7 +362,7 @@ fn change_mode(place: &Place, mode: u32) -> io::Result<()> {
     if place.kind() == Some(FileType::Symlink) {
         return Err(Errno::OPNOTSUPP.into());
     }
-    let file = place.open()?;
+    let file = place.open_whole()?;
     rustix::fs::chmod(own_link(&file.as_fd()), mode_of(mode))?;
     Ok(())
 }

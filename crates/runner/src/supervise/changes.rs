@@ -35,14 +35,18 @@ const SYMLINK_NO_FOLLOW: u32 = 0x100;
 const EMPTY_PATH: u32 = 0x1000;
 /// `AT_REMOVEDIR`.
 const REMOVE_DIRECTORY: u32 = 0x200;
-/// `RENAME_EXCHANGE`.
+/// `RENAME_NOREPLACE`.
+const NO_REPLACE: u32 = 1;
+/// `RENAME_EXCHANGE`; it stands alone.
 const EXCHANGE: u32 = 2;
+/// `RENAME_WHITEOUT`.
+const WHITEOUT: u32 = 4;
 /// `S_ISUID`.
 const SETUID: u32 = 0o4000;
 /// `AF_UNIX`.
 const FAMILY_UNIX: u16 = 1;
-/// Bytes of its address (`sockaddr_un`); the kernel takes no longer one.
-const SOCKET_ADDRESS_BYTES: usize = 110;
+/// Bytes of an address (`sockaddr_storage`, socket(7)); the kernel takes no longer one.
+const SOCKET_ADDRESS_BYTES: usize = 128;
 
 /// `ENOENT`.
 const ERRNO_NO_ENTRY: i32 = 2;
@@ -82,8 +86,8 @@ pub(super) enum Deed {
     Truncate { length: u64 },
     /// The file gets these permission bits.
     Mode { mode: u32 },
-    /// A socket gets the path as its address; the kernel does it, see the threat model.
-    Bind,
+    /// A socket gets an address, which can be a path.
+    Bind { socket: i32, address: Vec<u8> },
     /// The kernel does it: no path is changed.
     Nothing,
 }
@@ -178,13 +182,21 @@ impl Reader<'_> {
     /// is the working directory.
     fn path(&self, directory: Option<usize>, path: usize) -> Result<Named, i32> {
         Ok(Named::Path {
-            directory: directory.map_or(AT_FDCWD, |index| descriptor(self.word(index))),
-            path: self.text(path)?,
+            directory: self.directory(directory),
+            path: string(self.0.thread, self.word(path))?,
         })
     }
 
+    fn directory(&self, index: Option<usize>) -> i32 {
+        index.map_or(AT_FDCWD, |index| descriptor(self.word(index)))
+    }
+
     fn text(&self, index: usize) -> Result<Vec<u8>, i32> {
-        string(self.0.thread, self.word(index))
+        let text = string(self.0.thread, self.word(index))?;
+        if text.is_empty() {
+            return Err(ERRNO_NO_ENTRY);
+        }
+        Ok(text)
     }
 
     fn word(&self, index: usize) -> u64 {
@@ -226,6 +238,10 @@ pub(super) fn read(call: &Notification, name: &str) -> Result<Call, i32> {
             } else {
                 0
             };
+            let both = EXCHANGE | NO_REPLACE;
+            if flags & !(both | WHITEOUT) != 0 || flags & EXCHANGE != 0 && flags != EXCHANGE {
+                return Err(ERRNO_INVALID);
+            }
             let (from, to) = (reader.path(Some(0), 1)?, reader.path(Some(2), 3)?);
             Ok(renamed(from, to, flags))
         }
@@ -278,8 +294,10 @@ fn open(at: Named, flags: u32, mode: u32) -> Result<Call, i32> {
         return Err(ERRNO_NOT_JUDGED);
     }
     let exclusive = creates && flags & FLAG_EXCLUSIVE != 0;
-    let last = if exclusive || flags & FLAG_NO_FOLLOW != 0 {
+    let last = if exclusive {
         Last::Keep
+    } else if flags & FLAG_NO_FOLLOW != 0 {
+        followed(&at, Last::Keep)
     } else {
         Last::Follow
     };
@@ -323,9 +341,18 @@ fn renamed(from: Named, to: Named, flags: u32) -> Call {
     }
 }
 
+/// A slash behind a link has it followed, where the call looks at what is there.
+fn followed(at: &Named, last: Last) -> Last {
+    match at {
+        Named::Path { path, .. } if path.ends_with(b"/") => Last::Follow,
+        Named::Path { .. } | Named::Descriptor(_) => last,
+    }
+}
+
 /// A second name for a file. Whoever may change one changes the other, so who links must be allowed
 /// to write.
 fn linked(from: Named, last: Last, to: Named) -> Call {
+    let last = followed(&from, last);
     let source = Change {
         last,
         part: Part::Shared,
@@ -384,7 +411,7 @@ fn removed(at: Named, directory: bool) -> Call {
 
 fn mode(at: Named, mode: u32, last: Last) -> Call {
     let change = Change {
-        last,
+        last: followed(&at, last),
         ..Change::of(at, Access::Mode)
     };
     Call::one(Deed::Mode { mode }, change)
@@ -409,29 +436,38 @@ fn mode_at(reader: &Reader<'_>) -> Result<Call, i32> {
     Ok(mode(at, reader.flags(2), last))
 }
 
+/// The path in an address, if it is of the kind that has one.
+fn socket_path(address: &[u8]) -> Option<&[u8]> {
+    let (family, path) = address.split_first_chunk::<2>()?;
+    let path = path.split(|byte| *byte == 0).next()?;
+    (u16::from_ne_bytes(*family) == FAMILY_UNIX && !path.is_empty()).then_some(path)
+}
+
 /// A socket with a path makes a file there (unix(7), "Address format"); other addresses make none.
+/// All are given on the caller's behalf, since what kind of socket it is could change meanwhile.
 fn bind(reader: &Reader<'_>) -> Result<Call, i32> {
     let length = usize::try_from(reader.flags(2)).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; length.min(SOCKET_ADDRESS_BYTES)];
-    let count =
-        memory::read(reader.0.thread, reader.word(1), &mut bytes).map_err(|_| ERRNO_FAULT)?;
-    if count < bytes.len() {
-        return Err(ERRNO_FAULT);
+    if length > SOCKET_ADDRESS_BYTES {
+        return Err(ERRNO_INVALID);
     }
-    let (Some(family), path) = (bytes.first_chunk::<2>(), bytes.get(2..).unwrap_or_default())
-    else {
-        return Ok(Call::nothing());
-    };
-    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
-    if u16::from_ne_bytes(*family) != FAMILY_UNIX || path.is_empty() {
-        return Ok(Call::nothing());
+    let mut address = vec![0; length];
+    if length > 0 {
+        let count =
+            memory::read(reader.0.thread, reader.word(1), &mut address).map_err(|_| ERRNO_FAULT)?;
+        if count < length {
+            return Err(ERRNO_FAULT);
+        }
     }
-    let at = Named::Path {
+    let path = socket_path(&address).map(|path| Named::Path {
         directory: AT_FDCWD,
         path: path.to_vec(),
-    };
-    Ok(Call::one(
-        Deed::Bind,
-        Change::fresh_file(at, Access::Create),
-    ))
+    });
+    let socket = descriptor(reader.word(0));
+    Ok(Call {
+        deed: Deed::Bind { socket, address },
+        changes: path
+            .map(|at| Change::fresh_file(at, Access::Create))
+            .into_iter()
+            .collect(),
+    })
 }

@@ -6,11 +6,12 @@
 //! directory or put a link there, since that would be a change too. What somebody outside does in
 //! that moment is his own doing, and still ends at the same descriptors.
 
-use std::{io, path::Path};
+use std::{io, os::fd::AsFd as _, path::Path};
 
-use rustix::fs::FileType;
+use rustix::{fs::FileType, io::Errno};
 use stockade_event::{Durability, Event};
 use stockade_policy::{Access, Approvals, Control, Decision, FileRequest, Request};
+use stockade_sandbox::Meaning;
 use stockade_sys::notifier::{Notification, Notifier};
 use stockade_types::{DecisionRecord, RawText, Verdict};
 
@@ -20,7 +21,7 @@ use super::{
     changes::{self, Call, Change, Deed, Named, Part},
     state,
 };
-use crate::{areas::Area, locate::Place, resolve::Resolver};
+use crate::{areas::Area, locate::Place, procfs, recorder::lock, resolve::Resolver};
 
 /// One path of a call with its verdict.
 pub(super) struct Judged {
@@ -107,18 +108,16 @@ impl Supervision {
 
     /// Finds the paths of a call, in the session's identity, and judges every one of them.
     fn found(&self, hands: &Hands, resolver: &Resolver, call: Call) -> Result<Found, i32> {
-        let locate = || {
-            let all = call.changes.iter().map(|change| match &change.at {
-                Named::Path { directory, path } => resolver.locate(*directory, path, change.last),
-                Named::Descriptor(descriptor) => resolver.locate_descriptor(*descriptor),
-            });
+        let locate_all = || {
+            let all = call.changes.iter().map(|change| locate(resolver, change));
             all.collect::<io::Result<Vec<Place>>>()
         };
         let places = hands
             .identity
-            .act(locate)
-            .map_err(|_| ERRNO_NOT_JUDGED)?
-            .map_err(errno)?;
+            .act(locate_all)
+            .map_err(|_| ERRNO_NOT_JUDGED)?;
+        let places = places
+            .map_err(|error| errno(&act::flags_error(&call.deed, resolver).unwrap_or(error)))?;
         let judged = self.judged(&call, &places);
         Ok(Found {
             call,
@@ -269,14 +268,18 @@ impl Supervision {
             hands.take_mask(self, resolver.tid());
         }
         let deed = &call.deed;
-        let work = || act::carry_out(deed, &places, resolver, notification.thread);
-        let done = match hands.identity.act(work) {
-            Ok(done) => done,
-            Err(_) => return Reply::Refuse(ERRNO_NOT_JUDGED),
+        let work = || match deed {
+            Deed::Bind { socket, address } => self
+                .bind(hands, resolver, *socket, address, places.first())
+                .map(|()| Done::Finished),
+            _ => act::carry_out(deed, &places, resolver, notification.thread),
+        };
+        let Ok(done) = hands.identity.act(work) else {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
         let answer = match done {
-            Err(error) => return Reply::Refuse(errno(error)),
-            Ok(Done::Waits) => return self.wait_for_pipe(call, places),
+            Err(error) => return Reply::Refuse(errno(&error)),
+            Ok(Done::Waits) => return wait_for_pipe(&call.deed, places),
             Ok(Done::ByKernel) => Answer::Proceeds,
             Ok(Done::Finished) => Answer::Returns,
             Ok(Done::Opened {
@@ -293,23 +296,26 @@ impl Supervision {
         }
     }
 
-    /// Has a thread of its own wait until the other end of a pipe is opened.
-    fn wait_for_pipe(&self, call: Call, mut places: Vec<Place>) -> Reply {
-        let Deed::Open { flags, .. } = call.deed else {
-            return Reply::Refuse(ERRNO_NOT_JUDGED);
+    /// Has the session's first process give a socket of the caller its address.
+    fn bind(
+        &self,
+        hands: &Hands,
+        resolver: &Resolver,
+        socket: i32,
+        address: &[u8],
+        place: Option<&Place>,
+    ) -> io::Result<()> {
+        if place.is_some_and(|place| place.object().is_some()) {
+            return Err(Errno::ADDRINUSE.into());
+        }
+        let socket = procfs::copy_of(resolver.tid(), socket)?;
+        let directory = resolver.working_directory()?;
+        let meaning = Meaning {
+            directory: directory.as_fd(),
+            parent: place.map(Place::parent),
+            mask: hands.mask(),
         };
-        let Some(place) = places.pop() else {
-            return Reply::Refuse(ERRNO_NOT_JUDGED);
-        };
-        Reply::Later(Box::new(
-            move |_, notifier, call| match act::wait_for_other_end(&place, flags, notifier, call) {
-                Ok(file) => Answer::Opened {
-                    file,
-                    close_on_exec: act::closes_on_exec(flags),
-                },
-                Err(error) => Answer::Fails(errno(error)),
-            },
-        ))
+        lock(&self.binder).bind(socket.as_fd(), address, meaning)
     }
 
     /// Asks about each path that a rule asks about, one after the other, and does what was allowed.
@@ -418,12 +424,42 @@ impl Supervision {
     }
 }
 
+/// Has a thread of its own wait until the other end of a pipe is opened.
+fn wait_for_pipe(deed: &Deed, mut places: Vec<Place>) -> Reply {
+    let (Deed::Open { flags, .. }, Some(place)) = (deed, places.pop()) else {
+        return Reply::Refuse(ERRNO_NOT_JUDGED);
+    };
+    let flags = *flags;
+    Reply::Later(Box::new(
+        move |_, notifier, call| match act::wait_for_other_end(&place, flags, notifier, call) {
+            Ok(file) => Answer::Opened {
+                file,
+                close_on_exec: act::closes_on_exec(flags),
+            },
+            Err(error) => Answer::Fails(errno(&error)),
+        },
+    ))
+}
+
+/// Finds one path of a call.
+fn locate(resolver: &Resolver, change: &Change) -> io::Result<Place> {
+    let place = match &change.at {
+        Named::Path { directory, path } => resolver.locate(*directory, path, change.last)?,
+        Named::Descriptor(descriptor) => resolver.locate_descriptor(*descriptor)?,
+    };
+    // What is to get another name must be there before the kernel looks at that name.
+    if change.part == Part::Shared && place.stat.is_none() {
+        return Err(place.missing());
+    }
+    Ok(place)
+}
+
 /// The decision on a change that no rule and no protected name is about.
 fn in_view() -> Decision {
     Control::View.allows("the file lies within the writable view")
 }
 
 /// The error number of an operation; what has none could not be judged.
-fn errno(error: io::Error) -> i32 {
+fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(ERRNO_NOT_JUDGED)
 }

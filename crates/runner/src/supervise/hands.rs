@@ -66,6 +66,11 @@ impl Hands {
         }
     }
 
+    /// Returns the mask that was taken last.
+    pub(super) fn mask(&self) -> u32 {
+        self.own.map_or(0o077, |mask| mask.bits())
+    }
+
     fn mask_of(&mut self, tid: u32) -> Mode {
         let known = self.masks.get(&tid).copied();
         if let Some((mask, _)) = known.filter(|(_, at)| at.elapsed() < MASK_KNOWN) {

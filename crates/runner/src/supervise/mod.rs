@@ -30,6 +30,7 @@ use std::{
 use stockade_event::{Durability, Event};
 use stockade_plan::Identity;
 use stockade_policy::{Access, Approvals, Beginnings, Decision, Policy, Request};
+use stockade_sandbox::Binder;
 use stockade_sys::{
     notifier::{Notification, Notifier},
     seccomp::name,
@@ -67,6 +68,8 @@ pub(crate) struct Supervision {
     /// User and group that the session's processes run as.
     pub(crate) identity: Identity,
     pub(crate) masks: Masks,
+    /// Gives sockets their addresses.
+    pub(crate) binder: Mutex<Binder>,
     /// Changes are made one after the other.
     pub(crate) turns: Mutex<()>,
     /// What protected names led to when the session started.
@@ -329,17 +332,13 @@ impl State {
             Access::Create => bit(Access::Remove),
             Access::Write | Access::Rename | Access::Mode => 0,
         };
-        match self.changed.get_mut(path) {
-            Some(noted) => {
-                let known = *noted & bit(access) != 0;
-                *noted = *noted & !opposite | bit(access);
-                !known
-            }
-            None => {
-                self.changed.insert(path.to_vec(), bit(access));
-                true
-            }
-        }
+        let Some(noted) = self.changed.get_mut(path) else {
+            self.changed.insert(path.to_vec(), bit(access));
+            return true;
+        };
+        let known = *noted & bit(access) != 0;
+        *noted = *noted & !opposite | bit(access);
+        !known
     }
 }
 

@@ -1,6 +1,6 @@
 //! Process 1 of a session: it reaps, passes signals on, and takes everything down when it ends.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Pid;
@@ -11,6 +11,7 @@ use stockade_sys::{
 };
 
 use super::{Flow, State, confine};
+use crate::binder;
 use crate::message::{Exit, FromChild, FromParent, receive, send};
 
 /// Forks the command's process. The child goes on with the plan; this process becomes the
@@ -34,16 +35,11 @@ fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
     {
         return EXIT_UNCONFINED;
     }
+    let mut binder = state.binder.as_ref();
     loop {
-        let mut fds = [
-            PollFd::new(&control, PollFlags::IN),
-            PollFd::new(signals, PollFlags::IN),
-        ];
-        match rustix::event::poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return EXIT_UNCONFINED,
-        }
-        let [from_parent, from_kernel] = fds.map(|fd| !fd.revents().is_empty());
+        let Ok([from_parent, from_kernel, address]) = wait(control, signals, binder) else {
+            return EXIT_UNCONFINED;
+        };
         if from_kernel {
             drain(signals);
             match reap_all(command) {
@@ -57,17 +53,45 @@ fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
                 Err(_) => return EXIT_UNCONFINED,
             }
         }
+        if address && !binder.is_some_and(binder::serve) {
+            // Nobody is left who could ask; the supervisor itself is on the other channel.
+            binder = None;
+        }
         if from_parent && !obey(control, command) {
             return EXIT_UNCONFINED;
         }
     }
 }
 
+/// Waits for the supervisor, the kernel, or an address of a socket; tells which there is.
+fn wait(
+    control: BorrowedFd<'_>,
+    signals: &OwnedFd,
+    binder: Option<&OwnedFd>,
+) -> rustix::io::Result<[bool; 3]> {
+    let mut fds = vec![
+        PollFd::new(&control, PollFlags::IN),
+        PollFd::new(signals, PollFlags::IN),
+    ];
+    fds.extend(binder.map(|binder| PollFd::new(binder, PollFlags::IN)));
+    match rustix::event::poll(&mut fds, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(errno) => return Err(errno),
+    }
+    let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+    Ok([ready(0), ready(1), ready(2)])
+}
+
 /// Takes from process 1 itself what it takes from the command.
 fn confine_self(state: &State, signals: &OwnedFd) -> Outcome<()> {
     use std::os::fd::AsRawFd;
     // Its standard streams are the command's; held open here, a pipe would never end.
-    fd::close_all_except(&[state.control.as_raw_fd(), signals.as_raw_fd()])?;
+    let binder = state.binder.as_ref().map(AsRawFd::as_raw_fd);
+    let kept: Vec<_> = [state.control.as_raw_fd(), signals.as_raw_fd()]
+        .into_iter()
+        .chain(binder)
+        .collect();
+    fd::close_all_except(&kept)?;
     identity::set_dumpable(false)?;
     confine::drop_capabilities()?;
     capability::set_no_new_privileges()?;
@@ -107,7 +131,7 @@ fn reap_all(command: Pid) -> Outcome<Option<Exit>> {
 }
 
 /// Carries out what the supervisor says; `false` when it is gone.
-fn obey(control: std::os::fd::BorrowedFd<'_>, command: Pid) -> bool {
+fn obey(control: BorrowedFd<'_>, command: Pid) -> bool {
     match receive::<FromParent>(control) {
         Ok(Some((FromParent::Signal { number }, _))) => {
             // A command that just ended is reported by the next SIGCHLD.

@@ -36,6 +36,8 @@ struct State {
     diagnosis: Option<OwnedFd>,
     six: bool,
     terminal: Option<(OwnedFd, OwnedFd)>,
+    /// Over it come addresses that sockets are to be given.
+    binder: Option<OwnedFd>,
 }
 
 /// Runs the `__init` role: the one argument is the control descriptor, over which the plan comes.
@@ -74,6 +76,7 @@ pub fn main(arguments: &[String]) -> i32 {
         diagnosis: None,
         six: false,
         terminal: None,
+        binder: None,
     });
     // What the runtime does at the end of a process is meant for one that was not forked: its
     // thread has another id now, and the C library aborts over that.
@@ -257,9 +260,9 @@ const fn namespace(namespace: Namespace) -> process::Namespace {
 }
 
 impl State {
-    fn wait_for_go(&self) -> Outcome<()> {
+    fn wait_for_go(&self) -> Outcome<Option<OwnedFd>> {
         match receive::<FromParent>(&self.control)? {
-            Some((FromParent::Go, _)) => Ok(()),
+            Some((FromParent::Go, mut fds)) => Ok(fds.pop()),
             _ => Err(SysError::new(
                 "wait for the supervisor",
                 std::io::ErrorKind::BrokenPipe,
@@ -280,7 +283,7 @@ impl State {
             gids: gids.to_vec(),
         };
         send(&self.control, &request, &[])?;
-        self.wait_for_go()
+        self.wait_for_go().map(drop)
     }
 
     /// The outer process ends here; its sibling goes on as process 1 of the session.
@@ -337,7 +340,8 @@ impl State {
         self.listeners.clear();
         self.names = None;
         self.diagnosis = None;
-        self.wait_for_go()
+        self.binder = self.wait_for_go()?;
+        Ok(())
     }
 
     fn close_descriptors(&mut self) -> Outcome<()> {

@@ -144,6 +144,23 @@ pub struct Datagram {
 #[repr(align(8))]
 struct ControlSpace([u8; 64]);
 
+/// Binds a socket to the bytes of an address as bind(2) takes them.
+///
+/// # Errors
+/// With the kernel's answer.
+pub fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> std::io::Result<()> {
+    let length = libc::socklen_t::try_from(address.len())
+        .map_err(|_| std::io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: the pointer and the length describe the borrowed `address`, from which the kernel
+    // copies; it interprets the bytes only there.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), length) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
 /// Receives one datagram of a socket made by [`dns_socket`] without waiting.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ mod route;
 
 pub use diag::{Protocol, SocketDiagnosis};
 pub use listen::{
-    Datagram, dns_socket, listen, original_destination, receive_datagram, send_datagram,
+    Datagram, bind, dns_socket, listen, original_destination, receive_datagram, send_datagram,
 };
 pub use nftables::redirect_all_tcp;
 pub use route::{bring_up_loopback, route_everything_to_loopback};

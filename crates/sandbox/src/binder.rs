@@ -1,0 +1,163 @@
+//! Addresses of sockets, given on the caller's behalf by the session's first process.
+//!
+//! A path in a socket's address is read by whoever calls bind(2), and the address that the socket
+//! has then is the text itself (unix(7)). So only a process whose root directory is the session's
+//! can do it with the same meaning. The first process has the session's root, identity and no
+//! capability, and nothing inside can touch it.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    fs::{Mode, OFlags},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+use stockade_sys::{Outcome, net, pass};
+
+use crate::message::{receive, send};
+
+/// How long the first process may take; it does nothing else but reap.
+const ANSWER_MAX: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
+
+/// What a socket is to be bound to. Descriptors, in this order: the socket, the caller's working
+/// directory, and the directory that the path was judged to lie in, where the address is a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Wanted {
+    address: Vec<u8>,
+    mask: u32,
+    path: bool,
+}
+
+/// The error number of what came of it; zero for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Answer {
+    errno: i32,
+}
+
+/// The supervisor's half.
+#[derive(Debug)]
+pub struct Binder(OwnedFd);
+
+/// What the address of a socket means to the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Meaning<'fd> {
+    /// Its working directory.
+    pub directory: BorrowedFd<'fd>,
+    /// The directory that the path was judged to lie in, where the address is a path.
+    pub parent: Option<BorrowedFd<'fd>>,
+    /// Its file mode creation mask.
+    pub mask: u32,
+}
+
+impl Binder {
+    /// Makes a pair of halves: the supervisor's, and what the first process gets.
+    pub(crate) fn pair() -> Outcome<(Self, OwnedFd)> {
+        let (ours, theirs) = pass::packet_pair()?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// Binds `socket` to `address`, the bytes of a socket address; blocks until that is done.
+    ///
+    /// # Errors
+    /// With the kernel's answer; EACCES where the path leads elsewhere than it was judged to.
+    pub fn bind(
+        &self,
+        socket: BorrowedFd<'_>,
+        address: &[u8],
+        meaning: Meaning<'_>,
+    ) -> io::Result<()> {
+        let Meaning {
+            directory,
+            parent,
+            mask,
+        } = meaning;
+        let wanted = Wanted {
+            address: address.to_vec(),
+            mask,
+            path: parent.is_some(),
+        };
+        let fds: Vec<_> = [socket, directory].into_iter().chain(parent).collect();
+        send(&self.0, &wanted, &fds).map_err(io::Error::other)?;
+        let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+        loop {
+            match rustix::event::poll(&mut ready, Some(&ANSWER_MAX)) {
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+                Ok(0) => return Err(Errno::TIMEDOUT.into()),
+                Ok(_) => break,
+            }
+        }
+        match receive::<Answer>(&self.0) {
+            Ok(Some((Answer { errno: 0 }, _))) => Ok(()),
+            Ok(Some((Answer { errno }, _))) => Err(io::Error::from_raw_os_error(errno)),
+            Ok(None) => Err(Errno::PIPE.into()),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// Answers one request; `false` when the supervisor is gone.
+pub(crate) fn serve(channel: impl AsFd) -> bool {
+    let Ok(Some((wanted, fds))) = receive::<Wanted>(&channel) else {
+        return false;
+    };
+    let errno = match carry_out(&wanted, &fds) {
+        Ok(()) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(Errno::ACCESS.raw_os_error()),
+    };
+    send(channel, &Answer { errno }, &[]).is_ok()
+}
+
+fn carry_out(wanted: &Wanted, fds: &[OwnedFd]) -> io::Result<()> {
+    let [socket, directory, rest @ ..] = fds else {
+        return Err(Errno::INVAL.into());
+    };
+    rustix::process::fchdir(directory)?;
+    rustix::process::umask(Mode::from_raw_mode(wanted.mask));
+    let bound = match rest.first() {
+        Some(parent) => is_judged(&wanted.address, parent),
+        None if wanted.path => Err(Errno::INVAL.into()),
+        None => Ok(()),
+    }
+    .and_then(|()| net::bind(socket.as_fd(), &wanted.address));
+    // Nothing of the caller is held any longer than this.
+    rustix::process::chdir("/")?;
+    bound
+}
+
+/// Whether the path of an address leads to the directory that was judged. Links of processes, like
+/// `/proc/self/cwd`, mean this process here and another one to the caller.
+fn is_judged(address: &[u8], parent: &OwnedFd) -> io::Result<()> {
+    let path = address.get(2..).unwrap_or_default();
+    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+    let end = path
+        .iter()
+        .rposition(|byte| *byte != b'/')
+        .map_or(0, |at| at + 1);
+    let path = path.get(..end).unwrap_or_default();
+    let directory = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => path.get(..=slash).unwrap_or_default(),
+        None => b".",
+    };
+    let directory = OsStr::from_bytes(directory);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let here = rustix::fs::open(directory, flags, Mode::empty()).map_err(|_| Errno::ACCESS)?;
+    let here = rustix::fs::fstat(here)?;
+    let judged = rustix::fs::fstat(parent)?;
+    if (here.st_dev, here.st_ino) == (judged.st_dev, judged.st_ino) {
+        Ok(())
+    } else {
+        Err(Errno::ACCESS.into())
+    }
+}
