@@ -102,6 +102,11 @@ impl Place {
         self.object.as_ref().map(AsFd::as_fd)
     }
 
+    /// Tells whether slashes stand behind what is no directory.
+    pub(crate) fn is_no_directory_with_slashes(&self) -> bool {
+        self.slashes && self.kind().is_some_and(|kind| kind != FileType::Directory)
+    }
+
     /// The kernel's answer to a call that needs something to be there.
     pub(crate) fn missing(&self) -> io::Error {
         match rustix::fs::statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -193,7 +198,11 @@ impl Resolver {
 
     /// Finds what the descriptor `directory` of the caller itself stands for.
     pub(crate) fn locate_descriptor(&self, directory: i32) -> io::Result<Place> {
-        let object = self.behind(directory)?;
+        let object = if directory == AT_FDCWD {
+            self.working_directory()?
+        } else {
+            self.behind(directory)?
+        };
         self.at_object(object)
     }
 

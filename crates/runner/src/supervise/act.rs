@@ -166,7 +166,7 @@ fn open_file(place: &Place, flags: u32, mode: u32) -> io::Result<OwnedFd> {
     if let Some(object) = place.object() {
         // It is there, so nothing is made; the kernel says so of directories.
         let flags = OFlags::from_bits_retain(flags & !FLAG_NO_FOLLOW & OPEN_FLAGS) | ours;
-        return Ok(rustix::fs::open(own_link(&object), flags, Mode::empty())?);
+        return Ok(rustix::fs::open(own_link(&object), flags, mode_of(mode))?);
     }
     let makes = flags & (FLAG_CREATE | FLAG_TEMPORARY) != 0;
     let mode = if makes { mode_of(mode) } else { Mode::empty() };

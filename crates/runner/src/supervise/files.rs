@@ -451,6 +451,9 @@ fn locate(resolver: &Resolver, change: &Change) -> io::Result<Place> {
     if change.part == Part::Shared && place.stat.is_none() {
         return Err(place.missing());
     }
+    if change.part == Part::Shared && place.is_no_directory_with_slashes() {
+        return Err(Errno::NOTDIR.into());
+    }
     Ok(place)
 }
 
