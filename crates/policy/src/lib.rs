@@ -63,6 +63,7 @@ mod protect;
 mod read;
 mod read_settings;
 mod request;
+mod request_path;
 mod rule;
 mod scope;
 mod settings;
@@ -70,7 +71,7 @@ mod source;
 mod suite;
 mod view;
 
-pub use address::{AddressClass, classify};
+pub use address::{AddressClass, classify, is_special_name};
 pub use builtin::{builtin, builtin_names, preset_for_command};
 pub use controls::Control;
 pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};

@@ -8,7 +8,7 @@ use crate::{
     Access, Approvals, Decision, HostSets, Judged, NameRequest, Origin, Permitted, Request,
     Settings, Source, WorkspaceMode,
     address::{AddressClass, classify, is_metadata_name},
-    controls::{METADATA, PRIVATE, PROTECTED, VIEW},
+    controls::{METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
     engine::{self, Engine, EngineError, Findings},
     explain::{Explain, Outcome},
     grant::Reach,
@@ -422,6 +422,7 @@ impl Judge<'_> {
                 };
                 match class {
                     AddressClass::Metadata => vec![METADATA],
+                    AddressClass::Unusable => vec![NEVER],
                     AddressClass::Private if !self.permits_private(matches) => vec![PRIVATE],
                     AddressClass::Private | AddressClass::Public => Vec::new(),
                 }

@@ -234,9 +234,9 @@ impl Rule {
         if let Some(paths) = &body.paths {
             let fits = |own: &PathPattern| {
                 if self.is_allow() {
-                    http.allows(own)
+                    http.path.allows(own)
                 } else {
-                    http.could_mean(own)
+                    http.path.could_mean(own)
                 }
             };
             if !paths.iter().any(fits) {

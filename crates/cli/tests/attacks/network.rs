@@ -232,7 +232,7 @@ fn n02_what_no_rule_names_does_not_leave() {
             .event("connection.decided", "", "22"),
         closed("address", "curl -fsS -m 5 http://192.0.2.1/")
             .twin(&denied_twin)
-            .event("connection.decided", "private-address", "192.0.2.1"),
+            .event("connection.decided", "never-reached", "192.0.2.1"),
         closed("metadata", "curl -fsS -m 5 http://169.254.169.254/")
             .twin(&denied_twin)
             .event("connection.decided", "metadata", "169.254.169.254"),

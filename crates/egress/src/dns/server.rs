@@ -12,7 +12,7 @@ use std::{
 };
 
 use stockade_event::{Durability, Event};
-use stockade_policy::{Control, Decision, NameRequest, Request};
+use stockade_policy::{Control, Decision, NameRequest, Request, is_special_name};
 use stockade_types::{HostName, RawText, Subject, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,13 +41,6 @@ const NOBODY: &str = "invalid";
 
 /// Repetitions of a query are reported at this number and at each power of ten after it.
 const REPEATS_REPORTED_FIRST: u64 = 100;
-
-/// Top-level names that never lead off a link, or are nobody's (RFC 6761, RFC 6762, RFC 7686,
-/// RFC 9476); they exist only where the policy fixes an address.
-const SPECIAL: [&str; 4] = ["local", "invalid", "onion", "alt"];
-
-/// Where addresses are looked up backwards; synthetic ones have no owner to tell of.
-const BACKWARDS: [&str; 2] = ["in-addr", "ip6"];
 
 /// What the resolver remembers.
 #[derive(Debug, Default)]
@@ -186,7 +179,7 @@ fn judge(
                 name: name.clone(),
                 subject,
             });
-            let decision = if is_special(name) && !proxy.resolver.is_fixed(name) {
+            let decision = if is_special_name(name) && !proxy.resolver.is_fixed(name) {
                 Control::SpecialName.denies("this name has no meaning outside one machine", REMEDY)
             } else {
                 proxy.judge.look(&request)
@@ -194,15 +187,6 @@ fn judge(
             Some((request, None, decision))
         }
     }
-}
-
-/// A single label or a special-use name.
-fn is_special(name: &HostName) -> bool {
-    let mut labels = name.labels_rev();
-    let top = labels.next().unwrap_or_default();
-    labels.next().is_none_or(|second| {
-        SPECIAL.contains(&top) || (top == "arpa" && BACKWARDS.contains(&second))
-    })
 }
 
 /// Sees to it that the decision is in the journal once per name and program. Returns whether it is.
