@@ -160,9 +160,8 @@ impl Link<'_> {
             }
         };
         match first_flight(&self.client, &mut self.head, patience).await {
-            // What it said is all there will be, and it is no greeting that is known.
-            Ok(Flight::Ended) | Err(_) if self.head.is_empty() => Flight::Silent,
-            Ok(Flight::Ended) | Err(_) => Flight::Speaks(Speech::Opaque),
+            // What it said is all there will be.
+            Ok(Flight::Ended) | Err(_) => Flight::ended(&self.head),
             Ok(flight) => flight,
         }
     }
@@ -375,7 +374,8 @@ fn choose(
         }
         Flight::Unfinished => {
             let seconds = HANDSHAKE_WAIT.as_secs();
-            let reason = format!("the greeting was not complete after {seconds} seconds");
+            let reason =
+                format!("the greeting ended early, or was not complete after {seconds} seconds");
             Err(Box::new(Control::GreetingUnfinished.denies(reason, "")))
         }
         Flight::Speaks(Speech::Tls(hello)) => tls_plan(request, hello),

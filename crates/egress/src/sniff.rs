@@ -46,7 +46,7 @@ fn classify_text(bytes: &[u8]) -> Option<Speech> {
     let first = FirstLine::of(bytes);
     match first.line() {
         Line::Http => Some(Speech::Http),
-        Line::OldTls => Some(Speech::BrokenTls("it has the form of SSL 2")),
+        Line::BrokenTls(why) => Some(Speech::BrokenTls(why)),
         Line::Open if first.is_plausible() => None,
         Line::Open | Line::Other => Some(Speech::Opaque),
     }
@@ -63,6 +63,20 @@ pub(crate) enum Flight {
     Unfinished,
     /// The client closed its side before it was clear.
     Ended,
+}
+
+impl Flight {
+    /// Says what is known of a client that ended or failed after `bytes`. What began as a protocol
+    /// that is known is that protocol, unfinished; nothing else is to come.
+    pub(crate) fn ended(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            Self::Silent
+        } else if may_be_waiting(bytes) {
+            Self::Speaks(Speech::Opaque)
+        } else {
+            Self::Unfinished
+        }
+    }
 }
 
 /// How long a client is waited for.
@@ -162,5 +176,35 @@ mod tests {
         }
         let hello = tls::tests::hello_bytes(Some(&tls::tests::sni(b"good.test")), 100);
         assert!(matches!(classify(&hello), Some(Speech::Tls(_))));
+    }
+
+    #[test]
+    fn what_ends_as_it_began_is_no_other_protocol() {
+        let hello = tls::tests::hello_bytes(Some(&tls::tests::sni(b"evil.test")), 100);
+        for bytes in [
+            &hello[..1],
+            &hello[..2],
+            &hello[..hello.len() - 1],
+            b"GE",
+            b"GET /",
+            b"POST /x HTT",
+            b"\xef\xbb\xbfGET /x",
+            b"\0PUT /x",
+        ] {
+            let shown = String::from_utf8_lossy(bytes);
+            assert_eq!(classify(bytes), None, "{shown:?}");
+            assert_eq!(Flight::ended(bytes), Flight::Unfinished, "{shown:?}");
+        }
+        let opaque = Flight::Speaks(Speech::Opaque);
+        for bytes in [
+            &b"hello"[..],
+            b"QUIT",
+            b"\0\0\0\x08",
+            b"{\"a\":1}",
+            b"\x80\x0a",
+        ] {
+            assert_eq!(Flight::ended(bytes), opaque, "{bytes:?}");
+        }
+        assert_eq!(Flight::ended(b""), Flight::Silent);
     }
 }

@@ -263,7 +263,6 @@ async fn request_lines_in_pieces_do_not_pass_as_opaque() {
         (&b"PROPFIND"[..], &b" /x HTTP/1.1"[..]),
         (b"PROPFIND /x HTT", b"P/1.1"),
         (b"<GET /x HTTP/", b"1.1"),
-        (b"\0GET /x HTTP/1.1", b""),
         (b"\xc2\xa0GET /x HTTP", b"/1.1 "),
         (b"POST /\x01x HTT", b"P/1.1"),
     ] {
@@ -288,6 +287,105 @@ async fn request_lines_in_pieces_do_not_pass_as_opaque() {
         .await;
     }
     assert!(!echo.text().contains("evil.test"), "{}", echo.text());
+}
+
+/// What began as TLS or as a request is that, also where it ends too early: a server might read
+/// what there is of it. The rest of a protocol that is not known may end as it likes.
+#[tokio::test]
+async fn greetings_that_end_early_are_refused() {
+    let echo = Server::echo().await;
+    let hello = client_hello(Some("evil.test"), 4000, false);
+    for begun in [
+        &hello[..],
+        &hello[..hello.len() - 1],
+        &hello[..1],
+        b"GET /x",
+        b"POST /x HTT",
+        b"\xef\xbb\xbfGET /x",
+    ] {
+        for late in [false, true] {
+            let lab = Lab::start(&allow("good.test", echo.port)).await;
+            let mut client = lab.connect("good.test", echo.port).await;
+            if late {
+                until("the connection that waits for the server", || {
+                    !connection_details(&lab).is_empty()
+                })
+                .await;
+            }
+            client.write_all(begun).await.unwrap();
+            client.shutdown().await.unwrap();
+            let whole = begun == &hello[..];
+            let answer = read_all(&mut client).await;
+            assert_eq!(
+                answer.is_ok_and(|answer| answer == ALERT),
+                whole,
+                "{begun:?}"
+            );
+            lab.one_denial(if whole {
+                "name-mismatch"
+            } else {
+                "greeting-unfinished"
+            });
+        }
+    }
+    assert_eq!(echo.text(), "");
+    for other in [&b"hello"[..], b"QUIT", b"\x00\x01"] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        assert_eq!(echo_of(&lab, echo.port, other).await.unwrap(), other);
+        assert!(lab.decisions(Verdict::Deny).is_empty());
+    }
+}
+
+/// Some servers pass over a warning before the greeting, which then may name anybody.
+#[tokio::test]
+async fn a_greeting_behind_another_record_is_refused() {
+    let echo = Server::echo().await;
+    let hello = client_hello(Some("good.test"), 4000, false);
+    for first in [
+        &[21, 3, 1, 0, 2, 1, 90][..],
+        &[20, 3, 3, 0, 1, 1],
+        &[24, 3, 3, 0, 3, 1, 0, 0],
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        let both = [first, &hello].concat();
+        client.write_all(&both).await.unwrap();
+        assert_eq!(read_all(&mut client).await.unwrap(), ALERT);
+        lab.one_denial("tls-malformed");
+    }
+    assert_eq!(echo.text(), "");
+}
+
+/// A byte-order mark, a NUL or a bare carriage return makes a request no other protocol: some
+/// servers pass them over.
+#[tokio::test]
+async fn requests_that_lenient_servers_read_are_refused() {
+    let echo = Server::echo().await;
+    for request in [
+        &b"\xef\xbb\xbfGET /x HTTP/1.1\r\nHost: evil.test\r\n\r\n"[..],
+        b"\xef\xbb\xbfGET /x\r\n",
+        b"\0GET /x HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        b"\0\0POST /x HTTP/1.1\rHost: evil.test\r\r",
+        b"\xc2\xa0GET /x HTTP/1.1\rHost: evil.test\r\r",
+        b"GE\0T /x HTTP/1.1\rHost: evil.test\r\r",
+        b"GET /x HTTP/1.1\rHost: evil.test\r\r",
+        b"GET /x HTTP/1.1\r\nHost: good.test\rX: y\r\n\r\n",
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        client.write_all(request).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = read_all(&mut client).await.unwrap_or_default();
+        let shown = String::from_utf8_lossy(request);
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 "),
+            "{shown:?}: {}",
+            String::from_utf8_lossy(&answer)
+        );
+        assert_eq!(lab.decisions(Verdict::Deny).len(), 1, "{shown:?}");
+        lab.one_denial("http-framing");
+    }
+    assert_eq!(echo.text(), "");
 }
 
 /// A server can ask for a second greeting (`HelloRetryRequest`), which must not name another host.

@@ -105,6 +105,9 @@ async fn read_head(
                 return Ok(Some(head));
             }
             match fill(&client, pending, HEAD_READ_BYTES).await {
+                Ok(0) if !pending.is_empty() => {
+                    return Err(Malformed("the client ended before its head did"));
+                }
                 Ok(0) | Err(_) => return Ok(None),
                 Ok(_) => {}
             }
