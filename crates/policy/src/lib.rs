@@ -57,6 +57,7 @@ mod load;
 mod oracle;
 mod pattern;
 mod pins;
+mod places;
 mod policy;
 mod problem;
 mod protect;
@@ -70,6 +71,7 @@ mod settings;
 mod source;
 mod suite;
 mod view;
+mod warning;
 
 pub use address::{AddressClass, classify, is_special_name};
 pub use builtin::{builtin, builtin_names, preset_for_command};
@@ -78,6 +80,7 @@ pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
 pub use grant::{Approvals, GrantError, GrantView, Grants};
 pub use load::load;
 pub use pattern::ProtectedPattern;
+pub use places::Places;
 pub use policy::{Policy, RuleView};
 pub use problem::{Problem, Problems};
 pub use protect::{Beginnings, looks_secret};
@@ -89,5 +92,6 @@ pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, PresetSettings,
     ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
 };
-pub use source::{HostSets, Origin, Source};
+pub use source::{HOST_SETS, HostSets, Origin, Source};
 pub use suite::{Probe, ProbeError};
+pub use warning::Warning;

@@ -146,6 +146,8 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Some(helpers)
     };
     let policy = stockade_policy::load(&sources, &host_sets)?;
+    layers::check_places(&policy)?;
+    warn(&policy, out);
     let current = std::env::current_dir().context("there is no current directory")?;
     if args.ask == Some(Ask::Tty) && !both_terminals {
         bail!(
@@ -200,6 +202,23 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             (_, code) => code,
         },
     ))
+}
+
+/// Most warnings about the policy that a run shows.
+const WARNINGS_SHOWN_MAX: usize = 5;
+
+/// Says what of the policy has no effect; nothing else would tell.
+fn warn(policy: &stockade_policy::Policy, out: &mut Output) {
+    let warnings = policy.warnings();
+    for warning in warnings.iter().take(WARNINGS_SHOWN_MAX) {
+        out.note(warning);
+    }
+    let more = warnings.len().saturating_sub(WARNINGS_SHOWN_MAX);
+    if more > 0 {
+        out.note(format!(
+            "stockade: {more} more; `stockade policy check FILE` shows all"
+        ));
+    }
 }
 
 /// Returns the variables of the caller.
