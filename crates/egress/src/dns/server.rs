@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use stockade_event::{Durability, Event};
@@ -87,12 +88,23 @@ pub(crate) async fn serve_udp(proxy: Arc<Proxy>, socket: Arc<dyn Datagrams>) {
 /// Serves one DNS over TCP connection (RFC 7766) until the client ends it.
 pub(crate) async fn serve_stream(
     proxy: &Proxy,
-    mut stream: TcpStream,
+    stream: TcpStream,
     local: SocketAddr,
 ) -> io::Result<()> {
     let peer = stream.peer_addr()?;
+    let answer =
+        |bytes: Vec<u8>| async move { respond(proxy, &bytes, Protocol::Tcp, peer, local).await };
+    answer_stream(stream, DNS_STREAM_IDLE, answer).await
+}
+
+/// Answers the queries of a connection that is never silent, nor unread, for longer than `idle`.
+pub(super) async fn answer_stream<F: Future<Output = Option<Vec<u8>>>>(
+    mut stream: TcpStream,
+    idle: Duration,
+    answer: impl Fn(Vec<u8>) -> F,
+) -> io::Result<()> {
     loop {
-        let Ok(prefix) = timeout(DNS_STREAM_IDLE, stream.read_u16()).await else {
+        let Ok(prefix) = timeout(idle, stream.read_u16()).await else {
             return Ok(());
         };
         let length = usize::from(match prefix {
@@ -103,15 +115,15 @@ pub(crate) async fn serve_stream(
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut bytes = vec![0; length];
-        let body = timeout(DNS_STREAM_IDLE, stream.read_exact(&mut bytes)).await;
+        let body = timeout(idle, stream.read_exact(&mut bytes)).await;
         body.map_err(|_| io::ErrorKind::TimedOut)??;
-        let Some(reply) = respond(proxy, &bytes, Protocol::Tcp, peer, local).await else {
+        let Some(reply) = answer(bytes).await else {
             return Ok(());
         };
         let length = u16::try_from(reply.len()).map_err(|_| io::ErrorKind::InvalidData)?;
         let bytes = [&length.to_be_bytes(), reply.as_slice()].concat();
         // A client that does not read would keep one of the few places for ever.
-        let written = timeout(DNS_STREAM_IDLE, stream.write_all(&bytes)).await;
+        let written = timeout(idle, stream.write_all(&bytes)).await;
         written.map_err(|_| io::ErrorKind::TimedOut)??;
     }
 }
