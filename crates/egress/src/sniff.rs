@@ -207,4 +207,23 @@ mod tests {
         }
         assert_eq!(Flight::ended(b""), Flight::Silent);
     }
+
+    /// Nobody waits in vain for more of what is surely no HTTP.
+    #[test]
+    fn what_is_no_http_to_the_eye_passes_at_once() {
+        for bytes in [
+            &b"<?xml version='1.0'?><stream:stream to='good.test'>"[..],
+            b"{\"jsonrpc\":\"2.0\",\"method\":\"hello\"}",
+            b"[1,2]",
+            b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
+            b"\x00\x00\x00\x20hello",
+            b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\x00\x80\x00",
+        ] {
+            assert_eq!(classify(bytes), Some(Speech::Opaque), "{bytes:?}");
+        }
+        for bytes in [&b"JDWP-Handshake"[..], b"\r"] {
+            assert_eq!(classify(bytes), None, "{bytes:?}");
+            assert!(may_be_waiting(bytes), "{bytes:?}");
+        }
+    }
 }

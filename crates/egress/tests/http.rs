@@ -10,7 +10,7 @@ mod lab;
 
 use lab::{Lab, PATIENCE, Server, allow, http_head, read_all, rule, until};
 use stockade_event::Event;
-use stockade_types::{DecisionRecord, RequestKind, Verdict};
+use stockade_types::{DecisionRecord, RequestKind, RuleId, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -613,7 +613,7 @@ async fn the_refusal_of_a_path_names_what_is_ambiguous() {
             let denied = lab.decisions(Verdict::Deny);
             assert_eq!(denied.len(), 1, "{denied:#?}");
             assert_forbidden(&answer, &denied[0]);
-            assert_eq!(denied[0].rule.as_ref().map(|rule| rule.as_str()), rule);
+            assert_eq!(denied[0].rule.as_ref().map(RuleId::as_str), rule);
             assert!(denied[0].reason.contains(what), "{}", denied[0].reason);
             assert!(
                 denied[0].remedy.contains("plain spelling"),

@@ -40,6 +40,10 @@ const fn v4(octets: [u8; 4], bits: u8, class: AddressClass) -> Entry {
     (IpAddr::V4(Ipv4Addr::new(a, b, c, d)), bits, class)
 }
 
+#[expect(
+    clippy::many_single_char_names,
+    reason = "the groups of an address have no other names"
+)]
 const fn v6(groups: [u16; 8], bits: u8, class: AddressClass) -> Entry {
     let [a, b, c, d, e, f, g, h] = groups;
     (
@@ -208,7 +212,7 @@ fn carried(v6: Ipv6Addr) -> Option<Ipv4Addr> {
         // `::` and `::1` are addresses of their own.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         // IPv4-compatible (::/96) and IPv4-translated (::ffff:0:0:0/96, RFC 2765).
-        [0, 0, 0, 0, 0, 0, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _]
+        [0, 0, 0, 0, 0 | 0xffff, 0, _, _]
         // NAT64, well-known and local-use (RFC 6052, RFC 8215).
         | [0x64, 0xff9b, ..]
         // ISATAP, under any prefix (RFC 5214 section 6.1).

@@ -82,7 +82,7 @@ pub use load::load;
 pub use pattern::ProtectedPattern;
 pub use places::Places;
 pub use policy::{Policy, RuleView};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, Warning};
 pub use protect::{Beginnings, looks_secret};
 pub use request::{
     Access, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest, Request,
@@ -94,4 +94,3 @@ pub use settings::{
 };
 pub use source::{HOST_SETS, HostSets, Origin, Source};
 pub use suite::{Probe, ProbeError};
-pub use warning::Warning;

@@ -165,8 +165,8 @@ fn ambiguity(path: &[u8], plain: &[u8], query: &[u8]) -> Option<Ambiguity> {
     if has(query, b'#') {
         return Some(Ambiguity::Fragment);
     }
-    let slashes = |text: &[u8]| text.iter().filter(|b| **b == b'/').count();
-    if slashes(plain) != slashes(path) {
+    let segments = |text: &[u8]| text.split(|b| *b == b'/').count();
+    if segments(plain) != segments(path) {
         return Some(Ambiguity::EncodedSlash);
     }
     let Ok(text) = std::str::from_utf8(plain) else {

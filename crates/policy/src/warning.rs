@@ -1,12 +1,10 @@
 //! What a policy says that has no effect: not a mistake of form, but surely not what was meant.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-use stockade_types::{Host, HostName, RawText, Verdict};
+use stockade_types::{Host, HostName, Verdict};
 
 use crate::{
     AddressClass, EnvironmentSettings, FilesystemSettings, Origin, Policy, Settings, Sourced,
+    Warning,
     address::{classify, is_metadata_name, is_special_name},
     pattern::{HostPattern, PathPattern, host::last_address},
     protect::hides_secret,
@@ -21,28 +19,6 @@ const PAIRS_MAX: usize = 200_000;
 const NO_WORKSPACE: [&str; 12] = [
     "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "sys", "usr",
 ];
-
-/// One entry of a policy that has no effect.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// The place, as `file:line`.
-    pub source: String,
-    /// What has no effect, why, and what to write instead.
-    pub message: String,
-}
-
-/// One line, in which nothing of the file can command the terminal or hide.
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let safe = |text: &str| RawText::from(text).display();
-        write!(
-            f,
-            "{}  warning: {}",
-            safe(&self.source),
-            safe(&self.message)
-        )
-    }
-}
 
 impl Policy {
     /// Returns what the files say that has no effect, whatever the machine; presets are left out.

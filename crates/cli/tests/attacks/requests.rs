@@ -5,7 +5,7 @@ use stockade_testkit::{
     TestEnv,
     env::User,
     escape::{Action, Case, Control, Outcome, Scene},
-    http::Response,
+    http::{Request, Response},
     lab::{HttpServer, TcpEcho},
 };
 
@@ -215,7 +215,7 @@ fn n50_npm_finds_packages_with_a_scope() {
             &|_| {
                 let requests = server.requests();
                 let new = requests.iter().skip(seen.get());
-                new.map(|request| request.path()).eq(["/@lab%2fthing"])
+                new.map(Request::path).eq(["/@lab%2fthing"])
             },
             Outcome::Works,
         )
