@@ -1,5 +1,7 @@
 //! What silently means nothing is said, with its place and what to write instead.
 
+#![expect(clippy::panic, reason = "tests")]
+
 use stockade_policy::{HostSets, Origin, Places, Policy, Source, builtin, load};
 
 fn source(origin: Origin, name: &str, text: &str) -> Source {
