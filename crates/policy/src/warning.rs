@@ -12,7 +12,8 @@ use crate::{
     rule::{Body, ExecBody, FileBody, NetBody, Rule},
 };
 
-/// Most pairs of rules that are compared: a look takes a microsecond, and nobody waits for a hint.
+/// Most pairs of patterns that are compared: a look takes less than a microsecond, and nobody waits
+/// for a hint.
 const PAIRS_MAX: usize = 200_000;
 
 /// Places in which no workspace lies: the system's own, where sessions are never started.
@@ -31,8 +32,19 @@ impl Policy {
         filesystem(&settings.filesystem, &mut found);
         environment(&settings.environment, &mut found);
         addresses(settings, &mut found);
-        let rules: Vec<&Rule> = self.rule_list().iter().collect();
-        let own = |rule: &&&Rule| rule.origin != Origin::Builtin;
+        let rules = self.rule_list();
+        let context = Context {
+            settings,
+            private: rules
+                .iter()
+                .filter(|rule| rule.effect != Verdict::Deny && rule.is_private())
+                .filter_map(Rule::net)
+                .collect(),
+            asks_about_files: rules
+                .iter()
+                .any(|rule| rule.effect == Verdict::Ask && matches!(rule.body, Body::File(_))),
+        };
+        let own = |rule: &&Rule| rule.origin != Origin::Builtin;
         for rule in rules.iter().filter(own) {
             let mut say = |message: String| {
                 found.push(Warning {
@@ -41,14 +53,33 @@ impl Policy {
                 });
             };
             match &rule.body {
-                Body::Net(body) => net(rule, body, settings, &rules, &mut say),
+                Body::Net(body) => net(rule, body, &context, &mut say),
                 Body::Exec(body) => exec(body, &mut say),
-                Body::File(body) => file(rule, body, settings, &rules, &mut say),
+                Body::File(body) => file(rule, body, &context, &mut say),
                 Body::Control => {}
             }
         }
-        overridden(&rules, &mut found);
+        overridden(rules, &mut found);
         found
+    }
+}
+
+/// What a look at one rule needs of the others.
+struct Context<'p> {
+    settings: &'p Settings,
+    /// Rules that open private addresses.
+    private: Vec<&'p NetBody>,
+    /// Some rule asks about files.
+    asks_about_files: bool,
+}
+
+impl Context<'_> {
+    /// Tells whether some rule opens the private addresses of a pattern.
+    fn opens(&self, pattern: &HostPattern) -> bool {
+        let covers = |own: &HostPattern| own.contains(pattern);
+        self.private
+            .iter()
+            .any(|body| body.hosts.iter().any(covers))
     }
 }
 
@@ -120,29 +151,20 @@ fn addresses(settings: &Settings, found: &mut Vec<Warning>) {
     }
 }
 
-fn net(
-    rule: &Rule,
-    body: &NetBody,
-    settings: &Settings,
-    rules: &[&Rule],
-    say: &mut impl FnMut(String),
-) {
-    let private = |pattern: &HostPattern| {
-        let opens = |other: &&&Rule| other.effect != Verdict::Deny && other.is_private();
-        let covers = |other: &NetBody| other.hosts.iter().any(|own| own.contains(pattern));
-        let mut others = rules.iter().filter(opens).filter_map(|other| other.net());
-        others.any(covers)
-    };
+fn net(rule: &Rule, body: &NetBody, context: &Context<'_>, say: &mut impl FnMut(String)) {
+    let settings = context.settings;
     let allows = rule.effect != Verdict::Deny;
     for pattern in &body.hosts {
         let message = match pattern {
-            HostPattern::Name(name) => name_message(name, allows, settings)
-                .or_else(|| fixed_message(name, allows && !private(pattern), settings)),
+            HostPattern::Name(name) => name_message(name, allows, settings).or_else(|| {
+                let message = fixed_message(name, settings)?;
+                (allows && !context.opens(pattern)).then_some(message)
+            }),
             HostPattern::OneLabel(name) | HostPattern::Below(name) => {
                 below_message(pattern, name, allows, settings)
             }
             HostPattern::Address(_) | HostPattern::Network { .. } if allows => {
-                address_message(pattern, private(pattern))
+                address_message(pattern, context)
             }
             HostPattern::Address(_) | HostPattern::Network { .. } | HostPattern::AnyName => None,
         };
@@ -187,14 +209,16 @@ fn below_message(
     settings: &Settings,
 ) -> Option<String> {
     let below: HostName = format!("x.{name}").parse().ok()?;
-    let mut fixed = settings.network.hosts.keys();
     if allows && is_metadata_name(&below) {
         return Some(format!(
             "`{pattern}` is below a metadata service, which no rule makes reachable"
         ));
     }
-    let some = fixed.any(|fixed| pattern.matches(&Host::Name(fixed.clone())));
-    (is_special_name(&below) && !some).then(|| {
+    let fixed = || {
+        let mut names = settings.network.hosts.keys();
+        names.any(|name| pattern.matches(&Host::Name(name.clone())))
+    };
+    (is_special_name(&below) && !fixed()).then(|| {
         format!(
             "names of `{pattern}` mean something on one machine only and do not exist in a \
              session; fix their addresses in `[network.hosts]`"
@@ -203,8 +227,8 @@ fn below_message(
 }
 
 /// What a name whose address is fixed needs.
-fn fixed_message(name: &HostName, closed: bool, settings: &Settings) -> Option<String> {
-    let fixed = settings.network.hosts.get(name).filter(|_| closed)?;
+fn fixed_message(name: &HostName, settings: &Settings) -> Option<String> {
+    let fixed = settings.network.hosts.get(name)?;
     (classify(fixed.value) == AddressClass::Private).then(|| {
         format!(
             "`{name}` is fixed to the private address {} ({}), so the rule needs `private = true`",
@@ -213,7 +237,7 @@ fn fixed_message(name: &HostName, closed: bool, settings: &Settings) -> Option<S
     })
 }
 
-fn address_message(pattern: &HostPattern, private: bool) -> Option<String> {
+fn address_message(pattern: &HostPattern, context: &Context<'_>) -> Option<String> {
     let (first, last) = match pattern {
         HostPattern::Address(address) => (*address, *address),
         HostPattern::Network { base, bits } => (*base, last_address(*base, *bits)),
@@ -226,7 +250,7 @@ fn address_message(pattern: &HostPattern, private: bool) -> Option<String> {
         (AddressClass::Unusable, AddressClass::Unusable) => Some(format!(
             "`{pattern}` is no address of a host, and never dialled"
         )),
-        (AddressClass::Private, AddressClass::Private) if !private => Some(format!(
+        (AddressClass::Private, AddressClass::Private) if !context.opens(pattern) => Some(format!(
             "`{pattern}` is private, so the rule needs `private = true`"
         )),
         _ => None,
@@ -266,13 +290,7 @@ fn exec(body: &ExecBody, say: &mut impl FnMut(String)) {
     }
 }
 
-fn file(
-    rule: &Rule,
-    body: &FileBody,
-    settings: &Settings,
-    rules: &[&Rule],
-    say: &mut impl FnMut(String),
-) {
+fn file(rule: &Rule, body: &FileBody, context: &Context<'_>, say: &mut impl FnMut(String)) {
     for path in &body.paths {
         let text = path.text();
         let first = text
@@ -286,7 +304,7 @@ fn file(
         }
         // A name that no pattern of protected paths has of its own.
         let sample = text.replace("**", "x-x").replace('*', "x-x");
-        let protecting = settings.workspace.protects(sample.as_bytes());
+        let protecting = context.settings.workspace.protects(sample.as_bytes());
         if let Some(pattern) = protecting.filter(|_| rule.effect != Verdict::Deny) {
             say(format!(
                 "`{text}` is protected by `{pattern}`, which no rule lifts: make such a change \
@@ -294,8 +312,7 @@ fn file(
             ));
         }
     }
-    let asked = |other: &&Rule| other.effect == Verdict::Ask && matches!(other.body, Body::File(_));
-    if rule.effect == Verdict::Allow && !rules.iter().any(asked) {
+    if rule.effect == Verdict::Allow && !context.asks_about_files {
         say(
             "files of the workspace may be changed already; an [[allow]] about files only answers \
              an [[ask]], and there is none"
@@ -305,17 +322,18 @@ fn file(
 }
 
 /// Notes rules that a deny takes everything from, and allows that never answer a question.
-fn overridden(rules: &[&Rule], found: &mut Vec<Warning>) {
+fn overridden(rules: &[Rule], found: &mut Vec<Warning>) {
     let mut pairs = 0;
-    let stronger: Vec<&&Rule> = rules
+    let stronger: Vec<&Rule> = rules
         .iter()
         .filter(|rule| rule.effect != Verdict::Allow && rule.patterns() > 0)
         .collect();
+    let patterns: usize = stronger.iter().map(|rule| rule.patterns()).sum();
     for rule in rules {
         if rule.origin == Origin::Builtin || rule.effect == Verdict::Deny || rule.patterns() == 0 {
             continue;
         }
-        pairs += stronger.len();
+        pairs += patterns * rule.patterns();
         if pairs > PAIRS_MAX {
             return;
         }
