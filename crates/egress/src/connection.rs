@@ -152,11 +152,13 @@ impl Link<'_> {
             Patience {
                 first_byte: HANDSHAKE_WAIT,
                 line: HANDSHAKE_WAIT,
+                whole: HANDSHAKE_WAIT,
             }
         } else {
             Patience {
                 first_byte: FIRST_BYTE_WINDOW,
                 line: LINE_PAUSE,
+                whole: HANDSHAKE_WAIT,
             }
         };
         match first_flight(&self.client, &mut self.head, patience).await {

@@ -6,7 +6,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     first_line::{FirstLine, Line},
-    limits::{HANDSHAKE_WAIT, SNIFF_BYTES_MAX},
+    limits::SNIFF_BYTES_MAX,
     relay::fill_now,
     tls::{self, ClientHello, Parsed},
 };
@@ -86,6 +86,8 @@ pub(crate) struct Patience {
     pub(crate) first_byte: Duration,
     /// Within a first line that does not begin like HTTP.
     pub(crate) line: Duration,
+    /// For a greeting as a whole.
+    pub(crate) whole: Duration,
 }
 
 /// Reads from `client` into `buffer` until it is clear what it speaks.
@@ -109,17 +111,17 @@ pub(crate) async fn first_flight(
             let wait = if may_be_waiting(buffer) {
                 patience.line
             } else {
-                HANDSHAKE_WAIT
+                patience.whole
             };
             match timeout(wait, more(client, buffer)).await {
-                Err(_) if wait < HANDSHAKE_WAIT => return Ok(Flight::Speaks(Speech::Opaque)),
+                Err(_) if wait < patience.whole => return Ok(Flight::Speaks(Speech::Opaque)),
                 Err(_) => return Ok(Flight::Unfinished),
                 Ok(Ok(0)) => return Ok(Flight::Ended),
                 Ok(read) => drop(read?),
             }
         }
     };
-    timeout(HANDSHAKE_WAIT, whole)
+    timeout(patience.whole, whole)
         .await
         .unwrap_or(Ok(Flight::Unfinished))
 }
@@ -206,6 +208,40 @@ mod tests {
             assert_eq!(Flight::ended(bytes), opaque, "{bytes:?}");
         }
         assert_eq!(Flight::ended(b""), Flight::Silent);
+    }
+
+    /// What began as TLS or as a request is waited for and then refused, never passed on.
+    #[tokio::test]
+    async fn silence_makes_a_greeting_no_other_protocol() {
+        let patience = Patience {
+            first_byte: Duration::from_millis(20),
+            line: Duration::from_millis(20),
+            whole: Duration::from_millis(60),
+        };
+        let hello = tls::tests::hello_bytes(Some(&tls::tests::sni(b"evil.test")), 100);
+        for (bytes, expected) in [
+            (&b""[..], Flight::Silent),
+            (&hello[..1], Flight::Unfinished),
+            (&hello[..hello.len() - 1], Flight::Unfinished),
+            (b"GET /x", Flight::Unfinished),
+            (b"JDWP-Handshake", Flight::Speaks(Speech::Opaque)),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let (served, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut client, bytes)
+                .await
+                .unwrap();
+            if !bytes.is_empty() {
+                served.readable().await.unwrap();
+            }
+            let mut buffer = Vec::new();
+            let flight = first_flight(&served, &mut buffer, patience).await.unwrap();
+            assert_eq!(flight, expected, "{:?}", String::from_utf8_lossy(bytes));
+            // The client is there all the time, and says no more.
+            drop(client);
+        }
     }
 
     /// Nobody waits in vain for more of what is surely no HTTP.
