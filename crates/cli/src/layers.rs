@@ -9,10 +9,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use stockade_policy::{HostSets, Origin, Source, builtin, builtin_names, preset_for_command};
+use stockade_policy::{
+    HostSets, Origin, Places, Policy, Problems, Source, builtin, builtin_names, preset_for_command,
+};
 use stockade_types::Host;
 
-use crate::{human::safe, state::HOME_VARIABLE};
+use crate::{
+    human::safe,
+    state::{self, HOME_VARIABLE},
+};
 
 /// The organisation's policy of this machine.
 const ORGANISATION_FILE: &str = "/etc/stockade/policy.toml";
@@ -179,6 +184,34 @@ fn user_file() -> anyhow::Result<(PathBuf, String)> {
     })?;
     let path = home.join(".config").join(USER_FILE);
     Ok((path, format!("~/.config/{USER_FILE}")))
+}
+
+/// Checks that the policy shares nothing of ours with a session.
+///
+/// # Errors
+/// One problem for each entry that does.
+pub(crate) fn check_places(policy: &Policy) -> Result<(), Problems> {
+    let known = |paths: Vec<Option<PathBuf>>| -> Vec<String> {
+        let mut texts: Vec<String> = paths
+            .into_iter()
+            .flatten()
+            // Under the name that the caller uses, and under the one without links.
+            .flat_map(|path| [fs::canonicalize(&path).ok(), Some(path)])
+            .flatten()
+            .filter_map(|path| path.to_str().map(str::to_owned))
+            .collect();
+        texts.sort();
+        texts.dedup();
+        texts
+    };
+    let user = user_file().ok();
+    let user = user.and_then(|(path, _)| path.parent().map(Path::to_owned));
+    let organisation = Path::new(ORGANISATION_FILE).parent().map(Path::to_owned);
+    policy.check_places(&Places {
+        homes: known(vec![home()]),
+        state: known(vec![state::location().ok()]),
+        policies: known(vec![user, organisation, directory(ORGANISATION_VARIABLE)]),
+    })
 }
 
 /// Returns the home that a session has too: that of the variable, or where it is not set that of

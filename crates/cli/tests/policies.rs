@@ -248,3 +248,123 @@ fn files_are_tried_as_a_run_sees_them() {
         assert!(!said || !path.contains("/etc"), "{path}: {output:?}");
     }
 }
+
+/// What has no effect is said by `policy check` and at the start of a run, which goes on.
+#[test]
+fn what_has_no_effect_is_said() {
+    let place = Place::new();
+    let text = "schema = 1\n[[allow]]\nid = \"hooks\"\nwhat = \"file\"\npaths = [\".git/hooks/**\"]\n\
+                [[ask]]\nid = \"q\"\nwhat = \"file\"\npaths = [\"asked\"]\n\
+                [[allow]]\nid = \"local\"\nwhat = \"net\"\nhosts = [\"localhost\"]\n";
+    let file = place.env.write("team.toml", text).display().to_string();
+    let check = place.policy(&["check", &file]);
+    check.assert_success();
+    let said = [
+        format!("{file}:2  warning: rule `hooks`: `.git/hooks/**` is protected"),
+        format!("{file}:10  warning: rule `local`: `localhost` is the session's own"),
+    ];
+    for line in &said {
+        check.assert_stdout(line);
+    }
+    check.assert_stdout("good, 3 rules, 2 warnings");
+    let json = place.policy(&["check", "--json", &file]).stdout;
+    let report: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    assert_eq!(report["warnings"][0]["source"], format!("{file}:2"));
+    let run = place
+        .stockade()
+        .args(["run", "--ask", "deny", "--policy", &file, "--", "true"])
+        .output();
+    run.assert_success();
+    for line in &said {
+        run.assert_stderr(line);
+    }
+    // The control: a policy that means what it says is silent.
+    let plain = "schema = 1\n[[deny]]\nid = \"d\"\nwhat = \"file\"\npaths = [\"gen/\"]\n";
+    let plain = place.env.write("plain.toml", plain).display().to_string();
+    let check = place.policy(&["check", &plain]);
+    assert!(!check.stdout.contains("warning"), "{check:?}");
+}
+
+/// No spelling of the home, the state or the place of policies is shared.
+#[test]
+fn what_is_ours_is_shared_in_no_spelling() {
+    let place = Place::new();
+    let home = place.env.home().display().to_string();
+    let state = place.env.state().display().to_string();
+    for (key, path, why) in [
+        ("read", "~/.".to_owned(), "the whole home"),
+        ("read", "~//".to_owned(), "the whole home"),
+        ("read", format!("{home}/."), "whole home"),
+        ("read", format!("/.{home}"), "whole home"),
+        ("read", "~/../home".to_owned(), "`..`"),
+        ("read", state.clone(), "key that signs"),
+        ("read", format!("{state}/sessions"), "key that signs"),
+        ("write", "~/.config".to_owned(), "policy of the next one"),
+        (
+            "write",
+            "/etc/stockade".to_owned(),
+            "policy of the next one",
+        ),
+    ] {
+        let text = format!("schema = 1\n[filesystem]\n{key} = [\"{path}\"]\n");
+        let file = place.env.write("wide.toml", &text).display().to_string();
+        let check = place.policy(&["check", &file]);
+        check
+            .assert_code(1)
+            .assert_stdout(why)
+            .assert_stdout("wide.toml:3:");
+        let run = place
+            .stockade()
+            .args(["run", "--ask", "deny", "--policy", &file, "--", "true"]);
+        run.output().assert_code(125).assert_stderr(why);
+        let show = place.policy(&["show", "--policy", &file]);
+        assert_ne!(show.code(), 0, "{show:?}");
+    }
+    // The twin: something of the home in every spelling.
+    place.env.write("home/shared/x", "shown\n");
+    for path in [
+        "~/shared".to_owned(),
+        "~//./shared/".to_owned(),
+        format!("{home}//shared"),
+    ] {
+        let text = format!("schema = 1\n[filesystem]\nread = [\"{path}\"]\n");
+        let file = place.env.write("narrow.toml", &text).display().to_string();
+        place.policy(&["check", &file]).assert_success();
+        let run = place
+            .stockade()
+            .args(["run", "--ask", "deny", "--policy", &file]);
+        run.line("cat ~/shared/x").output().assert_stdout("shown");
+    }
+}
+
+/// A spelling that names the same place has the same effect.
+#[test]
+fn other_spellings_hide_and_deny_as_well() {
+    let place = Place::new();
+    place.env.write("home/shared/secret", "canary\n");
+    place.env.write("home/shared/open", "shown\n");
+    place.env.own(&place.env.home().join("shared"));
+    for hide in ["~/shared/secret", "~//shared/secret", "~/./shared/secret/."] {
+        let text = format!(
+            "schema = 1\n[filesystem]\nread = [\"~/shared\"]\nhide = [\"{hide}\"]\n\
+             [[deny]]\nid = \"gen\"\nwhat = \"file\"\npaths = [\"gen/\"]\n"
+        );
+        let file = place.env.write("hide.toml", &text).display().to_string();
+        let run = place
+            .stockade()
+            .args(["run", "--ask", "deny", "--policy", &file]);
+        let output = run
+            .line("cat ~/shared/open ~/shared/secret; mkdir -p gen; echo x > gen/x; echo y > generated; :")
+            .output();
+        output.assert_stdout("shown");
+        assert!(!output.stdout.contains("canary"), "{hide}: {output:?}");
+        assert!(
+            !place.repo.path().join("gen/x").exists(),
+            "{hide}: {output:?}"
+        );
+        assert!(
+            place.repo.path().join("generated").exists(),
+            "{hide}: {output:?}"
+        );
+    }
+}

@@ -1,4 +1,5 @@
-//! Which addresses mean something special, and the synthetic ones that stand for names.
+//! The machine's own addresses, and the synthetic ones that stand for names. What an address means
+//! to everybody is [`stockade_policy::classify`].
 
 use std::{
     collections::HashMap,
@@ -8,115 +9,6 @@ use std::{
 use stockade_types::HostName;
 
 use crate::limits::SYNTHETIC_NAMES_MAX;
-
-/// What an address is, as far as dialing it is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Globally reachable.
-    Public,
-    /// Loopback, private or shared space, or this machine itself: dialed only where a rule says `private = true`.
-    Private,
-    /// Cloud metadata and link-local space: never dialed.
-    Metadata,
-    /// Unspecified, multicast, reserved, documentation, benchmarking: never dialed.
-    Unusable,
-}
-
-/// Says what `address` is (IANA special-purpose address registries, RFC 6890 and updates).
-///
-/// Addresses that carry an IPv4 address (mapped, compatible, NAT64, 6to4) are what that one is;
-/// Teredo hides its own and is unusable.
-pub(crate) fn reach(address: IpAddr) -> Reach {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => reach_v4(v4),
-        IpAddr::V6(v6) => reach_v6(v6),
-    }
-}
-
-fn reach_v4(address: Ipv4Addr) -> Reach {
-    let bits = u32::from(address);
-    let within = |network: [u8; 4], length: u32| {
-        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-        bits & mask == u32::from_be_bytes(network) & mask
-    };
-    // 168.63.129.16 is Azure's wire server, 100.100.100.200 Alibaba's metadata service.
-    let metadata: [([u8; 4], u32); 3] = [
-        ([169, 254, 0, 0], 16),
-        ([168, 63, 129, 16], 32),
-        ([100, 100, 100, 200], 32),
-    ];
-    let private: [([u8; 4], u32); 5] = [
-        ([127, 0, 0, 0], 8),
-        ([10, 0, 0, 0], 8),
-        ([172, 16, 0, 0], 12),
-        ([192, 168, 0, 0], 16),
-        ([100, 64, 0, 0], 10),
-    ];
-    let unusable: [([u8; 4], u32); 9] = [
-        ([0, 0, 0, 0], 8),
-        ([192, 0, 0, 0], 24),
-        ([192, 0, 2, 0], 24),
-        ([192, 88, 99, 0], 24),
-        ([198, 18, 0, 0], 15),
-        ([198, 51, 100, 0], 24),
-        ([203, 0, 113, 0], 24),
-        ([224, 0, 0, 0], 4),
-        ([240, 0, 0, 0], 4),
-    ];
-    let any = |list: &[([u8; 4], u32)]| list.iter().any(|(net, length)| within(*net, *length));
-    if any(&metadata) {
-        Reach::Metadata
-    } else if any(&private) {
-        Reach::Private
-    } else if any(&unusable) {
-        Reach::Unusable
-    } else {
-        Reach::Public
-    }
-}
-
-fn reach_v6(address: Ipv6Addr) -> Reach {
-    let bits = address.to_bits();
-    let within = |network: &[u16], length: u32| {
-        let start = network
-            .iter()
-            .fold(0_u128, |bits, group| (bits << 16) | u128::from(*group));
-        let groups = u32::try_from(network.len()).unwrap_or(8);
-        let network = start.checked_shl(128 - 16 * groups).unwrap_or(0);
-        (bits ^ network).checked_shr(128 - length).unwrap_or(0) == 0
-    };
-    let [_, _, _, _, _, _, _, _, _, _, _, _, low @ ..] = address.octets();
-    let [_, _, six_to_four @ .., _, _, _, _, _, _, _, _, _, _] = address.octets();
-    if address == Ipv6Addr::LOCALHOST {
-        return Reach::Private;
-    }
-    // fd00:ec2::254 and fd20:ce::254 are the metadata services of two clouds.
-    let services = [
-        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-    ];
-    if services.contains(&address) || within(&[0xfe80], 10) {
-        return Reach::Metadata;
-    }
-    if within(&[0xfc00], 7) || within(&[0xfec0], 10) {
-        return Reach::Private;
-    }
-    let compatible = within(&[0; 6], 96) && address != Ipv6Addr::UNSPECIFIED;
-    if compatible || within(&[0x64, 0xff9b, 0, 0, 0, 0], 96) {
-        return carried(Ipv4Addr::from(low));
-    }
-    if within(&[0x2002], 16) {
-        return carried(Ipv4Addr::from(six_to_four));
-    }
-    // Only 2000::/3 is allocated; within it Teredo and other protocols, and documentation.
-    let global = within(&[0x2000], 3);
-    let protocols = within(&[0x2001, 0], 23);
-    let documentation = within(&[0x2001, 0xdb8], 32) || within(&[0x3fff, 0], 20);
-    if !global || protocols || documentation {
-        return Reach::Unusable;
-    }
-    Reach::Public
-}
 
 /// Addresses that no machine has (RFC 1112 section 4, RFC 6666).
 const STRANGERS: (Ipv4Addr, Ipv6Addr) = (
@@ -144,15 +36,6 @@ pub(crate) fn is_own(address: IpAddr) -> bool {
     let source = towards.and_then(|()| socket.local_addr());
     source.is_ok_and(|source| source.ip() == address)
         || (bound(address).is_ok() && bound(stranger).is_err())
-}
-
-/// A transition address is never better than the IPv4 address inside it.
-fn carried(address: Ipv4Addr) -> Reach {
-    match reach_v4(address) {
-        Reach::Public => Reach::Public,
-        Reach::Metadata => Reach::Metadata,
-        Reach::Private | Reach::Unusable => Reach::Unusable,
-    }
 }
 
 /// First address of 198.18.0.0/15 (RFC 2544 benchmarking space: never routed).
@@ -217,51 +100,6 @@ fn pair(index: u32) -> (Ipv4Addr, Ipv6Addr) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn special_addresses_are_known() {
-        let table = [
-            ("8.8.8.8", Reach::Public),
-            ("2606:4700::1", Reach::Public),
-            ("172.15.0.1", Reach::Public),
-            ("172.32.0.1", Reach::Public),
-            ("100.128.0.1", Reach::Public),
-            ("127.0.0.1", Reach::Private),
-            ("::1", Reach::Private),
-            ("::ffff:127.0.0.1", Reach::Private),
-            ("10.1.2.3", Reach::Private),
-            ("172.31.255.255", Reach::Private),
-            ("192.168.0.1", Reach::Private),
-            ("100.64.0.1", Reach::Private),
-            ("fc00::1", Reach::Private),
-            ("fd12::1", Reach::Private),
-            ("169.254.169.254", Reach::Metadata),
-            ("::ffff:169.254.169.254", Reach::Metadata),
-            ("64:ff9b::a9fe:a9fe", Reach::Metadata),
-            ("2002:a9fe:a9fe::", Reach::Metadata),
-            ("169.254.170.2", Reach::Metadata),
-            ("168.63.129.16", Reach::Metadata),
-            ("100.100.100.200", Reach::Metadata),
-            ("fd00:ec2::254", Reach::Metadata),
-            ("fe80::1", Reach::Metadata),
-            ("0.0.0.0", Reach::Unusable),
-            ("0.1.2.3", Reach::Unusable),
-            ("::", Reach::Unusable),
-            ("::127.0.0.1", Reach::Unusable),
-            ("64:ff9b::7f00:1", Reach::Unusable),
-            ("64:ff9b:1::1", Reach::Unusable),
-            ("2002:7f00:1::", Reach::Unusable),
-            ("2001::1", Reach::Unusable),
-            ("2001:db8::1", Reach::Unusable),
-            ("198.18.0.1", Reach::Unusable),
-            ("224.0.0.1", Reach::Unusable),
-            ("255.255.255.255", Reach::Unusable),
-            ("ff02::1", Reach::Unusable),
-        ];
-        for (text, expected) in table {
-            assert_eq!(reach(text.parse().unwrap()), expected, "{text}");
-        }
-    }
 
     #[test]
     fn own_addresses_are_known() {

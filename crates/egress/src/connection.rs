@@ -152,17 +152,18 @@ impl Link<'_> {
             Patience {
                 first_byte: HANDSHAKE_WAIT,
                 line: HANDSHAKE_WAIT,
+                whole: HANDSHAKE_WAIT,
             }
         } else {
             Patience {
                 first_byte: FIRST_BYTE_WINDOW,
                 line: LINE_PAUSE,
+                whole: HANDSHAKE_WAIT,
             }
         };
         match first_flight(&self.client, &mut self.head, patience).await {
-            // What it said is all there will be, and it is no greeting that is known.
-            Ok(Flight::Ended) | Err(_) if self.head.is_empty() => Flight::Silent,
-            Ok(Flight::Ended) | Err(_) => Flight::Speaks(Speech::Opaque),
+            // What it said is all there will be.
+            Ok(Flight::Ended) | Err(_) => Flight::ended(&self.head),
             Ok(flight) => flight,
         }
     }
@@ -375,7 +376,8 @@ fn choose(
         }
         Flight::Unfinished => {
             let seconds = HANDSHAKE_WAIT.as_secs();
-            let reason = format!("the greeting was not complete after {seconds} seconds");
+            let reason =
+                format!("the greeting ended early, or was not complete after {seconds} seconds");
             Err(Box::new(Control::GreetingUnfinished.denies(reason, "")))
         }
         Flight::Speaks(Speech::Tls(hello)) => tls_plan(request, hello),

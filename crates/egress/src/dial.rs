@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_policy::{Permitted, Request};
+use stockade_policy::{AddressClass, Permitted, Request, classify};
 use stockade_types::{Host, Port};
 use tokio::{
     net::TcpStream,
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    addresses::{Reach, is_own, reach},
+    addresses::is_own,
     dns::{Resolver, Unresolved},
     limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_TOTAL},
 };
@@ -148,17 +148,17 @@ fn checked(
     private: bool,
     is_own: impl Fn(IpAddr) -> bool,
 ) -> Result<Vec<IpAddr>, Unreachable> {
-    let reach = |address: IpAddr| match reach(address) {
-        Reach::Public if is_own(address) => Reach::Private,
-        reach => reach,
+    let class = |address: IpAddr| match classify(address) {
+        AddressClass::Public if is_own(address) => AddressClass::Private,
+        class => class,
     };
     let any_private = found
         .iter()
-        .any(|address| reach(*address) == Reach::Private);
-    let usable = |address: &IpAddr| match reach(*address) {
-        Reach::Public => true,
-        Reach::Private => private,
-        Reach::Metadata | Reach::Unusable => false,
+        .any(|address| class(*address) == AddressClass::Private);
+    let usable = |address: &IpAddr| match class(*address) {
+        AddressClass::Public => true,
+        AddressClass::Private => private,
+        AddressClass::Metadata | AddressClass::Unusable => false,
     };
     let mut kept: Vec<IpAddr> = found.into_iter().filter(usable).collect();
     kept.truncate(ADDRESSES_MAX);
@@ -175,6 +175,10 @@ fn checked(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use stockade_policy::{HostSets, Origin, Policy, Probe, Source, load};
+    use stockade_types::Verdict;
+
     use super::*;
 
     fn kept(list: &[&str], private: bool) -> Result<Vec<String>, Unreachable> {
@@ -212,6 +216,87 @@ mod tests {
                 kept(&[never], true),
                 Err(Unreachable::Never { host: host.clone() })
             );
+        }
+    }
+
+    /// Addresses near those that mean something, in every form that carries another one.
+    fn addresses() -> impl Strategy<Value = IpAddr> {
+        let networks = [
+            "169.254.169.254",
+            "169.254.0.0",
+            "168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "10.0.0.0",
+            "127.0.0.1",
+            "198.18.0.0",
+            "224.0.0.0",
+            "8.8.8.8",
+        ];
+        let v4 = (prop::sample::select(networks.to_vec()), 0_u32..4)
+            .prop_map(|(text, more)| text.parse::<std::net::Ipv4Addr>().unwrap().to_bits() ^ more);
+        let forms = [
+            ("::", 0),
+            ("::ffff:0:0", 0),
+            ("::ffff:0:0:0", 0),
+            ("64:ff9b::", 0),
+            ("64:ff9b:1::", 0),
+            ("2002::", 80),
+            ("2001:0:1::", 0),
+            ("2600:1::5efe:0:0", 0),
+        ];
+        let services = [
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
+            "fd00:a9fe:a9fe::1",
+            "fd00:100::100:200",
+            "fe80::a9fe:a9fe",
+            "2606:4700::1111",
+            "ff02::1",
+        ];
+        let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().to_bits();
+        prop_oneof![
+            v4.clone()
+                .prop_map(|bits| std::net::Ipv4Addr::from_bits(bits).into()),
+            (v4, prop::sample::select(forms.to_vec())).prop_map(move |(bits, (base, shift))| {
+                let inverted = if base.starts_with("2001") {
+                    !bits
+                } else {
+                    bits
+                };
+                let bits = v6(base) | (u128::from(inverted) << shift);
+                std::net::Ipv6Addr::from_bits(bits).into()
+            }),
+            (prop::sample::select(services.to_vec()), 0_u128..4).prop_map(move |(text, more)| {
+                std::net::Ipv6Addr::from_bits(v6(text) ^ more).into()
+            }),
+            any::<u128>().prop_map(|bits| std::net::Ipv6Addr::from_bits(bits).into()),
+        ]
+    }
+
+    /// The policy that lets everything be reached that a policy can.
+    fn greedy(address: IpAddr) -> Policy {
+        let source = Source {
+            origin: Origin::User,
+            name: "greedy.toml".to_owned(),
+            text: format!(
+                "schema = 1\n[[allow]]\nid = \"greedy\"\nwhat = \"net\"\nhosts = [\"{address}\"]\n\
+                 ports = [80]\nprivate = true\n"
+            ),
+        };
+        load(&[source], &HostSets::default()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_never_dialled_is_what_policy_test_denies(address in addresses()) {
+            let address = address.to_canonical();
+            let dialled = checked("good.test", vec![address], true, |_| false).is_ok();
+            let probe = Probe::parse(&format!("net {}", SocketAddr::new(address, 80)));
+            let (_, decision) = greedy(address).rehearse(&probe.unwrap());
+            prop_assert_eq!(dialled, decision.verdict == Verdict::Allow, "{}", address);
         }
     }
 }

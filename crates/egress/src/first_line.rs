@@ -24,8 +24,8 @@ pub(crate) enum Line {
     Open,
     /// A lenient server might read it as a request line.
     Http,
-    /// A greeting of TLS in the form of SSL 2 (RFC 5246 appendix E.2), which names no host.
-    OldTls,
+    /// The beginning of TLS, but not a greeting that names a host: why not.
+    BrokenTls(&'static str),
     /// It is neither, whatever follows.
     Other,
 }
@@ -60,14 +60,16 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct FirstLine {
     line: Line,
-    /// The first bytes of all, where SSL 2 shows.
+    /// The first bytes of all, where TLS shows.
     start: [u8; 5],
+    /// A byte-order mark or NUL stands before the first word, which some servers pass over.
+    junk: bool,
     bytes: usize,
     word: Vec<u8>,
     kind: Word,
     stage: Stage,
-    /// Something follows the first word.
-    target: bool,
+    /// The first byte that follows the first word.
+    target: Option<u8>,
     /// A control character stands in the line, which no client of HTTP sends.
     control: bool,
     /// How much of [`VERSION`] the last bytes are.
@@ -81,11 +83,12 @@ impl Default for FirstLine {
         Self {
             line: Line::Open,
             start: [0; 5],
+            junk: false,
             bytes: 0,
             word: Vec::new(),
             kind: Word::Token,
             stage: Stage::Word,
-            target: false,
+            target: None,
             control: false,
             matched: 0,
             version_last: false,
@@ -118,8 +121,9 @@ impl FirstLine {
     }
 
     /// Tells whether a client of HTTP could have sent this, so that the rest is worth a wait.
-    pub(crate) const fn is_plausible(&self) -> bool {
-        matches!(self.kind, Word::Token) && !self.control
+    pub(crate) fn is_plausible(&self) -> bool {
+        let clean = !self.junk || self.begins_like_a_method();
+        clean && matches!(self.kind, Word::Token) && !self.control
     }
 
     /// Tells whether the first word is the start of a method that clients send.
@@ -143,8 +147,8 @@ impl FirstLine {
             // Its greeting was read as TLS.
             return Line::Other;
         }
-        if self.is_old_tls() && self.bytes >= self.start.len() {
-            return Line::OldTls;
+        if let Some(why) = self.broken_tls().filter(|_| self.bytes >= self.start.len()) {
+            return Line::BrokenTls(why);
         }
         if self.stage == Stage::Word && !self.read_word(byte) {
             // Lines of nothing else are a flood, which the parser refuses.
@@ -155,10 +159,10 @@ impl FirstLine {
             };
         }
         if self.stage > Stage::Word && !is_blank(byte) {
-            self.target = true;
+            self.target = self.target.or(Some(byte));
             self.control |= byte.is_ascii_control();
         }
-        if self.has_version(byte) && self.kind != Word::Binary {
+        if self.has_version(byte) && self.is_word() {
             return Line::Http;
         }
         if byte == b'\n' {
@@ -166,6 +170,10 @@ impl FirstLine {
         }
         if self.stage == Stage::Ended {
             return self.at_the_end();
+        }
+        // Some servers end a line at a bare carriage return; to others it is white space.
+        if byte == b'\r' && self.at_the_end() == Line::Http {
+            return Line::Http;
         }
         // So long a line is either a long target or a flood; the parser refuses both. What is no
         // HTTP to the eye is watched for as long as a server might read on.
@@ -180,6 +188,12 @@ impl FirstLine {
 
     /// Reads one byte of the first word; false while it has not begun.
     fn read_word(&mut self, byte: u8) -> bool {
+        // A long run of NULs is data.
+        let nul = byte == 0 && self.bytes <= WORD_BYTES_MAX;
+        if self.word.is_empty() && (nul || self.is_mark(byte)) {
+            self.junk = true;
+            return false;
+        }
         if is_blank(byte) {
             if self.word.is_empty() {
                 return false;
@@ -214,29 +228,63 @@ impl FirstLine {
         found
     }
 
+    /// Tells whether the first word is one to the eye. Behind a NUL only a method is, since a binary
+    /// message has text behind its length.
+    fn is_word(&self) -> bool {
+        self.kind != Word::Binary && (!self.junk || METHODS.contains(&self.word.as_slice()))
+    }
+
+    /// Tells whether `byte` is one of a byte-order mark in UTF-8 at the very start.
+    fn is_mark(&self, byte: u8) -> bool {
+        const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+        let place = self.bytes.saturating_sub(1);
+        MARK.get(place) == Some(&byte) && self.start.get(..place) == MARK.get(..place)
+    }
+
     fn at_the_end(&self) -> Line {
-        if self.is_old_tls() {
+        if self.broken_tls().is_some() && self.bytes < self.start.len() {
             return Line::Open;
         }
         // A binary message may well carry a version in its data, but hardly as the last word of
         // its first line. HTTP/0.9 has no version, and its only method is GET.
-        let bare = self.kind != Word::Binary && self.word == b"GET" && self.target;
+        let target = match self.target {
+            // Behind a length of a binary message anything may follow that looks like a word.
+            Some(first) => !self.junk || matches!(first, b'/' | b'*' | b'h' | b'H'),
+            None => false,
+        };
+        let bare = self.is_word() && self.word == b"GET" && target;
         if self.version_last || bare {
             return Line::Http;
         }
         Line::Other
     }
 
-    /// Tells whether the first bytes are, or may become, a greeting in the form of SSL 2.
-    fn is_old_tls(&self) -> bool {
+    /// Says what is wrong with a greeting that the first bytes are, or may become: one in the form
+    /// of SSL 2 (RFC 5246 appendix E.2), which names no host, or one behind another record, such
+    /// as a warning, which some servers pass over.
+    fn broken_tls(&self) -> Option<&'static str> {
         let at = |index: usize| self.start.get(index).filter(|_| index < self.bytes);
-        self.bytes <= self.start.len()
-            && at(0).is_some_and(|byte| *byte >= 0x80)
+        if self.bytes > self.start.len() {
+            return None;
+        }
+        let first = *at(0)?;
+        let old = first >= 0x80
             && at(2).is_none_or(|kind| *kind == 1)
             && match (at(3), at(4)) {
                 (Some(3) | None, _) | (Some(0), Some(2) | None) => true,
                 (Some(_), _) => false,
-            }
+            };
+        // Versions go from 3.0 to 3.4, and a record has at most 2^14 bytes and some for the cipher
+        // (RFC 8446 section 5.1 and 5.2).
+        let record = (20..=24).contains(&first)
+            && at(1).is_none_or(|major| *major == 3)
+            && at(2).is_none_or(|minor| *minor <= 4)
+            && at(3).is_none_or(|length| *length <= 0x48);
+        match (old, record) {
+            (true, _) => Some("it has the form of SSL 2"),
+            (false, true) => Some("its first record is not of the handshake"),
+            (false, false) => None,
+        }
     }
 }
 
@@ -253,7 +301,7 @@ mod tests {
 
     #[test]
     fn whatever_a_lenient_server_could_read_is_http() {
-        let table: [&[u8]; 22] = [
+        let table: [&[u8]; 34] = [
             b"GET / HTTP/1.1\r\n",
             b"GET / HTTP/1.1",
             b"POST /x\x0cHTTP/1.1\r\n",
@@ -276,6 +324,19 @@ mod tests {
             b"GET\x0b/old\n",
             b"\x0cGET\r/old\n",
             &[b'\r'; 64],
+            // What comes before the first word, and a line that ends in a bare carriage return.
+            b"\xef\xbb\xbfGET /x HTTP/1.1",
+            b"\xef\xbb\xbfPOST /x HTTP/1.1 y\r\n",
+            b"\xef\xbb\xbfGET /x\r\n",
+            b"\xef\xbb\xbf\0 GET /x HTTP/1.1",
+            b"\0POST /x HTTP/1.1",
+            b"\0\0\0GET /x\r",
+            b"\0\r\nGET /x HTTP/1.1",
+            b"GET /x\rHost: good.test",
+            b"\x01GET /x HTTP/1.1\rHost: good.test",
+            b"GE\0T /x HTTP/1.1\rHost: good.test",
+            b"\xc2\xa0GET /x HTTP/1.1 \r",
+            b"\rGET /x HTTP/1.1\rHost: good.test\r\r",
         ];
         for bytes in table {
             let shown = String::from_utf8_lossy(bytes);
@@ -289,7 +350,9 @@ mod tests {
 
     #[test]
     fn other_protocols_are_known_or_watched() {
-        let table: [(&[u8], Line); 15] = [
+        const OLD: Line = Line::BrokenTls("it has the form of SSL 2");
+        const RECORD: Line = Line::BrokenTls("its first record is not of the handshake");
+        let table: [(&[u8], Line); 24] = [
             (b"", Line::Open),
             (b"GE", Line::Open),
             (b"GET /", Line::Open),
@@ -303,8 +366,17 @@ mod tests {
             (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", Line::Open),
             // A binary message that carries the log of a web server.
             (b"\x00\x00\x00\x50log \"GET / HTTP/1.1\" 200\n", Line::Other),
-            (b"\x80\x2e\x01\x03\x01", Line::OldTls),
-            (b"\x80\x0a\x01\x00\x02", Line::OldTls),
+            (b"\x80\x2e\x01\x03\x01", OLD),
+            (b"\x80\x0a\x01\x00\x02", OLD),
+            (b"\x15\x03\x01\x00\x02\x01\x5a\x16\x03", RECORD),
+            (b"\x14\x03\x03\x00\x01\x01\x16\x03", RECORD),
+            (b"\x18\x03\x03\x00\x0a\n", RECORD),
+            (b"\x17\x03\x00\n", Line::Open),
+            (b"\x15\x04\x01\x00\x02\n", Line::Other),
+            (b"\x15\x03\x01\xff\x02\n", Line::Other),
+            (b"\x00\x00\x00\x09GET key\n", Line::Other),
+            (b"\x00\x00\x00\x07STATUS\n", Line::Other),
+            (&[0; 100], Line::Open),
             (b"\x80\x0a\x01\x07", Line::Other),
         ];
         for (bytes, expected) in table {

@@ -6,7 +6,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     first_line::{FirstLine, Line},
-    limits::{HANDSHAKE_WAIT, SNIFF_BYTES_MAX},
+    limits::SNIFF_BYTES_MAX,
     relay::fill_now,
     tls::{self, ClientHello, Parsed},
 };
@@ -46,7 +46,7 @@ fn classify_text(bytes: &[u8]) -> Option<Speech> {
     let first = FirstLine::of(bytes);
     match first.line() {
         Line::Http => Some(Speech::Http),
-        Line::OldTls => Some(Speech::BrokenTls("it has the form of SSL 2")),
+        Line::BrokenTls(why) => Some(Speech::BrokenTls(why)),
         Line::Open if first.is_plausible() => None,
         Line::Open | Line::Other => Some(Speech::Opaque),
     }
@@ -65,6 +65,20 @@ pub(crate) enum Flight {
     Ended,
 }
 
+impl Flight {
+    /// Says what is known of a client that ended or failed after `bytes`. What began as a protocol
+    /// that is known is that protocol, unfinished; nothing else is to come.
+    pub(crate) fn ended(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            Self::Silent
+        } else if may_be_waiting(bytes) {
+            Self::Speaks(Speech::Opaque)
+        } else {
+            Self::Unfinished
+        }
+    }
+}
+
 /// How long a client is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -72,6 +86,8 @@ pub(crate) struct Patience {
     pub(crate) first_byte: Duration,
     /// Within a first line that does not begin like HTTP.
     pub(crate) line: Duration,
+    /// For a greeting as a whole.
+    pub(crate) whole: Duration,
 }
 
 /// Reads from `client` into `buffer` until it is clear what it speaks.
@@ -95,17 +111,17 @@ pub(crate) async fn first_flight(
             let wait = if may_be_waiting(buffer) {
                 patience.line
             } else {
-                HANDSHAKE_WAIT
+                patience.whole
             };
             match timeout(wait, more(client, buffer)).await {
-                Err(_) if wait < HANDSHAKE_WAIT => return Ok(Flight::Speaks(Speech::Opaque)),
+                Err(_) if wait < patience.whole => return Ok(Flight::Speaks(Speech::Opaque)),
                 Err(_) => return Ok(Flight::Unfinished),
                 Ok(Ok(0)) => return Ok(Flight::Ended),
                 Ok(read) => drop(read?),
             }
         }
     };
-    timeout(HANDSHAKE_WAIT, whole)
+    timeout(patience.whole, whole)
         .await
         .unwrap_or(Ok(Flight::Unfinished))
 }
@@ -162,5 +178,88 @@ mod tests {
         }
         let hello = tls::tests::hello_bytes(Some(&tls::tests::sni(b"good.test")), 100);
         assert!(matches!(classify(&hello), Some(Speech::Tls(_))));
+    }
+
+    #[test]
+    fn what_ends_as_it_began_is_no_other_protocol() {
+        let hello = tls::tests::hello_bytes(Some(&tls::tests::sni(b"evil.test")), 100);
+        for bytes in [
+            &hello[..1],
+            &hello[..2],
+            &hello[..hello.len() - 1],
+            b"GE",
+            b"GET /",
+            b"POST /x HTT",
+            b"\xef\xbb\xbfGET /x",
+            b"\0PUT /x",
+        ] {
+            let shown = String::from_utf8_lossy(bytes);
+            assert_eq!(classify(bytes), None, "{shown:?}");
+            assert_eq!(Flight::ended(bytes), Flight::Unfinished, "{shown:?}");
+        }
+        let opaque = Flight::Speaks(Speech::Opaque);
+        for bytes in [
+            &b"hello"[..],
+            b"QUIT",
+            b"\0\0\0\x08",
+            b"{\"a\":1}",
+            b"\x80\x0a",
+        ] {
+            assert_eq!(Flight::ended(bytes), opaque, "{bytes:?}");
+        }
+        assert_eq!(Flight::ended(b""), Flight::Silent);
+    }
+
+    /// What began as TLS or as a request is waited for and then refused, never passed on.
+    #[tokio::test]
+    async fn silence_makes_a_greeting_no_other_protocol() {
+        let patience = Patience {
+            first_byte: Duration::from_millis(20),
+            line: Duration::from_millis(20),
+            whole: Duration::from_millis(60),
+        };
+        let hello = tls::tests::hello_bytes(Some(&tls::tests::sni(b"evil.test")), 100);
+        for (bytes, expected) in [
+            (&b""[..], Flight::Silent),
+            (&hello[..1], Flight::Unfinished),
+            (&hello[..hello.len() - 1], Flight::Unfinished),
+            (b"GET /x", Flight::Unfinished),
+            (b"JDWP-Handshake", Flight::Speaks(Speech::Opaque)),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let (served, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut client, bytes)
+                .await
+                .unwrap();
+            if !bytes.is_empty() {
+                served.readable().await.unwrap();
+            }
+            let mut buffer = Vec::new();
+            let flight = first_flight(&served, &mut buffer, patience).await.unwrap();
+            assert_eq!(flight, expected, "{:?}", String::from_utf8_lossy(bytes));
+            // The client is there all the time, and says no more.
+            drop(client);
+        }
+    }
+
+    /// Nobody waits in vain for more of what is surely no HTTP.
+    #[test]
+    fn what_is_no_http_to_the_eye_passes_at_once() {
+        for bytes in [
+            &b"<?xml version='1.0'?><stream:stream to='good.test'>"[..],
+            b"{\"jsonrpc\":\"2.0\",\"method\":\"hello\"}",
+            b"[1,2]",
+            b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
+            b"\x00\x00\x00\x20hello",
+            b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\x00\x80\x00",
+        ] {
+            assert_eq!(classify(bytes), Some(Speech::Opaque), "{bytes:?}");
+        }
+        for bytes in [&b"JDWP-Handshake"[..], b"\r"] {
+            assert_eq!(classify(bytes), None, "{bytes:?}");
+            assert!(may_be_waiting(bytes), "{bytes:?}");
+        }
     }
 }

@@ -57,8 +57,8 @@ impl Watch {
                     let remedy = "send the request in strict HTTP/1.1";
                     Control::HttpFraming.denies(reason, remedy)
                 }
-                Line::OldTls => {
-                    let reason = "the TLS greeting is not valid: it has the form of SSL 2";
+                Line::BrokenTls(why) => {
+                    let reason = format!("the TLS greeting is not valid: {why}");
                     Control::TlsMalformed.denies(reason, "")
                 }
             },

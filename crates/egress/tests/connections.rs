@@ -8,7 +8,7 @@
 
 mod lab;
 
-use std::{io::ErrorKind, time::Duration};
+use std::io::ErrorKind;
 
 use lab::{Lab, PATIENCE, Server, allow, assert_reset, read_all, until};
 use stockade_event::Event;
@@ -229,24 +229,22 @@ async fn late_greetings_are_checked_too() {
 #[tokio::test]
 async fn greetings_without_a_line_end_pass() {
     let echo = Server::echo().await;
-    for (greeting, at_once) in [
-        (&b"JDWP-Handshake"[..], false),
-        (b"\r", false),
-        (b"<?xml version='1.0'?><stream:stream to='good.test'>", true),
-        (b"{\"jsonrpc\":\"2.0\",\"method\":\"hello\"}", true),
-        (b"[1,2]", true),
-        (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", true),
-        (b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\x00\x80\x00", true),
+    for greeting in [
+        &b"JDWP-Handshake"[..],
+        b"\r",
+        b"<?xml version='1.0'?><stream:stream to='good.test'>",
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"hello\"}",
+        b"[1,2]",
+        b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
+        b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\x00\x80\x00",
     ] {
         let lab = Lab::start(&allow("good.test", echo.port)).await;
         let mut client = lab.connect("good.test", echo.port).await;
-        let since = std::time::Instant::now();
         client.write_all(greeting).await.unwrap();
         let mut back = vec![0; greeting.len()];
-        let read = timeout(Duration::from_secs(8), client.read_exact(&mut back));
+        let read = timeout(PATIENCE, client.read_exact(&mut back));
         read.await.expect("an answer").unwrap();
         assert_eq!(back, greeting);
-        assert!(!at_once || since.elapsed() < Duration::from_millis(900));
         // What follows passes as well, without any further wait.
         client.write_all(b"\x00\x01 more").await.unwrap();
         client.shutdown().await.unwrap();
@@ -263,7 +261,6 @@ async fn request_lines_in_pieces_do_not_pass_as_opaque() {
         (&b"PROPFIND"[..], &b" /x HTTP/1.1"[..]),
         (b"PROPFIND /x HTT", b"P/1.1"),
         (b"<GET /x HTTP/", b"1.1"),
-        (b"\0GET /x HTTP/1.1", b""),
         (b"\xc2\xa0GET /x HTTP", b"/1.1 "),
         (b"POST /\x01x HTT", b"P/1.1"),
     ] {
@@ -288,6 +285,105 @@ async fn request_lines_in_pieces_do_not_pass_as_opaque() {
         .await;
     }
     assert!(!echo.text().contains("evil.test"), "{}", echo.text());
+}
+
+/// What began as TLS or as a request is that, also where it ends too early: a server might read
+/// what there is of it. The rest of a protocol that is not known may end as it likes.
+#[tokio::test]
+async fn greetings_that_end_early_are_refused() {
+    let echo = Server::echo().await;
+    let hello = client_hello(Some("evil.test"), 4000, false);
+    for begun in [
+        &hello[..],
+        &hello[..hello.len() - 1],
+        &hello[..1],
+        b"GET /x",
+        b"POST /x HTT",
+        b"\xef\xbb\xbfGET /x",
+    ] {
+        for late in [false, true] {
+            let lab = Lab::start(&allow("good.test", echo.port)).await;
+            let mut client = lab.connect("good.test", echo.port).await;
+            if late {
+                until("the connection that waits for the server", || {
+                    !connection_details(&lab).is_empty()
+                })
+                .await;
+            }
+            client.write_all(begun).await.unwrap();
+            client.shutdown().await.unwrap();
+            let whole = begun == &hello[..];
+            let answer = read_all(&mut client).await;
+            assert_eq!(
+                answer.is_ok_and(|answer| answer == ALERT),
+                whole,
+                "{begun:?}"
+            );
+            lab.one_denial(if whole {
+                "name-mismatch"
+            } else {
+                "greeting-unfinished"
+            });
+        }
+    }
+    assert_eq!(echo.text(), "");
+    for other in [&b"hello"[..], b"QUIT", b"\x00\x01"] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        assert_eq!(echo_of(&lab, echo.port, other).await.unwrap(), other);
+        assert!(lab.decisions(Verdict::Deny).is_empty());
+    }
+}
+
+/// Some servers pass over a warning before the greeting, which then may name anybody.
+#[tokio::test]
+async fn a_greeting_behind_another_record_is_refused() {
+    let echo = Server::echo().await;
+    let hello = client_hello(Some("good.test"), 4000, false);
+    for first in [
+        &[21, 3, 1, 0, 2, 1, 90][..],
+        &[20, 3, 3, 0, 1, 1],
+        &[24, 3, 3, 0, 3, 1, 0, 0],
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        let both = [first, &hello].concat();
+        client.write_all(&both).await.unwrap();
+        assert_eq!(read_all(&mut client).await.unwrap(), ALERT);
+        lab.one_denial("tls-malformed");
+    }
+    assert_eq!(echo.text(), "");
+}
+
+/// A byte-order mark, a NUL or a bare carriage return makes a request no other protocol: some
+/// servers pass them over.
+#[tokio::test]
+async fn requests_that_lenient_servers_read_are_refused() {
+    let echo = Server::echo().await;
+    for request in [
+        &b"\xef\xbb\xbfGET /x HTTP/1.1\r\nHost: evil.test\r\n\r\n"[..],
+        b"\xef\xbb\xbfGET /x\r\n",
+        b"\0GET /x HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        b"\0\0POST /x HTTP/1.1\rHost: evil.test\r\r",
+        b"\xc2\xa0GET /x HTTP/1.1\rHost: evil.test\r\r",
+        b"GE\0T /x HTTP/1.1\rHost: evil.test\r\r",
+        b"GET /x HTTP/1.1\rHost: evil.test\r\r",
+        b"GET /x HTTP/1.1\r\nHost: good.test\rX: y\r\n\r\n",
+    ] {
+        let lab = Lab::start(&allow("good.test", echo.port)).await;
+        let mut client = lab.connect("good.test", echo.port).await;
+        client.write_all(request).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = read_all(&mut client).await.unwrap_or_default();
+        let shown = String::from_utf8_lossy(request);
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 "),
+            "{shown:?}: {}",
+            String::from_utf8_lossy(&answer)
+        );
+        assert_eq!(lab.decisions(Verdict::Deny).len(), 1, "{shown:?}");
+        lab.one_denial("http-framing");
+    }
+    assert_eq!(echo.text(), "");
 }
 
 /// A server can ask for a second greeting (`HelloRetryRequest`), which must not name another host.
@@ -503,9 +599,7 @@ async fn without_an_owner_rules_about_programs_allow_nothing() {
 #[tokio::test]
 async fn the_end_of_the_session_closes_what_is_open() {
     let mut lab = Lab::start(&allow("good.test", 80)).await;
-    let since = std::time::Instant::now();
     lab.finish().await.unwrap();
-    assert!(since.elapsed() < Duration::from_millis(500), "{since:?}");
 
     let echo = Server::echo().await;
     let mut lab = Lab::start(&allow("good.test", echo.port)).await;

@@ -10,7 +10,7 @@ mod lab;
 
 use lab::{Lab, PATIENCE, Server, allow, http_head, read_all, rule, until};
 use stockade_event::Event;
-use stockade_types::{DecisionRecord, RequestKind, Verdict};
+use stockade_types::{DecisionRecord, RequestKind, RuleId, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -543,6 +543,86 @@ async fn methods_are_judged_per_request() {
         .filter_map(|d| d.rule)
         .collect();
     assert_eq!(rules.last().unwrap().as_str(), "not-http");
+}
+
+/// Some servers follow a field that names another path or method. Where rules look at requests none
+/// passes; elsewhere it is the server's business.
+#[tokio::test]
+async fn fields_that_name_another_request_are_refused() {
+    let web = Server::http().await;
+    let whole = allow("good.test", web.port);
+    let paths = format!("{whole}paths = [\"/public/**\"]\n");
+    for field in ["X-Original-URL", "x-rewrite-url", "X_HTTP_Method_Override"] {
+        let request = format!(
+            "GET /public/x HTTP/1.1\r\nHost: good.test\r\n{field}: /admin\r\nConnection: close\r\n\r\n"
+        );
+        let lab = Lab::start(&paths).await;
+        let answer = lab
+            .exchange("good.test", web.port, request.as_bytes())
+            .await;
+        let record = lab.one_denial("http-framing");
+        assert_forbidden(&answer, &record);
+        assert!(
+            record.reason.contains("another path or method"),
+            "{}",
+            record.reason
+        );
+        assert_eq!(web.connections(), 0, "{field}");
+    }
+    let plain = last("good.test", "/public/x");
+    for (policy, request) in [
+        (&paths, plain.clone()),
+        (
+            &whole,
+            plain.replace("\r\nConn", "\r\nX-Original-URL: /y\r\nConn"),
+        ),
+    ] {
+        let before = web.connections();
+        let lab = Lab::start(policy).await;
+        let answer = lab
+            .exchange("good.test", web.port, request.as_bytes())
+            .await;
+        assert!(
+            text(&answer).ends_with("path /public/x\n"),
+            "{}",
+            text(&answer)
+        );
+        assert_eq!(web.connections(), before + 1);
+    }
+}
+
+/// What is ambiguous about a path is named, by a deny about paths and where no path allows it.
+#[tokio::test]
+async fn the_refusal_of_a_path_names_what_is_ambiguous() {
+    let web = Server::http().await;
+    let whole = allow("good.test", web.port);
+    let deny = "[[deny]]\nid = \"admin\"\nwhat = \"net\"\nhosts = [\"good.test\"]\npaths = [\"/admin/**\"]\n";
+    for (policy, rule) in [
+        (format!("{whole}paths = [\"/public/**\"]\n"), None),
+        (format!("{whole}{deny}"), Some("admin")),
+    ] {
+        for (path, what) in [
+            ("/public/..;/admin", "`;`"),
+            ("/public/a%2fb", "encoded `/`"),
+        ] {
+            let lab = Lab::start(&policy).await;
+            let request = last("good.test", path);
+            let answer = lab
+                .exchange("good.test", web.port, request.as_bytes())
+                .await;
+            let denied = lab.decisions(Verdict::Deny);
+            assert_eq!(denied.len(), 1, "{denied:#?}");
+            assert_forbidden(&answer, &denied[0]);
+            assert_eq!(denied[0].rule.as_ref().map(RuleId::as_str), rule);
+            assert!(denied[0].reason.contains(what), "{}", denied[0].reason);
+            assert!(
+                denied[0].remedy.contains("plain spelling"),
+                "{}",
+                denied[0].remedy
+            );
+        }
+    }
+    assert_eq!(web.connections(), 0);
 }
 
 #[tokio::test]

@@ -15,12 +15,12 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 use lab::{
-    Host, Lab, PATIENCE, Server, allow, names,
+    Host, Lab, Server, allow, names,
     names::{NameServer, Script, addresses},
 };
 use stockade_event::Event;
 use stockade_types::{Subject, Verdict};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 
 const PLAIN: &str = "[[allow]]\nid = \"good\"\nwhat = \"net\"\nhosts = [\"good.test\", \"**.wide.test\"]\n\
                      reason = \"needed\"\n[[ask]]\nid = \"maybe\"\nwhat = \"net\"\n\
@@ -162,22 +162,6 @@ async fn tcp_queries_are_answered_in_turn() {
     let evil = names::ask_stream(&mut stream, "evil.test.", RecordType::A).await;
     assert_eq!(evil.metadata.response_code, ResponseCode::NXDomain);
     assert_eq!(lab.decisions(Verdict::Deny).len(), 1);
-}
-
-/// There are few places for streams, so nobody keeps one by not reading.
-#[tokio::test]
-async fn a_stream_whose_answers_are_not_read_ends() {
-    let lab = Lab::start(PLAIN).await;
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(lab.dns_tcp).await.unwrap();
-    let query = names::query("good.test.", RecordType::A);
-    let length = u16::try_from(query.len()).unwrap().to_be_bytes();
-    let many = [&length[..], &query].concat().repeat(500);
-    let sending = async { while stream.write_all(&many).await.is_ok() {} };
-    timeout(2 * PATIENCE, sending)
-        .await
-        .expect("the stream ends");
 }
 
 #[tokio::test]

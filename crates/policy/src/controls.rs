@@ -19,7 +19,7 @@ pub enum Control {
     Protected,
     /// Files within the writable view, which may be changed.
     View,
-    /// A name whose only addresses no policy opens.
+    /// An address that no host has, or a name whose only addresses no policy opens.
     NeverReached,
     /// The session's own loopback, asked for through the network.
     Loopback,
@@ -114,10 +114,12 @@ impl Control {
 pub(crate) const METADATA: usize = 0;
 /// Number of the control on private addresses.
 pub(crate) const PRIVATE: usize = 1;
+/// Number of the control on addresses that no host has.
+pub(crate) const NEVER: usize = 2;
 /// Number of the control on protected files.
-pub(crate) const PROTECTED: usize = 2;
+pub(crate) const PROTECTED: usize = 3;
 /// Number of the allowance for files within the writable view.
-pub(crate) const VIEW: usize = 3;
+pub(crate) const VIEW: usize = 4;
 
 /// Returns those controls that are judged as rules; they come first in every list of rules. The
 /// others see what no rule can: bytes on a connection, a file that cannot be read.
@@ -143,6 +145,11 @@ pub(crate) fn controls() -> Vec<Rule> {
             Control::PrivateAddress,
             Verdict::Deny,
             "an address of this machine or its networks",
+        ),
+        rule(
+            Control::NeverReached,
+            Verdict::Deny,
+            "no host has this address",
         ),
         rule(
             Control::Protected,

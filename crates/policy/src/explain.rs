@@ -4,7 +4,7 @@ use stockade_types::{Host, RuleId, Span, Verdict};
 
 use crate::{
     AskStage, Decision, Origin, Request, Reviewer, Scope, WorkspaceSettings,
-    controls::{METADATA, PRIVATE, PROTECTED},
+    controls::{METADATA, NEVER, PRIVATE, PROTECTED},
     engine::{EngineError, Findings},
     index::Index,
     rule::{Body, Miss, Rule},
@@ -13,6 +13,10 @@ use crate::{
 
 /// The file in which a user writes rules, as people are told.
 const USER_FILE: &str = "~/.config/stockade/policy.toml";
+
+/// What helps where the path of a request has no one meaning.
+const PLAINLY: &str =
+    "send the path in its plain spelling, or have the rule mean the whole host, without `paths`";
 
 /// Most allow rules that are compared for the narrowest one: it is only what is shown first.
 const SHOWN_MAX: usize = 16;
@@ -146,12 +150,21 @@ impl Explain<'_> {
         } else {
             format!("allow it when asked; the {owner} layer wants the question")
         };
+        let blank = self.blank(Verdict::Ask, &open);
+        let reason = match open.first().and_then(|(_, rule)| self.doubt(rule)) {
+            Some(what) => format!(
+                "{what}, so it could be what is asked about: {}",
+                blank.reason
+            ),
+            None => blank.reason.clone(),
+        };
         Decision {
             stage,
             remedy,
+            reason,
             failed_condition: near.as_ref().map(|near| near.miss.as_str().to_owned()),
             nearest_allow: near.map(|near| near.text),
-            ..self.blank(Verdict::Ask, &open)
+            ..blank
         }
     }
 
@@ -161,16 +174,27 @@ impl Explain<'_> {
         let nearest_allow = near.as_ref().map(|near| near.text.clone());
         let Some((number, rule)) = rules.first() else {
             let miss = near.map_or(self.subject_matter(), |near| near.miss);
+            let (reason, remedy) = match self.ambiguity().filter(|_| miss == Miss::RequestPath) {
+                Some(what) => (
+                    format!("{what}, so no `paths` allow it"),
+                    PLAINLY.to_owned(),
+                ),
+                None => (
+                    self.unmatched(miss),
+                    format!("add {} to {USER_FILE}", self.suggestion()),
+                ),
+            };
             return Decision {
-                reason: format!("no rule allows it: {}", self.unmatched(miss)),
+                reason: format!("no rule allows it: {reason}"),
                 failed_condition: Some(miss.as_str().to_owned()),
                 nearest_allow,
-                remedy: format!("add {} to {USER_FILE}", self.suggestion()),
+                remedy,
                 ..self.blank(Verdict::Deny, &rules)
             };
         };
         let remedy = match *number {
             METADATA => "none: cloud metadata is never reachable".to_owned(),
+            NEVER => "none: it is never dialled".to_owned(),
             PRIVATE => format!(
                 "name this address with `private = true` in an [[allow]] rule of {USER_FILE}"
             ),
@@ -184,17 +208,52 @@ impl Explain<'_> {
             ),
         };
         let decision = self.blank(Verdict::Deny, &rules);
-        let reason = match self.protecting_pattern().filter(|_| *number == PROTECTED) {
-            Some(pattern) => format!("`{pattern}` is protected: {}", decision.reason),
-            None => decision.reason.clone(),
+        let (reason, remedy) = match (
+            self.protecting_pattern().filter(|_| *number == PROTECTED),
+            self.doubt(rule),
+        ) {
+            (Some(pattern), _) => (
+                format!("`{pattern}` is protected: {}", decision.reason),
+                remedy,
+            ),
+            (None, Some(what)) => (
+                format!(
+                    "{what}, so it could be what this rule denies: {}",
+                    decision.reason
+                ),
+                PLAINLY.to_owned(),
+            ),
+            (None, None) => (decision.reason.clone(), remedy),
+        };
+        let condition = if self.doubt(rule).is_some() {
+            Miss::RequestPath
+        } else {
+            self.subject_matter()
         };
         Decision {
             reason,
-            failed_condition: Some(self.subject_matter().as_str().to_owned()),
+            failed_condition: Some(condition.as_str().to_owned()),
             nearest_allow,
             remedy,
             ..decision
         }
+    }
+
+    /// Says what of the path of a request has no one meaning.
+    fn ambiguity(&self) -> Option<String> {
+        let View::Net(net) = self.view else {
+            return None;
+        };
+        let what = net.http.as_ref()?.path.ambiguity()?;
+        Some(format!(
+            "the path has {what}, which servers read in different ways"
+        ))
+    }
+
+    /// The same where the rule is one about paths.
+    fn doubt(&self, rule: &Rule) -> Option<String> {
+        rule.net()?.paths.as_ref()?;
+        self.ambiguity()
     }
 
     fn protecting_pattern(&self) -> Option<&str> {

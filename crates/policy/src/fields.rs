@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{Problem, Source, Sourced};
+use crate::{Problem, Source, Sourced, Warning};
 
 /// How alike a key must be to be offered; below this a hint would mislead.
 const ALIKE_MIN: f64 = 0.7;
@@ -19,6 +19,7 @@ pub(crate) struct File<'s> {
     /// Offset of the first byte of each line.
     lines: Vec<usize>,
     pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 impl<'s> File<'s> {
@@ -31,6 +32,7 @@ impl<'s> File<'s> {
             source,
             lines,
             problems: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -52,6 +54,16 @@ impl<'s> File<'s> {
     /// Returns the place as `file:line`.
     pub(crate) fn place(&self, at: &Range<usize>) -> String {
         format!("{}:{}", self.name(), self.line_index(at.start) + 1)
+    }
+
+    /// Notes what has no effect; presets are read on machines of every kind.
+    pub(crate) fn warning(&mut self, at: &Range<usize>, field: &str, message: &str) {
+        if self.source.origin != crate::Origin::Builtin {
+            self.warnings.push(Warning {
+                source: self.place(at),
+                message: format!("{field}: {message}"),
+            });
+        }
     }
 
     /// Notes a mistake.

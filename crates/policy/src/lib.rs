@@ -57,28 +57,32 @@ mod load;
 mod oracle;
 mod pattern;
 mod pins;
+mod places;
 mod policy;
 mod problem;
 mod protect;
 mod read;
 mod read_settings;
 mod request;
+mod request_path;
 mod rule;
 mod scope;
 mod settings;
 mod source;
 mod suite;
 mod view;
+mod warning;
 
-pub use address::{AddressClass, classify};
+pub use address::{AddressClass, classify, is_special_name};
 pub use builtin::{builtin, builtin_names, preset_for_command};
 pub use controls::Control;
 pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
 pub use grant::{Approvals, GrantError, GrantView, Grants};
 pub use load::load;
 pub use pattern::ProtectedPattern;
+pub use places::Places;
 pub use policy::{Policy, RuleView};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, Warning};
 pub use protect::{Beginnings, looks_secret};
 pub use request::{
     Access, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest, Request,
@@ -88,5 +92,5 @@ pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, PresetSettings,
     ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
 };
-pub use source::{HostSets, Origin, Source};
+pub use source::{HOST_SETS, HostSets, Origin, Source};
 pub use suite::{Probe, ProbeError};

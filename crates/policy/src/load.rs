@@ -35,7 +35,7 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
     let resolved = resolve(sources, &mut problems);
     let mut settings = read_settings::defaults();
     let mut rules = controls::controls();
-    let mut tests = Vec::new();
+    let (mut tests, mut warnings) = (Vec::new(), Vec::new());
     for source in &resolved {
         let mut file = File::new(source);
         let read = read_file(&mut file, sets, &mut settings);
@@ -45,12 +45,14 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
             tests.extend(read.tests);
         }
         problems.append(&mut file.problems);
+        warnings.append(&mut file.warnings);
     }
     let parts = PolicyParts {
         settings,
         sources: sources.to_vec(),
         host_sets: sets.clone(),
         revision: revision(&resolved, sets),
+        warnings,
     };
     let policy = Policy::new(parts, rules);
     match policy {

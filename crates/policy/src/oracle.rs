@@ -226,7 +226,7 @@ fn judge(policy: &Policy, view: &View<'_>, request: &Request) -> Verdict {
             .chain(&later)
             .any(|(r, _)| r.effect != Verdict::Deny && r.is_private());
         match crate::classify(*address) {
-            crate::AddressClass::Metadata => return Verdict::Deny,
+            crate::AddressClass::Metadata | crate::AddressClass::Unusable => return Verdict::Deny,
             crate::AddressClass::Private if !private => return Verdict::Deny,
             crate::AddressClass::Private | crate::AddressClass::Public => {}
         }
@@ -351,6 +351,12 @@ fn rule_ids_of_controls_stand_where_the_numbers_say() {
         .into_iter()
         .map(|rule| rule.id)
         .collect();
-    let expected = ["metadata", "private-address", "protected", "view"];
+    let expected = [
+        "metadata",
+        "private-address",
+        "never-reached",
+        "protected",
+        "view",
+    ];
     assert!(ids.iter().map(RuleId::as_str).eq(expected), "{ids:?}");
 }

@@ -6,9 +6,9 @@ use stockade_types::{Digest, Host, RawText, RequestKind, RuleId, Verdict};
 
 use crate::{
     Access, Approvals, Decision, HostSets, Judged, NameRequest, Origin, Permitted, Request,
-    Settings, Source, WorkspaceMode,
+    Settings, Source, Warning, WorkspaceMode,
     address::{AddressClass, classify, is_metadata_name},
-    controls::{METADATA, PRIVATE, PROTECTED, VIEW},
+    controls::{METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
     engine::{self, Engine, EngineError, Findings},
     explain::{Explain, Outcome},
     grant::Reach,
@@ -34,6 +34,8 @@ pub(crate) struct PolicyParts {
     pub(crate) sources: Vec<Source>,
     pub(crate) host_sets: HostSets,
     pub(crate) revision: Digest,
+    /// What was noted while the files were read.
+    pub(crate) warnings: Vec<Warning>,
 }
 
 /// One rule as `policy show` prints it.
@@ -255,7 +257,11 @@ impl Policy {
         self.rules.get(number)
     }
 
-    #[cfg(test)]
+    /// Returns what was noted while the files were read.
+    pub(crate) fn noted(&self) -> &[Warning] {
+        &self.parts.warnings
+    }
+
     pub(crate) fn rule_list(&self) -> &[Rule] {
         &self.rules
     }
@@ -422,6 +428,7 @@ impl Judge<'_> {
                 };
                 match class {
                     AddressClass::Metadata => vec![METADATA],
+                    AddressClass::Unusable => vec![NEVER],
                     AddressClass::Private if !self.permits_private(matches) => vec![PRIVATE],
                     AddressClass::Private | AddressClass::Public => Vec::new(),
                 }

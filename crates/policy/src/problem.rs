@@ -1,4 +1,4 @@
-//! What is wrong with a policy, with the place and the fix.
+//! What is wrong with a policy or has no effect, with the place and the fix.
 
 use std::fmt;
 
@@ -47,3 +47,25 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// One entry of a policy that has no effect.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The place, as `file:line`.
+    pub source: String,
+    /// What has no effect, why, and what to write instead.
+    pub message: String,
+}
+
+/// One line, in which nothing of the file can command the terminal or hide.
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let safe = |text: &str| RawText::from(text).display();
+        write!(
+            f,
+            "{}  warning: {}",
+            safe(&self.source),
+            safe(&self.message)
+        )
+    }
+}

@@ -47,6 +47,17 @@ pub fn looks_secret(name: &str) -> bool {
         || CODE_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
 }
 
+/// Tells whether every variable that a glob means looks like a secret, so that it passes none.
+pub(crate) fn hides_secret(glob: &str) -> bool {
+    // Braces would have to be unfolded first.
+    !glob.contains('{')
+        && glob.split('*').any(|part| {
+            let upper = part.to_ascii_uppercase();
+            SECRET_PARTS.iter().any(|secret| upper.contains(secret))
+        })
+        || CODE_PREFIXES.iter().any(|prefix| glob.starts_with(prefix))
+}
+
 /// First parts of the patterns of protected paths.
 #[derive(Clone, Debug)]
 pub struct Beginnings {

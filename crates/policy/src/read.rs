@@ -6,7 +6,7 @@ use stockade_types::{Host, RuleId, Span, Verdict};
 use toml::de::DeValue;
 
 use crate::{
-    Access, AskStage, HostSets, Reviewer, Scope,
+    Access, AskStage, HOST_SETS, HostSets, Reviewer, Scope,
     controls::Control,
     fields::{At, Fields, File, did_you_mean, expect, shown, text_of},
     pattern::{CommandPattern, HostPattern, PathPattern, ProgramPattern, VariablePattern},
@@ -289,10 +289,19 @@ fn host_patterns(
     sets: &HostSets,
 ) -> Vec<HostPattern> {
     if let Some(set) = text.value.strip_prefix('@') {
-        let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if set.is_empty() || !set.chars().all(name) {
-            let message = format!("`{}` is not the name of a host set", shown(&text.value));
+        if !HOST_SETS.contains(&set) {
+            let message = format!(
+                "`{}` is not a host set; one of @{}{}",
+                shown(&text.value),
+                HOST_SETS.join(", @"),
+                did_you_mean(set, &HOST_SETS)
+            );
             file.problem(&text.span, &text.field, message);
+        } else if sets.0.get(set).is_none_or(Vec::is_empty) {
+            let message = format!(
+                "`@{set}` stands for no host on this machine: no client is configured for one"
+            );
+            file.warning(&text.span, &text.field, &message);
         }
         let hosts = sets.0.get(set).into_iter().flatten();
         return hosts
@@ -332,7 +341,20 @@ fn methods(file: &mut File<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {
     fields.list(file, "methods", method).map(values)
 }
 
+/// Refuses a slash at the end of a path that names one thing.
+fn without_slash(text: &str) -> Result<(), String> {
+    let plain = text.trim_end_matches('/');
+    if plain.is_empty() || plain == text {
+        return Ok(());
+    }
+    let (text, plain) = (shown(text), shown(plain));
+    Err(format!(
+        "`{text}`: write `{plain}` for that path itself, `{plain}/**` for what lies below it"
+    ))
+}
+
 fn request_path(text: &str) -> Result<PathPattern, String> {
+    without_slash(text)?;
     let pattern = PathPattern::parse(text).map_err(|error| error.to_string())?;
     if pattern.is_rooted() {
         return Ok(pattern);
@@ -343,8 +365,30 @@ fn request_path(text: &str) -> Result<PathPattern, String> {
     ))
 }
 
+fn program(text: &str) -> Result<ProgramPattern, String> {
+    without_slash(text)?;
+    ProgramPattern::parse(text).map_err(|error| error.to_string())
+}
+
+fn directory(text: &str) -> Result<PathPattern, String> {
+    without_slash(text)?;
+    without_home(text)?;
+    PathPattern::parse(text).map_err(|error| error.to_string())
+}
+
+/// Refuses the home, which a rule would take for a name.
+fn without_home(text: &str) -> Result<(), String> {
+    if !text.starts_with('~') {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}`: a rule cannot know the home; write a path from the workspace, or from `/`",
+        shown(text)
+    ))
+}
+
 fn connecting_program(text: &str) -> Result<ProgramPattern, String> {
-    match ProgramPattern::parse(text).map_err(|error| error.to_string())? {
+    match program(text)? {
         ProgramPattern::Digest(_) => Err(
             "not enforceable on this backend: a connection's program is known by its path; \
              write an absolute path"
@@ -416,10 +460,8 @@ fn exec_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<ExecBody> {
         "command",
         "for example [\"git\", \"push\", \"**\"]",
     );
-    let programs = fields
-        .list(file, "programs", ProgramPattern::parse)
-        .map(values);
-    let cwd = fields.list(file, "cwd", PathPattern::parse).map(values);
+    let programs = fields.list(file, "programs", program).map(values);
+    let cwd = fields.list(file, "cwd", directory).map(values);
     let environment = fields
         .list(file, "environment", VariablePattern::parse)
         .map(values);
@@ -469,14 +511,20 @@ fn command<'d>(file: &mut File<'_>, at: &At<&'d DeValue<'d>>) -> Option<CommandP
 
 fn file_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<FileBody> {
     missing(file, fields, "paths", "for example [\"deploy/**\"]");
-    let path = |text: &str| {
-        if text.starts_with('~') {
-            return Err(format!(
-                "`{}`: a rule cannot know the home; write a path from the workspace, or from `/`",
-                shown(text)
-            ));
-        }
-        PathPattern::parse(text).map_err(|error| error.to_string())
+    let path = |text: &str| -> Result<Vec<PathPattern>, String> {
+        without_home(text)?;
+        let pattern = PathPattern::parse(text).map_err(|error| error.to_string())?;
+        let directory = text.strip_suffix('/').map(|dir| dir.trim_end_matches('/'));
+        let Some(directory) = directory.filter(|dir| !dir.is_empty()) else {
+            return Ok(vec![pattern]);
+        };
+        // A slash at the end means the directory and all that lies below it.
+        let below = PathPattern::parse(&format!("{directory}/**"));
+        let itself = PathPattern::parse(directory);
+        Ok(vec![
+            itself.map_err(|error| error.to_string())?,
+            below.map_err(|error| error.to_string())?,
+        ])
     };
     let access = |text: &str| match text {
         "read" | "execute" => Err(format!(
@@ -497,6 +545,7 @@ fn file_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<FileBody> {
             }),
     };
     let paths = fields.list(file, "paths", path).map(values);
+    let paths = paths.map(|paths| paths.concat());
     let access = fields.list(file, "access", access).map(values);
     Some(FileBody {
         paths: paths?,

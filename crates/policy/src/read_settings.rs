@@ -165,19 +165,31 @@ fn workspace(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Settings) {
                 shown(text)
             ));
         }
-        Ok(ProtectedPattern::from(
-            text.trim_end_matches('/').to_owned(),
-        ))
+        let plain: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+        // A slash at the end means the directory and all that lies below it.
+        let below = if text.ends_with('/') && plain.last() != Some(&"**") {
+            "/**"
+        } else {
+            ""
+        };
+        Ok(ProtectedPattern::from(format!(
+            "{}{below}",
+            plain.join("/")
+        )))
     });
     let protect = all_sourced(file, protect);
     settings.workspace.protect.extend(protect);
 }
 
-/// Checks a path of the view: `~/…` or absolute, without `..`.
+/// Reads a path of the view, `~/…` or absolute, and returns it in its plain spelling: without empty
+/// components, `.`, or a slash at the end. `..` is refused, since links change what it means.
 fn view_path(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("~/").or_else(|| text.strip_prefix('/'));
-    let Some(rest) = rest else {
-        return Err(format!("`{}` must begin with `/` or `~/`", shown(text)));
+    let (root, rest) = match (text.strip_prefix("~/"), text.strip_prefix('/')) {
+        (Some(rest), _) => ("~/", rest),
+        (None, Some(rest)) => ("/", rest),
+        (None, None) => {
+            return Err(format!("`{}` must begin with `/` or `~/`", shown(text)));
+        }
     };
     if text.contains('\0') || rest.split('/').any(|part| part == "..") {
         return Err(format!(
@@ -191,14 +203,40 @@ fn view_path(text: &str) -> Result<String, String> {
             shown(text)
         ));
     }
-    let trimmed = text.trim_end_matches('/');
-    if trimmed.is_empty() {
-        return Err("`/` would show the whole machine; name what is needed".to_owned());
+    let plain = plain(rest);
+    if plain.is_empty() {
+        let whole = if root == "/" { "machine" } else { "home" };
+        let shown = shown(text);
+        return Err(format!(
+            "`{shown}` would be the whole {whole}; name what is needed"
+        ));
     }
-    if trimmed == "~" {
-        return Err("`~/` would show the whole home; name what is needed".to_owned());
+    Ok(format!("{root}{plain}"))
+}
+
+/// Leaves out empty components and `.`.
+fn plain(path: &str) -> String {
+    let parts = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".");
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// Reads an entry that is copied into a state directory.
+fn seed(text: &str) -> Result<String, String> {
+    let (root, path) = match text.strip_prefix("~/") {
+        Some(path) => ("~/", path),
+        None => ("", text),
+    };
+    let inside = !path.starts_with('/') && path.split('/').all(|part| part != "..");
+    let plain = plain(path);
+    if inside && !plain.is_empty() {
+        return Ok(format!("{root}{plain}"));
     }
-    Ok(trimmed.to_owned())
+    Err(format!(
+        "`{}` must be a path inside the directory, or `~/…` for one that is kept there",
+        shown(text)
+    ))
 }
 
 fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut FilesystemSettings) {
@@ -226,17 +264,7 @@ fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesystem
     for fields in table.tables(file, "state", &["path", "path_from", "seed"]) {
         let path = fields.text(file, "path");
         let path_from = fields.text(file, "path_from").map(|at| at.value);
-        let seed = fields.list(file, "seed", |text| {
-            let path = text.strip_prefix("~/").unwrap_or(text);
-            let inside = !path.starts_with('/') && path.split('/').all(|part| part != "..");
-            if inside && !path.is_empty() {
-                return Ok(text.to_owned());
-            }
-            Err(format!(
-                "`{}` must be a path inside the directory, or `~/…` for one that is kept there",
-                shown(text)
-            ))
-        });
+        let seed = fields.list(file, "seed", seed);
         let Some(path) = path else {
             if !fields.has("path") {
                 let message = "missing; where the agent looks for it, for example \"~/.agent\"";

@@ -234,9 +234,9 @@ impl Rule {
         if let Some(paths) = &body.paths {
             let fits = |own: &PathPattern| {
                 if self.is_allow() {
-                    http.allows(own)
+                    http.path.allows(own)
                 } else {
-                    http.could_mean(own)
+                    http.path.could_mean(own)
                 }
             };
             if !paths.iter().any(fits) {
@@ -326,6 +326,27 @@ impl Rule {
             (0..a.patterns()).any(|x| (0..b.patterns()).any(|y| a.lies_within(x, b, y)))
         };
         within(self, other) && !within(other, self)
+    }
+
+    /// Tells whether `outer` certainly matches all that this rule matches.
+    pub(crate) fn is_covered_by(&self, outer: &Self) -> bool {
+        let lists = match (&self.body, &outer.body) {
+            (Body::Net(a), Body::Net(b)) => {
+                let ports = match (&a.ports, &b.ports) {
+                    (_, Ports::Every) => true,
+                    (Ports::Every, Ports::These(_)) => false,
+                    (Ports::These(a), Ports::These(b)) => a.iter().all(|port| b.contains(port)),
+                };
+                ports && list_within(a.methods.as_deref(), b.methods.as_deref(), PartialEq::eq)
+            }
+            (Body::Exec(_), Body::Exec(_)) => true,
+            (Body::File(a), Body::File(b)) => {
+                list_within(a.access.as_deref(), b.access.as_deref(), PartialEq::eq)
+            }
+            _ => false,
+        };
+        let mut own = 0..self.patterns();
+        lists && own.all(|x| (0..outer.patterns()).any(|y| self.lies_within(x, outer, y)))
     }
 
     /// Tells whether the pattern names something, rather than everything.

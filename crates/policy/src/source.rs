@@ -61,6 +61,9 @@ pub struct Source {
     pub text: String,
 }
 
+/// Names of the host sets that a policy can have, each read from the configuration of clients.
+pub const HOST_SETS: [&str; 5] = ["npm", "pip", "cargo", "apt", "model"];
+
 /// Host lists read from the clients' own configuration: `npm` → hosts, for `hosts = ["@npm"]`.
 ///
 /// A set that is not present matches nothing.

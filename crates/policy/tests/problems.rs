@@ -104,6 +104,46 @@ const MISTAKES: &[(&str, &str)] = &[
     ("schema = 1\n[filesystem]\nread = [\"~/../x\"]", "`..`"),
     ("schema = 1\n[filesystem]\nread = [\"/\"]", "whole machine"),
     (
+        "schema = 1\n[filesystem]\nread = [\"//./\"]",
+        "whole machine",
+    ),
+    ("schema = 1\n[filesystem]\nread = [\"~/\"]", "whole home"),
+    ("schema = 1\n[filesystem]\nread = [\"~/.\"]", "whole home"),
+    ("schema = 1\n[filesystem]\nwrite = [\"~//\"]", "whole home"),
+    ("schema = 1\n[filesystem]\nhide = [\"~//x/../y\"]", "`..`"),
+    (
+        "schema = 1\n[[filesystem.state]]\npath = \"~/.a\"\nseed = [\"~/.\"]",
+        "inside the directory",
+    ),
+    (
+        "schema = 1\n[[filesystem.state]]\npath = \"~/.a\"\nseed = [\"./\"]",
+        "inside the directory",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"@npmm\"]",
+        "did you mean `npm`",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\npaths = [\"/public/\"]",
+        "`/public/**` for what lies below",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"exec\"\ncommand = [\"x\"]\nprograms = [\"/usr/bin/\"]",
+        "`/usr/bin/**` for what lies below",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"exec\"\ncommand = [\"x\"]\ncwd = [\"/work/\"]",
+        "`/work/**` for what lies below",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"exec\"\ncommand = [\"x\"]\ncwd = [\"~/work\"]",
+        "cannot know the home",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nports = [65536]",
+        "65535",
+    ),
+    (
         "schema = 1\n[environment]\npass = [\"*\"]",
         "name the variables",
     ),

@@ -19,6 +19,7 @@ mod matrix;
 mod network;
 mod programs;
 mod record;
+mod requests;
 mod rules;
 mod secrets;
 

@@ -26,7 +26,8 @@ fn policy(env: &TestEnv, port: u16) -> Vec<String> {
          [[allow]]\nid = \"good\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [{port}]\n\
          private = true\nreason = \"lab\"\n\
          [[allow]]\nid = \"greedy\"\nwhat = \"net\"\n\
-         hosts = [\"169.254.169.254\", \"metadata.google.internal\"]\nports = [80]\nprivate = true\nreason = \"lab\"\n\
+         hosts = [\"169.254.169.254\", \"metadata.google.internal\", \"fd00:ec2::23\", \"fd20:ce::254\", \"fd00:42::42\"]\n\
+         ports = [80]\nprivate = true\nreason = \"lab\"\n\
          [[deny]]\nid = \"evil\"\nwhat = \"net\"\nhosts = [\"evil.test\", \"**.evil.test\"]\nreason = \"lab\"\n"
     );
     vec![
@@ -232,7 +233,7 @@ fn n02_what_no_rule_names_does_not_leave() {
             .event("connection.decided", "", "22"),
         closed("address", "curl -fsS -m 5 http://192.0.2.1/")
             .twin(&denied_twin)
-            .event("connection.decided", "private-address", "192.0.2.1"),
+            .event("connection.decided", "never-reached", "192.0.2.1"),
         closed("metadata", "curl -fsS -m 5 http://169.254.169.254/")
             .twin(&denied_twin)
             .event("connection.decided", "metadata", "169.254.169.254"),
@@ -248,6 +249,21 @@ fn n02_what_no_rule_names_does_not_leave() {
         )
         .twin(&denied_twin)
         .event("connection.decided", "metadata", "100.100.100.200"),
+        closed("metadata-pods", "curl -gfsS -m 5 'http://[fd00:ec2::23]/'")
+            .twin(&denied_twin)
+            .event("connection.decided", "metadata", "fd00:ec2::23"),
+        closed("metadata-six", "curl -gfsS -m 5 'http://[fd20:ce::254]/'")
+            .twin(&denied_twin)
+            .event("connection.decided", "metadata", "fd20:ce::254"),
+        closed("metadata-other", "curl -gfsS -m 5 'http://[fd00:42::42]/'")
+            .twin(&denied_twin)
+            .event("connection.decided", "metadata", "fd00:42::42"),
+        closed(
+            "metadata-nat64",
+            "curl -gfsS -m 5 'http://[64:ff9b::a9fe:a9fe]/'",
+        )
+        .twin(&denied_twin)
+        .event("connection.decided", "metadata", "64:ff9b::a9fe:a9fe"),
         closed("unfamiliar", "curl -fsS -m 5 http://unfamiliar.test/")
             .twin(&denied_twin)
             .event("connection.decided", "unfamiliar-host", "unfamiliar.test"),

@@ -9,10 +9,11 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use stockade_event::{Durability, Event};
-use stockade_policy::{Control, Decision, NameRequest, Request};
+use stockade_policy::{Control, Decision, NameRequest, Request, is_special_name};
 use stockade_types::{HostName, RawText, Subject, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,13 +42,6 @@ const NOBODY: &str = "invalid";
 
 /// Repetitions of a query are reported at this number and at each power of ten after it.
 const REPEATS_REPORTED_FIRST: u64 = 100;
-
-/// Top-level names that never lead off a link, or are nobody's (RFC 6761, RFC 6762, RFC 7686,
-/// RFC 9476); they exist only where the policy fixes an address.
-const SPECIAL: [&str; 4] = ["local", "invalid", "onion", "alt"];
-
-/// Where addresses are looked up backwards; synthetic ones have no owner to tell of.
-const BACKWARDS: [&str; 2] = ["in-addr", "ip6"];
 
 /// What the resolver remembers.
 #[derive(Debug, Default)]
@@ -94,12 +88,23 @@ pub(crate) async fn serve_udp(proxy: Arc<Proxy>, socket: Arc<dyn Datagrams>) {
 /// Serves one DNS over TCP connection (RFC 7766) until the client ends it.
 pub(crate) async fn serve_stream(
     proxy: &Proxy,
-    mut stream: TcpStream,
+    stream: TcpStream,
     local: SocketAddr,
 ) -> io::Result<()> {
     let peer = stream.peer_addr()?;
+    let answer =
+        |bytes: Vec<u8>| async move { respond(proxy, &bytes, Protocol::Tcp, peer, local).await };
+    answer_stream(stream, DNS_STREAM_IDLE, answer).await
+}
+
+/// Answers the queries of a connection that is never silent, nor unread, for longer than `idle`.
+pub(super) async fn answer_stream<F: Future<Output = Option<Vec<u8>>>>(
+    mut stream: TcpStream,
+    idle: Duration,
+    answer: impl Fn(Vec<u8>) -> F,
+) -> io::Result<()> {
     loop {
-        let Ok(prefix) = timeout(DNS_STREAM_IDLE, stream.read_u16()).await else {
+        let Ok(prefix) = timeout(idle, stream.read_u16()).await else {
             return Ok(());
         };
         let length = usize::from(match prefix {
@@ -110,15 +115,15 @@ pub(crate) async fn serve_stream(
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut bytes = vec![0; length];
-        let body = timeout(DNS_STREAM_IDLE, stream.read_exact(&mut bytes)).await;
+        let body = timeout(idle, stream.read_exact(&mut bytes)).await;
         body.map_err(|_| io::ErrorKind::TimedOut)??;
-        let Some(reply) = respond(proxy, &bytes, Protocol::Tcp, peer, local).await else {
+        let Some(reply) = answer(bytes).await else {
             return Ok(());
         };
         let length = u16::try_from(reply.len()).map_err(|_| io::ErrorKind::InvalidData)?;
         let bytes = [&length.to_be_bytes(), reply.as_slice()].concat();
         // A client that does not read would keep one of the few places for ever.
-        let written = timeout(DNS_STREAM_IDLE, stream.write_all(&bytes)).await;
+        let written = timeout(idle, stream.write_all(&bytes)).await;
         written.map_err(|_| io::ErrorKind::TimedOut)??;
     }
 }
@@ -186,7 +191,7 @@ fn judge(
                 name: name.clone(),
                 subject,
             });
-            let decision = if is_special(name) && !proxy.resolver.is_fixed(name) {
+            let decision = if is_special_name(name) && !proxy.resolver.is_fixed(name) {
                 Control::SpecialName.denies("this name has no meaning outside one machine", REMEDY)
             } else {
                 proxy.judge.look(&request)
@@ -194,15 +199,6 @@ fn judge(
             Some((request, None, decision))
         }
     }
-}
-
-/// A single label or a special-use name.
-fn is_special(name: &HostName) -> bool {
-    let mut labels = name.labels_rev();
-    let top = labels.next().unwrap_or_default();
-    labels.next().is_none_or(|second| {
-        SPECIAL.contains(&top) || (top == "arpa" && BACKWARDS.contains(&second))
-    })
 }
 
 /// Sees to it that the decision is in the journal once per name and program. Returns whether it is.

@@ -1,12 +1,21 @@
-//! DNS messages on the wire.
+//! DNS messages on the wire, and the streams that carry them.
+
+use std::{io, time::Duration};
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata::CNAME},
 };
 use proptest::prelude::*;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
-use super::message::{Answer, Asked, Received, Reply, answer, ask, read, read_answer};
+use super::{
+    message::{Answer, Asked, Received, Reply, answer, ask, read, read_answer},
+    server::answer_stream,
+};
 
 fn query(name: &str, kind: RecordType) -> Vec<u8> {
     ask(7, &Name::from_ascii(name).unwrap(), kind).unwrap()
@@ -174,6 +183,53 @@ fn aliases_are_followed_and_end() {
         .chain([a("n40.test.", [192, 0, 2, 7])])
         .collect();
     assert_eq!(answered(long, |_| {}), Some(Answer::Addresses(vec![])));
+}
+
+/// There are few places for streams, so nobody keeps one: not by silence, not by half a query, and
+/// not by not reading. Each connection ends by itself, after the time that is set here.
+#[tokio::test]
+async fn a_stream_that_is_left_alone_ends() {
+    let idle = Duration::from_millis(50);
+    let length = 1000_u16.to_be_bytes();
+    // Answers of this size fill every buffer between two sockets.
+    let many = [&length[..], &[0; 1000]].concat().repeat(20_000);
+    for (sent, expected) in [
+        (&b""[..], None),
+        (&length[..1], None),
+        (&length[..], Some(io::ErrorKind::TimedOut)),
+        (&many, Some(io::ErrorKind::TimedOut)),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (served, _) = listener.accept().await.unwrap();
+        let answer = |_| std::future::ready(Some(vec![0; 60_000]));
+        let serving = tokio::spawn(answer_stream(served, idle, answer));
+        // Cut short where the other side has ended; the client itself is kept, and reads nothing.
+        drop(client.write_all(sent).await);
+        let ended = serving.await.unwrap().map_err(|error| error.kind());
+        assert_eq!(ended.err(), expected, "{} bytes", sent.len());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_read_goes_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (served, _) = listener.accept().await.unwrap();
+    let answer = |query: Vec<u8>| std::future::ready(Some(query));
+    let serving = tokio::spawn(answer_stream(served, Duration::from_mins(1), answer));
+    for _ in 0..100 {
+        client.write_all(&[0, 2, 7, 9]).await.unwrap();
+        let mut back = [0; 4];
+        client.read_exact(&mut back).await.unwrap();
+        assert_eq!(back, [0, 2, 7, 9]);
+    }
+    drop(client);
+    assert!(serving.await.unwrap().is_ok());
 }
 
 proptest! {

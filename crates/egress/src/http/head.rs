@@ -14,6 +14,19 @@ const METHOD_BYTES_MAX: usize = 24;
 /// Digits of a `Content-Length`: below 2^63.
 const LENGTH_DIGITS_MAX: usize = 18;
 
+/// Fields by which a request names another path or method than its first line, which some servers
+/// and frameworks follow; `-` and `_` are the same to many.
+const OVERRIDES: [&str; 8] = [
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-rewrite-uri",
+    "x-forwarded-uri",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+
 /// A request head that has exactly one meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead {
@@ -31,6 +44,8 @@ pub(crate) struct RequestHead {
     pub(crate) persistent: bool,
     /// The client asks for a WebSocket (RFC 6455).
     pub(crate) websocket: bool,
+    /// A field that names another path or method, of [`OVERRIDES`].
+    pub(crate) overriding: Option<&'static str>,
     minor: u8,
     fields: Vec<u8>,
 }
@@ -132,6 +147,7 @@ fn request(head: &[u8]) -> Result<RequestHead, Malformed> {
         framing,
         persistent: general.persistent(minor),
         websocket,
+        overriding: overriding(&fields),
         minor,
         fields: raw.to_vec(),
     })
@@ -232,6 +248,20 @@ fn authority_of(bytes: &[u8]) -> Result<(Host, Option<u16>), Malformed> {
         return Err(BAD);
     }
     Ok((host, port))
+}
+
+fn overriding(fields: &[Field<'_>]) -> Option<&'static str> {
+    let plain = |field: &Field<'_>| -> Vec<u8> {
+        let letter = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+        field.name.iter().map(letter).collect()
+    };
+    let names: Vec<Vec<u8>> = fields.iter().map(plain).collect();
+    let is = |own: &&str| {
+        names
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(own.as_bytes()))
+    };
+    OVERRIDES.into_iter().find(is)
 }
 
 /// Tells whether a WebSocket is asked for; any other upgrade is refused.

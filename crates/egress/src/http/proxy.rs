@@ -105,6 +105,9 @@ async fn read_head(
                 return Ok(Some(head));
             }
             match fill(&client, pending, HEAD_READ_BYTES).await {
+                Ok(0) if !pending.is_empty() => {
+                    return Err(Malformed("the client ended before its head did"));
+                }
                 Ok(0) | Err(_) => return Ok(None),
                 Ok(_) => {}
             }
@@ -144,7 +147,7 @@ impl Exchange<'_> {
             path: head.path.clone(),
             subject: self.subject.clone(),
         });
-        if let Some(decision) = self.mismatch(&head) {
+        if let Some(decision) = self.mismatch(&head).or_else(|| self.overridden(&head)) {
             return self.deny(http, decision, &head).await;
         }
         let mut revocations = self.proxy.supervisor.revocations();
@@ -195,6 +198,16 @@ impl Exchange<'_> {
             self.host, self.port
         );
         Some(Control::NameMismatch.denies(reason, "connect to the host that the request is for"))
+    }
+
+    /// Returns the refusal of a request with another path or method than the one that is judged.
+    fn overridden(&self, head: &RequestHead) -> Option<Decision> {
+        let field = head
+            .overriding
+            .filter(|_| self.allowed.decision.http_only)?;
+        let reason =
+            format!("`{field}` can name another path or method than the one that is judged");
+        Some(Control::HttpFraming.denies(reason, "send the request without this field"))
     }
 
     async fn deny(&mut self, request: Request, decision: Decision, head: &RequestHead) -> Next {

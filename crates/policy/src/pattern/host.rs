@@ -198,6 +198,19 @@ const fn width(address: IpAddr) -> u32 {
     }
 }
 
+/// Returns the last address of a network.
+pub(crate) fn last_address(base: IpAddr, bits: u8) -> IpAddr {
+    let bits = u32::from(bits);
+    match base {
+        IpAddr::V4(v4) => {
+            IpAddr::V4((v4.to_bits() | u32::MAX.checked_shr(bits).unwrap_or(0)).into())
+        }
+        IpAddr::V6(v6) => {
+            IpAddr::V6((v6.to_bits() | u128::MAX.checked_shr(bits).unwrap_or(0)).into())
+        }
+    }
+}
+
 /// Clears all but the first `bits` bits.
 pub(crate) fn mask(address: IpAddr, bits: u8) -> IpAddr {
     let bits = u32::from(bits);

@@ -79,6 +79,15 @@ impl PathPattern {
         self.matches_parts(&parts, case)
     }
 
+    /// The same, where `dir/**` is `dir` itself too, as it is to servers.
+    pub(crate) fn matches_or_heads(&self, path: &[u8], case: Case) -> bool {
+        let heads = || {
+            let parts: Vec<&[u8]> = split(path).chain([&b""[..]]).collect();
+            self.text.ends_with("/**") && self.matches_parts(&parts, case)
+        };
+        self.matches(path, case) || heads()
+    }
+
     pub(crate) fn matches_parts(&self, parts: &[&[u8]], case: Case) -> bool {
         if self.rooted {
             return matches_components(&self.components, parts, case);

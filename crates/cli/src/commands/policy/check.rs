@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use stockade_policy::{Origin, Problem, Source, builtin, load};
+use stockade_policy::{Origin, Problem, Source, Warning, builtin, load};
 
 use crate::{
     exit::Exit,
@@ -49,6 +49,8 @@ struct Report {
     revision: Option<String>,
     rules: usize,
     problems: Vec<Problem>,
+    /// What the file says that has no effect.
+    warnings: Vec<Warning>,
 }
 
 /// Checks each file.
@@ -99,8 +101,11 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
     if layer != Layer::Organisation {
         sources.extend(layers::organisation(|name| std::env::var_os(name))?);
     }
-    Ok(match load(&sources, &host_sets()) {
+    let loaded = load(&sources, &host_sets());
+    let checked = loaded.and_then(|policy| layers::check_places(&policy).map(|()| policy));
+    Ok(match checked {
         Ok(policy) => Report {
+            warnings: of_file(policy.warnings(), &file),
             rules: policy
                 .rules()
                 .iter()
@@ -117,20 +122,37 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
             revision: None,
             rules: 0,
             problems: problems.0,
+            warnings: Vec::new(),
         },
     })
+}
+
+/// Leaves out what the organisation's file is to be told.
+fn of_file(warnings: Vec<Warning>, file: &str) -> Vec<Warning> {
+    let own = |warning: &Warning| {
+        let place = warning.source.rsplit_once(':');
+        place.is_none_or(|(name, _)| name == file)
+    };
+    warnings.into_iter().filter(own).collect()
 }
 
 fn print(report: &Report, path: &Path, out: &mut Output) -> anyhow::Result<()> {
     for problem in &report.problems {
         out.line(problem)?;
     }
+    for warning in &report.warnings {
+        out.line(warning)?;
+    }
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     if let Some(revision) = &report.revision {
         let rules = plural(count(report.rules), "rule", "rules");
+        let warnings = match report.warnings.len() {
+            0 => String::new(),
+            some => format!(", {}", plural(count(some), "warning", "warnings")),
+        };
         let short: String = revision.chars().take(12).collect();
         out.line(format_args!(
-            "{}: good, {rules}, revision {short}",
+            "{}: good, {rules}{warnings}, revision {short}",
             safe(&path.display().to_string())
         ))
     } else {

@@ -11,7 +11,7 @@ use stockade_policy::{Policy, load};
 use crate::{
     exit::Exit,
     human::plural,
-    layers::{LayerArgs, collect, host_sets},
+    layers::{self, LayerArgs, collect, host_sets},
     output::Output,
 };
 
@@ -49,7 +49,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
 /// When a file cannot be read, or any file has a mistake; all mistakes are in the message.
 pub(crate) fn effective(layers: &LayerArgs) -> anyhow::Result<Policy> {
     let sources = collect(layers)?;
-    load(&sources, &host_sets()).map_err(|problems| {
+    let loaded = load(&sources, &host_sets());
+    let checked = loaded.and_then(|policy| layers::check_places(&policy).map(|()| policy));
+    checked.map_err(|problems| {
         let lines: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
         let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         anyhow!(

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use stockade_event::{ReadError, SessionOutcome, Summary, Verification};
 use stockade_plan::{GuaranteeName, LaunchPlan};
-use stockade_policy::Problems;
+use stockade_policy::{Policy, Problems};
 use stockade_runner::{ErrorKind, Helpers, Options, RunError, approvals::AskMode};
 use stockade_types::{RawText, RequestKind, SessionId};
 
@@ -145,7 +145,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         let helpers = Helpers::start(&sources, &host_sets, terminal, offline, &environment)?;
         Some(helpers)
     };
-    let policy = stockade_policy::load(&sources, &host_sets)?;
+    let policy = checked(stockade_policy::load(&sources, &host_sets)?, out)?;
     let current = std::env::current_dir().context("there is no current directory")?;
     if args.ask == Some(Ask::Tty) && !both_terminals {
         bail!(
@@ -202,6 +202,26 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     ))
 }
 
+/// Most warnings about the policy that a run shows.
+const WARNINGS_SHOWN_MAX: usize = 5;
+
+/// Refuses a policy that shares what is ours, and says what of it has no effect; nothing else
+/// would tell.
+fn checked(policy: Policy, out: &mut Output) -> Result<Policy, Problems> {
+    layers::check_places(&policy)?;
+    let warnings = policy.warnings();
+    for warning in warnings.iter().take(WARNINGS_SHOWN_MAX) {
+        out.note(warning);
+    }
+    let more = warnings.len().saturating_sub(WARNINGS_SHOWN_MAX);
+    if more > 0 {
+        out.note(format!(
+            "stockade: {more} more; `stockade policy check FILE` shows all"
+        ));
+    }
+    Ok(policy)
+}
+
 /// Returns the variables of the caller.
 fn environment() -> Vec<(RawText, RawText)> {
     std::env::vars_os()
@@ -230,7 +250,7 @@ fn check_supported(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What the organisation requires of every run; a stricter choice is always good enough.
-fn check_pins(policy: &stockade_policy::Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> {
+fn check_pins(policy: &Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> {
     let ask = match ask {
         AskMode::Tty => "tty",
         AskMode::Inbox => "inbox",
