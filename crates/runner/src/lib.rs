@@ -14,6 +14,7 @@ mod facts;
 mod helpers;
 mod inside;
 mod locate;
+mod mount_watch;
 mod network;
 mod owners;
 mod parts;

@@ -142,8 +142,17 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
     };
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
-    let found = protected::find(&spec.workspace, &options.policy.settings().workspace)?;
+    let settings = &options.policy.settings().workspace;
+    let found = protected::find(&spec.workspace, settings)?;
     facts.protected = found.entries;
+    // What policy lets write beside the workspace has the same protected names. Pointers of git are
+    // followed in the workspace alone.
+    for share in &facts.writable {
+        let entries = protected::find(share, settings)?.entries;
+        let new = entries.into_iter().filter(|e| !facts.protected.contains(e));
+        let new: Vec<_> = new.collect();
+        facts.protected.extend(new);
+    }
     let mut plan = compile(&options.policy, &spec, &facts)?;
     plan.fault = options.fault;
     Ok(Prepared {

@@ -12,13 +12,14 @@ use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::LaunchPlan;
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
-use stockade_types::{AbsPath, SessionId, chain};
+use stockade_types::{AbsPath, RawText, SessionId, chain};
 
 use crate::{
     RunError,
     approvals::{AskMode, Desk, Inbox, InboxOptions},
     controller::Controller,
     egress_process::EgressProcess,
+    mount_watch::MountWatch,
     parts::{Parts, PipeEnds},
     processes::Processes,
     recorder::{Recorder, lock},
@@ -58,6 +59,7 @@ pub struct Running {
     notifier: Option<JoinHandle<()>>,
     network: Option<JoinHandle<()>>,
     egress_replies: EgressReplies,
+    mounts: Option<MountWatch>,
     started: Instant,
 }
 
@@ -73,6 +75,8 @@ impl Running {
         let processes = Arc::new(Processes::new(process_number(
             parts.session.first_process(),
         )));
+        // Without it the notifier holds what a mount held; only the event of it is missing.
+        let mounts = MountWatch::new(process_number(parts.session.first_process())).ok();
         // The command waits for its first verdict: everything else comes up meanwhile.
         let notifier = start_notifier(&mut parts, &desk, &recorder, &controller, &processes)?;
         let network = start_network(
@@ -105,6 +109,7 @@ impl Running {
             notifier: Some(notifier),
             network,
             egress_replies,
+            mounts,
             started: Instant::now(),
         })
     }
@@ -228,12 +233,14 @@ impl Running {
     }
 
     /// Waits for news of the session, an order, or the next tick; `true` for news.
-    fn poll_session(&self) -> bool {
+    fn poll_session(&mut self) -> bool {
         let descriptor = self.parts.session.descriptor();
-        let mut fds = [
+        let mounts = self.mounts.as_ref().map(MountWatch::descriptor);
+        let mut fds = vec![
             PollFd::new(&descriptor, PollFlags::IN),
             PollFd::new(&self.bell, PollFlags::IN),
         ];
+        fds.extend(mounts.as_ref().map(|fd| PollFd::new(fd, PollFlags::PRI)));
         let timeout = Timespec {
             tv_sec: 1,
             tv_nsec: 0,
@@ -241,12 +248,39 @@ impl Running {
         if rustix::event::poll(&mut fds, Some(&timeout)).is_err() {
             return false;
         }
-        let [session, bell] = fds.map(|fd| !fd.revents().is_empty());
+        let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        let (session, bell, mounts) = (ready(0), ready(1), ready(2));
+        drop(fds);
+        if mounts {
+            self.note_replaced();
+        }
         if bell {
             let mut buffer = [0_u8; 64];
             while rustix::io::read(&self.bell, &mut buffer).is_ok_and(|count| count > 0) {}
         }
         session
+    }
+
+    /// Records protected files that were replaced from outside: their mounts are gone, and the
+    /// notifier holds them by name.
+    fn note_replaced(&mut self) {
+        let gone = self.mounts.as_mut().map(MountWatch::gone);
+        let events: Vec<Event> = gone
+            .into_iter()
+            .flatten()
+            .map(|path| Event::OperatorActed {
+                action: "replace".to_owned(),
+                by: "outside".to_owned(),
+                detail: format!(
+                    "{} was replaced from outside; it stays protected by name",
+                    RawText::from_os(path.as_os_str()).display()
+                ),
+            })
+            .collect();
+        for event in events {
+            // A journal that fails is found out at the next verdict, which is then a deny.
+            drop(self.recorder.write(&event, Durability::Written));
+        }
     }
 
     /// What has to happen every second; a reason ends the session.

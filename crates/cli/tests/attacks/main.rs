@@ -17,11 +17,13 @@ mod lifecycle;
 mod limits;
 mod matrix;
 mod network;
+mod owner;
 mod programs;
 mod record;
 mod requests;
 mod rules;
 mod secrets;
+mod sequences;
 
 use std::path::PathBuf;
 
