@@ -502,33 +502,35 @@ fn types(text: &str, rhythm: impl Fn(usize) -> u64, opened: u64, lag: u64) -> Op
     let at = |ms: u64| begun + Duration::from_millis(ms);
     let mut dialog = Dialog::new(view(), 1, 1, at(opened));
     let mut keys = Keys::default();
-    let mut told = None;
-    let mut time = 0;
-    let mut last = 0;
+    let sight = |told: Option<u64>, now: u64| match told {
+        Some(told) if told <= now => Sight::Told(at(told)),
+        Some(_) | None => Sight::No,
+    };
+    dialog.draw(SIZE, NOW);
+    dialog.take_change();
+    let mut told = Some(opened + lag);
+    let (mut time, mut looked) = (0, opened);
     for (index, c) in text.chars().enumerate() {
         time += rhythm(index);
         if time < opened {
             continue;
         }
-        // The relay draws, hears and looks every 50 ms.
-        for tick in (last.max(opened)..time).step_by(50) {
-            dialog.draw(SIZE, NOW);
-            if dialog.take_change() {
-                told = Some(tick + lag);
-            }
-            let sight = told.filter(|told| *told <= tick);
-            dialog.listen(
-                sight.map_or(Sight::No, |told| Sight::Told(at(told))),
-                at(tick),
-            );
+        // The relay looks every 50 ms.
+        for tick in (looked..time).step_by(50) {
+            dialog.listen(sight(told, tick), at(tick));
         }
-        last = time;
+        looked = time;
         let byte = if c == '\n' { '\r' } else { c };
         let heard = keys.push(byte.to_string().as_bytes(), at(time));
-        let sight = told.filter(|told| *told <= time);
-        let sight = sight.map_or(Sight::No, |told| Sight::Told(at(told)));
-        if let Action::Answer(answer) = dialog.input(&heard, sight, at(time), NOW) {
-            return Some(answer);
+        match dialog.input(&heard, sight(told, time), at(time), NOW) {
+            Action::Nothing => {}
+            Action::Redraw => {
+                dialog.draw(SIZE, NOW);
+                if dialog.take_change() {
+                    told = Some(time + lag);
+                }
+            }
+            Action::Answer(answer) => return Some(answer),
         }
     }
     None
@@ -543,8 +545,8 @@ fn nobody_allows_by_typing_to_the_agent() {
     ];
     for text in texts {
         for ms in [50, 70, 90, 110, 130, 160, 200, 250] {
-            for opened in (0..6_000).step_by(37) {
-                for lag in [0, 300, 1_500] {
+            for opened in (0..6_000).step_by(91) {
+                for lag in [0, 700] {
                     // Hands are not clocks, and stop to think: after a line, or in the middle of
                     // a word, for longer than the silence.
                     let steady = |_: usize| ms;
