@@ -126,17 +126,25 @@ impl Sequence {
     fn private_meaning(&self, marker: u8) -> Meaning {
         let first = self.parameter(0);
         let only = self.parameters.len() == 1;
-        match (marker, self.intermediate, self.last) {
-            // Not saving (`s`) and restoring (`r`) modes, which would change them unseen.
-            (b'?', None, b'J' | b'K' | b'W' | b'c' | b'h' | b'l') => Meaning::Draws,
+        let draws = match (marker, self.intermediate, self.last) {
             // Cursor, keyboard, colour scheme; settings of keys; how large graphics may be.
-            (b'?', None, b'n') if only && matches!(first, 6 | 26 | 996) => Meaning::Asks,
-            (b'?', None, b'm' | b'u') | (b'?', Some(b'$'), b'p') => Meaning::Asks,
-            (b'?', None, b'S') if matches!(self.parameter(1), 1 | 4) => Meaning::Asks,
-            (b'>', None, b'c' | b'q') | (b'=', None, b'c') => Meaning::Asks,
+            (b'?', None, b'n') if only && matches!(first, 6 | 26 | 996) => return Meaning::Asks,
+            (b'?', None, b'S') if matches!(self.parameter(1), 1 | 4) => return Meaning::Asks,
+            (b'?', None, b'm' | b'u')
+            | (b'?', Some(b'$'), b'p')
+            | (b'>', None, b'c' | b'q')
+            | (b'=', None, b'c') => return Meaning::Asks,
+            // Not saving (`s`) and restoring (`r`) modes, which would change them unseen.
+            (b'?', None, last) => b"JKWchl".contains(&last),
             // Not the ways of titles (`t`, `T`) and keys (`f`, `n`) that nobody follows.
-            (b'>', None, b'm' | b'p' | b'u') | (b'<' | b'=', None, b'u') => Meaning::Draws,
-            _ => Meaning::Dropped,
+            (b'>', None, last) => b"mpu".contains(&last),
+            (b'<' | b'=', None, last) => last == b'u',
+            _ => false,
+        };
+        if draws {
+            Meaning::Draws
+        } else {
+            Meaning::Dropped
         }
     }
 

@@ -14,3 +14,5 @@ mod pipes;
 mod questions;
 mod reviewers;
 mod screens;
+mod streams;
+mod typing;

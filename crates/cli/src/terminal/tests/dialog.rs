@@ -430,7 +430,7 @@ fn no_key_counts_before_the_terminal_has_shown_the_box() {
         dialog.take_change();
         action
     };
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     for c in ['o', 'd', '\r'] {
         assert_eq!(press(c, Sight::No, now + minute), Action::Nothing, "{c}");
     }

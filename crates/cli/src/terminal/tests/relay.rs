@@ -393,7 +393,7 @@ fn what_was_written_is_not_what_is_shown() {
     lab.print(b"working\r\n");
     lab.shows("working");
     let ask = lab.ask();
-    std::thread::sleep(Duration::from_millis(4_000));
+    std::thread::sleep(Duration::from_secs(4));
     for keys in [&b"o"[..], b"\r", b"s", b"\r"] {
         lab.type_keys(keys);
         std::thread::sleep(Duration::from_millis(1_200));
