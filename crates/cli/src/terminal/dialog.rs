@@ -223,6 +223,8 @@ impl Dialog {
             return self.write(&heard.strokes);
         }
         match heard.strokes.as_slice() {
+            // What stands in the box proves more than any pause.
+            strokes if self.repeats(strokes) => self.repeat(strokes),
             // The rest of a sequence is still to come.
             [] if heard.is_cut => Action::Nothing,
             [stroke] if stroke.is_single => self.key(stroke.key, is_quick, clock),
@@ -243,9 +245,6 @@ impl Dialog {
         match (&self.card.mode, key) {
             (Mode::Ask, key) if key.is_move() => self.go(key),
             (_, Key::Escape) => self.turn(Mode::Ask),
-            (Mode::Picked { .. }, Key::Character(c @ '0'..='9')) if self.card.must_repeat => {
-                self.repeat(c)
-            }
             _ if is_quick => self.startle(),
             (Mode::Ask | Mode::Picked { .. }, Key::Character('d') | Key::Interrupt) => {
                 Action::Answer(Answer::Deny { reason: None })
@@ -313,13 +312,26 @@ impl Dialog {
         })
     }
 
-    /// Takes a digit of what the box asks to repeat.
-    fn repeat(&mut self, digit: char) -> Action {
+    /// Tells whether these are digits that the box asks to repeat.
+    fn repeats(&self, strokes: &[Stroke]) -> bool {
+        let is_digit = |stroke: &Stroke| matches!(stroke.key, Key::Character('0'..='9'));
+        self.card.must_repeat
+            && matches!(self.card.mode, Mode::Picked { .. })
+            && !strokes.is_empty()
+            && strokes.iter().all(is_digit)
+    }
+
+    /// Takes digits of what the box asks to repeat.
+    fn repeat(&mut self, digits: &[Stroke]) -> Action {
         let code = self.card.code();
         let Mode::Picked { repeated, .. } = &mut self.card.mode else {
             return self.startle();
         };
-        repeated.push(digit);
+        for stroke in digits {
+            if let Key::Character(digit) = stroke.key {
+                repeated.push(digit);
+            }
+        }
         if code.starts_with(repeated.as_str()) {
             return Action::Redraw;
         }

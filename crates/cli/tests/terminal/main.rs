@@ -7,6 +7,7 @@
     reason = "a broken fixture must end the test"
 )]
 
+mod emulators;
 mod ending;
 mod jobs;
 mod lab;

@@ -10,9 +10,10 @@ const PRINT: &str = r"printf 'begin\033]52;c;c3RvbGVu\007\033[1;1;1;1;1;80*y\033
 /// What must not reach a terminal of these.
 const HOSTILE: [&[u8]; 4] = [b"\x1b]52;", b"*y", b"\x1b]4;", b"\x1b[6n"];
 
-/// Runs a line with `RUN` standing for a shell in a session, or for one without.
+/// Runs a line with `RUN` standing for a shell in a session, or for one without, and `@` for what
+/// it prints.
 fn written(lab: &Lab, line: &str, run: &str) -> Vec<u8> {
-    let line = line.replace("RUN", run).replace("PRINT", "\"$PRINT\"");
+    let line = line.replace("RUN", run).replace('@', "\"$PRINT\"");
     let around = lab.around(&format!("{line}; echo all done"));
     let around = around.env("PRINT", PRINT);
     let mut terminal = Terminal::start(around.into_command(), 24, 80);
@@ -33,22 +34,22 @@ fn each_stream_that_is_a_terminal_is_filtered() {
     let lab = Lab::new();
     for line in [
         // The whole terminal, as a control of the filter of the relay.
-        "RUN PRINT",
+        "RUN @",
         // No input, input from a pipe, input from a file.
-        "RUN PRINT < /dev/null",
-        ": | RUN PRINT",
-        "RUN PRINT < lines.txt",
+        "RUN @ < /dev/null",
+        ": | RUN @",
+        "RUN @ < lines.txt",
         // One of the outputs goes elsewhere.
         "RUN \"$PRINT >&2\" | cat > /dev/null",
         "RUN \"$PRINT >&2\" < /dev/null > out",
-        "RUN PRINT 2> err < /dev/null",
+        "RUN @ 2> err < /dev/null",
         "RUN \"$PRINT; $PRINT >&2\" < /dev/null",
         // The output comes back by a descriptor of its own.
-        "RUN PRINT 3>&1 < /dev/null >&3",
-        "RUN PRINT < /dev/null > /dev/tty",
+        "RUN @ 3>&1 < /dev/null >&3",
+        "RUN @ < /dev/null > /dev/tty",
         "RUN \"$PRINT >&2\" < /dev/null 2> /dev/tty > out",
         // In the background.
-        "RUN PRINT & wait",
+        "RUN @ & wait",
     ] {
         let outside = written(&lab, line, "sh -c");
         assert!(
@@ -63,7 +64,7 @@ fn each_stream_that_is_a_terminal_is_filtered() {
         );
         for part in &HOSTILE {
             // A whole terminal has a way back for the place of the cursor.
-            if line == "RUN PRINT" && *part == b"\x1b[6n" {
+            if line == "RUN @" && *part == b"\x1b[6n" {
                 continue;
             }
             let text = String::from_utf8_lossy(&inside);
@@ -76,9 +77,9 @@ fn each_stream_that_is_a_terminal_is_filtered() {
 fn pipes_and_files_get_every_byte() {
     let lab = Lab::new();
     for line in [
-        "RUN PRINT | od -An -c > got",
-        "RUN PRINT < /dev/null | od -An -c > got",
-        "RUN PRINT > file; od -An -c file > got",
+        "RUN @ | od -An -c > got",
+        "RUN @ < /dev/null | od -An -c > got",
+        "RUN @ > file; od -An -c file > got",
         "RUN \"$PRINT >&2\" 2>&1 > /dev/null | od -An -c > got",
     ] {
         written(&lab, line, "sh -c");
