@@ -127,20 +127,14 @@ impl Dialog {
 
     /// Says in a line what an answer allows; nothing of one that denies.
     pub(crate) fn said(&self, answer: &Answer) -> Option<String> {
-        let reach = match answer {
-            Answer::Deny { .. } => return None,
-            Answer::Allow { scope: Scope::Once } => "once",
-            Answer::Allow {
-                scope: Scope::Session,
-            } => "for this session",
-            Answer::Allow {
-                scope: Scope::Uses(_) | Scope::Until(_),
-            } => "for a time or a number of uses",
+        let Answer::Allow { scope } = answer else {
+            return None;
         };
         let view = self.view();
+        let words = self.card.words(*scope, view.asked);
         let what = view.shown.rows.first();
         let what = what.map_or_else(String::new, |row| format!("{} {}", row.label, row.text));
-        Some(format!("allowed {reach}: {what} ({})", view.id))
+        Some(format!("allowed {words}: {what} ({})", view.id))
     }
 
     /// Follows what the terminal shows and how long nothing was typed; `true` where other keys

@@ -109,6 +109,23 @@ fn a_live_list_that_is_ended_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_dumb_terminal_gets_a_list_without_sequences() {
+    let lab = Lab::new();
+    let agent = lab.open("git push -h; echo \"code $?\"");
+    agent.wait_for(BOX, LONG);
+    let list = lab.stockade(&["approvals"]).env("TERM", "dumb");
+    let mut person = Terminal::start(list.into_command(), 24, 80);
+    assert_eq!(end(&mut person), 0);
+    let raw = person.raw();
+    let text = String::from_utf8_lossy(&raw);
+    assert!(
+        text.contains("git push -h") && !text.contains('\x1b'),
+        "{text:?}"
+    );
+    answer(&agent, "d");
+}
+
+#[test]
 fn an_inbox_session_shows_no_box() {
     let lab = Lab::new();
     let run = lab.run(

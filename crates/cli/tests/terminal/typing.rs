@@ -136,7 +136,7 @@ fn what_was_allowed_is_said_after_the_box() {
     answer(&terminal, "s");
     terminal.wait_for("code 129", LONG);
     let text = terminal.text();
-    let said = "before\nstockade: allowed for this session: run git push -h (";
+    let said = "before\nstockade: allowed this session: run git push -h (";
     assert!(text.contains(said), "{text}");
     assert_eq!(end(&mut terminal), 0);
 }
