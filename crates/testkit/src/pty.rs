@@ -1,8 +1,8 @@
 //! A program in a pseudo-terminal whose screen can be read.
 
 use std::{
-    fmt,
-    io::{Read, Write},
+    fmt::{self, Write as _},
+    io::{Read, Write as _},
     num::NonZeroU16,
     process::{Child, Command, ExitStatus},
     sync::{Arc, Condvar, Mutex},
@@ -190,6 +190,7 @@ impl Shared {
 
     fn read_from(&self, mut pty: &Pty) {
         let mut buffer = [0; 16 * 1024];
+        let mut asked = Vec::new();
         // The kernel reports EIO once the last program has closed the terminal (pty(7)).
         while let Ok(read @ 1..) = pty.read(&mut buffer) {
             let bytes = buffer.get(..read).unwrap_or_default();
@@ -197,7 +198,8 @@ impl Shared {
             state.parser.process(bytes);
             let room = RAW_BYTES_MAX.saturating_sub(state.raw.len());
             state.raw.extend(bytes.iter().take(room));
-            let answer = answers(bytes, state.parser.screen().cursor_position());
+            asked.extend_from_slice(bytes);
+            let answer = answers(&mut asked, state.parser.screen().cursor_position());
             drop(state);
             if !answer.is_empty() && pty.write_all(&answer).is_err() {
                 break;
@@ -209,17 +211,31 @@ impl Shared {
     }
 }
 
-/// Returns what a terminal answers to the questions in `bytes`: the cursor position (DSR 6) and
-/// its kind (DA1, ECMA-48). Programs wait for these before they draw.
-fn answers(bytes: &[u8], (row, column): (u16, u16)) -> Vec<u8> {
-    let asks = |question: &[u8]| bytes.windows(question.len()).any(|part| part == question);
-    let position = asks(b"\x1b[6n").then(|| format!("\x1b[{};{}R", row + 1, column + 1));
-    let kind = (asks(b"\x1b[c") || asks(b"\x1b[0c")).then(|| "\x1b[?62;22c".to_owned());
-    position
-        .into_iter()
-        .chain(kind)
-        .collect::<String>()
-        .into_bytes()
+/// Returns what a terminal answers to the questions in `output`, in their order: whether it is
+/// there (DSR 5), the cursor position (DSR 6) and its kind (DA1, ECMA-48). Programs wait for
+/// these. What is left in `output` can be the beginning of a question.
+fn answers(output: &mut Vec<u8>, (row, column): (u16, u16)) -> Vec<u8> {
+    const LONGEST: usize = 4;
+    let mut answer = String::new();
+    let mut done = 0;
+    for at in 0..output.len() {
+        let rest = output.get(at..).unwrap_or_default();
+        let asks = |question: &[u8]| rest.starts_with(question);
+        if asks(b"\x1b[5n") {
+            answer.push_str("\x1b[0n");
+        } else if asks(b"\x1b[6n") {
+            write!(answer, "\x1b[{};{}R", row + 1, column + 1).expect("a string takes text");
+        } else if asks(b"\x1b[c") || asks(b"\x1b[0c") {
+            answer.push_str("\x1b[?62;22c");
+        } else {
+            continue;
+        }
+        // None of them is longer; its other bytes begin nothing.
+        done = at + 3;
+    }
+    let keep = output.len().saturating_sub(LONGEST - 1).max(done);
+    output.drain(..keep.min(output.len()));
+    answer.into_bytes()
 }
 
 #[cfg(test)]

@@ -24,6 +24,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),
     ("node", "nodejs"),
     ("npm", "npm"),
+    ("Xvfb", "xvfb"),
+    ("xdotool", "xdotool"),
+    ("xterm", "xterm"),
+    ("urxvt", "rxvt-unicode"),
+    ("stterm", "stterm"),
 ];
 
 /// Programs that only measurements beside other sandboxes need.

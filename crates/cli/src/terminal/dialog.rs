@@ -7,17 +7,20 @@ use stockade_runner::approvals::{Answer, QuestionView};
 use stockade_types::UnixMillis;
 
 use super::{
-    card::{Card, Mode},
-    keys::{Key, Stroke},
+    card::{Card, Hears, Mode},
+    keys::{Heard, Key, Stroke},
     layout::{self, Drawn},
     screen::Size,
+    witness::Sight,
 };
 
-/// Keys are deaf this long after a question appears: what a person was typing to the agent must
-/// not answer it, and nobody reads faster.
-pub(crate) const DEAF: Duration = Duration::from_millis(300);
-/// The input must be silent this long before keys count.
-const SILENCE: Duration = Duration::from_millis(100);
+/// Silence after which keys count: no key at all, since the terminal has said that it shows the
+/// question. People type at 50 to 250 ms a key and rest for half a second between two words, so
+/// whoever is typing to the agent is not heard.
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
+/// Least time from one key of an answer to the next. Who types a line presses Enter sooner; who
+/// reads what the first key did needs longer.
+pub(crate) const GAP: Duration = Duration::from_millis(500);
 /// Longest reason, in characters: a line or two, as the desk keeps it.
 const REASON_CHARS_MAX: usize = 300;
 
@@ -33,6 +36,11 @@ pub(crate) enum Action {
 }
 
 /// The state of one question on one terminal.
+///
+/// A key counts for what the person can have meant by it: nothing does before the terminal has
+/// shown the box and [`SILENCE`] has passed; allowing takes a letter and, after [`GAP`], Enter; a
+/// key that follows another one faster, or that does nothing here, is taken for typing, and the
+/// silence begins anew.
 #[derive(Debug)]
 pub(crate) struct Dialog {
     card: Card,
@@ -41,9 +49,10 @@ pub(crate) struct Dialog {
     page: usize,
     lines: usize,
     shape: Option<Size>,
-    awake: Instant,
-    /// Input must be silent this long before keys count.
-    silence: Duration,
+    /// When anything was typed last.
+    heard: Instant,
+    /// What counts for an answer is drawn anew: the terminal must say again that it shows it.
+    is_changed: bool,
 }
 
 impl Dialog {
@@ -54,6 +63,8 @@ impl Dialog {
             place,
             total,
             mode: Mode::Ask,
+            hears: Hears::Nothing,
+            must_repeat: false,
             error: None,
             scroll: 0,
             is_read: false,
@@ -64,35 +75,19 @@ impl Dialog {
             page: 1,
             lines: 0,
             shape: None,
-            awake: now + DEAF,
-            silence: SILENCE,
+            heard: now,
+            is_changed: true,
         }
     }
 
-    /// Makes keys count only after a longer silence: they may be meant for the question before.
-    pub(crate) fn stay_deaf(&mut self, silence: Duration, now: Instant) {
-        self.silence = silence;
-        self.awake = self.awake.max(now + silence);
-    }
-
-    /// Tells whether a reason is being written.
-    pub(crate) const fn is_writing(&self) -> bool {
-        matches!(self.card.mode, Mode::Reason(_))
+    /// Returns once whether something was drawn that the terminal must show before keys count.
+    pub(crate) const fn take_change(&mut self) -> bool {
+        std::mem::replace(&mut self.is_changed, false)
     }
 
     /// Returns the question.
     pub(crate) const fn view(&self) -> &QuestionView {
         &self.card.view
-    }
-
-    /// Returns the question's place among the open ones, and their number.
-    pub(crate) const fn position(&self) -> (usize, usize) {
-        (self.card.place, self.card.total)
-    }
-
-    /// Gives the question back.
-    pub(crate) fn into_view(self) -> QuestionView {
-        self.card.view
     }
 
     /// Tells whether this part of the question has the keys.
@@ -107,25 +102,67 @@ impl Dialog {
             (self.card.place, self.card.total, self.card.view.waiting) != (place, total, waiting);
         self.card.place = place;
         self.card.total = total;
-        self.card.view.waiting = waiting;
+        if self.card.view.waiting != waiting {
+            self.card.view.waiting = waiting;
+            self.change();
+        }
         changed
+    }
+
+    /// Notes that the person has not seen what comes next.
+    fn change(&mut self) {
+        self.is_changed = true;
+        self.card.hears = Hears::Nothing;
+        if matches!(self.card.mode, Mode::Picked { .. } | Mode::Narrow) {
+            self.card.mode = Mode::Ask;
+        }
     }
 
     /// Shows why an answer was not taken.
     pub(crate) fn fail(&mut self, error: String) {
         self.card.error = Some(error);
         self.card.mode = Mode::Ask;
+        self.change();
     }
 
-    /// Tells whether keys count yet; input that comes before moves that moment on.
-    pub(crate) fn is_awake(&mut self, now: Instant, has_input: Input) -> bool {
-        if now >= self.awake {
-            return true;
-        }
-        if has_input == Input::Some {
-            self.awake = self.awake.max(now + self.silence);
-        }
-        false
+    /// Says in a line what an answer allows; nothing of one that denies.
+    pub(crate) fn said(&self, answer: &Answer) -> Option<String> {
+        let Answer::Allow { scope } = answer else {
+            return None;
+        };
+        let view = self.view();
+        let words = self.card.words(*scope, view.asked);
+        let what = view.shown.rows.first();
+        let what = what.map_or_else(String::new, |row| format!("{} {}", row.label, row.text));
+        Some(format!("allowed {words}: {what} ({})", view.id))
+    }
+
+    /// Follows what the terminal shows and how long nothing was typed; `true` where other keys
+    /// count now than before.
+    pub(crate) fn listen(&mut self, sight: Sight, now: Instant) -> bool {
+        let before = (self.card.hears, self.card.must_repeat);
+        let quiet = match sight {
+            _ if self.is_changed => None,
+            Sight::No => None,
+            Sight::Told(at) | Sight::Unknown(at) => {
+                Some(now.saturating_duration_since(at.max(self.heard)))
+            }
+        };
+        let enough = match self.card.mode {
+            Mode::Picked { .. } | Mode::Narrow if self.card.hears != Hears::Nothing => GAP,
+            _ => SILENCE,
+        };
+        self.card.hears = match self.card.hears {
+            _ if quiet.is_some_and(|quiet| quiet >= enough) => Hears::All,
+            Hears::Nothing => Hears::Nothing,
+            Hears::Some | Hears::All => Hears::Some,
+        };
+        self.card.must_repeat = match sight {
+            Sight::No => self.card.must_repeat,
+            Sight::Told(_) => false,
+            Sight::Unknown(_) => true,
+        };
+        before != (self.card.hears, self.card.must_repeat)
     }
 
     /// Draws the box for a terminal of this size and notes what could be read of it.
@@ -135,6 +172,7 @@ impl Dialog {
             self.shape = Some(size);
             self.seen = 0;
             self.card.scroll = 0;
+            self.change();
         }
         let drawn = layout::draw(&self.card, size, now);
         if self.card.mode == Mode::Help {
@@ -157,46 +195,152 @@ impl Dialog {
         drawn
     }
 
-    /// Takes a key.
-    pub(crate) fn key(&mut self, stroke: Stroke, now: UnixMillis) -> Action {
-        if matches!(stroke.key, Key::Pasted(_)) && !self.is_writing() {
+    /// Takes what one read brought.
+    pub(crate) fn input(
+        &mut self,
+        heard: &Heard,
+        sight: Sight,
+        now: Instant,
+        clock: UnixMillis,
+    ) -> Action {
+        if !heard.is_input {
+            return Action::Nothing;
+        }
+        self.listen(sight, now);
+        let is_quick = now.saturating_duration_since(self.heard) < GAP;
+        self.heard = now;
+        if self.card.hears == Hears::Nothing {
             return Action::Nothing;
         }
         self.card.error = None;
-        match std::mem::replace(&mut self.card.mode, Mode::Ask) {
-            Mode::Ask => self.ask_key(stroke),
-            Mode::Narrow => self.narrow_key(stroke, now),
-            Mode::Reason(text) => self.reason_key(stroke, text),
-            Mode::Help => Action::Redraw,
+        if let Mode::Reason(_) = self.card.mode {
+            return self.write(&heard.strokes);
+        }
+        match heard.strokes.as_slice() {
+            // What stands in the box proves more than any pause.
+            strokes if self.repeats(strokes) => self.repeat(strokes),
+            // The rest of a sequence is still to come.
+            [] if heard.is_cut => Action::Nothing,
+            [stroke] if stroke.is_single => self.key(stroke.key, is_quick, clock),
+            strokes if !strokes.is_empty() && strokes.iter().all(|s| s.key.is_move()) => {
+                strokes.iter().fold(Action::Nothing, |action, stroke| {
+                    match self.key(stroke.key, is_quick, clock) {
+                        Action::Nothing => action,
+                        other => other,
+                    }
+                })
+            }
+            _ => self.startle(),
         }
     }
 
-    fn ask_key(&mut self, stroke: Stroke) -> Action {
-        match stroke.key {
-            Key::Character('d') | Key::Interrupt if stroke.is_single => {
+    /// Takes a key that came by itself; a `quick` one follows another too fast for an answer.
+    fn key(&mut self, key: Key, is_quick: bool, clock: UnixMillis) -> Action {
+        match (&self.card.mode, key) {
+            (Mode::Ask, key) if key.is_move() => self.go(key),
+            (_, Key::Escape) => self.turn(Mode::Ask),
+            _ if is_quick => self.startle(),
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('d') | Key::Interrupt) => {
                 Action::Answer(Answer::Deny { reason: None })
             }
-            Key::Character('r') => {
-                self.card.mode = Mode::Reason(String::new());
-                Action::Redraw
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('o')) => self.pick(Scope::Once),
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('s')) => self.pick(Scope::Session),
+            (Mode::Ask, Key::Character('r')) => self.turn(Mode::Reason(String::new())),
+            (Mode::Ask, Key::Character('?')) => self.turn(Mode::Help),
+            (Mode::Ask, Key::Character('n'))
+                if self.card.hears == Hears::All
+                    && self.card.is_read
+                    && self.card.has_narrower() =>
+            {
+                self.turn(Mode::Narrow)
             }
-            Key::Character('o') => self.allow(stroke, Scope::Once),
-            Key::Character('s') => self.allow(stroke, Scope::Session),
-            Key::Character('n') if self.card.is_read && self.card.has_narrower() => {
-                self.card.mode = Mode::Narrow;
-                Action::Redraw
+            (Mode::Narrow, Key::Character(c)) => {
+                let offered = self.card.narrower(clock).into_iter();
+                match offered.into_iter().find(|(key, ..)| *key == c) {
+                    Some((_, _, scope)) => self.pick(scope),
+                    None => self.startle(),
+                }
             }
-            Key::Character('?') => {
-                self.card.mode = Mode::Help;
-                Action::Redraw
+            (Mode::Picked { scope, .. }, Key::Enter) if self.card.confirms() => {
+                Action::Answer(Answer::Allow { scope: *scope })
             }
-            Key::Character(' ') | Key::PageDown => self.scroll_to(self.card.scroll + self.step()),
-            Key::PageUp => self.scroll_to(self.card.scroll.saturating_sub(self.step())),
-            Key::Down => self.scroll_to(self.card.scroll + 1),
-            Key::Up => self.scroll_to(self.card.scroll.saturating_sub(1)),
-            Key::Home => self.scroll_to(0),
-            _ => Action::Nothing,
+            (Mode::Help, _) => self.turn(Mode::Ask),
+            (Mode::Ask | Mode::Narrow | Mode::Picked { .. } | Mode::Reason(_), _) => self.startle(),
         }
+    }
+
+    /// Gives the keys to another part of the question.
+    fn turn(&mut self, mode: Mode) -> Action {
+        if self.card.mode == mode {
+            return Action::Nothing;
+        }
+        self.card.mode = mode;
+        self.show_anew();
+        Action::Redraw
+    }
+
+    /// Asks for another word of the terminal; keys that allow nothing go on counting.
+    fn show_anew(&mut self) {
+        self.is_changed = true;
+        if self.card.hears == Hears::All {
+            self.card.hears = Hears::Some;
+        }
+    }
+
+    /// Takes what came for typing: nothing is picked, and a silence must come first.
+    fn startle(&mut self) -> Action {
+        self.card.mode = Mode::Ask;
+        self.change();
+        Action::Redraw
+    }
+
+    /// Picks what Enter will allow.
+    fn pick(&mut self, scope: Scope) -> Action {
+        let may = self.card.hears == Hears::All && self.card.is_read;
+        if !may || !self.card.view.offers(scope) {
+            return self.startle();
+        }
+        self.turn(Mode::Picked {
+            scope,
+            repeated: String::new(),
+        })
+    }
+
+    /// Tells whether these are digits that the box asks to repeat.
+    fn repeats(&self, strokes: &[Stroke]) -> bool {
+        let is_digit = |stroke: &Stroke| matches!(stroke.key, Key::Character('0'..='9'));
+        self.card.must_repeat
+            && matches!(self.card.mode, Mode::Picked { .. })
+            && !strokes.is_empty()
+            && strokes.iter().all(is_digit)
+    }
+
+    /// Takes digits of what the box asks to repeat.
+    fn repeat(&mut self, digits: &[Stroke]) -> Action {
+        let code = self.card.code();
+        let Mode::Picked { repeated, .. } = &mut self.card.mode else {
+            return self.startle();
+        };
+        for stroke in digits {
+            if let Key::Character(digit) = stroke.key {
+                repeated.push(digit);
+            }
+        }
+        if code.starts_with(repeated.as_str()) {
+            return Action::Redraw;
+        }
+        self.startle()
+    }
+
+    fn go(&mut self, key: Key) -> Action {
+        let line = match key {
+            Key::Character(' ') | Key::PageDown => self.card.scroll + self.step(),
+            Key::PageUp => self.card.scroll.saturating_sub(self.step()),
+            Key::Down => self.card.scroll + 1,
+            Key::Up => self.card.scroll.saturating_sub(1),
+            _ => 0,
+        };
+        self.scroll_to(line)
     }
 
     /// One page less a line, so that no line is skipped and the eye finds its place.
@@ -210,61 +354,31 @@ impl Dialog {
             return Action::Nothing;
         }
         self.card.scroll = line;
+        self.show_anew();
         Action::Redraw
     }
 
-    fn allow(&self, stroke: Stroke, scope: Scope) -> Action {
-        if self.card.is_read && stroke.is_single && self.card.view.offers(scope) {
-            return Action::Answer(Answer::Allow { scope });
-        }
-        Action::Nothing
-    }
-
-    fn narrow_key(&mut self, stroke: Stroke, now: UnixMillis) -> Action {
-        let chosen = match stroke.key {
-            Key::Character(c) => self
-                .card
-                .narrower(now)
-                .into_iter()
-                .find(|(key, ..)| *key == c),
-            _ => None,
-        };
-        match chosen {
-            Some((_, _, scope)) => match self.allow(stroke, scope) {
-                Action::Nothing => {
-                    self.card.mode = Mode::Narrow;
-                    Action::Nothing
+    /// Takes the keys of a reason.
+    fn write(&mut self, strokes: &[Stroke]) -> Action {
+        for stroke in strokes {
+            let Mode::Reason(text) = &mut self.card.mode else {
+                return self.startle();
+            };
+            match stroke.key {
+                Key::Escape | Key::Interrupt => return self.turn(Mode::Ask),
+                Key::Enter if stroke.is_single => {
+                    let reason = Some(text.trim().to_owned()).filter(|reason| !reason.is_empty());
+                    return Action::Answer(Answer::Deny { reason });
                 }
-                action => action,
-            },
-            // Escape, and every key that is not offered, goes back.
-            None => Action::Redraw,
+                Key::Backspace => {
+                    text.pop();
+                }
+                Key::Character(c) | Key::Pasted(c) if text.chars().count() < REASON_CHARS_MAX => {
+                    text.push(c);
+                }
+                _ => {}
+            }
         }
-    }
-
-    fn reason_key(&mut self, stroke: Stroke, mut text: String) -> Action {
-        match stroke.key {
-            Key::Escape | Key::Interrupt => return Action::Redraw,
-            Key::Enter if stroke.is_single => {
-                let reason = Some(text.trim().to_owned()).filter(|reason| !reason.is_empty());
-                return Action::Answer(Answer::Deny { reason });
-            }
-            Key::Backspace => {
-                text.pop();
-            }
-            Key::Character(c) | Key::Pasted(c) if text.chars().count() < REASON_CHARS_MAX => {
-                text.push(c);
-            }
-            _ => {}
-        }
-        self.card.mode = Mode::Reason(text);
         Action::Redraw
     }
-}
-
-/// Whether there was input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Input {
-    None,
-    Some,
 }

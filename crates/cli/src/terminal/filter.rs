@@ -3,14 +3,16 @@
 //! It cuts the byte stream into characters and complete control sequences (ECMA-48), so that the
 //! terminal is always between two sequences when a question is drawn, however the reads fall. It
 //! lets through what programs need and drops what reaches past the screen: clipboard writes
-//! (OSC 52 and its kin), terminal remote control, file transfers, pass-through to an outer
-//! terminal, title reports. It also drops what would hide a question or change its look: colours
+//! (OSC 52 and its kin), terminal remote control, commands that terminals run, file transfers,
+//! pass-through to an outer terminal, reports of titles and of what the screen shows. It also drops what would hide a question or change its look: colours
 //! of the palette, and the sequences that [`super::sequence`] names. What is not known is dropped,
 //! not passed.
 
 use super::{
-    sequence::{Sequence, is_escape_allowed},
+    sequence::{Meaning, Sequence, is_escape_allowed},
+    strings::{self, Text},
     track::Tracker,
+    witness,
 };
 
 /// Longest operating system or device control string: titles, links and queries are far shorter;
@@ -25,7 +27,6 @@ const BEL: u8 = 0x07;
 const CAN: u8 = 0x18;
 const SUB: u8 = 0x1a;
 const ESC: u8 = 0x1b;
-const ENQ: u8 = 0x05;
 
 /// What one piece of output becomes.
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Forward {
     pub(crate) terminal: Vec<u8>,
     /// For our own picture of the terminal.
     pub(crate) screen: Vec<u8>,
+    /// For the agent, as if the terminal had answered.
+    pub(crate) answer: Vec<u8>,
     /// Sequences that were dropped because they reach past the screen.
     pub(crate) dropped: u64,
 }
@@ -54,23 +57,26 @@ enum State {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Text {
-    OperatingSystem,
-    Device,
-    /// Application program command, privacy message, start of string: never passed.
-    Other,
-}
-
 /// Filters output; holds an incomplete sequence until the rest comes.
 #[derive(Debug, Default)]
 pub(crate) struct Filter {
     state: State,
     pending: Vec<u8>,
     tracker: Tracker,
+    /// Nobody takes answers of the terminal back to the agent.
+    is_one_way: bool,
 }
 
 impl Filter {
+    /// Makes a filter for output that goes to a terminal without a way back: what a terminal
+    /// answers would be typed into the shell that comes after.
+    pub(crate) fn one_way() -> Self {
+        Self {
+            is_one_way: true,
+            ..Self::default()
+        }
+    }
+
     /// Returns what the agent has set on the terminal so far.
     pub(crate) const fn tracker(&self) -> &Tracker {
         &self.tracker
@@ -111,13 +117,7 @@ impl Filter {
     fn ground(&mut self, byte: u8, out: &mut Forward) {
         match byte {
             ESC => self.begin(State::Escape, byte),
-            // The terminal would answer with a text that its owner chose, as if it was typed.
-            ENQ => out.dropped += 1,
-            0x00..=0x7f => {
-                out.terminal.push(byte);
-                self.tracker.shift(byte);
-                out.screen.push(byte);
-            }
+            0x00..=0x7f => self.pass(byte, out),
             0xc2..=0xdf => self.begin(State::Character(2), byte),
             0xe0..=0xef => self.begin(State::Character(3), byte),
             0xf0..=0xf4 => self.begin(State::Character(4), byte),
@@ -129,6 +129,19 @@ impl Filter {
                 out.screen.extend_from_slice(REPLACEMENT);
             }
         }
+    }
+
+    /// Passes a control character: bell, cursor and lines, and which character set is used. Not
+    /// ENQ, which a terminal answers with a text that its owner chose, nor what starts and stops
+    /// a device.
+    fn pass(&mut self, byte: u8, out: &mut Forward) {
+        if !matches!(byte, 0x07..=0x0f) {
+            out.dropped += 1;
+            return;
+        }
+        self.tracker.shift(byte);
+        out.terminal.push(byte);
+        out.screen.push(byte);
     }
 
     fn begin(&mut self, state: State, byte: u8) {
@@ -165,7 +178,7 @@ impl Filter {
         match byte {
             CAN | SUB => self.state = State::Ground,
             ESC => self.begin(State::Escape, byte),
-            0x00..=0x1f => pass(byte, out),
+            0x00..=0x1f => self.pass(byte, out),
             0x20..=0x2f if self.pending.len() < SEQUENCE_BYTES_MAX => {
                 self.pending.push(byte);
                 self.state = State::EscapeIntermediate;
@@ -181,7 +194,8 @@ impl Filter {
             0x30..=0x7e => {
                 self.pending.push(byte);
                 self.state = State::Ground;
-                if !is_escape_allowed(&self.pending) {
+                let asks = self.pending == b"\x1bZ";
+                if !is_escape_allowed(&self.pending) || (asks && self.is_one_way) {
                     out.dropped += 1;
                     return true;
                 }
@@ -210,7 +224,7 @@ impl Filter {
         match byte {
             CAN | SUB => self.state = State::Ground,
             ESC => self.begin(State::Escape, byte),
-            0x00..=0x1f => pass(byte, out),
+            0x00..=0x1f => self.pass(byte, out),
             0x20..=0x3f => {
                 // One byte more than fits marks the sequence as too long.
                 if self.pending.len() <= SEQUENCE_BYTES_MAX {
@@ -239,6 +253,19 @@ impl Filter {
             out.dropped += 1;
             return;
         };
+        let meaning = sequence.meaning();
+        match meaning {
+            Meaning::AsksUs if !self.is_one_way => {
+                out.answer.extend_from_slice(witness::ANSWER);
+                return;
+            }
+            Meaning::Draws => {}
+            Meaning::Asks if !self.is_one_way => {}
+            Meaning::Asks | Meaning::AsksUs | Meaning::Dropped => {
+                out.dropped += 1;
+                return;
+            }
+        }
         if let Some(bytes) = sequence.passed(&self.pending) {
             out.terminal.extend_from_slice(&bytes);
             self.tracker.control(&sequence, &bytes, &mut out.screen);
@@ -284,14 +311,24 @@ impl Filter {
         let content = std::str::from_utf8(&self.pending)
             .ok()
             .filter(|text| text.len() <= STRING_BYTES_MAX && !text.chars().any(char::is_control));
-        let introducer: &[u8] = match (kind, content) {
-            (Text::OperatingSystem, Some(text)) if is_allowed_command(text) => b"\x1b]",
-            (Text::Device, Some(text)) if is_allowed_device_string(text) => b"\x1bP",
-            _ => {
-                out.dropped += 1;
-                return;
-            }
+        let meaning = content.map_or(Meaning::Dropped, |text| strings::meaning(kind, text));
+        let passes = match meaning {
+            Meaning::Draws => true,
+            Meaning::Asks => !self.is_one_way,
+            Meaning::AsksUs | Meaning::Dropped => false,
         };
+        if !passes {
+            out.dropped += 1;
+            return;
+        }
+        let introducer: &[u8] = match kind {
+            Text::OperatingSystem => b"\x1b]",
+            Text::Device => b"\x1bP",
+            Text::Other => return,
+        };
+        if kind == Text::OperatingSystem {
+            self.tracker.command(&self.pending);
+        }
         out.terminal.extend_from_slice(introducer);
         out.terminal.extend_from_slice(&self.pending);
         out.terminal.extend_from_slice(b"\x1b\\");
@@ -303,59 +340,7 @@ const fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7e | b'\n' | b'\r' | b'\t' | 0x08)
 }
 
-fn pass(byte: u8, out: &mut Forward) {
-    if byte != ENQ {
-        out.terminal.push(byte);
-        out.screen.push(byte);
-    }
-}
-
 fn replace(out: &mut Forward) {
     out.terminal.extend_from_slice(REPLACEMENT);
     out.screen.extend_from_slice(REPLACEMENT);
-}
-
-/// Tells whether an operating system command stays on the screen: titles (0 to 2), resets of the
-/// palette (104, 105, 110 to 119), working directory (7), links (8), notifications (9, 99, 777),
-/// pointer shape (22), prompt marks (133), and colours as [`is_allowed_colour`] says.
-///
-/// Not on the list: the clipboard (52, 5522), fonts (50), editors' and terminals' own command
-/// channels (51, 633, 1337, 5113).
-fn is_allowed_command(text: &str) -> bool {
-    let (number, rest) = text.split_once(';').unwrap_or((text, ""));
-    let plain = number.len() <= 3 && !(number.len() > 1 && number.starts_with('0'));
-    plain
-        && match number.parse() {
-            Ok(number @ (4..=5 | 10..=19 | 21)) => is_allowed_colour(number, rest),
-            Ok(0..=2 | 7..=9 | 22 | 99 | 104..=105 | 110..=119 | 133 | 777_u16) => true,
-            _ => false,
-        }
-}
-
-/// Tells whether a command about colours only asks for them, or sets that of the cursor (12),
-/// which a question hides. Any other colour could make the words of a question invisible.
-fn is_allowed_colour(number: u16, rest: &str) -> bool {
-    let mut words = rest.split(';');
-    match number {
-        // Pairs of an index and a colour.
-        4 | 5 => {
-            let mut is_colour = false;
-            let all = words.all(|word| {
-                let good = !is_colour || word == "?";
-                is_colour = !is_colour;
-                good
-            });
-            all && !is_colour
-        }
-        12 if !rest.contains(';') => true,
-        21 => words.all(|word| word.ends_with("=?")),
-        // Each further word is the colour of the next number.
-        _ => words.all(|word| word == "?"),
-    }
-}
-
-/// Tells whether a device control string only asks about settings (`$q`, `+q`); others carry
-/// graphics, keys or bytes for an outer terminal, or hold back what is drawn (`=1s`).
-fn is_allowed_device_string(text: &str) -> bool {
-    text.starts_with("$q") || text.starts_with("+q")
 }

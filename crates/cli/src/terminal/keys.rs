@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 /// How long an ESC waits for the rest of a sequence before it is the key. Terminals send a
 /// sequence at once; a slow line delays it by a round trip.
-const ESCAPE_WAIT: Duration = Duration::from_millis(150);
-/// Silence before a key that allows something. Hands are slower than this between two keys,
+pub(super) const ESCAPE_WAIT: Duration = Duration::from_millis(150);
+/// Silence before a key that stands for itself. Hands are slower than this between two keys,
 /// programs and unbracketed pastes are faster.
 const QUIET: Duration = Duration::from_millis(80);
 /// Longest sequence that is kept for understanding; a longer one is swallowed all the same.
@@ -33,6 +33,33 @@ pub(crate) enum Key {
     PageUp,
     PageDown,
     Home,
+}
+
+impl Key {
+    /// Tells whether it moves in the text and does nothing else.
+    pub(super) const fn is_move(self) -> bool {
+        matches!(
+            self,
+            Self::Character(' ')
+                | Self::PageDown
+                | Self::PageUp
+                | Self::Down
+                | Self::Up
+                | Self::Home
+        )
+    }
+}
+
+/// What one read was.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) strokes: Vec<Stroke>,
+    /// Answers of the terminal to [`super::witness`].
+    pub(crate) answers: usize,
+    /// There was anything else than such answers.
+    pub(crate) is_input: bool,
+    /// A sequence goes on in the next read.
+    pub(crate) is_cut: bool,
 }
 
 /// A key and how it came.
@@ -67,13 +94,14 @@ pub(crate) struct Keys {
     state: State,
     pending: Vec<u8>,
     last_input: Option<Instant>,
+    answers: usize,
 }
 
 impl Keys {
     /// Reads the bytes of one read.
-    pub(crate) fn push(&mut self, bytes: &[u8], now: Instant) -> Vec<Stroke> {
+    pub(crate) fn push(&mut self, bytes: &[u8], now: Instant) -> Heard {
         if bytes.is_empty() {
-            return Vec::new();
+            return Heard::default();
         }
         let quiet = self
             .last_input
@@ -82,15 +110,23 @@ impl Keys {
         self.last_input = Some(now);
         let mut keys = Vec::new();
         // A key that takes several bytes is one event, and so is a reply that gives no key.
-        let mut events = 0_u32;
+        let mut events = 0_usize;
         for byte in bytes {
             self.step(*byte, &mut keys);
-            events += u32::from(self.state == State::Ground);
+            events += usize::from(self.state == State::Ground);
         }
+        let answers = std::mem::take(&mut self.answers);
+        let is_cut = self.state != State::Ground;
         let is_single = quiet && fresh && events == 1 && keys.len() == 1;
-        keys.into_iter()
-            .map(|key| Stroke { key, is_single })
-            .collect()
+        Heard {
+            strokes: keys
+                .into_iter()
+                .map(|key| Stroke { key, is_single })
+                .collect(),
+            answers,
+            is_input: events > answers || is_cut,
+            is_cut,
+        }
     }
 
     /// Returns the escape key once no sequence can follow it any more.
@@ -184,6 +220,7 @@ impl Keys {
                     (b"" | b"1;1" | b"1;1:1" | b"1;1:2", _) => keys.extend(arrow(byte)),
                     (b"5", b'~') => keys.push(Key::PageUp),
                     (b"6", b'~') => keys.push(Key::PageDown),
+                    (b"0", b'n') => self.answers += 1,
                     (parameters, b'u') => keys.extend(reported(parameters)),
                     _ => {}
                 }
@@ -285,7 +322,7 @@ mod tests {
         let mut strokes = Vec::new();
         for chunk in chunks {
             now += Duration::from_secs(1);
-            strokes.extend(keys.push(chunk, now));
+            strokes.extend(keys.push(chunk, now).strokes);
         }
         strokes
     }
@@ -368,19 +405,37 @@ mod tests {
         );
         let mut keys = Keys::default();
         let now = Instant::now();
-        assert!(keys.push(b"x", now).iter().all(|stroke| stroke.is_single));
-        assert!(
-            keys.push(b"o", now + QUIET / 2)
-                .iter()
-                .all(|stroke| !stroke.is_single)
-        );
+        let single = |heard: Heard| heard.strokes.iter().all(|stroke| stroke.is_single);
+        assert!(single(keys.push(b"x", now)));
+        assert!(!single(keys.push(b"o", now + QUIET / 2)));
+    }
+
+    #[test]
+    fn an_answer_of_the_terminal_is_no_input() {
+        let mut keys = Keys::default();
+        let now = Instant::now();
+        let expected = Heard {
+            answers: 1,
+            ..Heard::default()
+        };
+        assert_eq!(keys.push(b"\x1b[0n", now), expected);
+        let with_a_key = keys.push(b"\x1b[0no", now + Duration::from_secs(1));
+        assert!(with_a_key.is_input && !with_a_key.strokes[0].is_single);
+        for other in [&b"\x1b[3n"[..], b"\x1b[?0n", b"\x1b[0;0n", b"\x1b[00n"] {
+            let heard = keys.push(other, now);
+            assert!(heard.answers == 0 && heard.is_input, "{other:?}");
+        }
+        // Cut in two, its beginning may be a key and counts as input.
+        assert!(keys.push(b"\x1b[", now).is_input);
+        assert_eq!(keys.push(b"0n", now).answers, 1);
     }
 
     #[test]
     fn an_escape_by_itself_is_a_key_after_a_while() {
         let mut keys = Keys::default();
         let now = Instant::now();
-        assert_eq!(keys.push(b"\x1b", now), []);
+        let heard = keys.push(b"\x1b", now);
+        assert!(heard.strokes.is_empty() && heard.is_input && heard.is_cut);
         assert_eq!(keys.tick(now), None);
         assert_eq!(
             keys.tick(now + ESCAPE_WAIT).map(|stroke| stroke.key),

@@ -4,7 +4,7 @@ use stockade_policy::Scope;
 use stockade_types::UnixMillis;
 
 use super::{
-    card::{Card, Mode},
+    card::{Card, Hears, Mode},
     screen::Size,
     text::{columns, cut, fit, solid, wrap},
 };
@@ -19,6 +19,9 @@ const HEIGHT_MIN: usize = 5;
 const LABEL: usize = 10;
 /// Below this inner width the text stands under its label.
 const INNER_MIN_FOR_COLUMNS: usize = 40;
+
+/// Stands where keys do not count yet.
+const WAIT: &str = "wait…";
 
 /// What a line is, for colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +75,11 @@ pub(super) fn draw(card: &Card, size: Size, now: UnixMillis) -> Drawn {
     if width < WIDTH_MIN || height < HEIGHT_MIN {
         let short = card.view.id.as_str();
         // What is cut off is what a person can do without.
-        let text = format!("[d]eny or enlarge · stockade asks: {short}");
+        let key = match card.hears {
+            Hears::Nothing => WAIT,
+            Hears::Some | Hears::All => "[d]eny",
+        };
+        let text = format!("{key} or enlarge · stockade asks: {short}");
         return Drawn {
             lines: vec![(Kind::Keys, fit(&text, width))],
             width,
@@ -209,34 +216,61 @@ fn keys(card: &Card, inner: usize, now: UnixMillis) -> Vec<String> {
         }
         Mode::Narrow => {
             let offered = card.narrower(now).into_iter();
-            let mut words: Vec<String> = offered
-                .map(|(key, words, _)| format!("[{key}] {words}"))
-                .collect();
+            let mut words: Vec<String> = match card.hears {
+                Hears::All => offered
+                    .map(|(key, words, _)| format!("[{key}] {words}"))
+                    .collect(),
+                Hears::Nothing | Hears::Some => vec![WAIT.to_owned()],
+            };
             words.push("[esc] goes back".to_owned());
             words
         }
-        Mode::Ask => asked(card),
+        Mode::Picked { scope, repeated } => {
+            let step = if card.must_repeat && !card.confirms() {
+                format!("type {} to go on: {repeated}_", card.code())
+            } else if card.confirms() {
+                "press Enter to allow".to_owned()
+            } else {
+                WAIT.to_owned()
+            };
+            let words = card.words(*scope, now);
+            vec![
+                format!("allow {words}? {step}"),
+                "[esc] goes back".to_owned(),
+                "[d]eny".to_owned(),
+            ]
+        }
+        Mode::Ask => asked(card, card.hears),
     };
     lines.extend(flow(&words, inner));
+    if card.mode == Mode::Ask {
+        // The box keeps its size while keys begin to count.
+        let most = flow(&asked(card, Hears::All), inner).len() + usize::from(card.error.is_some());
+        lines.resize(lines.len().max(most), String::new());
+    }
     lines
 }
 
-fn asked(card: &Card) -> Vec<String> {
+fn asked(card: &Card, hears: Hears) -> Vec<String> {
+    if hears == Hears::Nothing {
+        return vec![format!("{WAIT} keys count after a second without any")];
+    }
     let mut words = vec!["[d]eny".to_owned(), "deny with [r]eason".to_owned()];
     if card.view.scope_max.is_none() {
         return words;
     }
     if !card.is_read {
         words.push("[space] reads on, then allow".to_owned());
-        words.push("[?]".to_owned());
-        return words;
-    }
-    words.push("[o]nce".to_owned());
-    if card.view.offers(Scope::Session) {
-        words.push("this [s]ession".to_owned());
-    }
-    if card.has_narrower() {
-        words.push("[n]arrower…".to_owned());
+    } else if hears == Hears::All {
+        words.push("[o]nce".to_owned());
+        if card.view.offers(Scope::Session) {
+            words.push("this [s]ession".to_owned());
+        }
+        if card.has_narrower() {
+            words.push("[n]arrower…".to_owned());
+        }
+    } else {
+        words.push(WAIT.to_owned());
     }
     words.push("[?]".to_owned());
     words
@@ -260,14 +294,17 @@ fn flow(words: &[String], inner: usize) -> Vec<String> {
 const HELP: [(&str, &str); 8] = [
     ("d", "deny; the agent is told so"),
     ("r", "deny with a reason, which the agent reads"),
-    ("o", "allow exactly this, one time"),
-    ("s", "allow what `would let` says until this session ends"),
-    ("n", "allow less than the session: a time, a number of uses"),
+    ("o", "pick: exactly this, one time"),
+    ("s", "pick: what `would let` says until this session ends"),
+    ("n", "pick less than the session: a time, a number of uses"),
+    (
+        "enter",
+        "allow what is picked, half a second after the letter",
+    ),
     (
         "space ↑ ↓",
         "read on; nothing can be allowed before its end was shown",
     ),
-    ("enter esc", "nothing"),
     (
         "",
         "without an answer it is denied; `stockade approvals` answers from elsewhere",

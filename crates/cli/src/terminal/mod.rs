@@ -10,17 +10,19 @@ mod hush;
 mod job;
 pub(crate) mod keys;
 pub(crate) mod layout;
-mod overlay;
+pub(crate) mod overlay;
 mod pipes;
 mod prompt;
 mod relay;
 pub(crate) mod screen;
 mod sequence;
+mod strings;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
 mod track;
 pub(crate) mod tty;
+pub(crate) mod witness;
 
 pub(crate) use layout::Color;
 pub(crate) use pipes::{PipeEnds, PipeRelay};

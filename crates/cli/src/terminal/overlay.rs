@@ -1,7 +1,7 @@
 //! A box on top of the agent's output, and the way back.
 
 use super::{
-    layout::{Color, Drawn},
+    layout::{Color, Drawn, Kind},
     screen::{Screen, Size},
     track::Tracker,
 };
@@ -12,6 +12,8 @@ pub(crate) const ERASE_FLOW: &[u8] = b"\r\x1b[J";
 /// How the box and the agent's output share the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
+    /// Lines without any sequence, on a terminal that knows none; they stay.
+    Plain,
     /// Below the current line, in the flow of plain output.
     Flow,
     /// On the alternate screen, while the main one keeps what the agent drew on it.
@@ -31,12 +33,13 @@ impl Placement {
         let plain =
             agent == AgentMode::Lines && !tracker.is_addressed() && !screen.has_text_below();
         // Text in the flow stays on the screen only where the whole screen scrolls.
-        let flows = (plain || terminal == Alternate::Dumb) && !tracker.was_bounded();
+        let flows = plain && !tracker.was_bounded();
         match terminal {
-            _ if tracker.is_alternate() => Self::Cover,
-            _ if flows => Self::Flow,
+            Alternate::Dumb => Self::Plain,
+            Alternate::Present | Alternate::Missing if tracker.is_alternate() => Self::Cover,
+            Alternate::Present | Alternate::Missing if flows => Self::Flow,
             Alternate::Present => Self::Swap,
-            Alternate::Missing | Alternate::Dumb => Self::Cover,
+            Alternate::Missing => Self::Cover,
         }
     }
 }
@@ -77,6 +80,8 @@ pub(crate) struct Overlay {
     size: Size,
     /// The lines that are on the terminal now, by their widths.
     drawn: Option<Extent>,
+    /// The text of the question that was printed last, where it stays.
+    printed: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +99,15 @@ impl Overlay {
         screen: &Screen,
         out: &mut Vec<u8>,
     ) -> Self {
-        out.extend_from_slice(&tracker.aside());
+        if placement != Placement::Plain {
+            out.extend_from_slice(&tracker.aside());
+        }
         match placement {
+            Placement::Plain => {
+                if screen.cursor().1 > 0 {
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
             Placement::Flow => {
                 if screen.cursor().1 > 0 {
                     out.extend_from_slice(b"\r\n");
@@ -115,6 +127,7 @@ impl Overlay {
             placement,
             size,
             drawn: None,
+            printed: Vec::new(),
         }
     }
 
@@ -126,6 +139,7 @@ impl Overlay {
     /// Follows a change of the terminal's size.
     pub(crate) fn resize(&mut self, size: Size, screen: &Screen, out: &mut Vec<u8>) {
         match self.placement {
+            Placement::Plain => self.printed.clear(),
             Placement::Flow => self.erase_flow(out),
             Placement::Swap | Placement::Cover => {
                 out.extend_from_slice(b"\x1b[m\x1b[2J");
@@ -146,6 +160,7 @@ impl Overlay {
         // The one line of a small terminal has its row for itself.
         let clear = if drawn.page == 0 { "\x1b[2K" } else { "" };
         match self.placement {
+            Placement::Plain => self.print(drawn, out),
             Placement::Flow => {
                 self.erase_flow(out);
                 for (index, line) in lines.iter().enumerate() {
@@ -177,6 +192,24 @@ impl Overlay {
         self.drawn = Some(extent);
     }
 
+    /// Prints the question, or only its keys where nothing else has changed.
+    fn print(&mut self, drawn: &Drawn, out: &mut Vec<u8>) {
+        let text: Vec<String> = drawn
+            .lines
+            .iter()
+            .filter(|(kind, _)| matches!(kind, Kind::Text | Kind::Warning))
+            .map(|(_, line)| line.clone())
+            .collect();
+        let whole = text != self.printed;
+        for (kind, line) in &drawn.lines {
+            if whole || *kind == Kind::Keys {
+                out.extend_from_slice(line.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        self.printed = text;
+    }
+
     /// Erases the box in the flow from its first line on.
     fn erase_flow(&mut self, out: &mut Vec<u8>) {
         if self.drawn.take().is_some() {
@@ -186,8 +219,12 @@ impl Overlay {
 
     /// Takes the box away and makes the terminal what it was.
     pub(crate) fn close(mut self, tracker: &Tracker, screen: &Screen, out: &mut Vec<u8>) {
+        if self.placement == Placement::Plain {
+            return;
+        }
         out.extend_from_slice(b"\x1b[m");
         match self.placement {
+            Placement::Plain => {}
             Placement::Flow => {
                 self.erase_flow(out);
                 out.extend_from_slice(&tracker.again());

@@ -1,15 +1,24 @@
-//! Input and output that are not a terminal: copied through pipes of our own, so that the agent
+//! Input and output without a terminal inside: copied through pipes of our own, so that the agent
 //! inherits no descriptor of the caller (what it could reopen, change or read from).
+//!
+//! Bytes for a pipe or a file pass as they are. A stream that is a terminal outside passes the
+//! filter, whatever the other streams are.
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, IsTerminal as _, Read, Write},
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+
+use super::{
+    filter::{Filter, Forward},
+    overlay::Alternate,
+    tty::size_of,
+};
 
 /// Bytes between a read and its write: what a pipe holds, so that each side runs ahead of the
 /// other by at most this much.
@@ -63,6 +72,7 @@ impl PipeRelay {
     /// Starts copying between the caller's descriptors and the agent's.
     pub(crate) fn between(caller: PipeEnds, agent: PipeEnds) -> io::Result<Self> {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let turn = Arc::new(Mutex::new(()));
         let mut outputs = Vec::new();
         let pairs = [
             ("stdout", agent.stdout, caller.stdout),
@@ -71,7 +81,15 @@ impl PipeRelay {
         for (name, from, to) in pairs {
             if let (Some(from), Some(to)) = (from, to) {
                 let thread = std::thread::Builder::new().name(name.to_owned());
-                outputs.push(thread.spawn(move || copy(&File::from(from), &File::from(to)))?);
+                let turn = Arc::clone(&turn);
+                outputs.push(thread.spawn(move || {
+                    let (from, to) = (File::from(from), File::from(to));
+                    if to.is_terminal() {
+                        copy_filtered(&from, &to, &turn)
+                    } else {
+                        copy(&from, &to)
+                    }
+                })?);
             }
         }
         let input = match (caller.stdin, agent.stdin) {
@@ -128,6 +146,42 @@ fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Copies to a terminal what may reach it, and sets back at the end what was set on it.
+///
+/// Both streams can be the same terminal: `turn` is held for each write, so that nothing of one
+/// gets into a sequence of the other and makes another one of it.
+fn copy_filtered(mut from: &File, to: &File, turn: &Mutex<()>) -> io::Result<()> {
+    let mut filter = Filter::one_way();
+    let mut has_set = false;
+    let mut buffer = vec![0; COPY_BYTES];
+    let write = |bytes: &[u8]| {
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut to = to;
+        to.write_all(bytes)
+    };
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let mut forward = Forward::default();
+        filter.push(buffer.get(..count).unwrap_or_default(), &mut forward);
+        has_set |= forward
+            .terminal
+            .iter()
+            .any(|byte| matches!(byte, 0x0e | 0x1b));
+        write(&forward.terminal)?;
+    }
+    let term = std::env::var("TERM").unwrap_or_default();
+    if has_set && Alternate::of(&term) != Alternate::Dumb {
+        let last_row = size_of(to.as_fd()).rows.saturating_sub(1);
+        write(&filter.tracker().reset((last_row, 0)))?;
+    }
+    Ok(())
 }
 
 /// Copies until the end, the bell, or an agent that closed its input.

@@ -6,21 +6,23 @@ use stockade_runner::approvals::{AskMode, Desk};
 use stockade_types::ApprovalId;
 
 use super::{
-    dialog::{Action, Dialog, Input},
-    hush::Doing,
-    keys::{Keys, Stroke},
+    dialog::{Action, Dialog},
+    keys::{Heard, Keys},
     layout::Drawn,
     screen::Size,
+    witness::Sight,
 };
 
 /// Who answers here, in records.
 const BY: &str = "terminal";
 
-/// A question that went away without an answer from here.
+/// How the question that was shown last has ended.
 #[derive(Debug)]
-pub(super) struct Gone {
-    pub(super) id: ApprovalId,
-    pub(super) doing: Doing,
+pub(super) enum Closed {
+    /// By itself, or by an answer from elsewhere.
+    Elsewhere(ApprovalId),
+    /// By a key here; with a line that says what was allowed.
+    Here(Option<String>),
 }
 
 /// Shows the oldest open question until it is settled, here or elsewhere.
@@ -29,19 +31,22 @@ pub(super) struct Prompt {
     dialog: Option<Dialog>,
     keys: Keys,
     is_stale: bool,
-    gone: Option<Gone>,
+    closed: Option<Closed>,
+    /// Whether the time that is left is drawn each second.
+    counts_down: bool,
     /// The second that the countdown shows.
     second: u64,
 }
 
 impl Prompt {
-    pub(super) fn new(desk: Arc<Desk>) -> Self {
+    pub(super) fn new(desk: Arc<Desk>, counts_down: bool) -> Self {
         Self {
             desk,
             dialog: None,
             keys: Keys::default(),
             is_stale: false,
-            gone: None,
+            closed: None,
+            counts_down,
             second: 0,
         }
     }
@@ -64,86 +69,66 @@ impl Prompt {
         }
         let next = views.into_iter().next();
         self.is_stale = next.is_some();
-        self.gone = self.dialog.take().map(|dialog| Gone {
-            id: dialog.view().id.clone(),
-            doing: if dialog.is_writing() {
-                Doing::Writing
-            } else {
-                Doing::Reading
-            },
-        });
-        // Each question has its own time of deafness: no key can answer two.
-        self.dialog = next.map(|view| Dialog::new(view, 1, total, now));
-        if let (Some(gone), Some(dialog)) = (&self.gone, &mut self.dialog) {
-            dialog.stay_deaf(gone.doing.silence(), now);
+        if let Some(dialog) = self.dialog.take() {
+            self.closed = Some(Closed::Elsewhere(dialog.view().id.clone()));
         }
+        // Each question has its own silence: no key can answer two.
+        self.dialog = next.map(|view| Dialog::new(view, 1, total, now));
         self.keys = Keys::default();
         self.dialog.is_some()
     }
 
-    /// Takes the question that went away last, where no other one has taken its place.
-    pub(super) fn take_gone(&mut self) -> Option<Gone> {
-        self.gone.take()
-    }
-
-    /// Makes keys count only after a longer silence.
-    pub(super) fn stay_deaf(&mut self, doing: Doing, now: Instant) {
-        if let Some(dialog) = &mut self.dialog {
-            dialog.stay_deaf(doing.silence(), now);
-        }
-    }
-
-    /// Begins the time of deafness again: the box is shown only now.
-    pub(super) fn wake_later(&mut self, now: Instant) {
-        if let Some(dialog) = self.dialog.take() {
-            let (place, total) = dialog.position();
-            self.dialog = Some(Dialog::new(dialog.into_view(), place, total, now));
-        }
-        self.is_stale = true;
+    /// Takes how the last question ended, where no other one has taken its place.
+    pub(super) fn take_closed(&mut self) -> Option<Closed> {
+        self.closed.take()
     }
 
     pub(super) const fn redraw(&mut self) {
         self.is_stale = true;
     }
 
-    /// Takes what came in from the keyboard.
-    pub(super) fn keys(&mut self, bytes: &[u8], now: Instant) {
-        let strokes = self.keys.push(bytes, now);
-        let Some(dialog) = &mut self.dialog else {
-            return;
-        };
-        if !dialog.is_awake(now, Input::Some) {
-            return;
-        }
-        for stroke in strokes {
-            self.take(stroke);
-        }
+    /// Takes what came in from the keyboard; returns how many answers of the terminal were in it.
+    pub(super) fn keys(&mut self, bytes: &[u8], sight: Sight, now: Instant) -> usize {
+        let heard = self.keys.push(bytes, now);
+        self.take(&heard, sight, now);
+        heard.answers
     }
 
-    /// Looks whether an escape key stands alone, and whether the countdown moved.
-    pub(super) fn tick(&mut self, now: Instant) {
+    /// Looks whether an escape key stands alone, whether other keys count now, and whether the
+    /// countdown moved.
+    pub(super) fn tick(&mut self, sight: Sight, now: Instant) {
         if let Some(stroke) = self.keys.tick(now) {
-            self.take(stroke);
+            let heard = Heard {
+                strokes: vec![stroke],
+                is_input: true,
+                ..Heard::default()
+            };
+            self.take(&heard, sight, now);
         }
-        self.is_stale |= self.second != self.seconds();
+        if let Some(dialog) = &mut self.dialog {
+            self.is_stale |= dialog.listen(sight, now);
+        }
+        self.is_stale |= self.counts_down && self.second != self.seconds();
     }
 
     fn seconds(&self) -> u64 {
         self.desk.now().0 / 1000
     }
 
-    fn take(&mut self, stroke: Stroke) {
+    fn take(&mut self, heard: &Heard, sight: Sight, now: Instant) {
         let Some(dialog) = &mut self.dialog else {
             return;
         };
-        match dialog.key(stroke, self.desk.now()) {
+        match dialog.input(heard, sight, now, self.desk.now()) {
             Action::Nothing => {}
             Action::Redraw => self.is_stale = true,
             Action::Answer(answer) => {
-                let id = dialog.view().id.clone();
-                match self.desk.answer(&id, answer, BY) {
-                    // The rest of the keys was meant for this question, not for the next.
-                    Ok(()) => self.dialog = None,
+                let said = dialog.said(&answer);
+                match self.desk.answer(&dialog.view().id.clone(), answer, BY) {
+                    Ok(()) => {
+                        self.dialog = None;
+                        self.closed = Some(Closed::Here(said));
+                    }
                     Err(error) => {
                         dialog.fail(error.to_string());
                         self.is_stale = true;
@@ -153,13 +138,16 @@ impl Prompt {
         }
     }
 
-    /// Draws the box, if it changed.
-    pub(super) fn draw(&mut self, size: Size) -> Option<Drawn> {
+    /// Draws the box, if it changed; also tells whether the terminal must show it anew before
+    /// keys count.
+    pub(super) fn draw(&mut self, size: Size) -> Option<(Drawn, bool)> {
         if !std::mem::take(&mut self.is_stale) {
             return None;
         }
         self.second = self.seconds();
         let now = self.desk.now();
-        self.dialog.as_mut().map(|dialog| dialog.draw(size, now))
+        let dialog = self.dialog.as_mut()?;
+        let drawn = dialog.draw(size, now);
+        Some((drawn, dialog.take_change()))
     }
 }

@@ -3,16 +3,41 @@
 //! What is not on the lists here is dropped. Some of it would hide a question or put another text
 //! in its place in ways that cannot be undone before the question is drawn: other pages, a status
 //! line or a printer that takes the text, a second set of colours, double lines, other protocols.
+//! Some of it makes the terminal send what stands on its screen or what the agent chose, as if it
+//! was typed: check sums of rectangles (DECRQCRA), titles, saved states (DECRQPSR), settings by
+//! name (DECRQSS), the locator.
 
 use std::borrow::Cow;
 
-/// Private modes that do not pass: VT52 and Tektronix protocols (2, 38), printing (18, 19),
-/// logging to a file (46), pages that are not shown (64), no alternate screen (1046), lines from
-/// right to left (2500, 2501), and what is no mode at all.
-const MODES_REFUSED: [u16; 10] = [2, 18, 19, 38, 46, 64, 1046, 2500, 2501, u16::MAX];
+/// Private modes that pass: keys and keypad (1, 8, 66, 67, 1034 to 1036, 1039), how text is drawn
+/// and wraps (4 to 7, 45, 69, 2026, 2027), cursor (12, 25), the alternate screen (47, 1047 to
+/// 1049), sixels that scroll (80), mouse, focus and wheel (9, 1000, 1002 to 1007, 1015, 1016),
+/// pastes (2004), reports of colours and sizes (2031, 2048), keys of Windows (9001).
+///
+/// Not on the list: VT52 and Tektronix protocols (2, 38), other widths (3, 40, 95), printing (18,
+/// 19), logging to a file (46), pages that are not shown (64), a mouse mode in which the terminal
+/// waits for the program (1001), what scrolls, selects and raises windows (1010, 1011, 1040 to
+/// 1043), no alternate screen (1046), other codes for function keys (1050 to 1061), lines from
+/// right to left (2500, 2501).
+const MODES: [u16; 37] = [
+    1, 4, 5, 6, 7, 8, 9, 12, 25, 45, 47, 66, 67, 69, 80, 1000, 1002, 1003, 1004, 1005, 1006, 1007,
+    1015, 1016, 1034, 1035, 1036, 1039, 1047, 1048, 1049, 2004, 2026, 2027, 2031, 2048, 9001,
+];
 /// ANSI modes that pass: insertion, line feeds, cursor shapes. Not on the list: a locked keyboard
 /// (2), lines from right to left (8), echo by the terminal (12).
 const ANSI_MODES: [u16; 4] = [4, 20, 33, 34];
+
+/// What a sequence is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// It draws, or sets what belongs to the screen.
+    Draws,
+    /// The terminal answers it, with what the agent may know and did not choose.
+    Asks,
+    /// A question that we answer in the terminal's place.
+    AsksUs,
+    Dropped,
+}
 
 /// A control sequence: `CSI`, private marker, parameters, intermediate, final byte.
 #[derive(Debug)]
@@ -62,30 +87,72 @@ impl Sequence {
         self.parameters.get(index).copied().unwrap_or(0)
     }
 
-    /// Returns what passes of the sequence that came as `bytes`: all of it, a list of modes
-    /// without those that are refused, or nothing.
-    pub(crate) fn passed<'a>(&mut self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let passes = match (self.marker, self.intermediate) {
-            (None, None) => b"@ABCDEFGHIJKLMPSTXZ`abcdefghjklmnqrstux".contains(&self.last),
+    /// Tells what the sequence is to us.
+    pub(super) fn meaning(&self) -> Meaning {
+        if let Some(marker) = self.marker {
+            return self.private_meaning(marker);
+        }
+        let first = self.parameter(0);
+        let only = self.parameters.len() == 1;
+        let draws = match (self.intermediate, self.last) {
+            // The status report tells us what is shown; see `super::witness`.
+            (None, b'n') if only && first == 5 => return Meaning::AsksUs,
+            (None, b'n') if only && first == 6 => return Meaning::Asks,
+            (None, b'c') if only && first == 0 => return Meaning::Asks,
+            // Sizes of the window, and the title put aside and taken back. Others move, resize
+            // and hide the window, or send its title.
+            (None, b't') if only && matches!(first, 14 | 16 | 18 | 19) => return Meaning::Asks,
+            (None, b't') => matches!(first, 22 | 23),
+            // With more parameters it begins a mouse mode that waits for the program.
+            (None, b'T') => only,
+            (None, last) => b"@ABCDEFGHIJKLMPSXZ`abdefghjklmqrsu".contains(&last),
+            (Some(b' '), last) => b"@Aq".contains(&last),
+            (Some(b'!'), last) => last == b'p',
+            (Some(b'"'), last) => last == b'q',
+            (Some(b'#'), last) => b"pq{}".contains(&last),
+            (Some(b'$'), b'p') => return Meaning::Asks,
+            (Some(b'$'), last) => b"rtvxz{".contains(&last),
+            (Some(b'\''), last) => b"}~".contains(&last),
+            (Some(b'*'), last) => last == b'x',
+            (Some(_), _) => false,
+        };
+        if draws {
+            Meaning::Draws
+        } else {
+            Meaning::Dropped
+        }
+    }
+
+    fn private_meaning(&self, marker: u8) -> Meaning {
+        let first = self.parameter(0);
+        let only = self.parameters.len() == 1;
+        let draws = match (marker, self.intermediate, self.last) {
+            // Cursor, keyboard, colour scheme; settings of keys; how large graphics may be.
+            (b'?', None, b'n') if only && matches!(first, 6 | 26 | 996) => return Meaning::Asks,
+            (b'?', None, b'S') if matches!(self.parameter(1), 1 | 4) => return Meaning::Asks,
+            (b'?', None, b'm' | b'u')
+            | (b'?', Some(b'$'), b'p')
+            | (b'>', None, b'c' | b'q')
+            | (b'=', None, b'c') => return Meaning::Asks,
             // Not saving (`s`) and restoring (`r`) modes, which would change them unseen.
-            (Some(b'?'), None) => b"JKSWcghlmnu".contains(&self.last),
-            (Some(b'>'), None) => b"Tcfmnpqstu".contains(&self.last),
-            (Some(b'<'), None) => self.last == b'u',
-            (Some(b'='), None) => matches!(self.last, b'c' | b'u'),
-            (None, Some(b' ')) => b"@Aq".contains(&self.last),
-            (None, Some(b'!')) | (Some(b'?'), Some(b'$')) => self.last == b'p',
-            (None, Some(b'"')) => self.last == b'q',
-            (None, Some(b'#')) => b"PQRpq{}".contains(&self.last),
-            (None, Some(b'$')) => b"prtvwxz{".contains(&self.last),
-            (None, Some(b'\'')) => b"wz{|}~".contains(&self.last),
-            (None, Some(b'*')) => b"xy".contains(&self.last),
+            (b'?', None, last) => b"JKWchl".contains(&last),
+            // Not the ways of titles (`t`, `T`) and keys (`f`, `n`) that nobody follows.
+            (b'>', None, last) => b"mpu".contains(&last),
+            (b'<' | b'=', None, last) => last == b'u',
             _ => false,
         };
-        if !passes || self.reports_title() {
-            return None;
+        if draws {
+            Meaning::Draws
+        } else {
+            Meaning::Dropped
         }
+    }
+
+    /// Returns what passes of the sequence that came as `bytes`: all of it, or a list of modes
+    /// without those that are refused; nothing where none is left.
+    pub(crate) fn passed<'a>(&mut self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let refused: fn(u16) -> bool = match (self.marker, self.intermediate, self.last) {
-            (Some(b'?'), None, b'h' | b'l') => |mode| MODES_REFUSED.contains(&mode),
+            (Some(b'?'), None, b'h' | b'l') => |mode| !MODES.contains(&mode),
             (None, None, b'h' | b'l') => |mode| !ANSI_MODES.contains(&mode),
             _ => return Some(Cow::Borrowed(bytes)),
         };
@@ -101,15 +168,6 @@ impl Sequence {
         let last = char::from(self.last);
         let kept = format!("\x1b[{marker}{}{last}", modes.join(";"));
         Some(Cow::Owned(kept.into_bytes()))
-    }
-
-    /// Tells whether the terminal would answer with a text that the agent can choose (XTWINOPS
-    /// 20 and 21 send icon label and title as if they were typed).
-    fn reports_title(&self) -> bool {
-        self.marker.is_none()
-            && self.intermediate.is_none()
-            && self.last == b't'
-            && matches!(self.parameter(0), 20 | 21)
     }
 }
 

@@ -8,8 +8,8 @@ use super::sequence::Sequence;
 
 /// Private modes that change what the terminal sends: mouse, focus, keys, resize and colour
 /// reports. While a question is shown they are off.
-const INPUT_MODES: [u16; 15] = [
-    1, 9, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2031, 2048, 9001,
+const INPUT_MODES: [u16; 14] = [
+    1, 9, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2031, 2048, 9001,
 ];
 /// Private modes that are kept apart: reverse video, origin, wrapping, cursor, left and right
 /// margins, bracketed paste.
@@ -27,6 +27,9 @@ const KEYBOARD_LEVELS_MAX: u16 = 64;
 
 /// Takes region and margins back, with the cursor where it is. The saved cursor is lost.
 pub(crate) const WHOLE_SCREEN: &[u8] = b"\x1b7\x1b[?69l\x1b[r\x1b8";
+
+/// Ends a link (OSC 8).
+const LINK_END: &[u8] = b"\x1b]8;;\x1b\\";
 
 /// A character set of G0 or G1, by the final byte of its designation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,8 @@ pub(crate) struct Tracker {
     keyboard_levels: u16,
     keyboard_used: bool,
     other_keys: u16,
+    /// The command that opened the link which text belongs to now; empty where there is none.
+    link: Vec<u8>,
     last_character: Vec<u8>,
 }
 
@@ -115,6 +120,7 @@ impl Default for Tracker {
             keyboard_levels: 0,
             keyboard_used: false,
             other_keys: 0,
+            link: Vec::new(),
             last_character: Vec::new(),
         }
     }
@@ -178,6 +184,16 @@ impl Tracker {
             0x0e => self.shifted = true,
             0x0f => self.shifted = false,
             _ => {}
+        }
+    }
+
+    /// Notes an operating system command that passed: a link, which would go on in a question.
+    pub(crate) fn command(&mut self, content: &[u8]) {
+        if content.starts_with(b"8;") {
+            self.link.clear();
+            if !content.ends_with(b";") {
+                self.link.extend_from_slice(content);
+            }
         }
     }
 
@@ -323,6 +339,9 @@ impl Tracker {
         // End a synchronised redraw that would hide the question, any colours, insertion, and any
         // character set but ASCII.
         let mut bytes = b"\x1b[?2026l\x1b[m\x1b[?25l\x1b[4l\x1b(B\x0f".to_vec();
+        if !self.link.is_empty() {
+            bytes.extend_from_slice(LINK_END);
+        }
         if self.newline {
             bytes.extend_from_slice(b"\x1b[20l");
         }
@@ -394,6 +413,11 @@ impl Tracker {
     /// position and colours.
     pub(crate) fn again(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
+        if !self.link.is_empty() {
+            bytes.extend_from_slice(b"\x1b]");
+            bytes.extend_from_slice(&self.link);
+            bytes.extend_from_slice(b"\x1b\\");
+        }
         if self.charsets[0] != Charset::ASCII {
             bytes.extend_from_slice(&[0x1b, b'(', self.charsets[0].0]);
         }
@@ -448,7 +472,8 @@ impl Tracker {
         if self.other_keys != 0 {
             bytes.extend_from_slice(b"\x1b[>4;0m");
         }
-        let sets: [(bool, &[u8]); 9] = [
+        let sets: [(bool, &[u8]); 10] = [
+            (!self.link.is_empty(), LINK_END),
             (self.paste, b"\x1b[?2004l"),
             (self.keypad, b"\x1b>"),
             (self.insert, b"\x1b[4l"),

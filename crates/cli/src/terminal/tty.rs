@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::termios::{self, OptionalActions, QueueSelector, Termios, Winsize};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    termios::{self, OptionalActions, QueueSelector, Termios, Winsize},
+    time::Timespec,
+};
 
 use super::screen::Size;
 
@@ -29,6 +33,8 @@ pub(crate) struct Tty {
     output: OwnedFd,
     /// Whether `output` is our own opening, which may be non-blocking without harm to others.
     is_own: bool,
+    /// `input` as our own opening, for reads that never block; `None` where it cannot be opened.
+    own_input: Option<OwnedFd>,
     original: Termios,
     state: Mutex<State>,
 }
@@ -53,6 +59,7 @@ impl Tty {
     pub(crate) fn of(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> io::Result<Self> {
         let original = termios::tcgetattr(input)?;
         termios::tcgetattr(output)?;
+        let own_input = reopen(input).ok().map(OwnedFd::from);
         let input = input.try_clone_to_owned()?;
         let own = reopen(output);
         let is_own = own.is_ok();
@@ -61,6 +68,7 @@ impl Tty {
             input,
             output,
             is_own,
+            own_input,
             original,
             state: Mutex::default(),
         })
@@ -111,17 +119,33 @@ impl Tty {
         termios::tcsetattr(&self.input, OptionalActions::Now, &self.original).ok();
     }
 
-    /// Throws away what was typed and not yet read.
-    pub(crate) fn flush_input(&self) {
-        termios::tcflush(&self.input, QueueSelector::IFlush).ok();
-    }
-
     pub(crate) fn size(&self) -> Size {
         size_of(self.output.as_fd())
     }
 
+    /// Returns what to wait on before [`Self::read`].
     pub(crate) fn input(&self) -> BorrowedFd<'_> {
-        self.input.as_fd()
+        self.own_input.as_ref().unwrap_or(&self.input).as_fd()
+    }
+
+    /// Reads what was typed, without waiting for it: `None` where there is nothing (also where
+    /// another reader of this terminal was faster), zero where the terminal is gone.
+    ///
+    /// # Errors
+    /// When the terminal cannot be read.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if self.own_input.is_none() {
+            // The flag against waiting would be that of everybody who shares this opening.
+            let mut ready = [PollFd::new(&self.input, PollFlags::IN)];
+            if !matches!(poll(&mut ready, Some(&Timespec::default())), Ok(1..)) {
+                return Ok(None);
+            }
+        }
+        match rustix::io::read(self.input(), buffer) {
+            Ok(count) => Ok(Some(count)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(crate) fn output(&self) -> BorrowedFd<'_> {

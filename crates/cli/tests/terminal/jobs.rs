@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use stockade_testkit::{processes, pty::Terminal, wait};
 
-use crate::lab::{AWAKE, LONG, Lab, assert_restored, end, settled};
+use crate::lab::{LONG, Lab, REST, assert_restored, end, settled};
 
 /// Starts an interactive shell that has job control, around a session or inside one.
 fn shell(lab: &Lab, inside: bool) -> Terminal {
@@ -60,7 +60,7 @@ fn ctrl_c_ends_a_command_whose_output_goes_elsewhere() {
     terminal.send("a line\r");
     terminal.wait_for("got a line", LONG);
     // Dash forgets an interrupt that comes just before it starts a program.
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     terminal.send("\x03");
     terminal.wait_for("codes 130", LONG);
 }
@@ -106,7 +106,7 @@ fn ctrl_c_and_ctrl_z_go_to_the_job_of_a_shell_inside() {
     terminal.send("bg\r");
     wait_state(&mark, 'S');
     terminal.send("fg\r");
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     terminal.send("\x03");
     assert!(wait::until_true(LONG, || state(&mark).is_none()));
     terminal.send("exit 7\r");
@@ -129,7 +129,7 @@ fn ctrl_z_suspends_a_bare_command_and_its_session() {
     terminal.wait_for("out23side", LONG);
     terminal.send("fg\r");
     wait_state(&mark, 'S');
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     terminal.send("\x03");
     assert!(wait::until_true(LONG, || state(&mark).is_none()));
     terminal.wait_for("ended", LONG);

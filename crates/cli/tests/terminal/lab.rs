@@ -15,8 +15,14 @@ use stockade_testkit::{
 
 /// Longest wait for something that a session does: a debug build on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
-/// Longer than a question is deaf after it appears.
-pub(crate) const AWAKE: Duration = Duration::from_millis(700);
+/// Longer than a program takes to come to rest after a key.
+pub(crate) const REST: Duration = Duration::from_millis(700);
+/// Longer than the silence after which keys are the agent's again.
+pub(crate) const SILENCE: Duration = Duration::from_millis(1_300);
+/// Stands in a box where its keys do not count yet.
+pub(crate) const WAITS: &str = "wait…";
+/// Stands in a box where Enter allows what is picked.
+pub(crate) const CONFIRM: &str = "press Enter to allow";
 /// Words that only the box of a question has.
 pub(crate) const BOX: &str = "┌ stockade ──";
 /// What asks about an exec without doing anything: git prints its usage.
@@ -144,12 +150,24 @@ pub(crate) fn in_background(what: &str, program: &str) -> String {
     )
 }
 
-/// Presses a key when the question listens, and waits until its box is gone.
+/// Presses a key when the question listens, and Enter after one that allows; waits until the box
+/// is gone.
 pub(crate) fn answer(terminal: &Terminal, key: &str) {
-    terminal.wait_for("[d]eny", LONG);
-    thread::sleep(AWAKE);
-    terminal.send(key);
+    if key == "d" {
+        terminal.wait_for("[d]eny", LONG);
+        terminal.send(key);
+    } else {
+        pick(terminal, key);
+        terminal.send("\r");
+    }
     terminal.wait_without(BOX, LONG);
+}
+
+/// Presses a letter when the question listens to what allows, and waits until Enter counts.
+pub(crate) fn pick(terminal: &Terminal, key: &str) {
+    terminal.wait_for("[o]nce", LONG);
+    terminal.send(key);
+    terminal.wait_for(CONFIRM, LONG);
 }
 
 /// Waits for the end of a session and returns its exit code.

@@ -7,6 +7,7 @@
     reason = "a broken fixture must end the test"
 )]
 
+mod emulators;
 mod ending;
 mod jobs;
 mod lab;
@@ -14,3 +15,5 @@ mod pipes;
 mod questions;
 mod reviewers;
 mod screens;
+mod streams;
+mod typing;

@@ -4,7 +4,10 @@ use std::{thread, time::Duration};
 
 use stockade_testkit::{approvals, events, pty::Terminal, wait};
 
-use crate::lab::{AWAKE, BOX, LONG, Lab, PUSH, PUSHED, answer, end};
+use crate::lab::{BOX, LONG, Lab, PUSH, PUSHED, REST, SILENCE, WAITS, answer, end};
+
+/// Longer than two keys of a program take, shorter than anybody waits.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// Asks, says how it went, and what the boundary says of it.
 const ASK_AND_WHY: &str = "git push -h; echo \"code $?\"; /run/stockade/why";
@@ -31,15 +34,14 @@ fn r_denies_with_a_reason_that_the_agent_reads() {
     let lab = Lab::new();
     let mut terminal = lab.open(ASK_AND_WHY);
     terminal.wait_for("[d]eny", LONG);
-    thread::sleep(AWAKE);
     terminal.send("r");
     terminal.wait_for("reason: ", LONG);
     terminal.send("open a pull requesd");
-    thread::sleep(AWAKE);
+    terminal.wait_for("requesd_", LONG);
     terminal.send("\x7f");
     terminal.send("t");
     terminal.wait_for("reason: open a pull request_", LONG);
-    thread::sleep(AWAKE);
+    thread::sleep(BETWEEN);
     terminal.send("\r");
     terminal.wait_without(BOX, LONG);
     terminal.wait_for("remedy", LONG);
@@ -88,11 +90,11 @@ fn n_offers_less_than_the_session() {
     let line = "for i in 1 2 3 4 5 6; do git push -h > out 2>&1; echo \"$i: $?\"; done";
     let mut terminal = lab.open(line);
     terminal.wait_for("[n]arrower", LONG);
-    thread::sleep(AWAKE);
     terminal.send("n");
     terminal.wait_for("[2] exactly this, 5 uses", LONG);
-    thread::sleep(AWAKE);
     terminal.send("2");
+    terminal.wait_for("allow exactly this, 5 uses? press Enter to allow", LONG);
+    terminal.send("\r");
     terminal.wait_without(BOX, LONG);
     terminal.wait_for("5: 129", LONG);
     answer(&terminal, "d");
@@ -104,8 +106,6 @@ fn n_offers_less_than_the_session() {
 fn enter_escape_and_pastes_are_no_answers() {
     let lab = Lab::new();
     let mut terminal = lab.open(ASK_AND_WHY);
-    terminal.wait_for("[o]nce", LONG);
-    thread::sleep(AWAKE);
     for keys in [
         "\r",
         "\x1b",
@@ -116,9 +116,13 @@ fn enter_escape_and_pastes_are_no_answers() {
         "oo",
         "\x1b[A",
         "\x0f",
+        "o\r",
+        "s\n",
+        "1\r",
     ] {
+        terminal.wait_for("[o]nce", LONG);
         terminal.send(keys);
-        thread::sleep(Duration::from_millis(250));
+        thread::sleep(BETWEEN);
         assert!(
             terminal.text().contains(BOX),
             "{keys:?} closed the box:\n{}",
@@ -144,7 +148,7 @@ fn keys_typed_before_the_box_do_not_count() {
         thread::sleep(Duration::from_millis(20));
         after += u32::from(terminal.text().contains(BOX));
     }
-    thread::sleep(AWAKE);
+    terminal.wait_for(WAITS, LONG);
     assert!(terminal.text().contains(BOX), "{}", terminal.text());
     assert_eq!(approvals::pending(&lab.env).len(), 1);
     answer(&terminal, "d");
@@ -185,8 +189,7 @@ fn an_agent_cannot_answer_its_own_question() {
         state.display()
     );
     let mut terminal = lab.open(&line);
-    terminal.wait_for(BOX, LONG);
-    thread::sleep(AWAKE);
+    terminal.wait_for("[o]nce", LONG);
     lab.go();
     let tried = lab.wait_file("tried", "finished");
     let not_permitted = tried.matches("Operation not permitted").count();
@@ -196,7 +199,7 @@ fn an_agent_cannot_answer_its_own_question() {
     );
     assert!(tried.contains("terminals ['0', 'ptmx']"), "{tried}");
     assert!(tried.contains("inbox False"), "{tried}");
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     assert!(terminal.text().contains(BOX), "{}", terminal.text());
     assert_eq!(approvals::pending(&lab.env).len(), 1);
     answer(&terminal, "d");
@@ -211,17 +214,17 @@ fn a_reply_that_was_asked_for_earlier_is_no_answer() {
     // The terminal's answer to the last bytes before the question comes when the box is there.
     let mut terminal =
         lab.open("stty -icanon -echo; printf '\\033[6n\\033[c'; git push -h; echo \"code $?\"");
-    terminal.wait_for(BOX, LONG);
-    thread::sleep(AWAKE);
     // Replies of terminals have letters too; here as if they came late.
     for reply in [
         "\x1b[12;40R",
         "\x1b[?62;22c",
         "\x1b]11;rgb:oooo/ssss/oooo\x1b\\",
         "\x1bP1$r0;som\x1b\\",
+        "\x1b[0n",
     ] {
+        terminal.wait_for("[o]nce", LONG);
         terminal.send(reply);
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(BETWEEN);
     }
     assert_eq!(approvals::pending(&lab.env).len(), 1);
     answer(&terminal, "d");
@@ -240,16 +243,17 @@ fn two_questions_are_answered_one_by_one() {
     terminal.wait_for("1 of 2", LONG);
     let first = terminal.text();
     let is_push_first = first.contains("git push -h");
-    thread::sleep(AWAKE);
+    terminal.wait_for("[d]eny", LONG);
     // Two keys at once could answer two questions: they answer none.
     terminal.send("dd");
-    thread::sleep(AWAKE);
+    terminal.wait_for(WAITS, LONG);
     assert_eq!(approvals::pending(&lab.env).len(), 2);
+    terminal.wait_for("[d]eny", LONG);
     terminal.send("d");
     terminal.wait_for("1 of 1", LONG);
     // At once after the first answer: the second question does not listen yet.
-    terminal.send("o");
-    thread::sleep(AWAKE);
+    terminal.send("d");
+    thread::sleep(REST);
     assert_eq!(approvals::pending(&lab.env).len(), 1);
     let second = if is_push_first {
         "unfamiliar.test"
@@ -302,19 +306,20 @@ fn a_small_terminal_shows_all_before_it_allows() {
     let line = format!("git push -h {long}END > out 2>&1; echo \"code $?\"");
     let mut terminal = lab.open_sized(20, 60, &line);
     terminal.wait_for("[space] reads on", LONG);
-    thread::sleep(AWAKE);
     assert_box_fits(&terminal, 60);
     assert!(!terminal.text().contains("[o]nce"), "{}", terminal.text());
-    terminal.send("o");
-    thread::sleep(AWAKE);
+    terminal.send("o\r");
+    terminal.wait_for(WAITS, LONG);
     assert_eq!(approvals::pending(&lab.env).len(), 1, "it was not read yet");
     let mut seen = String::new();
     let read = wait::until_true(LONG, || {
         let text = terminal.text();
         assert_box_fits(&terminal, 60);
         seen += &text;
-        terminal.send(" ");
-        thread::sleep(Duration::from_millis(200));
+        if text.contains("[space] reads on, then allow") {
+            terminal.send(" ");
+        }
+        thread::sleep(BETWEEN);
         text.contains("[o]nce")
     });
     assert!(read, "{}", terminal.text());
@@ -334,14 +339,14 @@ fn a_question_follows_the_size_of_the_terminal() {
     terminal.wait_for("[o]nce", LONG);
     terminal.resize(20, 60);
     let fits = |text: &str| text.matches(BOX).count() == 1 && text.contains("┘");
+    // Another box: what was known of the one before does not count.
+    terminal.wait_for(WAITS, LONG);
     terminal.wait_until("one box", LONG, fits);
-    thread::sleep(AWAKE);
+    terminal.wait_for("[o]nce", LONG);
     assert_box_fits(&terminal, 60);
     terminal.resize(30, 100);
-    terminal.wait_until("one box", LONG, |text| {
-        fits(text) && text.contains("[o]nce")
-    });
-    thread::sleep(AWAKE);
+    terminal.wait_until("one box", LONG, |text| fits(text) && text.contains(WAITS));
+    terminal.wait_for("[o]nce", LONG);
     assert_box_fits(&terminal, 100);
     answer(&terminal, "d");
     terminal.wait_for("code 126", LONG);
@@ -412,7 +417,6 @@ fn an_agent_cannot_put_its_own_text_into_a_question() {
     for part in ["run       git push -h", "why asked", "would let", "└"] {
         assert!(shown.contains(part), "expected {part}:\n{text}");
     }
-    thread::sleep(AWAKE);
     tmux.keys(&["d"]);
     tmux.wait_for("code 126", LONG);
     // The agent has its region again, and the shell after it does not.
@@ -427,9 +431,8 @@ fn an_agent_cannot_put_its_own_text_into_a_question() {
 fn a_reason_that_nobody_waits_for_any_more_is_no_command() {
     let lab = Lab::new();
     let line = "git fetch -h; echo \"code $?\"; exec sh";
-    let terminal = in_a_hurry(&lab, "3s", line);
+    let terminal = in_a_hurry(&lab, "4s", line);
     terminal.wait_for("[o]nce", LONG);
-    thread::sleep(AWAKE);
     terminal.send("r");
     terminal.wait_for("reason: ", LONG);
     for key in "no, use ; touch oops".chars() {
@@ -440,7 +443,7 @@ fn a_reason_that_nobody_waits_for_any_more_is_no_command() {
     terminal.send("\r");
     terminal.wait_for("code 126", LONG);
     // Longer than a shell takes to start and to do what was typed.
-    thread::sleep(AWAKE * 2);
+    thread::sleep(SILENCE + REST);
     assert!(!lab.repo.path().join("oops").exists(), "a reason was run");
     assert!(
         terminal.text().contains("has expired"),

@@ -10,7 +10,10 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::lab::{AWAKE, BOX, LONG, Lab, answer, assert_restored, end, in_background, settled};
+use crate::lab::{
+    BOX, LONG, Lab, REST, SILENCE, WAITS, answer, assert_restored, end, in_background, pick,
+    settled,
+};
 
 #[test]
 fn an_answer_from_the_command_line_takes_the_box_away() {
@@ -37,7 +40,7 @@ fn an_answer_from_the_command_line_takes_the_box_away() {
     let late = approvals::answer(&lab.env, &asked.id, &allow);
     assert_ne!(late.code(), 0, "{late:?}");
     // Keys right after a question that went by itself may still be meant for it.
-    thread::sleep(AWAKE);
+    thread::sleep(SILENCE);
     terminal.send("q");
     assert_eq!(end(&mut terminal), 0);
     let answers = lab.answers();
@@ -56,16 +59,26 @@ fn the_live_list_answers_and_both_terminals_go_on() {
     let list = lab.stockade(&["approvals"]).into_command();
     let mut person = Terminal::start(list, 24, 80);
     person.wait_for("git push -h", LONG);
-    thread::sleep(AWAKE);
     person.send("\r");
-    person.wait_for("[o]nce", LONG);
-    thread::sleep(AWAKE);
+    // Somebody types on after the list: a line of prose answers nothing.
+    person.wait_for(BOX, LONG);
+    for key in ["s", "o", "\r"] {
+        person.send(key);
+        thread::sleep(REST / 7);
+    }
+    pick(&person, "s");
+    // Enter too soon takes the pick back.
     person.send("o");
+    person.send("\r");
+    person.wait_for(WAITS, LONG);
+    assert!(agent.text().contains(BOX), "{}", agent.text());
+    pick(&person, "o");
+    person.send("\r");
     agent.wait_without(BOX, LONG);
+    person.wait_for("allowed once: run git push -h (", LONG);
     agent.wait_for("code 129", LONG);
     assert_eq!(end(&mut agent), 0);
-    person.wait_without("git push -h", LONG);
-    thread::sleep(AWAKE);
+    person.wait_for("nobody asks", LONG);
     person.send("q");
     assert_eq!(end(&mut person), 0);
     assert!(!person.screen().alternate_screen() && !person.screen().hide_cursor());
@@ -96,6 +109,23 @@ fn a_live_list_that_is_ended_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_dumb_terminal_gets_a_list_without_sequences() {
+    let lab = Lab::new();
+    let agent = lab.open("git push -h; echo \"code $?\"");
+    agent.wait_for(BOX, LONG);
+    let list = lab.stockade(&["approvals"]).env("TERM", "dumb");
+    let mut person = Terminal::start(list.into_command(), 24, 80);
+    assert_eq!(end(&mut person), 0);
+    let raw = person.raw();
+    let text = String::from_utf8_lossy(&raw);
+    assert!(
+        text.contains("git push -h") && !text.contains('\x1b'),
+        "{text:?}"
+    );
+    answer(&agent, "d");
+}
+
+#[test]
 fn an_inbox_session_shows_no_box() {
     let lab = Lab::new();
     let run = lab.run(
@@ -104,7 +134,7 @@ fn an_inbox_session_shows_no_box() {
     );
     let mut terminal = Terminal::start(run.into_command(), 24, 80);
     let asked = lab.wait_asked(1).remove(0);
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     assert!(!terminal.text().contains(BOX), "{}", terminal.text());
     let allow = Answer::Allow {
         scope: "once".into(),

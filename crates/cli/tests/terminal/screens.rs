@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use stockade_testkit::{pty::Terminal, run::require_tool, wait};
 
 use crate::lab::{
-    AWAKE, BOX, LONG, Lab, PUSH, answer, assert_restored, end, in_background, settled,
+    BOX, LONG, Lab, PUSH, REST, answer, assert_restored, end, in_background, settled,
 };
 
 /// Editor without the settings of the machine, and without a swap file that outlives a kill.
@@ -65,7 +65,7 @@ fn vim_edits_resizes_and_leaves_the_terminal_as_it_was() {
     terminal.wait_for("text by a person line 1", LONG);
     // Ctrl-C ends the insertion and reaches nobody else; vim forgets what it has not read yet.
     terminal.send("\x03");
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     terminal.send(":s/$/ and more/\r:wq\r");
     terminal.wait_for("code 0", LONG);
     assert_eq!(end(&mut terminal), 0);
@@ -127,7 +127,7 @@ fn a_paste_stays_a_paste() {
     terminal.send("\x1b[200~    four\n    also four\n:q!\n\x1b[201~");
     terminal.wait_for("also four", LONG);
     terminal.send("\x1b");
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     terminal.send(":wq\r");
     assert_eq!(end(&mut terminal), 0);
     let text = lab.file("lines.txt");
@@ -267,7 +267,7 @@ fn output_that_came_meanwhile_is_drawn_after() {
     lab.go();
     terminal.wait_for(BOX, LONG);
     lab.env.write(lab.repo.path().join("draw"), "");
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     assert!(!terminal.text().contains("new"), "{}", terminal.text());
     answer(&terminal, "d");
     terminal.wait_for("new", LONG);
@@ -282,11 +282,10 @@ fn tmux_shows_vim_as_it_was_before_the_question() {
     lab.env.write(lab.repo.path().join("start.sh"), &line);
     let tmux = lab.tmux(90, 26, "sh start.sh");
     tmux.wait_for("line 25 of the file", LONG);
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     let before = (tmux.styled(), tmux.cursor());
     lab.go();
-    tmux.wait_for(BOX, LONG);
-    thread::sleep(AWAKE);
+    tmux.wait_for("[d]eny", LONG);
     tmux.keys(&["d"]);
     tmux.wait_without(BOX, LONG);
     let same = || (tmux.styled(), tmux.cursor()) == before;
@@ -317,11 +316,10 @@ fn tmux_shows_everything_as_it_was_before_the_question() {
     );
     let tmux = lab.tmux(80, 24, "sh start.sh");
     tmux.wait_for("last line", LONG);
-    thread::sleep(AWAKE);
+    thread::sleep(REST);
     let before = (tmux.styled(), tmux.cursor());
     lab.go();
-    tmux.wait_for(BOX, LONG);
-    thread::sleep(AWAKE);
+    tmux.wait_for("[d]eny", LONG);
     tmux.keys(&["d"]);
     tmux.wait_without(BOX, LONG);
     let same = || (tmux.styled(), tmux.cursor()) == before;
@@ -342,8 +340,7 @@ fn tmux_shows_plain_output_as_it_was_before_the_question() {
         "printf 'one\\ntwo\\nthree and '; git push -h > /dev/null 2>&1; echo \"code $?\"; sleep 60";
     lab.env.write(lab.repo.path().join("start.sh"), line);
     let tmux = lab.tmux(80, 24, "sh start.sh");
-    tmux.wait_for(BOX, LONG);
-    thread::sleep(AWAKE);
+    tmux.wait_for("[d]eny", LONG);
     tmux.keys(&["d"]);
     tmux.wait_without(BOX, LONG);
     tmux.wait_for("one\ntwo\nthree and code 126", LONG);

@@ -16,19 +16,20 @@ use stockade_runner::approvals::QuestionLine;
 use stockade_types::SessionId;
 
 use super::{
-    now,
+    now as clock,
     sessions::{Open, Sessions},
 };
 use crate::{
     exit::Exit,
     terminal::{
         card::Mode,
-        dialog::{Action, Dialog, Input},
-        keys::{Key, Keys, Stroke},
+        dialog::{Action, Dialog},
+        keys::{Heard, Key, Keys, Stroke},
         layout::Color,
         screen::Size,
         text::{columns, fit, solid},
         tty::Tty,
+        witness::Witness,
     },
 };
 
@@ -36,7 +37,7 @@ use crate::{
 const REFRESH: Duration = Duration::from_millis(500);
 /// Beat of the loop: a countdown moves and a size changes at most this late.
 const BEAT: Duration = Duration::from_millis(100);
-/// How long a slow terminal may hold up one picture.
+/// How long a slow terminal may hold up the beginning.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Signals that end the list, after the terminal is what it was.
@@ -63,6 +64,9 @@ pub(super) fn run(sessions: &mut Sessions, color: bool) -> anyhow::Result<Exit> 
         opened: None,
         message: None,
         keys: Keys::default(),
+        witness: Witness::new(true),
+        drawn: Vec::new(),
+        unwritten: Vec::new(),
         ended: Arc::clone(&ended),
     };
     let result = live.run(&tty);
@@ -85,6 +89,11 @@ struct Live<'a> {
     opened: Option<(SessionId, Dialog)>,
     message: Option<String>,
     keys: Keys,
+    witness: Witness,
+    /// The last picture.
+    drawn: Vec<u8>,
+    /// What the terminal has not taken of it yet.
+    unwritten: Vec<u8>,
     /// Number of the signal that ends the list; zero where none came.
     ended: Arc<AtomicUsize>,
 }
@@ -99,38 +108,60 @@ enum Flow {
 impl Live<'_> {
     fn run(&mut self, tty: &Tty) -> anyhow::Result<Exit> {
         let mut asked: Option<Instant> = None;
-        let mut drawn: Vec<u8> = Vec::new();
         while self.ended.load(Ordering::Acquire) == 0 {
             if asked.is_none_or(|time| time.elapsed() >= REFRESH) {
                 self.refresh()?;
                 asked = Some(Instant::now());
             }
-            let picture = self.picture(tty.size());
-            if picture != drawn {
-                tty.write_within(&picture, WRITE_PATIENCE);
-                drawn = picture;
-            }
+            self.draw(tty);
             let bytes = read_keys(tty)?;
             let now = Instant::now();
-            let mut strokes = self.keys.push(&bytes, now);
-            strokes.extend(self.keys.tick(now));
-            if let Some((_, dialog)) = &mut self.opened {
-                let input = if bytes.is_empty() {
-                    Input::None
-                } else {
-                    Input::Some
-                };
-                if !dialog.is_awake(now, input) {
-                    continue;
-                }
+            let heard = self.keys.push(&bytes, now);
+            for _ in 0..heard.answers {
+                self.witness.answer(&mut self.unwritten, now);
             }
-            for stroke in strokes {
-                if self.take(stroke) == Flow::End {
+            let alone = self.keys.tick(now).map(|stroke| Heard {
+                strokes: vec![stroke],
+                is_input: true,
+                ..Heard::default()
+            });
+            for heard in std::iter::once(heard).chain(alone) {
+                if self.take(&heard, now) == Flow::End {
                     return Ok(Exit::Yes);
                 }
             }
         }
         Ok(Exit::Yes)
+    }
+
+    /// Draws what changed, and writes what the terminal takes of it. A picture is written whole
+    /// before the next one: what a person answers must have been on the screen.
+    fn draw(&mut self, tty: &Tty) {
+        let now = Instant::now();
+        if let Some((_, dialog)) = &mut self.opened {
+            dialog.listen(self.witness.sight(now), now);
+        }
+        if self.unwritten.is_empty() {
+            let picture = self.picture(tty.size());
+            let opened = self.opened.as_mut();
+            let is_new = opened.is_some_and(|(_, dialog)| dialog.take_change());
+            if picture != self.drawn || is_new {
+                self.unwritten.extend_from_slice(&picture);
+                self.drawn = picture;
+            }
+            if is_new {
+                self.witness.draw(&mut self.unwritten, now);
+            }
+        }
+        while !self.unwritten.is_empty() {
+            match tty.write(&self.unwritten) {
+                Ok(0) => return,
+                Ok(count) => drop(self.unwritten.drain(..count.min(self.unwritten.len()))),
+                // It is gone; the next look for keys says so.
+                Err(_) => return self.unwritten.clear(),
+            }
+        }
+        self.witness.write(now);
     }
 
     fn refresh(&mut self) -> anyhow::Result<()> {
@@ -156,34 +187,59 @@ impl Live<'_> {
         Ok(())
     }
 
-    fn take(&mut self, stroke: Stroke) -> Flow {
-        if let Some((session, dialog)) = &mut self.opened {
-            let leaves = dialog.is_in(&Mode::Ask)
-                && matches!(
-                    stroke.key,
-                    Key::Escape | Key::Character('q') | Key::Interrupt
-                );
-            if leaves {
-                self.opened = None;
-                return Flow::On;
-            }
-            if let Action::Answer(answer) = dialog.key(stroke, now()) {
-                let id = dialog.view().id.clone();
-                let sent = self
-                    .sessions
-                    .client(session)
-                    .and_then(|c| c.answer(&id, answer));
-                match sent {
-                    Ok(()) => {
-                        self.message = Some(format!("{id} answered"));
-                        self.questions.retain(|open| open.item.id != id);
-                        self.opened = None;
-                    }
-                    Err(error) => dialog.fail(error.to_string()),
-                }
-            }
+    /// Takes what one read brought.
+    fn take(&mut self, heard: &Heard, now: Instant) -> Flow {
+        if self.opened.is_some() {
+            self.answer(heard, now);
             return Flow::On;
         }
+        for stroke in &heard.strokes {
+            if self.opened.is_some() {
+                // The rest was typed before the question was there.
+                break;
+            }
+            if self.choose(*stroke) == Flow::End {
+                return Flow::End;
+            }
+        }
+        Flow::On
+    }
+
+    /// Takes input while a question is open.
+    fn answer(&mut self, heard: &Heard, now: Instant) {
+        let Some((session, dialog)) = &mut self.opened else {
+            return;
+        };
+        let leaves = |stroke: &Stroke| {
+            let key = stroke.key;
+            matches!(key, Key::Escape | Key::Character('q') | Key::Interrupt)
+        };
+        if dialog.is_in(&Mode::Ask) && heard.strokes.iter().any(leaves) {
+            self.opened = None;
+            return;
+        }
+        let sight = self.witness.sight(now);
+        let Action::Answer(answer) = dialog.input(heard, sight, now, clock()) else {
+            return;
+        };
+        let id = dialog.view().id.clone();
+        let said = dialog.said(&answer);
+        let sent = self
+            .sessions
+            .client(session)
+            .and_then(|client| client.answer(&id, answer));
+        match sent {
+            Ok(()) => {
+                self.message = Some(said.unwrap_or_else(|| format!("{id} denied")));
+                self.questions.retain(|open| open.item.id != id);
+                self.opened = None;
+            }
+            Err(error) => dialog.fail(error.to_string()),
+        }
+    }
+
+    /// Takes a key of the list.
+    fn choose(&mut self, stroke: Stroke) -> Flow {
         self.message = None;
         match stroke.key {
             Key::Character('q') | Key::Interrupt => return Flow::End,
@@ -228,7 +284,7 @@ impl Live<'_> {
                 &format!("session {session} · esc goes back to the list"),
                 width,
             ));
-            lines.extend(dialog.draw(inner, now()).styled(self.color));
+            lines.extend(dialog.draw(inner, clock()).styled(self.color));
         } else {
             self.list(width, usize::from(size.rows), &mut lines);
         }
@@ -255,7 +311,7 @@ impl Live<'_> {
         lines.extend(self.message.iter().map(|text| fit(&solid(text), width)));
         let room = rows.saturating_sub(lines.len() + 1).max(1);
         let first = (self.selected + 1).saturating_sub(room);
-        let now = now();
+        let now = clock();
         for (index, open) in self.questions.iter().enumerate().skip(first).take(room) {
             let mark = if index == self.selected { '>' } else { ' ' };
             let left = open.item.expires.0.saturating_sub(now.0) / 1000;
@@ -286,13 +342,15 @@ fn read_keys(tty: &Tty) -> anyhow::Result<Vec<u8>> {
         Err(error) => return Err(error).context("cannot wait for keys"),
     }
     let mut buffer = vec![0; 4096];
-    match rustix::io::read(tty.input(), &mut buffer) {
-        Ok(0) => anyhow::bail!("the terminal is gone"),
-        Ok(count) => {
+    match tty
+        .read(&mut buffer)
+        .context("cannot read from the terminal")?
+    {
+        Some(0) => anyhow::bail!("the terminal is gone"),
+        Some(count) => {
             buffer.truncate(count);
             Ok(buffer)
         }
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(Vec::new()),
-        Err(error) => Err(error).context("cannot read from the terminal"),
+        None => Ok(Vec::new()),
     }
 }

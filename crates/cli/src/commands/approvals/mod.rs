@@ -21,6 +21,7 @@ use crate::{
     exit::Exit,
     human::{minute, safe, time_of_day},
     output::Output,
+    terminal::overlay::Alternate,
 };
 
 /// See and answer what agents ask for.
@@ -131,9 +132,7 @@ struct Granted<'a> {
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut sessions = Sessions::of_this_user()?;
     match args.command {
-        None if !args.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => {
-            live::run(&mut sessions, out.color())
-        }
+        None if !args.json && can_draw() => live::run(&mut sessions, out.color()),
         None | Some(Command::List) => list(&mut sessions, args.json, out),
         Some(Command::Show { id }) => show(&mut sessions, &id, args.json, out),
         Some(Command::Allow { id, scope }) => {
@@ -150,6 +149,14 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Some(Command::Grants) => grants(&mut sessions, args.json, out),
         Some(Command::Revoke { id }) => revoke(&mut sessions, &id, args.json, out),
     }
+}
+
+/// Tells whether there is a terminal that a list can be drawn on.
+fn can_draw() -> bool {
+    let term = std::env::var("TERM").unwrap_or_default();
+    std::io::stdin().is_terminal()
+        && std::io::stdout().is_terminal()
+        && Alternate::of(&term) != Alternate::Dumb
 }
 
 /// Cuts a reason to what the record keeps; a longer one would not fit through the socket either.

@@ -31,12 +31,14 @@ use super::{
     filter::{Filter, Forward},
     hush::Hush,
     job,
+    keys::ESCAPE_WAIT,
     layout::Color,
     overlay::{Alternate, Overlay},
     prompt::Prompt,
     screen::{Screen, Size},
     track::WHOLE_SCREEN,
     tty::{Tty, set_size},
+    witness::Witness,
 };
 
 /// Bytes of one read: a screenful, so that keys are looked at between two reads.
@@ -138,14 +140,17 @@ impl Relay {
         let size = tty.size();
         set_size(master.as_fd(), size).map_err(system("set the size of the pty"))?;
         tty.make_raw().map_err(RelayError::Terminal)?;
+        let alternate = Alternate::of(&options.term);
+        let speaks = alternate != Alternate::Dumb;
         let job = Loop {
-            alternate: Alternate::of(&options.term),
+            alternate,
             color: options.color,
             agent: options.agent,
             filter: Filter::default(),
             screen: Screen::new(size),
             size,
-            prompt: Prompt::new(desk),
+            prompt: Prompt::new(desk, speaks),
+            witness: Witness::new(speaks),
             overlay: None,
             hush: None,
             to_terminal: Vec::new(),
@@ -156,6 +161,7 @@ impl Relay {
             watch_until: None,
             drain_until: None,
             last_output: Instant::now(),
+            last_keys: Instant::now(),
             tty: Arc::clone(&tty),
             master,
             signals,
@@ -237,6 +243,7 @@ struct Loop {
     bell: Arc<OwnedFd>,
     ending: Arc<AtomicBool>,
     prompt: Prompt,
+    witness: Witness,
     overlay: Option<Overlay>,
     /// Keys are still meant for a question that has gone.
     hush: Option<Hush>,
@@ -255,6 +262,7 @@ struct Loop {
     watch_until: Option<Instant>,
     drain_until: Option<Instant>,
     last_output: Instant,
+    last_keys: Instant,
 }
 
 impl Loop {
@@ -334,6 +342,7 @@ impl Loop {
             .map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
             .collect();
         let must_look = asks
+            || self.witness.is_awaited(now)
             || self.watch_until.is_some()
             || self.drain_until.is_some()
             || matches!(self.output, Stream::Pausing(_));
@@ -391,8 +400,18 @@ impl Loop {
         self.filter.push(bytes, &mut forward);
         self.screen.feed(&forward.screen);
         self.to_terminal.extend_from_slice(&forward.terminal);
-        let reset = self.filter.tracker().reset(self.screen.cursor());
-        self.tty.note_reset(reset);
+        if self.to_agent.len() < INPUT_BYTES_MAX {
+            self.to_agent.extend_from_slice(&forward.answer);
+        }
+        self.note_reset();
+    }
+
+    /// Notes what undoes the agent's modes; a terminal that knows no sequences gets none of ours.
+    fn note_reset(&self) {
+        if self.alternate != Alternate::Dumb {
+            let reset = self.filter.tracker().reset(self.screen.cursor());
+            self.tty.note_reset(reset);
+        }
     }
 
     fn write_out(&mut self) {
@@ -404,30 +423,7 @@ impl Loop {
                 Err(_) => return self.to_terminal.clear(),
             }
         }
-    }
-
-    fn read_keys(&mut self) {
-        let mut buffer = [0; READ_BYTES];
-        let count = match rustix::io::read(self.tty.input(), &mut buffer) {
-            Ok(count @ 1..) => count,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
-            Ok(_) | Err(_) => {
-                self.input = Stream::Closed;
-                return;
-            }
-        };
-        let bytes = buffer.get(..count).unwrap_or_default();
-        let now = Instant::now();
-        if self.overlay.is_some() {
-            self.prompt.keys(bytes, now);
-            self.look_at_questions();
-        } else if let Some(hush) = &mut self.hush {
-            hush.hear(now);
-        } else {
-            self.to_agent.extend_from_slice(bytes);
-            self.watch_until = Some(now + STOP_WATCH);
-            self.write_input();
-        }
+        self.witness.write(Instant::now());
     }
 
     fn write_input(&mut self) {
@@ -463,10 +459,11 @@ impl Loop {
     fn beat(&mut self) {
         let now = Instant::now();
         if self.overlay.is_some() {
-            self.prompt.tick(now);
+            self.prompt.tick(self.witness.sight(now), now);
             self.look_at_questions();
             return;
         }
+        self.release_keys(now);
         if self.hush.as_ref().is_some_and(|hush| hush.is_over(now)) {
             self.end_hush();
         }
@@ -495,7 +492,7 @@ impl Loop {
         }
         self.to_terminal.extend_from_slice(&tracker.again());
         self.to_terminal.extend_from_slice(&self.screen.colours());
-        self.tty.note_reset(tracker.reset(self.screen.cursor()));
+        self.note_reset();
     }
 
     /// Reads what a stopped agent wrote before: programs put their screen away last.
@@ -518,7 +515,10 @@ impl Loop {
         if self.tty.enter().is_err() {
             self.input = Stream::Closed;
         }
-        self.put_back();
+        self.witness.forget();
+        if self.alternate != Alternate::Dumb {
+            self.put_back();
+        }
         self.follow_size();
         job::resume(group);
         self.look_at_questions();
@@ -528,6 +528,7 @@ impl Loop {
         self.end_questions();
         self.tty
             .write_within(&std::mem::take(&mut self.to_terminal), DRAIN_PATIENCE);
+        self.await_answer();
         signal_hook::low_level::unregister(self.winch);
         self.tty.restore();
     }

@@ -1,6 +1,11 @@
-//! Questions on the terminal of a relay: when their box comes, changes and goes.
+//! Questions on the terminal of a relay: when their box comes, changes and goes, and whose the
+//! keys are.
+//!
+//! What the kernel had of the keyboard when the box was queued is the agent's: nobody had seen the
+//! box. What comes later is read and heard by the question alone; what does not count there goes
+//! nowhere.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::termios::{LocalModes, tcgetattr};
 
@@ -8,11 +13,17 @@ use super::{
     super::{
         hush::Hush,
         overlay::{AgentMode, ERASE_FLOW, Overlay, Placement},
-        prompt::Gone,
-        text::cut,
+        prompt::Closed,
+        text::{cut, solid},
+        witness::Sight,
     },
-    Loop, Stream,
+    ESCAPE_WAIT, INPUT_BYTES_MAX, Loop, READ_BYTES, STOP_WATCH, Stream,
 };
+
+/// How long the end of a session waits for an answer of the terminal; a slow line takes less.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
+/// Pause between two looks for it.
+const ANSWER_LOOK: Duration = Duration::from_millis(5);
 
 impl Loop {
     /// Opens, changes or closes the box as the desk has questions.
@@ -23,9 +34,21 @@ impl Loop {
             (true, false) => self.open_overlay(now),
             (false, true) => {
                 let placement = self.close_overlay();
-                match self.prompt.take_gone() {
-                    Some(gone) => self.begin_hush(&gone, placement, now),
-                    None => self.show_held(),
+                match self.prompt.take_closed() {
+                    Some(Closed::Elsewhere(id)) => {
+                        self.say(
+                            &format!("{id} was answered elsewhere or has expired"),
+                            placement,
+                        );
+                        // Output stays held, so that no answer of the terminal to the agent is
+                        // lost with the keys.
+                        self.hush = Some(Hush::new(now));
+                    }
+                    Some(Closed::Here(Some(said))) => {
+                        self.say(&said, placement);
+                        self.show_held();
+                    }
+                    Some(Closed::Here(None)) | None => self.show_held(),
                 }
             }
             _ => {}
@@ -34,7 +57,9 @@ impl Loop {
     }
 
     fn open_overlay(&mut self, now: Instant) {
-        self.tty.flush_input();
+        if self.hush.take().is_none() {
+            self.read_earlier_keys(now);
+        }
         let tracker = self.filter.tracker();
         let placement = Placement::choose(tracker, &self.screen, self.agent_mode(), self.alternate);
         self.overlay = Some(Overlay::open(
@@ -44,17 +69,94 @@ impl Loop {
             &self.screen,
             &mut self.to_terminal,
         ));
-        self.prompt.wake_later(now);
-        if let Some(hush) = self.hush.take() {
-            self.prompt.stay_deaf(hush.doing(), now);
-        }
+        self.prompt.redraw();
         self.tty.note_reset(self.overlaid_reset(placement));
+    }
+
+    /// Gives the agent what was typed before the box is drawn.
+    fn read_earlier_keys(&mut self, now: Instant) {
+        let mut buffer = [0; READ_BYTES];
+        while self.to_agent.len() < INPUT_BYTES_MAX {
+            let Ok(Some(count @ 1..)) = self.tty.read(&mut buffer) else {
+                break;
+            };
+            self.give_keys(buffer.get(..count).unwrap_or_default(), now);
+        }
+        let begun = self.witness.release();
+        self.to_agent.extend_from_slice(&begun);
+    }
+
+    /// Reads keys, and gives them to whom they are meant for.
+    pub(super) fn read_keys(&mut self) {
+        let mut buffer = [0; READ_BYTES];
+        let count = match self.tty.read(&mut buffer) {
+            Ok(Some(count @ 1..)) => count,
+            Ok(None) => return,
+            Ok(Some(_)) | Err(_) => {
+                self.input = Stream::Closed;
+                return;
+            }
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        let now = Instant::now();
+        self.last_keys = now;
+        if self.holds() {
+            let sight = self.witness.sight(now);
+            for _ in 0..self.prompt.keys(bytes, sight, now) {
+                self.witness.answer(&mut self.to_terminal, now);
+            }
+            if let Some(hush) = &mut self.hush {
+                hush.hear(now);
+            } else {
+                self.look_at_questions();
+            }
+        } else {
+            self.give_keys(bytes, now);
+            self.watch_until = Some(now + STOP_WATCH);
+            self.write_input();
+        }
+    }
+
+    fn give_keys(&mut self, bytes: &[u8], now: Instant) {
+        let keys = self.witness.strain(bytes, &mut self.to_terminal, now);
+        self.to_agent.extend_from_slice(&keys);
+    }
+
+    /// Reads an answer that is still on its way, so that it is not typed into the shell.
+    pub(super) fn await_answer(&mut self) {
+        let begun = Instant::now();
+        let mut buffer = [0; READ_BYTES];
+        while self.witness.is_expected() && begun.elapsed() < ANSWER_PATIENCE {
+            match self.tty.read(&mut buffer) {
+                Ok(Some(count @ 1..)) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    let now = Instant::now();
+                    for _ in 0..self.prompt.keys(bytes, Sight::No, now) {
+                        self.witness.forget();
+                    }
+                }
+                Ok(None) => std::thread::sleep(ANSWER_LOOK),
+                Ok(Some(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Gives the agent what looked like the beginning of an answer of the terminal and was none.
+    pub(super) fn release_keys(&mut self, now: Instant) {
+        if now.duration_since(self.last_keys) >= ESCAPE_WAIT {
+            let begun = self.witness.release();
+            if !begun.is_empty() {
+                self.to_agent.extend_from_slice(&begun);
+                self.write_input();
+            }
+        }
     }
 
     /// Returns what sets the terminal back should we end with the box on it.
     fn overlaid_reset(&self, placement: Placement) -> Vec<u8> {
         let mut bytes = b"\x1b[?2004l".to_vec();
         match placement {
+            Placement::Plain => return Vec::new(),
             Placement::Flow => bytes.extend_from_slice(ERASE_FLOW),
             Placement::Swap => bytes.extend_from_slice(b"\x1b[?1049l"),
             Placement::Cover => {
@@ -75,23 +177,20 @@ impl Loop {
         Some(placement)
     }
 
-    /// Lets nothing through that was typed for a question which has gone by itself. Output stays
-    /// held, so that no answer of the terminal to the agent is lost with the keys.
-    fn begin_hush(&mut self, gone: &Gone, placement: Option<Placement>, now: Instant) {
-        self.tty.flush_input();
-        self.hush = Some(Hush::new(gone.doing, now));
-        let (_, column) = self.screen.cursor();
-        if placement != Some(Placement::Flow) || column > 0 {
-            // There is no line to say it on.
-            return;
-        }
-        let text = format!(
-            "stockade: {} was answered elsewhere or has expired",
-            gone.id
-        );
+    /// Says in a line what became of a question, where there is a line for it: not in the middle
+    /// of a line of the agent, nor on the screen of a program that draws.
+    fn say(&mut self, text: &str, placement: Option<Placement>) {
         let width = usize::from(self.size.columns).saturating_sub(1);
-        let mut line = format!("\x1b[m{}\r\n", cut(&text, width)).into_bytes();
-        line.extend_from_slice(&self.screen.colours());
+        let text = cut(&solid(&format!("stockade: {text}")), width);
+        let line = match placement {
+            Some(Placement::Flow) if self.screen.cursor().1 == 0 => {
+                let mut line = format!("\x1b[m{text}\r\n").into_bytes();
+                line.extend_from_slice(&self.screen.colours());
+                line
+            }
+            Some(Placement::Plain) => format!("{text}\r\n").into_bytes(),
+            Some(Placement::Flow | Placement::Swap | Placement::Cover) | None => return,
+        };
         self.screen.feed(&line);
         self.to_terminal.extend_from_slice(&line);
     }
@@ -117,8 +216,17 @@ impl Loop {
         let Some(overlay) = &mut self.overlay else {
             return;
         };
-        if let Some(drawn) = self.prompt.draw(self.size) {
-            overlay.draw(&drawn, self.color, &self.screen, &mut self.to_terminal);
+        let Some((drawn, is_new)) = self.prompt.draw(self.size) else {
+            return;
+        };
+        let before = self.to_terminal.len();
+        overlay.draw(&drawn, self.color, &self.screen, &mut self.to_terminal);
+        if overlay.placement() == Placement::Plain {
+            let lines = self.to_terminal.get(before..).unwrap_or_default();
+            self.screen.feed(lines);
+        }
+        if is_new {
+            self.witness.draw(&mut self.to_terminal, Instant::now());
         }
     }
 

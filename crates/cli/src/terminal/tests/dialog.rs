@@ -8,39 +8,128 @@ use stockade_types::UnixMillis;
 use super::{
     super::{
         card::Mode,
-        dialog::{Action, DEAF, Dialog, Input},
-        keys::{Key, Stroke},
+        dialog::{Action, Dialog, GAP, SILENCE},
+        keys::{Heard, Key, Keys, Stroke},
         layout::Color,
         screen::Size,
         text::columns,
+        witness::Sight,
     },
     SIZE, row, view,
 };
 
 const NOW: UnixMillis = UnixMillis(1_008_000);
+/// Shorter than a silence, longer than a gap.
+const CALM: Duration = Duration::from_millis(600);
 
-fn shown(dialog: &mut Dialog, size: Size) -> String {
-    let drawn = dialog.draw(size, NOW);
-    for (_, line) in &drawn.lines {
-        assert_eq!(columns(line), drawn.width, "{line}");
-        assert!(drawn.width < usize::from(size.columns));
+/// A person before a terminal that shows at once what is drawn.
+struct Seat {
+    dialog: Dialog,
+    size: Size,
+    now: Instant,
+    told: Instant,
+    /// The terminal never says what it shows.
+    is_silent: bool,
+}
+
+impl Seat {
+    fn new(view: QuestionView) -> Self {
+        Self::sized(view, SIZE)
     }
-    assert!(drawn.lines.len() < usize::from(size.rows));
-    drawn.styled(Color::None).join("\n")
-}
 
-fn open(view: QuestionView) -> Dialog {
-    Dialog::new(view, 1, 1, Instant::now())
-}
+    fn sized(view: QuestionView, size: Size) -> Self {
+        let now = Instant::now();
+        let dialog = Dialog::new(view, 1, 1, now);
+        let mut seat = Self {
+            dialog,
+            size,
+            now,
+            told: now,
+            is_silent: false,
+        };
+        seat.look();
+        seat
+    }
 
-fn press(dialog: &mut Dialog, key: char) -> Action {
-    dialog.key(
-        Stroke {
-            key: Key::Character(key),
+    fn sight(&self) -> Sight {
+        if self.is_silent {
+            Sight::Unknown(self.told)
+        } else {
+            Sight::Told(self.told)
+        }
+    }
+
+    /// Draws as the relay does, and returns what is shown.
+    fn look(&mut self) -> String {
+        let drawn = self.dialog.draw(self.size, NOW);
+        if self.dialog.take_change() {
+            self.told = self.now;
+        }
+        self.dialog.listen(self.sight(), self.now);
+        for (_, line) in &drawn.lines {
+            assert_eq!(columns(line), drawn.width, "{line}");
+            assert!(drawn.width < usize::from(self.size.columns));
+        }
+        assert!(drawn.lines.len() < usize::from(self.size.rows));
+        let drawn = self.dialog.draw(self.size, NOW);
+        drawn.styled(Color::None).join("\n")
+    }
+
+    fn wait(&mut self, time: Duration) -> &mut Self {
+        self.now += time;
+        self.look();
+        self
+    }
+
+    fn hear(&mut self, strokes: Vec<Stroke>) -> Action {
+        let heard = Heard {
+            strokes,
+            is_input: true,
+            ..Heard::default()
+        };
+        let action = self.dialog.input(&heard, self.sight(), self.now, NOW);
+        self.look();
+        action
+    }
+
+    fn press(&mut self, key: Key) -> Action {
+        self.hear(vec![Stroke {
+            key,
             is_single: true,
-        },
-        NOW,
-    )
+        }])
+    }
+
+    /// Presses keys, each after a silence.
+    fn slowly(&mut self, keys: &str) -> Action {
+        let mut last = Action::Nothing;
+        for c in keys.chars() {
+            self.wait(SILENCE);
+            last = self.press(key(c));
+        }
+        last
+    }
+}
+
+fn key(c: char) -> Key {
+    match c {
+        '\r' => Key::Enter,
+        '\u{1b}' => Key::Escape,
+        '\u{8}' => Key::Backspace,
+        other => Key::Character(other),
+    }
+}
+
+fn deny() -> Action {
+    Action::Answer(Answer::Deny { reason: None })
+}
+
+fn allow(scope: Scope) -> Action {
+    Action::Answer(Answer::Allow { scope })
+}
+
+/// Shows a question that has been looked at for long enough.
+fn shown(view: QuestionView, size: Size) -> String {
+    Seat::sized(view, size).wait(SILENCE).look()
 }
 
 /// Everything that could break out of a box.
@@ -68,121 +157,130 @@ fn long() -> QuestionView {
 
 #[test]
 fn a_question_at_80_columns() {
-    assert_snapshot!(shown(&mut open(view()), SIZE));
+    assert_snapshot!(shown(view(), SIZE));
 }
 
 #[test]
 fn a_hostile_question_at_80_columns() {
-    assert_snapshot!(shown(&mut open(hostile()), SIZE));
+    assert_snapshot!(shown(hostile(), SIZE));
 }
 
 #[test]
 fn a_hostile_question_at_60_columns() {
-    assert_snapshot!(shown(
-        &mut open(hostile()),
-        Size {
-            rows: 20,
-            columns: 60
-        }
-    ));
-}
-
-#[test]
-fn a_question_at_36_columns() {
-    assert_snapshot!(shown(
-        &mut open(view()),
-        Size {
-            rows: 16,
-            columns: 36
-        }
-    ));
-}
-
-#[test]
-fn help_reason_and_narrower() {
-    let mut dialog = open(view());
     let size = Size {
         rows: 20,
         columns: 60,
     };
-    shown(&mut dialog, size);
-    press(&mut dialog, '?');
-    let help = shown(&mut dialog, size);
-    press(&mut dialog, 'x');
-    press(&mut dialog, 'r');
-    for c in "open a PR instead".chars() {
-        press(&mut dialog, c);
-    }
-    let reason = shown(&mut dialog, size);
-    dialog.key(
-        Stroke {
-            key: Key::Escape,
-            is_single: true,
+    assert_snapshot!(shown(hostile(), size));
+}
+
+#[test]
+fn a_question_at_36_columns() {
+    let size = Size {
+        rows: 16,
+        columns: 36,
+    };
+    assert_snapshot!(shown(view(), size));
+}
+
+#[test]
+fn help_reason_and_narrower() {
+    let mut seat = Seat::sized(
+        view(),
+        Size {
+            rows: 22,
+            columns: 60,
         },
-        NOW,
     );
-    press(&mut dialog, 'n');
-    let narrower = shown(&mut dialog, size);
+    seat.slowly("?");
+    let help = seat.look();
+    seat.slowly("xr");
+    for c in "open a PR instead".chars() {
+        seat.press(Key::Character(c));
+    }
+    let reason = seat.look();
+    seat.slowly("\u{1b}n");
+    let narrower = seat.wait(GAP).look();
     assert_snapshot!([help, reason, narrower].join("\n"));
 }
 
 #[test]
+fn what_is_picked_is_shown_before_it_is_allowed() {
+    let mut seat = Seat::new(view());
+    let first = seat.look();
+    seat.slowly("s");
+    let picked = seat.look();
+    let ready = seat.wait(GAP).look();
+    seat.is_silent = true;
+    seat.slowly("\u{1b}o");
+    let repeats = seat.wait(GAP).look();
+    let keys = |text: &str| {
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len() - 2].to_owned()
+    };
+    assert_snapshot!([first, picked, ready, repeats].map(|t| keys(&t)).join("\n"));
+}
+
+#[test]
 fn a_long_text_must_be_read_to_its_end_before_it_can_be_allowed() {
-    let mut dialog = open(long());
-    let first = shown(&mut dialog, SIZE);
+    let mut seat = Seat::new(long());
+    let first = seat.wait(SILENCE).look();
     assert!(
         !first.contains("[o]nce") && !first.contains("important"),
         "{first}"
     );
-    for key in ['o', 's', 'n'] {
-        assert_eq!(press(&mut dialog, key), Action::Nothing, "{key}");
+    for key in ["o\r", "s\r", "n1\r"] {
+        assert_eq!(seat.slowly(key), Action::Redraw, "{key}");
+        assert!(seat.dialog.is_in(&Mode::Ask), "{key}");
     }
     let mut pages = 0;
-    while !shown(&mut dialog, SIZE).contains("[o]nce") {
-        assert_eq!(press(&mut dialog, ' '), Action::Redraw);
+    seat.wait(SILENCE);
+    while !seat.look().contains("rm -rf /important") {
+        assert_eq!(seat.press(Key::Character(' ')), Action::Redraw);
         pages += 1;
         assert!(pages < 100);
     }
-    assert!(shown(&mut dialog, SIZE).contains("rm -rf /important"));
     assert!(pages >= 2, "{pages}");
-    assert_eq!(
-        press(&mut dialog, 'o'),
-        Action::Answer(Answer::Allow { scope: Scope::Once })
-    );
+    // The end has only just come: nobody can have read it.
+    assert!(!seat.look().contains("[o]nce"));
+    assert!(seat.wait(SILENCE).look().contains("[o]nce"));
+    assert_eq!(seat.slowly("o\r"), allow(Scope::Once));
 }
 
 #[test]
 fn another_size_must_be_read_anew() {
-    let mut dialog = open(long());
-    shown(&mut dialog, SIZE);
-    press(&mut dialog, ' ');
-    shown(&mut dialog, SIZE);
-    let narrow = Size {
+    let mut seat = Seat::new(long());
+    seat.slowly(" ");
+    seat.size = Size {
         rows: 20,
         columns: 60,
     };
-    assert!(shown(&mut dialog, narrow).contains("lines 1 to"));
-    assert_eq!(press(&mut dialog, 'o'), Action::Nothing);
+    let text = seat.wait(SILENCE).look();
+    assert!(text.contains("lines 1 to"), "{text}");
+    assert_eq!(seat.slowly("o\r"), Action::Redraw);
+    // Of a short question, too: it is another box.
+    let mut seat = Seat::new(view());
+    seat.slowly("o");
+    seat.size.columns = 90;
+    assert!(seat.wait(CALM).look().contains("wait…"));
+    assert_eq!(seat.press(Key::Enter), Action::Nothing);
+    assert_eq!(seat.slowly("o\r"), allow(Scope::Once));
 }
 
 #[test]
 fn a_terminal_too_small_to_read_can_only_deny() {
-    let mut dialog = open(view());
-    let tiny = Size {
-        rows: 4,
-        columns: 40,
-    };
-    assert!(shown(&mut dialog, tiny).contains("enlarge"));
-    for key in ['o', 's', 'n', '1'] {
-        assert!(
-            !matches!(press(&mut dialog, key), Action::Answer(_)),
-            "{key}"
-        );
-    }
-    assert_eq!(
-        press(&mut dialog, 'd'),
-        Action::Answer(Answer::Deny { reason: None })
+    let mut seat = Seat::sized(
+        view(),
+        Size {
+            rows: 4,
+            columns: 40,
+        },
     );
+    assert!(seat.look().contains("enlarge"));
+    for keys in ["o\r", "s\r", "n1\r", "1\r"] {
+        assert!(!matches!(seat.slowly(keys), Action::Answer(_)), "{keys:?}");
+    }
+    assert_eq!(seat.slowly("d"), deny());
 }
 
 #[test]
@@ -192,8 +290,7 @@ fn the_smallest_terminals_show_the_keys_first() {
         (12, "[d]eny"),
         (40, "stockade asks"),
     ] {
-        let size = Size { rows: 5, columns };
-        let text = shown(&mut open(view()), size);
+        let text = shown(view(), Size { rows: 5, columns });
         assert!(
             text.contains(expected) && text.starts_with("[d]eny"),
             "{text:?}"
@@ -203,38 +300,34 @@ fn the_smallest_terminals_show_the_keys_first() {
 
 #[test]
 fn a_paste_is_text_of_a_reason_and_nothing_else() {
-    let paste = |dialog: &mut Dialog, text: &str| {
-        let mut last = Action::Nothing;
-        for c in text.chars() {
-            let stroke = Stroke {
+    let pasted = |text: &str| -> Vec<Stroke> {
+        text.chars()
+            .map(|c| Stroke {
                 key: Key::Pasted(c),
-                is_single: true,
-            };
-            last = dialog.key(stroke, NOW);
-        }
-        last
+                is_single: text.len() == 1,
+            })
+            .collect()
     };
-    let mut dialog = open(view());
-    shown(&mut dialog, SIZE);
-    assert_eq!(paste(&mut dialog, "drosn?1"), Action::Nothing);
-    assert!(dialog.is_in(&Mode::Ask));
-    for (key, mode) in [('n', Mode::Narrow), ('?', Mode::Help)] {
-        press(&mut dialog, key);
-        assert_eq!(paste(&mut dialog, "o1"), Action::Nothing);
-        assert!(dialog.is_in(&mode), "{key}");
-        press(&mut dialog, 'x');
+    let mut seat = Seat::new(view());
+    for text in ["drosn?1", "o", "d"] {
+        seat.wait(SILENCE);
+        assert_eq!(seat.hear(pasted(text)), Action::Redraw);
+        assert!(seat.dialog.is_in(&Mode::Ask), "{text}");
     }
-    press(&mut dialog, 'r');
-    assert_eq!(paste(&mut dialog, "use a branch "), Action::Redraw);
-    assert!(shown(&mut dialog, SIZE).contains("reason: use a branch"));
-    paste(&mut dialog, &"x".repeat(1000));
-    let enter = Stroke {
-        key: Key::Enter,
-        is_single: true,
-    };
+    seat.slowly("o");
+    seat.wait(SILENCE);
+    seat.hear(pasted("\r"));
+    assert!(
+        seat.dialog.is_in(&Mode::Ask),
+        "a paste takes back what was picked"
+    );
+    seat.slowly("r");
+    assert_eq!(seat.hear(pasted("use a branch ")), Action::Redraw);
+    assert!(seat.look().contains("reason: use a branch"));
+    seat.hear(pasted(&"x".repeat(1000)));
     let Action::Answer(Answer::Deny {
         reason: Some(reason),
-    }) = dialog.key(enter, NOW)
+    }) = seat.slowly("\r")
     else {
         panic!("no reason");
     };
@@ -244,111 +337,244 @@ fn a_paste_is_text_of_a_reason_and_nothing_else() {
 
 #[test]
 fn keys_do_what_they_say_and_no_more() {
-    let answer = |keys: &str| {
-        let mut dialog = open(view());
-        shown(&mut dialog, SIZE);
-        let mut last = Action::Nothing;
-        for key in keys.chars() {
-            let key = match key {
-                '\r' => Key::Enter,
-                '\u{1b}' => Key::Escape,
-                '\u{8}' => Key::Backspace,
-                other => Key::Character(other),
-            };
-            last = dialog.key(
-                Stroke {
-                    key,
-                    is_single: true,
-                },
-                NOW,
-            );
-        }
-        last
+    let answer = |keys: &str| Seat::new(view()).slowly(keys);
+    let deny_with = |reason: &str| {
+        let reason = Some(reason.to_owned());
+        Action::Answer(Answer::Deny { reason })
     };
-    let deny = |reason: Option<&str>| {
-        Action::Answer(Answer::Deny {
-            reason: reason.map(str::to_owned),
-        })
-    };
-    let allow = |scope| Action::Answer(Answer::Allow { scope });
-    assert_eq!(answer("\r"), Action::Nothing);
+    assert_eq!(answer("\r"), Action::Redraw, "typing");
     assert_eq!(answer("\u{1b}"), Action::Nothing);
-    assert_eq!(answer("y"), Action::Nothing);
-    assert_eq!(answer("O"), Action::Nothing);
-    assert_eq!(answer("d"), deny(None));
-    assert_eq!(answer("o"), allow(Scope::Once));
-    assert_eq!(answer("s"), allow(Scope::Session));
-    assert_eq!(
-        answer("n1"),
-        allow(Scope::Until(UnixMillis(NOW.0 + 600_000)))
-    );
-    assert_eq!(answer("n2"), allow(Scope::Uses(5)));
-    assert_eq!(answer("no"), Action::Redraw, "back, not once");
+    assert_eq!(answer("y"), Action::Redraw, "typing");
+    assert_eq!(answer("O\r"), Action::Redraw, "typing");
+    assert_eq!(answer("d"), deny());
+    assert_eq!(answer("o"), Action::Redraw, "picked, not allowed");
+    assert_eq!(answer("o\r"), allow(Scope::Once));
+    assert_eq!(answer("s\r"), allow(Scope::Session));
+    assert_eq!(answer("so\r"), allow(Scope::Once), "another pick");
+    assert_eq!(answer("od"), deny());
+    assert_eq!(answer("o\u{1b}\r"), Action::Redraw, "taken back");
+    assert_eq!(answer("ox\r"), Action::Redraw, "taken back");
+    assert_eq!(answer("o \r"), Action::Redraw, "taken back");
+    let until = Scope::Until(UnixMillis(NOW.0 + 600_000));
+    assert_eq!(answer("n1\r"), allow(until));
+    assert_eq!(answer("n2\r"), allow(Scope::Uses(5)));
+    assert_eq!(answer("no\r"), Action::Redraw, "back, not once");
     assert_eq!(answer("?o"), Action::Redraw, "back, not once");
-    assert_eq!(answer("ros\u{8}\r"), deny(Some("o")));
-    assert_eq!(answer("r\r"), deny(None));
+    assert_eq!(answer("ros\u{8}\r"), deny_with("o"));
+    assert_eq!(answer("r\r"), deny());
     assert_eq!(answer("ro\u{1b}"), Action::Redraw);
 }
 
 #[test]
-fn keys_that_came_in_a_bunch_allow_nothing() {
-    let mut dialog = open(view());
-    shown(&mut dialog, SIZE);
-    for key in ['o', 's', 'd'] {
-        let stroke = Stroke {
-            key: Key::Character(key),
+fn keys_that_came_in_a_bunch_are_typing() {
+    let bunch = |text: &str| -> Vec<Stroke> {
+        let stroke = |c| Stroke {
+            key: key(c),
             is_single: false,
         };
-        assert_eq!(dialog.key(stroke, NOW), Action::Nothing, "{key}");
-    }
-    press(&mut dialog, 'n');
-    let stroke = Stroke {
-        key: Key::Character('1'),
-        is_single: false,
+        text.chars().map(stroke).collect()
     };
-    assert_eq!(dialog.key(stroke, NOW), Action::Nothing);
-    assert!(dialog.is_in(&Mode::Narrow));
+    let mut seat = Seat::new(view());
+    for keys in ["o", "s", "d", "o\r"] {
+        seat.wait(SILENCE);
+        assert_eq!(seat.hear(bunch(keys)), Action::Redraw, "{keys}");
+        assert!(seat.look().contains("wait…"));
+    }
+    seat.slowly("o");
+    seat.wait(SILENCE);
+    assert_eq!(seat.hear(bunch("\r")), Action::Redraw);
+    seat.slowly("n");
+    seat.wait(SILENCE);
+    assert_eq!(seat.hear(bunch("1")), Action::Redraw);
+    assert!(seat.dialog.is_in(&Mode::Ask));
+    // Moving in the text is as fast as a key repeats.
+    let mut seat = Seat::new(long());
+    seat.wait(SILENCE);
+    assert_eq!(seat.hear(bunch("   ")), Action::Redraw);
+    assert!(!seat.look().contains("lines 1 to"));
 }
 
 #[test]
 fn only_what_the_rule_allows_is_offered() {
     let mut once = view();
     once.scope_max = Some(Scope::Once);
-    let mut dialog = open(once);
-    let text = shown(&mut dialog, SIZE);
+    let mut seat = Seat::new(once);
+    let text = seat.wait(SILENCE).look();
     assert!(text.contains("[o]nce") && !text.contains("[s]ession") && !text.contains("[n]"));
-    assert_eq!(press(&mut dialog, 's'), Action::Nothing);
-    assert_eq!(press(&mut dialog, 'n'), Action::Nothing);
+    for keys in ["s\r", "n1\r"] {
+        assert_eq!(seat.slowly(keys), Action::Redraw);
+        assert!(seat.dialog.is_in(&Mode::Ask));
+    }
     let mut none = view();
     none.scope_max = None;
-    let mut dialog = open(none);
-    assert!(!shown(&mut dialog, SIZE).contains("[o]nce"));
-    assert_eq!(press(&mut dialog, 'o'), Action::Nothing);
+    let mut seat = Seat::new(none);
+    assert!(!seat.wait(SILENCE).look().contains("[o]nce"));
+    assert_eq!(seat.slowly("o\r"), Action::Redraw);
 }
 
 #[test]
-fn nothing_typed_early_counts_and_typing_on_keeps_it_deaf() {
-    let begun = Instant::now();
-    let mut dialog = Dialog::new(view(), 1, 1, begun);
-    let mut now = begun;
-    for _ in 0..20 {
-        assert!(!dialog.is_awake(now, Input::Some));
-        now += Duration::from_millis(50);
+fn no_key_counts_before_the_terminal_has_shown_the_box() {
+    let now = Instant::now();
+    let mut dialog = Dialog::new(view(), 1, 1, now);
+    let mut press = |c, sight, at| {
+        let heard = Heard {
+            strokes: vec![Stroke {
+                key: key(c),
+                is_single: true,
+            }],
+            is_input: true,
+            ..Heard::default()
+        };
+        let action = dialog.input(&heard, sight, at, NOW);
+        dialog.draw(SIZE, NOW);
+        dialog.take_change();
+        action
+    };
+    let minute = Duration::from_mins(1);
+    for c in ['o', 'd', '\r'] {
+        assert_eq!(press(c, Sight::No, now + minute), Action::Nothing, "{c}");
     }
-    assert!(!dialog.is_awake(now, Input::None));
-    assert!(dialog.is_awake(now + Duration::from_millis(100), Input::Some));
-    let mut calm = Dialog::new(view(), 1, 1, begun);
-    assert!(calm.is_awake(begun + DEAF, Input::Some));
+    // It came long after the box was queued; the silence begins with it.
+    let told = Sight::Told(now + 2 * minute);
+    let soon = now + 2 * minute + CALM;
+    assert_eq!(press('d', told, soon), Action::Nothing);
+    assert_eq!(press('d', told, soon + CALM), Action::Nothing, "typed on");
+    let calm = soon + CALM + SILENCE;
+    assert_eq!(press('o', told, calm), Action::Redraw);
+    // What is picked must have been shown, too.
+    assert_eq!(press('\r', Sight::No, calm + minute), Action::Redraw);
+    let told = Sight::Told(calm + minute);
+    let again = calm + minute + SILENCE;
+    assert_eq!(press('o', told, again), Action::Redraw);
+    let picked = Sight::Told(again);
+    assert_eq!(press('\r', picked, again + GAP), allow(Scope::Once));
 }
 
 #[test]
-fn after_a_question_that_went_by_itself_a_longer_silence_is_needed() {
+fn enter_too_soon_after_the_letter_allows_nothing() {
+    for (pause, allows) in [(50, false), (250, false), (499, false), (500, true)] {
+        let mut seat = Seat::new(view());
+        seat.slowly("o");
+        seat.wait(Duration::from_millis(pause));
+        let expected = if allows {
+            allow(Scope::Once)
+        } else {
+            Action::Redraw
+        };
+        assert_eq!(seat.press(Key::Enter), expected, "after {pause} ms");
+        if !allows {
+            assert_eq!(seat.wait(CALM).press(Key::Enter), Action::Nothing);
+        }
+    }
+}
+
+#[test]
+fn a_terminal_that_says_nothing_is_answered_by_what_stands_in_the_box() {
+    let mut seat = Seat::new(view());
+    seat.is_silent = true;
+    seat.slowly("o");
+    assert_eq!(seat.slowly("\r"), Action::Redraw, "Enter alone");
+    assert!(seat.dialog.is_in(&Mode::Ask));
+    seat.slowly("o");
+    let text = seat.wait(GAP).look();
+    let (_, code) = text.split_once("type ").unwrap();
+    let code = &code[..4];
+    let wrong = if code.starts_with('0') { "1" } else { "0" };
+    seat.slowly(wrong);
+    assert!(seat.dialog.is_in(&Mode::Ask), "a wrong digit takes it back");
+    seat.slowly("o");
+    // Digits as fast as a person types them.
+    for c in code.chars() {
+        assert_eq!(
+            seat.wait(Duration::from_millis(120))
+                .press(Key::Character(c)),
+            Action::Redraw
+        );
+    }
+    assert!(seat.look().contains("press Enter to allow"));
+    assert_eq!(seat.slowly("\r"), allow(Scope::Once));
+}
+
+/// Types lines of prose at a rhythm, through the moment at which a question opens, and returns
+/// what was answered. A terminal's answer takes `lag`.
+fn types(text: &str, rhythm: impl Fn(usize) -> u64, opened: u64, lag: u64) -> Option<Answer> {
     let begun = Instant::now();
-    let mut dialog = Dialog::new(view(), 1, 1, begun);
-    let second = Duration::from_secs(1);
-    dialog.stay_deaf(second, begun);
-    let typed = begun + Duration::from_millis(900);
-    assert!(!dialog.is_awake(typed, Input::Some));
-    assert!(!dialog.is_awake(typed + Duration::from_millis(900), Input::None));
-    assert!(dialog.is_awake(typed + second, Input::Some));
+    let at = |ms: u64| begun + Duration::from_millis(ms);
+    let mut dialog = Dialog::new(view(), 1, 1, at(opened));
+    let mut keys = Keys::default();
+    let sight = |told: Option<u64>, now: u64| match told {
+        Some(told) if told <= now => Sight::Told(at(told)),
+        Some(_) | None => Sight::No,
+    };
+    dialog.draw(SIZE, NOW);
+    dialog.take_change();
+    let mut told = Some(opened + lag);
+    let (mut time, mut looked) = (0, opened);
+    for (index, c) in text.chars().enumerate() {
+        time += rhythm(index);
+        if time < opened {
+            continue;
+        }
+        // The relay looks every 50 ms.
+        for tick in (looked..time).step_by(50) {
+            dialog.listen(sight(told, tick), at(tick));
+        }
+        looked = time;
+        let byte = if c == '\n' { '\r' } else { c };
+        let heard = keys.push(byte.to_string().as_bytes(), at(time));
+        match dialog.input(&heard, sight(told, time), at(time), NOW) {
+            Action::Nothing => {}
+            Action::Redraw => {
+                dialog.draw(SIZE, NOW);
+                if dialog.take_change() {
+                    told = Some(time + lag);
+                }
+            }
+            Action::Answer(answer) => return Some(answer),
+        }
+    }
+    None
+}
+
+#[test]
+fn nobody_allows_by_typing_to_the_agent() {
+    let texts = [
+        "please use the other tools, so that it works on all of our systems\nso\nls\no\n",
+        "o\ns\no\ns\no\ns\no\ns\no\ns\no\ns\no\ns\no\ns\no\ns\no\ns\n",
+        "ls\nso\nno\nn1\nn2\ns o s o\nis it so\ngo\n1\n2\no\n",
+    ];
+    for text in texts {
+        for ms in [50, 70, 90, 110, 130, 160, 200, 250] {
+            for opened in (0..6_000).step_by(91) {
+                for lag in [0, 700] {
+                    // Hands are not clocks, and stop to think: after a line, or in the middle of
+                    // a word, for longer than the silence.
+                    let steady = |_: usize| ms;
+                    let uneven = |index: usize| ms / 2 + (u64::try_from(index).unwrap() * 7) % ms;
+                    let thinks = |index: usize| {
+                        let pause = if index % 5 == 3 { 1_700 } else { 0 };
+                        ms + pause
+                    };
+                    let lines = |index: usize| {
+                        let before = index.checked_sub(1).and_then(|i| text.chars().nth(i));
+                        ms + if before == Some('\n') { 2_300 } else { 0 }
+                    };
+                    let rhythms: [&dyn Fn(usize) -> u64; 4] = [&steady, &uneven, &thinks, &lines];
+                    for (index, rhythm) in rhythms.iter().enumerate() {
+                        let answer = types(text, rhythm, opened, lag);
+                        assert!(
+                            !matches!(answer, Some(Answer::Allow { .. })),
+                            "{text:?} at {ms} ms (rhythm {index}) allowed what opened at {opened}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    // Control: who reads and answers is heard.
+    let reads = |index: usize| if index == 0 { 2_000 } else { 700 };
+    assert!(matches!(
+        types("o\n", reads, 0, 50),
+        Some(Answer::Allow { scope: Scope::Once })
+    ));
 }

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::{
     super::filter::{Filter, Forward},
     SIZE, Terminal, follow,
@@ -66,7 +68,7 @@ fn clipboard_and_its_kin_never_pass_however_they_are_cut() {
 
 #[test]
 fn what_programs_need_passes_unchanged_however_it_is_cut() {
-    let benign: [&[u8]; 17] = [
+    let benign: [&[u8]; 18] = [
         b"plain text\r\n\ttab\x08",
         "größe 漢字 ─│┌ 🦀\u{301}".as_bytes(),
         b"\x1b[1;31mred\x1b[0m\x1b[38;2;1;2;3m\x1b[4:3m",
@@ -75,8 +77,9 @@ fn what_programs_need_passes_unchanged_however_it_is_cut() {
         b"\x1b]0;a title\x1b\\",
         b"\x1b]8;;https://good.test/\x1b\\link\x1b]8;;\x1b\\",
         b"\x1b]10;?\x1b\\\x1b]11;?\x1b\\",
-        b"\x1b[c\x1b[6n\x1b[?2026$p\x1b[18t",
-        b"\x1bP$qm\x1b\\\x1bP+q544e\x1b\\",
+        b"\x1b[c\x1b[6n\x1b[?6n\x1b[?996n\x1b[?2026$p\x1b[18t\x1b[22;2t\x1b[23;2t",
+        b"\x1bP+q544e;436f\x1b\\\x1b]133;A\x1b\\\x1b]133;D;0\x1b\\",
+        b"\x1b]9;the turn is over\x1b\\\x1b]9;4;1;50\x1b\\\x1b]777;notify;a;b\x1b\\",
         b"\x1b]4;1;?\x1b\\\x1b]4;1;?;2;?\x1b\\\x1b]21;foreground=?;cursor=?\x1b\\",
         b"\x1b]12;#ff8800\x1b\\\x1b]104\x1b\\\x1b]104;3\x1b\\\x1b]110\x1b\\\x1b]112\x1b\\",
         b"\x1b[?7;25h\x1b[4h\x1b[4l\x1b[?69h\x1b[2;70s\x1b[?69l\x1b[3 @\x1b[1\'}",
@@ -97,9 +100,191 @@ fn what_programs_need_passes_unchanged_however_it_is_cut() {
                 String::from_utf8_lossy(&out),
                 String::from_utf8_lossy(expected)
             );
-            assert_eq!(dropped, 0);
+            assert_eq!(dropped, 0, "{bytes:?}");
         }
     }
+}
+
+/// What reads the screen, or comes back as if it was typed; what runs, moves or opens something.
+const READS_OR_RUNS: [&[u8]; 68] = [
+    // Check sums of cells, saved states, settings by name, parameters, terminal id in text.
+    b"\x1b[1;1;1;1;1;80*y",
+    b"\x1b[*y",
+    b"\x1b[1$w",
+    b"\x1b[2$w",
+    b"\x1bP$qm\x1b\\",
+    b"\x1bP$q q\x1b\\",
+    b"\x1bP$qr\x1b\\",
+    b"\x1bP+qzz\x1b\\",
+    b"\x1bP+p41\x1b\\",
+    b"\x1b[x",
+    b"\x1b[1c",
+    b"\x1b[?62n",
+    b"\x1b[?63;1n",
+    b"\x1b[?53n",
+    b"\x1b[?15n",
+    b"\x1b[#R",
+    // Titles and how they are sent, states and places of the window, the window itself.
+    b"\x1b[20t",
+    b"\x1b[21t",
+    b"\x1b[>2t",
+    b"\x1b[>3T",
+    b"\x1b[11t",
+    b"\x1b[13t",
+    b"\x1b[2t",
+    b"\x1b[3;0;0t",
+    b"\x1b[8;1;1t",
+    b"\x1b[9;1t",
+    b"\x1b[5t",
+    b"\x1b[30t",
+    // The mouse: reports that come back unasked, a mode that waits for the program.
+    b"\x1b[1;2'z",
+    b"\x1b['|",
+    b"\x1b[1'{",
+    b"\x1b[1;1;1;1'w",
+    b"\x1b[?1001h",
+    b"\x1b[1;2;3;4;5T",
+    // What keys send, in ways that are not taken back.
+    b"\x1b[>4n",
+    b"\x1b[>1;2f",
+    b"\x1b[?1060h",
+    b"\x1b[?1061h",
+    b"\x1bP0;1|17/6f\x1b\\",
+    // Programs, macros, boxes, directories and environments of ConEmu.
+    b"\x1b]9;6;\"macro\"\x07",
+    b"\x1b]9;7;\"cmd\"\x1b\\",
+    b"\x1b]9; 7;cmd\x1b\\",
+    b"\x1b]9;1;100\x1b\\",
+    b"\x1b]9;2;\"a box\"\x1b\\",
+    b"\x1b]9;3;title\x1b\\",
+    b"\x1b]9;5\x1b\\",
+    b"\x1b]9;8;\"HOME\"\x1b\\",
+    b"\x1b]9;9;C:\\\x1b\\",
+    b"\x1b]9;10\x1b\\",
+    b"\x1b]9;11;\"a comment\"\x1b\\",
+    b"\x1b]9;4;1;x\x1b\\",
+    // Remote control, extensions, directories, marks and links that carry more than a page.
+    b"\x1bP@kitty-cmd{\"cmd\":\"get-text\"}\x1b\\",
+    b"\x1bP@kitty-ssh|id=1\x1b\\",
+    b"\x1b]1337;RunCommand=x\x1b\\",
+    b"\x1b]1337;CurrentDir=/\x1b\\",
+    b"\x1b]6;1;bg;red;brightness;0\x1b\\",
+    b"\x1b]7;file://host/tmp\x1b\\",
+    b"\x1b]50;#1\x07",
+    b"\x1b]50;xft:mono\x1b\\",
+    b"\x1b]99;i=1:a=report;text\x1b\\",
+    b"\x1b]133;C;cmdline_url=x\x1b\\",
+    b"\x1b]697;command\x1b\\",
+    b"\x1b]777;precmd;x\x1b\\",
+    b"\x1b]8;;file:///etc/passwd\x1b\\",
+    b"\x1b]8;;x-man-page://ls\x1b\\",
+    b"\x1b]8;;ssh://host\x1b\\",
+    b"\x05",
+    b"\x1b[6;5n",
+];
+
+#[test]
+fn what_reads_the_screen_or_runs_something_never_passes_however_it_is_cut() {
+    for bytes in READS_OR_RUNS {
+        for (out, dropped) in all_cuts(bytes) {
+            assert_eq!(String::from_utf8_lossy(&out), "", "{bytes:?}");
+            assert_eq!(dropped, 1, "{bytes:?}");
+        }
+    }
+}
+
+/// Of each form of control sequence all final bytes, and all commands and modes by number: what
+/// is not on a list is dropped.
+#[test]
+fn nothing_passes_that_is_not_on_a_list() {
+    let mut passing = String::new();
+    for marker in ["", "?", ">", "=", "<"] {
+        for between in [
+            "", " ", "!", "\"", "#", "$", "%", "&", "'", "(", ")", "*", "+", ",", "-", ".", "/",
+        ] {
+            let finals: String = (0x40..=0x7e_u8)
+                .filter(|last| {
+                    let bytes = format!("\x1b[{marker}{between}{}", char::from(*last));
+                    !passed(&[bytes.as_bytes()]).0.is_empty()
+                })
+                .map(char::from)
+                .collect();
+            if !finals.is_empty() {
+                writeln!(passing, "{marker}_{between}: {finals}").unwrap();
+            }
+        }
+    }
+    let numbers = |before: &str, after: &str| -> Vec<String> {
+        (0..=9999_u16)
+            .filter(|number| {
+                let bytes = format!("{before}{number}{after}");
+                !passed(&[bytes.as_bytes()]).0.is_empty()
+            })
+            .map(|number| number.to_string())
+            .collect()
+    };
+    for (what, before, after) in [
+        ("modes", "\x1b[?", "h"),
+        ("ANSI modes", "\x1b[", "h"),
+        ("reports", "\x1b[", "n"),
+        ("DEC reports", "\x1b[?", "n"),
+        ("window", "\x1b[", "t"),
+        ("commands with a text", "\x1b]", ";x\x07"),
+        ("commands that ask", "\x1b]", ";?\x07"),
+        ("commands alone", "\x1b]", "\x07"),
+    ] {
+        writeln!(passing, "{what}: {}", numbers(before, after).join(" ")).unwrap();
+    }
+    insta::assert_snapshot!(passing);
+}
+
+#[test]
+fn the_status_report_is_answered_here_and_never_reaches_the_terminal() {
+    for bytes in [&b"a\x1b[5nb"[..], b"a\x1b[05nb", b"a\x1b[5:1nb"] {
+        for cut in 0..=bytes.len() {
+            let mut filter = Filter::default();
+            let mut forward = Forward::default();
+            filter.push(&bytes[..cut], &mut forward);
+            filter.push(&bytes[cut..], &mut forward);
+            assert_eq!(forward.terminal, b"ab");
+            assert_eq!(forward.answer, b"\x1b[0n");
+        }
+    }
+}
+
+#[test]
+fn where_no_answer_can_come_back_nothing_is_asked() {
+    let asks: [&[u8]; 16] = [
+        b"\x1b[5n",
+        b"\x1b[6n",
+        b"\x1b[?6n",
+        b"\x1b[c",
+        b"\x1b[>c",
+        b"\x1b[=c",
+        b"\x1b[>q",
+        b"\x1b[18t",
+        b"\x1b[?25$p",
+        b"\x1b[4$p",
+        b"\x1b[?4m",
+        b"\x1b[?u",
+        b"\x1bZ",
+        b"\x1b]10;?\x07",
+        b"\x1b]12;?\x07",
+        b"\x1bP+q544e\x1b\\",
+    ];
+    for bytes in asks {
+        let mut forward = Forward::default();
+        let mut filter = Filter::one_way();
+        filter.push(bytes, &mut forward);
+        assert_eq!(
+            (forward.terminal, forward.answer),
+            (vec![], vec![]),
+            "{bytes:?}"
+        );
+    }
+    let mut forward = Forward::default();
+    Filter::one_way().push(b"\x1b[1mbold\x1b]0;title\x07", &mut forward);
+    assert_eq!(forward.terminal, b"\x1b[1mbold\x1b]0;title\x1b\\");
 }
 
 #[test]

@@ -4,10 +4,11 @@ use stockade_types::UnixMillis;
 
 use super::{
     super::{
-        dialog::Dialog,
+        dialog::{Dialog, SILENCE},
         layout::Color,
         overlay::{AgentMode, Alternate, Overlay, Placement},
         screen::Size,
+        witness::Sight,
     },
     SIZE, Terminal, cells, follow, view,
 };
@@ -45,6 +46,9 @@ fn covered_on(
     let mut overlay = Overlay::open(placement, size, filter.tracker(), &screen, &mut out);
     for _ in 0..3 {
         overlay.draw(&dialog.draw(size, NOW), Color::Ansi, &screen, &mut out);
+        dialog.take_change();
+        let now = Instant::now();
+        dialog.listen(Sight::Told(now), now + SILENCE);
     }
     terminal.feed(&std::mem::take(&mut out));
     let meanwhile = terminal.text();
@@ -149,6 +153,24 @@ fn plain_output_at_the_bottom_scrolls_up_and_goes_on() {
     assert!(!text.contains("stockade"), "{text}");
 }
 
+/// The box would be a part of the link: a click on it would open what the agent chose.
+#[test]
+fn a_link_of_the_agent_does_not_go_on_in_a_question() {
+    let link = "\x1b]8;;https://evil.test/\x1b\\";
+    let (filter, screen, _) = follow(format!("{link}text").as_bytes(), SIZE);
+    let mut out = Vec::new();
+    let overlay = Overlay::open(Placement::Flow, SIZE, filter.tracker(), &screen, &mut out);
+    let has = |out: &[u8], part: &str| String::from_utf8_lossy(out).contains(part);
+    assert!(has(&out, "\x1b]8;;\x1b\\"));
+    out.clear();
+    overlay.close(filter.tracker(), &screen, &mut out);
+    assert!(has(&out, link), "it goes on after the question");
+    let reset = filter.tracker().reset(screen.cursor());
+    assert!(has(&reset, "\x1b]8;;\x1b\\"));
+    let (filter, ..) = follow(format!("{link}text\x1b]8;;\x07").as_bytes(), SIZE);
+    assert!(!has(&filter.tracker().aside(), "\x1b]8;"), "control");
+}
+
 #[test]
 fn text_below_the_cursor_is_never_erased() {
     let output = b"one\r\ntwo\r\nthree\x1b[2A\r";
@@ -218,7 +240,36 @@ fn a_program_comes_back_on_a_terminal_without_a_second_screen() {
         Placement::Flow,
     );
     terminal.assert_same(&alone, "after the box");
-    covered_on(Alternate::Dumb, b"$ make ", SIZE, keys, Placement::Flow);
+}
+
+#[test]
+fn a_terminal_that_knows_no_sequences_gets_none() {
+    for (output, begin) in [(&b"$ make "[..], "\r\n┌"), (b"$ make\r\n", "┌")] {
+        let (filter, screen, _) = follow(output, SIZE);
+        let tracker = filter.tracker();
+        let placement = Placement::choose(tracker, &screen, AgentMode::Keys, Alternate::Dumb);
+        assert_eq!(placement, Placement::Plain);
+        let mut dialog = Dialog::new(view(), 1, 1, Instant::now());
+        let mut out = Vec::new();
+        let mut overlay = Overlay::open(placement, SIZE, tracker, &screen, &mut out);
+        overlay.draw(&dialog.draw(SIZE, NOW), Color::None, &screen, &mut out);
+        let first = String::from_utf8(std::mem::take(&mut out)).unwrap();
+        assert!(
+            first.starts_with(begin) && first.contains("registry.test:443"),
+            "{first}"
+        );
+        dialog.take_change();
+        let now = Instant::now();
+        dialog.listen(Sight::Unknown(now), now + SILENCE);
+        overlay.draw(&dialog.draw(SIZE, NOW), Color::None, &screen, &mut out);
+        overlay.close(tracker, &screen, &mut out);
+        let second = String::from_utf8(out).unwrap();
+        assert!(
+            second.contains("[o]nce") && !second.contains("registry.test"),
+            "{second}"
+        );
+        assert!(!first.contains('\x1b') && !second.contains('\x1b'));
+    }
 }
 
 /// In a region of three rows the last three lines of a box stay, and what the agent drew above
@@ -247,10 +298,9 @@ fn no_bounds_hide_a_part_of_a_question() {
         terminal.feed(more);
         alone.feed(more);
         terminal.assert_same(&alone, &format!("after more than {output:?}"));
-        for kind in [Alternate::Missing, Alternate::Dumb] {
-            let (terminal, ..) = covered_on(kind, output, SIZE, AgentMode::Lines, Placement::Cover);
-            terminal.assert_same(&alone_after(output), "without a second screen");
-        }
+        let missing = Alternate::Missing;
+        let (terminal, ..) = covered_on(missing, output, SIZE, AgentMode::Lines, Placement::Cover);
+        terminal.assert_same(&alone_after(output), "without a second screen");
     }
 }
 

@@ -49,10 +49,20 @@ struct Lab {
     terminal: Terminal,
     events: Arc<Mutex<Vec<String>>>,
     time: Arc<AtomicU64>,
+    /// All that the terminal got.
+    raw: Vec<u8>,
+    /// The end of what was looked through for questions to the terminal.
+    looked: usize,
+    /// The terminal answers when it is asked whether it is there.
+    answers: bool,
 }
 
 impl Lab {
     fn new() -> Self {
+        Self::on("xterm")
+    }
+
+    fn on(term: &str) -> Self {
         let (person, person_slave) = pty();
         let (master, agent) = pty();
         set_size(person.as_fd(), SIZE).unwrap();
@@ -75,7 +85,7 @@ impl Lab {
         let tty = Tty::of(person_slave.as_fd(), person_slave.as_fd()).unwrap();
         let options = RelayOptions {
             color: Color::None,
-            term: "xterm".to_owned(),
+            term: term.to_owned(),
             agent: None,
         };
         let relay = Relay::between(tty, master, Arc::clone(&desk), &options).unwrap();
@@ -89,7 +99,45 @@ impl Lab {
             terminal,
             events,
             time,
+            raw: Vec::new(),
+            looked: 0,
+            answers: true,
         }
+    }
+
+    /// Reads what the terminal gets now, and answers as a terminal does.
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = rustix::io::read(&self.person, &mut buffer) {
+            self.terminal.feed(&buffer[..count]);
+            self.raw.extend_from_slice(&buffer[..count]);
+        }
+        while let Some(at) = self.raw[self.looked..]
+            .windows(4)
+            .position(|w| w == b"\x1b[5n")
+        {
+            self.looked += at + 4;
+            if self.answers {
+                self.type_keys(b"\x1b[0n");
+            }
+        }
+    }
+
+    /// Lets time go by at the terminal.
+    fn pause(&mut self, ms: u64) {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(ms) {
+            self.read();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Picks once and confirms, as the box says when.
+    fn allow(&mut self) {
+        self.shows("[o]nce");
+        self.type_keys(b"o");
+        self.shows("press Enter to allow");
+        self.type_keys(b"\r");
     }
 
     fn type_keys(&self, keys: &[u8]) {
@@ -108,11 +156,7 @@ impl Lab {
     fn until(&mut self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         let begun = Instant::now();
         loop {
-            let mut buffer = [0; 4096];
-            if let Ok(count @ 1..) = rustix::io::read(&self.person, &mut buffer) {
-                self.terminal.feed(&buffer[..count]);
-                continue;
-            }
+            self.read();
             let text = self.terminal.text();
             if holds(&text) {
                 return text;
@@ -244,15 +288,14 @@ fn a_person_answers_once_the_box_is_there() {
     lab.type_keys(b"o");
     // Held back until the box is gone.
     lab.print(b" and working on");
-    std::thread::sleep(Duration::from_millis(600));
-    assert!(!ask.is_finished());
-    let shown = lab.shows("[o]nce");
+    lab.pause(600);
+    let shown = lab.shows("wait…");
     assert!(!shown.contains("working on"), "{shown}");
-    lab.type_keys(b"\r");
-    lab.type_keys(b"\x1b[200~o\x1b[201~");
-    std::thread::sleep(Duration::from_millis(300));
+    lab.shows("[o]nce");
+    lab.type_keys(b"\x1b[200~o\r\x1b[201~");
+    lab.pause(300);
     assert!(!ask.is_finished());
-    lab.type_keys(b"o");
+    lab.allow();
     let text = lab.until("the end of the box", |text| {
         text == "working and working on"
     });
@@ -264,6 +307,166 @@ fn a_person_answers_once_the_box_is_there() {
         b"",
         "no key of the answer reaches the agent"
     );
+}
+
+#[test]
+fn what_was_allowed_is_said_where_there_is_a_line_for_it() {
+    let mut lab = Lab::new();
+    lab.print(b"working\r\n");
+    lab.shows("working");
+    let ask = lab.ask();
+    lab.allow();
+    let text = lab.shows("stockade: allowed once: connect registry.test:443 (");
+    assert!(!text.contains("┌ stockade"), "{text}");
+    ask.join().unwrap();
+    lab.print(b"on\r\n");
+    let text = lab.shows(")\non");
+    assert!(text.starts_with("working\nstockade: allowed"), "{text}");
+    // Not on the screen of a program that draws.
+    lab.print(b"\x1b[?1049h\x1b[5;5Hfull screen");
+    lab.shows("full screen");
+    let ask = lab.ask_about("other.test");
+    lab.allow();
+    ask.join().unwrap();
+    lab.until("the program alone", |text| {
+        text == "\n\n\n\n    full screen"
+    });
+}
+
+/// A key and a question in one wake-up of the relay.
+#[test]
+fn keys_from_before_the_box_are_the_agents_and_nothing_freezes() {
+    for round in 0..6_u8 {
+        let mut lab = Lab::new();
+        lab.make_keys();
+        lab.print(b"ready\r\n");
+        lab.shows("ready");
+        lab.type_keys(b"ls");
+        let ask = lab.ask();
+        lab.type_keys(b"\r");
+        // Whatever came first: the box is drawn, and its clock goes on.
+        lab.shows("deny in 5:00");
+        lab.time.fetch_add(2_000, Ordering::SeqCst);
+        lab.shows("deny in 4:58");
+        assert!(!ask.is_finished(), "round {round}");
+        lab.allow();
+        assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
+        let read = lab.agent_reads();
+        assert!(read.starts_with(b"ls"), "round {round}: {read:?}");
+    }
+}
+
+/// 64 kB of output wait for a slow terminal when the question comes.
+#[test]
+fn no_key_counts_for_what_a_slow_terminal_does_not_show_yet() {
+    let mut lab = Lab::new();
+    let agent = lab.agent.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        let mut agent = File::from(agent);
+        for line in 0..2_000 {
+            writeln!(
+                agent,
+                "line {line} of what was to be read before the question"
+            )
+            .unwrap();
+        }
+    });
+    // Nobody reads: the relay and the kernel are full.
+    std::thread::sleep(Duration::from_millis(500));
+    let ask = lab.ask();
+    std::thread::sleep(Duration::from_millis(2_500));
+    lab.type_keys(b"o");
+    std::thread::sleep(Duration::from_millis(700));
+    lab.type_keys(b"\r");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!ask.is_finished(), "allowed what was not on the screen");
+    lab.allow();
+    assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
+    lab.shows("line 1999 of");
+    writer.join().unwrap();
+}
+
+/// The kernel has taken all of the box, and the terminal has not come to it.
+#[test]
+fn what_was_written_is_not_what_is_shown() {
+    let mut lab = Lab::new();
+    lab.print(b"working\r\n");
+    lab.shows("working");
+    let ask = lab.ask();
+    std::thread::sleep(Duration::from_secs(4));
+    for keys in [&b"o"[..], b"\r", b"s", b"\r"] {
+        lab.type_keys(keys);
+        std::thread::sleep(Duration::from_millis(1_200));
+    }
+    assert!(!ask.is_finished(), "allowed what was not on the screen");
+    // The terminal catches up with what was drawn meanwhile.
+    lab.pause(2_500);
+    lab.allow();
+    assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
+}
+
+#[test]
+fn a_terminal_that_never_answers_is_answered_by_its_digits() {
+    for term in ["xterm", "dumb"] {
+        let mut lab = Lab::on(term);
+        lab.answers = false;
+        lab.print(b"working\r\n");
+        lab.shows("working");
+        let ask = lab.ask();
+        lab.shows("[o]nce");
+        lab.type_keys(b"o");
+        let text = lab.shows("to go on:");
+        lab.pause(700);
+        lab.type_keys(b"\r");
+        lab.pause(300);
+        assert!(!ask.is_finished(), "{term}: Enter alone");
+        let (_, code) = text.rsplit_once("type ").unwrap();
+        let code = code[..4].to_owned();
+        lab.pause(1_500);
+        lab.type_keys(b"o");
+        lab.pause(600);
+        for digit in code.chars() {
+            lab.type_keys(digit.to_string().as_bytes());
+            lab.pause(120);
+        }
+        lab.shows("press Enter to allow");
+        lab.pause(600);
+        lab.type_keys(b"\r");
+        assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
+        lab.shows("allowed once");
+        lab.relay.take().unwrap().finish();
+        lab.read();
+        if term == "dumb" {
+            assert!(
+                !lab.raw.contains(&0x1b),
+                "{}",
+                String::from_utf8_lossy(&lab.raw)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_late_answer_of_the_terminal_does_not_reach_the_agent() {
+    let mut lab = Lab::new();
+    lab.make_keys();
+    lab.answers = false;
+    let ask = lab.ask();
+    lab.shows("registry.test:443");
+    let id = lab.desk.pending()[0].id.clone();
+    let deny = stockade_runner::approvals::Answer::Deny { reason: None };
+    lab.desk.answer(&id, deny, "inbox uid 1000").unwrap();
+    ask.join().unwrap();
+    lab.until("the end of the box", |text| !text.contains("┌ stockade"));
+    lab.pause(1_300);
+    for bytes in [&b"a\x1b["[..], b"0nb"] {
+        lab.type_keys(bytes);
+        lab.pause(20);
+    }
+    assert_eq!(lab.agent_reads(), b"ab");
+    // A key that looks like the beginning of one is not kept for long.
+    lab.type_keys(b"\x1b");
+    assert_eq!(lab.agent_reads(), b"\x1b");
 }
 
 #[test]
@@ -301,7 +504,6 @@ fn what_was_typed_for_a_question_that_expires_reaches_nobody() {
     lab.shows("working");
     let ask = lab.ask();
     lab.shows("[o]nce");
-    std::thread::sleep(Duration::from_millis(500));
     lab.type_keys(b"r");
     lab.shows("reason: _");
     lab.type_keys(b"no");
@@ -332,7 +534,7 @@ fn what_was_typed_for_one_question_does_not_answer_the_next() {
     let first = lab.ask();
     lab.shows("registry.test:443");
     let id = lab.desk.pending()[0].id.clone();
-    std::thread::sleep(Duration::from_millis(500));
+    lab.shows("[o]nce");
     lab.type_keys(b"r");
     lab.shows("reason: _");
     let second = lab.ask_about("other.test");
@@ -343,12 +545,12 @@ fn what_was_typed_for_one_question_does_not_answer_the_next() {
     first.join().unwrap();
     // Slowly: each key stands for itself.
     for key in ["n", "o", " ", "u", "s", "e"] {
-        std::thread::sleep(Duration::from_millis(450));
+        lab.pause(450);
         lab.type_keys(key.as_bytes());
     }
-    std::thread::sleep(Duration::from_millis(200));
+    lab.pause(200);
     assert!(!second.is_finished(), "a letter of a reason allowed it");
-    std::thread::sleep(Duration::from_millis(1100));
+    lab.shows("[d]eny");
     lab.type_keys(b"d");
     assert!(matches!(second.join().unwrap(), Outcome::Refused { by, .. } if by == "terminal"));
 }
