@@ -156,6 +156,7 @@ pub(crate) fn start_notifier(
         workspace: parts.workspace.clone(),
         places: Arc::clone(&parts.places),
         processes: Arc::clone(processes),
+        start: supervise::StartEnvironment::new(&parts.plan.command.environment),
         agent_names: settings.preset.commands.clone(),
         abort: Box::new(move |reason| controller.abort(reason)),
         root: std::sync::OnceLock::new(),

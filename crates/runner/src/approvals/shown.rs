@@ -24,6 +24,9 @@ pub struct Shown {
     pub title: String,
     /// Effect, origin, reason and reach, in this order.
     pub rows: Vec<Row>,
+    /// What is too long for most readers, in full, such as all variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Row>,
     /// What a reader could be misled by.
     pub warnings: Vec<String>,
 }
@@ -45,6 +48,9 @@ impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
         for row in &self.rows {
+            writeln!(f, "  {:<LABEL_COLUMNS$}{}", row.label, row.text)?;
+        }
+        for row in &self.details {
             writeln!(f, "  {:<LABEL_COLUMNS$}{}", row.label, row.text)?;
         }
         for warning in &self.warnings {

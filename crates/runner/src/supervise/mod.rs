@@ -1,5 +1,7 @@
 //! Answering the notifier: every execution and every change of a path waits here for its verdict.
 
+mod asking;
+mod environment;
 mod exec;
 mod files;
 mod interpreter;
@@ -8,6 +10,7 @@ mod program_file;
 mod search;
 pub(crate) mod verify;
 
+pub(crate) use environment::StartEnvironment;
 pub(crate) use program_file::Identities;
 
 use std::{
@@ -54,6 +57,8 @@ pub(crate) struct Supervision {
     /// What protected names led to when the session started.
     pub(crate) places: Arc<Places>,
     pub(crate) processes: Arc<Processes>,
+    /// What the command was started with.
+    pub(crate) start: StartEnvironment,
     /// File names of the agent's own programs.
     pub(crate) agent_names: Vec<String>,
     /// Ends the session; the journal failed or the egress process is gone.

@@ -59,6 +59,7 @@ pub(super) fn view() -> QuestionView {
                     "this session: any method and path, on this host and port",
                 ),
             ],
+            details: Vec::new(),
             warnings: Vec::new(),
         },
     }

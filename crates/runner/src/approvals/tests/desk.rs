@@ -348,7 +348,7 @@ codex wants to
   by        /usr/bin/node  npm install left-pad
             ← bash -lc \"npm install left-pad\" ← codex
   why asked rule unfamiliar-host (builtin): no rule names this host
-  once lets one connection, with any method and path on it
+  once lets one connection of this program, with any method and path on it
   uses let  exactly this, that many times
   would let this session: any program here, any method and path, on this host and port
 ";
