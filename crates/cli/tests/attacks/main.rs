@@ -16,6 +16,7 @@ mod kernel;
 mod lifecycle;
 mod limits;
 mod matrix;
+mod meaning;
 mod network;
 mod programs;
 mod record;

@@ -36,8 +36,7 @@ impl Question {
     /// A program without a digest is named only by its path, so no grant may outlive counted uses.
     pub fn scope_max(&self) -> Option<Scope> {
         let max = self.decision.stage.as_ref()?.scope_max;
-        let anonymous =
-            matches!(&self.request, Request::Exec(exec) if !exec.is_known_by_content());
+        let anonymous = matches!(&self.request, Request::Exec(exec) if !exec.is_known_by_content());
         Some(match max {
             Scope::Session if anonymous => Scope::Uses(USES_MAX),
             Scope::Until(_) if anonymous => Scope::Once,

@@ -166,7 +166,10 @@ impl Builder {
             self.row(label, format!("{path}{digest}"));
         }
         for effect in &exec.effects {
-            let text = self.raw("what is known of the effect", &without_password(&effect.text));
+            let text = self.raw(
+                "what is known of the effect",
+                &without_password(&effect.text),
+            );
             self.row(&effect.label, text);
         }
         self.variables(exec);

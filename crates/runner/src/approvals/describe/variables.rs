@@ -266,10 +266,7 @@ mod tests {
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("GIT_CONFIG_KEY_0=url.x.insteadOf"), "{text}");
         assert!(text.contains("GIT_AUTHOR_NAME=u"), "{text}");
-        assert!(
-            text.contains("https://u:(hidden)@good.test/x"),
-            "{text}"
-        );
+        assert!(text.contains("https://u:(hidden)@good.test/x"), "{text}");
         assert!(text.contains("… (500 bytes, sha256 "), "{text}");
     }
 
@@ -283,7 +280,10 @@ mod tests {
                 "https://ghp_0123456789012345678@good.test/r",
                 "https://(hidden)@good.test/r",
             ),
-            ("a b://u:p@h c://u:p@h", "a b://u:(hidden)@h c://u:(hidden)@h"),
+            (
+                "a b://u:p@h c://u:p@h",
+                "a b://u:(hidden)@h c://u:(hidden)@h",
+            ),
         ] {
             assert_eq!(without_password(&url.into()), expected.into(), "{url}");
         }

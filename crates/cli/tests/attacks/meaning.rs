@@ -1,0 +1,213 @@
+//! What an answer is for (P14): the command as it was shown, with all that gives it its meaning.
+
+use std::{fs, path::Path};
+
+use stockade_testkit::{
+    TestEnv,
+    approvals::{self, Answer, Asked},
+    events,
+};
+
+use crate::for_each_user;
+
+fn session(_: &Asked) -> Answer {
+    Answer::Allow {
+        scope: "session".into(),
+    }
+}
+
+/// Allows for the session what was asked first, and denies whatever is asked about after it.
+fn first_only(first: &str) -> impl Fn(&Asked) -> Answer {
+    let known = std::cell::RefCell::new(Vec::<String>::new());
+    move |asked| {
+        let summary = asked.json["summary"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let mut known = known.borrow_mut();
+        if !asked.mentions(first) {
+            return session(asked);
+        }
+        if known.is_empty() {
+            known.push(summary);
+            return session(asked);
+        }
+        Answer::Deny {
+            reason: "another meaning".into(),
+        }
+    }
+}
+
+/// Two bare repositories that the session can write: one that is meant, one that is not.
+struct Remotes {
+    policy: String,
+    evil: std::path::PathBuf,
+}
+
+impl Remotes {
+    fn new(env: &TestEnv, name: &str) -> Self {
+        let remotes = env.root().join("remotes");
+        let evil = remotes.join(format!("{name}-evil.git"));
+        let path = evil.to_str().expect("the path of a test is text");
+        env.command("git")
+            .args(["init", "--quiet", "--bare", path])
+            .success();
+        let text = format!(
+            "schema = 1\n[filesystem]\nwrite = [\"{}\"]\n",
+            remotes.display()
+        );
+        let policy = env.write("policy.toml", &text).display().to_string();
+        Self { policy, evil }
+    }
+
+    fn stolen(&self, branch: &str) -> bool {
+        self.evil.join("refs/heads").join(branch).exists()
+    }
+}
+
+fn run(
+    env: &TestEnv,
+    workspace: &Path,
+    policy: &str,
+    line: &str,
+    choose: impl Fn(&Asked) -> Answer,
+) -> Vec<Asked> {
+    let options = ["--ask", "inbox", "--policy", policy];
+    let run = env.session_with(workspace, &options).line(line);
+    let (output, asked) = approvals::answer_all(env, run.spawn(), choose);
+    output.assert_success();
+    asked
+}
+
+fn about<'a>(asked: &'a [Asked], text: &str) -> Vec<&'a Asked> {
+    asked.iter().filter(|one| one.mentions(text)).collect()
+}
+
+/// Ways to send the same words elsewhere; `$EVIL` is another repository, `$GOOD` the one that is
+/// meant.
+const ELSEWHERE: [(&str, &str); 3] = [
+    (
+        "home",
+        "mkdir -p h && printf '[url \"%s\"]\\n\\tpushInsteadOf = %s\\n' \"$EVIL\" \"$GOOD\" > h/.gitconfig && HOME=$PWD/h git push -q origin HEAD:refs/heads/p14",
+    ),
+    (
+        "xdg",
+        "mkdir -p x/git && printf '[url \"%s\"]\\n\\tinsteadOf = %s\\n' \"$EVIL\" \"$GOOD\" > x/git/config && XDG_CONFIG_HOME=$PWD/x git push -q origin HEAD:refs/heads/p14",
+    ),
+    (
+        "count",
+        "GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=remote.origin.pushurl GIT_CONFIG_VALUE_0=\"$EVIL\" git push -q origin HEAD:refs/heads/p14",
+    ),
+];
+
+/// A grant for the session covers the same command with the same variables only.
+#[test]
+fn p14_the_same_words_with_other_variables_are_another_question() {
+    for_each_user(|env| {
+        for (name, elsewhere) in ELSEWHERE {
+            let repo = env.repo_named(name);
+            let remotes = Remotes::new(env, name);
+            let names = format!(
+                "GOOD='{}'; EVIL='{}'; ",
+                repo.origin().display(),
+                remotes.evil.display()
+            );
+            let push = "git push -q origin HEAD:refs/heads/p14";
+            // Control: without the boundary the second one goes elsewhere.
+            env.shell(repo.path(), &format!("{names}{elsewhere}"))
+                .assert_success();
+            assert!(remotes.stolen("p14"), "{name}");
+            fs::remove_file(remotes.evil.join("refs/heads/p14")).expect("it was just there");
+            env.shell(repo.path(), "rm -rf h x").assert_success();
+            for path in ["line", "script"] {
+                let line = format!("{names}{push}; {elsewhere}; :");
+                let line = if path == "script" {
+                    let script = env.write(repo.path().join("t.sh"), &format!("{line}\n"));
+                    format!("sh {}", script.display())
+                } else {
+                    line
+                };
+                let choose = first_only("HEAD:refs/heads/p14");
+                let asked = run(env, repo.path(), &remotes.policy, &line, choose);
+                let record = env.record();
+                let all = events::summary(&record);
+                assert!(!remotes.stolen("p14"), "{name} {path}: {all}");
+                let pushes = about(&asked, "HEAD:refs/heads/p14");
+                assert_eq!(pushes.len(), 2, "{name} {path}: {asked:#?}\n{all}");
+                // The one that was allowed happened.
+                let there = repo.origin().join("refs/heads/p14");
+                assert!(there.exists(), "{name} {path}: {all}");
+                fs::remove_file(there).expect("it was just there");
+            }
+        }
+    });
+}
+
+/// The benign twin: what every shell changes asks nobody again.
+#[test]
+fn p14_the_same_command_in_other_shells_is_one_question() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let remotes = Remotes::new(env, "shop");
+        let push = "git push -q origin HEAD:refs/heads/p14";
+        let line = format!(
+            "{push}; bash -c '{push}; :'; (cd src && cd .. && {push}); \
+             bash -c 'bash -c \"{push}; :\"; :'; COLUMNS=100 LINES=40 {push}; env {push}; :"
+        );
+        let asked = run(env, repo.path(), &remotes.policy, &line, session);
+        assert_eq!(
+            about(&asked, "git push").len(),
+            1,
+            "{asked:#?}\n{}",
+            events::summary(&env.record())
+        );
+        assert!(repo.origin().join("refs/heads/p14").exists());
+    });
+}
+
+/// The question and the record say which variables differ, and keep secrets to themselves.
+#[test]
+fn p14_the_question_says_which_variables_differ() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let text = "schema = 1\n[[ask]]\nid = \"lab\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
+        let policy = env.write("policy.toml", text).display().to_string();
+        env.write(repo.path().join("token"), "hunter2");
+        let line = "KUBECONFIG=$PWD/k AGENT_MARK=1 DEPLOY_TOKEN=$(cat token) id -u 'a\nb'; :";
+        let shown = std::cell::RefCell::new(String::new());
+        let choose = |asked: &Asked| {
+            let output = env
+                .stockade()
+                .args(["approvals", "show", &asked.id])
+                .success();
+            *shown.borrow_mut() = output.stdout;
+            session(asked)
+        };
+        let asked = run(env, repo.path(), &policy, line, choose);
+        assert_eq!(asked.len(), 1, "{asked:#?}");
+        let shown = shown.into_inner();
+        let config = format!("KUBECONFIG={}", repo.path().join("k").display());
+        for part in [
+            config.as_str(),
+            "and 2 more variables",
+            "AGENT_MARK=1",
+            "a↵b",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("careful"),
+            "{shown}"
+        );
+        let record = env.record();
+        let requested = record
+            .iter()
+            .find(|event| event.kind() == "approval.requested")
+            .expect("it was asked");
+        let json = requested.json.to_string();
+        assert!(
+            json.contains("AGENT_MARK=1") && !json.contains("hunter2"),
+            "{json}"
+        );
+    });
+}
