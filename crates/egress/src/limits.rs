@@ -69,6 +69,10 @@ pub(crate) const ASK_WAIT: Duration = Duration::from_mins(15);
 /// Added to the time that a rule states, so that the supervisor's own expiry is what is seen.
 pub(crate) const ASK_GRACE: Duration = Duration::from_secs(5);
 
+/// How often a program that waits for a person is looked at, whether it still waits: soon enough
+/// that no question outlives it by much, rare enough to cost nothing.
+pub(crate) const WAITER_BEAT: Duration = Duration::from_millis(250);
+
 /// Requests to the supervisor that wait for an answer: one per connection and query in flight.
 pub(crate) const PENDING_MAX: usize = CONNECTIONS_MAX + DNS_QUERIES_MAX + DNS_STREAMS_MAX;
 

@@ -92,7 +92,7 @@ async fn a_question_without_an_answer_becomes_a_denial() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_the_same_thing_share_one_question() {
+async fn an_answer_for_one_lets_one_of_those_who_wait_through() {
     let web = Server::http().await;
     let lab = Arc::new(Lab::start(&rule("ask", "good.test", web.port)).await);
     lab.supervisor.set_asking(Asking::Wait);
@@ -103,37 +103,71 @@ async fn those_who_wait_for_the_same_thing_share_one_question() {
             tokio::spawn(async move { lab.exchange("good.test", port, GET).await })
         })
         .collect();
-    until("the question", || lab.supervisor.waiting() == 1).await;
-    // All of them have arrived when their processes were named.
-    until("all connections", || {
-        let tcp = |asked: &&stockade_egress::wire::ToSupervisor| {
-            matches!(
-                asked,
-                stockade_egress::wire::ToSupervisor::Attribute {
-                    protocol: stockade_egress::wire::Protocol::Tcp,
-                    ..
-                }
-            )
-        };
-        lab.supervisor.attributed().iter().filter(tcp).count() == 10
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    lab.supervisor.answer(&Asking::Grant(Scope::Once));
+    // Each asks by itself; that they share what a person sees is up to the desk.
+    until("all of them", || lab.supervisor.waiting() == 10).await;
+    lab.supervisor.answer_first(&Asking::Grant(Scope::Once));
+    until("the first one", || web.connections() == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((web.connections(), lab.supervisor.waiting()), (1, 9));
+    lab.supervisor.answer(&Asking::Refuse("enough"));
+    let mut passed = 0;
     for task in tasks {
         let answer = timeout(PATIENCE, task).await.unwrap().unwrap();
-        assert!(
-            answer.starts_with(b"HTTP/1.1 200 "),
-            "{}",
-            String::from_utf8_lossy(&answer)
-        );
+        passed += usize::from(answer.starts_with(b"HTTP/1.1 200 "));
     }
-    assert_eq!((lab.supervisor.asks(), web.connections()), (1, 10));
-    // Once is over: the next one asks anew.
-    lab.supervisor.set_asking(Asking::Refuse("enough"));
-    let answer = lab.exchange("good.test", port, GET).await;
-    assert!(answer.starts_with(b"HTTP/1.1 403 "));
-    assert_eq!(lab.supervisor.asks(), 2);
+    assert_eq!((passed, web.connections()), (1, 1));
+    assert_eq!(used(&lab).len(), 1);
+}
+
+#[tokio::test]
+async fn requests_on_a_kept_connection_are_asked_about_one_by_one() {
+    let web = Server::http().await;
+    let policy = format!(
+        "{}[[ask]]\nid = \"posts\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [{port}]\n\
+         methods = [\"POST\"]\nprivate = true\nreason = \"lab\"\n",
+        rule("allow", "good.test", web.port),
+        port = web.port
+    );
+    let lab = Lab::start(&policy).await;
+    lab.supervisor.set_asking(Asking::Grant(Scope::Once));
+    let post = b"POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 0\r\n\r\n";
+    let last =
+        b"POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let both = [post.as_slice(), last.as_slice()].concat();
+    let answer = lab.exchange("good.test", web.port, &both).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    assert_eq!(
+        lab.supervisor.asks(),
+        2,
+        "each of the same requests is asked about"
+    );
+}
+
+#[tokio::test]
+async fn a_question_is_taken_back_when_its_program_gives_up() {
+    let web = Server::http().await;
+    let lab = Lab::start(&rule("ask", "good.test", web.port)).await;
+    lab.supervisor.set_asking(Asking::Wait);
+    // Control: half closed, and somebody still waits for the answer.
+    let mut client = lab.connect("good.test", web.port).await;
+    client.write_all(GET).await.unwrap();
+    client.shutdown().await.unwrap();
+    until("the question", || lab.supervisor.waiting() == 1).await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(
+        (lab.supervisor.waiting(), lab.supervisor.withdrawn()),
+        (1, 0)
+    );
+    lab.supervisor.lose_owners();
+    until("the withdrawal", || lab.supervisor.withdrawn() == 1).await;
+    let denied = lab.one_denial("lab");
+    assert!(
+        denied.reason.starts_with("the program did not wait"),
+        "{}",
+        denied.reason
+    );
+    drop(client);
+    assert_eq!(web.connections(), 0);
 }
 
 #[tokio::test]

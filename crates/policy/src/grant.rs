@@ -322,6 +322,12 @@ impl Grants {
             .is_some_and(|grant| !std::mem::replace(&mut grant.revoked, true))
     }
 
+    /// Takes a counted grant back that was never used: whoever it was for is gone.
+    pub fn withdraw(&mut self, id: &ApprovalId) -> bool {
+        let unused = |grant: &Grant| grant.uses_left.is_some() && grant.used == 0;
+        self.answered.get(id).is_some_and(unused) && self.revoke(id)
+    }
+
     /// Lists all grants of the session by id.
     pub fn list(&self) -> Vec<GrantView> {
         self.answered

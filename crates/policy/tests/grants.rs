@@ -209,6 +209,26 @@ fn counted_uses_are_those_of_the_program_that_asked() {
 }
 
 #[test]
+fn a_counted_grant_that_nobody_used_can_be_withdrawn() {
+    let policy = policy("");
+    let wanted = push(|_| {});
+    for (scope, withdrawn) in [
+        (Scope::Once, true),
+        (Scope::Uses(2), true),
+        (Scope::Session, false),
+    ] {
+        let mut grants = granted(&policy, &wanted, scope);
+        assert_eq!(grants.withdraw(&id(1)), withdrawn);
+        let left = !grants.matching(&wanted, policy.revision(), NOW).is_empty();
+        assert_eq!(left, !withdrawn);
+    }
+    let mut used = granted(&policy, &wanted, Scope::Uses(2));
+    let approvals = used.matching(&wanted, policy.revision(), NOW);
+    assert!(used.consume(&wanted, &approvals, NOW).is_some());
+    assert!(!used.withdraw(&id(1)));
+}
+
+#[test]
 fn a_number_of_uses_is_counted() {
     let policy = policy("");
     let wanted = push(|_| {});

@@ -117,7 +117,7 @@ pub(crate) fn start_network(
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
         abort: Arc::new(move |reason| controller.abort(reason)),
-        asked: Mutex::default(),
+        asks: Mutex::default(),
     });
     let owners = Owners {
         diagnosis,

@@ -42,6 +42,42 @@ pub enum DeskEvent<'a> {
     },
 }
 
+/// Who settles a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// A person, by the words for the place: `terminal`, `inbox uid 1000`.
+    Person(String),
+    /// The answer to another question, which reaches as far as this one: `approval 7f3a0001`.
+    Grant(String),
+    /// Its time is over.
+    Timeout,
+    /// Nobody waits for it any more.
+    Withdrawn,
+    /// The session ends.
+    SessionEnd,
+    /// There is nobody to ask.
+    NoOne,
+    /// It could not be recorded.
+    Journal,
+    /// The rules for grants.
+    Policy,
+}
+
+impl By {
+    /// Returns the words of records.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Person(words) | Self::Grant(words) => words,
+            Self::Timeout => "timeout",
+            Self::Withdrawn => "withdrawn",
+            Self::SessionEnd => "session-end",
+            Self::NoOne => "no-one-to-ask",
+            Self::Journal => "journal",
+            Self::Policy => "policy",
+        }
+    }
+}
+
 /// A request that was answered with ask, and what the desk needs to know of it.
 pub struct Asker<'a> {
     /// What is asked for.
@@ -124,6 +160,9 @@ pub enum AnswerError {
     /// The policy's state machine refused it.
     #[error("the grant was refused, so the request is denied: {0}")]
     Grant(GrantError),
+    /// Whoever asked is gone; an answer would be for somebody else.
+    #[error("question {0} is withdrawn: the program that asked does not wait any more")]
+    Withdrawn(ApprovalId),
     /// The answer could not be recorded.
     #[error("the answer could not be recorded, so the request is denied: {0}")]
     NotRecorded(String),

@@ -14,6 +14,7 @@ mod exchange;
 mod inbox;
 mod protocol;
 mod question;
+mod settling;
 mod shown;
 mod state;
 #[cfg(test)]

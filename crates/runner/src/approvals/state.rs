@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) prompts: VecDeque<UnixMillis>,
     pub(super) closed: bool,
     pub(super) version: u64,
+    /// Grants that were given: who waits looks at them when there are more.
+    pub(super) granted: u64,
 }
 
 impl State {
@@ -64,6 +66,11 @@ impl State {
         self.entries
             .values()
             .filter(|entry| matches!(entry.phase, Phase::Open))
+    }
+
+    /// Counts the requests that wait for any answer.
+    pub(super) fn waiting(&self) -> u32 {
+        self.entries.values().map(|entry| entry.waiting).sum()
     }
 
     /// Refuses a new question where there are too many.
@@ -114,7 +121,9 @@ impl State {
         } = question;
         self.grants
             .grant(id.clone(), request, decision, scope, *revision, now)
-            .map_err(AnswerError::Grant)
+            .map_err(AnswerError::Grant)?;
+        self.granted += 1;
+        Ok(())
     }
 
     pub(super) fn close_entry(&mut self, settled: &Settled) {
