@@ -107,11 +107,11 @@ impl Desk {
     pub fn ask(&self, asker: &Asker<'_>) -> Outcome {
         loop {
             let granted = self.lock().granted;
-            if !(asker.wanted)() {
-                return gone(None);
-            }
             if let Some(outcome) = self.use_grant(asker) {
                 return outcome;
+            }
+            if !(asker.wanted)() {
+                return gone(None);
             }
             let id = match self.enter(asker) {
                 Entered::Done(outcome) => return outcome,
@@ -292,18 +292,20 @@ impl Desk {
                 self.deny(id, &By::Timeout, Some("nobody answered in time".to_owned()));
                 continue;
             }
+            if std::mem::replace(&mut granted, state.granted) != state.granted {
+                drop(state);
+                if let Some(grant) = self.covering(asker) {
+                    // The answer to another question reaches as far as this one.
+                    if self.leave(id) {
+                        self.cover(id, &grant);
+                    }
+                    return None;
+                }
+                continue;
+            }
             // A poisoned lock is as good as a whole one: every change to the state is one step.
             let waited = self.changed.wait_timeout(state, WAIT_SLICE);
-            let now = waited.unwrap_or_else(PoisonError::into_inner).0.granted;
-            if std::mem::replace(&mut granted, now) != now
-                && let Some(grant) = self.covering(asker)
-            {
-                // The answer to another question reaches as far as this one.
-                if self.leave(id) {
-                    self.cover(id, &grant);
-                }
-                return None;
-            }
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
     }
 
