@@ -120,12 +120,15 @@ impl Judge {
         decision: &Decision,
         waiter: Waiter<'_>,
     ) -> Result<Approvals, String> {
+        const LEFT: &str = "the program did not wait for the answer";
         let asked = self.supervisor.ask(request.clone(), decision.clone());
         let answer = tokio::select! {
             answer = asked => answer,
-            () = self.gone(waiter) => return Err("the program did not wait for the answer".to_owned()),
+            () = self.until_left(waiter) => return Err(LEFT.to_owned()),
         };
         match answer {
+            // It may have gone since it was looked at last.
+            Ok(Ok(_)) if self.has_left(waiter).await => Err(LEFT.to_owned()),
             Ok(settled) => settled,
             Err(Unanswered::Late) => Err("nobody answered in time".to_owned()),
             Err(error) => Err(format!("nobody could be asked: {error}")),
@@ -133,18 +136,22 @@ impl Judge {
     }
 
     /// Waits until nobody holds the program's end of the connection any more.
-    async fn gone(&self, waiter: Waiter<'_>) {
+    async fn until_left(&self, waiter: Waiter<'_>) {
         loop {
             sleep(WAITER_BEAT).await;
-            // Never blocks: there is room to write as long as nothing was written.
-            let both = Interest::READABLE | Interest::WRITABLE;
-            let Ok(ready) = waiter.client.ready(both).await else {
-                return;
-            };
-            if ready.is_write_closed() || (ready.is_read_closed() && self.is_left(waiter).await) {
+            if self.has_left(waiter).await {
                 return;
             }
         }
+    }
+
+    async fn has_left(&self, waiter: Waiter<'_>) -> bool {
+        // Never blocks: there is room to write as long as nothing was written.
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let Ok(ready) = waiter.client.ready(both).await else {
+            return true;
+        };
+        ready.is_write_closed() || (ready.is_read_closed() && self.is_left(waiter).await)
     }
 
     /// Tells a closed socket from one that only will not send any more.

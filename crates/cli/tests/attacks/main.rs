@@ -18,6 +18,7 @@ mod limits;
 mod matrix;
 mod meaning;
 mod network;
+mod once;
 mod programs;
 mod record;
 mod rules;
