@@ -19,7 +19,8 @@ const BY: &str = "terminal";
 /// A question that went away without an answer from here.
 #[derive(Debug)]
 pub(super) struct Gone {
-    pub(super) id: ApprovalId,
+    /// What became of it; nothing where the session ends with it.
+    pub(super) words: Option<String>,
     pub(super) doing: Doing,
 }
 
@@ -65,7 +66,7 @@ impl Prompt {
         let next = views.into_iter().next();
         self.is_stale = next.is_some();
         self.gone = self.dialog.take().map(|dialog| Gone {
-            id: dialog.view().id.clone(),
+            words: self.became(&dialog.view().id),
             doing: if dialog.is_writing() {
                 Doing::Writing
             } else {
@@ -79,6 +80,11 @@ impl Prompt {
         }
         self.keys = Keys::default();
         self.dialog.is_some()
+    }
+
+    fn became(&self, id: &ApprovalId) -> Option<String> {
+        let settled = self.desk.settled();
+        settled.iter().find(|one| one.id == *id)?.gone_in_words()
     }
 
     /// Takes the question that went away last, where no other one has taken its place.

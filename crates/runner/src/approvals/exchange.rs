@@ -64,6 +64,21 @@ pub(super) enum By {
 }
 
 impl By {
+    /// The ones that are no person and no grant.
+    const OWN: [Self; 6] = [
+        Self::Timeout,
+        Self::Withdrawn,
+        Self::SessionEnd,
+        Self::NoOne,
+        Self::Journal,
+        Self::Policy,
+    ];
+
+    /// Finds the one of ours that records write so.
+    pub(super) fn of(words: &str) -> Option<Self> {
+        Self::OWN.into_iter().find(|own| own.as_str() == words)
+    }
+
     /// Returns the words of records.
     pub(super) fn as_str(&self) -> &str {
         match self {

@@ -12,6 +12,7 @@ mod describe;
 mod desk;
 mod exchange;
 mod inbox;
+mod patience;
 mod protocol;
 mod question;
 mod settling;

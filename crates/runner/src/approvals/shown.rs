@@ -71,6 +71,9 @@ pub struct QuestionView {
     pub asked: UnixMillis,
     /// When it turns into a deny by itself.
     pub expires: UnixMillis,
+    /// When the program that asked usually gives up, where that is known and sooner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gives_up: Option<UnixMillis>,
     /// How many requests wait for this answer.
     pub waiting: u32,
     /// The widest scope that may be granted; `None` where only a deny is possible.

@@ -85,10 +85,8 @@ impl Loop {
             // There is no line to say it on.
             return;
         }
-        let text = format!(
-            "stockade: {} was answered elsewhere or has expired",
-            gone.id
-        );
+        let Some(words) = &gone.words else { return };
+        let text = format!("stockade: {words}");
         let width = usize::from(self.size.columns).saturating_sub(1);
         let mut line = format!("\x1b[m{}\r\n", cut(&text, width)).into_bytes();
         line.extend_from_slice(&self.screen.colours());

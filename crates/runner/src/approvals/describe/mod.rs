@@ -46,6 +46,7 @@ impl Question {
             agent: self.agent.clone(),
             asked: self.asked,
             expires: self.expires,
+            gives_up: self.gives_up(),
             waiting,
             scope_max: self.scope_max(),
             request_digest: self.request.digest(),
@@ -258,6 +259,11 @@ impl Builder {
             .collect();
         if !parents.is_empty() {
             self.row("", parents.join(" "));
+        }
+        if let Some(end) = question.gives_up() {
+            let seconds = end.0.saturating_sub(question.asked.0) / 1000;
+            let text = format!("such a client usually gives up after about {seconds} s");
+            self.row("waits", text);
         }
     }
 

@@ -470,6 +470,7 @@ codex wants to
   connect   registry.test:443
   by        /usr/bin/node  npm install left-pad
             ← bash -lc \"npm install left-pad\" ← codex
+  waits     such a client usually gives up after about 10 s
   why asked rule unfamiliar-host (builtin): no rule names this host
   once lets one connection of this program, with any method and path on it
   uses let  exactly this, that many times
