@@ -66,6 +66,11 @@ pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketA
     if looked.verdict == Verdict::Deny {
         return link.refuse(looked, &flight).await;
     }
+    if looked.verdict == Verdict::Ask
+        && let Some(refused) = proxy.out_of_reach(&link.request, &looked)
+    {
+        return link.refuse(refused, &flight).await;
+    }
     let plan = match choose(&link.request, &looked, &flight) {
         Ok(plan) => plan,
         Err(decision) => return link.refuse(*decision, &flight).await,

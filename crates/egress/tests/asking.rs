@@ -10,7 +10,13 @@ mod lab;
 
 use std::{sync::Arc, time::Duration};
 
-use lab::{Lab, PATIENCE, Server, read_all, rule, supervisor::Asking, until};
+use lab::{
+    Host, Lab, PATIENCE, Server,
+    names::{NameServer, Script},
+    read_all, rule,
+    supervisor::Asking,
+    until,
+};
 use stockade_event::Event;
 use stockade_policy::Scope;
 use stockade_types::{ApprovalId, DecisionRecord, RequestKind, Verdict};
@@ -168,6 +174,81 @@ async fn a_question_is_taken_back_when_its_program_gives_up() {
     );
     drop(client);
     assert_eq!(web.connections(), 0);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_what_no_answer_can_open() {
+    let hosts = [
+        ("unused.lab.test", "198.18.5.5", "never-reached"),
+        ("router.lab.test", "192.168.7.7", "private-address"),
+    ];
+    let fixed: String = hosts
+        .iter()
+        .map(|(name, address, _)| format!("\"{name}\" = \"{address}\"\n"))
+        .collect();
+    let ask = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
+    let requests = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\nmethods = [\"GET\"]\n\
+                    [[allow]]\nid = \"rest\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
+    for rules in [ask, requests] {
+        for (name, _, control) in hosts {
+            let lab = Lab::start(&format!("[network.hosts]\n{fixed}{rules}")).await;
+            lab.supervisor.set_asking(Asking::Grant(Scope::Once));
+            let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+            let answer = lab.exchange(name, 80, get.as_bytes()).await;
+            assert!(answer.starts_with(b"HTTP/1.1 403 "), "{name}");
+            assert_eq!(lab.supervisor.asks(), 0, "{name} {rules}");
+            lab.one_denial(control);
+        }
+    }
+    // The control: with `private = true` the answer has an effect, so somebody is asked.
+    let web = Server::http().await;
+    let lab = Lab::start(&rule("ask", "good.test", web.port)).await;
+    lab.supervisor.set_asking(Asking::Refuse("no"));
+    lab.exchange("good.test", web.port, GET).await;
+    assert_eq!(lab.supervisor.asks(), 1);
+}
+
+#[tokio::test]
+async fn what_was_found_out_of_reach_is_not_asked_about_again_at_once() {
+    let server = NameServer::start(|name, _| Script {
+        addresses: if name.starts_with("gone") {
+            vec![]
+        } else {
+            vec!["198.18.7.7".parse().unwrap()]
+        },
+        truncate: false,
+    })
+    .await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let rules = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
+    let lab = Lab::start_on(rules, host).await;
+    lab.supervisor.set_asking(Asking::Grant(Scope::Once));
+    for name in ["gone.lab.test", "never.lab.test"] {
+        let before = lab.supervisor.asks();
+        let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        for _ in 0..3 {
+            lab.exchange(name, 80, get.as_bytes()).await;
+        }
+        assert_eq!(lab.supervisor.asks() - before, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_was_not_allowed_is_not_looked_up() {
+    let server = NameServer::start(|_, _| panic!("no query may leave")).await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let rules = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
+    let lab = Lab::start_on(rules, host).await;
+    lab.supervisor.set_asking(Asking::Refuse("no"));
+    let get = b"GET / HTTP/1.1\r\nHost: secret.lab.test\r\nConnection: close\r\n\r\n";
+    lab.exchange("secret.lab.test", 80, get).await;
+    assert_eq!((lab.supervisor.asks(), server.asked()), (1, vec![]));
 }
 
 #[tokio::test]

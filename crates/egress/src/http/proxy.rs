@@ -152,6 +152,11 @@ impl Exchange<'_> {
         if let Some(decision) = self.mismatch(&head) {
             return self.deny(http, decision, &head).await;
         }
+        if self.upstream.is_none()
+            && let Some(decision) = self.proxy.request_out_of_reach(&http, self.allowed)
+        {
+            return self.deny(http, decision, &head).await;
+        }
         let mut revocations = self.proxy.supervisor.revocations();
         let held = &self.allowed.approvals;
         let waiter = Waiter {
