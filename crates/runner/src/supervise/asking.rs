@@ -6,7 +6,8 @@ use stockade_policy::{Decision, ExecRequest, Involved, Request};
 use stockade_sys::notifier::{Notification, Notifier};
 use stockade_types::Verdict;
 
-use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, Supervision, exec::Attempt};
+use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, Supervision, exec::Attempt, push};
+use crate::resolve::Resolver;
 
 impl Supervision {
     /// Waits for a person's answer to an execution.
@@ -17,7 +18,10 @@ impl Supervision {
         notifier: &Notifier,
         call: &Notification,
     ) -> Result<(), i32> {
-        let asked = self.complete(&mut attempt).ok_or(ERRNO_NOT_JUDGED)?;
+        let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
+        let resolver = self.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
+        let asked = self.complete(&resolver, &mut attempt);
+        let asked = asked.ok_or(ERRNO_NOT_JUDGED)?;
         let request = Request::Exec(asked.clone());
         let wanted = || notifier.is_waiting(call);
         let record = self.ask(&request, decision, &wanted);
@@ -41,7 +45,7 @@ impl Supervision {
     }
 
     /// Returns the request that decides with everything that an answer binds.
-    fn complete(&self, attempt: &mut Attempt) -> Option<ExecRequest> {
+    fn complete(&self, resolver: &Resolver, attempt: &mut Attempt) -> Option<ExecRequest> {
         for level in &mut attempt.levels {
             level.request.digest = level
                 .request
@@ -61,6 +65,7 @@ impl Supervision {
         Some(ExecRequest {
             differing: self.start.differing(own, attempt.image > 0),
             involved,
+            effects: push::effects(resolver, own),
             ..own.clone()
         })
     }
@@ -80,7 +85,7 @@ impl Supervision {
         for level in &mut again.levels {
             level.request.digest = None;
         }
-        let Some(now) = self.complete(&mut again) else {
+        let Some(now) = self.complete(&resolver, &mut again) else {
             return false;
         };
         now.is_known_by_content()
@@ -90,5 +95,6 @@ impl Supervision {
             && now.argv == asked.argv
             && now.cwd == asked.cwd
             && now.environment == asked.environment
+            && now.effects == asked.effects
     }
 }

@@ -7,6 +7,7 @@ mod files;
 mod interpreter;
 mod moved;
 mod program_file;
+mod push;
 mod search;
 pub(crate) mod verify;
 

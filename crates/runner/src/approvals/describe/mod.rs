@@ -184,7 +184,7 @@ impl Builder {
             self.row(std::mem::take(&mut label), text);
         }
         if let Some(rest) = variables.rest {
-            let text = format!("{rest}, which differ from the session's start; [?] lists all");
+            let text = format!("{rest} from the session's start; [?] lists all");
             self.row(label, text);
         }
         for (name, value) in &variables.details {

@@ -93,10 +93,10 @@ impl Variables {
         let details: Vec<_> = ranked.iter().map(pair).collect();
         let rest = match (telling - shown, ranked.len() - telling) {
             (0, 0) => None,
-            (0, 1) => Some("and 1 more variable".to_owned()),
-            (0, more) => Some(format!("and {more} more variables")),
+            (0, 1) => Some("and 1 more variable differs".to_owned()),
+            (0, more) => Some(format!("and {more} more variables differ")),
             (telling, more) => Some(format!(
-                "and {telling} more variables that change what many programs do, and {more} others"
+                "and {telling} more variables that change what many programs do, and {more} others differ"
             )),
         };
         Self {
@@ -233,7 +233,7 @@ mod tests {
             ("HOME", "/w"),
         ]));
         assert_eq!(lines(&shown.rows), ["HOME=/w", "KUBECONFIG=/w/k"]);
-        assert_eq!(shown.rest.as_deref(), Some("and 2 more variables"));
+        assert_eq!(shown.rest.as_deref(), Some("and 2 more variables differ"));
         assert_eq!(
             lines(&shown.details),
             ["HOME=/w", "KUBECONFIG=/w/k", "AGENT=1", "__WRAPPED_0=1"]
