@@ -18,23 +18,14 @@ fn session(_: &Asked) -> Answer {
 
 /// Allows for the session what was asked first, and denies whatever is asked about after it.
 fn first_only(first: &str) -> impl Fn(&Asked) -> Answer {
-    let known = std::cell::RefCell::new(Vec::<String>::new());
+    let answered = std::cell::Cell::new(false);
     move |asked| {
-        let summary = asked.json["summary"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let mut known = known.borrow_mut();
-        if !asked.mentions(first) {
-            return session(asked);
+        if asked.mentions(first) && answered.replace(true) {
+            return Answer::Deny {
+                reason: "another meaning".into(),
+            };
         }
-        if known.is_empty() {
-            known.push(summary);
-            return session(asked);
-        }
-        Answer::Deny {
-            reason: "another meaning".into(),
-        }
+        session(asked)
     }
 }
 

@@ -22,8 +22,6 @@ const WAIT_SLICE: Duration = Duration::from_millis(200);
 /// Requests that wait for one answer: each holds a thread. Package managers open some dozens of
 /// connections to one host; what goes beyond is a flood, and is denied.
 const WAITING_PER_QUESTION_MAX: u32 = 64;
-/// Requests that wait for any answer at a time.
-const WAITING_MAX: u32 = 256;
 /// Longest reason for a deny, in bytes: it goes into error bodies and one-line records.
 pub const REASON_BYTES_MAX: usize = 500;
 
@@ -166,21 +164,7 @@ impl Desk {
         if let Some(outcome) = barred(&state, asker) {
             return Entered::Done(outcome);
         }
-        if state.waiting() >= WAITING_MAX {
-            return Entered::Done(Outcome::refused(
-                None,
-                "desk",
-                "too many requests wait for an answer",
-            ));
-        }
-        let request = asker.request.digest();
-        let same = state.entries.iter_mut().find(|(_, entry)| {
-            !matches!(entry.phase, Phase::Settled(_))
-                && entry.question.revision == asker.revision
-                && entry.question.decision.rules == asker.decision.rules
-                && entry.question.request.digest() == request
-        });
-        if let Some((id, entry)) = same {
+        if let Some((id, entry)) = state.same(asker) {
             let id = id.clone();
             if entry.waiting >= WAITING_PER_QUESTION_MAX {
                 let reason = format!("{WAITING_PER_QUESTION_MAX} requests wait for this answer");

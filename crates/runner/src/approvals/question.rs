@@ -103,7 +103,9 @@ impl Settled {
             Some(By::Withdrawn) => Some(format!(
                 "{id} is withdrawn: the program that asked does not wait any more"
             )),
-            _ => Some(format!("{id} was answered by {by}")),
+            Some(By::NoOne | By::Journal | By::Policy | By::Person(_) | By::Grant(_)) | None => {
+                Some(format!("{id} was answered by {by}"))
+            }
         }
     }
 }

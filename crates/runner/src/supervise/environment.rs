@@ -62,10 +62,9 @@ impl Caller<'_> {
         match name.as_bytes() {
             // The path of the program that is started, or of the one that starts it.
             b"_" => value.is_none_or(|value| self.names(value)),
-            // How many shells are above: bash(1) uses it for nothing.
-            b"SHLVL" => value.is_none_or(is_number),
-            // The size of the terminal, for the layout of output.
-            b"COLUMNS" | b"LINES" => value.is_none_or(is_number),
+            // How many shells are above, which bash(1) uses for nothing, and the size of the
+            // terminal, for the layout of output.
+            b"SHLVL" | b"COLUMNS" | b"LINES" => value.is_none_or(is_number),
             // The directory, which is bound by itself.
             b"PWD" => value.is_none_or(|value| *value == self.request.cwd),
             // Where the shell was before: only `cd -` of a shell looks at it.

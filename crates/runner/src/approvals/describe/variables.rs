@@ -108,10 +108,9 @@ impl Variables {
 }
 
 fn rank(name: &RawText) -> usize {
-    let matches = |pattern: &&str| is_like(name.as_bytes(), pattern);
     TELLING
         .iter()
-        .position(|pattern| matches(&pattern))
+        .position(|pattern| is_like(name.as_bytes(), pattern))
         .unwrap_or(TELLING.len())
 }
 

@@ -1,6 +1,7 @@
 //! The command line of `git push` (git(1), git-push(1)).
 
 use stockade_policy::ExecRequest;
+use stockade_types::RawText;
 
 /// What a command line says of a push.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Command {
     pub(super) fn of(request: &ExecRequest) -> Option<Self> {
         let own = base(request.program.as_bytes());
         let called = base(request.argv.first()?.as_bytes());
-        let mut words = request.argv.iter().skip(1).map(|word| word.as_bytes());
+        let mut words = request.argv.iter().skip(1).map(RawText::as_bytes);
         let mut command = Self::default();
         if own == b"git-push" || called == b"git-push" {
             command.push(words);
