@@ -10,7 +10,8 @@ use stockade_policy::{Approvals, GrantView, Request};
 use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
 
 use super::{
-    exchange::{AnswerError, Asker, By, DeskEvent, Outcome},
+    by::By,
+    exchange::{AnswerError, Asker, DeskEvent, Outcome},
     question::{Answer, Question, Settled},
     shown::QuestionView,
     state::{Entry, Phase, State, barred},

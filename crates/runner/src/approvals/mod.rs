@@ -7,6 +7,7 @@
 //! denied. [`Inbox`] carries the desk to a unix socket in the session directory, [`Client`] is its
 //! other end.
 
+mod by;
 mod client;
 mod describe;
 mod desk;

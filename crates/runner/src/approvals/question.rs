@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stockade_policy::{Decision, Request, Scope};
 use stockade_types::{ApprovalId, DecisionId, Digest, RawText, UnixMillis};
 
-use super::{exchange::By, patience};
+use super::{by::By, patience};
 
 /// Most uses of one counted grant: a person who wants more means the session.
 pub(super) const USES_MAX: u32 = 100;

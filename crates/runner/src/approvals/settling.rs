@@ -6,8 +6,9 @@ use stockade_policy::Scope;
 use stockade_types::{ApprovalId, Verdict};
 
 use super::{
+    by::By,
     desk::Desk,
-    exchange::{AnswerError, By, DeskEvent},
+    exchange::{AnswerError, DeskEvent},
     question::{Answer, Question, Settled},
     state::Phase,
 };
