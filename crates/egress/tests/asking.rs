@@ -182,10 +182,11 @@ async fn nobody_is_asked_for_what_no_answer_can_open() {
         ("unused.lab.test", "198.18.5.5", "never-reached"),
         ("router.lab.test", "192.168.7.7", "private-address"),
     ];
-    let fixed: String = hosts
+    let fixed: Vec<String> = hosts
         .iter()
         .map(|(name, address, _)| format!("\"{name}\" = \"{address}\"\n"))
         .collect();
+    let fixed = fixed.concat();
     let ask = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
     let requests = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\nmethods = [\"GET\"]\n\
                     [[allow]]\nid = \"rest\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";

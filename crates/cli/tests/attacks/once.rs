@@ -194,3 +194,57 @@ fn p12_a_question_ends_with_the_client_that_gave_up() {
         assert_eq!(decided.json["by"], "withdrawn", "{all}");
     });
 }
+
+/// The same for executions: as many answers as there are uses.
+#[test]
+fn p14_once_lets_one_of_several_executions_through() {
+    let text = "schema = 1\n[[ask]]\nid = \"lab\"\nwhat = \"exec\"\ncommand = [\"touch\", \"**\"]\nreason = \"lab\"\n";
+    for_each_user(|env| {
+        let policy = env.write("policy.toml", text).display().to_string();
+        let repo = env.repo();
+        let options = ["--ask", "inbox", "--policy", policy.as_str()];
+        let line = "for i in 1 2 3 4 5; do touch made && echo passed & done; wait; :";
+        let run = env.session_with(repo.path(), &options).line(line);
+        let (output, asked) = approvals::answer_all(env, run.spawn(), first("once"));
+        let all = events::summary(&env.record());
+        assert_eq!(output.stdout.lines().count(), 1, "{output:?}\n{all}");
+        assert_eq!(asked.len(), 2, "{asked:#?}\n{all}");
+    });
+}
+
+/// Nobody is asked for what no answer can open; with the setting that opens it somebody is.
+#[test]
+fn p14_nobody_is_asked_for_what_no_answer_can_open() {
+    require_tool("curl");
+    for_each_user(|env| {
+        for (private, asked_times) in [("", 0), ("private = true\n", 1)] {
+            let text = format!(
+                "schema = 1\n[network.hosts]\n\"ask.test\" = \"127.0.0.1\"\n[[ask]]\nid = \"lab\"\n\
+                 what = \"net\"\nhosts = [\"ask.test\"]\nports = [80]\n{private}reason = \"lab\"\n"
+            );
+            let policy = env.write("policy.toml", &text).display().to_string();
+            let options = ["--ask", "inbox", "--policy", policy.as_str()];
+            let repo = env.repo_named(&format!("shop{asked_times}"));
+            let line = "curl -sS -m 10 http://ask.test/; :";
+            let run = env.session_with(repo.path(), &options).line(line);
+            let deny = |_: &Asked| Answer::Deny {
+                reason: "lab".into(),
+            };
+            let (output, asked) = approvals::answer_all(env, run.spawn(), deny);
+            let record = env.record();
+            let all = events::summary(&record);
+            assert_eq!(asked.len(), asked_times, "{asked:#?}\n{all}");
+            let rule = if asked_times == 0 {
+                "private-address"
+            } else {
+                "lab"
+            };
+            assert!(output.stdout.contains(rule), "{output:?}");
+            let refused = record.iter().filter(|event| event.is_refusal());
+            assert!(
+                refused.into_iter().all(|event| event.rule() == rule),
+                "{all}"
+            );
+        }
+    });
+}

@@ -179,16 +179,16 @@ impl Builder {
     fn variables(&mut self, exec: &ExecRequest) {
         let variables = Variables::of(&exec.differing);
         let mut label = "with";
-        for (name, value) in &variables.rows {
-            let text = self.variable(exec, name, value);
+        for one in &variables.rows {
+            let text = self.variable(one);
             self.row(std::mem::take(&mut label), text);
         }
         if let Some(rest) = variables.rest {
             let text = format!("{rest} from the session's start; [?] lists all");
             self.row(label, text);
         }
-        for (name, value) in &variables.details {
-            let text = self.variable(exec, name, value);
+        for one in &variables.details {
+            let text = self.variable(one);
             self.details.push(Row {
                 label: "variable".to_owned(),
                 text,
@@ -196,16 +196,12 @@ impl Builder {
         }
     }
 
-    fn variable(&mut self, exec: &ExecRequest, name: &RawText, value: &RawText) -> String {
-        let is_unset = exec
-            .differing
-            .iter()
-            .any(|variable| variable.name == *name && variable.value.is_none());
+    fn variable(&mut self, (name, value): &variables::Shown) -> String {
         let name = self.raw("the environment", name);
-        if is_unset {
-            return format!("{name} not set any more");
+        match value {
+            Some(value) => format!("{name}={}", quoted(&self.raw("the environment", value))),
+            None => format!("{name} (not set any more)"),
         }
-        format!("{name}={}", quoted(&self.raw("the environment", value)))
     }
 
     fn file(&mut self, file: &FileRequest) {

@@ -50,7 +50,9 @@ const TELLING: [&str; 42] = [
 ];
 /// Rows of telling variables; who sets more has them counted, and the whole list is in the details.
 const ROWS_MAX: usize = 24;
-/// Characters of a value that are shown; the digest stands for the rest.
+/// Variables in the details: who sets more has them counted and bound all the same.
+const DETAILS_MAX: usize = 256;
+/// Characters of a name or a value that are shown; the digest stands for the rest.
 const VALUE_CHARS_MAX: usize = 160;
 /// Names that only look like those of secrets: what they hold is needed to understand the effect.
 const PLAIN: [&str; 5] = [
@@ -69,12 +71,15 @@ const USER_BYTES_MAX: usize = 19;
 #[derive(Debug, Default)]
 pub(super) struct Variables {
     /// One row each.
-    pub(super) rows: Vec<(RawText, RawText)>,
+    pub(super) rows: Vec<Shown>,
     /// One sentence for those without a row.
     pub(super) rest: Option<String>,
     /// All of them, where there are more than rows.
-    pub(super) details: Vec<(RawText, RawText)>,
+    pub(super) details: Vec<Shown>,
 }
+
+/// A name as it may be seen, and its value; none where it is not set any more.
+pub(super) type Shown = (RawText, Option<RawText>);
 
 impl Variables {
     /// Sorts what is shown at once from what is only counted.
@@ -89,8 +94,16 @@ impl Variables {
             .filter(|(rank, _)| *rank < TELLING.len())
             .count();
         let shown = telling.min(ROWS_MAX);
-        let pair = |(_, variable): &(usize, &Variable)| (variable.name.clone(), value(variable));
-        let details: Vec<_> = ranked.iter().map(pair).collect();
+        let pair = |(_, variable): &(usize, &Variable)| {
+            let value = variable.value.as_ref();
+            let value = value.map(|value| shown_value(&variable.name, value));
+            (shortened(&variable.name), value)
+        };
+        let mut details: Vec<Shown> = ranked.iter().take(DETAILS_MAX).map(pair).collect();
+        if ranked.len() > DETAILS_MAX {
+            let more = format!("… and {} more", ranked.len() - DETAILS_MAX);
+            details.push((more.as_str().into(), None));
+        }
         let rest = match (telling - shown, ranked.len() - telling) {
             (0, 0) => None,
             (0, 1) => Some("and 1 more variable differs".to_owned()),
@@ -125,11 +138,8 @@ fn is_like(name: &[u8], pattern: &str) -> bool {
 }
 
 /// Writes a value as it may be seen and recorded.
-fn value(variable: &Variable) -> RawText {
-    let Some(value) = &variable.value else {
-        return RawText::default();
-    };
-    let masked = is_secret(&variable.name) || holds_header(value);
+fn shown_value(name: &RawText, value: &RawText) -> RawText {
+    let masked = is_secret(name) || holds_header(value);
     if masked {
         return RawText::from("(hidden: its name or text looks like a secret)");
     }
@@ -203,10 +213,8 @@ pub(super) fn without_password(text: &RawText) -> RawText {
 
 #[cfg(test)]
 mod tests {
+    use super::{Shown, Variables, without_password};
     use stockade_policy::Variable;
-    use stockade_types::RawText;
-
-    use super::{Variables, without_password};
 
     fn variables(list: &[(&str, &str)]) -> Vec<Variable> {
         list.iter()
@@ -217,9 +225,12 @@ mod tests {
             .collect()
     }
 
-    fn lines(list: &[(RawText, RawText)]) -> Vec<String> {
+    fn lines(list: &[Shown]) -> Vec<String> {
         list.iter()
-            .map(|(name, value)| format!("{name}={value}"))
+            .map(|(name, value)| match value {
+                Some(value) => format!("{name}={value}"),
+                None => name.to_string(),
+            })
             .collect()
     }
 
@@ -248,6 +259,19 @@ mod tests {
         assert_eq!(lines(&shown.rows)[0], "HOME=/w");
         assert_eq!(shown.details.len(), 101);
         assert!(shown.rest.unwrap().contains("77 more variables"));
+    }
+
+    #[test]
+    fn a_flood_is_counted() {
+        let names: Vec<String> = (0..5_000)
+            .map(|n| format!("{}{n}", "N".repeat(500)))
+            .collect();
+        let list: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        let shown = Variables::of(&variables(&list));
+        assert_eq!(shown.details.len(), 257);
+        let lines = lines(&shown.details);
+        assert_eq!(lines[256], "… and 4744 more");
+        assert!(lines.iter().all(|line| line.chars().count() < 220));
     }
 
     #[test]
