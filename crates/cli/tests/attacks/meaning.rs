@@ -6,6 +6,7 @@ use stockade_testkit::{
     TestEnv,
     approvals::{self, Answer, Asked},
     events,
+    run::require_tool,
 };
 
 use crate::for_each_user;
@@ -265,5 +266,94 @@ fn p14_a_push_is_allowed_to_the_place_that_was_shown() {
                 assert!(text.contains(part), "{part}: {text}");
             }
         }
+    });
+}
+
+/// Executes `sh -c` while another thread swaps the value of a variable.
+const SWAP_VARIABLE: &str = r#"#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static char variable[] = "MARK=plain1";
+/* Both words are written, whatever the compiler thinks of the first. */
+static void hold(void) { __asm__ volatile("" ::: "memory"); for (volatile int i = 0; i < 20000; i++) ; }
+static void *swap(void *unused) {
+    (void)unused;
+    for (;;) {
+        memcpy(variable + 5, "plain1", 6);
+        hold();
+        memcpy(variable + 5, "other1", 6);
+        hold();
+    }
+    return 0;
+}
+int main(void) {
+    char *arguments[] = { "sh", "-c", "echo $MARK >> seen; sleep 0.03", 0 };
+    char *variables[] = { "PATH=/usr/bin:/bin", variable, 0 };
+    for (int i = 0; i < 200; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            pthread_t thread;
+            if (i > 0)
+                pthread_create(&thread, 0, swap, 0);
+            usleep(1000);
+            execve("/bin/sh", arguments, variables);
+            _exit(1);
+        }
+        waitpid(child, 0, 0);
+    }
+    return 0;
+}
+"#;
+
+/// Variables that are swapped between the look of the supervisor and that of the kernel end the
+/// session: what was allowed is not what ran.
+#[test]
+fn k08_swapped_variables_end_the_session() {
+    require_tool("gcc");
+    let text = "schema = 1\n[[ask]]\nid = \"lab\"\nwhat = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo $MARK **\"]\nreason = \"lab\"\n";
+    for_each_user(|env| {
+        let repo = env.repo();
+        let source = env.write("swap.c", SWAP_VARIABLE);
+        env.command("gcc")
+            .args(["-O1", "-static", "-pthread", "-o"])
+            .arg(repo.path().join("swap"))
+            .arg(source)
+            .success();
+        // Control: without the boundary both are seen.
+        env.command(repo.path().join("swap"))
+            .current_dir(repo.path())
+            .success();
+        let seen = fs::read_to_string(repo.path().join("seen")).expect("it ran");
+        assert!(seen.contains("plain1") && seen.contains("other1"), "{seen}");
+        fs::remove_file(repo.path().join("seen")).expect("it was just read");
+
+        let policy = env.write("policy.toml", text).display().to_string();
+        let options = ["--ask", "inbox", "--policy", policy.as_str()];
+        let run = env
+            .session_with(repo.path(), &options)
+            .args(["--", "./swap"]);
+        let choose = |asked: &Asked| {
+            let shown = env
+                .stockade()
+                .args(["approvals", "show", &asked.id])
+                .output();
+            if shown.stdout.contains("MARK=plain1") {
+                return session(asked);
+            }
+            Answer::Deny {
+                reason: "another value".into(),
+            }
+        };
+        let (output, asked) = approvals::answer_all(env, run.spawn(), choose);
+        let record = env.record();
+        let all = events::summary(&record);
+        assert!(!asked.is_empty(), "{all}");
+        let found = record
+            .iter()
+            .filter(|event| event.kind() == "finding.raised")
+            .count();
+        assert_eq!(found, 1, "nobody noticed {output:?}\n{all}");
+        assert_eq!(output.code(), 137, "{output:?}");
     });
 }

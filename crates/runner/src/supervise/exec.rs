@@ -27,7 +27,7 @@ use crate::{
 /// what nobody could read in a prompt.
 const ENTRIES_MAX: usize = 100_000;
 /// Bytes of arguments or variables; the kernel's usual limit is 2 MiB for both.
-const VECTOR_BYTES_MAX: usize = 4 << 20;
+const VECTOR_BYTES_MAX: usize = procfs::ENVIRONMENT_BYTES_MAX;
 /// `AT_SYMLINK_NOFOLLOW`.
 const NO_FOLLOW: u64 = 0x100;
 /// `AT_EXECVE_CHECK`.
@@ -351,6 +351,7 @@ impl Supervision {
         }
         let running = attempt.levels.get(attempt.image)?;
         let image = running.file.image();
+        let by_answer = decided.is_none();
         let content = running
             .request
             .digest
@@ -380,6 +381,7 @@ impl Supervision {
             file: image,
             content,
             request,
+            by_answer,
             script: attempt.image > 0,
         });
         Some(())
@@ -472,16 +474,10 @@ fn strings(pid: Pid, address: u64) -> Result<Vec<RawText>, i32> {
         .collect())
 }
 
-/// Reads all variables. What has no `=` is none: no program gets it by a name (getenv(3)).
+/// Reads all variables.
 fn variables(pid: Pid, address: u64) -> Result<Vec<(RawText, RawText)>, i32> {
     let found = memory::read_strings(pid, address, ENTRIES_MAX, VECTOR_BYTES_MAX, |_| true);
-    Ok(found
-        .map_err(errno)?
-        .iter()
-        .filter_map(|entry| {
-            let at = entry.iter().position(|b| *b == b'=')?;
-            let (name, value) = (entry.get(..at)?, entry.get(at + 1..)?);
-            Some((RawText::from_bytes(name), RawText::from_bytes(value)))
-        })
-        .collect())
+    let found = found.map_err(errno)?;
+    let entries = found.iter().map(Vec::as_slice);
+    Ok(entries.filter_map(procfs::variable).collect())
 }
