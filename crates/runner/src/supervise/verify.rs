@@ -5,7 +5,7 @@
 //! What differs is judged as it is: if it may run anyway no harm was done; if it would have been
 //! asked about or denied, the session ends. A process is looked at soon after, and in any case before
 //! it may execute something else; until then it counts as not having happened as long as its stack
-//! lies where it lay.
+//! lies where it lay. Of what a person allowed the variables are compared too.
 
 use std::{
     fs, io,
