@@ -10,7 +10,7 @@ use crate::{
     Proxy,
     addresses::is_synthetic_space,
     http::{self, Exchange, linger},
-    judge::{Allowed, Judgement, decided},
+    judge::{Allowed, Judgement, Waiter, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
     relay::{Cut, relay_watched, reset},
     sniff::{Flight, Patience, Speech, first_flight},
@@ -24,6 +24,7 @@ use crate::{
 struct Link<'a> {
     proxy: &'a Proxy,
     client: TcpStream,
+    destination: SocketAddr,
     request: NetRequest,
     /// What was read of the client and not passed on.
     head: Vec<u8>,
@@ -52,6 +53,7 @@ pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketA
     let mut link = Link {
         proxy,
         client,
+        destination,
         request,
         head: Vec::new(),
     };
@@ -64,12 +66,22 @@ pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketA
     if looked.verdict == Verdict::Deny {
         return link.refuse(looked, &flight).await;
     }
+    if looked.verdict == Verdict::Ask
+        && let Some(refused) = proxy.out_of_reach(&link.request, &looked)
+    {
+        return link.refuse(refused, &flight).await;
+    }
     let plan = match choose(&link.request, &looked, &flight) {
         Ok(plan) => plan,
         Err(decision) => return link.refuse(*decision, &flight).await,
     };
     let request = Request::Net(link.request.clone());
-    let allowed = match proxy.judge.judge(request, &Approvals::none()).await {
+    let waiter = Waiter {
+        client: &link.client,
+        destination,
+    };
+    let judged = proxy.judge.judge(request, &Approvals::none(), waiter).await;
+    let allowed = match judged {
         Judgement::Permitted(allowed) => allowed,
         Judgement::Denied(decision) => return link.refuse(*decision, &flight).await,
     };
@@ -205,6 +217,7 @@ impl Link<'_> {
         let mut exchange = Exchange {
             proxy,
             client: &mut self.client,
+            destination: self.destination,
             pending: std::mem::take(&mut self.head),
             host: self.request.host.clone(),
             port: self.request.port,

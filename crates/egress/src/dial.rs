@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_policy::{AddressClass, Permitted, Request, classify};
+use stockade_policy::{AddressClass, NetRequest, Permitted, Request, classify};
 use stockade_types::{Host, Port};
 use tokio::{
     net::TcpStream,
@@ -59,6 +59,17 @@ impl Unreachable {
     /// Tells whether policy, not the network, is the cause.
     pub(crate) const fn is_refusal(&self) -> bool {
         matches!(self, Self::Private { .. } | Self::Never { .. })
+    }
+
+    /// Tells whether the host does not exist, as its name servers say.
+    pub(crate) const fn is_absent(&self) -> bool {
+        matches!(
+            self,
+            Self::Name {
+                source: Unresolved::Absent | Unresolved::Empty,
+                ..
+            }
+        )
     }
 
     /// Returns the message with its cause.
@@ -138,6 +149,19 @@ impl<'a> Route<'a> {
         let host = self.permitted.get().target().host.unwrap_or_default();
         Err(Unreachable::Refused { host, reason })
     }
+}
+
+/// Returns why a host cannot be reached, where its addresses are known without a question to anybody.
+pub(crate) fn known(
+    request: &NetRequest,
+    resolver: &Resolver,
+    private: bool,
+) -> Option<Unreachable> {
+    let found = match &request.host {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) => resolver.known(name)?,
+    };
+    checked(&request.host.to_string(), found, private, is_own).err()
 }
 
 /// Keeps what may be dialled. An address of this machine is private whatever its range: who allows

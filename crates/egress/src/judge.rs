@@ -1,16 +1,16 @@
 //! From a request to a verdict: the policy, and the people behind an ask.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use stockade_event::Durability;
 use stockade_policy::{Approvals, Decision, Permitted, Policy, Request};
-use stockade_types::{ApprovalId, DecisionRecord, Digest, Verdict};
-use tokio::sync::watch;
+use stockade_types::{ApprovalId, DecisionRecord, Verdict};
+use tokio::{io::Interest, net::TcpStream, time::sleep};
 
-use crate::wire::{Client, Decided, Unanswered};
+use crate::{
+    limits::WAITER_BEAT,
+    wire::{Client, Decided, Protocol, Unanswered},
+};
 
 /// A request that was judged; nothing is recorded yet.
 #[derive(Debug)]
@@ -39,23 +39,25 @@ impl Allowed {
     }
 }
 
-type Answered = Option<Result<Approvals, String>>;
-
 /// Judges requests.
 #[derive(Debug)]
 pub(crate) struct Judge {
     policy: Policy,
     supervisor: Arc<Client>,
-    asks: Arc<Mutex<HashMap<Digest, watch::Receiver<Answered>>>>,
+}
+
+/// The connection whose program waits while somebody is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiter<'a> {
+    /// The program's end.
+    pub(crate) client: &'a TcpStream,
+    /// Where it wanted to go.
+    pub(crate) destination: SocketAddr,
 }
 
 impl Judge {
-    pub(crate) fn new(policy: Policy, supervisor: Arc<Client>) -> Self {
-        Self {
-            policy,
-            supervisor,
-            asks: Arc::default(),
-        }
+    pub(crate) const fn new(policy: Policy, supervisor: Arc<Client>) -> Self {
+        Self { policy, supervisor }
     }
 
     /// Decides without asking anyone.
@@ -64,14 +66,19 @@ impl Judge {
     }
 
     /// Judges `request`; `held` are the approvals of the connection that carries it. Waits, for a
-    /// bounded time, where someone must be asked.
-    pub(crate) async fn judge(&self, request: Request, held: &Approvals) -> Judgement {
+    /// bounded time and as long as the program does, where someone must be asked.
+    pub(crate) async fn judge(
+        &self,
+        request: Request,
+        held: &Approvals,
+        waiter: Waiter<'_>,
+    ) -> Judgement {
         let decision = match self.try_permit(request.clone(), held) {
             Ok(allowed) => return Judgement::Permitted(Box::new(allowed)),
             Err(decision) if decision.verdict == Verdict::Ask => decision,
             Err(decision) => return Judgement::Denied(decision),
         };
-        match self.ask(&request, &decision).await {
+        match self.ask(&request, &decision, waiter).await {
             Ok(approvals) => match self.try_permit(request, &approvals) {
                 Ok(allowed) => Judgement::Permitted(Box::new(allowed)),
                 // An answer that does not cover the request is not asked about a second time.
@@ -105,75 +112,64 @@ impl Judge {
         }
     }
 
-    /// Asks once for all identical requests that wait at the same time.
-    async fn ask(&self, request: &Request, decision: &Decision) -> Result<Approvals, String> {
-        const LOST: &str = "the question could not be put to anyone";
-        let mut answer = {
-            let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = request.digest();
-            if let Some(waiting) = asks.get(&key) {
-                waiting.clone()
-            } else {
-                let (sender, receiver) = watch::channel(None);
-                asks.insert(key, receiver.clone());
-                let task = put(
-                    Arc::clone(&self.supervisor),
-                    request.clone(),
-                    decision.clone(),
-                    AskEntry {
-                        asks: Arc::clone(&self.asks),
-                        key,
-                    },
-                    sender,
-                );
-                // A task of its own: the one who asked first may give up before the others.
-                drop(tokio::spawn(task));
-                receiver
-            }
+    /// Asks for this request alone: each answer is counted where it is used. Those who wait for the
+    /// same thing share a question at the desk.
+    async fn ask(
+        &self,
+        request: &Request,
+        decision: &Decision,
+        waiter: Waiter<'_>,
+    ) -> Result<Approvals, String> {
+        const LEFT: &str = "the program did not wait for the answer";
+        let asked = self.supervisor.ask(request.clone(), decision.clone());
+        let answer = tokio::select! {
+            answer = asked => answer,
+            () = self.until_left(waiter) => return Err(LEFT.to_owned()),
         };
-        let settled = answer
-            .wait_for(Option::is_some)
-            .await
-            .map_err(|_| LOST.to_owned())?;
-        settled.clone().unwrap_or_else(|| Err(LOST.to_owned()))
+        match answer {
+            // It may have gone since it was looked at last.
+            Ok(Ok(_)) if self.has_left(waiter).await => Err(LEFT.to_owned()),
+            Ok(settled) => settled,
+            Err(Unanswered::Late) => Err("nobody answered in time".to_owned()),
+            Err(error) => Err(format!("nobody could be asked: {error}")),
+        }
+    }
+
+    /// Waits until nobody holds the program's end of the connection any more.
+    async fn until_left(&self, waiter: Waiter<'_>) {
+        loop {
+            sleep(WAITER_BEAT).await;
+            if self.has_left(waiter).await {
+                return;
+            }
+        }
+    }
+
+    async fn has_left(&self, waiter: Waiter<'_>) -> bool {
+        // Never blocks: there is room to write as long as nothing was written.
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let Ok(ready) = waiter.client.ready(both).await else {
+            return true;
+        };
+        ready.is_write_closed() || (ready.is_read_closed() && self.is_left(waiter).await)
+    }
+
+    /// Tells a closed socket from one that only will not send any more.
+    async fn is_left(&self, waiter: Waiter<'_>) -> bool {
+        let Ok(peer) = waiter.client.peer_addr() else {
+            return true;
+        };
+        let holder = self
+            .supervisor
+            .attribute(Protocol::Tcp, peer, waiter.destination)
+            .await;
+        holder.is_ok_and(|subject| subject.id.is_none())
     }
 
     /// Has a decision journaled; only then may it take effect.
     pub(crate) async fn record(&self, decided: Decided) -> Result<DecisionRecord, Unanswered> {
         self.supervisor.decided(decided).await
     }
-}
-
-/// Removes a question from the list of open ones when its task ends, however it ends.
-struct AskEntry {
-    asks: Arc<Mutex<HashMap<Digest, watch::Receiver<Answered>>>>,
-    key: Digest,
-}
-
-impl Drop for AskEntry {
-    fn drop(&mut self) {
-        self.asks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
-    }
-}
-
-async fn put(
-    supervisor: Arc<Client>,
-    request: Request,
-    decision: Decision,
-    entry: AskEntry,
-    answer: watch::Sender<Answered>,
-) {
-    let settled = match supervisor.ask(request, decision).await {
-        Ok(answered) => answered,
-        Err(Unanswered::Late) => Err("nobody answered in time".to_owned()),
-        Err(error) => Err(format!("nobody could be asked: {error}")),
-    };
-    // Later requests must ask anew, so the entry goes before the answer is seen.
-    drop(entry);
-    answer.send_replace(Some(settled));
 }
 
 /// Turns an ask that was not granted into the deny that it is.

@@ -25,6 +25,7 @@ mod listen;
 mod relay;
 mod sniff;
 mod tls;
+mod unreached;
 mod upstream;
 mod watch;
 pub mod wire;
@@ -150,6 +151,7 @@ pub(crate) struct Proxy {
     pub(crate) resolver: dns::Resolver,
     pub(crate) synthetic: Mutex<addresses::Synthetic>,
     pub(crate) names: dns::Names,
+    pub(crate) unreached: unreached::Unreached,
     pub(crate) relay: Box<dyn Relay>,
     pub(crate) closings: closings::Closings,
     original_destination: OriginalDestination,
@@ -186,6 +188,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         supervisor: Arc::clone(&supervisor),
         synthetic: Mutex::default(),
         names: dns::Names::default(),
+        unreached: unreached::Unreached::default(),
         relay: sockets.relay,
         closings,
         original_destination: sockets.original_destination,

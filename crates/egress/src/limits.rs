@@ -69,6 +69,17 @@ pub(crate) const ASK_WAIT: Duration = Duration::from_mins(15);
 /// Added to the time that a rule states, so that the supervisor's own expiry is what is seen.
 pub(crate) const ASK_GRACE: Duration = Duration::from_secs(5);
 
+/// How often a program that waits for a person is looked at, whether it still waits: soon enough
+/// that no question outlives it by much, rare enough to cost nothing.
+pub(crate) const WAITER_BEAT: Duration = Duration::from_millis(250);
+
+/// How long it is remembered that a host cannot be reached: package managers try for a minute, and
+/// each try would be a question whose answer changes nothing.
+pub(crate) const UNREACHED_KEPT: Duration = Duration::from_mins(2);
+
+/// Hosts of which that is remembered; past it all are forgotten, which costs a question each.
+pub(crate) const UNREACHED_HOSTS_MAX: usize = 1024;
+
 /// Requests to the supervisor that wait for an answer: one per connection and query in flight.
 pub(crate) const PENDING_MAX: usize = CONNECTIONS_MAX + DNS_QUERIES_MAX + DNS_STREAMS_MAX;
 

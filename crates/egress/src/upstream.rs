@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use stockade_event::{Durability, Event};
-use stockade_policy::Control;
+use stockade_policy::Request;
 use stockade_types::{ApprovalId, DecisionRecord};
 use tokio::net::TcpStream;
 
@@ -13,6 +13,7 @@ use crate::{
     dial::{Route, Unreachable},
     judge::{Allowed, decided},
     relay::Counters,
+    unreached::refusal,
     wire::{Decided, Unanswered},
 };
 
@@ -70,7 +71,12 @@ impl Upstream {
         .await
         {
             Ok(route) => route,
-            Err(error) => return Err(not_found(proxy, entry, error).await),
+            Err(error) => {
+                if let Request::Net(net) = request {
+                    proxy.unreached.note(&net.host, &error);
+                }
+                return Err(not_found(proxy, entry, error).await);
+            }
         };
         let entry = Decided {
             address: route.first(),
@@ -124,10 +130,9 @@ impl Drop for Opened {
 
 /// Records what became of an allowed connection without an address.
 async fn not_found(proxy: &Proxy, entry: Decided, error: Unreachable) -> Failed {
-    let why = error.full();
     if !error.is_refusal() {
         let entry = Decided {
-            detail: Some(why),
+            detail: Some(error.full()),
             ..entry
         };
         return match proxy.judge.record(entry).await {
@@ -135,14 +140,7 @@ async fn not_found(proxy: &Proxy, entry: Decided, error: Unreachable) -> Failed 
             Err(unanswered) => Failed::Unrecorded(unanswered),
         };
     }
-    let (control, remedy) = match error {
-        Unreachable::Private { .. } => {
-            (Control::PrivateAddress, "say `private = true` in the rule")
-        }
-        _ => (Control::NeverReached, ""),
-    };
-    let mut decision = control.denies(why, remedy);
-    decision.rules.extend(entry.decision.rule.clone());
+    let decision = refusal(&error, &entry.decision);
     let entry = Decided {
         decision,
         approvals: Vec::<ApprovalId>::new(),

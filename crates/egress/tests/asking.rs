@@ -10,7 +10,13 @@ mod lab;
 
 use std::{sync::Arc, time::Duration};
 
-use lab::{Lab, PATIENCE, Server, read_all, rule, supervisor::Asking, until};
+use lab::{
+    Host, Lab, PATIENCE, Server,
+    names::{NameServer, Script},
+    read_all, rule,
+    supervisor::Asking,
+    until,
+};
 use stockade_event::Event;
 use stockade_policy::Scope;
 use stockade_types::{ApprovalId, DecisionRecord, RequestKind, Verdict};
@@ -92,7 +98,7 @@ async fn a_question_without_an_answer_becomes_a_denial() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_the_same_thing_share_one_question() {
+async fn an_answer_for_one_lets_one_of_those_who_wait_through() {
     let web = Server::http().await;
     let lab = Arc::new(Lab::start(&rule("ask", "good.test", web.port)).await);
     lab.supervisor.set_asking(Asking::Wait);
@@ -103,37 +109,147 @@ async fn those_who_wait_for_the_same_thing_share_one_question() {
             tokio::spawn(async move { lab.exchange("good.test", port, GET).await })
         })
         .collect();
-    until("the question", || lab.supervisor.waiting() == 1).await;
-    // All of them have arrived when their processes were named.
-    until("all connections", || {
-        let tcp = |asked: &&stockade_egress::wire::ToSupervisor| {
-            matches!(
-                asked,
-                stockade_egress::wire::ToSupervisor::Attribute {
-                    protocol: stockade_egress::wire::Protocol::Tcp,
-                    ..
-                }
-            )
-        };
-        lab.supervisor.attributed().iter().filter(tcp).count() == 10
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    lab.supervisor.answer(&Asking::Grant(Scope::Once));
+    // Each asks by itself; that they share what a person sees is up to the desk.
+    until("all of them", || lab.supervisor.waiting() == 10).await;
+    lab.supervisor.answer_first(&Asking::Grant(Scope::Once));
+    until("the first one", || web.connections() == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((web.connections(), lab.supervisor.waiting()), (1, 9));
+    lab.supervisor.answer(&Asking::Refuse("enough"));
+    let mut passed = 0;
     for task in tasks {
         let answer = timeout(PATIENCE, task).await.unwrap().unwrap();
-        assert!(
-            answer.starts_with(b"HTTP/1.1 200 "),
-            "{}",
-            String::from_utf8_lossy(&answer)
-        );
+        passed += usize::from(answer.starts_with(b"HTTP/1.1 200 "));
     }
-    assert_eq!((lab.supervisor.asks(), web.connections()), (1, 10));
-    // Once is over: the next one asks anew.
-    lab.supervisor.set_asking(Asking::Refuse("enough"));
-    let answer = lab.exchange("good.test", port, GET).await;
-    assert!(answer.starts_with(b"HTTP/1.1 403 "));
-    assert_eq!(lab.supervisor.asks(), 2);
+    assert_eq!((passed, web.connections()), (1, 1));
+    assert_eq!(used(&lab).len(), 1);
+}
+
+#[tokio::test]
+async fn requests_on_a_kept_connection_are_asked_about_one_by_one() {
+    let web = Server::http().await;
+    let policy = format!(
+        "{}[[ask]]\nid = \"posts\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [{port}]\n\
+         methods = [\"POST\"]\nprivate = true\nreason = \"lab\"\n",
+        rule("allow", "good.test", web.port),
+        port = web.port
+    );
+    let lab = Lab::start(&policy).await;
+    lab.supervisor.set_asking(Asking::Grant(Scope::Once));
+    let post = b"POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 0\r\n\r\n";
+    let last =
+        b"POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let both = [post.as_slice(), last.as_slice()].concat();
+    let answer = lab.exchange("good.test", web.port, &both).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    assert_eq!(
+        lab.supervisor.asks(),
+        2,
+        "each of the same requests is asked about"
+    );
+}
+
+#[tokio::test]
+async fn a_question_is_taken_back_when_its_program_gives_up() {
+    let web = Server::http().await;
+    let lab = Lab::start(&rule("ask", "good.test", web.port)).await;
+    lab.supervisor.set_asking(Asking::Wait);
+    // Control: half closed, and somebody still waits for the answer.
+    let mut client = lab.connect("good.test", web.port).await;
+    client.write_all(GET).await.unwrap();
+    client.shutdown().await.unwrap();
+    until("the question", || lab.supervisor.waiting() == 1).await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(
+        (lab.supervisor.waiting(), lab.supervisor.withdrawn()),
+        (1, 0)
+    );
+    lab.supervisor.lose_owners();
+    until("the withdrawal", || lab.supervisor.withdrawn() == 1).await;
+    let denied = lab.one_denial("lab");
+    assert!(
+        denied.reason.starts_with("the program did not wait"),
+        "{}",
+        denied.reason
+    );
+    drop(client);
+    assert_eq!(web.connections(), 0);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_what_no_answer_can_open() {
+    let hosts = [
+        ("unused.lab.test", "198.18.5.5", "never-reached"),
+        ("router.lab.test", "192.168.7.7", "private-address"),
+    ];
+    let fixed: Vec<String> = hosts
+        .iter()
+        .map(|(name, address, _)| format!("\"{name}\" = \"{address}\"\n"))
+        .collect();
+    let fixed = fixed.concat();
+    let ask = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
+    let requests = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\nmethods = [\"GET\"]\n\
+                    [[allow]]\nid = \"rest\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
+    for rules in [ask, requests] {
+        for (name, _, control) in hosts {
+            let lab = Lab::start(&format!("[network.hosts]\n{fixed}{rules}")).await;
+            lab.supervisor.set_asking(Asking::Grant(Scope::Once));
+            let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+            let answer = lab.exchange(name, 80, get.as_bytes()).await;
+            assert!(answer.starts_with(b"HTTP/1.1 403 "), "{name}");
+            assert_eq!(lab.supervisor.asks(), 0, "{name} {rules}");
+            lab.one_denial(control);
+        }
+    }
+    // The control: with `private = true` the answer has an effect, so somebody is asked.
+    let web = Server::http().await;
+    let lab = Lab::start(&rule("ask", "good.test", web.port)).await;
+    lab.supervisor.set_asking(Asking::Refuse("no"));
+    lab.exchange("good.test", web.port, GET).await;
+    assert_eq!(lab.supervisor.asks(), 1);
+}
+
+#[tokio::test]
+async fn what_was_found_out_of_reach_is_not_asked_about_again_at_once() {
+    let server = NameServer::start(|name, _| Script {
+        addresses: if name.starts_with("gone") {
+            vec![]
+        } else {
+            vec!["198.18.7.7".parse().unwrap()]
+        },
+        truncate: false,
+    })
+    .await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let rules = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
+    let lab = Lab::start_on(rules, host).await;
+    lab.supervisor.set_asking(Asking::Grant(Scope::Once));
+    for name in ["gone.lab.test", "never.lab.test"] {
+        let before = lab.supervisor.asks();
+        let get = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        for _ in 0..3 {
+            lab.exchange(name, 80, get.as_bytes()).await;
+        }
+        assert_eq!(lab.supervisor.asks() - before, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_was_not_allowed_is_not_looked_up() {
+    let server = NameServer::start(|_, _| panic!("no query may leave")).await;
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let rules = "[[ask]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"*.lab.test\"]\nports = [80]\n";
+    let lab = Lab::start_on(rules, host).await;
+    lab.supervisor.set_asking(Asking::Refuse("no"));
+    let get = b"GET / HTTP/1.1\r\nHost: secret.lab.test\r\nConnection: close\r\n\r\n";
+    lab.exchange("secret.lab.test", 80, get).await;
+    assert_eq!((lab.supervisor.asks(), server.asked()), (1, vec![]));
 }
 
 #[tokio::test]

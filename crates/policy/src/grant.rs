@@ -1,8 +1,8 @@
 //! Grants: what was approved, as a pure state machine. Its owner is the supervisor.
 //!
 //! `Granted → Used(n) | Expired | Revoked`, or `Denied`; no path leads from a denied approval to a
-//! granted one. `once` and `n-uses` bind [`Request::digest`], the others [`Request::shape`]; all
-//! bind the policy revision, so a changed policy voids every grant.
+//! granted one. `once` and `n-uses` bind [`Request::digest`] (exactly this, by this program), the
+//! others [`Request::shape`]; all bind the policy revision, so a changed policy voids every grant.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -226,7 +226,7 @@ impl Grants {
         if matches!(scope, Scope::Until(end) if end <= now) {
             return Err(GrantError::Past);
         }
-        let anonymous = matches!(request, Request::Exec(exec) if exec.digest.is_none());
+        let anonymous = matches!(request, Request::Exec(exec) if !exec.is_known_by_content());
         if anonymous && !scope.is_exact() {
             return Err(GrantError::NoIdentity(scope));
         }
@@ -320,6 +320,12 @@ impl Grants {
         self.answered
             .get_mut(id)
             .is_some_and(|grant| !std::mem::replace(&mut grant.revoked, true))
+    }
+
+    /// Takes a counted grant back that was never used: whoever it was for is gone.
+    pub fn withdraw(&mut self, id: &ApprovalId) -> bool {
+        let unused = |grant: &Grant| grant.uses_left.is_some() && grant.used == 0;
+        self.answered.get(id).is_some_and(unused) && self.revoke(id)
     }
 
     /// Lists all grants of the session by id.

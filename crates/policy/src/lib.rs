@@ -85,7 +85,8 @@ pub use policy::{Policy, RuleView};
 pub use problem::{Problem, Problems, Warning};
 pub use protect::{Beginnings, looks_secret};
 pub use request::{
-    Access, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest, Request,
+    Access, Effect, EffectBound, ExecRequest, FileRequest, HttpRequest, Involved, NameRequest,
+    NetRequest, Request, Variable,
 };
 pub use scope::{Scope, ScopeError};
 pub use settings::{

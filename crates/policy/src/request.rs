@@ -37,12 +37,69 @@ pub struct ExecRequest {
     pub argv: Vec<RawText>,
     /// Directory it would run in.
     pub cwd: RawText,
-    /// The variables that change meaning: `LD_*`, `BASH_ENV`, `ENV`, `GIT_*`, `PATH`.
+    /// Every variable that it would have, in order; rules look here.
     #[serde(default)]
     pub environment: Vec<(RawText, RawText)>,
+    /// The variables that are not what they were when the session started; answers bind these.
+    #[serde(default)]
+    pub differing: Vec<Variable>,
+    /// The other files that take part: the script, its interpreters, what a loader loads.
+    #[serde(default)]
+    pub involved: Vec<Involved>,
+    /// What is known of its effect beyond its arguments.
+    #[serde(default)]
+    pub effects: Vec<Effect>,
     /// Who wants it.
     #[serde(default)]
     pub subject: Subject,
+}
+
+impl ExecRequest {
+    /// Tells whether every file that takes part is known by its content.
+    pub fn is_known_by_content(&self) -> bool {
+        self.digest.is_some() && self.involved.iter().all(|file| file.digest.is_some())
+    }
+}
+
+/// A variable that is not what it was when the session started.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: RawText,
+    /// Its value; `None` where it was set at the start and is not any more.
+    #[serde(default)]
+    pub value: Option<RawText>,
+}
+
+/// Another file that takes part in an execution.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Involved {
+    /// Canonical path inside the boundary.
+    pub path: RawText,
+    /// SHA-256 of the file; `None` where it is not known.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+}
+
+/// Something that an execution would do, found out before it is asked about.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// What it is, in a word or two: `to`, `refs`, …
+    pub label: String,
+    /// The thing itself.
+    pub text: RawText,
+    /// Which answers bind it.
+    pub bound: EffectBound,
+}
+
+/// Which answers bind an effect.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum EffectBound {
+    /// All: a grant for the session covers nothing that differs in it.
+    Always,
+    /// Only those for counted uses: it changes with the work itself, as commits do.
+    Exact,
 }
 
 /// A connection to a host and port.
@@ -193,25 +250,52 @@ impl Request {
         }
     }
 
-    /// Returns the hash of the exact request: all that gives it its meaning, but neither process
-    /// nor time.
+    /// Returns the hash of the exact request: all that gives it its meaning, but no time.
     ///
-    /// For `exec` that is the file and its digest, both of its names, the arguments, the directory
-    /// and the variables that change meaning; for `net` host and port; for `http` also method and
-    /// path; for `file` path and access.
+    /// For `exec` that is the file, both of its names, every file that takes part with its content,
+    /// the arguments, the directory, the variables that differ from the start, and the known
+    /// effects. For `net` it is host, port and the file that asks; `http` adds method and path;
+    /// `file` is path, access and the file that asks.
     pub fn digest(&self) -> Digest {
-        let mut hash = Canonical::new(b"stockade request 1");
+        let mut hash = Canonical::new(b"stockade request 2");
         match self {
             Self::Exec(r) => {
                 hash.field(b"exec").field(r.invoked_as.as_bytes());
                 hash.exec_identity(r);
-                for (name, value) in &r.environment {
-                    hash.field(name.as_bytes()).field(value.as_bytes());
-                }
+                hash.effects(&r.effects, &[EffectBound::Always, EffectBound::Exact]);
             }
             Self::Net(r) => {
                 hash.field(b"net").endpoint(&r.host, r.port);
+                hash.field(r.subject.exe.as_bytes());
             }
+            Self::Http(r) => {
+                hash.field(b"http").endpoint(&r.host, r.port);
+                hash.field(r.method.as_bytes()).field(r.path.as_bytes());
+                hash.field(r.subject.exe.as_bytes());
+            }
+            Self::Name(r) => {
+                hash.field(b"name").field(r.name.as_str().as_bytes());
+                hash.field(r.subject.exe.as_bytes());
+            }
+            Self::File(r) => {
+                hash.file(r).field(r.subject.exe.as_bytes());
+            }
+        }
+        hash.finish()
+    }
+
+    /// Returns the hash of what a grant wider than counted uses binds: what was shown to the person.
+    ///
+    /// `exec`: as the exact request, without the spelling of the path and without what changes with
+    /// the work itself; the others as the exact request, of any program. `net` is host and port.
+    pub fn shape(&self) -> Digest {
+        let mut hash = Canonical::new(b"stockade shape 2");
+        match self {
+            Self::Exec(r) => {
+                hash.field(b"exec").exec_identity(r);
+                hash.effects(&r.effects, &[EffectBound::Always]);
+            }
+            Self::Net(r) => return Self::endpoint_shape(&r.host, r.port),
             Self::Http(r) => {
                 hash.field(b"http").endpoint(&r.host, r.port);
                 hash.field(r.method.as_bytes()).field(r.path.as_bytes());
@@ -220,33 +304,10 @@ impl Request {
                 hash.field(b"name").field(r.name.as_str().as_bytes());
             }
             Self::File(r) => {
-                hash.field(b"file")
-                    .field(r.path.as_bytes())
-                    .field(r.access.as_str().as_bytes());
+                hash.file(r);
             }
         }
         hash.finish()
-    }
-
-    /// Returns the hash of what a grant wider than one use binds: what was shown to the person.
-    ///
-    /// `net` and `http`: host and port, the latter with method and path; `exec`: file, digest,
-    /// arguments, directory and variables, but not the spelling of the path; others exactly.
-    pub fn shape(&self) -> Digest {
-        match self {
-            Self::Exec(r) => {
-                let mut hash = Canonical::new(b"stockade shape 1");
-                hash.field(b"exec").exec_identity(r);
-                let mut variables: Vec<_> = r.environment.iter().collect();
-                variables.sort();
-                for (name, value) in variables {
-                    hash.field(name.as_bytes()).field(value.as_bytes());
-                }
-                hash.finish()
-            }
-            Self::Net(r) => Self::endpoint_shape(&r.host, r.port),
-            Self::Http(_) | Self::Name(_) | Self::File(_) => self.digest(),
-        }
     }
 
     /// Returns the shape of the connection that carries the request, for `net` and `http`.
@@ -259,7 +320,7 @@ impl Request {
     }
 
     fn endpoint_shape(host: &Host, port: Port) -> Digest {
-        let mut hash = Canonical::new(b"stockade shape 1");
+        let mut hash = Canonical::new(b"stockade shape 2");
         hash.field(b"net").endpoint(host, port);
         hash.finish()
     }
@@ -294,15 +355,46 @@ impl Canonical {
     }
 
     fn exec_identity(&mut self, request: &ExecRequest) -> &mut Self {
-        self.field(request.program.as_bytes());
-        let digest: &[u8] = request.digest.as_ref().map_or(&[], |d| d.as_bytes());
-        self.field(digest)
+        self.content(&request.program, request.digest.as_ref())
             .field(request.cwd.as_bytes())
             .number(request.argv.len());
         for word in &request.argv {
             self.field(word.as_bytes());
         }
+        self.number(request.involved.len());
+        for file in &request.involved {
+            self.content(&file.path, file.digest.as_ref());
+        }
+        // Of one name that comes several times the order says which one counts.
+        let mut variables: Vec<&Variable> = request.differing.iter().collect();
+        variables.sort_by(|a, b| a.name.cmp(&b.name));
+        self.number(variables.len());
+        for variable in variables {
+            self.field(variable.name.as_bytes());
+            match &variable.value {
+                Some(value) => self.field(b"is").field(value.as_bytes()),
+                None => self.field(b"unset"),
+            };
+        }
         self
+    }
+
+    fn content(&mut self, path: &RawText, digest: Option<&Digest>) -> &mut Self {
+        let digest: &[u8] = digest.map_or(&[], |digest| digest.as_bytes());
+        self.field(path.as_bytes()).field(digest)
+    }
+
+    fn effects(&mut self, effects: &[Effect], bound: &[EffectBound]) {
+        for effect in effects.iter().filter(|one| bound.contains(&one.bound)) {
+            self.field(effect.label.as_bytes())
+                .field(effect.text.as_bytes());
+        }
+    }
+
+    fn file(&mut self, request: &FileRequest) -> &mut Self {
+        self.field(b"file")
+            .field(request.path.as_bytes())
+            .field(request.access.as_str().as_bytes())
     }
 
     pub(crate) fn finish(self) -> Digest {

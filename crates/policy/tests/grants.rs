@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use stockade_policy::{
-    Approvals, Decision, ExecRequest, GrantError, Grants, HostSets, Origin, Policy, Probe, Request,
-    Scope, Source, load,
+    Approvals, Decision, Effect, EffectBound, ExecRequest, GrantError, Grants, HostSets, Involved,
+    Origin, Policy, Probe, Request, Scope, Source, Variable, load,
 };
 use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
 
@@ -35,6 +35,28 @@ fn push(change: impl Fn(&mut ExecRequest)) -> Request {
     exec.digest = Some(Digest::of(b"git"));
     change(&mut exec);
     Request::Exec(exec)
+}
+
+fn variable(name: &str, value: Option<&str>) -> Variable {
+    Variable {
+        name: name.into(),
+        value: value.map(Into::into),
+    }
+}
+
+fn involved(path: &str, content: &[u8]) -> Involved {
+    Involved {
+        path: path.into(),
+        digest: Some(Digest::of(content)),
+    }
+}
+
+fn effect(label: &str, text: &str, bound: EffectBound) -> Effect {
+    Effect {
+        label: label.to_owned(),
+        text: text.into(),
+        bound,
+    }
 }
 
 fn id(number: u32) -> ApprovalId {
@@ -73,7 +95,11 @@ fn once_is_the_exact_request_once() {
         push(|exec| exec.cwd = "/elsewhere".into()),
         push(|exec| exec.digest = Some(Digest::of(b"another git"))),
         push(|exec| exec.invoked_as = "/workspace/git".into()),
-        push(|exec| exec.environment = vec![("GIT_SSH_COMMAND".into(), "x".into())]),
+        push(|exec| exec.differing = vec![variable("HOME", Some("/elsewhere"))]),
+        push(|exec| exec.differing = vec![variable("GIT_CONFIG_NOSYSTEM", None)]),
+        push(|exec| exec.involved = vec![involved("/bin/sh", b"sh")]),
+        push(|exec| exec.effects = vec![effect("to", "other.test", EffectBound::Always)]),
+        push(|exec| exec.effects = vec![effect("refs", "1..2", EffectBound::Exact)]),
         push(|exec| exec.argv.push("--force".into())),
     ] {
         assert_ne!(
@@ -87,6 +113,119 @@ fn once_is_the_exact_request_once() {
     assert_eq!(grants.consume(&wanted, &approvals, NOW), Some(id(1)));
     assert_eq!(grants.consume(&wanted, &approvals, NOW), None);
     assert_eq!(verdict(&policy, &grants, &wanted), Verdict::Ask);
+}
+
+#[test]
+fn a_session_grant_binds_what_gives_the_command_its_meaning() {
+    let policy = policy("");
+    let original = |exec: &mut ExecRequest| {
+        exec.differing = vec![variable("A", Some("1")), variable("B", None)];
+        exec.involved = vec![involved("/bin/sh", b"sh")];
+        exec.effects = vec![
+            effect("to", "good.test", EffectBound::Always),
+            effect("commits", "1..2", EffectBound::Exact),
+        ];
+    };
+    let wanted = push(original);
+    let grants = granted(&policy, &wanted, Scope::Session);
+    let with = |change: &dyn Fn(&mut ExecRequest)| {
+        let request = push(|exec| {
+            original(exec);
+            change(exec);
+        });
+        verdict(&policy, &grants, &request)
+    };
+    let same: [&dyn Fn(&mut ExecRequest); 4] = [
+        &|_| {},
+        &|exec| exec.differing.reverse(),
+        // It goes on with the work, and rules have looked at the rest.
+        &|exec| exec.effects[1].text = "2..3".into(),
+        &|exec| exec.environment.push(("SHLVL".into(), "3".into())),
+    ];
+    for change in same {
+        assert_eq!(with(change), Verdict::Allow);
+    }
+    let other: [&dyn Fn(&mut ExecRequest); 8] = [
+        &|exec| exec.differing.push(variable("HOME", Some("/x"))),
+        &|exec| exec.differing[0].value = Some("2".into()),
+        &|exec| exec.differing[0].value = None,
+        &|exec| exec.differing.clear(),
+        // The first of two counts for some programs, the last for others.
+        &|exec| exec.differing.insert(0, variable("A", Some("2"))),
+        &|exec| exec.involved[0].digest = Some(Digest::of(b"another sh")),
+        &|exec| exec.involved.clear(),
+        &|exec| exec.effects[0].text = "evil.test".into(),
+    ];
+    for change in other {
+        assert_eq!(with(change), Verdict::Ask);
+    }
+}
+
+#[test]
+fn the_order_of_variables_of_one_name_counts() {
+    let policy = policy("");
+    let homes = |first: &'static str, second: &'static str| {
+        push(|exec| {
+            exec.differing = vec![
+                variable("HOME", Some(first)),
+                variable("HOME", Some(second)),
+            ];
+        })
+    };
+    let grants = granted(&policy, &homes("/a", "/b"), Scope::Session);
+    assert_eq!(
+        verdict(&policy, &grants, &homes("/a", "/b")),
+        Verdict::Allow
+    );
+    assert_eq!(verdict(&policy, &grants, &homes("/b", "/a")), Verdict::Ask);
+}
+
+#[test]
+fn counted_uses_are_those_of_the_program_that_asked() {
+    let policy = policy("");
+    let by = |exe: &str| {
+        let Request::Net(mut net) = request("net good.test:443") else {
+            panic!("net")
+        };
+        net.subject.exe = exe.into();
+        Request::Net(net)
+    };
+    for scope in [Scope::Once, Scope::Uses(2)] {
+        let grants = granted(&policy, &by("/usr/bin/node"), scope);
+        assert_eq!(
+            verdict(&policy, &grants, &by("/usr/bin/node")),
+            Verdict::Allow
+        );
+        assert_eq!(
+            verdict(&policy, &grants, &by("/usr/bin/curl")),
+            Verdict::Ask
+        );
+    }
+    let grants = granted(&policy, &by("/usr/bin/node"), Scope::Session);
+    assert_eq!(
+        verdict(&policy, &grants, &by("/usr/bin/curl")),
+        Verdict::Allow
+    );
+}
+
+#[test]
+fn a_counted_grant_that_nobody_used_can_be_withdrawn() {
+    let policy = policy("");
+    let wanted = push(|_| {});
+    for (scope, withdrawn) in [
+        (Scope::Once, true),
+        (Scope::Uses(2), true),
+        (Scope::Session, false),
+    ] {
+        let mut grants = granted(&policy, &wanted, scope);
+        assert_eq!(grants.withdraw(&id(1)), withdrawn);
+        let left = !grants.matching(&wanted, policy.revision(), NOW).is_empty();
+        assert_eq!(left, !withdrawn);
+    }
+    let mut used = granted(&policy, &wanted, Scope::Uses(2));
+    let approvals = used.matching(&wanted, policy.revision(), NOW);
+    assert!(used.consume(&wanted, &approvals, NOW).is_some());
+    assert!(!used.withdraw(&id(1)));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     iter,
     sync::{
         Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, SyncSender},
     },
     thread,
@@ -15,7 +16,7 @@ use stockade_egress::wire::{
 };
 use stockade_policy::{Approvals, Decision, Policy, Request};
 use stockade_sys::net;
-use stockade_types::{DecisionId, Digest, Verdict};
+use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
@@ -26,14 +27,76 @@ use crate::{
 /// Requests that are served together. The egress process has about as many under way.
 const QUEUE_MAX: usize = 128;
 
+/// Programs that wait for an answer at a time, each with a thread here: more than any installation
+/// opens connections while its first one is asked about. What goes beyond is denied at once.
+const ASKS_MAX: usize = 256;
+/// Answers whose final decision is still to come; past this they get numbers of their own.
+const SETTLED_MAX: usize = 4096;
+
 /// What the threads that answer the egress process share.
 pub(crate) struct NetworkSupervision {
     pub(crate) policy: Arc<Policy>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) abort: Arc<dyn Fn(&str) + Send + Sync>,
-    /// Numbers of questions whose final decision comes back from the egress process.
-    pub(crate) asked: Mutex<HashMap<Digest, DecisionId>>,
+    /// The asks under way, and what became of the others.
+    pub(crate) asks: Mutex<Asks>,
+}
+
+/// The asks of the egress process.
+#[derive(Debug, Default)]
+pub(crate) struct Asks {
+    /// Those whose program waits, by the number of the request.
+    waiting: HashMap<u64, Waiting>,
+    /// Numbers of questions whose final decision comes back from the egress process, by the request
+    /// and the approval that was used for it.
+    settled: HashMap<(Digest, Option<ApprovalId>), Vec<DecisionId>>,
+}
+
+/// One ask whose program waits.
+#[derive(Debug)]
+struct Waiting {
+    request: Digest,
+    number: DecisionId,
+    wanted: Arc<AtomicBool>,
+}
+
+impl Asks {
+    /// Notes an ask; `None` where too many wait.
+    fn begin(&mut self, id: u64, waiting: Waiting) -> Option<()> {
+        if self.waiting.len() >= ASKS_MAX {
+            return None;
+        }
+        self.waiting.insert(id, waiting);
+        Some(())
+    }
+
+    /// Notes that an ask is over; its decision is about to come back.
+    fn end(&mut self, id: u64, used: Option<ApprovalId>) {
+        let Some(waiting) = self.waiting.remove(&id) else {
+            return;
+        };
+        waiting.wanted.store(false, Ordering::Release);
+        if self.settled.len() >= SETTLED_MAX {
+            self.settled.clear();
+        }
+        let numbers = self.settled.entry((waiting.request, used)).or_default();
+        numbers.push(waiting.number);
+    }
+
+    /// Takes the number of the question that a final decision answers.
+    fn number(&mut self, decided: &Decided) -> Option<DecisionId> {
+        let request = decided.request.digest();
+        let used = decided.approvals.iter().cloned().map(Some);
+        let mut keys = used.chain([None]).map(|approval| (request, approval));
+        let key = keys.find(|key| self.settled.contains_key(key))?;
+        let numbers = self.settled.get_mut(&key)?;
+        let number = numbers.pop();
+        if numbers.is_empty() {
+            self.settled.remove(&key);
+        }
+        number
+    }
 }
 
 /// Answers the egress process until its connection closes.
@@ -131,20 +194,35 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             request,
             decision,
         } => {
+            let reply = |answer| FromSupervisor::Answer { id, answer };
+            let wanted = Arc::new(AtomicBool::new(true));
+            let waiting = Waiting {
+                request: request.digest(),
+                number: shared.recorder.new_decision(),
+                wanted: Arc::clone(&wanted),
+            };
+            let number = waiting.number;
+            if lock(&shared.asks).begin(id, waiting).is_none() {
+                let reason = format!("{ASKS_MAX} connections wait for an answer already");
+                return shared.reply(replies, &reply(Answer::Refused { reason }));
+            }
             let (shared_there, replies_there) = (Arc::clone(shared), Arc::clone(replies));
             let spawned = thread::Builder::new()
                 .name("ask".to_owned())
                 .spawn(move || {
-                    let answer = shared_there.ask(&request, &decision);
-                    shared_there.reply(&replies_there, &FromSupervisor::Answer { id, answer });
+                    let (answer, used) = shared_there.ask(&request, &decision, number, &wanted);
+                    lock(&shared_there.asks).end(id, used);
+                    let answer = FromSupervisor::Answer { id, answer };
+                    shared_there.reply(&replies_there, &answer);
                 });
             if spawned.is_err() {
-                let answer = Answer::Refused {
-                    reason: "no thread to ask on".to_owned(),
-                };
-                shared.reply(replies, &FromSupervisor::Answer { id, answer });
+                lock(&shared.asks).end(id, None);
+                let reason = "no thread to ask on".to_owned();
+                shared.reply(replies, &reply(Answer::Refused { reason }));
             }
         }
+        // Its decision, that nothing happens, comes next.
+        ToSupervisor::Withdraw { id } => lock(&shared.asks).end(id, None),
     }
 }
 
@@ -167,7 +245,7 @@ impl NetworkSupervision {
     }
 
     fn decided(&self, id: u64, decided: &Decided) -> FromSupervisor {
-        let asked = lock(&self.asked).remove(&decided.request.digest());
+        let asked = lock(&self.asks).number(decided);
         let number = asked.unwrap_or_else(|| self.recorder.new_decision());
         let record = self
             .recorder
@@ -185,14 +263,19 @@ impl NetworkSupervision {
         }
     }
 
-    fn ask(&self, request: &Request, decision: &Decision) -> Answer {
+    /// Returns the answer, and the approval that was used for it.
+    fn ask(
+        &self,
+        request: &Request,
+        decision: &Decision,
+        number: DecisionId,
+        wanted: &AtomicBool,
+    ) -> (Answer, Option<ApprovalId>) {
         // The verdict of another process is not taken over: the policy is asked here again.
         let own = self.policy.decide(request, &Approvals::none());
         if own.verdict != Verdict::Ask || decision.verdict != Verdict::Ask {
-            return Answer::Refused { reason: own.reason };
+            return (Answer::Refused { reason: own.reason }, None);
         }
-        let number = self.recorder.new_decision();
-        lock(&self.asked).insert(request.digest(), number);
         let decide = |approvals: &Approvals| self.policy.decide(request, approvals);
         let outcome = self.desk.ask(&Asker {
             request,
@@ -201,15 +284,14 @@ impl NetworkSupervision {
             revision: self.recorder.revision(),
             intent: None,
             decide: &decide,
-            wanted: &|| true,
+            wanted: &|| wanted.load(Ordering::Acquire),
         });
         match outcome {
-            Outcome::Granted { approvals, .. } => Answer::Granted { approvals },
+            Outcome::Granted { approvals, id } => (Answer::Granted { approvals }, Some(id)),
             Outcome::Refused { by, reason, .. } => {
                 let refused = crate::supervise::refused(&own, &by, &reason);
-                Answer::Refused {
-                    reason: refused.reason,
-                }
+                let reason = refused.reason;
+                (Answer::Refused { reason }, None)
             }
         }
     }

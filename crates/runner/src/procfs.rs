@@ -15,6 +15,8 @@ use rustix::{
 };
 use stockade_types::{ProcessId, RawText};
 
+/// Bytes of variables that are read; the kernel's usual limit is 2 MiB for these and the arguments.
+pub(crate) const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a command line that a subject keeps.
 const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Descriptors of a process that forbids a look at it that are looked at one by one.
@@ -147,6 +149,22 @@ pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
         return Vec::new();
     }
     bytes.split(|b| *b == 0).map(RawText::from_bytes).collect()
+}
+
+/// Reads the variables that a process was started with, as far as it left them as they were.
+pub(crate) fn environment(pid: u32) -> io::Result<Vec<(RawText, RawText)>> {
+    let mut bytes = Vec::new();
+    fs::File::open(format!("/proc/{pid}/environ"))?
+        .take(ENVIRONMENT_BYTES_MAX as u64)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes.split(|b| *b == 0).filter_map(variable).collect())
+}
+
+/// Splits `NAME=value`. What has no `=` is no variable: no program gets it by a name (getenv(3)).
+pub(crate) fn variable(entry: &[u8]) -> Option<(RawText, RawText)> {
+    let at = entry.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = (entry.get(..at)?, entry.get(at + 1..)?);
+    Some((RawText::from_bytes(name), RawText::from_bytes(value)))
 }
 
 /// Cuts an argument vector as [`command_line`] does.

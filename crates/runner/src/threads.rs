@@ -118,7 +118,7 @@ pub(crate) fn start_network(
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
         abort: Arc::new(move |reason| controller.abort(reason)),
-        asked: Mutex::default(),
+        asks: Mutex::default(),
     });
     let owners = Owners {
         diagnosis,
@@ -167,6 +167,7 @@ pub(crate) fn start_notifier(
         turns: Mutex::default(),
         places: Arc::clone(&parts.places),
         processes: Arc::clone(processes),
+        start: supervise::StartEnvironment::new(&parts.plan.command.environment),
         agent_names: settings.preset.commands.clone(),
         abort: Box::new(move |reason| controller.abort(reason)),
         root: std::sync::OnceLock::new(),

@@ -89,7 +89,7 @@ pub(super) fn draw(card: &Card, size: Size, now: UnixMillis) -> Drawn {
     }
     let inner = width - 4;
     let content = match card.mode {
-        Mode::Help => help(inner),
+        Mode::Help => help(card, inner),
         _ => content(card, inner),
     };
     let keys: Vec<String> = keys(card, inner, now);
@@ -311,8 +311,15 @@ const HELP: [(&str, &str); 8] = [
     ),
 ];
 
-fn help(inner: usize) -> Vec<(Kind, String)> {
+fn help(card: &Card, inner: usize) -> Vec<(Kind, String)> {
     let mut lines = Vec::new();
+    if !card.view.shown.details.is_empty() {
+        let text = format!("all of it: stockade approvals show {}", card.view.id);
+        labelled(&mut lines, Kind::Text, "details", &text, inner);
+    }
+    for row in &card.view.shown.details {
+        labelled(&mut lines, Kind::Text, &row.label, &row.text, inner);
+    }
     for (key, text) in HELP {
         labelled(&mut lines, Kind::Text, key, text, inner);
     }

@@ -19,8 +19,9 @@ const BY: &str = "terminal";
 /// How the question that was shown last has ended.
 #[derive(Debug)]
 pub(super) enum Closed {
-    /// By itself, or by an answer from elsewhere.
-    Elsewhere(ApprovalId),
+    /// By itself, or by an answer from elsewhere; with what became of it, or nothing where the
+    /// session ends with it.
+    Elsewhere(Option<String>),
     /// By a key here; with a line that says what was allowed.
     Here(Option<String>),
 }
@@ -70,12 +71,17 @@ impl Prompt {
         let next = views.into_iter().next();
         self.is_stale = next.is_some();
         if let Some(dialog) = self.dialog.take() {
-            self.closed = Some(Closed::Elsewhere(dialog.view().id.clone()));
+            self.closed = Some(Closed::Elsewhere(self.became(&dialog.view().id)));
         }
         // Each question has its own silence: no key can answer two.
         self.dialog = next.map(|view| Dialog::new(view, 1, total, now));
         self.keys = Keys::default();
         self.dialog.is_some()
+    }
+
+    fn became(&self, id: &ApprovalId) -> Option<String> {
+        let settled = self.desk.settled();
+        settled.iter().find(|one| one.id == *id)?.gone_in_words()
     }
 
     /// Takes how the last question ended, where no other one has taken its place.

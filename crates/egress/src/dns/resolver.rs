@@ -64,10 +64,11 @@ impl Resolver {
         self.fixed.contains_key(name)
     }
 
-    /// Returns the addresses of `name`, IPv4 first; not checked yet.
-    pub(crate) async fn resolve(&self, name: &HostName) -> Result<Vec<IpAddr>, Unresolved> {
+    /// Returns the addresses that the policy or the hosts file gives `name`, IPv4 first; `None` where
+    /// only a name server could know.
+    pub(crate) fn known(&self, name: &HostName) -> Option<Vec<IpAddr>> {
         if let Some(address) = self.fixed.get(name) {
-            return Ok(vec![address.to_canonical()]);
+            return Some(vec![address.to_canonical()]);
         }
         let mut listed: Vec<IpAddr> = self
             .hosts
@@ -75,9 +76,14 @@ impl Resolver {
             .filter(|(host, _)| host == name)
             .map(|(_, address)| address.to_canonical())
             .collect();
-        if !listed.is_empty() {
-            listed.sort_by_key(IpAddr::is_ipv6);
-            return Ok(listed);
+        listed.sort_by_key(IpAddr::is_ipv6);
+        (!listed.is_empty()).then_some(listed)
+    }
+
+    /// Returns the addresses of `name`, IPv4 first; not checked yet.
+    pub(crate) async fn resolve(&self, name: &HostName) -> Result<Vec<IpAddr>, Unresolved> {
+        if let Some(known) = self.known(name) {
+            return Ok(known);
         }
         if self.servers.is_empty() {
             return Err(Unresolved::NoServer);

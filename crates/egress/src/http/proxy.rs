@@ -1,6 +1,9 @@
 //! Serving one client connection that speaks HTTP/1: each request is judged, then passed on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use stockade_policy::{Approvals, Control, Decision, HttpRequest, Permitted, Request};
 use stockade_types::{DecisionRecord, Host, Port, Subject};
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::{
     Proxy,
-    judge::{Allowed, Judgement, decided},
+    judge::{Allowed, Judgement, Waiter, decided},
     limits::{
         HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, LINGER_IDLE, LINGER_TOTAL, REFUSAL_WAIT,
         RELAY_CHUNK_BYTES, RESPONSE_WAIT,
@@ -42,6 +45,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) proxy: &'a Proxy,
     /// The client.
     pub(crate) client: &'a mut TcpStream,
+    /// The address it connected to.
+    pub(crate) destination: SocketAddr,
     /// What was read of it and not used.
     pub(crate) pending: Vec<u8>,
     /// Where the connection leads.
@@ -150,9 +155,19 @@ impl Exchange<'_> {
         if let Some(decision) = self.mismatch(&head).or_else(|| self.overridden(&head)) {
             return self.deny(http, decision, &head).await;
         }
+        if self.upstream.is_none()
+            && let Some(decision) = self.proxy.request_out_of_reach(&http, self.allowed)
+        {
+            return self.deny(http, decision, &head).await;
+        }
         let mut revocations = self.proxy.supervisor.revocations();
         let held = &self.allowed.approvals;
-        let allowed = match self.proxy.judge.judge(http.clone(), held).await {
+        let waiter = Waiter {
+            client: self.client,
+            destination: self.destination,
+        };
+        let judged = self.proxy.judge.judge(http.clone(), held, waiter).await;
+        let allowed = match judged {
             Judgement::Permitted(allowed) => allowed,
             Judgement::Denied(decision) => return self.deny(http, *decision, &head).await,
         };

@@ -161,14 +161,19 @@ impl Client {
             .as_ref()
             .map(|stage| stage.expires.duration());
         let wait = stated.unwrap_or(ASK_WAIT).saturating_add(ASK_GRACE);
-        match self
-            .call(wait, |id| ToSupervisor::Ask {
-                id,
-                request,
-                decision,
-            })
-            .await?
-        {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let ask = ToSupervisor::Ask {
+            id,
+            request,
+            decision,
+        };
+        let mut withdrawal = Withdrawal {
+            outbox: self.outbox.clone(),
+            id: Some(id),
+        };
+        let answer = self.call_as(id, wait, &ask).await?;
+        withdrawal.id = None;
+        match answer {
             FromSupervisor::Answer {
                 answer: Answer::Granted { approvals },
                 ..
@@ -199,7 +204,16 @@ impl Client {
         request: impl FnOnce(u64) -> ToSupervisor,
     ) -> Result<FromSupervisor, Unanswered> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let bytes = frame(&request(id)).map_err(Unanswered::Frame)?;
+        self.call_as(id, wait, &request(id)).await
+    }
+
+    async fn call_as(
+        &self,
+        id: u64,
+        wait: Duration,
+        request: &ToSupervisor,
+    ) -> Result<FromSupervisor, Unanswered> {
+        let bytes = frame(request).map_err(Unanswered::Frame)?;
         let slot = Slot::take(&self.pending, id)?;
         let answer = timeout(wait, async {
             self.outbox
@@ -211,6 +225,30 @@ impl Client {
         match answer.await.map_err(|_| Unanswered::Late)?? {
             FromSupervisor::Failed { reason, .. } => Err(Unanswered::Failed(reason)),
             other => Ok(other),
+        }
+    }
+}
+
+/// Takes a question back when nobody waits for it any more; dropped with the wait.
+struct Withdrawal {
+    outbox: mpsc::Sender<Vec<u8>>,
+    id: Option<u64>,
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        let Some(bytes) = self
+            .id
+            .and_then(|id| frame(&ToSupervisor::Withdraw { id }).ok())
+        else {
+            return;
+        };
+        let outbox = self.outbox.clone();
+        if let Err(mpsc::error::TrySendError::Full(bytes)) = self.outbox.try_send(bytes)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // The connection that waited goes; that it went is told when there is room.
+            drop(runtime.spawn(async move { drop(outbox.send(bytes).await) }));
         }
     }
 }

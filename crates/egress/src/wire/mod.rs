@@ -117,7 +117,7 @@ pub enum ToSupervisor {
     /// Get approvals for a request whose verdict is ask. Answered by [`FromSupervisor::Answer`].
     ///
     /// The supervisor first looks for a grant that covers the request. It uses (consumes) what it
-    /// answers with at once: one question stands for all identical requests that wait for it.
+    /// answers with at once, so each answer lets this one request through.
     Ask {
         /// Number of the request.
         id: u64,
@@ -125,6 +125,11 @@ pub enum ToSupervisor {
         request: Request,
         /// The decision with verdict ask.
         decision: Decision,
+    },
+    /// The program that an [`ToSupervisor::Ask`] was for does not wait any more. Not answered.
+    Withdraw {
+        /// Number of that request.
+        id: u64,
     },
 }
 
@@ -135,7 +140,8 @@ impl ToSupervisor {
             Self::Attribute { id, .. }
             | Self::Decided { id, .. }
             | Self::Record { id, .. }
-            | Self::Ask { id, .. } => *id,
+            | Self::Ask { id, .. }
+            | Self::Withdraw { id } => *id,
         }
     }
 }

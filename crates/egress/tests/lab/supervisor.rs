@@ -41,6 +41,8 @@ struct State {
     attributed: Mutex<Vec<ToSupervisor>>,
     journal_fails: AtomicBool,
     attribution_fails: AtomicBool,
+    owners_gone: AtomicBool,
+    withdrawn: Mutex<Vec<u64>>,
     silent: AtomicBool,
 }
 
@@ -60,6 +62,8 @@ impl Supervisor {
             attributed: Mutex::default(),
             journal_fails: AtomicBool::new(false),
             attribution_fails: AtomicBool::new(false),
+            owners_gone: AtomicBool::new(false),
+            withdrawn: Mutex::default(),
             silent: AtomicBool::new(false),
         });
         let supervisor = Self { state, replies };
@@ -92,6 +96,16 @@ impl Supervisor {
         self.state.attribution_fails.store(true, Ordering::SeqCst);
     }
 
+    /// From now on nobody holds any socket of the session.
+    pub fn lose_owners(&self) {
+        self.state.owners_gone.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns how many questions were taken back.
+    pub fn withdrawn(&self) -> usize {
+        self.state.withdrawn.lock().unwrap().len()
+    }
+
     pub fn fall_silent(&self) {
         self.state.silent.store(true, Ordering::SeqCst);
     }
@@ -102,6 +116,12 @@ impl Supervisor {
         for (id, request, decision) in waiting {
             self.settle(id, &request, &decision, asking);
         }
+    }
+
+    /// Answers the one who has waited longest.
+    pub fn answer_first(&self, asking: &Asking) {
+        let (id, request, decision) = self.state.waiting.lock().unwrap().remove(0);
+        self.settle(id, &request, &decision, asking);
     }
 
     pub fn waiting(&self) -> usize {
@@ -147,7 +167,11 @@ impl Supervisor {
                 } else {
                     FromSupervisor::Subject {
                         id,
-                        subject: subject(),
+                        subject: if self.state.owners_gone.load(Ordering::SeqCst) {
+                            Subject::default()
+                        } else {
+                            subject()
+                        },
                     }
                 }
             }
@@ -162,6 +186,15 @@ impl Supervisor {
                     let seq = self.push(event);
                     FromSupervisor::Recorded { id, seq }
                 }
+            }
+            ToSupervisor::Withdraw { id } => {
+                self.state.withdrawn.lock().unwrap().push(id);
+                return self
+                    .state
+                    .waiting
+                    .lock()
+                    .unwrap()
+                    .retain(|entry| entry.0 != id);
             }
             ToSupervisor::Ask {
                 id,

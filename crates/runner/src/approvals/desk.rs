@@ -10,6 +10,7 @@ use stockade_policy::{Approvals, GrantView, Request};
 use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
 
 use super::{
+    by::By,
     exchange::{AnswerError, Asker, DeskEvent, Outcome},
     question::{Answer, Question, Settled},
     shown::QuestionView,
@@ -19,6 +20,9 @@ use super::{
 /// How often a waiting request looks whether its question has expired or its process is gone;
 /// short beside the seconds that a countdown shows, long beside the cost of looking.
 const WAIT_SLICE: Duration = Duration::from_millis(200);
+/// Requests that wait for one answer: each holds a thread. Package managers open some dozens of
+/// connections to one host; what goes beyond is a flood, and is denied.
+const WAITING_PER_QUESTION_MAX: u32 = 64;
 /// Longest reason for a deny, in bytes: it goes into error bodies and one-line records.
 pub const REASON_BYTES_MAX: usize = 500;
 
@@ -48,7 +52,7 @@ pub struct Desk {
     mode: AskMode,
     agent: String,
     clock: Clock,
-    observer: Observer,
+    pub(super) observer: Observer,
     state: Mutex<State>,
     changed: Condvar,
     wakes: Mutex<Vec<Wake>>,
@@ -67,7 +71,7 @@ enum Entered {
     Done(Outcome),
     /// A new question, which must be announced.
     Ask(ApprovalId),
-    /// A question of the same shape is there already.
+    /// The same question is there already.
     Join(ApprovalId),
 }
 
@@ -97,12 +101,16 @@ impl Desk {
 
     /// Waits until a grant covers the request or it is refused. Blocking.
     ///
-    /// Requests of one shape share a question. An answer `once` lets one of them through; for the
-    /// others it is asked again.
+    /// The same requests of one program share a question. An answer `once` lets one of them through;
+    /// for the others it is asked again.
     pub fn ask(&self, asker: &Asker<'_>) -> Outcome {
         loop {
+            let granted = self.lock().granted;
             if let Some(outcome) = self.use_grant(asker) {
                 return outcome;
+            }
+            if !(asker.wanted)() {
+                return gone(None);
             }
             let id = match self.enter(asker) {
                 Entered::Done(outcome) => return outcome,
@@ -112,7 +120,7 @@ impl Desk {
                     id
                 }
             };
-            if let Some(outcome) = self.wait(&id, asker) {
+            if let Some(outcome) = self.wait(&id, asker, granted) {
                 return outcome;
             }
         }
@@ -157,16 +165,13 @@ impl Desk {
         if let Some(outcome) = barred(&state, asker) {
             return Entered::Done(outcome);
         }
-        let shape = asker.request.shape();
-        let same = state.entries.iter_mut().find(|(_, entry)| {
-            !matches!(entry.phase, Phase::Settled(_))
-                && entry.question.revision == asker.revision
-                && entry.question.decision.rules == asker.decision.rules
-                && entry.question.request.shape() == shape
-        });
-        if let Some((id, entry)) = same {
-            entry.waiting = entry.waiting.saturating_add(1);
+        if let Some((id, entry)) = state.same(asker) {
             let id = id.clone();
+            if entry.waiting >= WAITING_PER_QUESTION_MAX {
+                let reason = format!("{WAITING_PER_QUESTION_MAX} requests wait for this answer");
+                return Entered::Done(Outcome::refused(Some(id), "desk", &reason));
+            }
+            entry.waiting = entry.waiting.saturating_add(1);
             state.version += 1;
             drop(state);
             self.wake();
@@ -223,10 +228,11 @@ impl Desk {
             question: &question,
         });
         let denied = match (recorded, self.mode) {
-            (Err(error), _) => Some(("journal", format!("the question was not recorded: {error}"))),
-            (Ok(()), AskMode::Deny) => {
-                Some(("no-one-to-ask", "nobody to ask (--ask deny)".to_owned()))
-            }
+            (Err(error), _) => Some((
+                By::Journal,
+                format!("the question was not recorded: {error}"),
+            )),
+            (Ok(()), AskMode::Deny) => Some((By::NoOne, "nobody to ask (--ask deny)".to_owned())),
             (Ok(()), AskMode::Tty | AskMode::Inbox) => None,
         };
         let mut state = self.lock();
@@ -237,15 +243,20 @@ impl Desk {
         state.version += 1;
         drop(state);
         match denied {
-            Some((by, reason)) => self.deny(id, by, Some(reason)),
-            None if closed => self.deny(id, "session-end", None),
+            Some((by, reason)) => self.deny(id, &by, Some(reason)),
+            None if closed => self.deny(id, &By::SessionEnd, None),
             None => self.wake(),
         }
     }
 
-    /// Waits for the answer; `None` means that there is a grant to look at.
-    fn wait(&self, id: &ApprovalId, asker: &Asker<'_>) -> Option<Outcome> {
+    /// Waits for the answer; `None` means that there is a grant to look at. `granted` is how many
+    /// there were when it was looked last.
+    fn wait(&self, id: &ApprovalId, asker: &Asker<'_>, mut granted: u64) -> Option<Outcome> {
         loop {
+            if !(asker.wanted)() {
+                self.give_up(id);
+                return Some(gone(Some(id.clone())));
+            }
             let mut state = self.lock();
             let Some(entry) = state.entries.get(id) else {
                 return Some(Outcome::refused(
@@ -263,35 +274,61 @@ impl Desk {
             let over = self.now() >= entry.question.expires || Instant::now() >= entry.deadline;
             if open && over {
                 drop(state);
-                self.deny(id, "timeout", Some("nobody answered in time".to_owned()));
+                self.deny(id, &By::Timeout, Some("nobody answered in time".to_owned()));
+                continue;
+            }
+            if std::mem::replace(&mut granted, state.granted) != state.granted {
+                drop(state);
+                if let Some(grant) = self.covering(asker) {
+                    // The answer to another question reaches as far as this one.
+                    if self.leave(id) {
+                        self.cover(id, &grant);
+                    }
+                    return None;
+                }
                 continue;
             }
             // A poisoned lock is as good as a whole one: every change to the state is one step.
             let waited = self.changed.wait_timeout(state, WAIT_SLICE);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
-            if !(asker.wanted)() {
-                let abandoned = {
-                    let mut state = self.lock();
-                    state.leave(id);
-                    state
-                        .entries
-                        .get(id)
-                        .is_some_and(|entry| entry.waiting == 0)
-                };
-                if abandoned {
-                    self.deny(
-                        id,
-                        "withdrawn",
-                        Some("the process that asked is gone".to_owned()),
-                    );
-                }
-                return Some(Outcome::refused(
-                    Some(id.clone()),
-                    "withdrawn",
-                    "nobody waits for it",
-                ));
-            }
         }
+    }
+
+    /// Leaves a question because the program that asked is gone. The last one takes it back, and
+    /// what was answered meanwhile with it: a counted answer is for nobody else.
+    fn give_up(&self, id: &ApprovalId) {
+        const REASON: &str = "the program that asked does not wait any more";
+        let question = self.lock().entries.get(id).map(|e| Arc::clone(&e.question));
+        if self.leave(id) {
+            return self.deny(id, &By::Withdrawn, Some(REASON.to_owned()));
+        }
+        let withdrawn = {
+            let mut state = self.lock();
+            !state.entries.contains_key(id) && state.grants.withdraw(id)
+        };
+        if let Some(question) = question.filter(|_| withdrawn) {
+            let reason = Some(REASON.to_owned());
+            // The journal already has the allow; say that nothing came of it.
+            drop(self.record(&question, &Answer::Deny { reason }, &By::Withdrawn));
+        }
+    }
+
+    /// One waiting request less; tells whether a question that is not settled has none left.
+    fn leave(&self, id: &ApprovalId) -> bool {
+        let mut state = self.lock();
+        state.leave(id);
+        state.version += 1;
+        state
+            .entries
+            .get(id)
+            .is_some_and(|entry| entry.waiting == 0)
+    }
+
+    /// Returns a grant that covers the request and that policy accepts.
+    fn covering(&self, asker: &Asker<'_>) -> Option<ApprovalId> {
+        let approvals = self.approvals(asker.request, asker.revision);
+        let first = approvals.ids().next()?.clone();
+        ((asker.decide)(&approvals).verdict == Verdict::Allow).then_some(first)
     }
 
     /// Returns the open questions, oldest first.
@@ -352,89 +389,7 @@ impl Desk {
             entry.phase = Phase::Settling;
             Arc::clone(&entry.question)
         };
-        self.settle(&question, bounded(answer), by)
-    }
-
-    /// Denies a question for a reason of our own; one that is settled stays as it is.
-    fn deny(&self, id: &ApprovalId, by: &str, reason: Option<String>) {
-        let question = {
-            let mut state = self.lock();
-            match state.entries.get_mut(id) {
-                Some(entry) if matches!(entry.phase, Phase::Open) => {
-                    entry.phase = Phase::Settling;
-                    Arc::clone(&entry.question)
-                }
-                _ => return,
-            }
-        };
-        // A deny that cannot be recorded is a deny all the same.
-        drop(self.settle(&question, Answer::Deny { reason }, by));
-    }
-
-    /// Records the answer, then makes it so; the entry is in [`Phase::Settling`] and ours.
-    fn settle(&self, question: &Question, answer: Answer, by: &str) -> Result<(), AnswerError> {
-        let recorded = self.record(question, &answer, by);
-        let mut state = self.lock();
-        let result = match (&recorded, &answer) {
-            (Err(error), _) => Err(AnswerError::NotRecorded(error.clone())),
-            (Ok(()), Answer::Deny { .. }) => Ok(()),
-            (Ok(()), Answer::Allow { scope }) => state.grant(question, *scope, self.now()),
-        };
-        let is_person = by == "terminal" || by.starts_with("inbox");
-        let (answer, by) = match &result {
-            Ok(()) => (answer, by),
-            Err(AnswerError::NotRecorded(_)) => (
-                Answer::Deny {
-                    reason: Some("the answer was not recorded".to_owned()),
-                },
-                "journal",
-            ),
-            Err(error) => (
-                Answer::Deny {
-                    reason: Some(error.to_string()),
-                },
-                "policy",
-            ),
-        };
-        if is_person && matches!(answer, Answer::Deny { .. }) {
-            // Refused only where so much was settled that nothing can be granted any more.
-            drop(state.grants.deny(question.id.clone(), &question.request));
-        }
-        state.close_entry(&Settled {
-            id: question.id.clone(),
-            answer: answer.clone(),
-            by: by.to_owned(),
-        });
-        drop(state);
-        if matches!(result, Err(AnswerError::Grant(_))) {
-            // The journal already has the allow; say that nothing came of it.
-            drop(self.record(question, &answer, by));
-        }
-        self.wake();
-        result
-    }
-
-    fn record(&self, question: &Question, answer: &Answer, by: &str) -> Result<(), String> {
-        let (verdict, scope, reason) = match answer {
-            Answer::Allow { scope } => (Verdict::Allow, Some(*scope), None),
-            Answer::Deny { reason } => (Verdict::Deny, None, reason.as_deref()),
-        };
-        (self.observer)(&DeskEvent::Decided {
-            question,
-            verdict,
-            scope,
-            by,
-            reason,
-        })
-    }
-
-    /// Denies a question whose asker is gone; one that is settled stays as it is.
-    pub fn cancel(&self, id: &ApprovalId) {
-        self.deny(
-            id,
-            "withdrawn",
-            Some("the question was withdrawn".to_owned()),
-        );
+        self.settle(&question, bounded(answer), &By::Person(by.to_owned()))
     }
 
     /// Denies all open questions and everything that is asked from now on.
@@ -445,7 +400,11 @@ impl Desk {
             state.entries.keys().cloned().collect()
         };
         for id in ids {
-            self.deny(&id, "session-end", Some("the session is ending".to_owned()));
+            self.deny(
+                &id,
+                &By::SessionEnd,
+                Some("the session is ending".to_owned()),
+            );
         }
         self.wake();
     }
@@ -493,7 +452,7 @@ impl Desk {
         waited.unwrap_or_else(PoisonError::into_inner).0.version
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.changed.notify_all();
         let wakes = self
             .wakes
@@ -505,7 +464,7 @@ impl Desk {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -520,6 +479,10 @@ fn outcome_of(settled: Settled) -> Option<Outcome> {
             by: settled.by,
         }),
     }
+}
+
+fn gone(id: Option<ApprovalId>) -> Outcome {
+    Outcome::refused(id, By::Withdrawn.as_str(), "nobody waits for it")
 }
 
 /// Cuts a reason to the size that fits into one-line records.

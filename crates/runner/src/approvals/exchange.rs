@@ -124,6 +124,9 @@ pub enum AnswerError {
     /// The policy's state machine refused it.
     #[error("the grant was refused, so the request is denied: {0}")]
     Grant(GrantError),
+    /// Whoever asked is gone; an answer would be for somebody else.
+    #[error("question {0} is withdrawn: the program that asked does not wait any more")]
+    Withdrawn(ApprovalId),
     /// The answer could not be recorded.
     #[error("the answer could not be recorded, so the request is denied: {0}")]
     NotRecorded(String),

@@ -7,13 +7,16 @@
 //! denied. [`Inbox`] carries the desk to a unix socket in the session directory, [`Client`] is its
 //! other end.
 
+mod by;
 mod client;
 mod describe;
 mod desk;
 mod exchange;
 mod inbox;
+mod patience;
 mod protocol;
 mod question;
+mod settling;
 mod shown;
 mod state;
 #[cfg(test)]

@@ -88,6 +88,9 @@ pub struct QuestionLine {
     pub asked: UnixMillis,
     /// When it turns into a deny by itself.
     pub expires: UnixMillis,
+    /// When the program that asked usually gives up, where that is known and sooner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gives_up: Option<UnixMillis>,
     /// How many requests wait for this answer.
     pub waiting: u32,
     /// Its first row; cut where `…` ends it, so the whole must be shown before it is allowed.
@@ -109,6 +112,7 @@ impl QuestionLine {
             agent: view.agent.clone(),
             asked: view.asked,
             expires: view.expires,
+            gives_up: view.gives_up,
             waiting: view.waiting,
             summary,
         }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_policy::{Decision, Request, Scope};
-use stockade_types::{ApprovalId, DecisionId, Digest, UnixMillis};
+use stockade_types::{ApprovalId, DecisionId, Digest, RawText, UnixMillis};
+
+use super::{by::By, patience};
 
 /// Most uses of one counted grant: a person who wants more means the session.
 pub(super) const USES_MAX: u32 = 100;
@@ -36,13 +38,22 @@ impl Question {
     /// A program without a digest is named only by its path, so no grant may outlive counted uses.
     pub fn scope_max(&self) -> Option<Scope> {
         let max = self.decision.stage.as_ref()?.scope_max;
-        let anonymous = matches!(&self.request, Request::Exec(exec) if exec.digest.is_none());
+        let anonymous = matches!(&self.request, Request::Exec(exec) if !exec.is_known_by_content());
         Some(match max {
             Scope::Session if anonymous => Scope::Uses(USES_MAX),
             Scope::Until(_) if anonymous => Scope::Once,
             Scope::Uses(n) => Scope::Uses(n.min(USES_MAX)),
             other => other,
         })
+    }
+
+    /// Returns when the program that asks usually gives up, where that is known and comes before the
+    /// question expires.
+    pub fn gives_up(&self) -> Option<UnixMillis> {
+        let patience = patience::of(&self.request)?;
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let end = UnixMillis(self.asked.0.saturating_add(millis));
+        (end < self.expires).then_some(end)
     }
 
     /// Tells whether an answer may reach as far as `scope`.
@@ -78,4 +89,23 @@ pub struct Settled {
     pub answer: Answer,
     /// Who gave it: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`, …
     pub by: String,
+}
+
+impl Settled {
+    /// Says how a question went away that was not answered by whoever saw it; `None` where
+    /// there is nothing to say, because the session ends with it.
+    pub fn gone_in_words(&self) -> Option<String> {
+        let id = &self.id;
+        let by = RawText::from(self.by.as_str()).display();
+        match By::of(&self.by) {
+            Some(By::SessionEnd) => None,
+            Some(By::Timeout) => Some(format!("{id} has expired and is denied")),
+            Some(By::Withdrawn) => Some(format!(
+                "{id} is withdrawn: the program that asked does not wait any more"
+            )),
+            Some(By::NoOne | By::Journal | By::Policy | By::Person(_) | By::Grant(_)) | None => {
+                Some(format!("{id} was answered by {by}"))
+            }
+        }
+    }
 }

@@ -24,6 +24,9 @@ pub struct Shown {
     pub title: String,
     /// Effect, origin, reason and reach, in this order.
     pub rows: Vec<Row>,
+    /// What is too long for most readers, in full, such as all variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Row>,
     /// What a reader could be misled by.
     pub warnings: Vec<String>,
 }
@@ -47,6 +50,9 @@ impl fmt::Display for Shown {
         for row in &self.rows {
             writeln!(f, "  {:<LABEL_COLUMNS$}{}", row.label, row.text)?;
         }
+        for row in &self.details {
+            writeln!(f, "  {:<LABEL_COLUMNS$}{}", row.label, row.text)?;
+        }
         for warning in &self.warnings {
             writeln!(f, "  {:<LABEL_COLUMNS$}{warning}", "! careful")?;
         }
@@ -65,6 +71,9 @@ pub struct QuestionView {
     pub asked: UnixMillis,
     /// When it turns into a deny by itself.
     pub expires: UnixMillis,
+    /// When the program that asked usually gives up, where that is known and sooner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gives_up: Option<UnixMillis>,
     /// How many requests wait for this answer.
     pub waiting: u32,
     /// The widest scope that may be granted; `None` where only a deny is possible.

@@ -24,6 +24,8 @@ const PENDING_MAX: usize = 64;
 const PROMPTS_PER_MINUTE_MAX: usize = 30;
 /// The window of [`PROMPTS_PER_MINUTE_MAX`].
 const PROMPT_WINDOW_MS: u64 = 60_000;
+/// Requests that wait for any answer at a time: each holds a thread.
+const WAITING_MAX: u32 = 256;
 /// Settled questions kept so that a late answer learns what happened to its question.
 const HISTORY_MAX: usize = 256;
 /// Attempts to draw an id that is not in use; with 32 random bits the second one never happens.
@@ -57,6 +59,8 @@ pub(super) struct State {
     pub(super) prompts: VecDeque<UnixMillis>,
     pub(super) closed: bool,
     pub(super) version: u64,
+    /// Grants that were given: who waits looks at them when there are more.
+    pub(super) granted: u64,
 }
 
 impl State {
@@ -64,6 +68,23 @@ impl State {
         self.entries
             .values()
             .filter(|entry| matches!(entry.phase, Phase::Open))
+    }
+
+    /// Finds the open question of exactly this request, by this program, for these rules: an answer
+    /// to it was shown for nothing else.
+    pub(super) fn same(&mut self, asker: &Asker<'_>) -> Option<(&ApprovalId, &mut Entry)> {
+        let request = asker.request.digest();
+        self.entries.iter_mut().find(|(_, entry)| {
+            !matches!(entry.phase, Phase::Settled(_))
+                && entry.question.revision == asker.revision
+                && entry.question.decision.rules == asker.decision.rules
+                && entry.question.request.digest() == request
+        })
+    }
+
+    /// Counts the requests that wait for any answer.
+    fn waiting(&self) -> u32 {
+        self.entries.values().map(|entry| entry.waiting).sum()
     }
 
     /// Refuses a new question where there are too many.
@@ -114,7 +135,9 @@ impl State {
         } = question;
         self.grants
             .grant(id.clone(), request, decision, scope, *revision, now)
-            .map_err(AnswerError::Grant)
+            .map_err(AnswerError::Grant)?;
+        self.granted += 1;
+        Ok(())
     }
 
     pub(super) fn close_entry(&mut self, settled: &Settled) {
@@ -186,6 +209,10 @@ pub(super) fn barred(state: &State, asker: &Asker<'_>) -> Option<Outcome> {
             "session-end",
             "the session is ending",
         ));
+    }
+    if state.waiting() >= WAITING_MAX {
+        let reason = "too many requests wait for an answer";
+        return Some(Outcome::refused(None, "desk", reason));
     }
     let denials = state.grants.denied_count(asker.request);
     if denials >= DENIALS_MAX {

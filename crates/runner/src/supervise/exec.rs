@@ -7,7 +7,7 @@ use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, Control, Decision, ExecRequest, Request};
 use stockade_sys::{
     memory::{self, ReadError},
-    notifier::{Notification, Notifier},
+    notifier::Notification,
 };
 use stockade_types::{RawText, Subject, Verdict};
 
@@ -27,17 +27,7 @@ use crate::{
 /// what nobody could read in a prompt.
 const ENTRIES_MAX: usize = 100_000;
 /// Bytes of arguments or variables; the kernel's usual limit is 2 MiB for both.
-const VECTOR_BYTES_MAX: usize = 4 << 20;
-/// Beginnings of variables that change what a program does.
-const MEANING_PREFIXES: [&[u8]; 2] = [b"LD_", b"GIT_"];
-/// Variables that change what a program does.
-const MEANING_NAMES: [&[u8]; 5] = [
-    b"PATH",
-    b"BASH_ENV",
-    b"ENV",
-    b"PYTHONSTARTUP",
-    b"NODE_OPTIONS",
-];
+const VECTOR_BYTES_MAX: usize = procfs::ENVIRONMENT_BYTES_MAX;
 /// `AT_SYMLINK_NOFOLLOW`.
 const NO_FOLLOW: u64 = 0x100;
 /// `AT_EXECVE_CHECK`.
@@ -57,9 +47,9 @@ const LOADER_VALUES: [&str; 7] = [
 const INTERPRETERS_MAX: usize = 5;
 
 /// One program of an execution: the file itself, or the interpreter that the kernel starts for it.
-struct Level {
-    request: ExecRequest,
-    file: ProgramFile,
+pub(super) struct Level {
+    pub(super) request: ExecRequest,
+    pub(super) file: ProgramFile,
     /// What runs it, if it is a script.
     interpreter: Option<Interpreter>,
     /// Whether the verdict may depend on its content, which can still change.
@@ -69,24 +59,20 @@ struct Level {
 }
 
 /// One execution as it was judged.
-struct Attempt {
+pub(super) struct Attempt {
     /// The process.
     identity: Identity,
     /// The file that was named, its interpreters, outermost last, and what a loader loads.
-    levels: Vec<Level>,
+    pub(super) levels: Vec<Level>,
     /// The one whose file becomes the process's image.
-    image: usize,
+    pub(super) image: usize,
     /// The one that decides.
-    deciding: usize,
+    pub(super) deciding: usize,
 }
 
 impl Attempt {
     fn own(&self) -> Option<&Level> {
         self.levels.first()
-    }
-
-    fn deciding(&self) -> Option<&Level> {
-        self.levels.get(self.deciding)
     }
 }
 
@@ -186,7 +172,7 @@ impl Supervision {
 
     /// Reads what is about to run. An error number goes back to the caller as it is: the program
     /// does not exist, or it cannot be known what it is.
-    fn attempt(
+    pub(super) fn attempt(
         &self,
         resolver: &Resolver,
         call: &Notification,
@@ -210,7 +196,7 @@ impl Supervision {
             program_at(resolver, directory, &path, last)?
         };
         let argv = strings(call.thread, argv)?;
-        let environment = meaning(call.thread, envp)?;
+        let environment = variables(call.thread, envp)?;
         let identity = procfs::identity(tid).map_err(|e| io_errno(&e))?;
         if identity.stack == 0 {
             // Without it nobody could tell when the execution has happened.
@@ -222,14 +208,12 @@ impl Supervision {
             subject.cwd = procfs::link(tid, "cwd");
         }
         let request = ExecRequest {
-            program: RawText::default(),
             invoked_as: RawText::from_bytes(path),
-            aliases: Vec::new(),
-            digest: None,
             argv,
             cwd: subject.cwd.clone(),
             environment,
             subject,
+            ..ExecRequest::default()
         };
         let mut levels = vec![self.level(request, file)];
         while let Some(outer) = levels
@@ -335,42 +319,6 @@ impl Supervision {
         Some(Ok(self.level(request, file)))
     }
 
-    fn ask_exec(
-        &self,
-        mut attempt: Attempt,
-        decision: &Decision,
-        notifier: &Notifier,
-        call: &Notification,
-    ) -> Result<(), i32> {
-        // What a person answers is bound to the content of the file.
-        let deciding = attempt.deciding;
-        let level = attempt.levels.get_mut(deciding).ok_or(ERRNO_NOT_JUDGED)?;
-        level.request.digest = level
-            .request
-            .digest
-            .or_else(|| self.files.digest(&level.file).ok());
-        let request = Request::Exec(level.request.clone());
-        let wanted = || notifier.is_waiting(call);
-        let record = self.ask(&request, decision, &wanted);
-        let allowed = record.verdict == Verdict::Allow;
-        let write = |decision| {
-            let decided = Event::ExecDecided { decision };
-            self.write(&decided, Durability::Synced)
-                .ok_or(ERRNO_NOT_JUDGED)
-        };
-        write(record)?;
-        if !allowed {
-            self.note_refusal(&attempt, decision);
-            return Err(ERRNO_DENIED);
-        }
-        // Last, since writing takes its time.
-        if !self.unchanged(&attempt, call) {
-            write(self.changed_since(&request, decision))?;
-            return Err(ERRNO_DENIED);
-        }
-        self.note_start(call, attempt, None).ok_or(ERRNO_NOT_JUDGED)
-    }
-
     /// Whether this is a refused command that its caller found in another directory.
     fn search_goes_on(&self, attempt: &Attempt, decision: &Decision) -> bool {
         let rule = decision.rule.as_ref();
@@ -379,7 +327,7 @@ impl Supervision {
             .is_some_and(|own| state(self).searches.goes_on(&own.request, rule))
     }
 
-    fn note_refusal(&self, attempt: &Attempt, decision: &Decision) {
+    pub(super) fn note_refusal(&self, attempt: &Attempt, decision: &Decision) {
         if let Some(own) = attempt.own() {
             state(self)
                 .searches
@@ -387,32 +335,9 @@ impl Supervision {
         }
     }
 
-    /// Reads the call again: what was approved is what runs.
-    fn unchanged(&self, attempt: &Attempt, call: &Notification) -> bool {
-        let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
-        let name = stockade_sys::seccomp::name(call.number).unwrap_or_default();
-        let Ok(resolver) = self.resolver(tid) else {
-            return false;
-        };
-        let Ok(again) = self.attempt(&resolver, call, name, tid) else {
-            return false;
-        };
-        let deciding = again.levels.get(attempt.deciding);
-        let (Some(before), Some(now)) = (attempt.deciding(), deciding) else {
-            return false;
-        };
-        let digest = before.request.digest;
-        digest.is_some()
-            && digest == self.files.digest(&now.file).ok()
-            && before.request.program == now.request.program
-            && before.request.argv == now.request.argv
-            && before.request.cwd == now.request.cwd
-            && before.request.environment == now.request.environment
-    }
-
     /// Journals the start, after its decision where that is not journaled yet, and has the result
     /// looked at. Where it is only asked whether a program could start, nothing does.
-    fn note_start(
+    pub(super) fn note_start(
         &self,
         call: &Notification,
         attempt: Attempt,
@@ -426,6 +351,7 @@ impl Supervision {
         }
         let running = attempt.levels.get(attempt.image)?;
         let image = running.file.image();
+        let by_answer = decided.is_none();
         let content = running
             .request
             .digest
@@ -455,6 +381,7 @@ impl Supervision {
             file: image,
             content,
             request,
+            by_answer,
             script: attempt.image > 0,
         });
         Some(())
@@ -547,23 +474,10 @@ fn strings(pid: Pid, address: u64) -> Result<Vec<RawText>, i32> {
         .collect())
 }
 
-/// Reads the variables that change what a program does.
-fn meaning(pid: Pid, address: u64) -> Result<Vec<(RawText, RawText)>, i32> {
-    let matters = |entry: &[u8]| {
-        let name = entry.split(|b| *b == b'=').next().unwrap_or_default();
-        MEANING_NAMES.contains(&name)
-            || MEANING_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-    };
-    let found = memory::read_strings(pid, address, ENTRIES_MAX, VECTOR_BYTES_MAX, matters);
-    Ok(found
-        .map_err(errno)?
-        .iter()
-        .filter_map(|entry| {
-            let at = entry.iter().position(|b| *b == b'=')?;
-            let (name, value) = (entry.get(..at)?, entry.get(at + 1..)?);
-            Some((RawText::from_bytes(name), RawText::from_bytes(value)))
-        })
-        .collect())
+/// Reads all variables.
+fn variables(pid: Pid, address: u64) -> Result<Vec<(RawText, RawText)>, i32> {
+    let found = memory::read_strings(pid, address, ENTRIES_MAX, VECTOR_BYTES_MAX, |_| true);
+    let found = found.map_err(errno)?;
+    let entries = found.iter().map(Vec::as_slice);
+    Ok(entries.filter_map(procfs::variable).collect())
 }

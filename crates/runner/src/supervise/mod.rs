@@ -1,16 +1,20 @@
 //! Answering the notifier: every execution and every change of a path waits here for its verdict.
 
 mod act;
+mod asking;
 mod changes;
+mod environment;
 mod exec;
 mod files;
 mod hands;
 mod interpreter;
 mod moved;
 mod program_file;
+mod push;
 mod search;
 pub(crate) mod verify;
 
+pub(crate) use environment::StartEnvironment;
 pub(crate) use program_file::Identities;
 
 pub(crate) use hands::Masks;
@@ -75,6 +79,8 @@ pub(crate) struct Supervision {
     /// What protected names led to when the session started.
     pub(crate) places: Arc<Places>,
     pub(crate) processes: Arc<Processes>,
+    /// What the command was started with.
+    pub(crate) start: StartEnvironment,
     /// File names of the agent's own programs.
     pub(crate) agent_names: Vec<String>,
     /// Ends the session; the journal failed or the egress process is gone.

@@ -84,15 +84,13 @@ mod tests {
         ExecRequest {
             program: path.into(),
             invoked_as: path.into(),
-            aliases: Vec::new(),
-            digest: None,
             argv: argv.iter().map(|&word| RawText::from(word)).collect(),
             cwd: "/w".into(),
-            environment: Vec::new(),
             subject: Subject {
                 id,
                 ..Subject::default()
             },
+            ..ExecRequest::default()
         }
     }
 

@@ -5,7 +5,7 @@
 //! What differs is judged as it is: if it may run anyway no harm was done; if it would have been
 //! asked about or denied, the session ends. A process is looked at soon after, and in any case before
 //! it may execute something else; until then it counts as not having happened as long as its stack
-//! lies where it lay.
+//! lies where it lay. Of what a person allowed the variables are compared too.
 
 use std::{
     fs, io,
@@ -54,6 +54,8 @@ pub(crate) struct Expected {
     pub(super) content: Option<Digest>,
     /// What was judged.
     pub(super) request: ExecRequest,
+    /// Whether it rests on an answer, which binds its variables too.
+    pub(super) by_answer: bool,
     /// Whether the kernel puts an interpreter in front of the arguments.
     pub(super) script: bool,
 }
@@ -320,10 +322,14 @@ impl Running {
         self.image == expected.file && same_arguments
     }
 
-    /// Whether it also has the content that was judged.
+    /// Whether it also has the content that was judged, and the variables where an answer binds
+    /// them: they lie in memory that others can change between our look and the kernel's.
     fn is_whole(&self, expected: &Expected) -> bool {
         let content = || ProgramFile::of_process(expected.id.pid).and_then(|file| file.digest());
+        let environment = || procfs::environment(expected.id.pid).ok();
         self.is(expected)
+            && (!expected.by_answer
+                || environment().as_ref() == Some(&expected.request.environment))
             && expected
                 .content
                 .is_none_or(|judged| content().is_ok_and(|now| now == judged))

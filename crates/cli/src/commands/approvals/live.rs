@@ -181,7 +181,9 @@ impl Live<'_> {
         if let Some((at, open)) = place {
             dialog.update(at + 1, total, open.item.waiting);
         } else {
-            self.message = Some(format!("{id} was answered elsewhere or has expired"));
+            let settled = self.sessions.settled(id.as_str());
+            let words = settled.iter().find_map(|open| open.item.gone_in_words());
+            self.message = Some(words.unwrap_or_else(|| format!("{id} ended with its session")));
             self.opened = None;
         }
         Ok(())
@@ -314,7 +316,9 @@ impl Live<'_> {
         let now = clock();
         for (index, open) in self.questions.iter().enumerate().skip(first).take(room) {
             let mark = if index == self.selected { '>' } else { ' ' };
-            let left = open.item.expires.0.saturating_sub(now.0) / 1000;
+            let gives_up = open.item.gives_up.filter(|end| *end > now);
+            let end = gives_up.unwrap_or(open.item.expires);
+            let left = end.0.saturating_sub(now.0) / 1000;
             let end = format!(" {}:{:02}", left / 60, left % 60);
             let text = format!(
                 "{mark} {}  {}  {}  {}",

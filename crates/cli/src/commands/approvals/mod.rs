@@ -209,15 +209,13 @@ fn list(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result
     }
     let now = now();
     for Open { session, item } in &found {
-        let left = item.expires.0.saturating_sub(now.0) / 1000;
         out.line(format_args!(
-            "{}  {}  {}  {}  deny in {}:{:02}",
+            "{}  {}  {}  {}  {}",
             item.id,
             session.short(),
             item.agent,
             item.summary,
-            left / 60,
-            left % 60
+            time_left(item.expires, item.gives_up, now)
         ))?;
     }
     Ok(sessions.exit())
@@ -247,18 +245,29 @@ fn show(
         })?;
         return Ok(Exit::Yes);
     }
-    let left = question.expires.0.saturating_sub(now().0) / 1000;
     out.raw(&question.shown)?;
     out.line(format_args!(
-        "  session   {session}\n  widest    {}\n  deny in   {}:{:02}",
+        "  session   {session}\n  widest    {}\n  left      {}",
         question.scope_max.map_or_else(
             || "deny".to_owned(),
             |scope| in_words(scope, now(), &TimeZone::system())
         ),
-        left / 60,
-        left % 60
+        time_left(question.expires, question.gives_up, now())
     ))?;
     Ok(Exit::Yes)
+}
+
+/// Says how long an answer can still have an effect: until the question expires, or until whoever
+/// asked is likely to be gone.
+fn time_left(expires: UnixMillis, gives_up: Option<UnixMillis>, now: UnixMillis) -> String {
+    let left = |end: UnixMillis| {
+        let seconds = end.0.saturating_sub(now.0) / 1000;
+        format!("{}:{:02}", seconds / 60, seconds % 60)
+    };
+    match gives_up {
+        Some(end) if end > now => format!("client gives up in about {}", left(end)),
+        Some(_) | None => format!("deny in {}", left(expires)),
+    }
 }
 
 fn answer(

@@ -35,11 +35,10 @@ impl Loop {
             (false, true) => {
                 let placement = self.close_overlay();
                 match self.prompt.take_closed() {
-                    Some(Closed::Elsewhere(id)) => {
-                        self.say(
-                            &format!("{id} was answered elsewhere or has expired"),
-                            placement,
-                        );
+                    Some(Closed::Elsewhere(became)) => {
+                        if let Some(words) = became {
+                            self.say(&words, placement);
+                        }
                         // Output stays held, so that no answer of the terminal to the agent is
                         // lost with the keys.
                         self.hush = Some(Hush::new(now));

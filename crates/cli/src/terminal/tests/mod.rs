@@ -38,6 +38,7 @@ pub(super) fn view() -> QuestionView {
         agent: "codex".to_owned(),
         asked: UnixMillis(1_000_000),
         expires: UnixMillis(1_300_000),
+        gives_up: None,
         waiting: 1,
         scope_max: Some(Scope::Session),
         request_digest: Digest::of(b"request"),
@@ -60,6 +61,7 @@ pub(super) fn view() -> QuestionView {
                     "this session: any method and path, on this host and port",
                 ),
             ],
+            details: Vec::new(),
             warnings: Vec::new(),
         },
     }

@@ -509,7 +509,7 @@ fn what_was_typed_for_a_question_that_expires_reaches_nobody() {
     lab.type_keys(b"no");
     lab.shows("reason: no_");
     lab.time.fetch_add(301_000, Ordering::SeqCst);
-    lab.shows("was answered elsewhere or has expired");
+    lab.shows("has expired and is denied");
     assert!(matches!(ask.join().unwrap(), Outcome::Refused { .. }));
     // Output waits, so that no reply of the terminal is taken for a key.
     lab.print(b"working on\r\n");
@@ -526,6 +526,20 @@ fn what_was_typed_for_a_question_that_expires_reaches_nobody() {
         b"x",
         "after a silence keys are the agent's"
     );
+}
+
+#[test]
+fn a_question_that_ends_with_its_session_leaves_no_line() {
+    let mut lab = Lab::new();
+    lab.print(b"working\r\n");
+    lab.shows("working");
+    let ask = lab.ask();
+    lab.shows("[o]nce");
+    lab.desk.close();
+    assert!(matches!(ask.join().unwrap(), Outcome::Refused { by, .. } if by == "session-end"));
+    lab.print(b"the end\r\n");
+    let text = lab.shows("the end");
+    assert!(!text.contains("stockade"), "{text}");
 }
 
 #[test]

@@ -100,6 +100,129 @@ fn once_for_several_lets_exactly_one_through() {
     assert_eq!(granted, 1, "{outcomes:?}");
 }
 
+fn by(exe: &str, host: &str) -> Request {
+    let Request::Net(mut net) = connect(host) else {
+        panic!("net")
+    };
+    net.subject.exe = exe.into();
+    Request::Net(net)
+}
+
+#[test]
+fn another_program_has_a_question_of_its_own_and_takes_no_counted_answer() {
+    let lab = Lab::new(AskMode::Tty);
+    let node = lab.ask(by("/usr/bin/node", "registry.test"), Scope::Session);
+    lab.pending(1);
+    let curl = lab.ask(by("/usr/bin/curl", "registry.test"), Scope::Session);
+    let both = lab.pending(2);
+    let of = |exe: &str| {
+        let asks = |q: &&Question| q.request.subject().exe == exe.into();
+        both.iter().find(asks).unwrap().id.clone()
+    };
+    lab.desk
+        .answer(&of("/usr/bin/node"), allow(Scope::Once), "terminal")
+        .unwrap();
+    assert!(matches!(node.join().unwrap(), Outcome::Granted { .. }));
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(lab.pending(1)[0].id, of("/usr/bin/curl"));
+    lab.desk
+        .answer(&of("/usr/bin/curl"), deny(), "terminal")
+        .unwrap();
+    assert_eq!(refused_by(curl.join().unwrap()), "terminal");
+}
+
+#[test]
+fn an_answer_for_the_session_closes_the_questions_that_it_covers() {
+    let lab = Lab::new(AskMode::Tty);
+    let node = lab.ask(by("/usr/bin/node", "registry.test"), Scope::Session);
+    let first = lab.pending(1)[0].id.clone();
+    let curl = lab.ask(by("/usr/bin/curl", "registry.test"), Scope::Session);
+    let other = lab.ask(by("/usr/bin/curl", "paste.test"), Scope::Session);
+    lab.pending(3);
+    lab.desk
+        .answer(&first, allow(Scope::Session), "terminal")
+        .unwrap();
+    for ask in [node, curl] {
+        let outcome = ask.join().unwrap();
+        assert!(matches!(outcome, Outcome::Granted { id, .. } if id == first));
+    }
+    let left = lab.pending(1).remove(0);
+    assert_eq!(left.request.target().summary(), "paste.test:443");
+    let covered = format!("allow by approval {first}");
+    assert!(lab.events().contains(&covered), "{:?}", lab.events());
+    lab.desk.close();
+    assert_eq!(refused_by(other.join().unwrap()), "session-end");
+}
+
+#[test]
+fn an_answer_that_comes_after_its_program_is_gone_is_kept_for_nobody() {
+    let lab = Lab::new(AskMode::Tty);
+    for _ in 0..20 {
+        let wanted = Arc::new(AtomicBool::new(true));
+        let ask = lab.ask_while(
+            connect("registry.test"),
+            Scope::Session,
+            Arc::clone(&wanted),
+        );
+        let id = lab.pending(1)[0].id.clone();
+        wanted.store(false, Ordering::SeqCst);
+        // Either it was used by the one who asked, or it is no grant.
+        drop(lab.desk.answer(&id, allow(Scope::Once), "terminal"));
+        drop(ask.join().unwrap());
+        let grants = lab.desk.grants();
+        let left = grants.iter().filter(|g| !g.revoked && g.used == 0);
+        assert_eq!(left.count(), 0);
+    }
+    assert!(lab.desk.pending().is_empty());
+}
+
+#[test]
+fn those_who_wait_for_one_answer_are_bounded() {
+    let lab = Lab::new(AskMode::Tty);
+    let asks: Vec<_> = (0..64)
+        .map(|_| lab.ask(connect("registry.test"), Scope::Session))
+        .collect();
+    let id = lab.waiting(64);
+    let more = lab.ask(connect("registry.test"), Scope::Session);
+    let Outcome::Refused { by, reason, .. } = more.join().unwrap() else {
+        panic!("granted")
+    };
+    assert_eq!(by, "desk");
+    assert_eq!(reason, "64 requests wait for this answer");
+    lab.desk
+        .answer(&id, allow(Scope::Session), "terminal")
+        .unwrap();
+    for ask in asks {
+        assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
+    }
+}
+
+#[test]
+fn those_who_wait_for_any_answer_are_bounded() {
+    let lab = Lab::new(AskMode::Tty);
+    let asks: Vec<_> = (0..256)
+        .map(|n| lab.ask(connect(&format!("h{}.test", n % 8)), Scope::Session))
+        .collect();
+    let begun = Instant::now();
+    let waiting = || {
+        lab.desk
+            .views()
+            .iter()
+            .map(|view| view.waiting)
+            .sum::<u32>()
+    };
+    while waiting() < 256 {
+        assert!(begun.elapsed() < PATIENCE, "{} wait", waiting());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let more = lab.ask(connect("more.test"), Scope::Session);
+    assert_eq!(refused_by(more.join().unwrap()), "desk");
+    lab.desk.close();
+    for ask in asks {
+        assert_eq!(refused_by(ask.join().unwrap()), "session-end");
+    }
+}
+
 #[test]
 fn an_answer_is_final() {
     let lab = Lab::new(AskMode::Tty);
@@ -347,8 +470,9 @@ codex wants to
   connect   registry.test:443
   by        /usr/bin/node  npm install left-pad
             ← bash -lc \"npm install left-pad\" ← codex
+  waits     such a client usually gives up after about 10 s
   why asked rule unfamiliar-host (builtin): no rule names this host
-  once lets one connection, with any method and path on it
+  once lets one connection of this program, with any method and path on it
   uses let  exactly this, that many times
   would let this session: any program here, any method and path, on this host and port
 ";

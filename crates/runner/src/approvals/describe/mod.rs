@@ -1,12 +1,19 @@
 //! From a question to the text that a person reads.
 
+mod variables;
+
 use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request, Scope};
 use stockade_types::{Host, RawText};
 
+use self::variables::{Variables, without_password};
 use super::{
     question::Question,
     shown::{QuestionView, Row, Shown},
 };
+
+/// What stands for a line end and a tab: they are ordinary in arguments, and no reason to warn.
+const LINE_END: char = '↵';
+const TAB: char = '⇥';
 
 impl Question {
     /// Returns the exact lines a person sees, every foreign character made visible.
@@ -27,6 +34,7 @@ impl Question {
         Shown {
             title: format!("{agent} wants to"),
             rows: text.rows,
+            details: text.details,
             warnings: text.warnings,
         }
     }
@@ -38,6 +46,7 @@ impl Question {
             agent: self.agent.clone(),
             asked: self.asked,
             expires: self.expires,
+            gives_up: self.gives_up(),
             waiting,
             scope_max: self.scope_max(),
             request_digest: self.request.digest(),
@@ -49,6 +58,7 @@ impl Question {
 #[derive(Default)]
 struct Builder {
     rows: Vec<Row>,
+    details: Vec<Row>,
     warnings: Vec<String>,
 }
 
@@ -66,14 +76,37 @@ impl Builder {
         }
     }
 
-    /// Escapes `text` and warns where there was something to escape.
+    /// Escapes `text` and warns where there was something that nobody would expect.
     fn raw(&mut self, what: &str, text: &RawText) -> String {
-        if text.has_hidden() {
+        let mut shown = String::new();
+        let mut hidden = false;
+        for (index, line) in text.as_bytes().split(|byte| *byte == b'\n').enumerate() {
+            if index > 0 {
+                shown.push(LINE_END);
+            }
+            for (index, part) in line.split(|byte| *byte == b'\t').enumerate() {
+                if index > 0 {
+                    shown.push(TAB);
+                }
+                let part = RawText::from_bytes(part);
+                hidden |= part.has_hidden();
+                // Written out, our own signs stand for what they say and nothing else.
+                let visible = part.display();
+                hidden |= visible.contains([LINE_END, TAB]);
+                for c in visible.chars() {
+                    match c {
+                        LINE_END | TAB => shown.extend(c.escape_unicode()),
+                        c => shown.push(c),
+                    }
+                }
+            }
+        }
+        if hidden {
             self.warn(format!(
                 "{what} has characters that cannot be seen; they are written \\u{{…}} or \\xHH"
             ));
         }
-        text.display()
+        shown
     }
 
     /// Writes an argument vector so that each word's ends can be seen.
@@ -124,13 +157,50 @@ impl Builder {
         }
         let directory = self.raw("the directory", &exec.cwd);
         self.row("in", directory);
-        for (index, (name, value)) in exec.environment.iter().enumerate() {
-            let name = self.raw("the environment", name);
-            let value = quoted(&self.raw("the environment", value));
-            self.row(
-                if index == 0 { "with" } else { "" },
-                format!("{name}={value}"),
+        for (index, file) in exec.involved.iter().enumerate() {
+            let path = self.raw("a program's path", &file.path);
+            let digest = file.digest.map_or_else(
+                || " (content not hashed)".to_owned(),
+                |digest| format!(" (sha256 {})", digest.short()),
             );
+            let label = if index == 0 { "through" } else { "" };
+            self.row(label, format!("{path}{digest}"));
+        }
+        for effect in &exec.effects {
+            let text = self.raw(
+                "what is known of the effect",
+                &without_password(&effect.text),
+            );
+            self.row(&effect.label, text);
+        }
+        self.variables(exec);
+    }
+
+    fn variables(&mut self, exec: &ExecRequest) {
+        let variables = Variables::of(&exec.differing);
+        let mut label = "with";
+        for one in &variables.rows {
+            let text = self.variable(one);
+            self.row(std::mem::take(&mut label), text);
+        }
+        if let Some(rest) = variables.rest {
+            let text = format!("{rest} from the session's start; [?] lists all");
+            self.row(label, text);
+        }
+        for one in &variables.details {
+            let text = self.variable(one);
+            self.details.push(Row {
+                label: "variable".to_owned(),
+                text,
+            });
+        }
+    }
+
+    fn variable(&mut self, (name, value): &variables::Shown) -> String {
+        let name = self.raw("the environment", name);
+        match value {
+            Some(value) => format!("{name}={}", quoted(&self.raw("the environment", value))),
+            None => format!("{name} (not set any more)"),
         }
     }
 
@@ -186,6 +256,11 @@ impl Builder {
         if !parents.is_empty() {
             self.row("", parents.join(" "));
         }
+        if let Some(end) = question.gives_up() {
+            let seconds = end.0.saturating_sub(question.asked.0) / 1000;
+            let text = format!("such a client usually gives up after about {seconds} s");
+            self.row("waits", text);
+        }
     }
 
     fn why(&mut self, question: &Question) {
@@ -232,10 +307,10 @@ impl Builder {
 fn once(request: &Request) -> &'static str {
     match request {
         Request::Exec(_) => "exactly this command, one time; what it then does is judged by itself",
-        Request::Net(_) => "one connection, with any method and path on it",
-        Request::Http(_) => "exactly this request, one time",
-        Request::Name(_) => "one look-up of this name",
-        Request::File(_) => "one change of this kind to this path",
+        Request::Net(_) => "one connection of this program, with any method and path on it",
+        Request::Http(_) => "exactly this request of this program, one time",
+        Request::Name(_) => "one look-up of this name by this program",
+        Request::File(_) => "one change of this kind to this path by this program",
     }
 }
 

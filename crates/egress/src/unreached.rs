@@ -1,0 +1,86 @@
+//! What cannot be reached whatever a person answers, as far as it is known without asking anybody
+//! outside: a name that was not allowed yet is never looked up, for its text would leave with it.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use stockade_policy::{Control, Decision, NetRequest, Request};
+use stockade_types::{Host, Verdict};
+
+use crate::{
+    Proxy,
+    dial::{Unreachable, known},
+    judge::Allowed,
+    limits::{UNREACHED_HOSTS_MAX, UNREACHED_KEPT},
+};
+
+/// Hosts that were found out of reach a short time ago, by connections that were allowed.
+#[derive(Debug, Default)]
+pub(crate) struct Unreached(Mutex<HashMap<Host, (Unreachable, Instant)>>);
+
+impl Unreached {
+    /// Remembers why an allowed connection could not be made; what may be otherwise at the next try
+    /// is not kept.
+    pub(crate) fn note(&self, host: &Host, error: &Unreachable) {
+        if !error.is_refusal() && !error.is_absent() {
+            return;
+        }
+        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() >= UNREACHED_HOSTS_MAX {
+            hosts.clear();
+        }
+        hosts.insert(host.clone(), (error.clone(), Instant::now()));
+    }
+
+    fn find(&self, host: &Host) -> Option<Unreachable> {
+        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (error, since) = hosts.get(host)?;
+        if since.elapsed() < UNREACHED_KEPT {
+            return Some(error.clone());
+        }
+        hosts.remove(host);
+        None
+    }
+}
+
+impl Proxy {
+    /// Returns the refusal of a host that no answer could open, so that nobody is asked for it.
+    pub(crate) fn out_of_reach(&self, request: &NetRequest, asked: &Decision) -> Option<Decision> {
+        let error = known(request, &self.resolver, asked.private)
+            .or_else(|| self.unreached.find(&request.host))?;
+        Some(refusal(&error, asked))
+    }
+}
+
+impl Proxy {
+    /// The same for a request that would be asked about before its connection is made.
+    pub(crate) fn request_out_of_reach(
+        &self,
+        http: &Request,
+        connection: &Allowed,
+    ) -> Option<Decision> {
+        let Request::Net(net) = connection.permitted.get() else {
+            return None;
+        };
+        if self.judge.look(http).verdict != Verdict::Ask {
+            return None;
+        }
+        self.out_of_reach(net, &connection.decision)
+    }
+}
+
+/// Makes the deny of a control that stands above the rule of `decision`.
+pub(crate) fn refusal(error: &Unreachable, decision: &Decision) -> Decision {
+    let (control, remedy) = match error {
+        Unreachable::Private { .. } => {
+            (Control::PrivateAddress, "say `private = true` in the rule")
+        }
+        _ => (Control::NeverReached, ""),
+    };
+    let mut refused = control.denies(error.full(), remedy);
+    refused.rules.extend(decision.rule.clone());
+    refused
+}

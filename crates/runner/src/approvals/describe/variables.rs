@@ -1,0 +1,314 @@
+//! How variables are shown: those that change what many programs do first, secrets masked.
+
+use stockade_policy::{Variable, looks_secret};
+use stockade_types::{Digest, RawText};
+
+/// Names that change what many programs do, the most telling first; `*` at the end is any rest.
+const TELLING: [&str; 42] = [
+    "HOME",
+    "PATH",
+    "LD_*",
+    "GIT_*",
+    "SSH_*",
+    "XDG_*",
+    "BASH_ENV",
+    "BASH_FUNC_*",
+    "ENV",
+    "ZDOTDIR",
+    "IFS",
+    "SHELL",
+    "KUBECONFIG",
+    "KUBE*",
+    "AWS_*",
+    "GOOGLE_*",
+    "CLOUDSDK_*",
+    "AZURE_*",
+    "DOCKER_*",
+    "TF_*",
+    "PYTHON*",
+    "PIP_*",
+    "UV_*",
+    "PERL*",
+    "RUBY*",
+    "GEM_*",
+    "BUNDLE_*",
+    "NODE_*",
+    "npm_config_*",
+    "NPM_CONFIG_*",
+    "YARN_*",
+    "JAVA_*",
+    "JDK_*",
+    "CARGO_*",
+    "RUST*",
+    "GO*",
+    "MAKEFLAGS",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "*_proxy",
+    "*_PROXY",
+];
+/// Rows of telling variables; who sets more has them counted, and the whole list is in the details.
+const ROWS_MAX: usize = 24;
+/// Variables in the details: who sets more has them counted and bound all the same.
+const DETAILS_MAX: usize = 256;
+/// Characters of a name or a value that are shown; the digest stands for the rest.
+const VALUE_CHARS_MAX: usize = 160;
+/// Names that only look like those of secrets: what they hold is needed to understand the effect.
+const PLAIN: [&str; 5] = [
+    "GIT_CONFIG_KEY_*",
+    "GIT_AUTHOR_*",
+    "LD_*",
+    "DYLD_*",
+    "BASH_FUNC_*",
+];
+/// Ends of names that hold paths, whatever else is in the name.
+const PATHS: [&str; 6] = ["_SOCK", "_FILE", "_DIR", "_PATH", "_CERT", "_CERTS"];
+/// Longest user name in a URL that is not taken for a token.
+const USER_BYTES_MAX: usize = 19;
+
+/// The variables of a question.
+#[derive(Debug, Default)]
+pub(super) struct Variables {
+    /// One row each.
+    pub(super) rows: Vec<Shown>,
+    /// One sentence for those without a row.
+    pub(super) rest: Option<String>,
+    /// All of them, where there are more than rows.
+    pub(super) details: Vec<Shown>,
+}
+
+/// A name as it may be seen, and its value; none where it is not set any more.
+pub(super) type Shown = (RawText, Option<RawText>);
+
+impl Variables {
+    /// Sorts what is shown at once from what is only counted.
+    pub(super) fn of(differing: &[Variable]) -> Self {
+        let mut ranked: Vec<(usize, &Variable)> = differing
+            .iter()
+            .map(|variable| (rank(&variable.name), variable))
+            .collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        let telling = ranked
+            .iter()
+            .filter(|(rank, _)| *rank < TELLING.len())
+            .count();
+        let shown = telling.min(ROWS_MAX);
+        let pair = |(_, variable): &(usize, &Variable)| {
+            let value = variable.value.as_ref();
+            let value = value.map(|value| shown_value(&variable.name, value));
+            (shortened(&variable.name), value)
+        };
+        let mut details: Vec<Shown> = ranked.iter().take(DETAILS_MAX).map(pair).collect();
+        if ranked.len() > DETAILS_MAX {
+            let more = format!("… and {} more", ranked.len() - DETAILS_MAX);
+            details.push((more.as_str().into(), None));
+        }
+        let rest = match (telling - shown, ranked.len() - telling) {
+            (0, 0) => None,
+            (0, 1) => Some("and 1 more variable differs".to_owned()),
+            (0, more) => Some(format!("and {more} more variables differ")),
+            (telling, more) => Some(format!(
+                "and {telling} more variables that change what many programs do, and {more} others differ"
+            )),
+        };
+        Self {
+            rows: details.iter().take(shown).cloned().collect(),
+            details: if rest.is_some() { details } else { Vec::new() },
+            rest,
+        }
+    }
+}
+
+fn rank(name: &RawText) -> usize {
+    TELLING
+        .iter()
+        .position(|pattern| is_like(name.as_bytes(), pattern))
+        .unwrap_or(TELLING.len())
+}
+
+fn is_like(name: &[u8], pattern: &str) -> bool {
+    if let Some(end) = pattern.strip_prefix('*') {
+        return name.ends_with(end.as_bytes());
+    }
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
+}
+
+/// Writes a value as it may be seen and recorded.
+fn shown_value(name: &RawText, value: &RawText) -> RawText {
+    let masked = is_secret(name) || holds_header(value);
+    if masked {
+        return RawText::from("(hidden: its name or text looks like a secret)");
+    }
+    shortened(&without_password(value))
+}
+
+fn is_secret(name: &RawText) -> bool {
+    let is_plain = PLAIN
+        .iter()
+        .any(|pattern| is_like(name.as_bytes(), pattern))
+        || PATHS
+            .iter()
+            .any(|end| name.as_bytes().ends_with(end.as_bytes()));
+    !is_plain && looks_secret(&name.display())
+}
+
+/// Whether a value is an HTTP header that lets somebody in, as `GIT_CONFIG_VALUE_0` may be.
+fn holds_header(value: &RawText) -> bool {
+    let lower = value.as_bytes().to_ascii_lowercase();
+    let holds = |word: &[u8]| lower.windows(word.len()).any(|part| part == word);
+    holds(b"authorization:") || holds(b"bearer ")
+}
+
+fn shortened(value: &RawText) -> RawText {
+    let text = value.display();
+    if text.chars().count() <= VALUE_CHARS_MAX {
+        return value.clone();
+    }
+    let beginning: String = text.chars().take(VALUE_CHARS_MAX).collect();
+    let digest = Digest::of(value.as_bytes());
+    RawText::from(
+        format!(
+            "{beginning}… ({} bytes, sha256 {})",
+            value.as_bytes().len(),
+            digest.short()
+        )
+        .as_str(),
+    )
+}
+
+/// Masks what lets somebody in where a URL holds it (RFC 3986 section 3.2.1).
+pub(super) fn without_password(text: &RawText) -> RawText {
+    let bytes = text.as_bytes();
+    let mut shown = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(3).position(|part| part == b"://") {
+        let (scheme, after) = rest.split_at(at + 3);
+        shown.extend_from_slice(scheme);
+        let ends = |byte: &u8| b"/?# \t\n\"'".contains(byte);
+        let authority = after.iter().position(ends).unwrap_or(after.len());
+        let (authority, next) = after.split_at(authority);
+        rest = next;
+        let Some(end) = authority.iter().rposition(|byte| *byte == b'@') else {
+            shown.extend_from_slice(authority);
+            continue;
+        };
+        let (user, host) = authority.split_at(end);
+        match user.iter().position(|byte| *byte == b':') {
+            Some(colon) => {
+                shown.extend_from_slice(user.get(..colon).unwrap_or_default());
+                shown.extend_from_slice(b":(hidden)");
+            }
+            None if user.len() > USER_BYTES_MAX => shown.extend_from_slice(b"(hidden)"),
+            None => shown.extend_from_slice(user),
+        }
+        shown.extend_from_slice(host);
+    }
+    shown.extend_from_slice(rest);
+    RawText::from_bytes(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Shown, Variables, without_password};
+    use stockade_policy::Variable;
+
+    fn variables(list: &[(&str, &str)]) -> Vec<Variable> {
+        list.iter()
+            .map(|(name, value)| Variable {
+                name: (*name).into(),
+                value: Some((*value).into()),
+            })
+            .collect()
+    }
+
+    fn lines(list: &[Shown]) -> Vec<String> {
+        list.iter()
+            .map(|(name, value)| match value {
+                Some(value) => format!("{name}={value}"),
+                None => name.to_string(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_changes_many_programs_comes_first_and_the_rest_is_counted() {
+        let shown = Variables::of(&variables(&[
+            ("AGENT", "1"),
+            ("KUBECONFIG", "/w/k"),
+            ("__WRAPPED_0", "1"),
+            ("HOME", "/w"),
+        ]));
+        assert_eq!(lines(&shown.rows), ["HOME=/w", "KUBECONFIG=/w/k"]);
+        assert_eq!(shown.rest.as_deref(), Some("and 2 more variables differ"));
+        assert_eq!(
+            lines(&shown.details),
+            ["HOME=/w", "KUBECONFIG=/w/k", "AGENT=1", "__WRAPPED_0=1"]
+        );
+    }
+
+    #[test]
+    fn nobody_can_push_a_telling_one_out_of_sight() {
+        let names: Vec<String> = (0..100).map(|n| format!("GIT_X{n}")).collect();
+        let mut list: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        list.push(("HOME", "/w"));
+        let shown = Variables::of(&variables(&list));
+        assert_eq!(lines(&shown.rows)[0], "HOME=/w");
+        assert_eq!(shown.details.len(), 101);
+        assert!(shown.rest.unwrap().contains("77 more variables"));
+    }
+
+    #[test]
+    fn a_flood_is_counted() {
+        let names: Vec<String> = (0..5_000)
+            .map(|n| format!("{}{n}", "N".repeat(500)))
+            .collect();
+        let list: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        let shown = Variables::of(&variables(&list));
+        assert_eq!(shown.details.len(), 257);
+        let lines = lines(&shown.details);
+        assert_eq!(lines[256], "… and 4744 more");
+        assert!(lines.iter().all(|line| line.chars().count() < 220));
+    }
+
+    #[test]
+    fn secrets_are_masked_and_long_values_cut() {
+        let long = "x".repeat(500);
+        let shown = Variables::of(&variables(&[
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+            ("GIT_CONFIG_KEY_0", "url.x.insteadOf"),
+            ("GIT_CONFIG_VALUE_0", "Authorization: Basic hunter2"),
+            ("GIT_AUTHOR_NAME", "u"),
+            ("PIP_INDEX_URL", "https://u:hunter2@good.test/x"),
+            ("PYTHONPATH", &long),
+        ]));
+        let text = lines(&shown.rows).join("\n");
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("GIT_CONFIG_KEY_0=url.x.insteadOf"), "{text}");
+        assert!(text.contains("GIT_AUTHOR_NAME=u"), "{text}");
+        assert!(text.contains("https://u:(hidden)@good.test/x"), "{text}");
+        assert!(text.contains("… (500 bytes, sha256 "), "{text}");
+    }
+
+    #[test]
+    fn a_token_in_a_url_is_masked_and_a_user_is_not() {
+        for (url, expected) in [
+            ("ssh://git@good.test/r", "ssh://git@good.test/r"),
+            ("git@good.test:r", "git@good.test:r"),
+            ("https://good.test/a@b", "https://good.test/a@b"),
+            (
+                "https://ghp_0123456789012345678@good.test/r",
+                "https://(hidden)@good.test/r",
+            ),
+            (
+                "a b://u:p@h c://u:p@h",
+                "a b://u:(hidden)@h c://u:(hidden)@h",
+            ),
+        ] {
+            assert_eq!(without_password(&url.into()), expected.into(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! How a question gets its answer: recorded first, then made so, and never twice.
+
+use std::sync::Arc;
+
+use stockade_policy::Scope;
+use stockade_types::{ApprovalId, Verdict};
+
+use super::{
+    by::By,
+    desk::Desk,
+    exchange::{AnswerError, DeskEvent},
+    question::{Answer, Question, Settled},
+    state::Phase,
+};
+
+impl Desk {
+    /// Denies a question for a reason of our own; one that is settled stays as it is.
+    pub(super) fn deny(&self, id: &ApprovalId, by: &By, reason: Option<String>) {
+        if let Some(question) = self.begin_settling(id) {
+            // A deny that cannot be recorded is a deny all the same.
+            drop(self.settle(&question, Answer::Deny { reason }, by));
+        }
+    }
+
+    /// Takes an open question for an answer of our own.
+    fn begin_settling(&self, id: &ApprovalId) -> Option<Arc<Question>> {
+        let mut state = self.lock();
+        let entry = state.entries.get_mut(id)?;
+        if !matches!(entry.phase, Phase::Open) {
+            return None;
+        }
+        entry.phase = Phase::Settling;
+        Some(Arc::clone(&entry.question))
+    }
+
+    /// Records the answer, then makes it so; the entry is in [`Phase::Settling`] and ours.
+    pub(super) fn settle(
+        &self,
+        question: &Question,
+        answer: Answer,
+        by: &By,
+    ) -> Result<(), AnswerError> {
+        let recorded = self.record(question, &answer, by);
+        let mut state = self.lock();
+        let waits = state.entries.get(&question.id).map_or(0, |e| e.waiting) > 0;
+        let result = match (&recorded, &answer, by) {
+            (Err(error), _, _) => Err(AnswerError::NotRecorded(error.clone())),
+            (Ok(()), Answer::Deny { .. }, _) | (Ok(()), Answer::Allow { .. }, By::Grant(_)) => {
+                Ok(())
+            }
+            // Nobody would use it now, and whoever came later would not be the one who was shown.
+            (Ok(()), Answer::Allow { .. }, _) if !waits => {
+                Err(AnswerError::Withdrawn(question.id.clone()))
+            }
+            (Ok(()), Answer::Allow { scope }, _) => state.grant(question, *scope, self.now()),
+        };
+        let instead = match &result {
+            Ok(()) => None,
+            Err(AnswerError::NotRecorded(_)) => {
+                Some((By::Journal, "the answer was not recorded".to_owned()))
+            }
+            Err(error @ AnswerError::Withdrawn(_)) => Some((By::Withdrawn, error.to_string())),
+            Err(error) => Some((By::Policy, error.to_string())),
+        };
+        let is_person = matches!(by, By::Person(_)) && instead.is_none();
+        let (answer, by) = match instead {
+            None => (answer, by.clone()),
+            Some((by, reason)) => {
+                let reason = Some(reason);
+                (Answer::Deny { reason }, by)
+            }
+        };
+        if is_person && matches!(answer, Answer::Deny { .. }) {
+            // Refused only where so much was settled that nothing can be granted any more.
+            drop(state.grants.deny(question.id.clone(), &question.request));
+        }
+        state.close_entry(&Settled {
+            id: question.id.clone(),
+            answer: answer.clone(),
+            by: by.as_str().to_owned(),
+        });
+        drop(state);
+        if matches!(
+            result,
+            Err(AnswerError::Grant(_) | AnswerError::Withdrawn(_))
+        ) {
+            // The journal already has the allow; say that nothing came of it.
+            drop(self.record(question, &answer, &by));
+        }
+        self.wake();
+        result
+    }
+
+    pub(super) fn record(
+        &self,
+        question: &Question,
+        answer: &Answer,
+        by: &By,
+    ) -> Result<(), String> {
+        let (verdict, scope, reason) = match (answer, by) {
+            (Answer::Allow { .. }, By::Grant(_)) => (Verdict::Allow, None, None),
+            (Answer::Allow { scope }, _) => (Verdict::Allow, Some(*scope), None),
+            (Answer::Deny { reason }, _) => (Verdict::Deny, None, reason.as_deref()),
+        };
+        (self.observer)(&DeskEvent::Decided {
+            question,
+            verdict,
+            scope,
+            by: by.as_str(),
+            reason,
+        })
+    }
+
+    /// Closes a question that the answer to another one has answered too.
+    pub(super) fn cover(&self, id: &ApprovalId, grant: &ApprovalId) {
+        if let Some(question) = self.begin_settling(id) {
+            let answer = Answer::Allow { scope: Scope::Once };
+            // What follows is the use of the other grant, which is recorded by itself.
+            drop(self.settle(&question, answer, &By::Grant(format!("approval {grant}"))));
+        }
+    }
+}
