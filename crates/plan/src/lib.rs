@@ -16,7 +16,9 @@ mod spec;
 mod step;
 mod view;
 
-pub use calls::{CALLS, Call, CallAction, CallCondition, CallSet, calls};
+pub use calls::{
+    CALLS, Call, CallAction, CallCondition, CallSet, Family, ORDINARY, UNNAMED, answer, calls,
+};
 pub use compile::{PlanError, check_workspace, compile};
 pub use facts::{
     CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, StateFact, SystemEntry,

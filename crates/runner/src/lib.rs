@@ -7,6 +7,7 @@ mod agent_state;
 pub mod approvals;
 mod controller;
 pub mod doctor;
+mod egress_calls;
 mod egress_process;
 mod error;
 mod facts;

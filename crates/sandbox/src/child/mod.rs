@@ -4,7 +4,7 @@ mod confine;
 mod first;
 mod view;
 
-pub use confine::call_rules;
+pub use confine::{call_filter, call_rules};
 
 use std::{
     fs::File,
