@@ -85,6 +85,8 @@ enum Switch {
     UnlessDebuggers,
     UnlessNamespaces,
     IfNotify,
+    /// On for every set, behind all others.
+    Ordinary,
 }
 
 /// One entry; the first that applies decides.
@@ -99,6 +101,13 @@ pub struct Call {
     /// Why.
     pub why: &'static str,
     switch: Switch,
+}
+
+impl Call {
+    /// Tells whether it is of [`ORDINARY`], and so only counts where no entry of [`CALLS`] applies.
+    pub const fn is_ordinary(&self) -> bool {
+        matches!(self.switch, Switch::Ordinary)
+    }
 }
 
 /// Every flag of clone(2) that makes a namespace (linux/sched.h).
@@ -481,7 +490,7 @@ pub const CALLS: &[Call] = &[
 /// [`UNNAMED`].
 pub fn calls(set: CallSet) -> impl Iterator<Item = Call> {
     let special = CALLS.iter().copied().filter(move |call| match call.switch {
-        Switch::Always => true,
+        Switch::Always | Switch::Ordinary => true,
         Switch::UnlessDebuggers => !set.debuggers,
         Switch::UnlessNamespaces => !set.namespaces,
         Switch::IfNotify => set.notify,
@@ -492,7 +501,7 @@ pub fn calls(set: CallSet) -> impl Iterator<Item = Call> {
                 name,
                 CallCondition::Always,
                 CallAction::Allow,
-                Switch::Always,
+                Switch::Ordinary,
                 family.why,
             )
         })
