@@ -21,7 +21,8 @@ pub use calls::{
 };
 pub use compile::{PlanError, check_workspace, compile};
 pub use facts::{
-    CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, StateFact, SystemEntry,
+    CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, SharedCounts, StateFact,
+    SystemEntry,
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};

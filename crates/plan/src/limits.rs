@@ -1,6 +1,6 @@
 //! Limits as steps.
 
-use stockade_policy::Limits;
+use stockade_policy::{Limits, Settings};
 
 use crate::{Guarantee, GuaranteeName, HostFacts, Step};
 
@@ -8,6 +8,11 @@ use crate::{Guarantee, GuaranteeName, HostFacts, Step};
 const OPEN_FILES_DEFAULT: u64 = 65_536;
 /// Processes where the policy says nothing: a wide parallel build, but no fork bomb.
 const PROCESSES_DEFAULT: u64 = 4_096;
+/// Queued signals and timers: many more than programs use.
+const PENDING_SIGNALS_MAX: u64 = 4_096;
+/// Size of a core file: none is written that small, and a handler is not started for it either,
+/// which it is for 0 (core(5)).
+const CORE_BYTES: u64 = 1;
 /// Period of the processor quota in microseconds, the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
 
@@ -58,8 +63,30 @@ fn quota_us(cpus: f64) -> u64 {
         .max(1000)
 }
 
+/// Returns the bounds of counts that the kernel keeps for each user. A session has a part of them,
+/// so that the caller's other programs always have the rest.
+pub(crate) fn shared_steps(settings: &Settings, facts: &HostFacts) -> Vec<Step> {
+    let shared = &facts.shared;
+    let part = |all: Option<u64>, divisor: u64| all.map(|all| (all / divisor).max(1));
+    // A second lock on what the system call filter closes.
+    let namespaces = (!settings.process.namespaces.value).then_some(0);
+    [
+        ("max_inotify_instances", part(shared.inotify_instances, 4)),
+        ("max_inotify_watches", part(shared.inotify_watches, 2)),
+        ("max_user_namespaces", namespaces),
+    ]
+    .into_iter()
+    .filter_map(|(name, most)| {
+        Some(Step::SharedCount {
+            name: name.to_owned(),
+            most: most?,
+        })
+    })
+    .collect()
+}
+
 /// Returns the limits that the command's process sets on itself.
-pub(crate) fn resource_steps(limits: &Limits) -> Vec<Step> {
+pub(crate) fn resource_steps(limits: &Limits, facts: &HostFacts) -> Vec<Step> {
     let step = |limit: &str, value| Step::ResourceLimit {
         limit: limit.to_owned(),
         value,
@@ -74,12 +101,16 @@ pub(crate) fn resource_steps(limits: &Limits) -> Vec<Step> {
         ),
         step(
             "processes",
-            limits
-                .processes
-                .as_ref()
-                .map_or(PROCESSES_DEFAULT, |l| l.value),
+            limits.processes.as_ref().map_or_else(
+                || PROCESSES_DEFAULT.min(facts.shared.processes / 2),
+                |l| l.value,
+            ),
         ),
-        step("core", 0),
+        step(
+            "pending-signals",
+            PENDING_SIGNALS_MAX.min(facts.shared.pending_signals / 4),
+        ),
+        step("core", CORE_BYTES),
         step("message-queues", 0),
     ]
 }

@@ -25,6 +25,7 @@ pub(super) fn resource_limit(limit: &str, value: u64) -> Outcome<()> {
     let limit = match limit {
         "open-files" => Limit::OpenFiles,
         "processes" => Limit::Processes,
+        "pending-signals" => Limit::PendingSignals,
         "core" => Limit::Core,
         "message-queues" => Limit::MessageQueues,
         other => {
