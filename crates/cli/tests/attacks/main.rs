@@ -21,6 +21,7 @@ mod programs;
 mod record;
 mod rules;
 mod secrets;
+mod shared;
 
 use std::path::PathBuf;
 
