@@ -32,6 +32,7 @@ mod threads;
 mod tree;
 
 pub use controller::Controller;
+pub use egress_calls::egress_calls;
 pub use egress_process::egress_main;
 pub use error::{ErrorKind, RunError};
 pub use facts::account_home;

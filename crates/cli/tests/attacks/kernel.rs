@@ -71,7 +71,7 @@ fn k06_kernel_surface_is_closed() {
             "notices",
             "perl -e 'open($d, \"<\", \".\") or syscall(2, $p = \".\", 65536); exit(syscall(72, syscall(2, $p = \".\", 65536), 1026, 2) < 0)'",
         ),
-        closed("own-stack", "sys 157 58 0 0 0 0").twin("sys 157 38 1 0 0 0"),
+        closed("reclaim", "sys 157 58 0 0 0 0").twin("sys 157 38 1 0 0 0"),
         closed(
             "file-flags",
             "perl -e '$f = 0x40; open($x, \">\", \"got/flags\"); $p = pack(\"q\", $f); exit(!ioctl($x, 0x40086602, $p))'",
