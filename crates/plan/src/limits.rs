@@ -101,10 +101,11 @@ pub(crate) fn resource_steps(limits: &Limits, facts: &HostFacts) -> Vec<Step> {
         ),
         step(
             "processes",
-            limits.processes.as_ref().map_or_else(
-                || PROCESSES_DEFAULT.min(facts.shared.processes / 2),
-                |l| l.value,
-            ),
+            limits
+                .processes
+                .as_ref()
+                .map_or(PROCESSES_DEFAULT, |l| l.value)
+                .min(facts.shared.processes / 2),
         ),
         step(
             "pending-signals",
@@ -130,7 +131,10 @@ pub(crate) fn guarantees(limits: &Limits, facts: &HostFacts) -> Vec<Guarantee> {
     let mut stated = vec![Guarantee {
         name: GuaranteeName::Limits,
         holds: true,
-        how: "rlimits: processes, open files, no core dumps; wall time by the supervisor"
+        how: "rlimits: processes, open files, queued signals, no core dumps; a part of the user's \
+              inotify instances and watches, of the terminals, and half of the memory for private \
+              directories; wall time by the supervisor; pipe pages, epoll watches and descriptors in \
+              flight are the user's own"
             .to_owned(),
         missing: None,
         waiver: None,

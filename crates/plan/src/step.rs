@@ -239,7 +239,7 @@ pub enum Step {
     },
     /// Load the system call filter; with the notifier its listener goes to the supervisor.
     FilterCalls {
-        /// The deny list and what the supervisor is asked about.
+        /// Which calls are open, and what the supervisor is asked about.
         set: CallSet,
     },
     /// Close every descriptor but the standard streams.

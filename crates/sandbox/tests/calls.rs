@@ -1,5 +1,4 @@
 //! The table of system calls means on each processor what it says.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
