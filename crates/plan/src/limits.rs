@@ -67,12 +67,16 @@ fn quota_us(cpus: f64) -> u64 {
 /// so that the caller's other programs always have the rest.
 pub(crate) fn shared_steps(settings: &Settings, facts: &HostFacts) -> Vec<Step> {
     let shared = &facts.shared;
+    let watches = settings.limits.watches.as_ref();
+    let watches = shared
+        .inotify_watches
+        .map(|all| watches.map_or(all / 2, |wanted| wanted.value.min(all)));
     let part = |all: Option<u64>, divisor: u64| all.map(|all| (all / divisor).max(1));
     // A second lock on what the system call filter closes.
     let namespaces = (!settings.process.namespaces.value).then_some(0);
     [
         ("max_inotify_instances", part(shared.inotify_instances, 4)),
-        ("max_inotify_watches", part(shared.inotify_watches, 2)),
+        ("max_inotify_watches", watches),
         ("max_user_namespaces", namespaces),
     ]
     .into_iter()

@@ -39,6 +39,7 @@ fn full_policy() -> Policy {
         cpus = 1.5
         disk = "10GiB"
         open_files = 4096
+        watches = 20000
         [[allow]]
         id = "good"
         what = "net"

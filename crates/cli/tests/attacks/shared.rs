@@ -107,6 +107,22 @@ fn watches(env: &TestEnv) -> Option<u64> {
     inside.stdout.trim().parse().ok()
 }
 
+/// A policy can set the watches of a session.
+#[test]
+fn r51_watches_are_what_policy_says() {
+    require_tool("perl");
+    let watch = r#"perl -e '$f = syscall(294, 0);
+        for (1..60) { $p = "/tmp/w$_"; open($h, ">", $p); $n++ if syscall(254, $f, $p, 2) >= 0 } print "$n\n"'"#;
+    for_each_user(|env| {
+        let repo = env.repo();
+        let policy = env.write("policy.toml", "schema = 1\n[limits]\nwatches = 50\n");
+        let session = || env.session(repo.path());
+        session().line(watch).success().assert_stdout("60");
+        let bounded = session().arg("--policy").arg(policy).line(watch).success();
+        assert_eq!(bounded.stdout, "50\n", "{bounded:?}");
+    });
+}
+
 /// A development server that watches ten thousand files works, with a few other watchers beside it.
 #[test]
 fn r51_a_large_project_can_be_watched() {
