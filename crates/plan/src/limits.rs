@@ -10,6 +10,19 @@ const OPEN_FILES_DEFAULT: u64 = 65_536;
 const PROCESSES_DEFAULT: u64 = 4_096;
 /// Queued signals and timers: many more than programs use.
 const PENDING_SIGNALS_MAX: u64 = 4_096;
+/// Namespaces of each kind, where a session may make some: a browser with many tabs.
+const NAMESPACES_MAX: u64 = 256;
+/// The kinds (namespaces(7)).
+const NAMESPACES: [&str; 8] = [
+    "max_cgroup_namespaces",
+    "max_ipc_namespaces",
+    "max_mnt_namespaces",
+    "max_net_namespaces",
+    "max_pid_namespaces",
+    "max_time_namespaces",
+    "max_user_namespaces",
+    "max_uts_namespaces",
+];
 /// Size of a core file: none is written that small, and a handler is not started for it either,
 /// which it is for 0 (core(5)).
 const CORE_BYTES: u64 = 1;
@@ -72,14 +85,19 @@ pub(crate) fn shared_steps(settings: &Settings, facts: &HostFacts) -> Vec<Step> 
         .inotify_watches
         .map(|all| watches.map_or(all / 2, |wanted| wanted.value.min(all)));
     let part = |all: Option<u64>, divisor: u64| all.map(|all| (all / divisor).max(1));
-    // A second lock on what the system call filter closes.
-    let namespaces = (!settings.process.namespaces.value).then_some(0);
+    // Where the filter closes namespaces, this is a second lock.
+    let namespaces = if settings.process.namespaces.value {
+        NAMESPACES_MAX
+    } else {
+        0
+    };
+    let namespaces = NAMESPACES.map(|name| (name, Some(namespaces)));
     [
         ("max_inotify_instances", part(shared.inotify_instances, 4)),
         ("max_inotify_watches", watches),
-        ("max_user_namespaces", namespaces),
     ]
     .into_iter()
+    .chain(namespaces)
     .filter_map(|(name, most)| {
         Some(Step::SharedCount {
             name: name.to_owned(),

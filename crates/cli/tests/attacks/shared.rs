@@ -123,6 +123,29 @@ fn r51_watches_are_what_policy_says() {
     });
 }
 
+/// Where policy lets a session make namespaces, it makes some of them.
+#[test]
+fn r51_namespaces_are_bounded_where_they_are_allowed() {
+    require_tool("perl");
+    // Each child makes one, says so, and keeps it until the last has tried.
+    let make = r#"perl -e 'pipe($r, $w); pipe($s, $t);
+        for (1..260) { if (!fork) { close $t; syswrite($w, "x") if syscall(272, 0x10000000) >= 0;
+            close $w; sysread($s, $_, 1); exit } }
+        close $w; 1 while sysread($r, $all, 4096, length $all); print length $all, "\n"; close $t; 1 while wait > 0'"#;
+    for_each_user(|env| {
+        let repo = env.repo();
+        let policy = env.write("policy.toml", "schema = 1\n[process]\nnamespaces = true\n");
+        let outside = env.shell(repo.path(), make);
+        assert_eq!(outside.stdout, "260\n", "{outside:?}");
+        let inside = env
+            .session(repo.path())
+            .arg("--policy")
+            .arg(policy)
+            .line(make);
+        assert_eq!(inside.success().stdout, "256\n");
+    });
+}
+
 /// A development server that watches ten thousand files works, with a few other watchers beside it.
 #[test]
 fn r51_a_large_project_can_be_watched() {
