@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use stockade_plan::{CALLS, CallAction};
+use stockade_plan::{CALLS, CallAction, CallSet, answer};
 use stockade_testkit::{
     Output, TestEnv, UNATTENDED,
     env::{User, under_test},
@@ -16,12 +16,24 @@ use stockade_testkit::{
 
 /// An address that nothing is mapped at.
 const BAD: i64 = 1;
-const NOT_PERMITTED: i32 = 1;
+
+/// What an ordinary session loads.
+const STRICT: CallSet = CallSet {
+    debuggers: false,
+    namespaces: false,
+    notify: true,
+};
 
 /// Arguments for each denied call, such that the entry applies and nothing can happen outside.
 const TRIES: &[(&str, &[i64])] = &[
-    ("socket", &[16, 3, 0]),               // AF_NETLINK, SOCK_RAW
-    ("ioctl", &[0, 0x5412, BAD]),          // TIOCSTI on a pipe
+    ("socket", &[2, 3, 1]),   // AF_INET, SOCK_RAW, IPPROTO_ICMP
+    ("socket", &[16, 3, 15]), // AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT
+    ("socket", &[17, 3, 0]),  // AF_PACKET, SOCK_RAW
+    ("socketpair", &[16, 3, 0, BAD]),
+    ("ioctl", &[0, 0x5412, BAD]),       // TIOCSTI on a pipe
+    ("ioctl", &[-1, 0x5000_940E, BAD]), // BTRFS_IOC_SUBVOL_CREATE
+    ("fcntl", &[-1, 1024, 0]),          // F_SETLEASE
+    ("io_setup", &[0, BAD]),
     ("clone", &[0x1001_0000, 0, 0, 0, 0]), // a thread in a user namespace of its own: contradicts
     ("clone3", &[BAD, 0]),
     ("personality", &[0x0004_0000]), // ADDR_NO_RANDOMIZE, of this process alone
@@ -83,6 +95,7 @@ const TRIES: &[(&str, &[i64])] = &[
     ("migrate_pages", &[-1, 0, 0, 0]),
     ("move_pages", &[-1, 0, 0, 0, 0, 0]),
     ("prctl", &[35, 14, BAD, 0]), // PR_SET_MM_MAP of no size
+    ("prctl", &[58, 0, 0, 0, 0]), // PR_GET_IO_FLUSHER
     // The bit that makes a program run as its owner, on no file.
     ("chmod", &[BAD, 0o4755]),
     ("fchmod", &[-1, 0o4755]),
@@ -100,8 +113,10 @@ const NOT_OUTSIDE: &[&str] = &["vhangup"];
 /// What an ordinary user may try outside: the control of these needs no privilege. For the others
 /// the kernel's own answer to an ordinary user is the filter's, and root is the control.
 const UNPRIVILEGED: &[&str] = &[
-    "socket",
+    "socketpair",
     "ioctl",
+    "fcntl",
+    "io_setup",
     "clone",
     "clone3",
     "personality",
@@ -136,10 +151,10 @@ const UNPRIVILEGED: &[&str] = &[
     "mknodat",
 ];
 
-/// A program that makes the calls and prints the name and error number of each.
+/// A program that makes the calls and prints the place in the list and the error number of each.
 fn program(outside: bool) -> String {
     let mut text = String::from("$| = 1;\n");
-    for (name, arguments) in TRIES {
+    for (at, (name, arguments)) in TRIES.iter().enumerate() {
         if outside && NOT_OUTSIDE.contains(name) {
             continue;
         }
@@ -152,7 +167,7 @@ fn program(outside: bool) -> String {
             .collect();
         writeln!(
             text,
-            "$! = 0; $r = syscall({number}{}); print \"{name} \", ($r == -1 ? $! + 0 : 0), \"\\n\";",
+            "$! = 0; $r = syscall({number}{}); print \"{at} \", ($r == -1 ? $! + 0 : 0), \"\\n\";",
             words.concat()
         )
         .expect("text grows");
@@ -160,30 +175,58 @@ fn program(outside: bool) -> String {
     text
 }
 
-fn answers(output: &Output) -> BTreeMap<&str, i32> {
+fn answers(output: &Output) -> BTreeMap<usize, i32> {
     output
         .stdout
         .lines()
         .map(|line| {
-            let (name, errno) = line.split_once(' ').expect("a name and a number");
-            (name, errno.parse().expect("a number"))
+            let (at, errno) = line.split_once(' ').expect("a place and a number");
+            (
+                at.parse().expect("a number"),
+                errno.parse().expect("a number"),
+            )
         })
         .collect()
 }
 
+fn words(arguments: &[i64]) -> [u64; 6] {
+    std::array::from_fn(|at| arguments.get(at).map_or(0, |word| word.cast_unsigned()))
+}
+
+const fn is_denial(action: CallAction) -> bool {
+    !matches!(action, CallAction::Allow | CallAction::Notify)
+}
+
 #[test]
-fn every_denied_call_is_tried() {
-    let tried: Vec<&str> = TRIES.iter().map(|(name, _)| *name).collect();
-    let denied = CALLS
-        .iter()
-        .filter(|call| call.action != CallAction::Notify);
-    for call in denied {
-        assert_eq!(
-            tried.iter().filter(|name| **name == call.name).count(),
-            1,
+fn every_denial_is_tried() {
+    for call in CALLS.iter().filter(|call| is_denial(call.action)) {
+        let deciding = |arguments| {
+            CALLS
+                .iter()
+                .find(|other| other.name == call.name && other.condition.applies(arguments))
+        };
+        assert!(
+            TRIES
+                .iter()
+                .any(|(name, list)| *name == call.name && deciding(words(list)) == Some(call)),
             "{call:?}"
         );
     }
+}
+
+/// `None` for what is not denied.
+fn errno(action: CallAction) -> Option<i32> {
+    use rustix::io::Errno;
+    let errno = match action {
+        CallAction::Allow | CallAction::Notify => return None,
+        CallAction::NotPermitted => Errno::PERM,
+        CallAction::InvalidArgument => Errno::INVAL,
+        CallAction::NoRequest => Errno::NOTTY,
+        CallAction::NotImplemented => Errno::NOSYS,
+        CallAction::NoProtocol => Errno::PROTONOSUPPORT,
+        CallAction::NoFamily => Errno::AFNOSUPPORT,
+    };
+    Some(errno.raw_os_error())
 }
 
 #[test]
@@ -209,24 +252,48 @@ fn denied_calls_fail_inside_and_are_looked_at_outside() {
             .success();
         let (outside, inside) = (answers(&outside), answers(&inside));
         assert_eq!(inside.len(), outside.len() + NOT_OUTSIDE.len());
-        for call in CALLS
-            .iter()
-            .filter(|call| call.action != CallAction::Notify)
-        {
-            let Some(found) = inside.get(call.name) else {
+        for (at, (name, arguments)) in TRIES.iter().enumerate() {
+            let Some(found) = inside.get(&at) else {
                 continue;
             };
-            let expected = match call.action {
-                CallAction::NotPermitted => NOT_PERMITTED,
-                CallAction::NotImplemented => rustix::io::Errno::NOSYS.raw_os_error(),
-                CallAction::NoFamily => rustix::io::Errno::AFNOSUPPORT.raw_os_error(),
-                CallAction::Notify => panic!("{call:?} is not denied"),
-            };
-            assert_eq!(*found, expected, "inside, {call:?}");
-            let controlled = is_root || UNPRIVILEGED.contains(&call.name);
-            if let Some(answer) = outside.get(call.name).filter(|_| controlled) {
-                assert_ne!(*answer, expected, "outside, as root {is_root}: {call:?}");
+            let action = answer(STRICT, name, words(arguments));
+            let expected = errno(action).expect("it is denied");
+            assert_eq!(*found, expected, "inside, {name} {arguments:?}");
+            let controlled = is_root || UNPRIVILEGED.contains(name);
+            if let Some(answer) = outside.get(&at).filter(|_| controlled) {
+                assert_ne!(
+                    *answer, expected,
+                    "outside, as root {is_root}: {name} {arguments:?}"
+                );
             }
         }
+    }
+}
+
+/// Calls that no kernel of today has, and the newest that it has: programs are told that they do not
+/// exist, whoever asks. Outside the kernel has some of them.
+#[test]
+fn new_calls_do_not_exist_inside() {
+    let perl = require_tool("perl");
+    let text = "for $n (463 .. 480, 600, 1000) { $! = 0; $r = syscall($n, -1, 1, 1, 0, 0, 0); \
+                print \"$n\\n\" unless $r == -1 && $!{ENOSYS} }";
+    for user in User::all() {
+        let env = TestEnv::new(under_test());
+        let env = match &user {
+            Some(user) => env.as_user(user),
+            None => env,
+        };
+        let repo = env.repo();
+        let text = format!("use Errno; {text}");
+        let outside = env.command(&perl).arg("-e").arg(&text).success();
+        assert_ne!(outside.stdout, "", "this kernel has none of them");
+        let inside = env
+            .session(repo.path())
+            .arg("--")
+            .arg(&perl)
+            .arg("-e")
+            .arg(&text)
+            .success();
+        assert_eq!(inside.stdout, "");
     }
 }

@@ -1,6 +1,12 @@
-//! The system call filter as data: what is closed and why, and what the supervisor is asked about.
+//! The system call filter as data: what is open, what is closed and why, and what the supervisor is
+//! asked about. A call that nothing here names does not exist inside.
+
+mod ordinary;
+mod requests;
 
 use serde::{Deserialize, Serialize};
+
+pub use ordinary::{Family, ORDINARY};
 
 /// Which variant of the filter a session loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,20 +30,53 @@ pub enum CallCondition {
     OneOf(u8, &'static [u32]),
     /// Argument is none of the values.
     NoneOf(u8, &'static [u32]),
+    /// The bits of the mask are one of the values.
+    MaskedOneOf(u8, u32, &'static [u32]),
+    /// Each of these applies.
+    All(&'static [CallCondition]),
+}
+
+impl CallCondition {
+    /// Tells whether it applies to a call with these arguments.
+    pub fn applies(&self, arguments: [u64; 6]) -> bool {
+        let argument = |index: u8| {
+            let whole = arguments.get(usize::from(index)).copied().unwrap_or(0);
+            u32::try_from(whole & u64::from(u32::MAX)).unwrap_or(0)
+        };
+        match *self {
+            Self::Always => true,
+            Self::AnyBit(index, mask) => argument(index) & mask != 0,
+            Self::OneOf(index, values) => values.contains(&argument(index)),
+            Self::NoneOf(index, values) => !values.contains(&argument(index)),
+            Self::MaskedOneOf(index, mask, values) => values.contains(&(argument(index) & mask)),
+            Self::All(conditions) => conditions.iter().all(|one| one.applies(arguments)),
+        }
+    }
 }
 
 /// What happens to a call that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallAction {
+    /// The kernel does it.
+    Allow,
     /// "Operation not permitted".
     NotPermitted,
+    /// "Invalid argument": as on a kernel that lacks the option.
+    InvalidArgument,
+    /// "Inappropriate ioctl for device": as on a file that lacks the request.
+    NoRequest,
     /// "Function not implemented": callers fall back to something else.
     NotImplemented,
+    /// "Protocol not supported".
+    NoProtocol,
     /// "Address family not supported".
     NoFamily,
     /// The supervisor decides.
     Notify,
 }
+
+/// What happens to a call that no entry names: as on a kernel that lacks it.
+pub const UNNAMED: CallAction = CallAction::NotImplemented;
 
 /// Which option of [`CallSet`] switches an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +85,8 @@ enum Switch {
     UnlessDebuggers,
     UnlessNamespaces,
     IfNotify,
+    /// On for every set, behind all others.
+    Ordinary,
 }
 
 /// One entry; the first that applies decides.
@@ -62,14 +103,42 @@ pub struct Call {
     switch: Switch,
 }
 
+impl Call {
+    /// Tells whether it is of [`ORDINARY`], and so only counts where no entry of [`CALLS`] applies.
+    pub const fn is_ordinary(&self) -> bool {
+        matches!(self.switch, Switch::Ordinary)
+    }
+}
+
 /// Every flag of clone(2) that makes a namespace (linux/sched.h).
 const NAMESPACE_FLAGS: u32 = 0x7E02_0080;
 /// `O_WRONLY | O_RDWR | O_CREAT | O_TRUNC` and the bit of `O_TMPFILE`.
 const WRITE_FLAGS: u32 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;
-/// `AF_UNIX`, `AF_INET`, `AF_INET6`.
-const FAMILIES: &[u32] = &[1, 2, 10];
-/// `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`: input pushed into a terminal, and line disciplines.
-const TERMINAL_REQUESTS: &[u32] = &[0x5412, 0x541C, 0x5423];
+/// `AF_UNIX`.
+const LOCAL: &[u32] = &[1];
+/// `AF_INET`, `AF_INET6`.
+const INTERNET: &[u32] = &[2, 10];
+/// `AF_NETLINK`.
+const NETLINK: &[u32] = &[16];
+/// `NETLINK_ROUTE`.
+const ROUTE: &[u32] = &[0];
+/// Of the second argument of socket(2); the other bits are flags.
+const SOCKET_TYPE: u32 = 0xF;
+/// `SOCK_STREAM`, `SOCK_DGRAM`, `SOCK_SEQPACKET`.
+const LOCAL_TYPES: &[u32] = &[1, 2, 5];
+/// `SOCK_STREAM`.
+const STREAM: &[u32] = &[1];
+/// `SOCK_DGRAM`.
+const DATAGRAM: &[u32] = &[2];
+/// `SOCK_RAW`, `SOCK_PACKET`.
+const RAW: &[u32] = &[3, 10];
+/// The default, and `IPPROTO_TCP`.
+const TCP: &[u32] = &[0, 6];
+/// The default, and `IPPROTO_UDP`.
+const UDP: &[u32] = &[0, 17];
+/// `TIOCSTI`, `TIOCLINUX`, `TIOCCONS`, `TIOCSETD`, `TIOCVHANGUP`: input pushed into a terminal, line
+/// disciplines, and the terminals of others.
+const TERMINAL_REQUESTS: &[u32] = &[0x5412, 0x541C, 0x541D, 0x5423, 0x5437];
 /// `PR_SET_MM`.
 const MEMORY_MAP_REQUESTS: &[u32] = &[35];
 /// `PER_LINUX`, and the query.
@@ -121,6 +190,10 @@ const fn nesting(name: &'static str, why: &'static str) -> Call {
     )
 }
 
+const fn socket(condition: CallCondition, action: CallAction, why: &'static str) -> Call {
+    call("socket", condition, action, Switch::Always, why)
+}
+
 const fn ask(name: &'static str, why: &'static str) -> Call {
     call(
         name,
@@ -150,7 +223,7 @@ const TIME: &str = "the clock belongs to the machine";
 const MODULES: &str = "kernel code is loaded by the machine's owner";
 const CHANGE: &str = "a change of a path, recorded and checked against protected paths";
 
-/// The whole filter, denials first.
+/// What is not simply open, denials first.
 pub const CALLS: &[Call] = &[
     // First, since programs make it most and its arguments have to be looked at each time.
     call(
@@ -160,19 +233,85 @@ pub const CALLS: &[Call] = &[
         Switch::IfNotify,
         CHANGE,
     ),
+    socket(
+        CallCondition::All(&[
+            CallCondition::OneOf(0, LOCAL),
+            CallCondition::MaskedOneOf(1, SOCKET_TYPE, LOCAL_TYPES),
+        ]),
+        CallAction::Allow,
+        "between processes of the session",
+    ),
+    socket(
+        CallCondition::All(&[
+            CallCondition::OneOf(0, INTERNET),
+            CallCondition::MaskedOneOf(1, SOCKET_TYPE, STREAM),
+            CallCondition::OneOf(2, TCP),
+        ]),
+        CallAction::Allow,
+        "TCP, which leads to the egress process",
+    ),
+    socket(
+        CallCondition::All(&[
+            CallCondition::OneOf(0, INTERNET),
+            CallCondition::MaskedOneOf(1, SOCKET_TYPE, DATAGRAM),
+            CallCondition::OneOf(2, UDP),
+        ]),
+        CallAction::Allow,
+        "UDP, for names and between processes of the session",
+    ),
+    socket(
+        CallCondition::All(&[
+            CallCondition::OneOf(0, NETLINK),
+            CallCondition::OneOf(2, ROUTE),
+        ]),
+        CallAction::Allow,
+        "lists the interfaces of the session's own network; changes need a capability",
+    ),
+    socket(
+        CallCondition::All(&[
+            CallCondition::OneOf(0, INTERNET),
+            CallCondition::MaskedOneOf(1, SOCKET_TYPE, RAW),
+        ]),
+        CallAction::NotPermitted,
+        "forges and reads packets of others",
+    ),
+    socket(
+        CallCondition::OneOf(0, &[2, 10, 16]),
+        CallAction::NoProtocol,
+        "protocols that the egress process does not judge, and kernel code that nothing needs",
+    ),
+    socket(
+        CallCondition::Always,
+        CallAction::NoFamily,
+        "no packet, vsock, kernel crypto and other families",
+    ),
     call(
-        "socket",
-        CallCondition::NoneOf(0, FAMILIES),
+        "socketpair",
+        CallCondition::NoneOf(0, LOCAL),
         CallAction::NoFamily,
         Switch::Always,
-        "only local, IPv4 and IPv6 sockets: no netlink, packet, vsock, kernel crypto",
+        "only local sockets come in pairs; the other families would only run kernel code",
     ),
     call(
         "ioctl",
         CallCondition::OneOf(1, TERMINAL_REQUESTS),
         CallAction::NotPermitted,
         Switch::Always,
-        "no input may be faked on a terminal",
+        "no input may be faked on a terminal, none taken from others",
+    ),
+    call(
+        "ioctl",
+        CallCondition::NoneOf(1, requests::IOCTL),
+        CallAction::NoRequest,
+        Switch::Always,
+        "requests make names on some file systems and drive devices; see `requests.rs`",
+    ),
+    call(
+        "fcntl",
+        CallCondition::NoneOf(1, requests::FCNTL),
+        CallAction::InvalidArgument,
+        Switch::Always,
+        "leases and notices make programs outside wait and tell what they do",
     ),
     call(
         "clone",
@@ -215,6 +354,13 @@ pub const CALLS: &[Call] = &[
         CallAction::NotImplemented,
         Switch::Always,
         "as io_uring_setup, for an inherited ring",
+    ),
+    call(
+        "io_setup",
+        CallCondition::Always,
+        CallAction::NotImplemented,
+        Switch::Always,
+        "contexts are counted for the whole machine; callers fall back to threads",
     ),
     setuid("chmod", 1),
     setuid("fchmod", 1),
@@ -284,6 +430,13 @@ pub const CALLS: &[Call] = &[
         Switch::Always,
         "shows another command line and stack than a process has",
     ),
+    call(
+        "prctl",
+        CallCondition::NoneOf(0, requests::PRCTL),
+        CallAction::InvalidArgument,
+        Switch::Always,
+        "other options change what the machine shares; see `requests.rs`",
+    ),
     deny("acct", "the machine's accounting"),
     deny("quotactl", "the machine's quotas"),
     deny("quotactl_fd", "the machine's quotas"),
@@ -337,12 +490,32 @@ pub const CALLS: &[Call] = &[
     ask("fchmodat2", CHANGE),
 ];
 
-/// Returns the entries that `set` switches on.
-pub fn calls(set: CallSet) -> impl Iterator<Item = &'static Call> {
-    CALLS.iter().filter(move |call| match call.switch {
-        Switch::Always => true,
+/// Returns the entries that `set` switches on; to a call that none of them applies to happens
+/// [`UNNAMED`].
+pub fn calls(set: CallSet) -> impl Iterator<Item = Call> {
+    let special = CALLS.iter().copied().filter(move |call| match call.switch {
+        Switch::Always | Switch::Ordinary => true,
         Switch::UnlessDebuggers => !set.debuggers,
         Switch::UnlessNamespaces => !set.namespaces,
         Switch::IfNotify => set.notify,
-    })
+    });
+    let ordinary = ORDINARY.iter().flat_map(|family| {
+        family.names.iter().map(|name| {
+            call(
+                name,
+                CallCondition::Always,
+                CallAction::Allow,
+                Switch::Ordinary,
+                family.why,
+            )
+        })
+    });
+    special.chain(ordinary)
+}
+
+/// Returns what happens to a call of `name` with these arguments, by reading the entries one by one.
+pub fn answer(set: CallSet, name: &str, arguments: [u64; 6]) -> CallAction {
+    calls(set)
+        .find(|call| call.name == name && call.condition.applies(arguments))
+        .map_or(UNNAMED, |call| call.action)
 }

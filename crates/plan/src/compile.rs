@@ -67,6 +67,7 @@ pub fn compile(
     let identity = identity(facts);
     let mut steps = limits::group_steps(&settings.limits, facts);
     steps.extend(namespaces(facts, identity));
+    steps.extend(limits::shared_steps(settings, facts));
     steps.extend(view::steps(spec, facts));
     steps.extend(network(policy, spec, facts));
     steps.push(Step::EnterRoot);
@@ -237,7 +238,7 @@ fn confinement(
         Step::StartCommand,
         Step::ForegroundGroup,
     ];
-    steps.extend(limits::resource_steps(&settings.limits));
+    steps.extend(limits::resource_steps(&settings.limits, facts));
     steps.extend([
         Step::DropCapabilities,
         Step::NoNewPrivileges,

@@ -60,6 +60,19 @@ pub struct ProgramFacts {
     pub roots: Vec<AbsPath>,
 }
 
+/// Counts that the session shares with the caller's other programs: what one user has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedCounts {
+    /// inotify(7) instances; `None` where the kernel has none.
+    pub inotify_instances: Option<u64>,
+    /// inotify(7) watches.
+    pub inotify_watches: Option<u64>,
+    /// Signals that are queued, and timers, which each keep one.
+    pub pending_signals: u64,
+    /// Processes and threads.
+    pub processes: u64,
+}
+
 /// Facts about the host, gathered once per launch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
@@ -81,6 +94,8 @@ pub struct HostFacts {
     pub landlock_abi: i32,
     /// Whether the nf_tables redirect is expected to work.
     pub redirect: bool,
+    /// Counts that the session shares with the host.
+    pub shared: SharedCounts,
     /// Cgroup hierarchies that can be used.
     pub cgroups: Vec<CgroupFact>,
     /// System directories that exist.

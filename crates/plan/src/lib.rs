@@ -16,10 +16,13 @@ mod spec;
 mod step;
 mod view;
 
-pub use calls::{CALLS, Call, CallAction, CallCondition, CallSet, calls};
+pub use calls::{
+    CALLS, Call, CallAction, CallCondition, CallSet, Family, ORDINARY, UNNAMED, answer, calls,
+};
 pub use compile::{PlanError, check_workspace, compile};
 pub use facts::{
-    CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, StateFact, SystemEntry,
+    CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, SharedCounts, StateFact,
+    SystemEntry,
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};

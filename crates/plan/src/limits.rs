@@ -1,6 +1,6 @@
 //! Limits as steps.
 
-use stockade_policy::Limits;
+use stockade_policy::{Limits, Settings};
 
 use crate::{Guarantee, GuaranteeName, HostFacts, Step};
 
@@ -8,6 +8,24 @@ use crate::{Guarantee, GuaranteeName, HostFacts, Step};
 const OPEN_FILES_DEFAULT: u64 = 65_536;
 /// Processes where the policy says nothing: a wide parallel build, but no fork bomb.
 const PROCESSES_DEFAULT: u64 = 4_096;
+/// Queued signals and timers: many more than programs use.
+const PENDING_SIGNALS_MAX: u64 = 4_096;
+/// Namespaces of each kind, where a session may make some: a browser with many tabs.
+const NAMESPACES_MAX: u64 = 256;
+/// The kinds (namespaces(7)).
+const NAMESPACES: [&str; 8] = [
+    "max_cgroup_namespaces",
+    "max_ipc_namespaces",
+    "max_mnt_namespaces",
+    "max_net_namespaces",
+    "max_pid_namespaces",
+    "max_time_namespaces",
+    "max_user_namespaces",
+    "max_uts_namespaces",
+];
+/// Size of a core file: none is written that small, and a handler is not started for it either,
+/// which it is for 0 (core(5)).
+const CORE_BYTES: u64 = 1;
 /// Period of the processor quota in microseconds, the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
 
@@ -58,8 +76,39 @@ fn quota_us(cpus: f64) -> u64 {
         .max(1000)
 }
 
+/// Returns the bounds of counts that the kernel keeps for each user. A session has a part of them,
+/// so that the caller's other programs always have the rest.
+pub(crate) fn shared_steps(settings: &Settings, facts: &HostFacts) -> Vec<Step> {
+    let shared = &facts.shared;
+    let watches = settings.limits.watches.as_ref();
+    let watches = shared
+        .inotify_watches
+        .map(|all| watches.map_or(all / 2, |wanted| wanted.value.min(all)));
+    let part = |all: Option<u64>, divisor: u64| all.map(|all| (all / divisor).max(1));
+    // Where the filter closes namespaces, this is a second lock.
+    let namespaces = if settings.process.namespaces.value {
+        NAMESPACES_MAX
+    } else {
+        0
+    };
+    let namespaces = NAMESPACES.map(|name| (name, Some(namespaces)));
+    [
+        ("max_inotify_instances", part(shared.inotify_instances, 4)),
+        ("max_inotify_watches", watches),
+    ]
+    .into_iter()
+    .chain(namespaces)
+    .filter_map(|(name, most)| {
+        Some(Step::SharedCount {
+            name: name.to_owned(),
+            most: most?,
+        })
+    })
+    .collect()
+}
+
 /// Returns the limits that the command's process sets on itself.
-pub(crate) fn resource_steps(limits: &Limits) -> Vec<Step> {
+pub(crate) fn resource_steps(limits: &Limits, facts: &HostFacts) -> Vec<Step> {
     let step = |limit: &str, value| Step::ResourceLimit {
         limit: limit.to_owned(),
         value,
@@ -77,9 +126,14 @@ pub(crate) fn resource_steps(limits: &Limits) -> Vec<Step> {
             limits
                 .processes
                 .as_ref()
-                .map_or(PROCESSES_DEFAULT, |l| l.value),
+                .map_or(PROCESSES_DEFAULT, |l| l.value)
+                .min(facts.shared.processes / 2),
         ),
-        step("core", 0),
+        step(
+            "pending-signals",
+            PENDING_SIGNALS_MAX.min(facts.shared.pending_signals / 4),
+        ),
+        step("core", CORE_BYTES),
         step("message-queues", 0),
     ]
 }
@@ -99,7 +153,10 @@ pub(crate) fn guarantees(limits: &Limits, facts: &HostFacts) -> Vec<Guarantee> {
     let mut stated = vec![Guarantee {
         name: GuaranteeName::Limits,
         holds: true,
-        how: "rlimits: processes, open files, no core dumps; wall time by the supervisor"
+        how: "rlimits: processes, open files, queued signals, no core dumps; a part of the user's \
+              inotify instances and watches, of the terminals, and half of the memory for private \
+              directories; wall time by the supervisor; pipe pages, epoll watches and descriptors in \
+              flight are the user's own"
             .to_owned(),
         missing: None,
         waiver: None,

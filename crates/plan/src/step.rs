@@ -88,6 +88,14 @@ pub enum Step {
         /// Name.
         name: String,
     },
+    /// Bound what the session's user namespace takes of a count that it shares with the caller's
+    /// other programs (`/proc/sys/user`, namespaces(7)).
+    SharedCount {
+        /// File name.
+        name: String,
+        /// Most of it.
+        most: u64,
+    },
     /// Cut mount propagation.
     PrivateMounts,
     /// Mount the tmpfs that becomes the root.
@@ -129,7 +137,8 @@ pub enum Step {
         /// Device nodes work.
         devices: bool,
     },
-    /// Mount a private tmpfs.
+    /// Mount a private directory in memory. All of a session are parts of one tmpfs, which holds half
+    /// of the machine's memory at most.
     Tmpfs {
         /// Where.
         path: AbsPath,
@@ -210,7 +219,7 @@ pub enum Step {
     /// Put the command into a process group of its own, in the foreground of the terminal: since
     /// its parent is in the same session, job control can stop and continue it.
     ForegroundGroup,
-    /// Set a resource limit: `open-files`, `processes`, `core`, `message-queues`.
+    /// Set a resource limit: `open-files`, `processes`, `pending-signals`, `core`, `message-queues`.
     ResourceLimit {
         /// Which.
         limit: String,
@@ -230,7 +239,7 @@ pub enum Step {
     },
     /// Load the system call filter; with the notifier its listener goes to the supervisor.
     FilterCalls {
-        /// The deny list and what the supervisor is asked about.
+        /// Which calls are open, and what the supervisor is asked about.
         set: CallSet,
     },
     /// Close every descriptor but the standard streams.
@@ -249,6 +258,7 @@ impl Step {
             Self::StartFirstProcess => "start-first-process",
             Self::DieWithSupervisor => "die-with-supervisor",
             Self::HostName { .. } => "host-name",
+            Self::SharedCount { .. } => "shared-count",
             Self::PrivateMounts => "private-mounts",
             Self::NewRoot { .. } => "new-root",
             Self::Directory { .. } => "directory",
@@ -292,7 +302,7 @@ impl Step {
             Self::EnterNamespaces { .. } | Self::MapIdentity { .. } | Self::StartFirstProcess => {
                 "allow unprivileged user namespaces (`sysctl kernel.unprivileged_userns_clone=1`, on Ubuntu an AppArmor profile); `stockade doctor` tells which"
             }
-            Self::Processes { .. } => {
+            Self::Processes { .. } | Self::SharedCount { .. } => {
                 "a container that masks its own /proc forbids a new one; start the container with an unmasked /proc"
             }
             Self::Bind { .. } | Self::Mask { .. } => {

@@ -3,7 +3,7 @@
 
 use stockade_plan::{
     CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, PlanError, ProgramFacts,
-    ProtectedEntry, RunSpec, StateFact, Step, SystemEntry, check_workspace, compile,
+    ProtectedEntry, RunSpec, SharedCounts, StateFact, Step, SystemEntry, check_workspace, compile,
 };
 use stockade_policy::{HostSets, Origin, Policy, Source, load};
 use stockade_types::{AbsPath, RawText, SessionId};
@@ -39,6 +39,7 @@ fn full_policy() -> Policy {
         cpus = 1.5
         disk = "10GiB"
         open_files = 4096
+        watches = 20000
         [[allow]]
         id = "good"
         what = "net"
@@ -79,6 +80,12 @@ fn facts() -> HostFacts {
         user: "dev".to_owned(),
         landlock_abi: 7,
         redirect: true,
+        shared: SharedCounts {
+            inotify_instances: Some(128),
+            inotify_watches: Some(65_536),
+            pending_signals: 31_000,
+            processes: 31_000,
+        },
         cgroups: Vec::new(),
         system: vec![
             system("/usr", EntryKind::Directory),

@@ -74,6 +74,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         "cpus",
         "disk",
         "open_files",
+        "watches",
         "wall_time",
     ];
     if let Some(table) = top.table(file, "limits", &limits) {
@@ -351,6 +352,8 @@ fn limits(file: &mut File<'_>, table: &Fields<'_>, limits: &mut Limits) {
     ceiling(file, disk, &mut limits.disk);
     let open_files = table.count(file, "open_files");
     ceiling(file, open_files, &mut limits.open_files);
+    let watches = table.count(file, "watches");
+    ceiling(file, watches, &mut limits.watches);
     let wall_time = table.parsed::<Span>(file, "wall_time");
     ceiling(file, wall_time, &mut limits.wall_time);
 }

@@ -114,6 +114,8 @@ pub struct Limits {
     pub disk: Option<Sourced<ByteSize>>,
     /// Open files of one process.
     pub open_files: Option<Sourced<u64>>,
+    /// Files and directories that are watched for changes (inotify(7)).
+    pub watches: Option<Sourced<u64>>,
     /// Time from start to end.
     pub wall_time: Option<Sourced<Span>>,
 }

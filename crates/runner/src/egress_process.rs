@@ -15,12 +15,8 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
 use stockade_egress::{Config, CopyRelay, Datagram, Datagrams, Knowledge, ListenerKind, Sockets};
-use stockade_plan::CallSet;
 use stockade_policy::{HostSets, Source};
-use stockade_sys::{
-    Outcome, SysError, capability, fd, identity, landlock, net, pass, process,
-    seccomp::{Action, Condition, Filter, Rule, number},
-};
+use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
 use stockade_types::{Digest, HostName};
 
 use crate::RunError;
@@ -36,26 +32,6 @@ const FINISH_WAIT: Timespec = Timespec {
 };
 /// User that the egress process becomes when root starts it (`nobody` everywhere).
 const NOBODY: u32 = 65_534;
-/// What the egress process additionally cannot do once it serves: run or open anything.
-const CLOSED_CALLS: [&str; 16] = [
-    "execve",
-    "execveat",
-    "open",
-    "openat",
-    "openat2",
-    "creat",
-    "truncate",
-    "rename",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlinkat",
-    "mkdirat",
-    "unlinkat",
-    "fchmodat",
-    "ptrace",
-];
-
 /// What the supervisor says before the control conversation begins.
 #[derive(Debug, Serialize, Deserialize)]
 enum Handoff {
@@ -264,7 +240,7 @@ fn confine() -> Outcome<()> {
         process::die_with_parent()?;
     }
     identity::set_dumpable(false)?;
-    process::limit(process::Limit::Core, 0)?;
+    process::limit(process::Limit::Core, 1)?;
     process::limit(process::Limit::OpenFiles, DESCRIPTORS_MAX)?;
     if !capability::effective_is_empty()? {
         capability::drop_all()?;
@@ -274,26 +250,7 @@ fn confine() -> Outcome<()> {
     if abi > 0 {
         landlock::restrict(abi, &[])?;
     }
-    filter()?.load()
-}
-
-fn filter() -> Outcome<Filter> {
-    let set = CallSet {
-        debuggers: false,
-        namespaces: false,
-        notify: false,
-    };
-    let mut rules: Vec<Rule> = CLOSED_CALLS
-        .iter()
-        .filter_map(|name| number(name))
-        .map(|number| Rule {
-            number,
-            condition: Condition::Always,
-            action: Action::not_permitted(),
-        })
-        .collect();
-    rules.extend(stockade_sandbox::call_rules(set));
-    Filter::assemble(&rules)
+    crate::egress_calls::filter()?.load()
 }
 
 async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> Result<(), String> {

@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockade_plan::{CgroupFact, EntryKind, HostFacts, StateFact, SystemEntry};
+use stockade_plan::{CgroupFact, EntryKind, HostFacts, SharedCounts, StateFact, SystemEntry};
 use stockade_policy::Policy;
+use stockade_sys::{probe, process};
 use stockade_types::{AbsPath, RawText};
 
 use crate::{RunError, program};
@@ -188,6 +189,7 @@ pub(crate) fn gather(
         user: caller.user.clone(),
         landlock_abi: stockade_sys::landlock::abi(),
         redirect: true,
+        shared: shared(),
         cgroups: cgroups(),
         system: system(),
         readable,
@@ -211,6 +213,16 @@ fn secrets(home: &AbsPath) -> Vec<AbsPath> {
         .filter_map(|place| fs::canonicalize(home.as_path().join(place)).ok())
         .filter_map(|place| AbsPath::new(place).ok())
         .collect()
+}
+
+fn shared() -> SharedCounts {
+    let count = |name: &str| probe::sysctl(name).and_then(|text| text.parse().ok());
+    SharedCounts {
+        inotify_instances: count("fs.inotify.max_user_instances"),
+        inotify_watches: count("fs.inotify.max_user_watches"),
+        pending_signals: process::present_limit(process::Limit::PendingSignals),
+        processes: process::present_limit(process::Limit::Processes),
+    }
 }
 
 fn cgroups() -> Vec<CgroupFact> {

@@ -8,6 +8,7 @@ pub mod approvals;
 mod areas;
 mod controller;
 pub mod doctor;
+mod egress_calls;
 mod egress_process;
 mod error;
 mod facts;
@@ -33,6 +34,7 @@ mod threads;
 mod tree;
 
 pub use controller::Controller;
+pub use egress_calls::egress_calls;
 pub use egress_process::egress_main;
 pub use error::{ErrorKind, RunError};
 pub use facts::account_home;

@@ -11,7 +11,7 @@ mod message;
 mod parent;
 
 pub use binder::{Binder, Meaning};
-pub use child::{call_rules, main as init_main};
+pub use child::{call_filter, call_rules, main as init_main};
 pub use message::{Exit, LaunchFailure};
 pub use parent::{
     Building, HandedOver, LaunchError, Launching, LimitHit, Session, SessionNews, Spawned,

@@ -31,21 +31,44 @@ pub fn make_private() -> Outcome<()> {
     .map_err(|e| SysError::on("make mounts private", "/", e))
 }
 
-/// Mounts a fresh tmpfs.
+/// Terminals of one instance; the machine has 4,096 (kernel.pty.max), and keeps 1,024 for itself.
+const TERMINALS_MAX: u32 = 256;
+
+/// Mounts a fresh tmpfs, which holds `percent` of the machine's memory at most, and a file for each
+/// 8 KiB of half of the memory (the kernel's own rule).
 ///
 /// # Errors
 /// When `at` is missing or the options are refused.
-pub fn tmpfs(at: &Path, mode: u32, bytes_max: Option<u64>, executable: bool) -> Outcome<()> {
-    let size = bytes_max
-        .map(|bytes| format!(",size={bytes}"))
-        .unwrap_or_default();
-    let options = CString::new(format!("mode={mode:o}{size}")).unwrap_or_default();
-    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
-    if !executable {
-        flags |= MountFlags::NOEXEC;
-    }
+pub fn tmpfs(at: &Path, mode: u32, percent: u8) -> Outcome<()> {
+    let options = CString::new(format!("mode={mode:o},size={percent}%")).unwrap_or_default();
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("tmpfs", at, "tmpfs", flags, options.as_c_str())
         .map_err(|e| SysError::on("mount tmpfs at", shown(at), e))
+}
+
+/// Binds the directory `from` of a tmpfs at `at`, as a mount of its own.
+///
+/// # Errors
+/// When either path is missing.
+pub fn bind_private(from: &Path, at: &Path, executable: bool) -> Outcome<()> {
+    rustix::mount::mount_bind(from, at)
+        .map_err(|e| SysError::on("bind", format!("{} at {}", shown(from), shown(at)), e))?;
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let no_programs = if executable {
+        0
+    } else {
+        libc::MOUNT_ATTR_NOEXEC
+    };
+    set_attribute_bits(at, set | no_programs, 0)
+}
+
+/// Takes the mount at `at` away from its place; what is bound from it stays.
+///
+/// # Errors
+/// When `at` is no mount.
+pub fn detach(at: &Path) -> Outcome<()> {
+    rustix::mount::unmount(at, UnmountFlags::DETACH)
+        .map_err(|e| SysError::on("detach", shown(at), e))
 }
 
 /// Mounts the `proc` of the caller's pid namespace.
@@ -65,14 +88,12 @@ pub fn proc(at: &Path) -> Outcome<()> {
 /// When the options are refused.
 pub fn devpts(at: &Path) -> Outcome<()> {
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    rustix::mount::mount(
-        "devpts",
-        at,
-        "devpts",
-        flags,
-        c"newinstance,ptmxmode=0666,mode=0620",
-    )
-    .map_err(|e| SysError::on("mount devpts at", shown(at), e))
+    let options = CString::new(format!(
+        "newinstance,ptmxmode=0666,mode=0620,max={TERMINALS_MAX}"
+    ))
+    .unwrap_or_default();
+    rustix::mount::mount("devpts", at, "devpts", flags, options.as_c_str())
+        .map_err(|e| SysError::on("mount devpts at", shown(at), e))
 }
 
 /// Binds `from` (a file or a whole tree) at `at` and restricts it.

@@ -81,7 +81,8 @@ pub fn redirect() -> Probe {
 pub fn notifier() -> Probe {
     in_child(|| {
         crate::capability::set_no_new_privileges().map_err(|e| errno(&e))?;
-        let filter = crate::seccomp::Filter::assemble(&[]).map_err(|e| errno(&e))?;
+        let filter = crate::seccomp::Filter::assemble(&[], crate::seccomp::Action::Allow)
+            .map_err(|e| errno(&e))?;
         filter.load_with_listener().map(drop).map_err(|e| errno(&e))
     })
 }

@@ -314,6 +314,8 @@ pub enum Limit {
     OpenFiles,
     /// `RLIMIT_NPROC`, processes of the user in its user namespace.
     Processes,
+    /// `RLIMIT_SIGPENDING`, signals queued for the user in its user namespace, and timers.
+    PendingSignals,
     /// `RLIMIT_CORE`, bytes of a core dump.
     Core,
     /// `RLIMIT_AS`, bytes of address space of one process.
@@ -324,20 +326,42 @@ pub enum Limit {
     MessageQueues,
 }
 
+const fn resource(limit: Limit) -> Resource {
+    match limit {
+        Limit::OpenFiles => Resource::Nofile,
+        Limit::Processes => Resource::Nproc,
+        Limit::PendingSignals => Resource::Sigpending,
+        Limit::Core => Resource::Core,
+        Limit::AddressSpace => Resource::As,
+        Limit::LockedMemory => Resource::Memlock,
+        Limit::MessageQueues => Resource::Msgqueue,
+    }
+}
+
+/// Returns the soft limit of the calling process, `u64::MAX` where there is none.
+pub fn present_limit(limit: Limit) -> u64 {
+    rustix::process::getrlimit(resource(limit))
+        .current
+        .unwrap_or(u64::MAX)
+}
+
+/// Lets the caller's user namespace take `most` of the count `name` of `/proc/sys/user` at most: what
+/// is made in it counts for whoever made the namespace, too (namespaces(7)).
+///
+/// # Errors
+/// Without `CAP_SYS_RESOURCE` in the namespace, or where `/proc/sys` is read-only.
+pub fn share_at_most(name: &str, most: u64) -> Outcome<()> {
+    let path = std::path::Path::new("/proc/sys/user").join(name);
+    std::fs::write(&path, most.to_string()).map_err(|e| SysError::on("write", path.display(), e))
+}
+
 /// Sets soft and hard limit of the calling process to `value`, or to the present hard limit where
 /// that is lower.
 ///
 /// # Errors
 /// Never because of privileges: it only lowers.
 pub fn limit(limit: Limit, value: u64) -> Outcome<()> {
-    let resource = match limit {
-        Limit::OpenFiles => Resource::Nofile,
-        Limit::Processes => Resource::Nproc,
-        Limit::Core => Resource::Core,
-        Limit::AddressSpace => Resource::As,
-        Limit::LockedMemory => Resource::Memlock,
-        Limit::MessageQueues => Resource::Msgqueue,
-    };
+    let resource = resource(limit);
     let hard = rustix::process::getrlimit(resource)
         .maximum
         .unwrap_or(u64::MAX);

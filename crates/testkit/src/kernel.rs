@@ -57,18 +57,12 @@ impl Feature {
             },
             Self::Filters => Rule {
                 number: SECCOMP,
-                condition: Condition::OneOf {
-                    index: 0,
-                    values: vec![SET_MODE_FILTER],
-                },
+                condition: Condition::one_of(0, vec![SET_MODE_FILTER]),
                 action: Action::not_implemented(),
             },
             Self::Redirect => Rule {
                 number: named("socket"),
-                condition: Condition::OneOf {
-                    index: 2,
-                    values: vec![NETLINK_NETFILTER],
-                },
+                condition: Condition::one_of(2, vec![NETLINK_NETFILTER]),
                 action: Action::Fail(93), // EPROTONOSUPPORT
             },
         }
@@ -85,7 +79,8 @@ pub fn call_number(name: &str) -> Option<u32> {
 pub fn without<T: Send>(feature: Feature, body: impl FnOnce() -> T + Send) -> T {
     let confined = || {
         capability::set_no_new_privileges().expect("a thread may give up privileges");
-        let filter = Filter::assemble(&[feature.rule()]).expect("one rule is a short program");
+        let filter = Filter::assemble(&[feature.rule()], Action::Allow)
+            .expect("one rule is a short program");
         filter
             .load()
             .expect("a thread without privileges may filter its own calls");

@@ -29,6 +29,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("xterm", "xterm"),
     ("urxvt", "rxvt-unicode"),
     ("stterm", "stterm"),
+    ("strace", "strace"),
 ];
 
 /// Programs that only measurements beside other sandboxes need.

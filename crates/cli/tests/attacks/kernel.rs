@@ -60,12 +60,117 @@ fn k06_kernel_surface_is_closed() {
         closed("io-uring", ring),
         closed("personality", "sys 135 262144"),
         closed("fanotify", "sys 300 512 0"),
-        closed("netlink", "sys 41 16 3 0"),
+        closed("netlink-events", "sys 41 16 3 15"),
+        closed("netlink-filter", "sys 41 16 3 12").twin("ns 'sys 41 16 3 12'"),
+        closed("netlink-sockets", "sys 41 16 3 4"),
+        closed(
+            "lease",
+            "perl -e 'open($f, \"<\", \"README.md\"); exit(!fcntl($f, 1024, 0))'",
+        ),
+        closed(
+            "notices",
+            "perl -e 'open($d, \"<\", \".\") or syscall(2, $p = \".\", 65536); exit(syscall(72, syscall(2, $p = \".\", 65536), 1026, 2) < 0)'",
+        ),
+        closed("reclaim", "sys 157 58 0 0 0 0").twin("sys 157 38 1 0 0 0"),
+        closed(
+            "file-flags",
+            "perl -e '$f = 0x40; open($x, \">\", \"got/flags\"); $p = pack(\"q\", $f); exit(!ioctl($x, 0x40086602, $p))'",
+        ),
+        closed(
+            "asynchronous",
+            "perl -e '$p = pack(\"Q\", 0); exit(syscall(206, 1, $p) < 0)'",
+        ),
         closed("packet", "sys 41 17 3 0").twin("ns 'sys 41 17 3 0'"),
         closed("raw", "sys 41 2 3 1").twin("ns 'sys 41 2 3 1'"),
         closed("raw-six", "sys 41 10 3 58").twin("ns 'sys 41 10 3 58'"),
     ];
     Matrix::new("K06", &attempts).check();
+}
+
+/// The interfaces of the session's own network can be listed, and there is no other than `lo`; nothing
+/// about it can be changed.
+#[test]
+fn k53_the_network_is_only_looked_at() {
+    let own = |line: &str| format!("ns 'ip link set lo up && {line}'");
+    let link = "ip link add v0 type veth";
+    let address = "ip addr add 10.9.9.9/32 dev lo";
+    let route = "ip route add 10.9.0.0/16 dev lo";
+    let rule = "ip rule add from 10.9.9.9 table 99";
+    let neighbour = "ip neighbour add 10.9.9.9 lladdr 02:00:00:00:00:01 dev lo";
+    let down = "ip link set lo down";
+    let seen = "ip -o link | grep -v ' lo:'";
+    let twins = [link, address, route, rule, neighbour, down].map(own);
+    let seen_twin = "ns 'ip link add v0 type veth && ip -o link | grep -v \" lo:\"'";
+    let [
+        link_twin,
+        address_twin,
+        route_twin,
+        rule_twin,
+        neighbour_twin,
+        down_twin,
+    ] = &twins;
+    let attempts = [
+        closed("link", link).twin(link_twin),
+        closed("address", address).twin(address_twin),
+        closed("route", route).twin(route_twin),
+        closed("rule", rule).twin(rule_twin),
+        closed("neighbour", neighbour).twin(neighbour_twin),
+        closed("down", down).twin(down_twin),
+        closed("others", seen).twin(seen_twin),
+    ];
+    Matrix {
+        tools: &["ip"],
+        ..Matrix::new("K53", &attempts)
+    }
+    .check();
+}
+
+/// What development servers ask first: which interfaces there are.
+#[test]
+fn k53_interfaces_can_be_listed() {
+    for tool in ["ip", "python3", "node"] {
+        require_tool(tool);
+    }
+    let line = "ip -o link | cut -d: -f2 && \
+        python3 -c 'import socket; print([name for _, name in socket.if_nameindex()])' && \
+        node -p 'Object.keys(require(\"os\").networkInterfaces())'";
+    for_each_user(|env| {
+        let repo = env.repo();
+        let listed = env.session(repo.path()).line(line).success();
+        assert_eq!(listed.stdout, " lo\n['lo']\n[ 'lo' ]\n", "{listed:?}");
+        assert_eq!(listed.stderr, "");
+    });
+}
+
+/// What terminals, editors and copying programs ask of descriptors goes on as without the boundary.
+#[test]
+fn k54_ordinary_requests_work() {
+    for tool in ["script", "tmux", "vim", "python3", "lsattr", "less"] {
+        require_tool(tool);
+    }
+    let line = r#"
+        set -e
+        script -qec 'stty rows 40 cols 100; stty size; tty' /dev/null | tr -d '\r' | head -n 1
+        tmux -S own.sock new-session -d 'tty > tty.txt; sleep 20'
+        until [ -s tty.txt ]; do sleep 0.1; done
+        tmux -S own.sock kill-server; grep -q /dev/pts tty.txt && echo tmux
+        script -qec 'vim -u NONE -n -c "put =1" -c "wq" edited.txt' /dev/null > /dev/null && tail -n 1 edited.txt
+        python3 -c 'import pty, os, sys; sys.exit(pty.spawn(["true"]))' && echo pty
+        python3 -c 'import fcntl, termios, struct, os
+r, w = os.pipe(); os.write(w, b"abc")
+print(struct.unpack("i", fcntl.ioctl(r, termios.FIONREAD, b"0000"))[0])'
+        cp --reflink=auto README.md copy.txt && cmp README.md copy.txt && echo copy
+        lsattr README.md > /dev/null && echo flags
+        less README.md > /dev/null && echo less
+    "#;
+    for_each_user(|env| {
+        let (outside, inside) = (env.repo_named("outside"), env.repo());
+        let control = env.shell(outside.path(), line);
+        control.assert_success();
+        let output = env.session(inside.path()).line(line).success();
+        assert_eq!(output.stdout, control.stdout, "{output:?}");
+        assert!(output.stdout.starts_with("40 100\n"), "{output:?}");
+    });
 }
 
 /// `/proc` shows the session and changes nothing of the machine. A setting is written in a network

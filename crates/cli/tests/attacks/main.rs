@@ -11,6 +11,7 @@
 
 mod approvals;
 mod commands;
+mod egress;
 mod files;
 mod kernel;
 mod lifecycle;
@@ -18,14 +19,15 @@ mod limits;
 mod matrix;
 mod meaning;
 mod network;
-mod owner;
 mod once;
+mod owner;
 mod programs;
 mod record;
 mod requests;
 mod rules;
 mod secrets;
 mod sequences;
+mod shared;
 
 use std::path::PathBuf;
 

@@ -2,7 +2,9 @@
 
 use std::{os::fd::AsFd, path::PathBuf};
 
-use stockade_plan::{CallAction, CallCondition, CallSet, Command, PathRule, Rights, calls};
+use stockade_plan::{
+    CallAction, CallCondition, CallSet, Command, PathRule, Rights, UNNAMED, calls,
+};
 use stockade_sys::{
     Outcome, SysError, capability, identity,
     landlock::{self, PathRights},
@@ -23,6 +25,7 @@ pub(super) fn resource_limit(limit: &str, value: u64) -> Outcome<()> {
     let limit = match limit {
         "open-files" => Limit::OpenFiles,
         "processes" => Limit::Processes,
+        "pending-signals" => Limit::PendingSignals,
         "core" => Limit::Core,
         "message-queues" => Limit::MessageQueues,
         other => {
@@ -65,36 +68,57 @@ pub(super) fn restrict_paths(abi: i32, rules: &[PathRule]) -> Outcome<()> {
 pub fn call_rules(set: CallSet) -> Vec<Rule> {
     calls(set)
         .filter_map(|call| {
-            let condition = match call.condition {
-                CallCondition::Always => Condition::Always,
-                CallCondition::AnyBit(index, mask) => Condition::AnyBit { index, mask },
-                CallCondition::OneOf(index, values) => Condition::OneOf {
-                    index,
-                    values: values.to_vec(),
-                },
-                CallCondition::NoneOf(index, values) => Condition::NoneOf {
-                    index,
-                    values: values.to_vec(),
-                },
-            };
-            let action = match call.action {
-                CallAction::NotPermitted => Action::not_permitted(),
-                CallAction::NotImplemented => Action::not_implemented(),
-                CallAction::NoFamily => Action::no_family(),
-                CallAction::Notify => Action::Notify,
-            };
             number(call.name).map(|number| Rule {
                 number,
-                condition,
-                action,
+                condition: condition(&call.condition),
+                action: action(call.action),
             })
         })
         .collect()
 }
 
+fn condition(condition: &CallCondition) -> Condition {
+    match *condition {
+        CallCondition::Always => Condition::Always,
+        CallCondition::AnyBit(index, mask) => Condition::AnyBit { index, mask },
+        CallCondition::OneOf(index, values) => Condition::one_of(index, values.to_vec()),
+        CallCondition::NoneOf(index, values) => Condition::NoneOf {
+            index,
+            values: values.to_vec(),
+        },
+        CallCondition::MaskedOneOf(index, mask, values) => Condition::OneOf {
+            index,
+            mask,
+            values: values.to_vec(),
+        },
+        CallCondition::All(all) => Condition::All(all.iter().map(self::condition).collect()),
+    }
+}
+
+const fn action(action: CallAction) -> Action {
+    match action {
+        CallAction::Allow => Action::Allow,
+        CallAction::NotPermitted => Action::not_permitted(),
+        CallAction::InvalidArgument => Action::invalid_argument(),
+        CallAction::NoRequest => Action::no_request(),
+        CallAction::NotImplemented => Action::not_implemented(),
+        CallAction::NoProtocol => Action::no_protocol(),
+        CallAction::NoFamily => Action::no_family(),
+        CallAction::Notify => Action::Notify,
+    }
+}
+
+/// Returns the filter for `set`.
+///
+/// # Errors
+/// When the program would be longer than the kernel takes.
+pub fn call_filter(set: CallSet) -> Outcome<Filter> {
+    Filter::assemble(&call_rules(set), action(UNNAMED))
+}
+
 /// Loads the filter; with a notifier its listener goes to the supervisor at once.
 pub(super) fn filter_calls(set: CallSet, control: impl AsFd) -> Outcome<()> {
-    let filter = Filter::assemble(&call_rules(set))?;
+    let filter = call_filter(set)?;
     if !set.notify {
         return filter.load();
     }

@@ -4,7 +4,7 @@ mod confine;
 mod first;
 mod view;
 
-pub use confine::call_rules;
+pub use confine::{call_filter, call_rules};
 
 use std::{
     fs::File,
@@ -186,6 +186,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::StartFirstProcess => return state.start_first_process(),
         Step::DieWithSupervisor => process::die_with_parent()?,
         Step::HostName { name } => process::set_host_name(name)?,
+        Step::SharedCount { name, most } => process::share_at_most(name, *most)?,
         Step::PrivateMounts => stockade_sys::mount::make_private()?,
         Step::NewRoot { at } => state.view.new_root(at)?,
         Step::Directory { path, mode, owner } => {

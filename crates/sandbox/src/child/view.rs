@@ -16,17 +16,24 @@ use stockade_types::AbsPath;
 /// Directory of the new root for files that are bound elsewhere; it is empty when the root is
 /// entered.
 const STAGING: &str = ".stockade-staging";
+/// Directory of the new root where the tmpfs of all private directories is, until it is entered.
+const POOL: &str = ".stockade-pool";
+/// What all private directories hold together, of the machine's memory.
+const POOL_PERCENT: u8 = 50;
+/// What the root itself holds: names, and small files that are bound elsewhere.
+const ROOT_PERCENT: u8 = 1;
 
 /// The root being built.
 #[derive(Debug, Default)]
 pub(super) struct View {
     root: PathBuf,
     staged: u32,
+    private: u32,
 }
 
 impl View {
     pub(super) fn new_root(&mut self, at: &AbsPath) -> Outcome<()> {
-        mount::tmpfs(at.as_path(), 0o755, None, true)?;
+        mount::tmpfs(at.as_path(), 0o755, ROOT_PERCENT)?;
         at.as_path().clone_into(&mut self.root);
         let staging = self.root.join(STAGING);
         fs::DirBuilder::new()
@@ -119,8 +126,9 @@ impl View {
         mount::bind(from.as_path(), &at, BindAccess { read_only, devices })
     }
 
+    /// Mounts a private directory. All of a session are parts of one tmpfs, and so have one bound.
     pub(super) fn tmpfs(
-        &self,
+        &mut self,
         path: &AbsPath,
         mode: u32,
         executable: bool,
@@ -129,7 +137,15 @@ impl View {
     ) -> Outcome<()> {
         let at = self.at(path);
         Self::make_directories(&at)?;
-        mount::tmpfs(&at, mode, None, executable)?;
+        let pool = self.root.join(POOL);
+        if self.private == 0 {
+            Self::make_directories(&pool)?;
+            mount::tmpfs(&pool, 0o700, POOL_PERCENT)?;
+        }
+        self.private += 1;
+        let own = pool.join(self.private.to_string());
+        Self::make_directories(&own)?;
+        mount::bind_private(&own, &at, executable)?;
         set_mode_and_owner(&at, mode, owner, identity)
     }
 
@@ -206,10 +222,15 @@ impl View {
         )
     }
 
-    /// Removes the staging directory and makes the root tmpfs itself read-only.
+    /// Removes the directories that only the setup needs and makes the root tmpfs itself read-only.
     pub(super) fn seal(&self) -> Outcome<()> {
         let staging = self.root.join(STAGING);
         fs::remove_dir_all(&staging).map_err(|e| SysError::on("remove", staging.display(), e))?;
+        if self.private > 0 {
+            let pool = self.root.join(POOL);
+            mount::detach(&pool)?;
+            fs::remove_dir(&pool).map_err(|e| SysError::on("remove", pool.display(), e))?;
+        }
         mount::make_read_only(&self.root)
     }
 

@@ -13,8 +13,19 @@ const SCOPE_HOST: u8 = 254;
 const TYPE_LOCAL: u8 = 2;
 const ATTRIBUTE_OUTPUT_DEVICE: u16 = 4;
 const INTERFACE_UP: u32 = 1;
+const NEW_ADDRESS: u16 = 20;
+const ATTRIBUTE_ADDRESS: u16 = 1;
+const ATTRIBUTE_LOCAL: u16 = 2;
+const ATTRIBUTE_TIMES: u16 = 6;
 
-/// Brings the loopback device of the caller's network namespace up.
+/// A second address of loopback: the C library takes a machine that has no other than 127.0.0.1 for
+/// one without IPv4, and does not look names up for it (AI_ADDRCONFIG, getaddrinfo(3)).
+const OTHER: [u8; 4] = [127, 0, 0, 2];
+/// The same for IPv6, from the prefix in which nothing lives (RFC 6666).
+const OTHER_SIX: [u8; 16] = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// Brings the loopback device of the caller's network namespace up, with a second address for each
+/// family that the kernel has.
 ///
 /// # Errors
 /// Without `CAP_NET_ADMIN` in the namespace's user namespace.
@@ -28,7 +39,39 @@ pub fn bring_up_loopback() -> Outcome<()> {
         m.raw(&INTERFACE_UP.to_ne_bytes());
         m.raw(&INTERFACE_UP.to_ne_bytes());
     });
-    socket.request("bring up loopback", &batch, 1)
+    socket.request("bring up loopback", &batch, 1)?;
+    add_address(&socket, libc::AF_INET, &OTHER)?;
+    match add_address(&socket, libc::AF_INET6, &OTHER_SIX) {
+        // EACCES where an administrator has switched IPv6 off.
+        Err(error)
+            if matches!(
+                error.errno(),
+                Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EACCES)
+            ) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Adds an address of this host alone, which no connection takes for its own unless it is told to.
+fn add_address(socket: &Socket, family: i32, address: &[u8]) -> Outcome<()> {
+    let family = u8::try_from(family).unwrap_or_default();
+    let bits = u8::try_from(address.len() * 8).unwrap_or_default();
+    let mut batch = Batch::default();
+    let flags = REQUEST | ACKNOWLEDGE | CREATE | EXCLUSIVE;
+    batch.message(NEW_ADDRESS, flags, |m| {
+        // struct ifaddrmsg: family, prefix length, flags, scope, index.
+        m.raw(&[family, bits, 0, SCOPE_HOST]);
+        m.raw(&LOOPBACK_INDEX.to_ne_bytes());
+        m.attribute(ATTRIBUTE_ADDRESS, address);
+        m.attribute(ATTRIBUTE_LOCAL, address);
+        // struct ifa_cacheinfo: preferred for no time, valid for ever, made and updated now.
+        let times = [0, u32::MAX, 0, 0].map(u32::to_ne_bytes);
+        m.attribute(ATTRIBUTE_TIMES, times.as_flattened());
+    });
+    socket.request("add loopback address", &batch, 1)
 }
 
 /// Makes every IPv4 and, where the kernel has it, IPv6 address a local one on loopback; returns

@@ -153,6 +153,7 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     limit(lines, "cpus", limits.cpus.as_ref())?;
     limit(lines, "disk", limits.disk.as_ref())?;
     limit(lines, "open_files", limits.open_files.as_ref())?;
+    limit(lines, "watches", limits.watches.as_ref())?;
     limit(lines, "wall_time", limits.wall_time.as_ref())?;
     for (name, address) in &settings.network.hosts {
         lines.put(
