@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use stockade_policy::{HostSets, Origin, Source, builtin, builtin_names, preset_for_command};
+use stockade_runner::PolicyPlace;
 use stockade_types::Host;
 
 use crate::{human::safe, state::HOME_VARIABLE};
@@ -54,6 +55,27 @@ pub(crate) fn collect(args: &LayerArgs) -> anyhow::Result<Vec<Source>> {
         sources.push(session_file(path)?);
     }
     Ok(sources)
+}
+
+/// Returns where the policies of this run come from, and where those of others are looked for.
+///
+/// # Errors
+/// When there is no home.
+pub(crate) fn places(args: &LayerArgs, current: &Path) -> anyhow::Result<Vec<PolicyPlace>> {
+    let place = |path: PathBuf, own_directory| PolicyPlace {
+        path: current.join(path),
+        own_directory,
+    };
+    let mut places = vec![place(ORGANISATION_FILE.into(), true)];
+    let named = std::env::var_os(ORGANISATION_VARIABLE).filter(|path| !path.is_empty());
+    places.extend(named.map(|path| place(path.into(), false)));
+    let (path, _) = user_file()?;
+    places.push(place(path, true));
+    // A run without the variable looks there.
+    places.extend(home().map(|home| place(home.join(".config").join(USER_FILE), true)));
+    places.dedup();
+    places.extend(args.policy.iter().map(|path| place(path.clone(), false)));
+    Ok(places)
 }
 
 /// Reads the organisation's policy, if there is one.

@@ -5,7 +5,7 @@ use stockade_types::{AbsPath, RawText};
 
 use crate::{
     CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
-    PLAN_VERSION, RunSpec, Step, Tier, environment, limits, view,
+    PLAN_VERSION, RunSpec, Step, Tier, covers, environment, limits, view,
 };
 
 /// Port of the one listener that every connection is redirected to. Nothing inside can be
@@ -25,6 +25,16 @@ pub enum PlanError {
         /// The workspace.
         path: AbsPath,
         /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A path that policy shares would expose what the boundary hides.
+    #[error("`{path}` in `filesystem.{key}` of the policy {problem}")]
+    Share {
+        /// `read` or `write`.
+        key: &'static str,
+        /// The path.
+        path: AbsPath,
+        /// What is wrong with it, and the fix.
         problem: &'static str,
     },
     /// A required guarantee does not hold here.
@@ -117,7 +127,7 @@ fn identity(facts: &HostFacts) -> Identity {
 /// Checks that the workspace does not contain what the boundary is there to hide or to keep whole.
 ///
 /// # Errors
-/// [`PlanError::Workspace`], where it does.
+/// [`PlanError::Workspace`] or [`PlanError::Share`], where it does.
 pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanError> {
     let problem = |problem| {
         Err(PlanError::Workspace {
@@ -125,7 +135,11 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
             problem,
         })
     };
-    if facts.home.is_within(&spec.workspace) {
+    if facts
+        .homes
+        .iter()
+        .any(|home| home.is_within(&spec.workspace))
+    {
         return problem(
             "is or contains your home directory, with everything the boundary hides; \
              use --workspace with a project directory",
@@ -133,7 +147,7 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
     }
     let overlaps =
         |place: &AbsPath| place.is_within(&spec.workspace) || spec.workspace.is_within(place);
-    if overlaps(&spec.state_dir) {
+    if overlaps(&spec.state_dir) || facts.ours.iter().any(|own| spec.workspace.is_within(own)) {
         return problem(
             "overlaps Stockade's own state directory; set STOCKADE_STATE_DIR elsewhere",
         );
@@ -158,7 +172,7 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
     {
         return problem("is shared by every user; use a directory below it");
     }
-    Ok(())
+    covers::check(spec, facts)
 }
 
 fn namespaces(facts: &HostFacts, identity: Identity) -> Vec<Step> {

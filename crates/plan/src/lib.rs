@@ -7,6 +7,7 @@
 
 mod calls;
 mod compile;
+mod covers;
 mod environment;
 mod facts;
 mod guarantee;
@@ -19,7 +20,8 @@ mod view;
 pub use calls::{CALLS, Call, CallAction, CallCondition, CallSet, calls};
 pub use compile::{PlanError, check_workspace, compile};
 pub use facts::{
-    CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, StateFact, SystemEntry,
+    CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry, ShareFact, ShownFact,
+    StateFact, SystemEntry,
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};

@@ -2,10 +2,14 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
+    },
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use stockade_plan::{Identity, Owner};
 use stockade_sys::{
     Outcome, SysError,
@@ -104,19 +108,56 @@ impl View {
         read_only: bool,
         devices: bool,
     ) -> Outcome<()> {
-        let at = self.at(path);
         let metadata = fs::metadata(from).map_err(|e| SysError::on("bind", from, e))?;
-        if fs::symlink_metadata(&at).is_err() {
-            if metadata.is_dir() {
-                Self::make_directories(&at)?;
-            } else {
-                if let Some(parent) = at.parent() {
-                    Self::make_directories(parent)?;
-                }
-                write_new(&at, "")?;
-            }
+        let at = match self.find(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(path, metadata.is_dir()),
+            found => found,
+        };
+        let at = at.map_err(|e| SysError::on("bind at", path, e))?;
+        let access = BindAccess { read_only, devices };
+        mount::bind_at(from.as_path(), at.as_fd(), access)
+    }
+
+    /// Finds what is at `path` inside. Links are followed as they will be inside: what the agent
+    /// left in its own directories leads nowhere else.
+    fn find(&self, path: &AbsPath) -> io::Result<OwnedFd> {
+        let root = rustix::fs::open(&self.root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let relative = path.as_path().strip_prefix("/").unwrap_or(path.as_path());
+        let relative = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat2(
+            root,
+            relative,
+            flags,
+            Mode::empty(),
+            resolve,
+        )?)
+    }
+
+    /// Makes an empty directory or file at `path` inside, with its parents, and opens it.
+    fn make(&self, path: &AbsPath, is_directory: bool) -> io::Result<OwnedFd> {
+        let (Some(parent), Some(name)) = (path.as_path().parent(), path.as_path().file_name())
+        else {
+            return self.find(path);
+        };
+        let parent = AbsPath::new(parent).map_err(io::Error::other)?;
+        let parent = match self.find(&parent) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(&parent, true)?,
+            found => found?,
+        };
+        if is_directory {
+            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+        } else {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))?;
         }
-        mount::bind(from.as_path(), &at, BindAccess { read_only, devices })
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&parent, name, flags, Mode::empty())?)
     }
 
     pub(super) fn tmpfs(
@@ -180,30 +221,40 @@ impl View {
         )
     }
 
-    /// Covers a path with an empty directory or file that cannot be changed.
+    /// Covers a path as [`View::cover`] does, if it exists.
     pub(super) fn mask(&mut self, path: &AbsPath) -> Outcome<()> {
-        let at = self.at(path);
-        let metadata = match fs::metadata(&at) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(SysError::on("mask", path, e)),
-            Ok(metadata) => metadata,
-        };
+        match self.find(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(SysError::on("mask", path, e)),
+            Ok(at) => self.cover_at(path, &at),
+        }
+    }
+
+    /// Covers a path with an empty directory or file that cannot be changed.
+    pub(super) fn cover(&mut self, path: &AbsPath) -> Outcome<()> {
+        let at = self
+            .find(path)
+            .map_err(|e| SysError::on("cover", path, e))?;
+        self.cover_at(path, &at)
+    }
+
+    fn cover_at(&mut self, path: &AbsPath, at: &OwnedFd) -> Outcome<()> {
+        let wrong = |e: io::Error| SysError::on("cover", path, e);
+        let mode = rustix::fs::fstat(at).map_err(|e| wrong(e.into()))?.st_mode;
+        let is_directory = rustix::fs::FileType::from_raw_mode(mode).is_dir();
         let empty = self.stage();
-        if metadata.is_dir() {
+        if is_directory {
             Self::make_directories(&empty)?;
         } else {
             write_new(&empty, "")?;
         }
-        let permissions = fs::Permissions::from_mode(if metadata.is_dir() { 0o555 } else { 0o444 });
-        fs::set_permissions(&empty, permissions).map_err(|e| SysError::on("mask", path, e))?;
-        mount::bind(
-            &empty,
-            &at,
-            BindAccess {
-                read_only: true,
-                devices: false,
-            },
-        )
+        let permissions = fs::Permissions::from_mode(if is_directory { 0o555 } else { 0o444 });
+        fs::set_permissions(&empty, permissions).map_err(wrong)?;
+        let access = BindAccess {
+            read_only: true,
+            devices: false,
+        };
+        mount::bind_at(&empty, at.as_fd(), access)
     }
 
     /// Removes the staging directory and makes the root tmpfs itself read-only.

@@ -169,13 +169,14 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let options = Options {
         state_dir: state.path().to_owned(),
         workspace: args.workspace.clone().unwrap_or_else(|| current.clone()),
-        cwd: current,
         argv: args
             .command
             .iter()
             .map(|word| RawText::from_os(word))
             .collect(),
         policy,
+        policy_places: layers::places(&args.layers, &current)?,
+        cwd: current,
         ask,
         offline: args.offline,
         terminal,
