@@ -26,6 +26,8 @@ const STAGING: &str = ".stockade-staging";
 pub(super) struct View {
     root: PathBuf,
     staged: u32,
+    /// What lies above covered paths, by inode: none is covered twice.
+    covers: Vec<u64>,
 }
 
 impl View {
@@ -240,8 +242,12 @@ impl View {
 
     fn cover_at(&mut self, path: &AbsPath, at: &OwnedFd) -> Outcome<()> {
         let wrong = |e: io::Error| SysError::on("cover", path, e);
-        let mode = rustix::fs::fstat(at).map_err(|e| wrong(e.into()))?.st_mode;
-        let is_directory = rustix::fs::FileType::from_raw_mode(mode).is_dir();
+        let there = rustix::fs::fstat(at).map_err(|e| wrong(e.into()))?;
+        let own = rustix::fs::stat(&self.root).map_err(|e| wrong(e.into()))?;
+        if there.st_dev == own.st_dev && self.covers.contains(&there.st_ino) {
+            return Ok(());
+        }
+        let is_directory = rustix::fs::FileType::from_raw_mode(there.st_mode).is_dir();
         let empty = self.stage();
         if is_directory {
             Self::make_directories(&empty)?;
@@ -250,6 +256,8 @@ impl View {
         }
         let permissions = fs::Permissions::from_mode(if is_directory { 0o555 } else { 0o444 });
         fs::set_permissions(&empty, permissions).map_err(wrong)?;
+        let made = rustix::fs::stat(&empty).map_err(|e| wrong(e.into()))?;
+        self.covers.push(made.st_ino);
         let access = BindAccess {
             read_only: true,
             devices: false,
