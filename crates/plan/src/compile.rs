@@ -106,8 +106,20 @@ pub fn compile(
         },
         steps,
         guarantees,
+        notes: notes(facts),
         fault: None,
     })
+}
+
+/// Returns what the command brings along, where it does.
+fn also_visible(facts: &HostFacts) -> Option<String> {
+    let roots: Vec<String> = facts.program.roots.iter().map(AbsPath::to_string).collect();
+    (!roots.is_empty()).then(|| format!("also visible, for the command: {}", roots.join(" ")))
+}
+
+fn notes(facts: &HostFacts) -> Vec<String> {
+    let notes = also_visible(facts).into_iter();
+    notes.chain(facts.notes.iter().cloned()).collect()
 }
 
 fn identity(facts: &HostFacts) -> Identity {
@@ -147,7 +159,7 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
     }
     let overlaps =
         |place: &AbsPath| place.is_within(&spec.workspace) || spec.workspace.is_within(place);
-    if overlaps(&spec.state_dir) || facts.ours.iter().any(|own| spec.workspace.is_within(own)) {
+    if overlaps(&spec.state_dir) || facts.ours.iter().any(overlaps) {
         return problem(
             "overlaps Stockade's own state directory; set STOCKADE_STATE_DIR elsewhere",
         );
@@ -287,11 +299,12 @@ fn stated(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Result<Vec<Guar
         }
         (false, false) => "no interface but loopback; ports that no rule names are refused",
     };
+    let mut files = "private root, read-only binds, Landlock, change notifier".to_owned();
+    if let Some(also) = also_visible(facts) {
+        files.extend(["; ", &also]);
+    }
     let mut stated = vec![
-        holds(
-            GuaranteeName::Files,
-            "private root, read-only binds, Landlock, change notifier",
-        ),
+        holds(GuaranteeName::Files, &files),
         holds(
             GuaranteeName::Processes,
             "pid and IPC namespaces, seccomp, no capabilities",

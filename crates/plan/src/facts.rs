@@ -141,6 +141,8 @@ pub struct HostFacts {
     pub state: Vec<StateFact>,
     /// Environment of the caller.
     pub environment: Vec<(RawText, RawText)>,
+    /// What of policy means nothing on this machine, one line each.
+    pub notes: Vec<String>,
     /// Our own executable, which answers `/run/stockade/why` inside; links resolved.
     pub own_executable: AbsPath,
     /// Every name of it on the host.

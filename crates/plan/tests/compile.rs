@@ -104,6 +104,7 @@ fn facts() -> HostFacts {
         writable: vec![share("/home/dev/.cache/shared")],
         hidden: vec![path("/etc/company")],
         closed: Vec::new(),
+        notes: vec!["lab".to_owned()],
         shown: Vec::new(),
         protected: vec![
             ProtectedEntry {
@@ -207,6 +208,21 @@ fn index_of(plan: &LaunchPlan, name: &str) -> usize {
 fn the_plan_of_an_ordinary_user() {
     let plan = compile(&full_policy(), &spec(), &facts()).unwrap();
     insta::assert_snapshot!("ordinary", shown(&plan));
+}
+
+#[test]
+fn what_the_command_brings_along_is_said_and_recorded() {
+    let plan = compile(&full_policy(), &spec(), &facts()).unwrap();
+    let also = "also visible, for the command: /home/dev/node /usr/bin/env";
+    assert_eq!(plan.notes, [also, "lab"]);
+    let files = plan
+        .guarantees
+        .iter()
+        .find(|g| g.name == GuaranteeName::Files);
+    assert!(
+        files.is_some_and(|files| files.how.ends_with(also)),
+        "{files:?}"
+    );
 }
 
 #[test]

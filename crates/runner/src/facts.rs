@@ -243,6 +243,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         program,
         state: launch.state,
         environment: caller.environment.clone(),
+        notes: unmatched(caller, files),
         own_executable: own,
         own_names: places.own_names,
         resolv_conf: fs::canonicalize("/etc/resolv.conf")
@@ -336,6 +337,42 @@ fn hidden(caller: &Caller, files: &FilesystemSettings, mounts: &Mounts) -> Vec<A
         }
     }
     hidden
+}
+
+/// Says what of the files' settings means nothing here. Presets name what some machines have.
+fn unmatched(caller: &Caller, files: &FilesystemSettings) -> Vec<String> {
+    let lists = [
+        ("read", &files.read),
+        ("write", &files.write),
+        ("hide", &files.hide),
+    ];
+    let mut notes = Vec::new();
+    for (key, paths) in lists {
+        for path in paths.iter().filter(|path| path.origin != Origin::Builtin) {
+            let Some(expanded) = caller.expand(&path.value) else {
+                continue;
+            };
+            let (value, source) = (&path.value, &path.source);
+            if fs::metadata(&expanded).is_err() {
+                notes.push(format!(
+                    "{source}: `{value}` in `filesystem.{key}` matches nothing on this machine"
+                ));
+                continue;
+            }
+            let hides = files.hide.iter().filter(|_| key != "hide");
+            let is_hidden = |hide: &&Sourced<String>| {
+                let hide = caller.expand(&hide.value);
+                hide.is_some_and(|hide| expanded.is_within(&hide))
+            };
+            if let Some(hide) = hides.clone().find(is_hidden) {
+                notes.push(format!(
+                    "{source}: `{value}` in `filesystem.{key}` is hidden by `{}` ({})",
+                    hide.value, hide.source
+                ));
+            }
+        }
+    }
+    notes
 }
 
 /// Returns the names of the state directory: as given, and where its links lead.

@@ -17,10 +17,12 @@ mod lifecycle;
 mod limits;
 mod matrix;
 mod network;
+mod own;
 mod programs;
 mod record;
 mod rules;
 mod secrets;
+mod view;
 
 use std::path::PathBuf;
 

@@ -15,6 +15,7 @@ use stockade_runner::{Controller, Ended, Helpers, Options, Running, approvals::A
 use stockade_types::SessionId;
 
 use crate::{
+    human::safe,
     output::Output,
     terminal::{self, Color, PipeEnds, PipeRelay, RelayOptions},
 };
@@ -73,6 +74,9 @@ pub(crate) fn run(
     }
     if with_terminal {
         announce(&running, ask, out);
+    }
+    for note in &running.plan().notes {
+        out.note(format!("stockade: {}", safe(note)));
     }
     let (ended, unwritten) = if with_terminal {
         (in_terminal(running, out)?, None)
