@@ -30,6 +30,7 @@ mod recorder;
 mod resolve;
 mod run;
 mod running;
+mod seeds;
 mod session_dir;
 mod supervise;
 mod threads;

@@ -1,5 +1,6 @@
 //! `stockade run`: a command inside the boundary.
 
+mod session_file;
 mod start;
 pub(crate) mod summary;
 
