@@ -733,6 +733,17 @@ fn only_what_policy_passes_and_the_boundary_says_is_in_the_environment() {
         ("CARGO_TERM_COLOR", "always"),
     ];
     assert_eq!(variables("", &hostile), always);
+    let address = [
+        ("LAB_ONE", "postgres://dev:secret@db.test/x"),
+        ("LAB_TWO", "https://good.test/x"),
+        ("LAB_THREE", "redis://:secret@db.test"),
+    ];
+    let by_star = variables("[environment]\npass = [\"LAB_*\", \"LAB_THREE\"]", &address).join(" ");
+    assert!(!by_star.contains("LAB_ONE"), "{by_star}");
+    assert!(
+        by_star.contains("LAB_TWO") && by_star.contains("LAB_THREE"),
+        "{by_star}"
+    );
     let passed = variables("[environment]\npass = [\"CARGO_*\", \"LD_*\"]", &hostile);
     let more: Vec<&String> = passed
         .iter()

@@ -22,6 +22,7 @@ mod programs;
 mod record;
 mod rules;
 mod secrets;
+mod state;
 mod view;
 
 use std::path::PathBuf;
