@@ -1,9 +1,15 @@
 //! What is ours does not exist inside, wherever it lies and whatever shows the directories around
 //! it (F55, F57, F58, P11).
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use stockade_testkit::{Output, TestEnv, env::Repo, run::Run};
+use stockade_testkit::{
+    Output, TestEnv,
+    approvals::{self, Answer},
+    env::Repo,
+    run::{Run, require_tool},
+    wait,
+};
 
 use crate::for_each_user;
 
@@ -169,5 +175,55 @@ fn f57_the_state_has_no_other_name() {
         assert_eq!(output.code(), 125, "the home by another name: {output:?}");
         let output = inside(&format!("{alias}/.local/state"), "");
         assert_eq!(output.code(), 125, "around the state: {output:?}");
+    });
+}
+
+/// Questions are answered from the world that the supervisor lives in, and from no other one: every
+/// session has namespaces of its own, whoever's it is.
+#[test]
+fn p11_nobody_of_another_world_answers() {
+    require_tool("unshare");
+    for_each_user(|env| {
+        let repo = env.repo();
+        let line = "git push origin HEAD:refs/heads/p11; :";
+        let running = env
+            .session_with(repo.path(), &["--ask", "inbox"])
+            .line(line)
+            .spawn();
+        let asked = wait::until(Duration::from_secs(20), || approvals::pending(env).pop());
+        let asked = asked.expect("the push is asked about");
+        let binary = env.binary().display().to_string();
+        let elsewhere = |namespaces: &[&str]| {
+            let run = env.command("unshare").args(namespaces).arg(&binary);
+            run.args(["approvals", "allow", &asked.id, "--scope", "once"])
+                .output()
+        };
+        let mut worlds = vec![
+            vec!["--user", "--map-root-user"],
+            vec![
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--mount-proc",
+            ],
+        ];
+        if env.is_root() {
+            worlds.extend([vec!["--mount"], vec!["--pid", "--fork"]]);
+        }
+        for world in worlds {
+            let output = elsewhere(&world);
+            assert_ne!(output.code(), 0, "{world:?}: {output:?}");
+            assert!(output.stderr.contains("namespace"), "{world:?}: {output:?}");
+        }
+        assert_eq!(approvals::pending(env).len(), 1, "it is still open");
+        // Control: from a second terminal of the same world it can.
+        let allow = Answer::Allow {
+            scope: "once".into(),
+        };
+        approvals::answer(env, &asked.id, &allow).assert_success();
+        running.wait();
+        assert!(repo.origin().join("refs/heads/p11").exists());
     });
 }

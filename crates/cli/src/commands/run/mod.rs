@@ -68,7 +68,7 @@ pub(crate) struct Args {
     /// What is said at the end, on standard error
     #[arg(long, value_name = "FORM", default_value = "text")]
     summary: SummaryForm,
-    /// Write the session's id to this file at the start
+    /// Write the session's id to this file at the start; a link or device is refused
     #[arg(long, value_name = "PATH")]
     session_file: Option<PathBuf>,
     /// Name of the session, for people
