@@ -159,7 +159,7 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
     }
     let overlaps =
         |place: &AbsPath| place.is_within(&spec.workspace) || spec.workspace.is_within(place);
-    if overlaps(&spec.state_dir) || facts.ours.iter().any(overlaps) {
+    if overlaps(&spec.state_dir) {
         return problem(
             "overlaps Stockade's own state directory; set STOCKADE_STATE_DIR elsewhere",
         );
@@ -168,6 +168,12 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
         return problem(
             "is, holds or lies in a store of secrets such as ~/.ssh or ~/.config/gh; \
              use --workspace with a project directory",
+        );
+    }
+    if facts.ours.iter().any(overlaps) {
+        return problem(
+            "overlaps Stockade's own state directory, or the one of your policies, under this or \
+             another name; use --workspace with a project directory",
         );
     }
     let inside_system = facts.system.iter().any(|entry| {

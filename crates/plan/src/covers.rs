@@ -30,8 +30,8 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) ->
             let is_below = |path: &AbsPath| path.is_within(place);
             // What comes from our own directory is not what policy means.
             let is_own = |from: &AbsPath| from.is_within(&spec.state_dir);
-            let from = layer.from.iter().filter(|from| !is_own(from));
-            layer.from.is_some() && (is_below(&layer.path) || from.cloned().any(|f| is_below(&f)))
+            let mut from = layer.from.iter().filter(|from| !is_own(from));
+            layer.from.is_some() && (is_below(&layer.path) || from.any(is_below))
         });
         covers.extend(below.map(|layer| (layer.path.clone(), None)));
     }

@@ -181,17 +181,9 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     } = launch;
     let (caller_uid, caller_gid) = stockade_sys::identity::own();
     let files = &policy.settings().filesystem;
-    let shares = |paths: &[Sourced<String>]| -> Vec<ShareFact> {
-        let paths = paths.iter().filter_map(|path| caller.expand(&path.value));
-        let share = |path: AbsPath| {
-            let from = AbsPath::new(fs::canonicalize(&path).ok()?).ok()?;
-            Some(ShareFact { path, from })
-        };
-        paths.filter_map(share).collect()
-    };
-    let (readable, writable) = (shares(&files.read), shares(&files.write));
-    let own = fs::read_link("/proc/self/exe").map_err(RunError::Supervisor)?;
-    let own = AbsPath::new(&own).map_err(|_| RunError::Path(own))?;
+    let readable = shares(caller, &files.read);
+    let writable = shares(caller, &files.write);
+    let own = own_executable()?;
     let metadata = fs::metadata(workspace).map_err(|source| RunError::Workspace {
         path: workspace.as_path().to_owned(),
         source,
@@ -206,7 +198,6 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         hidden,
     };
     places.ours.extend(launch.policies.ours.iter().cloned());
-    places.find_twins(&launch.policies, &readable, &writable)?;
     let system = system();
     let ground = places.ground(caller, &system, &readable, &writable, mounts);
     let name = launch.argv.first().cloned().unwrap_or_default();
@@ -252,6 +243,41 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     })
 }
 
+fn own_executable() -> Result<AbsPath, RunError> {
+    let own = fs::read_link("/proc/self/exe").map_err(RunError::Supervisor)?;
+    AbsPath::new(&own).map_err(|_| RunError::Path(own))
+}
+
+/// Returns which of the paths that policy shares exist, and where their links lead.
+fn shares(caller: &Caller, paths: &[Sourced<String>]) -> Vec<ShareFact> {
+    let paths = paths.iter().filter_map(|path| caller.expand(&path.value));
+    let share = |path: AbsPath| {
+        let from = AbsPath::new(fs::canonicalize(&path).ok()?).ok()?;
+        Some(ShareFact { path, from })
+    };
+    paths.filter_map(share).collect()
+}
+
+/// Looks for hard links of what must not be seen or changed, once the workspace is known to be one:
+/// a hidden one is hidden too, any other keeps the session from starting.
+///
+/// # Errors
+/// [`RunError::Twin`] or [`RunError::TwinsUnknown`].
+pub(crate) fn hide_twins(facts: &mut HostFacts, workspace: &AbsPath) -> Result<(), RunError> {
+    let written = facts.writable.iter().map(|share| share.from.clone());
+    let mut shares: Vec<AbsPath> = [workspace.clone()].into_iter().chain(written).collect();
+    let kept = [facts.policies.as_slice(), &facts.own_names].concat();
+    if let Some((place, name)) = twins::find(&kept, &shares)?.into_iter().next() {
+        return Err(RunError::Twin { place, name });
+    }
+    shares.extend(facts.readable.iter().map(|share| share.from.clone()));
+    let hidden = twins::find(&facts.hidden, &shares)?;
+    facts
+        .hidden
+        .extend(hidden.into_iter().map(|(_, name)| name));
+    Ok(())
+}
+
 /// Places of the host that decide what may be seen, each under every name.
 struct Places {
     homes: Vec<AbsPath>,
@@ -263,30 +289,6 @@ struct Places {
 }
 
 impl Places {
-    /// Looks for hard links of what must not be seen or changed: a hidden one is hidden too, any
-    /// other keeps the session from starting.
-    fn find_twins(
-        &mut self,
-        policies: &Policies,
-        readable: &[ShareFact],
-        writable: &[ShareFact],
-    ) -> Result<(), RunError> {
-        let workspace = self.workspaces.iter().take(1).cloned();
-        let writable: Vec<AbsPath> = workspace
-            .chain(writable.iter().map(|share| share.from.clone()))
-            .collect();
-        let mut kept = policies.files.clone();
-        kept.extend(self.own_names.iter().cloned());
-        if let Some((place, name)) = twins::find(&kept, &writable)?.into_iter().next() {
-            return Err(RunError::Twin { place, name });
-        }
-        let mut shares = writable;
-        shares.extend(readable.iter().map(|share| share.from.clone()));
-        let hidden = twins::find(&self.hidden, &shares)?;
-        self.hidden.extend(hidden.into_iter().map(|(_, name)| name));
-        Ok(())
-    }
-
     /// Says what counts for the files that the command brings along.
     fn ground(
         &self,

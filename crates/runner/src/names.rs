@@ -118,16 +118,9 @@ fn unescaped(field: &[u8]) -> PathBuf {
                 let digits = std::str::from_utf8(digits).ok()?;
                 Some((u8::from_str_radix(digits, 8).ok()?, after))
             });
-        match code {
-            Some((byte, after)) => {
-                bytes.push(byte);
-                rest = after;
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
+        let (byte, after) = code.unwrap_or((*first, after));
+        bytes.push(byte);
+        rest = after;
     }
     PathBuf::from(OsString::from_vec(bytes))
 }
@@ -224,7 +217,7 @@ mod tests {
         }
         let mut mounts = Mounts::read().unwrap();
         let path = AbsPath::new(base.join("a/state")).unwrap();
-        assert_eq!(mounts.names(&path), [path.clone()]);
+        assert_eq!(mounts.names(&path), std::slice::from_ref(&path));
         // As if `a` were bound at `b` and at `c`; `b/state` is another directory, so the first is not
         // true any more, and `c/state` does not exist.
         let (device, inner) = mounts.inner(&base.join("a")).unwrap();
@@ -236,7 +229,7 @@ mod tests {
                 at: base.join(at),
             });
         }
-        assert_eq!(mounts.names(&path), [path.clone()]);
+        assert_eq!(mounts.names(&path), std::slice::from_ref(&path));
         fs::remove_dir(base.join("b/state")).unwrap();
         symlink(base.join("a"), base.join("d")).unwrap();
         mounts.0.push(super::Mount {

@@ -164,6 +164,7 @@ fn prepare(
     };
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
+    facts::hide_twins(&mut facts, &spec.workspace)?;
     let found = protected::find(&spec.workspace, &options.policy.settings().workspace)?;
     facts.protected = found.entries;
     let mut plan = compile(&options.policy, &spec, &facts)?;

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use stockade_testkit::{
     Output, TestEnv,
-    approvals::{self, Answer},
+    approvals::{self, Answer, Asked},
     env::Repo,
     run::{Run, require_tool},
     wait,
@@ -178,6 +178,9 @@ fn f57_the_state_has_no_other_name() {
     });
 }
 
+/// Asks about one program.
+const ASK_ID: &str = "schema = 1\n[[ask]]\nid = \"ask-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
+
 /// Questions are answered from the world that the supervisor lives in, and from no other one: every
 /// session has namespaces of its own, whoever's it is.
 #[test]
@@ -185,13 +188,13 @@ fn p11_nobody_of_another_world_answers() {
     require_tool("unshare");
     for_each_user(|env| {
         let repo = env.repo();
-        let line = "git push origin HEAD:refs/heads/p11; :";
+        let policy = env.write("ask.toml", ASK_ID).display().to_string();
         let running = env
-            .session_with(repo.path(), &["--ask", "inbox"])
-            .line(line)
+            .session_with(repo.path(), &["--ask", "inbox", "--policy", &policy])
+            .line("id -u > answered || rm -f answered")
             .spawn();
         let asked = wait::until(Duration::from_secs(20), || approvals::pending(env).pop());
-        let asked = asked.expect("the push is asked about");
+        let asked = asked.expect("it is asked about");
         let binary = env.binary().display().to_string();
         let elsewhere = |namespaces: &[&str]| {
             let run = env.command("unshare").args(namespaces).arg(&binary);
@@ -219,11 +222,10 @@ fn p11_nobody_of_another_world_answers() {
         }
         assert_eq!(approvals::pending(env).len(), 1, "it is still open");
         // Control: from a second terminal of the same world it can.
-        let allow = Answer::Allow {
+        let allow = |_: &Asked| Answer::Allow {
             scope: "once".into(),
         };
-        approvals::answer(env, &asked.id, &allow).assert_success();
-        running.wait();
-        assert!(repo.origin().join("refs/heads/p11").exists());
+        let (output, _) = approvals::answer_all(env, running, allow);
+        assert!(repo.path().join("answered").exists(), "{output:?}");
     });
 }

@@ -183,10 +183,12 @@ fn what_is_no_program_is_not_brought_along() {
     );
 }
 
+const ELF: &str = "\x7fELF";
+
 #[test]
-fn the_ways_of_installing_an_agent_bring_what_they_need_and_no_more() {
+fn packages_of_npm_bring_themselves_and_node() {
     let lab = Lab::new();
-    let node = "\x7fELF";
+    let node = ELF;
     // `n`, or a tarball: a prefix with node alone.
     lab.file("home/n/bin/node", node, 0o755);
     lab.file(
@@ -239,6 +241,12 @@ fn the_ways_of_installing_an_agent_bring_what_they_need_and_no_more() {
         found,
         (roots.to_vec(), vec!["home/.local/bin/npm".to_owned()])
     );
+}
+
+#[test]
+fn other_installers_bring_what_they_need_and_no_more() {
+    let lab = Lab::new();
+    lab.file("home/.local/lib/python3.11/x.py", "", 0o644);
     // yarn and bun: everything beside each other.
     lab.file(
         "home/.config/yarn/global/node_modules/agent/cli.js",
@@ -257,14 +265,19 @@ fn the_ways_of_installing_an_agent_bring_what_they_need_and_no_more() {
     let yarn = "home/.config/yarn/global/node_modules".to_owned();
     assert_eq!(found, (vec![yarn], vec!["home/.yarn/bin/agent".to_owned()]));
     // The native installer: one file of a version, or a directory.
-    lab.file("home/.local/share/native/versions/1.2.3", node, 0o755);
+    lab.file("home/.local/share/native/versions/1.2.3", ELF, 0o755);
     lab.link(
         "home/.local/bin/native",
         "BASE/home/.local/share/native/versions/1.2.3",
     );
     let found = lab.brought("native", &["home/.local/bin"]);
-    let roots = ["lib/python3", "share/native/versions/1.2.3"].map(|p| format!("home/.local/{p}"));
-    assert_eq!(found.0, roots[1..]);
+    assert_eq!(
+        found.0,
+        [
+            "home/.local/lib/python3.11",
+            "home/.local/share/native/versions/1.2.3"
+        ]
+    );
 }
 
 #[test]

@@ -124,12 +124,12 @@ fn nothing_that_the_agent_leaves_is_in_the_way() {
         |lab| fs::write(lab.path("prompts"), "a file").unwrap(),
         |lab| {
             fs::write(lab.path("config"), "x").unwrap();
-            fs::set_permissions(lab.path("config"), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(lab.path("config"), fs::Permissions::from_mode(0o000)).unwrap();
         },
         |lab| {
             fs::create_dir_all(lab.path("prompts/deep")).unwrap();
             for name in ["prompts/deep", "prompts", ""] {
-                fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o000)).unwrap();
             }
         },
         |lab| {

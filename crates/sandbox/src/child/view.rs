@@ -1,7 +1,9 @@
 //! Steps that build the file view below the new root, and enter it.
 
 use std::{
-    fs, io,
+    ffi::OsStr,
+    fs,
+    io::{self, Write as _},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
@@ -9,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
 use stockade_plan::{Identity, Owner};
 use stockade_sys::{
     Outcome, SysError,
@@ -71,31 +76,37 @@ impl View {
     }
 
     pub(super) fn symlink(&self, path: &AbsPath, target: &str) -> Outcome<()> {
-        let at = self.at(path);
-        if let Some(parent) = at.parent() {
-            Self::make_directories(parent)?;
-        }
-        std::os::unix::fs::symlink(target, &at)
-            .map_err(|e| SysError::on("create link", at.display(), e))
+        let wrong = |e: io::Error| SysError::on("create link", path, e);
+        let (parent, name) = self.parent(path).map_err(wrong)?;
+        rustix::fs::symlinkat(target, parent, name).map_err(|e| wrong(e.into()))
     }
 
-    /// Writes a file. Where one exists already (on a read-only bind), the new one is bound over it.
+    /// Writes a file. Where one exists already (on a read-only bind), the new one is bound over it;
+    /// a link there that leads nowhere inside shows nothing.
     pub(super) fn file(&mut self, path: &AbsPath, contents: &str) -> Outcome<()> {
-        let at = self.at(path);
-        let exists = fs::symlink_metadata(&at).is_ok();
-        let target = if exists { self.stage() } else { at.clone() };
-        if let Some(parent) = target.parent() {
-            Self::make_directories(parent)?;
+        let wrong = |e: io::Error| SysError::on("create", path, e);
+        match self.find(path) {
+            Ok(at) => {
+                let staged = self.stage();
+                write_new(&staged, contents)?;
+                let access = BindAccess {
+                    read_only: true,
+                    devices: false,
+                };
+                return mount::bind_at(&staged, at.as_fd(), access);
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(wrong(e)),
         }
-        write_new(&target, contents)?;
-        if exists {
-            let access = BindAccess {
-                read_only: true,
-                devices: false,
-            };
-            mount::bind(&target, &at, access)?;
+        let (parent, name) = self.parent(path).map_err(wrong)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        match rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)) {
+            Err(Errno::EXIST) => Ok(()),
+            Err(e) => Err(wrong(e.into())),
+            Ok(fd) => fs::File::from(fd)
+                .write_all(contents.as_bytes())
+                .map_err(wrong),
         }
-        Ok(())
     }
 
     fn stage(&mut self) -> PathBuf {
@@ -143,15 +154,7 @@ impl View {
 
     /// Makes an empty directory or file at `path` inside, with its parents, and opens it.
     fn make(&self, path: &AbsPath, is_directory: bool) -> io::Result<OwnedFd> {
-        let (Some(parent), Some(name)) = (path.as_path().parent(), path.as_path().file_name())
-        else {
-            return self.find(path);
-        };
-        let parent = AbsPath::new(parent).map_err(io::Error::other)?;
-        let parent = match self.find(&parent) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(&parent, true)?,
-            found => found?,
-        };
+        let (parent, name) = self.parent(path)?;
         if is_directory {
             rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
         } else {
@@ -160,6 +163,20 @@ impl View {
         }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&parent, name, flags, Mode::empty())?)
+    }
+
+    /// Opens the directory that holds `path` inside, made where it is missing.
+    fn parent<'p>(&self, path: &'p AbsPath) -> io::Result<(OwnedFd, &'p OsStr)> {
+        let path = path.as_path();
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        };
+        let parent = AbsPath::new(parent).map_err(io::Error::other)?;
+        let directory = match self.find(&parent) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(&parent, true)?,
+            found => found?,
+        };
+        Ok((directory, name))
     }
 
     pub(super) fn tmpfs(
@@ -288,7 +305,6 @@ fn set_mode_and_owner(at: &Path, mode: u32, owner: Owner, identity: Identity) ->
 }
 
 fn write_new(path: &Path, contents: &str) -> Outcome<()> {
-    use std::io::Write;
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)
