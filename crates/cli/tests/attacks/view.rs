@@ -43,7 +43,7 @@ fn f52_what_the_workspace_names_does_not_come_along() {
         let repo = env.repo();
         let at = |name: &str| repo.path().join(name);
         let (home, tax) = (env.home(), env.write("home/Documents/tax.txt", MARKER));
-        let says = format!("#!/bin/sh\ncat {}\n", tax.display());
+        let says = format!("#!/bin/sh\ncat {}; echo {MARKER}\n", tax.display());
         program(env, "home/Documents/run", &says);
         program(
             env,
