@@ -5,7 +5,7 @@ use stockade_types::{AbsPath, RawText};
 
 use crate::{
     CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
-    PLAN_VERSION, RunSpec, Step, Tier, covers, environment, limits, view,
+    PLAN_VERSION, PlanError, RunSpec, Step, Tier, covers, environment, limits, view,
 };
 
 /// Port of the one listener that every connection is redirected to. Nothing inside can be
@@ -15,43 +15,6 @@ const REDIRECT_PORT: u16 = 61_153;
 const NAME_PORT: u16 = 53;
 /// Landlock interface that the native tier needs at least: file rights with reparenting.
 const LANDLOCK_ABI_MIN: i32 = 2;
-
-/// Why there is no plan.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// The workspace would expose what the boundary hides.
-    #[error("the workspace `{path}` {problem}")]
-    Workspace {
-        /// The workspace.
-        path: AbsPath,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// A path that policy shares would expose what the boundary hides.
-    #[error("`{path}` in `filesystem.{key}` of the policy {problem}")]
-    Share {
-        /// `read` or `write`.
-        key: &'static str,
-        /// The path.
-        path: AbsPath,
-        /// What is wrong with it, and the fix.
-        problem: &'static str,
-    },
-    /// A required guarantee does not hold here.
-    #[error("the guarantee `{}` is required and does not hold: {missing}", name.as_str())]
-    Required {
-        /// Which.
-        name: GuaranteeName,
-        /// Why not.
-        missing: String,
-    },
-    /// The kernel lacks something the tier is made of.
-    #[error("the native tier needs {0}")]
-    Missing(&'static str),
-    /// The policy asks for something that does not exist yet.
-    #[error("{0}")]
-    Unsupported(&'static str),
-}
 
 /// Makes the plan.
 ///

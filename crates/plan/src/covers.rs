@@ -4,7 +4,7 @@ use std::path::Path;
 
 use stockade_types::AbsPath;
 
-use crate::{EntryKind, HostFacts, PlanError, RunSpec, Step, view::SharedBind};
+use crate::{EntryKind, HostFacts, PlanError, RunSpec, Step, share::SharedBind};
 
 /// A part of the view: what is mounted at `path`, in the order of the mounts.
 #[derive(Clone, Debug)]

@@ -9,16 +9,19 @@ mod calls;
 mod compile;
 mod covers;
 mod environment;
+mod error;
 mod facts;
 mod guarantee;
 mod launch;
 mod limits;
+mod share;
 mod spec;
 mod step;
 mod view;
 
 pub use calls::{CALLS, Call, CallAction, CallCondition, CallSet, calls};
-pub use compile::{PlanError, check_workspace, compile};
+pub use compile::{check_workspace, compile};
+pub use error::PlanError;
 pub use facts::{
     CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry, ShareFact, ShownFact,
     StateFact, SystemEntry,

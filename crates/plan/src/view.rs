@@ -2,7 +2,9 @@
 
 use stockade_types::AbsPath;
 
-use crate::{EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step, covers};
+use crate::{
+    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step, covers, share::SharedBind,
+};
 
 /// Devices that programs need and that give nothing away.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -210,25 +212,6 @@ fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
         contents: hosts.to_owned(),
     });
     steps
-}
-
-/// A file or tree of the host that policy or the command needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SharedBind {
-    pub(crate) from: AbsPath,
-    pub(crate) path: AbsPath,
-    pub(crate) read_only: bool,
-}
-
-impl SharedBind {
-    fn into_step(self) -> Step {
-        Step::Bind {
-            from: self.from,
-            path: self.path,
-            read_only: self.read_only,
-            devices: false,
-        }
-    }
 }
 
 /// What policy and the command itself need of the host, shallow paths first so that none covers

@@ -21,12 +21,13 @@ fn program(env: &TestEnv, path: impl AsRef<Path>, text: &str) -> PathBuf {
     path
 }
 
-fn link(env: &TestEnv, path: PathBuf, target: impl AsRef<Path>) {
+fn link(env: &TestEnv, path: impl AsRef<Path>, target: impl AsRef<Path>) {
+    let path = path.as_ref();
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).expect("the directory is ours");
     }
-    symlink(target, &path).expect("nothing is there");
-    env.own(&path);
+    symlink(target, path).expect("nothing is there");
+    env.own(path);
 }
 
 fn search_path(env: &TestEnv, first: &Path) -> String {
