@@ -117,6 +117,16 @@ fn f56_a_fifo_keeps_nobody_waiting() {
         program(env, repo.path().join("two"), "#!HOME/fifo\n");
         program(env, "home/three", "#!HOME/fifo\n");
         let three = env.home().join("three").display().to_string();
+        let policy = env.session(repo.path()).args(["--policy", "fifo"]);
+        let output = policy.args(["--", "/bin/true"]).output();
+        assert!(output.stderr.contains("it is a FIFO"), "{output:?}");
+        // A pipe of the caller has another end.
+        let binary = env.binary().display();
+        let line = format!(
+            "{binary} run --ask deny --policy <(sleep 0.2; echo 'schema = 1') -- /bin/true"
+        );
+        let run = env.command("/bin/bash").args(["-c", &line]);
+        run.current_dir(repo.path()).success();
         for command in ["./fifo", "./one", "./two", &three] {
             let output = env.session(repo.path()).args(["--", command]).output();
             assert!(!output.status.success(), "{command}: {output:?}");

@@ -296,6 +296,9 @@ fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result
         let how = guarantee.missing.as_ref().unwrap_or(&guarantee.how);
         out.line(format!("{:<15} {state}: {how}", guarantee.name.as_str()))?;
     }
+    for note in &plan.notes {
+        out.line(safe(note))?;
+    }
     Ok(())
 }
 
