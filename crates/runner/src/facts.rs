@@ -341,6 +341,23 @@ fn hidden(caller: &Caller, files: &FilesystemSettings, mounts: &Mounts) -> Vec<A
     hidden
 }
 
+/// Says what of a policy's files means nothing on this machine for the user with this home, one line
+/// each; nothing where the home is no absolute path.
+pub fn unmatched_paths(policy: &Policy, home: &Path) -> Vec<String> {
+    let Ok(home) = AbsPath::new(home) else {
+        return Vec::new();
+    };
+    let (uid, gid) = stockade_sys::identity::own();
+    let caller = Caller {
+        uid,
+        gid,
+        home,
+        user: String::new(),
+        environment: Vec::new(),
+    };
+    unmatched(&caller, &policy.settings().filesystem)
+}
+
 /// Says what of the files' settings means nothing here. Presets name what some machines have.
 fn unmatched(caller: &Caller, files: &FilesystemSettings) -> Vec<String> {
     let lists = [

@@ -41,7 +41,7 @@ mod twins;
 pub use controller::Controller;
 pub use egress_process::egress_main;
 pub use error::{ErrorKind, RunError};
-pub use facts::account_home;
+pub use facts::{account_home, unmatched_paths};
 pub use helpers::Helpers;
 pub use inside::DENIALS_FILE;
 pub use own_state::{StateProblem, check as check_state};

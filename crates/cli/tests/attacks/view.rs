@@ -316,6 +316,14 @@ fn f50_what_matches_nothing_is_said() {
             assert!(output.stderr.contains(said), "{output:?}");
         }
         assert!(!output.stderr.contains("~//share"), "{output:?}");
+        let check = env.stockade().args(["policy", "check"]);
+        let check = check.arg(env.root().join("policy.toml")).success();
+        assert!(
+            check
+                .stderr
+                .contains("`~/absent` in `filesystem.read` matches nothing"),
+            "{check:?}"
+        );
         let silent = env.session(repo.path()).line(":").success();
         assert_eq!(silent.stderr, "", "a preset names what some machines have");
     });

@@ -49,6 +49,9 @@ struct Report {
     revision: Option<String>,
     rules: usize,
     problems: Vec<Problem>,
+    /// What means nothing on this machine, which is no mistake.
+    #[serde(skip)]
+    notes: Vec<String>,
 }
 
 /// Checks each file.
@@ -69,6 +72,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         let report = check(source, args.layer)?;
         if !report.valid && exit == Exit::Yes {
             exit = Exit::No;
+        }
+        for note in &report.notes {
+            out.note(format_args!("stockade: {}", safe(note)));
         }
         if args.json {
             out.json(&report)?;
@@ -109,6 +115,9 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
             revision: Some(policy.revision().to_string()),
             valid: true,
             problems: Vec::new(),
+            notes: layers::home()
+                .map(|home| stockade_runner::unmatched_paths(&policy, &home))
+                .unwrap_or_default(),
             file,
         },
         Err(problems) => Report {
@@ -117,6 +126,7 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
             revision: None,
             rules: 0,
             problems: problems.0,
+            notes: Vec::new(),
         },
     })
 }
