@@ -5,13 +5,16 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, Read as _},
+    os::{fd::AsRawFd as _, unix::fs::FileTypeExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail};
+use rustix::fs::{Mode, OFlags};
 use stockade_policy::{
     HostSets, Origin, Places, Policy, Problems, Source, builtin, builtin_names, preset_for_command,
 };
+use stockade_runner::PolicyPlace;
 use stockade_types::Host;
 
 use crate::{
@@ -59,6 +62,27 @@ pub(crate) fn collect(args: &LayerArgs) -> anyhow::Result<Vec<Source>> {
         sources.push(session_file(path)?);
     }
     Ok(sources)
+}
+
+/// Returns where the policies of this run come from, and where those of others are looked for.
+///
+/// # Errors
+/// When there is no home.
+pub(crate) fn places(args: &LayerArgs, current: &Path) -> anyhow::Result<Vec<PolicyPlace>> {
+    let place = |path: PathBuf, own_directory| PolicyPlace {
+        path: current.join(path),
+        own_directory,
+    };
+    let mut places = vec![place(ORGANISATION_FILE.into(), true)];
+    let named = std::env::var_os(ORGANISATION_VARIABLE).filter(|path| !path.is_empty());
+    places.extend(named.map(|path| place(path.into(), false)));
+    let (path, _) = user_file()?;
+    places.push(place(path, true));
+    // A run without the variable looks there.
+    places.extend(home().map(|home| place(home.join(".config").join(USER_FILE), true)));
+    places.dedup();
+    places.extend(args.policy.iter().map(|path| place(path.clone(), false)));
+    Ok(places)
 }
 
 /// Reads the organisation's policy, if there is one.
@@ -142,7 +166,7 @@ fn leads_nowhere(path: &Path) -> bool {
 
 fn read(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    let read = File::open(path)?
+    let read = open(path)?
         .take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
@@ -153,6 +177,25 @@ fn read(path: &Path) -> io::Result<String> {
         let place = not_utf8(error.as_bytes(), error.utf8_error().valid_up_to());
         io::Error::new(io::ErrorKind::InvalidData, place)
     })
+}
+
+/// Opens a file. A named FIFO, which may never have another end, is refused; a pipe of the caller
+/// (`--policy <(…)`) is read to its end.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::from(rustix::fs::open(
+        path,
+        OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?);
+    if file.metadata()?.file_type().is_fifo() {
+        let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        if real.is_absolute() {
+            return Err(io::Error::other("it is a FIFO"));
+        }
+    }
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// Says which line and column the byte at `offset` is in; all before it is UTF-8.

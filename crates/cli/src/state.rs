@@ -2,17 +2,14 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{DirBuilder, File},
+    fs::DirBuilder,
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    io::Errno,
-};
 use stockade_event::layout::{KEY_FILE, SESSIONS_DIR, session_dir};
+use stockade_runner::StateProblem;
 use stockade_types::SessionId;
 
 /// Names the state directory; it wins over all others.
@@ -125,7 +122,7 @@ impl StateDir {
             }
             _ => {}
         }
-        checked(&sessions)?;
+        checked(&state.0)?;
         Ok(state)
     }
 
@@ -135,47 +132,13 @@ impl StateDir {
     }
 }
 
-/// Refuses a directory that is a link, belongs to somebody else or is open to others.
+/// Refuses what [`stockade_runner::check_state`] does not pass.
 fn checked(path: &Path) -> Result<(), StateError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let unsafe_dir = |what: String| StateError::Unsafe {
-        path: path.to_owned(),
-        what,
-    };
-    let directory = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(descriptor) => File::from(descriptor),
-        Err(Errno::NOENT) => return Err(StateError::Missing(path.to_owned())),
-        // With O_DIRECTORY a link is ENOTDIR and not ELOOP (open(2)).
-        Err(Errno::NOTDIR | Errno::LOOP) => {
-            return Err(unsafe_dir(
-                "is not a directory, or is a symbolic link".to_owned(),
-            ));
-        }
-        Err(error) => {
-            return Err(StateError::Io {
-                path: path.to_owned(),
-                source: error.into(),
-            });
-        }
-    };
-    let meta = directory.metadata().map_err(|source| StateError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let us = rustix::process::geteuid().as_raw();
-    if meta.uid() != us {
-        return Err(unsafe_dir(format!(
-            "belongs to user {}, not to {us}",
-            meta.uid()
-        )));
-    }
-    if meta.mode() & 0o077 != 0 {
-        let mode = meta.mode() & 0o7777;
-        return Err(unsafe_dir(format!(
-            "has mode {mode:04o}; run chmod 700 on it"
-        )));
-    }
-    Ok(())
+    stockade_runner::check_state(path).map_err(|(path, problem)| match problem {
+        StateProblem::Missing => StateError::Missing(path),
+        StateProblem::Unsafe(what) => StateError::Unsafe { path, what },
+        StateProblem::Io(source) => StateError::Io { path, source },
+    })
 }
 
 /// Finds the path by the variables that `get` gives.

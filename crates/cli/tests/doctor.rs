@@ -254,6 +254,32 @@ fn a_place_for_the_record_that_cannot_be_written_is_missing() {
         .assert_stdout("record       ready");
 }
 
+/// What `doctor` says of the state directory is what `run` does with it.
+#[test]
+fn a_state_directory_that_runs_refuse_is_missing() {
+    use std::os::unix::fs::PermissionsExt;
+    let env = ordinary();
+    let repo = env.repo();
+    let run = || env.session(repo.path()).args(["--", "/bin/true"]).output();
+    run().assert_code(0);
+    let sessions = env.state().join("sessions");
+    for open in [env.state(), sessions] {
+        for (mode, code) in [(0o755, 125), (0o770, 125), (0o700, 0)] {
+            fs::set_permissions(&open, fs::Permissions::from_mode(mode)).expect("it is ours");
+            run().assert_code(code);
+            let looked = env.stockade().arg("doctor").output();
+            if code == 0 {
+                looked.assert_code(0).assert_stdout("record       ready");
+            } else {
+                looked
+                    .assert_code(1)
+                    .assert_stdout("record       missing")
+                    .assert_stdout("→ chmod 700");
+            }
+        }
+    }
+}
+
 /// A session that makes files until its supervisor is killed.
 struct Victim<'a> {
     env: &'a TestEnv,

@@ -5,7 +5,7 @@ use stockade_types::{AbsPath, RawText};
 
 use crate::{
     CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
-    PLAN_VERSION, RunSpec, Step, Tier, environment, limits, view,
+    PLAN_VERSION, PlanError, RunSpec, Step, Tier, covers, environment, limits, view,
 };
 
 /// Port of the one listener that every connection is redirected to. Nothing inside can be
@@ -15,33 +15,6 @@ const REDIRECT_PORT: u16 = 61_153;
 const NAME_PORT: u16 = 53;
 /// Landlock interface that the native tier needs at least: file rights with reparenting.
 const LANDLOCK_ABI_MIN: i32 = 2;
-
-/// Why there is no plan.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// The workspace would expose what the boundary hides.
-    #[error("the workspace `{path}` {problem}")]
-    Workspace {
-        /// The workspace.
-        path: AbsPath,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// A required guarantee does not hold here.
-    #[error("the guarantee `{}` is required and does not hold: {missing}", name.as_str())]
-    Required {
-        /// Which.
-        name: GuaranteeName,
-        /// Why not.
-        missing: String,
-    },
-    /// The kernel lacks something the tier is made of.
-    #[error("the native tier needs {0}")]
-    Missing(&'static str),
-    /// The policy asks for something that does not exist yet.
-    #[error("{0}")]
-    Unsupported(&'static str),
-}
 
 /// Makes the plan.
 ///
@@ -97,8 +70,20 @@ pub fn compile(
         },
         steps,
         guarantees,
+        notes: notes(facts),
         fault: None,
     })
+}
+
+/// Returns what the command brings along, where it does.
+fn also_visible(facts: &HostFacts) -> Option<String> {
+    let roots: Vec<String> = facts.program.roots.iter().map(AbsPath::to_string).collect();
+    (!roots.is_empty()).then(|| format!("also visible, for the command: {}", roots.join(" ")))
+}
+
+fn notes(facts: &HostFacts) -> Vec<String> {
+    let notes = also_visible(facts).into_iter();
+    notes.chain(facts.notes.iter().cloned()).collect()
 }
 
 fn identity(facts: &HostFacts) -> Identity {
@@ -118,7 +103,7 @@ fn identity(facts: &HostFacts) -> Identity {
 /// Checks that the workspace does not contain what the boundary is there to hide or to keep whole.
 ///
 /// # Errors
-/// [`PlanError::Workspace`], where it does.
+/// [`PlanError::Workspace`] or [`PlanError::Share`], where it does.
 pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanError> {
     let problem = |problem| {
         Err(PlanError::Workspace {
@@ -126,7 +111,11 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
             problem,
         })
     };
-    if facts.home.is_within(&spec.workspace) {
+    if facts
+        .homes
+        .iter()
+        .any(|home| home.is_within(&spec.workspace))
+    {
         return problem(
             "is or contains your home directory, with everything the boundary hides; \
              use --workspace with a project directory",
@@ -145,6 +134,12 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
              use --workspace with a project directory",
         );
     }
+    if facts.ours.iter().any(overlaps) {
+        return problem(
+            "overlaps Stockade's own state directory, or the one of your policies, under this or \
+             another name; use --workspace with a project directory",
+        );
+    }
     let inside_system = facts.system.iter().any(|entry| {
         spec.workspace.is_within(&entry.path) || entry.path.is_within(&spec.workspace)
     }) || ["/boot", "/dev", "/proc", "/run", "/sys"]
@@ -159,7 +154,7 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
     {
         return problem("is shared by every user; use a directory below it");
     }
-    Ok(())
+    covers::check(spec, facts)
 }
 
 fn namespaces(facts: &HostFacts, identity: Identity) -> Vec<Step> {
@@ -274,11 +269,12 @@ fn stated(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Result<Vec<Guar
         }
         (false, false) => "no interface but loopback; ports that no rule names are refused",
     };
+    let mut files = "private root, read-only binds, Landlock, change notifier".to_owned();
+    if let Some(also) = also_visible(facts) {
+        files.extend(["; ", &also]);
+    }
     let mut stated = vec![
-        holds(
-            GuaranteeName::Files,
-            "private root, read-only binds, Landlock, change notifier",
-        ),
+        holds(GuaranteeName::Files, &files),
         holds(
             GuaranteeName::Processes,
             "pid and IPC namespaces, seccomp, no capabilities",

@@ -20,7 +20,11 @@ pub(crate) fn build(
     for (name, value) in &facts.environment {
         let passes =
             std::str::from_utf8(name.as_bytes()).is_ok_and(|n| settings.environment.passes(n));
-        if passes {
+        let is_named = || {
+            let mut pass = settings.environment.pass.iter();
+            pass.any(|pattern| pattern.value.as_bytes() == name.as_bytes())
+        };
+        if passes && (is_named() || !has_password(value)) {
             variables.insert(name.clone(), value.clone());
         }
     }
@@ -53,6 +57,17 @@ pub(crate) fn build(
     }
     variables.insert("STOCKADE_SESSION".into(), spec.session.as_str().into());
     variables.into_iter().collect()
+}
+
+/// Tells whether a value is an address with a password in it (`scheme://user:password@host`): like a
+/// name that looks like a secret, it passes only where its name is written in full.
+fn has_password(value: &RawText) -> bool {
+    let text = value.display();
+    text.split("://").skip(1).any(|rest| {
+        let authority = rest.split(['/', '?', '#', ' ']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map(|(user, _)| user);
+        user.is_some_and(|user| user.contains(':'))
+    })
 }
 
 /// Drops empty and relative entries of a search path: they would mean the workspace.

@@ -51,13 +51,43 @@ pub struct StateFact {
     pub path: AbsPath,
 }
 
+/// A link on the way to a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkFact {
+    /// Where it is; its parent is no link.
+    pub path: AbsPath,
+    /// What it says.
+    pub target: String,
+}
+
 /// Where the command and what it needs were found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramFacts {
     /// Absolute path to execute.
     pub program: AbsPath,
-    /// Files and directories outside the system directories that must be readable for it.
+    /// Files and directories that must be readable for it, links resolved, as far as nothing else
+    /// shows them. Nothing that a session can write has named one.
     pub roots: Vec<AbsPath>,
+    /// Links that lead to them.
+    pub links: Vec<LinkFact>,
+}
+
+/// A file or directory of the host that policy shares with the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareFact {
+    /// Where it is inside: the path that policy names.
+    pub path: AbsPath,
+    /// What it is on the host, links resolved.
+    pub from: AbsPath,
+}
+
+/// A file that is shown with other contents than it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownFact {
+    /// Which, links resolved.
+    pub path: AbsPath,
+    /// What is shown.
+    pub contents: String,
 }
 
 /// Counts that the session shares with the caller's other programs: what one user has.
@@ -86,8 +116,15 @@ pub struct HostFacts {
     pub workspace_gid: u32,
     /// Home of the identity that the command runs as.
     pub home: AbsPath,
-    /// Stores of secrets in that home, as far as they exist.
+    /// Every name that this home has on the host: its own, and those of bind mounts of it.
+    pub homes: Vec<AbsPath>,
+    /// Stores of secrets in that home, as far as they exist, under every name.
     pub secrets: Vec<AbsPath>,
+    /// What of us nobody inside may see, under every name: the state directory, and the policies of
+    /// the run with the directories where they are looked for.
+    pub ours: Vec<AbsPath>,
+    /// Files that policies of this run come from, and where they are looked for, existing or not.
+    pub policies: Vec<AbsPath>,
     /// Name of that identity.
     pub user: String,
     /// Landlock interface version, 0 for none.
@@ -100,12 +137,17 @@ pub struct HostFacts {
     pub cgroups: Vec<CgroupFact>,
     /// System directories that exist.
     pub system: Vec<SystemEntry>,
-    /// Which of the paths a policy names exist, with links resolved: name inside and host path.
-    pub readable: Vec<(AbsPath, EntryKind)>,
+    /// Which of the paths that a policy reads exist.
+    pub readable: Vec<ShareFact>,
     /// Writable extra paths that exist.
-    pub writable: Vec<AbsPath>,
-    /// Paths to hide that exist.
+    pub writable: Vec<ShareFact>,
+    /// Paths to hide that exist, under every name.
     pub hidden: Vec<AbsPath>,
+    /// What others than its owner cannot read in the visible system directories, where the command
+    /// runs as that owner: root.
+    pub closed: Vec<AbsPath>,
+    /// Files that hold credentials among other things, and what is shown instead.
+    pub shown: Vec<ShownFact>,
     /// Protected paths that exist in the workspace.
     pub protected: Vec<ProtectedEntry>,
     /// The command.
@@ -114,8 +156,12 @@ pub struct HostFacts {
     pub state: Vec<StateFact>,
     /// Environment of the caller.
     pub environment: Vec<(RawText, RawText)>,
-    /// Our own executable, which answers `/run/stockade/why` inside.
+    /// What of policy means nothing on this machine, one line each.
+    pub notes: Vec<String>,
+    /// Our own executable, which answers `/run/stockade/why` inside; links resolved.
     pub own_executable: AbsPath,
+    /// Every name of it on the host.
+    pub own_names: Vec<AbsPath>,
     /// Where `/etc/resolv.conf` ends after every link; `None` where there is none.
     pub resolv_conf: Option<AbsPath>,
 }

@@ -65,6 +65,8 @@ pub struct LaunchPlan {
     pub steps: Vec<Step>,
     /// What they add up to.
     pub guarantees: Vec<Guarantee>,
+    /// What the caller should know of the view, one line each.
+    pub notes: Vec<String>,
     /// Index of a step that fails instead of being done. Only tests set it; a fault can only stop
     /// a launch, never weaken one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,11 +7,14 @@
 
 mod calls;
 mod compile;
+mod covers;
 mod environment;
+mod error;
 mod facts;
 mod guarantee;
 mod launch;
 mod limits;
+mod share;
 mod spec;
 mod step;
 mod view;
@@ -19,10 +22,11 @@ mod view;
 pub use calls::{
     CALLS, Call, CallAction, CallCondition, CallSet, Family, ORDINARY, UNNAMED, answer, calls,
 };
-pub use compile::{PlanError, check_workspace, compile};
+pub use compile::{check_workspace, compile};
+pub use error::PlanError;
 pub use facts::{
-    CgroupFact, EntryKind, HostFacts, ProgramFacts, ProtectedEntry, SharedCounts, StateFact,
-    SystemEntry,
+    CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry, ShareFact,
+    SharedCounts, ShownFact, StateFact, SystemEntry,
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};

@@ -177,6 +177,11 @@ pub enum Step {
         /// Where.
         path: AbsPath,
     },
+    /// Cover a path with nothing; it must exist.
+    Cover {
+        /// Where.
+        path: AbsPath,
+    },
     /// Seal the root tmpfs itself read-only.
     SealRoot,
     /// Enter the new root and detach the old one.
@@ -271,6 +276,7 @@ impl Step {
             Self::ReadOnly { .. } => "read-only",
             Self::Protect { .. } => "protect",
             Self::Mask { .. } => "mask",
+            Self::Cover { .. } => "cover",
             Self::SealRoot => "seal-root",
             Self::EnterRoot => "enter-root",
             Self::Loopback => "loopback",
@@ -308,8 +314,8 @@ impl Step {
             Self::Bind { .. } | Self::Mask { .. } => {
                 "check that the path exists and that you may read it, or take it out of the policy"
             }
-            Self::Protect { .. } | Self::ReadOnly { .. } => {
-                "check that the protected path still exists; it may have changed while the session started"
+            Self::Cover { .. } | Self::Protect { .. } | Self::ReadOnly { .. } => {
+                "check that the path still exists; it may have changed while the session started"
             }
             Self::Redirect { .. } => {
                 "load the kernel modules nf_tables and nft_redir; without them only ports that rules name are served"

@@ -2,7 +2,9 @@
 
 use stockade_types::AbsPath;
 
-use crate::{EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step};
+use crate::{
+    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step, covers, share::SharedBind,
+};
 
 /// Devices that programs need and that give nothing away.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -15,19 +17,29 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("/dev/ptmx", "pts/ptmx"),
 ];
 /// Parts of `/proc` that tell of or act on the whole machine: covered.
-const PROC_MASKED: [&str; 12] = [
+const PROC_MASKED: [&str; 22] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/cmdline",
     "/proc/interrupts",
+    "/proc/iomem",
+    "/proc/ioports",
     "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",
     "/proc/key-users",
     "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/pagetypeinfo",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
     "/proc/timer_list",
+    "/proc/vmallocinfo",
+    "/proc/vmcore",
 ];
 /// Parts of `/proc` that programs read and nobody inside may write.
 const PROC_READ_ONLY: [&str; 5] = [
@@ -73,14 +85,13 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     steps.extend(processes());
     steps.extend(private_directories(facts));
     steps.extend(own_files(spec, facts));
-    steps.extend(shared(spec, facts));
-    steps.extend(
-        facts
-            .hidden
-            .iter()
-            .map(|path| Step::Mask { path: path.clone() }),
-    );
+    let shared = shared(spec, facts);
+    steps.extend(shared.iter().cloned().map(SharedBind::into_step));
     steps.extend(workspace(spec, facts));
+    // These come after every bind: a bind could show again what is covered or replaced.
+    steps.extend(links(spec, facts, &shared));
+    steps.extend(shown(spec, facts, &shared));
+    steps.extend(covers::steps(spec, facts, &shared));
     steps.push(Step::SealRoot);
     steps
 }
@@ -205,44 +216,68 @@ fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
 
 /// What policy and the command itself need of the host, shallow paths first so that none covers
 /// another.
-fn shared(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
+fn shared(spec: &RunSpec, facts: &HostFacts) -> Vec<SharedBind> {
     let known = |path: &AbsPath| {
         facts.system.iter().any(|entry| path.is_within(&entry.path))
             || path.is_within(&spec.workspace)
     };
-    let mut binds: Vec<(AbsPath, AbsPath, bool)> = Vec::new();
-    for (path, _) in &facts.readable {
-        binds.push((path.clone(), path.clone(), true));
-    }
-    for path in &facts.program.roots {
-        binds.push((path.clone(), path.clone(), true));
-    }
-    for path in &facts.writable {
-        binds.push((path.clone(), path.clone(), false));
-    }
-    for state in &facts.state {
-        binds.push((state.from.clone(), state.path.clone(), false));
-    }
-    binds.retain(|(_, path, read_only)| !read_only || !known(path));
-    binds.sort_by_key(|(_, path, _)| path.as_path().components().count());
-    binds.dedup_by(|later, earlier| later.1 == earlier.1);
-    let covered: Vec<AbsPath> = Vec::new();
+    let new = |from: &AbsPath, path: &AbsPath, read_only| SharedBind {
+        from: from.clone(),
+        path: path.clone(),
+        read_only,
+    };
+    let mut binds: Vec<SharedBind> = Vec::new();
+    let (readable, writable) = (facts.readable.iter(), facts.writable.iter());
+    binds.extend(readable.map(|share| new(&share.from, &share.path, true)));
+    binds.extend(facts.program.roots.iter().map(|root| new(root, root, true)));
+    binds.extend(writable.map(|share| new(&share.from, &share.path, false)));
+    let state = facts.state.iter();
+    binds.extend(state.map(|state| new(&state.from, &state.path, false)));
+    binds.retain(|bind| !bind.read_only || !known(&bind.path));
+    binds.sort_by_key(|bind| bind.path.as_path().components().count());
+    binds.dedup_by(|later, earlier| later.path == earlier.path);
+    // A read-only bind below a read-only bind of the same tree adds nothing.
+    let mut covered: Vec<AbsPath> = Vec::new();
+    binds.retain(|bind| {
+        let redundant = bind.read_only && covered.iter().any(|above| bind.path.is_within(above));
+        if bind.read_only {
+            covered.push(bind.path.clone());
+        }
+        !redundant
+    });
     binds
-        .into_iter()
-        .scan(covered, |covered, (from, path, read_only)| {
-            // A read-only bind below a read-only bind of the same tree adds nothing.
-            let redundant = read_only && covered.iter().any(|c| path.is_within(c));
-            if read_only {
-                covered.push(path.clone());
-            }
-            Some((!redundant).then_some(Step::Bind {
-                from,
-                path,
-                read_only,
-                devices: false,
-            }))
+}
+
+/// Whether the host's own entry is seen at `path`.
+fn is_shown(path: &AbsPath, spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> bool {
+    let system = facts.system.iter().map(|entry| &entry.path);
+    let shared = shared.iter().map(|bind| &bind.path);
+    let mut shown = system.chain(shared).chain([&spec.workspace]);
+    shown.any(|above| path.is_within(above))
+}
+
+/// The links that lead to the command, where nothing shows the host's own: a program finds its
+/// files by where its links lead.
+fn links(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
+    let links = facts.program.links.iter();
+    links
+        .filter(|link| !is_shown(&link.path, spec, facts, shared))
+        .map(|link| Step::Symlink {
+            path: link.path.clone(),
+            target: link.target.clone(),
         })
-        .flatten()
+        .collect()
+}
+
+/// Files that are shown without the credentials in them.
+fn shown(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
+    let files = facts.shown.iter();
+    files
+        .filter(|file| is_shown(&file.path, spec, facts, shared))
+        .map(|file| Step::File {
+            path: file.path.clone(),
+            contents: file.contents.clone(),
+        })
         .collect()
 }
 
@@ -276,7 +311,7 @@ pub(crate) fn landlock(spec: &RunSpec, facts: &HostFacts) -> Vec<PathRule> {
         facts
             .writable
             .iter()
-            .map(|path| rule(path.clone(), Rights::Write)),
+            .map(|share| rule(share.path.clone(), Rights::Write)),
     );
     rules.extend(
         facts

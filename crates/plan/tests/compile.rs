@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use stockade_plan::{
-    CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, PlanError, ProgramFacts,
-    ProtectedEntry, RunSpec, SharedCounts, StateFact, Step, SystemEntry, check_workspace, compile,
+    CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact, PlanError, ProgramFacts,
+    ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact, StateFact, Step, SystemEntry,
+    check_workspace, compile,
 };
 use stockade_policy::{HostSets, Origin, Policy, Source, load};
 use stockade_types::{AbsPath, RawText, SessionId};
@@ -65,6 +66,13 @@ fn spec() -> RunSpec {
     }
 }
 
+fn share(text: &str) -> ShareFact {
+    ShareFact {
+        path: path(text),
+        from: path(text),
+    }
+}
+
 fn facts() -> HostFacts {
     let system = |text: &str, kind| SystemEntry {
         path: path(text),
@@ -76,6 +84,13 @@ fn facts() -> HostFacts {
         workspace_uid: 1000,
         workspace_gid: 1000,
         home: path("/home/dev"),
+        homes: vec![path("/home/dev"), path("/mnt/copy/dev")],
+        ours: vec![
+            path("/home/dev/.local/state/stockade"),
+            path("/mnt/copy/dev/.local/state/stockade"),
+            path("/home/dev/.config/stockade"),
+        ],
+        policies: vec![path("/home/dev/.config/stockade/policy.toml")],
         secrets: vec![path("/home/dev/.ssh"), path("/home/dev/.config/gh")],
         user: "dev".to_owned(),
         landlock_abi: 7,
@@ -92,9 +107,12 @@ fn facts() -> HostFacts {
             system("/bin", EntryKind::Link("usr/bin".to_owned())),
             system("/etc", EntryKind::Directory),
         ],
-        readable: vec![(path("/home/dev/.gitconfig"), EntryKind::File)],
-        writable: vec![path("/home/dev/.cache/shared")],
+        readable: vec![share("/home/dev/.gitconfig")],
+        writable: vec![share("/home/dev/.cache/shared")],
         hidden: vec![path("/etc/company")],
+        closed: Vec::new(),
+        notes: vec!["lab".to_owned()],
+        shown: Vec::new(),
         protected: vec![
             ProtectedEntry {
                 path: path("/home/dev/src/shop/.git/hooks"),
@@ -108,6 +126,10 @@ fn facts() -> HostFacts {
         program: ProgramFacts {
             program: path("/home/dev/node/bin/codex"),
             roots: vec![path("/home/dev/node"), path("/usr/bin/env")],
+            links: vec![LinkFact {
+                path: path("/home/dev/bin/codex"),
+                target: "../node/bin/codex".to_owned(),
+            }],
         },
         state: vec![StateFact {
             from: path("/home/dev/.local/state/stockade/agents/codex"),
@@ -115,6 +137,7 @@ fn facts() -> HostFacts {
         }],
         environment: environment(&[("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8")]),
         own_executable: path("/usr/bin/stockade"),
+        own_names: vec![path("/usr/bin/stockade")],
         resolv_conf: Some(path("/etc/resolv.conf")),
     }
 }
@@ -192,6 +215,21 @@ fn index_of(plan: &LaunchPlan, name: &str) -> usize {
 fn the_plan_of_an_ordinary_user() {
     let plan = compile(&full_policy(), &spec(), &facts()).unwrap();
     insta::assert_snapshot!("ordinary", shown(&plan));
+}
+
+#[test]
+fn what_the_command_brings_along_is_said_and_recorded() {
+    let plan = compile(&full_policy(), &spec(), &facts()).unwrap();
+    let also = "also visible, for the command: /home/dev/node /usr/bin/env";
+    assert_eq!(plan.notes, [also, "lab"]);
+    let files = plan
+        .guarantees
+        .iter()
+        .find(|g| g.name == GuaranteeName::Files);
+    assert!(
+        files.is_some_and(|files| files.how.ends_with(also)),
+        "{files:?}"
+    );
 }
 
 #[test]
@@ -356,6 +394,8 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
         ("/home/dev/.ssh", "store of secrets"),
         ("/home/dev/.config/gh/sub", "store of secrets"),
         ("/home/dev/.config", "store of secrets"),
+        ("/mnt/copy", "home directory"),
+        ("/mnt/copy/dev/.local/state/stockade/x", "state directory"),
         ("/usr", "system directory"),
         ("/usr/lib/x", "system directory"),
         ("/etc", "system directory"),
@@ -376,6 +416,8 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
     }
     let elsewhere = HostFacts {
         home: path("/root"),
+        homes: vec![path("/root")],
+        ours: Vec::new(),
         secrets: Vec::new(),
         ..facts.clone()
     };
@@ -399,6 +441,201 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
     ] {
         assert_eq!(refusal(good, &facts), None, "{good}");
     }
+}
+
+/// The steps that cover something, and those that keep its parents in place.
+fn covering(spec: &RunSpec, facts: &HostFacts) -> Vec<String> {
+    let plan = compile(&full_policy(), spec, facts).unwrap();
+    let after = plan
+        .steps
+        .iter()
+        .rposition(|s| matches!(s, Step::Bind { .. }));
+    let covers = plan
+        .steps
+        .iter()
+        .enumerate()
+        .filter_map(|(at, step)| match step {
+            Step::Cover { path } => {
+                assert!(Some(at) > after, "{path} is covered before the last bind");
+                Some(format!("cover {path}"))
+            }
+            Step::Protect { path, read_only } if Some(at) > after => {
+                Some(format!("keep {path} {read_only}"))
+            }
+            _ => None,
+        });
+    let protected: Vec<String> = facts
+        .protected
+        .iter()
+        .map(|entry| format!("keep {} {}", entry.path, entry.read_only))
+        .collect();
+    covers.filter(|step| !protected.contains(step)).collect()
+}
+
+#[test]
+fn what_is_ours_and_hidden_is_covered_wherever_a_bind_shows_it() {
+    let with = |readable: &[&str], writable: &[&str], hidden: &[&str]| HostFacts {
+        readable: readable.iter().map(|text| share(text)).collect(),
+        writable: writable.iter().map(|text| share(text)).collect(),
+        hidden: hidden.iter().map(|text| path(text)).collect(),
+        ..facts()
+    };
+    let at = |facts: HostFacts| covering(&spec(), &facts);
+    assert!(at(with(&[], &[], &[])).is_empty());
+    assert_eq!(
+        at(with(&["/home/dev/.local"], &["/home/dev/.config"], &[])),
+        [
+            "cover /home/dev/.config/stockade",
+            "cover /home/dev/.local/state/stockade"
+        ]
+    );
+    // By another name, and from a link.
+    let alias = HostFacts {
+        readable: vec![ShareFact {
+            path: path("/home/dev/x"),
+            from: path("/mnt/copy/dev/.local"),
+        }],
+        ..with(&[], &[], &[])
+    };
+    assert_eq!(at(alias), ["cover /home/dev/x/state/stockade"]);
+    // In the workspace and in writable shares, with the parents kept.
+    let hidden = [
+        "/home/dev/src/shop/conf/live/secret.env",
+        "/home/dev/.cache/shared/a/b",
+        "/home/dev/.cache/shared/a/b/c",
+        "/etc/company",
+        "/home/dev/.kube",
+    ];
+    assert_eq!(
+        at(with(&[], &["/home/dev/.cache/shared"], &hidden)),
+        [
+            "cover /etc/company",
+            "keep /home/dev/.cache/shared/a false",
+            "cover /home/dev/.cache/shared/a/b",
+            "keep /home/dev/src/shop/conf false",
+            "keep /home/dev/src/shop/conf/live false",
+            "cover /home/dev/src/shop/conf/live/secret.env",
+        ]
+    );
+    // A share in a hidden directory is a part of it; the agent's state is none.
+    let hidden = with(
+        &["/home/dev/.config/git"],
+        &[],
+        &["/home/dev/.config", "/home/dev/.local/state"],
+    );
+    assert_eq!(at(hidden), ["cover /home/dev/.config/git"]);
+}
+
+#[test]
+fn shares_that_would_open_the_boundary_are_refused() {
+    let refused = |readable: &[&str], writable: &[&str]| {
+        let facts = HostFacts {
+            readable: readable.iter().map(|text| share(text)).collect(),
+            writable: writable.iter().map(|text| share(text)).collect(),
+            own_names: vec![path("/home/dev/bin/stockade")],
+            ..facts()
+        };
+        let error = compile(&full_policy(), &spec(), &facts).err();
+        error.map(|error| error.to_string()).unwrap_or_default()
+    };
+    let cases: [(&[&str], &[&str], &str); 9] = [
+        (&["/home/dev"], &[], "the whole home"),
+        (&["/home"], &[], "the whole home"),
+        (&["/mnt/copy"], &[], "the whole home"),
+        (&[], &["/home/dev"], "the whole home"),
+        (
+            &["/home/dev/.local/state/stockade/sessions"],
+            &[],
+            "own state",
+        ),
+        (
+            &["/home/dev/.config/stockade"],
+            &[],
+            "own state or a policy",
+        ),
+        (&[], &["/home/dev/bin"], "own program"),
+        (&[], &["/home/dev/bin/stockade"], "own program"),
+        (&["/home/dev/bin"], &["/home/dev/.config"], ""),
+    ];
+    for (readable, writable, problem) in cases {
+        let message = refused(readable, writable);
+        assert_eq!(
+            message.is_empty(),
+            problem.is_empty(),
+            "{readable:?} {writable:?}: {message}"
+        );
+        assert!(message.contains(problem), "{message}");
+    }
+    // A place where the next session would find a policy, and that nothing covers.
+    let open = HostFacts {
+        ours: Vec::new(),
+        writable: vec![share("/home/dev/.config")],
+        ..facts()
+    };
+    let error = compile(&full_policy(), &spec(), &open)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("place of your policies"), "{error}");
+    let in_workspace = HostFacts {
+        own_names: vec![path("/home/dev/src/shop/target/stockade")],
+        ..facts()
+    };
+    let message = refusal("/home/dev/src/shop", &in_workspace).unwrap_or_default();
+    assert!(message.contains("own program"), "{message}");
+    let hidden = HostFacts {
+        hidden: vec![path("/home/dev/src")],
+        ..facts()
+    };
+    let message = refusal("/home/dev/src/shop", &hidden).unwrap_or_default();
+    assert!(message.contains("filesystem.hide"), "{message}");
+}
+
+#[test]
+fn links_and_shown_files_come_after_the_binds_and_only_where_they_are_seen() {
+    let shown = |at: &str| ShownFact {
+        path: path(at),
+        contents: "shown".to_owned(),
+    };
+    let facts = HostFacts {
+        readable: vec![share("/home/dev/.gitconfig"), share("/home/dev/.cargo")],
+        shown: [
+            "/home/dev/.gitconfig",
+            "/home/dev/.cargo/config.toml",
+            "/home/dev/.npmrc",
+        ]
+        .map(shown)
+        .to_vec(),
+        ..facts()
+    };
+    let plan = compile(&full_policy(), &spec(), &facts).unwrap();
+    let files: Vec<String> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::File { path, contents } if contents == "shown" => Some(path.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        files,
+        ["/home/dev/.gitconfig", "/home/dev/.cargo/config.toml"]
+    );
+    let link = |path: &str| {
+        let plan = compile(
+            &full_policy(),
+            &spec(),
+            &HostFacts {
+                readable: vec![share(path)],
+                ..facts.clone()
+            },
+        );
+        let steps = plan.unwrap().steps;
+        steps
+            .iter()
+            .any(|step| matches!(step, Step::Symlink { target, .. } if target.ends_with("codex")))
+    };
+    assert!(link("/home/dev/.cargo"));
+    assert!(!link("/home/dev/bin"), "the share has the link");
 }
 
 #[test]
@@ -503,6 +740,17 @@ fn only_what_policy_passes_and_the_boundary_says_is_in_the_environment() {
         ("CARGO_TERM_COLOR", "always"),
     ];
     assert_eq!(variables("", &hostile), always);
+    let address = [
+        ("LAB_ONE", "postgres://dev:secret@db.test/x"),
+        ("LAB_TWO", "https://good.test/x"),
+        ("LAB_THREE", "redis://:secret@db.test"),
+    ];
+    let by_star = variables("[environment]\npass = [\"LAB_*\", \"LAB_THREE\"]", &address).join(" ");
+    assert!(!by_star.contains("LAB_ONE"), "{by_star}");
+    assert!(
+        by_star.contains("LAB_TWO") && by_star.contains("LAB_THREE"),
+        "{by_star}"
+    );
     let passed = variables("[environment]\npass = [\"CARGO_*\", \"LD_*\"]", &hostile);
     let more: Vec<&String> = passed
         .iter()

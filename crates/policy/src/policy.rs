@@ -15,6 +15,7 @@ use crate::{
     index::Index,
     pattern::{ProgramPattern, command::CommandPattern},
     rule::{Body, Fit, Rule},
+    settings::Sourced,
     view::{ExecView, FileView, HttpView, NetView, Programs, View},
 };
 
@@ -136,6 +137,15 @@ impl Policy {
     /// Returns everything but the rules.
     pub const fn settings(&self) -> &Settings {
         &self.parts.settings
+    }
+
+    /// Protects a path of the workspace in addition, for this run: a policy that lies there.
+    pub fn protect(&mut self, pattern: String) {
+        self.parts.settings.workspace.protect.push(Sourced {
+            value: pattern.into(),
+            origin: Origin::Builtin,
+            source: "a policy of this run".to_owned(),
+        });
     }
 
     /// Returns the digest of all layers and host sets; a grant holds for one revision only.

@@ -6,14 +6,24 @@ use crate::{
 };
 
 /// Parts of names under which secrets are kept; such a name passes only where it is given exactly.
-const SECRET_PARTS: [&str; 13] = [
+const SECRET_PARTS: [&str; 22] = [
     "KEY",
     "TOKEN",
     "SECRET",
-    "PASSWORD",
-    "PASSWD",
-    "PASSPHRASE",
+    // `PASSWORD`, `PASSWD`, `PGPASSFILE`, `SSHPASS`
+    "PASS",
+    "_PWD",
+    "_PW",
     "CREDENTIAL",
+    "CREDS",
+    "JWT",
+    "BEARER",
+    "SIGNING",
+    "VAULT",
+    "WEBHOOK",
+    "CONNECTION_STRING",
+    "DATABASE_URL",
+    "_SAS",
     "AUTH",
     "COOKIE",
     "PRIVATE",
@@ -295,5 +305,27 @@ mod tests {
         ] {
             assert!(!settings.passes(name), "{name}");
         }
+        let settings = EnvironmentSettings {
+            pass: vec![sourced("*_*".to_owned()), sourced("*PASS*".to_owned())],
+            ..EnvironmentSettings::default()
+        };
+        for name in [
+            "MYSQL_PWD",
+            "PGPASSFILE_X",
+            "SSHPASS",
+            "SMTP_PASS",
+            "LDAP_PW",
+            "AWS_CREDS",
+            "CI_JOB_JWT",
+            "BEARER_X",
+            "SLACK_WEBHOOK_URL",
+            "AZURE_STORAGE_CONNECTION_STRING",
+            "PROD_DATABASE_URL",
+            "STORAGE_SAS",
+            "VAULT_ADDR",
+        ] {
+            assert!(!settings.passes(name), "{name}");
+        }
+        assert!(settings.passes("CARGO_HOME"));
     }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 use stockade_sys::{cgroup, identity, landlock, probe};
 
+use crate::{StateProblem, check_state};
+
 /// How a part stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -207,6 +209,22 @@ fn record(state_dir: Option<&Path>) -> Check {
     let Some(path) = state_dir else {
         return missing("there is no place for the state directory".to_owned());
     };
+    match check_state(path) {
+        // The first run makes it.
+        Ok(()) | Err((_, StateProblem::Missing)) => {}
+        Err((path, StateProblem::Unsafe(what))) => {
+            return Check {
+                remedy: Some(format!(
+                    "chmod 700 {0} && chown $(id -un) {0}",
+                    path.display()
+                )),
+                ..missing(format!("`{}` {what}", path.display()))
+            };
+        }
+        Err((path, StateProblem::Io(error))) => {
+            return missing(format!("`{}` cannot be used: {error}", path.display()));
+        }
+    }
     let existing = path
         .ancestors()
         .find(|ancestor| ancestor.exists())

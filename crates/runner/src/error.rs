@@ -42,6 +42,53 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The command needs a file of the host that no session is shown for it.
+    #[error("`{}` is not shown to the session: it {problem}", path.display())]
+    ProgramUnsafe {
+        /// What it needs.
+        path: PathBuf,
+        /// What keeps it from being shown.
+        problem: &'static str,
+    },
+    /// A program, link or first line that sessions can write names what does not exist inside.
+    #[error(
+        "`{}` needs `{}`, which does not exist inside; since sessions can write what names it, it is not added",
+        program.display(),
+        needs.display()
+    )]
+    NamedBySession {
+        /// The command.
+        program: PathBuf,
+        /// What is missing inside.
+        needs: PathBuf,
+    },
+    /// The names of places on this machine could not be found out.
+    #[error("cannot find out which names a place has on this machine")]
+    Names(#[source] io::Error),
+    /// A file that must not be seen or changed inside has a second name there.
+    #[error("`{place}` is also `{name}`, where the session would have it")]
+    Twin {
+        /// The file.
+        place: AbsPath,
+        /// Its other name.
+        name: AbsPath,
+    },
+    /// There are too many files to look for second names.
+    #[error(
+        "`{place}` has more than one name, and `{share}` has too many entries to look for them"
+    )]
+    TwinsUnknown {
+        /// The file.
+        place: AbsPath,
+        /// What was searched.
+        share: AbsPath,
+    },
+    /// A policy in the workspace has a name that no pattern can protect.
+    #[error("the policy `{}` lies in the workspace and cannot be protected there", path.display())]
+    PolicyPlace {
+        /// The policy, or a link on the way to it.
+        path: PathBuf,
+    },
     /// The workspace cannot be used.
     #[error("the workspace `{}` cannot be used", path.display())]
     Workspace {
@@ -144,6 +191,21 @@ impl RunError {
                 io::ErrorKind::IsADirectory => "name a program in it".to_owned(),
                 _ => "check its permissions".to_owned(),
             }),
+            Self::ProgramUnsafe { .. } => Some(
+                "install it where you alone write, or add it to `[filesystem] read` of your policy"
+                    .to_owned(),
+            ),
+            Self::NamedBySession { needs, .. } => Some(format!(
+                "name a program outside the workspace as the command, or add `read = [\"{}\"]` to \
+                 `[filesystem]` of your policy",
+                needs.parent().unwrap_or(needs).display()
+            )),
+            Self::Twin { .. } | Self::TwinsUnknown { .. } => {
+                Some("remove the other name of the file (`find DIR -samefile FILE`)".to_owned())
+            }
+            Self::PolicyPlace { .. } => {
+                Some("move it out of the workspace, or rename it: without `*`, `{` or `\\`".to_owned())
+            }
             Self::Workspace { .. } => {
                 Some("give a directory that you may read with --workspace".to_owned())
             }

@@ -7,12 +7,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockade_plan::{CgroupFact, EntryKind, HostFacts, SharedCounts, StateFact, SystemEntry};
-use stockade_policy::Policy;
+use stockade_plan::{
+    CgroupFact, EntryKind, HostFacts, ProgramFacts, ShareFact, SharedCounts, ShownFact, StateFact,
+    SystemEntry,
+};
+use stockade_policy::{FilesystemSettings, Origin, Policy, Sourced};
 use stockade_sys::{probe, process};
 use stockade_types::{AbsPath, RawText};
 
-use crate::{RunError, program};
+use crate::{
+    RunError, closed, filtered,
+    names::{self, Mounts},
+    policies::Policies,
+    program::{self, Ground},
+    twins,
+};
 
 /// System directories that programs are found in, as far as they exist.
 const SYSTEM: [&str; 12] = [
@@ -105,10 +114,13 @@ impl Caller {
 
     /// Makes an absolute path of `~/…` or an absolute one.
     pub(crate) fn expand(&self, text: &str) -> Option<AbsPath> {
-        match text.strip_prefix("~/") {
-            Some(rest) => self.home.join(rest).ok(),
-            None if text == "~" => Some(self.home.clone()),
-            None => AbsPath::new(text).ok(),
+        match text.strip_prefix('~') {
+            Some("") => Some(self.home.clone()),
+            // Another slash begins no new path, as the kernel has it.
+            Some(rest) if rest.starts_with('/') => {
+                self.home.join(rest.trim_start_matches('/')).ok()
+            }
+            _ => AbsPath::new(text).ok(),
         }
     }
 }
@@ -142,76 +154,284 @@ pub fn account_home() -> Option<PathBuf> {
     account(uid).map(|(_, home)| home)
 }
 
+/// What a launch is about.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) policies: Policies,
+    pub(crate) caller: &'a Caller,
+    pub(crate) state_dir: &'a AbsPath,
+    pub(crate) workspace: &'a AbsPath,
+    pub(crate) cwd: &'a AbsPath,
+    pub(crate) argv: &'a [RawText],
+    pub(crate) state: Vec<StateFact>,
+    pub(crate) mounts: &'a Mounts,
+}
+
 /// Gathers the facts of one launch.
-pub(crate) fn gather(
-    policy: &Policy,
-    caller: &Caller,
-    workspace: &AbsPath,
-    cwd: &AbsPath,
-    argv: &[RawText],
-    state: Vec<StateFact>,
-) -> Result<HostFacts, RunError> {
-    let settings = policy.settings();
-    let name = argv.first().cloned().unwrap_or_default();
-    let search_path = caller.variable("PATH").map(RawText::to_os);
-    let program = program::find(&name, cwd.as_path(), search_path.as_deref())?;
+///
+/// # Errors
+/// When the command or the workspace cannot be used, or when something that must not be seen
+/// inside has a name there that cannot be covered.
+pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
+    let Launch {
+        policy,
+        caller,
+        workspace,
+        mounts,
+        ..
+    } = launch;
     let (caller_uid, caller_gid) = stockade_sys::identity::own();
-    let existing = |paths: &[stockade_policy::Sourced<String>]| -> Vec<AbsPath> {
-        paths
-            .iter()
-            .filter_map(|path| caller.expand(&path.value))
-            .filter(|path| fs::metadata(path).is_ok())
-            .collect()
-    };
-    let readable = existing(&settings.filesystem.read)
-        .into_iter()
-        .map(|path| {
-            let kind = if path.as_path().is_dir() {
-                EntryKind::Directory
-            } else {
-                EntryKind::File
-            };
-            (path, kind)
-        })
-        .collect();
-    let own = fs::read_link("/proc/self/exe").map_err(RunError::Supervisor)?;
-    let workspace_metadata = fs::metadata(workspace).map_err(|source| RunError::Workspace {
+    let files = &policy.settings().filesystem;
+    let readable = shares(caller, &files.read);
+    let writable = shares(caller, &files.write);
+    let own = own_executable()?;
+    let metadata = fs::metadata(workspace).map_err(|source| RunError::Workspace {
         path: workspace.as_path().to_owned(),
         source,
     })?;
+    let hidden = hidden(caller, files, mounts);
+    let mut places = Places {
+        homes: mounts.names(&caller.home),
+        secrets: secrets(&caller.home, mounts),
+        ours: state_names(launch.state_dir, mounts),
+        own_names: mounts.names(&own),
+        workspaces: mounts.names(workspace),
+        hidden,
+    };
+    places.ours.extend(launch.policies.ours.iter().cloned());
+    let system = system();
+    let ground = places.ground(caller, &system, &readable, &writable, mounts);
+    let name = launch.argv.first().cloned().unwrap_or_default();
+    let search_path = caller.variable("PATH").map(RawText::to_os);
+    let program = program::find(&name, launch.cwd.as_path(), search_path.as_deref(), &ground)?;
+    // Whoever the command runs as, the kernel keeps from it what is another's.
+    let closed = if caller.uid == 0 {
+        closed::find(&named(&program, &readable, &writable))
+    } else {
+        Vec::new()
+    };
     Ok(HostFacts {
         caller_uid,
         caller_gid,
-        workspace_uid: workspace_metadata.uid(),
-        workspace_gid: workspace_metadata.gid(),
+        workspace_uid: metadata.uid(),
+        workspace_gid: metadata.gid(),
         home: caller.home.clone(),
-        secrets: secrets(&caller.home),
+        homes: places.homes,
+        secrets: places.secrets,
+        ours: places.ours,
+        policies: launch.policies.files,
         user: caller.user.clone(),
         landlock_abi: stockade_sys::landlock::abi(),
         redirect: true,
         shared: shared(),
         cgroups: cgroups(),
-        system: system(),
+        system,
+        shown: shown(caller, files),
         readable,
-        writable: existing(&settings.filesystem.write),
-        hidden: existing(&settings.filesystem.hide),
+        writable,
+        hidden: places.hidden,
+        closed,
         // The caller searches the workspace once it is known to be one.
         protected: Vec::new(),
         program,
-        state,
+        state: launch.state,
         environment: caller.environment.clone(),
-        own_executable: AbsPath::new(&own).map_err(|_| RunError::Path(own))?,
+        notes: unmatched(caller, files),
+        own_executable: own,
+        own_names: places.own_names,
         resolv_conf: fs::canonicalize("/etc/resolv.conf")
             .ok()
             .and_then(|p| AbsPath::new(p).ok()),
     })
 }
 
-fn secrets(home: &AbsPath) -> Vec<AbsPath> {
+fn own_executable() -> Result<AbsPath, RunError> {
+    let own = fs::read_link("/proc/self/exe").map_err(RunError::Supervisor)?;
+    AbsPath::new(&own).map_err(|_| RunError::Path(own))
+}
+
+/// Returns which of the paths that policy shares exist, and where their links lead.
+fn shares(caller: &Caller, paths: &[Sourced<String>]) -> Vec<ShareFact> {
+    let paths = paths.iter().filter_map(|path| caller.expand(&path.value));
+    let share = |path: AbsPath| {
+        let from = AbsPath::new(fs::canonicalize(&path).ok()?).ok()?;
+        Some(ShareFact { path, from })
+    };
+    paths.filter_map(share).collect()
+}
+
+/// Looks for hard links of what must not be seen or changed, once the workspace is known to be one:
+/// a hidden one is hidden too, any other keeps the session from starting.
+///
+/// # Errors
+/// [`RunError::Twin`] or [`RunError::TwinsUnknown`].
+pub(crate) fn hide_twins(facts: &mut HostFacts, workspace: &AbsPath) -> Result<(), RunError> {
+    let written = facts.writable.iter().map(|share| share.from.clone());
+    let mut shares: Vec<AbsPath> = [workspace.clone()].into_iter().chain(written).collect();
+    let kept = [facts.policies.as_slice(), &facts.own_names].concat();
+    if let Some((place, name)) = twins::find(&kept, &shares)?.into_iter().next() {
+        return Err(RunError::Twin { place, name });
+    }
+    shares.extend(facts.readable.iter().map(|share| share.from.clone()));
+    let hidden = twins::find(&facts.hidden, &shares)?;
+    facts
+        .hidden
+        .extend(hidden.into_iter().map(|(_, name)| name));
+    Ok(())
+}
+
+/// Places of the host that decide what may be seen, each under every name.
+struct Places {
+    homes: Vec<AbsPath>,
+    secrets: Vec<AbsPath>,
+    ours: Vec<AbsPath>,
+    own_names: Vec<AbsPath>,
+    workspaces: Vec<AbsPath>,
+    hidden: Vec<AbsPath>,
+}
+
+impl Places {
+    /// Says what counts for the files that the command brings along.
+    fn ground(
+        &self,
+        caller: &Caller,
+        system: &[SystemEntry],
+        readable: &[ShareFact],
+        writable: &[ShareFact],
+        mounts: &Mounts,
+    ) -> Ground {
+        let (own_uid, own_gid) = stockade_sys::identity::own();
+        let written = writable.iter().flat_map(|share| mounts.names(&share.from));
+        let shown = readable.iter().chain(writable).map(|share| &share.path);
+        let system = system.iter().map(|entry| &entry.path);
+        let closed = self.ours.iter().chain(&self.secrets).chain(&self.hidden);
+        Ground {
+            writable: self.workspaces.iter().cloned().chain(written).collect(),
+            shown: system
+                .chain(shown)
+                .chain(self.workspaces.first())
+                .cloned()
+                .collect(),
+            homes: self.homes.clone(),
+            closed: closed.cloned().collect(),
+            owners: vec![0, own_uid, caller.uid],
+            group: if own_uid == 0 { caller.gid } else { own_gid },
+        }
+    }
+}
+
+/// Returns the names of what policy hides, as far as it exists, and of what links there lead to.
+fn hidden(caller: &Caller, files: &FilesystemSettings, mounts: &Mounts) -> Vec<AbsPath> {
+    let mut hidden: Vec<AbsPath> = Vec::new();
+    let paths = files
+        .hide
+        .iter()
+        .filter_map(|path| caller.expand(&path.value));
+    for path in paths {
+        let Some(real) = fs::canonicalize(&path)
+            .ok()
+            .and_then(|p| AbsPath::new(p).ok())
+        else {
+            continue;
+        };
+        for name in mounts.names(&real) {
+            if !hidden.contains(&name) {
+                hidden.push(name);
+            }
+        }
+    }
+    hidden
+}
+
+/// Says what of a policy's files means nothing on this machine for the user with this home, one line
+/// each; nothing where the home is no absolute path.
+pub fn unmatched_paths(policy: &Policy, home: &Path) -> Vec<String> {
+    let Ok(home) = AbsPath::new(home) else {
+        return Vec::new();
+    };
+    let (uid, gid) = stockade_sys::identity::own();
+    let caller = Caller {
+        uid,
+        gid,
+        home,
+        user: String::new(),
+        environment: Vec::new(),
+    };
+    unmatched(&caller, &policy.settings().filesystem)
+}
+
+/// Says what of the files' settings means nothing here. Presets name what some machines have.
+fn unmatched(caller: &Caller, files: &FilesystemSettings) -> Vec<String> {
+    let lists = [
+        ("read", &files.read),
+        ("write", &files.write),
+        ("hide", &files.hide),
+    ];
+    let mut notes = Vec::new();
+    for (key, paths) in lists {
+        for path in paths.iter().filter(|path| path.origin != Origin::Builtin) {
+            let Some(expanded) = caller.expand(&path.value) else {
+                continue;
+            };
+            let (value, source) = (&path.value, &path.source);
+            if fs::metadata(&expanded).is_err() {
+                notes.push(format!(
+                    "{source}: `{value}` in `filesystem.{key}` matches nothing on this machine"
+                ));
+                continue;
+            }
+            let hides = files.hide.iter().filter(|_| key != "hide");
+            let is_hidden = |hide: &&Sourced<String>| {
+                let hide = caller.expand(&hide.value);
+                hide.is_some_and(|hide| expanded.is_within(&hide))
+            };
+            if let Some(hide) = hides.clone().find(is_hidden) {
+                notes.push(format!(
+                    "{source}: `{value}` in `filesystem.{key}` is hidden by `{}` ({})",
+                    hide.value, hide.source
+                ));
+            }
+        }
+    }
+    notes
+}
+
+/// Returns the names of the state directory: as given, and where its links lead.
+fn state_names(state_dir: &AbsPath, mounts: &Mounts) -> Vec<AbsPath> {
+    let real = names::resolved(state_dir.as_path()).unwrap_or_else(|| state_dir.clone());
+    mounts.names(&real)
+}
+
+/// Returns what policy or the command means by name.
+fn named(program: &ProgramFacts, readable: &[ShareFact], writable: &[ShareFact]) -> Vec<PathBuf> {
+    let shares = readable.iter().chain(writable).map(|share| &share.from);
+    let mut named: Vec<PathBuf> = shares.map(|from| from.as_path().to_owned()).collect();
+    named.extend(fs::canonicalize(&program.program));
+    named
+}
+
+/// Returns what is shown instead of files with credentials, but for those that somebody else than a
+/// preset names.
+fn shown(caller: &Caller, files: &FilesystemSettings) -> Vec<ShownFact> {
+    let mut shown = filtered::find(&caller.home);
+    let meant: Vec<AbsPath> = files
+        .read
+        .iter()
+        .chain(&files.write)
+        .filter(|path| path.origin != Origin::Builtin)
+        .filter_map(|path| caller.expand(&path.value))
+        .collect();
+    shown.retain(|file| !meant.contains(&file.path));
+    shown
+}
+
+fn secrets(home: &AbsPath, mounts: &Mounts) -> Vec<AbsPath> {
     SECRETS
         .iter()
         .filter_map(|place| fs::canonicalize(home.as_path().join(place)).ok())
         .filter_map(|place| AbsPath::new(place).ok())
+        .flat_map(|place| mounts.names(&place))
         .collect()
 }
 

@@ -1,61 +1,288 @@
-//! Where the command is, and which files outside the system directories it needs to run.
+//! Where the command is, and which files of the host it needs beyond what the view shows.
+//!
+//! What a session can write names nothing of the host: a program, a link or a first line in the
+//! workspace is used as it is, inside, and adds nothing to the view.
 
 use std::{
+    cell::OnceCell,
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs,
     io::{self, Read},
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
-use stockade_plan::ProgramFacts;
+use rustix::fs::OFlags;
+use stockade_plan::{LinkFact, ProgramFacts};
 use stockade_types::{AbsPath, RawText};
 
-use crate::RunError;
+use crate::{
+    RunError,
+    names::{Way, way},
+    packages,
+};
 
 /// Interpreters that call interpreters; the kernel itself allows five.
 const INTERPRETERS_MAX: usize = 5;
 /// Bytes of a first line that the kernel reads (`BINPRM_BUF_SIZE`).
 const FIRST_LINE_BYTES: u64 = 256;
+/// Places whose entries stand for the machine and its processes, never for programs.
+const MACHINE: [&str; 6] = ["/boot", "/dev", "/proc", "/run", "/sys", "/var/run"];
+/// Parts of the shortest path of a directory that belongs to one program: `/srv/tool`.
+const PARTS_MIN: usize = 3;
 
-/// Finds `name` as a shell would, and its roots: the package it belongs to, its interpreter's too.
+/// What counts for which files of the host a program may bring along.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground {
+    /// What sessions can write, under every name.
+    pub(crate) writable: Vec<AbsPath>,
+    /// What exists inside without the program.
+    pub(crate) shown: Vec<AbsPath>,
+    /// Homes, under every name: nothing that holds one is brought along.
+    pub(crate) homes: Vec<AbsPath>,
+    /// Our own and secrets, under every name: nothing that holds one or lies in one is either.
+    pub(crate) closed: Vec<AbsPath>,
+    /// Who may own what is brought along: root, the caller, and whom the command runs as.
+    pub(crate) owners: Vec<u32>,
+    /// The caller's group.
+    pub(crate) group: u32,
+}
+
+impl Ground {
+    fn is_shown(&self, path: &Path) -> bool {
+        self.shown.iter().any(|shown| path.starts_with(shown))
+    }
+
+    /// Whether a session could have made the program, or a link on the way to it.
+    fn is_of_sessions(&self, way: &Way) -> bool {
+        let links = way.links.iter().map(|(path, _)| path.as_path());
+        let mut places = links.chain([way.end.as_path()]);
+        places.any(|path| self.writable.iter().any(|place| path.starts_with(place)))
+    }
+
+    /// Says what keeps a file or directory from being brought along.
+    fn problem(&self, path: &Path, sockets: &Sockets) -> Option<&'static str> {
+        let mut kept = self.homes.iter().chain(&self.closed);
+        if kept.any(|place| place.as_path().starts_with(path))
+            || path.components().count() < PARTS_MIN
+        {
+            return Some("holds more than a program");
+        }
+        let machine = MACHINE.iter().any(|place| path.starts_with(place));
+        if machine || self.closed.iter().any(|place| path.starts_with(place)) {
+            return Some("lies where no program belongs");
+        }
+        let Ok(metadata) = fs::symlink_metadata(path) else {
+            return Some("cannot be looked at");
+        };
+        if !self.owners.contains(&metadata.uid()) {
+            return Some("belongs to another user");
+        }
+        let mode = metadata.mode();
+        if mode & 0o002 != 0 || (mode & 0o020 != 0 && ![0, self.group].contains(&metadata.gid())) {
+            return Some("can be written by others");
+        }
+        (metadata.is_dir() && sockets.any_below(path)).then_some("holds sockets of services")
+    }
+}
+
+/// Paths of the sockets that programs of the host listen on (`/proc/net/unix`, proc(5)), read when
+/// they are first asked for.
+#[derive(Debug, Default)]
+struct Sockets(OnceCell<Vec<PathBuf>>);
+
+impl Sockets {
+    fn any_below(&self, directory: &Path) -> bool {
+        let paths = self.0.get_or_init(|| {
+            let text = fs::read("/proc/net/unix").unwrap_or_default();
+            let paths = text.split(|b| *b == b'\n').filter_map(|line| {
+                let start = line.windows(2).position(|two| two == b" /")?;
+                Some(PathBuf::from(OsStr::from_bytes(line.get(start + 1..)?)))
+            });
+            paths.collect()
+        });
+        paths.iter().any(|path| path.starts_with(directory))
+    }
+}
+
+/// Finds `name` as a shell would, and what must be visible for it: the links on the way, the package
+/// it belongs to, and the same of its interpreter.
 ///
 /// # Errors
-/// When it is not found or not executable.
+/// When it is not found or not executable, or when it needs what does not exist inside and may not
+/// be brought along.
 pub(crate) fn find(
     name: &RawText,
     cwd: &Path,
     search_path: Option<&OsStr>,
+    ground: &Ground,
 ) -> Result<ProgramFacts, RunError> {
-    let program = locate(&name.to_os(), cwd, search_path)
+    let (program, given) = locate(&name.to_os(), cwd, search_path)
         .ok_or_else(|| RunError::CommandNotFound(name.clone()))?;
     let unusable = |source: io::Error| RunError::CommandNotExecutable {
         path: program.clone(),
         source,
     };
     check_executable(&program).map_err(unusable)?;
-    let mut roots = BTreeSet::new();
-    let mut next = Some(program.clone());
+    let mut needs = Needs::new(ground);
+    let mut next = Some(given);
     for _ in 0..INTERPRETERS_MAX {
         let Some(file) = next.take() else { break };
-        let real = fs::canonicalize(&file).map_err(unusable)?;
-        add_roots(&file, &real, &mut roots);
-        next = interpreter(&real, cwd, search_path);
+        let way = way(&file).map_err(unusable)?;
+        if needs.of_sessions || ground.is_of_sessions(&way) {
+            // From here on, what is named may only be used, not brought along.
+            needs.of_sessions = true;
+            needs.must_be_shown(&program, &way)?;
+        } else {
+            needs.add(&way)?;
+        }
+        next = interpreter(&way.end, search_path);
     }
     let program = AbsPath::new(&program).map_err(|_| RunError::Path(program.clone()))?;
-    Ok(ProgramFacts {
-        program,
-        roots: roots.into_iter().collect(),
-    })
+    Ok(needs.into_facts(program))
 }
 
-fn locate(name: &OsStr, cwd: &Path, search_path: Option<&OsStr>) -> Option<PathBuf> {
+/// What a program needs, as far as it is known.
+struct Needs<'a> {
+    ground: &'a Ground,
+    sockets: Sockets,
+    of_sessions: bool,
+    roots: BTreeSet<AbsPath>,
+    links: Vec<LinkFact>,
+}
+
+impl<'a> Needs<'a> {
+    fn new(ground: &'a Ground) -> Self {
+        Self {
+            ground,
+            sockets: Sockets::default(),
+            of_sessions: false,
+            roots: BTreeSet::new(),
+            links: Vec::new(),
+        }
+    }
+
+    /// Adds links, file and package of a program that no session could have made.
+    fn add(&mut self, way: &Way) -> Result<(), RunError> {
+        self.add_links(way)?;
+        if !self.ground.is_shown(&way.end) {
+            if let Some(problem) = self.ground.problem(&way.end, &self.sockets) {
+                return Err(RunError::ProgramUnsafe {
+                    path: way.end.clone(),
+                    problem,
+                });
+            }
+            self.add_root(&way.end);
+        }
+        let links = way.links.iter().map(|(path, _)| path);
+        let places: Vec<PathBuf> = links.chain([&way.end]).cloned().collect();
+        for place in places {
+            let package = packages::of(&place);
+            for choice in package.choices {
+                let fits = |path: &&PathBuf| {
+                    self.ground.is_shown(path) || self.ground.problem(path, &self.sockets).is_none()
+                };
+                if !choice.iter().all(|path| fits(&path)) {
+                    continue;
+                }
+                for path in &choice {
+                    self.add_root(path);
+                }
+                break;
+            }
+            for companion in package.companions {
+                self.add_companion(&companion)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what belongs to a program and is another one, such as the `npm` of a `node`.
+    fn add_companion(&mut self, path: &Path) -> Result<(), RunError> {
+        let Ok(way) = way(path) else { return Ok(()) };
+        let fits = self.ground.problem(&way.end, &self.sockets).is_none();
+        if fits && !self.ground.is_of_sessions(&way) {
+            self.add_links(&way)?;
+            self.add_root(&way.end);
+        }
+        Ok(())
+    }
+
+    fn add_root(&mut self, path: &Path) {
+        if let (false, Ok(path)) = (self.ground.is_shown(path), AbsPath::new(path)) {
+            self.roots.insert(path);
+        }
+    }
+
+    fn add_links(&mut self, way: &Way) -> Result<(), RunError> {
+        for (path, target) in &way.links {
+            let is_own = ["/dev", "/proc", "/sys"]
+                .iter()
+                .any(|top| path.starts_with(top));
+            if is_own || self.ground.is_shown(path) {
+                continue;
+            }
+            let wrong = || RunError::Path(path.clone());
+            let link = LinkFact {
+                path: AbsPath::new(path).map_err(|_| wrong())?,
+                target: target.to_str().ok_or_else(wrong)?.to_owned(),
+            };
+            if !self.links.contains(&link) {
+                self.links.push(link);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a program, or what one needs, that a session could have named exists inside.
+    fn must_be_shown(&self, program: &Path, way: &Way) -> Result<(), RunError> {
+        let links = way.links.iter().map(|(path, _)| path);
+        let mut places = links.chain([&way.end]);
+        let is_absent = |path: &&PathBuf| {
+            let brought = self.roots.iter().any(|root| path.starts_with(root));
+            !brought && !self.ground.is_shown(path)
+        };
+        match places.find(is_absent) {
+            None => Ok(()),
+            Some(path) => Err(RunError::NamedBySession {
+                program: program.to_owned(),
+                needs: path.clone(),
+            }),
+        }
+    }
+
+    fn into_facts(self, program: AbsPath) -> ProgramFacts {
+        let roots = self.roots.iter();
+        // A root in another one adds nothing; nor does a link that one shows.
+        let within = |path: &AbsPath| {
+            let mut others = self.roots.iter().filter(|root| *root != path);
+            others.any(|root| path.is_within(root))
+        };
+        let is_shown = |link: &LinkFact| self.roots.iter().any(|r| link.path.is_within(r));
+        ProgramFacts {
+            program,
+            roots: roots.filter(|root| !within(root)).cloned().collect(),
+            links: self
+                .links
+                .iter()
+                .filter(|l| !is_shown(l))
+                .cloned()
+                .collect(),
+        }
+    }
+}
+
+/// Returns the path to execute, and the one that was found, which tells all links on the way.
+fn locate(name: &OsStr, cwd: &Path, search_path: Option<&OsStr>) -> Option<(PathBuf, PathBuf)> {
     if name.as_bytes().contains(&b'/') {
-        let path = cwd.join(name);
-        let parent = fs::canonicalize(path.parent()?).ok()?;
-        let path = parent.join(path.file_name()?);
-        return path.exists().then_some(path);
+        let given = cwd.join(name);
+        let parent = fs::canonicalize(given.parent()?).ok()?;
+        let path = parent.join(given.file_name()?);
+        return path.exists().then_some((path, given));
     }
     let default = OsString::from("/usr/local/bin:/usr/bin:/bin");
     let candidates: Vec<PathBuf> = std::env::split_paths(search_path.unwrap_or(&default))
@@ -64,7 +291,8 @@ fn locate(name: &OsStr, cwd: &Path, search_path: Option<&OsStr>) -> Option<PathB
         .filter(|candidate| candidate.is_file())
         .collect();
     let runnable = candidates.iter().find(|c| check_executable(c).is_ok());
-    runnable.or(candidates.first()).cloned()
+    let found = runnable.or(candidates.first())?;
+    Some((found.clone(), found.clone()))
 }
 
 fn check_executable(path: &Path) -> io::Result<()> {
@@ -78,144 +306,69 @@ fn check_executable(path: &Path) -> io::Result<()> {
     Err(io::ErrorKind::PermissionDenied.into())
 }
 
-/// Adds what must be visible for a program at `file`, whose links end at `real`.
-fn add_roots(file: &Path, real: &Path, roots: &mut BTreeSet<AbsPath>) {
-    let mut add = |path: &Path| {
-        if let Ok(path) = AbsPath::new(path) {
-            roots.insert(path);
-        }
-    };
-    match package(real) {
-        Some(directory) => add(&directory),
-        None => add(real),
-    }
-    if file != real {
-        // The name that is executed must exist too: its own package, or just the link's place.
-        match package(file) {
-            Some(directory) => add(&directory),
-            None => add(file),
-        }
-    }
-}
-
-/// The directory that holds a program together with what it loads: the outermost `node_modules`,
-/// or the prefix of a language installation (`…/bin/node` next to `…/lib/node_modules`).
-fn package(path: &Path) -> Option<PathBuf> {
-    let mut outermost = None;
-    for ancestor in path.ancestors() {
-        if ancestor.file_name() == Some(OsStr::new("node_modules")) {
-            outermost = Some(ancestor.to_owned());
-        }
-    }
-    if let Some(modules) = outermost {
-        // `PREFIX/lib/node_modules`: the whole prefix is the installation.
-        let prefix = modules
-            .parent()
-            .filter(|lib| lib.file_name() == Some(OsStr::new("lib")));
-        return prefix
-            .and_then(Path::parent)
-            .map(Path::to_owned)
-            .or(Some(modules));
-    }
-    let bin = path
-        .parent()
-        .filter(|bin| bin.file_name() == Some(OsStr::new("bin")))?;
-    let prefix = bin.parent()?;
-    // A virtual environment or a language installation, told by what only those have.
-    let marks = [
-        "pyvenv.cfg",
-        "lib/node_modules",
-        "lib/python3",
-        "lib/rustlib",
-    ];
-    let is_installation = marks.iter().any(|mark| prefix.join(mark).exists())
-        || fs::read_dir(prefix.join("lib"))
-            .ok()
-            .is_some_and(|entries| {
-                entries
-                    .flatten()
-                    .any(|e| e.file_name().as_bytes().starts_with(b"python3"))
-            });
-    (is_installation && prefix.components().count() > 2).then(|| prefix.to_owned())
-}
-
-/// Reads the interpreter of a script, through `env` if it uses that.
-fn interpreter(script: &Path, cwd: &Path, search_path: Option<&OsStr>) -> Option<PathBuf> {
-    let mut head = Vec::new();
-    fs::File::open(script)
-        .ok()?
-        .take(FIRST_LINE_BYTES)
-        .read_to_end(&mut head)
-        .ok()?;
-    let line = head.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
-    let line = OsStr::from_bytes(line).to_str()?;
+/// Reads the interpreter of a script, through `env` if it uses that: a regular file that can be
+/// executed, or nothing.
+fn interpreter(script: &Path, search_path: Option<&OsStr>) -> Option<PathBuf> {
+    let line = first_line(script)?;
     let mut words = line.split_ascii_whitespace();
-    let program = words.next()?;
-    if Path::new(program).file_name() == Some(OsStr::new("env")) {
-        let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-        return locate(OsStr::new(name), cwd, search_path);
+    let program = Path::new(words.next()?);
+    let found = if program.file_name() == Some(OsStr::new("env")) {
+        let name = OsStr::new(env_name(&mut words)?);
+        // A path would be one from wherever the script is run.
+        let is_relative = name.as_bytes().contains(&b'/') && !Path::new(name).is_absolute();
+        let (_, found) = locate(name, Path::new("/"), search_path).filter(|_| !is_relative)?;
+        found
+    } else {
+        program.is_absolute().then(|| program.to_owned())?
+    };
+    check_executable(&found).is_ok().then_some(found)
+}
+
+/// Returns the first line of a script, without `#!`. What is at the path may be anything: nobody
+/// waits for the other end of a FIFO.
+fn first_line(script: &Path) -> Option<String> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(flags.bits()).ok()?)
+        .open(script)
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
     }
-    locate(OsStr::new(program), cwd, search_path)
+    let mut head = Vec::new();
+    file.take(FIRST_LINE_BYTES).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+    std::str::from_utf8(line).ok().map(str::to_owned)
+}
+
+/// Returns the program that `env` starts, of its words behind the name (env(1)): assignments are
+/// passed over, `-S` means that there are several words. Nothing for any other option, and for
+/// what `-S` would take apart further.
+fn env_name<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut splits = false;
+    for word in words {
+        if !splits && matches!(word, "-S" | "--split-string") {
+            splits = true;
+            continue;
+        }
+        let word = match word.strip_prefix("-S") {
+            Some(rest) if !splits => {
+                splits = true;
+                rest
+            }
+            _ => word,
+        };
+        if word.starts_with('-') || word.contains(['"', '\'', '\\', '$', '#']) {
+            return None;
+        }
+        if !word.contains('=') {
+            return Some(word);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-
-    use stockade_types::{AbsPath, RawText};
-
-    use crate::RunError;
-
-    fn script(path: &Path, text: &str, mode: u32) {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    #[test]
-    fn a_package_is_visible_as_a_whole_with_its_interpreter() {
-        let dir = tempfile::tempdir().unwrap();
-        let base = fs::canonicalize(dir.path()).unwrap();
-        script(&base.join("n/bin/node"), "\x7fELF", 0o755);
-        fs::create_dir_all(base.join("n/lib/node_modules")).unwrap();
-        script(
-            &base.join("p/node_modules/agent/cli.js"),
-            "#!/usr/bin/env node\n",
-            0o755,
-        );
-        fs::create_dir_all(base.join("p/node_modules/.bin")).unwrap();
-        std::os::unix::fs::symlink("../agent/cli.js", base.join("p/node_modules/.bin/agent"))
-            .unwrap();
-        let path =
-            std::env::join_paths([base.join("p/node_modules/.bin"), base.join("n/bin")]).unwrap();
-        let found = super::find(&RawText::from("agent"), &base, Some(&path)).unwrap();
-        assert_eq!(
-            found.program,
-            AbsPath::new(base.join("p/node_modules/.bin/agent")).unwrap()
-        );
-        let roots: Vec<_> = found.roots.iter().map(|r| r.as_path().to_owned()).collect();
-        assert_eq!(roots, [base.join("n"), base.join("p/node_modules")]);
-    }
-
-    #[test]
-    fn missing_and_not_executable_are_told_apart() {
-        let dir = tempfile::tempdir().unwrap();
-        script(&dir.path().join("plain"), "text", 0o644);
-        let find = |name: &str| {
-            super::find(
-                &RawText::from(name),
-                dir.path(),
-                Some(dir.path().as_os_str()),
-            )
-        };
-        assert!(matches!(find("absent"), Err(RunError::CommandNotFound(_))));
-        assert!(matches!(
-            find("./absent"),
-            Err(RunError::CommandNotFound(_))
-        ));
-        assert!(matches!(
-            find("plain"),
-            Err(RunError::CommandNotExecutable { .. })
-        ));
-    }
-}
+#[path = "tests/program.rs"]
+mod tests;

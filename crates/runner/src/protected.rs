@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::fs::FileType;
-use stockade_plan::ProtectedEntry;
+use stockade_plan::{ProtectedEntry, ShareFact};
 use stockade_policy::WorkspaceSettings;
 use stockade_types::AbsPath;
 
@@ -45,6 +45,28 @@ pub(crate) struct Found {
 /// passed over: the session cannot make it readable either.
 pub(crate) fn find(workspace: &AbsPath, settings: &WorkspaceSettings) -> Result<Found, RunError> {
     find_up_to(workspace, settings, PLACES_MAX)
+}
+
+/// Searches what policy lets write beside the workspace: the same names are protected there.
+/// Pointers of git are followed in the workspace alone. Paths are those inside.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn in_share(
+    share: &ShareFact,
+    settings: &WorkspaceSettings,
+) -> Result<Vec<ProtectedEntry>, RunError> {
+    let inside = |entry: ProtectedEntry| {
+        let below = entry
+            .path
+            .as_path()
+            .strip_prefix(share.from.as_path())
+            .ok()?;
+        let path = AbsPath::new(share.path.as_path().join(below)).ok()?;
+        Some(ProtectedEntry { path, ..entry })
+    };
+    let found = find(&share.from, settings)?.entries;
+    Ok(found.into_iter().filter_map(inside).collect())
 }
 
 fn find_up_to(

@@ -20,11 +20,13 @@ use stockade_types::{AbsPath, Digest, RawText, SessionId};
 use crate::{
     RunError, agent_state,
     approvals::AskMode,
-    facts::{self, Caller},
+    facts::{self, Caller, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
     inside,
+    names::Mounts,
     parts::Parts,
     places::Places,
+    policies::{self, PolicyPlace},
     protected,
     recorder::{Recorder, SUPERVISOR},
     running::Running,
@@ -44,6 +46,8 @@ pub struct Options {
     pub argv: Vec<RawText>,
     /// The policy.
     pub policy: Policy,
+    /// Where its layers come from, and where they are looked for.
+    pub policy_places: Vec<PolicyPlace>,
     /// Who is asked.
     pub ask: AskMode,
     /// No network.
@@ -98,7 +102,11 @@ fn new_session() -> Result<SessionId, RunError> {
         .map_err(|e| RunError::Random(e.to_string()))
 }
 
-fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Prepared, RunError> {
+fn prepare(
+    mut options: Options,
+    session: SessionId,
+    effects: Effects,
+) -> Result<Prepared, RunError> {
     let given = options.workspace.clone();
     let workspace = std::fs::canonicalize(&given)
         .and_then(|path| std::fs::read_dir(&path).map(|_| path))
@@ -119,14 +127,28 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
     if effects == Effects::State {
         agent_state::make(&options.policy, &caller, state_dir.as_path(), &state)?;
     }
-    let mut facts = facts::gather(
-        &options.policy,
-        &caller,
-        &workspace,
-        &cwd,
-        &options.argv,
+    let mounts = Mounts::read().map_err(RunError::Names)?;
+    // Where root runs it for another user, that user's own policy is out of reach as well.
+    let own = caller.home.as_path().join(policies::USER_FILE);
+    options.policy_places.push(PolicyPlace {
+        path: own,
+        own_directory: true,
+    });
+    let policies = policies::gather(&options.policy_places, &mounts.names(&workspace), &mounts)?;
+    for pattern in &policies.patterns {
+        options.policy.protect(pattern.clone());
+    }
+    let mut facts = facts::gather(Launch {
+        policy: &options.policy,
+        policies,
+        caller: &caller,
+        state_dir: &state_dir,
+        workspace: &workspace,
+        cwd: &cwd,
+        argv: &options.argv,
         state,
-    )?;
+        mounts: &mounts,
+    })?;
     let session_dir = layout::session_dir(state_dir.as_path(), &session);
     let spec = RunSpec {
         session,
@@ -142,15 +164,16 @@ fn prepare(options: Options, session: SessionId, effects: Effects) -> Result<Pre
     };
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
+    facts::hide_twins(&mut facts, &spec.workspace)?;
     let settings = &options.policy.settings().workspace;
     let found = protected::find(&spec.workspace, settings)?;
     facts.protected = found.entries;
-    // What policy lets write beside the workspace has the same protected names. Pointers of git are
-    // followed in the workspace alone.
     for share in &facts.writable {
-        let entries = protected::find(share, settings)?.entries;
-        let new = entries.into_iter().filter(|e| !facts.protected.contains(e));
-        let new: Vec<_> = new.collect();
+        let new = protected::in_share(share, settings)?;
+        let new: Vec<_> = new
+            .into_iter()
+            .filter(|entry| !facts.protected.contains(entry))
+            .collect();
         facts.protected.extend(new);
     }
     let mut plan = compile(&options.policy, &spec, &facts)?;
@@ -330,7 +353,12 @@ fn bring_up(
         pipes,
         plan: prepared.plan,
         workspace: prepared.spec.workspace,
-        shares: prepared.facts.writable,
+        shares: prepared
+            .facts
+            .writable
+            .into_iter()
+            .map(|share| share.path)
+            .collect(),
         places: prepared.places,
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,

@@ -1,8 +1,21 @@
 //! Mounts of the caller's own mount namespace.
 
-use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    ffi::{CStr, CString},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::{
+    fs::CWD,
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount,
+        open_tree,
+    },
+};
 
 use crate::{Outcome, SysError};
 
@@ -109,11 +122,26 @@ pub fn bind(from: &Path, at: &Path, access: BindAccess) -> Outcome<()> {
     set_attributes(at, access)
 }
 
-/// Restricts the whole mount tree at `at`.
+/// Binds `from` (a file or a whole tree) at the place that `at` holds open, restricted before
+/// anybody can see it. Nothing between finding the place and mounting can lead elsewhere.
 ///
 /// # Errors
-/// When `at` is not a mount or the kernel is older than 5.12.
-pub fn set_attributes(at: &Path, access: BindAccess) -> Outcome<()> {
+/// When `from` is missing, when one is a directory and the other is not, or when the kernel is
+/// older than 5.12.
+pub fn bind_at(from: &Path, at: BorrowedFd<'_>, access: BindAccess) -> Outcome<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree: OwnedFd =
+        open_tree(CWD, from, flags).map_err(|e| SysError::on("bind", shown(from), e))?;
+    let recursive = libc::AT_RECURSIVE | libc::AT_EMPTY_PATH;
+    set_bits(tree.as_fd(), c"", bits_of(access), recursive)
+        .map_err(|e| SysError::on("mount_setattr", shown(from), e))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&tree, "", at, "", flags).map_err(|e| SysError::on("bind", shown(from), e))
+}
+
+fn bits_of(access: BindAccess) -> u64 {
     let mut set = libc::MOUNT_ATTR_NOSUID;
     if access.read_only {
         set |= libc::MOUNT_ATTR_RDONLY;
@@ -121,7 +149,15 @@ pub fn set_attributes(at: &Path, access: BindAccess) -> Outcome<()> {
     if !access.devices {
         set |= libc::MOUNT_ATTR_NODEV;
     }
-    set_attribute_bits(at, set, libc::AT_RECURSIVE)
+    set
+}
+
+/// Restricts the whole mount tree at `at`.
+///
+/// # Errors
+/// When `at` is not a mount or the kernel is older than 5.12.
+pub fn set_attributes(at: &Path, access: BindAccess) -> Outcome<()> {
+    set_attribute_bits(at, bits_of(access), libc::AT_RECURSIVE)
 }
 
 /// Makes the one mount at `at` read-only, and none below it.
@@ -135,18 +171,28 @@ pub fn make_read_only(at: &Path) -> Outcome<()> {
 fn set_attribute_bits(at: &Path, set: u64, flags: libc::c_int) -> Outcome<()> {
     let path = CString::new(at.as_os_str().as_bytes())
         .map_err(|_| SysError::on("mount_setattr", shown(at), std::io::ErrorKind::InvalidInput))?;
+    set_bits(CWD, &path, set, flags).map_err(|e| SysError::on("mount_setattr", shown(at), e))
+}
+
+fn set_bits(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    set: u64,
+    flags: libc::c_int,
+) -> std::io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: set,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: `path` is a NUL-terminated string and `attributes` a fully initialised mount_attr,
-    // both alive for the call; the size passed is that of the struct.
+    // SAFETY: `directory` is open for the call, `path` is a NUL-terminated string and `attributes`
+    // a fully initialised mount_attr, both alive for the call; the size passed is that of the
+    // struct.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
+            directory.as_raw_fd(),
             path.as_ptr(),
             flags,
             &raw const attributes,
@@ -156,11 +202,7 @@ fn set_attribute_bits(at: &Path, set: u64, flags: libc::c_int) -> Outcome<()> {
     if result == 0 {
         Ok(())
     } else {
-        Err(SysError::on(
-            "mount_setattr",
-            shown(at),
-            std::io::Error::last_os_error(),
-        ))
+        Err(std::io::Error::last_os_error())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     io::{IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::net::UnixStream,
     },
 };
@@ -41,6 +41,36 @@ pub fn packet_pair() -> Outcome<(OwnedFd, OwnedFd)> {
 /// When descriptors run out.
 pub fn stream_pair() -> Outcome<(UnixStream, UnixStream)> {
     UnixStream::pair().map_err(|e| SysError::new("socketpair", e))
+}
+
+/// Returns a descriptor that stands for the process that connected a socket (`SO_PEERPIDFD`), or
+/// nothing where the kernel has none (before Linux 6.5).
+///
+/// # Errors
+/// When the process was reaped already, or the socket has no such peer.
+pub fn peer(socket: impl AsFd) -> Outcome<Option<OwnedFd>> {
+    let mut descriptor: libc::c_int = -1;
+    let mut length: libc::socklen_t = size_of::<libc::c_int>().try_into().unwrap_or_default();
+    // SAFETY: the descriptor is open for the call; `descriptor` and `length` are exclusively
+    // borrowed for it, and `length` is the size of `descriptor`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut descriptor).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        let error = std::io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ENOPROTOOPT) => Ok(None),
+            _ => Err(SysError::new("getsockopt(SO_PEERPIDFD)", error)),
+        };
+    }
+    // SAFETY: the kernel just returned this descriptor to us alone.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
 /// Sends one message with descriptors.

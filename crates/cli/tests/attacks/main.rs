@@ -20,6 +20,7 @@ mod matrix;
 mod meaning;
 mod network;
 mod once;
+mod own;
 mod owner;
 mod programs;
 mod record;
@@ -28,6 +29,8 @@ mod rules;
 mod secrets;
 mod sequences;
 mod shared;
+mod state;
+mod view;
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
 //! The control socket of a session: how a second terminal sees and answers questions.
 //!
-//! The path does not exist inside the boundary. Should a process of the session reach it all the
+//! The path does not exist inside the boundary. Should a process of a session reach it all the
 //! same (a boundary without a mount namespace shares paths), it is refused by what the kernel
-//! says of it: another user, or a descendant of this supervisor.
+//! says of it: another user, a descendant of this supervisor, other namespaces or another root.
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +28,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{
     desk::Desk,
+    peer::{Held, Peer, same_world},
     protocol::SOCKET_NAME,
     protocol::{COMMAND_BYTES_MAX, Command, FRAME_BYTES_MAX, Frames, QuestionLine, Reply, line_of},
 };
@@ -69,15 +70,6 @@ pub enum InboxError {
     },
 }
 
-/// Who is at the other end, as the kernel has it (unix(7), `SO_PEERCRED`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Effective user at the time of connecting.
-    pub uid: u32,
-    /// Process at the time of connecting; zero where it is in another process namespace.
-    pub pid: i32,
-}
-
 /// Who may come in.
 #[derive(Clone, Copy, Debug)]
 pub struct InboxOptions {
@@ -117,7 +109,8 @@ impl InboxOptions {
             }
             pid = parent_of(pid)?;
             if pid <= 1 {
-                return Ok(());
+                // Every session has namespaces of its own: whoever has ours is of none.
+                return same_world(peer.pid);
             }
         }
         Err("the process tree is too deep to be judged".to_owned())
@@ -303,7 +296,10 @@ fn admit(shared: &Arc<Shared>, mut stream: UnixStream, number: u64) {
     {
         return;
     }
-    let verdict = peer_of(&stream).and_then(|peer| shared.options.admit(peer).map(|()| peer));
+    let verdict = Held::of(&stream).and_then(|held| {
+        shared.options.admit(held.peer)?;
+        held.still_there().map(|()| held.peer)
+    });
     let peer = match verdict {
         Ok(peer) => peer,
         Err(error) => {
@@ -335,16 +331,6 @@ fn admit(shared: &Arc<Shared>, mut stream: UnixStream, number: u64) {
     if spawned.is_err() {
         lock(&shared.clients).remove(&number);
     }
-}
-
-fn peer_of(stream: &UnixStream) -> Result<Peer, String> {
-    let credentials = rustix::net::sockopt::socket_peercred(stream)
-        .map_err(|error| format!("the kernel does not say who you are: {error}"))?;
-    let pid = rustix::process::Pid::as_raw(Some(credentials.pid));
-    Ok(Peer {
-        uid: credentials.uid.as_raw(),
-        pid,
-    })
 }
 
 /// Answers one client, command by command, until it goes, errs or is too slow.

@@ -218,6 +218,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::Terminals { path } => state.view.terminals(path)?,
         Step::ReadOnly { path } => state.view.read_only(path)?,
         Step::Protect { path, read_only } => state.view.protect(path, *read_only)?,
+        Step::Cover { path } => state.view.cover(path)?,
         Step::Mask { path } => state.view.mask(path)?,
         Step::SealRoot => state.view.seal()?,
         Step::EnterRoot => state.view.enter()?,

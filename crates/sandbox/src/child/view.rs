@@ -1,11 +1,20 @@
 //! Steps that build the file view below the new root, and enter it.
 
 use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
+    ffi::OsStr,
+    fs,
+    io::{self, Write as _},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
+    },
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
 use stockade_plan::{Identity, Owner};
 use stockade_sys::{
     Outcome, SysError,
@@ -29,6 +38,8 @@ pub(super) struct View {
     root: PathBuf,
     staged: u32,
     private: u32,
+    /// What lies above covered paths, by inode: none is covered twice.
+    covers: Vec<u64>,
 }
 
 impl View {
@@ -72,31 +83,37 @@ impl View {
     }
 
     pub(super) fn symlink(&self, path: &AbsPath, target: &str) -> Outcome<()> {
-        let at = self.at(path);
-        if let Some(parent) = at.parent() {
-            Self::make_directories(parent)?;
-        }
-        std::os::unix::fs::symlink(target, &at)
-            .map_err(|e| SysError::on("create link", at.display(), e))
+        let wrong = |e: io::Error| SysError::on("create link", path, e);
+        let (parent, name) = self.parent(path).map_err(wrong)?;
+        rustix::fs::symlinkat(target, parent, name).map_err(|e| wrong(e.into()))
     }
 
-    /// Writes a file. Where one exists already (on a read-only bind), the new one is bound over it.
+    /// Writes a file. Where one exists already (on a read-only bind), the new one is bound over it;
+    /// a link there that leads nowhere inside shows nothing.
     pub(super) fn file(&mut self, path: &AbsPath, contents: &str) -> Outcome<()> {
-        let at = self.at(path);
-        let exists = fs::symlink_metadata(&at).is_ok();
-        let target = if exists { self.stage() } else { at.clone() };
-        if let Some(parent) = target.parent() {
-            Self::make_directories(parent)?;
+        let wrong = |e: io::Error| SysError::on("create", path, e);
+        match self.find(path) {
+            Ok(at) => {
+                let staged = self.stage();
+                write_new(&staged, contents)?;
+                let access = BindAccess {
+                    read_only: true,
+                    devices: false,
+                };
+                return mount::bind_at(&staged, at.as_fd(), access);
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(wrong(e)),
         }
-        write_new(&target, contents)?;
-        if exists {
-            let access = BindAccess {
-                read_only: true,
-                devices: false,
-            };
-            mount::bind(&target, &at, access)?;
+        let (parent, name) = self.parent(path).map_err(wrong)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        match rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)) {
+            Err(Errno::EXIST) => Ok(()),
+            Err(e) => Err(wrong(e.into())),
+            Ok(fd) => fs::File::from(fd)
+                .write_all(contents.as_bytes())
+                .map_err(wrong),
         }
-        Ok(())
     }
 
     fn stage(&mut self) -> PathBuf {
@@ -111,19 +128,62 @@ impl View {
         read_only: bool,
         devices: bool,
     ) -> Outcome<()> {
-        let at = self.at(path);
         let metadata = fs::metadata(from).map_err(|e| SysError::on("bind", from, e))?;
-        if fs::symlink_metadata(&at).is_err() {
-            if metadata.is_dir() {
-                Self::make_directories(&at)?;
-            } else {
-                if let Some(parent) = at.parent() {
-                    Self::make_directories(parent)?;
-                }
-                write_new(&at, "")?;
-            }
+        let at = match self.find(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(path, metadata.is_dir()),
+            found => found,
+        };
+        let at = at.map_err(|e| SysError::on("bind at", path, e))?;
+        let access = BindAccess { read_only, devices };
+        mount::bind_at(from.as_path(), at.as_fd(), access)
+    }
+
+    /// Finds what is at `path` inside. Links are followed as they will be inside: what the agent
+    /// left in its own directories leads nowhere else.
+    fn find(&self, path: &AbsPath) -> io::Result<OwnedFd> {
+        let root = rustix::fs::open(&self.root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let relative = path.as_path().strip_prefix("/").unwrap_or(path.as_path());
+        let relative = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat2(
+            root,
+            relative,
+            flags,
+            Mode::empty(),
+            resolve,
+        )?)
+    }
+
+    /// Makes an empty directory or file at `path` inside, with its parents, and opens it.
+    fn make(&self, path: &AbsPath, is_directory: bool) -> io::Result<OwnedFd> {
+        let (parent, name) = self.parent(path)?;
+        if is_directory {
+            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+        } else {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))?;
         }
-        mount::bind(from.as_path(), &at, BindAccess { read_only, devices })
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&parent, name, flags, Mode::empty())?)
+    }
+
+    /// Opens the directory that holds `path` inside, made where it is missing.
+    fn parent<'p>(&self, path: &'p AbsPath) -> io::Result<(OwnedFd, &'p OsStr)> {
+        let path = path.as_path();
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        };
+        let parent = AbsPath::new(parent).map_err(io::Error::other)?;
+        let directory = match self.find(&parent) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(&parent, true)?,
+            found => found?,
+        };
+        Ok((directory, name))
     }
 
     /// Mounts a private directory. All of a session are parts of one tmpfs, and so have one bound.
@@ -196,30 +256,46 @@ impl View {
         )
     }
 
-    /// Covers a path with an empty directory or file that cannot be changed.
+    /// Covers a path as [`View::cover`] does, if it exists.
     pub(super) fn mask(&mut self, path: &AbsPath) -> Outcome<()> {
-        let at = self.at(path);
-        let metadata = match fs::metadata(&at) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(SysError::on("mask", path, e)),
-            Ok(metadata) => metadata,
-        };
+        match self.find(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(SysError::on("mask", path, e)),
+            Ok(at) => self.cover_at(path, &at),
+        }
+    }
+
+    /// Covers a path with an empty directory or file that cannot be changed.
+    pub(super) fn cover(&mut self, path: &AbsPath) -> Outcome<()> {
+        let at = self
+            .find(path)
+            .map_err(|e| SysError::on("cover", path, e))?;
+        self.cover_at(path, &at)
+    }
+
+    fn cover_at(&mut self, path: &AbsPath, at: &OwnedFd) -> Outcome<()> {
+        let wrong = |e: io::Error| SysError::on("cover", path, e);
+        let there = rustix::fs::fstat(at).map_err(|e| wrong(e.into()))?;
+        let own = rustix::fs::stat(&self.root).map_err(|e| wrong(e.into()))?;
+        if there.st_dev == own.st_dev && self.covers.contains(&there.st_ino) {
+            return Ok(());
+        }
+        let is_directory = rustix::fs::FileType::from_raw_mode(there.st_mode).is_dir();
         let empty = self.stage();
-        if metadata.is_dir() {
+        if is_directory {
             Self::make_directories(&empty)?;
         } else {
             write_new(&empty, "")?;
         }
-        let permissions = fs::Permissions::from_mode(if metadata.is_dir() { 0o555 } else { 0o444 });
-        fs::set_permissions(&empty, permissions).map_err(|e| SysError::on("mask", path, e))?;
-        mount::bind(
-            &empty,
-            &at,
-            BindAccess {
-                read_only: true,
-                devices: false,
-            },
-        )
+        let permissions = fs::Permissions::from_mode(if is_directory { 0o555 } else { 0o444 });
+        fs::set_permissions(&empty, permissions).map_err(wrong)?;
+        let made = rustix::fs::stat(&empty).map_err(|e| wrong(e.into()))?;
+        self.covers.push(made.st_ino);
+        let access = BindAccess {
+            read_only: true,
+            devices: false,
+        };
+        mount::bind_at(&empty, at.as_fd(), access)
     }
 
     /// Removes the directories that only the setup needs and makes the root tmpfs itself read-only.
@@ -250,7 +326,6 @@ fn set_mode_and_owner(at: &Path, mode: u32, owner: Owner, identity: Identity) ->
 }
 
 fn write_new(path: &Path, contents: &str) -> Outcome<()> {
-    use std::io::Write;
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -51,6 +51,9 @@ struct Report {
     problems: Vec<Problem>,
     /// What the file says that has no effect.
     warnings: Vec<Warning>,
+    /// What means nothing on this machine, which is no mistake.
+    #[serde(skip)]
+    notes: Vec<String>,
 }
 
 /// Checks each file.
@@ -71,6 +74,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         let report = check(source, args.layer)?;
         if !report.valid && exit == Exit::Yes {
             exit = Exit::No;
+        }
+        for note in &report.notes {
+            out.note(format_args!("stockade: {}", safe(note)));
         }
         if args.json {
             out.json(&report)?;
@@ -114,6 +120,9 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
             revision: Some(policy.revision().to_string()),
             valid: true,
             problems: Vec::new(),
+            notes: layers::home()
+                .map(|home| stockade_runner::unmatched_paths(&policy, &home))
+                .unwrap_or_default(),
             file,
         },
         Err(problems) => Report {
@@ -123,6 +132,7 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
             rules: 0,
             problems: problems.0,
             warnings: Vec::new(),
+            notes: Vec::new(),
         },
     })
 }

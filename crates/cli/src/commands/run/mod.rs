@@ -1,5 +1,6 @@
 //! `stockade run`: a command inside the boundary.
 
+mod session_file;
 mod start;
 pub(crate) mod summary;
 
@@ -67,7 +68,7 @@ pub(crate) struct Args {
     /// What is said at the end, on standard error
     #[arg(long, value_name = "FORM", default_value = "text")]
     summary: SummaryForm,
-    /// Write the session's id to this file at the start
+    /// Write the session's id to this file at the start; a link or device is refused
     #[arg(long, value_name = "PATH")]
     session_file: Option<PathBuf>,
     /// Name of the session, for people
@@ -169,13 +170,14 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let options = Options {
         state_dir: state.path().to_owned(),
         workspace: args.workspace.clone().unwrap_or_else(|| current.clone()),
-        cwd: current,
         argv: args
             .command
             .iter()
             .map(|word| RawText::from_os(word))
             .collect(),
         policy,
+        policy_places: layers::places(&args.layers, &current)?,
+        cwd: current,
         ask,
         offline: args.offline,
         terminal,
@@ -313,6 +315,9 @@ fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result
         let state = if guarantee.holds { "holds" } else { "not held" };
         let how = guarantee.missing.as_ref().unwrap_or(&guarantee.how);
         out.line(format!("{:<15} {state}: {how}", guarantee.name.as_str()))?;
+    }
+    for note in &plan.notes {
+        out.line(safe(note))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Starting a session from this terminal or these pipes, and staying with it to its end.
 
 use std::{
-    io::{self, IsTerminal, Write as _},
+    io::{self, IsTerminal},
     path::Path,
     thread,
 };
@@ -14,7 +14,9 @@ use signal_hook::{
 use stockade_runner::{Controller, Ended, Helpers, Options, Running, approvals::AskMode};
 use stockade_types::SessionId;
 
+use super::session_file::SessionFile;
 use crate::{
+    human::safe,
     output::Output,
     terminal::{self, Color, PipeEnds, PipeRelay, RelayOptions},
 };
@@ -56,23 +58,22 @@ pub(crate) fn run(
     let with_terminal = options.terminal.is_some();
     let ask = options.ask;
     // Before anything runs: a caller that cannot be told the id gets no session.
-    let opened = session_file.map(|path| {
-        let file = std::fs::File::create(path);
-        file.with_context(|| format!("cannot write the session file `{}`", path.display()))
-    });
-    let session_file = opened.transpose()?;
+    let session_file = session_file
+        .map(|path| SessionFile::prepare(path, &options.workspace))
+        .transpose()?;
     let running = stockade_runner::start(options, helpers)?;
     let session = running.session().clone();
     let told = session_file
-        .map_or(Ok(()), |mut file| {
-            writeln!(file, "{session}").context("cannot write the session file")
-        })
+        .map_or(Ok(()), |file| file.place(&session))
         .and_then(|()| forward_signals(running.controller()));
     if let Err(error) = told {
         return Err(end(running, error));
     }
     if with_terminal {
         announce(&running, ask, out);
+    }
+    for note in &running.plan().notes {
+        out.note(format!("stockade: {}", safe(note)));
     }
     let (ended, unwritten) = if with_terminal {
         (in_terminal(running, out)?, None)

@@ -220,6 +220,75 @@ fn strangers_and_the_session_itself_are_not_let_in() {
     drop(inbox);
 }
 
+/// A process that was started for a test; it ends with it.
+struct Started(std::process::Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn nobody_of_another_world_is_let_in() {
+    let options = open_to_us();
+    let uid = options.uid;
+    let start = |words: &[&str]| {
+        let mut command = std::process::Command::new(words[0]);
+        let child = command
+            .args(&words[1..])
+            .stdout(std::process::Stdio::piped());
+        let mut child = Started(child.spawn().unwrap());
+        // It says when it is where it should be.
+        let mut byte = [0];
+        let out = child.0.stdout.as_mut().unwrap();
+        out.read_exact(&mut byte).unwrap();
+        let pid = i32::try_from(child.0.id()).unwrap();
+        (child, pid)
+    };
+    let here = ["perl", "-e", "$| = 1; print 'x'; sleep 60"];
+    let (_child, pid) = start(&here);
+    assert_eq!(options.admit(Peer { uid, pid }), Ok(()), "control");
+    // A mount namespace of its own is what every session has too; one is enough.
+    for (namespaces, name) in [
+        (&["--user", "--map-root-user"][..], "user"),
+        (&["--user", "--map-root-user", "--mount"][..], "user"),
+    ] {
+        let words = [&["unshare"][..], namespaces, &here[..]].concat();
+        let (_child, pid) = start(&words);
+        let refused = options.admit(Peer { uid, pid }).unwrap_err();
+        assert!(
+            refused.contains(&format!("another {name} namespace")),
+            "{refused}"
+        );
+    }
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_child, pid) = start(&[&["unshare", "--mount"][..], &here[..]].concat());
+    let refused = options.admit(Peer { uid, pid }).unwrap_err();
+    assert!(refused.contains("another mnt namespace"), "{refused}");
+    let chroot = [
+        "perl",
+        "-e",
+        "$| = 1; chroot '/usr' or die; print 'x'; sleep 60",
+    ];
+    let (_child, pid) = start(&chroot);
+    let refused = options.admit(Peer { uid, pid }).unwrap_err();
+    assert!(refused.contains("another root directory"), "{refused}");
+    let fork = ["unshare", "--pid", "--fork"];
+    let (parent, _) = start(&[&fork[..], &here[..]].concat());
+    let children = format!("/proc/{0}/task/{0}/children", parent.0.id());
+    let inner = std::fs::read_to_string(children).unwrap();
+    let pid = inner.trim().parse().unwrap();
+    let refused = options.admit(Peer { uid, pid }).unwrap_err();
+    assert!(refused.contains("another pid namespace"), "{refused}");
+    // It outlives its parent.
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
 #[test]
 fn a_directory_that_others_can_enter_is_refused() {
     let lab = Lab::new(AskMode::Inbox);

@@ -1,0 +1,273 @@
+//! Every name that a place of the host has: mounts can show one tree at several paths.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use stockade_types::AbsPath;
+
+/// One mount of our namespace (`/proc/PID/mountinfo`, proc(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    id: u64,
+    /// `major:minor` of the file system.
+    device: Vec<u8>,
+    /// What of the file system is mounted.
+    root: PathBuf,
+    /// Where.
+    at: PathBuf,
+}
+
+/// The mounts of our namespace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    /// Reads them.
+    pub(crate) fn read() -> io::Result<Self> {
+        let text = fs::read("/proc/self/mountinfo")?;
+        let mounts = text.split(|b| *b == b'\n').filter_map(mount);
+        Ok(Self(mounts.collect()))
+    }
+
+    /// Returns every name of `path`, which has no links: itself first, then those that bind mounts
+    /// give it.
+    pub(crate) fn names(&self, path: &AbsPath) -> Vec<AbsPath> {
+        let mut names = vec![path.clone()];
+        let Some(inner) = self.inner(path.as_path()) else {
+            return names;
+        };
+        let (device, inner) = inner;
+        let own = identity(path.as_path());
+        for mount in self.0.iter().filter(|mount| mount.device == device) {
+            let Ok(below) = inner.strip_prefix(&mount.root) else {
+                continue;
+            };
+            let name = if below.as_os_str().is_empty() {
+                mount.at.clone()
+            } else {
+                mount.at.join(below)
+            };
+            // Another mount may lie above it there. What we cannot look at may be it.
+            let other = identity(&name);
+            let differs = match (&own, &other) {
+                (Ok(own), Ok(other)) => own != other,
+                (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
+                (Err(_), Ok(_)) => false,
+            };
+            if let (false, Ok(name)) = (differs, AbsPath::new(&name))
+                && !names.contains(&name)
+            {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Returns file system and path in it.
+    fn inner(&self, path: &Path) -> Option<(Vec<u8>, PathBuf)> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let id = rustix::fs::statx(CWD, path, flags, StatxFlags::MNT_ID).ok()?;
+        let mount = self.0.iter().find(|mount| mount.id == id.stx_mnt_id)?;
+        let below = path.strip_prefix(&mount.at).ok()?;
+        let inner = if below.as_os_str().is_empty() {
+            mount.root.clone()
+        } else {
+            mount.root.join(below)
+        };
+        Some((mount.device.clone(), inner))
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Reads `ID PARENT MAJOR:MINOR ROOT POINT …`.
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|b| *b == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = fields.nth(1)?.to_vec();
+    let root = unescaped(fields.next()?);
+    let at = unescaped(fields.next()?);
+    Some(Mount {
+        id,
+        device,
+        root,
+        at,
+    })
+}
+
+/// Takes back `\040` and the like, which stand for blanks, line ends and backslashes.
+fn unescaped(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let code = after
+            .split_at_checked(3)
+            .filter(|_| *first == b'\\')
+            .and_then(|(digits, after)| {
+                let digits = std::str::from_utf8(digits).ok()?;
+                Some((u8::from_str_radix(digits, 8).ok()?, after))
+            });
+        let (byte, after) = code.unwrap_or((*first, after));
+        bytes.push(byte);
+        rest = after;
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Resolves the links of `path` as far as it exists; the rest is added as it is.
+pub(crate) fn resolved(path: &Path) -> Option<AbsPath> {
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors() {
+        match fs::canonicalize(ancestor) {
+            Ok(mut real) => {
+                real.extend(missing.iter().rev());
+                return AbsPath::new(real).ok();
+            }
+            Err(_) => missing.push(ancestor.file_name()?.to_owned()),
+        }
+    }
+    None
+}
+
+/// A path taken apart: every link met on the way, and where it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// Each link, by a path without links, with its text.
+    pub(crate) links: Vec<(PathBuf, PathBuf)>,
+    /// The end, without links; it need not exist.
+    pub(crate) end: PathBuf,
+}
+
+/// Links that the kernel follows on one way.
+const LINKS_MAX: usize = 40;
+
+/// Follows `path`, which is absolute, link by link.
+///
+/// # Errors
+/// What the kernel says, or that there are too many links.
+pub(crate) fn way(path: &Path) -> io::Result<Way> {
+    let mut way = Way {
+        links: Vec::new(),
+        end: PathBuf::from("/"),
+    };
+    let mut todo: Vec<OsString> = parts(path);
+    while let Some(part) = todo.pop() {
+        if part.as_bytes() == b".." {
+            way.end.pop();
+            continue;
+        }
+        let next = way.end.join(&part);
+        let is_link = match fs::symlink_metadata(&next) {
+            Ok(metadata) => metadata.is_symlink(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !is_link {
+            way.end = next;
+            continue;
+        }
+        if way.links.len() == LINKS_MAX {
+            return Err(rustix::io::Errno::LOOP.into());
+        }
+        let target = fs::read_link(&next)?;
+        if target.is_absolute() {
+            way.end = PathBuf::from("/");
+        }
+        todo.extend(parts(&target));
+        way.links.push((next, target));
+    }
+    Ok(way)
+}
+
+/// Returns the parts of a path, the first one last.
+fn parts(path: &Path) -> Vec<OsString> {
+    let parts = path.as_os_str().as_bytes().split(|b| *b == b'/');
+    let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+    parts
+        .rev()
+        .map(|part| OsString::from_vec(part.to_vec()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, path::Path};
+
+    use stockade_types::AbsPath;
+
+    use super::{Mounts, mount, unescaped, way};
+
+    #[test]
+    fn a_bind_mount_gives_a_second_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(dir.path()).unwrap();
+        for name in ["a/state", "b/state", "c"] {
+            fs::create_dir_all(base.join(name)).unwrap();
+        }
+        let mut mounts = Mounts::read().unwrap();
+        let path = AbsPath::new(base.join("a/state")).unwrap();
+        assert_eq!(mounts.names(&path), std::slice::from_ref(&path));
+        // As if `a` were bound at `b` and at `c`; `b/state` is another directory, so the first is not
+        // true any more, and `c/state` does not exist.
+        let (device, inner) = mounts.inner(&base.join("a")).unwrap();
+        for at in ["b", "c"] {
+            mounts.0.push(super::Mount {
+                id: 0,
+                device: device.clone(),
+                root: inner.clone(),
+                at: base.join(at),
+            });
+        }
+        assert_eq!(mounts.names(&path), std::slice::from_ref(&path));
+        fs::remove_dir(base.join("b/state")).unwrap();
+        symlink(base.join("a"), base.join("d")).unwrap();
+        mounts.0.push(super::Mount {
+            id: 0,
+            device,
+            root: inner,
+            at: base.join("d"),
+        });
+        let also = AbsPath::new(base.join("d/state")).unwrap();
+        assert_eq!(mounts.names(&path), [path, also]);
+    }
+
+    #[test]
+    fn mounts_are_read_as_the_kernel_writes_them() {
+        let line = b"36 35 98:0 /mnt1 /mnt\\0402\\134x rw,noatime master:1 - ext3 /dev/root rw";
+        let read = mount(line).unwrap();
+        assert_eq!((read.id, read.device.as_slice()), (36, b"98:0".as_slice()));
+        assert_eq!(read.root, Path::new("/mnt1"));
+        assert_eq!(read.at, Path::new("/mnt 2\\x"));
+        assert_eq!(unescaped(b"\\9z"), Path::new("\\9z"));
+        assert!(mount(b"").is_none());
+    }
+
+    #[test]
+    fn every_link_on_the_way_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(base.join("real/bin")).unwrap();
+        fs::write(base.join("real/bin/tool"), "").unwrap();
+        symlink("real", base.join("current")).unwrap();
+        symlink("../current/bin/tool", base.join("real/link")).unwrap();
+        symlink("loop", base.join("loop")).unwrap();
+        let found = way(&base.join("current/link")).unwrap();
+        assert_eq!(found.end, base.join("real/bin/tool"));
+        let links: Vec<_> = found.links.iter().map(|(path, _)| path.clone()).collect();
+        let expected = ["current", "real/link", "current"].map(|name| base.join(name));
+        assert_eq!(links, expected);
+        assert!(way(&base.join("loop/x")).is_err());
+        assert_eq!(way(&base.join("none/x")).unwrap().end, base.join("none/x"));
+    }
+}
