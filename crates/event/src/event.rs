@@ -70,12 +70,14 @@ pub struct LayerSeen {
     pub digest: Digest,
 }
 
-/// Declares the enum and its catalogue from one text, so that neither can miss a variant.
+/// Declares the enum, its catalogue and how its own fields are written from one text, so that none
+/// can miss a variant. A journal keeps fields marked with `@` beside the event: see
+/// [`crate::journal`].
 macro_rules! events {
     ($(
         $(#[doc = $doc:literal])+
         $kind:literal $name:ident {
-            $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty,)+
+            $($(#[doc = $field_doc:literal])+ $(@$beside:tt)? $field:ident: $type:ty,)+
         }
     )+) => {
         /// Everything that a session can report; the set is closed.
@@ -96,6 +98,27 @@ macro_rules! events {
                     $(Self::$name { .. } => $kind,)+
                 }
             }
+
+            /// Gives the fields that a journal keeps within the event, in their order.
+            pub(crate) fn own_fields<E>(
+                &self,
+                put: &mut impl FieldWriter<Error = E>,
+            ) -> Result<(), E> {
+                match self {
+                    $(Self::$name { $($field),+ } => {
+                        $(events!(@put put $($beside)?, $field);)+
+                        Ok(())
+                    })+
+                }
+            }
+        }
+
+        /// Returns the fields of a kind that a journal keeps beside the event.
+        pub(crate) fn fields_beside(kind: &str) -> &'static [&'static str] {
+            match kind {
+                $($kind => const { &[$($(events!(@name $beside $field),)?)+] },)+
+                _ => &[],
+            }
         }
 
         const CATALOGUE: &[KindDoc] = &[$(
@@ -112,6 +135,18 @@ macro_rules! events {
             },
         )+];
     };
+    (@put $put:ident beside, $field:ident) => { let _: &_ = $field; };
+    (@put $put:ident , $field:ident) => { $put.field(stringify!($field), $field)?; };
+    (@name beside $field:ident) => { stringify!($field) };
+}
+
+/// Takes the fields of an event one by one.
+pub(crate) trait FieldWriter {
+    /// Why a field was not taken.
+    type Error;
+
+    /// Takes one field.
+    fn field(&mut self, name: &str, value: &impl Serialize) -> Result<(), Self::Error>;
 }
 
 events! {
@@ -172,40 +207,31 @@ events! {
     /// A process started to run a program.
     "process.started" ProcessStarted {
         /// The process.
-        process: Subject,
+        @beside process: Subject,
         /// SHA-256 of the executable, where it was read.
         digest: Option<Digest>,
         /// The interpreter that a `#!` line names.
         interpreter: Option<RawText>,
     }
-    /// A process ended.
-    "process.ended" ProcessEnded {
-        /// The process.
-        process: Subject,
-        /// Exit code, if it exited.
-        code: Option<i32>,
-        /// Signal that ended it, if one did.
-        signal: Option<i32>,
-    }
     /// A program was about to run and was judged.
     "exec.decided" ExecDecided {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
     }
     /// A change of a file was refused.
     "file.denied" FileDenied {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
     }
     /// A name was looked up and judged.
     "name.decided" NameDecided {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
     }
     /// A connection was judged.
     "connection.decided" ConnectionDecided {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
         /// The checked address that is dialled.
         address: Option<IpAddr>,
         /// Server name in the TLS greeting.
@@ -216,7 +242,7 @@ events! {
     /// One HTTP request was judged.
     "http.decided" HttpDecided {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
     }
     /// A file was changed.
     "file.changed" FileChanged {
@@ -225,9 +251,9 @@ events! {
         /// `write`, `create`, `remove`, `rename` or `mode`.
         access: String,
         /// Who changed it.
-        by: Subject,
+        @beside by: Subject,
         /// The decision, where somebody was asked.
-        decision: Option<DecisionRecord>,
+        @beside decision: Option<DecisionRecord>,
     }
     /// A connection that was let through ended.
     "connection.closed" ConnectionClosed {
@@ -260,7 +286,7 @@ events! {
         /// The approval.
         approval: ApprovalId,
         /// The decision with verdict `ask`.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
         /// The text that was shown, exactly.
         shown: String,
         /// Digest of the exact request, to which a once-only answer is bound.
@@ -342,9 +368,7 @@ impl Event {
     /// Returns the process that the event is about, where the event itself names one.
     pub const fn subject(&self) -> Option<&Subject> {
         match self {
-            Self::ProcessStarted { process, .. } | Self::ProcessEnded { process, .. } => {
-                Some(process)
-            }
+            Self::ProcessStarted { process, .. } => Some(process),
             Self::FileChanged { by, .. } => Some(by),
             _ => match self.decision() {
                 Some(decision) => Some(&decision.subject),

@@ -159,15 +159,6 @@ fn line(envelope: &Envelope, zone: &TimeZone) -> String {
     )
 }
 
-/// Says how a process ended.
-fn exited(name: &str, code: Option<i32>, signal: Option<i32>) -> String {
-    match (code, signal) {
-        (_, Some(signal)) => format!("{name} by signal {signal}"),
-        (Some(code), None) => format!("{name} with {code}"),
-        (None, None) => name.to_owned(),
-    }
-}
-
 /// Says what happened in one line; hostile text is escaped.
 fn describe(event: &Event) -> String {
     if let Some(decision) = event.decision() {
@@ -210,11 +201,6 @@ fn describe(event: &Event) -> String {
             format!("{} with {rules} rules", revision.short())
         }
         Event::ProcessStarted { process, .. } => words(&process.argv),
-        Event::ProcessEnded {
-            process,
-            code,
-            signal,
-        } => exited(&process.exe.display(), *code, *signal),
         Event::FileChanged {
             path, access, by, ..
         } => {

@@ -9,14 +9,16 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 use stockade_types::{Digest, SessionId, Subject};
 
-use super::format::{
-    Checkpoint, Header, checkpoint_chain, checkpoint_line, event_chain, event_line, genesis,
-    signed_message,
+use super::{
+    compact::{Compactor, Entry, Position, Unwritable},
+    format::{
+        Checkpoint, Header, checkpoint_chain, checkpoint_line, event_chain, event_line, genesis,
+        signed_message,
+    },
 };
 use crate::{
     Event, SigningKey, Stamp,
-    bound::{RECORD_BYTES_MAX, shrink},
-    envelope::EnvelopeRef,
+    bound::RECORD_BYTES_MAX,
     layout::{HEAD_FILE, JOURNAL_FILE},
 };
 
@@ -131,19 +133,9 @@ pub struct Journal {
     unsigned: bool,
     /// The first failure; also set while an operation runs, so that a panic counts as one.
     failed: Option<String>,
+    compactor: Compactor,
     body: Vec<u8>,
     lines: Vec<u8>,
-}
-
-/// One event to append.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// For events that do not name a process themselves.
-    pub process: Option<&'a Subject>,
-    /// The first-level command that it belongs to.
-    pub scope: Option<&'a str>,
-    /// What happened.
-    pub event: &'a Event,
 }
 
 impl Journal {
@@ -192,6 +184,7 @@ impl Journal {
             chain,
             unsigned: true,
             failed: None,
+            compactor: Compactor::new(),
             body: Vec::new(),
             lines: line,
         })
@@ -242,16 +235,20 @@ impl Journal {
             journal.lines.clear();
             for entry in entries {
                 seq += 1;
-                let record = EnvelopeRef::new(
-                    &journal.session,
+                let position = Position {
+                    session: &journal.session,
                     seq,
                     stamp,
                     source,
-                    entry.process,
-                    entry.scope,
-                    entry.event,
-                );
-                encode(&mut journal.body, &record, entry.event.kind())?;
+                };
+                let kind = entry.event.kind();
+                journal
+                    .compactor
+                    .encode(&mut journal.body, position, *entry)
+                    .map_err(|error| match error {
+                        Unwritable::Json(source) => JournalError::Encode { kind, source },
+                        Unwritable::TooLarge => JournalError::TooLarge { kind },
+                    })?;
                 chain = event_chain(&chain, &journal.body);
                 event_line(&mut journal.lines, &chain, &journal.body);
                 journal.lines.push(b'\n');
@@ -371,22 +368,6 @@ enum End {
 fn describe(error: &JournalError) -> String {
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
-fn encode(
-    body: &mut Vec<u8>,
-    record: &EnvelopeRef<'_>,
-    kind: &'static str,
-) -> Result<(), JournalError> {
-    let failed = |source| JournalError::Encode { kind, source };
-    body.clear();
-    serde_json::to_writer(&mut *body, record).map_err(failed)?;
-    if body.len() > RECORD_BYTES_MAX {
-        *body = shrink(record)
-            .map_err(failed)?
-            .ok_or(JournalError::TooLarge { kind })?;
-    }
-    Ok(())
 }
 
 /// Creates a file that must not exist, for appending, readable by its owner alone.

@@ -30,9 +30,9 @@ pub(crate) fn subject(text: &RawText) -> Subject {
             start: 99_887,
         }),
         exe: text.clone(),
-        argv: vec![text.clone(), "install".into()],
+        argv: vec![text.clone(), "install".into()].into(),
         cwd: text.clone(),
-        ancestry: vec![text.clone(), "codex".into()],
+        ancestry: vec![text.clone(), "codex".into()].into(),
     }
 }
 
@@ -116,11 +116,6 @@ fn begun(text: &RawText) -> Vec<Event> {
             process: subject(text),
             digest: Some(Digest::of(b"exe")),
             interpreter: Some(text.clone()),
-        },
-        Event::ProcessEnded {
-            process: subject(text),
-            code: Some(101),
-            signal: None,
         },
     ]
 }

@@ -439,7 +439,7 @@ impl Supervision {
         self.processes.executes(identity, &request.argv);
         let process = Subject {
             exe: request.program.clone(),
-            argv: request.argv.clone(),
+            argv: request.argv.clone().into(),
             ..request.subject.clone()
         };
         let started = Event::ProcessStarted {

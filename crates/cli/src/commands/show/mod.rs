@@ -13,7 +13,7 @@ use super::run::summary::{Extra, render as render_summary};
 use crate::{
     archive::{Archive, none_yet},
     exit::Exit,
-    human::{bytes, number, plural, span, time_of_day},
+    human::{bytes, number, plural, time_of_day},
     output::Output,
 };
 
@@ -147,16 +147,6 @@ fn headline(run: &Run) -> String {
     let mut facts = Vec::new();
     if run.processes > 0 {
         facts.push(plural(run.processes, "process", "processes"));
-    }
-    // Only the end of its last process tells how long a command took.
-    if run.code.is_some() || run.signal.is_some() {
-        let took = run.last_unix_ns.saturating_sub(run.time_unix_ns);
-        facts.push(span(took / 1_000_000));
-    }
-    match (run.code, run.signal) {
-        (_, Some(signal)) => facts.push(format!("signal {signal}")),
-        (Some(code), None) => facts.push(format!("exit {code}")),
-        (None, None) => {}
     }
     if facts.is_empty() {
         run.command.clone()

@@ -152,22 +152,6 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
             },
         ),
         (
-            scope,
-            Event::ProcessEnded {
-                process: child,
-                code: Some(0),
-                signal: None,
-            },
-        ),
-        (
-            scope,
-            Event::ProcessEnded {
-                process: test,
-                code: Some(101),
-                signal: None,
-            },
-        ),
-        (
             None,
             Event::SessionEnded {
                 outcome: SessionOutcome::Exited { code: 0 },
@@ -182,14 +166,14 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
 const EXPECTED: &str = "\
 22:13:20 ▸ session 3f2a000000000001: codex exec in /w (native, profile codex)
 22:13:21 ! not held here: disk (no cgroup v2)
-22:13:22   ▸ run  cargo test → 2 processes, 11.0 s, exit 101
+22:13:22   ▸ run  cargo test → 2 processes
 22:13:24     ✎ src/cart.rs 2×
 22:13:26     ✎ src/cart.rs (create)
 22:13:27     → net  registry.test:443
 22:13:28     ✖ net  paste.test:443 denied (paste-sites) ← rustc ← cargo ← codex 2×
                data leaves the company
 22:13:30     ? net  new.test:443 (paste-sites) → denied by terminal: use the mirror
-22:13:34 ■ the command exited 0";
+22:13:32 ■ the command exited 0";
 
 #[test]
 fn runs_are_grouped_under_the_command_of_the_agent() {

@@ -7,9 +7,7 @@ use stockade_event::{
     Envelope, Event,
     summary::{Traffic, is_kept_by_git, limit_text},
 };
-use stockade_types::{
-    ApprovalId, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
-};
+use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, Subject, Verdict};
 
 use crate::{
     commands::run::summary::in_workspace,
@@ -62,15 +60,9 @@ pub(super) struct Run {
     pub(super) time_unix_ns: u64,
     pub(super) command: String,
     pub(super) processes: u64,
-    /// When the last process of it was seen to start or end.
-    pub(super) last_unix_ns: u64,
-    pub(super) code: Option<i32>,
-    pub(super) signal: Option<i32>,
     pub(super) lines: Vec<Line>,
     /// Lines that were not kept.
     pub(super) more: u64,
-    #[serde(skip)]
-    leader: Option<ProcessId>,
     #[serde(skip)]
     titled: bool,
 }
@@ -154,19 +146,12 @@ impl Timeline {
                     self.line(None, Line::new(time, Mark::Note, text));
                 }
             }
-            Event::ProcessStarted { process, .. } => self.started(envelope, process),
-            Event::ProcessEnded {
-                process,
-                code,
-                signal,
-            } => {
-                self.ended(envelope, process, *code, *signal);
-            }
+            Event::ProcessStarted { .. } => self.started(envelope),
             _ => self.happened(envelope),
         }
     }
 
-    fn started(&mut self, envelope: &Envelope, process: &Subject) {
+    fn started(&mut self, envelope: &Envelope) {
         let Some(index) = self.run_of(envelope) else {
             return;
         };
@@ -174,30 +159,6 @@ impl Timeline {
             return;
         };
         run.processes += 1;
-        run.last_unix_ns = envelope.time_unix_ns;
-        if run.leader.is_none() {
-            run.leader = process.id;
-        }
-    }
-
-    fn ended(
-        &mut self,
-        envelope: &Envelope,
-        process: &Subject,
-        code: Option<i32>,
-        signal: Option<i32>,
-    ) {
-        let Some(index) = self.run_of(envelope) else {
-            return;
-        };
-        let Some(Entry::Run(run)) = self.entries.get_mut(index) else {
-            return;
-        };
-        run.last_unix_ns = envelope.time_unix_ns;
-        if run.leader.is_some() && run.leader == process.id {
-            run.code = code;
-            run.signal = signal;
-        }
     }
 
     /// Adds what is shown as a line within its block.
@@ -397,12 +358,8 @@ impl Run {
             time_unix_ns,
             command,
             processes: 0,
-            last_unix_ns: time_unix_ns,
-            code: None,
-            signal: None,
             lines: Vec::new(),
             more: 0,
-            leader: None,
             titled: false,
         }
     }
