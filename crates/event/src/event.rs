@@ -37,21 +37,23 @@ pub enum SessionOutcome {
     },
 }
 
-/// Totals of a session, as its supervisor counted them.
+/// Totals of a session, folded from the events that stand before them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Processes that were started.
+    /// Programs that were let run.
     pub processes: u64,
+    /// Those of them that nobody saw run.
+    pub unconfirmed: u64,
     /// First-level commands, that is those the agent itself started or was refused.
     pub commands: u64,
-    /// Decisions of every verdict.
+    /// Decisions that were allow or deny in the end, those that were only counted included.
     pub decisions: u64,
-    /// Decisions with verdict `deny`.
+    /// Those of them that were `deny`.
     pub denials: u64,
     /// Approvals that were requested.
     pub asks: u64,
-    /// Connections that were let through.
+    /// Connections that were let through and have ended.
     pub connections: u64,
     /// Changes of files that were let through.
     pub file_changes: u64,
@@ -204,7 +206,7 @@ events! {
         /// Number of rules.
         rules: u64,
     }
-    /// A process started to run a program.
+    /// A process was let run a program. Where that was not seen to happen, `exec.unconfirmed` says so.
     "process.started" ProcessStarted {
         /// The process.
         @beside process: Subject,
@@ -217,6 +219,23 @@ events! {
     "exec.decided" ExecDecided {
         /// The decision.
         @beside decision: DecisionRecord,
+    }
+    /// A program was let run, and nobody saw that it did: its process was gone at the second look,
+    /// or the execution failed in the kernel.
+    "exec.unconfirmed" ExecUnconfirmed {
+        /// The process, as it was judged.
+        @beside process: Subject,
+        /// What is known of it, for example where its path leads now.
+        why: String,
+        /// Whether what its path leads to now may not run.
+        suspicious: bool,
+    }
+    /// The same was refused again, so often within a second that it was only counted.
+    "refusal.repeated" RefusalRepeated {
+        /// The refusal that was the last one with an event of its own.
+        decision: DecisionId,
+        /// How often since.
+        count: u64,
     }
     /// A change of a file was refused.
     "file.denied" FileDenied {
@@ -255,7 +274,7 @@ events! {
         /// The decision, where somebody was asked.
         @beside decision: Option<DecisionRecord>,
     }
-    /// A connection that was let through ended.
+    /// A connection that was let through ended, or could not be made.
     "connection.closed" ConnectionClosed {
         /// Canonical name or address.
         host: String,
@@ -269,12 +288,14 @@ events! {
         bytes_in: u64,
         /// From dial to end, in milliseconds.
         duration_ms: u64,
+        /// Why it was never made, where the network is the cause.
+        failed: Option<String>,
     }
     /// A limit was hit.
     "limit.reached" LimitReached {
         /// Which limit, for example `memory`.
         limit: String,
-        /// Its value: bytes for `memory`, milliseconds for `wall_time`, otherwise a number.
+        /// Its value: bytes for `memory` and `journal`, milliseconds for `wall_time`, otherwise a number.
         configured: u64,
         /// What was used, in the same unit.
         usage: u64,
@@ -368,7 +389,9 @@ impl Event {
     /// Returns the process that the event is about, where the event itself names one.
     pub const fn subject(&self) -> Option<&Subject> {
         match self {
-            Self::ProcessStarted { process, .. } => Some(process),
+            Self::ProcessStarted { process, .. } | Self::ExecUnconfirmed { process, .. } => {
+                Some(process)
+            }
             Self::FileChanged { by, .. } => Some(by),
             _ => match self.decision() {
                 Some(decision) => Some(&decision.subject),

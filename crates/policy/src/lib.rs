@@ -86,7 +86,7 @@ pub use request::{
 pub use scope::{Scope, ScopeError};
 pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, PresetSettings,
-    ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
 };
 pub use source::{HostSets, Origin, Source};
 pub use suite::{Probe, ProbeError};

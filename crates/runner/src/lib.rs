@@ -6,6 +6,7 @@
 mod agent_state;
 pub mod approvals;
 mod controller;
+mod denials;
 pub mod doctor;
 mod egress_process;
 mod error;
@@ -22,6 +23,7 @@ mod procfs;
 mod program;
 mod protected;
 mod recorder;
+mod repeats;
 mod resolve;
 mod run;
 mod running;

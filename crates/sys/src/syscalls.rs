@@ -15,6 +15,7 @@ const COMMON: &[(&str, libc::c_long)] = &[
     ("delete_module", libc::SYS_delete_module),
     ("execve", libc::SYS_execve),
     ("execveat", libc::SYS_execveat),
+    ("exit_group", libc::SYS_exit_group),
     ("fanotify_init", libc::SYS_fanotify_init),
     ("fchmod", libc::SYS_fchmod),
     ("fchmodat", libc::SYS_fchmodat),

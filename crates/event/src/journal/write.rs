@@ -127,6 +127,8 @@ pub struct Journal {
     key: SigningKey,
     /// Number of the last event.
     seq: u64,
+    /// Bytes that were written.
+    bytes: u64,
     /// Chain value of the last line.
     chain: Digest,
     /// Whether there is an event after the last checkpoint.
@@ -181,6 +183,7 @@ impl Journal {
             session,
             key,
             seq: 0,
+            bytes: u64::try_from(line.len()).unwrap_or(u64::MAX),
             chain,
             unsigned: true,
             failed: None,
@@ -297,6 +300,11 @@ impl Journal {
         self.seq
     }
 
+    /// Returns how many bytes were written.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Runs one operation; a failure, or a panic in it, is remembered.
     fn guarded<T>(
         &mut self,
@@ -346,7 +354,10 @@ impl Journal {
             .map_err(|source| JournalError::Write {
                 path: self.dir.join(JOURNAL_FILE),
                 source,
-            })
+            })?;
+        let written = u64::try_from(self.lines.len()).unwrap_or(u64::MAX);
+        self.bytes = self.bytes.saturating_add(written);
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), JournalError> {

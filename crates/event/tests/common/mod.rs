@@ -135,6 +135,7 @@ fn done(text: &RawText) -> [Event; 3] {
             bytes_out: u64::MAX,
             bytes_in: 7,
             duration_ms: 12,
+            failed: Some(text.display()),
         },
         Event::LimitReached {
             limit: "memory".to_owned(),
@@ -200,8 +201,17 @@ fn watched(text: &RawText) -> [Event; 4] {
     ]
 }
 
-fn decided(text: &RawText) -> [Event; 5] {
+fn decided(text: &RawText) -> [Event; 7] {
     [
+        Event::ExecUnconfirmed {
+            process: subject(text),
+            why: text.display(),
+            suspicious: true,
+        },
+        Event::RefusalRepeated {
+            decision: DecisionId::new(1),
+            count: 12,
+        },
         Event::ExecDecided {
             decision: decision(text, 1, Verdict::Allow),
         },

@@ -434,8 +434,10 @@ impl Supervision {
         let Level {
             request,
             interpreter,
+            file,
             ..
         } = attempt.levels.into_iter().next()?;
+        let named = file.image();
         self.processes.executes(identity, &request.argv);
         let process = Subject {
             exe: request.program.clone(),
@@ -453,6 +455,8 @@ impl Supervision {
             id: identity.id,
             stack: identity.stack,
             file: image,
+            named,
+            asked: file.into_asked(),
             content,
             request,
             script: attempt.image > 0,

@@ -171,11 +171,19 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
     } else {
         String::new()
     };
+    let failed = match (line.failed, line.count) {
+        (0, _) => String::new(),
+        (failed, count) if failed == count => " failed".to_owned(),
+        (failed, _) => format!(", {} failed", number(failed)),
+    };
     let traffic = line.traffic.as_ref().map_or_else(String::new, |traffic| {
         let (sent, received) = (bytes(traffic.bytes_out), bytes(traffic.bytes_in));
         format!(", {sent} out, {received} in")
     });
-    let text = painted(&format!("{mark} {}{times}{traffic}", line.text), style);
+    let text = painted(
+        &format!("{mark} {}{times}{failed}{traffic}", line.text),
+        style,
+    );
     lines.push(format!("{time} {indent}{text}"));
     if let Some(detail) = &line.detail {
         lines.push(format!("{:9}{indent}  {detail}", ""));
