@@ -95,6 +95,7 @@ pub struct Summary {
     /// Programs that were let run.
     pub processes: u64,
     /// Those of them that nobody saw run.
+    #[serde(default)]
     pub unconfirmed: u64,
     /// First-level commands that ran.
     pub commands: u64,
