@@ -34,6 +34,8 @@ pub(crate) struct Opened {
     since: Instant,
     counters: Arc<Counters>,
     closings: Closings,
+    /// Why it could not be made.
+    failed: Option<String>,
 }
 
 /// Why there is no connection.
@@ -87,13 +89,20 @@ impl Upstream {
             .record(entry)
             .await
             .map_err(Failed::Unrecorded)?;
-        let opened = Opened {
+        let mut opened = Opened {
             record,
             since: Instant::now(),
             counters: Arc::default(),
             closings: proxy.closings.clone(),
+            failed: None,
         };
-        let stream = route.dial().await.map_err(Failed::Unreachable)?;
+        let stream = match route.dial().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                opened.failed = Some(error.full());
+                return Err(Failed::Unreachable(error));
+            }
+        };
         Ok(Self {
             stream,
             counters: opened.counters(),
@@ -124,6 +133,7 @@ impl Drop for Opened {
             bytes_out: self.counters.bytes_out(),
             bytes_in: self.counters.bytes_in(),
             duration_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            failed: self.failed.take(),
         });
     }
 }

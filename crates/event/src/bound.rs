@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use stockade_types::Digest;
 
-use crate::envelope::{EnvelopeRef, Truncated};
+use crate::envelope::Truncated;
 
 /// Largest record in bytes. Sixteen pages: an ordinary decision takes one or two kilobytes, so
 /// only hostile or broken input gets here, and one `write(2)` of it stays cheap.
@@ -19,13 +19,21 @@ const CUTS: [Limits; 4] = [(8192, 256), (2048, 64), (512, 32), (256, 16)];
 /// Bytes of a text, items of a list.
 type Limits = (usize, usize);
 
-/// Serialises a record whose whole form was too large, with the largest fields cut.
+/// Writes a record whose whole form was too large once more, with the largest fields cut.
 ///
 /// Returns `None` where even the smallest cut does not fit, which no [`crate::Event`] reaches.
-pub(crate) fn shrink(record: &EnvelopeRef<'_>) -> Result<Option<Vec<u8>>, serde_json::Error> {
-    let whole = serde_json::to_value(record)?;
+pub(crate) fn shrink(record: &[u8]) -> Result<Option<Vec<u8>>, serde_json::Error> {
+    let mut whole: Value = serde_json::from_slice(record)?;
+    let before = whole
+        .as_object_mut()
+        .and_then(|whole| whole.remove("truncated"));
+    let before: Vec<Truncated> = before
+        .map(serde_json::from_value)
+        .transpose()?
+        .unwrap_or_default();
     let mut value = whole.clone();
-    let mut cuts = BTreeMap::new();
+    let before = before.into_iter().map(|cut| (cut.field.clone(), cut));
+    let mut cuts: BTreeMap<String, Truncated> = before.collect();
     for limits in CUTS {
         cut(&mut value, &whole, &mut String::new(), limits, &mut cuts);
         let body = in_record_order(&value, cuts.values())?;
@@ -36,20 +44,13 @@ pub(crate) fn shrink(record: &EnvelopeRef<'_>) -> Result<Option<Vec<u8>>, serde_
     Ok(None)
 }
 
-/// Writes the fields in the order of [`crate::Envelope`], on which `verify` relies for `seq`.
+/// Writes the fields in the order of the record, on which `verify` relies for `seq`.
 fn in_record_order<'a>(
     value: &Value,
     cuts: impl Iterator<Item = &'a Truncated>,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    const HEAD: [&str; 8] = [
-        "v",
-        "session",
-        "seq",
-        "time_unix_ns",
-        "mono_ns",
-        "source",
-        "process",
-        "scope",
+    const HEAD: [&str; 7] = [
+        "seq", "at", "source", "fresh", "process", "scope", "decision",
     ];
     let mut body = vec![b'{'];
     let mut field = |name: &str, value: &dyn erased::Json| -> Result<(), serde_json::Error> {
@@ -170,7 +171,7 @@ fn json_bytes(value: &impl Serialize) -> Vec<u8> {
 
 /// Returns where to cut `text` so that its JSON form has at most `bytes_max` bytes, never within
 /// a character and never within one of the escapes of raw text (`\\` and `\xHH`).
-fn cut_point(text: &str, bytes_max: usize) -> usize {
+pub(crate) fn cut_point(text: &str, bytes_max: usize) -> usize {
     let mut end = 0;
     let mut cost = 0;
     while let Some(rest) = text.get(end..).filter(|rest| !rest.is_empty()) {

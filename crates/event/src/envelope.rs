@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stockade_types::{DecisionRecord, Digest, SessionId, Subject, Target};
 
-use crate::{SCHEMA_VERSION, catalogue::cli_name, event::Event};
+use crate::{catalogue::cli_name, event::Event};
 
 /// When something happened, by the clock of whoever saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,19 +37,21 @@ impl Stamp {
 /// A field that was too large for one record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truncated {
-    /// Path of the field within the record, for example `data.process.argv.3`.
+    /// Path of the field within the record, for example `process.argv.3`.
     pub field: String,
     /// Size of the whole field: bytes of a text, items of a list.
     pub size: u64,
     /// SHA-256 of the whole field: of a text as it stands in JSON (without the JSON escapes), of a
-    /// list as JSON.
+    /// list as JSON. Of a list of arguments it is that of their bytes, each argument with a NUL
+    /// behind it as in `/proc/PID/cmdline`, and of one argument that of its bytes; in a journal of
+    /// version 1 they are as other lists and texts.
     pub digest: Digest,
 }
 
 /// One event and where, when and by whom it was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// Version of the schema, [`SCHEMA_VERSION`].
+    /// Version of the schema, [`crate::SCHEMA_VERSION`].
     pub v: u32,
     /// The session.
     pub session: SessionId,
@@ -73,47 +75,6 @@ pub struct Envelope {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// The same as [`Envelope`] without owning anything: what the journal serialises.
-#[derive(Serialize)]
-pub(crate) struct EnvelopeRef<'a> {
-    v: u32,
-    session: &'a SessionId,
-    seq: u64,
-    time_unix_ns: u64,
-    mono_ns: u64,
-    source: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    process: Option<&'a Subject>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'a str>,
-    #[serde(flatten)]
-    event: &'a Event,
-}
-
-impl<'a> EnvelopeRef<'a> {
-    pub(crate) const fn new(
-        session: &'a SessionId,
-        seq: u64,
-        stamp: Stamp,
-        source: &'a str,
-        process: Option<&'a Subject>,
-        scope: Option<&'a str>,
-        event: &'a Event,
-    ) -> Self {
-        Self {
-            v: SCHEMA_VERSION,
-            session,
-            seq,
-            time_unix_ns: stamp.time_unix_ns,
-            mono_ns: stamp.mono_ns,
-            source,
-            process,
-            scope,
-            event,
-        }
-    }
 }
 
 impl Envelope {

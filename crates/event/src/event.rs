@@ -37,21 +37,23 @@ pub enum SessionOutcome {
     },
 }
 
-/// Totals of a session, as its supervisor counted them.
+/// Totals of a session, folded from the events that stand before them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Processes that were started.
+    /// Programs that were let run.
     pub processes: u64,
+    /// Those of them that nobody saw run.
+    pub unconfirmed: u64,
     /// First-level commands, that is those the agent itself started or was refused.
     pub commands: u64,
-    /// Decisions of every verdict.
+    /// Decisions that were allow or deny in the end, those that were only counted included.
     pub decisions: u64,
-    /// Decisions with verdict `deny`.
+    /// Those of them that were `deny`.
     pub denials: u64,
     /// Approvals that were requested.
     pub asks: u64,
-    /// Connections that were let through.
+    /// Connections that were let through and have ended.
     pub connections: u64,
     /// Changes of files that were let through.
     pub file_changes: u64,
@@ -70,12 +72,14 @@ pub struct LayerSeen {
     pub digest: Digest,
 }
 
-/// Declares the enum and its catalogue from one text, so that neither can miss a variant.
+/// Declares the enum, its catalogue and how its own fields are written from one text, so that none
+/// can miss a variant. A journal keeps fields marked with `@` beside the event: see
+/// [`crate::journal`].
 macro_rules! events {
     ($(
         $(#[doc = $doc:literal])+
         $kind:literal $name:ident {
-            $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty,)+
+            $($(#[doc = $field_doc:literal])+ $(@$beside:tt)? $field:ident: $type:ty,)+
         }
     )+) => {
         /// Everything that a session can report; the set is closed.
@@ -96,6 +100,27 @@ macro_rules! events {
                     $(Self::$name { .. } => $kind,)+
                 }
             }
+
+            /// Gives the fields that a journal keeps within the event, in their order.
+            pub(crate) fn own_fields<E>(
+                &self,
+                put: &mut impl FieldWriter<Error = E>,
+            ) -> Result<(), E> {
+                match self {
+                    $(Self::$name { $($field),+ } => {
+                        $(events!(@put put $($beside)?, $field);)+
+                        Ok(())
+                    })+
+                }
+            }
+        }
+
+        /// Returns the fields of a kind that a journal keeps beside the event.
+        pub(crate) fn fields_beside(kind: &str) -> &'static [&'static str] {
+            match kind {
+                $($kind => const { &[$($(events!(@name $beside $field),)?)+] },)+
+                _ => &[],
+            }
         }
 
         const CATALOGUE: &[KindDoc] = &[$(
@@ -112,6 +137,18 @@ macro_rules! events {
             },
         )+];
     };
+    (@put $put:ident beside, $field:ident) => { let _: &_ = $field; };
+    (@put $put:ident , $field:ident) => { $put.field(stringify!($field), $field)?; };
+    (@name beside $field:ident) => { stringify!($field) };
+}
+
+/// Takes the fields of an event one by one.
+pub(crate) trait FieldWriter {
+    /// Why a field was not taken.
+    type Error;
+
+    /// Takes one field.
+    fn field(&mut self, name: &str, value: &impl Serialize) -> Result<(), Self::Error>;
 }
 
 events! {
@@ -169,43 +206,51 @@ events! {
         /// Number of rules.
         rules: u64,
     }
-    /// A process started to run a program.
+    /// A process was let run a program. Where that was not seen to happen, `exec.unconfirmed` says so.
     "process.started" ProcessStarted {
         /// The process.
-        process: Subject,
+        @beside process: Subject,
         /// SHA-256 of the executable, where it was read.
         digest: Option<Digest>,
         /// The interpreter that a `#!` line names.
         interpreter: Option<RawText>,
     }
-    /// A process ended.
-    "process.ended" ProcessEnded {
-        /// The process.
-        process: Subject,
-        /// Exit code, if it exited.
-        code: Option<i32>,
-        /// Signal that ended it, if one did.
-        signal: Option<i32>,
-    }
     /// A program was about to run and was judged.
     "exec.decided" ExecDecided {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
+    }
+    /// A program was let run, and nobody saw that it did: its process was gone at the second look,
+    /// or the execution failed in the kernel.
+    "exec.unconfirmed" ExecUnconfirmed {
+        /// The process, as it was judged.
+        @beside process: Subject,
+        /// What is known of it, for example where its path leads now.
+        why: String,
+        /// Whether what its path leads to now may not run.
+        suspicious: bool,
+    }
+    /// The same was refused again, so often within a second that it was only counted.
+    "refusal.repeated" RefusalRepeated {
+        /// The refusal that was the last one with an event of its own.
+        decision: DecisionId,
+        /// How often since.
+        count: u64,
     }
     /// A change of a file was refused.
     "file.denied" FileDenied {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
     }
     /// A name was looked up and judged.
     "name.decided" NameDecided {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
     }
     /// A connection was judged.
     "connection.decided" ConnectionDecided {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
         /// The checked address that is dialled.
         address: Option<IpAddr>,
         /// Server name in the TLS greeting.
@@ -216,7 +261,7 @@ events! {
     /// One HTTP request was judged.
     "http.decided" HttpDecided {
         /// The decision.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
     }
     /// A file was changed.
     "file.changed" FileChanged {
@@ -225,11 +270,11 @@ events! {
         /// `write`, `create`, `remove`, `rename` or `mode`.
         access: String,
         /// Who changed it.
-        by: Subject,
+        @beside by: Subject,
         /// The decision, where somebody was asked.
-        decision: Option<DecisionRecord>,
+        @beside decision: Option<DecisionRecord>,
     }
-    /// A connection that was let through ended.
+    /// A connection that was let through ended, or could not be made.
     "connection.closed" ConnectionClosed {
         /// Canonical name or address.
         host: String,
@@ -243,12 +288,14 @@ events! {
         bytes_in: u64,
         /// From dial to end, in milliseconds.
         duration_ms: u64,
+        /// Why it was never made, where the network is the cause.
+        failed: Option<String>,
     }
     /// A limit was hit.
     "limit.reached" LimitReached {
         /// Which limit, for example `memory`.
         limit: String,
-        /// Its value: bytes for `memory`, milliseconds for `wall_time`, otherwise a number.
+        /// Its value: bytes for `memory` and `journal`, milliseconds for `wall_time`, otherwise a number.
         configured: u64,
         /// What was used, in the same unit.
         usage: u64,
@@ -260,7 +307,7 @@ events! {
         /// The approval.
         approval: ApprovalId,
         /// The decision with verdict `ask`.
-        decision: DecisionRecord,
+        @beside decision: DecisionRecord,
         /// The text that was shown, exactly.
         shown: String,
         /// Digest of the exact request, to which a once-only answer is bound.
@@ -342,7 +389,7 @@ impl Event {
     /// Returns the process that the event is about, where the event itself names one.
     pub const fn subject(&self) -> Option<&Subject> {
         match self {
-            Self::ProcessStarted { process, .. } | Self::ProcessEnded { process, .. } => {
+            Self::ProcessStarted { process, .. } | Self::ExecUnconfirmed { process, .. } => {
                 Some(process)
             }
             Self::FileChanged { by, .. } => Some(by),

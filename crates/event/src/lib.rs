@@ -15,6 +15,7 @@ mod key;
 pub mod layout;
 mod sink;
 pub mod summary;
+mod tally;
 
 pub use catalogue::{FieldDoc, KindDoc};
 pub use envelope::{Envelope, Stamp, Truncated, rfc3339};
@@ -26,6 +27,7 @@ pub use journal::{
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use sink::{SharedJournal, Sink, SinkError};
 pub use summary::Summary;
+pub use tally::Tally;
 
 /// Version of the persisted schema; a change of meaning of any field is a new number.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -15,6 +15,12 @@ pub enum SinkError {
     /// The journal was finished.
     #[error("the journal of this session is closed; nothing more can be recorded")]
     Closed,
+    /// The journal has the size that it may have.
+    #[error("the journal has reached its {bytes_max} bytes (`record.journal_bytes_max`)")]
+    Full {
+        /// The bound.
+        bytes_max: u64,
+    },
     /// The other side of a connection to the recorder did not take it.
     #[error("the event was not recorded: {reason}")]
     Unreachable {
@@ -64,6 +70,12 @@ impl<C: Fn() -> Stamp> SharedJournal<C> {
         durability: Durability,
     ) -> Result<u64, SinkError> {
         self.with(|journal, stamp| journal.append_all(stamp, source, entries, durability))
+    }
+
+    /// Returns how many bytes were written; 0 after the end.
+    pub fn bytes(&self) -> u64 {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.as_ref().map_or(0, Journal::bytes)
     }
 
     /// Signs and syncs what is there; to be called once a second.

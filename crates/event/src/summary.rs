@@ -22,8 +22,11 @@ const REFUSED_MAX: usize = 256;
 /// What went to one host and port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Connections that ended.
+    /// Connections that were made and ended.
     pub connections: u64,
+    /// Those that were allowed and could not be made.
+    #[serde(default)]
+    pub failed: u64,
     /// Bytes from the session to the host.
     pub bytes_out: u64,
     /// Bytes from the host to the session.
@@ -89,8 +92,11 @@ pub struct Summary {
     pub weaknesses: Vec<Weakness>,
     /// Events.
     pub events: u64,
-    /// Processes that were started.
+    /// Programs that were let run.
     pub processes: u64,
+    /// Those of them that nobody saw run.
+    #[serde(default)]
+    pub unconfirmed: u64,
     /// First-level commands that ran.
     pub commands: u64,
     /// Approvals that were requested.
@@ -138,7 +144,7 @@ pub fn is_kept_by_git(path: &RawText, workspace: &RawText) -> bool {
 /// Says for a person which limit was hit, with the unit that it has.
 pub fn limit_text(limit: &str, configured: u64, usage: u64, detail: &str) -> String {
     let amount = |value: u64| match limit {
-        "memory" => format!("{} MiB", value >> 20),
+        "memory" | "journal" => format!("{} MiB", value >> 20),
         "wall_time" => format!("{}.{} s", value / 1000, value % 1000 / 100),
         _ => value.to_string(),
     };
@@ -188,16 +194,20 @@ impl Summary {
         }
         match &envelope.event {
             Event::ProcessStarted { .. } => self.processes += 1,
+            Event::ExecUnconfirmed { .. } => self.unconfirmed += 1,
+            Event::RefusalRepeated { decision, count } => self.repeated(*decision, *count),
             Event::FileChanged { path, access, .. } => self.changed(path, access),
             Event::ConnectionClosed {
                 host,
                 port,
                 bytes_out,
                 bytes_in,
+                failed,
                 ..
             } => {
                 let one = Traffic {
-                    connections: 1,
+                    connections: u64::from(failed.is_none()),
+                    failed: u64::from(failed.is_some()),
                     bytes_out: *bytes_out,
                     bytes_in: *bytes_in,
                 };
@@ -247,13 +257,11 @@ impl Summary {
             Event::SessionEnded {
                 outcome,
                 duration_ms,
-                counts,
+                ..
             } => {
                 self.outcome = Some(outcome.clone());
                 self.duration_ms = Some(*duration_ms);
                 self.ended_unix_ns = Some(envelope.time_unix_ns);
-                // The supervisor also counts what was lost on the way to the journal.
-                self.processes = self.processes.max(counts.processes);
             }
             Event::GuaranteeStated {
                 guarantee,
@@ -303,6 +311,20 @@ impl Summary {
                     self.refuse(&decision, Some(answer));
                 }
             }
+            // It was allowed, and no address was found to dial.
+            Event::ConnectionDecided {
+                decision,
+                address: None,
+                ..
+            } if decision.verdict == Verdict::Allow => {
+                let one = Traffic {
+                    failed: 1,
+                    ..Traffic::default()
+                };
+                let target = &decision.target;
+                let (host, port) = (target.host.as_deref(), target.port);
+                self.connected(host.unwrap_or_default(), port.unwrap_or_default(), one);
+            }
             event => {
                 if let Some(decision) = event.decision()
                     && decision.verdict == Verdict::Deny
@@ -348,6 +370,15 @@ impl Summary {
         }
     }
 
+    /// Adds refusals that were only counted.
+    fn repeated(&mut self, decision: DecisionId, count: u64) {
+        let known = self.refused.iter_mut().rev();
+        match { known }.find(|refusal| refusal.decision == decision) {
+            Some(refusal) => refusal.count += count,
+            None => self.refused_more += count,
+        }
+    }
+
     fn refuse(&mut self, decision: &DecisionRecord, answered: Option<String>) {
         // Also where the target has plain text.
         let target = RawText::from(decision.target.summary().as_str()).display();
@@ -383,6 +414,7 @@ impl Summary {
 impl Traffic {
     fn add(&mut self, other: Self) {
         self.connections = self.connections.saturating_add(other.connections);
+        self.failed = self.failed.saturating_add(other.failed);
         self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
         self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
     }

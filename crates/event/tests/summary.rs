@@ -130,7 +130,7 @@ fn only_commands_that_ran_are_counted() {
             },
         },
     ));
-    assert_eq!((summary.processes, summary.commands), (3, 1));
+    assert_eq!((summary.processes, summary.commands), (2, 1));
 }
 
 #[test]

@@ -316,7 +316,7 @@ fn two_sessions_cannot_be_swapped() {
     let lab = closed();
     let record = foreign.lines().nth(1).unwrap().to_owned();
     edit(&lab, |lines| lines.insert(8, record));
-    assert_eq!(faults(&lab), [(9, None, FaultKind::WrongSession)]);
+    assert_eq!(faults(&lab), [(9, Some(1), FaultKind::Reordered)]);
 }
 
 #[test]

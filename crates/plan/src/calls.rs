@@ -457,6 +457,10 @@ pub const CALLS: &[Call] = &[
     deny("move_pages", "moves memory of other processes"),
     ask("execve", "every program is judged before it runs"),
     ask("execveat", "every program is judged before it runs"),
+    ask(
+        "exit_group",
+        "what a process ran is looked at before it is gone",
+    ),
     call(
         "open",
         CallCondition::AnyBit(1, WRITE_FLAGS),

@@ -40,8 +40,9 @@ pub fn compile(
     let identity = identity(facts);
     let mut steps = limits::group_steps(&settings.limits, facts);
     steps.extend(namespaces(facts, identity));
-    steps.extend(limits::shared_steps(settings, facts));
     steps.extend(view::steps(spec, facts));
+    // After the view: a bind takes a mount namespace for a moment, and none are left after this.
+    steps.extend(limits::shared_steps(settings, facts));
     steps.extend(network(policy, spec, facts));
     steps.push(Step::EnterRoot);
     if let Some(size) = spec.terminal {

@@ -91,7 +91,7 @@ pub use request::{
 pub use scope::{Scope, ScopeError};
 pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, PresetSettings,
-    ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
 };
 pub use source::{HOST_SETS, HostSets, Origin, Source};
 pub use suite::{Probe, ProbeError};

@@ -7,14 +7,14 @@ use stockade_types::{ByteSize, HostName, Span};
 
 use crate::{
     EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, Origin, PresetSettings,
-    ProcessSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
     address::{AddressClass, classify},
     fields::{At, Fields, File, shown, sourced},
     pattern::{Glob, PathPattern, ProtectedPattern},
     pins,
 };
 
-pub(crate) const TABLES: [&str; 8] = [
+pub(crate) const TABLES: [&str; 9] = [
     "workspace",
     "filesystem",
     "environment",
@@ -22,6 +22,7 @@ pub(crate) const TABLES: [&str; 8] = [
     "network",
     "process",
     "preset",
+    "record",
     "require",
 ];
 const MODES: [(&str, WorkspaceMode); 2] = [
@@ -45,6 +46,7 @@ pub(crate) fn defaults() -> Settings {
             namespaces: default(false),
         },
         preset: PresetSettings::default(),
+        record: RecordSettings::default(),
         require: std::collections::BTreeMap::new(),
     }
 }
@@ -79,6 +81,13 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     ];
     if let Some(table) = top.table(file, "limits", &limits) {
         self::limits(file, &table, &mut settings.limits);
+    }
+    if let Some(table) = top.table(file, "record", &["journal_bytes_max", "denials_bytes_max"]) {
+        let record = &mut settings.record;
+        let journal = table.parsed::<ByteSize>(file, "journal_bytes_max");
+        ceiling(file, journal, &mut record.journal_bytes_max);
+        let denials = table.parsed::<ByteSize>(file, "denials_bytes_max");
+        ceiling(file, denials, &mut record.denials_bytes_max);
     }
     if let Some(table) = top.table(file, "network", &["hosts"]) {
         network(file, &table, &mut settings.network);

@@ -29,6 +29,8 @@ pub struct Settings {
     pub environment: EnvironmentSettings,
     /// How much may be used.
     pub limits: Limits,
+    /// `[record]`.
+    pub record: RecordSettings,
     /// Fixed addresses.
     pub network: NetworkSettings,
     /// What processes may do to each other.
@@ -118,6 +120,15 @@ pub struct Limits {
     pub watches: Option<Sourced<u64>>,
     /// Time from start to end.
     pub wall_time: Option<Sourced<Span>>,
+}
+
+/// How large the record of a session may become; where nothing is set the runner's own bounds hold.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// Bytes of the journal; the session ends when it reaches them.
+    pub journal_bytes_max: Option<Sourced<ByteSize>>,
+    /// Bytes of the list of refusals that the session can read; older ones make room.
+    pub denials_bytes_max: Option<Sourced<ByteSize>>,
 }
 
 /// Fixed addresses, as in `/etc/hosts`.

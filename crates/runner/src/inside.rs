@@ -86,7 +86,7 @@ pub(crate) fn boundary_text(
     text.push_str(
         "\n## Refused?\n\
          - `/run/stockade/why` prints the last refusal with its reason and remedy.\n\
-         - `/run/stockade/denials.jsonl` has all of them, one JSON object a line.\n\
+         - `/run/stockade/denials.jsonl` has the newest, one JSON object a line.\n\
          - Questions to the owner in this session: ",
     );
     text.push_str(asks);

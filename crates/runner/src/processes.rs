@@ -7,12 +7,9 @@
 //! than one thing was let through, or nothing is known, the arguments are read. Start times tell a
 //! reused id from the process that had it before.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Mutex};
 
-use stockade_types::{ProcessId, RawText, Subject};
+use stockade_types::{ProcessId, RawText, Subject, Words};
 
 use crate::{
     procfs::{self, Identity},
@@ -26,47 +23,55 @@ const ANCESTRY_MAX: usize = 12;
 /// Bytes of one parent's command line in the ancestry.
 const ANCESTOR_BYTES_MAX: usize = 200;
 
-type Arguments = Arc<Vec<RawText>>;
-
 #[derive(Clone, Debug)]
 struct Known {
     /// As it was when it was seen to run with these arguments: its stack tells.
     identity: Identity,
-    argv: Arguments,
+    argv: Words,
     next: Next,
+    /// The parents as they were found last.
+    ancestry: Option<Ancestry>,
+}
+
+/// The parents of a process, and what they were made of.
+#[derive(Clone, Debug)]
+struct Ancestry {
+    of: Vec<Words>,
+    lines: Words,
 }
 
 /// The executions that were let through since.
 #[derive(Clone, Debug)]
 enum Next {
     Nothing,
-    One(Arguments),
+    One(Words),
     /// Threads that execute at once, or failures: which one happens cannot be told.
     Several,
 }
 
 impl Known {
-    const fn new(identity: Identity, argv: Arguments) -> Self {
+    const fn new(identity: Identity, argv: Words) -> Self {
         Self {
             identity,
             argv,
             next: Next::Nothing,
+            ancestry: None,
         }
     }
 
     /// Returns the arguments of the process, as it is now; `None` where they must be read.
-    fn settle(&mut self, now: Identity) -> Option<Arguments> {
+    fn settle(&mut self, now: Identity) -> Option<Words> {
         let moved = self.identity.stack != now.stack;
         self.argv = match (&self.next, moved) {
-            (Next::Nothing, false) => Arc::clone(&self.argv),
-            (Next::One(argv), true) => Arc::clone(argv),
+            (Next::Nothing, false) => self.argv.clone(),
+            (Next::One(argv), true) => argv.clone(),
             (Next::One(_) | Next::Several, false) | (Next::Nothing | Next::Several, true) => {
                 return None;
             }
         };
         self.identity = now;
         self.next = Next::Nothing;
-        Some(Arc::clone(&self.argv))
+        Some(self.argv.clone())
     }
 }
 
@@ -99,13 +104,13 @@ impl Processes {
         Subject {
             id: Some(identity.id),
             exe: procfs::link(identity.id.pid, "exe"),
-            argv: self.arguments(identity).to_vec(),
+            argv: self.arguments(identity),
             cwd: procfs::link(identity.id.pid, "cwd"),
-            ancestry: self.ancestry(identity.parent),
+            ancestry: self.ancestry(identity),
         }
     }
 
-    fn arguments(&self, identity: Identity) -> Arguments {
+    fn arguments(&self, identity: Identity) -> Words {
         let pid = identity.id.pid;
         let mut known = lock(&self.known);
         let own = known.get_mut(&pid).filter(|k| k.identity.id == identity.id);
@@ -118,10 +123,10 @@ impl Processes {
         };
         drop(known);
         settled.unwrap_or_else(|| {
-            let argv = Arc::new(procfs::command_line(pid));
+            let argv = Words::from(procfs::command_line(pid));
             // What is still to happen must not be forgotten over what is read meanwhile.
             if !pending {
-                self.remember(Known::new(identity, Arc::clone(&argv)));
+                self.remember(Known::new(identity, argv.clone()));
             }
             argv
         })
@@ -145,27 +150,45 @@ impl Processes {
         // It is known as it was read: where it is not any more, another of its threads was faster.
         let same = known.identity.id == identity.id && known.identity.stack == identity.stack;
         known.next = match known.next {
-            Next::Nothing if same => Next::One(Arc::new(procfs::cut_command_line(argv))),
+            Next::Nothing if same => Next::One(procfs::cut_command_line(argv).into()),
             Next::Nothing | Next::One(_) | Next::Several => Next::Several,
         };
     }
 
-    fn ancestry(&self, parent: u32) -> Vec<RawText> {
-        let mut lines = Vec::new();
-        let mut next = parent;
-        while next != self.first && next > 1 && lines.len() < ANCESTRY_MAX {
-            let known = lock(&self.known).get(&next).cloned();
+    /// Lists the parents. They are the same from one event of a process to the next, so the list is
+    /// made once and shared until one of them executes something.
+    fn ancestry(&self, identity: Identity) -> Words {
+        let mut of = Vec::with_capacity(ANCESTRY_MAX);
+        let mut next = identity.parent;
+        while next != self.first && next > 1 && of.len() < ANCESTRY_MAX {
+            let known = lock(&self.known)
+                .get(&next)
+                .filter(|known| matches!(known.next, Next::Nothing))
+                .map(|known| (known.argv.clone(), known.identity.parent));
             let (argv, parent) = match known {
-                Some(known) if matches!(known.next, Next::Nothing) => {
-                    (known.argv, known.identity.parent)
-                }
-                Some(_) | None => match procfs::of_process(next) {
+                Some(known) => known,
+                None => match procfs::of_process(next) {
                     Ok(identity) => (self.arguments(identity), identity.parent),
                     Err(_) => break,
                 },
             };
-            lines.push(line(&argv));
+            of.push(argv);
             next = parent;
+        }
+        let mut known = lock(&self.known);
+        let own = known
+            .get_mut(&identity.id.pid)
+            .filter(|known| known.identity.id == identity.id);
+        let made = own.as_ref().and_then(|own| own.ancestry.as_ref());
+        if let Some(made) = made.filter(|made| is_same(&made.of, &of)) {
+            return made.lines.clone();
+        }
+        let lines: Words = of.iter().map(|argv| line(argv)).collect();
+        if let Some(own) = own {
+            own.ancestry = Some(Ancestry {
+                of,
+                lines: lines.clone(),
+            });
         }
         lines
     }
@@ -184,6 +207,10 @@ impl Processes {
                 .map(|parent| parent.id)
         })
     }
+}
+
+fn is_same(before: &[Words], now: &[Words]) -> bool {
+    before.len() == now.len() && before.iter().zip(now).all(|(a, b)| a.is_shared_with(b))
 }
 
 fn line(argv: &[RawText]) -> RawText {
@@ -235,7 +262,7 @@ mod tests {
         let after = processes.subject(own);
         assert_eq!(
             (after.exe, after.argv),
-            (read.exe.clone(), words("curl now"))
+            (read.exe.clone(), words("curl now").into())
         );
         // Of two it cannot be told which one happened.
         let processes = Processes::new(1);

@@ -3,18 +3,22 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::Write,
     slice,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use stockade_event::{Counts, Durability, Entry, Event, SharedJournal, SinkError, Stamp};
-use stockade_policy::{Decision, Request};
+use stockade_event::{Counts, Durability, Entry, Event, SharedJournal, SinkError, Stamp, Tally};
+use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_types::{
     DecisionId, DecisionRecord, Digest, ProcessId, SessionId, UnixMillis, Verdict,
+};
+
+use crate::{
+    denials::{DENIALS_BYTES_MAX, Denials},
+    repeats::Repeats,
 };
 
 /// Source of the supervisor's own events.
@@ -23,25 +27,42 @@ pub(crate) const SUPERVISOR: &str = "supervisor";
 /// A clock that stamps events.
 type StampClock = fn() -> Stamp;
 
+/// Bytes of a journal where policy says nothing: some millions of events.
+const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+
+/// How large the record may become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    journal_bytes: u64,
+    denials_bytes: u64,
+}
+
+impl From<&RecordSettings> for Bounds {
+    fn from(settings: &RecordSettings) -> Self {
+        let journal = settings.journal_bytes_max.as_ref();
+        let denials = settings.denials_bytes_max.as_ref();
+        Self {
+            journal_bytes: journal.map_or(JOURNAL_BYTES_MAX, |set| set.value.bytes()),
+            denials_bytes: denials.map_or(DENIALS_BYTES_MAX, |set| set.value.bytes()),
+        }
+    }
+}
+
 /// Writes the journal of one session.
 pub(crate) struct Recorder {
     session: SessionId,
     revision: Digest,
     journal: SharedJournal<StampClock>,
+    journal_bytes_max: u64,
+    /// Whether it was said that the journal is full.
+    full: AtomicBool,
     next_decision: AtomicU64,
-    counts: Counters,
-    scopes: Mutex<HashMap<ProcessId, String>>,
-    denials: Mutex<File>,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    processes: AtomicU64,
-    commands: AtomicU64,
-    denials: AtomicU64,
-    asks: AtomicU64,
-    connections: AtomicU64,
-    file_changes: AtomicU64,
+    next_scope: AtomicU64,
+    /// What was written, counted.
+    written: Mutex<Tally>,
+    repeats: Mutex<Repeats>,
+    scopes: Mutex<HashMap<ProcessId, Arc<str>>>,
+    denials: Mutex<Denials>,
 }
 
 impl Recorder {
@@ -50,15 +71,20 @@ impl Recorder {
         revision: Digest,
         journal: SharedJournal<StampClock>,
         denials: File,
+        bounds: Bounds,
     ) -> Self {
         Self {
             session,
             revision,
             journal,
+            journal_bytes_max: bounds.journal_bytes,
+            full: AtomicBool::new(false),
             next_decision: AtomicU64::new(1),
-            counts: Counters::default(),
-            scopes: Mutex::new(HashMap::new()),
-            denials: Mutex::new(denials),
+            next_scope: AtomicU64::new(1),
+            written: Mutex::default(),
+            repeats: Mutex::default(),
+            scopes: Mutex::default(),
+            denials: Mutex::new(Denials::new(denials, bounds.denials_bytes)),
         }
     }
 
@@ -95,14 +121,30 @@ impl Recorder {
         self.write_all(source, slice::from_ref(event), durability)
     }
 
-    /// Journals events that belong together; returns the number of the last one.
+    /// Journals events that belong together, with one write; returns the number of the last one, or
+    /// 0 where the only one was counted and not written.
     pub(crate) fn write_all(
         &self,
         source: &str,
         events: &[Event],
         durability: Durability,
     ) -> Result<u64, SinkError> {
-        let scopes: Vec<Option<String>> = events
+        self.room(events)?;
+        if let ([event], Durability::Written) = (events, durability)
+            && !self.needs_event(event)?
+        {
+            return Ok(0);
+        }
+        self.write_now(source, events, durability)
+    }
+
+    fn write_now(
+        &self,
+        source: &str,
+        events: &[Event],
+        durability: Durability,
+    ) -> Result<u64, SinkError> {
+        let scopes: Vec<Option<Arc<str>>> = events
             .iter()
             .map(|event| self.scope_of(event.subject()?.id?))
             .collect();
@@ -110,61 +152,85 @@ impl Recorder {
             .iter()
             .zip(&scopes)
             .map(|(event, scope)| Entry {
-                process: event.subject(),
+                process: None,
                 scope: scope.as_deref(),
                 event,
             })
             .collect();
-        for event in events {
-            self.count(event);
-        }
         let number = self.journal.emit_all(source, &entries, durability)?;
+        let mut written = lock(&self.written);
+        for entry in entries {
+            written.add(entry.scope, entry.event);
+        }
+        drop(written);
         for decision in events.iter().filter_map(denial) {
-            self.tell(decision);
+            // The journal has it already; a full disk here loses no record.
+            drop(lock(&self.denials).add(decision));
         }
         Ok(number)
     }
 
-    fn count(&self, event: &Event) {
-        let add = |counter: &AtomicU64| {
-            counter.fetch_add(1, Ordering::Relaxed);
-        };
-        match event {
-            Event::ProcessStarted { .. } => add(&self.counts.processes),
-            Event::ApprovalRequested { .. } => add(&self.counts.asks),
-            Event::ConnectionClosed { .. } => add(&self.counts.connections),
-            Event::FileChanged { .. } => add(&self.counts.file_changes),
-            _ => {}
+    /// Refuses events that something would happen after where the journal is as large as it may be;
+    /// what closes the record always has room.
+    fn room(&self, events: &[Event]) -> Result<(), SinkError> {
+        let bytes_max = self.journal_bytes_max;
+        let bytes = self.journal.bytes();
+        if bytes < bytes_max || events.iter().all(closes) {
+            return Ok(());
         }
-        if denial(event).is_some() {
-            add(&self.counts.denials);
+        if !self.full.swap(true, Ordering::Relaxed) {
+            let reached = Event::LimitReached {
+                limit: "journal".to_owned(),
+                configured: bytes_max,
+                usage: bytes,
+                detail: "nothing more is let through, and the session is ended".to_owned(),
+            };
+            self.write_now(SUPERVISOR, &[reached], Durability::Synced)?;
         }
+        Err(SinkError::Full { bytes_max })
     }
 
+    /// Whether an event is to be written: one that repeats a refusal too often is only counted.
+    fn needs_event(&self, event: &Event) -> Result<bool, SinkError> {
+        let Some(decision) = denial(event) else {
+            return Ok(true);
+        };
+        let mut repeats = lock(&self.repeats);
+        let told = if repeats.is_full() {
+            repeats.told()
+        } else {
+            Vec::new()
+        };
+        let needed = repeats.needs_event(event, decision);
+        drop(repeats);
+        self.tell(&told)?;
+        Ok(needed)
+    }
+
+    /// Journals how often refusals were repeated since it was said last.
+    fn tell_repeats(&self) -> Result<(), SinkError> {
+        let told = lock(&self.repeats).told();
+        self.tell(&told)
+    }
+
+    fn tell(&self, repeated: &[Event]) -> Result<(), SinkError> {
+        if repeated.is_empty() {
+            return Ok(());
+        }
+        self.write_now(SUPERVISOR, repeated, Durability::Written)
+            .map(|_| ())
+    }
+
+    /// Returns the totals of all that was written, after what was only counted so far was.
     pub(crate) fn counts(&self) -> Counts {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
-            processes: get(&self.counts.processes),
-            commands: get(&self.counts.commands),
-            decisions: get(&self.next_decision).saturating_sub(1),
-            denials: get(&self.counts.denials),
-            asks: get(&self.counts.asks),
-            connections: get(&self.counts.connections),
-            file_changes: get(&self.counts.file_changes),
-            events_lost: 0,
-        }
+        // Where it cannot be written nothing that follows can, and the caller says so.
+        drop(self.tell_repeats());
+        lock(&self.written).counts()
     }
 
-    /// Shows a denial to the agent. The journal has it already; a full disk here loses no record.
-    fn tell(&self, decision: &DecisionRecord) {
-        let Ok(mut line) = serde_json::to_vec(decision) else {
-            return;
-        };
-        line.push(b'\n');
-        drop(lock(&self.denials).write_all(&line));
-    }
-
+    /// Writes what was only counted, and signs and syncs all; to be called once a second.
     pub(crate) fn checkpoint(&self) -> Result<(), SinkError> {
+        self.tell_repeats()?;
         self.journal.checkpoint()
     }
 
@@ -173,12 +239,12 @@ impl Recorder {
     }
 
     /// Returns the first-level command that a process belongs to.
-    pub(crate) fn scope_of(&self, process: ProcessId) -> Option<String> {
+    pub(crate) fn scope_of(&self, process: ProcessId) -> Option<Arc<str>> {
         lock(&self.scopes).get(&process).cloned()
     }
 
     /// Notes that a process belongs to a first-level command.
-    pub(crate) fn set_scope(&self, process: ProcessId, scope: String) {
+    pub(crate) fn set_scope(&self, process: ProcessId, scope: Arc<str>) {
         let mut scopes = lock(&self.scopes);
         if scopes.len() >= SCOPES_MAX {
             // Ended processes stay until here; losing the join of old ones loses no event.
@@ -188,11 +254,35 @@ impl Recorder {
     }
 
     /// Makes the name of the next first-level command.
-    pub(crate) fn new_scope(&self) -> String {
-        format!(
-            "c-{}",
-            self.counts.commands.fetch_add(1, Ordering::Relaxed) + 1
-        )
+    pub(crate) fn new_scope(&self) -> Arc<str> {
+        format!("c-{}", self.next_scope.fetch_add(1, Ordering::Relaxed)).into()
+    }
+}
+
+/// Whether an event only says what has happened already, at the end or about the record itself.
+const fn closes(event: &Event) -> bool {
+    match event {
+        Event::SessionEnded { .. }
+        | Event::LimitReached { .. }
+        | Event::FindingRaised { .. }
+        | Event::EventsLost { .. }
+        | Event::RefusalRepeated { .. }
+        | Event::ExecUnconfirmed { .. }
+        | Event::ConnectionClosed { .. }
+        | Event::OperatorActed { .. } => true,
+        Event::SessionStarted { .. }
+        | Event::GuaranteeStated { .. }
+        | Event::PolicyLoaded { .. }
+        | Event::ProcessStarted { .. }
+        | Event::ExecDecided { .. }
+        | Event::FileDenied { .. }
+        | Event::NameDecided { .. }
+        | Event::ConnectionDecided { .. }
+        | Event::HttpDecided { .. }
+        | Event::FileChanged { .. }
+        | Event::ApprovalRequested { .. }
+        | Event::ApprovalDecided { .. }
+        | Event::ApprovalUsed { .. } => false,
     }
 }
 

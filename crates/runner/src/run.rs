@@ -259,7 +259,14 @@ fn open_record(
         })?;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
     let journal = SharedJournal::new(journal, Stamp::now as fn() -> Stamp);
-    let recorder = Recorder::new(spec.session.clone(), policy.revision(), journal, denials);
+    let bounds = (&policy.settings().record).into();
+    let recorder = Recorder::new(
+        spec.session.clone(),
+        policy.revision(),
+        journal,
+        denials,
+        bounds,
+    );
     let event = Event::SessionStarted {
         name: options.name.clone(),
         command: options.argv.clone(),

@@ -13,6 +13,7 @@ mod quantity;
 mod raw;
 mod secret;
 mod subject;
+mod words;
 
 pub use decision::{DecisionRecord, RequestKind, Target, Verdict};
 pub use error::chain;
@@ -23,3 +24,4 @@ pub use quantity::{ByteSize, QuantityError, Span, UnixMillis};
 pub use raw::RawText;
 pub use secret::Secret;
 pub use subject::{ProcessId, Subject};
+pub use words::Words;

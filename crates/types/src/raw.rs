@@ -142,7 +142,11 @@ impl fmt::Display for RawText {
 
 impl Serialize for RawText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.encode())
+        match std::str::from_utf8(&self.0) {
+            // What nearly every path is: it stands as it is.
+            Ok(plain) if !plain.contains('\\') => serializer.serialize_str(plain),
+            Ok(_) | Err(_) => serializer.serialize_str(&self.encode()),
+        }
     }
 }
 

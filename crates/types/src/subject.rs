@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::RawText;
+use crate::{RawText, Words};
 
 /// A process within one session: its id alone can be reused, with the start time it cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -24,11 +24,15 @@ pub struct Subject {
     pub exe: RawText,
     /// Argument vector of the process.
     #[serde(default)]
-    pub argv: Vec<RawText>,
+    pub argv: Words,
     /// Working directory inside the boundary.
     #[serde(default)]
     pub cwd: RawText,
     /// Parents from the nearest to the session's first process, as one line each; bounded.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ancestry: Vec<RawText>,
+    #[serde(default, skip_serializing_if = "no_words")]
+    pub ancestry: Words,
+}
+
+fn no_words(words: &Words) -> bool {
+    words.is_empty()
 }

@@ -12,6 +12,8 @@ use stockade_event::{
     summary::limit_text,
 };
 
+use stockade_types::{DecisionRecord, Verdict};
+
 use crate::{
     archive::{Archive, none_yet},
     exit::Exit,
@@ -159,30 +161,8 @@ fn line(envelope: &Envelope, zone: &TimeZone) -> String {
     )
 }
 
-/// Says how a process ended.
-fn exited(name: &str, code: Option<i32>, signal: Option<i32>) -> String {
-    match (code, signal) {
-        (_, Some(signal)) => format!("{name} by signal {signal}"),
-        (Some(code), None) => format!("{name} with {code}"),
-        (None, None) => name.to_owned(),
-    }
-}
-
 /// Says what happened in one line; hostile text is escaped.
 fn describe(event: &Event) -> String {
-    if let Some(decision) = event.decision() {
-        let rule = decision
-            .rule
-            .as_ref()
-            .map_or("no rule", |rule| rule.as_str());
-        return format!(
-            "{} {} {}  ({rule}: {})",
-            decision.verdict,
-            decision.decision,
-            safe(&decision.effect()),
-            safe(&decision.reason)
-        );
-    }
     match event {
         Event::SessionStarted {
             command,
@@ -210,15 +190,44 @@ fn describe(event: &Event) -> String {
             format!("{} with {rules} rules", revision.short())
         }
         Event::ProcessStarted { process, .. } => words(&process.argv),
-        Event::ProcessEnded {
-            process,
-            code,
-            signal,
-        } => exited(&process.exe.display(), *code, *signal),
         Event::FileChanged {
-            path, access, by, ..
+            path,
+            access,
+            by,
+            decision: None,
         } => {
             format!("{} {path} by {}", safe(access), by.exe)
+        }
+        Event::ExecDecided { decision }
+        | Event::FileDenied { decision }
+        | Event::NameDecided { decision }
+        | Event::HttpDecided { decision }
+        | Event::ApprovalRequested { decision, .. }
+        | Event::FileChanged {
+            decision: Some(decision),
+            ..
+        } => decided(decision),
+        event => answered(event),
+    }
+}
+
+/// Says what became of a connection or an approval.
+fn answered(event: &Event) -> String {
+    match event {
+        Event::ConnectionDecided {
+            decision,
+            address,
+            detail,
+            ..
+        } => {
+            let failed = match (decision.verdict, address) {
+                (Verdict::Allow, None) => format!(
+                    ", not made: {}",
+                    safe(detail.as_deref().unwrap_or("no address"))
+                ),
+                _ => String::new(),
+            };
+            format!("{}{failed}", decided(decision))
         }
         Event::ConnectionClosed {
             host,
@@ -226,25 +235,17 @@ fn describe(event: &Event) -> String {
             decision,
             bytes_out,
             bytes_in,
+            failed,
             ..
-        } => format!(
-            "{decision} {}:{port}  {} out, {} in",
-            safe(host),
-            bytes(*bytes_out),
-            bytes(*bytes_in)
-        ),
-        event => describe_rest(event),
-    }
-}
-
-fn describe_rest(event: &Event) -> String {
-    match event {
-        Event::LimitReached {
-            limit,
-            configured,
-            usage,
-            detail,
-        } => safe(&limit_text(limit, *configured, *usage, detail)),
+        } => match failed {
+            Some(why) => format!("{decision} {}:{port}  not made: {}", safe(host), safe(why)),
+            None => format!(
+                "{decision} {}:{port}  {} out, {} in",
+                safe(host),
+                bytes(*bytes_out),
+                bytes(*bytes_in)
+            ),
+        },
         Event::ApprovalDecided {
             approval,
             verdict,
@@ -259,24 +260,68 @@ fn describe_rest(event: &Event) -> String {
             format!("{verdict} {approval} by {}{why}", safe(by))
         }
         Event::ApprovalUsed { approval, decision } => format!("{approval} for {decision}"),
+        event => noted(event),
+    }
+}
+
+/// Says what is only noted, neither judged nor done by a command.
+fn noted(event: &Event) -> String {
+    match event {
+        Event::LimitReached {
+            limit,
+            configured,
+            usage,
+            detail,
+        } => safe(&limit_text(limit, *configured, *usage, detail)),
         Event::EventsLost {
             source,
             count,
             reason,
-        } => {
-            format!("{count} of {}: {}", safe(source), safe(reason))
-        }
+        } => format!("{count} of {}: {}", safe(source), safe(reason)),
         Event::OperatorActed { action, by, detail } => {
             format!("{} by {}: {}", safe(action), safe(by), safe(detail))
         }
         Event::FindingRaised {
-            severity, title, ..
-        } => {
-            format!("{}: {}", safe(severity), safe(title))
+            severity,
+            title,
+            detail,
+            ..
+        } => format!("{}: {} ({})", safe(severity), safe(title), safe(detail)),
+        Event::ExecUnconfirmed { process, why, .. } => {
+            format!("{}: {}", process.exe, safe(why))
         }
-        // All others are described above.
-        _ => String::new(),
+        Event::RefusalRepeated { decision, count } => format!("{decision} {count} times more"),
+        // Described above.
+        Event::SessionStarted { .. }
+        | Event::SessionEnded { .. }
+        | Event::GuaranteeStated { .. }
+        | Event::PolicyLoaded { .. }
+        | Event::ProcessStarted { .. }
+        | Event::ExecDecided { .. }
+        | Event::FileDenied { .. }
+        | Event::NameDecided { .. }
+        | Event::ConnectionDecided { .. }
+        | Event::HttpDecided { .. }
+        | Event::FileChanged { .. }
+        | Event::ConnectionClosed { .. }
+        | Event::ApprovalRequested { .. }
+        | Event::ApprovalDecided { .. }
+        | Event::ApprovalUsed { .. } => String::new(),
     }
+}
+
+fn decided(decision: &DecisionRecord) -> String {
+    let rule = decision
+        .rule
+        .as_ref()
+        .map_or("no rule", |rule| rule.as_str());
+    format!(
+        "{} {} {}  ({rule}: {})",
+        decision.verdict,
+        decision.decision,
+        safe(&decision.effect()),
+        safe(&decision.reason)
+    )
 }
 
 #[cfg(test)]

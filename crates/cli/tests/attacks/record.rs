@@ -1,8 +1,13 @@
 //! The record (family T): complete, one line for one thing, and changes of it are found.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
 
-use stockade_testkit::{TestEnv, UNATTENDED, events, wait};
+use stockade_testkit::{
+    Repo, TestEnv, UNATTENDED,
+    events::{self, Event},
+    run::require_tool,
+    wait,
+};
 
 use crate::for_each_user;
 
@@ -225,3 +230,278 @@ fn t12_the_agent_sees_its_refusals() {
         assert!(wait::until_true(Duration::from_secs(2), || known() > 0));
     });
 }
+
+/// Builds small static programs in a repository.
+fn build(env: &TestEnv, repo: &Repo, programs: &[(&str, &str)]) {
+    require_tool("gcc");
+    for (name, text) in programs {
+        let source = env.write(format!("{name}.c"), text);
+        env.command("gcc")
+            .args(["-O1", "-static", "-pthread"])
+            .args(text.contains("_start").then_some("-nostartfiles"))
+            .arg("-o")
+            .arg(repo.path().join(name))
+            .arg(source)
+            .success();
+    }
+}
+
+fn count(record: &[Event], kind: &str) -> usize {
+    record.iter().filter(|event| event.kind() == kind).count()
+}
+
+/// A program that may not run and ends at once, by a path that is swapped while it is judged: it is
+/// looked at before it can be gone.
+#[test]
+fn t01_a_swapped_program_that_ends_at_once_ends_the_session() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let programs = [
+            ("swap", include_str!("swap.c")),
+            ("plain1", HARMLESS),
+            ("asked1", QUICK),
+        ];
+        build(env, &repo, &programs);
+        let words = ["same", "200", "program"];
+        // Control: it comes through where nobody judges.
+        let control = env
+            .command(repo.path().join("swap"))
+            .args(words)
+            .current_dir(repo.path())
+            .success();
+        assert!(control.stdout.matches('x').count() > 1, "{control:?}");
+        let policy = env.write("denied.toml", DENIED);
+        let output = env
+            .session(repo.path())
+            .arg("--policy")
+            .arg(policy)
+            .args(["--", "./swap"])
+            .args(words)
+            .output();
+        let record = env.record();
+        let shown = events::summary(&record);
+        assert_eq!(count(&record, "finding.raised"), 1, "{shown}");
+        assert_eq!(output.code(), 137, "{output:?}");
+        let ran = output.stdout.matches('x').count();
+        assert!(
+            ran <= 1,
+            "it ran {ran} times before anybody saw it: {shown}"
+        );
+    });
+}
+
+/// What was killed before anybody saw it is an event; where its path leads to what may not run by
+/// then, a few of them end the session. Ordinary short programs are neither.
+#[test]
+fn t01_what_nobody_saw_is_an_event() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let programs = [
+            ("gone", include_str!("gone.c")),
+            ("plain1", BUSY),
+            ("asked1", QUICK),
+            ("short", HARMLESS),
+        ];
+        build(env, &repo, &programs);
+        symlink("plain1", repo.path().join("link")).expect("the repository is new");
+        symlink("asked1", repo.path().join("other")).expect("the repository is new");
+        let policy = env.write("denied.toml", DENIED);
+        let run = |words: &[&str]| {
+            let output = env
+                .session(repo.path())
+                .arg("--policy")
+                .arg(&policy)
+                .arg("--")
+                .args(words)
+                .output();
+            (output.code(), env.record())
+        };
+        let (code, record) = run(&["/bin/sh", "-c", "for i in $(seq 300); do ./short; done"]);
+        let shown = events::summary(&record);
+        assert_eq!(
+            (code, count(&record, "exec.unconfirmed")),
+            (0, 0),
+            "{shown}"
+        );
+
+        let (code, record) = run(&["./gone"]);
+        let shown = events::summary(&record);
+        assert!(count(&record, "exec.unconfirmed") > 0, "{shown}");
+        assert_eq!((code, count(&record, "finding.raised")), (0, 0), "{shown}");
+
+        let (code, record) = run(&["./gone", "swapped"]);
+        let shown = events::summary(&record);
+        assert_eq!(
+            (code, count(&record, "finding.raised")),
+            (137, 1),
+            "{shown}"
+        );
+    });
+}
+
+/// The same words under other spellings of a path are refusals of their own; a shell that looks
+/// for a command in one directory after the other is one.
+#[test]
+fn t01_other_spellings_are_not_silent() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        build(env, &repo, &[("spell", SPELL)]);
+        let policy = env.write("denied.toml", DENIED);
+        let run = |line: &str| {
+            env.session(repo.path())
+                .arg("--policy")
+                .arg(&policy)
+                .line(line)
+                .output();
+            let record = env.record();
+            let events = count_refusals(&record);
+            let repeated = record.iter().filter(|e| e.kind() == "refusal.repeated");
+            let counted = repeated
+                .map(|e| e.json["count"].as_u64().unwrap_or(0))
+                .sum::<u64>();
+            (events, counted, record)
+        };
+        // Control: a search over two directories is one refusal.
+        let (events, counted, record) = run("PATH=/usr/bin:/bin id; :");
+        assert_eq!((events, counted), (1, 0), "{}", events::summary(&record));
+        let (events, counted, record) = run("./spell");
+        assert_eq!(events + counted, 500, "{}", events::summary(&record));
+        // The same again and again is counted, each of them.
+        let (events, counted, record) = run("./spell same");
+        assert_eq!(events + counted, 500, "{}", events::summary(&record));
+        assert!(events < 250, "{events}");
+        let ended = record
+            .last()
+            .map(|event| event.json["counts"]["denials"].clone());
+        assert_eq!(ended, Some(500.into()));
+    });
+}
+
+fn count_refusals(record: &[Event]) -> u64 {
+    let refusals = record.iter().filter(|event| event.is_refusal());
+    u64::try_from(refusals.count()).expect("a record has few events")
+}
+
+/// A refusal of two megabytes takes little, in the record and in what the session reads.
+#[test]
+fn t12_a_huge_refusal_is_bounded() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        build(env, &repo, &[("huge", HUGE)]);
+        let policy = env.write(
+            "denied.toml",
+            &format!("{DENIED}[record]\ndenials_bytes_max = \"100kB\"\n"),
+        );
+        let output = env
+            .session(repo.path())
+            .arg("--policy")
+            .arg(policy)
+            .line("./huge; wc -c < /run/stockade/denials.jsonl; /run/stockade/why | head -c 60")
+            .output();
+        let record = env.record();
+        assert_eq!(count_refusals(&record), 30, "{}", events::summary(&record));
+        let mut lines = output.stdout.lines();
+        let bytes: u64 = lines
+            .next()
+            .and_then(|line| line.trim().parse().ok())
+            .expect("the list has a size");
+        assert!(bytes <= 100_000, "{bytes}");
+        assert!(
+            lines.next().is_some_and(|line| line.contains("exec")),
+            "{output:?}"
+        );
+        let session = env.session_id();
+        let journal = env
+            .state()
+            .join("sessions")
+            .join(session)
+            .join("journal.jsonl");
+        let size = fs::metadata(journal).expect("there is a journal").len();
+        assert!(size < 1_000_000, "{size}");
+    });
+}
+
+/// A journal that has its size ends the session; what was recorded is whole.
+#[test]
+fn t10_a_full_journal_ends_the_session() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let policy = env.write(
+            "small.toml",
+            "schema = 1\n[record]\njournal_bytes_max = \"64kB\"\n",
+        );
+        let line = "i=0; while :; do i=$((i+1)); echo > f$i; done";
+        let output = env
+            .session(repo.path())
+            .arg("--policy")
+            .arg(policy)
+            .line(line)
+            .output();
+        assert_eq!(output.code(), 137, "{output:?}");
+        let record = env.record();
+        let shown = events::summary(&record);
+        assert_eq!(count(&record, "limit.reached"), 1, "{shown}");
+        assert_eq!(count(&record, "session.ended"), 1, "{shown}");
+        let made = fs::read_dir(repo.path()).expect("the repository is there");
+        let made = made
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"f"))
+            .count();
+        assert!(made <= count(&record, "file.changed"), "{made}: {shown}");
+        env.stockade()
+            .args(["log", "verify", "last"])
+            .success()
+            .assert_stdout("intact");
+    });
+}
+
+/// Ends at once.
+const HARMLESS: &str =
+    "void _start(void) { __asm__ volatile(\"syscall\" : : \"a\"(231), \"D\"(0)); }\n";
+/// Never ends by itself.
+const BUSY: &str = "void _start(void) { for (;;) __asm__ volatile(\"\"); }\n";
+/// Says that it ran, in one call, and ends at once.
+const QUICK: &str = "void _start(void) {\n\
+    __asm__ volatile(\"syscall\" : : \"a\"(1), \"D\"(1), \"S\"(\"x\"), \"d\"(1) : \"rcx\", \"r11\", \"memory\");\n\
+    __asm__ volatile(\"syscall\" : : \"a\"(231), \"D\"(0));\n}\n";
+/// Executes `id` 500 times, by 500 spellings of its path or by one.
+const SPELL: &str = r#"#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    char path[4096] = "/usr/bin/";
+    for (int i = 0; i < 500; i++) {
+        char whole[4200];
+        strcpy(whole, path);
+        strcat(whole, "id");
+        execl(whole, "id", (char *)0);
+        if (argc == 1) strcat(path, "./");
+    }
+    return argv[0] == 0;
+}
+"#;
+/// Executes `id` 30 times with two megabytes of control characters, each time another.
+const HUGE: &str = r#"#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+int main(void) {
+    static char text[100001];
+    struct rlimit stack = { RLIM_INFINITY, RLIM_INFINITY };
+    setrlimit(RLIMIT_STACK, &stack);
+    memset(text, 1, 100000);
+    for (int i = 0; i < 30; i++) {
+        char *words[22] = { "id" };
+        for (int word = 1; word < 19; word++) words[word] = text;
+        text[0] = (char)(2 + i);
+        execv("/usr/bin/id", words);
+    }
+    return 0;
+}
+"#;
+/// Denies two programs.
+const DENIED: &str = r#"schema = 1
+[[deny]]
+id = "no-asked"
+what = "exec"
+command = [["asked1", "**"], ["id", "**"]]
+reason = "lab"
+"#;

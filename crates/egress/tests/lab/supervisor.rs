@@ -277,8 +277,8 @@ pub fn subject() -> Subject {
     Subject {
         id: Some(ProcessId { pid: 42, start: 7 }),
         exe: RawText::from("/usr/bin/curl"),
-        argv: vec![RawText::from("curl")],
+        argv: vec![RawText::from("curl")].into(),
         cwd: RawText::from("/home/dev/app"),
-        ancestry: vec![],
+        ancestry: vec![].into(),
     }
 }

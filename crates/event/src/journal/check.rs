@@ -4,12 +4,12 @@ use stockade_types::{Digest, SessionId};
 
 use super::{
     format::{
-        Header, Line, SignedLine, checkpoint_chain, event_chain, genesis, hexadecimal, parse,
+        ChainText, Header, Line, SignedLine, checkpoint_chain, event_chain, genesis, parse,
         parse_signed, signed_message,
     },
     report::{Fault, FaultKind, Verification, VerificationVerdict},
 };
-use crate::{SCHEMA_VERSION, VerifyingKey};
+use crate::VerifyingKey;
 
 /// How many faults are named; a journal with more of them is not read line by line by anybody.
 const FAULTS_MAX: usize = 64;
@@ -21,8 +21,8 @@ const FAULTS_MAX: usize = 64;
 pub(super) struct Checker {
     session: SessionId,
     key: VerifyingKey,
-    /// How every record begins.
-    opening: String,
+    /// Version of its format, once a line told.
+    version: Option<u32>,
     faults: Vec<Fault>,
     gaps: Vec<Gap>,
     more: u64,
@@ -72,7 +72,7 @@ impl Checker {
         Self {
             session,
             key,
-            opening: format!("{{\"v\":{SCHEMA_VERSION},\"session\":\""),
+            version: None,
             faults: Vec::new(),
             gaps: Vec::new(),
             more: 0,
@@ -93,16 +93,18 @@ impl Checker {
 
     /// Checks the first line.
     pub(super) fn header(&mut self, line: &[u8]) {
-        let expected = Header::new(&self.session, &self.key);
         self.lines = 1;
-        // The exact bytes, not only their meaning: the chain starts from them.
-        if expected.line().is_ok_and(|bytes| bytes == line) {
-            self.chain = genesis(line);
-            return;
-        }
         match serde_json::from_slice::<Header>(line) {
             Ok(found) => {
                 self.chain = genesis(line);
+                if found.is_known() {
+                    self.version = Some(found.journal);
+                }
+                let expected = Header::of_version(found.journal, &self.session, &self.key);
+                // The exact bytes, not only their meaning: the chain starts from them.
+                if found.is_known() && expected.line().is_ok_and(|bytes| bytes == line) {
+                    return;
+                }
                 if !self.foreign(1, None, &found.session, &found.key) {
                     let detail = "the first line was edited".to_owned();
                     self.fault(1, None, FaultKind::Changed, detail);
@@ -131,7 +133,7 @@ impl Checker {
             return;
         }
         match (parse(line), parse_signed(line)) {
-            (Some(Line::Event { chain, body }), _) => self.event(number, &chain, body),
+            (Some(Line::Event { chain, body }), _) => self.event(number, chain, body),
             (Some(Line::Checkpoint { .. }), Some(signed)) => self.checkpoint(number, &signed),
             _ => self.foreign_line(number),
         }
@@ -168,20 +170,21 @@ impl Checker {
         }
     }
 
-    fn event(&mut self, number: u64, claimed: &[u8; 64], body: &[u8]) {
+    fn event(&mut self, number: u64, claimed: ChainText<'_>, body: &[u8]) {
         self.events += 1;
-        let begin = self.begin(body);
+        let version = self.version(claimed);
+        let begin = self.begin(version, body);
         self.settle(match begin {
             Begin::Seq(seq) => Some(seq),
             Begin::OtherSession(_) | Begin::Unreadable => None,
         });
         let expected = self.seq.saturating_add(1);
         let computed = event_chain(&self.chain, body);
-        let chained = hexadecimal(&computed) == *claimed;
+        let chained = claimed.is(&computed, version);
         let chain = if chained {
             computed
         } else {
-            claim(claimed).unwrap_or(computed)
+            claimed.digest(version).unwrap_or(computed)
         };
         let wrong = match begin {
             Begin::OtherSession(name) => {
@@ -232,19 +235,32 @@ impl Checker {
         self.unreadable = 0;
     }
 
+    /// Returns the version of the format; where the first line does not tell, the first that has a
+    /// chain value does.
+    fn version(&mut self, chain: ChainText<'_>) -> u32 {
+        *self.version.get_or_insert_with(|| chain.version())
+    }
+
     /// Reads the fixed beginning of a record.
-    fn begin(&self, body: &[u8]) -> Begin {
-        let Some((session, rest)) = body
-            .strip_prefix(self.opening.as_bytes())
-            .and_then(<[u8]>::split_first_chunk::<16>)
-        else {
+    fn begin(&self, version: u32, body: &[u8]) -> Begin {
+        let opening: &[u8] = match version {
+            1 => b"{\"v\":1,\"session\":\"",
+            _ => b"{\"seq\":",
+        };
+        let Some(mut rest) = body.strip_prefix(opening) else {
             return Begin::Unreadable;
         };
-        let Some(rest) = rest.strip_prefix(b"\",\"seq\":") else {
-            return Begin::Unreadable;
-        };
-        if session.as_slice() != self.session.as_str().as_bytes() {
-            return Begin::OtherSession(session.escape_ascii().to_string());
+        if version == 1 {
+            let split = rest.split_first_chunk::<16>();
+            let Some((session, number)) = split
+                .and_then(|(session, rest)| Some((session, rest.strip_prefix(b"\",\"seq\":")?)))
+            else {
+                return Begin::Unreadable;
+            };
+            if session.as_slice() != self.session.as_str().as_bytes() {
+                return Begin::OtherSession(session.escape_ascii().to_string());
+            }
+            rest = number;
         }
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let text = rest
@@ -258,11 +274,12 @@ impl Checker {
         let until = signed.checkpoint.seq;
         self.settle(Some(until.saturating_add(1)));
         let computed = checkpoint_chain(&self.chain, signed.body);
-        let chained = hexadecimal(&computed) == signed.chain;
+        let version = self.version(signed.chain);
+        let chained = signed.chain.is(&computed, version);
         let chain = if chained {
             computed
         } else {
-            claim(&signed.chain).unwrap_or(computed)
+            signed.chain.digest(version).unwrap_or(computed)
         };
         if !self.genuine(number, &chain, signed) {
             // Nothing it says counts; only the lines after it continue from it.
@@ -301,7 +318,8 @@ impl Checker {
         if self.foreign(number, seq, &checkpoint.session, &checkpoint.key) {
             return false;
         }
-        let holds = claim(&signed.chain).is_some_and(|claimed| claimed == *chain)
+        let version = self.version(signed.chain);
+        let holds = signed.chain.is(chain, version)
             && self
                 .key
                 .verifies(&signed_message(chain, signed.body), &signed.signature);
@@ -335,7 +353,7 @@ impl Checker {
         let signed = bytes
             .strip_suffix(b"\n")
             .and_then(parse_signed)
-            .and_then(|signed| Some((claim(&signed.chain)?, signed)))
+            .and_then(|signed| Some((signed.chain.digest(self.version(signed.chain))?, signed)))
             .filter(|(_, signed)| signed.checkpoint.closed);
         let Some((chain, signed)) = signed else {
             let detail = "it is not a signed end".to_owned();
@@ -463,9 +481,4 @@ impl Checker {
             key: self.key.to_string(),
         }
     }
-}
-
-/// Reads a chain value; `None` where it is not lower-case hexadecimal.
-fn claim(text: &[u8; 64]) -> Option<Digest> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }

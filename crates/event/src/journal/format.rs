@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -14,8 +17,8 @@ use stockade_types::{Digest, SessionId};
 
 use crate::{VerifyingKey, bound::RECORD_BYTES_MAX};
 
-/// Version of the line format.
-const JOURNAL_VERSION: u32 = 1;
+/// Version of the line format that is written.
+const JOURNAL_VERSION: u32 = 2;
 /// Longest line: the largest record and its frame. A longer one was not written by us.
 pub(super) const LINE_BYTES_MAX: usize = RECORD_BYTES_MAX + 1024;
 
@@ -31,8 +34,10 @@ const CHECKPOINT_OPEN: &[u8] = b"\",\"checkpoint\":";
 const SIGNATURE_OPEN: &[u8] = b",\"signature\":\"";
 const SIGNATURE_CLOSE: &[u8] = b"\"}";
 const EVENT_CLOSE: &[u8] = b"}";
-/// A digest in hexadecimal.
-const CHAIN_DIGITS: usize = 64;
+/// A digest in hexadecimal, as journals of version 1 have it.
+const CHAIN_DIGITS_1: usize = 64;
+/// A digest in base64 without padding.
+const CHAIN_DIGITS: usize = 43;
 /// 64 bytes in base64 with padding.
 const SIGNATURE_DIGITS: usize = 88;
 
@@ -40,6 +45,7 @@ const SIGNATURE_DIGITS: usize = 88;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {
+    /// The version.
     pub(super) journal: u32,
     pub(super) session: SessionId,
     pub(super) key: String,
@@ -47,11 +53,20 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn new(session: &SessionId, key: &VerifyingKey) -> Self {
+        Self::of_version(JOURNAL_VERSION, session, key)
+    }
+
+    pub(super) fn of_version(journal: u32, session: &SessionId, key: &VerifyingKey) -> Self {
         Self {
-            journal: JOURNAL_VERSION,
+            journal,
             session: session.clone(),
             key: key.to_string(),
         }
+    }
+
+    /// Whether this program can read journals of its version.
+    pub(super) const fn is_known(&self) -> bool {
+        matches!(self.journal, 1 | JOURNAL_VERSION)
     }
 
     pub(super) fn line(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -73,14 +88,55 @@ pub(super) struct Checkpoint {
     pub(super) key: String,
 }
 
+/// A chain value as a line has it.
+#[derive(Clone, Copy)]
+pub(super) struct ChainText<'a>(&'a [u8]);
+
+impl<'a> ChainText<'a> {
+    /// Takes it from the beginning of `rest`, up to its closing quote.
+    fn split(rest: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let length = [CHAIN_DIGITS, CHAIN_DIGITS_1]
+            .into_iter()
+            .find(|length| rest.get(*length) == Some(&b'"'))?;
+        let (text, rest) = rest.split_at_checked(length)?;
+        Some((Self(text), rest))
+    }
+
+    /// The version of the format that has chain values like this.
+    pub(super) const fn version(self) -> u32 {
+        if self.0.len() == CHAIN_DIGITS_1 {
+            1
+        } else {
+            JOURNAL_VERSION
+        }
+    }
+
+    /// Whether it is what a journal of `version` has for `digest`, to the byte.
+    pub(super) fn is(self, digest: &Digest, version: u32) -> bool {
+        match version {
+            1 => self.0 == hexadecimal(digest),
+            _ => self.0 == encoded(digest),
+        }
+    }
+
+    /// Reads it; `None` where it is not in the form of `version`.
+    pub(super) fn digest(self, version: u32) -> Option<Digest> {
+        let digest = match version {
+            1 => std::str::from_utf8(self.0).ok()?.parse().ok()?,
+            _ => Digest::from_bytes(STANDARD_NO_PAD.decode(self.0).ok()?.try_into().ok()?),
+        };
+        self.is(&digest, version).then_some(digest)
+    }
+}
+
 /// One line, taken apart but not yet believed.
 pub(super) enum Line<'a> {
     Event {
-        chain: [u8; CHAIN_DIGITS],
+        chain: ChainText<'a>,
         body: &'a [u8],
     },
     Checkpoint {
-        chain: [u8; CHAIN_DIGITS],
+        chain: ChainText<'a>,
         body: &'a [u8],
         signature: [u8; 64],
     },
@@ -89,13 +145,10 @@ pub(super) enum Line<'a> {
 /// Takes a line apart; `None` where it is neither an event nor a checkpoint, to the byte.
 pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let rest = line.strip_prefix(CHAIN_OPEN)?;
-    let (chain, rest) = rest.split_first_chunk::<CHAIN_DIGITS>()?;
+    let (chain, rest) = ChainText::split(rest)?;
     if let Some(rest) = rest.strip_prefix(EVENT_OPEN) {
         let body = rest.strip_suffix(EVENT_CLOSE)?;
-        return Some(Line::Event {
-            chain: *chain,
-            body,
-        });
+        return Some(Line::Event { chain, body });
     }
     let rest = rest
         .strip_prefix(CHECKPOINT_OPEN)?
@@ -104,7 +157,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let body = rest.strip_suffix(SIGNATURE_OPEN)?;
     let signature = STANDARD.decode(signature).ok()?.try_into().ok()?;
     Some(Line::Checkpoint {
-        chain: *chain,
+        chain,
         body,
         signature,
     })
@@ -112,7 +165,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
 
 /// A signed line, taken apart but not yet believed.
 pub(super) struct SignedLine<'a> {
-    pub(super) chain: [u8; CHAIN_DIGITS],
+    pub(super) chain: ChainText<'a>,
     pub(super) body: &'a [u8],
     pub(super) checkpoint: Checkpoint,
     pub(super) signature: [u8; 64],
@@ -140,7 +193,7 @@ pub(super) fn parse_signed(line: &[u8]) -> Option<SignedLine<'_>> {
 /// Appends the line of an event to `into`.
 pub(super) fn event_line(into: &mut Vec<u8>, chain: &Digest, body: &[u8]) {
     into.extend_from_slice(CHAIN_OPEN);
-    into.extend_from_slice(&hexadecimal(chain));
+    into.extend_from_slice(&encoded(chain));
     into.extend_from_slice(EVENT_OPEN);
     into.extend_from_slice(body);
     into.extend_from_slice(EVENT_CLOSE);
@@ -149,7 +202,7 @@ pub(super) fn event_line(into: &mut Vec<u8>, chain: &Digest, body: &[u8]) {
 /// Appends the line of a checkpoint to `into`.
 pub(super) fn checkpoint_line(into: &mut Vec<u8>, chain: &Digest, body: &[u8], sign: &[u8; 64]) {
     into.extend_from_slice(CHAIN_OPEN);
-    into.extend_from_slice(&hexadecimal(chain));
+    into.extend_from_slice(&encoded(chain));
     into.extend_from_slice(CHECKPOINT_OPEN);
     into.extend_from_slice(body);
     into.extend_from_slice(SIGNATURE_OPEN);
@@ -186,9 +239,17 @@ pub(super) fn signed_message(chain: &Digest, body: &[u8]) -> Vec<u8> {
     [SIGNATURE_TAG, chain.as_bytes(), body].concat()
 }
 
+/// Writes a digest in base64 without allocating.
+fn encoded(digest: &Digest) -> [u8; CHAIN_DIGITS] {
+    let mut text = [b'A'; CHAIN_DIGITS];
+    // It has room for exactly what 32 bytes become.
+    drop(STANDARD_NO_PAD.encode_slice(digest.as_bytes(), &mut text));
+    text
+}
+
 /// Writes a digest in lower-case hexadecimal without allocating.
-pub(super) fn hexadecimal(digest: &Digest) -> [u8; CHAIN_DIGITS] {
-    let mut text = [b'0'; CHAIN_DIGITS];
+fn hexadecimal(digest: &Digest) -> [u8; CHAIN_DIGITS_1] {
+    let mut text = [b'0'; CHAIN_DIGITS_1];
     for (pair, byte) in text.chunks_exact_mut(2).zip(digest.as_bytes()) {
         if let [high, low] = pair {
             *high = digit(byte >> 4);

@@ -6,7 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::format::{Found, Header, Line, next_line, open_plain, parse};
+use stockade_types::SessionId;
+
+use super::{
+    expand::Expander,
+    format::{Found, Header, Line, next_line, open_plain, parse},
+};
 use crate::{Envelope, SCHEMA_VERSION, layout::JOURNAL_FILE};
 
 /// Why an event could not be read.
@@ -52,29 +57,44 @@ pub fn read(dir: &Path) -> Result<Reader, ReadError> {
     read_from(dir, 0)
 }
 
-/// Opens the journal in `dir` for reading from byte `offset`, which [`Reader::offset`] gave.
+/// Opens the journal in `dir` for reading from byte `offset`, which [`Reader::offset`] gave. What
+/// stands before is read too, since later events refer to it.
 ///
 /// # Errors
 /// When there is no journal or it cannot be read.
 pub fn read_from(dir: &Path, offset: u64) -> Result<Reader, ReadError> {
     let path = dir.join(JOURNAL_FILE);
-    let open = || {
-        let mut file = open_plain(dir, JOURNAL_FILE)?;
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(file)
+    let file = match open_plain(dir, JOURNAL_FILE) {
+        Ok(file) => file,
+        Err(source) => return Err(ReadError::Io { path, source }),
     };
-    match open() {
-        Ok(file) => Ok(Reader {
-            from: BufReader::new(file),
-            path,
-            offset,
-            buffer: Vec::new(),
-            torn: None,
-            broken: false,
-        }),
-        Err(source) => Err(ReadError::Io { path, source }),
+    let named = dir.file_name().and_then(|name| name.to_str()?.parse().ok());
+    let mut reader = Reader {
+        from: BufReader::with_capacity(BUFFER_BYTES, file),
+        path,
+        offset: 0,
+        buffer: Vec::new(),
+        session: named,
+        expander: Expander::default(),
+        torn: None,
+        broken: false,
+    };
+    while reader.offset < offset {
+        match reader.next() {
+            Some(Err(error @ ReadError::Io { .. })) => return Err(error),
+            // It was told when it was read for the first time.
+            Some(Ok(_) | Err(ReadError::Line { .. } | ReadError::Torn { .. })) => {}
+            None => break,
+        }
     }
+    Ok(reader)
 }
+
+/// Bytes that are read at once.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// How events of a journal of version 1 begin.
+const FIRST_VERSION: &[u8] = b"{\"v\":";
 
 /// Yields the events of a journal in the order of the file.
 ///
@@ -86,6 +106,9 @@ pub struct Reader {
     path: PathBuf,
     offset: u64,
     buffer: Vec<u8>,
+    /// The session, as the first line says; before it, as the directory is named.
+    session: Option<SessionId>,
+    expander: Expander,
     /// The unfinished line that was reported last: where it begins and its length.
     torn: Option<(u64, u64)>,
     broken: bool,
@@ -125,8 +148,49 @@ impl Reader {
             }
             let length = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
             self.offset = start.saturating_add(length).saturating_add(1);
-            if let Some(result) = event_of(&self.buffer, start) {
+            if let Some(result) = self.event_of(start) {
                 return Ok(Some(result));
+            }
+        }
+    }
+
+    /// Returns the event of the line that was read, or `None` for a header or checkpoint.
+    fn event_of(&mut self, offset: u64) -> Option<Result<Envelope, ReadError>> {
+        let wrong = |what: String| Some(Err(ReadError::Line { offset, what }));
+        match parse(&self.buffer) {
+            Some(Line::Checkpoint { .. }) => None,
+            Some(Line::Event { body, .. }) if body.starts_with(FIRST_VERSION) => {
+                match serde_json::from_slice::<Envelope>(body) {
+                    Ok(envelope) if envelope.v == SCHEMA_VERSION => Some(Ok(envelope)),
+                    Ok(envelope) => wrong(format!(
+                        "its schema version is {}, this program knows {SCHEMA_VERSION}",
+                        envelope.v
+                    )),
+                    Err(error) => wrong(error.to_string()),
+                }
+            }
+            Some(Line::Event { body, .. }) => {
+                let Some(session) = &self.session else {
+                    return wrong("the first line does not say of which session it is".to_owned());
+                };
+                match self.expander.expand(body, session) {
+                    Ok(envelope) => Some(Ok(envelope)),
+                    Err(what) => wrong(what),
+                }
+            }
+            None => {
+                let header = serde_json::from_slice::<Header>(&self.buffer).ok();
+                match header.filter(|_| offset == 0) {
+                    Some(header) if header.is_known() => {
+                        self.session = Some(header.session);
+                        None
+                    }
+                    Some(header) => wrong(format!(
+                        "it begins a journal of version {}, which this program does not know",
+                        header.journal
+                    )),
+                    None => wrong("it has neither an event nor a checkpoint".to_owned()),
+                }
             }
         }
     }
@@ -146,23 +210,5 @@ impl Iterator for Reader {
                 source,
             }))
         })
-    }
-}
-
-/// Returns the event of a line, or `None` for a header or checkpoint.
-fn event_of(line: &[u8], offset: u64) -> Option<Result<Envelope, ReadError>> {
-    let wrong = |what: String| Some(Err(ReadError::Line { offset, what }));
-    match parse(line) {
-        Some(Line::Checkpoint { .. }) => None,
-        Some(Line::Event { body, .. }) => match serde_json::from_slice::<Envelope>(body) {
-            Ok(envelope) if envelope.v == SCHEMA_VERSION => Some(Ok(envelope)),
-            Ok(envelope) => wrong(format!(
-                "its schema version is {}, this program knows {SCHEMA_VERSION}",
-                envelope.v
-            )),
-            Err(error) => wrong(error.to_string()),
-        },
-        None if offset == 0 && serde_json::from_slice::<Header>(line).is_ok() => None,
-        None => wrong("it has neither an event nor a checkpoint".to_owned()),
     }
 }

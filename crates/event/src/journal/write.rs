@@ -9,14 +9,16 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 use stockade_types::{Digest, SessionId, Subject};
 
-use super::format::{
-    Checkpoint, Header, checkpoint_chain, checkpoint_line, event_chain, event_line, genesis,
-    signed_message,
+use super::{
+    compact::{Compactor, Entry, Position, Unwritable},
+    format::{
+        Checkpoint, Header, checkpoint_chain, checkpoint_line, event_chain, event_line, genesis,
+        signed_message,
+    },
 };
 use crate::{
     Event, SigningKey, Stamp,
-    bound::{RECORD_BYTES_MAX, shrink},
-    envelope::EnvelopeRef,
+    bound::RECORD_BYTES_MAX,
     layout::{HEAD_FILE, JOURNAL_FILE},
 };
 
@@ -125,25 +127,17 @@ pub struct Journal {
     key: SigningKey,
     /// Number of the last event.
     seq: u64,
+    /// Bytes that were written.
+    bytes: u64,
     /// Chain value of the last line.
     chain: Digest,
     /// Whether there is an event after the last checkpoint.
     unsigned: bool,
     /// The first failure; also set while an operation runs, so that a panic counts as one.
     failed: Option<String>,
+    compactor: Compactor,
     body: Vec<u8>,
     lines: Vec<u8>,
-}
-
-/// One event to append.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// For events that do not name a process themselves.
-    pub process: Option<&'a Subject>,
-    /// The first-level command that it belongs to.
-    pub scope: Option<&'a str>,
-    /// What happened.
-    pub event: &'a Event,
 }
 
 impl Journal {
@@ -189,9 +183,11 @@ impl Journal {
             session,
             key,
             seq: 0,
+            bytes: u64::try_from(line.len()).unwrap_or(u64::MAX),
             chain,
             unsigned: true,
             failed: None,
+            compactor: Compactor::new(),
             body: Vec::new(),
             lines: line,
         })
@@ -242,16 +238,20 @@ impl Journal {
             journal.lines.clear();
             for entry in entries {
                 seq += 1;
-                let record = EnvelopeRef::new(
-                    &journal.session,
+                let position = Position {
+                    session: &journal.session,
                     seq,
                     stamp,
                     source,
-                    entry.process,
-                    entry.scope,
-                    entry.event,
-                );
-                encode(&mut journal.body, &record, entry.event.kind())?;
+                };
+                let kind = entry.event.kind();
+                journal
+                    .compactor
+                    .encode(&mut journal.body, position, *entry)
+                    .map_err(|error| match error {
+                        Unwritable::Json(source) => JournalError::Encode { kind, source },
+                        Unwritable::TooLarge => JournalError::TooLarge { kind },
+                    })?;
                 chain = event_chain(&chain, &journal.body);
                 event_line(&mut journal.lines, &chain, &journal.body);
                 journal.lines.push(b'\n');
@@ -298,6 +298,11 @@ impl Journal {
     /// Returns the number of the last event, 0 before the first.
     pub const fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// Returns how many bytes were written.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Runs one operation; a failure, or a panic in it, is remembered.
@@ -349,7 +354,10 @@ impl Journal {
             .map_err(|source| JournalError::Write {
                 path: self.dir.join(JOURNAL_FILE),
                 source,
-            })
+            })?;
+        let written = u64::try_from(self.lines.len()).unwrap_or(u64::MAX);
+        self.bytes = self.bytes.saturating_add(written);
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), JournalError> {
@@ -371,22 +379,6 @@ enum End {
 fn describe(error: &JournalError) -> String {
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
-fn encode(
-    body: &mut Vec<u8>,
-    record: &EnvelopeRef<'_>,
-    kind: &'static str,
-) -> Result<(), JournalError> {
-    let failed = |source| JournalError::Encode { kind, source };
-    body.clear();
-    serde_json::to_writer(&mut *body, record).map_err(failed)?;
-    if body.len() > RECORD_BYTES_MAX {
-        *body = shrink(record)
-            .map_err(failed)?
-            .ok_or(JournalError::TooLarge { kind })?;
-    }
-    Ok(())
 }
 
 /// Creates a file that must not exist, for appending, readable by its owner alone.

@@ -30,9 +30,9 @@ pub(crate) fn subject(text: &RawText) -> Subject {
             start: 99_887,
         }),
         exe: text.clone(),
-        argv: vec![text.clone(), "install".into()],
+        argv: vec![text.clone(), "install".into()].into(),
         cwd: text.clone(),
-        ancestry: vec![text.clone(), "codex".into()],
+        ancestry: vec![text.clone(), "codex".into()].into(),
     }
 }
 
@@ -117,11 +117,6 @@ fn begun(text: &RawText) -> Vec<Event> {
             digest: Some(Digest::of(b"exe")),
             interpreter: Some(text.clone()),
         },
-        Event::ProcessEnded {
-            process: subject(text),
-            code: Some(101),
-            signal: None,
-        },
     ]
 }
 
@@ -140,6 +135,7 @@ fn done(text: &RawText) -> [Event; 3] {
             bytes_out: u64::MAX,
             bytes_in: 7,
             duration_ms: 12,
+            failed: Some(text.display()),
         },
         Event::LimitReached {
             limit: "memory".to_owned(),
@@ -205,8 +201,17 @@ fn watched(text: &RawText) -> [Event; 4] {
     ]
 }
 
-fn decided(text: &RawText) -> [Event; 5] {
+fn decided(text: &RawText) -> [Event; 7] {
     [
+        Event::ExecUnconfirmed {
+            process: subject(text),
+            why: text.display(),
+            suspicious: true,
+        },
+        Event::RefusalRepeated {
+            decision: DecisionId::new(1),
+            count: 12,
+        },
         Event::ExecDecided {
             decision: decision(text, 1, Verdict::Allow),
         },

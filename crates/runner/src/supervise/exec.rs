@@ -360,12 +360,14 @@ impl Supervision {
         let Level {
             request,
             interpreter,
+            file,
             ..
         } = attempt.levels.into_iter().next()?;
+        let named = file.image();
         self.processes.executes(identity, &request.argv);
         let process = Subject {
             exe: request.program.clone(),
-            argv: request.argv.clone(),
+            argv: request.argv.clone().into(),
             ..request.subject.clone()
         };
         let started = Event::ProcessStarted {
@@ -379,6 +381,8 @@ impl Supervision {
             id: identity.id,
             stack: identity.stack,
             file: image,
+            named,
+            asked: file.into_asked(),
             content,
             request,
             by_answer,

@@ -221,6 +221,12 @@ impl Supervision {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
+        if call_name == "exit_group" {
+            if let Some(actual) = self.second_looks.at_exit(tid) {
+                self.judge_again(actual);
+            }
+            return Reply::Proceed;
+        }
         let Ok(resolver) = self.resolver(tid) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };

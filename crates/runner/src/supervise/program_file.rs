@@ -47,6 +47,8 @@ struct Key {
 pub(crate) struct ProgramFile {
     /// Canonical path inside.
     pub(crate) path: PathBuf,
+    /// The absolute path that led to it; nothing for one behind a descriptor.
+    asked: Option<PathBuf>,
     fd: OwnedFd,
     key: Key,
     /// Whether the session can write where it lies: its content can then change at any time, through
@@ -56,9 +58,17 @@ pub(crate) struct ProgramFile {
 
 impl ProgramFile {
     /// Opens the file that an absolute path leads to.
-    pub(crate) fn at(resolver: &Resolver, path: &Path) -> io::Result<Self> {
-        let (fd, path) = resolver.open(path)?;
-        Self::from_fd(fd, path)
+    pub(crate) fn at(resolver: &Resolver, asked: &Path) -> io::Result<Self> {
+        let (fd, path) = resolver.open(asked)?;
+        Ok(Self {
+            asked: Some(asked.to_owned()),
+            ..Self::from_fd(fd, path)?
+        })
+    }
+
+    /// Takes the absolute path that led to it.
+    pub(super) fn into_asked(self) -> Option<PathBuf> {
+        self.asked
     }
 
     /// Opens what a descriptor of `tid` stands for.
@@ -92,6 +102,7 @@ impl ProgramFile {
         let mount = rustix::fs::fstatvfs(&fd)?;
         Ok(Self {
             path,
+            asked: None,
             fd,
             key: Key {
                 device: stat.st_dev,

@@ -1,32 +1,45 @@
 //! One command that is looked for in several directories. Shells and execvp(3) go on with the next
 //! directory of `PATH` after "permission denied", and on many machines two of them hold the same
 //! program: without this, one refused command would be asked about and recorded once for each.
+//!
+//! What counts as going on is narrow, since it is refused without an event: `DIRECTORY/NAME` as the
+//! command's own `PATH` spells it, in its order, each directory once.
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     time::{Duration, Instant},
 };
 
 use stockade_policy::ExecRequest;
-use stockade_types::{ProcessId, RawText, RuleId};
+use stockade_types::{ProcessId, RuleId};
 
 /// Time in which the next directory is tried: a search does nothing else in between, and what
 /// comes later is a new attempt with an event of its own.
 const NEXT_TRY_MAX: Duration = Duration::from_secs(1);
-/// Refusals that are remembered; past this all are forgotten, which costs a second question.
+/// Refusals that are remembered, about 100 bytes each; past this all are forgotten, which costs a
+/// second question.
 const REMEMBERED_MAX: usize = 1_000;
+/// Directories of a `PATH` that are looked at. More would be refused with an event each.
+const DIRECTORIES_MAX: usize = 64;
+/// Where programs are looked for when `PATH` is not told apart from that of the session.
+const USUAL_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The refusals after which a search may go on.
 #[derive(Debug, Default)]
-pub(crate) struct Searches(HashMap<ProcessId, Refused>);
+pub(crate) struct Searches {
+    refused: HashMap<ProcessId, Refused>,
+    /// Drawn at random, so that nobody inside can find two commands that look the same.
+    hasher: RandomState,
+}
 
 #[derive(Debug)]
 struct Refused {
-    argv: Vec<RawText>,
-    rule: Option<RuleId>,
-    /// Paths that were tried: the same one again is a new attempt.
-    tried: Vec<RawText>,
-    at: Instant,
+    /// What stands for the command: its arguments, its name, its `PATH` and the rule.
+    command: u64,
+    /// Which directory was tried last.
+    at: usize,
+    when: Instant,
 }
 
 impl Searches {
@@ -35,41 +48,62 @@ impl Searches {
         let Some(process) = request.subject.id else {
             return;
         };
-        if self.0.len() >= REMEMBERED_MAX {
-            self.0.clear();
+        if self.refused.len() >= REMEMBERED_MAX {
+            self.refused.clear();
         }
-        let refused = Refused {
-            argv: request.argv.clone(),
-            rule: rule.cloned(),
-            tried: vec![request.invoked_as.clone()],
-            at: Instant::now(),
-        };
-        self.0.insert(process, refused);
+        match self.attempt(request, rule) {
+            Some((command, at)) => {
+                let when = Instant::now();
+                self.refused.insert(process, Refused { command, at, when });
+            }
+            // Not found through `PATH`, so there is no search that could go on.
+            None => drop(self.refused.remove(&process)),
+        }
     }
 
     /// Tells whether an execution that the same rule would refuse again is the same command of the
-    /// same process, found in another directory.
+    /// same process, found in the next directory.
     pub(super) fn goes_on(&mut self, request: &ExecRequest, rule: Option<&RuleId>) -> bool {
+        let Some((command, at)) = self.attempt(request, rule) else {
+            return false;
+        };
         let refused = request
             .subject
             .id
-            .and_then(|process| self.0.get_mut(&process));
+            .and_then(|process| self.refused.get_mut(&process));
         let Some(refused) = refused else { return false };
-        let same = refused.at.elapsed() <= NEXT_TRY_MAX
-            && refused.rule.as_ref() == rule
-            && refused.argv == request.argv
-            && file_name(&request.invoked_as) == refused.tried.first().and_then(file_name)
-            && !refused.tried.contains(&request.invoked_as);
+        let same =
+            refused.when.elapsed() <= NEXT_TRY_MAX && refused.command == command && refused.at < at;
         if same {
-            refused.tried.push(request.invoked_as.clone());
-            refused.at = Instant::now();
+            refused.at = at;
+            refused.when = Instant::now();
         }
         same
     }
+
+    /// Returns what stands for the command, and which directory of its `PATH` it is in; `None`
+    /// where it is in none, or is spelled in another way.
+    fn attempt(&self, request: &ExecRequest, rule: Option<&RuleId>) -> Option<(u64, usize)> {
+        let path = request.environment.iter();
+        let path = path
+            .rev()
+            .find(|(name, _)| name.as_bytes() == b"PATH")
+            .map_or(USUAL_PATH, |(_, value)| value.as_bytes());
+        let invoked = request.invoked_as.as_bytes();
+        let slash = invoked.iter().rposition(|byte| *byte == b'/')?;
+        let (directory, name) = (invoked.get(..slash)?, invoked.get(slash + 1..)?);
+        let mut directories = path.split(|byte| *byte == b':').take(DIRECTORIES_MAX);
+        let at = directories.position(|one| one == directory)?;
+        let plain = is_plain(directory) && !name.is_empty();
+        let command = (&request.argv, name, path, rule);
+        plain.then(|| (self.hasher.hash_one(command), at))
+    }
 }
 
-fn file_name(path: &RawText) -> Option<&[u8]> {
-    path.as_bytes().rsplit(|byte| *byte == b'/').next()
+/// Whether a directory is spelled in the one plain way.
+fn is_plain(directory: &[u8]) -> bool {
+    let mut parts = directory.split(|byte| *byte == b'/');
+    parts.next() == Some(b"") && parts.all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 #[cfg(test)]
@@ -79,6 +113,49 @@ mod tests {
 
     use super::Searches;
 
+    #[test]
+    fn other_spellings_are_new_attempts() {
+        let push: RuleId = "push".parse().unwrap();
+        let rule = Some(&push);
+        let argv = ["git", "push"];
+        let mut searches = Searches::default();
+        searches.note(&request(7, "/usr/bin/git", &argv), rule);
+        for path in [
+            "/usr/bin/./git",
+            "/usr//bin/git",
+            "/usr/bin/git",
+            "/opt/../bin/git",
+            "/bin/./git",
+            "//bin/git",
+            "/elsewhere/git",
+            "bin/git",
+            "git",
+            "/bin/git/",
+        ] {
+            assert!(!searches.goes_on(&request(7, path, &argv), rule), "{path}");
+        }
+        assert!(searches.goes_on(&request(7, "/bin/git", &argv), rule));
+        assert!(searches.goes_on(&request(7, "/sbin/git", &argv), rule));
+        assert!(
+            !searches.goes_on(&request(7, "/bin/git", &argv), rule),
+            "backwards"
+        );
+        // One that was not found through `PATH` has no next directory.
+        searches.note(&request(7, "/usr/bin/./git", &argv), rule);
+        assert!(!searches.goes_on(&request(7, "/bin/git", &argv), rule));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let push: RuleId = "push".parse().unwrap();
+        let mut searches = Searches::default();
+        let long = "x".repeat(100_000);
+        for pid in 0..5_000 {
+            searches.note(&request(pid, "/usr/bin/git", &["git", &long]), Some(&push));
+        }
+        assert!(searches.refused.len() <= super::REMEMBERED_MAX);
+    }
+
     fn request(pid: u32, path: &str, argv: &[&str]) -> ExecRequest {
         let id = Some(ProcessId { pid, start: 1 });
         ExecRequest {
@@ -86,6 +163,10 @@ mod tests {
             invoked_as: path.into(),
             argv: argv.iter().map(|&word| RawText::from(word)).collect(),
             cwd: "/w".into(),
+            environment: vec![(
+                "PATH".into(),
+                "/usr/bin:/opt/../bin:/bin:/bin/.:/sbin".into(),
+            )],
             subject: Subject {
                 id,
                 ..Subject::default()

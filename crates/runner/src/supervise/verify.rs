@@ -10,6 +10,7 @@
 use std::{
     fs, io,
     os::unix::fs::MetadataExt,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{ExecRequest, Request};
-use stockade_types::{Digest, ProcessId, RawText, Verdict};
+use stockade_types::{Digest, ProcessId, RawText, Subject, Verdict};
 
 use super::{Supervision, program_file::ProgramFile};
 use crate::{RunError, procfs, recorder::lock};
@@ -31,7 +32,7 @@ const FULL_TIMEOUT: Duration = Duration::from_secs(5);
 const OF_ONE_MAX: usize = 64;
 /// Pauses before each look: the kernel needs well below a millisecond, a large image on a busy
 /// machine more. The last one comes again until the execution has happened or its process is gone,
-/// since a program can make the kernel slow.
+/// since a program can make the kernel slow. What exits before the first one is looked at then.
 const PAUSES: [Duration; 6] = [
     Duration::from_micros(500),
     Duration::from_millis(2),
@@ -40,6 +41,9 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(200),
     Duration::from_secs(1),
 ];
+/// Executions whose path leads to something that may not run once their process is gone, until the
+/// session ends: twice can be a build that removes what it made.
+const SUSPICIOUS_MAX: usize = 3;
 
 /// An execution that was let through.
 pub(crate) struct Expected {
@@ -49,6 +53,10 @@ pub(crate) struct Expected {
     pub(super) stack: u64,
     /// Device and inode of the judged file; of the interpreter, if it is a script.
     pub(super) file: (u64, u64),
+    /// Those of the file that was named; of the script, if it is one.
+    pub(super) named: (u64, u64),
+    /// The absolute path that led to that, where one did.
+    pub(super) asked: Option<PathBuf>,
     /// Its content, where the verdict may have depended on it and it could still change: from now
     /// on the kernel keeps it as it is.
     pub(super) content: Option<Digest>,
@@ -76,6 +84,10 @@ struct Queue {
     /// Whether the thread sleeps until something comes; otherwise it wakes up by itself.
     idle: bool,
     closed: bool,
+    /// Executions whose process was gone before anybody saw what it ran.
+    unseen: Vec<Expected>,
+    /// Of those, how many were suspicious.
+    suspicious: usize,
 }
 
 struct Waiting {
@@ -129,6 +141,23 @@ impl SecondLooks {
         Ok(actual)
     }
 
+    /// Looks at the process of a thread that is about to end it: once it is gone nobody can tell
+    /// what it ran. Returns what it runs if that is not what was judged.
+    ///
+    /// An execution of another thread may still be on its way; that one waits on.
+    pub(super) fn at_exit(&self, tid: u32) -> Option<Actual> {
+        let mut queue = lock(&self.queue);
+        if queue.waiting.is_empty() {
+            return None;
+        }
+        let of = |pid: u32| {
+            let mut waiting = queue.waiting.iter().map(|one| one.expected.id);
+            waiting.find(|id| id.pid == pid)
+        };
+        let process = of(tid).or_else(|| of(procfs::identity(tid).ok()?.id.pid))?;
+        queue.settle(process)
+    }
+
     /// Ends the thread.
     pub(super) fn close(&self) {
         lock(&self.queue).closed = true;
@@ -174,6 +203,7 @@ impl Queue {
     /// No execution of it can be let through meanwhile, for that takes the same lock.
     fn settle(&mut self, process: ProcessId) -> Option<Actual> {
         let mut different = None;
+        let mut gone = false;
         let mut happened = false;
         for one in &mut self.waiting {
             if one.expected.id != process {
@@ -188,15 +218,25 @@ impl Queue {
                     happened = true;
                 }
                 // Of several, one is over as soon as another is there: a process runs one program.
-                Seen::AsJudged | Seen::Gone => {
+                Seen::AsJudged => {
                     different = None;
                     happened = true;
+                    break;
+                }
+                Seen::Gone => {
+                    different = None;
+                    happened = true;
+                    gone = true;
                     break;
                 }
             }
         }
         if happened {
-            self.waiting.retain(|one| one.expected.id != process);
+            let of_it = |one: &mut Waiting| one.expected.id == process;
+            let over = self.waiting.extract_if(.., of_it);
+            // Which of several happened, if any did, nobody knows.
+            let unseen = over.map(|one| one.expected).filter(|_| gone);
+            self.unseen.extend(unseen);
         }
         different
     }
@@ -229,9 +269,22 @@ fn watch(shared: &Supervision) {
             // What such a process wants next waits for this: the queue is locked until it is known.
             shared.judge_again(actual);
         }
+        let unseen = std::mem::take(&mut queue.unseen);
+        let suspicious = shared.tell_unseen(unseen);
+        queue.suspicious += suspicious;
+        if suspicious > 0 && queue.suspicious >= SUSPICIOUS_MAX {
+            shared.end_for_unseen(queue.suspicious);
+        }
         drop(queue);
         shared.second_looks.left.notify_one();
     }
+    // All processes are gone: what was let through last is not seen any more.
+    let mut queue = lock(&shared.second_looks.queue);
+    let waiting = std::mem::take(&mut queue.waiting);
+    let mut unseen = std::mem::take(&mut queue.unseen);
+    drop(queue);
+    unseen.extend(waiting.into_iter().map(|one| one.expected));
+    shared.tell_unseen(unseen);
 }
 
 fn pause(looks: usize) -> Duration {
@@ -337,6 +390,73 @@ impl Running {
 }
 
 impl Supervision {
+    /// Journals executions that nobody saw; returns how many of them are suspicious.
+    fn tell_unseen(&self, unseen: Vec<Expected>) -> usize {
+        let mut suspicious = 0;
+        for one in unseen {
+            let (why, is_suspicious) = self.leads_now(&one);
+            suspicious += usize::from(is_suspicious);
+            let request = one.request;
+            let process = Subject {
+                exe: request.program,
+                argv: request.argv.into(),
+                ..request.subject
+            };
+            let event = Event::ExecUnconfirmed {
+                process,
+                why,
+                suspicious: is_suspicious,
+            };
+            // A failure ends the session, as for every other event.
+            self.write(&event, Durability::Written);
+        }
+        suspicious
+    }
+
+    /// Finds out where the path of an execution that nobody saw leads now.
+    fn leads_now(&self, expected: &Expected) -> (String, bool) {
+        const GONE: &str = "its process ended before it was seen to run";
+        let Some((asked, resolver)) = expected.asked.as_ref().zip(self.root.get()) else {
+            return (GONE.to_owned(), false);
+        };
+        // Links of `/proc` that mean the process lead nowhere now.
+        let file = match ProgramFile::at(resolver, asked) {
+            Ok(file) if file.image() == expected.named => return (GONE.to_owned(), false),
+            Ok(file) => file,
+            Err(error) => {
+                return (
+                    format!("{GONE}, and its path leads nowhere ({error})"),
+                    false,
+                );
+            }
+        };
+        let now = file.path.clone();
+        let (_, decision) = self.decide_running(expected.request.clone(), file);
+        let now = RawText::from_os(now.as_os_str());
+        let allowed = decision.verdict == Verdict::Allow;
+        let but = if allowed { "" } else { ", which may not run" };
+        (
+            format!("{GONE}, and its path leads to `{now}` now{but}"),
+            !allowed,
+        )
+    }
+
+    fn end_for_unseen(&self, count: usize) {
+        self.over.store(true, Ordering::Release);
+        let title = "programs that may not run took the place of what was judged";
+        let detail =
+            format!("{count} times a process ended before it was seen, and its path led elsewhere");
+        let finding = Event::FindingRaised {
+            severity: "high".to_owned(),
+            title: title.to_owned(),
+            detail: detail.clone(),
+            decisions: Vec::new(),
+        };
+        // The session ends whether or not it can be written.
+        self.write(&finding, Durability::Synced);
+        (self.abort)(&format!("{title}: {detail}"));
+    }
+
     /// Judges what a process really runs; when it may not, the session is over.
     pub(super) fn judge_again(&self, actual: Actual) {
         let Actual { file, argv, judged } = actual;

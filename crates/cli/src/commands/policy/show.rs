@@ -148,13 +148,26 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         )?;
     }
     let limits = &settings.limits;
-    limit(lines, "memory", limits.memory.as_ref())?;
-    limit(lines, "processes", limits.processes.as_ref())?;
-    limit(lines, "cpus", limits.cpus.as_ref())?;
-    limit(lines, "disk", limits.disk.as_ref())?;
-    limit(lines, "open_files", limits.open_files.as_ref())?;
-    limit(lines, "watches", limits.watches.as_ref())?;
-    limit(lines, "wall_time", limits.wall_time.as_ref())?;
+    limit(lines, "limits", "memory", limits.memory.as_ref())?;
+    limit(lines, "limits", "processes", limits.processes.as_ref())?;
+    limit(lines, "limits", "cpus", limits.cpus.as_ref())?;
+    limit(lines, "limits", "disk", limits.disk.as_ref())?;
+    limit(lines, "limits", "open_files", limits.open_files.as_ref())?;
+    limit(lines, "limits", "watches", limits.watches.as_ref())?;
+    limit(lines, "limits", "wall_time", limits.wall_time.as_ref())?;
+    let record = &settings.record;
+    limit(
+        lines,
+        "record",
+        "journal_bytes_max",
+        record.journal_bytes_max.as_ref(),
+    )?;
+    limit(
+        lines,
+        "record",
+        "denials_bytes_max",
+        record.denials_bytes_max.as_ref(),
+    )?;
     for (name, address) in &settings.network.hosts {
         lines.put(
             "network",
@@ -179,11 +192,12 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
 
 fn limit<T: Display>(
     lines: &mut Lines<'_>,
+    section: &'static str,
     key: &str,
     value: Option<&Sourced<T>>,
 ) -> anyhow::Result<()> {
     value.map_or(Ok(()), |value| {
-        lines.put("limits", format_args!("{key} = {}", value.value), value)
+        lines.put(section, format_args!("{key} = {}", value.value), value)
     })
 }
 

@@ -62,6 +62,10 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     for finding in &summary.findings {
         line("finding", &safe(finding));
     }
+    if summary.unconfirmed > 0 {
+        let programs = plural(summary.unconfirmed, "program", "programs");
+        line("unseen", &format!("{programs} ended before a second look"));
+    }
     if summary.events_lost > 0 {
         let lost = plural(summary.events_lost, "event was", "events were");
         line("lost", &format!("{lost} not recorded"));
@@ -197,11 +201,17 @@ fn connected(summary: &Summary) -> String {
         .take(ITEMS_MAX)
         .map(|(name, traffic)| {
             let name = cut(&safe(name), ITEM_CHARS_MAX);
-            format!(
-                "{name} {}× {} out",
+            let made = format!(
+                "{}× {} out",
                 number(traffic.connections),
                 bytes(traffic.bytes_out)
-            )
+            );
+            let failed = format!("{}× failed", number(traffic.failed));
+            match (traffic.connections, traffic.failed) {
+                (_, 0) => format!("{name} {made}"),
+                (0, _) => format!("{name} {failed}"),
+                _ => format!("{name} {made}, {failed}"),
+            }
         })
         .collect();
     if hosts.len() > ITEMS_MAX {
@@ -352,6 +362,7 @@ mod tests {
                 .insert(format!("/home/u/shop/{path}").as_str().into(), 2);
         }
         let traffic = |connections, bytes_out| Traffic {
+            failed: 0,
             connections,
             bytes_out,
             bytes_in: 0,

@@ -13,7 +13,7 @@ use super::run::summary::{Extra, render as render_summary};
 use crate::{
     archive::{Archive, none_yet},
     exit::Exit,
-    human::{bytes, number, plural, span, time_of_day},
+    human::{bytes, number, plural, time_of_day},
     output::Output,
 };
 
@@ -148,16 +148,6 @@ fn headline(run: &Run) -> String {
     if run.processes > 0 {
         facts.push(plural(run.processes, "process", "processes"));
     }
-    // Only the end of its last process tells how long a command took.
-    if run.code.is_some() || run.signal.is_some() {
-        let took = run.last_unix_ns.saturating_sub(run.time_unix_ns);
-        facts.push(span(took / 1_000_000));
-    }
-    match (run.code, run.signal) {
-        (_, Some(signal)) => facts.push(format!("signal {signal}")),
-        (Some(code), None) => facts.push(format!("exit {code}")),
-        (None, None) => {}
-    }
     if facts.is_empty() {
         run.command.clone()
     } else {
@@ -181,11 +171,19 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
     } else {
         String::new()
     };
+    let failed = match (line.failed, line.count) {
+        (0, _) => String::new(),
+        (failed, count) if failed == count => " failed".to_owned(),
+        (failed, _) => format!(", {} failed", number(failed)),
+    };
     let traffic = line.traffic.as_ref().map_or_else(String::new, |traffic| {
         let (sent, received) = (bytes(traffic.bytes_out), bytes(traffic.bytes_in));
         format!(", {sent} out, {received} in")
     });
-    let text = painted(&format!("{mark} {}{times}{traffic}", line.text), style);
+    let text = painted(
+        &format!("{mark} {}{times}{failed}{traffic}", line.text),
+        style,
+    );
     lines.push(format!("{time} {indent}{text}"));
     if let Some(detail) = &line.detail {
         lines.push(format!("{:9}{indent}  {detail}", ""));

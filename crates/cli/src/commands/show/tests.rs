@@ -152,22 +152,6 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
             },
         ),
         (
-            scope,
-            Event::ProcessEnded {
-                process: child,
-                code: Some(0),
-                signal: None,
-            },
-        ),
-        (
-            scope,
-            Event::ProcessEnded {
-                process: test,
-                code: Some(101),
-                signal: None,
-            },
-        ),
-        (
             None,
             Event::SessionEnded {
                 outcome: SessionOutcome::Exited { code: 0 },
@@ -182,14 +166,14 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
 const EXPECTED: &str = "\
 22:13:20 ▸ session 3f2a000000000001: codex exec in /w (native, profile codex)
 22:13:21 ! not held here: disk (no cgroup v2)
-22:13:22   ▸ run  cargo test → 2 processes, 11.0 s, exit 101
+22:13:22   ▸ run  cargo test → 2 processes
 22:13:24     ✎ src/cart.rs 2×
 22:13:26     ✎ src/cart.rs (create)
 22:13:27     → net  registry.test:443
 22:13:28     ✖ net  paste.test:443 denied (paste-sites) ← rustc ← cargo ← codex 2×
                data leaves the company
 22:13:30     ? net  new.test:443 (paste-sites) → denied by terminal: use the mirror
-22:13:34 ■ the command exited 0";
+22:13:32 ■ the command exited 0";
 
 #[test]
 fn runs_are_grouped_under_the_command_of_the_agent() {
@@ -273,6 +257,7 @@ fn what_git_keeps_is_one_line_and_a_connection_says_how_much() {
         bytes_out: 1_300,
         bytes_in: 4_000_000,
         duration_ms: 5,
+        failed: None,
     };
     let mut events = begun();
     let scope = Some("c-1");
@@ -291,6 +276,73 @@ fn what_git_keeps_is_one_line_and_a_connection_says_how_much() {
         "22:13:23     → net  git.test:443, 1.3 kB out, 4 MB in",
         "22:13:24     ✎ .git (git's own files) 2×",
         "22:13:26     ✎ .github/workflow.yml (create)",
+    ];
+    assert_eq!(lines, expected);
+}
+
+/// Allowed is not reached: both ways to fail say so, and counted refusals are added.
+#[test]
+fn what_failed_or_was_only_counted_is_shown_as_that() {
+    let curl = subject(10, &["curl", "x"], &["codex exec"]);
+    let unknown = Event::ConnectionDecided {
+        decision: decision(Verdict::Allow, "gone.test", curl.clone()),
+        address: None,
+        sni: None,
+        detail: Some("`gone.test` was not found".to_owned()),
+    };
+    let mut dialled = decision(Verdict::Allow, "down.test", curl.clone());
+    dialled.decision = DecisionId::new(7);
+    let closed = Event::ConnectionClosed {
+        host: "down.test".to_owned(),
+        port: 443,
+        decision: dialled.decision,
+        bytes_out: 0,
+        bytes_in: 0,
+        duration_ms: 1,
+        failed: Some("connection refused".to_owned()),
+    };
+    let connected = Event::ConnectionDecided {
+        decision: dialled,
+        address: Some("192.0.2.7".parse().unwrap()),
+        sni: None,
+        detail: None,
+    };
+    let mut refused = decision(Verdict::Deny, "paste.test", curl.clone());
+    refused.decision = DecisionId::new(9);
+    let again = |decision, count| Event::RefusalRepeated {
+        decision: DecisionId::new(decision),
+        count,
+    };
+    let unseen = Event::ExecUnconfirmed {
+        process: curl.clone(),
+        why: "it ended first".to_owned(),
+        suspicious: false,
+    };
+    let scope = Some("c-1");
+    let mut events = begun();
+    events.extend([
+        (scope, started(curl.clone())),
+        (scope, unknown),
+        (scope, connected),
+        (scope, closed),
+        (scope, Event::NameDecided { decision: refused }),
+        (None, again(9, 40)),
+        (None, again(1_000, 2)),
+        (scope, unseen),
+    ]);
+    let text = rendered(events);
+    let lines: Vec<&str> = text.lines().skip(2).collect();
+    let expected = [
+        "22:13:22   ▸ run  curl x → 1 process",
+        "22:13:23     → net  gone.test:443 failed",
+        "               `gone.test` was not found",
+        "22:13:24     → net  down.test:443 failed",
+        "               connection refused",
+        "22:13:26     ✖ net  paste.test:443 denied (paste-sites) ← curl ← codex 41×",
+        "               data leaves the company",
+        "22:13:29     ! nobody saw curl x run",
+        "               it ended first",
+        "22:13:28 ✖ d-1000 was refused 2 times more",
     ];
     assert_eq!(lines, expected);
 }

@@ -7,9 +7,7 @@ use stockade_event::{
     Envelope, Event,
     summary::{Traffic, is_kept_by_git, limit_text},
 };
-use stockade_types::{
-    ApprovalId, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
-};
+use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, Subject, Verdict};
 
 use crate::{
     commands::run::summary::in_workspace,
@@ -44,6 +42,9 @@ pub(super) struct Timeline {
     /// Where the line of an open connection is.
     #[serde(skip)]
     connections: HashMap<DecisionId, (usize, usize)>,
+    /// Where the lines of refusals are that may be said to have come again.
+    #[serde(skip)]
+    refusals: HashMap<DecisionId, (usize, usize)>,
     #[serde(skip)]
     policies: u64,
 }
@@ -62,15 +63,9 @@ pub(super) struct Run {
     pub(super) time_unix_ns: u64,
     pub(super) command: String,
     pub(super) processes: u64,
-    /// When the last process of it was seen to start or end.
-    pub(super) last_unix_ns: u64,
-    pub(super) code: Option<i32>,
-    pub(super) signal: Option<i32>,
     pub(super) lines: Vec<Line>,
     /// Lines that were not kept.
     pub(super) more: u64,
-    #[serde(skip)]
-    leader: Option<ProcessId>,
     #[serde(skip)]
     titled: bool,
 }
@@ -101,6 +96,14 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traffic: Option<Traffic>,
     pub(super) count: u64,
+    /// How many of them did not come about; the detail says why the last one did not.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) failed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Timeline {
@@ -154,19 +157,12 @@ impl Timeline {
                     self.line(None, Line::new(time, Mark::Note, text));
                 }
             }
-            Event::ProcessStarted { process, .. } => self.started(envelope, process),
-            Event::ProcessEnded {
-                process,
-                code,
-                signal,
-            } => {
-                self.ended(envelope, process, *code, *signal);
-            }
+            Event::ProcessStarted { .. } => self.started(envelope),
             _ => self.happened(envelope),
         }
     }
 
-    fn started(&mut self, envelope: &Envelope, process: &Subject) {
+    fn started(&mut self, envelope: &Envelope) {
         let Some(index) = self.run_of(envelope) else {
             return;
         };
@@ -174,30 +170,6 @@ impl Timeline {
             return;
         };
         run.processes += 1;
-        run.last_unix_ns = envelope.time_unix_ns;
-        if run.leader.is_none() {
-            run.leader = process.id;
-        }
-    }
-
-    fn ended(
-        &mut self,
-        envelope: &Envelope,
-        process: &Subject,
-        code: Option<i32>,
-        signal: Option<i32>,
-    ) {
-        let Some(index) = self.run_of(envelope) else {
-            return;
-        };
-        let Some(Entry::Run(run)) = self.entries.get_mut(index) else {
-            return;
-        };
-        run.last_unix_ns = envelope.time_unix_ns;
-        if run.leader.is_some() && run.leader == process.id {
-            run.code = code;
-            run.signal = signal;
-        }
     }
 
     /// Adds what is shown as a line within its block.
@@ -236,36 +208,99 @@ impl Timeline {
                 self.answered(approval, *verdict, reach, by, reason.as_deref());
                 return;
             }
-            Event::ConnectionDecided { decision, .. } if decision.verdict == Verdict::Allow => {
-                let text = format!("net  {}", target(decision));
-                let place = self.line(run, Line::new(time, Mark::Connected, text));
-                self.connections
-                    .extend(place.map(|place| (decision.decision, place)));
-                return;
-            }
-            Event::ConnectionClosed {
-                decision,
-                bytes_out,
-                bytes_in,
-                ..
-            } => {
-                self.closed(*decision, *bytes_out, *bytes_in);
+            Event::ConnectionDecided { .. } | Event::ConnectionClosed { .. } => {
+                self.connected(run, time, &envelope.event);
                 return;
             }
             Event::LimitReached { .. }
             | Event::EventsLost { .. }
             | Event::OperatorActed { .. }
-            | Event::FindingRaised { .. } => noted(time, &envelope.event),
+            | Event::FindingRaised { .. }
+            | Event::ExecUnconfirmed { .. } => noted(time, &envelope.event),
+            Event::RefusalRepeated { decision, count } => {
+                self.refused_again(*decision, *count, time);
+                return;
+            }
             event => match event.decision() {
-                Some(decision) if decision.verdict == Verdict::Deny => refused(time, decision),
-                _ => return,
+                Some(decision) => {
+                    self.denied(run, time, decision);
+                    return;
+                }
+                None => return,
             },
         };
         self.line(run, line);
     }
 
-    fn closed(&mut self, decision: DecisionId, bytes_out: u64, bytes_in: u64) {
-        let place = self.connections.remove(&decision);
+    /// Adds a connection, or what became of it.
+    fn connected(&mut self, run: Option<usize>, time: u64, event: &Event) {
+        match event {
+            Event::ConnectionDecided {
+                decision,
+                address,
+                detail,
+                ..
+            } if decision.verdict == Verdict::Allow => {
+                let text = format!("net  {}", target(decision));
+                let place = self.line(run, Line::new(time, Mark::Connected, text));
+                if address.is_none() {
+                    self.not_made(place, detail.as_deref().unwrap_or("no address"));
+                } else {
+                    self.connections
+                        .extend(place.map(|place| (decision.decision, place)));
+                }
+            }
+            Event::ConnectionDecided { decision, .. } => self.denied(run, time, decision),
+            Event::ConnectionClosed {
+                decision,
+                bytes_out,
+                bytes_in,
+                failed,
+                ..
+            } => {
+                let place = self.connections.remove(decision);
+                match failed {
+                    Some(why) => self.not_made(place, why),
+                    None => self.closed(place, *bytes_out, *bytes_in),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes that an allowed connection was not made.
+    fn not_made(&mut self, place: Option<(usize, usize)>, why: &str) {
+        if let Some(line) = place.and_then(|(entry, line)| self.line_at(entry, line)) {
+            line.failed += 1;
+            line.detail = Some(safe(why));
+        }
+    }
+
+    /// Adds a line for a decision that is a refusal.
+    fn denied(&mut self, run: Option<usize>, time: u64, decision: &DecisionRecord) {
+        if decision.verdict != Verdict::Deny {
+            return;
+        }
+        let place = self.line(run, refused(time, decision));
+        if self.refusals.len() >= ENTRIES_MAX {
+            self.refusals.clear();
+        }
+        self.refusals
+            .extend(place.map(|place| (decision.decision, place)));
+    }
+
+    /// Adds refusals that were only counted to the line of the one before them.
+    fn refused_again(&mut self, decision: DecisionId, count: u64, time: u64) {
+        let place = self.refusals.get(&decision).copied();
+        if let Some(line) = place.and_then(|(entry, line)| self.line_at(entry, line)) {
+            line.count += count;
+        } else {
+            let text = format!("{decision} was refused {count} times more");
+            self.line(None, Line::new(time, Mark::Refused, text));
+        }
+    }
+
+    fn closed(&mut self, place: Option<(usize, usize)>, bytes_out: u64, bytes_in: u64) {
         let line = place.and_then(|(entry, line)| self.line_at(entry, line));
         if let Some(line) = line {
             let traffic = line.traffic.get_or_insert_default();
@@ -387,6 +422,7 @@ impl Line {
             detail: None,
             traffic: None,
             count: 1,
+            failed: 0,
         }
     }
 }
@@ -397,12 +433,8 @@ impl Run {
             time_unix_ns,
             command,
             processes: 0,
-            last_unix_ns: time_unix_ns,
-            code: None,
-            signal: None,
             lines: Vec::new(),
             more: 0,
-            leader: None,
             titled: false,
         }
     }
@@ -446,10 +478,18 @@ fn noted(time: u64, event: &Event) -> Line {
         } => {
             format!("{}, {}", safe(title), safe(severity))
         }
+        Event::ExecUnconfirmed { process, .. } => {
+            format!(
+                "nobody saw {} run",
+                cut(&words(&process.argv), TITLE_CHARS_MAX)
+            )
+        }
         event => event.kind().to_owned(),
     };
     let detail = match event {
-        Event::FindingRaised { detail, .. } => Some(safe(detail)),
+        Event::FindingRaised { detail, .. } | Event::ExecUnconfirmed { why: detail, .. } => {
+            Some(safe(detail))
+        }
         _ => None,
     };
     Line {

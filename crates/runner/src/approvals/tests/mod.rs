@@ -48,8 +48,8 @@ fn connect(host: &str) -> Request {
         port: Port::new(443).unwrap(),
         subject: Subject {
             exe: "/usr/bin/node".into(),
-            argv: vec!["npm".into(), "install".into(), "left-pad".into()],
-            ancestry: vec!["bash -lc \"npm install left-pad\"".into(), "codex".into()],
+            argv: vec!["npm".into(), "install".into(), "left-pad".into()].into(),
+            ancestry: vec!["bash -lc \"npm install left-pad\"".into(), "codex".into()].into(),
             ..Subject::default()
         },
     })

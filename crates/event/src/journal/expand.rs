@@ -1,0 +1,410 @@
+//! How a record is read: what it refers to is put back (see [`super::compact`]).
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use stockade_types::{
+    DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, RuleId, SessionId,
+    Subject, Target, UnixMillis, Verdict, Words,
+};
+
+use super::compact::{NANOS_PER_MILLI, Part, Place, USUAL_SOURCE};
+use crate::{Envelope, Event, SCHEMA_VERSION, Truncated, event::fields_beside};
+
+/// What the journal had so far, as its readers know it.
+#[derive(Default)]
+pub(super) struct Expander {
+    processes: HashMap<ProcessId, Known>,
+    lists: HashMap<Place, List>,
+    grounds: HashMap<u64, Grounds>,
+    revision: Option<Digest>,
+    /// The last event.
+    seq: u64,
+}
+
+#[derive(Clone)]
+struct Known {
+    exe: RawText,
+    cwd: RawText,
+    argv: List,
+    ancestry: List,
+    scope: Option<String>,
+}
+
+/// A list with what was cut of it; their fields are relative to the list.
+#[derive(Clone)]
+struct List {
+    words: Words,
+    cuts: Vec<Truncated>,
+}
+
+/// One record, as it is written.
+#[derive(Deserialize)]
+struct Record {
+    seq: u64,
+    at: (u64, u64),
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    fresh: bool,
+    #[serde(default)]
+    process: Option<Process>,
+    #[serde(default)]
+    scope: Scope,
+    #[serde(default)]
+    truncated: Vec<Truncated>,
+    #[serde(default)]
+    decision: Option<Decision>,
+    kind: String,
+    data: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Process {
+    Known(String),
+    Described(Description),
+}
+
+#[derive(Deserialize)]
+struct Description {
+    id: Option<String>,
+    exe: Option<RawText>,
+    cwd: Option<RawText>,
+    argv: Option<Listed>,
+    ancestry: Option<Listed>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Listed {
+    Whole(Vec<RawText>),
+    Like { like: Place },
+    Behind { first: RawText, then: Place },
+}
+
+#[derive(Deserialize)]
+struct Decision {
+    id: DecisionId,
+    verdict: Verdict,
+    kind: RequestKind,
+    subject: Option<Subject>,
+    revision: Option<Digest>,
+    session: Option<SessionId>,
+    time: Option<UnixMillis>,
+    target: Map<String, Value>,
+    grounds: Reason,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Reason {
+    As(u64),
+    Given(Grounds),
+}
+
+#[derive(Clone, Deserialize)]
+struct Grounds {
+    rule: Option<RuleId>,
+    reason: String,
+    failed_condition: Option<String>,
+    nearest_allow: Option<String>,
+    remedy: String,
+}
+
+/// The first-level command of a record.
+#[derive(Default)]
+enum Scope {
+    /// There is no such field: it is what it was for this process.
+    #[default]
+    Same,
+    Now(Option<String>),
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Self::Now)
+    }
+}
+
+impl Expander {
+    /// Reads the record of an event of `session`.
+    pub(super) fn expand(&mut self, body: &[u8], session: &SessionId) -> Result<Envelope, String> {
+        let record: Record = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        if record.fresh {
+            *self = Self::default();
+        }
+        let (seq, cuts) = (record.seq, record.truncated);
+        if seq != self.seq + 1 {
+            // What a line in between changed is not known; what stands in other lines is.
+            self.processes.clear();
+            self.revision = None;
+        }
+        self.seq = seq;
+        let mut truncated = cuts.clone();
+        let (process, scope) = match record.process {
+            None => {
+                let scope = match record.scope {
+                    Scope::Same => None,
+                    Scope::Now(scope) => scope,
+                };
+                (None, scope)
+            }
+            Some(process) => {
+                let (id, known) = self.process(seq, process, &cuts, record.scope)?;
+                for (part, list) in [(Part::Argv, &known.argv), (Part::Ancestry, &known.ancestry)] {
+                    list.tell(part, &mut truncated);
+                }
+                let subject = Subject {
+                    id,
+                    exe: known.exe,
+                    argv: known.argv.words,
+                    cwd: known.cwd,
+                    ancestry: known.ancestry.words,
+                };
+                (Some(subject), known.scope)
+            }
+        };
+        let decision = record
+            .decision
+            .map(|decision| {
+                let at = (seq, record.at.0);
+                self.decision(
+                    at,
+                    decision,
+                    process.as_ref(),
+                    session,
+                    &cuts,
+                    &mut truncated,
+                )
+            })
+            .transpose()?;
+        let event = event(
+            &record.kind,
+            record.data,
+            process.as_ref(),
+            decision.as_ref(),
+        )?;
+        Ok(Envelope {
+            v: SCHEMA_VERSION,
+            session: session.clone(),
+            seq,
+            time_unix_ns: record.at.0,
+            mono_ns: record.at.1,
+            source: record.source.unwrap_or_else(|| USUAL_SOURCE.to_owned()),
+            process,
+            scope,
+            truncated,
+            event,
+        })
+    }
+
+    fn process(
+        &mut self,
+        seq: u64,
+        process: Process,
+        cuts: &[Truncated],
+        scope: Scope,
+    ) -> Result<(Option<ProcessId>, Known), String> {
+        let (id, description) = match process {
+            Process::Known(id) => (Some(process_id(&id)?), None),
+            Process::Described(one) => (one.id.as_deref().map(process_id).transpose()?, Some(one)),
+        };
+        let known = id.and_then(|id| self.processes.get(&id).cloned());
+        let mut known = known.unwrap_or_else(Known::lost);
+        if let Some(Description {
+            exe,
+            cwd,
+            argv,
+            ancestry,
+            ..
+        }) = description
+        {
+            known.exe = exe.unwrap_or(known.exe);
+            known.cwd = cwd.unwrap_or(known.cwd);
+            if let Some(argv) = argv {
+                known.argv = self.list((seq, Part::Argv), argv, cuts);
+            }
+            if let Some(ancestry) = ancestry {
+                known.ancestry = self.list((seq, Part::Ancestry), ancestry, cuts);
+            }
+        }
+        if let Scope::Now(scope) = scope {
+            known.scope = scope;
+        }
+        if let Some(id) = id {
+            self.processes.insert(id, known.clone());
+        }
+        Ok((id, known))
+    }
+
+    fn list(&mut self, place: Place, listed: Listed, cuts: &[Truncated]) -> List {
+        let list = match listed {
+            Listed::Whole(words) => List {
+                words: words.into(),
+                cuts: own_cuts(place.1, cuts),
+            },
+            Listed::Like { like } => return self.at(like),
+            Listed::Behind { first, then } => {
+                let rest = self.at(then);
+                List {
+                    words: std::iter::once(first)
+                        .chain(rest.words.iter().cloned())
+                        .collect(),
+                    cuts: Vec::new(),
+                }
+            }
+        };
+        self.lists.insert(place, list.clone());
+        list
+    }
+
+    fn at(&self, place: Place) -> List {
+        self.lists.get(&place).cloned().unwrap_or_else(List::lost)
+    }
+
+    fn decision(
+        &mut self,
+        (seq, time_unix_ns): (u64, u64),
+        decision: Decision,
+        process: Option<&Subject>,
+        session: &SessionId,
+        cuts: &[Truncated],
+        truncated: &mut Vec<Truncated>,
+    ) -> Result<DecisionRecord, String> {
+        let mut target = decision.target;
+        let listed = target.remove("argv");
+        let mut target: Target = from_value(Value::Object(target))?;
+        if let Some(listed) = listed {
+            let list = self.list((seq, Part::Target), from_value(listed)?, cuts);
+            list.tell(Part::Target, truncated);
+            target.argv = list.words.to_vec();
+        }
+        let grounds = match decision.grounds {
+            Reason::As(first) => self
+                .grounds
+                .get(&first)
+                .cloned()
+                .unwrap_or_else(|| Grounds {
+                    rule: None,
+                    reason: LOST.to_owned(),
+                    failed_condition: None,
+                    nearest_allow: None,
+                    remedy: String::new(),
+                }),
+            Reason::Given(grounds) => {
+                self.grounds.insert(seq, grounds.clone());
+                grounds
+            }
+        };
+        self.revision = decision.revision.or(self.revision);
+        Ok(DecisionRecord {
+            decision: decision.id,
+            verdict: decision.verdict,
+            kind: decision.kind,
+            subject: decision
+                .subject
+                .or_else(|| process.cloned())
+                .unwrap_or_default(),
+            target,
+            rule: grounds.rule,
+            reason: grounds.reason,
+            failed_condition: grounds.failed_condition,
+            nearest_allow: grounds.nearest_allow,
+            remedy: grounds.remedy,
+            policy_revision: self.revision.unwrap_or(Digest::from_bytes([0; 32])),
+            session: decision.session.unwrap_or_else(|| session.clone()),
+            time: decision
+                .time
+                .unwrap_or(UnixMillis(time_unix_ns / NANOS_PER_MILLI)),
+        })
+    }
+}
+
+/// What stands in place of what an earlier line had that could not be read.
+const LOST: &str = "(in a line that cannot be read)";
+
+impl Known {
+    fn lost() -> Self {
+        Self {
+            exe: RawText::from(LOST),
+            cwd: RawText::from(LOST),
+            argv: List::lost(),
+            ancestry: List::lost(),
+            scope: None,
+        }
+    }
+}
+
+impl List {
+    fn lost() -> Self {
+        Self {
+            words: vec![RawText::from(LOST)].into(),
+            cuts: Vec::new(),
+        }
+    }
+
+    /// Adds what was cut of it, when it was written first, to what was cut of a record.
+    fn tell(&self, part: Part, truncated: &mut Vec<Truncated>) {
+        for cut in &self.cuts {
+            let field = format!("{}{}", part.field(), cut.field);
+            if !truncated.iter().any(|told| told.field == field) {
+                truncated.push(Truncated {
+                    field,
+                    ..cut.clone()
+                });
+            }
+        }
+    }
+}
+
+fn own_cuts(part: Part, cuts: &[Truncated]) -> Vec<Truncated> {
+    let own = |cut: &Truncated| {
+        let field = cut.field.strip_prefix(part.field())?;
+        (field.is_empty() || field.starts_with('.')).then(|| Truncated {
+            field: field.to_owned(),
+            ..cut.clone()
+        })
+    };
+    cuts.iter().filter_map(own).collect()
+}
+
+/// Makes the event with the fields that stand beside it.
+fn event(
+    kind: &str,
+    mut data: Map<String, Value>,
+    process: Option<&Subject>,
+    decision: Option<&DecisionRecord>,
+) -> Result<Event, String> {
+    for name in fields_beside(kind) {
+        let value = match *name {
+            "decision" => to_value(&decision)?,
+            _ => to_value(&process.cloned().unwrap_or_default())?,
+        };
+        data.insert((*name).to_owned(), value);
+    }
+    let mut whole = Map::new();
+    whole.insert("kind".to_owned(), kind.into());
+    whole.insert("data".to_owned(), data.into());
+    from_value(Value::Object(whole))
+}
+
+fn to_value(value: &impl serde::Serialize) -> Result<Value, String> {
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
+fn from_value<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+fn process_id(text: &str) -> Result<ProcessId, String> {
+    text.split_once('.')
+        .and_then(|(pid, start)| {
+            Some(ProcessId {
+                pid: pid.parse().ok()?,
+                start: start.parse().ok()?,
+            })
+        })
+        .ok_or_else(|| format!("`{}` is no process", text.escape_debug()))
+}

@@ -1,0 +1,69 @@
+//! The totals of a session: one fold over its events, for the end of the journal.
+
+use std::collections::HashSet;
+
+use stockade_types::Verdict;
+
+use crate::event::{Counts, Event};
+
+/// First-level commands that are told apart, about 50 bytes each; further ones are not counted.
+const COMMANDS_MAX: usize = 100_000;
+
+/// Counts events as they are written.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    counts: Counts,
+    commands: HashSet<Box<str>>,
+}
+
+impl Tally {
+    /// Adds the next event, of the first-level command `scope`.
+    pub fn add(&mut self, scope: Option<&str>, event: &Event) {
+        if let Some(scope) = scope
+            && !self.commands.contains(scope)
+            && self.commands.len() < COMMANDS_MAX
+        {
+            self.commands.insert(scope.into());
+            self.counts.commands += 1;
+        }
+        let counts = &mut self.counts;
+        match event {
+            Event::ProcessStarted { .. } => counts.processes += 1,
+            Event::ExecUnconfirmed { .. } => counts.unconfirmed += 1,
+            Event::ApprovalRequested { .. } => counts.asks += 1,
+            Event::ConnectionClosed { .. } => counts.connections += 1,
+            Event::FileChanged { .. } => counts.file_changes += 1,
+            Event::EventsLost { count, .. } => counts.events_lost += count,
+            Event::RefusalRepeated { count, .. } => {
+                counts.decisions += count;
+                counts.denials += count;
+            }
+            Event::SessionStarted { .. }
+            | Event::SessionEnded { .. }
+            | Event::GuaranteeStated { .. }
+            | Event::PolicyLoaded { .. }
+            | Event::ExecDecided { .. }
+            | Event::FileDenied { .. }
+            | Event::NameDecided { .. }
+            | Event::ConnectionDecided { .. }
+            | Event::HttpDecided { .. }
+            | Event::LimitReached { .. }
+            | Event::ApprovalDecided { .. }
+            | Event::ApprovalUsed { .. }
+            | Event::OperatorActed { .. }
+            | Event::FindingRaised { .. } => {}
+        }
+        // A question is decided by its answer, which has an event of its own.
+        if !matches!(event, Event::ApprovalRequested { .. })
+            && let Some(decision) = event.decision()
+        {
+            counts.decisions += 1;
+            counts.denials += u64::from(decision.verdict == Verdict::Deny);
+        }
+    }
+
+    /// Returns the totals so far.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+}
