@@ -17,7 +17,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags},
     io::Errno,
 };
 
@@ -48,9 +48,7 @@ impl Mounts {
 
     /// Refuses a descriptor that does not lie in the session's view: nothing is done there in
     /// anybody's name, whatever led there.
-    pub(crate) fn require(&self, descriptor: impl AsFd) -> io::Result<()> {
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let found = rustix::fs::statx(descriptor, "", flags, StatxFlags::MNT_ID)?;
+    fn require(&self, found: &Statx) -> io::Result<()> {
         let known = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
         if known && self.0.contains(&found.stx_mnt_id) {
             Ok(())
@@ -74,13 +72,13 @@ pub(crate) struct Place {
     /// Canonical path inside; empty where it has none.
     pub(crate) path: PathBuf,
     /// What is there, if anything is.
-    pub(crate) stat: Option<Stat>,
+    pub(crate) stat: Option<Statx>,
 }
 
 impl Place {
     /// Returns what kind of file is there, if anything is.
     pub(crate) fn kind(&self) -> Option<FileType> {
-        self.stat.map(|stat| FileType::from_raw_mode(stat.st_mode))
+        self.stat.as_ref().map(kind_of)
     }
 
     /// Returns the directory in which the name is.
@@ -134,12 +132,7 @@ impl Place {
     /// Tells whether a mount of the session lies at the name: it can be neither moved nor removed.
     /// The kernel asks this of the namespace of who calls, which is not the session's here.
     pub(crate) fn is_mount_point(&self) -> bool {
-        if self.name == "." || self.name == ".." {
-            return false;
-        }
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
-        rustix::fs::statx(&self.parent, &self.name, flags, StatxFlags::MNT_ID)
-            .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        self.name != "." && self.name != ".." && self.stat.as_ref().is_some_and(is_mount_root)
     }
 }
 
@@ -180,15 +173,12 @@ impl Resolver {
             Some(self.base(directory)?)
         };
         let name = OsStr::from_bytes(name);
-        if let Some(place) = self.straight(base.as_ref(), front, name, slashes, last)? {
-            return Ok(place);
-        }
-        let here = match base {
-            Some(base) => base,
-            None => self.root().try_clone_to_owned()?,
+        let base = match self.straight(base, front, name, slashes, last)? {
+            Straight::Found(place) => return Ok(place),
+            Straight::Links(base) => base,
         };
         let walk = Walk {
-            here,
+            here: base,
             todo: components(front),
             trail: Vec::new(),
             links: 0,
@@ -219,7 +209,7 @@ impl Resolver {
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
         let base = self.behind(directory)?;
-        match kind_of(&rustix::fs::fstat(&base)?) {
+        match kind_of(&own(&base)?) {
             FileType::Directory => Ok(base),
             _ => Err(Errno::NOTDIR.into()),
         }
@@ -237,47 +227,46 @@ impl Resolver {
         }
     }
 
-    /// The usual case in one call: no link anywhere. `None` where the long way is needed.
+    /// The usual case in one call: no link anywhere.
     fn straight(
         &self,
-        base: Option<&OwnedFd>,
+        base: Option<OwnedFd>,
         front: &[u8],
         name: &OsStr,
         slashes: bool,
         last: Last,
-    ) -> io::Result<Option<Place>> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    ) -> io::Result<Straight> {
         let mut how = ResolveFlags::NO_SYMLINKS;
-        let (start, front) = if let Some(base) = base {
-            (base.as_fd(), front)
-        } else {
-            how |= ResolveFlags::IN_ROOT;
-            let start = front.iter().position(|byte| *byte != b'/');
-            let front = start.and_then(|at| front.get(at..)).unwrap_or_default();
-            (self.root(), front)
-        };
-        let parent = if front.is_empty() {
-            match base {
-                // Cloning costs as much as opening once more.
-                Some(base) => open_path(base, ".", OFlags::DIRECTORY)?,
-                None => open_path(start, ".", OFlags::DIRECTORY)?,
+        let mut front = front;
+        let base = match base {
+            Some(base) => base,
+            None => {
+                how |= ResolveFlags::IN_ROOT;
+                let start = front.iter().position(|byte| *byte != b'/');
+                front = start.and_then(|at| front.get(at..)).unwrap_or_default();
+                open_path(self.root(), ".", OFlags::DIRECTORY)?
             }
+        };
+        let (parent, base) = if front.is_empty() {
+            (base, None)
         } else {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let front = OsStr::from_bytes(front);
-            match rustix::fs::openat2(start, front, flags, Mode::empty(), how) {
-                Ok(parent) => parent,
+            match rustix::fs::openat2(&base, front, flags, Mode::empty(), how) {
+                Ok(parent) => (parent, Some(base)),
                 // A link, or a mount or rename somewhere on the machine while `..` was walked
                 // (openat2(2), EAGAIN): the long way needs neither.
-                Err(Errno::LOOP | Errno::AGAIN) => return Ok(None),
+                Err(Errno::LOOP | Errno::AGAIN) => return Ok(Straight::Links(base)),
                 Err(errno) => return Err(errno.into()),
             }
         };
         let stat = look(&parent, name)?;
         let link = stat.is_some_and(|stat| kind_of(&stat) == FileType::Symlink);
         if link && (last == Last::Follow || slashes) {
-            return Ok(None);
+            return Ok(Straight::Links(base.unwrap_or(parent)));
         }
-        self.named(parent, name.to_owned(), slashes, stat).map(Some)
+        self.named(parent, name.to_owned(), slashes, stat)
+            .map(Straight::Found)
     }
 
     fn named(
@@ -285,11 +274,15 @@ impl Resolver {
         parent: OwnedFd,
         name: OsString,
         slashes: bool,
-        stat: Option<Stat>,
+        stat: Option<Statx>,
     ) -> io::Result<Place> {
-        self.mounts().require(&parent)?;
+        // What is there lies in the same mount as its directory, if no mount lies on it.
+        match stat.filter(|stat| name != ".." && !is_mount_root(stat)) {
+            Some(stat) => self.mounts().require(&stat)?,
+            None => self.mounts().require(&own(&parent)?)?,
+        }
         let mut path = procfs::path_of(&parent)?;
-        if procfs::is_deleted(&path) && rustix::fs::fstat(&parent)?.st_nlink == 0 {
+        if procfs::is_deleted(&path) && own(&parent)?.stx_nlink == 0 {
             // A directory that was removed has no place: nothing can be made in it.
             path = PathBuf::new();
         }
@@ -320,7 +313,7 @@ impl Resolver {
                 self.step(&mut walk, part)?;
             }
             if name == "." || name == ".." {
-                let stat = Some(rustix::fs::statat(&walk.here, &name, AtFlags::empty())?);
+                let stat = look(&walk.here, &name)?;
                 return self.named(walk.here, name, slashes, stat);
             }
             let stat = look(&walk.here, &name)?;
@@ -354,7 +347,7 @@ impl Resolver {
             return Ok(());
         }
         let next = open_path(&walk.here, &part, OFlags::NOFOLLOW)?;
-        match kind_of(&rustix::fs::fstat(&next)?) {
+        match kind_of(&own(&next)?) {
             FileType::Directory => {
                 walk.here = next;
                 walk.trail.push(part);
@@ -363,7 +356,7 @@ impl Resolver {
             FileType::Symlink => match self.follow(walk, &part)? {
                 Followed::Text => Ok(()),
                 Followed::Object(object) => {
-                    if kind_of(&rustix::fs::fstat(&object)?) != FileType::Directory {
+                    if kind_of(&own(&object)?) != FileType::Directory {
                         return Err(Errno::NOTDIR.into());
                     }
                     walk.here = object;
@@ -416,7 +409,7 @@ impl Resolver {
 
     /// Follows a link of a process, which leads to an object and not to a path.
     fn process_link(&self, walk: &Walk, name: &OsStr) -> io::Result<Followed> {
-        if rustix::fs::fstat(&walk.here)?.st_ino == PROC_ROOT_INODE {
+        if own(&walk.here)?.stx_ino == PROC_ROOT_INODE {
             return Ok(Followed::Text);
         }
         match open_path(&walk.here, name, OFlags::empty()) {
@@ -457,9 +450,9 @@ impl Resolver {
     }
 
     fn at_object(&self, object: OwnedFd) -> io::Result<Place> {
-        let stat = rustix::fs::fstat(&object)?;
+        let stat = own(&object)?;
         if !is_nobodys(&object, &stat)? {
-            self.mounts().require(&object)?;
+            self.mounts().require(&stat)?;
         }
         let path = procfs::path_of(&object)?;
         Ok(Place {
@@ -475,11 +468,12 @@ impl Resolver {
     /// What the kernel asks before it follows a link in a directory that everybody may write
     /// (`fs.protected_symlinks`, proc(5)).
     fn may_follow(&self, directory: &OwnedFd, link: &OwnedFd) -> io::Result<()> {
-        let (directory, link) = (rustix::fs::fstat(directory)?, rustix::fs::fstat(link)?);
+        let (directory, link) = (own(directory)?, own(link)?);
         let shared = Mode::SVTX | Mode::WOTH;
-        if !Mode::from_raw_mode(directory.st_mode).contains(shared)
-            || link.st_uid == directory.st_uid
-            || link.st_uid == self.user()
+        let mode = Mode::from_raw_mode(u32::from(directory.stx_mode));
+        if !mode.contains(shared)
+            || link.stx_uid == directory.stx_uid
+            || link.stx_uid == self.user()
         {
             return Ok(());
         }
@@ -487,9 +481,17 @@ impl Resolver {
     }
 
     fn is_root(&self, here: &OwnedFd) -> io::Result<bool> {
-        let (here, root) = (rustix::fs::fstat(here)?, rustix::fs::fstat(self.root())?);
-        Ok((here.st_dev, here.st_ino) == (root.st_dev, root.st_ino))
+        let (here, root) = (own(here)?, own(self.root())?);
+        let device = |stat: &Statx| (stat.stx_dev_major, stat.stx_dev_minor);
+        Ok((device(&here), here.stx_ino) == (device(&root), root.stx_ino))
     }
+}
+
+/// What came of a walk without links.
+enum Straight {
+    Found(Place),
+    /// There is a link: the long way starts here.
+    Links(OwnedFd),
 }
 
 /// What a link led to.
@@ -502,20 +504,29 @@ enum Followed {
 
 /// Whether an object is in no tree at all: a pipe, a socket, or memory that only descriptors lead
 /// to. Who has its descriptor may open it again, and it lies in no mount that anybody sees.
-fn is_nobodys(object: &OwnedFd, stat: &Stat) -> io::Result<bool> {
+fn is_nobodys(object: &OwnedFd, stat: &Statx) -> io::Result<bool> {
     let shown = procfs::path_of(object)?;
     let text = shown.as_os_str().as_bytes();
     Ok(match kind_of(stat) {
         FileType::Fifo => text.starts_with(b"pipe:["),
         FileType::Socket => text.starts_with(b"socket:["),
         // Its name begins at the root of a file system that is mounted nowhere, and it has no link.
-        FileType::RegularFile => text.starts_with(b"/memfd:") && stat.st_nlink == 0,
+        FileType::RegularFile => text.starts_with(b"/memfd:") && stat.stx_nlink == 0,
         _ => false,
     })
 }
 
-fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Stat>> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+/// What is asked of a file: enough to judge it, and which mount it lies in.
+const ASKED: StatxFlags = StatxFlags::TYPE
+    .union(StatxFlags::MODE)
+    .union(StatxFlags::NLINK)
+    .union(StatxFlags::UID)
+    .union(StatxFlags::INO)
+    .union(StatxFlags::MNT_ID);
+
+fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Statx>> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+    match rustix::fs::statx(parent, name, flags, ASKED) {
         Ok(stat) => Ok(Some(stat)),
         // The kernel says what is wrong with a name when it is used.
         Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
@@ -523,8 +534,18 @@ fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Stat>> {
     }
 }
 
-fn kind_of(stat: &Stat) -> FileType {
-    FileType::from_raw_mode(stat.st_mode)
+/// Looks at what a descriptor itself stands for.
+fn own(descriptor: impl AsFd) -> io::Result<Statx> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    Ok(rustix::fs::statx(descriptor, "", flags, ASKED)?)
+}
+
+fn kind_of(stat: &Statx) -> FileType {
+    FileType::from_raw_mode(u32::from(stat.stx_mode))
+}
+
+fn is_mount_root(stat: &Statx) -> bool {
+    stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
 }
 
 fn open_path(

@@ -2,6 +2,8 @@
 //!
 //! x86-64: `arch/x86/entry/syscalls/syscall_64.tbl`; arm64: `scripts/syscall.tbl` of Linux 6.18.
 
+use std::sync::LazyLock;
+
 /// A processor has no call of that name.
 const NO: u16 = u16::MAX;
 
@@ -438,9 +440,23 @@ pub fn number(name: &str) -> Option<u32> {
     Processor::NATIVE.number(name)
 }
 
+/// Names by number on this processor: asked for every call that the supervisor answers.
+static NAMES: LazyLock<Vec<Option<&'static str>>> = LazyLock::new(|| {
+    let rows = || {
+        TABLE
+            .iter()
+            .filter_map(|row| Some((row.0, Processor::NATIVE.of(row)?)))
+    };
+    let last = rows().map(|(_, number)| number).max().unwrap_or_default();
+    (0..=last)
+        .map(|number| Processor::NATIVE.name(number))
+        .collect()
+});
+
 /// Returns the name of the call `number` on this processor, if it was known when this was built.
 pub fn name(number: u32) -> Option<&'static str> {
-    Processor::NATIVE.name(number)
+    let number = usize::try_from(number).ok()?;
+    NAMES.get(number).copied().flatten()
 }
 
 #[cfg(test)]

@@ -229,10 +229,9 @@ fn has_signal(thread: Pid) -> bool {
 }
 
 fn is_own_terminal(place: &Place) -> bool {
-    place.stat.is_some_and(|stat| {
-        let device = stat.st_rdev;
-        (rustix::fs::major(device), rustix::fs::minor(device)) == TERMINAL_DEVICE
-    })
+    place
+        .stat
+        .is_some_and(|stat| (stat.stx_rdev_major, stat.stx_rdev_minor) == TERMINAL_DEVICE)
 }
 
 /// Opens the terminal that controls the caller: `/dev/tty` means that of whoever opens it.

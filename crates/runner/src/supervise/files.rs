@@ -290,7 +290,7 @@ impl Supervision {
                 close_on_exec,
             },
         };
-        match self.note_changes(judged, resolver.tid()) {
+        match self.note_changes(hands, judged, resolver.tid()) {
             Some(()) => Reply::Now(answer),
             None => Reply::Refuse(ERRNO_NOT_JUDGED),
         }
@@ -405,12 +405,12 @@ impl Supervision {
 
     /// Journals the changes of one call that no rule asked about, except those that are known;
     /// `None` when that failed.
-    fn note_changes(&self, mut changes: Vec<Judged>, tid: u32) -> Option<()> {
+    fn note_changes(&self, hands: &mut Hands, mut changes: Vec<Judged>, tid: u32) -> Option<()> {
         changes.retain(|one| !one.implied && state(self).note_change(&one.request.path, one.noted));
         if changes.is_empty() {
             return Some(());
         }
-        let by = self.subject(tid);
+        let by = hands.subject(self, tid);
         let events: Vec<Event> = changes
             .into_iter()
             .map(|one| Event::FileChanged {

@@ -11,14 +11,15 @@ use std::{
 
 use rustix::fs::Mode;
 use stockade_sys::{Outcome, notifier::Notification, thread::FileIdentity};
+use stockade_types::Subject;
 
 use super::Supervision;
 use crate::procfs;
 
-/// How long a mask that was read counts: in this time no process id comes around again.
-const MASK_KNOWN: Duration = Duration::from_millis(200);
-/// Masks that are remembered; past this all are read again.
-const MASKS_MAX: usize = 4096;
+/// How long what was read of a process counts: in this time no process id comes around again.
+const KNOWN_FOR: Duration = Duration::from_millis(200);
+/// Processes that are remembered; past this all are read again.
+const KNOWN_MAX: usize = 4096;
 
 /// The masks of the session's processes, as far as they are known without asking. Only umask(2)
 /// changes one, and the notifier sees every call of it.
@@ -36,6 +37,8 @@ pub(super) struct Hands {
     /// The mask that this thread has now.
     own: Option<Mode>,
     masks: HashMap<u32, (Mode, Instant)>,
+    /// Who made changes lately, by thread.
+    subjects: HashMap<u32, (Subject, Instant)>,
 }
 
 impl Hands {
@@ -49,7 +52,30 @@ impl Hands {
             identity: FileIdentity::prepare(identity.uid, identity.gid)?,
             own: None,
             masks: HashMap::new(),
+            subjects: HashMap::new(),
         })
+    }
+
+    /// Returns who a caller is. Its program and arguments change only by an execution, which
+    /// [`Self::forget`] is told of; its working directory is that of when it was asked last.
+    pub(super) fn subject(&mut self, supervision: &Supervision, tid: u32) -> Subject {
+        let known = self.subjects.get(&tid);
+        if let Some((subject, at)) = known
+            && at.elapsed() < KNOWN_FOR
+        {
+            return subject.clone();
+        }
+        let subject = supervision.subject(tid);
+        if self.subjects.len() >= KNOWN_MAX {
+            self.subjects.clear();
+        }
+        self.subjects.insert(tid, (subject.clone(), Instant::now()));
+        subject
+    }
+
+    /// Forgets who callers are: one of them executes a program, or ends.
+    pub(super) fn forget(&mut self) {
+        self.subjects.clear();
     }
 
     /// Takes the file mode creation mask of a caller: the kernel combines it with the mode, or with
@@ -73,7 +99,7 @@ impl Hands {
 
     fn mask_of(&mut self, tid: u32) -> Mode {
         let known = self.masks.get(&tid).copied();
-        if let Some((mask, _)) = known.filter(|(_, at)| at.elapsed() < MASK_KNOWN) {
+        if let Some((mask, _)) = known.filter(|(_, at)| at.elapsed() < KNOWN_FOR) {
             return mask;
         }
         let mask = read_mask(tid);
@@ -82,7 +108,7 @@ impl Hands {
     }
 
     fn remember(&mut self, tid: u32, mask: Mode) {
-        if self.masks.len() >= MASKS_MAX {
+        if self.masks.len() >= KNOWN_MAX {
             self.masks.clear();
         }
         self.masks.insert(tid, (mask, Instant::now()));

@@ -222,6 +222,7 @@ impl Supervision {
         };
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
         if call_name == "exit_group" {
+            hands.forget();
             if let Some(actual) = self.second_looks.at_exit(tid) {
                 self.judge_again(actual);
             }
@@ -231,7 +232,10 @@ impl Supervision {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
         match call_name {
-            "execve" | "execveat" => self.judge_exec(&resolver, call, call_name, tid),
+            "execve" | "execveat" => {
+                hands.forget();
+                self.judge_exec(&resolver, call, call_name, tid)
+            }
             "umask" => {
                 hands.note_mask(self, tid, call);
                 Reply::Proceed
