@@ -41,7 +41,7 @@ pub enum Owner {
 pub enum Rights {
     /// Read, list, execute.
     Read,
-    /// Everything but device nodes.
+    /// Everything but names: those the supervisor makes, changes and removes.
     Write,
 }
 

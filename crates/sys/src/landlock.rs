@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
 
 use crate::{Outcome, SysError};
@@ -14,7 +14,8 @@ use crate::{Outcome, SysError};
 pub enum PathRights {
     /// Read, list and execute.
     Read,
-    /// Everything but making device nodes.
+    /// Read, write and execute what is there. No name can be made, changed or removed: who has the
+    /// right to does it on the caller's behalf.
     Write,
 }
 
@@ -32,6 +33,12 @@ pub fn abi() -> i32 {
     };
     i32::try_from(version).unwrap_or(0).max(0)
 }
+
+/// Rights to make, change and remove names.
+const NAMES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    MakeBlock | MakeChar | MakeDir | MakeFifo | MakeReg | MakeSock | MakeSym | Refer | RemoveDir
+        | RemoveFile
+});
 
 fn known(abi: i32) -> ABI {
     ABI::from(abi)
@@ -69,9 +76,7 @@ pub fn restrict(abi: i32, paths: &[(PathBuf, PathRights)]) -> Outcome<()> {
         let directory = path.is_dir();
         let access = match rights {
             PathRights::Read => AccessFs::from_read(version),
-            PathRights::Write => {
-                AccessFs::from_all(version) & !(AccessFs::MakeBlock | AccessFs::MakeChar)
-            }
+            PathRights::Write => AccessFs::from_all(version) & !NAMES,
         };
         let access = if directory {
             access
@@ -90,4 +95,46 @@ pub fn restrict(abi: i32, paths: &[(PathBuf, PathRights)]) -> Outcome<()> {
         "the kernel enforced only part of it ({:?})",
         status.ruleset
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io, thread};
+
+    use super::{PathRights, abi, restrict};
+
+    #[test]
+    fn what_is_there_can_be_written_and_no_name_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("there"), "before").unwrap();
+        let rules = [
+            ("/".into(), PathRights::Read),
+            (dir.path().to_owned(), PathRights::Write),
+        ];
+        let outcomes = thread::scope(|scope| {
+            let restricted = scope.spawn(|| -> Vec<io::Result<()>> {
+                restrict(abi(), &rules).unwrap();
+                vec![
+                    fs::write(at("there"), "after"),
+                    fs::write(at("new"), ""),
+                    fs::create_dir(at("new")),
+                    fs::rename(at("there"), at("new")),
+                    fs::hard_link(at("there"), at("new")),
+                    std::os::unix::fs::symlink("there", at("new")),
+                    fs::remove_file(at("there")),
+                    std::os::unix::net::UnixListener::bind(at("new")).map(drop),
+                ]
+            });
+            restricted.join().unwrap()
+        });
+        let (written, names) = outcomes.split_first().unwrap();
+        assert!(written.is_ok(), "{written:?}");
+        for outcome in names {
+            let errno = outcome.as_ref().unwrap_err().raw_os_error();
+            assert_eq!(errno, Some(libc::EACCES), "{outcomes:?}");
+        }
+        assert_eq!(fs::read(at("there")).unwrap(), b"after");
+        assert!(!at("new").exists());
+    }
 }
