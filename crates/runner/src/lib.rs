@@ -19,6 +19,7 @@ mod helpers;
 mod inside;
 mod locate;
 mod mount_watch;
+mod mountinfo;
 mod names;
 mod network;
 mod own_state;

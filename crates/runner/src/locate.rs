@@ -6,9 +6,9 @@
 //! walk is the session's root; links of `/proc` that mean "whoever looks" are read for the caller.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     ffi::{OsStr, OsString},
-    fs, io,
+    io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
@@ -28,35 +28,6 @@ use crate::{
 
 /// Inode of the top directory of every process file system (`PROC_ROOT_INO`, linux/proc_fs.h).
 const PROC_ROOT_INODE: u64 = 1;
-
-/// The mounts that the session sees. They are fixed before its command starts.
-#[derive(Debug)]
-pub(crate) struct Mounts(HashSet<u64>);
-
-impl Mounts {
-    /// Reads the mounts of the namespace that thread `tid` is in.
-    pub(crate) fn of(tid: u32) -> io::Result<Self> {
-        let text = fs::read(format!("/proc/{tid}/mountinfo"))?;
-        let id = |line: &[u8]| {
-            let id = line.split(|byte| *byte == b' ').next()?;
-            std::str::from_utf8(id).ok()?.parse().ok()
-        };
-        Ok(Self(
-            text.split(|byte| *byte == b'\n').filter_map(id).collect(),
-        ))
-    }
-
-    /// Refuses a descriptor that does not lie in the session's view: nothing is done there in
-    /// anybody's name, whatever led there.
-    fn require(&self, found: &Statx) -> io::Result<()> {
-        let known = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-        if known && self.0.contains(&found.stx_mnt_id) {
-            Ok(())
-        } else {
-            Err(Errno::ACCESS.into())
-        }
-    }
-}
 
 /// What a path of a call leads to.
 #[derive(Debug)]

@@ -6,12 +6,13 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
     fs::File,
     io::{self, Read as _, Seek as _},
-    os::{fd::AsFd, fd::BorrowedFd, unix::ffi::OsStringExt as _},
+    os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
 };
+
+use crate::mountinfo;
 
 /// The mounts of one session.
 #[derive(Debug)]
@@ -56,54 +57,15 @@ fn read(file: &mut File) -> io::Result<BTreeMap<u64, PathBuf>> {
     let mut text = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut text)?;
-    Ok(text
-        .split(|byte| *byte == b'\n')
-        .filter_map(mount)
-        .collect())
-}
-
-/// Reads the id (field 1) and the mount point (field 5) of a line.
-fn mount(line: &[u8]) -> Option<(u64, PathBuf)> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    Some((id, unescape(fields.nth(3)?)))
-}
-
-/// Blanks, tabs, newlines and backslashes are written as three octal digits.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut path = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((byte, after)) = rest.split_first() {
-        let digits = after.get(..3).and_then(|d| std::str::from_utf8(d).ok());
-        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match escaped.filter(|_| *byte == b'\\') {
-            Some(value) => {
-                path.push(value);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                path.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(path))
+    let mounts = mountinfo::parse(&text).into_iter();
+    Ok(mounts.map(|mount| (mount.id, mount.at)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{MountWatch, mount};
-
-    #[test]
-    fn a_line_has_its_id_and_its_place() {
-        let line = b"36 35 98:0 /mnt1 /mnt\\0402\\134x rw,noatime master:1 - ext3 /dev/root rw";
-        let (id, path) = mount(line).unwrap();
-        assert_eq!((id, path.as_path()), (36, Path::new("/mnt 2\\x")));
-        assert_eq!(mount(b"x y"), None);
-        assert_eq!(mount(b""), None);
-    }
+    use super::MountWatch;
 
     #[test]
     fn nothing_goes_where_nothing_happens() {

@@ -13,17 +13,7 @@ use std::{
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use stockade_types::AbsPath;
 
-/// One mount of our namespace (`/proc/PID/mountinfo`, proc(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    id: u64,
-    /// `major:minor` of the file system.
-    device: Vec<u8>,
-    /// What of the file system is mounted.
-    root: PathBuf,
-    /// Where.
-    at: PathBuf,
-}
+use crate::mountinfo::{self, Mount};
 
 /// The mounts of our namespace.
 #[derive(Clone, Debug, Default)]
@@ -32,9 +22,7 @@ pub(crate) struct Mounts(Vec<Mount>);
 impl Mounts {
     /// Reads them.
     pub(crate) fn read() -> io::Result<Self> {
-        let text = fs::read("/proc/self/mountinfo")?;
-        let mounts = text.split(|b| *b == b'\n').filter_map(mount);
-        Ok(Self(mounts.collect()))
+        mountinfo::read("/proc/self/mountinfo").map(Self)
     }
 
     /// Returns every name of `path`, which has no links: itself first, then those that bind mounts
@@ -89,40 +77,6 @@ impl Mounts {
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::symlink_metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
-}
-
-/// Reads `ID PARENT MAJOR:MINOR ROOT POINT …`.
-fn mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let device = fields.nth(1)?.to_vec();
-    let root = unescaped(fields.next()?);
-    let at = unescaped(fields.next()?);
-    Some(Mount {
-        id,
-        device,
-        root,
-        at,
-    })
-}
-
-/// Takes back `\040` and the like, which stand for blanks, line ends and backslashes.
-fn unescaped(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let code = after
-            .split_at_checked(3)
-            .filter(|_| *first == b'\\')
-            .and_then(|(digits, after)| {
-                let digits = std::str::from_utf8(digits).ok()?;
-                Some((u8::from_str_radix(digits, 8).ok()?, after))
-            });
-        let (byte, after) = code.unwrap_or((*first, after));
-        bytes.push(byte);
-        rest = after;
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Resolves the links of `path` as far as it exists; the rest is added as it is.
@@ -202,11 +156,11 @@ fn parts(path: &Path) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, path::Path};
+    use std::{fs, os::unix::fs::symlink};
 
     use stockade_types::AbsPath;
 
-    use super::{Mounts, mount, unescaped, way};
+    use super::{Mounts, way};
 
     #[test]
     fn a_bind_mount_gives_a_second_name() {
@@ -240,17 +194,6 @@ mod tests {
         });
         let also = AbsPath::new(base.join("d/state")).unwrap();
         assert_eq!(mounts.names(&path), [path, also]);
-    }
-
-    #[test]
-    fn mounts_are_read_as_the_kernel_writes_them() {
-        let line = b"36 35 98:0 /mnt1 /mnt\\0402\\134x rw,noatime master:1 - ext3 /dev/root rw";
-        let read = mount(line).unwrap();
-        assert_eq!((read.id, read.device.as_slice()), (36, b"98:0".as_slice()));
-        assert_eq!(read.root, Path::new("/mnt1"));
-        assert_eq!(read.at, Path::new("/mnt 2\\x"));
-        assert_eq!(unescaped(b"\\9z"), Path::new("\\9z"));
-        assert!(mount(b"").is_none());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{locate::Mounts, procfs};
+use crate::{mountinfo::SessionMounts, procfs};
 
 /// Links that one path may go through, as in the kernel (path_resolution(7)).
 pub(crate) const LINKS_MAX: usize = 40;
@@ -90,7 +90,7 @@ impl Resolved {
 #[derive(Debug)]
 struct View {
     root: OwnedFd,
-    mounts: Mounts,
+    mounts: SessionMounts,
     /// The user that its processes run as.
     user: u32,
 }
@@ -109,7 +109,7 @@ impl Resolver {
         let root = rustix::fs::open(format!("/proc/{tid}/root"), flags, Mode::empty())?;
         let view = View {
             root,
-            mounts: Mounts::of(tid)?,
+            mounts: SessionMounts::of(tid)?,
             user,
         };
         Ok(Self {
@@ -129,7 +129,7 @@ impl Resolver {
     }
 
     /// Returns the session's mounts.
-    pub(crate) fn mounts(&self) -> &Mounts {
+    pub(crate) fn mounts(&self) -> &SessionMounts {
         &self.view.mounts
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -102,19 +102,23 @@ fn new_session() -> Result<SessionId, RunError> {
         .map_err(|e| RunError::Random(e.to_string()))
 }
 
+/// Returns the workspace without links, if it can be listed.
+fn readable_workspace(given: &Path) -> Result<AbsPath, RunError> {
+    let workspace = std::fs::canonicalize(given)
+        .and_then(|path| std::fs::read_dir(&path).map(|_| path))
+        .map_err(|source| RunError::Workspace {
+            path: given.to_owned(),
+            source,
+        })?;
+    AbsPath::new(&workspace).map_err(|_| RunError::Path(given.to_owned()))
+}
+
 fn prepare(
     mut options: Options,
     session: SessionId,
     effects: Effects,
 ) -> Result<Prepared, RunError> {
-    let given = options.workspace.clone();
-    let workspace = std::fs::canonicalize(&given)
-        .and_then(|path| std::fs::read_dir(&path).map(|_| path))
-        .map_err(|source| RunError::Workspace {
-            path: given.clone(),
-            source,
-        })?;
-    let workspace = AbsPath::new(&workspace).map_err(|_| RunError::Path(given))?;
+    let workspace = readable_workspace(&options.workspace)?;
     let cwd = std::fs::canonicalize(&options.cwd)
         .ok()
         .and_then(|path| AbsPath::new(path).ok())
@@ -165,8 +169,27 @@ fn prepare(
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
     facts::hide_twins(&mut facts, &spec.workspace)?;
-    let settings = &options.policy.settings().workspace;
-    let found = protected::find(&spec.workspace, settings)?;
+    let places = find_protected(&options.policy, &spec.workspace, &mut facts)?;
+    let mut plan = compile(&options.policy, &spec, &facts)?;
+    plan.fault = options.fault;
+    Ok(Prepared {
+        options,
+        spec,
+        facts,
+        places: Arc::new(places),
+        plan,
+    })
+}
+
+/// Finds the protected paths of the workspace and of what policy lets write beside it; returns what
+/// those of the workspace lead to.
+fn find_protected(
+    policy: &Policy,
+    workspace: &AbsPath,
+    facts: &mut HostFacts,
+) -> Result<Places, RunError> {
+    let settings = &policy.settings().workspace;
+    let found = protected::find(workspace, settings)?;
     facts.protected = found.entries;
     for share in &facts.writable {
         let new = protected::in_share(share, settings)?;
@@ -176,15 +199,7 @@ fn prepare(
             .collect();
         facts.protected.extend(new);
     }
-    let mut plan = compile(&options.policy, &spec, &facts)?;
-    plan.fault = options.fault;
-    Ok(Prepared {
-        options,
-        spec,
-        facts,
-        places: Arc::new(found.places),
-        plan,
-    })
+    Ok(found.places)
 }
 
 /// Starts a session up to the point where its command is about to be judged; `helpers` were started

@@ -4,6 +4,7 @@
 //! could understand differently (RFC 9112 sections 6.3 and 11.2) is refused, and what is sent on
 //! is written anew from what was understood.
 
+mod answer;
 mod body;
 mod chunked;
 mod head;
@@ -12,7 +13,8 @@ mod proxy;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use proxy::{Exchange, answer_denied, linger, serve};
+pub(crate) use answer::{answer_denied, linger};
+pub(crate) use proxy::{Exchange, serve};
 
 /// Why a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

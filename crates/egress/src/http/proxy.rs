@@ -6,7 +6,7 @@ use std::{
 };
 
 use stockade_policy::{Approvals, Control, Decision, HttpRequest, Permitted, Request};
-use stockade_types::{DecisionRecord, Host, Port, Subject};
+use stockade_types::{Host, Port, Subject};
 use tokio::{
     io::AsyncWriteExt,
     net::{
@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Malformed,
+    answer::{answer, answer_denied, answer_failed, body_of, linger, unrecorded},
     body::{Body, Framing},
     chunked::Manner,
     head::{RequestHead, parse_request, parse_response},
@@ -26,13 +27,10 @@ use super::{
 use crate::{
     Proxy,
     judge::{Allowed, Judgement, Waiter, decided},
-    limits::{
-        HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, LINGER_IDLE, LINGER_TOTAL, REFUSAL_WAIT,
-        RELAY_CHUNK_BYTES, RESPONSE_WAIT,
-    },
+    limits::{HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, RELAY_CHUNK_BYTES, RESPONSE_WAIT},
     relay::{Counters, Turn, fill, reset, turn_accepted},
-    upstream::{Failed, Upstream},
-    wire::{Decided, Unanswered},
+    upstream::Upstream,
+    wire::Decided,
 };
 
 /// Bytes read at once while a head is not complete.
@@ -513,93 +511,6 @@ async fn receive_body(
     true
 }
 
-/// Answers a refused request with the decision as JSON.
-pub(crate) async fn answer_denied(
-    client: &mut TcpStream,
-    method: &str,
-    record: &Result<DecisionRecord, Unanswered>,
-) {
-    let status = if record.is_ok() { 403 } else { 503 };
-    answer(client, status, method, &body_of(record)).await;
-}
-
-/// Answers a request that was allowed and could not be served.
-pub(crate) async fn answer_failed(client: &mut TcpStream, status: u16, method: &str, text: &str) {
-    answer(client, status, method, &error_body(text)).await;
-}
-
-fn body_of(record: &Result<DecisionRecord, Unanswered>) -> String {
-    match record {
-        Ok(record) => {
-            serde_json::to_string(record).unwrap_or_else(|error| error_body(&error.to_string()))
-        }
-        Err(error) => error_body(&unrecorded(error)),
-    }
-}
-
-pub(crate) fn unrecorded(error: &Unanswered) -> String {
-    format!("refused, because the decision could not be recorded: {error}")
-}
-
-fn error_body(text: &str) -> String {
-    serde_json::json!({ "error": text }).to_string()
-}
-
-async fn answer(client: &mut TcpStream, status: u16, method: &str, body: &str) {
-    let phrase = match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        502 => "Bad Gateway",
-        _ => "Service Unavailable",
-    };
-    let length = body.len() + 1;
-    let mut text = format!(
-        "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n\r\n"
-    );
-    if method != "HEAD" {
-        text.push_str(body);
-        text.push('\n');
-    }
-    // The client may be gone, which is no concern of the verdict.
-    drop(timeout(REFUSAL_WAIT, client.write_all(text.as_bytes())).await);
-    linger(client).await;
-}
-
-/// Closes so that the client can read what was sent: unread bytes would turn the close into a
-/// reset that overtakes the answer (RFC 9112 section 9.6).
-pub(crate) async fn linger(client: &mut TcpStream) {
-    if client.shutdown().await.is_err() {
-        return;
-    }
-    let (reader, _) = client.split();
-    let discard = async {
-        let mut buffer = Vec::new();
-        loop {
-            buffer.clear();
-            let read = fill(&reader, &mut buffer, RELAY_CHUNK_BYTES);
-            match timeout(LINGER_IDLE, read).await {
-                Ok(Ok(1..)) => {}
-                Ok(Ok(0) | Err(_)) | Err(_) => return,
-            }
-        }
-    };
-    drop(timeout(LINGER_TOTAL, discard).await);
-}
-
 fn length(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-impl Failed {
-    /// Tells an HTTP client.
-    pub(crate) async fn answer_http(self, client: &mut TcpStream, method: &str) {
-        match self {
-            Self::Refused(record) => answer_denied(client, method, &record).await,
-            Self::Unrecorded(error) => answer_denied(client, method, &Err(error)).await,
-            Self::Unreachable(error) => {
-                answer_failed(client, 502, method, &error.full()).await;
-            }
-        }
-    }
 }

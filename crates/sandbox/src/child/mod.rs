@@ -178,10 +178,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
     match step {
         // The supervisor did this before it said go.
         Step::JoinGroup { .. } => {}
-        Step::EnterNamespaces { namespaces } => {
-            let wanted: Vec<_> = namespaces.iter().map(|n| namespace(*n)).collect();
-            process::unshare(&wanted)?;
-        }
+        Step::EnterNamespaces { namespaces } => enter(namespaces)?,
         Step::MapIdentity { uids, gids } => state.map_identity(uids, gids)?,
         Step::StartFirstProcess => return state.start_first_process(),
         Step::DieWithSupervisor => process::die_with_parent()?,
@@ -247,6 +244,11 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::Execute => return Err(confine::execute(&state.plan.command)),
     }
     Ok(Flow::Next)
+}
+
+fn enter(namespaces: &[Namespace]) -> Outcome<()> {
+    let wanted: Vec<_> = namespaces.iter().map(|n| namespace(*n)).collect();
+    process::unshare(&wanted)
 }
 
 const fn namespace(namespace: Namespace) -> process::Namespace {
