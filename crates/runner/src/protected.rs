@@ -22,8 +22,8 @@ use crate::{
 /// Entries that are looked at. A monorepo with its dependencies has a few hundred thousand; above
 /// this the search would take seconds, and a missed path would be a silent weakness.
 const ENTRIES_MAX: usize = 2_000_000;
-/// Places that protected names lead to. Each is searched by itself and looked at every second; a
-/// repository of submodules has some hundred.
+/// Places that protected names lead to. Each is searched by itself; a repository of submodules has
+/// some hundred.
 const PLACES_MAX: usize = 4096;
 /// File of a git directory with the path of the one that it shares with others.
 const COMMON: &[u8] = b"commondir";

@@ -1,4 +1,5 @@
-//! Answering the notifier: every execution and every change of a path waits here for its verdict.
+//! Answering the notifier: every execution waits here for its verdict, and every change of a path
+//! is judged and made here.
 
 mod act;
 mod asking;
