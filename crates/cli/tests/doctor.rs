@@ -394,7 +394,8 @@ fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
                 Some(&Value::Bool(false)),
                 "{verified:?}"
             );
-            // What the command could see, the journal has: a file is there only after its event.
+            // The journal has what the command was told of: a call returns only after its event. One
+            // file can have been made whose call never returned.
             let session = text(&verdict, "session");
             let directory = repo.path().join("made").to_string_lossy().into_owned();
             let events = env.events(session);
@@ -403,7 +404,7 @@ fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
                 .filter(|e| e.kind() == "file.changed" && e.targets(&directory));
             let recorded = recorded.count();
             assert!(
-                recorded > made,
+                recorded >= made,
                 "{made} files and their directory, {recorded} records"
             );
             // One byte less, and it is no longer the record of this session.

@@ -14,7 +14,9 @@ pub struct Places {
 }
 
 impl Policy {
-    /// Checks that what is shared leaves out the home as a whole, the state and the policies.
+    /// Checks that nothing shares the home as a whole, or names a place in the state or, to write,
+    /// among the policies. Directories that hold the state or policies can be shared: those are
+    /// covered in the view.
     ///
     /// A session that reads the state has the key that signs the record; one that writes a policy
     /// chooses what the next session may do.
@@ -45,18 +47,18 @@ impl Places {
     fn shared_by(&self, entry: &str, writable: bool) -> Option<String> {
         let paths = self.absolute(entry);
         let holds = |place: &String| paths.iter().any(|path| is_within(place, path));
-        let overlaps =
-            |place: &String| holds(place) || paths.iter().any(|path| is_within(path, place));
+        // What lies in a shared directory is covered there; to share it alone means nothing.
+        let lies_in = |place: &&String| paths.iter().any(|path| is_within(path, place));
         if self.homes.iter().any(holds) {
             return Some("is or holds your whole home; name what is needed".to_owned());
         }
-        if let Some(place) = self.state.iter().find(|place| overlaps(place)) {
+        if let Some(place) = self.state.iter().find(lies_in) {
             return Some(format!(
                 "shares Stockade's state in `{place}`, with the key that signs the record; name \
                  something else"
             ));
         }
-        let policy = self.policies.iter().find(|place| overlaps(place));
+        let policy = self.policies.iter().find(lies_in);
         policy.filter(|_| writable).map(|place| {
             format!(
                 "lets a session write the policy of the next one in `{place}`; name something else"

@@ -262,16 +262,13 @@ fn what_is_ours_is_shared_in_no_spelling() {
         ("read", "/home//ann/.", "whole home"),
         ("write", "/home", "whole home"),
         ("read", "/data/ann", "whole home"),
-        ("read", "~/.local", "key that signs"),
         ("read", "~/.local/state/stockade/sessions", "key that signs"),
-        ("write", "/home/ann/.local/state", "key that signs"),
-        ("write", "~/.config", "policy of the next"),
+        ("write", "/home/ann/.local/state/stockade", "key that signs"),
         (
             "write",
             "~/.config/stockade/policy.toml",
             "policy of the next",
         ),
-        ("write", "/etc", "policy of the next"),
     ] {
         let text = format!("schema = 1\n[filesystem]\n{key} = [\"{path}\"]\n");
         let policy = loaded(&[source(Origin::User, "team.toml", &text)]);
@@ -287,6 +284,9 @@ fn what_is_ours_is_shared_in_no_spelling() {
     }
     for (key, path) in [
         ("read", "~/.config"),
+        ("write", "~/.config"),
+        ("read", "~/.local"),
+        ("write", "/home/ann/.local/state"),
         ("read", "/etc/stockade"),
         ("read", "/home/anna"),
         ("read", "/home/ann/.local/share"),

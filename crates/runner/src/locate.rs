@@ -43,13 +43,13 @@ pub(crate) struct Place {
     /// Canonical path inside; empty where it has none.
     pub(crate) path: PathBuf,
     /// What is there, if anything is.
-    pub(crate) stat: Option<Statx>,
+    pub(crate) stat: Option<Seen>,
 }
 
 impl Place {
     /// Returns what kind of file is there, if anything is.
     pub(crate) fn kind(&self) -> Option<FileType> {
-        self.stat.as_ref().map(kind_of)
+        self.stat.map(|seen| seen.kind)
     }
 
     /// Returns the directory in which the name is.
@@ -103,7 +103,7 @@ impl Place {
     /// Tells whether a mount of the session lies at the name: it can be neither moved nor removed.
     /// The kernel asks this of the namespace of who calls, which is not the session's here.
     pub(crate) fn is_mount_point(&self) -> bool {
-        self.name != "." && self.name != ".." && self.stat.as_ref().is_some_and(is_mount_root)
+        self.name != "." && self.name != ".." && self.stat.is_some_and(|seen| seen.is_mount_root)
     }
 }
 
@@ -180,7 +180,7 @@ impl Resolver {
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
         let base = self.behind(directory)?;
-        match kind_of(&own(&base)?) {
+        match own(&base)?.kind {
             FileType::Directory => Ok(base),
             _ => Err(Errno::NOTDIR.into()),
         }
@@ -209,14 +209,13 @@ impl Resolver {
     ) -> io::Result<Straight> {
         let mut how = ResolveFlags::NO_SYMLINKS;
         let mut front = front;
-        let base = match base {
-            Some(base) => base,
-            None => {
-                how |= ResolveFlags::IN_ROOT;
-                let start = front.iter().position(|byte| *byte != b'/');
-                front = start.and_then(|at| front.get(at..)).unwrap_or_default();
-                open_path(self.root(), ".", OFlags::DIRECTORY)?
-            }
+        let base = if let Some(base) = base {
+            base
+        } else {
+            how |= ResolveFlags::IN_ROOT;
+            let start = front.iter().position(|byte| *byte != b'/');
+            front = start.and_then(|at| front.get(at..)).unwrap_or_default();
+            open_path(self.root(), ".", OFlags::DIRECTORY)?
         };
         let (parent, base) = if front.is_empty() {
             (base, None)
@@ -232,7 +231,7 @@ impl Resolver {
             }
         };
         let stat = look(&parent, name)?;
-        let link = stat.is_some_and(|stat| kind_of(&stat) == FileType::Symlink);
+        let link = stat.is_some_and(|stat| stat.kind == FileType::Symlink);
         if link && (last == Last::Follow || slashes) {
             return Ok(Straight::Links(base.unwrap_or(parent)));
         }
@@ -245,15 +244,15 @@ impl Resolver {
         parent: OwnedFd,
         name: OsString,
         slashes: bool,
-        stat: Option<Statx>,
+        stat: Option<Seen>,
     ) -> io::Result<Place> {
         // What is there lies in the same mount as its directory, if no mount lies on it.
-        match stat.filter(|stat| name != ".." && !is_mount_root(stat)) {
-            Some(stat) => self.mounts().require(&stat)?,
-            None => self.mounts().require(&own(&parent)?)?,
+        match stat.filter(|stat| name != ".." && !stat.is_mount_root) {
+            Some(stat) => self.mounts().require(stat.mount)?,
+            None => self.mounts().require(own(&parent)?.mount)?,
         }
         let mut path = procfs::path_of(&parent)?;
-        if procfs::is_deleted(&path) && own(&parent)?.stx_nlink == 0 {
+        if procfs::is_deleted(&path) && own(&parent)?.links == 0 {
             // A directory that was removed has no place: nothing can be made in it.
             path = PathBuf::new();
         }
@@ -288,7 +287,7 @@ impl Resolver {
                 return self.named(walk.here, name, slashes, stat);
             }
             let stat = look(&walk.here, &name)?;
-            let link = stat.is_some_and(|stat| kind_of(&stat) == FileType::Symlink);
+            let link = stat.is_some_and(|stat| stat.kind == FileType::Symlink);
             if !link || last == Last::Keep {
                 return self.named(walk.here, name, slashes, stat);
             }
@@ -318,7 +317,7 @@ impl Resolver {
             return Ok(());
         }
         let next = open_path(&walk.here, &part, OFlags::NOFOLLOW)?;
-        match kind_of(&own(&next)?) {
+        match own(&next)?.kind {
             FileType::Directory => {
                 walk.here = next;
                 walk.trail.push(part);
@@ -327,7 +326,7 @@ impl Resolver {
             FileType::Symlink => match self.follow(walk, &part)? {
                 Followed::Text => Ok(()),
                 Followed::Object(object) => {
-                    if kind_of(&own(&object)?) != FileType::Directory {
+                    if own(&object)?.kind != FileType::Directory {
                         return Err(Errno::NOTDIR.into());
                     }
                     walk.here = object;
@@ -380,7 +379,7 @@ impl Resolver {
 
     /// Follows a link of a process, which leads to an object and not to a path.
     fn process_link(&self, walk: &Walk, name: &OsStr) -> io::Result<Followed> {
-        if own(&walk.here)?.stx_ino == PROC_ROOT_INODE {
+        if own(&walk.here)?.inode == PROC_ROOT_INODE {
             return Ok(Followed::Text);
         }
         match open_path(&walk.here, name, OFlags::empty()) {
@@ -423,7 +422,7 @@ impl Resolver {
     fn at_object(&self, object: OwnedFd) -> io::Result<Place> {
         let stat = own(&object)?;
         if !is_nobodys(&object, &stat)? {
-            self.mounts().require(&stat)?;
+            self.mounts().require(stat.mount)?;
         }
         let path = procfs::path_of(&object)?;
         Ok(Place {
@@ -441,10 +440,9 @@ impl Resolver {
     fn may_follow(&self, directory: &OwnedFd, link: &OwnedFd) -> io::Result<()> {
         let (directory, link) = (own(directory)?, own(link)?);
         let shared = Mode::SVTX | Mode::WOTH;
-        let mode = Mode::from_raw_mode(u32::from(directory.stx_mode));
-        if !mode.contains(shared)
-            || link.stx_uid == directory.stx_uid
-            || link.stx_uid == self.user()
+        if !directory.mode.contains(shared)
+            || link.user == directory.user
+            || link.user == self.user()
         {
             return Ok(());
         }
@@ -453,8 +451,7 @@ impl Resolver {
 
     fn is_root(&self, here: &OwnedFd) -> io::Result<bool> {
         let (here, root) = (own(here)?, own(self.root())?);
-        let device = |stat: &Statx| (stat.stx_dev_major, stat.stx_dev_minor);
-        Ok((device(&here), here.stx_ino) == (device(&root), root.stx_ino))
+        Ok((here.device, here.inode) == (root.device, root.inode))
     }
 }
 
@@ -475,16 +472,51 @@ enum Followed {
 
 /// Whether an object is in no tree at all: a pipe, a socket, or memory that only descriptors lead
 /// to. Who has its descriptor may open it again, and it lies in no mount that anybody sees.
-fn is_nobodys(object: &OwnedFd, stat: &Statx) -> io::Result<bool> {
+fn is_nobodys(object: &OwnedFd, stat: &Seen) -> io::Result<bool> {
     let shown = procfs::path_of(object)?;
     let text = shown.as_os_str().as_bytes();
-    Ok(match kind_of(stat) {
+    Ok(match stat.kind {
         FileType::Fifo => text.starts_with(b"pipe:["),
         FileType::Socket => text.starts_with(b"socket:["),
         // Its name begins at the root of a file system that is mounted nowhere, and it has no link.
-        FileType::RegularFile => text.starts_with(b"/memfd:") && stat.stx_nlink == 0,
+        FileType::RegularFile => text.starts_with(b"/memfd:") && stat.links == 0,
         _ => false,
     })
+}
+
+/// What a file was seen to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) kind: FileType,
+    mode: Mode,
+    links: u32,
+    user: u32,
+    /// Major and minor number of its file system.
+    device: (u32, u32),
+    inode: u64,
+    /// Major and minor number, if it is a device.
+    pub(crate) stands_for: (u32, u32),
+    /// The mount it lies in; `None` where the kernel does not tell.
+    mount: Option<u64>,
+    is_mount_root: bool,
+}
+
+impl Seen {
+    fn of(found: &Statx) -> Self {
+        let mode = u32::from(found.stx_mode);
+        let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        Self {
+            kind: FileType::from_raw_mode(mode),
+            mode: Mode::from_raw_mode(mode),
+            links: found.stx_nlink,
+            user: found.stx_uid,
+            device: (found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+            stands_for: (found.stx_rdev_major, found.stx_rdev_minor),
+            mount: told.then_some(found.stx_mnt_id),
+            is_mount_root: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        }
+    }
 }
 
 /// What is asked of a file: enough to judge it, and which mount it lies in.
@@ -495,10 +527,10 @@ const ASKED: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::INO)
     .union(StatxFlags::MNT_ID);
 
-fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Statx>> {
+fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Seen>> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
     match rustix::fs::statx(parent, name, flags, ASKED) {
-        Ok(stat) => Ok(Some(stat)),
+        Ok(found) => Ok(Some(Seen::of(&found))),
         // The kernel says what is wrong with a name when it is used.
         Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
         Err(errno) => Err(errno.into()),
@@ -506,17 +538,9 @@ fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Statx>> {
 }
 
 /// Looks at what a descriptor itself stands for.
-fn own(descriptor: impl AsFd) -> io::Result<Statx> {
+fn own(descriptor: impl AsFd) -> io::Result<Seen> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    Ok(rustix::fs::statx(descriptor, "", flags, ASKED)?)
-}
-
-fn kind_of(stat: &Statx) -> FileType {
-    FileType::from_raw_mode(u32::from(stat.stx_mode))
-}
-
-fn is_mount_root(stat: &Statx) -> bool {
-    stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    Ok(Seen::of(&rustix::fs::statx(descriptor, "", flags, ASKED)?))
 }
 
 fn open_path(

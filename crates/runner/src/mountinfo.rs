@@ -2,10 +2,7 @@
 
 use std::{collections::HashSet, ffi::OsString, fs, io, os::unix::ffi::OsStringExt, path::PathBuf};
 
-use rustix::{
-    fs::{Statx, StatxFlags},
-    io::Errno,
-};
+use rustix::io::Errno;
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +28,9 @@ impl SessionMounts {
     }
 
     /// Refuses what does not lie in the session's view: nothing is done there in anybody's name,
-    /// whatever led there.
-    pub(crate) fn require(&self, found: &Statx) -> io::Result<()> {
-        let known = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-        if known && self.0.contains(&found.stx_mnt_id) {
+    /// whatever led there. `None` is a mount that the kernel does not tell.
+    pub(crate) fn require(&self, mount: Option<u64>) -> io::Result<()> {
+        if mount.is_some_and(|id| self.0.contains(&id)) {
             Ok(())
         } else {
             Err(Errno::ACCESS.into())

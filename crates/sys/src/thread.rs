@@ -29,10 +29,16 @@ pub struct FileIdentity {
     thread_bound: std::marker::PhantomData<*const ()>,
 }
 
+/// How a thread changes to the identity and back.
 #[derive(Clone, Copy, Debug)]
-struct Switch {
-    uid: u32,
-    own_uid: u32,
+enum Switch {
+    /// To another user: the kernel takes file capabilities away with the change (capabilities(7)).
+    User { uid: u32, own_uid: u32 },
+    /// To the same user, who is root, without file capabilities.
+    Capabilities {
+        own: CapabilitySet,
+        left: CapabilitySet,
+    },
 }
 
 impl FileIdentity {
@@ -60,13 +66,17 @@ impl FileIdentity {
         }
         clear_thread_groups()?;
         set_thread_file_id(libc::SYS_setfsgid, "setfsgid", gid)?;
-        if uid == 0 {
-            // Its own files are root's, so there is no other identity to change to.
-            drop_thread_capabilities(FILE_CAPABILITIES.union(QUOTA_CAPABILITIES))?;
-            return Ok(Self::new(None));
-        }
         drop_thread_capabilities(QUOTA_CAPABILITIES)?;
-        Ok(Self::new(Some(Switch { uid, own_uid })))
+        let switch = if uid == 0 {
+            let own = effective()?;
+            Switch::Capabilities {
+                own,
+                left: own.difference(FILE_CAPABILITIES),
+            }
+        } else {
+            Switch::User { uid, own_uid }
+        };
+        Ok(Self::new(Some(switch)))
     }
 
     const fn new(switch: Option<Switch>) -> Self {
@@ -76,19 +86,26 @@ impl FileIdentity {
         }
     }
 
-    /// Does `work` in this identity. The kernel takes the capabilities away with the change and
-    /// gives them back with the way back.
+    /// Does `work` in this identity.
     ///
     /// # Errors
     /// When the kernel refuses the change; then nothing was done.
     pub fn act<T>(&self, work: impl FnOnce() -> T) -> Outcome<T> {
-        let Some(switch) = self.switch else {
-            return Ok(work());
-        };
-        set_thread_file_id(libc::SYS_setfsuid, "setfsuid", switch.uid)?;
-        let done = work();
-        set_thread_file_id(libc::SYS_setfsuid, "setfsuid", switch.own_uid)?;
-        Ok(done)
+        match self.switch {
+            None => Ok(work()),
+            Some(Switch::User { uid, own_uid }) => {
+                set_thread_file_id(libc::SYS_setfsuid, "setfsuid", uid)?;
+                let done = work();
+                set_thread_file_id(libc::SYS_setfsuid, "setfsuid", own_uid)?;
+                Ok(done)
+            }
+            Some(Switch::Capabilities { own, left }) => {
+                set_effective(left)?;
+                let done = work();
+                set_effective(own)?;
+                Ok(done)
+            }
+        }
     }
 }
 
@@ -118,12 +135,28 @@ fn set_thread_file_id(call: libc::c_long, name: &'static str, id: u32) -> Outcom
 }
 
 fn drop_thread_capabilities(gone: CapabilitySet) -> Outcome<()> {
-    let sets = rustix::thread::capabilities(None).map_err(|e| SysError::new("capget", e))?;
-    let sets = CapabilitySets {
+    let sets = thread_capabilities()?;
+    set_thread_capabilities(CapabilitySets {
         effective: sets.effective.difference(gone),
         permitted: sets.permitted.difference(gone),
         inheritable: CapabilitySet::empty(),
-    };
+    })
+}
+
+fn effective() -> Outcome<CapabilitySet> {
+    Ok(thread_capabilities()?.effective)
+}
+
+fn set_effective(effective: CapabilitySet) -> Outcome<()> {
+    let sets = thread_capabilities()?;
+    set_thread_capabilities(CapabilitySets { effective, ..sets })
+}
+
+fn thread_capabilities() -> Outcome<CapabilitySets> {
+    rustix::thread::capabilities(None).map_err(|e| SysError::new("capget", e))
+}
+
+fn set_thread_capabilities(sets: CapabilitySets) -> Outcome<()> {
     rustix::thread::set_capabilities(None, sets).map_err(|e| SysError::new("capset", e))
 }
 

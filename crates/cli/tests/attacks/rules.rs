@@ -61,7 +61,8 @@ fn f34_a_rule_holds_under_other_names() {
         closed(
             "removed",
             "mkdir p11/d; exec 9< p11/d; rmdir p11/d; echo x > /proc/self/fd/9/../keep/f",
-        ),
+        )
+        .event("file.denied", "keep", "p11/keep/f"),
         closed("socket", "perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un(\"p12/keep/s\")) or exit 1'")
             .event("file.denied", "keep", "p12/keep/s"),
         // The length of the address cuts the path.

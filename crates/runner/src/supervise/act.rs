@@ -2,9 +2,9 @@
 //!
 //! Every operation is relative to descriptors of the session's own mounts, has one component, and
 //! follows no link. The kernel applies read-only mounts, owners, modes, quotas and everything else
-//! by itself, since the thread acts in the identity of the session ([`FileIdentity`]). Two things it
-//! asks of the namespace of who calls, and these are asked here: whether a mount lies at a name, and
-//! what `/dev/tty` means.
+//! by itself, since the thread acts in the identity of the session ([`FileIdentity`]). Three things it
+//! asks of who calls, and these are asked here: whether a mount lies at a name, what `/dev/tty` means,
+//! and whose memory a file of `/proc` is.
 
 use std::{
     io,
@@ -154,7 +154,7 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
         }
         _ => {}
     }
-    if is_guarded_process_file(place) {
+    if is_foreign_memory(place, resolver)? {
         return Err(Errno::ACCESS.into());
     }
     opened(open_file(place, flags, mode)?)
@@ -231,7 +231,7 @@ fn has_signal(thread: Pid) -> bool {
 fn is_own_terminal(place: &Place) -> bool {
     place
         .stat
-        .is_some_and(|stat| (stat.stx_rdev_major, stat.stx_rdev_minor) == TERMINAL_DEVICE)
+        .is_some_and(|stat| stat.stands_for == TERMINAL_DEVICE)
 }
 
 /// Opens the terminal that controls the caller: `/dev/tty` means that of whoever opens it.
@@ -250,31 +250,21 @@ fn own_terminal(flags: u32, resolver: &Resolver) -> io::Result<OwnedFd> {
     Ok(opened?)
 }
 
-/// Files of processes for which the kernel asks who opens them: the supervisor may more than the
-/// caller, so it opens none of them.
-fn is_guarded_process_file(place: &Place) -> bool {
-    const GUARDED: [&str; 6] = [
-        "mem",
-        "uid_map",
-        "gid_map",
-        "projid_map",
-        "setgroups",
-        "clear_refs",
-    ];
-    place.path.starts_with("/proc")
-        && place
-            .path
-            .file_name()
-            .is_some_and(|name| GUARDED.iter().any(|guarded| name == *guarded))
-}
-
-/// Whether the kernel must open a file of a process by itself, since it asks who opens it; with
-/// other flags no path could come into being by that.
-pub(super) fn is_opened_by_kernel(deed: &Deed, place: &Place) -> bool {
-    let Deed::Open { flags, .. } = deed else {
-        return false;
+/// Whether a file is the memory of another process than the caller's. The kernel asks whether who
+/// opens it may trace that process; the supervisor may trace all of them, so it opens none. Other
+/// files of processes ask who writes.
+fn is_foreign_memory(place: &Place, resolver: &Resolver) -> io::Result<bool> {
+    let Ok(below) = place.path.strip_prefix("/proc") else {
+        return Ok(false);
     };
-    flags & (FLAG_CREATE | FLAG_TEMPORARY) == 0 && is_guarded_process_file(place)
+    if place.path.file_name().is_none_or(|name| name != "mem") {
+        return Ok(false);
+    }
+    let own = resolver.inner_process()?;
+    Ok(below
+        .components()
+        .next()
+        .is_none_or(|process| process.as_os_str() != own.as_str()))
 }
 
 fn make_node(at: &Place, mode: u32, device: u64) -> io::Result<()> {

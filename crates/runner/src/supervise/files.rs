@@ -258,12 +258,6 @@ impl Supervision {
             places,
             judged,
         } = found;
-        if let Some(place) = places.first()
-            && !self.restricts_files
-            && act::is_opened_by_kernel(&call.deed, place)
-        {
-            return Reply::Proceed;
-        }
         if act::uses_mask(&call.deed) {
             hands.take_mask(self, resolver.tid());
         }

@@ -442,7 +442,10 @@ impl Supervision {
     }
 
     fn end_for_unseen(&self, count: usize) {
-        self.over.store(true, Ordering::Release);
+        if self.over.swap(true, Ordering::AcqRel) {
+            // Another finding ends the session already.
+            return;
+        }
         let title = "programs that may not run took the place of what was judged";
         let detail =
             format!("{count} times a process ended before it was seen, and its path led elsewhere");
