@@ -299,7 +299,6 @@ fn what_is_ours_is_shared_in_no_spelling() {
         ("read", "~/../home".to_owned(), "`..`"),
         ("read", state.clone(), "key that signs"),
         ("read", format!("{state}/sessions"), "key that signs"),
-        ("write", "~/.config".to_owned(), "policy of the next one"),
         (
             "write",
             "/etc/stockade".to_owned(),

@@ -19,7 +19,7 @@ use rustix::{
 };
 use stockade_sys::notifier::{Notification, Notifier};
 
-use super::changes::{Deed, FLAG_CREATE, FLAG_NO_FOLLOW};
+use super::changes::{Deed, FLAG_CREATE, FLAG_NO_FOLLOW, FLAG_TRUNCATE};
 use crate::{
     locate::{Place, own_link},
     procfs,
@@ -265,6 +265,24 @@ fn is_foreign_memory(place: &Place, resolver: &Resolver) -> io::Result<bool> {
         .components()
         .next()
         .is_none_or(|process| process.as_os_str() != own.as_str()))
+}
+
+/// Whether a call opens the id maps of a user namespace, and with nothing that could make a file.
+/// The kernel takes such a file only from who opened it in that namespace or above it, so only the
+/// caller's own open is of use. No session can do anything with it unless policy lets it make
+/// namespaces.
+pub(super) fn opens_id_map(deed: &Deed, place: &Place) -> bool {
+    const MAPS: [&str; 4] = ["uid_map", "gid_map", "projid_map", "setgroups"];
+    let Deed::Open { flags, .. } = deed else {
+        return false;
+    };
+    let is_map = || {
+        let name = place.path.file_name();
+        name.is_some_and(|name| MAPS.iter().any(|map| name == *map))
+    };
+    flags & (FLAG_CREATE | FLAG_TEMPORARY | FLAG_TRUNCATE) == 0
+        && place.path.starts_with("/proc")
+        && is_map()
 }
 
 fn make_node(at: &Place, mode: u32, device: u64) -> io::Result<()> {

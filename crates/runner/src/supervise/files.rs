@@ -258,6 +258,14 @@ impl Supervision {
             places,
             judged,
         } = found;
+        let nests = self.policy.settings().process.namespaces.value;
+        if nests
+            && places
+                .first()
+                .is_some_and(|at| act::opens_id_map(&call.deed, at))
+        {
+            return Reply::Proceed;
+        }
         if act::uses_mask(&call.deed) {
             hands.take_mask(self, resolver.tid());
         }

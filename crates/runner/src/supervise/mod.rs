@@ -229,6 +229,9 @@ impl Supervision {
             }
             return Reply::Proceed;
         }
+        if self.over.load(Ordering::Acquire) {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        }
         let Ok(resolver) = self.resolver(tid) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
@@ -278,6 +281,8 @@ impl Supervision {
         match self.recorder.write_all(SUPERVISOR, events, durability) {
             Ok(_) => Some(()),
             Err(error) => {
+                // What was asked for meanwhile is not done either.
+                self.over.store(true, Ordering::Release);
                 (self.abort)(&format!("the journal cannot be written: {error}"));
                 None
             }

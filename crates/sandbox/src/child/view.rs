@@ -305,7 +305,13 @@ impl View {
         if self.private > 0 {
             let pool = self.root.join(POOL);
             mount::detach(&pool)?;
-            fs::remove_dir(&pool).map_err(|e| SysError::on("remove", pool.display(), e))?;
+            match fs::remove_dir(&pool) {
+                Ok(()) => {}
+                // The place of this root is shown inside once more, and covered there; the kernel
+                // keeps the names of mounts in it. The directory stays, empty and read-only.
+                Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {}
+                Err(e) => return Err(SysError::on("remove", pool.display(), e)),
+            }
         }
         mount::make_read_only(&self.root)
     }
