@@ -1,7 +1,10 @@
 //! The threads of a running session: who answers the notifier, the egress process and people.
 
 use std::{
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -164,6 +167,7 @@ pub(crate) fn start_notifier(
         identity: parts.plan.identity,
         masks: supervise::Masks::default(),
         binder: Mutex::new(binder),
+        pipes: AtomicUsize::new(0),
         turns: Mutex::default(),
         places: Arc::clone(&parts.places),
         processes: Arc::clone(processes),

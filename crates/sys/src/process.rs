@@ -184,6 +184,13 @@ pub fn pidfd(pid: Pid) -> Outcome<OwnedFd> {
 /// EBADF when it has none of that number; EINVAL for a thread that is not the first of its process
 /// before Linux 6.9; EPERM when the kernel keeps the process from us.
 pub fn descriptor_of(thread: Pid, descriptor: i32) -> Outcome<OwnedFd> {
+    if descriptor < 0 {
+        return Err(SysError::on(
+            "pidfd_getfd",
+            descriptor,
+            std::io::Error::from_raw_os_error(libc::EBADF),
+        ));
+    }
     let flags = if is_leader(thread) {
         PidfdFlags::empty()
     } else {

@@ -30,6 +30,7 @@ mod secrets;
 mod sequences;
 mod shared;
 mod state;
+mod storm;
 mod view;
 
 use std::path::PathBuf;

@@ -180,8 +180,10 @@ fn k20_content_that_changed_unseen_is_read_again() {
                 assert_eq!((refused, found), (1, 0), "{all}");
             } else {
                 // It was refused each time, or seen to run, and then the session ended.
+                // Where it was killed before it could say so, the finding is about what nobody saw.
                 let ran = output.stdout.matches("evil").count();
-                assert_eq!(found, ran.min(1), "{output:?}\n{all}");
+                assert!(found <= 1, "{output:?}\n{all}");
+                assert!(ran == 0 || found == 1, "{output:?}\n{all}");
                 assert!(refused > 0, "the race was never run: {output:?}\n{all}");
             }
         }

@@ -6,7 +6,7 @@
 //! directory or put a link there, since that would be a change too. What somebody outside does in
 //! that moment is his own doing, and still ends at the same descriptors.
 
-use std::{io, os::fd::AsFd as _, path::Path};
+use std::{io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering};
 
 use rustix::{fs::FileType, io::Errno};
 use stockade_event::{Durability, Event};
@@ -22,6 +22,12 @@ use super::{
     state,
 };
 use crate::{areas::Area, locate::Place, procfs, recorder::lock, resolve::Resolver};
+
+/// Opens of pipes that wait for the other end at a time: each takes two threads of the supervisor,
+/// and programs that talk through pipes need a few.
+const PIPES_MAX: usize = 256;
+/// `EAGAIN`.
+const ERRNO_AGAIN: i32 = 11;
 
 /// One path of a call with its verdict.
 pub(super) struct Judged {
@@ -281,7 +287,7 @@ impl Supervision {
         };
         let answer = match done {
             Err(error) => return Reply::Refuse(errno(&error)),
-            Ok(Done::Waits) => return wait_for_pipe(&call.deed, places),
+            Ok(Done::Waits) => return self.wait_for_pipe(&call.deed, places),
             Ok(Done::ByKernel) => Answer::Proceeds,
             Ok(Done::Finished) => Answer::Returns,
             Ok(Done::Opened {
@@ -318,6 +324,29 @@ impl Supervision {
             mask: hands.mask(),
         };
         lock(&self.binder).bind(socket.as_fd(), address, meaning)
+    }
+
+    /// Has a thread of its own wait until the other end of a pipe is opened.
+    fn wait_for_pipe(&self, deed: &Deed, mut places: Vec<Place>) -> Reply {
+        let (Deed::Open { flags, .. }, Some(place)) = (deed, places.pop()) else {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        };
+        if self.pipes.fetch_add(1, Ordering::AcqRel) >= PIPES_MAX {
+            self.pipes.fetch_sub(1, Ordering::AcqRel);
+            return Reply::Refuse(ERRNO_AGAIN);
+        }
+        let flags = *flags;
+        Reply::Later(Box::new(move |shared, notifier, call| {
+            let opened = act::wait_for_other_end(&place, flags, notifier, call);
+            shared.pipes.fetch_sub(1, Ordering::AcqRel);
+            match opened {
+                Ok(file) => Answer::Opened {
+                    file,
+                    close_on_exec: act::closes_on_exec(flags),
+                },
+                Err(error) => Answer::Fails(errno(&error)),
+            }
+        }))
     }
 
     /// Asks about each path that a rule asks about, one after the other, and does what was allowed.
@@ -424,23 +453,6 @@ impl Supervision {
             .collect();
         self.write_all(&events, Durability::Written)
     }
-}
-
-/// Has a thread of its own wait until the other end of a pipe is opened.
-fn wait_for_pipe(deed: &Deed, mut places: Vec<Place>) -> Reply {
-    let (Deed::Open { flags, .. }, Some(place)) = (deed, places.pop()) else {
-        return Reply::Refuse(ERRNO_NOT_JUDGED);
-    };
-    let flags = *flags;
-    Reply::Later(Box::new(
-        move |_, notifier, call| match act::wait_for_other_end(&place, flags, notifier, call) {
-            Ok(file) => Answer::Opened {
-                file,
-                close_on_exec: act::closes_on_exec(flags),
-            },
-            Err(error) => Answer::Fails(errno(&error)),
-        },
-    ))
 }
 
 /// Finds one path of a call.

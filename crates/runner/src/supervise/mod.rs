@@ -27,7 +27,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -75,6 +75,8 @@ pub(crate) struct Supervision {
     pub(crate) masks: Masks,
     /// Gives sockets their addresses.
     pub(crate) binder: Mutex<Binder>,
+    /// Opens of pipes that wait.
+    pub(crate) pipes: AtomicUsize,
     /// Changes are made one after the other.
     pub(crate) turns: Mutex<()>,
     /// What protected names led to when the session started.

@@ -1,0 +1,51 @@
+//! A storm of random system calls: the supervisor lives through it, nothing outside changes, no
+//! protected name comes into being, and the record holds.
+
+use std::fs;
+
+use stockade_testkit::{env::Snapshot, run::require_tool};
+
+use crate::for_each_user;
+
+/// Seconds of one storm; `STOCKADE_TEST_STORM` sets another number, for a long run by hand.
+const SECONDS: &str = "5";
+
+#[test]
+fn random_system_calls_change_nothing_outside() {
+    let seconds = std::env::var("STOCKADE_TEST_STORM").unwrap_or_else(|_| SECONDS.to_owned());
+    for_each_user(|env| {
+        let repo = env.repo();
+        let source = env.write("storm.c", include_str!("storm.c"));
+        require_tool("gcc");
+        env.command("gcc")
+            .args(["-O1", "-o"])
+            .arg(repo.path().join("storm"))
+            .arg(source)
+            .success();
+        let protected = || {
+            let config = fs::read(repo.path().join(".git/config")).ok();
+            let planted = [".envrc", ".vscode", ".git/hooks/pre-commit"];
+            let planted = planted.map(|name| fs::symlink_metadata(repo.path().join(name)).is_ok());
+            (config, planted)
+        };
+        let home = || Snapshot::take(env.home());
+        let (before, outside) = (protected(), home());
+        let line = format!("./storm 1 {seconds} & ./storm 2 {seconds}; wait");
+        let timeout = std::time::Duration::from_secs(60)
+            + std::time::Duration::from_secs(seconds.parse().expect("a number"));
+        let output = env
+            .session(repo.path())
+            .timeout(timeout)
+            .line(line)
+            .output();
+        // The supervisor answered to the end: the program itself was not ended by it.
+        assert!(output.stdout.contains("rounds "), "{output:?}");
+        assert!(!output.stderr.contains("panicked"), "{output:?}");
+        assert_eq!(protected(), before, "{output:?}");
+        assert_eq!(home(), outside, "{output:?}");
+        env.stockade()
+            .args(["log", "verify", "last"])
+            .success()
+            .assert_stdout("intact");
+    });
+}
