@@ -130,7 +130,7 @@ impl Report {
         targets.extend(
             super::workload::INSIDE
                 .iter()
-                .map(|work| self.ratio(work.name, "bare", 1.05)),
+                .map(|work| self.ratio(work.name, "bare", work.most)),
         );
         let memory = self.median("memory of all supervisors", "stockade");
         targets.push(Target::new(

@@ -1,4 +1,4 @@
-//! What is run: a start, and three kinds of work in a folder made for them.
+//! What is run: a start, and kinds of work in a folder made for them.
 
 use std::{
     fs,
@@ -21,6 +21,9 @@ const FIND_FILES_PER_FOLDER: usize = 500;
 /// A middle-sized repository.
 const GIT_FOLDERS: usize = 50;
 const GIT_FILES_PER_FOLDER: usize = 100;
+/// About what a package manager unpacks for a middle-sized project.
+const TAR_FOLDERS: usize = 200;
+const TAR_FILES_PER_FOLDER: usize = 100;
 /// Enough compiler processes to see what each costs, few enough for many runs.
 const BUILD_FILES: usize = 12;
 
@@ -33,6 +36,8 @@ pub(super) struct Workload {
     /// Folder that it starts in, below the workspace.
     folder: &'static str,
     writes: Writes,
+    /// How many times as long as without a boundary it may take.
+    pub(super) most: f64,
 }
 
 pub(super) const START: Workload = Workload {
@@ -40,6 +45,7 @@ pub(super) const START: Workload = Workload {
     line: None,
     folder: "build",
     writes: Writes::Nothing,
+    most: f64::INFINITY,
 };
 
 /// The same where the whole workspace has to be searched for protected paths.
@@ -48,32 +54,60 @@ pub(super) const START_LARGE: Workload = Workload {
     line: None,
     folder: "",
     writes: Writes::Nothing,
+    most: f64::INFINITY,
 };
 
 /// The work inside; its time is taken inside, so the start is not in it.
 pub(super) const INSIDE: &[Workload] = &[
-    Workload {
+    inside(
         // Ten, since a single one is so short that the scheduler decides.
-        name: "10 × git status, 5,000 files",
-        line: Some(
-            "for _ in 1 2 3 4 5 6 7 8 9 10; do git -C repository status --porcelain || exit 9; done",
-        ),
-        folder: "",
-        writes: Writes::Nothing,
-    },
-    Workload {
-        name: "find, 100,000 entries",
-        line: Some("find tree -size +1M"),
-        folder: "",
-        writes: Writes::Nothing,
-    },
-    Workload {
-        name: "make, 12 C files",
-        line: Some("make -B -C build"),
-        folder: "",
-        writes: Writes::Workspace,
-    },
+        "10 × git status, 5,000 files",
+        "for _ in 1 2 3 4 5 6 7 8 9 10; do git -C repository status --porcelain || exit 9; done",
+        Writes::Nothing,
+        1.05,
+    ),
+    inside(
+        "find, 100,000 entries",
+        "find tree -size +1M",
+        Writes::Nothing,
+        1.05,
+    ),
+    inside(
+        "make, 12 C files",
+        "make -B -C build",
+        Writes::Workspace,
+        1.05,
+    ),
+    inside(
+        "tar x, 20,000 files",
+        "mkdir out && tar xf files.tar -C out && rm -rf out",
+        Writes::Workspace,
+        1.10,
+    ),
+    inside(
+        "500 × /bin/true",
+        "i=0; while [ $i -lt 500 ]; do /bin/true; i=$((i+1)); done",
+        Writes::Nothing,
+        1.15,
+    ),
+    inside(
+        "30 × git commit",
+        "cd commits && for i in $(seq 30); do echo $i >> file && \
+         git -c user.name=bench -c user.email=bench@lab.test commit -qam $i || exit 9; done",
+        Writes::Workspace,
+        1.05,
+    ),
 ];
+
+const fn inside(name: &'static str, line: &'static str, writes: Writes, most: f64) -> Workload {
+    Workload {
+        name,
+        line: Some(line),
+        folder: "",
+        writes,
+        most,
+    }
+}
 
 impl Workload {
     /// Runs it once and returns how long it took.
@@ -123,6 +157,17 @@ pub(super) fn prepare(workspace: &Path) -> Result<()> {
     fill(&workspace.join("tree"), FIND_FOLDERS, FIND_FILES_PER_FOLDER)?;
     let repository = workspace.join("repository");
     fill(&repository, GIT_FOLDERS, GIT_FILES_PER_FOLDER)?;
+    repository_of(&repository)?;
+    archive(workspace)?;
+    let commits = workspace.join("commits");
+    fill(&commits, 1, 1)?;
+    fs::write(commits.join("file"), "0\n").context("a file cannot be written")?;
+    repository_of(&commits)?;
+    build_files(&workspace.join("build"))
+}
+
+/// Makes a repository of what is in a folder.
+fn repository_of(repository: &Path) -> Result<()> {
     for args in [
         &["init", "--quiet"][..],
         &["add", "."],
@@ -137,9 +182,20 @@ pub(super) fn prepare(workspace: &Path) -> Result<()> {
             "files",
         ],
     ] {
-        process::stdout(Command::new("git").args(args).current_dir(&repository))?;
+        process::stdout(Command::new("git").args(args).current_dir(repository))?;
     }
-    build_files(&workspace.join("build"))
+    Ok(())
+}
+
+/// Packs small files, for an unpacking that makes each of them.
+fn archive(workspace: &Path) -> Result<()> {
+    let packed = workspace.join("packed");
+    fill(&packed, TAR_FOLDERS, TAR_FILES_PER_FOLDER)?;
+    let mut tar = Command::new("tar");
+    tar.args(["cf", "files.tar", "packed"])
+        .current_dir(workspace);
+    process::stdout(&mut tar)?;
+    fs::remove_dir_all(packed).context("the packed files cannot be removed")
 }
 
 fn fill(folder: &Path, folders: usize, files: usize) -> Result<()> {

@@ -189,7 +189,7 @@ fn an_agent_cannot_answer_its_own_question() {
         state.display()
     );
     let mut terminal = lab.open(&line);
-    terminal.wait_for("[o]nce", LONG);
+    terminal.wait_for("[d]eny", LONG);
     lab.go();
     let tried = lab.wait_file("tried", "finished");
     let not_permitted = tried.matches("Operation not permitted").count();

@@ -73,9 +73,11 @@ fn started(process: Subject) -> Event {
 
 fn net(verdict: Verdict, host: &str, by: Subject) -> Event {
     let decision = decision(verdict, host, by);
+    // What is allowed is dialled.
+    let address = (verdict == Verdict::Allow).then(|| "192.0.2.7".parse().unwrap());
     Event::ConnectionDecided {
         decision,
-        address: None,
+        address,
         sni: None,
         detail: None,
     }
