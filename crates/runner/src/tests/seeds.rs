@@ -148,14 +148,15 @@ fn nothing_that_the_agent_leaves_is_in_the_way() {
             }
             act(&lab);
             lab.seed();
-            let copies = ["config", "prompts/deep/a"].map(|name| lab.copy(name));
             // A file that the agent made unreadable is its own, if the user's did not change.
             let expected = if number == 6 && !first {
                 ["x", "one"]
             } else {
                 ["one", "one"]
             };
+            // Such a file cannot be read by its owner either.
             if !(number == 6 && !first && !rustix::process::geteuid().is_root()) {
+                let copies = ["config", "prompts/deep/a"].map(|name| lab.copy(name));
                 assert_eq!(copies, expected, "{number} {first}");
             }
             assert_eq!(fs::read_dir(lab.base.join("victim")).unwrap().count(), 1);
