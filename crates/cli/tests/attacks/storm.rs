@@ -31,7 +31,7 @@ fn random_system_calls_change_nothing_outside() {
         let home = || Snapshot::take(env.home());
         let (before, outside) = (protected(), home());
         let line = format!("./storm 1 {seconds} & ./storm 2 {seconds}; wait");
-        let timeout = std::time::Duration::from_secs(60)
+        let timeout = std::time::Duration::from_mins(1)
             + std::time::Duration::from_secs(seconds.parse().expect("a number"));
         let output = env
             .session(repo.path())
