@@ -71,35 +71,40 @@ pub(crate) fn hides_secret(glob: &str) -> bool {
 /// First parts of the patterns of protected paths.
 #[derive(Clone, Debug)]
 pub struct Beginnings {
-    firsts: Vec<Part>,
-    /// Bytes with which a name can begin that one of them fits.
+    /// Those that are names, by nothing else than themselves.
+    names: Vec<Part>,
+    /// Bytes with which one of the names begins, in either case: most names of a workspace begin
+    /// with none of them.
     bytes: [bool; 256],
+    others: Vec<Part>,
 }
 
 impl Beginnings {
     fn new(firsts: Vec<Part>) -> Self {
         let mut bytes = [false; 256];
-        for first in &firsts {
-            match first.first_byte() {
-                Some(byte) => {
-                    for case in [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()] {
-                        if let Some(known) = bytes.get_mut(usize::from(case)) {
-                            *known = true;
-                        }
-                    }
+        let (names, others): (Vec<_>, Vec<_>) = firsts
+            .into_iter()
+            .partition(|first| first.first_byte().is_some());
+        for byte in names.iter().filter_map(Part::first_byte) {
+            for case in [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()] {
+                if let Some(known) = bytes.get_mut(usize::from(case)) {
+                    *known = true;
                 }
-                None => bytes = [true; 256],
             }
         }
-        Self { firsts, bytes }
+        Self {
+            names,
+            bytes,
+            others,
+        }
     }
 
     /// Tells whether a protected path can begin with this name.
     pub fn include(&self, name: &[u8]) -> bool {
-        let possible = name
-            .first()
-            .is_some_and(|byte| self.bytes.get(usize::from(*byte)) == Some(&true));
-        possible && self.firsts.iter().any(|first| first.fits(name))
+        let first = name.first().map(|byte| usize::from(*byte));
+        let possible = first.is_some_and(|byte| self.bytes.get(byte) == Some(&true));
+        let fits = |part: &Part| part.fits(name);
+        possible && self.names.iter().any(fits) || self.others.iter().any(fits)
     }
 }
 

@@ -71,6 +71,28 @@ fn f14_protected_names_cannot_come_into_being() {
             "mkdir .husky && echo x > .husky/pre-commit",
             "/.husky",
         ),
+        guarded(
+            "hooks-local",
+            "echo x > lefthook-local.yml",
+            "/lefthook-local.yml",
+        ),
+        guarded("mise", "echo x > mise.toml", "/shop/mise.toml"),
+        guarded(
+            "mise-of-an-environment",
+            "echo x > mise.dev.toml",
+            "/mise.dev.toml",
+        ),
+        guarded(
+            "helix",
+            "mkdir .helix && echo x > .helix/languages.toml",
+            "/.helix",
+        ),
+        guarded(
+            "opencode",
+            "mkdir .opencode && echo x > .opencode/agent.md",
+            "/.opencode",
+        ),
+        guarded("emacs", "echo x > .dir-locals.el", "/.dir-locals.el"),
         guarded("deep", "mkdir -p a/b && mkdir a/b/.vscode", "a/b/.vscode"),
         guarded(
             "deep-file",
