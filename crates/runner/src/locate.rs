@@ -412,7 +412,9 @@ impl Resolver {
         if own(&walk.here)?.stx_ino == PROC_ROOT_INODE {
             return Ok(Followed::Text);
         }
-        match open_path(&walk.here, name, OFlags::empty()) {
+        let opened =
+            stockade_sys::thread::without_tracing(|| open_path(&walk.here, name, OFlags::empty()));
+        match opened.unwrap_or_else(|_| Err(Errno::ACCESS.into())) {
             Ok(object) => Ok(Followed::Object(object)),
             // A process that forbids a look at it may look at itself.
             Err(error) if error.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {

@@ -21,6 +21,8 @@ pub(crate) const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
 const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Descriptors of a process that forbids a look at it that are looked at one by one.
 const HIDDEN_DESCRIPTORS_MAX: i32 = 4096;
+/// With fewer descriptors than this, the limits of a process are not looked at.
+const FEW_DESCRIPTORS: u64 = 64;
 /// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 21 numbers fit twice.
 const STAT_BYTES: usize = 1024;
 
@@ -118,11 +120,34 @@ pub(crate) fn creation_mask(tid: u32) -> io::Result<Mode> {
 
 /// Reads how long a file may be that a thread makes (`RLIMIT_FSIZE`), in bytes.
 pub(crate) fn file_size_limit(thread: Pid) -> u64 {
+    limit(thread, "Max file size")
+}
+
+/// Tells whether a thread has no place for a further descriptor (`RLIMIT_NOFILE`). Before Linux 6.2
+/// the kernel does not count them, and then it never says so.
+pub(crate) fn descriptors_are_used_up(thread: Pid) -> bool {
+    let table = format!("/proc/{}/fd", thread.as_raw_nonzero());
+    let count = rustix::fs::stat(&table).map_or(0, |stat| stat.st_size);
+    let count = u64::try_from(count).unwrap_or_default();
+    if count < FEW_DESCRIPTORS {
+        return false;
+    }
+    let limit = limit(thread, "Max open files");
+    if count < limit {
+        return false;
+    }
+    // The limit may have been lowered since: what counts is whether a number below it is free.
+    let entries = fs::read_dir(table).into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
+    let below = numbers.filter(|number| *number < limit).count();
+    u64::try_from(below).is_ok_and(|below| below >= limit)
+}
+
+/// Reads a soft limit of a thread (`/proc/PID/limits`); the largest number where there is none.
+fn limit(thread: Pid, name: &str) -> u64 {
     let path = format!("/proc/{}/limits", thread.as_raw_nonzero());
     let limits = fs::read_to_string(path).unwrap_or_default();
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max file size"));
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
         .unwrap_or(u64::MAX)
 }

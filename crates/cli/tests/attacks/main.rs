@@ -11,6 +11,7 @@
 
 mod approvals;
 mod commands;
+mod deputy;
 mod egress;
 mod files;
 mod kernel;

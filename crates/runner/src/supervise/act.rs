@@ -13,13 +13,18 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     fs::{Access, AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags, ResolveFlags},
     io::Errno,
+    pipe::{PipeFlags, SpliceFlags},
     process::Pid,
 };
-use stockade_sys::notifier::{Notification, Notifier};
+use stockade_sys::{
+    notifier::{Notification, Notifier},
+    thread::without_tracing,
+};
 
-use super::changes::{Deed, FLAG_CREATE, FLAG_NO_FOLLOW};
+use super::changes::{Deed, FLAG_CREATE, FLAG_NO_FOLLOW, FLAG_TRUNCATE};
 use crate::{
     locate::{Place, own_link},
     procfs,
@@ -71,7 +76,14 @@ pub(super) fn carry_out(
     let first = || places.first().ok_or(io::Error::from(Errno::INVAL));
     let second = || places.get(1).ok_or(io::Error::from(Errno::INVAL));
     match deed {
-        Deed::Open { flags, mode } => return open(first()?, *flags, *mode, resolver),
+        Deed::Open { flags, mode } => {
+            // The kernel looks for a place for the descriptor before it touches the file.
+            let touches = flags & (FLAG_CREATE | FLAG_TRUNCATE | FLAG_TEMPORARY) != 0;
+            if touches && procfs::descriptors_are_used_up(thread) {
+                return Err(Errno::MFILE.into());
+            }
+            return open(first()?, *flags, *mode, resolver);
+        }
         Deed::Directory { mode } => {
             let at = named(first()?)?;
             rustix::fs::mkdirat(at.parent(), at.name(), mode_of(*mode))?;
@@ -157,7 +169,15 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
     if is_guarded_process_file(place) {
         return Err(Errno::ACCESS.into());
     }
+    if place.path.starts_with("/proc") {
+        return opened(as_anybody(|| open_file(place, flags, mode))?);
+    }
     opened(open_file(place, flags, mode)?)
+}
+
+/// Does `work` without being able to look into processes that forbid it.
+fn as_anybody<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    without_tracing(work).unwrap_or_else(|_| Err(Errno::ACCESS.into()))
 }
 
 /// Opens a file that is there, or makes it. What is a terminal does not become ours by it.
@@ -178,8 +198,11 @@ fn open_file(place: &Place, flags: u32, mode: u32) -> io::Result<OwnedFd> {
 
 /// Waits until the other end of a pipe is open, as open(2) does.
 ///
+/// No thread stays inside such an open: only a signal or the other end would get it out again, and
+/// the caller can forbid us that end (mode 0222). So it is looked again and again.
+///
 /// # Errors
-/// With the kernel's answer, and EINTR when the caller does not wait any more.
+/// With the kernel's answer, and [`RESTART`] when the caller has something else to do.
 pub(super) fn wait_for_other_end(
     place: &Place,
     flags: u32,
@@ -188,30 +211,59 @@ pub(super) fn wait_for_other_end(
 ) -> io::Result<OwnedFd> {
     let pipe = place.open()?;
     let link = own_link(&pipe);
-    let flags = flags & !(FLAG_CREATE | FLAG_NO_FOLLOW);
-    let flags = OFlags::from_bits_retain(flags & OPEN_FLAGS) | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let path = link.clone();
-    let opener = std::thread::Builder::new()
-        .name("pipe".to_owned())
-        .spawn(move || sender.send(rustix::fs::open(path, flags, Mode::empty())))?;
+    let kept = flags & !(FLAG_CREATE | FLAG_NO_FOLLOW);
+    let ours = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let flags = OFlags::from_bits_retain(kept & OPEN_FLAGS) | ours;
+    let reads = kept & ACCESS_MODE == READ_ONLY;
+    let mut file = None;
+    let (since, mut pause) = (std::time::Instant::now(), PIPE_LOOK_FIRST);
     loop {
-        match receiver.recv_timeout(PIPE_LOOK) {
-            Ok(opened) => return Ok(opened?),
-            Err(_) if notifier.is_waiting(call) && !has_signal(call.thread) => {}
-            Err(_) => break,
+        if file.is_none() {
+            match rustix::fs::open(&link, flags, Mode::empty()) {
+                Ok(opened) => file = Some(opened),
+                Err(Errno::NXIO) => {}
+                Err(errno) => return Err(errno.into()),
+            }
         }
+        // Who reads counts as the other end of those who write from the first open on.
+        if let Some(end) = file.take_if(|end| !reads || has_writer(end)) {
+            let kept = rustix::fs::fcntl_getfl(&end)?.difference(OFlags::NONBLOCK);
+            rustix::fs::fcntl_setfl(&end, kept)?;
+            return Ok(end);
+        }
+        if !notifier.is_waiting(call) || has_signal(call.thread) {
+            return Err(io::Error::from_raw_os_error(RESTART));
+        }
+        std::thread::sleep(pause);
+        // Thousands may wait for long: looking is a small part of the waiting.
+        pause = (since.elapsed() / 8).clamp(PIPE_LOOK_FIRST, PIPE_LOOK);
     }
-    // Both ends at once: the thread that waits gets what it waits for, and nobody else notices.
-    let both = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let end = rustix::fs::open(link, both, Mode::empty());
-    let joined = opener.join();
-    drop((end, joined));
-    Err(Errno::INTR.into())
 }
 
-/// How often a wait for the other end of a pipe looks whether its caller still waits.
-const PIPE_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+/// Whether a pipe that we read has, or had, a writer; nothing is taken out of it.
+fn has_writer(end: &OwnedFd) -> bool {
+    let mut ready = [PollFd::new(end, PollFlags::IN)];
+    if !matches!(
+        rustix::event::poll(&mut ready, Some(&Timespec::default())),
+        Ok(0)
+    ) {
+        return true;
+    }
+    let Ok((_kept, into)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else {
+        return false;
+    };
+    // Without a writer an empty pipe is at its end; with one it may fill (tee(2), EAGAIN).
+    let copied = rustix::pipe::tee(end, &into, 1, SpliceFlags::NONBLOCK);
+    !matches!(copied, Ok(0))
+}
+
+/// `ERESTARTSYS` (linux/errno.h): the kernel makes EINTR of it, or calls again after the signal was
+/// handled, as its handler was set up (`SA_RESTART`).
+const RESTART: i32 = 512;
+
+/// How often a wait for the other end of a pipe looks, at first and at last.
+const PIPE_LOOK_FIRST: std::time::Duration = std::time::Duration::from_micros(200);
+const PIPE_LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Whether a signal that it handles waits for a thread: the kernel would break off its call.
 fn has_signal(thread: Pid) -> bool {

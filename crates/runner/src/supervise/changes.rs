@@ -17,7 +17,7 @@ pub(super) const FLAG_CREATE: u32 = 0o100;
 /// `O_EXCL`.
 const FLAG_EXCLUSIVE: u32 = 0o200;
 /// `O_TRUNC`.
-const FLAG_TRUNCATE: u32 = 0o1000;
+pub(super) const FLAG_TRUNCATE: u32 = 0o1000;
 /// `O_PATH`: the other flags that matter here mean nothing with it.
 const FLAG_PATH: u32 = 0o10_000_000;
 /// The bit of `O_TMPFILE` beside `O_DIRECTORY`: a file without a name in the directory.
