@@ -560,7 +560,7 @@ fn open_path(
 }
 
 /// Opens as a path what a descriptor of ours stands for.
-fn reopen_path(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
+pub(crate) fn reopen_path(descriptor: &impl AsRawFd) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let link = own_link(descriptor);
     Ok(rustix::fs::open(link, flags, Mode::empty())?)

@@ -4,7 +4,10 @@ use std::{
     collections::HashSet,
     fs,
     io::{self, Read as _},
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -374,10 +377,39 @@ pub(crate) fn stat_behind(tid: u32, descriptor: i32) -> io::Result<Stat> {
     }
 }
 
+/// A copy of a descriptor of a process.
+///
+/// When it goes it can be the last one, and closing a connection waits for what it has to send as
+/// long as its owner said (`SO_LINGER`, socket(7)): the owner may wait, and not the supervisor.
+#[derive(Debug)]
+pub(crate) struct Copied(OwnedFd);
+
+impl AsFd for Copied {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Copied {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        if rustix::net::getpeername(&self.0).is_ok() {
+            // Families without this option do not wait either.
+            let _none = rustix::net::sockopt::set_socket_linger(&self.0, None);
+        }
+    }
+}
+
 /// Takes a copy of a descriptor of `tid`.
-pub(crate) fn copy_of(tid: u32, descriptor: i32) -> io::Result<OwnedFd> {
+pub(crate) fn copy_of(tid: u32, descriptor: i32) -> io::Result<Copied> {
     let thread = thread(tid).ok_or(io::ErrorKind::NotFound)?;
-    stockade_sys::process::descriptor_of(thread, descriptor).map_err(|error| match error.errno() {
+    let copy = stockade_sys::process::descriptor_of(thread, descriptor);
+    copy.map(Copied).map_err(|error| match error.errno() {
         Some(errno) => io::Error::from_raw_os_error(errno),
         None => io::Error::other(error),
     })

@@ -34,6 +34,7 @@ const ANSWER_MAX: Timespec = Timespec {
 /// directory, and the directory that the path was judged to lie in, where the address is a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Wanted {
+    number: u64,
     address: Vec<u8>,
     mask: u32,
     path: bool,
@@ -42,12 +43,18 @@ struct Wanted {
 /// The error number of what came of it; zero for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Answer {
+    /// That of the request.
+    number: u64,
     errno: i32,
 }
 
 /// The supervisor's half.
 #[derive(Debug)]
-pub struct Binder(OwnedFd);
+pub struct Binder {
+    channel: OwnedFd,
+    /// Requests so far: an answer that came too late is not that of the next one.
+    count: u64,
+}
 
 /// What the address of a socket means to the caller.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +71,11 @@ impl Binder {
     /// Makes a pair of halves: the supervisor's, and what the first process gets.
     pub(crate) fn pair() -> Outcome<(Self, OwnedFd)> {
         let (ours, theirs) = pass::packet_pair()?;
-        Ok((Self(ours), theirs))
+        let binder = Self {
+            channel: ours,
+            count: 0,
+        };
+        Ok((binder, theirs))
     }
 
     /// Binds `socket` to `address`, the bytes of a socket address; blocks until that is done.
@@ -72,7 +83,7 @@ impl Binder {
     /// # Errors
     /// With the kernel's answer; EACCES where the path leads elsewhere than it was judged to.
     pub fn bind(
-        &self,
+        &mut self,
         socket: BorrowedFd<'_>,
         address: &[u8],
         meaning: Meaning<'_>,
@@ -82,27 +93,37 @@ impl Binder {
             parent,
             mask,
         } = meaning;
+        self.count += 1;
         let wanted = Wanted {
+            number: self.count,
             address: address.to_vec(),
             mask,
             path: parent.is_some(),
         };
         let fds: Vec<_> = [socket, directory].into_iter().chain(parent).collect();
-        send(&self.0, &wanted, &fds).map_err(io::Error::other)?;
-        let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+        send(&self.channel, &wanted, &fds).map_err(io::Error::other)?;
+        loop {
+            self.wait()?;
+            match receive::<Answer>(&self.channel) {
+                Ok(Some((answer, _))) if answer.number != self.count => {}
+                Ok(Some((Answer { errno: 0, .. }, _))) => return Ok(()),
+                Ok(Some((answer, _))) => return Err(io::Error::from_raw_os_error(answer.errno)),
+                Ok(None) => return Err(Errno::PIPE.into()),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    /// Waits for an answer.
+    fn wait(&self) -> io::Result<()> {
+        let mut ready = [PollFd::new(&self.channel, PollFlags::IN)];
         loop {
             match rustix::event::poll(&mut ready, Some(&ANSWER_MAX)) {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
                 Ok(0) => return Err(Errno::TIMEDOUT.into()),
-                Ok(_) => break,
+                Ok(_) => return Ok(()),
             }
-        }
-        match receive::<Answer>(&self.0) {
-            Ok(Some((Answer { errno: 0 }, _))) => Ok(()),
-            Ok(Some((Answer { errno }, _))) => Err(io::Error::from_raw_os_error(errno)),
-            Ok(None) => Err(Errno::PIPE.into()),
-            Err(error) => Err(io::Error::other(error)),
         }
     }
 }
@@ -116,7 +137,10 @@ pub(crate) fn serve(channel: impl AsFd) -> bool {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().unwrap_or(Errno::ACCESS.raw_os_error()),
     };
-    send(channel, &Answer { errno }, &[]).is_ok()
+    // The last copy of a socket must not be closed here: that can take its time.
+    drop(fds);
+    let number = wanted.number;
+    send(channel, &Answer { number, errno }, &[]).is_ok()
 }
 
 fn carry_out(wanted: &Wanted, fds: &[OwnedFd]) -> io::Result<()> {

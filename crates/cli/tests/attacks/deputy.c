@@ -1,6 +1,7 @@
 /* Opens files of processes twice, as the kernel does it and with O_CREAT, which the supervisor
  * does, and says where the second way gives more; or loses a writer in a pipe, again and again. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -9,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static char page[1 << 16];
@@ -97,11 +100,58 @@ static void full(void) {
     printf("%d %d\n", first == EMFILE, second == EMFILE);
 }
 
+/* Connections with something left to send and the wish to wait for that are killed while they get
+ * an address; a process beside makes changes and gives addresses meanwhile. */
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void linger(int times) {
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    if (bind(listener, (void *)&at, sizeof at) || listen(listener, 99)) _exit(9);
+    getsockname(listener, (void *)&at, &length);
+    double worst = 0;
+    for (int i = 0; i < times; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            int own = socket(AF_INET, SOCK_STREAM, 0);
+            struct linger wait = {1, 20};
+            setsockopt(own, SOL_SOCKET, SO_LINGER, &wait, sizeof wait);
+            if (connect(own, (void *)&at, sizeof at)) _exit(9);
+            fcntl(own, F_SETFL, O_NONBLOCK);
+            while (write(own, page, sizeof page) > 0) {
+            }
+            struct sockaddr_in any = {.sin_family = AF_INET};
+            for (;;) bind(own, (void *)&any, sizeof any);
+        }
+        accept(listener, NULL, NULL);
+        usleep(3000 + (useconds_t)i * 20);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        double start = seconds();
+        mkdir("made", 0700);
+        rmdir("made");
+        int local = socket(AF_UNIX, SOCK_STREAM, 0);
+        struct sockaddr unnamed = {.sa_family = AF_UNIX};
+        if (bind(local, &unnamed, 2)) _exit(8);
+        close(local);
+        double took = seconds() - start;
+        if (took > worst) worst = took;
+        if (worst > 3) break;
+    }
+    printf("%s\n", worst > 3 ? "stalled" : "went on");
+}
+
 int main(int count, char **words) {
     if (count < 2) return 9;
     if (!strcmp(words[1], "more")) more();
     else if (!strcmp(words[1], "interrupted")) interrupted();
     else if (!strcmp(words[1], "full")) full();
+    else if (!strcmp(words[1], "linger")) linger(100);
     else {
         lose(100, 0222);
         puts("lost");

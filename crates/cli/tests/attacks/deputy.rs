@@ -128,3 +128,14 @@ fn an_open_without_a_place_for_its_descriptor_touches_no_file() {
         }
     });
 }
+
+/// A connection that is killed while it gets an address leaves its last copy with the supervisor or
+/// the first process: neither waits until its bytes are sent.
+#[test]
+fn a_connection_that_waits_for_its_bytes_keeps_nobody_waiting() {
+    for_each_user(|env| {
+        let repo = program(env);
+        assert_eq!(bare(env, &repo, "linger"), "went on\n");
+        assert_eq!(inside(env, &repo, "linger"), "went on\n");
+    });
+}
