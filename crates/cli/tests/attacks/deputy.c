@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -146,12 +147,60 @@ static void linger(int times) {
     printf("%s\n", worst > 3 ? "stalled" : "went on");
 }
 
+/* Another thread swaps the path of an open between a file of a process and a target. */
+static char path[64];
+static const char *target;
+static volatile int over;
+
+static void *swap_path(void *unused) {
+    while (!over) {
+        strcpy(path, "/proc/self/mem");
+        for (volatile int i = 0; i < 300; i++) {
+        }
+        strcpy(path, target);
+        for (volatile int i = 0; i < 300; i++) {
+        }
+    }
+    return unused;
+}
+
+static void swap(const char *at) {
+    target = at;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, swap_path, NULL)) _exit(9);
+    struct stat wanted, found;
+    for (int i = 0; i < 3000; i++) {
+        int file = open(path, O_WRONLY);
+        if (file < 0) continue;
+        if (!stat(target, &wanted) && !fstat(file, &found) && wanted.st_ino == found.st_ino)
+            if (write(file, "swapped", 7) != 7) _exit(8);
+        close(file);
+    }
+    over = 1;
+    pthread_join(thread, NULL);
+}
+
+/* The memory of a process is its own. */
+static void memory(void) {
+    char *text = strdup("old");
+    for (int flags = 0; flags < 2; flags++) {
+        int file = open("/proc/self/mem", O_RDWR | (flags ? O_CREAT : 0), 0600);
+        if (pwrite(file, flags ? "two" : "one", 3, (off_t)(uintptr_t)text) != 3) _exit(8);
+        close(file);
+        puts(text);
+        int first = open("/proc/1/mem", O_RDWR | (flags ? O_CREAT : 0), 0600);
+        puts(first < 0 ? "refused" : "open");
+    }
+}
+
 int main(int count, char **words) {
     if (count < 2) return 9;
     if (!strcmp(words[1], "more")) more();
     else if (!strcmp(words[1], "interrupted")) interrupted();
     else if (!strcmp(words[1], "full")) full();
     else if (!strcmp(words[1], "linger")) linger(100);
+    else if (!strcmp(words[1], "swap")) swap(words[2]);
+    else if (!strcmp(words[1], "memory")) memory();
     else {
         lose(100, 0222);
         puts("lost");

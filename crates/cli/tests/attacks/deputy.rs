@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use stockade_testkit::{TestEnv, env::Repo, processes, run::require_tool, wait};
+use stockade_testkit::{TestEnv, env::Repo, events::Event, processes, run::require_tool, wait};
 
 use crate::for_each_user;
 
@@ -17,7 +17,7 @@ fn program(env: &TestEnv) -> Repo {
     let source = env.write("deputy.c", include_str!("deputy.c"));
     let repo = env.repo();
     env.command("gcc")
-        .args(["-O1", "-o"])
+        .args(["-O1", "-pthread", "-o"])
         .arg(repo.path().join("deputy"))
         .arg(source)
         .success();
@@ -137,5 +137,42 @@ fn a_connection_that_waits_for_its_bytes_keeps_nobody_waiting() {
         let repo = program(env);
         assert_eq!(bare(env, &repo, "linger"), "went on\n");
         assert_eq!(inside(env, &repo, "linger"), "went on\n");
+    });
+}
+
+/// Files of processes that the kernel must be asked for by somebody of the session: the path is not
+/// read again. The owner replaced the protected file, so no mount holds it any more.
+#[test]
+fn a_path_swapped_with_a_file_of_a_process_changes_nothing() {
+    for_each_user(|env| {
+        let repo = program(env);
+        let at = |name: &str| repo.path().join(name);
+        let config = at(".git/config");
+        let swapped = |path: &Path| fs::read_to_string(path).is_ok_and(|t| t.contains("swapped"));
+        env.write(at("decoy"), "decoy of some length");
+        let control = env.command(at("deputy")).args(["swap", "decoy"]);
+        control.current_dir(repo.path()).success();
+        assert!(swapped(&at("decoy")), "the control proves nothing");
+        let line = "touch ready; while [ ! -e go ]; do sleep 0.05; done; ./deputy swap .git/config";
+        let running = env.session(repo.path()).line(line).spawn();
+        assert!(wait::until_true(LOSING, || at("ready").exists()));
+        let git = env.command("git").args(["config", "lab.owner", "yes"]);
+        git.current_dir(repo.path()).success();
+        env.write(at("go"), "");
+        let output = running.wait();
+        assert!(!swapped(&config), "{output:?}");
+        let record = env.record();
+        let denied = |event: &&Event| event.kind() == "file.denied" && event.targets(".git/config");
+        assert!(record.iter().any(|event| denied(&event)), "{output:?}");
+    });
+}
+
+/// The benign twin: a program writes its own memory, and never that of the first process.
+#[test]
+fn a_program_opens_its_own_memory_and_not_that_of_the_first_process() {
+    for_each_user(|env| {
+        let repo = program(env);
+        let expected = "one\nrefused\ntwo\nrefused\n";
+        assert_eq!(inside(env, &repo, "memory"), expected);
     });
 }

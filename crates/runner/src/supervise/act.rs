@@ -59,8 +59,6 @@ pub(super) enum Done {
     Opened { file: OwnedFd, close_on_exec: bool },
     /// The other end of a pipe is not open yet; whoever waits for it answers.
     Waits,
-    /// Only the kernel can do it, in the caller's own context.
-    ByKernel,
 }
 
 /// Does `deed` at `places`, in the order of the call's paths.
@@ -98,7 +96,8 @@ pub(super) fn carry_out(
         Deed::Remove { directory } => remove(named(first()?)?, *directory)?,
         Deed::Truncate { length } => truncate(first()?, *length, thread)?,
         Deed::Mode { mode } => change_mode(first()?, *mode)?,
-        Deed::Bind { .. } | Deed::Nothing => return Ok(Done::ByKernel),
+        // The first process gives addresses, and nothing is left to do for the others.
+        Deed::Bind { .. } | Deed::Nothing => return Err(Errno::INVAL.into()),
     }
     Ok(Done::Finished)
 }
@@ -165,9 +164,6 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
             };
         }
         _ => {}
-    }
-    if is_guarded_process_file(place) {
-        return Err(Errno::ACCESS.into());
     }
     if place.path.starts_with("/proc") {
         return opened(as_anybody(|| open_file(place, flags, mode))?);
@@ -302,31 +298,41 @@ fn own_terminal(flags: u32, resolver: &Resolver) -> io::Result<OwnedFd> {
     Ok(opened?)
 }
 
-/// Files of processes for which the kernel asks who opens them: the supervisor may more than the
-/// caller, so it opens none of them.
-fn is_guarded_process_file(place: &Place) -> bool {
-    const GUARDED: [&str; 6] = [
-        "mem",
-        "uid_map",
-        "gid_map",
-        "projid_map",
-        "setgroups",
-        "clear_refs",
-    ];
-    place.path.starts_with("/proc")
-        && place
-            .path
-            .file_name()
-            .is_some_and(|name| GUARDED.iter().any(|guarded| name == *guarded))
+/// A file of a process for which the kernel asks who opens it, and remembers it. The supervisor may
+/// more than the caller, so the session's first process opens it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GuardedFile {
+    pub(super) name: &'static str,
+    /// The process, by its id in the session.
+    pub(super) process: String,
+    /// Whether it is the process's memory: the map files only name its ids.
+    pub(super) memory: bool,
+    /// How it is to be opened.
+    pub(super) flags: u32,
 }
 
-/// Whether the kernel must open a file of a process by itself, since it asks who opens it; with
-/// other flags no path could come into being by that.
-pub(super) fn is_opened_by_kernel(deed: &Deed, place: &Place) -> bool {
+/// Returns which guarded file an open is about, if it is about one.
+pub(super) fn guarded_file(deed: &Deed, place: &Place) -> Option<GuardedFile> {
+    const GUARDED: [(&str, bool); 6] = [
+        ("mem", true),
+        ("clear_refs", true),
+        ("uid_map", false),
+        ("gid_map", false),
+        ("projid_map", false),
+        ("setgroups", false),
+    ];
     let Deed::Open { flags, .. } = deed else {
-        return false;
+        return None;
     };
-    flags & (FLAG_CREATE | FLAG_TEMPORARY) == 0 && is_guarded_process_file(place)
+    let below = place.path.strip_prefix("/proc").ok()?;
+    let last = below.file_name()?;
+    let (name, memory) = GUARDED.into_iter().find(|(name, _)| last == *name)?;
+    Some(GuardedFile {
+        name,
+        process: below.iter().next()?.to_str()?.to_owned(),
+        memory,
+        flags: flags & OPEN_FLAGS & !(FLAG_CREATE | FLAG_TEMPORARY),
+    })
 }
 
 fn make_node(at: &Place, mode: u32, device: u64) -> io::Result<()> {
