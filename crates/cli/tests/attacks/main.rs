@@ -13,6 +13,7 @@ mod approvals;
 mod commands;
 mod deputy;
 mod egress;
+mod ends;
 mod files;
 mod kernel;
 mod lifecycle;

@@ -359,6 +359,10 @@ impl Supervision {
             Ok(again) => again,
             Err(errno) => return Answer::Fails(errno),
         };
+        // As in `judge_change`: what was read now must have been the caller's.
+        if !notifier.is_waiting(call) {
+            return Answer::Fails(ERRNO_NOT_JUDGED);
+        }
         let same = again.judged.len() == found.judged.len()
             && again
                 .judged
