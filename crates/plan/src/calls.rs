@@ -458,6 +458,10 @@ pub const CALLS: &[Call] = &[
     ask("execve", "every program is judged before it runs"),
     ask("execveat", "every program is judged before it runs"),
     ask(
+        "exit",
+        "the last thread of a process can end it like this; as exit_group",
+    ),
+    ask(
         "exit_group",
         "what a process ran is looked at before it is gone",
     ),

@@ -382,7 +382,9 @@ impl Resolver {
         if own(&walk.here)?.inode == PROC_ROOT_INODE {
             return Ok(Followed::Text);
         }
-        match open_path(&walk.here, name, OFlags::empty()) {
+        let opened =
+            stockade_sys::thread::without_tracing(|| open_path(&walk.here, name, OFlags::empty()));
+        match opened.unwrap_or_else(|_| Err(Errno::ACCESS.into())) {
             Ok(object) => Ok(Followed::Object(object)),
             // A process that forbids a look at it may look at itself.
             Err(error) if error.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {
@@ -553,7 +555,7 @@ fn open_path(
 }
 
 /// Opens as a path what a descriptor of ours stands for.
-fn reopen_path(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
+pub(crate) fn reopen_path(descriptor: &impl AsRawFd) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let link = own_link(descriptor);
     Ok(rustix::fs::open(link, flags, Mode::empty())?)

@@ -4,7 +4,10 @@ use std::{
     collections::HashSet,
     fs,
     io::{self, Read as _},
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -21,6 +24,8 @@ pub(crate) const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
 const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Descriptors of a process that forbids a look at it that are looked at one by one.
 const HIDDEN_DESCRIPTORS_MAX: i32 = 4096;
+/// With fewer descriptors than this, the limits of a process are not looked at.
+const FEW_DESCRIPTORS: u64 = 64;
 /// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 21 numbers fit twice.
 const STAT_BYTES: usize = 1024;
 
@@ -118,11 +123,34 @@ pub(crate) fn creation_mask(tid: u32) -> io::Result<Mode> {
 
 /// Reads how long a file may be that a thread makes (`RLIMIT_FSIZE`), in bytes.
 pub(crate) fn file_size_limit(thread: Pid) -> u64 {
+    limit(thread, "Max file size")
+}
+
+/// Tells whether a thread has no place for a further descriptor (`RLIMIT_NOFILE`). Before Linux 6.2
+/// the kernel does not count them, and then it never says so.
+pub(crate) fn descriptors_are_used_up(thread: Pid) -> bool {
+    let table = format!("/proc/{}/fd", thread.as_raw_nonzero());
+    let count = rustix::fs::stat(&table).map_or(0, |stat| stat.st_size);
+    let count = u64::try_from(count).unwrap_or_default();
+    if count < FEW_DESCRIPTORS {
+        return false;
+    }
+    let limit = limit(thread, "Max open files");
+    if count < limit {
+        return false;
+    }
+    // The limit may have been lowered since: what counts is whether a number below it is free.
+    let entries = fs::read_dir(table).into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
+    let below = numbers.filter(|number| *number < limit).count();
+    u64::try_from(below).is_ok_and(|below| below >= limit)
+}
+
+/// Reads a soft limit of a thread (`/proc/PID/limits`); the largest number where there is none.
+fn limit(thread: Pid, name: &str) -> u64 {
     let path = format!("/proc/{}/limits", thread.as_raw_nonzero());
     let limits = fs::read_to_string(path).unwrap_or_default();
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max file size"));
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
         .unwrap_or(u64::MAX)
 }
@@ -349,10 +377,39 @@ pub(crate) fn stat_behind(tid: u32, descriptor: i32) -> io::Result<Stat> {
     }
 }
 
+/// A copy of a descriptor of a process.
+///
+/// When it goes it can be the last one, and closing a connection waits for what it has to send as
+/// long as its owner said (`SO_LINGER`, socket(7)): the owner may wait, and not the supervisor.
+#[derive(Debug)]
+pub(crate) struct Copied(OwnedFd);
+
+impl AsFd for Copied {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Copied {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        if rustix::net::getpeername(&self.0).is_ok() {
+            // Families without this option do not wait either.
+            let _none = rustix::net::sockopt::set_socket_linger(&self.0, None);
+        }
+    }
+}
+
 /// Takes a copy of a descriptor of `tid`.
-pub(crate) fn copy_of(tid: u32, descriptor: i32) -> io::Result<OwnedFd> {
+pub(crate) fn copy_of(tid: u32, descriptor: i32) -> io::Result<Copied> {
     let thread = thread(tid).ok_or(io::ErrorKind::NotFound)?;
-    stockade_sys::process::descriptor_of(thread, descriptor).map_err(|error| match error.errno() {
+    let copy = stockade_sys::process::descriptor_of(thread, descriptor);
+    copy.map(Copied).map_err(|error| match error.errno() {
         Some(errno) => io::Error::from_raw_os_error(errno),
         None => io::Error::other(error),
     })

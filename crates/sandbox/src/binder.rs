@@ -1,4 +1,8 @@
-//! Addresses of sockets, given on the caller's behalf by the session's first process.
+//! What only a process of the session can do on a caller's behalf: its first process does it.
+//!
+//! For a few files of processes (`/proc/PID/mem`, `uid_map`) the kernel asks who opens them, in
+//! which user namespace, and remembers that; let on in the caller, the kernel would read the path
+//! again, which can be another one by then.
 //!
 //! A path in a socket's address is read by whoever calls bind(2), and the address that the socket
 //! has then is the text itself (unix(7)). So only a process whose root directory is the session's
@@ -30,24 +34,41 @@ const ANSWER_MAX: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// What a socket is to be bound to. Descriptors, in this order: the socket, the caller's working
-/// directory, and the directory that the path was judged to lie in, where the address is a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Wanted {
-    address: Vec<u8>,
-    mask: u32,
-    path: bool,
+struct Request {
+    number: u64,
+    wanted: Wanted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Wanted {
+    /// What a socket is to be bound to. Descriptors, in this order: the socket, the caller's working
+    /// directory, and the directory that the path was judged to lie in, where the address is a path.
+    Bind {
+        address: Vec<u8>,
+        mask: u32,
+        path: bool,
+    },
+    /// A file of a process is to be opened. Descriptor: its directory.
+    Open { name: String, flags: u32 },
 }
 
 /// The error number of what came of it; zero for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Answer {
+    /// That of the request.
+    number: u64,
     errno: i32,
 }
 
 /// The supervisor's half.
 #[derive(Debug)]
-pub struct Binder(OwnedFd);
+pub struct Binder {
+    channel: OwnedFd,
+    /// Requests so far: an answer that came too late is not that of the next one.
+    count: u64,
+}
 
 /// What the address of a socket means to the caller.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +85,11 @@ impl Binder {
     /// Makes a pair of halves: the supervisor's, and what the first process gets.
     pub(crate) fn pair() -> Outcome<(Self, OwnedFd)> {
         let (ours, theirs) = pass::packet_pair()?;
-        Ok((Self(ours), theirs))
+        let binder = Self {
+            channel: ours,
+            count: 0,
+        };
+        Ok((binder, theirs))
     }
 
     /// Binds `socket` to `address`, the bytes of a socket address; blocks until that is done.
@@ -72,7 +97,7 @@ impl Binder {
     /// # Errors
     /// With the kernel's answer; EACCES where the path leads elsewhere than it was judged to.
     pub fn bind(
-        &self,
+        &mut self,
         socket: BorrowedFd<'_>,
         address: &[u8],
         meaning: Meaning<'_>,
@@ -82,55 +107,113 @@ impl Binder {
             parent,
             mask,
         } = meaning;
-        let wanted = Wanted {
+        let wanted = Wanted::Bind {
             address: address.to_vec(),
             mask,
             path: parent.is_some(),
         };
         let fds: Vec<_> = [socket, directory].into_iter().chain(parent).collect();
-        send(&self.0, &wanted, &fds).map_err(io::Error::other)?;
-        let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+        self.ask(wanted, &fds).map(drop)
+    }
+
+    /// Opens `name`, a file of a process, in `directory`, as the session would: for some the kernel
+    /// asks who opens them, and remembers it. `flags` are those of open(2).
+    ///
+    /// # Errors
+    /// With the kernel's answer.
+    pub fn open(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &str,
+        flags: u32,
+    ) -> io::Result<OwnedFd> {
+        let name = name.to_owned();
+        let opened = self.ask(Wanted::Open { name, flags }, &[directory])?;
+        opened.into_iter().next().ok_or(Errno::PROTO.into())
+    }
+
+    fn ask(&mut self, wanted: Wanted, fds: &[BorrowedFd<'_>]) -> io::Result<Vec<OwnedFd>> {
+        self.count += 1;
+        let number = self.count;
+        send(&self.channel, &Request { number, wanted }, fds).map_err(io::Error::other)?;
+        loop {
+            self.wait()?;
+            match receive::<Answer>(&self.channel) {
+                Ok(Some((answer, _))) if answer.number != number => {}
+                Ok(Some((Answer { errno: 0, .. }, fds))) => return Ok(fds),
+                Ok(Some((answer, _))) => return Err(io::Error::from_raw_os_error(answer.errno)),
+                Ok(None) => return Err(Errno::PIPE.into()),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    /// Waits for an answer.
+    fn wait(&self) -> io::Result<()> {
+        let mut ready = [PollFd::new(&self.channel, PollFlags::IN)];
         loop {
             match rustix::event::poll(&mut ready, Some(&ANSWER_MAX)) {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
                 Ok(0) => return Err(Errno::TIMEDOUT.into()),
-                Ok(_) => break,
+                Ok(_) => return Ok(()),
             }
-        }
-        match receive::<Answer>(&self.0) {
-            Ok(Some((Answer { errno: 0 }, _))) => Ok(()),
-            Ok(Some((Answer { errno }, _))) => Err(io::Error::from_raw_os_error(errno)),
-            Ok(None) => Err(Errno::PIPE.into()),
-            Err(error) => Err(io::Error::other(error)),
         }
     }
 }
 
 /// Answers one request; `false` when the supervisor is gone.
 pub(crate) fn serve(channel: impl AsFd) -> bool {
-    let Ok(Some((wanted, fds))) = receive::<Wanted>(&channel) else {
+    let Ok(Some((request, fds))) = receive::<Request>(&channel) else {
         return false;
     };
-    let errno = match carry_out(&wanted, &fds) {
-        Ok(()) => 0,
-        Err(error) => error.raw_os_error().unwrap_or(Errno::ACCESS.raw_os_error()),
+    let done = match &request.wanted {
+        Wanted::Bind {
+            address,
+            mask,
+            path,
+        } => bind(address, *mask, *path, &fds).map(|()| None),
+        Wanted::Open { name, flags } => open(name, *flags, &fds).map(Some),
     };
-    send(channel, &Answer { errno }, &[]).is_ok()
+    let (errno, file) = match done {
+        Ok(file) => (0, file),
+        Err(error) => (
+            error.raw_os_error().unwrap_or(Errno::ACCESS.raw_os_error()),
+            None,
+        ),
+    };
+    // The last copy of a socket must not be closed here: that can take its time.
+    drop(fds);
+    let number = request.number;
+    let file: Vec<_> = file.iter().map(AsFd::as_fd).collect();
+    send(channel, &Answer { number, errno }, &file).is_ok()
 }
 
-fn carry_out(wanted: &Wanted, fds: &[OwnedFd]) -> io::Result<()> {
+fn open(name: &str, flags: u32, fds: &[OwnedFd]) -> io::Result<OwnedFd> {
+    let [directory, ..] = fds else {
+        return Err(Errno::INVAL.into());
+    };
+    // One of a few names, in a directory that the supervisor found: it leads nowhere else.
+    let flags = OFlags::from_bits_retain(flags) | OFlags::NOFOLLOW;
+    let opened = rustix::fs::openat(directory, name, flags | OFlags::CLOEXEC, Mode::empty());
+    Ok(opened?)
+}
+
+fn bind(address: &[u8], mask: u32, has_path: bool, fds: &[OwnedFd]) -> io::Result<()> {
     let [socket, directory, rest @ ..] = fds else {
         return Err(Errno::INVAL.into());
     };
-    rustix::process::fchdir(directory)?;
-    rustix::process::umask(Mode::from_raw_mode(wanted.mask));
+    // Only a path is looked for there; the caller may have no way into its own directory.
+    if path {
+        rustix::process::fchdir(directory)?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(mask));
     let bound = match rest.first() {
-        Some(parent) => is_judged(&wanted.address, parent),
-        None if wanted.path => Err(Errno::INVAL.into()),
+        Some(parent) => is_judged(address, parent),
+        None if has_path => Err(Errno::INVAL.into()),
         None => Ok(()),
     }
-    .and_then(|()| net::bind(socket.as_fd(), &wanted.address));
+    .and_then(|()| net::bind(socket.as_fd(), address));
     // Nothing of the caller is held any longer than this.
     rustix::process::chdir("/")?;
     bound

@@ -13,9 +13,14 @@ const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::LINUX_IMMUTABLE)
     .union(CapabilitySet::MAC_OVERRIDE);
-/// What lets a process pass over quotas and use the blocks that a file system keeps for root; a
-/// change of the file identity leaves it.
-const QUOTA_CAPABILITIES: CapabilitySet = CapabilitySet::SYS_RESOURCE;
+/// What such a thread keeps besides: it looks at processes, ends them, and threads that it starts
+/// take an identity in turn. All others go, for good: a file that it opens remembers them, and what
+/// its bytes are can depend on that (`f_cred`: frames in `/proc/PID/pagemap`, addresses in
+/// `/proc/kallsyms`), quotas and the blocks kept for root too (`CAP_SYS_RESOURCE`).
+const KEPT_CAPABILITIES: CapabilitySet = CapabilitySet::SYS_PTRACE
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID);
 
 /// The user and group in whose name the calling thread touches files.
 ///
@@ -66,9 +71,9 @@ impl FileIdentity {
         }
         clear_thread_groups()?;
         set_thread_file_id(libc::SYS_setfsgid, "setfsgid", gid)?;
-        drop_thread_capabilities(QUOTA_CAPABILITIES)?;
+        keep_thread_capabilities(FILE_CAPABILITIES.union(KEPT_CAPABILITIES))?;
         let switch = if uid == 0 {
-            let own = effective()?;
+            let own = thread_capabilities()?.effective;
             Switch::Capabilities {
                 own,
                 left: own.difference(FILE_CAPABILITIES),
@@ -134,22 +139,37 @@ fn set_thread_file_id(call: libc::c_long, name: &'static str, id: u32) -> Outcom
     }
 }
 
-fn drop_thread_capabilities(gone: CapabilitySet) -> Outcome<()> {
+fn keep_thread_capabilities(kept: CapabilitySet) -> Outcome<()> {
     let sets = thread_capabilities()?;
     set_thread_capabilities(CapabilitySets {
-        effective: sets.effective.difference(gone),
-        permitted: sets.permitted.difference(gone),
+        effective: sets.effective.intersection(kept),
+        permitted: sets.permitted.intersection(kept),
         inheritable: CapabilitySet::empty(),
     })
-}
-
-fn effective() -> Outcome<CapabilitySet> {
-    Ok(thread_capabilities()?.effective)
 }
 
 fn set_effective(effective: CapabilitySet) -> Outcome<()> {
     let sets = thread_capabilities()?;
     set_thread_capabilities(CapabilitySets { effective, ..sets })
+}
+
+/// Does `work` without the capability to look into processes that forbid it, for the calling thread.
+/// What is opened for somebody else is then opened only where the owner of the process may.
+///
+/// # Errors
+/// When the kernel refuses the change; then nothing was done, or the capability did not come back.
+pub fn without_tracing<T>(work: impl FnOnce() -> T) -> Outcome<T> {
+    let sets = thread_capabilities()?;
+    if !sets.effective.contains(CapabilitySet::SYS_PTRACE) {
+        return Ok(work());
+    }
+    set_thread_capabilities(CapabilitySets {
+        effective: sets.effective.difference(CapabilitySet::SYS_PTRACE),
+        ..sets
+    })?;
+    let done = work();
+    set_thread_capabilities(sets)?;
+    Ok(done)
 }
 
 fn thread_capabilities() -> Outcome<CapabilitySets> {

@@ -11,7 +11,9 @@
 
 mod approvals;
 mod commands;
+mod deputy;
 mod egress;
+mod ends;
 mod files;
 mod kernel;
 mod lifecycle;

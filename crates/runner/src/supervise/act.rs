@@ -13,11 +13,16 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     fs::{Access, AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags, ResolveFlags},
     io::Errno,
+    pipe::{PipeFlags, SpliceFlags},
     process::Pid,
 };
-use stockade_sys::notifier::{Notification, Notifier};
+use stockade_sys::{
+    notifier::{Notification, Notifier},
+    thread::without_tracing,
+};
 
 use super::changes::{Deed, FLAG_CREATE, FLAG_NO_FOLLOW, FLAG_TRUNCATE};
 use crate::{
@@ -54,8 +59,6 @@ pub(super) enum Done {
     Opened { file: OwnedFd, close_on_exec: bool },
     /// The other end of a pipe is not open yet; whoever waits for it answers.
     Waits,
-    /// Only the kernel can do it, in the caller's own context.
-    ByKernel,
 }
 
 /// Does `deed` at `places`, in the order of the call's paths.
@@ -71,7 +74,14 @@ pub(super) fn carry_out(
     let first = || places.first().ok_or(io::Error::from(Errno::INVAL));
     let second = || places.get(1).ok_or(io::Error::from(Errno::INVAL));
     match deed {
-        Deed::Open { flags, mode } => return open(first()?, *flags, *mode, resolver),
+        Deed::Open { flags, mode } => {
+            // The kernel looks for a place for the descriptor before it touches the file.
+            let touches = flags & (FLAG_CREATE | FLAG_TRUNCATE | FLAG_TEMPORARY) != 0;
+            if touches && procfs::descriptors_are_used_up(thread) {
+                return Err(Errno::MFILE.into());
+            }
+            return open(first()?, *flags, *mode, resolver);
+        }
         Deed::Directory { mode } => {
             let at = named(first()?)?;
             rustix::fs::mkdirat(at.parent(), at.name(), mode_of(*mode))?;
@@ -86,7 +96,8 @@ pub(super) fn carry_out(
         Deed::Remove { directory } => remove(named(first()?)?, *directory)?,
         Deed::Truncate { length } => truncate(first()?, *length, thread)?,
         Deed::Mode { mode } => change_mode(first()?, *mode)?,
-        Deed::Bind { .. } | Deed::Nothing => return Ok(Done::ByKernel),
+        // The first process gives addresses, and nothing is left to do for the others.
+        Deed::Bind { .. } | Deed::Nothing => return Err(Errno::INVAL.into()),
     }
     Ok(Done::Finished)
 }
@@ -154,10 +165,15 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
         }
         _ => {}
     }
-    if is_foreign_memory(place, resolver)? {
-        return Err(Errno::ACCESS.into());
+    if place.path.starts_with("/proc") {
+        return opened(as_anybody(|| open_file(place, flags, mode))?);
     }
     opened(open_file(place, flags, mode)?)
+}
+
+/// Does `work` without being able to look into processes that forbid it.
+fn as_anybody<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    without_tracing(work).unwrap_or_else(|_| Err(Errno::ACCESS.into()))
 }
 
 /// Opens a file that is there, or makes it. What is a terminal does not become ours by it.
@@ -178,8 +194,11 @@ fn open_file(place: &Place, flags: u32, mode: u32) -> io::Result<OwnedFd> {
 
 /// Waits until the other end of a pipe is open, as open(2) does.
 ///
+/// No thread stays inside such an open: only a signal or the other end would get it out again, and
+/// the caller can forbid us that end (mode 0222). So it is looked again and again.
+///
 /// # Errors
-/// With the kernel's answer, and EINTR when the caller does not wait any more.
+/// With the kernel's answer, and [`RESTART`] when the caller has something else to do.
 pub(super) fn wait_for_other_end(
     place: &Place,
     flags: u32,
@@ -188,44 +207,78 @@ pub(super) fn wait_for_other_end(
 ) -> io::Result<OwnedFd> {
     let pipe = place.open()?;
     let link = own_link(&pipe);
-    let flags = flags & !(FLAG_CREATE | FLAG_NO_FOLLOW);
-    let flags = OFlags::from_bits_retain(flags & OPEN_FLAGS) | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let path = link.clone();
-    let opener = std::thread::Builder::new()
-        .name("pipe".to_owned())
-        .spawn(move || sender.send(rustix::fs::open(path, flags, Mode::empty())))?;
+    let kept = flags & !(FLAG_CREATE | FLAG_NO_FOLLOW);
+    let ours = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let flags = OFlags::from_bits_retain(kept & OPEN_FLAGS) | ours;
+    let reads = kept & ACCESS_MODE == READ_ONLY;
+    let mut file = None;
+    let (since, mut pause) = (std::time::Instant::now(), PIPE_LOOK_FIRST);
     loop {
-        match receiver.recv_timeout(PIPE_LOOK) {
-            Ok(opened) => return Ok(opened?),
-            Err(_) if notifier.is_waiting(call) && !has_signal(call.thread) => {}
-            Err(_) => break,
+        if file.is_none() {
+            match rustix::fs::open(&link, flags, Mode::empty()) {
+                Ok(opened) => file = Some(opened),
+                Err(Errno::NXIO) => {}
+                Err(errno) => return Err(errno.into()),
+            }
         }
+        // Who reads counts as the other end of those who write from the first open on.
+        if let Some(end) = file.take_if(|end| !reads || has_writer(end)) {
+            let kept = rustix::fs::fcntl_getfl(&end)?.difference(OFlags::NONBLOCK);
+            rustix::fs::fcntl_setfl(&end, kept)?;
+            return Ok(end);
+        }
+        if !notifier.is_waiting(call) || has_signal(call.thread) {
+            return Err(io::Error::from_raw_os_error(RESTART));
+        }
+        std::thread::sleep(pause);
+        // Thousands may wait for long: looking is a small part of the waiting.
+        pause = (since.elapsed() / 8).clamp(PIPE_LOOK_FIRST, PIPE_LOOK);
     }
-    // Both ends at once: the thread that waits gets what it waits for, and nobody else notices.
-    let both = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let end = rustix::fs::open(link, both, Mode::empty());
-    let joined = opener.join();
-    drop((end, joined));
-    Err(Errno::INTR.into())
 }
 
-/// How often a wait for the other end of a pipe looks whether its caller still waits.
-const PIPE_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+/// Whether a pipe that we read has, or had, a writer; nothing is taken out of it.
+fn has_writer(end: &OwnedFd) -> bool {
+    let mut ready = [PollFd::new(end, PollFlags::IN)];
+    if !matches!(
+        rustix::event::poll(&mut ready, Some(&Timespec::default())),
+        Ok(0)
+    ) {
+        return true;
+    }
+    let Ok((_kept, into)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else {
+        return false;
+    };
+    // Without a writer an empty pipe is at its end; with one it may fill (tee(2), EAGAIN).
+    let copied = rustix::pipe::tee(end, &into, 1, SpliceFlags::NONBLOCK);
+    !matches!(copied, Ok(0))
+}
 
-/// Whether a signal that it handles waits for a thread: the kernel would break off its call.
+/// `ERESTARTSYS` (linux/errno.h): the kernel makes EINTR of it, or calls again after the signal was
+/// handled, as its handler was set up (`SA_RESTART`).
+const RESTART: i32 = 512;
+
+/// How often a wait for the other end of a pipe looks, at first and at last.
+const PIPE_LOOK_FIRST: std::time::Duration = std::time::Duration::from_micros(200);
+const PIPE_LOOK: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Whether a signal that it handles waits for a thread: the kernel would break off its call. One for
+/// the whole process is this thread's only if there is no other to take it.
 fn has_signal(thread: Pid) -> bool {
     let path = format!("/proc/{}/status", thread.as_raw_nonzero());
     let Ok(status) = std::fs::read_to_string(path) else {
         return true;
     };
-    let set = |name: &str| {
+    let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-            .unwrap_or_default()
+        line.map(str::trim).unwrap_or_default()
     };
-    let pending = set("SigPnd:") | set("ShdPnd:");
-    pending & !set("SigBlk:") & set("SigCgt:") != 0
+    let set = |name: &str| u64::from_str_radix(field(name), 16).unwrap_or_default();
+    let shared = if field("Threads:") == "1" {
+        set("ShdPnd:")
+    } else {
+        0
+    };
+    (set("SigPnd:") | shared) & !set("SigBlk:") & set("SigCgt:") != 0
 }
 
 fn is_own_terminal(place: &Place) -> bool {
@@ -250,39 +303,41 @@ fn own_terminal(flags: u32, resolver: &Resolver) -> io::Result<OwnedFd> {
     Ok(opened?)
 }
 
-/// Whether a file is the memory of another process than the caller's. The kernel asks whether who
-/// opens it may trace that process; the supervisor may trace all of them, so it opens none. Other
-/// files of processes ask who writes.
-fn is_foreign_memory(place: &Place, resolver: &Resolver) -> io::Result<bool> {
-    let Ok(below) = place.path.strip_prefix("/proc") else {
-        return Ok(false);
-    };
-    if place.path.file_name().is_none_or(|name| name != "mem") {
-        return Ok(false);
-    }
-    let own = resolver.inner_process()?;
-    Ok(below
-        .components()
-        .next()
-        .is_none_or(|process| process.as_os_str() != own.as_str()))
+/// A file of a process for which the kernel asks who opens it, and remembers it. The supervisor may
+/// more than the caller, so the session's first process opens it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GuardedFile {
+    pub(super) name: &'static str,
+    /// The process, by its id in the session.
+    pub(super) process: String,
+    /// Whether it is the process's memory: the map files only name its ids.
+    pub(super) memory: bool,
+    /// How it is to be opened.
+    pub(super) flags: u32,
 }
 
-/// Whether a call opens the id maps of a user namespace, and with nothing that could make a file.
-/// The kernel takes such a file only from who opened it in that namespace or above it, so only the
-/// caller's own open is of use. No session can do anything with it unless policy lets it make
-/// namespaces.
-pub(super) fn opens_id_map(deed: &Deed, place: &Place) -> bool {
-    const MAPS: [&str; 4] = ["uid_map", "gid_map", "projid_map", "setgroups"];
+/// Returns which guarded file an open is about, if it is about one.
+pub(super) fn guarded_file(deed: &Deed, place: &Place) -> Option<GuardedFile> {
+    const GUARDED: [(&str, bool); 6] = [
+        ("mem", true),
+        ("clear_refs", true),
+        ("uid_map", false),
+        ("gid_map", false),
+        ("projid_map", false),
+        ("setgroups", false),
+    ];
     let Deed::Open { flags, .. } = deed else {
-        return false;
+        return None;
     };
-    let is_map = || {
-        let name = place.path.file_name();
-        name.is_some_and(|name| MAPS.iter().any(|map| name == *map))
-    };
-    flags & (FLAG_CREATE | FLAG_TEMPORARY | FLAG_TRUNCATE) == 0
-        && place.path.starts_with("/proc")
-        && is_map()
+    let below = place.path.strip_prefix("/proc").ok()?;
+    let last = below.file_name()?;
+    let (name, memory) = GUARDED.into_iter().find(|(name, _)| last == *name)?;
+    Some(GuardedFile {
+        name,
+        process: below.iter().next()?.to_str()?.to_owned(),
+        memory,
+        flags: flags & OPEN_FLAGS & !(FLAG_CREATE | FLAG_TEMPORARY),
+    })
 }
 
 fn make_node(at: &Place, mode: u32, device: u64) -> io::Result<()> {
@@ -351,6 +406,9 @@ fn remove(at: &Place, directory: bool) -> io::Result<()> {
 }
 
 fn truncate(place: &Place, length: u64, thread: Pid) -> io::Result<()> {
+    if place.is_no_directory_with_slashes() {
+        return Err(Errno::NOTDIR.into());
+    }
     match place.kind() {
         None => return Err(place.missing()),
         Some(FileType::RegularFile) => {}

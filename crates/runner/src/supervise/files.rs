@@ -17,7 +17,7 @@ use stockade_types::{DecisionRecord, RawText, Verdict};
 
 use super::{
     Answer, ERRNO_DENIED, ERRNO_NOT_JUDGED, Hands, Reply, Supervision,
-    act::{self, Done},
+    act::{self, Done, GuardedFile},
     changes::{self, Call, Change, Deed, Named, Part},
     state,
 };
@@ -264,22 +264,16 @@ impl Supervision {
             places,
             judged,
         } = found;
-        let nests = self.policy.settings().process.namespaces.value;
-        if nests
-            && places
-                .first()
-                .is_some_and(|at| act::opens_id_map(&call.deed, at))
-        {
-            return Reply::Proceed;
-        }
         if act::uses_mask(&call.deed) {
             hands.take_mask(self, resolver.tid());
         }
         let deed = &call.deed;
+        let guarded = || act::guarded_file(deed, places.first()?);
         let work = || match deed {
             Deed::Bind { socket, address } => self
                 .bind(hands, resolver, *socket, address, places.first())
                 .map(|()| Done::Finished),
+            _ if let Some(file) = guarded() => self.open_guarded(resolver, &file, &places),
             _ => act::carry_out(deed, &places, resolver, notification.thread),
         };
         let Ok(done) = hands.identity.act(work) else {
@@ -288,7 +282,6 @@ impl Supervision {
         let answer = match done {
             Err(error) => return Reply::Refuse(errno(&error)),
             Ok(Done::Waits) => return self.wait_for_pipe(&call.deed, places),
-            Ok(Done::ByKernel) => Answer::Proceeds,
             Ok(Done::Finished) => Answer::Returns,
             Ok(Done::Opened {
                 file,
@@ -349,6 +342,28 @@ impl Supervision {
         }))
     }
 
+    /// Has the session's first process open a file of a process, as the caller could have. The first
+    /// process may look at itself, and it is an ancestor of all others: so of memory there is the
+    /// caller's own, and what a debugger is about.
+    fn open_guarded(
+        &self,
+        resolver: &Resolver,
+        file: &GuardedFile,
+        places: &[Place],
+    ) -> io::Result<Done> {
+        let foreign = file.memory && file.process != resolver.inner_process()?;
+        let debugs = self.policy.settings().process.debuggers.value;
+        let place = places.first().filter(|place| place.object().is_none());
+        let Some(place) = place.filter(|_| file.process != "1" && (debugs || !foreign)) else {
+            return Err(Errno::ACCESS.into());
+        };
+        let opened = lock(&self.binder).open(place.parent(), file.name, file.flags)?;
+        Ok(Done::Opened {
+            file: opened,
+            close_on_exec: act::closes_on_exec(file.flags),
+        })
+    }
+
     /// Asks about each path that a rule asks about, one after the other, and does what was allowed.
     fn ask_changes(
         &self,
@@ -373,6 +388,10 @@ impl Supervision {
             Ok(again) => again,
             Err(errno) => return Answer::Fails(errno),
         };
+        // As in `judge_change`: what was read now must have been the caller's.
+        if !notifier.is_waiting(call) {
+            return Answer::Fails(ERRNO_NOT_JUDGED);
+        }
         let same = again.judged.len() == found.judged.len()
             && again
                 .judged

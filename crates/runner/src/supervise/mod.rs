@@ -224,8 +224,11 @@ impl Supervision {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
-        if call_name == "exit_group" {
-            hands.forget();
+        if call_name == "exit_group" || call_name == "exit" {
+            // Threads come and go; only a process is forgotten.
+            if call_name == "exit_group" {
+                hands.forget();
+            }
             if let Some(actual) = self.second_looks.at_exit(tid) {
                 self.judge_again(actual);
             }

@@ -19,6 +19,7 @@ use stockade_types::Digest;
 
 use super::interpreter::{FIRST_BYTES, Interpreter};
 use crate::{
+    locate::reopen_path,
     procfs,
     recorder::lock,
     resolve::{Resolver, reopen},
@@ -77,7 +78,7 @@ impl ProgramFile {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let copy = procfs::copy_of(tid, descriptor)?;
                 let shown = procfs::path_of(&copy)?;
-                Self::from_fd(copy, shown)
+                Self::from_fd(reopen_path(&copy)?, shown)
             }
             file => file,
         }
