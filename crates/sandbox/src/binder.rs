@@ -204,7 +204,7 @@ fn bind(address: &[u8], mask: u32, has_path: bool, fds: &[OwnedFd]) -> io::Resul
         return Err(Errno::INVAL.into());
     };
     // Only a path is looked for there; the caller may have no way into its own directory.
-    if path {
+    if has_path {
         rustix::process::fchdir(directory)?;
     }
     rustix::process::umask(Mode::from_raw_mode(mask));
