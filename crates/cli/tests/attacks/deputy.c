@@ -169,11 +169,14 @@ static void swap(const char *at) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, swap_path, NULL)) _exit(9);
     struct stat wanted, found;
-    for (int i = 0; i < 3000; i++) {
+    double end = seconds() + 4;
+    while (!over && seconds() < end) {
         int file = open(path, O_WRONLY);
         if (file < 0) continue;
-        if (!stat(target, &wanted) && !fstat(file, &found) && wanted.st_ino == found.st_ino)
+        if (!stat(target, &wanted) && !fstat(file, &found) && wanted.st_ino == found.st_ino) {
             if (write(file, "swapped", 7) != 7) _exit(8);
+            over = 1;
+        }
         close(file);
     }
     over = 1;
@@ -193,6 +196,30 @@ static void memory(void) {
     }
 }
 
+/* One session swaps a file with a pipe while another one opens it: nobody waits in the pipe. */
+static void flip(void) {
+    close(open("first", O_CREAT | O_WRONLY, 0600));
+    mkfifo("second", 0600);
+    for (double end = seconds() + 7; seconds() < end;)
+        renameat2(AT_FDCWD, "first", AT_FDCWD, "second", RENAME_EXCHANGE);
+}
+
+static void visit(void) {
+    double worst = 0;
+    for (double end = seconds() + 4; seconds() < end; usleep(100)) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(1);
+            open("first", O_WRONLY);
+            _exit(0);
+        }
+        double start = seconds();
+        close(open("beside", O_CREAT | O_WRONLY, 0600));
+        if (seconds() - start > worst) worst = seconds() - start;
+    }
+    puts(worst > 2 ? "stalled" : "went on");
+}
+
 int main(int count, char **words) {
     if (count < 2) return 9;
     if (!strcmp(words[1], "more")) more();
@@ -201,6 +228,8 @@ int main(int count, char **words) {
     else if (!strcmp(words[1], "linger")) linger(100);
     else if (!strcmp(words[1], "swap")) swap(words[2]);
     else if (!strcmp(words[1], "memory")) memory();
+    else if (!strcmp(words[1], "flip")) flip();
+    else if (!strcmp(words[1], "visit")) visit();
     else {
         lose(100, 0222);
         puts("lost");

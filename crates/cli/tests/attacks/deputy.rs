@@ -176,3 +176,19 @@ fn a_program_opens_its_own_memory_and_not_that_of_the_first_process() {
         assert_eq!(inside(env, &repo, "memory"), expected);
     });
 }
+
+/// What another session, or somebody outside, puts in the place of a file keeps no supervisor: one
+/// that opened the pipe waited for ever, past every signal but the last.
+#[test]
+fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+    for_each_user(|env| {
+        let repo = program(env);
+        let session = |word| env.session(repo.path()).args(["--", "./deputy", word]);
+        let other = session("flip").spawn();
+        let there = || repo.path().join("second").exists();
+        assert!(wait::until_true(LOSING, there), "{}", other.stderr());
+        let output = session("visit").timeout(Duration::from_secs(30)).success();
+        assert_eq!(output.stdout, "went on\n");
+        other.wait().assert_success();
+    });
+}

@@ -153,8 +153,7 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
                 // Who reads waits for a writer, which no descriptor tells of.
                 Ok(_) if flags & ACCESS_MODE == READ_ONLY => Ok(Done::Waits),
                 Ok(file) => {
-                    let kept = rustix::fs::fcntl_getfl(&file)?.difference(OFlags::NONBLOCK);
-                    rustix::fs::fcntl_setfl(&file, kept)?;
+                    let_wait(&file)?;
                     opened(file)
                 }
                 Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
@@ -165,10 +164,23 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
         }
         _ => {}
     }
-    if place.path.starts_with("/proc") {
-        return opened(as_anybody(|| open_file(place, flags, mode))?);
+    // Somebody outside, or another session, may put a pipe there at this moment: nobody waits in it.
+    let at_once = flags | FLAG_NO_WAIT;
+    let file = if place.path.starts_with("/proc") {
+        as_anybody(|| open_file(place, at_once, mode))?
+    } else {
+        open_file(place, at_once, mode)?
+    };
+    if flags & FLAG_NO_WAIT == 0 {
+        let_wait(&file)?;
     }
-    opened(open_file(place, flags, mode)?)
+    opened(file)
+}
+
+/// Takes back that reading and writing do not wait.
+fn let_wait(file: &OwnedFd) -> io::Result<()> {
+    let kept = rustix::fs::fcntl_getfl(file)?.difference(OFlags::NONBLOCK);
+    Ok(rustix::fs::fcntl_setfl(file, kept)?)
 }
 
 /// Does `work` without being able to look into processes that forbid it.
@@ -223,8 +235,7 @@ pub(super) fn wait_for_other_end(
         }
         // Who reads counts as the other end of those who write from the first open on.
         if let Some(end) = file.take_if(|end| !reads || has_writer(end)) {
-            let kept = rustix::fs::fcntl_getfl(&end)?.difference(OFlags::NONBLOCK);
-            rustix::fs::fcntl_setfl(&end, kept)?;
+            let_wait(&end)?;
             return Ok(end);
         }
         if !notifier.is_waiting(call) || has_signal(call.thread) {
