@@ -112,7 +112,8 @@ pub struct HostFacts {
     pub caller_gid: u32,
     /// Owner of the workspace, whom the command runs as when root calls.
     pub workspace_uid: u32,
-    /// Group of the workspace.
+    /// Group that the command runs as when root calls: that of the workspace, or, where that is
+    /// root's, the owner's own.
     pub workspace_gid: u32,
     /// Home of the identity that the command runs as.
     pub home: AbsPath,

@@ -91,13 +91,19 @@ impl Caller {
             .filter(|home| uid == own_uid && !home.as_bytes().is_empty())
             .map(|home| PathBuf::from(home.to_os()));
         let account = account(uid);
+        // Anybody can have a directory of root's group, and only root has that group's files.
+        let gid = if own_uid == 0 && uid != 0 && gid == 0 {
+            account.as_ref().map_or(gid, |account| account.gid)
+        } else {
+            gid
+        };
         let home = home_variable
-            .or_else(|| account.as_ref().map(|(_, home)| home.clone()))
+            .or_else(|| account.as_ref().map(|account| account.home.clone()))
             .ok_or(RunError::NoHome(uid))?;
         // The kernel and the plan know only the real place.
         let home = fs::canonicalize(&home).unwrap_or(home);
         let home = AbsPath::new(&home).map_err(|_| RunError::Path(home))?;
-        let user = account.map_or_else(|| uid.to_string(), |(name, _)| name);
+        let user = account.map_or_else(|| uid.to_string(), |account| account.name);
         Ok(Self {
             uid,
             gid,
@@ -134,24 +140,33 @@ fn variable<'a>(environment: &'a [(RawText, RawText)], name: &str) -> Option<&'a
 
 /// Reads name and home of a user (passwd(5)); directory services are not asked, so that no library
 /// of the host is loaded into the supervisor.
-fn account(uid: u32) -> Option<(String, PathBuf)> {
+fn account(uid: u32) -> Option<Account> {
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
     passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         match fields.as_slice() {
-            [name, _, id, _, _, home, ..] if id.parse() == Ok(uid) => {
-                Some(((*name).to_owned(), PathBuf::from(home)))
-            }
+            [name, _, id, gid, _, home, ..] if id.parse() == Ok(uid) => Some(Account {
+                name: (*name).to_owned(),
+                gid: gid.parse().ok()?,
+                home: PathBuf::from(home),
+            }),
             _ => None,
         }
     })
+}
+
+/// What the machine knows of a user (passwd(5)).
+struct Account {
+    name: String,
+    gid: u32,
+    home: PathBuf,
 }
 
 /// Returns the home that the machine knows of the caller, which a session has where `HOME` is not
 /// set.
 pub fn account_home() -> Option<PathBuf> {
     let (uid, _) = stockade_sys::identity::own();
-    account(uid).map(|(_, home)| home)
+    account(uid).map(|account| account.home)
 }
 
 /// What a launch is about.
@@ -215,7 +230,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         caller_uid,
         caller_gid,
         workspace_uid: metadata.uid(),
-        workspace_gid: metadata.gid(),
+        workspace_gid: caller.gid,
         home: caller.home.clone(),
         homes: places.homes,
         secrets: places.secrets,
