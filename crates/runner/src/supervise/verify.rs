@@ -379,14 +379,32 @@ impl Running {
     /// them: they lie in memory that others can change between our look and the kernel's.
     fn is_whole(&self, expected: &Expected) -> bool {
         let content = || ProgramFile::of_process(expected.id.pid).and_then(|file| file.digest());
-        let environment = || procfs::environment(expected.id.pid).ok();
         self.is(expected)
             && (!expected.by_answer
-                || environment().as_ref() == Some(&expected.request.environment))
+                || environment_of(expected).as_ref() == Some(&expected.request.environment))
             && expected
                 .content
                 .is_none_or(|judged| content().is_ok_and(|now| now == judged))
     }
+}
+
+/// How often, and after what time, variables that are not there yet are looked for again.
+const ENVIRONMENT_LOOKS: usize = 20;
+const ENVIRONMENT_PAUSE: Duration = Duration::from_millis(1);
+
+/// Reads the variables that a process has. The kernel says where they lie a moment after it says
+/// which program it is and with which arguments (binfmt_elf.c, `create_elf_tables`): none at all can
+/// mean not yet.
+fn environment_of(expected: &Expected) -> Option<Vec<(RawText, RawText)>> {
+    let mut found = procfs::environment(expected.id.pid).ok()?;
+    for _ in 0..ENVIRONMENT_LOOKS {
+        if !found.is_empty() || expected.request.environment.is_empty() {
+            break;
+        }
+        std::thread::sleep(ENVIRONMENT_PAUSE);
+        found = procfs::environment(expected.id.pid).ok()?;
+    }
+    Some(found)
 }
 
 impl Supervision {
