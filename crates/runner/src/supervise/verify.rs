@@ -318,8 +318,8 @@ fn look(expected: &Expected) -> Seen {
         Err(error) if is_hidden(&error) => true,
         Err(_) => return Seen::Gone,
     };
-    // Only now does it matter whether it has happened, and to the same process. The kernel sets the
-    // stack last, so what is read after it is whole. What was judged could be seen, so what cannot
+    // Only now does it matter whether it has happened, and to the same process. The kernel moves the
+    // stack before the new program runs, and what is read below waits for the rest. What was judged could be seen, so what cannot
     // has come after it.
     match procfs::of_process(pid) {
         Ok(now) if now.id != expected.id => return Seen::Gone,
@@ -359,7 +359,7 @@ impl Running {
         let metadata = fs::metadata(format!("/proc/{pid}/exe"))?;
         Ok(Self {
             image: (metadata.dev(), metadata.ino()),
-            argv: procfs::command_line(pid),
+            argv: once_there(|| procfs::command_line(pid)),
         })
     }
 
@@ -380,31 +380,40 @@ impl Running {
     fn is_whole(&self, expected: &Expected) -> bool {
         let content = || ProgramFile::of_process(expected.id.pid).and_then(|file| file.digest());
         self.is(expected)
-            && (!expected.by_answer
-                || environment_of(expected).as_ref() == Some(&expected.request.environment))
+            && (!expected.by_answer || environment_of(expected) == expected.request.environment)
             && expected
                 .content
                 .is_none_or(|judged| content().is_ok_and(|now| now == judged))
     }
 }
 
-/// How often, and after what time, variables that are not there yet are looked for again.
-const ENVIRONMENT_LOOKS: usize = 20;
-const ENVIRONMENT_PAUSE: Duration = Duration::from_millis(1);
+/// How often, and after what time, what is not there yet is looked for again.
+const LOOKS_MAX: usize = 20;
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Reads the variables that a process has. The kernel says where they lie a moment after it says
-/// which program it is and with which arguments (binfmt_elf.c, `create_elf_tables`): none at all can
-/// mean not yet.
-fn environment_of(expected: &Expected) -> Option<Vec<(RawText, RawText)>> {
-    let mut found = procfs::environment(expected.id.pid).ok()?;
-    for _ in 0..ENVIRONMENT_LOOKS {
-        if !found.is_empty() || expected.request.environment.is_empty() {
+/// Reads arguments or variables of a process. The kernel moves the stack of an execution
+/// (`setup_arg_pages`) before it says where these lie (`create_elf_tables`), and in between there
+/// are none: what is empty is looked for again, for a while.
+fn once_there<T>(read: impl Fn() -> Vec<T>) -> Vec<T> {
+    let mut found = read();
+    for _ in 0..LOOKS_MAX {
+        if !found.is_empty() {
             break;
         }
-        std::thread::sleep(ENVIRONMENT_PAUSE);
-        found = procfs::environment(expected.id.pid).ok()?;
+        std::thread::sleep(LOOK_PAUSE);
+        found = read();
     }
-    Some(found)
+    found
+}
+
+/// Reads the variables that a process has, which can be none.
+fn environment_of(expected: &Expected) -> Vec<(RawText, RawText)> {
+    let read = || procfs::environment(expected.id.pid).unwrap_or_default();
+    if expected.request.environment.is_empty() {
+        read()
+    } else {
+        once_there(read)
+    }
 }
 
 impl Supervision {
