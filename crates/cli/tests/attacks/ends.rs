@@ -1,13 +1,8 @@
 //! Ways for a process to end: each is after the look at what it ran.
 
-use stockade_testkit::{
-    TestEnv,
-    env::Repo,
-    events::{self, Event},
-    run::require_tool,
-};
+use stockade_testkit::events;
 
-use crate::for_each_user;
+use crate::{build, count, for_each_user};
 
 /// Says that it ran, in one call, and ends its only thread with exit(2).
 const LAST_THREAD: &str = "void _start(void) {\n\
@@ -23,24 +18,6 @@ what = "exec"
 command = ["asked1", "**"]
 reason = "lab"
 "#;
-
-fn build(env: &TestEnv, repo: &Repo, programs: &[(&str, &str)]) {
-    require_tool("gcc");
-    for (name, text) in programs {
-        let source = env.write(format!("{name}.c"), text);
-        env.command("gcc")
-            .args(["-O1", "-static", "-pthread"])
-            .args(text.contains("_start").then_some("-nostartfiles"))
-            .arg("-o")
-            .arg(repo.path().join(name))
-            .arg(source)
-            .success();
-    }
-}
-
-fn count(record: &[Event], kind: &str) -> usize {
-    record.iter().filter(|event| event.kind() == kind).count()
-}
 
 /// A process with one thread ends with exit(2) as with exit_group(2): a denied program that did ran
 /// as often as its path was swapped, in a session that went on.

@@ -37,7 +37,7 @@ mod view;
 
 use std::path::PathBuf;
 
-use stockade_testkit::{TestEnv, env::User};
+use stockade_testkit::{Repo, TestEnv, env::User, events::Event, run::require_tool};
 
 /// Returns the binary under test.
 fn binary() -> PathBuf {
@@ -58,4 +58,24 @@ fn for_each_user(body: impl Fn(&TestEnv)) {
     for user in User::all() {
         body(&environment(user.as_deref()));
     }
+}
+
+/// Builds small static programs in a repository: pairs of a name and a text in C.
+fn build(env: &TestEnv, repo: &Repo, programs: &[(&str, &str)]) {
+    require_tool("gcc");
+    for (name, text) in programs {
+        let source = env.write(format!("{name}.c"), text);
+        env.command("gcc")
+            .args(["-O1", "-static", "-pthread"])
+            .args(text.contains("_start").then_some("-nostartfiles"))
+            .arg("-o")
+            .arg(repo.path().join(name))
+            .arg(source)
+            .success();
+    }
+}
+
+/// How many events of a kind a record has.
+fn count(record: &[Event], kind: &str) -> usize {
+    record.iter().filter(|event| event.kind() == kind).count()
 }

@@ -6,13 +6,13 @@ use std::{cell::RefCell, time::Duration};
 use stockade_testkit::{
     Output, TestEnv,
     approvals::{self, Answer, Asked},
-    events::{self, Event},
+    events,
     lab::HttpServer,
     run::require_tool,
     wait,
 };
 
-use crate::for_each_user;
+use crate::{count, for_each_user};
 
 /// How long a session may take to ask.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,10 +36,6 @@ fn session(
     let repo = env.repo_named(&format!("shop{port}"));
     let run = env.session_with(repo.path(), &options).line(line);
     approvals::answer_all(env, run.spawn(), choose)
-}
-
-fn count(record: &[Event], kind: &str) -> usize {
-    record.iter().filter(|event| event.kind() == kind).count()
 }
 
 /// Allows the first question as `scope` says and denies the others.

@@ -3,13 +3,12 @@
 use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
 
 use stockade_testkit::{
-    Repo, TestEnv, UNATTENDED,
+    TestEnv, UNATTENDED,
     events::{self, Event},
-    run::require_tool,
     wait,
 };
 
-use crate::for_each_user;
+use crate::{build, count, for_each_user};
 
 fn finished(env: &TestEnv, line: &str) -> (String, PathBuf) {
     let repo = env.repo();
@@ -229,25 +228,6 @@ fn t12_the_agent_sees_its_refusals() {
         };
         assert!(wait::until_true(Duration::from_secs(2), || known() > 0));
     });
-}
-
-/// Builds small static programs in a repository.
-fn build(env: &TestEnv, repo: &Repo, programs: &[(&str, &str)]) {
-    require_tool("gcc");
-    for (name, text) in programs {
-        let source = env.write(format!("{name}.c"), text);
-        env.command("gcc")
-            .args(["-O1", "-static", "-pthread"])
-            .args(text.contains("_start").then_some("-nostartfiles"))
-            .arg("-o")
-            .arg(repo.path().join(name))
-            .arg(source)
-            .success();
-    }
-}
-
-fn count(record: &[Event], kind: &str) -> usize {
-    record.iter().filter(|event| event.kind() == kind).count()
 }
 
 /// A program that may not run and ends at once, by a path that is swapped while it is judged: it is

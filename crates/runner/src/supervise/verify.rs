@@ -319,8 +319,8 @@ fn look(expected: &Expected) -> Seen {
         Err(_) => return Seen::Gone,
     };
     // Only now does it matter whether it has happened, and to the same process. The kernel moves the
-    // stack before the new program runs, and what is read below waits for the rest. What was judged could be seen, so what cannot
-    // has come after it.
+    // stack before the new program runs, and what is read below waits for the rest. What was judged
+    // could be seen, so what cannot has come after it.
     match procfs::of_process(pid) {
         Ok(now) if now.id != expected.id => return Seen::Gone,
         Ok(_) if hidden => {}
