@@ -6,10 +6,10 @@ use std::{
     os::unix::fs::{PermissionsExt as _, chown},
 };
 
-use stockade_testkit::{Repo, TestEnv, escape::Scene, events, run::require_tool};
+use stockade_testkit::{Repo, TestEnv, escape::Scene, events};
 
 use crate::{
-    for_each_user,
+    build, for_each_user,
     matrix::{Attempt, Matrix, closed, with_policy},
 };
 
@@ -360,15 +360,8 @@ fn swap_hidden(
     rule: &str,
 ) -> Repo {
     let repo = env.repo();
-    require_tool("gcc");
-    for (name, text) in [("swap", include_str!("swap.c"))].iter().chain(programs) {
-        let source = env.write(format!("{name}.c"), text);
-        env.command("gcc")
-            .args(["-O1", "-static", "-pthread", "-o"])
-            .arg(repo.path().join(name))
-            .arg(source)
-            .success();
-    }
+    build(env, &repo, &[("swap", include_str!("swap.c"))]);
+    build(env, &repo, programs);
     hide(&repo);
     let policy = env.write("asked.toml", ASKED);
 

@@ -6,10 +6,9 @@ use stockade_testkit::{
     TestEnv,
     approvals::{self, Answer, Asked},
     events,
-    run::require_tool,
 };
 
-use crate::for_each_user;
+use crate::{build, for_each_user};
 
 fn session(_: &Asked) -> Answer {
     Answer::Allow {
@@ -310,16 +309,10 @@ int main(void) {
 /// session: what was allowed is not what ran.
 #[test]
 fn k08_swapped_variables_end_the_session() {
-    require_tool("gcc");
     let text = "schema = 1\n[[ask]]\nid = \"lab\"\nwhat = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo $MARK **\"]\nreason = \"lab\"\n";
     for_each_user(|env| {
         let repo = env.repo();
-        let source = env.write("swap.c", SWAP_VARIABLE);
-        env.command("gcc")
-            .args(["-O1", "-static", "-pthread", "-o"])
-            .arg(repo.path().join("swap"))
-            .arg(source)
-            .success();
+        build(env, &repo, &[("swap", SWAP_VARIABLE)]);
         // Control: without the boundary both are seen.
         env.command(repo.path().join("swap"))
             .current_dir(repo.path())
