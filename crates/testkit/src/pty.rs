@@ -23,6 +23,9 @@ const SCROLLBACK_LINES: usize = 1000;
 /// Most raw output that is kept; a test that needs more looks at the screen.
 const RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How long the last output of a program that ended is waited for.
+const DRAIN: Duration = Duration::from_secs(1);
+
 /// A terminal with a program in it; dropping it kills the program's process group.
 pub struct Terminal {
     pty: Arc<Pty>,
@@ -150,11 +153,15 @@ impl Terminal {
         }
     }
 
-    /// Waits until the program has ended and returns how.
+    /// Waits until the program has ended and returns how. What it wrote before is on the screen,
+    /// unless another program keeps the terminal open for more than a second.
     pub fn wait_exit(&mut self, timeout: Duration) -> ExitStatus {
         let status = wait::until(timeout, || {
             self.child.try_wait().expect("a child can be awaited")
         });
+        if status.is_some() {
+            wait::until_true(DRAIN, || self.shared.lock().closed);
+        }
         let text = self.text();
         status.unwrap_or_else(|| panic!("the program did not end; the screen is\n{text}\n---"))
     }

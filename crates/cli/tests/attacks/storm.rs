@@ -1,7 +1,7 @@
 //! A storm of random system calls: the supervisor lives through it, nothing outside changes, no
 //! protected name comes into being, and the record holds.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use stockade_testkit::{env::Snapshot, run::require_tool};
 
@@ -23,7 +23,14 @@ fn random_system_calls_change_nothing_outside() {
             .arg(source)
             .success();
         let protected = || {
-            let config = fs::read(repo.path().join(".git/config")).ok();
+            // The modes of its own directories are the session's to change, also to 0; the test
+            // looks as their owner would.
+            for own in [repo.path().to_owned(), repo.path().join(".git")] {
+                fs::set_permissions(&own, fs::Permissions::from_mode(0o755))
+                    .unwrap_or_else(|e| panic!("{} is gone: {e}", own.display()));
+            }
+            let config =
+                fs::read_to_string(repo.path().join(".git/config")).map_err(|e| e.to_string());
             let planted = [".envrc", ".vscode", ".git/hooks/pre-commit"];
             let planted = planted.map(|name| fs::symlink_metadata(repo.path().join(name)).is_ok());
             (config, planted)
