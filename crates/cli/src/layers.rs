@@ -15,7 +15,7 @@ use stockade_policy::{
     HostSets, Origin, Places, Policy, Problems, Source, builtin, builtin_names, preset_for_command,
 };
 use stockade_runner::PolicyPlace;
-use stockade_types::Host;
+use stockade_types::{Host, RawText};
 
 use crate::{
     human::safe,
@@ -42,9 +42,12 @@ pub(crate) struct LayerArgs {
     /// A preset; by default the one for the command
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
-    /// File name of the command that will run, where there is one.
+    /// The command that will run, where there is one.
     #[arg(skip)]
-    pub(crate) command: Option<String>,
+    pub(crate) command: Vec<RawText>,
+    /// A policy that was written on the command line itself.
+    #[arg(skip)]
+    pub(crate) given: Option<Source>,
 }
 
 /// Reads all files: preset, organisation, user, and those of the command line.
@@ -61,6 +64,7 @@ pub(crate) fn collect(args: &LayerArgs) -> anyhow::Result<Vec<Source>> {
     for path in &args.policy {
         sources.push(session_file(path)?);
     }
+    sources.extend(args.given.clone());
     Ok(sources)
 }
 
@@ -120,12 +124,9 @@ fn session_file(path: &Path) -> anyhow::Result<Source> {
 }
 
 fn preset(args: &LayerArgs) -> anyhow::Result<Source> {
-    let name = match (&args.profile, &args.command) {
-        (Some(profile), _) => profile.as_str(),
-        (None, Some(command)) => {
-            preset_for_command(command.rsplit('/').next().unwrap_or(command.as_str()))
-        }
-        (None, None) => "generic",
+    let name = match &args.profile {
+        Some(profile) => profile.as_str(),
+        None => preset_for_command(&args.command),
     };
     let Some(text) = builtin(name) else {
         bail!(

@@ -1,7 +1,7 @@
 //! From policy, wish and facts to a plan.
 
 use stockade_policy::{Policy, WorkspaceMode};
-use stockade_types::{AbsPath, RawText};
+use stockade_types::AbsPath;
 
 use crate::{
     CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
@@ -52,12 +52,7 @@ pub fn compile(
     steps.extend(confinement(policy, spec, facts, identity));
     let guarantees = stated(policy, spec, facts)?;
     let mut argv = spec.argv.clone();
-    let extra = settings
-        .preset
-        .arguments
-        .iter()
-        .map(|a| RawText::from(a.as_str()));
-    argv.splice(1..1, extra);
+    settings.preset.complete(&mut argv);
     Ok(LaunchPlan {
         version: PLAN_VERSION,
         session: spec.session.clone(),

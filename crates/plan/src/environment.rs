@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stockade_policy::Settings;
+use stockade_policy::{Origin, Settings};
 use stockade_types::RawText;
 
 use crate::{HostFacts, RunSpec};
@@ -46,8 +46,18 @@ pub(crate) fn build(
     variables.insert("LOGNAME".into(), facts.user.as_str().into());
     variables.insert("TMPDIR".into(), "/tmp".into());
     variables.insert("PWD".into(), spec.cwd.clone().into());
-    for (name, value) in &settings.environment.set {
-        variables.insert(name.as_str().into(), value.value.as_str().into());
+    let off = &settings.preset.own_questions_off.environment;
+    let preset = off.iter().map(|(name, value)| (name, value, true));
+    let set = settings.environment.set.iter().map(|(name, value)| {
+        let is_default = value.origin == Origin::Builtin;
+        (name, &value.value, is_default)
+    });
+    for (name, value, is_default) in preset.chain(set) {
+        // A preset's value is a default: whoever passes the variable by its name means his own.
+        if is_default && caller(name).is_some() && is_passed_by_owner(settings, name) {
+            continue;
+        }
+        variables.insert(name.as_str().into(), value.as_str().into());
     }
     // Some agents keep their main file beside the directory unless the variable names it.
     for (state, fact) in settings.filesystem.state.iter().zip(&facts.state) {
@@ -57,6 +67,12 @@ pub(crate) fn build(
     }
     variables.insert("STOCKADE_SESSION".into(), spec.session.as_str().into());
     variables.into_iter().collect()
+}
+
+/// Tells whether a file that is no preset passes a variable by its name.
+fn is_passed_by_owner(settings: &Settings, name: &str) -> bool {
+    let mut pass = settings.environment.pass.iter();
+    pass.any(|pattern| pattern.origin != Origin::Builtin && pattern.value == name)
 }
 
 /// Tells whether a value is an address with a password in it (`scheme://user:password@host`): like a

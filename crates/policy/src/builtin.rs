@@ -1,43 +1,54 @@
 //! The presets that are part of the program.
 
-/// Name, text, and the file names of commands it is for.
+use stockade_types::RawText;
+
+use crate::agent_command::{self, Names};
+
+/// Name, text, and the file names and packages of commands it is for.
 struct Preset {
     name: &'static str,
     text: &'static str,
     commands: &'static [&'static str],
+    packages: &'static [&'static str],
 }
 
-/// Commands repeat what each file says under `[preset]`; a test keeps them equal.
+/// Commands and packages repeat what each file says under `[preset]`; a test keeps them equal.
 const PRESETS: &[Preset] = &[
     Preset {
         name: "aider",
         text: include_str!("../../../policies/aider.toml"),
         commands: &["aider"],
+        packages: &["aider-chat"],
     },
     Preset {
         name: "claude",
         text: include_str!("../../../policies/claude.toml"),
         commands: &["claude"],
+        packages: &["@anthropic-ai/claude-code"],
     },
     Preset {
         name: "codex",
         text: include_str!("../../../policies/codex.toml"),
         commands: &["codex"],
+        packages: &["@openai/codex"],
     },
     Preset {
         name: "coding-agent",
         text: include_str!("../../../policies/coding-agent.toml"),
         commands: &[],
+        packages: &[],
     },
     Preset {
         name: "gemini",
         text: include_str!("../../../policies/gemini.toml"),
         commands: &["gemini"],
+        packages: &["@google/gemini-cli"],
     },
     Preset {
         name: "generic",
         text: include_str!("../../../policies/generic.toml"),
         commands: &[],
+        packages: &[],
     },
 ];
 
@@ -63,16 +74,26 @@ pub fn builtin_names() -> &'static [&'static str] {
     &NAMES
 }
 
-/// Returns the preset for the file name of a command; `generic` where none is known.
-pub fn preset_for_command(file_name: &str) -> &'static str {
+/// Returns the preset for a command line whose program is an agent's, also behind `env`, `npx`,
+/// `node` or `sh -c`; `generic` where none is known.
+pub fn preset_for_command(argv: &[RawText]) -> &'static str {
+    let is_meant = |preset: &&Preset| {
+        let names = Names {
+            commands: preset.commands,
+            packages: preset.packages,
+        };
+        agent_command::find(argv, names).is_some()
+    };
     PRESETS
         .iter()
-        .find(|preset| preset.commands.contains(&file_name))
+        .find(is_meant)
         .map_or("generic", |preset| preset.name)
 }
 
 #[cfg(test)]
 mod tests {
+    use stockade_types::RawText;
+
     use super::{NAMES, PRESETS, preset_for_command};
     use crate::{HostSets, Origin, Source, load};
 
@@ -87,16 +108,31 @@ mod tests {
             };
             let policy = load(&[source], &HostSets::default())
                 .unwrap_or_else(|problems| panic!("{problems}"));
-            assert_eq!(
-                policy.settings().preset.commands,
-                preset.commands,
-                "{}",
-                preset.name
-            );
+            let settings = &policy.settings().preset;
+            let named = (&settings.commands[..], &settings.packages[..]);
+            assert_eq!(named.0, preset.commands, "{}", preset.name);
+            assert_eq!(named.1, preset.packages, "{}", preset.name);
         }
-        assert_eq!(preset_for_command("codex"), "codex");
-        assert_eq!(preset_for_command("vim"), "generic");
     }
+
+    #[test]
+    fn a_preset_chooses_itself_by_the_agents_program() {
+        let chosen = |line: &str| {
+            let argv: Vec<RawText> = line.split(' ').map(RawText::from).collect();
+            preset_for_command(&argv)
+        };
+        for (line, name) in [
+            ("codex exec hi", "codex"),
+            ("/usr/bin/claude", "claude"),
+            ("npx -y @google/gemini-cli@latest", "gemini"),
+            ("env A=b uvx aider-chat", "aider"),
+            ("vim codex", "generic"),
+            ("", "generic"),
+        ] {
+            assert_eq!(chosen(line), name, "{line}");
+        }
+    }
+
     #[test]
     fn every_preset_passes_its_own_tests() {
         // A builtin's tests are not run at load, since other layers may tighten it; as a file of

@@ -44,6 +44,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod agent_command;
 mod builtin;
 mod controls;
 mod decision;
@@ -90,8 +91,9 @@ pub use request::{
 };
 pub use scope::{Scope, ScopeError};
 pub use settings::{
-    EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, PresetSettings,
-    ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, OwnQuestionsOff,
+    PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode,
+    WorkspaceSettings,
 };
 pub use source::{HOST_SETS, HostSets, Origin, Source};
 pub use suite::{Probe, ProbeError};

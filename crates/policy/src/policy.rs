@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use stockade_types::{Digest, Host, RawText, RequestKind, RuleId, Verdict};
 
 use crate::{
-    Access, Approvals, Decision, HostSets, Judged, NameRequest, Origin, Permitted, Request,
-    Settings, Source, Warning, WorkspaceMode,
+    Access, Approvals, Decision, HostSets, Judged, NameRequest, Origin, OwnQuestionsOff, Permitted,
+    Request, Settings, Source, Warning, WorkspaceMode,
     address::{AddressClass, classify, is_metadata_name},
     controls::{METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
     engine::{self, Engine, EngineError, Findings},
@@ -146,6 +146,11 @@ impl Policy {
             origin: Origin::Builtin,
             source: "a policy of this run".to_owned(),
         });
+    }
+
+    /// Leaves the questions of the agent itself as the agent has them.
+    pub fn keep_own_questions(&mut self) {
+        self.parts.settings.preset.own_questions_off = OwnQuestionsOff::default();
     }
 
     /// Returns the digest of all layers and host sets; a grant holds for one revision only.

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use stockade_types::{ByteSize, HostName, Span};
 
 use crate::{
-    EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, Origin, PresetSettings,
-    ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, Origin, OwnQuestionsOff,
+    PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode,
+    WorkspaceSettings,
     address::{AddressClass, classify},
     fields::{At, Fields, File, shown, sourced},
     pattern::{Glob, PathPattern, ProtectedPattern},
@@ -100,18 +101,35 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         let namespaces = table.flag(file, "namespaces");
         tighten_value(file, namespaces, &mut process.namespaces, looser);
     }
-    if let Some(table) = top.table(file, "preset", &["commands", "arguments"]) {
-        let texts = |list: Option<Vec<At<String>>>| -> Vec<String> {
-            list.into_iter().flatten().map(|at| at.value).collect()
-        };
-        settings.preset = PresetSettings {
-            name: file.source.name.clone(),
-            commands: texts(table.texts(file, "commands")),
-            arguments: texts(table.texts(file, "arguments")),
-        };
+    let preset = ["commands", "packages", "arguments", "own_questions_off"];
+    if let Some(table) = top.table(file, "preset", &preset) {
+        settings.preset = self::preset(file, &table);
     }
     if let Some(table) = top.open_table(file, "require") {
         pins::read(file, &table, settings);
+    }
+}
+
+fn preset(file: &mut File<'_>, table: &Fields<'_>) -> PresetSettings {
+    let texts = |list: Option<Vec<At<String>>>| -> Vec<String> {
+        list.into_iter().flatten().map(|at| at.value).collect()
+    };
+    let mut own_questions_off = OwnQuestionsOff::default();
+    if let Some(off) = table.table(file, "own_questions_off", &["arguments", "environment"]) {
+        own_questions_off.arguments = texts(off.texts(file, "arguments"));
+        if let Some(variables) = off.open_table(file, "environment") {
+            let names = variables.keys().into_iter();
+            let values =
+                names.filter_map(|name| Some((name.to_owned(), variables.text(file, name)?.value)));
+            own_questions_off.environment = values.collect();
+        }
+    }
+    PresetSettings {
+        name: file.source.name.clone(),
+        commands: texts(table.texts(file, "commands")),
+        packages: texts(table.texts(file, "packages")),
+        arguments: texts(table.texts(file, "arguments")),
+        own_questions_off,
     }
 }
 

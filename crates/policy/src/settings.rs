@@ -3,9 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
-use stockade_types::{ByteSize, HostName, Span};
+use stockade_types::{ByteSize, HostName, RawText, Span};
 
-use crate::{Origin, pattern::ProtectedPattern};
+use crate::{
+    Origin,
+    agent_command::{self, Names},
+    pattern::ProtectedPattern,
+};
 
 /// A value and where it was set.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -154,6 +158,39 @@ pub struct PresetSettings {
     pub name: String,
     /// File names of the commands it is for.
     pub commands: Vec<String>,
-    /// Arguments that are inserted right after the command.
+    /// Names of the packages that hold them.
+    pub packages: Vec<String>,
+    /// Arguments that are inserted right after the agent's program, and after no other.
     pub arguments: Vec<String>,
+    /// What switches off the agent's own questions.
+    pub own_questions_off: OwnQuestionsOff,
+}
+
+/// Arguments and variables with which an agent does not ask by itself: the boundary's questions
+/// are enough.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnQuestionsOff {
+    /// Arguments that are inserted like those of the preset.
+    pub arguments: Vec<String>,
+    /// Variables.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl PresetSettings {
+    /// Puts the preset's arguments behind the agent's program, wherever it stands in the command
+    /// line; any other command is left as it is.
+    pub fn complete(&self, argv: &mut Vec<RawText>) {
+        let commands: Vec<&str> = self.commands.iter().map(String::as_str).collect();
+        let packages: Vec<&str> = self.packages.iter().map(String::as_str).collect();
+        let names = Names {
+            commands: &commands,
+            packages: &packages,
+        };
+        let arguments = [&self.arguments[..], &self.own_questions_off.arguments].concat();
+        if let Some(place) = agent_command::find(argv, names)
+            && !arguments.is_empty()
+        {
+            agent_command::insert(argv, place, &arguments);
+        }
+    }
 }

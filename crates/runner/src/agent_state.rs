@@ -96,19 +96,24 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Returns the file or directory of the host that a seed is a copy of, and its name inside.
+pub(crate) fn original<'a>(seed: &'a str, fact: &StateFact, caller: &Caller) -> (PathBuf, &'a str) {
+    let seed = seed.strip_suffix("/**").unwrap_or(seed);
+    let (from, name) = match seed.strip_prefix("~/") {
+        Some(name) => (&caller.home, name),
+        None => (&fact.path, seed),
+    };
+    (from.as_path().join(name), name)
+}
+
 /// Brings the copies in one directory up to date.
 fn seed(state: &StateDir, fact: &StateFact, caller: &Caller, list: &Path) -> io::Result<()> {
     let directory = Directory::open(fact.from.as_path(), caller)?;
     let mut seeded = Seeded::read(list);
     for seed in &state.seed {
-        let seed = seed.strip_suffix("/**").unwrap_or(seed);
-        let (from, name) = match seed.strip_prefix("~/") {
-            Some(name) => (&caller.home, name),
-            None => (&fact.path, seed),
-        };
+        let (original, name) = original(seed, fact, caller);
         // Only names directly in the directory: a deeper one would need its parents first.
         if !name.contains('/') {
-            let original = from.as_path().join(name);
             directory.seed(OsStr::new(name), &original, &mut seeded, 0)?;
         }
     }

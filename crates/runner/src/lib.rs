@@ -3,6 +3,7 @@
 //! This is the only crate that knows both halves: what was planned and what happens.
 #![forbid(unsafe_code)]
 
+mod agent_config;
 mod agent_state;
 pub mod approvals;
 mod areas;

@@ -18,7 +18,7 @@ use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
 use stockade_types::{AbsPath, Digest, RawText, SessionId};
 
 use crate::{
-    RunError, agent_state,
+    RunError, agent_config, agent_state,
     approvals::AskMode,
     facts::{self, Caller, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
@@ -172,6 +172,8 @@ fn prepare(
     let places = find_protected(&options.policy, &spec.workspace, &mut facts)?;
     let mut plan = compile(&options.policy, &spec, &facts)?;
     plan.fault = options.fault;
+    let told = agent_config::notes(&options.policy, &caller, &facts.state, &plan);
+    plan.notes.extend(told);
     Ok(Prepared {
         options,
         spec,

@@ -1,5 +1,6 @@
 //! `stockade run`: a command inside the boundary.
 
+mod given;
 mod session_file;
 mod start;
 pub(crate) mod summary;
@@ -27,6 +28,9 @@ use crate::{
 Examples:
   stockade run -- codex                    Codex on this directory
   stockade run --ask deny -- ./ci-task.sh  unattended: an ask is a deny
+  stockade run --env LAB_KEY -- codex      with a variable of yours
+  stockade run --allow-host docs.good.test -- claude
+                                           without a question about that host
   stockade run --plan -- bash              only print what would be done
 
 Exit codes: the command's own; 124 wall-time limit; 125 not started, nothing
@@ -41,6 +45,11 @@ pub(crate) struct Args {
     workspace: Option<PathBuf>,
     #[command(flatten)]
     layers: LayerArgs,
+    #[command(flatten)]
+    given: given::GivenArgs,
+    /// Keep the agent's own questions, which its preset switches off: this boundary asks
+    #[arg(long)]
+    own_questions: bool,
     /// Who is asked [default: tty on a terminal, else deny]
     #[arg(long, value_name = "WHO")]
     ask: Option<Ask>,
@@ -131,14 +140,18 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Exit {
 }
 
 fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let name = args.command.first().map(PathBuf::from).unwrap_or_default();
-    args.layers.command = name.file_name().map(|n| n.to_string_lossy().into_owned());
+    let argv: Vec<RawText> = args.command.iter().map(|w| RawText::from_os(w)).collect();
+    args.layers.command.clone_from(&argv);
+    args.layers.given = args.given.source();
     check_supported(&args)?;
     let sources = layers::collect(&args.layers)?;
     let host_sets = layers::host_sets();
     let both_terminals = start::is_terminal();
     let terminal = both_terminals.then(start::terminal_size).flatten();
-    let environment = environment();
+    let mut environment = environment();
+    for note in args.given.apply(&mut environment) {
+        out.note(format!("stockade: {}", safe(&note)));
+    }
     let helpers = if args.plan {
         None
     } else {
@@ -146,35 +159,23 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         let helpers = Helpers::start(&sources, &host_sets, terminal, offline, &environment)?;
         Some(helpers)
     };
-    let policy = checked(stockade_policy::load(&sources, &host_sets)?, out)?;
+    let mut policy = checked(stockade_policy::load(&sources, &host_sets)?, out)?;
+    if args.own_questions {
+        policy.keep_own_questions();
+    }
     let current = std::env::current_dir().context("there is no current directory")?;
     if args.ask == Some(Ask::Tty) && !both_terminals {
         bail!(
             "`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`"
         );
     }
-    let ask = match args.ask {
-        Some(Ask::Inbox) => AskMode::Inbox,
-        Some(Ask::Deny) => AskMode::Deny,
-        Some(Ask::Tty) => AskMode::Tty,
-        None => {
-            if both_terminals {
-                AskMode::Tty
-            } else {
-                AskMode::Deny
-            }
-        }
-    };
+    let ask = ask_mode(args.ask, both_terminals);
     check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
     let options = Options {
         state_dir: state.path().to_owned(),
         workspace: args.workspace.clone().unwrap_or_else(|| current.clone()),
-        argv: args
-            .command
-            .iter()
-            .map(|word| RawText::from_os(word))
-            .collect(),
+        argv,
         policy,
         policy_places: layers::places(&args.layers, &current)?,
         cwd: current,
@@ -202,6 +203,14 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             (_, code) => code,
         },
     ))
+}
+
+fn ask_mode(wish: Option<Ask>, is_terminal: bool) -> AskMode {
+    match (wish, is_terminal) {
+        (Some(Ask::Inbox), _) => AskMode::Inbox,
+        (Some(Ask::Tty), _) | (None, true) => AskMode::Tty,
+        (Some(Ask::Deny), _) | (None, false) => AskMode::Deny,
+    }
 }
 
 /// Most warnings about the policy that a run shows.
