@@ -139,12 +139,13 @@ impl Policy {
         &self.parts.settings
     }
 
-    /// Protects a path of the workspace in addition, for this run: a policy that lies there.
-    pub fn protect(&mut self, pattern: String) {
+    /// Protects a path of the workspace in addition, for this run: `what` lies there. No policy
+    /// lifts that.
+    pub fn protect(&mut self, pattern: String, what: &str) {
         self.parts.settings.workspace.protect.push(Sourced {
             value: pattern.into(),
-            origin: Origin::Builtin,
-            source: "a policy of this run".to_owned(),
+            origin: Origin::Session,
+            source: what.to_owned(),
         });
     }
 

@@ -261,7 +261,8 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     })
 }
 
-fn own_executable() -> Result<AbsPath, RunError> {
+/// Returns where our own program lies.
+pub(crate) fn own_executable() -> Result<AbsPath, RunError> {
     let own = fs::read_link("/proc/self/exe").map_err(RunError::Supervisor)?;
     AbsPath::new(&own).map_err(|_| RunError::Path(own))
 }

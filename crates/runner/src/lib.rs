@@ -23,6 +23,7 @@ mod mount_watch;
 mod mountinfo;
 mod names;
 mod network;
+mod own_program;
 mod own_state;
 mod owners;
 mod packages;

@@ -87,21 +87,25 @@ impl Policies {
 }
 
 /// Returns the path below the workspace, whichever of its names it is given by.
-fn below<'a>(path: &'a Path, workspace: &[AbsPath]) -> Option<&'a Path> {
+pub(crate) fn below<'a>(path: &'a Path, workspace: &[AbsPath]) -> Option<&'a Path> {
     workspace
         .iter()
         .find_map(|name| path.strip_prefix(name).ok())
 }
 
-/// Returns the pattern that means exactly this path (and the same one in other directories).
 fn pattern(path: &Path, below: &Path) -> Result<String, RunError> {
+    exact_pattern(below).ok_or_else(|| RunError::PolicyPlace {
+        path: path.to_owned(),
+    })
+}
+
+/// Returns the pattern that means exactly this path below the workspace (and the same one in other
+/// directories); `None` where there is none.
+pub(crate) fn exact_pattern(below: &Path) -> Option<String> {
     below
         .to_str()
         .filter(|text| !text.is_empty() && !text.contains(['*', '{', '\\']))
         .map(str::to_owned)
-        .ok_or_else(|| RunError::PolicyPlace {
-            path: path.to_owned(),
-        })
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::{
     helpers::{Helpers, Sandbox, refuse_nesting},
     inside,
     names::Mounts,
+    own_program,
     parts::Parts,
     places::Places,
     policies::{self, PolicyPlace},
@@ -140,7 +141,12 @@ fn prepare(
     });
     let policies = policies::gather(&options.policy_places, &mounts.names(&workspace), &mounts)?;
     for pattern in &policies.patterns {
-        options.policy.protect(pattern.clone());
+        let what = "a policy of this run";
+        options.policy.protect(pattern.clone(), what);
+    }
+    let own_program = own_program::in_workspace(&workspace, &mounts)?;
+    for pattern in &own_program.patterns {
+        options.policy.protect(pattern.clone(), own_program::WHAT);
     }
     let mut facts = facts::gather(Launch {
         policy: &options.policy,
@@ -153,6 +159,7 @@ fn prepare(
         state,
         mounts: &mounts,
     })?;
+    own_program.tell(&mut facts);
     let session_dir = layout::session_dir(state_dir.as_path(), &session);
     let spec = RunSpec {
         session,

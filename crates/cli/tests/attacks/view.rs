@@ -420,25 +420,43 @@ fn f58_policies_in_a_share_are_out_of_reach() {
     });
 }
 
-/// Our own program is not started from where the session could replace it for the next one.
+/// Our own program cannot be replaced for the next session: in the workspace it is protected under
+/// each of its names, and a share does not hold it.
 #[test]
-fn f59_our_own_program_is_not_in_the_workspace() {
+fn f59_our_own_program_cannot_be_replaced() {
     for_each_user(|env| {
         let repo = env.repo();
         let copy = repo.path().join("bin/stockade");
-        fs::create_dir_all(repo.path().join("bin")).expect("the workspace is ours");
+        fs::create_dir_all(repo.path().join("bin/deps")).expect("the workspace is ours");
         fs::copy(env.binary(), &copy).expect("there is room");
         env.own(&copy);
-        let run = |program: &Path, options: &[&str]| {
+        let twin = repo.path().join("bin/deps/stockade-0a");
+        fs::hard_link(&copy, &twin).expect("one file system");
+        let run = |program: &Path, options: &[&str], line: &str| {
             let run = env.command(program).current_dir(repo.path());
             run.args(["run", "--ask", "deny"])
                 .args(options)
-                .args(["--", "/bin/true"])
+                .args(["--", "/bin/sh", "-c", line])
                 .output()
         };
-        let output = run(&copy, &[]);
-        assert_eq!(output.code(), 125, "{output:?}");
-        assert!(output.stderr.contains("own program"), "{output:?}");
+        let before = fs::read(&copy).expect("just written");
+        let attempts = "for f in bin/stockade bin/deps/stockade-0a; do \
+             echo x >> $f; echo x > new && mv -f new $f; rm -f $f; truncate -s 0 $f; \
+             ln -f new $f; chmod 0 $f; done; mv bin bin2; rm -rf bin; \
+             mkdir -p other && echo x > other/a && mv other/a other/b && echo control";
+        let output = run(&copy, &[], attempts);
+        assert!(output.stdout.contains("control"), "{output:?}");
+        assert!(
+            output.stderr.contains("holds Stockade's own program"),
+            "{output:?}"
+        );
+        for name in [&copy, &twin] {
+            assert!(
+                fs::read(name).is_ok_and(|now| now == before),
+                "{}: {output:?}",
+                name.display()
+            );
+        }
         let other = env.write(
             "policy.toml",
             "schema = 1\n[filesystem]\nwrite = [\"~/bin\"]\n",
@@ -446,10 +464,13 @@ fn f59_our_own_program_is_not_in_the_workspace() {
         let options = ["--policy".to_owned(), other.display().to_string()];
         let elsewhere = env.home().join("bin/stockade");
         fs::create_dir_all(env.home().join("bin")).expect("the home is ours");
+        fs::remove_file(&twin).expect("the workspace is ours");
         fs::rename(&copy, &elsewhere).expect("one file system");
         env.own(&elsewhere);
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        assert_eq!(run(&elsewhere, &options).code(), 125);
-        assert_eq!(run(&elsewhere, &[]).code(), 0);
+        let output = run(&elsewhere, &options, ":");
+        assert_eq!(output.code(), 125, "{output:?}");
+        assert!(output.stderr.contains("own program"), "{output:?}");
+        assert_eq!(run(&elsewhere, &[], ":").code(), 0);
     });
 }
