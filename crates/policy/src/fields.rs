@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{Problem, Source, Sourced, Warning};
+use crate::{Origin, Problem, Source, Sourced, Warning};
 
 /// How alike a key must be to be offered; below this a hint would mislead.
 const ALIKE_MIN: f64 = 0.7;
@@ -353,6 +353,33 @@ pub(crate) fn sourced<T>(file: &File<'_>, at: At<T>) -> Sourced<T> {
         origin: file.source.origin,
         value: at.value,
     }
+}
+
+/// The same for each value of a list.
+pub(crate) fn all_sourced<T>(file: &File<'_>, list: Option<Vec<At<T>>>) -> Vec<Sourced<T>> {
+    list.into_iter()
+        .flatten()
+        .map(|at| sourced(file, at))
+        .collect()
+}
+
+/// Takes a value over unless it is looser than what a layer of more trust has set.
+pub(crate) fn tighten_value<T: std::fmt::Debug + Clone>(
+    file: &mut File<'_>,
+    new: Option<At<T>>,
+    old: &mut Sourced<T>,
+    looser: impl Fn(&T, &T) -> bool,
+) {
+    let Some(at) = new else { return };
+    if old.origin != Origin::Builtin && looser(&at.value, &old.value) {
+        let message = format!(
+            "looser than the {} layer allows ({}); a lower layer can only tighten",
+            old.origin, old.source
+        );
+        file.problem(&at.span, &at.field, message);
+        return;
+    }
+    *old = sourced(file, at);
 }
 
 /// Reads one of a few words, with the nearest as a hint.

@@ -64,6 +64,7 @@ mod problem;
 mod protect;
 mod read;
 mod read_settings;
+mod read_workspace;
 mod request;
 mod request_path;
 mod rule;

@@ -12,7 +12,7 @@ struct Pin {
     hint: &'static str,
 }
 
-const PINS: [Pin; 6] = [
+const PINS: [Pin; 7] = [
     Pin {
         key: "tier",
         values: None,
@@ -35,6 +35,11 @@ const PINS: [Pin; 6] = [
     },
     Pin {
         key: "waivers",
+        values: Some(&["none"]),
+        hint: "none",
+    },
+    Pin {
+        key: "unprotect",
         values: Some(&["none"]),
         hint: "none",
     },

@@ -144,7 +144,8 @@ impl Policy {
     pub fn protect(&mut self, pattern: String, what: &str) {
         self.parts.settings.workspace.protect.push(Sourced {
             value: pattern.into(),
-            origin: Origin::Session,
+            // No layer lifts it.
+            origin: Origin::Organisation,
             source: what.to_owned(),
         });
     }

@@ -1,7 +1,7 @@
 //! Names that decide by a look at their text: protected paths and variables that pass.
 
 use crate::{
-    EnvironmentSettings, WorkspaceSettings,
+    EnvironmentSettings, Origin, Sourced, WorkspaceSettings,
     pattern::{Glob, ProtectedPattern, glob::Case, protected::Part},
 };
 
@@ -108,6 +108,14 @@ impl Beginnings {
     }
 }
 
+/// A protecting pattern, and where it holds.
+#[derive(Clone, Copy)]
+struct Protecting<'s> {
+    pattern: &'s Sourced<ProtectedPattern>,
+    /// It does not hold below packages.
+    outside_packages: bool,
+}
+
 impl WorkspaceSettings {
     /// Returns the pattern that protects a path below the workspace, at any depth.
     ///
@@ -143,9 +151,9 @@ impl WorkspaceSettings {
         // The longest: what patterns say of a shorter one, they say of it too.
         let start = (0..parts.len()).find(|at| {
             let tail = parts.get(*at..).unwrap_or_default();
-            self.protect.iter().any(|pattern| {
-                let pattern = pattern.value.parts();
-                matches(pattern, tail) || stands(pattern, tail)
+            self.protecting().any(|one| {
+                let pattern = one.pattern.value.parts();
+                (matches(pattern, tail) || stands(pattern, tail)) && self.holds(one, &parts, *at)
             })
         })?;
         parts.get(start..).map(|tail| tail.join(&b'/'))
@@ -155,7 +163,8 @@ impl WorkspaceSettings {
     /// be looked at any closer, which is nearly all of a workspace.
     pub fn beginnings(&self) -> Beginnings {
         let mut firsts: Vec<Part> = Vec::new();
-        for first in self.protect.iter().filter_map(|p| p.value.parts().first()) {
+        let patterns = self.protecting().map(|one| &one.pattern.value);
+        for first in patterns.filter_map(|pattern| pattern.parts().first()) {
             if !firsts.contains(first) {
                 firsts.push(first.clone());
             }
@@ -163,20 +172,119 @@ impl WorkspaceSettings {
         Beginnings::new(firsts)
     }
 
+    /// Tells whether something that lies at or below a path could have a protected name and not be
+    /// protected there: elsewhere it would be.
+    pub fn spares(&self, relative: &[u8]) -> bool {
+        let parts: Vec<&[u8]> = parts(relative);
+        // `.cargo`, where `.cargo/registry` is such a directory.
+        let begins = |directory: &Sourced<ProtectedPattern>| {
+            let names = directory.value.parts();
+            (1..names.len())
+                .filter_map(|length| Some((names.get(..length)?, length)))
+                .any(|(front, length)| {
+                    let start = parts.len().checked_sub(length);
+                    let tail = start.and_then(|start| parts.get(start..));
+                    tail.is_some_and(|tail| matches(front, tail))
+                })
+        };
+        !self.unprotect.is_empty() || self.in_packages(relative) || self.packages.iter().any(begins)
+    }
+
+    /// Tells whether something below a protected directory is not protected itself.
+    pub fn spares_below(&self, relative: &[u8]) -> bool {
+        let parts: Vec<&[u8]> = parts(relative);
+        let tails = || (0..parts.len()).filter_map(|at| parts.get(at..));
+        self.unprotect.iter().any(|pattern| {
+            let pattern = pattern.value.parts();
+            let fronts = || (1..pattern.len()).filter_map(|length| pattern.get(..length));
+            tails().any(|tail| fronts().any(|front| matches(front, tail)))
+        })
+    }
+
+    /// Tells whether a path is that of a directory of packages, or lies in one.
+    pub fn in_packages(&self, path: &[u8]) -> bool {
+        let parts: Vec<&[u8]> = parts(path);
+        self.packages
+            .iter()
+            .any(|directory| holds_directory(directory.value.parts(), &parts))
+    }
+
+    /// Returns what holds where everything lies in a directory of packages.
+    #[must_use]
+    pub fn within_packages(&self) -> Self {
+        Self {
+            protect_outside_packages: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Tells whether a file makes something run outside later, and may be changed all the same.
+    pub fn runs_later(&self, relative: &[u8]) -> bool {
+        let parts: Vec<&[u8]> = parts(relative);
+        !self.in_packages(relative) && fits_any(&self.runs_later, &parts)
+    }
+
+    fn protecting(&self) -> impl Iterator<Item = Protecting<'_>> {
+        let everywhere = self.protect.iter().map(|pattern| Protecting {
+            pattern,
+            outside_packages: false,
+        });
+        let outside = self
+            .protect_outside_packages
+            .iter()
+            .map(|pattern| Protecting {
+                pattern,
+                outside_packages: true,
+            });
+        everywhere.chain(outside)
+    }
+
+    /// Tells whether a pattern that fits the part of a path from `at` on holds for this path.
+    fn holds(&self, one: Protecting<'_>, parts: &[&[u8]], at: usize) -> bool {
+        let origin = one.pattern.origin;
+        // A lower layer lifts nothing of a higher one.
+        let counts = |by: Origin| by == Origin::Builtin || by.authority() >= origin.authority();
+        let above = parts.get(..at).unwrap_or_default();
+        let spared = one.outside_packages
+            && self
+                .packages
+                .iter()
+                .filter(|directory| counts(directory.origin))
+                .any(|directory| holds_directory(directory.value.parts(), above));
+        let lifted = origin == Origin::Builtin && fits_any(&self.unprotect, parts);
+        !spared && !lifted
+    }
+
     fn find(&self, parts: &[&[u8]], fits: impl Fn(&[Part], &[&[u8]]) -> bool) -> Option<&str> {
-        let patterns = self.protect.iter().map(|pattern| &pattern.value);
-        let found = patterns.into_iter().find(|pattern| {
-            let Some(first) = pattern.parts().first() else {
+        let found = self.protecting().find(|one| {
+            let pattern = one.pattern.value.parts();
+            let Some(first) = pattern.first() else {
                 return false;
             };
             // Most patterns begin with a name that is not in the path.
             (0..parts.len())
-                .filter_map(|at| parts.get(at..))
-                .filter(|tail| tail.first().is_some_and(|part| first.fits(part)))
-                .any(|tail| fits(pattern.parts(), tail))
+                .filter_map(|at| Some((at, parts.get(at..)?)))
+                .filter(|(_, tail)| tail.first().is_some_and(|part| first.fits(part)))
+                .any(|(at, tail)| fits(pattern, tail) && self.holds(*one, parts, at))
         });
-        found.map(ProtectedPattern::as_str)
+        found.map(|one| one.pattern.value.as_str())
     }
+}
+
+/// Tells whether one of the patterns fits the end of a path, from whichever part on.
+fn fits_any(patterns: &[Sourced<ProtectedPattern>], parts: &[&[u8]]) -> bool {
+    patterns.iter().any(|pattern| {
+        (0..parts.len())
+            .filter_map(|at| parts.get(at..))
+            .any(|tail| matches(pattern.value.parts(), tail))
+    })
+}
+
+/// Tells whether a path goes through a directory with these names.
+fn holds_directory(names: &[Part], parts: &[&[u8]]) -> bool {
+    parts.windows(names.len().max(1)).any(|window| {
+        !names.is_empty() && names.iter().zip(window).all(|(name, part)| name.fits(part))
+    })
 }
 
 /// Tells whether a path is that of a directory above what a pattern protects.
@@ -211,7 +319,10 @@ fn matches(pattern: &[Part], parts: &[&[u8]]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::{EnvironmentSettings, Origin, Sourced, WorkspaceMode, WorkspaceSettings};
+    use crate::{
+        EnvironmentSettings, Origin, Sourced, WorkspaceMode, WorkspaceSettings,
+        pattern::ProtectedPattern,
+    };
 
     fn sourced<T>(value: T) -> Sourced<T> {
         Sourced {
@@ -224,11 +335,81 @@ mod tests {
     fn workspace(patterns: &[&str]) -> WorkspaceSettings {
         WorkspaceSettings {
             mode: sourced(WorkspaceMode::Direct),
-            protect: patterns
-                .iter()
-                .map(|p| sourced((*p).to_owned().into()))
-                .collect(),
+            protect: all(patterns),
+            protect_outside_packages: Vec::new(),
+            packages: Vec::new(),
+            unprotect: Vec::new(),
+            runs_later: Vec::new(),
         }
+    }
+
+    fn all(patterns: &[&str]) -> Vec<Sourced<ProtectedPattern>> {
+        let patterns = patterns.iter();
+        patterns
+            .map(|pattern| sourced((*pattern).to_owned().into()))
+            .collect()
+    }
+
+    #[test]
+    fn below_packages_only_what_runs_there_by_itself_is_protected() {
+        let settings = WorkspaceSettings {
+            protect_outside_packages: all(&[".vscode/**", "lefthook.yml"]),
+            packages: all(&["node_modules", ".cargo/registry"]),
+            ..workspace(&[".git/hooks/**", ".envrc"])
+        };
+        for path in [
+            ".vscode/tasks.json",
+            "a/.vscode",
+            "lefthook.yml",
+            "node_modules/p/.git/hooks/x",
+            "node_modules/p/.envrc",
+            ".cargo/.vscode/x",
+            "registry/.vscode/x",
+            ".vscode/node_modules/x",
+            "node_modules.d/.vscode",
+        ] {
+            assert!(settings.protects(path.as_bytes()).is_some(), "{path}");
+        }
+        for path in [
+            "node_modules/p/.vscode/tasks.json",
+            "a/node_modules/.vscode",
+            "x/.cargo/registry/src/c/.vscode/a",
+            "NODE_MODULES/p/lefthook.yml",
+        ] {
+            assert_eq!(settings.protects(path.as_bytes()), None, "{path}");
+            assert_eq!(settings.known_end(path.as_bytes()), None, "{path}");
+            assert!(settings.spares(path.as_bytes()), "{path}");
+        }
+        for path in ["a/node_modules", "a/.cargo"] {
+            assert!(settings.spares(path.as_bytes()), "{path}");
+        }
+        for path in ["a/node_modulesx", "a/registry", "a/.cargo/b"] {
+            assert!(!settings.spares(path.as_bytes()), "{path}");
+        }
+        assert!(settings.within_packages().protects(b".vscode").is_none());
+    }
+
+    #[test]
+    fn what_is_lifted_is_lifted_for_presets_alone() {
+        let mut settings = WorkspaceSettings {
+            unprotect: all(&["examples/**", ".vscode/settings.json"]),
+            ..workspace(&[".vscode/**", ".git/hooks/**"])
+        };
+        for path in [
+            "examples/a/.vscode/x",
+            "examples/.git/hooks/x",
+            "b/.vscode/settings.json",
+        ] {
+            assert_eq!(settings.protects(path.as_bytes()), None, "{path}");
+        }
+        for path in [".vscode/tasks.json", ".vscode", "example/.git/hooks/x"] {
+            assert!(settings.protects(path.as_bytes()).is_some(), "{path}");
+        }
+        assert!(settings.spares_below(b"a/.vscode") && !settings.spares_below(b".git/hooks"));
+        for pattern in &mut settings.protect {
+            pattern.origin = Origin::Organisation;
+        }
+        assert!(settings.protects(b"examples/a/.vscode/x").is_some());
     }
 
     #[test]

@@ -10,9 +10,9 @@ use crate::{
     PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode,
     WorkspaceSettings,
     address::{AddressClass, classify},
-    fields::{At, Fields, File, shown, sourced},
-    pattern::{Glob, PathPattern, ProtectedPattern},
-    pins,
+    fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
+    pattern::Glob,
+    pins, read_workspace as workspace,
 };
 
 pub(crate) const TABLES: [&str; 9] = [
@@ -26,17 +26,16 @@ pub(crate) const TABLES: [&str; 9] = [
     "record",
     "require",
 ];
-const MODES: [(&str, WorkspaceMode); 2] = [
-    ("direct", WorkspaceMode::Direct),
-    ("review", WorkspaceMode::Review),
-];
-
 /// Returns what holds where no file says anything.
 pub(crate) fn defaults() -> Settings {
     Settings {
         workspace: WorkspaceSettings {
             mode: default(WorkspaceMode::Direct),
             protect: Vec::new(),
+            protect_outside_packages: Vec::new(),
+            packages: Vec::new(),
+            unprotect: Vec::new(),
+            runs_later: Vec::new(),
         },
         filesystem: FilesystemSettings::default(),
         environment: EnvironmentSettings::default(),
@@ -62,8 +61,8 @@ fn default<T>(value: T) -> Sourced<T> {
 
 /// Reads one file into what the layers above it have set.
 pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Settings) {
-    if let Some(table) = top.table(file, "workspace", &["mode", "protect"]) {
-        workspace(file, &table, settings);
+    if let Some(table) = top.table(file, "workspace", &workspace::KEYS) {
+        workspace::read(file, &table, settings);
     }
     if let Some(table) = top.table(file, "filesystem", &["read", "write", "hide", "state"]) {
         filesystem(file, &table, &mut settings.filesystem);
@@ -133,32 +132,6 @@ fn preset(file: &mut File<'_>, table: &Fields<'_>) -> PresetSettings {
     }
 }
 
-fn all_sourced<T>(file: &File<'_>, list: Option<Vec<At<T>>>) -> Vec<Sourced<T>> {
-    list.into_iter()
-        .flatten()
-        .map(|at| sourced(file, at))
-        .collect()
-}
-
-/// Takes a value over unless it is looser than what a layer of more trust has set.
-fn tighten_value<T: std::fmt::Debug + Clone>(
-    file: &mut File<'_>,
-    new: Option<At<T>>,
-    old: &mut Sourced<T>,
-    looser: impl Fn(&T, &T) -> bool,
-) {
-    let Some(at) = new else { return };
-    if old.origin != Origin::Builtin && looser(&at.value, &old.value) {
-        let message = format!(
-            "looser than the {} layer allows ({}); a lower layer can only tighten",
-            old.origin, old.source
-        );
-        file.problem(&at.span, &at.field, message);
-        return;
-    }
-    *old = sourced(file, at);
-}
-
 fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
     file: &mut File<'_>,
     new: Option<At<T>>,
@@ -176,37 +149,6 @@ fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
         return;
     }
     *old = Some(sourced(file, at));
-}
-
-fn workspace(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Settings) {
-    let mode = table.word(file, "mode", &MODES);
-    let looser = |new: &WorkspaceMode, old: &WorkspaceMode| {
-        *old == WorkspaceMode::Review && *new == WorkspaceMode::Direct
-    };
-    tighten_value(file, mode, &mut settings.workspace.mode, looser);
-    let protect = table.list(file, "protect", |text| {
-        let pattern = PathPattern::parse(text).map_err(|error| error.to_string())?;
-        if pattern.is_rooted() || text.contains(['{', '\\']) || pattern.is_any() {
-            return Err(format!(
-                "`{}` must be a path from the workspace with `*` or `**`, for example \
-                 `.git/hooks/**`; it holds at any depth",
-                shown(text)
-            ));
-        }
-        let plain: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
-        // A slash at the end means the directory and all that lies below it.
-        let below = if text.ends_with('/') && plain.last() != Some(&"**") {
-            "/**"
-        } else {
-            ""
-        };
-        Ok(ProtectedPattern::from(format!(
-            "{}{below}",
-            plain.join("/")
-        )))
-    });
-    let protect = all_sourced(file, protect);
-    settings.workspace.protect.extend(protect);
 }
 
 /// Reads a path of the view, `~/…` or absolute, and returns it in its plain spelling: without empty

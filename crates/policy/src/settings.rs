@@ -72,6 +72,15 @@ pub struct WorkspaceSettings {
     pub mode: Sourced<WorkspaceMode>,
     /// Patterns of files that may not be changed: `name/x`, `dir/**`; they match at any depth.
     pub protect: Vec<Sourced<ProtectedPattern>>,
+    /// The same, but for what lies below `packages`: names that only count in a directory that
+    /// somebody opens or commits in.
+    pub protect_outside_packages: Vec<Sourced<ProtectedPattern>>,
+    /// Directories that tools fill with packages of others, at any depth.
+    pub packages: Vec<Sourced<ProtectedPattern>>,
+    /// What patterns of presets do not protect, at any depth; the user's or the organisation's.
+    pub unprotect: Vec<Sourced<ProtectedPattern>>,
+    /// Files that may be changed and that make something run outside later: named at the end.
+    pub runs_later: Vec<Sourced<ProtectedPattern>>,
 }
 
 /// What exists inside besides the workspace; all paths are `~/…` or absolute.

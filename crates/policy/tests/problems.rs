@@ -100,6 +100,15 @@ const MISTAKES: &[(&str, &str)] = &[
         "did you mean `review`",
     ),
     ("schema = 1\n[workspace]\nprotect = [\"/etc\"]", "any depth"),
+    ("schema = 1\n[workspace]\nunprotect = [\"**\"]", "any depth"),
+    (
+        "schema = 1\n[workspace]\nunprotect = [\"*/**\"]",
+        "any depth",
+    ),
+    (
+        "schema = 1\n[workspace]\npackages = [\"deps*\"]",
+        "name of a directory",
+    ),
     ("schema = 1\n[filesystem]\nread = [\"~\"]", "begin with"),
     ("schema = 1\n[filesystem]\nread = [\"~/../x\"]", "`..`"),
     ("schema = 1\n[filesystem]\nread = [\"/\"]", "whole machine"),
@@ -235,6 +244,38 @@ fn each_mistake_names_its_fix() {
         assert_eq!(found.len(), 1, "{text}\n{found:#?}");
         assert!(found.iter().any(|p| p.contains(hint)), "{text}\n{found:#?}");
     }
+}
+
+#[test]
+fn only_own_policies_lift_what_presets_protect() {
+    let lift = "schema = 1\n[workspace]\nunprotect = [\".vscode/**\"]\npackages = [\"deps\"]\n";
+    let found = problems(&[source(Origin::Session, "run.toml", lift)]);
+    let fields: Vec<&str> = found.iter().map(|p| p.field.as_str()).collect();
+    assert_eq!(fields, ["workspace.unprotect", "workspace.packages"]);
+    assert!(found.iter().all(|p| p.message.contains("your own policy")));
+
+    let pin = "schema = 1\n[require]\nunprotect = \"none\"\n";
+    let found = problems(&[
+        source(Origin::User, "user.toml", lift),
+        source(Origin::Organisation, "org.toml", pin),
+    ]);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found.iter().all(|p| p.message.contains("org.toml:3")));
+
+    // A pattern of a higher layer stays, whatever a lower one calls packages.
+    let strict = "schema = 1\n[workspace]\nprotect_outside_packages = [\"x.cfg\"]\n\
+                  packages = [\"third\"]\n";
+    let policy = load(
+        &[
+            source(Origin::User, "user.toml", lift),
+            source(Origin::Organisation, "org.toml", strict),
+        ],
+        &HostSets::default(),
+    )
+    .unwrap();
+    let workspace = &policy.settings().workspace;
+    assert!(workspace.protects(b"deps/x.cfg").is_some());
+    assert!(workspace.protects(b"third/x.cfg").is_none());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use stockade_plan::LaunchPlan;
+use stockade_plan::ShareFact;
 use stockade_policy::Policy;
 use stockade_sandbox::Session;
 use stockade_sys::net::SocketDiagnosis;
@@ -35,7 +36,7 @@ pub(crate) struct Parts {
     pub(crate) plan: LaunchPlan,
     pub(crate) workspace: AbsPath,
     /// What policy lets write beside the workspace.
-    pub(crate) shares: Vec<AbsPath>,
+    pub(crate) shares: Vec<ShareFact>,
     pub(crate) places: Arc<Places>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) ask: AskMode,

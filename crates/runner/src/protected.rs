@@ -65,8 +65,22 @@ pub(crate) fn in_share(
         let path = AbsPath::new(share.path.as_path().join(below)).ok()?;
         Some(ProtectedEntry { path, ..entry })
     };
+    let within;
+    let settings = if in_packages(share, settings) {
+        within = settings.within_packages();
+        &within
+    } else {
+        settings
+    };
     let found = find(&share.from, settings)?.entries;
     Ok(found.into_iter().filter_map(inside).collect())
+}
+
+/// Tells whether a share is a directory of packages, or lies in one.
+pub(crate) fn in_packages(share: &ShareFact, settings: &WorkspaceSettings) -> bool {
+    [&share.path, &share.from]
+        .iter()
+        .any(|path| settings.in_packages(path.as_path().as_os_str().as_bytes()))
 }
 
 fn find_up_to(
@@ -222,8 +236,14 @@ impl Finder<'_> {
                 Search::Nothing
             }
             FileType::Directory if protected => {
-                self.note(path, true);
-                Search::Nothing
+                // What is spared below could not be changed in a read-only mount.
+                let whole = !self.settings.spares_below(name);
+                self.note(path, whole);
+                if whole {
+                    Search::Nothing
+                } else {
+                    Search::Everything
+                }
             }
             FileType::Directory => {
                 let further = further(self.settings, name, true);

@@ -384,12 +384,7 @@ fn bring_up(
         pipes,
         plan: prepared.plan,
         workspace: prepared.spec.workspace,
-        shares: prepared
-            .facts
-            .writable
-            .into_iter()
-            .map(|share| share.path)
-            .collect(),
+        shares: prepared.facts.writable,
         places: prepared.places,
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,

@@ -21,6 +21,7 @@ use crate::{
     owners::{Owners, Search},
     parts::Parts,
     processes::Processes,
+    protected,
     recorder::{Recorder, lock, now},
     supervise::{self, Supervision},
 };
@@ -161,9 +162,12 @@ pub(crate) fn start_notifier(
         policy: Arc::clone(&parts.policy),
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
-        areas: Areas::new(parts.workspace.clone(), parts.shares.clone()),
+        areas: Areas::new(parts.workspace.clone(), &parts.shares, |share| {
+            protected::in_packages(share, &settings.workspace)
+        }),
         restricts_files: parts.policy.restricts_files(),
         beginnings: settings.workspace.beginnings(),
+        in_packages: settings.workspace.within_packages(),
         identity: parts.plan.identity,
         masks: supervise::Masks::default(),
         binder: Mutex::new(binder),

@@ -10,7 +10,9 @@ use std::{io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering};
 
 use rustix::{fs::FileType, io::Errno};
 use stockade_event::{Durability, Event};
-use stockade_policy::{Access, Approvals, Control, Decision, FileRequest, Request};
+use stockade_policy::{
+    Access, Approvals, Control, Decision, FileRequest, Request, WorkspaceSettings,
+};
 use stockade_sandbox::Meaning;
 use stockade_sys::notifier::{Notification, Notifier};
 use stockade_types::{DecisionRecord, RawText, Verdict};
@@ -165,7 +167,7 @@ impl Supervision {
             (Access::Remove | Access::Write | Access::Mode, false) => return None,
             (access, _) => access,
         };
-        let settings = &self.policy.settings().workspace;
+        let settings = self.protection(area);
         let below = relative.as_os_str().as_encoded_bytes();
         // A file named `.git` stands for the directory it points to, with its hooks.
         let pointer = change.file
@@ -189,6 +191,14 @@ impl Supervision {
             noted,
             implied: change.part == Part::Shared,
         })
+    }
+
+    /// Returns which names are protected in an area.
+    pub(super) fn protection(&self, area: Area) -> &WorkspaceSettings {
+        match area {
+            Area::Workspace | Area::Share => &self.policy.settings().workspace,
+            Area::Packages => &self.in_packages,
+        }
     }
 
     /// Whether a protected name, or a place that one leads to, can be in a path: for nearly all of a
@@ -222,14 +232,18 @@ impl Supervision {
         let below = relative.as_os_str().as_encoded_bytes();
         let own = RawText::from_os(relative.as_os_str());
         let suspected = self.could_be_protected(below);
-        if !suspected && (area == Area::Share || !self.restricts_files) {
+        let own_rules = match area {
+            Area::Workspace => self.restricts_files,
+            Area::Share | Area::Packages => false,
+        };
+        if !suspected && !own_rules {
             return (named(Some(own)), in_view());
         }
-        let settings = &self.policy.settings().workspace;
+        let settings = self.protection(area);
         let moved = access == Access::Rename;
         let name = match area {
             Area::Workspace => self.places.protected_name(settings, below, moved),
-            Area::Share => None,
+            Area::Share | Area::Packages => None,
         };
         if let Some(name) = name {
             let name = RawText::from_bytes(name);
@@ -244,8 +258,8 @@ impl Supervision {
         let protected = settings.protects(below).is_some()
             || (moved && settings.protects_below(below).is_some());
         let file = match area {
-            Area::Share if !protected => named(None),
-            Area::Share | Area::Workspace => named(Some(own)),
+            Area::Share | Area::Packages if !protected => named(None),
+            Area::Share | Area::Packages | Area::Workspace => named(Some(own)),
         };
         let decision = decide(&file);
         (file, decision)

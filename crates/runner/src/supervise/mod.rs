@@ -34,7 +34,9 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_plan::Identity;
-use stockade_policy::{Access, Approvals, Beginnings, Decision, Policy, Request};
+use stockade_policy::{
+    Access, Approvals, Beginnings, Decision, Policy, Request, WorkspaceSettings,
+};
 use stockade_sandbox::Binder;
 use stockade_sys::{
     notifier::{Notification, Notifier},
@@ -70,6 +72,8 @@ pub(crate) struct Supervision {
     pub(crate) restricts_files: bool,
     /// Names with which protected paths begin.
     pub(crate) beginnings: Beginnings,
+    /// What is protected in shares that hold packages.
+    pub(crate) in_packages: WorkspaceSettings,
     /// User and group that the session's processes run as.
     pub(crate) identity: Identity,
     pub(crate) masks: Masks,

@@ -2,7 +2,8 @@
 //!
 //! The mounts hold protected paths that exist, and the notifier judges names that would become
 //! protected. Rules about other files are only in the notifier, so whatever moves with a directory
-//! is judged as if it were removed and made anew. Without such rules nothing is searched.
+//! is judged as if it were removed and made anew; so is what leaves a directory of packages, where
+//! names are spared that are protected elsewhere. Otherwise nothing is searched.
 
 use std::{
     collections::BTreeSet,
@@ -16,6 +17,7 @@ use stockade_types::Verdict;
 
 use super::{Supervision, changes::Call, files::Judged};
 use crate::{
+    areas::Area,
     locate::Place,
     tree::{self, Search},
 };
@@ -31,14 +33,34 @@ impl Supervision {
         let ([change, ..], [from, to]) = (call.changes.as_slice(), places) else {
             return Vec::new();
         };
-        if !change.leaves() || !self.restricts_files {
+        if !change.leaves() {
             return Vec::new();
         }
-        let mut carried = self.moved(from, to);
-        if call.exchanges() {
+        let mut carried = Vec::new();
+        if self.restricts_files || self.becomes_protected(from, to) {
+            carried.extend(self.moved(from, to));
+        }
+        if call.exchanges() && (self.restricts_files || self.becomes_protected(to, from)) {
             carried.extend(self.moved(to, from));
         }
         carried
+    }
+
+    /// Tells whether what moves may hold a name that is spared where it is and protected where it
+    /// would be.
+    fn becomes_protected(&self, from: &Place, to: &Place) -> bool {
+        let settings = &self.policy.settings().workspace;
+        let below = |place: &Place| {
+            let (area, relative) = self.areas.of(&place.path)?;
+            // Between areas nothing moves: each is a mount of its own.
+            let spared = area != Area::Packages;
+            spared.then(|| relative.as_os_str().as_bytes().to_owned())
+        };
+        let (Some(from), Some(to)) = (below(from), below(to)) else {
+            return false;
+        };
+        // What is lifted by policy is lifted by path, so any other path may be protected.
+        settings.spares(&from) && !(settings.unprotect.is_empty() && settings.in_packages(&to))
     }
 
     fn moved(&self, from: &Place, to: &Place) -> Vec<Judged> {
@@ -62,7 +84,8 @@ impl Supervision {
                     return Search::Everything;
                 };
                 for (place, access) in [(from, Access::Remove), (to, Access::Create)] {
-                    let Some(one) = self.judge_moved(place, below, access) else {
+                    let file = entry.kind != FileType::Directory;
+                    let Some(one) = self.judge_moved(place, below, access, file) else {
                         continue;
                     };
                     if known.insert((one.decision.rule.clone(), one.decision.verdict)) {
@@ -79,9 +102,23 @@ impl Supervision {
     }
 
     /// Judges one entry that moves; `None` where it may.
-    fn judge_moved(&self, directory: &Place, below: &Path, access: Access) -> Option<Judged> {
+    fn judge_moved(
+        &self,
+        directory: &Place,
+        below: &Path,
+        access: Access,
+        file: bool,
+    ) -> Option<Judged> {
         let path = directory.path.join(below);
         let (area, relative) = self.areas.of(&path)?;
+        // As where it is made: a link named `.git` stands for the directory that it leads to.
+        let settings = self.protection(area);
+        let pointer = file
+            && access == Access::Create
+            && settings
+                .stands_for(relative.as_os_str().as_bytes())
+                .is_some();
+        let access = if pointer { Access::Rename } else { access };
         let (request, decision) = self.decide_file(&path, area, relative, access);
         (decision.verdict != Verdict::Allow).then(|| Judged {
             raw: raw(directory),
@@ -103,8 +140,9 @@ impl Supervision {
             decision: Decision {
                 verdict: Verdict::Deny,
                 reason: format!(
-                    "rules about files hold here, and what moves along cannot be judged: a \
-                     directory in it cannot be read, or it has more than {ENTRIES_MAX} entries"
+                    "rules about files hold here, or protected names, and what moves along cannot \
+                     be judged: a directory in it cannot be read, or it has more than \
+                     {ENTRIES_MAX} entries"
                 ),
                 remedy: "make its directories readable, or move its parts".to_owned(),
                 ..decision

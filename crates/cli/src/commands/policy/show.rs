@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use stockade_policy::{Policy, Settings, Sourced, looks_secret};
+use stockade_policy::{Policy, Settings, Sourced, WorkspaceSettings, looks_secret};
 
 use super::effective;
 use crate::{
@@ -122,10 +122,7 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     for (key, pin) in &settings.require {
         lines.put("require", format_args!("{key} = {}", pin.value), pin)?;
     }
-    let workspace = &settings.workspace;
-    let mode = workspace.mode.value.as_str();
-    lines.put("workspace", format_args!("mode = {mode}"), &workspace.mode)?;
-    lines.all("workspace", "protect", &workspace.protect)?;
+    workspace(&settings.workspace, lines)?;
     let files = &settings.filesystem;
     lines.all("filesystem", "read", &files.read)?;
     lines.all("filesystem", "write", &files.write)?;
@@ -188,6 +185,20 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         format_args!("namespaces = {namespaces}"),
         &process.namespaces,
     )
+}
+
+fn workspace(workspace: &WorkspaceSettings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    let mode = workspace.mode.value.as_str();
+    lines.put("workspace", format_args!("mode = {mode}"), &workspace.mode)?;
+    lines.all("workspace", "protect", &workspace.protect)?;
+    lines.all(
+        "workspace",
+        "protect_outside_packages",
+        &workspace.protect_outside_packages,
+    )?;
+    lines.all("workspace", "packages", &workspace.packages)?;
+    lines.all("workspace", "unprotect", &workspace.unprotect)?;
+    lines.all("workspace", "runs_later", &workspace.runs_later)
 }
 
 fn limit<T: Display>(

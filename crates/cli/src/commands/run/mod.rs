@@ -278,6 +278,8 @@ fn check_pins(policy: &Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> 
             "network" if args.offline => ("offline", true),
             "network" => ("proxied", pin.value == "proxied"),
             "waivers" => ("given on the command line", args.waive.is_empty()),
+            // Held when the files are read: a policy that lifts something does not load.
+            "unprotect" => ("none", true),
             _ => bail!(
                 "{}: `require.{name}` is not available yet; nothing can meet it",
                 pin.source
@@ -419,6 +421,7 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
         .get_or_insert_with(|| finished.ended.outcome.clone());
     let extra = summary::Extra {
         verification: Some(&verification),
+        names: Some(&finished.names),
         ..summary::Extra::default()
     };
     match form {

@@ -11,6 +11,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
+use stockade_policy::WorkspaceSettings;
 use stockade_runner::{Controller, Ended, Helpers, Options, Running, approvals::AskMode};
 use stockade_types::SessionId;
 
@@ -27,6 +28,8 @@ pub(crate) struct Finished {
     pub(crate) ended: Ended,
     /// Why output of the command did not reach the caller, where some did not.
     pub(crate) unwritten: Option<io::Error>,
+    /// Which names of the workspace mean something to other programs.
+    pub(crate) names: WorkspaceSettings,
 }
 
 /// Whether both standard input and output are terminals, and ours to use: a job in the background
@@ -57,6 +60,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<Finished> {
     let with_terminal = options.terminal.is_some();
     let ask = options.ask;
+    let names = options.policy.settings().workspace.clone();
     // Before anything runs: a caller that cannot be told the id gets no session.
     let session_file = session_file
         .map(|path| SessionFile::prepare(path, &options.workspace))
@@ -84,6 +88,7 @@ pub(crate) fn run(
         session,
         ended,
         unwritten,
+        names,
     })
 }
 

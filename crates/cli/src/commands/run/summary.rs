@@ -5,6 +5,7 @@ use stockade_event::{
     Summary, Verification, VerificationVerdict,
     summary::{Refusal, Traffic},
 };
+use stockade_policy::WorkspaceSettings;
 use stockade_types::{RawText, RuleId, SessionId};
 
 use crate::human::{bytes, cut, number, outcome, plural, safe, span};
@@ -30,6 +31,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) lines_changed: Option<(u64, u64)>,
     /// Whether the supervisor of the session runs.
     pub(crate) running: bool,
+    /// Which names of the workspace mean something to other programs.
+    pub(crate) names: Option<&'a WorkspaceSettings>,
 }
 
 /// Renders the end of a run: lines of at most 80 columns, readable without colour. The session is
@@ -43,6 +46,9 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     line("ran", &ran(summary));
     if let Some(rest) = changed(summary, extra, id) {
         line("changed", &rest);
+    }
+    if let Some(rest) = runs_later(summary, extra) {
+        line("later", &rest);
     }
     if !summary.connections.is_empty() {
         line("connected", &connected(summary));
@@ -85,6 +91,7 @@ pub(crate) fn to_json(summary: &Summary, extra: Extra<'_>) -> Value {
         "session": summary.session,
         "summary": summary,
         "denials": summary.denials(),
+        "runs_later": files_that_run_later(summary, extra),
         "lines_changed": extra.lines_changed.map(|(added, removed)| {
             json!({ "added": added, "removed": removed })
         }),
@@ -173,6 +180,46 @@ fn changed(summary: &Summary, extra: Extra<'_>, id: &str) -> Option<String> {
         items.push("…".to_owned());
     }
     items.push(format!("(`stockade show {id}`)"));
+    Some(wrapped(&items, "  "))
+}
+
+/// Returns the changed files that make something run outside later, as people know them.
+fn files_that_run_later(summary: &Summary, extra: Extra<'_>) -> Vec<String> {
+    let Some(names) = extra.names else {
+        return Vec::new();
+    };
+    let changed = summary.changed_files.keys();
+    let below = changed.filter_map(|path| {
+        let rest = path.as_bytes().strip_prefix(summary.workspace.as_bytes())?;
+        rest.strip_prefix(b"/")
+    });
+    let mut files: Vec<&[u8]> = below.filter(|below| names.runs_later(below)).collect();
+    // A directory says nothing that a file in it does not.
+    let all = files.clone();
+    files.retain(|path| {
+        let is_above = |other: &&[u8]| {
+            let rest = other.strip_prefix(*path);
+            rest.is_some_and(|rest| rest.first() == Some(&b'/'))
+        };
+        !all.iter().any(is_above)
+    });
+    files
+        .into_iter()
+        .map(|below| RawText::from_bytes(below).display())
+        .collect()
+}
+
+fn runs_later(summary: &Summary, extra: Extra<'_>) -> Option<String> {
+    let files = files_that_run_later(summary, extra);
+    if files.is_empty() {
+        return None;
+    }
+    let mut items = vec!["runs outside later:".to_owned()];
+    let named = files.iter().take(ITEMS_MAX);
+    items.extend(named.map(|file| cut(file, ITEM_CHARS_MAX)));
+    if files.len() > ITEMS_MAX {
+        items.push(format!("… {} more", files.len() - ITEMS_MAX));
+    }
     Some(wrapped(&items, "  "))
 }
 
