@@ -198,8 +198,8 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     } = launch;
     let (caller_uid, caller_gid) = stockade_sys::identity::own();
     let files = &policy.settings().filesystem;
-    let readable = shares(caller, &files.read);
-    let writable = shares(caller, &files.write);
+    let writable = shares(caller, files.write.iter());
+    let readable = shares(caller, not_written(caller, files));
     let own = own_executable()?;
     let metadata = fs::metadata(workspace).map_err(|source| RunError::Workspace {
         path: workspace.as_path().to_owned(),
@@ -268,13 +268,31 @@ pub(crate) fn own_executable() -> Result<AbsPath, RunError> {
 }
 
 /// Returns which of the paths that policy shares exist, and where their links lead.
-fn shares(caller: &Caller, paths: &[Sourced<String>]) -> Vec<ShareFact> {
-    let paths = paths.iter().filter_map(|path| caller.expand(&path.value));
+fn shares<'p>(caller: &Caller, paths: impl Iterator<Item = &'p Sourced<String>>) -> Vec<ShareFact> {
+    let paths = paths.filter_map(|path| caller.expand(&path.value));
     let share = |path: AbsPath| {
         let from = AbsPath::new(fs::canonicalize(&path).ok()?).ok()?;
         Some(ShareFact { path, from })
     };
     paths.filter_map(share).collect()
+}
+
+/// Returns what policy reads, but for what a preset reads of what others let write: that would be
+/// read-only again.
+fn not_written<'p>(
+    caller: &'p Caller,
+    files: &'p FilesystemSettings,
+) -> impl Iterator<Item = &'p Sourced<String>> {
+    let written = files.write.iter();
+    let written: Vec<AbsPath> = written
+        .filter(|path| path.origin != Origin::Builtin)
+        .filter_map(|path| caller.expand(&path.value))
+        .collect();
+    files.read.iter().filter(move |path| {
+        let expanded = caller.expand(&path.value);
+        path.origin != Origin::Builtin
+            || !expanded.is_some_and(|path| written.iter().any(|above| path.is_within(above)))
+    })
 }
 
 /// Looks for hard links of what must not be seen or changed, once the workspace is known to be one:
