@@ -92,7 +92,7 @@ pub use request::{
 };
 pub use scope::{Scope, ScopeError};
 pub use settings::{
-    EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, OwnQuestionsOff,
+    EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, OwnQuestionsOff,
     PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode,
     WorkspaceSettings,
 };

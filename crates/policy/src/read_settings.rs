@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use stockade_types::{ByteSize, HostName, Span};
 
 use crate::{
-    EnvironmentSettings, FilesystemSettings, Limits, NetworkSettings, Origin, OwnQuestionsOff,
-    PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode,
-    WorkspaceSettings,
+    EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
+    OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir,
+    WorkspaceMode, WorkspaceSettings,
     address::{AddressClass, classify},
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
@@ -110,9 +110,6 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
 }
 
 fn preset(file: &mut File<'_>, table: &Fields<'_>) -> PresetSettings {
-    let texts = |list: Option<Vec<At<String>>>| -> Vec<String> {
-        list.into_iter().flatten().map(|at| at.value).collect()
-    };
     let mut own_questions_off = OwnQuestionsOff::default();
     if let Some(off) = table.table(file, "own_questions_off", &["arguments", "environment"]) {
         own_questions_off.arguments = texts(off.texts(file, "arguments"));
@@ -124,12 +121,31 @@ fn preset(file: &mut File<'_>, table: &Fields<'_>) -> PresetSettings {
         }
     }
     PresetSettings {
-        name: file.source.name.clone(),
+        name: preset_name(file),
         commands: texts(table.texts(file, "commands")),
         packages: texts(table.texts(file, "packages")),
         arguments: texts(table.texts(file, "arguments")),
         own_questions_off,
     }
+}
+
+/// Returns what a preset is called: that of a file of yours has the file's name, without anything that
+/// a path is made of.
+fn preset_name(file: &File<'_>) -> String {
+    let name = &file.source.name;
+    if file.source.origin == Origin::Builtin {
+        return name.clone();
+    }
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let stem = base.strip_suffix(".toml").unwrap_or(base);
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    stem.chars().map(plain).collect()
 }
 
 fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
@@ -231,10 +247,21 @@ fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesystem
             }
         }
     }
-    for fields in table.tables(file, "state", &["path", "path_from", "seed"]) {
+    let keys = [
+        "path",
+        "path_from",
+        "seed",
+        "merged",
+        "instructions",
+        "logins",
+    ];
+    for fields in table.tables(file, "state", &keys) {
         let path = fields.text(file, "path");
         let path_from = fields.text(file, "path_from").map(|at| at.value);
-        let seed = fields.list(file, "seed", seed);
+        let seed = texts(fields.list(file, "seed", seed));
+        let merged = texts(fields.list(file, "merged", file_name));
+        let instructions = named_file(file, &fields, "instructions");
+        let logins = logins(file, &fields);
         let Some(path) = path else {
             if !fields.has("path") {
                 let message = "missing; where the agent looks for it, for example \"~/.agent\"";
@@ -244,11 +271,13 @@ fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesystem
         };
         match view_path(&path.value) {
             Ok(text) => {
-                let seed = seed.into_iter().flatten().map(|at| at.value).collect();
                 let value = StateDir {
                     path: text,
                     path_from,
                     seed,
+                    merged,
+                    instructions,
+                    logins,
                 };
                 let at = At {
                     value,
@@ -260,6 +289,49 @@ fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesystem
             Err(message) => file.problem(&path.span, &path.field, message),
         }
     }
+}
+
+/// Reads the name of a file directly in a state directory.
+fn file_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['/', '\0']) || text == "." || text == ".." {
+        return Err(format!(
+            "`{}` must be the name of a file in the directory",
+            shown(text)
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn named_file(file: &mut File<'_>, fields: &Fields<'_>, key: &str) -> Option<String> {
+    let at = fields.text(file, key)?;
+    match file_name(&at.value) {
+        Ok(name) => Some(name),
+        Err(message) => {
+            file.problem(&at.span, &at.field, message);
+            None
+        }
+    }
+}
+
+fn logins(file: &mut File<'_>, fields: &Fields<'_>) -> Vec<Login> {
+    let tables = fields.tables(file, "logins", &["file", "tokens"]);
+    let mut logins = Vec::new();
+    for login in tables {
+        let name = named_file(file, &login, "file");
+        let tokens = texts(login.texts(file, "tokens"));
+        match name {
+            Some(name) if !tokens.is_empty() => logins.push(Login { file: name, tokens }),
+            Some(_) | None => {
+                let message = "expected `file`, and in `tokens` the fields that a refresh changes";
+                file.problem(&login.span(), login.path(), message);
+            }
+        }
+    }
+    logins
+}
+
+fn texts(list: Option<Vec<At<String>>>) -> Vec<String> {
+    list.into_iter().flatten().map(|at| at.value).collect()
 }
 
 fn is_within(path: &str, above: &str) -> bool {

@@ -105,6 +105,22 @@ pub struct StateDir {
     pub path_from: Option<String>,
     /// Entries that are copied from the real one, or with `~/` from the home.
     pub seed: Vec<String>,
+    /// Those of them that the agent writes at every start: what both sides changed stays as it is
+    /// inside, and nothing is said.
+    pub merged: Vec<String>,
+    /// The file that the agent reads as its user's instructions, which is told of the boundary.
+    pub instructions: Option<String>,
+    /// Files that hold a login.
+    pub logins: Vec<Login>,
+}
+
+/// A file with which an agent is logged in: JSON, in the directory.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Its name.
+    pub file: String,
+    /// Fields that change when the login is refreshed, as `a.b`; `*` is any key.
+    pub tokens: Vec<String>,
 }
 
 /// Which variables exist inside; nothing else passes.

@@ -98,22 +98,15 @@ fn names(text: &str, name: &str) -> bool {
 fn files(policy: &Policy, caller: &Caller, state: &[StateFact]) -> Vec<File> {
     let dirs = policy.settings().filesystem.state.iter().zip(state);
     let paths = dirs.flat_map(|(dir, fact)| {
-        let seeds = dir.value.seed.iter();
+        let seeds = agent_state::seeds(&dir.value);
         seeds.map(|seed| agent_state::original(seed, fact, caller).0)
     });
     paths
         .filter(|path| is_configuration(path))
         .filter_map(|path| {
             let text = read(&path)?;
-            let below = path.strip_prefix(caller.home.as_path());
-            let shown = match below {
-                Ok(below) => Path::new("~").join(below),
-                Err(_) => path.clone(),
-            };
-            Some(File {
-                shown: RawText::from_os(shown.as_os_str()).display(),
-                text,
-            })
+            let shown = agent_state::shown(&path, caller);
+            Some(File { shown, text })
         })
         .collect()
 }

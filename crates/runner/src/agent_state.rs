@@ -9,13 +9,17 @@ use std::{
 };
 
 use stockade_plan::StateFact;
-use stockade_policy::{Policy, StateDir};
-use stockade_types::{AbsPath, Digest};
+use stockade_policy::{Login, Policy, StateDir};
+use stockade_types::{AbsPath, Digest, RawText};
 
 use crate::{
     RunError,
     facts::Caller,
-    seeds::{Directory, Seeded, random},
+    in_use::InUse,
+    instructions,
+    logins::LoginPlace,
+    seed_list::Seeded,
+    seeds::{Contest, Directory, Seeding, random},
 };
 
 /// Says where the directories that the policy names are, outside and inside.
@@ -39,15 +43,20 @@ pub(crate) fn places(
         .iter()
         .filter_map(|state| Some((state, place(&state.value, caller)?)))
         .map(|(state, path)| {
-            let from = base.join(state.value.path.replace(['/', '~'], "_"));
+            let from = base.join(name(&state.value));
             let from = AbsPath::new(&from).map_err(|_| RunError::Path(from))?;
             Ok(StateFact { from, path })
         })
         .collect()
 }
 
+/// Returns the name of a directory beside the others of its agent and workspace.
+pub(crate) fn name(state: &StateDir) -> String {
+    state.path.replace(['/', '~'], "_")
+}
+
 /// Where the agent looks for a directory: what its variable says, or the usual place.
-fn place(state: &StateDir, caller: &Caller) -> Option<AbsPath> {
+pub(crate) fn place(state: &StateDir, caller: &Caller) -> Option<AbsPath> {
     let named = state
         .path_from
         .as_deref()
@@ -58,7 +67,14 @@ fn place(state: &StateDir, caller: &Caller) -> Option<AbsPath> {
 }
 
 /// Ends the name of the list of what was copied, beside the directory and out of the agent's reach.
-const LIST: &str = ".seeds.json";
+pub(crate) const LIST: &str = ".seeds.json";
+
+/// What the directories of a session are, once they are made.
+pub(crate) struct Made {
+    /// Lines for whoever starts the session.
+    pub(crate) notes: Vec<String>,
+    pub(crate) in_use: Option<InUse>,
+}
 
 /// Makes and seeds the directories of [`places`].
 ///
@@ -68,8 +84,11 @@ pub(crate) fn make(
     policy: &Policy,
     caller: &Caller,
     state_dir: &Path,
+    workspace: &AbsPath,
     facts: &[StateFact],
-) -> Result<(), RunError> {
+) -> Result<Made, RunError> {
+    let preset = &policy.settings().preset.name;
+    let (mut notes, mut places) = (Vec::new(), Vec::new());
     for (state, fact) in policy.settings().filesystem.state.iter().zip(facts) {
         let from = fact.from.as_path();
         let wrong = |source| RunError::AgentState {
@@ -78,19 +97,73 @@ pub(crate) fn make(
         };
         private_directories(state_dir, from).map_err(wrong)?;
         let list = beside(from, LIST);
-        if seed(&state.value, fact, caller, &list).is_ok() {
-            continue;
-        }
-        // Whatever it is that is in the way: it is kept, and the agent begins anew.
-        let number = random().map_err(wrong)?;
-        fs::rename(from, beside(from, &format!(".kept-{number:016x}"))).map_err(wrong)?;
-        private_directories(state_dir, from).map_err(wrong)?;
-        seed(&state.value, fact, caller, &list).map_err(wrong)?;
+        let contests = if let Ok(contests) = seed(&state.value, fact, caller, &list) {
+            contests
+        } else {
+            // Whatever it is that is in the way: it is kept, and the agent begins anew.
+            let number = random().map_err(wrong)?;
+            fs::rename(from, beside(from, &format!(".kept-{number:016x}"))).map_err(wrong)?;
+            private_directories(state_dir, from).map_err(wrong)?;
+            seed(&state.value, fact, caller, &list).map_err(wrong)?
+        };
+        let shown = |contest: &Contest| told(&state.value, contest, preset);
+        notes.extend(contests.iter().map(shown));
+        places.extend(logins(&state.value, from, fact.path.as_path(), caller));
     }
-    Ok(())
+    let base = facts.first().and_then(|fact| fact.from.as_path().parent());
+    let in_use = base.map(|base| {
+        let begun = InUse::begin(base, workspace, caller, places);
+        begun.map_err(|source| RunError::AgentState {
+            path: base.to_owned(),
+            source,
+        })
+    });
+    let in_use = in_use.transpose()?;
+    Ok(Made { notes, in_use })
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+/// Returns the files of a directory that hold logins, in both places.
+pub(crate) fn logins(
+    state: &StateDir,
+    directory: &Path,
+    own: &Path,
+    caller: &Caller,
+) -> Vec<LoginPlace> {
+    let place = |login: &Login| {
+        let own = own.join(&login.file);
+        LoginPlace {
+            login: login.clone(),
+            directory: directory.to_owned(),
+            list: beside(directory, LIST),
+            shown: shown(&own, caller),
+            own,
+        }
+    };
+    state.logins.iter().map(place).collect()
+}
+
+/// Returns a path as people write it.
+pub(crate) fn shown(path: &Path, caller: &Caller) -> String {
+    let below = path.strip_prefix(caller.home.as_path());
+    let path = below.map_or_else(|_| path.to_owned(), |below| Path::new("~").join(below));
+    RawText::from_os(path.as_os_str()).display()
+}
+
+/// Says that both sides changed a file.
+fn told(state: &StateDir, contest: &Contest, preset: &str) -> String {
+    let path = format!("{}/{}", state.path, contest.path);
+    let what = if contest.keys.is_empty() {
+        path
+    } else {
+        format!("{} in {path}", contest.keys.join(", "))
+    };
+    format!(
+        "you changed {what}, and so did the agent: its own stays; \
+         `stockade state reset {preset}` takes yours"
+    )
+}
+
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
@@ -98,26 +171,50 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 /// Returns the file or directory of the host that a seed is a copy of, and its name inside.
 pub(crate) fn original<'a>(seed: &'a str, fact: &StateFact, caller: &Caller) -> (PathBuf, &'a str) {
+    original_in(seed, &fact.path, caller)
+}
+
+/// The same for a directory of the host.
+pub(crate) fn original_in<'a>(
+    seed: &'a str,
+    directory: &AbsPath,
+    caller: &Caller,
+) -> (PathBuf, &'a str) {
     let seed = seed.strip_suffix("/**").unwrap_or(seed);
     let (from, name) = match seed.strip_prefix("~/") {
         Some(name) => (&caller.home, name),
-        None => (&fact.path, seed),
+        None => (directory, seed),
     };
     (from.as_path().join(name), name)
 }
 
 /// Brings the copies in one directory up to date.
-fn seed(state: &StateDir, fact: &StateFact, caller: &Caller, list: &Path) -> io::Result<()> {
+fn seed(
+    state: &StateDir,
+    fact: &StateFact,
+    caller: &Caller,
+    list: &Path,
+) -> io::Result<Vec<Contest>> {
     let directory = Directory::open(fact.from.as_path(), caller)?;
-    let mut seeded = Seeded::read(list);
-    for seed in &state.seed {
+    let mut seeding = Seeding::new(state, Seeded::read(list), instructions::TEXT);
+    for seed in seeds(state) {
         let (original, name) = original(seed, fact, caller);
         // Only names directly in the directory: a deeper one would need its parents first.
         if !name.contains('/') {
-            directory.seed(OsStr::new(name), &original, &mut seeded, 0)?;
+            directory.seed(OsStr::new(name), &original, &mut seeding, 0)?;
         }
     }
-    seeded.write(list)
+    directory.follow_removals(&mut seeding)?;
+    seeding.list.write(list)?;
+    Ok(seeding.contests)
+}
+
+/// Returns all that is copied: what is named, and the files that mean more than others.
+pub(crate) fn seeds(state: &StateDir) -> impl Iterator<Item = &str> {
+    let named = state.seed.iter().map(String::as_str);
+    let logins = state.logins.iter().map(|login| login.file.as_str());
+    let more = state.instructions.as_deref().into_iter().chain(logins);
+    named.chain(more.filter(|file| !state.seed.iter().any(|seed| seed == file)))
 }
 
 /// Makes a directory of ours with its parents; the agent never sees anything above it.

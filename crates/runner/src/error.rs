@@ -130,8 +130,16 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// A refreshed login could not be taken over.
+    #[error("the login of `{file}` cannot be taken over: {reason}")]
+    Login {
+        /// The user's own file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
     /// A private state directory could not be made or seeded.
-    #[error("cannot prepare the agent's state directory `{}`", path.display())]
+    #[error("cannot use the agent's state directory `{}`", path.display())]
     AgentState {
         /// Which.
         path: PathBuf,

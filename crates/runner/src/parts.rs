@@ -13,7 +13,7 @@ use stockade_sandbox::Session;
 use stockade_sys::net::SocketDiagnosis;
 use stockade_types::AbsPath;
 
-use crate::{approvals::AskMode, egress_process::EgressProcess, places::Places};
+use crate::{approvals::AskMode, egress_process::EgressProcess, in_use::InUse, places::Places};
 
 /// The caller's ends of the command's standard streams, where it has no terminal.
 #[derive(Debug)]
@@ -43,4 +43,6 @@ pub(crate) struct Parts {
     /// Name that questions show.
     pub(crate) agent: String,
     pub(crate) limit_seen: Mutex<Option<Duration>>,
+    /// What the agent keeps between its sessions, as long as this one uses it.
+    pub(crate) in_use: Option<InUse>,
 }

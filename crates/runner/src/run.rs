@@ -22,6 +22,7 @@ use crate::{
     approvals::AskMode,
     facts::{self, Caller, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
+    in_use::InUse,
     inside,
     names::Mounts,
     own_program,
@@ -76,6 +77,7 @@ struct Prepared {
     facts: HostFacts,
     places: Arc<Places>,
     plan: LaunchPlan,
+    in_use: Option<InUse>,
 }
 
 /// Makes the plan of a run, and does nothing else.
@@ -129,9 +131,15 @@ fn prepare(
         AbsPath::new(&options.state_dir).map_err(|_| RunError::Path(options.state_dir.clone()))?;
     let caller = Caller::of(workspace.as_path(), options.environment.clone())?;
     let state = agent_state::places(&options.policy, &caller, state_dir.as_path(), &workspace)?;
-    if effects == Effects::State {
-        agent_state::make(&options.policy, &caller, state_dir.as_path(), &state)?;
-    }
+    let made = match effects {
+        Effects::None => None,
+        Effects::State => {
+            let (policy, path) = (&options.policy, state_dir.as_path());
+            let made = agent_state::make(policy, &caller, path, &workspace, &state)?;
+            Some(made)
+        }
+    };
+    let (contests, in_use) = made.map(|made| (made.notes, made.in_use)).unzip();
     let mounts = Mounts::read().map_err(RunError::Names)?;
     // Where root runs it for another user, that user's own policy is out of reach as well.
     let own = caller.home.as_path().join(policies::USER_FILE);
@@ -181,12 +189,14 @@ fn prepare(
     plan.fault = options.fault;
     let told = agent_config::notes(&options.policy, &caller, &facts.state, &plan);
     plan.notes.extend(told);
+    plan.notes.extend(contests.into_iter().flatten());
     Ok(Prepared {
         options,
         spec,
         facts,
         places: Arc::new(places),
         plan,
+        in_use: in_use.flatten(),
     })
 }
 
@@ -390,6 +400,7 @@ fn bring_up(
         ask: prepared.options.ask,
         agent: agent_name(&prepared.spec.argv),
         limit_seen: Mutex::new(None),
+        in_use: prepared.in_use,
     })
 }
 

@@ -45,6 +45,8 @@ pub struct Ended {
     pub not_executed: Option<LaunchFailure>,
     /// Set when the end could not be recorded.
     pub unrecorded: Option<String>,
+    /// Lines for whoever started the session.
+    pub notes: Vec<String>,
 }
 
 /// A session whose command runs.
@@ -334,6 +336,8 @@ impl Running {
             ..
         } = self;
         let limits = limit_events(&parts.session);
+        let agent = &parts.policy.settings().preset.name;
+        let in_use = parts.in_use;
         drop(parts.session.kill());
         // It tells of the connections that were still open while the rest is taken down.
         let told = lock(&egress_replies)
@@ -366,6 +370,8 @@ impl Running {
             unrecorded.get_or_insert_with(|| chain(&error));
         }
         directory.clean(Clean::MountPoint);
+        // Nothing of the session runs any more that could write there.
+        let notes = in_use.map_or_else(Vec::new, |kept| kept.told(agent));
         // It takes its time to go, and nothing waits for it.
         drop(egress);
         Ended {
@@ -373,6 +379,7 @@ impl Running {
             outcome,
             not_executed,
             unrecorded,
+            notes,
         }
     }
 }

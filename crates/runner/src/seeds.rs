@@ -1,11 +1,12 @@
 //! What the user configured, copied into the directory that an agent keeps between its sessions.
 //!
-//! The agent may have left anything there. Every step is by descriptor, what is in the way is put
-//! aside and never removed, and what was copied last is known from a list that no session sees: if
-//! the user's own file has changed since, it wins; if only the agent's has, that stays.
+//! The agent may have left anything there. Every step is by descriptor, and what is in the way is put
+//! aside. What was copied last is known from a list that no session sees: if the user's own file alone
+//! has changed since, it arrives; if the agent's has, that stays; settings that both changed are merged
+//! by keys. A login is the user's in any case, and ends where the user has none any more.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs,
     io::{self, Read as _, Write as _},
@@ -13,7 +14,7 @@ use std::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
             ffi::{OsStrExt, OsStringExt as _},
-            fs::{MetadataExt, OpenOptionsExt as _, PermissionsExt},
+            fs::{OpenOptionsExt as _, PermissionsExt},
         },
     },
     path::Path,
@@ -23,51 +24,76 @@ use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags},
     io::Errno,
 };
-use serde::{Deserialize, Serialize};
+use stockade_policy::StateDir;
 use stockade_types::Digest;
 
-use crate::facts::Caller;
+use crate::{
+    facts::Caller,
+    instructions,
+    seed_list::{Deed, Inside, Kind, Original, Seeded, decide},
+};
 
 /// Largest file that is copied as a seed; configuration is small.
 const SEED_BYTES_MAX: u64 = 16 << 20;
 /// Deepest seed directory.
 const SEED_DEPTH_MAX: usize = 8;
-/// Largest list of what was copied.
-const LIST_BYTES_MAX: u64 = 16 << 20;
 /// Follows the name of what was put aside, before its number.
 const ASIDE: &str = ".stockade-kept-";
 
-/// What was copied last, by the path below the directory.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Seeded(BTreeMap<String, Original>);
-
-/// A file of the user as it was when it was copied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Original {
-    digest: Digest,
-    /// Size, inode and change time in nanoseconds: as long as they are the same, so is the content.
-    size: u64,
-    inode: u64,
-    changed: i128,
+/// What one directory is seeded with.
+pub(crate) struct Seeding<'a> {
+    pub(crate) state: &'a StateDir,
+    /// What was copied last.
+    pub(crate) list: Seeded,
+    /// What the agent is told in its instructions.
+    pub(crate) told: &'a str,
+    /// Paths of the user's that were there, or could not be looked at.
+    pub(crate) seen: BTreeSet<String>,
+    /// What both sides changed, and was not said before.
+    pub(crate) contests: Vec<Contest>,
 }
 
-impl Seeded {
-    /// Reads a list; one that is not there or damaged is empty, and then the user's files win.
-    pub(crate) fn read(path: &Path) -> Self {
-        let mut bytes = Vec::new();
-        let read =
-            fs::File::open(path).and_then(|file| file.take(LIST_BYTES_MAX).read_to_end(&mut bytes));
-        read.ok()
-            .and_then(|_| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
+/// A file that both sides changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Contest {
+    /// Its path below the directory.
+    pub(crate) path: String,
+    /// The keys of it, where it has keys.
+    pub(crate) keys: Vec<String>,
+}
+
+impl<'a> Seeding<'a> {
+    pub(crate) const fn new(state: &'a StateDir, list: Seeded, told: &'a str) -> Self {
+        Self {
+            state,
+            list,
+            told,
+            seen: BTreeSet::new(),
+            contests: Vec::new(),
+        }
     }
 
-    /// Writes the list, as a whole.
-    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
-        let bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
-        let temporary = path.with_extension(format!("{}", std::process::id()));
-        fs::write(&temporary, bytes)?;
-        fs::rename(&temporary, path)
+    pub(crate) fn kind(&self, path: &str) -> Kind {
+        if self.state.logins.iter().any(|login| login.file == path) {
+            Kind::Login
+        } else if self.state.merged.iter().any(|file| file == path) {
+            Kind::Merged
+        } else {
+            Kind::Settings
+        }
+    }
+
+    /// Returns what somebody else than us wrote in a file.
+    pub(crate) fn part(&self, path: &str, contents: Vec<u8>) -> Vec<u8> {
+        if self.is_instructions(path) {
+            instructions::without(&contents)
+        } else {
+            contents
+        }
+    }
+
+    fn is_instructions(&self, path: &str) -> bool {
+        self.state.instructions.as_deref() == Some(path)
     }
 }
 
@@ -158,30 +184,42 @@ impl Directory {
         &self,
         name: &OsStr,
         from: &Path,
-        seeded: &mut Seeded,
+        seeding: &mut Seeding<'_>,
         depth: usize,
     ) -> io::Result<()> {
+        let path = self.path_of(name);
         let metadata = match fs::metadata(from) {
-            Ok(metadata) => metadata,
-            Err(e) if is_absent(&e) => return Ok(()),
+            Ok(metadata) => Some(metadata),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                seeding.seen.insert(path);
+                return Ok(());
+            }
             Err(e) => return Err(e),
         };
-        if metadata.is_dir() && depth < SEED_DEPTH_MAX {
+        let is_directory = metadata.as_ref().is_some_and(fs::Metadata::is_dir);
+        if is_directory && depth < SEED_DEPTH_MAX {
             let below = self.enter(name)?;
             for entry in fs::read_dir(from)? {
                 let entry = entry?;
-                below.seed(&entry.file_name(), &entry.path(), seeded, depth + 1)?;
+                below.seed(&entry.file_name(), &entry.path(), seeding, depth + 1)?;
             }
             return Ok(());
         }
-        if !metadata.is_file() || metadata.len() > SEED_BYTES_MAX {
-            return Ok(());
+        let is_small_file =
+            |metadata: &&fs::Metadata| metadata.is_file() && metadata.len() <= SEED_BYTES_MAX;
+        let metadata = metadata.as_ref().filter(is_small_file);
+        if seeding.is_instructions(&path) {
+            return self.seed_instructions(name, from, metadata, seeding);
         }
-        let path = self.path_of(name);
-        let known = seeded.0.get(&path);
+        let Some(metadata) = metadata else {
+            return Ok(());
+        };
+        seeding.seen.insert(path.clone());
+        let known = seeding.list.get(&path);
         let there = self.kind(name)?;
-        let unchanged = known.is_some_and(|known| known.is(&metadata));
-        if unchanged && there == Some(FileType::RegularFile) {
+        let is_file = there == Some(FileType::RegularFile);
+        if is_file && known.is_some_and(|known| known.is(metadata)) {
             return Ok(());
         }
         let contents = match read(from) {
@@ -189,36 +227,172 @@ impl Directory {
             Err(e) if is_absent(&e) => return Ok(()),
             Err(e) => return Err(e),
         };
-        let original = Original::of(&metadata, &contents);
-        let copy = there
-            .filter(|kind| *kind == FileType::RegularFile)
-            .and_then(|_| self.digest(name));
-        let same = known.is_some_and(|known| known.digest == original.digest);
-        let is_file = there == Some(FileType::RegularFile);
-        // Only the agent has changed it; or both have the same.
-        if !(same && is_file) && copy != Some(original.digest) {
-            // What the agent wrote since the last copy is kept.
-            let was_ours = copy.is_some() && copy == known.map(|known| known.digest);
-            if there.is_some() && !was_ours {
-                self.set_aside(name)?;
+        let inside = self.contents(name);
+        let deed = decide(
+            &path,
+            known,
+            &contents,
+            seen(there, inside.as_deref()),
+            seeding.kind(&path),
+        );
+        let original = Original::of(&path, Some(metadata), &contents);
+        let mode = metadata.permissions().mode();
+        self.carry_out(name, deed, original, mode, seeding)
+    }
+
+    /// Does what was decided, and notes it.
+    fn carry_out(
+        &self,
+        name: &OsStr,
+        deed: Deed,
+        original: Original,
+        mode: u32,
+        seeding: &mut Seeding<'_>,
+    ) -> io::Result<()> {
+        let path = self.path_of(name);
+        match deed {
+            Deed::Leave => seeding.list.set(&path, original),
+            Deed::Put(contents, keys) => {
+                self.replace(name, &contents, mode)?;
+                seeding.list.set(&path, original);
+                if !keys.is_empty() {
+                    seeding.contests.push(Contest { path, keys });
+                }
             }
-            self.replace(name, &contents, metadata.permissions().mode())?;
+            Deed::PutAside(contents) => {
+                self.set_aside(name)?;
+                self.replace(name, &contents, mode)?;
+                seeding.list.set(&path, original);
+            }
+            Deed::Keep { is_new } => {
+                if is_new {
+                    // What was copied stays known, so that the two are compared again.
+                    if let Some(known) = seeding.list.get(&path) {
+                        let mut known = known.clone();
+                        known.tell(original.digest);
+                        seeding.list.set(&path, known);
+                    }
+                    let keys = Vec::new();
+                    seeding.contests.push(Contest { path, keys });
+                }
+            }
         }
-        seeded.0.insert(path, original);
         Ok(())
     }
 
-    /// Returns the digest of a small regular file that can be read.
-    fn digest(&self, name: &OsStr) -> Option<Digest> {
+    /// Copies the file that the agent reads as its user's instructions, with what it is told of the
+    /// boundary behind them; there is one whether or not the user has any.
+    fn seed_instructions(
+        &self,
+        name: &OsStr,
+        from: &Path,
+        metadata: Option<&fs::Metadata>,
+        seeding: &mut Seeding<'_>,
+    ) -> io::Result<()> {
+        let path = self.path_of(name);
+        seeding.seen.insert(path.clone());
+        let owner = match metadata.map(|_| read(from)) {
+            Some(Ok(contents)) => instructions::without(&contents),
+            Some(Err(e)) if !is_absent(&e) => return Err(e),
+            Some(Err(_)) | None => Vec::new(),
+        };
+        let there = self.kind(name)?;
+        let inside = self.contents(name);
+        let part = inside.as_deref().map(instructions::without);
+        let known = seeding.list.get(&path);
+        let deed = decide(
+            &path,
+            known,
+            &owner,
+            seen(there, part.as_deref()),
+            Kind::Settings,
+        );
+        let with = |part: &[u8]| instructions::with(part, seeding.told);
+        let deed = match deed {
+            Deed::Put(contents, keys) => Deed::Put(with(&contents), keys),
+            Deed::PutAside(contents) => Deed::PutAside(with(&contents)),
+            Deed::Leave | Deed::Keep { .. } => {
+                // The agent's own stays, and says of the boundary what holds today.
+                let wanted = with(part.as_deref().unwrap_or_default());
+                if inside.as_deref() != Some(&wanted) {
+                    self.replace(name, &wanted, 0o600)?;
+                }
+                deed
+            }
+        };
+        let original = Original::of(&path, metadata, &owner);
+        let mode = metadata.map_or(0o600, |metadata| metadata.permissions().mode());
+        self.carry_out(name, deed, original, mode, seeding)
+    }
+
+    /// Takes away what the user has no more: a login in any case, and what the agent left as it was
+    /// copied.
+    pub(crate) fn follow_removals(&self, seeding: &mut Seeding<'_>) -> io::Result<()> {
+        for path in seeding.list.paths() {
+            if seeding.seen.contains(&path) {
+                continue;
+            }
+            if let Some((directory, name)) = self.find(&path)? {
+                let copy = directory.contents(&name).map(|bytes| Digest::of(&bytes));
+                let is_copy = seeding.list.get(&path).map(|known| known.digest) == copy;
+                if is_copy || seeding.kind(&path) == Kind::Login {
+                    directory.remove(&name)?;
+                }
+            }
+            seeding.list.forget(&path);
+        }
+        Ok(())
+    }
+
+    /// Removes what is no directory; a directory is put aside.
+    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
+        match self.kind(name)? {
+            None => Ok(()),
+            Some(FileType::Directory) => self.set_aside(name),
+            Some(_) => Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?),
+        }
+    }
+
+    /// Removes what is no directory; tells whether there was such a thing.
+    pub(crate) fn remove_file(&self, name: &OsStr) -> io::Result<bool> {
+        match self.kind(name)? {
+            None | Some(FileType::Directory) => Ok(false),
+            Some(_) => {
+                rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Finds the directory of a path below this one; `None` where there is no such directory.
+    pub(crate) fn find(&self, path: &str) -> io::Result<Option<(Self, OsString)>> {
+        let (first, rest) = match path.split_once('/') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (path, None),
+        };
+        let Some(rest) = rest else {
+            let fd = self.fd.try_clone()?;
+            let (owner, below) = (self.owner, self.below.clone());
+            return Ok(Some((Self { fd, owner, below }, path.into())));
+        };
+        if self.kind(OsStr::new(first))? != Some(FileType::Directory) {
+            return Ok(None);
+        }
+        self.enter(OsStr::new(first))?.find(rest)
+    }
+
+    /// Returns what is in a small regular file that can be read.
+    pub(crate) fn contents(&self, name: &OsStr) -> Option<Vec<u8>> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).ok()?;
         let file = fs::File::from(fd);
-        if !file.metadata().ok()?.is_file() {
+        let metadata = file.metadata().ok()?;
+        if !metadata.is_file() || metadata.len() > SEED_BYTES_MAX {
             return None;
         }
         let mut bytes = Vec::new();
-        file.take(SEED_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
-        Some(Digest::of(&bytes))
+        file.take(SEED_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// Puts a file in place as a whole.
@@ -234,25 +408,13 @@ impl Directory {
     }
 }
 
-impl Original {
-    fn of(metadata: &fs::Metadata, contents: &[u8]) -> Self {
-        Self {
-            digest: Digest::of(contents),
-            size: metadata.len(),
-            inode: metadata.ino(),
-            changed: changed(metadata),
-        }
+/// What stands where a copy belongs.
+fn seen(there: Option<FileType>, contents: Option<&[u8]>) -> Inside<'_> {
+    match (there, contents) {
+        (None, _) => Inside::Nothing,
+        (Some(_), Some(contents)) => Inside::File(contents),
+        (Some(_), None) => Inside::Other,
     }
-
-    fn is(&self, metadata: &fs::Metadata) -> bool {
-        let same = (metadata.len(), metadata.ino(), changed(metadata));
-        (self.size, self.inode, self.changed) == same
-    }
-}
-
-/// Returns when a file was last changed, in nanoseconds; nobody sets this time at will.
-fn changed(metadata: &fs::Metadata) -> i128 {
-    i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec())
 }
 
 /// Returns a number that no session can foresee.

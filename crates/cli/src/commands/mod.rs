@@ -12,6 +12,7 @@ mod reference;
 pub(crate) mod run;
 mod sessions;
 mod show;
+mod state;
 
 use clap::{Parser, Subcommand};
 
@@ -48,6 +49,8 @@ enum Command {
     Log(log::Args),
     /// Check, try out, show and explain policies
     Policy(policy::Args),
+    /// See and reset what agents keep between their sessions
+    State(state::Args),
     /// Say what works here, what is missing, and the one thing that would fix each
     Doctor(doctor::Args),
     /// Print shell completions
@@ -100,6 +103,7 @@ impl Cli {
             Command::Events(args) => events::run(args, out),
             Command::Log(args) => log::run(args, out),
             Command::Policy(args) => policy::run(args, out),
+            Command::State(args) => state::run(args, out),
             Command::Doctor(args) => doctor::run(&args, out),
             Command::Completions(args) => completions::run(&args, out),
             Command::Man(args) => man::run(&args, out),

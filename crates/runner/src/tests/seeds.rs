@@ -7,15 +7,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use stockade_policy::{Login, StateDir};
 use stockade_types::AbsPath;
 
-use super::{Directory, Seeded};
-use crate::facts::Caller;
+use super::{Contest, Directory, Seeding};
+use crate::{facts::Caller, seed_list::Seeded};
 
 struct Lab {
     _dir: tempfile::TempDir,
     base: PathBuf,
     seeded: Seeded,
+    /// What was said at the last start.
+    said: Vec<Contest>,
 }
 
 impl Lab {
@@ -32,6 +35,7 @@ impl Lab {
             _dir: dir,
             base,
             seeded: Seeded::default(),
+            said: Vec::new(),
         }
     }
 
@@ -46,15 +50,46 @@ impl Lab {
             environment: Vec::new(),
         };
         let directory = Directory::open(&self.base.join("agent"), &caller).unwrap();
-        for name in ["config", "prompts"] {
+        let state = StateDir {
+            path: "~/agent".to_owned(),
+            path_from: None,
+            seed: Vec::new(),
+            merged: vec!["churn.json".to_owned()],
+            instructions: Some("TOLD.md".to_owned()),
+            logins: vec![Login {
+                file: "auth.json".to_owned(),
+                tokens: vec!["token".to_owned()],
+            }],
+        };
+        let list = std::mem::take(&mut self.seeded);
+        let mut seeding = Seeding::new(&state, list, "told\n");
+        let names = [
+            "config",
+            "prompts",
+            "settings.toml",
+            "churn.json",
+            "TOLD.md",
+            "auth.json",
+        ];
+        for name in names {
             let from = self.base.join("mine").join(name);
             directory
-                .seed(name.as_ref(), &from, &mut self.seeded, 0)
+                .seed(name.as_ref(), &from, &mut seeding, 0)
                 .unwrap();
         }
+        directory.follow_removals(&mut seeding).unwrap();
+        self.said = seeding.contests;
         let list = self.base.join("list");
-        self.seeded.write(&list).unwrap();
+        seeding.list.write(&list).unwrap();
         self.seeded = Seeded::read(&list);
+    }
+
+    fn mine(&self, name: &str, text: &str) {
+        fs::write(self.base.join("mine").join(name), text).unwrap();
+    }
+
+    fn inside(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,23 +124,124 @@ fn the_users_change_wins_and_the_agents_alone_stays() {
     touch(&lab);
     lab.seed();
     assert_eq!((lab.copy("config").as_str(), lab.kept()), ("agent", 0));
-    fs::write(lab.base.join("mine/config"), "two").unwrap();
+    // Both have changed: the agent's stays, and that is said once for each version of the user's.
+    lab.mine("config", "two");
+    let contest = |path: &str, keys: &[&str]| Contest {
+        path: path.to_owned(),
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+    };
+    for said in [vec![contest("config", &[])], Vec::new()] {
+        lab.seed();
+        assert_eq!((lab.copy("config").as_str(), lab.kept()), ("agent", 0));
+        assert_eq!(lab.said, said);
+    }
+    lab.mine("config", "three");
     lab.seed();
-    assert_eq!((lab.copy("config").as_str(), lab.kept()), ("two", 1));
-    // Nothing of the agent's is in the way: nothing is kept.
-    touch(&lab);
-    fs::write(lab.base.join("mine/config"), "three").unwrap();
-    lab.seed();
-    assert_eq!((lab.copy("config").as_str(), lab.kept()), ("three", 1));
+    assert_eq!(lab.said, [contest("config", &[])]);
     // The same content with other times is no change of the user.
-    fs::write(lab.path("config"), "agent").unwrap();
-    fs::write(lab.base.join("mine/config"), "three").unwrap();
-    lab.seed();
-    assert_eq!(lab.copy("config"), "agent");
-    // What the agent removed is there again.
     fs::remove_file(lab.path("config")).unwrap();
     lab.seed();
-    assert_eq!(lab.copy("config"), "three");
+    assert_eq!((lab.copy("config").as_str(), lab.kept()), ("three", 0));
+    // The user's alone arrives, whatever its time.
+    touch(&lab);
+    lab.mine("config", "four");
+    lab.seed();
+    assert_eq!((lab.copy("config").as_str(), lab.kept()), ("four", 0));
+    lab.inside("config", "agent");
+    lab.mine("config", "four");
+    lab.seed();
+    assert_eq!(lab.copy("config"), "agent");
+}
+
+#[test]
+fn settings_that_both_changed_are_merged() {
+    let mut lab = Lab::new();
+    lab.mine("settings.toml", "model = \"m\"\n");
+    lab.mine("churn.json", "{\"starts\":1,\"theme\":\"dark\"}");
+    lab.seed();
+    lab.inside("settings.toml", "model = \"m\"\ntrusted = true\n");
+    lab.inside("churn.json", "{\"starts\":2,\"theme\":\"dark\"}");
+    lab.mine("settings.toml", "model = \"m9\"\n");
+    lab.mine("churn.json", "{\"starts\":7,\"theme\":\"light\"}");
+    lab.seed();
+    assert_eq!(
+        lab.copy("settings.toml"),
+        "model = \"m9\"\ntrusted = true\n"
+    );
+    let churn: serde_json::Value = serde_json::from_str(&lab.copy("churn.json")).unwrap();
+    assert_eq!(churn, serde_json::json!({"starts": 2, "theme": "light"}));
+    assert_eq!(lab.said, []);
+    // A key that both changed stays, and is named once.
+    lab.inside("settings.toml", "model = \"agent\"\n");
+    lab.mine("settings.toml", "model = \"m10\"\n");
+    lab.seed();
+    assert_eq!(lab.copy("settings.toml"), "model = \"agent\"\n");
+    let keys = vec!["model".to_owned()];
+    let path = "settings.toml".to_owned();
+    assert_eq!(lab.said, [Contest { path, keys }]);
+    lab.seed();
+    assert_eq!(lab.said, []);
+    // What cannot be read as settings is not merged.
+    lab.inside("settings.toml", "model = [");
+    lab.mine("settings.toml", "model = \"m11\"\n");
+    lab.seed();
+    assert_eq!(lab.copy("settings.toml"), "model = [");
+    assert_eq!(lab.said.len(), 1);
+}
+
+#[test]
+fn a_login_is_the_users_and_ends_with_it() {
+    let mut lab = Lab::new();
+    lab.mine("auth.json", "{\"token\":\"a\"}");
+    lab.mine("settings.toml", "a = 1\n");
+    lab.mine("prompts/b", "one");
+    lab.mine("prompts/c", "one");
+    lab.seed();
+    lab.inside("auth.json", "{\"token\":\"refreshed\"}");
+    lab.seed();
+    assert_eq!(lab.copy("auth.json"), "{\"token\":\"refreshed\"}");
+    // A new login outside is valid inside, whatever was refreshed there.
+    lab.mine("auth.json", "{\"token\":\"b\"}");
+    lab.seed();
+    assert_eq!(lab.copy("auth.json"), "{\"token\":\"b\"}");
+    // Who logs out outside is logged out inside, though the agent has refreshed its own.
+    lab.inside("auth.json", "{\"token\":\"refreshed\"}");
+    lab.inside("prompts/c", "agent");
+    for name in ["auth.json", "settings.toml", "prompts/b", "prompts/c"] {
+        fs::remove_file(lab.base.join("mine").join(name)).unwrap();
+    }
+    lab.seed();
+    let there = |name: &str| lab.path(name).exists();
+    assert!(!there("auth.json") && !there("settings.toml") && !there("prompts/b"));
+    assert_eq!((lab.copy("prompts/c").as_str(), lab.kept()), ("agent", 0));
+    // A login that was made inside stays there.
+    lab.inside("auth.json", "{\"token\":\"own\"}");
+    lab.seed();
+    assert_eq!(lab.copy("auth.json"), "{\"token\":\"own\"}");
+}
+
+#[test]
+fn instructions_keep_what_each_side_wrote() {
+    let mut lab = Lab::new();
+    let block = |text: &str| {
+        String::from_utf8(super::instructions::with(text.as_bytes(), "told\n")).unwrap()
+    };
+    lab.seed();
+    assert_eq!(lab.copy("TOLD.md"), block(""), "without any of the user's");
+    lab.mine("TOLD.md", "be brief");
+    lab.seed();
+    assert_eq!(lab.copy("TOLD.md"), block("be brief"));
+    assert_eq!(lab.said, []);
+    // The agent takes notes, and takes out what it was told.
+    lab.inside("TOLD.md", "be brief\na note\n");
+    lab.seed();
+    assert_eq!(lab.copy("TOLD.md"), block("be brief\na note\n"));
+    lab.mine("TOLD.md", "be long");
+    lab.seed();
+    assert_eq!(lab.copy("TOLD.md"), block("be brief\na note\n"));
+    assert_eq!(lab.said.len(), 1);
+    let mine = fs::read_to_string(lab.base.join("mine/TOLD.md")).unwrap();
+    assert_eq!(mine, "be long", "the user's own is never written");
 }
 
 #[test]
@@ -148,8 +284,10 @@ fn nothing_that_the_agent_leaves_is_in_the_way() {
             }
             act(&lab);
             lab.seed();
-            // A file that the agent made unreadable is its own, if the user's did not change.
-            let expected = if number == 6 && !first {
+            // What the agent wrote is its own, if the user's did not change or was never copied; one
+            // that cannot be read is put aside for the user's.
+            let is_root = rustix::process::geteuid().is_root();
+            let expected = if number == 6 && (is_root || !first) {
                 ["x", "one"]
             } else {
                 ["one", "one"]

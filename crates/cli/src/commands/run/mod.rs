@@ -405,6 +405,9 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
             safe(reason)
         ));
     }
+    for note in &finished.ended.notes {
+        out.note(format!("stockade: {}", safe(note)));
+    }
     if form == SummaryForm::None {
         return;
     }

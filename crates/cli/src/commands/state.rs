@@ -1,0 +1,392 @@
+//! `stockade state`: what agents keep between their sessions.
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _},
+    path::Path,
+};
+
+use anyhow::Context as _;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use stockade_policy::{Policy, builtin};
+use stockade_runner::kept::{self, Kept, LoginState, Standing};
+use stockade_types::RawText;
+
+use crate::{
+    commands::policy::effective,
+    exit::Exit,
+    human::{bytes, minute, plural, safe},
+    layers::LayerArgs,
+    output::Output,
+    state::{StateDir, StateError},
+};
+
+/// See and reset what agents keep between their sessions, and take a refreshed login over.
+///
+/// Each agent has a directory for each workspace. It begins with copies of your configuration and
+/// login; what you change arrives in it, what the agent changes stays in it, and nothing of it comes
+/// back to you but the tokens of a login, with `copy`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  stockade state list
+  stockade state reset codex               your configuration again, conversations stay
+  stockade state reset ~/src/shop --all    nothing of it stays
+  stockade state copy claude               a login that was refreshed inside")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List agents and workspaces, and what differs from your files
+    List {
+        /// An agent or a workspace [default: all]
+        #[arg(value_name = "AGENT|WORKSPACE")]
+        which: Option<String>,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin again with copies of your files
+    Reset {
+        /// An agent or a workspace [default: the current directory]
+        #[arg(value_name = "AGENT|WORKSPACE")]
+        which: Option<String>,
+        /// Remove conversations and all else too
+        #[arg(long)]
+        all: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take the tokens of a login that was refreshed inside over into your own file
+    Copy {
+        /// An agent or a workspace [default: the current directory]
+        #[arg(value_name = "AGENT|WORKSPACE")]
+        which: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// One line of the list.
+#[derive(Debug, Serialize)]
+struct Listed {
+    agent: String,
+    key: String,
+    workspace: Option<RawText>,
+    used_unix_s: u64,
+    files: u64,
+    bytes: u64,
+    in_use: bool,
+    differences: Vec<Differs>,
+    /// Files with a login that was refreshed inside.
+    refreshed_logins: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Differs {
+    file: String,
+    standing: Standing,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the state cannot be read or changed.
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let all = match StateDir::open() {
+        Ok(state) => kept::list(state.path()).context("cannot list what agents keep")?,
+        Err(StateError::Missing(_)) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    match args.command {
+        Command::List { which, json } => {
+            let chosen = match which {
+                Some(which) => choose(all, Some(&which)),
+                None => all,
+            };
+            list(&chosen, json, out)
+        }
+        Command::Reset {
+            which,
+            all: everything,
+            yes,
+            json,
+        } => {
+            let chosen = choose(all, which.as_deref());
+            let asked = Asked { yes, json };
+            reset(&chosen, everything, asked, out)
+        }
+        Command::Copy { which, yes, json } => {
+            let chosen = choose(all, which.as_deref());
+            copy(&chosen, Asked { yes, json }, out)
+        }
+    }
+}
+
+/// How an answer is got and given.
+#[derive(Clone, Copy)]
+struct Asked {
+    yes: bool,
+    json: bool,
+}
+
+/// Returns those that an agent's name, a directory or the beginning of a key means.
+fn choose(all: Vec<Kept>, which: Option<&str>) -> Vec<Kept> {
+    let which = which.unwrap_or(".");
+    let path = fs::canonicalize(which).ok();
+    let is_meant = |kept: &Kept| {
+        let workspace = kept.workspace.as_ref().map(RawText::to_os);
+        let is_workspace = workspace.is_some_and(|workspace| {
+            Path::new(&workspace) == Path::new(which) || path.as_deref() == Some(workspace.as_ref())
+        });
+        is_workspace || kept.agent == which || (which.len() >= 4 && kept.key.starts_with(which))
+    };
+    all.into_iter().filter(is_meant).collect()
+}
+
+/// Loads the policy that sessions of an agent have.
+fn policy(kept: &Kept) -> anyhow::Result<Policy> {
+    let profile = builtin(&kept.agent).map(|_| kept.agent.clone());
+    effective(&LayerArgs {
+        profile,
+        ..LayerArgs::default()
+    })
+}
+
+fn environment() -> Vec<(RawText, RawText)> {
+    std::env::vars_os()
+        .map(|(name, value)| (RawText::from_os(&name), RawText::from_os(&value)))
+        .collect()
+}
+
+fn list(chosen: &[Kept], json: bool, out: &mut Output) -> anyhow::Result<Exit> {
+    if chosen.is_empty() && !json {
+        out.note("stockade: nothing is kept there; `stockade state list` shows what is");
+        return Ok(Exit::Yes);
+    }
+    let zone = TimeZone::system();
+    for kept in chosen {
+        let listed = listed(kept)?;
+        if json {
+            out.json(&listed)?;
+            continue;
+        }
+        let used = minute(listed.used_unix_s.saturating_mul(1_000_000_000), &zone);
+        let in_use = if listed.in_use { ", in use" } else { "" };
+        out.line(format!(
+            "{:<12} {used}  {:>8} in {}{in_use}  {}",
+            safe(&listed.agent),
+            bytes(listed.bytes),
+            plural(listed.files, "file", "files"),
+            name(kept)
+        ))?;
+        for Differs { file, standing } in &listed.differences {
+            let how = match standing {
+                Standing::YoursArrives => "you changed it; yours arrives at the next start",
+                Standing::AgentsStays => "the agent changed its copy, which stays",
+                Standing::Both => "both changed it; the agent's own stays",
+            };
+            out.line(format!("             {}: {how}", safe(file)))?;
+        }
+        for file in &listed.refreshed_logins {
+            let (file, agent) = (safe(file), safe(&kept.agent));
+            out.line(format!(
+                "             {file}: refreshed inside; `stockade state copy {agent}` takes it over"
+            ))?;
+        }
+    }
+    Ok(Exit::Yes)
+}
+
+fn listed(kept: &Kept) -> anyhow::Result<Listed> {
+    let policy = policy(kept)?;
+    let environment = environment();
+    // Where the workspace is gone nothing can be said of it.
+    let differences = kept.differences(&policy, &environment).unwrap_or_default();
+    let logins = kept.logins(&policy, &environment).unwrap_or_default();
+    let refreshed: Vec<String> = logins
+        .into_iter()
+        .filter_map(|state| match state {
+            LoginState::Refreshed { file, .. } => Some(file),
+            LoginState::Same | LoginState::Other { .. } => None,
+        })
+        .collect();
+    Ok(Listed {
+        agent: kept.agent.clone(),
+        key: kept.key.clone(),
+        workspace: kept.workspace.clone(),
+        used_unix_s: kept.used_unix_s,
+        files: kept.files,
+        bytes: kept.bytes,
+        in_use: kept.is_in_use(),
+        differences: differences
+            .into_iter()
+            .filter(|difference| !refreshed.contains(&difference.file))
+            .map(|difference| Differs {
+                file: difference.file,
+                standing: difference.standing,
+            })
+            .collect(),
+        refreshed_logins: refreshed,
+    })
+}
+
+/// Names a workspace, or the directory where it is not known.
+fn name(kept: &Kept) -> String {
+    kept.workspace.as_ref().map_or_else(
+        || format!("workspace unknown ({})", safe(&kept.key)),
+        RawText::display,
+    )
+}
+
+fn reset(
+    chosen: &[Kept],
+    everything: bool,
+    asked: Asked,
+    out: &mut Output,
+) -> anyhow::Result<Exit> {
+    if chosen.is_empty() {
+        return Ok(nothing(out));
+    }
+    if let Some(kept) = chosen.iter().find(|kept| kept.is_in_use()) {
+        let (agent, name) = (safe(&kept.agent), name(kept));
+        out.note(format!(
+            "stockade: a session of {agent} uses {name}; end it first"
+        ));
+        return Ok(Exit::CannotTell);
+    }
+    let names: Vec<String> = chosen
+        .iter()
+        .map(|kept| format!("  {} {}", safe(&kept.agent), name(kept)))
+        .collect();
+    let what = if everything {
+        "Remove all that is kept, conversations too, of"
+    } else {
+        "Begin again with copies of your files in"
+    };
+    if !confirm(&format!("{what}\n{}", names.join("\n")), asked, out) {
+        return Ok(Exit::No);
+    }
+    for kept in chosen {
+        let removed = if everything {
+            kept.remove()?;
+            kept.files
+        } else {
+            let removed = kept.reset(&policy(kept)?, &environment())?;
+            u64::try_from(removed).unwrap_or(u64::MAX)
+        };
+        if asked.json {
+            out.json(&serde_json::json!({
+                "agent": kept.agent, "workspace": kept.workspace, "removed_files": removed,
+            }))?;
+        } else {
+            out.line(format!(
+                "{} {}: {} removed",
+                safe(&kept.agent),
+                name(kept),
+                plural(removed, "file", "files")
+            ))?;
+        }
+    }
+    Ok(Exit::Yes)
+}
+
+fn copy(chosen: &[Kept], asked: Asked, out: &mut Output) -> anyhow::Result<Exit> {
+    if chosen.is_empty() {
+        return Ok(nothing(out));
+    }
+    let environment = environment();
+    let mut refreshed = Vec::new();
+    for kept in chosen {
+        let policy = policy(kept)?;
+        let mut lines = Vec::new();
+        for state in kept.logins(&policy, &environment)? {
+            match state {
+                LoginState::Same => {}
+                LoginState::Refreshed { file, fields } => {
+                    lines.push(format!("  {}: {}", safe(&file), safe(&fields.join(", "))));
+                }
+                LoginState::Other { file, reason } => out.note(format!(
+                    "stockade: nothing is taken from {} for {}: {}",
+                    name(kept),
+                    safe(&file),
+                    safe(&reason)
+                )),
+            }
+        }
+        if !lines.is_empty() {
+            refreshed.push((kept, policy, lines));
+        }
+    }
+    let [(kept, policy, lines)] = refreshed.as_slice() else {
+        let message = if refreshed.is_empty() {
+            "no login was refreshed inside"
+        } else {
+            "logins were refreshed in more than one workspace; name the one to take"
+        };
+        out.note(format!("stockade: {message}"));
+        for (kept, _, _) in &refreshed {
+            out.note(format!("  {} {}", safe(&kept.agent), name(kept)));
+        }
+        return Ok(if refreshed.is_empty() {
+            Exit::Yes
+        } else {
+            Exit::Usage
+        });
+    };
+    let question = format!(
+        "Take over from {} {}\n{}\nWhat ran inside wrote these. Had it put the tokens of another account \
+         there, your\nprompts would go to that account from then on.\nTake them over",
+        safe(&kept.agent),
+        name(kept),
+        lines.join("\n")
+    );
+    if !confirm(&question, asked, out) {
+        return Ok(Exit::No);
+    }
+    let files = kept.copy_logins(policy, &environment)?;
+    if asked.json {
+        out.json(&serde_json::json!({
+            "agent": kept.agent, "workspace": kept.workspace, "files": files,
+        }))?;
+    } else {
+        for file in files {
+            out.line(format!("{}: tokens taken over", safe(&file)))?;
+        }
+    }
+    Ok(Exit::Yes)
+}
+
+fn nothing(out: &mut Output) -> Exit {
+    out.note("stockade: nothing is kept there; `stockade state list` shows what is");
+    Exit::CannotTell
+}
+
+/// Asks on the terminal; without one only `--yes` is an answer.
+fn confirm(question: &str, asked: Asked, out: &mut Output) -> bool {
+    if asked.yes {
+        return true;
+    }
+    if !io::stdin().is_terminal() {
+        out.note(format!(
+            "{question}?\nstockade: nobody can be asked here; give --yes"
+        ));
+        return false;
+    }
+    out.note(format!("{question}? [y/N]"));
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
