@@ -65,9 +65,22 @@ fn drafts(layers: &'static [Origin]) -> impl Strategy<Value = Vec<Draft>> {
         vec!["*", "push", "**"],
         vec!["git", "**", "--force*", "**"],
         vec!["g*", "push"],
+        vec!["git", "push", "**[--force ...]"],
+        vec!["git", "*[...]", "*[-n origin]"],
     ]);
-    let exec = vec(command, 1..3)
-        .prop_map(|commands| format!("what = \"exec\"\ncommand = {commands:?}\n"));
+    let harmless = select(vec![
+        vec![],
+        vec!["git", "push", "-n"],
+        vec!["git", "push", "**[...]", "-n", "**[...]"],
+        vec!["ls", "**"],
+    ]);
+    let exec = (vec(command, 1..3), harmless).prop_map(|(commands, harmless)| {
+        let mut text = format!("what = \"exec\"\ncommand = {commands:?}\n");
+        if !harmless.is_empty() {
+            writeln!(text, "unless = {harmless:?}").unwrap();
+        }
+        text
+    });
     let file = vec(
         select(vec!["src/**", "src/a", "/etc/**", "*.rs", "**"]),
         1..3,
@@ -115,7 +128,12 @@ fn requests() -> impl Strategy<Value = Request> {
         "exec git push",
         "exec git push origin",
         "exec git push origin --force",
+        "exec git push -n",
+        "exec git push origin -n",
+        "exec git push -n --force",
         "exec git -c a=b push",
+        "exec git -c a=b push -n",
+        "exec git --unknown push -n",
         "exec ls x",
         "exec npm push",
         "name a.test",
@@ -313,6 +331,42 @@ proptest! {
             if alone.origin == Some(Origin::Organisation) && alone.verdict != Verdict::Allow {
                 prop_assert!(both.verdict >= alone.verdict, "{:?} {:?}", alone, both);
             }
+        }
+    }
+
+    /// What an ask leaves out is one of the forms that it names, in every way to read the command.
+    #[test]
+    fn only_what_is_named_is_left_out(
+        options in vec(select(vec!["-n", "--dry-run", "-c", "a=b", "-C", "dir", "--x"]), 0..3),
+        rest in vec(select(vec!["-n", "--dry-run", "--no-dry-run", "-o", "--", "push", "main"]), 0..4),
+    ) {
+        let all = Source {
+            origin: Origin::User,
+            name: "user.toml".to_owned(),
+            text: "schema = 1\n[[allow]]\nid = \"all\"\nwhat = \"exec\"\ncommand = [\"**\"]\n\
+                   [[ask]]\nid = \"push\"\nwhat = \"exec\"\ncommand = [\"git\", \"push\", \"**\"]\n\
+                   unless = [\"git\", \"push\", \"**[...]\", \"{-n,--dry-run}\", \"**[...]\"]\n"
+                .to_owned(),
+        };
+        let policy = load(&[all], &HostSets::default()).unwrap();
+        let line = format!("exec git {} push {}", options.join(" "), rest.join(" "));
+        let request = Probe::parse(line.trim()).unwrap().requests().first().unwrap().clone();
+        // Options in front with their values, as git reads them.
+        let mut words = options.iter();
+        let mut in_front = true;
+        while let Some(word) = words.next() {
+            in_front &= match *word {
+                "-c" | "-C" => words.next().is_some(),
+                word => word.starts_with('-'),
+            };
+        }
+        let is_dry = |word: &&str| ["-n", "--dry-run"].contains(word);
+        let plain = rest.iter().all(|word| is_dry(word) || !word.starts_with('-'));
+        if in_front && plain && rest.iter().filter(|word| is_dry(word)).count() == 1 {
+            prop_assert_eq!(decide(&policy, &request), Verdict::Allow, "{}", line);
+        }
+        if in_front && !(plain && rest.iter().any(is_dry)) {
+            prop_assert_eq!(decide(&policy, &request), Verdict::Ask, "{}", line);
         }
     }
 

@@ -37,7 +37,7 @@ const NET: [&str; 10] = [
     "bytes_max",
     "requests_per_minute_max",
 ];
-const EXEC: [&str; 4] = ["command", "programs", "cwd", "environment"];
+const EXEC: [&str; 5] = ["command", "unless", "programs", "cwd", "environment"];
 const FILE: [&str; 2] = ["paths", "access"];
 /// Known fields that no enforcement point of this version keeps.
 const NOT_ENFORCED: [(&str, &str); 5] = [
@@ -223,7 +223,7 @@ fn body(
     }
     match what.value.as_str() {
         "net" => net_body(file, fields, effect, sets).map(Body::Net),
-        "exec" => exec_body(file, fields).map(Body::Exec),
+        "exec" => exec_body(file, fields, effect).map(Body::Exec),
         _ => file_body(file, fields).map(Body::File),
     }
 }
@@ -453,7 +453,7 @@ fn ports(
     Some(Ports::These(ports.into_iter().collect()))
 }
 
-fn exec_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<ExecBody> {
+fn exec_body(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<ExecBody> {
     missing(
         file,
         fields,
@@ -465,9 +465,15 @@ fn exec_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<ExecBody> {
     let environment = fields
         .list(file, "environment", VariablePattern::parse)
         .map(values);
-    let commands = commands(file, fields)?;
+    let unless = commands(file, fields, "unless");
+    if let Some(at) = fields.value("unless").filter(|_| effect == Verdict::Allow) {
+        let message = "an allow matches what it names and nothing else; name less in `command`";
+        file.problem(&at.span, &at.field, message);
+    }
+    let commands = commands(file, fields, "command")?;
     Some(ExecBody {
         commands,
+        unless: unless.unwrap_or_default(),
         programs,
         cwd,
         environment,
@@ -475,8 +481,8 @@ fn exec_body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<ExecBody> {
 }
 
 /// Reads one list of tokens, or a list of such lists.
-fn commands(file: &mut File<'_>, fields: &Fields<'_>) -> Option<Vec<CommandPattern>> {
-    let at = fields.value("command")?;
+fn commands(file: &mut File<'_>, fields: &Fields<'_>, key: &str) -> Option<Vec<CommandPattern>> {
+    let at = fields.value(key)?;
     let wanted = "a list of tokens or a list of such lists";
     let items = at.items(file, wanted)?;
     if items.is_empty() {

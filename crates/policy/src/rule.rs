@@ -82,6 +82,8 @@ impl fmt::Display for Ports {
 #[derive(Clone, Debug)]
 pub(crate) struct ExecBody {
     pub(crate) commands: Vec<CommandPattern>,
+    /// What an ask or a deny leaves out.
+    pub(crate) unless: Vec<CommandPattern>,
     pub(crate) programs: Option<Vec<ProgramPattern>>,
     pub(crate) cwd: Option<Vec<PathPattern>>,
     pub(crate) environment: Option<Vec<VariablePattern>>,
@@ -251,7 +253,7 @@ impl Rule {
         let fits = if self.is_allow() {
             view.is_surely(command)
         } else {
-            view.could_be(command)
+            view.could_be(command, &body.unless)
         };
         if !fits {
             return Err(Miss::Command);
@@ -339,7 +341,7 @@ impl Rule {
                 };
                 ports && list_within(a.methods.as_deref(), b.methods.as_deref(), PartialEq::eq)
             }
-            (Body::Exec(_), Body::Exec(_)) => true,
+            (Body::Exec(_), Body::Exec(b)) => b.unless.is_empty(),
             (Body::File(a), Body::File(b)) => {
                 list_within(a.access.as_deref(), b.access.as_deref(), PartialEq::eq)
             }
@@ -446,7 +448,13 @@ impl fmt::Display for Rule {
                     Ok(())
                 }
             }
-            Body::Exec(body) => write!(f, "exec {}", join(&body.commands)),
+            Body::Exec(body) => {
+                write!(f, "exec {}", join(&body.commands))?;
+                if body.unless.is_empty() {
+                    return Ok(());
+                }
+                write!(f, "; not {}", join(&body.unless))
+            }
             Body::File(body) => {
                 write!(f, "file {}", join(body.paths.iter().map(PathPattern::text)))?;
                 match &body.access {

@@ -4,7 +4,11 @@ use stockade_types::{Host, RawText};
 
 use crate::{
     ExecRequest, FileRequest,
-    pattern::{CommandPattern, PathPattern, glob::Case, tools},
+    pattern::{
+        CommandPattern, PathPattern,
+        glob::Case,
+        tools::{self, Readings},
+    },
     request_path::RequestPath,
 };
 
@@ -63,9 +67,6 @@ impl<'r> HttpView<'r> {
     }
 }
 
-/// Ways to read the arguments.
-type Readings<'r> = Vec<Vec<&'r [u8]>>;
-
 #[derive(Debug)]
 pub(crate) struct ExecView<'r> {
     pub(crate) request: &'r ExecRequest,
@@ -107,7 +108,6 @@ impl<'r> ExecView<'r> {
             .names()
             .into_iter()
             .map(|name| (name, tools::readings(name, &view.arguments)))
-            .filter(|(_, readings)| !readings.is_empty())
             .collect();
         view
     }
@@ -126,49 +126,63 @@ impl<'r> ExecView<'r> {
     /// Returns what the first argument is in one of the readings, each once.
     pub(crate) fn first_arguments(&self) -> Vec<&'r [u8]> {
         let mut firsts: Vec<&[u8]> = self.arguments.first().copied().into_iter().collect();
-        let others = self.readings.iter().flat_map(|(_, readings)| readings);
+        let others = self.readings.iter().flat_map(|(_, readings)| {
+            let behind = readings.behind_options.iter();
+            behind.chain(&readings.words)
+        });
         firsts.extend(others.filter_map(|reading| reading.first().copied()));
         firsts.sort_unstable();
         firsts.dedup();
         firsts
     }
 
-    /// For asks and denies: one of the names and one of the readings is enough.
-    pub(crate) fn could_be(&self, command: &CommandPattern) -> bool {
-        if command.names_path() {
-            let own = [&self.request.program, &self.request.invoked_as];
-            let aliases = self.request.aliases.iter().map(String::as_bytes);
-            let mut paths = own.into_iter().map(RawText::as_bytes).chain(aliases);
-            return paths.any(|path| command.matches_name(path))
-                && (command.matches_arguments(&self.arguments)
-                    || self
-                        .readings
-                        .iter()
-                        .flat_map(|(_, readings)| readings)
-                        .any(|reading| command.matches_arguments(reading)));
+    /// For asks and denies: one of the names and one of the readings is enough, but for those that
+    /// are surely one of `unless`.
+    pub(crate) fn could_be(&self, command: &CommandPattern, unless: &[CommandPattern]) -> bool {
+        let by_path = command.names_path() && self.is_at(command);
+        let named = |name: &[u8]| by_path || (!command.names_path() && command.matches_name(name));
+        let own_names = self.names();
+        if !by_path && !own_names.iter().any(|name| named(name)) {
+            return false;
         }
-        self.names().iter().any(|name| {
-            command.matches_name(name)
-                && (command.matches_arguments(&self.arguments)
-                    || self
-                        .readings
-                        .iter()
-                        .filter(|(own, _)| own == name)
-                        .flat_map(|(_, readings)| readings)
-                        .any(|reading| command.matches_arguments(reading)))
-        })
+        let fits = |words: &&[&[u8]]| command.matches_arguments(words);
+        let readings = || self.readings.iter().filter(|(name, _)| named(name));
+        let behind = readings().flat_map(|(_, readings)| &readings.behind_options);
+        let plain: Vec<&[&[u8]]> = std::iter::once(self.arguments.as_slice())
+            .chain(behind.map(Vec::as_slice))
+            .filter(fits)
+            .collect();
+        if plain.is_empty() {
+            let words = readings().flat_map(|(_, readings)| &readings.words);
+            return words.map(Vec::as_slice).any(|words| fits(&words));
+        }
+        let excused = |words: &&[&[u8]]| {
+            unless
+                .iter()
+                .any(|own| self.is_surely_named(own) && own.matches_arguments(words))
+        };
+        !plain.iter().all(excused)
+    }
+
+    /// Tells whether the pattern's path is one of the program's.
+    fn is_at(&self, command: &CommandPattern) -> bool {
+        let own = [&self.request.program, &self.request.invoked_as];
+        let aliases = self.request.aliases.iter().map(String::as_bytes);
+        let mut paths = own.into_iter().map(RawText::as_bytes).chain(aliases);
+        paths.any(|path| command.matches_name(path))
     }
 
     /// For allows: what the file is and what it is called by must both fit, and the arguments as
     /// they stand.
     pub(crate) fn is_surely(&self, command: &CommandPattern) -> bool {
-        let name = if command.names_path() {
-            command.matches_name(self.request.program.as_bytes())
-        } else {
-            self.own.iter().any(|own| command.matches_name(own))
-                && command.matches_name(self.invoked)
-        };
-        name && command.matches_arguments(&self.arguments)
+        self.is_surely_named(command) && command.surely_matches_arguments(&self.arguments)
+    }
+
+    fn is_surely_named(&self, command: &CommandPattern) -> bool {
+        if command.names_path() {
+            return command.matches_name(self.request.program.as_bytes());
+        }
+        self.own.iter().any(|own| command.matches_name(own)) && command.matches_name(self.invoked)
     }
 }
 

@@ -1,8 +1,9 @@
-//! Command patterns: one pattern a token, `*` for one token, `**` for any number of them.
+//! Command patterns: one pattern a token, `*` for one token, `**` for any number of them, and
+//! `*[…]` and `**[…]` for tokens out of a list.
 
 use std::fmt;
 
-use super::{Glob, PatternError, glob::Case};
+use super::{Glob, PatternError, glob::Colon};
 
 /// A parsed `command`. The first token stands for the names of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +18,89 @@ enum Token {
     Rest,
     /// One token.
     One(Glob),
+    /// `*[…]`: one token of a list.
+    OneOf(List),
+    /// `**[…]`: any number of tokens, each of a list.
+    ManyOf(List),
+}
+
+/// What may stand between the brackets: `-v --depth=* ...`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct List {
+    text: String,
+    globs: Vec<Glob>,
+    /// `...`: words, which do not begin with `-`, are meant too.
+    words: bool,
+}
+
+/// Stands in a list for every word that is no option.
+const WORDS: &str = "...";
+
+impl List {
+    fn parse(text: &str) -> Result<Self, PatternError> {
+        let mut list = Self {
+            text: text.to_owned(),
+            globs: Vec::new(),
+            words: false,
+        };
+        for item in text.split_ascii_whitespace() {
+            if item == WORDS {
+                list.words = true;
+            } else {
+                list.globs.push(Glob::parse(item)?);
+            }
+        }
+        if list.globs.is_empty() && !list.words {
+            return Err(PatternError::new(format!(
+                "`[{text}]` lists nothing; write options, and `{WORDS}` for words that are none, for \
+                 example `**[-q --verbose {WORDS}]`"
+            )));
+        }
+        Ok(list)
+    }
+
+    fn has(&self, word: &[u8], colon: Colon) -> bool {
+        (self.words && !word.starts_with(b"-"))
+            || self.globs.iter().any(|glob| glob.matches_word(word, colon))
+    }
+
+    /// Tells whether each text of `glob` is certainly one of the list.
+    fn contains(&self, glob: &Glob) -> bool {
+        (self.words && glob.begins_otherwise_than(b'-'))
+            || self.globs.iter().any(|own| own.contains(glob))
+    }
+
+    fn contains_all(&self, inner: &Self) -> bool {
+        (self.words || !inner.words) && inner.globs.iter().all(|glob| self.contains(glob))
+    }
 }
 
 impl Token {
     fn parse(text: &str) -> Result<Self, PatternError> {
         if text == "**" {
-            Ok(Self::Rest)
-        } else {
-            Glob::parse(text).map(Self::One)
+            return Ok(Self::Rest);
+        }
+        let list = |opening| text.strip_prefix(opening)?.strip_suffix(']');
+        if let Some(many) = list("**[") {
+            return List::parse(many).map(Self::ManyOf);
+        }
+        match list("*[") {
+            Some(one) => List::parse(one).map(Self::OneOf),
+            None => Glob::parse(text).map(Self::One),
+        }
+    }
+
+    /// Tells whether it stands for any number of tokens.
+    const fn is_many(&self) -> bool {
+        matches!(self, Self::Rest | Self::ManyOf(_))
+    }
+
+    /// Tells whether `word` can be this token, or one of those it stands for.
+    fn takes(&self, word: &[u8], colon: Colon) -> bool {
+        match self {
+            Self::Rest => true,
+            Self::One(glob) => glob.matches_word(word, colon),
+            Self::OneOf(list) | Self::ManyOf(list) => list.has(word, colon),
         }
     }
 }
@@ -54,16 +130,18 @@ impl CommandPattern {
                 Token::Rest
             }
             one @ Token::One(_) => one,
+            Token::OneOf(_) | Token::ManyOf(_) => {
+                return Err(PatternError::new(
+                    "a program is named by its name or path; `[…]` lists arguments",
+                ));
+            }
         };
         Ok(Self { program, arguments })
     }
 
     /// Tells whether the first token matches one of the program's names.
     pub(crate) fn matches_name(&self, name: &[u8]) -> bool {
-        match &self.program {
-            Token::Rest => true,
-            Token::One(glob) => glob.matches(name, Case::Exact),
-        }
+        self.program.takes(name, Colon::IsPlain)
     }
 
     /// Tells whether the first token is a path rather than a file name.
@@ -73,29 +151,50 @@ impl CommandPattern {
 
     /// Tells whether the tokens after the first match.
     pub(crate) fn matches_arguments(&self, arguments: &[&[u8]]) -> bool {
-        let (mut p, mut s) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        loop {
-            match (self.arguments.get(p), arguments.get(s)) {
-                (None, None) => return true,
-                (Some(Token::Rest), _) => {
-                    p += 1;
-                    retry = Some((p, s));
-                }
-                (Some(Token::One(glob)), Some(word)) if glob.matches(word, Case::Exact) => {
-                    p += 1;
-                    s += 1;
-                }
-                (_, None) => return false,
-                (_, Some(_)) => {
-                    let Some((after, from)) = retry else {
-                        return false;
-                    };
-                    retry = Some((after, from + 1));
-                    p = after;
-                    s = from + 1;
+        self.matches_words(arguments, Colon::IsPlain)
+    }
+
+    /// The same for an allow, where a `*` within a token does not match a `:`: what follows it can
+    /// be another place (`agent/fix:main` pushes to `main`).
+    pub(crate) fn surely_matches_arguments(&self, arguments: &[&[u8]]) -> bool {
+        self.matches_words(arguments, Colon::Ends)
+    }
+
+    /// Goes through the words with all places of the pattern that can come next.
+    fn matches_words(&self, words: &[&[u8]], colon: Colon) -> bool {
+        let places = self.arguments.len() + 1;
+        let mut here = vec![false; places];
+        self.reach(&mut here, 0);
+        for word in words {
+            // A `**` at the end takes all that is left.
+            if matches!(self.arguments.last(), Some(Token::Rest)) && here.last() == Some(&true) {
+                return true;
+            }
+            let mut next = vec![false; places];
+            for (place, token) in self.arguments.iter().enumerate() {
+                let is_here = here.get(place) == Some(&true);
+                if is_here && token.takes(word, colon) {
+                    let after = if token.is_many() { place } else { place + 1 };
+                    self.reach(&mut next, after);
                 }
             }
+            if !next.contains(&true) {
+                return false;
+            }
+            here = next;
+        }
+        here.last() == Some(&true)
+    }
+
+    /// Marks a place, and those behind tokens that can stand for nothing.
+    fn reach(&self, places: &mut [bool], from: usize) {
+        let mut place = from;
+        while let Some(mark) = places.get_mut(place) {
+            *mark = true;
+            if !self.arguments.get(place).is_some_and(Token::is_many) {
+                return;
+            }
+            place += 1;
         }
     }
 
@@ -107,8 +206,8 @@ impl CommandPattern {
     /// Returns the names of the program, where they have no star.
     pub(crate) fn program_names(&self) -> Option<Vec<&[u8]>> {
         match &self.program {
-            Token::Rest => None,
             Token::One(glob) => glob.literals(),
+            Token::Rest | Token::OneOf(_) | Token::ManyOf(_) => None,
         }
     }
 
@@ -116,7 +215,7 @@ impl CommandPattern {
     pub(crate) fn first_arguments(&self) -> Option<Vec<&[u8]>> {
         match self.arguments.first() {
             Some(Token::One(glob)) => glob.literals(),
-            Some(Token::Rest) | None => None,
+            Some(Token::Rest | Token::OneOf(_) | Token::ManyOf(_)) | None => None,
         }
     }
 
@@ -127,11 +226,19 @@ impl CommandPattern {
     }
 }
 
+/// Tells whether each word that `inner` can take is one that `outer` can take.
 fn token_contains(outer: &Token, inner: &Token) -> bool {
     match (outer, inner) {
         (Token::Rest, _) => true,
-        (Token::One(_), Token::Rest) => false,
+        (_, Token::Rest) => false,
         (Token::One(a), Token::One(b)) => a.contains(b),
+        (Token::One(a), Token::OneOf(b) | Token::ManyOf(b)) => {
+            a.is_any() || (!b.words && b.globs.iter().all(|glob| a.contains(glob)))
+        }
+        (Token::OneOf(a) | Token::ManyOf(a), Token::One(b)) => a.contains(b),
+        (Token::OneOf(a) | Token::ManyOf(a), Token::OneOf(b) | Token::ManyOf(b)) => {
+            a.contains_all(b)
+        }
     }
 }
 
@@ -142,11 +249,13 @@ fn list_contains(outer: &[Token], inner: &[Token]) -> bool {
         let mut row = vec![false; inner.len() + 1];
         for j in (0..=inner.len()).rev() {
             let at = |cells: &[bool], j: usize| cells.get(j).copied().unwrap_or(false);
-            let value = match (token, inner.get(j)) {
-                // `**` takes nothing, or one more token or `**` of the inner list.
-                (Token::Rest, next) => at(&below, j) || (next.is_some() && at(&row, j + 1)),
-                (Token::One(_), None | Some(Token::Rest)) => false,
-                (Token::One(a), Some(Token::One(b))) => a.contains(b) && at(&below, j + 1),
+            let next = inner.get(j);
+            let takes = next.is_some_and(|next| token_contains(token, next));
+            let value = if token.is_many() {
+                // It takes nothing, or one more token of the inner list.
+                at(&below, j) || (takes && at(&row, j + 1))
+            } else {
+                takes && next.is_some_and(|next| !next.is_many()) && at(&below, j + 1)
             };
             if let Some(cell) = row.get_mut(j) {
                 *cell = value;
@@ -162,6 +271,8 @@ impl fmt::Display for CommandPattern {
         let text = |token: &Token| match token {
             Token::Rest => "**".to_owned(),
             Token::One(glob) => glob.text().to_owned(),
+            Token::OneOf(list) => format!("*[{}]", list.text),
+            Token::ManyOf(list) => format!("**[{}]", list.text),
         };
         f.write_str(&text(&self.program))?;
         self.arguments
@@ -172,12 +283,23 @@ impl fmt::Display for CommandPattern {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+    use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
     use super::CommandPattern;
 
+    /// Reads a pattern in one line; `,` stands for the spaces within a list.
     fn pattern(text: &str) -> CommandPattern {
-        CommandPattern::parse(&text.split(' ').collect::<Vec<_>>()).unwrap()
+        let tokens: Vec<String> = text
+            .split(' ')
+            .map(|token| {
+                if token.ends_with(']') {
+                    token.replace(',', " ")
+                } else {
+                    token.to_owned()
+                }
+            })
+            .collect();
+        CommandPattern::parse(&tokens.iter().map(String::as_str).collect::<Vec<_>>()).unwrap()
     }
 
     fn matches(text: &str, line: &str) -> bool {
@@ -204,6 +326,68 @@ mod tests {
     }
 
     #[test]
+    fn lists_take_their_own_and_nothing_else() {
+        let dry = "git push **[-u,-q,...] {-n,--dry-run} **[-u,...]";
+        for line in [
+            "git push -n",
+            "git push -u origin main --dry-run",
+            "git push --dry-run origin -u main",
+        ] {
+            assert!(matches(dry, line), "{line}");
+        }
+        for line in [
+            "git push",
+            "git push -n --no-dry-run",
+            "git push -o -n origin",
+            "git push -- -n",
+            "git push -nq",
+            "git push - -n",
+        ] {
+            assert!(!matches(dry, line), "{line}");
+        }
+        assert!(matches("gh api *[...]", "gh api repos/x"));
+        assert!(!matches("gh api *[...]", "gh api"));
+        assert!(!matches("gh api *[...]", "gh api -x"));
+        assert!(matches("git push **[-q]", "git push -q -q"));
+        assert!(!matches("git push **[-q]", "git push origin"));
+        assert!(matches("a **[-x,...] ** b", "a c -y b"));
+        assert!(matches("a ** **[-x] b", "a c -y -x b"));
+        for wrong in [["git", "**[]"], ["*[-a]", "x"], ["git", "*[  ]"]] {
+            assert!(CommandPattern::parse(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_allow_takes_no_other_place_behind_a_colon() {
+        let surely = |text: &str, line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            pattern(text).surely_matches_arguments(words.get(1..).unwrap())
+        };
+        let own = "git push origin agent/*";
+        assert!(surely(own, "git push origin agent/fix-1"));
+        for line in [
+            "git push origin agent/fix-1:main",
+            "git push origin +agent/fix-1",
+            "git push origin agent/:main",
+        ] {
+            assert!(!surely(own, line), "{line}");
+        }
+        // What asks and denies name stays as wide as it was.
+        assert!(matches(own, "git push origin agent/fix-1:main"));
+        assert!(surely(
+            "docker push r.test/team/*:*",
+            "docker push r.test/team/a:1"
+        ));
+        assert!(!surely(
+            "docker push r.test/team/*",
+            "docker push r.test/team/a:1"
+        ));
+        assert!(surely("git push origin *", "git push origin a:b"));
+        assert!(surely("git push origin **", "git push origin a:b"));
+        assert!(!surely("git push **[agent/*]", "git push agent/a:b"));
+    }
+
+    #[test]
     fn containment_follows_the_tokens() {
         for (outer, inner, expected) in [
             ("**", "git push **", true),
@@ -213,6 +397,16 @@ mod tests {
             ("git push ** --force* **", "git push origin **", false),
             ("git push ** --force* **", "git push origin --force", true),
             ("git * **", "git **", false),
+            ("git push **", "git push **[-q,...] main", true),
+            ("git push **[-q,...]", "git push -q main", true),
+            ("git push **[-q,...]", "git push -v main", false),
+            ("git push **[-q,...]", "git push *", false),
+            ("git push **[-q,...]", "git push **[-q] *[...]", true),
+            ("git push **[-q]", "git push **[-q,...]", false),
+            ("git push *[...]", "git push {a,b*}", true),
+            ("git push *[...]", "git push {a,*}", false),
+            ("git push *[-q]", "git push **[-q]", false),
+            ("git push *", "git push *[-q,...]", true),
         ] {
             assert_eq!(
                 pattern(outer).contains(&pattern(inner)),
@@ -222,14 +416,55 @@ mod tests {
         }
     }
 
+    const TOKEN: &str = "(a|b|-a|\\*|\\*\\*|a\\*|-\\*|\\*\\[-a\\]|\\*\\*\\[-a\\]|\\*\\[\\.\\.\\.\\]|\\*\\*\\[-a,\\.\\.\\.\\])";
+
+    /// The textbook definition, slow and obvious.
+    fn oracle(tokens: &[&str], words: &[&str]) -> bool {
+        let takes = |token: &str, word: &str| {
+            let list = token.trim_start_matches('*');
+            if let Some(items) = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+                return items
+                    .split(',')
+                    .any(|item| item == word || (item == "..." && !word.starts_with('-')));
+            }
+            matches(&format!("a {token}"), &format!("a {word}"))
+        };
+        let many = |token: &str| token == "**" || token.starts_with("**[");
+        match (tokens.split_first(), words.split_first()) {
+            (None, next) => next.is_none(),
+            (Some((token, rest)), next) if many(token) => {
+                oracle(rest, words)
+                    || next.is_some_and(|(word, left)| {
+                        (*token == "**" || takes(token, word)) && oracle(tokens, left)
+                    })
+            }
+            (Some(_), None) => false,
+            (Some((token, rest)), Some((word, left))) => takes(token, word) && oracle(rest, left),
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn what_a_contained_pattern_matches_the_outer_matches(
-            outer in proptest::collection::vec("(a|b|\\*|\\*\\*|a\\*)", 1..5),
-            inner in proptest::collection::vec("(a|b|\\*|\\*\\*|a\\*)", 1..5),
-            line in proptest::collection::vec("(a|b|ab)", 1..6),
+        fn it_agrees_with_the_definition(
+            tokens in proptest::collection::vec(TOKEN, 0..5),
+            line in proptest::collection::vec("(a|b|ab|-a|-b)", 0..6),
         ) {
+            let behind = |list: &[String]| [vec!["a".to_owned()], list.to_vec()].concat().join(" ");
+            let found = matches(&behind(&tokens), &behind(&line));
+            let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+            let line: Vec<&str> = line.iter().map(String::as_str).collect();
+            prop_assert_eq!(found, oracle(&tokens, &line));
+        }
+
+        #[test]
+        fn what_a_contained_pattern_matches_the_outer_matches(
+            outer in proptest::collection::vec(TOKEN, 1..5),
+            inner in proptest::collection::vec(TOKEN, 1..5),
+            line in proptest::collection::vec("(a|b|ab|-a|-b)", 1..6),
+        ) {
+            let named = |tokens: Vec<String>| [vec!["a".to_owned()], tokens].concat();
+            let (outer, inner, line) = (named(outer), named(inner), named(line));
             let (outer, inner, line) = (outer.join(" "), inner.join(" "), line.join(" "));
             let promised = pattern(&outer).contains(&pattern(&inner));
             let broken = matches(&inner, &line) && !matches(&outer, &line);

@@ -25,6 +25,15 @@ pub(crate) enum Case {
     Ignore,
 }
 
+/// What a `:` is to a `*` that is not the whole glob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colon {
+    /// A byte like any other.
+    IsPlain,
+    /// The end of what the star may match.
+    Ends,
+}
+
 impl Glob {
     pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         let mut alternatives = Vec::new();
@@ -45,6 +54,35 @@ impl Glob {
         self.alternatives
             .iter()
             .any(|alternative| matches_pieces(alternative, bytes, case))
+    }
+
+    /// Tells whether it matches a word of a command; with [`Colon::Ends`] no star matches a `:`, but
+    /// for one that is a whole alternative.
+    pub(crate) fn matches_word(&self, word: &[u8], colon: Colon) -> bool {
+        if colon == Colon::IsPlain || !word.contains(&b':') {
+            return self.matches(word, Case::Exact);
+        }
+        let colons = |bytes: &[u8]| bytes.split(|byte| *byte == b':').count() - 1;
+        self.alternatives.iter().any(|alternative| {
+            let written = alternative.iter().map(|piece| match piece {
+                Piece::Literal(text) => colons(text),
+                Piece::Many => 0,
+            });
+            let all = alternative == &[Piece::Many] || written.sum::<usize>() == colons(word);
+            all && matches_pieces(alternative, word, Case::Exact)
+        })
+    }
+
+    /// Tells whether each text it stands for certainly begins, and not with `byte`.
+    pub(crate) fn begins_otherwise_than(&self, byte: u8) -> bool {
+        self.alternatives
+            .iter()
+            .all(|alternative| match alternative.first() {
+                Some(Piece::Literal(text)) => text.first().is_some_and(|first| *first != byte),
+                Some(Piece::Many) => false,
+                // The empty text begins with nothing.
+                None => true,
+            })
     }
 
     /// Tells whether it is `*`, which everything matches.

@@ -2,7 +2,9 @@
 //!
 //! `git -c x.y=z -C dir push` is a push. For asks and denies a command is therefore also matched
 //! without such options. Where it is unknown whether an option takes a value both readings are
-//! tried, so that an unknown option cannot hide a subcommand. Allow rules never use a reading.
+//! tried, so that an unknown option cannot hide a subcommand. Where neither says that a rule matches,
+//! it is tried without any options, since most tools take them between two subcommands too
+//! (`gh pr -R a/b merge 1`). Allow rules never use a reading.
 
 /// A tool and its options that take the next argument as their value.
 struct Tool {
@@ -89,9 +91,60 @@ const TOOLS: &[Tool] = &[
         valued: &["-C", "--cwd", "-s", "--stack"],
     },
     Tool {
-        names: &[
-            "poetry", "uv", "hatch", "flit", "pdm", "twine", "gem", "mvn", "gradle",
+        names: &["mvn", "mvnw"],
+        valued: &[
+            "-D",
+            "-P",
+            "-T",
+            "-b",
+            "-f",
+            "-gs",
+            "-gt",
+            "-l",
+            "-pl",
+            "-rf",
+            "-s",
+            "-t",
+            "--activate-profiles",
+            "--builder",
+            "--define",
+            "--file",
+            "--log-file",
+            "--projects",
+            "--resume-from",
+            "--settings",
+            "--threads",
         ],
+    },
+    Tool {
+        names: &["gradle", "gradlew"],
+        valued: &[
+            "-D",
+            "-I",
+            "-P",
+            "-b",
+            "-c",
+            "-g",
+            "-p",
+            "-x",
+            "--console",
+            "--exclude-task",
+            "--gradle-user-home",
+            "--init-script",
+            "--max-workers",
+            "--project-dir",
+            "--project-prop",
+            "--system-prop",
+            "--tests",
+            "--warning-mode",
+        ],
+    },
+    Tool {
+        names: &["npx"],
+        valued: &["-c", "-p", "-w", "--call", "--package", "--workspace"],
+    },
+    Tool {
+        names: &["poetry", "uv", "hatch", "flit", "pdm", "twine", "gem"],
         valued: &[
             "-C",
             "-P",
@@ -105,7 +158,21 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         names: &[
-            "aws", "gcloud", "az", "flyctl", "vercel", "netlify", "wrangler",
+            "aws",
+            "gcloud",
+            "az",
+            "fly",
+            "flyctl",
+            "vercel",
+            "netlify",
+            "wrangler",
+            "heroku",
+            "firebase",
+            "cdk",
+            "sam",
+            "serverless",
+            "sls",
+            "copilot",
         ],
         valued: &[
             "--profile",
@@ -113,44 +180,78 @@ const TOOLS: &[Tool] = &[
             "--project",
             "--account",
             "--output",
+            "-a",
             "-c",
+            "--app",
             "--cwd",
+            "--stage",
         ],
     },
 ];
 
+/// The ways to read arguments that are not as they stand.
+#[derive(Debug, Default)]
+pub(crate) struct Readings<'a> {
+    /// Without the options in front.
+    pub(crate) behind_options: Vec<Vec<&'a [u8]>>,
+    /// Without any options.
+    pub(crate) words: Vec<Vec<&'a [u8]>>,
+}
+
 /// Returns the other readings of `arguments` (without `argv[0]`) for a program of this name.
-pub(crate) fn readings<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Vec<Vec<&'a [u8]>> {
+pub(crate) fn readings<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Readings<'a> {
     let known = TOOLS
         .iter()
         .find(|tool| tool.names.iter().any(|n| n.as_bytes() == name));
-    let Some(tool) = known else { return Vec::new() };
-    let begins_with_option = arguments
-        .first()
-        .is_some_and(|word| word.starts_with(b"-") || word.starts_with(b"+"));
-    if !begins_with_option {
-        return Vec::new();
+    let Some(tool) = known else {
+        return Readings::default();
+    };
+    let is_known = |word: &[u8]| tool.valued.iter().any(|v| v.as_bytes() == word);
+    let could_be = |word: &[u8]| word.starts_with(b"-") && !word.contains(&b'=');
+    let begins_with_option = arguments.first().is_some_and(|word| is_option(word));
+    let behind_options = if begins_with_option {
+        vec![
+            skip(arguments, is_known).to_vec(),
+            skip(arguments, could_be).to_vec(),
+        ]
+    } else {
+        Vec::new()
+    };
+    let words = if arguments.iter().any(|word| is_option(word)) {
+        vec![without(arguments, is_known), without(arguments, could_be)]
+    } else {
+        Vec::new()
+    };
+    Readings {
+        behind_options,
+        words,
     }
-    let careful = skip(arguments, |word| {
-        tool.valued.iter().any(|v| v.as_bytes() == word)
-    });
-    let greedy = skip(arguments, |word| {
-        word.starts_with(b"-") && !word.contains(&b'=')
-    });
-    let mut readings = vec![careful.to_vec()];
-    if greedy != careful {
-        readings.push(greedy.to_vec());
+}
+
+/// `+nightly` is cargo's choice of a toolchain.
+fn is_option(word: &[u8]) -> bool {
+    word.starts_with(b"-") || word.starts_with(b"+")
+}
+
+/// Drops all options, each with the next word where `takes_value` says so.
+fn without<'a>(words: &[&'a [u8]], takes_value: impl Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
+    let mut kept = Vec::new();
+    let mut rest = words;
+    loop {
+        rest = skip(rest, &takes_value);
+        let Some((word, after)) = rest.split_first() else {
+            return kept;
+        };
+        kept.push(*word);
+        rest = after;
     }
-    readings
 }
 
 /// Drops leading options, each with the next word where `takes_value` says so.
 fn skip<'s, 'a>(words: &'s [&'a [u8]], takes_value: impl Fn(&[u8]) -> bool) -> &'s [&'a [u8]] {
     let mut rest = words;
     while let Some((word, after)) = rest.split_first() {
-        // `+nightly` is cargo's choice of a toolchain.
-        let option = word.starts_with(b"-") || word.starts_with(b"+");
-        if !option {
+        if !is_option(word) {
             break;
         }
         rest = if takes_value(word) {
@@ -170,7 +271,8 @@ mod tests {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let expected: Vec<&[u8]> = expected.split(' ').map(str::as_bytes).collect();
         let (name, arguments) = words.split_first().unwrap();
-        readings(name, arguments).contains(&expected)
+        let found = readings(name, arguments);
+        found.behind_options.contains(&expected) || found.words.contains(&expected)
     }
 
     #[test]
@@ -187,6 +289,16 @@ mod tests {
         ] {
             assert!(reads_as(line, "push"), "{line}");
         }
+        for (line, expected) in [
+            ("gh pr -R a/b merge 1", "pr merge 1"),
+            ("gh pr --unknown merge 1", "pr merge 1"),
+            ("gh pr --unknown a/b merge 1", "pr merge 1"),
+            ("gradle build -x publish", "build"),
+            ("mvn -B clean -pl release test", "clean test"),
+        ] {
+            assert!(reads_as(line, expected), "{line}");
+        }
+        assert!(!reads_as("gradle build -x publish", "build publish"));
         assert!(!reads_as("git status", "status"));
         assert!(!reads_as("ls -l push", "push"));
     }
