@@ -44,7 +44,7 @@ pub enum GrantError {
 
 /// The approvals that are valid for one request (and for the connection it opens).
 ///
-/// Empty means none. It is only ever made by [`Grants::matching`]; it can be serialised, so that
+/// Empty means none. It is only ever made by [`Grants::matching`] and [`Grants::lend`]; it can be serialised, so that
 /// the supervisor can hand it to the egress process over their private channel.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Approvals {
@@ -281,6 +281,39 @@ impl Grants {
         Approvals {
             entries: covering.map(|grant| grant.approved.clone()).collect(),
         }
+    }
+
+    /// Lends an answer to a request of the command that it let run; `None` where it does not hold any
+    /// more. It covers exactly this request, and the requests on the connection that it opens.
+    pub fn lend(
+        &self,
+        id: &ApprovalId,
+        request: &Request,
+        decision: &Decision,
+        revision: Digest,
+        now: UnixMillis,
+    ) -> Option<Approvals> {
+        let grant = self.answered.get(id)?;
+        // Whether it can be used once more does not matter: the command runs.
+        let holds = Grant {
+            uses_left: None,
+            ..grant.clone()
+        };
+        let asked = decision.verdict == Verdict::Ask && holds.is_live(revision, now);
+        asked.then(|| Approvals {
+            entries: vec![Approved {
+                id: id.clone(),
+                revision,
+                rules: decision.rules.clone(),
+                bound: Bound::Exact(request.digest()),
+                connection: request.connection_shape(),
+            }],
+        })
+    }
+
+    /// Tells whether a grant was given and not taken back.
+    pub fn is_held(&self, id: &ApprovalId) -> bool {
+        self.answered.get(id).is_some_and(|grant| !grant.revoked)
     }
 
     /// Uses one of `approvals` for `request`, a grant without a count first.

@@ -196,6 +196,18 @@ impl Policy {
         names.into_iter().collect()
     }
 
+    /// Tells whether only presets ask: no file of the organisation, the user or the session has a part
+    /// in the question.
+    pub fn asks_by_default(&self, decision: &Decision) -> bool {
+        let asks = |rule: &&Rule| rule.effect == Verdict::Ask && decision.rules.contains(&rule.id);
+        decision.verdict == Verdict::Ask
+            && self
+                .rules
+                .iter()
+                .filter(asks)
+                .all(|rule| rule.origin == Origin::Builtin)
+    }
+
     /// Tells whether any rule could lead to a question.
     pub fn asks(&self) -> bool {
         self.rules.iter().any(|rule| rule.effect == Verdict::Ask)

@@ -9,6 +9,7 @@ pub mod approvals;
 mod areas;
 mod closed;
 mod controller;
+mod covers;
 mod denials;
 pub mod doctor;
 mod egress_calls;

@@ -20,7 +20,9 @@ use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
+    covers::CoveredBy,
     owners::{Owners, Wanted},
+    processes::Processes,
     recorder::{Recorder, lock},
 };
 
@@ -38,6 +40,7 @@ pub(crate) struct NetworkSupervision {
     pub(crate) policy: Arc<Policy>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) processes: Arc<Processes>,
     pub(crate) abort: Arc<dyn Fn(&str) + Send + Sync>,
     /// The asks under way, and what became of the others.
     pub(crate) asks: Mutex<Asks>,
@@ -263,6 +266,13 @@ impl NetworkSupervision {
         }
     }
 
+    /// Returns what covers a connection that would be asked about. Only questions of presets are
+    /// answered so: what a file asks is asked.
+    fn covered(&self, request: &Request, decision: &Decision) -> Option<CoveredBy> {
+        let by = self.processes.covers.of_connection(request)?;
+        self.policy.asks_by_default(decision).then_some(by)
+    }
+
     /// Returns the answer, and the approval that was used for it.
     fn ask(
         &self,
@@ -285,6 +295,7 @@ impl NetworkSupervision {
             intent: None,
             decide: &decide,
             wanted: &|| wanted.load(Ordering::Acquire),
+            covered: self.covered(request, &own),
         });
         match outcome {
             Outcome::Granted { approvals, id } => (Answer::Granted { approvals }, Some(id)),

@@ -68,7 +68,8 @@ struct Holders {
 
 impl Owners {
     /// Describes the owners of connections; a subject is empty where its connection is gone already.
-    /// Descriptors are read once for all of them.
+    /// Descriptors are read once for all of them. Where processes have covers, all holders of a socket
+    /// are looked for: a connection that somebody else holds too is covered by nothing.
     pub(crate) fn find(&mut self, batch: &[Wanted]) -> Vec<(u64, Subject)> {
         let inode = |wanted: &Wanted| {
             let found = self
@@ -78,12 +79,17 @@ impl Owners {
         };
         let inodes: Vec<Option<u32>> = batch.iter().map(inode).collect();
         let mut left: HashSet<u32> = inodes.iter().flatten().copied().collect();
+        let search = if self.processes.covers.any() {
+            Search::All
+        } else {
+            self.search
+        };
         let mut subjects: HashMap<u32, Subject> = HashMap::new();
         for look in 0..LOOKS_MAX {
             if look > 0 {
                 thread::sleep(PAUSE);
             }
-            let holders = match self.search {
+            let holders = match search {
                 Search::All => self.all_holders(&left),
                 Search::First => self.first_holders(&left),
             };
@@ -118,7 +124,11 @@ impl Owners {
             .entry(*first)
             .or_insert_with(|| self.processes.subject(*first))
             .clone();
-        let same = |pid: &u32| procfs::link(*pid, "exe") == subject.exe;
+        let covers = &self.processes.covers;
+        let cover = covers.of_process(*first);
+        let same = |pid: &u32| {
+            procfs::link(*pid, "exe") == subject.exe && covers.of_process(*pid) == cover
+        };
         if holders.and_others || !others.iter().all(same) {
             let nobody = Subject {
                 exe: RawText::default(),

@@ -12,6 +12,7 @@ use std::{collections::HashMap, sync::Mutex};
 use stockade_types::{ProcessId, RawText, Subject, Words};
 
 use crate::{
+    covers::Covers,
     procfs::{self, Identity},
     recorder::lock,
 };
@@ -81,6 +82,8 @@ pub(crate) struct Processes {
     /// The session's first process: parents are listed up to it.
     first: u32,
     known: Mutex<HashMap<u32, Known>>,
+    /// What commands that were asked about cover while they run.
+    pub(crate) covers: Covers,
 }
 
 impl Processes {
@@ -89,6 +92,7 @@ impl Processes {
         Self {
             first,
             known: Mutex::default(),
+            covers: Covers::new(first),
         }
     }
 

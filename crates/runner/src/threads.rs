@@ -121,6 +121,7 @@ pub(crate) fn start_network(
         policy: Arc::clone(&parts.policy),
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
+        processes: Arc::clone(processes),
         abort: Arc::new(move |reason| controller.abort(reason)),
         asks: Mutex::default(),
     });

@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_policy::{Approvals, GrantView, Request};
-use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
+use stockade_types::{ApprovalId, Digest, Span, UnixMillis, Verdict};
 
 use super::{
     by::By,
@@ -106,7 +106,7 @@ impl Desk {
     pub fn ask(&self, asker: &Asker<'_>) -> Outcome {
         loop {
             let granted = self.lock().granted;
-            if let Some(outcome) = self.use_grant(asker) {
+            if let Some(outcome) = self.lend(asker).or_else(|| self.use_grant(asker)) {
                 return outcome;
             }
             if !(asker.wanted)() {
@@ -132,7 +132,7 @@ impl Desk {
     }
 
     /// Uses a grant that is there already and that policy accepts.
-    fn use_grant(&self, asker: &Asker<'_>) -> Option<Outcome> {
+    pub(super) fn use_grant(&self, asker: &Asker<'_>) -> Option<Outcome> {
         let approvals = self.approvals(asker.request, asker.revision);
         if approvals.is_empty() || (asker.decide)(&approvals).verdict != Verdict::Allow {
             return None;
@@ -157,6 +157,26 @@ impl Desk {
             Ok(()) => Outcome::Granted { approvals, id },
             Err(error) => not_recorded(Some(id), &error),
         })
+    }
+
+    /// Makes a question of a request.
+    pub(super) fn question(
+        &self,
+        id: ApprovalId,
+        asker: &Asker<'_>,
+        (now, expires): (UnixMillis, Span),
+    ) -> Question {
+        Question {
+            id,
+            request: asker.request.clone(),
+            decision: asker.decision.clone(),
+            decision_id: asker.decision_id,
+            revision: asker.revision,
+            asked: now,
+            expires: UnixMillis(now.0.saturating_add(expires.millis())),
+            agent: self.agent.clone(),
+            intent: asker.intent.clone(),
+        }
     }
 
     fn enter(&self, asker: &Asker<'_>) -> Entered {
@@ -195,17 +215,7 @@ impl Desk {
             ));
         };
         let span = stage.expires;
-        let question = Arc::new(Question {
-            id: id.clone(),
-            request: asker.request.clone(),
-            decision: asker.decision.clone(),
-            decision_id: asker.decision_id,
-            revision: asker.revision,
-            asked: now,
-            expires: UnixMillis(now.0.saturating_add(span.millis())),
-            agent: self.agent.clone(),
-            intent: asker.intent.clone(),
-        });
+        let question = Arc::new(self.question(id.clone(), asker, (now, span)));
         let begun = Instant::now();
         let deadline = begun.checked_add(span.duration()).unwrap_or(begun);
         state.prompts.push_back(now);
@@ -419,6 +429,11 @@ impl Desk {
         self.lock().grants.list()
     }
 
+    /// Tells whether an answer was given and not taken back.
+    pub(crate) fn holds(&self, id: &ApprovalId) -> bool {
+        self.lock().grants.is_held(id)
+    }
+
     /// Takes a grant back; `false` where there is none or it was taken back before.
     ///
     /// The observer closes what the grant opened. It is gone even where that is not recorded.
@@ -498,7 +513,7 @@ fn bounded(answer: Answer) -> Answer {
     }
 }
 
-fn not_recorded(id: Option<ApprovalId>, error: &str) -> Outcome {
+pub(super) fn not_recorded(id: Option<ApprovalId>, error: &str) -> Outcome {
     Outcome::refused(
         id,
         "journal",

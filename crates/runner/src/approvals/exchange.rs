@@ -4,6 +4,7 @@ use stockade_policy::{Approvals, Decision, GrantError, Request, Scope};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
 
 use super::question::Question;
+use crate::covers::CoveredBy;
 
 /// What happened at the desk.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,8 @@ pub struct Asker<'a> {
     pub decide: &'a dyn Fn(&Approvals) -> Decision,
     /// Tells whether anybody still waits for the answer (the process may be gone).
     pub wanted: &'a dyn Fn() -> bool,
+    /// What lets a command run whose process asks, where that covers the request.
+    pub covered: Option<CoveredBy>,
 }
 
 /// How an ask ended.

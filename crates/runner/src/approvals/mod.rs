@@ -13,6 +13,7 @@ mod describe;
 mod desk;
 mod exchange;
 mod inbox;
+mod lending;
 mod patience;
 mod peer;
 mod protocol;
@@ -23,6 +24,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use crate::covers::CoveredBy;
 pub use client::{Client, ClientError};
 pub use desk::{AskMode, Clock, Desk, Observer, REASON_BYTES_MAX};
 pub use exchange::{AnswerError, Asker, DeskEvent, Outcome};

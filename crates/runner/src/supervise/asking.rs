@@ -2,12 +2,15 @@
 //! shown, and read again before they happen.
 
 use stockade_event::{Durability, Event};
-use stockade_policy::{Decision, ExecRequest, Involved, Request};
+use stockade_policy::{Decision, Effect, EffectBound, ExecRequest, Involved, Origin, Request};
 use stockade_sys::notifier::{Notification, Notifier};
-use stockade_types::Verdict;
+use stockade_types::{RawText, Verdict};
 
 use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, Supervision, exec::Attempt, push};
-use crate::resolve::Resolver;
+use crate::{
+    covers::{CoveredBy, Reach},
+    resolve::Resolver,
+};
 
 impl Supervision {
     /// Waits for a person's answer to an execution.
@@ -24,7 +27,7 @@ impl Supervision {
         let asked = asked.ok_or(ERRNO_NOT_JUDGED)?;
         let request = Request::Exec(asked.clone());
         let wanted = || notifier.is_waiting(call);
-        let record = self.ask(&request, decision, &wanted);
+        let (record, used) = self.ask(&request, decision, &wanted);
         let allowed = record.verdict == Verdict::Allow;
         let write = |decision| {
             let decided = Event::ExecDecided { decision };
@@ -41,7 +44,89 @@ impl Supervision {
             write(self.changed_since(&request, decision))?;
             return Err(ERRNO_DENIED);
         }
-        self.note_start(call, attempt, None).ok_or(ERRNO_NOT_JUDGED)
+        let reach = reach(&resolver, &attempt, &asked);
+        let process = attempt.identity();
+        self.note_start(call, attempt, None)
+            .ok_or(ERRNO_NOT_JUDGED)?;
+        if let Some(approval) = used {
+            let covers = &self.processes.covers;
+            covers.begin(process, CoveredBy::Approval(approval), reach);
+        }
+        Ok(())
+    }
+
+    /// Lets an execution through that belongs to a command which was approved or allowed; `None`
+    /// where it does not, or where a file of somebody asks about it.
+    pub(super) fn belongs(
+        &self,
+        attempt: &Attempt,
+        decision: &Decision,
+        call: &Notification,
+    ) -> Option<CoveredBy> {
+        let program = attempt.program()?;
+        let by = self
+            .processes
+            .covers
+            .of_execution(attempt.identity(), program)?;
+        let holds = match &by {
+            CoveredBy::Approval(id) => self.desk.holds(id),
+            CoveredBy::Rule(_) => true,
+        };
+        let asked = self.policy.asks_by_default(decision);
+        (holds && asked && !super::exec::only_checks(call)).then_some(by)
+    }
+
+    /// Journals what belongs to an approved or allowed command.
+    pub(super) fn let_belonging(
+        &self,
+        by: &CoveredBy,
+        attempt: Attempt,
+        (request, decision): (&Request, &Decision),
+        call: &Notification,
+    ) -> Option<()> {
+        let id = self.recorder.new_decision();
+        let allowed = Decision {
+            verdict: Verdict::Allow,
+            reason: format!("belongs to what {} let run", by.in_words()),
+            ..decision.clone()
+        };
+        let record = self.recorder.record(id, request, &allowed);
+        let mut events = Vec::new();
+        if let CoveredBy::Approval(approval) = by {
+            events.push(Event::ApprovalUsed {
+                approval: approval.clone(),
+                decision: id,
+            });
+        }
+        events.push(Event::ExecDecided { decision: record });
+        self.write_all(&events, Durability::Synced)?;
+        // As with an answer, all of it is looked at again once it runs.
+        self.note_start(call, attempt, None)
+    }
+
+    /// Lets an execution through that is allowed; what a rule of a file allows covers what belongs to
+    /// it.
+    pub(super) fn let_allowed(
+        &self,
+        resolver: &Resolver,
+        call: &Notification,
+        attempt: Attempt,
+        (decision, decided): (&Decision, Event),
+    ) -> Option<()> {
+        let process = attempt.identity();
+        let rule = decision
+            .rule
+            .clone()
+            .filter(|_| decision.origin != Some(Origin::Builtin));
+        let cover = rule.and_then(|rule| {
+            let reach = reach(resolver, &attempt, attempt.program()?.request);
+            Some((CoveredBy::Rule(rule), reach))
+        });
+        self.note_start(call, attempt, Some(decided))?;
+        if let Some((by, reach)) = cover {
+            self.processes.covers.begin(process, by, reach);
+        }
+        Some(())
     }
 
     /// Returns the request that decides with everything that an answer binds.
@@ -65,7 +150,7 @@ impl Supervision {
         Some(ExecRequest {
             differing: self.start.differing(own, attempt.image > 0),
             involved,
-            effects: push::effects(resolver, own),
+            effects: effects(resolver, attempt, own),
             ..own.clone()
         })
     }
@@ -97,4 +182,23 @@ impl Supervision {
             && now.environment == asked.environment
             && now.effects == asked.effects
     }
+}
+
+/// Finds what the answer to an execution covers.
+fn reach(resolver: &Resolver, attempt: &Attempt, asked: &ExecRequest) -> Reach {
+    Reach {
+        next: attempt.next(),
+        ..push::reach(resolver, asked)
+    }
+}
+
+/// Returns what is known of an execution's effect, and what an answer to it covers.
+fn effects(resolver: &Resolver, attempt: &Attempt, own: &ExecRequest) -> Vec<Effect> {
+    let mut effects = push::effects(resolver, own);
+    effects.extend(reach(resolver, attempt, own).in_words().map(|text| Effect {
+        label: "also lets".to_owned(),
+        text: RawText::from(text.as_str()),
+        bound: EffectBound::Always,
+    }));
+    effects
 }

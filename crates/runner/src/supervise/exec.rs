@@ -19,6 +19,7 @@ use super::{
     verify::{Expected, TooMany},
 };
 use crate::{
+    covers::Program,
     procfs::{self, Identity},
     resolve::{AT_FDCWD, Last, Resolver},
 };
@@ -74,6 +75,31 @@ impl Attempt {
     fn own(&self) -> Option<&Level> {
         self.levels.first()
     }
+
+    /// Returns the process, as it is before the execution.
+    pub(super) const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Returns the program as covers see it.
+    pub(super) fn program(&self) -> Option<Program<'_>> {
+        let own = self.own()?;
+        Some(Program {
+            request: &own.request,
+            is_fixed: self.levels.len() == 1 && !own.file.is_writable(),
+        })
+    }
+
+    /// Returns what the same process executes next, where `env` starts a script's real interpreter.
+    pub(super) fn next(&self) -> Option<Vec<RawText>> {
+        let image = self.levels.get(self.image).filter(|_| self.image > 0)?;
+        let program = image.request.program.to_os();
+        let is_env = Path::new(&program).file_name() == Some(OsStr::new("env"));
+        let is_plain = image.request.argv.len() == self.own()?.request.argv.len() + 2;
+        (is_env && is_plain && !image.file.is_writable())
+            .then(|| image.request.argv.get(1..).map(<[RawText]>::to_vec))
+            .flatten()
+    }
 }
 
 impl Supervision {
@@ -106,6 +132,15 @@ impl Supervision {
         if decision.verdict != Verdict::Allow && self.search_goes_on(&attempt, &decision) {
             return Reply::Refuse(ERRNO_DENIED);
         }
+        if decision.verdict == Verdict::Ask
+            && let Some(by) = self.belongs(&attempt, &decision, call)
+        {
+            let judged = (&request, &decision);
+            return match self.let_belonging(&by, attempt, judged, call) {
+                Some(()) => Reply::Proceed,
+                None => Reply::Refuse(ERRNO_NOT_JUDGED),
+            };
+        }
         match decision.verdict {
             Verdict::Ask => Reply::Later(Box::new(move |shared, notifier, call| {
                 shared.ask_exec(attempt, &decision, notifier, call).into()
@@ -115,7 +150,8 @@ impl Supervision {
                 let record = self.recorder.record(id, &request, &decision);
                 let decided = Event::ExecDecided { decision: record };
                 if decision.verdict == Verdict::Allow {
-                    return match self.note_start(call, attempt, Some(decided)) {
+                    let judged = (&decision, decided);
+                    return match self.let_allowed(resolver, call, attempt, judged) {
                         Some(()) => Reply::Proceed,
                         None => Reply::Refuse(ERRNO_NOT_JUDGED),
                     };
@@ -357,6 +393,9 @@ impl Supervision {
             .digest
             .filter(|_| running.by_content || (decided.is_none() && running.file.is_writable()));
         let identity = attempt.identity;
+        if let Some(program) = attempt.program() {
+            self.processes.covers.executes(identity, program);
+        }
         let Level {
             request,
             interpreter,
@@ -421,7 +460,7 @@ impl Supervision {
 }
 
 /// Tells whether a call only asks if it could execute (execveat(2)).
-fn only_checks(call: &Notification) -> bool {
+pub(super) fn only_checks(call: &Notification) -> bool {
     let [_, _, _, _, flags, _] = call.arguments;
     stockade_sys::seccomp::name(call.number) == Some("execveat") && flags & CHECK != 0
 }

@@ -450,7 +450,7 @@ impl Supervision {
                 continue;
             }
             one.request.subject = self.subject(tid);
-            let record = self.ask(&one.request(), &one.decision, &wanted);
+            let (record, _) = self.ask(&one.request(), &one.decision, &wanted);
             if record.verdict != Verdict::Allow {
                 write(&[one.denied(record)])?;
                 return Err(ERRNO_DENIED);

@@ -42,7 +42,7 @@ use stockade_sys::{
     notifier::{Notification, Notifier},
     seccomp::name,
 };
-use stockade_types::{DecisionRecord, RawText, RuleId, Subject, Verdict, chain};
+use stockade_types::{ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdict, chain};
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
@@ -298,14 +298,14 @@ impl Supervision {
         }
     }
 
-    /// Asks for `request`, whose decision was ask, and returns what came of it. Its event is for the
-    /// caller to journal, on disk and before the effect.
+    /// Asks for `request`, whose decision was ask, and returns what came of it, with the approval that
+    /// was used. Its event is for the caller to journal, on disk and before the effect.
     fn ask(
         &self,
         request: &Request,
         decision: &Decision,
         wanted: &dyn Fn() -> bool,
-    ) -> DecisionRecord {
+    ) -> (DecisionRecord, Option<ApprovalId>) {
         let id = self.recorder.new_decision();
         let decide = |approvals: &Approvals| self.policy.decide(request, approvals);
         let outcome = self.desk.ask(&Asker {
@@ -316,12 +316,13 @@ impl Supervision {
             intent: None,
             decide: &decide,
             wanted,
+            covered: None,
         });
-        let last = match outcome {
-            Outcome::Granted { approvals, .. } => decide(&approvals),
-            Outcome::Refused { by, reason, .. } => refused(decision, &by, &reason),
+        let (last, used) = match outcome {
+            Outcome::Granted { approvals, id } => (decide(&approvals), Some(id)),
+            Outcome::Refused { by, reason, .. } => (refused(decision, &by, &reason), None),
         };
-        self.recorder.record(id, request, &last)
+        (self.recorder.record(id, request, &last), used)
     }
 
     /// Makes the decision on what was approved, and is not what would happen now.

@@ -203,7 +203,7 @@ impl Write for Connection {
 }
 
 /// Returns a free port of 127.0.0.1.
-pub(crate) fn loopback() -> SocketAddr {
+pub fn loopback() -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 }
 

@@ -246,6 +246,7 @@ impl Lab {
                     })
                 },
                 wanted: &|| true,
+                covered: None,
             })
         })
     }

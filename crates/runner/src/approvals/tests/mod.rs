@@ -143,6 +143,7 @@ impl Lab {
                     decision(verdict, scope_max)
                 },
                 wanted: &|| wanted.load(Ordering::SeqCst),
+                covered: None,
             })
         })
     }

@@ -5,6 +5,7 @@
 
 mod command;
 mod config;
+mod reach;
 mod refs;
 
 use std::{
@@ -18,6 +19,7 @@ use rustix::fs::FileType;
 use stockade_policy::{Effect, EffectBound, ExecRequest};
 use stockade_types::{Digest, RawText};
 
+pub(super) use self::reach::reach;
 use self::{command::Command, config::Settings, refs::Repository};
 use crate::resolve::{Resolver, reopen};
 

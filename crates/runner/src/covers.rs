@@ -1,0 +1,432 @@
+//! What a command that was asked about covers while it runs: its own helpers, and the hosts that were
+//! shown with the question.
+//!
+//! A cover holds for processes, not for names. It begins with the execution that was approved or
+//! allowed, passes to children that the kernel made of it by a fork, and to what these execute as far
+//! as the cover says. Which code a process runs is told by its stack: every execution draws a new one,
+//! and a fork keeps it. So a process that was there before, or that another program made its parent's
+//! child, is not covered; where addresses are not random, [limits.md] says what that costs.
+//!
+//! [limits.md]: ../../../docs/limits.md
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use stockade_policy::{ExecRequest, Request};
+use stockade_types::{ApprovalId, Host, ProcessId, RawText, RuleId};
+
+use crate::{
+    procfs::{self, Identity},
+    recorder::lock,
+};
+
+/// Processes that are remembered; at the limit all covers end, and questions are asked again.
+const MARKS_MAX: usize = 4_096;
+/// Parents that are looked at: deeper trees are not covered.
+const DEPTH_MAX: usize = 64;
+
+/// What a cover rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoveredBy {
+    /// The answer to a question.
+    Approval(ApprovalId),
+    /// A rule that allows the command.
+    Rule(RuleId),
+}
+
+impl CoveredBy {
+    /// Says it in two words, as records have it.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Approval(id) => format!("approval {id}"),
+            Self::Rule(id) => format!("rule {id}"),
+        }
+    }
+}
+
+/// A host and the ports of it that are one door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Door {
+    pub(crate) host: Host,
+    pub(crate) ports: Vec<u16>,
+}
+
+/// How far a cover reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Hosts that may be connected to.
+    pub(crate) doors: Vec<Door>,
+    /// Places of a push; git's own programs below it may carry it there, and nothing else is covered.
+    pub(crate) places: Vec<Vec<u8>>,
+    /// What the same process executes next, where the command is a script that `env` starts.
+    pub(crate) next: Option<Vec<RawText>>,
+}
+
+impl Reach {
+    pub(crate) const fn is_nothing(&self) -> bool {
+        self.doors.is_empty() && self.places.is_empty() && self.next.is_none()
+    }
+
+    fn is_push(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// Says for the question what an answer covers; `None` where that is nothing a person must know.
+    pub(crate) fn in_words(&self) -> Option<String> {
+        let doors: Vec<String> = self.doors.iter().map(door).collect();
+        let doors = doors.join(", ");
+        match (self.is_push(), doors.is_empty()) {
+            (true, true) => Some("git's own helpers of this push, until it ends".to_owned()),
+            (true, false) => Some(format!(
+                "git's own helpers of this push, and git itself connect to {doors}, until it ends"
+            )),
+            (false, false) => Some(format!(
+                "this command and all that it starts connect to {doors}, until it ends"
+            )),
+            (false, true) => None,
+        }
+    }
+}
+
+fn door(door: &Door) -> String {
+    let ports: Vec<String> = door.ports.iter().map(u16::to_string).collect();
+    format!("{}:{}", door.host, ports.join("/"))
+}
+
+/// A command that runs, and what it covers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Cover {
+    pub(crate) by: CoveredBy,
+    pub(crate) reach: Reach,
+}
+
+/// A process that executed something while it was covered.
+#[derive(Clone, Debug)]
+struct Mark {
+    /// What covers it now; `None` where it executed something that is not covered.
+    cover: Option<Arc<Cover>>,
+    /// Its stack before: the mark counts once there is another one.
+    before: u64,
+}
+
+/// A program that is about to run, as far as covers ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Program<'a> {
+    pub(crate) request: &'a ExecRequest,
+    /// It is a file that nobody inside can write, and no script.
+    pub(crate) is_fixed: bool,
+}
+
+impl Program<'_> {
+    fn base(&self) -> &[u8] {
+        base(self.request.program.as_bytes())
+    }
+
+    /// Tells whether it is one of git's own.
+    fn is_git(&self) -> bool {
+        let path = self.request.program.as_bytes();
+        let in_core = path
+            .split(|byte| *byte == b'/')
+            .any(|part| part == b"git-core");
+        self.is_fixed && (in_core || self.base() == b"git" || self.base().starts_with(b"git-"))
+    }
+
+    /// Tells whether it is the shell that git starts for a remote on this machine, and nothing more.
+    fn is_shell_for(&self, places: &[Vec<u8>]) -> bool {
+        let [_, option, line, rest @ ..] = self.request.argv.as_slice() else {
+            return false;
+        };
+        let named = self.base() == b"sh" || base(self.request.invoked_as.as_bytes()) == b"sh";
+        self.is_fixed
+            && named
+            && option.as_bytes() == b"-c"
+            && rest.iter().all(|word| word == line)
+            && places.iter().any(|place| {
+                let quoted = [b"git-receive-pack '", place.as_slice(), b"'"].concat();
+                !place.contains(&b'\'') && line.as_bytes() == quoted
+            })
+    }
+}
+
+fn base(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}
+
+/// All covers of a session; shared by the notifier and the network.
+#[derive(Debug)]
+pub(crate) struct Covers {
+    /// The session's first process: parents are looked at up to it.
+    first: u32,
+    marks: Mutex<HashMap<ProcessId, Mark>>,
+}
+
+impl Covers {
+    pub(crate) fn new(first: u32) -> Self {
+        Self {
+            first,
+            marks: Mutex::default(),
+        }
+    }
+
+    /// Tells whether anything is covered at all.
+    pub(crate) fn any(&self) -> bool {
+        !lock(&self.marks).is_empty()
+    }
+
+    /// Begins a cover with an execution that is about to happen.
+    pub(crate) fn begin(&self, process: Identity, by: CoveredBy, reach: Reach) {
+        if !reach.is_nothing() {
+            self.mark(process, Some(Arc::new(Cover { by, reach })));
+        }
+    }
+
+    fn mark(&self, process: Identity, cover: Option<Arc<Cover>>) {
+        let mut marks = lock(&self.marks);
+        if marks.len() >= MARKS_MAX {
+            marks.clear();
+        }
+        let before = process.stack;
+        marks.insert(process.id, Mark { cover, before });
+    }
+
+    /// Notes that a process is about to execute something else, which may end its cover.
+    pub(crate) fn executes(&self, process: Identity, program: Program<'_>) {
+        if !self.any() {
+            return;
+        }
+        let known = lock(&self.marks).contains_key(&process.id);
+        let cover = self.of(process);
+        if !known && cover.is_none() {
+            return;
+        }
+        let kept = cover.filter(|cover| {
+            let places = &cover.reach.places;
+            !cover.reach.is_push() || program.is_git() || program.is_shell_for(places)
+        });
+        self.mark(process, kept);
+    }
+
+    /// Returns what covers a process now.
+    pub(crate) fn of(&self, process: Identity) -> Option<Arc<Cover>> {
+        let mut process = process;
+        for _ in 0..DEPTH_MAX {
+            if let Some(mark) = lock(&self.marks).get(&process.id) {
+                return mark.cover.clone().filter(|_| mark.before != process.stack);
+            }
+            if process.parent == self.first || process.parent <= 1 {
+                return None;
+            }
+            let parent = procfs::of_process(process.parent).ok()?;
+            if parent.stack != process.stack {
+                return None;
+            }
+            process = parent;
+        }
+        None
+    }
+
+    /// Returns what covers the process with this number.
+    pub(crate) fn of_process(&self, pid: u32) -> Option<Arc<Cover>> {
+        self.any()
+            .then(|| procfs::of_process(pid).ok())
+            .flatten()
+            .and_then(|it| self.of(it))
+    }
+
+    /// Returns what lets a process execute a program that would be asked about.
+    pub(crate) fn of_execution(
+        &self,
+        process: Identity,
+        program: Program<'_>,
+    ) -> Option<CoveredBy> {
+        if !self.any() {
+            return None;
+        }
+        let cover = self.of(process)?;
+        let goes_on = cover.reach.next.as_deref() == Some(program.request.argv.as_slice());
+        let is_own = lock(&self.marks).contains_key(&process.id);
+        let carries = program.is_git() && carries(&program.request.argv, &cover.reach.places);
+        ((goes_on && is_own) || carries).then(|| cover.by.clone())
+    }
+
+    /// Returns what lets a process connect where it would be asked about.
+    pub(crate) fn of_connection(&self, request: &Request) -> Option<CoveredBy> {
+        let Request::Net(net) = request else {
+            return None;
+        };
+        // Without a name of its program it is nobody's.
+        if net.subject.exe.as_bytes().is_empty() {
+            return None;
+        }
+        let cover = self.of_process(net.subject.id?.pid)?;
+        let port = net.port.get();
+        let mut doors = cover.reach.doors.iter();
+        let open = doors.any(|door| door.host == net.host && door.ports.contains(&port));
+        open.then(|| cover.by.clone())
+    }
+}
+
+/// Tells whether these words carry a push to one of the places: `git send-pack … URL`.
+fn carries(argv: &[RawText], places: &[Vec<u8>]) -> bool {
+    let bare = |text: &[u8]| text.strip_suffix(b"/").unwrap_or(text).to_vec();
+    let mut words = argv.iter().map(RawText::as_bytes);
+    let called = words.next().map(base).unwrap_or_default();
+    let helper = match called {
+        b"git" => words.next().unwrap_or_default(),
+        name => name.strip_prefix(b"git-").unwrap_or_default(),
+    };
+    [&b"send-pack"[..], b"http-push", b"receive-pack"].contains(&helper)
+        && words.any(|word| places.iter().any(|place| bare(place) == bare(word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_policy::ExecRequest;
+    use stockade_types::{ApprovalId, ProcessId, RawText};
+
+    use super::{CoveredBy, Covers, Door, Program, Reach, carries};
+    use crate::procfs::{self, Identity};
+
+    fn request(program: &str, line: &[&str]) -> ExecRequest {
+        ExecRequest {
+            program: program.into(),
+            invoked_as: program.into(),
+            argv: line.iter().map(|word| RawText::from(*word)).collect(),
+            ..ExecRequest::default()
+        }
+    }
+
+    fn push() -> Reach {
+        Reach {
+            places: vec![b"http://forge.test/p.git".to_vec()],
+            doors: vec![Door {
+                host: "forge.test".parse().unwrap(),
+                ports: vec![443, 80],
+            }],
+            next: None,
+        }
+    }
+
+    fn by() -> CoveredBy {
+        CoveredBy::Approval(ApprovalId::from_random(7))
+    }
+
+    /// The process as it is after an execution: another stack than before.
+    fn after(process: Identity) -> Identity {
+        Identity {
+            stack: process.stack + 16,
+            ..process
+        }
+    }
+
+    fn own() -> Identity {
+        procfs::of_process(std::process::id()).unwrap()
+    }
+
+    #[test]
+    fn only_what_carries_the_push_to_its_place_is_a_helper() {
+        let places = push().places;
+        let words = |line: &str| line.split(' ').map(RawText::from).collect::<Vec<_>>();
+        for line in [
+            "git send-pack --stateless-rpc --thin http://forge.test/p.git/ --stdin",
+            "/usr/lib/git-core/git send-pack http://forge.test/p.git",
+            "git-http-push http://forge.test/p.git/",
+        ] {
+            assert!(carries(&words(line), &places), "{line}");
+        }
+        for line in [
+            "git send-pack http://forge.test/other.git",
+            "git push http://forge.test/p.git",
+            "git",
+            "send-pack http://forge.test/p.git",
+        ] {
+            assert!(!carries(&words(line), &places), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_cover_begins_with_the_execution_and_ends_with_another_program() {
+        let covers = Covers::new(1);
+        let git = request("/usr/lib/git-core/git-remote-http", &["git-remote-http"]);
+        let shell = request("/bin/sh", &["sh", "-c", "evil"]);
+        let fixed = |request| Program {
+            request,
+            is_fixed: true,
+        };
+        covers.begin(own(), by(), push());
+        assert!(covers.of(own()).is_none(), "it has not happened, or failed");
+        let running = after(own());
+        assert!(covers.of(running).is_some());
+        covers.executes(running, fixed(&git));
+        let helper = after(running);
+        assert!(covers.of(helper).is_some());
+        let send = request(
+            "/usr/bin/git",
+            &["git", "send-pack", "http://forge.test/p.git/"],
+        );
+        assert_eq!(covers.of_execution(helper, fixed(&send)), Some(by()));
+        let written = Program {
+            request: &send,
+            is_fixed: false,
+        };
+        assert_eq!(covers.of_execution(helper, written), None);
+        covers.executes(helper, fixed(&shell));
+        let other = after(helper);
+        assert!(covers.of(other).is_none());
+        covers.executes(other, fixed(&git));
+        assert!(covers.of(after(other)).is_none(), "it does not come back");
+    }
+
+    #[test]
+    fn the_shell_for_a_remote_on_this_machine_runs_that_alone() {
+        let places = [b"/w/p.git".to_vec()];
+        let line = "git-receive-pack '/w/p.git'";
+        let is = |words: &[&str]| {
+            let request = request("/bin/sh", words);
+            let program = Program {
+                request: &request,
+                is_fixed: true,
+            };
+            program.is_shell_for(&places)
+        };
+        assert!(is(&["sh", "-c", line, line]) && is(&["/bin/sh", "-c", line]));
+        for words in [
+            &["sh", "-c", "git-receive-pack '/w/p.git'; evil"][..],
+            &["sh", "-c", line, "x"],
+            &["sh", "-c", "git-receive-pack '/w/q.git'"],
+            &["sh", line],
+        ] {
+            assert!(!is(words), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_child_with_another_image_or_an_older_process_is_not_covered() {
+        let parent = procfs::of_process(own().parent).unwrap();
+        let covers = Covers::new(1);
+        covers.begin(
+            Identity {
+                stack: parent.stack + 16,
+                ..parent
+            },
+            by(),
+            push(),
+        );
+        let forked = Identity {
+            stack: parent.stack,
+            ..own()
+        };
+        assert!(covers.of(forked).is_some());
+        assert!(covers.of(own()).is_none(), "its stack is not its parent's");
+        let reused = Identity {
+            id: ProcessId {
+                start: parent.id.start + 1,
+                ..parent.id
+            },
+            ..parent
+        };
+        assert!(covers.of(reused).is_none());
+    }
+}
