@@ -70,6 +70,7 @@ pub(crate) fn place(state: &StateDir, caller: &Caller) -> Option<AbsPath> {
 pub(crate) const LIST: &str = ".seeds.json";
 
 /// What the directories of a session are, once they are made.
+#[derive(Debug, Default)]
 pub(crate) struct Made {
     /// Lines for whoever starts the session.
     pub(crate) notes: Vec<String>,
@@ -83,10 +84,11 @@ pub(crate) struct Made {
 pub(crate) fn make(
     policy: &Policy,
     caller: &Caller,
-    state_dir: &Path,
+    state_dir: &AbsPath,
     workspace: &AbsPath,
     facts: &[StateFact],
 ) -> Result<Made, RunError> {
+    let state_dir = state_dir.as_path();
     let preset = &policy.settings().preset.name;
     let (mut notes, mut places) = (Vec::new(), Vec::new());
     for (state, fact) in policy.settings().filesystem.state.iter().zip(facts) {

@@ -18,17 +18,18 @@ use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
 use stockade_types::{AbsPath, Digest, RawText, SessionId};
 
 use crate::{
-    RunError, agent_config, agent_state,
+    RunError, agent_config,
+    agent_state::{self, Made},
     approvals::AskMode,
     facts::{self, Caller, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
     in_use::InUse,
     inside,
     names::Mounts,
-    own_program,
+    own_program::{self, OwnProgram},
     parts::Parts,
     places::Places,
-    policies::{self, PolicyPlace},
+    policies::{self, Policies, PolicyPlace},
     protected,
     recorder::{Recorder, SUPERVISOR},
     running::Running,
@@ -132,30 +133,13 @@ fn prepare(
     let caller = Caller::of(workspace.as_path(), options.environment.clone())?;
     let state = agent_state::places(&options.policy, &caller, state_dir.as_path(), &workspace)?;
     let made = match effects {
-        Effects::None => None,
+        Effects::None => Made::default(),
         Effects::State => {
-            let (policy, path) = (&options.policy, state_dir.as_path());
-            let made = agent_state::make(policy, &caller, path, &workspace, &state)?;
-            Some(made)
+            agent_state::make(&options.policy, &caller, &state_dir, &workspace, &state)?
         }
     };
-    let (contests, in_use) = made.map(|made| (made.notes, made.in_use)).unzip();
     let mounts = Mounts::read().map_err(RunError::Names)?;
-    // Where root runs it for another user, that user's own policy is out of reach as well.
-    let own = caller.home.as_path().join(policies::USER_FILE);
-    options.policy_places.push(PolicyPlace {
-        path: own,
-        own_directory: true,
-    });
-    let policies = policies::gather(&options.policy_places, &mounts.names(&workspace), &mounts)?;
-    for pattern in &policies.patterns {
-        let what = "a policy of this run";
-        options.policy.protect(pattern.clone(), what);
-    }
-    let own_program = own_program::in_workspace(&workspace, &mounts)?;
-    for pattern in &own_program.patterns {
-        options.policy.protect(pattern.clone(), own_program::WHAT);
-    }
+    let (policies, own_program) = protect_own(&mut options, &caller, &workspace, &mounts)?;
     let mut facts = facts::gather(Launch {
         policy: &options.policy,
         policies,
@@ -169,9 +153,10 @@ fn prepare(
     })?;
     own_program.tell(&mut facts);
     let session_dir = layout::session_dir(state_dir.as_path(), &session);
+    let session_dir = AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?;
     let spec = RunSpec {
         session,
-        session_dir: AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?,
+        session_dir,
         state_dir,
         workspace,
         cwd,
@@ -188,16 +173,41 @@ fn prepare(
     let mut plan = compile(&options.policy, &spec, &facts)?;
     plan.fault = options.fault;
     let told = agent_config::notes(&options.policy, &caller, &facts.state, &plan);
-    plan.notes.extend(told);
-    plan.notes.extend(contests.into_iter().flatten());
+    plan.notes.extend(told.into_iter().chain(made.notes));
     Ok(Prepared {
         options,
         spec,
         facts,
         places: Arc::new(places),
         plan,
-        in_use: in_use.flatten(),
+        in_use: made.in_use,
     })
+}
+
+/// Finds the policies and our own program where a session could write them, and protects them.
+fn protect_own(
+    options: &mut Options,
+    caller: &Caller,
+    workspace: &AbsPath,
+    mounts: &Mounts,
+) -> Result<(Policies, OwnProgram), RunError> {
+    // Where root runs it for another user, that user's own policy is out of reach as well.
+    let own = caller.home.as_path().join(policies::USER_FILE);
+    options.policy_places.push(PolicyPlace {
+        path: own,
+        own_directory: true,
+    });
+    let policies = policies::gather(&options.policy_places, &mounts.names(workspace), mounts)?;
+    let own_program = own_program::in_workspace(workspace, mounts)?;
+    let policy_patterns = policies
+        .patterns
+        .iter()
+        .map(|p| (p, "a policy of this run"));
+    let own_patterns = own_program.patterns.iter().map(|p| (p, own_program::WHAT));
+    for (pattern, what) in policy_patterns.chain(own_patterns) {
+        options.policy.protect(pattern.clone(), what);
+    }
+    Ok((policies, own_program))
 }
 
 /// Finds the protected paths of the workspace and of what policy lets write beside it; returns what
