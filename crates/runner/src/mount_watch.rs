@@ -5,14 +5,15 @@
 //! change notifier alone holds the name, as it holds names that did not exist at the start.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read as _, Seek as _},
     os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Mutex,
 };
 
-use crate::mountinfo;
+use crate::{mountinfo, recorder::lock};
 
 /// The mounts of one session.
 #[derive(Debug)]
@@ -50,6 +51,22 @@ impl MountWatch {
         let gone = gone.map(|(_, path)| path.clone()).collect();
         self.known = now;
         gone
+    }
+}
+
+/// Protected files that the supervisor replaces on behalf of the session: their mounts go too.
+#[derive(Debug, Default)]
+pub(crate) struct Replaced(Mutex<BTreeSet<PathBuf>>);
+
+impl Replaced {
+    /// Notes that the file at this path is about to be replaced.
+    pub(crate) fn note(&self, path: &Path) {
+        lock(&self.0).insert(path.to_owned());
+    }
+
+    /// Tells, once, whether a mount that has gone was taken away by us.
+    pub(crate) fn takes(&self, path: &Path) -> bool {
+        lock(&self.0).remove(path)
     }
 }
 

@@ -13,7 +13,10 @@ use stockade_sandbox::Session;
 use stockade_sys::net::SocketDiagnosis;
 use stockade_types::AbsPath;
 
-use crate::{approvals::AskMode, egress_process::EgressProcess, in_use::InUse, places::Places};
+use crate::{
+    approvals::AskMode, egress_process::EgressProcess, in_use::InUse, mount_watch::Replaced,
+    places::Places,
+};
 
 /// The caller's ends of the command's standard streams, where it has no terminal.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(crate) struct Parts {
     /// What policy lets write beside the workspace.
     pub(crate) shares: Vec<ShareFact>,
     pub(crate) places: Arc<Places>,
+    pub(crate) replaced: Arc<Replaced>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) ask: AskMode,
     /// Name that questions show.

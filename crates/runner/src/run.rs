@@ -406,6 +406,7 @@ fn bring_up(
         workspace: prepared.spec.workspace,
         shares: prepared.facts.writable,
         places: prepared.places,
+        replaced: Arc::default(),
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,
         agent: agent_name(&prepared.spec.argv),

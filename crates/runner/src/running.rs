@@ -270,6 +270,7 @@ impl Running {
         let events: Vec<Event> = gone
             .into_iter()
             .flatten()
+            .filter(|path| !self.parts.replaced.takes(path))
             .map(|path| Event::OperatorActed {
                 action: "replace".to_owned(),
                 by: "outside".to_owned(),

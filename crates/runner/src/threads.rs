@@ -175,6 +175,8 @@ pub(crate) fn start_notifier(
         pipes: AtomicUsize::new(0),
         turns: Mutex::default(),
         places: Arc::clone(&parts.places),
+        replaced: Arc::clone(&parts.replaced),
+        pointers: Mutex::default(),
         processes: Arc::clone(processes),
         start: supervise::StartEnvironment::new(&parts.plan.command.environment),
         agent_names: settings.preset.commands.clone(),

@@ -392,7 +392,7 @@ fn f18_what_git_is_led_to_is_held() {
         guarded(
             "no-hooks-yet",
             "mkdir s/store/hooks && echo x > s/store/hooks/pre-commit",
-            "s/store/hooks",
+            "s/store/hooks/pre-commit",
         ),
         guarded(
             "hard-link",
@@ -445,7 +445,7 @@ fn f18_what_git_is_led_to_is_held() {
         guarded(
             "common-hook",
             "mkdir shared/hooks && echo x > shared/hooks/pre-commit",
-            "shared/hooks",
+            "shared/hooks/pre-commit",
         ),
         guarded(
             "worktree-module",
@@ -459,8 +459,8 @@ fn f18_what_git_is_led_to_is_held() {
         ),
         guarded(
             "worktree-module-hooks",
-            "mkdir .git/worktrees/w/modules/n/hooks",
-            "modules/n/hooks",
+            "mkdir -p .git/worktrees/w/modules/n/hooks; echo x > .git/worktrees/w/modules/n/hooks/x",
+            "modules/n/hooks/x",
         ),
     ];
     Matrix {
@@ -484,6 +484,10 @@ fn f18_what_git_is_led_to_is_held() {
             "later/deep/**",
             ".git/absent",
             ".git/absent/**",
+            // Empty directories: what would run in them cannot be made.
+            ".git/worktrees/w/modules/n/hooks",
+            "s/store/hooks",
+            "shared/hooks",
         ],
         ..Matrix::new("F18", &attempts)
     }

@@ -10,17 +10,16 @@ use std::{io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering};
 
 use rustix::{fs::FileType, io::Errno};
 use stockade_event::{Durability, Event};
-use stockade_policy::{
-    Access, Approvals, Control, Decision, FileRequest, Request, WorkspaceSettings,
-};
+use stockade_policy::{Access, Approvals, Decision, FileRequest, Request, WorkspaceSettings};
 use stockade_sandbox::Meaning;
 use stockade_sys::notifier::{Notification, Notifier};
-use stockade_types::{DecisionRecord, RawText, Verdict};
+use stockade_types::{RawText, Verdict};
 
 use super::{
     Answer, ERRNO_DENIED, ERRNO_NOT_JUDGED, Hands, Reply, Supervision,
     act::{self, Done, GuardedFile},
     changes::{self, Call, Change, Deed, Named, Part},
+    judged::{Found, Judged, errno, in_view},
     state,
 };
 use crate::{areas::Area, locate::Place, procfs, recorder::lock, resolve::Resolver};
@@ -30,45 +29,6 @@ use crate::{areas::Area, locate::Place, procfs, recorder::lock, resolve::Resolve
 const PIPES_MAX: usize = 256;
 /// `EAGAIN`.
 const ERRNO_AGAIN: i32 = 11;
-
-/// One path of a call with its verdict.
-pub(super) struct Judged {
-    /// The path as the call has it.
-    pub(super) raw: Vec<u8>,
-    pub(super) request: FileRequest,
-    pub(super) decision: Decision,
-    /// What the record says was done.
-    pub(super) noted: Access,
-    /// Whether it is told only where somebody was asked: another path of the call says it.
-    pub(super) implied: bool,
-}
-
-impl Judged {
-    /// The same change of the same path.
-    fn is_same(&self, other: &Self) -> bool {
-        let (own, other) = (&self.request, &other.request);
-        own.path == other.path && own.access == other.access
-    }
-
-    fn request(&self) -> Request {
-        Request::File(self.request.clone())
-    }
-
-    /// The event of its refusal; it shows the path as it was given too, where that says more.
-    fn denied(&self, mut record: DecisionRecord) -> Event {
-        if self.request.path.as_bytes() != self.raw {
-            record.target.raw_path = Some(RawText::from_bytes(self.raw.as_slice()));
-        }
-        Event::FileDenied { decision: record }
-    }
-}
-
-/// A call whose paths were found and judged.
-struct Found {
-    call: Call,
-    places: Vec<Place>,
-    judged: Vec<Judged>,
-}
 
 impl Supervision {
     pub(super) fn judge_change(
@@ -100,8 +60,7 @@ impl Supervision {
             let errno = written.map_or(ERRNO_NOT_JUDGED, |()| ERRNO_DENIED);
             return Reply::Refuse(errno);
         }
-        let asks = |one: &Judged| one.decision.verdict == Verdict::Ask;
-        if found.judged.iter().any(asks) {
+        if found.has(Verdict::Ask) {
             return Reply::Later(Box::new(move |shared, notifier, call| {
                 shared.ask_changes(found, notifier, call, tid)
             }));
@@ -127,11 +86,22 @@ impl Supervision {
         let places = places
             .map_err(|error| errno(&act::flags_error(&call.deed, resolver).unwrap_or(error)))?;
         let judged = self.judged(&call, &places);
-        Ok(Found {
+        let mut found = Found {
             call,
             places,
             judged,
-        })
+            harmless: None,
+        };
+        if found.has(Verdict::Deny) {
+            let Found {
+                call,
+                places,
+                judged,
+                ..
+            } = &mut found;
+            found.harmless = self.harmless(hands, resolver, call, places, judged);
+        }
+        Ok(found)
     }
 
     /// Judges every path that a call changes; paths outside the places that are watched, and those
@@ -273,14 +243,19 @@ impl Supervision {
         notification: &Notification,
         found: Found,
     ) -> Reply {
+        if act::uses_mask(&found.call.deed) {
+            hands.take_mask(self, resolver.tid());
+        }
+        if let Some(harmless) = &found.harmless {
+            let harmless = harmless.clone();
+            return self.carry_out_harmless(hands, resolver, notification, found, harmless);
+        }
         let Found {
             call,
             places,
             judged,
+            ..
         } = found;
-        if act::uses_mask(&call.deed) {
-            hands.take_mask(self, resolver.tid());
-        }
         let deed = &call.deed;
         let guarded = || act::guarded_file(deed, places.first()?);
         let work = || match deed {
@@ -406,7 +381,8 @@ impl Supervision {
         if !notifier.is_waiting(call) {
             return Answer::Fails(ERRNO_NOT_JUDGED);
         }
-        let same = again.judged.len() == found.judged.len()
+        let same = !again.has(Verdict::Deny)
+            && again.judged.len() == found.judged.len()
             && again
                 .judged
                 .iter()
@@ -469,7 +445,12 @@ impl Supervision {
 
     /// Journals the changes of one call that no rule asked about, except those that are known;
     /// `None` when that failed.
-    fn note_changes(&self, hands: &mut Hands, mut changes: Vec<Judged>, tid: u32) -> Option<()> {
+    pub(super) fn note_changes(
+        &self,
+        hands: &mut Hands,
+        mut changes: Vec<Judged>,
+        tid: u32,
+    ) -> Option<()> {
         changes.retain(|one| !one.implied && state(self).note_change(&one.request.path, one.noted));
         if changes.is_empty() {
             return Some(());
@@ -502,14 +483,4 @@ fn locate(resolver: &Resolver, change: &Change) -> io::Result<Place> {
         return Err(Errno::NOTDIR.into());
     }
     Ok(place)
-}
-
-/// The decision on a change that no rule and no protected name is about.
-fn in_view() -> Decision {
-    Control::View.allows("the file lies within the writable view")
-}
-
-/// The error number of an operation; what has none could not be judged.
-fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(ERRNO_NOT_JUDGED)
 }

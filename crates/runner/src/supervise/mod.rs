@@ -7,8 +7,10 @@ mod changes;
 mod environment;
 mod exec;
 mod files;
+mod git;
 mod hands;
 mod interpreter;
+mod judged;
 mod moved;
 mod program_file;
 mod push;
@@ -47,6 +49,7 @@ use stockade_types::{ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdi
 use crate::{
     approvals::{Asker, Desk, Outcome},
     areas::Areas,
+    mount_watch::Replaced,
     places::Places,
     processes::Processes,
     recorder::{Recorder, SUPERVISOR, lock},
@@ -85,6 +88,10 @@ pub(crate) struct Supervision {
     pub(crate) turns: Mutex<()>,
     /// What protected names led to when the session started.
     pub(crate) places: Arc<Places>,
+    /// Protected files that are replaced on behalf of the session.
+    pub(crate) replaced: Arc<Replaced>,
+    /// Pointers of git that are being written.
+    pub(crate) pointers: Mutex<git::Pointers>,
     pub(crate) processes: Arc<Processes>,
     /// What the command was started with.
     pub(crate) start: StartEnvironment,
@@ -111,6 +118,10 @@ pub(crate) struct State {
     agents: HashSet<stockade_types::ProcessId>,
     /// Whether the first execution, the command's own, has happened.
     started: bool,
+    /// What of protected files the session made.
+    made: git::Made,
+    /// Settings of git as the session found them, by path; nothing where it made them.
+    first_settings: HashMap<std::path::PathBuf, Option<Vec<u8>>>,
     /// Refused commands that are still looked for in other directories.
     searches: search::Searches,
 }
@@ -228,6 +239,7 @@ impl Supervision {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
+        self.settle_written(hands, tid);
         if call_name == "exit_group" || call_name == "exit" {
             // Threads come and go; only a process is forgotten.
             if call_name == "exit_group" {
@@ -259,6 +271,19 @@ impl Supervision {
                 drop(turn);
                 reply
             }
+        }
+    }
+
+    /// Makes the pointers of git that were written since the last call: whoever wrote one expects it
+    /// to be there.
+    fn settle_written(&self, hands: &mut Hands, tid: u32) {
+        if lock(&self.pointers).is_empty() {
+            return;
+        }
+        if let Ok(resolver) = self.resolver(tid) {
+            let turn = self.turn();
+            self.settle_pointers(hands, &resolver);
+            drop(turn);
         }
     }
 

@@ -15,7 +15,7 @@ use rustix::fs::FileType;
 use stockade_policy::{Access, Decision};
 use stockade_types::Verdict;
 
-use super::{Supervision, changes::Call, files::Judged};
+use super::{Supervision, changes::Call, judged::Judged};
 use crate::{
     areas::Area,
     locate::Place,

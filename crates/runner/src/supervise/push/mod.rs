@@ -19,7 +19,11 @@ use rustix::fs::FileType;
 use stockade_policy::{Effect, EffectBound, ExecRequest};
 use stockade_types::{Digest, RawText};
 
-pub(super) use self::reach::reach;
+pub(super) use self::{
+    config::{Setting, parse as parse_settings},
+    reach::reach,
+};
+
 use self::{command::Command, config::Settings, refs::Repository};
 use crate::resolve::{Resolver, reopen};
 

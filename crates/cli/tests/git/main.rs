@@ -1,0 +1,20 @@
+//! Git inside does what git does outside.
+#![expect(
+    clippy::expect_used,
+    reason = "a broken fixture must end the test with its reason"
+)]
+mod settings;
+mod table;
+
+use stockade_testkit::{TestEnv, env::User};
+
+/// Does `body` in a fresh environment of every user that the tests can become.
+fn for_each_user(body: impl Fn(&TestEnv)) {
+    for user in User::all() {
+        let env = TestEnv::new(stockade_testkit::env::under_test());
+        body(&match user.as_deref() {
+            Some(user) => env.as_user(user),
+            None => env,
+        });
+    }
+}

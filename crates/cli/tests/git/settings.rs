@@ -1,0 +1,147 @@
+//! Settings, hooks and pointers that would run something outside cannot be made, by no way that git
+//! or another program has.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use stockade_testkit::{TestEnv, env::Repo};
+
+use crate::for_each_user;
+
+/// Each makes the owner's next git run `./evil`, in the repository or in one beside it.
+const ATTACKS: [&str; 21] = [
+    "git config core.fsmonitor \"$PWD/evil\"",
+    "git config core.hooksPath \"$PWD/hooks\"",
+    "cp evil .git/hooks/pre-commit",
+    "mkdir -p x && mv .git/hooks x/ && mkdir .git/hooks && cp evil .git/hooks/pre-commit",
+    "cat .git/config evil.config > .git/config.lock; mv .git/config.lock .git/config",
+    "printf '[core]\\n\\tfsmonitor = %s\\n' \"$PWD/evil\" > mine; mv mine .git/config",
+    "printf '[include]\\n\\tpath = ../evil.config\\n' > .git/config.lock; mv .git/config.lock .git/config",
+    "ln evil.config .git/config.lock; mv .git/config.lock .git/config",
+    "ln -s ../evil.config .git/config.lock; mv .git/config.lock .git/config",
+    "perl -e 'open(F, \">\", \".git/config.lock\"); print F `cat .git/config`; F->flush(); \
+     rename(\".git/config.lock\", \".git/config\"); print F `cat evil.config`'",
+    "git init -q new; git -C new config core.fsmonitor \"$PWD/evil\"",
+    "git init -q new; cat evil.config >> new/.git/config",
+    "git init -q new; cp evil new/.git/hooks/pre-commit",
+    "git init -q new; cat evil > new/.git/hooks/pre-commit.sample; \
+     mv new/.git/hooks/pre-commit.sample new/.git/hooks/pre-commit",
+    "git init -q --template template new; ls new",
+    "git clone -q -c core.fsmonitor=\"$PWD/evil\" . new",
+    "git worktree add -q new; git config extensions.worktreeConfig true; \
+     git -C new config --worktree core.fsmonitor \"$PWD/evil\"",
+    "mkdir new; echo \"gitdir: $PWD/planted\" > new/.git",
+    "mkdir new; perl -e 'unlink \"git\"; symlink $^X, \"git\"'; cp -L git here-git; mv here-git git; \
+     ./git -e 'open(F, \">\", \"new/.git\"); print F \"gitdir: ../planted\\n\"'; rm git",
+    "git init -q --separate-git-dir planted new",
+    "git worktree add -q new; rm new/.git; echo ../../../planted > .git/worktrees/new/commondir; \
+     echo \"gitdir: $PWD/.git/worktrees/new\" > new/.git",
+];
+
+/// What the owner does afterwards.
+const OWNER: &str =
+    "for d in . new; do (cd $d && git status -s; git commit -q --allow-empty -m mine); done; :";
+
+/// Prepares a repository with what the attacks plant; `evil` leaves a mark where no session can.
+fn prepared(env: &TestEnv, name: &str, mark: &Path) -> Repo {
+    let repo = env.repo_named(name);
+    let at = |path: &str| repo.path().join(path);
+    let script = format!("#!/bin/sh\ntouch {}\n", mark.display());
+    for path in ["evil", "hooks/pre-commit", "template/hooks/pre-commit"] {
+        let file = env.write(at(path), &script);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+    let settings = format!(
+        "[core]\n\tbare = false\n\tfsmonitor = {}\n",
+        at("evil").display()
+    );
+    env.write(at("evil.config"), &settings);
+    // A git directory of another name, which nothing leads to.
+    env.shell(
+        repo.path(),
+        "git init -q --bare planted && cat evil.config >> planted/config",
+    )
+    .assert_success();
+    repo
+}
+
+#[test]
+fn nothing_that_a_session_makes_runs_in_the_owners_git() {
+    for_each_user(|env| {
+        let mark = env.root().join("marks/mark");
+        env.write("marks/other", "");
+        for (number, attack) in ATTACKS.iter().enumerate() {
+            let control = prepared(env, &format!("control-{number}"), &mark);
+            env.shell(control.path(), attack);
+            env.shell(control.path(), OWNER);
+            assert!(mark.exists(), "{attack} does nothing");
+            fs::remove_file(&mark).expect("it is there");
+            let repo = prepared(env, &format!("inside-{number}"), &mark);
+            let before = fs::read(repo.path().join(".git/config")).expect("it is there");
+            let output = env.session(repo.path()).line(attack).output();
+            env.shell(repo.path(), OWNER);
+            assert!(!mark.exists(), "{attack}: {output:?}");
+            let after = fs::read(repo.path().join(".git/config")).expect("it is there");
+            let switch = attack.contains("worktreeConfig");
+            assert!(switch || before == after, "{attack}: {output:?}");
+            assert!(!repo.path().join(".git/config.lock.stockade").exists());
+        }
+    });
+}
+
+/// The refusal names the setting, and git says that it failed.
+#[test]
+fn a_setting_that_is_refused_is_named() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let line = "git config core.sshCommand x; echo $?; ls .git/config.lock; /run/stockade/why; \
+                    git remote set-url origin https://bad.test/x; echo $?; /run/stockade/why";
+        let output = env.session(repo.path()).line(line).output();
+        for said in [
+            "`core.sshcommand` is not among",
+            "`remote.origin.url` would lead",
+        ] {
+            assert!(output.stdout.contains(said), "{output:?}");
+        }
+        assert!(
+            output.stderr.contains("could not write config file"),
+            "{output:?}"
+        );
+        assert!(!repo.path().join(".git/config.lock").exists());
+        let refused = env.record();
+        let refused = refused.iter().filter(|event| event.kind() == "file.denied");
+        assert_eq!(refused.count(), 2);
+    });
+}
+
+/// What the session made it may remove, and nothing else: not what the owner made or changed.
+#[test]
+fn only_what_the_session_made_can_be_removed() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let line = "git init -q mine && git init -q theirs && : > ready; \
+                    while [ ! -e go ]; do sleep 0.02; done; rm -rf mine theirs .git/hooks lib; ls -A";
+        let running = env.session(repo.path()).line(line).spawn();
+        let ready = repo.path().join("ready");
+        let started =
+            stockade_testkit::wait::until_true(std::time::Duration::from_secs(20), || {
+                ready.exists()
+            });
+        assert!(started, "it did not start");
+        env.shell(
+            repo.path(),
+            "git -C theirs config user.name owner; git init -q lib",
+        )
+        .assert_success();
+        env.write(repo.path().join("go"), "");
+        let output = running.wait();
+        assert!(!repo.path().join("mine").exists(), "{output:?}");
+        for kept in [
+            "theirs/.git/config",
+            "lib/.git/config",
+            "lib/.git/hooks",
+            ".git/hooks",
+        ] {
+            assert!(repo.path().join(kept).exists(), "{kept}: {output:?}");
+        }
+    });
+}
