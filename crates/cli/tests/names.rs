@@ -93,8 +93,9 @@ fn what_runs_by_itself_stays_protected_below_packages() {
         let line = "mkdir -p node_modules/p vendor/q .venv/lib; \
             for f in node_modules/p/.envrc vendor/q/mise.toml .venv/lib/.exrc; do \
               echo x > $f && exit 1; done; \
-            mkdir node_modules/p/.git && mkdir node_modules/p/.git/hooks && exit 2; \
-            ln -s ../../evil node_modules/p/.git/hooks && exit 3; \
+            mkdir -p node_modules/p/.git/hooks node_modules/r/.git; \
+            echo x > node_modules/p/.git/hooks/pre-commit && exit 2; \
+            ln -s ../../evil node_modules/r/.git/hooks && exit 3; \
             mkdir node_modules/p/.vscode && echo x > node_modules/p/.vscode/tasks.json";
         place.run(line).assert_success();
         assert!(place.exists("node_modules/p/.vscode/tasks.json"));
@@ -205,7 +206,8 @@ fn a_write_of_the_user_wins_over_a_read_of_the_preset() {
         place.env.own(&place.env.home().join(".cargo"));
         place.own_policy("[filesystem]\nwrite = [\"~/.cargo/registry\"]\n");
         let line = "touch ~/.cargo/registry/x && mkdir -p ~/.cargo/registry/src/c/.vscode && \
-            echo x > ~/.cargo/registry/src/c/.vscode/a && ! mkdir -p ~/.cargo/registry/src/c/.git/hooks";
+            echo x > ~/.cargo/registry/src/c/.vscode/a && mkdir -p ~/.cargo/registry/src/c/.git/hooks && \
+            ! echo x > ~/.cargo/registry/src/c/.git/hooks/post-checkout";
         place.run(line).assert_success();
         assert!(registry.join("x").exists() && registry.join("src/c/.vscode/a").exists());
     });
