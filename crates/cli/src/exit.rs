@@ -1,5 +1,7 @@
 //! Exit codes of every command but `run`, as one documented enum.
 
+use crate::terminal::job::WholeGroup;
+
 /// What a command's answer was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -13,6 +15,8 @@ pub(crate) enum Exit {
     CannotTell,
     /// The code of a run: the command's own, 124 to 127, or 128+n.
     Run(u8),
+    /// An interrupt ended a run's command: this process ends by it too, and so counts as 130.
+    Interrupted(WholeGroup),
 }
 
 impl Exit {
@@ -24,6 +28,7 @@ impl Exit {
             Self::Usage => 2,
             Self::CannotTell => 3,
             Self::Run(code) => code,
+            Self::Interrupted(_) => 130,
         }
     }
 }

@@ -65,7 +65,12 @@ fn role() -> Option<u8> {
 /// Prints an error with its causes, once, and gives the exit code.
 fn finish(result: anyhow::Result<Exit>, out: &mut Output) -> ExitCode {
     match result {
-        Ok(exit) => ExitCode::from(exit.code()),
+        Ok(exit) => {
+            if let Exit::Interrupted(whole_group) = exit {
+                terminal::job::end_interrupted(whole_group);
+            }
+            ExitCode::from(exit.code())
+        }
         Err(error) => {
             out.note(safe_lines(&format!("stockade: {error:#}")));
             ExitCode::from(Exit::CannotTell.code())

@@ -46,7 +46,10 @@ pub fn compile(
     steps.extend(network(policy, spec, facts));
     steps.push(Step::EnterRoot);
     if let Some(size) = spec.terminal {
-        steps.push(Step::Terminal { size });
+        steps.push(Step::Terminal {
+            size,
+            streams: spec.streams,
+        });
     }
     steps.push(Step::HandOver);
     steps.extend(confinement(policy, spec, facts, identity));

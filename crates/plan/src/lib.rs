@@ -30,5 +30,5 @@ pub use facts::{
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};
-pub use spec::RunSpec;
+pub use spec::{RunSpec, Stream, Streams};
 pub use step::{Namespace, Owner, PathRule, Rights, Step};

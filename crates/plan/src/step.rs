@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stockade_types::AbsPath;
 
-use crate::CallSet;
+use crate::{CallSet, Streams};
 
 /// A namespace that the session gets for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,6 +204,8 @@ pub enum Step {
     Terminal {
         /// Rows and columns.
         size: (u16, u16),
+        /// Which of the command's standard streams it is.
+        streams: Streams,
     },
     /// Give the descriptors made so far to the supervisor and wait for its word to go on.
     HandOver,

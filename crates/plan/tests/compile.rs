@@ -3,8 +3,8 @@
 
 use stockade_plan::{
     CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact, PlanError, ProgramFacts,
-    ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact, StateFact, Step, SystemEntry,
-    check_workspace, compile,
+    ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact, StateFact, Step, Streams,
+    SystemEntry, check_workspace, compile,
 };
 use stockade_policy::{HostSets, Origin, Policy, Source, load};
 use stockade_types::{AbsPath, RawText, SessionId};
@@ -61,6 +61,7 @@ fn spec() -> RunSpec {
         argv: vec![RawText::from("codex"), RawText::from("exec")],
         offline: false,
         terminal: None,
+        streams: Streams::PIPES,
         require: Vec::new(),
         waive: Vec::new(),
     }
@@ -275,6 +276,7 @@ fn without_a_redirect_the_ports_of_rules_are_listened_on() {
 fn a_terminal_is_one_step_right_after_the_root_is_entered() {
     let spec = RunSpec {
         terminal: Some((24, 80)),
+        streams: Streams::TERMINAL,
         ..spec()
     };
     let plan = compile(&full_policy(), &spec, &facts()).unwrap();
@@ -319,6 +321,7 @@ fn every_step_has_a_remedy_and_the_name_of_its_json() {
         spec(),
         RunSpec {
             terminal: Some((24, 80)),
+            streams: Streams::TERMINAL,
             ..spec()
         },
     ] {

@@ -1,8 +1,13 @@
 //! The two processes that a session needs besides ours: started before anything else is found out,
 //! since coming up takes them as long as that takes us.
 
-use std::{os::unix::net::UnixStream, path::Path, process::Stdio};
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::Stdio,
+};
 
+use stockade_plan::{Stream, Streams};
 use stockade_policy::{HostSets, Source};
 use stockade_sandbox::{Spawned, StandardStreams, spawn};
 use stockade_types::RawText;
@@ -28,13 +33,13 @@ impl Helpers {
     pub fn start(
         sources: &[Source],
         host_sets: &HostSets,
-        terminal: bool,
+        wanted: Streams,
         offline: bool,
         environment: &[(RawText, RawText)],
     ) -> Result<Self, RunError> {
         refuse_nesting(environment)?;
         // First what takes longer and is waited for.
-        let sandbox = Sandbox::start(terminal)?;
+        let sandbox = Sandbox::start(wanted)?;
         let egress = if offline {
             None
         } else {
@@ -61,12 +66,12 @@ pub(crate) fn refuse_nesting(environment: &[(RawText, RawText)]) -> Result<(), R
 #[derive(Debug)]
 pub(crate) struct Sandbox {
     pub(crate) process: Spawned,
-    pub(crate) pipes: Option<PipeEnds>,
+    pub(crate) pipes: PipeEnds,
 }
 
 impl Sandbox {
-    pub(crate) fn start(terminal: bool) -> Result<Self, RunError> {
-        let (streams, pipes) = streams(terminal)?;
+    pub(crate) fn start(wanted: Streams) -> Result<Self, RunError> {
+        let (streams, pipes) = streams(wanted)?;
         Ok(Self {
             process: spawn(streams)?,
             pipes,
@@ -74,33 +79,40 @@ impl Sandbox {
     }
 }
 
-fn streams(terminal: bool) -> Result<(StandardStreams, Option<PipeEnds>), RunError> {
-    if terminal {
-        let null = StandardStreams {
-            stdin: Stdio::null(),
-            stdout: Stdio::null(),
-            stderr: Stdio::null(),
-        };
-        return Ok((null, None));
+/// Makes a pipe for each stream that is one. What becomes the session's terminal is nothing until
+/// then.
+fn streams(wanted: Streams) -> Result<(StandardStreams, PipeEnds), RunError> {
+    let mut theirs = StandardStreams {
+        stdin: Stdio::null(),
+        stdout: Stdio::null(),
+        stderr: Stdio::null(),
+    };
+    let mut ours = PipeEnds::default();
+    if wanted.stdin == Stream::Pipe {
+        let (read, write) = pipe()?;
+        theirs.stdin = read.into();
+        ours.stdin = Some(write);
     }
-    let pipe = || {
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|errno| RunError::Supervisor(errno.into()))
-    };
-    let (stdin_read, stdin) = pipe()?;
-    let (stdout, stdout_write) = pipe()?;
-    let (stderr, stderr_write) = pipe()?;
-    let theirs = StandardStreams {
-        stdin: stdin_read.into(),
-        stdout: stdout_write.into(),
-        stderr: stderr_write.into(),
-    };
-    Ok((
-        theirs,
-        Some(PipeEnds {
-            stdin,
-            stdout,
-            stderr,
-        }),
-    ))
+    let mut output = None;
+    if wanted.stdout == Stream::Pipe {
+        let (read, write) = pipe()?;
+        output = Some(write.try_clone().map_err(RunError::Supervisor)?);
+        theirs.stdout = write.into();
+        ours.stdout = Some(read);
+    }
+    match (wanted.stderr, output) {
+        (Stream::Output, Some(write)) => theirs.stderr = write.into(),
+        (Stream::Pipe | Stream::Output, _) => {
+            let (read, write) = pipe()?;
+            theirs.stderr = write.into();
+            ours.stderr = Some(read);
+        }
+        (Stream::Terminal, _) => {}
+    }
+    Ok((theirs, ours))
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), RunError> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| RunError::Supervisor(errno.into()))
 }

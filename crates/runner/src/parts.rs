@@ -18,15 +18,15 @@ use crate::{
     places::Places,
 };
 
-/// The caller's ends of the command's standard streams, where it has no terminal.
-#[derive(Debug)]
+/// The caller's ends of those standard streams of the command that are pipes.
+#[derive(Debug, Default)]
 pub struct PipeEnds {
     /// Write end of its standard input.
-    pub stdin: OwnedFd,
+    pub stdin: Option<OwnedFd>,
     /// Read end of its standard output.
-    pub stdout: OwnedFd,
-    /// Read end of its standard error.
-    pub stderr: OwnedFd,
+    pub stdout: Option<OwnedFd>,
+    /// Read end of its standard error, where that is not the pipe of its standard output.
+    pub stderr: Option<OwnedFd>,
 }
 
 /// What a started session consists of.
@@ -35,7 +35,7 @@ pub(crate) struct Parts {
     pub(crate) egress: Option<(EgressProcess, UnixStream)>,
     pub(crate) diagnosis: Option<SocketDiagnosis>,
     pub(crate) terminal: Option<OwnedFd>,
-    pub(crate) pipes: Option<PipeEnds>,
+    pub(crate) pipes: PipeEnds,
     pub(crate) plan: LaunchPlan,
     pub(crate) workspace: AbsPath,
     /// What policy lets write beside the workspace.

@@ -11,7 +11,7 @@ use stockade_event::{
     Durability, Event, Journal, LayerSeen, SessionOutcome, SharedJournal, SigningKey, Stamp, layout,
 };
 use stockade_plan::{
-    GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, check_workspace, compile,
+    GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, Streams, check_workspace, compile,
 };
 use stockade_policy::Policy;
 use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
@@ -55,8 +55,10 @@ pub struct Options {
     pub ask: AskMode,
     /// No network.
     pub offline: bool,
-    /// Rows and columns of the session's terminal; `None` gives it pipes.
+    /// Rows and columns of the session's terminal, where it gets one.
     pub terminal: Option<(u16, u16)>,
+    /// What the command's standard streams are; without a terminal none is one.
+    pub streams: Streams,
     /// Name for people.
     pub name: Option<String>,
     /// Guarantees that must hold.
@@ -163,6 +165,7 @@ fn prepare(
         argv: options.argv.clone(),
         offline: options.offline,
         terminal: options.terminal,
+        streams: options.streams,
         require: options.require.clone(),
         waive: options.waive.clone(),
     };
@@ -364,7 +367,7 @@ fn bring_up(
         Err(LaunchError::Step(failure)) if lacks_redirect(&prepared, &failure) => {
             prepared.facts.redirect = false;
             prepared.plan = compile(&prepared.options.policy, &prepared.spec, &prepared.facts)?;
-            let Sandbox { process, pipes } = Sandbox::start(prepared.spec.terminal.is_some())?;
+            let Sandbox { process, pipes } = Sandbox::start(prepared.spec.streams)?;
             (launch(process, &prepared.plan)?.wait()?, pipes)
         }
         other => (other?, pipes),

@@ -161,8 +161,8 @@ impl Running {
     }
 
     /// Takes the ends of the command's pipes.
-    pub fn take_pipes(&mut self) -> Option<PipeEnds> {
-        self.parts.pipes.take()
+    pub fn take_pipes(&mut self) -> PipeEnds {
+        std::mem::take(&mut self.parts.pipes)
     }
 
     /// Follows the session to its end; then nothing of it runs any more and its record is closed.

@@ -67,18 +67,23 @@ pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Outcome<()> {
         .map_err(|e| SysError::on("fcntl(F_SETFD)", fd.as_raw_fd(), e))
 }
 
-/// Makes the three descriptors the standard streams of the calling process.
+/// Makes `fd` those standard streams of the calling process that `which` names: input, output,
+/// error.
 ///
 /// # Errors
-/// When a descriptor cannot be duplicated.
-pub fn set_standard_streams(
-    stdin: BorrowedFd<'_>,
-    stdout: BorrowedFd<'_>,
-    stderr: BorrowedFd<'_>,
-) -> Outcome<()> {
-    rustix::stdio::dup2_stdin(stdin).map_err(|e| SysError::on("dup2", "stdin", e))?;
-    rustix::stdio::dup2_stdout(stdout).map_err(|e| SysError::on("dup2", "stdout", e))?;
-    rustix::stdio::dup2_stderr(stderr).map_err(|e| SysError::on("dup2", "stderr", e))
+/// When the descriptor cannot be duplicated.
+pub fn set_standard_streams(fd: BorrowedFd<'_>, which: [bool; 3]) -> Outcome<()> {
+    let [stdin, stdout, stderr] = which;
+    if stdin {
+        rustix::stdio::dup2_stdin(fd).map_err(|e| SysError::on("dup2", "stdin", e))?;
+    }
+    if stdout {
+        rustix::stdio::dup2_stdout(fd).map_err(|e| SysError::on("dup2", "stdout", e))?;
+    }
+    if stderr {
+        rustix::stdio::dup2_stderr(fd).map_err(|e| SysError::on("dup2", "stderr", e))?;
+    }
+    Ok(())
 }
 
 /// Takes over the descriptor `number` that the parent declared on our command line.

@@ -1,4 +1,5 @@
-//! Ctrl-Z: an agent that stops without a shell of its own takes us with it.
+//! Keys that are signals inside: an agent that stops without a shell of its own (Ctrl-Z) takes us
+//! with it, and one that a person interrupts (Ctrl-C) is told to our caller as such.
 
 use std::{
     fs,
@@ -12,15 +13,45 @@ use std::{
 
 use rustix::{
     process::{Pid, Signal, kill_current_process_group, kill_process_group},
-    termios::{tcgetpgrp, tcgetsid},
+    termios::{LocalModes, SpecialCodeIndex, tcgetattr, tcgetpgrp, tcgetsid},
 };
-use signal_hook::consts::SIGCONT;
+use signal_hook::consts::{SIGCONT, SIGINT};
 
 /// How long our own stop may take to come; the time in which we are stopped counts too. A busy
 /// machine takes a few milliseconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two looks whether we were resumed: a person does not see it.
 const STOP_LOOK: Duration = Duration::from_millis(5);
+
+/// Tells whether the terminal behind `master` will make an interrupt of one of these bytes.
+pub(crate) fn interrupts(master: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+    let Ok(modes) = tcgetattr(master) else {
+        return false;
+    };
+    let key = modes.special_codes[SpecialCodeIndex::VINTR];
+    modes.local_modes.contains(LocalModes::ISIG) && bytes.contains(&key)
+}
+
+/// Ends this process as an interrupt does, which is how shells know to leave their loops. With
+/// `whole_group` all of our process group is interrupted too: the terminal would have done that,
+/// had the key been for it.
+pub(crate) fn end_interrupted(whole_group: WholeGroup) {
+    if whole_group == WholeGroup::Yes {
+        // There is one: ours.
+        kill_current_process_group(Signal::INT).ok();
+    }
+    // It fails only for signals that do not exist.
+    signal_hook::low_level::emulate_default_handler(SIGINT).ok();
+}
+
+/// Whether our process group is interrupted with us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WholeGroup {
+    /// Nobody has told it.
+    Yes,
+    /// It was told already, or the person did not mean it.
+    No,
+}
 
 /// Returns the foreground process group, if the agent has stopped and nobody inside can resume
 /// it: the group is led by the agent or by the session leader, so no job-control shell is between.

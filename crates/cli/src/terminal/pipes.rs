@@ -12,10 +12,11 @@ use std::{
     thread::JoinHandle,
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
     filter::{Filter, Forward},
+    input::Input,
     overlay::Alternate,
     tty::size_of,
 };
@@ -96,7 +97,8 @@ impl PipeRelay {
             (Some(from), Some(to)) => {
                 let ear = Arc::clone(&bell);
                 let thread = std::thread::Builder::new().name("stdin".to_owned());
-                Some(thread.spawn(move || copy_until(&File::from(from), &File::from(to), &ear))?)
+                let input = Input::new(from, to, ear);
+                Some(thread.spawn(move || input.feed())?)
             }
             _ => None,
         };
@@ -182,57 +184,4 @@ fn copy_filtered(mut from: &File, to: &File, turn: &Mutex<()>) -> io::Result<()>
         write(&filter.tracker().reset((last_row, 0)))?;
     }
     Ok(())
-}
-
-/// Copies until the end, the bell, or an agent that closed its input.
-fn copy_until(mut from: &File, mut to: &File, ear: &OwnedFd) -> io::Result<()> {
-    let mut buffer = vec![0; COPY_BYTES];
-    loop {
-        if !wait(
-            &[
-                (from.as_fd(), PollFlags::IN),
-                (to.as_fd(), PollFlags::empty()),
-            ],
-            ear,
-        )? {
-            return Ok(());
-        }
-        let count = match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let mut rest = buffer.get(..count).unwrap_or_default();
-        while !rest.is_empty() {
-            if !wait(&[(to.as_fd(), PollFlags::OUT)], ear)? {
-                return Ok(());
-            }
-            // A pipe that is ready takes this much at once (pipe(7)), so the write ends.
-            let piece = rest
-                .get(..rest.len().min(rustix::pipe::PIPE_BUF))
-                .unwrap_or(rest);
-            to.write_all(piece)?;
-            rest = rest.get(piece.len()..).unwrap_or_default();
-        }
-    }
-}
-
-/// Waits for one of `fds`; `false` where the bell rings or the other side is gone.
-fn wait(fds: &[(std::os::fd::BorrowedFd<'_>, PollFlags)], ear: &OwnedFd) -> io::Result<bool> {
-    let mut ready: Vec<PollFd<'_>> = fds
-        .iter()
-        .map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
-        .collect();
-    ready.push(PollFd::from_borrowed_fd(ear.as_fd(), PollFlags::IN));
-    loop {
-        match poll(&mut ready, None) {
-            Ok(_) => break,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let rings = ready.last().is_some_and(|fd| !fd.revents().is_empty());
-    let is_gone = ready.iter().any(|fd| fd.revents().contains(PollFlags::ERR));
-    Ok(!rings && !is_gone)
 }

@@ -1,6 +1,6 @@
 //! The laboratory: a repository, a session in a terminal, and pictures of that terminal.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, os::unix::process::ExitStatusExt as _, thread, time::Duration};
 
 use stockade_testkit::{
     Repo, Run, TestEnv,
@@ -170,9 +170,11 @@ pub(crate) fn pick(terminal: &Terminal, key: &str) {
     terminal.wait_for(CONFIRM, LONG);
 }
 
-/// Waits for the end of a session and returns its exit code.
+/// Waits for the end of a session and returns its exit code, as a shell counts it.
 pub(crate) fn end(terminal: &mut Terminal) -> i32 {
-    terminal.wait_exit(LONG).code().expect("stockade exits")
+    let status = terminal.wait_exit(LONG);
+    let by_signal = || 128 + status.signal().expect("stockade ends");
+    status.code().unwrap_or_else(by_signal)
 }
 
 /// Returns the process of the supervisor below a shell in the terminal.

@@ -11,6 +11,7 @@ mod emulators;
 mod ending;
 mod jobs;
 mod lab;
+mod order;
 mod pipes;
 mod questions;
 mod reviewers;

@@ -12,7 +12,7 @@ use std::{
     os::fd::{AsFd, OwnedFd, RawFd},
 };
 
-use stockade_plan::{LaunchPlan, Namespace, PLAN_VERSION, Step};
+use stockade_plan::{LaunchPlan, Namespace, PLAN_VERSION, Step, Stream, Streams};
 use stockade_sys::{
     Outcome, SysError, fd, identity,
     net::{self, SocketDiagnosis},
@@ -26,6 +26,13 @@ use crate::message::{FromChild, FromParent, LaunchFailure, receive, send};
 /// Largest plan; ours are about 20 kB, an environment can be large.
 const PLAN_BYTES_MAX: u64 = 8 << 20;
 
+/// The session's own terminal.
+struct Terminal {
+    master: OwnedFd,
+    slave: OwnedFd,
+    streams: Streams,
+}
+
 /// What the steps have made so far.
 struct State {
     plan: LaunchPlan,
@@ -35,7 +42,7 @@ struct State {
     names: Option<OwnedFd>,
     diagnosis: Option<OwnedFd>,
     six: bool,
-    terminal: Option<(OwnedFd, OwnedFd)>,
+    terminal: Option<Terminal>,
     /// Over it come addresses that sockets are to be given.
     binder: Option<OwnedFd>,
 }
@@ -223,7 +230,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::RouteEverything => state.six = net::route_everything_to_loopback()?,
         Step::Listen { ports } => state.listen(ports)?,
         Step::Redirect { port } => net::redirect_all_tcp(*port)?,
-        Step::Terminal { size } => state.open_terminal(*size)?,
+        Step::Terminal { size, streams } => state.open_terminal(*size, *streams)?,
         Step::HandOver => state.hand_over()?,
         Step::BecomeUser {
             uid,
@@ -311,20 +318,26 @@ impl State {
         Ok(())
     }
 
-    fn open_terminal(&mut self, size: (u16, u16)) -> Outcome<()> {
+    fn open_terminal(&mut self, size: (u16, u16), streams: Streams) -> Outcome<()> {
         let (master, slave) = pty::open(std::path::Path::new("/dev/pts/ptmx"))?;
         pty::set_size(master.as_fd(), size)?;
-        self.terminal = Some((master, slave));
+        self.terminal = Some(Terminal {
+            master,
+            slave,
+            streams,
+        });
         Ok(())
     }
 
     fn terminal_slave(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        self.terminal.as_ref().map(|(_, slave)| slave.as_fd())
+        self.terminal
+            .as_ref()
+            .map(|terminal| terminal.slave.as_fd())
     }
 
     fn hand_over(&mut self) -> Outcome<()> {
         let ports = self.listeners.iter().map(|(port, _)| *port).collect();
-        let master = self.terminal.as_ref().map(|(master, _)| master);
+        let master = self.terminal.as_ref().map(|terminal| &terminal.master);
         let message = FromChild::HandOver {
             ports,
             names: self.names.is_some(),
@@ -350,9 +363,14 @@ impl State {
 
     fn close_descriptors(&mut self) -> Outcome<()> {
         use std::os::fd::AsRawFd;
-        if let Some((master, slave)) = self.terminal.take() {
-            fd::set_standard_streams(slave.as_fd(), slave.as_fd(), slave.as_fd())?;
-            drop(master);
+        if let Some(terminal) = self.terminal.take() {
+            let Streams {
+                stdin,
+                stdout,
+                stderr,
+            } = terminal.streams;
+            let is_terminal = [stdin, stdout, stderr].map(|stream| stream == Stream::Terminal);
+            fd::set_standard_streams(terminal.slave.as_fd(), is_terminal)?;
         }
         fd::close_all_except(&[0, 1, 2, self.control.as_raw_fd()])
     }

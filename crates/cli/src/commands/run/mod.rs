@@ -152,11 +152,12 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     for note in args.given.apply(&mut environment) {
         out.note(format!("stockade: {}", safe(&note)));
     }
+    let streams = start::streams(both_terminals);
     let helpers = if args.plan {
         None
     } else {
-        let (terminal, offline) = (terminal.is_some(), args.offline);
-        let helpers = Helpers::start(&sources, &host_sets, terminal, offline, &environment)?;
+        let offline = args.offline;
+        let helpers = Helpers::start(&sources, &host_sets, streams, offline, &environment)?;
         Some(helpers)
     };
     let mut policy = checked(stockade_policy::load(&sources, &host_sets)?, out)?;
@@ -164,12 +165,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         policy.keep_own_questions();
     }
     let current = std::env::current_dir().context("there is no current directory")?;
-    if args.ask == Some(Ask::Tty) && !both_terminals {
-        bail!(
-            "`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`"
-        );
-    }
-    let ask = ask_mode(args.ask, both_terminals);
+    let ask = ask_mode(args.ask, both_terminals)?;
     check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
     let options = Options {
@@ -182,6 +178,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         ask,
         offline: args.offline,
         terminal,
+        streams,
         name: args.name.clone(),
         require: args.require.clone(),
         waive: args.waive.clone(),
@@ -196,20 +193,29 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     };
     let finished = start::run(options, helpers, args.session_file.as_deref(), out)?;
     conclude(&finished, args.summary, &state, out);
-    // A caller that got only part of the output must not take it for the whole.
-    Ok(Exit::Run(
-        match (&finished.unwritten, finished.ended.code) {
-            (Some(_), 0) => UNWRITTEN,
-            (_, code) => code,
-        },
-    ))
+    Ok(exit(&finished))
 }
 
-fn ask_mode(wish: Option<Ask>, is_terminal: bool) -> AskMode {
-    match (wish, is_terminal) {
+/// Returns who is asked.
+fn ask_mode(wanted: Option<Ask>, both_terminals: bool) -> anyhow::Result<AskMode> {
+    Ok(match (wanted, both_terminals) {
         (Some(Ask::Inbox), _) => AskMode::Inbox,
-        (Some(Ask::Tty), _) | (None, true) => AskMode::Tty,
         (Some(Ask::Deny), _) | (None, false) => AskMode::Deny,
+        (Some(Ask::Tty) | None, true) => AskMode::Tty,
+        (Some(Ask::Tty), false) => bail!(
+            "`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`"
+        ),
+    })
+}
+
+const fn exit(finished: &start::Finished) -> Exit {
+    if let Some(whole_group) = finished.interrupted {
+        return Exit::Interrupted(whole_group);
+    }
+    // A caller that got only part of the output must not take it for the whole.
+    match (&finished.unwritten, finished.ended.code) {
+        (Some(_), 0) => Exit::Run(UNWRITTEN),
+        (_, code) => Exit::Run(code),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
     thread,
 };
@@ -11,6 +12,8 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
+use stockade_event::SessionOutcome;
+use stockade_plan::{Stream, Streams};
 use stockade_policy::WorkspaceSettings;
 use stockade_runner::{Controller, Ended, Helpers, Options, Running, approvals::AskMode};
 use stockade_types::SessionId;
@@ -19,7 +22,7 @@ use super::session_file::SessionFile;
 use crate::{
     human::safe,
     output::Output,
-    terminal::{self, Color, PipeEnds, PipeRelay, RelayOptions},
+    terminal::{self, Color, PipeEnds, PipeRelay, RelayOptions, job::WholeGroup},
 };
 
 /// A session that has ended.
@@ -30,6 +33,8 @@ pub(crate) struct Finished {
     pub(crate) unwritten: Option<io::Error>,
     /// Which names of the workspace mean something to other programs.
     pub(crate) names: WorkspaceSettings,
+    /// Who is interrupted with us, where an interrupt ended the command.
+    pub(crate) interrupted: Option<WholeGroup>,
 }
 
 /// Whether both standard input and output are terminals, and ours to use: a job in the background
@@ -42,6 +47,31 @@ pub(crate) fn is_terminal() -> bool {
 fn is_in_background() -> bool {
     // It fails where that is no terminal of ours.
     rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group != rustix::process::getpgrp())
+}
+
+/// Returns what the command's standard streams are to be, after what ours are.
+pub(crate) fn streams(with_terminal: bool) -> Streams {
+    let mut streams = if with_terminal {
+        Streams::TERMINAL
+    } else {
+        Streams::PIPES
+    };
+    let is_one = is_same_file(io::stdout().as_fd(), io::stderr().as_fd());
+    streams.stderr = match (with_terminal, is_one) {
+        (true, true) => Stream::Terminal,
+        (false, true) => Stream::Output,
+        (_, false) => Stream::Pipe,
+    };
+    streams
+}
+
+/// Whether what is written to both ends up in one place, in the order in which it is written.
+fn is_same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    let place = |fd| {
+        let stat = rustix::fs::fstat(fd).ok()?;
+        Some((stat.st_dev, stat.st_ino, stat.st_rdev))
+    };
+    place(one).is_some_and(|place_of_one| Some(place_of_one) == place(other))
 }
 
 /// Returns rows and columns of the terminal; 24 by 80 where it does not know.
@@ -79,16 +109,18 @@ pub(crate) fn run(
     for note in &running.plan().notes {
         out.note(format!("stockade: {}", safe(note)));
     }
-    let (ended, unwritten) = if with_terminal {
-        (in_terminal(running, out)?, None)
+    let (ended, unwritten, group) = if with_terminal {
+        in_terminal(running, out)?
     } else {
         through_pipes(running)?
     };
+    let by_interrupt = ended.outcome == SessionOutcome::Signaled { signal: SIGINT };
     Ok(Finished {
         session,
         ended,
         unwritten,
         names,
+        interrupted: by_interrupt.then_some(group),
     })
 }
 
@@ -161,7 +193,13 @@ fn forward_signals(controller: Controller) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> {
+/// How a session ended, why output of its command could not be written, and who is interrupted with
+/// us if the command was.
+type End = (Ended, Option<io::Error>, WholeGroup);
+
+/// Returns also why output could not be written. That nobody reads it any more is no such reason:
+/// the command learns that itself.
+fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<End> {
     let master = running
         .take_terminal()
         .context("the session has no terminal")?;
@@ -174,29 +212,41 @@ fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<Ended> 
         term: std::env::var("TERM").unwrap_or_default(),
         agent: running.command_process(),
     };
+    let pipes = match relay_pipes(&mut running) {
+        Ok(pipes) => pipes,
+        Err(error) => return Err(end(running, error)),
+    };
     let relay = match terminal::relay(master, running.desk(), &options) {
         Ok(relay) => relay,
         Err(error) => return Err(end(running, error.into())),
     };
     let ended = running.wait();
-    relay.finish();
-    Ok(ended)
+    let group = if relay.finish() {
+        WholeGroup::Yes
+    } else {
+        WholeGroup::No
+    };
+    Ok((ended, pipes.finish().err(), group))
 }
 
-/// Returns also why output could not be written. That nobody reads it any more is no such reason:
-/// the command learns that itself.
-fn through_pipes(mut running: Running) -> anyhow::Result<(Ended, Option<io::Error>)> {
-    let pipes = running.take_pipes().context("the session has no pipes")?;
-    let ends = PipeEnds {
-        // In the background nothing can be read from a terminal; the command sees the end.
-        stdin: (!is_in_background()).then_some(pipes.stdin),
-        stdout: Some(pipes.stdout),
-        stderr: Some(pipes.stderr),
-    };
-    let relay = match PipeRelay::start(ends).context("cannot relay the standard streams") {
-        Ok(relay) => relay,
+/// As [`in_terminal`].
+fn through_pipes(mut running: Running) -> anyhow::Result<End> {
+    let pipes = match relay_pipes(&mut running) {
+        Ok(pipes) => pipes,
         Err(error) => return Err(end(running, error)),
     };
     let ended = running.wait();
-    Ok((ended, relay.finish().err()))
+    // A key of the terminal reaches our whole group by itself.
+    Ok((ended, pipes.finish().err(), WholeGroup::No))
+}
+
+fn relay_pipes(running: &mut Running) -> anyhow::Result<PipeRelay> {
+    let pipes = running.take_pipes();
+    let ends = PipeEnds {
+        // In the background nothing can be read from a terminal; the command sees the end.
+        stdin: pipes.stdin.filter(|_| !is_in_background()),
+        stdout: pipes.stdout,
+        stderr: pipes.stderr,
+    };
+    PipeRelay::start(ends).context("cannot relay the standard streams")
 }

@@ -95,6 +95,7 @@ pub(crate) struct Relay {
     tty: Arc<Tty>,
     bell: Arc<OwnedFd>,
     ending: Arc<AtomicBool>,
+    interrupted: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -142,7 +143,9 @@ impl Relay {
         tty.make_raw().map_err(RelayError::Terminal)?;
         let alternate = Alternate::of(&options.term);
         let speaks = alternate != Alternate::Dumb;
+        let interrupted = Arc::new(AtomicBool::new(false));
         let job = Loop {
+            interrupted: Arc::clone(&interrupted),
             alternate,
             color: options.color,
             agent: options.agent,
@@ -177,13 +180,16 @@ impl Relay {
             tty,
             bell,
             ending,
+            interrupted,
             thread: Some(thread),
         })
     }
 
     /// Shows the agent's last output, then sets the terminal back. Blocking, for a second at most.
-    pub(crate) fn finish(mut self) {
+    /// Returns whether the person interrupted it by a key (Ctrl-C) that became a signal inside.
+    pub(crate) fn finish(mut self) -> bool {
         self.end();
+        self.interrupted.load(Ordering::Acquire)
     }
 
     fn end(&mut self) {
@@ -242,6 +248,8 @@ struct Loop {
     winch: SigId,
     bell: Arc<OwnedFd>,
     ending: Arc<AtomicBool>,
+    /// Whether the person has interrupted the agent.
+    interrupted: Arc<AtomicBool>,
     prompt: Prompt,
     witness: Witness,
     overlay: Option<Overlay>,
@@ -429,6 +437,9 @@ impl Loop {
     fn write_input(&mut self) {
         if self.to_agent.is_empty() {
             return;
+        }
+        if job::interrupts(self.master.as_fd(), &self.to_agent) {
+            self.interrupted.store(true, Ordering::Release);
         }
         match rustix::io::write(&self.master, &self.to_agent) {
             Ok(count) => drop(self.to_agent.drain(..count.min(self.to_agent.len()))),

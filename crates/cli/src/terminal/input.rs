@@ -1,0 +1,371 @@
+//! The caller's input, taken only as the command reads it.
+//!
+//! A command that reads nothing leaves everything to whoever comes next:
+//! `while read line; do stockade run -- CMD; done < list` reads every line. So the bytes are looked
+//! at first, offered in the command's pipe, and taken from the caller's input once the command has
+//! them out of the pipe. What lies in the pipe at the end was never read by anybody.
+//!
+//! A terminal or another device cannot be looked at; what comes from it is taken at once.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt as _,
+    },
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{FileType, OFlags, SeekFrom},
+    io::Errno,
+    net::RecvFlags,
+    pipe::{PipeFlags, SpliceFlags},
+    termios::LocalModes,
+};
+
+/// Most bytes that are offered at a time: what a pipe holds.
+const OFFER_BYTES_MAX: usize = 64 << 10;
+/// What is offered where the input has less: one page, so that the pipe is full with it and the
+/// kernel tells when it was read. A pipe with room tells nothing.
+const SMALL_OFFER_BYTES: usize = 4 << 10;
+/// First and longest pause between two looks at a pipe of which the kernel tells nothing, since
+/// the command has changed its size.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOK_LAST: Duration = Duration::from_millis(50);
+
+/// Where the input comes from.
+#[derive(Debug)]
+enum Source {
+    /// A file with an offset, which whoever shares it goes on from.
+    File(File),
+    /// A pipe; what it holds is duplicated into one of ours to be looked at.
+    Pipe {
+        from: File,
+        read: File,
+        write: OwnedFd,
+    },
+    /// A stream socket.
+    Socket(OwnedFd),
+    /// Anything else.
+    Device(File),
+}
+
+/// The way from the caller's input to the command's.
+#[derive(Debug)]
+pub(super) struct Input {
+    source: Source,
+    to: OwnedFd,
+    ear: Arc<OwnedFd>,
+    /// Bytes of the source that lie in the command's pipe.
+    offered: usize,
+    /// Whether the source is a terminal that gives whole lines.
+    gives_lines: bool,
+}
+
+impl Input {
+    /// Joins the caller's descriptor `from` with `to`, the write end of the command's pipe, which
+    /// is ours alone; `ear` becomes readable when the session is over.
+    pub(super) fn new(from: OwnedFd, to: OwnedFd, ear: Arc<OwnedFd>) -> Self {
+        Self {
+            gives_lines: is_canonical(from.as_fd()),
+            source: Source::of(from),
+            to,
+            ear,
+            offered: 0,
+        }
+    }
+
+    /// Feeds the command until the end of the input, a command that closed its own, or the bell.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// When either side cannot be used.
+    pub(super) fn feed(mut self) -> io::Result<()> {
+        // The command's end has flags of its own, so that it waits as ever.
+        rustix::fs::fcntl_setfl(&self.to, OFlags::NONBLOCK)?;
+        let mut buffer = vec![0; OFFER_BYTES_MAX];
+        let mut pause = LOOK_FIRST;
+        loop {
+            let taken = self.settle()?;
+            if self.offered == 0 {
+                pause = LOOK_FIRST;
+                if !self.offer(&mut buffer)? {
+                    break;
+                }
+                continue;
+            }
+            if taken > 0 {
+                pause = LOOK_FIRST;
+            }
+            let full = (self.to.as_fd(), PollFlags::OUT);
+            let goes_on = if !self.has_room()? {
+                self.wait(&[full], None)?
+            } else if self.add(&mut buffer)? {
+                true
+            } else {
+                // It has room and nothing more comes: the kernel would say so without end.
+                pause = (pause * 2).min(LOOK_LAST);
+                self.wait(&[], Some(pause))?
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        self.settle().map(drop)
+    }
+
+    /// Takes from the source what the command has read; returns how much that was.
+    fn settle(&mut self) -> io::Result<usize> {
+        if self.offered == 0 {
+            return Ok(0);
+        }
+        let left = rustix::io::ioctl_fionread(&self.to)?;
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        // A command can write into its own input; then less was read than it has, never more.
+        let taken = self.offered.saturating_sub(left);
+        self.source.take(taken)?;
+        self.offered -= taken;
+        Ok(taken)
+    }
+
+    /// Waits for input and puts it into the empty pipe; `false` where there will be none.
+    fn offer(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let both = [
+            (self.source.descriptor(), PollFlags::IN),
+            (self.to.as_fd(), PollFlags::empty()),
+        ];
+        if !self.wait(&both, None)? {
+            return Ok(false);
+        }
+        if let Source::Device(from) = &self.source {
+            if self.gives_lines && !is_canonical(from.as_fd()) {
+                // Another program has taken the terminal's keys, as the pager behind us does.
+                return self.wait(&[], Some(LOOK_LAST));
+            }
+            return pass_on(from, &self.to, &self.ear, buffer);
+        }
+        let Some(count) = self.source.look(0, buffer)? else {
+            return Ok(true);
+        };
+        let size = if count < OFFER_BYTES_MAX {
+            SMALL_OFFER_BYTES
+        } else {
+            OFFER_BYTES_MAX
+        };
+        // Where it cannot be set, the pipe is looked at from time to time.
+        rustix::pipe::fcntl_setpipe_size(&self.to, size).ok();
+        let bytes = buffer.get(..count.min(size)).unwrap_or_default();
+        Ok(self.write(bytes)? && count > 0)
+    }
+
+    /// Puts more into a pipe that was read in part; `false` where there is no more yet.
+    fn add(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        match self.source.look(self.offered, buffer)? {
+            None | Some(0) => Ok(false),
+            Some(count) => {
+                let before = self.offered;
+                let is_open = self.write(buffer.get(..count).unwrap_or_default())?;
+                Ok(is_open && self.offered > before)
+            }
+        }
+    }
+
+    /// Writes what the pipe takes now; `false` where the command closed its input.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        match rustix::io::write(&self.to, bytes) {
+            Ok(count) => self.offered += count,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::PIPE) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(true)
+    }
+
+    fn has_room(&self) -> io::Result<bool> {
+        let mut room = [PollFd::new(&self.to, PollFlags::OUT)];
+        poll(&mut room, Some(&rustix::time::Timespec::default()))?;
+        Ok(room.iter().any(|fd| fd.revents().contains(PollFlags::OUT)))
+    }
+
+    fn wait(
+        &self,
+        fds: &[(BorrowedFd<'_>, PollFlags)],
+        longest: Option<Duration>,
+    ) -> io::Result<bool> {
+        wait(fds, &self.ear, longest)
+    }
+}
+
+impl Source {
+    fn of(from: OwnedFd) -> Self {
+        let kind = rustix::fs::fstat(&from).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        match kind {
+            Ok(FileType::RegularFile) if rustix::fs::seek(&from, SeekFrom::Current(0)).is_ok() => {
+                Self::File(from.into())
+            }
+            Ok(FileType::Fifo) => match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {
+                Ok((read, write)) => Self::Pipe {
+                    from: from.into(),
+                    read: read.into(),
+                    write,
+                },
+                Err(_) => Self::Device(from.into()),
+            },
+            Ok(FileType::Socket) => Self::Socket(from),
+            _ => Self::Device(from.into()),
+        }
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::File(from) | Self::Pipe { from, .. } | Self::Device(from) => from.as_fd(),
+            Self::Socket(from) => from.as_fd(),
+        }
+    }
+
+    /// Looks at what comes after the first `skip` bytes and leaves it there; zero at the end,
+    /// `None` where another reader was faster.
+    fn look(&mut self, skip: usize, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let found = match self {
+            Self::File(from) => {
+                let offset = rustix::fs::seek(&*from, SeekFrom::Current(0))?;
+                from.read_at(
+                    buffer,
+                    offset.saturating_add(u64::try_from(skip).unwrap_or(u64::MAX)),
+                )
+            }
+            Self::Pipe { from, read, write } => {
+                match rustix::pipe::tee(&*from, &*write, buffer.len(), SpliceFlags::NONBLOCK) {
+                    Ok(0) => Ok(0),
+                    Ok(count) => {
+                        let bytes = buffer.get_mut(..count).unwrap_or_default();
+                        read.read_exact(bytes).map(|()| after(buffer, skip, count))
+                    }
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            Self::Socket(from) => {
+                let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                match rustix::net::recv(&*from, &mut *buffer, flags) {
+                    Ok((count, _)) => Ok(after(buffer, skip, count)),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            Self::Device(from) => from.read(buffer),
+        };
+        match found {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes away `count` bytes that were looked at.
+    fn take(&mut self, count: usize) -> io::Result<()> {
+        match self {
+            Self::File(from) => {
+                let count = i64::try_from(count).map_err(io::Error::other)?;
+                rustix::fs::seek(&*from, SeekFrom::Current(count))?;
+            }
+            Self::Pipe { from, .. } => {
+                let mut reader: &File = from;
+                discard(from.as_fd(), count, |buffer| reader.read(buffer))?;
+            }
+            Self::Socket(from) => discard(from.as_fd(), count, |buffer| {
+                let received = rustix::net::recv(&*from, buffer, RecvFlags::DONTWAIT);
+                received.map(|(count, _)| count).map_err(Into::into)
+            })?,
+            Self::Device(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Moves what stands after the first `skip` of `count` bytes to the front; returns how much it is.
+fn after(buffer: &mut [u8], skip: usize, count: usize) -> usize {
+    let count = count.min(buffer.len());
+    let skip = skip.min(count);
+    buffer.copy_within(skip..count, 0);
+    count - skip
+}
+
+/// Tells whether it is a terminal whose lines are edited by the kernel.
+fn is_canonical(fd: BorrowedFd<'_>) -> bool {
+    rustix::termios::tcgetattr(fd).is_ok_and(|modes| modes.local_modes.contains(LocalModes::ICANON))
+}
+
+/// Reads `count` bytes away, without waiting for what somebody else has taken meanwhile.
+fn discard(
+    from: BorrowedFd<'_>,
+    mut count: usize,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; count.min(OFFER_BYTES_MAX)];
+    while count > 0 {
+        let mut ready = [PollFd::from_borrowed_fd(from, PollFlags::IN)];
+        if poll(&mut ready, Some(&rustix::time::Timespec::default()))? == 0 {
+            return Ok(());
+        }
+        let most = count.min(buffer.len());
+        match read(buffer.get_mut(..most).unwrap_or_default())? {
+            0 => return Ok(()),
+            taken => count -= taken,
+        }
+    }
+    Ok(())
+}
+
+/// Reads once and writes all of it; `false` at the end, and where the command closed its input.
+fn pass_on(mut from: &File, to: &OwnedFd, ear: &OwnedFd, buffer: &mut [u8]) -> io::Result<bool> {
+    let count = match from.read(buffer) {
+        Ok(0) => return Ok(false),
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let mut rest = buffer.get(..count).unwrap_or_default();
+    while !rest.is_empty() {
+        if !wait(&[(to.as_fd(), PollFlags::OUT)], ear, None)? {
+            return Ok(false);
+        }
+        match rustix::io::write(to, rest) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+/// Waits for one of `fds`, or as long as `longest`; `false` where the bell rings or the other side
+/// is gone.
+fn wait(
+    fds: &[(BorrowedFd<'_>, PollFlags)],
+    ear: &OwnedFd,
+    longest: Option<Duration>,
+) -> io::Result<bool> {
+    let mut ready: Vec<PollFd<'_>> = fds
+        .iter()
+        .map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
+        .collect();
+    ready.push(PollFd::from_borrowed_fd(ear.as_fd(), PollFlags::IN));
+    let longest = longest
+        .map(rustix::time::Timespec::try_from)
+        .transpose()
+        .map_err(io::Error::other)?;
+    loop {
+        match poll(&mut ready, longest.as_ref()) {
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let rings = ready.last().is_some_and(|fd| !fd.revents().is_empty());
+    let is_gone = ready.iter().any(|fd| fd.revents().contains(PollFlags::ERR));
+    Ok(!rings && !is_gone)
+}
