@@ -22,18 +22,31 @@ pub(crate) fn main() -> u8 {
         ));
         return 3;
     };
-    let last = BufReader::new(file).lines().map_while(Result::ok).last();
-    let Some(line) = last else {
-        drop(writeln!(out, "nothing was refused in this session"));
+    let mut lines = BufReader::new(file).lines().map_while(Result::ok);
+    let Some(first) = lines.next() else {
+        drop(writeln!(
+            out,
+            "nothing was refused in this session\n{UNSEEN}"
+        ));
         return 1;
     };
-    let text = match serde_json::from_str::<DecisionRecord>(&line) {
+    let (last, earlier) = lines.fold((first, 0_u64), |(_, earlier), line| (line, earlier + 1));
+    let text = match serde_json::from_str::<DecisionRecord>(&last) {
         Ok(decision) => render(&decision),
-        Err(_) => safe(&line),
+        Err(_) => safe(&last),
     };
     drop(writeln!(out, "{text}"));
+    if earlier > 0 {
+        drop(writeln!(out, "earlier {earlier}, all in {DENIALS}"));
+    }
     0
 }
+
+/// What the kernel refuses by itself, so that nobody tells of it.
+const UNSEEN: &str = "\
+not seen here: what does not exist inside (hidden, or outside of the view), files that cannot be
+read, calls that the kernel is said not to have (ENOSYS), and unknown requests of ioctl, fcntl and
+prctl; /run/stockade/boundary.md says what is here";
 
 fn render(decision: &DecisionRecord) -> String {
     let mut lines = vec![

@@ -6,10 +6,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use stockade_plan::{CALLS, CallAction, CallSet, answer};
+use stockade_plan::{CALLS, CallAction, CallSet, Refusals, answer};
 use stockade_testkit::{
     Output, TestEnv, UNATTENDED,
     env::{User, under_test},
+    events::Event,
     kernel::call_number,
     run::require_tool,
 };
@@ -22,6 +23,7 @@ const STRICT: CallSet = CallSet {
     debuggers: false,
     namespaces: false,
     notify: true,
+    root: false,
 };
 
 /// Arguments for each denied call, such that the entry applies and nothing can happen outside.
@@ -251,13 +253,31 @@ fn denied_calls_fail_inside_and_are_looked_at_outside() {
             .current_dir(repo.path())
             .success();
         let (outside, inside) = (answers(&outside), answers(&inside));
+        let events = env.events("last");
+        let events = events.iter().filter(|event| event.kind() == "call.refused");
+        let call = |event: &Event| event.json["target"]["call"].as_str().map(str::to_owned);
+        let events: Vec<String> = events.filter_map(call).collect();
+        let refusals = Refusals::of(STRICT);
         assert_eq!(inside.len(), outside.len() + NOT_OUTSIDE.len());
         for (at, (name, arguments)) in TRIES.iter().enumerate() {
             let Some(found) = inside.get(&at) else {
                 continue;
             };
-            let action = answer(STRICT, name, words(arguments));
+            let told = refusals.find(name, words(arguments));
+            let action = told.map_or_else(
+                || answer(STRICT, name, words(arguments)),
+                |entry| entry.action,
+            );
             let expected = errno(action).expect("it is denied");
+            if told.is_some() {
+                let has_event = events.iter().any(|call| {
+                    call == name
+                        || call
+                            .strip_prefix(name)
+                            .is_some_and(|rest| rest.starts_with(' '))
+                });
+                assert!(has_event, "{name} has no event: {events:?}");
+            }
             assert_eq!(*found, expected, "inside, {name} {arguments:?}");
             let controlled = is_root || UNPRIVILEGED.contains(name);
             if let Some(answer) = outside.get(&at).filter(|_| controlled) {

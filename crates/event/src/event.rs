@@ -230,7 +230,8 @@ events! {
         /// Whether what its path leads to now may not run.
         suspicious: bool,
     }
-    /// The same was refused again, so often within a second that it was only counted.
+    /// The same was refused again, and only counted: what was refused often within a second, and
+    /// further calls of a program that the filter refuses.
     "refusal.repeated" RefusalRepeated {
         /// The refusal that was the last one with an event of its own.
         decision: DecisionId,
@@ -239,6 +240,11 @@ events! {
     }
     /// A change of a file was refused.
     "file.denied" FileDenied {
+        /// The decision.
+        @beside decision: DecisionRecord,
+    }
+    /// A system call was refused by the filter, or was answered without being made.
+    "call.refused" CallRefused {
         /// The decision.
         @beside decision: DecisionRecord,
     }
@@ -377,6 +383,7 @@ impl Event {
         match self {
             Self::ExecDecided { decision }
             | Self::FileDenied { decision }
+            | Self::CallRefused { decision }
             | Self::NameDecided { decision }
             | Self::ConnectionDecided { decision, .. }
             | Self::HttpDecided { decision }

@@ -118,6 +118,9 @@ pub struct Summary {
     pub connections_more: Traffic,
     /// What was refused, in the order of first sight.
     pub refused: Vec<Refusal>,
+    /// Which of them a decision belongs to.
+    #[serde(skip)]
+    pub refused_by: BTreeMap<DecisionId, usize>,
     /// Refusals that were not kept one by one.
     pub refused_more: u64,
     /// Limits that were hit, as one line each.
@@ -372,8 +375,8 @@ impl Summary {
 
     /// Adds refusals that were only counted.
     fn repeated(&mut self, decision: DecisionId, count: u64) {
-        let known = self.refused.iter_mut().rev();
-        match { known }.find(|refusal| refusal.decision == decision) {
+        let place = self.refused_by.get(&decision).copied();
+        match place.and_then(|place| self.refused.get_mut(place)) {
             Some(refusal) => refusal.count += count,
             None => self.refused_more += count,
         }
@@ -383,12 +386,17 @@ impl Summary {
         // Also where the target has plain text.
         let target = RawText::from(decision.target.summary().as_str()).display();
         let full = self.refused.len() >= REFUSED_MAX;
-        let same = self.refused.iter_mut().find(|refusal| {
+        let mut all = self.refused.iter();
+        let place = all.position(|refusal| {
             refusal.kind == decision.kind
                 && refusal.rule == decision.rule
                 && refusal.target == target
         });
-        match same {
+        if self.refused_by.len() < ENTRIES_MAX && (place.is_some() || !full) {
+            let place = place.unwrap_or(self.refused.len());
+            self.refused_by.insert(decision.decision, place);
+        }
+        match place.and_then(|place| self.refused.get_mut(place)) {
             // The refusal after an answer repeats the decision that was asked about.
             Some(known) if known.decision == decision.decision => {}
             Some(known) => {

@@ -44,6 +44,7 @@ impl Tally {
             | Event::PolicyLoaded { .. }
             | Event::ExecDecided { .. }
             | Event::FileDenied { .. }
+            | Event::CallRefused { .. }
             | Event::NameDecided { .. }
             | Event::ConnectionDecided { .. }
             | Event::HttpDecided { .. }

@@ -4,19 +4,28 @@
 mod ordinary;
 mod requests;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use ordinary::{Family, ORDINARY};
 
 /// Which variant of the filter a session loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the filter"
+)]
 pub struct CallSet {
     /// `ptrace` and its kin stay open, for debuggers.
     pub debuggers: bool,
     /// New namespaces can be made; mounts stay closed in them.
     pub namespaces: bool,
-    /// The supervisor is asked about executions and file changes.
+    /// The supervisor is asked about executions and file changes, and told of refusals.
     pub notify: bool,
+    /// The command is root, to whom other users do not exist inside: with `notify`, the supervisor
+    /// is asked about changes of owners.
+    pub root: bool,
 }
 
 /// When an entry applies; the halves compared are the lower 32 bits of the argument.
@@ -75,6 +84,21 @@ pub enum CallAction {
     Notify,
 }
 
+impl CallAction {
+    /// Returns the error number that the caller gets; `None` where it depends on somebody.
+    pub const fn errno(self) -> Option<i32> {
+        match self {
+            Self::Allow | Self::Notify => None,
+            Self::NotPermitted => Some(1),
+            Self::InvalidArgument => Some(22),
+            Self::NoRequest => Some(25),
+            Self::NotImplemented => Some(38),
+            Self::NoProtocol => Some(93),
+            Self::NoFamily => Some(97),
+        }
+    }
+}
+
 /// What happens to a call that no entry names: as on a kernel that lacks it.
 pub const UNNAMED: CallAction = CallAction::NotImplemented;
 
@@ -85,6 +109,7 @@ enum Switch {
     UnlessDebuggers,
     UnlessNamespaces,
     IfNotify,
+    IfRoot,
     /// On for every set, behind all others.
     Ordinary,
 }
@@ -107,6 +132,28 @@ impl Call {
     /// Tells whether it is of [`ORDINARY`], and so only counts where no entry of [`CALLS`] applies.
     pub const fn is_ordinary(&self) -> bool {
         matches!(self.switch, Switch::Ordinary)
+    }
+
+    /// Whether the supervisor is told of the refusal, and gives the answer of the entry. Those that
+    /// programs make often and go on without are answered by the filter alone.
+    pub const fn is_told(&self) -> bool {
+        match self.action {
+            CallAction::NotPermitted | CallAction::NoProtocol | CallAction::NoFamily => true,
+            CallAction::Allow
+            | CallAction::InvalidArgument
+            | CallAction::NoRequest
+            | CallAction::NotImplemented
+            | CallAction::Notify => false,
+        }
+    }
+
+    /// Returns the key of a policy that opens the call, where one does.
+    pub const fn opened_by(&self) -> Option<&'static str> {
+        match self.switch {
+            Switch::UnlessDebuggers => Some("process.debuggers"),
+            Switch::UnlessNamespaces => Some("process.namespaces"),
+            Switch::Always | Switch::IfNotify | Switch::IfRoot | Switch::Ordinary => None,
+        }
     }
 }
 
@@ -192,6 +239,17 @@ const fn nesting(name: &'static str, why: &'static str) -> Call {
 
 const fn socket(condition: CallCondition, action: CallAction, why: &'static str) -> Call {
     call("socket", condition, action, Switch::Always, why)
+}
+
+/// A change of the owner, which the kernel refuses to root of a single id.
+const fn owner(name: &'static str) -> Call {
+    call(
+        name,
+        CallCondition::Always,
+        CallAction::Notify,
+        Switch::IfRoot,
+        "other users do not exist inside; programs that unpack as root fail over that",
+    )
 }
 
 const fn ask(name: &'static str, why: &'static str) -> Call {
@@ -496,16 +554,22 @@ pub const CALLS: &[Call] = &[
     ask("chmod", CHANGE),
     ask("fchmodat", CHANGE),
     ask("fchmodat2", CHANGE),
+    owner("chown"),
+    owner("lchown"),
+    owner("fchown"),
+    owner("fchownat"),
 ];
 
 /// Returns the entries that `set` switches on; to a call that none of them applies to happens
-/// [`UNNAMED`].
+/// [`UNNAMED`]. With `notify`, a refusal that the supervisor is told of is its to give.
 pub fn calls(set: CallSet) -> impl Iterator<Item = Call> {
-    let special = CALLS.iter().copied().filter(move |call| match call.switch {
-        Switch::Always | Switch::Ordinary => true,
-        Switch::UnlessDebuggers => !set.debuggers,
-        Switch::UnlessNamespaces => !set.namespaces,
-        Switch::IfNotify => set.notify,
+    let special = special(set).map(move |call| {
+        let action = if set.notify && call.is_told() {
+            CallAction::Notify
+        } else {
+            call.action
+        };
+        Call { action, ..call }
     });
     let ordinary = ORDINARY.iter().flat_map(|family| {
         family.names.iter().map(|name| {
@@ -521,9 +585,43 @@ pub fn calls(set: CallSet) -> impl Iterator<Item = Call> {
     special.chain(ordinary)
 }
 
+fn special(set: CallSet) -> impl Iterator<Item = Call> {
+    CALLS.iter().copied().filter(move |call| match call.switch {
+        Switch::Always | Switch::Ordinary => true,
+        Switch::UnlessDebuggers => !set.debuggers,
+        Switch::UnlessNamespaces => !set.namespaces,
+        Switch::IfNotify => set.notify,
+        Switch::IfRoot => set.notify && set.root,
+    })
+}
+
 /// Returns what happens to a call of `name` with these arguments, by reading the entries one by one.
 pub fn answer(set: CallSet, name: &str, arguments: [u64; 6]) -> CallAction {
     calls(set)
         .find(|call| call.name == name && call.condition.applies(arguments))
         .map_or(UNNAMED, |call| call.action)
+}
+
+/// What of a [`CallSet`] the supervisor answers with a refusal.
+#[derive(Clone, Debug)]
+pub struct Refusals(BTreeMap<&'static str, Vec<Call>>);
+
+impl Refusals {
+    /// Takes the entries of the calls that `set` can tell a refusal of.
+    pub fn of(set: CallSet) -> Self {
+        let mut all: BTreeMap<&'static str, Vec<Call>> = BTreeMap::new();
+        for call in special(set) {
+            all.entry(call.name).or_default().push(call);
+        }
+        all.retain(|_, calls| calls.iter().any(Call::is_told));
+        Self(all)
+    }
+
+    /// Returns the entry that refuses a call; `None` where none does.
+    pub fn find(&self, name: &str, arguments: [u64; 6]) -> Option<&Call> {
+        let mut entries = self.0.get(name)?.iter();
+        entries
+            .find(|call| call.condition.applies(arguments))
+            .filter(|call| call.is_told())
+    }
 }

@@ -245,6 +245,7 @@ fn confinement(
                 debuggers: settings.process.debuggers.value,
                 namespaces: settings.process.namespaces.value,
                 notify: true,
+                root: identity.uid == 0,
             },
         },
         Step::CloseDescriptors,

@@ -20,7 +20,8 @@ mod step;
 mod view;
 
 pub use calls::{
-    CALLS, Call, CallAction, CallCondition, CallSet, Family, ORDINARY, UNNAMED, answer, calls,
+    CALLS, Call, CallAction, CallCondition, CallSet, Family, ORDINARY, Refusals, UNNAMED, answer,
+    calls,
 };
 pub use compile::{check_workspace, compile};
 pub use error::PlanError;

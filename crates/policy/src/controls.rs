@@ -43,11 +43,15 @@ pub enum Control {
     HttpFraming,
     /// A program whose file cannot be read, so that nobody knows what it is.
     UnreadableProgram,
+    /// A system call that the filter refuses.
+    SystemCalls,
+    /// A change of a file where the view is read-only.
+    ReadOnly,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -64,6 +68,8 @@ impl Control {
         Self::NotHttp,
         Self::HttpFraming,
         Self::UnreadableProgram,
+        Self::SystemCalls,
+        Self::ReadOnly,
     ];
 
     /// Returns the name that decisions show as the rule.
@@ -85,6 +91,8 @@ impl Control {
             Self::NotHttp => "not-http",
             Self::HttpFraming => "http-framing",
             Self::UnreadableProgram => "unreadable-program",
+            Self::SystemCalls => "system-calls",
+            Self::ReadOnly => "read-only",
         }
     }
 

@@ -138,6 +138,7 @@ fn shortened(decision: &DecisionRecord) -> (DecisionRecord, u64) {
             argv: words(&target.argv, &mut cut),
             cwd,
             access: target.access.clone(),
+            call: target.call.clone(),
         },
         rule: decision.rule.clone(),
         reason: text(&decision.reason, &mut cut),

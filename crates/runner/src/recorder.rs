@@ -13,7 +13,8 @@ use std::{
 use stockade_event::{Counts, Durability, Entry, Event, SharedJournal, SinkError, Stamp, Tally};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, ProcessId, SessionId, UnixMillis, Verdict,
+    DecisionId, DecisionRecord, Digest, ProcessId, RequestKind, SessionId, Subject, Target,
+    UnixMillis, Verdict,
 };
 
 use crate::{
@@ -104,6 +105,49 @@ impl Recorder {
         decision: &Decision,
     ) -> DecisionRecord {
         decision.record(id, request, self.revision, self.session.clone(), now())
+    }
+
+    /// Makes the record of a decision about a system call, without writing it.
+    pub(crate) fn record_call(
+        &self,
+        id: DecisionId,
+        subject: Subject,
+        call: String,
+        decision: &Decision,
+    ) -> DecisionRecord {
+        DecisionRecord {
+            decision: id,
+            verdict: decision.verdict,
+            kind: RequestKind::Call,
+            subject,
+            target: Target {
+                call: Some(call),
+                ..Target::default()
+            },
+            rule: decision.rule.clone(),
+            reason: decision.reason.clone(),
+            failed_condition: decision.failed_condition.clone(),
+            nearest_allow: decision.nearest_allow.clone(),
+            remedy: decision.remedy.clone(),
+            policy_revision: self.revision,
+            session: self.session.clone(),
+            time: now(),
+        }
+    }
+
+    /// Counts that what a decision refused was refused again.
+    pub(crate) fn count_again(&self, decision: DecisionId) {
+        lock(&self.repeats).again(decision);
+    }
+
+    /// Puts a refusal that has its event to the end of what the session reads.
+    pub(crate) fn remind(&self, decision: &DecisionRecord) {
+        let again = DecisionRecord {
+            time: now(),
+            ..decision.clone()
+        };
+        // The journal has it; a full disk here loses no record.
+        drop(lock(&self.denials).add(&again));
     }
 
     /// Journals an event of the supervisor.
@@ -276,6 +320,7 @@ const fn closes(event: &Event) -> bool {
         | Event::ProcessStarted { .. }
         | Event::ExecDecided { .. }
         | Event::FileDenied { .. }
+        | Event::CallRefused { .. }
         | Event::NameDecided { .. }
         | Event::ConnectionDecided { .. }
         | Event::HttpDecided { .. }

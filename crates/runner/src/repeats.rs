@@ -21,6 +21,8 @@ const KEYS_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
     seen: HashMap<u64, Seen>,
+    /// What is only counted, by the refusal that has its event.
+    again: HashMap<DecisionId, u64>,
     /// Drawn at random, so that nobody inside can find two refusals that look the same.
     hasher: RandomState,
 }
@@ -53,6 +55,11 @@ impl Repeats {
         false
     }
 
+    /// Counts that what has an event was refused again.
+    pub(crate) fn again(&mut self, decision: DecisionId) {
+        *self.again.entry(decision).or_default() += 1;
+    }
+
     /// Whether what is followed needs [`Self::told`] now.
     pub(crate) fn is_full(&self) -> bool {
         self.seen.len() >= KEYS_MAX
@@ -63,6 +70,7 @@ impl Repeats {
         let counted = self.seen.drain().filter(|(_, seen)| seen.counted > 0);
         let mut events: Vec<(DecisionId, u64)> = counted
             .map(|(_, seen)| (seen.decision, seen.counted))
+            .chain(self.again.drain())
             .collect();
         events.sort_unstable_by_key(|(decision, _)| decision.get());
         events

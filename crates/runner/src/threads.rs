@@ -9,6 +9,7 @@ use std::{
 };
 
 use stockade_event::{Durability, Event};
+use stockade_plan::{CallSet, LaunchPlan, Refusals, Step};
 
 use stockade_types::chain;
 
@@ -171,6 +172,7 @@ pub(crate) fn start_notifier(
         in_packages: settings.workspace.within_packages(),
         identity: parts.plan.identity,
         masks: supervise::Masks::default(),
+        refusals: Refusals::of(call_set(&parts.plan)),
         binder: Mutex::new(binder),
         pipes: AtomicUsize::new(0),
         turns: Mutex::default(),
@@ -195,5 +197,20 @@ pub(crate) fn start_notifier(
         supervise::serve(&supervision, notifier);
         // A thread that panicked has aborted the whole process.
         drop(second_look.join());
+    })
+}
+
+/// Returns what the command's filter was made of.
+fn call_set(plan: &LaunchPlan) -> CallSet {
+    let of = |step: &Step| match step {
+        Step::FilterCalls { set } => Some(*set),
+        _ => None,
+    };
+    // A plan has the step; without it nothing would be told, and nothing be open either.
+    plan.steps.iter().find_map(of).unwrap_or(CallSet {
+        debuggers: false,
+        namespaces: false,
+        notify: true,
+        root: plan.identity.uid == 0,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stockade_plan::{
-    CALLS, Call, CallAction, CallCondition, CallSet, ORDINARY, UNNAMED, answer, calls,
+    CALLS, Call, CallAction, CallCondition, CallSet, ORDINARY, Refusals, UNNAMED, answer, calls,
 };
 use stockade_sandbox::call_filter;
 use stockade_sys::seccomp::{Action, Processor, name, number};
@@ -12,15 +12,17 @@ const STRICT: CallSet = CallSet {
     debuggers: false,
     namespaces: false,
     notify: true,
+    root: false,
 };
 
 fn sets() -> impl Iterator<Item = CallSet> {
     [false, true].into_iter().flat_map(|debuggers| {
         [false, true].into_iter().flat_map(move |namespaces| {
-            [false, true].map(|notify| CallSet {
+            [(false, false), (true, false), (true, true)].map(|(notify, root)| CallSet {
                 debuggers,
                 namespaces,
                 notify,
+                root,
             })
         })
     })
@@ -321,11 +323,21 @@ fn an_option_opens_its_own_calls_and_no_others() {
         .iter()
         .filter(|call| call.action == CallAction::Notify);
     assert_eq!(quiet, asked.map(|call| call.name).collect::<Vec<_>>());
+    let owned: Vec<&str> = entries(CallSet {
+        root: true,
+        ..STRICT
+    })
+    .iter()
+    .filter(|call| !strict.contains(call))
+    .map(|call| call.name)
+    .collect();
+    assert_eq!(owned, ["chown", "lchown", "fchown", "fchownat"]);
     // What is asked about stays asked about, whatever else is opened.
     let open = entries(CallSet {
         debuggers: true,
         namespaces: true,
         notify: true,
+        root: true,
     });
     for name in ["execve", "execveat", "openat", "renameat2", "unlinkat"] {
         assert!(
@@ -338,9 +350,8 @@ fn an_option_opens_its_own_calls_and_no_others() {
 
 #[test]
 fn denials_stand_before_what_is_asked() {
-    let strict = entries(STRICT);
-    for (at, asked) in strict.iter().enumerate() {
-        let hidden = strict.iter().skip(at).find(|later| {
+    for (at, asked) in CALLS.iter().enumerate() {
+        let hidden = CALLS.iter().skip(at).find(|later| {
             later.name == asked.name
                 && asked.action == CallAction::Notify
                 && later.action != CallAction::Notify
@@ -348,6 +359,37 @@ fn denials_stand_before_what_is_asked() {
         assert_eq!(hidden.map(|call| call.name), None);
     }
     // Some calls have both, so there is something to be in the wrong order.
-    let actions = |name| strict.iter().filter(move |call| call.name == name);
+    let actions = |name| CALLS.iter().filter(move |call| call.name == name);
     assert_eq!(actions("creat").count(), 2);
+}
+
+/// What the supervisor is told of it refuses with the answer of the table, and nothing else: a call
+/// that it finds no refusal for is one that it is asked about.
+#[test]
+fn what_is_told_is_refused_as_the_table_says() {
+    for set in sets() {
+        let refusals = Refusals::of(set);
+        for call in CALLS {
+            for first in [0, 2, 10, 16, 17, 35, 0o4755, 0x5412, 0x1000_0000, u64::MAX] {
+                let arguments = [first, 0o4755, 0o4755, 0, 0, 0];
+                let alone = CallSet {
+                    notify: false,
+                    ..set
+                };
+                let kernel = answer(alone, call.name, arguments);
+                let told = refusals
+                    .find(call.name, arguments)
+                    .map(|entry| entry.action);
+                let asked = answer(set, call.name, arguments);
+                if let Some(told) = told {
+                    assert_eq!(told, kernel, "{call:?} {first}");
+                    assert!(told.errno().is_some(), "{call:?}");
+                }
+                let answered = told.filter(|_| set.notify).map(|_| CallAction::Notify);
+                if set.notify && asked != CallAction::Notify {
+                    assert_eq!((asked, answered), (kernel, None), "{call:?} {first}");
+                }
+            }
+        }
+    }
 }

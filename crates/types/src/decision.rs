@@ -47,6 +47,8 @@ pub enum RequestKind {
     Name,
     /// A file is about to be changed.
     File,
+    /// A system call that the filter refuses.
+    Call,
 }
 
 impl RequestKind {
@@ -58,6 +60,7 @@ impl RequestKind {
             Self::Http => "http",
             Self::Name => "name",
             Self::File => "file",
+            Self::Call => "call",
         }
     }
 }
@@ -95,6 +98,9 @@ pub struct Target {
     /// For `file` the access asked for: `write`, `create`, `remove`, `rename`, `mode`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
+    /// For `call` the system call, with what of its arguments decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
 }
 
 impl Target {
@@ -120,7 +126,8 @@ impl Target {
             }
             return text;
         }
-        self.path.as_ref().map(RawText::display).unwrap_or_default()
+        let path = self.path.as_ref().map(RawText::display);
+        path.or_else(|| self.call.clone()).unwrap_or_default()
     }
 }
 

@@ -200,6 +200,7 @@ fn describe(event: &Event) -> String {
         }
         Event::ExecDecided { decision }
         | Event::FileDenied { decision }
+        | Event::CallRefused { decision }
         | Event::NameDecided { decision }
         | Event::HttpDecided { decision }
         | Event::ApprovalRequested { decision, .. }
@@ -299,6 +300,7 @@ fn noted(event: &Event) -> String {
         | Event::ProcessStarted { .. }
         | Event::ExecDecided { .. }
         | Event::FileDenied { .. }
+        | Event::CallRefused { .. }
         | Event::NameDecided { .. }
         | Event::ConnectionDecided { .. }
         | Event::HttpDecided { .. }

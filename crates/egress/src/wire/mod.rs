@@ -72,6 +72,7 @@ impl Decided {
             RequestKind::Http => Event::HttpDecided { decision: record },
             RequestKind::Exec => Event::ExecDecided { decision: record },
             RequestKind::File => Event::FileDenied { decision: record },
+            RequestKind::Call => Event::CallRefused { decision: record },
             RequestKind::Net => Event::ConnectionDecided {
                 decision: record,
                 address: self.address,

@@ -321,6 +321,7 @@ impl Compactor {
             argv,
             cwd,
             access,
+            call,
         } = target;
         body.push(b'{');
         let mut fields = Fields { body, first: true };
@@ -331,6 +332,7 @@ impl Compactor {
         fields.field("raw_path", raw_path)?;
         fields.field("cwd", cwd)?;
         fields.field("access", access)?;
+        fields.field("call", call)?;
         if !argv.is_empty() {
             fields.name("argv");
             self.list(fields.body, (seq, Part::Target), argv)?;

@@ -201,7 +201,7 @@ fn watched(text: &RawText) -> [Event; 4] {
     ]
 }
 
-fn decided(text: &RawText) -> [Event; 7] {
+fn decided(text: &RawText) -> [Event; 8] {
     [
         Event::ExecUnconfirmed {
             process: subject(text),
@@ -217,6 +217,9 @@ fn decided(text: &RawText) -> [Event; 7] {
         },
         Event::FileDenied {
             decision: decision(text, 2, Verdict::Deny),
+        },
+        Event::CallRefused {
+            decision: decision(text, 6, Verdict::Deny),
         },
         Event::NameDecided {
             decision: decision(text, 3, Verdict::Deny),

@@ -269,7 +269,10 @@ impl Supervision {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
         let answer = match done {
-            Err(error) => return Reply::Refuse(errno(&error)),
+            Err(error) => {
+                let told = self.tell_view(hands, resolver.tid(), &error, &call, &places);
+                return Reply::Refuse(told.map_or(ERRNO_NOT_JUDGED, |()| errno(&error)));
+            }
             Ok(Done::Waits) => return self.wait_for_pipe(&call.deed, places),
             Ok(Done::Finished) => Answer::Returns,
             Ok(Done::Opened {

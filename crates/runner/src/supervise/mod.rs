@@ -3,6 +3,7 @@
 
 mod act;
 mod asking;
+mod calls;
 mod changes;
 mod environment;
 mod exec;
@@ -14,6 +15,7 @@ mod judged;
 mod moved;
 mod program_file;
 mod push;
+mod read_only;
 mod search;
 pub(crate) mod verify;
 
@@ -35,7 +37,7 @@ use std::{
 };
 
 use stockade_event::{Durability, Event};
-use stockade_plan::Identity;
+use stockade_plan::{Identity, Refusals};
 use stockade_policy::{
     Access, Approvals, Beginnings, Decision, Policy, Request, WorkspaceSettings,
 };
@@ -80,6 +82,8 @@ pub(crate) struct Supervision {
     /// User and group that the session's processes run as.
     pub(crate) identity: Identity,
     pub(crate) masks: Masks,
+    /// What the filter refuses and tells us of.
+    pub(crate) refusals: Refusals,
     /// Gives sockets their addresses.
     pub(crate) binder: Mutex<Binder>,
     /// Opens of pipes that wait.
@@ -124,6 +128,8 @@ pub(crate) struct State {
     first_settings: HashMap<std::path::PathBuf, Option<Vec<u8>>>,
     /// Refused commands that are still looked for in other directories.
     searches: search::Searches,
+    /// Refused calls that were told already.
+    told: calls::Told,
 }
 
 /// Recorded changes that are remembered; past this, changes are recorded again.
@@ -252,6 +258,12 @@ impl Supervision {
         }
         if self.over.load(Ordering::Acquire) {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
+        }
+        if let Some(refused) = self.refuse_call(call, call_name, tid) {
+            return refused;
+        }
+        if matches!(call_name, "chown" | "lchown" | "fchown" | "fchownat") {
+            return self.judge_owner(call, call_name, tid);
         }
         let Ok(resolver) = self.resolver(tid) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);

@@ -99,6 +99,7 @@ fn confine_self(state: &State, signals: &OwnedFd) -> Outcome<()> {
         debuggers: false,
         namespaces: false,
         notify: false,
+        root: false,
     };
     confine::filter_calls(set, state.control.as_fd())
 }

@@ -270,7 +270,7 @@ fn connected(summary: &Summary) -> String {
 /// Returns what was refused and the one step that would change each, as lines.
 fn refused(summary: &Summary, id: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    for refusal in summary.refused.iter().take(ITEMS_MAX) {
+    for (index, refusal) in summary.refused.iter().take(ITEMS_MAX).enumerate() {
         let times = if refusal.count > 1 {
             format!(" {}×", number(refusal.count))
         } else {
@@ -282,7 +282,10 @@ fn refused(summary: &Summary, id: &str) -> Vec<String> {
         let target = cut(inside.unwrap_or(&refusal.target), ITEM_CHARS_MAX);
         let head: Vec<String> = vec![format!("{target}{times}"), format!("({})", why(refusal))];
         lines.push(wrapped(&head, " "));
-        if !refusal.remedy.is_empty() {
+        let next = summary.refused.get(index + 1);
+        let is_said_below =
+            index + 1 < ITEMS_MAX && next.is_some_and(|next| next.remedy == refusal.remedy);
+        if !refusal.remedy.is_empty() && !is_said_below {
             let words: Vec<String> = format!("→ {}", safe(&refusal.remedy))
                 .split(' ')
                 .map(str::to_owned)

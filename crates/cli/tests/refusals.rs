@@ -1,0 +1,213 @@
+//! Every refusal that the supervisor can know is told: to the session, at the end of the run, and in
+//! the record. Each beside the same thing where it is let happen.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use stockade_testkit::{
+    Output, Repo, TestEnv,
+    env::{User, under_test},
+    events::Event,
+    kernel::call_number,
+    run::require_tool,
+};
+
+fn for_each_user(check: impl Fn(&TestEnv, &Repo)) {
+    for user in User::all() {
+        let env = TestEnv::new(under_test());
+        let env = match &user {
+            Some(user) => env.as_user(user),
+            None => env,
+        };
+        let repo = env.repo();
+        check(&env, &repo);
+    }
+}
+
+/// Runs a line of shell with the summary that people get.
+fn told(env: &TestEnv, repo: &Repo, policy: &str, line: &str) -> Output {
+    let policy = env.write("told.toml", &format!("schema = 1\n{policy}"));
+    let run = env.stockade().args(["run", "--ask", "deny", "--policy"]);
+    run.arg(policy)
+        .args(["--", "/bin/sh", "-c", line])
+        .current_dir(repo.path())
+        .output()
+}
+
+fn refused(record: &[Event], kind: &str) -> Vec<Event> {
+    let all = record.iter().filter(|event| event.kind() == kind);
+    all.cloned().collect()
+}
+
+#[test]
+fn a_refused_call_is_told_with_the_one_step() {
+    let perl = require_tool("perl");
+    let trace = call_number("ptrace").unwrap();
+    let line = format!(
+        "{} -e '$! = 0; syscall({trace}, 16, $$, 0, 0); print $! + 0, \"\\n\"'; /run/stockade/why",
+        perl.display()
+    );
+    for_each_user(|env, repo| {
+        let output = told(env, repo, "", &line);
+        output
+            .assert_success()
+            .assert_stdout("1\n")
+            .assert_stdout("call ptrace was refused")
+            .assert_stdout("rule    system-calls")
+            .assert_stdout("process.debuggers = true");
+        output
+            .assert_stderr("refused    1: ptrace (deny system-calls)")
+            .assert_stderr("process.debuggers = true");
+        let shown = env.stockade().args(["show", "last"]).success();
+        shown.assert_stdout("✖ call ptrace denied (system-calls) ← perl");
+        // Where a policy opens it, the kernel answers: nobody has this process (ESRCH).
+        let output = told(env, repo, "[process]\ndebuggers = true\n", &line);
+        output
+            .assert_stdout("3\n")
+            .assert_stdout("nothing was refused");
+        assert_eq!(refused(&env.events("last"), "call.refused"), []);
+    });
+}
+
+#[test]
+fn what_is_not_seen_is_said() {
+    for_each_user(|env, repo| {
+        let output = told(env, repo, "", "cat /nowhere; /run/stockade/why");
+        output
+            .assert_stdout("nothing was refused")
+            .assert_stdout("not seen here");
+    });
+}
+
+/// Whatever a program varies, its refusals are one event for each call, and counted.
+#[test]
+fn a_flood_of_refused_calls_is_counted() {
+    let perl = require_tool("perl");
+    let number = |name| call_number(name).unwrap();
+    let text = format!(
+        "for $i (1 .. 2000) {{ syscall({}, $i % 40, $i, $i, 0); syscall({}, 4000 + $i); \
+         syscall({}, 17 + $i * 100, 3, $i); }}",
+        number("ptrace"),
+        number("personality"),
+        number("socket"),
+    );
+    for_each_user(|env, repo| {
+        let run = env.session(repo.path()).arg("--").arg(&perl);
+        run.arg("-e").arg(&text).success();
+        let record = env.events("last");
+        let calls = refused(&record, "call.refused");
+        let names: Vec<&str> = calls
+            .iter()
+            .filter_map(|event| event.json["target"]["call"].as_str())
+            .collect();
+        assert_eq!(names, ["ptrace", "personality", "socket unknown"]);
+        let repeats = refused(&record, "refusal.repeated");
+        let counted: u64 = repeats
+            .iter()
+            .filter_map(|event| event.json["count"].as_u64())
+            .sum();
+        assert_eq!(counted, 3 * 1999);
+        let end = record.last().unwrap();
+        assert_eq!(end.json["counts"]["denials"], 6000);
+    });
+}
+
+#[test]
+fn a_read_only_place_is_told_with_its_path() {
+    for_each_user(|env, repo| {
+        let bin = env.home().join(".local/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        env.write(bin.join("tool"), "x");
+        env.own(&env.home().join(".local"));
+        let line = "mkdir ~/.local/bin/new; echo x > ~/.local/bin/tool; rm ~/.local/bin/tool; \
+                    /run/stockade/why";
+        let output = told(env, repo, "", line);
+        output
+            .assert_stdout("file remove")
+            .assert_stdout(".local/bin/tool was refused")
+            .assert_stdout("rule    read-only")
+            .assert_stdout("filesystem.write");
+        output
+            .assert_stderr("refused    3:")
+            .assert_stderr("(deny read-only)");
+        let events = refused(&env.events("last"), "file.denied");
+        let access = |event: &Event| event.json["target"]["access"].as_str().map(str::to_owned);
+        let access: Vec<_> = events.iter().filter_map(access).collect();
+        assert_eq!(access, ["create", "write", "remove"]);
+        // Where a policy makes it writable it happens, and nothing is told.
+        let policy = "[filesystem]\nwrite = [\"~/.local/bin\"]\n";
+        let output = told(env, repo, policy, line);
+        output.assert_stdout("nothing was refused");
+        assert!(bin.join("new").is_dir() && !bin.join("tool").exists());
+        assert_eq!(refused(&env.events("last"), "file.denied"), []);
+    });
+}
+
+/// What the machine itself refuses to this user is no doing of the boundary.
+#[test]
+fn what_is_refused_outside_as_well_is_not_told() {
+    for_each_user(|env, repo| {
+        let line = "mkdir /usr/new; mkdir -p ~/.local/bin/x/y; mkdir /usr/lib/__pycache__; \
+                    rm ~/closed/file; : > ~/closed/other";
+        let setup = "mkdir -p ~/closed; : > ~/closed/file; chmod 500 ~/closed; ";
+        told(env, repo, "", &format!("{setup}{line}"));
+        let events = refused(&env.events("last"), "file.denied");
+        let paths: Vec<&str> = events
+            .iter()
+            .filter_map(|event| event.json["target"]["path"].as_str())
+            .collect();
+        let expected: &[&str] = if env.is_root() { &["/usr/new"] } else { &[] };
+        assert_eq!(paths, expected);
+    });
+}
+
+/// Root is one user inside; archives with other owners unpack, and nothing gets another owner.
+#[test]
+fn archives_with_other_owners_unpack_as_root() {
+    let env = TestEnv::new(under_test());
+    if !env.is_root() {
+        return;
+    }
+    let repo = env.repo();
+    let pack = "mkdir t && echo x > t/f && tar --owner=1234 --group=1234 -cf t.tar t && rm -r t && \
+                mkdir .vscode && echo 1 > .vscode/settings.json";
+    env.shell(repo.path(), pack).assert_success();
+    let owner = |name: &str| {
+        repo.path()
+            .join(name)
+            .metadata()
+            .map(|stat| stat.uid())
+            .ok()
+    };
+    // Control: outside the owner is another one.
+    env.shell(repo.path(), "tar xf t.tar").assert_success();
+    assert_eq!(owner("t/f"), Some(1234));
+    env.shell(repo.path(), "rm -r t").assert_success();
+    let line = "tar xf t.tar && tar xf t.tar && cp -a t u && chown 0:0 t/f && chown -R 1234 t && \
+                chown 1234 .vscode/settings.json; echo code $?; stat -c %u t/f";
+    let output = told(&env, &repo, "", line);
+    output.assert_success().assert_stdout("code 0\n0\n");
+    output.assert_stderr("fchown to another user");
+    for name in ["t/f", "u/f", ".vscode/settings.json"] {
+        assert_eq!(owner(name), Some(0), "{name}");
+    }
+    let calls = refused(&env.events("last"), "call.refused");
+    assert!(calls.len() <= 6, "{calls:?}");
+}
+
+/// To an ordinary user the kernel answers, as outside.
+#[test]
+fn ordinary_users_change_no_owner() {
+    for_each_user(|env, repo| {
+        if env.is_root() {
+            return;
+        }
+        let output = told(
+            env,
+            repo,
+            "",
+            "chown 1234 lines.txt; : > f; chown 1234 f; echo code $?",
+        );
+        output.assert_stdout("code 1\n");
+        assert_eq!(refused(&env.events("last"), "call.refused"), []);
+    });
+}

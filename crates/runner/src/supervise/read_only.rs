@@ -1,0 +1,103 @@
+//! Changes that the view keeps from happening: read-only where they would be possible outside, or
+//! with something mounted on them. The kernel refuses them; here they are told.
+
+use std::{io, path::Path};
+
+use rustix::{
+    fs::{Access, AtFlags},
+    io::Errno,
+};
+use stockade_event::{Durability, Event};
+use stockade_policy::{Access as Change, Control, Decision, FileRequest, Request};
+use stockade_types::RawText;
+
+use super::{Hands, Supervision, changes::Call};
+use crate::locate::Place;
+
+/// Directories of the machine, which no policy makes writable.
+const OF_THE_MACHINE: [&str; 12] = [
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys",
+    "/usr",
+];
+/// Where Python tries to keep what it has compiled; it does so at every import, and goes on.
+const COMPILED: &str = "__pycache__";
+
+impl Supervision {
+    /// Records that the view kept a change from happening, where `error` is that; `None` when it
+    /// could not be recorded.
+    pub(super) fn tell_view(
+        &self,
+        hands: &Hands,
+        tid: u32,
+        error: &io::Error,
+        call: &Call,
+        places: &[Place],
+    ) -> Option<()> {
+        let is_view = |place: &Place| match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::ROFS) => is_read_only(hands, place),
+            Some(Errno::BUSY) => place.is_mount_point(),
+            _ => false,
+        };
+        let mut all = call.changes.iter().zip(places);
+        let Some((change, place)) = all.find(|(_, place)| is_view(place)) else {
+            return Some(());
+        };
+        if place.path.as_os_str().is_empty() || is_compiled(&place.path) {
+            return Some(());
+        }
+        let access = match (change.access, place.stat.is_some()) {
+            (Change::Create, true) => Change::Write,
+            (access, _) => access,
+        };
+        let below = self.areas.of(&place.path);
+        let request = Request::File(FileRequest {
+            path: RawText::from_os(place.path.as_os_str()),
+            workspace_relative: below.map(|(_, below)| RawText::from_os(below.as_os_str())),
+            access,
+            subject: self.subject(tid),
+        });
+        let decision = refusal(&place.path, place.is_mount_point());
+        let id = self.recorder.new_decision();
+        let decision = self.recorder.record(id, &request, &decision);
+        self.write(&Event::FileDenied { decision }, Durability::Written)
+    }
+}
+
+/// Whether a place cannot be changed only because it is read-only: the kernel looks at permissions
+/// before that (access(2)), and what those refuse is refused outside as well.
+fn is_read_only(hands: &Hands, place: &Place) -> bool {
+    let write = |name: &std::ffi::OsStr| {
+        rustix::fs::accessat(place.parent(), name, Access::WRITE_OK, AtFlags::EACCESS)
+    };
+    let looked = hands.identity.act(|| {
+        let own = place.stat.map(|_| write(&place.name()));
+        [own, Some(write(".".as_ref()))]
+    });
+    looked.is_ok_and(|answers| answers.contains(&Some(Err(Errno::ROFS))))
+}
+
+fn is_compiled(path: &Path) -> bool {
+    let parts = [Some(path), path.parent()].into_iter().flatten();
+    parts
+        .filter_map(Path::file_name)
+        .any(|name| name == COMPILED)
+}
+
+fn refusal(path: &Path, mounted: bool) -> Decision {
+    if mounted {
+        return Control::ReadOnly.denies(
+            "something is mounted on it inside, so it can be neither removed nor renamed",
+            "do this outside the session",
+        );
+    }
+    let remedy = if OF_THE_MACHINE.iter().any(|system| path.starts_with(system)) {
+        "no policy opens it: do this outside the session".to_owned()
+    } else {
+        let directory = path.parent().unwrap_or(path).display();
+        format!(
+            "add \"{directory}\" to `filesystem.write` in a policy of yours: what is changed there \
+             is then changed on the host"
+        )
+    };
+    Control::ReadOnly.denies("it is read-only inside", &remedy)
+}
