@@ -187,7 +187,7 @@ fn a_session_that_interrupts_itself_ends_nothing_else() {
 #[test]
 fn no_sequence_reaches_a_terminal_that_knows_none_nor_a_pipe() {
     let lab = Lab::new();
-    let line = "$STOCKADE run -- sh -c 'echo hello; git push -h'; echo all done";
+    let line = "$STOCKADE run -- sh -c 'echo hello; git push nowhere'; echo all done";
     let run = lab
         .around(line)
         .env("TERM", "dumb")
@@ -203,7 +203,7 @@ fn no_sequence_reaches_a_terminal_that_knows_none_nor_a_pipe() {
     drop(terminal);
     let output = lab
         .around(
-            "$STOCKADE run --ask deny -- git push -h 2>&1; $STOCKADE sessions; $STOCKADE doctor",
+            "$STOCKADE run --ask deny -- git push nowhere 2>&1; $STOCKADE sessions; $STOCKADE doctor",
         )
         .output();
     assert!(
