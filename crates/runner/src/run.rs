@@ -291,19 +291,21 @@ fn open_record(
         ..
     } = prepared;
     let policy = &options.policy;
-    let told = inside::boundary_text(
+    let told = inside::Told {
         policy,
         plan,
-        &spec.workspace,
-        asks(options.ask),
-        spec.offline,
-    );
+        facts: &prepared.facts,
+        workspace: &spec.workspace,
+        ask: options.ask,
+        offline: spec.offline,
+    };
     let inside_path = directory.join(INSIDE);
-    let denials =
-        inside::prepare(&inside_path, &told).map_err(|source| RunError::SessionDirectory {
+    let denials = inside::prepare(&inside_path, &told.text()).map_err(|source| {
+        RunError::SessionDirectory {
             path: inside_path,
             source,
-        })?;
+        }
+    })?;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
     let journal = SharedJournal::new(journal, Stamp::now as fn() -> Stamp);
     let bounds = (&policy.settings().record).into();
