@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    ApprovalId, DecisionId, DecisionRecord, Digest, RawText, Subject, UnixMillis, Verdict,
+    ApprovalId, DecisionId, DecisionRecord, Digest, RawText, RuleId, Subject, UnixMillis, Verdict,
 };
 
 use crate::catalogue::{FieldDoc, KindDoc};
@@ -205,6 +205,8 @@ events! {
         layers: Vec<LayerSeen>,
         /// Number of rules.
         rules: u64,
+        /// Rules whose refusals are counted in one line, and not told one by one.
+        quiet: Option<Vec<RuleId>>,
     }
     /// A process was let run a program. Where that was not seen to happen, `exec.unconfirmed` says so.
     "process.started" ProcessStarted {

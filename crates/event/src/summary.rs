@@ -123,6 +123,12 @@ pub struct Summary {
     pub refused_by: BTreeMap<DecisionId, usize>,
     /// Refusals that were not kept one by one.
     pub refused_more: u64,
+    /// What rules refused that are to be counted alone.
+    #[serde(default)]
+    pub quiet: Vec<Refusal>,
+    /// Those rules.
+    #[serde(default)]
+    pub quiet_rules: BTreeSet<RuleId>,
     /// Limits that were hit, as one line each.
     pub limits: Vec<String>,
     /// Findings, as one line each.
@@ -165,7 +171,12 @@ impl Summary {
         summary
     }
 
-    /// Returns how many refusals there were, repeats included.
+    /// Returns how many refusals there were that are only counted.
+    pub fn quiet_denials(&self) -> u64 {
+        self.quiet.iter().map(|refusal| refusal.count).sum()
+    }
+
+    /// Returns how many refusals there were, repeats included, but for those that are only counted.
     pub fn denials(&self) -> u64 {
         self.refused
             .iter()
@@ -218,6 +229,9 @@ impl Summary {
             }
             Event::EventsLost { count, .. } => {
                 self.events_lost = self.events_lost.saturating_add(*count);
+            }
+            Event::PolicyLoaded { quiet, .. } => {
+                self.quiet_rules = quiet.iter().flatten().cloned().collect();
             }
             Event::LimitReached {
                 limit,
@@ -375,6 +389,11 @@ impl Summary {
 
     /// Adds refusals that were only counted.
     fn repeated(&mut self, decision: DecisionId, count: u64) {
+        let mut quiet = self.quiet.iter_mut();
+        if let Some(refusal) = quiet.find(|refusal| refusal.decision == decision) {
+            refusal.count += count;
+            return;
+        }
         let place = self.refused_by.get(&decision).copied();
         match place.and_then(|place| self.refused.get_mut(place)) {
             Some(refusal) => refusal.count += count,
@@ -382,7 +401,39 @@ impl Summary {
         }
     }
 
+    /// Counts a refusal of a rule that is to be counted alone; tells whether it was one.
+    fn refuse_quietly(&mut self, decision: &DecisionRecord) -> bool {
+        let rule = decision.rule.as_ref();
+        if !rule.is_some_and(|rule| self.quiet_rules.contains(rule)) {
+            return false;
+        }
+        let target = RawText::from(decision.target.summary().as_str()).display();
+        let full = self.quiet.len() >= REFUSED_MAX;
+        let is_same =
+            |known: &&mut Refusal| known.rule.as_ref() == rule && (known.target == target || full);
+        match self.quiet.iter_mut().find(is_same) {
+            Some(known) => {
+                known.count += 1;
+                known.decision = decision.decision;
+            }
+            None => self.quiet.push(Refusal {
+                kind: decision.kind,
+                target,
+                rule: decision.rule.clone(),
+                reason: decision.reason.clone(),
+                remedy: String::new(),
+                answered: None,
+                count: 1,
+                decision: decision.decision,
+            }),
+        }
+        true
+    }
+
     fn refuse(&mut self, decision: &DecisionRecord, answered: Option<String>) {
+        if answered.is_none() && self.refuse_quietly(decision) {
+            return;
+        }
         // Also where the target has plain text.
         let target = RawText::from(decision.target.summary().as_str()).display();
         let full = self.refused.len() >= REFUSED_MAX;

@@ -140,6 +140,7 @@ pub(crate) fn controls() -> Vec<Rule> {
             place: "builtin".to_owned(),
             reason: reason.to_owned(),
             stage: None,
+            quiet: false,
             body: Body::Control,
         })
     };

@@ -404,6 +404,7 @@ mod tests {
             place: "test:1".to_owned(),
             reason: "because \"quoted\" \\ and \u{202e}hidden".to_owned(),
             stage: None,
+            quiet: false,
             body: Body::Control,
         }
     }

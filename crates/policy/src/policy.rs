@@ -54,6 +54,8 @@ pub struct RuleView {
     pub conditions: String,
     /// Why it is there.
     pub reason: String,
+    /// Its refusals are counted in one line, and not told one by one.
+    pub quiet: bool,
 }
 
 /// Rules that match, each with the patterns that do.
@@ -257,8 +259,16 @@ impl Policy {
             source: rule.place.clone(),
             conditions: rule.to_string(),
             reason: rule.reason.clone(),
+            quiet: rule.quiet,
         };
         self.rules.iter().skip(controls).map(view).collect()
+    }
+
+    /// Returns the quiet denies whose id no other rule has: a decision names its rule by that alone.
+    pub fn quiet_rules(&self) -> Vec<RuleId> {
+        let is_only = |rule: &&Rule| self.rules.iter().filter(|r| r.id == rule.id).count() == 1;
+        let quiet = self.rules.iter().filter(|rule| rule.quiet);
+        quiet.filter(is_only).map(|rule| rule.id.clone()).collect()
     }
 
     /// Returns the policy as the Cedar text that decides, with what each rule matches in comments.

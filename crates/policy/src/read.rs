@@ -23,7 +23,7 @@ const PORTS: [u16; 2] = [80, 443];
 const READABLE_PORTS: [u16; 1] = [80];
 
 const KINDS: [&str; 6] = ["net", "exec", "file", "credential", "tool", "model"];
-const COMMON: [&str; 3] = ["id", "what", "reason"];
+const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
 const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
 const NET: [&str; 10] = [
     "hosts",
@@ -70,6 +70,7 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
             let body = body(file, &fields, effect, sets);
             let stage = stage(file, &fields, effect);
             let reason = fields.text(file, "reason");
+            let quiet = quiet(file, &fields, effect);
             let place = file.place(&fields.span());
             if let (Some(id), Some(body)) = (id, body) {
                 let reason =
@@ -81,12 +82,25 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
                     place,
                     reason,
                     stage,
+                    quiet,
                     body,
                 });
             }
         }
     }
     rules
+}
+
+/// Reads whether a refusal is only counted where people look.
+fn quiet(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> bool {
+    let Some(quiet) = fields.flag(file, "quiet") else {
+        return false;
+    };
+    if effect != Verdict::Deny {
+        let message = "only a `[[deny]]` can be quiet; take it out";
+        file.problem(&quiet.span, &quiet.field, message);
+    }
+    quiet.value
 }
 
 fn rule_id(

@@ -22,6 +22,8 @@ pub(crate) struct Rule {
     pub(crate) place: String,
     pub(crate) reason: String,
     pub(crate) stage: Option<AskStage>,
+    /// Its refusals are counted in one line, and not told one by one.
+    pub(crate) quiet: bool,
     pub(crate) body: Body,
 }
 

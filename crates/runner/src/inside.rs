@@ -115,11 +115,12 @@ impl Told<'_> {
         let kept: Vec<&AbsPath> = facts.state.iter().map(|state| &state.path).collect();
         let shared: Vec<&AbsPath> = facts.writable.iter().map(|share| &share.path).collect();
         let home = &facts.home;
-        text.push_str(&format!(
+        let begin = format!(
             "## Files\n\
              - You can change `{workspace}`, `/tmp` and your home `{home}`, which is private: what you write\n  \
              there is gone at the end"
-        ));
+        );
+        text.push_str(&begin);
         for (before, paths) in [
             (", but for ", kept),
             (".\n- Shared with the machine: ", shared),
@@ -150,7 +151,10 @@ impl Told<'_> {
 
     fn rules(&self, text: &mut String) {
         let asked = self.policy.rules();
-        for rule in asked.iter().filter(|rule| rule.verdict != Verdict::Allow) {
+        for rule in asked
+            .iter()
+            .filter(|rule| rule.verdict != Verdict::Allow && !rule.quiet)
+        {
             let conditions: String = rule.conditions.chars().take(CONDITIONS_CHARS_MAX).collect();
             let more = if conditions.len() < rule.conditions.len() {
                 " …"

@@ -13,7 +13,7 @@ use std::{
 use stockade_event::{Counts, Durability, Entry, Event, SharedJournal, SinkError, Stamp, Tally};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, ProcessId, RequestKind, SessionId, Subject, Target,
+    DecisionId, DecisionRecord, Digest, ProcessId, RequestKind, RuleId, SessionId, Subject, Target,
     UnixMillis, Verdict,
 };
 
@@ -64,6 +64,8 @@ pub(crate) struct Recorder {
     repeats: Mutex<Repeats>,
     scopes: Mutex<HashMap<ProcessId, Arc<str>>>,
     denials: Mutex<Denials>,
+    /// Rules whose refusals the session is not told.
+    quiet: Vec<RuleId>,
 }
 
 impl Recorder {
@@ -73,6 +75,7 @@ impl Recorder {
         journal: SharedJournal<StampClock>,
         denials: File,
         bounds: Bounds,
+        quiet: Vec<RuleId>,
     ) -> Self {
         Self {
             session,
@@ -86,6 +89,7 @@ impl Recorder {
             repeats: Mutex::default(),
             scopes: Mutex::default(),
             denials: Mutex::new(Denials::new(denials, bounds.denials_bytes)),
+            quiet,
         }
     }
 
@@ -207,7 +211,12 @@ impl Recorder {
             written.add(entry.scope, entry.event);
         }
         drop(written);
-        for decision in events.iter().filter_map(denial) {
+        let quiet = |decision: &&DecisionRecord| {
+            let rule = decision.rule.as_ref();
+            rule.is_some_and(|rule| self.quiet.contains(rule))
+        };
+        let told = events.iter().filter_map(denial);
+        for decision in told.filter(|decision| !quiet(decision)) {
             // The journal has it already; a full disk here loses no record.
             drop(lock(&self.denials).add(decision));
         }

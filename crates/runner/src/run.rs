@@ -315,6 +315,7 @@ fn open_record(
         journal,
         denials,
         bounds,
+        policy.quiet_rules(),
     );
     let event = Event::SessionStarted {
         name: options.name.clone(),
@@ -343,6 +344,7 @@ fn open_record(
         revision: policy.revision(),
         layers,
         rules,
+        quiet: Some(policy.quiet_rules()),
     };
     recorder.write(&event, Durability::Written)?;
     Ok(recorder)

@@ -111,6 +111,7 @@ fn begun(text: &RawText) -> Vec<Event> {
                 digest: Digest::of(b"layer"),
             }],
             rules: 12,
+            quiet: Some(vec!["telemetry".parse().unwrap()]),
         },
         Event::ProcessStarted {
             process: subject(text),

@@ -62,6 +62,9 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
             }
         }
     }
+    if summary.quiet_denials() > 0 {
+        line("quiet", &quiet(summary));
+    }
     for limit in &summary.limits {
         line("limit", &safe(limit));
     }
@@ -297,6 +300,18 @@ fn refused(summary: &Summary, id: &str) -> Vec<String> {
         lines.push(format!("… `stockade show {id}`"));
     }
     lines
+}
+
+/// Returns what rules refused that are to be counted alone, in one line.
+fn quiet(summary: &Summary) -> String {
+    let first = summary.quiet.first();
+    let target = first.map_or("", |refusal| refusal.target.as_str());
+    let rule = first.and_then(|refusal| refusal.rule.as_ref());
+    let rule = rule.map_or("", RuleId::as_str);
+    let more = if summary.quiet.len() > 1 { ", …" } else { "" };
+    let count = number(summary.quiet_denials());
+    let target = cut(&safe(target), ITEM_CHARS_MAX / 2);
+    format!("{count} refused as wished: {target}{more} (deny {rule})")
 }
 
 /// Returns who refused, in a few words.

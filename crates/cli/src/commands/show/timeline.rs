@@ -1,13 +1,13 @@
 //! The events of a session as a person reads them: one block for each command that the agent ran.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 use stockade_event::{
     Envelope, Event,
     summary::{Traffic, is_kept_by_git, limit_text},
 };
-use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, Subject, Verdict};
+use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict};
 
 use crate::{
     commands::run::summary::in_workspace,
@@ -47,6 +47,9 @@ pub(super) struct Timeline {
     refusals: HashMap<DecisionId, (usize, usize)>,
     #[serde(skip)]
     policies: u64,
+    /// Rules whose refusals are counted in the summary alone.
+    #[serde(skip)]
+    quiet_rules: BTreeSet<RuleId>,
 }
 
 /// A block or a single line.
@@ -150,8 +153,11 @@ impl Timeline {
                 let text = format!("not held here: {} ({})", safe(guarantee), safe(why));
                 self.line(None, Line::new(time, Mark::Note, text));
             }
-            Event::PolicyLoaded { revision, .. } => {
+            Event::PolicyLoaded {
+                revision, quiet, ..
+            } => {
                 self.policies += 1;
+                self.quiet_rules = quiet.iter().flatten().cloned().collect();
                 if self.policies > 1 {
                     let text = format!("policy replaced by {}", revision.short());
                     self.line(None, Line::new(time, Mark::Note, text));
@@ -278,7 +284,10 @@ impl Timeline {
 
     /// Adds a line for a decision that is a refusal.
     fn denied(&mut self, run: Option<usize>, time: u64, decision: &DecisionRecord) {
-        if decision.verdict != Verdict::Deny {
+        let rule = decision.rule.as_ref();
+        if decision.verdict != Verdict::Deny
+            || rule.is_some_and(|rule| self.quiet_rules.contains(rule))
+        {
             return;
         }
         let place = self.line(run, refused(time, decision));
