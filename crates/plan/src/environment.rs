@@ -65,8 +65,24 @@ pub(crate) fn build(
             variables.insert(name.as_str().into(), fact.path.clone().into());
         }
     }
+    add_git_settings(&mut variables, &facts.git_settings);
     variables.insert("STOCKADE_SESSION".into(), spec.session.as_str().into());
     variables.into_iter().collect()
+}
+
+/// Adds settings of git (git-config(1), `GIT_CONFIG_COUNT`); those that policy gives in this way stay.
+fn add_git_settings(variables: &mut BTreeMap<RawText, RawText>, settings: &[(String, String)]) {
+    let count: RawText = "GIT_CONFIG_COUNT".into();
+    if settings.is_empty() || variables.contains_key(&count) {
+        return;
+    }
+    variables.insert(count, settings.len().to_string().as_str().into());
+    for (number, (name, value)) in settings.iter().enumerate() {
+        let key = format!("GIT_CONFIG_KEY_{number}");
+        variables.insert(key.as_str().into(), name.as_str().into());
+        let key = format!("GIT_CONFIG_VALUE_{number}");
+        variables.insert(key.as_str().into(), value.as_str().into());
+    }
 }
 
 /// Tells whether a file that is no preset passes a variable by its name.

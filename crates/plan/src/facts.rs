@@ -149,6 +149,10 @@ pub struct HostFacts {
     pub closed: Vec<AbsPath>,
     /// Files that hold credentials among other things, and what is shown instead.
     pub shown: Vec<ShownFact>,
+    /// Files that only have to be there, where nothing shows the host's own.
+    pub stand_ins: Vec<ShownFact>,
+    /// Settings of git for the whole session, by name, over those of all files.
+    pub git_settings: Vec<(String, String)>,
     /// Protected paths that exist in the workspace.
     pub protected: Vec<ProtectedEntry>,
     /// The command.

@@ -114,6 +114,8 @@ fn facts() -> HostFacts {
         closed: Vec::new(),
         notes: vec!["lab".to_owned()],
         shown: Vec::new(),
+        stand_ins: Vec::new(),
+        git_settings: Vec::new(),
         protected: vec![
             ProtectedEntry {
                 path: path("/home/dev/src/shop/.git/hooks"),

@@ -1,10 +1,12 @@
 //! The parts of the view where changes are watched: the workspace, and what policy lets write
 //! beside it.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use stockade_plan::ShareFact;
 use stockade_types::AbsPath;
+
+use crate::repository::GitShare;
 
 /// What kind of place a path lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(crate) enum Area {
     Share,
     /// The same, and it is or lies in a directory of packages.
     Packages,
+    /// A directory of git beside the workspace: it has the name `.git`, whatever it is called.
+    Git,
 }
 
 /// The watched places of one session.
@@ -22,6 +26,7 @@ pub(crate) enum Area {
 pub(crate) struct Areas {
     workspace: AbsPath,
     shares: Vec<(AbsPath, Area)>,
+    git: Vec<GitShare>,
 }
 
 impl Areas {
@@ -29,6 +34,7 @@ impl Areas {
     pub(crate) fn new(
         workspace: AbsPath,
         shares: &[ShareFact],
+        git: &[GitShare],
         in_packages: impl Fn(&ShareFact) -> bool,
     ) -> Self {
         let area = |share: &ShareFact| {
@@ -44,21 +50,39 @@ impl Areas {
             shares: shares
                 .map(|share| (share.path.clone(), area(share)))
                 .collect(),
+            git: git.to_vec(),
         }
     }
 
     /// Returns the area that a path lies in and its path there; `None` for the rest of the view. A
     /// directory that holds another one counts only for what lies outside of it.
-    pub(crate) fn of<'p>(&self, path: &'p Path) -> Option<(Area, &'p Path)> {
+    pub(crate) fn of<'p>(&self, path: &'p Path) -> Option<(Area, Cow<'p, Path>)> {
         if let Ok(below) = path.strip_prefix(self.workspace.as_path()) {
-            return Some((Area::Workspace, below));
+            return Some((Area::Workspace, Cow::Borrowed(below)));
+        }
+        if let Some((_, below)) = self.in_git(path) {
+            let named = Path::new(".git").join(below);
+            return Some((Area::Git, Cow::Owned(named)));
         }
         let below = |(share, area): &(AbsPath, Area)| {
             let below = path.strip_prefix(share.as_path()).ok()?;
-            Some((*area, below))
+            Some((*area, Cow::Borrowed(below)))
         };
-        let shortest = |(_, path): &(Area, &Path)| path.as_os_str().len();
+        let shortest = |(_, path): &(Area, Cow<'_, Path>)| path.as_os_str().len();
         self.shares.iter().filter_map(below).min_by_key(shortest)
+    }
+
+    /// Tells whether a path is in a directory of git, and there another worktree's.
+    pub(crate) fn is_elsewhere(&self, path: &Path) -> bool {
+        self.in_git(path)
+            .is_some_and(|(share, below)| share.part.is_elsewhere(below))
+    }
+
+    fn in_git<'p>(&self, path: &'p Path) -> Option<(&GitShare, &'p Path)> {
+        self.git.iter().find_map(|share| {
+            let below = path.strip_prefix(share.path.as_path()).ok()?;
+            Some((share, below))
+        })
     }
 }
 
@@ -70,6 +94,7 @@ mod tests {
     use stockade_types::AbsPath;
 
     use super::{Area, Areas};
+    use crate::repository::{GitShare, Part};
 
     #[test]
     fn the_innermost_area_counts() {
@@ -79,13 +104,24 @@ mod tests {
             from: path("/elsewhere"),
         };
         let shares = ["/w", "/w/y", "/w/p"].map(share);
-        let areas = Areas::new(path("/w/x"), &shares, |share| share.path == path("/w/p"));
-        let of = |text: &'static str| areas.of(Path::new(text));
-        assert_eq!(of("/w/x/a"), Some((Area::Workspace, Path::new("a"))));
-        assert_eq!(of("/w/x"), Some((Area::Workspace, Path::new(""))));
-        assert_eq!(of("/w/y/.git"), Some((Area::Share, Path::new(".git"))));
-        assert_eq!(of("/w/z/b"), Some((Area::Share, Path::new("z/b"))));
-        assert_eq!(of("/w/p/b"), Some((Area::Packages, Path::new("b"))));
+        let git = GitShare {
+            path: path("/r/bare"),
+            part: Part::All,
+        };
+        let areas = Areas::new(path("/w/x"), &shares, &[git], |share| {
+            share.path == path("/w/p")
+        });
+        let of = |text: &'static str| {
+            let found = areas.of(Path::new(text));
+            found.map(|(area, below)| (area, below.into_owned()))
+        };
+        let path = |text: &str| Path::new(text).to_owned();
+        assert_eq!(of("/r/bare/config"), Some((Area::Git, path(".git/config"))));
+        assert_eq!(of("/w/x/a"), Some((Area::Workspace, path("a"))));
+        assert_eq!(of("/w/x"), Some((Area::Workspace, path(""))));
+        assert_eq!(of("/w/y/.git"), Some((Area::Share, path(".git"))));
+        assert_eq!(of("/w/z/b"), Some((Area::Share, path("z/b"))));
+        assert_eq!(of("/w/p/b"), Some((Area::Packages, path("b"))));
         assert_eq!(of("/wx"), None);
     }
 }

@@ -243,6 +243,9 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         cgroups: cgroups(),
         system,
         shown: shown(caller, files),
+        // The repository is looked at once the workspace is known to be one.
+        stand_ins: Vec::new(),
+        git_settings: Vec::new(),
         readable,
         writable,
         hidden: places.hidden,

@@ -15,7 +15,7 @@ use stockade_types::AbsPath;
 
 use crate::{
     approvals::AskMode, egress_process::EgressProcess, in_use::InUse, mount_watch::Replaced,
-    places::Places,
+    places::Places, repository::GitShare,
 };
 
 /// The caller's ends of those standard streams of the command that are pipes.
@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) workspace: AbsPath,
     /// What policy lets write beside the workspace.
     pub(crate) shares: Vec<ShareFact>,
+    /// Which of them are directories of git.
+    pub(crate) git: Vec<GitShare>,
     pub(crate) places: Arc<Places>,
     pub(crate) replaced: Arc<Replaced>,
     pub(crate) policy: Arc<Policy>,

@@ -220,6 +220,11 @@ pub(crate) fn read_common(path: &Path) -> Option<OsString> {
     line(&read(&way.target)?)
 }
 
+/// Reads a small regular file; nothing where it is none, or too long.
+pub(crate) fn read_small(path: &Path) -> Option<Vec<u8>> {
+    read(path)
+}
+
 fn read(path: &Path) -> Option<Vec<u8>> {
     // What is a pipe by now must not keep the session from starting.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -16,6 +16,7 @@ use stockade_types::AbsPath;
 use crate::{
     RunError,
     places::{self, Places},
+    repository::{GitShare, Part},
     tree::{self, Entry, Search, TooMany, Unlocked},
 };
 
@@ -44,7 +45,34 @@ pub(crate) struct Found {
 /// When there are too many entries or places. A directory of somebody else that cannot be read is
 /// passed over: the session cannot make it readable either.
 pub(crate) fn find(workspace: &AbsPath, settings: &WorkspaceSettings) -> Result<Found, RunError> {
-    find_up_to(workspace, settings, PLACES_MAX)
+    find_up_to(workspace, b"", settings, PLACES_MAX)
+}
+
+/// Searches a directory of git beside the workspace, by the name that it has for git; what belongs to
+/// other worktrees there cannot be changed either.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn in_git(
+    share: &GitShare,
+    settings: &WorkspaceSettings,
+) -> Result<Vec<ProtectedEntry>, RunError> {
+    let found = find_up_to(&share.path, b".git", settings, PLACES_MAX)?.entries;
+    let mut others = Vec::new();
+    if let Part::Worktree { others: names, .. } = &share.part {
+        let top = share.path.as_path();
+        let worktrees = names.iter().map(|name| top.join("worktrees").join(name));
+        let all = worktrees.chain([top.join("info"), top.join("modules")]);
+        let there = all.filter(|path| path.is_dir() && !path.is_symlink());
+        others.extend(there.filter_map(|path| AbsPath::new(path).ok()));
+    }
+    let covered = |entry: &ProtectedEntry| others.iter().any(|other| entry.path.is_within(other));
+    let mut all: Vec<_> = found.into_iter().filter(|entry| !covered(entry)).collect();
+    all.extend(others.iter().map(|path| ProtectedEntry {
+        path: path.clone(),
+        read_only: true,
+    }));
+    Ok(all)
 }
 
 /// Searches what policy lets write beside the workspace: the same names are protected there.
@@ -85,6 +113,7 @@ pub(crate) fn in_packages(share: &ShareFact, settings: &WorkspaceSettings) -> bo
 
 fn find_up_to(
     workspace: &AbsPath,
+    called: &[u8],
     settings: &WorkspaceSettings,
     places_max: usize,
 ) -> Result<Found, RunError> {
@@ -101,7 +130,7 @@ fn find_up_to(
         };
         let before = unlocked.len();
         let visit = |path: &Path, name: &[u8], kind| finder.classify(path, name, kind, 0);
-        search(workspace, top, b"", settings, Some(&mut unlocked), visit)?;
+        search(workspace, top, called, settings, Some(&mut unlocked), visit)?;
         if unlocked.len() == before {
             break finder;
         }
@@ -338,7 +367,7 @@ mod tests {
             fs::write(top.join(path), text).unwrap();
         }
         let workspace = AbsPath::new(&top).unwrap();
-        let mut found = find_up_to(&workspace, &settings(), places_max)?;
+        let mut found = find_up_to(&workspace, b"", &settings(), places_max)?;
         for entry in &mut found.entries {
             let below = entry.path.as_path().strip_prefix(&top).unwrap();
             entry.path = AbsPath::new(Path::new("/").join(below)).unwrap();

@@ -32,8 +32,10 @@ use crate::{
     policies::{self, Policies, PolicyPlace},
     protected,
     recorder::{Recorder, SUPERVISOR},
+    repository::{self, GitShare},
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
+    signing,
 };
 
 /// What the caller wants to run, and how.
@@ -79,6 +81,7 @@ struct Prepared {
     spec: RunSpec,
     facts: HostFacts,
     places: Arc<Places>,
+    git: Vec<GitShare>,
     plan: LaunchPlan,
     in_use: Option<InUse>,
 }
@@ -171,8 +174,10 @@ fn prepare(
     };
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
+    let git = repository::share(&spec.workspace, &mut facts);
+    signing::leave_off(&spec.workspace, &git, &mut facts);
     facts::hide_twins(&mut facts, &spec.workspace)?;
-    let places = find_protected(&options.policy, &spec.workspace, &mut facts)?;
+    let places = find_protected(&options.policy, &spec.workspace, &mut facts, &git)?;
     let mut plan = compile(&options.policy, &spec, &facts)?;
     plan.fault = options.fault;
     let told = agent_config::notes(&options.policy, &caller, &facts.state, &plan);
@@ -182,6 +187,7 @@ fn prepare(
         spec,
         facts,
         places: Arc::new(places),
+        git,
         plan,
         in_use: made.in_use,
     })
@@ -219,12 +225,17 @@ fn find_protected(
     policy: &Policy,
     workspace: &AbsPath,
     facts: &mut HostFacts,
+    git: &[GitShare],
 ) -> Result<Places, RunError> {
     let settings = &policy.settings().workspace;
     let found = protected::find(workspace, settings)?;
     facts.protected = found.entries;
     for share in &facts.writable {
-        let new = protected::in_share(share, settings)?;
+        let of_git = git.iter().find(|git| git.path == share.path);
+        let new = match of_git {
+            Some(git) => protected::in_git(git, settings)?,
+            None => protected::in_share(share, settings)?,
+        };
         let new: Vec<_> = new
             .into_iter()
             .filter(|entry| !facts.protected.contains(entry))
@@ -414,6 +425,7 @@ fn bring_up(
         shares: prepared.facts.writable,
         places: prepared.places,
         replaced: Arc::default(),
+        git: prepared.git,
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,
         agent: agent_name(&prepared.spec.argv),

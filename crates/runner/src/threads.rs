@@ -164,9 +164,12 @@ pub(crate) fn start_notifier(
         policy: Arc::clone(&parts.policy),
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
-        areas: Areas::new(parts.workspace.clone(), &parts.shares, |share| {
-            protected::in_packages(share, &settings.workspace)
-        }),
+        areas: Areas::new(
+            parts.workspace.clone(),
+            &parts.shares,
+            &parts.git,
+            |share| protected::in_packages(share, &settings.workspace),
+        ),
         restricts_files: parts.policy.restricts_files(),
         beginnings: settings.workspace.beginnings(),
         in_packages: settings.workspace.within_packages(),

@@ -4,7 +4,9 @@
     reason = "a broken fixture must end the test with its reason"
 )]
 mod settings;
+mod signing;
 mod table;
+mod worktrees;
 
 use stockade_testkit::{TestEnv, env::User};
 

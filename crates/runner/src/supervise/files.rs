@@ -10,7 +10,9 @@ use std::{io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering};
 
 use rustix::{fs::FileType, io::Errno};
 use stockade_event::{Durability, Event};
-use stockade_policy::{Access, Approvals, Decision, FileRequest, Request, WorkspaceSettings};
+use stockade_policy::{
+    Access, Approvals, Control, Decision, FileRequest, Request, WorkspaceSettings,
+};
 use stockade_sandbox::Meaning;
 use stockade_sys::notifier::{Notification, Notifier};
 use stockade_types::{RawText, Verdict};
@@ -150,7 +152,7 @@ impl Supervision {
             (_, true) => Access::Write,
             (_, false) => Access::Create,
         };
-        let (request, decision) = self.decide_file(&at.path, area, relative, access);
+        let (request, decision) = self.decide_file(&at.path, area, &relative, access);
         Some(Judged {
             raw: match &change.at {
                 Named::Path { path, .. } => path.clone(),
@@ -166,7 +168,7 @@ impl Supervision {
     /// Returns which names are protected in an area.
     pub(super) fn protection(&self, area: Area) -> &WorkspaceSettings {
         match area {
-            Area::Workspace | Area::Share => &self.policy.settings().workspace,
+            Area::Workspace | Area::Share | Area::Git => &self.policy.settings().workspace,
             Area::Packages => &self.in_packages,
         }
     }
@@ -201,10 +203,15 @@ impl Supervision {
         };
         let below = relative.as_os_str().as_encoded_bytes();
         let own = RawText::from_os(relative.as_os_str());
+        if self.areas.is_elsewhere(path) {
+            let reason = "this file of git belongs to the repository's other working trees";
+            let decision = Control::Protected.denies(reason, "make this change there");
+            return (named(Some(own)), decision);
+        }
         let suspected = self.could_be_protected(below);
         let own_rules = match area {
             Area::Workspace => self.restricts_files,
-            Area::Share | Area::Packages => false,
+            Area::Share | Area::Packages | Area::Git => false,
         };
         if !suspected && !own_rules {
             return (named(Some(own)), in_view());
@@ -213,7 +220,7 @@ impl Supervision {
         let moved = access == Access::Rename;
         let name = match area {
             Area::Workspace => self.places.protected_name(settings, below, moved),
-            Area::Share | Area::Packages => None,
+            Area::Share | Area::Packages | Area::Git => None,
         };
         if let Some(name) = name {
             let name = RawText::from_bytes(name);
@@ -228,8 +235,8 @@ impl Supervision {
         let protected = settings.protects(below).is_some()
             || (moved && settings.protects_below(below).is_some());
         let file = match area {
-            Area::Share | Area::Packages if !protected => named(None),
-            Area::Share | Area::Packages | Area::Workspace => named(Some(own)),
+            Area::Share | Area::Packages | Area::Git if !protected => named(None),
+            Area::Share | Area::Packages | Area::Git | Area::Workspace => named(Some(own)),
         };
         let decision = decide(&file);
         (file, decision)

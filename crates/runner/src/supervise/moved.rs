@@ -119,7 +119,7 @@ impl Supervision {
                 .stands_for(relative.as_os_str().as_bytes())
                 .is_some();
         let access = if pointer { Access::Rename } else { access };
-        let (request, decision) = self.decide_file(&path, area, relative, access);
+        let (request, decision) = self.decide_file(&path, area, &relative, access);
         (decision.verdict != Verdict::Allow).then(|| Judged {
             raw: raw(directory),
             request,
@@ -133,7 +133,7 @@ impl Supervision {
     fn cannot_tell(&self, directory: &Place) -> Option<Judged> {
         let path = &directory.path;
         let (area, relative) = self.areas.of(path)?;
-        let (request, decision) = self.decide_file(path, area, relative, Access::Rename);
+        let (request, decision) = self.decide_file(path, area, &relative, Access::Rename);
         Some(Judged {
             raw: raw(directory),
             request,

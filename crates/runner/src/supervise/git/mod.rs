@@ -190,7 +190,7 @@ impl Supervision {
         let mut names = vec![below.to_vec()];
         match area {
             Area::Workspace => names.extend(self.places.names(below)),
-            Area::Share | Area::Packages => {}
+            Area::Share | Area::Packages | Area::Git => {}
         }
         names
     }
