@@ -5,6 +5,7 @@
 
 mod agents;
 mod bench;
+mod conformance;
 mod dist;
 mod elf;
 mod generate;
@@ -42,6 +43,8 @@ enum Command {
     Dist,
     /// Measures start, work inside, memory and decisions beside bare and other sandboxes.
     Bench(bench::Args),
+    /// Runs real programs bare, inside and in other sandboxes, and writes the table.
+    Conformance(conformance::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Dist => dist::run().map(|_| Outcome::Passed),
         Command::Bench(args) => bench::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
     };
     match done {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,

@@ -146,7 +146,7 @@ impl Field {
 }
 
 /// The native program, without the launcher around it, so that it is measured at its best.
-fn native_codex(modules: &Path) -> Option<PathBuf> {
+pub(crate) fn native_codex(modules: &Path) -> Option<PathBuf> {
     let platforms = fs::read_dir(modules.join("@openai")).ok()?;
     let vendors = platforms
         .flatten()
@@ -177,7 +177,7 @@ fn sandbox_runtime(modules: &Path, workspace: &Path, stage: &Stage) -> Result<Op
 }
 
 /// Quotes arguments for a shell.
-fn shell_line(argv: &[&str]) -> String {
+pub(crate) fn shell_line(argv: &[&str]) -> String {
     let quoted: Vec<String> = argv
         .iter()
         .map(|arg| format!("'{}'", arg.replace('\'', r"'\''")))

@@ -3,7 +3,7 @@
 //! Machines drift, so only ratios within one run count: the contenders take turns (ABAB…), and
 //! the median of each is compared.
 
-mod contender;
+pub(crate) mod contender;
 mod decide;
 mod memory;
 mod report;

@@ -1,0 +1,88 @@
+//! The home and the workspace of one try, and in whose name it happens.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    process,
+    stage::Stage,
+    user::{self, User},
+};
+
+/// What every owner has set, so that commits can be made.
+const GIT_SETTINGS: &str = "[user]\n\tname = Lab\n\temail = lab@lab.test\n[init]\n\tdefaultBranch = main\n[advice]\n\tdefaultBranchName = false\n";
+
+/// Where tries happen, one after the other.
+pub(super) struct Ground {
+    pub(super) stage: Stage,
+    pub(super) account: Option<User>,
+}
+
+impl Ground {
+    /// As root tries are made as an ordinary user, since that is the main use.
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self {
+            account: super::as_whom()?,
+            stage: Stage::new()?,
+        })
+    }
+
+    /// The home of whoever tries.
+    pub(super) fn home(&self) -> PathBuf {
+        self.stage.path("home")
+    }
+
+    /// The workspace: a directory of the home.
+    pub(super) fn workspace(&self) -> PathBuf {
+        self.home().join("work")
+    }
+
+    /// Puts an empty home and workspace where the last ones were; `fill` adds to the home.
+    pub(super) fn renew(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let home = self.home();
+        if home.exists() {
+            // Go writes its module cache read-only.
+            drop(process::output(
+                Command::new("chmod").args(["-R", "u+w"]).arg(&home),
+            ));
+            fs::remove_dir_all(&home)
+                .with_context(|| format!("`{}` cannot be removed", home.display()))?;
+        }
+        self.stage.folder("home", self.account)?;
+        fill(&home)?;
+        self.stage.folder("home/work", self.account)?;
+        fs::write(home.join(".gitconfig"), GIT_SETTINGS)
+            .context("the settings of git cannot be written")?;
+        if let Some(User { uid, gid }) = self.account {
+            let mut chown = Command::new("chown");
+            chown.args(["-R", "-h", &format!("{uid}:{gid}")]).arg(&home);
+            process::stdout(&mut chown)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a command run in the workspace as whoever tries, with what an ordinary login has.
+    pub(super) fn prepare(&self, command: &mut Command) {
+        let home = self.home();
+        match self.account {
+            Some(account) => account.apply(command, &home),
+            None => user::clean_environment(command, &home),
+        }
+        let path = format!(
+            "{0}/.local/bin:{0}/.cargo/bin:{1}",
+            home.display(),
+            user::SYSTEM_PATH
+        );
+        command
+            .env("PATH", path)
+            .env("SHELL", "/bin/bash")
+            .env("LANG", "C.UTF-8")
+            .env("TERM", "xterm-256color")
+            .current_dir(self.workspace());
+    }
+}
