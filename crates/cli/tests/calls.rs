@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use stockade_plan::{CALLS, CallAction, CallSet, Refusals, answer};
+use stockade_plan::{CALLS, CallAction, CallSet, Debuggers, Refusals, answer};
 use stockade_testkit::{
     Output, TestEnv, UNATTENDED,
     env::{User, under_test},
@@ -18,9 +18,9 @@ use stockade_testkit::{
 /// An address that nothing is mapped at.
 const BAD: i64 = 1;
 
-/// What an ordinary session loads.
+/// What a session loads that lets nobody trace.
 const STRICT: CallSet = CallSet {
-    debuggers: false,
+    debuggers: Debuggers::None,
     namespaces: false,
     notify: true,
     root: false,
@@ -242,10 +242,13 @@ fn denied_calls_fail_inside_and_are_looked_at_outside() {
         };
         let is_root = env.is_root();
         let repo = env.repo();
+        let policy = env.write("none.toml", "schema = 1\n[process]\ndebuggers = \"none\"\n");
         let outside = env.command(&perl).arg("-e").arg(program(true)).success();
         let inside = env
             .stockade()
             .args(UNATTENDED)
+            .arg("--policy")
+            .arg(&policy)
             .arg("--")
             .arg(&perl)
             .arg("-e")

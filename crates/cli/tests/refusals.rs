@@ -41,7 +41,7 @@ fn refused(record: &[Event], kind: &str) -> Vec<Event> {
 #[test]
 fn a_refused_call_is_told_with_the_one_step() {
     let perl = require_tool("perl");
-    let trace = call_number("ptrace").unwrap();
+    let trace = call_number("kcmp").unwrap();
     let line = format!(
         "{} -e '$! = 0; syscall({trace}, 16, $$, 0, 0); print $! + 0, \"\\n\"'; /run/stockade/why",
         perl.display()
@@ -51,16 +51,16 @@ fn a_refused_call_is_told_with_the_one_step() {
         output
             .assert_success()
             .assert_stdout("1\n")
-            .assert_stdout("call ptrace was refused")
+            .assert_stdout("call kcmp was refused")
             .assert_stdout("rule    system-calls")
-            .assert_stdout("process.debuggers = true");
+            .assert_stdout("process.debuggers = \"all\"");
         output
-            .assert_stderr("refused    1: ptrace (deny system-calls)")
-            .assert_stderr("process.debuggers = true");
+            .assert_stderr("refused    1: kcmp (deny system-calls)")
+            .assert_stderr("process.debuggers = \"all\"");
         let shown = env.stockade().args(["show", "last"]).success();
-        shown.assert_stdout("✖ call ptrace denied (system-calls) ← perl");
+        shown.assert_stdout("✖ call kcmp denied (system-calls) ← perl");
         // Where a policy opens it, the kernel answers: nobody has this process (ESRCH).
-        let output = told(env, repo, "[process]\ndebuggers = true\n", &line);
+        let output = told(env, repo, "[process]\ndebuggers = \"all\"\n", &line);
         output
             .assert_stdout("3\n")
             .assert_stdout("nothing was refused");

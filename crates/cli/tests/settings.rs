@@ -99,8 +99,11 @@ fn debuggers_trace_where_policy_lets_them() {
     Place::each(|place| {
         // PTRACE_SEIZE (0x4206), which does not stop what it traces.
         let line = "sleep 30 & perl -e 'print syscall(101, 0x4206, $ARGV[0] + 0, 0, 0) == 0 ? \"traced\" : \"refused\"' $!; kill $!";
-        assert_eq!(place.says("", line), "refused");
-        assert_eq!(place.says("[process]\ndebuggers = true\n", line), "traced");
+        let says = |word| place.says(&format!("[process]\ndebuggers = \"{word}\"\n"), line);
+        assert_eq!(says("none"), "refused");
+        assert_eq!(says("own"), "traced");
+        assert_eq!(says("all"), "traced");
+        assert_eq!(place.says("", line), "traced");
     });
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use ordinary::{Family, ORDINARY};
+pub use stockade_policy::Debuggers;
 
 /// Which variant of the filter a session loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +18,8 @@ pub use ordinary::{Family, ORDINARY};
     reason = "each is one switch of the filter"
 )]
 pub struct CallSet {
-    /// `ptrace` and its kin stay open, for debuggers.
-    pub debuggers: bool,
+    /// Whom debuggers may trace; `Own` needs `notify`, since each new tracing is judged.
+    pub debuggers: Debuggers,
     /// New namespaces can be made; mounts stay closed in them.
     pub namespaces: bool,
     /// The supervisor is asked about executions and file changes, and told of refusals.
@@ -106,7 +107,12 @@ pub const UNNAMED: CallAction = CallAction::NotImplemented;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Switch {
     Always,
-    UnlessDebuggers,
+    /// Unless debuggers may trace everybody.
+    UnlessAllTraced,
+    /// Where nobody may be traced, or nobody can judge it.
+    IfNoneTraced,
+    /// Where each new tracing is judged.
+    IfOwnTraced,
     UnlessNamespaces,
     IfNotify,
     IfRoot,
@@ -147,12 +153,17 @@ impl Call {
         }
     }
 
-    /// Returns the key of a policy that opens the call, where one does.
+    /// Returns the setting of a policy that opens the call, where one does.
     pub const fn opened_by(&self) -> Option<&'static str> {
         match self.switch {
-            Switch::UnlessDebuggers => Some("process.debuggers"),
-            Switch::UnlessNamespaces => Some("process.namespaces"),
-            Switch::Always | Switch::IfNotify | Switch::IfRoot | Switch::Ordinary => None,
+            Switch::UnlessAllTraced => Some("process.debuggers = \"all\""),
+            Switch::IfNoneTraced => Some("process.debuggers = \"own\""),
+            Switch::UnlessNamespaces => Some("process.namespaces = true"),
+            Switch::Always
+            | Switch::IfNotify
+            | Switch::IfOwnTraced
+            | Switch::IfRoot
+            | Switch::Ordinary => None,
         }
     }
 }
@@ -186,6 +197,10 @@ const UDP: &[u32] = &[0, 17];
 /// `TIOCSTI`, `TIOCLINUX`, `TIOCCONS`, `TIOCSETD`, `TIOCVHANGUP`: input pushed into a terminal, line
 /// disciplines, and the terminals of others.
 const TERMINAL_REQUESTS: &[u32] = &[0x5412, 0x541C, 0x541D, 0x5423, 0x5437];
+/// `PTRACE_TRACEME`, `PTRACE_ATTACH`, `PTRACE_SEIZE`: the requests with which tracing begins. All
+/// others are about processes that are traced by the caller already (ptrace(2)), and children that
+/// the kernel adds by itself are those of such a process.
+const ATTACHING: &[u32] = &[0, 16, 0x4206];
 /// `PR_SET_MM`.
 const MEMORY_MAP_REQUESTS: &[u32] = &[35];
 /// `PER_LINUX`, and the query.
@@ -222,7 +237,17 @@ const fn tracing(name: &'static str, why: &'static str) -> Call {
         name,
         CallCondition::Always,
         CallAction::NotPermitted,
-        Switch::UnlessDebuggers,
+        Switch::UnlessAllTraced,
+        why,
+    )
+}
+
+const fn looking(name: &'static str, why: &'static str) -> Call {
+    call(
+        name,
+        CallCondition::Always,
+        CallAction::NotPermitted,
+        Switch::IfNoneTraced,
         why,
     )
 }
@@ -389,7 +414,7 @@ pub const CALLS: &[Call] = &[
         "personality",
         CallCondition::NoneOf(0, PERSONALITIES),
         CallAction::NotPermitted,
-        Switch::UnlessDebuggers,
+        Switch::UnlessAllTraced,
         "switches off address randomisation",
     ),
     call(
@@ -439,15 +464,22 @@ pub const CALLS: &[Call] = &[
         "stops the kernel inside a copy, a tool for exploits",
     ),
     deny("bpf", "programs in the kernel"),
-    deny(
+    tracing(
         "perf_event_open",
         "measures and samples other programs and the kernel",
     ),
     deny("keyctl", "keyrings are not namespaced by user"),
     deny("add_key", "keyrings are not namespaced by user"),
     deny("request_key", "keyrings are not namespaced by user"),
-    tracing("ptrace", "takes over other processes of the session"),
-    tracing("process_vm_readv", "reads other processes"),
+    looking("ptrace", "takes over other processes of the session"),
+    call(
+        "ptrace",
+        CallCondition::OneOf(0, ATTACHING),
+        CallAction::Notify,
+        Switch::IfOwnTraced,
+        "begins to trace; who is traced already can only be traced on",
+    ),
+    looking("process_vm_readv", "reads other processes"),
     tracing("process_vm_writev", "writes other processes"),
     tracing("pidfd_getfd", "takes descriptors of other processes"),
     tracing("kcmp", "compares kernel objects of other processes"),
@@ -588,7 +620,13 @@ pub fn calls(set: CallSet) -> impl Iterator<Item = Call> {
 fn special(set: CallSet) -> impl Iterator<Item = Call> {
     CALLS.iter().copied().filter(move |call| match call.switch {
         Switch::Always | Switch::Ordinary => true,
-        Switch::UnlessDebuggers => !set.debuggers,
+        Switch::UnlessAllTraced => set.debuggers != Debuggers::All,
+        Switch::IfNoneTraced => match set.debuggers {
+            Debuggers::None => true,
+            Debuggers::Own => !set.notify,
+            Debuggers::All => false,
+        },
+        Switch::IfOwnTraced => set.debuggers == Debuggers::Own && set.notify,
         Switch::UnlessNamespaces => !set.namespaces,
         Switch::IfNotify => set.notify,
         Switch::IfRoot => set.notify && set.root,

@@ -20,8 +20,8 @@ mod step;
 mod view;
 
 pub use calls::{
-    CALLS, Call, CallAction, CallCondition, CallSet, Family, ORDINARY, Refusals, UNNAMED, answer,
-    calls,
+    CALLS, Call, CallAction, CallCondition, CallSet, Debuggers, Family, ORDINARY, Refusals,
+    UNNAMED, answer, calls,
 };
 pub use compile::{check_workspace, compile};
 pub use error::PlanError;

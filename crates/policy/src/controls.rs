@@ -47,11 +47,13 @@ pub enum Control {
     SystemCalls,
     /// A change of a file where the view is read-only.
     ReadOnly,
+    /// A process that another one decides about, or would.
+    Traced,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -70,6 +72,7 @@ impl Control {
         Self::UnreadableProgram,
         Self::SystemCalls,
         Self::ReadOnly,
+        Self::Traced,
     ];
 
     /// Returns the name that decisions show as the rule.
@@ -93,6 +96,7 @@ impl Control {
             Self::UnreadableProgram => "unreadable-program",
             Self::SystemCalls => "system-calls",
             Self::ReadOnly => "read-only",
+            Self::Traced => "traced",
         }
     }
 

@@ -91,6 +91,7 @@ pub use request::{
     NetRequest, Request, Variable,
 };
 pub use scope::{Scope, ScopeError};
+pub use settings::Debuggers;
 pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, OwnQuestionsOff,
     PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir, WorkspaceMode,

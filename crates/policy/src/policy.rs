@@ -242,6 +242,16 @@ impl Policy {
             .any(|body| body.programs.is_some())
     }
 
+    /// Tells whether a rule lets connections out, or asks about them, because this program makes them.
+    pub fn trusts_program(&self, program: &RawText) -> bool {
+        self.rules
+            .iter()
+            .filter(|rule| rule.effect != Verdict::Deny)
+            .filter_map(Rule::net)
+            .flat_map(|body| body.programs.iter().flatten())
+            .any(|own| own.matches(program, None))
+    }
+
     /// Tells whether any rule asks about changes of files or denies them.
     pub fn restricts_files(&self) -> bool {
         self.rules

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use stockade_types::{ByteSize, HostName, Span};
 
 use crate::{
-    EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
+    Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
     OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir,
     WorkspaceMode, WorkspaceSettings,
     address::{AddressClass, classify},
@@ -26,6 +26,11 @@ pub(crate) const TABLES: [&str; 9] = [
     "record",
     "require",
 ];
+const DEBUGGERS: [(&str, Debuggers); 3] = [
+    ("none", Debuggers::None),
+    ("own", Debuggers::Own),
+    ("all", Debuggers::All),
+];
 /// Returns what holds where no file says anything.
 pub(crate) fn defaults() -> Settings {
     Settings {
@@ -42,7 +47,7 @@ pub(crate) fn defaults() -> Settings {
         limits: Limits::default(),
         network: NetworkSettings::default(),
         process: ProcessSettings {
-            debuggers: default(false),
+            debuggers: default(Debuggers::Own),
             namespaces: default(false),
         },
         preset: PresetSettings::default(),
@@ -95,8 +100,10 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     if let Some(table) = top.table(file, "process", &["debuggers", "namespaces"]) {
         let looser = |new: &bool, old: &bool| *new && !*old;
         let process = &mut settings.process;
-        let debuggers = table.flag(file, "debuggers");
-        tighten_value(file, debuggers, &mut process.debuggers, looser);
+        let debuggers = table.word(file, "debuggers", &DEBUGGERS);
+        tighten_value(file, debuggers, &mut process.debuggers, |new, old| {
+            new > old
+        });
         let namespaces = table.flag(file, "namespaces");
         tighten_value(file, namespaces, &mut process.namespaces, looser);
     }

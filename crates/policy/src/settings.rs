@@ -167,11 +167,35 @@ pub struct NetworkSettings {
     pub hosts: BTreeMap<HostName, Sourced<IpAddr>>,
 }
 
+/// Whom a debugger, a tracer or a leak checker may trace (`ptrace`).
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum Debuggers {
+    /// Nobody.
+    None,
+    /// Processes of the session on which nothing rests: no answer of a person, no rule that names
+    /// their program.
+    Own,
+    /// Every process of the session, without being judged.
+    All,
+}
+
+impl Debuggers {
+    /// Returns the word used in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Own => "own",
+            Self::All => "all",
+        }
+    }
+}
+
 /// What processes of the session may do to each other.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSettings {
-    /// Debuggers work (`ptrace`).
-    pub debuggers: Sourced<bool>,
+    /// Whom debuggers may trace.
+    pub debuggers: Sourced<Debuggers>,
     /// New namespaces may be made; mounts stay closed in them.
     pub namespaces: Sourced<bool>,
 }

@@ -292,7 +292,7 @@ PROXY = "a"
 [network.hosts]
 "a.test" = "192.0.2.1"
 [process]
-debuggers = false
+debuggers = "none"
 "#;
     let user = r#"schema = 1
 [workspace]

@@ -96,6 +96,11 @@ impl Processes {
         }
     }
 
+    /// The session's first process.
+    pub(crate) const fn first(&self) -> u32 {
+        self.first
+    }
+
     /// Describes the process that thread `tid` belongs to, as far as it can still be told.
     pub(crate) fn subject(&self, tid: u32) -> Subject {
         procfs::identity(tid)

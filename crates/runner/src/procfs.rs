@@ -26,6 +26,8 @@ const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
 const HIDDEN_DESCRIPTORS_MAX: i32 = 4096;
 /// With fewer descriptors than this, the limits of a process are not looked at.
 const FEW_DESCRIPTORS: u64 = 64;
+/// Processes of a session that are looked through for one.
+const PROCESSES_MAX: usize = 100_000;
 /// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 21 numbers fit twice.
 const STAT_BYTES: usize = 1024;
 
@@ -253,6 +255,48 @@ pub(crate) fn descendants(root: u32, processes_max: usize) -> Vec<u32> {
         }
     }
     found
+}
+
+/// Returns the thread that traces thread `tid`, zero where none does; `None` where that cannot be told.
+pub(crate) fn tracer(tid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"))?;
+    line.trim().parse().ok()
+}
+
+/// Returns the id that a thread has in its session.
+pub(crate) fn session_id(tid: u32) -> Option<i32> {
+    namespace_ids(tid)?.get(1).copied()
+}
+
+/// Counts the pid namespaces, from ours on, that a thread is in.
+pub(crate) fn pid_namespaces(tid: u32) -> Option<usize> {
+    namespace_ids(tid).map(|ids| ids.len())
+}
+
+/// Reads the ids of a thread, that in our namespace first (`NSpid`).
+fn namespace_ids(tid: u32) -> Option<Vec<i32>> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace()
+        .map(|id| id.parse().ok())
+        .collect()
+}
+
+/// Finds the thread below `first` that has this id in the session.
+pub(crate) fn with_session_id(first: u32, id: i32) -> Option<u32> {
+    let processes = descendants(first, PROCESSES_MAX);
+    let has_it = |tid: &u32| session_id(*tid) == Some(id);
+    let threads = || processes.iter().flat_map(|pid| tasks(*pid));
+    processes
+        .iter()
+        .copied()
+        .find(has_it)
+        .or_else(|| threads().find(has_it))
 }
 
 /// Returns those of `wanted`, inodes of sockets, that a process holds. Its newest descriptors are

@@ -9,7 +9,7 @@ use std::{
 };
 
 use stockade_event::{Durability, Event};
-use stockade_plan::{CallSet, LaunchPlan, Refusals, Step};
+use stockade_plan::{CallSet, Debuggers, LaunchPlan, Refusals, Step};
 
 use stockade_types::chain;
 
@@ -211,7 +211,7 @@ fn call_set(plan: &LaunchPlan) -> CallSet {
     };
     // A plan has the step; without it nothing would be told, and nothing be open either.
     plan.steps.iter().find_map(of).unwrap_or(CallSet {
-        debuggers: false,
+        debuggers: Debuggers::None,
         namespaces: false,
         notify: true,
         root: plan.identity.uid == 0,

@@ -3,29 +3,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stockade_plan::{
-    CALLS, Call, CallAction, CallCondition, CallSet, ORDINARY, Refusals, UNNAMED, answer, calls,
+    CALLS, Call, CallAction, CallCondition, CallSet, Debuggers, ORDINARY, Refusals, UNNAMED,
+    answer, calls,
 };
 use stockade_sandbox::call_filter;
 use stockade_sys::seccomp::{Action, Processor, name, number};
 
 const STRICT: CallSet = CallSet {
-    debuggers: false,
+    debuggers: Debuggers::None,
     namespaces: false,
     notify: true,
     root: false,
 };
 
 fn sets() -> impl Iterator<Item = CallSet> {
-    [false, true].into_iter().flat_map(|debuggers| {
-        [false, true].into_iter().flat_map(move |namespaces| {
-            [(false, false), (true, false), (true, true)].map(|(notify, root)| CallSet {
-                debuggers,
-                namespaces,
-                notify,
-                root,
+    [Debuggers::None, Debuggers::Own, Debuggers::All]
+        .into_iter()
+        .flat_map(|debuggers| {
+            [false, true].into_iter().flat_map(move |namespaces| {
+                [(false, false), (true, false), (true, true)].map(|(notify, root)| CallSet {
+                    debuggers,
+                    namespaces,
+                    notify,
+                    root,
+                })
             })
         })
-    })
 }
 
 fn named() -> BTreeSet<&'static str> {
@@ -241,7 +244,11 @@ fn what_is_not_named_does_not_exist() {
 /// short. The numbers are what it takes now: a longer way needs a reason.
 #[test]
 fn ordinary_calls_are_answered_at_once() {
-    let filter = call_filter(STRICT).expect("it is short enough");
+    let set = CallSet {
+        debuggers: Debuggers::Own,
+        ..STRICT
+    };
+    let filter = call_filter(set).expect("it is short enough");
     let conditional: BTreeSet<&str> = CALLS
         .iter()
         .filter(|call| call.condition != CallCondition::Always)
@@ -298,11 +305,12 @@ fn an_option_opens_its_own_calls_and_no_others() {
     };
     assert_eq!(
         opened(CallSet {
-            debuggers: true,
+            debuggers: Debuggers::All,
             ..STRICT
         }),
         [
             "personality",
+            "perf_event_open",
             "ptrace",
             "process_vm_readv",
             "process_vm_writev",
@@ -310,6 +318,29 @@ fn an_option_opens_its_own_calls_and_no_others() {
             "kcmp"
         ]
     );
+    let own = CallSet {
+        debuggers: Debuggers::Own,
+        ..STRICT
+    };
+    assert_eq!(opened(own), ["ptrace", "process_vm_readv"]);
+    for (request, action) in [
+        (0, CallAction::Notify),
+        (16, CallAction::Notify),
+        (0x4206, CallAction::Notify),
+        (1, CallAction::Allow),
+        (0x4207, CallAction::Allow),
+    ] {
+        let arguments = [request, 0, 0, 0, 0, 0];
+        assert_eq!(answer(own, "ptrace", arguments), action, "{request:#x}");
+        let unjudged = CallSet {
+            notify: false,
+            ..own
+        };
+        assert_eq!(
+            answer(unjudged, "ptrace", arguments),
+            CallAction::NotPermitted
+        );
+    }
     let namespaces = opened(CallSet {
         namespaces: true,
         ..STRICT
@@ -334,7 +365,7 @@ fn an_option_opens_its_own_calls_and_no_others() {
     assert_eq!(owned, ["chown", "lchown", "fchown", "fchownat"]);
     // What is asked about stays asked about, whatever else is opened.
     let open = entries(CallSet {
-        debuggers: true,
+        debuggers: Debuggers::All,
         namespaces: true,
         notify: true,
         root: true,

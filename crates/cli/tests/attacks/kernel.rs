@@ -46,7 +46,7 @@ fn k04_mounts_and_namespaces_are_closed() {
 /// and reboot calls have no harmless control; the plan's own tests keep their entries.
 #[test]
 fn k06_kernel_surface_is_closed() {
-    let read_memory = r#"perl -e '$b = "x" x 8; $s = "secret!!"; $l = pack("PQ", $b, 8); $r = pack("PQ", $s, 8); exit(syscall(310, $$ + 0, $l, 1, $r, 1, 0) != 8)'"#;
+    let write_memory = r#"perl -e '$b = "x" x 8; $s = "secret!!"; $l = pack("PQ", $b, 8); $r = pack("PQ", $s, 8); exit(syscall(311, $$ + 0, $l, 1, $r, 1, 0) != 8)'"#;
     let steal =
         r"perl -e '$p = syscall(434, $$ + 0, 0); exit($p < 0 || syscall(438, $p, 1, 0) < 0)'";
     let ring = r#"perl -e '$p = "\0" x 120; exit(syscall(425, 1, $p) < 0)'"#;
@@ -54,8 +54,7 @@ fn k06_kernel_surface_is_closed() {
         closed("userfaultfd", "sys 323 1"),
         closed("keyctl", "sys 250 0 -3 1"),
         closed("add-key", "sys 248 user lab x 1 -2"),
-        closed("ptrace", "sys 101 0 0 0 0"),
-        closed("process-memory", read_memory),
+        closed("process-memory", write_memory),
         closed("pidfd-getfd", steal),
         closed("io-uring", ring),
         closed("personality", "sys 135 262144"),

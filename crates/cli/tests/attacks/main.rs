@@ -33,6 +33,7 @@ mod sequences;
 mod shared;
 mod state;
 mod storm;
+mod tracing;
 mod view;
 
 use std::path::PathBuf;

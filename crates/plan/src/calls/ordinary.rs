@@ -378,6 +378,7 @@ pub const ORDINARY: &[Family] = &[
         why: "looks into other processes, for debuggers",
         names: &[
             "kcmp",
+            "perf_event_open",
             "pidfd_getfd",
             "process_vm_readv",
             "process_vm_writev",

@@ -40,7 +40,7 @@ impl Supervision {
             return Err(ERRNO_DENIED);
         }
         // Last, since writing takes its time.
-        if !self.unchanged(&asked, attempt.deciding, call) {
+        if !self.unchanged(&asked, attempt.deciding, call) || !self.seal(&attempt, tid) {
             write(self.changed_since(&request, decision))?;
             return Err(ERRNO_DENIED);
         }
@@ -122,6 +122,9 @@ impl Supervision {
             let reach = reach(resolver, &attempt, attempt.program()?.request);
             Some((CoveredBy::Rule(rule), reach))
         });
+        // What somebody traces covers nothing: its tracer would have it.
+        let cover =
+            cover.filter(|(_, reach)| !reach.is_nothing() && self.seal(&attempt, resolver.tid()));
         self.note_start(call, attempt, Some(decided))?;
         if let Some((by, reach)) = cover {
             self.processes.covers.begin(process, by, reach);

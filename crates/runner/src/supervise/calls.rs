@@ -97,7 +97,7 @@ impl Supervision {
 
 fn refusal(entry: &Call) -> Decision {
     let remedy = match entry.opened_by() {
-        Some(key) => format!("say `{key} = true` in a policy of yours, and start a new session"),
+        Some(setting) => format!("say `{setting}` in a policy of yours, and start a new session"),
         None => "no policy opens it: do this outside the session".to_owned(),
     };
     Control::SystemCalls.denies(entry.why, &remedy)

@@ -62,7 +62,7 @@ pub(super) struct Level {
 /// One execution as it was judged.
 pub(super) struct Attempt {
     /// The process.
-    identity: Identity,
+    pub(super) identity: Identity,
     /// The file that was named, its interpreters, outermost last, and what a loader loads.
     pub(super) levels: Vec<Level>,
     /// The one whose file becomes the process's image.
@@ -126,6 +126,7 @@ impl Supervision {
         let Some((decision, request)) = self.strictest(&mut attempt) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
+        let decision = self.unless_traced(&attempt, decision, tid);
         if let Some(own) = attempt.own() {
             self.note_scope(attempt.identity, &own.request.program);
         }
@@ -396,6 +397,7 @@ impl Supervision {
         if let Some(program) = attempt.program() {
             self.processes.covers.executes(identity, program);
         }
+        self.note_sealed_image(identity, image);
         let Level {
             request,
             interpreter,

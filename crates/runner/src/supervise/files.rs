@@ -351,9 +351,9 @@ impl Supervision {
         places: &[Place],
     ) -> io::Result<Done> {
         let foreign = file.memory && file.process != resolver.inner_process()?;
-        let debugs = self.policy.settings().process.debuggers.value;
         let place = places.first().filter(|place| place.object().is_none());
-        let Some(place) = place.filter(|_| file.process != "1" && (debugs || !foreign)) else {
+        let may = || !foreign || self.may_write_memory(resolver.tid(), &file.process);
+        let Some(place) = place.filter(|_| file.process != "1" && may()) else {
             return Err(Errno::ACCESS.into());
         };
         let opened = lock(&self.binder).open(place.parent(), file.name, file.flags)?;

@@ -17,6 +17,7 @@ mod program_file;
 mod push;
 mod read_only;
 mod search;
+mod tracing;
 pub(crate) mod verify;
 
 pub(crate) use environment::StartEnvironment;
@@ -130,6 +131,8 @@ pub(crate) struct State {
     searches: search::Searches,
     /// Refused calls that were told already.
     told: calls::Told,
+    /// Who must not be traced, and who was.
+    seals: tracing::Seals,
 }
 
 /// Recorded changes that are remembered; past this, changes are recorded again.
@@ -273,6 +276,7 @@ impl Supervision {
                 hands.forget();
                 self.judge_exec(&resolver, call, call_name, tid)
             }
+            "ptrace" => self.judge_trace(call, tid),
             "umask" => {
                 hands.note_mask(self, tid, call);
                 Reply::Proceed

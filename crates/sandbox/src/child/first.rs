@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Pid;
-use stockade_plan::CallSet;
+use stockade_plan::{CallSet, Debuggers};
 use stockade_sys::{
     Outcome, SysError, capability, fd, identity,
     process::{self, Ended, Fork, Parentage, WaitMode, Waited},
@@ -96,7 +96,7 @@ fn confine_self(state: &State, signals: &OwnedFd) -> Outcome<()> {
     confine::drop_capabilities()?;
     capability::set_no_new_privileges()?;
     let set = CallSet {
-        debuggers: false,
+        debuggers: Debuggers::None,
         namespaces: false,
         notify: false,
         root: false,

@@ -173,7 +173,7 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         )?;
     }
     let process = &settings.process;
-    let debuggers = process.debuggers.value;
+    let debuggers = process.debuggers.value.as_str();
     lines.put(
         "process",
         format_args!("debuggers = {debuggers}"),
