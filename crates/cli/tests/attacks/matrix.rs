@@ -246,7 +246,11 @@ impl<'a> Matrix<'a> {
     fn check_events(&self, scene: &Scene, output: &Output) {
         let session = scene.env.session_id();
         let record = scene.env.events(&session);
-        let refusals: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
+        // Calls that the filter refuses are told once for each program, so several attempts share one.
+        let refusals: Vec<_> = record
+            .iter()
+            .filter(|event| event.is_refusal() && event.kind() != "call.refused")
+            .collect();
         let mut explained = 0;
         for attempt in self.attempts {
             let Some(refusal) = attempt.refusal else {
