@@ -52,6 +52,7 @@ impl Supervision {
             Ok(found) => found,
             Err(errno) => return Reply::Refuse(errno),
         };
+        self.hold_checkout(hands, resolver, &mut found);
         let tid = resolver.tid();
         let denied = |one: &&mut Judged| one.decision.verdict == Verdict::Deny;
         if let Some(one) = found.judged.iter_mut().find(denied) {
@@ -264,6 +265,7 @@ impl Supervision {
             ..
         } = found;
         let deed = &call.deed;
+        let ahead = self.ahead(hands, resolver.tid(), &call, &places);
         let guarded = || act::guarded_file(deed, places.first()?);
         let work = || match deed {
             Deed::Bind { socket, address } => self
@@ -290,6 +292,7 @@ impl Supervision {
                 close_on_exec,
             },
         };
+        self.behind(resolver.tid(), ahead, &places);
         match self.note_changes(hands, judged, resolver.tid()) {
             Some(()) => Reply::Now(answer),
             None => Reply::Refuse(ERRNO_NOT_JUDGED),

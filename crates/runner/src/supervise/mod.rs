@@ -123,6 +123,8 @@ pub(crate) struct State {
     agents: HashSet<stockade_types::ProcessId>,
     /// Whether the first execution, the command's own, has happened.
     started: bool,
+    /// What processes of git do to the working tree, by process id.
+    checkouts: HashMap<u32, git::Checkout>,
     /// What of protected files the session made.
     made: git::Made,
     /// Settings of git as the session found them, by path; nothing where it made them.
@@ -253,6 +255,7 @@ impl Supervision {
             // Threads come and go; only a process is forgotten.
             if call_name == "exit_group" {
                 hands.forget();
+                self.end_checkout(hands, tid);
             }
             if let Some(actual) = self.second_looks.at_exit(tid) {
                 self.judge_again(actual);

@@ -4,8 +4,10 @@
 //! repository gets the samples of hooks that git's own template has ([`samples`]); a pointer is made
 //! where it leads to a git directory of the same repository that leads back ([`pointers`]). Whatever
 //! is written is a copy that the supervisor read and judged: nothing is read again, and no program
-//! inside keeps a descriptor of it. What a session made itself it may remove ([`made`]).
+//! inside keeps a descriptor of it. What a session made itself it may remove ([`made`]). A change of the
+//! working tree in which something is refused is not made at all ([`checkout`]).
 
+mod checkout;
 mod made;
 mod pointers;
 mod samples;
@@ -30,6 +32,7 @@ use stockade_policy::Control;
 use stockade_sys::notifier::Notification;
 use stockade_types::Verdict;
 
+pub(in crate::supervise) use checkout::Checkout;
 pub(in crate::supervise) use made::Made;
 pub(crate) use pointers::Pointers;
 
