@@ -4,14 +4,17 @@
 use std::{io, path::Path};
 
 use rustix::{
-    fs::{Access, AtFlags},
+    fs::{Access, AtFlags, Mode, OFlags},
     io::Errno,
 };
 use stockade_event::{Durability, Event};
 use stockade_policy::{Access as Change, Control, Decision, FileRequest, Request};
 use stockade_types::RawText;
 
-use super::{Hands, Supervision, changes::Call};
+use super::{
+    Hands, Supervision,
+    changes::{Call, Deed},
+};
 use crate::locate::Place;
 
 /// Directories of the machine, which no policy makes writable.
@@ -45,6 +48,10 @@ impl Supervision {
         if place.path.as_os_str().is_empty() || is_compiled(&place.path) {
             return Some(());
         }
+        // Git tries to remove each directory that it takes a file out of.
+        if matches!(call.deed, Deed::Remove { directory: true }) && is_filled(place) {
+            return Some(());
+        }
         let access = match (change.access, place.stat.is_some()) {
             (Change::Create, true) => Change::Write,
             (access, _) => access,
@@ -61,6 +68,17 @@ impl Supervision {
         let decision = self.recorder.record(id, &request, &decision);
         self.write(&Event::FileDenied { decision }, Durability::Written)
     }
+}
+
+/// Whether a place is a directory with something in it: nobody could remove it, outside neither.
+fn is_filled(place: &Place) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(place.parent(), place.name(), flags, Mode::empty());
+    let entries = opened.and_then(rustix::fs::Dir::new);
+    entries.is_ok_and(|entries| {
+        let mut names = entries.flatten().map(|entry| entry.file_name().to_owned());
+        names.any(|name| name.as_c_str() != c"." && name.as_c_str() != c"..")
+    })
 }
 
 /// Whether a place cannot be changed only because it is read-only: the kernel looks at permissions
