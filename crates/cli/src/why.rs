@@ -1,16 +1,20 @@
 //! `/run/stockade/why`: prints the last refusal of this session, from inside.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader, Write},
 };
 
-use stockade_types::DecisionRecord;
+use stockade_runner::News;
+use stockade_types::{DecisionRecord, UnixMillis};
 
 use crate::human::safe;
 
 /// Where the session's denials are, inside.
 const DENIALS: &str = "/run/stockade/denials.jsonl";
+
+/// Where it is said what goes on, inside.
+const NEWS: &str = "/run/stockade/news.json";
 
 /// Prints the last denial in words; exit code 1 when there is none.
 pub(crate) fn main() -> u8 {
@@ -24,6 +28,9 @@ pub(crate) fn main() -> u8 {
     };
     let mut lines = BufReader::new(file).lines().map_while(Result::ok);
     let Some(first) = lines.next() else {
+        for line in news(None) {
+            drop(writeln!(out, "{line}"));
+        }
         drop(writeln!(
             out,
             "nothing was refused in this session\n{UNSEEN}"
@@ -31,10 +38,11 @@ pub(crate) fn main() -> u8 {
         return 1;
     };
     let (last, earlier) = lines.fold((first, 0_u64), |(_, earlier), line| (line, earlier + 1));
-    let text = match serde_json::from_str::<DecisionRecord>(&last) {
-        Ok(decision) => render(&decision),
-        Err(_) => safe(&last),
-    };
+    let decision = serde_json::from_str::<DecisionRecord>(&last).ok();
+    for line in news(decision.as_ref().map(|decision| decision.time)) {
+        drop(writeln!(out, "{line}"));
+    }
+    let text = decision.as_ref().map_or_else(|| safe(&last), render);
     drop(writeln!(out, "{text}"));
     if earlier > 0 {
         drop(writeln!(out, "earlier {earlier}, all in {DENIALS}"));
@@ -47,6 +55,31 @@ const UNSEEN: &str = "\
 not seen here: what does not exist inside (hidden, or outside of the view), files that cannot be
 read, calls that the kernel is said not to have (ENOSYS), and unknown requests of ioctl, fcntl and
 prctl; /run/stockade/boundary.md says what is here";
+/// Says which questions are open, and what the network did not reach since the last refusal.
+fn news(refused: Option<UnixMillis>) -> Vec<String> {
+    let Some(news) = fs::read(NEWS)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<News>(&bytes).ok())
+    else {
+        return Vec::new();
+    };
+    let open = news.open.iter().map(|open| {
+        let effect = safe(&open.effect);
+        format!("waiting {effect} ({}): the owner is asked", open.approval)
+    });
+    let last = news
+        .unreached
+        .back()
+        .filter(|last| refused.is_none_or(|refused| last.time >= refused));
+    let unreached = last.map(|last| {
+        format!(
+            "network {} was not reached: {}; the boundary allowed it",
+            safe(&last.target),
+            safe(&last.outcome)
+        )
+    });
+    open.chain(unreached).collect()
+}
 
 fn render(decision: &DecisionRecord) -> String {
     let mut lines = vec![

@@ -1,6 +1,6 @@
 //! One connection of the session, from `accept` to its last byte.
 
-use std::{io, net::SocketAddr, sync::PoisonError};
+use std::{net::SocketAddr, sync::PoisonError};
 
 use stockade_policy::{Approvals, Control, Decision, NetRequest, Request};
 use stockade_types::{Host, HostName, Port, RawText, Verdict};
@@ -28,6 +28,8 @@ struct Link<'a> {
     request: NetRequest,
     /// What was read of the client and not passed on.
     head: Vec<u8>,
+    /// The connection that was made before the client was connected.
+    made: Option<Upstream>,
 }
 
 /// What will be done with a connection, as far as its first bytes allow to say.
@@ -46,7 +48,7 @@ enum Plan {
 
 /// Serves one accepted connection.
 pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketAddr) {
-    let Ok(request) = request(proxy, &client, destination).await else {
+    let Some((request, made)) = find_out(proxy, &client, destination).await else {
         // It is gone already, so there is nothing to judge and nothing passes.
         return reset(&client);
     };
@@ -56,11 +58,11 @@ pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketA
         destination,
         request,
         head: Vec::new(),
+        made,
     };
     // Subscribed before anything is asked, so that no revocation falls between.
     let mut revocations = proxy.supervisor.revocations();
-    let looked = link
-        .impossible(destination)
+    let looked = impossible(&link.request, destination)
         .unwrap_or_else(|| proxy.judge.look(&Request::Net(link.request.clone())));
     let flight = link.listen(&looked).await;
     if looked.verdict == Verdict::Deny {
@@ -111,14 +113,25 @@ pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketA
     }
 }
 
-/// Finds out who wants to go where.
-async fn request(
+/// Finds out who wants to go where, and what was made for it already.
+async fn find_out(
     proxy: &Proxy,
     client: &TcpStream,
     destination: SocketAddr,
-) -> io::Result<NetRequest> {
-    let peer = client.peer_addr()?;
-    let port = Port::new(destination.port()).ok_or(io::ErrorKind::InvalidInput)?;
+) -> Option<(NetRequest, Option<Upstream>)> {
+    let peer = client.peer_addr().ok()?;
+    let made = proxy.made.take(peer, destination);
+    let request = request(proxy, peer, destination).await?;
+    Some((request, made))
+}
+
+/// Finds out who wants to go where; `None` for a port that none is.
+pub(crate) async fn request(
+    proxy: &Proxy,
+    peer: SocketAddr,
+    destination: SocketAddr,
+) -> Option<NetRequest> {
+    let port = Port::new(destination.port())?;
     let address = destination.ip().to_canonical();
     let name: Option<HostName> = {
         let table = proxy
@@ -134,29 +147,29 @@ async fn request(
         .attribute(Protocol::Tcp, peer, destination)
         .await
         .unwrap_or_default();
-    Ok(NetRequest {
+    Some(NetRequest {
         host,
         port,
         subject,
     })
 }
 
-impl Link<'_> {
-    /// Returns the refusal of a destination that no rule can open.
-    fn impossible(&self, destination: SocketAddr) -> Option<Decision> {
-        let Host::Address(address) = self.request.host else {
-            return None;
-        };
-        if address.is_loopback() || destination.ip().is_unspecified() {
-            let reason = "loopback of the session is not reached through the network";
-            return Some(Control::Loopback.denies(reason, ""));
-        }
-        is_synthetic_space(address).then(|| {
-            let reason = "this address stands for no name of this session";
-            Control::UnknownAddress.denies(reason, "look the name up and connect to the answer")
-        })
+/// Returns the refusal of a destination that no rule can open.
+pub(crate) fn impossible(request: &NetRequest, destination: SocketAddr) -> Option<Decision> {
+    let Host::Address(address) = request.host else {
+        return None;
+    };
+    if address.is_loopback() || destination.ip().is_unspecified() {
+        let reason = "loopback of the session is not reached through the network";
+        return Some(Control::Loopback.denies(reason, ""));
     }
+    is_synthetic_space(address).then(|| {
+        let reason = "this address stands for no name of this session";
+        Control::UnknownAddress.denies(reason, "look the name up and connect to the answer")
+    })
+}
 
+impl Link<'_> {
     /// Reads what the client says first.
     async fn listen(&mut self, looked: &Decision) -> Flight {
         let must_speak = looked.http_only && looked.verdict != Verdict::Deny;
@@ -223,6 +236,7 @@ impl Link<'_> {
             port: self.request.port,
             subject: self.request.subject.clone(),
             allowed,
+            made: self.made.take(),
             upstream: &mut upstream,
         };
         let tunnel = tokio::select! {
@@ -252,7 +266,8 @@ impl Link<'_> {
         (sni, detail): (Option<String>, Option<String>),
         revoked: impl Future<Output = ()>,
     ) {
-        match Upstream::open(self.proxy, allowed, sni, detail).await {
+        let made = self.made.take();
+        match Upstream::open(self.proxy, allowed, made, (sni, detail)).await {
             Ok(upstream) => self.pass(upstream, revoked).await,
             Err(failed) => self.tell_failed(failed).await,
         }
@@ -336,7 +351,8 @@ impl Link<'_> {
     /// greeting is checked as any other.
     async fn server_first(mut self, allowed: &Allowed, revoked: impl Future<Output = ()>) {
         let detail = Some("opaque: the client waited for the server".to_owned());
-        let upstream = match Upstream::open(self.proxy, allowed, None, detail).await {
+        let made = self.made.take();
+        let upstream = match Upstream::open(self.proxy, allowed, made, (None, detail)).await {
             Ok(upstream) => upstream,
             Err(failed) => return self.tell_failed(failed).await,
         };

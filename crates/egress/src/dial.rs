@@ -1,21 +1,19 @@
 //! Reaching a host that policy allowed: resolve once, check, connect to exactly that address.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
-    time::Duration,
 };
 
 use stockade_policy::{AddressClass, NetRequest, Permitted, Request, classify};
 use stockade_types::{Host, Port};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
     addresses::is_own,
     dns::{Resolver, Unresolved},
-    limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_TOTAL},
+    limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_NEXT, DIAL_TOTAL},
+    wire::Word,
 };
 
 /// Why a host that policy allowed is not reached.
@@ -43,16 +41,58 @@ pub(crate) enum Unreachable {
         host: String,
     },
     /// Nothing accepted the connection.
-    #[error("`{host}` did not accept a connection: {reason}")]
+    #[error("`{host}` was not reached: {how}")]
     Refused {
         /// The host.
         host: String,
-        /// What the last attempt ended with.
-        reason: String,
+        /// What its address that said most ended with.
+        how: Silent,
     },
     /// The request is not about a connection.
     #[error("this request does not open a connection")]
     NotANetRequest,
+}
+
+/// How an attempt to connect ended, from what says least to what says most.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub(crate) enum Silent {
+    /// Nothing came back.
+    #[error("timed out")]
+    TimedOut,
+    /// This machine knows no way to that network.
+    #[error("network is unreachable")]
+    NoNetwork,
+    /// There is no such host, or no way to it.
+    #[error("no route to host")]
+    NoHost,
+    /// Something else, in the kernel's words.
+    #[error("{0}")]
+    Other(String),
+    /// Nobody listens on that port.
+    #[error("connection refused")]
+    Refused,
+}
+
+impl Silent {
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::HostUnreachable => Self::NoHost,
+            io::ErrorKind::NetworkUnreachable => Self::NoNetwork,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+
+    /// Returns what the program is told.
+    pub(crate) const fn word(&self) -> Word {
+        match self {
+            Self::TimedOut => Word::Silence,
+            Self::NoNetwork => Word::NoNetwork,
+            Self::NoHost => Word::NoHost,
+            Self::Other(_) | Self::Refused => Word::Refused,
+        }
+    }
 }
 
 impl Unreachable {
@@ -70,6 +110,15 @@ impl Unreachable {
                 ..
             }
         )
+    }
+
+    /// Returns the cause without the host.
+    pub(crate) fn outcome(&self) -> String {
+        match self {
+            Self::Name { source, .. } => source.to_string(),
+            Self::Refused { how, .. } => how.to_string(),
+            Self::Private { .. } | Self::Never { .. } | Self::NotANetRequest => self.to_string(),
+        }
     }
 
     /// Returns the message with its cause.
@@ -126,28 +175,63 @@ impl<'a> Route<'a> {
         self.addresses.first().copied()
     }
 
-    /// Connects to the first address that accepts.
+    /// Connects to the address that accepts first. They are begun one after the other, a short time
+    /// apart, IPv6 and IPv4 by turns (RFC 8305), so that one that does not answer costs no seconds.
     pub(crate) async fn dial(self) -> Result<TcpStream, Unreachable> {
-        let deadline = Instant::now() + DIAL_TOTAL;
-        let mut reason = "it took too long".to_owned();
-        for address in &self.addresses {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
-                break;
-            }
-            let target = SocketAddr::new(*address, self.port.get());
-            match timeout(left.min(DIAL_ATTEMPT), TcpStream::connect(target)).await {
-                Ok(Ok(stream)) => {
-                    // Interactive protocols suffer without it; where it fails they are only slow.
-                    drop(stream.set_nodelay(true));
-                    return Ok(stream);
+        let mut waiting = by_turns(&self.addresses).into_iter();
+        let mut attempts = JoinSet::new();
+        let mut said = None;
+        let all = async {
+            loop {
+                if let Some(address) = waiting.next() {
+                    let target = SocketAddr::new(address, self.port.get());
+                    attempts.spawn(timeout(DIAL_ATTEMPT, TcpStream::connect(target)));
                 }
-                Ok(Err(error)) => reason = error.to_string(),
-                Err(_) => "it took too long".clone_into(&mut reason),
+                let pause = if waiting.len() == 0 {
+                    DIAL_ATTEMPT
+                } else {
+                    DIAL_NEXT
+                };
+                match timeout(pause, attempts.join_next()).await {
+                    Ok(None) if waiting.len() == 0 => return None,
+                    Ok(Some(Ok(Ok(Ok(stream))))) => return Some(stream),
+                    Ok(Some(Ok(Ok(Err(error))))) => {
+                        said = said.take().max(Some(Silent::of(&error)))
+                    }
+                    // It took too long, or it is time for the next one.
+                    Ok(None | Some(Ok(Err(_)) | Err(_))) | Err(_) => {}
+                }
             }
+        };
+        let made = timeout(DIAL_TOTAL, all).await.ok().flatten();
+        if let Some(stream) = made {
+            // Interactive protocols suffer without it; where it fails they are only slow.
+            drop(stream.set_nodelay(true));
+            return Ok(stream);
         }
         let host = self.permitted.get().target().host.unwrap_or_default();
-        Err(Unreachable::Refused { host, reason })
+        let how = said.unwrap_or(Silent::TimedOut);
+        Err(Unreachable::Refused { host, how })
+    }
+}
+
+/// Returns the addresses with the families by turns; the first one stays the first.
+fn by_turns(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let six_first = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let of = |six: bool| {
+        addresses
+            .iter()
+            .copied()
+            .filter(move |a| a.is_ipv6() == six)
+    };
+    let (mut first, mut second) = (of(six_first), of(!six_first));
+    let mut turns = Vec::with_capacity(addresses.len());
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return turns;
+        }
+        turns.extend(pair.into_iter().flatten());
     }
 }
 

@@ -91,6 +91,11 @@ impl Judge {
         }
     }
 
+    /// Returns the proof for what the policy allows by itself.
+    pub(crate) fn permit(&self, request: Request) -> Option<Allowed> {
+        self.try_permit(request, &Approvals::none()).ok()
+    }
+
     fn try_permit(&self, request: Request, held: &Approvals) -> Result<Allowed, Box<Decision>> {
         // Without approvals first: what the policy allows by itself uses none of them up.
         let bare = self.policy.permit(request.clone(), &Approvals::none());

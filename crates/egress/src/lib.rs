@@ -18,6 +18,7 @@ mod dial;
 mod dns;
 mod first_line;
 mod grammar;
+mod hold;
 mod http;
 mod judge;
 mod limits;
@@ -154,6 +155,7 @@ pub(crate) struct Proxy {
     pub(crate) unreached: unreached::Unreached,
     pub(crate) relay: Box<dyn Relay>,
     pub(crate) closings: closings::Closings,
+    pub(crate) made: hold::Made,
     original_destination: OriginalDestination,
 }
 
@@ -174,7 +176,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         which: "control connection",
         source,
     })?;
-    let (client, frames) = wire::Client::new(control);
+    let (client, frames, connecting) = wire::Client::new(control);
     let supervisor = Arc::new(client);
     let fixed = &policy.settings().network.hosts;
     let fixed = fixed
@@ -191,9 +193,11 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         unreached: unreached::Unreached::default(),
         relay: sockets.relay,
         closings,
+        made: hold::Made::default(),
         original_destination: sockets.original_destination,
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;
+    listening.spawn(hold::serve(Arc::clone(&proxy), connecting));
     // The queue of closing events ends with its last sender: with the last connection.
     drop(proxy);
     let mut recording = JoinSet::new();

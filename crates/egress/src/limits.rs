@@ -50,6 +50,9 @@ pub(crate) const ADDRESSES_MAX: usize = 8;
 /// How long one address may take to accept. A lost SYN is sent again after 1 and 3 seconds.
 pub(crate) const DIAL_ATTEMPT: Duration = Duration::from_secs(5);
 
+/// How long an address may take before the next one is tried beside it (RFC 8305 section 5).
+pub(crate) const DIAL_NEXT: Duration = Duration::from_millis(250);
+
 /// How long all addresses of one name may take.
 pub(crate) const DIAL_TOTAL: Duration = Duration::from_secs(20);
 
@@ -62,6 +65,13 @@ pub(crate) const ATTRIBUTE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the supervisor may take to write an event. A disk that needs longer is not working.
 pub(crate) const RECORD_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a connection that was made for a program may wait for the program's own, whose first
+/// packet is let go with it. What takes longer is closed and made again.
+pub(crate) const MADE_KEPT: Duration = Duration::from_secs(5);
+
+/// Held connections that wait to be looked at; the kernel holds as many.
+pub(crate) const CONNECTING_MAX: usize = 1024;
 
 /// How long an approval may take where the rule states no time: people are slow.
 pub(crate) const ASK_WAIT: Duration = Duration::from_mins(15);

@@ -30,10 +30,14 @@ pub(crate) struct Upstream {
 /// A connection whose decision is recorded; dropping it, on whatever way, records its end.
 #[derive(Debug)]
 pub(crate) struct Opened {
+    /// What it was made for.
+    request: Request,
     record: DecisionRecord,
     since: Instant,
     counters: Arc<Counters>,
     closings: Closings,
+    /// What turned out about it after its decision.
+    spoke: Option<String>,
     /// Why it could not be made.
     failed: Option<String>,
 }
@@ -50,36 +54,41 @@ pub(crate) enum Failed {
 }
 
 impl Upstream {
-    /// Resolves, checks, records the decision with the address, and connects.
+    /// Resolves, checks, records the decision with the address, and connects; or takes what was
+    /// `made` for the same request before, whose decision is recorded. `said` is the server name in
+    /// a TLS greeting and what else is known.
     pub(crate) async fn open(
         proxy: &Proxy,
         allowed: &Allowed,
-        sni: Option<String>,
-        detail: Option<String>,
+        made: Option<Self>,
+        said: (Option<String>, Option<String>),
     ) -> Result<Self, Failed> {
         let request = allowed.permitted.get();
-        let decision = &allowed.decision;
-        let entry = Decided {
-            sni,
-            detail,
-            approvals: allowed.approval_ids(),
-            ..decided(request.clone(), decision.clone())
-        };
-        let route = match Box::pin(Route::find(
-            &allowed.permitted,
-            &proxy.resolver,
-            decision.private,
-        ))
-        .await
-        {
-            Ok(route) => route,
+        let (sni, detail) = said;
+        if let Some(mut made) = made.filter(|made| made.opened.is_for(request)) {
+            made.opened.spoke = detail;
+            return Ok(made);
+        }
+        let entry = entry(allowed, sni, detail);
+        let private = allowed.decision.private;
+        match Box::pin(Route::find(&allowed.permitted, &proxy.resolver, private)).await {
+            Ok(route) => Self::dial(proxy, entry, route).await,
             Err(error) => {
                 if let Request::Net(net) = request {
                     proxy.unreached.note(&net.host, &error);
                 }
-                return Err(not_found(proxy, entry, error).await);
+                Err(not_found(proxy, entry, error).await)
             }
-        };
+        }
+    }
+
+    /// Records the decision with the address, and connects.
+    pub(crate) async fn dial(
+        proxy: &Proxy,
+        entry: Decided,
+        route: Route<'_>,
+    ) -> Result<Self, Failed> {
+        let request = entry.request.clone();
         let entry = Decided {
             address: route.first(),
             ..entry
@@ -90,16 +99,18 @@ impl Upstream {
             .await
             .map_err(Failed::Unrecorded)?;
         let mut opened = Opened {
+            request,
             record,
             since: Instant::now(),
             counters: Arc::default(),
             closings: proxy.closings.clone(),
+            spoke: None,
             failed: None,
         };
         let stream = match route.dial().await {
             Ok(stream) => stream,
             Err(error) => {
-                opened.failed = Some(error.full());
+                opened.failed = Some(error.outcome());
                 return Err(Failed::Unreachable(error));
             }
         };
@@ -117,6 +128,16 @@ impl Upstream {
 }
 
 impl Opened {
+    /// Tells whether it is what `request`, which is allowed by itself, asks for. A program that has
+    /// closed its end already is not known any more; another one can have got the same port.
+    fn is_for(&self, request: &Request) -> bool {
+        let (Request::Net(own), Request::Net(other)) = (&self.request, request) else {
+            return false;
+        };
+        (&own.host, own.port) == (&other.host, other.port)
+            && (other.subject.id.is_none() || own.subject == other.subject)
+    }
+
     /// Returns the counters.
     pub(crate) fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
@@ -133,16 +154,27 @@ impl Drop for Opened {
             bytes_out: self.counters.bytes_out(),
             bytes_in: self.counters.bytes_in(),
             duration_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            spoke: self.spoke.take(),
             failed: self.failed.take(),
         });
     }
 }
 
+/// Makes what is recorded of an allowed connection.
+pub(crate) fn entry(allowed: &Allowed, sni: Option<String>, detail: Option<String>) -> Decided {
+    Decided {
+        sni,
+        detail,
+        approvals: allowed.approval_ids(),
+        ..decided(allowed.permitted.get().clone(), allowed.decision.clone())
+    }
+}
+
 /// Records what became of an allowed connection without an address.
-async fn not_found(proxy: &Proxy, entry: Decided, error: Unreachable) -> Failed {
+pub(crate) async fn not_found(proxy: &Proxy, entry: Decided, error: Unreachable) -> Failed {
     if !error.is_refusal() {
         let entry = Decided {
-            detail: Some(error.full()),
+            detail: Some(error.outcome()),
             ..entry
         };
         return match proxy.judge.record(entry).await {

@@ -296,8 +296,11 @@ events! {
         bytes_in: u64,
         /// From dial to end, in milliseconds.
         duration_ms: u64,
-        /// Why it was never made, where the network is the cause.
+        /// Why it was never made, where the network is the cause: `connection refused`, `timed out`,
+        /// `no route to host`.
         failed: Option<String>,
+        /// What was spoken on it, where that turned out after its decision: `tls`, `http`, `opaque`.
+        spoke: Option<String>,
     }
     /// A limit was hit.
     "limit.reached" LimitReached {

@@ -116,6 +116,9 @@ pub struct Summary {
     pub connections: BTreeMap<String, Traffic>,
     /// Traffic that was not kept by host.
     pub connections_more: Traffic,
+    /// What the last allowed connection that could not be made ended with, by `host:port`.
+    #[serde(default)]
+    pub unreached: BTreeMap<String, String>,
     /// What was refused, in the order of first sight.
     pub refused: Vec<Refusal>,
     /// Which of them a decision belongs to.
@@ -226,6 +229,7 @@ impl Summary {
                     bytes_in: *bytes_in,
                 };
                 self.connected(host, *port, one);
+                self.note_unreached(host, *port, failed.as_deref());
             }
             Event::EventsLost { count, .. } => {
                 self.events_lost = self.events_lost.saturating_add(*count);
@@ -332,6 +336,7 @@ impl Summary {
             Event::ConnectionDecided {
                 decision,
                 address: None,
+                detail,
                 ..
             } if decision.verdict == Verdict::Allow => {
                 let one = Traffic {
@@ -340,7 +345,9 @@ impl Summary {
                 };
                 let target = &decision.target;
                 let (host, port) = (target.host.as_deref(), target.port);
-                self.connected(host.unwrap_or_default(), port.unwrap_or_default(), one);
+                let (host, port) = (host.unwrap_or_default(), port.unwrap_or_default());
+                self.connected(host, port, one);
+                self.note_unreached(host, port, detail.as_deref());
             }
             event => {
                 if let Some(decision) = event.decision()
@@ -371,6 +378,15 @@ impl Summary {
             }
         } else {
             self.changed_files_more += 1;
+        }
+    }
+
+    fn note_unreached(&mut self, host: &str, port: u16, outcome: Option<&str>) {
+        let name = format!("{host}:{port}");
+        if let Some(outcome) = outcome
+            && (self.unreached.len() < ENTRIES_MAX || self.unreached.contains_key(&name))
+        {
+            self.unreached.insert(name, outcome.to_owned());
         }
     }
 

@@ -211,6 +211,9 @@ fn network(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
         steps.push(Step::Redirect {
             port: REDIRECT_PORT,
         });
+        if facts.hold {
+            steps.push(Step::Hold);
+        }
     }
     steps
 }

@@ -132,6 +132,8 @@ pub struct HostFacts {
     pub landlock_abi: i32,
     /// Whether the nf_tables redirect is expected to work.
     pub redirect: bool,
+    /// Whether connections are expected to be held until it is known whether they can be made.
+    pub hold: bool,
     /// Counts that the session shares with the host.
     pub shared: SharedCounts,
     /// Cgroup hierarchies that can be used.

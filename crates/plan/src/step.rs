@@ -200,6 +200,9 @@ pub enum Step {
         /// The port.
         port: u16,
     },
+    /// Hold the first packet of every redirected connection until the egress process knows whether
+    /// there is anybody to talk to.
+    Hold,
     /// Open the session's own terminal.
     Terminal {
         /// Rows and columns.
@@ -285,6 +288,7 @@ impl Step {
             Self::RouteEverything => "route-everything",
             Self::Listen { .. } => "listen",
             Self::Redirect { .. } => "redirect",
+            Self::Hold => "hold",
             Self::Terminal { .. } => "terminal",
             Self::HandOver => "hand-over",
             Self::BecomeUser { .. } => "become-user",
@@ -321,6 +325,9 @@ impl Step {
             }
             Self::Redirect { .. } => {
                 "load the kernel modules nf_tables and nft_redir; without them only ports that rules name are served"
+            }
+            Self::Hold => {
+                "load the kernel modules nfnetlink_queue and nft_reject_inet; without them programs learn only after they are connected that nobody is there"
             }
             Self::RestrictPaths { .. } => {
                 "enable Landlock (`lsm=landlock,…` on the kernel command line)"

@@ -96,6 +96,7 @@ fn facts() -> HostFacts {
         user: "dev".to_owned(),
         landlock_abi: 7,
         redirect: true,
+        hold: true,
         shared: SharedCounts {
             inotify_instances: Some(128),
             inotify_watches: Some(65_536),

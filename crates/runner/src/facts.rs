@@ -239,6 +239,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         user: caller.user.clone(),
         landlock_abi: stockade_sys::landlock::abi(),
         redirect: true,
+        hold: true,
         shared: shared(),
         cgroups: cgroups(),
         system,

@@ -12,15 +12,16 @@ use std::{
 };
 
 use stockade_egress::wire::{
-    Answer, Decided, FromSupervisor, Protocol, Replies, Requests, ToSupervisor, WireError,
+    Answer, Decided, FromSupervisor, Protocol, Replies, Requests, ToSupervisor, WireError, Word,
 };
 use stockade_policy::{Approvals, Decision, Policy, Request};
-use stockade_sys::net;
+use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
 
 use crate::{
     approvals::{Asker, Desk, Outcome},
     covers::CoveredBy,
+    holding,
     owners::{Owners, Wanted},
     processes::Processes,
     recorder::{Recorder, lock},
@@ -41,6 +42,8 @@ pub(crate) struct NetworkSupervision {
     pub(crate) desk: Arc<Desk>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) processes: Arc<Processes>,
+    /// Connections that wait for a word, where the kernel holds them.
+    pub(crate) holding: Option<Arc<HeldConnections>>,
     pub(crate) abort: Arc<dyn Fn(&str) + Send + Sync>,
     /// The asks under way, and what became of the others.
     pub(crate) asks: Mutex<Asks>,
@@ -224,6 +227,7 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
                 shared.reply(replies, &reply(Answer::Refused { reason }));
             }
         }
+        ToSupervisor::Release { id, word } => shared.release(id, word),
         // Its decision, that nothing happens, comes next.
         ToSupervisor::Withdraw { id } => lock(&shared.asks).end(id, None),
     }
@@ -237,6 +241,15 @@ impl NetworkSupervision {
             let reason = error.to_string();
             drop(replies.send(&FromSupervisor::Failed { id, reason }));
         }
+    }
+
+    /// Lets a held connection go on, or tells its program why it does not.
+    fn release(&self, id: u64, word: Word) {
+        let (Some(holding), Ok(packet)) = (&self.holding, u32::try_from(id)) else {
+            return;
+        };
+        // The program may have given up, or the session's network may be gone.
+        drop(holding.answer(packet, holding::word(word)));
     }
 
     fn failed(&self, id: u64, error: &stockade_event::SinkError) -> FromSupervisor {

@@ -10,7 +10,7 @@ use stockade_plan::LaunchPlan;
 use stockade_plan::ShareFact;
 use stockade_policy::Policy;
 use stockade_sandbox::Session;
-use stockade_sys::net::SocketDiagnosis;
+use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
 use crate::{
@@ -34,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) session: Session,
     pub(crate) egress: Option<(EgressProcess, UnixStream)>,
     pub(crate) diagnosis: Option<SocketDiagnosis>,
+    pub(crate) held: Option<HeldConnections>,
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) pipes: PipeEnds,
     pub(crate) plan: LaunchPlan,

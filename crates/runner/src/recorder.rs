@@ -19,6 +19,7 @@ use stockade_types::{
 
 use crate::{
     denials::{DENIALS_BYTES_MAX, Denials},
+    news::Newspaper,
     repeats::Repeats,
 };
 
@@ -66,6 +67,7 @@ pub(crate) struct Recorder {
     denials: Mutex<Denials>,
     /// Rules whose refusals the session is not told.
     quiet: Vec<RuleId>,
+    news: Mutex<Newspaper>,
 }
 
 impl Recorder {
@@ -73,7 +75,7 @@ impl Recorder {
         session: SessionId,
         revision: Digest,
         journal: SharedJournal<StampClock>,
-        denials: File,
+        (denials, news): (File, Newspaper),
         bounds: Bounds,
         quiet: Vec<RuleId>,
     ) -> Self {
@@ -90,6 +92,7 @@ impl Recorder {
             scopes: Mutex::default(),
             denials: Mutex::new(Denials::new(denials, bounds.denials_bytes)),
             quiet,
+            news: Mutex::new(news),
         }
     }
 
@@ -211,6 +214,9 @@ impl Recorder {
             written.add(entry.scope, entry.event);
         }
         drop(written);
+        for event in events {
+            lock(&self.news).note(event, now());
+        }
         let quiet = |decision: &&DecisionRecord| {
             let rule = decision.rule.as_ref();
             rule.is_some_and(|rule| self.quiet.contains(rule))

@@ -27,6 +27,7 @@ use crate::{
     inside,
     names::Mounts,
     own_program::{self, OwnProgram},
+    news::Newspaper,
     parts::Parts,
     places::Places,
     policies::{self, Policies, PolicyPlace},
@@ -313,7 +314,7 @@ fn open_record(
     let inside_path = directory.join(INSIDE);
     let denials = inside::prepare(&inside_path, &told.text()).map_err(|source| {
         RunError::SessionDirectory {
-            path: inside_path,
+            path: inside_path.clone(),
             source,
         }
     })?;
@@ -324,7 +325,7 @@ fn open_record(
         spec.session.clone(),
         policy.revision(),
         journal,
-        denials,
+        (denials, Newspaper::new(&inside_path)),
         bounds,
         policy.quiet_rules(),
     );
@@ -379,8 +380,9 @@ fn bring_up(
     let Sandbox { process, pipes } = sandbox;
     let building = launch(process, &prepared.plan);
     let (mut launching, pipes) = match building.and_then(Building::wait) {
-        Err(LaunchError::Step(failure)) if lacks_redirect(&prepared, &failure) => {
-            prepared.facts.redirect = false;
+        Err(LaunchError::Step(failure)) if lacks(&prepared, &failure) => {
+            prepared.facts.redirect = failure.step != "redirect";
+            prepared.facts.hold = false;
             prepared.plan = compile(&prepared.options.policy, &prepared.spec, &prepared.facts)?;
             let Sandbox { process, pipes } = Sandbox::start(prepared.spec.streams)?;
             (launch(process, &prepared.plan)?.wait()?, pipes)
@@ -392,6 +394,7 @@ fn bring_up(
         listeners,
         names,
         diagnosis,
+        held,
         terminal,
     } = handed_over;
     let egress = match (egress, names) {
@@ -418,6 +421,7 @@ fn bring_up(
         session,
         egress,
         diagnosis,
+        held,
         terminal,
         pipes,
         plan: prepared.plan,
@@ -444,19 +448,26 @@ fn proceed(launching: Launching) -> Result<stockade_sandbox::Session, RunError> 
     Ok(launching.proceed()?)
 }
 
-/// Whether the launch failed only because the kernel has no redirect. The network then holds
-/// all the same: ports that have no listener are refused.
-fn lacks_redirect(prepared: &Prepared, failure: &stockade_sandbox::LaunchFailure) -> bool {
+/// Whether the launch failed only because the kernel has no redirect, or cannot hold connections. The
+/// network then holds all the same: ports that have no listener are refused, or programs learn of
+/// what cannot be reached after they are connected.
+fn lacks(prepared: &Prepared, failure: &stockade_sandbox::LaunchFailure) -> bool {
     let missing = [
         rustix::io::Errno::OPNOTSUPP,
         rustix::io::Errno::PROTONOSUPPORT,
         rustix::io::Errno::NOENT,
     ];
+    let is = |errno: i32| missing.iter().any(|m| m.raw_os_error() == errno);
+    // What the kernel says of a kind of netlink messages that it does not have.
+    let no_queue = |errno: i32| errno == rustix::io::Errno::INVAL.raw_os_error();
     prepared.plan.fault.is_none()
-        && failure.step == "redirect"
         && failure
             .errno
-            .is_some_and(|errno| missing.iter().any(|m| m.raw_os_error() == errno))
+            .is_some_and(|errno| match failure.step.as_str() {
+                "redirect" => is(errno),
+                "hold" => is(errno) || no_queue(errno),
+                _ => false,
+            })
 }
 
 fn kinds(plan: &LaunchPlan, listeners: Vec<(u16, OwnedFd)>) -> Vec<(ListenerKind, OwnedFd)> {

@@ -18,6 +18,7 @@ use crate::{
     approvals::{Desk, DeskEvent},
     areas::Areas,
     controller::Controller,
+    holding,
     network::{self, NetworkSupervision},
     owners::{Owners, Search},
     parts::Parts,
@@ -117,8 +118,15 @@ pub(crate) fn start_network(
         stockade_egress::wire::server(control).map_err(RunError::Supervisor)?;
     let replies = Arc::new(replies);
     *lock(egress_replies) = Some(Arc::clone(&replies));
+    let holding = parts.held.take().map(Arc::new);
+    if let Some(held) = &holding {
+        let (held, replies) = (Arc::clone(held), Arc::clone(&replies));
+        // Ends with the session: the queue is of its network.
+        spawn("connecting", move || holding::serve(&held, &replies)).map(drop)?;
+    }
     let controller = controller.clone();
     let shared = Arc::new(NetworkSupervision {
+        holding,
         policy: Arc::clone(&parts.policy),
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),

@@ -40,12 +40,13 @@ pub(crate) enum FromChild {
     Map { uids: Vec<u32>, gids: Vec<u32> },
     /// The first process of the session has this id outside.
     First { pid: i32 },
-    /// Descriptors, in this order: a listener per port, the name socket, the socket query, the
-    /// terminal's master.
+    /// Descriptors, in this order: a listener per port, the name socket, the socket query, the held
+    /// connections, the terminal's master.
     HandOver {
         ports: Vec<u16>,
         names: bool,
         diagnosis: bool,
+        held: bool,
         terminal: bool,
     },
     /// The listener of the system call filter; the next call of the command's process is its own.

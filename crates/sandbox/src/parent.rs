@@ -9,7 +9,12 @@ use std::{
 use rustix::process::Pid;
 use stockade_plan::{LaunchPlan, Step};
 use stockade_sys::{
-    Outcome, SysError, cgroup::Group, fd, net::SocketDiagnosis, notifier::Notifier, pass, process,
+    Outcome, SysError,
+    cgroup::Group,
+    fd,
+    net::{HeldConnections, SocketDiagnosis},
+    notifier::Notifier,
+    pass, process,
 };
 use stockade_types::chain;
 
@@ -53,6 +58,8 @@ pub struct HandedOver {
     pub names: Option<OwnedFd>,
     /// Answers who owns a socket.
     pub diagnosis: Option<SocketDiagnosis>,
+    /// Connections that wait for a word.
+    pub held: Option<HeldConnections>,
     /// Master of the session's terminal.
     pub terminal: Option<OwnedFd>,
 }
@@ -146,6 +153,7 @@ impl Building<'_> {
                     ports,
                     names,
                     diagnosis,
+                    held,
                     terminal,
                 } => {
                     let mut fds = fds.into_iter();
@@ -154,6 +162,11 @@ impl Building<'_> {
                         names: if names { fds.next() } else { None },
                         diagnosis: if diagnosis {
                             fds.next().map(SocketDiagnosis::from_fd)
+                        } else {
+                            None
+                        },
+                        held: if held {
+                            fds.next().map(HeldConnections::from_fd)
                         } else {
                             None
                         },

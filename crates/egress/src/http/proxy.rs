@@ -55,6 +55,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) subject: Subject,
     /// The decision on the connection.
     pub(crate) allowed: &'a Allowed,
+    /// The connection that was made before the client was connected.
+    pub(crate) made: Option<Upstream>,
     /// The connection to the host, once there is one.
     pub(crate) upstream: &'a mut Option<Upstream>,
 }
@@ -170,7 +172,8 @@ impl Exchange<'_> {
             Judgement::Denied(decision) => return self.deny(http, *decision, &head).await,
         };
         if self.upstream.is_none() {
-            match Upstream::open(self.proxy, self.allowed, None, Some("http".to_owned())).await {
+            let (made, detail) = (self.made.take(), Some("http".to_owned()));
+            match Upstream::open(self.proxy, self.allowed, made, (None, detail)).await {
                 Ok(upstream) => *self.upstream = Some(upstream),
                 Err(failed) => {
                     failed.answer_http(self.client, &head.method).await;

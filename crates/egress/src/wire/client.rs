@@ -24,11 +24,11 @@ use tokio::{
 };
 
 use super::{
-    Answer, Decided, FromSupervisor, Protocol, ToSupervisor, WireError, frame, frame_length,
-    is_end, message,
+    Answer, Connecting, Decided, FromSupervisor, Protocol, ToSupervisor, WireError, Word, frame,
+    frame_length, is_end, message,
 };
 use crate::limits::{
-    ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
+    ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, CONNECTING_MAX, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
     REVOCATIONS_BEHIND_MAX, TURNS,
 };
 
@@ -70,18 +70,22 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Makes a client and the task that moves its frames; the task ends when the connection does.
+    /// Makes a client, the task that moves its frames, and what comes in of held connections; the task
+    /// ends when the connection does.
     pub(crate) fn new(
         stream: UnixStream,
     ) -> (
         Self,
         impl Future<Output = Result<(), WireError>> + Send + 'static,
+        mpsc::Receiver<Connecting>,
     ) {
         let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES);
         let pending = Pending::default();
         let (revoked, _) = broadcast::channel(REVOCATIONS_BEHIND_MAX);
         let finish = Arc::new(Notify::new());
+        let (held, connecting) = mpsc::channel(CONNECTING_MAX);
         let hear = Heard {
+            held,
             pending: Arc::clone(&pending),
             revoked: revoked.clone(),
             finish: Arc::clone(&finish),
@@ -98,7 +102,16 @@ impl Client {
                 journal_turns: Semaphore::new(TURNS),
             },
             task,
+            connecting,
         )
+    }
+
+    /// Says what becomes of a held connection. Once the supervisor is gone nothing does.
+    pub(crate) async fn release(&self, packet: u32, word: Word) {
+        let id = u64::from(packet);
+        if let Ok(bytes) = frame(&ToSupervisor::Release { id, word }) {
+            drop(self.outbox.send(bytes).await);
+        }
     }
 
     /// Asks which process owns a socket; waits for its turn where many are asked about.
@@ -324,6 +337,7 @@ struct Heard {
     pending: Pending,
     revoked: broadcast::Sender<ApprovalId>,
     finish: Arc<Notify>,
+    held: mpsc::Sender<Connecting>,
 }
 
 async fn run(
@@ -361,6 +375,8 @@ async fn read(mut reader: OwnedReadHalf, heard: &Heard) -> Result<(), WireError>
         match message::<FromSupervisor>(&bytes)? {
             // Nobody listening means that no connection rests on an approval.
             FromSupervisor::Revoke { approval } => drop(heard.revoked.send(approval)),
+            // Where nobody looks at it the session is over.
+            FromSupervisor::Connecting(one) => drop(heard.held.send(one).await),
             FromSupervisor::Finish => heard.finish.notify_one(),
             answer => deliver(&heard.pending, answer),
         }

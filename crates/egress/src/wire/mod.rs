@@ -127,6 +127,13 @@ pub enum ToSupervisor {
         /// The decision with verdict ask.
         decision: Decision,
     },
+    /// What becomes of a held connection ([`FromSupervisor::Connecting`]). Not answered.
+    Release {
+        /// Number of its packet.
+        id: u64,
+        /// What becomes of it.
+        word: Word,
+    },
     /// The program that an [`ToSupervisor::Ask`] was for does not wait any more. Not answered.
     Withdraw {
         /// Number of that request.
@@ -142,9 +149,37 @@ impl ToSupervisor {
             | Self::Decided { id, .. }
             | Self::Record { id, .. }
             | Self::Ask { id, .. }
+            | Self::Release { id, .. }
             | Self::Withdraw { id } => *id,
         }
     }
+}
+
+/// A connection whose first packet is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connecting {
+    /// Number of the packet.
+    pub packet: u32,
+    /// The socket's own address inside the session.
+    pub source: SocketAddr,
+    /// Where it wants to go.
+    pub destination: SocketAddr,
+}
+
+/// What a program is told of a held connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// It goes on.
+    Go,
+    /// Nobody listens there.
+    Refused,
+    /// There is no way to that host, or no such host.
+    NoHost,
+    /// There is no way to that network.
+    NoNetwork,
+    /// Nothing: the host did not answer either.
+    Silence,
 }
 
 /// The answer to an ask.
@@ -203,6 +238,8 @@ pub enum FromSupervisor {
         /// Why.
         reason: String,
     },
+    /// A program connects, and is held until [`ToSupervisor::Release`].
+    Connecting(Connecting),
     /// Closes what an approval opened.
     Revoke {
         /// The approval.
@@ -221,7 +258,7 @@ impl FromSupervisor {
             | Self::Recorded { id, .. }
             | Self::Answer { id, .. }
             | Self::Failed { id, .. } => Some(*id),
-            Self::Revoke { .. } | Self::Finish => None,
+            Self::Connecting(_) | Self::Revoke { .. } | Self::Finish => None,
         }
     }
 }

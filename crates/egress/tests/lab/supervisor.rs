@@ -187,6 +187,8 @@ impl Supervisor {
                     FromSupervisor::Recorded { id, seq }
                 }
             }
+            // No kernel holds connections in this lab.
+            ToSupervisor::Release { .. } => return,
             ToSupervisor::Withdraw { id } => {
                 self.state.withdrawn.lock().unwrap().push(id);
                 return self

@@ -15,7 +15,7 @@ use std::{
 use stockade_plan::{LaunchPlan, Namespace, PLAN_VERSION, Step, Stream, Streams};
 use stockade_sys::{
     Outcome, SysError, fd, identity,
-    net::{self, SocketDiagnosis},
+    net::{self, HeldConnections, SocketDiagnosis},
     process::{self, Fork, Parentage},
     pty,
 };
@@ -41,6 +41,7 @@ struct State {
     listeners: Vec<(u16, OwnedFd)>,
     names: Option<OwnedFd>,
     diagnosis: Option<OwnedFd>,
+    held: Option<OwnedFd>,
     six: bool,
     terminal: Option<Terminal>,
     /// Over it come addresses that sockets are to be given.
@@ -81,6 +82,7 @@ pub fn main(arguments: &[String]) -> i32 {
         listeners: Vec::new(),
         names: None,
         diagnosis: None,
+        held: None,
         six: false,
         terminal: None,
         binder: None,
@@ -230,6 +232,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::RouteEverything => state.six = net::route_everything_to_loopback()?,
         Step::Listen { ports } => state.listen(ports)?,
         Step::Redirect { port } => net::redirect_all_tcp(*port)?,
+        Step::Hold => state.hold()?,
         Step::Terminal { size, streams } => state.open_terminal(*size, *streams)?,
         Step::HandOver => state.hand_over()?,
         Step::BecomeUser {
@@ -318,6 +321,12 @@ impl State {
         Ok(())
     }
 
+    fn hold(&mut self) -> Outcome<()> {
+        // The queue comes first: what is held without one would be dropped.
+        self.held = Some(HeldConnections::open()?.into_fd());
+        net::hold_all_tcp()
+    }
+
     fn open_terminal(&mut self, size: (u16, u16), streams: Streams) -> Outcome<()> {
         let (master, slave) = pty::open(std::path::Path::new("/dev/pts/ptmx"))?;
         pty::set_size(master.as_fd(), size)?;
@@ -342,6 +351,7 @@ impl State {
             ports,
             names: self.names.is_some(),
             diagnosis: self.diagnosis.is_some(),
+            held: self.held.is_some(),
             terminal: master.is_some(),
         };
         let fds: Vec<_> = self
@@ -350,6 +360,7 @@ impl State {
             .map(|(_, fd)| fd)
             .chain(&self.names)
             .chain(&self.diagnosis)
+            .chain(&self.held)
             .chain(master)
             .map(AsFd::as_fd)
             .collect();
@@ -357,6 +368,7 @@ impl State {
         self.listeners.clear();
         self.names = None;
         self.diagnosis = None;
+        self.held = None;
         self.binder = self.wait_for_go()?;
         Ok(())
     }

@@ -1,14 +1,16 @@
 //! The session's network: a loopback that every address leads to, and who owns a socket.
 
 mod diag;
+mod hold;
 mod listen;
 mod netlink;
 mod nftables;
 mod route;
 
 pub use diag::{Protocol, SocketDiagnosis};
+pub use hold::{Held, HeldConnections, Word};
 pub use listen::{
     Datagram, bind, dns_socket, listen, original_destination, receive_datagram, send_datagram,
 };
-pub use nftables::redirect_all_tcp;
+pub use nftables::{hold_all_tcp, redirect_all_tcp};
 pub use route::{bring_up_loopback, route_everything_to_loopback};

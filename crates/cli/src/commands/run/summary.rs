@@ -50,8 +50,13 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     if let Some(rest) = runs_later(summary, extra) {
         line("later", &rest);
     }
-    if !summary.connections.is_empty() {
-        line("connected", &connected(summary));
+    let made = connected(summary);
+    if !made.is_empty() {
+        line("connected", &made);
+    }
+    let not_made = unreached(summary);
+    if !not_made.is_empty() {
+        line("unreached", &not_made);
     }
     if summary.denials() > 0 {
         let label = number(summary.denials());
@@ -243,6 +248,7 @@ fn connected(summary: &Summary) -> String {
     let mut hosts: Vec<(&str, Traffic)> = summary
         .connections
         .iter()
+        .filter(|(_, traffic)| traffic.connections > 0)
         .map(|(name, traffic)| (name.strip_suffix(":443").unwrap_or(name), *traffic))
         .collect();
     hosts.sort_by_key(|(_, traffic)| std::cmp::Reverse((traffic.bytes_out, traffic.connections)));
@@ -251,21 +257,42 @@ fn connected(summary: &Summary) -> String {
         .take(ITEMS_MAX)
         .map(|(name, traffic)| {
             let name = cut(&safe(name), ITEM_CHARS_MAX);
-            let made = format!(
-                "{}× {} out",
+            format!(
+                "{name} {}× {} out",
                 number(traffic.connections),
                 bytes(traffic.bytes_out)
-            );
-            let failed = format!("{}× failed", number(traffic.failed));
-            match (traffic.connections, traffic.failed) {
-                (_, 0) => format!("{name} {made}"),
-                (0, _) => format!("{name} {failed}"),
-                _ => format!("{name} {made}, {failed}"),
-            }
+            )
         })
         .collect();
     if hosts.len() > ITEMS_MAX {
         items.push(format!("… {} more", hosts.len() - ITEMS_MAX));
+    }
+    wrapped(&items, " · ")
+}
+
+/// Says which hosts were allowed and not reached, and what became of the try.
+fn unreached(summary: &Summary) -> String {
+    let mut items: Vec<String> = summary
+        .connections
+        .iter()
+        .filter(|(_, traffic)| traffic.failed > 0)
+        .take(ITEMS_MAX)
+        .map(|(name, traffic)| {
+            let times = match traffic.failed {
+                1 => String::new(),
+                more => format!(" {}×", number(more)),
+            };
+            let outcome = summary.unreached.get(name);
+            let outcome = outcome.map_or_else(String::new, |why| {
+                format!(" ({})", cut(&safe(why), ITEM_CHARS_MAX))
+            });
+            format!("{}{times}{outcome}", cut(&safe(name), ITEM_CHARS_MAX))
+        })
+        .collect();
+    let all = summary.connections.values();
+    let more = all.filter(|traffic| traffic.failed > 0).count();
+    if more > items.len() {
+        items.push(format!("… {} more", more - items.len()));
     }
     wrapped(&items, " · ")
 }

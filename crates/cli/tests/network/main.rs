@@ -1,0 +1,47 @@
+//! The network as people work with it: what programs, the record and the owner are told, and the
+//! ways in and out that policy opens.
+#![expect(
+    clippy::expect_used,
+    reason = "a broken fixture must end the test with its reason"
+)]
+
+mod reach;
+
+use std::net::TcpListener;
+
+use stockade_testkit::{TestEnv, env::User};
+
+/// Does `body` in a fresh environment of every user that the tests can become.
+fn for_each_user(body: impl Fn(&TestEnv)) {
+    for user in User::all() {
+        let env = TestEnv::new(stockade_testkit::env::under_test());
+        body(&match user {
+            Some(user) => env.as_user(&user),
+            None => env,
+        });
+    }
+}
+
+/// Returns a port of loopback on which nobody listens.
+fn closed_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Makes a policy that allows hosts of this machine's loopback on `ports`, as arguments of a run.
+fn allowed(env: &TestEnv, hosts: &[&str], ports: &[u16]) -> [String; 2] {
+    let fixed: Vec<String> = hosts
+        .iter()
+        .filter(|host| !host.starts_with("missing"))
+        .map(|host| format!("\"{host}\" = \"127.0.0.1\""))
+        .collect();
+    let hosts: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
+    let text = format!(
+        "schema = 1\n[network.hosts]\n{}\n[[allow]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [{}]\n\
+         ports = {ports:?}\nprivate = true\nreason = \"lab\"\n",
+        fixed.join("\n"),
+        hosts.join(", ")
+    );
+    let path = env.write("policy.toml", &text);
+    ["--policy".to_owned(), path.display().to_string()]
+}

@@ -1,0 +1,154 @@
+//! Connections that cannot be made are told as what they are.
+
+use std::time::Duration;
+
+use stockade_testkit::{
+    approvals::pending,
+    events,
+    lab::{Greeter, HttpServer},
+    run::require_tool,
+    wait,
+};
+
+use crate::{allowed, closed_port, for_each_user};
+
+/// Prints what connect(2) says, in both manners of waiting for it.
+const CONNECT: &str = "
+import asyncio, errno, socket, sys
+def blocking(host, port):
+    try:
+        socket.create_connection((socket.gethostbyname(host), port)).close()
+        return 'connected'
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+async def waiting(host, port):
+    try:
+        client = socket.socket()
+        client.setblocking(False)
+        address = socket.gethostbyname(host), port
+        await asyncio.get_running_loop().sock_connect(client, address)
+        client.close()
+        return 'connected'
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+for host, port in (pair.split(':') for pair in sys.argv[1:]):
+    print(host, blocking(host, int(port)), asyncio.run(waiting(host, int(port))))
+";
+
+/// A program learns that nobody listens, or that there is no such host, from its own connect, as it
+/// would without the boundary; so do the record, `why` and the summary.
+#[test]
+fn a_connection_that_cannot_be_made_is_told_as_what_it_is() {
+    require_tool("python3");
+    for_each_user(|env| {
+        let server = HttpServer::start();
+        let (open, shut) = (server.port(), closed_port());
+        let policy = allowed(
+            env,
+            &["good.test", "down.test", "missing.test"],
+            &[open, shut],
+        );
+        let probe = env.write("probe.py", CONNECT);
+        let repo = env.repo();
+        std::fs::copy(&probe, repo.path().join("probe.py")).expect("a copy");
+        let line = format!(
+            "python3 probe.py good.test:{open} down.test:{shut} missing.test:{open}; \
+             /run/stockade/why; curl -s http://down.test:{shut}/; echo curl $?"
+        );
+        let output = env
+            .stockade()
+            .args([
+                "run",
+                "--ask",
+                "deny",
+                "--summary",
+                "text",
+                "--session-file",
+            ])
+            .arg(env.root().join("session"))
+            .args(policy)
+            .current_dir(repo.path())
+            .line(&line)
+            .output();
+        output
+            .assert_stdout("good.test connected connected\n")
+            .assert_stdout("down.test ECONNREFUSED ECONNREFUSED\n")
+            .assert_stdout("missing.test EHOSTUNREACH EHOSTUNREACH\n")
+            .assert_stdout("curl 7\n")
+            .assert_stdout(&format!("network missing.test:{open} was not reached: "))
+            .assert_stderr(&format!("down.test:{shut} 4× (connection refused)"));
+        assert!(
+            !output.stderr.contains("connected  down.test"),
+            "{output:?}"
+        );
+        let record = env.record();
+        let failed = |host: &str| -> Vec<String> {
+            let closed = record
+                .iter()
+                .filter(|event| event.kind() == "connection.closed" && event.field("host") == host);
+            closed
+                .map(|event| event.field("failed").to_owned())
+                .collect()
+        };
+        assert_eq!(failed("down.test"), ["connection refused"; 4]);
+        assert_eq!(
+            failed("good.test"),
+            ["", ""],
+            "{}",
+            events::summary(&record)
+        );
+    });
+}
+
+/// A server that speaks first is heard, and nothing of a client's is sent before its connection is.
+#[test]
+fn who_speaks_first_does_not_matter() {
+    for_each_user(|env| {
+        let server = Greeter::start("220 hello\r\n");
+        let port = server.address().port();
+        let policy = allowed(env, &["good.test"], &[port]);
+        let line = format!(
+            "exec 7<>/dev/tcp/good.test/{port}; read -r word rest <&7; echo \"$word\"; \
+             echo QUIT >&7; sleep 0.3"
+        );
+        let repo = env.repo();
+        let output = env.session(repo.path()).args(policy).line(&line).output();
+        output.assert_stdout("220\n");
+        assert!(server.received().starts_with(b"QUIT"), "{output:?}");
+    });
+}
+
+/// A question that nobody has answered is named by `why`, until its program gives up.
+#[test]
+fn open_questions_are_named_inside() {
+    for_each_user(|env| {
+        let server = HttpServer::start();
+        let port = server.port();
+        let policy = env.write(
+            "policy.toml",
+            &format!(
+                "schema = 1\n[network.hosts]\n\"svc.test\" = \"127.0.0.1\"\n[[ask]]\nid = \"svc\"\n\
+                 what = \"net\"\nhosts = [\"svc.test\"]\nports = [{port}]\nprivate = true\n"
+            ),
+        );
+        let line = format!(
+            "curl -sS -m 3 -d create http://svc.test:{port}/pr & sleep 1; /run/stockade/why; \
+             wait; sleep 1; echo after; /run/stockade/why"
+        );
+        let repo = env.repo();
+        let output = env
+            .stockade()
+            .args(["run", "--ask", "inbox", "--summary", "none", "--policy"])
+            .arg(policy)
+            .line(&line)
+            .current_dir(repo.path())
+            .output();
+        let (before, after) = output.stdout.split_once("after").expect("both halves");
+        let asked = format!("waiting net svc.test:{port}");
+        assert!(before.contains(&asked), "{output:?}");
+        assert!(!after.contains(&asked), "{output:?}");
+        // An answer that comes now is for nobody.
+        assert!(wait::until_true(Duration::from_secs(5), || pending(env).is_empty()));
+        assert_eq!(server.requests().len(), 0, "{output:?}");
+    });
+}
