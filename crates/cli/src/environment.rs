@@ -31,6 +31,18 @@ pub(crate) const VARIABLES: &[Variable] = &[
         meaning: "organisation policy, only where `/etc/stockade/policy.toml` does not exist",
     },
     Variable {
+        name: "HTTPS_PROXY",
+        meaning: "proxy through which hosts are reached once they are allowed, `http://[USER:PASSWORD@]HOST:PORT`; also `https_proxy`, `ALL_PROXY` and `all_proxy`. Not seen inside",
+    },
+    Variable {
+        name: "HTTP_PROXY",
+        meaning: "the same for plain HTTP; also `http_proxy`, `ALL_PROXY` and `all_proxy`",
+    },
+    Variable {
+        name: "NO_PROXY",
+        meaning: "hosts that are reached without a proxy, with commas; also `no_proxy`",
+    },
+    Variable {
         name: "STOCKADE_SESSION",
         meaning: "set inside a session to its id; `run` refuses to nest",
     },

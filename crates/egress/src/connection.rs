@@ -9,6 +9,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use crate::{
     Proxy,
     addresses::is_synthetic_space,
+    dial::Carries,
     http::{self, Exchange, linger},
     judge::{Allowed, Judgement, Waiter, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
@@ -17,7 +18,7 @@ use crate::{
     tls::{self, ALERT_ACCESS_DENIED, ClientHello},
     upstream::{Failed, Upstream},
     watch::Watch,
-    wire::{Decided, Protocol},
+    wire::{Decided, Protocol, Revocations},
 };
 
 /// A client and where it wants to go.
@@ -64,6 +65,12 @@ pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketA
     let mut revocations = proxy.supervisor.revocations();
     let looked = impossible(&link.request, destination)
         .unwrap_or_else(|| proxy.judge.look(&Request::Net(link.request.clone())));
+    let is_service = proxy
+        .resolver
+        .service(&link.request.host, link.request.port);
+    if is_service.is_some() && !looked.http_only {
+        return Box::pin(link.service(revocations)).await;
+    }
     let flight = link.listen(&looked).await;
     if looked.verdict == Verdict::Deny {
         return link.refuse(looked, &flight).await;
@@ -140,7 +147,14 @@ pub(crate) async fn request(
             .unwrap_or_else(PoisonError::into_inner);
         table.name(address).cloned()
     };
-    let host = name.map_or(Host::Address(address), Host::Name);
+    let host = match name {
+        Some(name) => Host::Name(name),
+        // What programs reach by any name of their own machine.
+        None if address.is_loopback() => {
+            local_service(proxy, port).unwrap_or(Host::Address(address))
+        }
+        None => Host::Address(address),
+    };
     // Where it cannot be told who asks, nobody does: rules know how to judge that.
     let subject = proxy
         .supervisor
@@ -152,6 +166,12 @@ pub(crate) async fn request(
         port,
         subject,
     })
+}
+
+/// Returns the name under which a port of the session's loopback is a service of the machine.
+fn local_service(proxy: &Proxy, port: Port) -> Option<Host> {
+    let local = Host::Name("localhost".parse().ok()?);
+    proxy.resolver.service(&local, port).map(|_| local)
 }
 
 /// Returns the refusal of a destination that no rule can open.
@@ -170,6 +190,39 @@ pub(crate) fn impossible(request: &NetRequest, destination: SocketAddr) -> Optio
 }
 
 impl Link<'_> {
+    /// Passes everything between a program and a service of the machine, whatever they speak: policy
+    /// names the service itself, so there is no other host that the bytes could be for.
+    async fn service(mut self, mut revocations: Revocations) {
+        let request = Request::Net(self.request.clone());
+        let waiter = Waiter {
+            client: &self.client,
+            destination: self.destination,
+        };
+        let none = Approvals::none();
+        let judged = self.proxy.judge.judge(request, &none, waiter).await;
+        let allowed = match judged {
+            Judgement::Permitted(allowed) => allowed,
+            Judgement::Denied(decision) => return self.refuse(*decision, &Flight::Silent).await,
+        };
+        let ids = allowed.approval_ids();
+        let detail = Some("service of the machine".to_owned());
+        let made = self.made.take();
+        match Upstream::open(self.proxy, &allowed, (made, Carries::Bytes), (None, detail)).await {
+            Ok(upstream) => {
+                let (server, opened) = upstream.into_parts();
+                let counters = opened.counters();
+                let relaying = self.proxy.relay.relay(self.client, server, counters);
+                tokio::select! {
+                    // However it ended, both sides are closed and the event says what passed.
+                    _ = relaying => {}
+                    () = revocations.any_of(&ids) => {}
+                }
+                drop(opened);
+            }
+            Err(_) => reset(&self.client),
+        }
+    }
+
     /// Reads what the client says first.
     async fn listen(&mut self, looked: &Decision) -> Flight {
         let must_speak = looked.http_only && looked.verdict != Verdict::Deny;
@@ -267,7 +320,7 @@ impl Link<'_> {
         revoked: impl Future<Output = ()>,
     ) {
         let made = self.made.take();
-        match Upstream::open(self.proxy, allowed, made, (sni, detail)).await {
+        match Upstream::open(self.proxy, allowed, (made, Carries::Bytes), (sni, detail)).await {
             Ok(upstream) => self.pass(upstream, revoked).await,
             Err(failed) => self.tell_failed(failed).await,
         }
@@ -352,10 +405,12 @@ impl Link<'_> {
     async fn server_first(mut self, allowed: &Allowed, revoked: impl Future<Output = ()>) {
         let detail = Some("opaque: the client waited for the server".to_owned());
         let made = self.made.take();
-        let upstream = match Upstream::open(self.proxy, allowed, made, (None, detail)).await {
-            Ok(upstream) => upstream,
-            Err(failed) => return self.tell_failed(failed).await,
-        };
+        let upstream =
+            match Upstream::open(self.proxy, allowed, (made, Carries::Bytes), (None, detail)).await
+            {
+                Ok(upstream) => upstream,
+                Err(failed) => return self.tell_failed(failed).await,
+            };
         let (mut ours, mut theirs) = ([0], [0]);
         let client_speaks = timeout(RELAY_IDLE, async {
             tokio::select! {

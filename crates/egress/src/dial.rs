@@ -6,13 +6,14 @@ use std::{
 };
 
 use stockade_policy::{AddressClass, NetRequest, Permitted, Request, classify};
-use stockade_types::{Host, Port};
+use stockade_types::Host;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
     addresses::is_own,
     dns::{Resolver, Unresolved},
     limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_NEXT, DIAL_TOTAL},
+    proxies::{Proxies, Proxy},
     wire::Word,
 };
 
@@ -65,6 +66,9 @@ pub(crate) enum Silent {
     /// There is no such host, or no way to it.
     #[error("no route to host")]
     NoHost,
+    /// The proxy did not connect.
+    #[error("the proxy answered {0}")]
+    Proxy(u16),
     /// Something else, in the kernel's words.
     #[error("{0}")]
     Other(String),
@@ -89,8 +93,8 @@ impl Silent {
         match self {
             Self::TimedOut => Word::Silence,
             Self::NoNetwork => Word::NoNetwork,
-            Self::NoHost => Word::NoHost,
-            Self::Other(_) | Self::Refused => Word::Refused,
+            Self::NoHost | Self::Proxy(500..) => Word::NoHost,
+            Self::Proxy(_) | Self::Other(_) | Self::Refused => Word::Refused,
         }
     }
 }
@@ -130,29 +134,65 @@ impl Unreachable {
     }
 }
 
+/// How a proxy is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tunnel {
+    /// It connects, and then passes everything on.
+    Yes,
+    /// It is sent requests, and makes them itself.
+    No,
+}
+
+/// What goes through a connection, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carries {
+    /// Requests of plain HTTP, which proxies take as such.
+    Requests,
+    /// Anything else.
+    Bytes,
+}
+
 /// Addresses that were checked, with the proof that they may be dialled.
 #[derive(Debug)]
 pub(crate) struct Route<'a> {
     permitted: &'a Permitted<Request>,
-    port: Port,
+    /// The proxy that the addresses are of, and whether it is to connect to the host (`CONNECT`).
+    proxy: Option<(&'a Proxy, Tunnel)>,
+    port: u16,
     addresses: Vec<IpAddr>,
 }
 
 impl<'a> Route<'a> {
     /// Resolves the host of a permitted request and keeps the addresses that may be dialled.
-    /// `private` is whether the rule lets the host have addresses of this machine's networks.
+    /// `private` is whether the rule lets the host have addresses of this machine's networks. Where
+    /// the machine leaves its network through a proxy, it is that whose addresses are found: names are
+    /// then resolved there.
     pub(crate) async fn find(
         permitted: &'a Permitted<Request>,
-        resolver: &Resolver,
+        (resolver, proxies): (&Resolver, &'a Proxies),
         private: bool,
+        carries: Carries,
     ) -> Result<Self, Unreachable> {
         let Request::Net(request) = permitted.get() else {
             return Err(Unreachable::NotANetRequest);
         };
         let host = request.host.to_string();
-        let found = match &request.host {
-            Host::Address(address) => vec![*address],
-            Host::Name(name) => {
+        let service = resolver.service(&request.host, request.port);
+        if let Some(error) = known(request, resolver, private) {
+            return Err(error);
+        }
+        let is_plain = carries == Carries::Requests;
+        let proxy = proxies
+            .for_host(&request.host, request.port, is_plain)
+            // Policy itself says where these are.
+            .filter(|_| service.is_none() && !is_fixed(request, resolver));
+        if let Some(proxy) = proxy {
+            return Self::to_proxy(permitted, resolver, proxy, carries).await;
+        }
+        let found = match (&request.host, service) {
+            (_, Some(service)) => vec![service.ip()],
+            (Host::Address(address), None) => vec![*address],
+            (Host::Name(name), None) => {
                 resolver
                     .resolve(name)
                     .await
@@ -165,9 +205,49 @@ impl<'a> Route<'a> {
         let addresses = checked(&host, found, private, is_own)?;
         Ok(Self {
             permitted,
-            port: request.port,
+            proxy: None,
+            port: service.map_or(request.port.get(), |service| service.port()),
             addresses,
         })
+    }
+
+    async fn to_proxy(
+        permitted: &'a Permitted<Request>,
+        resolver: &Resolver,
+        proxy: &'a Proxy,
+        carries: Carries,
+    ) -> Result<Self, Unreachable> {
+        let found = match &proxy.address.host {
+            Host::Address(address) => Ok(vec![*address]),
+            Host::Name(name) => resolver.resolve(name).await,
+        };
+        let host = format!("the proxy {}", proxy.address);
+        let named = host.clone();
+        let found = found.map_err(|source| Unreachable::Name { host, source })?;
+        // Its owner put it where it is; only what nobody reaches stays out of reach.
+        let addresses = checked(&named, found, true, is_own)?;
+        let tunnel = match carries {
+            Carries::Requests => Tunnel::No,
+            Carries::Bytes => Tunnel::Yes,
+        };
+        Ok(Self {
+            permitted,
+            proxy: Some((proxy, tunnel)),
+            port: proxy.address.port.get(),
+            addresses,
+        })
+    }
+
+    /// Returns the proxy to which requests are sent as they are for the host.
+    pub(crate) fn forwards(&self) -> Option<&'a Proxy> {
+        let (proxy, tunnel) = self.proxy?;
+        (tunnel == Tunnel::No).then_some(proxy)
+    }
+
+    /// Says which proxy it leads through.
+    pub(crate) fn through(&self) -> Option<String> {
+        let (proxy, _) = self.proxy?;
+        Some(format!("through the proxy {}", proxy.address))
     }
 
     /// Returns the address that is tried first.
@@ -184,7 +264,7 @@ impl<'a> Route<'a> {
         let all = async {
             loop {
                 if let Some(address) = waiting.next() {
-                    let target = SocketAddr::new(address, self.port.get());
+                    let target = SocketAddr::new(address, self.port);
                     attempts.spawn(timeout(DIAL_ATTEMPT, TcpStream::connect(target)));
                 }
                 let pause = if waiting.len() == 0 {
@@ -196,7 +276,7 @@ impl<'a> Route<'a> {
                     Ok(None) if waiting.len() == 0 => return None,
                     Ok(Some(Ok(Ok(Ok(stream))))) => return Some(stream),
                     Ok(Some(Ok(Ok(Err(error))))) => {
-                        said = said.take().max(Some(Silent::of(&error)))
+                        said = said.take().max(Some(Silent::of(&error)));
                     }
                     // It took too long, or it is time for the next one.
                     Ok(None | Some(Ok(Err(_)) | Err(_))) | Err(_) => {}
@@ -204,14 +284,45 @@ impl<'a> Route<'a> {
             }
         };
         let made = timeout(DIAL_TOTAL, all).await.ok().flatten();
-        if let Some(stream) = made {
+        if let Some(mut stream) = made {
             // Interactive protocols suffer without it; where it fails they are only slow.
             drop(stream.set_nodelay(true));
+            self.tunnelled(&mut stream).await?;
             return Ok(stream);
         }
         let host = self.permitted.get().target().host.unwrap_or_default();
         let how = said.unwrap_or(Silent::TimedOut);
         Err(Unreachable::Refused { host, how })
+    }
+}
+
+impl Route<'_> {
+    /// Has the proxy connect to the host, where there is one that is to.
+    async fn tunnelled(&self, stream: &mut TcpStream) -> Result<(), Unreachable> {
+        let (Some((proxy, Tunnel::Yes)), Request::Net(request)) =
+            (self.proxy, self.permitted.get())
+        else {
+            return Ok(());
+        };
+        let asked = proxy.tunnel(stream, &request.host, request.port);
+        let how = match timeout(DIAL_TOTAL, asked).await {
+            Ok(Ok(200..=299)) => return Ok(()),
+            Ok(Ok(status)) => Silent::Proxy(status),
+            Ok(Err(error)) => Silent::Other(format!("the proxy gave no answer: {error}")),
+            Err(_) => Silent::TimedOut,
+        };
+        Err(Unreachable::Refused {
+            host: request.host.to_string(),
+            how,
+        })
+    }
+}
+
+/// Tells whether policy itself gives a host its address.
+fn is_fixed(request: &NetRequest, resolver: &Resolver) -> bool {
+    match &request.host {
+        Host::Name(name) => resolver.is_fixed(name),
+        Host::Address(_) => false,
     }
 }
 
@@ -241,6 +352,9 @@ pub(crate) fn known(
     resolver: &Resolver,
     private: bool,
 ) -> Option<Unreachable> {
+    if resolver.service(&request.host, request.port).is_some() {
+        return None;
+    }
     let found = match &request.host {
         Host::Address(address) => vec![*address],
         Host::Name(name) => resolver.known(name)?,

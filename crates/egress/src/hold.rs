@@ -18,11 +18,14 @@ use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use crate::{
     Proxy,
     connection::{impossible, request},
-    dial::{Route, Unreachable},
+    dial::{Carries, Route, Unreachable},
     limits::MADE_KEPT,
     upstream::{Failed, Upstream, entry, not_found},
     wire::{Connecting, Word},
 };
+
+/// The port of web pages over TLS.
+const HTTPS: u16 = 443;
 
 /// A connection, as the kernel of the session knows it.
 type Ends = (SocketAddr, SocketAddr);
@@ -111,7 +114,14 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
         return Err(Word::Go);
     }
     let private = allowed.decision.private;
-    let route = Box::pin(Route::find(&allowed.permitted, &proxy.resolver, private)).await;
+    // Plain HTTP may go to the proxy as requests, which is known when there is one.
+    let plain = proxy.proxies.for_host(&request.host, request.port, true);
+    if plain.is_some() && request.port.get() != HTTPS {
+        return Err(Word::Go);
+    }
+    let ways = (&proxy.resolver, &proxy.proxies);
+    let route = Route::find(&allowed.permitted, ways, private, Carries::Bytes);
+    let route = Box::pin(route).await;
     let entry = entry(&allowed, None, Some("before its first byte".to_owned()));
     let route = match route {
         Ok(route) => route,

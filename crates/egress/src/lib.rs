@@ -23,6 +23,7 @@ mod http;
 mod judge;
 mod limits;
 mod listen;
+mod proxies;
 mod relay;
 mod sniff;
 mod tls;
@@ -40,7 +41,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use stockade_policy::{HostSets, Policy, Problems, Source};
-use stockade_types::{Digest, HostName};
+use stockade_types::{Digest, HostName, Secret};
 use tokio::{
     net::{TcpStream, UnixStream},
     task::JoinSet,
@@ -50,6 +51,7 @@ use tokio::{
 use crate::limits::FINISH_WAIT;
 
 pub use datagrams::{Datagram, Datagrams, PlainDatagrams};
+pub use proxies::ProxyVariables;
 pub use relay::{CopyRelay, Counters, Relay, Relaying};
 
 /// What the egress process needs to know; it reads no file itself.
@@ -63,6 +65,8 @@ pub struct Config {
     pub resolvers: Vec<SocketAddr>,
     /// The machine's `/etc/hosts`.
     pub hosts_file: Vec<(HostName, IpAddr)>,
+    /// What the caller's variables say of proxies.
+    pub proxies: ProxyVariables,
 }
 
 /// A configuration whose policy is loaded.
@@ -71,6 +75,7 @@ pub struct Knowledge {
     policy: Policy,
     resolvers: Vec<SocketAddr>,
     hosts_file: Vec<(HostName, IpAddr)>,
+    proxies: ProxyVariables,
 }
 
 impl Knowledge {
@@ -92,6 +97,7 @@ impl Config {
             policy,
             resolvers: self.resolvers,
             hosts_file: self.hosts_file,
+            proxies: self.proxies,
         })
     }
 }
@@ -121,6 +127,8 @@ pub struct Sockets {
     pub control: StdUnixStream,
     /// Asks the kernel for original destinations.
     pub original_destination: OriginalDestination,
+    /// `user:password` for the proxy, where a file holds it.
+    pub proxy_login: Option<Secret<String>>,
     /// Moves bytes; [`CopyRelay`] or one that splices.
     pub relay: Box<dyn Relay>,
 }
@@ -156,6 +164,7 @@ pub(crate) struct Proxy {
     pub(crate) relay: Box<dyn Relay>,
     pub(crate) closings: closings::Closings,
     pub(crate) made: hold::Made,
+    pub(crate) proxies: proxies::Proxies,
     original_destination: OriginalDestination,
 }
 
@@ -171,6 +180,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         policy,
         resolvers,
         hosts_file,
+        proxies,
     } = knowledge;
     let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {
         which: "control connection",
@@ -178,14 +188,21 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     })?;
     let (client, frames, connecting) = wire::Client::new(control);
     let supervisor = Arc::new(client);
-    let fixed = &policy.settings().network.hosts;
-    let fixed = fixed
-        .iter()
+    let network = &policy.settings().network;
+    let hosts = network.hosts.iter();
+    let fixed = hosts.map(|(name, to)| (name.clone(), to.value)).collect();
+    let services = network.services.iter();
+    let services = services
         .map(|(name, to)| (name.clone(), to.value))
         .collect();
+    let login = sockets
+        .proxy_login
+        .as_ref()
+        .map(|login| login.expose().as_str());
+    let proxies = proxies::Proxies::new(network, &proxies, login);
     let (closings, record_closings) = closings::Closings::new(Arc::clone(&supervisor));
     let proxy = Arc::new(Proxy {
-        resolver: dns::Resolver::new(fixed, hosts_file, resolvers),
+        resolver: dns::Resolver::new((fixed, services), hosts_file, resolvers),
         judge: judge::Judge::new(policy, Arc::clone(&supervisor)),
         supervisor: Arc::clone(&supervisor),
         synthetic: Mutex::default(),
@@ -194,6 +211,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         relay: sockets.relay,
         closings,
         made: hold::Made::default(),
+        proxies,
         original_destination: sockets.original_destination,
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;

@@ -53,6 +53,9 @@ pub(crate) const DIAL_ATTEMPT: Duration = Duration::from_secs(5);
 /// How long an address may take before the next one is tried beside it (RFC 8305 section 5).
 pub(crate) const DIAL_NEXT: Duration = Duration::from_millis(250);
 
+/// Largest answer of a proxy to the wish for a connection, without its body.
+pub(crate) const PROXY_HEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// How long all addresses of one name may take.
 pub(crate) const DIAL_TOTAL: Duration = Duration::from_secs(20);
 

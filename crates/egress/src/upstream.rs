@@ -8,10 +8,11 @@ use stockade_types::{ApprovalId, DecisionRecord};
 use tokio::net::TcpStream;
 
 use crate::{
-    Proxy,
+    Proxy as Process,
     closings::Closings,
-    dial::{Route, Unreachable},
+    dial::{Carries, Route, Unreachable},
     judge::{Allowed, decided},
+    proxies::Proxy,
     relay::Counters,
     unreached::refusal,
     wire::{Decided, Unanswered},
@@ -24,6 +25,8 @@ pub(crate) struct Upstream {
     pub(crate) stream: TcpStream,
     /// Bytes that passed.
     pub(crate) counters: Arc<Counters>,
+    /// The proxy that takes requests for the host.
+    pub(crate) forward: Option<Proxy>,
     opened: Opened,
 }
 
@@ -36,8 +39,6 @@ pub(crate) struct Opened {
     since: Instant,
     counters: Arc<Counters>,
     closings: Closings,
-    /// What turned out about it after its decision.
-    spoke: Option<String>,
     /// Why it could not be made.
     failed: Option<String>,
 }
@@ -58,20 +59,20 @@ impl Upstream {
     /// `made` for the same request before, whose decision is recorded. `said` is the server name in
     /// a TLS greeting and what else is known.
     pub(crate) async fn open(
-        proxy: &Proxy,
+        proxy: &Process,
         allowed: &Allowed,
-        made: Option<Self>,
+        (made, carries): (Option<Self>, Carries),
         said: (Option<String>, Option<String>),
     ) -> Result<Self, Failed> {
         let request = allowed.permitted.get();
         let (sni, detail) = said;
-        if let Some(mut made) = made.filter(|made| made.opened.is_for(request)) {
-            made.opened.spoke = detail;
+        if let Some(made) = made.filter(|made| made.opened.is_for(request)) {
             return Ok(made);
         }
         let entry = entry(allowed, sni, detail);
         let private = allowed.decision.private;
-        match Box::pin(Route::find(&allowed.permitted, &proxy.resolver, private)).await {
+        let ways = (&proxy.resolver, &proxy.proxies);
+        match Box::pin(Route::find(&allowed.permitted, ways, private, carries)).await {
             Ok(route) => Self::dial(proxy, entry, route).await,
             Err(error) => {
                 if let Request::Net(net) = request {
@@ -84,13 +85,18 @@ impl Upstream {
 
     /// Records the decision with the address, and connects.
     pub(crate) async fn dial(
-        proxy: &Proxy,
+        proxy: &Process,
         entry: Decided,
         route: Route<'_>,
     ) -> Result<Self, Failed> {
         let request = entry.request.clone();
+        let through = route.through();
+        let detail = entry.detail.iter().chain(&through);
+        let detail: Vec<&str> = detail.map(String::as_str).collect();
+        let forward = route.forwards().cloned();
         let entry = Decided {
             address: route.first(),
+            detail: (!detail.is_empty()).then(|| detail.join(", ")),
             ..entry
         };
         let record = proxy
@@ -104,7 +110,6 @@ impl Upstream {
             since: Instant::now(),
             counters: Arc::default(),
             closings: proxy.closings.clone(),
-            spoke: None,
             failed: None,
         };
         let stream = match route.dial().await {
@@ -117,6 +122,7 @@ impl Upstream {
         Ok(Self {
             stream,
             counters: opened.counters(),
+            forward,
             opened,
         })
     }
@@ -154,7 +160,6 @@ impl Drop for Opened {
             bytes_out: self.counters.bytes_out(),
             bytes_in: self.counters.bytes_in(),
             duration_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-            spoke: self.spoke.take(),
             failed: self.failed.take(),
         });
     }
@@ -171,7 +176,7 @@ pub(crate) fn entry(allowed: &Allowed, sni: Option<String>, detail: Option<Strin
 }
 
 /// Records what became of an allowed connection without an address.
-pub(crate) async fn not_found(proxy: &Proxy, entry: Decided, error: Unreachable) -> Failed {
+pub(crate) async fn not_found(proxy: &Process, entry: Decided, error: Unreachable) -> Failed {
     if !error.is_refusal() {
         let entry = Decided {
             detail: Some(error.outcome()),

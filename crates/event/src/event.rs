@@ -299,8 +299,15 @@ events! {
         /// Why it was never made, where the network is the cause: `connection refused`, `timed out`,
         /// `no route to host`.
         failed: Option<String>,
-        /// What was spoken on it, where that turned out after its decision: `tls`, `http`, `opaque`.
-        spoke: Option<String>,
+    }
+    /// A port of the session is there on the machine's loopback.
+    "port.published" PortPublished {
+        /// The port on which a program of the session listens.
+        port: u16,
+        /// The port of the machine's loopback.
+        outside: u16,
+        /// Who wanted it: the place in policy.
+        by: String,
     }
     /// A limit was hit.
     "limit.reached" LimitReached {

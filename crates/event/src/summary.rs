@@ -119,6 +119,9 @@ pub struct Summary {
     /// What the last allowed connection that could not be made ended with, by `host:port`.
     #[serde(default)]
     pub unreached: BTreeMap<String, String>,
+    /// Ports of the session by those of the machine's loopback that led to them.
+    #[serde(default)]
+    pub published: BTreeMap<u16, u16>,
     /// What was refused, in the order of first sight.
     pub refused: Vec<Refusal>,
     /// Which of them a decision belongs to.
@@ -230,6 +233,9 @@ impl Summary {
                 };
                 self.connected(host, *port, one);
                 self.note_unreached(host, *port, failed.as_deref());
+            }
+            Event::PortPublished { port, outside, .. } => {
+                self.published.insert(*outside, *port);
             }
             Event::EventsLost { count, .. } => {
                 self.events_lost = self.events_lost.saturating_add(*count);

@@ -42,6 +42,7 @@ impl Tally {
             | Event::SessionEnded { .. }
             | Event::GuaranteeStated { .. }
             | Event::PolicyLoaded { .. }
+            | Event::PortPublished { .. }
             | Event::ExecDecided { .. }
             | Event::FileDenied { .. }
             | Event::CallRefused { .. }

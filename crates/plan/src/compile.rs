@@ -202,17 +202,23 @@ fn network(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
                 .collect::<Vec<_>>(),
         );
     }
+    // A port that is listened on everywhere is listened on here too.
+    let mut local = policy.settings().network.local_ports();
+    local.retain(|port| !ports.contains(port));
     let mut steps = vec![
         Step::Loopback,
         Step::RouteEverything,
-        Step::Listen { ports },
+        Step::Listen {
+            ports,
+            local: local.clone(),
+        },
     ];
     if facts.redirect {
         steps.push(Step::Redirect {
             port: REDIRECT_PORT,
         });
         if facts.hold {
-            steps.push(Step::Hold);
+            steps.push(Step::Hold { local });
         }
     }
     steps

@@ -194,6 +194,8 @@ pub enum Step {
     Listen {
         /// TCP ports; the first is the redirect's where there is one.
         ports: Vec<u16>,
+        /// TCP ports of loopback that lead to services of the machine.
+        local: Vec<u16>,
     },
     /// Redirect every TCP connection to one port.
     Redirect {
@@ -202,7 +204,10 @@ pub enum Step {
     },
     /// Hold the first packet of every redirected connection until the egress process knows whether
     /// there is anybody to talk to.
-    Hold,
+    Hold {
+        /// TCP ports of loopback whose connections are held too.
+        local: Vec<u16>,
+    },
     /// Open the session's own terminal.
     Terminal {
         /// Rows and columns.
@@ -288,7 +293,7 @@ impl Step {
             Self::RouteEverything => "route-everything",
             Self::Listen { .. } => "listen",
             Self::Redirect { .. } => "redirect",
-            Self::Hold => "hold",
+            Self::Hold { .. } => "hold",
             Self::Terminal { .. } => "terminal",
             Self::HandOver => "hand-over",
             Self::BecomeUser { .. } => "become-user",
@@ -326,7 +331,7 @@ impl Step {
             Self::Redirect { .. } => {
                 "load the kernel modules nf_tables and nft_redir; without them only ports that rules name are served"
             }
-            Self::Hold => {
+            Self::Hold { .. } => {
                 "load the kernel modules nfnetlink_queue and nft_reject_inet; without them programs learn only after they are connected that nobody is there"
             }
             Self::RestrictPaths { .. } => {

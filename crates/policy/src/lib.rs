@@ -48,6 +48,7 @@ mod agent_command;
 mod builtin;
 mod controls;
 mod decision;
+mod endpoint;
 mod engine;
 mod explain;
 mod fields;
@@ -62,7 +63,9 @@ mod places;
 mod policy;
 mod problem;
 mod protect;
+mod proxy;
 mod read;
+mod read_network;
 mod read_settings;
 mod read_workspace;
 mod request;
@@ -73,12 +76,14 @@ mod settings;
 mod source;
 mod suite;
 mod view;
+mod view_path;
 mod warning;
 
 pub use address::{AddressClass, classify, is_special_name};
 pub use builtin::{builtin, builtin_names, preset_for_command};
 pub use controls::Control;
 pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
+pub use endpoint::{Endpoint, Publish};
 pub use grant::{Approvals, GrantError, GrantView, Grants};
 pub use load::load;
 pub use pattern::ProtectedPattern;
@@ -86,6 +91,8 @@ pub use places::Places;
 pub use policy::{Policy, RuleView};
 pub use problem::{Problem, Problems, Warning};
 pub use protect::{Beginnings, looks_secret};
+pub use proxy::{ProxyAddress, ProxyExceptions, ProxySetting};
+pub use read_network::LOOPBACK;
 pub use request::{
     Access, Effect, EffectBound, ExecRequest, FileRequest, HttpRequest, Involved, NameRequest,
     NetRequest, Request, Variable,

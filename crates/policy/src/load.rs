@@ -11,7 +11,7 @@ use crate::{
     controls,
     fields::{At, Fields, File, did_you_mean, shown},
     policy::PolicyParts,
-    read, read_settings,
+    read, read_network, read_settings,
     request::Canonical,
     rule::Rule,
     suite::{self, Expectation},
@@ -47,6 +47,7 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
         problems.append(&mut file.problems);
         warnings.append(&mut file.warnings);
     }
+    rules.extend(read_network::service_rules(&settings.network));
     let parts = PolicyParts {
         settings,
         sources: sources.to_vec(),

@@ -1,21 +1,19 @@
 //! Everything but the rules: read file by file, from the most trusted layer to the least, and
 //! merged on the way, so that each loosening is noted at its own line.
 
-use std::net::IpAddr;
-
-use stockade_types::{ByteSize, HostName, Span};
+use stockade_types::{ByteSize, Span};
 
 use crate::{
     Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
     OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir,
     WorkspaceMode, WorkspaceSettings,
-    address::{AddressClass, classify},
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
-    pins, read_workspace as workspace,
+    pins, read_network, read_workspace as workspace,
+    view_path::{plain, view_path},
 };
 
-pub(crate) const TABLES: [&str; 9] = [
+pub(crate) const TABLES: [&str; 10] = [
     "workspace",
     "filesystem",
     "environment",
@@ -23,6 +21,7 @@ pub(crate) const TABLES: [&str; 9] = [
     "network",
     "process",
     "preset",
+    "publish",
     "record",
     "require",
 ];
@@ -45,7 +44,14 @@ pub(crate) fn defaults() -> Settings {
         filesystem: FilesystemSettings::default(),
         environment: EnvironmentSettings::default(),
         limits: Limits::default(),
-        network: NetworkSettings::default(),
+        network: NetworkSettings {
+            hosts: std::collections::BTreeMap::new(),
+            services: std::collections::BTreeMap::new(),
+            publish: Vec::new(),
+            may_publish: default(true),
+            proxy: None,
+            proxy_auth_file: None,
+        },
         process: ProcessSettings {
             debuggers: default(Debuggers::Own),
             namespaces: default(false),
@@ -94,9 +100,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         let denials = table.parsed::<ByteSize>(file, "denials_bytes_max");
         ceiling(file, denials, &mut record.denials_bytes_max);
     }
-    if let Some(table) = top.table(file, "network", &["hosts"]) {
-        network(file, &table, &mut settings.network);
-    }
+    read_network::read(file, top, &mut settings.network);
     if let Some(table) = top.table(file, "process", &["debuggers", "namespaces"]) {
         let looser = |new: &bool, old: &bool| *new && !*old;
         let process = &mut settings.process;
@@ -172,47 +176,6 @@ fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
         return;
     }
     *old = Some(sourced(file, at));
-}
-
-/// Reads a path of the view, `~/…` or absolute, and returns it in its plain spelling: without empty
-/// components, `.`, or a slash at the end. `..` is refused, since links change what it means.
-fn view_path(text: &str) -> Result<String, String> {
-    let (root, rest) = match (text.strip_prefix("~/"), text.strip_prefix('/')) {
-        (Some(rest), _) => ("~/", rest),
-        (None, Some(rest)) => ("/", rest),
-        (None, None) => {
-            return Err(format!("`{}` must begin with `/` or `~/`", shown(text)));
-        }
-    };
-    if text.contains('\0') || rest.split('/').any(|part| part == "..") {
-        return Err(format!(
-            "`{}` has a `..` or a NUL byte; write the path itself",
-            shown(text)
-        ));
-    }
-    if text.contains('*') {
-        return Err(format!(
-            "`{}`: what exists is fixed at launch, so no `*` here",
-            shown(text)
-        ));
-    }
-    let plain = plain(rest);
-    if plain.is_empty() {
-        let whole = if root == "/" { "machine" } else { "home" };
-        let shown = shown(text);
-        return Err(format!(
-            "`{shown}` would be the whole {whole}; name what is needed"
-        ));
-    }
-    Ok(format!("{root}{plain}"))
-}
-
-/// Leaves out empty components and `.`.
-fn plain(path: &str) -> String {
-    let parts = path
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != ".");
-    parts.collect::<Vec<_>>().join("/")
 }
 
 /// Reads an entry that is copied into a state directory.
@@ -404,38 +367,4 @@ fn limits(file: &mut File<'_>, table: &Fields<'_>, limits: &mut Limits) {
     ceiling(file, watches, &mut limits.watches);
     let wall_time = table.parsed::<Span>(file, "wall_time");
     ceiling(file, wall_time, &mut limits.wall_time);
-}
-
-fn network(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSettings) {
-    let Some(hosts) = table.open_table(file, "hosts") else {
-        return;
-    };
-    for key in hosts.keys() {
-        let Some(at) = hosts.parsed::<IpAddr>(file, key) else {
-            continue;
-        };
-        let name = match key.parse::<HostName>() {
-            Ok(name) => name,
-            Err(error) => {
-                file.problem(&at.span, &at.field, error.to_string());
-                continue;
-            }
-        };
-        if classify(at.value) == AddressClass::Metadata {
-            let message = "cloud metadata is never reachable, whatever its name";
-            file.problem(&at.span, &at.field, message);
-            continue;
-        }
-        let fixed = settings
-            .hosts
-            .get(&name)
-            .filter(|old| old.origin != Origin::Builtin && old.value != at.value);
-        if let Some(old) = fixed {
-            let message = format!("already set by the {} layer ({})", old.origin, old.source);
-            file.problem(&at.span, &at.field, message);
-            continue;
-        }
-        let item = sourced(file, at);
-        settings.hosts.insert(name, item);
-    }
 }

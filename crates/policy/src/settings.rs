@@ -1,12 +1,15 @@
 //! What a policy says besides rules, each value with the layer and line it comes from.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{ByteSize, HostName, RawText, Span};
 
 use crate::{
-    Origin,
+    Endpoint, Origin, ProxySetting, Publish,
     agent_command::{self, Names},
     pattern::ProtectedPattern,
 };
@@ -160,11 +163,21 @@ pub struct RecordSettings {
     pub denials_bytes_max: Option<Sourced<ByteSize>>,
 }
 
-/// Fixed addresses, as in `/etc/hosts`.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+/// What exists on either side of the boundary beside the hosts of rules.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct NetworkSettings {
-    /// Name to address.
+    /// Name to address, as in `/etc/hosts`.
     pub hosts: BTreeMap<HostName, Sourced<IpAddr>>,
+    /// Services of the machine, by the name and port that programs inside use.
+    pub services: BTreeMap<Endpoint, Sourced<SocketAddr>>,
+    /// Ports of the session that exist on the machine's loopback.
+    pub publish: Vec<Sourced<Publish>>,
+    /// Whether any port may be published.
+    pub may_publish: Sourced<bool>,
+    /// The way out; without it, what the caller's variables say.
+    pub proxy: Option<Sourced<ProxySetting>>,
+    /// The file of the host that holds `user:password` for it.
+    pub proxy_auth_file: Option<Sourced<String>>,
 }
 
 /// Whom a debugger, a tracer or a leak checker may trace (`ptrace`).

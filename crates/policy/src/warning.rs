@@ -187,7 +187,7 @@ fn name_message(name: &HostName, allows: bool, settings: &Settings) -> Option<St
             "`{name}` is a metadata service, which no rule makes reachable"
         ));
     }
-    if !is_special_name(name) || settings.network.hosts.contains_key(name) {
+    if !is_special_name(name) || settings.network.names(name) {
         return None;
     }
     if name.labels_rev().next() == Some("localhost") {

@@ -14,10 +14,12 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
-use stockade_egress::{Config, CopyRelay, Datagram, Datagrams, Knowledge, ListenerKind, Sockets};
+use stockade_egress::{
+    Config, CopyRelay, Datagram, Datagrams, Knowledge, ListenerKind, ProxyVariables, Sockets,
+};
 use stockade_policy::{HostSets, Source};
 use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
-use stockade_types::{Digest, HostName};
+use stockade_types::{Digest, HostName, Secret};
 
 use crate::RunError;
 
@@ -39,8 +41,8 @@ enum Handoff {
     Ready(Digest),
     /// It could not.
     Failed(String),
-    /// Here are the listeners, in this order, then the name socket.
-    Listeners(Vec<ListenerKind>),
+    /// Here are the listeners, in this order, then the name socket; and `user:password` for the proxy.
+    Listeners(Vec<ListenerKind>, Option<String>),
 }
 
 /// The supervisor's side of a started egress process. Dropping it ends the process.
@@ -55,12 +57,14 @@ impl EgressProcess {
     pub(crate) fn start(
         sources: &[Source],
         host_sets: &HostSets,
+        proxies: ProxyVariables,
     ) -> Result<(Self, UnixStream), RunError> {
         let config = Config {
             policy_sources: sources.to_vec(),
             host_sets: host_sets.clone(),
             resolvers: resolvers(),
             hosts_file: hosts_file(),
+            proxies,
         };
         let bytes = serde_json::to_vec(&config).map_err(|e| RunError::Egress(e.to_string()))?;
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
@@ -94,6 +98,7 @@ impl EgressProcess {
         revision: Digest,
         listeners: &[(ListenerKind, OwnedFd)],
         names: &OwnedFd,
+        login: Option<&Secret<String>>,
     ) -> Result<(), RunError> {
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
         let (bytes, _) = pass::receive(&self.handoff).map_err(sys)?;
@@ -106,7 +111,8 @@ impl EgressProcess {
             _ => return Err(RunError::Egress("it ended before it was ready".to_owned())),
         }
         let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
-        let message = serde_json::to_vec(&Handoff::Listeners(kinds))
+        let login = login.map(|login| login.expose().clone());
+        let message = serde_json::to_vec(&Handoff::Listeners(kinds, login))
             .map_err(|e| RunError::Egress(e.to_string()))?;
         let fds: Vec<_> = listeners
             .iter()
@@ -255,7 +261,7 @@ fn confine() -> Outcome<()> {
 
 async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> Result<(), String> {
     let (bytes, fds) = pass::receive(handoff).map_err(|e| e.to_string())?;
-    let Ok(Handoff::Listeners(kinds)) = serde_json::from_slice(&bytes) else {
+    let Ok(Handoff::Listeners(kinds, login)) = serde_json::from_slice(&bytes) else {
         return Err("no listeners".to_owned());
     };
     let mut fds = fds.into_iter();
@@ -271,6 +277,7 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         udp: vec![Box::new(names)],
         control,
         original_destination: Box::new(|stream| net::original_destination(stream.as_fd())),
+        proxy_login: login.map(Secret::new),
         relay: Box::new(CopyRelay),
     };
     stockade_egress::serve(knowledge, sockets)
@@ -340,7 +347,7 @@ mod tests {
             let ready = serde_json::to_vec(&ready).unwrap();
             pass::send(&theirs, &ready, &[]).unwrap();
             let (names, _other) = pass::packet_pair().unwrap();
-            let handed = process.hand_over(Digest::of(b"policy"), &[], &names);
+            let handed = process.hand_over(Digest::of(b"policy"), &[], &names, None);
             assert_eq!(handed.is_ok(), same, "{handed:?}");
             drop(process);
             let got = pass::receive(&theirs).map(|(_, fds)| fds.len());

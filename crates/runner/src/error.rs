@@ -33,6 +33,24 @@ pub enum RunError {
     /// The command was not found.
     #[error("command `{0}` was not found{place}", place = searched(.0))]
     CommandNotFound(RawText),
+    /// The login for the proxy cannot be had.
+    #[error("the login for the proxy cannot be read from `{path}`")]
+    ProxyLogin {
+        /// The file that policy names.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A port that policy publishes cannot be had.
+    #[error("port {port} of this machine's loopback cannot be published")]
+    Publish {
+        /// The port.
+        port: u16,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The command is there and cannot be executed.
     #[error("command `{path}` cannot be executed")]
     CommandNotExecutable {
@@ -211,6 +229,13 @@ impl RunError {
             Self::Twin { .. } | Self::TwinsUnknown { .. } => {
                 Some("remove the other name of the file (`find DIR -samefile FILE`)".to_owned())
             }
+            Self::Publish { port, .. } => Some(format!(
+                "publish it as another one: `--publish OTHER:{port}`, or `as = OTHER` in `[[publish]]`"
+            )),
+            Self::ProxyLogin { .. } => Some(
+                "write `user:password` into it, or take `network.proxy_auth_file` out of the policy"
+                    .to_owned(),
+            ),
             Self::PolicyPlace { .. } => {
                 Some("move it out of the workspace, or rename it: without `*`, `{` or `\\`".to_owned())
             }

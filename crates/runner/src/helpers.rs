@@ -12,7 +12,7 @@ use stockade_policy::{HostSets, Source};
 use stockade_sandbox::{Spawned, StandardStreams, spawn};
 use stockade_types::RawText;
 
-use crate::{RunError, egress_process::EgressProcess, parts::PipeEnds};
+use crate::{RunError, egress_process::EgressProcess, parts::PipeEnds, proxy_variables};
 
 /// The processes of a session that is not there yet: one waits for its plan, the other for its
 /// listeners. Dropping it ends both.
@@ -43,7 +43,11 @@ impl Helpers {
         let egress = if offline {
             None
         } else {
-            Some(EgressProcess::start(sources, host_sets)?)
+            Some(EgressProcess::start(
+                sources,
+                host_sets,
+                proxy_variables::read(environment),
+            )?)
         };
         Ok(Self { sandbox, egress })
     }

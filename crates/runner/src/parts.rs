@@ -15,7 +15,7 @@ use stockade_types::AbsPath;
 
 use crate::{
     approvals::AskMode, egress_process::EgressProcess, in_use::InUse, mount_watch::Replaced,
-    places::Places, repository::GitShare,
+    places::Places, publish::Published, repository::GitShare,
 };
 
 /// The caller's ends of those standard streams of the command that are pipes.
@@ -35,6 +35,8 @@ pub(crate) struct Parts {
     pub(crate) egress: Option<(EgressProcess, UnixStream)>,
     pub(crate) diagnosis: Option<SocketDiagnosis>,
     pub(crate) held: Option<HeldConnections>,
+    /// Ports that are taken on this machine.
+    pub(crate) published: Vec<Published>,
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) pipes: PipeEnds,
     pub(crate) plan: LaunchPlan,

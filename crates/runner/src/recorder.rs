@@ -332,6 +332,7 @@ const fn closes(event: &Event) -> bool {
         Event::SessionStarted { .. }
         | Event::GuaranteeStated { .. }
         | Event::PolicyLoaded { .. }
+        | Event::PortPublished { .. }
         | Event::ProcessStarted { .. }
         | Event::ExecDecided { .. }
         | Event::FileDenied { .. }

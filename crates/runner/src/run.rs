@@ -26,12 +26,13 @@ use crate::{
     in_use::InUse,
     inside,
     names::Mounts,
-    own_program::{self, OwnProgram},
     news::Newspaper,
+    own_program::{self, OwnProgram},
     parts::Parts,
     places::Places,
     policies::{self, Policies, PolicyPlace},
-    protected,
+    protected, proxy_variables,
+    publish::{self, Published},
     recorder::{Recorder, SUPERVISOR},
     repository::{self, GitShare},
     running::Running,
@@ -258,6 +259,7 @@ fn find_protected(
 pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
     let session = new_session()?;
     let prepared = prepare(options, session, Effects::State)?;
+    let published = publish::take(&prepared.options.policy.settings().network)?;
     let key = SigningKey::load_or_create(&prepared.options.state_dir.join(layout::KEY_FILE))?;
     let state_dir = &prepared.options.state_dir;
     clear_leftovers(state_dir);
@@ -270,7 +272,7 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
             return Err(error);
         }
     };
-    match bring_up(prepared, helpers, &recorder) {
+    match bring_up(prepared, helpers, &recorder, published) {
         Ok(parts) => Running::new(parts, directory, recorder),
         Err(error) => {
             give_up(&recorder, &directory, &error);
@@ -375,6 +377,7 @@ fn bring_up(
     mut prepared: Prepared,
     helpers: Helpers,
     recorder: &Arc<Recorder>,
+    published: Vec<Published>,
 ) -> Result<Parts, RunError> {
     let Helpers { sandbox, egress } = helpers;
     let Sandbox { process, pipes } = sandbox;
@@ -400,7 +403,10 @@ fn bring_up(
     let egress = match (egress, names) {
         (Some((process, control)), Some(names)) => {
             let revision = prepared.options.policy.revision();
-            process.hand_over(revision, &kinds(&prepared.plan, listeners), &names)?;
+            let network = &prepared.options.policy.settings().network;
+            let login = proxy_variables::login(network, &prepared.facts.home)?;
+            let kinds = kinds(&prepared.plan, listeners);
+            process.hand_over(revision, &kinds, &names, login.as_ref())?;
             Some((process, control))
         }
         _ => None,
@@ -414,6 +420,7 @@ fn bring_up(
             missing: guarantee.missing.clone(),
             waiver: guarantee.waiver.clone(),
         })
+        .chain(published.iter().map(Published::event))
         .collect();
     recorder.write_all(SUPERVISOR, &stated, Durability::Written)?;
     let session = proceed(launching)?;
@@ -422,6 +429,7 @@ fn bring_up(
         egress,
         diagnosis,
         held,
+        published,
         terminal,
         pipes,
         plan: prepared.plan,

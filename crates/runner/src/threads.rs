@@ -166,6 +166,13 @@ pub(crate) fn start_notifier(
         .session
         .take_binder()
         .ok_or_else(|| RunError::Supervisor(std::io::Error::other("the sandbox gave no binder")))?;
+    let binder = Arc::new(Mutex::new(binder));
+    let open = Arc::default();
+    for published in std::mem::take(&mut parts.published) {
+        published
+            .serve(&binder, &open)
+            .map_err(RunError::Supervisor)?;
+    }
     let controller = controller.clone();
     let settings = parts.policy.settings();
     let supervision = Arc::new(Supervision {
@@ -184,7 +191,7 @@ pub(crate) fn start_notifier(
         identity: parts.plan.identity,
         masks: supervise::Masks::default(),
         refusals: Refusals::of(call_set(&parts.plan)),
-        binder: Mutex::new(binder),
+        binder,
         pipes: AtomicUsize::new(0),
         turns: Mutex::default(),
         places: Arc::clone(&parts.places),

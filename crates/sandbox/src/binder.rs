@@ -12,6 +12,7 @@
 use std::{
     ffi::OsStr,
     io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -22,6 +23,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::{Mode, OFlags},
     io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType},
 };
 use serde::{Deserialize, Serialize};
 use stockade_sys::{Outcome, net, pass};
@@ -32,6 +34,12 @@ use crate::message::{receive, send};
 const ANSWER_MAX: Timespec = Timespec {
     tv_sec: 5,
     tv_nsec: 0,
+};
+
+/// How long a connection on loopback may take to be there or to be refused.
+const CONNECT_MAX: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +58,8 @@ enum Wanted {
         mask: u32,
         path: bool,
     },
+    /// A connection to a port of the session's own loopback.
+    Connect { port: u16 },
     /// A file of a process is to be opened. Descriptor: its directory.
     Open { name: String, flags: u32 },
 }
@@ -132,6 +142,16 @@ impl Binder {
         opened.into_iter().next().ok_or(Errno::PROTO.into())
     }
 
+    /// Connects to a port of the session's loopback, where one of its programs listens. The socket
+    /// does not block yet.
+    ///
+    /// # Errors
+    /// With the kernel's answer; ECONNREFUSED where nobody listens.
+    pub fn connect(&mut self, port: u16) -> io::Result<OwnedFd> {
+        let made = self.ask(Wanted::Connect { port }, &[])?;
+        made.into_iter().next().ok_or(Errno::PROTO.into())
+    }
+
     fn ask(&mut self, wanted: Wanted, fds: &[BorrowedFd<'_>]) -> io::Result<Vec<OwnedFd>> {
         self.count += 1;
         let number = self.count;
@@ -173,6 +193,7 @@ pub(crate) fn serve(channel: impl AsFd) -> bool {
             mask,
             path,
         } => bind(address, *mask, *path, &fds).map(|()| None),
+        Wanted::Connect { port } => connect(*port).map(Some),
         Wanted::Open { name, flags } => open(name, *flags, &fds).map(Some),
     };
     let (errno, file) = match done {
@@ -187,6 +208,39 @@ pub(crate) fn serve(channel: impl AsFd) -> bool {
     let number = request.number;
     let file: Vec<_> = file.iter().map(AsFd::as_fd).collect();
     send(channel, &Answer { number, errno }, &file).is_ok()
+}
+
+/// Connects to loopback, by IPv4 or else by IPv6: servers listen on either.
+fn connect(port: u16) -> io::Result<OwnedFd> {
+    let mut answer = Errno::CONNREFUSED;
+    for (family, address) in [
+        (AddressFamily::INET, IpAddr::from(Ipv4Addr::LOCALHOST)),
+        (AddressFamily::INET6, IpAddr::from(Ipv6Addr::LOCALHOST)),
+    ] {
+        // Nobody else may be kept waiting by a server that does not accept.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        // Of two reasons that of IPv4 says more.
+        let Ok(socket) = rustix::net::socket_with(family, SocketType::STREAM, flags, None) else {
+            continue;
+        };
+        match rustix::net::connect(&socket, &SocketAddr::new(address, port)) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::INPROGRESS) => match settled(&socket) {
+                Ok(()) => return Ok(socket),
+                Err(errno) => answer = errno,
+            },
+            Err(errno) => answer = errno,
+        }
+    }
+    Err(answer.into())
+}
+
+/// Waits a moment for the end of a connect: on loopback it is there at once, but where a server does
+/// not accept.
+fn settled(socket: &OwnedFd) -> Result<(), Errno> {
+    let mut ready = [PollFd::new(socket, PollFlags::OUT)];
+    rustix::event::poll(&mut ready, Some(&CONNECT_MAX))?;
+    rustix::net::sockopt::socket_error(socket)?
 }
 
 fn open(name: &str, flags: u32, fds: &[OwnedFd]) -> io::Result<OwnedFd> {

@@ -291,6 +291,12 @@ fn noted(event: &Event) -> String {
         Event::ExecUnconfirmed { process, why, .. } => {
             format!("{}: {}", process.exe, safe(why))
         }
+        Event::PortPublished { port, outside, by } => {
+            format!(
+                "{port} as port {outside} of this machine's loopback ({})",
+                safe(by)
+            )
+        }
         Event::RefusalRepeated { decision, count } => format!("{decision} {count} times more"),
         // Described above.
         Event::SessionStarted { .. }

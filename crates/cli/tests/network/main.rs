@@ -5,6 +5,8 @@
     reason = "a broken fixture must end the test with its reason"
 )]
 
+mod ports;
+mod proxies;
 mod reach;
 
 use std::net::TcpListener;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use hickory_proto::rr::{Name, RecordType};
-use stockade_types::HostName;
+use stockade_policy::Endpoint;
+use stockade_types::{Host, HostName, Port};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -42,18 +43,21 @@ pub(crate) enum Unresolved {
 #[derive(Debug)]
 pub(crate) struct Resolver {
     fixed: BTreeMap<HostName, IpAddr>,
+    /// Services of the machine, by the name and port that programs inside use.
+    services: BTreeMap<Endpoint, SocketAddr>,
     hosts: Vec<(HostName, IpAddr)>,
     servers: Vec<SocketAddr>,
 }
 
 impl Resolver {
-    pub(crate) const fn new(
-        fixed: BTreeMap<HostName, IpAddr>,
+    pub(crate) fn new(
+        (fixed, services): (BTreeMap<HostName, IpAddr>, BTreeMap<Endpoint, SocketAddr>),
         hosts: Vec<(HostName, IpAddr)>,
         servers: Vec<SocketAddr>,
     ) -> Self {
         Self {
             fixed,
+            services,
             hosts,
             servers,
         }
@@ -61,7 +65,17 @@ impl Resolver {
 
     /// Tells whether the policy gives `name` a fixed address.
     pub(crate) fn is_fixed(&self, name: &HostName) -> bool {
-        self.fixed.contains_key(name)
+        self.fixed.contains_key(name) || self.services.keys().any(|service| service.host == *name)
+    }
+
+    /// Returns where a service of the machine is that policy gives this name and port.
+    pub(crate) fn service(&self, host: &Host, port: Port) -> Option<SocketAddr> {
+        let Host::Name(name) = host else { return None };
+        let name = Endpoint {
+            host: name.clone(),
+            port,
+        };
+        self.services.get(&name).copied()
     }
 
     /// Returns the addresses that the policy or the hosts file gives `name`, IPv4 first; `None` where

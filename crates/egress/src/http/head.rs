@@ -1,13 +1,20 @@
 //! Request and response heads.
 
-use stockade_types::{Host, RawText};
+use std::net::IpAddr;
+
+use stockade_types::{Host, Port, RawText};
 
 use super::{
     Malformed,
     body::Framing,
     lines::{self, Field, Scanner, members},
 };
-use crate::limits::TARGET_BYTES_MAX;
+use crate::{limits::TARGET_BYTES_MAX, proxies::Proxy};
+
+/// What the names of fields for proxies begin with (`Proxy-Authorization`, `Proxy-Connection`).
+const PROXY_FIELDS: &[u8] = b"proxy-";
+/// The port that addresses of plain HTTP leave out.
+const HTTP_PORT: u16 = 80;
 
 /// Longest method; the longest registered one has 17 letters (IANA HTTP Method Registry).
 const METHOD_BYTES_MAX: usize = 24;
@@ -53,16 +60,46 @@ pub(crate) struct RequestHead {
 impl RequestHead {
     /// Writes the head in origin form, as the server is to see it.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.fields.len() + self.path.as_bytes().len() + 48);
+        self.with_target(self.path.as_bytes(), b"")
+    }
+
+    /// Writes the head in absolute form, as a proxy is to see it (RFC 9112 section 3.2.2).
+    pub(crate) fn to_proxy_bytes(&self, host: &Host, port: Port, proxy: &Proxy) -> Vec<u8> {
+        let host = match host {
+            Host::Address(IpAddr::V6(six)) => format!("[{six}]"),
+            Host::Address(_) | Host::Name(_) => host.to_string(),
+        };
+        let port = match port.get() {
+            HTTP_PORT => String::new(),
+            port => format!(":{port}"),
+        };
+        // The form for the server as a whole has no path (`OPTIONS *`).
+        let path = self.path.as_bytes();
+        let path = if path == b"*" { b"" } else { path };
+        let target = [format!("http://{host}{port}").as_bytes(), path].concat();
+        let mut own = self.clone();
+        // What is said to proxies is ours alone to say.
+        let lines = self.fields.split_inclusive(|byte| *byte == b'\n');
+        let others = lines.filter(|line| {
+            let name = line.get(..PROXY_FIELDS.len()).unwrap_or_default();
+            !name.eq_ignore_ascii_case(PROXY_FIELDS)
+        });
+        own.fields = others.collect::<Vec<_>>().concat();
+        own.with_target(&target, proxy.authorization_line().as_bytes())
+    }
+
+    fn with_target(&self, target: &[u8], more: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.fields.len() + target.len() + more.len() + 48);
         bytes.extend_from_slice(self.method.as_bytes());
         bytes.push(b' ');
-        bytes.extend_from_slice(self.path.as_bytes());
+        bytes.extend_from_slice(target);
         bytes.extend_from_slice(if self.minor == 0 {
             b" HTTP/1.0\r\n"
         } else {
             b" HTTP/1.1\r\n"
         });
         bytes.extend_from_slice(&self.fields);
+        bytes.extend_from_slice(more);
         bytes.extend_from_slice(b"\r\n");
         bytes
     }

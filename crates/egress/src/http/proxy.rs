@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     Proxy,
+    dial::Carries,
     judge::{Allowed, Judgement, Waiter, decided},
     limits::{HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, RELAY_CHUNK_BYTES, RESPONSE_WAIT},
     relay::{Counters, Turn, fill, reset, turn_accepted},
@@ -173,6 +174,7 @@ impl Exchange<'_> {
         };
         if self.upstream.is_none() {
             let (made, detail) = (self.made.take(), Some("http".to_owned()));
+            let made = (made, Carries::Requests);
             match Upstream::open(self.proxy, self.allowed, made, (None, detail)).await {
                 Ok(upstream) => *self.upstream = Some(upstream),
                 Err(failed) => {
@@ -258,7 +260,10 @@ impl Exchange<'_> {
         let Some(upstream) = self.upstream.as_mut().filter(|_| proven.path == head.path) else {
             return Next::Close;
         };
-        let bytes = head.to_bytes();
+        let bytes = match &upstream.forward {
+            Some(proxy) => head.to_proxy_bytes(&self.host, self.port, proxy),
+            None => head.to_bytes(),
+        };
         let counters = std::sync::Arc::clone(&upstream.counters);
         if upstream.stream.write_all(&bytes).await.is_err() {
             return self.no_response(head, first).await;

@@ -21,7 +21,7 @@ use stockade_types::{ApprovalId, DecisionRecord, RequestKind, Subject};
 
 use crate::limits::FRAME_BYTES_MAX;
 
-pub(crate) use client::{Client, Unanswered};
+pub(crate) use client::{Client, Revocations, Unanswered};
 pub use server::{Replies, Requests, server};
 
 /// Transport of a connection that is to be attributed.

@@ -25,7 +25,7 @@ use std::{
 };
 
 use stockade_egress::{
-    Config, CopyRelay, EgressError, ListenerKind, PlainDatagrams, Sockets, serve,
+    Config, CopyRelay, EgressError, ListenerKind, PlainDatagrams, ProxyVariables, Sockets, serve,
 };
 use stockade_event::Event;
 use stockade_policy::{HostSets, Origin, Source};
@@ -114,6 +114,7 @@ impl Lab {
                 .iter()
                 .map(|(name, address)| (name.parse().unwrap(), address.parse().unwrap()))
                 .collect(),
+            proxies: ProxyVariables::default(),
         };
         let sockets = Sockets {
             tcp: vec![
@@ -124,6 +125,7 @@ impl Lab {
             udp: vec![Box::new(PlainDatagrams::new(dns).unwrap())],
             control: theirs,
             original_destination: Box::new(original),
+            proxy_login: None,
             relay: Box::new(CopyRelay),
         };
         let egress = tokio::spawn(serve(config.load().unwrap(), sockets));

@@ -137,7 +137,6 @@ fn done(text: &RawText) -> [Event; 3] {
             bytes_in: 7,
             duration_ms: 12,
             failed: Some(text.display()),
-            spoke: None,
         },
         Event::LimitReached {
             limit: "memory".to_owned(),

@@ -86,7 +86,7 @@ pub(crate) struct Supervision {
     /// What the filter refuses and tells us of.
     pub(crate) refusals: Refusals,
     /// Gives sockets their addresses.
-    pub(crate) binder: Mutex<Binder>,
+    pub(crate) binder: Arc<Mutex<Binder>>,
     /// Opens of pipes that wait.
     pub(crate) pipes: AtomicUsize,
     /// Changes are made one after the other.

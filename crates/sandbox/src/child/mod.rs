@@ -230,9 +230,9 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::EnterRoot => state.view.enter()?,
         Step::Loopback => net::bring_up_loopback()?,
         Step::RouteEverything => state.six = net::route_everything_to_loopback()?,
-        Step::Listen { ports } => state.listen(ports)?,
+        Step::Listen { ports, local } => state.listen(ports, local)?,
         Step::Redirect { port } => net::redirect_all_tcp(*port)?,
-        Step::Hold => state.hold()?,
+        Step::Hold { local } => state.hold(local)?,
         Step::Terminal { size, streams } => state.open_terminal(*size, *streams)?,
         Step::HandOver => state.hand_over()?,
         Step::BecomeUser {
@@ -312,19 +312,23 @@ impl State {
         }
     }
 
-    fn listen(&mut self, ports: &[u16]) -> Outcome<()> {
+    fn listen(&mut self, ports: &[u16], local: &[u16]) -> Outcome<()> {
         for port in ports {
             self.listeners.push((*port, net::listen(*port, self.six)?));
+        }
+        for port in local {
+            let listeners = net::listen_local(*port, self.six)?.into_iter();
+            self.listeners.extend(listeners.map(|fd| (*port, fd)));
         }
         self.names = Some(net::dns_socket(self.six)?);
         self.diagnosis = Some(SocketDiagnosis::open()?.into_fd());
         Ok(())
     }
 
-    fn hold(&mut self) -> Outcome<()> {
+    fn hold(&mut self, local: &[u16]) -> Outcome<()> {
         // The queue comes first: what is held without one would be dropped.
         self.held = Some(HeldConnections::open()?.into_fd());
-        net::hold_all_tcp()
+        net::hold_all_tcp(local)
     }
 
     fn open_terminal(&mut self, size: (u16, u16), streams: Streams) -> Outcome<()> {

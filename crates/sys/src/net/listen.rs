@@ -51,6 +51,27 @@ pub fn listen(port: u16, six: bool) -> Outcome<OwnedFd> {
     Ok(fd)
 }
 
+/// Listens for TCP on `port` of loopback: once for each family there is.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_local(port: u16, six: bool) -> Outcome<Vec<OwnedFd>> {
+    let families: &[bool] = if six { &[false, true] } else { &[false] };
+    let one = |six: &bool| {
+        let fd = socket(SocketType::STREAM, *six)?;
+        let address = if *six {
+            SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)
+        } else {
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+        };
+        sockopt::set_socket_reuseaddr(&fd, true).map_err(|e| SysError::new("SO_REUSEADDR", e))?;
+        rustix::net::bind(&fd, &address).map_err(|e| SysError::on("bind tcp port", port, e))?;
+        rustix::net::listen(&fd, BACKLOG).map_err(|e| SysError::on("listen on port", port, e))?;
+        Ok(fd)
+    };
+    families.iter().map(one).collect()
+}
+
 /// Binds the UDP port 53 of every address, so that whatever resolver a program asks, we answer.
 ///
 /// # Errors

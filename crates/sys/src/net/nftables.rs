@@ -76,22 +76,37 @@ pub fn redirect_all_tcp(port: u16) -> Outcome<()> {
 }
 
 /// Holds the first packet of every TCP connection that [`redirect_all_tcp`] redirects, but for those
-/// that ask for names, until [`super::HeldConnections::answer`]; and gives the answers.
+/// that ask for names, and of those to the ports `local` of loopback, until [`super::HeldConnections::answer`]; and gives the answers.
 ///
 /// # Errors
 /// As [`redirect_all_tcp`]; ENOENT where the kernel has no way to hold or to answer.
-pub fn hold_all_tcp() -> Outcome<()> {
-    match hold_with(queue) {
+pub fn hold_all_tcp(local: &[u16]) -> Outcome<()> {
+    match hold_with(queue, local) {
         // The same queue behind another door: kernels have either or both.
-        Err(error) if error.errno() == Some(libc::ENOENT) => hold_with(queue_target),
+        Err(error) if error.errno() == Some(libc::ENOENT) => hold_with(queue_target, local),
         other => other,
     }
 }
 
-fn hold_with(queue: fn(&mut Batch)) -> Outcome<()> {
+fn hold_with(queue: fn(&mut Batch), local: &[u16]) -> Outcome<()> {
     let mut batch = Batch::default();
     batch.message(BATCH_BEGIN, REQUEST, |m| m.raw(&[0, 0, 0, 10]));
     chain(&mut batch, HOLD_CHAIN, b"filter\0", PRIORITY_HOLD);
+    let first_packet = |m: &mut Batch| {
+        load_payload(m, TRANSPORT_HEADER, TCP_FLAGS_AT, 1);
+        keep_bits(m, TCP_FLAGS);
+        compare(m, &[TCP_SYN]);
+    };
+    // An answer of a service goes to loopback too, but comes from its port.
+    for port in local {
+        rule(&mut batch, HOLD_CHAIN, |m| {
+            compare_meta(m, META_PROTOCOL, &[libc::IPPROTO_TCP.to_ne_bytes()[0]]);
+            load_payload(m, TRANSPORT_HEADER, 2, 2);
+            compare(m, &port.to_be_bytes());
+            first_packet(m);
+            queue(m);
+        });
+    }
     except_loopback(&mut batch, HOLD_CHAIN);
     rule(&mut batch, HOLD_CHAIN, |m| {
         compare_meta(m, META_PROTOCOL, &[libc::IPPROTO_TCP.to_ne_bytes()[0]]);
@@ -101,9 +116,7 @@ fn hold_with(queue: fn(&mut Batch)) -> Outcome<()> {
     });
     rule(&mut batch, HOLD_CHAIN, |m| {
         compare_meta(m, META_PROTOCOL, &[libc::IPPROTO_TCP.to_ne_bytes()[0]]);
-        load_payload(m, TRANSPORT_HEADER, TCP_FLAGS_AT, 1);
-        keep_bits(m, TCP_FLAGS);
-        compare(m, &[TCP_SYN]);
+        first_packet(m);
         queue(m);
     });
     chain(&mut batch, ANSWER_CHAIN, b"filter\0", PRIORITY_ANSWER);
@@ -120,8 +133,9 @@ fn hold_with(queue: fn(&mut Batch)) -> Outcome<()> {
         });
     }
     batch.message(BATCH_END, REQUEST, |m| m.raw(&[0, 0, 0, 10]));
-    // Two chains, four rules of the one and three of the other each acknowledge.
-    Socket::open(Some(netlink::NETFILTER))?.request("load nf_tables hold", &batch, 9)
+    // Two chains, four rules of the one and three of the other, and one for each port acknowledge.
+    let acknowledged = 9 + local.len();
+    Socket::open(Some(netlink::NETFILTER))?.request("load nf_tables hold", &batch, acknowledged)
 }
 
 fn chain(batch: &mut Batch, name: &[u8], kind: &[u8], priority: i32) {

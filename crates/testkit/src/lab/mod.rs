@@ -3,6 +3,7 @@
 
 mod dns;
 mod http;
+mod proxy;
 mod tcp;
 mod tls;
 
@@ -20,6 +21,7 @@ use std::{
 
 pub use dns::{DnsAnswer, DnsQuery, DnsServer};
 pub use http::HttpServer;
+pub use proxy::Proxy;
 pub use tcp::{Greeter, TcpEcho};
 pub use tls::{TlsHello, TlsServer};
 

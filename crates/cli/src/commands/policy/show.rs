@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
-use stockade_policy::{Policy, Settings, Sourced, WorkspaceSettings, looks_secret};
+use stockade_policy::{
+    NetworkSettings, Policy, Settings, Sourced, WorkspaceSettings, looks_secret,
+};
 
 use super::effective;
 use crate::{
@@ -118,6 +120,39 @@ impl Lines<'_> {
     }
 }
 
+fn network(network: &NetworkSettings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    for (name, address) in &network.hosts {
+        let text = format!("{name} is {}", address.value);
+        lines.put("network", text, address)?;
+    }
+    for (name, address) in &network.services {
+        let text = format!("service {name} is {}", address.value);
+        lines.put("network", text, address)?;
+    }
+    for published in &network.publish {
+        lines.put(
+            "network",
+            format_args!("publish {}", published.value),
+            published,
+        )?;
+    }
+    let may = &network.may_publish;
+    if !may.value {
+        lines.put("network", "publish = false", may)?;
+    }
+    if let Some(proxy) = &network.proxy {
+        lines.put("network", format_args!("proxy = {}", proxy.value), proxy)?;
+    }
+    if let Some(file) = &network.proxy_auth_file {
+        lines.put(
+            "network",
+            format_args!("proxy_auth_file = {}", file.value),
+            file,
+        )?;
+    }
+    Ok(())
+}
+
 fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     for (key, pin) in &settings.require {
         lines.put("require", format_args!("{key} = {}", pin.value), pin)?;
@@ -165,13 +200,7 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         "denials_bytes_max",
         record.denials_bytes_max.as_ref(),
     )?;
-    for (name, address) in &settings.network.hosts {
-        lines.put(
-            "network",
-            format_args!("{name} is {}", address.value),
-            address,
-        )?;
-    }
+    network(&settings.network, lines)?;
     let process = &settings.process;
     let debuggers = process.debuggers.value.as_str();
     lines.put(

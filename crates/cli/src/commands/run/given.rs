@@ -5,7 +5,8 @@ use std::{ffi::OsString, net::IpAddr, os::unix::ffi::OsStrExt as _};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use stockade_policy::{AddressClass, Origin, Source, classify};
 use stockade_types::RawText;
-use toml::Value;
+
+use super::ports::{PortArgs, quoted};
 
 /// Name of the layer in messages and in the record.
 const LAYER: &str = "command line";
@@ -36,6 +37,8 @@ pub(crate) struct GivenArgs {
     /// where its addresses are private; repeatable
     #[arg(long, value_name = "HOST[:PORT]", value_parser = host)]
     allow_host: Vec<HostPort>,
+    #[command(flatten)]
+    ports: PortArgs,
 }
 
 #[derive(Debug, Clone)]
@@ -54,7 +57,7 @@ struct HostPort {
 impl GivenArgs {
     /// Writes what was given as a policy; `None` where nothing was.
     pub(crate) fn source(&self) -> Option<Source> {
-        if self.env.is_empty() && self.allow_host.is_empty() {
+        if self.env.is_empty() && self.allow_host.is_empty() && self.ports.is_empty() {
             return None;
         }
         let names = self.env.iter().map(|variable| quoted(&variable.name));
@@ -78,6 +81,7 @@ impl GivenArgs {
                  private = {private}\nreason = \"named on the command line\"\n",
             )
         }));
+        text.push_str(&self.ports.text());
         Some(Source {
             origin: Origin::Session,
             name: LAYER.to_owned(),
@@ -99,10 +103,6 @@ impl GivenArgs {
         }
         notes
     }
-}
-
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 /// Whether a host is written as an address that needs `private`: whoever writes it means it. What a
@@ -211,6 +211,7 @@ mod tests {
         let given = GivenArgs {
             env: vec![variable("A_KEY=s3cret=x").unwrap(), variable("B").unwrap()],
             allow_host: vec![host("10.0.0.7:5432").unwrap(), host("good.test").unwrap()],
+            ports: super::PortArgs::default(),
         };
         let text = given.source().unwrap().text;
         assert!(!text.contains("s3cret"), "{text}");

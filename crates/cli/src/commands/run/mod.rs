@@ -1,6 +1,7 @@
 //! `stockade run`: a command inside the boundary.
 
 mod given;
+mod ports;
 mod session_file;
 mod start;
 pub(crate) mod summary;
@@ -31,6 +32,10 @@ Examples:
   stockade run --env LAB_KEY -- codex      with a variable of yours
   stockade run --allow-host docs.good.test -- claude
                                            without a question about that host
+  stockade run --publish 3000 -- npm run dev
+                                           with the server at 127.0.0.1:3000
+  stockade run --service localhost:11434 -- codex
+                                           with a model server of this machine
   stockade run --plan -- bash              only print what would be done
 
 Exit codes: the command's own; 124 wall-time limit; 125 not started, nothing

@@ -58,6 +58,9 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     if !not_made.is_empty() {
         line("unreached", &not_made);
     }
+    if !summary.published.is_empty() {
+        line("published", &published(summary));
+    }
     if summary.denials() > 0 {
         let label = number(summary.denials());
         for (index, refusal) in refused(summary, id).into_iter().enumerate() {
@@ -267,6 +270,21 @@ fn connected(summary: &Summary) -> String {
     if hosts.len() > ITEMS_MAX {
         items.push(format!("… {} more", hosts.len() - ITEMS_MAX));
     }
+    wrapped(&items, " · ")
+}
+
+/// Says which ports of the session were there on the machine's loopback.
+fn published(summary: &Summary) -> String {
+    let all = summary.published.iter();
+    let items: Vec<String> = all
+        .map(|(outside, inside)| {
+            let inside = match inside {
+                inside if inside == outside => String::new(),
+                inside => format!(" (port {inside} inside)"),
+            };
+            format!("127.0.0.1:{outside}{inside}")
+        })
+        .collect();
     wrapped(&items, " · ")
 }
 

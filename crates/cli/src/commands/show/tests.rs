@@ -260,7 +260,6 @@ fn what_git_keeps_is_one_line_and_a_connection_says_how_much() {
         bytes_in: 4_000_000,
         duration_ms: 5,
         failed: None,
-        spoke: None,
     };
     let mut events = begun();
     let scope = Some("c-1");
@@ -303,7 +302,6 @@ fn what_failed_or_was_only_counted_is_shown_as_that() {
         bytes_in: 0,
         duration_ms: 1,
         failed: Some("connection refused".to_owned()),
-        spoke: None,
     };
     let connected = Event::ConnectionDecided {
         decision: dialled,

@@ -1,0 +1,291 @@
+//! `[network]` and `[[publish]]`: fixed addresses, services of the machine that exist inside, ports of
+//! the session that exist outside, and the way out.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use stockade_types::{HostName, Port, RuleId, Verdict};
+
+use crate::{
+    NetworkSettings, Origin, Sourced,
+    address::{AddressClass, classify},
+    endpoint::{Endpoint, Publish, number},
+    fields::{At, Fields, File, sourced, tighten_value},
+    pattern::HostPattern,
+    proxy::ProxySetting,
+    rule::{Body, NetBody, Ports, Rule},
+    view_path::view_path,
+};
+
+/// The name under which a program finds services on its own machine.
+pub(crate) const LOCALHOST: &str = "localhost";
+/// Services and published ports of one policy: each has a listener or more.
+const ENTRIES_MAX: usize = 64;
+/// Ports of loopback that are the boundary's own: names, and where connections are redirected to.
+const OWN_PORTS: [u16; 2] = [53, 61_153];
+
+/// Reads what one file says about the network.
+pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut NetworkSettings) {
+    let known = ["hosts", "services", "proxy", "proxy_auth_file", "publish"];
+    if let Some(table) = top.table(file, "network", &known) {
+        hosts(file, &table, settings);
+        services(file, &table, settings);
+        let looser = |new: &bool, old: &bool| *new && !*old;
+        let may = table.flag(file, "publish");
+        tighten_value(file, may, &mut settings.may_publish, looser);
+        proxy(file, &table, settings);
+        proxy_auth_file(file, &table, settings);
+    }
+    for fields in top.tables(file, "publish", &["port", "as"]) {
+        publish(file, &fields, settings);
+    }
+}
+
+/// Takes an entry over unless a layer of more trust has another one.
+fn set<K: Ord, T: PartialEq>(
+    file: &mut File<'_>,
+    map: &mut std::collections::BTreeMap<K, Sourced<T>>,
+    key: K,
+    at: At<T>,
+) {
+    let fixed = map
+        .get(&key)
+        .filter(|old| old.origin != Origin::Builtin && old.value != at.value);
+    if let Some(old) = fixed {
+        let message = format!("already set by the {} layer ({})", old.origin, old.source);
+        return file.problem(&at.span, &at.field, message);
+    }
+    let item = sourced(file, at);
+    map.insert(key, item);
+}
+
+fn hosts(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSettings) {
+    let Some(hosts) = table.open_table(file, "hosts") else {
+        return;
+    };
+    for key in hosts.keys() {
+        let Some(at) = hosts.parsed::<IpAddr>(file, key) else {
+            continue;
+        };
+        let name = match key.parse::<HostName>() {
+            Ok(name) => name,
+            Err(error) => {
+                file.problem(&at.span, &at.field, error.to_string());
+                continue;
+            }
+        };
+        if classify(at.value) == AddressClass::Metadata {
+            let message = "cloud metadata is never reachable, whatever its name";
+            file.problem(&at.span, &at.field, message);
+            continue;
+        }
+        set(file, &mut settings.hosts, name, at);
+    }
+}
+
+fn services(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSettings) {
+    let Some(services) = table.open_table(file, "services") else {
+        return;
+    };
+    for key in services.keys() {
+        let Some(at) = services.text(file, key) else {
+            continue;
+        };
+        let read = endpoint(key).and_then(|name| Ok((name, target(&at.value)?)));
+        let (name, address) = match read {
+            Ok(read) => read,
+            Err(message) => {
+                file.problem(&at.span, &at.field, message);
+                continue;
+            }
+        };
+        let message = if file.source.origin == Origin::Builtin {
+            "a preset opens nothing of a machine"
+        } else if classify(address.ip()).is_never_reached() {
+            "this address is never reached, whatever a policy says"
+        } else if settings.services.len() >= ENTRIES_MAX {
+            "more services than a session can have"
+        } else {
+            let at = At {
+                value: address,
+                span: at.span,
+                field: at.field,
+            };
+            set(file, &mut settings.services, name, at);
+            continue;
+        };
+        file.problem(&at.span, &at.field, message);
+    }
+}
+
+/// Reads the name and port that programs inside use.
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    const WANTED: &str = "expected a name and a port as programs inside use them, for example \
+                          `localhost:11434` or `db.host.test:5432`";
+    let (host, port) = text.rsplit_once(':').ok_or(WANTED)?;
+    let port = number(port).ok_or(WANTED)?;
+    // Whatever a program calls its own machine, it is the same there.
+    let host = match host {
+        "127.0.0.1" | "[::1]" => LOCALHOST,
+        other => other,
+    };
+    let host: HostName = host.parse().map_err(|_| WANTED.to_owned())?;
+    if host.as_str() == LOCALHOST && OWN_PORTS.contains(&port.get()) {
+        return Err(format!(
+            "port {port} of loopback is the session's own; use another name"
+        ));
+    }
+    Ok(Endpoint { host, port })
+}
+
+/// Reads where a service of the machine is.
+fn target(text: &str) -> Result<SocketAddr, String> {
+    const WANTED: &str = "expected the address of the service on this machine or in its network, \
+                          for example `127.0.0.1:5432`";
+    if text.starts_with('/') || text.starts_with("unix:") {
+        return Err(
+            "a socket with a path is not offered as a service; let the service listen on a \
+                    port of 127.0.0.1"
+                .to_owned(),
+        );
+    }
+    let text = text.replace("localhost:", "127.0.0.1:");
+    let address: SocketAddr = text.parse().map_err(|_| WANTED.to_owned())?;
+    if address.port() == 0 {
+        return Err(WANTED.to_owned());
+    }
+    Ok(address)
+}
+
+fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSettings) {
+    let port = |at: Option<At<u64>>, file: &mut File<'_>| -> Option<Port> {
+        let at = at?;
+        let port = u16::try_from(at.value).ok().and_then(Port::new);
+        if port.is_none() {
+            file.problem(&at.span, &at.field, "expected a port, from 1 to 65535");
+        }
+        port
+    };
+    if !fields.has("port") {
+        let message = "missing; the port on which a program of the session listens";
+        return file.problem(&fields.span(), &fields.field("port"), message);
+    }
+    let inside = fields.count(file, "port");
+    let Some(inside) = port(inside, file) else {
+        return;
+    };
+    let outside = if fields.has("as") {
+        let outside = fields.count(file, "as");
+        port(outside, file)
+    } else {
+        Some(inside)
+    };
+    let Some(outside) = outside else { return };
+    let at = At {
+        value: Publish { inside, outside },
+        span: fields.span(),
+        field: fields.path().to_owned(),
+    };
+    let forbidden = !settings.may_publish.value;
+    let message = if file.source.origin == Origin::Builtin {
+        "a preset publishes nothing"
+    } else if forbidden {
+        "no port is published: a layer of more trust says `network.publish = false`"
+    } else if settings.publish.len() >= ENTRIES_MAX {
+        "more ports than a session can publish"
+    } else if settings
+        .publish
+        .iter()
+        .any(|old| old.value.outside == outside && old.value != at.value)
+    {
+        "another port is published as this one"
+    } else {
+        let item = sourced(file, at);
+        if !settings.publish.iter().any(|old| old.value == item.value) {
+            settings.publish.push(item);
+        }
+        return;
+    };
+    file.problem(&at.span, &at.field, message);
+}
+
+fn proxy(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSettings) {
+    let Some(at) = table.parsed::<ProxySetting>(file, "proxy") else {
+        return;
+    };
+    if file.source.origin == Origin::Builtin {
+        return file.problem(&at.span, &at.field, "a preset says nothing about proxies");
+    }
+    if let Some(old) = settings.proxy.as_ref().filter(|old| old.value != at.value) {
+        let message = format!("already set by the {} layer ({})", old.origin, old.source);
+        return file.problem(&at.span, &at.field, message);
+    }
+    settings.proxy = Some(sourced(file, at));
+}
+
+fn proxy_auth_file(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSettings) {
+    let Some(at) = table.text(file, "proxy_auth_file") else {
+        return;
+    };
+    match view_path(&at.value) {
+        Ok(value) if settings.proxy_auth_file.is_none() => {
+            let at = At { value, ..at };
+            settings.proxy_auth_file = Some(sourced(file, at));
+        }
+        // That of a layer of more trust counts.
+        Ok(_) => {}
+        Err(message) => file.problem(&at.span, &at.field, message),
+    }
+}
+
+/// Returns the rules that services stand for: each allows its own name and port.
+pub(crate) fn service_rules(settings: &NetworkSettings) -> Vec<Rule> {
+    let rule = |(name, at): (&Endpoint, &Sourced<SocketAddr>)| -> Option<Rule> {
+        Some(Rule {
+            id: format!("service:{name}").parse::<RuleId>().ok()?,
+            effect: Verdict::Allow,
+            origin: at.origin,
+            place: at.source.clone(),
+            reason: format!("a service of this machine, at {}", at.value),
+            stage: None,
+            quiet: false,
+            body: Body::Net(NetBody {
+                hosts: vec![HostPattern::Name(name.host.clone())],
+                ports: Ports::These(vec![name.port.get()]),
+                methods: None,
+                paths: None,
+                programs: None,
+                private: true,
+            }),
+        })
+    };
+    settings.services.iter().filter_map(rule).collect()
+}
+
+impl NetworkSettings {
+    /// Returns where a name and port lead that are a service of the machine.
+    pub fn service(&self, host: &HostName, port: Port) -> Option<SocketAddr> {
+        let name = Endpoint {
+            host: host.clone(),
+            port,
+        };
+        self.services.get(&name).map(|at| at.value)
+    }
+
+    /// Returns the ports of loopback inside that lead to services of the machine.
+    pub fn local_ports(&self) -> Vec<u16> {
+        let names = self.services.keys();
+        let local = names.filter(|name| name.host.as_str() == LOCALHOST);
+        local.map(|name| name.port.get()).collect()
+    }
+
+    /// Tells whether a name is given a meaning here.
+    pub fn names(&self, host: &HostName) -> bool {
+        self.hosts.contains_key(host) || self.services.keys().any(|name| name.host == *host)
+    }
+}
+
+/// The addresses of loopback, where published ports and local services are.
+pub const LOOPBACK: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];

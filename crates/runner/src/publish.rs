@@ -1,0 +1,162 @@
+//! Ports of the session on this machine's loopback: whoever connects there talks to the program that
+//! listens on the port inside, and to nothing else.
+//!
+//! The first process of the session makes each connection to the program, since only a process in
+//! the session's network can; the bytes are passed on here.
+
+use std::{
+    io,
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use stockade_event::Event;
+use stockade_policy::{LOOPBACK, NetworkSettings, Publish, Sourced};
+use stockade_sandbox::Binder;
+
+use crate::{RunError, recorder::lock};
+
+/// Connections to published ports of one session at a time, each with two threads: a browser opens
+/// six to a server, and tests some dozens.
+const CONNECTIONS_MAX: usize = 128;
+/// Pause after `accept` fails for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Stack of a thread that only copies.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// A published port: it is taken, and nobody is served yet.
+#[derive(Debug)]
+pub(crate) struct Published {
+    publish: Publish,
+    by: String,
+    listeners: Vec<TcpListener>,
+}
+
+/// Takes the ports that policy publishes.
+///
+/// # Errors
+/// Where one is taken by another program.
+pub(crate) fn take(settings: &NetworkSettings) -> Result<Vec<Published>, RunError> {
+    settings.publish.iter().map(take_one).collect()
+}
+
+fn take_one(wanted: &Sourced<Publish>) -> Result<Published, RunError> {
+    let outside = wanted.value.outside.get();
+    let mut listeners = Vec::new();
+    for address in LOOPBACK {
+        match TcpListener::bind(SocketAddr::new(address, outside)) {
+            Ok(listener) => listeners.push(listener),
+            // A machine can be without the other family.
+            Err(error) if is_missing(address, &error) => {}
+            Err(source) => {
+                return Err(RunError::Publish {
+                    port: outside,
+                    source,
+                });
+            }
+        }
+    }
+    Ok(Published {
+        publish: wanted.value,
+        by: wanted.source.clone(),
+        listeners,
+    })
+}
+
+fn is_missing(address: IpAddr, error: &io::Error) -> bool {
+    let unsupported = Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    address.is_ipv6()
+        && (error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == unsupported)
+}
+
+impl Published {
+    /// Returns the event that says so.
+    pub(crate) fn event(&self) -> Event {
+        Event::PortPublished {
+            port: self.publish.inside.get(),
+            outside: self.publish.outside.get(),
+            by: self.by.clone(),
+        }
+    }
+
+    /// Serves whoever connects, until this process ends.
+    pub(crate) fn serve(
+        self,
+        binder: &Arc<Mutex<Binder>>,
+        open: &Arc<AtomicUsize>,
+    ) -> io::Result<()> {
+        for listener in self.listeners {
+            let (binder, open) = (Arc::clone(binder), Arc::clone(open));
+            let port = self.publish.inside.get();
+            thread::Builder::new()
+                .name("publish".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn(move || accept(&listener, port, &binder, &open))?;
+        }
+        Ok(())
+    }
+}
+
+fn accept(listener: &TcpListener, port: u16, binder: &Arc<Mutex<Binder>>, open: &Arc<AtomicUsize>) {
+    loop {
+        let Ok((outer, _)) = listener.accept() else {
+            thread::sleep(PAUSE);
+            continue;
+        };
+        if open.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
+            open.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
+        let (binder, count) = (Arc::clone(binder), Arc::clone(open));
+        let served = thread::Builder::new()
+            .name("published".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                // Nobody who waits on either side is helped by a reason.
+                drop(pass(&outer, port, &binder));
+                count.fetch_sub(1, Ordering::AcqRel);
+            });
+        if served.is_err() {
+            open.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Passes bytes both ways until both directions have ended.
+fn pass(outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io::Result<()> {
+    let inner = lock(binder).connect(port)?;
+    let inner = TcpStream::from(inner);
+    inner.set_nonblocking(false)?;
+    for stream in [outer, &inner] {
+        // Interactive protocols suffer without it; where it fails they are only slow.
+        drop(stream.set_nodelay(true));
+    }
+    thread::scope(|scope| {
+        let back = thread::Builder::new()
+            .name("published".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || copy(&inner, outer))?;
+        copy(outer, &inner);
+        // A thread that panicked has aborted the whole process.
+        drop(back.join());
+        Ok(())
+    })
+}
+
+/// Copies until the end and passes the end on; a failure ends both directions.
+fn copy(mut from: &TcpStream, mut to: &TcpStream) {
+    let how = match io::copy(&mut from, &mut to) {
+        Ok(_) => Shutdown::Write,
+        Err(_) => Shutdown::Both,
+    };
+    // The other side may be closed already.
+    drop(to.shutdown(how));
+    if how == Shutdown::Both {
+        drop(from.shutdown(how));
+    }
+}
