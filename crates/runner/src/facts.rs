@@ -183,6 +183,12 @@ pub(crate) struct Launch<'a> {
     pub(crate) mounts: &'a Mounts,
 }
 
+/// Returns the file that the machine's list of name servers is, without links.
+fn resolv_conf() -> Option<AbsPath> {
+    let path = fs::canonicalize("/etc/resolv.conf").ok()?;
+    AbsPath::new(path).ok()
+}
+
 /// Gathers the facts of one launch.
 ///
 /// # Errors
@@ -259,9 +265,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         notes: unmatched(caller, files),
         own_executable: own,
         own_names: places.own_names,
-        resolv_conf: fs::canonicalize("/etc/resolv.conf")
-            .ok()
-            .and_then(|p| AbsPath::new(p).ok()),
+        resolv_conf: resolv_conf(),
     })
 }
 

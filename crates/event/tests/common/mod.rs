@@ -121,8 +121,13 @@ fn begun(text: &RawText) -> Vec<Event> {
     ]
 }
 
-fn done(text: &RawText) -> [Event; 3] {
+fn done(text: &RawText) -> [Event; 4] {
     [
+        Event::PortPublished {
+            port: 3000,
+            outside: 8080,
+            by: text.display(),
+        },
         Event::FileChanged {
             path: text.clone(),
             access: "write".to_owned(),
