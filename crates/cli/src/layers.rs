@@ -19,17 +19,16 @@ use stockade_types::{Host, RawText};
 
 use crate::{
     human::safe,
-    state::{self, HOME_VARIABLE},
+    own_places::{USER_FILE, directory, user_file},
+    rules, state,
 };
+
+pub(crate) use crate::own_places::home;
 
 /// The organisation's policy of this machine.
 const ORGANISATION_FILE: &str = "/etc/stockade/policy.toml";
 /// Names another organisation policy, only where [`ORGANISATION_FILE`] does not exist.
 pub(crate) const ORGANISATION_VARIABLE: &str = "STOCKADE_ORG_POLICY";
-/// The base for configuration of all programs (XDG Base Directory Specification).
-const XDG_CONFIG_VARIABLE: &str = "XDG_CONFIG_HOME";
-/// The user's policy, below the base for configuration.
-const USER_FILE: &str = "stockade/policy.toml";
 /// Largest configuration file that is read; the loader has the same limit for policies.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -48,6 +47,9 @@ pub(crate) struct LayerArgs {
     /// A policy that was written on the command line itself.
     #[arg(skip)]
     pub(crate) given: Option<Source>,
+    /// The workspace, where it is not the current directory.
+    #[arg(skip)]
+    pub(crate) workspace: Option<PathBuf>,
 }
 
 /// Reads all files: preset, organisation, user, and those of the command line.
@@ -61,11 +63,23 @@ pub(crate) fn collect(args: &LayerArgs) -> anyhow::Result<Vec<Source>> {
     sources.extend(organisation(|name| std::env::var_os(name))?);
     let (path, name) = user_file()?;
     sources.extend(optional(Origin::User, &path, &name)?);
+    if let Some(workspace) = workspace_of(args) {
+        let path = rules::workspace_file(&workspace)?;
+        let name = path.display().to_string();
+        sources.extend(optional(Origin::User, &path, &name)?);
+    }
     for path in &args.policy {
         sources.push(session_file(path)?);
     }
     sources.extend(args.given.clone());
     Ok(sources)
+}
+
+/// Returns the workspace that a run with these options has.
+fn workspace_of(args: &LayerArgs) -> Option<PathBuf> {
+    args.workspace
+        .clone()
+        .or_else(|| std::env::current_dir().ok())
 }
 
 /// Returns where the policies of this run come from, and where those of others are looked for.
@@ -82,6 +96,9 @@ pub(crate) fn places(args: &LayerArgs, current: &Path) -> anyhow::Result<Vec<Pol
     places.extend(named.map(|path| place(path.into(), false)));
     let (path, _) = user_file()?;
     places.push(place(path, true));
+    if let Some(workspace) = workspace_of(args) {
+        places.push(place(rules::workspace_file(&workspace)?, true));
+    }
     // A run without the variable looks there.
     places.extend(home().map(|home| place(home.join(".config").join(USER_FILE), true)));
     places.dedup();
@@ -210,26 +227,6 @@ fn not_utf8(bytes: &[u8], offset: usize) -> String {
     format!("line {line}, column {column}: the byte 0x{byte:02x} is not UTF-8")
 }
 
-/// Returns where the user's policy would be, and how that is shown.
-///
-/// # Errors
-/// When there is no home, since a policy that cannot be found must not seem to be absent.
-fn user_file() -> anyhow::Result<(PathBuf, String)> {
-    if let Some(base) = directory(XDG_CONFIG_VARIABLE) {
-        let path = base.join(USER_FILE);
-        let name = path.display().to_string();
-        return Ok((path, name));
-    }
-    let home = home().with_context(|| {
-        format!(
-            "cannot tell where your policy is: {HOME_VARIABLE} is not an absolute path, or it is not \
-             set and /etc/passwd has no home of yours; set {HOME_VARIABLE}"
-        )
-    })?;
-    let path = home.join(".config").join(USER_FILE);
-    Ok((path, format!("~/.config/{USER_FILE}")))
-}
-
 /// Checks that the policy shares nothing of ours with a session.
 ///
 /// # Errors
@@ -256,22 +253,6 @@ pub(crate) fn check_places(policy: &Policy) -> Result<(), Problems> {
         state: known(vec![state::location().ok()]),
         policies: known(vec![user, organisation, directory(ORGANISATION_VARIABLE)]),
     })
-}
-
-/// Returns the home that a session has too: that of the variable, or where it is not set that of
-/// the user's account.
-pub(crate) fn home() -> Option<PathBuf> {
-    match std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()) {
-        Some(_) => directory(HOME_VARIABLE),
-        None => stockade_runner::account_home().filter(|home| home.is_absolute()),
-    }
-}
-
-/// Returns the directory that a variable names; a relative one would depend on where we are.
-fn directory(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable)
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
 }
 
 /// Reads for which hosts the user's own clients are configured, for `hosts = ["@npm"]`.

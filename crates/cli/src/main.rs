@@ -8,6 +8,8 @@ mod exit;
 mod human;
 mod layers;
 mod output;
+mod own_places;
+mod rules;
 mod state;
 mod terminal;
 mod why;

@@ -182,6 +182,8 @@ pub struct Grants {
     answered: BTreeMap<ApprovalId, Grant>,
     denied: BTreeSet<ApprovalId>,
     denials: BTreeMap<Digest, u32>,
+    /// Shapes that nobody wants to be asked about again.
+    denied_always: BTreeSet<Digest>,
 }
 
 impl Grants {
@@ -394,6 +396,18 @@ impl Grants {
         let count = self.denials.entry(request.shape()).or_insert(0);
         *count = count.saturating_add(1);
         Ok(*count)
+    }
+
+    /// Notes that nobody wants to be asked for this shape again.
+    pub fn deny_always(&mut self, request: &Request) {
+        if self.denied_always.len() < SETTLED_MAX {
+            self.denied_always.insert(request.shape());
+        }
+    }
+
+    /// Tells whether nobody wants to be asked for this shape again.
+    pub fn is_denied_always(&self, request: &Request) -> bool {
+        self.denied_always.contains(&request.shape())
     }
 
     /// Returns how often the shape of `request` was denied.

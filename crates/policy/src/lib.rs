@@ -54,6 +54,7 @@ mod explain;
 mod fields;
 mod grant;
 mod index;
+mod lasting;
 mod load;
 #[cfg(test)]
 mod oracle;
@@ -85,6 +86,7 @@ pub use controls::Control;
 pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
 pub use endpoint::{Endpoint, Publish};
 pub use grant::{Approvals, GrantError, GrantView, Grants};
+pub use lasting::LastingRule;
 pub use load::load;
 pub use pattern::ProtectedPattern;
 pub use places::Places;

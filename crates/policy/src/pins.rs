@@ -12,7 +12,7 @@ struct Pin {
     hint: &'static str,
 }
 
-const PINS: [Pin; 7] = [
+const PINS: [Pin; 8] = [
     Pin {
         key: "tier",
         values: None,
@@ -42,6 +42,11 @@ const PINS: [Pin; 7] = [
         key: "unprotect",
         values: Some(&["none"]),
         hint: "none",
+    },
+    Pin {
+        key: "answers",
+        values: Some(&["session"]),
+        hint: "session",
     },
     Pin {
         key: "journal",

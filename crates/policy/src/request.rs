@@ -287,7 +287,8 @@ impl Request {
     /// Returns the hash of what a grant wider than counted uses binds: what was shown to the person.
     ///
     /// `exec`: as the exact request, without the spelling of the path and without what changes with
-    /// the work itself; the others as the exact request, of any program. `net` is host and port.
+    /// the work itself; the others as the exact request, of any program. `net` is host and port, of which 80 and 443 are
+    /// one.
     pub fn shape(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade shape 2");
         match self {
@@ -319,8 +320,13 @@ impl Request {
         }
     }
 
+    /// Both ports of the web are one door: a host that is asked about on one is on the other.
     fn endpoint_shape(host: &Host, port: Port) -> Digest {
         let mut hash = Canonical::new(b"stockade shape 2");
+        if [80, 443].contains(&port.get()) {
+            hash.field(b"web").field(host.to_string().as_bytes());
+            return hash.finish();
+        }
         hash.field(b"net").endpoint(host, port);
         hash.finish()
     }

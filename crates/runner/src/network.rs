@@ -309,6 +309,7 @@ impl NetworkSupervision {
             decide: &decide,
             wanted: &|| wanted.load(Ordering::Acquire),
             covered: self.covered(request, &own),
+            lasting: self.policy.lasting(request, &own),
         });
         match outcome {
             Outcome::Granted { approvals, id } => (Answer::Granted { approvals }, Some(id)),

@@ -86,6 +86,7 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
         Arc::new(now),
         Box::new(observer),
     )
+    .in_workspace(parts.workspace.to_string())
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {

@@ -9,6 +9,7 @@ mod log;
 mod man;
 mod policy;
 mod reference;
+mod rules;
 pub(crate) mod run;
 mod sessions;
 mod show;
@@ -49,6 +50,8 @@ enum Command {
     Log(log::Args),
     /// Check, try out, show and explain policies
     Policy(policy::Args),
+    /// List the answers that are kept for later sessions, and take them back
+    Rules(rules::Args),
     /// See and reset what agents keep between their sessions
     State(state::Args),
     /// Say what works here, what is missing, and the one thing that would fix each
@@ -103,6 +106,7 @@ impl Cli {
             Command::Events(args) => events::run(args, out),
             Command::Log(args) => log::run(args, out),
             Command::Policy(args) => policy::run(args, out),
+            Command::Rules(args) => rules::run(&args, out),
             Command::State(args) => state::run(args, out),
             Command::Doctor(args) => doctor::run(&args, out),
             Command::Completions(args) => completions::run(&args, out),

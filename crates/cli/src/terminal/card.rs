@@ -19,6 +19,8 @@ pub(crate) enum Mode {
     Picked {
         scope: Scope,
         repeated: String,
+        /// A rule keeps the answer for later sessions.
+        keeps: bool,
     },
     Help,
 }

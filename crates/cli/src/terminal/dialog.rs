@@ -1,10 +1,15 @@
 //! One question as a person meets it: what keys do, and what is drawn. No terminal, no clock.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use stockade_policy::Scope;
 use stockade_runner::approvals::{Answer, QuestionView};
 use stockade_types::UnixMillis;
+
+use crate::rules;
 
 use super::{
     card::{Card, Hears, Mode},
@@ -33,6 +38,8 @@ pub(crate) enum Action {
     Redraw,
     /// The question is answered.
     Answer(Answer),
+    /// The question is allowed, and a rule keeps that for later sessions.
+    Keep(Scope),
 }
 
 /// The state of one question on one terminal.
@@ -135,6 +142,20 @@ impl Dialog {
         let what = view.shown.rows.first();
         let what = what.map_or_else(String::new, |row| format!("{} {}", row.label, row.text));
         Some(format!("allowed {words}: {what} ({})", view.id))
+    }
+
+    /// Keeps the answer for later sessions, which was given just now, and says so in a line.
+    pub(crate) fn keep(&self, session: &str) -> String {
+        let view = self.view();
+        let Some(lasting) = &view.lasting else {
+            return format!("allowed, and not kept ({})", view.id);
+        };
+        let from = (view.id.as_str(), session);
+        let place = (rules::Reach::Workspace, Path::new(&lasting.workspace));
+        match rules::keep(&lasting.rule, from, place) {
+            Ok(kept) => format!("allowed and {kept}"),
+            Err(error) => format!("allowed for this session, and not kept: {error:#}"),
+        }
     }
 
     /// Follows what the terminal shows and how long nothing was typed; `true` where other keys
@@ -243,8 +264,18 @@ impl Dialog {
             (Mode::Ask | Mode::Picked { .. }, Key::Character('d') | Key::Interrupt) => {
                 Action::Answer(Answer::Deny { reason: None })
             }
-            (Mode::Ask | Mode::Picked { .. }, Key::Character('o')) => self.pick(Scope::Once),
-            (Mode::Ask | Mode::Picked { .. }, Key::Character('s')) => self.pick(Scope::Session),
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('x')) => {
+                Action::Answer(Answer::DenySession)
+            }
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('o')) => self.pick(Scope::Once, false),
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('s')) => {
+                self.pick(Scope::Session, false)
+            }
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('a'))
+                if self.card.view.lasting.is_some() =>
+            {
+                self.pick(self.card.view.kept_scope(), true)
+            }
             (Mode::Ask, Key::Character('r')) => self.turn(Mode::Reason(String::new())),
             (Mode::Ask, Key::Character('?')) => self.turn(Mode::Help),
             (Mode::Ask, Key::Character('n'))
@@ -257,12 +288,16 @@ impl Dialog {
             (Mode::Narrow, Key::Character(c)) => {
                 let offered = self.card.narrower(clock).into_iter();
                 match offered.into_iter().find(|(key, ..)| *key == c) {
-                    Some((_, _, scope)) => self.pick(scope),
+                    Some((_, _, scope)) => self.pick(scope, false),
                     None => self.startle(),
                 }
             }
-            (Mode::Picked { scope, .. }, Key::Enter) if self.card.confirms() => {
-                Action::Answer(Answer::Allow { scope: *scope })
+            (Mode::Picked { scope, keeps, .. }, Key::Enter) if self.card.confirms() => {
+                if *keeps {
+                    Action::Keep(*scope)
+                } else {
+                    Action::Answer(Answer::Allow { scope: *scope })
+                }
             }
             (Mode::Help, _) => self.turn(Mode::Ask),
             (Mode::Ask | Mode::Narrow | Mode::Picked { .. } | Mode::Reason(_), _) => self.startle(),
@@ -295,7 +330,7 @@ impl Dialog {
     }
 
     /// Picks what Enter will allow.
-    fn pick(&mut self, scope: Scope) -> Action {
+    fn pick(&mut self, scope: Scope, keeps: bool) -> Action {
         let may = self.card.hears == Hears::All && self.card.is_read;
         if !may || !self.card.view.offers(scope) {
             return self.startle();
@@ -303,6 +338,7 @@ impl Dialog {
         self.turn(Mode::Picked {
             scope,
             repeated: String::new(),
+            keeps,
         })
     }
 

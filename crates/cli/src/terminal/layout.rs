@@ -225,7 +225,11 @@ fn keys(card: &Card, inner: usize, now: UnixMillis) -> Vec<String> {
             words.push("[esc] goes back".to_owned());
             words
         }
-        Mode::Picked { scope, repeated } => {
+        Mode::Picked {
+            scope,
+            repeated,
+            keeps,
+        } => {
             let step = if card.must_repeat && !card.confirms() {
                 format!("type {} to go on: {repeated}_", card.code())
             } else if card.confirms() {
@@ -233,7 +237,11 @@ fn keys(card: &Card, inner: usize, now: UnixMillis) -> Vec<String> {
             } else {
                 WAIT.to_owned()
             };
-            let words = card.words(*scope, now);
+            let words = if *keeps {
+                "always, as the row says".to_owned()
+            } else {
+                card.words(*scope, now)
+            };
             vec![
                 format!("allow {words}? {step}"),
                 "[esc] goes back".to_owned(),
@@ -255,7 +263,11 @@ fn asked(card: &Card, hears: Hears) -> Vec<String> {
     if hears == Hears::Nothing {
         return vec![format!("{WAIT} keys count after a second without any")];
     }
-    let mut words = vec!["[d]eny".to_owned(), "deny with [r]eason".to_owned()];
+    let mut words = vec![
+        "[d]eny".to_owned(),
+        "deny with [r]eason".to_owned(),
+        "[x] deny for this session".to_owned(),
+    ];
     if card.view.scope_max.is_none() {
         return words;
     }
@@ -268,6 +280,9 @@ fn asked(card: &Card, hears: Hears) -> Vec<String> {
         }
         if card.has_narrower() {
             words.push("[n]arrower…".to_owned());
+        }
+        if card.view.lasting.is_some() {
+            words.push("[a]lways".to_owned());
         }
     } else {
         words.push(WAIT.to_owned());
@@ -291,12 +306,20 @@ fn flow(words: &[String], inner: usize) -> Vec<String> {
     lines
 }
 
-const HELP: [(&str, &str); 8] = [
+const HELP: [(&str, &str); 10] = [
     ("d", "deny; the agent is told so"),
     ("r", "deny with a reason, which the agent reads"),
+    (
+        "x",
+        "deny, and do not ask for the same again in this session",
+    ),
     ("o", "pick: exactly this, one time"),
     ("s", "pick: what `would let` says until this session ends"),
     ("n", "pick less than the session: a time, a number of uses"),
+    (
+        "a",
+        "pick: this session, and a rule of yours for later ones; `stockade rules` lists them",
+    ),
     (
         "enter",
         "allow what is picked, half a second after the letter",

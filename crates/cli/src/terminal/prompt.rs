@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use stockade_runner::approvals::{AskMode, Desk};
+use stockade_runner::approvals::{Answer, AskMode, Desk};
 use stockade_types::ApprovalId;
 
 use super::{
@@ -128,10 +128,20 @@ impl Prompt {
         match dialog.input(heard, sight, now, self.desk.now()) {
             Action::Nothing => {}
             Action::Redraw => self.is_stale = true,
-            Action::Answer(answer) => {
+            action @ (Action::Answer(_) | Action::Keep(_)) => {
+                let (answer, keeps) = match action {
+                    Action::Keep(scope) => (Answer::Allow { scope }, true),
+                    Action::Answer(answer) => (answer, false),
+                    Action::Nothing | Action::Redraw => return,
+                };
                 let said = dialog.said(&answer);
                 match self.desk.answer(&dialog.view().id.clone(), answer, BY) {
                     Ok(()) => {
+                        let said = if keeps {
+                            Some(dialog.keep("of this terminal"))
+                        } else {
+                            said
+                        };
                         self.dialog = None;
                         self.closed = Some(Closed::Here(said));
                     }

@@ -5,6 +5,7 @@
 )]
 
 mod forge;
+mod lasting;
 
 use std::cell::RefCell;
 

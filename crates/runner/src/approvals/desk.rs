@@ -23,6 +23,8 @@ const WAIT_SLICE: Duration = Duration::from_millis(200);
 /// Requests that wait for one answer: each holds a thread. Package managers open some dozens of
 /// connections to one host; what goes beyond is a flood, and is denied.
 const WAITING_PER_QUESTION_MAX: u32 = 64;
+/// What whoever asked reads where a person wants no more such questions.
+const DENIED_FOR_SESSION: &str = "denied for this session";
 /// Longest reason for a deny, in bytes: it goes into error bodies and one-line records.
 pub const REASON_BYTES_MAX: usize = 500;
 
@@ -51,6 +53,7 @@ type Wake = Arc<dyn Fn() + Send + Sync>;
 pub struct Desk {
     mode: AskMode,
     agent: String,
+    workspace: String,
     clock: Clock,
     pub(super) observer: Observer,
     state: Mutex<State>,
@@ -81,12 +84,20 @@ impl Desk {
         Self {
             mode,
             agent,
+            workspace: String::new(),
             clock,
             observer,
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             wakes: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Says which workspace its questions are about.
+    #[must_use]
+    pub fn in_workspace(mut self, workspace: String) -> Self {
+        self.workspace = workspace;
+        self
     }
 
     /// Returns who is there to be asked.
@@ -176,6 +187,8 @@ impl Desk {
             expires: UnixMillis(now.0.saturating_add(expires.millis())),
             agent: self.agent.clone(),
             intent: asker.intent.clone(),
+            lasting: asker.lasting.clone(),
+            workspace: self.workspace.clone(),
         }
     }
 
@@ -399,7 +412,14 @@ impl Desk {
             entry.phase = Phase::Settling;
             Arc::clone(&entry.question)
         };
-        self.settle(&question, bounded(answer), &By::Person(by.to_owned()))
+        let by = By::Person(by.to_owned());
+        if answer == Answer::DenySession {
+            // What waits and what comes later has this answer too.
+            self.lock().grants.deny_always(&question.request);
+            let reason = Some(DENIED_FOR_SESSION.to_owned());
+            return self.settle(&question, Answer::Deny { reason }, &by);
+        }
+        self.settle(&question, bounded(answer), &by)
     }
 
     /// Denies all open questions and everything that is asked from now on.
@@ -491,6 +511,11 @@ fn outcome_of(settled: Settled) -> Option<Outcome> {
         Answer::Deny { reason } => Some(Outcome::Refused {
             id: Some(settled.id),
             reason: reason.unwrap_or_else(|| "denied".to_owned()),
+            by: settled.by,
+        }),
+        Answer::DenySession => Some(Outcome::Refused {
+            id: Some(settled.id),
+            reason: DENIED_FOR_SESSION.to_owned(),
             by: settled.by,
         }),
     }

@@ -1,6 +1,6 @@
 //! What goes into the desk and what comes out of it.
 
-use stockade_policy::{Approvals, Decision, GrantError, Request, Scope};
+use stockade_policy::{Approvals, Decision, GrantError, LastingRule, Request, Scope};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
 
 use super::question::Question;
@@ -61,6 +61,8 @@ pub struct Asker<'a> {
     pub wanted: &'a dyn Fn() -> bool,
     /// What lets a command run whose process asks, where that covers the request.
     pub covered: Option<CoveredBy>,
+    /// The rule that would answer the same in later sessions, where there is one.
+    pub lasting: Option<LastingRule>,
 }
 
 /// How an ask ended.

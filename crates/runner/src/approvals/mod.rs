@@ -32,4 +32,4 @@ pub use inbox::{Inbox, InboxError, InboxOptions};
 pub use peer::Peer;
 pub use protocol::{QuestionLine, Reply, SOCKET_NAME};
 pub use question::{Answer, Question, Settled};
-pub use shown::{QuestionView, Row, Shown};
+pub use shown::{Lasting, QuestionView, Row, Shown};

@@ -1,7 +1,7 @@
 //! One question and its answer.
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::{Decision, Request, Scope};
+use stockade_policy::{Decision, LastingRule, Request, Scope};
 use stockade_types::{ApprovalId, DecisionId, Digest, RawText, UnixMillis};
 
 use super::{by::By, patience};
@@ -30,6 +30,10 @@ pub struct Question {
     pub agent: String,
     /// What the agent says it is doing; its own words, never checked.
     pub intent: Option<String>,
+    /// The rule that would answer the same in later sessions, where there is one.
+    pub lasting: Option<LastingRule>,
+    /// The workspace of the session.
+    pub workspace: String,
 }
 
 impl Question {
@@ -78,6 +82,9 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// The request must not happen, and nobody is asked for the same again in this session.
+    #[serde(rename = "deny-session")]
+    DenySession,
 }
 
 /// A question that is answered for good.

@@ -45,9 +45,8 @@ impl Desk {
         let waits = state.entries.get(&question.id).map_or(0, |e| e.waiting) > 0;
         let result = match (&recorded, &answer, by) {
             (Err(error), _, _) => Err(AnswerError::NotRecorded(error.clone())),
-            (Ok(()), Answer::Deny { .. }, _) | (Ok(()), Answer::Allow { .. }, By::Grant(_)) => {
-                Ok(())
-            }
+            (Ok(()), Answer::Deny { .. } | Answer::DenySession, _)
+            | (Ok(()), Answer::Allow { .. }, By::Grant(_)) => Ok(()),
             // Nobody would use it now, and whoever came later would not be the one who was shown.
             (Ok(()), Answer::Allow { .. }, _) if !waits => {
                 Err(AnswerError::Withdrawn(question.id.clone()))
@@ -70,7 +69,7 @@ impl Desk {
                 (Answer::Deny { reason }, by)
             }
         };
-        if is_person && matches!(answer, Answer::Deny { .. }) {
+        if is_person && !matches!(answer, Answer::Allow { .. }) {
             // Refused only where so much was settled that nothing can be granted any more.
             drop(state.grants.deny(question.id.clone(), &question.request));
         }
@@ -101,6 +100,7 @@ impl Desk {
             (Answer::Allow { .. }, By::Grant(_)) => (Verdict::Allow, None, None),
             (Answer::Allow { scope }, _) => (Verdict::Allow, Some(*scope), None),
             (Answer::Deny { reason }, _) => (Verdict::Deny, None, reason.as_deref()),
+            (Answer::DenySession, _) => (Verdict::Deny, None, None),
         };
         (self.observer)(&DeskEvent::Decided {
             question,

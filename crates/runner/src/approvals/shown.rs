@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::Scope;
+use stockade_policy::{LastingRule, Scope};
 use stockade_types::{ApprovalId, Digest, UnixMillis};
 
 /// One labelled line; the text may be long and is wrapped where it is drawn.
@@ -60,6 +60,15 @@ impl fmt::Display for Shown {
     }
 }
 
+/// A rule that would answer the same in later sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lasting {
+    /// The rule.
+    pub rule: LastingRule,
+    /// The workspace of the session.
+    pub workspace: String,
+}
+
 /// A question as it leaves the supervisor: all that is shown, nothing that decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionView {
@@ -78,6 +87,9 @@ pub struct QuestionView {
     pub waiting: u32,
     /// The widest scope that may be granted; `None` where only a deny is possible.
     pub scope_max: Option<Scope>,
+    /// The rule that `always` keeps, and the workspace it is kept for; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasting: Option<Lasting>,
     /// Hash of the exact request.
     pub request_digest: Digest,
     /// The text.
@@ -88,5 +100,14 @@ impl QuestionView {
     /// Tells whether `scope` may be offered.
     pub fn offers(&self, scope: Scope) -> bool {
         self.scope_max.is_some_and(|max| scope.is_within(max))
+    }
+
+    /// Returns how far an answer that is kept reaches in this session.
+    pub fn kept_scope(&self) -> Scope {
+        if self.offers(Scope::Session) {
+            Scope::Session
+        } else {
+            Scope::Once
+        }
     }
 }

@@ -174,7 +174,7 @@ impl Settled {
     pub(super) fn error(&self) -> AnswerError {
         let verdict = match self.answer {
             Answer::Allow { .. } => Verdict::Allow,
-            Answer::Deny { .. } => Verdict::Deny,
+            Answer::Deny { .. } | Answer::DenySession => Verdict::Deny,
         };
         AnswerError::Settled {
             id: self.id.clone(),
@@ -213,6 +213,10 @@ pub(super) fn barred(state: &State, asker: &Asker<'_>) -> Option<Outcome> {
     if state.waiting() >= WAITING_MAX {
         let reason = "too many requests wait for an answer";
         return Some(Outcome::refused(None, "desk", reason));
+    }
+    if state.grants.is_denied_always(asker.request) {
+        let reason = "denied for this session; it is not asked again";
+        return Some(Outcome::refused(None, "denied-before", reason));
     }
     let denials = state.grants.denied_count(asker.request);
     if denials >= DENIALS_MAX {

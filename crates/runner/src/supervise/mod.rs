@@ -361,6 +361,7 @@ impl Supervision {
             decide: &decide,
             wanted,
             covered: None,
+            lasting: self.policy.lasting(request, decision),
         });
         let (last, used) = match outcome {
             Outcome::Granted { approvals, id } => (decide(&approvals), Some(id)),

@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use stockade_runner::approvals::QuestionLine;
+use stockade_runner::approvals::{Answer, QuestionLine};
 use stockade_types::SessionId;
 
 use super::{
@@ -221,8 +221,10 @@ impl Live<'_> {
             return;
         }
         let sight = self.witness.sight(now);
-        let Action::Answer(answer) = dialog.input(heard, sight, now, clock()) else {
-            return;
+        let (answer, keeps) = match dialog.input(heard, sight, now, clock()) {
+            Action::Answer(answer) => (answer, false),
+            Action::Keep(scope) => (Answer::Allow { scope }, true),
+            Action::Nothing | Action::Redraw => return,
         };
         let id = dialog.view().id.clone();
         let said = dialog.said(&answer);
@@ -232,6 +234,11 @@ impl Live<'_> {
             .and_then(|client| client.answer(&id, answer));
         match sent {
             Ok(()) => {
+                let said = if keeps {
+                    Some(dialog.keep(session.short()))
+                } else {
+                    said
+                };
                 self.message = Some(said.unwrap_or_else(|| format!("{id} denied")));
                 self.questions.retain(|open| open.item.id != id);
                 self.opened = None;

@@ -21,6 +21,7 @@ use crate::{
     exit::Exit,
     human::{minute, safe, time_of_day},
     output::Output,
+    rules,
     terminal::overlay::Alternate,
 };
 
@@ -53,9 +54,12 @@ enum Command {
     Allow {
         /// Its id, or the beginning of it
         id: String,
-        /// once, session, 5-uses or a time such as 10m
+        /// once, session, 5-uses, a time such as 10m, or always: then a rule of yours keeps it
         #[arg(long, default_value = "once", value_parser = parse_reach)]
         scope: Reach,
+        /// With `always`: keep it for all workspaces, not for this one alone
+        #[arg(long)]
+        everywhere: bool,
     },
     /// Deny what was asked
     Deny {
@@ -64,6 +68,9 @@ enum Command {
         /// A reason, which the agent sees
         #[arg(long)]
         reason: Option<String>,
+        /// Do not ask for the same again in this session
+        #[arg(long, conflicts_with = "reason")]
+        session: bool,
     },
     /// List what was granted in the running sessions
     Grants,
@@ -79,6 +86,7 @@ enum Command {
 enum Reach {
     Scope(Scope),
     For(Span),
+    Always,
 }
 
 fn parse_reach(text: &str) -> Result<Reach, String> {
@@ -87,6 +95,9 @@ fn parse_reach(text: &str) -> Result<Reach, String> {
             "`{text}` would be over at once; write for example `10m`"
         ))
     };
+    if text == "always" {
+        return Ok(Reach::Always);
+    }
     match (text.parse::<Scope>(), text.parse::<Span>()) {
         (Ok(Scope::Until(end)), _) if end <= now() => over(),
         (Ok(scope), _) => Ok(Reach::Scope(scope)),
@@ -95,7 +106,7 @@ fn parse_reach(text: &str) -> Result<Reach, String> {
         (Err(_), Err(_)) => {
             let text: String = text.chars().take(80).collect();
             Err(format!(
-                "`{text}` is not a scope; write `once`, `5-uses`, `10m` or `session`"
+                "`{text}` is not a scope; write `once`, `5-uses`, `10m`, `session` or `always`"
             ))
         }
     }
@@ -135,14 +146,22 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         None if !args.json && can_draw() => live::run(&mut sessions, out.color()),
         None | Some(Command::List) => list(&mut sessions, args.json, out),
         Some(Command::Show { id }) => show(&mut sessions, &id, args.json, out),
-        Some(Command::Allow { id, scope }) => {
+        Some(Command::Allow {
+            id,
+            scope,
+            everywhere,
+        }) => {
             let scope = match scope {
                 Reach::Scope(scope) => scope,
                 Reach::For(span) => Scope::Until(UnixMillis(now().0.saturating_add(span.millis()))),
+                Reach::Always => return always(&mut sessions, &id, everywhere, args.json, out),
             };
             answer(&mut sessions, &id, &Answer::Allow { scope }, args.json, out)
         }
-        Some(Command::Deny { id, reason }) => {
+        Some(Command::Deny {
+            id, session: true, ..
+        }) => answer(&mut sessions, &id, &Answer::DenySession, args.json, out),
+        Some(Command::Deny { id, reason, .. }) => {
             let reason = reason.map(|text| shortened(text, out));
             answer(&mut sessions, &id, &Answer::Deny { reason }, args.json, out)
         }
@@ -287,6 +306,7 @@ fn answer(
             format!("allowed ({reach})")
         }
         Answer::Deny { .. } => "denied".to_owned(),
+        Answer::DenySession => "denied for this session".to_owned(),
     };
     let sent = sessions
         .client(&session)
@@ -299,6 +319,52 @@ fn answer(
     } else {
         out.line(format_args!("{id} {words}"))?;
     }
+    Ok(Exit::Yes)
+}
+
+/// Allows as far as the session reaches, and keeps a rule for later ones. The rule is shown first.
+fn always(
+    sessions: &mut Sessions,
+    prefix: &str,
+    everywhere: bool,
+    json: bool,
+    out: &mut Output,
+) -> anyhow::Result<Exit> {
+    let (session, id) = match question(sessions, prefix, out) {
+        Ok(found) => found,
+        Err(exit) => return Ok(exit),
+    };
+    let shown = sessions
+        .client(&session)
+        .and_then(|client| client.show(&id));
+    let view = match shown {
+        Ok(view) => view,
+        Err(error) => return Ok(refuse(&error, out)),
+    };
+    let Some(lasting) = view.lasting.clone() else {
+        out.note(format_args!(
+            "stockade: no rule of yours could answer {id} in later sessions: the question is another \
+             policy's, or the organisation keeps answers to the session; allow it with `--scope session`"
+        ));
+        return Ok(Exit::No);
+    };
+    let reach = if everywhere {
+        rules::Reach::Everywhere
+    } else {
+        rules::Reach::Workspace
+    };
+    let workspace = std::path::Path::new(&lasting.workspace);
+    for line in lasting.rule.to_toml("always", "allowed always").lines() {
+        out.note(format_args!("    {}", safe(line)));
+    }
+    let scope = view.kept_scope();
+    let done = answer(sessions, id.as_str(), &Answer::Allow { scope }, json, out)?;
+    if done != Exit::Yes {
+        return Ok(done);
+    }
+    let from = (id.as_str(), session.short());
+    let kept = rules::keep(&lasting.rule, from, (reach, workspace))?;
+    out.note(format_args!("stockade: {kept}"));
     Ok(Exit::Yes)
 }
 
@@ -389,6 +455,7 @@ fn became(settled: &Settled) -> String {
             format!("allowed ({reach}) by {by}")
         }
         Answer::Deny { reason: None } => format!("denied by {by}"),
+        Answer::DenySession => format!("denied for the session by {by}"),
         Answer::Deny { reason: Some(why) } => format!("denied by {by}: {}", safe(why)),
     };
     format!("{} is settled: {answer}; an answer is final", settled.id)

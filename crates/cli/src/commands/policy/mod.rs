@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod explain;
+pub(crate) mod learn;
 pub(crate) mod show;
 pub(crate) mod test;
 
@@ -28,6 +29,7 @@ enum Command {
     Test(test::Args),
     Show(show::Args),
     Explain(explain::Args),
+    Learn(learn::Args),
 }
 
 /// Runs the subcommand.
@@ -40,6 +42,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Command::Test(args) => test::run(&args, out),
         Command::Show(args) => show::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
+        Command::Learn(args) => learn::run(&args, out),
     }
 }
 

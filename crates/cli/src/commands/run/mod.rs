@@ -148,6 +148,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let argv: Vec<RawText> = args.command.iter().map(|w| RawText::from_os(w)).collect();
     args.layers.command.clone_from(&argv);
     args.layers.given = args.given.source();
+    args.layers.workspace.clone_from(&args.workspace);
     check_supported(&args)?;
     let sources = layers::collect(&args.layers)?;
     let host_sets = layers::host_sets();
@@ -288,6 +289,8 @@ fn check_pins(policy: &Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> 
             "ask" => (ask, ask == pin.value || ask == "deny"),
             "network" if args.offline => ("offline", true),
             "network" => ("proxied", pin.value == "proxied"),
+            // What it forbids is no part of a run: answers are kept for no other session.
+            "answers" => ("session", true),
             "waivers" => ("given on the command line", args.waive.is_empty()),
             // Held when the files are read: a policy that lifts something does not load.
             "unprotect" => ("none", true),

@@ -41,6 +41,7 @@ pub(super) fn view() -> QuestionView {
         gives_up: None,
         waiting: 1,
         scope_max: Some(Scope::Session),
+        lasting: None,
         request_digest: Digest::of(b"request"),
         shown: Shown {
             title: "codex wants to".to_owned(),

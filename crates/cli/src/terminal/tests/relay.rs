@@ -247,6 +247,7 @@ impl Lab {
                 },
                 wanted: &|| true,
                 covered: None,
+                lasting: None,
             })
         })
     }

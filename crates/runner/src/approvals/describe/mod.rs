@@ -8,7 +8,7 @@ use stockade_types::{Host, RawText};
 use self::variables::{Variables, without_password};
 use super::{
     question::Question,
-    shown::{QuestionView, Row, Shown},
+    shown::{Lasting, QuestionView, Row, Shown},
 };
 
 /// What stands for a line end and a tab: they are ordinary in arguments, and no reason to warn.
@@ -49,6 +49,10 @@ impl Question {
             gives_up: self.gives_up(),
             waiting,
             scope_max: self.scope_max(),
+            lasting: self.lasting.clone().map(|rule| Lasting {
+                rule,
+                workspace: self.workspace.clone(),
+            }),
             request_digest: self.request.digest(),
             shown: self.shown(),
         }
@@ -300,6 +304,13 @@ impl Builder {
         if !max.is_exact() {
             self.row("would let", wide(&question.request).to_owned());
         }
+        if let Some(rule) = &question.lasting {
+            let words = self.raw("the rule", &RawText::from(rule.words.as_str()));
+            self.row(
+                "always",
+                format!("keeps for this workspace the rule: {words}"),
+            );
+        }
     }
 }
 
@@ -321,7 +332,8 @@ fn wide(request: &Request) -> &'static str {
             "this session: this file with exactly these arguments, directory and variables"
         }
         Request::Net(_) => {
-            "this session: any program here, any method and path, on this host and port"
+            "this session: any program here, any method and path, on this host and port (80 and 443 \
+             are one)"
         }
         Request::Http(_) => "this session: any program here, this method and path on this host",
         Request::Name(_) => "this session: any program here, look-ups of this name",

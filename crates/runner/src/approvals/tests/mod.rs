@@ -144,6 +144,7 @@ impl Lab {
                 },
                 wanted: &|| wanted.load(Ordering::SeqCst),
                 covered: None,
+                lasting: None,
             })
         })
     }

@@ -1,0 +1,185 @@
+//! `stockade policy learn`: rules for what was asked about and allowed in whole sessions.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use stockade_event::{Event, read};
+use stockade_policy::{Approvals, LastingRule, Request};
+use stockade_types::{ApprovalId, DecisionRecord, RawText, SessionId, Verdict};
+
+use super::effective;
+use crate::{
+    archive::{Archive, none_yet},
+    exit::Exit,
+    human::{plural, safe},
+    layers::LayerArgs,
+    output::Output,
+    rules::{self, LEARNED, Reach},
+};
+
+/// Propose rules for what you were asked about and allowed in sessions: each the narrowest.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  stockade policy learn 3f2a\n  \
+    stockade policy learn --write last")]
+pub(crate) struct Args {
+    /// The sessions: ids, beginnings of ids, or `last`
+    #[arg(required = true)]
+    sessions: Vec<String>,
+    /// Add the rules to your own policy for the workspace of each session
+    #[arg(long)]
+    write: bool,
+    /// With `--write`: for all workspaces
+    #[arg(long, requires = "write")]
+    everywhere: bool,
+}
+
+/// What one session was allowed.
+struct Learned {
+    session: SessionId,
+    workspace: PathBuf,
+    preset: Option<String>,
+    command: Vec<RawText>,
+    allowed: Vec<(ApprovalId, DecisionRecord)>,
+}
+
+/// Reads the sessions and prints or writes rules.
+///
+/// # Errors
+/// When a record or the policy cannot be read, or a rule cannot be written.
+pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let Some(mut archive) = Archive::open(out)? else {
+        return Ok(none_yet(out));
+    };
+    let mut sessions = Vec::new();
+    for name in &args.sessions {
+        match archive.resolve(name, out)? {
+            Ok(session) => sessions.push(session),
+            Err(exit) => return Ok(exit),
+        }
+    }
+    let mut count = 0;
+    let mut seen: Vec<(PathBuf, String)> = Vec::new();
+    for session in sessions {
+        let learned = look(&archive.state.session_dir(&session), session)?;
+        for (approval, rule) in propose(&learned)? {
+            let place = if args.everywhere {
+                PathBuf::new()
+            } else {
+                learned.workspace.clone()
+            };
+            let same = (place, rule.conditions.clone());
+            if seen.contains(&same) {
+                continue;
+            }
+            seen.push(same);
+            count += 1;
+            give(args, &learned, (&approval, &rule), out)?;
+        }
+    }
+    if count == 0 {
+        out.note("nothing to learn: nothing was allowed that is not allowed by now");
+    } else if !args.write {
+        let rules = plural(count, "rule", "rules");
+        out.note(format_args!("{rules}; `--write` adds them to your policy"));
+    }
+    Ok(Exit::Yes)
+}
+
+fn give(
+    args: &Args,
+    learned: &Learned,
+    (approval, rule): (&ApprovalId, &LastingRule),
+    out: &mut Output,
+) -> anyhow::Result<()> {
+    let id = format!("{LEARNED}{approval}");
+    let text = rule.to_toml(&id, "allowed before");
+    let workspace = &learned.workspace;
+    let note = format!(
+        "learned from session {}, answer {approval}",
+        learned.session.short()
+    );
+    if !args.write {
+        out.line(format_args!(
+            "# {note}, {}",
+            safe(&workspace.display().to_string())
+        ))?;
+        for line in text.lines() {
+            out.line(safe(line))?;
+        }
+        return out.line("");
+    }
+    let reach = if args.everywhere {
+        Reach::Everywhere
+    } else {
+        Reach::Workspace
+    };
+    let path = rules::file(reach, workspace)?;
+    rules::add(&path, workspace, &note, &text)?;
+    let shown = safe(&path.display().to_string());
+    out.line(format_args!("{id}  {}  {shown}", safe(&rule.words)))
+}
+
+/// Reads what people allowed in a session.
+fn look(directory: &Path, session: SessionId) -> anyhow::Result<Learned> {
+    let mut asked: BTreeMap<ApprovalId, DecisionRecord> = BTreeMap::new();
+    let mut learned = Learned {
+        session,
+        workspace: PathBuf::new(),
+        preset: None,
+        command: Vec::new(),
+        allowed: Vec::new(),
+    };
+    let events = read(directory).context("cannot read the record of the session")?;
+    for envelope in events {
+        match envelope
+            .context("the record of the session has an error")?
+            .event
+        {
+            Event::SessionStarted {
+                workspace,
+                preset,
+                command,
+                ..
+            } => {
+                learned.command = command;
+                learned.workspace = PathBuf::from(workspace.to_os());
+                learned.preset = Some(preset).filter(|name| !name.is_empty());
+            }
+            Event::ApprovalRequested {
+                approval, decision, ..
+            } => {
+                asked.insert(approval, decision);
+            }
+            // What belongs to an answer or a rule was nobody's answer.
+            Event::ApprovalDecided {
+                approval,
+                verdict: Verdict::Allow,
+                scope: Some(_),
+                ..
+            } => learned
+                .allowed
+                .extend(asked.remove(&approval).map(|record| (approval, record))),
+            _ => {}
+        }
+    }
+    Ok(learned)
+}
+
+/// Returns a rule for each thing that would be asked about again.
+fn propose(learned: &Learned) -> anyhow::Result<Vec<(ApprovalId, LastingRule)>> {
+    let policy = effective(&LayerArgs {
+        workspace: Some(learned.workspace.clone()),
+        profile: learned.preset.clone(),
+        command: learned.command.clone(),
+        ..LayerArgs::default()
+    })?;
+    let rule = |(approval, record): &(ApprovalId, DecisionRecord)| {
+        let request = Request::of_target(record.kind, &record.target)?;
+        let decision = policy.decide(&request, &Approvals::none());
+        Some((approval.clone(), policy.lasting(&request, &decision)?))
+    };
+    Ok(learned.allowed.iter().filter_map(rule).collect())
+}

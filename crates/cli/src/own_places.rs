@@ -1,0 +1,48 @@
+//! Where the user's own files are: the home, and the policy below the base for configuration.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::state::HOME_VARIABLE;
+
+/// The base for configuration of all programs (XDG Base Directory Specification).
+const XDG_CONFIG_VARIABLE: &str = "XDG_CONFIG_HOME";
+/// The user's policy, below the base for configuration.
+pub(crate) const USER_FILE: &str = "stockade/policy.toml";
+
+/// Returns where the user's policy would be, and how that is shown.
+///
+/// # Errors
+/// When there is no home, since a policy that cannot be found must not seem to be absent.
+pub(crate) fn user_file() -> anyhow::Result<(PathBuf, String)> {
+    if let Some(base) = directory(XDG_CONFIG_VARIABLE) {
+        let path = base.join(USER_FILE);
+        let name = path.display().to_string();
+        return Ok((path, name));
+    }
+    let home = home().with_context(|| {
+        format!(
+            "cannot tell where your policy is: {HOME_VARIABLE} is not an absolute path, or it is not \
+             set and /etc/passwd has no home of yours; set {HOME_VARIABLE}"
+        )
+    })?;
+    let path = home.join(".config").join(USER_FILE);
+    Ok((path, format!("~/.config/{USER_FILE}")))
+}
+
+/// Returns the home that a session has too: that of the variable, or where it is not set that of
+/// the user's account.
+pub(crate) fn home() -> Option<PathBuf> {
+    match std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()) {
+        Some(_) => directory(HOME_VARIABLE),
+        None => stockade_runner::account_home().filter(|home| home.is_absolute()),
+    }
+}
+
+/// Returns the directory that a variable names; a relative one would depend on where we are.
+pub(crate) fn directory(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+}

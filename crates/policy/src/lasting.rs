@@ -1,0 +1,321 @@
+//! Rules that keep an answer for later sessions: the narrowest that names what was asked.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict};
+
+use crate::{
+    Access, Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, Request,
+    Source, load,
+};
+
+/// A rule that would answer the same question in later sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastingRule {
+    /// The conditions in TOML, without `id` and `reason`.
+    pub conditions: String,
+    /// The same in a few words.
+    pub words: String,
+}
+
+/// The pin of the organisation that keeps answers to the session.
+const PIN: &str = "answers";
+
+impl LastingRule {
+    /// Makes the narrowest rule for a target: exactly this command, this host, or this change of this
+    /// path. `None` where a policy cannot name it, or where there is no such rule.
+    pub fn for_target(kind: RequestKind, target: &Target) -> Option<Self> {
+        match kind {
+            RequestKind::Exec => command(target),
+            RequestKind::Net => host(target),
+            RequestKind::File => file(target),
+            RequestKind::Http | RequestKind::Name => None,
+        }
+    }
+
+    /// Returns the whole rule as TOML.
+    pub fn to_toml(&self, id: &str, reason: &str) -> String {
+        format!(
+            "[[allow]]\nid = {}\n{}reason = {}\n",
+            quoted(id),
+            self.conditions,
+            quoted(reason)
+        )
+    }
+}
+
+impl Policy {
+    /// Returns the rule of the user that would answer this question in later sessions; `None` where
+    /// none would, or where the organisation keeps answers to the session.
+    pub fn lasting(&self, request: &Request, decision: &Decision) -> Option<LastingRule> {
+        if decision.verdict != Verdict::Ask || self.settings().require.contains_key(PIN) {
+            return None;
+        }
+        let rule = LastingRule::for_target(request.kind(), &request.target())?;
+        // Whether it would answer is not guessed: the policy is asked with it.
+        let mut sources = self.sources().to_vec();
+        sources.push(Source {
+            origin: Origin::User,
+            name: "always".to_owned(),
+            text: format!("schema = 1\n{}", rule.to_toml("always", "kept")),
+        });
+        let with = load(&sources, self.host_sets()).ok()?;
+        let answered = with.decide(request, &Approvals::none()).verdict == Verdict::Allow;
+        answered.then_some(rule)
+    }
+}
+
+impl Request {
+    /// Makes the request that a record is of, as far as the record says it; `None` where it does not
+    /// say enough. Nobody asks for it: it is for looking at what a policy would say.
+    pub fn of_target(kind: RequestKind, target: &Target) -> Option<Self> {
+        match kind {
+            RequestKind::Exec => {
+                let program = target.path.clone()?;
+                let invoked_as = target.raw_path.clone().unwrap_or_else(|| program.clone());
+                let name = text(&invoked_as)?.rsplit('/').next()?.to_owned();
+                Some(Self::Exec(ExecRequest {
+                    program,
+                    invoked_as,
+                    aliases: vec![name],
+                    argv: target.argv.clone(),
+                    cwd: target.cwd.clone().unwrap_or_default(),
+                    ..ExecRequest::default()
+                }))
+            }
+            RequestKind::Net => Some(Self::Net(NetRequest {
+                host: target.host.as_ref()?.parse().ok()?,
+                port: Port::new(target.port?)?,
+                subject: Subject::default(),
+            })),
+            RequestKind::File => {
+                let wanted = target.access.as_ref()?;
+                let access = Access::ALL.into_iter().find(|one| one.as_str() == wanted)?;
+                Some(Self::File(FileRequest {
+                    path: target.path.clone()?,
+                    workspace_relative: None,
+                    access,
+                    subject: Subject::default(),
+                }))
+            }
+            RequestKind::Http | RequestKind::Name => None,
+        }
+    }
+}
+
+fn command(target: &Target) -> Option<LastingRule> {
+    let program = text(target.path.as_ref()?)?;
+    let invoked = target.raw_path.as_ref().or(target.path.as_ref())?;
+    let name = text(invoked)?.rsplit('/').next()?;
+    let mut tokens = vec![literal(name)];
+    for word in target.argv.iter().skip(1) {
+        tokens.push(literal(text(word)?));
+    }
+    let list: Vec<String> = tokens.iter().map(|token| quoted(token)).collect();
+    let mut conditions = String::from("what = \"exec\"\n");
+    writeln!(conditions, "command = [{}]", list.join(", ")).ok()?;
+    writeln!(conditions, "programs = [{}]", quoted(&literal(program))).ok()?;
+    let words: Vec<String> = target.argv.iter().skip(1).map(RawText::display).collect();
+    Some(LastingRule {
+        conditions,
+        words: format!(
+            "run exactly {} {} ({program})",
+            literal(name),
+            words.join(" ")
+        ),
+    })
+}
+
+fn host(target: &Target) -> Option<LastingRule> {
+    let (host, port) = (target.host.as_ref()?, target.port?);
+    // Both ports of the web are one door.
+    let ports = if [80, 443].contains(&port) {
+        "443, 80".to_owned()
+    } else {
+        port.to_string()
+    };
+    Some(LastingRule {
+        conditions: format!(
+            "what = \"net\"\nhosts = [{}]\nports = [{ports}]\n",
+            quoted(host)
+        ),
+        words: format!("any program here may connect to {host} on {ports}"),
+    })
+}
+
+fn file(target: &Target) -> Option<LastingRule> {
+    let (path, access) = (text(target.path.as_ref()?)?, target.access.as_ref()?);
+    let list = quoted(&literal(path));
+    Some(LastingRule {
+        conditions: format!(
+            "what = \"file\"\npaths = [{list}]\naccess = [{}]\n",
+            quoted(access)
+        ),
+        words: format!("{access} {path}"),
+    })
+}
+
+/// Returns text that a pattern can hold; bytes that are none, and controls, are for one answer only.
+fn text(raw: &RawText) -> Option<&str> {
+    let text = std::str::from_utf8(raw.as_bytes()).ok()?;
+    (!text.chars().any(char::is_control)).then_some(text)
+}
+
+/// Takes the meaning away from what patterns have signs for.
+fn literal(text: &str) -> String {
+    let mut literal = String::new();
+    for c in text.chars() {
+        if matches!(c, '*' | '{' | '}' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(c);
+    }
+    literal
+}
+
+/// Writes a basic string of TOML.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            // Nothing can go wrong while a string is written to.
+            c if c.is_control() => drop(write!(quoted, "\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
+    use stockade_types::Verdict;
+
+    use crate::{Approvals, ExecRequest, HostSets, Origin, Policy, Probe, Request, Source, load};
+
+    fn policy(user: &str) -> Policy {
+        let builtin = Source {
+            origin: Origin::Builtin,
+            name: "generic".to_owned(),
+            text: crate::builtin("generic").unwrap().to_owned(),
+        };
+        let user = Source {
+            origin: Origin::User,
+            name: "user.toml".to_owned(),
+            text: format!("schema = 1\n{user}"),
+        };
+        load(&[builtin, user], &HostSets::default()).unwrap()
+    }
+
+    fn exec(words: &[String]) -> Request {
+        Request::Exec(ExecRequest {
+            program: "/usr/bin/git".into(),
+            invoked_as: "/usr/bin/git".into(),
+            argv: words.iter().map(|word| word.as_str().into()).collect(),
+            ..ExecRequest::default()
+        })
+    }
+
+    fn decide(policy: &Policy, request: &Request) -> Verdict {
+        policy.decide(request, &Approvals::none()).verdict
+    }
+
+    fn request(line: &str) -> Request {
+        Probe::parse(line)
+            .unwrap()
+            .requests()
+            .first()
+            .unwrap()
+            .clone()
+    }
+
+    #[test]
+    fn a_kept_answer_holds_for_that_and_nothing_else() {
+        let before = policy("");
+        for (line, same, others) in [
+            (
+                "net docs.test:443",
+                vec!["net docs.test:443", "net docs.test:80"],
+                vec!["net other.test:443", "net a.docs.test:443"],
+            ),
+            (
+                "net docs.test:80",
+                vec!["net docs.test:443"],
+                vec!["net other.test:80"],
+            ),
+        ] {
+            let asked = request(line);
+            let decision = before.decide(&asked, &Approvals::none());
+            let rule = before.lasting(&asked, &decision).unwrap();
+            let after = policy(&rule.to_toml("always-1", "kept"));
+            for line in same {
+                assert_eq!(decide(&after, &request(line)), Verdict::Allow, "{line}");
+            }
+            for line in others {
+                assert_eq!(decide(&after, &request(line)), Verdict::Ask, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_organisation_keeps_its_questions_and_may_keep_all_answers_to_the_session() {
+        let organisation = |text: &str| {
+            let source = Source {
+                origin: Origin::Organisation,
+                name: "organisation.toml".to_owned(),
+                text: format!("schema = 1\n{text}"),
+            };
+            let builtin = Source {
+                origin: Origin::Builtin,
+                name: "generic".to_owned(),
+                text: crate::builtin("generic").unwrap().to_owned(),
+            };
+            load(&[builtin, source], &HostSets::default()).unwrap()
+        };
+        let lasting = |policy: &Policy, line: &str| {
+            let request = request(line);
+            let decision = policy.decide(&request, &Approvals::none());
+            assert_eq!(decision.verdict, Verdict::Ask, "{line}");
+            policy.lasting(&request, &decision)
+        };
+        let own = organisation(
+            "[[ask]]\nid = \"any-push\"\nwhat = \"exec\"\ncommand = [\"git\", \"push\", \"**\"]\n",
+        );
+        assert!(lasting(&own, "exec git push").is_none());
+        assert!(lasting(&own, "net docs.test:443").is_some());
+        let pinned = organisation("[require]\nanswers = \"session\"\n");
+        assert!(lasting(&pinned, "net docs.test:443").is_none());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 64,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn any_kept_command_is_exactly_that_one(
+            words in proptest::collection::vec("[a-z*{},\\\\\\[\\].\"' :ü-]{0,6}", 0..4),
+            other in "[a-z*:-]{0,4}",
+        ) {
+            let argv = |more: Option<&String>| -> Vec<String> {
+                let fixed = ["git", "push"].map(str::to_owned).into_iter();
+                fixed.chain(words.iter().cloned()).chain(more.cloned()).collect()
+            };
+            let before = policy("");
+            let asked = exec(&argv(None));
+            let decision = before.decide(&asked, &Approvals::none());
+            if decision.verdict == Verdict::Ask {
+                let rule = before.lasting(&asked, &decision).unwrap();
+                let after = policy(&rule.to_toml("always-1", "kept \"so\""));
+                prop_assert_eq!(decide(&after, &asked), Verdict::Allow);
+                let longer = exec(&argv(Some(&other)));
+                prop_assert!(decide(&after, &longer) == decide(&before, &longer));
+            }
+        }
+    }
+}
