@@ -107,7 +107,7 @@ pub(crate) fn add(path: &Path, workspace: &Path, note: &str, rule: &str) -> anyh
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    text.push_str(&format!("\n# {note}\n{rule}"));
+    text.extend(["\n# ", note, "\n", rule]);
     check(path, &text)?;
     replace(path, &text).with_context(|| format!("cannot write `{shown}`"))
 }

@@ -30,7 +30,7 @@ impl LastingRule {
             RequestKind::Exec => command(target),
             RequestKind::Net => host(target),
             RequestKind::File => file(target),
-            RequestKind::Http | RequestKind::Name => None,
+            RequestKind::Http | RequestKind::Name | RequestKind::Call => None,
         }
     }
 
@@ -99,7 +99,7 @@ impl Request {
                     subject: Subject::default(),
                 }))
             }
-            RequestKind::Http | RequestKind::Name => None,
+            RequestKind::Http | RequestKind::Name | RequestKind::Call => None,
         }
     }
 }
@@ -119,11 +119,7 @@ fn command(target: &Target) -> Option<LastingRule> {
     let words: Vec<String> = target.argv.iter().skip(1).map(RawText::display).collect();
     Some(LastingRule {
         conditions,
-        words: format!(
-            "run exactly {} {} ({program})",
-            literal(name),
-            words.join(" ")
-        ),
+        words: format!("run exactly {name} {} ({program})", words.join(" ")),
     })
 }
 

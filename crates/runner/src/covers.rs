@@ -77,16 +77,16 @@ impl Reach {
     pub(crate) fn in_words(&self) -> Option<String> {
         let doors: Vec<String> = self.doors.iter().map(door).collect();
         let doors = doors.join(", ");
-        match (self.is_push(), doors.is_empty()) {
-            (true, true) => Some("git's own helpers of this push, until it ends".to_owned()),
-            (true, false) => Some(format!(
-                "git's own helpers of this push, and git itself connect to {doors}, until it ends"
-            )),
-            (false, false) => Some(format!(
-                "this command and all that it starts connect to {doors}, until it ends"
-            )),
-            (false, true) => None,
+        if doors.is_empty() {
+            // What carries a push to the place that was shown is the push.
+            return None;
         }
+        let who = if self.is_push() {
+            "git's own helpers of this push, and git itself"
+        } else {
+            "this command and all that it starts"
+        };
+        Some(format!("{who} connect to {doors}, until it ends"))
     }
 }
 

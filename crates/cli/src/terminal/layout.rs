@@ -237,10 +237,13 @@ fn keys(card: &Card, inner: usize, now: UnixMillis) -> Vec<String> {
             } else {
                 WAIT.to_owned()
             };
-            let words = if *keeps {
-                "always, as the row says".to_owned()
-            } else {
-                card.words(*scope, now)
+            let words = match card.view.lasting.as_ref().filter(|_| *keeps) {
+                Some(lasting) => {
+                    let rule = format!("keeps for this workspace: {}", lasting.rule.words);
+                    lines.extend(wrap(&solid(&rule), inner));
+                    "always".to_owned()
+                }
+                None => card.words(*scope, now),
             };
             vec![
                 format!("allow {words}? {step}"),
@@ -266,7 +269,7 @@ fn asked(card: &Card, hears: Hears) -> Vec<String> {
     let mut words = vec![
         "[d]eny".to_owned(),
         "deny with [r]eason".to_owned(),
-        "[x] deny for this session".to_owned(),
+        "[x] all".to_owned(),
     ];
     if card.view.scope_max.is_none() {
         return words;
@@ -311,7 +314,7 @@ const HELP: [(&str, &str); 10] = [
     ("r", "deny with a reason, which the agent reads"),
     (
         "x",
-        "deny, and do not ask for the same again in this session",
+        "deny all: this, and the same for the rest of the session",
     ),
     ("o", "pick: exactly this, one time"),
     ("s", "pick: what `would let` says until this session ends"),

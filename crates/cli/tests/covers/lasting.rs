@@ -49,7 +49,9 @@ impl Place {
             let mut words = vec!["approvals", "allow", asked.id.as_str()];
             words.extend(options);
             let output = self.env.stockade().args(words).output();
-            self.said.borrow_mut().push_str(&format!("{output:?}"));
+            self.said
+                .borrow_mut()
+                .extend([output.stdout.as_str(), output.stderr.as_str()]);
             // It is settled by now; a second answer is not taken.
             Answer::Deny {
                 reason: "late".to_owned(),

@@ -17,7 +17,7 @@ const CONFIRMS: Duration = Duration::from_millis(1_500);
 fn typed_through<'a>(lab: &'a Lab, name: &str) -> (Emulator<'a>, String) {
     let line = format!(
         "cd '{}' && exec \"$STOCKADE\" run -- /bin/sh -c '(until [ -e read ]; do sleep 0.1; done; \
-         sleep 1; git push -h) > result 2>&1 < /dev/null & stty -icanon -echo; exec cat > read'",
+         sleep 1; git push -q -h) > result 2>&1 < /dev/null & stty -icanon -echo; exec cat > read'",
         lab.repo.path().display()
     );
     let emulator = Emulator::start(&lab.env, name, &line);

@@ -26,7 +26,7 @@ pub(crate) const CONFIRM: &str = "press Enter to allow";
 /// Words that only the box of a question has.
 pub(crate) const BOX: &str = "┌ stockade ──";
 /// What asks about an exec without doing anything: git prints its usage.
-pub(crate) const PUSH: &str = "git push -h";
+pub(crate) const PUSH: &str = "git push -q -h";
 /// What git prints when it runs.
 pub(crate) const PUSHED: &str = "usage: git push";
 /// Name of the file whose appearance makes [`in_background`] go on.

@@ -164,7 +164,10 @@ fn without_anyone_to_ask_an_ask_is_a_deny_at_once() {
     let lab = Lab::new();
     for options in [&["--ask", "deny"][..], &[]] {
         let output = lab
-            .run(options, "git push -h; echo \"code $?\"; /run/stockade/why")
+            .run(
+                options,
+                "git push -q -h; echo \"code $?\"; /run/stockade/why",
+            )
             .output();
         output.assert_success().assert_stdout("code 126");
         output

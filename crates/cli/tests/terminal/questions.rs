@@ -10,13 +10,13 @@ use crate::lab::{BOX, LONG, Lab, PUSH, PUSHED, REST, SILENCE, WAITS, answer, end
 const BETWEEN: Duration = Duration::from_millis(200);
 
 /// Asks, says how it went, and what the boundary says of it.
-const ASK_AND_WHY: &str = "git push -h; echo \"code $?\"; /run/stockade/why";
+const ASK_AND_WHY: &str = "git push -q -h; echo \"code $?\"; /run/stockade/why";
 
 #[test]
 fn d_denies_and_the_agent_sees_the_rule() {
     let lab = Lab::new();
     let mut terminal = lab.open(ASK_AND_WHY);
-    terminal.wait_for("run       git push -h", LONG);
+    terminal.wait_for("run       git push -q -h", LONG);
     answer(&terminal, "d");
     terminal.wait_for("remedy", LONG);
     let text = terminal.text();
@@ -59,7 +59,7 @@ fn r_denies_with_a_reason_that_the_agent_reads() {
 #[test]
 fn o_allows_once_and_the_next_is_asked_again() {
     let lab = Lab::new();
-    let mut terminal = lab.open("git push -h > out 2>&1; git push -h; echo \"code $?\"");
+    let mut terminal = lab.open("git push -q -h > out 2>&1; git push -q -h; echo \"code $?\"");
     answer(&terminal, "o");
     lab.wait_file("out", PUSHED);
     answer(&terminal, "d");
@@ -72,7 +72,7 @@ fn o_allows_once_and_the_next_is_asked_again() {
 fn s_allows_exactly_this_for_the_session() {
     let lab = Lab::new();
     let line =
-        "for i in 1 2 3; do git push -h; done > out 2>&1; git push --help-all; echo \"code $?\"";
+        "for i in 1 2 3; do git push -q -h; done > out 2>&1; git push --help-all; echo \"code $?\"";
     let mut terminal = lab.open(line);
     answer(&terminal, "s");
     // Other arguments are another question.
@@ -87,7 +87,7 @@ fn s_allows_exactly_this_for_the_session() {
 #[test]
 fn n_offers_less_than_the_session() {
     let lab = Lab::new();
-    let line = "for i in 1 2 3 4 5 6; do git push -h > out 2>&1; echo \"$i: $?\"; done";
+    let line = "for i in 1 2 3 4 5 6; do git push -q -h > out 2>&1; echo \"$i: $?\"; done";
     let mut terminal = lab.open(line);
     terminal.wait_for("[n]arrower", LONG);
     terminal.send("n");
@@ -184,7 +184,7 @@ fn an_agent_cannot_answer_its_own_question() {
     let state = lab.env.state();
     assert!(state.is_dir(), "control: it exists outside");
     let line = format!(
-        "(git push -h; echo \"code $?\") > result 2>&1 & until [ -e go ]; do sleep 0.05; done; \
+        "(git push -q -h; echo \"code $?\") > result 2>&1 & until [ -e go ]; do sleep 0.05; done; \
          python3 forge.py '{}'; wait; cat result",
         state.display()
     );
@@ -213,7 +213,7 @@ fn a_reply_that_was_asked_for_earlier_is_no_answer() {
     let lab = Lab::new();
     // The terminal's answer to the last bytes before the question comes when the box is there.
     let mut terminal =
-        lab.open("stty -icanon -echo; printf '\\033[6n\\033[c'; git push -h; echo \"code $?\"");
+        lab.open("stty -icanon -echo; printf '\\033[6n\\033[c'; git push -q -h; echo \"code $?\"");
     // Replies of terminals have letters too; here as if they came late.
     for reply in [
         "\x1b[12;40R",
@@ -236,13 +236,13 @@ fn a_reply_that_was_asked_for_earlier_is_no_answer() {
 #[test]
 fn two_questions_are_answered_one_by_one() {
     let lab = Lab::new();
-    let line = "(git push -h; echo \"push $?\") > push 2>&1 & \
+    let line = "(git push -q -h; echo \"push $?\") > push 2>&1 & \
                 (curl -sS -m 50 http://unfamiliar.test/; echo \"curl $?\") > curl 2>&1 & wait";
     let mut terminal = lab.open(line);
     lab.wait_asked(2);
     terminal.wait_for("1 of 2", LONG);
     let first = terminal.text();
-    let is_push_first = first.contains("git push -h");
+    let is_push_first = first.contains("git push -q -h");
     terminal.wait_for("[d]eny", LONG);
     // Two keys at once could answer two questions: they answer none.
     terminal.send("dd");
@@ -258,7 +258,7 @@ fn two_questions_are_answered_one_by_one() {
     let second = if is_push_first {
         "unfamiliar.test"
     } else {
-        "git push -h"
+        "git push -q -h"
     };
     assert!(terminal.text().contains(second), "{}", terminal.text());
     answer(&terminal, "d");
@@ -303,7 +303,7 @@ fn an_unanswered_question_becomes_a_deny() {
 fn a_small_terminal_shows_all_before_it_allows() {
     let lab = Lab::new();
     let long = "--receive-pack=".to_owned() + &"a-very-long-word-".repeat(40);
-    let line = format!("git push -h {long}END > out 2>&1; echo \"code $?\"");
+    let line = format!("git push -q -h {long}END > out 2>&1; echo \"code $?\"");
     let mut terminal = lab.open_sized(20, 60, &line);
     terminal.wait_for("[space] reads on", LONG);
     assert_box_fits(&terminal, 60);
@@ -335,7 +335,7 @@ fn a_small_terminal_shows_all_before_it_allows() {
 #[test]
 fn a_question_follows_the_size_of_the_terminal() {
     let lab = Lab::new();
-    let mut terminal = lab.open("echo before; git push -h > /dev/null 2>&1; echo \"code $?\"");
+    let mut terminal = lab.open("echo before; git push -q -h > /dev/null 2>&1; echo \"code $?\"");
     terminal.wait_for("[o]nce", LONG);
     terminal.resize(20, 60);
     let fits = |text: &str| text.matches(BOX).count() == 1 && text.contains("┘");
@@ -401,7 +401,7 @@ printf '┌ stockade ── agent wants to ────────────�
 printf '│ run       git status                                                   │\r\n'
 printf '│ why asked nothing can go wrong                                         │\r\n'
 printf '\033[22;24r\033[30B\r'
-git push -h > /dev/null 2>&1
+git push -q -h > /dev/null 2>&1
 echo "code $?"
 until [ -e go ]; do sleep 0.05; done
 "#;
@@ -414,7 +414,7 @@ fn an_agent_cannot_put_its_own_text_into_a_question() {
     tmux.wait_for("[o]nce", LONG);
     let text = tmux.text();
     let (_, shown) = text.rsplit_once(BOX).expect("a box");
-    for part in ["run       git push -h", "why asked", "would let", "└"] {
+    for part in ["run       git push -q -h", "why asked", "would let", "└"] {
         assert!(shown.contains(part), "expected {part}:\n{text}");
     }
     tmux.keys(&["d"]);

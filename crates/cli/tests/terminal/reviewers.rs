@@ -18,14 +18,14 @@ use crate::lab::{
 #[test]
 fn an_answer_from_the_command_line_takes_the_box_away() {
     let lab = Lab::new();
-    let what = "git push -h; /run/stockade/why";
+    let what = "git push -q -h; /run/stockade/why";
     let mut terminal = lab.open(&in_background(what, "less lines.txt"));
     terminal.wait_for("line 23 of", LONG);
     let before = settled(&terminal);
     lab.go();
     terminal.wait_for(BOX, LONG);
     let asked = lab.wait_asked(1).remove(0);
-    assert!(asked.mentions("git push -h"), "{asked:?}");
+    assert!(asked.mentions("git push -q -h"), "{asked:?}");
     let deny = Answer::Deny {
         reason: "ask me tomorrow".into(),
     };
@@ -54,11 +54,11 @@ fn an_answer_from_the_command_line_takes_the_box_away() {
 #[test]
 fn the_live_list_answers_and_both_terminals_go_on() {
     let lab = Lab::new();
-    let mut agent = lab.open("git push -h; echo \"code $?\"");
+    let mut agent = lab.open("git push -q -h; echo \"code $?\"");
     agent.wait_for(BOX, LONG);
     let list = lab.stockade(&["approvals"]).into_command();
     let mut person = Terminal::start(list, 24, 80);
-    person.wait_for("git push -h", LONG);
+    person.wait_for("git push -q -h", LONG);
     person.send("\r");
     // Somebody types on after the list: a line of prose answers nothing.
     person.wait_for(BOX, LONG);
@@ -75,7 +75,7 @@ fn the_live_list_answers_and_both_terminals_go_on() {
     pick(&person, "o");
     person.send("\r");
     agent.wait_without(BOX, LONG);
-    person.wait_for("allowed once: run git push -h (", LONG);
+    person.wait_for("allowed once: run git push -q -h (", LONG);
     agent.wait_for("code 129", LONG);
     assert_eq!(end(&mut agent), 0);
     person.wait_for("nobody asks", LONG);
@@ -111,7 +111,7 @@ fn a_live_list_that_is_ended_leaves_the_terminal_as_it_was() {
 #[test]
 fn a_dumb_terminal_gets_a_list_without_sequences() {
     let lab = Lab::new();
-    let agent = lab.open("git push -h; echo \"code $?\"");
+    let agent = lab.open("git push -q -h; echo \"code $?\"");
     agent.wait_for(BOX, LONG);
     let list = lab.stockade(&["approvals"]).env("TERM", "dumb");
     let mut person = Terminal::start(list.into_command(), 24, 80);
@@ -119,7 +119,7 @@ fn a_dumb_terminal_gets_a_list_without_sequences() {
     let raw = person.raw();
     let text = String::from_utf8_lossy(&raw);
     assert!(
-        text.contains("git push -h") && !text.contains('\x1b'),
+        text.contains("git push -q -h") && !text.contains('\x1b'),
         "{text:?}"
     );
     answer(&agent, "d");
@@ -130,7 +130,7 @@ fn an_inbox_session_shows_no_box() {
     let lab = Lab::new();
     let run = lab.run(
         &["--ask", "inbox"],
-        "echo begun; git push -h; echo \"code $?\"",
+        "echo begun; git push -q -h; echo \"code $?\"",
     );
     let mut terminal = Terminal::start(run.into_command(), 24, 80);
     let asked = lab.wait_asked(1).remove(0);
@@ -147,13 +147,17 @@ fn an_inbox_session_shows_no_box() {
 #[test]
 fn two_sessions_show_only_their_own_questions() {
     let lab = Lab::new();
-    let first = lab.open("git push -h first; echo \"code $?\"");
+    let first = lab.open("git push -q -h first; echo \"code $?\"");
     first.wait_for(BOX, LONG);
-    let second = lab.open("git push -h second; echo \"code $?\"");
+    let second = lab.open("git push -q -h second; echo \"code $?\"");
     second.wait_for(BOX, LONG);
     lab.wait_asked(2);
-    assert!(first.text().contains("push -h first") && !first.text().contains("push -h second"));
-    assert!(second.text().contains("push -h second") && !second.text().contains("push -h first"));
+    assert!(
+        first.text().contains("push -q -h first") && !first.text().contains("push -q -h second")
+    );
+    assert!(
+        second.text().contains("push -q -h second") && !second.text().contains("push -q -h first")
+    );
     answer(&first, "d");
     first.wait_for("code 126", LONG);
     assert!(second.text().contains(BOX), "{}", second.text());

@@ -336,8 +336,7 @@ fn tmux_shows_everything_as_it_was_before_the_question() {
 #[test]
 fn tmux_shows_plain_output_as_it_was_before_the_question() {
     let lab = Lab::new();
-    let line =
-        "printf 'one\\ntwo\\nthree and '; git push -h > /dev/null 2>&1; echo \"code $?\"; sleep 60";
+    let line = "printf 'one\\ntwo\\nthree and '; git push -q -h > /dev/null 2>&1; echo \"code $?\"; sleep 60";
     lab.env.write(lab.repo.path().join("start.sh"), line);
     let tmux = lab.tmux(80, 24, "sh start.sh");
     tmux.wait_for("[d]eny", LONG);

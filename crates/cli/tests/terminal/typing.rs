@@ -29,7 +29,7 @@ fn type_on(terminal: &Terminal, rhythm: Duration) {
 fn types_through(milliseconds: u64, begin: &str) {
     let lab = Lab::new();
     let line = format!(
-        "(sleep {begin}; git push -h; echo \"code $?\") > result 2>&1 < /dev/null & \
+        "(sleep {begin}; git push -q -h; echo \"code $?\") > result 2>&1 < /dev/null & \
          stty -icanon -echo; echo ready; exec cat > read"
     );
     let mut terminal = lab.open(&line);
@@ -72,7 +72,7 @@ fn an_agent_that_asks_between_two_keys_gets_no_answer() {
     let lab = Lab::new();
     let line = "stty -icanon -echo min 1; \
          while key=$(dd bs=1 count=1 2> /dev/null); [ \"$key\" != l ]; do :; done; \
-         git push -h > result 2>&1; echo \"code $?\"";
+         git push -q -h > result 2>&1; echo \"code $?\"";
     for rhythm in [120, 250] {
         let mut terminal = lab.open(&format!("echo ready; {line}"));
         terminal.wait_for("ready", LONG);
@@ -94,7 +94,7 @@ fn an_agent_that_asks_between_two_keys_gets_no_answer() {
 #[test]
 fn what_is_picked_can_be_changed_and_taken_back() {
     let lab = Lab::new();
-    let mut terminal = lab.open("git push -h > out 2>&1; echo \"code $?\"");
+    let mut terminal = lab.open("git push -q -h > out 2>&1; echo \"code $?\"");
     pick(&terminal, "s");
     let text = terminal.text();
     assert!(text.contains("allow this session? press Enter"), "{text}");
@@ -132,11 +132,11 @@ fn what_is_picked_can_be_changed_and_taken_back() {
 #[test]
 fn what_was_allowed_is_said_after_the_box() {
     let lab = Lab::new();
-    let mut terminal = lab.open("echo before; git push -h > out 2>&1; echo \"code $?\"");
+    let mut terminal = lab.open("echo before; git push -q -h > out 2>&1; echo \"code $?\"");
     answer(&terminal, "s");
     terminal.wait_for("code 129", LONG);
     let text = terminal.text();
-    let said = "before\nstockade: allowed this session: run git push -h (";
+    let said = "before\nstockade: allowed this session: run git push -q -h (";
     assert!(text.contains(said), "{text}");
     assert_eq!(end(&mut terminal), 0);
 }
@@ -145,7 +145,10 @@ fn what_was_allowed_is_said_after_the_box() {
 #[test]
 fn a_dumb_terminal_shows_a_question_without_sequences() {
     let lab = Lab::new();
-    let run = lab.run(&[], "echo before; git push -h > out 2>&1; echo \"code $?\"");
+    let run = lab.run(
+        &[],
+        "echo before; git push -q -h > out 2>&1; echo \"code $?\"",
+    );
     let run = run.env("TERM", "dumb").env_remove("COLORTERM");
     let mut terminal = Terminal::start(run.into_command(), 40, 80);
     terminal.wait_for("[o]nce", LONG);

@@ -266,7 +266,11 @@ fn show(
     }
     out.raw(&question.shown)?;
     out.line(format_args!(
-        "  session   {session}\n  widest    {}\n  left      {}",
+        "  always    {}\n  session   {session}\n  widest    {}\n  left      {}",
+        question.lasting.as_ref().map_or_else(
+            || "no rule of yours would answer it".to_owned(),
+            |lasting| format!("keeps for this workspace: {}", safe(&lasting.rule.words))
+        ),
         question.scope_max.map_or_else(
             || "deny".to_owned(),
             |scope| in_words(scope, now(), &TimeZone::system())

@@ -1,8 +1,8 @@
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
-use stockade_policy::Scope;
-use stockade_runner::approvals::{Answer, QuestionView};
+use stockade_policy::{LastingRule, Scope};
+use stockade_runner::approvals::{Answer, Lasting, QuestionView};
 use stockade_types::UnixMillis;
 
 use super::{
@@ -353,7 +353,7 @@ fn keys_do_what_they_say_and_no_more() {
     assert_eq!(answer("so\r"), allow(Scope::Once), "another pick");
     assert_eq!(answer("od"), deny());
     assert_eq!(answer("o\u{1b}\r"), Action::Redraw, "taken back");
-    assert_eq!(answer("ox\r"), Action::Redraw, "taken back");
+    assert_eq!(answer("oy\r"), Action::Redraw, "taken back");
     assert_eq!(answer("o \r"), Action::Redraw, "taken back");
     let until = Scope::Until(UnixMillis(NOW.0 + 600_000));
     assert_eq!(answer("n1\r"), allow(until));
@@ -495,12 +495,41 @@ fn a_terminal_that_says_nothing_is_answered_by_what_stands_in_the_box() {
     assert_eq!(seat.slowly("\r"), allow(Scope::Once));
 }
 
+/// A question whose answer can be kept.
+fn lasting() -> QuestionView {
+    let rule = LastingRule {
+        conditions: "what = \"net\"\n".to_owned(),
+        words: "any program here may connect".to_owned(),
+    };
+    QuestionView {
+        lasting: Some(Lasting {
+            rule,
+            workspace: "/w".to_owned(),
+        }),
+        ..view()
+    }
+}
+
+#[test]
+fn always_is_picked_and_confirmed_as_any_other_answer() {
+    let mut seat = Seat::new(lasting());
+    seat.slowly("a");
+    assert!(seat.look().contains("allow always"), "{}", seat.look());
+    assert_eq!(seat.slowly("\r"), Action::Keep(Scope::Session));
+    // Where no rule would answer, the key is none.
+    let mut seat = Seat::new(view());
+    seat.slowly("a");
+    assert!(seat.dialog.is_in(&Mode::Ask));
+    let mut seat = Seat::new(view());
+    assert_eq!(seat.slowly("x"), Action::Answer(Answer::DenySession));
+}
+
 /// Types lines of prose at a rhythm, through the moment at which a question opens, and returns
 /// what was answered. A terminal's answer takes `lag`.
 fn types(text: &str, rhythm: impl Fn(usize) -> u64, opened: u64, lag: u64) -> Option<Answer> {
     let begun = Instant::now();
     let at = |ms: u64| begun + Duration::from_millis(ms);
-    let mut dialog = Dialog::new(view(), 1, 1, at(opened));
+    let mut dialog = Dialog::new(lasting(), 1, 1, at(opened));
     let mut keys = Keys::default();
     let sight = |told: Option<u64>, now: u64| match told {
         Some(told) if told <= now => Sight::Told(at(told)),
@@ -531,6 +560,7 @@ fn types(text: &str, rhythm: impl Fn(usize) -> u64, opened: u64, lag: u64) -> Op
                 }
             }
             Action::Answer(answer) => return Some(answer),
+            Action::Keep(scope) => return Some(Answer::Allow { scope }),
         }
     }
     None
@@ -542,6 +572,7 @@ fn nobody_allows_by_typing_to_the_agent() {
         "please use the other tools, so that it works on all of our systems\nso\nls\no\n",
         "o\ns\no\ns\no\ns\no\ns\no\ns\no\ns\no\ns\no\ns\no\ns\no\ns\n",
         "ls\nso\nno\nn1\nn2\ns o s o\nis it so\ngo\n1\n2\no\n",
+        "a\na\nla\na cat\na\na\ns\na\n",
     ];
     for text in texts {
         for ms in [50, 70, 90, 110, 130, 160, 200, 250] {

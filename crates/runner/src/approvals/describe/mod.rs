@@ -304,13 +304,6 @@ impl Builder {
         if !max.is_exact() {
             self.row("would let", wide(&question.request).to_owned());
         }
-        if let Some(rule) = &question.lasting {
-            let words = self.raw("the rule", &RawText::from(rule.words.as_str()));
-            self.row(
-                "always",
-                format!("keeps for this workspace the rule: {words}"),
-            );
-        }
     }
 }
 

@@ -474,7 +474,7 @@ codex wants to
   why asked rule unfamiliar-host (builtin): no rule names this host
   once lets one connection of this program, with any method and path on it
   uses let  exactly this, that many times
-  would let this session: any program here, any method and path, on this host and port
+  would let this session: any program here, any method and path, on this host and port (80 and 443 are one)
 ";
     assert_eq!(text, expected);
     lab.desk.close();
