@@ -20,8 +20,8 @@ pub(crate) const VARIABLE: &str = "STOCKADE_TEST_AGENTS";
 pub(crate) struct Package {
     name: &'static str,
     version: &'static str,
-    /// The command, and the package that holds it as a native program, by platform.
-    native: Option<(&'static str, &'static str)>,
+    /// The command, the package that holds it as a native program, by platform, and where in it.
+    native: Option<(&'static str, &'static str, &'static str)>,
 }
 
 /// What the tests drive.
@@ -35,7 +35,22 @@ pub(crate) const AGENTS: &[Package] = &[
     Package {
         name: "@anthropic-ai/claude-code",
         version: "2.1.197",
-        native: Some(("claude", "@anthropic-ai/claude-code-linux-")),
+        native: Some(("claude", "@anthropic-ai/claude-code-linux-", "claude")),
+    },
+    Package {
+        name: "@github/copilot",
+        version: "1.0.102",
+        native: None,
+    },
+    Package {
+        name: "@qwen-code/qwen-code",
+        version: "0.24.4",
+        native: None,
+    },
+    Package {
+        name: "opencode-ai",
+        version: "1.18.33",
+        native: Some(("opencode", "opencode-linux-", "bin/opencode")),
     },
 ];
 
@@ -68,7 +83,7 @@ pub(crate) fn ensure(target: &Path, packages: &[Package]) -> Result<PathBuf> {
         );
     }
     out::note(format_args!(
-        "agents: installing {} (once, about 640 MB)",
+        "agents: installing {} (once, about 1.2 GB)",
         names.join(" ")
     ));
     fs::create_dir_all(&folder)
@@ -116,12 +131,12 @@ impl Package {
         let has_version =
             value.get("version").and_then(serde_json::Value::as_str) == Some(self.version);
         // The package's own launcher only says that its install script did not run.
-        let is_ready = |(command, _)| is_native(&modules.join(".bin").join(command));
+        let is_ready = |(command, _, _)| is_native(&modules.join(".bin").join(command));
         has_version && self.native.is_none_or(is_ready)
     }
 
     fn link(&self, folder: &Path) -> Result<()> {
-        let Some((command, package)) = self.native else {
+        let Some((command, package, path)) = self.native else {
             return Ok(());
         };
         let platform = if cfg!(target_arch = "aarch64") {
@@ -132,7 +147,7 @@ impl Package {
         let modules = folder.join("node_modules");
         let program = Path::new("..")
             .join(format!("{package}{platform}"))
-            .join(command);
+            .join(path);
         let link = modules.join(".bin").join(command);
         if !modules.join(".bin").join(&program).is_file() {
             bail!(
@@ -162,7 +177,7 @@ mod tests {
     const PACKAGE: Package = Package {
         name: "@lab/agent",
         version: "1.2.3",
-        native: Some(("agent", "@lab/agent-linux-")),
+        native: Some(("agent", "@lab/agent-linux-", "agent")),
     };
 
     fn installed(version: &str) -> tempfile::TempDir {

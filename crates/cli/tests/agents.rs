@@ -409,7 +409,6 @@ fn claude_shows_its_own_screen() {
         ("Welcome back", &["h", "i"]),
         // It writes a space that does not break after its prompt.
         ("❯\u{a0}hi", &["Enter"]),
-        ("Do you want to proceed?", &["Enter"]),
         ("all steps are done", &["C-c"]),
         ("again to exit", &["C-c"]),
     ];

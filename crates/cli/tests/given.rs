@@ -207,3 +207,22 @@ fn variables_that_matter_and_are_withheld_are_named() {
         assert!(!other.stderr.contains("LAB_KEY"), "{other:?}");
     });
 }
+
+/// A model server of the machine that the agent's configuration names is named with the switch.
+#[test]
+fn local_model_servers_are_named() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let agent = program(env, "home/.local/bin/codex");
+        let start = || run(env, repo.path(), &[], &[&agent]).output();
+        assert!(!start().stderr.contains("--service"), "the control");
+        env.write(
+            "home/.codex/config.toml",
+            "[model_providers.ollama]\nbase_url = \"http://127.0.0.1:11434/v1\"\n",
+        );
+        let named = start();
+        let line = "~/.codex/config.toml names a server of this machine at localhost:11434";
+        named.assert_success().assert_stderr(line);
+        named.assert_stderr("--service localhost:11434");
+    });
+}

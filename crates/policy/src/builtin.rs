@@ -21,6 +21,18 @@ const PRESETS: &[Preset] = &[
         packages: &["aider-chat"],
     },
     Preset {
+        name: "amp",
+        text: include_str!("../../../policies/amp.toml"),
+        commands: &["amp"],
+        packages: &["@ampcode/cli", "@sourcegraph/amp"],
+    },
+    Preset {
+        name: "antigravity",
+        text: include_str!("../../../policies/antigravity.toml"),
+        commands: &["agy", "antigravity"],
+        packages: &[],
+    },
+    Preset {
         name: "claude",
         text: include_str!("../../../policies/claude.toml"),
         commands: &["claude"],
@@ -39,6 +51,24 @@ const PRESETS: &[Preset] = &[
         packages: &[],
     },
     Preset {
+        name: "copilot",
+        text: include_str!("../../../policies/copilot.toml"),
+        commands: &["copilot"],
+        packages: &["@github/copilot"],
+    },
+    Preset {
+        name: "crush",
+        text: include_str!("../../../policies/crush.toml"),
+        commands: &["crush"],
+        packages: &["@charmland/crush"],
+    },
+    Preset {
+        name: "cursor",
+        text: include_str!("../../../policies/cursor.toml"),
+        commands: &["cursor-agent"],
+        packages: &[],
+    },
+    Preset {
         name: "gemini",
         text: include_str!("../../../policies/gemini.toml"),
         commands: &["gemini"],
@@ -50,15 +80,41 @@ const PRESETS: &[Preset] = &[
         commands: &[],
         packages: &[],
     },
+    Preset {
+        name: "goose",
+        text: include_str!("../../../policies/goose.toml"),
+        commands: &["goose"],
+        packages: &[],
+    },
+    Preset {
+        name: "opencode",
+        text: include_str!("../../../policies/opencode.toml"),
+        commands: &["opencode"],
+        packages: &["opencode-ai"],
+    },
+    Preset {
+        name: "qwen",
+        text: include_str!("../../../policies/qwen.toml"),
+        commands: &["qwen"],
+        packages: &["@qwen-code/qwen-code"],
+    },
 ];
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 14] = [
     "aider",
+    "amp",
+    "antigravity",
     "claude",
     "codex",
     "coding-agent",
+    "copilot",
+    "crush",
+    "cursor",
     "gemini",
     "generic",
+    "goose",
+    "opencode",
+    "qwen",
 ];
 
 /// Returns the text of a preset.

@@ -1,6 +1,11 @@
 //! What the agent's own configuration names and the session does not have, told at the start.
 
-use std::{collections::BTreeSet, fs, io::Read as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Read as _,
+    path::Path,
+};
 
 use stockade_plan::{LaunchPlan, StateFact};
 use stockade_policy::Policy;
@@ -33,6 +38,9 @@ const NETWORK: [&str; 15] = [
     "no_proxy",
 ];
 
+/// How the machine itself is called in web addresses.
+const LOOPBACK: [&str; 4] = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"];
+
 /// A file of the agent's configuration on the host.
 struct File {
     /// As people write it.
@@ -48,7 +56,62 @@ pub(crate) fn notes(
     plan: &LaunchPlan,
 ) -> Vec<String> {
     let files = files(policy, caller, state);
-    withheld(caller, plan, &files).into_iter().collect()
+    let mut notes: Vec<String> = withheld(caller, plan, &files).into_iter().collect();
+    notes.extend(unreached(policy, plan, &files));
+    notes
+}
+
+/// Names servers of this machine that the configuration, or a variable inside, says are at localhost:
+/// inside, that is another place.
+fn unreached(policy: &Policy, plan: &LaunchPlan, files: &[File]) -> Vec<String> {
+    let rules = policy.rules();
+    let is_offered = |port: u16| {
+        let ids = LOOPBACK.map(|name| format!("service:{name}:{port}"));
+        rules
+            .iter()
+            .any(|rule| ids.iter().any(|id| rule.id.as_str() == id))
+    };
+    let files = files
+        .iter()
+        .map(|file| (file.shown.clone(), file.text.clone()));
+    let variables = plan.command.environment.iter();
+    let variables = variables.map(|(name, value)| (name.display(), value.display()));
+    let mut named: BTreeMap<u16, String> = BTreeMap::new();
+    for (place, text) in files.chain(variables) {
+        for port in loopback_ports(&text) {
+            named.entry(port).or_insert_with(|| place.clone());
+        }
+    }
+    let named = named.into_iter().filter(|(port, _)| !is_offered(*port));
+    named
+        .take(NAMES_MAX)
+        .map(|(port, place)| {
+            format!(
+                "{place} names a server of this machine at localhost:{port}, which is not there inside; \
+                 --service localhost:{port} offers it"
+            )
+        })
+        .collect()
+}
+
+/// Returns the ports of all web addresses of the loopback in a text.
+fn loopback_ports(text: &str) -> Vec<u16> {
+    let hosts = LOOPBACK.iter().flat_map(|host| {
+        let begin = format!("://{host}:");
+        let found: Vec<usize> = text
+            .match_indices(&begin)
+            .map(|(at, found)| at + found.len())
+            .collect();
+        found
+    });
+    hosts
+        .filter_map(|at| {
+            let rest = text.get(at..)?;
+            let end = rest.find(|c: char| !c.is_ascii_digit());
+            rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
+        })
+        .filter(|port| *port != 0)
+        .collect()
 }
 
 /// Names the caller's variables that matter and do not exist inside.
@@ -128,7 +191,16 @@ fn read(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::names;
+    use super::{loopback_ports, names};
+
+    #[test]
+    fn servers_of_the_machine_are_found() {
+        let text = "base_url = \"http://127.0.0.1:11434/v1\"\nurl: http://localhost:1234\n\
+                    http://[::1]:80, http://localhost/x, http://localhost.test:5, 127.0.0.1:6";
+        let mut ports = loopback_ports(text);
+        ports.sort_unstable();
+        assert_eq!(ports, [80, 1234, 11434]);
+    }
 
     #[test]
     fn a_name_is_a_whole_word() {

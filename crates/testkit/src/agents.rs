@@ -8,8 +8,6 @@ use std::{
 
 use crate::{env::TestEnv, model::MODEL, run::Run};
 
-/// Names of the agents that the laboratory can drive.
-pub const AGENTS: [&str; 2] = ["codex", "claude"];
 /// Time that an agent has for a whole script: each turn takes about a second, the first one more,
 /// and a machine with two busy cores ten times that.
 pub const AGENT_TIMEOUT: Duration = Duration::from_mins(3);

@@ -1,4 +1,4 @@
-//! Anthropic Messages, as far as Claude Code uses it.
+//! Anthropic Messages, as far as the agents use it.
 
 use std::io::{self, Write};
 
@@ -10,13 +10,22 @@ use crate::http::{EventStream, Response};
 /// Longest time that a command may run: a question to a person takes a while.
 const TIMEOUT_MS: u64 = 120_000;
 
+/// Names of the tool that runs shell commands: of Claude Code, of opencode and Copilot, of Qwen Code.
+const SHELL_TOOLS: [&str; 3] = ["Bash", "bash", "run_shell_command"];
+
+fn shell_tool(body: &Value) -> Option<&'static str> {
+    let tools = body.get("tools").and_then(Value::as_array)?;
+    let is_offered = |name: &&str| {
+        let mut offered = tools.iter().filter_map(|tool| tool.get("name")?.as_str());
+        offered.any(|tool| tool == *name)
+    };
+    SHELL_TOOLS.into_iter().find(is_offered)
+}
+
 /// Reads a turn; `None` where the agent asks on the side (a title, a topic, a quota), which it
 /// does without offering the shell.
 pub(super) fn turn(body: &Value) -> Option<Turn> {
-    let tools = body.get("tools").and_then(Value::as_array)?;
-    tools
-        .iter()
-        .find(|tool| tool.get("name").and_then(Value::as_str) == Some("Bash"))?;
+    shell_tool(body)?;
     let messages = body.get("messages").and_then(Value::as_array)?;
     let outputs = messages
         .iter()
@@ -38,10 +47,13 @@ pub(super) fn turn(body: &Value) -> Option<Turn> {
 pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -> io::Result<()> {
     let (block, delta, stop_reason) = match reply {
         Some(Reply::Call { id, command }) => {
-            let input = json!({
-                "command": command, "description": "Runs a step", "timeout": TIMEOUT_MS,
-            });
-            let block = json!({ "type": "tool_use", "id": id, "name": "Bash", "input": {} });
+            let name = shell_tool(body).unwrap_or("Bash");
+            let input = if name == "run_shell_command" {
+                json!({ "command": command, "description": "Runs a step", "is_background": false })
+            } else {
+                json!({ "command": command, "description": "Runs a step", "timeout": TIMEOUT_MS })
+            };
+            let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
             let delta = json!({ "type": "input_json_delta", "partial_json": input.to_string() });
             (block, delta, "tool_use")
         }
