@@ -23,7 +23,7 @@ use stockade_testkit::{
 /// Parts that the native tier cannot do without.
 const REQUIRED: [&str; 4] = ["namespaces", "landlock", "notifier", "record"];
 /// All parts, in the order in which they are shown.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "kernel",
     "namespaces",
     "landlock",
@@ -31,6 +31,7 @@ const PARTS: [&str; 9] = [
     "redirect",
     "limits",
     "disk",
+    "caches",
     "record",
     "tiers",
 ];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use stockade_types::AbsPath;
 
-use crate::{EntryKind, HostFacts, PlanError, RunSpec, Step, share::SharedBind};
+use crate::{EntryKind, HostFacts, PlanError, RunSpec, ShareFact, Step, share::SharedBind};
 
 /// A part of the view: what is mounted at `path`, in the order of the mounts.
 #[derive(Clone, Debug)]
@@ -128,7 +128,7 @@ fn layers(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Layer
     let shared = shared.iter().map(|bind| Layer {
         path: bind.path.clone(),
         from: Some(bind.from.clone()),
-        writable: !bind.read_only,
+        writable: bind.is_writable(),
     });
     let workspace = Layer {
         path: spec.workspace.clone(),
@@ -169,11 +169,17 @@ pub(crate) fn check(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanError> 
             "lies in what `filesystem.hide` of the policy hides; use another directory",
         );
     }
-    let shares = facts.readable.iter().map(|share| (share, false));
-    for (share, writable) in shares.chain(facts.writable.iter().map(|share| (share, true))) {
+    let named = |key| move |share: &ShareFact| (key, share.path.clone(), share.from.clone());
+    let caches = facts.caches.iter();
+    let shares = facts.readable.iter().map(named("read"));
+    let shares = shares.chain(facts.writable.iter().map(named("write")));
+    for (key, path, from) in
+        shares.chain(caches.map(|cache| ("caches", cache.path.clone(), cache.from.clone())))
+    {
+        let (share, writable) = (ShareFact { path, from }, key == "write");
         let problem = |problem| {
             Err(PlanError::Share {
-                key: if writable { "write" } else { "read" },
+                key,
                 path: share.path.clone(),
                 problem,
             })

@@ -81,6 +81,29 @@ pub struct ShareFact {
     pub from: AbsPath,
 }
 
+/// Where what a session writes over a cache of the host goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Upper {
+    /// A directory of ours, with `upper` and `work` in it; it is this session's alone while it runs.
+    Kept(AbsPath),
+    /// Memory; nothing is left of it.
+    Memory,
+    /// Nowhere: the machine cannot lay one directory over another, so the cache is read-only.
+    Nowhere,
+}
+
+/// A directory of the host with a private overlay over it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheFact {
+    /// Where it is inside: the path that policy names.
+    pub path: AbsPath,
+    /// What it is on the host, links resolved.
+    pub from: AbsPath,
+    /// Where changes go.
+    pub upper: Upper,
+}
+
 /// A file that is shown with other contents than it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownFact {
@@ -144,6 +167,8 @@ pub struct HostFacts {
     pub readable: Vec<ShareFact>,
     /// Writable extra paths that exist.
     pub writable: Vec<ShareFact>,
+    /// Directories with a private overlay that exist.
+    pub caches: Vec<CacheFact>,
     /// Paths to hide that exist, under every name.
     pub hidden: Vec<AbsPath>,
     /// What others than its owner cannot read in the visible system directories, where the command

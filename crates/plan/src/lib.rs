@@ -26,8 +26,8 @@ pub use calls::{
 pub use compile::{check_workspace, compile};
 pub use error::PlanError;
 pub use facts::{
-    CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry, ShareFact,
-    SharedCounts, ShownFact, StateFact, SystemEntry,
+    CacheFact, CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry, ShareFact,
+    SharedCounts, ShownFact, StateFact, SystemEntry, Upper,
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};

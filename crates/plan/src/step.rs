@@ -137,6 +137,15 @@ pub enum Step {
         /// Device nodes work.
         devices: bool,
     },
+    /// Lay a private writable directory over a host directory, which stays as it is.
+    Overlay {
+        /// Host directory.
+        from: AbsPath,
+        /// Where.
+        path: AbsPath,
+        /// Host directory of ours that holds what is written; `None` writes to memory.
+        upper: Option<AbsPath>,
+    },
     /// Mount a private directory in memory. All of a session are parts of one tmpfs, which holds half
     /// of the machine's memory at most.
     Tmpfs {
@@ -280,6 +289,7 @@ impl Step {
             Self::Symlink { .. } => "symlink",
             Self::File { .. } => "file",
             Self::Bind { .. } => "bind",
+            Self::Overlay { .. } => "overlay",
             Self::Tmpfs { .. } => "tmpfs",
             Self::Processes { .. } => "processes",
             Self::Terminals { .. } => "terminals",
@@ -321,6 +331,9 @@ impl Step {
             }
             Self::Processes { .. } | Self::SharedCount { .. } => {
                 "a container that masks its own /proc forbids a new one; start the container with an unmasked /proc"
+            }
+            Self::Overlay { .. } => {
+                "check that the cache exists and that you may read it, or take it out of `filesystem.caches`"
             }
             Self::Bind { .. } | Self::Mask { .. } => {
                 "check that the path exists and that you may read it, or take it out of the policy"

@@ -3,7 +3,8 @@
 use stockade_types::AbsPath;
 
 use crate::{
-    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step, covers, share::SharedBind,
+    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step, Upper, covers,
+    share::{SharedBind, Sharing},
 };
 
 /// Devices that programs need and that give nothing away.
@@ -222,26 +223,35 @@ fn shared(spec: &RunSpec, facts: &HostFacts) -> Vec<SharedBind> {
         facts.system.iter().any(|entry| path.is_within(&entry.path))
             || path.is_within(&spec.workspace)
     };
-    let new = |from: &AbsPath, path: &AbsPath, read_only| SharedBind {
+    let new = |from: &AbsPath, path: &AbsPath, sharing| SharedBind {
         from: from.clone(),
         path: path.clone(),
-        read_only,
+        sharing,
     };
+    let read = |from, path| new(from, path, Sharing::ReadOnly);
+    let write = |from, path| new(from, path, Sharing::Writable);
     let mut binds: Vec<SharedBind> = Vec::new();
     let (readable, writable) = (facts.readable.iter(), facts.writable.iter());
-    binds.extend(readable.map(|share| new(&share.from, &share.path, true)));
-    binds.extend(facts.program.roots.iter().map(|root| new(root, root, true)));
-    binds.extend(writable.map(|share| new(&share.from, &share.path, false)));
+    binds.extend(readable.map(|share| read(&share.from, &share.path)));
+    binds.extend(facts.program.roots.iter().map(|root| read(root, root)));
+    binds.extend(writable.map(|share| write(&share.from, &share.path)));
     let state = facts.state.iter();
-    binds.extend(state.map(|state| new(&state.from, &state.path, false)));
-    binds.retain(|bind| !bind.read_only || !known(&bind.path));
+    binds.extend(state.map(|state| write(&state.from, &state.path)));
+    let caches = facts.caches.iter();
+    binds.extend(caches.map(|cache| {
+        let sharing = Sharing::Overlaid(cache.upper.clone());
+        new(&cache.from, &cache.path, sharing)
+    }));
+    binds.retain(|bind| bind.sharing != Sharing::ReadOnly || !known(&bind.path));
     binds.sort_by_key(|bind| bind.path.as_path().components().count());
     binds.dedup_by(|later, earlier| later.path == earlier.path);
-    // A read-only bind below a read-only bind of the same tree adds nothing.
+    // A read-only bind below a read-only bind of the same tree adds nothing, nor does it below a
+    // overlay over that tree.
     let mut covered: Vec<AbsPath> = Vec::new();
     binds.retain(|bind| {
-        let redundant = bind.read_only && covered.iter().any(|above| bind.path.is_within(above));
-        if bind.read_only {
+        let read_only = bind.sharing == Sharing::ReadOnly;
+        let redundant = read_only && covered.iter().any(|above| bind.path.is_within(above));
+        if read_only || matches!(bind.sharing, Sharing::Overlaid(_)) {
             covered.push(bind.path.clone());
         }
         !redundant
@@ -325,6 +335,13 @@ pub(crate) fn landlock(spec: &RunSpec, facts: &HostFacts) -> Vec<PathRule> {
             .writable
             .iter()
             .map(|share| rule(share.path.clone(), Rights::Write)),
+    );
+    rules.extend(
+        facts
+            .caches
+            .iter()
+            .filter(|cache| cache.upper != Upper::Nowhere)
+            .map(|cache| rule(cache.path.clone(), Rights::Write)),
     );
     rules.extend(
         facts

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use stockade_plan::{
-    CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact, PlanError, ProgramFacts,
-    ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact, StateFact, Step, Streams,
-    SystemEntry, check_workspace, compile,
+    CacheFact, CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact, PlanError,
+    ProgramFacts, ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact, StateFact, Step,
+    Streams, SystemEntry, Upper, check_workspace, compile,
 };
 use stockade_policy::{HostSets, Origin, Policy, Source, load};
 use stockade_types::{AbsPath, RawText, SessionId};
@@ -111,6 +111,7 @@ fn facts() -> HostFacts {
         ],
         readable: vec![share("/home/dev/.gitconfig")],
         writable: vec![share("/home/dev/.cache/shared")],
+        caches: Vec::new(),
         hidden: vec![path("/etc/company")],
         closed: Vec::new(),
         notes: vec!["lab".to_owned()],
@@ -530,6 +531,53 @@ fn what_is_ours_and_hidden_is_covered_wherever_a_bind_shows_it() {
         &["/home/dev/.config", "/home/dev/.local/state"],
     );
     assert_eq!(at(hidden), ["cover /home/dev/.config/git"]);
+}
+
+#[test]
+fn a_cache_is_overlaid_or_read_only_and_what_is_hidden_in_it_is_covered() {
+    let with = |upper: Upper| HostFacts {
+        caches: vec![CacheFact {
+            path: path("/home/dev/.cargo/registry"),
+            from: path("/disk/registry"),
+            upper,
+        }],
+        hidden: vec![path("/disk/registry/src/a/secret")],
+        ..facts()
+    };
+    let kept = Upper::Kept(path("/home/dev/.local/state/stockade/caches/w/r"));
+    let mounts = |upper: Upper| {
+        let plan = compile(&policy(""), &spec(), &with(upper)).unwrap();
+        let at = path("/home/dev/.cargo/registry");
+        let steps = plan.steps.into_iter();
+        let mut mounts = steps.filter_map(|step| match step {
+            Step::Overlay { path, upper, .. } if path == at => Some(format!("{upper:?}")),
+            Step::Bind {
+                path, read_only, ..
+            } if path == at => Some(format!("bind {read_only}")),
+            _ => None,
+        });
+        mounts.next().unwrap()
+    };
+    assert!(mounts(kept.clone()).contains("caches/w/r"));
+    assert_eq!(mounts(Upper::Memory), "None");
+    assert_eq!(mounts(Upper::Nowhere), "bind true");
+    let covered = [
+        "keep /home/dev/.cargo/registry/src false",
+        "keep /home/dev/.cargo/registry/src/a false",
+        "cover /home/dev/.cargo/registry/src/a/secret",
+    ];
+    assert_eq!(covering(&spec(), &with(kept)), covered);
+    assert_eq!(covering(&spec(), &with(Upper::Memory)), covered);
+    assert_eq!(covering(&spec(), &with(Upper::Nowhere)), covered[2..]);
+    for (from, problem) in [
+        ("/home/dev", "whole home"),
+        ("/home/dev/.local/state/stockade", "state"),
+    ] {
+        let mut facts = with(Upper::Memory);
+        facts.caches[0].from = path(from);
+        let error = check_workspace(&spec(), &facts).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
 }
 
 #[test]

@@ -27,8 +27,10 @@ impl Policy {
         let files = &self.settings().filesystem;
         let read = files.read.iter().map(|at| ("read", at));
         let write = files.write.iter().map(|at| ("write", at));
+        let caches = files.caches.iter().map(|at| ("caches", at));
         let problems: Vec<Problem> = read
             .chain(write)
+            .chain(caches)
             .filter_map(|(key, at)| {
                 let why = places.shared_by(&at.value, key == "write")?;
                 Some(problem(key, at, &why))

@@ -75,7 +75,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     if let Some(table) = top.table(file, "workspace", &workspace::KEYS) {
         workspace::read(file, &table, settings);
     }
-    if let Some(table) = top.table(file, "filesystem", &["read", "write", "hide", "state"]) {
+    if let Some(table) = top.table(file, "filesystem", &FILESYSTEM) {
         filesystem(file, &table, &mut settings.filesystem);
     }
     if let Some(table) = top.table(file, "environment", &["pass", "set"]) {
@@ -195,8 +195,13 @@ fn seed(text: &str) -> Result<String, String> {
     ))
 }
 
+/// Keys of `[filesystem]`.
+const FILESYSTEM: [&str; 6] = ["read", "write", "hide", "state", "caches", "caches_kept"];
+
 fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut FilesystemSettings) {
-    for (key, hidden) in [("read", false), ("write", false), ("hide", true)] {
+    caches_kept(file, table, settings);
+    for key in ["read", "write", "caches", "hide"] {
+        let hidden = key == "hide";
         let list = table.list(file, key, view_path);
         for at in list.into_iter().flatten() {
             if let Some(hide) = settings.hide.iter().find(|hide| {
@@ -213,6 +218,7 @@ fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesystem
             match key {
                 "read" => settings.read.push(item),
                 "write" => settings.write.push(item),
+                "caches" => settings.caches.push(item),
                 _ => settings.hide.push(item),
             }
         }
@@ -302,6 +308,17 @@ fn logins(file: &mut File<'_>, fields: &Fields<'_>) -> Vec<Login> {
 
 fn texts(list: Option<Vec<At<String>>>) -> Vec<String> {
     list.into_iter().flatten().map(|at| at.value).collect()
+}
+
+fn caches_kept(file: &mut File<'_>, table: &Fields<'_>, settings: &mut FilesystemSettings) {
+    let Some(kept) = table.flag(file, "caches_kept") else {
+        return;
+    };
+    let before = settings.caches_kept.take();
+    let mut now = before.unwrap_or_else(|| default(true));
+    // What is kept can carry something to the next session, so that is the looser value.
+    tighten_value(file, Some(kept), &mut now, |new, old| *new && !*old);
+    settings.caches_kept = Some(now);
 }
 
 fn is_within(path: &str, above: &str) -> bool {

@@ -97,6 +97,10 @@ pub struct FilesystemSettings {
     pub hide: Vec<Sourced<String>>,
     /// Private writable state directories.
     pub state: Vec<Sourced<StateDir>>,
+    /// Directories of the host that are seen with a private overlay over them.
+    pub caches: Vec<Sourced<String>>,
+    /// Whether these layers are kept from run to run, one for each workspace; `None` keeps them.
+    pub caches_kept: Option<Sourced<bool>>,
 }
 
 /// A directory that the agent sees at its usual place and that is its own, seeded by copies.

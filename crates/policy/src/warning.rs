@@ -89,6 +89,7 @@ fn filesystem(files: &FilesystemSettings, found: &mut Vec<Warning>) {
     for (key, list) in [
         ("read", &files.read),
         ("write", &files.write),
+        ("caches", &files.caches),
         ("hide", &files.hide),
     ] {
         for (place, at) in list.iter().enumerate().filter(|(_, at)| own(at)) {

@@ -65,6 +65,7 @@ pub fn examine(state_dir: Option<&Path>) -> Vec<Check> {
         redirect,
         limits(),
         disk(),
+        overlays(state_dir),
         record(state_dir),
         other_tiers(),
     ]
@@ -195,6 +196,41 @@ fn disk() -> Check {
         required: false,
         found: "a direct workspace has no quota".to_owned(),
         remedy: None,
+    }
+}
+
+/// Tries to lay one directory over another on the file system of the state directory.
+fn overlays(state_dir: Option<&Path>) -> Check {
+    let weaker = |found: String| Check {
+        name: "caches",
+        state: State::Weaker,
+        required: false,
+        found,
+        remedy: Some(
+            "set STOCKADE_STATE_DIR to a directory on a local disk (not overlayfs, NFS or FUSE)"
+                .to_owned(),
+        ),
+    };
+    let Some(place) = state_dir.filter(|path| path.is_dir()) else {
+        return ready("caches", false, "not tried before the first run");
+    };
+    let directory = place.join(format!(".overlay-{}", std::process::id()));
+    let laid = std::fs::create_dir(&directory)
+        .map_err(|error| error.to_string())
+        .and_then(|()| probe::overlay(&directory));
+    // The kernel makes one that nobody can list.
+    for name in ["work/work", "work", "upper", "lower", ""] {
+        drop(std::fs::remove_dir(directory.join(name)));
+    }
+    match laid {
+        Ok(()) => ready(
+            "caches",
+            false,
+            "sessions add to private overlays over those of package managers",
+        ),
+        Err(reason) => weaker(format!(
+            "what sessions add to caches of package managers is not kept: {reason}"
+        )),
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use stockade_plan::{
-    CgroupFact, EntryKind, HostFacts, ProgramFacts, ShareFact, SharedCounts, ShownFact, StateFact,
-    SystemEntry,
+    CacheFact, CgroupFact, EntryKind, HostFacts, ProgramFacts, ShareFact, SharedCounts, ShownFact,
+    StateFact, SystemEntry,
 };
 use stockade_policy::{FilesystemSettings, Origin, Policy, Sourced};
 use stockade_sys::{probe, process};
@@ -180,6 +180,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) cwd: &'a AbsPath,
     pub(crate) argv: &'a [RawText],
     pub(crate) state: Vec<StateFact>,
+    pub(crate) caches: Vec<CacheFact>,
     pub(crate) mounts: &'a Mounts,
 }
 
@@ -207,10 +208,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let writable = shares(caller, files.write.iter());
     let readable = shares(caller, not_written(caller, files));
     let own = own_executable()?;
-    let metadata = fs::metadata(workspace).map_err(|source| RunError::Workspace {
-        path: workspace.as_path().to_owned(),
-        source,
-    })?;
+    let metadata = metadata(workspace)?;
     let hidden = hidden(caller, files, mounts);
     let mut places = Places {
         homes: mounts.names(&caller.home),
@@ -222,9 +220,11 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     };
     places.ours.extend(launch.policies.ours.iter().cloned());
     let system = system();
-    let ground = places.ground(caller, &system, &readable, &writable, mounts);
-    let name = launch.argv.first().cloned().unwrap_or_default();
+    let shares = readable.iter().chain(&writable).map(|share| &share.path);
+    let visible = shares.chain(launch.caches.iter().map(|cache| &cache.path));
+    let ground = places.ground(caller, &system, visible, &writable, mounts);
     let search_path = caller.variable("PATH").map(RawText::to_os);
+    let name = launch.argv.first().cloned().unwrap_or_default();
     let program = program::find(&name, launch.cwd.as_path(), search_path.as_deref(), &ground)?;
     // Whoever the command runs as, the kernel keeps from it what is another's.
     let closed = if caller.uid == 0 {
@@ -255,6 +255,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         git_settings: Vec::new(),
         readable,
         writable,
+        caches: launch.caches,
         hidden: places.hidden,
         closed,
         // The caller searches the workspace once it is known to be one.
@@ -266,6 +267,13 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         own_executable: own,
         own_names: places.own_names,
         resolv_conf: resolv_conf(),
+    })
+}
+
+fn metadata(workspace: &AbsPath) -> Result<fs::Metadata, RunError> {
+    fs::metadata(workspace).map_err(|source| RunError::Workspace {
+        path: workspace.as_path().to_owned(),
+        source,
     })
 }
 
@@ -316,6 +324,7 @@ pub(crate) fn hide_twins(facts: &mut HostFacts, workspace: &AbsPath) -> Result<(
         return Err(RunError::Twin { place, name });
     }
     shares.extend(facts.readable.iter().map(|share| share.from.clone()));
+    shares.extend(facts.caches.iter().map(|cache| cache.from.clone()));
     let hidden = twins::find(&facts.hidden, &shares)?;
     facts
         .hidden
@@ -335,25 +344,24 @@ struct Places {
 
 impl Places {
     /// Says what counts for the files that the command brings along.
-    fn ground(
+    fn ground<'a>(
         &self,
         caller: &Caller,
         system: &[SystemEntry],
-        readable: &[ShareFact],
+        shared: impl Iterator<Item = &'a AbsPath>,
         writable: &[ShareFact],
         mounts: &Mounts,
     ) -> Ground {
         let (own_uid, own_gid) = stockade_sys::identity::own();
         let written = writable.iter().flat_map(|share| mounts.names(&share.from));
-        let shown = readable.iter().chain(writable).map(|share| &share.path);
         let system = system.iter().map(|entry| &entry.path);
         let closed = self.ours.iter().chain(&self.secrets).chain(&self.hidden);
         Ground {
             writable: self.workspaces.iter().cloned().chain(written).collect(),
             shown: system
-                .chain(shown)
-                .chain(self.workspaces.first())
                 .cloned()
+                .chain(shared.cloned())
+                .chain(self.workspaces.first().cloned())
                 .collect(),
             homes: self.homes.clone(),
             closed: closed.cloned().collect(),
@@ -408,6 +416,7 @@ fn unmatched(caller: &Caller, files: &FilesystemSettings) -> Vec<String> {
     let lists = [
         ("read", &files.read),
         ("write", &files.write),
+        ("caches", &files.caches),
         ("hide", &files.hide),
     ];
     let mut notes = Vec::new();

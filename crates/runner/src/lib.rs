@@ -7,6 +7,7 @@ mod agent_config;
 mod agent_state;
 pub mod approvals;
 mod areas;
+mod caches;
 mod closed;
 mod controller;
 mod covers;

@@ -1,6 +1,7 @@
 //! What bringing a session up makes, and running it uses.
 
 use std::{
+    fs::File,
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, Mutex},
     time::Duration,
@@ -47,6 +48,8 @@ pub(crate) struct Parts {
     pub(crate) git: Vec<GitShare>,
     pub(crate) places: Arc<Places>,
     pub(crate) replaced: Arc<Replaced>,
+    /// Held while the overlays over caches are in use.
+    pub(crate) caches: Option<File>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) ask: AskMode,
     /// Name that questions show.

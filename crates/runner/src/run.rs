@@ -1,6 +1,7 @@
 //! One session's life: find out, plan, start egress and sandbox, follow, end, clean up.
 
 use std::{
+    fs::File,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -21,6 +22,7 @@ use crate::{
     RunError, agent_config,
     agent_state::{self, Made},
     approvals::AskMode,
+    caches,
     facts::{self, Caller, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
     in_use::InUse,
@@ -28,7 +30,7 @@ use crate::{
     names::Mounts,
     news::Newspaper,
     own_program::{self, OwnProgram},
-    parts::Parts,
+    parts::{Parts, PipeEnds},
     places::Places,
     policies::{self, Policies, PolicyPlace},
     protected, proxy_variables,
@@ -84,6 +86,8 @@ struct Prepared {
     facts: HostFacts,
     places: Arc<Places>,
     git: Vec<GitShare>,
+    /// Held while the overlays over caches are in use.
+    caches: Option<File>,
     plan: LaunchPlan,
     in_use: Option<InUse>,
 }
@@ -124,17 +128,30 @@ fn readable_workspace(given: &Path) -> Result<AbsPath, RunError> {
     AbsPath::new(&workspace).map_err(|_| RunError::Path(given.to_owned()))
 }
 
+/// Returns the directory that the command starts in: the one given, where it lies in the workspace.
+fn start_directory(given: &Path, workspace: &AbsPath) -> AbsPath {
+    std::fs::canonicalize(given)
+        .ok()
+        .and_then(|path| AbsPath::new(path).ok())
+        .filter(|cwd| cwd.is_within(workspace))
+        .unwrap_or_else(|| workspace.clone())
+}
+
+/// Where root runs it for another user, that user's own policy is out of reach as well.
+fn own_policy(caller: &Caller) -> PolicyPlace {
+    PolicyPlace {
+        path: caller.home.as_path().join(policies::USER_FILE),
+        own_directory: true,
+    }
+}
+
 fn prepare(
     mut options: Options,
     session: SessionId,
     effects: Effects,
 ) -> Result<Prepared, RunError> {
     let workspace = readable_workspace(&options.workspace)?;
-    let cwd = std::fs::canonicalize(&options.cwd)
-        .ok()
-        .and_then(|path| AbsPath::new(path).ok())
-        .filter(|cwd| cwd.is_within(&workspace))
-        .unwrap_or_else(|| workspace.clone());
+    let cwd = start_directory(&options.cwd, &workspace);
     let state_dir =
         AbsPath::new(&options.state_dir).map_err(|_| RunError::Path(options.state_dir.clone()))?;
     let caller = Caller::of(workspace.as_path(), options.environment.clone())?;
@@ -145,6 +162,13 @@ fn prepare(
             agent_state::make(&options.policy, &caller, &state_dir, &workspace, &state)?
         }
     };
+    let caches = caches::find(
+        &options.policy.settings().filesystem,
+        &caller,
+        state_dir.as_path(),
+        &workspace,
+        effects == Effects::State,
+    );
     let mounts = Mounts::read().map_err(RunError::Names)?;
     let (policies, own_program) = protect_own(&mut options, &caller, &workspace, &mounts)?;
     let mut facts = facts::gather(Launch {
@@ -156,8 +180,10 @@ fn prepare(
         cwd: &cwd,
         argv: &options.argv,
         state,
+        caches: caches.facts,
         mounts: &mounts,
     })?;
+    facts.notes.extend(caches.note);
     own_program.tell(&mut facts);
     let session_dir = layout::session_dir(state_dir.as_path(), &session);
     let session_dir = AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?;
@@ -190,6 +216,7 @@ fn prepare(
         facts,
         places: Arc::new(places),
         git,
+        caches: caches.lock,
         plan,
         in_use: made.in_use,
     })
@@ -202,12 +229,7 @@ fn protect_own(
     workspace: &AbsPath,
     mounts: &Mounts,
 ) -> Result<(Policies, OwnProgram), RunError> {
-    // Where root runs it for another user, that user's own policy is out of reach as well.
-    let own = caller.home.as_path().join(policies::USER_FILE);
-    options.policy_places.push(PolicyPlace {
-        path: own,
-        own_directory: true,
-    });
+    options.policy_places.push(own_policy(caller));
     let policies = policies::gather(&options.policy_places, &mounts.names(workspace), mounts)?;
     let own_program = own_program::in_workspace(workspace, mounts)?;
     let policy_patterns = policies
@@ -380,18 +402,7 @@ fn bring_up(
     published: Vec<Published>,
 ) -> Result<Parts, RunError> {
     let Helpers { sandbox, egress } = helpers;
-    let Sandbox { process, pipes } = sandbox;
-    let building = launch(process, &prepared.plan);
-    let (mut launching, pipes) = match building.and_then(Building::wait) {
-        Err(LaunchError::Step(failure)) if lacks(&prepared, &failure) => {
-            prepared.facts.redirect = failure.step != "redirect";
-            prepared.facts.hold = false;
-            prepared.plan = compile(&prepared.options.policy, &prepared.spec, &prepared.facts)?;
-            let Sandbox { process, pipes } = Sandbox::start(prepared.spec.streams)?;
-            (launch(process, &prepared.plan)?.wait()?, pipes)
-        }
-        other => (other?, pipes),
-    };
+    let (mut launching, pipes) = build(&mut prepared, sandbox)?;
     let handed_over = std::mem::take(&mut launching.handed_over);
     let HandedOver {
         listeners,
@@ -438,12 +449,40 @@ fn bring_up(
         places: prepared.places,
         replaced: Arc::default(),
         git: prepared.git,
+        caches: prepared.caches,
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,
         agent: agent_name(&prepared.spec.argv),
         limit_seen: Mutex::new(None),
         in_use: prepared.in_use,
     })
+}
+
+/// Builds the sandbox, with less where the machine lacks what is no guarantee.
+fn build(prepared: &mut Prepared, mut sandbox: Sandbox) -> Result<(Launching, PipeEnds), RunError> {
+    loop {
+        let Sandbox { process, pipes } = sandbox;
+        let building = launch(process, &prepared.plan);
+        match building.and_then(Building::wait) {
+            Err(LaunchError::Step(failure)) if lacks(prepared, &failure) => {
+                prepared.facts.redirect &= failure.step != "redirect";
+                prepared.facts.hold = false;
+            }
+            Err(LaunchError::Step(failure))
+                if prepared.plan.fault.is_none()
+                    && failure.step == "overlay"
+                    && caches::step_down(&mut prepared.facts, &failure.reason) => {}
+            other => return Ok((other?, pipes)),
+        }
+        let plan = compile(&prepared.options.policy, &prepared.spec, &prepared.facts)?;
+        let before = std::mem::replace(&mut prepared.plan, plan);
+        // What was said of the plan besides its facts.
+        let known = prepared.plan.notes.clone();
+        let told = before.notes.into_iter();
+        let told = told.filter(|note| !known.contains(note) && !caches::is_note(note));
+        prepared.plan.notes.extend(told);
+        sandbox = Sandbox::start(prepared.spec.streams)?;
+    }
 }
 
 /// The command's file name, for people.

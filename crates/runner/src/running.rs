@@ -346,6 +346,8 @@ impl Running {
             .is_some_and(|replies| replies.send(&FromSupervisor::Finish).is_ok());
         // Every process of the session is gone when this returns.
         drop(parts.session);
+        // Another session of the workspace may have its overlays now.
+        drop(parts.caches);
         join(notifier);
         drop(inbox);
         let mut egress = parts.egress.map(|(process, _)| process);

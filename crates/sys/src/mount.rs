@@ -75,6 +75,48 @@ pub fn bind_private(from: &Path, at: &Path, executable: bool) -> Outcome<()> {
     set_attribute_bits(at, set | no_programs, 0)
 }
 
+/// Lays the directory `upper` over `lower` at the place that `at` holds open: what is read is of
+/// both, what is written goes to `upper` alone. `work` is an empty directory on the file system of
+/// `upper` that nothing else uses (overlayfs in a user namespace, `userxattr`).
+///
+/// # Errors
+/// When a directory is missing, when the kernel has no overlayfs for user namespaces (before
+/// 5.11), when the file system of `upper` cannot hold one, or when a path is too long for a mount's
+/// options.
+pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: BorrowedFd<'_>) -> Outcome<()> {
+    let wrong = |e: std::io::Error| SysError::on("lay over", shown(lower), e);
+    let mut options = Vec::new();
+    for (name, path) in [("lowerdir", lower), ("upperdir", upper), ("workdir", work)] {
+        options.extend([name.as_bytes(), b"="].concat());
+        options.extend(escaped(path));
+        options.push(b',');
+    }
+    options.extend(b"userxattr");
+    if options.len() >= OPTIONS_BYTES_MAX {
+        return Err(wrong(std::io::Error::from_raw_os_error(libc::ENAMETOOLONG)));
+    }
+    let options = CString::new(options).map_err(|e| wrong(e.into()))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let place = format!("/proc/self/fd/{}", at.as_raw_fd());
+    rustix::mount::mount("overlay", place, "overlay", flags, options.as_c_str())
+        .map_err(|e| wrong(e.into()))
+}
+
+/// Bytes of the options of one mount: a page (mount(2)).
+const OPTIONS_BYTES_MAX: usize = 4096;
+
+/// Writes a path as an option of overlayfs, which takes `:` and `,` for ends.
+fn escaped(path: &Path) -> Vec<u8> {
+    let mut escaped = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b',' | b'\\') {
+            escaped.push(b'\\');
+        }
+        escaped.push(*byte);
+    }
+    escaped
+}
+
 /// Takes the mount at `at` away from its place; what is bound from it stays.
 ///
 /// # Errors

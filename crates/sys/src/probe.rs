@@ -1,10 +1,11 @@
 //! What this machine offers to this user; every probe tries the thing itself where it can.
 
-use std::{fs, path::Path};
+use std::{fs, os::fd::AsFd as _, path::Path};
 
 use rustix::process::Pid;
 
 use crate::process::{self, Ended, Fork, Namespace, Parentage, WaitMode, Waited};
+use crate::{identity, mount};
 
 /// Whether a feature is there, and if not, what the kernel said.
 pub type Probe = Result<(), String>;
@@ -35,6 +36,27 @@ fn outcome(pid: Pid) -> Probe {
 
 fn errno(error: &crate::SysError) -> i32 {
     error.errno().unwrap_or(libc::EIO)
+}
+
+/// Tries to lay one directory over another, in namespaces of its own; both are made in `place`.
+///
+/// Must be called while the process has one thread.
+///
+/// # Errors
+/// With the kernel's answer, where that cannot be done there.
+pub fn overlay(place: &Path) -> Probe {
+    for name in ["lower", "upper", "work"] {
+        fs::create_dir(place.join(name)).map_err(|error| error.to_string())?;
+    }
+    let (uid, gid) = identity::own();
+    in_child(|| {
+        process::unshare(&[Namespace::User, Namespace::Mount]).map_err(|e| errno(&e))?;
+        identity::map_self(uid, gid).map_err(|e| errno(&e))?;
+        let lower = place.join("lower");
+        let at = fs::File::open(&lower).map_err(|e| e.raw_os_error().unwrap_or(libc::EIO))?;
+        let (upper, work) = (place.join("upper"), place.join("work"));
+        mount::overlay(&lower, &upper, &work, at.as_fd()).map_err(|e| errno(&e))
+    })
 }
 
 /// Tries to make all namespaces of the native tier.

@@ -19,7 +19,7 @@ use stockade_sys::{
     process::{self, Fork, Parentage},
     pty,
 };
-use stockade_types::{Digest, chain};
+use stockade_types::{AbsPath, Digest, chain};
 
 use crate::message::{FromChild, FromParent, LaunchFailure, receive, send};
 
@@ -210,6 +210,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         } => {
             state.view.bind(from, path, *read_only, *devices)?;
         }
+        Step::Overlay { from, path, upper } => state.overlay(from, path, upper.as_ref())?,
         Step::Tmpfs {
             path,
             mode,
@@ -274,6 +275,11 @@ const fn namespace(namespace: Namespace) -> process::Namespace {
 }
 
 impl State {
+    fn overlay(&mut self, from: &AbsPath, path: &AbsPath, upper: Option<&AbsPath>) -> Outcome<()> {
+        let identity = self.plan.identity;
+        self.view.overlay(from, path, upper, identity)
+    }
+
     fn wait_for_go(&self) -> Outcome<Option<OwnedFd>> {
         match receive::<FromParent>(&self.control)? {
             Some((FromParent::Go, mut fds)) => Ok(fds.pop()),

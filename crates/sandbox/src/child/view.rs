@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags},
+    fs::{AtFlags, Mode, OFlags, ResolveFlags},
     io::Errno,
 };
 use stockade_plan::{Identity, Owner};
@@ -164,6 +164,13 @@ impl View {
         let (parent, name) = self.parent(path)?;
         if is_directory {
             rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+            // Of whoever has the directory around it: a home is the command's, also where root
+            // builds the view.
+            let above = rustix::fs::fstat(&parent)?;
+            let owner = Some(rustix::fs::Uid::from_raw(above.st_uid));
+            let group = Some(rustix::fs::Gid::from_raw(above.st_gid));
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(&parent, name, owner, group, flags)?;
         } else {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))?;
@@ -186,6 +193,48 @@ impl View {
         Ok((directory, name))
     }
 
+    /// Lays a private directory over one of the host. What is written is of the command, as if it
+    /// had made it; without a directory of ours it goes to the memory of all private directories.
+    pub(super) fn overlay(
+        &mut self,
+        from: &AbsPath,
+        path: &AbsPath,
+        upper: Option<&AbsPath>,
+        identity: Identity,
+    ) -> Outcome<()> {
+        let at = match self.find(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(path, true),
+            found => found,
+        };
+        let at = at.map_err(|e| SysError::on("lay at", path, e))?;
+        let own = match upper {
+            Some(upper) => upper.as_path().to_owned(),
+            None => self.private_part()?,
+        };
+        let (upper, work) = (own.join("upper"), own.join("work"));
+        let there = fs::metadata(from).map_err(|e| SysError::on("lay over", from, e))?;
+        for directory in [&upper, &work] {
+            Self::make_directories(directory)?;
+        }
+        // The directory itself is seen with mode and owner of the upper one.
+        let mode = (there.permissions().mode() & 0o777) | 0o700;
+        set_mode_and_owner(&upper, mode, Owner::Command, identity)?;
+        mount::overlay(from.as_path(), &upper, &work, at.as_fd())
+    }
+
+    /// Makes a new part of the tmpfs that all private directories of a session share.
+    fn private_part(&mut self) -> Outcome<PathBuf> {
+        let pool = self.root.join(POOL);
+        if self.private == 0 {
+            Self::make_directories(&pool)?;
+            mount::tmpfs(&pool, 0o700, POOL_PERCENT)?;
+        }
+        self.private += 1;
+        let own = pool.join(self.private.to_string());
+        Self::make_directories(&own)?;
+        Ok(own)
+    }
+
     /// Mounts a private directory. All of a session are parts of one tmpfs, and so have one bound.
     pub(super) fn tmpfs(
         &mut self,
@@ -197,14 +246,7 @@ impl View {
     ) -> Outcome<()> {
         let at = self.at(path);
         Self::make_directories(&at)?;
-        let pool = self.root.join(POOL);
-        if self.private == 0 {
-            Self::make_directories(&pool)?;
-            mount::tmpfs(&pool, 0o700, POOL_PERCENT)?;
-        }
-        self.private += 1;
-        let own = pool.join(self.private.to_string());
-        Self::make_directories(&own)?;
+        let own = self.private_part()?;
         mount::bind_private(&own, &at, executable)?;
         set_mode_and_owner(&at, mode, owner, identity)
     }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use stockade_policy::{
-    NetworkSettings, Policy, Settings, Sourced, WorkspaceSettings, looks_secret,
+    FilesystemSettings, NetworkSettings, Policy, Settings, Sourced, WorkspaceSettings, looks_secret,
 };
 
 use super::effective;
@@ -158,18 +158,7 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         lines.put("require", format_args!("{key} = {}", pin.value), pin)?;
     }
     workspace(&settings.workspace, lines)?;
-    let files = &settings.filesystem;
-    lines.all("filesystem", "read", &files.read)?;
-    lines.all("filesystem", "write", &files.write)?;
-    lines.all("filesystem", "hide", &files.hide)?;
-    for state in &files.state {
-        let seed = state.value.seed.join(" ");
-        lines.put(
-            "filesystem",
-            format_args!("state {} (from {seed})", state.value.path),
-            state,
-        )?;
-    }
+    filesystem(&settings.filesystem, lines)?;
     let environment = &settings.environment;
     lines.all("environment", "pass", &environment.pass)?;
     for (name, value) in &environment.set {
@@ -214,6 +203,28 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         format_args!("namespaces = {namespaces}"),
         &process.namespaces,
     )
+}
+
+fn filesystem(files: &FilesystemSettings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    lines.all("filesystem", "read", &files.read)?;
+    lines.all("filesystem", "write", &files.write)?;
+    lines.all("filesystem", "caches", &files.caches)?;
+    limit(
+        lines,
+        "filesystem",
+        "caches_kept",
+        files.caches_kept.as_ref(),
+    )?;
+    lines.all("filesystem", "hide", &files.hide)?;
+    for state in &files.state {
+        let seed = state.value.seed.join(" ");
+        lines.put(
+            "filesystem",
+            format_args!("state {} (from {seed})", state.value.path),
+            state,
+        )?;
+    }
+    Ok(())
 }
 
 fn workspace(workspace: &WorkspaceSettings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
