@@ -246,6 +246,7 @@ impl RunError {
                 Some("use --workspace with a smaller directory".to_owned())
             }
             Self::SessionDirectory { .. }
+            | Self::AgentState { .. }
             | Self::Journal(_)
             | Self::Record(_)
             | Self::Key(KeyError::Io { .. }) => Some(
