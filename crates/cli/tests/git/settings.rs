@@ -8,7 +8,7 @@ use stockade_testkit::{TestEnv, env::Repo};
 use crate::for_each_user;
 
 /// Each makes the owner's next git run `./evil`, in the repository or in one beside it.
-const ATTACKS: [&str; 21] = [
+const ATTACKS: [&str; 24] = [
     "git config core.fsmonitor \"$PWD/evil\"",
     "git config core.hooksPath \"$PWD/hooks\"",
     "cp evil .git/hooks/pre-commit",
@@ -26,6 +26,11 @@ const ATTACKS: [&str; 21] = [
     "git init -q new; cat evil > new/.git/hooks/pre-commit.sample; \
      mv new/.git/hooks/pre-commit.sample new/.git/hooks/pre-commit",
     "git init -q --template template new; ls new",
+    "cp evil pre-commit.sample; git init -q new; rm new/.git/hooks/pre-commit.sample; \
+     cp evil new/.git/hooks/pre-commit.sample; mv new/.git/hooks/pre-commit.sample new/.git/hooks/pre-commit",
+    "mkdir -p new/.git/objects new/.git/refs; echo ref: refs/heads/x > new/.git/HEAD; \
+     cat evil.config > new/.git/config",
+    "mkdir new; cp -r planted new/.git",
     "git clone -q -c core.fsmonitor=\"$PWD/evil\" . new",
     "git worktree add -q new; git config extensions.worktreeConfig true; \
      git -C new config --worktree core.fsmonitor \"$PWD/evil\"",
@@ -143,5 +148,27 @@ fn only_what_the_session_made_can_be_removed() {
         ] {
             assert!(repo.path().join(kept).exists(), "{kept}: {output:?}");
         }
+    });
+}
+
+/// Libraries make a repository in other steps than git.
+#[test]
+fn a_library_makes_a_repository() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let line = "set -e; mkdir -p new/.git/hooks new/.git/objects new/.git/refs; cd new/.git; : > config; \
+            printf '[core]\\n\\tbare = false\\n\\trepositoryformatversion = 0\\n' > config.lock; \
+            ln config.lock config 2> /dev/null && exit 1; mv config.lock config; \
+            printf '#!/bin/sh\\n# See git help hooks.\\n' > hooks/README.sample; \
+            echo ref: refs/heads/main > HEAD; cd ..; ls -A .git/hooks; git commit -q --allow-empty -m x; \
+            git config -l --local; cd ..; rm -rf new; ls -A";
+        let output = env.session(repo.path()).line(line).output();
+        output.assert_success();
+        let expected = "README.sample\ncore.bare=false\ncore.repositoryformatversion=0\n";
+        assert!(output.stdout.starts_with(expected), "{output:?}");
+        assert!(!repo.path().join("new").exists(), "{output:?}");
+        let record = env.record();
+        let refused = record.iter().any(|event| event.kind() == "file.denied");
+        assert!(!refused, "{}", stockade_testkit::events::summary(&record));
     });
 }

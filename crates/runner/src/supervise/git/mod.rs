@@ -46,8 +46,8 @@ use crate::{areas::Area, locate::Place, resolve::Resolver};
 
 /// Largest file of settings that is judged; git's own are a few kilobytes.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
-/// `O_EXCL`.
-const FLAG_EXCLUSIVE: u32 = 0o200;
+/// `RENAME_NOREPLACE`.
+const NO_REPLACE: u32 = 1;
 /// What the link says with which git finds out whether there can be links. It leads to nothing that is
 /// not protected by the same name.
 const PROBE: &[u8] = b"testing";
@@ -128,17 +128,28 @@ impl Supervision {
                 }
             }
             Deed::Open { flags, .. } if file == GitFile::Hook => {
-                let fresh = FLAG_CREATE | FLAG_EXCLUSIVE;
-                if flags & fresh != fresh || place.stat.is_some() {
+                let writes = flags & FLAG_CREATE != 0 && flags & 3 == 1;
+                if !writes || place.stat.is_some() {
                     return None;
                 }
-                Harmless::Sample(samples::of(resolver, place)?)
+                match samples::of(resolver, place) {
+                    Some(text) => Harmless::Sample(text),
+                    // What other programs write there is judged once it is written.
+                    None if samples::has_name(place) => Harmless::Pointer(file),
+                    None => return None,
+                }
             }
             Deed::Open { flags, .. } => {
-                let pointer = matches!(file, GitFile::Pointer | GitFile::CommonDirectory);
                 let writes = flags & FLAG_CREATE != 0 && flags & 3 == 1;
-                let free = place.stat.is_none() || made();
-                if !(pointer && writes && free && samples::is_git(resolver)) {
+                let fits = match file {
+                    GitFile::Pointer | GitFile::CommonDirectory => {
+                        samples::is_git(resolver) && (place.stat.is_none() || made())
+                    }
+                    // Libraries begin with an empty file.
+                    GitFile::Settings => place.stat.is_none(),
+                    GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
+                };
+                if !(writes && fits) {
                     return None;
                 }
                 Harmless::Pointer(file)
@@ -146,6 +157,12 @@ impl Supervision {
             // The kernel says so where it is there already.
             Deed::Directory { .. } if file == GitFile::HookDirectory => Harmless::Itself,
             Deed::Symlink { text } if file == GitFile::Other && text == PROBE => Harmless::Itself,
+            // Programs try this before they rename.
+            Deed::Rename { flags: NO_REPLACE } | Deed::Link
+                if file == GitFile::Settings && place.stat.is_some() =>
+            {
+                Harmless::Exists
+            }
             Deed::Remove { .. } if made() => Harmless::Itself,
             Deed::Mode { mode } if file == GitFile::Settings && !made() => {
                 let read = || tried_mode(place, mode & 0o7777);
@@ -228,6 +245,10 @@ impl Supervision {
             let made = old.is_some() && state.made.has(to);
             let known = state.first_settings.entry(to.path.clone());
             let first = known.or_insert_with(|| old.clone().filter(|_| !made));
+            // What the session made is gone, and the owner has put his own there.
+            if first.is_none() && !made {
+                first.clone_from(&old);
+            }
             first.clone()
         };
         let change = settings::Change {
@@ -264,6 +285,9 @@ impl Supervision {
             close_on_exec: act::closes_on_exec(flags),
         };
         let (deed, places) = (&found.call.deed, &found.places);
+        if matches!(harmless, Harmless::Exists) {
+            return Reply::Refuse(Errno::EXIST.raw_os_error());
+        }
         let done = match (harmless, deed, places.as_slice()) {
             (Harmless::Settings(text), _, [from, to]) => hands
                 .identity
@@ -298,6 +322,7 @@ impl Supervision {
                 | Harmless::Mode(..)
                 | Harmless::Sample(_)
                 | Harmless::Pointer(_)
+                | Harmless::Exists
                 | Harmless::Itself,
                 _,
                 _,

@@ -1,4 +1,5 @@
-//! Files that lead git to another directory: `.git` of a worktree or a submodule, and `commondir`.
+//! Files that lead git to another directory: `.git` of a worktree or a submodule, and `commondir`; and
+//! samples of hooks that another program than git makes.
 //!
 //! Git writes such a file in one go, after opening it. Its text decides, so the caller gets a pipe;
 //! what came through it is judged once it is closed, before anything else of the session happens,
@@ -14,19 +15,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{io::Errno, pipe::PipeFlags};
+use rustix::{fs::AtFlags, io::Errno, pipe::PipeFlags};
 use stockade_event::Durability;
 use stockade_policy::{Control, Decision};
 
-use super::{GitFile, REMEDY, normal, open_straight, read_at, replace};
+use super::{Around, GitFile, REMEDY, normal, open_straight, read_at, replace, samples, settings};
 use crate::{
     locate::Place,
     resolve::Resolver,
-    supervise::{Hands, Supervision, judged::Judged, push::parse_settings},
+    supervise::{Hands, Supervision, judged::Judged, push::parse_settings, state},
 };
 
 /// Bytes of a pointer: twice the longest path that the kernel takes.
 pub(super) const BYTES_MAX: u64 = 8192;
+/// Bytes of a sample or of settings that are written in one go: what a pipe holds.
+const WRITTEN_BYTES_MAX: u64 = 64 << 10;
 /// Pointers that are being written at a time.
 const PENDING_MAX: usize = 64;
 
@@ -62,7 +65,7 @@ impl Pending {
                 Err(Errno::INTR) => {}
                 Err(_) => return Written::NotYet,
             }
-            if u64::try_from(self.text.len()).is_ok_and(|bytes| bytes > BYTES_MAX) {
+            if u64::try_from(self.text.len()).is_ok_and(|bytes| bytes > WRITTEN_BYTES_MAX) {
                 return Written::TooMuch;
             }
         }
@@ -131,6 +134,9 @@ impl Supervision {
             ..
         } = pending;
         let made = hands.identity.act(|| {
+            if is_there(&place) && !self.is_made(&place) {
+                return Err(("somebody else has put something there", Errno::EXIST));
+            }
             let leads = self.leads_back(resolver, file, &place, &text);
             leads.map_err(|reason| (reason, Errno::ACCESS))?;
             replace(place.parent(), &place.name(), &text, mode)
@@ -150,7 +156,7 @@ impl Supervision {
                 judged.decision = Decision {
                     remedy: REMEDY.to_owned(),
                     ..Control::Protected.denies(
-                        format!("git would follow this file to another directory; {reason}"),
+                        format!("what git follows or runs is judged by its text; {reason}"),
                         REMEDY,
                     )
                 };
@@ -172,6 +178,15 @@ impl Supervision {
         place: &Place,
         text: &[u8],
     ) -> Result<(), &'static str> {
+        if file == GitFile::Hook {
+            let sample = samples::does_nothing(text) || samples::is_template(resolver, place, text);
+            return sample
+                .then_some(())
+                .ok_or("it is no sample that only explains");
+        }
+        if file == GitFile::Settings {
+            return self.are_new_settings(resolver, place, text);
+        }
         let at = place.path.as_path();
         let directory = at.parent().ok_or("it lies nowhere")?;
         if file == GitFile::CommonDirectory {
@@ -181,6 +196,9 @@ impl Supervision {
             return (line == b"../.." || same)
                 .then_some(())
                 .ok_or("it does not lead to the directory that holds it");
+        }
+        if u64::try_from(text.len()).is_ok_and(|bytes| bytes > BYTES_MAX) {
+            return Err("it is too long");
         }
         let target = target(directory, text).ok_or("it is no pointer as git writes them")?;
         let names = self.git_names(&target);
@@ -217,6 +235,39 @@ impl Supervision {
             }
         }
     }
+}
+
+impl Supervision {
+    /// Judges settings where there were none.
+    fn are_new_settings(
+        &self,
+        resolver: &Resolver,
+        place: &Place,
+        text: &[u8],
+    ) -> Result<(), &'static str> {
+        let change = settings::Change {
+            first: None,
+            old: None,
+            new: text,
+        };
+        let around = Around {
+            supervision: self,
+            resolver,
+            directory: place.path.parent().unwrap_or(&place.path),
+        };
+        settings::judge(&change, &around).map_err(|refused| refused.why)?;
+        let mut state = state(self);
+        state
+            .first_settings
+            .entry(place.path.clone())
+            .or_insert(None);
+        Ok(())
+    }
+}
+
+fn is_there(place: &Place) -> bool {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::statat(place.parent(), place.name(), flags).is_ok()
 }
 
 /// What kind of git directory lies below that of the repository.

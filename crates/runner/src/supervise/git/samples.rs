@@ -13,6 +13,37 @@ const SAMPLE_BYTES_MAX: u64 = 64 << 10;
 /// Where templates lie below the directory in which git is installed.
 const TEMPLATES: &str = "share/git-core/templates/hooks";
 
+/// Where git is installed on most machines; libraries look there too.
+const PREFIXES: [&str; 2] = ["/usr", "/usr/local"];
+/// The one interpreter that a sample names.
+const INTERPRETER: &[u8] = b"#!/bin/sh";
+
+/// Whether a file in the directory of hooks has a name that git runs in no case.
+pub(super) fn has_name(place: &Place) -> bool {
+    let name = place.name();
+    let name = name.to_string_lossy();
+    name.strip_suffix(".sample")
+        .is_some_and(|front| !front.is_empty())
+}
+
+/// Whether a text is that of the same file in the machine's own template.
+pub(super) fn is_template(resolver: &Resolver, place: &Place, text: &[u8]) -> bool {
+    let all = PREFIXES.iter().map(Path::new);
+    all.filter_map(|prefix| template(resolver, prefix, place))
+        .any(|own| own == text)
+}
+
+/// Whether a text does nothing, should somebody run it: libraries that make repositories put one
+/// sample there that only says what hooks are.
+pub(super) fn does_nothing(text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let plain = text.iter().all(|byte| *byte == b'\n' || *byte >= b' ');
+    let first = lines.next().unwrap_or_default();
+    plain
+        && (first == INTERPRETER || first.is_empty())
+        && lines.all(|line| line.is_empty() || line.starts_with(b"#"))
+}
+
 /// Whether the caller is git: another program gets an error instead of a file that is not what it
 /// wrote. Nothing is allowed for it.
 pub(super) fn is_git(resolver: &Resolver) -> bool {
@@ -29,11 +60,35 @@ pub(super) fn of(resolver: &Resolver, place: &Place) -> Option<Vec<u8>> {
     }
     let program = procfs::link(resolver.tid(), "exe").to_os();
     let mut above = Path::new(&program).ancestors().skip(1);
-    above.find_map(|directory| {
-        let hooks = open_straight(resolver, &directory.join(TEMPLATES)).ok()?;
-        if !is_read_only(&hooks) {
-            return None;
+    above.find_map(|prefix| template(resolver, prefix, place))
+}
+
+/// Reads a file of the template below the directory in which git is installed.
+fn template(resolver: &Resolver, prefix: &Path, place: &Place) -> Option<Vec<u8>> {
+    let hooks = open_straight(resolver, &prefix.join(TEMPLATES)).ok()?;
+    if !is_read_only(&hooks) {
+        return None;
+    }
+    read_at(hooks.as_fd(), &place.name(), SAMPLE_BYTES_MAX).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::does_nothing;
+
+    #[test]
+    fn a_sample_of_comments_does_nothing() {
+        assert!(does_nothing(b"#!/bin/sh\n#\n# See `git help hooks`.\n\n"));
+        assert!(does_nothing(b""));
+        for text in [
+            &b"#!/bin/sh\nexit\n"[..],
+            b"#!/tmp/x\n#\n",
+            b"exit",
+            b"#!/bin/sh\n#\rexit",
+            b"#!/bin/sh\n \t#\n",
+            b"#!/bin/sh -e\n",
+        ] {
+            assert!(!does_nothing(text), "{text:?}");
         }
-        read_at(hooks.as_fd(), &place.name(), SAMPLE_BYTES_MAX).ok()
-    })
+    }
 }
