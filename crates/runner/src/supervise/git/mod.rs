@@ -127,33 +127,7 @@ impl Supervision {
                     }
                 }
             }
-            Deed::Open { flags, .. } if file == GitFile::Hook => {
-                let writes = flags & FLAG_CREATE != 0 && flags & 3 == 1;
-                if !writes || place.stat.is_some() {
-                    return None;
-                }
-                match samples::of(resolver, place) {
-                    Some(text) => Harmless::Sample(text),
-                    // What other programs write there is judged once it is written.
-                    None if samples::has_name(place) => Harmless::Pointer(file),
-                    None => return None,
-                }
-            }
-            Deed::Open { flags, .. } => {
-                let writes = flags & FLAG_CREATE != 0 && flags & 3 == 1;
-                let fits = match file {
-                    GitFile::Pointer | GitFile::CommonDirectory => {
-                        samples::is_git(resolver) && (place.stat.is_none() || made())
-                    }
-                    // Libraries begin with an empty file.
-                    GitFile::Settings => place.stat.is_none(),
-                    GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
-                };
-                if !(writes && fits) {
-                    return None;
-                }
-                Harmless::Pointer(file)
-            }
+            Deed::Open { flags, .. } => self.harmless_open(resolver, file, place, *flags)?,
             // The kernel says so where it is there already.
             Deed::Directory { .. } if file == GitFile::HookDirectory => Harmless::Itself,
             Deed::Symlink { text } if file == GitFile::Other && text == PROBE => Harmless::Itself,
@@ -183,6 +157,32 @@ impl Supervision {
         };
         judged.get_mut(at)?.decision = in_view();
         Some(harmless)
+    }
+
+    /// Finds out whether something new may be opened for writing: what is written decides.
+    fn harmless_open(
+        &self,
+        resolver: &Resolver,
+        file: GitFile,
+        place: &Place,
+        flags: u32,
+    ) -> Option<Harmless> {
+        let writes = flags & FLAG_CREATE != 0 && flags & 3 == 1;
+        let fits = match file {
+            GitFile::Hook if place.stat.is_none() && writes => {
+                if let Some(text) = samples::of(resolver, place) {
+                    return Some(Harmless::Sample(text));
+                }
+                samples::has_name(place)
+            }
+            GitFile::Pointer | GitFile::CommonDirectory => {
+                samples::is_git(resolver) && (place.stat.is_none() || self.is_made(place))
+            }
+            // Libraries begin with an empty file.
+            GitFile::Settings => place.stat.is_none(),
+            GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
+        };
+        (writes && fits).then_some(Harmless::Pointer(file))
     }
 
     /// Returns the one path that protection refuses, if nothing else is refused.
