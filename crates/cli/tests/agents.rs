@@ -318,6 +318,66 @@ fn claude_works_in_the_boundary() {
     }
 }
 
+/// What the owner does in a second terminal while the agent works.
+const OWNER: &str = "set -e; git worktree add -q wt -b feature; git init -q lib; \
+    (cd lib; git commit -q --allow-empty -m lib); mkdir .vscode .idea; echo '{}' > .vscode/settings.json; \
+    echo '<project/>' > .idea/workspace.xml; echo use > .envrc; git config user.nickname owner; \
+    mkdir -p ../dep/.vscode; echo '{}' > ../dep/.vscode/settings.json; \
+    echo '{\"name\":\"dep\",\"version\":\"1.0.0\"}' > ../dep/package.json; \
+    (cd ../dep; npm pack --silent --pack-destination .. > /dev/null); \
+    echo '{\"name\":\"shop\",\"dependencies\":{\"dep\":\"file:../dep-1.0.0.tgz\"}}' > package.json; \
+    npm install --silent --offline --no-audit --no-fund";
+
+/// R1: the owner makes worktrees and repositories, opens the project in editors and installs packages
+/// during a session of a real agent. Nothing of it is moved or found, and the agent goes on.
+#[test]
+fn the_owner_works_beside_claude() {
+    for user in User::all() {
+        let lab = Lab::new(user.as_deref());
+        let waits = ": > ready; for i in $(seq 300); do [ -e go ] && break; sleep 0.1; done; ls -A";
+        let model = ModelServer::start(vec![
+            Step::shell(waits),
+            Step::shell(
+                "git -C wt status -sb && git -C lib log --format=%s && cat .vscode/settings.json",
+            ),
+            Step::shell("git commit -q --allow-empty -m agent && rm ready go && echo went-on"),
+            Step::say("all steps are done"),
+        ]);
+        let ready = lab.repo.path().join("ready");
+        let session = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                stockade_testkit::wait::until_true(SCREEN_TIMEOUT, || ready.exists());
+                lab.env.shell(lab.repo.path(), OWNER).assert_success();
+                lab.env.write(lab.repo.path().join("go"), "");
+            });
+            run_inside(&lab, &model, &CLAUDE)
+        });
+        let done = session.output.assert_success();
+        done.assert_stdout("all steps are done");
+        model.assert_finished();
+        let results: Vec<String> = model.results().into_iter().map(|r| r.output).collect();
+        let text = results.join("\n");
+        for seen in ["## feature", "lib", "{}", "went-on"] {
+            assert!(text.contains(seen), "{seen}: {text}");
+        }
+        let checks = "test \"$(git -C wt branch --show-current)\" = feature; test -f lib/.git/config; \
+            test -d lib/.git/hooks; test -f .vscode/settings.json; test -f .idea/workspace.xml; \
+            test -f .envrc; test \"$(git config user.nickname)\" = owner; \
+            test -f node_modules/dep/.vscode/settings.json; test \"$(git log -1 --format=%s)\" = agent";
+        for check in checks.split("; ") {
+            lab.env.shell(lab.repo.path(), check).assert_success();
+        }
+        let record = lab.env.events(&session.id);
+        let wrong =
+            |event: &&events::Event| ["finding.raised", "file.denied"].contains(&event.kind());
+        assert!(
+            !record.iter().any(|event| wrong(&event)),
+            "{}",
+            events::summary(&record)
+        );
+    }
+}
+
 /// What a person does at the agent's own screen: waits for a text, then presses keys.
 type Moves<'a> = &'a [(&'a str, &'a [&'a str])];
 
