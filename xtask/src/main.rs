@@ -9,6 +9,7 @@ mod conformance;
 mod dist;
 mod elf;
 mod generate;
+mod hour;
 mod out;
 mod process;
 mod stage;
@@ -43,6 +44,8 @@ enum Command {
     Dist,
     /// Measures start, work inside, memory and decisions beside bare and other sandboxes.
     Bench(bench::Args),
+    /// Counts the questions of two scripted hours, as root, and writes docs/questions.md.
+    Hour(hour::Args),
     /// Runs real programs bare, inside and in other sandboxes, and writes the table.
     Conformance(conformance::Args),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Dist => dist::run().map(|_| Outcome::Passed),
         Command::Bench(args) => bench::run(&args),
+        Command::Hour(args) => hour::run(&args),
         Command::Conformance(args) => conformance::run(&args),
     };
     match done {

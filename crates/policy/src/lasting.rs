@@ -7,7 +7,7 @@ use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict};
 
 use crate::{
     Access, Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, Request,
-    Source, load,
+    Source, load, request::QUIET_PUSH_FLAGS,
 };
 
 /// A rule that would answer the same question in later sessions.
@@ -111,6 +111,13 @@ fn command(target: &Target) -> Option<LastingRule> {
     let mut tokens = vec![literal(name)];
     for word in target.argv.iter().skip(1) {
         tokens.push(literal(text(word)?));
+    }
+    let is_quiet = |token: &String| QUIET_PUSH_FLAGS.contains(&token.as_str());
+    if name == "git" && tokens.get(1).is_some_and(|token| token == "push") {
+        // Flags that change nothing there are left open, as in an answer for the session.
+        let quiet = tokens.iter().skip(2).take_while(|t| is_quiet(t)).count();
+        let flags = format!("**[{}]", QUIET_PUSH_FLAGS.join(" "));
+        tokens.splice(2..2 + quiet, [flags]);
     }
     let list: Vec<String> = tokens.iter().map(|token| quoted(token)).collect();
     let mut conditions = String::from("what = \"exec\"\n");

@@ -286,14 +286,17 @@ impl Request {
 
     /// Returns the hash of what a grant wider than counted uses binds: what was shown to the person.
     ///
-    /// `exec`: as the exact request, without the spelling of the path and without what changes with
-    /// the work itself; the others as the exact request, of any program. `net` is host and port, of which 80 and 443 are
+    /// `exec`: as the exact request, without the spelling of the path, without what changes with
+    /// the work itself, and for a push whose place is known without the flags that change neither
+    /// place nor branches; the others as the exact request, of any program. `net` is host and port, of which 80 and 443 are
     /// one.
     pub fn shape(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade shape 2");
         match self {
             Self::Exec(r) => {
-                hash.field(b"exec").exec_identity(r);
+                let bound = without_quiet_flags(r);
+                hash.field(b"exec")
+                    .exec_identity(bound.as_ref().unwrap_or(r));
                 hash.effects(&r.effects, &[EffectBound::Always]);
             }
             Self::Net(r) => return Self::endpoint_shape(&r.host, r.port),
@@ -330,6 +333,43 @@ impl Request {
         hash.field(b"net").endpoint(host, port);
         hash.finish()
     }
+}
+
+/// Flags of `git push` that change neither where it goes nor what it does there.
+pub(crate) const QUIET_PUSH_FLAGS: [&str; 7] = [
+    "-q",
+    "-u",
+    "-v",
+    "--progress",
+    "--quiet",
+    "--set-upstream",
+    "--verbose",
+];
+
+/// Returns a push that is known to the end without flags that change nothing of it there; `None` for
+/// anything else.
+fn without_quiet_flags(request: &ExecRequest) -> Option<ExecRequest> {
+    let has = |label: &str| request.effects.iter().any(|effect| effect.label == label);
+    let [git, push, rest @ ..] = request.argv.as_slice() else {
+        return None;
+    };
+    let known = has("to") && has("refs") && !has("! or") && push.as_bytes() == b"push";
+    known.then(|| {
+        let is_quiet = |word: &&RawText| {
+            let mut flags = QUIET_PUSH_FLAGS.iter();
+            flags.any(|flag| flag.as_bytes() == word.as_bytes())
+        };
+        // What follows another option could be its value.
+        let quiet = rest.iter().take_while(is_quiet).count();
+        let kept = rest.iter().skip(quiet).cloned();
+        ExecRequest {
+            argv: [git.clone(), push.clone()]
+                .into_iter()
+                .chain(kept)
+                .collect(),
+            ..request.clone()
+        }
+    })
 }
 
 /// A hash over fields with their lengths, so that no two different lists of fields collide.

@@ -245,22 +245,92 @@ fn a_session_grant_is_what_was_shown() {
     let wanted = request("net good.test:443");
     let grants = granted(&policy, &wanted, Scope::Session);
     assert_eq!(verdict(&policy, &grants, &wanted), Verdict::Allow);
-    // The requests on the connection are covered, other hosts and ports are not.
-    assert_eq!(
-        verdict(&policy, &grants, &request("net POST https://good.test/x")),
-        Verdict::Allow
-    );
-    for other in [
+    // The requests on the connection and the web's other port are covered, other hosts are not.
+    for same in [
+        "net POST https://good.test/x",
         "net good.test:80",
-        "net a.good.test:443",
         "net GET http://good.test/",
     ] {
+        assert_eq!(
+            verdict(&policy, &grants, &request(same)),
+            Verdict::Allow,
+            "{same}"
+        );
+    }
+    for other in ["net a.good.test:443", "net GET http://a.good.test/"] {
         assert_eq!(
             verdict(&policy, &grants, &request(other)),
             Verdict::Ask,
             "{other}"
         );
     }
+}
+
+/// Other ports are doors of their own, `once` is for the port that was shown, and a rule of somebody
+/// about one port is asked by itself.
+#[test]
+fn both_ports_of_the_web_are_one_door_and_no_others_are() {
+    let rules =
+        "[[ask]]\nid = \"more\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [8080, 8443]\n";
+    let policy = policy(rules);
+    let wanted = request("net good.test:8443");
+    let grants = granted(&policy, &wanted, Scope::Session);
+    assert_eq!(
+        verdict(&policy, &grants, &request("net good.test:8080")),
+        Verdict::Ask
+    );
+    let wanted = request("net good.test:443");
+    let once = granted(&policy, &wanted, Scope::Once);
+    assert_eq!(
+        verdict(&policy, &once, &request("net good.test:80")),
+        Verdict::Ask
+    );
+}
+
+/// Flags that change nothing of a push are one with it; any other word is another push.
+#[test]
+fn a_session_grant_for_a_push_is_for_its_place_and_branches() {
+    let policy = policy("");
+    let with = |words: &[&str], refs: &str| {
+        push(|exec| {
+            exec.argv = words.iter().map(|word| (*word).into()).collect();
+            exec.effects = [("to", "http://forge.test/p.git"), ("refs", refs)]
+                .into_iter()
+                .map(|(label, text)| Effect {
+                    label: label.to_owned(),
+                    text: text.into(),
+                    bound: EffectBound::Always,
+                })
+                .collect();
+        })
+    };
+    let wanted = with(&["git", "push", "origin", "work"], "work");
+    let grants = granted(&policy, &wanted, Scope::Session);
+    for words in [
+        &["git", "push", "-q", "origin", "work"][..],
+        &["git", "push", "-u", "-v", "origin", "work"],
+    ] {
+        assert_eq!(
+            verdict(&policy, &grants, &with(words, "work")),
+            Verdict::Allow,
+            "{words:?}"
+        );
+    }
+    for words in [
+        &["git", "push", "-f", "origin", "work"][..],
+        &["git", "push", "origin", "-q", "work"],
+        &["git", "push", "-o", "-q", "origin", "work"],
+        &["git", "-q", "push", "origin", "work"],
+        &["git", "push", "--receive-pack=evil", "origin", "work"],
+    ] {
+        assert_eq!(
+            verdict(&policy, &grants, &with(words, "work")),
+            Verdict::Ask,
+            "{words:?}"
+        );
+    }
+    let other = with(&["git", "push", "-q", "origin", "work"], "main");
+    assert_eq!(verdict(&policy, &grants, &other), Verdict::Ask);
 }
 
 #[test]

@@ -4,7 +4,6 @@
     reason = "a broken fixture must end the test with its reason"
 )]
 
-mod forge;
 mod lasting;
 
 use std::cell::RefCell;
@@ -14,9 +13,8 @@ use stockade_testkit::{
     approvals::{self, Answer, Asked},
     env::{User, under_test},
     events,
+    lab::Forge,
 };
-
-use forge::Forge;
 
 /// A project whose remote is on a code host of the laboratory.
 struct Project {

@@ -2,6 +2,7 @@
 //! from outside the boundary.
 
 mod dns;
+mod forge;
 mod http;
 mod proxy;
 mod tcp;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use dns::{DnsAnswer, DnsQuery, DnsServer};
+pub use forge::{Forge, serve as serve_repositories};
 pub use http::HttpServer;
 pub use proxy::Proxy;
 pub use tcp::{Greeter, TcpEcho};

@@ -321,6 +321,9 @@ fn once(request: &Request) -> &'static str {
 /// Says what a grant for a time or the session lets happen.
 fn wide(request: &Request) -> &'static str {
     match request {
+        Request::Exec(exec) if exec.effects.iter().any(|effect| effect.label == "to") => {
+            "this session: this file with these arguments (also with -q, -u, -v), directory and variables"
+        }
         Request::Exec(_) => {
             "this session: this file with exactly these arguments, directory and variables"
         }

@@ -7,26 +7,28 @@ use std::{
     process::{Command, Stdio},
 };
 
-use stockade_testkit::{
-    Repo, TestEnv,
+use super::HttpServer;
+use crate::{
+    env::{Repo, TestEnv},
     http::{Request, Response},
-    lab::HttpServer,
 };
 
-/// A running code host.
-pub(crate) struct Forge {
-    pub(crate) server: HttpServer,
+/// A running code host; it answers `lab` where no repository is meant.
+#[derive(Debug)]
+pub struct Forge {
+    /// Its web server.
+    pub server: HttpServer,
     root: PathBuf,
 }
 
 impl Forge {
     /// Serves the remotes of an environment, whose repositories take pushes.
-    pub(crate) fn start(env: &TestEnv, repo: &Repo) -> Self {
-        Self::on(stockade_testkit::lab::loopback(), env, repo)
+    pub fn start(env: &TestEnv, repo: &Repo) -> Self {
+        Self::on(super::loopback(), env, repo)
     }
 
     /// The same on an address.
-    pub(crate) fn on(address: SocketAddr, env: &TestEnv, repo: &Repo) -> Self {
+    pub fn on(address: SocketAddr, env: &TestEnv, repo: &Repo) -> Self {
         let root = repo
             .origin()
             .parent()
@@ -42,7 +44,7 @@ impl Forge {
     }
 
     /// Returns the commit of a branch of a repository here.
-    pub(crate) fn commit(&self, env: &TestEnv, name: &str, branch: &str) -> Option<String> {
+    pub fn commit(&self, env: &TestEnv, name: &str, branch: &str) -> Option<String> {
         let output = env
             .command("git")
             .args(["rev-parse", "--verify", "-q", branch])
@@ -52,7 +54,8 @@ impl Forge {
     }
 }
 
-fn serve(root: &Path, request: &Request) -> Response {
+/// Answers one request with git's own backend, or with `lab`.
+pub fn serve(root: &Path, request: &Request) -> Response {
     if !request.path().contains(".git") {
         return Response::text(200, "lab\n");
     }

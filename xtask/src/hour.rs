@@ -1,0 +1,66 @@
+//! `cargo xtask hour`: how many questions ordinary work asks, the first day and the next.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{Outcome, out, process, user, workspace};
+
+/// Where the table goes.
+const PAGE: &str = "docs/questions.md";
+
+const HEAD: &str = "# Questions of an ordinary hour
+
+Written by `cargo xtask hour`; do not edit.
+
+Two scripted hours in a fresh home with default settings, each in one session with a person who
+answers `always`, and the same hours the next day. Servers have lab names; package managers are stood
+in for by requests to the hosts that they are configured for, the clients of code hosts and clusters by
+scripts of their names, and there are no model calls. Hosts of documentation are one lasting answer
+each, since what is asked of them is inside TLS. The command fails above 5 questions the first day
+beside those, and above 1 the next day.
+
+";
+
+/// Counts the questions of an hour.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Write nothing; only fail where there are more questions than there may be
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs both hours and writes the table.
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the servers need a network of their own; run it as root");
+    }
+    user::ensure()?;
+    let root = workspace::root()?;
+    let target = workspace::target_dir(&root)?;
+    for part in [
+        ["-p", "stockade-cli", "--bin", "stockade"],
+        ["-p", "stockade-testkit", "--example", "hour"],
+    ] {
+        process::show(
+            Command::new("cargo")
+                .arg("build")
+                .args(part)
+                .current_dir(&root),
+        )?;
+    }
+    let program = target.join("debug/examples/hour");
+    let output = process::output(Command::new(program).arg(target.join("debug/stockade")))?;
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    out::line(table.trim_end());
+    if !output.status.success() {
+        out::note(String::from_utf8_lossy(&output.stderr).trim_end());
+        return Ok(Outcome::Failed);
+    }
+    if !args.check {
+        let page = root.join(PAGE);
+        fs::write(&page, format!("{HEAD}{table}"))
+            .with_context(|| format!("cannot write `{PAGE}`"))?;
+    }
+    Ok(Outcome::Passed)
+}
