@@ -13,10 +13,6 @@ pub use stockade_policy::Debuggers;
 
 /// Which variant of the filter a session loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one switch of the filter"
-)]
 pub struct CallSet {
     /// Whom debuggers may trace; `Own` needs `notify`, since each new tracing is judged.
     pub debuggers: Debuggers,

@@ -4,12 +4,16 @@
 //! The servers are in a network of their own, behind addresses that are public there and lead nowhere
 //! else. Package managers are stood in for by `curl` to the hosts that they are configured for, the
 //! clients of code hosts and clusters by scripts of their names: what is counted is who is asked about.
+#![expect(
+    clippy::expect_used,
+    reason = "a broken fixture must end the program with its reason"
+)]
 
 use std::{
     collections::BTreeMap,
     io::{self, BufRead as _, BufReader, Read as _},
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
@@ -128,7 +132,7 @@ const NEXT_DAY_MAX: usize = 1;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.as_slice() {
-        [role, root] if role == "serve" => serve(PathBuf::from(root)),
+        [role, root] if role == "serve" => serve(Path::new(root)),
         [binary] if std::env::var_os(INSIDE).is_some() => hours(&PathBuf::from(binary)),
         [binary] => own_network(binary),
         _ => fail("the one argument is the binary under test"),
@@ -164,7 +168,7 @@ fn ip(line: &str) {
 
 /// Serves everything until standard input ends.
 #[expect(clippy::print_stdout, reason = "says that it is ready")]
-fn serve(root: PathBuf) -> ExitCode {
+fn serve(root: &Path) -> ExitCode {
     for _ in 0..100 {
         if PathBuf::from("/sys/class/net/lab1").exists() || links().contains("lab1") {
             break;
@@ -177,7 +181,7 @@ fn serve(root: PathBuf) -> ExitCode {
     let _servers: Vec<HttpServer> = [80, 443]
         .into_iter()
         .map(|port| {
-            let root = root.clone();
+            let root = root.to_owned();
             HttpServer::on(SocketAddr::from((SERVERS, port)), move |request| {
                 if request.path().contains(".git") {
                     serve_repositories(&root, request)
@@ -201,7 +205,7 @@ fn links() -> String {
 }
 
 /// Starts the servers in a network of their own, joined to ours.
-fn start_servers(root: &std::path::Path) -> Child {
+fn start_servers(root: &Path) -> Child {
     let this = std::env::current_exe().expect("a program knows where it is");
     ip("link set lo up");
     ip("link add lab0 type veth peer name lab1");
@@ -232,7 +236,7 @@ fn start_servers(root: &std::path::Path) -> Child {
 type Counts = BTreeMap<(String, String), usize>;
 
 #[expect(clippy::print_stdout, reason = "the table is its output")]
-fn hours(binary: &std::path::Path) -> ExitCode {
+fn hours(binary: &Path) -> ExitCode {
     let mut failed = false;
     println!("| hour | about | rule | the first day | the next day, after `always` |");
     println!("|---|---|---|---:|---:|");
@@ -287,11 +291,10 @@ fn end(mut servers: Child) {
 /// Makes the home of somebody who works with these tools.
 fn prepare(env: &TestEnv) -> Repo {
     let repo = env.repo();
-    let hosts: String = HOSTS
-        .iter()
-        .map(|host| format!("\"{host}\" = \"{SERVERS}\"\n"))
-        .collect();
-    let policy = format!("schema = 1\n[network.hosts]\n{hosts}");
+    let mut policy = String::from("schema = 1\n[network.hosts]\n");
+    for host in HOSTS {
+        policy.extend(["\"", host, "\" = \"", &SERVERS.to_string(), "\"\n"]);
+    }
     env.write("home/.config/stockade/policy.toml", &policy);
     env.write("home/.npmrc", "registry=http://npm.registry.test/\n");
     env.write(

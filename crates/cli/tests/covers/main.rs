@@ -1,8 +1,4 @@
 //! One question for one intention: what an approved or allowed command covers, and what not.
-#![expect(
-    clippy::expect_used,
-    reason = "a broken fixture must end the test with its reason"
-)]
 
 mod lasting;
 
