@@ -89,7 +89,7 @@ fn an_answer_is_kept_for_its_workspace_until_it_is_taken_back() {
         assert_eq!(place.asked(&place.other), 1, "another workspace is");
         let list = place.rules(&[]);
         list.assert_stdout("always-");
-        list.assert_stdout("\"push\", \"--porcelain\", \"origin\", \"main\"");
+        list.assert_stdout("\"--porcelain\", \"origin\", \"main\"");
         list.assert_stdout(", session ");
         let id = list
             .stdout
