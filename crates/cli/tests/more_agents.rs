@@ -208,3 +208,39 @@ fn codex_is_at_home() {
 fn claude_is_at_home() {
     is_at_home(&CLAUDE);
 }
+
+/// A model server of the machine, as people run them: the agent's configuration has its address, the
+/// start names the switch, and with it the real agent works.
+#[test]
+fn a_local_model_is_offered() {
+    for user in User::all() {
+        let lab = Lab::new(user.as_deref());
+        let model = ModelServer::start(Vec::new());
+        if let Some((path, text)) = (CODEX.config)(&model.url()) {
+            lab.env.write(lab.env.home().join(path), &text);
+        }
+        let program = agents::require(CODEX.name);
+        let service = format!("localhost:{}", model.port());
+        let run = |options: &[&str], seconds| {
+            let run = lab.env.session(lab.repo.path()).args(options).arg("--");
+            let run = run.arg(&program).args((CODEX.words)("say it"));
+            run.timeout(std::time::Duration::from_secs(seconds)).spawn()
+        };
+        model.play(vec![Step::say("it is said")]);
+        let control = run(&[], 60);
+        let named = format!("--service {service}");
+        let is_named = || control.stderr().contains(&named);
+        assert!(stockade_testkit::wait::until_true(
+            std::time::Duration::from_secs(30),
+            is_named
+        ));
+        // Without it the agent tries for as long as it is let.
+        control.signal(rustix::process::Signal::TERM);
+        assert!(!control.wait().stdout.contains("it is said"));
+        assert!(!model.is_finished());
+        let offered = run(&["--service", &service], 120).wait();
+        offered.assert_success().assert_stdout("it is said");
+        assert!(!offered.stderr.contains(&named), "{offered:?}");
+        model.assert_finished();
+    }
+}
