@@ -255,13 +255,15 @@ fn what_has_no_effect_is_said() {
     let place = Place::new();
     let text = "schema = 1\n[[allow]]\nid = \"hooks\"\nwhat = \"file\"\npaths = [\".git/hooks/**\"]\n\
                 [[ask]]\nid = \"q\"\nwhat = \"file\"\npaths = [\"asked\"]\n\
-                [[allow]]\nid = \"local\"\nwhat = \"net\"\nhosts = [\"localhost\"]\n";
+                [[allow]]\nid = \"local\"\nwhat = \"net\"\nhosts = [\"metadata.google.internal\"]\n";
     let file = place.env.write("team.toml", text).display().to_string();
     let check = place.policy(&["check", &file]);
     check.assert_success();
     let said = [
         format!("{file}:2  warning: rule `hooks`: `.git/hooks/**` is protected"),
-        format!("{file}:10  warning: rule `local`: `localhost` is the session's own"),
+        format!(
+            "{file}:10  warning: rule `local`: `metadata.google.internal` is a metadata service"
+        ),
     ];
     for line in &said {
         check.assert_stdout(line);

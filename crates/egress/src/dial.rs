@@ -10,7 +10,7 @@ use stockade_types::Host;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
-    addresses::is_own,
+    addresses::{is_own, is_synthetic_space},
     dns::{Resolver, Unresolved},
     limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_NEXT, DIAL_TOTAL},
     proxies::{Proxies, Proxy},
@@ -40,6 +40,8 @@ pub(crate) enum Unreachable {
     Never {
         /// The host.
         host: String,
+        /// They are of the range that resolvers with made-up addresses use.
+        fake: bool,
     },
     /// Nothing accepted the connection.
     #[error("`{host}` was not reached: {how}")]
@@ -377,6 +379,7 @@ fn checked(
     let any_private = found
         .iter()
         .any(|address| class(*address) == AddressClass::Private);
+    let fake = found.iter().copied().any(is_synthetic_space);
     let usable = |address: &IpAddr| match class(*address) {
         AddressClass::Public => true,
         AddressClass::Private => private,
@@ -391,7 +394,7 @@ fn checked(
     Err(if any_private {
         Unreachable::Private { host }
     } else {
-        Unreachable::Never { host }
+        Unreachable::Never { host, fake }
     })
 }
 
@@ -436,7 +439,10 @@ mod tests {
         ] {
             assert_eq!(
                 kept(&[never], true),
-                Err(Unreachable::Never { host: host.clone() })
+                Err(Unreachable::Never {
+                    host: host.clone(),
+                    fake: never.starts_with("198.18"),
+                })
             );
         }
     }

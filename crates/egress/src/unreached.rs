@@ -75,12 +75,22 @@ impl Proxy {
 /// Makes the deny of a control that stands above the rule of `decision`.
 pub(crate) fn refusal(error: &Unreachable, decision: &Decision) -> Decision {
     let (control, remedy) = match error {
-        Unreachable::Private { .. } => {
-            (Control::PrivateAddress, "say `private = true` in the rule")
-        }
-        _ => (Control::NeverReached, ""),
+        Unreachable::Private { host } => (
+            Control::PrivateAddress,
+            format!(
+                "no answer opens it; an `[[allow]]` with what = \"net\", hosts = [\"{host}\"] and \
+                 private = true in your policy does, or `run --allow-host {host},private`"
+            ),
+        ),
+        Unreachable::Never { fake: true, .. } => (
+            Control::NeverReached,
+            "198.18.0.0/15 is what a resolver with made-up addresses gives (a VPN or proxy client): \
+             have it leave this host alone, or write its real address into `[network.hosts]`"
+                .to_owned(),
+        ),
+        _ => (Control::NeverReached, String::new()),
     };
-    let mut refused = control.denies(error.full(), remedy);
+    let mut refused = control.denies(error.full(), &remedy);
     refused.rules.extend(decision.rule.clone());
     refused
 }

@@ -15,6 +15,7 @@ use crate::{
     request::Canonical,
     rule::Rule,
     suite::{self, Expectation},
+    warning::dead_names,
 };
 
 /// The version of the file format that this program reads.
@@ -55,6 +56,16 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
         revision: revision(&resolved, sets),
         warnings,
     };
+    for (place, message) in dead_names(&rules, &parts.settings) {
+        let (file, line) = place.rsplit_once(':').unwrap_or((&place, "1"));
+        problems.push(Problem {
+            file: file.to_owned(),
+            line: line.parse().unwrap_or(1),
+            column: 1,
+            field: "hosts".to_owned(),
+            message,
+        });
+    }
     let policy = Policy::new(parts, rules);
     match policy {
         Ok(policy) if problems.is_empty() => {

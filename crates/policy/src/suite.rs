@@ -7,10 +7,14 @@ use stockade_types::{Host, Port, RawText, RequestKind, Subject, Verdict};
 use crate::{
     Access, Approvals, Decision, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest,
     Origin, Policy, Problem, Request, Sourced,
-    controls::VIEW,
+    address::is_special_name,
+    controls::{Control, VIEW},
     fields::{Fields, File, shown},
 };
 
+/// How a service of the machine gets into a session.
+const SERVICES: &str =
+    "name a service of this machine in `[network.services]`, or with `run --service`";
 /// Where a one-line `exec` runs and relative files lie.
 const WORKSPACE: &str = "/workspace";
 /// Where a session has a file system of its own, which ends with it.
@@ -316,6 +320,7 @@ impl Policy {
         for request in &probe.requests {
             let mut decision = match request {
                 Request::File(file) if file.workspace_relative.is_none() => self.outside(file),
+                request if let Some(decision) = self.no_host(request) => decision,
                 _ => self.decide_above(request, &Approvals::none(), floor),
             };
             let blind = probe.sealed && decision.http_only && decision.verdict == Verdict::Allow;
@@ -344,6 +349,29 @@ impl Policy {
 }
 
 impl Policy {
+    /// Says what a run does with names that mean something on one machine only, whatever rules say:
+    /// the session's own loopback is not judged, and other such names do not exist.
+    fn no_host(&self, request: &Request) -> Option<Decision> {
+        let (host, port) = match request {
+            Request::Net(net) => (&net.host, Some(net.port)),
+            Request::Http(http) => (&http.host, Some(http.port)),
+            Request::Name(_) | Request::Exec(_) | Request::File(_) => return None,
+        };
+        let Host::Name(name) = host else { return None };
+        let network = &self.settings().network;
+        if name.as_str() == "localhost" {
+            let service = port.and_then(|port| network.service(name, port));
+            return service.is_none().then(|| {
+                let reason = "`localhost` is the session's own loopback";
+                Control::Loopback.denies(reason, SERVICES)
+            });
+        }
+        (is_special_name(name) && !network.names(name)).then(|| {
+            let reason = format!("`{name}` means something on one machine only");
+            Control::SpecialName.denies(reason, SERVICES)
+        })
+    }
+
     /// Says what a run does with a file outside the workspace: no rule is asked, the view decides.
     fn outside(&self, file: &FileRequest) -> Decision {
         let files = &self.settings().filesystem;

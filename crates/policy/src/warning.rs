@@ -182,6 +182,29 @@ fn net(rule: &Rule, body: &NetBody, context: &Context<'_>, say: &mut impl FnMut(
     }
 }
 
+/// Returns what an allow or an ask of a file says about names that no session has: a place and a text
+/// for each.
+pub(crate) fn dead_names(rules: &[Rule], settings: &Settings) -> Vec<(String, String)> {
+    let own = rules
+        .iter()
+        .filter(|rule| rule.origin != Origin::Builtin && rule.effect != Verdict::Deny);
+    let mut found = Vec::new();
+    for rule in own {
+        for pattern in rule.net().into_iter().flat_map(|body| &body.hosts) {
+            let HostPattern::Name(name) = pattern else {
+                continue;
+            };
+            if is_special_name(name)
+                && !settings.network.names(name)
+                && let Some(message) = name_message(name, true, settings)
+            {
+                found.push((rule.place.clone(), format!("rule `{}`: {message}", rule.id)));
+            }
+        }
+    }
+    found
+}
+
 fn name_message(name: &HostName, allows: bool, settings: &Settings) -> Option<String> {
     if allows && is_metadata_name(name) {
         return Some(format!(
@@ -194,7 +217,8 @@ fn name_message(name: &HostName, allows: bool, settings: &Settings) -> Option<St
     if name.labels_rev().next() == Some("localhost") {
         return Some(format!(
             "`{name}` is the session's own loopback, which no rule opens or closes; for a service \
-             of this machine fix another name in `[network.hosts]`, and say `private = true`"
+             of this machine write `[network.services]` with `\"localhost:PORT\" = \"127.0.0.1:PORT\"`, or \
+             `run --service localhost:PORT`"
         ));
     }
     Some(format!(

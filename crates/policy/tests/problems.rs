@@ -25,6 +25,81 @@ fn of_user(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// A rule about a name that no session has is a mistake that names the right way; one that fixes the
+/// name, or a deny, is none.
+#[test]
+fn names_of_one_machine_are_no_hosts() {
+    let rule = |effect: &str, host: &str| {
+        format!(
+            "schema = 1\n[[{effect}]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"{host}\"]\nports = [5432]\n"
+        )
+    };
+    for (effect, host, help) in [
+        ("allow", "localhost", "[network.services]"),
+        ("ask", "localhost", "--service localhost:PORT"),
+        ("allow", "db", "[network.hosts]"),
+        ("allow", "printer.local", "[network.hosts]"),
+    ] {
+        let found = of_user(&rule(effect, host));
+        let [problem] = found.as_slice() else {
+            panic!("{host}: {found:?}");
+        };
+        assert!(
+            problem.starts_with("team.toml:2:1") && problem.contains(help),
+            "{problem}"
+        );
+    }
+    assert_eq!(of_user(&rule("deny", "localhost")), Vec::<String>::new());
+    let fixed = rule("allow", "db") + "[network.hosts]\n\"db\" = \"10.0.0.7\"\n";
+    assert_eq!(of_user(&fixed), Vec::<String>::new());
+    let found = of_user(&rule("allow", "good.test").replace("5432", "0"));
+    assert!(found.concat().contains("ports"), "{found:?}");
+}
+
+/// Services and published ports: what they are not is said with the field and the right form.
+#[test]
+fn services_and_ports_are_checked() {
+    let entry = |text: &str| of_user(&format!("schema = 1\n[network.services]\n{text}\n")).concat();
+    assert_eq!(entry("\"localhost:11434\" = \"127.0.0.1:11434\""), "");
+    assert_eq!(entry("\"db.host.test:5432\" = \"10.0.0.7:5433\""), "");
+    for (text, help) in [
+        ("\"localhost\" = \"127.0.0.1:1\"", "a name and a port"),
+        ("\"localhost:0\" = \"127.0.0.1:1\"", "a name and a port"),
+        ("\"localhost:53\" = \"127.0.0.1:53\"", "the session's own"),
+        ("\"a.test:1\" = \"127.0.0.1\"", "127.0.0.1:5432"),
+        ("\"a.test:1\" = \"/run/x\"", "a socket with a path"),
+        ("\"a.test:1\" = \"169.254.169.254:80\"", "never reached"),
+    ] {
+        assert!(entry(text).contains(help), "{text}: {}", entry(text));
+    }
+    for (text, help) in [
+        ("as = 1", "publish[0].port"),
+        ("port = 0", "above 0"),
+        ("port = 70000", "from 1 to 65535"),
+    ] {
+        let found = of_user(&format!("schema = 1\n[[publish]]\n{text}\n")).concat();
+        assert!(found.contains(help), "{text}: {found}");
+    }
+    let preset = Source {
+        origin: Origin::Builtin,
+        ..source(Origin::User, "p", "schema = 1\n[[publish]]\nport = 1\n")
+    };
+    assert!(!problems(&[preset]).is_empty());
+    let above = source(
+        Origin::Organisation,
+        "o",
+        "schema = 1\n[network]\npublish = false\nproxy = \"none\"\n",
+    );
+    for text in [
+        "[[publish]]\nport = 1",
+        "[network]\npublish = true",
+        "[network]\nproxy = \"environment\"",
+    ] {
+        let below = source(Origin::User, "u", &format!("schema = 1\n{text}\n"));
+        assert!(!problems(&[above.clone(), below]).is_empty(), "{text}");
+    }
+}
+
 #[test]
 fn six_mistakes_are_six_problems() {
     let text = r#"schema = 1

@@ -34,19 +34,9 @@ fn warnings(text: &str) -> Vec<String> {
 /// One thing without effect each, the line it stands in, and a part of the message that helps.
 const WITHOUT_EFFECT: &[(&str, u32, &str)] = &[
     (
-        "[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"localhost\"]",
-        2,
-        "[network.hosts]",
-    ),
-    (
         "[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"localhost\"]",
         2,
         "own loopback",
-    ),
-    (
-        "[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"intranet\"]",
-        2,
-        "full name",
     ),
     (
         "[[ask]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"**.local\"]",

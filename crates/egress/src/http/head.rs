@@ -164,7 +164,8 @@ fn request(head: &[u8]) -> Result<RequestHead, Malformed> {
             "the request target and the `Host` field name different hosts",
         ));
     }
-    let websocket = upgrade(&fields, &general, method)?;
+    let offers_h2c = offers_h2c(&fields);
+    let websocket = !offers_h2c && upgrade(&fields, &general, method)?;
     let framing = match (general.coding, general.length) {
         (Coding::Chunked, _) => Framing::Chunked,
         (_, Some(0) | None) => Framing::Empty,
@@ -186,7 +187,11 @@ fn request(head: &[u8]) -> Result<RequestHead, Malformed> {
         websocket,
         overriding: overriding(&fields),
         minor,
-        fields: raw.to_vec(),
+        fields: if offers_h2c {
+            without_offer(&fields, &general)
+        } else {
+            raw.to_vec()
+        },
     })
 }
 
@@ -299,6 +304,36 @@ fn overriding(fields: &[Field<'_>]) -> Option<&'static str> {
             .any(|name| name.eq_ignore_ascii_case(own.as_bytes()))
     };
     OVERRIDES.into_iter().find(is)
+}
+
+/// Tells whether HTTP/2 in the clear is offered beside HTTP/1.1 (RFC 7540 section 3.2), as some clients
+/// do with every request. A server may pass over it, and so it is not passed on.
+fn offers_h2c(fields: &[Field<'_>]) -> bool {
+    let upgrades = || fields.iter().filter(|field| field.is("upgrade"));
+    let h2c =
+        |field: &Field<'_>| members(field.value).all(|name| name.eq_ignore_ascii_case(b"h2c"));
+    upgrades().next().is_some() && upgrades().all(h2c)
+}
+
+/// Writes the fields without that offer; what else `Connection` says stays.
+fn without_offer(fields: &[Field<'_>], general: &General) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let offer = ["upgrade", "http2-settings", "connection"];
+    for field in fields
+        .iter()
+        .filter(|field| !offer.iter().any(|name| field.is(name)))
+    {
+        bytes.extend_from_slice(field.name);
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(field.value);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    if general.close {
+        bytes.extend_from_slice(b"Connection: close\r\n");
+    } else if general.keep_alive {
+        bytes.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    bytes
 }
 
 /// Tells whether a WebSocket is asked for; any other upgrade is refused.

@@ -246,6 +246,20 @@ impl Exchange<'_> {
         answer(self.client, 400, "GET", &body_of(&record)).await;
     }
 
+    /// Records that a server's answer was not passed on, and says so where nothing of it was.
+    async fn refuse_answer(&mut self, malformed: Malformed, started: bool) {
+        let request = self.allowed.permitted.get().clone();
+        let reason = format!("the answer of `{}`: {malformed}", self.host);
+        let remedy = "have the server answer in strict HTTP/1.1, or reach it with TLS";
+        let decision = Control::HttpFraming.denies(reason, remedy);
+        let record = self.proxy.judge.record(decided(request, decision)).await;
+        if started {
+            // Half an answer must not look like a whole one.
+            return reset(self.client);
+        }
+        answer(self.client, 502, "GET", &body_of(&record)).await;
+    }
+
     /// Sends a judged request and passes its response back.
     async fn forward(
         &mut self,
@@ -292,6 +306,11 @@ impl Exchange<'_> {
         match outcome {
             Outcome::Whole { persistent, .. } if persistent && head.persistent => Next::Another,
             Outcome::Switched => self.tunnel(&server_rest).await,
+            Outcome::Answer(malformed) => {
+                self.refuse_answer(malformed, started.load(Ordering::Relaxed))
+                    .await;
+                Next::Close
+            }
             Outcome::Malformed(malformed) if !started.load(Ordering::Relaxed) => {
                 self.refuse_malformed(malformed).await;
                 Next::Close
@@ -368,6 +387,8 @@ enum Outcome {
     Switched,
     /// The request's body is not one.
     Malformed(Malformed),
+    /// The response is not one.
+    Answer(Malformed),
     /// A side ended early.
     Broken,
 }
@@ -380,8 +401,12 @@ enum Sent {
 }
 
 enum Got {
-    Whole { persistent: bool },
+    Whole {
+        persistent: bool,
+    },
     Switched,
+    /// The response can be read in more than one way, or in none.
+    Malformed(Malformed),
     Broken,
 }
 
@@ -391,6 +416,9 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Go
     let mut sent = None;
     loop {
         tokio::select! {
+            // First, so that an answer never overtakes the end of a body that was sent: an empty one
+            // ends when it is looked at.
+            biased;
             end = &mut send, if sent.is_none() => match end {
                 Sent::Malformed(malformed) => return Outcome::Malformed(malformed),
                 Sent::ClientGone => return Outcome::Broken,
@@ -405,6 +433,7 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Go
                     Outcome::Whole { persistent: persistent && body_sent, body_sent }
                 }
                 Got::Switched => Outcome::Switched,
+                Got::Malformed(malformed) => Outcome::Answer(malformed),
                 Got::Broken => Outcome::Broken,
             },
         }
@@ -453,7 +482,7 @@ async fn receive(
         let mut scanner = Scanner::default();
         let (head, bytes) = loop {
             match parse_response(&mut scanner, rest, &request.method) {
-                Err(_) => return Got::Broken,
+                Err(malformed) => return Got::Malformed(malformed),
                 Ok(Some((head, length))) => {
                     let beyond = rest.split_off(length.min(rest.len()));
                     break (head, std::mem::replace(rest, beyond));
@@ -521,4 +550,34 @@ async fn receive_body(
 
 fn length(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Got, Outcome, Sent, both};
+
+    /// An answer that is there at once must not hide that an empty body was sent: the connection
+    /// would be closed although it could be kept.
+    #[tokio::test]
+    async fn an_early_answer_keeps_the_connection() {
+        for _ in 0..1000 {
+            let whole = async { Got::Whole { persistent: true } };
+            let outcome = both(async { Sent::Whole }, whole).await;
+            let Outcome::Whole {
+                persistent: true, ..
+            } = outcome
+            else {
+                panic!("the connection is not kept");
+            };
+        }
+        let whole = async { Got::Whole { persistent: true } };
+        let outcome = both(std::future::pending(), whole).await;
+        assert!(matches!(
+            outcome,
+            Outcome::Whole {
+                persistent: false,
+                ..
+            }
+        ));
+    }
 }

@@ -75,8 +75,6 @@ fn websocket_is_the_only_upgrade() {
             .websocket
     );
     for lines in [
-        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
-        "Connection: upgrade\r\nUpgrade: h2c\r\n",
         "Upgrade: websocket\r\n",
         "Connection: upgrade\r\nUpgrade: websocket, h2c\r\n",
         "Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n",
@@ -84,6 +82,27 @@ fn websocket_is_the_only_upgrade() {
     ] {
         assert!(with(lines).is_err(), "{lines}");
     }
+}
+
+/// What some clients offer with every request is passed over, and never reaches a server.
+#[test]
+fn an_offer_of_http2_is_passed_over() {
+    let head = request(
+        "POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 3\r\n\
+         Connection: keep-alive, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+         HTTP2-Settings: AAMAAABk\r\nX-Own:  a b\r\n\r\n",
+    )
+    .unwrap();
+    assert!(!head.websocket && head.persistent);
+    assert_eq!(
+        String::from_utf8(head.to_bytes()).unwrap(),
+        "POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 3\r\nX-Own: a b\r\n\
+         Connection: keep-alive\r\n\r\n"
+    );
+    let closing = request(
+        "GET / HTTP/1.1\r\nHost: good.test\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    );
+    assert!(!closing.unwrap().persistent);
 }
 
 /// Heads that two readers could understand differently (attack N18), each one change away from
