@@ -234,6 +234,12 @@ fn line(argv: &[RawText]) -> RawText {
         }
     }
     line.truncate(ANCESTOR_BYTES_MAX);
+    // A letter that the cut went through would be shown as bytes that nobody wrote.
+    if let Err(error) = std::str::from_utf8(&line)
+        && error.error_len().is_none()
+    {
+        line.truncate(error.valid_up_to());
+    }
     RawText::from_bytes(line)
 }
 
@@ -300,6 +306,17 @@ mod tests {
         processes.describe(before);
         processes.executes(before, &words("old"));
         assert_eq!(processes.subject(own).argv, read.argv);
+    }
+
+    #[test]
+    fn a_parent_s_line_is_cut_between_letters() {
+        let shown = |text: &str| super::line(&[RawText::from(text)]);
+        for letters in 95..105 {
+            let line = shown(&format!("{}{}", "x".repeat(letters), "漢".repeat(100)));
+            assert!(!line.has_hidden(), "{line:?}");
+        }
+        let bytes = super::line(&[RawText::from_bytes(b"x\xff".to_vec())]);
+        assert!(bytes.has_hidden(), "what somebody wrote stays");
     }
 
     #[test]
