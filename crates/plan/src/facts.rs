@@ -180,6 +180,8 @@ pub struct HostFacts {
     pub stand_ins: Vec<ShownFact>,
     /// Settings of git for the whole session, by name, over those of all files.
     pub git_settings: Vec<(String, String)>,
+    /// Files of the session's home that say where packages come from.
+    pub sources: Vec<ShownFact>,
     /// Protected paths that exist in the workspace.
     pub protected: Vec<ProtectedEntry>,
     /// The command.

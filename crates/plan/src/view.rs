@@ -92,6 +92,7 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     // These come after every bind: a bind could show again what is covered or replaced.
     steps.extend(links(spec, facts, &shared));
     steps.extend(shown(spec, facts, &shared));
+    steps.extend(sources(spec, facts, &shared));
     steps.extend(stand_ins(spec, facts, &shared));
     steps.extend(covers::steps(spec, facts, &shared));
     steps.push(Step::SealRoot);
@@ -295,6 +296,18 @@ fn shown(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> 
 /// Files that only have to be there, and are nowhere.
 fn stand_ins(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
     let files = facts.stand_ins.iter();
+    files
+        .filter(|file| !is_shown(&file.path, spec, facts, shared))
+        .map(|file| Step::File {
+            path: file.path.clone(),
+            contents: file.contents.clone(),
+        })
+        .collect()
+}
+
+/// Files of the home that say where packages come from, where nothing shows the host's own.
+fn sources(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
+    let files = facts.sources.iter();
     files
         .filter(|file| !is_shown(&file.path, spec, facts, shared))
         .map(|file| Step::File {

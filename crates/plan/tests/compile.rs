@@ -116,6 +116,7 @@ fn facts() -> HostFacts {
         closed: Vec::new(),
         notes: vec!["lab".to_owned()],
         shown: Vec::new(),
+        sources: Vec::new(),
         stand_ins: Vec::new(),
         git_settings: Vec::new(),
         protected: vec![

@@ -263,6 +263,8 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         program,
         state: launch.state,
         environment: caller.environment.clone(),
+        // The caller finds them out.
+        sources: Vec::new(),
         notes: unmatched(caller, files),
         own_executable: own,
         own_names: places.own_names,

@@ -46,6 +46,7 @@ mod protected;
 mod proxy_variables;
 mod publish;
 mod recorder;
+mod registries;
 mod repeats;
 mod repository;
 mod resolve;

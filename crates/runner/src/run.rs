@@ -36,6 +36,7 @@ use crate::{
     protected, proxy_variables,
     publish::{self, Published},
     recorder::{Recorder, SUPERVISOR},
+    registries,
     repository::{self, GitShare},
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
@@ -185,6 +186,7 @@ fn prepare(
     })?;
     facts.notes.extend(caches.note);
     own_program.tell(&mut facts);
+    registries::tell(options.policy.settings(), &caller, &mut facts);
     let session_dir = layout::session_dir(state_dir.as_path(), &session);
     let session_dir = AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?;
     let spec = RunSpec {

@@ -1,0 +1,84 @@
+//! Inside, clients know the sources of packages and the certificates that they know outside, and
+//! none of the credentials for them.
+
+use stockade_testkit::{
+    Repo, TestEnv,
+    env::{User, under_test},
+    run::require_tool,
+};
+
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nlab\n-----END CERTIFICATE-----\n";
+
+fn for_each(body: impl Fn(&TestEnv, &Repo)) {
+    for user in User::all() {
+        let env = TestEnv::new(under_test());
+        let env = match user.as_deref() {
+            Some(user) => env.as_user(user),
+            None => env,
+        };
+        let repo = env.repo();
+        body(&env, &repo);
+    }
+}
+
+/// R13, F4: the real npm inside asks the company's source, and its login is not there.
+#[test]
+fn clients_inside_know_the_same_sources_without_the_login() {
+    require_tool("npm");
+    for_each(|env, repo| {
+        let npmrc =
+            "registry=https://dev:hunter2@corp.test:8443/npm/\n//corp.test/:_authToken=hunter2\n";
+        env.write(env.home().join(".npmrc"), npmrc);
+        let pip = "[global]\nindex-url = https://dev:hunter2@pip.test/simple\n";
+        env.write(env.home().join(".config/pip/pip.conf"), pip);
+        let line = "npm config get registry; cat ~/.config/pip/pip.conf; echo $UV_DEFAULT_INDEX; \
+            cat ~/.npmrc | wc -l; grep -r hunter2 ~ /proc/self/environ; touch ~/.npmrc.new ~/.config/x";
+        let output = env
+            .session(repo.path())
+            .env("UV_DEFAULT_INDEX", "https://dev:hunter2@uv.test/simple")
+            .line(line)
+            .output();
+        output.assert_success().assert_stdout(
+            "https://corp.test:8443/npm/\n[global]\nindex-url = https://pip.test/simple\n\
+             https://uv.test/simple\n1\n",
+        );
+        // Whoever passes the variable by its name means it as it is.
+        env.write(
+            env.home().join(".config/stockade/policy.toml"),
+            "schema = 1\n[environment]\npass = [\"UV_DEFAULT_INDEX\"]\n[filesystem]\nhide = [\"~/.npmrc\"]\n",
+        );
+        let output = env
+            .session(repo.path())
+            .env("UV_DEFAULT_INDEX", "https://dev:hunter2@uv.test/simple")
+            .line("echo $UV_DEFAULT_INDEX; cat ~/.npmrc 2> /dev/null | wc -l")
+            .output();
+        output.assert_stdout("https://dev:hunter2@uv.test/simple\n0\n");
+    });
+}
+
+/// F12: the file that a certificate variable names is there and cannot be changed; a file with a key
+/// is not, and neither is anything else.
+#[test]
+fn certificates_that_the_caller_trusts_are_there() {
+    for_each(|env, repo| {
+        let certificate = env.write(env.home().join("ca/company.pem"), CERTIFICATE);
+        let key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
+        let both = env.write(
+            env.home().join("ca/both.pem"),
+            &format!("{CERTIFICATE}{key}"),
+        );
+        let other = env.write(env.home().join("ca/notes"), "hunter2\n");
+        let line = "cat $NODE_EXTRA_CA_CERTS; echo x >> $NODE_EXTRA_CA_CERTS; rm -f $NODE_EXTRA_CA_CERTS; \
+            echo $SSL_CERT_FILE $CURL_CA_BUNDLE; cat $SSL_CERT_FILE $CURL_CA_BUNDLE; ls ~/ca";
+        let output = env
+            .session(repo.path())
+            .env("NODE_EXTRA_CA_CERTS", &certificate)
+            .env("SSL_CERT_FILE", &both)
+            .env("CURL_CA_BUNDLE", &other)
+            .line(line)
+            .output();
+        let paths = format!("{} {}\n", both.display(), other.display());
+        output.assert_stdout(&format!("{CERTIFICATE}{paths}company.pem\n"));
+        assert_eq!(std::fs::read_to_string(&certificate).unwrap(), CERTIFICATE);
+    });
+}
