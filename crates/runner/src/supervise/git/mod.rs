@@ -178,9 +178,11 @@ impl Supervision {
             GitFile::Pointer | GitFile::CommonDirectory => {
                 samples::is_git(resolver) && (place.stat.is_none() || self.is_made(place))
             }
-            // Libraries begin with an empty file.
-            GitFile::Settings => place.stat.is_none(),
-            GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
+            // Libraries begin with an empty file, and write to another one.
+            GitFile::Settings if writes && place.stat.is_none() && is_being_made(place) => {
+                return Some(Harmless::Empty);
+            }
+            GitFile::Settings | GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
         };
         (writes && fits).then_some(Harmless::Pointer(file))
     }
@@ -302,6 +304,13 @@ impl Supervision {
                 .identity
                 .act(|| self.make_sample(resolver, place, &text))
                 .map(|done| done.map(|file| opened(file, *flags))),
+            (Harmless::Empty, Deed::Open { flags, mode }, [place]) => {
+                let mode = mode & 0o777 & !hands.mask();
+                hands
+                    .identity
+                    .act(|| self.make_empty(place, mode))
+                    .map(|done| done.map(|file| opened(file, *flags)))
+            }
             (Harmless::Pointer(file), Deed::Open { flags, mode }, [_]) => {
                 let (flags, mode) = (*flags, mode & 0o777 & !hands.mask());
                 let (Some(place), Some(judged)) = (found.places.pop(), found.judged.pop()) else {
@@ -322,6 +331,7 @@ impl Supervision {
                 | Harmless::Mode(..)
                 | Harmless::Sample(_)
                 | Harmless::Pointer(_)
+                | Harmless::Empty
                 | Harmless::Exists
                 | Harmless::Itself,
                 _,
@@ -372,6 +382,16 @@ impl Supervision {
         Ok(nothing)
     }
 
+    /// Makes settings that set nothing; the caller gets a descriptor that it cannot write to.
+    fn make_empty(&self, place: &Place, mode: u32) -> io::Result<OwnedFd> {
+        replace(place.parent(), &place.name(), b"", mode)?;
+        self.note_made(place);
+        state(self).first_settings.insert(place.path.clone(), None);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(place.parent(), place.name(), flags, Mode::empty());
+        Ok(opened?)
+    }
+
     fn is_made(&self, place: &Place) -> bool {
         state(self).made.has(place)
     }
@@ -404,6 +424,15 @@ fn read_at(directory: BorrowedFd<'_>, name: &OsStr, bytes_max: u64) -> io::Resul
         .read_to_end(&mut text)?;
     let fits = u64::try_from(text.len()).is_ok_and(|bytes| bytes <= bytes_max);
     fits.then_some(text).ok_or_else(|| Errno::FBIG.into())
+}
+
+/// Whether a place is that of the settings in a repository that is made: the rest is there already.
+fn is_being_made(place: &Place) -> bool {
+    let is_directory = |name: &str| {
+        let found = rustix::fs::statat(place.parent(), name, AtFlags::SYMLINK_NOFOLLOW);
+        found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+    };
+    place.name() == "config" && is_directory("objects") && is_directory("refs")
 }
 
 /// Returns the text of settings that get another mode, if it differs in the one bit that git tries.

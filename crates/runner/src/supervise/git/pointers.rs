@@ -19,11 +19,11 @@ use rustix::{fs::AtFlags, io::Errno, pipe::PipeFlags};
 use stockade_event::Durability;
 use stockade_policy::{Control, Decision};
 
-use super::{Around, GitFile, REMEDY, normal, open_straight, read_at, replace, samples, settings};
+use super::{GitFile, REMEDY, normal, open_straight, read_at, replace, samples};
 use crate::{
     locate::Place,
     resolve::Resolver,
-    supervise::{Hands, Supervision, judged::Judged, push::parse_settings, state},
+    supervise::{Hands, Supervision, judged::Judged, push::parse_settings},
 };
 
 /// Bytes of a pointer: twice the longest path that the kernel takes.
@@ -184,9 +184,6 @@ impl Supervision {
                 .then_some(())
                 .ok_or("it is no sample that only explains");
         }
-        if file == GitFile::Settings {
-            return self.are_new_settings(resolver, place, text);
-        }
         let at = place.path.as_path();
         let directory = at.parent().ok_or("it lies nowhere")?;
         if file == GitFile::CommonDirectory {
@@ -234,34 +231,6 @@ impl Supervision {
                     .ok_or("another working tree is known there")
             }
         }
-    }
-}
-
-impl Supervision {
-    /// Judges settings where there were none.
-    fn are_new_settings(
-        &self,
-        resolver: &Resolver,
-        place: &Place,
-        text: &[u8],
-    ) -> Result<(), &'static str> {
-        let change = settings::Change {
-            first: None,
-            old: None,
-            new: text,
-        };
-        let around = Around {
-            supervision: self,
-            resolver,
-            directory: place.path.parent().unwrap_or(&place.path),
-        };
-        settings::judge(&change, &around).map_err(|refused| refused.why)?;
-        let mut state = state(self);
-        state
-            .first_settings
-            .entry(place.path.clone())
-            .or_insert(None);
-        Ok(())
     }
 }
 
