@@ -78,6 +78,26 @@ fn what_is_not_seen_is_said() {
     });
 }
 
+#[test]
+fn a_program_with_a_sandbox_of_its_own_is_told_its_switch() {
+    require_tool("unshare");
+    for (name, remedy) in [
+        ("chromium", "`--no-sandbox`"),
+        ("bwrap", "switch off the sandbox of the program"),
+        ("nix-build", "--option sandbox false"),
+        ("unshare", "process.namespaces = true"),
+    ] {
+        let line =
+            format!("cp $(command -v unshare) ./{name}; ./{name} -Ur true; /run/stockade/why");
+        for_each_user(|env, repo| {
+            let output = told(env, repo, "", &line);
+            output
+                .assert_stdout("(user namespace) was refused")
+                .assert_stdout(remedy);
+        });
+    }
+}
+
 /// Whatever a program varies, its refusals are one event for each call, and counted.
 #[test]
 fn a_flood_of_refused_calls_is_counted() {
@@ -86,7 +106,7 @@ fn a_flood_of_refused_calls_is_counted() {
     let text = format!(
         "for $i (1 .. 2000) {{ syscall({}, $i % 40, $i, $i, 0); syscall({}, 4000 + $i); \
          syscall({}, 17 + $i * 100, 3, $i); }}",
-        number("ptrace"),
+        number("kcmp"),
         number("personality"),
         number("socket"),
     );
@@ -99,7 +119,7 @@ fn a_flood_of_refused_calls_is_counted() {
             .iter()
             .filter_map(|event| event.json["target"]["call"].as_str())
             .collect();
-        assert_eq!(names, ["ptrace", "personality", "socket unknown"]);
+        assert_eq!(names, ["kcmp", "personality", "socket unknown"]);
         let repeats = refused(&record, "refusal.repeated");
         let counted: u64 = repeats
             .iter()

@@ -149,6 +149,11 @@ impl Call {
         }
     }
 
+    /// Tells whether it keeps namespaces from being made.
+    pub const fn makes_namespaces(&self) -> bool {
+        matches!(self.switch, Switch::UnlessNamespaces)
+    }
+
     /// Returns the setting of a policy that opens the call, where one does.
     pub const fn opened_by(&self) -> Option<&'static str> {
         match self.switch {

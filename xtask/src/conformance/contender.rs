@@ -6,9 +6,9 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::ground::Ground;
+use super::{ground::Ground, network};
 use crate::{agents, bench::contender as rivals, process, test::packages, user};
 
 /// A way to run a command.
@@ -42,7 +42,7 @@ impl Contender {
 
     /// Wraps a script: ours with nothing configured, the others as they are used for work that
     /// needs the network.
-    pub(super) fn command(&self, script: &str) -> Command {
+    pub(super) fn command(&self, script: &str, profile: &str) -> Command {
         let argv = ["bash", "-c", script];
         match self {
             Self::Bare => {
@@ -52,7 +52,11 @@ impl Contender {
             }
             Self::Stockade { program } => {
                 let mut command = Command::new(program);
-                command.args(["run", "--ask", "inbox", "--"]).args(argv);
+                command.args(["run", "--ask", "inbox"]);
+                if !profile.is_empty() {
+                    command.args(["--profile", profile]);
+                }
+                command.arg("--").args(argv);
                 command
             }
             Self::Codex { program } => {
@@ -93,9 +97,7 @@ impl Field {
         if ours {
             return Ok(field);
         }
-        drop(packages::ensure(packages::RIVALS));
-        let installed = agents::ensure(target, &[agents::AGENTS, agents::RIVALS].concat());
-        if let Err(error) = installed {
+        if let Err(error) = install(target) {
             field
                 .absent
                 .push(format!("codex sandbox, sandbox-runtime: {error:#}"));
@@ -120,7 +122,7 @@ impl Field {
             .all(|program| user::find_for_all(program).is_some());
         if has_all {
             let settings = ground.stage.path("srt.json");
-            fs::write(&settings, srt_settings(ground).to_string())
+            fs::write(&settings, srt_settings(target, ground).to_string())
                 .context("the settings of sandbox-runtime cannot be written")?;
             let program = modules.join(".bin/srt");
             field.versions.extend(agents::versions(agents::RIVALS));
@@ -136,37 +138,21 @@ impl Field {
     }
 }
 
+/// Installs the other sandboxes and what they need.
+pub(super) fn install(target: &Path) -> Result<()> {
+    let missing = packages::ensure(packages::RIVALS)?;
+    if !missing.is_empty() {
+        bail!("install {} first; that needs root", missing.join(" "));
+    }
+    agents::ensure(target, &[agents::AGENTS, agents::RIVALS].concat()).map(drop)
+}
+
 /// What its documents show: the project and `/tmp` can be written, the registries reached.
-fn srt_settings(ground: &Ground) -> serde_json::Value {
+fn srt_settings(target: &Path, ground: &Ground) -> serde_json::Value {
     serde_json::json!({
-        "network": {"allowedDomains": registries(), "deniedDomains": [], "allowLocalBinding": true},
+        "network": {"allowedDomains": network::registries(target), "deniedDomains": [], "allowLocalBinding": true},
         "filesystem": {"denyRead": [], "allowWrite": [ground.workspace(), "/tmp"], "denyWrite": []},
     })
-}
-
-/// The hosts of the package registries, as the installed clients name them.
-fn registries() -> Vec<String> {
-    let mut npm = Command::new("npm");
-    npm.args(["config", "get", "registry"]);
-    let mut pip = Command::new("/usr/bin/python3");
-    pip.args([
-        "-c",
-        "from pip._internal.models.index import PyPI as i; print(i.simple_url); print('https://' + i.file_storage_domain)",
-    ]);
-    let mut hosts: Vec<String> = [npm, pip]
-        .iter_mut()
-        .filter_map(|client| process::stdout(client).ok())
-        .flat_map(|text| text.lines().filter_map(host_of).collect::<Vec<_>>())
-        .collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    hosts
-}
-
-fn host_of(address: &str) -> Option<String> {
-    let (_, rest) = address.trim().split_once("://")?;
-    let host = rest.split(['/', ':']).next()?;
-    (!host.is_empty()).then(|| host.to_owned())
 }
 
 #[cfg(test)]
@@ -174,25 +160,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_read_from_addresses() {
-        assert_eq!(
-            host_of("https://registry.test/x/"),
-            Some("registry.test".to_owned())
-        );
-        assert_eq!(
-            host_of("http://registry.test:4873/\n"),
-            Some("registry.test".to_owned())
-        );
-        assert_eq!(host_of("undefined"), None);
-    }
-
-    #[test]
     fn ours_is_tried_with_nothing_configured() {
         let ours = Contender::Stockade {
             program: "/s".into(),
         };
         assert_eq!(
-            process::describe(&ours.command("x")),
+            process::describe(&ours.command("x", "")),
             "/s run --ask inbox -- bash -c x"
         );
     }

@@ -1,7 +1,7 @@
 //! The home and the workspace of one try, and in whose name it happens.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -16,6 +16,16 @@ use crate::{
 
 /// What every owner has set, so that commits can be made.
 const GIT_SETTINGS: &str = "[user]\n\tname = Lab\n\temail = lab@lab.test\n[init]\n\tdefaultBranch = main\n[advice]\n\tdefaultBranchName = false\n";
+
+/// Where this machine's certificates are, if it has its own: what a login of it has.
+const CERTIFICATES: &[&str] = &[
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
 
 /// Where tries happen, one after the other.
 pub(super) struct Ground {
@@ -78,6 +88,11 @@ impl Ground {
             home.display(),
             user::SYSTEM_PATH
         );
+        for name in CERTIFICATES {
+            if let Some(file) = env::var_os(name) {
+                command.env(name, file);
+            }
+        }
         command
             .env("PATH", path)
             .env("SHELL", "/bin/bash")

@@ -113,6 +113,9 @@ pub(super) struct Row {
     /// The words of the line that a person is told where it is closed.
     pub(super) refusal: &'static str,
     pub(super) seconds: u64,
+    /// The preset that ours would choose if the agent were the command itself; empty for the one of
+    /// every command.
+    pub(super) profile: &'static str,
 }
 
 /// Begins a row.
@@ -130,6 +133,7 @@ pub(super) const fn row(group: Group, name: &'static str, what: &'static str) ->
         closed_because: "",
         refusal: "",
         seconds: SECONDS,
+        profile: "",
     }
 }
 
@@ -167,6 +171,10 @@ impl Row {
             refusal,
             ..self
         }
+    }
+
+    pub(super) const fn profile(self, profile: &'static str) -> Self {
+        Self { profile, ..self }
     }
 
     pub(super) const fn seconds(self, seconds: u64) -> Self {

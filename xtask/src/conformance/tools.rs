@@ -179,6 +179,8 @@ fn bring_toolchain(home: &Path) -> Result<()> {
         "version = \"12\"\ndefault_toolchain = \"{}\"\nprofile = \"minimal\"\n[overrides]\n",
         name.to_string_lossy()
     );
+    fs::create_dir_all(home.join(".rustup/update-hashes"))
+        .context("the folder of rustup cannot be made")?;
     fs::write(home.join(".rustup/settings.toml"), settings)
         .context("the settings of rustup cannot be written")?;
     let bin = home.join(".cargo/bin");

@@ -58,11 +58,12 @@ impl Trial<'_> {
             );
         }
         let mut questions = Questions::default();
-        let (status, printed) = self.inside(&mut questions)?;
+        let (status, all) = self.inside(&mut questions)?;
+        let printed = tail(&all);
         let ours = matches!(self.contender, Contender::Stockade { .. });
         if ours && !self.row.closed_because.is_empty() {
-            let is_said = !status.is_some_and(|status| status.success())
-                && printed.contains(self.row.refusal);
+            let is_said =
+                !status.is_some_and(|status| status.success()) && all.contains(self.row.refusal);
             return Ok(if is_said {
                 Cell::Closed
             } else {
@@ -104,7 +105,7 @@ impl Trial<'_> {
     }
 
     fn outside(&self, script: &str) -> Result<std::process::Output> {
-        let mut command = Contender::Bare.command(&whole(script));
+        let mut command = Contender::Bare.command(&whole(script), "");
         self.ground.prepare(&mut command);
         process::output(&mut command)
     }
@@ -114,7 +115,9 @@ impl Trial<'_> {
         let log = self.ground.stage.path("log");
         let file = File::create(&log).context("the log cannot be made")?;
         let twin = file.try_clone().context("the log cannot be shared")?;
-        let mut command = self.contender.command(&whole(self.row.run));
+        let mut command = self
+            .contender
+            .command(&whole(self.row.run), self.row.profile);
         self.ground.prepare(&mut command);
         command
             .stdin(Stdio::null())
@@ -127,10 +130,7 @@ impl Trial<'_> {
         let status = self.wait(&mut child, questions)?;
         let printed = fs::read(&log).unwrap_or_default();
         let printed = String::from_utf8_lossy(&printed);
-        let lines: Vec<&str> = printed.lines().collect();
-        let kept = lines.len().saturating_sub(LINES_KEPT);
-        let tail = lines.get(kept..).unwrap_or_default().join("\n");
-        Ok((status, tail))
+        Ok((status, printed.into_owned()))
     }
 
     fn wait(&self, child: &mut Child, questions: &mut Questions) -> Result<Option<ExitStatus>> {
@@ -160,6 +160,13 @@ impl Trial<'_> {
         }
         Ok(status)
     }
+}
+
+/// The last lines of what was printed.
+fn tail(printed: &str) -> String {
+    let lines: Vec<&str> = printed.lines().collect();
+    let kept = lines.len().saturating_sub(LINES_KEPT);
+    lines.get(kept..).unwrap_or_default().join("\n")
 }
 
 fn whole(script: &str) -> String {

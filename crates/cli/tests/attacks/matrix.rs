@@ -246,10 +246,13 @@ impl<'a> Matrix<'a> {
     fn check_events(&self, scene: &Scene, output: &Output) {
         let session = scene.env.session_id();
         let record = scene.env.events(&session);
-        // Calls that the filter refuses are told once for each program, so several attempts share one.
+        // What the filter or the view itself refuses is told once for each program, so several
+        // attempts share one.
+        let is_shared =
+            |event: &Event| event.kind() == "call.refused" || event.rule() == "read-only";
         let refusals: Vec<_> = record
             .iter()
-            .filter(|event| event.is_refusal() && event.kind() != "call.refused")
+            .filter(|event| event.is_refusal() && !is_shared(event))
             .collect();
         let mut explained = 0;
         for attempt in self.attempts {

@@ -30,7 +30,8 @@ impl Supervision {
     pub(super) fn refuse_call(&self, call: &Notification, name: &str, tid: u32) -> Option<Reply> {
         let entry = self.refusals.find(name, call.arguments)?;
         let errno = entry.action.errno()?;
-        let written = self.tell_refusal(tid, describe(name, call.arguments), || refusal(entry));
+        let told = describe(name, call.arguments);
+        let written = self.tell_refusal(tid, told, |program| refusal(entry, program));
         Some(Reply::Refuse(written.map_or(ERRNO_NOT_JUDGED, |()| errno)))
     }
 
@@ -48,7 +49,7 @@ impl Supervision {
         if exists(uid, self.identity.uid) && exists(gid, self.identity.gid) {
             return Reply::Proceed;
         }
-        let why = || {
+        let why = |_: &RawText| {
             Control::SystemCalls.denies(
                 "other users do not exist inside: the owner stays, and the program is told that it \
                  was changed",
@@ -66,7 +67,7 @@ impl Supervision {
         &self,
         tid: u32,
         what: String,
-        decide: impl FnOnce() -> Decision,
+        decide: impl FnOnce(&RawText) -> Decision,
     ) -> Option<()> {
         let subject = self.subject(tid);
         let key = (subject.exe.clone(), what);
@@ -81,7 +82,7 @@ impl Supervision {
         let id = self.recorder.new_decision();
         let record = self
             .recorder
-            .record_call(id, subject, key.1.clone(), &decide());
+            .record_call(id, subject, key.1.clone(), &decide(&key.0));
         let event = Event::CallRefused {
             decision: record.clone(),
         };
@@ -95,8 +96,48 @@ impl Supervision {
     }
 }
 
-fn refusal(entry: &Call) -> Decision {
+/// Programs that build a sandbox of namespaces for themselves, and what makes them work inside. Where
+/// a setting opened the namespaces they would still lack mounts and a root of their own.
+const OWN_SANDBOXES: &[(&[&str], &str)] = &[
+    (
+        &[
+            "brave",
+            "chrome",
+            "chrome-headless-shell",
+            "chromium",
+            "headless_shell",
+            "msedge",
+        ],
+        "start it with `--no-sandbox`: the boundary holds it instead",
+    ),
+    (
+        &["bwrap"],
+        "switch off the sandbox of the program that started it: the boundary holds it instead",
+    ),
+    (
+        &["nix", "nix-build", "nix-env", "nix-shell", "nix-store"],
+        "give nix `--option sandbox false`: the boundary holds it instead",
+    ),
+    (
+        &["buildah", "podman"],
+        "build and run images outside the session: they need mounts, which stay closed",
+    ),
+];
+
+/// What makes a program work that builds a sandbox of its own, where it is one.
+fn without_own_sandbox(program: &RawText) -> Option<&'static str> {
+    let name = program.as_bytes().rsplit(|byte| *byte == b'/').next()?;
+    let is_it = |names: &[&str]| names.iter().any(|one| one.as_bytes() == name);
+    OWN_SANDBOXES
+        .iter()
+        .find(|(names, _)| is_it(names))
+        .map(|(_, remedy)| *remedy)
+}
+
+fn refusal(entry: &Call, program: &RawText) -> Decision {
+    let own = without_own_sandbox(program).filter(|_| entry.makes_namespaces());
     let remedy = match entry.opened_by() {
+        _ if let Some(remedy) = own => remedy.to_owned(),
         Some(setting) => format!("say `{setting}` in a policy of yours, and start a new session"),
         None => "no policy opens it: do this outside the session".to_owned(),
     };

@@ -72,7 +72,7 @@ pub(in crate::conformance) const ROWS: &[Row] = &[
     row(Git, "git-rebase-stash", "rebase, cherry-pick, stash, revert, bisect")
         .needs(GIT)
         .setup(REPOSITORY)
-        .run("git switch -qc topic; echo x > x; git add .; git commit -qm x; git rebase -q dev; echo y > x; git stash -q; git stash pop -q; git checkout -q x; git revert --no-edit HEAD; git cherry-pick HEAD~1; git bisect start -q HEAD main; git bisect reset -q")
+        .run("git switch -qc topic; echo x > x; git add .; git commit -qm x; git rebase -q dev; echo y > x; git stash -q; git stash pop -q; git checkout -q x; git revert --no-edit HEAD; git cherry-pick HEAD~1; git bisect start HEAD main >/dev/null; git bisect reset >/dev/null")
         .check("[ \"$(cat x)\" = x ]"),
     row(Git, "git-worktree-add-in", "`git worktree add` in the repository, work there, remove it")
         .needs(GIT)

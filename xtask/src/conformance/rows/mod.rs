@@ -1,6 +1,7 @@
 //! The rows, a file for each group.
 
 mod agents;
+mod browsers;
 mod debuggers;
 mod git;
 mod languages;
@@ -19,6 +20,7 @@ pub(super) fn all() -> Vec<Row> {
         packages::ROWS,
         languages::ROWS,
         servers::ROWS,
+        browsers::ROWS,
         debuggers::ROWS,
         sandboxes::ROWS,
         terminal::ROWS,

@@ -19,7 +19,7 @@ pub(in crate::conformance) const ROWS: &[Row] = &[
     row(Terminal, "htop", "htop shows the processes")
         .needs(&[System("tmux", "tmux"), System("htop", "htop")])
         .versions("htop --version | head -1")
-        .run("tmux -L t new-session -d -x 100 -y 30 htop; for i in $(seq 50); do tmux -L t capture-pane -p | grep -q 'Load average' && break; sleep 0.1; done; tmux -L t capture-pane -p | grep -q htop; tmux -L t kill-server"),
+        .run("tmux -L t new-session -d -x 100 -y 30 htop; for i in $(seq 50); do tmux -L t capture-pane -p | grep -q 'Load' && break; sleep 0.1; done; tmux -L t capture-pane -p | grep -q Load; tmux -L t kill-server"),
     row(Terminal, "script", "script(1) records a terminal, sudo-free")
         .needs(&[System("script", "bsdutils")])
         .run("script -qec 'tty; stty size; test -t 1' log; grep -q /dev/ log"),
