@@ -36,6 +36,10 @@ const DOCUMENT: &str = "docs/conformance.md";
 
 /// Runs the rows, prints the table and writes the document.
 #[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the command line"
+)]
 pub(crate) struct Args {
     /// Only this group, or the row of this name; repeatable. The document is then left as it is
     #[arg(long, value_name = "GROUP|ROW")]

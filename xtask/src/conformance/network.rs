@@ -144,16 +144,16 @@ pub(super) fn again(target: &Path, arguments: &[String]) -> Result<Outcome> {
     ours.ip(&["link", "set", "lab1", "up"])?;
     ours.ip(&["link", "set", "lo", "up"])?;
     neighbour.ip(&["link", "set", "lab0", "up"])?;
-    let mut names = String::from("127.0.0.1 localhost\n::1 localhost\n");
+    let mut names = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost".to_owned()];
     for (number, host) in (2..=250_u8).zip(&hosts) {
         let address = Ipv4Addr::new(a, b, c, number);
         neighbour.ip(&["addr", "add", &format!("{address}/24"), "dev", "lab0"])?;
         relay(&neighbour, SocketAddr::from((address, PORT)), host.clone())?;
-        names.push_str(&format!("{address} {host}\n"));
+        names.push(format!("{address} {host}"));
     }
     let stage = Stage::new()?;
     let file = stage.path("hosts");
-    fs::write(&file, names).context("the hosts file cannot be written")?;
+    fs::write(&file, names.join("\n") + "\n").context("the hosts file cannot be written")?;
     let program = env::current_exe().context("this program has no path")?;
     let status = Command::new("nsenter")
         .args([
