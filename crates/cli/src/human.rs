@@ -31,6 +31,16 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     format!("{kept}…")
 }
 
+/// Cuts `text` to its last `columns` characters, with a mark where something is gone.
+pub(crate) fn cut_front(text: &str, columns: usize) -> String {
+    let count = text.chars().count();
+    if count <= columns {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().skip(count + 1 - columns.max(1)).collect();
+    format!("…{kept}")
+}
+
 /// Writes a number with a comma between thousands.
 pub(crate) fn number(value: u64) -> String {
     let digits = value.to_string();
@@ -100,6 +110,11 @@ pub(crate) fn outcome(outcome: &SessionOutcome, command: &str) -> String {
 /// Writes a moment as date, hour and minute in `zone`.
 pub(crate) fn minute(time_unix_ns: u64, zone: &TimeZone) -> String {
     formatted(time_unix_ns, zone, "%Y-%m-%d %H:%M")
+}
+
+/// Writes a moment as day, hour and minute in `zone`.
+pub(crate) fn day_and_minute(time_unix_ns: u64, zone: &TimeZone) -> String {
+    formatted(time_unix_ns, zone, "%m-%d %H:%M")
 }
 
 /// Writes a moment as time of day in `zone`.

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use serde::Serialize;
 
-/// Where a command writes; colour only on a terminal and never with `NO_COLOR`.
+/// Where a command writes; colour only on a terminal that knows it and never with `NO_COLOR`.
 #[derive(Debug)]
 pub(crate) struct Output {
     color: bool,
@@ -17,11 +17,12 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Looks at standard output and `NO_COLOR`.
+    /// Looks at standard output, `NO_COLOR` and `TERM`.
     pub(crate) fn detect() -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
-            color: !no_color && io::stdout().is_terminal(),
+            color: !no_color && !is_dumb && io::stdout().is_terminal(),
             closed: false,
         }
     }
@@ -29,6 +30,24 @@ impl Output {
     /// Tells whether colour may be used on standard output.
     pub(crate) const fn color(&self) -> bool {
         self.color
+    }
+
+    /// Returns the columns of the terminal on standard output, where it is one.
+    #[expect(
+        clippy::unused_self,
+        reason = "whoever prints must have been given the output"
+    )]
+    pub(crate) fn columns(&self) -> Option<usize> {
+        let stdout = io::stdout();
+        if !stdout.is_terminal() {
+            return None;
+        }
+        let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+        // One that does not know has the usual width.
+        Some(match size.ws_col {
+            0 => 80,
+            columns => usize::from(columns),
+        })
     }
 
     /// Tells whether nobody reads standard output any more, so that what only prints can end.

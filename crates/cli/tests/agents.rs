@@ -208,6 +208,25 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     ];
     assert_record(&lab, &session.id, &refusals);
     assert_journal_is_checked(&lab, &session.id);
+    assert_commands_are_shown(&lab, &session.id);
+}
+
+/// `show` has the commands of the tool calls, not what the agent puts around them, and folds what
+/// the agent did for itself.
+fn assert_commands_are_shown(lab: &Lab, session: &str) {
+    let shown = lab.env.stockade().args(["show", session]).success();
+    for command in [
+        "./test.sh",
+        "git commit --quiet --all --message 'By the agent' && echo committed",
+        "cat ~/.ssh/id_ed25519; ls ~/.ssh",
+        "echo 'exit 0' > .git/hooks/pre-commit",
+    ] {
+        shown.assert_stdout(&format!("▸ run  {command}"));
+    }
+    shown.assert_stdout("'s own: ");
+    for part in ["SNAPSHOT", "shell-snapshots", "lsb_release"] {
+        assert!(!shown.stdout.contains(part), "{part} in {}", shown.stdout);
+    }
 }
 
 /// The work that was allowed is done.

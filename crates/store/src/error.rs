@@ -51,8 +51,8 @@ pub enum StoreError {
     /// There is no session at all.
     #[error("there is no session yet; `stockade run -- CMD` makes one")]
     NoSessions,
-    /// The text is neither `last` nor the beginning of an id.
-    #[error("`{0}` is not a session; expected an id, the beginning of one, or `last`")]
+    /// The text is neither `last`, nor the beginning of an id, nor a name.
+    #[error("`{0}` is not a session; expected an id, the beginning of one, a name, or `last`")]
     NotASession(String),
     /// No session begins with the text.
     #[error("no session begins with `{0}`; `stockade sessions` lists them")]

@@ -202,7 +202,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// Finds the session that `text` means: an id, the beginning of one, or `last`. A session whose
+    /// Finds the session that `text` means: an id, the beginning of one, `last`, or the name of a
+    /// session, of which it is the newest. A beginning of an id goes before a name. A session whose
     /// journal was taken away is still found, so that its place is not quietly taken by another.
     ///
     /// # Errors
@@ -229,10 +230,16 @@ impl Store {
         let digits = text
             .bytes()
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let known = self.known()?;
+        // The newest first.
+        let named = known
+            .iter()
+            .find(|(_, indexed)| indexed.summary.name.as_deref() == Some(text));
+        let named = named.map(|(id, _)| id.clone()).filter(|_| !text.is_empty());
         if text.is_empty() || !digits {
-            return Err(StoreError::NotASession(shown));
+            return named.ok_or(StoreError::NotASession(shown));
         }
-        let known = self.known()?.into_iter().map(|(id, _)| id);
+        let known = known.into_iter().map(|(id, _)| id);
         let all: BTreeSet<SessionId> = self.on_disk()?.into_iter().chain(known).collect();
         let mut found: Vec<SessionId> = all
             .into_iter()
@@ -250,7 +257,7 @@ impl Store {
                 shown: shown.join(", "),
             });
         }
-        found.pop().ok_or(StoreError::NoMatch(shown))
+        found.pop().or(named).ok_or(StoreError::NoMatch(shown))
     }
 
     /// Lists everything that has the name of a session, whatever it is: a link in place of a

@@ -17,23 +17,25 @@ use stockade_types::{DecisionRecord, Verdict};
 use crate::{
     archive::{Archive, none_yet},
     exit::Exit,
-    human::{bytes, outcome, safe, time_of_day, words},
+    human::{bytes, cut, outcome, safe, time_of_day, words},
     output::Output,
 };
 
 /// How often a followed journal is looked at: soon enough for a person, cheap enough for ever.
 const POLL: Duration = Duration::from_millis(200);
+/// Characters of a line where there is no terminal to fit; `--json` has every value whole.
+const PIPE_COLUMNS: usize = 1_000;
 /// How long to wait for the journal of a session that has only just begun.
 const JOURNAL_WAIT: Duration = Duration::from_secs(5);
 
-/// Print the events of a session.
+/// Print the events of a session: a line each, cut to the terminal; `--json` has all of it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  stockade events last --kind connection.decided\n  \
     stockade events --follow --json | jq 'select(.verdict == \"deny\")'"
 )]
 pub(crate) struct Args {
-    /// Session id, the beginning of one, or `last`
+    /// Session id, the beginning of one, a name, or `last`
     #[arg(default_value = "last")]
     session: String,
     /// Go on with new events until the session ends
@@ -71,6 +73,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut reader = open(&dir, &args).context("cannot read the events")?;
     let mut printer = Printer {
         args: &args,
+        columns: out.columns().unwrap_or(PIPE_COLUMNS),
         zone: TimeZone::system(),
         ended: false,
         faults: 0,
@@ -110,6 +113,7 @@ fn open(dir: &Path, args: &Args) -> Result<Reader, ReadError> {
 
 struct Printer<'a> {
     args: &'a Args,
+    columns: usize,
     zone: TimeZone,
     ended: bool,
     faults: u64,
@@ -145,7 +149,7 @@ impl Printer<'_> {
         if self.args.json {
             out.json(&envelope.to_cli_json())
         } else {
-            out.line(line(envelope, &self.zone))
+            out.line(cut(&line(envelope, &self.zone), self.columns))
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     Examples:\n  stockade log verify last\n  stockade log verify --all --json"
 )]
 pub(crate) struct Args {
-    /// Session id, the beginning of one, or `last`
+    /// Session id, the beginning of one, a name, or `last`
     #[arg(default_value = "last", conflicts_with = "all")]
     session: String,
     /// Every session

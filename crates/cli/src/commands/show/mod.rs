@@ -1,6 +1,8 @@
 //! `stockade show`: one session as a person reads it.
 
+mod lines;
 mod timeline;
+mod unwrap;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
@@ -8,12 +10,15 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 use stockade_event::{ReadError, Summary, layout::is_live, read};
 
-use self::timeline::{Entry, Line, Mark, Run, Timeline};
+use self::{
+    lines::{Line, Mark},
+    timeline::{Entry, Run, Timeline},
+};
 use super::run::summary::{Extra, render as render_summary};
 use crate::{
     archive::{Archive, none_yet},
     exit::Exit,
-    human::{bytes, number, plural, time_of_day},
+    human::{bytes, cut, number, plural, time_of_day},
     output::Output,
 };
 
@@ -21,7 +26,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  stockade show\n  stockade show 3f2a --json")]
 pub(crate) struct Args {
-    /// Session id, the beginning of one, or `last`
+    /// Session id, the beginning of one, a name, or `last`
     #[arg(default_value = "last")]
     session: String,
     /// Print one JSON object
@@ -70,7 +75,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             "unreadable_lines": unreadable,
         }))?;
     } else {
-        for line in render(&timeline, &TimeZone::system(), Paint::new(out.color())) {
+        for line in render(
+            &timeline,
+            &TimeZone::system(),
+            Paint::new(out.color()),
+            out.columns(),
+        ) {
             out.line(line)?;
         }
         out.line("")?;
@@ -114,16 +124,40 @@ impl Paint {
     }
 }
 
-fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint) -> Vec<String> {
+/// Columns before the command line of a block.
+const COMMAND_INDENT: usize = 18;
+/// Columns of a command line at least: where there is no room for them a line is longer.
+const COMMAND_COLUMNS_MIN: usize = 20;
+/// Columns of a command line where there is no terminal to fit.
+const COMMAND_COLUMNS: usize = 120;
+
+/// Renders the timeline; `width` is that of the terminal, where there is one.
+fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint, width: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
+    let (own_processes, own_commands) = timeline.own();
+    let mut folded = false;
+    let room = width.map_or(COMMAND_COLUMNS, |width| {
+        width.saturating_sub(COMMAND_INDENT)
+    });
     for entry in &timeline.entries {
         match entry {
+            Entry::Run(run) if own_commands > 0 && entry.is_own() => {
+                if !std::mem::replace(&mut folded, true) {
+                    lines.push(format!(
+                        "{}   ▸ {}'s own: {} in {}",
+                        painted(&time_of_day(run.time_unix_ns, zone), paint.quiet),
+                        timeline.agent,
+                        plural(own_processes, "process", "processes"),
+                        plural(own_commands, "command", "commands"),
+                    ));
+                }
+            }
             Entry::Line(line) => push_line(&mut lines, line, "", zone, paint),
             Entry::Run(run) => {
                 lines.push(format!(
                     "{}   ▸ run  {}",
                     painted(&time_of_day(run.time_unix_ns, zone), paint.quiet),
-                    headline(run)
+                    headline(run, room)
                 ));
                 for line in &run.lines {
                     push_line(&mut lines, line, "    ", zone, paint);
@@ -143,16 +177,21 @@ fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint) -> Vec<String> {
     lines
 }
 
-fn headline(run: &Run) -> String {
+fn headline(run: &Run, room: usize) -> String {
     let mut facts = Vec::new();
     if run.processes > 0 {
         facts.push(plural(run.processes, "process", "processes"));
     }
-    if facts.is_empty() {
-        run.command.clone()
+    let facts = if facts.is_empty() {
+        String::new()
     } else {
-        format!("{} → {}", run.command, facts.join(", "))
-    }
+        format!(" → {}", facts.join(", "))
+    };
+    let room = room.saturating_sub(facts.chars().count());
+    format!(
+        "{}{facts}",
+        cut(&run.command, room.max(COMMAND_COLUMNS_MIN))
+    )
 }
 
 fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone, paint: Paint) {

@@ -60,7 +60,7 @@ fn rendered(events: Vec<(Option<&str>, Event)>) -> String {
             event,
         });
     }
-    render(&timeline, &TimeZone::UTC, Paint::new(false)).join("\n")
+    render(&timeline, &TimeZone::UTC, Paint::new(false), Some(80)).join("\n")
 }
 
 fn started(process: Subject) -> Event {

@@ -3,26 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
-use stockade_event::{
-    Envelope, Event,
-    summary::{Traffic, is_kept_by_git, limit_text},
-};
+use stockade_event::{Envelope, Event, summary::is_kept_by_git};
 use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict};
 
+use super::{
+    lines::{Line, Mark, asked, first_level, noted, reach, refused, target},
+    unwrap::{Meaning, looks_at_shell, meaning},
+};
 use crate::{
     commands::run::summary::in_workspace,
-    human::{cut, outcome, safe, span, words},
+    human::{cut, outcome, safe, words},
 };
 
 /// How many different lines a block keeps; a command with more of them is read with `events`.
 const LINES_MAX: usize = 100;
 /// How many blocks are kept; the terminal scrolls no further back either.
 const ENTRIES_MAX: usize = 50_000;
-/// Characters of the command line of a block.
+/// Characters of a command line within a sentence.
 const TITLE_CHARS_MAX: usize = 60;
-/// How many programs of the chain behind a refusal are named, and how much of each.
-const CHAIN_MAX: usize = 3;
-const CHAIN_CHARS_MAX: usize = 24;
+/// Characters of the command line of a block; a terminal shows what fits.
+const COMMAND_CHARS_MAX: usize = 500;
+/// Command lines of tool calls that are remembered, to tell what was started by which.
+const TOOLS_MAX: usize = 10_000;
 
 /// A session in order of time.
 #[derive(Debug, Default, Serialize)]
@@ -50,6 +52,12 @@ pub(super) struct Timeline {
     /// Rules whose refusals are counted in the summary alone.
     #[serde(skip)]
     quiet_rules: BTreeSet<RuleId>,
+    /// What the agent is called.
+    #[serde(skip)]
+    pub(super) agent: String,
+    /// Which block the command lines of tool calls belong to.
+    #[serde(skip)]
+    tools: HashMap<String, usize>,
 }
 
 /// A block or a single line.
@@ -69,44 +77,10 @@ pub(super) struct Run {
     pub(super) lines: Vec<Line>,
     /// Lines that were not kept.
     pub(super) more: u64,
+    /// Whether it is a tool call of the agent.
+    pub(super) tool: bool,
     #[serde(skip)]
     titled: bool,
-}
-
-/// What sort of line it is, which gives its mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Mark {
-    Started,
-    Changed,
-    Connected,
-    Refused,
-    Asked,
-    Note,
-    Ended,
-}
-
-/// One line; what happened in the same way again is counted.
-#[derive(Debug, Serialize)]
-pub(super) struct Line {
-    pub(super) time_unix_ns: u64,
-    pub(super) mark: Mark,
-    pub(super) text: String,
-    /// What explains it, on a line of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) detail: Option<String>,
-    /// What went over connections that have ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) traffic: Option<Traffic>,
-    pub(super) count: u64,
-    /// How many of them did not come about; the detail says why the last one did not.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(super) failed: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
-const fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 impl Timeline {
@@ -122,6 +96,10 @@ impl Timeline {
                 ..
             } => {
                 self.workspace.clone_from(workspace);
+                self.agent = match preset.as_str() {
+                    "" | "generic" => "the agent".to_owned(),
+                    preset => safe(preset),
+                };
                 let text = format!(
                     "session {}: {} in {workspace} ({}, profile {})",
                     envelope.session,
@@ -359,32 +337,85 @@ impl Timeline {
         let key = envelope.scope.clone().or_else(|| first.clone())?;
         let index = if let Some(index) = self.runs.get(&key) {
             *index
+        } else if let Some(index) = subject.and_then(|subject| self.tool_of(subject)) {
+            self.runs.insert(key, index);
+            index
         } else {
             let run = Run::new(envelope.time_unix_ns, safe(&key));
             let index = self.push(Entry::Run(run))?;
             self.runs.insert(key, index);
             index
         };
-        // The first event that knows the command line names the block.
-        if let Some(Entry::Run(run)) = self.entries.get_mut(index)
-            && !run.titled
-        {
-            let known = match &envelope.event {
-                // The process is still what it was forked from; what it wants to run is the
-                // command.
-                Event::ExecDecided { decision } | Event::ApprovalRequested { decision, .. }
-                    if !decision.target.argv.is_empty() =>
-                {
-                    Some(words(&decision.target.argv))
-                }
-                _ => first,
-            };
-            if let Some(title) = known {
-                run.command = cut(&title, TITLE_CHARS_MAX);
-                run.titled = true;
+        // The process is still what it was forked from; what it wants to run is the command.
+        let wanted = match &envelope.event {
+            Event::ExecDecided { decision } | Event::ApprovalRequested { decision, .. } => {
+                decision.target.argv.as_slice()
             }
+            _ => &[],
+        };
+        self.title(index, wanted, first);
+        if let Some(Entry::Run(run)) = self.entries.get(index)
+            && run.tool
+            && !wanted.is_empty()
+            && self.tools.len() < TOOLS_MAX
+        {
+            self.tools.insert(words(wanted), index);
         }
         Some(index)
+    }
+
+    /// Names a block by the first event that knows its command line.
+    fn title(&mut self, index: usize, wanted: &[RawText], first: Option<String>) {
+        let Some(Entry::Run(run)) = self.entries.get_mut(index) else {
+            return;
+        };
+        if run.titled {
+            return;
+        }
+        let known = match meaning(wanted) {
+            Meaning::ToolToCome => {
+                run.tool = true;
+                return;
+            }
+            Meaning::Tool(text) => {
+                run.tool = true;
+                Some(safe(&text))
+            }
+            Meaning::Script(text) if !looks_at_shell(&text) => Some(safe(&text)),
+            Meaning::Script(_) => Some("(looks at the person's shell)".to_owned()),
+            Meaning::Program if !wanted.is_empty() => Some(words(wanted)),
+            // Its process is still the script around the command.
+            Meaning::Program if run.tool => None,
+            Meaning::Program => first,
+        };
+        if let Some(title) = known {
+            run.command = cut(&title, COMMAND_CHARS_MAX);
+            run.titled = true;
+        }
+    }
+
+    /// Returns the block of the tool call that a process comes from, where that is known.
+    fn tool_of(&self, subject: &Subject) -> Option<usize> {
+        if self.tools.is_empty() {
+            return None;
+        }
+        let own = self.tools.get(&words(&subject.argv));
+        let mut parents = subject.ancestry.iter().map(RawText::display);
+        own.copied()
+            .or_else(|| parents.find_map(|line| self.tools.get(&line).copied()))
+    }
+
+    /// Returns how many processes and commands were the agent's own, neither a tool call nor with
+    /// anything to tell; nothing where no tool call is known.
+    pub(super) fn own(&self) -> (u64, u64) {
+        if self.tools.is_empty() {
+            return (0, 0);
+        }
+        let own = self.entries.iter().filter(|entry| entry.is_own());
+        own.fold((0, 0), |(processes, commands), entry| match entry {
+            Entry::Run(run) => (processes + run.processes, commands + 1),
+            Entry::Line(_) => (processes, commands),
+        })
     }
 
     /// Puts a line into a block, or beside the blocks; returns where it is.
@@ -422,16 +453,12 @@ impl Timeline {
     }
 }
 
-impl Line {
-    fn new(time_unix_ns: u64, mark: Mark, text: String) -> Self {
-        Self {
-            time_unix_ns,
-            mark,
-            text,
-            detail: None,
-            traffic: None,
-            count: 1,
-            failed: 0,
+impl Entry {
+    /// Whether it is a command that is no tool call and has nothing to tell.
+    pub(super) const fn is_own(&self) -> bool {
+        match self {
+            Self::Run(run) => !run.tool && run.lines.is_empty() && run.more == 0,
+            Self::Line(_) => false,
         }
     }
 }
@@ -444,129 +471,8 @@ impl Run {
             processes: 0,
             lines: Vec::new(),
             more: 0,
+            tool: false,
             titled: false,
         }
-    }
-}
-
-/// Writes how far an answer given at `time` reaches: of a time how long it is.
-fn reach(scope: &str, time_unix_ns: u64) -> String {
-    let end = scope
-        .strip_prefix("until:")
-        .and_then(|end| end.parse::<u64>().ok());
-    end.map_or_else(
-        || safe(scope),
-        |end| format!("for {}", span(end.saturating_sub(time_unix_ns / 1_000_000))),
-    )
-}
-
-/// Renders what is only noted, neither judged nor done by a command.
-fn noted(time: u64, event: &Event) -> Line {
-    let text = match event {
-        Event::LimitReached {
-            limit,
-            configured,
-            usage,
-            detail,
-        } => {
-            let text = limit_text(limit, *configured, *usage, detail);
-            format!("limit {}", safe(&text))
-        }
-        Event::EventsLost {
-            source,
-            count,
-            reason,
-        } => {
-            format!("{count} events of {} lost: {}", safe(source), safe(reason))
-        }
-        Event::OperatorActed { action, by, detail } => {
-            format!("{} by {}: {}", safe(action), safe(by), safe(detail))
-        }
-        Event::FindingRaised {
-            severity, title, ..
-        } => {
-            format!("{}, {}", safe(title), safe(severity))
-        }
-        Event::ExecUnconfirmed { process, .. } => {
-            format!(
-                "nobody saw {} run",
-                cut(&words(&process.argv), TITLE_CHARS_MAX)
-            )
-        }
-        event => event.kind().to_owned(),
-    };
-    let detail = match event {
-        Event::FindingRaised { detail, .. } | Event::ExecUnconfirmed { why: detail, .. } => {
-            Some(safe(detail))
-        }
-        _ => None,
-    };
-    Line {
-        detail,
-        ..Line::new(time, Mark::Note, text)
-    }
-}
-
-/// Returns the command line of the agent's own child that `subject` is or comes from: the last but
-/// one of its parents, since the last is the session's first process.
-fn first_level(subject: &Subject) -> Option<String> {
-    match subject.ancestry.len() {
-        0 => None,
-        1 => Some(words(&subject.argv)),
-        count => subject.ancestry.get(count - 2).map(RawText::display),
-    }
-}
-
-/// Returns what a decision is about, for files also how they would change, escaped also where the
-/// target has plain text.
-fn target(decision: &DecisionRecord) -> String {
-    let target = safe(&decision.target.summary());
-    match &decision.target.access {
-        Some(access) => format!("{} {target}", safe(access)),
-        None => target,
-    }
-}
-
-fn asked(decision: &DecisionRecord) -> String {
-    let rule = decision
-        .rule
-        .as_ref()
-        .map_or("no rule", |rule| rule.as_str());
-    format!(
-        "{:<4} {} ({rule})",
-        decision.kind.as_str(),
-        target(decision)
-    )
-}
-
-fn refused(time: u64, decision: &DecisionRecord) -> Line {
-    let rule = decision
-        .rule
-        .as_ref()
-        .map_or("no rule allows it", |rule| rule.as_str());
-    let subject = &decision.subject;
-    let mut chain: Vec<String> = vec![String::new()];
-    for text in std::iter::once(&subject.exe)
-        .chain(&subject.ancestry)
-        .take(CHAIN_MAX)
-    {
-        let text = text.display();
-        // The name of the program; what follows are its arguments.
-        let program = text.split(' ').next().unwrap_or_default();
-        let name = program.rsplit('/').next().unwrap_or_default();
-        if !name.is_empty() && chain.last().is_none_or(|last| last != name) {
-            chain.push(cut(name, CHAIN_CHARS_MAX));
-        }
-    }
-    // The empty first one gives each name its arrow.
-    let by = chain.join(" ← ");
-    let target = target(decision);
-    Line {
-        detail: Some(safe(&decision.reason)).filter(|reason| !reason.is_empty()),
-        ..Line::new(
-            time,
-            Mark::Refused,
-            format!("{:<4} {target} denied ({rule}){by}", decision.kind.as_str()),
-        )
     }
 }

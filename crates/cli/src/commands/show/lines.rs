@@ -1,0 +1,188 @@
+//! What single events say, as lines of the timeline.
+
+use serde::Serialize;
+use stockade_event::{
+    Event,
+    summary::{Traffic, limit_text},
+};
+use stockade_types::{DecisionRecord, RawText, Subject};
+
+use crate::human::{cut, safe, span, words};
+
+/// Characters of a command line within a sentence.
+const TITLE_CHARS_MAX: usize = 60;
+/// How many programs of the chain behind a refusal are named, and how much of each.
+const CHAIN_MAX: usize = 3;
+const CHAIN_CHARS_MAX: usize = 24;
+
+/// What sort of line it is, which gives its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mark {
+    Started,
+    Changed,
+    Connected,
+    Refused,
+    Asked,
+    Note,
+    Ended,
+}
+
+/// One line; what happened in the same way again is counted.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    pub(super) time_unix_ns: u64,
+    pub(super) mark: Mark,
+    pub(super) text: String,
+    /// What explains it, on a line of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detail: Option<String>,
+    /// What went over connections that have ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traffic: Option<Traffic>,
+    pub(super) count: u64,
+    /// How many of them did not come about; the detail says why the last one did not.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) failed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Line {
+    pub(super) fn new(time_unix_ns: u64, mark: Mark, text: String) -> Self {
+        Self {
+            time_unix_ns,
+            mark,
+            text,
+            detail: None,
+            traffic: None,
+            count: 1,
+            failed: 0,
+        }
+    }
+}
+
+/// Writes how far an answer given at `time` reaches: of a time how long it is.
+pub(super) fn reach(scope: &str, time_unix_ns: u64) -> String {
+    let end = scope
+        .strip_prefix("until:")
+        .and_then(|end| end.parse::<u64>().ok());
+    end.map_or_else(
+        || safe(scope),
+        |end| format!("for {}", span(end.saturating_sub(time_unix_ns / 1_000_000))),
+    )
+}
+
+/// Renders what is only noted, neither judged nor done by a command.
+pub(super) fn noted(time: u64, event: &Event) -> Line {
+    let text = match event {
+        Event::LimitReached {
+            limit,
+            configured,
+            usage,
+            detail,
+        } => {
+            let text = limit_text(limit, *configured, *usage, detail);
+            format!("limit {}", safe(&text))
+        }
+        Event::EventsLost {
+            source,
+            count,
+            reason,
+        } => {
+            format!("{count} events of {} lost: {}", safe(source), safe(reason))
+        }
+        Event::OperatorActed { action, by, detail } => {
+            format!("{} by {}: {}", safe(action), safe(by), safe(detail))
+        }
+        Event::FindingRaised {
+            severity, title, ..
+        } => {
+            format!("{}, {}", safe(title), safe(severity))
+        }
+        Event::ExecUnconfirmed { process, .. } => {
+            format!(
+                "nobody saw {} run",
+                cut(&words(&process.argv), TITLE_CHARS_MAX)
+            )
+        }
+        event => event.kind().to_owned(),
+    };
+    let detail = match event {
+        Event::FindingRaised { detail, .. } | Event::ExecUnconfirmed { why: detail, .. } => {
+            Some(safe(detail))
+        }
+        _ => None,
+    };
+    Line {
+        detail,
+        ..Line::new(time, Mark::Note, text)
+    }
+}
+
+/// Returns the command line of the agent's own child that `subject` is or comes from: the last but
+/// one of its parents, since the last is the session's first process.
+pub(super) fn first_level(subject: &Subject) -> Option<String> {
+    match subject.ancestry.len() {
+        0 => None,
+        1 => Some(words(&subject.argv)),
+        count => subject.ancestry.get(count - 2).map(RawText::display),
+    }
+}
+
+/// Returns what a decision is about, for files also how they would change, escaped also where the
+/// target has plain text.
+pub(super) fn target(decision: &DecisionRecord) -> String {
+    let target = safe(&decision.target.summary());
+    match &decision.target.access {
+        Some(access) => format!("{} {target}", safe(access)),
+        None => target,
+    }
+}
+
+pub(super) fn asked(decision: &DecisionRecord) -> String {
+    let rule = decision
+        .rule
+        .as_ref()
+        .map_or("no rule", |rule| rule.as_str());
+    format!(
+        "{:<4} {} ({rule})",
+        decision.kind.as_str(),
+        target(decision)
+    )
+}
+
+pub(super) fn refused(time: u64, decision: &DecisionRecord) -> Line {
+    let rule = decision
+        .rule
+        .as_ref()
+        .map_or("no rule allows it", |rule| rule.as_str());
+    let subject = &decision.subject;
+    let mut chain: Vec<String> = vec![String::new()];
+    for text in std::iter::once(&subject.exe)
+        .chain(&subject.ancestry)
+        .take(CHAIN_MAX)
+    {
+        let text = text.display();
+        // The name of the program; what follows are its arguments.
+        let program = text.split(' ').next().unwrap_or_default();
+        let name = program.rsplit('/').next().unwrap_or_default();
+        if !name.is_empty() && chain.last().is_none_or(|last| last != name) {
+            chain.push(cut(name, CHAIN_CHARS_MAX));
+        }
+    }
+    // The empty first one gives each name its arrow.
+    let by = chain.join(" ← ");
+    let target = target(decision);
+    Line {
+        detail: Some(safe(&decision.reason)).filter(|reason| !reason.is_empty()),
+        ..Line::new(
+            time,
+            Mark::Refused,
+            format!("{:<4} {target} denied ({rule}){by}", decision.kind.as_str()),
+        )
+    }
+}

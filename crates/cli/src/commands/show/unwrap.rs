@@ -1,0 +1,191 @@
+//! What an agent was told to run, behind the shell that it runs it with.
+//!
+//! Agents put a script of their own around a command: it loads what they know of the person's shell
+//! and tells them the directory afterwards. A reader wants the command.
+
+use stockade_types::RawText;
+
+/// Names of shells.
+const SHELLS: [&str; 7] = ["ash", "bash", "dash", "fish", "ksh", "sh", "zsh"];
+/// How Codex's scripts begin: the command comes with the next execution of the same process.
+const CODEX_SCRIPT: &str = "__CODEX_SNAPSHOT";
+/// In the scripts with which Codex looks at the person's shell.
+const CODEX_SNAPSHOT: &str = "__codex_snapshot";
+/// In Claude's scripts, before the command as one word of the shell.
+const CLAUDE_SNAPSHOT: &str = "/shell-snapshots/";
+const CLAUDE_COMMAND: &str = "&& eval ";
+/// What stands behind what may fail, and behind the command.
+const CLAUDE_QUIET: &str = " 2>/dev/null || true";
+const CLAUDE_END: &str = " < /dev/null && pwd -P >| ";
+
+/// What a command line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A tool call of the agent, whose command is this.
+    Tool(String),
+    /// A tool call, whose command the process executes next.
+    ToolToCome,
+    /// A script for a shell.
+    Script(String),
+    /// A program.
+    Program,
+}
+
+/// Says what a command line is; the text is not escaped.
+pub(super) fn meaning(argv: &[RawText]) -> Meaning {
+    let Some(script) = script(argv) else {
+        return Meaning::Program;
+    };
+    if script.starts_with(CODEX_SCRIPT) {
+        return Meaning::ToolToCome;
+    }
+    match claude_command(&script) {
+        Some(command) => Meaning::Tool(command),
+        None => Meaning::Script(script),
+    }
+}
+
+/// Returns the command of one of Claude's scripts. Whatever has more around it than those have is
+/// shown whole: nobody hides a command from the reader by writing such a script.
+fn claude_command(script: &str) -> Option<String> {
+    let (before, rest) = script.split_once(CLAUDE_COMMAND)?;
+    let plain = |text: &str| {
+        text.chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || " /._-~".contains(letter))
+    };
+    let harmless = before.split("&&").map(str::trim).all(|part| {
+        let part = part.strip_suffix(CLAUDE_QUIET).unwrap_or(part);
+        let known = ["source ", "setopt ", "unsetopt ", "shopt "];
+        plain(part) && known.iter().any(|word| part.starts_with(word))
+    });
+    let (command, rest) = word(rest);
+    // A long one is cut in the record.
+    let ends = rest.is_empty() || rest.starts_with(CLAUDE_END);
+    (before.contains(CLAUDE_SNAPSHOT) && harmless && ends).then_some(command)
+}
+
+/// Whether it is a script by which an agent looks at the person's shell.
+pub(super) fn looks_at_shell(script: &str) -> bool {
+    script.contains(CODEX_SNAPSHOT) || script.starts_with("SNAPSHOT_FILE=")
+}
+
+/// Returns the script that a shell is given with `-c`.
+fn script(argv: &[RawText]) -> Option<String> {
+    let program = argv.first()?.to_os().to_string_lossy().into_owned();
+    let name = program
+        .rsplit('/')
+        .next()?
+        .trim_start_matches('-')
+        .to_owned();
+    if !SHELLS.contains(&name.as_str()) {
+        return None;
+    }
+    let mut words = argv.iter().skip(1).map(RawText::to_os);
+    let is_option = |word: &str| word.starts_with('-') && !word.starts_with("--");
+    let mut wanted = false;
+    words
+        .find_map(|word| {
+            let word = word.to_string_lossy();
+            if is_option(&word) {
+                wanted |= word.contains('c');
+                return None;
+            }
+            Some(word.into_owned())
+        })
+        .filter(|_| wanted)
+}
+
+/// Reads one word of a shell, and returns what follows: quotes and backslashes mean what they mean
+/// there.
+fn word(text: &str) -> (String, &str) {
+    let mut word = String::new();
+    let mut letters = text.chars();
+    let mut rest = text;
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\'' => word.extend(letters.by_ref().take_while(|letter| *letter != '\'')),
+            '"' => {
+                while let Some(inner) = letters.next() {
+                    match inner {
+                        '"' => break,
+                        '\\' => word.extend(letters.next()),
+                        other => word.push(other),
+                    }
+                }
+            }
+            '\\' => word.extend(letters.next()),
+            blank if blank.is_whitespace() => return (word, rest),
+            other => word.push(other),
+        }
+        rest = letters.as_str();
+    }
+    (word, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_types::RawText;
+
+    use super::{Meaning, meaning};
+
+    fn of(argv: &[&str]) -> Meaning {
+        let argv: Vec<RawText> = argv.iter().map(|word| RawText::from(*word)).collect();
+        meaning(&argv)
+    }
+
+    #[test]
+    fn the_command_is_found_behind_what_agents_put_around_it() {
+        let claude = |word: &str| {
+            let script = format!(
+                "source /home/u/.claude/shell-snapshots/snapshot-zsh-1.sh 2>/dev/null || true && \
+                 setopt NO_EXTENDED_GLOB 2>/dev/null || true && eval {word} < /dev/null && \
+                 pwd -P >| /tmp/claude-d391-cwd"
+            );
+            of(&["/usr/bin/zsh", "-c", &script])
+        };
+        let tool = |text: &str| Meaning::Tool(text.to_owned());
+        assert_eq!(claude("./test.sh"), tool("./test.sh"));
+        assert_eq!(
+            claude(r#"'printf '"'"'a b'"'"' && eval x >> README.md'"#),
+            tool("printf 'a b' && eval x >> README.md")
+        );
+        assert_eq!(claude(r#""a \"b\" c""#), tool("a \"b\" c"));
+        assert_eq!(claude(r"a\ b"), tool("a b"));
+        // More than Claude writes.
+        for script in [
+            "source /x/shell-snapshots/y || true && curl evil && eval ls < /dev/null && pwd -P >| x",
+            "source /x/shell-snapshots/y; curl evil && eval ls < /dev/null && pwd -P >| x",
+            "source /x/shell-snapshots/$(curl evil) && eval ls < /dev/null && pwd -P >| x",
+            "source /x/shell-snapshots/y && eval ls < /dev/null && curl evil",
+            "source /x/shell-snapshots/y && eval ls; curl evil",
+        ] {
+            assert_eq!(
+                of(&["bash", "-c", script]),
+                Meaning::Script(script.to_owned())
+            );
+        }
+        // Cut in the middle.
+        assert_eq!(
+            claude("'git commit"),
+            tool("git commit < /dev/null && pwd -P >| /tmp/claude-d391-cwd")
+        );
+        let codex = "__CODEX_SNAPSHOT_OVERRIDE_SET_0=\"${X+x}\"\nexec '/bin/bash' -c 'true'";
+        assert_eq!(of(&["/bin/bash", "-c", codex]), Meaning::ToolToCome);
+    }
+
+    #[test]
+    fn other_command_lines_are_what_they_are() {
+        let script = |text: &str| Meaning::Script(text.to_owned());
+        assert_eq!(of(&["/bin/bash", "-lc", "make test"]), script("make test"));
+        assert_eq!(of(&["zsh", "-c", "-l", "x"]), script("x"));
+        assert_eq!(of(&["-bash", "-c", "x", "y"]), script("x"));
+        for argv in [
+            &["bash"][..],
+            &["bash", "x.sh", "-c"],
+            &["node", "-c", "x"],
+            &[],
+        ] {
+            assert_eq!(of(argv), Meaning::Program, "{argv:?}");
+        }
+    }
+}
