@@ -9,6 +9,7 @@ mod human;
 mod layers;
 mod output;
 mod own_places;
+mod retention;
 mod rules;
 mod state;
 mod terminal;

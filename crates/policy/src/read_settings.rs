@@ -5,15 +5,15 @@ use stockade_types::{ByteSize, Span};
 
 use crate::{
     Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
-    OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, Settings, Sourced, StateDir,
-    WorkspaceMode, WorkspaceSettings,
+    OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, SessionsSettings, Settings,
+    Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
     pins, read_network, read_workspace as workspace,
     view_path::{plain, view_path},
 };
 
-pub(crate) const TABLES: [&str; 10] = [
+pub(crate) const TABLES: [&str; 11] = [
     "workspace",
     "filesystem",
     "environment",
@@ -23,6 +23,7 @@ pub(crate) const TABLES: [&str; 10] = [
     "preset",
     "publish",
     "record",
+    "sessions",
     "require",
 ];
 const DEBUGGERS: [(&str, Debuggers); 3] = [
@@ -58,6 +59,7 @@ pub(crate) fn defaults() -> Settings {
         },
         preset: PresetSettings::default(),
         record: RecordSettings::default(),
+        sessions: SessionsSettings::default(),
         require: std::collections::BTreeMap::new(),
     }
 }
@@ -99,6 +101,10 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         ceiling(file, journal, &mut record.journal_bytes_max);
         let denials = table.parsed::<ByteSize>(file, "denials_bytes_max");
         ceiling(file, denials, &mut record.denials_bytes_max);
+    }
+    let keep = ["keep_for", "keep_bytes", "keep_count"];
+    if let Some(table) = top.table(file, "sessions", &keep) {
+        sessions(file, &table, &mut settings.sessions);
     }
     read_network::read(file, top, &mut settings.network);
     if let Some(table) = top.table(file, "process", &["debuggers", "namespaces"]) {
@@ -176,6 +182,32 @@ fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
         return;
     }
     *old = Some(sourced(file, at));
+}
+
+/// Reads how long records stay. Only those who own the records say so: a policy that is given for one
+/// session must not remove those of others.
+fn sessions(file: &mut File<'_>, table: &Fields<'_>, settings: &mut SessionsSettings) {
+    if !matches!(file.source.origin, Origin::Organisation | Origin::User) {
+        let message = "only the policies of the organisation and the user say how long records stay; \
+                       remove the table";
+        file.problem(&table.span(), table.path(), message);
+        return;
+    }
+    let keep_for = table.parsed::<Span>(file, "keep_for");
+    let keep_bytes = table.parsed::<ByteSize>(file, "keep_bytes");
+    let keep_count = table.count(file, "keep_count");
+    first(file, keep_for, &mut settings.keep_for);
+    first(file, keep_bytes, &mut settings.keep_bytes);
+    first(file, keep_count, &mut settings.keep_count);
+}
+
+/// Sets what no layer above has set.
+fn first<T>(file: &File<'_>, new: Option<At<T>>, old: &mut Option<Sourced<T>>) {
+    if let Some(at) = new
+        && old.is_none()
+    {
+        *old = Some(sourced(file, at));
+    }
 }
 
 /// Reads an entry that is copied into a state directory.

@@ -38,6 +38,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `[record]`.
     pub record: RecordSettings,
+    /// `[sessions]`.
+    pub sessions: SessionsSettings,
     /// Fixed addresses.
     pub network: NetworkSettings,
     /// What processes may do to each other.
@@ -165,6 +167,18 @@ pub struct RecordSettings {
     pub journal_bytes_max: Option<Sourced<ByteSize>>,
     /// Bytes of the list of refusals that the session can read; older ones make room.
     pub denials_bytes_max: Option<Sourced<ByteSize>>,
+}
+
+/// How long the records of ended sessions stay; where nothing is set the program's own bounds hold.
+/// The highest layer that sets one decides.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionsSettings {
+    /// Time since the end of a session.
+    pub keep_for: Option<Sourced<Span>>,
+    /// Bytes of all records together; the oldest go first.
+    pub keep_bytes: Option<Sourced<ByteSize>>,
+    /// Number of sessions; the oldest go first.
+    pub keep_count: Option<Sourced<u64>>,
 }
 
 /// What exists on either side of the boundary beside the hosts of rules.

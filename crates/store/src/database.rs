@@ -238,6 +238,15 @@ pub(crate) async fn put(
     Ok(())
 }
 
+/// Forgets `id`.
+pub(crate) async fn remove(connection: &mut SqliteConnection, id: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM sessions WHERE id = ?")
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Forgets everything.
 pub(crate) async fn clear(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM sessions")

@@ -159,6 +159,23 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets a session, whose record its owner has removed.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
+    pub fn forget(&mut self, session: &SessionId) -> Result<(), StoreError> {
+        self.unindexed.remove(session);
+        let Self {
+            runtime,
+            connection,
+            path,
+            ..
+        } = self;
+        runtime
+            .block_on(database::remove(connection, session.as_str()))
+            .map_err(|source| failed(path, source))
+    }
+
     /// Forgets everything and reads all journals from their beginning.
     ///
     /// # Errors

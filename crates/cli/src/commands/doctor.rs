@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 use stockade_runner::doctor::{Check, State, examine};
 
-use crate::{exit::Exit, output::Output, state};
+use crate::{
+    exit::Exit,
+    human::{bytes, plural},
+    output::Output,
+    retention, state,
+};
 
 /// Arguments of `stockade doctor`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +46,19 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         "native",
         rustix::process::geteuid().as_raw()
     ))?;
+    if let Some(size) = state_dir
+        .as_deref()
+        .map(retention::size)
+        .filter(|size| size.sessions > 0)
+    {
+        out.line(format!(
+            "{:<12} {:<8} {} of {}; `stockade prune` removes old ones",
+            "sessions",
+            "",
+            plural(size.sessions, "record", "records"),
+            bytes(size.bytes),
+        ))?;
+    }
     for check in &report.checks {
         let mark = match check.state {
             State::Ready => "ready",

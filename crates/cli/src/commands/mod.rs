@@ -8,6 +8,7 @@ mod events;
 mod log;
 mod man;
 mod policy;
+mod prune;
 mod reference;
 mod rules;
 pub(crate) mod run;
@@ -52,6 +53,8 @@ enum Command {
     Policy(policy::Args),
     /// List the answers that are kept for later sessions, and take them back
     Rules(rules::Args),
+    /// Remove the records of old sessions
+    Prune(prune::Args),
     /// See and reset what agents keep between their sessions
     State(state::Args),
     /// Say what works here, what is missing, and the one thing that would fix each
@@ -107,6 +110,7 @@ impl Cli {
             Command::Log(args) => log::run(args, out),
             Command::Policy(args) => policy::run(args, out),
             Command::Rules(args) => rules::run(&args, out),
+            Command::Prune(args) => prune::run(args, out),
             Command::State(args) => state::run(args, out),
             Command::Doctor(args) => doctor::run(&args, out),
             Command::Completions(args) => completions::run(&args, out),

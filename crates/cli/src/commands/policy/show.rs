@@ -153,21 +153,8 @@ fn network(network: &NetworkSettings, lines: &mut Lines<'_>) -> anyhow::Result<(
     Ok(())
 }
 
-fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
-    for (key, pin) in &settings.require {
-        lines.put("require", format_args!("{key} = {}", pin.value), pin)?;
-    }
-    workspace(&settings.workspace, lines)?;
-    filesystem(&settings.filesystem, lines)?;
-    let environment = &settings.environment;
-    lines.all("environment", "pass", &environment.pass)?;
-    for (name, value) in &environment.set {
-        lines.put(
-            "environment",
-            format_args!("set {name}={}", value.value),
-            value,
-        )?;
-    }
+/// Prints what is bounded: limits, the record, and how long records stay.
+fn bounds(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     let limits = &settings.limits;
     limit(lines, "limits", "memory", limits.memory.as_ref())?;
     limit(lines, "limits", "processes", limits.processes.as_ref())?;
@@ -189,6 +176,39 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         "denials_bytes_max",
         record.denials_bytes_max.as_ref(),
     )?;
+    let sessions = &settings.sessions;
+    limit(lines, "sessions", "keep_for", sessions.keep_for.as_ref())?;
+    limit(
+        lines,
+        "sessions",
+        "keep_bytes",
+        sessions.keep_bytes.as_ref(),
+    )?;
+    limit(
+        lines,
+        "sessions",
+        "keep_count",
+        sessions.keep_count.as_ref(),
+    )?;
+    Ok(())
+}
+
+fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    for (key, pin) in &settings.require {
+        lines.put("require", format_args!("{key} = {}", pin.value), pin)?;
+    }
+    workspace(&settings.workspace, lines)?;
+    filesystem(&settings.filesystem, lines)?;
+    let environment = &settings.environment;
+    lines.all("environment", "pass", &environment.pass)?;
+    for (name, value) in &environment.set {
+        lines.put(
+            "environment",
+            format_args!("set {name}={}", value.value),
+            value,
+        )?;
+    }
+    bounds(settings, lines)?;
     network(&settings.network, lines)?;
     let process = &settings.process;
     let debuggers = process.debuggers.value.as_str();

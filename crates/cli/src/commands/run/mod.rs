@@ -20,6 +20,7 @@ use crate::{
     human::{safe, safe_lines},
     layers::{self, LayerArgs},
     output::Output,
+    retention::{self, Keep},
     state::StateDir,
 };
 
@@ -174,6 +175,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let ask = ask_mode(args.ask, both_terminals)?;
     check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
+    let keep = Keep::from(policy.settings());
     let options = Options {
         state_dir: state.path().to_owned(),
         workspace: args.workspace.clone().unwrap_or_else(|| current.clone()),
@@ -199,6 +201,11 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     };
     let finished = start::run(options, helpers, args.session_file.as_deref(), out)?;
     conclude(&finished, args.summary, &state, out);
+    if let Err(error) = retention::remove_seldom(&state, keep) {
+        out.note(safe_lines(&format!(
+            "stockade: old records stay: {error:#}"
+        )));
+    }
     Ok(exit(&finished))
 }
 

@@ -1,0 +1,121 @@
+//! `stockade prune`: removes the records of old sessions.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use stockade_types::{ByteSize, Span};
+
+use crate::{
+    archive::{Archive, none_yet},
+    commands::policy::effective,
+    exit::Exit,
+    human::{bytes, minute, plural},
+    layers::LayerArgs,
+    output::Output,
+    retention::{self, Keep, Removed},
+};
+
+/// Sessions that are named one by one; `--json` has all.
+const SHOWN_MAX: usize = 20;
+
+/// Remove the records of old sessions
+///
+/// What stays is said by `[sessions]` in your policy (`keep_for`, `keep_bytes`, `keep_count`), by
+/// default 90 days and 4 GiB; options go before it. Runs do the same by themselves, once an hour at
+/// most. A session that runs is never removed. What was removed is listed in `pruned.jsonl` of the
+/// state directory.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  stockade prune --dry-run\n  stockade prune --keep-for 7d --keep 100"
+)]
+pub(crate) struct Args {
+    /// Only say what would go
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep what ended within this time, for example 30d
+    #[arg(long, value_name = "TIME")]
+    keep_for: Option<Span>,
+    /// Keep the newest that take so much together, for example 1GiB
+    #[arg(long, value_name = "SIZE")]
+    keep_bytes: Option<ByteSize>,
+    /// Keep so many of the newest
+    #[arg(long, value_name = "N")]
+    keep: Option<u64>,
+    /// Print one JSON object a line for each session that goes
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a policy or the state cannot be used, or a record cannot be removed.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command has this signature"
+)]
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let policy = effective(&LayerArgs::default())?;
+    let set = Keep::from(policy.settings());
+    let keep = Keep {
+        span: args.keep_for.map_or(set.span, Span::duration),
+        bytes: args.keep_bytes.map_or(set.bytes, ByteSize::bytes),
+        count: args.keep.or(set.count),
+    };
+    let Some(mut archive) = Archive::open(out)? else {
+        return Ok(none_yet(out));
+    };
+    let planned = retention::plan(&archive.state, keep)?;
+    if !args.dry_run {
+        retention::remove(&archive.state, &mut archive.store, &planned)?;
+    }
+    if args.json {
+        for removed in &planned {
+            out.json(removed)?;
+        }
+        return Ok(Exit::Yes);
+    }
+    tell(&planned, args.dry_run, out)?;
+    let left = retention::size(archive.state.path());
+    out.line(format!(
+        "{} of {} stay (kept for {}, {} at most)",
+        plural(left.sessions, "record", "records"),
+        bytes(left.bytes),
+        days(keep.span),
+        bytes(keep.bytes),
+    ))?;
+    Ok(Exit::Yes)
+}
+
+fn tell(planned: &[Removed], dry_run: bool, out: &mut Output) -> anyhow::Result<()> {
+    let zone = TimeZone::system();
+    for removed in planned.iter().take(SHOWN_MAX) {
+        let ended = minute(removed.ended_unix_s.saturating_mul(1_000_000_000), &zone);
+        let size = bytes(removed.bytes);
+        out.line(format!(
+            "{}  {ended}  {size:>8}  over its {}",
+            removed.session, removed.over
+        ))?;
+    }
+    let total = planned.iter().map(|removed| removed.bytes).sum();
+    let count = u64::try_from(planned.len()).unwrap_or(u64::MAX);
+    let verb = if dry_run {
+        "would be removed"
+    } else {
+        "removed"
+    };
+    out.line(format!(
+        "{} of {} {verb}",
+        plural(count, "record", "records"),
+        bytes(total)
+    ))
+}
+
+fn days(span: Duration) -> String {
+    let days = span.as_secs() / 86_400;
+    if days > 0 {
+        plural(days, "day", "days")
+    } else {
+        crate::human::span(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,252 @@
+//! How long the records of ended sessions stay, and their removal.
+//!
+//! What is removed is written down first (`pruned.jsonl` in the state directory), then put aside with
+//! one rename, forgotten by the index, and deleted: whatever is interrupted, no record is half there,
+//! and the next removal finishes what this one began. A session that may still run, and one whose
+//! supervisor was killed and that nobody has cleared away yet, stays.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use stockade_event::layout::{RUNNING_DIR, SESSIONS_DIR, is_live, session_dir};
+use stockade_policy::Settings;
+use stockade_store::Store;
+use stockade_types::SessionId;
+
+use crate::state::StateDir;
+
+/// How long records stay where no policy says: a quarter, for who asks what happened in the last one.
+const KEEP_FOR: Duration = Duration::from_hours(90 * 24);
+/// Bytes of all records where no policy says.
+const KEEP_BYTES: u64 = 4 << 30;
+/// A session that began later may not have its lock yet.
+const YOUNG: Duration = Duration::from_mins(1);
+/// Time between two removals that runs make by themselves.
+const SELDOM: Duration = Duration::from_hours(1);
+/// Where records lie while they are deleted.
+const ASIDE_DIR: &str = "removing";
+/// What was removed, a line each; also when runs looked last.
+const PRUNED_FILE: &str = "pruned.jsonl";
+
+/// How long records stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keep {
+    /// Time since the end.
+    pub(crate) span: Duration,
+    /// Bytes of all together.
+    pub(crate) bytes: u64,
+    /// Number of sessions.
+    pub(crate) count: Option<u64>,
+}
+
+impl From<&Settings> for Keep {
+    fn from(settings: &Settings) -> Self {
+        let sessions = &settings.sessions;
+        let span = sessions.keep_for.as_ref();
+        let bytes = sessions.keep_bytes.as_ref();
+        Self {
+            span: span.map_or(KEEP_FOR, |set| set.value.duration()),
+            bytes: bytes.map_or(KEEP_BYTES, |set| set.value.bytes()),
+            count: sessions.keep_count.as_ref().map(|set| set.value),
+        }
+    }
+}
+
+/// A record that is there.
+#[derive(Clone, Debug)]
+struct Record {
+    session: SessionId,
+    bytes: u64,
+    /// When it was written to last.
+    written: SystemTime,
+    /// Whether it can go at all.
+    ended: bool,
+}
+
+/// A record that goes.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Removed {
+    /// The session.
+    pub(crate) session: SessionId,
+    /// Bytes of its record.
+    pub(crate) bytes: u64,
+    /// `age`, `bytes` or `count`.
+    pub(crate) over: &'static str,
+    /// When its record was written to last, seconds since the epoch.
+    pub(crate) ended_unix_s: u64,
+}
+
+/// What all records take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Sessions.
+    pub(crate) sessions: u64,
+    /// Bytes.
+    pub(crate) bytes: u64,
+}
+
+/// Returns what the records below `state_dir` take.
+pub(crate) fn size(state_dir: &Path) -> Size {
+    let records = records(state_dir).unwrap_or_default();
+    records.iter().fold(Size::default(), |size, record| Size {
+        sessions: size.sessions + 1,
+        bytes: size.bytes + record.bytes,
+    })
+}
+
+/// Says which records go, the oldest first.
+///
+/// # Errors
+/// When the folder of sessions cannot be read.
+pub(crate) fn plan(state: &StateDir, keep: Keep) -> anyhow::Result<Vec<Removed>> {
+    let mut records = records(state.path()).context("cannot read the folder of sessions")?;
+    records.sort_by(|one, other| (other.written, &other.session).cmp(&(one.written, &one.session)));
+    let now = SystemTime::now();
+    let (mut bytes, mut count) = (0_u64, 0_u64);
+    let mut gone = Vec::new();
+    for record in records {
+        bytes = bytes.saturating_add(record.bytes);
+        count += 1;
+        let age = now.duration_since(record.written).unwrap_or_default();
+        let over = match () {
+            () if age > keep.span => "age",
+            () if bytes > keep.bytes => "bytes",
+            () if keep.count.is_some_and(|most| count > most) => "count",
+            () => continue,
+        };
+        if !record.ended {
+            continue;
+        }
+        let ended = record.written.duration_since(SystemTime::UNIX_EPOCH);
+        gone.push(Removed {
+            session: record.session,
+            bytes: record.bytes,
+            over,
+            ended_unix_s: ended.unwrap_or_default().as_secs(),
+        });
+    }
+    gone.reverse();
+    Ok(gone)
+}
+
+/// Removes these records, and what an earlier removal left.
+///
+/// # Errors
+/// When one cannot be removed; those before it are gone.
+pub(crate) fn remove(
+    state: &StateDir,
+    store: &mut Store,
+    planned: &[Removed],
+) -> anyhow::Result<()> {
+    let aside = state.path().join(ASIDE_DIR);
+    match DirBuilder::new().mode(0o700).create(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("cannot make `{}`", aside.display()));
+        }
+        _ => {}
+    }
+    let mut list = list(state.path()).context("cannot write down what is removed")?;
+    for removed in planned {
+        let from = state.session_dir(&removed.session);
+        // It may run again by now only if its id came twice; then it stays.
+        if is_live(&from).unwrap_or(true) {
+            continue;
+        }
+        let mut line = serde_json::to_vec(removed)?;
+        line.push(b'\n');
+        list.write_all(&line)
+            .context("cannot write down what is removed")?;
+        let to = aside.join(removed.session.as_str());
+        fs::rename(&from, &to).with_context(|| format!("cannot remove `{}`", from.display()))?;
+    }
+    for entry in fs::read_dir(&aside)?.flatten() {
+        let name = entry.file_name();
+        if let Some(session) = name
+            .to_str()
+            .and_then(|name| name.parse::<SessionId>().ok())
+        {
+            store.forget(&session)?;
+        }
+        fs::remove_dir_all(entry.path())
+            .with_context(|| format!("cannot remove `{}`", entry.path().display()))?;
+    }
+    Ok(())
+}
+
+/// Removes what is over `keep` at the end of a run, once an hour at most.
+///
+/// # Errors
+/// As [`plan`] and [`remove`].
+pub(crate) fn remove_seldom(state: &StateDir, keep: Keep) -> anyhow::Result<()> {
+    let looked = fs::metadata(state.path().join(PRUNED_FILE)).and_then(|meta| meta.modified());
+    if looked.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < SELDOM)) {
+        return Ok(());
+    }
+    list(state.path())?.set_modified(SystemTime::now())?;
+    let planned = plan(state, keep)?;
+    if planned.is_empty() {
+        return Ok(());
+    }
+    remove(state, &mut Store::open(state.path())?, &planned)
+}
+
+fn list(state_dir: &Path) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    options.open(state_dir.join(PRUNED_FILE))
+}
+
+fn records(state_dir: &Path) -> io::Result<Vec<Record>> {
+    let entries = match fs::read_dir(state_dir.join(SESSIONS_DIR)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let session = name
+            .to_str()
+            .and_then(|name| name.parse::<SessionId>().ok());
+        // A link in the place of a session is no record of ours.
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if let (Some(session), true) = (session, is_dir) {
+            records.push(record(state_dir, session));
+        }
+    }
+    Ok(records)
+}
+
+fn record(state_dir: &Path, session: SessionId) -> Record {
+    let dir: PathBuf = session_dir(state_dir, &session);
+    let files = fs::read_dir(&dir).into_iter().flatten().flatten();
+    let files = files.filter_map(|file| file.metadata().ok());
+    let start = (0_u64, SystemTime::UNIX_EPOCH);
+    let (bytes, written) =
+        files
+            .filter(fs::Metadata::is_file)
+            .fold(start, |(bytes, last), meta| {
+                // What it takes on the disk, which a sparse or small file shows best.
+                let own = meta.blocks().saturating_mul(512);
+                (bytes + own, last.max(meta.modified().unwrap_or(last)))
+            });
+    let made = fs::metadata(&dir).and_then(|meta| meta.modified());
+    let written = made.map_or(written, |made| written.max(made));
+    let is_young = written.elapsed().map_or(true, |age| age < YOUNG);
+    let is_noted = state_dir.join(RUNNING_DIR).join(session.as_str()).exists();
+    let ended = !is_young && !is_noted && matches!(is_live(&dir), Ok(false));
+    Record {
+        session,
+        bytes,
+        written,
+        ended,
+    }
+}
