@@ -134,16 +134,16 @@ fn a_flood_of_refused_calls_is_counted() {
 #[test]
 fn a_read_only_place_is_told_with_its_path() {
     for_each_user(|env, repo| {
-        let bin = env.home().join(".local/bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        env.write(bin.join("tool"), "x");
-        env.own(&env.home().join(".local"));
-        let line = "mkdir ~/.local/bin/new; echo x > ~/.local/bin/tool; rm ~/.local/bin/tool; \
+        let notes = env.home().join("notes");
+        std::fs::create_dir_all(&notes).unwrap();
+        env.write(notes.join("tool"), "x");
+        env.own(&notes);
+        let line = "mkdir ~/notes/new; echo x > ~/notes/tool; rm ~/notes/tool; \
                     /run/stockade/why";
-        let output = told(env, repo, "", line);
+        let output = told(env, repo, "[filesystem]\nread = [\"~/notes\"]\n", line);
         output
             .assert_stdout("file remove")
-            .assert_stdout(".local/bin/tool was refused")
+            .assert_stdout("notes/tool was refused")
             .assert_stdout("rule    read-only")
             .assert_stdout("filesystem.write");
         output
@@ -154,10 +154,10 @@ fn a_read_only_place_is_told_with_its_path() {
         let access: Vec<_> = events.iter().filter_map(access).collect();
         assert_eq!(access, ["create", "write", "remove"]);
         // Where a policy makes it writable it happens, and nothing is told.
-        let policy = "[filesystem]\nwrite = [\"~/.local/bin\"]\n";
+        let policy = "[filesystem]\nwrite = [\"~/notes\"]\n";
         let output = told(env, repo, policy, line);
         output.assert_stdout("nothing was refused");
-        assert!(bin.join("new").is_dir() && !bin.join("tool").exists());
+        assert!(notes.join("new").is_dir() && !notes.join("tool").exists());
         assert_eq!(refused(&env.events("last"), "file.denied"), []);
     });
 }
