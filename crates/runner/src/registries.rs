@@ -231,14 +231,13 @@ fn mapping(text: &str, form: Form) -> String {
 
 fn lines(text: &str, keeps: impl Fn(&str) -> bool) -> String {
     let kept = text.lines().filter(|line| keeps(line));
-    kept.map(|line| format!("{line}\n")).collect()
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Keeps the sources and sections of a configuration of pip; values may go on in indented lines.
 fn pip(text: &str) -> String {
     let mut within = false;
-    lines(text, |_| true)
-        .lines()
+    text.lines()
         .filter(|line| {
             let goes_on = line.starts_with([' ', '\t']);
             if !goes_on {
@@ -249,7 +248,7 @@ fn pip(text: &str) -> String {
             }
             within
         })
-        .map(|line| format!("{line}\n"))
+        .flat_map(|line| [line, "\n"])
         .collect()
 }
 
