@@ -74,6 +74,13 @@ fn share(text: &str) -> ShareFact {
     }
 }
 
+fn agent_state() -> StateFact {
+    StateFact {
+        from: path("/home/dev/.local/state/stockade/agents/codex"),
+        path: path("/home/dev/.codex"),
+    }
+}
+
 fn facts() -> HostFacts {
     let system = |text: &str, kind| SystemEntry {
         path: path(text),
@@ -137,10 +144,7 @@ fn facts() -> HostFacts {
                 target: "../node/bin/codex".to_owned(),
             }],
         },
-        state: vec![StateFact {
-            from: path("/home/dev/.local/state/stockade/agents/codex"),
-            path: path("/home/dev/.codex"),
-        }],
+        state: vec![agent_state()],
         environment: environment(&[("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8")]),
         own_executable: path("/usr/bin/stockade"),
         own_names: vec![path("/usr/bin/stockade")],

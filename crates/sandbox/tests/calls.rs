@@ -292,32 +292,18 @@ fn entries(set: CallSet) -> Vec<Call> {
     calls(set).filter(|call| !call.is_ordinary()).collect()
 }
 
+/// What is closed where nothing is opened, and is not in `set`.
+fn opened(set: CallSet) -> Vec<&'static str> {
+    let left = entries(set);
+    let closed = entries(STRICT).into_iter();
+    closed
+        .filter(|call| !left.contains(call))
+        .map(|call| call.name)
+        .collect()
+}
+
 #[test]
-fn an_option_opens_its_own_calls_and_no_others() {
-    let strict = entries(STRICT);
-    let opened = |set: CallSet| -> Vec<&str> {
-        let left = entries(set);
-        strict
-            .iter()
-            .filter(|call| !left.contains(call))
-            .map(|call| call.name)
-            .collect()
-    };
-    assert_eq!(
-        opened(CallSet {
-            debuggers: Debuggers::All,
-            ..STRICT
-        }),
-        [
-            "personality",
-            "perf_event_open",
-            "ptrace",
-            "process_vm_readv",
-            "process_vm_writev",
-            "pidfd_getfd",
-            "kcmp"
-        ]
-    );
+fn debuggers_of_the_sessions_own_are_judged_where_tracing_begins() {
     let own = CallSet {
         debuggers: Debuggers::Own,
         ..STRICT
@@ -341,6 +327,26 @@ fn an_option_opens_its_own_calls_and_no_others() {
             CallAction::NotPermitted
         );
     }
+}
+
+#[test]
+fn an_option_opens_its_own_calls_and_no_others() {
+    let strict = entries(STRICT);
+    assert_eq!(
+        opened(CallSet {
+            debuggers: Debuggers::All,
+            ..STRICT
+        }),
+        [
+            "personality",
+            "perf_event_open",
+            "ptrace",
+            "process_vm_readv",
+            "process_vm_writev",
+            "pidfd_getfd",
+            "kcmp"
+        ]
+    );
     let namespaces = opened(CallSet {
         namespaces: true,
         ..STRICT
