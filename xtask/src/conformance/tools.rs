@@ -148,14 +148,16 @@ fn system(needs: &[Need]) {
     }
 }
 
-/// Adds a folder's content to another one, files as links where the file system allows it.
+/// Copies a folder's content into another one. Not as links: the home is given away later, and the
+/// machine's own files would be given away with it.
 fn tree(source: &Path, target: &Path) -> Result<()> {
     fs::create_dir_all(target).with_context(|| format!("`{}` cannot be made", target.display()))?;
     let content = source.join(".");
-    let linked = process::stdout(Command::new("cp").arg("-al").arg(&content).arg(target));
-    if linked.is_err() {
-        process::stdout(Command::new("cp").arg("-a").arg(&content).arg(target))?;
-    }
+    let mut copy = Command::new("cp");
+    copy.args(["-a", "--reflink=auto"])
+        .arg(&content)
+        .arg(target);
+    process::stdout(&mut copy)?;
     Ok(())
 }
 
