@@ -379,10 +379,10 @@ fn a_daemon_does_not_outlive_its_session() {
 /// What a person allows happens, so it was the answer that stopped it above and nothing else.
 #[test]
 fn what_was_asked_happens_when_it_is_allowed() {
-    // A remote on this machine is served by a program of its own, which is asked about too.
+    // A remote on this machine is served by a program of its own, which the answer covers.
     for (item, questions) in [
         (fetch(), &["stranger.test"][..]),
-        (push(), &["git push --force", "git-receive-pack"][..]),
+        (push(), &["git push --force"][..]),
     ] {
         for user in User::all() {
             for launch in Launch::ALL {

@@ -130,8 +130,9 @@ impl Place {
         let temporary = names(&self.env.temporary());
         assert!(temporary.is_empty(), "left behind: {temporary:?}");
         let state = names(&self.env.state());
-        // What compilers keep for the workspace begins empty.
-        let expected = ["agents", "key", "running", "sessions"].map(str::to_owned);
+        // What compilers keep for the workspace begins empty; when records were looked at last is
+        // the date of the list of those that went.
+        let expected = ["agents", "key", "pruned.jsonl", "running", "sessions"].map(str::to_owned);
         let known = |name: &String| expected.contains(name) || name.starts_with("index.db");
         assert!(state.iter().all(known), "left behind: {state:?}");
         let running = names(&self.env.state().join("running"));

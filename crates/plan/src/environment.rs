@@ -35,11 +35,8 @@ pub(crate) fn build(
             .find(|(n, _)| n.as_bytes() == wanted.as_bytes())
             .map(|(_, v)| v)
     };
-    let path = caller("PATH")
-        .cloned()
-        .unwrap_or_else(|| DEFAULT_PATH.into());
     let shell = caller("SHELL").cloned().unwrap_or_else(|| "/bin/sh".into());
-    variables.insert("PATH".into(), absolute_entries(&path));
+    variables.insert("PATH".into(), search_path(facts));
     variables.insert("SHELL".into(), shell);
     variables.insert("HOME".into(), facts.home.clone().into());
     variables.insert("USER".into(), facts.user.as_str().into());
@@ -100,6 +97,13 @@ fn has_password(value: &RawText) -> bool {
         let user = authority.rsplit_once('@').map(|(user, _)| user);
         user.is_some_and(|user| user.contains(':'))
     })
+}
+
+/// Returns where the command's programs are searched: where the caller's are.
+pub(crate) fn search_path(facts: &HostFacts) -> RawText {
+    let mut variables = facts.environment.iter();
+    let path = variables.find(|(name, _)| name.as_bytes() == b"PATH");
+    path.map_or_else(|| DEFAULT_PATH.into(), |(_, path)| absolute_entries(path))
 }
 
 /// Drops empty and relative entries of a search path: they would mean the workspace.

@@ -3,7 +3,7 @@
 use stockade_types::AbsPath;
 
 use crate::{
-    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step, Upper, covers,
+    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step, Upper, covers, environment,
     share::{SharedBind, Sharing},
 };
 
@@ -94,6 +94,7 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     steps.extend(shown(spec, facts, &shared));
     steps.extend(sources(spec, facts, &shared));
     steps.extend(stand_ins(spec, facts, &shared));
+    steps.extend(login_files(spec, facts, &shared));
     steps.extend(covers::steps(spec, facts, &shared));
     steps.push(Step::SealRoot);
     steps
@@ -313,6 +314,27 @@ fn sources(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step
         .map(|file| Step::File {
             path: file.path.clone(),
             contents: file.contents.clone(),
+        })
+        .collect()
+}
+
+/// Files of the home that login shells read (`bash -l`, `zsh -l`): the machine's own in `/etc` set
+/// the search path anew, and what the caller's home adds to it is not there.
+fn login_files(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
+    let path = environment::search_path(facts);
+    // A path that is no text cannot be written in a plan; the shells keep what `/etc` says.
+    let Ok(text) = std::str::from_utf8(path.as_bytes()) else {
+        return Vec::new();
+    };
+    let quoted = text.replace('\'', r"'\''");
+    let contents = format!("# The search path of this session.\nPATH='{quoted}'\nexport PATH\n");
+    [".profile", ".zprofile"]
+        .iter()
+        .filter_map(|name| facts.home.join(name).ok())
+        .filter(|path| !is_shown(path, spec, facts, shared))
+        .map(|path| Step::File {
+            path,
+            contents: contents.clone(),
         })
         .collect()
 }

@@ -321,7 +321,7 @@ mod tests {
         );
         let wide = at(Some(120));
         assert!(
-            wide.contains("…ong/way/to/the/shop  night\\u{a} run  codex exec fix"),
+            wide.contains("/long/way/to/the/shop  night\\u{a} run  codex exec fix"),
             "{wide}"
         );
         assert!(wide.chars().count() <= 120);

@@ -180,10 +180,11 @@ fn k20_content_that_changed_unseen_is_read_again() {
                 assert_eq!((refused, found), (1, 0), "{all}");
             } else {
                 // It was refused each time, or seen to run, and then the session ended.
-                // Where it was killed before it could say so, the finding is about what nobody saw.
+                // Where it was killed before it could say so, the finding is about what nobody saw;
+                // both can be found at the same time.
                 let ran = output.stdout.matches("evil").count();
-                assert!(found <= 1, "{output:?}\n{all}");
-                assert!(ran == 0 || found == 1, "{output:?}\n{all}");
+                assert!(found <= 2, "{output:?}\n{all}");
+                assert!(ran == 0 || found > 0, "{output:?}\n{all}");
                 assert!(refused > 0, "the race was never run: {output:?}\n{all}");
             }
         }
