@@ -3,7 +3,8 @@
 //! program: without this, one refused command would be asked about and recorded once for each.
 //!
 //! What counts as going on is narrow, since it is refused without an event: `DIRECTORY/NAME` as the
-//! command's own `PATH` spells it, in its order, each directory once.
+//! command's own `PATH` spells it, in its order, each directory once. One may come twice: zsh tries
+//! the directory that it remembers, and then all of them.
 
 use std::{
     collections::HashMap,
@@ -39,6 +40,8 @@ struct Refused {
     command: u64,
     /// Which directory was tried last.
     at: usize,
+    /// Whether one was tried twice.
+    twice: bool,
     when: Instant,
 }
 
@@ -54,7 +57,16 @@ impl Searches {
         match self.attempt(request, rule) {
             Some((command, at)) => {
                 let when = Instant::now();
-                self.refused.insert(process, Refused { command, at, when });
+                let twice = false;
+                self.refused.insert(
+                    process,
+                    Refused {
+                        command,
+                        at,
+                        twice,
+                        when,
+                    },
+                );
             }
             // Not found through `PATH`, so there is no search that could go on.
             None => drop(self.refused.remove(&process)),
@@ -72,9 +84,12 @@ impl Searches {
             .id
             .and_then(|process| self.refused.get_mut(&process));
         let Some(refused) = refused else { return false };
-        let same =
-            refused.when.elapsed() <= NEXT_TRY_MAX && refused.command == command && refused.at < at;
+        let once_more = refused.at == at && !refused.twice;
+        let same = refused.when.elapsed() <= NEXT_TRY_MAX
+            && refused.command == command
+            && (refused.at < at || once_more);
         if same {
+            refused.twice |= once_more;
             refused.at = at;
             refused.when = Instant::now();
         }
@@ -123,7 +138,6 @@ mod tests {
         for path in [
             "/usr/bin/./git",
             "/usr//bin/git",
-            "/usr/bin/git",
             "/opt/../bin/git",
             "/bin/./git",
             "//bin/git",
@@ -184,8 +198,12 @@ mod tests {
         assert!(!searches.goes_on(&request(7, "/usr/bin/git", &argv), rule));
         searches.note(&request(7, "/usr/bin/git", &argv), rule);
         assert!(
+            searches.goes_on(&request(7, "/usr/bin/git", &argv), rule),
+            "the remembered one first, then all"
+        );
+        assert!(
             !searches.goes_on(&request(7, "/usr/bin/git", &argv), rule),
-            "the same path"
+            "the same path a third time"
         );
         assert!(
             !searches.goes_on(&request(8, "/bin/git", &argv), rule),
