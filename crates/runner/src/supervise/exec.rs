@@ -359,9 +359,12 @@ impl Supervision {
     /// Whether this is a refused command that its caller found in another directory.
     fn search_goes_on(&self, attempt: &Attempt, decision: &Decision) -> bool {
         let rule = decision.rule.as_ref();
-        attempt
-            .own()
-            .is_some_and(|own| state(self).searches.goes_on(&own.request, rule))
+        let asks = decision.verdict == Verdict::Ask;
+        attempt.own().is_some_and(|own| {
+            let searches = &mut state(self).searches;
+            searches.goes_on(&own.request, rule)
+                || asks && searches.is_tried_twice(&own.request, rule)
+        })
     }
 
     pub(super) fn note_refusal(&self, attempt: &Attempt, decision: &Decision) {

@@ -3,8 +3,8 @@
 //! program: without this, one refused command would be asked about and recorded once for each.
 //!
 //! What counts as going on is narrow, since it is refused without an event: `DIRECTORY/NAME` as the
-//! command's own `PATH` spells it, in its order, each directory once. One may come twice: zsh tries
-//! the directory that it remembers, and then all of them.
+//! command's own `PATH` spells it, in its order, each directory once. Where a person was asked one may
+//! come twice: zsh tries the directory that it remembers, and then all of them.
 
 use std::{
     collections::HashMap,
@@ -57,7 +57,8 @@ impl Searches {
         match self.attempt(request, rule) {
             Some((command, at)) => {
                 let when = Instant::now();
-                let twice = false;
+                let before = self.refused.get(&process);
+                let twice = before.is_some_and(|one| one.command == command && one.twice);
                 self.refused.insert(
                     process,
                     Refused {
@@ -84,15 +85,28 @@ impl Searches {
             .id
             .and_then(|process| self.refused.get_mut(&process));
         let Some(refused) = refused else { return false };
-        let once_more = refused.at == at && !refused.twice;
-        let same = refused.when.elapsed() <= NEXT_TRY_MAX
-            && refused.command == command
-            && (refused.at < at || once_more);
+        let same =
+            refused.when.elapsed() <= NEXT_TRY_MAX && refused.command == command && refused.at < at;
         if same {
-            refused.twice |= once_more;
             refused.at = at;
             refused.when = Instant::now();
         }
+        same
+    }
+
+    /// Tells whether an execution that a person was just asked about is tried in the same directory
+    /// once more, which is no new question.
+    pub(super) fn is_tried_twice(&mut self, request: &ExecRequest, rule: Option<&RuleId>) -> bool {
+        let Some((command, at)) = self.attempt(request, rule) else {
+            return false;
+        };
+        let process = request.subject.id;
+        let refused = process.and_then(|process| self.refused.get_mut(&process));
+        let Some(refused) = refused else { return false };
+        let same = refused.when.elapsed() <= NEXT_TRY_MAX
+            && (refused.command, refused.at) == (command, at)
+            && !refused.twice;
+        refused.twice |= same;
         same
     }
 
@@ -138,6 +152,7 @@ mod tests {
         for path in [
             "/usr/bin/./git",
             "/usr//bin/git",
+            "/usr/bin/git",
             "/opt/../bin/git",
             "/bin/./git",
             "//bin/git",
@@ -170,6 +185,24 @@ mod tests {
         assert!(searches.refused.len() <= super::REMEMBERED_MAX);
     }
 
+    #[test]
+    fn the_same_directory_comes_twice_where_somebody_was_asked() {
+        let push: RuleId = "push".parse().unwrap();
+        let rule = Some(&push);
+        let argv = ["git", "push"];
+        let git = request(7, "/usr/bin/git", &argv);
+        let mut searches = Searches::default();
+        searches.note(&git, rule);
+        assert!(!searches.is_tried_twice(&request(7, "/bin/git", &argv), rule));
+        assert!(!searches.is_tried_twice(&git, None), "another rule");
+        assert!(searches.is_tried_twice(&git, rule));
+        assert!(!searches.is_tried_twice(&git, rule), "a third time");
+        assert!(searches.goes_on(&request(7, "/bin/git", &argv), rule));
+        // Asked again it is still the same command.
+        searches.note(&git, rule);
+        assert!(!searches.is_tried_twice(&git, rule));
+    }
+
     fn request(pid: u32, path: &str, argv: &[&str]) -> ExecRequest {
         let id = Some(ProcessId { pid, start: 1 });
         ExecRequest {
@@ -198,12 +231,8 @@ mod tests {
         assert!(!searches.goes_on(&request(7, "/usr/bin/git", &argv), rule));
         searches.note(&request(7, "/usr/bin/git", &argv), rule);
         assert!(
-            searches.goes_on(&request(7, "/usr/bin/git", &argv), rule),
-            "the remembered one first, then all"
-        );
-        assert!(
             !searches.goes_on(&request(7, "/usr/bin/git", &argv), rule),
-            "the same path a third time"
+            "the same path"
         );
         assert!(
             !searches.goes_on(&request(8, "/bin/git", &argv), rule),
