@@ -3,7 +3,8 @@
 use stockade_types::AbsPath;
 
 use crate::{
-    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, Step, Upper, covers, environment,
+    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, ShownFact, Step, Upper, covers,
+    environment,
     share::{SharedBind, Sharing},
 };
 
@@ -91,10 +92,11 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     steps.extend(workspace(spec, facts));
     // These come after every bind: a bind could show again what is covered or replaced.
     steps.extend(links(spec, facts, &shared));
-    steps.extend(shown(spec, facts, &shared));
-    steps.extend(sources(spec, facts, &shared));
-    steps.extend(stand_ins(spec, facts, &shared));
-    steps.extend(login_files(spec, facts, &shared));
+    steps.extend(filtered(spec, facts, &shared));
+    // Where packages come from, what only has to be there, and what login shells read.
+    for files in [&facts.sources, &facts.stand_ins, &login_files(facts)] {
+        steps.extend(own_where_absent(files, spec, facts, &shared));
+    }
     steps.extend(covers::steps(spec, facts, &shared));
     steps.push(Step::SealRoot);
     steps
@@ -282,45 +284,39 @@ fn links(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> 
         .collect()
 }
 
-/// Files that are shown without the credentials in them.
-fn shown(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
+fn write_file(file: &ShownFact) -> Step {
+    Step::File {
+        path: file.path.clone(),
+        contents: file.contents.clone(),
+    }
+}
+
+/// Files that are shown without the credentials in them, where a bind would show them whole.
+fn filtered(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
     let files = facts.shown.iter();
     files
         .filter(|file| is_shown(&file.path, spec, facts, shared))
-        .map(|file| Step::File {
-            path: file.path.clone(),
-            contents: file.contents.clone(),
-        })
+        .map(write_file)
         .collect()
 }
 
-/// Files that only have to be there, and are nowhere.
-fn stand_ins(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
-    let files = facts.stand_ins.iter();
+/// Files of the session's own, where nothing shows the host's.
+fn own_where_absent(
+    files: &[ShownFact],
+    spec: &RunSpec,
+    facts: &HostFacts,
+    shared: &[SharedBind],
+) -> Vec<Step> {
+    let files = files.iter();
     files
         .filter(|file| !is_shown(&file.path, spec, facts, shared))
-        .map(|file| Step::File {
-            path: file.path.clone(),
-            contents: file.contents.clone(),
-        })
-        .collect()
-}
-
-/// Files of the home that say where packages come from, where nothing shows the host's own.
-fn sources(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
-    let files = facts.sources.iter();
-    files
-        .filter(|file| !is_shown(&file.path, spec, facts, shared))
-        .map(|file| Step::File {
-            path: file.path.clone(),
-            contents: file.contents.clone(),
-        })
+        .map(write_file)
         .collect()
 }
 
 /// Files of the home that login shells read (`bash -l`, `zsh -l`): the machine's own in `/etc` set
 /// the search path anew, and what the caller's home adds to it is not there.
-fn login_files(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> {
+fn login_files(facts: &HostFacts) -> Vec<ShownFact> {
     let path = environment::search_path(facts);
     // A path that is no text cannot be written in a plan; the shells keep what `/etc` says.
     let Ok(text) = std::str::from_utf8(path.as_bytes()) else {
@@ -331,8 +327,7 @@ fn login_files(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<
     [".profile", ".zprofile"]
         .iter()
         .filter_map(|name| facts.home.join(name).ok())
-        .filter(|path| !is_shown(path, spec, facts, shared))
-        .map(|path| Step::File {
+        .map(|path| ShownFact {
             path,
             contents: contents.clone(),
         })
