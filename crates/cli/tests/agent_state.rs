@@ -3,10 +3,7 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use stockade_testkit::{
-    Output, Repo, TestEnv,
-    env::{User, under_test},
-};
+use stockade_testkit::{Output, Repo, TestEnv, env::User};
 
 /// An agent's sessions in one workspace, and the user's own files.
 struct Place {
@@ -17,11 +14,7 @@ struct Place {
 impl Place {
     fn each(body: impl Fn(&Self)) {
         for user in User::all() {
-            let env = TestEnv::new(under_test());
-            let env = match user.as_deref() {
-                Some(user) => env.as_user(user),
-                None => env,
-            };
+            let env = TestEnv::of(user.as_deref());
             let repo = env.repo();
             body(&Self { env, repo });
         }

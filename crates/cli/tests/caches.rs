@@ -3,12 +3,7 @@
 
 use std::fs;
 
-use stockade_testkit::{
-    Output, Repo, Run, TestEnv,
-    env::{User, under_test},
-    run::require_tool,
-    wait,
-};
+use stockade_testkit::{Output, Repo, Run, TestEnv, env::User, run::require_tool, wait};
 
 /// A workspace of a user who has used Cargo, uv and Go.
 struct Place {
@@ -20,11 +15,7 @@ impl Place {
     /// Makes one for every user that the tests can become.
     fn each(body: impl Fn(&Self)) {
         for user in User::all() {
-            let env = TestEnv::new(under_test());
-            let env = match user.as_deref() {
-                Some(user) => env.as_user(user),
-                None => env,
-            };
+            let env = TestEnv::of(user.as_deref());
             let repo = env.repo();
             for file in [
                 ".cargo/registry/src/old/lib.rs",

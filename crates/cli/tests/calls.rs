@@ -8,11 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use stockade_plan::{CALLS, CallAction, CallSet, Debuggers, Refusals, answer};
 use stockade_testkit::{
-    Output, TestEnv, UNATTENDED,
-    env::{User, under_test},
-    events::Event,
-    kernel::call_number,
-    run::require_tool,
+    Output, TestEnv, UNATTENDED, env::User, events::Event, kernel::call_number, run::require_tool,
 };
 
 /// An address that nothing is mapped at.
@@ -235,11 +231,7 @@ fn errno(action: CallAction) -> Option<i32> {
 fn denied_calls_fail_inside_and_are_looked_at_outside() {
     let perl = require_tool("perl");
     for user in User::all() {
-        let env = TestEnv::new(under_test());
-        let env = match &user {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user.as_deref());
         let is_root = env.is_root();
         let repo = env.repo();
         let policy = env.write("none.toml", "schema = 1\n[process]\ndebuggers = \"none\"\n");
@@ -301,11 +293,7 @@ fn new_calls_do_not_exist_inside() {
     let text = "for $n (463 .. 480, 600, 1000) { $! = 0; $r = syscall($n, -1, 1, 1, 0, 0, 0); \
                 print \"$n\\n\" unless $r == -1 && $!{ENOSYS} }";
     for user in User::all() {
-        let env = TestEnv::new(under_test());
-        let env = match &user {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user.as_deref());
         let repo = env.repo();
         let text = format!("use Errno; {text}");
         let outside = env.command(&perl).arg("-e").arg(&text).success();

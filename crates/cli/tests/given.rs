@@ -3,20 +3,12 @@
 
 use std::path::Path;
 
-use stockade_testkit::{
-    TestEnv,
-    env::{User, under_test},
-    lab::HttpServer,
-};
+use stockade_testkit::{TestEnv, env::User, lab::HttpServer};
 
 /// Tries `body` as every user that the tests can become.
 fn for_each_user(body: impl Fn(&TestEnv)) {
     for user in User::all() {
-        let env = TestEnv::new(under_test());
-        match user.as_deref() {
-            Some(user) => body(&env.as_user(user)),
-            None => body(&env),
-        }
+        body(&TestEnv::of(user.as_deref()));
     }
 }
 

@@ -3,11 +3,7 @@
 
 use std::fs;
 
-use stockade_testkit::{
-    Output, Repo, TestEnv,
-    env::{User, under_test},
-    run::require_tool,
-};
+use stockade_testkit::{Output, Repo, TestEnv, env::User, run::require_tool};
 
 /// A workspace of a user.
 struct Place {
@@ -19,11 +15,7 @@ impl Place {
     /// Makes one for every user that the tests can become.
     fn each(body: impl Fn(&Self)) {
         for user in User::all() {
-            let env = TestEnv::new(under_test());
-            let env = match user.as_deref() {
-                Some(user) => env.as_user(user),
-                None => env,
-            };
+            let env = TestEnv::of(user.as_deref());
             let repo = env.repo();
             body(&Self { env, repo });
         }

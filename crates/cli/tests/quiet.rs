@@ -1,19 +1,11 @@
 //! A deny that is quiet refuses as any other, and is counted in one line instead of told.
 
-use stockade_testkit::{
-    TestEnv,
-    env::{User, under_test},
-    lab::HttpServer,
-};
+use stockade_testkit::{TestEnv, env::User, lab::HttpServer};
 
 #[test]
 fn a_quiet_deny_is_one_line() {
     for user in User::all() {
-        let env = TestEnv::new(under_test());
-        let env = match user.as_deref() {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user.as_deref());
         let repo = env.repo();
         let server = HttpServer::start();
         let port = server.port();

@@ -13,11 +13,7 @@ use stockade_testkit::{
 
 fn for_each_user(check: impl Fn(&TestEnv, &Repo)) {
     for user in User::all() {
-        let env = TestEnv::new(under_test());
-        let env = match &user {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user.as_deref());
         let repo = env.repo();
         check(&env, &repo);
     }

@@ -1,21 +1,13 @@
 //! Inside, clients know the sources of packages and the certificates that they know outside, and
 //! none of the credentials for them.
 
-use stockade_testkit::{
-    Repo, TestEnv,
-    env::{User, under_test},
-    run::require_tool,
-};
+use stockade_testkit::{Repo, TestEnv, env::User, run::require_tool};
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nlab\n-----END CERTIFICATE-----\n";
 
 fn for_each(body: impl Fn(&TestEnv, &Repo)) {
     for user in User::all() {
-        let env = TestEnv::new(under_test());
-        let env = match user.as_deref() {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user.as_deref());
         let repo = env.repo();
         body(&env, &repo);
     }

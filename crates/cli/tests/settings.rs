@@ -3,12 +3,7 @@
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use stockade_testkit::{
-    Output, Repo, TestEnv,
-    env::{User, under_test},
-    events::Event,
-    processes,
-    run::require_tool,
-    wait,
+    Output, Repo, TestEnv, env::User, events::Event, processes, run::require_tool, wait,
 };
 
 /// A workspace, and what a line of shell says in it under a policy.
@@ -21,11 +16,7 @@ impl Place {
     /// Makes one for every user that the tests can become.
     fn each(body: impl Fn(&Self)) {
         for user in User::all() {
-            let env = TestEnv::new(under_test());
-            let env = match user.as_deref() {
-                Some(user) => env.as_user(user),
-                None => env,
-            };
+            let env = TestEnv::of(user.as_deref());
             let repo = env.repo();
             body(&Self { env, repo });
         }

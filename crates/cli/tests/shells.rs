@@ -2,21 +2,14 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use stockade_testkit::{
-    TestEnv,
-    env::{User, under_test},
-};
+use stockade_testkit::{TestEnv, env::User};
 
 /// Agents start commands with `bash -lc`: `/etc/profile` sets the search path anew, and the caller's
 /// own start-up files, which would mend it, are not inside.
 #[test]
 fn login_shells_search_where_the_caller_does() {
     for user in User::all() {
-        let env = TestEnv::new(under_test());
-        let env = match user.as_deref() {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user.as_deref());
         let repo = env.repo();
         let tool = env.write(
             env.home().join(".local/bin/mytool"),

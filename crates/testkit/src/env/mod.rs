@@ -97,6 +97,15 @@ impl TestEnv {
         env
     }
 
+    /// Makes an environment for the program under test and one of [`User::all`].
+    pub fn of(user: Option<&str>) -> Self {
+        let env = Self::new(under_test());
+        match user {
+            Some(user) => env.as_user(user),
+            None => env,
+        }
+    }
+
     /// Makes everything of this environment belong to the user `name` and runs everything as that
     /// user. Needs root, unless the tests already run as that user.
     #[must_use]
