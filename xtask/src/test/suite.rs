@@ -18,25 +18,60 @@ const NEEDS_ROOT: &str = "needs_root";
 /// Part of the name of a test that root cannot run.
 const NEEDS_USER: &str = "needs_user";
 
+/// The crates whose tests depend on who runs them. The tests of the others know no user, so they
+/// do not run again after a run as root.
+const KNOW_USERS: [&str; 5] = ["cli", "runner", "sandbox", "sys", "testkit"];
+/// Tells the tests that the same tests run as an ordinary user next: those that try each user then
+/// leave that one out.
+const USER_FOLLOWS: &str = "STOCKADE_TEST_USER_FOLLOWS";
+
 /// As whom a suite runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum As {
+    /// As root, and no other run follows.
     Root,
+    /// As root; a run as an ordinary user follows.
+    RootFirst,
+    /// As an ordinary user, and nothing ran before.
     User,
+    /// As an ordinary user, after a run as root.
+    UserNext,
 }
 
 impl As {
     const fn profile(self) -> &'static str {
         match self {
-            Self::Root => "root",
-            Self::User => "user",
+            Self::Root | Self::RootFirst => "root",
+            Self::User | Self::UserNext => "user",
         }
     }
 
     const fn cannot_run(self) -> &'static str {
         match self {
-            Self::Root => NEEDS_USER,
-            Self::User => NEEDS_ROOT,
+            Self::Root | Self::RootFirst => NEEDS_USER,
+            Self::User | Self::UserNext => NEEDS_ROOT,
+        }
+    }
+
+    /// Tells whether this run has the tests of a package.
+    fn has(self, folder: &Path) -> bool {
+        match self {
+            Self::Root | Self::RootFirst | Self::User => true,
+            Self::UserNext => KNOW_USERS
+                .iter()
+                .any(|name| folder.ends_with(Path::new("crates").join(name))),
+        }
+    }
+
+    /// The same for nextest, as one of its filter expressions.
+    fn packages(self) -> Option<String> {
+        match self {
+            Self::Root | Self::RootFirst | Self::User => None,
+            Self::UserNext => Some(
+                KNOW_USERS
+                    .map(|name| format!("package(stockade-{name})"))
+                    .join(" or "),
+            ),
         }
     }
 }
@@ -179,12 +214,16 @@ impl Built {
             None => self
                 .tests
                 .iter()
+                .filter(|test| who.has(&test.folder))
                 .map(|test| self.harness_command(test, who))
                 .collect(),
         };
         let (mut counts, mut succeeded) = (Counts::default(), true);
         for command in &mut commands {
             command.env(agents::VARIABLE, agents);
+            if who == As::RootFirst {
+                command.env(USER_FOLLOWS, "1");
+            }
             for (name, path) in &self.programs {
                 command.env(format!("CARGO_BIN_EXE_{name}"), path);
             }
@@ -225,6 +264,9 @@ impl Built {
                     .arg("--target-dir-remap")
                     .arg(&self.target);
             }
+        }
+        if let Some(packages) = who.packages() {
+            command.args(["--filterset", &packages]);
         }
         if !self.filters.is_empty() {
             // A filter may name tests of which only root, or only a user, can run any.
@@ -344,6 +386,31 @@ fn artifacts(messages: &str) -> (Vec<TestBinary>, BTreeMap<String, PathBuf>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_run_after_root_has_the_crates_that_know_users_and_no_other() {
+        let root = workspace::root().unwrap();
+        let mut left_out = 0;
+        for entry in fs::read_dir(root.join("crates")).unwrap() {
+            let folder = entry.unwrap().path();
+            let asks_who_runs = workspace::files(&root)
+                .unwrap()
+                .iter()
+                .map(|file| root.join(file))
+                .filter(|file| file.starts_with(&folder) && file.extension() == Some("rs".as_ref()))
+                .any(|file| {
+                    let text = fs::read_to_string(file).unwrap();
+                    text.contains("User::all()") || text.contains(NEEDS_ROOT)
+                });
+            assert!(As::UserNext.has(&folder) || !asks_who_runs, "{folder:?}");
+            assert!(As::User.has(&folder));
+            left_out += usize::from(!As::UserNext.has(&folder));
+        }
+        assert!(left_out > 0);
+        for name in KNOW_USERS {
+            assert!(root.join("crates").join(name).is_dir(), "{name}");
+        }
+    }
 
     #[test]
     fn artifacts_are_told_apart() {

@@ -165,7 +165,7 @@ fn n08_a_public_address_of_the_machine_is_the_machine() {
         require_tool(tool);
     }
     for private in [false, true] {
-        let user = User::all().pop().flatten();
+        let user = User::ordinary();
         let env = environment(user.as_deref());
         let seen = env.write("seen", "");
         env.own(&seen);

@@ -20,14 +20,24 @@ impl User {
         std::env::var("STOCKADE_TEST_USER").unwrap_or_else(|_| "stockade-test".to_owned())
     }
 
-    /// Returns the users that an escape test runs as: root and the ordinary user where the tests
-    /// run as root, else only the one who runs them. `None` is the one who runs the tests.
+    /// Returns the users that an escape test runs as: root and the ordinary user if the tests run
+    /// as root and do not run as that user afterwards (`STOCKADE_TEST_USER_FOLLOWS`, which `cargo
+    /// xtask test` sets), else only the one who runs them. `None` is the one who runs the tests.
     pub fn all() -> Vec<Option<String>> {
-        if rustix::process::geteuid().is_root() {
+        let follows = std::env::var_os("STOCKADE_TEST_USER_FOLLOWS").is_some();
+        if rustix::process::geteuid().is_root() && !follows {
             vec![None, Some(Self::ordinary_name())]
         } else {
             vec![None]
         }
+    }
+
+    /// Returns the user whom a test takes that needs an ordinary one: `None` if the tests run as
+    /// one already.
+    pub fn ordinary() -> Option<String> {
+        rustix::process::geteuid()
+            .is_root()
+            .then(Self::ordinary_name)
     }
 
     /// Finds a user by name; ends the test where there is none.
