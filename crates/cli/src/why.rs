@@ -55,6 +55,12 @@ const UNSEEN: &str = "\
 not seen here: what does not exist inside (hidden, or outside of the view), files that cannot be
 read, calls that the kernel is said not to have (ENOSYS), and unknown requests of ioctl, fcntl and
 prctl; /run/stockade/boundary.md says what is here";
+
+/// Why ssh fails where the boundary let it through.
+const SSH_FAILS: &str = "\
+\"Permission denied\" is a login without a key (the owner's keys and agent are not inside), \
+\"Host key verification failed\" a host that is not in the owner's known_hosts";
+
 /// Says which questions are open, and what the network did not reach since the last refusal.
 fn news(refused: Option<UnixMillis>) -> Vec<String> {
     let Some(news) = fs::read(NEWS)
@@ -78,7 +84,17 @@ fn news(refused: Option<UnixMillis>) -> Vec<String> {
             safe(&last.outcome)
         )
     });
-    open.chain(unreached).collect()
+    let ssh = news
+        .ssh
+        .as_ref()
+        .filter(|last| refused.is_none_or(|refused| last.time >= refused));
+    let ssh = ssh.map(|last| {
+        format!(
+            "ssh {} was let through; where it fails: {SSH_FAILS}",
+            safe(&last.target)
+        )
+    });
+    open.chain(unreached).chain(ssh).collect()
 }
 
 fn render(decision: &DecisionRecord) -> String {

@@ -113,6 +113,17 @@ pub struct ShownFact {
     pub contents: String,
 }
 
+/// What ssh of the session is told of hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshFact {
+    /// Its settings.
+    pub config: String,
+    /// Keys of hosts.
+    pub known_hosts: String,
+    /// The directory of the machine's ssh that it stands in place of; `None` where there is none.
+    pub replaces: Option<AbsPath>,
+}
+
 /// Counts that the session shares with the caller's other programs: what one user has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedCounts {
@@ -182,6 +193,8 @@ pub struct HostFacts {
     pub git_settings: Vec<(String, String)>,
     /// Files of the session's home that say where packages come from.
     pub sources: Vec<ShownFact>,
+    /// What ssh inside knows; `None` where nothing is told.
+    pub ssh: Option<SshFact>,
     /// Protected paths that exist in the workspace.
     pub protected: Vec<ProtectedEntry>,
     /// The command.

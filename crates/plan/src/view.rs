@@ -66,6 +66,13 @@ const ETC_MASKED: [&str; 10] = [
     "/etc/stockade",
 ];
 
+/// Where ssh of the session has its settings, below the directory of what it is told.
+pub const SSH_DIRECTORY: &str = "ssh";
+/// Its file of host keys there.
+pub const SSH_KNOWN_HOSTS: &str = "ssh_known_hosts";
+/// Its settings there.
+pub const SSH_CONFIG: &str = "ssh_config";
+
 fn inside(path: &str) -> AbsPath {
     // Every caller passes a literal from the tables above or below; the root is harmless.
     AbsPath::new(path).unwrap_or_else(|_| root())
@@ -97,6 +104,7 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     for files in [&facts.sources, &facts.stand_ins, &login_files(facts)] {
         steps.extend(own_where_absent(files, spec, facts, &shared));
     }
+    steps.extend(known_hosts(spec, facts, &shared));
     steps.extend(covers::steps(spec, facts, &shared));
     steps.push(Step::SealRoot);
     steps
@@ -126,7 +134,12 @@ fn system(facts: &HostFacts) -> Vec<Step> {
             }
         }
     }
-    steps.extend(ETC_MASKED.map(|path| Step::Mask { path: inside(path) }));
+    // What the session's own settings of ssh stand in place of needs no cover.
+    let replaced = facts.ssh.iter().filter_map(|ssh| ssh.replaces.as_ref());
+    let replaced: Vec<&AbsPath> = replaced.collect();
+    let masked = ETC_MASKED.iter().map(|path| inside(path));
+    let masked = masked.filter(|path| !replaced.contains(&path));
+    steps.extend(masked.map(|path| Step::Mask { path }));
     steps
 }
 
@@ -197,10 +210,13 @@ fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
         .session_dir
         .join("inside")
         .unwrap_or_else(|_| spec.session_dir.clone());
+    let ssh = told.join(SSH_DIRECTORY);
     let mut steps = vec![
         bind(told, inside("/run/stockade")),
         bind(facts.own_executable.clone(), inside("/run/stockade/why")),
     ];
+    let machine = facts.ssh.iter().filter_map(|ssh| ssh.replaces.clone());
+    steps.extend(machine.zip(ssh).map(|(path, from)| bind(from, path)));
     let names = if spec.offline {
         ""
     } else {
@@ -282,6 +298,16 @@ fn links(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> 
             target: link.target.clone(),
         })
         .collect()
+}
+
+/// The file of host keys that programs without ssh's own settings look for; the one file of all.
+fn known_hosts(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Option<Step> {
+    let path = facts.home.join(".ssh/known_hosts").ok()?;
+    let wanted = facts.ssh.is_some() && !is_shown(&path, spec, facts, shared);
+    wanted.then(|| Step::Symlink {
+        path,
+        target: format!("/run/stockade/{SSH_DIRECTORY}/{SSH_KNOWN_HOSTS}"),
+    })
 }
 
 fn write_file(file: &ShownFact) -> Step {

@@ -126,6 +126,7 @@ fn facts() -> HostFacts {
         sources: Vec::new(),
         stand_ins: Vec::new(),
         git_settings: Vec::new(),
+        ssh: None,
         protected: vec![
             ProtectedEntry {
                 path: path("/home/dev/src/shop/.git/hooks"),

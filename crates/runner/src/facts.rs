@@ -253,6 +253,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         // The repository is looked at once the workspace is known to be one.
         stand_ins: Vec::new(),
         git_settings: Vec::new(),
+        ssh: None,
         readable,
         writable,
         caches: launch.caches,

@@ -7,7 +7,9 @@ use std::{
     path::Path,
 };
 
-use stockade_plan::{HostFacts, LaunchPlan, Step};
+use stockade_plan::{
+    HostFacts, LaunchPlan, SSH_CONFIG, SSH_DIRECTORY, SSH_KNOWN_HOSTS, SshFact, Step,
+};
 use stockade_policy::{Origin, Policy};
 use stockade_types::{AbsPath, Verdict};
 
@@ -17,7 +19,7 @@ use crate::approvals::AskMode;
 pub const DENIALS_FILE: &str = "denials.jsonl";
 
 /// Makes the directory with its files; returns the denials file, open for appending.
-pub(crate) fn prepare(directory: &Path, told: &str) -> io::Result<File> {
+pub(crate) fn prepare(directory: &Path, told: &str, ssh: Option<&SshFact>) -> io::Result<File> {
     fs::DirBuilder::new().mode(0o755).create(directory)?;
     let create = |name: &str| {
         fs::OpenOptions::new()
@@ -30,6 +32,12 @@ pub(crate) fn prepare(directory: &Path, told: &str) -> io::Result<File> {
     create("why")?;
     let denials = create(DENIALS_FILE)?;
     fs::write(directory.join("boundary.md"), told)?;
+    if let Some(ssh) = ssh {
+        let own = directory.join(SSH_DIRECTORY);
+        fs::DirBuilder::new().mode(0o755).create(&own)?;
+        fs::write(own.join(SSH_CONFIG), &ssh.config)?;
+        fs::write(own.join(SSH_KNOWN_HOSTS), &ssh.known_hosts)?;
+    }
     Ok(denials)
 }
 
@@ -70,7 +78,9 @@ impl Told<'_> {
         });
         text.push_str(
             "- `localhost` is the session's own: servers that you start are reached there by you, and by\n  \
-             nobody outside. Servers of the machine are not at `localhost`.\n\n\
+             nobody outside. Servers of the machine are not at `localhost`.\n\
+             - ssh knows the hosts that the owner's known_hosts has, and no other. The owner's keys and agent\n  \
+             are not here: a login needs a key of yours.\n\n\
              ## Rules\n",
         );
         self.rules(&mut text);

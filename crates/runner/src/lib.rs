@@ -56,6 +56,7 @@ mod seed_list;
 mod seeds;
 mod session_dir;
 mod signing;
+mod ssh;
 mod supervise;
 mod threads;
 mod tree;

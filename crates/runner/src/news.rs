@@ -17,6 +17,8 @@ pub const NEWS_FILE: &str = "news.json";
 const UNREACHED_MAX: usize = 20;
 /// Open questions of which it tells; the desk opens fewer.
 const OPEN_MAX: usize = 64;
+/// The port of ssh.
+const SSH: u16 = 22;
 /// Characters of a question's effect.
 const EFFECT_CHARS_MAX: usize = 300;
 
@@ -27,6 +29,9 @@ pub struct News {
     pub open: VecDeque<Open>,
     /// Allowed connections that could not be made, oldest first.
     pub unreached: VecDeque<NotReached>,
+    /// The last host that was reached over ssh: why a login fails there, nobody else says.
+    #[serde(default)]
+    pub ssh: Option<Reached>,
 }
 
 /// A question.
@@ -47,6 +52,15 @@ pub struct NotReached {
     pub target: String,
     /// What became of it: `connection refused`, `timed out`, `the name does not exist`.
     pub outcome: String,
+    /// When.
+    pub time: UnixMillis,
+}
+
+/// A connection that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// Host and port.
+    pub target: String,
     /// When.
     pub time: UnixMillis,
 }
@@ -127,6 +141,16 @@ fn take_in(news: &mut News, event: &Event, time: UnixMillis) -> bool {
             let host = decision.target.host.as_deref().unwrap_or_default();
             let port = decision.target.port.unwrap_or_default();
             unreached(news, host, port, outcome, time);
+            true
+        }
+        Event::ConnectionDecided {
+            decision,
+            address: Some(_),
+            ..
+        } if decision.verdict == Verdict::Allow && decision.target.port == Some(SSH) => {
+            let host = decision.target.host.as_deref().unwrap_or_default();
+            let target = format!("{host}:{SSH}");
+            news.ssh = Some(Reached { target, time });
             true
         }
         _ => false,

@@ -169,7 +169,7 @@ fn is_certificate(text: &str) -> bool {
 }
 
 /// Reads a regular file of text.
-fn read(path: &Path) -> Option<String> {
+pub(crate) fn read(path: &Path) -> Option<String> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).ok()?;
     let path: PathBuf = path.to_owned();
     let mut options = fs::OpenOptions::new();

@@ -40,7 +40,7 @@ use crate::{
     repository::{self, GitShare},
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
-    signing,
+    signing, ssh,
 };
 
 /// What the caller wants to run, and how.
@@ -206,6 +206,8 @@ fn prepare(
     check_workspace(&spec, &facts)?;
     let git = repository::share(&spec.workspace, &mut facts);
     signing::leave_off(&spec.workspace, &git, &mut facts);
+    let settings = options.policy.settings();
+    ssh::tell(settings, &caller, &spec.workspace, &git, &mut facts);
     facts::hide_twins(&mut facts, &spec.workspace)?;
     let places = find_protected(&options.policy, &spec.workspace, &mut facts, &git)?;
     let mut plan = compile(&options.policy, &spec, &facts)?;
@@ -338,12 +340,11 @@ fn open_record(
         offline: spec.offline,
     };
     let inside_path = directory.join(INSIDE);
-    let denials = inside::prepare(&inside_path, &told.text()).map_err(|source| {
-        RunError::SessionDirectory {
+    let denials = inside::prepare(&inside_path, &told.text(), prepared.facts.ssh.as_ref())
+        .map_err(|source| RunError::SessionDirectory {
             path: inside_path.clone(),
             source,
-        }
-    })?;
+        })?;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
     let journal = SharedJournal::new(journal, Stamp::now as fn() -> Stamp);
     let bounds = (&policy.settings().record).into();

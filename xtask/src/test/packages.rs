@@ -30,6 +30,15 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("urxvt", "rxvt-unicode"),
     ("stterm", "stterm"),
     ("strace", "strace"),
+    ("ssh", "openssh-client"),
+    ("sshd", "openssh-server"),
+];
+
+/// Keeps servers that come with packages from being started, now or with the machine: tests start
+/// their own.
+const NO_SERVICES: [&str; 2] = [
+    "--option=Dpkg::Options::=--path-exclude=/lib/systemd/system/*",
+    "--option=Dpkg::Options::=--path-exclude=/etc/init.d/*",
 ];
 
 /// Programs that only measurements beside other sandboxes need.
@@ -70,6 +79,7 @@ pub(crate) fn ensure(programs: &[(&'static str, &'static str)]) -> Result<Vec<&'
     process::stdout(
         apt()
             .args(["install", "--yes", "--no-install-recommends"])
+            .args(NO_SERVICES)
             .args(&packages),
     )
     .with_context(advice)?;

@@ -8,6 +8,7 @@
 mod ports;
 mod proxies;
 mod reach;
+mod ssh;
 
 use std::net::TcpListener;
 

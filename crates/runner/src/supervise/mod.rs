@@ -22,6 +22,7 @@ pub(crate) mod verify;
 
 pub(crate) use environment::StartEnvironment;
 pub(crate) use program_file::Identities;
+pub(crate) use push::parse_settings;
 
 pub(crate) use hands::Masks;
 

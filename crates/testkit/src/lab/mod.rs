@@ -5,6 +5,7 @@ mod dns;
 mod forge;
 mod http;
 mod proxy;
+mod ssh;
 mod tcp;
 mod tls;
 
@@ -24,6 +25,7 @@ pub use dns::{DnsAnswer, DnsQuery, DnsServer};
 pub use forge::{Forge, serve as serve_repositories};
 pub use http::HttpServer;
 pub use proxy::Proxy;
+pub use ssh::{SshServer, make_key};
 pub use tcp::{Greeter, TcpEcho};
 pub use tls::{TlsHello, TlsServer};
 

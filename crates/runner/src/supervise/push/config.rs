@@ -14,9 +14,9 @@ const FILES_MAX: usize = 32;
 
 /// One setting: `remote.origin.url`, the section and the key in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::supervise) struct Setting {
-    pub(in crate::supervise) name: Vec<u8>,
-    pub(in crate::supervise) value: Vec<u8>,
+pub(crate) struct Setting {
+    pub(crate) name: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 /// All settings, in the order in which git reads them.
@@ -123,7 +123,7 @@ fn canonical(name: &[u8]) -> Vec<u8> {
 }
 
 /// Reads a file of settings; `None` where git would not take it.
-pub(in crate::supervise) fn parse(text: &[u8]) -> Option<Vec<Setting>> {
+pub(crate) fn parse(text: &[u8]) -> Option<Vec<Setting>> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut rest = text.iter().copied().peekable();
     let mut section: Vec<u8> = Vec::new();

@@ -19,10 +19,8 @@ use rustix::fs::FileType;
 use stockade_policy::{Effect, EffectBound, ExecRequest};
 use stockade_types::{Digest, RawText};
 
-pub(super) use self::{
-    config::{Setting, parse as parse_settings},
-    reach::reach,
-};
+pub(crate) use self::config::parse as parse_settings;
+pub(super) use self::{config::Setting, reach::reach};
 
 use self::{command::Command, config::Settings, refs::Repository};
 use crate::resolve::{Resolver, reopen};

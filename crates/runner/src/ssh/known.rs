@@ -1,0 +1,198 @@
+//! Keys of hosts for the session (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), with names that are hashed
+//! as `ssh-keygen -H` does: a program inside finds the key of a host that it names, and learns of no
+//! host that it does not know already.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+/// Bytes of a block and of a digest of SHA-1 (RFC 3174).
+const BLOCK_BYTES: usize = 64;
+const DIGEST_BYTES: usize = 20;
+/// Names that are written; a file with more shows the first ones.
+const NAMES_MAX: usize = 20_000;
+
+/// Returns the entries of a text with plain names hashed. Entries with patterns stay as they are; what
+/// is no entry, and remarks, are left out.
+pub(super) fn hashed(text: &str) -> String {
+    let mut shown = String::new();
+    let mut names = 0;
+    for line in text.lines() {
+        let Some(entry) = Entry::of(line) else {
+            continue;
+        };
+        let Entry { marker, hosts, key } = entry;
+        let is_plain = |name: &&str| !name.contains(['*', '?', '!']);
+        let keeps = hosts.starts_with("|1|") || !hosts.split(',').all(|name| is_plain(&name));
+        if keeps {
+            shown.extend([marker, hosts, " ", &key, "\n"]);
+            continue;
+        }
+        for name in hosts.split(',') {
+            names += 1;
+            let mut salt = [0; DIGEST_BYTES];
+            if names > NAMES_MAX || getrandom::fill(&mut salt).is_err() {
+                return shown;
+            }
+            let digest = keyed(&salt, name.to_ascii_lowercase().as_bytes());
+            let (salt, digest) = (STANDARD.encode(salt), STANDARD.encode(digest));
+            shown.extend([marker, "|1|", &salt, "|", &digest, " ", &key, "\n"]);
+        }
+    }
+    shown
+}
+
+/// One line.
+struct Entry<'t> {
+    /// `@revoked ` or `@cert-authority `, or nothing.
+    marker: &'t str,
+    hosts: &'t str,
+    /// Kind and key.
+    key: String,
+}
+
+impl<'t> Entry<'t> {
+    /// Reads a line; `None` where it is none that ssh would take, so that no other file is shown.
+    fn of(line: &'t str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let first = words.next()?;
+        let (marker, hosts) = match first {
+            "@revoked" => ("@revoked ", words.next()?),
+            "@cert-authority" => ("@cert-authority ", words.next()?),
+            hosts => ("", hosts),
+        };
+        let (kind, key) = (words.next()?, words.next()?);
+        let is_kind = ["ssh-", "ecdsa-", "sk-"]
+            .iter()
+            .any(|begin| kind.starts_with(begin));
+        let bytes = STANDARD.decode(key).ok()?;
+        // A key begins with its own kind, behind the length.
+        let named = bytes
+            .get(4..)
+            .is_some_and(|rest| rest.starts_with(kind.as_bytes()));
+        (is_kind && named && !hosts.starts_with(['#', '@'])).then(|| Self {
+            marker,
+            hosts,
+            key: format!("{kind} {key}"),
+        })
+    }
+}
+
+/// HMAC with SHA-1 (RFC 2104), which is what ssh hashes names with; the salt is the key.
+fn keyed(salt: &[u8; DIGEST_BYTES], text: &[u8]) -> [u8; DIGEST_BYTES] {
+    let mut key = [0; BLOCK_BYTES];
+    for (place, byte) in key.iter_mut().zip(salt) {
+        *place = *byte;
+    }
+    let inner = sha1(&[&key.map(|byte| byte ^ 0x36), text].concat());
+    sha1(&[&key.map(|byte| byte ^ 0x5c)[..], &inner].concat())
+}
+
+/// SHA-1 (RFC 3174). Nothing rests on it here but that ssh finds a name again.
+fn sha1(text: &[u8]) -> [u8; DIGEST_BYTES] {
+    let mut padded = text.to_vec();
+    padded.push(0x80);
+    while padded.len() % BLOCK_BYTES != BLOCK_BYTES - 8 {
+        padded.push(0);
+    }
+    let bits = u64::try_from(text.len())
+        .unwrap_or(u64::MAX)
+        .wrapping_mul(8);
+    padded.extend(bits.to_be_bytes());
+    let mut state: [u32; 5] = [
+        0x6745_2301,
+        0xEFCD_AB89,
+        0x98BA_DCFE,
+        0x1032_5476,
+        0xC3D2_E1F0,
+    ];
+    for block in padded.chunks_exact(BLOCK_BYTES) {
+        let mut words: Vec<u32> = block
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|word| u32::from_be_bytes(*word))
+            .collect();
+        while words.len() < 80 {
+            let back = |by: usize| words.get(words.len() - by).copied().unwrap_or_default();
+            words.push((back(3) ^ back(8) ^ back(14) ^ back(16)).rotate_left(1));
+        }
+        let [mut a, mut b, mut c, mut d, mut e] = state;
+        for (round, word) in words.into_iter().enumerate() {
+            let (mixed, constant) = match round {
+                0..20 => ((b & c) | (!b & d), 0x5A82_7999_u32),
+                20..40 => (b ^ c ^ d, 0x6ED9_EBA1),
+                40..60 => ((b & c) | (b & d) | (c & d), 0x8F1B_BCDC),
+                _ => (b ^ c ^ d, 0xCA62_C1D6),
+            };
+            let next = a
+                .rotate_left(5)
+                .wrapping_add(mixed)
+                .wrapping_add(e)
+                .wrapping_add(constant)
+                .wrapping_add(word);
+            (e, d, c, b, a) = (d, c, b.rotate_left(30), a, next);
+        }
+        for (own, new) in state.iter_mut().zip([a, b, c, d, e]) {
+            *own = own.wrapping_add(new);
+        }
+    }
+    let mut digest = [0; DIGEST_BYTES];
+    for (place, byte) in digest
+        .iter_mut()
+        .zip(state.iter().flat_map(|word| word.to_be_bytes()))
+    {
+        *place = byte;
+    }
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hashed, keyed, sha1};
+
+    const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIGk1OM6aBFnIJqNUbCZnq8KX1ZHVAsrUxm6u8Yq9Nn9d";
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn digests_are_those_of_the_standards() {
+        assert_eq!(
+            hex(&sha1(b"abc")),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
+        assert_eq!(
+            hex(&sha1(
+                b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"
+            )),
+            "84983e441c3bd26ebaae4aa1f95129e5e54670f1"
+        );
+        // RFC 2202, the first case of SHA-1.
+        assert_eq!(
+            hex(&keyed(&[0x0b; 20], b"Hi There")),
+            "b617318655057264e28bc0b6fb378c8ef146be00"
+        );
+    }
+
+    #[test]
+    fn names_are_hashed_and_nothing_but_entries_is_shown() {
+        let text = format!(
+            "# a remark about secret.test\nGit.test,[other.test]:2222 ssh-ed25519 {KEY} me@secret.test\n\
+             *.corp.test ssh-ed25519 {KEY}\n@revoked bad.test ssh-ed25519 {KEY}\n\
+             |1|c2FsdA==|aGFzaA== ssh-ed25519 {KEY}\n\
+             -----BEGIN OPENSSH PRIVATE KEY-----\nexport TOKEN=secret value\na ssh-ed25519 c2VjcmV0\n"
+        );
+        let shown = hashed(&text);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 5, "{shown}");
+        assert!(
+            lines[0].starts_with("|1|") && lines[1].starts_with("|1|"),
+            "{shown}"
+        );
+        assert!(lines[2].starts_with("*.corp.test ") && lines[3].starts_with("@revoked |1|"));
+        assert!(lines[4].starts_with("|1|c2FsdA==|aGFzaA== "));
+        for word in ["secret", "git.test", "other.test", "PRIVATE", "me@"] {
+            assert!(!shown.contains(word), "{word}: {shown}");
+        }
+    }
+}

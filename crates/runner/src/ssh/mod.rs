@@ -1,0 +1,132 @@
+//! What ssh inside knows of hosts: their keys, as the caller knows them, and what the names of the
+//! workspace's own remotes stand for. Keys of people, agents and everything else that the caller's
+//! `~/.ssh` has stay outside.
+
+mod client;
+mod known;
+
+use std::{fs, path::Path};
+
+use stockade_plan::{HostFacts, SshFact};
+use stockade_policy::{Origin, Settings};
+use stockade_types::AbsPath;
+
+use self::{client::Aliases, known::hashed};
+use crate::{facts::Caller, registries::read, repository::GitShare, supervise::parse_settings};
+
+/// Where the machine's ssh has its settings, and a session its own.
+const OF_MACHINE: &str = "/etc/ssh";
+/// Files with the keys of hosts: the caller's below the home, and the machine's.
+const KNOWN_HOSTS: [&str; 2] = [".ssh/known_hosts", ".ssh/known_hosts2"];
+const KNOWN_HOSTS_OF_MACHINE: &str = "/etc/ssh/ssh_known_hosts";
+/// Names of remotes that are looked up in the caller's settings.
+const NAMES_MAX: usize = 64;
+/// What holds for every host: a key that is not known is no reason to ask whoever holds the terminal,
+/// who may be the agent.
+const EVERY_HOST: &str = "\
+Host *
+  StrictHostKeyChecking yes
+  UpdateHostKeys no
+  CheckHostIP no
+";
+
+/// Adds what ssh inside is told.
+pub(crate) fn tell(
+    settings: &Settings,
+    caller: &Caller,
+    workspace: &AbsPath,
+    git: &[GitShare],
+    facts: &mut HostFacts,
+) {
+    let mut text = String::new();
+    let mut names = String::new();
+    if !is_hidden(settings, caller) {
+        let own = KNOWN_HOSTS.map(|name| caller.home.as_path().join(name));
+        let files = own.iter().map(std::path::PathBuf::as_path);
+        for file in files.chain([Path::new(KNOWN_HOSTS_OF_MACHINE)]) {
+            text.push_str(&read(file).unwrap_or_default());
+            text.push('\n');
+        }
+        let settings = read(&caller.home.as_path().join(".ssh/config")).unwrap_or_default();
+        let aliases = Aliases::new(&settings);
+        names = remotes(workspace, git)
+            .iter()
+            .filter_map(|name| aliases.shown(name))
+            .collect();
+    }
+    facts.ssh = Some(SshFact {
+        config: format!(
+            "# Of this session alone; logins and keys of the machine are not inside.\n{names}{EVERY_HOST}"
+        ),
+        known_hosts: hashed(&text),
+        replaces: AbsPath::new(OF_MACHINE)
+            .ok()
+            .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.is_dir())),
+    });
+}
+
+/// Whether a policy of a person keeps the caller's `~/.ssh` out.
+fn is_hidden(settings: &Settings, caller: &Caller) -> bool {
+    let Ok(place) = AbsPath::new(caller.home.as_path().join(KNOWN_HOSTS[0])) else {
+        return true;
+    };
+    let mut hide = settings.filesystem.hide.iter();
+    hide.any(|at| {
+        let path = caller.expand(&at.value);
+        at.origin != Origin::Builtin && path.is_some_and(|path| place.is_within(&path))
+    })
+}
+
+/// Returns the hosts of the remotes that are reached over ssh, as they are written.
+fn remotes(workspace: &AbsPath, git: &[GitShare]) -> Vec<String> {
+    let own = workspace.as_path().join(".git/config");
+    let shared = git.iter().map(|git| git.path.as_path().join("config"));
+    let mut names: Vec<String> = shared
+        .chain([own])
+        .filter_map(|file| parse_settings(read(&file)?.as_bytes()))
+        .flatten()
+        .filter(|setting| {
+            let name = setting.name.as_slice();
+            name.starts_with(b"remote.") && (name.ends_with(b".url") || name.ends_with(b".pushurl"))
+        })
+        .filter_map(|setting| host_over_ssh(std::str::from_utf8(&setting.value).ok()?))
+        .collect();
+    names.sort();
+    names.dedup();
+    names.truncate(NAMES_MAX);
+    names
+}
+
+/// Reads the host of `ssh://git@host/path` and of `git@host:path` (git-clone(1), "GIT URLS").
+fn host_over_ssh(url: &str) -> Option<String> {
+    let authority = match url.split_once("://") {
+        Some(("ssh" | "git+ssh" | "ssh+git", rest)) => rest.split('/').next()?,
+        Some(_) => return None,
+        // A colon behind the first slash is part of a path.
+        None => url.split('/').next()?.split_once(':')?.0,
+    };
+    let host = authority.rsplit('@').next()?;
+    let host = host.split(':').next()?;
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_over_ssh;
+
+    #[test]
+    fn hosts_of_remotes_are_read_as_git_reads_them() {
+        for (url, host) in [
+            ("git@git.test:team/p.git", Some("git.test")),
+            ("work:p.git", Some("work")),
+            ("ssh://git@git.test:2222/p.git", Some("git.test")),
+            ("git+ssh://git.test/p.git", Some("git.test")),
+            ("https://git.test/p.git", None),
+            ("./a:b", None),
+            ("/srv/a:b", None),
+            ("p.git", None),
+        ] {
+            assert_eq!(host_over_ssh(url).as_deref(), host, "{url}");
+        }
+    }
+}

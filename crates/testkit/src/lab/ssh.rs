@@ -1,0 +1,132 @@
+//! A server of OpenSSH on loopback with one repository, as a code host has it.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::loopback;
+use crate::{
+    env::{Repo, TestEnv, User},
+    run::Running,
+    wait,
+};
+
+/// The server wants to be called by its whole path.
+const SERVER: &str = "/usr/sbin/sshd";
+/// How long it may take to listen.
+const START: Duration = Duration::from_secs(20);
+
+/// A running server; it runs as the ordinary user where the tests run as root, and lets in whoever has
+/// the one key.
+#[derive(Debug)]
+pub struct SshServer {
+    port: u16,
+    login: String,
+    repo: Repo,
+    host_key: String,
+    /// Ends before its directory is removed.
+    running: Running,
+    keeper: TestEnv,
+}
+
+impl SshServer {
+    /// Starts a server on a free port of 127.0.0.1 that lets the owner of `public_key` in.
+    pub fn start(public_key: &str) -> Self {
+        let user = rustix::process::geteuid()
+            .is_root()
+            .then(User::ordinary_name);
+        let keeper = TestEnv::of(user.as_deref());
+        let login = user.unwrap_or_else(|| User::current().name);
+        let repo = keeper.repo();
+        let key = keeper.root().join("host-key");
+        make_key(&keeper, &key);
+        let public = fs::read_to_string(key.with_extension("pub")).expect("it was just made");
+        let host_key = public
+            .split_whitespace()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" ");
+        let listener = TcpListener::bind(loopback()).expect("a free port");
+        let port = listener
+            .local_addr()
+            .expect("a listener has an address")
+            .port();
+        drop(listener);
+        let authorized = keeper.write("authorized", public_key);
+        let settings = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+             UsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n",
+            key.display(),
+            authorized.display()
+        );
+        let settings = keeper.write("sshd_config", &settings);
+        let running = keeper
+            .command(SERVER)
+            .args(["-D", "-e", "-f"])
+            .arg(settings)
+            .spawn();
+        let listens = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+        assert!(
+            wait::until_true(START, listens),
+            "the server does not listen: {}",
+            running.stderr()
+        );
+        Self {
+            port,
+            login,
+            repo,
+            host_key,
+            running,
+            keeper,
+        }
+    }
+
+    /// Returns the port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the name of the user to log in as.
+    pub fn login(&self) -> &str {
+        &self.login
+    }
+
+    /// Returns the path of its bare repository.
+    pub fn repository(&self) -> &Path {
+        self.repo.origin()
+    }
+
+    /// Returns the line of `known_hosts` for a name of it.
+    pub fn known_as(&self, name: &str) -> String {
+        format!("{name} {}\n", self.host_key)
+    }
+
+    /// Returns what the server has said about its clients.
+    pub fn log(&self) -> String {
+        self.running.stderr()
+    }
+
+    /// Returns the commit of a branch of its repository.
+    pub fn commit(&self, branch: &str) -> Option<String> {
+        let output = self
+            .keeper
+            .command("git")
+            .args(["rev-parse", "--verify", "-q", branch])
+            .current_dir(self.repository())
+            .output();
+        (output.code() == 0).then(|| output.stdout.trim().to_owned())
+    }
+}
+
+/// Makes a key without a passphrase, and returns the public half.
+pub fn make_key(env: &TestEnv, path: &Path) -> String {
+    env.command("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(path)
+        .success();
+    let public: PathBuf = path.with_extension("pub");
+    fs::read_to_string(public).expect("it was just made")
+}
