@@ -234,6 +234,11 @@ pub(crate) fn is_metadata_name(name: &HostName) -> bool {
     })
 }
 
+/// Tells whether a name is always a machine's own loopback (RFC 6761 section 6.3).
+pub(crate) fn is_localhost(name: &HostName) -> bool {
+    name.labels_rev().next() == Some("localhost")
+}
+
 /// Tells whether a name means something on one machine or link only, or nothing: a single label or
 /// a special-use name. Such a name exists in a session only where `[network.hosts]` fixes it.
 pub fn is_special_name(name: &HostName) -> bool {

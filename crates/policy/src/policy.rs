@@ -19,6 +19,9 @@ use crate::{
     view::{ExecView, FileView, HttpView, NetView, Programs, View},
 };
 
+/// Ports of the web.
+const WEB: [u16; 2] = [80, 443];
+
 /// A checked policy: all layers, compiled. It cannot change; a new one replaces it.
 #[derive(Debug)]
 pub struct Policy {
@@ -373,8 +376,15 @@ impl Judge<'_> {
             .filter_map(Rule::net)
             .flat_map(|body| body.ports.named().iter().copied())
             .collect();
+        // Of rules that say as much, that of the web is what the name is most likely looked up for.
+        let (web, others): (Vec<u16>, Vec<u16>) =
+            ports.into_iter().partition(|port| WEB.contains(port));
         let mut best: Option<Decision> = None;
-        for decision in ports.into_iter().map(|port| self.one(&at(port))) {
+        for decision in web
+            .into_iter()
+            .chain(others)
+            .map(|port| self.one(&at(port)))
+        {
             if best
                 .as_ref()
                 .is_none_or(|old| decision.verdict < old.verdict)

@@ -7,9 +7,10 @@ use stockade_types::{Host, Port, RawText, RequestKind, Subject, Verdict};
 use crate::{
     Access, Approvals, Decision, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest,
     Origin, Policy, Problem, Request, Sourced,
-    address::is_special_name,
+    address::{is_localhost, is_special_name},
     controls::{Control, VIEW},
     fields::{Fields, File, shown},
+    read_network::LOCALHOST,
 };
 
 /// How a service of the machine gets into a session.
@@ -318,6 +319,7 @@ impl Policy {
     pub(crate) fn rehearse_above(&self, probe: &Probe, floor: Origin) -> (Request, Decision) {
         let mut worst: Option<(Request, Decision)> = None;
         for request in &probe.requests {
+            let request = &self.as_seen(request);
             let mut decision = match request {
                 Request::File(file) if file.workspace_relative.is_none() => self.outside(file),
                 request if let Some(decision) = self.no_host(request) => decision,
@@ -349,23 +351,50 @@ impl Policy {
 }
 
 impl Policy {
-    /// Says what a run does with names that mean something on one machine only, whatever rules say:
-    /// the session's own loopback is not judged, and other such names do not exist.
-    fn no_host(&self, request: &Request) -> Option<Decision> {
-        let (host, port) = match request {
-            Request::Net(net) => (&net.host, Some(net.port)),
-            Request::Http(http) => (&http.host, Some(http.port)),
-            Request::Name(_) | Request::Exec(_) | Request::File(_) => return None,
+    /// Names a service of the machine as a run does that is reached by an address of loopback.
+    fn as_seen(&self, request: &Request) -> Request {
+        let mut seen = request.clone();
+        let (host, port) = match &mut seen {
+            Request::Net(net) => (&mut net.host, net.port),
+            Request::Http(http) => (&mut http.host, http.port),
+            Request::Name(_) | Request::Exec(_) | Request::File(_) => return seen,
         };
-        let Host::Name(name) = host else { return None };
-        let network = &self.settings().network;
-        if name.as_str() == "localhost" {
-            let service = port.and_then(|port| network.service(name, port));
-            return service.is_none().then(|| {
-                let reason = "`localhost` is the session's own loopback";
-                Control::Loopback.denies(reason, SERVICES)
-            });
+        if matches!(host, Host::Address(address) if address.is_loopback())
+            && let Ok(local) = LOCALHOST.parse()
+            && self.settings().network.service(&local, port).is_some()
+        {
+            *host = Host::Name(local);
         }
+        seen
+    }
+
+    /// Says what a run does with names and addresses that mean something on one machine only, whatever
+    /// rules say: the session's own loopback is not judged, and other such names do not exist.
+    fn no_host(&self, request: &Request) -> Option<Decision> {
+        let network = &self.settings().network;
+        let (host, service) = match request {
+            Request::Net(net) => (net.host.clone(), Some((&net.host, net.port))),
+            Request::Http(http) => (http.host.clone(), Some((&http.host, http.port))),
+            Request::Name(name) => (Host::Name(name.name.clone()), None),
+            Request::Exec(_) | Request::File(_) => return None,
+        };
+        if let Some((Host::Name(name), port)) = service
+            && network.service(name, port).is_some()
+        {
+            return None;
+        }
+        let is_own = match &host {
+            Host::Name(name) => is_localhost(name),
+            Host::Address(address) => address.is_loopback(),
+        };
+        if is_own && service.is_none() {
+            return Some(Control::Loopback.allows("it is always the session's own loopback"));
+        }
+        if is_own {
+            let reason = format!("`{host}` is the session's own loopback");
+            return Some(Control::Loopback.denies(reason, SERVICES));
+        }
+        let Host::Name(name) = &host else { return None };
         (is_special_name(name) && !network.names(name)).then(|| {
             let reason = format!("`{name}` means something on one machine only");
             Control::SpecialName.denies(reason, SERVICES)

@@ -5,7 +5,7 @@ use stockade_types::{Host, HostName, Verdict};
 use crate::{
     AddressClass, EnvironmentSettings, FilesystemSettings, Origin, Policy, Settings, Sourced,
     Warning,
-    address::{classify, is_metadata_name, is_special_name},
+    address::{classify, is_localhost, is_metadata_name, is_special_name},
     pattern::{HostPattern, PathPattern, host::last_address},
     protect::hides_secret,
     request_path::RequestPath,
@@ -167,7 +167,9 @@ fn net(rule: &Rule, body: &NetBody, context: &Context<'_>, say: &mut impl FnMut(
             HostPattern::Address(_) | HostPattern::Network { .. } if allows => {
                 address_message(pattern, context)
             }
-            HostPattern::Address(_) | HostPattern::Network { .. } | HostPattern::AnyName => None,
+            // Of an allow or an ask it is an error.
+            HostPattern::Address(_) | HostPattern::Network { .. } => loopback_message(pattern),
+            HostPattern::AnyName => None,
         };
         if let Some(message) = message {
             say(message);
@@ -191,13 +193,19 @@ pub(crate) fn dead_names(rules: &[Rule], settings: &Settings) -> Vec<(String, St
     let mut found = Vec::new();
     for rule in own {
         for pattern in rule.net().into_iter().flat_map(|body| &body.hosts) {
-            let HostPattern::Name(name) = pattern else {
-                continue;
+            let message = match pattern {
+                HostPattern::Name(name)
+                    if is_special_name(name) && !settings.network.names(name) =>
+                {
+                    name_message(name, true, settings)
+                }
+                HostPattern::Address(_) | HostPattern::Network { .. } => loopback_message(pattern),
+                HostPattern::Name(_)
+                | HostPattern::OneLabel(_)
+                | HostPattern::Below(_)
+                | HostPattern::AnyName => None,
             };
-            if is_special_name(name)
-                && !settings.network.names(name)
-                && let Some(message) = name_message(name, true, settings)
-            {
+            if let Some(message) = message {
                 found.push((rule.place.clone(), format!("rule `{}`: {message}", rule.id)));
             }
         }
@@ -214,17 +222,37 @@ fn name_message(name: &HostName, allows: bool, settings: &Settings) -> Option<St
     if !is_special_name(name) || settings.network.names(name) {
         return None;
     }
-    if name.labels_rev().next() == Some("localhost") {
-        return Some(format!(
-            "`{name}` is the session's own loopback, which no rule opens or closes; for a service \
-             of this machine write `[network.services]` with `\"localhost:PORT\" = \"127.0.0.1:PORT\"`, or \
-             `run --service localhost:PORT`"
-        ));
+    if is_localhost(name) {
+        return Some(own_loopback(name));
     }
     Some(format!(
         "`{name}` means something on one machine only and does not exist in a session; write the \
          full name, or fix its address in `[network.hosts]`"
     ))
+}
+
+/// What a rule about the session's own loopback is told.
+fn own_loopback(host: &dyn std::fmt::Display) -> String {
+    format!(
+        "`{host}` is the session's own loopback, which no rule opens or closes; for a service of this \
+         machine write `[network.services]` with `\"localhost:PORT\" = \"127.0.0.1:PORT\"`, or `run \
+         --service localhost:PORT`"
+    )
+}
+
+/// Returns what there is to say of addresses that are all loopback.
+fn loopback_message(pattern: &HostPattern) -> Option<String> {
+    let is_loopback = match pattern {
+        HostPattern::Address(address) => address.is_loopback(),
+        HostPattern::Network { base, bits } => {
+            base.is_loopback() && last_address(*base, *bits).is_loopback()
+        }
+        HostPattern::Name(_)
+        | HostPattern::OneLabel(_)
+        | HostPattern::Below(_)
+        | HostPattern::AnyName => false,
+    };
+    is_loopback.then(|| own_loopback(pattern))
 }
 
 fn below_message(

@@ -37,6 +37,10 @@ fn names_of_one_machine_are_no_hosts() {
     for (effect, host, help) in [
         ("allow", "localhost", "[network.services]"),
         ("ask", "localhost", "--service localhost:PORT"),
+        ("allow", "127.0.0.1", "[network.services]"),
+        ("ask", "::1", "--service localhost:PORT"),
+        ("allow", "127.0.0.0/8", "[network.services]"),
+        ("allow", "x.localhost", "[network.services]"),
         ("allow", "db", "[network.hosts]"),
         ("allow", "printer.local", "[network.hosts]"),
     ] {
@@ -49,7 +53,9 @@ fn names_of_one_machine_are_no_hosts() {
             "{problem}"
         );
     }
-    assert_eq!(of_user(&rule("deny", "localhost")), Vec::<String>::new());
+    for host in ["localhost", "127.0.0.1"] {
+        assert_eq!(of_user(&rule("deny", host)), Vec::<String>::new());
+    }
     let fixed = rule("allow", "db") + "[network.hosts]\n\"db\" = \"10.0.0.7\"\n";
     assert_eq!(of_user(&fixed), Vec::<String>::new());
     let found = of_user(&rule("allow", "good.test").replace("5432", "0"));

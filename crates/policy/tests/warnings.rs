@@ -39,6 +39,11 @@ const WITHOUT_EFFECT: &[(&str, u32, &str)] = &[
         "own loopback",
     ),
     (
+        "[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"127.0.0.1\"]",
+        2,
+        "own loopback",
+    ),
+    (
         "[[ask]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"**.local\"]",
         2,
         "do not exist in a session",

@@ -227,11 +227,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let name = launch.argv.first().cloned().unwrap_or_default();
     let program = program::find(&name, launch.cwd.as_path(), search_path.as_deref(), &ground)?;
     // Whoever the command runs as, the kernel keeps from it what is another's.
-    let closed = if caller.uid == 0 {
-        closed::find(&named(&program, &readable, &writable))
-    } else {
-        Vec::new()
-    };
+    let closed = (caller.uid == 0).then(|| closed::find(&named(&program, &readable, &writable)));
     Ok(HostFacts {
         caller_uid,
         caller_gid,
@@ -250,7 +246,8 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         cgroups: cgroups(),
         system,
         shown: shown(caller, files),
-        // The repository is looked at once the workspace is known to be one.
+        // The workspace and its repository are looked at once it is known to be one.
+        protected: Vec::new(),
         stand_ins: Vec::new(),
         git_settings: Vec::new(),
         ssh: None,
@@ -258,9 +255,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         writable,
         caches: launch.caches,
         hidden: places.hidden,
-        closed,
-        // The caller searches the workspace once it is known to be one.
-        protected: Vec::new(),
+        closed: closed.unwrap_or_default(),
         program,
         state: launch.state,
         environment: caller.environment.clone(),

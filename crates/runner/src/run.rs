@@ -204,10 +204,7 @@ fn prepare(
     };
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
-    let git = repository::share(&spec.workspace, &mut facts);
-    signing::leave_off(&spec.workspace, &git, &mut facts);
-    let settings = options.policy.settings();
-    ssh::tell(settings, &caller, &spec.workspace, &git, &mut facts);
+    let git = share_repository(&options.policy, &caller, &spec.workspace, &mut facts);
     facts::hide_twins(&mut facts, &spec.workspace)?;
     let places = find_protected(&options.policy, &spec.workspace, &mut facts, &git)?;
     let mut plan = compile(&options.policy, &spec, &facts)?;
@@ -224,6 +221,20 @@ fn prepare(
         plan,
         in_use: made.in_use,
     })
+}
+
+/// Finds the git directories that belong to the workspace; tells git and ssh inside how to do without
+/// the caller's keys.
+fn share_repository(
+    policy: &Policy,
+    caller: &Caller,
+    workspace: &AbsPath,
+    facts: &mut HostFacts,
+) -> Vec<GitShare> {
+    let git = repository::share(workspace, facts);
+    signing::leave_off(workspace, &git, facts);
+    ssh::tell(policy.settings(), caller, workspace, &git, facts);
+    git
 }
 
 /// Finds the policies and our own program where a session could write them, and protects them.

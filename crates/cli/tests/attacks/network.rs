@@ -228,9 +228,9 @@ fn n02_what_no_rule_names_does_not_leave() {
             "name-mismatch",
             "good.test",
         ),
-        closed("port", "curl -fsS -m 5 http://good.test:22/")
+        closed("port", "curl -fsS -m 5 http://good.test:2222/")
             .twin(&denied_twin)
-            .event("connection.decided", "", "22"),
+            .event("connection.decided", "", "2222"),
         closed("address", "curl -fsS -m 5 http://192.0.2.1/")
             .twin(&denied_twin)
             .event("connection.decided", "never-reached", "192.0.2.1"),

@@ -191,7 +191,7 @@ fn a_host_that_no_rule_names_is_a_question() {
                     .count()
             };
             assert_eq!(
-                (refused("ssh"), refused("")),
+                (refused("unfamiliar-ssh"), refused("")),
                 (1, 1),
                 "{}",
                 events::summary(&record)

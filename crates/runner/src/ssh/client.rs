@@ -95,9 +95,9 @@ impl<'t> Aliases<'t> {
 
 impl Block<'_> {
     fn holds_for(&self, name: &str) -> bool {
-        let out = |pattern: &&str| pattern.strip_prefix('!').is_some_and(|own| fits(own, name));
-        self.patterns.iter().any(|pattern| fits(pattern, name))
-            && !self.patterns.iter().any(|p| out(&p))
+        let out = |pattern: &str| pattern.strip_prefix('!').is_some_and(|own| fits(own, name));
+        let mut patterns = self.patterns.iter();
+        patterns.clone().any(|pattern| fits(pattern, name)) && !patterns.any(|pattern| out(pattern))
     }
 }
 

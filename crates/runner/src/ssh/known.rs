@@ -115,23 +115,24 @@ fn sha1(text: &[u8]) -> [u8; DIGEST_BYTES] {
             let back = |by: usize| words.get(words.len() - by).copied().unwrap_or_default();
             words.push((back(3) ^ back(8) ^ back(14) ^ back(16)).rotate_left(1));
         }
-        let [mut a, mut b, mut c, mut d, mut e] = state;
+        let mut now = state;
         for (round, word) in words.into_iter().enumerate() {
+            let [first, x, y, z, last] = now;
             let (mixed, constant) = match round {
-                0..20 => ((b & c) | (!b & d), 0x5A82_7999_u32),
-                20..40 => (b ^ c ^ d, 0x6ED9_EBA1),
-                40..60 => ((b & c) | (b & d) | (c & d), 0x8F1B_BCDC),
-                _ => (b ^ c ^ d, 0xCA62_C1D6),
+                0..20 => ((x & y) | (!x & z), 0x5A82_7999_u32),
+                20..40 => (x ^ y ^ z, 0x6ED9_EBA1),
+                40..60 => ((x & y) | (x & z) | (y & z), 0x8F1B_BCDC),
+                _ => (x ^ y ^ z, 0xCA62_C1D6),
             };
-            let next = a
+            let next = first
                 .rotate_left(5)
                 .wrapping_add(mixed)
-                .wrapping_add(e)
+                .wrapping_add(last)
                 .wrapping_add(constant)
                 .wrapping_add(word);
-            (e, d, c, b, a) = (d, c, b.rotate_left(30), a, next);
+            now = [next, first, x.rotate_left(30), y, z];
         }
-        for (own, new) in state.iter_mut().zip([a, b, c, d, e]) {
+        for (own, new) in state.iter_mut().zip(now) {
             *own = own.wrapping_add(new);
         }
     }
@@ -152,7 +153,10 @@ mod tests {
     const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIGk1OM6aBFnIJqNUbCZnq8KX1ZHVAsrUxm6u8Yq9Nn9d";
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        let pairs = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
+        pairs
+            .filter_map(|half| char::from_digit(half.into(), 16))
+            .collect()
     }
 
     #[test]
