@@ -1,7 +1,8 @@
 //! A session that runs: its threads, its clock, its end.
 
 use std::{
-    os::fd::OwnedFd,
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -10,12 +11,12 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome};
-use stockade_plan::LaunchPlan;
+use stockade_plan::{LaunchPlan, Streams};
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
 use stockade_types::{AbsPath, RawText, SessionId, chain};
 
 use crate::{
-    RunError,
+    RunError, TerminalReaders,
     approvals::{AskMode, Desk, Inbox, InboxOptions},
     controller::Controller,
     egress_process::EgressProcess,
@@ -153,6 +154,18 @@ impl Running {
         i32::try_from(command)
             .ok()
             .and_then(rustix::process::Pid::from_raw)
+    }
+
+    /// Watches for programs that read from the session's terminal, whose master is given.
+    ///
+    /// # Errors
+    /// When it cannot be watched, or has no other side any more.
+    pub fn terminal_readers(
+        &self,
+        master: BorrowedFd<'_>,
+        streams: Streams,
+    ) -> io::Result<TerminalReaders> {
+        TerminalReaders::watch(process_number(self.first_process()), master, streams)
     }
 
     /// Takes the master of the session's terminal.

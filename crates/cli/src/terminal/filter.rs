@@ -57,6 +57,15 @@ enum State {
     },
 }
 
+/// Which way bytes go between a terminal and an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// To the terminal alone.
+    Out,
+    /// To the terminal, and what it answers back.
+    Both,
+}
+
 /// Filters output; holds an incomplete sequence until the rest comes.
 #[derive(Debug, Default)]
 pub(crate) struct Filter {
@@ -75,6 +84,11 @@ impl Filter {
             is_one_way: true,
             ..Self::default()
         }
+    }
+
+    /// Says whether from now on somebody takes answers of the terminal back to the agent.
+    pub(crate) fn turn(&mut self, direction: Direction) {
+        self.is_one_way = direction == Direction::Out;
     }
 
     /// Returns what the agent has set on the terminal so far.

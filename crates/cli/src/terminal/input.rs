@@ -15,7 +15,7 @@ use std::{
         unix::fs::FileExt as _,
     },
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -36,6 +36,10 @@ const SMALL_OFFER_BYTES: usize = 4 << 10;
 /// the command has changed its size.
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOK_LAST: Duration = Duration::from_millis(50);
+
+/// How long a line of a terminal is left to a program of the session that reads from the terminal
+/// itself: the time in which it is noticed, with some to spare.
+const LINE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the input comes from.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(super) struct Input {
     offered: usize,
     /// Whether the source is a terminal that gives whole lines.
     gives_lines: bool,
+    /// When the last of them was taken.
+    line_taken: Option<Instant>,
 }
 
 impl Input {
@@ -76,6 +82,7 @@ impl Input {
             to,
             ear,
             offered: 0,
+            line_taken: None,
         }
     }
 
@@ -142,6 +149,14 @@ impl Input {
             return Ok(false);
         }
         if let Source::Device(from) = &self.source {
+            let goes_on = |at: Instant| at.elapsed() < LINE_PAUSE * 2;
+            if self.gives_lines
+                && !self.line_taken.is_some_and(goes_on)
+                && !self.wait(&[], Some(LINE_PAUSE))?
+            {
+                return Ok(false);
+            }
+            self.line_taken = Some(Instant::now());
             if self.gives_lines && !is_canonical(from.as_fd()) {
                 // Another program has taken the terminal's keys, as the pager behind us does.
                 return self.wait(&[], Some(LOOK_LAST));

@@ -27,4 +27,4 @@ pub(crate) mod witness;
 
 pub(crate) use layout::Color;
 pub(crate) use pipes::{PipeEnds, PipeRelay};
-pub(crate) use relay::{RelayOptions, relay};
+pub(crate) use relay::{RelayOptions, relay, relay_beside};

@@ -21,6 +21,8 @@ use rustix::{
 
 use super::screen::Size;
 
+/// The terminal that controls whoever opens it (tty(4)).
+pub(crate) const CONTROLLING: &str = "/dev/tty";
 /// How long a stopped or slow terminal may keep us from leaving.
 const RESET_PATIENCE: Duration = Duration::from_millis(300);
 /// Pause between two attempts to write to a terminal that is full.
@@ -53,6 +55,18 @@ impl Tty {
     /// When either is not a terminal.
     pub(crate) fn open() -> io::Result<Self> {
         Self::of(io::stdin().as_fd(), io::stdout().as_fd())
+    }
+
+    /// Takes the terminal that controls this process; it is not raw yet.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn controlling() -> io::Result<Self> {
+        let terminal = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(CONTROLLING)?;
+        Self::of(terminal.as_fd(), terminal.as_fd())
     }
 
     /// Takes the terminal behind these descriptors.
@@ -110,10 +124,10 @@ impl Tty {
     /// does nothing.
     pub(crate) fn restore(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_within(&std::mem::take(&mut state.reset), RESET_PATIENCE);
         if !std::mem::take(&mut state.is_raw) {
             return;
         }
-        self.write_within(&std::mem::take(&mut state.reset), RESET_PATIENCE);
         // What the terminal still answers to the agent's last queries is not for the shell.
         termios::tcflush(&self.input, QueueSelector::IFlush).ok();
         termios::tcsetattr(&self.input, OptionalActions::Now, &self.original).ok();

@@ -7,6 +7,7 @@
     reason = "a broken fixture must end the test"
 )]
 
+mod beside;
 mod emulators;
 mod ending;
 mod jobs;

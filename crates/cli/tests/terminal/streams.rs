@@ -48,6 +48,9 @@ fn each_stream_that_is_a_terminal_is_filtered() {
         "RUN @ 3>&1 < /dev/null >&3",
         "RUN @ < /dev/null > /dev/tty",
         "RUN \"$PRINT >&2\" < /dev/null 2> /dev/tty > out",
+        // The terminal itself, beside streams that go elsewhere.
+        "RUN \"$PRINT > /dev/tty\" > out",
+        "RUN \"$PRINT > /dev/tty\" < /dev/null > out 2> err",
         // In the background.
         "RUN @ & wait",
     ] {

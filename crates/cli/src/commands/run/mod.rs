@@ -5,6 +5,7 @@ mod ports;
 mod session_file;
 mod start;
 pub(crate) mod summary;
+mod terminals;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use stockade_policy::{Policy, Problems};
 use stockade_runner::{ErrorKind, Helpers, Options, RunError, approvals::AskMode};
 use stockade_types::{RawText, RequestKind, SessionId};
 
+use self::terminals::Hold;
 use crate::{
     exit::Exit,
     human::{safe, safe_lines},
@@ -153,13 +155,13 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     check_supported(&args)?;
     let sources = layers::collect(&args.layers)?;
     let host_sets = layers::host_sets();
-    let both_terminals = start::is_terminal();
-    let terminal = both_terminals.then(start::terminal_size).flatten();
+    let hold = Hold::of_caller();
+    let terminal = hold.size();
     let mut environment = environment();
     for note in args.given.apply(&mut environment) {
         out.note(format!("stockade: {}", safe(&note)));
     }
-    let streams = start::streams(both_terminals);
+    let streams = hold.streams();
     let helpers = if args.plan {
         None
     } else {
@@ -172,7 +174,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         policy.keep_own_questions();
     }
     let current = std::env::current_dir().context("there is no current directory")?;
-    let ask = ask_mode(args.ask, both_terminals)?;
+    let ask = ask_mode(args.ask, hold == Hold::Whole)?;
     check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
     let keep = Keep::from(policy.settings());
@@ -199,7 +201,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         print_plan(&plan, args.json, out)?;
         return Ok(Exit::Yes);
     };
-    let finished = start::run(options, helpers, args.session_file.as_deref(), out)?;
+    let finished = start::run(options, helpers, hold, args.session_file.as_deref(), out)?;
     conclude(&finished, args.summary, &state, out);
     if let Err(error) = retention::remove_seldom(&state, keep) {
         out.note(safe_lines(&format!(

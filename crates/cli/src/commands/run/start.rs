@@ -1,11 +1,6 @@
 //! Starting a session from this terminal or these pipes, and staying with it to its end.
 
-use std::{
-    io::{self, IsTerminal},
-    os::fd::{AsFd, BorrowedFd},
-    path::Path,
-    thread,
-};
+use std::{io, os::fd::AsFd as _, path::Path, thread};
 
 use anyhow::Context;
 use signal_hook::{
@@ -13,12 +8,15 @@ use signal_hook::{
     iterator::Signals,
 };
 use stockade_event::SessionOutcome;
-use stockade_plan::{Stream, Streams};
+use stockade_plan::Streams;
 use stockade_policy::WorkspaceSettings;
 use stockade_runner::{Controller, Ended, Helpers, Options, Running, approvals::AskMode};
 use stockade_types::SessionId;
 
-use super::session_file::SessionFile;
+use super::{
+    session_file::SessionFile,
+    terminals::{self, Hold},
+};
 use crate::{
     human::safe,
     output::Output,
@@ -37,58 +35,15 @@ pub(crate) struct Finished {
     pub(crate) interrupted: Option<WholeGroup>,
 }
 
-/// Whether both standard input and output are terminals, and ours to use: a job in the background
-/// would be stopped by the kernel where it sets the terminal or reads from it (tcsetattr(3)).
-pub(crate) fn is_terminal() -> bool {
-    io::stdin().is_terminal() && io::stdout().is_terminal() && !is_in_background()
-}
-
-/// Whether standard input is a terminal whose foreground job is another one.
-fn is_in_background() -> bool {
-    // It fails where that is no terminal of ours.
-    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group != rustix::process::getpgrp())
-}
-
-/// Returns what the command's standard streams are to be, after what ours are.
-pub(crate) fn streams(with_terminal: bool) -> Streams {
-    let mut streams = if with_terminal {
-        Streams::TERMINAL
-    } else {
-        Streams::PIPES
-    };
-    let is_one = is_same_file(io::stdout().as_fd(), io::stderr().as_fd());
-    streams.stderr = match (with_terminal, is_one) {
-        (true, true) => Stream::Terminal,
-        (false, true) => Stream::Output,
-        (_, false) => Stream::Pipe,
-    };
-    streams
-}
-
-/// Whether what is written to both ends up in one place, in the order in which it is written.
-fn is_same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
-    let place = |fd| {
-        let stat = rustix::fs::fstat(fd).ok()?;
-        Some((stat.st_dev, stat.st_ino, stat.st_rdev))
-    };
-    place(one).is_some_and(|place_of_one| Some(place_of_one) == place(other))
-}
-
-/// Returns rows and columns of the terminal; 24 by 80 where it does not know.
-pub(crate) fn terminal_size() -> Option<(u16, u16)> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    let known = |value: u16, default: u16| if value == 0 { default } else { value };
-    Some((known(size.ws_row, 24), known(size.ws_col, 80)))
-}
-
 /// Runs a session to its end.
 pub(crate) fn run(
     options: Options,
     helpers: Helpers,
+    hold: Hold,
     session_file: Option<&Path>,
     out: &mut Output,
 ) -> anyhow::Result<Finished> {
-    let with_terminal = options.terminal.is_some();
+    let streams = options.streams;
     let ask = options.ask;
     let names = options.policy.settings().workspace.clone();
     // Before anything runs: a caller that cannot be told the id gets no session.
@@ -103,16 +58,16 @@ pub(crate) fn run(
     if let Err(error) = told {
         return Err(end(running, error));
     }
-    if with_terminal {
+    if hold == Hold::Whole {
         announce(&running, ask, out);
     }
     for note in &running.plan().notes {
         out.note(format!("stockade: {}", safe(note)));
     }
-    let (ended, unwritten, group) = if with_terminal {
-        in_terminal(running, out)?
-    } else {
-        through_pipes(running)?
+    let (ended, unwritten, group) = match hold {
+        Hold::Whole => in_terminal(running, None, out)?,
+        Hold::Beside => in_terminal(running, Some(streams), out)?,
+        Hold::Nothing => through_pipes(running)?,
     };
     let by_interrupt = ended.outcome == SessionOutcome::Signaled { signal: SIGINT };
     Ok(Finished {
@@ -198,8 +153,13 @@ fn forward_signals(controller: Controller) -> anyhow::Result<()> {
 type End = (Ended, Option<io::Error>, WholeGroup);
 
 /// Returns also why output could not be written. That nobody reads it any more is no such reason:
-/// the command learns that itself.
-fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<End> {
+/// the command learns that itself. `beside` has the standard streams where they are not the terminal
+/// as a whole.
+fn in_terminal(
+    mut running: Running,
+    beside: Option<Streams>,
+    out: &mut Output,
+) -> anyhow::Result<End> {
     let master = running
         .take_terminal()
         .context("the session has no terminal")?;
@@ -216,9 +176,17 @@ fn in_terminal(mut running: Running, out: &mut Output) -> anyhow::Result<End> {
         Ok(pipes) => pipes,
         Err(error) => return Err(end(running, error)),
     };
-    let relay = match terminal::relay(master, running.desk(), &options) {
+    let desk = running.desk();
+    let relay = match beside {
+        None => terminal::relay(master, desk, &options).map_err(Into::into),
+        Some(streams) => running
+            .terminal_readers(master.as_fd(), streams)
+            .context("cannot watch the terminal")
+            .and_then(|readers| Ok(terminal::relay_beside(master, readers, desk, &options)?)),
+    };
+    let relay = match relay {
         Ok(relay) => relay,
-        Err(error) => return Err(end(running, error.into())),
+        Err(error) => return Err(end(running, error)),
     };
     let ended = running.wait();
     let group = if relay.finish() {
@@ -244,7 +212,7 @@ fn relay_pipes(running: &mut Running) -> anyhow::Result<PipeRelay> {
     let pipes = running.take_pipes();
     let ends = PipeEnds {
         // In the background nothing can be read from a terminal; the command sees the end.
-        stdin: pipes.stdin.filter(|_| !is_in_background()),
+        stdin: pipes.stdin.filter(|_| !terminals::is_in_background()),
         stdout: pipes.stdout,
         stderr: pipes.stderr,
     };

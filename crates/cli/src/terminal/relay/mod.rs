@@ -4,6 +4,7 @@
 //! and Ctrl-Z pass as bytes and become signals inside. Every buffer is bounded: where the
 //! terminal is slow or a question is shown, the agent's writes wait in the kernel.
 
+mod beside;
 mod questions;
 
 use std::{
@@ -25,8 +26,9 @@ use rustix::{
     process::Pid,
 };
 use signal_hook::{SigId, consts::SIGWINCH};
-use stockade_runner::approvals::Desk;
+use stockade_runner::{TerminalReaders, approvals::Desk};
 
+use self::beside::Beside;
 use super::{
     filter::{Filter, Forward},
     hush::Hush,
@@ -111,7 +113,23 @@ pub(crate) fn relay(
     options: &RelayOptions,
 ) -> Result<Relay, RelayError> {
     let tty = Tty::open().map_err(RelayError::Terminal)?;
-    Relay::between(tty, master, desk, options)
+    Relay::between(tty, master, desk, options, None)
+}
+
+/// Starts to relay between the caller's controlling terminal and the pty `master` of a session whose
+/// standard streams are not both that terminal. The keys are the session's only while `readers` says
+/// that a program in it reads from the terminal.
+///
+/// # Errors
+/// As [`relay`].
+pub(crate) fn relay_beside(
+    master: OwnedFd,
+    readers: TerminalReaders,
+    desk: Arc<Desk>,
+    options: &RelayOptions,
+) -> Result<Relay, RelayError> {
+    let tty = Tty::controlling().map_err(RelayError::Terminal)?;
+    Relay::between(tty, master, desk, options, Some(readers))
 }
 
 impl Relay {
@@ -121,6 +139,7 @@ impl Relay {
         master: OwnedFd,
         desk: Arc<Desk>,
         options: &RelayOptions,
+        readers: Option<TerminalReaders>,
     ) -> Result<Self, RelayError> {
         let system = |step| move |source| RelayError::System { step, source };
         let tty = Arc::new(tty);
@@ -140,7 +159,13 @@ impl Relay {
         desk.subscribe(move || ring_bell(&ring));
         let size = tty.size();
         set_size(master.as_fd(), size).map_err(system("set the size of the pty"))?;
-        tty.make_raw().map_err(RelayError::Terminal)?;
+        let (filter, input) = match &readers {
+            None => {
+                tty.make_raw().map_err(RelayError::Terminal)?;
+                (Filter::default(), Stream::Open)
+            }
+            Some(_) => (Filter::one_way(), Stream::Closed),
+        };
         let alternate = Alternate::of(&options.term);
         let speaks = alternate != Alternate::Dumb;
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -149,7 +174,7 @@ impl Relay {
             alternate,
             color: options.color,
             agent: options.agent,
-            filter: Filter::default(),
+            filter,
             screen: Screen::new(size),
             size,
             prompt: Prompt::new(desk, speaks),
@@ -159,7 +184,8 @@ impl Relay {
             to_terminal: Vec::new(),
             to_agent: Vec::new(),
             held: Vec::new(),
-            input: Stream::Open,
+            input,
+            beside: readers.map(Beside::new),
             output: Stream::Open,
             watch_until: None,
             drain_until: None,
@@ -239,6 +265,7 @@ struct Ready {
     master: PollFlags,
     signal: PollFlags,
     bell: PollFlags,
+    readers: PollFlags,
 }
 
 struct Loop {
@@ -261,6 +288,8 @@ struct Loop {
     alternate: Alternate,
     color: Color,
     agent: Option<Pid>,
+    /// Set where the keys are not the session's by themselves.
+    beside: Option<Beside>,
     to_terminal: Vec<u8>,
     to_agent: Vec<u8>,
     /// Output that came while a question is shown, or keys are still meant for one.
@@ -275,7 +304,7 @@ struct Loop {
 
 impl Loop {
     fn run(mut self) {
-        if self.alternate != Alternate::Dumb {
+        if self.alternate != Alternate::Dumb && self.beside.is_none() {
             // Bounds of a program before us would hide questions: the agent's are followed.
             self.to_terminal.extend_from_slice(WHOLE_SCREEN);
         }
@@ -288,8 +317,7 @@ impl Loop {
                 self.follow_size();
             }
             if !ready.bell.is_empty() {
-                let mut count = [0; 8];
-                rustix::io::read(&*self.bell, &mut count).ok();
+                rustix::io::read(&*self.bell, &mut [0; 8]).ok();
                 self.look_at_questions();
             }
             if ready.master.intersects(!PollFlags::OUT) {
@@ -301,6 +329,10 @@ impl Loop {
             if ready.master.contains(PollFlags::OUT) {
                 self.write_input();
             }
+            if let Some(beside) = self.beside.as_mut().filter(|_| !ready.readers.is_empty()) {
+                beside.opened();
+            }
+            self.look_at_readers();
             self.beat();
         }
         self.leave();
@@ -312,6 +344,10 @@ impl Loop {
             return false;
         }
         let now = Instant::now();
+        if self.drain_until.is_none() && matches!(self.output, Stream::Pausing(_)) {
+            // It may have been opened, written to and closed in the pause.
+            self.output = Stream::Open;
+        }
         let until = *self.drain_until.get_or_insert(now + DRAIN_PATIENCE);
         self.end_questions();
         let is_silent = self.output != Stream::Open
@@ -336,11 +372,14 @@ impl Loop {
         master |= flag(!self.to_agent.is_empty(), PollFlags::OUT);
         let writes = flag(!self.to_terminal.is_empty(), PollFlags::OUT);
         let keys = flag(reads_keys, PollFlags::IN);
+        let beside = self.beside.as_ref();
+        let readers = beside.map_or(self.bell.as_fd(), |beside| beside.readers().events());
         let sources = [
             (self.tty.input(), keys),
             (self.master.as_fd(), master),
             (self.signals.as_fd(), PollFlags::IN),
             (self.bell.as_fd(), PollFlags::IN),
+            (readers, flag(beside.is_some(), PollFlags::IN)),
             (self.tty.output(), writes),
         ];
         // A closed side reports itself without end: what is not wanted is not asked.
@@ -354,8 +393,14 @@ impl Loop {
             || self.watch_until.is_some()
             || self.drain_until.is_some()
             || matches!(self.output, Stream::Pausing(_));
-        let beat = rustix::time::Timespec::try_from(BEAT).map_err(io::Error::other)?;
-        match poll(&mut fds, must_look.then_some(&beat)) {
+        let beat = must_look.then_some(BEAT);
+        let look = beside.and_then(|beside| beside.until_look(now));
+        let longest = beat.into_iter().chain(look).min();
+        let longest = longest
+            .map(rustix::time::Timespec::try_from)
+            .transpose()
+            .map_err(io::Error::other)?;
+        match poll(&mut fds, longest.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -369,12 +414,13 @@ impl Loop {
             seen.map_or(PollFlags::empty(), PollFd::revents)
         });
         let mut next = || happened.next().unwrap_or(PollFlags::empty());
-        let (keys, master, signal, bell) = (next(), next(), next(), next());
+        let (keys, master, signal, bell, readers) = (next(), next(), next(), next(), next());
         Ok(Ready {
             keys,
             master,
             signal,
             bell,
+            readers,
         })
     }
 
@@ -407,6 +453,9 @@ impl Loop {
         let mut forward = Forward::default();
         self.filter.push(bytes, &mut forward);
         self.screen.feed(&forward.screen);
+        if let Some(beside) = &mut self.beside {
+            beside.note_output(&mut forward.terminal);
+        }
         self.to_terminal.extend_from_slice(&forward.terminal);
         if self.to_agent.len() < INPUT_BYTES_MAX {
             self.to_agent.extend_from_slice(&forward.answer);
@@ -416,9 +465,14 @@ impl Loop {
 
     /// Notes what undoes the agent's modes; a terminal that knows no sequences gets none of ours.
     fn note_reset(&self) {
+        let place = match &self.beside {
+            None => self.screen.cursor(),
+            Some(beside) if !beside.has_set() => return,
+            // Where the cursor was at the start is not known.
+            Some(_) => (self.size.rows.saturating_sub(1), 0),
+        };
         if self.alternate != Alternate::Dumb {
-            let reset = self.filter.tracker().reset(self.screen.cursor());
-            self.tty.note_reset(reset);
+            self.tty.note_reset(self.filter.tracker().reset(place));
         }
     }
 
