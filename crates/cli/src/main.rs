@@ -5,6 +5,7 @@ mod archive;
 mod commands;
 mod environment;
 mod exit;
+mod host_sets;
 mod human;
 mod layers;
 mod output;

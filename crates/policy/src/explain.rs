@@ -1,6 +1,6 @@
 //! The words of a decision: which rule, why, what nearly allowed it, and the one next step.
 
-use stockade_types::{Host, RuleId, Span, Verdict};
+use stockade_types::{Host, Port, RuleId, Span, Verdict};
 
 use crate::{
     AskStage, Decision, Origin, Request, Reviewer, Scope, WorkspaceSettings,
@@ -363,9 +363,11 @@ impl Explain<'_> {
 fn example(rule: &Rule, pattern: usize) -> Option<String> {
     match &rule.body {
         Body::Net(body) => {
-            let host = body.hosts.get(pattern)?;
+            let at = body.hosts.get(pattern)?;
+            let (host, own) = (&at.pattern, at.port.map(Port::get));
             let ports = body.ports.named();
-            let port = ports.iter().find(|port| **port == 443).or(ports.first())?;
+            let port = || ports.iter().find(|port| **port == 443).or(ports.first());
+            let port = own.or_else(|| port().copied())?;
             let method = body.methods.as_ref().and_then(|methods| methods.first());
             let path = body.paths.as_ref().and_then(|paths| paths.first());
             let method = method

@@ -87,8 +87,8 @@ impl Index {
     fn add(&mut self, rule: &Rule, candidate: Candidate) {
         match &rule.body {
             Body::Net(body) => {
-                if let Some(host) = body.hosts.get(candidate.pattern) {
-                    self.add_host(host, candidate);
+                if let Some(at) = body.hosts.get(candidate.pattern) {
+                    self.add_host(&at.pattern, candidate);
                 }
             }
             Body::Exec(body) => {

@@ -66,6 +66,7 @@ mod problem;
 mod protect;
 mod proxy;
 mod read;
+mod read_hosts;
 mod read_network;
 mod read_settings;
 mod read_workspace;
@@ -106,5 +107,5 @@ pub use settings::{
     PresetSettings, ProcessSettings, RecordSettings, SessionsSettings, Settings, Sourced, StateDir,
     WorkspaceMode, WorkspaceSettings,
 };
-pub use source::{HOST_SETS, HostSets, Origin, Source};
+pub use source::{HOST_SETS, HostSets, Origin, SetHost, Source};
 pub use suite::{Probe, ProbeError};

@@ -20,6 +20,8 @@ use crate::{
 
 /// The version of the file format that this program reads.
 const SCHEMA: u64 = 1;
+/// The pin that leaves host sets empty.
+const SETS_PIN: &str = "host_sets";
 /// Largest file that is read: a policy of 10,000 rules has about 2 MB.
 const FILE_BYTES_MAX: usize = 16 << 20;
 
@@ -37,8 +39,12 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
     let mut settings = read_settings::defaults();
     let mut rules = controls::controls();
     let (mut tests, mut warnings) = (Vec::new(), Vec::new());
+    let off = resolved.iter().any(switches_sets_off);
+    let nothing = HostSets::default();
     for source in &resolved {
         let mut file = File::new(source);
+        let is_off = off && source.origin != Origin::Organisation;
+        let sets = if is_off { &nothing } else { sets };
         let read = read_file(&mut file, sets, &mut settings);
         note_reused_ids(&rules, &read.rules, &mut problems);
         rules.extend(read.rules);
@@ -223,6 +229,18 @@ fn extends(file: &mut File<'_>) -> Vec<At<String>> {
     let (table, _) = DeTable::parse_recoverable(&file.source.text);
     let top = Fields::open("", 0..0, table.get_ref());
     top.texts(file, "extends").unwrap_or_default()
+}
+
+/// Tells whether the organisation leaves the host sets of all other layers empty. Read before the rest,
+/// since the layers of less trust are read first.
+fn switches_sets_off(source: &Source) -> bool {
+    if source.origin != Origin::Organisation || source.text.len() > FILE_BYTES_MAX {
+        return false;
+    }
+    let (table, _) = DeTable::parse_recoverable(&source.text);
+    let require = table.get_ref().get("require");
+    let require = require.and_then(|value| value.get_ref().as_table());
+    require.is_some_and(|require| require.contains_key(SETS_PIN))
 }
 
 /// Returns the digest of what decides: layer and text of each file, and the host sets.

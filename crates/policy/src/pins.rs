@@ -12,7 +12,7 @@ struct Pin {
     hint: &'static str,
 }
 
-const PINS: [Pin; 8] = [
+const PINS: [Pin; 9] = [
     Pin {
         key: "tier",
         values: None,
@@ -47,6 +47,11 @@ const PINS: [Pin; 8] = [
         key: "answers",
         values: Some(&["session"]),
         hint: "session",
+    },
+    Pin {
+        key: "host_sets",
+        values: Some(&["none"]),
+        hint: "none",
     },
     Pin {
         key: "journal",

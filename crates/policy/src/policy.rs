@@ -14,7 +14,7 @@ use crate::{
     grant::Reach,
     index::Index,
     pattern::{ProgramPattern, command::CommandPattern},
-    rule::{Body, Fit, Rule},
+    rule::{Body, Fit, NetBody, Rule},
     settings::Sourced,
     view::{ExecView, FileView, HttpView, NetView, Programs, View},
 };
@@ -180,7 +180,7 @@ impl Policy {
         self.rules
             .iter()
             .filter_map(Rule::net)
-            .flat_map(|body| body.ports.named().iter().copied())
+            .flat_map(NetBody::named_ports)
             .collect()
     }
 
@@ -374,7 +374,7 @@ impl Judge<'_> {
             .filter_map(|candidate| self.policy.rules.get(candidate.rule))
             .filter(|rule| rule.effect != Verdict::Deny)
             .filter_map(Rule::net)
-            .flat_map(|body| body.ports.named().iter().copied())
+            .flat_map(NetBody::named_ports)
             .collect();
         // Of rules that say as much, that of the web is what the name is most likely looked up for.
         let (web, others): (Vec<u16>, Vec<u16>) =

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stockade_types::{Host, RuleId, Span, Verdict};
+use stockade_types::{RuleId, Span, Verdict};
 use toml::de::DeValue;
 
 use crate::{
-    Access, AskStage, HOST_SETS, HostSets, Reviewer, Scope,
+    Access, AskStage, HostSets, Reviewer, Scope,
     controls::Control,
     fields::{At, Fields, File, did_you_mean, expect, shown, text_of},
-    pattern::{CommandPattern, HostPattern, PathPattern, ProgramPattern, VariablePattern},
+    pattern::{CommandPattern, PathPattern, ProgramPattern, VariablePattern},
+    read_hosts::{self, Bound},
     rule::{Body, ExecBody, FileBody, NetBody, Ports, Rule},
 };
 
@@ -280,65 +281,22 @@ fn net_body(
     let conditions = methods.is_some() || paths.is_some();
     let ports = ports(file, fields, effect, conditions);
     let texts = fields.texts(file, "hosts")?;
-    let mut hosts = Vec::new();
-    for text in texts {
-        hosts.extend(host_patterns(file, &text, effect, sets));
-    }
-    hosts.sort();
-    hosts.dedup();
+    let ports = ports?;
+    let bound = Bound {
+        effect,
+        ports: &ports,
+        are_named: fields.has("ports"),
+        is_readable: effect == Verdict::Allow && conditions,
+    };
+    let hosts = read_hosts::hosts(file, &texts, &bound, sets);
     Some(NetBody {
         hosts,
-        ports: ports?,
+        ports,
         methods,
         paths,
         programs,
         private,
     })
-}
-
-fn host_patterns(
-    file: &mut File<'_>,
-    text: &At<String>,
-    effect: Verdict,
-    sets: &HostSets,
-) -> Vec<HostPattern> {
-    if let Some(set) = text.value.strip_prefix('@') {
-        if !HOST_SETS.contains(&set) {
-            let message = format!(
-                "`{}` is not a host set; one of @{}{}",
-                shown(&text.value),
-                HOST_SETS.join(", @"),
-                did_you_mean(set, &HOST_SETS)
-            );
-            file.problem(&text.span, &text.field, message);
-        } else if sets.0.get(set).is_none_or(Vec::is_empty) {
-            let message = format!(
-                "`@{set}` stands for no host on this machine: no client is configured for one"
-            );
-            file.warning(&text.span, &text.field, &message);
-        }
-        let hosts = sets.0.get(set).into_iter().flatten();
-        return hosts
-            .map(|host| match host {
-                Host::Name(name) => HostPattern::Name(name.clone()),
-                Host::Address(address) => HostPattern::Address(*address),
-            })
-            .collect();
-    }
-    let pattern = match HostPattern::parse(&text.value) {
-        Ok(pattern) => pattern,
-        Err(error) => {
-            file.problem(&text.span, &text.field, error.to_string());
-            return Vec::new();
-        }
-    };
-    if effect == Verdict::Allow
-        && let Some(why) = pattern.too_wide_to_allow()
-    {
-        file.problem(&text.span, &text.field, why);
-        return Vec::new();
-    }
-    vec![pattern]
 }
 
 fn methods(file: &mut File<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {

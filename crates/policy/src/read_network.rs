@@ -12,7 +12,7 @@ use crate::{
     fields::{At, Fields, File, sourced, tighten_value},
     pattern::HostPattern,
     proxy::ProxySetting,
-    rule::{Body, NetBody, Ports, Rule},
+    rule::{Body, HostAt, NetBody, Ports, Rule},
     view_path::view_path,
 };
 
@@ -249,7 +249,10 @@ pub(crate) fn service_rules(settings: &NetworkSettings) -> Vec<Rule> {
             stage: None,
             quiet: false,
             body: Body::Net(NetBody {
-                hosts: vec![HostPattern::Name(name.host.clone())],
+                hosts: vec![HostAt {
+                    pattern: HostPattern::Name(name.host.clone()),
+                    port: None,
+                }],
                 ports: Ports::These(vec![name.port.get()]),
                 methods: None,
                 paths: None,

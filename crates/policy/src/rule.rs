@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use stockade_types::{RuleId, Verdict};
+use stockade_types::{Port, RuleId, Verdict};
 
 use crate::{
     Access, AskStage, Origin,
@@ -39,12 +39,29 @@ pub(crate) enum Body {
 
 #[derive(Clone, Debug)]
 pub(crate) struct NetBody {
-    pub(crate) hosts: Vec<HostPattern>,
+    pub(crate) hosts: Vec<HostAt>,
     pub(crate) ports: Ports,
     pub(crate) methods: Option<Vec<String>>,
     pub(crate) paths: Option<Vec<PathPattern>>,
     pub(crate) programs: Option<Vec<ProgramPattern>>,
     pub(crate) private: bool,
+}
+
+/// A host of a rule, with the one port of a member of a host set that has its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HostAt {
+    pub(crate) pattern: HostPattern,
+    /// Takes the place of the rule's ports.
+    pub(crate) port: Option<Port>,
+}
+
+impl fmt::Display for HostAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.pattern),
+            None => self.pattern.fmt(f),
+        }
+    }
 }
 
 /// The ports of a rule about connections.
@@ -143,6 +160,28 @@ impl NetBody {
     pub(crate) const fn has_request_conditions(&self) -> bool {
         self.methods.is_some() || self.paths.is_some()
     }
+
+    /// Returns the ports that are written one by one, for the rule or for one of its hosts.
+    pub(crate) fn named_ports(&self) -> impl Iterator<Item = u16> {
+        let own = self.hosts.iter().filter_map(|at| at.port.map(Port::get));
+        self.ports.named().iter().copied().chain(own)
+    }
+
+    /// Tells whether every port of one of the hosts is one of a host of `outer`.
+    fn ports_within(&self, host: usize, outer: &Self, outer_host: usize) -> bool {
+        let port = |body: &Self, host: usize| body.hosts.get(host).and_then(|at| at.port);
+        let reached = |wanted: u16| match port(outer, outer_host) {
+            Some(own) => own.get() == wanted,
+            None => outer.ports.contain(wanted),
+        };
+        match (port(self, host), &self.ports) {
+            (Some(own), _) => reached(own.get()),
+            (None, Ports::These(ports)) => ports.iter().all(|port| reached(*port)),
+            (None, Ports::Every) => {
+                port(outer, outer_host).is_none() && matches!(outer.ports, Ports::Every)
+            }
+        }
+    }
 }
 
 impl Rule {
@@ -192,14 +231,15 @@ impl Rule {
     }
 
     fn fit_net(&self, body: &NetBody, pattern: usize, view: &NetView<'_>) -> Result<Fit, Miss> {
-        if !body
-            .hosts
-            .get(pattern)
-            .is_some_and(|own| own.matches(view.host))
-        {
+        let at = body.hosts.get(pattern).ok_or(Miss::Host)?;
+        if !at.pattern.matches(view.host) {
             return Err(Miss::Host);
         }
-        if !body.ports.contain(view.port) {
+        let reached = match at.port {
+            Some(own) => own.get() == view.port,
+            None => body.ports.contain(view.port),
+        };
+        if !reached {
             return Err(Miss::Port);
         }
         if let Some(programs) = &body.programs {
@@ -336,12 +376,7 @@ impl Rule {
     pub(crate) fn is_covered_by(&self, outer: &Self) -> bool {
         let lists = match (&self.body, &outer.body) {
             (Body::Net(a), Body::Net(b)) => {
-                let ports = match (&a.ports, &b.ports) {
-                    (_, Ports::Every) => true,
-                    (Ports::Every, Ports::These(_)) => false,
-                    (Ports::These(a), Ports::These(b)) => a.iter().all(|port| b.contains(port)),
-                };
-                ports && list_within(a.methods.as_deref(), b.methods.as_deref(), PartialEq::eq)
+                list_within(a.methods.as_deref(), b.methods.as_deref(), PartialEq::eq)
             }
             (Body::Exec(_), Body::Exec(b)) => b.unless.is_empty(),
             (Body::File(a), Body::File(b)) => {
@@ -349,8 +384,13 @@ impl Rule {
             }
             _ => false,
         };
+        let ports = |x: usize, y: usize| match (&self.body, &outer.body) {
+            (Body::Net(a), Body::Net(b)) => a.ports_within(x, b, y),
+            _ => true,
+        };
+        let within = |x, y| ports(x, y) && self.lies_within(x, outer, y);
         let mut own = 0..self.patterns();
-        lists && own.all(|x| (0..outer.patterns()).any(|y| self.lies_within(x, outer, y)))
+        lists && own.all(|x| (0..outer.patterns()).any(|y| within(x, y)))
     }
 
     /// Tells whether the pattern names something, rather than everything.
@@ -359,7 +399,7 @@ impl Rule {
             Body::Net(body) => body
                 .hosts
                 .get(pattern)
-                .is_some_and(|host| *host != HostPattern::AnyName),
+                .is_some_and(|at| at.pattern != HostPattern::AnyName),
             Body::Exec(body) => body
                 .commands
                 .get(pattern)
@@ -378,7 +418,7 @@ impl Rule {
                 let (Some(x), Some(y)) = (a.hosts.get(pattern), b.hosts.get(outer_pattern)) else {
                     return false;
                 };
-                y.contains(x)
+                y.pattern.contains(&x.pattern)
                     && (b.methods.is_none() || a.methods.is_some())
                     && list_within(
                         a.paths.as_deref(),

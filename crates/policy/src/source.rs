@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
-use stockade_types::Host;
+use stockade_types::{Host, Port};
 
 /// The layer that a file, rule or setting belongs to.
 ///
@@ -62,10 +62,30 @@ pub struct Source {
 }
 
 /// Names of the host sets that a policy can have, each read from the configuration of clients.
-pub const HOST_SETS: [&str; 5] = ["npm", "pip", "cargo", "apt", "model"];
+pub const HOST_SETS: [&str; 9] = [
+    "npm", "pip", "cargo", "go", "gem", "maven", "apt", "model", "remote",
+];
+
+/// A host of a set.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetHost {
+    /// The host.
+    pub host: Host,
+    /// The one port that its address names; `None` where it names none.
+    pub port: Option<Port>,
+}
+
+impl fmt::Display for SetHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{} {port}", self.host),
+            None => write!(f, "{}", self.host),
+        }
+    }
+}
 
 /// Host lists read from the clients' own configuration: `npm` → hosts, for `hosts = ["@npm"]`.
 ///
 /// A set that is not present matches nothing.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostSets(pub BTreeMap<String, Vec<Host>>);
+pub struct HostSets(pub BTreeMap<String, Vec<SetHost>>);

@@ -79,7 +79,7 @@ impl Context<'_> {
         let covers = |own: &HostPattern| own.contains(pattern);
         self.private
             .iter()
-            .any(|body| body.hosts.iter().any(covers))
+            .any(|body| body.hosts.iter().any(|at| covers(&at.pattern)))
     }
 }
 
@@ -155,7 +155,8 @@ fn addresses(settings: &Settings, found: &mut Vec<Warning>) {
 fn net(rule: &Rule, body: &NetBody, context: &Context<'_>, say: &mut impl FnMut(String)) {
     let settings = context.settings;
     let allows = rule.effect != Verdict::Deny;
-    for pattern in &body.hosts {
+    for at in &body.hosts {
+        let pattern = &at.pattern;
         let message = match pattern {
             HostPattern::Name(name) => name_message(name, allows, settings).or_else(|| {
                 let message = fixed_message(name, settings)?;
@@ -192,7 +193,8 @@ pub(crate) fn dead_names(rules: &[Rule], settings: &Settings) -> Vec<(String, St
         .filter(|rule| rule.origin != Origin::Builtin && rule.effect != Verdict::Deny);
     let mut found = Vec::new();
     for rule in own {
-        for pattern in rule.net().into_iter().flat_map(|body| &body.hosts) {
+        for at in rule.net().into_iter().flat_map(|body| &body.hosts) {
+            let pattern = &at.pattern;
             let message = match pattern {
                 HostPattern::Name(name)
                     if is_special_name(name) && !settings.network.names(name) =>

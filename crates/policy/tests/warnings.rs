@@ -82,7 +82,7 @@ const WITHOUT_EFFECT: &[(&str, u32, &str)] = &[
     (
         "[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"@npm\"]",
         5,
-        "no host on this machine",
+        "stands for no host here",
     ),
     (
         "[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\npaths = [\"/@scope%2f*\"]",

@@ -36,10 +36,12 @@ enum Form {
     Toml,
     /// XML of Maven: the mirrors alone.
     Maven,
+    /// YAML of RubyGems: the list of sources.
+    Gem,
 }
 
 /// Files below the home that say where packages come from.
-const FILES: [(&str, Form); 10] = [
+const FILES: [(&str, Form); 11] = [
     (".npmrc", Form::Npm),
     (".config/pip/pip.conf", Form::Pip),
     (".pip/pip.conf", Form::Pip),
@@ -50,6 +52,7 @@ const FILES: [(&str, Form); 10] = [
     (".config/pypoetry/config.toml", Form::Toml),
     (".bunfig.toml", Form::Toml),
     (".m2/settings.xml", Form::Maven),
+    (".gemrc", Form::Gem),
 ];
 
 /// Variables of presets that name a file with certificates.
@@ -225,11 +228,12 @@ fn mapping(text: &str, form: Form) -> String {
             },
         ),
         Form::Maven => maven(text),
+        Form::Gem => gem(text),
     };
     without_user(&kept)
 }
 
-fn lines(text: &str, keeps: impl Fn(&str) -> bool) -> String {
+fn lines(text: &str, mut keeps: impl FnMut(&str) -> bool) -> String {
     let kept = text.lines().filter(|line| keeps(line));
     kept.flat_map(|line| [line, "\n"]).collect()
 }
@@ -278,6 +282,18 @@ fn clean(table: &mut toml::Table) {
             _ => {}
         }
     }
+}
+
+/// Keeps the list below `:sources:`.
+fn gem(text: &str) -> String {
+    let mut within = false;
+    lines(text, |line| {
+        if !line.trim_start().starts_with('-') {
+            within = line.trim_end() == ":sources:";
+            return within;
+        }
+        within
+    })
 }
 
 fn maven(text: &str) -> String {
@@ -355,6 +371,11 @@ mod tests {
                 Form::Toml,
                 "# secret\n[[index]]\nurl = \"https://u:secret@uv.test/simple\"\npassword = \"secret\"\n[install]\ntoken = \"secret\"\n",
                 "[[index]]\nurl = \"https://uv.test/simple\"\n\n[install]\n",
+            ),
+            (
+                Form::Gem,
+                "---\n:sources:\n- https://u:secret@g.test/\n:rubygems_api_key: secret\n- secret\n",
+                ":sources:\n- https://g.test/\n",
             ),
             (
                 Form::Maven,

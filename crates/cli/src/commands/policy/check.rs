@@ -7,8 +7,9 @@ use stockade_policy::{Origin, Problem, Source, Warning, builtin, load};
 
 use crate::{
     exit::Exit,
+    host_sets::gather,
     human::{plural, safe},
-    layers::{self, host_sets},
+    layers,
     output::Output,
 };
 
@@ -107,7 +108,8 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
     if layer != Layer::Organisation {
         sources.extend(layers::organisation(|name| std::env::var_os(name))?);
     }
-    let loaded = load(&sources, &host_sets());
+    let here = std::env::current_dir().unwrap_or_default();
+    let loaded = load(&sources, &gather(&here, &sources).sets);
     let checked = loaded.and_then(|policy| layers::check_places(&policy).map(|()| policy));
     Ok(match checked {
         Ok(policy) => Report {

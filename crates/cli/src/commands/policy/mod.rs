@@ -11,8 +11,9 @@ use stockade_policy::{Policy, load};
 
 use crate::{
     exit::Exit,
+    host_sets::gather,
     human::plural,
-    layers::{self, LayerArgs, collect, host_sets},
+    layers::{self, LayerArgs, collect, workspace_of},
     output::Output,
 };
 
@@ -52,7 +53,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
 /// When a file cannot be read, or any file has a mistake; all mistakes are in the message.
 pub(crate) fn effective(layers: &LayerArgs) -> anyhow::Result<Policy> {
     let sources = collect(layers)?;
-    let loaded = load(&sources, &host_sets());
+    let gathered = gather(&workspace_of(layers).unwrap_or_default(), &sources);
+    let loaded = load(&sources, &gathered.sets);
     let checked = loaded.and_then(|policy| layers::check_places(&policy).map(|()| policy));
     checked.map_err(|problems| {
         let lines: Vec<String> = problems.0.iter().map(ToString::to_string).collect();

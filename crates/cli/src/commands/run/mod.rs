@@ -19,6 +19,7 @@ use stockade_types::{RawText, RequestKind, SessionId};
 use self::terminals::Hold;
 use crate::{
     exit::Exit,
+    host_sets,
     human::{safe, safe_lines},
     layers::{self, LayerArgs},
     output::Output,
@@ -154,7 +155,9 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     args.layers.workspace.clone_from(&args.workspace);
     check_supported(&args)?;
     let sources = layers::collect(&args.layers)?;
-    let host_sets = layers::host_sets();
+    let workspace = layers::workspace_of(&args.layers).unwrap_or_default();
+    let gathered = host_sets::gather(&workspace, &sources);
+    let host_sets = &gathered.sets;
     let hold = Hold::of_caller();
     let terminal = hold.size();
     let mut environment = environment();
@@ -166,10 +169,10 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         None
     } else {
         let offline = args.offline;
-        let helpers = Helpers::start(&sources, &host_sets, streams, offline, &environment)?;
+        let helpers = Helpers::start(&sources, host_sets, streams, offline, &environment)?;
         Some(helpers)
     };
-    let mut policy = checked(stockade_policy::load(&sources, &host_sets)?, out)?;
+    let mut policy = checked(stockade_policy::load(&sources, host_sets)?, out)?;
     if args.own_questions {
         policy.keep_own_questions();
     }
@@ -177,6 +180,12 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let ask = ask_mode(args.ask, hold == Hold::Whole)?;
     check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
+    gathered.keep(&state).with_context(|| {
+        format!(
+            "cannot write to the state directory `{}`",
+            state.path().display()
+        )
+    })?;
     let keep = Keep::from(policy.settings());
     let options = Options {
         state_dir: state.path().to_owned(),
