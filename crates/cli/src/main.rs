@@ -7,6 +7,7 @@ mod environment;
 mod exit;
 mod host_sets;
 mod human;
+mod kept_caches;
 mod layers;
 mod output;
 mod own_places;

@@ -20,7 +20,7 @@ use stockade_policy::Settings;
 use stockade_store::Store;
 use stockade_types::SessionId;
 
-use crate::state::StateDir;
+use crate::{kept_caches, state::StateDir};
 
 /// How long records stay where no policy says: a quarter, for who asks what happened in the last one.
 const KEEP_FOR: Duration = Duration::from_hours(90 * 24);
@@ -44,6 +44,8 @@ pub(crate) struct Keep {
     pub(crate) bytes: u64,
     /// Number of sessions.
     pub(crate) count: Option<u64>,
+    /// Bytes of what sessions added to caches.
+    pub(crate) caches_bytes: u64,
 }
 
 impl From<&Settings> for Keep {
@@ -55,6 +57,7 @@ impl From<&Settings> for Keep {
             span: span.map_or(KEEP_FOR, |set| set.value.duration()),
             bytes: bytes.map_or(KEEP_BYTES, |set| set.value.bytes()),
             count: sessions.keep_count.as_ref().map(|set| set.value),
+            caches_bytes: kept_caches::bytes_max(settings),
         }
     }
 }
@@ -190,6 +193,8 @@ pub(crate) fn remove_seldom(state: &StateDir, keep: Keep) -> anyhow::Result<()> 
         return Ok(());
     }
     list(state.path())?.set_modified(SystemTime::now())?;
+    let (caches, _) = kept_caches::plan(state.path(), keep.span, keep.caches_bytes)?;
+    kept_caches::remove(state.path(), &caches)?;
     let planned = plan(state, keep)?;
     if planned.is_empty() {
         return Ok(());

@@ -181,10 +181,10 @@ fn two_sessions_at_once_both_work() {
 fn where_the_machine_cannot_the_cache_is_read_only() {
     Place::each(|place| {
         let deep = vec!["d".repeat(230); 17].join("/");
-        let cache = place.env.home().join(&deep);
+        let cache = place.env.root().join(&deep);
         place
             .env
-            .shell(&place.env.home(), &format!("mkdir -p {deep}"))
+            .shell(place.env.root(), &format!("mkdir -p {deep}"))
             .assert_success();
         place.own_policy(&format!(
             "[filesystem]\ncaches = [\"{}\"]\n",
@@ -195,7 +195,7 @@ fn where_the_machine_cannot_the_cache_is_read_only() {
         output.assert_code(1).assert_stdout("from outside\n");
         let expected = "caches of package managers are read-only in this session";
         assert!(output.stderr.contains(expected), "{}", output.stderr);
-        fs::remove_dir_all(place.env.home().join("d".repeat(230))).unwrap();
+        fs::remove_dir_all(place.env.root().join("d".repeat(230))).unwrap();
         place.assert_untouched();
     });
 }
@@ -227,6 +227,70 @@ fn go_adds_a_module_to_its_cache() {
             .assert_success()
             .assert_stdout("from the module\n");
         run("GOPROXY=off GOFLAGS=-mod=mod go run . 2>&1").assert_stdout("from the module\n");
+        place.assert_untouched();
+    });
+}
+
+/// What is kept goes with the workspace that no session used for long, and the oldest first where there
+/// is too much; never what a session has.
+#[test]
+fn kept_overlays_are_pruned() {
+    Place::each(|place| {
+        // Tools and overlays leave folders without rights.
+        place.run("mkdir ~/.cargo/registry/mine; head -c 300000 /dev/zero > ~/.cargo/registry/mine/x; chmod 500 ~/.cargo/registry/mine");
+        let other = place.env.repo_named("other");
+        let run = place
+            .env
+            .session(other.path())
+            .line("echo y > ~/go/pkg/mod/y");
+        run.output().assert_success();
+        let prune = |options: &[&str]| {
+            place
+                .env
+                .stockade()
+                .arg("prune")
+                .args(options)
+                .success()
+                .stdout
+        };
+        let workspace = place.repo.path().display().to_string();
+        let kept = || {
+            fs::read_dir(place.env.state().join("caches"))
+                .unwrap()
+                .count()
+        };
+        let age = |days: u32| {
+            let line =
+                format!("grep -lx {workspace} */workspace | xargs touch -d '{days} days ago'");
+            let caches = place.env.state().join("caches");
+            place.env.shell(&caches, &line).assert_success();
+        };
+        age(89);
+        let told = prune(&["--dry-run", "--keep-caches", "200kB"]);
+        let expected = format!("of caches of {workspace} would be removed: over their bytes");
+        assert!(told.contains(&expected), "{told}");
+        assert!(!prune(&[]).contains("caches of"));
+        assert_eq!(kept(), 2);
+        // While a session has them they stay.
+        let running = place.session("echo up; sleep 60").spawn();
+        assert!(wait::until_true(std::time::Duration::from_secs(30), || {
+            running.stdout().contains("up")
+        }));
+        age(91);
+        prune(&[]);
+        assert_eq!(kept(), 2);
+        running.signal(rustix::process::Signal::TERM);
+        running.wait();
+        age(91);
+        let told = prune(&["--json"]);
+        assert!(
+            told.contains("\"over\":\"age\"") && told.contains(&workspace),
+            "{told}"
+        );
+        assert_eq!(kept(), 1);
+        let gone = place.env.state().join("removing-caches");
+        assert_eq!(fs::read_dir(gone).unwrap().count(), 0);
+        place.run("ls ~/.cargo/registry").assert_stdout("src\n");
         place.assert_untouched();
     });
 }

@@ -124,7 +124,8 @@ fn layers(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Layer
     let private = ["/dev", "/proc", "/tmp", "/var/tmp", "/run/stockade"]
         .iter()
         .filter_map(|path| AbsPath::new(path).ok())
-        .chain([facts.home.clone()]);
+        .chain([facts.home.clone()])
+        .chain(facts.private.iter().cloned());
     let shared = shared.iter().map(|bind| Layer {
         path: bind.path.clone(),
         from: Some(bind.from.clone()),

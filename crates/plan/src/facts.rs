@@ -93,6 +93,16 @@ pub enum Upper {
     Nowhere,
 }
 
+/// What a cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheKind {
+    /// A directory of the host.
+    Directory,
+    /// A file that a tool writes in place, to know what it installed; made empty where there is none.
+    List,
+}
+
 /// A directory of the host with a private overlay over it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheFact {
@@ -100,7 +110,12 @@ pub struct CacheFact {
     pub path: AbsPath,
     /// What it is on the host, links resolved.
     pub from: AbsPath,
-    /// Where changes go.
+    /// The directory that the overlay lies over: this one, or one around it that several caches
+    /// share, of which nothing but the caches is shown.
+    pub over: AbsPath,
+    /// What it is.
+    pub kind: CacheKind,
+    /// Where changes go; the same for all caches of one overlay.
     pub upper: Upper,
 }
 
@@ -180,6 +195,8 @@ pub struct HostFacts {
     pub writable: Vec<ShareFact>,
     /// Directories with a private overlay that exist.
     pub caches: Vec<CacheFact>,
+    /// Private directories at places that variables of the caller name.
+    pub private: Vec<AbsPath>,
     /// Paths to hide that exist, under every name.
     pub hidden: Vec<AbsPath>,
     /// What others than its owner cannot read in the visible system directories, where the command

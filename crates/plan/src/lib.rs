@@ -26,11 +26,11 @@ pub use calls::{
 pub use compile::{check_workspace, compile};
 pub use error::PlanError;
 pub use facts::{
-    CacheFact, CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry, ShareFact,
-    SharedCounts, ShownFact, SshFact, StateFact, SystemEntry, Upper,
+    CacheFact, CacheKind, CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry,
+    ShareFact, SharedCounts, ShownFact, SshFact, StateFact, SystemEntry, Upper,
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};
 pub use spec::{RunSpec, Stream, Streams};
-pub use step::{Namespace, Owner, PathRule, Rights, Step};
+pub use step::{Namespace, OverlayPart, Owner, PathRule, Rights, Step};
 pub use view::{SSH_CONFIG, SSH_DIRECTORY, SSH_KNOWN_HOSTS};

@@ -3,7 +3,20 @@
 use serde::{Deserialize, Serialize};
 use stockade_types::AbsPath;
 
-use crate::{CallSet, Streams};
+use crate::{CacheKind, CallSet, Streams};
+
+/// A part of an overlay that is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayPart {
+    /// The host directory that the overlay lies over.
+    pub over: AbsPath,
+    /// What of it is shown.
+    pub from: AbsPath,
+    /// Where.
+    pub path: AbsPath,
+    /// What it is.
+    pub kind: CacheKind,
+}
 
 /// A namespace that the session gets for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,15 +150,16 @@ pub enum Step {
         /// Device nodes work.
         devices: bool,
     },
-    /// Lay a private writable directory over a host directory, which stays as it is.
+    /// Lay a private writable directory over a host directory, which stays as it is. Nobody inside
+    /// sees it but for the parts that are shown.
     Overlay {
         /// Host directory.
-        from: AbsPath,
-        /// Where.
-        path: AbsPath,
+        over: AbsPath,
         /// Host directory of ours that holds what is written; `None` writes to memory.
         upper: Option<AbsPath>,
     },
+    /// Show a part of an overlay.
+    OverlayPart(OverlayPart),
     /// Mount a private directory in memory. All of a session are parts of one tmpfs, which holds half
     /// of the machine's memory at most.
     Tmpfs {
@@ -290,6 +304,7 @@ impl Step {
             Self::File { .. } => "file",
             Self::Bind { .. } => "bind",
             Self::Overlay { .. } => "overlay",
+            Self::OverlayPart(_) => "overlay-part",
             Self::Tmpfs { .. } => "tmpfs",
             Self::Processes { .. } => "processes",
             Self::Terminals { .. } => "terminals",
@@ -332,7 +347,7 @@ impl Step {
             Self::Processes { .. } | Self::SharedCount { .. } => {
                 "a container that masks its own /proc forbids a new one; start the container with an unmasked /proc"
             }
-            Self::Overlay { .. } => {
+            Self::Overlay { .. } | Self::OverlayPart(_) => {
                 "check that the cache exists and that you may read it, or take it out of `filesystem.caches`"
             }
             Self::Bind { .. } | Self::Mask { .. } => {

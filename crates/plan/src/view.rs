@@ -3,9 +3,9 @@
 use stockade_types::AbsPath;
 
 use crate::{
-    EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, ShownFact, Step, Upper, covers,
-    environment,
-    share::{SharedBind, Sharing},
+    CacheFact, CacheKind, EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, ShownFact, Step,
+    Upper, covers, environment,
+    share::{SharedBind, Sharing, overlays},
 };
 
 /// Devices that programs need and that give nothing away.
@@ -95,6 +95,7 @@ pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     steps.extend(private_directories(facts));
     steps.extend(own_files(spec, facts));
     let shared = shared(spec, facts);
+    steps.extend(overlays(&facts.caches));
     steps.extend(shared.iter().cloned().map(SharedBind::into_step));
     steps.extend(workspace(spec, facts));
     // These come after every bind: a bind could show again what is covered or replaced.
@@ -194,7 +195,7 @@ fn private_directories(facts: &HostFacts) -> Vec<Step> {
         executable: true,
         owner,
     };
-    vec![
+    let mut steps = vec![
         tmpfs(inside("/tmp"), 0o1777, Owner::Setup),
         tmpfs(inside("/var/tmp"), 0o1777, Owner::Setup),
         Step::Symlink {
@@ -202,7 +203,10 @@ fn private_directories(facts: &HostFacts) -> Vec<Step> {
             target: "/run".to_owned(),
         },
         tmpfs(facts.home.clone(), 0o700, Owner::Command),
-    ]
+    ];
+    let private = facts.private.iter().cloned();
+    steps.extend(private.map(|path| tmpfs(path, 0o700, Owner::Command)));
+    steps
 }
 
 fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
@@ -257,11 +261,7 @@ fn shared(spec: &RunSpec, facts: &HostFacts) -> Vec<SharedBind> {
     binds.extend(writable.map(|share| write(&share.from, &share.path)));
     let state = facts.state.iter();
     binds.extend(state.map(|state| write(&state.from, &state.path)));
-    let caches = facts.caches.iter();
-    binds.extend(caches.map(|cache| {
-        let sharing = Sharing::Overlaid(cache.upper.clone());
-        new(&cache.from, &cache.path, sharing)
-    }));
+    binds.extend(facts.caches.iter().filter_map(SharedBind::of_cache));
     binds.retain(|bind| bind.sharing != Sharing::ReadOnly || !known(&bind.path));
     binds.sort_by_key(|bind| bind.path.as_path().components().count());
     binds.dedup_by(|later, earlier| later.path == earlier.path);
@@ -386,19 +386,15 @@ pub(crate) fn landlock(spec: &RunSpec, facts: &HostFacts) -> Vec<PathRule> {
     }
     rules.push(rule(facts.home.clone(), Rights::Write));
     rules.push(rule(spec.workspace.clone(), Rights::Write));
+    let private = facts.private.iter().cloned();
+    rules.extend(private.map(|path| rule(path, Rights::Write)));
     rules.extend(
         facts
             .writable
             .iter()
             .map(|share| rule(share.path.clone(), Rights::Write)),
     );
-    rules.extend(
-        facts
-            .caches
-            .iter()
-            .filter(|cache| cache.upper != Upper::Nowhere)
-            .map(|cache| rule(cache.path.clone(), Rights::Write)),
-    );
+    rules.extend(caches(facts).map(|path| rule(path.clone(), Rights::Write)));
     rules.extend(
         facts
             .state
@@ -406,4 +402,17 @@ pub(crate) fn landlock(spec: &RunSpec, facts: &HostFacts) -> Vec<PathRule> {
             .map(|state| rule(state.path.clone(), Rights::Write)),
     );
     rules
+}
+
+/// Returns the caches that can be written and lie in nothing else that can. One that lies in another
+/// may be missing, or be what an earlier session has made of it.
+fn caches(facts: &HostFacts) -> impl Iterator<Item = &AbsPath> {
+    let written =
+        |cache: &&CacheFact| cache.upper != Upper::Nowhere && cache.kind == CacheKind::Directory;
+    let caches = facts.caches.iter().filter(written).map(|cache| &cache.path);
+    caches.clone().filter(move |path| {
+        let around = facts.private.iter().chain([&facts.home]);
+        let mut around = around.chain(caches.clone().filter(move |other| other != path));
+        !around.any(|above| path.is_within(above))
+    })
 }

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use stockade_plan::{
-    CacheFact, CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact, PlanError,
-    ProgramFacts, ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact, StateFact, Step,
-    Streams, SystemEntry, Upper, check_workspace, compile,
+    CacheFact, CacheKind, CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact,
+    PlanError, ProgramFacts, ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact,
+    StateFact, Step, Streams, SystemEntry, Upper, check_workspace, compile,
 };
 use stockade_policy::{HostSets, Origin, Policy, Source, load};
 use stockade_types::{AbsPath, RawText, SessionId};
@@ -119,6 +119,7 @@ fn facts() -> HostFacts {
         readable: vec![share("/home/dev/.gitconfig")],
         writable: vec![share("/home/dev/.cache/shared")],
         caches: Vec::new(),
+        private: Vec::new(),
         hidden: vec![path("/etc/company")],
         closed: Vec::new(),
         notes: vec!["lab".to_owned()],
@@ -545,6 +546,8 @@ fn a_cache_is_overlaid_or_read_only_and_what_is_hidden_in_it_is_covered() {
         caches: vec![CacheFact {
             path: path("/home/dev/.cargo/registry"),
             from: path("/disk/registry"),
+            over: path("/disk"),
+            kind: CacheKind::Directory,
             upper,
         }],
         hidden: vec![path("/disk/registry/src/a/secret")],
@@ -555,18 +558,26 @@ fn a_cache_is_overlaid_or_read_only_and_what_is_hidden_in_it_is_covered() {
         let plan = compile(&policy(""), &spec(), &with(upper)).unwrap();
         let at = path("/home/dev/.cargo/registry");
         let steps = plan.steps.into_iter();
-        let mut mounts = steps.filter_map(|step| match step {
-            Step::Overlay { path, upper, .. } if path == at => Some(format!("{upper:?}")),
+        let mounts = steps.filter_map(|step| match step {
+            Step::Overlay { over, upper } => {
+                Some(format!("{over} {:?}", upper.map(|at| at.to_string())))
+            }
+            Step::OverlayPart(part) if part.path == at => Some(format!("part {}", part.from)),
             Step::Bind {
                 path, read_only, ..
             } if path == at => Some(format!("bind {read_only}")),
             _ => None,
         });
-        mounts.next().unwrap()
+        mounts.collect::<Vec<_>>()
     };
-    assert!(mounts(kept.clone()).contains("caches/w/r"));
-    assert_eq!(mounts(Upper::Memory), "None");
-    assert_eq!(mounts(Upper::Nowhere), "bind true");
+    let upper = "Some(\"/home/dev/.local/state/stockade/caches/w/r\")";
+    let part = "part /disk/registry".to_owned();
+    assert_eq!(
+        mounts(kept.clone()),
+        [format!("/disk {upper}"), part.clone()]
+    );
+    assert_eq!(mounts(Upper::Memory), ["/disk None".to_owned(), part]);
+    assert_eq!(mounts(Upper::Nowhere), ["bind true"]);
     let covered = [
         "keep /home/dev/.cargo/registry/src false",
         "keep /home/dev/.cargo/registry/src/a false",

@@ -228,10 +228,22 @@ fn seed(text: &str) -> Result<String, String> {
 }
 
 /// Keys of `[filesystem]`.
-const FILESYSTEM: [&str; 6] = ["read", "write", "hide", "state", "caches", "caches_kept"];
+const FILESYSTEM: [&str; 8] = [
+    "read",
+    "write",
+    "hide",
+    "state",
+    "caches",
+    "caches_kept",
+    "caches_bytes_max",
+    "moved_by",
+];
 
 fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut FilesystemSettings) {
     caches_kept(file, table, settings);
+    let bytes = table.parsed::<ByteSize>(file, "caches_bytes_max");
+    ceiling(file, bytes, &mut settings.caches_bytes_max);
+    moved_by(file, table, settings);
     for key in ["read", "write", "caches", "hide"] {
         let hidden = key == "hide";
         let list = table.list(file, key, view_path);
@@ -351,6 +363,31 @@ fn caches_kept(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesyste
     // What is kept can carry something to the next session, so that is the looser value.
     tighten_value(file, Some(kept), &mut now, |new, old| *new && !*old);
     settings.caches_kept = Some(now);
+}
+
+fn moved_by(file: &mut File<'_>, table: &Fields<'_>, settings: &mut FilesystemSettings) {
+    let Some(moved) = table.open_table(file, "moved_by") else {
+        return;
+    };
+    for name in moved.keys() {
+        let Some(at) = moved.text(file, name) else {
+            continue;
+        };
+        let is_name =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let checked = if is_name {
+            view_path(&at.value)
+        } else {
+            Err(format!("`{}` is not the name of a variable", shown(name)))
+        };
+        match checked {
+            Ok(value) => {
+                let item = sourced(file, At { value, ..at });
+                settings.moved_by.insert(name.to_owned(), item);
+            }
+            Err(message) => file.problem(&at.span, &at.field, message),
+        }
+    }
 }
 
 fn is_within(path: &str, above: &str) -> bool {

@@ -103,6 +103,10 @@ pub struct FilesystemSettings {
     pub caches: Vec<Sourced<String>>,
     /// Whether these layers are kept from run to run, one for each workspace; `None` keeps them.
     pub caches_kept: Option<Sourced<bool>>,
+    /// Bytes that all kept layers may take together; the runner's own bound where nothing is set.
+    pub caches_bytes_max: Option<Sourced<ByteSize>>,
+    /// Variables with which tools have a directory elsewhere, and where it is without them.
+    pub moved_by: BTreeMap<String, Sourced<String>>,
 }
 
 /// A directory that the agent sees at its usual place and that is its own, seeded by copies.

@@ -11,7 +11,7 @@ use stockade_plan::{LaunchPlan, StateFact};
 use stockade_policy::Policy;
 use stockade_types::RawText;
 
-use crate::{agent_state, facts::Caller};
+use crate::{agent_state, caller::Caller};
 
 /// Largest file of configuration that is looked at.
 const FILE_BYTES_MAX: u64 = 4 << 20;

@@ -14,7 +14,7 @@ use stockade_types::{AbsPath, Digest, RawText};
 
 use crate::{
     RunError,
-    facts::Caller,
+    caller::Caller,
     in_use::InUse,
     instructions,
     logins::LoginPlace,

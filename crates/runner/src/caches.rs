@@ -8,23 +8,28 @@ use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use rustix::fs::FlockOperation;
-use stockade_plan::{CacheFact, HostFacts, Upper};
-use stockade_policy::{FilesystemSettings, Origin};
+use rustix::fs::{AtFlags, CWD, FlockOperation, StatxFlags, statx};
+use stockade_plan::{CacheFact, CacheKind, HostFacts, Upper};
+use stockade_policy::{FilesystemSettings, Origin, Policy};
 use stockade_types::{AbsPath, Digest};
 
-use crate::facts::Caller;
+use crate::{
+    caller::Caller,
+    facts,
+    names::Mounts,
+    relocated::{Closed, Relocated},
+};
 
 /// Directory of the state directory that holds the overlays, by workspace.
-const DIRECTORY: &str = "caches";
+pub const DIRECTORY: &str = "caches";
 /// Held by the session that has the overlays of a workspace: two would see each other's files change
 /// under them (overlayfs, "Sharing and copying layers").
-const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 /// Says which workspace the overlays are of.
-const WORKSPACE: &str = "workspace";
+pub const WORKSPACE: &str = "workspace";
 /// File systems that cannot hold the upper directory of an overlay: overlayfs, NFS, FUSE, 9p, CIFS
 /// and SMB (statfs(2)).
 const NO_UPPER: [u64; 6] = [
@@ -46,19 +51,50 @@ pub(crate) struct Caches {
     pub(crate) lock: Option<File>,
 }
 
+/// What tools write in place beside such a directory, to know what they put into it.
+const LISTS: [(&str, [&str; 2]); 1] = [("~/.cargo/bin", [".crates.toml", ".crates2.json"])];
+
+/// A cache that the host has.
+struct Existing {
+    path: AbsPath,
+    from: AbsPath,
+    kind: CacheKind,
+}
+
+/// Finds what variables of the caller move, and the caches of a policy; with `take`, the workspace's
+/// overlays are this session's from now on.
+pub(crate) fn gather(
+    policy: &Policy,
+    caller: &Caller,
+    (state_dir, workspace): (&AbsPath, &AbsPath),
+    mounts: &Mounts,
+    take: bool,
+) -> (Relocated, Caches) {
+    let closed = Closed {
+        workspace,
+        state_dir,
+        secrets: &facts::secrets(&caller.home, mounts),
+    };
+    let settings = policy.settings();
+    let relocated = Relocated::find(settings, caller, &closed);
+    let places = (state_dir.as_path(), workspace);
+    let caches = find(&settings.filesystem, caller, &relocated, places, take);
+    (relocated, caches)
+}
+
 /// Finds the caches of a policy that exist, and where what is written goes; with `take`, the
 /// workspace's overlays are this session's from now on.
-pub(crate) fn find(
+fn find(
     files: &FilesystemSettings,
     caller: &Caller,
-    state_dir: &Path,
-    workspace: &AbsPath,
+    relocated: &Relocated,
+    (state_dir, workspace): (&Path, &AbsPath),
     take: bool,
 ) -> Caches {
     let mut found = Caches::default();
     let key = Digest::of(workspace.as_path().as_os_str().as_encoded_bytes()).short();
     let base = state_dir.join(DIRECTORY).join(key);
-    let existing: Vec<(AbsPath, AbsPath)> = existing(files, caller);
+    let existing = existing(files, caller, relocated);
     if existing.is_empty() {
         return found;
     }
@@ -82,15 +118,25 @@ pub(crate) fn find(
             }
         }
     };
+    let home = mount_of(&caller.home);
     found.facts = existing
         .into_iter()
-        .map(|(path, from)| {
+        .map(|Existing { path, from, kind }| {
+            // One overlay for all of the home: laying one takes longer than showing parts of it.
+            let is_of_home = from.is_within(&caller.home) && mount_of(&from) == home;
+            let over = match kind {
+                _ if is_of_home => caller.home.clone(),
+                CacheKind::Directory => from.clone(),
+                CacheKind::List => parent(&from),
+            };
             // A path may be longer than a name.
-            let name = Digest::of(path.as_path().as_os_str().as_encoded_bytes()).short();
+            let name = Digest::of(over.as_path().as_os_str().as_encoded_bytes()).short();
             let upper = AbsPath::new(base.join(name)).ok().filter(|_| kept);
             CacheFact {
                 path,
                 from,
+                over,
+                kind,
                 upper: upper.map_or(Upper::Memory, Upper::Kept),
             }
         })
@@ -98,9 +144,24 @@ pub(crate) fn find(
     found
 }
 
-/// Returns each directory that exists, as policy names it and where links lead. What others than a
-/// preset read or write is not overlaid where the preset would.
-fn existing(files: &FilesystemSettings, caller: &Caller) -> Vec<(AbsPath, AbsPath)> {
+fn parent(path: &AbsPath) -> AbsPath {
+    let parent = path.as_path().parent().and_then(|at| AbsPath::new(at).ok());
+    parent.unwrap_or_else(|| path.clone())
+}
+
+/// Says which mount a place is in; of a file that is not there, its directory. An overlay does not
+/// reach into other mounts below what it lies over.
+fn mount_of(path: &AbsPath) -> Option<u64> {
+    let id = |path: &Path| {
+        let seen = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+        Some(seen.stx_mnt_id)
+    };
+    id(path.as_path()).or_else(|| id(path.as_path().parent()?))
+}
+
+/// Returns each directory that exists, as policy and variables name it and where links lead. What
+/// others than a preset read or write is not overlaid where the preset would.
+fn existing(files: &FilesystemSettings, caller: &Caller, relocated: &Relocated) -> Vec<Existing> {
     let meant: Vec<AbsPath> = files
         .read
         .iter()
@@ -108,21 +169,61 @@ fn existing(files: &FilesystemSettings, caller: &Caller) -> Vec<(AbsPath, AbsPat
         .filter(|path| path.origin != Origin::Builtin)
         .filter_map(|path| caller.expand(&path.value))
         .collect();
-    let mut found: Vec<(AbsPath, AbsPath)> = Vec::new();
-    for cache in &files.caches {
-        let Some(path) = caller.expand(&cache.value) else {
-            continue;
-        };
-        let is_meant = meant.iter().any(|above| path.is_within(above));
-        if cache.origin == Origin::Builtin && is_meant || found.iter().any(|(at, _)| *at == path) {
-            continue;
+    let mut found: Vec<Existing> = Vec::new();
+    let mut add = |path: AbsPath, kind: CacheKind, is_default: bool| {
+        let is_meant = is_default && meant.iter().any(|above| path.is_within(above));
+        // Several variables can lead to one place.
+        if is_meant || found.iter().any(|known| known.path == path) {
+            return;
         }
-        let real = fs::canonicalize(&path).ok().filter(|real| real.is_dir());
-        if let Some(from) = real.and_then(|real| AbsPath::new(real).ok()) {
-            found.push((path, from));
+        let from = match kind {
+            CacheKind::Directory => real_directory(&relocated.sources(&path)),
+            CacheKind::List => real_file(&path),
+        };
+        if let Some(from) = from.and_then(|real| AbsPath::new(real).ok()) {
+            found.push(Existing { path, from, kind });
+        }
+    };
+    for place in relocated.whole() {
+        add(place.clone(), CacheKind::Directory, true);
+    }
+    let is_shown = |path: &AbsPath| relocated.whole().iter().any(|at| path.is_within(at));
+    for cache in &files.caches {
+        let is_default = cache.origin == Origin::Builtin;
+        let lists = LISTS
+            .iter()
+            .find(|(of, _)| is_default && *of == cache.value);
+        let usual = caller.expand(&cache.value);
+        let places = usual.iter().flat_map(|path| relocated.places(path));
+        for path in places.filter(|path| !is_shown(path)) {
+            let beside = parent(&path);
+            let has_lists = path.as_path().is_dir();
+            add(path, CacheKind::Directory, is_default);
+            let names = lists
+                .iter()
+                .flat_map(|(_, names)| names)
+                .filter(|_| has_lists);
+            for list in names.filter_map(|name| beside.join(name).ok()) {
+                add(list, CacheKind::List, is_default);
+            }
         }
     }
     found
+}
+
+/// Returns where the first of the directories that exist is.
+fn real_directory(places: &[AbsPath]) -> Option<PathBuf> {
+    let real = places.iter().filter_map(|path| fs::canonicalize(path).ok());
+    real.into_iter().find(|real| real.is_dir())
+}
+
+/// Returns where a file is, or would be.
+fn real_file(path: &AbsPath) -> Option<PathBuf> {
+    let path = path.as_path();
+    let directory = fs::canonicalize(path.parent()?).ok()?;
+    let real = directory.join(path.file_name()?);
+    let is_other = fs::symlink_metadata(&real).is_ok_and(|there| !there.is_file());
+    (!is_other).then_some(real)
 }
 
 /// Makes the place of a workspace's overlays and locks it.

@@ -1,6 +1,7 @@
 //! Gathering what the planner must know of this machine.
 
 use std::{
+    env,
     ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -8,36 +9,23 @@ use std::{
 };
 
 use stockade_plan::{
-    CacheFact, CgroupFact, EntryKind, HostFacts, ProgramFacts, ShareFact, SharedCounts, ShownFact,
-    StateFact, SystemEntry,
+    CacheFact, CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ShareFact, SharedCounts,
+    ShownFact, StateFact, SystemEntry,
 };
 use stockade_policy::{FilesystemSettings, Origin, Policy, Sourced};
 use stockade_sys::{probe, process};
 use stockade_types::{AbsPath, RawText};
 
 use crate::{
-    RunError, closed, filtered,
-    names::{self, Mounts},
+    RunError,
+    caller::Caller,
+    closed, filtered,
+    names::{self, Mounts, SYSTEM},
     policies::Policies,
     program::{self, Ground},
+    relocated::Relocated,
     twins,
 };
-
-/// System directories that programs are found in, as far as they exist.
-const SYSTEM: [&str; 12] = [
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/etc",
-    "/opt",
-    "/nix/store",
-    "/sys/devices/system/cpu",
-    "/sys/devices/system/node",
-];
 
 /// Where programs keep keys and tokens of their user, below the home. None of it exists inside; a
 /// workspace among them would bring it back.
@@ -57,118 +45,6 @@ const SECRETS: [&str; 13] = [
     ".azure",
 ];
 
-/// What the caller of a session is and has.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    /// Identity that the command runs as.
-    pub(crate) uid: u32,
-    /// Its group.
-    pub(crate) gid: u32,
-    /// Its home.
-    pub(crate) home: AbsPath,
-    /// Its name.
-    pub(crate) user: String,
-    /// Environment of the caller.
-    pub(crate) environment: Vec<(RawText, RawText)>,
-}
-
-impl Caller {
-    /// Finds out whom the command runs as: the caller, or for root the workspace's owner.
-    pub(crate) fn of(
-        workspace: &Path,
-        environment: Vec<(RawText, RawText)>,
-    ) -> Result<Self, RunError> {
-        let (own_uid, own_gid) = stockade_sys::identity::own();
-        let (uid, gid) = if own_uid == 0 {
-            let path = workspace.to_owned();
-            let owner =
-                fs::metadata(workspace).map_err(|source| RunError::Workspace { path, source })?;
-            (owner.uid(), owner.gid())
-        } else {
-            (own_uid, own_gid)
-        };
-        let home_variable = variable(&environment, "HOME")
-            .filter(|home| uid == own_uid && !home.as_bytes().is_empty())
-            .map(|home| PathBuf::from(home.to_os()));
-        let account = account(uid);
-        // Anybody can have a directory of root's group, and only root has that group's files.
-        let gid = if own_uid == 0 && uid != 0 && gid == 0 {
-            account.as_ref().map_or(gid, |account| account.gid)
-        } else {
-            gid
-        };
-        let home = home_variable
-            .or_else(|| account.as_ref().map(|account| account.home.clone()))
-            .ok_or(RunError::NoHome(uid))?;
-        // The kernel and the plan know only the real place.
-        let home = fs::canonicalize(&home).unwrap_or(home);
-        let home = AbsPath::new(&home).map_err(|_| RunError::Path(home))?;
-        let user = account.map_or_else(|| uid.to_string(), |account| account.name);
-        Ok(Self {
-            uid,
-            gid,
-            home,
-            user,
-            environment,
-        })
-    }
-
-    /// Returns a variable of the caller.
-    pub(crate) fn variable(&self, name: &str) -> Option<&RawText> {
-        variable(&self.environment, name)
-    }
-
-    /// Makes an absolute path of `~/…` or an absolute one.
-    pub(crate) fn expand(&self, text: &str) -> Option<AbsPath> {
-        match text.strip_prefix('~') {
-            Some("") => Some(self.home.clone()),
-            // Another slash begins no new path, as the kernel has it.
-            Some(rest) if rest.starts_with('/') => {
-                self.home.join(rest.trim_start_matches('/')).ok()
-            }
-            _ => AbsPath::new(text).ok(),
-        }
-    }
-}
-
-fn variable<'a>(environment: &'a [(RawText, RawText)], name: &str) -> Option<&'a RawText> {
-    environment
-        .iter()
-        .find(|(n, _)| n.as_bytes() == name.as_bytes())
-        .map(|(_, value)| value)
-}
-
-/// Reads name and home of a user (passwd(5)); directory services are not asked, so that no library
-/// of the host is loaded into the supervisor.
-fn account(uid: u32) -> Option<Account> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    passwd.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        match fields.as_slice() {
-            [name, _, id, gid, _, home, ..] if id.parse() == Ok(uid) => Some(Account {
-                name: (*name).to_owned(),
-                gid: gid.parse().ok()?,
-                home: PathBuf::from(home),
-            }),
-            _ => None,
-        }
-    })
-}
-
-/// What the machine knows of a user (passwd(5)).
-struct Account {
-    name: String,
-    gid: u32,
-    home: PathBuf,
-}
-
-/// Returns the home that the machine knows of the caller, which a session has where `HOME` is not
-/// set.
-pub fn account_home() -> Option<PathBuf> {
-    let (uid, _) = stockade_sys::identity::own();
-    account(uid).map(|account| account.home)
-}
-
 /// What a launch is about.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
@@ -181,6 +57,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) argv: &'a [RawText],
     pub(crate) state: Vec<StateFact>,
     pub(crate) caches: Vec<CacheFact>,
+    pub(crate) relocated: &'a Relocated,
     pub(crate) mounts: &'a Mounts,
 }
 
@@ -205,11 +82,11 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     } = launch;
     let (caller_uid, caller_gid) = stockade_sys::identity::own();
     let files = &policy.settings().filesystem;
-    let writable = shares(caller, files.write.iter());
-    let readable = shares(caller, not_written(caller, files));
+    let writable = shares(caller, files.write.iter(), &Relocated::default());
+    let readable = shares(caller, not_written(caller, files), launch.relocated);
     let own = own_executable()?;
     let metadata = metadata(workspace)?;
-    let hidden = hidden(caller, files, mounts);
+    let hidden = hidden(caller, files, launch.relocated, mounts);
     let mut places = Places {
         homes: mounts.names(&caller.home),
         secrets: secrets(&caller.home, mounts),
@@ -223,9 +100,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let shares = readable.iter().chain(&writable).map(|share| &share.path);
     let visible = shares.chain(launch.caches.iter().map(|cache| &cache.path));
     let ground = places.ground(caller, &system, visible, &writable, mounts);
-    let search_path = caller.variable("PATH").map(RawText::to_os);
-    let name = launch.argv.first().cloned().unwrap_or_default();
-    let program = program::find(&name, launch.cwd.as_path(), search_path.as_deref(), &ground)?;
+    let program = program(&launch, &ground)?;
     // Whoever the command runs as, the kernel keeps from it what is another's.
     let closed = (caller.uid == 0).then(|| closed::find(&named(&program, &readable, &writable)));
     Ok(HostFacts {
@@ -245,7 +120,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         shared: shared(),
         cgroups: cgroups(),
         system,
-        shown: shown(caller, files),
+        shown: shown(caller, files, launch.relocated),
         // The workspace and its repository are looked at once it is known to be one.
         protected: Vec::new(),
         stand_ins: Vec::new(),
@@ -254,6 +129,8 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         readable,
         writable,
         caches: launch.caches,
+        // The caller says which variables pass.
+        private: Vec::new(),
         hidden: places.hidden,
         closed: closed.unwrap_or_default(),
         program,
@@ -266,6 +143,41 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         own_names: places.own_names,
         resolv_conf: resolv_conf(),
     })
+}
+
+/// Finds the command, and the links that lead to it and to what the caller's search path has.
+fn program(launch: &Launch<'_>, ground: &Ground) -> Result<ProgramFacts, RunError> {
+    let search_path = launch.caller.variable("PATH").map(RawText::to_os);
+    let name = launch.argv.first().cloned().unwrap_or_default();
+    let mut program = program::find(&name, launch.cwd.as_path(), search_path.as_deref(), ground)?;
+    program.links.extend(search_links(launch.caller, ground));
+    Ok(program)
+}
+
+/// Directories of the search path that are looked at for links.
+const SEARCHED_MAX: usize = 128;
+
+/// Returns the links on the way to directories of the search path that lead into the view, where
+/// nothing shows them: version managers make one for each terminal, in places that no session has.
+fn search_links(caller: &Caller, ground: &Ground) -> Vec<LinkFact> {
+    let path = caller.variable("PATH").map(RawText::to_os);
+    let shown = |at: &Path| ground.shown.iter().any(|top| at.starts_with(top.as_path()));
+    let mut found: Vec<LinkFact> = Vec::new();
+    for directory in env::split_paths(path.as_deref().unwrap_or_default()).take(SEARCHED_MAX) {
+        if !directory.is_absolute() || shown(&directory) {
+            continue;
+        }
+        let Some(way) = names::way(&directory).ok().filter(|way| shown(&way.end)) else {
+            continue;
+        };
+        for (at, target) in way.links {
+            let target = target.to_str().map(str::to_owned);
+            if let (Ok(path), Some(target)) = (AbsPath::new(at), target) {
+                found.push(LinkFact { path, target });
+            }
+        }
+    }
+    found
 }
 
 fn metadata(workspace: &AbsPath) -> Result<fs::Metadata, RunError> {
@@ -281,9 +193,24 @@ pub(crate) fn own_executable() -> Result<AbsPath, RunError> {
     AbsPath::new(&own).map_err(|_| RunError::Path(own))
 }
 
-/// Returns which of the paths that policy shares exist, and where their links lead.
-fn shares<'p>(caller: &Caller, paths: impl Iterator<Item = &'p Sourced<String>>) -> Vec<ShareFact> {
-    let paths = paths.filter_map(|path| caller.expand(&path.value));
+/// Returns which of the paths that policy shares exist, and where their links lead. What a preset
+/// names is shared where variables have it, too.
+fn shares<'p>(
+    caller: &Caller,
+    paths: impl Iterator<Item = &'p Sourced<String>>,
+    relocated: &Relocated,
+) -> Vec<ShareFact> {
+    let paths = paths.flat_map(|path| {
+        let named = caller.expand(&path.value).into_iter();
+        let is_default = path.origin == Origin::Builtin;
+        named.flat_map(move |named| {
+            if is_default {
+                relocated.places(&named)
+            } else {
+                vec![named]
+            }
+        })
+    });
     let share = |path: AbsPath| {
         let from = AbsPath::new(fs::canonicalize(&path).ok()?).ok()?;
         Some(ShareFact { path, from })
@@ -370,12 +297,18 @@ impl Places {
 }
 
 /// Returns the names of what policy hides, as far as it exists, and of what links there lead to.
-fn hidden(caller: &Caller, files: &FilesystemSettings, mounts: &Mounts) -> Vec<AbsPath> {
+fn hidden(
+    caller: &Caller,
+    files: &FilesystemSettings,
+    relocated: &Relocated,
+    mounts: &Mounts,
+) -> Vec<AbsPath> {
     let mut hidden: Vec<AbsPath> = Vec::new();
     let paths = files
         .hide
         .iter()
-        .filter_map(|path| caller.expand(&path.value));
+        .filter_map(|path| caller.expand(&path.value))
+        .flat_map(|path| [relocated.places(&path), relocated.sources(&path)].concat());
     for path in paths {
         let Some(real) = fs::canonicalize(&path)
             .ok()
@@ -462,8 +395,8 @@ fn named(program: &ProgramFacts, readable: &[ShareFact], writable: &[ShareFact])
 
 /// Returns what is shown instead of files with credentials, but for those that somebody else than a
 /// preset names.
-fn shown(caller: &Caller, files: &FilesystemSettings) -> Vec<ShownFact> {
-    let mut shown = filtered::find(&caller.home);
+fn shown(caller: &Caller, files: &FilesystemSettings, relocated: &Relocated) -> Vec<ShownFact> {
+    let mut shown = filtered::find(&caller.home, relocated);
     let meant: Vec<AbsPath> = files
         .read
         .iter()
@@ -475,7 +408,7 @@ fn shown(caller: &Caller, files: &FilesystemSettings) -> Vec<ShownFact> {
     shown
 }
 
-fn secrets(home: &AbsPath, mounts: &Mounts) -> Vec<AbsPath> {
+pub(crate) fn secrets(home: &AbsPath, mounts: &Mounts) -> Vec<AbsPath> {
     SECRETS
         .iter()
         .filter_map(|place| fs::canonicalize(home.as_path().join(place)).ok())

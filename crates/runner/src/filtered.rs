@@ -6,6 +6,8 @@ use rustix::fs::OFlags;
 use stockade_plan::ShownFact;
 use stockade_types::AbsPath;
 
+use crate::relocated::Relocated;
+
 /// Largest file that is taken apart; a larger one is shown empty.
 const BYTES_MAX: u64 = 1 << 20;
 
@@ -27,11 +29,16 @@ const FILES: [(&str, Form); 4] = [
 ];
 
 /// Returns those files of `home` that have credentials, with what is shown instead.
-pub(crate) fn find(home: &AbsPath) -> Vec<ShownFact> {
+pub(crate) fn find(home: &AbsPath, relocated: &Relocated) -> Vec<ShownFact> {
     let mut found = Vec::new();
-    for (name, form) in FILES {
+    let places = FILES
+        .iter()
+        .filter_map(|(name, form)| Some((home.join(name).ok()?, *form)));
+    let places =
+        places.flat_map(|(at, form)| relocated.places(&at).into_iter().map(move |at| (at, form)));
+    for (named, form) in places {
         // As the session would find it: by the name, and where its links lead.
-        let Some(path) = fs::canonicalize(home.as_path().join(name)).ok() else {
+        let Some(path) = fs::canonicalize(&named).ok() else {
             continue;
         };
         let Some(text) = read(&path) else { continue };
@@ -42,8 +49,7 @@ pub(crate) fn find(home: &AbsPath) -> Vec<ShownFact> {
         if contents == text {
             continue;
         }
-        let names = [home.as_path().join(name), path];
-        for path in names.iter().filter_map(|path| AbsPath::new(path).ok()) {
+        for path in [Some(named), AbsPath::new(path).ok()].into_iter().flatten() {
             let fact = ShownFact {
                 path,
                 contents: contents.clone(),

@@ -6,7 +6,7 @@ use rustix::fs::FlockOperation;
 use stockade_types::AbsPath;
 
 use crate::{
-    facts::Caller,
+    caller::Caller,
     logins::{LoginPlace, LoginState},
 };
 

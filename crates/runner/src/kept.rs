@@ -16,7 +16,7 @@ use stockade_types::{AbsPath, RawText};
 pub use crate::logins::LoginState;
 use crate::{
     RunError, agent_state,
-    facts::Caller,
+    caller::Caller,
     in_use,
     logins::LoginPlace,
     seed_list::{Deed, Inside, Seeded, decide},

@@ -8,6 +8,7 @@ mod agent_state;
 pub mod approvals;
 mod areas;
 mod caches;
+mod caller;
 mod closed;
 mod controller;
 mod covers;
@@ -47,6 +48,7 @@ mod proxy_variables;
 mod publish;
 mod recorder;
 mod registries;
+mod relocated;
 mod repeats;
 mod repository;
 mod resolve;
@@ -61,13 +63,19 @@ mod supervise;
 mod terminal_readers;
 mod threads;
 mod tree;
+mod trust;
 mod twins;
 
+/// The folders of what sessions added to caches, in the state directory.
+pub mod kept_overlays {
+    pub use crate::caches::{DIRECTORY, LOCK, WORKSPACE};
+}
+pub use caller::account_home;
 pub use controller::Controller;
 pub use egress_calls::egress_calls;
 pub use egress_process::egress_main;
 pub use error::{ErrorKind, RunError};
-pub use facts::{account_home, unmatched_paths};
+pub use facts::unmatched_paths;
 pub use helpers::Helpers;
 pub use inside::DENIALS_FILE;
 pub use news::{NEWS_FILE, News};

@@ -17,7 +17,7 @@ use stockade_policy::Login;
 use stockade_types::Digest;
 
 use crate::{
-    facts::Caller,
+    caller::Caller,
     seed_list::{Original, Seeded},
     seeds::{Directory, random},
 };

@@ -15,6 +15,22 @@ use stockade_types::AbsPath;
 
 use crate::mountinfo::{self, Mount};
 
+/// System directories that programs are found in, as far as they exist.
+pub(crate) const SYSTEM: [&str; 12] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/opt",
+    "/nix/store",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+];
+
 /// The mounts of our namespace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mounts(Vec<Mount>);

@@ -14,7 +14,7 @@ use stockade_plan::{HostFacts, ShareFact, ShownFact};
 use stockade_policy::{Origin, Settings};
 use stockade_types::{AbsPath, RawText};
 
-use crate::facts::Caller;
+use crate::caller::Caller;
 
 /// Largest file that is read; a bundle of all public authorities has a quarter of it.
 const BYTES_MAX: u64 = 1 << 20;
@@ -38,10 +38,12 @@ enum Form {
     Maven,
     /// YAML of RubyGems: the list of sources.
     Gem,
+    /// TOML of mise: which versions of tools are meant.
+    Versions,
 }
 
 /// Files below the home that say where packages come from.
-const FILES: [(&str, Form); 11] = [
+const FILES: [(&str, Form); 12] = [
     (".npmrc", Form::Npm),
     (".config/pip/pip.conf", Form::Pip),
     (".pip/pip.conf", Form::Pip),
@@ -53,6 +55,7 @@ const FILES: [(&str, Form); 11] = [
     (".bunfig.toml", Form::Toml),
     (".m2/settings.xml", Form::Maven),
     (".gemrc", Form::Gem),
+    (".config/mise/config.toml", Form::Versions),
 ];
 
 /// Variables of presets that name a file with certificates.
@@ -167,7 +170,7 @@ fn certificates(settings: &Settings, caller: &Caller) -> Vec<ShareFact> {
     found
 }
 
-fn is_certificate(text: &str) -> bool {
+pub(crate) fn is_certificate(text: &str) -> bool {
     text.contains("CERTIFICATE-----") && !text.to_ascii_uppercase().contains("PRIVATE KEY")
 }
 
@@ -191,7 +194,8 @@ fn mapping(text: &str, form: Form) -> String {
     let kept = match form {
         Form::Npm => lines(text, |line| {
             let key = line.split_once('=').map_or("", |(key, _)| key.trim());
-            key == "registry" || key.starts_with('@') && key.ends_with(":registry")
+            let is_place = ["cache", "prefix"].contains(&key);
+            is_place || key == "registry" || key.starts_with('@') && key.ends_with(":registry")
         }),
         Form::Yarn => lines(text, |line| {
             let key = line.split_whitespace().next().unwrap_or_default();
@@ -229,6 +233,13 @@ fn mapping(text: &str, form: Form) -> String {
         ),
         Form::Maven => maven(text),
         Form::Gem => gem(text),
+        Form::Versions => text.parse::<toml::Table>().map_or_else(
+            |_| String::new(),
+            |mut table| {
+                table.retain(|key, _| ["alias", "tools"].contains(&key));
+                toml::to_string(&table).unwrap_or_default()
+            },
+        ),
     };
     without_user(&kept)
 }
@@ -381,6 +392,11 @@ mod tests {
                 Form::Maven,
                 "<settings><servers><password>secret</password></servers><mirrors><mirror><url>http://u:secret@m.test:81/</url></mirror></mirrors></settings>",
                 "<settings><mirrors><mirror><url>http://m.test:81/</url></mirror></mirrors></settings>\n",
+            ),
+            (
+                Form::Versions,
+                "[tools]\nnode = \"20\"\n[env]\nX = \"secret\"\n[tasks.x]\nrun = \"secret\"\n",
+                "[tools]\nnode = \"20\"\n",
             ),
         ];
         for (form, text, expected) in cases {

@@ -14,7 +14,7 @@ use stockade_event::{
 use stockade_plan::{
     GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, Streams, check_workspace, compile,
 };
-use stockade_policy::Policy;
+use stockade_policy::{Policy, Settings};
 use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
 use stockade_types::{AbsPath, Digest, RawText, SessionId};
 
@@ -23,7 +23,8 @@ use crate::{
     agent_state::{self, Made},
     approvals::AskMode,
     caches,
-    facts::{self, Caller, Launch},
+    caller::Caller,
+    facts::{self, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
     in_use::InUse,
     inside,
@@ -37,10 +38,11 @@ use crate::{
     publish::{self, Published},
     recorder::{Recorder, SUPERVISOR},
     registries,
+    relocated::Relocated,
     repository::{self, GitShare},
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
-    signing, ssh,
+    signing, ssh, trust,
 };
 
 /// What the caller wants to run, and how.
@@ -163,14 +165,10 @@ fn prepare(
             agent_state::make(&options.policy, &caller, &state_dir, &workspace, &state)?
         }
     };
-    let caches = caches::find(
-        &options.policy.settings().filesystem,
-        &caller,
-        state_dir.as_path(),
-        &workspace,
-        effects == Effects::State,
-    );
     let mounts = Mounts::read().map_err(RunError::Names)?;
+    let places = (&state_dir, &workspace);
+    let take = effects == Effects::State;
+    let (relocated, caches) = caches::gather(&options.policy, &caller, places, &mounts, take);
     let (policies, own_program) = protect_own(&mut options, &caller, &workspace, &mounts)?;
     let mut facts = facts::gather(Launch {
         policy: &options.policy,
@@ -182,11 +180,12 @@ fn prepare(
         argv: &options.argv,
         state,
         caches: caches.facts,
+        relocated: &relocated,
         mounts: &mounts,
     })?;
     facts.notes.extend(caches.note);
     own_program.tell(&mut facts);
-    registries::tell(options.policy.settings(), &caller, &mut facts);
+    tell_clients(options.policy.settings(), &caller, relocated, &mut facts);
     let session_dir = layout::session_dir(state_dir.as_path(), &session);
     let session_dir = AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?;
     let spec = RunSpec {
@@ -235,6 +234,13 @@ fn share_repository(
     signing::leave_off(workspace, &git, facts);
     ssh::tell(policy.settings(), caller, workspace, &git, facts);
     git
+}
+
+/// Adds what clients inside are told: sources of packages, whom to trust, where their directories are.
+fn tell_clients(settings: &Settings, caller: &Caller, relocated: Relocated, facts: &mut HostFacts) {
+    registries::tell(settings, caller, facts);
+    trust::tell(settings, caller, facts);
+    relocated.tell(settings, facts);
 }
 
 /// Finds the policies and our own program where a session could write them, and protects them.
@@ -484,7 +490,7 @@ fn build(prepared: &mut Prepared, mut sandbox: Sandbox) -> Result<(Launching, Pi
             }
             Err(LaunchError::Step(failure))
                 if prepared.plan.fault.is_none()
-                    && failure.step == "overlay"
+                    && ["overlay", "overlay-part"].contains(&failure.step.as_str())
                     && caches::step_down(&mut prepared.facts, &failure.reason) => {}
             other => return Ok((other?, pipes)),
         }

@@ -28,7 +28,7 @@ use stockade_policy::StateDir;
 use stockade_types::Digest;
 
 use crate::{
-    facts::Caller,
+    caller::Caller,
     instructions,
     seed_list::{Deed, Inside, Kind, Original, Seeded, decide},
 };

@@ -75,7 +75,7 @@ pub fn bind_private(from: &Path, at: &Path, executable: bool) -> Outcome<()> {
     set_attribute_bits(at, set | no_programs, 0)
 }
 
-/// Lays the directory `upper` over `lower` at the place that `at` holds open: what is read is of
+/// Lays the directory `upper` over `lower` at `at`: what is read is of
 /// both, what is written goes to `upper` alone. `work` is an empty directory on the file system of
 /// `upper` that nothing else uses (overlayfs in a user namespace, `userxattr`).
 ///
@@ -83,7 +83,7 @@ pub fn bind_private(from: &Path, at: &Path, executable: bool) -> Outcome<()> {
 /// When a directory is missing, when the kernel has no overlayfs for user namespaces (before
 /// 5.11), when the file system of `upper` cannot hold one, or when a path is too long for a mount's
 /// options.
-pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: BorrowedFd<'_>) -> Outcome<()> {
+pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: &Path) -> Outcome<()> {
     let wrong = |e: std::io::Error| SysError::on("lay over", shown(lower), e);
     let mut options = Vec::new();
     for (name, path) in [("lowerdir", lower), ("upperdir", upper), ("workdir", work)] {
@@ -97,8 +97,7 @@ pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: BorrowedFd<'_>) -> O
     }
     let options = CString::new(options).map_err(|e| wrong(e.into()))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    let place = format!("/proc/self/fd/{}", at.as_raw_fd());
-    rustix::mount::mount("overlay", place, "overlay", flags, options.as_c_str())
+    rustix::mount::mount("overlay", at, "overlay", flags, options.as_c_str())
         .map_err(|e| wrong(e.into()))
 }
 
@@ -171,16 +170,33 @@ pub fn bind(from: &Path, at: &Path, access: BindAccess) -> Outcome<()> {
 /// When `from` is missing, when one is a directory and the other is not, or when the kernel is
 /// older than 5.12.
 pub fn bind_at(from: &Path, at: BorrowedFd<'_>, access: BindAccess) -> Outcome<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree: OwnedFd =
-        open_tree(CWD, from, flags).map_err(|e| SysError::on("bind", shown(from), e))?;
+    let tree = open_tree(CWD, from, TREE).map_err(|e| SysError::on("bind", shown(from), e))?;
+    place(&tree, at, access).map_err(|e| SysError::on("bind", shown(from), e))
+}
+
+/// Binds what `from` holds open, as [`bind_at`] does.
+///
+/// # Errors
+/// As [`bind_at`].
+pub fn bind_open(from: BorrowedFd<'_>, at: BorrowedFd<'_>, access: BindAccess) -> Outcome<()> {
+    let flags = TREE | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(from, c"", flags)
+        .map_err(std::io::Error::from)
+        .and_then(|tree| place(&tree, at, access))
+        .map_err(|e| SysError::on("bind", "what is open", e))
+}
+
+/// How a tree is taken to be mounted elsewhere.
+const TREE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
+    .union(OpenTreeFlags::OPEN_TREE_CLOEXEC)
+    .union(OpenTreeFlags::AT_RECURSIVE);
+
+/// Mounts a tree that nobody sees yet, restricted.
+fn place(tree: &OwnedFd, at: BorrowedFd<'_>, access: BindAccess) -> std::io::Result<()> {
     let recursive = libc::AT_RECURSIVE | libc::AT_EMPTY_PATH;
-    set_bits(tree.as_fd(), c"", bits_of(access), recursive)
-        .map_err(|e| SysError::on("mount_setattr", shown(from), e))?;
+    set_bits(tree.as_fd(), c"", bits_of(access), recursive)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&tree, "", at, "", flags).map_err(|e| SysError::on("bind", shown(from), e))
+    Ok(move_mount(tree, "", at, "", flags)?)
 }
 
 fn bits_of(access: BindAccess) -> u64 {

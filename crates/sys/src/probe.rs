@@ -1,6 +1,6 @@
 //! What this machine offers to this user; every probe tries the thing itself where it can.
 
-use std::{fs, os::fd::AsFd as _, path::Path};
+use std::{fs, path::Path};
 
 use rustix::process::Pid;
 
@@ -53,9 +53,8 @@ pub fn overlay(place: &Path) -> Probe {
         process::unshare(&[Namespace::User, Namespace::Mount]).map_err(|e| errno(&e))?;
         identity::map_self(uid, gid).map_err(|e| errno(&e))?;
         let lower = place.join("lower");
-        let at = fs::File::open(&lower).map_err(|e| e.raw_os_error().unwrap_or(libc::EIO))?;
         let (upper, work) = (place.join("upper"), place.join("work"));
-        mount::overlay(&lower, &upper, &work, at.as_fd()).map_err(|e| errno(&e))
+        mount::overlay(&lower, &upper, &work, &lower).map_err(|e| errno(&e))
     })
 }
 

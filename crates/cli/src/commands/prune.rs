@@ -10,6 +10,7 @@ use crate::{
     commands::policy::effective,
     exit::Exit,
     human::{bytes, minute, plural},
+    kept_caches,
     layers::LayerArgs,
     output::Output,
     retention::{self, Keep, Removed},
@@ -18,10 +19,12 @@ use crate::{
 /// Sessions that are named one by one; `--json` has all.
 const SHOWN_MAX: usize = 20;
 
-/// Remove the records of old sessions
+/// Remove the records of old sessions, and what old ones added to caches
 ///
 /// What stays is said by `[sessions]` in your policy (`keep_for`, `keep_bytes`, `keep_count`), by
-/// default 90 days and 4 GiB; options go before it. Runs do the same by themselves, once an hour at
+/// default 90 days and 4 GiB; options go before it. What sessions added to caches and toolchains goes
+/// for each workspace as a whole: where none used it for that time, and the oldest first beyond
+/// `filesystem.caches_bytes_max`, by default 16 GiB. Runs do the same by themselves, once an hour at
 /// most. A session that runs is never removed. What was removed is listed in `pruned.jsonl` of the
 /// state directory.
 #[derive(Debug, clap::Args)]
@@ -38,6 +41,9 @@ pub(crate) struct Args {
     /// Keep the newest that take so much together, for example 1GiB
     #[arg(long, value_name = "SIZE")]
     keep_bytes: Option<ByteSize>,
+    /// Keep so many bytes of what sessions added to caches, for example 1GiB
+    #[arg(long, value_name = "SIZE")]
+    keep_caches: Option<ByteSize>,
     /// Keep so many of the newest
     #[arg(long, value_name = "N")]
     keep: Option<u64>,
@@ -61,16 +67,22 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         span: args.keep_for.map_or(set.span, Span::duration),
         bytes: args.keep_bytes.map_or(set.bytes, ByteSize::bytes),
         count: args.keep.or(set.count),
+        caches_bytes: args.keep_caches.map_or(set.caches_bytes, ByteSize::bytes),
     };
     let Some(mut archive) = Archive::open(out)? else {
         return Ok(none_yet(out));
     };
     let planned = retention::plan(&archive.state, keep)?;
+    let (caches, stay) = kept_caches::plan(archive.state.path(), keep.span, keep.caches_bytes)?;
     if !args.dry_run {
+        kept_caches::remove(archive.state.path(), &caches)?;
         retention::remove(&archive.state, &mut archive.store, &planned)?;
     }
     if args.json {
         for removed in &planned {
+            out.json(removed)?;
+        }
+        for removed in &caches {
             out.json(removed)?;
         }
         return Ok(Exit::Yes);
@@ -83,6 +95,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         bytes(left.bytes),
         days(keep.span),
         bytes(keep.bytes),
+    ))?;
+    tell_caches(&caches, args.dry_run, out)?;
+    out.line(format!(
+        "{} of what sessions added to caches stay ({} at most)",
+        bytes(stay),
+        bytes(keep.caches_bytes),
     ))?;
     Ok(Exit::Yes)
 }
@@ -99,16 +117,37 @@ fn tell(planned: &[Removed], dry_run: bool, out: &mut Output) -> anyhow::Result<
     }
     let total = planned.iter().map(|removed| removed.bytes).sum();
     let count = u64::try_from(planned.len()).unwrap_or(u64::MAX);
-    let verb = if dry_run {
+    out.line(format!(
+        "{} of {} {}",
+        plural(count, "record", "records"),
+        bytes(total),
+        verb(dry_run)
+    ))
+}
+
+fn tell_caches(
+    planned: &[kept_caches::Removed],
+    dry_run: bool,
+    out: &mut Output,
+) -> anyhow::Result<()> {
+    for removed in planned {
+        out.line(format!(
+            "{} of caches of {} {}: over their {}",
+            bytes(removed.bytes),
+            removed.workspace.display(),
+            verb(dry_run),
+            removed.over
+        ))?;
+    }
+    Ok(())
+}
+
+const fn verb(dry_run: bool) -> &'static str {
+    if dry_run {
         "would be removed"
     } else {
         "removed"
-    };
-    out.line(format!(
-        "{} of {} {verb}",
-        plural(count, "record", "records"),
-        bytes(total)
-    ))
+    }
 }
 
 fn days(span: Duration) -> String {

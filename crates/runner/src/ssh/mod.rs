@@ -12,7 +12,7 @@ use stockade_policy::{Origin, Settings};
 use stockade_types::AbsPath;
 
 use self::{client::Aliases, known::hashed};
-use crate::{facts::Caller, registries::read, repository::GitShare, supervise::parse_settings};
+use crate::{caller::Caller, registries::read, repository::GitShare, supervise::parse_settings};
 
 /// Where the machine's ssh has its settings, and a session its own.
 const OF_MACHINE: &str = "/etc/ssh";

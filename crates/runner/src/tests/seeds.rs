@@ -11,7 +11,7 @@ use stockade_policy::{Login, StateDir};
 use stockade_types::AbsPath;
 
 use super::{Contest, Directory, Seeding};
-use crate::{facts::Caller, seed_list::Seeded};
+use crate::{caller::Caller, seed_list::Seeded};
 
 struct Lab {
     _dir: tempfile::TempDir,

@@ -184,6 +184,7 @@ fn run(state: &mut State) -> i32 {
 }
 
 fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
+    let identity = state.plan.identity;
     match step {
         // The supervisor did this before it said go.
         Step::JoinGroup { .. } => {}
@@ -196,9 +197,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::PrivateMounts => stockade_sys::mount::make_private()?,
         Step::NewRoot { at } => state.view.new_root(at)?,
         Step::Directory { path, mode, owner } => {
-            state
-                .view
-                .directory(path, *mode, *owner, state.plan.identity)?;
+            state.view.directory(path, *mode, *owner, identity)?;
         }
         Step::Symlink { path, target } => state.view.symlink(path, target)?,
         Step::File { path, contents } => state.view.file(path, contents)?,
@@ -210,7 +209,8 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         } => {
             state.view.bind(from, path, *read_only, *devices)?;
         }
-        Step::Overlay { from, path, upper } => state.overlay(from, path, upper.as_ref())?,
+        Step::Overlay { over, upper } => state.overlay(over, upper.as_ref())?,
+        Step::OverlayPart(part) => state.view.overlay_part(part, identity)?,
         Step::Tmpfs {
             path,
             mode,
@@ -219,7 +219,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         } => {
             state
                 .view
-                .tmpfs(path, *mode, *executable, *owner, state.plan.identity)?;
+                .tmpfs(path, *mode, *executable, *owner, identity)?;
         }
         Step::Processes { path } => state.view.processes(path)?,
         Step::Terminals { path } => state.view.terminals(path)?,
@@ -275,9 +275,9 @@ const fn namespace(namespace: Namespace) -> process::Namespace {
 }
 
 impl State {
-    fn overlay(&mut self, from: &AbsPath, path: &AbsPath, upper: Option<&AbsPath>) -> Outcome<()> {
+    fn overlay(&mut self, over: &AbsPath, upper: Option<&AbsPath>) -> Outcome<()> {
         let identity = self.plan.identity;
-        self.view.overlay(from, path, upper, identity)
+        self.view.overlay(over, upper, identity)
     }
 
     fn wait_for_go(&self) -> Outcome<Option<OwnedFd>> {

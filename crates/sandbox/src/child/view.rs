@@ -15,7 +15,7 @@ use rustix::{
     fs::{AtFlags, Mode, OFlags, ResolveFlags},
     io::Errno,
 };
-use stockade_plan::{Identity, Owner};
+use stockade_plan::{CacheKind, Identity, OverlayPart, Owner};
 use stockade_sys::{
     Outcome, SysError,
     mount::{self, BindAccess},
@@ -40,7 +40,15 @@ pub(super) struct View {
     private: u32,
     /// What lies above covered paths, by inode: none is covered twice.
     covers: Vec<u64>,
+    /// Overlays, by what they lie over, and where each is until the root is entered.
+    overlays: Vec<(AbsPath, PathBuf)>,
 }
+
+/// A bind that can be written and has no devices.
+const WRITABLE: BindAccess = BindAccess {
+    read_only: false,
+    devices: false,
+};
 
 impl View {
     pub(super) fn new_root(&mut self, at: &AbsPath) -> Outcome<()> {
@@ -193,33 +201,100 @@ impl View {
         Ok((directory, name))
     }
 
-    /// Lays a private directory over one of the host. What is written is of the command, as if it
-    /// had made it; without a directory of ours it goes to the memory of all private directories.
+    /// Lays a private directory over one of the host, out of sight. What is written is of the command,
+    /// as if it had made it; without a directory of ours it goes to the memory of all private
+    /// directories.
     pub(super) fn overlay(
         &mut self,
-        from: &AbsPath,
-        path: &AbsPath,
+        over: &AbsPath,
         upper: Option<&AbsPath>,
         identity: Identity,
     ) -> Outcome<()> {
-        let at = match self.find(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(path, true),
-            found => found,
-        };
-        let at = at.map_err(|e| SysError::on("lay at", path, e))?;
+        let at = self.private_part()?;
         let own = match upper {
             Some(upper) => upper.as_path().to_owned(),
             None => self.private_part()?,
         };
         let (upper, work) = (own.join("upper"), own.join("work"));
-        let there = fs::metadata(from).map_err(|e| SysError::on("lay over", from, e))?;
+        let there = fs::metadata(over).map_err(|e| SysError::on("lay over", over, e))?;
         for directory in [&upper, &work] {
             Self::make_directories(directory)?;
         }
         // The directory itself is seen with mode and owner of the upper one.
         let mode = (there.permissions().mode() & 0o777) | 0o700;
         set_mode_and_owner(&upper, mode, Owner::Command, identity)?;
-        mount::overlay(from.as_path(), &upper, &work, at.as_fd())
+        mount::overlay(over.as_path(), &upper, &work, &at)?;
+        self.overlays.push((over.clone(), at));
+        Ok(())
+    }
+
+    /// Shows a part of an overlay. An earlier session may have put something else at the place of a
+    /// part that lies in another one: that is what the other one shows, and no link of it is followed.
+    pub(super) fn overlay_part(&self, part: &OverlayPart, identity: Identity) -> Outcome<()> {
+        let OverlayPart {
+            over,
+            from,
+            path,
+            kind,
+        } = part;
+        let wrong = |e: io::Error| SysError::on("show", path, e);
+        let overlay = self.overlays.iter().find(|(place, _)| place == over);
+        let (_, root) = overlay.ok_or_else(|| wrong(io::ErrorKind::NotFound.into()))?;
+        let below = from.as_path().strip_prefix(over.as_path());
+        let below = below.map_err(|e| wrong(io::Error::other(e)))?;
+        let below = if below.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            below
+        };
+        let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| wrong(e.into()))?;
+        let found = match kind {
+            CacheKind::Directory => within(&root, below, OFlags::PATH | OFlags::DIRECTORY),
+            CacheKind::List => Self::list(&root, below, identity).map_err(wrong)?,
+        };
+        let found = match found {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(()),
+            found => found.map_err(|e| wrong(e.into()))?,
+        };
+        let at = match self.find(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make(path, *kind == CacheKind::Directory)
+            }
+            found => found,
+        };
+        let at = at.map_err(wrong)?;
+        mount::bind_open(found.as_fd(), at.as_fd(), WRITABLE)
+    }
+
+    /// Opens a list of a tool, made empty and of the command where there is none.
+    fn list(
+        root: &OwnedFd,
+        below: &Path,
+        identity: Identity,
+    ) -> io::Result<Result<OwnedFd, Errno>> {
+        let found = within(root, below, OFlags::PATH);
+        if !matches!(found, Err(Errno::NOENT)) {
+            return Ok(found);
+        }
+        let (Some(parent), Some(name)) = (below.parent(), below.file_name()) else {
+            return Ok(found);
+        };
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        let parent = match within(root, parent, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(parent) => parent,
+            Err(error) => return Ok(Err(error)),
+        };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))?;
+        let owner = rustix::fs::Uid::from_raw(identity.uid);
+        let group = rustix::fs::Gid::from_raw(identity.gid);
+        rustix::fs::fchown(&made, Some(owner), Some(group))?;
+        Ok(within(root, below, OFlags::PATH))
     }
 
     /// Makes a new part of the tmpfs that all private directories of a session share.
@@ -361,6 +436,13 @@ impl View {
     pub(super) fn enter(&self) -> Outcome<()> {
         mount::pivot_into(&self.root)
     }
+}
+
+/// Opens what is below an open directory, through no link.
+fn within(root: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let flags = flags | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, below, flags, Mode::empty(), resolve)
 }
 
 fn set_mode_and_owner(at: &Path, mode: u32, owner: Owner, identity: Identity) -> Outcome<()> {

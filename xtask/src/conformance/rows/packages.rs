@@ -56,7 +56,7 @@ pub(in crate::conformance) const ROWS: &[Row] = &[
     row(Packages, "poetry", "`poetry init`, `poetry add`")
         .needs(&[System("python3", "python3"), Pip(&["poetry"])])
         .versions("poetry --version")
-        .run("poetry init -q -n --name app; poetry config virtualenvs.in-project true --local; poetry add -q six; poetry run python -c 'import six'")
+        .run("poetry init -q -n --name app; poetry config virtualenvs.in-project true --local; poetry source add -q lab \"$(/usr/bin/python3 -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)')\"; poetry add -q six; poetry run python -c 'import six'")
         .check("grep -q six pyproject.toml")
         .seconds(240),
     row(Packages, "cargo", "`cargo add` of a crate that is not cached, build")

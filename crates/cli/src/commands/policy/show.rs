@@ -235,6 +235,16 @@ fn filesystem(files: &FilesystemSettings, lines: &mut Lines<'_>) -> anyhow::Resu
         "caches_kept",
         files.caches_kept.as_ref(),
     )?;
+    limit(
+        lines,
+        "filesystem",
+        "caches_bytes_max",
+        files.caches_bytes_max.as_ref(),
+    )?;
+    for (name, usual) in &files.moved_by {
+        let text = format_args!("moved_by {name} = {}", usual.value);
+        lines.put("filesystem", text, usual)?;
+    }
     lines.all("filesystem", "hide", &files.hide)?;
     for state in &files.state {
         let seed = state.value.seed.join(" ");

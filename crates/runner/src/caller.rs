@@ -1,0 +1,123 @@
+//! Whom a session runs as, and what that user has.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use stockade_types::{AbsPath, RawText};
+
+use crate::RunError;
+
+/// What the caller of a session is and has.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// Identity that the command runs as.
+    pub(crate) uid: u32,
+    /// Its group.
+    pub(crate) gid: u32,
+    /// Its home.
+    pub(crate) home: AbsPath,
+    /// Its name.
+    pub(crate) user: String,
+    /// Environment of the caller.
+    pub(crate) environment: Vec<(RawText, RawText)>,
+}
+
+impl Caller {
+    /// Finds out whom the command runs as: the caller, or for root the workspace's owner.
+    pub(crate) fn of(
+        workspace: &Path,
+        environment: Vec<(RawText, RawText)>,
+    ) -> Result<Self, RunError> {
+        let (own_uid, own_gid) = stockade_sys::identity::own();
+        let (uid, gid) = if own_uid == 0 {
+            let path = workspace.to_owned();
+            let owner =
+                fs::metadata(workspace).map_err(|source| RunError::Workspace { path, source })?;
+            (owner.uid(), owner.gid())
+        } else {
+            (own_uid, own_gid)
+        };
+        let home_variable = variable(&environment, "HOME")
+            .filter(|home| uid == own_uid && !home.as_bytes().is_empty())
+            .map(|home| PathBuf::from(home.to_os()));
+        let account = account(uid);
+        // Anybody can have a directory of root's group, and only root has that group's files.
+        let gid = if own_uid == 0 && uid != 0 && gid == 0 {
+            account.as_ref().map_or(gid, |account| account.gid)
+        } else {
+            gid
+        };
+        let home = home_variable
+            .or_else(|| account.as_ref().map(|account| account.home.clone()))
+            .ok_or(RunError::NoHome(uid))?;
+        // The kernel and the plan know only the real place.
+        let home = fs::canonicalize(&home).unwrap_or(home);
+        let home = AbsPath::new(&home).map_err(|_| RunError::Path(home))?;
+        let user = account.map_or_else(|| uid.to_string(), |account| account.name);
+        Ok(Self {
+            uid,
+            gid,
+            home,
+            user,
+            environment,
+        })
+    }
+
+    /// Returns a variable of the caller.
+    pub(crate) fn variable(&self, name: &str) -> Option<&RawText> {
+        variable(&self.environment, name)
+    }
+
+    /// Makes an absolute path of `~/…` or an absolute one.
+    pub(crate) fn expand(&self, text: &str) -> Option<AbsPath> {
+        match text.strip_prefix('~') {
+            Some("") => Some(self.home.clone()),
+            // Another slash begins no new path, as the kernel has it.
+            Some(rest) if rest.starts_with('/') => {
+                self.home.join(rest.trim_start_matches('/')).ok()
+            }
+            _ => AbsPath::new(text).ok(),
+        }
+    }
+}
+
+fn variable<'a>(environment: &'a [(RawText, RawText)], name: &str) -> Option<&'a RawText> {
+    environment
+        .iter()
+        .find(|(n, _)| n.as_bytes() == name.as_bytes())
+        .map(|(_, value)| value)
+}
+
+/// Reads name and home of a user (passwd(5)); directory services are not asked, so that no library
+/// of the host is loaded into the supervisor.
+fn account(uid: u32) -> Option<Account> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        match fields.as_slice() {
+            [name, _, id, gid, _, home, ..] if id.parse() == Ok(uid) => Some(Account {
+                name: (*name).to_owned(),
+                gid: gid.parse().ok()?,
+                home: PathBuf::from(home),
+            }),
+            _ => None,
+        }
+    })
+}
+
+/// What the machine knows of a user (passwd(5)).
+struct Account {
+    name: String,
+    gid: u32,
+    home: PathBuf,
+}
+
+/// Returns the home that the machine knows of the caller, which a session has where `HOME` is not
+/// set.
+pub fn account_home() -> Option<PathBuf> {
+    let (uid, _) = stockade_sys::identity::own();
+    account(uid).map(|account| account.home)
+}
