@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Serialize;
-use stockade_event::layout::{RUNNING_DIR, SESSIONS_DIR, is_live, session_dir};
+use stockade_journal::layout::{RUNNING_DIR, SESSIONS_DIR, is_live, session_dir};
 use stockade_policy::Settings;
 use stockade_store::Store;
 use stockade_types::SessionId;

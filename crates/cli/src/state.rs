@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockade_event::layout::{KEY_FILE, SESSIONS_DIR, session_dir};
+use stockade_journal::layout::{KEY_FILE, SESSIONS_DIR, session_dir};
 use stockade_runner::StateProblem;
 use stockade_types::SessionId;
 

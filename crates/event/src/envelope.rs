@@ -1,8 +1,5 @@
 //! What every event carries around it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stockade_types::{DecisionRecord, Digest, SessionId, Subject, Target};
@@ -16,22 +13,6 @@ pub struct Stamp {
     pub time_unix_ns: u64,
     /// Nanoseconds of the monotonic clock of this boot.
     pub mono_ns: u64,
-}
-
-impl Stamp {
-    /// Reads both clocks of the machine.
-    pub fn now() -> Self {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let mono = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(mono.tv_sec).unwrap_or_default();
-        let nanos = u64::try_from(mono.tv_nsec).unwrap_or_default();
-        Self {
-            time_unix_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
-            mono_ns: seconds.saturating_mul(1_000_000_000).saturating_add(nanos),
-        }
-    }
 }
 
 /// A field that was too large for one record.

@@ -74,7 +74,7 @@ pub struct LayerSeen {
 
 /// Declares the enum, its catalogue and how its own fields are written from one text, so that none
 /// can miss a variant. A journal keeps fields marked with `@` beside the event: see
-/// [`crate::journal`].
+/// the crate `journal`.
 macro_rules! events {
     ($(
         $(#[doc = $doc:literal])+
@@ -102,7 +102,7 @@ macro_rules! events {
             }
 
             /// Gives the fields that a journal keeps within the event, in their order.
-            pub(crate) fn own_fields<E>(
+            pub fn own_fields<E>(
                 &self,
                 put: &mut impl FieldWriter<Error = E>,
             ) -> Result<(), E> {
@@ -116,7 +116,7 @@ macro_rules! events {
         }
 
         /// Returns the fields of a kind that a journal keeps beside the event.
-        pub(crate) fn fields_beside(kind: &str) -> &'static [&'static str] {
+        pub fn fields_beside(kind: &str) -> &'static [&'static str] {
             match kind {
                 $($kind => const { &[$($(events!(@name $beside $field),)?)+] },)+
                 _ => &[],
@@ -143,7 +143,7 @@ macro_rules! events {
 }
 
 /// Takes the fields of an event one by one.
-pub(crate) trait FieldWriter {
+pub trait FieldWriter {
     /// Why a field was not taken.
     type Error;
 

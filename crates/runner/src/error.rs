@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use stockade_event::{JournalError, KeyError, SinkError};
+use stockade_journal::{JournalError, KeyError, SinkError};
 use stockade_plan::PlanError;
 use stockade_sandbox::LaunchError;
 use stockade_types::{AbsPath, RawText};

@@ -252,7 +252,7 @@ impl NetworkSupervision {
         drop(holding.answer(packet, holding::word(word)));
     }
 
-    fn failed(&self, id: u64, error: &stockade_event::SinkError) -> FromSupervisor {
+    fn failed(&self, id: u64, error: &stockade_journal::SinkError) -> FromSupervisor {
         (self.abort)(&format!("the journal cannot be written: {error}"));
         FromSupervisor::Failed {
             id,

@@ -6,7 +6,7 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
 };
-use stockade_event::layout::SESSIONS_DIR;
+use stockade_journal::layout::SESSIONS_DIR;
 
 /// Why a directory is no place for our state.
 #[derive(Debug)]

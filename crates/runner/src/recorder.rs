@@ -10,7 +10,8 @@ use std::{
     },
 };
 
-use stockade_event::{Counts, Durability, Entry, Event, SharedJournal, SinkError, Stamp, Tally};
+use stockade_event::{Counts, Durability, Event, Stamp, Tally};
+use stockade_journal::{Entry, SharedJournal, SinkError};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_types::{
     DecisionId, DecisionRecord, Digest, ProcessId, RequestKind, RuleId, SessionId, Subject, Target,
@@ -362,7 +363,7 @@ fn denial(event: &Event) -> Option<&DecisionRecord> {
 
 /// Returns the time as decisions carry it.
 pub(crate) fn now() -> UnixMillis {
-    UnixMillis(Stamp::now().time_unix_ns / 1_000_000)
+    UnixMillis(stockade_journal::now().time_unix_ns / 1_000_000)
 }
 
 /// Locks; a thread that panicked while it held the lock has aborted the process already.

@@ -8,9 +8,8 @@ use std::{
 };
 
 use stockade_egress::ListenerKind;
-use stockade_event::{
-    Durability, Event, Journal, LayerSeen, SessionOutcome, SharedJournal, SigningKey, Stamp, layout,
-};
+use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
+use stockade_journal::{Journal, SharedJournal, SigningKey, layout};
 use stockade_plan::{
     GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, Streams, check_workspace, compile,
 };
@@ -363,7 +362,7 @@ fn open_record(
             source,
         })?;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
-    let journal = SharedJournal::new(journal, Stamp::now as fn() -> Stamp);
+    let journal = SharedJournal::new(journal, stockade_journal::now as fn() -> Stamp);
     let bounds = (&policy.settings().record).into();
     let recorder = Recorder::new(
         spec.session.clone(),

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockade_event::layout;
+use stockade_journal::layout;
 use stockade_types::{AbsPath, SessionId};
 
 use crate::RunError;

@@ -36,7 +36,7 @@ pub enum StoreError {
         session: SessionId,
         /// What the reader said.
         #[source]
-        source: stockade_event::ReadError,
+        source: stockade_journal::ReadError,
     },
     /// A session could not be read, so that nobody knows when it began.
     #[error(

@@ -7,8 +7,9 @@ use std::{
 };
 
 use sqlx::SqliteConnection;
-use stockade_event::{
-    ReadError, Summary,
+use stockade_event::Summary;
+use stockade_journal::{
+    ReadError,
     layout::{INDEX_FILE, JOURNAL_FILE, SESSIONS_DIR, session_dir},
     read_from,
 };

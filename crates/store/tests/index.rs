@@ -3,8 +3,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use stockade_event::{
-    Counts, Durability, Event, Journal, SessionOutcome, SigningKey, Stamp,
+use stockade_event::{Counts, Durability, Event, SessionOutcome, Stamp};
+use stockade_journal::{
+    Journal, SigningKey,
     layout::{INDEX_FILE, JOURNAL_FILE, KEY_FILE, session_dir},
 };
 use stockade_store::{SessionRow, Store, StoreError};

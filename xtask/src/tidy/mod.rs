@@ -32,7 +32,7 @@ struct Check {
 const CHECKS: &[Check] = &[
     Check {
         name: "crate-edges",
-        rule: "crates depend only on the crates that docs/architecture allows",
+        rule: "crates depend only on the crates that their row in ARCHITECTURE.md names",
         find: edges::edges,
     },
     Check {

@@ -5,11 +5,11 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use jiff::tz::TimeZone;
-use stockade_event::{
-    Envelope, Event, ReadError, Reader, catalogue,
+use stockade_event::{Envelope, Event, catalogue, summary::limit_text};
+use stockade_journal::{
+    ReadError, Reader,
     layout::{JOURNAL_FILE, is_live},
     read,
-    summary::limit_text,
 };
 
 use stockade_types::{DecisionRecord, Verdict};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use stockade_event::{SessionOutcome, layout::is_live};
+use stockade_event::SessionOutcome;
+use stockade_journal::layout::is_live;
 use stockade_store::SessionRow;
 use stockade_types::RawText;
 

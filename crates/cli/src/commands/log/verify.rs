@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use serde::Serialize;
-use stockade_event::{
+use stockade_journal::{
     KeyError, SigningKey, Verification, VerificationVerdict, VerifyError, VerifyingKey,
     layout::is_live, verify_with,
 };
@@ -268,7 +268,8 @@ fn worse(one: Exit, other: Exit) -> Exit {
 mod tests {
     use std::fs;
 
-    use stockade_event::{Durability, Event, Journal, SigningKey, Stamp, verify};
+    use stockade_event::{Durability, Event, Stamp};
+    use stockade_journal::{Journal, SigningKey, verify};
     use stockade_types::SessionId;
 
     use super::{Found, Report, worse};
@@ -353,7 +354,7 @@ mod tests {
     #[test]
     fn a_journal_that_is_gone_is_broken_if_it_was_ever_seen() {
         let session = SessionId::from_random(1);
-        let error = stockade_event::VerifyError::NoJournal {
+        let error = stockade_journal::VerifyError::NoJournal {
             path: "/s/journal".into(),
         };
         let report = |known| Report {

@@ -1,7 +1,7 @@
 //! `stockade policy explain`: one decision of a session, in full.
 
 use anyhow::Context as _;
-use stockade_event::read;
+use stockade_journal::read;
 use stockade_types::{DecisionId, DecisionRecord, Verdict};
 
 use crate::{

@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use stockade_event::{Event, read};
+use stockade_event::Event;
+use stockade_journal::read;
 use stockade_policy::{Approvals, LastingRule, Request};
 use stockade_types::{ApprovalId, DecisionRecord, RawText, SessionId, Verdict};
 

@@ -10,7 +10,8 @@ mod terminals;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use stockade_event::{ReadError, SessionOutcome, Summary, Verification};
+use stockade_event::{SessionOutcome, Summary};
+use stockade_journal::{ReadError, Verification};
 use stockade_plan::{GuaranteeName, LaunchPlan};
 use stockade_policy::{Policy, Problems};
 use stockade_runner::{ErrorKind, Helpers, Options, RunError, approvals::AskMode};
@@ -470,7 +471,7 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
 fn read_back(session: &SessionId, state: &StateDir) -> anyhow::Result<(Summary, Verification)> {
     let directory = state.session_dir(session);
     let mut summary = Summary::default();
-    for envelope in stockade_event::read(&directory)? {
+    for envelope in stockade_journal::read(&directory)? {
         match envelope {
             Ok(envelope) => summary.add(&envelope),
             // A full disk tears the last line; what stands before it is told all the same, and the
@@ -479,6 +480,9 @@ fn read_back(session: &SessionId, state: &StateDir) -> anyhow::Result<(Summary, 
             Err(error) => return Err(error.into()),
         }
     }
-    let key = stockade_event::SigningKey::load(&state.key_path())?.verifying_key();
-    Ok((summary, stockade_event::verify(&directory, session, &key)?))
+    let key = stockade_journal::SigningKey::load(&state.key_path())?.verifying_key();
+    Ok((
+        summary,
+        stockade_journal::verify(&directory, session, &key)?,
+    ))
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use stockade_event::{
-    Summary, Verification, VerificationVerdict,
+    Summary,
     summary::{Refusal, Traffic},
 };
+use stockade_journal::{Verification, VerificationVerdict};
 use stockade_policy::WorkspaceSettings;
 use stockade_types::{RawText, RuleId, SessionId};
 

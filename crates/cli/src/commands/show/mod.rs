@@ -8,7 +8,8 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
 use serde_json::json;
-use stockade_event::{ReadError, Summary, layout::is_live, read};
+use stockade_event::Summary;
+use stockade_journal::{ReadError, layout::is_live, read};
 
 use self::{
     lines::{Line, Mark},

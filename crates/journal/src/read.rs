@@ -6,13 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use stockade_event::{Envelope, SCHEMA_VERSION};
 use stockade_types::SessionId;
 
-use super::{
+use crate::{
     expand::Expander,
     format::{Found, Header, Line, next_line, open_plain, parse},
+    layout::JOURNAL_FILE,
 };
-use crate::{Envelope, SCHEMA_VERSION, layout::JOURNAL_FILE};
 
 /// Why an event could not be read.
 #[derive(Debug, thiserror::Error)]

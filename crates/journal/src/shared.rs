@@ -1,10 +1,11 @@
-//! Where events go.
+//! A journal that several threads append to.
 
 use std::sync::{Mutex, PoisonError};
 
-use stockade_types::{Digest, Subject};
+use stockade_event::{Durability, Stamp};
+use stockade_types::Digest;
 
-use crate::{Durability, Entry, Event, Journal, JournalError, Stamp};
+use crate::{Entry, Journal, JournalError};
 
 /// Why an event was not taken; whoever wanted to let something happen must deny it.
 #[derive(Debug, thiserror::Error)]
@@ -21,27 +22,6 @@ pub enum SinkError {
         /// The bound.
         bytes_max: u64,
     },
-    /// The other side of a connection to the recorder did not take it.
-    #[error("the event was not recorded: {reason}")]
-    Unreachable {
-        /// What happened.
-        reason: String,
-    },
-}
-
-/// Takes events and gives back their number once they are as durable as asked.
-pub trait Sink: Send {
-    /// Records `event`; returns its number.
-    ///
-    /// # Errors
-    /// When it is not certain that the event is recorded.
-    fn emit(
-        &self,
-        source: &str,
-        process: Option<Subject>,
-        event: Event,
-        durability: Durability,
-    ) -> Result<u64, SinkError>;
 }
 
 /// A journal that several threads append to, with a clock.
@@ -51,7 +31,7 @@ pub struct SharedJournal<C> {
 }
 
 impl<C: Fn() -> Stamp> SharedJournal<C> {
-    /// Shares `journal`; `clock` stamps what is emitted (normally [`Stamp::now`]).
+    /// Shares `journal`; `clock` stamps what is emitted (normally [`crate::now`]).
     pub const fn new(journal: Journal, clock: C) -> Self {
         Self {
             journal: Mutex::new(Some(journal)),
@@ -106,17 +86,5 @@ impl<C: Fn() -> Stamp> SharedJournal<C> {
         let journal = journal.as_mut().ok_or(SinkError::Closed)?;
         // The clock is read under the lock, so that the order of numbers is the order of times.
         act(journal, (self.clock)()).map_err(SinkError::Journal)
-    }
-}
-
-impl<C: Fn() -> Stamp + Send> Sink for SharedJournal<C> {
-    fn emit(
-        &self,
-        source: &str,
-        process: Option<Subject>,
-        event: Event,
-        durability: Durability,
-    ) -> Result<u64, SinkError> {
-        self.with(|journal, stamp| journal.append(stamp, source, process, None, &event, durability))
     }
 }

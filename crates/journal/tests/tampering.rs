@@ -7,9 +7,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use common::{Lab, session, stamp};
 use proptest::prelude::*;
-use stockade_event::{
-    Durability, Event, FaultKind, Journal, SigningKey, Verification, VerificationVerdict,
-    VerifyError, layout::HEAD_FILE, read, verify,
+use stockade_event::{Durability, Event};
+use stockade_journal::{
+    FaultKind, Journal, SigningKey, Verification, VerificationVerdict, VerifyError,
+    layout::HEAD_FILE, read, verify,
 };
 use stockade_types::SessionId;
 

@@ -8,13 +8,11 @@ use std::{fs, path::PathBuf};
 use common::{Lab, decision, hostile, session, stamp, subject};
 use proptest::prelude::*;
 use serde_json::Value;
-use stockade_event::{
-    Durability, Entry, Envelope, Event, SharedJournal, Stamp, layout::JOURNAL_FILE, read,
-    read_from, verify,
-};
+use stockade_event::{Durability, Envelope, Event, Stamp};
+use stockade_journal::{Entry, SharedJournal, layout::JOURNAL_FILE, read, read_from, verify};
 use stockade_types::{ProcessId, RawText, Subject, Verdict};
 
-fn append(lab: &mut stockade_event::Journal, number: u64, scope: Option<&str>, event: &Event) {
+fn append(lab: &mut stockade_journal::Journal, number: u64, scope: Option<&str>, event: &Event) {
     let entry = Entry {
         process: None,
         scope,

@@ -10,7 +10,8 @@ use std::{
 };
 
 use common::{Lab, session, stamp};
-use stockade_event::{Durability, Event, Journal, SigningKey, VerificationVerdict, read, verify};
+use stockade_event::{Durability, Event};
+use stockade_journal::{Journal, SigningKey, VerificationVerdict, read, verify};
 
 const DIR_VARIABLE: &str = "STOCKADE_TEST_KILLED";
 

@@ -2,7 +2,7 @@
 //!
 //! A session has thousands of events of few processes, and a command line can have kilobytes. So a
 //! record names a process by its id once it was described, and a list or the grounds of a decision
-//! by the event that had them first; [`super::expand`] puts them back. Nothing is lost by this.
+//! by the event that had them first; [`crate::expand`] puts them back. Nothing is lost by this.
 //!
 //! ```text
 //! {"seq":7,"at":[WALL_NS,MONO_NS],"process":{"id":"71.9","exe":…,"argv":[…],"cwd":…,"ancestry":[…]},
@@ -17,15 +17,12 @@ use std::{
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use stockade_event::{Event, FieldWriter, Stamp, Truncated};
 use stockade_types::{
     DecisionRecord, Digest, ProcessId, RawText, SessionId, Subject, Target, Words,
 };
 
-use crate::{
-    Event, Stamp, Truncated,
-    bound::{RECORD_BYTES_MAX, cut_point, shrink},
-    event::FieldWriter,
-};
+use crate::bound::{RECORD_BYTES_MAX, cut_point, shrink};
 
 /// The source that is not written.
 pub(super) const USUAL_SOURCE: &str = "supervisor";

@@ -2,14 +2,14 @@
 
 use stockade_types::{Digest, SessionId};
 
-use super::{
+use crate::{
+    VerifyingKey,
     format::{
         ChainText, Header, Line, SignedLine, checkpoint_chain, event_chain, genesis, parse,
         parse_signed, signed_message,
     },
     report::{Fault, FaultKind, Verification, VerificationVerdict},
 };
-use crate::VerifyingKey;
 
 /// How many faults are named; a journal with more of them is not read line by line by anybody.
 const FAULTS_MAX: usize = 64;

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use common::{Lab, decision, every_kind, hostile, session, stamp, subject};
 use serde_json::Value;
-use stockade_event::{Durability, Envelope, Event, SCHEMA_VERSION, catalogue, read};
+use stockade_event::{Durability, Envelope, Event, SCHEMA_VERSION, catalogue};
+use stockade_journal::read;
 use stockade_types::{RawText, Verdict};
 
 #[test]
@@ -119,7 +120,7 @@ fn large_fields_are_cut_and_the_record_says_so() {
     }
     let key = lab.key().verifying_key();
     assert!(
-        stockade_event::verify(lab.path(), &session(), &key)
+        stockade_journal::verify(lab.path(), &session(), &key)
             .unwrap()
             .is_intact()
     );

@@ -1,4 +1,7 @@
-//! The journal: one file of chained and signed lines.
+//! The journal: what keeps the events of a session so that nobody can quietly change them.
+//!
+//! It is one append-only file of chained and signed lines in the session's directory. [`verify`]
+//! says whether the file is what was written, [`read`] gives the events back.
 //!
 //! ```text
 //! {"journal":2,"session":"…","key":"…"}                                    header
@@ -12,17 +15,27 @@
 //! What stands in `event` is in [`compact`]. Journals of version 1, which name the session, the
 //! process and all its arguments in each event, are still read and verified.
 
+#![forbid(unsafe_code)]
+
+mod bound;
 mod check;
+mod clock;
 mod compact;
 mod expand;
 mod format;
+mod key;
+pub mod layout;
 mod read;
 mod report;
+mod shared;
 mod verify;
 mod write;
 
+pub use clock::now;
 pub use compact::Entry;
+pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use read::{ReadError, Reader, read, read_from};
 pub use report::{Fault, FaultKind, Verification, VerificationVerdict};
+pub use shared::{SharedJournal, SinkError};
 pub use verify::{Progress, VerifyError, verify, verify_with};
-pub use write::{Durability, Journal, JournalError};
+pub use write::{Journal, JournalError};

@@ -8,14 +8,12 @@ use std::{
 
 use stockade_types::SessionId;
 
-use super::{
-    check::Checker,
-    format::{Found, LINE_BYTES_MAX, next_line, open_plain},
-    report::Verification,
-};
 use crate::{
     VerifyingKey,
+    check::Checker,
+    format::{Found, LINE_BYTES_MAX, next_line, open_plain},
     layout::{HEAD_FILE, JOURNAL_FILE},
+    report::Verification,
 };
 
 /// How many lines are read between two reports of progress: some ten milliseconds of work.

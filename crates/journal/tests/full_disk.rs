@@ -7,9 +7,8 @@ mod common;
 use std::{path::Path, process::Command};
 
 use common::{Lab, session, stamp};
-use stockade_event::{
-    Durability, Event, Journal, JournalError, SigningKey, VerificationVerdict, read, verify,
-};
+use stockade_event::{Durability, Event};
+use stockade_journal::{Journal, JournalError, SigningKey, VerificationVerdict, read, verify};
 
 const DIR_VARIABLE: &str = "STOCKADE_TEST_FULL_DISK";
 

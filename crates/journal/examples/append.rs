@@ -1,13 +1,12 @@
-//! Says what it costs to record a plain change of a file: `cargo run --release -p stockade-event
+//! Says what it costs to record a plain change of a file: `cargo run --release -p stockade-journal
 //! --example append [DIR]`, with the journal in a new directory below DIR.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
 
 use std::{fs, path::PathBuf, time::Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use stockade_event::{
-    Durability, Entry, Event, Journal, SharedJournal, SigningKey, Stamp, layout::JOURNAL_FILE,
-};
+use stockade_event::{Durability, Event};
+use stockade_journal::{Entry, Journal, SharedJournal, SigningKey, layout::JOURNAL_FILE};
 use stockade_types::{ProcessId, RawText, SessionId, Subject};
 
 const EVENTS: u32 = 200_000;
@@ -25,7 +24,7 @@ fn main() {
     fs::create_dir(&dir).unwrap();
     let key = SigningKey::load_or_create(&dir.join("key")).unwrap();
     let journal = Journal::create(&dir, SessionId::from_random(1), key).unwrap();
-    let journal = SharedJournal::new(journal, Stamp::now);
+    let journal = SharedJournal::new(journal, stockade_journal::now);
     let by = Subject {
         id: Some(ProcessId {
             pid: 123_456,

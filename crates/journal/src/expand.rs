@@ -1,16 +1,16 @@
-//! How a record is read: what it refers to is put back (see [`super::compact`]).
+//! How a record is read: what it refers to is put back (see [`crate::compact`]).
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use stockade_event::{Envelope, Event, SCHEMA_VERSION, Truncated, fields_beside};
 use stockade_types::{
     DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, RuleId, SessionId,
     Subject, Target, UnixMillis, Verdict, Words,
 };
 
-use super::compact::{NANOS_PER_MILLI, Part, Place, USUAL_SOURCE};
-use crate::{Envelope, Event, SCHEMA_VERSION, Truncated, event::fields_beside};
+use crate::compact::{NANOS_PER_MILLI, Part, Place, USUAL_SOURCE};
 
 /// What the journal had so far, as its readers know it.
 #[derive(Default)]

@@ -7,30 +7,19 @@ use std::{
 };
 
 use rustix::fs::{Mode, OFlags};
+use stockade_event::{Durability, Event, Stamp};
 use stockade_types::{Digest, SessionId, Subject};
 
-use super::{
+use crate::{
+    bound::RECORD_BYTES_MAX,
     compact::{Compactor, Entry, Position, Unwritable},
     format::{
         Checkpoint, Header, checkpoint_chain, checkpoint_line, event_chain, event_line, genesis,
         signed_message,
     },
-};
-use crate::{
-    Event, SigningKey, Stamp,
-    bound::RECORD_BYTES_MAX,
+    key::SigningKey,
     layout::{HEAD_FILE, JOURNAL_FILE},
 };
-
-/// How safe a record is when [`Journal::append`] returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// The kernel has it: it survives the death of this process, not of the machine.
-    Written,
-    /// The disk has it (`fdatasync(2)`).
-    Synced,
-}
 
 /// Why something is not in the journal.
 #[derive(Debug, thiserror::Error)]
@@ -419,8 +408,10 @@ mod tests {
 
     use stockade_types::SessionId;
 
-    use super::{Durability, Journal, JournalError, Medium, NewFile};
-    use crate::{Event, SigningKey, Stamp};
+    use stockade_event::{Durability, Event, Stamp};
+
+    use super::{Journal, JournalError, Medium, NewFile};
+    use crate::SigningKey;
 
     /// Takes `room` operations and then fails for ever, or once.
     struct Failing {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use stockade_event::Truncated;
 use stockade_types::Digest;
-
-use crate::envelope::Truncated;
 
 /// Largest record in bytes. Sixteen pages: an ordinary decision takes one or two kilobytes, so
 /// only hostile or broken input gets here, and one `write(2)` of it stays cheap.
@@ -21,7 +20,7 @@ type Limits = (usize, usize);
 
 /// Writes a record whose whole form was too large once more, with the largest fields cut.
 ///
-/// Returns `None` where even the smallest cut does not fit, which no [`crate::Event`] reaches.
+/// Returns `None` where even the smallest cut does not fit, which no [`stockade_event::Event`] reaches.
 pub(crate) fn shrink(record: &[u8]) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let mut whole: Value = serde_json::from_slice(record)?;
     let before = whole

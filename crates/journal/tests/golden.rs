@@ -1,0 +1,81 @@
+//! The bytes of a journal: what others keep and check, so no change of the program may move them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{Lab, every_kind, hostile, stamp};
+use stockade_event::Durability;
+use stockade_journal::layout::{HEAD_FILE, JOURNAL_FILE};
+
+/// The kinds that there were when the file was made; a later kind does not change it.
+const KINDS: [&str; 21] = [
+    "session.started",
+    "guarantee.stated",
+    "policy.loaded",
+    "process.started",
+    "exec.unconfirmed",
+    "refusal.repeated",
+    "exec.decided",
+    "file.denied",
+    "call.refused",
+    "name.decided",
+    "connection.decided",
+    "http.decided",
+    "port.published",
+    "file.changed",
+    "connection.closed",
+    "limit.reached",
+    "approval.requested",
+    "approval.decided",
+    "approval.used",
+    "operator.acted",
+    "session.ended",
+];
+
+/// With a fixed key, fixed times and fixed events a journal is the same file for ever. If this
+/// fails on purpose, the format has a new version: add a file, and keep the readers of this one.
+#[test]
+fn a_journal_of_version_2_has_the_same_bytes_for_ever() {
+    let lab = Lab::new();
+    let key = "stockade signing key v1\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
+    let path = lab.path().join("key");
+    fs::write(&path, key).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut journal = lab.create();
+    let mut number = 0;
+    for text in ["/home/u/project".into(), hostile()] {
+        // Twice, since what was there before is referred to.
+        for _ in 0..2 {
+            let events = every_kind(&text);
+            for event in events.iter().filter(|event| KINDS.contains(&event.kind())) {
+                number += 1;
+                let source = if number % 5 == 0 {
+                    "egress"
+                } else {
+                    "supervisor"
+                };
+                let scope = (number % 3 == 0).then(|| "c-1".to_owned());
+                journal
+                    .append(
+                        stamp(number),
+                        source,
+                        None,
+                        scope,
+                        event,
+                        Durability::Written,
+                    )
+                    .unwrap();
+            }
+            journal.checkpoint(stamp(number)).unwrap();
+        }
+    }
+    journal.finish(stamp(number + 1)).unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal-2");
+    for file in [JOURNAL_FILE, HEAD_FILE] {
+        let made = fs::read(lab.path().join(file)).unwrap();
+        let kept = fs::read(fixtures.join(file)).unwrap();
+        assert!(made == kept, "`{file}` has other bytes");
+    }
+}
