@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use stockade_event::Durability;
 use stockade_policy::{Approvals, Decision, Permitted, Policy, Request};
 use stockade_types::{ApprovalId, DecisionRecord, Verdict};
 use tokio::{io::Interest, net::TcpStream, time::sleep};
@@ -187,21 +186,8 @@ fn refused(mut decision: Decision, reason: &str) -> Box<Decision> {
     Box::new(decision)
 }
 
-/// Methods of requests that carry nothing but themselves (RFC 9110 section 9.2.1).
-const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
-
-/// Makes a message for the journal; what lets data out is synced, the rest within a second.
+/// Makes a message for the journal.
 pub(crate) fn decided(request: Request, decision: Decision) -> Decided {
-    let lets_out = match &request {
-        Request::Net(_) => true,
-        Request::Http(http) => !SAFE_METHODS.contains(&http.method.as_str()),
-        Request::Exec(_) | Request::Name(_) | Request::File(_) => false,
-    };
-    let durability = if lets_out && decision.verdict == Verdict::Allow {
-        Durability::Synced
-    } else {
-        Durability::Written
-    };
     Decided {
         request,
         decision,
@@ -210,6 +196,5 @@ pub(crate) fn decided(request: Request, decision: Decision) -> Decided {
         sni: None,
         detail: None,
         approvals: Vec::new(),
-        durability,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use stockade_event::{Durability, Event};
+use stockade_event::Event;
 use stockade_policy::Request;
 use stockade_types::{ApprovalId, DecisionRecord};
 use tokio::net::TcpStream;
@@ -191,7 +191,6 @@ pub(crate) async fn not_found(proxy: &Process, entry: Decided, error: Unreachabl
     let entry = Decided {
         decision,
         approvals: Vec::<ApprovalId>::new(),
-        durability: Durability::Written,
         ..entry
     };
     Failed::Refused(Box::new(proxy.judge.record(entry).await))

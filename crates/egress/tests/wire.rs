@@ -87,7 +87,6 @@ fn samples() -> Vec<ToSupervisor> {
                 sni: None,
                 detail: Some("opaque".to_owned()),
                 approvals: vec![ApprovalId::from_random(3)],
-                durability: Durability::Synced,
             }),
         },
         ToSupervisor::Record {

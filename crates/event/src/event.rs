@@ -102,6 +102,9 @@ macro_rules! events {
             }
 
             /// Gives the fields that a journal keeps within the event, in their order.
+            ///
+            /// # Errors
+            /// With that of `put`, at the first field that it does not take.
             pub fn own_fields<E>(
                 &self,
                 put: &mut impl FieldWriter<Error = E>,
@@ -148,6 +151,9 @@ pub trait FieldWriter {
     type Error;
 
     /// Takes one field.
+    ///
+    /// # Errors
+    /// When the field cannot be taken.
     fn field(&mut self, name: &str, value: &impl Serialize) -> Result<(), Self::Error>;
 }
 

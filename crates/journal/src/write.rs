@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use rustix::fs::{Mode, OFlags};
@@ -74,32 +75,34 @@ pub enum JournalError {
     },
 }
 
-/// What a journal writes to; a seam for segments and for tests.
-pub(super) trait Medium: Send {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
-    fn sync(&mut self) -> io::Result<()>;
+/// What a journal writes to; a seam for segments and for tests. It can be synced while more is
+/// written to it.
+pub(super) trait Medium: Send + Sync {
+    fn write(&self, bytes: &[u8]) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// A new file, and its directory until the disk has that there is this file.
 struct NewFile {
     file: File,
-    dir: Option<File>,
+    dir: Mutex<Option<File>>,
 }
 
 impl Medium for NewFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
         // One `write(2)` unless the disk fills up in the middle; then the rest is tried once more
         // to learn the reason, and the torn line stays for `verify` to report.
-        self.file.write_all(bytes)
+        (&self.file).write_all(bytes)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         self.file.sync_data()?;
         // A record on disk that no name leads to would be lost with the machine. The first sync is
         // soon enough, and by then the disk mostly has both.
-        if let Some(dir) = &self.dir {
+        let mut unsynced = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = &*unsynced {
             dir.sync_all()?;
-            self.dir = None;
+            *unsynced = None;
         }
         Ok(())
     }
@@ -110,7 +113,7 @@ impl Medium for NewFile {
 /// An error of any operation is final: all later ones fail too, so that whoever must record before
 /// acting stops acting.
 pub struct Journal {
-    medium: Box<dyn Medium>,
+    medium: Arc<dyn Medium>,
     dir: PathBuf,
     session: SessionId,
     key: SigningKey,
@@ -143,14 +146,14 @@ impl Journal {
         let file = create_plain(&path).map_err(failed)?;
         let medium = NewFile {
             file,
-            dir: Some(File::open(dir).map_err(failed)?),
+            dir: Mutex::new(Some(File::open(dir).map_err(failed)?)),
         };
-        Self::on(Box::new(medium), dir, session, key)
+        Self::on(Arc::new(medium), dir, session, key)
     }
 
     /// Starts a journal on `medium`.
-    fn on(
-        mut medium: Box<dyn Medium>,
+    pub(crate) fn on(
+        medium: Arc<dyn Medium>,
         dir: &Path,
         session: SessionId,
         key: SigningKey,
@@ -190,22 +193,18 @@ impl Journal {
     ///
     /// # Errors
     /// When the record is not certain to be there; every later call fails too.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "an event is handed over, so that a journal with a queue keeps this signature"
-    )]
     pub fn append(
         &mut self,
         stamp: Stamp,
         source: &str,
-        process: Option<Subject>,
-        scope: Option<String>,
+        process: Option<&Subject>,
+        scope: Option<&str>,
         event: &Event,
         durability: Durability,
     ) -> Result<u64, JournalError> {
         let entry = Entry {
-            process: process.as_ref(),
-            scope: scope.as_deref(),
+            process,
+            scope,
             event,
         };
         self.append_all(stamp, source, &[entry], durability)
@@ -262,10 +261,34 @@ impl Journal {
     /// # Errors
     /// When it cannot be written or synced; every later call fails too.
     pub fn checkpoint(&mut self, stamp: Stamp) -> Result<(), JournalError> {
-        if self.failed.is_none() && !self.unsigned {
-            return Ok(());
+        if self.sign_new(stamp)? {
+            self.guarded(Self::sync)?;
         }
-        self.guarded(|journal| journal.sign(stamp, End::Open))
+        Ok(())
+    }
+
+    /// Signs everything up to here without syncing it; tells whether there was anything new.
+    pub(crate) fn sign_new(&mut self, stamp: Stamp) -> Result<bool, JournalError> {
+        if self.failed.is_none() && !self.unsigned {
+            return Ok(false);
+        }
+        self.guarded(|journal| journal.sign(stamp, End::Open))?;
+        Ok(true)
+    }
+
+    /// Returns what it writes to, so that it can be synced while more is written.
+    pub(crate) fn medium(&self) -> Arc<dyn Medium> {
+        Arc::clone(&self.medium)
+    }
+
+    /// Returns the file, for messages.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.join(JOURNAL_FILE)
+    }
+
+    /// Makes every later operation fail, since what was written before may not be on the disk.
+    pub(crate) fn fail(&mut self, why: &JournalError) {
+        self.failed.get_or_insert_with(|| describe(why));
     }
 
     /// Signs the end, syncs it to disk, and keeps the signed end in a file of its own, so that a
@@ -276,6 +299,7 @@ impl Journal {
     pub fn finish(mut self, stamp: Stamp) -> Result<Digest, JournalError> {
         self.guarded(|journal| {
             journal.sign(stamp, End::Closed)?;
+            journal.sync()?;
             write_head(&journal.dir, &journal.lines).map_err(|source| JournalError::Write {
                 path: journal.dir.join(HEAD_FILE),
                 source,
@@ -334,14 +358,14 @@ impl Journal {
         self.write_lines()?;
         self.chain = chain;
         self.unsigned = false;
-        self.sync()
+        Ok(())
     }
 
     fn write_lines(&mut self) -> Result<(), JournalError> {
         self.medium
             .write(&self.lines)
             .map_err(|source| JournalError::Write {
-                path: self.dir.join(JOURNAL_FILE),
+                path: self.path(),
                 source,
             })?;
         let written = u64::try_from(self.lines.len()).unwrap_or(u64::MAX);
@@ -351,7 +375,7 @@ impl Journal {
 
     fn sync(&mut self) -> Result<(), JournalError> {
         self.medium.sync().map_err(|source| JournalError::Sync {
-            path: self.dir.join(JOURNAL_FILE),
+            path: self.path(),
             source,
         })
     }
@@ -365,7 +389,7 @@ enum End {
 }
 
 /// Puts a failure with its cause into one line, for the errors that follow it.
-fn describe(error: &JournalError) -> String {
+pub(crate) fn describe(error: &JournalError) -> String {
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
@@ -401,7 +425,7 @@ mod tests {
         fs::File,
         io,
         sync::{
-            Arc,
+            Arc, Mutex,
             atomic::{AtomicUsize, Ordering},
         },
     };
@@ -415,31 +439,32 @@ mod tests {
 
     /// Takes `room` operations and then fails for ever, or once.
     struct Failing {
-        room: usize,
+        room: Mutex<usize>,
         once: bool,
         calls: Arc<AtomicUsize>,
     }
 
     impl Failing {
-        fn step(&mut self) -> io::Result<()> {
+        fn step(&self) -> io::Result<()> {
             self.calls.fetch_add(1, Ordering::Relaxed);
-            if self.room == 0 {
+            let mut room = self.room.lock().unwrap();
+            if *room == 0 {
                 if self.once {
-                    self.room = usize::MAX;
+                    *room = usize::MAX;
                 }
                 return Err(io::Error::from(io::ErrorKind::StorageFull));
             }
-            self.room -= 1;
+            *room -= 1;
             Ok(())
         }
     }
 
     impl Medium for Failing {
-        fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        fn write(&self, _: &[u8]) -> io::Result<()> {
             self.step()
         }
 
-        fn sync(&mut self) -> io::Result<()> {
+        fn sync(&self) -> io::Result<()> {
             self.step()
         }
     }
@@ -466,11 +491,11 @@ mod tests {
     fn on(dir: &std::path::Path, room: usize, calls: &Arc<AtomicUsize>) -> Journal {
         let key = SigningKey::load_or_create(&dir.join("key")).unwrap();
         let medium = Failing {
-            room,
+            room: Mutex::new(room),
             once: true,
             calls: Arc::clone(calls),
         };
-        Journal::on(Box::new(medium), dir, SessionId::from_random(1), key).unwrap()
+        Journal::on(Arc::new(medium), dir, SessionId::from_random(1), key).unwrap()
     }
 
     #[test]
@@ -513,15 +538,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let on = |parent: &std::path::Path| NewFile {
             file: tempfile::tempfile_in(dir.path()).unwrap(),
-            dir: Some(File::open(parent).unwrap()),
+            dir: Mutex::new(Some(File::open(parent).unwrap())),
         };
-        let mut journal = on(dir.path());
+        let journal = on(dir.path());
         journal.sync().unwrap();
         // Once is enough: the name stays.
-        assert!(journal.dir.is_none());
+        assert!(journal.dir.lock().unwrap().is_none());
         journal.sync().unwrap();
         // What cannot be synced stands for a directory whose sync fails (fsync(2), EINVAL).
-        let mut journal = on(std::path::Path::new("/dev/null"));
+        let journal = on(std::path::Path::new("/dev/null"));
         for _ in 0..2 {
             assert!(journal.sync().is_err());
         }

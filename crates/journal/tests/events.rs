@@ -52,8 +52,8 @@ fn hostile_bytes_stay_one_line_and_come_back() {
             .append(
                 stamp(number),
                 "egress",
-                process,
-                scope,
+                process.as_ref(),
+                scope.as_deref(),
                 event,
                 Durability::Written,
             )
@@ -92,7 +92,7 @@ fn large_fields_are_cut_and_the_record_says_so() {
                 .append(
                     stamp(1),
                     "supervisor",
-                    process,
+                    process.as_ref(),
                     None,
                     event,
                     Durability::Written,

@@ -104,8 +104,8 @@ pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, OwnQuestionsOff,
-    PresetSettings, ProcessSettings, RecordSettings, SessionsSettings, Settings, Sourced, StateDir,
-    WorkspaceMode, WorkspaceSettings,
+    PresetSettings, ProcessSettings, RecordSettings, RecordSync, SessionsSettings, Settings,
+    Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
 };
 pub use source::{HOST_SETS, HostSets, Origin, SetHost, Source};
 pub use suite::{Probe, ProbeError};

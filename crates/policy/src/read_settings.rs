@@ -5,8 +5,8 @@ use stockade_types::{ByteSize, Span};
 
 use crate::{
     Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
-    OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, SessionsSettings, Settings,
-    Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, RecordSync, SessionsSettings,
+    Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
     pins, read_network, read_workspace as workspace,
@@ -31,6 +31,10 @@ const DEBUGGERS: [(&str, Debuggers); 3] = [
     ("own", Debuggers::Own),
     ("all", Debuggers::All),
 ];
+
+/// Words for when the record is on the disk.
+const SYNC: [(&str, RecordSync); 2] = [("second", RecordSync::Second), ("each", RecordSync::Each)];
+
 /// Returns what holds where no file says anything.
 pub(crate) fn defaults() -> Settings {
     Settings {
@@ -58,7 +62,11 @@ pub(crate) fn defaults() -> Settings {
             namespaces: default(false),
         },
         preset: PresetSettings::default(),
-        record: RecordSettings::default(),
+        record: RecordSettings {
+            journal_bytes_max: None,
+            denials_bytes_max: None,
+            sync: default(RecordSync::Second),
+        },
         sessions: SessionsSettings::default(),
         require: std::collections::BTreeMap::new(),
     }
@@ -95,12 +103,17 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     if let Some(table) = top.table(file, "limits", &limits) {
         self::limits(file, &table, &mut settings.limits);
     }
-    if let Some(table) = top.table(file, "record", &["journal_bytes_max", "denials_bytes_max"]) {
+    let record = ["journal_bytes_max", "denials_bytes_max", "sync"];
+    if let Some(table) = top.table(file, "record", &record) {
         let record = &mut settings.record;
         let journal = table.parsed::<ByteSize>(file, "journal_bytes_max");
         ceiling(file, journal, &mut record.journal_bytes_max);
         let denials = table.parsed::<ByteSize>(file, "denials_bytes_max");
         ceiling(file, denials, &mut record.denials_bytes_max);
+        let sync = table.word(file, "sync", &SYNC);
+        tighten_value(file, sync, &mut record.sync, |new, old| {
+            (*new, *old) == (RecordSync::Second, RecordSync::Each)
+        });
     }
     let keep = ["keep_for", "keep_bytes", "keep_count"];
     if let Some(table) = top.table(file, "sessions", &keep) {

@@ -164,13 +164,36 @@ pub struct Limits {
     pub wall_time: Option<Sourced<Span>>,
 }
 
-/// How large the record of a session may become; where nothing is set the runner's own bounds hold.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+/// When what lets data out is on the disk.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordSync {
+    /// Within a second, as everything else; answers of people and what rests on them still at once.
+    Second,
+    /// Before it happens.
+    Each,
+}
+
+impl RecordSync {
+    /// Returns the word used in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Each => "each",
+        }
+    }
+}
+
+/// How large the record of a session may become, and how soon it is on the disk; where nothing is
+/// set the runner's own bounds hold.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct RecordSettings {
     /// Bytes of the journal; the session ends when it reaches them.
     pub journal_bytes_max: Option<Sourced<ByteSize>>,
     /// Bytes of the list of refusals that the session can read; older ones make room.
     pub denials_bytes_max: Option<Sourced<ByteSize>>,
+    /// When an allowed connection or request is on the disk.
+    pub sync: Sourced<RecordSync>,
 }
 
 /// How long the records of ended sessions stay; where nothing is set the program's own bounds hold.

@@ -472,3 +472,25 @@ fn tests_of_a_layer_do_not_fail_because_a_lower_one_tightens() {
     ]);
     assert_eq!(found, []);
 }
+
+/// How soon the record is on the disk can only be tightened by a lower layer.
+#[test]
+fn a_lower_layer_cannot_put_the_disk_off() {
+    let of = |word: &str| format!("schema = 1\n[record]\nsync = \"{word}\"\n");
+    for (above, below, ok) in [
+        ("each", "second", false),
+        ("each", "each", true),
+        ("second", "each", true),
+    ] {
+        let found = problems(&[
+            source(Origin::Organisation, "org.toml", &of(above)),
+            source(Origin::User, "user.toml", &of(below)),
+        ]);
+        assert_eq!(found.is_empty(), ok, "{above} {below}: {found:?}");
+    }
+    let found = of_user(&of("never")).concat();
+    assert!(
+        found.contains("second") && found.contains("each"),
+        "{found}"
+    );
+}

@@ -14,7 +14,8 @@ use std::{
 use stockade_egress::wire::{
     Answer, Decided, FromSupervisor, Protocol, Replies, Requests, ToSupervisor, WireError, Word,
 };
-use stockade_policy::{Approvals, Decision, Policy, Request};
+use stockade_event::Durability;
+use stockade_policy::{Approvals, Decision, Policy, RecordSync, Request};
 use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
 
@@ -102,6 +103,25 @@ impl Asks {
             self.settled.remove(&key);
         }
         number
+    }
+}
+
+/// Methods of requests that carry nothing but themselves (RFC 9110 section 9.2.1).
+const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+
+/// How safe the record of a decision must be before a program sees it: what an answer lets out is
+/// on the disk first, and so is all that lets data out where policy wants that.
+fn durability(decided: &Decided, sync: RecordSync) -> Durability {
+    let lets_out = decided.decision.verdict == Verdict::Allow
+        && match &decided.request {
+            Request::Net(_) => true,
+            Request::Http(http) => !SAFE_METHODS.contains(&http.method.as_str()),
+            Request::Exec(_) | Request::Name(_) | Request::File(_) => false,
+        };
+    match (lets_out, sync) {
+        (true, RecordSync::Each) => Durability::Synced,
+        (true, RecordSync::Second) if !decided.approvals.is_empty() => Durability::Synced,
+        (true, RecordSync::Second) | (false, _) => Durability::Written,
     }
 }
 
@@ -267,10 +287,9 @@ impl NetworkSupervision {
             .recorder
             .record(number, &decided.request, &decided.decision);
         let event = decided.event(record.clone());
-        match self
-            .recorder
-            .write_from("egress", &event, decided.durability)
-        {
+        let sync = self.policy.settings().record.sync.value;
+        let durability = durability(decided, sync);
+        match self.recorder.write_from("egress", &event, durability) {
             Ok(_) => FromSupervisor::Decided {
                 id,
                 record: Box::new(record),
@@ -318,6 +337,67 @@ impl NetworkSupervision {
                 let reason = refused.reason;
                 (Answer::Refused { reason }, None)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_egress::wire::Decided;
+    use stockade_event::Durability;
+    use stockade_policy::{Control, HttpRequest, NetRequest, RecordSync, Request};
+    use stockade_types::{ApprovalId, Port, RawText, Subject, Verdict};
+
+    use super::durability;
+
+    fn decided(method: Option<&str>, verdict: Verdict, approved: bool) -> Decided {
+        let (host, port) = ("good.test".parse().unwrap(), Port::new(80).unwrap());
+        let subject = Subject::default();
+        let request = match method {
+            Some(method) => Request::Http(HttpRequest {
+                host,
+                port,
+                method: method.to_owned(),
+                path: RawText::from("/"),
+                subject,
+            }),
+            None => Request::Net(NetRequest {
+                host,
+                port,
+                subject,
+            }),
+        };
+        let mut decision = Control::NotHttp.denies("test", "none");
+        decision.verdict = verdict;
+        Decided {
+            request,
+            decision,
+            shown: None,
+            address: None,
+            sni: None,
+            detail: None,
+            approvals: approved
+                .then(|| ApprovalId::from_random(1))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_lets_data_out_by_an_answer_is_on_the_disk_first() {
+        use Durability::{Synced, Written};
+        for (method, verdict, approved, second, each) in [
+            (None, Verdict::Allow, false, Written, Synced),
+            (None, Verdict::Allow, true, Synced, Synced),
+            (None, Verdict::Deny, false, Written, Written),
+            (Some("GET"), Verdict::Allow, false, Written, Written),
+            (Some("POST"), Verdict::Allow, false, Written, Synced),
+            (Some("POST"), Verdict::Allow, true, Synced, Synced),
+            (Some("POST"), Verdict::Deny, true, Written, Written),
+        ] {
+            let one = decided(method, verdict, approved);
+            assert_eq!(durability(&one, RecordSync::Second), second, "{one:?}");
+            assert_eq!(durability(&one, RecordSync::Each), each, "{one:?}");
         }
     }
 }

@@ -57,8 +57,6 @@ pub struct Decided {
     /// The approvals that this decision rests on, each a use to be journaled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<ApprovalId>,
-    /// How safe the record must be before the answer.
-    pub durability: Durability,
 }
 
 impl Decided {

@@ -176,6 +176,8 @@ fn bounds(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         "denials_bytes_max",
         record.denials_bytes_max.as_ref(),
     )?;
+    let sync = record.sync.value.as_str();
+    lines.put("record", format_args!("sync = \"{sync}\""), &record.sync)?;
     let sessions = &settings.sessions;
     limit(lines, "sessions", "keep_for", sessions.keep_for.as_ref())?;
     limit(
