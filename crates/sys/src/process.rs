@@ -92,7 +92,10 @@ pub fn fork(parentage: Parentage) -> Outcome<Fork> {
     let flags = libc::c_long::from(libc::SIGCHLD | extra);
     // SAFETY: clone without CLONE_VM or a new stack behaves as fork: the child has a copy of
     // everything. The process is single-threaded (checked above), so no lock is held by a thread
-    // that the child lacks. The argument order of flags and stack is the same on x86-64 and arm64.
+    // that the child lacks. The C library does not see this clone, so what it keeps of the thread
+    // (its id, for instance) stays the parent's in the child: our children neither start threads
+    // nor lock what asks for it. The argument order of flags and stack is the same on x86-64 and
+    // arm64.
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     match result {
         0 => Ok(Fork::Child),
@@ -419,7 +422,7 @@ pub(crate) fn ignore_background_output() -> Outcome<()> {
     }
 }
 
-/// Blocks every signal of the calling thread and returns a descriptor that reports SIGCHLD.
+/// Blocks SIGCHLD in the calling thread and returns a descriptor that reports it.
 ///
 /// # Errors
 /// When descriptors run out.

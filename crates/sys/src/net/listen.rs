@@ -161,9 +161,13 @@ pub struct Datagram {
     pub local: IpAddr,
 }
 
-/// Room for one packet-info message, aligned as control messages must be.
+/// Bytes of control messages: a dual socket that asks for both gets `in6_pktinfo` (40 bytes with its
+/// header) and `in_pktinfo` (32) for a sender of IPv4, and the kernel cuts what does not fit.
+const CONTROL_BYTES: usize = 128;
+
+/// Room for control messages, aligned as they must be.
 #[repr(align(8))]
-struct ControlSpace([u8; 64]);
+struct ControlSpace([u8; CONTROL_BYTES]);
 
 /// Binds a socket to the bytes of an address as bind(2) takes them.
 ///
@@ -185,10 +189,10 @@ pub fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> std::io::Result<()> {
 /// Receives one datagram of a socket made by [`dns_socket`] without waiting.
 ///
 /// # Errors
-/// `WouldBlock` when there is none; `InvalidData` when the kernel told no destination.
+/// `WouldBlock` when there is none; `InvalidData` when the kernel told no destination, or cut it.
 pub fn receive_datagram(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram> {
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
-    let mut control = ControlSpace([0; 64]);
+    let mut control = ControlSpace([0; CONTROL_BYTES]);
     let mut slice = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
@@ -207,6 +211,9 @@ pub fn receive_datagram(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Dat
     // SAFETY: zeroed at first and then filled by the kernel; any bytes are valid.
     let name = unsafe { name.assume_init() };
     let peer = socket_address(&name).ok_or(io::ErrorKind::InvalidData)?;
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     let local = packet_info(&message).ok_or(io::ErrorKind::InvalidData)?;
     Ok(Datagram {
         length,
@@ -248,13 +255,15 @@ fn packet_info(message: &libc::msghdr) -> Option<IpAddr> {
         // SAFETY: the data of a control message directly follows its header.
         let data = unsafe { libc::CMSG_DATA(at) };
         match (header.cmsg_level, header.cmsg_type) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // SAFETY: this message's data is an in_pktinfo, perhaps unaligned.
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds::<libc::in_pktinfo>(&header) => {
+                // SAFETY: this message's data is an in_pktinfo, perhaps unaligned, and its length
+                // was checked.
                 let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
                 return Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
             }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                // SAFETY: this message's data is an in6_pktinfo, perhaps unaligned.
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if holds::<libc::in6_pktinfo>(&header) => {
+                // SAFETY: this message's data is an in6_pktinfo, perhaps unaligned, and its length
+                // was checked.
                 let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
                 return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
             }
@@ -263,6 +272,16 @@ fn packet_info(message: &libc::msghdr) -> Option<IpAddr> {
         }
     }
     None
+}
+
+/// Tells whether a control message is long enough for a `T`.
+fn holds<T>(header: &libc::cmsghdr) -> bool {
+    let Ok(length) = libc::c_uint::try_from(size_of::<T>()) else {
+        return false;
+    };
+    // SAFETY: CMSG_LEN only computes.
+    let needed = unsafe { libc::CMSG_LEN(length) };
+    usize::try_from(needed).is_ok_and(|needed| header.cmsg_len >= needed)
 }
 
 /// Sends `bytes` to `peer` from the address `local`, without waiting. All addresses are those that
@@ -280,7 +299,7 @@ pub fn send_datagram(
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
     };
-    let mut control = ControlSpace([0; 64]);
+    let mut control = ControlSpace([0; CONTROL_BYTES]);
     let mut message = empty_message();
     message.msg_iov = &raw mut slice;
     message.msg_iovlen = 1;
