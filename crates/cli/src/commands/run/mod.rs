@@ -183,7 +183,8 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let state = StateDir::open_or_create()?;
     gathered.keep(&state).with_context(|| {
         format!(
-            "cannot write to the state directory `{}`",
+            "cannot write to the state directory `{}`; make room or set STOCKADE_STATE_DIR to a \
+             directory that can be written",
             state.path().display()
         )
     })?;
