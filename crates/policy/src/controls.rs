@@ -3,7 +3,7 @@
 use stockade_types::{RuleId, Verdict};
 
 use crate::{
-    Decision, Origin,
+    AskStage, Decision, Origin, Reviewer, Scope,
     rule::{Body, Rule},
 };
 
@@ -17,6 +17,8 @@ pub enum Control {
     PrivateAddress,
     /// Files whose change could run code outside the boundary.
     Protected,
+    /// The same, where all that would be in them is known and was shown.
+    ProtectedContent,
     /// Files within the writable view, which may be changed.
     View,
     /// An address that no host has, or a name whose only addresses no policy opens.
@@ -53,10 +55,11 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
+        Self::ProtectedContent,
         Self::View,
         Self::NeverReached,
         Self::Loopback,
@@ -81,6 +84,7 @@ impl Control {
             Self::Metadata => "metadata",
             Self::PrivateAddress => "private-address",
             Self::Protected => "protected",
+            Self::ProtectedContent => "protected-content",
             Self::View => "view",
             Self::NeverReached => "never-reached",
             Self::Loopback => "loopback",
@@ -132,18 +136,26 @@ pub(crate) const NEVER: usize = 2;
 pub(crate) const PROTECTED: usize = 3;
 /// Number of the allowance for files within the writable view.
 pub(crate) const VIEW: usize = 4;
+/// Number of the question about protected files whose content is known.
+pub(crate) const CONTENT: usize = 5;
+/// How many there are of these.
+pub(crate) const COUNT: usize = 6;
 
 /// Returns those controls that are judged as rules; they come first in every list of rules. The
 /// others see what no rule can: bytes on a connection, a file that cannot be read.
 pub(crate) fn controls() -> Vec<Rule> {
-    let rule = |control: Control, effect, reason: &str| {
+    let rule = |control: Control, effect: Verdict, reason: &str| {
         control.id().map(|id| Rule {
             id,
             effect,
             origin: Origin::Builtin,
             place: "builtin".to_owned(),
             reason: reason.to_owned(),
-            stage: None,
+            stage: (effect == Verdict::Ask).then_some(AskStage {
+                reviewer: Reviewer::Human,
+                expires: AskStage::EXPIRES,
+                scope_max: Scope::Session,
+            }),
             quiet: false,
             body: Body::Control,
         })
@@ -173,6 +185,11 @@ pub(crate) fn controls() -> Vec<Rule> {
             Control::View,
             Verdict::Allow,
             "the file lies within the writable view",
+        ),
+        rule(
+            Control::ProtectedContent,
+            Verdict::Ask,
+            "programs outside the boundary run what these files say",
         ),
     ]
     .into_iter()

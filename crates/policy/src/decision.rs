@@ -49,6 +49,12 @@ pub struct AskStage {
     pub scope_max: Scope,
 }
 
+impl AskStage {
+    /// How long a question stays open where nothing is said of it: long enough to come back from the
+    /// next room, short enough that a build does not hang unnoticed.
+    pub(crate) const EXPIRES: Span = Span::from_millis(5 * 60 * 1000);
+}
+
 /// Who answers an ask.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

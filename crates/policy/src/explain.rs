@@ -4,7 +4,7 @@ use stockade_types::{Host, Port, RuleId, Span, Verdict};
 
 use crate::{
     AskStage, Decision, Origin, Request, Reviewer, Scope, WorkspaceSettings,
-    controls::{METADATA, NEVER, PRIVATE, PROTECTED},
+    controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED},
     engine::{EngineError, Findings},
     index::Index,
     rule::{Body, Miss, Rule},
@@ -142,7 +142,9 @@ impl Explain<'_> {
         let owner = open
             .first()
             .map_or(Origin::Builtin, |(_, rule)| rule.origin);
-        let remedy = if owner == Origin::Builtin {
+        let remedy = if open.iter().any(|(number, _)| *number == CONTENT) {
+            "allow it when asked, or make this change yourself, outside the session".to_owned()
+        } else if owner == Origin::Builtin {
             format!(
                 "allow it when asked, or add {} to {USER_FILE}",
                 self.suggestion()

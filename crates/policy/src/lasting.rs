@@ -96,6 +96,7 @@ impl Request {
                     path: target.path.clone()?,
                     workspace_relative: None,
                     access,
+                    content: None,
                     subject: Subject::default(),
                 }))
             }

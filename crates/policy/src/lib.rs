@@ -97,8 +97,8 @@ pub use protect::{Beginnings, looks_secret};
 pub use proxy::{ProxyAddress, ProxyExceptions, ProxySetting};
 pub use read_network::LOOPBACK;
 pub use request::{
-    Access, Effect, EffectBound, ExecRequest, FileRequest, HttpRequest, Involved, NameRequest,
-    NetRequest, Request, Variable,
+    Access, Effect, EffectBound, ExecRequest, FileContent, FileRequest, HttpRequest, Involved,
+    NameRequest, NetRequest, Request, Variable,
 };
 pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;

@@ -411,6 +411,7 @@ fn rule_ids_of_controls_stand_where_the_numbers_say() {
         "never-reached",
         "protected",
         "view",
+        "protected-content",
     ];
     assert!(ids.iter().map(RuleId::as_str).eq(expected), "{ids:?}");
 }

@@ -8,7 +8,7 @@ use crate::{
     Access, Approvals, Decision, HostSets, Judged, NameRequest, Origin, OwnQuestionsOff, Permitted,
     Request, Settings, Source, Warning, WorkspaceMode,
     address::{AddressClass, classify, is_metadata_name},
-    controls::{METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
+    controls::{CONTENT, COUNT, METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
     engine::{self, Engine, EngineError, Findings},
     explain::{Explain, Outcome},
     grant::Reach,
@@ -215,7 +215,8 @@ impl Policy {
 
     /// Tells whether any rule could lead to a question.
     pub fn asks(&self) -> bool {
-        self.rules.iter().any(|rule| rule.effect == Verdict::Ask)
+        let own = self.rules.iter().skip(COUNT);
+        own.into_iter().any(|rule| rule.effect == Verdict::Ask)
     }
 
     /// Tells whether any rule could let a connection out.
@@ -264,7 +265,6 @@ impl Policy {
 
     /// Lists the rules of the files, in the order of the layers.
     pub fn rules(&self) -> Vec<RuleView> {
-        let controls = VIEW + 1;
         let view = |rule: &Rule| RuleView {
             id: rule.id.clone(),
             verdict: rule.effect,
@@ -274,7 +274,7 @@ impl Policy {
             reason: rule.reason.clone(),
             quiet: rule.quiet,
         };
-        self.rules.iter().skip(controls).map(view).collect()
+        self.rules.iter().skip(COUNT).map(view).collect()
     }
 
     /// Returns the quiet denies whose id no other rule has: a decision names its rule by that alone.
@@ -452,13 +452,17 @@ impl Judge<'_> {
             .approvals
             .answered(self.request, self.policy.parts.revision)
             .collect();
+        let asked = controls
+            .iter()
+            .copied()
+            .filter(|n| effect(n) == Some(Verdict::Ask));
         let approved = asks()
-            .filter(|(ask, _)| {
-                rules
-                    .get(**ask)
-                    .is_some_and(|rule| is_answered(rule, &answered))
-            })
             .map(|(ask, _)| *ask)
+            .chain(asked)
+            .filter(|ask| {
+                let rule = rules.get(*ask);
+                rule.is_some_and(|rule| is_answered(rule, &answered))
+            })
             .collect();
         let mut matched: Vec<usize> = matches.now.keys().copied().chain(controls).collect();
         matched.sort_unstable();
@@ -503,9 +507,14 @@ impl Judge<'_> {
                         workspace.protects(relative.as_bytes()).is_some()
                             || (moved && workspace.protects_below(relative.as_bytes()).is_some())
                     });
+                let shown = file.request.content.is_some()
+                    && file.request.workspace_relative.as_ref().is_some_and(|at| {
+                        let below = at.as_bytes();
+                        workspace.protects(below).is_some() && !workspace.is_held(below)
+                    });
                 // With a review the change lands in the overlay and is shown first.
                 if guarded && workspace.mode.value == WorkspaceMode::Direct {
-                    vec![PROTECTED, VIEW]
+                    vec![if shown { CONTENT } else { PROTECTED }, VIEW]
                 } else {
                     vec![VIEW]
                 }

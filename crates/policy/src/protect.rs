@@ -108,6 +108,9 @@ impl Beginnings {
     }
 }
 
+/// How the names of the boundary's own files begin.
+const OWN: &[u8] = b".stockade";
+
 /// A protecting pattern, and where it holds.
 #[derive(Clone, Copy)]
 struct Protecting<'s> {
@@ -124,6 +127,24 @@ impl WorkspaceSettings {
     pub fn protects(&self, relative: &[u8]) -> Option<&str> {
         let parts: Vec<&[u8]> = parts(relative);
         self.find(&parts, matches)
+    }
+
+    /// Tells whether a path is protected such that no answer opens it: by a file, and not only by
+    /// presets, or as one of the boundary's own.
+    pub fn is_held(&self, relative: &[u8]) -> bool {
+        let parts: Vec<&[u8]> = parts(relative);
+        let own = |part: &&[u8]| {
+            let front = part.get(..OWN.len()).unwrap_or_default();
+            front.eq_ignore_ascii_case(OWN)
+        };
+        let by_file = |one: &Protecting<'_>| one.pattern.origin != Origin::Builtin;
+        let fits = |one: Protecting<'_>| {
+            let pattern = one.pattern.value.parts();
+            (0..parts.len())
+                .filter_map(|at| Some((at, parts.get(at..)?)))
+                .any(|(at, tail)| matches(pattern, tail) && self.holds(one, &parts, at))
+        };
+        parts.iter().any(own) || self.protecting().filter(by_file).any(fits)
     }
 
     /// Returns the pattern that protects something below a path: renaming `.git` away would take

@@ -14,9 +14,6 @@ use crate::{
     rule::{Body, ExecBody, FileBody, NetBody, Ports, Rule},
 };
 
-/// How long a question stays open where its rule does not say: long enough to come back from the
-/// next room, short enough that a build does not hang unnoticed.
-const EXPIRES: Span = Span::from_millis(5 * 60 * 1000);
 /// Ports of a net rule that names none.
 const PORTS: [u16; 2] = [80, 443];
 /// Ports of an allow rule with conditions on requests that names none: TLS is not opened, so a
@@ -181,7 +178,7 @@ fn stage(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<As
     }
     Some(AskStage {
         reviewer,
-        expires: expires.map_or(EXPIRES, |at| at.value),
+        expires: expires.map_or(AskStage::EXPIRES, |at| at.value),
         scope_max: scope_max.map_or(Scope::Session, |at| at.value),
     })
 }

@@ -150,9 +150,43 @@ pub struct FileRequest {
     pub workspace_relative: Option<RawText>,
     /// What would happen to it.
     pub access: Access,
+    /// What would be there afterwards, where all of it is known and shown: without it a protected
+    /// file is refused, with it somebody is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<FileContent>,
     /// Who wants it.
     #[serde(default)]
     pub subject: Subject,
+}
+
+/// What protected files would have in them after a change; an answer holds for this alone.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct FileContent {
+    /// Hash over each path with what would be there.
+    pub digest: Digest,
+    /// What is shown of it.
+    pub effects: Vec<Effect>,
+}
+
+impl FileContent {
+    /// Makes the content of files, by path: the bytes of each, or nothing where it goes.
+    pub fn new<'f>(
+        files: impl IntoIterator<Item = (&'f RawText, Option<&'f [u8]>)>,
+        effects: Vec<Effect>,
+    ) -> Self {
+        let mut hash = Canonical::new(b"stockade content 1");
+        for (path, bytes) in files {
+            hash.field(path.as_bytes());
+            match bytes {
+                Some(bytes) => hash.field(b"is").field(bytes),
+                None => hash.field(b"goes"),
+            };
+        }
+        Self {
+            digest: hash.finish(),
+            effects,
+        }
+    }
 }
 
 /// What would happen to a file.
@@ -255,7 +289,7 @@ impl Request {
     /// For `exec` that is the file, both of its names, every file that takes part with its content,
     /// the arguments, the directory, the variables that differ from the start, and the known
     /// effects. For `net` it is host, port and the file that asks; `http` adds method and path;
-    /// `file` is path, access and the file that asks.
+    /// `file` is path, access, the content where it is known, and the file that asks.
     pub fn digest(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade request 2");
         match self {
@@ -440,7 +474,11 @@ impl Canonical {
     fn file(&mut self, request: &FileRequest) -> &mut Self {
         self.field(b"file")
             .field(request.path.as_bytes())
-            .field(request.access.as_str().as_bytes())
+            .field(request.access.as_str().as_bytes());
+        if let Some(content) = &request.content {
+            self.field(content.digest.as_bytes());
+        }
+        self
     }
 
     pub(crate) fn finish(self) -> Digest {

@@ -183,6 +183,7 @@ impl Probe {
             path: RawText::from(full.as_str()),
             workspace_relative: relative.as_deref().map(RawText::from),
             access,
+            content: None,
             subject: Subject::default(),
         };
         Ok(Self {

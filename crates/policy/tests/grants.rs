@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use stockade_policy::{
-    Approvals, Decision, Effect, EffectBound, ExecRequest, GrantError, Grants, HostSets, Involved,
-    Origin, Policy, Probe, Request, Scope, Source, Variable, load,
+    Approvals, Decision, Effect, EffectBound, ExecRequest, FileContent, GrantError, Grants,
+    HostSets, Involved, Origin, Policy, Probe, Request, Scope, Source, Variable, load,
 };
 use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
 
@@ -508,5 +508,65 @@ fn scopes_read_as_they_are_written() {
     }
     for text in ["0-uses", "forever", "", "-1-uses", "until:"] {
         assert!(text.parse::<Scope>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn protected_content_is_asked_about_and_binds_the_answer() {
+    let with = |line: &str, bytes: &[u8]| {
+        let Request::File(mut file) = request(line) else {
+            panic!("file")
+        };
+        file.content = Some(FileContent::new([(&file.path, Some(bytes))], Vec::new()));
+        Request::File(file)
+    };
+    const HOOK: &str = "file create .git/hooks/pre-commit";
+    let own = policy("");
+    let decide = |policy: &Policy, request: &Request| policy.decide(request, &Approvals::none());
+    assert_eq!(decide(&own, &request(HOOK)).verdict, Verdict::Deny);
+    let asked = with(HOOK, b"a");
+    let decision = decide(&own, &asked);
+    assert_eq!(decision.verdict, Verdict::Ask);
+    assert!(own.lasting(&asked, &decision).is_none());
+    let mut grants = Grants::new();
+    let id: ApprovalId = "00000001".parse().unwrap();
+    let revision = own.revision();
+    grants
+        .grant(id, &asked, &decision, Scope::Session, revision, NOW)
+        .unwrap();
+    for (request, verdict) in [
+        (with(HOOK, b"a"), Verdict::Allow),
+        (with(HOOK, b"b"), Verdict::Ask),
+        (with("file write .git/hooks/pre-commit", b"a"), Verdict::Ask),
+        (with("file create .git/hooks/pre-push", b"a"), Verdict::Ask),
+        (request(HOOK), Verdict::Deny),
+    ] {
+        let approvals = grants.matching(&request, revision, NOW);
+        let decided = own.decide(&request, &approvals).verdict;
+        assert_eq!(decided, verdict, "{request:?}");
+    }
+    // What a file says stands above it, and no allow answers.
+    for (extra, line, verdict) in [
+        (
+            "[workspace]\nprotect = [\".git/hooks/**\"]\n",
+            HOOK,
+            Verdict::Deny,
+        ),
+        (
+            "[[deny]]\nid = \"d\"\nwhat = \"file\"\npaths = [\".git/hooks/**\"]\n",
+            HOOK,
+            Verdict::Deny,
+        ),
+        (
+            "[[allow]]\nid = \"a\"\nwhat = \"file\"\npaths = [\".git/hooks/**\"]\n",
+            HOOK,
+            Verdict::Ask,
+        ),
+        ("", "file create .stockade.toml", Verdict::Deny),
+        ("", "file create .stockade/x", Verdict::Deny),
+        ("", "file rename .git", Verdict::Deny),
+    ] {
+        let decided = decide(&policy(extra), &with(line, b"a")).verdict;
+        assert_eq!(decided, verdict, "{extra} {line}");
     }
 }

@@ -13,14 +13,14 @@ const BRANCHES: &str = "set -e; mkdir .vscode zz; echo 1 > .vscode/settings.json
     git switch -q main; echo 3 > g; git add .; git commit -qm three; \
     git branch old HEAD~1";
 
-fn repository(env: &TestEnv, name: &str) -> Repo {
+pub(crate) fn repository(env: &TestEnv, name: &str) -> Repo {
     let repo = env.repo_named(name);
     env.shell(repo.path(), BRANCHES).assert_success();
     repo
 }
 
 /// Where the repository is: the commit, what is staged, all files with their content.
-fn state(env: &TestEnv, repo: &Repo) -> String {
+pub(crate) fn state(env: &TestEnv, repo: &Repo) -> String {
     let line = "git status -sb; git rev-parse HEAD; find . -path ./.git -prune -o -printf '%y %m %p\\n' | sort; \
         find . -path ./.git -prune -o -type f -exec cksum {} + | sort; find .git -name '*.lock'; \
         ls .git | grep -E 'MERGE|REBASE|rebase|PICK|AUTO'";

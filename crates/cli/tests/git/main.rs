@@ -3,6 +3,7 @@
     clippy::expect_used,
     reason = "a broken fixture must end the test with its reason"
 )]
+mod asked;
 mod checkout;
 mod settings;
 mod signing;

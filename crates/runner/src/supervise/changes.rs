@@ -15,9 +15,11 @@ use crate::resolve::{AT_FDCWD, Last};
 /// `O_CREAT`.
 pub(super) const FLAG_CREATE: u32 = 0o100;
 /// `O_EXCL`.
-const FLAG_EXCLUSIVE: u32 = 0o200;
+pub(super) const FLAG_EXCLUSIVE: u32 = 0o200;
 /// `O_TRUNC`.
 pub(super) const FLAG_TRUNCATE: u32 = 0o1000;
+/// `O_APPEND`.
+pub(super) const FLAG_APPEND: u32 = 0o2000;
 /// `O_PATH`: the other flags that matter here mean nothing with it.
 const FLAG_PATH: u32 = 0o10_000_000;
 /// The bit of `O_TMPFILE` beside `O_DIRECTORY`: a file without a name in the directory.
@@ -36,7 +38,7 @@ const EMPTY_PATH: u32 = 0x1000;
 /// `AT_REMOVEDIR`.
 const REMOVE_DIRECTORY: u32 = 0x200;
 /// `RENAME_NOREPLACE`.
-const NO_REPLACE: u32 = 1;
+pub(super) const NO_REPLACE: u32 = 1;
 /// `RENAME_EXCHANGE`; it stands alone.
 const EXCHANGE: u32 = 2;
 /// `RENAME_WHITEOUT`.

@@ -52,6 +52,9 @@ impl Supervision {
             Ok(found) => found,
             Err(errno) => return Reply::Refuse(errno),
         };
+        if let Some(reply) = self.draft(hands, resolver, &mut found) {
+            return reply;
+        }
         self.hold_checkout(hands, resolver, &mut found);
         let tid = resolver.tid();
         let denied = |one: &&mut Judged| one.decision.verdict == Verdict::Deny;
@@ -195,6 +198,7 @@ impl Supervision {
             path: RawText::from_os(path.as_os_str()),
             workspace_relative: below,
             access,
+            content: None,
             // Found out only where it is told: most changes are noted already.
             subject: stockade_types::Subject::default(),
         };
@@ -292,7 +296,7 @@ impl Supervision {
                 close_on_exec,
             },
         };
-        self.behind(resolver.tid(), ahead, &places);
+        self.behind(hands, resolver.tid(), ahead, &places);
         match self.note_changes(hands, judged, resolver.tid()) {
             Some(()) => Reply::Now(answer),
             None => Reply::Refuse(ERRNO_NOT_JUDGED),

@@ -10,6 +10,7 @@ use super::{ERRNO_NOT_JUDGED, changes::Call};
 use crate::locate::Place;
 
 /// One path of a call with its verdict.
+#[derive(Debug)]
 pub(super) struct Judged {
     /// The path as the call has it.
     pub(super) raw: Vec<u8>,
@@ -90,6 +91,13 @@ impl Found {
     pub(super) fn has(&self, verdict: Verdict) -> bool {
         let fits = |one: &Judged| one.decision.verdict == verdict;
         self.judged.iter().any(fits)
+    }
+
+    /// Takes the first path that is refused out of it.
+    pub(super) fn take_denied(&mut self) -> Option<Judged> {
+        let denied = |one: &Judged| one.decision.verdict == Verdict::Deny;
+        let at = self.judged.iter().position(denied)?;
+        Some(self.judged.remove(at))
     }
 }
 

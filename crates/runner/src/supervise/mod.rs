@@ -5,6 +5,7 @@ mod act;
 mod asking;
 mod calls;
 mod changes;
+mod drafts;
 mod environment;
 mod exec;
 mod files;
@@ -128,6 +129,10 @@ pub(crate) struct State {
     checkouts: HashMap<u32, git::Checkout>,
     /// What of protected files the session made.
     made: git::Made,
+    /// What was written to protected files and nobody has answered for.
+    drafts: Vec<drafts::Draft>,
+    /// What protected files had before the session replaced them.
+    firsts: drafts::Firsts,
     /// Settings of git as the session found them, by path; nothing where it made them.
     first_settings: HashMap<std::path::PathBuf, Option<Vec<u8>>>,
     /// Refused commands that are still looked for in other directories.
@@ -252,6 +257,11 @@ impl Supervision {
         };
         let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
         self.settle_written(hands, tid);
+        if call_name == "exit_group"
+            && let Some(asks) = self.ask_first(drafts::Moment::Ends, tid)
+        {
+            return asks;
+        }
         if call_name == "exit_group" || call_name == "exit" {
             // Threads come and go; only a process is forgotten.
             if call_name == "exit_group" {
@@ -277,6 +287,9 @@ impl Supervision {
         };
         match call_name {
             "execve" | "execveat" => {
+                if let Some(asks) = self.ask_first(drafts::Moment::Runs, tid) {
+                    return asks;
+                }
                 hands.forget();
                 self.judge_exec(&resolver, call, call_name, tid)
             }

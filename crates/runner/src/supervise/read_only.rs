@@ -61,6 +61,7 @@ impl Supervision {
             path: RawText::from_os(place.path.as_os_str()),
             workspace_relative: below.map(|(_, below)| RawText::from_os(below.as_os_str())),
             access,
+            content: None,
             subject: self.subject(tid),
         });
         let decision = refusal(&place.path, place.is_mount_point());

@@ -175,6 +175,7 @@ impl Supervision {
             path: RawText::from_bytes(format!("/proc/{inside}/mem")),
             workspace_relative: None,
             access: Access::Write,
+            content: None,
             subject: self.subject(tid),
         });
         let id = self.recorder.new_decision();

@@ -222,6 +222,10 @@ impl Builder {
             let relative = self.raw("the path", relative);
             self.row("", format!("in the workspace: {relative}"));
         }
+        for effect in file.content.iter().flat_map(|content| &content.effects) {
+            let text = self.raw("the content", &effect.text);
+            self.row(&effect.label, text);
+        }
     }
 
     fn host(&mut self, host: &Host) {
@@ -314,6 +318,9 @@ fn once(request: &Request) -> &'static str {
         Request::Net(_) => "one connection of this program, with any method and path on it",
         Request::Http(_) => "exactly this request of this program, one time",
         Request::Name(_) => "one look-up of this name by this program",
+        Request::File(file) if file.content.is_some() => {
+            "exactly this content in these files, written by this program, one time"
+        }
         Request::File(_) => "one change of this kind to this path by this program",
     }
 }
@@ -333,6 +340,9 @@ fn wide(request: &Request) -> &'static str {
         }
         Request::Http(_) => "this session: any program here, this method and path on this host",
         Request::Name(_) => "this session: any program here, look-ups of this name",
+        Request::File(file) if file.content.is_some() => {
+            "this session: any program here, exactly this content in these files"
+        }
         Request::File(_) => "this session: any program here, this kind of change to this path",
     }
 }

@@ -22,6 +22,7 @@ use stockade_types::{ProcessId, RawText, Verdict};
 
 use super::{GitFile, REMEDY, open_straight, read_at};
 use crate::{
+    approvals::AskMode,
     areas::Area,
     locate::Place,
     procfs,
@@ -34,9 +35,14 @@ use crate::{
     },
 };
 
+/// What the owner does where nobody can be asked.
+pub(in crate::supervise) const REMEDY_CHECKOUT: &str = "run the session where somebody can be asked (on a terminal, or with \
+                               `--ask inbox`), or do this outside the session";
 /// Git's lock on the index, and the index.
 const LOCK: &str = "index.lock";
 const INDEX: &str = "index";
+/// What a merge notes before the index takes its place; it is a merge's that is made.
+const MERGED: &str = "AUTO_MERGE";
 /// Steps that can be taken back; what git removes before it meets a protected name is rarely more.
 const STEPS_MAX: usize = 4096;
 /// Bytes of what was removed or overwritten, of one file and of all.
@@ -87,6 +93,8 @@ pub(in crate::supervise) enum Ahead {
     /// Something appears at the path.
     Makes,
     MakesDirectory,
+    /// Something appears at the call's last path.
+    MakesLast,
     Takes(Step),
     /// It cannot be taken back.
     Unknown,
@@ -117,8 +125,8 @@ impl Supervision {
                 .places
                 .last()
                 .is_some_and(|to| self.is_index(to, INDEX));
-        let mut state = state(self);
-        let known = state.checkouts.get_mut(&identity.id.pid);
+        let state = state(self);
+        let known = state.checkouts.get(&identity.id.pid);
         let Some(checkout) = known.filter(|known| known.process == identity.id) else {
             return;
         };
@@ -142,13 +150,10 @@ impl Supervision {
             }
             return;
         }
+        drop(state);
         if let Some(one) = found.judged.iter_mut().find(denied).filter(|_| in_tree) {
-            checkout.refused = Some(one.request.path.clone());
-            let steps = std::mem::take(&mut checkout.steps);
-            let left = checkout.left;
-            drop(state);
-            let failed = hands.identity.act(|| take_back(resolver, steps));
-            let left = left + failed.unwrap_or(1);
+            let path = one.request.path.clone();
+            let left = self.give_up_checkout(hands, resolver.tid(), path);
             let rest = if left == 0 {
                 "nothing of this change of the working tree is made".to_owned()
             } else {
@@ -157,7 +162,39 @@ impl Supervision {
                 )
             };
             one.decision.reason = format!("{}; {rest}", one.decision.reason);
+            if self.desk.mode() == AskMode::Deny {
+                REMEDY_CHECKOUT.clone_into(&mut one.decision.remedy);
+            }
         }
+    }
+
+    /// Takes back what a process did to the working tree, and refuses the rest of it; returns how much
+    /// could not be taken back. Whoever calls has the turn.
+    pub(in crate::supervise) fn give_up_checkout(
+        &self,
+        hands: &Hands,
+        tid: u32,
+        refused: RawText,
+    ) -> usize {
+        let (Ok(identity), Ok(resolver)) = (procfs::identity(tid), self.resolver(tid)) else {
+            return 1;
+        };
+        self.forget_drafts(hands, identity.id);
+        let mut state = state(self);
+        let Some(checkout) = state.checkouts.get_mut(&identity.id.pid) else {
+            return 0;
+        };
+        checkout.refused = Some(refused);
+        let steps = std::mem::take(&mut checkout.steps);
+        let left = checkout.left;
+        drop(state);
+        let failed = hands.identity.act(|| take_back(&resolver, steps));
+        left + failed.unwrap_or(1)
+    }
+
+    /// Whether the new index of git is to take this place.
+    pub(in crate::supervise) fn is_new_index(&self, to: &Place) -> bool {
+        self.is_index(to, INDEX)
     }
 
     /// Looks at what a call of git is about to do to the working tree.
@@ -186,6 +223,11 @@ impl Supervision {
         let ends = matches!(call.deed, Deed::Rename { .. } | Deed::Remove { .. });
         if ends && self.is_index(place, LOCK) {
             return Ahead::Ends;
+        }
+        let last = places.last().unwrap_or(place);
+        let merged = matches!(call.deed, Deed::Rename { .. } | Deed::Open { .. });
+        if merged && last.stat.is_none() && self.is_index(last, MERGED) {
+            return Ahead::MakesLast;
         }
         if !self.is_in_tree(&place.path) {
             return Ahead::Nothing;
@@ -218,7 +260,13 @@ impl Supervision {
     }
 
     /// Notes what a call of git has done.
-    pub(in crate::supervise) fn behind(&self, tid: u32, ahead: Ahead, places: &[Place]) {
+    pub(in crate::supervise) fn behind(
+        &self,
+        hands: &Hands,
+        tid: u32,
+        ahead: Ahead,
+        places: &[Place],
+    ) {
         if matches!(ahead, Ahead::Nothing) {
             return;
         }
@@ -226,6 +274,10 @@ impl Supervision {
             return;
         };
         let pid = identity.id.pid;
+        if matches!(ahead, Ahead::Ends) {
+            // The lock is given back: what was not asked about by now is not made.
+            self.forget_drafts(hands, identity.id);
+        }
         let mut state = state(self);
         if matches!(ahead, Ahead::Begins) {
             let known = state.checkouts.get(&pid);
@@ -256,6 +308,12 @@ impl Supervision {
                 Some(id) => checkout.add(Step::Made(place.path.clone(), id)),
                 None => checkout.left += 1,
             },
+            Ahead::MakesLast => {
+                let made = places.last().and_then(|last| Some((last, id_at(last)?)));
+                if let Some((last, id)) = made {
+                    checkout.add(Step::Made(last.path.clone(), id));
+                }
+            }
             Ahead::MakesDirectory => checkout.add(Step::Directory(place.path.clone())),
             Ahead::Takes(step) => checkout.add(step),
             Ahead::Unknown => checkout.left += 1,
@@ -272,6 +330,7 @@ impl Supervision {
             return;
         };
         let known = state(self).checkouts.remove(&identity.id.pid);
+        self.forget_drafts(hands, identity.id);
         let refused = known.filter(|one| one.process == identity.id && one.refused.is_some());
         if let (Some(checkout), Ok(resolver)) = (refused, self.resolver(tid)) {
             let turn = self.turn();
@@ -283,7 +342,7 @@ impl Supervision {
     }
 
     /// Tells whether a process changes the working tree as a whole, and if so whether that was refused.
-    fn is_in_checkout(&self, tid: u32) -> Option<bool> {
+    pub(in crate::supervise) fn is_in_checkout(&self, tid: u32) -> Option<bool> {
         if state(self).checkouts.is_empty() {
             return None;
         }

@@ -7,6 +7,7 @@
 //! inside keeps a descriptor of it. What a session made itself it may remove ([`made`]). A change of the
 //! working tree in which something is refused is not made at all ([`checkout`]).
 
+mod around;
 mod checkout;
 mod made;
 mod pointers;
@@ -32,7 +33,7 @@ use stockade_policy::Control;
 use stockade_sys::notifier::Notification;
 use stockade_types::Verdict;
 
-pub(in crate::supervise) use checkout::Checkout;
+pub(in crate::supervise) use checkout::{Checkout, REMEDY_CHECKOUT};
 pub(in crate::supervise) use made::Made;
 pub(crate) use pointers::Pointers;
 
@@ -56,7 +57,7 @@ const MODE_TRIED: u32 = 0o100;
 /// Bits of a mode that let others be than they are (set-user-id, set-group-id, sticky).
 const MODE_SPECIAL: u32 = 0o7000;
 /// What the owner does where a session may not.
-const REMEDY: &str = "make this change yourself, outside the session";
+pub(in crate::supervise) const REMEDY: &str = "make this change yourself, outside the session";
 
 impl GitFile {
     /// Tells what a path below the workspace is to git; spelled in another way it is nothing.
@@ -108,8 +109,16 @@ impl Supervision {
         let (at, one) = Self::refused_by_protection(judged)?;
         // What the call does to its other path was judged by itself.
         let place = places.iter().find(|place| place.path == one)?;
-        let file = self.git_file(&place.path)?;
         let made = || self.is_made(place);
+        // Where the owner had a file, the session's is a change of it.
+        let goes = || made() && !self.had_first(place);
+        let Some(file) = self.git_file(&place.path) else {
+            if !matches!(call.deed, Deed::Remove { .. }) || !goes() {
+                return None;
+            }
+            judged.get_mut(at)?.decision = in_view();
+            return Some(Harmless::Itself);
+        };
         let harmless = match &call.deed {
             Deed::Rename { flags: 0 } if file == GitFile::Settings => {
                 let [from, to] = places else { return None };
@@ -137,7 +146,7 @@ impl Supervision {
             {
                 Harmless::Exists
             }
-            Deed::Remove { .. } if made() => Harmless::Itself,
+            Deed::Remove { .. } if goes() => Harmless::Itself,
             Deed::Mode { mode } if file == GitFile::Settings && !made() => {
                 let read = || tried_mode(place, mode & 0o7777);
                 let text = hands.identity.act(read).ok().flatten()?;
@@ -188,7 +197,9 @@ impl Supervision {
     }
 
     /// Returns the one path that protection refuses, if nothing else is refused.
-    fn refused_by_protection(judged: &[Judged]) -> Option<(usize, PathBuf)> {
+    pub(in crate::supervise) fn refused_by_protection(
+        judged: &[Judged],
+    ) -> Option<(usize, PathBuf)> {
         let denied = |one: &(usize, &Judged)| one.1.decision.verdict == Verdict::Deny;
         let mut denied = judged.iter().enumerate().filter(denied);
         let (at, one) = denied.next()?;
@@ -199,12 +210,12 @@ impl Supervision {
     }
 
     /// Tells what a path is to git, by its own name or by one that a pointer of the owner gives it.
-    fn git_file(&self, path: &Path) -> Option<GitFile> {
+    pub(in crate::supervise) fn git_file(&self, path: &Path) -> Option<GitFile> {
         let names = self.git_names(path);
         names.iter().find_map(|name| GitFile::of(name))
     }
 
-    fn git_names(&self, path: &Path) -> Vec<Vec<u8>> {
+    pub(in crate::supervise) fn git_names(&self, path: &Path) -> Vec<Vec<u8>> {
         let Some((area, relative)) = self.areas.of(path) else {
             return Vec::new();
         };
@@ -258,7 +269,7 @@ impl Supervision {
             old: old.as_deref(),
             new: &new,
         };
-        let around = Around {
+        let around = around::Around {
             supervision: self,
             resolver,
             directory: to.path.parent().unwrap_or(&to.path),
@@ -322,7 +333,9 @@ impl Supervision {
                 };
             }
             (Harmless::Itself, deed, [place]) => hands.identity.act(|| {
-                act::carry_out(deed, places, resolver, notification.thread)?;
+                if !self.change_in_read_only(deed, place)? {
+                    act::carry_out(deed, places, resolver, notification.thread)?;
+                }
                 self.note_made(place);
                 Ok(Answer::Returns)
             }),
@@ -366,7 +379,7 @@ impl Supervision {
 
     /// Notes that a protected file is replaced: the kernel takes its mount away, and that is nobody's
     /// doing outside.
-    fn note_replaced(&self, place: &Place) {
+    pub(in crate::supervise) fn note_replaced(&self, place: &Place) {
         if place.is_mount_point() {
             self.replaced.note(&place.path);
         }
@@ -392,12 +405,12 @@ impl Supervision {
         Ok(opened?)
     }
 
-    fn is_made(&self, place: &Place) -> bool {
+    pub(in crate::supervise) fn is_made(&self, place: &Place) -> bool {
         state(self).made.has(place)
     }
 
     /// Notes what is at a place by now as something that the session made.
-    pub(super) fn note_made(&self, place: &Place) {
+    pub(in crate::supervise) fn note_made(&self, place: &Place) {
         state(self).made.note(place);
     }
 }
@@ -410,7 +423,11 @@ fn explain(one: &mut Judged, reason: Option<String>) {
 }
 
 /// Reads a regular file of a directory, up to a length.
-fn read_at(directory: BorrowedFd<'_>, name: &OsStr, bytes_max: u64) -> io::Result<Vec<u8>> {
+pub(in crate::supervise) fn read_at(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    bytes_max: u64,
+) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let opened = rustix::fs::openat2(directory, name, flags, Mode::empty(), how)?;
@@ -452,7 +469,12 @@ fn mode_at(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<u32> {
 
 /// Puts a new file with this text at a name. Nothing inside has a descriptor of it: changes are made
 /// one after the other, and this is one.
-fn replace(directory: BorrowedFd<'_>, name: &OsStr, text: &[u8], mode: u32) -> io::Result<()> {
+pub(in crate::supervise) fn replace(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    text: &[u8],
+    mode: u32,
+) -> io::Result<()> {
     let mut temporary = OsString::from(name);
     temporary.push(".stockade");
     let gone = rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
@@ -493,7 +515,7 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 /// Opens a path of the session as a path; nothing on the way may be a link.
-fn open_straight(resolver: &Resolver, path: &Path) -> io::Result<OwnedFd> {
+pub(in crate::supervise) fn open_straight(resolver: &Resolver, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     Ok(rustix::fs::openat2(
@@ -506,37 +528,9 @@ fn open_straight(resolver: &Resolver, path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Whether nothing below this path can be changed inside: it lies in a read-only mount.
-fn is_read_only(found: &impl std::os::fd::AsFd) -> bool {
+pub(in crate::supervise) fn is_read_only(found: &impl std::os::fd::AsFd) -> bool {
     let read_only = rustix::fs::StatVfsMountFlags::RDONLY;
     rustix::fs::fstatvfs(found).is_ok_and(|stat| stat.f_flag.contains(read_only))
-}
-
-/// What the values of settings are held against.
-struct Around<'a> {
-    supervision: &'a Supervision,
-    resolver: &'a Resolver,
-    /// The git directory, as a path inside.
-    directory: &'a Path,
-}
-
-impl settings::Surroundings for Around<'_> {
-    fn is_own_work_tree(&self, value: &[u8]) -> bool {
-        let at = normal(&self.directory.join(OsStr::from_bytes(value)));
-        let Ok(tree) = open_straight(self.resolver, &at) else {
-            return false;
-        };
-        let text = read_at(tree.as_fd(), OsStr::new(".git"), pointers::BYTES_MAX);
-        let leads = text.ok().and_then(|text| pointers::target(&at, &text));
-        self.supervision.areas.of(&at).is_some() && leads.as_deref() == Some(self.directory)
-    }
-
-    fn is_seen(&self, path: &[u8]) -> bool {
-        let path = Path::new(OsStr::from_bytes(path));
-        let Ok(found) = open_straight(self.resolver, path) else {
-            return false;
-        };
-        self.supervision.areas.of(path).is_some() || is_read_only(&found)
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub(super) fn kind(name: &[u8]) -> Option<Kind> {
         |entry: &&(&str, &str, Kind)| entry.0.as_bytes() == section && entry.1.as_bytes() == key;
     let found = match middle {
         None => PLAIN.iter().find(fits),
+        Some(b"lfs") if section == b"filter" => LFS.iter().find(fits),
         Some(middle) if is_name(middle) || section == b"lfs" => NAMED.iter().find(fits),
         Some(_) => None,
     };
@@ -52,10 +53,14 @@ pub(super) enum Kind {
     WorkTree,
     /// A boolean that counts only in a repository that the session made.
     BoolOfNew,
+    /// This text and no other.
+    Exactly(&'static str),
+    /// A directory for hooks in which there is nothing yet, and nothing comes without a question.
+    HookPlace,
 }
 
 /// Settings without a part in the middle.
-const PLAIN: [(&str, &str, Kind); 55] = [
+const PLAIN: [(&str, &str, Kind); 56] = [
     ("author", "email", Kind::Text),
     ("author", "name", Kind::Text),
     (
@@ -77,6 +82,7 @@ const PLAIN: [(&str, &str, Kind); 55] = [
     ("core", "commitgraph", Kind::Bool),
     ("core", "eol", Kind::Word(&["lf", "crlf", "native"])),
     ("core", "filemode", Kind::Bool),
+    ("core", "hookspath", Kind::HookPlace),
     ("core", "ignorecase", Kind::Bool),
     ("core", "logallrefupdates", Kind::Word(&["always"])),
     ("core", "longpaths", Kind::Bool),
@@ -135,6 +141,14 @@ const PLAIN: [(&str, &str, Kind); 55] = [
     ("submodule", "recurse", Kind::Bool),
     ("user", "email", Kind::Text),
     ("user", "name", Kind::Text),
+];
+
+/// What `git lfs install` sets for the filter that it is: programs of the owner with these arguments.
+const LFS: [(&str, &str, Kind); 4] = [
+    ("filter", "clean", Kind::Exactly("git-lfs clean -- %f")),
+    ("filter", "process", Kind::Exactly("git-lfs filter-process")),
+    ("filter", "required", Kind::Bool),
+    ("filter", "smudge", Kind::Exactly("git-lfs smudge -- %f")),
 ];
 
 /// Settings of one branch, remote or submodule.

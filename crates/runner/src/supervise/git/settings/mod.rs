@@ -29,6 +29,8 @@ pub(super) trait Surroundings {
     fn is_own_work_tree(&self, value: &[u8]) -> bool;
     /// Whether there is a repository at this path that the session sees, and that is the same outside.
     fn is_seen(&self, path: &[u8]) -> bool;
+    /// Whether this is a place for hooks in which there is nothing, and nothing comes unasked.
+    fn is_new_hook_place(&self, value: &[u8]) -> bool;
 }
 
 /// The first setting that may not change, and why.
@@ -119,7 +121,8 @@ impl Judge<'_> {
     fn all(&self) -> Result<(), Refused> {
         for gone in difference(self.old, self.new) {
             // Without it a repository means something else, or nothing.
-            if kind(&gone.name).is_none() || gone.name.starts_with(b"extensions.") {
+            let known = kind(&gone.name).is_some_and(|kind| kind != Kind::HookPlace);
+            if !known || gone.name.starts_with(b"extensions.") {
                 return Err(refused(&gone.name, NOT_LISTED));
             }
         }
@@ -150,6 +153,8 @@ impl Judge<'_> {
             Kind::Word(words) => {
                 is_bool(value) || words.iter().any(|word| word.as_bytes() == value)
             }
+            Kind::Exactly(text) => text.as_bytes() == value,
+            Kind::HookPlace => self.around.is_new_hook_place(value),
             Kind::Number => value == b"auto" || is_number(value),
             Kind::Ref => is_name(value) || value == b".",
             Kind::Refspec => self.is_refspec(value),

@@ -10,6 +10,10 @@ impl Surroundings for Lab {
     fn is_seen(&self, path: &[u8]) -> bool {
         path.starts_with(b"/w/")
     }
+
+    fn is_new_hook_place(&self, value: &[u8]) -> bool {
+        value == b".husky/_"
+    }
 }
 
 const OLD: &str = "[core]\n\tbare = false\n\tpager = less\n[remote \"origin\"]\n\turl = https://good.test/a\n\
@@ -45,6 +49,9 @@ fn what_runs_nothing_passes() {
         "[core]\n\tworktree = ../../../sub\n",
         "[advice]\n\tdetachedHead = false\n[gc]\n\tauto = 0\n",
         "# said by a tool\n",
+        "[core]\n\thooksPath = .husky/_\n",
+        "[filter \"lfs\"]\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\
+         \tprocess = git-lfs filter-process\n\trequired = true\n",
     ] {
         assert_eq!(with(lines), (true, true), "{lines}");
     }
@@ -67,6 +74,11 @@ fn what_runs_something_does_not() {
         "[core]\n\tattributesFile = x\n",
         "[core]\n\tworktree = /home\n",
         "[filter \"x\"]\n\tclean = x\n",
+        "[filter \"x\"]\n\tclean = git-lfs clean -- %f\n",
+        "[filter \"lfs\"]\n\tclean = git-lfs clean -- %f; x\n",
+        "[filter \"lfs\"]\n\tclean = git-lfs smudge -- %f\n",
+        "[filter \"lfs\"]\n\tprocess = ./git-lfs filter-process\n",
+        "[filter \"LFS\"]\n\tprocess = git-lfs filter-process\n",
         "[diff \"x\"]\n\tcommand = x\n",
         "[diff]\n\texternal = x\n",
         "[merge \"x\"]\n\tdriver = x\n",
