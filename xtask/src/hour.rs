@@ -17,7 +17,7 @@ Two scripted hours in a fresh home with default settings, each in one session wi
 answers `always`, and the same hours the next day. Servers have lab names; package managers are stood
 in for by requests to the hosts that they are configured for, the clients of code hosts and clusters by
 scripts of their names, and there are no model calls. Hosts of documentation are one lasting answer
-each, since what is asked of them is inside TLS. The command fails above 5 questions the first day
+each, since what is asked of them is inside TLS. The command fails above 4 questions the first day
 beside those, and above 1 the next day.
 
 ";

@@ -243,7 +243,7 @@ impl Policy {
         self.rules
             .iter()
             .filter_map(Rule::net)
-            .any(|body| body.programs.is_some())
+            .any(|body| body.programs.is_some() && !body.hosts.is_empty())
     }
 
     /// Tells whether a rule lets connections out, or asks about them, because this program makes them.

@@ -49,6 +49,7 @@ mod publish;
 mod recorder;
 mod registries;
 mod relocated;
+pub mod remotes;
 mod repeats;
 mod repository;
 mod resolve;

@@ -42,6 +42,7 @@ pub(crate) struct Parts {
     pub(crate) pipes: PipeEnds,
     pub(crate) plan: LaunchPlan,
     pub(crate) workspace: AbsPath,
+    pub(crate) state_dir: AbsPath,
     /// What policy lets write beside the workspace.
     pub(crate) shares: Vec<ShareFact>,
     /// Which of them are directories of git.

@@ -165,6 +165,18 @@ fn stand_ins(git: &Path, workspace: &AbsPath) -> Vec<ShownFact> {
         .collect()
 }
 
+/// Returns the git directory of a workspace: its own, or the one outside that belongs to it.
+pub(crate) fn git_directory(workspace: &AbsPath, owner: u32) -> Option<PathBuf> {
+    let own = workspace.as_path().join(".git");
+    if fs::symlink_metadata(&own).is_ok_and(|found| found.is_dir()) {
+        return Some(own);
+    }
+    match find(workspace, owner) {
+        Outside::Known(path, _) => Some(path.as_path().to_owned()),
+        Outside::Nothing | Outside::Unknown(_) | Outside::Larger(_) => None,
+    }
+}
+
 fn find(workspace: &AbsPath, owner: u32) -> Outside {
     let top = workspace.as_path();
     let pointer = top.join(".git");

@@ -464,6 +464,7 @@ fn bring_up(
         pipes,
         plan: prepared.plan,
         workspace: prepared.spec.workspace,
+        state_dir: prepared.spec.state_dir,
         shares: prepared.facts.writable,
         places: prepared.places,
         replaced: Arc::default(),

@@ -197,6 +197,7 @@ pub(crate) fn start_notifier(
         turns: Mutex::default(),
         places: Arc::clone(&parts.places),
         replaced: Arc::clone(&parts.replaced),
+        remotes: supervise::Remotes::new(parts.state_dir.as_path()),
         pointers: Mutex::default(),
         processes: Arc::clone(processes),
         start: supervise::StartEnvironment::new(&parts.plan.command.environment),

@@ -126,7 +126,7 @@ const STAND_INS: [(&str, &str); 8] = [
 ];
 
 /// Most questions of an hour the first day beside those about documentation, and the next day.
-const FIRST_DAY_MAX: usize = 5;
+const FIRST_DAY_MAX: usize = 4;
 const NEXT_DAY_MAX: usize = 1;
 
 fn main() -> ExitCode {

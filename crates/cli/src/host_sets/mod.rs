@@ -18,6 +18,7 @@ use std::{
 };
 
 use stockade_policy::{HostSets, SetHost, Source, is_special_name};
+use stockade_runner::remotes;
 use stockade_types::Host;
 
 use crate::{
@@ -66,6 +67,7 @@ pub(crate) fn gather(workspace: &Path, sources: &[Source]) -> Gathered {
         memory: Memory::load(state),
         until: Instant::now() + READING_TIME,
         sets: BTreeMap::new(),
+        remotes: remotes::of_owner(state, &workspace),
     };
     gathering.all();
     Gathered {
@@ -80,6 +82,8 @@ struct Gathering {
     memory: Memory,
     until: Instant,
     sets: BTreeMap<String, Vec<SetHost>>,
+    /// The addresses of the repository's remotes.
+    remotes: Vec<String>,
 }
 
 impl Gathering {
@@ -122,6 +126,7 @@ impl Gathering {
             "GOOGLE_GEMINI_BASE_URL",
         ];
         self.put("model", &model.map(variable));
+        self.put("remote", &self.remotes.clone());
     }
 
     fn put(&mut self, set: &str, addresses: &[String]) {

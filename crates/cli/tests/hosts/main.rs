@@ -5,6 +5,7 @@
 )]
 
 mod clients;
+mod remotes;
 
 use std::path::{Path, PathBuf};
 

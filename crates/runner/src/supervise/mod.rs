@@ -22,6 +22,7 @@ mod tracing;
 pub(crate) mod verify;
 
 pub(crate) use environment::StartEnvironment;
+pub(crate) use git::{Remotes, addresses_of_remotes};
 pub(crate) use program_file::Identities;
 pub(crate) use push::parse_settings;
 
@@ -97,6 +98,8 @@ pub(crate) struct Supervision {
     pub(crate) places: Arc<Places>,
     /// Protected files that are replaced on behalf of the session.
     pub(crate) replaced: Arc<Replaced>,
+    /// Where remotes are written down that the session adds.
+    pub(crate) remotes: Remotes,
     /// Pointers of git that are being written.
     pub(crate) pointers: Mutex<git::Pointers>,
     pub(crate) processes: Arc<Processes>,

@@ -11,6 +11,7 @@ mod around;
 mod checkout;
 mod made;
 mod pointers;
+mod remotes;
 mod samples;
 mod settings;
 
@@ -36,6 +37,7 @@ use stockade_types::Verdict;
 pub(in crate::supervise) use checkout::{Checkout, REMEDY_CHECKOUT};
 pub(in crate::supervise) use made::Made;
 pub(crate) use pointers::Pointers;
+pub(crate) use remotes::{Remotes, addresses_of_remotes};
 
 use super::{
     Answer, ERRNO_NOT_JUDGED, Hands, Reply, Supervision, act,
@@ -302,10 +304,10 @@ impl Supervision {
             return Reply::Refuse(Errno::EXIST.raw_os_error());
         }
         let done = match (harmless, deed, places.as_slice()) {
-            (Harmless::Settings(text), _, [from, to]) => hands
-                .identity
-                .act(|| self.replace_settings(from, to, &text))
-                .map(|done| done.map(|()| Answer::Returns)),
+            (Harmless::Settings(text), _, [from, to]) => {
+                let done = self.put_settings(hands, from, to, &text);
+                Ok(done.map(|()| Answer::Returns))
+            }
             (Harmless::Mode(text, mode), _, [place]) => hands.identity.act(|| {
                 self.note_replaced(place);
                 replace(place.parent(), &place.name(), &text, mode)?;
