@@ -139,13 +139,18 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
              another name; use --workspace with a project directory",
         );
     }
+    let is_project = is_project_place(&spec.workspace);
     let inside_system = facts.system.iter().any(|entry| {
-        spec.workspace.is_within(&entry.path) || entry.path.is_within(&spec.workspace)
+        let within = spec.workspace.is_within(&entry.path) && !is_project;
+        within || entry.path.is_within(&spec.workspace)
     }) || ["/boot", "/dev", "/proc", "/run", "/sys"]
         .iter()
-        .any(|system| spec.workspace.as_path().starts_with(system));
+        .any(|system| spec.workspace.as_path().starts_with(system) && !is_project);
     if inside_system {
-        return problem("is a system directory; use --workspace with a project directory");
+        return problem(
+            "is a system directory; use --workspace with a project directory (below /opt, /usr/src, \
+             /usr/local/src and /dev/shm are such, too)",
+        );
     }
     if ["/home", "/tmp", "/var", "/var/tmp"]
         .iter()
@@ -154,6 +159,28 @@ pub fn check_workspace(spec: &RunSpec, facts: &HostFacts) -> Result<(), PlanErro
         return problem("is shared by every user; use a directory below it");
     }
     covers::check(spec, facts)
+}
+
+/// Where machines keep projects below directories of the system.
+const PROJECT_PLACES: [&str; 4] = ["/opt", "/usr/src", "/usr/local/src", "/dev/shm"];
+/// What `/usr/local` has for programs that are installed (Filesystem Hierarchy Standard, 4.9).
+const LOCAL: [&str; 13] = [
+    "bin", "etc", "games", "include", "lib", "lib32", "lib64", "libexec", "libx32", "man", "sbin",
+    "share", "src",
+];
+
+/// Whether a path lies where projects are, although it is below a directory of the system. Such places
+/// themselves are none.
+fn is_project_place(path: &AbsPath) -> bool {
+    let path = path.as_path();
+    let below = |top: &str| {
+        path.strip_prefix(top)
+            .ok()
+            .and_then(|rest| rest.iter().next())
+    };
+    let of_local = |name: &std::ffi::OsStr| LOCAL.iter().any(|own| *own == name);
+    PROJECT_PLACES.iter().any(|top| below(top).is_some())
+        || below("/usr/local").is_some_and(|name| !of_local(name))
 }
 
 fn namespaces(facts: &HostFacts, identity: Identity) -> Vec<Step> {

@@ -57,7 +57,7 @@ pub struct LinkFact {
     /// Where it is; its parent is no link.
     pub path: AbsPath,
     /// What it says.
-    pub target: String,
+    pub target: RawText,
 }
 
 /// Where the command and what it needs were found.

@@ -1,7 +1,7 @@
 //! The closed list of things a launch can do.
 
 use serde::{Deserialize, Serialize};
-use stockade_types::AbsPath;
+use stockade_types::{AbsPath, RawText};
 
 use crate::{CacheKind, CallSet, Streams};
 
@@ -130,7 +130,7 @@ pub enum Step {
         /// Where.
         path: AbsPath,
         /// What it says.
-        target: String,
+        target: RawText,
     },
     /// Write a file.
     File {

@@ -1,6 +1,6 @@
 //! The file view of a session: what exists inside, and what of it can be changed.
 
-use stockade_types::AbsPath;
+use stockade_types::{AbsPath, RawText};
 
 use crate::{
     CacheFact, CacheKind, EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, ShownFact, Step,
@@ -127,7 +127,7 @@ fn system(facts: &HostFacts) -> Vec<Step> {
             EntryKind::Link(target) => {
                 steps.push(Step::Symlink {
                     path: entry.path.clone(),
-                    target: target.clone(),
+                    target: target.as_str().into(),
                 });
             }
             EntryKind::Directory | EntryKind::File => {
@@ -164,7 +164,7 @@ fn devices() -> Vec<Step> {
     }));
     steps.extend(DEVICE_LINKS.map(|(path, target)| Step::Symlink {
         path: inside(path),
-        target: target.to_owned(),
+        target: target.into(),
     }));
     steps.push(Step::Terminals {
         path: inside("/dev/pts"),
@@ -200,7 +200,7 @@ fn private_directories(facts: &HostFacts) -> Vec<Step> {
         tmpfs(inside("/var/tmp"), 0o1777, Owner::Setup),
         Step::Symlink {
             path: inside("/var/run"),
-            target: "/run".to_owned(),
+            target: "/run".into(),
         },
         tmpfs(facts.home.clone(), 0o700, Owner::Command),
     ];
@@ -306,7 +306,7 @@ fn known_hosts(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Opti
     let wanted = facts.ssh.is_some() && !is_shown(&path, spec, facts, shared);
     wanted.then(|| Step::Symlink {
         path,
-        target: format!("/run/stockade/{SSH_DIRECTORY}/{SSH_KNOWN_HOSTS}"),
+        target: RawText::from(format!("/run/stockade/{SSH_DIRECTORY}/{SSH_KNOWN_HOSTS}").as_str()),
     })
 }
 
@@ -344,12 +344,8 @@ fn own_where_absent(
 /// the search path anew, and what the caller's home adds to it is not there.
 fn login_files(facts: &HostFacts) -> Vec<ShownFact> {
     let path = environment::search_path(facts);
-    // A path that is no text cannot be written in a plan; the shells keep what `/etc` says.
-    let Ok(text) = std::str::from_utf8(path.as_bytes()) else {
-        return Vec::new();
-    };
-    let quoted = text.replace('\'', r"'\''");
-    let contents = format!("# The search path of this session.\nPATH='{quoted}'\nexport PATH\n");
+    let quoted = shell_word(&path);
+    let contents = format!("# The search path of this session.\nPATH={quoted}\nexport PATH\n");
     [".profile", ".zprofile"]
         .iter()
         .filter_map(|name| facts.home.join(name).ok())
@@ -358,6 +354,16 @@ fn login_files(facts: &HostFacts) -> Vec<ShownFact> {
             contents: contents.clone(),
         })
         .collect()
+}
+
+/// Writes bytes as one word of a shell, in text: what is no text as octal escapes of printf(1).
+fn shell_word(bytes: &RawText) -> String {
+    if let Ok(text) = std::str::from_utf8(bytes.as_bytes()) {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    let bytes = bytes.as_bytes().iter();
+    let escaped: Vec<String> = bytes.map(|byte| format!("\\{byte:03o}")).collect();
+    format!("\"$(printf '{}')\"", escaped.concat())
 }
 
 fn workspace(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {

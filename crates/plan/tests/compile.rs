@@ -143,7 +143,7 @@ fn facts() -> HostFacts {
             roots: vec![path("/home/dev/node"), path("/usr/bin/env")],
             links: vec![LinkFact {
                 path: path("/home/dev/bin/codex"),
-                target: "../node/bin/codex".to_owned(),
+                target: "../node/bin/codex".into(),
             }],
         },
         state: vec![agent_state()],
@@ -416,6 +416,10 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
         ("/bin", "system directory"),
         ("/boot", "system directory"),
         ("/dev/shm", "system directory"),
+        ("/usr/src", "system directory"),
+        ("/usr/local", "system directory"),
+        ("/usr/local/bin", "system directory"),
+        ("/usr/local/lib/x", "system directory"),
         ("/proc/self", "system directory"),
         ("/run/user/1000", "system directory"),
         ("/sys/fs/cgroup", "system directory"),
@@ -447,6 +451,11 @@ fn workspaces_that_would_open_the_boundary_are_refused() {
     );
     for good in [
         "/home/dev/src",
+        "/dev/shm/x",
+        "/opt/x",
+        "/usr/local/src/x",
+        "/usr/local/x",
+        "/usr/src/x",
         "/tmp/x",
         "/var/tmp/x",
         "/srv/shop",
@@ -703,7 +712,7 @@ fn links_and_shown_files_come_after_the_binds_and_only_where_they_are_seen() {
         let steps = plan.unwrap().steps;
         steps
             .iter()
-            .any(|step| matches!(step, Step::Symlink { target, .. } if target.ends_with("codex")))
+            .any(|step| matches!(step, Step::Symlink { target, .. } if target.as_bytes().ends_with(b"codex")))
     };
     assert!(link("/home/dev/.cargo"));
     assert!(!link("/home/dev/bin"), "the share has the link");

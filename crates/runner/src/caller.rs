@@ -10,6 +10,9 @@ use stockade_types::{AbsPath, RawText};
 
 use crate::RunError;
 
+/// The group that no file should have (`nogroup`).
+const NOBODY: u32 = 65_534;
+
 /// What the caller of a session is and has.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -46,12 +49,13 @@ impl Caller {
         let account = account(uid);
         // Anybody can have a directory of root's group, and only root has that group's files.
         let gid = if own_uid == 0 && uid != 0 && gid == 0 {
-            account.as_ref().map_or(gid, |account| account.gid)
+            account.as_ref().map_or(NOBODY, |account| account.gid)
         } else {
             gid
         };
         let home = home_variable
             .or_else(|| account.as_ref().map(|account| account.home.clone()))
+            .or_else(|| home_of_nobody(uid).filter(|_| uid != own_uid))
             .ok_or(RunError::NoHome(uid))?;
         // The kernel and the plan know only the real place.
         let home = fs::canonicalize(&home).unwrap_or(home);
@@ -106,6 +110,17 @@ fn account(uid: u32) -> Option<Account> {
             _ => None,
         }
     })
+}
+
+/// Returns a home for an owner that the machine does not know, as files from elsewhere have: none
+/// that is another's.
+fn home_of_nobody(uid: u32) -> Option<PathBuf> {
+    let home = Path::new("/home").join(uid.to_string());
+    let is_free = fs::symlink_metadata(&home).map_or_else(
+        |error| error.kind() == std::io::ErrorKind::NotFound,
+        |there| there.is_dir() && there.uid() == uid,
+    );
+    is_free.then_some(home)
 }
 
 /// What the machine knows of a user (passwd(5)).

@@ -166,7 +166,10 @@ pub enum RunError {
         source: io::Error,
     },
     /// The caller's identity has no home directory.
-    #[error("user {0} has no entry in /etc/passwd and HOME is not set; set HOME")]
+    #[error(
+        "user {0} has no home: no entry in /etc/passwd, and as that user HOME is not set; set HOME, \
+         or add the user"
+    )]
     NoHome(u32),
     /// We run inside a session already.
     #[error(

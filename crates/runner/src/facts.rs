@@ -102,7 +102,8 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let ground = places.ground(caller, &system, visible, &writable, mounts);
     let program = program(&launch, &ground)?;
     // Whoever the command runs as, the kernel keeps from it what is another's.
-    let closed = (caller.uid == 0).then(|| closed::find(&named(&program, &readable, &writable)));
+    let closed =
+        (caller.uid == 0).then(|| closed::find(&named(&program, workspace, &readable, &writable)));
     Ok(HostFacts {
         caller_uid,
         caller_gid,
@@ -171,8 +172,8 @@ fn search_links(caller: &Caller, ground: &Ground) -> Vec<LinkFact> {
             continue;
         };
         for (at, target) in way.links {
-            let target = target.to_str().map(str::to_owned);
-            if let (Ok(path), Some(target)) = (AbsPath::new(at), target) {
+            if let Ok(path) = AbsPath::new(at) {
+                let target = RawText::from_os(target.as_os_str());
                 found.push(LinkFact { path, target });
             }
         }
@@ -386,9 +387,15 @@ fn state_names(state_dir: &AbsPath, mounts: &Mounts) -> Vec<AbsPath> {
 }
 
 /// Returns what policy or the command means by name.
-fn named(program: &ProgramFacts, readable: &[ShareFact], writable: &[ShareFact]) -> Vec<PathBuf> {
+fn named(
+    program: &ProgramFacts,
+    workspace: &AbsPath,
+    readable: &[ShareFact],
+    writable: &[ShareFact],
+) -> Vec<PathBuf> {
     let shares = readable.iter().chain(writable).map(|share| &share.from);
     let mut named: Vec<PathBuf> = shares.map(|from| from.as_path().to_owned()).collect();
+    named.push(workspace.as_path().to_owned());
     named.extend(fs::canonicalize(&program.program));
     named
 }

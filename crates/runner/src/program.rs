@@ -229,7 +229,7 @@ impl<'a> Needs<'a> {
             let wrong = || RunError::Path(path.clone());
             let link = LinkFact {
                 path: AbsPath::new(path).map_err(|_| wrong())?,
-                target: target.to_str().ok_or_else(wrong)?.to_owned(),
+                target: RawText::from_os(target.as_os_str()),
             };
             if !self.links.contains(&link) {
                 self.links.push(link);

@@ -20,7 +20,7 @@ use stockade_sys::{
     Outcome, SysError,
     mount::{self, BindAccess},
 };
-use stockade_types::AbsPath;
+use stockade_types::{AbsPath, RawText};
 
 /// Directory of the new root for files that are bound elsewhere; it is empty when the root is
 /// entered.
@@ -90,10 +90,10 @@ impl View {
         set_mode_and_owner(&at, mode, owner, identity)
     }
 
-    pub(super) fn symlink(&self, path: &AbsPath, target: &str) -> Outcome<()> {
+    pub(super) fn symlink(&self, path: &AbsPath, target: &RawText) -> Outcome<()> {
         let wrong = |e: io::Error| SysError::on("create link", path, e);
         let (parent, name) = self.parent(path).map_err(wrong)?;
-        rustix::fs::symlinkat(target, parent, name).map_err(|e| wrong(e.into()))
+        rustix::fs::symlinkat(target.to_os(), parent, name).map_err(|e| wrong(e.into()))
     }
 
     /// Writes a file. Where one exists already (on a read-only bind), the new one is bound over it;
