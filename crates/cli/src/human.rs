@@ -41,6 +41,30 @@ pub(crate) fn cut_front(text: &str, columns: usize) -> String {
     format!("…{kept}")
 }
 
+/// Breaks text between words so that no line of a terminal of `columns` is longer, where there is one;
+/// the text begins at column `indent`, and so do its other lines.
+pub(crate) fn wrapped(text: &str, indent: usize, columns: Option<usize>) -> String {
+    let Some(columns) = columns else {
+        return text.to_owned();
+    };
+    let mut broken = String::new();
+    let mut column = indent;
+    for (index, word) in text.split(' ').enumerate() {
+        let width = word.chars().count();
+        if index > 0 && column + 1 + width > columns {
+            broken.push('\n');
+            broken.extend(std::iter::repeat_n(' ', indent));
+            column = indent;
+        } else if index > 0 {
+            broken.push(' ');
+            column += 1;
+        }
+        broken.push_str(word);
+        column += width;
+    }
+    broken
+}
+
 /// Writes a number with a comma between thousands.
 pub(crate) fn number(value: u64) -> String {
     let digits = value.to_string();
@@ -131,7 +155,7 @@ fn formatted(time_unix_ns: u64, zone: &TimeZone, format: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, cut, number, plural, safe, safe_lines, span};
+    use super::{bytes, cut, number, plural, safe, safe_lines, span, wrapped};
 
     #[test]
     fn numbers_read_as_people_write_them() {
@@ -153,6 +177,18 @@ mod tests {
         assert_eq!(span(14 * 60_000), "14 min");
         assert_eq!(span(125 * 60_000), "2 h 5 min");
         assert_eq!(span(76 * 3_600_000), "3 d 4 h");
+    }
+
+    #[test]
+    fn long_text_is_broken_between_words() {
+        let text = "one two three four five";
+        assert_eq!(
+            wrapped(text, 4, Some(12)),
+            "one two\n    three\n    four\n    five"
+        );
+        assert_eq!(wrapped(text, 4, Some(80)), text);
+        assert_eq!(wrapped(text, 4, None), text);
+        assert_eq!(wrapped("longerthanall x", 2, Some(8)), "longerthanall\n  x");
     }
 
     #[test]

@@ -8,6 +8,20 @@ use std::{
 use anyhow::Context;
 use serde::Serialize;
 
+/// Returns the columns of the terminal on standard output, where it is one.
+pub(crate) fn columns() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    // One that does not know has the usual width.
+    Some(match size.ws_col {
+        0 => 80,
+        columns => usize::from(columns),
+    })
+}
+
 /// Where a command writes; colour only on a terminal that knows it and never with `NO_COLOR`.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -38,16 +52,7 @@ impl Output {
         reason = "whoever prints must have been given the output"
     )]
     pub(crate) fn columns(&self) -> Option<usize> {
-        let stdout = io::stdout();
-        if !stdout.is_terminal() {
-            return None;
-        }
-        let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
-        // One that does not know has the usual width.
-        Some(match size.ws_col {
-            0 => 80,
-            columns => usize::from(columns),
-        })
+        columns()
     }
 
     /// Tells whether nobody reads standard output any more, so that what only prints can end.

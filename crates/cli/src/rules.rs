@@ -284,7 +284,7 @@ pub(crate) fn keep(
     add(&path, workspace, &note, &text)?;
     let shown = safe(&path.display().to_string());
     Ok(format!(
-        "kept as `{id}` in {shown}; `stockade rules remove {id}` takes it back"
+        "kept; `stockade rules remove {id}` undoes it; in {shown}"
     ))
 }
 

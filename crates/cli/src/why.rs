@@ -8,7 +8,10 @@ use std::{
 use stockade_runner::News;
 use stockade_types::{DecisionRecord, UnixMillis};
 
-use crate::human::safe;
+use crate::{
+    human::{safe, wrapped},
+    output::columns,
+};
 
 /// Where the session's denials are, inside.
 const DENIALS: &str = "/run/stockade/denials.jsonl";
@@ -33,28 +36,43 @@ pub(crate) fn main() -> u8 {
         }
         drop(writeln!(
             out,
-            "nothing was refused in this session\n{UNSEEN}"
+            "no refusal is recorded in this session\n{UNSEEN}"
         ));
         return 1;
     };
     let (last, earlier) = lines.fold((first, 0_u64), |(_, earlier), line| (line, earlier + 1));
     let decision = serde_json::from_str::<DecisionRecord>(&last).ok();
     for line in news(decision.as_ref().map(|decision| decision.time)) {
-        drop(writeln!(out, "{line}"));
+        drop(writeln!(out, "{}", fitted(&line)));
     }
     let text = decision.as_ref().map_or_else(|| safe(&last), render);
-    drop(writeln!(out, "{text}"));
+    for line in text.lines() {
+        drop(writeln!(out, "{}", fitted(line)));
+    }
     if earlier > 0 {
         drop(writeln!(out, "earlier {earlier}, all in {DENIALS}"));
     }
     0
 }
 
+/// Columns of the word at the beginning of a line.
+const LABEL: usize = 8;
+
+/// Breaks a line for the terminal, below what stands behind its first word; whole where there is none.
+fn fitted(line: &str) -> String {
+    match line.split_at_checked(LABEL) {
+        Some((label, rest)) if label.ends_with(' ') => {
+            format!("{label}{}", wrapped(rest, LABEL, columns()))
+        }
+        Some(_) | None => wrapped(line, 0, columns()),
+    }
+}
+
 /// What the kernel refuses by itself, so that nobody tells of it.
 const UNSEEN: &str = "\
 not seen here: what does not exist inside (hidden, or outside of the view), files that cannot be
-read, calls that the kernel is said not to have (ENOSYS), and unknown requests of ioctl, fcntl and
-prctl; /run/stockade/boundary.md says what is here";
+read, system directories (read-only), calls that the kernel is said not to have (ENOSYS), and
+unknown requests of ioctl, fcntl and prctl; /run/stockade/boundary.md says what is here";
 
 /// Why ssh fails where the boundary let it through.
 const SSH_FAILS: &str = "\

@@ -8,22 +8,23 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::Value;
 use stockade_testkit::{
-    Output, Repo, TestEnv,
+    Output, Repo, Run, TestEnv,
     env::{User, under_test},
     kernel::{Feature, without},
     processes, wait,
 };
 
 /// Parts that the native tier cannot do without.
-const REQUIRED: [&str; 4] = ["namespaces", "landlock", "notifier", "record"];
+const REQUIRED: [&str; 5] = ["namespaces", "landlock", "notifier", "record", "policy"];
 /// All parts, in the order in which they are shown.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 12] = [
     "kernel",
     "namespaces",
     "landlock",
@@ -34,6 +35,8 @@ const PARTS: [&str; 10] = [
     "caches",
     "record",
     "tiers",
+    "policy",
+    "here",
 ];
 /// Time in which a command in a session must be seen to work.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -101,14 +104,16 @@ fn text<'a>(check: &'a Value, field: &str) -> &'a str {
 fn a_machine_that_has_everything_is_ready() {
     for user in User::all() {
         let env = environment(user.as_deref());
-        let shown = env.stockade().arg("doctor").success();
+        let repo = env.repo();
+        let doctor = || env.stockade().current_dir(repo.path()).arg("doctor");
+        let shown = doctor().success();
         assert_eq!(shown.stderr, "");
         let first = shown.stdout.lines().next().unwrap_or_default();
         assert_eq!(
             first,
             format!("native       ready, as uid {}", uid_of(&env))
         );
-        let report = Report::of(&env.stockade().args(["doctor", "--json"]).success());
+        let report = Report::of(&doctor().arg("--json").success());
         assert!(report.native());
         let names: Vec<&str> = report
             .checks()
@@ -163,9 +168,10 @@ fn what_is_missing_is_named_with_its_remedy() {
     ];
     for user in User::all() {
         let env = environment(user.as_deref());
+        let repo = env.repo();
         for (feature, name, state, remedy) in cases {
             let run = |json: bool| {
-                let run = env.stockade().arg("doctor");
+                let run = env.stockade().current_dir(repo.path()).arg("doctor");
                 let run = if json { run.arg("--json") } else { run };
                 without(feature, move || run.output())
             };
@@ -234,7 +240,6 @@ fn user_namespaces_that_are_used_up_are_told_with_the_switch() {
 
 #[test]
 fn a_place_for_the_record_that_cannot_be_written_is_missing() {
-    use std::os::unix::fs::PermissionsExt;
     let env = ordinary();
     let closed = env.write("closed/file", "x");
     let closed = closed.parent().expect("it has one");
@@ -279,6 +284,76 @@ fn a_state_directory_that_runs_refuse_is_missing() {
             }
         }
     }
+}
+
+/// Whatever keeps a run from starting, `doctor` does not call the machine ready, and says the same.
+#[test]
+fn what_runs_refuse_is_not_ready() {
+    let env = ordinary();
+    let repo = env.repo();
+    let home = env.home();
+    let made = |name: &str| {
+        let path = home.join(name);
+        fs::create_dir_all(&path).expect("the home is ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("it is ours");
+        path
+    };
+    let with_key = made("with-key");
+    env.write(with_key.join("key"), "no key");
+    env.own(&with_key);
+    let file = env.write("a-file", "");
+    let link = home.join("a-link");
+    std::os::unix::fs::symlink(made("behind"), &link).expect("the home is ours");
+    let full = Path::new("/dev/full/state").to_owned();
+    let text = |path: &Path| path.display().to_string();
+    let cases: Vec<(&str, String, &str)> = vec![
+        ("HOME", String::new(), "set STOCKADE_STATE_DIR"),
+        ("HOME", "relative".to_owned(), "absolute path"),
+        (
+            "XDG_STATE_HOME",
+            "relative".to_owned(),
+            "not an absolute path",
+        ),
+        (
+            "STOCKADE_STATE_DIR",
+            "relative".to_owned(),
+            "not an absolute path",
+        ),
+        ("STOCKADE_STATE_DIR", text(&file), "not a directory"),
+        ("STOCKADE_STATE_DIR", text(&link), "symbolic link"),
+        ("STOCKADE_STATE_DIR", text(&full), "not a directory"),
+        ("STOCKADE_STATE_DIR", text(&with_key), "signing key"),
+        (
+            "STOCKADE_STATE_DIR",
+            text(&repo.path().join("state")),
+            "overlaps",
+        ),
+    ];
+    for (name, value, why) in &cases {
+        // The variable that wins is out of the way of those that it would win over.
+        let with = |run: Run| match *name {
+            "STOCKADE_STATE_DIR" => run.env(name, value),
+            _ => run.env("STOCKADE_STATE_DIR", "").env(name, value),
+        };
+        let run = env.stockade().current_dir(repo.path());
+        with(run.args(["run", "--", "/bin/true"]))
+            .output()
+            .assert_code(125);
+        let looked = with(env.stockade().current_dir(repo.path()).arg("doctor")).output();
+        let is_told = looked
+            .stdout
+            .lines()
+            .any(|line| line.contains(" missing ") && line.contains(why));
+        assert!(is_told, "{name}={value}: {looked:?}");
+        // What is wrong with one directory is not wrong with the machine.
+        looked.assert_code(i32::from(*why != "overlaps"));
+    }
+    env.write(home.join(".config/stockade/policy.toml"), "schema = 9\n");
+    let in_repo = |words: &[&str]| env.stockade().current_dir(repo.path()).args(words).output();
+    in_repo(&["run", "--", "/bin/true"]).assert_code(125);
+    in_repo(&["doctor"])
+        .assert_code(1)
+        .assert_stdout("policy       missing");
 }
 
 /// A session that makes files until its supervisor is killed.

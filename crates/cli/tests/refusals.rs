@@ -1,7 +1,7 @@
 //! Every refusal that the supervisor can know is told: to the session, at the end of the run, and in
 //! the record. Each beside the same thing where it is let happen.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 use stockade_testkit::{
     Output, Repo, TestEnv,
@@ -59,8 +59,34 @@ fn a_refused_call_is_told_with_the_one_step() {
         let output = told(env, repo, "[process]\ndebuggers = \"all\"\n", &line);
         output
             .assert_stdout("3\n")
-            .assert_stdout("nothing was refused");
+            .assert_stdout("no refusal is recorded");
         assert_eq!(refused(&env.events("last"), "call.refused"), []);
+    });
+}
+
+/// What is told at once is short and true; it names the file with the rest.
+#[test]
+fn what_a_session_is_told_is_short_and_true() {
+    for_each_user(|env, repo| {
+        for profile in ["generic", "codex", "claude", "opencode"] {
+            let line = "cat /run/stockade/boundary.md; wc -c < /run/stockade/boundary.md > size; \
+                        cat /run/stockade/boundary-details.md > details";
+            let run = env.session_with(repo.path(), &["--ask", "inbox", "--profile", profile]);
+            let told = run.line(line).output();
+            let of_repo = |name: &str| {
+                let text = fs::read_to_string(repo.path().join(name));
+                text.unwrap_or_default()
+            };
+            let size: u64 = of_repo("size").trim().parse().unwrap_or(u64::MAX);
+            assert!(size < 3000, "{profile}: {size} B: {}", told.stdout);
+            told.assert_stdout(&repo.path().display().to_string())
+                .assert_stdout("/run/stockade/why")
+                .assert_stdout("`push` (publishes code)")
+                .assert_stdout("the call waits")
+                .assert_stdout("/run/stockade/boundary-details.md");
+            let details = of_repo("details");
+            assert!(details.contains("git push **"), "{profile}: {details}");
+        }
     });
 }
 
@@ -69,7 +95,7 @@ fn what_is_not_seen_is_said() {
     for_each_user(|env, repo| {
         let output = told(env, repo, "", "cat /nowhere; /run/stockade/why");
         output
-            .assert_stdout("nothing was refused")
+            .assert_stdout("no refusal is recorded")
             .assert_stdout("not seen here");
     });
 }
@@ -152,7 +178,7 @@ fn a_read_only_place_is_told_with_its_path() {
         // Where a policy makes it writable it happens, and nothing is told.
         let policy = "[filesystem]\nwrite = [\"~/notes\"]\n";
         let output = told(env, repo, policy, line);
-        output.assert_stdout("nothing was refused");
+        output.assert_stdout("no refusal is recorded");
         assert!(notes.join("new").is_dir() && !notes.join("tool").exists());
         assert_eq!(refused(&env.events("last"), "file.denied"), []);
     });

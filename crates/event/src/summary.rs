@@ -253,9 +253,12 @@ impl Summary {
                 push_bounded(&mut self.limits, line);
             }
             Event::FindingRaised {
-                severity, title, ..
+                severity,
+                title,
+                detail,
+                ..
             } => {
-                push_bounded(&mut self.findings, format!("{severity}: {title}"));
+                push_bounded(&mut self.findings, format!("{severity}: {title}: {detail}"));
             }
             Event::SessionStarted { .. }
             | Event::SessionEnded { .. }

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use stockade_plan::{LaunchPlan, StateFact};
+use stockade_plan::{LaunchPlan, RunSpec, StateFact};
 use stockade_policy::Policy;
 use stockade_types::RawText;
 
@@ -19,23 +19,14 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 const NAMES_MAX: usize = 8;
 /// Kinds of files that hold configuration.
 const ENDINGS: [&str; 6] = ["conf", "json", "jsonc", "toml", "yaml", "yml"];
-/// Variables that decide how programs reach others, and whom they trust.
-const NETWORK: [&str; 15] = [
-    "ALL_PROXY",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
+/// Variables that name the way out. The egress process goes it, and programs inside need not know.
+const PROXIES: [&str; 6] = [
     "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "NODE_EXTRA_CA_CERTS",
-    "NO_PROXY",
-    "PIP_CERT",
-    "REQUESTS_CA_BUNDLE",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-    "all_proxy",
-    "http_proxy",
     "https_proxy",
-    "no_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 /// How the machine itself is called in web addresses.
@@ -53,12 +44,31 @@ pub(crate) fn notes(
     policy: &Policy,
     caller: &Caller,
     state: &[StateFact],
+    spec: &RunSpec,
     plan: &LaunchPlan,
 ) -> Vec<String> {
     let files = files(policy, caller, state);
     let mut notes: Vec<String> = withheld(caller, plan, &files).into_iter().collect();
+    notes.extend(way_out(policy, caller, plan).filter(|_| !spec.offline));
     notes.extend(unreached(policy, plan, &files));
     notes
+}
+
+/// Says that connections go through the caller's proxy, of which programs inside see nothing.
+fn way_out(policy: &Policy, caller: &Caller, plan: &LaunchPlan) -> Option<String> {
+    let is_inside = |name: &str| {
+        let mut inside = plan.command.environment.iter();
+        inside.any(|(own, _)| own.as_bytes() == name.as_bytes())
+    };
+    let mut set = PROXIES.iter().filter(|name| {
+        let value = caller.variable(name);
+        value.is_some_and(|value| !value.as_bytes().is_empty())
+    });
+    let name = set.find(|name| !is_inside(name))?;
+    // A policy that says which proxy to use, or that there is none, is obeyed instead.
+    let is_used = policy.settings().network.proxy.is_none();
+    is_used
+        .then(|| format!("what is allowed goes out through {name}; programs inside do not see it"))
 }
 
 /// Names servers of this machine that the configuration, or a variable inside, says are at localhost:
@@ -125,9 +135,7 @@ fn withheld(caller: &Caller, plan: &LaunchPlan, files: &[File]) -> Option<String
         .collect();
     let mut named: Vec<String> = Vec::new();
     for name in absent {
-        if NETWORK.contains(&name) {
-            named.push(name.to_owned());
-        } else if let Some(file) = files.iter().find(|file| names(&file.text, name)) {
+        if let Some(file) = files.iter().find(|file| names(&file.text, name)) {
             named.push(format!("{name} ({} names it)", file.shown));
         }
     }

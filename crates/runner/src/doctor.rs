@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
+use stockade_journal::{KeyError, SigningKey, layout};
 use stockade_sys::{cgroup, identity, landlock, probe};
 
 use crate::{StateProblem, check_state};
@@ -43,6 +44,9 @@ fn ready(name: &'static str, required: bool, found: impl Into<String>) -> Check 
         remedy: None,
     }
 }
+
+/// Room that a record needs at the least: that of a short session.
+const FREE_BYTES_MIN: u64 = 1 << 20;
 
 /// Examines everything, as the calling user. Must run while the process has one thread.
 pub fn examine(state_dir: Option<&Path>) -> Vec<Check> {
@@ -249,12 +253,16 @@ fn record(state_dir: Option<&Path>) -> Check {
         // The first run makes it.
         Ok(()) | Err((_, StateProblem::Missing)) => {}
         Err((path, StateProblem::Unsafe(what))) => {
+            let found = missing(format!("`{}` {what}", path.display()));
+            if !path.is_dir() || path.is_symlink() {
+                return found;
+            }
             return Check {
                 remedy: Some(format!(
                     "chmod 700 {0} && chown $(id -un) {0}",
                     path.display()
                 )),
-                ..missing(format!("`{}` {what}", path.display()))
+                ..found
             };
         }
         Err((path, StateProblem::Io(error))) => {
@@ -268,15 +276,44 @@ fn record(state_dir: Option<&Path>) -> Check {
     if rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_err() {
         return missing(format!("`{}` cannot be written", existing.display()));
     }
+    if let Some(check) = key_problem(path) {
+        return check;
+    }
     let free = rustix::fs::statvfs(existing)
-        .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >> 30)
+        .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
         .unwrap_or_default();
+    if free < FREE_BYTES_MIN {
+        return Check {
+            remedy: Some("make room, or set STOCKADE_STATE_DIR to another disk".to_owned()),
+            ..missing(format!("`{}` is on a full disk", existing.display()))
+        };
+    }
+    let free = free >> 30;
     let who = identity::own().0;
     ready(
         "record",
         true,
         format!("{}, {free} GiB free, owner uid {who}", path.display()),
     )
+}
+
+/// Says what is wrong with the signing key, where there is one that cannot be used.
+fn key_problem(state_dir: &Path) -> Option<Check> {
+    let path = state_dir.join(layout::KEY_FILE);
+    let error = match SigningKey::load(&path) {
+        Ok(_) | Err(KeyError::Missing { .. }) => return None,
+        Err(error) => error,
+    };
+    Some(Check {
+        name: "record",
+        state: State::Missing,
+        required: true,
+        found: error.to_string(),
+        remedy: Some(format!(
+            "chmod 600 {0}, or move it away: the next run makes one, and older records cannot be verified then",
+            path.display()
+        )),
+    })
 }
 
 fn other_tiers() -> Check {

@@ -19,7 +19,11 @@ use crate::approvals::AskMode;
 pub const DENIALS_FILE: &str = "denials.jsonl";
 
 /// Makes the directory with its files; returns the denials file, open for appending.
-pub(crate) fn prepare(directory: &Path, told: &str, ssh: Option<&SshFact>) -> io::Result<File> {
+pub(crate) fn prepare(
+    directory: &Path,
+    told: &Told<'_>,
+    ssh: Option<&SshFact>,
+) -> io::Result<File> {
     fs::DirBuilder::new().mode(0o755).create(directory)?;
     let create = |name: &str| {
         fs::OpenOptions::new()
@@ -31,7 +35,8 @@ pub(crate) fn prepare(directory: &Path, told: &str, ssh: Option<&SshFact>) -> io
     // The name is only a mount point for our own executable.
     create("why")?;
     let denials = create(DENIALS_FILE)?;
-    fs::write(directory.join("boundary.md"), told)?;
+    fs::write(directory.join("boundary.md"), told.text())?;
+    fs::write(directory.join(DETAILS_FILE), told.details())?;
     if let Some(ssh) = ssh {
         let own = directory.join(SSH_DIRECTORY);
         fs::DirBuilder::new().mode(0o755).create(&own)?;
@@ -41,8 +46,12 @@ pub(crate) fn prepare(directory: &Path, told: &str, ssh: Option<&SshFact>) -> io
     Ok(denials)
 }
 
-/// Characters of a rule's conditions that are told; `why` names the rule with all of them.
-const CONDITIONS_CHARS_MAX: usize = 100;
+/// Name of the file with what few agents need to know beforehand.
+const DETAILS_FILE: &str = "boundary-details.md";
+/// Paths and rules of one kind that are named at once; the file of details has all.
+const NAMED_MAX: usize = 8;
+/// Characters of a rule's reason that are told at once: who reads them all reads the details.
+const REASON_CHARS_MAX: usize = 60;
 
 /// What a session is told of itself.
 pub(crate) struct Told<'a> {
@@ -64,64 +73,95 @@ impl Told<'_> {
              owner's decision. Do not try to work around it: read why, and say what you need.\n\n"
         );
         self.files(&mut text);
-        text.push_str(
-            "## Programs\n\
-             - Any program that exists here may run, except where a rule below says otherwise.\n\
-             - All ends with the session: no program of it goes on after it.\n\n\
-             ## Network\n",
-        );
+        text.push_str("## Programs and network\n- Any program that exists here may run. All ends with the session.\n");
         text.push_str(if self.offline {
-            "- There is none in this session but localhost.\n"
+            "- There is no network but localhost.\n"
         } else {
             "- Hosts are allowed, asked about or refused one by one. A refused name does not resolve; a\n  \
              refused connection ends in a TLS alert, or in HTTP status 403 with the decision as JSON.\n"
         });
         text.push_str(
-            "- `localhost` is the session's own: servers that you start are reached there by you, and by\n  \
-             nobody outside. Servers of the machine are not at `localhost`.\n\
-             - ssh knows the hosts that the owner's known_hosts has, and no other. The owner's keys and agent\n  \
-             are not here: a login needs a key of yours.\n\n\
-             ## Rules\n",
+            "- `localhost` is the session's own; servers of the machine are not there.\n",
         );
-        self.rules(&mut text);
-        text.push_str("\n## Refused?\n- `/run/stockade/why` prints the last refusal, its reason and what would change it;\n  `/run/stockade/denials.jsonl` has the newest, one JSON object a line.\n");
+        for (verdict, begin) in [
+            (Verdict::Ask, "- Put to the owner first: "),
+            (Verdict::Deny, "- Refused: "),
+        ] {
+            self.rules(verdict, begin, &mut text);
+        }
+        text.push_str(
+            "\n## Refused?\n\
+             It looks like `Permission denied`, `Read-only file system`, a name that does not resolve, a TLS\n\
+             alert or status 403.\n\
+             - `/run/stockade/why` prints the last refusal, its reason and what would change it;\n  \
+             `/run/stockade/denials.jsonl` has the newest, one JSON object a line.\n",
+        );
         text.push_str(match self.ask {
             AskMode::Tty | AskMode::Inbox => {
-                "- What is to be asked is put to the owner, and the call waits for the answer, minutes if need be.\n  \
-                 Wait with it, and do not start it again meanwhile.\n"
+                "- To ask, just run it: what is to be asked is put to the owner, and the call waits for the\n  \
+                 answer, minutes if need be. Wait with it, and do not start it again meanwhile.\n"
             }
             AskMode::Deny => {
                 "- Nobody can be asked in this session: what would be asked about is refused at once. Tell the\n  \
                  owner at the end what you could not do.\n"
             }
         });
+        text.extend([
+            "- All rules and read-only places: `/run/stockade/",
+            DETAILS_FILE,
+            "`.\n",
+        ]);
+        text
+    }
+
+    /// Tells the rest: each read-only place of the home, each protected pattern of the owner's, each
+    /// rule with its conditions.
+    fn details(&self) -> String {
+        let mut text = "# Your boundary, in detail\n\n## In your home and read-only\n".to_owned();
+        let home = &self.facts.home;
+        let read_only = self.plan.steps.iter().filter_map(|step| match step {
+            Step::Bind {
+                path,
+                read_only: true,
+                ..
+            } if path.is_within(home) => Some(path),
+            _ => None,
+        });
+        text.extend(read_only.map(|path| format!("- `{path}`\n")));
+        text.push_str("\n## Protected in the workspace by the owner\n");
+        let protect = self.policy.settings().workspace.protect.iter();
+        let own = protect.filter(|pattern| pattern.origin != Origin::Builtin);
+        text.extend(own.map(|pattern| format!("- `{}`\n", pattern.value)));
+        text.push_str(
+            "\n## ssh\n\
+             - It knows the hosts that the owner's known_hosts has, and no other. The owner's keys and agent are\n  \
+             not here: a login needs a key of yours.\n\n\
+             ## Rules that ask or refuse\n",
+        );
+        let rules = self.policy.rules();
+        let told = rules.iter().filter(|rule| rule.verdict != Verdict::Allow);
+        text.extend(told.map(|rule| {
+            format!(
+                "- {} `{}`: {} ({})\n",
+                rule.verdict, rule.id, rule.reason, rule.conditions
+            )
+        }));
         text
     }
 
     fn files(&self, text: &mut String) {
         let Self {
-            workspace,
-            policy,
-            facts,
-            ..
+            workspace, facts, ..
         } = self;
-        let list = |paths: &[&AbsPath]| -> String {
-            let paths = paths.iter().map(|path| format!("`{path}`"));
-            paths.collect::<Vec<_>>().join(", ")
+        let list = |paths: Vec<&AbsPath>| -> String {
+            let more = paths.len().saturating_sub(NAMED_MAX);
+            let named = paths.iter().take(NAMED_MAX);
+            let mut list: Vec<String> = named.map(|path| format!("`{path}`")).collect();
+            if more > 0 {
+                list.push(format!("{more} more"));
+            }
+            list.join(", ")
         };
-        let read_only: Vec<&AbsPath> = self
-            .plan
-            .steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::Bind {
-                    path,
-                    read_only: true,
-                    ..
-                } if path.is_within(&facts.home) => Some(path),
-                _ => None,
-            })
-            .collect();
         let kept: Vec<&AbsPath> = facts.state.iter().map(|state| &state.path).collect();
         let shared: Vec<&AbsPath> = facts.writable.iter().map(|share| &share.path).collect();
         let home = &facts.home;
@@ -134,55 +174,40 @@ impl Told<'_> {
         for (before, paths) in [
             (", but for ", kept),
             (".\n- Shared with the machine: ", shared),
-            (".\n- In your home and read-only: ", read_only),
         ] {
             if !paths.is_empty() {
-                text.extend([before, &list(&paths)]);
+                text.extend([before, &list(paths)]);
             }
         }
         text.push_str(
-            ".\n- System directories can be read. Other files of the machine do not exist here.\n\
+            ".\n- System directories and tools in your home can be read. Other files of the machine do not\n  \
+             exist here.\n\
              - Files that run by themselves outside are protected in the workspace at any depth (settings and\n  \
-             hooks of git, of editors, agents, hook and version managers)",
+             hooks of git, of editors, agents, hook and version managers).\n\n",
         );
-        let own: Vec<String> = policy
-            .settings()
-            .workspace
-            .protect
-            .iter()
-            .filter(|pattern| pattern.origin != Origin::Builtin)
-            .map(|pattern| format!("`{}`", pattern.value))
-            .collect();
-        if !own.is_empty() {
-            text.extend(["; so are ", &own.join(", ")]);
-        }
-        text.push_str(".\n\n");
     }
 
-    fn rules(&self, text: &mut String) {
-        let asked = self.policy.rules();
-        for rule in asked
+    /// Names the rules of a verdict, but for those whose refusals nobody is told of.
+    fn rules(&self, verdict: Verdict, begin: &str, text: &mut String) {
+        let rules = self.policy.rules();
+        let rules: Vec<_> = rules
             .iter()
-            .filter(|rule| rule.verdict != Verdict::Allow && !rule.quiet)
-        {
-            let conditions: String = rule.conditions.chars().take(CONDITIONS_CHARS_MAX).collect();
-            let more = if conditions.len() < rule.conditions.len() {
-                " …"
-            } else {
-                ""
-            };
-            text.extend([
-                "- ",
-                rule.verdict.as_str(),
-                " `",
-                rule.id.as_str(),
-                "`: ",
-                &rule.reason,
-                " (",
-                &conditions,
-                more,
-                ")\n",
-            ]);
+            .filter(|rule| rule.verdict == verdict && !rule.quiet)
+            .collect();
+        if rules.is_empty() {
+            return;
         }
+        let named = rules.iter().take(NAMED_MAX);
+        let mut list: Vec<String> = named
+            .map(|rule| {
+                let reason: String = rule.reason.chars().take(REASON_CHARS_MAX).collect();
+                format!("`{}` ({reason})", rule.id)
+            })
+            .collect();
+        let more = rules.len().saturating_sub(NAMED_MAX);
+        if more > 0 {
+            list.push(format!("{more} more"));
+        }
+        text.extend([begin, &list.join(", "), ".\n"]);
     }
 }

@@ -63,6 +63,7 @@ mod ssh;
 mod supervise;
 mod terminal_readers;
 mod threads;
+pub mod tool_call;
 mod tree;
 mod trust;
 mod twins;

@@ -207,7 +207,7 @@ fn prepare(
     let places = find_protected(&options.policy, &spec.workspace, &mut facts, &git)?;
     let mut plan = compile(&options.policy, &spec, &facts)?;
     plan.fault = options.fault;
-    let told = agent_config::notes(&options.policy, &caller, &facts.state, &plan);
+    let told = agent_config::notes(&options.policy, &caller, &facts.state, &spec, &plan);
     plan.notes.extend(told.into_iter().chain(made.notes));
     Ok(Prepared {
         options,
@@ -356,10 +356,12 @@ fn open_record(
         offline: spec.offline,
     };
     let inside_path = directory.join(INSIDE);
-    let denials = inside::prepare(&inside_path, &told.text(), prepared.facts.ssh.as_ref())
-        .map_err(|source| RunError::SessionDirectory {
-            path: inside_path.clone(),
-            source,
+    let denials =
+        inside::prepare(&inside_path, &told, prepared.facts.ssh.as_ref()).map_err(|source| {
+            RunError::SessionDirectory {
+                path: inside_path.clone(),
+                source,
+            }
         })?;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
     let journal = SharedJournal::new(journal, stockade_journal::now as fn() -> Stamp);

@@ -1,13 +1,15 @@
 //! `stockade doctor`: what works here, as this user, what is missing, and what would fix it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use stockade_runner::doctor::{Check, State, examine};
 
+use super::run::rehearsal;
+
 use crate::{
     exit::Exit,
-    human::{bytes, plural},
+    human::{bytes, plural, safe, wrapped},
     output::Output,
     retention, state,
 };
@@ -21,6 +23,11 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Name of the check of the state directory.
+const RECORD: &str = "record";
+/// Column at which what was found begins.
+const INDENT: usize = 22;
+
 #[derive(Serialize)]
 struct Report {
     native: bool,
@@ -29,8 +36,17 @@ struct Report {
 
 /// Examines this machine.
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let state_dir: Option<PathBuf> = state::location().ok();
-    let checks = examine(state_dir.as_deref());
+    let place = state::location();
+    let no_place = place.as_ref().err().map(ToString::to_string);
+    let state_dir: Option<PathBuf> = place.ok();
+    let mut checks = examine(state_dir.as_deref());
+    if let Some(why) = no_place {
+        for check in checks.iter_mut().filter(|check| check.name == RECORD) {
+            check.found = safe(&why);
+        }
+    }
+    let tries = rehearsed(state_dir.as_deref(), &checks);
+    checks.extend(tries);
     let native = checks
         .iter()
         .all(|check| !check.required || check.state != State::Missing);
@@ -59,16 +75,56 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
             bytes(size.bytes),
         ))?;
     }
+    let width = out.columns();
     for check in &report.checks {
         let mark = match check.state {
             State::Ready => "ready",
             State::Weaker => "weaker",
             State::Missing => "missing",
         };
-        out.line(format!("{:<12} {mark:<8} {}", check.name, check.found))?;
+        let found = wrapped(&check.found, INDENT, width);
+        out.line(format!("{:<12} {mark:<8} {found}", check.name))?;
         if let Some(remedy) = &check.remedy {
-            out.line(format!("{:<12} {:<8} → {remedy}", "", ""))?;
+            let remedy = wrapped(&format!("→ {remedy}"), INDENT + 2, width);
+            out.line(format!("{:<12} {:<8} {remedy}", "", ""))?;
         }
     }
     Ok(exit)
+}
+
+/// Tries of a run what can be tried without one: its policy, and the current directory.
+fn rehearsed(state_dir: Option<&Path>, checks: &[Check]) -> Vec<Check> {
+    let check = |name, required, state, found: String, remedy: Option<&str>| Check {
+        name,
+        state,
+        required,
+        found,
+        remedy: remedy.map(str::to_owned),
+    };
+    let policy = match rehearsal::policy() {
+        Ok(policy) => policy,
+        Err(error) => {
+            let found = safe(&format!("{error:#}"));
+            let remedy = Some("`stockade policy check` says more");
+            return vec![check("policy", true, State::Missing, found, remedy)];
+        }
+    };
+    let rules = u64::try_from(policy.rules().len()).unwrap_or(u64::MAX);
+    let rules = plural(rules, "rule", "rules");
+    let mut tries = vec![check("policy", true, State::Ready, rules, None)];
+    // What is missing for any run is said already.
+    let is_ready = |check: &Check| !check.required || check.state != State::Missing;
+    if let Some(state_dir) = state_dir.filter(|_| checks.iter().all(is_ready)) {
+        tries.push(match rehearsal::plan(policy, state_dir) {
+            Ok(()) => {
+                let found = "sessions can work on the current directory".to_owned();
+                check("here", false, State::Ready, found, None)
+            }
+            Err(error) => {
+                let found = format!("no session starts here: {error:#}");
+                check("here", false, State::Missing, safe(&found), None)
+            }
+        });
+    }
+    tries
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod approvals;
 mod bench;
+mod complete;
 mod completions;
 mod doctor;
 mod events;
@@ -66,6 +67,9 @@ enum Command {
     /// Generated reference (for the repository's own documents)
     #[command(name = "__reference", hide = true)]
     Reference(reference::Args),
+    /// Candidates for completions of shells
+    #[command(name = "__complete", hide = true)]
+    Complete(complete::Args),
     /// Measurements (for the repository's own benchmarks)
     #[command(name = "__bench", hide = true)]
     Bench(bench::Args),
@@ -116,6 +120,7 @@ impl Cli {
             Command::Completions(args) => completions::run(&args, out),
             Command::Man(args) => man::run(&args, out),
             Command::Reference(args) => reference::run(&args, out),
+            Command::Complete(args) => complete::run(args, out),
             Command::Bench(args) => bench::run(&args, out),
         }
     }

@@ -81,6 +81,12 @@ fn list(kept: &[Kept], json: bool, out: &mut Output) -> anyhow::Result<Exit> {
             safe(&one.file.display().to_string())
         ))?;
     }
+    if let Some(one) = kept.first() {
+        out.note(format_args!(
+            "`stockade rules remove {}` takes it back",
+            safe(&one.id)
+        ));
+    }
     Ok(Exit::Yes)
 }
 

@@ -317,7 +317,7 @@ const HELP: [(&str, &str); 10] = [
         "deny all: this, and the same for the rest of the session",
     ),
     ("o", "pick: exactly this, one time"),
-    ("s", "pick: what `would let` says until this session ends"),
+    ("s", "pick: what `session` says, until it ends"),
     ("n", "pick less than the session: a time, a number of uses"),
     (
         "a",

@@ -147,7 +147,9 @@ fn policy_and_exceptions_say_who_goes_through_it() {
         run("STOCKADE_ORG_POLICY", &none.display().to_string()).assert_stdout("rc 7\nfixed 0\n");
         run("NO_PROXY", ".test").assert_stdout("rc 7\nfixed 0\n");
         assert_eq!(proxy.heads(), Vec::<String>::new());
-        run("NO_PROXY", "other.test").assert_stdout("rc 0\nfixed 0\n");
+        run("NO_PROXY", "other.test")
+            .assert_stdout("rc 0\nfixed 0\n")
+            .assert_stderr("goes out through HTTPS_PROXY; programs inside do not see it");
         assert_eq!(proxy.heads().len(), 1, "{:?}", proxy.heads());
     });
 }

@@ -323,7 +323,7 @@ fn a_small_terminal_shows_all_before_it_allows() {
         text.contains("[o]nce")
     });
     assert!(read, "{}", terminal.text());
-    for part in ["END", "why asked", "rule push", "would let"] {
+    for part in ["END", "why asked", "rule push", "session  "] {
         assert!(seen.contains(part), "`{part}` was never shown:\n{seen}");
     }
     answer(&terminal, "o");
@@ -414,7 +414,7 @@ fn an_agent_cannot_put_its_own_text_into_a_question() {
     tmux.wait_for("[o]nce", LONG);
     let text = tmux.text();
     let (_, shown) = text.rsplit_once(BOX).expect("a box");
-    for part in ["run       git push -q -h", "why asked", "would let", "└"] {
+    for part in ["run       git push -q -h", "why asked", "session  ", "└"] {
         assert!(shown.contains(part), "expected {part}:\n{text}");
     }
     tmux.keys(&["d"]);

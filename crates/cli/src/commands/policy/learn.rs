@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         }
     }
     if count == 0 {
-        out.note("nothing to learn: nothing was allowed that is not allowed by now");
+        out.note("nothing to learn: all that was allowed is allowed without a question by now");
     } else if !args.write {
         let rules = plural(count, "rule", "rules");
         out.note(format_args!("{rules}; `--write` adds them to your policy"));

@@ -2,6 +2,7 @@
 
 mod given;
 mod ports;
+pub(crate) mod rehearsal;
 mod session_file;
 mod start;
 pub(crate) mod summary;

@@ -2,7 +2,6 @@
 
 mod lines;
 mod timeline;
-mod unwrap;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 use stockade_event::{Envelope, Event, summary::is_kept_by_git};
+use stockade_runner::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict};
 
-use super::{
-    lines::{Line, Mark, asked, first_level, noted, reach, refused, target},
-    unwrap::{Meaning, looks_at_shell, meaning},
-};
+use super::lines::{Line, Mark, asked, first_level, noted, reach, refused, target};
 use crate::{
     commands::run::summary::in_workspace,
     human::{cut, outcome, safe, words},

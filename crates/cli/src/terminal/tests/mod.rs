@@ -53,14 +53,8 @@ pub(super) fn view() -> QuestionView {
                     "why asked",
                     "rule unfamiliar-host (builtin): no rule names this host",
                 ),
-                row(
-                    "once lets",
-                    "one connection, with any method and path on it",
-                ),
-                row(
-                    "would let",
-                    "this session: any method and path, on this host and port",
-                ),
+                row("once", "one connection, with any method and path on it"),
+                row("session", "any method and path, on this host and port"),
             ],
             details: Vec::new(),
             warnings: Vec::new(),

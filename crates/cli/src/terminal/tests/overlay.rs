@@ -289,7 +289,7 @@ fn no_bounds_hide_a_part_of_a_question() {
     for output in outputs {
         let (mut terminal, meanwhile, mut alone) =
             covered(output, SIZE, AgentMode::Lines, Placement::Swap);
-        for part in ["┌ stockade", "by ", "would let", "[d]eny", "[o]nce", "└"] {
+        for part in ["┌ stockade", "by ", "session ", "[d]eny", "[o]nce", "└"] {
             assert!(meanwhile.contains(part), "{output:?}: {meanwhile}");
         }
         terminal.assert_same(&alone, "after the box");

@@ -2,15 +2,19 @@
 
 mod variables;
 
-use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request, Scope};
+use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request};
 use stockade_types::{Host, RawText};
 
 use self::variables::{Variables, without_password};
+use crate::tool_call::{self, Meaning, meaning};
+
 use super::{
     question::Question,
     shown::{Lasting, QuestionView, Row, Shown},
 };
 
+/// Characters of a parent's command line: one line of a box of 80 columns. [?] has the whole.
+const PARENT_CHARS_MAX: usize = 64;
 /// What stands for a line end and a tab: they are ordinary in arguments, and no reason to warn.
 const LINE_END: char = '↵';
 const TAB: char = '⇥';
@@ -246,7 +250,7 @@ impl Builder {
     fn subject(&mut self, question: &Question) {
         let subject = question.request.subject();
         let exe = self.raw("the asking program", &subject.exe);
-        let line = self.words("the asking command", &subject.argv);
+        let (line, whole) = self.asking_command(&subject.argv);
         let mut by = if exe.is_empty() {
             "a process that is gone".to_owned()
         } else {
@@ -256,11 +260,13 @@ impl Builder {
             by = format!("{by}  {line}");
         }
         self.row("by", by);
-        let parents: Vec<String> = subject
-            .ancestry
-            .iter()
-            .map(|parent| format!("← {}", self.raw("a parent process", parent)))
-            .collect();
+        self.detail("command", whole);
+        let mut parents = Vec::new();
+        for parent in &subject.ancestry {
+            let (short, whole) = self.parent(parent);
+            parents.push(format!("← {short}"));
+            self.detail("parent", whole);
+        }
         if !parents.is_empty() {
             self.row("", parents.join(" "));
         }
@@ -269,6 +275,41 @@ impl Builder {
             let text = format!("such a client usually gives up after about {seconds} s");
             self.row("waits", text);
         }
+    }
+
+    /// Returns how the asking command is shown, and the whole of it where that says less.
+    fn asking_command(&mut self, argv: &[RawText]) -> (String, Option<String>) {
+        let whole = self.words("the asking command", argv);
+        match meaning(argv) {
+            Meaning::Tool(command) => {
+                let command = self.raw("the asking command", &RawText::from(command.as_str()));
+                (format!("(tool call) {command}"), Some(whole))
+            }
+            Meaning::ToolToCome | Meaning::Script(_) | Meaning::Program => (whole, None),
+        }
+    }
+
+    /// Returns how a parent is shown, and the whole of it where that says less.
+    fn parent(&mut self, line: &RawText) -> (String, Option<String>) {
+        let whole = self.raw("a parent process", line);
+        let text = line.to_os();
+        let short = match text.to_str().and_then(tool_call::in_line) {
+            Some((shell, command)) => {
+                let command = self.raw("a parent process", &RawText::from(command.as_str()));
+                format!("{shell} (tool call) {command}")
+            }
+            None => whole.clone(),
+        };
+        let short = cut(&short, PARENT_CHARS_MAX);
+        let says_less = short != whole;
+        (short, says_less.then_some(whole))
+    }
+
+    fn detail(&mut self, label: &str, text: Option<String>) {
+        self.details.extend(text.map(|text| Row {
+            label: label.to_owned(),
+            text,
+        }));
     }
 
     fn why(&mut self, question: &Question) {
@@ -298,15 +339,15 @@ impl Builder {
 
     fn reach(&mut self, question: &Question) {
         let Some(max) = question.scope_max() else {
-            self.row("would let", "nothing: this can only be denied".to_owned());
+            self.row(
+                "allow",
+                "is not possible: this can only be denied".to_owned(),
+            );
             return;
         };
-        self.row("once lets", once(&question.request).to_owned());
-        if question.offers(Scope::Uses(2)) {
-            self.row("uses let", "exactly this, that many times".to_owned());
-        }
+        self.row("once", once(&question.request).to_owned());
         if !max.is_exact() {
-            self.row("would let", wide(&question.request).to_owned());
+            self.row("session", wide(&question.request).to_owned());
         }
     }
 }
@@ -329,21 +370,19 @@ fn once(request: &Request) -> &'static str {
 fn wide(request: &Request) -> &'static str {
     match request {
         Request::Exec(exec) if exec.effects.iter().any(|effect| effect.label == "to") => {
-            "this session: this file with these arguments (also with -q, -u, -v), directory and variables"
+            "this file with these arguments (also with -q, -u, -v), directory and variables"
         }
-        Request::Exec(_) => {
-            "this session: this file with exactly these arguments, directory and variables"
-        }
+        Request::Exec(_) => "this file with exactly these arguments, directory and variables",
         Request::Net(_) => {
-            "this session: any program here, any method and path, on this host and port (80 and 443 \
+            "any program here, any method and path, on this host and port (80 and 443 \
              are one)"
         }
-        Request::Http(_) => "this session: any program here, this method and path on this host",
-        Request::Name(_) => "this session: any program here, look-ups of this name",
+        Request::Http(_) => "any program here, this method and path on this host",
+        Request::Name(_) => "any program here, look-ups of this name",
         Request::File(file) if file.content.is_some() => {
-            "this session: any program here, exactly this content in these files"
+            "any program here, exactly this content in these files"
         }
-        Request::File(_) => "this session: any program here, this kind of change to this path",
+        Request::File(_) => "any program here, this kind of change to this path",
     }
 }
 
@@ -354,6 +393,15 @@ const fn layer(origin: Origin) -> &'static str {
         Origin::User => "user",
         Origin::Session => "session",
     }
+}
+
+/// Cuts a text, with a mark where something is gone.
+fn cut(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(chars.saturating_sub(1));
+    kept.chain(['…']).collect()
 }
 
 /// Puts a word between quotes where its ends or its inside could be misread.

@@ -472,9 +472,8 @@ codex wants to
             ← bash -lc \"npm install left-pad\" ← codex
   waits     such a client usually gives up after about 10 s
   why asked rule unfamiliar-host (builtin): no rule names this host
-  once lets one connection of this program, with any method and path on it
-  uses let  exactly this, that many times
-  would let this session: any program here, any method and path, on this host and port (80 and 443 are one)
+  once      one connection of this program, with any method and path on it
+  session   any program here, any method and path, on this host and port (80 and 443 are one)
 ";
     assert_eq!(text, expected);
     lab.desk.close();

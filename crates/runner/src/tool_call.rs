@@ -20,7 +20,7 @@ const CLAUDE_END: &str = " < /dev/null && pwd -P >| ";
 
 /// What a command line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub enum Meaning {
     /// A tool call of the agent, whose command is this.
     Tool(String),
     /// A tool call, whose command the process executes next.
@@ -32,7 +32,7 @@ pub(super) enum Meaning {
 }
 
 /// Says what a command line is; the text is not escaped.
-pub(super) fn meaning(argv: &[RawText]) -> Meaning {
+pub fn meaning(argv: &[RawText]) -> Meaning {
     let Some(script) = script(argv) else {
         return Meaning::Program;
     };
@@ -43,6 +43,17 @@ pub(super) fn meaning(argv: &[RawText]) -> Meaning {
         Some(command) => Meaning::Tool(command),
         None => Meaning::Script(script),
     }
+}
+
+/// Returns the shell and the command of a tool call from a command line that is one text, where that
+/// is one; the text is not escaped.
+pub(crate) fn in_line(line: &str) -> Option<(&str, String)> {
+    let (shell, script) = line.split_once(" -c ")?;
+    let name = shell.rsplit('/').next()?;
+    if !SHELLS.contains(&name) {
+        return None;
+    }
+    Some((name, claude_command(script)?))
 }
 
 /// Returns the command of one of Claude's scripts. Whatever has more around it than those have is
@@ -59,13 +70,13 @@ fn claude_command(script: &str) -> Option<String> {
         plain(part) && known.iter().any(|word| part.starts_with(word))
     });
     let (command, rest) = word(rest);
-    // A long one is cut in the record.
-    let ends = rest.is_empty() || rest.starts_with(CLAUDE_END);
+    // A long one is cut in the record, and so may be what follows.
+    let ends = rest.starts_with(CLAUDE_END) || CLAUDE_END.starts_with(rest);
     (before.contains(CLAUDE_SNAPSHOT) && harmless && ends).then_some(command)
 }
 
 /// Whether it is a script by which an agent looks at the person's shell.
-pub(super) fn looks_at_shell(script: &str) -> bool {
+pub fn looks_at_shell(script: &str) -> bool {
     script.contains(CODEX_SNAPSHOT) || script.starts_with("SNAPSHOT_FILE=")
 }
 
@@ -126,7 +137,7 @@ fn word(text: &str) -> (String, &str) {
 mod tests {
     use stockade_types::RawText;
 
-    use super::{Meaning, meaning};
+    use super::{Meaning, in_line, meaning};
 
     fn of(argv: &[&str]) -> Meaning {
         let argv: Vec<RawText> = argv.iter().map(|word| RawText::from(*word)).collect();
@@ -171,6 +182,30 @@ mod tests {
         );
         let codex = "__CODEX_SNAPSHOT_OVERRIDE_SET_0=\"${X+x}\"\nexec '/bin/bash' -c 'true'";
         assert_eq!(of(&["/bin/bash", "-c", codex]), Meaning::ToolToCome);
+    }
+
+    #[test]
+    fn a_command_line_of_a_parent_is_known_also_where_it_is_cut() {
+        let whole = "/bin/bash -c source /h/.claude/shell-snapshots/s.sh 2>/dev/null || true && \
+                     shopt -u extglob 2>/dev/null || true && eval 'git push x' < /dev/null && \
+                     pwd -P >| /tmp/claude-1-cwd";
+        let end = whole.find(" && pwd").unwrap();
+        for cut in [whole.len(), end, end - 4, end - 12] {
+            let line = whole.get(..cut).unwrap();
+            assert_eq!(
+                in_line(line),
+                Some(("bash", "git push x".to_owned())),
+                "{line}"
+            );
+        }
+        for line in [
+            "bash -c source /h/shell-snapshots/s; evil && eval 'ls' < /dev/null",
+            "bash -c source /h/shell-snapshots/s && eval 'ls' < /dev/null && evil",
+            "node -c source /h/shell-snapshots/s && eval 'ls'",
+            "bash -lc make",
+        ] {
+            assert_eq!(in_line(line), None, "{line}");
+        }
     }
 
     #[test]
