@@ -9,10 +9,14 @@ use stockade_runner::{Options, RunError, approvals::AskMode};
 use stockade_types::RawText;
 
 use super::environment;
-use crate::layers::{self, LayerArgs};
+use crate::{
+    host_sets,
+    layers::{self, LayerArgs},
+};
 
 /// A program that every machine has.
 const COMMAND: &str = "/bin/sh";
+const NO_DIRECTORY: &str = "there is no current directory";
 
 /// Loads the policy that a run in the current directory has.
 ///
@@ -24,7 +28,9 @@ pub(crate) fn policy() -> anyhow::Result<Policy> {
         ..LayerArgs::default()
     };
     let sources = layers::collect(&args)?;
-    let policy = stockade_policy::load(&sources, &layers::host_sets()).map_err(first)?;
+    let current = std::env::current_dir().context(NO_DIRECTORY)?;
+    let gathered = host_sets::gather(&current, &sources);
+    let policy = stockade_policy::load(&sources, &gathered.sets).map_err(first)?;
     layers::check_places(&policy).map_err(first)?;
     Ok(policy)
 }
@@ -38,7 +44,7 @@ pub(crate) fn plan(policy: Policy, state_dir: &Path) -> anyhow::Result<()> {
         command: command(),
         ..LayerArgs::default()
     };
-    let current = std::env::current_dir().context("there is no current directory")?;
+    let current = std::env::current_dir().context(NO_DIRECTORY)?;
     let options = Options {
         state_dir: state_dir.to_owned(),
         workspace: current.clone(),
