@@ -30,8 +30,9 @@ pub(crate) fn policy() -> anyhow::Result<Policy> {
     let sources = layers::collect(&args)?;
     let current = std::env::current_dir().context(NO_DIRECTORY)?;
     let gathered = host_sets::gather(&current, &sources);
-    let policy = stockade_policy::load(&sources, &gathered.sets).map_err(first)?;
-    layers::check_places(&policy).map_err(first)?;
+    let policy =
+        stockade_policy::load(&sources, &gathered.sets).map_err(|problems| first(&problems))?;
+    layers::check_places(&policy).map_err(|problems| first(&problems))?;
     Ok(policy)
 }
 
@@ -73,7 +74,7 @@ fn command() -> Vec<RawText> {
     vec![COMMAND.into()]
 }
 
-fn first(problems: Problems) -> anyhow::Error {
+fn first(problems: &Problems) -> anyhow::Error {
     let more = problems.0.len().saturating_sub(1);
     let first = problems.0.first().map(ToString::to_string);
     let first = first.unwrap_or_else(|| problems.to_string());
