@@ -109,7 +109,7 @@ fn keys_are_for_who_reads_them() {
             "got mine",
         ),
         (
-            "{ printf pass? >&2; read k < /dev/tty; echo $k; } | RUN 'echo waits >&2; cat' | cat",
+            "{ printf pass? >&2; read k < /dev/tty; echo $k; } | RUN 'echo waits >&2; cat' > o; cat o",
             &[("pass?", "mine\r")],
             "mine",
         ),

@@ -18,7 +18,7 @@ use super::run::summary::{Extra, render as render_summary};
 use crate::{
     archive::{Archive, none_yet},
     exit::Exit,
-    human::{bytes, cut, number, plural, time_of_day},
+    human::{bytes, cut, number, plural, time_of_day, wrapped},
     output::Output,
 };
 
@@ -106,6 +106,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
 struct Paint {
     refused: Style,
     quiet: Style,
+    /// Columns of the terminal, where there is one.
+    columns: Option<usize>,
 }
 
 impl Paint {
@@ -114,16 +116,20 @@ impl Paint {
             Self {
                 refused: AnsiColor::Red.on_default(),
                 quiet: Style::new().dimmed(),
+                columns: None,
             }
         } else {
             Self {
                 refused: Style::new(),
                 quiet: Style::new(),
+                columns: None,
             }
         }
     }
 }
 
+/// Columns before what explains a line, beside those of its block.
+const DETAIL_INDENT: usize = 11;
 /// Columns before the command line of a block.
 const COMMAND_INDENT: usize = 18;
 /// Columns of a command line at least: where there is no room for them a line is longer.
@@ -133,6 +139,10 @@ const COMMAND_COLUMNS: usize = 120;
 
 /// Renders the timeline; `width` is that of the terminal, where there is one.
 fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint, width: Option<usize>) -> Vec<String> {
+    let paint = Paint {
+        columns: width,
+        ..paint
+    };
     let mut lines = Vec::new();
     let (own_processes, own_commands) = timeline.own();
     let mut folded = false;
@@ -225,6 +235,7 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
     );
     lines.push(format!("{time} {indent}{text}"));
     if let Some(detail) = &line.detail {
+        let detail = wrapped(detail, DETAIL_INDENT + indent.len(), paint.columns);
         lines.push(format!("{:9}{indent}  {detail}", ""));
     }
 }

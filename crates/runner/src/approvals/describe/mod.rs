@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Characters of a parent's command line: one line of a box of 80 columns. [?] has the whole.
-const PARENT_CHARS_MAX: usize = 64;
+const PARENT_CHARS_MAX: usize = 60;
 /// What stands for a line end and a tab: they are ordinary in arguments, and no reason to warn.
 const LINE_END: char = '↵';
 const TAB: char = '⇥';
@@ -263,7 +263,7 @@ impl Builder {
         self.detail("command", whole);
         let mut parents = Vec::new();
         for parent in &subject.ancestry {
-            let (short, whole) = self.parent(parent);
+            let (short, whole) = self.parent(parent, &subject.argv);
             parents.push(format!("← {short}"));
             self.detail("parent", whole);
         }
@@ -290,10 +290,14 @@ impl Builder {
     }
 
     /// Returns how a parent is shown, and the whole of it where that says less.
-    fn parent(&mut self, line: &RawText) -> (String, Option<String>) {
+    fn parent(&mut self, line: &RawText, child: &[RawText]) -> (String, Option<String>) {
         let whole = self.raw("a parent process", line);
         let text = line.to_os();
         let short = match text.to_str().and_then(tool_call::in_line) {
+            // The call is said already.
+            Some((shell, command)) if meaning(child) == Meaning::Tool(command.clone()) => {
+                shell.to_owned()
+            }
             Some((shell, command)) => {
                 let command = self.raw("a parent process", &RawText::from(command.as_str()));
                 format!("{shell} (tool call) {command}")
