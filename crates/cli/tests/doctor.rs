@@ -24,12 +24,13 @@ use stockade_testkit::{
 /// Parts that the native tier cannot do without.
 const REQUIRED: [&str; 5] = ["namespaces", "landlock", "notifier", "record", "policy"];
 /// All parts, in the order in which they are shown.
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     "kernel",
     "namespaces",
     "landlock",
     "notifier",
     "redirect",
+    "hold",
     "limits",
     "disk",
     "caches",
@@ -164,6 +165,12 @@ fn what_is_missing_is_named_with_its_remedy() {
             "redirect",
             "weaker",
             "modprobe nf_tables",
+        ),
+        (
+            Feature::Redirect,
+            "hold",
+            "weaker",
+            "modprobe nfnetlink_queue",
         ),
     ];
     for user in User::all() {

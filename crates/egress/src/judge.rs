@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use stockade_policy::{Approvals, Decision, Permitted, Policy, Request};
-use stockade_types::{ApprovalId, DecisionRecord, Verdict};
+use stockade_types::{ApprovalId, DecisionRecord, HostName, Subject, Verdict};
 use tokio::{io::Interest, net::TcpStream, time::sleep};
 
 use crate::{
@@ -62,6 +62,11 @@ impl Judge {
     /// Decides without asking anyone.
     pub(crate) fn look(&self, request: &Request) -> Decision {
         self.policy.decide(request, &Approvals::none())
+    }
+
+    /// Tells whether a host is open to a program as a whole, without a question.
+    pub(crate) fn reaches(&self, host: &HostName, by: &Subject) -> bool {
+        self.policy.reaches(host, by)
     }
 
     /// Judges `request`; `held` are the approvals of the connection that carries it. Waits, for a

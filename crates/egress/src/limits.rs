@@ -19,6 +19,19 @@ pub(crate) const DNS_QUERY_BYTES_MAX: usize = 4096;
 /// UDP payload that we announce and accept: below every common MTU (DNS flag day 2020).
 pub(crate) const DNS_PAYLOAD_BYTES: u16 = 1232;
 
+/// Longest answer over UDP for who announces nothing (RFC 1035 section 4.2.1).
+pub(crate) const DNS_PLAIN_BYTES: usize = 512;
+
+/// Longest answer to the session: fifty members of a cluster have about 4 KiB.
+pub(crate) const RECORDS_BYTES_MAX: usize = 8 * 1024;
+
+/// Records of an answer that are passed on.
+pub(crate) const RECORDS_MAX: usize = 64;
+
+/// Names of which a session asks name servers for other records than addresses. Drivers of databases
+/// ask for a few; each is text that outsiders see.
+pub(crate) const RECORD_NAMES_MAX: usize = 256;
+
 /// How long a DNS over TCP connection may stay silent (RFC 7766 section 6.2.3: some seconds).
 pub(crate) const DNS_STREAM_IDLE: Duration = Duration::from_secs(10);
 

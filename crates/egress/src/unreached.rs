@@ -8,7 +8,7 @@ use std::{
 };
 
 use stockade_policy::{Control, Decision, NetRequest, Request};
-use stockade_types::{Host, Verdict};
+use stockade_types::{Host, Port, Verdict};
 
 use crate::{
     Proxy,
@@ -16,6 +16,9 @@ use crate::{
     judge::Allowed,
     limits::{UNREACHED_HOSTS_MAX, UNREACHED_KEPT},
 };
+
+/// Ports of the web.
+const WEB: [u16; 2] = [80, 443];
 
 /// Hosts that were found out of reach a short time ago, by connections that were allowed.
 #[derive(Debug, Default)]
@@ -51,7 +54,7 @@ impl Proxy {
     pub(crate) fn out_of_reach(&self, request: &NetRequest, asked: &Decision) -> Option<Decision> {
         let error = known(request, &self.resolver, asked.private)
             .or_else(|| self.unreached.find(&request.host))?;
-        Some(refusal(&error, asked))
+        Some(refusal(&error, request.port, asked))
     }
 }
 
@@ -73,15 +76,22 @@ impl Proxy {
 }
 
 /// Makes the deny of a control that stands above the rule of `decision`.
-pub(crate) fn refusal(error: &Unreachable, decision: &Decision) -> Decision {
+pub(crate) fn refusal(error: &Unreachable, port: Port, decision: &Decision) -> Decision {
     let (control, remedy) = match error {
-        Unreachable::Private { host } => (
-            Control::PrivateAddress,
-            format!(
-                "no answer opens it; an `[[allow]]` with what = \"net\", hosts = [\"{host}\"] and \
-                 private = true in your policy does, or `run --allow-host {host},private`"
-            ),
-        ),
+        Unreachable::Private { host } => {
+            // A rule that names no port is about those of the web.
+            let (rule, given) = if WEB.contains(&port.get()) {
+                (String::new(), String::new())
+            } else {
+                (format!(", ports = [{port}]"), format!(":{port}"))
+            };
+            let remedy = format!(
+                "no answer opens it; an [[allow]] rule with id = \"{host}\", what = \"net\", hosts = \
+                 [\"{host}\"]{rule}, private = true in your policy does, or `run --allow-host \
+                 {host}{given},private`"
+            );
+            (Control::PrivateAddress, remedy)
+        }
         Unreachable::Never { fake: true, .. } => (
             Control::NeverReached,
             "198.18.0.0/15 is what a resolver with made-up addresses gives (a VPN or proxy client): \

@@ -187,7 +187,14 @@ pub(crate) async fn not_found(proxy: &Process, entry: Decided, error: Unreachabl
             Err(unanswered) => Failed::Unrecorded(unanswered),
         };
     }
-    let decision = refusal(&error, &entry.decision);
+    let port = match &entry.request {
+        Request::Net(net) => net.port,
+        Request::Http(http) => http.port,
+        Request::Exec(_) | Request::Name(_) | Request::File(_) => {
+            return Failed::Unreachable(Unreachable::NotANetRequest);
+        }
+    };
+    let decision = refusal(&error, port, &entry.decision);
     let entry = Decided {
         decision,
         approvals: Vec::<ApprovalId>::new(),

@@ -200,6 +200,7 @@ async fn smuggling_is_refused_and_reaches_no_server() {
         "GET http://good.test@evil.test/ HTTP/1.1\r\nHost: good.test\r\n\r\n".to_owned(),
         "get / HTTP/1.1\r\nHost: good.test\r\n\r\n".to_owned(),
         "GET /old\r\n\r\n".to_owned(),
+        format!("{start}Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"),
     ];
     let host = b"Host: evil.test\r\nContent-Length: 0\r\n\r\n";
     let odd: [&[u8]; 7] = [

@@ -12,7 +12,10 @@ use std::net::IpAddr;
 
 use hickory_proto::{
     op::ResponseCode,
-    rr::{Name, RecordType},
+    rr::{
+        Name, RData, RecordType,
+        rdata::{SRV, TXT},
+    },
 };
 use lab::{
     Host, Lab, Server, allow, names,
@@ -76,6 +79,116 @@ async fn unknown_names_do_not_exist_and_are_one_event_per_program() {
     // The positive control: a known name resolves, and still nothing was sent to a server.
     assert!(names::lookup(lab.dns, "good.test").await.is_ok());
     assert_eq!(server.asked(), []);
+}
+
+/// Where services of an allowed name are, and what it says of itself, is asked outside; whatever is
+/// only asked about, has conditions, is another program's, or is no name of that kind, is not, and no
+/// text of a session leaves with it.
+#[tokio::test]
+async fn services_and_texts_of_allowed_names_are_found_and_nothing_else_leaves() {
+    let policy = format!(
+        "{PLAIN}[[allow]]\nid = \"paths\"\nwhat = \"net\"\nhosts = [\"paths.test\"]\npaths = [\"/x\"]\n\
+         [[allow]]\nid = \"other\"\nwhat = \"net\"\nhosts = [\"other.test\"]\nprograms = [\"/usr/bin/other\"]\n\
+         [[allow]]\nid = \"own\"\nwhat = \"net\"\nhosts = [\"fixed.test\"]\nprivate = true\n\
+         [network.hosts]\n\"fixed.test\" = \"10.0.0.7\"\n"
+    );
+    let server = NameServer::start(|_, _| panic!("no address is asked for")).await;
+    let srv = |target: &str| RData::SRV(SRV::new(0, 5, 27017, Name::from_ascii(target).unwrap()));
+    let text = |text: &str| RData::TXT(TXT::new(vec![text.to_owned()]));
+    let long = "x".repeat(250);
+    server.records.lock().unwrap().extend([
+        ("_mongodb._tcp.good.test.".to_owned(), srv("db1.good.test.")),
+        ("_mongodb._tcp.good.test.".to_owned(), srv("db2.evil.test.")),
+        ("good.test.".to_owned(), text("authSource=admin")),
+        (
+            "_xmpp-client._tcp.a.wide.test.".to_owned(),
+            srv("a.wide.test."),
+        ),
+    ]);
+    let big = (0..20).map(|_| ("big.wide.test.".to_owned(), text(&long)));
+    server.records.lock().unwrap().extend(big);
+    let host = Host {
+        resolvers: vec![server.address],
+        hosts_file: vec![],
+    };
+    let lab = Lab::start_on(&policy, host).await;
+    let ask = |name: &'static str, kind| names::ask(lab.dns, name, kind);
+    let found = ask("_mongodb._tcp.good.test.", RecordType::SRV).await;
+    let targets: Vec<String> = found.answers.iter().map(|r| r.data.to_string()).collect();
+    assert_eq!(
+        targets,
+        ["0 5 27017 db1.good.test.", "0 5 27017 db2.evil.test."]
+    );
+    // What an answer names is judged when it is looked up.
+    let target = names::lookup(lab.dns, "db2.evil.test").await;
+    assert_eq!(target, Err(ResponseCode::NXDomain));
+    let found = ask("good.test.", RecordType::TXT).await;
+    assert_eq!(found.answers.len(), 1);
+    assert_eq!(
+        ask("_xmpp-client._tcp.a.wide.test.", RecordType::SRV)
+            .await
+            .answers
+            .len(),
+        1
+    );
+    // Too long for a datagram.
+    let found = ask("big.wide.test.", RecordType::TXT).await;
+    assert!(
+        found.metadata.truncation && found.answers.is_empty(),
+        "{found:?}"
+    );
+    let mut stream = TcpStream::connect(lab.dns_tcp).await.unwrap();
+    let found = names::ask_stream(&mut stream, "big.wide.test.", RecordType::TXT).await;
+    assert_eq!(found.answers.len(), 20);
+    let left = server.asked().len();
+    for (name, kind) in [
+        ("_mongodb._tcp.maybe.test.", RecordType::SRV),
+        ("maybe.test.", RecordType::TXT),
+        ("_mongodb._tcp.evil.test.", RecordType::SRV),
+        ("secret.evil.test.", RecordType::TXT),
+        ("paths.test.", RecordType::TXT),
+        ("other.test.", RecordType::TXT),
+        ("fixed.test.", RecordType::TXT),
+        ("_mongodb._tcp.fixed.test.", RecordType::SRV),
+        ("secret._tcp.good.test.", RecordType::SRV),
+        ("_secret._other.good.test.", RecordType::SRV),
+        ("_longer-than-any-service._tcp.good.test.", RecordType::SRV),
+        ("_secret._mongodb._tcp.good.test.", RecordType::SRV),
+        ("_tcp.good.test.", RecordType::SRV),
+        ("_secret.good.test.", RecordType::TXT),
+        ("good.test.", RecordType::HTTPS),
+        ("good.test.", RecordType::NULL),
+    ] {
+        let answer = ask(name, kind).await;
+        assert!(answer.answers.is_empty(), "{name} {kind}: {answer:?}");
+    }
+    assert_eq!(server.asked().len(), left, "{:?}", server.asked());
+    // The record has what left under its whole name.
+    let denied = lab.decisions(Verdict::Deny);
+    let is_denied = |name: &str| {
+        denied
+            .iter()
+            .any(|d| d.target.host.as_deref() == Some(name))
+    };
+    assert!(is_denied("_mongodb._tcp.evil.test") && is_denied("_secret.good.test"));
+    let allowed = lab.decisions(Verdict::Allow);
+    let service = Some("_mongodb._tcp.good.test");
+    assert!(
+        allowed.iter().any(|d| d.target.host.as_deref() == service),
+        "{allowed:#?}"
+    );
+    // Their number is bounded.
+    for number in 0..300 {
+        names::ask(
+            lab.dns,
+            &format!("_s{number}._tcp.good.test."),
+            RecordType::SRV,
+        )
+        .await;
+    }
+    let names: std::collections::BTreeSet<_> =
+        server.asked().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 256);
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ mod policy;
 mod problem;
 mod protect;
 mod proxy;
+mod reaching;
 mod read;
 mod read_hosts;
 mod read_network;

@@ -51,15 +51,16 @@ const FREE_BYTES_MIN: u64 = 1 << 20;
 /// Examines everything, as the calling user. Must run while the process has one thread.
 pub fn examine(state_dir: Option<&Path>) -> Vec<Check> {
     let namespaces = namespaces();
-    let redirect = match namespaces.state {
-        State::Missing => Check {
-            name: "redirect",
-            state: State::Weaker,
-            required: false,
-            found: "not tried: that takes a namespace".to_owned(),
-            remedy: None,
-        },
-        State::Ready | State::Weaker => redirect(),
+    let not_tried = |name| Check {
+        name,
+        state: State::Weaker,
+        required: false,
+        found: "not tried: that takes a namespace".to_owned(),
+        remedy: None,
+    };
+    let (redirect, hold) = match namespaces.state {
+        State::Missing => (not_tried("redirect"), not_tried("hold")),
+        State::Ready | State::Weaker => (redirect(), hold()),
     };
     vec![
         kernel(),
@@ -67,6 +68,7 @@ pub fn examine(state_dir: Option<&Path>) -> Vec<Check> {
         landlock_check(),
         notifier(),
         redirect,
+        hold,
         limits(),
         disk(),
         overlays(state_dir),
@@ -160,6 +162,25 @@ fn redirect() -> Check {
             required: false,
             found: format!("nf_tables: {reason}; ports that no rule names are refused"),
             remedy: Some("sudo modprobe nf_tables nft_redir nf_nat".to_owned()),
+        },
+    }
+}
+
+fn hold() -> Check {
+    match probe::hold() {
+        Ok(()) => ready(
+            "hold",
+            false,
+            "programs learn from their own connect what cannot be reached",
+        ),
+        Err(reason) => Check {
+            name: "hold",
+            state: State::Weaker,
+            required: false,
+            found: format!(
+                "nfnetlink_queue: {reason}; programs are connected before their host is"
+            ),
+            remedy: Some("sudo modprobe nfnetlink_queue nft_queue".to_owned()),
         },
     }
 }

@@ -93,6 +93,21 @@ pub fn redirect() -> Probe {
     })
 }
 
+/// Tries to hold first packets of connections in a network namespace of its own.
+///
+/// Must be called while the process has one thread.
+///
+/// # Errors
+/// With the kernel's answer, where the namespace, the queue or the rules cannot be made.
+pub fn hold() -> Probe {
+    in_child(|| {
+        process::unshare(&[Namespace::User, Namespace::Network]).map_err(|e| errno(&e))?;
+        crate::net::bring_up_loopback().map_err(|e| errno(&e))?;
+        let _queue = crate::net::HeldConnections::open().map_err(|e| errno(&e))?;
+        crate::net::hold_all_tcp(&[]).map_err(|e| errno(&e))
+    })
+}
+
 /// Tries to load a filter with a listener.
 ///
 /// Must be called while the process has one thread.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use stockade_testkit::{
     approvals::pending,
     events,
+    kernel::{Feature, without},
     lab::{Greeter, HttpServer},
     run::require_tool,
     wait,
@@ -94,6 +95,42 @@ fn a_connection_that_cannot_be_made_is_told_as_what_it_is() {
         assert_eq!(
             failed("good.test"),
             ["", ""],
+            "{}",
+            events::summary(&record)
+        );
+    });
+}
+
+/// Where the kernel cannot hold first packets a program is connected before its host is; the answer in
+/// its own protocol, the record and `why` still say what became of it.
+#[test]
+fn without_holding_a_failure_is_told_after_connect() {
+    require_tool("curl");
+    for_each_user(|env| {
+        let server = HttpServer::start();
+        let (open, shut) = (server.port(), closed_port());
+        let policy = allowed(env, &["good.test", "down.test"], &[open, shut]);
+        let line = format!(
+            "(exec 7<>/dev/tcp/down.test/{shut}) && echo connected; \
+             curl -sS -o answer -w '%{{http_code}}\\n' http://down.test:{shut}/; \
+             curl -sS -w '%{{http_code}}\\n' http://good.test:{open}/; /run/stockade/why"
+        );
+        let repo = env.repo();
+        let run = env.session(repo.path()).args(policy).line(&line);
+        let output = without(Feature::Redirect, move || run.output());
+        output
+            .assert_stdout("connected\n")
+            .assert_stdout("502\n")
+            .assert_stdout("200\n")
+            .assert_stdout(&format!(
+                "network down.test:{shut} was not reached: connection refused"
+            ));
+        let record = env.record();
+        let failed = |event: &&events::Event| {
+            event.kind() == "connection.closed" && event.field("failed") == "connection refused"
+        };
+        assert!(
+            record.iter().any(|event| failed(&event)),
             "{}",
             events::summary(&record)
         );

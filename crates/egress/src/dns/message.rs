@@ -1,6 +1,6 @@
 //! DNS messages: reading a query strictly, writing its answer.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
@@ -8,7 +8,10 @@ use hickory_proto::{
 };
 use stockade_types::{HostName, RawText};
 
-use crate::limits::{DNS_PAYLOAD_BYTES, DNS_TTL_SECONDS};
+use crate::{
+    limits::{DNS_PAYLOAD_BYTES, DNS_PLAIN_BYTES, DNS_TTL_SECONDS, RECORDS_BYTES_MAX},
+    wire::Protocol,
+};
 
 /// A query that can be answered.
 #[derive(Clone, Debug)]
@@ -88,23 +91,47 @@ pub(crate) fn host_name(name: &Name) -> Result<HostName, String> {
 }
 
 /// What a query is answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The name stands for these addresses.
     Addresses(Ipv4Addr, Ipv6Addr),
+    /// The name has these records of the type that was asked for.
+    Records(Vec<RData>),
     /// The name does not exist.
     Absent,
     /// It could not be decided; to be asked again later.
     Failed,
 }
 
-/// Writes the answer to a query.
-pub(crate) fn answer(asked: &Asked, reply: Reply) -> Option<Vec<u8>> {
+/// Writes the answer to a query; one that is too long for `protocol` asks for the other, or failed.
+pub(crate) fn answer(asked: &Asked, reply: Reply, protocol: Protocol) -> Option<Vec<u8>> {
+    let bytes = write(asked, reply)?;
+    let bytes_max = match protocol {
+        Protocol::Udp if asked.edns => usize::from(DNS_PAYLOAD_BYTES),
+        Protocol::Udp => DNS_PLAIN_BYTES,
+        Protocol::Tcp => RECORDS_BYTES_MAX,
+    };
+    if bytes.len() <= bytes_max {
+        return Some(bytes);
+    }
+    let mut short = write(asked, Reply::Failed)?;
+    if protocol == Protocol::Udp && bytes.len() <= RECORDS_BYTES_MAX {
+        // The bit that asks for TCP, and no error (RFC 1035 section 4.1.1).
+        let [_, _, flags, code, ..] = short.as_mut_slice() else {
+            return None;
+        };
+        *flags |= 0x02;
+        *code &= 0xF0;
+    }
+    Some(short)
+}
+
+fn write(asked: &Asked, reply: Reply) -> Option<Vec<u8>> {
     let mut message = Message::new(asked.id, MessageType::Response, OpCode::Query);
     message.metadata.recursion_desired = asked.recursion;
     message.metadata.recursion_available = true;
     message.metadata.response_code = match reply {
-        Reply::Addresses(..) => ResponseCode::NoError,
+        Reply::Addresses(..) | Reply::Records(_) => ResponseCode::NoError,
         Reply::Absent => ResponseCode::NXDomain,
         Reply::Failed => ResponseCode::ServFail,
     };
@@ -114,26 +141,26 @@ pub(crate) fn answer(asked: &Asked, reply: Reply) -> Option<Vec<u8>> {
         edns.set_max_payload(DNS_PAYLOAD_BYTES);
         message.set_edns(edns);
     }
-    if let Reply::Addresses(v4, v6) = reply {
-        let data = match asked.kind {
-            RecordType::A => Some(RData::A(v4.into())),
-            RecordType::AAAA => Some(RData::AAAA(v6.into())),
-            // HTTPS, SVCB, TXT and all others carry what we do not want known or used.
-            _ => None,
-        };
-        let owner = asked.query.name().clone();
-        message
-            .answers
-            .extend(data.map(|d| Record::from_rdata(owner, DNS_TTL_SECONDS, d)));
-    }
+    let data = match (reply, asked.kind) {
+        (Reply::Addresses(v4, _), RecordType::A) => vec![RData::A(v4.into())],
+        (Reply::Addresses(_, v6), RecordType::AAAA) => vec![RData::AAAA(v6.into())],
+        // HTTPS, SVCB and all others carry what we do not want known or used.
+        (Reply::Addresses(..) | Reply::Absent | Reply::Failed, _) => Vec::new(),
+        (Reply::Records(records), _) => records,
+    };
+    let owner = asked.query.name();
+    message.answers.extend(
+        data.into_iter()
+            .map(|data| Record::from_rdata(owner.clone(), DNS_TTL_SECONDS, data)),
+    );
     message.to_vec().ok()
 }
 
 /// What a name server of the host answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The addresses at the end of the chain of aliases; may be empty.
-    Addresses(Vec<IpAddr>),
+    /// The records of the type that was asked for at the end of the chain of aliases; may be empty.
+    Records(Vec<RData>),
     /// The name does not exist.
     Absent,
     /// The answer did not fit; it must be fetched over TCP.
@@ -180,14 +207,16 @@ pub(crate) fn read_answer(
     }
     Some(match metadata.response_code {
         _ if metadata.truncation => Answer::Truncated,
-        ResponseCode::NoError => Answer::Addresses(follow(&message.answers, name, aliases_max)),
+        ResponseCode::NoError => {
+            Answer::Records(follow(&message.answers, (name, kind), aliases_max))
+        }
         ResponseCode::NXDomain => Answer::Absent,
         _ => Answer::Unable,
     })
 }
 
-/// Follows aliases from `name` and collects the addresses of the last one.
-fn follow(answers: &[Record], name: &Name, aliases_max: usize) -> Vec<IpAddr> {
+/// Follows aliases from `name` and collects the records of the last one.
+fn follow(answers: &[Record], (name, kind): (&Name, RecordType), aliases_max: usize) -> Vec<RData> {
     let mut owner = name.clone();
     for _ in 0..=aliases_max {
         let here = || {
@@ -195,9 +224,10 @@ fn follow(answers: &[Record], name: &Name, aliases_max: usize) -> Vec<IpAddr> {
                 .iter()
                 .filter(|r| r.dns_class == DNSClass::IN && r.name.eq_ignore_root(&owner))
         };
-        let addresses: Vec<IpAddr> = here().filter_map(|record| record.data.ip_addr()).collect();
-        if !addresses.is_empty() {
-            return addresses;
+        let wanted = here().filter(|record| record.record_type() == kind);
+        let records: Vec<RData> = wanted.map(|record| record.data.clone()).collect();
+        if !records.is_empty() {
+            return records;
         }
         let next = here().find_map(|record| match &record.data {
             RData::CNAME(alias) => Some(alias.0.clone()),

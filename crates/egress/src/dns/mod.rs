@@ -2,6 +2,7 @@
 //! asks the host's name servers once a connection is allowed.
 
 mod message;
+mod records;
 mod resolver;
 mod server;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::{Name, RData, RecordType};
 use stockade_policy::Endpoint;
 use stockade_types::{Host, HostName, Port};
 use tokio::{
@@ -17,7 +17,9 @@ use tokio::{
 };
 
 use super::message::{Answer, ask, read_answer};
-use crate::limits::{ALIASES_MAX, DNS_ANSWER_BYTES_MAX, RESOLVE_ATTEMPT, RESOLVE_TOTAL};
+use crate::limits::{
+    ALIASES_MAX, DNS_ANSWER_BYTES_MAX, RECORDS_MAX, RESOLVE_ATTEMPT, RESOLVE_TOTAL,
+};
 
 /// Largest answer taken in one datagram: more than we announce, for servers that do not care.
 const UDP_ANSWER_BYTES_MAX: usize = 4096;
@@ -108,10 +110,26 @@ impl Resolver {
             .map_err(|_| Unresolved::NoAnswer)?
     }
 
+    /// Returns the records of a type that `name` has outside, none of them checked.
+    pub(crate) async fn records(
+        &self,
+        name: &HostName,
+        kind: RecordType,
+    ) -> Result<Vec<RData>, Unresolved> {
+        if self.servers.is_empty() {
+            return Err(Unresolved::NoServer);
+        }
+        let wire = Name::from_ascii(format!("{name}.")).map_err(|_| Unresolved::Absent)?;
+        let found = timeout(RESOLVE_TOTAL, self.query(&wire, kind)).await;
+        let mut records = found.map_err(|_| Unresolved::NoAnswer)??;
+        records.truncate(RECORDS_MAX);
+        Ok(records)
+    }
+
     async fn query_both(&self, name: &Name) -> Result<Vec<IpAddr>, Unresolved> {
         let (v4, v6) = tokio::join!(
-            self.query(name, RecordType::A),
-            self.query(name, RecordType::AAAA),
+            self.addresses(name, RecordType::A),
+            self.addresses(name, RecordType::AAAA),
         );
         match (v4, v6) {
             (Ok(mut addresses), Ok(more)) => {
@@ -130,13 +148,15 @@ impl Resolver {
         }
     }
 
-    async fn query(&self, name: &Name, kind: RecordType) -> Result<Vec<IpAddr>, Unresolved> {
+    async fn addresses(&self, name: &Name, kind: RecordType) -> Result<Vec<IpAddr>, Unresolved> {
+        let records = self.query(name, kind).await?;
+        Ok(records.iter().filter_map(RData::ip_addr).collect())
+    }
+
+    async fn query(&self, name: &Name, kind: RecordType) -> Result<Vec<RData>, Unresolved> {
         for server in &self.servers {
             match attempt(*server, name, kind).await {
-                Ok(Answer::Addresses(addresses)) => {
-                    let wanted = |a: &IpAddr| a.is_ipv4() == (kind == RecordType::A);
-                    return Ok(addresses.into_iter().filter(wanted).collect());
-                }
+                Ok(Answer::Records(records)) => return Ok(records),
                 Ok(Answer::Absent) => return Err(Unresolved::Absent),
                 // This one cannot say; the next one may.
                 Ok(Answer::Truncated | Answer::Unable) | Err(_) => {}

@@ -23,7 +23,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::message::{Asked, Received, Reply, answer, read};
+use super::{
+    message::{Asked, Received, Reply, answer, read},
+    records,
+};
 use crate::{
     Datagrams, Proxy,
     judge::decided,
@@ -48,6 +51,7 @@ const REPEATS_REPORTED_FIRST: u64 = 100;
 pub(crate) struct Names {
     seen: Mutex<HashMap<(String, RawText), Arc<Seen>>>,
     full_reported: AtomicBool,
+    pub(super) left: records::Left,
 }
 
 /// A query that was met before: its first occurrence is recorded, the others are counted.
@@ -138,7 +142,7 @@ async fn respond(
     match read(bytes) {
         Received::Query(asked) => {
             let reply = decide(proxy, &asked, protocol, peer, local).await;
-            answer(&asked, reply)
+            answer(&asked, reply, protocol)
         }
         Received::Error(reply) => Some(reply),
         Received::Nothing => None,
@@ -160,22 +164,28 @@ async fn decide(
     // Where it cannot be told who asks, nobody does: the refusal is recorded all the same.
     let subject = proxy.supervisor.attribute(protocol, peer, local).await;
     let subject = subject.unwrap_or_default();
-    let Some((request, shown, decision)) = judge(proxy, asked, subject) else {
+    let about = records::about(asked);
+    let Some((request, shown, decision)) = judge(proxy, asked, about.as_ref(), subject.clone())
+    else {
         return Reply::Failed;
     };
     let verdict = decision.verdict;
     if !note(proxy, request, shown, decision).await {
         return Reply::Failed;
     }
-    match (verdict, &asked.name) {
-        (Verdict::Allow | Verdict::Ask, Ok(name)) => synthetic(proxy, name).await,
-        _ => Reply::Absent,
+    match (verdict, &asked.name, &about) {
+        (Verdict::Allow | Verdict::Ask, _, Some(host)) => {
+            records::find(proxy, asked, host, &subject).await
+        }
+        (Verdict::Allow | Verdict::Ask, Ok(name), None) => synthetic(proxy, name).await,
+        (Verdict::Allow | Verdict::Ask, Err(_), None) | (Verdict::Deny, ..) => Reply::Absent,
     }
 }
 
 fn judge(
     proxy: &Proxy,
     asked: &Asked,
+    about: Option<&HostName>,
     subject: Subject,
 ) -> Option<(Request, Option<String>, Decision)> {
     const REMEDY: &str = "fix its address in `[network.hosts]` of the policy if it must be reached";
@@ -186,7 +196,9 @@ fn judge(
             let request = Request::Name(NameRequest { name, subject });
             Some((request, Some(raw.clone()), decision))
         }
-        Ok(name) => {
+        Ok(whole) => {
+            let name = about.unwrap_or(whole);
+            let shown = (name != whole).then(|| whole.to_string());
             let request = Request::Name(NameRequest {
                 name: name.clone(),
                 subject,
@@ -196,7 +208,7 @@ fn judge(
             } else {
                 proxy.judge.look(&request)
             };
-            Some((request, None, decision))
+            Some((request, shown, decision))
         }
     }
 }

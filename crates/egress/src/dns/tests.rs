@@ -16,6 +16,7 @@ use super::{
     message::{Answer, Asked, Received, Reply, answer, ask, read, read_answer},
     server::answer_stream,
 };
+use crate::wire::Protocol;
 
 fn query(name: &str, kind: RecordType) -> Vec<u8> {
     ask(7, &Name::from_ascii(name).unwrap(), kind).unwrap()
@@ -29,7 +30,7 @@ fn asked(bytes: &[u8]) -> Asked {
 }
 
 fn reply_to(name: &str, kind: RecordType, reply: Reply) -> Message {
-    let bytes = answer(&asked(&query(name, kind)), reply).unwrap();
+    let bytes = answer(&asked(&query(name, kind)), reply, Protocol::Udp).unwrap();
     Message::from_vec(&bytes).unwrap()
 }
 
@@ -136,7 +137,9 @@ fn alias(owner: &str, to: &str) -> Record {
 #[test]
 fn answers_are_taken_only_for_our_question() {
     let good = || vec![a("good.test.", [192, 0, 2, 7])];
-    let addresses = Some(Answer::Addresses(vec!["192.0.2.7".parse().unwrap()]));
+    let addresses = Some(Answer::Records(vec![RData::A(
+        std::net::Ipv4Addr::new(192, 0, 2, 7).into(),
+    )]));
     assert_eq!(answered(good(), |_| {}), addresses);
     assert_eq!(answered(good(), |m| m.metadata.id = 8), None);
     assert_eq!(
@@ -154,7 +157,7 @@ fn answers_are_taken_only_for_our_question() {
     assert_eq!(answered(good(), refused), Some(Answer::Unable));
     // Records of other owners are not part of the answer.
     let foreign = vec![a("evil.test.", [192, 0, 2, 9])];
-    assert_eq!(answered(foreign, |_| {}), Some(Answer::Addresses(vec![])));
+    assert_eq!(answered(foreign, |_| {}), Some(Answer::Records(vec![])));
 }
 
 #[test]
@@ -164,13 +167,13 @@ fn aliases_are_followed_and_end() {
         alias("b.test.", "c.test."),
         alias("good.test.", "B.test."),
     ];
-    let addresses = Answer::Addresses(vec!["192.0.2.7".parse().unwrap()]);
+    let addresses = Answer::Records(vec![RData::A(std::net::Ipv4Addr::new(192, 0, 2, 7).into())]);
     assert_eq!(answered(chain, |_| {}), Some(addresses));
     let circle = vec![
         alias("good.test.", "b.test."),
         alias("b.test.", "good.test."),
     ];
-    assert_eq!(answered(circle, |_| {}), Some(Answer::Addresses(vec![])));
+    assert_eq!(answered(circle, |_| {}), Some(Answer::Records(vec![])));
     let long: Vec<Record> = (0..40)
         .map(|i| {
             let owner = if i == 0 {
@@ -182,7 +185,7 @@ fn aliases_are_followed_and_end() {
         })
         .chain([a("n40.test.", [192, 0, 2, 7])])
         .collect();
-    assert_eq!(answered(long, |_| {}), Some(Answer::Addresses(vec![])));
+    assert_eq!(answered(long, |_| {}), Some(Answer::Records(vec![])));
 }
 
 /// There are few places for streams, so nobody keeps one: not by silence, not by half a query, and
@@ -249,7 +252,7 @@ proptest! {
             *byte = value;
         }
         let reply = match read(&bytes) {
-            Received::Query(asked) => answer(&asked, Reply::Absent),
+            Received::Query(asked) => answer(&asked, Reply::Absent, Protocol::Udp),
             Received::Error(reply) => Some(reply),
             Received::Nothing => None,
         };

@@ -336,6 +336,10 @@ fn without_offer(fields: &[Field<'_>], general: &General) -> Vec<u8> {
     bytes
 }
 
+/// An upgrade to what is not read here, as that of docker to a stream of bytes.
+pub(super) const OTHER_UPGRADE: Malformed =
+    Malformed("an upgrade to something other than `websocket`");
+
 /// Tells whether a WebSocket is asked for; any other upgrade is refused.
 fn upgrade(fields: &[Field<'_>], general: &General, method: &[u8]) -> Result<bool, Malformed> {
     let mut upgrades = fields.iter().filter(|field| field.is("upgrade"));
@@ -347,7 +351,7 @@ fn upgrade(fields: &[Field<'_>], general: &General, method: &[u8]) -> Result<boo
     }
     let single = upgrades.next().is_none();
     if !single || !field.value.eq_ignore_ascii_case(b"websocket") {
-        return Err(Malformed("an upgrade to something other than `websocket`"));
+        return Err(OTHER_UPGRADE);
     }
     if method != b"GET" || !general.upgrade {
         return Err(Malformed(

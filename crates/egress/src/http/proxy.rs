@@ -21,7 +21,7 @@ use super::{
     answer::{answer, answer_denied, answer_failed, body_of, linger, unrecorded},
     body::{Body, Framing},
     chunked::Manner,
-    head::{RequestHead, parse_request, parse_response},
+    head::{OTHER_UPGRADE, RequestHead, parse_request, parse_response},
     lines::Scanner,
 };
 use crate::{
@@ -236,7 +236,12 @@ impl Exchange<'_> {
 
     async fn refuse_malformed(&mut self, malformed: Malformed) {
         let request = self.allowed.permitted.get().clone();
-        let remedy = "send the request in strict HTTP/1.1";
+        let remedy = if malformed == OTHER_UPGRADE {
+            "name the server as a service of the machine in `[network.services]`: what is said to one \
+             is passed on as it is"
+        } else {
+            "send the request in strict HTTP/1.1"
+        };
         let decision = Control::HttpFraming.denies(malformed.to_string(), remedy);
         let entry = Decided {
             detail: Some("refused while it was open".to_owned()),

@@ -88,7 +88,11 @@ pub struct Script {
 pub struct NameServer {
     pub address: SocketAddr,
     pub queries: Arc<Mutex<Vec<(String, RecordType)>>>,
+    /// Other records than addresses, by name.
+    pub records: Records,
 }
+
+pub type Records = Arc<Mutex<Vec<(String, RData)>>>;
 
 impl NameServer {
     /// `answer` is called with the name and how often its addresses were asked for before.
@@ -97,12 +101,14 @@ impl NameServer {
         let address = listener.local_addr().unwrap();
         let queries = Arc::new(Mutex::new(Vec::new()));
         let answer = Arc::new(answer);
+        let records = Records::default();
+        let (for_udp, for_tcp) = (Arc::clone(&records), Arc::clone(&records));
         let (known, over_tcp) = (Arc::clone(&queries), Arc::clone(&answer));
         tokio::spawn(async move {
             let mut buffer = [0; 2048];
             loop {
                 let (read, peer) = socket.recv_from(&mut buffer).await.unwrap();
-                let reply = reply(&buffer[..read], &known, answer.as_ref(), false);
+                let reply = reply(&buffer[..read], (&known, &for_udp), answer.as_ref(), false);
                 socket.send_to(&reply, peer).await.unwrap();
             }
         });
@@ -113,7 +119,7 @@ impl NameServer {
                 let length = stream.read_u16().await.unwrap();
                 let mut bytes = vec![0; usize::from(length)];
                 stream.read_exact(&mut bytes).await.unwrap();
-                let reply = reply(&bytes, &known, over_tcp.as_ref(), true);
+                let reply = reply(&bytes, (&known, &for_tcp), over_tcp.as_ref(), true);
                 stream
                     .write_u16(u16::try_from(reply.len()).unwrap())
                     .await
@@ -121,7 +127,11 @@ impl NameServer {
                 stream.write_all(&reply).await.unwrap();
             }
         });
-        Self { address, queries }
+        Self {
+            address,
+            queries,
+            records,
+        }
     }
 
     pub fn asked(&self) -> Vec<(String, RecordType)> {
@@ -142,7 +152,7 @@ async fn same_port() -> (TcpListener, UdpSocket) {
 
 fn reply(
     bytes: &[u8],
-    known: &Mutex<Vec<(String, RecordType)>>,
+    (known, records): (&Mutex<Vec<(String, RecordType)>>, &Records),
     answer: &(dyn Fn(&str, usize) -> Script + Send + Sync),
     over_tcp: bool,
 ) -> Vec<u8> {
@@ -159,9 +169,23 @@ fn reply(
         known.push((name.clone(), kind));
         before
     };
-    let script = answer(&name, before);
     let mut message = Message::new(asked.metadata.id, MessageType::Response, OpCode::Query);
     message.add_query(question.clone());
+    if !matches!(kind, RecordType::A | RecordType::AAAA) {
+        for (own, data) in records.lock().unwrap().iter() {
+            if *own == name && data.record_type() == kind {
+                message.add_answer(Record::from_rdata(question.name().clone(), 0, data.clone()));
+            }
+        }
+        let whole = message.to_vec().unwrap();
+        if over_tcp || whole.len() <= 1232 {
+            return whole;
+        }
+        message.answers.clear();
+        message.metadata.truncation = true;
+        return message.to_vec().unwrap();
+    }
+    let script = answer(&name, before);
     if script.truncate && !over_tcp {
         message.metadata.truncation = true;
         return message.to_vec().unwrap();

@@ -24,6 +24,7 @@ impl Question {
     pub fn shown(&self) -> Shown {
         let mut text = Builder::default();
         text.effect(&self.request);
+        text.addresses(&self.request, self.decision.private);
         text.subject(self);
         text.why(self);
         if let Some(intent) = &self.intent {
@@ -229,6 +230,19 @@ impl Builder {
         for effect in file.content.iter().flat_map(|content| &content.effects) {
             let text = self.raw("the content", &effect.text);
             self.row(&effect.label, text);
+        }
+    }
+
+    /// Says which addresses of a host an answer opens: what it is found at is known only then.
+    fn addresses(&mut self, request: &Request, private: bool) {
+        let host = match request {
+            Request::Net(net) => &net.host,
+            Request::Http(http) => &http.host,
+            Request::Exec(_) | Request::Name(_) | Request::File(_) => return,
+        };
+        if matches!(host, Host::Name(_)) && !private {
+            let text = "looked up after the answer; an allow opens no private address of it";
+            self.row("", text.to_owned());
         }
     }
 

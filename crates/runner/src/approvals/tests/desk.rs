@@ -468,6 +468,7 @@ fn a_question_says_what_and_why() {
     let expected = "\
 codex wants to
   connect   registry.test:443
+            looked up after the answer; an allow opens no private address of it
   by        /usr/bin/node  npm install left-pad
             ← bash -lc \"npm install left-pad\" ← codex
   waits     such a client usually gives up after about 10 s
