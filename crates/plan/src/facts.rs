@@ -193,6 +193,8 @@ pub struct HostFacts {
     pub readable: Vec<ShareFact>,
     /// Writable extra paths that exist.
     pub writable: Vec<ShareFact>,
+    /// Sockets of the machine that policy offers and that exist.
+    pub sockets: Vec<ShareFact>,
     /// Directories with a private overlay that exist.
     pub caches: Vec<CacheFact>,
     /// Private directories at places that variables of the caller name.

@@ -221,6 +221,8 @@ fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     ];
     let machine = facts.ssh.iter().filter_map(|ssh| ssh.replaces.clone());
     steps.extend(machine.zip(ssh).map(|(path, from)| bind(from, path)));
+    let sockets = facts.sockets.iter();
+    steps.extend(sockets.map(|share| bind(share.from.clone(), share.path.clone())));
     let names = if spec.offline {
         ""
     } else {

@@ -118,6 +118,7 @@ fn facts() -> HostFacts {
         ],
         readable: vec![share("/home/dev/.gitconfig")],
         writable: vec![share("/home/dev/.cache/shared")],
+        sockets: Vec::new(),
         caches: Vec::new(),
         private: Vec::new(),
         hidden: vec![path("/etc/company")],

@@ -76,6 +76,7 @@ mod request_path;
 mod rule;
 mod scope;
 mod settings;
+mod sockets;
 mod source;
 mod suite;
 mod view;
@@ -108,5 +109,6 @@ pub use settings::{
     PresetSettings, ProcessSettings, RecordSettings, RecordSync, SessionsSettings, Settings,
     Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
 };
+pub use sockets::control_socket;
 pub use source::{HOST_SETS, HostSets, Origin, SetHost, Source};
 pub use suite::{Probe, ProbeError};

@@ -2,15 +2,15 @@
 
 use stockade_types::{Host, HostName, Port, Subject, Verdict};
 
-use crate::{Approvals, NetRequest, Policy, Request};
+use crate::{Approvals, NetRequest, Policy, Request, rule::NetBody};
 
 impl Policy {
     /// Tells whether a connection of `subject` to `name` is allowed on some port without a question,
     /// whatever is said on it.
     pub fn reaches(&self, name: &HostName, subject: &Subject) -> bool {
         let host = Host::Name(name.clone());
-        let allowed = |port: &u16| {
-            let Some(port) = Port::new(*port) else {
+        let allowed = |port: u16| {
+            let Some(port) = Port::new(port) else {
                 return false;
             };
             let request = Request::Net(NetRequest {
@@ -26,8 +26,8 @@ impl Policy {
             .iter()
             .filter(|rule| rule.effect == Verdict::Allow)
             .filter_map(|rule| rule.net());
-        let named = allows.filter(|body| body.hosts.iter().any(|own| own.matches(&host)));
-        let mut ports = named.flat_map(|body| body.ports.named());
+        let named = allows.filter(|body| body.hosts.iter().any(|own| own.pattern.matches(&host)));
+        let mut ports = named.flat_map(NetBody::named_ports);
         ports.any(allowed)
     }
 }

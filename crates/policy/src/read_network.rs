@@ -13,6 +13,7 @@ use crate::{
     pattern::HostPattern,
     proxy::ProxySetting,
     rule::{Body, HostAt, NetBody, Ports, Rule},
+    sockets,
     view_path::view_path,
 };
 
@@ -90,6 +91,10 @@ fn services(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSetti
         let Some(at) = services.text(file, key) else {
             continue;
         };
+        if sockets::is_meant(key) || sockets::is_meant(&at.value) {
+            socket(file, key, at, settings);
+            continue;
+        }
         let read = endpoint(key).and_then(|name| Ok((name, target(&at.value)?)));
         let (name, address) = match read {
             Ok(read) => read,
@@ -117,6 +122,23 @@ fn services(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSetti
     }
 }
 
+fn socket(file: &mut File<'_>, key: &str, at: At<String>, settings: &mut NetworkSettings) {
+    let message = if file.source.origin == Origin::Builtin {
+        "a preset opens nothing of a machine".to_owned()
+    } else if settings.sockets.len() >= ENTRIES_MAX {
+        "more sockets than a session can have".to_owned()
+    } else {
+        match sockets::read(key, &at.value) {
+            Ok((inside, value)) => {
+                let at = At { value, ..at };
+                return set(file, &mut settings.sockets, inside, at);
+            }
+            Err(message) => message,
+        }
+    };
+    file.problem(&at.span, &at.field, message);
+}
+
 /// Reads the name and port that programs inside use.
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     const WANTED: &str = "expected a name and a port as programs inside use them, for example \
@@ -141,13 +163,6 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
 fn target(text: &str) -> Result<SocketAddr, String> {
     const WANTED: &str = "expected the address of the service on this machine or in its network, \
                           for example `127.0.0.1:5432`";
-    if text.starts_with('/') || text.starts_with("unix:") {
-        return Err(
-            "a socket with a path is not offered as a service; let the service listen on a \
-                    port of 127.0.0.1"
-                .to_owned(),
-        );
-    }
     let text = text.replace("localhost:", "127.0.0.1:");
     let address: SocketAddr = text.parse().map_err(|_| WANTED.to_owned())?;
     if address.port() == 0 {

@@ -52,6 +52,7 @@ pub(crate) fn defaults() -> Settings {
         network: NetworkSettings {
             hosts: std::collections::BTreeMap::new(),
             services: std::collections::BTreeMap::new(),
+            sockets: std::collections::BTreeMap::new(),
             publish: Vec::new(),
             may_publish: default(true),
             proxy: None,

@@ -215,6 +215,8 @@ pub struct NetworkSettings {
     pub hosts: BTreeMap<HostName, Sourced<IpAddr>>,
     /// Services of the machine, by the name and port that programs inside use.
     pub services: BTreeMap<Endpoint, Sourced<SocketAddr>>,
+    /// Sockets with a path of the machine, by the path that they have inside.
+    pub sockets: BTreeMap<String, Sourced<String>>,
     /// Ports of the session that exist on the machine's loopback.
     pub publish: Vec<Sourced<Publish>>,
     /// Whether any port may be published.

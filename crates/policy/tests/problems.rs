@@ -68,12 +68,19 @@ fn services_and_ports_are_checked() {
     let entry = |text: &str| of_user(&format!("schema = 1\n[network.services]\n{text}\n")).concat();
     assert_eq!(entry("\"localhost:11434\" = \"127.0.0.1:11434\""), "");
     assert_eq!(entry("\"db.host.test:5432\" = \"10.0.0.7:5433\""), "");
+    assert_eq!(entry("\"unix:/run/x\" = \"unix:/run/x\""), "");
     for (text, help) in [
         ("\"localhost\" = \"127.0.0.1:1\"", "a name and a port"),
         ("\"localhost:0\" = \"127.0.0.1:1\"", "a name and a port"),
         ("\"localhost:53\" = \"127.0.0.1:53\"", "the session's own"),
         ("\"a.test:1\" = \"127.0.0.1\"", "127.0.0.1:5432"),
         ("\"a.test:1\" = \"/run/x\"", "a socket with a path"),
+        ("\"unix:/run/x\" = \"127.0.0.1:1\"", "a socket with a path"),
+        (
+            "\"unix:/run/x\" = \"unix:/run/docker.sock\"",
+            "starts containers",
+        ),
+        ("\"unix:/etc/x\" = \"unix:/run/x\"", "below /run"),
         ("\"a.test:1\" = \"169.254.169.254:80\"", "never reached"),
     ] {
         assert!(entry(text).contains(help), "{text}: {}", entry(text));

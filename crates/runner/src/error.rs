@@ -51,6 +51,14 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// A socket of the machine that policy offers cannot be offered.
+    #[error("the socket `{path}` {why}")]
+    Socket {
+        /// Where policy says it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The command is there and cannot be executed.
     #[error("command `{path}` cannot be executed")]
     CommandNotExecutable {
@@ -235,6 +243,9 @@ impl RunError {
             Self::Publish { port, .. } => Some(format!(
                 "publish it as another one: `--publish OTHER:{port}`, or `as = OTHER` in `[[publish]]`"
             )),
+            Self::Socket { .. } => {
+                Some("take it out of `[network.services]`, or name the service's own socket".to_owned())
+            }
             Self::ProxyLogin { .. } => Some(
                 "write `user:password` into it, or take `network.proxy_auth_file` out of the policy"
                     .to_owned(),

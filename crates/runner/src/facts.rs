@@ -139,6 +139,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         environment: caller.environment.clone(),
         // The caller finds them out.
         sources: Vec::new(),
+        sockets: Vec::new(),
         notes: unmatched(caller, files),
         own_executable: own,
         own_names: places.own_names,

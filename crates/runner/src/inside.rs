@@ -164,6 +164,7 @@ impl Told<'_> {
         };
         let kept: Vec<&AbsPath> = facts.state.iter().map(|state| &state.path).collect();
         let shared: Vec<&AbsPath> = facts.writable.iter().map(|share| &share.path).collect();
+        let sockets = facts.sockets.iter().map(|share| &share.path).collect();
         let home = &facts.home;
         let begin = format!(
             "## Files\n\
@@ -174,6 +175,7 @@ impl Told<'_> {
         for (before, paths) in [
             (", but for ", kept),
             (".\n- Shared with the machine: ", shared),
+            (".\n- Sockets of services of the machine: ", sockets),
         ] {
             if !paths.is_empty() {
                 text.extend([before, &list(paths)]);

@@ -59,6 +59,7 @@ mod seed_list;
 mod seeds;
 mod session_dir;
 mod signing;
+mod sockets;
 mod ssh;
 mod supervise;
 mod terminal_readers;

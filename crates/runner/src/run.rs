@@ -41,7 +41,7 @@ use crate::{
     repository::{self, GitShare},
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
-    signing, ssh, trust,
+    signing, sockets, ssh, trust,
 };
 
 /// What the caller wants to run, and how.
@@ -185,6 +185,7 @@ fn prepare(
     facts.notes.extend(caches.note);
     own_program.tell(&mut facts);
     tell_clients(options.policy.settings(), &caller, relocated, &mut facts);
+    sockets::tell(options.policy.settings(), &state_dir, &mut facts)?;
     let session_dir = layout::session_dir(state_dir.as_path(), &session);
     let session_dir = AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?;
     let spec = RunSpec {

@@ -1,8 +1,14 @@
 //! Services of the machine inside, and ports of the session outside.
 
 use std::{
+    fs::Permissions,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        net::UnixListener,
+    },
+    path::Path,
     time::Duration,
 };
 
@@ -113,6 +119,76 @@ fn a_service_opens_nothing_that_is_denied() {
                 .line("true")
                 .output()
                 .assert_code(125);
+        }
+    });
+}
+
+/// Answers one line to everybody who connects to a socket, for as long as the test runs.
+fn listen(path: &Path) {
+    let listener = UnixListener::bind(path).expect("a socket");
+    // Whoever connects to a socket must be able to write it.
+    std::fs::set_permissions(path, Permissions::from_mode(0o777)).expect("it is ours");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = stream;
+            drop(stream.read(&mut [0; 1024]));
+            drop(stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nit is the machine\n"));
+        }
+    });
+}
+
+/// A socket of the machine is inside where policy puts it, and cannot be moved away there; what is
+/// control of the machine is not, whatever link leads to it, nor what a policy hides.
+#[test]
+fn a_socket_of_the_machine_is_a_service_by_its_path() {
+    require_tool("curl");
+    for_each_user(|env| {
+        let (plain, control) = (env.root().join("db.sock"), env.root().join("docker.sock"));
+        listen(&plain);
+        listen(&control);
+        let link = env.root().join("link.sock");
+        symlink(&control, &link).expect("a link");
+        let file = env.write("file.sock", "");
+        let repo = env.repo();
+        let run = |outside: &Path, more: &str| {
+            let text = format!(
+                "schema = 1\n[network.services]\n\"unix:/run/lab/db.sock\" = \"unix:{}\"\n{more}",
+                outside.display()
+            );
+            let policy = env.write("policy.toml", &text).display().to_string();
+            let line = format!(
+                "curl -sS -m 5 --unix-socket /run/lab/db.sock http://db/; echo in $?; \
+                 curl -s -m 5 --unix-socket {} http://db/; echo out $?; \
+                 rm -f /run/lab/db.sock || echo kept; cat /run/stockade/boundary.md",
+                outside.display()
+            );
+            let options = ["--ask", "deny", "--policy", policy.as_str()];
+            env.session_with(repo.path(), &options).line(line).output()
+        };
+        run(&plain, "")
+            .assert_stdout("it is the machine\nin 0\nout 7\nkept\n")
+            .assert_stdout("Sockets of services of the machine: `/run/lab/db.sock`");
+        let hidden = format!("[filesystem]\nhide = [\"{}\"]\n", env.root().display());
+        for (outside, more, note) in [
+            (&plain, hidden.as_str(), "hidden by a policy"),
+            (&env.root().join("none.sock"), "", "not here"),
+        ] {
+            let output = run(outside, more);
+            output.assert_stdout("in 7\nout 7\n").assert_stderr(note);
+        }
+        for (outside, why) in [
+            (&control, "starts containers"),
+            (&link, "starts containers"),
+            (&file, "is no socket"),
+        ] {
+            run(outside, "").assert_code(125).assert_stderr(why);
+        }
+        // From the command line, under its own path; nothing of it is there without.
+        let place = format!("unix:/run/lab/db.sock=unix:{}", plain.display());
+        for (options, seen) in [(vec!["--service", place.as_str()], "0"), (Vec::new(), "7")] {
+            let line = "curl -sS -m 5 --unix-socket /run/lab/db.sock http://db/; echo rc $?";
+            let output = env.session_with(repo.path(), &options).line(line).output();
+            output.assert_stdout(&format!("rc {seen}\n"));
         }
     });
 }

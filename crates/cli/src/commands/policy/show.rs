@@ -129,6 +129,10 @@ fn network(network: &NetworkSettings, lines: &mut Lines<'_>) -> anyhow::Result<(
         let text = format!("service {name} is {}", address.value);
         lines.put("network", text, address)?;
     }
+    for (inside, outside) in &network.sockets {
+        let text = format!("socket {inside} is {}", outside.value);
+        lines.put("network", text, outside)?;
+    }
     for published in &network.publish {
         lines.put(
             "network",

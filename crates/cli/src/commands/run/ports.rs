@@ -11,7 +11,7 @@ pub(crate) struct PortArgs {
     #[arg(long, value_name = "PORT[:INSIDE]", value_parser = publish)]
     publish: Vec<(u16, u16)>,
     /// Let the session reach a service of this machine under a name and port, at 127.0.0.1 with that
-    /// port or at this address; repeatable
+    /// port or at this address, or a socket (unix:/run/x.sock) in its place; repeatable
     #[arg(long, value_name = "NAME:PORT[=ADDRESS:PORT]", value_parser = service)]
     service: Vec<(String, String)>,
 }
@@ -59,6 +59,8 @@ fn service(text: &str) -> Result<(String, String), String> {
         "expected NAME:PORT, or NAME:PORT=ADDRESS:PORT, for example localhost:11434";
     let (name, address) = if let Some((name, address)) = text.split_once('=') {
         (name, address.to_owned())
+    } else if text.starts_with("unix:") {
+        (text, text.to_owned())
     } else {
         let (_, port) = text.rsplit_once(':').ok_or(WANTED)?;
         (text, format!("127.0.0.1:{port}"))
@@ -80,12 +82,14 @@ mod tests {
             service: vec![
                 service("localhost:11434").unwrap(),
                 service("db.test:5432=10.0.0.7:5433").unwrap(),
+                service("unix:/run/x").unwrap(),
             ],
         };
         assert_eq!(
             given.text(),
             "[network.services]\n\"localhost:11434\" = \"127.0.0.1:11434\"\n\
              \"db.test:5432\" = \"10.0.0.7:5433\"\n\
+             \"unix:/run/x\" = \"unix:/run/x\"\n\
              [[publish]]\nport = 3000\nas = 3000\n[[publish]]\nport = 80\nas = 8080\n"
         );
         for text in ["", "0", "x", "80:0", "70000", "1:2:3"] {
