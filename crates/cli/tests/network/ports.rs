@@ -168,7 +168,7 @@ fn a_socket_of_the_machine_is_a_service_by_its_path() {
         run(&plain, "")
             .assert_stdout("it is the machine\nin 0\nout 7\nkept\n")
             .assert_stdout("Sockets of services of the machine: `/run/lab/db.sock`");
-        let hidden = format!("[filesystem]\nhide = [\"{}\"]\n", env.root().display());
+        let hidden = format!("[filesystem]\nhide = [\"{}\"]\n", plain.display());
         for (outside, more, note) in [
             (&plain, hidden.as_str(), "hidden by a policy"),
             (&env.root().join("none.sock"), "", "not here"),
