@@ -131,8 +131,18 @@ impl Place {
         assert!(temporary.is_empty(), "left behind: {temporary:?}");
         let state = names(&self.env.state());
         // What compilers keep for the workspace begins empty; when records were looked at last is
-        // the date of the list of those that went.
-        let expected = ["agents", "key", "pruned.jsonl", "running", "sessions"].map(str::to_owned);
+        // the date of the list of those that went. What clients say, and what is known of a
+        // workspace's remotes, is kept for the next session.
+        let expected = [
+            "agents",
+            "clients.json",
+            "key",
+            "pruned.jsonl",
+            "running",
+            "sessions",
+            "workspaces",
+        ]
+        .map(str::to_owned);
         let known = |name: &String| expected.contains(name) || name.starts_with("index.db");
         assert!(state.iter().all(known), "left behind: {state:?}");
         let running = names(&self.env.state().join("running"));
