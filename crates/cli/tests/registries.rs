@@ -74,3 +74,33 @@ fn certificates_that_the_caller_trusts_are_there() {
         assert_eq!(std::fs::read_to_string(&certificate).unwrap(), CERTIFICATE);
     });
 }
+
+/// The certificates of the directories that `SSL_CERT_DIR` names are there, by their own names and by
+/// links, and nothing else of them is.
+#[test]
+fn directories_of_certificates_are_there_without_keys() {
+    for_each(|env, repo| {
+        let home = env.home();
+        env.write(home.join("ca/company.pem"), CERTIFICATE);
+        let key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
+        env.write(home.join("ca/both.pem"), &format!("{CERTIFICATE}{key}"));
+        env.write(home.join("ca/notes"), "hunter2\n");
+        env.write(home.join("other/ca.pem"), CERTIFICATE);
+        let links =
+            "ln -s company.pem ca/12345678.0; ln -s ../other/ca.pem ca/9.0; ln -s notes ca/1.0";
+        env.shell(&home, links).assert_success();
+        let directories = format!("/etc/ssl/certs:{0}/ca:{0}/absent:relative", home.display());
+        let line = "echo $SSL_CERT_DIR; ls ~/ca; cat ~/ca/*.0; ls ~/other 2> /dev/null; \
+            grep -rs hunter2 ~; ls /etc/ssl/certs | head -n 1 | wc -l";
+        let output = env
+            .session(repo.path())
+            .env("SSL_CERT_DIR", &directories)
+            .line(line)
+            .output();
+        let expected = format!(
+            "{directories}\n12345678.0\n9.0\ncompany.pem\n{}1\n",
+            CERTIFICATE.repeat(2)
+        );
+        output.assert_stdout(&expected);
+    });
+}

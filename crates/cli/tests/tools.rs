@@ -324,3 +324,166 @@ fn npm_installs_for_the_user() {
         assert_eq!(place.seen(&place.env.home()), before);
     });
 }
+
+/// How a version manager lays out a tool of version `v1`, by hand after the real one's layout; what
+/// begins with `-> ` is a link.
+struct Layout {
+    name: &'static str,
+    search: &'static str,
+    files: &'static [(&'static str, &'static str)],
+}
+
+const TOOL: &str = "#!/bin/sh\necho v1 from $(basename $(dirname $(dirname \"$0\")))\n";
+
+const LAYOUTS: [Layout; 7] = [
+    Layout {
+        name: "nvm",
+        search: ".nvm/versions/node/v1/bin",
+        files: &[
+            (".nvm/versions/node/v1/bin/node", TOOL),
+            (".nvm/alias/default", "v1\n"),
+        ],
+    },
+    Layout {
+        name: "pyenv",
+        search: ".pyenv/shims",
+        files: &[
+            (
+                ".pyenv/shims/node",
+                "#!/usr/bin/env bash\nexec \"$HOME/.pyenv/bin/pyenv\" exec node \"$@\"\n",
+            ),
+            (".pyenv/bin/pyenv", "-> ../libexec/pyenv"),
+            (
+                ".pyenv/libexec/pyenv",
+                "#!/usr/bin/env bash\nroot=$(dirname $(dirname $(readlink -f \"$0\")))\nshift\nexec \"$root/versions/$(cat $root/version)/bin/$1\"\n",
+            ),
+            (".pyenv/version", "3.1\n"),
+            (".pyenv/versions/3.1/bin/node", TOOL),
+        ],
+    },
+    Layout {
+        name: "rbenv",
+        search: ".rbenv/shims",
+        files: &[
+            (
+                ".rbenv/shims/node",
+                "#!/usr/bin/env bash\nexport RBENV_ROOT=\"$HOME/.rbenv\"\nexec \"$RBENV_ROOT/versions/$(cat $RBENV_ROOT/version)/bin/node\"\n",
+            ),
+            (".rbenv/version", "3.1\n"),
+            (".rbenv/versions/3.1/bin/node", TOOL),
+        ],
+    },
+    Layout {
+        name: "asdf",
+        search: ".asdf/shims",
+        files: &[
+            (
+                ".asdf/shims/node",
+                "#!/usr/bin/env bash\nexec \"$HOME/.asdf/bin/asdf\" exec node\n",
+            ),
+            (
+                ".asdf/bin/asdf",
+                "#!/usr/bin/env bash\nv=$(awk '/^node/ { print $2 }' \"$HOME/.tool-versions\")\nexec \"$HOME/.asdf/installs/node/$v/bin/node\"\n",
+            ),
+            (".asdf/installs/node/20/bin/node", TOOL),
+            (".tool-versions", "node 20\n"),
+        ],
+    },
+    Layout {
+        name: "mise",
+        search: ".local/share/mise/shims",
+        files: &[
+            (".local/share/mise/shims/node", "-> ../../../bin/mise"),
+            (
+                ".local/bin/mise",
+                "#!/usr/bin/env bash\nv=$(sed -n 's/^node = \"\\(.*\\)\"/\\1/p' \"$HOME/.config/mise/config.toml\")\nexec \"$HOME/.local/share/mise/installs/node/$v/bin/node\"\n",
+            ),
+            (".local/share/mise/installs/node/20/bin/node", TOOL),
+            (
+                ".config/mise/config.toml",
+                "[tools]\nnode = \"20\"\n[env]\nTOKEN = \"secret\"\n",
+            ),
+        ],
+    },
+    Layout {
+        name: "volta",
+        search: ".volta/bin",
+        files: &[
+            (".volta/bin/node", "-> volta-shim"),
+            (
+                ".volta/bin/volta-shim",
+                "#!/bin/sh\nv=$(cat ~/.volta/tools/user/platform.json)\nexec ~/.volta/tools/image/node/$v/bin/node\n",
+            ),
+            (".volta/tools/user/platform.json", "20\n"),
+            (".volta/tools/image/node/20/bin/node", TOOL),
+        ],
+    },
+    Layout {
+        name: "sdkman",
+        search: ".sdkman/candidates/node/current/bin",
+        files: &[
+            (".sdkman/candidates/node/current", "-> 20"),
+            (".sdkman/candidates/node/20/bin/node", TOOL),
+        ],
+    },
+];
+
+/// A login shell inside finds the version that the caller finds, and no secret of the manager's settings.
+#[test]
+fn version_managers_find_what_the_caller_finds() {
+    Place::each(|place| {
+        for layout in &LAYOUTS {
+            for (path, content) in layout.files {
+                match content.strip_prefix("-> ") {
+                    Some(target) => {
+                        let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+                        let line =
+                            format!("mkdir -p {}; ln -sfn {target} {path}", folder.display());
+                        place.env.shell(&place.env.home(), &line).assert_success();
+                    }
+                    None => place.program(path, content),
+                }
+            }
+            let search = format!("{}:/usr/bin:/bin", place.home(layout.search));
+            let outside = place.env.command("bash").args(["-c", "node"]);
+            let outside = outside
+                .env("PATH", &search)
+                .current_dir(place.repo.path())
+                .success();
+            assert!(outside.stdout.starts_with("v1 from "), "{}", layout.name);
+            let line = "bash -lc node; node; ! grep -rs secret ~/.config";
+            let inside = place.session(line).env("PATH", &search).output();
+            inside
+                .assert_success()
+                .assert_stdout(&outside.stdout.repeat(2));
+        }
+    });
+}
+
+/// Terminals, texts and times are inside what they are outside.
+#[test]
+fn terminals_locales_and_time_zones_are_those_of_the_caller() {
+    require_tool("tic");
+    Place::each(|place| {
+        let tic = "printf 'lab|lab terminal,\\n\\tcols#81,\\n' > lab.ti; tic -o .terminfo lab.ti; \
+            tic -o kit/terminfo lab.ti; mv kit/terminfo/l/lab kit/terminfo/l/lab2 2> /dev/null; rm lab.ti";
+        place.env.shell(&place.env.home(), tic);
+        let line = "tput -T lab cols; tput -T lab2 cols; locale 2>&1; date -d @0 +%Z%H; \
+            TZ=America/New_York date -d @0 +%Z; readlink -f /etc/localtime; printf '\\303\\244' | wc -m";
+        let variables = [
+            ("TERMINFO", place.home("kit/terminfo")),
+            ("TZ", "Asia/Tokyo".to_owned()),
+            ("LC_ALL", "C.UTF-8".to_owned()),
+            ("LC_TIME", "de_DE.UTF-8".to_owned()),
+        ];
+        let outside = place
+            .env
+            .command("bash")
+            .args(["-c", line])
+            .envs(variables.clone());
+        let outside = outside.current_dir(place.repo.path()).success().stdout;
+        assert!(outside.starts_with("81\n"), "{outside}");
+        let inside = place.session(line).envs(variables).output();
+        inside.assert_success().assert_stdout(&outside);
+    });
+}

@@ -66,6 +66,15 @@ pub(in crate::conformance) const ROWS: &[Row] = &[
         .run("cargo add -q fnv; cargo build -q; cargo run -q")
         .check("grep -q fnv Cargo.lock")
         .seconds(240),
+    row(Packages, "cargo-install", "`cargo install` of a program, which is found and runs")
+        .needs(&[Rust, System("cc", "gcc")])
+        .setup("cargo init -q --vcs none --name labtool app")
+        .run("cargo install -q --path app; labtool | grep -q Hello; cargo install --list | grep -q labtool; cargo install -q --path app")
+        .seconds(240),
+    row(Packages, "uv-tool", "`uv tool install` of a program, which runs")
+        .needs(&[System("python3", "python3"), Pip(&["uv"])])
+        .setup("mkdir -p ~/.local/share/uv/tools")
+        .run("uv tool install -q cowsay; cowsay -t hello | grep -q hello"),
     row(Packages, "cargo-new", "`cargo new` with its repository, test")
         .needs(&[Rust, System("cc", "gcc"), System("git", "git")])
         .run("cargo new -q app; cd app; cargo test -q")
