@@ -7,7 +7,8 @@ use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict};
 
 use crate::{
     Access, Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, Request,
-    Source, load, request::QUIET_PUSH_FLAGS,
+    Source, load,
+    request::{QUIET_PUSH_FLAGS, WEB_PORTS, twin_of},
 };
 
 /// A rule that would answer the same question in later sessions.
@@ -133,18 +134,25 @@ fn command(target: &Target) -> Option<LastingRule> {
 
 fn host(target: &Target) -> Option<LastingRule> {
     let (host, port) = (target.host.as_ref()?, target.port?);
-    // Both ports of the web are one door.
-    let ports = if [80, 443].contains(&port) {
+    // Both ports of the web are one door, and so are both names of a site.
+    let ports = if WEB_PORTS.contains(&port) {
         "443, 80".to_owned()
     } else {
         port.to_string()
     };
+    let other = twin_of(&host.parse().ok()?, Port::new(port)?);
+    let mut hosts = vec![host.clone()];
+    hosts.extend(other.map(|other| other.to_string()));
+    let listed: Vec<String> = hosts.iter().map(|host| quoted(host)).collect();
     Some(LastingRule {
         conditions: format!(
             "what = \"net\"\nhosts = [{}]\nports = [{ports}]\n",
-            quoted(host)
+            listed.join(", ")
         ),
-        words: format!("any program here may connect to {host} on {ports}"),
+        words: format!(
+            "any program here may connect to {} on {ports}",
+            hosts.join(" and ")
+        ),
     })
 }
 
@@ -242,7 +250,11 @@ mod tests {
         for (line, same, others) in [
             (
                 "net docs.test:443",
-                vec!["net docs.test:443", "net docs.test:80"],
+                vec![
+                    "net docs.test:443",
+                    "net docs.test:80",
+                    "net www.docs.test:443",
+                ],
                 vec!["net other.test:443", "net a.docs.test:443"],
             ),
             (

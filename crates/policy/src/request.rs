@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use stockade_types::{Digest, Host, HostName, Port, RawText, RequestKind, Subject, Target};
 
+use crate::pattern::host::twin;
+
 /// One effect that is about to happen.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -323,7 +325,8 @@ impl Request {
     /// `exec`: as the exact request, without the spelling of the path, without what changes with
     /// the work itself, and for a push whose place is known without the flags that change neither
     /// place nor branches; the others as the exact request, of any program. `net` is host and port, of which 80 and 443 are
-    /// one.
+    /// one,
+    /// and there a host and its `www.` are one.
     pub fn shape(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade shape 2");
         match self {
@@ -357,15 +360,41 @@ impl Request {
         }
     }
 
-    /// Both ports of the web are one door: a host that is asked about on one is on the other.
+    /// Returns the other host that an answer about this connection is for: that with or without `www.`
+    /// in front, on the ports of the web.
+    pub fn twin(&self) -> Option<HostName> {
+        match self {
+            Self::Net(r) => twin_of(&r.host, r.port),
+            Self::Exec(_) | Self::Http(_) | Self::Name(_) | Self::File(_) => None,
+        }
+    }
+
+    /// Both ports of the web are one door, and each site sends its visitors to one of its two names: a
+    /// host that is asked about on one is on the other.
     fn endpoint_shape(host: &Host, port: Port) -> Digest {
         let mut hash = Canonical::new(b"stockade shape 2");
-        if [80, 443].contains(&port.get()) {
-            hash.field(b"web").field(host.to_string().as_bytes());
+        if WEB_PORTS.contains(&port.get()) {
+            let name = host.to_string();
+            let other = twin_of(host, port).map(|other| other.to_string());
+            let shorter = other
+                .filter(|other| other.len() < name.len())
+                .unwrap_or(name);
+            hash.field(b"web").field(shorter.as_bytes());
             return hash.finish();
         }
         hash.field(b"net").endpoint(host, port);
         hash.finish()
+    }
+}
+
+/// Ports of the web.
+pub(crate) const WEB_PORTS: [u16; 2] = [443, 80];
+
+/// Returns the twin of a host of the web.
+pub(crate) fn twin_of(host: &Host, port: Port) -> Option<HostName> {
+    match host {
+        Host::Name(name) if WEB_PORTS.contains(&port.get()) => twin(name),
+        Host::Name(_) | Host::Address(_) => None,
     }
 }
 

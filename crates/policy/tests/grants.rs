@@ -250,6 +250,7 @@ fn a_session_grant_is_what_was_shown() {
         "net POST https://good.test/x",
         "net good.test:80",
         "net GET http://good.test/",
+        "net www.good.test:443",
     ] {
         assert_eq!(
             verdict(&policy, &grants, &request(same)),
@@ -257,7 +258,12 @@ fn a_session_grant_is_what_was_shown() {
             "{same}"
         );
     }
-    for other in ["net a.good.test:443", "net GET http://a.good.test/"] {
+    for other in [
+        "net a.good.test:443",
+        "net GET http://a.good.test/",
+        "net www.a.good.test:443",
+        "net wwww.good.test:443",
+    ] {
         assert_eq!(
             verdict(&policy, &grants, &request(other)),
             Verdict::Ask,
@@ -270,8 +276,7 @@ fn a_session_grant_is_what_was_shown() {
 /// about one port is asked by itself.
 #[test]
 fn both_ports_of_the_web_are_one_door_and_no_others_are() {
-    let rules =
-        "[[ask]]\nid = \"more\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [8080, 8443]\n";
+    let rules = "[[ask]]\nid = \"more\"\nwhat = \"net\"\nhosts = [\"good.test\", \"www.good.test\"]\nports = [8080, 8443]\n";
     let policy = policy(rules);
     let wanted = request("net good.test:8443");
     let grants = granted(&policy, &wanted, Scope::Session);
@@ -279,12 +284,19 @@ fn both_ports_of_the_web_are_one_door_and_no_others_are() {
         verdict(&policy, &grants, &request("net good.test:8080")),
         Verdict::Ask
     );
-    let wanted = request("net good.test:443");
-    let once = granted(&policy, &wanted, Scope::Once);
     assert_eq!(
-        verdict(&policy, &once, &request("net good.test:80")),
+        verdict(&policy, &grants, &request("net www.good.test:8443")),
         Verdict::Ask
     );
+    let wanted = request("net good.test:443");
+    let once = granted(&policy, &wanted, Scope::Once);
+    for other in ["net good.test:80", "net www.good.test:443"] {
+        assert_eq!(
+            verdict(&policy, &once, &request(other)),
+            Verdict::Ask,
+            "{other}"
+        );
+    }
 }
 
 /// Flags that change nothing of a push are one with it; any other word is another push.

@@ -191,6 +191,19 @@ fn is_public_suffix(name: &HostName) -> bool {
         || psl::suffix(bytes).is_some_and(|s| s.is_known() && s.as_bytes() == bytes)
 }
 
+/// Returns the other of `good.test` and `www.good.test`: whoever has the one has the other, and each
+/// leads to it. None for a name below which strangers register.
+pub(crate) fn twin(name: &HostName) -> Option<HostName> {
+    let (bare, other) = match name.as_str().strip_prefix("www.") {
+        Some(bare) => (bare.parse().ok()?, bare.to_owned()),
+        None => (name.clone(), format!("www.{name}")),
+    };
+    if is_public_suffix(&bare) {
+        return None;
+    }
+    other.parse().ok()
+}
+
 const fn width(address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(_) => 32,
@@ -268,6 +281,28 @@ mod tests {
         assert!(!matches("192.0.2.0/24", "192.0.3.1"));
         assert!(!matches("::/0", "192.0.2.1"));
         assert!(matches("0.0.0.0/0", "192.0.2.1"));
+    }
+
+    #[test]
+    fn a_name_and_its_www_are_twins() {
+        for (name, other) in [
+            ("good.test", Some("www.good.test")),
+            ("www.good.test", Some("good.test")),
+            ("a.good.test", Some("www.a.good.test")),
+            ("www.a.good.test", Some("a.good.test")),
+            ("github.io", None),
+            ("www.github.io", None),
+            ("www.test", None),
+            ("test", None),
+            ("wwww.good.test", Some("www.wwww.good.test")),
+        ] {
+            let found = super::twin(&name.parse().unwrap());
+            assert_eq!(
+                found.map(|name| name.to_string()).as_deref(),
+                other,
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -365,7 +365,7 @@ impl Builder {
         };
         self.row("once", once(&question.request).to_owned());
         if !max.is_exact() {
-            self.row("session", wide(&question.request).to_owned());
+            self.row("session", wide(&question.request));
         }
     }
 }
@@ -385,8 +385,14 @@ fn once(request: &Request) -> &'static str {
 }
 
 /// Says what a grant for a time or the session lets happen.
-fn wide(request: &Request) -> &'static str {
-    match request {
+fn wide(request: &Request) -> String {
+    if let Some(other) = request.twin() {
+        return format!(
+            "any program here, any method and path, on this host and {other} (80 and 443 \
+             are one)"
+        );
+    }
+    let text = match request {
         Request::Exec(exec) if exec.effects.iter().any(|effect| effect.label == "to") => {
             "this file with these arguments (also with -q, -u, -v), directory and variables"
         }
@@ -401,7 +407,8 @@ fn wide(request: &Request) -> &'static str {
             "any program here, exactly this content in these files"
         }
         Request::File(_) => "any program here, this kind of change to this path",
-    }
+    };
+    text.to_owned()
 }
 
 const fn layer(origin: Origin) -> &'static str {

@@ -474,7 +474,7 @@ codex wants to
   waits     such a client usually gives up after about 10 s
   why asked rule unfamiliar-host (builtin): no rule names this host
   once      one connection of this program, with any method and path on it
-  session   any program here, any method and path, on this host and port (80 and 443 are one)
+  session   any program here, any method and path, on this host and www.registry.test (80 and 443 are one)
 ";
     assert_eq!(text, expected);
     lab.desk.close();
