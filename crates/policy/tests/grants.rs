@@ -525,6 +525,7 @@ fn scopes_read_as_they_are_written() {
 
 #[test]
 fn protected_content_is_asked_about_and_binds_the_answer() {
+    const HOOK: &str = "file create .git/hooks/pre-commit";
     let with = |line: &str, bytes: &[u8]| {
         let Request::File(mut file) = request(line) else {
             panic!("file")
@@ -532,7 +533,6 @@ fn protected_content_is_asked_about_and_binds_the_answer() {
         file.content = Some(FileContent::new([(&file.path, Some(bytes))], Vec::new()));
         Request::File(file)
     };
-    const HOOK: &str = "file create .git/hooks/pre-commit";
     let own = policy("");
     let decide = |policy: &Policy, request: &Request| policy.decide(request, &Approvals::none());
     assert_eq!(decide(&own, &request(HOOK)).verdict, Verdict::Deny);
