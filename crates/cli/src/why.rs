@@ -31,13 +31,10 @@ pub(crate) fn main() -> u8 {
     };
     let mut lines = BufReader::new(file).lines().map_while(Result::ok);
     let Some(first) = lines.next() else {
-        for line in news(None) {
-            drop(writeln!(out, "{line}"));
+        let nothing = "no refusal is recorded in this session".to_owned();
+        for line in news(None).into_iter().chain([nothing, UNSEEN.to_owned()]) {
+            drop(writeln!(out, "{}", fitted(&line)));
         }
-        drop(writeln!(
-            out,
-            "no refusal is recorded in this session\n{UNSEEN}"
-        ));
         return 1;
     };
     let (last, earlier) = lines.fold((first, 0_u64), |(_, earlier), line| (line, earlier + 1));
@@ -69,10 +66,9 @@ fn fitted(line: &str) -> String {
 }
 
 /// What the kernel refuses by itself, so that nobody tells of it.
-const UNSEEN: &str = "\
-not seen here: what does not exist inside (hidden, or outside of the view), files that cannot be
-read, system directories (read-only), calls that the kernel is said not to have (ENOSYS), and
-unknown requests of ioctl, fcntl and prctl; /run/stockade/boundary.md says what is here";
+const UNSEEN: &str = "not seen here: what does not exist inside (hidden, or outside of the view), \
+    files that cannot be read, system directories (read-only), calls that the kernel is said not to have \
+    (ENOSYS), and unknown requests of ioctl, fcntl and prctl; /run/stockade/boundary.md says what is here";
 
 /// Why ssh fails where the boundary let it through.
 const SSH_FAILS: &str = "\

@@ -203,7 +203,8 @@ impl Told<'_> {
         let mut list: Vec<String> = named
             .map(|rule| {
                 let reason: String = rule.reason.chars().take(REASON_CHARS_MAX).collect();
-                format!("`{}` ({reason})", rule.id)
+                let more = if reason == rule.reason { "" } else { "…" };
+                format!("`{}` ({}{more})", rule.id, reason.trim_end())
             })
             .collect();
         let more = rules.len().saturating_sub(NAMED_MAX);
