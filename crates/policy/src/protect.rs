@@ -215,10 +215,27 @@ impl WorkspaceSettings {
     pub fn spares_below(&self, relative: &[u8]) -> bool {
         let parts: Vec<&[u8]> = parts(relative);
         let tails = || (0..parts.len()).filter_map(|at| parts.get(at..));
-        self.unprotect.iter().any(|pattern| {
-            let pattern = pattern.value.parts();
-            let fronts = || (1..pattern.len()).filter_map(|length| pattern.get(..length));
-            tails().any(|tail| fronts().any(|front| matches(front, tail)))
+        self.unprotect
+            .iter()
+            .chain(&self.protect_except)
+            .any(|pattern| {
+                let pattern = pattern.value.parts();
+                let fronts = || (1..pattern.len()).filter_map(|length| pattern.get(..length));
+                tails().any(|tail| fronts().any(|front| matches(front, tail)))
+            })
+    }
+
+    /// Tells whether a protected directory of this name can have something open in it, so that it may
+    /// come into being.
+    pub fn opens_below(&self, relative: &[u8]) -> bool {
+        let parts: Vec<&[u8]> = parts(relative);
+        let mut tails = (0..parts.len()).filter_map(|at| parts.get(at..));
+        tails.any(|tail| {
+            self.protect_except.iter().any(|pattern| {
+                let pattern = pattern.value.parts();
+                let mut fronts = (1..pattern.len()).filter_map(|length| pattern.get(..length));
+                fronts.any(|front| front.len() == tail.len() && matches(front, tail))
+            })
         })
     }
 
@@ -272,7 +289,13 @@ impl WorkspaceSettings {
                 .iter()
                 .filter(|directory| counts(directory.origin))
                 .any(|directory| holds_directory(directory.value.parts(), above));
-        let lifted = origin == Origin::Builtin && fits_any(&self.unprotect, parts);
+        // What lies deeper and has such a name again is judged from there on.
+        let tail = parts.get(at..).unwrap_or_default();
+        let open = || {
+            let mut all = self.protect_except.iter();
+            all.any(|pattern| matches(pattern.value.parts(), tail))
+        };
+        let lifted = origin == Origin::Builtin && (fits_any(&self.unprotect, parts) || open());
         !spared && !lifted
     }
 
@@ -360,6 +383,7 @@ mod tests {
             protect_outside_packages: Vec::new(),
             packages: Vec::new(),
             unprotect: Vec::new(),
+            protect_except: Vec::new(),
             runs_later: Vec::new(),
         }
     }

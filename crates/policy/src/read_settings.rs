@@ -44,6 +44,7 @@ pub(crate) fn defaults() -> Settings {
             protect_outside_packages: Vec::new(),
             packages: Vec::new(),
             unprotect: Vec::new(),
+            protect_except: Vec::new(),
             runs_later: Vec::new(),
         },
         filesystem: FilesystemSettings::default(),

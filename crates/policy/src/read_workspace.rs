@@ -6,10 +6,11 @@ use crate::{
     pattern::{PathPattern, ProtectedPattern},
 };
 
-pub(crate) const KEYS: [&str; 6] = [
+pub(crate) const KEYS: [&str; 7] = [
     "mode",
     "protect",
     "protect_outside_packages",
+    "protect_except",
     "packages",
     "unprotect",
     "runs_later",
@@ -33,7 +34,7 @@ pub(crate) fn read(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Setti
         list(settings, key).extend(new);
     }
     // What is protected less for these.
-    for key in ["packages", "unprotect"] {
+    for key in ["protect_except", "packages", "unprotect"] {
         let new = patterns(file, table, key);
         let loosens = !new.is_empty() && file.source.origin != Origin::Builtin;
         if loosens && let Some(message) = refusal(file.source.origin, settings) {
@@ -73,6 +74,7 @@ fn list<'s>(settings: &'s mut Settings, key: &str) -> &'s mut Vec<Sourced<Protec
     match key {
         "protect" => &mut workspace.protect,
         "protect_outside_packages" => &mut workspace.protect_outside_packages,
+        "protect_except" => &mut workspace.protect_except,
         "packages" => &mut workspace.packages,
         "unprotect" => &mut workspace.unprotect,
         _ => &mut workspace.runs_later,

@@ -80,6 +80,9 @@ pub struct WorkspaceSettings {
     /// The same, but for what lies below `packages`: names that only count in a directory that
     /// somebody opens or commits in.
     pub protect_outside_packages: Vec<Sourced<ProtectedPattern>>,
+    /// What is open in a directory that presets protect: it, and all below it that is not protected by
+    /// a name of its own.
+    pub protect_except: Vec<Sourced<ProtectedPattern>>,
     /// Directories that tools fill with packages of others, at any depth.
     pub packages: Vec<Sourced<ProtectedPattern>>,
     /// What patterns of presets do not protect, at any depth; the user's or the organisation's.

@@ -22,7 +22,7 @@ fn f14_protected_names_cannot_come_into_being() {
         guarded(
             "claude",
             "mkdir .claude && echo x > .claude/settings.json",
-            "/.claude",
+            "/.claude/settings.json",
         ),
         guarded(
             "codex",
@@ -106,7 +106,7 @@ fn f14_protected_names_cannot_come_into_being() {
         ),
     ];
     Matrix {
-        may_change: &["a/**", "a", ".github"],
+        may_change: &["a/**", "a", ".claude", ".github"],
         ..Matrix::new("F14", &attempts)
     }
     .check();

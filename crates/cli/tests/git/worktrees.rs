@@ -246,3 +246,87 @@ fn worktrees_elsewhere_are_kept() {
         assert!(!output.status.success(), "{output:?}");
     });
 }
+
+/// An agent's own working trees below `.claude` are working trees as any; nothing else of `.claude` opens,
+/// there or in them.
+#[test]
+fn working_trees_below_the_agents_directory_work() {
+    let before = "mkdir -p .claude/hooks; echo '{}' > .claude/settings.json; echo owner > .claude/hooks/h; \
+        git add .; git commit -qm claude";
+    let work = "git worktree add -q .claude/worktrees/x -b feat && cd .claude/worktrees/x && echo 2 > f && \
+        git add f && git commit -qm two && git status -sb && cat .claude/settings.json && cd ../../.. && \
+        git worktree remove .claude/worktrees/x && git log -1 --format=%s feat";
+    let attacks = [
+        "echo evil > .claude/settings.json",
+        "echo evil > .claude/settings.local.json",
+        "echo evil > .claude/hooks/h",
+        "mkdir .claude/commands",
+        "rm .claude/hooks/h",
+        "ln -s /tmp .claude/agents",
+        "mkdir -p .claude/worktrees/y && mv .claude/worktrees/y .claude/agents",
+        "mkdir -p .claude/worktrees/z && echo evil > .claude/worktrees/z/settings.json && \
+         mv .claude/worktrees/z/settings.json .claude/settings.local.json",
+        "mkdir -p .claude/worktrees/w/.claude && echo evil > .claude/worktrees/w/.claude/settings.json",
+        "git worktree add -q .claude/worktrees/v -b v && echo evil > .claude/worktrees/v/.claude/settings.json",
+        "mkdir -p .claude/worktrees && echo evil > .claude/worktrees/.envrc",
+        "mv .claude c",
+        "rm -rf .claude/hooks .claude/settings.json",
+    ];
+    for_each_user(|env| {
+        for (name, first) in [
+            ("there", before),
+            ("new", "echo '{}' > only; git add .; git commit -qm only"),
+        ] {
+            let repo = env.repo_named(name);
+            env.shell(repo.path(), first).assert_success();
+            let line = work.replace(
+                "cat .claude/settings.json",
+                if name == "new" {
+                    "cat only"
+                } else {
+                    "cat .claude/settings.json"
+                },
+            );
+            let output = env.session(repo.path()).line(&line).output();
+            output.assert_success();
+            assert_eq!(output.stdout, "## feat\n{}\ntwo\n", "{output:?}");
+        }
+        let repo = env.repo_named("attacked");
+        env.shell(repo.path(), before).assert_success();
+        let tries =
+            attacks.map(|attack| format!("({attack}) 2> /dev/null && echo \"done: {attack}\""));
+        let output = env.session(repo.path()).line(tries.join("\n")).output();
+        assert_eq!(output.stdout, "", "{output:?}");
+        let left = "cat .claude/settings.json .claude/hooks/h; ls .claude; \
+            grep -rl evil .claude --include=settings* --include=.envrc | grep -v worktrees/z/";
+        let left = env.shell(repo.path(), left).stdout;
+        assert_eq!(left, "{}\nowner\nhooks\nsettings.json\nworktrees\n");
+    });
+}
+
+/// Hooks of the owner's template are left out, and said; the repository is whole without them.
+#[test]
+fn a_template_with_hooks_makes_a_repository_without_them() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let make = "mkdir -p t/hooks t/info; echo x > t/hooks/post-checkout; chmod +x t/hooks/post-checkout; \
+            echo x > t/hooks/pre-push.sample; echo ignored > t/info/exclude; git add .; git commit -qm t";
+        env.shell(repo.path(), make).assert_success();
+        let line = "git init -q --template=t a && git -C a commit -q --allow-empty -m one && \
+            git -c init.templateDir=$PWD/t clone -q a b && git -C b log --format=%s && \
+            cat b/.git/info/exclude; cp /bin/sh git; ./git -c 'echo evil > a/.git/hooks/pre-commit'; \
+            ls a/.git/hooks b/.git/hooks; /run/stockade/why";
+        let output = env.session(repo.path()).line(line).output();
+        output
+            .assert_stdout("one\nignored\n")
+            .assert_stdout("made without it");
+        let hooks = env.shell(
+            repo.path(),
+            "ls a/.git/hooks b/.git/hooks | grep -v sample; grep -r evil a b",
+        );
+        assert_eq!(
+            hooks.stdout, "a/.git/hooks:\n\nb/.git/hooks:\n",
+            "{output:?}"
+        );
+    });
+}

@@ -51,6 +51,8 @@ pub(super) enum Harmless {
     Mode(Vec<u8>, u32),
     /// The sample of a hook, as git's template has it.
     Sample(Vec<u8>),
+    /// A hook of a template: git goes on without it.
+    Nowhere,
     /// A pointer, whose text is judged once it is written.
     Pointer(GitFile),
     /// Settings that set nothing.

@@ -274,6 +274,7 @@ fn workspace(workspace: &WorkspaceSettings, lines: &mut Lines<'_>) -> anyhow::Re
     )?;
     lines.all("workspace", "packages", &workspace.packages)?;
     lines.all("workspace", "unprotect", &workspace.unprotect)?;
+    lines.all("workspace", "protect_except", &workspace.protect_except)?;
     lines.all("workspace", "runs_later", &workspace.runs_later)
 }
 

@@ -27,7 +27,7 @@ use crate::{
     supervise::{
         Answer, ERRNO_DENIED, ERRNO_NOT_JUDGED, Hands, Reply, Supervision,
         git::{REMEDY, REMEDY_CHECKOUT, open_straight, read_at, replace},
-        judged::Judged,
+        judged::{GitFile, Judged},
         state,
     },
 };
@@ -130,6 +130,7 @@ impl Supervision {
             }
             return Err(ERRNO_DENIED);
         }
+        self.note_remotes(&all)?;
         self.note_drafts(&all, answer.as_ref().map(|answer| &answer.record))?;
         let make = || all.iter().try_for_each(|one| self.make_draft(one));
         let made = hands.identity.act(make);
@@ -171,6 +172,19 @@ impl Supervision {
         self.write_all(&events, Durability::Synced)
             .ok_or(ERRNO_NOT_JUDGED)?;
         Err(ERRNO_DENIED)
+    }
+
+    /// Writes down which addresses of remotes settings of git would have that they had not: they are the
+    /// session's, whoever let them in.
+    fn note_remotes(&self, all: &[&Asked]) -> Result<(), i32> {
+        for one in all {
+            if self.git_file(&one.draft.place.path) == Some(GitFile::Settings) {
+                let bytes = |text: &Option<Vec<u8>>| text.clone().unwrap_or_default();
+                let noted = self.remotes.note(&bytes(&one.old), &bytes(&one.new));
+                noted.map_err(|_| ERRNO_NOT_JUDGED)?;
+            }
+        }
+        Ok(())
     }
 
     /// Records what is about to be made: before the effect, and on disk, since an approval must not be

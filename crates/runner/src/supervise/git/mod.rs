@@ -9,6 +9,7 @@
 
 mod around;
 mod checkout;
+mod doing;
 mod made;
 mod pointers;
 mod remotes;
@@ -31,7 +32,6 @@ use rustix::{
     io::Errno,
 };
 use stockade_policy::Control;
-use stockade_sys::notifier::Notification;
 use stockade_types::Verdict;
 
 pub(in crate::supervise) use checkout::{Checkout, REMEDY_CHECKOUT};
@@ -40,9 +40,9 @@ pub(crate) use pointers::Pointers;
 pub(crate) use remotes::{Remotes, addresses_of_remotes};
 
 use super::{
-    Answer, ERRNO_NOT_JUDGED, Hands, Reply, Supervision, act,
+    Hands, Supervision,
     changes::{Call, Deed, FLAG_CREATE},
-    judged::{Found, GitFile, Harmless, Judged, errno, in_view},
+    judged::{GitFile, Harmless, Judged, in_view},
     state,
 };
 use crate::{areas::Area, locate::Place, resolve::Resolver};
@@ -60,6 +60,9 @@ const MODE_TRIED: u32 = 0o100;
 const MODE_SPECIAL: u32 = 0o7000;
 /// What the owner does where a session may not.
 pub(in crate::supervise) const REMEDY: &str = "make this change yourself, outside the session";
+
+/// What the owner does about a hook that is not put in.
+const REMEDY_HOOK: &str = "run `git init` there yourself, outside the session, to have it";
 
 impl GitFile {
     /// Tells what a path below the workspace is to git; spelled in another way it is nothing.
@@ -115,7 +118,12 @@ impl Supervision {
         // Where the owner had a file, the session's is a change of it.
         let goes = || made() && !self.had_first(place);
         let Some(file) = self.git_file(&place.path) else {
-            if !matches!(call.deed, Deed::Remove { .. }) || !goes() {
+            let fits = match call.deed {
+                Deed::Remove { .. } => goes(),
+                Deed::Directory { .. } => self.is_open_below(&place.path),
+                _ => false,
+            };
+            if !fits {
                 return None;
             }
             judged.get_mut(at)?.decision = in_view();
@@ -184,6 +192,10 @@ impl Supervision {
                 if let Some(text) = samples::of(resolver, place) {
                     return Some(Harmless::Sample(text));
                 }
+                // Git writes no other hooks, and gives up what it makes where one cannot be written.
+                if samples::is_git_itself(resolver) {
+                    return Some(Harmless::Nowhere);
+                }
                 samples::has_name(place)
             }
             GitFile::Pointer | GitFile::CommonDirectory => {
@@ -196,6 +208,15 @@ impl Supervision {
             GitFile::Settings | GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
         };
         (writes && fits).then_some(Harmless::Pointer(file))
+    }
+
+    /// Whether a protected directory is nothing yet but the place of something that is open.
+    fn is_open_below(&self, path: &Path) -> bool {
+        self.areas.of(path).is_some_and(|(area, relative)| {
+            let settings = self.protection(area);
+            let below = relative.as_os_str().as_bytes();
+            settings.opens_below(below) && !settings.is_held(below)
+        })
     }
 
     /// Returns the one path that protection refuses, if nothing else is refused.
@@ -284,127 +305,6 @@ impl Supervision {
                 refused.why
             ))),
         }
-    }
-
-    /// Does what was found harmless, and records it.
-    pub(super) fn carry_out_harmless(
-        &self,
-        hands: &mut Hands,
-        resolver: &Resolver,
-        notification: &Notification,
-        mut found: Found,
-        harmless: Harmless,
-    ) -> Reply {
-        let opened = |file, flags: u32| Answer::Opened {
-            file,
-            close_on_exec: act::closes_on_exec(flags),
-        };
-        let (deed, places) = (&found.call.deed, &found.places);
-        if matches!(harmless, Harmless::Exists) {
-            return Reply::Refuse(Errno::EXIST.raw_os_error());
-        }
-        let done = match (harmless, deed, places.as_slice()) {
-            (Harmless::Settings(text), _, [from, to]) => {
-                let done = self.put_settings(hands, from, to, &text);
-                Ok(done.map(|()| Answer::Returns))
-            }
-            (Harmless::Mode(text, mode), _, [place]) => hands.identity.act(|| {
-                self.note_replaced(place);
-                replace(place.parent(), &place.name(), &text, mode)?;
-                Ok(Answer::Returns)
-            }),
-            (Harmless::Sample(text), Deed::Open { flags, .. }, [place]) => hands
-                .identity
-                .act(|| self.make_sample(resolver, place, &text))
-                .map(|done| done.map(|file| opened(file, *flags))),
-            (Harmless::Empty, Deed::Open { flags, mode }, [place]) => {
-                let mode = mode & 0o777 & !hands.mask();
-                hands
-                    .identity
-                    .act(|| self.make_empty(place, mode))
-                    .map(|done| done.map(|file| opened(file, *flags)))
-            }
-            (Harmless::Pointer(file), Deed::Open { flags, mode }, [_]) => {
-                let (flags, mode) = (*flags, mode & 0o777 & !hands.mask());
-                let (Some(place), Some(judged)) = (found.places.pop(), found.judged.pop()) else {
-                    return Reply::Refuse(ERRNO_NOT_JUDGED);
-                };
-                return match self.open_pointer(file, place, judged, mode) {
-                    Ok(file) => Reply::Now(opened(file, flags)),
-                    Err(error) => Reply::Refuse(errno(&error)),
-                };
-            }
-            (Harmless::Itself, deed, [place]) => hands.identity.act(|| {
-                if !self.change_in_read_only(deed, place)? {
-                    act::carry_out(deed, places, resolver, notification.thread)?;
-                }
-                self.note_made(place);
-                Ok(Answer::Returns)
-            }),
-            (
-                Harmless::Settings(_)
-                | Harmless::Mode(..)
-                | Harmless::Sample(_)
-                | Harmless::Pointer(_)
-                | Harmless::Empty
-                | Harmless::Exists
-                | Harmless::Itself,
-                _,
-                _,
-            ) => return Reply::Refuse(ERRNO_NOT_JUDGED),
-        };
-        let answer = match done {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Reply::Refuse(errno(&error)),
-            Err(_) => return Reply::Refuse(ERRNO_NOT_JUDGED),
-        };
-        match self.note_changes(hands, found.judged, resolver.tid()) {
-            Some(()) => Reply::Now(answer),
-            None => Reply::Refuse(ERRNO_NOT_JUDGED),
-        }
-    }
-
-    /// Puts settings in the place of others, through git's own lock.
-    fn replace_settings(&self, from: &Place, to: &Place, text: &[u8]) -> io::Result<()> {
-        self.note_replaced(to);
-        let made = to.stat.is_none() || self.is_made(to);
-        let directory = to.parent();
-        let mode = mode_at(directory, &from.name())?;
-        replace(directory, &from.name(), text, mode)?;
-        let flags = RenameFlags::empty();
-        rustix::fs::renameat_with(directory, from.name(), directory, to.name(), flags)?;
-        if made {
-            self.note_made(to);
-        }
-        Ok(())
-    }
-
-    /// Notes that a protected file is replaced: the kernel takes its mount away, and that is nobody's
-    /// doing outside.
-    pub(in crate::supervise) fn note_replaced(&self, place: &Place) {
-        if place.is_mount_point() {
-            self.replaced.note(&place.path);
-        }
-    }
-
-    /// Makes the sample of a hook; what the caller writes is what was written already.
-    fn make_sample(&self, resolver: &Resolver, place: &Place, text: &[u8]) -> io::Result<OwnedFd> {
-        replace(place.parent(), &place.name(), text, samples::MODE)?;
-        self.note_made(place);
-        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let nothing = rustix::fs::openat2(resolver.root(), "dev/null", flags, Mode::empty(), how)?;
-        Ok(nothing)
-    }
-
-    /// Makes settings that set nothing; the caller gets a descriptor that it cannot write to.
-    fn make_empty(&self, place: &Place, mode: u32) -> io::Result<OwnedFd> {
-        replace(place.parent(), &place.name(), b"", mode)?;
-        self.note_made(place);
-        state(self).first_settings.insert(place.path.clone(), None);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(place.parent(), place.name(), flags, Mode::empty());
-        Ok(opened?)
     }
 
     pub(in crate::supervise) fn is_made(&self, place: &Place) -> bool {

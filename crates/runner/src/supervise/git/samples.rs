@@ -52,6 +52,12 @@ pub(super) fn is_git(resolver: &Resolver) -> bool {
     name.is_some_and(|name| name == "git" || name.to_string_lossy().starts_with("git-"))
 }
 
+/// Whether the caller is git itself, and none of the programs that come beside it.
+pub(super) fn is_git_itself(resolver: &Resolver) -> bool {
+    let program = procfs::link(resolver.tid(), "exe").to_os();
+    Path::new(&program).file_name() == Some(OsStr::new("git"))
+}
+
 /// Returns the text of a hook's file in the template of the caller's own git. Nothing inside can
 /// write there, so it is what the owner's git would put into a new repository.
 pub(super) fn of(resolver: &Resolver, place: &Place) -> Option<Vec<u8>> {
