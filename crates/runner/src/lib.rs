@@ -25,6 +25,7 @@ mod in_use;
 mod inside;
 mod instructions;
 pub mod kept;
+mod listening;
 mod locate;
 mod logins;
 mod merge;

@@ -20,6 +20,7 @@ use crate::{
     approvals::{AskMode, Desk, Inbox, InboxOptions},
     controller::Controller,
     egress_process::EgressProcess,
+    listening::Listening,
     mount_watch::MountWatch,
     parts::{Parts, PipeEnds},
     processes::Processes,
@@ -63,6 +64,8 @@ pub struct Running {
     network: Option<JoinHandle<()>>,
     egress_replies: EgressReplies,
     mounts: Option<MountWatch>,
+    /// Where a person is there who could publish a port.
+    listening: Option<Listening>,
     started: Instant,
 }
 
@@ -101,6 +104,7 @@ impl Running {
                 .map_err(|e| RunError::Supervisor(std::io::Error::other(e)))?,
             ),
         };
+        let listening = listening(&parts);
         Ok(Self {
             parts,
             directory,
@@ -113,6 +117,7 @@ impl Running {
             network,
             egress_replies,
             mounts,
+            listening,
             started: Instant::now(),
         })
     }
@@ -309,6 +314,9 @@ impl Running {
         {
             return Some("the egress process ended unexpectedly".to_owned());
         }
+        if let Some(listening) = &mut self.listening {
+            listening.look();
+        }
         None
     }
 
@@ -346,6 +354,7 @@ impl Running {
             notifier,
             network,
             egress_replies,
+            listening,
             started,
             ..
         } = self;
@@ -387,7 +396,8 @@ impl Running {
         }
         directory.clean(Clean::MountPoint);
         // Nothing of the session runs any more that could write there.
-        let notes = in_use.map_or_else(Vec::new, |kept| kept.told(agent));
+        let mut notes = in_use.map_or_else(Vec::new, |kept| kept.told(agent));
+        notes.extend(listening.and_then(|listening| listening.told()));
         // It takes its time to go, and nothing waits for it.
         drop(egress);
         Ended {
@@ -398,6 +408,14 @@ impl Running {
             notes,
         }
     }
+}
+
+/// Watches for servers where a person is at the terminal, and may publish their ports.
+fn listening(parts: &Parts) -> Option<Listening> {
+    let network = &parts.policy.settings().network;
+    let first = process_number(parts.session.first_process());
+    let is_told = parts.ask == AskMode::Tty && network.may_publish.value;
+    is_told.then(|| Listening::new(first, &parts.plan, network))
 }
 
 /// The reason that stands for the exit code 124.

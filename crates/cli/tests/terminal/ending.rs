@@ -1,8 +1,11 @@
 //! However a session ends, the terminal is what it was.
 
+use std::net::TcpListener;
+
 use stockade_testkit::{
     processes::{self, Signal},
     pty::Terminal,
+    run::require_tool,
     wait,
 };
 
@@ -143,4 +146,33 @@ fn a_terminal_that_is_closed_ends_the_session() {
         wait::until_true(LONG, gone),
         "the command outlived its terminal"
     );
+}
+
+/// Whoever is at the terminal is told how a server inside is reached from outside, if it stayed; where
+/// nobody can be asked, and of a server that ends at once, nothing is said. Nothing is opened by it.
+#[test]
+fn a_server_that_stayed_is_named_with_the_way_to_it() {
+    require_tool("python3");
+    let lab = Lab::new();
+    let ports = 20_000..30_000_u16;
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let port = free.next().expect("a port");
+    let serve = format!("python3 -m http.server {port} --bind 127.0.0.1 >/dev/null 2>&1 & sleep");
+    for (options, seconds, told) in [
+        ("", "4", true),
+        ("--ask deny", "4", false),
+        ("", "0.5", false),
+        ("--publish PORT", "4", false),
+    ] {
+        let options = options.replace("PORT", &port.to_string());
+        let line = format!(
+            "\"$STOCKADE\" run {options} --summary none -- sh -c '{serve} {seconds}'; echo all done"
+        );
+        let mut terminal = Terminal::start(lab.around(&line).into_command(), 24, 100);
+        terminal.wait_for("all done", LONG);
+        let text = terminal.text();
+        let hint = format!("listened on {port}");
+        assert_eq!(text.contains(&hint), told, "{options} {seconds}: {text}");
+        terminal.wait_exit(LONG);
+    }
 }
