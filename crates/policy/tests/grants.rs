@@ -523,9 +523,6 @@ fn scopes_read_as_they_are_written() {
     }
 }
 
-/// A hook that comes into being.
-const HOOK: &str = "file create .git/hooks/pre-commit";
-
 #[test]
 fn protected_content_is_asked_about_and_binds_the_answer() {
     const HOOK: &str = "file create .git/hooks/pre-commit";
