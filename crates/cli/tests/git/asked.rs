@@ -193,7 +193,7 @@ fn a_hook_is_asked_about_by_what_is_in_it() {
         "printf '#!/bin/sh\\necho hooked\\n' > x && chmod +x x && mv x .git/hooks/pre-push",
         "printf '#!/bin/sh\\necho hooked\\n' > x && install -m 755 x .git/hooks/pre-push && ls .git/hooks/pre-push",
         "python3 -c 'import os\nwith open(\".git/hooks/pre-push\", \"w\") as f: f.write(\"#!/bin/sh\\necho hooked\\n\")\n\
-         os.chmod(\".git/hooks/pre-push\", 0o755)'",
+         os.chmod(\".git/hooks/pre-push\", os.stat(\".git/hooks/pre-push\").st_mode | 0o111)'",
         "printf '#!/bin/sh\\n' > .git/hooks/pre-push; printf 'echo hooked\\n' >> .git/hooks/pre-push; \
          chmod 755 .git/hooks/pre-push",
     ];
@@ -288,7 +288,7 @@ fn nothing_else_comes_with_an_answer() {
             "python3 -c 'import os, time\nf = os.open(\".git/hooks/x\", os.O_WRONLY | os.O_CREAT, 0o755)\n\
           os.write(f, b\"good\\n\")\n\
           if os.fork() == 0:\n  \
-          while not os.path.exists(\".git/hooks/x\"): time.sleep(0.02)\n  \
+          while os.path.getsize(\".git/hooks/x\") == 0: time.sleep(0.02)\n  \
           os.pwrite(f, b\"evil\\n\", 0)\n\
           os.close(f)\nopen(\"plain\", \"w\")\nos.wait()'",
             1,

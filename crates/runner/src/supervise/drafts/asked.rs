@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
     os::fd::{AsFd as _, OwnedFd},
@@ -79,6 +80,11 @@ impl Supervision {
         let (directories, drafts): (Vec<Draft>, Vec<Draft>) = drafts
             .into_iter()
             .partition(|one| matches!(one.what, What::Directory));
+        let placeholders: Vec<(OwnedFd, OsString)> = drafts
+            .iter()
+            .filter(|one| one.placeholder)
+            .filter_map(|one| Some((writable(&one.place).ok()?, one.place.name())))
+            .collect();
         let prepare = || drafts.into_iter().map(prepare).collect();
         let prepared: Result<Vec<Result<Asked, Unread>>, _> = hands.identity.act(prepare);
         let settled = match prepared {
@@ -96,6 +102,9 @@ impl Supervision {
             }
         };
         if settled.is_err() {
+            let remove = || placeholders.iter().for_each(remove_placeholder);
+            // What cannot be taken away is an empty file that nobody may execute.
+            drop(hands.identity.act(remove));
             drop_drafts(hands, &directories);
         }
         settled
@@ -386,6 +395,14 @@ impl Supervision {
     }
 }
 
+/// Takes an empty file away that stood for a draft.
+fn remove_placeholder((parent, name): &(OwnedFd, OsString)) {
+    let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    if found.is_ok_and(|stat| stat.st_size == 0) {
+        rustix::fs::unlinkat(parent, name, AtFlags::empty()).unwrap_or_default();
+    }
+}
+
 fn access(one: &Asked) -> Access {
     match (&one.old, &one.new) {
         (_, None) => Access::Remove,
@@ -397,7 +414,7 @@ fn access(one: &Asked) -> Access {
 /// Reads what a draft has in the end, which nobody can change after that, and what is there now.
 fn prepare(draft: Draft) -> Result<Asked, Unread> {
     let read = || -> io::Result<_> {
-        let old = there(&draft.place)?;
+        let old = there(&draft)?;
         Ok(match &draft.what {
             What::Text(text) => {
                 let (new, mode) = whole(text)?;
@@ -448,11 +465,14 @@ fn whole(text: &OwnedFd) -> io::Result<(Vec<u8>, u32)> {
 }
 
 /// Returns what is at a place, if that is a file or nothing.
-fn there(place: &Place) -> io::Result<Option<Vec<u8>>> {
+fn there(draft: &Draft) -> io::Result<Option<Vec<u8>>> {
+    let place = &draft.place;
     match rustix::fs::statat(place.parent(), place.name(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => Ok(Some(
-            read_at(place.parent(), &place.name(), FILE_BYTES_MAX)?,
-        )),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+            let bytes = read_at(place.parent(), &place.name(), FILE_BYTES_MAX)?;
+            let ours = draft.placeholder && bytes.is_empty();
+            Ok((!ours).then_some(bytes))
+        }
         Ok(_) => Err(Errno::ISDIR.into()),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
@@ -465,7 +485,7 @@ fn is_unchanged(resolver: &Resolver, one: &Asked) -> bool {
     let at = || {
         let parent = open_straight(resolver, place.path.parent()?).ok()?;
         let same = same_file(&parent, &place.parent()).ok()?;
-        (same && there(place).ok()? == one.old).then_some(())
+        (same && there(&one.draft).ok()? == one.old).then_some(())
     };
     at().is_some()
 }

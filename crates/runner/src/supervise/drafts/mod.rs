@@ -60,6 +60,8 @@ pub(crate) struct Draft {
     judged: Judged,
     subject: Subject,
     what: What,
+    /// Whether an empty file is there meanwhile: programs look at what they have written.
+    placeholder: bool,
 }
 
 /// What a draft would leave at its path.
@@ -161,6 +163,9 @@ impl Supervision {
             }
         };
         if let Some(what) = what {
+            let fresh = matches!(what, What::Text(_)) && place.stat.is_none() && !checkout;
+            let put = || self.put_placeholder(place);
+            let placeholder = fresh && matches!(hands.identity.act(put), Ok(Ok(())));
             let (place, judged) = (found.places.remove(at), found.take_denied()?);
             let subject = hands.subject(self, resolver.tid());
             let draft = Draft {
@@ -170,6 +175,7 @@ impl Supervision {
                 judged,
                 subject,
                 what,
+                placeholder,
             };
             let mut state = state(self);
             state.drafts.retain(|one| one.place.path != path);
@@ -213,6 +219,15 @@ impl Supervision {
             | Deed::Nothing => return Ok(None),
         };
         Ok(Some(begun))
+    }
+
+    /// Makes an empty file that nobody may execute where a draft is to be.
+    fn put_placeholder(&self, place: &Place) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        rustix::fs::openat(&writable(place)?, place.name(), flags, mode)?;
+        self.note_made(place);
+        Ok(())
     }
 
     /// Opens the draft of a file; says what is to be remembered, where it is not there yet.
@@ -295,6 +310,7 @@ impl Supervision {
             judged,
             subject: hands.subject(self, resolver.tid()),
             what: What::Text(read),
+            placeholder: false,
         });
         let tid = resolver.tid();
         Some(Reply::Later(Box::new(move |shared, notifier, call| {
