@@ -81,6 +81,17 @@ fn agent_state() -> StateFact {
     }
 }
 
+fn agent_program() -> ProgramFacts {
+    ProgramFacts {
+        program: path("/home/dev/node/bin/codex"),
+        roots: vec![path("/home/dev/node"), path("/usr/bin/env")],
+        links: vec![LinkFact {
+            path: path("/home/dev/bin/codex"),
+            target: "../node/bin/codex".into(),
+        }],
+    }
+}
+
 fn facts() -> HostFacts {
     let system = |text: &str, kind| SystemEntry {
         path: path(text),
@@ -139,14 +150,7 @@ fn facts() -> HostFacts {
                 read_only: false,
             },
         ],
-        program: ProgramFacts {
-            program: path("/home/dev/node/bin/codex"),
-            roots: vec![path("/home/dev/node"), path("/usr/bin/env")],
-            links: vec![LinkFact {
-                path: path("/home/dev/bin/codex"),
-                target: "../node/bin/codex".into(),
-            }],
-        },
+        program: agent_program(),
         state: vec![agent_state()],
         environment: environment(&[("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8")]),
         own_executable: path("/usr/bin/stockade"),
