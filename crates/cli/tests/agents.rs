@@ -204,7 +204,7 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
         ("stranger.test", "lab-stranger"),
         ("unfamiliar.test", "unfamiliar-host"),
         ("git push --force", "push"),
-        (".git/hooks/pre-commit", "protected"),
+        (".git/hooks/pre-commit", "protected-content"),
     ];
     assert_record(&lab, &session.id, &refusals);
     assert_journal_is_checked(&lab, &session.id);
@@ -266,17 +266,15 @@ fn assert_refusals_are_seen(results: &Results) {
     // Shells spell it each in their own way: the agent takes the one that the machine has.
     let push = results.of(Did::Push).to_lowercase();
     assert!(push.contains("permission denied"), "{push}");
+    // What was written is asked about when the shell ends: after a no it did not end well.
     let hook = results.of(Did::WriteHook);
-    assert!(
-        hook.contains("denied") || hook.contains("Read-only"),
-        "{hook}"
-    );
+    assert!(hook.contains("137"), "{hook}");
 }
 
 /// Each thing was asked about once.
 fn assert_questions(asked: &[Asked]) {
-    assert_eq!(asked.len(), 3, "{asked:#?}");
-    for text in ["stranger.test", "unfamiliar.test", "push"] {
+    assert_eq!(asked.len(), 4, "{asked:#?}");
+    for text in ["stranger.test", "unfamiliar.test", "push", "pre-commit"] {
         let count = asked
             .iter()
             .filter(|question| question.mentions(text))

@@ -27,6 +27,7 @@ use std::{
 use rustix::{
     fs::{AtFlags, FileType, MemfdFlags, Mode, OFlags, ResolveFlags},
     io::Errno,
+    process::{Pid, Signal},
 };
 use stockade_policy::WorkspaceSettings;
 use stockade_types::{ProcessId, Subject, Verdict};
@@ -349,10 +350,17 @@ impl Supervision {
                 return Answer::Fails(ERRNO_NOT_JUDGED);
             };
             let settled = shared.settle_drafts(&mut hands, drafts, tid, &wanted);
-            // Whoever wrote it learns at its next change that it is not there.
-            match settled {
-                Err(errno) if moment == Moment::GoesOn => Answer::Fails(errno),
-                Ok(()) | Err(_) => shared.resume(&mut hands, notifier, call),
+            match (settled, moment) {
+                (Err(errno), Moment::GoesOn) => Answer::Fails(errno),
+                (Err(_), Moment::Ends) => {
+                    // It has done all it wanted, and would say that it went well.
+                    if wanted() {
+                        end_as_failed(owner);
+                    }
+                    shared.resume(&mut hands, notifier, call)
+                }
+                // Whoever wrote it learns at its next change that it is not there.
+                (Err(_), Moment::Runs) | (Ok(()), _) => shared.resume(&mut hands, notifier, call),
             }
         })))
     }
@@ -488,6 +496,22 @@ fn ask_checkout(drafts: Vec<Draft>, tid: u32) -> Reply {
             }
         }
     }))
+}
+
+/// Kills a process that is within its last call, so that whoever started it sees that it failed.
+fn end_as_failed(process: ProcessId) {
+    let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+    let Some(Ok(descriptor)) = pid.map(stockade_sys::process::pidfd) else {
+        return;
+    };
+    // The descriptor is of this process if the process was still there after it was opened.
+    if procfs::of_process(process.pid).is_ok_and(|found| found.id == process) {
+        // What has ended by now needs no end.
+        drop(rustix::process::pidfd_send_signal(
+            &descriptor,
+            Signal::KILL,
+        ));
+    }
 }
 
 /// Takes away the directories that were made for drafts, as far as nothing is in them.
