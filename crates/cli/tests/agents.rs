@@ -266,9 +266,13 @@ fn assert_refusals_are_seen(results: &Results) {
     // Shells spell it each in their own way: the agent takes the one that the machine has.
     let push = results.of(Did::Push).to_lowercase();
     assert!(push.contains("permission denied"), "{push}");
-    // What was written is asked about when the shell ends: after a no it did not end well.
+    // What was written is asked about when the shell goes on to write something else, or ends: after
+    // a no it is refused that, or does not end well.
     let hook = results.of(Did::WriteHook);
-    assert!(hook.contains("137"), "{hook}");
+    assert!(
+        hook.contains("permission denied") || hook.contains("137"),
+        "{hook}"
+    );
 }
 
 /// Each thing was asked about once.

@@ -75,7 +75,7 @@ fn what_runs_something_does_not() {
         "[core]\n\tworktree = /home\n",
         "[filter \"x\"]\n\tclean = x\n",
         "[filter \"x\"]\n\tclean = git-lfs clean -- %f\n",
-        "[filter \"lfs\"]\n\tclean = git-lfs clean -- %f; x\n",
+        "[filter \"lfs\"]\n\tclean = \"git-lfs clean -- %f; x\"\n",
         "[filter \"lfs\"]\n\tclean = git-lfs smudge -- %f\n",
         "[filter \"lfs\"]\n\tprocess = ./git-lfs filter-process\n",
         "[filter \"LFS\"]\n\tprocess = git-lfs filter-process\n",
