@@ -272,10 +272,13 @@ impl TestEnv {
         path
     }
 
-    /// Gives `path`, and the directories above it up to the root, to the user of this environment.
+    /// Gives `path` to the user of this environment, and the directories above it that lie below the
+    /// root of the environment: never one of the machine's.
     pub fn own(&self, path: &Path) {
         if let Some(user) = self.user.as_ref().filter(|user| !user.is_current()) {
-            for part in path.ancestors().take_while(|part| *part != self.root()) {
+            let ours = |part: &&Path| part.starts_with(self.root()) && *part != self.root();
+            let above = path.ancestors().skip(1).take_while(ours);
+            for part in std::iter::once(path).chain(above) {
                 lchown(part, Some(user.uid), Some(user.gid)).expect("root gives files away");
             }
         }
