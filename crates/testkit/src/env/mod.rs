@@ -456,8 +456,26 @@ pub(crate) fn set_mode(path: &Path, mode: u32) {
 mod tests {
     use std::{fs, os::unix::fs::MetadataExt, time::Duration};
 
-    use super::TestEnv;
+    use super::{TestEnv, User};
     use crate::{failure_of, processes, wait};
+
+    /// Files of the machine keep their owner, whatever a test gives to its user.
+    #[test]
+    fn nothing_above_what_is_given_away_is_given_away_outside() {
+        let Some(user) = User::ordinary() else {
+            return;
+        };
+        let env = TestEnv::new("/usr/bin/env").as_user(&user);
+        let outside = tempfile::tempdir().unwrap();
+        let given = outside.path().join("given");
+        fs::create_dir(&given).unwrap();
+        env.own(&given);
+        let owner = |path: &std::path::Path| fs::metadata(path).unwrap().uid();
+        assert_eq!(owner(&given), User::find(&user).uid);
+        assert_eq!(owner(outside.path()), 0);
+        let below = env.write("a/b", "x");
+        assert_eq!(owner(below.parent().unwrap()), User::find(&user).uid);
+    }
 
     #[test]
     fn the_environment_is_its_own() {
