@@ -341,11 +341,11 @@ fn a_push_with_force_is_asked_about_and_refused() {
 fn a_hook_of_git_is_not_written() {
     let program = |_: &Lab| strings(&["cp", "test.sh", ".git/hooks/pre-commit"]);
     let effect = |lab: &Lab, _: &Output| lab.repo.path().join(".git/hooks/pre-commit").exists();
-    let refused = Outcome::Refused {
+    let asked = Outcome::Asked {
         target: ".git/hooks/pre-commit",
-        rule: "protected",
+        rule: "protected-content",
     };
-    Item::new(program, effect, refused).check();
+    Item::new(program, effect, asked).check();
 }
 
 #[test]

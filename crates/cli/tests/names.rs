@@ -71,7 +71,7 @@ fn a_package_with_folders_of_editors_and_agents_installs_and_goes() {
         assert!(!place.exists("node_modules"));
         // Outside of packages the same names stay protected, and the answer says so.
         let refused = place.run(
-            "! mkdir .vscode && ! touch lefthook.yml && ! mkdir -p sub/.claude && \
+            "! mkdir .vscode && ! touch lefthook.yml && ! mkdir -p sub/.idea && \
              node -e 'try { require(\"fs\").writeFileSync(\".mcp.json\", \"\") } catch (e) { console.log(e.code) }'",
         );
         refused.assert_stdout("EACCES\n");

@@ -53,7 +53,11 @@ fn f38_places_of_secrets_do_not_exist() {
         .iter()
         .map(|(name, snippet)| closed(name, snippet))
         .collect();
-    attempts.push(closed("list", "ls -A ~/.ssh ~/.aws | grep -q ."));
+    // Which hosts git may reach over ssh is told, in a file made for the session.
+    attempts.push(closed(
+        "list",
+        "find ~/.ssh ~/.aws ! -type d ! -name known_hosts | grep -q .",
+    ));
     Matrix {
         prepare: &|scene| {
             for place in places {
