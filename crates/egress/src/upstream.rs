@@ -190,7 +190,7 @@ pub(crate) async fn not_found(proxy: &Process, entry: Decided, error: Unreachabl
     let port = match &entry.request {
         Request::Net(net) => net.port,
         Request::Http(http) => http.port,
-        Request::Exec(_) | Request::Name(_) | Request::File(_) => {
+        Request::Exec(_) | Request::Name(_) | Request::File(_) | Request::Port(_) => {
             return Failed::Unreachable(Unreachable::NotANetRequest);
         }
     };

@@ -51,11 +51,13 @@ pub enum Control {
     ReadOnly,
     /// A process that another one decides about, or would.
     Traced,
+    /// A port on which a program of the session listens.
+    ListeningPort,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -76,6 +78,7 @@ impl Control {
         Self::SystemCalls,
         Self::ReadOnly,
         Self::Traced,
+        Self::ListeningPort,
     ];
 
     /// Returns the name that decisions show as the rule.
@@ -101,6 +104,7 @@ impl Control {
             Self::SystemCalls => "system-calls",
             Self::ReadOnly => "read-only",
             Self::Traced => "traced",
+            Self::ListeningPort => "listening-port",
         }
     }
 
@@ -109,7 +113,7 @@ impl Control {
         Self::ALL.iter().any(|control| control.as_str() == id)
     }
 
-    fn id(self) -> Option<RuleId> {
+    pub(crate) fn id(self) -> Option<RuleId> {
         self.as_str().parse().ok()
     }
 
@@ -117,6 +121,20 @@ impl Control {
     pub fn denies(self, reason: impl Into<String>, remedy: &str) -> Decision {
         let by = self.id().map(|id| (id, Origin::Builtin));
         Decision::plain(Verdict::Deny, by, reason, remedy)
+    }
+
+    /// Makes the question of this control; an answer reaches no further than one use.
+    pub(crate) fn asks(self, reason: impl Into<String>, remedy: &str) -> Decision {
+        let by = self.id().map(|id| (id, Origin::Builtin));
+        let stage = AskStage {
+            reviewer: Reviewer::Human,
+            expires: AskStage::EXPIRES,
+            scope_max: Scope::Once,
+        };
+        Decision {
+            stage: Some(stage),
+            ..Decision::plain(Verdict::Ask, by, reason, remedy)
+        }
     }
 
     /// Makes the allow of this control.

@@ -31,7 +31,7 @@ impl LastingRule {
             RequestKind::Exec => command(target),
             RequestKind::Net => host(target),
             RequestKind::File => file(target),
-            RequestKind::Http | RequestKind::Name | RequestKind::Call => None,
+            RequestKind::Http | RequestKind::Name | RequestKind::Call | RequestKind::Port => None,
         }
     }
 
@@ -101,7 +101,7 @@ impl Request {
                     subject: Subject::default(),
                 }))
             }
-            RequestKind::Http | RequestKind::Name | RequestKind::Call => None,
+            RequestKind::Http | RequestKind::Name | RequestKind::Call | RequestKind::Port => None,
         }
     }
 }

@@ -55,6 +55,7 @@ mod fields;
 mod grant;
 mod index;
 mod lasting;
+mod listening;
 mod load;
 #[cfg(test)]
 mod oracle;
@@ -100,7 +101,7 @@ pub use proxy::{ProxyAddress, ProxyExceptions, ProxySetting};
 pub use read_network::LOOPBACK;
 pub use request::{
     Access, Effect, EffectBound, ExecRequest, FileContent, FileRequest, HttpRequest, Involved,
-    NameRequest, NetRequest, Request, Variable,
+    NameRequest, NetRequest, PortRequest, Request, Variable,
 };
 pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;

@@ -220,6 +220,7 @@ fn reference(policy: &Policy, request: &Request) -> Verdict {
         }
         Request::Exec(exec) => judge(policy, &View::Exec(ExecView::new(exec)), request),
         Request::File(file) => judge(policy, &View::File(FileView { request: file }), request),
+        Request::Port(_) => unreachable!("no rule is about ports"),
     }
 }
 

@@ -116,6 +116,7 @@ impl Policy {
             })),
             Request::Exec(exec) => judge.one(&View::Exec(ExecView::new(exec))),
             Request::File(file) => judge.one(&View::File(FileView { request: file })),
+            Request::Port(port) => self.listening(port, request, approvals),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What somebody inside the boundary wants to do, as the enforcement points see it.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use stockade_types::{Digest, Host, HostName, Port, RawText, RequestKind, Subject, Target};
@@ -20,6 +22,8 @@ pub enum Request {
     Name(NameRequest),
     /// A file is about to be changed.
     File(FileRequest),
+    /// A port of the session is about to be on the machine's loopback.
+    Port(PortRequest),
 }
 
 /// A program is about to run.
@@ -142,6 +146,16 @@ pub struct NameRequest {
     pub subject: Subject,
 }
 
+/// A port of the session is about to be on the machine's loopback, under the same number.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct PortRequest {
+    /// Where a program of the session listens.
+    pub port: Port,
+    /// The program that listens.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
 /// A file is about to be changed.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct FileRequest {
@@ -238,6 +252,7 @@ impl Request {
             Self::Http(_) => RequestKind::Http,
             Self::Name(_) => RequestKind::Name,
             Self::File(_) => RequestKind::File,
+            Self::Port(_) => RequestKind::Port,
         }
     }
 
@@ -249,6 +264,7 @@ impl Request {
             Self::Http(r) => &r.subject,
             Self::Name(r) => &r.subject,
             Self::File(r) => &r.subject,
+            Self::Port(r) => &r.subject,
         }
     }
 
@@ -283,6 +299,11 @@ impl Request {
                 access: Some(r.access.as_str().to_owned()),
                 ..Target::default()
             },
+            Self::Port(r) => Target {
+                host: Some(Ipv4Addr::LOCALHOST.to_string()),
+                port: Some(r.port.get()),
+                ..Target::default()
+            },
         }
     }
 
@@ -291,7 +312,8 @@ impl Request {
     /// For `exec` that is the file, both of its names, every file that takes part with its content,
     /// the arguments, the directory, the variables that differ from the start, and the known
     /// effects. For `net` it is host, port and the file that asks; `http` adds method and path;
-    /// `file` is path, access, the content where it is known, and the file that asks.
+    /// `file` is path, access, the content where it is known, and the file that asks; `port` is the
+    /// port and the file that listens.
     pub fn digest(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade request 2");
         match self {
@@ -316,6 +338,10 @@ impl Request {
             Self::File(r) => {
                 hash.file(r).field(r.subject.exe.as_bytes());
             }
+            Self::Port(r) => {
+                hash.field(b"port").field(&r.port.get().to_be_bytes());
+                hash.field(r.subject.exe.as_bytes());
+            }
         }
         hash.finish()
     }
@@ -326,7 +352,8 @@ impl Request {
     /// the work itself, and for a push whose place is known without the flags that change neither
     /// place nor branches; the others as the exact request, of any program. `net` is host and port, of which 80 and 443 are
     /// one,
-    /// and there a host and its `www.` are one.
+    /// and there a host and its `www.` are one. `port` is any port: no grant about one is wider than
+    /// counted uses, and who wants no more such questions wants none about any.
     pub fn shape(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade shape 2");
         match self {
@@ -347,6 +374,9 @@ impl Request {
             Self::File(r) => {
                 hash.file(r);
             }
+            Self::Port(_) => {
+                hash.field(b"port");
+            }
         }
         hash.finish()
     }
@@ -356,7 +386,7 @@ impl Request {
         match self {
             Self::Net(r) => Some(Self::endpoint_shape(&r.host, r.port)),
             Self::Http(r) => Some(Self::endpoint_shape(&r.host, r.port)),
-            Self::Exec(_) | Self::Name(_) | Self::File(_) => None,
+            Self::Exec(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => None,
         }
     }
 
@@ -365,7 +395,7 @@ impl Request {
     pub fn twin(&self) -> Option<HostName> {
         match self {
             Self::Net(r) => twin_of(&r.host, r.port),
-            Self::Exec(_) | Self::Http(_) | Self::Name(_) | Self::File(_) => None,
+            Self::Exec(_) | Self::Http(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => None,
         }
     }
 

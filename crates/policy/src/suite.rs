@@ -358,7 +358,9 @@ impl Policy {
         let (host, port) = match &mut seen {
             Request::Net(net) => (&mut net.host, net.port),
             Request::Http(http) => (&mut http.host, http.port),
-            Request::Name(_) | Request::Exec(_) | Request::File(_) => return seen,
+            Request::Name(_) | Request::Exec(_) | Request::File(_) | Request::Port(_) => {
+                return seen;
+            }
         };
         if matches!(host, Host::Address(address) if address.is_loopback())
             && let Ok(local) = LOCALHOST.parse()
@@ -377,7 +379,7 @@ impl Policy {
             Request::Net(net) => (net.host.clone(), Some((&net.host, net.port))),
             Request::Http(http) => (http.host.clone(), Some((&http.host, http.port))),
             Request::Name(name) => (Host::Name(name.name.clone()), None),
-            Request::Exec(_) | Request::File(_) => return None,
+            Request::Exec(_) | Request::File(_) | Request::Port(_) => return None,
         };
         if let Some((Host::Name(name), port)) = service
             && network.service(name, port).is_some()

@@ -1,122 +1,294 @@
-//! Ports on which programs of the session listen, so that a person learns how to reach one from outside.
-//! It only looks: nothing is opened by it.
+//! Ports on which programs of the session listen: somebody is asked whether one is to be on this
+//! machine's loopback.
+//!
+//! No call of the session waits for the answer: the server listens at once, and the question is beside
+//! it. Nothing is opened without a yes. What nobody answered is named at the end of the session.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs, mem,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
+use stockade_event::Durability;
 use stockade_plan::{LaunchPlan, Step};
-use stockade_policy::NetworkSettings;
+use stockade_policy::{Approvals, Policy, PortRequest, Request};
+use stockade_types::{Port, Subject, Verdict, chain};
 
+use crate::{
+    approvals::{AskMode, Asker, Desk, Outcome},
+    processes::Processes,
+    procfs,
+    publish::{self, Doors},
+    recorder::{Recorder, lock},
+};
+
+/// The first port that every user may listen on; those below are the machine's own.
+const ORDINARY_FIRST: u16 = 1024;
 /// The first port that programs are given which want any (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL_FIRST: u16 = 32_768;
 /// Looks, a second apart, at which a server must be there: one that ends at once is nobody's to visit.
 const LOOKS_MIN: u32 = 2;
+/// Ports of one session that somebody is asked about: a front end, what is behind it, and one more.
+/// What listens on more has no need of a person, and wants one worn down.
+const ASKED_MAX: usize = 3;
 /// Ports that are named.
 const NAMED_MAX: usize = 4;
+/// Ports that are remembered; beyond are those of a flood.
+const SEEN_MAX: usize = 1024;
+/// Processes that are searched for the one that listens.
+const PROCESSES_MAX: usize = 20_000;
 /// The state of a socket that listens (linux/tcp_states.h), as proc(5) writes it.
 const LISTENS: &str = "0A";
+/// Who ends a question that nobody answered, as the desk says it.
+const UNANSWERED: [&str; 4] = ["timeout", "withdrawn", "session-end", "desk"];
 
 /// What was seen.
-#[derive(Debug)]
 pub(crate) struct Listening {
-    /// Number of the session's first process, outside: its network is looked at.
-    first: u32,
     /// Ports that are the boundary's own, or open outside already.
     known: BTreeSet<u16>,
-    seen: BTreeMap<u16, u32>,
+    seen: BTreeMap<u16, Seen>,
+    asked: usize,
+    opening: Arc<Opening>,
+}
+
+/// What was seen of one port.
+#[derive(Debug, Default)]
+struct Seen {
+    looks: u32,
+    is_asked: bool,
+    is_there: Arc<AtomicBool>,
+}
+
+/// What it takes to ask about a port, and to open it.
+pub(crate) struct Opening {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) processes: Arc<Processes>,
+    pub(crate) doors: Doors,
+    pub(crate) told: Mutex<Told>,
+}
+
+/// What is known at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Ports about which somebody has said something.
+    answered: BTreeSet<u16>,
+    notes: Vec<String>,
+}
+
+/// A socket that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Socket {
+    port: u16,
+    inode: u32,
 }
 
 impl Listening {
-    pub(crate) fn new(first: u32, plan: &LaunchPlan, settings: &NetworkSettings) -> Self {
+    pub(crate) fn new(plan: &LaunchPlan, opening: Opening) -> Self {
         let own = plan.steps.iter().filter_map(|step| match step {
             Step::Listen { ports, local } => Some(ports.iter().chain(local)),
             _ => None,
         });
-        let published = settings.publish.iter().map(|at| at.value.inside.get());
+        let network = &opening.policy.settings().network;
+        let published = network.publish.iter().map(|at| at.value.inside.get());
         Self {
-            first,
             known: own.flatten().copied().chain(published).collect(),
             seen: BTreeMap::new(),
+            asked: 0,
+            opening: Arc::new(opening),
         }
     }
 
-    /// Looks once.
+    /// Looks once; asks about a port that has a server for some time.
     pub(crate) fn look(&mut self) {
-        let mut ports = BTreeSet::new();
-        for family in ["tcp", "tcp6"] {
-            let text = fs::read_to_string(format!("/proc/{}/net/{family}", self.first));
-            // A session that ends has no network any more.
-            ports.extend(text.unwrap_or_default().lines().filter_map(listens_on));
+        let sockets = listening_sockets(self.opening.processes.first());
+        let there: BTreeMap<u16, u32> = sockets.map(|one| (one.port, one.inode)).collect();
+        for (port, seen) in &mut self.seen {
+            seen.is_there
+                .store(there.contains_key(port), Ordering::Release);
         }
-        for port in ports {
-            if port < EPHEMERAL_FIRST && port != 53 && !self.known.contains(&port) {
-                *self.seen.entry(port).or_default() += 1;
+        for (port, inode) in there {
+            let is_ordinary = (ORDINARY_FIRST..EPHEMERAL_FIRST).contains(&port);
+            if is_ordinary && !self.known.contains(&port) {
+                self.note(port, inode);
             }
         }
     }
 
-    /// Says how the ports are reached from this machine; `None` where no server stayed.
-    pub(crate) fn told(&self) -> Option<String> {
-        let stayed = self.seen.iter().filter(|(_, looks)| **looks >= LOOKS_MIN);
-        let stayed: Vec<String> = stayed.map(|(port, _)| port.to_string()).collect();
-        let first = stayed.first()?;
-        let named: Vec<&str> = stayed.iter().take(NAMED_MAX).map(String::as_str).collect();
-        let more = if stayed.len() > NAMED_MAX {
-            ", …"
-        } else {
-            ""
+    fn note(&mut self, port: u16, inode: u32) {
+        if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&port) {
+            return;
+        }
+        let seen = self.seen.entry(port).or_default();
+        seen.looks = seen.looks.saturating_add(1);
+        seen.is_there.store(true, Ordering::Release);
+        let is_new =
+            seen.looks >= LOOKS_MIN && !mem::replace(&mut seen.is_asked, seen.looks >= LOOKS_MIN);
+        let Some(number) = Port::new(port).filter(|_| is_new) else {
+            return;
         };
-        Some(format!(
-            "programs inside listened on {}{more}; `run --publish {first}` opens that port on this \
-             machine's loopback",
-            named.join(", ")
-        ))
+        // One that another program of the machine has cannot be opened.
+        if self.asked >= ASKED_MAX || !publish::is_free(port) {
+            return;
+        }
+        self.asked += 1;
+        let (opening, is_there) = (Arc::clone(&self.opening), Arc::clone(&seen.is_there));
+        let asked = thread::Builder::new()
+            .name("ask".to_owned())
+            .spawn(move || opening.ask(number, inode, &is_there));
+        // Where no thread is to be had the port is named at the end.
+        drop(asked);
+    }
+
+    /// Says what went wrong with ports, and how those are reached about which nobody has said anything;
+    /// nothing where nobody is at a terminal.
+    pub(crate) fn told(self) -> Vec<String> {
+        if self.opening.desk.mode() != AskMode::Tty {
+            return Vec::new();
+        }
+        let Told { answered, notes } = mem::take(&mut *lock(&self.opening.told));
+        let stayed = self.seen.iter().filter(|(_, seen)| seen.looks >= LOOKS_MIN);
+        let stayed = stayed.map(|(port, _)| *port);
+        let silent: Vec<u16> = stayed.filter(|port| !answered.contains(port)).collect();
+        notes.into_iter().chain(named(&silent)).collect()
     }
 }
 
-/// Reads the port of a line of `/proc/PID/net/tcp` (proc(5)) whose socket listens.
-fn listens_on(line: &str) -> Option<u16> {
+impl Opening {
+    /// Asks about a port and opens it, if that is the answer; waits for as long as that takes.
+    fn ask(&self, port: Port, inode: u32, is_there: &AtomicBool) {
+        let wanted = PortRequest {
+            port,
+            subject: self.holder(inode),
+        };
+        let request = Request::Port(wanted.clone());
+        let decide = |approvals: &Approvals| self.policy.decide(&request, approvals);
+        let decision = decide(&Approvals::none());
+        if decision.verdict != Verdict::Ask {
+            return;
+        }
+        let outcome = self.desk.ask(&Asker {
+            request: &request,
+            decision: &decision,
+            decision_id: self.recorder.new_decision(),
+            revision: self.recorder.revision(),
+            intent: None,
+            decide: &decide,
+            wanted: &|| is_there.load(Ordering::Acquire),
+            covered: None,
+            lasting: self.policy.lasting(&request, &decision),
+        });
+        let (approvals, by) = match outcome {
+            Outcome::Granted { approvals, id } => (approvals, format!("approval {id}")),
+            Outcome::Refused { by, .. } => {
+                if !UNANSWERED.contains(&by.as_str()) {
+                    lock(&self.told).answered.insert(port.get());
+                }
+                return;
+            }
+        };
+        let opened = self.open(wanted, &approvals, by);
+        let mut told = lock(&self.told);
+        told.answered.insert(port.get());
+        told.notes.extend(opened.err());
+    }
+
+    /// Opens a port that may be opened; an error says why it is not open.
+    fn open(&self, wanted: PortRequest, approvals: &Approvals, by: String) -> Result<(), String> {
+        let permitted = self.policy.permit(wanted, approvals);
+        let (permitted, _) = permitted.map_err(|decision| decision.reason)?;
+        let taken = publish::take_opened(&permitted, by).map_err(|error| chain(&error))?;
+        // Whoever connects between these lines waits to be accepted, and is refused if nobody does.
+        self.recorder
+            .write(&taken.event(), Durability::Synced)
+            .map_err(|error| format!("a port was not opened: {}", chain(&error)))?;
+        let port = permitted.get().port;
+        let served = taken.serve(&self.doors);
+        served.map_err(|error| format!("port {port} was not opened: {error}"))
+    }
+
+    /// Describes the program that listens; nobody where it is gone. Of several that hold the socket it
+    /// is the one that has it longest: the nearest to the session's first process.
+    fn holder(&self, inode: u32) -> Subject {
+        let wanted = HashSet::from([inode]);
+        let processes = procfs::descendants(self.processes.first(), PROCESSES_MAX);
+        // The session's first process is our own.
+        let mut others = processes.into_iter().skip(1);
+        let holds = |pid: &u32| procfs::sockets(*pid, &wanted).is_ok_and(|held| !held.is_empty());
+        let found = others.find(holds);
+        found.map_or_else(Subject::default, |pid| self.processes.subject(pid))
+    }
+}
+
+/// Says how ports are reached from this machine.
+fn named(ports: &[u16]) -> Option<String> {
+    let first = ports.first()?;
+    let named = ports.iter().take(NAMED_MAX).map(u16::to_string);
+    let named: Vec<String> = named.collect();
+    let more = if ports.len() > NAMED_MAX { ", …" } else { "" };
+    Some(format!(
+        "programs inside listened on {}{more}; `run --publish {first}` opens that port on this \
+         machine's loopback",
+        named.join(", ")
+    ))
+}
+
+/// Lists the sockets that listen in the network of a process; none of one that ends.
+fn listening_sockets(pid: u32) -> impl Iterator<Item = Socket> {
+    let tables = ["tcp", "tcp6"].into_iter();
+    let texts = tables.map(move |family| fs::read_to_string(format!("/proc/{pid}/net/{family}")));
+    texts.flat_map(|text| {
+        let text = text.unwrap_or_default();
+        text.lines().filter_map(socket).collect::<Vec<_>>()
+    })
+}
+
+/// Reads a line of `/proc/PID/net/tcp` (proc(5)) whose socket listens.
+fn socket(line: &str) -> Option<Socket> {
     let mut fields = line.split_whitespace().skip(1);
     let (_, port) = fields.next()?.rsplit_once(':')?;
     let state = fields.nth(1)?;
-    (state == LISTENS)
-        .then(|| u16::from_str_radix(port, 16).ok())
-        .flatten()
+    let inode = fields.nth(5)?;
+    (state == LISTENS).then_some(Socket {
+        port: u16::from_str_radix(port, 16).ok()?,
+        inode: inode.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::{Listening, listens_on};
+    use super::{Socket, named, socket};
 
     #[test]
     fn listeners_are_read_as_the_kernel_writes_them() {
-        let line =
-            "   0: 0100007F:0BB8 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 1";
-        assert_eq!(listens_on(line), Some(3000));
-        let six = "   1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 0";
-        assert_eq!(listens_on(six), Some(8080));
+        let line = "   0: 0100007F:0BB8 00000000:0000 0A 00000000:00000000 00:00000000 00000000  \
+                    1000        0 36351 1 0000000000000000 100 0 0 10 0";
+        let read = |port, inode| Some(Socket { port, inode });
+        assert_eq!(socket(line), read(3000, 36_351));
+        let six = "   1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 \
+                   0A 00000000:00000000 00:00000000 00000000     0        0 9 1 0 100 0 0 10 0";
+        assert_eq!(socket(six), read(8080, 9));
         let connected = line.replace(" 0A ", " 01 ");
-        assert_eq!(listens_on(&connected), None);
-        assert_eq!(listens_on("  sl  local_address rem_address   st"), None);
-        assert_eq!(listens_on(""), None);
+        assert_eq!(socket(&connected), None);
+        assert_eq!(socket("  sl  local_address rem_address   st"), None);
+        assert_eq!(socket(""), None);
     }
 
     #[test]
-    fn who_stays_is_told_of_and_nobody_else() {
-        let of = |seen: &[(u16, u32)]| Listening {
-            first: 1,
-            known: BTreeSet::new(),
-            seen: seen.iter().copied().collect::<BTreeMap<_, _>>(),
-        };
-        assert_eq!(of(&[(3000, 1)]).told(), None);
-        let told = of(&[(3000, 2), (5432, 9), (1, 1)]).told().unwrap();
+    fn ports_are_named_with_the_way_to_the_first() {
+        assert_eq!(named(&[]), None);
+        let told = named(&[3000, 5432]).unwrap();
         assert!(
             told.contains("listened on 3000, 5432; `run --publish 3000`"),
             "{told}"
         );
+        let many = named(&[1, 2, 3, 4, 5]).unwrap();
+        assert!(many.contains("1, 2, 3, 4, …;"), "{many}");
     }
 }

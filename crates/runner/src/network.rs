@@ -116,7 +116,7 @@ fn durability(decided: &Decided, sync: RecordSync) -> Durability {
         && match &decided.request {
             Request::Net(_) => true,
             Request::Http(http) => !SAFE_METHODS.contains(&http.method.as_str()),
-            Request::Exec(_) | Request::Name(_) | Request::File(_) => false,
+            Request::Exec(_) | Request::Name(_) | Request::File(_) | Request::Port(_) => false,
         };
     match (lets_out, sync) {
         (true, RecordSync::Each) => Durability::Synced,

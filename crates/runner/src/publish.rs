@@ -1,7 +1,8 @@
 //! Ports of the session on this machine's loopback: whoever connects there talks to the program that
 //! listens on the port inside, and to nothing else.
 //!
-//! The first process of the session makes each connection to the program, since only a process in
+//! Policy names them, or somebody opens one while its server runs (the module `listening`). The first
+//! process of the session makes each connection to the program, since only a process in
 //! the session's network can; the bytes are passed on here.
 
 use std::{
@@ -15,11 +16,28 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use stockade_event::Event;
-use stockade_policy::{LOOPBACK, NetworkSettings, Publish, Sourced};
+use stockade_policy::{LOOPBACK, NetworkSettings, Permitted, PortRequest, Publish};
 use stockade_sandbox::Binder;
 
 use crate::{RunError, recorder::lock};
+
+/// The way into a session's network, and how many connections take it now.
+#[derive(Clone)]
+pub(crate) struct Doors {
+    pub(crate) binder: Arc<Mutex<Binder>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Doors {
+    pub(crate) fn new(binder: Binder) -> Self {
+        Self {
+            binder: Arc::new(Mutex::new(binder)),
+            open: Arc::default(),
+        }
+    }
+}
 
 /// Connections to published ports of one session at a time, each with two threads: a browser opens
 /// six to a server, and tests some dozens.
@@ -42,11 +60,49 @@ pub(crate) struct Published {
 /// # Errors
 /// Where one is taken by another program.
 pub(crate) fn take(settings: &NetworkSettings) -> Result<Vec<Published>, RunError> {
-    settings.publish.iter().map(take_one).collect()
+    let named = settings.publish.iter();
+    named
+        .map(|at| take_one(at.value, at.source.clone()))
+        .collect()
 }
 
-fn take_one(wanted: &Sourced<Publish>) -> Result<Published, RunError> {
-    let outside = wanted.value.outside.get();
+/// Takes a port that somebody opened, under its own number; `by` is who did.
+///
+/// # Errors
+/// Where it is taken by another program.
+pub(crate) fn take_opened(
+    permitted: &Permitted<PortRequest>,
+    by: String,
+) -> Result<Published, RunError> {
+    let port = permitted.get().port;
+    let publish = Publish {
+        inside: port,
+        outside: port,
+    };
+    take_one(publish, by)
+}
+
+/// Tells whether a port of the machine's loopback could be taken now. Nobody can connect to it by that.
+pub(crate) fn is_free(port: u16) -> bool {
+    let can_bind = |address: &IpAddr| {
+        let family = match address {
+            IpAddr::V4(_) => AddressFamily::INET,
+            IpAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+        let bound = socket.and_then(|socket| {
+            // As listeners of the standard library do it: connections that have ended are in no way.
+            rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+            rustix::net::bind(&socket, &SocketAddr::new(*address, port))
+        });
+        bound.map_or_else(|error| is_missing(*address, &error.into()), |()| true)
+    };
+    LOOPBACK.iter().all(can_bind)
+}
+
+fn take_one(publish: Publish, by: String) -> Result<Published, RunError> {
+    let outside = publish.outside.get();
     let mut listeners = Vec::new();
     for address in LOOPBACK {
         match TcpListener::bind(SocketAddr::new(address, outside)) {
@@ -62,8 +118,8 @@ fn take_one(wanted: &Sourced<Publish>) -> Result<Published, RunError> {
         }
     }
     Ok(Published {
-        publish: wanted.value,
-        by: wanted.source.clone(),
+        publish,
+        by,
         listeners,
     })
 }
@@ -85,13 +141,9 @@ impl Published {
     }
 
     /// Serves whoever connects, until this process ends.
-    pub(crate) fn serve(
-        self,
-        binder: &Arc<Mutex<Binder>>,
-        open: &Arc<AtomicUsize>,
-    ) -> io::Result<()> {
+    pub(crate) fn serve(self, doors: &Doors) -> io::Result<()> {
         for listener in self.listeners {
-            let (binder, open) = (Arc::clone(binder), Arc::clone(open));
+            let Doors { binder, open } = doors.clone();
             let port = self.publish.inside.get();
             thread::Builder::new()
                 .name("publish".to_owned())

@@ -20,13 +20,14 @@ use crate::{
     approvals::{AskMode, Desk, Inbox, InboxOptions},
     controller::Controller,
     egress_process::EgressProcess,
-    listening::Listening,
+    listening::{Listening, Opening},
     mount_watch::MountWatch,
     parts::{Parts, PipeEnds},
     processes::Processes,
+    publish::Doors,
     recorder::{Recorder, lock},
     session_dir::{Clean, SessionDir},
-    threads::{EgressReplies, desk, process_number, start_network, start_notifier},
+    threads::{EgressReplies, desk, open_doors, process_number, start_network, start_notifier},
 };
 
 /// How often the journal is signed and synced.
@@ -64,7 +65,7 @@ pub struct Running {
     network: Option<JoinHandle<()>>,
     egress_replies: EgressReplies,
     mounts: Option<MountWatch>,
-    /// Where a person is there who could publish a port.
+    /// Where somebody can be asked about ports.
     listening: Option<Listening>,
     started: Instant,
 }
@@ -84,7 +85,15 @@ impl Running {
         // Without it the notifier holds what a mount held; only the event of it is missing.
         let mounts = MountWatch::new(process_number(parts.session.first_process())).ok();
         // The command waits for its first verdict: everything else comes up meanwhile.
-        let notifier = start_notifier(&mut parts, &desk, &recorder, &controller, &processes)?;
+        let doors = open_doors(&mut parts)?;
+        let notifier = start_notifier(
+            &mut parts,
+            &desk,
+            &recorder,
+            &controller,
+            &processes,
+            &doors,
+        )?;
         let network = start_network(
             &mut parts,
             &desk,
@@ -104,7 +113,7 @@ impl Running {
                 .map_err(|e| RunError::Supervisor(std::io::Error::other(e)))?,
             ),
         };
-        let listening = listening(&parts);
+        let listening = listening(&parts, (&desk, &recorder, &processes), doors);
         Ok(Self {
             parts,
             directory,
@@ -397,7 +406,7 @@ impl Running {
         directory.clean(Clean::MountPoint);
         // Nothing of the session runs any more that could write there.
         let mut notes = in_use.map_or_else(Vec::new, |kept| kept.told(agent));
-        notes.extend(listening.and_then(|listening| listening.told()));
+        notes.extend(listening.into_iter().flat_map(Listening::told));
         // It takes its time to go, and nothing waits for it.
         drop(egress);
         Ended {
@@ -410,12 +419,24 @@ impl Running {
     }
 }
 
-/// Watches for servers where a person is at the terminal, and may publish their ports.
-fn listening(parts: &Parts) -> Option<Listening> {
-    let network = &parts.policy.settings().network;
-    let first = process_number(parts.session.first_process());
-    let is_told = parts.ask == AskMode::Tty && network.may_publish.value;
-    is_told.then(|| Listening::new(first, &parts.plan, network))
+/// Watches for servers where somebody can be asked, and ports may be published.
+fn listening(
+    parts: &Parts,
+    (desk, recorder, processes): (&Arc<Desk>, &Arc<Recorder>, &Arc<Processes>),
+    doors: Doors,
+) -> Option<Listening> {
+    let may_publish = parts.policy.settings().network.may_publish.value;
+    (parts.ask != AskMode::Deny && may_publish).then(|| {
+        let opening = Opening {
+            policy: Arc::clone(&parts.policy),
+            desk: Arc::clone(desk),
+            recorder: Arc::clone(recorder),
+            processes: Arc::clone(processes),
+            doors,
+            told: Mutex::default(),
+        };
+        Listening::new(&parts.plan, opening)
+    })
 }
 
 /// The reason that stands for the exit code 124.

@@ -24,6 +24,7 @@ use crate::{
     parts::Parts,
     processes::Processes,
     protected,
+    publish::Doors,
     recorder::{Recorder, lock, now},
     supervise::{self, Supervision},
 };
@@ -152,6 +153,19 @@ pub(crate) fn start_network(
     .map(Some)
 }
 
+/// Takes the way into the session's network, and serves the ports that policy publishes.
+pub(crate) fn open_doors(parts: &mut Parts) -> Result<Doors, RunError> {
+    let binder = parts
+        .session
+        .take_binder()
+        .ok_or_else(|| RunError::Supervisor(std::io::Error::other("the sandbox gave no binder")))?;
+    let doors = Doors::new(binder);
+    for published in std::mem::take(&mut parts.published) {
+        published.serve(&doors).map_err(RunError::Supervisor)?;
+    }
+    Ok(doors)
+}
+
 /// Starts the thread that answers the notifier.
 pub(crate) fn start_notifier(
     parts: &mut Parts,
@@ -159,21 +173,11 @@ pub(crate) fn start_notifier(
     recorder: &Arc<Recorder>,
     controller: &Controller,
     processes: &Arc<Processes>,
+    doors: &Doors,
 ) -> Result<JoinHandle<()>, RunError> {
     let notifier = parts.session.take_notifier().ok_or_else(|| {
         RunError::Supervisor(std::io::Error::other("the sandbox gave no notifier"))
     })?;
-    let binder = parts
-        .session
-        .take_binder()
-        .ok_or_else(|| RunError::Supervisor(std::io::Error::other("the sandbox gave no binder")))?;
-    let binder = Arc::new(Mutex::new(binder));
-    let open = Arc::default();
-    for published in std::mem::take(&mut parts.published) {
-        published
-            .serve(&binder, &open)
-            .map_err(RunError::Supervisor)?;
-    }
     let controller = controller.clone();
     let settings = parts.policy.settings();
     let supervision = Arc::new(Supervision {
@@ -192,7 +196,7 @@ pub(crate) fn start_notifier(
         identity: parts.plan.identity,
         masks: supervise::Masks::default(),
         refusals: Refusals::of(call_set(&parts.plan)),
-        binder,
+        binder: Arc::clone(&doors.binder),
         pipes: AtomicUsize::new(0),
         turns: Mutex::default(),
         places: Arc::clone(&parts.places),

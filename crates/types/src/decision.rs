@@ -49,6 +49,8 @@ pub enum RequestKind {
     File,
     /// A system call that the filter refuses.
     Call,
+    /// A port on which a program of the session listens comes to be on the machine's loopback.
+    Port,
 }
 
 impl RequestKind {
@@ -61,6 +63,7 @@ impl RequestKind {
             Self::Name => "name",
             Self::File => "file",
             Self::Call => "call",
+            Self::Port => "port",
         }
     }
 }

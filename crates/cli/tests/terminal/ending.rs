@@ -1,7 +1,5 @@
 //! However a session ends, the terminal is what it was.
 
-use std::net::TcpListener;
-
 use stockade_testkit::{
     processes::{self, Signal},
     pty::Terminal,
@@ -9,7 +7,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::lab::{BOX, LONG, Lab, PUSH, in_background, supervisor};
+use crate::lab::{BOX, LONG, Lab, PUSH, free_ports, in_background, supervisor};
 
 /// Takes the whole terminal, and ends on the signals that ask it to.
 const FULL: &str = "sh -c 'stty -echo -icanon; \
@@ -154,9 +152,7 @@ fn a_terminal_that_is_closed_ends_the_session() {
 fn a_server_that_stayed_is_named_with_the_way_to_it() {
     require_tool("python3");
     let lab = Lab::new();
-    let ports = 20_000..30_000_u16;
-    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let port = free.next().expect("a port");
+    let [port] = free_ports();
     let serve = format!("python3 -m http.server {port} --bind 127.0.0.1 >/dev/null 2>&1 & sleep");
     for (options, seconds, told) in [
         ("", "4", true),

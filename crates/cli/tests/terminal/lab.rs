@@ -1,6 +1,6 @@
 //! The laboratory: a repository, a session in a terminal, and pictures of that terminal.
 
-use std::{fs, os::unix::process::ExitStatusExt as _, thread, time::Duration};
+use std::{fs, net::TcpListener, os::unix::process::ExitStatusExt as _, thread, time::Duration};
 
 use stockade_testkit::{
     Repo, Run, TestEnv,
@@ -135,6 +135,15 @@ impl Lab {
             .map(|event| format!("{} by {}", event.verdict(), event.field("by")))
             .collect()
     }
+}
+
+/// Returns ports of loopback on which nobody listens, of those that servers are given by hand.
+pub(crate) fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    // Tests that run at once begin at different ones.
+    let first = 20_000 + u16::try_from(std::process::id() * 13 % 9_000).expect("it is small");
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let free: Vec<u16> = (first..32_000).filter(is_free).take(COUNT).collect();
+    free.try_into().expect("ports are free")
 }
 
 /// Puts the lines for the numbers from 1 to `last` together.

@@ -17,5 +17,6 @@ mod pipes;
 mod questions;
 mod reviewers;
 mod screens;
+mod servers;
 mod streams;
 mod typing;

@@ -71,7 +71,8 @@ impl Decided {
             RequestKind::Exec => Event::ExecDecided { decision: record },
             RequestKind::File => Event::FileDenied { decision: record },
             RequestKind::Call => Event::CallRefused { decision: record },
-            RequestKind::Net => Event::ConnectionDecided {
+            // Of ports this process knows nothing; where it says so, it is a connection that it means.
+            RequestKind::Net | RequestKind::Port => Event::ConnectionDecided {
                 decision: record,
                 address: self.address,
                 sni: self.sni.clone(),

@@ -37,7 +37,14 @@ impl Question {
         text.reach(self);
         let agent = RawText::from(self.agent.as_str()).display();
         Shown {
-            title: format!("{agent} wants to"),
+            title: match &self.request {
+                Request::Port(_) => format!("{agent}: a server listens"),
+                Request::Exec(_)
+                | Request::Net(_)
+                | Request::Http(_)
+                | Request::Name(_)
+                | Request::File(_) => format!("{agent} wants to"),
+            },
             rows: text.rows,
             details: text.details,
             warnings: text.warnings,
@@ -148,6 +155,7 @@ impl Builder {
                 self.host(&Host::Name(name.name.clone()));
             }
             Request::File(file) => self.file(file),
+            Request::Port(wanted) => self.port(wanted.port.get()),
         }
     }
 
@@ -233,12 +241,18 @@ impl Builder {
         }
     }
 
+    fn port(&mut self, port: u16) {
+        self.row("open", format!("port {port} as http://127.0.0.1:{port}"));
+        let whom = "on this machine, for all its users and web pages in your browser";
+        self.row("", whom.to_owned());
+    }
+
     /// Says which addresses of a host an answer opens: what it is found at is known only then.
     fn addresses(&mut self, request: &Request, private: bool) {
         let host = match request {
             Request::Net(net) => &net.host,
             Request::Http(http) => &http.host,
-            Request::Exec(_) | Request::Name(_) | Request::File(_) => return,
+            Request::Exec(_) | Request::Name(_) | Request::File(_) | Request::Port(_) => return,
         };
         if matches!(host, Host::Name(_)) && !private {
             let text = "looked up after the answer; an allow opens no private address of it";
@@ -381,6 +395,7 @@ fn once(request: &Request) -> &'static str {
             "exactly this content in these files, written by this program, one time"
         }
         Request::File(_) => "one change of this kind to this path by this program",
+        Request::Port(_) => "this port, until the session ends; whatever listens on it then",
     }
 }
 
@@ -407,6 +422,8 @@ fn wide(request: &Request) -> String {
             "any program here, exactly this content in these files"
         }
         Request::File(_) => "any program here, this kind of change to this path",
+        // No answer reaches further.
+        Request::Port(_) => "this port",
     };
     text.to_owned()
 }
