@@ -17,13 +17,13 @@ use std::{
 use stockade_event::Durability;
 use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::{Approvals, Policy, PortRequest, Request};
-use stockade_types::{Port, Subject, Verdict, chain};
+use stockade_types::{ApprovalId, Port, Subject, Verdict, chain};
 
 use crate::{
     approvals::{AskMode, Asker, Desk, Outcome},
     processes::Processes,
     procfs,
-    publish::{self, Doors},
+    publish::{self, Doors, Gate},
     recorder::{Recorder, lock},
 };
 
@@ -80,6 +80,8 @@ pub(crate) struct Told {
     /// Ports about which somebody has said something.
     answered: BTreeSet<u16>,
     notes: Vec<String>,
+    /// Ports that are open on an answer.
+    opened: Vec<(ApprovalId, Arc<Gate>)>,
 }
 
 /// A socket that listens.
@@ -107,6 +109,7 @@ impl Listening {
 
     /// Looks once; asks about a port that has a server for some time.
     pub(crate) fn look(&mut self) {
+        self.opening.close_revoked();
         let sockets = listening_sockets(self.opening.processes.first());
         let there: BTreeMap<u16, u32> = sockets.map(|one| (one.port, one.inode)).collect();
         for (port, seen) in &mut self.seen {
@@ -152,7 +155,9 @@ impl Listening {
         if self.opening.desk.mode() != AskMode::Tty {
             return Vec::new();
         }
-        let Told { answered, notes } = mem::take(&mut *lock(&self.opening.told));
+        let Told {
+            answered, notes, ..
+        } = mem::take(&mut *lock(&self.opening.told));
         let stayed = self.seen.iter().filter(|(_, seen)| seen.looks >= LOOKS_MIN);
         let stayed = stayed.map(|(port, _)| *port);
         let silent: Vec<u16> = stayed.filter(|port| !answered.contains(port)).collect();
@@ -184,8 +189,8 @@ impl Opening {
             covered: None,
             lasting: self.policy.lasting(&request, &decision),
         });
-        let (approvals, by) = match outcome {
-            Outcome::Granted { approvals, id } => (approvals, format!("approval {id}")),
+        let (approvals, id) = match outcome {
+            Outcome::Granted { approvals, id } => (approvals, id),
             Outcome::Refused { by, .. } => {
                 if !UNANSWERED.contains(&by.as_str()) {
                     lock(&self.told).answered.insert(port.get());
@@ -193,14 +198,33 @@ impl Opening {
                 return;
             }
         };
-        let opened = self.open(wanted, &approvals, by);
+        let opened = self.open(wanted, &approvals, format!("approval {id}"));
         let mut told = lock(&self.told);
         told.answered.insert(port.get());
-        told.notes.extend(opened.err());
+        match opened {
+            Ok(gate) => told.opened.push((id, gate)),
+            Err(error) => told.notes.push(error),
+        }
+    }
+
+    /// Closes what was opened on an answer that was taken back.
+    fn close_revoked(&self) {
+        lock(&self.told).opened.retain(|(id, gate)| {
+            let holds = self.desk.holds(id);
+            if !holds {
+                gate.close();
+            }
+            holds
+        });
     }
 
     /// Opens a port that may be opened; an error says why it is not open.
-    fn open(&self, wanted: PortRequest, approvals: &Approvals, by: String) -> Result<(), String> {
+    fn open(
+        &self,
+        wanted: PortRequest,
+        approvals: &Approvals,
+        by: String,
+    ) -> Result<Arc<Gate>, String> {
         let permitted = self.policy.permit(wanted, approvals);
         let (permitted, _) = permitted.map_err(|decision| decision.reason)?;
         let taken = publish::take_opened(&permitted, by).map_err(|error| chain(&error))?;

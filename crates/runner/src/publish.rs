@@ -6,11 +6,12 @@
 //! the session's network can; the bytes are passed on here.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -140,22 +141,74 @@ impl Published {
         }
     }
 
-    /// Serves whoever connects, until this process ends.
-    pub(crate) fn serve(self, doors: &Doors) -> io::Result<()> {
-        for listener in self.listeners {
-            let Doors { binder, open } = doors.clone();
+    /// Serves whoever connects, until the port is closed or this process ends.
+    pub(crate) fn serve(self, doors: &Doors) -> io::Result<Arc<Gate>> {
+        let gate = Arc::new(Gate {
+            is_closed: AtomicBool::new(false),
+            listeners: self.listeners,
+            streams: Mutex::default(),
+            next: AtomicU64::new(0),
+        });
+        for index in 0..gate.listeners.len() {
+            let (own, doors) = (Arc::clone(&gate), doors.clone());
             let port = self.publish.inside.get();
             thread::Builder::new()
                 .name("publish".to_owned())
                 .stack_size(STACK_BYTES)
-                .spawn(move || accept(&listener, port, &binder, &open))?;
+                .spawn(move || accept(&own, index, port, &doors))?;
         }
-        Ok(())
+        Ok(gate)
     }
 }
 
-fn accept(listener: &TcpListener, port: u16, binder: &Arc<Mutex<Binder>>, open: &Arc<AtomicUsize>) {
-    loop {
+/// A port that is served.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    is_closed: AtomicBool,
+    listeners: Vec<TcpListener>,
+    /// Both sides of each connection.
+    streams: Mutex<BTreeMap<u64, [TcpStream; 2]>>,
+    next: AtomicU64,
+}
+
+impl Gate {
+    /// Closes the port and what is connected to it.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        for listener in &self.listeners {
+            // `accept` returns then. One that is shut already is no worse.
+            rustix::net::shutdown(listener, rustix::net::Shutdown::Both).ok();
+        }
+        for stream in lock(&self.streams).values().flatten() {
+            // The other side may be closed already.
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Notes a connection; an error means that the port was closed meanwhile.
+    fn enter(&self, sides: [&TcpStream; 2]) -> io::Result<u64> {
+        let [outer, inner] = sides;
+        let sides = [outer.try_clone()?, inner.try_clone()?];
+        let mut streams = lock(&self.streams);
+        if self.is_closed() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        streams.insert(number, sides);
+        Ok(number)
+    }
+}
+
+fn accept(gate: &Arc<Gate>, index: usize, port: u16, doors: &Doors) {
+    let Some(listener) = gate.listeners.get(index) else {
+        return;
+    };
+    let Doors { binder, open } = doors;
+    while !gate.is_closed() {
         let Ok((outer, _)) = listener.accept() else {
             thread::sleep(PAUSE);
             continue;
@@ -164,13 +217,13 @@ fn accept(listener: &TcpListener, port: u16, binder: &Arc<Mutex<Binder>>, open: 
             open.fetch_sub(1, Ordering::AcqRel);
             continue;
         }
-        let (binder, count) = (Arc::clone(binder), Arc::clone(open));
+        let (gate, binder, count) = (Arc::clone(gate), Arc::clone(binder), Arc::clone(open));
         let served = thread::Builder::new()
             .name("published".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
                 // Nobody who waits on either side is helped by a reason.
-                drop(pass(&outer, port, &binder));
+                drop(pass(&gate, &outer, port, &binder));
                 count.fetch_sub(1, Ordering::AcqRel);
             });
         if served.is_err() {
@@ -180,15 +233,16 @@ fn accept(listener: &TcpListener, port: u16, binder: &Arc<Mutex<Binder>>, open: 
 }
 
 /// Passes bytes both ways until both directions have ended.
-fn pass(outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io::Result<()> {
+fn pass(gate: &Gate, outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io::Result<()> {
     let inner = lock(binder).connect(port)?;
     let inner = TcpStream::from(inner);
     inner.set_nonblocking(false)?;
+    let number = gate.enter([outer, &inner])?;
     for stream in [outer, &inner] {
         // Interactive protocols suffer without it; where it fails they are only slow.
         drop(stream.set_nodelay(true));
     }
-    thread::scope(|scope| {
+    let passed = thread::scope(|scope| {
         let back = thread::Builder::new()
             .name("published".to_owned())
             .stack_size(STACK_BYTES)
@@ -197,7 +251,9 @@ fn pass(outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io::Result<()> 
         // A thread that panicked has aborted the whole process.
         drop(back.join());
         Ok(())
-    })
+    });
+    lock(&gate.streams).remove(&number);
+    passed
 }
 
 /// Copies until the end and passes the end on; a failure ends both directions.

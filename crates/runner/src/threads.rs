@@ -161,7 +161,8 @@ pub(crate) fn open_doors(parts: &mut Parts) -> Result<Doors, RunError> {
         .ok_or_else(|| RunError::Supervisor(std::io::Error::other("the sandbox gave no binder")))?;
     let doors = Doors::new(binder);
     for published in std::mem::take(&mut parts.published) {
-        published.serve(&doors).map_err(RunError::Supervisor)?;
+        // No answer stands behind these that could be taken back.
+        drop(published.serve(&doors).map_err(RunError::Supervisor)?);
     }
     Ok(doors)
 }
