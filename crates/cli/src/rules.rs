@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use stockade_policy::{HostSets, LastingRule, Origin, Source};
+use stockade_policy::{HostSets, LastingRule, Origin, RuleForm, Source};
 use stockade_types::Digest;
 
 use crate::{human::safe, own_places::user_file};
@@ -224,13 +224,14 @@ struct Block {
     end: usize,
 }
 
-/// Finds the rules that were written here: a note, `[[allow]]`, and what follows up to an empty line,
+/// Finds the rules that were written here: a note, `[[allow]]` or `[[publish]]`, and what follows up to an empty line,
 /// a comment or another table.
 fn blocks(text: &str) -> Vec<Block> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let mut blocks = Vec::new();
     for (at, line) in lines.iter().enumerate() {
-        if line.trim() != "[[allow]]" {
+        let is_form = |form: &RuleForm| form.header() == line.trim();
+        if !RuleForm::ALL.iter().any(is_form) {
             continue;
         }
         let body = lines.get(at + 1..).unwrap_or_default();

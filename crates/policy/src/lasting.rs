@@ -6,18 +6,45 @@ use serde::{Deserialize, Serialize};
 use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict};
 
 use crate::{
-    Access, Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, Request,
-    Source, load,
+    Access, Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, PortRequest,
+    Request, Source, load,
     request::{QUIET_PUSH_FLAGS, WEB_PORTS, twin_of},
 };
 
 /// A rule that would answer the same question in later sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastingRule {
+    /// What it is.
+    #[serde(default)]
+    pub form: RuleForm,
     /// The conditions in TOML, without `id` and `reason`.
     pub conditions: String,
     /// The same in a few words.
     pub words: String,
+}
+
+/// What a kept answer becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleForm {
+    /// A rule, `[[allow]]`.
+    #[default]
+    Allow,
+    /// A port that waits for its server, `[[publish]]`.
+    Publish,
+}
+
+impl RuleForm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Allow, Self::Publish];
+
+    /// Returns the line that such a table begins with.
+    pub const fn header(self) -> &'static str {
+        match self {
+            Self::Allow => "[[allow]]",
+            Self::Publish => "[[publish]]",
+        }
+    }
 }
 
 /// The pin of the organisation that keeps answers to the session.
@@ -31,18 +58,23 @@ impl LastingRule {
             RequestKind::Exec => command(target),
             RequestKind::Net => host(target),
             RequestKind::File => file(target),
-            RequestKind::Http | RequestKind::Name | RequestKind::Call | RequestKind::Port => None,
+            RequestKind::Port => port(target),
+            RequestKind::Http | RequestKind::Name | RequestKind::Call => None,
         }
     }
 
     /// Returns the whole rule as TOML.
     pub fn to_toml(&self, id: &str, reason: &str) -> String {
-        format!(
-            "[[allow]]\nid = {}\n{}reason = {}\n",
+        let mut text = format!(
+            "{}\nid = {}\n{}",
+            self.form.header(),
             quoted(id),
-            self.conditions,
-            quoted(reason)
-        )
+            self.conditions
+        );
+        if self.form == RuleForm::Allow {
+            text.extend(["reason = ", &quoted(reason), "\n"]);
+        }
+        text
     }
 }
 
@@ -101,7 +133,11 @@ impl Request {
                     subject: Subject::default(),
                 }))
             }
-            RequestKind::Http | RequestKind::Name | RequestKind::Call | RequestKind::Port => None,
+            RequestKind::Port => Some(Self::Port(PortRequest {
+                port: Port::new(target.port?)?,
+                subject: Subject::default(),
+            })),
+            RequestKind::Http | RequestKind::Name | RequestKind::Call => None,
         }
     }
 }
@@ -127,6 +163,7 @@ fn command(target: &Target) -> Option<LastingRule> {
     writeln!(conditions, "programs = [{}]", quoted(&literal(program))).ok()?;
     let words: Vec<String> = target.argv.iter().skip(1).map(RawText::display).collect();
     Some(LastingRule {
+        form: RuleForm::Allow,
         conditions,
         words: format!("run exactly {name} {} ({program})", words.join(" ")),
     })
@@ -145,6 +182,7 @@ fn host(target: &Target) -> Option<LastingRule> {
     hosts.extend(other.map(|other| other.to_string()));
     let listed: Vec<String> = hosts.iter().map(|host| quoted(host)).collect();
     Some(LastingRule {
+        form: RuleForm::Allow,
         conditions: format!(
             "what = \"net\"\nhosts = [{}]\nports = [{ports}]\n",
             listed.join(", ")
@@ -156,10 +194,20 @@ fn host(target: &Target) -> Option<LastingRule> {
     })
 }
 
+fn port(target: &Target) -> Option<LastingRule> {
+    let port = target.port?;
+    Some(LastingRule {
+        form: RuleForm::Publish,
+        conditions: format!("port = {port}\nwhen = \"listening\"\n"),
+        words: format!("port {port} is open whenever a program here listens on it"),
+    })
+}
+
 fn file(target: &Target) -> Option<LastingRule> {
     let (path, access) = (text(target.path.as_ref()?)?, target.access.as_ref()?);
     let list = quoted(&literal(path));
     Some(LastingRule {
+        form: RuleForm::Allow,
         conditions: format!(
             "what = \"file\"\npaths = [{list}]\naccess = [{}]\n",
             quoted(access)

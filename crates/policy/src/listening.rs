@@ -1,8 +1,14 @@
 //! What policy says of a port on which a program of the session listens.
 
+use std::ops::Range;
+
 use stockade_types::RuleId;
 
 use crate::{Approvals, Control, Decision, Judged, Policy, PortRequest, Request, grant::Reach};
+
+/// Ports on which a server is noticed: below are the machine's own, and from 32768 on those that
+/// programs are given which want any (`net.ipv4.ip_local_port_range`).
+pub const SERVER_PORTS: Range<u16> = 1024..32_768;
 
 impl Judged for PortRequest {
     fn request(&self) -> Request {
@@ -30,6 +36,10 @@ impl Policy {
         }
         let mut published = network.publish.iter();
         if let Some(at) = published.find(|at| at.value.inside == port.port) {
+            return CONTROL.allows(format!("published by {}", at.source));
+        }
+        let mut waiting = network.publish_listening.iter();
+        if let Some(at) = waiting.find(|at| at.value == port.port) {
             return CONTROL.allows(format!("published by {}", at.source));
         }
         let own = CONTROL.id();
@@ -91,6 +101,22 @@ mod tests {
         assert_eq!(verdict(&published, 8080), Verdict::Ask);
         let none = policy(Origin::Organisation, "[network]\npublish = false\n");
         assert_eq!(verdict(&none, 3000), Verdict::Deny);
+    }
+
+    #[test]
+    fn a_kept_answer_is_for_that_port_and_opens_it_when_its_server_is_there() {
+        let plain = policy(Origin::User, "");
+        let asked = request(3000, "/node");
+        let decision = plain.decide(&asked, &Approvals::none());
+        let rule = plain.lasting(&asked, &decision).unwrap();
+        let kept = policy(Origin::User, &rule.to_toml("always-1", "kept"));
+        assert_eq!(verdict(&kept, 3000), Verdict::Allow);
+        assert_eq!(verdict(&kept, 3001), Verdict::Ask);
+        let network = &kept.settings().network;
+        assert!(network.publish.is_empty(), "nothing is taken at the start");
+        let pinned = policy(Origin::Organisation, "[require]\nanswers = \"session\"\n");
+        let decision = pinned.decide(&asked, &Approvals::none());
+        assert!(pinned.lasting(&asked, &decision).is_none());
     }
 
     #[test]

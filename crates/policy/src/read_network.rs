@@ -10,6 +10,7 @@ use crate::{
     address::{AddressClass, classify},
     endpoint::{Endpoint, Publish, number},
     fields::{At, Fields, File, sourced, tighten_value},
+    listening::SERVER_PORTS,
     pattern::HostPattern,
     proxy::ProxySetting,
     rule::{Body, HostAt, NetBody, Ports, Rule},
@@ -36,7 +37,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Network
         proxy(file, &table, settings);
         proxy_auth_file(file, &table, settings);
     }
-    for fields in top.tables(file, "publish", &["port", "as"]) {
+    for fields in top.tables(file, "publish", &["port", "as", "when", "id"]) {
         publish(file, &fields, settings);
     }
 }
@@ -188,6 +189,13 @@ fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSetti
     let Some(inside) = port(inside, file) else {
         return;
     };
+    // It names the entry in lists, and nothing else.
+    if fields.has("id") && fields.parsed::<RuleId>(file, "id").is_none() {
+        return;
+    }
+    if fields.has("when") {
+        return publish_listening(file, fields, inside, settings);
+    }
     let outside = if fields.has("as") {
         let outside = fields.count(file, "as");
         port(outside, file)
@@ -200,13 +208,8 @@ fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSetti
         span: fields.span(),
         field: fields.path().to_owned(),
     };
-    let forbidden = !settings.may_publish.value;
-    let message = if file.source.origin == Origin::Builtin {
-        "a preset publishes nothing"
-    } else if forbidden {
-        "no port is published: a layer of more trust says `network.publish = false`"
-    } else if settings.publish.len() >= ENTRIES_MAX {
-        "more ports than a session can publish"
+    let message = if let Some(message) = unpublished(file, settings) {
+        message
     } else if settings
         .publish
         .iter()
@@ -221,6 +224,54 @@ fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSetti
         return;
     };
     file.problem(&at.span, &at.field, message);
+}
+
+/// Says why a file publishes nothing, or nothing more.
+fn unpublished(file: &File<'_>, settings: &NetworkSettings) -> Option<&'static str> {
+    let count = settings.publish.len() + settings.publish_listening.len();
+    if file.source.origin == Origin::Builtin {
+        Some("a preset publishes nothing")
+    } else if !settings.may_publish.value {
+        Some("no port is published: a layer of more trust says `network.publish = false`")
+    } else if count >= ENTRIES_MAX {
+        Some("more ports than a session can publish")
+    } else {
+        None
+    }
+}
+
+/// Reads a port that waits for its server.
+fn publish_listening(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    port: Port,
+    settings: &mut NetworkSettings,
+) {
+    if fields.word(file, "when", &[("listening", ())]).is_none() {
+        return;
+    }
+    let at = At {
+        value: port,
+        span: fields.span(),
+        field: fields.path().to_owned(),
+    };
+    let message = unpublished(file, settings).or_else(|| {
+        if fields.has("as") {
+            Some("a port that waits for its server keeps its number; leave `as` or `when` out")
+        } else if !SERVER_PORTS.contains(&port.get()) {
+            Some("servers are noticed on ports from 1024 to 32767; leave `when` out")
+        } else {
+            None
+        }
+    });
+    if let Some(message) = message {
+        return file.problem(&at.span, &at.field, message);
+    }
+    let mut old = settings.publish_listening.iter();
+    if !old.any(|old| old.value == port) {
+        let item = sourced(file, at);
+        settings.publish_listening.push(item);
+    }
 }
 
 fn proxy(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSettings) {

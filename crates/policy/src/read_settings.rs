@@ -55,6 +55,7 @@ pub(crate) fn defaults() -> Settings {
             services: std::collections::BTreeMap::new(),
             sockets: std::collections::BTreeMap::new(),
             publish: Vec::new(),
+            publish_listening: Vec::new(),
             may_publish: default(true),
             proxy: None,
             proxy_auth_file: None,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_types::{ByteSize, HostName, RawText, Span};
+use stockade_types::{ByteSize, HostName, Port, RawText, Span};
 
 use crate::{
     Endpoint, Origin, ProxySetting, Publish,
@@ -222,6 +222,8 @@ pub struct NetworkSettings {
     pub sockets: BTreeMap<String, Sourced<String>>,
     /// Ports of the session that exist on the machine's loopback.
     pub publish: Vec<Sourced<Publish>>,
+    /// Ports that are opened there as soon as a program of the session listens on them.
+    pub publish_listening: Vec<Sourced<Port>>,
     /// Whether any port may be published.
     pub may_publish: Sourced<bool>,
     /// The way out; without it, what the caller's variables say.

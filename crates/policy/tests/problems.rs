@@ -89,6 +89,13 @@ fn services_and_ports_are_checked() {
         ("as = 1", "publish[0].port"),
         ("port = 0", "above 0"),
         ("port = 70000", "from 1 to 65535"),
+        ("port = 3000\nwhen = \"start\"", "listening"),
+        (
+            "port = 3000\nas = 1\nwhen = \"listening\"",
+            "keeps its number",
+        ),
+        ("port = 80\nwhen = \"listening\"", "from 1024 to 32767"),
+        ("port = 3000\nid = \"a b\"", "publish[0].id"),
     ] {
         let found = of_user(&format!("schema = 1\n[[publish]]\n{text}\n")).concat();
         assert!(found.contains(help), "{text}: {found}");
@@ -105,6 +112,7 @@ fn services_and_ports_are_checked() {
     );
     for text in [
         "[[publish]]\nport = 1",
+        "[[publish]]\nport = 3000\nwhen = \"listening\"",
         "[network]\npublish = true",
         "[network]\nproxy = \"environment\"",
     ] {

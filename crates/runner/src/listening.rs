@@ -16,7 +16,7 @@ use std::{
 
 use stockade_event::Durability;
 use stockade_plan::{LaunchPlan, Step};
-use stockade_policy::{Approvals, Policy, PortRequest, Request};
+use stockade_policy::{Approvals, Policy, PortRequest, Request, SERVER_PORTS};
 use stockade_types::{ApprovalId, Port, Subject, Verdict, chain};
 
 use crate::{
@@ -27,10 +27,6 @@ use crate::{
     recorder::{Recorder, lock},
 };
 
-/// The first port that every user may listen on; those below are the machine's own.
-const ORDINARY_FIRST: u16 = 1024;
-/// The first port that programs are given which want any (`net.ipv4.ip_local_port_range`).
-const EPHEMERAL_FIRST: u16 = 32_768;
 /// Looks, a second apart, at which a server must be there: one that ends at once is nobody's to visit.
 const LOOKS_MIN: u32 = 2;
 /// Ports of one session that somebody is asked about: a front end, what is behind it, and one more.
@@ -117,8 +113,7 @@ impl Listening {
                 .store(there.contains_key(port), Ordering::Release);
         }
         for (port, inode) in there {
-            let is_ordinary = (ORDINARY_FIRST..EPHEMERAL_FIRST).contains(&port);
-            if is_ordinary && !self.known.contains(&port) {
+            if SERVER_PORTS.contains(&port) && !self.known.contains(&port) {
                 self.note(port, inode);
             }
         }
@@ -136,11 +131,14 @@ impl Listening {
         let Some(number) = Port::new(port).filter(|_| is_new) else {
             return;
         };
+        let network = &self.opening.policy.settings().network;
+        let mut kept = network.publish_listening.iter();
+        let is_kept = kept.any(|at| at.value == number);
         // One that another program of the machine has cannot be opened.
-        if self.asked >= ASKED_MAX || !publish::is_free(port) {
+        if (self.asked >= ASKED_MAX && !is_kept) || !publish::is_free(port) {
             return;
         }
-        self.asked += 1;
+        self.asked += usize::from(!is_kept);
         let (opening, is_there) = (Arc::clone(&self.opening), Arc::clone(&seen.is_there));
         let asked = thread::Builder::new()
             .name("ask".to_owned())
@@ -175,8 +173,10 @@ impl Opening {
         let request = Request::Port(wanted.clone());
         let decide = |approvals: &Approvals| self.policy.decide(&request, approvals);
         let decision = decide(&Approvals::none());
-        if decision.verdict != Verdict::Ask {
-            return;
+        match decision.verdict {
+            Verdict::Deny => return,
+            Verdict::Allow => return self.open_kept(wanted),
+            Verdict::Ask => {}
         }
         let outcome = self.desk.ask(&Asker {
             request: &request,
@@ -205,6 +205,21 @@ impl Opening {
             Ok(gate) => told.opened.push((id, gate)),
             Err(error) => told.notes.push(error),
         }
+    }
+
+    /// Opens a port that policy opens as soon as it has a server.
+    fn open_kept(&self, wanted: PortRequest) {
+        let port = wanted.port;
+        let network = &self.policy.settings().network;
+        let mut kept = network.publish_listening.iter();
+        let Some(at) = kept.find(|at| at.value == port) else {
+            return;
+        };
+        let opened = self.open(wanted, &Approvals::none(), at.source.clone());
+        let mut told = lock(&self.told);
+        told.answered.insert(port.get());
+        // No answer stands behind it that could be taken back.
+        told.notes.extend(opened.err());
     }
 
     /// Closes what was opened on an answer that was taken back.

@@ -154,6 +154,55 @@ fn a_no_opens_nothing_and_a_no_for_the_session_ends_the_questions() {
     assert_eq!(asked(&lab.record()).len(), 2);
 }
 
+/// An answer that is kept opens that port in later sessions when its server is there, not at the start,
+/// and goes with its rule; a port that another program has by then is no reason not to start.
+#[test]
+fn a_kept_answer_opens_the_port_of_a_later_server() {
+    let lab = Lab::new();
+    let [port] = free_ports();
+    let line = serve(&lab, &[port]);
+    let again = || {
+        drop(std::fs::remove_file(lab.repo.path().join("over")));
+        lab.run(&["--ask", "inbox"], &format!("touch started; {line}"))
+            .spawn()
+    };
+    let mut terminal = lab.open_sized(24, 100, &line);
+    terminal.wait_for("[a]lways", LONG);
+    answer(&terminal, "a");
+    assert!(
+        wait::until_true(LONG, || is_here(port)),
+        "{}",
+        terminal.text()
+    );
+    over(&lab);
+    assert_eq!(end(&mut terminal), 0);
+    let list = lab.stockade(&["rules"]).success().stdout;
+    let mut words = list.split_whitespace();
+    let id = words.find(|word| word.starts_with("always-"));
+    let id = id.unwrap_or_else(|| panic!("no rule was kept: {list}"));
+    let running = again();
+    assert!(
+        wait::until_true(LONG, || is_here(port)),
+        "{}",
+        running.stderr()
+    );
+    over(&lab);
+    running.wait().assert_code(0);
+    assert_eq!(asked(&lab.record()).len(), 0, "nobody is asked");
+    let taken = TcpListener::bind(("127.0.0.1", port)).expect("it is free");
+    let running = again();
+    lab.wait_file("started", "");
+    over(&lab);
+    running.wait().assert_code(0);
+    drop(taken);
+    lab.stockade(&["rules", "remove", id]).success();
+    let running = again();
+    lab.wait_asked(1);
+    assert_eq!(page(port), None);
+    over(&lab);
+    running.wait().assert_code(0);
+}
+
 /// Where nobody is to be asked, ports may not be published, or are published or taken already, there is
 /// no question; in the inbox there is one about another port, and it goes with its server.
 #[test]

@@ -140,6 +140,10 @@ fn network(network: &NetworkSettings, lines: &mut Lines<'_>) -> anyhow::Result<(
             published,
         )?;
     }
+    for waiting in &network.publish_listening {
+        let text = format!("publish {} when a program listens on it", waiting.value);
+        lines.put("network", text, waiting)?;
+    }
     let may = &network.may_publish;
     if !may.value {
         lines.put("network", "publish = false", may)?;

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
-use stockade_policy::{LastingRule, Scope};
+use stockade_policy::{LastingRule, RuleForm, Scope};
 use stockade_runner::approvals::{Answer, Lasting, QuestionView};
 use stockade_types::UnixMillis;
 
@@ -498,6 +498,7 @@ fn a_terminal_that_says_nothing_is_answered_by_what_stands_in_the_box() {
 /// A question whose answer can be kept.
 fn lasting() -> QuestionView {
     let rule = LastingRule {
+        form: RuleForm::Allow,
         conditions: "what = \"net\"\n".to_owned(),
         words: "any program here may connect".to_owned(),
     };
