@@ -312,7 +312,7 @@ events! {
         port: u16,
         /// The port of the machine's loopback.
         outside: u16,
-        /// Who wanted it: the place in policy.
+        /// Who wanted it: the place in policy, or the approval.
         by: String,
     }
     /// A limit was hit.
