@@ -73,11 +73,6 @@ enum Outcome {
     Works(&'static [&'static str]),
     /// There is nothing to refuse: what it is after does not exist inside.
     Absent,
-    /// One refusal by a rule.
-    Refused {
-        target: &'static str,
-        rule: &'static str,
-    },
     /// One question, answered with no.
     Asked {
         target: &'static str,
@@ -174,7 +169,6 @@ impl Item {
         let seen = format!("{}{}", session.output.stdout, session.output.stderr);
         let (refusals, asked) = match self.outcome {
             Outcome::Works(_) | Outcome::Absent => (vec![], 0),
-            Outcome::Refused { target, rule } => (vec![(target, rule)], 0),
             Outcome::Asked { target, rule } => (vec![(target, rule)], 1),
         };
         assert_eq!(
@@ -201,7 +195,7 @@ impl Item {
     fn run(&self, lab: &Lab, launch: Launch, answer: Answer, policy: &str) -> Session {
         let then = match self.outcome {
             Outcome::Works(_) | Outcome::Absent => "",
-            Outcome::Refused { .. } | Outcome::Asked { .. } => WHY,
+            Outcome::Asked { .. } => WHY,
         };
         let wish = Wish {
             words: &launch.words(&(self.program)(lab), then),
