@@ -83,6 +83,22 @@ fn variables_pass_and_are_set() {
     });
 }
 
+/// Who commits stands in variables where there is no `~/.gitconfig`, as in a container: what is
+/// committed inside is theirs.
+#[test]
+fn who_commits_passes_with_nothing_configured() {
+    Place::each(|place| {
+        let line = "git -c user.useConfigOnly=true var GIT_AUTHOR_IDENT | cut -d' ' -f1-3; echo ${CFLAGS-none}";
+        let run = place.env.session(place.repo.path()).line(line);
+        let output = run
+            .env("GIT_AUTHOR_NAME", "Some One")
+            .env("GIT_AUTHOR_EMAIL", "one@good.test")
+            .env("CFLAGS", "-O2 -g")
+            .output();
+        output.assert_stdout("Some One <one@good.test>\n-O2 -g\n");
+    });
+}
+
 /// `process.debuggers`: another process of the session can be traced.
 #[test]
 fn debuggers_trace_where_policy_lets_them() {
