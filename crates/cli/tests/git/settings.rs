@@ -8,7 +8,7 @@ use stockade_testkit::{TestEnv, env::Repo};
 use crate::for_each_user;
 
 /// Each makes the owner's next git run `./evil`, in the repository or in one beside it.
-const ATTACKS: [&str; 24] = [
+const ATTACKS: [&str; 25] = [
     "git config core.fsmonitor \"$PWD/evil\"",
     "git config core.hooksPath \"$PWD/hooks\"",
     "cp evil .git/hooks/pre-commit",
@@ -31,6 +31,7 @@ const ATTACKS: [&str; 24] = [
     "mkdir -p new/.git/objects new/.git/refs; echo ref: refs/heads/x > new/.git/HEAD; \
      cat evil.config > new/.git/config",
     "mkdir new; cp -r planted new/.git",
+    "tar cf planted.tar --transform=s,^planted,new/.git, planted; tar xf planted.tar",
     "git clone -q -c core.fsmonitor=\"$PWD/evil\" . new",
     "git worktree add -q new; git config extensions.worktreeConfig true; \
      git -C new config --worktree core.fsmonitor \"$PWD/evil\"",
@@ -67,6 +68,44 @@ fn prepared(env: &TestEnv, name: &str, mark: &Path) -> Repo {
     )
     .assert_success();
     repo
+}
+
+/// A repository that is unpacked or copied is the same inside as outside, with its settings and the
+/// modes of its directories; what would run something is left out, and said.
+#[test]
+fn repositories_that_are_unpacked_or_copied_are_whole() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let setup = "git init -q -b main p && cd p && git commit -q --allow-empty -m one && \
+            git remote add fork https://good.test/fork && chmod 750 .git/hooks && cd .. && \
+            tar cf p.tar p && rm -rf p";
+        env.shell(repo.path(), setup).assert_success();
+        let line = "set -e; tar xpf p.tar; cp -rp p q; \
+            python3 -c 'import tarfile; tarfile.open(\"p.tar\").extractall(\"r\")'; \
+            for d in p q r/p; do git -C $d fsck --no-progress; git -C $d log --format=%s; \
+            git -C $d remote get-url fork; stat -c %a $d/.git/hooks; done; rm -rf p q; ! test -e p";
+        let output = env.session(repo.path()).line(line).output();
+        let whole = "one\nhttps://good.test/fork\n750\n";
+        output.assert_success().assert_stdout(&whole.repeat(3));
+    });
+}
+
+/// The mode of the owner's own hooks changes by no name of theirs.
+#[test]
+fn the_owners_hooks_keep_their_mode() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let mode = || {
+            let hooks = fs::metadata(repo.path().join(".git/hooks")).expect("there are hooks");
+            hooks.permissions().mode() & 0o777
+        };
+        let before = mode();
+        let line = "exec 3< .git/hooks; for name in .git/hooks /proc/self/fd/3; do chmod 777 $name; done; :";
+        env.session(repo.path()).line(line).output();
+        assert_eq!(mode(), before);
+        env.shell(repo.path(), line).assert_success();
+        assert_eq!(mode(), 0o777, "it can be changed outside");
+    });
 }
 
 #[test]

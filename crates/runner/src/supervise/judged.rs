@@ -55,8 +55,6 @@ pub(super) enum Harmless {
     Nowhere,
     /// A pointer, whose text is judged once it is written.
     Pointer(GitFile),
-    /// Settings that set nothing.
-    Empty,
     /// Nothing: it must not replace what is there, and something is.
     Exists,
     /// The change itself: a directory for hooks, or something of the session's own.

@@ -19,7 +19,10 @@ use stockade_policy::{
 };
 use stockade_types::{DecisionRecord, RawText, Verdict};
 
-use super::{Draft, FILE_BYTES_MAX, What, difference, drop_drafts, same_file, writable};
+use super::{
+    Draft, FILE_BYTES_MAX, What, difference, drop_drafts,
+    outside::{same_file, writable},
+};
 use crate::{
     approvals::AskMode,
     areas::Area,

@@ -11,8 +11,10 @@
 
 mod asked;
 mod difference;
+mod outside;
 
 pub(super) use asked::Firsts;
+use outside::writable;
 
 use std::{
     fs::{self, File},
@@ -25,7 +27,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, MemfdFlags, Mode, OFlags, ResolveFlags},
+    fs::{AtFlags, FileType, MemfdFlags, Mode, OFlags},
     io::Errno,
     process::{Pid, Signal},
 };
@@ -35,7 +37,7 @@ use stockade_types::{ProcessId, Subject, Verdict};
 use super::{
     Answer, ERRNO_NOT_JUDGED, Hands, Reply, Supervision, act,
     changes::{Deed, FLAG_APPEND, FLAG_CREATE, FLAG_EXCLUSIVE, FLAG_TRUNCATE, NO_REPLACE},
-    git::{is_read_only, read_at},
+    git::read_at,
     judged::{Found, GitFile, Judged, errno},
     state,
 };
@@ -437,44 +439,6 @@ impl Supervision {
         }
         checkout || is_of_hooks(settings, below)
     }
-
-    /// Changes what the session made where its own mount is read-only; `false` where nothing was done.
-    ///
-    /// # Errors
-    /// With the kernel's own answer.
-    pub(super) fn change_in_read_only(&self, deed: &Deed, place: &Place) -> io::Result<bool> {
-        if place.stat.is_none() || !is_read_only(&place.parent()) {
-            return Ok(false);
-        }
-        let parent = writable(place)?;
-        match deed {
-            Deed::Remove { directory } => {
-                self.note_replaced(place);
-                let how = if *directory {
-                    AtFlags::REMOVEDIR
-                } else {
-                    AtFlags::empty()
-                };
-                rustix::fs::unlinkat(&parent, place.name(), how)?;
-                Ok(true)
-            }
-            Deed::Mode { mode } => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(&parent, place.name(), flags, Mode::empty())?;
-                rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
-                Ok(true)
-            }
-            Deed::Open { .. }
-            | Deed::Directory { .. }
-            | Deed::Node { .. }
-            | Deed::Symlink { .. }
-            | Deed::Link
-            | Deed::Rename { .. }
-            | Deed::Truncate { .. }
-            | Deed::Bind { .. }
-            | Deed::Nothing => Ok(false),
-        }
-    }
 }
 
 /// Asks about all that a change of the working tree would do to protected files, before the index
@@ -523,26 +487,6 @@ fn drop_drafts(hands: &Hands, drafts: &[Draft]) {
         // What is not empty by now stays.
         drop(hands.identity.act(remove));
     }
-}
-
-/// Returns a place's directory such that it can be written to: what is protected as a whole is in a
-/// read-only mount of the session, and in none outside.
-fn writable(place: &Place) -> io::Result<OwnedFd> {
-    if !is_read_only(&place.parent()) {
-        return place.parent().try_clone_to_owned();
-    }
-    let path = place.path.parent().ok_or(Errno::NOENT)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let outside = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), how)?;
-    let same = same_file(&outside, &place.parent())?;
-    same.then_some(outside).ok_or_else(|| Errno::ROFS.into())
-}
-
-/// Whether two descriptors are of the same file.
-fn same_file(one: &impl std::os::fd::AsFd, other: &impl std::os::fd::AsFd) -> io::Result<bool> {
-    let (one, other) = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
-    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// Whether a path lies in a directory of a hook manager.

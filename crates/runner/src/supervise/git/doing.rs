@@ -17,7 +17,7 @@ use crate::{
     supervise::{
         Answer, ERRNO_NOT_JUDGED, Hands, Reply, Supervision, act,
         changes::Deed,
-        judged::{Found, Harmless, errno},
+        judged::{Found, GitFile, Harmless, errno},
         state,
     },
 };
@@ -55,18 +55,19 @@ impl Supervision {
             (Harmless::Nowhere, &Deed::Open { flags, .. }, _) => {
                 return self.pass_over(hands, resolver, found, flags);
             }
-            (Harmless::Empty, Deed::Open { flags, mode }, [place]) => {
-                let mode = mode & 0o777 & !hands.mask();
-                hands
-                    .identity
-                    .act(|| self.make_empty(place, mode))
-                    .map(|done| done.map(|file| opened(file, *flags)))
-            }
             (Harmless::Pointer(file), Deed::Open { flags, mode }, [_]) => {
                 let (flags, mode) = (*flags, mode & 0o777 & !hands.mask());
                 let (Some(place), Some(judged)) = (found.places.pop(), found.judged.pop()) else {
                     return Reply::Refuse(ERRNO_NOT_JUDGED);
                 };
+                if file == GitFile::Settings {
+                    let made = hands.identity.act(|| self.make_empty(&place, mode));
+                    match made {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return Reply::Refuse(errno(&error)),
+                        Err(_) => return Reply::Refuse(ERRNO_NOT_JUDGED),
+                    }
+                }
                 return match self.open_pointer(file, place, judged, mode) {
                     Ok(file) => Reply::Now(opened(file, flags)),
                     Err(error) => Reply::Refuse(errno(&error)),
@@ -85,7 +86,6 @@ impl Supervision {
                 | Harmless::Sample(_)
                 | Harmless::Nowhere
                 | Harmless::Pointer(_)
-                | Harmless::Empty
                 | Harmless::Itself,
                 _,
                 _,
@@ -164,14 +164,13 @@ impl Supervision {
         nothing(resolver)
     }
 
-    /// Makes settings that set nothing; the caller gets a descriptor that it cannot write to.
-    fn make_empty(&self, place: &Place, mode: u32) -> io::Result<OwnedFd> {
+    /// Makes settings that set nothing: libraries begin with such a file and write to another one,
+    /// and what is written to it is judged when it is whole.
+    fn make_empty(&self, place: &Place, mode: u32) -> io::Result<()> {
         replace(place.parent(), &place.name(), b"", mode)?;
         self.note_made(place);
         state(self).first_settings.insert(place.path.clone(), None);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(place.parent(), place.name(), flags, Mode::empty());
-        Ok(opened?)
+        Ok(())
     }
 }
 

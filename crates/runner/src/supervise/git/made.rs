@@ -36,8 +36,14 @@ impl Made {
 /// another one. A directory is known by its birth, since what lies in it is judged by itself.
 fn key(place: &Place) -> Option<Key> {
     let asked = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::CTIME | StatxFlags::BTIME;
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    let found = rustix::fs::statx(place.parent(), place.name(), flags, asked).ok()?;
+    // What a descriptor of the caller leads to is that object, whatever its name is by now.
+    let found = if let Some(object) = place.object() {
+        rustix::fs::statx(object, "", AtFlags::EMPTY_PATH, asked)
+    } else {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::statx(place.parent(), place.name(), flags, asked)
+    };
+    let found = found.ok()?;
     let directory = u32::from(found.stx_mode) & 0o170_000 == 0o040_000;
     let (time, wanted) = if directory {
         (found.stx_btime, StatxFlags::BTIME)

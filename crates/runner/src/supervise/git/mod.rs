@@ -201,11 +201,8 @@ impl Supervision {
             GitFile::Pointer | GitFile::CommonDirectory => {
                 samples::is_git(resolver) && (place.stat.is_none() || self.is_made(place))
             }
-            // Libraries begin with an empty file, and write to another one.
-            GitFile::Settings if writes && place.stat.is_none() && is_being_made(place) => {
-                return Some(Harmless::Empty);
-            }
-            GitFile::Settings | GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
+            GitFile::Settings => place.stat.is_none(),
+            GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
         };
         (writes && fits).then_some(Harmless::Pointer(file))
     }
@@ -307,6 +304,30 @@ impl Supervision {
         }
     }
 
+    /// Judges settings where there were none.
+    fn are_new_settings(
+        &self,
+        resolver: &Resolver,
+        place: &Place,
+        text: &[u8],
+    ) -> Result<(), &'static str> {
+        let change = settings::Change {
+            first: None,
+            old: None,
+            new: text,
+        };
+        let around = around::Around {
+            supervision: self,
+            resolver,
+            directory: place.path.parent().unwrap_or(&place.path),
+        };
+        settings::judge(&change, &around).map_err(|refused| refused.why)?;
+        let mut state = state(self);
+        let first = state.first_settings.entry(place.path.clone());
+        first.or_insert(None);
+        Ok(())
+    }
+
     pub(in crate::supervise) fn is_made(&self, place: &Place) -> bool {
         state(self).made.has(place)
     }
@@ -343,15 +364,6 @@ pub(in crate::supervise) fn read_at(
         .read_to_end(&mut text)?;
     let fits = u64::try_from(text.len()).is_ok_and(|bytes| bytes <= bytes_max);
     fits.then_some(text).ok_or_else(|| Errno::FBIG.into())
-}
-
-/// Whether a place is that of the settings in a repository that is made: the rest is there already.
-fn is_being_made(place: &Place) -> bool {
-    let is_directory = |name: &str| {
-        let found = rustix::fs::statat(place.parent(), name, AtFlags::SYMLINK_NOFOLLOW);
-        found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
-    };
-    place.name() == "config" && is_directory("objects") && is_directory("refs")
 }
 
 /// Returns the text of settings that get another mode, if it differs in the one bit that git tries.

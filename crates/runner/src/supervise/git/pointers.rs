@@ -133,7 +133,19 @@ impl Supervision {
             text,
             ..
         } = pending;
+        // In our own identity: the place is out of the session's reach.
+        let noted = match file {
+            GitFile::Settings => self.remotes.note(&[], &text).is_ok(),
+            GitFile::Pointer
+            | GitFile::CommonDirectory
+            | GitFile::Hook
+            | GitFile::HookDirectory
+            | GitFile::Other => true,
+        };
         let made = hands.identity.act(|| {
+            if !noted {
+                return Err(("its remotes could not be written down", Errno::IO));
+            }
             if is_there(&place) && !self.is_made(&place) {
                 return Err(("somebody else has put something there", Errno::EXIST));
             }
@@ -183,6 +195,9 @@ impl Supervision {
             return sample
                 .then_some(())
                 .ok_or("it is no sample that only explains");
+        }
+        if file == GitFile::Settings {
+            return self.are_new_settings(resolver, place, text);
         }
         let at = place.path.as_path();
         let directory = at.parent().ok_or("it lies nowhere")?;
