@@ -201,7 +201,7 @@ impl Supervision {
             GitFile::Pointer | GitFile::CommonDirectory => {
                 samples::is_git(resolver) && (place.stat.is_none() || self.is_made(place))
             }
-            GitFile::Settings => place.stat.is_none(),
+            GitFile::Settings => place.stat.is_none() && is_being_made(place),
             GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
         };
         (writes && fits).then_some(Harmless::Pointer(file))
@@ -364,6 +364,18 @@ pub(in crate::supervise) fn read_at(
         .read_to_end(&mut text)?;
     let fits = u64::try_from(text.len()).is_ok_and(|bytes| bytes <= bytes_max);
     fits.then_some(text).ok_or_else(|| Errno::FBIG.into())
+}
+
+/// Whether a place is that of the settings of a repository that is made: there are none yet in a `.git`,
+/// or in what has the other directories already.
+fn is_being_made(place: &Place) -> bool {
+    let is_directory = |name: &str| {
+        let found = rustix::fs::statat(place.parent(), name, AtFlags::SYMLINK_NOFOLLOW);
+        found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+    };
+    let above = place.path.parent().and_then(Path::file_name);
+    let is_git = above.is_some_and(|name| name == ".git");
+    place.name() == "config" && (is_git || is_directory("objects") && is_directory("refs"))
 }
 
 /// Returns the text of settings that get another mode, if it differs in the one bit that git tries.
