@@ -1,5 +1,6 @@
 //! Browsers, on a page of the session's own server.
 
+use super::servers::LISTENS;
 use crate::conformance::row::{
     Group::Browsers,
     Need::{Npm, System},
@@ -22,7 +23,8 @@ pub(in crate::conformance) const ROWS: &[Row] = &[
         .needs(&[System("chromium", "chromium"), System("python3", "python3")])
         .setup(SERVER)
         .run("python3 -m http.server 8123 >/dev/null 2>&1 & p=$!; sleep 1; chromium --headless --no-sandbox --disable-gpu --dump-dom http://localhost:8123/p.html 2>/dev/null | grep -q 'hello lab'; chromium --headless --no-sandbox --disable-gpu --screenshot=s.png http://localhost:8123/p.html 2>/dev/null; kill $p")
-        .check("[ -s s.png ]"),
+        .check("[ -s s.png ]")
+        .asked_because(LISTENS),
     row(Browsers, "playwright", "Playwright clicks and reads in Chromium")
         .needs(&[
             System("chromium", "chromium"),

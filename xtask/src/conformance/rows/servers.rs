@@ -7,7 +7,7 @@ use crate::conformance::row::{
 };
 
 /// Servers that are there for some seconds on a slow machine.
-const LISTENS: &str = "the port could be opened outside; the server waits for no answer";
+pub(super) const LISTENS: &str = "the port could be opened outside; the server waits for no answer";
 
 pub(in crate::conformance) const ROWS: &[Row] = &[
     row(Servers, "postgres", "PostgreSQL: a new cluster, over TCP and socket")
