@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use stockade_testkit::{Output, Repo, TestEnv, env::User};
+use stockade_testkit::{Output, Repo, TestEnv};
 
 /// An agent's sessions in one workspace, and the user's own files.
 struct Place {
@@ -13,11 +13,7 @@ struct Place {
 
 impl Place {
     fn each(body: impl Fn(&Self)) {
-        for user in User::all() {
-            let env = TestEnv::of(user.as_deref());
-            let repo = env.repo();
-            body(&Self { env, repo });
-        }
+        TestEnv::each(|env, repo| body(&Self { env, repo }));
     }
 
     /// Runs a line of shell in a session of codex.

@@ -10,7 +10,7 @@ use std::{
 
 use stockade_testkit::{
     Output, Repo, Run, TestEnv, UNATTENDED,
-    env::{User, under_test},
+    env::User,
     events::Event,
     kernel::{Feature, without},
     run::require_tool,
@@ -35,11 +35,7 @@ impl Place {
     }
 
     fn of(user: Option<&str>) -> Self {
-        let env = TestEnv::new(under_test());
-        let env = match user {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user);
         let repo = env.repo();
         Self { env, repo }
     }

@@ -16,7 +16,7 @@ use std::{
 use serde_json::Value;
 use stockade_testkit::{
     Output, Repo, Run, TestEnv,
-    env::{User, under_test},
+    env::User,
     kernel::{Feature, without},
     processes, wait,
 };
@@ -44,17 +44,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time in which all processes must be gone after their supervisor was killed.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 
-fn environment(user: Option<&str>) -> TestEnv {
-    let env = TestEnv::new(under_test());
-    match user {
-        Some(user) => env.as_user(user),
-        None => env,
-    }
-}
-
 fn ordinary() -> TestEnv {
     let is_root = rustix::process::geteuid().is_root();
-    environment(is_root.then(User::ordinary_name).as_deref())
+    TestEnv::of(is_root.then(User::ordinary_name).as_deref())
 }
 
 fn uid_of(env: &TestEnv) -> u32 {
@@ -104,7 +96,7 @@ fn text<'a>(check: &'a Value, field: &str) -> &'a str {
 #[test]
 fn a_machine_that_has_everything_is_ready() {
     for user in User::all() {
-        let env = environment(user.as_deref());
+        let env = TestEnv::of(user.as_deref());
         let repo = env.repo();
         let doctor = || env.stockade().current_dir(repo.path()).arg("doctor");
         let shown = doctor().success();
@@ -174,7 +166,7 @@ fn what_is_missing_is_named_with_its_remedy() {
         ),
     ];
     for user in User::all() {
-        let env = environment(user.as_deref());
+        let env = TestEnv::of(user.as_deref());
         let repo = env.repo();
         for (feature, name, state, remedy) in cases {
             let run = |json: bool| {
@@ -457,7 +449,7 @@ fn journal(env: &TestEnv, session: &str) -> PathBuf {
 #[test]
 fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
     for user in User::all() {
-        let env = environment(user.as_deref());
+        let env = TestEnv::of(user.as_deref());
         for (round, count) in [1, 13, 77, 200].into_iter().enumerate() {
             let repo = env.repo_named(&format!("shop-{round}"));
             let made = Victim {
@@ -507,7 +499,7 @@ fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
 #[test]
 fn a_supervisor_killed_while_it_starts_leaves_nothing_that_runs() {
     for user in User::all() {
-        killed_while_it_starts(&environment(user.as_deref()));
+        killed_while_it_starts(&TestEnv::of(user.as_deref()));
     }
 }
 

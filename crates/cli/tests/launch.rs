@@ -13,12 +13,7 @@ use std::{
 
 use stockade_plan::{LaunchPlan, Step};
 use stockade_testkit::{
-    Output, Repo, Run, TestEnv,
-    env::{User, under_test},
-    processes,
-    pty::Terminal,
-    run::Running,
-    wait,
+    Output, Repo, Run, TestEnv, env::User, processes, pty::Terminal, run::Running, wait,
 };
 
 /// Launches at the same time: a launch waits more than it computes, on the smallest machines too.
@@ -49,11 +44,7 @@ struct Place {
 
 impl Place {
     fn new(user: Option<&str>) -> Self {
-        let env = TestEnv::new(under_test());
-        let env = match user {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user);
         let repo = env.repo();
         Self { env, repo }
     }

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use stockade_testkit::{Output, Repo, TestEnv, env::User, run::require_tool};
+use stockade_testkit::{Output, Repo, TestEnv, run::require_tool};
 
 /// A workspace of a user.
 struct Place {
@@ -14,11 +14,7 @@ struct Place {
 impl Place {
     /// Makes one for every user that the tests can become.
     fn each(body: impl Fn(&Self)) {
-        for user in User::all() {
-            let env = TestEnv::of(user.as_deref());
-            let repo = env.repo();
-            body(&Self { env, repo });
-        }
+        TestEnv::each(|env, repo| body(&Self { env, repo }));
     }
 
     fn run(&self, line: &str) -> Output {

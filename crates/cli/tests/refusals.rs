@@ -4,19 +4,11 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use stockade_testkit::{
-    Output, Repo, TestEnv,
-    env::{User, under_test},
-    events::Event,
-    kernel::call_number,
-    run::require_tool,
+    Output, Repo, TestEnv, env::under_test, events::Event, kernel::call_number, run::require_tool,
 };
 
 fn for_each_user(check: impl Fn(&TestEnv, &Repo)) {
-    for user in User::all() {
-        let env = TestEnv::of(user.as_deref());
-        let repo = env.repo();
-        check(&env, &repo);
-    }
+    TestEnv::each(|env, repo| check(&env, &repo));
 }
 
 /// Runs a line of shell with the summary that people get.

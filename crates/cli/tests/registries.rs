@@ -1,16 +1,12 @@
 //! Inside, clients know the sources of packages and the certificates that they know outside, and
 //! none of the credentials for them.
 
-use stockade_testkit::{Repo, TestEnv, env::User, run::require_tool};
+use stockade_testkit::{Repo, TestEnv, run::require_tool};
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nlab\n-----END CERTIFICATE-----\n";
 
 fn for_each(body: impl Fn(&TestEnv, &Repo)) {
-    for user in User::all() {
-        let env = TestEnv::of(user.as_deref());
-        let repo = env.repo();
-        body(&env, &repo);
-    }
+    TestEnv::each(|env, repo| body(&env, &repo));
 }
 
 /// R13, F4: the real npm inside asks the company's source, and its login is not there.

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use stockade_testkit::{
-    Output, Repo, TestEnv, env::User, events::Event, processes, run::require_tool, wait,
-};
+use stockade_testkit::{Output, Repo, TestEnv, events::Event, processes, run::require_tool, wait};
 
 /// A workspace, and what a line of shell says in it under a policy.
 struct Place {
@@ -15,11 +13,7 @@ struct Place {
 impl Place {
     /// Makes one for every user that the tests can become.
     fn each(body: impl Fn(&Self)) {
-        for user in User::all() {
-            let env = TestEnv::of(user.as_deref());
-            let repo = env.repo();
-            body(&Self { env, repo });
-        }
+        TestEnv::each(|env, repo| body(&Self { env, repo }));
     }
 
     fn run(&self, policy: &str, line: &str) -> Output {

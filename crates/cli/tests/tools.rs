@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use stockade_testkit::{Output, Repo, Run, TestEnv, env::User, run::require_tool};
+use stockade_testkit::{Output, Repo, Run, TestEnv, run::require_tool};
 
 struct Place {
     env: TestEnv,
@@ -12,11 +12,7 @@ struct Place {
 
 impl Place {
     fn each(body: impl Fn(&Self)) {
-        for user in User::all() {
-            let env = TestEnv::of(user.as_deref());
-            let repo = env.repo();
-            body(&Self { env, repo });
-        }
+        TestEnv::each(|env, repo| body(&Self { env, repo }));
     }
 
     fn home(&self, path: &str) -> String {

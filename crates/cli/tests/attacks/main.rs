@@ -47,11 +47,7 @@ fn binary() -> PathBuf {
 
 /// Makes an environment of one of [`User::all`].
 fn environment(user: Option<&str>) -> TestEnv {
-    let env = TestEnv::new(binary());
-    match user {
-        Some(user) => env.as_user(user),
-        None => env,
-    }
+    TestEnv::of(user)
 }
 
 /// Does `body` in a fresh environment of every user that the tests can become.

@@ -6,7 +6,7 @@ use std::{cell::RefCell, fs, path::PathBuf};
 use stockade_testkit::{
     Output, Repo, TestEnv,
     approvals::{self, Answer, Asked},
-    env::{User, under_test},
+    env::User,
 };
 
 const ASK: &str = "git push --porcelain origin main";
@@ -20,11 +20,7 @@ struct Place {
 
 impl Place {
     fn new(user: Option<&str>) -> Self {
-        let env = TestEnv::new(under_test());
-        let env = match user {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user);
         let (repo, other) = (env.repo(), env.repo_named("other"));
         Self {
             env,

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use stockade_testkit::{
     Output, Repo, TestEnv,
     approvals::{self, Answer, Asked},
-    env::{User, under_test},
+    env::User,
     events,
     lab::Forge,
 };
@@ -23,11 +23,7 @@ struct Project {
 
 impl Project {
     fn new(user: Option<&str>) -> Self {
-        let env = TestEnv::new(under_test());
-        let env = match user {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user);
         let repo = env.repo();
         let forge = Forge::start(&env, &repo);
         let url = format!("http://forge.test:{}/shop.git", forge.server.port());

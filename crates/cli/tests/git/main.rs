@@ -15,10 +15,6 @@ use stockade_testkit::{TestEnv, env::User};
 /// Does `body` in a fresh environment of every user that the tests can become.
 fn for_each_user(body: impl Fn(&TestEnv)) {
     for user in User::all() {
-        let env = TestEnv::new(stockade_testkit::env::under_test());
-        body(&match user.as_deref() {
-            Some(user) => env.as_user(user),
-            None => env,
-        });
+        body(&TestEnv::of(user.as_deref()));
     }
 }

@@ -6,7 +6,6 @@ use std::{fs, path::PathBuf, time::Duration};
 use stockade_testkit::{
     Output, Repo, Snapshot, TestEnv,
     approvals::{self, Answer, Asked},
-    env::under_test,
     events::{self, Event},
     lab::HttpServer,
     processes, wait,
@@ -30,11 +29,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new(user: Option<&str>) -> Self {
-        let env = TestEnv::new(under_test());
-        let env = match user {
-            Some(user) => env.as_user(user),
-            None => env,
-        };
+        let env = TestEnv::of(user);
         let repo = env.repo();
         let stranger = HttpServer::start();
         let daemon = format!("3600.{}", stranger.port());

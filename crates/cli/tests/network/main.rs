@@ -17,11 +17,7 @@ use stockade_testkit::{TestEnv, env::User};
 /// Does `body` in a fresh environment of every user that the tests can become.
 fn for_each_user(body: impl Fn(&TestEnv)) {
     for user in User::all() {
-        let env = TestEnv::new(stockade_testkit::env::under_test());
-        body(&match user {
-            Some(user) => env.as_user(&user),
-            None => env,
-        });
+        body(&TestEnv::of(user.as_deref()));
     }
 }
 

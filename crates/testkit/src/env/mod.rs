@@ -106,6 +106,15 @@ impl TestEnv {
         }
     }
 
+    /// Runs `body` in an environment with a repository for each of [`User::all`].
+    pub fn each(body: impl Fn(Self, Repo)) {
+        for user in User::all() {
+            let env = Self::of(user.as_deref());
+            let repo = env.repo();
+            body(env, repo);
+        }
+    }
+
     /// Makes everything of this environment belong to the user `name` and runs everything as that
     /// user. Needs root, unless the tests already run as that user.
     #[must_use]
