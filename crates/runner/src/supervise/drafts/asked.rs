@@ -83,10 +83,11 @@ impl Supervision {
         let (directories, drafts): (Vec<Draft>, Vec<Draft>) = drafts
             .into_iter()
             .partition(|one| matches!(one.what, What::Directory));
-        let placeholders: Vec<(OwnedFd, OsString)> = drafts
+        // What the owner puts in the place of one while the question is open is his.
+        let placeholders: Vec<Placeholder> = drafts
             .iter()
             .filter(|one| one.placeholder)
-            .filter_map(|one| Some((writable(&one.place).ok()?, one.place.name())))
+            .filter_map(|one| Placeholder::at(&one.place))
             .collect();
         let prepare = || drafts.into_iter().map(prepare).collect();
         let prepared: Result<Vec<Result<Asked, Unread>>, _> = hands.identity.act(prepare);
@@ -105,7 +106,7 @@ impl Supervision {
             }
         };
         if settled.is_err() {
-            let remove = || placeholders.iter().for_each(remove_placeholder);
+            let remove = || placeholders.iter().for_each(Placeholder::remove);
             // What cannot be taken away is an empty file that nobody may execute.
             drop(hands.identity.act(remove));
             drop_drafts(hands, &directories);
@@ -398,11 +399,36 @@ impl Supervision {
     }
 }
 
-/// Takes an empty file away that stood for a draft.
-fn remove_placeholder((parent, name): &(OwnedFd, OsString)) {
-    let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-    if found.is_ok_and(|stat| stat.st_size == 0) {
-        rustix::fs::unlinkat(parent, name, AtFlags::empty()).unwrap_or_default();
+/// An empty file that stands for a draft.
+struct Placeholder {
+    parent: OwnedFd,
+    name: OsString,
+    state: (u64, u64, i64, u64),
+}
+
+impl Placeholder {
+    fn at(place: &Place) -> Option<Self> {
+        let (parent, name) = (writable(place).ok()?, place.name());
+        let state = Self::state(&parent, &name)?;
+        Some(Self {
+            parent,
+            name,
+            state,
+        })
+    }
+
+    /// Which file it is and when it changed last, where it is an empty one.
+    fn state(parent: &OwnedFd, name: &OsString) -> Option<(u64, u64, i64, u64)> {
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let state = (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
+        (stat.st_size == 0).then_some(state)
+    }
+
+    /// Takes it away, unless somebody has touched it.
+    fn remove(&self) {
+        if Self::state(&self.parent, &self.name) == Some(self.state) {
+            rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::empty()).unwrap_or_default();
+        }
     }
 }
 
