@@ -473,7 +473,7 @@ fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
             // file can have been made whose call never returned.
             let session = text(&verdict, "session");
             let directory = repo.path().join("made").to_string_lossy().into_owned();
-            let events = env.events(session);
+            let events = env.events_of_killed(session);
             let recorded = events
                 .iter()
                 .filter(|e| e.kind() == "file.changed" && e.targets(&directory));

@@ -80,9 +80,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     };
     loop {
         // Asked before reading, so that nothing written in between is missed at the end.
-        let live = args.follow && is_live(&dir).context("cannot ask whether the session runs")?;
+        let live = is_live(&dir).context("cannot ask whether the session runs")?;
         printer.drain(&mut reader, live, out)?;
-        if printer.ended || !live || out.is_closed() {
+        if printer.ended || !live || !args.follow || out.is_closed() {
             break;
         }
         std::thread::sleep(POLL);

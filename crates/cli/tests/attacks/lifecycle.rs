@@ -101,7 +101,7 @@ fn r14_killing_the_supervisor_ends_everything() {
             "left: {:?}",
             all.iter().filter(|p| is_running(**p)).collect::<Vec<_>>()
         );
-        let record = env.record();
+        let record = env.events_of_killed(&env.session_id());
         events::assert_one_refusal(&record, ".mcp.json", "protected");
         events::assert_one_refusal(&record, "git push", "push");
         let verified = env

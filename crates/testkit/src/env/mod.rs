@@ -224,6 +224,16 @@ impl TestEnv {
         Event::parse_lines(&output.stdout)
     }
 
+    /// Returns the record of a session whose supervisor was killed: every whole line. The kernel may
+    /// have stopped the last write in its middle, which `events` says with exit code 3.
+    pub fn events_of_killed(&self, session: &str) -> Vec<Event> {
+        let output = self.stockade().args(["events", session, "--json"]).output();
+        if output.code() != 0 {
+            output.assert_code(3).assert_stderr("never finished");
+        }
+        Event::parse_lines(&output.stdout)
+    }
+
     /// Makes a run of a session in `workspace` that asks nobody and prints no summary; options and
     /// the command follow. [`record`](Self::record) is its record.
     pub fn session(&self, workspace: impl AsRef<Path>) -> Run {
