@@ -1,15 +1,17 @@
 //! Past and running sessions, as the commands that read them see them.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stockade_event::Envelope;
+use stockade_journal::{Followed, Position, follow};
 use stockade_store::{Store, StoreError};
 use stockade_types::SessionId;
 
 use crate::{
     exit::Exit,
-    human::safe,
+    human::{plural, safe},
     output::Output,
     state::{StateDir, StateError},
 };
@@ -46,6 +48,21 @@ impl Archive {
         Ok(Some(Self { state, store }))
     }
 
+    /// Opens the archive and finds the session that `text` means; says why and gives the exit code
+    /// where there is none.
+    ///
+    /// # Errors
+    /// When the state directory is not safe or the index cannot be used.
+    pub(crate) fn open_at(text: &str, out: &mut Output) -> anyhow::Result<Result<Record, Exit>> {
+        let Some(mut archive) = Self::open(out)? else {
+            return Ok(Err(none_yet(out)));
+        };
+        Ok(archive.resolve(text, out)?.map(|session| Record {
+            dir: archive.state.session_dir(&session),
+            session,
+        }))
+    }
+
     /// Finds the session that `text` means; says why and gives the exit code if it means none.
     ///
     /// # Errors
@@ -70,6 +87,56 @@ impl Archive {
             }
         };
         Ok(Err(exit))
+    }
+}
+
+/// The record of one session.
+pub(crate) struct Record {
+    pub(crate) session: SessionId,
+    /// Its directory, which a session whose record was taken away no longer has.
+    pub(crate) dir: PathBuf,
+}
+
+/// How far a record could be read.
+pub(crate) struct Extent {
+    /// Lines that could not be read.
+    pub(crate) unreadable: u64,
+    /// Whether the supervisor of the session runs.
+    pub(crate) running: bool,
+}
+
+impl Record {
+    /// Gives the events that there are to `take`, in their order, without waiting for more.
+    ///
+    /// # Errors
+    /// When there is no journal or it cannot be read.
+    pub(crate) fn read(&self, take: &mut dyn FnMut(&Envelope)) -> anyhow::Result<Extent> {
+        let mut follower = follow(&self.dir, Position::START, Duration::ZERO)?;
+        let mut unreadable = 0;
+        loop {
+            match follower.next(Duration::ZERO)? {
+                Followed::Event(envelope) => take(&envelope),
+                Followed::Unreadable(_) => unreadable += 1,
+                Followed::Nothing | Followed::Ended | Followed::Abandoned => break,
+            }
+        }
+        Ok(Extent {
+            unreadable,
+            running: follower.is_live(),
+        })
+    }
+
+    /// Returns the exit code after lines were left out that could not be read, and says it.
+    pub(crate) fn exit(&self, unreadable: u64, out: &mut Output) -> Exit {
+        if unreadable == 0 {
+            return Exit::Yes;
+        }
+        out.note(format_args!(
+            "stockade: {} could not be read; `stockade log verify {}` says more",
+            plural(unreadable, "line", "lines"),
+            self.session.short()
+        ));
+        Exit::CannotTell
     }
 }
 

@@ -253,3 +253,89 @@ fn the_timeline_names_what_was_asked_for() {
     shown.assert_stdout("→ allowed for ");
     assert!(!shown.stdout.contains("until:"), "{shown:?}");
 }
+
+/// The numbers of events that `stockade events --json` printed.
+fn numbers(output: &str) -> Vec<u64> {
+    let number = |line: &str| {
+        let event: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
+        let number = event.get("seq").and_then(serde_json::Value::as_u64);
+        number.expect("each event has a number")
+    };
+    output.lines().map(number).collect()
+}
+
+#[test]
+fn any_number_follow_a_session_to_its_end() {
+    let place = Place::new();
+    let repo = place.0.repo();
+    let line =
+        "touch begun; until test -e go; do sleep 0.05; done; for i in 1 2 3; do /bin/true; done";
+    let running = place.0.session(repo.path()).line(line).spawn();
+    let begun = || repo.path().join("begun").exists();
+    assert!(
+        wait::until_true(START_TIMEOUT, begun),
+        "{}",
+        running.stderr()
+    );
+    let id = place.0.session_id();
+    let follower = |more: &[&str]| {
+        let words = ["events", "--follow", "--json", id.as_str()];
+        place.0.stockade().args(words).args(more).spawn()
+    };
+    let (early, only, after) = (
+        follower(&[]),
+        follower(&["--kind", "session.ended"]),
+        follower(&["--after", "3"]),
+    );
+    assert!(wait::until_true(START_TIMEOUT, || {
+        !early.stdout().is_empty() && !after.stdout().is_empty()
+    }));
+    // Without `--follow` it says what there is and ends.
+    let so_far = place.stockade(&["events", "--json", &id]);
+    so_far.assert_success();
+    assert!(!so_far.stdout.contains("session.ended"), "{so_far:?}");
+    fs::write(repo.path().join("go"), "").expect("the workspace is ours");
+    running.wait().assert_success();
+    let late = follower(&[]).wait();
+    let early = early.wait();
+    early.assert_success();
+    assert_eq!(early.stdout, late.stdout);
+    let all = numbers(&early.stdout);
+    let last = u64::try_from(all.len()).expect("few");
+    assert_eq!(all, (1..=last).collect::<Vec<_>>());
+    assert_eq!(numbers(&only.wait().stdout), [last]);
+    assert_eq!(
+        numbers(&after.wait().stdout),
+        (4..=last).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_follower_says_that_the_supervisor_was_killed() {
+    let place = Place::new();
+    let repo = place.0.repo();
+    let running = place
+        .0
+        .session(repo.path())
+        .line("touch begun; sleep 60")
+        .spawn();
+    let begun = || repo.path().join("begun").exists();
+    assert!(
+        wait::until_true(START_TIMEOUT, begun),
+        "{}",
+        running.stderr()
+    );
+    let words = ["events", "--follow", "--json", "last"];
+    let followers = [0, 1].map(|_| place.0.stockade().args(words).spawn());
+    let seen = || followers.iter().all(|one| !one.stdout().is_empty());
+    assert!(wait::until_true(START_TIMEOUT, seen));
+    running.signal(Signal::KILL);
+    drop(running);
+    for follower in followers {
+        let output = follower.wait();
+        output
+            .assert_success()
+            .assert_stderr("the supervisor of this session is gone");
+        assert!(!output.stdout.contains("session.ended"), "{output:?}");
+    }
+}

@@ -22,6 +22,7 @@ mod check;
 mod clock;
 mod compact;
 mod expand;
+mod follow;
 mod format;
 mod key;
 pub mod layout;
@@ -33,6 +34,7 @@ mod write;
 
 pub use clock::now;
 pub use compact::Entry;
+pub use follow::{FollowError, Followed, Follower, Position, follow};
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use read::{ReadError, Reader, read, read_from};
 pub use report::{Fault, FaultKind, Verification, VerificationVerdict};

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockade_event::{Envelope, SCHEMA_VERSION};
+use stockade_event::{Envelope, Event, SCHEMA_VERSION};
 use stockade_types::SessionId;
 
 use crate::{
@@ -78,13 +78,17 @@ pub fn read_from(dir: &Path, offset: u64) -> Result<Reader, ReadError> {
         session: named,
         expander: Expander::default(),
         torn: None,
+        ended: false,
         broken: false,
     };
     while reader.offset < offset {
         match reader.next() {
             Some(Err(error @ ReadError::Io { .. })) => return Err(error),
+            Some(Ok(envelope)) => {
+                reader.ended |= matches!(envelope.event, Event::SessionEnded { .. });
+            }
             // It was told when it was read for the first time.
-            Some(Ok(_) | Err(ReadError::Line { .. } | ReadError::Torn { .. })) => {}
+            Some(Err(ReadError::Line { .. } | ReadError::Torn { .. })) => {}
             None => break,
         }
     }
@@ -112,6 +116,8 @@ pub struct Reader {
     expander: Expander,
     /// The unfinished line that was reported last: where it begins and its length.
     torn: Option<(u64, u64)>,
+    /// Whether the end of the session stands before where reading began.
+    ended: bool,
     broken: bool,
 }
 
@@ -119,6 +125,11 @@ impl Reader {
     /// Returns where the first line begins that was not yet given out whole.
     pub const fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Tells whether the end of the session stands before where reading began.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.ended
     }
 
     fn step(&mut self) -> io::Result<Option<Result<Envelope, ReadError>>> {

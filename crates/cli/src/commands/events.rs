@@ -1,28 +1,22 @@
 //! `stockade events`: the events of one session, as they are or as they happen.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use jiff::tz::TimeZone;
 use stockade_event::{Envelope, Event, catalogue, summary::limit_text};
-use stockade_journal::{
-    ReadError, Reader,
-    layout::{JOURNAL_FILE, is_live},
-    read,
-};
-
+use stockade_journal::{Followed, Position, follow};
 use stockade_types::{DecisionRecord, Verdict};
 
 use crate::{
-    archive::{Archive, none_yet},
+    archive::Archive,
     exit::Exit,
     human::{bytes, cut, outcome, safe, time_of_day, words},
     output::Output,
 };
 
-/// How often a followed journal is looked at: soon enough for a person, cheap enough for ever.
-const POLL: Duration = Duration::from_millis(200);
+/// How long to wait for an event before looking whether somebody still reads.
+const WAIT: Duration = Duration::from_secs(1);
 /// Characters of a line where there is no terminal to fit; `--json` has every value whole.
 const PIPE_COLUMNS: usize = 1_000;
 /// How long to wait for the journal of a session that has only just begun.
@@ -41,6 +35,9 @@ pub(crate) struct Args {
     /// Go on with new events until the session ends
     #[arg(long, short)]
     follow: bool,
+    /// Only events after the one with this number
+    #[arg(long, value_name = "N")]
+    after: Option<u64>,
     /// Only events of this kind; can be given more than once
     #[arg(long, value_name = "K", hide_possible_values = true, value_parser = kinds())]
     kind: Vec<String>,
@@ -62,87 +59,57 @@ fn kinds() -> PossibleValuesParser {
     reason = "every command has this signature"
 )]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else {
-        return Ok(none_yet(out));
-    };
-    let session = match archive.resolve(&args.session, out)? {
-        Ok(session) => session,
+    let record = match Archive::open_at(&args.session, out)? {
+        Ok(record) => record,
         Err(exit) => return Ok(exit),
     };
-    let dir = archive.state.session_dir(&session);
-    let mut reader = open(&dir, &args).context("cannot read the events")?;
-    let mut printer = Printer {
+    let (patience, wait) = if args.follow {
+        (JOURNAL_WAIT, WAIT)
+    } else {
+        (Duration::ZERO, Duration::ZERO)
+    };
+    let mut follower = follow(&record.dir, Position::START, patience)?;
+    let printer = Printer {
         args: &args,
         columns: out.columns().unwrap_or(PIPE_COLUMNS),
         zone: TimeZone::system(),
-        ended: false,
-        faults: 0,
     };
-    loop {
-        // Asked before reading, so that nothing written in between is missed at the end.
-        let live = is_live(&dir).context("cannot ask whether the session runs")?;
-        printer.drain(&mut reader, live, out)?;
-        if printer.ended || !live || !args.follow || out.is_closed() {
-            break;
+    let mut unreadable = 0_u64;
+    while !out.is_closed() {
+        match follower.next(wait)? {
+            Followed::Event(envelope) => printer.print(&envelope, out)?,
+            Followed::Unreadable(error) => {
+                unreadable += 1;
+                out.note(format_args!("stockade: {error}"));
+            }
+            Followed::Nothing if args.follow => {}
+            Followed::Nothing | Followed::Ended => break,
+            Followed::Abandoned => {
+                if args.follow {
+                    out.note(
+                        "stockade: the supervisor of this session is gone; there is no end in its \
+                         record",
+                    );
+                }
+                break;
+            }
         }
-        std::thread::sleep(POLL);
     }
-    if args.follow && !printer.ended && !out.is_closed() {
-        out.note("stockade: the supervisor of this session is gone; there is no end in its record");
-    }
-    if printer.faults > 0 {
-        out.note(format_args!(
-            "stockade: {} could not be read; `stockade log verify {}` says more",
-            crate::human::plural(printer.faults, "line", "lines"),
-            session.short()
-        ));
-        return Ok(Exit::CannotTell);
-    }
-    Ok(Exit::Yes)
-}
-
-/// Opens the journal; one that is followed may still be on its way.
-fn open(dir: &Path, args: &Args) -> Result<Reader, ReadError> {
-    let mut waited = Duration::ZERO;
-    while args.follow && waited < JOURNAL_WAIT && !dir.join(JOURNAL_FILE).exists() {
-        std::thread::sleep(POLL);
-        waited += POLL;
-    }
-    read(dir)
+    Ok(record.exit(unreadable, out))
 }
 
 struct Printer<'a> {
     args: &'a Args,
     columns: usize,
     zone: TimeZone,
-    ended: bool,
-    faults: u64,
 }
 
 impl Printer<'_> {
-    /// Prints what there is.
-    fn drain(&mut self, reader: &mut Reader, live: bool, out: &mut Output) -> anyhow::Result<()> {
-        for event in reader {
-            if out.is_closed() {
-                break;
-            }
-            match event {
-                Ok(envelope) => self.print(&envelope, out)?,
-                // The rest of that line is being written.
-                Err(ReadError::Torn { .. }) if live => {}
-                Err(error @ (ReadError::Torn { .. } | ReadError::Line { .. })) => {
-                    self.faults += 1;
-                    out.note(format_args!("stockade: {error}"));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn print(&mut self, envelope: &Envelope, out: &mut Output) -> anyhow::Result<()> {
-        self.ended |= matches!(envelope.event, Event::SessionEnded { .. });
+    fn print(&self, envelope: &Envelope, out: &mut Output) -> anyhow::Result<()> {
         let kind = envelope.event.kind();
+        if self.args.after.is_some_and(|after| envelope.seq <= after) {
+            return Ok(());
+        }
         if !self.args.kind.is_empty() && !self.args.kind.iter().any(|wanted| wanted == kind) {
             return Ok(());
         }

@@ -1,11 +1,9 @@
 //! `stockade policy explain`: one decision of a session, in full.
 
-use anyhow::Context as _;
-use stockade_journal::read;
 use stockade_types::{DecisionId, DecisionRecord, Verdict};
 
 use crate::{
-    archive::{Archive, none_yet},
+    archive::Archive,
     exit::Exit,
     human::{safe, words},
     output::Output,
@@ -31,27 +29,21 @@ pub(crate) struct Args {
 /// # Errors
 /// When the record cannot be read.
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else {
-        return Ok(none_yet(out));
-    };
-    let session = match archive.resolve(&args.session, out)? {
-        Ok(session) => session,
+    let opened = match Archive::open_at(&args.session, out)? {
+        Ok(opened) => opened,
         Err(exit) => return Ok(exit),
     };
-    let directory = archive.state.session_dir(&session);
-    let events = read(&directory).context("cannot read the record of the session")?;
     let mut last: Option<DecisionRecord> = None;
-    for envelope in events {
-        match envelope {
-            Ok(envelope) => {
-                // Where somebody was asked, the answer comes after the question.
-                let decision = envelope.event.decision();
-                let wanted = decision.filter(|r| r.decision == args.decision);
-                last = wanted.cloned().or(last);
-            }
-            Err(error) => out.note(format_args!("stockade: {error}")),
+    let extent = opened.read(&mut |envelope| {
+        // Where somebody was asked, the answer comes after the question.
+        let decision = envelope.event.decision();
+        if let Some(wanted) = decision.filter(|record| record.decision == args.decision) {
+            last = Some(wanted.clone());
         }
-    }
+    })?;
+    // The decision may be in a line that cannot be read; where it was found this changes nothing.
+    opened.exit(extent.unreadable, out);
+    let session = &opened.session;
     if let Some(record) = last {
         if args.json {
             out.json(&record)?;

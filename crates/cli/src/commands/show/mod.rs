@@ -4,11 +4,9 @@ mod lines;
 mod timeline;
 
 use anstyle::{AnsiColor, Style};
-use anyhow::Context as _;
 use jiff::tz::TimeZone;
 use serde_json::json;
 use stockade_event::Summary;
-use stockade_journal::{ReadError, layout::is_live, read};
 
 use self::{
     lines::{Line, Mark},
@@ -16,7 +14,7 @@ use self::{
 };
 use super::run::summary::{Extra, render as render_summary};
 use crate::{
-    archive::{Archive, none_yet},
+    archive::Archive,
     exit::Exit,
     human::{bytes, cut, number, plural, time_of_day, wrapped},
     output::Output,
@@ -43,29 +41,17 @@ pub(crate) struct Args {
     reason = "every command has this signature"
 )]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else {
-        return Ok(none_yet(out));
-    };
-    let session = match archive.resolve(&args.session, out)? {
-        Ok(session) => session,
+    let record = match Archive::open_at(&args.session, out)? {
+        Ok(record) => record,
         Err(exit) => return Ok(exit),
     };
-    let dir = archive.state.session_dir(&session);
-    let running = is_live(&dir).context("cannot ask whether the session runs")?;
     let mut timeline = Timeline::default();
     let mut summary = Summary::default();
-    let mut unreadable = 0_u64;
-    for event in read(&dir).context("cannot read the session")? {
-        match event {
-            Ok(envelope) => {
-                timeline.add(&envelope);
-                summary.add(&envelope);
-            }
-            Err(ReadError::Torn { .. }) if running => {}
-            Err(ReadError::Torn { .. } | ReadError::Line { .. }) => unreadable += 1,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let extent = record.read(&mut |envelope| {
+        timeline.add(envelope);
+        summary.add(envelope);
+    })?;
+    let (session, running, unreadable) = (&record.session, extent.running, extent.unreadable);
     if args.json {
         out.json(&json!({
             "session": session,
@@ -88,17 +74,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             running,
             ..Extra::default()
         };
-        out.raw(render_summary(&summary, &session, extra))?;
+        out.raw(render_summary(&summary, session, extra))?;
     }
-    if unreadable > 0 {
-        out.note(format_args!(
-            "stockade: {} could not be read; `stockade log verify {}` says more",
-            plural(unreadable, "line", "lines"),
-            session.short()
-        ));
-        return Ok(Exit::CannotTell);
-    }
-    Ok(Exit::Yes)
+    Ok(record.exit(unreadable, out))
 }
 
 /// Colours, or none.
