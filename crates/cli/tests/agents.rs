@@ -6,16 +6,15 @@
     reason = "a broken fixture must end the test"
 )]
 
-mod list;
-
 use std::{
     fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use list::{
-    Before, Lab, REASON, SECRET, Session, Wish, assert_journal_is_checked, assert_record, denied,
+use crate::list::{
+    self, Before, Lab, REASON, SECRET, Session, Wish, assert_journal_is_checked, assert_record,
+    denied,
 };
 use stockade_testkit::{
     ModelServer, Run, Step, TestEnv, ToolResult, agents, approvals::Asked, env::User,

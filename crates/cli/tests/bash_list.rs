@@ -1,18 +1,12 @@
 //! The list of the agents with no agent: each thing is done by a program of its own, by a shell,
 //! and by a script that is written to the workspace and then executed. Each is first shown to work
 //! without the boundary.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken fixture must end the test"
-)]
-
-mod list;
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::fs;
 
-use list::{
-    Before, GONE_TIMEOUT, Lab, REASON, SECRET, Session, Wish, assert_journal_is_checked,
+use crate::list::{
+    self, Before, GONE_TIMEOUT, Lab, REASON, SECRET, Session, Wish, assert_journal_is_checked,
     assert_record, denied,
 };
 use stockade_testkit::{

@@ -1,18 +1,8 @@
 //! More real agents in the boundary, with nothing configured but the model: they work without a
 //! question, are told of the boundary, and go on with a conversation in a later session.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken fixture must end the test"
-)]
-#![expect(
-    dead_code,
-    reason = "the laboratory is shared, and less of it is needed here"
-)]
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
-mod list;
-
-use list::{Lab, Wish, denied};
+use crate::list::{self, Lab, Wish, denied};
 use stockade_testkit::{ModelServer, Step, agents, approvals::Asked, env::User, model::MODEL};
 
 /// One agent: what it needs of its user, and how a person starts it.

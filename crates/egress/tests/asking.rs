@@ -6,11 +6,9 @@
     reason = "tests: helpers outside `#[test]` may fail as tests do"
 )]
 
-mod lab;
-
 use std::{sync::Arc, time::Duration};
 
-use lab::{
+use crate::lab::{
     Host, Lab, PATIENCE, Server,
     names::{NameServer, Script},
     read_all, rule,

@@ -6,11 +6,9 @@
     reason = "tests: helpers outside `#[test]` may fail as tests do"
 )]
 
-mod lab;
-
 use std::io::ErrorKind;
 
-use lab::{Lab, PATIENCE, Server, allow, assert_reset, read_all, until};
+use crate::lab::{Lab, PATIENCE, Server, allow, assert_reset, read_all, until};
 use stockade_event::Event;
 use stockade_types::{Subject, Verdict};
 use tokio::{

@@ -6,9 +6,7 @@
     reason = "tests: helpers outside `#[test]` may fail as tests do"
 )]
 
-mod lab;
-
-use lab::{Lab, PATIENCE, Server, allow, http_head, read_all, rule, until};
+use crate::lab::{self, Lab, PATIENCE, Server, allow, http_head, read_all, rule, until};
 use stockade_event::Event;
 use stockade_types::{DecisionRecord, RequestKind, RuleId, Verdict};
 use tokio::{

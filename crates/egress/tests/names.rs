@@ -6,20 +6,18 @@
     reason = "tests: helpers outside `#[test]` may fail as tests do"
 )]
 
-mod lab;
-
 use std::net::IpAddr;
 
+use crate::lab::{
+    self, Host, Lab, Server, allow, names,
+    names::{NameServer, Script, addresses},
+};
 use hickory_proto::{
     op::ResponseCode,
     rr::{
         Name, RData, RecordType,
         rdata::{SRV, TXT},
     },
-};
-use lab::{
-    Host, Lab, Server, allow, names,
-    names::{NameServer, Script, addresses},
 };
 use stockade_event::Event;
 use stockade_types::{Subject, Verdict};

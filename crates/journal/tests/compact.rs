@@ -1,11 +1,9 @@
 //! What a record takes on disk, and that nothing is lost by it.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-mod common;
-
 use std::{fs, path::PathBuf};
 
-use common::{Lab, decision, hostile, session, stamp, subject};
+use crate::common::{Lab, decision, hostile, session, stamp, subject};
 use proptest::prelude::*;
 use serde_json::Value;
 use stockade_event::{Durability, Envelope, Event, Stamp};

@@ -1,10 +1,8 @@
 //! Every kind is in the catalogue, comes back byte for byte, and stays within its bound.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{Lab, decision, every_kind, hostile, session, stamp, subject};
+use crate::common::{Lab, decision, every_kind, hostile, session, stamp, subject};
 use serde_json::Value;
 use stockade_event::{Durability, Envelope, Event, SCHEMA_VERSION, catalogue};
 use stockade_journal::read;

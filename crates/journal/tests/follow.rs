@@ -1,8 +1,6 @@
 //! One journal and its followers: each gets every event once, whenever it begins.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-mod common;
-
 use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
@@ -12,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Lab, stamp};
+use crate::common::{Lab, stamp};
 use stockade_event::{Counts, Durability, Event, SessionOutcome};
 use stockade_journal::{
     FollowError, Followed, Follower, Journal, Position, ReadError, follow, layout::LOCK_FILE,

@@ -2,11 +2,9 @@
 //! acknowledged, and an honest verdict afterwards.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod common;
-
 use std::{path::Path, process::Command};
 
-use common::{Lab, session, stamp};
+use crate::common::{Lab, session, stamp};
 use stockade_event::{Durability, Event};
 use stockade_journal::{Journal, JournalError, SigningKey, VerificationVerdict, read, verify};
 
@@ -59,7 +57,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
             "trap '' XFSZ; ulimit -f 64; exec \"$0\" --exact \"$1\"",
         ])
         .arg(std::env::current_exe().unwrap())
-        .arg("a_full_disk_loses_nothing_that_was_acknowledged")
+        .arg("full_disk::a_full_disk_loses_nothing_that_was_acknowledged")
         .env(DIR_VARIABLE, lab.path())
         .status()
         .unwrap();

@@ -1,10 +1,8 @@
 //! The bytes of a journal: what others keep and check, so no change of the program may move them.
 
-mod common;
-
 use std::{fs, path::Path};
 
-use common::{Lab, every_kind, hostile, stamp};
+use crate::common::{Lab, every_kind, hostile, stamp};
 use stockade_event::Durability;
 use stockade_journal::layout::{HEAD_FILE, JOURNAL_FILE};
 

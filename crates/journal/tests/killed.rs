@@ -1,15 +1,13 @@
 //! `kill -9` of the writer at any moment loses nothing that was acknowledged.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-mod common;
-
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Command, Stdio},
 };
 
-use common::{Lab, session, stamp};
+use crate::common::{Lab, session, stamp};
 use stockade_event::{Durability, Event};
 use stockade_journal::{Journal, SigningKey, VerificationVerdict, read, verify};
 
@@ -54,7 +52,7 @@ fn a_killed_writer_loses_nothing_that_was_acknowledged() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "a_killed_writer_loses_nothing_that_was_acknowledged",
+                "killed::a_killed_writer_loses_nothing_that_was_acknowledged",
                 "--nocapture",
             ])
             .env(DIR_VARIABLE, lab.path())

@@ -1,11 +1,9 @@
 //! What somebody who can write to the state directory, but has no key, can do to a journal.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod common;
-
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use common::{Lab, session, stamp};
+use crate::common::{Lab, session, stamp};
 use proptest::prelude::*;
 use stockade_event::{Durability, Event};
 use stockade_journal::{

@@ -3,6 +3,7 @@
 mod cycles;
 mod docs;
 mod edges;
+mod forgotten;
 mod invariants;
 mod paths;
 mod purity;
@@ -89,6 +90,11 @@ const CHECKS: &[Check] = &[
         name: "no-ignored-test",
         rule: "no test is ignored",
         find: tokens::ignored_tests,
+    },
+    Check {
+        name: "no-forgotten-file",
+        rule: "every Rust file is part of a program, and a crate has one program of tests",
+        find: forgotten::files,
     },
     Check {
         name: "runtime-test-paths",

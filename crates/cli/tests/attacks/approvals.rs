@@ -9,7 +9,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::{
+use crate::attacks::{
     for_each_user,
     matrix::{Matrix, closed},
 };

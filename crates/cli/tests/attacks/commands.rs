@@ -8,7 +8,7 @@ use std::{
 
 use stockade_testkit::{Repo, TestEnv, escape::Scene, events};
 
-use crate::{
+use crate::attacks::{
     build, for_each_user,
     matrix::{Attempt, Matrix, closed, with_policy},
 };

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 
 use stockade_testkit::{TestEnv, env::Repo, events::Event, processes, run::require_tool, wait};
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Threads that a supervisor has besides those of the calls that wait.
 const THREADS_MAX: usize = 40;

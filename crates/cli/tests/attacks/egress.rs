@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use stockade_runner::egress_calls;
 use stockade_testkit::{TestEnv, lab::HttpServer, run::require_tool};
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Open although ordinary work does not show them, with the occasion.
 const RARE: &[(&str, &str)] = &[

@@ -2,7 +2,7 @@
 
 use stockade_testkit::events;
 
-use crate::{build, count, for_each_user};
+use crate::attacks::{build, count, for_each_user};
 
 /// Says that it ran, in one call, and ends its only thread with exit(2).
 const LAST_THREAD: &str = "void _start(void) {\n\

@@ -9,7 +9,7 @@ use stockade_testkit::{
     run::require_tool,
 };
 
-use crate::{
+use crate::attacks::{
     for_each_user,
     matrix::{Matrix, closed, guarded},
 };
@@ -945,7 +945,7 @@ fn f40_ordinary_work_goes_on() {
         &works,
         Outcome::Works,
     )
-    .check(&crate::binary());
+    .check(&crate::attacks::binary());
 }
 
 /// Work in a repository whose `.git` is a pointer, and in a worktree that existed before.
@@ -972,5 +972,5 @@ fn f40_work_goes_on_where_a_pointer_leads() {
             Outcome::Works,
         )
     }
-    .check(&crate::binary());
+    .check(&crate::attacks::binary());
 }

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use stockade_testkit::{UNATTENDED, processes, run::require_tool, wait};
 
-use crate::{
+use crate::attacks::{
     for_each_user,
     matrix::{Matrix, closed},
 };
@@ -303,7 +303,7 @@ fn k02_another_users_program_runs_as_its_caller_needs_root() {
 #[test]
 fn k02_other_groups_of_root_are_dropped_needs_root() {
     require_tool("setpriv");
-    let env = crate::environment(None);
+    let env = crate::attacks::environment(None);
     let repo = env.repo();
     let look = ["/bin/grep", "^Groups:", "/proc/self/status"];
     let groups = |words: &[&str]| {

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use stockade_testkit::{events, processes, wait};
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Time in which everything of a killed session must be gone.
 const GONE: Duration = Duration::from_secs(2);

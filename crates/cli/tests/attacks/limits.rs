@@ -10,7 +10,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Limits of a process hold without a group: open files, core dumps, message queues.
 #[test]

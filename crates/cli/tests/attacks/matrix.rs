@@ -299,7 +299,7 @@ pub(crate) fn with_policy(text: &'static str) -> impl Fn(&Scene) -> Vec<String> 
 }
 
 fn scene(user: Option<&str>, launch: LaunchPath) -> Scene {
-    let env = crate::environment(user);
+    let env = crate::attacks::environment(user);
     let repo = env.repo();
     Scene { env, repo, launch }
 }

@@ -8,7 +8,7 @@ use stockade_testkit::{
     events,
 };
 
-use crate::{build, for_each_user};
+use crate::attacks::{build, for_each_user};
 
 fn session(_: &Asked) -> Answer {
     Answer::Allow {

@@ -14,7 +14,7 @@ use stockade_testkit::{
     lab::HttpServer, run::require_tool, wait,
 };
 
-use crate::{
+use crate::attacks::{
     environment, for_each_user,
     matrix::{Attempt, Matrix, closed},
 };

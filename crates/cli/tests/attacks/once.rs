@@ -12,7 +12,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::{count, for_each_user};
+use crate::attacks::{count, for_each_user};
 
 /// How long a session may take to ask.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);

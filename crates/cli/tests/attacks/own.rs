@@ -11,7 +11,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Looks for what is ours below the usual places, and under any name.
 const LOOK: &str = "for d in ~/.local/state/stockade ~/xdg/stockade; do cat $d/key; ls -A $d/sessions $d/agents; echo x > $d/planted; done; \

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 
 use stockade_testkit::{TestEnv, env::Repo, events, run::Output, wait};
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Time in which a session starts, on a busy machine.
 const START: Duration = Duration::from_secs(20);

@@ -5,7 +5,7 @@ use std::fs;
 use stockade_testkit::{TestEnv, escape::Scene, events, run::require_tool};
 use stockade_types::Digest;
 
-use crate::{
+use crate::attacks::{
     for_each_user,
     matrix::{Attempt, Matrix, closed, with_policy},
 };

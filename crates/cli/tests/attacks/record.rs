@@ -8,7 +8,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::{build, count, for_each_user};
+use crate::attacks::{build, count, for_each_user};
 
 fn finished(env: &TestEnv, line: &str) -> (String, PathBuf) {
     let repo = env.repo();

@@ -9,7 +9,7 @@ use stockade_testkit::{
     lab::{HttpServer, TcpEcho},
 };
 
-use crate::matrix::{Matrix, closed};
+use crate::attacks::matrix::{Matrix, closed};
 
 /// One host that is allowed certain paths, one that is denied certain paths and allowed the rest,
 /// and one without paths; all are the laboratory.
@@ -182,7 +182,7 @@ fn n50_ordinary_paths_pass() {
             Outcome::Works,
         )
     }
-    .check(&crate::binary());
+    .check(&crate::attacks::binary());
 }
 
 /// npm asks for a package with a scope by an encoded slash, which passes where no rule has paths.
@@ -220,7 +220,7 @@ fn n50_npm_finds_packages_with_a_scope() {
             Outcome::Works,
         )
     }
-    .check(&crate::binary());
+    .check(&crate::attacks::binary());
 }
 
 /// A greeting that was cut is no other protocol, and neither is a request behind what some servers

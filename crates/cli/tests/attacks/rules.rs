@@ -4,7 +4,7 @@ use std::fs;
 
 use stockade_testkit::{escape::Scene, events, run::require_tool};
 
-use crate::{
+use crate::attacks::{
     for_each_user,
     matrix::{Matrix, closed, with_policy},
 };

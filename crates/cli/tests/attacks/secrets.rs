@@ -4,7 +4,7 @@ use std::os::unix::net::UnixListener;
 
 use stockade_testkit::escape::Scene;
 
-use crate::{
+use crate::attacks::{
     for_each_user,
     matrix::{Matrix, closed},
 };

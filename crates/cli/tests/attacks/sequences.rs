@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use stockade_testkit::{TestEnv, run::require_tool};
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Sequences of one comparison: seconds in a debug build.
 /// `STOCKADE_TEST_SEQUENCES` sets another number, for a long run by hand.

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use stockade_testkit::{TestEnv, run::require_tool, wait};
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Takes as many as it gets, at most `$MOST`, says how many, and keeps them.
 const HOLD: &str = r#"

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, os::unix::fs::symlink};
 
 use stockade_testkit::TestEnv;
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// The state of an agent for the workspace of one test.
 fn kept(env: &TestEnv, preset: &str) -> std::path::PathBuf {

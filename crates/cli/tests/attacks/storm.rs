@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use stockade_testkit::{env::Snapshot, run::require_tool};
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// Seconds of one storm; `STOCKADE_TEST_STORM` sets another number, for a long run by hand.
 const SECONDS: &str = "5";

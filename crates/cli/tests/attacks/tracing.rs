@@ -11,7 +11,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// What is asked about, and what a rule trusts to connect.
 const POLICY: &str = r#"schema = 1

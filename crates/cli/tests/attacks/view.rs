@@ -8,7 +8,7 @@ use std::{
 
 use stockade_testkit::{Output, TestEnv, env::Repo};
 
-use crate::for_each_user;
+use crate::attacks::for_each_user;
 
 /// A text that is only seen by who reads where it should not.
 const MARKER: &str = "marker-of-the-view";

@@ -10,7 +10,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::{checkout, for_each_user};
+use crate::git::{checkout, for_each_user};
 
 /// Runs a line in a session in which somebody answers; returns what was asked, as it was shown.
 fn answered(env: &TestEnv, repo: &Repo, line: &str, allow: bool) -> (Output, Vec<String>) {

@@ -2,7 +2,7 @@
 
 use stockade_testkit::{TestEnv, env::Repo, events};
 
-use crate::for_each_user;
+use crate::git::for_each_user;
 
 /// Two branches that differ in protected files, in others before and after them, and in what is there.
 const BRANCHES: &str = "set -e; mkdir .vscode zz; echo 1 > .vscode/settings.json; echo 1 > .a; echo 1 > f; \

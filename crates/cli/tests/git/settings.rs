@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use stockade_testkit::{TestEnv, env::Repo};
 
-use crate::for_each_user;
+use crate::git::for_each_user;
 
 /// Each makes the owner's next git run `./evil`, in the repository or in one beside it.
 const ATTACKS: [&str; 25] = [

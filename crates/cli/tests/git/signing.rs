@@ -1,6 +1,6 @@
 //! Commits of who signs them outside.
 
-use crate::for_each_user;
+use crate::git::for_each_user;
 
 const SETTINGS: &str = "[user]\n\tname = Lab Tester\n\temail = tester@good.test\n\tsigningkey = ABCD\n\
     [commit]\n\tgpgSign = true\n[tag]\n\tgpgSign = true\n[gpg]\n\tprogram = /bin/false\n";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use stockade_testkit::{TestEnv, run::Output};
 
-use crate::for_each_user;
+use crate::git::for_each_user;
 
 /// A folder with a repository, its remote, and another repository.
 const FOLDER: &str = "

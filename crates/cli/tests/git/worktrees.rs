@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use stockade_testkit::{TestEnv, env::Repo};
 
-use crate::for_each_user;
+use crate::git::for_each_user;
 
 /// A worktree of the repository beside it, with another one.
 fn worktree(env: &TestEnv, repo: &Repo) -> PathBuf {

@@ -1,5 +1,10 @@
 //! What the tests of the list share: the laboratory, a session whose questions are answered, and
 //! what must be true of every session whatever ran in it.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken fixture must end the test"
+)]
 
 use std::{fs, path::PathBuf, time::Duration};
 

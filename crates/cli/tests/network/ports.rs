@@ -20,7 +20,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::{closed_port, for_each_user};
+use crate::network::{closed_port, for_each_user};
 
 /// A local server is reached under the address that programs use outside, and nothing beside it.
 #[test]

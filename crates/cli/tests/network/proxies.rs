@@ -7,7 +7,7 @@ use stockade_testkit::{
     run::require_tool,
 };
 
-use crate::{allowed, for_each_user};
+use crate::network::{allowed, for_each_user};
 
 /// Names that no resolver knows, so that only a proxy can reach them.
 const HOSTS: [&str; 2] = ["missing-a.test", "missing-b.test"];

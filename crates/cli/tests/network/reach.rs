@@ -11,7 +11,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::{allowed, closed_port, for_each_user};
+use crate::network::{allowed, closed_port, for_each_user};
 
 /// Prints what connect(2) says, in both manners of waiting for it.
 const CONNECT: &str = "

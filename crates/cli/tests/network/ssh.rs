@@ -8,7 +8,7 @@ use stockade_testkit::{
     run::require_tool,
 };
 
-use crate::for_each_user;
+use crate::network::for_each_user;
 
 /// A session whose workspace has a key that the server takes.
 struct Lab<'e> {

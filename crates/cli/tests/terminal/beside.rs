@@ -3,7 +3,7 @@
 
 use stockade_testkit::pty::Terminal;
 
-use crate::lab::{LONG, Lab};
+use crate::terminal::lab::{LONG, Lab};
 
 /// Stands for a shell in a session, and for one without.
 const INSIDE: &str = "$STOCKADE run --ask deny --summary none -- sh -c";

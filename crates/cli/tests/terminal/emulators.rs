@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use stockade_testkit::{approvals, display::Emulator};
 
-use crate::lab::{Lab, PUSHED};
+use crate::terminal::lab::{Lab, PUSHED};
 
 /// What somebody types who does not look, with lines that are answers elsewhere.
 const PROSE: &str = "use the other tools so\nls\nso\no\ns\n";
@@ -21,7 +21,7 @@ fn typed_through<'a>(lab: &'a Lab, name: &str) -> (Emulator<'a>, String) {
         lab.repo.path().display()
     );
     let emulator = Emulator::start(&lab.env, name, &line);
-    let started = stockade_testkit::wait::until_true(crate::lab::LONG, || {
+    let started = stockade_testkit::wait::until_true(crate::terminal::lab::LONG, || {
         lab.repo.path().join("read").exists()
     });
     assert!(started, "{name}: the session did not start");

@@ -7,7 +7,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::lab::{BOX, LONG, Lab, PUSH, free_ports, in_background, supervisor};
+use crate::terminal::lab::{BOX, LONG, Lab, PUSH, free_ports, in_background, supervisor};
 
 /// Takes the whole terminal, and ends on the signals that ask it to.
 const FULL: &str = "sh -c 'stty -echo -icanon; \

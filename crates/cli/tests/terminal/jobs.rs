@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use stockade_testkit::{processes, pty::Terminal, wait};
 
-use crate::lab::{LONG, Lab, REST, assert_restored, end, settled};
+use crate::terminal::lab::{LONG, Lab, REST, assert_restored, end, settled};
 
 /// Starts an interactive shell that has job control, around a session or inside one.
 fn shell(lab: &Lab, inside: bool) -> Terminal {

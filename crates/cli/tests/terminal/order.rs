@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use stockade_testkit::{Output, pty::Terminal};
 
-use crate::lab::{LONG, Lab};
+use crate::terminal::lab::{LONG, Lab};
 
 /// Begins a run that says nothing of its own.
 const RUN: &str = "RUN='$STOCKADE run --ask deny --summary none --'; run() { $STOCKADE run --ask deny --summary none -- \"$@\"; };";

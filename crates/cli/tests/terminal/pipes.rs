@@ -2,7 +2,7 @@
 
 use stockade_testkit::{Output, approvals, processes, run::RUN_TIMEOUT, wait};
 
-use crate::lab::{LONG, Lab, numbered};
+use crate::terminal::lab::{LONG, Lab, numbered};
 
 /// Numbers of which `seq` makes more than 100 MB.
 const NUMBERS: &str = "12500000";

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use stockade_testkit::{approvals, events, pty::Terminal, wait};
 
-use crate::lab::{BOX, LONG, Lab, PUSH, PUSHED, REST, SILENCE, WAITS, answer, end};
+use crate::terminal::lab::{BOX, LONG, Lab, PUSH, PUSHED, REST, SILENCE, WAITS, answer, end};
 
 /// Longer than two keys of a program take, shorter than anybody waits.
 const BETWEEN: Duration = Duration::from_millis(200);

@@ -10,7 +10,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::lab::{
+use crate::terminal::lab::{
     BOX, LONG, Lab, REST, SILENCE, WAITS, answer, assert_restored, end, in_background, pick,
     settled,
 };

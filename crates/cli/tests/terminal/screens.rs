@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use stockade_testkit::{pty::Terminal, run::require_tool, wait};
 
-use crate::lab::{
+use crate::terminal::lab::{
     BOX, LONG, Lab, PUSH, REST, answer, assert_restored, end, in_background, settled,
 };
 

@@ -10,7 +10,7 @@ use std::{
 
 use stockade_testkit::{approvals, events::Event, run::require_tool, wait};
 
-use crate::lab::{BOX, LONG, Lab, answer, end, free_ports};
+use crate::terminal::lab::{BOX, LONG, Lab, answer, end, free_ports};
 
 /// Longer than a server has to be there before it is asked about, on a busy machine.
 const NOTICED: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 
 use stockade_testkit::{pty::Terminal, wait};
 
-use crate::lab::{LONG, Lab, SILENCE};
+use crate::terminal::lab::{LONG, Lab, SILENCE};
 
 /// Writes to the clipboard, reads the screen, sets a palette, and is bold.
 const PRINT: &str = r"printf 'begin\033]52;c;c3RvbGVu\007\033[1;1;1;1;1;80*y\033]4;1;#000000\007\033[6n\033[1mbold\033[m end\n'";

@@ -5,7 +5,9 @@ use std::{thread, time::Duration};
 
 use stockade_testkit::{approvals, pty::Terminal};
 
-use crate::lab::{BOX, CONFIRM, LONG, Lab, PUSHED, REST, SILENCE, WAITS, answer, end, pick};
+use crate::terminal::lab::{
+    BOX, CONFIRM, LONG, Lab, PUSHED, REST, SILENCE, WAITS, answer, end, pick,
+};
 
 /// What people type to an agent, with the lines that are answers of other programs. `\r` is Enter.
 const PROSE: &str = "please use the other tools so that it works\rls\rso\ro\rs\r";

@@ -7,9 +7,8 @@
     reason = "tests: helpers outside `#[test]` may fail as tests do"
 )]
 #![allow(
-    dead_code,
     unreachable_pub,
-    reason = "each test file uses another part"
+    reason = "the modules of the laboratory share it as a crate would"
 )]
 
 pub mod names;

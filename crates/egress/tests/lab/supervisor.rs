@@ -38,12 +38,10 @@ struct State {
     waiting: Mutex<Vec<(u64, Request, Decision)>>,
     grants: Mutex<(Grants, u32)>,
     asks: Mutex<usize>,
-    attributed: Mutex<Vec<ToSupervisor>>,
     journal_fails: AtomicBool,
     attribution_fails: AtomicBool,
     owners_gone: AtomicBool,
     withdrawn: Mutex<Vec<u64>>,
-    silent: AtomicBool,
 }
 
 impl Supervisor {
@@ -59,12 +57,10 @@ impl Supervisor {
             waiting: Mutex::default(),
             grants: Mutex::default(),
             asks: Mutex::default(),
-            attributed: Mutex::default(),
             journal_fails: AtomicBool::new(false),
             attribution_fails: AtomicBool::new(false),
             owners_gone: AtomicBool::new(false),
             withdrawn: Mutex::default(),
-            silent: AtomicBool::new(false),
         });
         let supervisor = Self { state, replies };
         let thread = supervisor.clone();
@@ -78,10 +74,6 @@ impl Supervisor {
 
     pub fn asks(&self) -> usize {
         *self.state.asks.lock().unwrap()
-    }
-
-    pub fn attributed(&self) -> Vec<ToSupervisor> {
-        self.state.attributed.lock().unwrap().clone()
     }
 
     pub fn set_asking(&self, asking: Asking) {
@@ -104,10 +96,6 @@ impl Supervisor {
     /// Returns how many questions were taken back.
     pub fn withdrawn(&self) -> usize {
         self.state.withdrawn.lock().unwrap().len()
-    }
-
-    pub fn fall_silent(&self) {
-        self.state.silent.store(true, Ordering::SeqCst);
     }
 
     /// Answers everyone who waits.
@@ -148,9 +136,6 @@ impl Supervisor {
 
     fn run(&self, mut requests: Requests) {
         while let Ok(Some(request)) = requests.next() {
-            if self.state.silent.load(Ordering::SeqCst) {
-                continue;
-            }
             self.handle(request);
         }
     }
@@ -158,7 +143,6 @@ impl Supervisor {
     fn handle(&self, request: ToSupervisor) {
         let reply = match request {
             ToSupervisor::Attribute { id, .. } => {
-                self.state.attributed.lock().unwrap().push(request);
                 if self.state.attribution_fails.load(Ordering::SeqCst) {
                     FromSupervisor::Failed {
                         id,

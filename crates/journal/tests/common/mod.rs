@@ -1,13 +1,11 @@
 //! Samples that the tests of this crate share.
 #![expect(clippy::unwrap_used, reason = "tests")]
-#![allow(dead_code, reason = "not every test file uses every sample")]
 
 #[path = "../../../event/tests/common/mod.rs"]
 mod samples;
 
 use std::path::{Path, PathBuf};
 
-#[allow(unused_imports, reason = "not every test file uses every sample")]
 pub(crate) use samples::{decision, every_kind, hostile, session, stamp, subject};
 use stockade_event::{Durability, Event};
 use stockade_journal::{Journal, SigningKey, layout::JOURNAL_FILE};

@@ -1,0 +1,9 @@
+//! The egress process from outside: names, connections, requests, and its control connection.
+#![forbid(unsafe_code)]
+
+mod asking;
+mod connections;
+mod http;
+mod lab;
+mod names;
+mod wire;

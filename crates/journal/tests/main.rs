@@ -1,0 +1,11 @@
+//! The journal from outside: what is written, what stays, and what is noticed.
+#![forbid(unsafe_code)]
+
+mod common;
+mod compact;
+mod events;
+mod follow;
+mod full_disk;
+mod golden;
+mod killed;
+mod tampering;
