@@ -219,7 +219,21 @@ pub(crate) fn controls() -> Vec<Rule> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::Control;
+    use super::{Control, controls};
+
+    #[test]
+    fn controls_that_are_rules_stand_where_their_numbers_say() {
+        let ids: Vec<String> = controls().iter().map(|rule| rule.id.to_string()).collect();
+        let expected = [
+            "metadata",
+            "private-address",
+            "never-reached",
+            "protected",
+            "view",
+            "protected-content",
+        ];
+        assert_eq!(ids, expected);
+    }
 
     #[test]
     fn every_control_is_explained() {

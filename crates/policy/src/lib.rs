@@ -57,8 +57,6 @@ mod index;
 mod lasting;
 mod listening;
 mod load;
-#[cfg(test)]
-mod oracle;
 mod pattern;
 mod pins;
 mod places;

@@ -1,7 +1,10 @@
-//! Policies from outside: decisions on texts, grants, mistakes and warnings.
+//! Policies from outside: decisions on texts and beside a reference, grants, revisions, mistakes and
+//! warnings.
 #![forbid(unsafe_code)]
 
 mod corpus;
 mod grants;
+mod oracle;
 mod problems;
+mod revisions;
 mod warnings;

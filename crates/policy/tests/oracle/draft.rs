@@ -1,0 +1,313 @@
+//! Rules as the generator makes them: data that the reference reads, and the TOML for the program.
+
+use std::fmt::Write as _;
+
+use proptest::{
+    collection::vec,
+    prelude::{Just, Strategy, any, prop_oneof},
+    sample::select,
+};
+use stockade_policy::{HostSets, Origin, Policy, Source, load};
+use stockade_types::Verdict;
+
+pub(crate) type Words = Vec<&'static str>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) id: String,
+    pub(crate) layer: Origin,
+    pub(crate) effect: Verdict,
+    pub(crate) body: Body,
+}
+
+/// Lists that are not written are `None`.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    Net {
+        hosts: Words,
+        ports: Option<Vec<u16>>,
+        methods: Option<Words>,
+        paths: Option<Words>,
+        programs: Option<Words>,
+        private: bool,
+    },
+    Exec {
+        commands: Vec<Words>,
+        unless: Vec<Words>,
+        programs: Option<Words>,
+        cwd: Option<Words>,
+        environment: Option<Words>,
+    },
+    File {
+        paths: Words,
+        access: Option<Words>,
+    },
+}
+
+/// The digest of the program in one of the requests.
+pub(crate) const DIGEST: &str =
+    "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+
+impl Draft {
+    pub(crate) fn new(layer: Origin, effect: Verdict, body: Body) -> Self {
+        Self {
+            id: String::new(),
+            layer,
+            effect,
+            body,
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        let mut text = format!(
+            "[[{}]]\nid = \"{}\"\nreason = \"r\"\n",
+            self.effect, self.id
+        );
+        let mut list = |key: &str, words: &Option<Words>| {
+            if let Some(words) = words {
+                writeln!(text, "{key} = {words:?}").unwrap();
+            }
+        };
+        match &self.body {
+            Body::Net {
+                hosts,
+                ports,
+                methods,
+                paths,
+                programs,
+                private,
+            } => {
+                list("hosts", &Some(hosts.clone()));
+                list("methods", methods);
+                list("paths", paths);
+                list("programs", programs);
+                if let Some(ports) = ports {
+                    writeln!(text, "ports = {ports:?}").unwrap();
+                }
+                if *private {
+                    text.push_str("private = true\n");
+                }
+                text.push_str("what = \"net\"\n");
+            }
+            Body::Exec {
+                commands,
+                unless,
+                programs,
+                cwd,
+                environment,
+            } => {
+                list("programs", programs);
+                list("cwd", cwd);
+                list("environment", environment);
+                writeln!(text, "command = {commands:?}").unwrap();
+                if !unless.is_empty() {
+                    writeln!(text, "unless = {unless:?}").unwrap();
+                }
+                text.push_str("what = \"exec\"\n");
+            }
+            Body::File { paths, access } => {
+                list("paths", &Some(paths.clone()));
+                list("access", access);
+                text.push_str("what = \"file\"\n");
+            }
+        }
+        text
+    }
+}
+
+pub(crate) const ALL: &[Origin] = &[
+    Origin::Builtin,
+    Origin::Organisation,
+    Origin::User,
+    Origin::Session,
+];
+pub(crate) const BELOW: &[Origin] = &[Origin::User, Origin::Session];
+
+/// Nothing in most cases, else some of the words.
+fn some(words: &[&'static str]) -> impl Strategy<Value = Option<Words>> + use<> {
+    let words = words.to_vec();
+    prop_oneof![4 => Just(None), 1 => vec(select(words), 1..3).prop_map(|mut list| {
+        list.sort_unstable();
+        list.dedup();
+        Some(list)
+    })]
+}
+
+fn net() -> impl Strategy<Value = Body> {
+    let host = select(vec![
+        "a.test",
+        "www.a.test",
+        "b.a.test",
+        "c.b.a.test",
+        "*.a.test",
+        "**.a.test",
+        "**.b.a.test",
+        "d.test",
+        "203.0.113.7",
+        "8.8.8.8",
+        "8.8.8.0/24",
+        "8.8.0.0/16",
+        "10.0.0.1",
+        "10.0.0.0/8",
+        "2600:1::/32",
+        "**",
+    ]);
+    let ports = select(vec![
+        None,
+        None,
+        Some(vec![80]),
+        Some(vec![8080]),
+        Some(vec![80, 443, 8080]),
+    ]);
+    let programs = some(&["/usr/bin/curl", "/usr/bin/*", "/opt/**", "/usr/bin/git"]);
+    let parts = (
+        vec(host, 1..3),
+        ports,
+        some(&["GET", "POST"]),
+        some(&["/public/**", "/public/x", "/admin", "/*"]),
+        programs,
+        any::<bool>(),
+    );
+    parts.prop_map(|(mut hosts, ports, methods, paths, programs, private)| {
+        hosts.dedup();
+        Body::Net {
+            hosts,
+            ports,
+            methods,
+            paths,
+            programs,
+            private,
+        }
+    })
+}
+
+fn exec() -> impl Strategy<Value = Body> {
+    let command = select(vec![
+        vec!["**"],
+        vec!["*", "**"],
+        vec!["git", "**"],
+        vec!["/usr/bin/git", "**"],
+        vec!["git", "push", "**"],
+        vec!["git", "push", "origin"],
+        vec!["git", "push", "origin", "agent/*"],
+        vec!["{git,ls}", "*"],
+        vec!["*", "push", "**"],
+        vec!["git", "**", "--force*", "**"],
+        vec!["g*", "push"],
+        vec!["git", "push", "**[--force ...]"],
+        vec!["git", "*[...]", "*[-n origin]"],
+    ]);
+    let harmless = select(vec![
+        vec![],
+        vec![vec!["git", "push", "-n"]],
+        vec![vec!["git", "push", "**[...]", "-n", "**[...]"]],
+        vec![vec!["ls", "**"], vec!["/usr/bin/git", "push"]],
+    ]);
+    let parts = (
+        vec(command, 1..3),
+        harmless,
+        some(&["/usr/bin/git", "/usr/**", "/tmp/*", DIGEST]),
+        some(&["/workspace", "/workspace/**", "src"]),
+        some(&["CI", "CI=1", "C*=*"]),
+    );
+    parts.prop_map(
+        |(commands, unless, programs, cwd, environment)| Body::Exec {
+            commands,
+            unless,
+            programs,
+            cwd,
+            environment,
+        },
+    )
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let path = select(vec![
+        "src/**",
+        "src/a",
+        "/etc/**",
+        "/workspace/src/*",
+        "*.rs",
+        "**",
+    ]);
+    let file = (vec(path, 1..3), some(&["write", "create", "remove"]));
+    let file = file.prop_map(|(mut paths, access)| {
+        paths.dedup();
+        Body::File { paths, access }
+    });
+    prop_oneof![4 => net(), 3 => exec(), 1 => file]
+}
+
+pub(crate) fn drafts(layers: &'static [Origin]) -> impl Strategy<Value = Vec<Draft>> {
+    let effect = || select(vec![Verdict::Allow, Verdict::Ask, Verdict::Deny]);
+    let draft = (select(layers.to_vec()), effect(), body());
+    let draft = draft.prop_map(|(layer, effect, body)| Draft::new(layer, effect, body));
+    // Rules about the same are what exceptions are made of.
+    let again = (any::<usize>(), select(layers.to_vec()), effect());
+    (vec(draft, 0..8), vec(again, 0..3)).prop_map(|(mut drafts, again)| {
+        for (which, layer, effect) in again {
+            if !drafts.is_empty() {
+                let body = drafts[which % drafts.len()].body.clone();
+                drafts.push(Draft::new(layer, effect, body));
+            }
+        }
+        drafts
+    })
+}
+
+/// Gives each draft an id, and takes out what the checks refuse: an allow of every host or of what
+/// TLS hides, `private` of a deny, `unless` of an allow.
+pub(crate) fn kept(drafts: &[Draft]) -> Vec<Draft> {
+    let numbered = drafts.iter().enumerate().map(|(number, draft)| Draft {
+        id: format!("r{number}"),
+        ..draft.clone()
+    });
+    numbered.filter_map(accepted).collect()
+}
+
+fn accepted(mut draft: Draft) -> Option<Draft> {
+    match (&mut draft.body, draft.effect) {
+        (
+            Body::Net {
+                hosts,
+                ports,
+                methods,
+                paths,
+                ..
+            },
+            Verdict::Allow,
+        ) => {
+            hosts.retain(|host| *host != "**");
+            if (methods.is_some() || paths.is_some())
+                && let Some(ports) = ports
+            {
+                ports.retain(|port| *port != 443);
+            }
+            (!hosts.is_empty()).then_some(draft)
+        }
+        (Body::Net { private, .. }, Verdict::Deny) => {
+            *private = false;
+            Some(draft)
+        }
+        (Body::Exec { unless, .. }, Verdict::Allow) => {
+            unless.clear();
+            Some(draft)
+        }
+        _ => Some(draft),
+    }
+}
+
+fn source(origin: Origin, drafts: &[Draft]) -> Source {
+    let own = drafts.iter().filter(|draft| draft.layer == origin);
+    let rules: String = own.map(Draft::to_toml).collect();
+    Source {
+        origin,
+        name: format!("{origin}.toml"),
+        text: format!("schema = 1\n{rules}"),
+    }
+}
+
+pub(crate) fn policy(kept: &[Draft]) -> Policy {
+    let sources: Vec<Source> = ALL.iter().map(|origin| source(*origin, kept)).collect();
+    load(&sources, &HostSets::default()).unwrap_or_else(|problems| panic!("{problems}"))
+}
