@@ -1,6 +1,6 @@
 //! Exit codes of every command but `run`, as one documented enum.
 
-use crate::terminal::job::WholeGroup;
+use stockade_terminal::job::WholeGroup;
 
 /// What a command's answer was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,6 @@ mod own_places;
 mod retention;
 mod rules;
 mod state;
-mod terminal;
 mod why;
 
 use std::process::ExitCode;
@@ -72,7 +71,7 @@ fn finish(result: anyhow::Result<Exit>, out: &mut Output) -> ExitCode {
     match result {
         Ok(exit) => {
             if let Exit::Interrupted(whole_group) = exit {
-                terminal::job::end_interrupted(whole_group);
+                stockade_terminal::job::end_interrupted(whole_group);
             }
             ExitCode::from(exit.code())
         }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use stockade_approval::Lasting;
 use stockade_policy::{HostSets, LastingRule, Origin, RuleForm, Source};
 use stockade_types::Digest;
 
@@ -287,6 +288,16 @@ pub(crate) fn keep(
     Ok(format!(
         "kept; `stockade rules remove {id}` undoes it; in {shown}"
     ))
+}
+
+/// Keeps an answer for the workspace it was given in, as the terminal's dialog asks for it.
+pub(crate) fn keep_answer(
+    lasting: &Lasting,
+    approval: &str,
+    session: &str,
+) -> Result<String, String> {
+    let place = (Reach::Workspace, Path::new(&lasting.workspace));
+    keep(&lasting.rule, (approval, session), place).map_err(|error| format!("{error:#}"))
 }
 
 fn unix_nanos() -> u64 {

@@ -14,8 +14,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use stockade_approval::CoveredBy;
 use stockade_policy::{ExecRequest, Request};
-use stockade_types::{ApprovalId, Host, ProcessId, RawText, RuleId};
+use stockade_types::{Host, ProcessId, RawText};
 
 use crate::{
     procfs::{self, Identity},
@@ -26,25 +27,6 @@ use crate::{
 const MARKS_MAX: usize = 4_096;
 /// Parents that are looked at: deeper trees are not covered.
 const DEPTH_MAX: usize = 64;
-
-/// What a cover rests on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CoveredBy {
-    /// The answer to a question.
-    Approval(ApprovalId),
-    /// A rule that allows the command.
-    Rule(RuleId),
-}
-
-impl CoveredBy {
-    /// Says it in two words, as records have it.
-    pub(crate) fn in_words(&self) -> String {
-        match self {
-            Self::Approval(id) => format!("approval {id}"),
-            Self::Rule(id) => format!("rule {id}"),
-        }
-    }
-}
 
 /// A host and the ports of it that are one door.
 #[derive(Clone, Debug, PartialEq, Eq)]

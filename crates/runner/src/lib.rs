@@ -5,7 +5,6 @@
 
 mod agent_config;
 mod agent_state;
-pub mod approvals;
 mod areas;
 mod caches;
 mod caller;
@@ -65,7 +64,6 @@ mod ssh;
 mod supervise;
 mod terminal_readers;
 mod threads;
-pub mod tool_call;
 mod tree;
 mod trust;
 mod twins;

@@ -20,12 +20,12 @@ use stockade_policy::{Approvals, Policy, PortRequest, Request, SERVER_PORTS};
 use stockade_types::{ApprovalId, Port, Subject, Verdict, chain};
 
 use crate::{
-    approvals::{AskMode, Asker, Desk, Outcome},
     processes::Processes,
     procfs,
     publish::{self, Doors, Gate},
     recorder::{Recorder, lock},
 };
+use stockade_approval::{AskMode, Asker, Desk, Outcome};
 
 /// Looks, a second apart, at which a server must be there: one that ends at once is nobody's to visit.
 const LOOKS_MIN: u32 = 2;

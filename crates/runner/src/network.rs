@@ -20,13 +20,12 @@ use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
 
 use crate::{
-    approvals::{Asker, Desk, Outcome},
-    covers::CoveredBy,
     holding,
     owners::{Owners, Wanted},
     processes::Processes,
     recorder::{Recorder, lock},
 };
+use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
 
 /// Requests that are served together. The egress process has about as many under way.
 const QUEUE_MAX: usize = 128;

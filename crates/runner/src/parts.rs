@@ -15,9 +15,10 @@ use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
 use crate::{
-    approvals::AskMode, egress_process::EgressProcess, in_use::InUse, mount_watch::Replaced,
-    places::Places, publish::Published, repository::GitShare,
+    egress_process::EgressProcess, in_use::InUse, mount_watch::Replaced, places::Places,
+    publish::Published, repository::GitShare,
 };
+use stockade_approval::AskMode;
 
 /// The caller's ends of those standard streams of the command that are pipes.
 #[derive(Debug, Default)]

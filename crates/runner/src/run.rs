@@ -20,7 +20,6 @@ use stockade_types::{AbsPath, Digest, RawText, SessionId};
 use crate::{
     RunError, agent_config,
     agent_state::{self, Made},
-    approvals::AskMode,
     caches,
     caller::Caller,
     facts::{self, Launch},
@@ -43,6 +42,7 @@ use crate::{
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
     signing, sockets, ssh, trust,
 };
+use stockade_approval::AskMode;
 
 /// What the caller wants to run, and how.
 #[derive(Debug)]

@@ -17,7 +17,6 @@ use stockade_types::{AbsPath, RawText, SessionId, chain};
 
 use crate::{
     RunError, TerminalReaders,
-    approvals::{AskMode, Desk, Inbox, InboxOptions},
     controller::Controller,
     egress_process::EgressProcess,
     listening::{Listening, Opening},
@@ -29,6 +28,7 @@ use crate::{
     session_dir::{Clean, SessionDir},
     threads::{EgressReplies, desk, open_doors, process_number, start_network, start_notifier},
 };
+use stockade_approval::{AskMode, Desk, Inbox, InboxOptions};
 
 /// How often the journal is signed and synced.
 const TICK: Duration = Duration::from_secs(1);

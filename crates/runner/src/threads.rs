@@ -15,7 +15,6 @@ use stockade_types::chain;
 
 use crate::{
     RunError,
-    approvals::{Desk, DeskEvent},
     areas::Areas,
     controller::Controller,
     holding,
@@ -28,6 +27,7 @@ use crate::{
     recorder::{Recorder, lock, now},
     supervise::{self, Supervision},
 };
+use stockade_approval::{Desk, DeskEvent};
 
 pub(crate) type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
 

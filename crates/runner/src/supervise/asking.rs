@@ -7,10 +7,8 @@ use stockade_sys::notifier::{Notification, Notifier};
 use stockade_types::{RawText, Verdict};
 
 use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, Supervision, exec::Attempt, push};
-use crate::{
-    covers::{CoveredBy, Reach},
-    resolve::Resolver,
-};
+use crate::{covers::Reach, resolve::Resolver};
+use stockade_approval::CoveredBy;
 
 impl Supervision {
     /// Waits for a person's answer to an execution.

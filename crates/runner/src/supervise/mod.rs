@@ -53,7 +53,6 @@ use stockade_sys::{
 use stockade_types::{ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdict, chain};
 
 use crate::{
-    approvals::{Asker, Desk, Outcome},
     areas::Areas,
     mount_watch::Replaced,
     places::Places,
@@ -61,6 +60,7 @@ use crate::{
     recorder::{Recorder, SUPERVISOR, lock},
     resolve::Resolver,
 };
+use stockade_approval::{Asker, Desk, Outcome};
 
 /// `EACCES`: what policy denies.
 const ERRNO_DENIED: i32 = 13;

@@ -12,25 +12,23 @@ use std::{
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use stockade_runner::approvals::{Answer, QuestionLine};
+use stockade_approval::{Answer, QuestionLine};
 use stockade_types::SessionId;
 
 use super::{
     now as clock,
     sessions::{Open, Sessions},
 };
-use crate::{
-    exit::Exit,
-    terminal::{
-        card::Mode,
-        dialog::{Action, Dialog},
-        keys::{Heard, Key, Keys, Stroke},
-        layout::Color,
-        screen::Size,
-        text::{columns, fit, solid},
-        tty::Tty,
-        witness::Witness,
-    },
+use crate::{exit::Exit, rules::keep_answer};
+use stockade_terminal::{
+    card::Mode,
+    dialog::{Action, Dialog},
+    keys::{Heard, Key, Keys, Stroke},
+    layout::Color,
+    screen::Size,
+    text::{columns, fit, solid},
+    tty::Tty,
+    witness::Witness,
 };
 
 /// How often the sessions are asked: fast enough for a person, nothing for a socket.
@@ -235,7 +233,7 @@ impl Live<'_> {
         match sent {
             Ok(()) => {
                 let said = if keeps {
-                    Some(dialog.keep(session.short()))
+                    Some(dialog.keep(session.short(), keep_answer))
                 } else {
                     said
                 };

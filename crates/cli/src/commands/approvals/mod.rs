@@ -10,10 +10,10 @@ use std::{
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use stockade_policy::{GrantView, Scope};
-use stockade_runner::approvals::{
+use stockade_approval::{
     Answer, ClientError, QuestionLine, QuestionView, REASON_BYTES_MAX, Settled,
 };
+use stockade_policy::{GrantView, Scope};
 use stockade_types::{ApprovalId, SessionId, Span, UnixMillis};
 
 use self::sessions::{Found, Open, Sessions};
@@ -22,8 +22,8 @@ use crate::{
     human::{minute, safe, time_of_day},
     output::Output,
     rules,
-    terminal::overlay::Alternate,
 };
+use stockade_terminal::overlay::Alternate;
 
 /// See and answer what agents ask for.
 ///

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use anyhow::Context;
+use stockade_approval::{Client, ClientError, QuestionLine, SOCKET_NAME, Settled};
 use stockade_journal::layout::SESSIONS_DIR;
 use stockade_policy::GrantView;
-use stockade_runner::approvals::{Client, ClientError, QuestionLine, SOCKET_NAME, Settled};
 use stockade_types::{ApprovalId, SessionId};
 
 use crate::{

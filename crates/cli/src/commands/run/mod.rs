@@ -11,11 +11,12 @@ mod terminals;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use stockade_approval::AskMode;
 use stockade_event::{SessionOutcome, Summary};
 use stockade_journal::{ReadError, Verification};
 use stockade_plan::{GuaranteeName, LaunchPlan};
 use stockade_policy::{Policy, Problems};
-use stockade_runner::{ErrorKind, Helpers, Options, RunError, approvals::AskMode};
+use stockade_runner::{ErrorKind, Helpers, Options, RunError};
 use stockade_types::{RawText, RequestKind, SessionId};
 
 use self::terminals::Hold;

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use stockade_approval::AskMode;
 use stockade_plan::Streams;
 use stockade_policy::{Policy, Problems};
-use stockade_runner::{Options, RunError, approvals::AskMode};
+use stockade_runner::{Options, RunError};
 use stockade_types::RawText;
 
 use super::environment;

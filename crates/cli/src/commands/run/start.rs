@@ -1,26 +1,31 @@
 //! Starting a session from this terminal or these pipes, and staying with it to its end.
 
-use std::{io, os::fd::AsFd as _, path::Path, thread};
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+    thread,
+};
 
 use anyhow::Context;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
+use stockade_approval::AskMode;
 use stockade_event::SessionOutcome;
 use stockade_plan::Streams;
 use stockade_policy::WorkspaceSettings;
-use stockade_runner::{Controller, Ended, Helpers, Options, Running, approvals::AskMode};
+use stockade_runner::{Controller, Ended, Helpers, Options, Running, TerminalReaders};
 use stockade_types::SessionId;
 
 use super::{
     session_file::SessionFile,
     terminals::{self, Hold},
 };
-use crate::{
-    human::safe,
-    output::Output,
-    terminal::{self, Color, PipeEnds, PipeRelay, RelayOptions, job::WholeGroup},
+use crate::{human::safe, output::Output, rules::keep_answer};
+use stockade_terminal::{
+    Color, PipeEnds, PipeRelay, Readers, RelayOptions, job::WholeGroup, relay, relay_beside,
 };
 
 /// A session that has ended.
@@ -148,6 +153,28 @@ fn forward_signals(controller: Controller) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The programs of the session that read from its terminal, as the relay asks for them.
+#[derive(Debug)]
+struct Watched(TerminalReaders);
+
+impl Readers for Watched {
+    fn events(&self) -> BorrowedFd<'_> {
+        self.0.events()
+    }
+
+    fn forget(&self) {
+        self.0.forget();
+    }
+
+    fn are_there(&self) -> bool {
+        self.0.are_there()
+    }
+
+    fn changed_modes(&self) -> bool {
+        self.0.changed_modes()
+    }
+}
+
 /// How a session ended, why output of its command could not be written, and who is interrupted with
 /// us if the command was.
 type End = (Ended, Option<io::Error>, WholeGroup);
@@ -171,20 +198,28 @@ fn in_terminal(
         },
         term: std::env::var("TERM").unwrap_or_default(),
         agent: running.command_process(),
+        keep: keep_answer,
     };
     let pipes = match relay_pipes(&mut running) {
         Ok(pipes) => pipes,
         Err(error) => return Err(end(running, error)),
     };
     let desk = running.desk();
-    let relay = match beside {
-        None => terminal::relay(master, desk, &options).map_err(Into::into),
+    let started = match beside {
+        None => relay(master, desk, &options).map_err(Into::into),
         Some(streams) => running
             .terminal_readers(master.as_fd(), streams)
             .context("cannot watch the terminal")
-            .and_then(|readers| Ok(terminal::relay_beside(master, readers, desk, &options)?)),
+            .and_then(|readers| {
+                Ok(relay_beside(
+                    master,
+                    Box::new(Watched(readers)),
+                    desk,
+                    &options,
+                )?)
+            }),
     };
-    let relay = match relay {
+    let relay = match started {
         Ok(relay) => relay,
         Err(error) => return Err(end(running, error)),
     };

@@ -9,7 +9,7 @@ use std::{
 use rustix::{process::getpgrp, termios::tcgetpgrp};
 use stockade_plan::{Stream, Streams};
 
-use crate::terminal::tty::{CONTROLLING, size_of};
+use stockade_terminal::tty::{CONTROLLING, size_of};
 
 /// How much of the caller's terminal a session gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

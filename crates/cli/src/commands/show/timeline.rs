@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
+use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Envelope, Event, summary::is_kept_by_git};
-use stockade_runner::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict};
 
 use super::lines::{Line, Mark, asked, first_level, noted, reach, refused, target};

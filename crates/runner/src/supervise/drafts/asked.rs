@@ -24,7 +24,6 @@ use super::{
     outside::{same_file, writable},
 };
 use crate::{
-    approvals::AskMode,
     areas::Area,
     locate::Place,
     resolve::Resolver,
@@ -35,6 +34,7 @@ use crate::{
         state,
     },
 };
+use stockade_approval::AskMode;
 use stockade_sys::notifier::{Notification, Notifier};
 
 /// Lines that one question shows; what is longer nobody reads, and it is refused.

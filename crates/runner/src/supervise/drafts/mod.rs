@@ -41,7 +41,8 @@ use super::{
     judged::{Found, GitFile, Judged, errno},
     state,
 };
-use crate::{approvals::AskMode, areas::Area, locate::Place, procfs, resolve::Resolver};
+use crate::{areas::Area, locate::Place, procfs, resolve::Resolver};
+use stockade_approval::AskMode;
 
 /// Drafts at a time: a hook manager writes some twenty, and a person reads no more.
 const DRAFTS_MAX: usize = 64;

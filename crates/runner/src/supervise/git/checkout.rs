@@ -22,7 +22,6 @@ use stockade_types::{ProcessId, RawText, Verdict};
 
 use super::{GitFile, REMEDY, open_straight, read_at};
 use crate::{
-    approvals::AskMode,
     areas::Area,
     locate::Place,
     procfs,
@@ -34,6 +33,7 @@ use crate::{
         state,
     },
 };
+use stockade_approval::AskMode;
 
 /// What the owner does where nobody can be asked.
 pub(in crate::supervise) const REMEDY_CHECKOUT: &str = "run the session where somebody can be asked (on a terminal, or with \

@@ -1,0 +1,547 @@
+//! The desk: where an ask waits for its answer.
+
+use std::{
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use stockade_policy::{Approvals, GrantView, Request};
+use stockade_types::{ApprovalId, Digest, Span, UnixMillis, Verdict};
+
+use super::{
+    by::By,
+    exchange::{AnswerError, Asker, DeskEvent, Outcome},
+    question::{Answer, Question, Settled},
+    shown::QuestionView,
+    state::{Entry, Phase, State, barred},
+};
+
+/// How often a waiting request looks whether its question has expired or its process is gone;
+/// short beside the seconds that a countdown shows, long beside the cost of looking.
+const WAIT_SLICE: Duration = Duration::from_millis(200);
+/// Requests that wait for one answer: each holds a thread. Package managers open some dozens of
+/// connections to one host; what goes beyond is a flood, and is denied.
+const WAITING_PER_QUESTION_MAX: u32 = 64;
+/// What whoever asked reads where a person wants no more such questions.
+const DENIED_FOR_SESSION: &str = "denied for this session";
+/// Longest reason for a deny, in bytes: it goes into error bodies and one-line records.
+pub const REASON_BYTES_MAX: usize = 500;
+
+/// Who is there to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskMode {
+    /// A person at the terminal of this session (and at the inbox).
+    Tty,
+    /// A person at the inbox only.
+    Inbox,
+    /// Nobody: an ask is a deny at once.
+    Deny,
+}
+
+/// Milliseconds since the Unix epoch, as the caller's clock has them.
+pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+/// Records what happens at the desk; an error means that it is not recorded, and so denied.
+///
+/// It is called without any lock held and may block; it must not call the desk.
+pub type Observer = Box<dyn Fn(&DeskEvent<'_>) -> Result<(), String> + Send + Sync>;
+
+type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The place where asks wait for answers; shared by all threads of a session.
+pub struct Desk {
+    mode: AskMode,
+    agent: String,
+    workspace: String,
+    clock: Clock,
+    pub(super) observer: Observer,
+    state: Mutex<State>,
+    changed: Condvar,
+    wakes: Mutex<Vec<Wake>>,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a request meets when it comes to the desk.
+enum Entered {
+    Done(Outcome),
+    /// A new question, which must be announced.
+    Ask(ApprovalId),
+    /// The same question is there already.
+    Join(ApprovalId),
+}
+
+impl Desk {
+    /// Opens a desk; `agent` is the name that questions show.
+    pub fn new(mode: AskMode, agent: String, clock: Clock, observer: Observer) -> Self {
+        Self {
+            mode,
+            agent,
+            workspace: String::new(),
+            clock,
+            observer,
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+            wakes: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Says which workspace its questions are about.
+    #[must_use]
+    pub fn in_workspace(mut self, workspace: String) -> Self {
+        self.workspace = workspace;
+        self
+    }
+
+    /// Returns who is there to be asked.
+    pub const fn mode(&self) -> AskMode {
+        self.mode
+    }
+
+    /// Returns the desk's time.
+    pub fn now(&self) -> UnixMillis {
+        (self.clock)()
+    }
+
+    /// Waits until a grant covers the request or it is refused. Blocking.
+    ///
+    /// The same requests of one program share a question. An answer `once` lets one of them through;
+    /// for the others it is asked again.
+    pub fn ask(&self, asker: &Asker<'_>) -> Outcome {
+        loop {
+            let granted = self.lock().granted;
+            if let Some(outcome) = self.lend(asker).or_else(|| self.use_grant(asker)) {
+                return outcome;
+            }
+            if !(asker.wanted)() {
+                return gone(None);
+            }
+            let id = match self.enter(asker) {
+                Entered::Done(outcome) => return outcome,
+                Entered::Join(id) => id,
+                Entered::Ask(id) => {
+                    self.announce(&id);
+                    id
+                }
+            };
+            if let Some(outcome) = self.wait(&id, asker, granted) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Returns the approvals that cover `request` now, without using any.
+    pub fn approvals(&self, request: &Request, revision: Digest) -> Approvals {
+        self.lock().grants.matching(request, revision, self.now())
+    }
+
+    /// Uses a grant that is there already and that policy accepts.
+    pub(super) fn use_grant(&self, asker: &Asker<'_>) -> Option<Outcome> {
+        let approvals = self.approvals(asker.request, asker.revision);
+        if approvals.is_empty() || (asker.decide)(&approvals).verdict != Verdict::Allow {
+            return None;
+        }
+        let now = self.now();
+        let id = {
+            let mut state = self.lock();
+            if state.closed {
+                return Some(Outcome::refused(
+                    None,
+                    "session-end",
+                    "the session is ending",
+                ));
+            }
+            state.grants.consume(asker.request, &approvals, now)?
+        };
+        let event = DeskEvent::Used {
+            approval: &id,
+            decision: asker.decision_id,
+        };
+        Some(match (self.observer)(&event) {
+            Ok(()) => Outcome::Granted { approvals, id },
+            Err(error) => not_recorded(Some(id), &error),
+        })
+    }
+
+    /// Makes a question of a request.
+    pub(super) fn question(
+        &self,
+        id: ApprovalId,
+        asker: &Asker<'_>,
+        (now, expires): (UnixMillis, Span),
+    ) -> Question {
+        Question {
+            id,
+            request: asker.request.clone(),
+            decision: asker.decision.clone(),
+            decision_id: asker.decision_id,
+            revision: asker.revision,
+            asked: now,
+            expires: UnixMillis(now.0.saturating_add(expires.millis())),
+            agent: self.agent.clone(),
+            intent: asker.intent.clone(),
+            lasting: asker.lasting.clone(),
+            workspace: self.workspace.clone(),
+        }
+    }
+
+    fn enter(&self, asker: &Asker<'_>) -> Entered {
+        let now = self.now();
+        let mut state = self.lock();
+        if let Some(outcome) = barred(&state, asker) {
+            return Entered::Done(outcome);
+        }
+        if let Some((id, entry)) = state.same(asker) {
+            let id = id.clone();
+            if entry.waiting >= WAITING_PER_QUESTION_MAX {
+                let reason = format!("{WAITING_PER_QUESTION_MAX} requests wait for this answer");
+                return Entered::Done(Outcome::refused(Some(id), "desk", &reason));
+            }
+            entry.waiting = entry.waiting.saturating_add(1);
+            state.version += 1;
+            drop(state);
+            self.wake();
+            return Entered::Join(id);
+        }
+        if let Some(outcome) = state.crowded(now) {
+            return Entered::Done(outcome);
+        }
+        let Some(stage) = &asker.decision.stage else {
+            return Entered::Done(Outcome::refused(
+                None,
+                "policy",
+                "the rule names nobody to ask",
+            ));
+        };
+        let Some(id) = state.fresh_id() else {
+            return Entered::Done(Outcome::refused(
+                None,
+                "desk",
+                "no random id could be drawn",
+            ));
+        };
+        let span = stage.expires;
+        let question = Arc::new(self.question(id.clone(), asker, (now, span)));
+        let begun = Instant::now();
+        let deadline = begun.checked_add(span.duration()).unwrap_or(begun);
+        state.prompts.push_back(now);
+        let entry = Entry {
+            question,
+            phase: Phase::Announcing,
+            waiting: 1,
+            deadline,
+        };
+        state.entries.insert(id.clone(), entry);
+        Entered::Ask(id)
+    }
+
+    /// Records a new question and opens it, or denies it where it cannot be shown.
+    fn announce(&self, id: &ApprovalId) {
+        let Some(question) = self.lock().entries.get(id).map(|e| Arc::clone(&e.question)) else {
+            return;
+        };
+        let recorded = (self.observer)(&DeskEvent::Requested {
+            question: &question,
+        });
+        let denied = match (recorded, self.mode) {
+            (Err(error), _) => Some((
+                By::Journal,
+                format!("the question was not recorded: {error}"),
+            )),
+            (Ok(()), AskMode::Deny) => Some((By::NoOne, "nobody to ask (--ask deny)".to_owned())),
+            (Ok(()), AskMode::Tty | AskMode::Inbox) => None,
+        };
+        let mut state = self.lock();
+        let closed = state.closed;
+        if let Some(entry) = state.entries.get_mut(id) {
+            entry.phase = Phase::Open;
+        }
+        state.version += 1;
+        drop(state);
+        match denied {
+            Some((by, reason)) => self.deny(id, &by, Some(reason)),
+            None if closed => self.deny(id, &By::SessionEnd, None),
+            None => self.wake(),
+        }
+    }
+
+    /// Waits for the answer; `None` means that there is a grant to look at. `granted` is how many
+    /// there were when it was looked last.
+    fn wait(&self, id: &ApprovalId, asker: &Asker<'_>, mut granted: u64) -> Option<Outcome> {
+        loop {
+            if !(asker.wanted)() {
+                self.give_up(id);
+                return Some(gone(Some(id.clone())));
+            }
+            let mut state = self.lock();
+            let Some(entry) = state.entries.get(id) else {
+                return Some(Outcome::refused(
+                    Some(id.clone()),
+                    "desk",
+                    "the question is gone",
+                ));
+            };
+            if let Phase::Settled(settled) = &entry.phase {
+                let settled = settled.clone();
+                state.leave(id);
+                return outcome_of(settled);
+            }
+            let open = matches!(entry.phase, Phase::Open);
+            let over = self.now() >= entry.question.expires || Instant::now() >= entry.deadline;
+            if open && over {
+                drop(state);
+                self.deny(id, &By::Timeout, Some("nobody answered in time".to_owned()));
+                continue;
+            }
+            if std::mem::replace(&mut granted, state.granted) != state.granted {
+                drop(state);
+                if let Some(grant) = self.covering(asker) {
+                    // The answer to another question reaches as far as this one.
+                    if self.leave(id) {
+                        self.cover(id, &grant);
+                    }
+                    return None;
+                }
+                continue;
+            }
+            // A poisoned lock is as good as a whole one: every change to the state is one step.
+            let waited = self.changed.wait_timeout(state, WAIT_SLICE);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Leaves a question because the program that asked is gone. The last one takes it back, and
+    /// what was answered meanwhile with it: a counted answer is for nobody else.
+    fn give_up(&self, id: &ApprovalId) {
+        const REASON: &str = "the program that asked does not wait any more";
+        let question = self.lock().entries.get(id).map(|e| Arc::clone(&e.question));
+        if self.leave(id) {
+            return self.deny(id, &By::Withdrawn, Some(REASON.to_owned()));
+        }
+        let withdrawn = {
+            let mut state = self.lock();
+            !state.entries.contains_key(id) && state.grants.withdraw(id)
+        };
+        if let Some(question) = question.filter(|_| withdrawn) {
+            let reason = Some(REASON.to_owned());
+            // The journal already has the allow; say that nothing came of it.
+            drop(self.record(&question, &Answer::Deny { reason }, &By::Withdrawn));
+        }
+    }
+
+    /// One waiting request less; tells whether a question that is not settled has none left.
+    fn leave(&self, id: &ApprovalId) -> bool {
+        let mut state = self.lock();
+        state.leave(id);
+        state.version += 1;
+        state
+            .entries
+            .get(id)
+            .is_some_and(|entry| entry.waiting == 0)
+    }
+
+    /// Returns a grant that covers the request and that policy accepts.
+    fn covering(&self, asker: &Asker<'_>) -> Option<ApprovalId> {
+        let approvals = self.approvals(asker.request, asker.revision);
+        let first = approvals.ids().next()?.clone();
+        ((asker.decide)(&approvals).verdict == Verdict::Allow).then_some(first)
+    }
+
+    /// Returns the open questions, oldest first.
+    pub fn pending(&self) -> Vec<Question> {
+        let mut questions: Vec<Question> = self
+            .lock()
+            .open()
+            .map(|entry| Question::clone(&entry.question))
+            .collect();
+        questions.sort_by(|a, b| (a.asked, &a.id).cmp(&(b.asked, &b.id)));
+        questions
+    }
+
+    /// Returns the open questions as they are shown, oldest first.
+    pub fn views(&self) -> Vec<QuestionView> {
+        let open: Vec<(Arc<Question>, u32)> = {
+            let state = self.lock();
+            state
+                .open()
+                .map(|entry| (Arc::clone(&entry.question), entry.waiting))
+                .collect()
+        };
+        let mut views: Vec<QuestionView> = open
+            .iter()
+            .map(|(question, waiting)| question.view(*waiting))
+            .collect();
+        views.sort_by(|a, b| (a.asked, &a.id).cmp(&(b.asked, &b.id)));
+        views
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// When there is no such question, it has an answer or has expired, the scope is wider than
+    /// was shown, or the answer could not be recorded (the request is then denied).
+    pub fn answer(&self, id: &ApprovalId, answer: Answer, by: &str) -> Result<(), AnswerError> {
+        let now = self.now();
+        let question = {
+            let mut state = self.lock();
+            let Some(entry) = state.entries.get_mut(id) else {
+                return Err(state.settled_error(id));
+            };
+            match &entry.phase {
+                Phase::Open => {}
+                Phase::Settled(settled) => return Err(settled.error()),
+                Phase::Announcing => return Err(AnswerError::Unknown(id.clone())),
+                Phase::Settling => {
+                    return Err(AnswerError::Settled {
+                        id: id.clone(),
+                        verdict: Verdict::Ask,
+                        by: "another person just now".to_owned(),
+                    });
+                }
+            }
+            if let Answer::Allow { scope } = &answer {
+                entry.question.accepts(*scope, now)?;
+            }
+            entry.phase = Phase::Settling;
+            Arc::clone(&entry.question)
+        };
+        let by = By::Person(by.to_owned());
+        if answer == Answer::DenySession {
+            // What waits and what comes later has this answer too.
+            self.lock().grants.deny_always(&question.request);
+            let reason = Some(DENIED_FOR_SESSION.to_owned());
+            return self.settle(&question, Answer::Deny { reason }, &by);
+        }
+        self.settle(&question, bounded(answer), &by)
+    }
+
+    /// Denies all open questions and everything that is asked from now on.
+    pub fn close(&self) {
+        let ids: Vec<ApprovalId> = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.entries.keys().cloned().collect()
+        };
+        for id in ids {
+            self.deny(
+                &id,
+                &By::SessionEnd,
+                Some("the session is ending".to_owned()),
+            );
+        }
+        self.wake();
+    }
+
+    /// Lists the questions that were settled lately, oldest first.
+    pub fn settled(&self) -> Vec<Settled> {
+        self.lock().history.iter().cloned().collect()
+    }
+
+    /// Lists the grants of the session.
+    pub fn grants(&self) -> Vec<GrantView> {
+        self.lock().grants.list()
+    }
+
+    /// Tells whether an answer was given and not taken back.
+    pub fn holds(&self, id: &ApprovalId) -> bool {
+        self.lock().grants.is_held(id)
+    }
+
+    /// Takes a grant back; `false` where there is none or it was taken back before.
+    ///
+    /// The observer closes what the grant opened. It is gone even where that is not recorded.
+    ///
+    /// # Errors
+    /// When the observer could not record it.
+    pub fn revoke(&self, id: &ApprovalId, by: &str) -> Result<bool, String> {
+        if !self.lock().grants.revoke(id) {
+            return Ok(false);
+        }
+        (self.observer)(&DeskEvent::Revoked { approval: id, by }).map(|()| true)
+    }
+
+    /// Calls `wake` after every change of what is pending, on whatever thread made it.
+    ///
+    /// `wake` must be quick and must not call the desk: it rings a bell, no more.
+    pub fn subscribe(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.wakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::new(wake));
+    }
+
+    /// Waits until what is pending differs from what it was at version `seen`, or `timeout`;
+    /// returns the version now. Start with 0.
+    pub fn wait_pending(&self, seen: u64, timeout: Duration) -> u64 {
+        let state = self.lock();
+        let waited = self
+            .changed
+            .wait_timeout_while(state, timeout, |s| s.version == seen);
+        waited.unwrap_or_else(PoisonError::into_inner).0.version
+    }
+
+    pub(super) fn wake(&self) {
+        self.changed.notify_all();
+        let wakes = self
+            .wakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for wake in wakes {
+            wake();
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says how a settled question ends for one that waited; `None` sends it to the grants.
+fn outcome_of(settled: Settled) -> Option<Outcome> {
+    match settled.answer {
+        Answer::Allow { .. } => None,
+        Answer::Deny { reason } => Some(Outcome::Refused {
+            id: Some(settled.id),
+            reason: reason.unwrap_or_else(|| "denied".to_owned()),
+            by: settled.by,
+        }),
+        Answer::DenySession => Some(Outcome::Refused {
+            id: Some(settled.id),
+            reason: DENIED_FOR_SESSION.to_owned(),
+            by: settled.by,
+        }),
+    }
+}
+
+fn gone(id: Option<ApprovalId>) -> Outcome {
+    Outcome::refused(id, By::Withdrawn.as_str(), "nobody waits for it")
+}
+
+/// Cuts a reason to the size that fits into one-line records.
+fn bounded(answer: Answer) -> Answer {
+    match answer {
+        Answer::Deny {
+            reason: Some(mut text),
+        } => {
+            text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+            Answer::Deny { reason: Some(text) }
+        }
+        other => other,
+    }
+}
+
+pub(super) fn not_recorded(id: Option<ApprovalId>, error: &str) -> Outcome {
+    Outcome::refused(
+        id,
+        "journal",
+        &format!("the use of the grant was not recorded: {error}"),
+    )
+}

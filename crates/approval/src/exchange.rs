@@ -1,0 +1,138 @@
+//! What goes into the desk and what comes out of it.
+
+use stockade_policy::{Approvals, Decision, GrantError, LastingRule, Request, Scope};
+use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
+
+use super::question::Question;
+use crate::CoveredBy;
+
+/// What happened at the desk.
+#[derive(Clone, Copy, Debug)]
+pub enum DeskEvent<'a> {
+    /// A question is about to be shown.
+    Requested {
+        /// The question.
+        question: &'a Question,
+    },
+    /// A question is about to be settled.
+    Decided {
+        /// The question.
+        question: &'a Question,
+        /// Allow or deny.
+        verdict: Verdict,
+        /// How far an allow reaches.
+        scope: Option<Scope>,
+        /// Who answered.
+        by: &'a str,
+        /// A reason for a deny.
+        reason: Option<&'a str>,
+    },
+    /// A grant is about to be used.
+    Used {
+        /// The grant.
+        approval: &'a ApprovalId,
+        /// The decision it is used for.
+        decision: DecisionId,
+    },
+    /// A grant was taken back; what it opened must be closed.
+    Revoked {
+        /// The grant.
+        approval: &'a ApprovalId,
+        /// Who took it back.
+        by: &'a str,
+    },
+}
+
+/// A request that was answered with ask, and what the desk needs to know of it.
+pub struct Asker<'a> {
+    /// What is asked for.
+    pub request: &'a Request,
+    /// The decision, whose verdict is ask.
+    pub decision: &'a Decision,
+    /// Its number in the session.
+    pub decision_id: DecisionId,
+    /// The policy that decided.
+    pub revision: Digest,
+    /// What the agent says it is doing.
+    pub intent: Option<String>,
+    /// Decides the request again with approvals; only an allow lets a grant be used.
+    pub decide: &'a dyn Fn(&Approvals) -> Decision,
+    /// Tells whether anybody still waits for the answer (the process may be gone).
+    pub wanted: &'a dyn Fn() -> bool,
+    /// What lets a command run whose process asks, where that covers the request.
+    pub covered: Option<CoveredBy>,
+    /// The rule that would answer the same in later sessions, where there is one.
+    pub lasting: Option<LastingRule>,
+}
+
+/// How an ask ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A grant covers the request and one use of it is recorded.
+    Granted {
+        /// All approvals that cover it; `Policy::permit` turns them into a proof.
+        approvals: Approvals,
+        /// The one that was used.
+        id: ApprovalId,
+    },
+    /// The request must not happen.
+    Refused {
+        /// The question, where one was asked.
+        id: Option<ApprovalId>,
+        /// Who refused: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`, …
+        by: String,
+        /// Why, for the agent.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    pub(super) fn refused(id: Option<ApprovalId>, by: &str, reason: &str) -> Self {
+        Self::Refused {
+            id,
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// Why an answer was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// There is no such question.
+    #[error("no question has the id `{0}`; list the open ones with `stockade approvals list`")]
+    Unknown(ApprovalId),
+    /// It has its answer.
+    #[error("question {id} was answered {verdict} by {by} before; an answer is final")]
+    Settled {
+        /// The question.
+        id: ApprovalId,
+        /// The answer it has.
+        verdict: Verdict,
+        /// Who gave it.
+        by: String,
+    },
+    /// Its time is over.
+    #[error("question {0} has expired and is denied")]
+    Expired(ApprovalId),
+    /// The scope reaches further than what was shown or than the rule allows.
+    #[error("{} is wider than this question offers; the widest is {}", .asked.in_words(), .max.in_words())]
+    TooWide {
+        /// What was asked for.
+        asked: Scope,
+        /// The widest possible.
+        max: Scope,
+    },
+    /// The scope would be over at once; the question stays open.
+    #[error("the scope ends in the past; the question is still open")]
+    Past,
+    /// The policy's state machine refused it.
+    #[error("the grant was refused, so the request is denied: {0}")]
+    Grant(GrantError),
+    /// Whoever asked is gone; an answer would be for somebody else.
+    #[error("question {0} is withdrawn: the program that asked does not wait any more")]
+    Withdrawn(ApprovalId),
+    /// The answer could not be recorded.
+    #[error("the answer could not be recorded, so the request is denied: {0}")]
+    NotRecorded(String),
+}

@@ -1,0 +1,60 @@
+//! What belongs to a command that was approved or allowed: it is let through by that, and recorded.
+
+use stockade_policy::Scope;
+use stockade_types::Verdict;
+
+use super::{
+    by::By,
+    desk::{Desk, not_recorded},
+    exchange::{Asker, DeskEvent, Outcome},
+    question::Answer,
+    state::barred,
+};
+use crate::CoveredBy;
+
+impl Desk {
+    /// Lets a request through that belongs to what was approved or allowed; `None` where nothing
+    /// covers it, or what covered it was taken back: then it is asked about.
+    pub(super) fn lend(&self, asker: &Asker<'_>) -> Option<Outcome> {
+        let by = asker.covered.as_ref()?;
+        if barred(&self.lock(), asker).is_some() {
+            return None;
+        }
+        match by {
+            CoveredBy::Approval(id) => {
+                let approvals = self.lock().grants.lend(
+                    id,
+                    asker.request,
+                    asker.decision,
+                    asker.revision,
+                    self.now(),
+                )?;
+                if (asker.decide)(&approvals).verdict != Verdict::Allow {
+                    return None;
+                }
+                let used = DeskEvent::Used {
+                    approval: id,
+                    decision: asker.decision_id,
+                };
+                let id = id.clone();
+                Some(match (self.observer)(&used) {
+                    Ok(()) => Outcome::Granted { approvals, id },
+                    Err(error) => not_recorded(Some(id), &error),
+                })
+            }
+            CoveredBy::Rule(_) => {
+                let id = self.lock().fresh_id()?;
+                let span = asker.decision.stage.as_ref()?.expires;
+                let question = self.question(id.clone(), asker, (self.now(), span));
+                let scope = Scope::Once;
+                let by = By::Grant(by.in_words());
+                let answer = Answer::Allow { scope };
+                if let Err(error) = self.record(&question, &answer, &by) {
+                    return Some(not_recorded(Some(id), &error));
+                }
+                self.lock().grant(&question, scope, self.now()).ok()?;
+                self.use_grant(asker)
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Approvals: questions to a person, their answers, and the socket through which a second
+//! terminal reaches them.
+//!
+//! [`Desk`] is the only place that turns an ask into a grant. It is a plain state machine behind
+//! one lock: a question is announced to the journal, open, being settled, settled. No step leads
+//! back, so nothing that was denied can be granted later, and whatever cannot be recorded is
+//! denied. [`Inbox`] carries the desk to a unix socket in the session directory, [`Client`] is its
+//! other end.
+#![forbid(unsafe_code)]
+
+mod by;
+mod client;
+mod covered;
+mod describe;
+mod desk;
+mod exchange;
+mod inbox;
+mod lending;
+mod patience;
+mod peer;
+mod protocol;
+mod question;
+mod settling;
+mod shown;
+mod state;
+#[cfg(test)]
+mod tests;
+pub mod tool_call;
+
+pub use client::{Client, ClientError};
+pub use covered::CoveredBy;
+pub use desk::{AskMode, Clock, Desk, Observer, REASON_BYTES_MAX};
+pub use exchange::{AnswerError, Asker, DeskEvent, Outcome};
+pub use inbox::{Inbox, InboxError, InboxOptions};
+pub use peer::Peer;
+pub use protocol::{QuestionLine, Reply, SOCKET_NAME};
+pub use question::{Answer, Question, Settled};
+pub use shown::{Lasting, QuestionView, Row, Shown};

@@ -1,0 +1,96 @@
+//! Keys that are signals inside: an agent that stops without a shell of its own (Ctrl-Z) takes us
+//! with it, and one that a person interrupts (Ctrl-C) is told to our caller as such.
+
+use std::{
+    fs,
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    process::{Pid, Signal, kill_current_process_group, kill_process_group},
+    termios::{LocalModes, SpecialCodeIndex, tcgetattr, tcgetpgrp, tcgetsid},
+};
+use signal_hook::consts::{SIGCONT, SIGINT};
+
+/// How long our own stop may take to come; the time in which we are stopped counts too. A busy
+/// machine takes a few milliseconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two looks whether we were resumed: a person does not see it.
+const STOP_LOOK: Duration = Duration::from_millis(5);
+
+/// Tells whether the terminal behind `master` will make an interrupt of one of these bytes.
+pub fn interrupts(master: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+    let Ok(modes) = tcgetattr(master) else {
+        return false;
+    };
+    let key = modes.special_codes[SpecialCodeIndex::VINTR];
+    modes.local_modes.contains(LocalModes::ISIG) && bytes.contains(&key)
+}
+
+/// Ends this process as an interrupt does, which is how shells know to leave their loops. With
+/// `whole_group` all of our process group is interrupted too: the terminal would have done that,
+/// had the key been for it.
+pub fn end_interrupted(whole_group: WholeGroup) {
+    if whole_group == WholeGroup::Yes {
+        // There is one: ours.
+        kill_current_process_group(Signal::INT).ok();
+    }
+    // It fails only for signals that do not exist.
+    signal_hook::low_level::emulate_default_handler(SIGINT).ok();
+}
+
+/// Whether our process group is interrupted with us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WholeGroup {
+    /// Nobody has told it.
+    Yes,
+    /// It was told already, or the person did not mean it.
+    No,
+}
+
+/// Returns the foreground process group, if the agent has stopped and nobody inside can resume
+/// it: the group is led by the agent or by the session leader, so no job-control shell is between.
+///
+/// `agent` is the process whose stop counts, where it is not the session leader itself. The kernel
+/// ignores the stop of a group whose parents are all in other sessions (setpgid(2), orphaned
+/// groups), so Ctrl-Z needs an agent in a group of its own below a parent in the same session.
+pub fn stopped_group(master: BorrowedFd<'_>, agent: Option<Pid>) -> Option<Pid> {
+    let foreground = tcgetpgrp(master).ok()?;
+    let leader = tcgetsid(master).ok()?;
+    let process = agent.unwrap_or(leader);
+    if foreground != leader && foreground != process {
+        return None;
+    }
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+    let state = stat.rsplit_once(')')?.1.split_whitespace().next()?;
+    (state == "T").then_some(foreground)
+}
+
+/// Stops our own process group as a Ctrl-Z would, and returns when the shell resumes it. In a
+/// group without a shell above it the kernel ignores the signal, and this returns soon.
+pub fn suspend_ourselves() {
+    let resumed = Arc::new(AtomicBool::new(false));
+    let handler = signal_hook::flag::register(SIGCONT, Arc::clone(&resumed));
+    // It only fails for a signal or a group that does not exist.
+    kill_current_process_group(Signal::TSTP).ok();
+    // Any thread may take the signal: this one can run on for a moment before all are stopped,
+    // and must not wake the agent in it.
+    let sent = Instant::now();
+    while !resumed.load(Ordering::Acquire) && sent.elapsed() < STOP_PATIENCE {
+        std::thread::sleep(STOP_LOOK);
+    }
+    if let Ok(handler) = handler {
+        signal_hook::low_level::unregister(handler);
+    }
+}
+
+/// Lets the agent's group go on; programs that know Ctrl-Z draw again on that.
+pub fn resume(group: Pid) {
+    // The group may be gone by now, which is as good.
+    kill_process_group(group, Signal::CONT).ok();
+}

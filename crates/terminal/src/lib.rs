@@ -1,0 +1,32 @@
+//! The person's terminal: the relay between it and the agent's pty, and the questions on it.
+//!
+//! Output passes a filter and is followed by a picture of the screen; while a question is shown
+//! output is held back, and the terminal comes back exactly as it was before.
+#![forbid(unsafe_code)]
+
+pub mod card;
+pub mod dialog;
+mod filter;
+mod hush;
+mod input;
+pub mod job;
+pub mod keys;
+pub mod layout;
+pub mod overlay;
+mod pipes;
+mod prompt;
+mod relay;
+pub mod screen;
+mod sequence;
+mod strings;
+#[cfg(test)]
+mod tests;
+pub mod text;
+mod track;
+pub mod tty;
+pub mod witness;
+
+pub use dialog::Keep;
+pub use layout::Color;
+pub use pipes::{PipeEnds, PipeRelay};
+pub use relay::{Readers, Relay, RelayError, RelayOptions, relay, relay_beside};

@@ -1,0 +1,38 @@
+//! What a relay must know, and why it cannot be started.
+
+use std::io;
+
+use rustix::process::Pid;
+
+use crate::{dialog::Keep, layout::Color};
+
+/// Why the relay could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// Standard input or output is not a terminal, or cannot be made raw.
+    #[error("cannot use the terminal")]
+    Terminal(#[source] io::Error),
+    /// A descriptor, signal handler or thread could not be made.
+    #[error("cannot {step} for the terminal relay")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What the relay must know.
+#[derive(Debug)]
+pub struct RelayOptions {
+    /// Whether questions have colours.
+    pub color: Color,
+    /// `TERM` of the person's terminal.
+    pub term: String,
+    /// The process whose stop suspends us, by its id here; `None` for the session leader of the
+    /// pty.
+    pub agent: Option<Pid>,
+    /// Keeps an answer for later sessions.
+    pub keep: Keep,
+}
