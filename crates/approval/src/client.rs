@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_policy::GrantView;
+use stockade_policy::ListedGrant;
 use stockade_types::ApprovalId;
 
 use super::{
@@ -135,7 +135,7 @@ impl Client {
     ///
     /// # Errors
     /// When the session refuses or is over.
-    pub fn grants(&mut self) -> Result<Vec<GrantView>, ClientError> {
+    pub fn grants(&mut self) -> Result<Vec<ListedGrant>, ClientError> {
         match self.call(&Command::Grants {})? {
             Reply::Grants { grants } => Ok(grants),
             other => Err(unexpected(&other)),

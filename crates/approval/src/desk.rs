@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stockade_policy::{Approvals, GrantView, Request};
+use stockade_policy::{Approvals, ListedGrant, Request};
 use stockade_types::{ApprovalId, Digest, Span, UnixMillis, Verdict};
 
 use super::{
@@ -445,7 +445,7 @@ impl Desk {
     }
 
     /// Lists the grants of the session.
-    pub fn grants(&self) -> Vec<GrantView> {
+    pub fn grants(&self) -> Vec<ListedGrant> {
         self.lock().grants.list()
     }
 

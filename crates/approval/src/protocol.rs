@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::GrantView;
+use stockade_policy::ListedGrant;
 use stockade_types::{ApprovalId, UnixMillis};
 
 use super::{
@@ -61,7 +61,7 @@ pub enum Reply {
     /// The grants.
     Grants {
         /// All of the session.
-        grants: Vec<GrantView>,
+        grants: Vec<ListedGrant>,
     },
     /// The questions that were settled lately.
     Settled {

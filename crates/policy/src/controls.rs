@@ -2,10 +2,7 @@
 
 use stockade_types::{RuleId, Verdict};
 
-use crate::{
-    AskStage, Decision, Origin, Reviewer, Scope,
-    rule::{Body, Rule},
-};
+use crate::{AskStage, Decision, Origin, Reviewer, Scope, kinds::Body, rule::Rule};
 
 /// A control that is built in. Its name stands as the rule in decisions, so no rule of a file may
 /// have it.

@@ -135,14 +135,14 @@ impl Decision {
     }
 }
 
-/// A value that stands for an effect which can be judged.
-pub trait Judged {
+/// A value that stands for an effect which can be decided on.
+pub trait AsRequest {
     /// Returns the request that the value stands for.
-    fn request(&self) -> Request;
+    fn as_request(&self) -> Request;
 }
 
-impl Judged for Request {
-    fn request(&self) -> Request {
+impl AsRequest for Request {
+    fn as_request(&self) -> Request {
         self.clone()
     }
 }

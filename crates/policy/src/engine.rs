@@ -16,14 +16,14 @@ use cedar_policy::{
 use serde_json::{Value, json};
 use stockade_types::{RequestKind, Verdict};
 
-use crate::rule::{Body, NetBody, Rule};
+use crate::{kinds::net::NetBody, rule::Rule};
 
 /// Most answers that are remembered; a session meets far fewer kinds of them.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// What matching found out about one request; indices into the rules, sorted.
+/// Which rules take part in one decision, and how; indices into the rules, sorted.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Findings {
+pub(crate) struct Tally {
     /// Rules that match.
     pub(crate) matched: Vec<usize>,
     /// Rules with conditions on requests, where the request is the connection that carries them.
@@ -58,7 +58,7 @@ struct Role {
     part: Part,
 }
 
-/// Where a rule stands in the findings.
+/// Where a rule stands in the tally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Part {
     Matched { excepted: bool, approved: bool },
@@ -66,7 +66,7 @@ enum Part {
 }
 
 /// Returns the role of every rule, sorted.
-fn roles(rules: &[Rule], findings: &Findings) -> Vec<Role> {
+fn roles(rules: &[Rule], tally: &Tally) -> Vec<Role> {
     let role = |number: &usize, part| {
         rules.get(*number).map(|rule| Role {
             effect: rule.effect,
@@ -74,12 +74,12 @@ fn roles(rules: &[Rule], findings: &Findings) -> Vec<Role> {
             part,
         })
     };
-    let matched = findings.matched.iter().filter_map(|number| {
-        let excepted = findings.excepted.contains(number);
-        let approved = findings.approved.contains(number);
+    let matched = tally.matched.iter().filter_map(|number| {
+        let excepted = tally.excepted.contains(number);
+        let approved = tally.approved.contains(number);
         role(number, Part::Matched { excepted, approved })
     });
-    let later = findings
+    let later = tally
         .later
         .iter()
         .filter_map(|number| role(number, Part::Later));
@@ -118,16 +118,16 @@ impl Engine {
         &self,
         kind: RequestKind,
         rules: &[Rule],
-        findings: &Findings,
+        tally: &Tally,
     ) -> Result<Verdict, EngineError> {
         // A poisoned lock means a panic in here; what is remembered is complete either way.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (kind, roles(rules, findings));
+        let key = (kind, roles(rules, tally));
         if let Some(verdict) = state.answers.get(&key) {
             return Ok(*verdict);
         }
-        let set = state.policies(rules, findings)?;
-        let verdict = self.evaluate(kind, rules, findings, &set)?;
+        let set = state.policies(rules, tally)?;
+        let verdict = self.evaluate(kind, rules, tally, &set)?;
         if state.answers.len() >= REMEMBERED_MAX {
             state.answers.clear();
         }
@@ -141,10 +141,10 @@ impl Engine {
         &self,
         kind: RequestKind,
         rules: &[Rule],
-        findings: &Findings,
+        tally: &Tally,
         set: &PolicySet,
     ) -> Result<Verdict, EngineError> {
-        if self.allows(kind, rules, findings, &findings.approved, set)? {
+        if self.allows(kind, rules, tally, &tally.approved, set)? {
             return Ok(Verdict::Allow);
         }
         let is_ask = |n: &&usize| {
@@ -152,18 +152,18 @@ impl Engine {
                 .get(**n)
                 .is_some_and(|rule| rule.effect == Verdict::Ask)
         };
-        let asks: BTreeSet<usize> = findings
+        let asks: BTreeSet<usize> = tally
             .matched
             .iter()
             .filter(is_ask)
-            .chain(&findings.approved)
+            .chain(&tally.approved)
             .copied()
             .collect();
-        if asks.len() == findings.approved.len() {
+        if asks.len() == tally.approved.len() {
             return Ok(Verdict::Deny);
         }
         let all: Vec<usize> = asks.into_iter().collect();
-        let verdict = self.allows(kind, rules, findings, &all, set)?;
+        let verdict = self.allows(kind, rules, tally, &all, set)?;
         Ok(if verdict { Verdict::Ask } else { Verdict::Deny })
     }
 
@@ -171,7 +171,7 @@ impl Engine {
         &self,
         kind: RequestKind,
         rules: &[Rule],
-        findings: &Findings,
+        tally: &Tally,
         approved: &[usize],
         set: &PolicySet,
     ) -> Result<bool, EngineError> {
@@ -183,9 +183,9 @@ impl Engine {
             )
         };
         let context = Context::from_pairs([
-            ("matched".to_owned(), names(&findings.matched)),
-            ("later".to_owned(), names(&findings.later)),
-            ("excepted".to_owned(), names(&findings.excepted)),
+            ("matched".to_owned(), names(&tally.matched)),
+            ("later".to_owned(), names(&tally.later)),
+            ("excepted".to_owned(), names(&tally.excepted)),
             ("approvals".to_owned(), names(approved)),
         ])
         .map_err(|e| refused(&e))?;
@@ -210,9 +210,9 @@ impl Engine {
 }
 
 impl State {
-    fn policies(&mut self, rules: &[Rule], findings: &Findings) -> Result<PolicySet, EngineError> {
+    fn policies(&mut self, rules: &[Rule], tally: &Tally) -> Result<PolicySet, EngineError> {
         let mut set = PolicySet::new();
-        for number in findings.matched.iter().chain(&findings.later) {
+        for number in tally.matched.iter().chain(&tally.later) {
             let Some(rule) = rules.get(*number) else {
                 continue;
             };
@@ -256,13 +256,13 @@ fn trees(rule: &Rule) -> Vec<Value> {
     };
     let join = |operator: &str, left: Value, right: Value| json!({ operator: { "left": left, "right": right } });
     let all = json!({ "op": "All" });
-    let action = match &rule.body {
-        Body::Net(_) => {
-            json!({ "op": "in", "entities": [entity(RequestKind::Net), entity(RequestKind::Http)] })
+    let action = match rule.body.kinds() {
+        [] => all.clone(),
+        [one] => json!({ "op": "==", "entity": entity(*one) }),
+        several => {
+            let entities: Vec<Value> = several.iter().map(|kind| entity(*kind)).collect();
+            json!({ "op": "in", "entities": entities })
         }
-        Body::Exec(_) => json!({ "op": "==", "entity": entity(RequestKind::Exec) }),
-        Body::File(_) => json!({ "op": "==", "entity": entity(RequestKind::File) }),
-        Body::Control => all.clone(),
     };
     let policy = |effect: &str, conditions: Vec<(&str, Value)>| {
         let conditions: Vec<Value> = conditions
@@ -315,9 +315,7 @@ fn action(kind: RequestKind) -> String {
 /// Returns the rule as Cedar policies: one for an allow or a deny, two for an ask.
 pub(crate) fn texts(rule: &Rule) -> Vec<String> {
     let key = quoted(&rule.key());
-    let conditions = rule
-        .net()
-        .is_some_and(super::rule::NetBody::has_request_conditions);
+    let conditions = rule.net().is_some_and(NetBody::has_request_conditions);
     let head = |effect: &str, note: &str| {
         format!(
             "@id({key})\n@verdict(\"{}\")\n@layer(\"{}\")\n@reason({})\n{note}{effect} (principal, \
@@ -364,16 +362,13 @@ pub(crate) fn texts(rule: &Rule) -> Vec<String> {
 }
 
 fn scope(rule: &Rule) -> String {
-    let one = |kind| format!(" == {}", action(kind));
-    match rule.body {
-        Body::Net(_) => format!(
-            " in [{}, {}]",
-            action(RequestKind::Net),
-            action(RequestKind::Http)
-        ),
-        Body::Exec(_) => one(RequestKind::Exec),
-        Body::File(_) => one(RequestKind::File),
-        Body::Control => String::new(),
+    match rule.body.kinds() {
+        [] => String::new(),
+        [one] => format!(" == {}", action(*one)),
+        several => {
+            let actions: Vec<String> = several.iter().map(|kind| action(*kind)).collect();
+            format!(" in [{}]", actions.join(", "))
+        }
     }
 }
 
@@ -391,10 +386,10 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Body, Engine, Findings, Rule, State, compile};
+    use super::{Engine, Rule, State, Tally, compile};
     use stockade_types::{RequestKind, Verdict};
 
-    use crate::Origin;
+    use crate::{Origin, kinds::Body};
 
     fn rule(id: &str, effect: Verdict) -> Rule {
         Rule {
@@ -409,10 +404,10 @@ mod tests {
         }
     }
 
-    fn verdict(rules: &[Rule], findings: &Findings) -> Verdict {
+    fn verdict(rules: &[Rule], tally: &Tally) -> Verdict {
         Engine::new()
             .unwrap()
-            .verdict(RequestKind::Exec, rules, findings)
+            .verdict(RequestKind::Exec, rules, tally)
             .unwrap()
     }
 
@@ -423,26 +418,26 @@ mod tests {
             rule("q", Verdict::Ask),
             rule("d", Verdict::Deny),
         ];
-        let matched = |matched: &[usize]| Findings {
+        let matched = |matched: &[usize]| Tally {
             matched: matched.to_vec(),
-            ..Findings::default()
+            ..Tally::default()
         };
         assert_eq!(verdict(&rules, &matched(&[])), Verdict::Deny);
         assert_eq!(verdict(&rules, &matched(&[0])), Verdict::Allow);
         assert_eq!(verdict(&rules, &matched(&[0, 1])), Verdict::Ask);
         assert_eq!(verdict(&rules, &matched(&[1])), Verdict::Ask);
         assert_eq!(verdict(&rules, &matched(&[0, 1, 2])), Verdict::Deny);
-        let approved = Findings {
+        let approved = Tally {
             approved: vec![1],
             ..matched(&[1])
         };
         assert_eq!(verdict(&rules, &approved), Verdict::Allow);
-        let denied = Findings {
+        let denied = Tally {
             approved: vec![1],
             ..matched(&[1, 2])
         };
         assert_eq!(verdict(&rules, &denied), Verdict::Deny);
-        let excepted = Findings {
+        let excepted = Tally {
             excepted: vec![1],
             ..matched(&[0, 1])
         };
@@ -483,9 +478,9 @@ mod tests {
     #[test]
     fn a_rule_that_errors_is_not_left_out() {
         let rules = [rule("a", Verdict::Allow), rule("d", Verdict::Deny)];
-        let findings = Findings {
+        let tally = Tally {
             matched: vec![0, 1],
-            ..Findings::default()
+            ..Tally::default()
         };
         let engine = Engine::new().unwrap();
         let broken = "forbid (principal, action, resource) when { context.nothing };";
@@ -495,10 +490,6 @@ mod tests {
             compiled: [(1, compiled)].into(),
             ..State::default()
         };
-        assert!(
-            engine
-                .verdict(RequestKind::Exec, &rules, &findings)
-                .is_err()
-        );
+        assert!(engine.verdict(RequestKind::Exec, &rules, &tally).is_err());
     }
 }

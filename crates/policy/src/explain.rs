@@ -1,14 +1,13 @@
 //! The words of a decision: which rule, why, what nearly allowed it, and the one next step.
 
-use stockade_types::{Host, Port, RuleId, Span, Verdict};
+use stockade_types::{RuleId, Span, Verdict};
 
 use crate::{
     AskStage, Decision, Origin, Request, Reviewer, Scope, WorkspaceSettings,
     controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED},
-    engine::{EngineError, Findings},
-    index::Index,
-    rule::{Body, Miss, Rule},
-    view::View,
+    engine::{EngineError, Tally},
+    kinds::{Features, Miss, index::Index},
+    rule::Rule,
 };
 
 /// The file in which a user writes rules, as people are told.
@@ -27,8 +26,8 @@ pub(crate) struct Explain<'p> {
     pub(crate) index: &'p Index,
     pub(crate) workspace: &'p WorkspaceSettings,
     pub(crate) request: &'p Request,
-    pub(crate) view: &'p View<'p>,
-    pub(crate) findings: &'p Findings,
+    pub(crate) features: &'p Features<'p>,
+    pub(crate) tally: &'p Tally,
 }
 
 /// What the engine said.
@@ -60,7 +59,7 @@ impl Explain<'_> {
     }
 
     fn taking_part(&self, effect: Verdict) -> Vec<(usize, &Rule)> {
-        let matched = self.findings.matched.iter().chain(&self.findings.later);
+        let matched = self.tally.matched.iter().chain(&self.tally.later);
         let mut rules: Vec<(usize, &Rule)> = matched
             .filter_map(|number| Some((*number, self.rules.get(*number)?)))
             .filter(|(_, rule)| rule.effect == effect)
@@ -78,7 +77,7 @@ impl Explain<'_> {
         let mut ids: Vec<RuleId> = rules.iter().map(|(_, rule)| rule.id.clone()).collect();
         ids.dedup();
         let first = rules.first().map(|(_, rule)| *rule);
-        let considered = self.findings.matched.iter().chain(&self.findings.later);
+        let considered = self.tally.matched.iter().chain(&self.tally.later);
         let private = considered
             .filter_map(|number| self.rules.get(*number))
             .any(|rule| rule.effect != Verdict::Deny && rule.is_private());
@@ -95,7 +94,7 @@ impl Explain<'_> {
         let approved: Vec<(usize, &Rule)> = self
             .taking_part(Verdict::Ask)
             .into_iter()
-            .filter(|(number, _)| self.findings.approved.contains(number))
+            .filter(|(number, _)| self.tally.approved.contains(number))
             .collect();
         if !approved.is_empty() {
             let decision = self.blank(Verdict::Allow, &approved);
@@ -132,9 +131,9 @@ impl Explain<'_> {
             .taking_part(Verdict::Ask)
             .into_iter()
             .filter(|(number, _)| {
-                self.findings.matched.contains(number)
-                    && !self.findings.approved.contains(number)
-                    && !self.findings.excepted.contains(number)
+                self.tally.matched.contains(number)
+                    && !self.tally.approved.contains(number)
+                    && !self.tally.excepted.contains(number)
             })
             .collect();
         let near = self.near();
@@ -147,7 +146,7 @@ impl Explain<'_> {
         } else if owner == Origin::Builtin {
             format!(
                 "allow it when asked, or add {} to {USER_FILE}",
-                self.suggestion()
+                self.features.suggestion()
             )
         } else {
             format!("allow it when asked; the {owner} layer wants the question")
@@ -175,15 +174,16 @@ impl Explain<'_> {
         let near = self.near();
         let nearest_allow = near.as_ref().map(|near| near.text.clone());
         let Some((number, rule)) = rules.first() else {
-            let miss = near.map_or(self.subject_matter(), |near| near.miss);
+            let miss = near.map_or(self.features.subject_matter(), |near| near.miss);
             let (reason, remedy) = match self.ambiguity().filter(|_| miss == Miss::RequestPath) {
                 Some(what) => (
                     format!("{what}, so no `paths` allow it"),
                     PLAINLY.to_owned(),
                 ),
                 None => (
-                    self.unmatched(miss),
-                    format!("add {} to {USER_FILE}", self.suggestion()),
+                    self.features
+                        .unmatched(&self.request.target().summary(), miss),
+                    format!("add {} to {USER_FILE}", self.features.suggestion()),
                 ),
             };
             return Decision {
@@ -230,7 +230,7 @@ impl Explain<'_> {
         let condition = if self.doubt(rule).is_some() {
             Miss::RequestPath
         } else {
-            self.subject_matter()
+            self.features.subject_matter()
         };
         Decision {
             reason,
@@ -243,13 +243,10 @@ impl Explain<'_> {
 
     /// Says what of the path of a request has no one meaning.
     fn ambiguity(&self) -> Option<String> {
-        let View::Net(net) = self.view else {
-            return None;
-        };
-        let what = net.http.as_ref()?.path.ambiguity()?;
-        Some(format!(
-            "the path has {what}, which servers read in different ways"
-        ))
+        match self.features {
+            Features::Net(net) => net.ambiguity(),
+            Features::Exec(_) | Features::File(_) => None,
+        }
     }
 
     /// The same where the rule is one about paths.
@@ -259,7 +256,7 @@ impl Explain<'_> {
     }
 
     fn protecting_pattern(&self) -> Option<&str> {
-        let View::File(file) = self.view else {
+        let Features::File(file) = self.features else {
             return None;
         };
         let relative = file.request.workspace_relative.as_ref()?.as_bytes();
@@ -269,120 +266,21 @@ impl Explain<'_> {
             .or_else(|| workspace.protects_below(relative))
     }
 
-    /// Returns the condition that stands for the whole kind.
-    const fn subject_matter(&self) -> Miss {
-        match self.view {
-            View::Net(_) => Miss::Host,
-            View::Exec(_) => Miss::Command,
-            View::File(_) => Miss::Path,
-        }
-    }
-
-    fn unmatched(&self, miss: Miss) -> String {
-        let target = self.request.target().summary();
-        match miss {
-            Miss::Host if matches!(self.view, View::Net(net) if matches!(net.host, Host::Address(_))) =>
-            {
-                format!("{target} is an address, and rules name hosts")
-            }
-            Miss::Host => format!("{target} is not named by any rule"),
-            other => format!("{target} fails the condition on {}", other.as_str()),
-        }
-    }
-
     /// Finds the allow rule that fails latest, among those that the index has nearby.
     fn near(&self) -> Option<Near> {
-        let index = self.index;
-        let mut candidates = index.candidates(self.view);
-        match self.view {
-            View::Net(net) => {
-                if let Host::Name(name) = net.host {
-                    candidates.extend(index.near_name(name));
-                }
-            }
-            View::Exec(exec) => candidates.extend(index.near_program(exec)),
-            View::File(_) => {}
-        }
+        let candidates = self.index.near(self.features).into_iter();
         let nearest = candidates
-            .into_iter()
             .filter_map(|candidate| {
                 let rule = self.rules.get(candidate.rule)?;
-                let miss = rule.fit(candidate.pattern, self.view).err()?;
+                let miss = rule.fit(candidate.pattern, self.features).err()?;
                 (rule.effect == Verdict::Allow).then_some((miss, rule, candidate.pattern))
             })
             .max_by(|(a, x, _), (b, y, _)| a.cmp(b).then_with(|| y.id.cmp(&x.id)));
         let (miss, rule, pattern) = nearest?;
         Some(Near {
-            text: example(rule, pattern)?,
+            text: rule.body.example(pattern)?,
             miss,
         })
-    }
-
-    /// Says the smallest rule that would allow this.
-    fn suggestion(&self) -> String {
-        match self.view {
-            View::Net(net) => {
-                let usual = net.port == 443 || net.port == 80 || net.port == 0;
-                let ports = if usual {
-                    String::new()
-                } else {
-                    format!(", ports = [{}]", net.port)
-                };
-                format!(
-                    "an [[allow]] rule with what = \"net\", hosts = [\"{}\"]{ports}",
-                    net.host
-                )
-            }
-            View::Exec(_) => {
-                let words: Vec<String> = self
-                    .request
-                    .target()
-                    .argv
-                    .iter()
-                    .map(|word| format!("{:?}", word.display()))
-                    .collect();
-                format!(
-                    "an [[allow]] rule with what = \"exec\", command = [{}]",
-                    words.join(", ")
-                )
-            }
-            View::File(file) => {
-                let path = file
-                    .request
-                    .workspace_relative
-                    .as_ref()
-                    .unwrap_or(&file.request.path);
-                format!(
-                    "an [[allow]] rule with what = \"file\", paths = [\"{}\"]",
-                    path.display()
-                )
-            }
-        }
-    }
-}
-
-/// Writes what a pattern of a rule allows, as the request would look.
-fn example(rule: &Rule, pattern: usize) -> Option<String> {
-    match &rule.body {
-        Body::Net(body) => {
-            let at = body.hosts.get(pattern)?;
-            let (host, own) = (&at.pattern, at.port.map(Port::get));
-            let ports = body.ports.named();
-            let port = || ports.iter().find(|port| **port == 443).or(ports.first());
-            let port = own.or_else(|| port().copied())?;
-            let method = body.methods.as_ref().and_then(|methods| methods.first());
-            let path = body.paths.as_ref().and_then(|paths| paths.first());
-            let method = method
-                .map(|method| format!("{method} "))
-                .unwrap_or_default();
-            Some(format!(
-                "{method}{host}:{port}{}",
-                path.map_or("", |path| path.text())
-            ))
-        }
-        Body::Exec(body) => body.commands.get(pattern).map(ToString::to_string),
-        Body::File(body) => body.paths.get(pattern).map(|path| path.text().to_owned()),
-        Body::Control => None,
     }
 }
 

@@ -464,3 +464,19 @@ fn join(path: &str, key: &str) -> String {
         format!("{path}.{key}")
     }
 }
+
+/// Notes that a field is missing, with an example of it.
+pub(crate) fn missing(file: &mut File<'_>, fields: &Fields<'_>, key: &str, hint: &str) {
+    if !fields.has(key) {
+        file.problem(
+            &fields.span(),
+            &fields.field(key),
+            format!("missing; {hint}"),
+        );
+    }
+}
+
+/// Takes the values without their places.
+pub(crate) fn values<T>(items: Vec<At<T>>) -> Vec<T> {
+    items.into_iter().map(|at| at.value).collect()
+}

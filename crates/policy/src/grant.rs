@@ -133,7 +133,7 @@ impl Approved {
 
 /// One grant as lists show it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct GrantView {
+pub struct ListedGrant {
     /// The approval.
     pub id: ApprovalId,
     /// The rules whose question it answered.
@@ -364,10 +364,10 @@ impl Grants {
     }
 
     /// Lists all grants of the session by id.
-    pub fn list(&self) -> Vec<GrantView> {
+    pub fn list(&self) -> Vec<ListedGrant> {
         self.answered
             .values()
-            .map(|grant| GrantView {
+            .map(|grant| ListedGrant {
                 id: grant.approved.id.clone(),
                 rules: grant.approved.rules.clone(),
                 kind: grant.kind,

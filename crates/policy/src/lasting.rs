@@ -7,8 +7,12 @@ use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict};
 
 use crate::{
     Access, Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, PortRequest,
-    Request, Source, load,
-    request::{QUIET_PUSH_FLAGS, WEB_PORTS, twin_of},
+    Request, Source,
+    kinds::{
+        exec::QUIET_PUSH_FLAGS,
+        net::{WEB_PORTS, twin_of},
+    },
+    load,
 };
 
 /// A rule that would answer the same question in later sessions.

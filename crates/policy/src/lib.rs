@@ -46,14 +46,17 @@
 mod address;
 mod agent_command;
 mod builtin;
+mod candidate;
+mod canonical;
 mod controls;
+mod decide;
 mod decision;
 mod endpoint;
 mod engine;
 mod explain;
 mod fields;
 mod grant;
-mod index;
+mod kinds;
 mod lasting;
 mod listening;
 mod load;
@@ -66,7 +69,6 @@ mod protect;
 mod proxy;
 mod reaching;
 mod read;
-mod read_hosts;
 mod read_network;
 mod read_settings;
 mod read_workspace;
@@ -78,30 +80,33 @@ mod settings;
 mod sockets;
 mod source;
 mod suite;
-mod view;
 mod view_path;
 mod warning;
 
 pub use address::{AddressClass, classify, is_special_name};
 pub use builtin::{builtin, builtin_names, preset_for_command};
 pub use controls::Control;
-pub use decision::{AskStage, Decision, Judged, Permitted, Reviewer};
+pub use decision::{AsRequest, AskStage, Decision, Permitted, Reviewer};
 pub use endpoint::{Endpoint, Publish};
-pub use grant::{Approvals, GrantError, GrantView, Grants};
+pub use grant::{Approvals, GrantError, Grants, ListedGrant};
+pub use kinds::{
+    ProbeError,
+    exec::{Effect, EffectBound, ExecRequest, Involved, Variable},
+    file::{Access, FileContent, FileRequest},
+    net::{HttpRequest, NameRequest, NetRequest},
+    port::PortRequest,
+};
 pub use lasting::{LastingRule, RuleForm};
 pub use listening::SERVER_PORTS;
 pub use load::load;
 pub use pattern::ProtectedPattern;
 pub use places::Places;
-pub use policy::{Policy, RuleView};
+pub use policy::{ListedRule, Policy};
 pub use problem::{Problem, Problems, Warning};
 pub use protect::{Beginnings, looks_secret};
 pub use proxy::{ProxyAddress, ProxyExceptions, ProxySetting};
 pub use read_network::LOOPBACK;
-pub use request::{
-    Access, Effect, EffectBound, ExecRequest, FileContent, FileRequest, HttpRequest, Involved,
-    NameRequest, NetRequest, PortRequest, Request, Variable,
-};
+pub use request::Request;
 pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{
@@ -111,4 +116,4 @@ pub use settings::{
 };
 pub use sockets::control_socket;
 pub use source::{HOST_SETS, HostSets, Origin, SetHost, Source};
-pub use suite::{Probe, ProbeError};
+pub use suite::Probe;

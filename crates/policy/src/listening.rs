@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use stockade_types::RuleId;
 
-use crate::{Approvals, Control, Decision, Judged, Policy, PortRequest, Request, grant::Reach};
+use crate::{Approvals, AsRequest, Control, Decision, Policy, PortRequest, Request, grant::Reach};
 
 /// Ports on which a server is noticed: below are the machine's own, and from 32768 on those that
 /// programs are given which want any (`net.ipv4.ip_local_port_range`).
 pub const SERVER_PORTS: Range<u16> = 1024..32_768;
 
-impl Judged for PortRequest {
-    fn request(&self) -> Request {
+impl AsRequest for PortRequest {
+    fn as_request(&self) -> Request {
         Request::Port(self.clone())
     }
 }

@@ -8,11 +8,11 @@ use toml::de::DeTable;
 use crate::{
     HostSets, Origin, Policy, Problem, Problems, Settings, Source,
     builtin::{builtin, builtin_names},
+    canonical::Canonical,
     controls,
     fields::{At, Fields, File, did_you_mean, shown},
     policy::PolicyParts,
     read, read_network, read_settings,
-    request::Canonical,
     rule::Rule,
     suite::{self, Expectation},
     warning::dead_names,

@@ -2,7 +2,7 @@
 
 use stockade_types::{Host, HostName, Port, Subject, Verdict};
 
-use crate::{Approvals, NetRequest, Policy, Request, rule::NetBody};
+use crate::{Approvals, NetRequest, Policy, Request, kinds::net::NetBody};
 
 impl Policy {
     /// Tells whether a connection of `subject` to `name` is allowed on some port without a question,

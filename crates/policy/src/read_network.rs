@@ -6,14 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use stockade_types::{HostName, Port, RuleId, Verdict};
 
 use crate::{
-    NetworkSettings, Origin, Sourced,
+    NetworkSettings, Origin, SERVER_PORTS, Sourced,
     address::{AddressClass, classify},
     endpoint::{Endpoint, Publish, number},
     fields::{At, Fields, File, sourced, tighten_value},
-    listening::SERVER_PORTS,
+    kinds::{
+        Body,
+        net::{HostAt, NetBody, Ports},
+    },
     pattern::HostPattern,
     proxy::ProxySetting,
-    rule::{Body, HostAt, NetBody, Ports, Rule},
+    rule::Rule,
     sockets,
     view_path::view_path,
 };

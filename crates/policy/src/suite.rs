@@ -2,56 +2,23 @@
 //! share: `exec git push origin main`, `net POST https://host/path`, `net host:port`,
 //! `file write PATH`, `name host`.
 
-use stockade_types::{Host, Port, RawText, RequestKind, Subject, Verdict};
+use stockade_types::{Host, RequestKind, Verdict};
 
 use crate::{
-    Access, Approvals, Decision, ExecRequest, FileRequest, HttpRequest, NameRequest, NetRequest,
-    Origin, Policy, Problem, Request, Sourced,
+    Approvals, Decision, ExecRequest, FileRequest, Origin, Policy, ProbeError, Problem, Request,
+    Sourced,
     address::{is_localhost, is_special_name},
     controls::{Control, VIEW},
     fields::{Fields, File, shown},
+    kinds::{exec, file, net},
     read_network::LOCALHOST,
 };
 
 /// How a service of the machine gets into a session.
 const SERVICES: &str =
     "name a service of this machine in `[network.services]`, or with `run --service`";
-/// Where a one-line `exec` runs and relative files lie.
-const WORKSPACE: &str = "/workspace";
 /// Where a session has a file system of its own, which ends with it.
 const OWN_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "~"];
-
-/// Why a line is not a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProbeError {
-    /// The first word is no kind.
-    #[error(
-        "`{0}` is not a request; begin with exec, net, name or file, for example `exec git status`"
-    )]
-    Kind(String),
-    /// A quote is not closed.
-    #[error("`{0}` has a quote that is not closed")]
-    Quote(String),
-    /// Too little or too much after the kind.
-    #[error("`{line}` is not complete; write for example `{example}`")]
-    Shape {
-        /// What was given.
-        line: String,
-        /// A correct one.
-        example: &'static str,
-    },
-    /// The host or the port is wrong.
-    #[error("`{text}` is not a host, host:port or URL: {reason}")]
-    Host {
-        /// What was given.
-        text: String,
-        /// Why.
-        reason: String,
-    },
-    /// There is no such access to a file.
-    #[error("`{0}` is not one of write, create, remove, rename, mode")]
-    Access(String),
-}
 
 /// What a line stands for: one request, or a connection and the request on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +49,15 @@ impl Probe {
         match words.split_first() {
             Some((first, rest)) => match *first {
                 "exec" | "net" | "http" | "name" | "file" => Self::from_words(words),
-                url if url.contains("://") && rest.is_empty() => Self::net(words, &[url]),
+                url if url.contains("://") && rest.is_empty() => {
+                    net::probe(words, &[url]).map(Self::from)
+                }
                 path if rest.is_empty()
                     && ["/", "./", "../", "~/"].iter().any(|p| path.starts_with(p)) =>
                 {
-                    Self::file(words, &["write", path])
+                    file::probe(words, &["write", path]).map(Self::from)
                 }
-                _ => Ok(Self::exec(words)),
+                _ => Ok(exec::probe(words).into()),
             },
             None => Err(ProbeError::Kind(String::new())),
         }
@@ -106,180 +75,47 @@ impl Probe {
         };
         match words {
             ["exec"] => Err(shape("exec git status")),
-            ["exec", command @ ..] => Ok(Self::exec(command)),
-            ["net" | "http", rest @ ..] => Self::net(words, rest),
-            ["file", rest @ ..] => Self::file(words, rest),
-            ["name", name] => {
-                let parsed =
-                    name.parse()
-                        .map_err(|error: stockade_types::HostError| ProbeError::Host {
-                            text: (*name).to_owned(),
-                            reason: error.to_string(),
-                        })?;
-                let request = NameRequest {
-                    name: parsed,
-                    subject: Subject::default(),
-                };
-                Ok(Self {
-                    requests: vec![Request::Name(request)],
-                    sealed: false,
-                })
-            }
+            ["exec", command @ ..] => Ok(exec::probe(command).into()),
+            ["net" | "http", rest @ ..] => net::probe(words, rest).map(Self::from),
+            ["file", rest @ ..] => file::probe(words, rest).map(Self::from),
+            ["name", name] => Ok(Self {
+                requests: vec![Request::Name(net::name_probe(name)?)],
+                sealed: false,
+            }),
             ["name", ..] => Err(shape("name good.test")),
             _ => Err(ProbeError::Kind(shown(&words.join(" ")))),
         }
     }
+}
 
-    fn exec(command: &[&str]) -> Self {
-        let program = command.first().copied().unwrap_or_default();
-        let path = if program.contains('/') {
-            program.to_owned()
-        } else {
-            format!("/usr/bin/{program}")
-        };
-        let request = ExecRequest {
-            program: RawText::from(path.as_str()),
-            invoked_as: RawText::from(path.as_str()),
-            argv: command.iter().map(|word| RawText::from(*word)).collect(),
-            cwd: RawText::from(WORKSPACE),
-            ..ExecRequest::default()
-        };
+impl From<net::Line> for Probe {
+    fn from(line: net::Line) -> Self {
+        let http = line.http.map(Request::Http);
+        Self {
+            requests: std::iter::once(Request::Net(line.net))
+                .chain(http)
+                .collect(),
+            sealed: line.sealed,
+        }
+    }
+}
+
+impl From<ExecRequest> for Probe {
+    fn from(request: ExecRequest) -> Self {
         Self {
             requests: vec![Request::Exec(request)],
             sealed: false,
         }
     }
-
-    fn file(words: &[&str], rest: &[&str]) -> Result<Self, ProbeError> {
-        let [access, path] = rest else {
-            let line = words.join(" ");
-            return Err(ProbeError::Shape {
-                line,
-                example: "file write src/lib.rs",
-            });
-        };
-        let access = Access::ALL
-            .into_iter()
-            .find(|own| own.as_str() == *access)
-            .ok_or_else(|| ProbeError::Access(shown(access)))?;
-        let plain = without_dots(path);
-        let in_workspace = |plain: &str| match plain.strip_prefix(WORKSPACE) {
-            Some("") => Some(String::new()),
-            Some(rest) => rest.strip_prefix('/').map(str::to_owned),
-            None => None,
-        };
-        let relative = if plain.starts_with('/') {
-            in_workspace(&plain)
-        } else {
-            let leaves = ["..", "~"].contains(&plain.split('/').next().unwrap_or_default());
-            (!leaves).then(|| plain.clone())
-        };
-        let full = match relative.as_deref() {
-            Some("") => WORKSPACE.to_owned(),
-            Some(relative) => format!("{WORKSPACE}/{relative}"),
-            None => plain,
-        };
-        let request = FileRequest {
-            path: RawText::from(full.as_str()),
-            workspace_relative: relative.as_deref().map(RawText::from),
-            access,
-            content: None,
-            subject: Subject::default(),
-        };
-        Ok(Self {
-            requests: vec![Request::File(request)],
-            sealed: false,
-        })
-    }
-
-    fn net(words: &[&str], rest: &[&str]) -> Result<Self, ProbeError> {
-        match rest {
-            [target] => Self::connection(target, None),
-            [method, url] if url.contains("://") => Self::connection(url, Some(method)),
-            _ => Err(ProbeError::Shape {
-                line: words.join(" "),
-                example: "net POST https://good.test/path",
-            }),
-        }
-    }
-
-    fn connection(target: &str, method: Option<&str>) -> Result<Self, ProbeError> {
-        let wrong = |reason: &str| ProbeError::Host {
-            text: shown(target),
-            reason: reason.to_owned(),
-        };
-        let (scheme, rest) = match target.split_once("://") {
-            Some((scheme, rest)) => (Some(scheme), rest),
-            None => (None, target),
-        };
-        let default_port = match scheme {
-            Some("http") => 80,
-            Some("https") | None => 443,
-            Some(_) => return Err(wrong("the scheme must be http or https")),
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (
-                host,
-                port.parse()
-                    .map_err(|_| wrong("the port must be 1 to 65535"))?,
-            ),
-            _ => (authority, default_port),
-        };
-        let host: Host = host
-            .parse()
-            .map_err(|e: stockade_types::HostError| wrong(&e.to_string()))?;
-        let port = Port::new(port).ok_or_else(|| wrong("the port must be 1 to 65535"))?;
-        let subject = Subject::default();
-        let mut requests = vec![Request::Net(NetRequest {
-            host: host.clone(),
-            port,
-            subject: subject.clone(),
-        })];
-        let method = method.or(if scheme == Some("http") {
-            Some("GET")
-        } else {
-            None
-        });
-        if let Some(method) = method {
-            let path = if path.starts_with('/') {
-                path.to_owned()
-            } else {
-                format!("/{path}")
-            };
-            requests.push(Request::Http(HttpRequest {
-                host,
-                port,
-                method: method.to_owned(),
-                path: RawText::from(path.as_str()),
-                subject,
-            }));
-        }
-        Ok(Self {
-            requests,
-            sealed: scheme == Some("https"),
-        })
-    }
 }
 
-/// Removes `.`, `..` and empty segments, as a run sees a path once it is resolved; links are not
-/// looked at. What is above the workspace keeps its `..`.
-fn without_dots(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match (segment, kept.last()) {
-            ("" | ".", _) => {}
-            ("..", Some(&last)) if last != ".." => {
-                kept.pop();
-            }
-            ("..", None) if rooted => {}
-            (segment, _) => kept.push(segment),
+impl From<FileRequest> for Probe {
+    fn from(request: FileRequest) -> Self {
+        Self {
+            requests: vec![Request::File(request)],
+            sealed: false,
         }
     }
-    let joined = kept.join("/");
-    if rooted { format!("/{joined}") } else { joined }
 }
 
 /// Tells whether `path` is `above` or lies below it.

@@ -6,10 +6,11 @@ use crate::{
     AddressClass, EnvironmentSettings, FilesystemSettings, Origin, Policy, Settings, Sourced,
     Warning,
     address::{classify, is_localhost, is_metadata_name, is_special_name},
+    kinds::{Body, exec::ExecBody, file::FileBody, net::NetBody},
     pattern::{HostPattern, PathPattern, host::last_address},
     protect::hides_secret,
     request_path::RequestPath,
-    rule::{Body, ExecBody, FileBody, NetBody, Rule},
+    rule::Rule,
 };
 
 /// Most pairs of patterns that are compared: a look takes less than a microsecond, and nobody waits
@@ -381,14 +382,17 @@ fn overridden(rules: &[Rule], found: &mut Vec<Warning>) {
     let mut pairs = 0;
     let stronger: Vec<&Rule> = rules
         .iter()
-        .filter(|rule| rule.effect != Verdict::Allow && rule.patterns() > 0)
+        .filter(|rule| rule.effect != Verdict::Allow && rule.body.patterns() > 0)
         .collect();
-    let patterns: usize = stronger.iter().map(|rule| rule.patterns()).sum();
+    let patterns: usize = stronger.iter().map(|rule| rule.body.patterns()).sum();
     for rule in rules {
-        if rule.origin == Origin::Builtin || rule.effect == Verdict::Deny || rule.patterns() == 0 {
+        if rule.origin == Origin::Builtin
+            || rule.effect == Verdict::Deny
+            || rule.body.patterns() == 0
+        {
             continue;
         }
-        pairs += patterns * rule.patterns();
+        pairs += patterns * rule.body.patterns();
         if pairs > PAIRS_MAX {
             return;
         }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use stockade_approval::{
     Answer, ClientError, QuestionLine, QuestionView, REASON_BYTES_MAX, Settled,
 };
-use stockade_policy::{GrantView, Scope};
+use stockade_policy::{ListedGrant, Scope};
 use stockade_types::{ApprovalId, SessionId, Span, UnixMillis};
 
 use self::sessions::{Found, Open, Sessions};
@@ -133,7 +133,7 @@ struct Full<'a> {
 struct Granted<'a> {
     session: &'a SessionId,
     #[serde(flatten)]
-    grant: &'a GrantView,
+    grant: &'a ListedGrant,
 }
 
 /// Runs the command.

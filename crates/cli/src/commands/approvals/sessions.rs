@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 use anyhow::Context;
 use stockade_approval::{Client, ClientError, QuestionLine, SOCKET_NAME, Settled};
 use stockade_journal::layout::SESSIONS_DIR;
-use stockade_policy::GrantView;
+use stockade_policy::ListedGrant;
 use stockade_types::{ApprovalId, SessionId};
 
 use crate::{
@@ -119,7 +119,7 @@ impl Sessions {
         found
     }
 
-    pub(super) fn grants(&mut self) -> Vec<Open<GrantView>> {
+    pub(super) fn grants(&mut self) -> Vec<Open<ListedGrant>> {
         self.each(Client::grants)
     }
 

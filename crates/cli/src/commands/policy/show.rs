@@ -36,7 +36,7 @@ pub(crate) struct Args {
 struct Shown {
     revision: stockade_types::Digest,
     settings: Settings,
-    rules: Vec<stockade_policy::RuleView>,
+    rules: Vec<stockade_policy::ListedRule>,
 }
 
 /// Prints the policy.

@@ -1,74 +1,17 @@
-//! A request taken apart once, so that each rule looks at it cheaply.
+//! An execution, taken apart once, so that each rule looks at it cheaply.
 
-use stockade_types::{Host, RawText};
+use stockade_types::RawText;
 
 use crate::{
-    ExecRequest, FileRequest,
+    ExecRequest,
     pattern::{
-        CommandPattern, PathPattern,
-        glob::Case,
+        CommandPattern,
         tools::{self, Readings},
     },
-    request_path::RequestPath,
 };
 
-/// A request as rules look at it.
 #[derive(Debug)]
-pub(crate) enum View<'r> {
-    Net(NetView<'r>),
-    Exec(ExecView<'r>),
-    File(FileView<'r>),
-}
-
-#[derive(Debug)]
-pub(crate) struct NetView<'r> {
-    pub(crate) host: &'r Host,
-    pub(crate) port: u16,
-    pub(crate) program: Programs<'r>,
-    pub(crate) http: Option<HttpView<'r>>,
-}
-
-/// Who connects.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Programs<'r> {
-    /// This executable.
-    Known(&'r RawText),
-    /// Nobody could say.
-    Unknown,
-    /// It is only asked whether anybody may.
-    Any,
-}
-
-impl<'r> Programs<'r> {
-    pub(crate) fn of(exe: &'r RawText) -> Self {
-        // What was removed says nothing of what has its name now.
-        let removed = exe.as_bytes().ends_with(b" (deleted)");
-        if exe.as_bytes().is_empty() || removed {
-            Self::Unknown
-        } else {
-            Self::Known(exe)
-        }
-    }
-}
-
-/// Path and method of a request.
-#[derive(Debug)]
-pub(crate) struct HttpView<'r> {
-    pub(crate) method: &'r str,
-    pub(crate) path: RequestPath<'r>,
-}
-
-impl<'r> HttpView<'r> {
-    pub(crate) fn new(method: &'r str, path: &'r [u8]) -> Self {
-        Self {
-            method,
-            path: RequestPath::new(path),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct ExecView<'r> {
+pub(crate) struct ExecFeatures<'r> {
     pub(crate) request: &'r ExecRequest,
     /// Names by which the file is surely known.
     own: Vec<&'r [u8]>,
@@ -81,7 +24,7 @@ pub(crate) struct ExecView<'r> {
     readings: Vec<(&'r [u8], Readings<'r>)>,
 }
 
-impl<'r> ExecView<'r> {
+impl<'r> ExecFeatures<'r> {
     pub(crate) fn new(request: &'r ExecRequest) -> Self {
         let mut own = vec![base_name(request.program.as_bytes())];
         own.extend(
@@ -96,7 +39,7 @@ impl<'r> ExecView<'r> {
             .map(|word| base_name(word.as_bytes()))
             .unwrap_or_default();
         let arguments: Vec<&[u8]> = request.argv.iter().skip(1).map(RawText::as_bytes).collect();
-        let mut view = Self {
+        let mut features = Self {
             request,
             own,
             invoked: base_name(request.invoked_as.as_bytes()),
@@ -104,12 +47,12 @@ impl<'r> ExecView<'r> {
             arguments,
             readings: Vec::new(),
         };
-        view.readings = view
+        features.readings = features
             .names()
             .into_iter()
-            .map(|name| (name, tools::readings(name, &view.arguments)))
+            .map(|name| (name, tools::readings(name, &features.arguments)))
             .collect();
-        view
+        features
     }
 
     /// Returns every name that the program has or claims, each once.
@@ -189,40 +132,4 @@ impl<'r> ExecView<'r> {
 /// Returns what follows the last slash.
 fn base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|b| *b == b'/').next().unwrap_or(path)
-}
-
-#[derive(Debug)]
-pub(crate) struct FileView<'r> {
-    pub(crate) request: &'r FileRequest,
-}
-
-impl FileView<'_> {
-    /// A pattern with a root is compared with the path, another one with what lies below the
-    /// workspace, or with the path where the file is elsewhere. Case is ignored, since some file
-    /// systems ignore it.
-    pub(crate) fn matches(&self, pattern: &PathPattern) -> bool {
-        pattern.matches(self.text(pattern), Case::Ignore)
-    }
-
-    fn text(&self, pattern: &PathPattern) -> &[u8] {
-        match &self.request.workspace_relative {
-            Some(relative) if !pattern.is_rooted() => relative.as_bytes(),
-            _ => self.request.path.as_bytes(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use stockade_types::RawText;
-
-    use super::Programs;
-
-    #[test]
-    fn a_removed_program_is_unknown() {
-        let of = |exe: &str| matches!(Programs::of(&RawText::from(exe)), Programs::Known(_));
-        assert!(of("/usr/bin/curl"));
-        assert!(!of("/usr/bin/curl (deleted)"));
-        assert!(!of(""));
-    }
 }

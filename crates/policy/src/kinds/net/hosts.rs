@@ -2,11 +2,11 @@
 
 use stockade_types::{Host, Verdict};
 
+use super::{HostAt, Ports};
 use crate::{
     HOST_SETS, HostSets, SetHost,
     fields::{At, File, did_you_mean, shown},
     pattern::HostPattern,
-    rule::{HostAt, Ports},
 };
 
 /// What a rule says about ports, for the members of host sets that have one of their own.

@@ -1,0 +1,376 @@
+//! How one request is decided.
+//!
+//! 1. The request is taken apart, and the index names the rules that could match it.
+//! 2. Each of them is compared: it matches now, it may match requests on this connection later, or
+//!    it does not match.
+//! 3. Controls that apply are added, and for each question it is found out whether an allow is an
+//!    exception to it and whether it was approved. That is the tally.
+//! 4. The engine gives the verdict on the tally, and the verdict gets its words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stockade_types::{Host, RequestKind, RuleId, Verdict};
+
+use crate::{
+    Access, Approvals, AsRequest, Decision, NameRequest, Origin, Permitted, Policy, Request,
+    WorkspaceMode,
+    address::{AddressClass, classify, is_metadata_name},
+    controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
+    engine::Tally,
+    explain::{Explain, Outcome},
+    grant::Reach,
+    kinds::{
+        Features, Fit,
+        exec::ExecFeatures,
+        file::FileFeatures,
+        net::{HttpFeatures, NetBody, NetFeatures, Programs, WEB_PORTS},
+    },
+    rule::Rule,
+};
+
+/// Rules that match, each with the patterns that do.
+#[derive(Debug, Default)]
+struct Matches {
+    now: BTreeMap<usize, Vec<usize>>,
+    later: BTreeMap<usize, Vec<usize>>,
+}
+
+impl Policy {
+    /// Decides one request, given what was approved.
+    ///
+    /// The answer depends on nothing but the arguments and the policy. Whatever cannot be
+    /// evaluated is a deny.
+    pub fn decide(&self, request: &Request, approvals: &Approvals) -> Decision {
+        self.decide_above(request, approvals, Origin::Builtin)
+    }
+
+    /// Decides as if there were no layer below `floor` in trust; `Builtin` is no floor.
+    pub(crate) fn decide_above(
+        &self,
+        request: &Request,
+        approvals: &Approvals,
+        floor: Origin,
+    ) -> Decision {
+        let decider = Decider {
+            policy: self,
+            request,
+            approvals,
+            floor,
+        };
+        match request {
+            Request::Name(name) => decider.name(name),
+            Request::Net(net) => decider.one(&Features::Net(NetFeatures {
+                host: &net.host,
+                port: net.port.get(),
+                program: Programs::of(&net.subject.exe),
+                http: None,
+            })),
+            Request::Http(http) => decider.one(&Features::Net(NetFeatures {
+                host: &http.host,
+                port: http.port.get(),
+                program: Programs::of(&http.subject.exe),
+                http: Some(HttpFeatures::new(&http.method, http.path.as_bytes())),
+            })),
+            Request::Exec(exec) => decider.one(&Features::Exec(ExecFeatures::new(exec))),
+            Request::File(file) => decider.one(&Features::File(FileFeatures { request: file })),
+            Request::Port(port) => self.listening(port, request, approvals),
+        }
+    }
+
+    /// Decides and gives the proof. This is the only way to a [`Permitted`].
+    ///
+    /// # Errors
+    /// The decision, where it is not an allow.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a denial is as much an answer as an allow"
+    )]
+    pub fn permit<T: AsRequest>(
+        &self,
+        value: T,
+        approvals: &Approvals,
+    ) -> Result<(Permitted<T>, Decision), Decision> {
+        let decision = self.decide(&value.as_request(), approvals);
+        if decision.verdict == Verdict::Allow {
+            return Ok((Permitted::new(value), decision));
+        }
+        Err(decision)
+    }
+}
+
+/// One decision on its way.
+struct Decider<'p> {
+    policy: &'p Policy,
+    request: &'p Request,
+    approvals: &'p Approvals,
+    floor: Origin,
+}
+
+impl Decider<'_> {
+    fn one(&self, features: &Features<'_>) -> Decision {
+        let matches = self.matches(features);
+        let tally = self.tally(features, &matches);
+        let kind = if matches!(self.request, Request::Name(_)) {
+            RequestKind::Net
+        } else {
+            self.request.kind()
+        };
+        let explain = Explain {
+            rules: &self.policy.rules,
+            index: &self.policy.index,
+            workspace: &self.policy.parts.settings.workspace,
+            request: self.request,
+            features,
+            tally: &tally,
+        };
+        let verdict = match self.policy.engine.verdict(kind, &self.policy.rules, &tally) {
+            Ok(verdict) => verdict,
+            Err(error) => return Explain::error(&error),
+        };
+        let http_only =
+            verdict == Verdict::Allow && self.is_http_only(kind, features, &matches, &tally);
+        explain.decision(&Outcome { verdict, http_only })
+    }
+
+    /// A name is known where a connection to it on some port could be allowed or asked about.
+    fn name(&self, request: &NameRequest) -> Decision {
+        let host = Host::Name(request.name.clone());
+        let at = |port| {
+            Features::Net(NetFeatures {
+                host: &host,
+                port,
+                program: Programs::Any,
+                http: None,
+            })
+        };
+        let candidates = self.policy.index.candidates(&at(0));
+        let ports: BTreeSet<u16> = candidates
+            .iter()
+            .filter_map(|candidate| self.policy.rules.get(candidate.rule))
+            .filter(|rule| rule.effect != Verdict::Deny)
+            .filter_map(Rule::net)
+            .flat_map(NetBody::named_ports)
+            .collect();
+        // Of rules that say as much, that of the web is what the name is most likely looked up for.
+        let (web, others): (Vec<u16>, Vec<u16>) =
+            ports.into_iter().partition(|port| WEB_PORTS.contains(port));
+        let mut best: Option<Decision> = None;
+        for decision in web
+            .into_iter()
+            .chain(others)
+            .map(|port| self.one(&at(port)))
+        {
+            if best
+                .as_ref()
+                .is_none_or(|old| decision.verdict < old.verdict)
+            {
+                best = Some(decision);
+            }
+        }
+        match best {
+            Some(decision) if decision.verdict == Verdict::Deny => decision,
+            Some(decision) => Decision {
+                verdict: Verdict::Allow,
+                stage: None,
+                http_only: false,
+                remedy: String::new(),
+                failed_condition: None,
+                nearest_allow: None,
+                ..decision
+            },
+            None => self.one(&at(0)),
+        }
+    }
+
+    fn counts(&self, rule: &Rule) -> bool {
+        self.floor == Origin::Builtin
+            || rule.origin == Origin::Builtin
+            || rule.origin.authority() >= self.floor.authority()
+    }
+
+    fn matches(&self, features: &Features<'_>) -> Matches {
+        let mut matches = Matches::default();
+        for candidate in self.policy.index.candidates(features) {
+            let Some(rule) = self.policy.rules.get(candidate.rule) else {
+                continue;
+            };
+            if !self.counts(rule) {
+                continue;
+            }
+            let list = match rule.fit(candidate.pattern, features) {
+                Ok(Fit::Now) => &mut matches.now,
+                Ok(Fit::Later) => &mut matches.later,
+                Err(_) => continue,
+            };
+            list.entry(candidate.rule)
+                .or_default()
+                .push(candidate.pattern);
+        }
+        matches
+    }
+
+    fn tally(&self, features: &Features<'_>, matches: &Matches) -> Tally {
+        let rules = &self.policy.rules;
+        let effect = |number: &usize| rules.get(*number).map(|rule| rule.effect);
+        let controls = self.controls(features, matches);
+        let asks = || {
+            matches
+                .now
+                .iter()
+                .filter(|(n, _)| effect(n) == Some(Verdict::Ask))
+        };
+        let excepted = asks()
+            .filter(|(ask, patterns)| is_excepted(rules, **ask, patterns, matches))
+            .map(|(ask, _)| *ask)
+            .collect();
+        let answered: Vec<(&RuleId, Reach)> = self
+            .approvals
+            .answered(self.request, self.policy.parts.revision)
+            .collect();
+        let asked = controls
+            .iter()
+            .copied()
+            .filter(|n| effect(n) == Some(Verdict::Ask));
+        let approved = asks()
+            .map(|(ask, _)| *ask)
+            .chain(asked)
+            .filter(|ask| {
+                let rule = rules.get(*ask);
+                rule.is_some_and(|rule| is_answered(rule, &answered))
+            })
+            .collect();
+        let mut matched: Vec<usize> = matches.now.keys().copied().chain(controls).collect();
+        matched.sort_unstable();
+        let later = matches
+            .later
+            .keys()
+            .filter(|number| effect(number) != Some(Verdict::Deny))
+            .copied()
+            .collect();
+        Tally {
+            matched,
+            later,
+            excepted,
+            approved,
+        }
+    }
+
+    /// Returns the controls that apply whatever the files say.
+    fn controls(&self, features: &Features<'_>, matches: &Matches) -> Vec<usize> {
+        match features {
+            Features::Net(net) => {
+                let class = match net.host {
+                    Host::Name(name) if is_metadata_name(name) => AddressClass::Metadata,
+                    Host::Name(_) => AddressClass::Public,
+                    Host::Address(address) => classify(*address),
+                };
+                match class {
+                    AddressClass::Metadata => vec![METADATA],
+                    AddressClass::Unusable => vec![NEVER],
+                    AddressClass::Private if !self.permits_private(matches) => vec![PRIVATE],
+                    AddressClass::Private | AddressClass::Public => Vec::new(),
+                }
+            }
+            Features::File(file) => {
+                let workspace = &self.policy.parts.settings.workspace;
+                let guarded = file
+                    .request
+                    .workspace_relative
+                    .as_ref()
+                    .is_some_and(|relative| {
+                        let moved = file.request.access == Access::Rename;
+                        workspace.protects(relative.as_bytes()).is_some()
+                            || (moved && workspace.protects_below(relative.as_bytes()).is_some())
+                    });
+                let shown = file.request.content.is_some()
+                    && file.request.workspace_relative.as_ref().is_some_and(|at| {
+                        let below = at.as_bytes();
+                        workspace.protects(below).is_some() && !workspace.is_held(below)
+                    });
+                // With a review the change lands in the overlay and is shown first.
+                if guarded && workspace.mode.value == WorkspaceMode::Direct {
+                    vec![if shown { CONTENT } else { PROTECTED }, VIEW]
+                } else {
+                    vec![VIEW]
+                }
+            }
+            Features::Exec(_) => Vec::new(),
+        }
+    }
+
+    fn permits_private(&self, matches: &Matches) -> bool {
+        matches
+            .now
+            .keys()
+            .chain(matches.later.keys())
+            .any(|number| {
+                self.policy
+                    .rules
+                    .get(*number)
+                    .is_some_and(|rule| rule.effect != Verdict::Deny && rule.is_private())
+            })
+    }
+
+    /// Tells whether an allowed connection may carry only requests that can be judged one by one:
+    /// it is open only for their sake, or some of them are asked about or denied.
+    fn is_http_only(
+        &self,
+        kind: RequestKind,
+        features: &Features<'_>,
+        matches: &Matches,
+        tally: &Tally,
+    ) -> bool {
+        if matches.later.is_empty() {
+            return false;
+        }
+        let strict = matches.later.keys().any(|number| {
+            self.policy
+                .rules
+                .get(*number)
+                .is_some_and(|rule| rule.effect != Verdict::Allow)
+        });
+        if strict {
+            return true;
+        }
+        let plain = Matches {
+            now: matches.now.clone(),
+            later: BTreeMap::new(),
+        };
+        let without = Tally {
+            approved: tally.approved.clone(),
+            ..self.tally(features, &plain)
+        };
+        // An error cannot make the connection freer.
+        !matches!(
+            self.policy
+                .engine
+                .verdict(kind, &self.policy.rules, &without),
+            Ok(Verdict::Allow)
+        )
+    }
+}
+
+/// Tells whether a matching allow rule is an exception to a matching ask.
+fn is_excepted(rules: &[Rule], ask: usize, asked: &[usize], matches: &Matches) -> bool {
+    let Some(ask) = rules.get(ask) else {
+        return false;
+    };
+    matches
+        .now
+        .iter()
+        .chain(&matches.later)
+        .any(|(number, patterns)| {
+            rules.get(*number).is_some_and(|allow| {
+                allow.effect == Verdict::Allow
+                    && patterns
+                        .iter()
+                        .any(|pattern| allow.answers(*pattern, ask, asked))
+            })
+        })
+}
+
+fn is_answered(rule: &Rule, answered: &[(&RuleId, Reach)]) -> bool {
+    answered.iter().any(|(id, reach)| {
+        **id == rule.id && (*reach == Reach::Request || rule.is_about_connections())
+    })
+}

@@ -1,0 +1,67 @@
+//! `file write PATH` in one line.
+
+use stockade_types::{RawText, Subject};
+
+use super::{Access, FileRequest};
+use crate::{
+    fields::shown,
+    kinds::{ProbeError, WORKSPACE},
+};
+
+/// Reads an access and a path, from the workspace where it has no root.
+pub(crate) fn probe(words: &[&str], rest: &[&str]) -> Result<FileRequest, ProbeError> {
+    let [access, path] = rest else {
+        let line = words.join(" ");
+        return Err(ProbeError::Shape {
+            line,
+            example: "file write src/lib.rs",
+        });
+    };
+    let access = Access::ALL
+        .into_iter()
+        .find(|own| own.as_str() == *access)
+        .ok_or_else(|| ProbeError::Access(shown(access)))?;
+    let plain = without_dots(path);
+    let in_workspace = |plain: &str| match plain.strip_prefix(WORKSPACE) {
+        Some("") => Some(String::new()),
+        Some(rest) => rest.strip_prefix('/').map(str::to_owned),
+        None => None,
+    };
+    let relative = if plain.starts_with('/') {
+        in_workspace(&plain)
+    } else {
+        let leaves = ["..", "~"].contains(&plain.split('/').next().unwrap_or_default());
+        (!leaves).then(|| plain.clone())
+    };
+    let full = match relative.as_deref() {
+        Some("") => WORKSPACE.to_owned(),
+        Some(relative) => format!("{WORKSPACE}/{relative}"),
+        None => plain,
+    };
+    Ok(FileRequest {
+        path: RawText::from(full.as_str()),
+        workspace_relative: relative.as_deref().map(RawText::from),
+        access,
+        content: None,
+        subject: Subject::default(),
+    })
+}
+
+/// Removes `.`, `..` and empty segments, as a run sees a path once it is resolved; links are not
+/// looked at. What is above the workspace keeps its `..`.
+fn without_dots(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match (segment, kept.last()) {
+            ("" | ".", _) => {}
+            ("..", Some(&last)) if last != ".." => {
+                kept.pop();
+            }
+            ("..", None) if rooted => {}
+            (segment, _) => kept.push(segment),
+        }
+    }
+    let joined = kept.join("/");
+    if rooted { format!("/{joined}") } else { joined }
+}

@@ -1,0 +1,78 @@
+//! The index in front of the rules: which patterns could match a request at all.
+//!
+//! It only narrows: every candidate is compared again by [`Body::fit`], so the index can cost time
+//! but never change a verdict. A property test compares it with looking at all rules.
+
+use stockade_types::Host;
+
+use super::{Body, Features, exec::CommandIndex, file::PathIndex, net::HostIndex};
+use crate::candidate::Candidate;
+
+/// All patterns of a policy, by what they begin with.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    hosts: HostIndex,
+    commands: CommandIndex,
+    paths: PathIndex,
+}
+
+impl Index {
+    pub(crate) fn new<'b>(bodies: impl IntoIterator<Item = &'b Body>) -> Self {
+        let mut index = Self::default();
+        for (rule, body) in bodies.into_iter().enumerate() {
+            for pattern in 0..body.patterns() {
+                index.add(body, Candidate { rule, pattern });
+            }
+        }
+        index
+    }
+
+    fn add(&mut self, body: &Body, candidate: Candidate) {
+        match body {
+            Body::Net(body) => {
+                if let Some(at) = body.hosts.get(candidate.pattern) {
+                    self.hosts.add(&at.pattern, candidate);
+                }
+            }
+            Body::Exec(body) => {
+                if let Some(command) = body.commands.get(candidate.pattern) {
+                    self.commands.add(command, candidate);
+                }
+            }
+            Body::File(body) => {
+                if let Some(path) = body.paths.get(candidate.pattern) {
+                    self.paths.add(path, candidate);
+                }
+            }
+            Body::Control => {}
+        }
+    }
+
+    /// Returns every pattern that could match, each once, in order.
+    pub(crate) fn candidates(&self, features: &Features<'_>) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        match features {
+            Features::Net(net) => self.hosts.candidates(net.host, &mut found),
+            Features::Exec(exec) => self.commands.candidates(exec, &mut found),
+            Features::File(file) => self.paths.candidates(file, &mut found),
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Returns the candidates, and patterns that are near: of the same domain or program.
+    pub(crate) fn near(&self, features: &Features<'_>) -> Vec<Candidate> {
+        let mut found = self.candidates(features);
+        match features {
+            Features::Net(net) => {
+                if let Host::Name(name) = net.host {
+                    found.extend(self.hosts.near(name));
+                }
+            }
+            Features::Exec(exec) => found.extend(self.commands.near(exec)),
+            Features::File(_) => {}
+        }
+        found
+    }
+}

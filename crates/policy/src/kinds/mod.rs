@@ -1,0 +1,349 @@
+//! What requests and rules can be about: a closed set of kinds, each a folder of one shape.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `request.rs` | what enforcement points say, what of it an answer binds, how records show it |
+//! | `features.rs` | the request taken apart once, so that each rule looks at it cheaply |
+//! | `body.rs` | what a rule says, and its conditions in words |
+//! | `read.rs` | the rule's fields in TOML |
+//! | `fit.rs` | whether a rule matches, and whether it lies within another one |
+//! | `index.rs` | which rules could match at all |
+//! | `words.rs` | what decisions say about it |
+//! | `probe.rs` | the request in one line, for tests and `policy test` |
+//!
+//! Everything that is the same for all kinds (layers, exceptions, controls, verdict, grants) lies
+//! beside this folder and asks the enums here; a new kind is a variant of each, and the compiler
+//! names every place that must know it. `docs/howto/add-a-kind.md` walks through them.
+
+pub(crate) mod exec;
+pub(crate) mod file;
+pub(crate) mod index;
+pub(crate) mod net;
+pub(crate) mod port;
+
+use std::fmt;
+
+use stockade_types::{RequestKind, Verdict};
+
+use crate::{
+    HostSets,
+    fields::{Fields, File, shown},
+    pattern::ProgramPattern,
+};
+use exec::{ExecBody, ExecFeatures};
+use file::{FileBody, FileFeatures};
+use net::{NetBody, NetFeatures};
+
+/// What a rule is about.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    Net(NetBody),
+    Exec(ExecBody),
+    File(FileBody),
+    /// A control that is not written in any file; the algorithm says when it applies.
+    Control,
+}
+
+/// A request taken apart once, as rules look at it.
+#[derive(Debug)]
+pub(crate) enum Features<'r> {
+    Net(NetFeatures<'r>),
+    Exec(ExecFeatures<'r>),
+    File(FileFeatures<'r>),
+}
+
+/// Whether a rule holds for a request already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fit {
+    /// It does.
+    Now,
+    /// It has conditions on requests, and this is the connection that will carry them.
+    Later,
+}
+
+/// The first condition that was not met; the order is that of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Miss {
+    Kind,
+    Host,
+    Path,
+    Command,
+    Port,
+    Access,
+    Directory,
+    Environment,
+    Program,
+    Method,
+    RequestPath,
+}
+
+impl Miss {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kind => "what",
+            Self::Host => "host",
+            Self::Path | Self::RequestPath => "path",
+            Self::Command => "command",
+            Self::Port => "port",
+            Self::Access => "access",
+            Self::Directory => "cwd",
+            Self::Environment => "environment",
+            Self::Program => "program",
+            Self::Method => "method",
+        }
+    }
+}
+
+/// What a rule of a file can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Net,
+    Exec,
+    File,
+}
+
+impl What {
+    pub(crate) const ALL: [Self; 3] = [Self::Net, Self::Exec, Self::File];
+
+    /// Returns the word of the key `what`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Net => "net",
+            Self::Exec => "exec",
+            Self::File => "file",
+        }
+    }
+
+    /// Returns the fields that such a rule has beside those of every rule.
+    pub(crate) const fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Net => &net::FIELDS,
+            Self::Exec => &exec::FIELDS,
+            Self::File => &file::FIELDS,
+        }
+    }
+
+    /// Reads those fields.
+    pub(crate) fn read(
+        self,
+        file: &mut File<'_>,
+        fields: &Fields<'_>,
+        effect: Verdict,
+        sets: &HostSets,
+    ) -> Option<Body> {
+        match self {
+            Self::Net => net::body(file, fields, effect, sets).map(Body::Net),
+            Self::Exec => exec::body(file, fields, effect).map(Body::Exec),
+            Self::File => file::body(file, fields).map(Body::File),
+        }
+    }
+}
+
+/// Where a one-line `exec` runs and relative files lie.
+pub(crate) const WORKSPACE: &str = "/workspace";
+
+/// Why a line is not a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// The first word is no kind.
+    #[error(
+        "`{0}` is not a request; begin with exec, net, name or file, for example `exec git status`"
+    )]
+    Kind(String),
+    /// A quote is not closed.
+    #[error("`{0}` has a quote that is not closed")]
+    Quote(String),
+    /// Too little or too much after the kind.
+    #[error("`{line}` is not complete; write for example `{example}`")]
+    Shape {
+        /// What was given.
+        line: String,
+        /// A correct one.
+        example: &'static str,
+    },
+    /// The host or the port is wrong.
+    #[error("`{text}` is not a host, host:port or URL: {reason}")]
+    Host {
+        /// What was given.
+        text: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such access to a file.
+    #[error("`{0}` is not one of write, create, remove, rename, mode")]
+    Access(String),
+}
+
+impl Features<'_> {
+    /// Returns the condition that stands for the whole kind.
+    pub(crate) const fn subject_matter(&self) -> Miss {
+        match self {
+            Self::Net(_) => Miss::Host,
+            Self::Exec(_) => Miss::Command,
+            Self::File(_) => Miss::Path,
+        }
+    }
+
+    /// Says the smallest rule that would allow this.
+    pub(crate) fn suggestion(&self) -> String {
+        match self {
+            Self::Net(net) => net.suggestion(),
+            Self::Exec(exec) => exec.suggestion(),
+            Self::File(file) => file.suggestion(),
+        }
+    }
+
+    /// Says which condition `target` fails.
+    pub(crate) fn unmatched(&self, target: &str, miss: Miss) -> String {
+        match self {
+            Self::Net(net) => net.unmatched(target, miss),
+            Self::Exec(_) | Self::File(_) => {
+                format!("{target} fails the condition on {}", miss.as_str())
+            }
+        }
+    }
+}
+
+impl Body {
+    /// Returns the kinds of requests that such a rule is about; none is every kind.
+    pub(crate) const fn kinds(&self) -> &'static [RequestKind] {
+        match self {
+            Self::Net(_) => &[RequestKind::Net, RequestKind::Http],
+            Self::Exec(_) => &[RequestKind::Exec],
+            Self::File(_) => &[RequestKind::File],
+            Self::Control => &[],
+        }
+    }
+
+    /// Number of patterns that the index may point at.
+    pub(crate) fn patterns(&self) -> usize {
+        match self {
+            Self::Net(body) => body.hosts.len(),
+            Self::Exec(body) => body.commands.len(),
+            Self::File(body) => body.paths.len(),
+            Self::Control => 0,
+        }
+    }
+
+    /// Judges the request by one of the rule's patterns.
+    pub(crate) fn fit(
+        &self,
+        effect: Verdict,
+        pattern: usize,
+        features: &Features<'_>,
+    ) -> Result<Fit, Miss> {
+        match (self, features) {
+            (Self::Net(body), Features::Net(net)) => body.fit(effect, pattern, net),
+            (Self::Exec(body), Features::Exec(exec)) => body.fit(effect, pattern, exec),
+            (Self::File(body), Features::File(file)) => body.fit(pattern, file),
+            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Control, _) => Err(Miss::Kind),
+        }
+    }
+
+    /// Tells whether the pattern names something, rather than everything.
+    pub(crate) fn is_explicit(&self, pattern: usize) -> bool {
+        match self {
+            Self::Net(body) => body.is_explicit(pattern),
+            Self::Exec(body) => body.is_explicit(pattern),
+            Self::File(body) => body.is_explicit(pattern),
+            Self::Control => false,
+        }
+    }
+
+    /// Tells whether all that one pattern of this rule matches is certainly matched by a pattern
+    /// of `outer`.
+    pub(crate) fn lies_within(&self, pattern: usize, outer: &Self, outer_pattern: usize) -> bool {
+        match (self, outer) {
+            (Self::Net(a), Self::Net(b)) => a.lies_within(pattern, b, outer_pattern),
+            (Self::Exec(a), Self::Exec(b)) => a.lies_within(pattern, b, outer_pattern),
+            (Self::File(a), Self::File(b)) => a.lies_within(pattern, b, outer_pattern),
+            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Control, _) => false,
+        }
+    }
+
+    /// Tells whether `outer` certainly matches all that this rule matches, whatever the request.
+    pub(crate) fn is_covered_by(&self, outer: &Self) -> bool {
+        let points = |x: usize, y: usize| match (self, outer) {
+            (Self::Net(a), Self::Net(b)) => a.points_within(x, b, y),
+            (Self::Exec(_), Self::Exec(b)) => b.unless.is_empty(),
+            (Self::File(a), Self::File(b)) => a.points_within(b),
+            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Control, _) => false,
+        };
+        let within = |x, y| points(x, y) && self.lies_within(x, outer, y);
+        let mut own = 0..self.patterns();
+        own.all(|x| (0..outer.patterns()).any(|y| within(x, y)))
+    }
+
+    /// Writes what a pattern allows, as the request would look.
+    pub(crate) fn example(&self, pattern: usize) -> Option<String> {
+        match self {
+            Self::Net(body) => body.example(pattern),
+            Self::Exec(body) => body.example(pattern),
+            Self::File(body) => body.example(pattern),
+            Self::Control => None,
+        }
+    }
+}
+
+impl fmt::Display for Body {
+    /// Writes the conditions for people, for example `net good.test on 443, 80; methods GET`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(body) => body.fmt(f),
+            Self::Exec(body) => body.fmt(f),
+            Self::File(body) => body.fmt(f),
+            Self::Control => f.write_str("built-in control"),
+        }
+    }
+}
+
+/// Tells whether a rule allows, so that it matches only what is certain.
+pub(crate) fn is_allow(effect: Verdict) -> bool {
+    effect == Verdict::Allow
+}
+
+/// Tells whether each of `inner` lies in one of `outer`; no list is no condition.
+pub(crate) fn list_within<T>(
+    inner: Option<&[T]>,
+    outer: Option<&[T]>,
+    contains: impl Fn(&T, &T) -> bool,
+) -> bool {
+    match (inner, outer) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(inner), Some(outer)) => inner.iter().all(|i| outer.iter().any(|o| contains(o, i))),
+    }
+}
+
+pub(crate) fn join<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    texts.join(", ")
+}
+
+/// Refuses a slash at the end of a path that names one thing.
+pub(crate) fn without_slash(text: &str) -> Result<(), String> {
+    let plain = text.trim_end_matches('/');
+    if plain.is_empty() || plain == text {
+        return Ok(());
+    }
+    let (text, plain) = (shown(text), shown(plain));
+    Err(format!(
+        "`{text}`: write `{plain}` for that path itself, `{plain}/**` for what lies below it"
+    ))
+}
+
+pub(crate) fn program(text: &str) -> Result<ProgramPattern, String> {
+    without_slash(text)?;
+    ProgramPattern::parse(text).map_err(|error| error.to_string())
+}
+
+/// Refuses the home, which a rule would take for a name.
+pub(crate) fn without_home(text: &str) -> Result<(), String> {
+    if !text.starts_with('~') {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}`: a rule cannot know the home; write a path from the workspace, or from `/`",
+        shown(text)
+    ))
+}

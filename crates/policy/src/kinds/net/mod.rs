@@ -1,0 +1,19 @@
+//! `what = "net"`: connections, HTTP requests on them, and names that are looked up.
+
+mod body;
+mod features;
+mod fit;
+mod hosts;
+mod index;
+mod probe;
+mod read;
+mod request;
+mod words;
+
+pub(crate) use body::{HostAt, NetBody, Ports};
+pub(crate) use features::{HttpFeatures, NetFeatures, Programs};
+pub(crate) use index::HostIndex;
+pub(crate) use probe::{Line, name_probe, probe};
+pub(crate) use read::{FIELDS, body};
+pub use request::{HttpRequest, NameRequest, NetRequest};
+pub(crate) use request::{WEB_PORTS, endpoint_shape, twin_of};

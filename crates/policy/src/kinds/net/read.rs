@@ -1,0 +1,175 @@
+//! `what = "net"`: the fields of a rule about connections.
+
+use std::collections::BTreeSet;
+
+use stockade_types::Verdict;
+use toml::de::DeValue;
+
+use super::{
+    NetBody, Ports,
+    hosts::{self, Bound},
+};
+use crate::{
+    HostSets,
+    fields::{Fields, File, expect, missing, shown, values},
+    kinds::{program, without_slash},
+    pattern::{PathPattern, ProgramPattern},
+};
+
+/// Ports of a net rule that names none.
+const PORTS: [u16; 2] = [80, 443];
+/// Ports of an allow rule with conditions on requests that names none: TLS is not opened, so a
+/// request can only be read without it.
+const READABLE_PORTS: [u16; 1] = [80];
+
+/// The fields that only such a rule has, or has too.
+pub(crate) const FIELDS: [&str; 10] = [
+    "hosts",
+    "ports",
+    "methods",
+    "paths",
+    "programs",
+    "private",
+    "inspect",
+    "splice",
+    "bytes_max",
+    "requests_per_minute_max",
+];
+
+pub(crate) fn body(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    sets: &HostSets,
+) -> Option<NetBody> {
+    missing(
+        file,
+        fields,
+        "hosts",
+        "name the hosts, for example [\"good.test\"]",
+    );
+    let methods = methods(file, fields);
+    let paths = fields.list(file, "paths", request_path).map(values);
+    let programs = fields
+        .list(file, "programs", connecting_program)
+        .map(values);
+    let private = fields.flag(file, "private").is_some_and(|at| at.value);
+    if private && effect == Verdict::Deny {
+        file.problem(
+            &fields.span(),
+            &fields.field("private"),
+            "a deny has no use for it",
+        );
+    }
+    let conditions = methods.is_some() || paths.is_some();
+    let ports = ports(file, fields, effect, conditions);
+    let texts = fields.texts(file, "hosts")?;
+    let ports = ports?;
+    let bound = Bound {
+        effect,
+        ports: &ports,
+        are_named: fields.has("ports"),
+        is_readable: effect == Verdict::Allow && conditions,
+    };
+    let hosts = hosts::hosts(file, &texts, &bound, sets);
+    Some(NetBody {
+        hosts,
+        ports,
+        methods,
+        paths,
+        programs,
+        private,
+    })
+}
+
+fn methods(file: &mut File<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {
+    let method = |text: &str| {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if !text.is_empty() && !text.contains('*') && text.bytes().all(token) {
+            return Ok(text.to_ascii_uppercase());
+        }
+        Err(format!(
+            "`{}` is not a method; write for example \"GET\"",
+            shown(text)
+        ))
+    };
+    fields.list(file, "methods", method).map(values)
+}
+
+fn request_path(text: &str) -> Result<PathPattern, String> {
+    without_slash(text)?;
+    let pattern = PathPattern::parse(text).map_err(|error| error.to_string())?;
+    if pattern.is_rooted() {
+        return Ok(pattern);
+    }
+    Err(format!(
+        "`{}` must begin with `/`, as the path of a request does",
+        shown(text)
+    ))
+}
+
+fn connecting_program(text: &str) -> Result<ProgramPattern, String> {
+    match program(text)? {
+        ProgramPattern::Digest(_) => Err(
+            "not enforceable on this backend: a connection's program is known by its path; \
+             write an absolute path"
+                .to_owned(),
+        ),
+        path @ ProgramPattern::Path(_) => Ok(path),
+    }
+}
+
+/// Reads the ports. What is refused without ports is refused everywhere, and what is allowed
+/// without them only where the web is. An allow rule whose conditions need readable requests cannot
+/// have 443.
+fn ports(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    conditions: bool,
+) -> Option<Ports> {
+    let readable = effect == Verdict::Allow && conditions;
+    let Some(at) = fields.value("ports") else {
+        return Some(match effect {
+            Verdict::Deny => Ports::Every,
+            _ if readable => Ports::These(READABLE_PORTS.to_vec()),
+            Verdict::Allow | Verdict::Ask => Ports::These(PORTS.to_vec()),
+        });
+    };
+    let items = at.items(file, "a list of ports")?;
+    if items.is_empty() {
+        file.problem(
+            &at.span,
+            &at.field,
+            "the list is empty; leave the key out or fill it",
+        );
+    }
+    let mut ports = BTreeSet::new();
+    for one in items {
+        let port = match one.value {
+            DeValue::Integer(n) => u16::from_str_radix(n.as_str(), n.radix()).ok(),
+            _ => None,
+        };
+        let Some(port) = expect(
+            file,
+            &one,
+            port.filter(|p| *p > 0),
+            "a port from 1 to 65535",
+        ) else {
+            continue;
+        };
+        if readable && port == 443 {
+            let message = "not enforceable on this backend: `methods` and `paths` cannot be seen \
+                           inside TLS; leave 443 out, or leave the conditions out";
+            file.problem(&one.span, &one.field, message);
+        }
+        if !ports.insert(port) {
+            file.problem(
+                &one.span,
+                &one.field,
+                format!("{port} is already in the list"),
+            );
+        }
+    }
+    Some(Ports::These(ports.into_iter().collect()))
+}

@@ -1,0 +1,133 @@
+//! What is known of a connection, of a request on it, and of a name that is looked up.
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{Digest, Host, HostName, Port, RawText, Subject, Target};
+
+use crate::{canonical::Canonical, pattern::host::twin};
+
+/// A connection to a host and port.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct NetRequest {
+    /// Name or address.
+    pub host: Host,
+    /// TCP port.
+    pub port: Port,
+    /// Who wants it.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+/// One HTTP request whose bytes can be read.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Name or address of the connection, which the `Host` header was checked against.
+    pub host: Host,
+    /// TCP port of the connection.
+    pub port: Port,
+    /// Method, as sent.
+    pub method: String,
+    /// Path with query.
+    pub path: RawText,
+    /// Who wants it.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+/// A name is looked up.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct NameRequest {
+    /// The name.
+    pub name: HostName,
+    /// Who wants it.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+impl NetRequest {
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            host: Some(self.host.to_string()),
+            port: Some(self.port.get()),
+            ..Target::default()
+        }
+    }
+
+    /// Adds what makes it this request and no other.
+    pub(crate) fn hash(&self, hash: &mut Canonical) {
+        hash.field(b"net").endpoint(&self.host, self.port);
+        hash.field(self.subject.exe.as_bytes());
+    }
+}
+
+impl HttpRequest {
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            host: Some(self.host.to_string()),
+            port: Some(self.port.get()),
+            method: Some(self.method.clone()),
+            path: Some(self.path.clone()),
+            ..Target::default()
+        }
+    }
+
+    /// Adds what was shown of it: the same whoever asks.
+    pub(crate) fn hash_shape(&self, hash: &mut Canonical) {
+        hash.field(b"http").endpoint(&self.host, self.port);
+        hash.field(self.method.as_bytes())
+            .field(self.path.as_bytes());
+    }
+
+    /// Adds what makes it this request and no other.
+    pub(crate) fn hash(&self, hash: &mut Canonical) {
+        self.hash_shape(hash);
+        hash.field(self.subject.exe.as_bytes());
+    }
+}
+
+impl NameRequest {
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            host: Some(self.name.to_string()),
+            ..Target::default()
+        }
+    }
+
+    /// Adds what was shown of it: the same whoever asks.
+    pub(crate) fn hash_shape(&self, hash: &mut Canonical) {
+        hash.field(b"name").field(self.name.as_str().as_bytes());
+    }
+
+    /// Adds what makes it this request and no other.
+    pub(crate) fn hash(&self, hash: &mut Canonical) {
+        self.hash_shape(hash);
+        hash.field(self.subject.exe.as_bytes());
+    }
+}
+
+/// Both ports of the web are one door, and each site sends its visitors to one of its two names: a
+/// host that is asked about on one is on the other.
+pub(crate) fn endpoint_shape(host: &Host, port: Port) -> Digest {
+    let mut hash = Canonical::new(b"stockade shape 2");
+    if WEB_PORTS.contains(&port.get()) {
+        let name = host.to_string();
+        let other = twin_of(host, port).map(|other| other.to_string());
+        let shorter = other
+            .filter(|other| other.len() < name.len())
+            .unwrap_or(name);
+        hash.field(b"web").field(shorter.as_bytes());
+        return hash.finish();
+    }
+    hash.field(b"net").endpoint(host, port);
+    hash.finish()
+}
+
+/// Ports of the web.
+pub(crate) const WEB_PORTS: [u16; 2] = [443, 80];
+
+/// Returns the twin of a host of the web.
+pub(crate) fn twin_of(host: &Host, port: Port) -> Option<HostName> {
+    match host {
+        Host::Name(name) if WEB_PORTS.contains(&port.get()) => twin(name),
+        Host::Name(_) | Host::Address(_) => None,
+    }
+}

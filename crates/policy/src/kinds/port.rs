@@ -1,0 +1,40 @@
+//! Ports on which programs of the session listen. No rule is about them, so there is one file.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{Port, Subject, Target};
+
+use crate::canonical::Canonical;
+
+/// A port of the session is about to be on the machine's loopback, under the same number.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct PortRequest {
+    /// Where a program of the session listens.
+    pub port: Port,
+    /// The program that listens.
+    #[serde(default)]
+    pub subject: Subject,
+}
+
+impl PortRequest {
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            host: Some(Ipv4Addr::LOCALHOST.to_string()),
+            port: Some(self.port.get()),
+            ..Target::default()
+        }
+    }
+
+    /// Adds what makes it this request and no other.
+    pub(crate) fn hash(&self, hash: &mut Canonical) {
+        hash.field(b"port").field(&self.port.get().to_be_bytes());
+        hash.field(self.subject.exe.as_bytes());
+    }
+
+    /// Adds what was shown of it: any port.
+    #[expect(clippy::unused_self, reason = "the same as of every other request")]
+    pub(crate) fn hash_shape(&self, hash: &mut Canonical) {
+        hash.field(b"port");
+    }
+}
