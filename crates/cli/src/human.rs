@@ -1,25 +1,12 @@
 //! Numbers, times and foreign text as people read them.
 
 use jiff::{Timestamp, tz::TimeZone};
-use stockade_event::SessionOutcome;
-use stockade_types::RawText;
 
-/// Escapes what a terminal would obey or hide.
-pub(crate) fn safe(text: &str) -> String {
-    RawText::from(text).display()
-}
+pub(crate) use stockade_event::text::{bytes, safe, words};
 
 /// Escapes as [`safe`] does, but leaves the lines as they are.
 pub(crate) fn safe_lines(text: &str) -> String {
     text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
-}
-
-/// Joins an argument vector for one line, each word escaped.
-pub(crate) fn words(argv: &[RawText]) -> String {
-    argv.iter()
-        .map(RawText::display)
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 /// Cuts `text` to `columns` characters, with a mark where something is gone.
@@ -83,28 +70,6 @@ pub(crate) fn plural(value: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(value), if value == 1 { one } else { many })
 }
 
-/// Writes a number of bytes with one digit after the point where that says something.
-pub(crate) fn bytes(value: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [
-        ("TB", 1_000_000_000_000),
-        ("GB", 1_000_000_000),
-        ("MB", 1_000_000),
-        ("kB", 1_000),
-    ];
-    for (unit, factor) in UNITS {
-        if value >= factor {
-            let whole = value / factor;
-            let tenth = value % factor / (factor / 10);
-            return if whole < 10 && tenth > 0 {
-                format!("{whole}.{tenth} {unit}")
-            } else {
-                format!("{whole} {unit}")
-            };
-        }
-    }
-    format!("{value} B")
-}
-
 /// Writes a span of milliseconds: `850 ms`, `12.4 s`, `14 min`, `2 h 5 min`, `3 d 4 h`.
 pub(crate) fn span(millis: u64) -> String {
     let seconds = millis / 1000;
@@ -116,18 +81,6 @@ pub(crate) fn span(millis: u64) -> String {
         () if hours == 0 => format!("{minutes} min"),
         () if hours < 48 => format!("{hours} h {} min", minutes % 60),
         () => format!("{} d {} h", hours / 24, hours % 24),
-    }
-}
-
-/// Writes how a session ended, with the name of its command.
-pub(crate) fn outcome(outcome: &SessionOutcome, command: &str) -> String {
-    match outcome {
-        SessionOutcome::Exited { code } => format!("{command} exited {code}"),
-        SessionOutcome::Signaled { signal } => format!("{command} was ended by signal {signal}"),
-        SessionOutcome::Killed { reason } => format!("killed by stockade: {}", safe(reason)),
-        SessionOutcome::NotStarted { step, reason } => {
-            format!("not started: {} failed: {}", safe(step), safe(reason))
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use stockade_types::{DecisionRecord, Digest, SessionId, Subject, Target};
+use stockade_types::{DecisionRecord, Digest, SessionId, Subject};
 
 use crate::{catalogue::cli_name, event::Event};
 
@@ -104,7 +104,7 @@ impl Envelope {
                 put(name, value);
             }
         }
-        if let Some(target) = own_target(&self.event) {
+        if let Some(target) = self.event.own_target() {
             put("target", plain(&target));
         }
         Value::Object(top)
@@ -130,23 +130,6 @@ fn decision_fields(decision: &DecisionRecord) -> [(&'static str, Value); 10] {
         ("remedy", plain(&decision.remedy)),
         ("policy_revision", plain(&decision.policy_revision)),
     ]
-}
-
-/// Returns the target of events that have one without a decision.
-fn own_target(event: &Event) -> Option<Target> {
-    match event {
-        Event::FileChanged { path, access, .. } => Some(Target {
-            path: Some(path.clone()),
-            access: Some(access.clone()),
-            ..Target::default()
-        }),
-        Event::ConnectionClosed { host, port, .. } => Some(Target {
-            host: Some(host.clone()),
-            port: Some(*port),
-            ..Target::default()
-        }),
-        _ => None,
-    }
 }
 
 fn process_json(subject: &Subject) -> Value {

@@ -4,83 +4,33 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    ApprovalId, DecisionId, DecisionRecord, Digest, RawText, RuleId, Subject, UnixMillis, Verdict,
+    ApprovalId, DecisionId, DecisionRecord, Digest, RawText, RuleId, Subject, Target, UnixMillis,
+    Verdict,
 };
 
-use crate::catalogue::{FieldDoc, KindDoc};
-
-/// How a session came to its end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "how", rename_all = "kebab-case")]
-pub enum SessionOutcome {
-    /// The command exited by itself.
-    Exited {
-        /// Its exit code, 0 to 255.
-        code: i32,
-    },
-    /// A signal that was not ours ended the command.
-    Signaled {
-        /// Number of the signal.
-        signal: i32,
-    },
-    /// Stockade ended the session.
-    Killed {
-        /// Why, for example the limit that was hit.
-        reason: String,
-    },
-    /// Nothing ran.
-    NotStarted {
-        /// The step that failed.
-        step: String,
-        /// Why it failed.
-        reason: String,
-    },
-}
-
-/// Totals of a session, folded from the events that stand before them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Counts {
-    /// Programs that were let run.
-    pub processes: u64,
-    /// Those of them that nobody saw run.
-    pub unconfirmed: u64,
-    /// First-level commands, that is those the agent itself started or was refused.
-    pub commands: u64,
-    /// Decisions that were allow or deny in the end, those that were only counted included.
-    pub decisions: u64,
-    /// Those of them that were `deny`.
-    pub denials: u64,
-    /// Approvals that were requested.
-    pub asks: u64,
-    /// Connections that were let through and have ended.
-    pub connections: u64,
-    /// Changes of files that were let through.
-    pub file_changes: u64,
-    /// Events that could not be recorded.
-    pub events_lost: u64,
-}
-
-/// One layer of the policy that was loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerSeen {
-    /// `builtin`, `organisation`, `user` or `session`.
-    pub origin: String,
-    /// File or preset it came from.
-    pub name: String,
-    /// Digest of its text.
-    pub digest: Digest,
-}
+use crate::{
+    catalogue::{FieldDoc, KindDoc},
+    text::{because, bytes, connection_line, decided, guarantee_line, limit_text, safe, words},
+    totals::{Counts, LayerSeen, SessionOutcome},
+};
 
 /// Declares the enum, its catalogue and how its own fields are written from one text, so that none
 /// can miss a variant. A journal keeps fields marked with `@` beside the event: see
 /// the crate `journal`.
+///
+/// Behind the fields stand the line that `stockade events` shows; where there is one, the `target`
+/// that no decision has; what the event `counts` in the totals; and whether it `closes`, so that a
+/// full journal takes it.
 macro_rules! events {
     ($(
         $(#[doc = $doc:literal])+
         $kind:literal $name:ident {
             $($(#[doc = $field_doc:literal])+ $(@$beside:tt)? $field:ident: $type:ty,)+
         }
+        => $line:expr;
+        $(target $target:expr;)?
+        $(counts $counts:expr;)?
+        $(closes $closes:literal;)?
     )+) => {
         /// Everything that a session can report; the set is closed.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +48,59 @@ macro_rules! events {
             pub const fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$name { .. } => $kind,)+
+                }
+            }
+
+            /// Says what happened in one line, whatever the bytes are that it tells of: what a
+            /// terminal would obey or hide is escaped.
+            #[allow(unused_variables, reason = "a line tells the fields that matter")]
+            pub fn line(&self) -> String {
+                match self {
+                    $(Self::$name { $($field),+ } => $line,)+
+                }
+            }
+
+            /// Returns what it is aimed at, where that stands in no decision.
+            #[allow(unused_variables, reason = "a target is made of some fields")]
+            pub fn own_target(&self) -> Option<Target> {
+                match self {
+                    $(Self::$name { $($field),+ } => events!(@some $($target)?),)+
+                }
+            }
+
+            /// Adds what it comes to by itself, beside its decision, to the totals of a session.
+            #[allow(unused_variables, reason = "most kinds count as one")]
+            pub(crate) fn add_to(&self, totals: &mut Counts) {
+                match self {
+                    $(Self::$name { $($field),+ } => {
+                        $(apply(totals, $counts);)?
+                    })+
+                }
+            }
+
+            /// Tells whether it only says what has happened already, at the end or about the record
+            /// itself, so that a full journal still takes it.
+            pub const fn closes(&self) -> bool {
+                match self {
+                    $(Self::$name { .. } => false $(|| $closes)?,)+
+                }
+            }
+
+            /// Returns the decision that the event carries.
+            #[allow(unused_variables, reason = "most fields carry none")]
+            pub fn decision(&self) -> Option<&DecisionRecord> {
+                match self {
+                    $(Self::$name { $($field),+ } => None
+                        $($(.or_else(|| events!(@decision $beside $field)))?)+,)+
+                }
+            }
+
+            /// Returns the process that the event is about, where the event itself names one.
+            #[allow(unused_variables, reason = "most fields name none")]
+            pub fn subject(&self) -> Option<&Subject> {
+                match self {
+                    $(Self::$name { $($field),+ } => None
+                        $($(.or_else(|| events!(@subject $beside $field)))?)+,)+
                 }
             }
 
@@ -143,6 +146,50 @@ macro_rules! events {
     (@put $put:ident beside, $field:ident) => { let _: &_ = $field; };
     (@put $put:ident , $field:ident) => { $put.field(stringify!($field), $field)?; };
     (@name beside $field:ident) => { stringify!($field) };
+    (@some $value:expr) => { Some($value) };
+    (@some) => { None };
+    (@decision beside $field:ident) => { Beside::decision($field) };
+    (@subject beside $field:ident) => { Beside::subject($field) };
+}
+
+/// What a field has that a journal keeps beside the event.
+trait Beside {
+    fn decision(&self) -> Option<&DecisionRecord>;
+    fn subject(&self) -> Option<&Subject>;
+}
+
+impl Beside for Subject {
+    fn decision(&self) -> Option<&DecisionRecord> {
+        None
+    }
+
+    fn subject(&self) -> Option<&Subject> {
+        Some(self)
+    }
+}
+
+impl Beside for DecisionRecord {
+    fn decision(&self) -> Option<&DecisionRecord> {
+        Some(self)
+    }
+
+    fn subject(&self) -> Option<&Subject> {
+        Some(&self.subject)
+    }
+}
+
+impl Beside for Option<DecisionRecord> {
+    fn decision(&self) -> Option<&DecisionRecord> {
+        self.as_ref()
+    }
+
+    fn subject(&self) -> Option<&Subject> {
+        self.as_ref().map(|decision| &decision.subject)
+    }
+}
+
+fn apply(totals: &mut Counts, add: impl FnOnce(&mut Counts)) {
+    add(totals);
 }
 
 /// Takes the fields of an event one by one.
@@ -181,6 +228,7 @@ events! {
         /// Digest of the policy in force.
         policy_revision: Digest,
     }
+    => format!("{} in {workspace} ({})", words(command), safe(tier));
     /// A session ended; it is always the last event.
     "session.ended" SessionEnded {
         /// How it ended.
@@ -190,6 +238,8 @@ events! {
         /// Totals.
         counts: Counts,
     }
+    => outcome.text("the command");
+    closes true;
     /// A guarantee of the session, or the statement that it does not hold.
     "guarantee.stated" GuaranteeStated {
         /// Which guarantee, for example `network`.
@@ -203,6 +253,7 @@ events! {
         /// The reason given with `--waive`.
         waiver: Option<String>,
     }
+    => guarantee_line(guarantee, *holds, missing.as_deref().unwrap_or(how));
     /// A policy came into force.
     "policy.loaded" PolicyLoaded {
         /// Digest of all layers.
@@ -214,6 +265,7 @@ events! {
         /// Rules whose refusals are counted in one line, and not told one by one.
         quiet: Option<Vec<RuleId>>,
     }
+    => format!("{} with {rules} rules", revision.short());
     /// A process was let run a program. Where that was not seen to happen, `exec.unconfirmed` says so.
     "process.started" ProcessStarted {
         /// The process.
@@ -223,11 +275,14 @@ events! {
         /// The interpreter that a `#!` line names.
         interpreter: Option<RawText>,
     }
+    => words(&process.argv);
+    counts |counts| counts.processes += 1;
     /// A program was about to run and was judged.
     "exec.decided" ExecDecided {
         /// The decision.
         @beside decision: DecisionRecord,
     }
+    => decided(decision);
     /// A program was let run, and nobody saw that it did: its process was gone at the second look,
     /// or the execution failed in the kernel.
     "exec.unconfirmed" ExecUnconfirmed {
@@ -238,6 +293,9 @@ events! {
         /// Whether what its path leads to now may not run.
         suspicious: bool,
     }
+    => format!("{}: {}", process.exe, safe(why));
+    counts |counts| counts.unconfirmed += 1;
+    closes true;
     /// The same was refused again, and only counted: what was refused often within a second, and
     /// further calls of a program that the filter refuses.
     "refusal.repeated" RefusalRepeated {
@@ -246,21 +304,30 @@ events! {
         /// How often since.
         count: u64,
     }
+    => format!("{decision} {count} times more");
+    counts |counts| {
+        counts.decisions += count;
+        counts.denials += count;
+    };
+    closes true;
     /// A change of a file was refused.
     "file.denied" FileDenied {
         /// The decision.
         @beside decision: DecisionRecord,
     }
+    => decided(decision);
     /// A system call was refused by the filter, or was answered without being made.
     "call.refused" CallRefused {
         /// The decision.
         @beside decision: DecisionRecord,
     }
+    => decided(decision);
     /// A name was looked up and judged.
     "name.decided" NameDecided {
         /// The decision.
         @beside decision: DecisionRecord,
     }
+    => decided(decision);
     /// A connection was judged.
     "connection.decided" ConnectionDecided {
         /// The decision.
@@ -272,11 +339,13 @@ events! {
         /// What else is known, for example `opaque`.
         detail: Option<String>,
     }
+    => connection_line(decision, address.is_some(), detail.as_deref());
     /// One HTTP request was judged.
     "http.decided" HttpDecided {
         /// The decision.
         @beside decision: DecisionRecord,
     }
+    => decided(decision);
     /// A file was changed.
     "file.changed" FileChanged {
         /// Canonical path inside.
@@ -288,6 +357,16 @@ events! {
         /// The decision, where somebody was asked.
         @beside decision: Option<DecisionRecord>,
     }
+    => match decision {
+        Some(decision) => decided(decision),
+        None => format!("{} {path} by {}", safe(access), by.exe),
+    };
+    target Target {
+        path: Some(path.clone()),
+        access: Some(access.clone()),
+        ..Target::default()
+    };
+    counts |counts| counts.file_changes += 1;
     /// A connection that was let through ended, or could not be made.
     "connection.closed" ConnectionClosed {
         /// Canonical name or address.
@@ -306,6 +385,22 @@ events! {
         /// `no route to host`.
         failed: Option<String>,
     }
+    => match failed {
+        Some(why) => format!("{decision} {}:{port}  not made: {}", safe(host), safe(why)),
+        None => format!(
+            "{decision} {}:{port}  {} out, {} in",
+            safe(host),
+            bytes(*bytes_out),
+            bytes(*bytes_in)
+        ),
+    };
+    target Target {
+        host: Some(host.clone()),
+        port: Some(*port),
+        ..Target::default()
+    };
+    counts |counts| counts.connections += 1;
+    closes true;
     /// A port of the session is there on the machine's loopback.
     "port.published" PortPublished {
         /// The port on which a program of the session listens.
@@ -315,6 +410,7 @@ events! {
         /// Who wanted it: the place in policy, or the approval.
         by: String,
     }
+    => format!("{port} as port {outside} of this machine's loopback ({})", safe(by));
     /// A limit was hit.
     "limit.reached" LimitReached {
         /// Which limit, for example `memory`.
@@ -326,6 +422,8 @@ events! {
         /// What was done about it.
         detail: String,
     }
+    => safe(&limit_text(limit, *configured, *usage, detail));
+    closes true;
     /// Somebody was asked.
     "approval.requested" ApprovalRequested {
         /// The approval.
@@ -339,6 +437,8 @@ events! {
         /// When no answer becomes a deny.
         expires: UnixMillis,
     }
+    => decided(decision);
+    counts |counts| counts.asks += 1;
     /// An approval was answered.
     "approval.decided" ApprovalDecided {
         /// The approval.
@@ -352,6 +452,7 @@ events! {
         /// Why, in the words of whoever answered.
         reason: Option<String>,
     }
+    => format!("{verdict} {approval} by {}{}", safe(by), because(reason.as_deref()));
     /// An approval that was given let a decision through.
     "approval.used" ApprovalUsed {
         /// The approval.
@@ -359,6 +460,7 @@ events! {
         /// The decision it let through.
         decision: DecisionId,
     }
+    => format!("{approval} for {decision}");
     /// Events could not be recorded, and this many.
     "events.lost" EventsLost {
         /// Who lost them.
@@ -368,6 +470,9 @@ events! {
         /// Why.
         reason: String,
     }
+    => format!("{count} of {}: {}", safe(source), safe(reason));
+    counts |counts| counts.events_lost += count;
+    closes true;
     /// A person or program acted on the session from outside.
     "operator.acted" OperatorActed {
         /// What was done, for example `stop`.
@@ -377,6 +482,8 @@ events! {
         /// With what.
         detail: String,
     }
+    => format!("{} by {}: {}", safe(action), safe(by), safe(detail));
+    closes true;
     /// Something that deserves a look.
     "finding.raised" FindingRaised {
         /// `low`, `medium`, `high`.
@@ -388,40 +495,11 @@ events! {
         /// The decisions it rests on.
         decisions: Vec<DecisionId>,
     }
+    => format!("{}: {} ({})", safe(severity), safe(title), safe(detail));
+    closes true;
 }
 
 /// Returns every kind of event in the order in which the reference lists them.
 pub const fn catalogue() -> &'static [KindDoc] {
     CATALOGUE
-}
-
-impl Event {
-    /// Returns the decision that the event carries.
-    pub const fn decision(&self) -> Option<&DecisionRecord> {
-        match self {
-            Self::ExecDecided { decision }
-            | Self::FileDenied { decision }
-            | Self::CallRefused { decision }
-            | Self::NameDecided { decision }
-            | Self::ConnectionDecided { decision, .. }
-            | Self::HttpDecided { decision }
-            | Self::ApprovalRequested { decision, .. } => Some(decision),
-            Self::FileChanged { decision, .. } => decision.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// Returns the process that the event is about, where the event itself names one.
-    pub const fn subject(&self) -> Option<&Subject> {
-        match self {
-            Self::ProcessStarted { process, .. } | Self::ExecUnconfirmed { process, .. } => {
-                Some(process)
-            }
-            Self::FileChanged { by, .. } => Some(by),
-            _ => match self.decision() {
-                Some(decision) => Some(&decision.subject),
-                None => None,
-            },
-        }
-    }
 }

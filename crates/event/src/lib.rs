@@ -1,6 +1,7 @@
 //! What happened in a session: the closed [`Event`] enum, its [`Envelope`], and what a session's
 //! events come to. Only data and folds: the crate `journal` keeps events on disk.
 #![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
 
 mod catalogue;
 mod durability;
@@ -8,13 +9,16 @@ mod envelope;
 mod event;
 pub mod summary;
 mod tally;
+pub mod text;
+mod totals;
 
 pub use catalogue::{FieldDoc, KindDoc};
 pub use durability::Durability;
 pub use envelope::{Envelope, Stamp, Truncated, rfc3339};
-pub use event::{Counts, Event, FieldWriter, LayerSeen, SessionOutcome, catalogue, fields_beside};
+pub use event::{Event, FieldWriter, catalogue, fields_beside};
 pub use summary::Summary;
 pub use tally::Tally;
+pub use totals::{Counts, LayerSeen, SessionOutcome};
 
 /// Version of the persisted schema; a change of meaning of any field is a new number.
 pub const SCHEMA_VERSION: u32 = 1;

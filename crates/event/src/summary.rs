@@ -8,10 +8,7 @@ use stockade_types::{
     ApprovalId, DecisionId, DecisionRecord, RawText, RequestKind, RuleId, SessionId, Verdict,
 };
 
-use crate::{
-    envelope::Envelope,
-    event::{Event, SessionOutcome},
-};
+use crate::{envelope::Envelope, event::Event, text::limit_text, totals::SessionOutcome};
 
 /// How many different paths, hosts, refusals and open asks are kept one by one; the totals count
 /// all. A person reads tens; ten thousand keep the summary of a hostile session below some MiB.
@@ -156,17 +153,6 @@ pub fn is_kept_by_git(path: &RawText, workspace: &RawText) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// Says for a person which limit was hit, with the unit that it has.
-pub fn limit_text(limit: &str, configured: u64, usage: u64, detail: &str) -> String {
-    let amount = |value: u64| match limit {
-        "memory" | "journal" => format!("{} MiB", value >> 20),
-        "wall_time" => format!("{}.{} s", value / 1000, value % 1000 / 100),
-        _ => value.to_string(),
-    };
-    let (usage, configured) = (amount(usage), amount(configured));
-    format!("{limit} {usage} of {configured}: {detail}")
-}
-
 impl Summary {
     /// Folds all of `envelopes`.
     pub fn of<'a>(envelopes: impl IntoIterator<Item = &'a Envelope>) -> Self {
@@ -263,108 +249,114 @@ impl Summary {
             Event::SessionStarted { .. }
             | Event::SessionEnded { .. }
             | Event::GuaranteeStated { .. } => self.lived(envelope),
-            event => self.judged(event),
+            Event::ExecDecided { .. }
+            | Event::FileDenied { .. }
+            | Event::CallRefused { .. }
+            | Event::NameDecided { .. }
+            | Event::ConnectionDecided { .. }
+            | Event::HttpDecided { .. }
+            | Event::ApprovalRequested { .. }
+            | Event::ApprovalDecided { .. } => self.judged(&envelope.event),
+            // What a person did stands in the timeline; a use is counted by what was let through.
+            Event::ApprovalUsed { .. } | Event::OperatorActed { .. } => {}
         }
     }
 
     /// Adds an event of the session's own life.
     fn lived(&mut self, envelope: &Envelope) {
-        match &envelope.event {
-            Event::SessionStarted {
-                name,
-                command,
-                workspace,
-                tier,
-                preset,
-                ..
-            } => {
-                self.name.clone_from(name);
-                self.command.clone_from(command);
-                self.workspace.clone_from(workspace);
-                self.tier.clone_from(tier);
-                self.preset.clone_from(preset);
-            }
-            Event::SessionEnded {
-                outcome,
-                duration_ms,
-                ..
-            } => {
-                self.outcome = Some(outcome.clone());
-                self.duration_ms = Some(*duration_ms);
-                self.ended_unix_ns = Some(envelope.time_unix_ns);
-            }
-            Event::GuaranteeStated {
-                guarantee,
-                holds,
-                missing,
-                waiver,
-                ..
-            } if !holds || waiver.is_some() => {
-                self.weaknesses.push(Weakness {
-                    guarantee: guarantee.clone(),
-                    missing: missing.clone(),
-                    waiver: waiver.clone(),
-                });
-            }
-            _ => {}
+        let event = &envelope.event;
+        if let Event::SessionStarted {
+            name,
+            command,
+            workspace,
+            tier,
+            preset,
+            ..
+        } = event
+        {
+            self.name.clone_from(name);
+            self.command.clone_from(command);
+            self.workspace.clone_from(workspace);
+            self.tier.clone_from(tier);
+            self.preset.clone_from(preset);
+        } else if let Event::SessionEnded {
+            outcome,
+            duration_ms,
+            ..
+        } = event
+        {
+            self.outcome = Some(outcome.clone());
+            self.duration_ms = Some(*duration_ms);
+            self.ended_unix_ns = Some(envelope.time_unix_ns);
+        } else if let Event::GuaranteeStated {
+            guarantee,
+            holds,
+            missing,
+            waiver,
+            ..
+        } = event
+            && (!holds || waiver.is_some())
+        {
+            self.weaknesses.push(Weakness {
+                guarantee: guarantee.clone(),
+                missing: missing.clone(),
+                waiver: waiver.clone(),
+            });
         }
     }
 
     /// Adds an event about a decision or an approval.
     fn judged(&mut self, event: &Event) {
-        match event {
-            Event::ApprovalRequested {
-                approval, decision, ..
-            } => {
-                self.asked += 1;
-                if self.open_asks.len() < ENTRIES_MAX {
-                    self.open_asks.insert(approval.clone(), decision.clone());
-                }
+        if let Event::ApprovalRequested {
+            approval, decision, ..
+        } = event
+        {
+            self.asked += 1;
+            if self.open_asks.len() < ENTRIES_MAX {
+                self.open_asks.insert(approval.clone(), decision.clone());
             }
-            Event::ApprovalDecided {
-                approval,
-                verdict,
-                by,
-                reason,
-                ..
-            } => {
-                let asked = self.open_asks.remove(approval);
-                if *verdict == Verdict::Allow {
-                    self.asks_allowed += 1;
-                    return;
-                }
-                self.asks_denied += 1;
-                if let Some(decision) = asked {
-                    let answer = reason
-                        .as_ref()
-                        .map_or_else(|| by.clone(), |reason| format!("{by}: {reason}"));
-                    self.refuse(&decision, Some(answer));
-                }
+        } else if let Event::ApprovalDecided {
+            approval,
+            verdict,
+            by,
+            reason,
+            ..
+        } = event
+        {
+            let asked = self.open_asks.remove(approval);
+            if *verdict == Verdict::Allow {
+                self.asks_allowed += 1;
+                return;
             }
+            self.asks_denied += 1;
+            if let Some(decision) = asked {
+                let answer = reason
+                    .as_ref()
+                    .map_or_else(|| by.clone(), |reason| format!("{by}: {reason}"));
+                self.refuse(&decision, Some(answer));
+            }
+        } else if let Event::ConnectionDecided {
+            decision,
+            address: None,
+            detail,
+            ..
+        } = event
+            && decision.verdict == Verdict::Allow
+        {
             // It was allowed, and no address was found to dial.
-            Event::ConnectionDecided {
-                decision,
-                address: None,
-                detail,
-                ..
-            } if decision.verdict == Verdict::Allow => {
-                let one = Traffic {
-                    failed: 1,
-                    ..Traffic::default()
-                };
-                let target = &decision.target;
-                let (host, port) = (target.host.as_deref(), target.port);
-                let (host, port) = (host.unwrap_or_default(), port.unwrap_or_default());
-                self.connected(host, port, one);
-                self.note_unreached(host, port, detail.as_deref());
-            }
-            event => {
-                if let Some(decision) = event.decision()
-                    && decision.verdict == Verdict::Deny
-                {
-                    self.refuse(decision, unasked(decision));
-                }
-            }
+            let one = Traffic {
+                failed: 1,
+                ..Traffic::default()
+            };
+            let target = &decision.target;
+            let (host, port) = (target.host.as_deref(), target.port);
+            let (host, port) = (host.unwrap_or_default(), port.unwrap_or_default());
+            self.connected(host, port, one);
+            self.note_unreached(host, port, detail.as_deref());
+        } else if let Some(decision) = event.decision()
+            && decision.verdict == Verdict::Deny
+        {
+            self.refuse(decision, unasked(decision));
         }
     }
 

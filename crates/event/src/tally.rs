@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use stockade_types::Verdict;
 
-use crate::event::{Counts, Event};
+use crate::{event::Event, totals::Counts};
 
 /// First-level commands that are told apart, about 50 bytes each; further ones are not counted.
 const COMMANDS_MAX: usize = 100_000;
@@ -27,34 +27,7 @@ impl Tally {
             self.counts.commands += 1;
         }
         let counts = &mut self.counts;
-        match event {
-            Event::ProcessStarted { .. } => counts.processes += 1,
-            Event::ExecUnconfirmed { .. } => counts.unconfirmed += 1,
-            Event::ApprovalRequested { .. } => counts.asks += 1,
-            Event::ConnectionClosed { .. } => counts.connections += 1,
-            Event::FileChanged { .. } => counts.file_changes += 1,
-            Event::EventsLost { count, .. } => counts.events_lost += count,
-            Event::RefusalRepeated { count, .. } => {
-                counts.decisions += count;
-                counts.denials += count;
-            }
-            Event::SessionStarted { .. }
-            | Event::SessionEnded { .. }
-            | Event::GuaranteeStated { .. }
-            | Event::PolicyLoaded { .. }
-            | Event::PortPublished { .. }
-            | Event::ExecDecided { .. }
-            | Event::FileDenied { .. }
-            | Event::CallRefused { .. }
-            | Event::NameDecided { .. }
-            | Event::ConnectionDecided { .. }
-            | Event::HttpDecided { .. }
-            | Event::LimitReached { .. }
-            | Event::ApprovalDecided { .. }
-            | Event::ApprovalUsed { .. }
-            | Event::OperatorActed { .. }
-            | Event::FindingRaised { .. } => {}
-        }
+        event.add_to(counts);
         // A question is decided by its answer, which has an event of its own.
         if !matches!(event, Event::ApprovalRequested { .. })
             && let Some(decision) = event.decision()

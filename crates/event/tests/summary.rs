@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{decision, every_kind, session, stamp, subject};
+use common::{decision, every_kind, hostile, session, stamp, subject};
 use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary};
 use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
 
@@ -177,4 +177,17 @@ fn a_flood_stays_bounded_and_counted() {
     assert!(summary.refused.len() <= 256);
     assert_eq!(summary.asked, 20_000);
     assert_eq!(summary.open_asks.len(), 10_000);
+}
+
+#[test]
+fn every_kind_has_a_line_that_commands_no_terminal() {
+    let samples = every_kind(&hostile());
+    let kinds: BTreeSet<_> = samples.iter().map(Event::kind).collect();
+    assert_eq!(kinds.len(), catalogue().len());
+    for event in samples {
+        let line = event.line();
+        assert!(!line.is_empty(), "{}", event.kind());
+        let bad = line.chars().find(|c| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}'));
+        assert_eq!(bad, None, "{}: {line}", event.kind());
+    }
 }

@@ -16,6 +16,7 @@
 //! process and all its arguments in each event, are still read and verified.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
 
 mod bound;
 mod check;

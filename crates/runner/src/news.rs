@@ -1,6 +1,8 @@
 //! What the session can read of what is going on: questions that are open, and hosts that the network
 //! did not reach. One small file that is replaced as a whole.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::{
     collections::VecDeque,
     fs,
@@ -97,63 +99,61 @@ impl Newspaper {
     }
 }
 
-/// Takes an event in; returns whether it is news.
+/// Takes an event in; returns whether it is news. Only these kinds are: what else happens, nobody
+/// inside is told here.
 fn take_in(news: &mut News, event: &Event, time: UnixMillis) -> bool {
-    match event {
-        Event::ApprovalRequested {
-            approval,
-            decision,
-            expires,
-            ..
-        } => {
-            let effect = decision.effect().chars().take(EFFECT_CHARS_MAX).collect();
-            push(
-                &mut news.open,
-                Open {
-                    approval: approval.clone(),
-                    effect,
-                    expires: *expires,
-                },
-                OPEN_MAX,
-            );
-            true
-        }
-        Event::ApprovalDecided { approval, .. } => {
-            let before = news.open.len();
-            news.open.retain(|open| open.approval != *approval);
-            news.open.len() != before
-        }
-        Event::ConnectionClosed {
-            host,
-            port,
-            failed: Some(outcome),
-            ..
-        } => {
-            unreached(news, host, *port, outcome, time);
-            true
-        }
-        Event::ConnectionDecided {
-            decision,
-            address: None,
-            detail: Some(outcome),
-            ..
-        } if decision.verdict == Verdict::Allow => {
-            let host = decision.target.host.as_deref().unwrap_or_default();
-            let port = decision.target.port.unwrap_or_default();
+    if let Event::ApprovalRequested {
+        approval,
+        decision,
+        expires,
+        ..
+    } = event
+    {
+        let open = Open {
+            approval: approval.clone(),
+            effect: decision.effect().chars().take(EFFECT_CHARS_MAX).collect(),
+            expires: *expires,
+        };
+        push(&mut news.open, open, OPEN_MAX);
+        return true;
+    }
+    if let Event::ApprovalDecided { approval, .. } = event {
+        let before = news.open.len();
+        news.open.retain(|open| open.approval != *approval);
+        return news.open.len() != before;
+    }
+    if let Event::ConnectionClosed {
+        host,
+        port,
+        failed: Some(outcome),
+        ..
+    } = event
+    {
+        unreached(news, host, *port, outcome, time);
+        return true;
+    }
+    let Event::ConnectionDecided {
+        decision,
+        address,
+        detail,
+        ..
+    } = event
+    else {
+        return false;
+    };
+    let host = decision.target.host.as_deref().unwrap_or_default();
+    let port = decision.target.port.unwrap_or_default();
+    match (decision.verdict, address, detail) {
+        (Verdict::Allow, None, Some(outcome)) => {
             unreached(news, host, port, outcome, time);
             true
         }
-        Event::ConnectionDecided {
-            decision,
-            address: Some(_),
-            ..
-        } if decision.verdict == Verdict::Allow && decision.target.port == Some(SSH) => {
-            let host = decision.target.host.as_deref().unwrap_or_default();
+        (Verdict::Allow, Some(_), _) if port == SSH => {
             let target = format!("{host}:{SSH}");
             news.ssh = Some(Reached { target, time });
             true
         }
-        _ => false,
+        (Verdict::Allow | Verdict::Ask | Verdict::Deny, _, _) => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The session's one writer: numbers decisions, journals them, and tells the agent its denials.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -235,7 +237,7 @@ impl Recorder {
     fn room(&self, events: &[Event]) -> Result<(), SinkError> {
         let bytes_max = self.journal_bytes_max;
         let bytes = self.journal.bytes();
-        if bytes < bytes_max || events.iter().all(closes) {
+        if bytes < bytes_max || events.iter().all(Event::closes) {
             return Ok(());
         }
         if !self.full.swap(true, Ordering::Relaxed) {
@@ -316,35 +318,6 @@ impl Recorder {
     /// Makes the name of the next first-level command.
     pub(crate) fn new_scope(&self) -> Arc<str> {
         format!("c-{}", self.next_scope.fetch_add(1, Ordering::Relaxed)).into()
-    }
-}
-
-/// Whether an event only says what has happened already, at the end or about the record itself.
-const fn closes(event: &Event) -> bool {
-    match event {
-        Event::SessionEnded { .. }
-        | Event::LimitReached { .. }
-        | Event::FindingRaised { .. }
-        | Event::EventsLost { .. }
-        | Event::RefusalRepeated { .. }
-        | Event::ExecUnconfirmed { .. }
-        | Event::ConnectionClosed { .. }
-        | Event::OperatorActed { .. } => true,
-        Event::SessionStarted { .. }
-        | Event::GuaranteeStated { .. }
-        | Event::PolicyLoaded { .. }
-        | Event::PortPublished { .. }
-        | Event::ProcessStarted { .. }
-        | Event::ExecDecided { .. }
-        | Event::FileDenied { .. }
-        | Event::CallRefused { .. }
-        | Event::NameDecided { .. }
-        | Event::ConnectionDecided { .. }
-        | Event::HttpDecided { .. }
-        | Event::FileChanged { .. }
-        | Event::ApprovalRequested { .. }
-        | Event::ApprovalDecided { .. }
-        | Event::ApprovalUsed { .. } => false,
     }
 }
 

@@ -2,6 +2,8 @@
 //! it is told, each second, so that a program that does nothing but be refused does not fill the
 //! disk.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
@@ -81,14 +83,16 @@ impl Repeats {
 
     /// Stands for all of a refusal but its number and its time.
     fn key(&self, event: &Event, decision: &DecisionRecord) -> u64 {
-        let beside = match event {
-            Event::ConnectionDecided {
-                address,
-                sni,
-                detail,
-                ..
-            } => Some((address, sni, detail)),
-            _ => None,
+        let beside = if let Event::ConnectionDecided {
+            address,
+            sni,
+            detail,
+            ..
+        } = event
+        {
+            Some((address, sni, detail))
+        } else {
+            None
         };
         let target = &decision.target;
         let place = (

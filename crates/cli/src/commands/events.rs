@@ -1,17 +1,18 @@
 //! `stockade events`: the events of one session, as they are or as they happen.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use jiff::tz::TimeZone;
-use stockade_event::{Envelope, Event, catalogue, summary::limit_text};
+use stockade_event::{Envelope, catalogue};
 use stockade_journal::{Followed, Position, follow};
-use stockade_types::{DecisionRecord, Verdict};
 
 use crate::{
     archive::Archive,
     exit::Exit,
-    human::{bytes, cut, outcome, safe, time_of_day, words},
+    human::{cut, time_of_day},
     output::Output,
 };
 
@@ -124,182 +125,11 @@ impl Printer<'_> {
 /// Renders one event as one line.
 fn line(envelope: &Envelope, zone: &TimeZone) -> String {
     let time = time_of_day(envelope.time_unix_ns, zone);
-    let what = describe(&envelope.event);
+    let what = envelope.event.line();
     format!(
         "{time} {:>6}  {:<18}  {what}",
         envelope.seq,
         envelope.event.kind()
-    )
-}
-
-/// Says what happened in one line; hostile text is escaped.
-fn describe(event: &Event) -> String {
-    match event {
-        Event::SessionStarted {
-            command,
-            workspace,
-            tier,
-            ..
-        } => {
-            format!("{} in {workspace} ({})", words(command), safe(tier))
-        }
-        Event::SessionEnded { outcome: how, .. } => outcome(how, "the command"),
-        Event::GuaranteeStated {
-            guarantee,
-            holds,
-            how,
-            missing,
-            ..
-        } => {
-            let state = if *holds { "holds" } else { "does not hold" };
-            let why = missing.as_deref().unwrap_or(how);
-            format!("{} {state}: {}", safe(guarantee), safe(why))
-        }
-        Event::PolicyLoaded {
-            revision, rules, ..
-        } => {
-            format!("{} with {rules} rules", revision.short())
-        }
-        Event::ProcessStarted { process, .. } => words(&process.argv),
-        Event::FileChanged {
-            path,
-            access,
-            by,
-            decision: None,
-        } => {
-            format!("{} {path} by {}", safe(access), by.exe)
-        }
-        Event::ExecDecided { decision }
-        | Event::FileDenied { decision }
-        | Event::CallRefused { decision }
-        | Event::NameDecided { decision }
-        | Event::HttpDecided { decision }
-        | Event::ApprovalRequested { decision, .. }
-        | Event::FileChanged {
-            decision: Some(decision),
-            ..
-        } => decided(decision),
-        event => answered(event),
-    }
-}
-
-/// Says what became of a connection or an approval.
-fn answered(event: &Event) -> String {
-    match event {
-        Event::ConnectionDecided {
-            decision,
-            address,
-            detail,
-            ..
-        } => {
-            let failed = match (decision.verdict, address) {
-                (Verdict::Allow, None) => format!(
-                    ", not made: {}",
-                    safe(detail.as_deref().unwrap_or("no address"))
-                ),
-                _ => String::new(),
-            };
-            format!("{}{failed}", decided(decision))
-        }
-        Event::ConnectionClosed {
-            host,
-            port,
-            decision,
-            bytes_out,
-            bytes_in,
-            failed,
-            ..
-        } => match failed {
-            Some(why) => format!("{decision} {}:{port}  not made: {}", safe(host), safe(why)),
-            None => format!(
-                "{decision} {}:{port}  {} out, {} in",
-                safe(host),
-                bytes(*bytes_out),
-                bytes(*bytes_in)
-            ),
-        },
-        Event::ApprovalDecided {
-            approval,
-            verdict,
-            by,
-            reason,
-            ..
-        } => {
-            let why = reason
-                .as_deref()
-                .map(|why| format!(": {}", safe(why)))
-                .unwrap_or_default();
-            format!("{verdict} {approval} by {}{why}", safe(by))
-        }
-        Event::ApprovalUsed { approval, decision } => format!("{approval} for {decision}"),
-        event => noted(event),
-    }
-}
-
-/// Says what is only noted, neither judged nor done by a command.
-fn noted(event: &Event) -> String {
-    match event {
-        Event::LimitReached {
-            limit,
-            configured,
-            usage,
-            detail,
-        } => safe(&limit_text(limit, *configured, *usage, detail)),
-        Event::EventsLost {
-            source,
-            count,
-            reason,
-        } => format!("{count} of {}: {}", safe(source), safe(reason)),
-        Event::OperatorActed { action, by, detail } => {
-            format!("{} by {}: {}", safe(action), safe(by), safe(detail))
-        }
-        Event::FindingRaised {
-            severity,
-            title,
-            detail,
-            ..
-        } => format!("{}: {} ({})", safe(severity), safe(title), safe(detail)),
-        Event::ExecUnconfirmed { process, why, .. } => {
-            format!("{}: {}", process.exe, safe(why))
-        }
-        Event::PortPublished { port, outside, by } => {
-            format!(
-                "{port} as port {outside} of this machine's loopback ({})",
-                safe(by)
-            )
-        }
-        Event::RefusalRepeated { decision, count } => format!("{decision} {count} times more"),
-        // Described above.
-        Event::SessionStarted { .. }
-        | Event::SessionEnded { .. }
-        | Event::GuaranteeStated { .. }
-        | Event::PolicyLoaded { .. }
-        | Event::ProcessStarted { .. }
-        | Event::ExecDecided { .. }
-        | Event::FileDenied { .. }
-        | Event::CallRefused { .. }
-        | Event::NameDecided { .. }
-        | Event::ConnectionDecided { .. }
-        | Event::HttpDecided { .. }
-        | Event::FileChanged { .. }
-        | Event::ConnectionClosed { .. }
-        | Event::ApprovalRequested { .. }
-        | Event::ApprovalDecided { .. }
-        | Event::ApprovalUsed { .. } => String::new(),
-    }
-}
-
-fn decided(decision: &DecisionRecord) -> String {
-    let rule = decision
-        .rule
-        .as_ref()
-        .map_or("no rule", |rule| rule.as_str());
-    format!(
-        "{} {} {}  ({rule}: {})",
-        decision.verdict,
-        decision.decision,
-        safe(&decision.effect()),
-        safe(&decision.reason)
     )
 }
 

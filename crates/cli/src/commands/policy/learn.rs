@@ -1,5 +1,7 @@
 //! `stockade policy learn`: rules for what was asked about and allowed in whole sessions.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -135,35 +137,35 @@ fn look(directory: &Path, session: SessionId) -> anyhow::Result<Learned> {
     };
     let events = read(directory).context("cannot read the record of the session")?;
     for envelope in events {
-        match envelope
+        let event = envelope
             .context("the record of the session has an error")?
-            .event
+            .event;
+        if let Event::SessionStarted {
+            workspace,
+            preset,
+            command,
+            ..
+        } = event
         {
-            Event::SessionStarted {
-                workspace,
-                preset,
-                command,
-                ..
-            } => {
-                learned.command = command;
-                learned.workspace = PathBuf::from(workspace.to_os());
-                learned.preset = Some(preset).filter(|name| !name.is_empty());
-            }
-            Event::ApprovalRequested {
-                approval, decision, ..
-            } => {
-                asked.insert(approval, decision);
-            }
+            learned.command = command;
+            learned.workspace = PathBuf::from(workspace.to_os());
+            learned.preset = Some(preset).filter(|name| !name.is_empty());
+        } else if let Event::ApprovalRequested {
+            approval, decision, ..
+        } = event
+        {
+            asked.insert(approval, decision);
+        } else if let Event::ApprovalDecided {
+            approval,
+            verdict: Verdict::Allow,
             // What belongs to an answer or a rule was nobody's answer.
-            Event::ApprovalDecided {
-                approval,
-                verdict: Verdict::Allow,
-                scope: Some(_),
-                ..
-            } => learned
+            scope: Some(_),
+            ..
+        } = event
+        {
+            learned
                 .allowed
-                .extend(asked.remove(&approval).map(|record| (approval, record))),
-            _ => {}
+                .extend(asked.remove(&approval).map(|record| (approval, record)));
         }
     }
     Ok(learned)

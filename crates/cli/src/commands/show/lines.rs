@@ -1,10 +1,7 @@
 //! What single events say, as lines of the timeline.
 
 use serde::Serialize;
-use stockade_event::{
-    Event,
-    summary::{Traffic, limit_text},
-};
+use stockade_event::{Event, summary::Traffic};
 use stockade_types::{DecisionRecord, RawText, Subject};
 
 use crate::human::{cut, safe, span, words};
@@ -78,44 +75,33 @@ pub(super) fn reach(scope: &str, time_unix_ns: u64) -> String {
 
 /// Renders what is only noted, neither judged nor done by a command.
 pub(super) fn noted(time: u64, event: &Event) -> Line {
-    let text = match event {
-        Event::LimitReached {
-            limit,
-            configured,
-            usage,
-            detail,
-        } => {
-            let text = limit_text(limit, *configured, *usage, detail);
-            format!("limit {}", safe(&text))
-        }
-        Event::EventsLost {
-            source,
-            count,
-            reason,
-        } => {
-            format!("{count} events of {} lost: {}", safe(source), safe(reason))
-        }
-        Event::OperatorActed { action, by, detail } => {
-            format!("{} by {}: {}", safe(action), safe(by), safe(detail))
-        }
-        Event::FindingRaised {
-            severity, title, ..
-        } => {
-            format!("{}, {}", safe(title), safe(severity))
-        }
-        Event::ExecUnconfirmed { process, .. } => {
-            format!(
-                "nobody saw {} run",
-                cut(&words(&process.argv), TITLE_CHARS_MAX)
-            )
-        }
-        event => event.kind().to_owned(),
-    };
-    let detail = match event {
-        Event::FindingRaised { detail, .. } | Event::ExecUnconfirmed { why: detail, .. } => {
-            Some(safe(detail))
-        }
-        _ => None,
+    let mut detail = None;
+    let text = if let Event::LimitReached { .. } = event {
+        format!("limit {}", event.line())
+    } else if let Event::EventsLost {
+        source,
+        count,
+        reason,
+    } = event
+    {
+        format!("{count} events of {} lost: {}", safe(source), safe(reason))
+    } else if let Event::FindingRaised {
+        severity,
+        title,
+        detail: more,
+        ..
+    } = event
+    {
+        detail = Some(safe(more));
+        format!("{}, {}", safe(title), safe(severity))
+    } else if let Event::ExecUnconfirmed { process, why, .. } = event {
+        detail = Some(safe(why));
+        format!(
+            "nobody saw {} run",
+            cut(&words(&process.argv), TITLE_CHARS_MAX)
+        )
+    } else {
+        event.line()
     };
     Line {
         detail,

@@ -1,5 +1,7 @@
 //! `stockade show`: one session as a person reads it.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod lines;
 mod timeline;
 

@@ -10,7 +10,7 @@ use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Su
 use super::lines::{Line, Mark, asked, first_level, noted, reach, refused, target};
 use crate::{
     commands::run::summary::in_workspace,
-    human::{cut, outcome, safe, words},
+    human::{cut, safe, words},
 };
 
 /// How many different lines a block keeps; a command with more of them is read with `events`.
@@ -85,99 +85,24 @@ impl Timeline {
     /// Adds the next event.
     pub(super) fn add(&mut self, envelope: &Envelope) {
         let time = envelope.time_unix_ns;
-        match &envelope.event {
-            Event::SessionStarted {
-                command,
-                workspace,
-                tier,
-                preset,
-                ..
-            } => {
-                self.workspace.clone_from(workspace);
-                self.agent = match preset.as_str() {
-                    "" | "generic" => "the agent".to_owned(),
-                    preset => safe(preset),
-                };
-                let text = format!(
-                    "session {}: {} in {workspace} ({}, profile {})",
-                    envelope.session,
-                    cut(&words(command), TITLE_CHARS_MAX),
-                    safe(tier),
-                    if preset.is_empty() {
-                        "generic".to_owned()
-                    } else {
-                        safe(preset)
-                    }
-                );
-                self.line(None, Line::new(time, Mark::Started, text));
-            }
-            Event::SessionEnded { outcome: how, .. } => {
-                let text = outcome(how, "the command");
-                self.line(None, Line::new(time, Mark::Ended, text));
-            }
-            Event::GuaranteeStated {
-                guarantee,
-                holds: false,
-                missing,
-                waiver,
-                ..
-            } => {
-                let why = waiver
-                    .as_deref()
-                    .or(missing.as_deref())
-                    .unwrap_or("no reason recorded");
-                let text = format!("not held here: {} ({})", safe(guarantee), safe(why));
-                self.line(None, Line::new(time, Mark::Note, text));
-            }
-            Event::PolicyLoaded {
-                revision, quiet, ..
-            } => {
-                self.policies += 1;
-                self.quiet_rules = quiet.iter().flatten().cloned().collect();
-                if self.policies > 1 {
-                    let text = format!("policy replaced by {}", revision.short());
-                    self.line(None, Line::new(time, Mark::Note, text));
-                }
-            }
-            Event::ProcessStarted { .. } => self.started(envelope),
-            _ => self.happened(envelope),
-        }
-    }
-
-    fn started(&mut self, envelope: &Envelope) {
-        let Some(index) = self.run_of(envelope) else {
-            return;
-        };
-        let Some(Entry::Run(run)) = self.entries.get_mut(index) else {
-            return;
-        };
-        run.processes += 1;
-    }
-
-    /// Adds what is shown as a line within its block.
-    fn happened(&mut self, envelope: &Envelope) {
-        let time = envelope.time_unix_ns;
         let run = self.run_of(envelope);
-        let line = match &envelope.event {
-            Event::FileChanged { path, .. } if is_kept_by_git(path, &self.workspace) => {
-                Line::new(time, Mark::Changed, ".git (git's own files)".to_owned())
-            }
+        let event = &envelope.event;
+        match event {
+            Event::SessionStarted { .. }
+            | Event::SessionEnded { .. }
+            | Event::GuaranteeStated { .. }
+            | Event::PolicyLoaded { .. } => self.lived(envelope),
+            Event::ProcessStarted { .. } => self.started(run),
             Event::FileChanged { path, access, .. } => {
-                let name = in_workspace(path, &self.workspace);
-                let how = match access.as_str() {
-                    "write" => String::new(),
-                    other => format!(" ({})", safe(other)),
-                };
-                Line::new(time, Mark::Changed, format!("{name}{how}"))
+                let text = self.changed(path, access);
+                self.line(run, Line::new(time, Mark::Changed, text));
             }
             Event::ApprovalRequested {
                 approval, decision, ..
             } => {
-                let line = Line::new(time, Mark::Asked, asked(decision));
-                let place = self.line(run, line);
+                let place = self.line(run, Line::new(time, Mark::Asked, asked(decision)));
                 self.asks
                     .extend(place.map(|place| (approval.clone(), place)));
-                return;
             }
             Event::ApprovalDecided {
                 approval,
@@ -188,65 +113,136 @@ impl Timeline {
             } => {
                 let reach = scope.as_deref().map(|scope| reach(scope, time));
                 self.answered(approval, *verdict, reach, by, reason.as_deref());
-                return;
             }
-            Event::ConnectionDecided { .. } | Event::ConnectionClosed { .. } => {
-                self.connected(run, time, &envelope.event);
-                return;
-            }
-            Event::LimitReached { .. }
-            | Event::EventsLost { .. }
-            | Event::OperatorActed { .. }
-            | Event::FindingRaised { .. }
-            | Event::ExecUnconfirmed { .. } => noted(time, &envelope.event),
-            Event::RefusalRepeated { decision, count } => {
-                self.refused_again(*decision, *count, time);
-                return;
-            }
-            event => match event.decision() {
-                Some(decision) => {
-                    self.denied(run, time, decision);
-                    return;
-                }
-                None => return,
-            },
-        };
-        self.line(run, line);
-    }
-
-    /// Adds a connection, or what became of it.
-    fn connected(&mut self, run: Option<usize>, time: u64, event: &Event) {
-        match event {
             Event::ConnectionDecided {
                 decision,
                 address,
                 detail,
                 ..
             } if decision.verdict == Verdict::Allow => {
-                let text = format!("net  {}", target(decision));
-                let place = self.line(run, Line::new(time, Mark::Connected, text));
-                if address.is_none() {
-                    self.not_made(place, detail.as_deref().unwrap_or("no address"));
-                } else {
-                    self.connections
-                        .extend(place.map(|place| (decision.decision, place)));
-                }
+                let why = detail.as_deref().unwrap_or("no address");
+                self.connected(run, time, decision, address.is_none().then_some(why));
             }
-            Event::ConnectionDecided { decision, .. } => self.denied(run, time, decision),
             Event::ConnectionClosed {
                 decision,
                 bytes_out,
                 bytes_in,
                 failed,
                 ..
-            } => {
-                let place = self.connections.remove(decision);
-                match failed {
-                    Some(why) => self.not_made(place, why),
-                    None => self.closed(place, *bytes_out, *bytes_in),
-                }
+            } => self.closed(*decision, *bytes_out, *bytes_in, failed.as_deref()),
+            Event::LimitReached { .. }
+            | Event::EventsLost { .. }
+            | Event::OperatorActed { .. }
+            | Event::FindingRaised { .. }
+            | Event::ExecUnconfirmed { .. } => {
+                self.line(run, noted(time, event));
             }
-            _ => {}
+            Event::RefusalRepeated { decision, count } => {
+                self.refused_again(*decision, *count, time);
+            }
+            Event::ExecDecided { decision }
+            | Event::FileDenied { decision }
+            | Event::CallRefused { decision }
+            | Event::NameDecided { decision }
+            | Event::ConnectionDecided { decision, .. }
+            | Event::HttpDecided { decision } => self.denied(run, time, decision),
+            // The summary says which ports there were, and what an answer let through is shown.
+            Event::PortPublished { .. } | Event::ApprovalUsed { .. } => {}
+        }
+    }
+
+    /// Adds an event of the session's own life.
+    fn lived(&mut self, envelope: &Envelope) {
+        let event = &envelope.event;
+        let (mark, text) = if let Event::SessionStarted {
+            command,
+            workspace,
+            tier,
+            preset,
+            ..
+        } = event
+        {
+            self.workspace.clone_from(workspace);
+            self.agent = match preset.as_str() {
+                "" | "generic" => "the agent".to_owned(),
+                preset => safe(preset),
+            };
+            let profile = if preset.is_empty() { "generic" } else { preset };
+            let text = format!(
+                "session {}: {} in {workspace} ({}, profile {})",
+                envelope.session,
+                cut(&words(command), TITLE_CHARS_MAX),
+                safe(tier),
+                safe(profile)
+            );
+            (Mark::Started, text)
+        } else if let Event::SessionEnded { outcome, .. } = event {
+            (Mark::Ended, outcome.text("the command"))
+        } else if let Event::GuaranteeStated {
+            guarantee,
+            holds: false,
+            missing,
+            waiver,
+            ..
+        } = event
+        {
+            let why = waiver
+                .as_deref()
+                .or(missing.as_deref())
+                .unwrap_or("no reason recorded");
+            let text = format!("not held here: {} ({})", safe(guarantee), safe(why));
+            (Mark::Note, text)
+        } else if let Event::PolicyLoaded {
+            revision, quiet, ..
+        } = event
+        {
+            self.policies += 1;
+            self.quiet_rules = quiet.iter().flatten().cloned().collect();
+            if self.policies == 1 {
+                return;
+            }
+            let text = format!("policy replaced by {}", revision.short());
+            (Mark::Note, text)
+        } else {
+            return;
+        };
+        self.line(None, Line::new(envelope.time_unix_ns, mark, text));
+    }
+
+    fn started(&mut self, run: Option<usize>) {
+        let entry = run.and_then(|index| self.entries.get_mut(index));
+        if let Some(Entry::Run(run)) = entry {
+            run.processes += 1;
+        }
+    }
+
+    /// Says that a file was changed.
+    fn changed(&self, path: &RawText, access: &str) -> String {
+        if is_kept_by_git(path, &self.workspace) {
+            return ".git (git's own files)".to_owned();
+        }
+        let name = in_workspace(path, &self.workspace);
+        match access {
+            "write" => name,
+            other => format!("{name} ({})", safe(other)),
+        }
+    }
+
+    /// Adds an allowed connection; `unmade` says why it was not made.
+    fn connected(
+        &mut self,
+        run: Option<usize>,
+        time: u64,
+        decision: &DecisionRecord,
+        unmade: Option<&str>,
+    ) {
+        let text = format!("net  {}", target(decision));
+        let place = self.line(run, Line::new(time, Mark::Connected, text));
+        match unmade {
+            Some(why) => self.not_made(place, why),
+            None => self
+                .connections
+                .extend(place.map(|place| (decision.decision, place))),
         }
     }
 
@@ -285,9 +281,18 @@ impl Timeline {
         }
     }
 
-    fn closed(&mut self, place: Option<(usize, usize)>, bytes_out: u64, bytes_in: u64) {
-        let line = place.and_then(|(entry, line)| self.line_at(entry, line));
-        if let Some(line) = line {
+    /// Adds what became of an allowed connection.
+    fn closed(
+        &mut self,
+        decision: DecisionId,
+        bytes_out: u64,
+        bytes_in: u64,
+        failed: Option<&str>,
+    ) {
+        let place = self.connections.remove(&decision);
+        if let Some(why) = failed {
+            self.not_made(place, why);
+        } else if let Some(line) = place.and_then(|(entry, line)| self.line_at(entry, line)) {
             let traffic = line.traffic.get_or_insert_default();
             traffic.connections += 1;
             traffic.bytes_out += bytes_out;
@@ -345,11 +350,12 @@ impl Timeline {
             index
         };
         // The process is still what it was forked from; what it wants to run is the command.
-        let wanted = match &envelope.event {
-            Event::ExecDecided { decision } | Event::ApprovalRequested { decision, .. } => {
-                decision.target.argv.as_slice()
-            }
-            _ => &[],
+        let wanted = if let Event::ExecDecided { decision }
+        | Event::ApprovalRequested { decision, .. } = &envelope.event
+        {
+            decision.target.argv.as_slice()
+        } else {
+            &[]
         };
         self.title(index, wanted, first);
         if let Some(Entry::Run(run)) = self.entries.get(index)

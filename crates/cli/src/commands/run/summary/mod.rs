@@ -1,5 +1,7 @@
 //! What is said at the end of a run.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod activity;
 mod refusals;
 
@@ -13,7 +15,7 @@ use self::{
     activity::{changed, connected, files_that_run_later, published, ran, runs_later, unreached},
     refusals::{quiet, refused},
 };
-use crate::human::{cut, number, outcome, plural, safe, span};
+use crate::human::{cut, number, plural, safe, span};
 
 pub(crate) use refusals::why;
 
@@ -123,7 +125,7 @@ fn headline(summary: &Summary, id: &str, extra: Extra<'_>) -> String {
         Some(how) => {
             format!(
                 "stockade: session {id} ended, {}{after}",
-                outcome(how, &command)
+                how.text(&command)
             )
         }
         None if extra.running => {

@@ -1,0 +1,67 @@
+//! What stands in the first and the last event of a session: layers, how it ended, totals.
+
+use serde::{Deserialize, Serialize};
+use stockade_types::Digest;
+
+/// How a session came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum SessionOutcome {
+    /// The command exited by itself.
+    Exited {
+        /// Its exit code, 0 to 255.
+        code: i32,
+    },
+    /// A signal that was not ours ended the command.
+    Signaled {
+        /// Number of the signal.
+        signal: i32,
+    },
+    /// Stockade ended the session.
+    Killed {
+        /// Why, for example the limit that was hit.
+        reason: String,
+    },
+    /// Nothing ran.
+    NotStarted {
+        /// The step that failed.
+        step: String,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+/// Totals of a session, folded from the events that stand before them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Programs that were let run.
+    pub processes: u64,
+    /// Those of them that nobody saw run.
+    pub unconfirmed: u64,
+    /// First-level commands, that is those the agent itself started or was refused.
+    pub commands: u64,
+    /// Decisions that were allow or deny in the end, those that were only counted included.
+    pub decisions: u64,
+    /// Those of them that were `deny`.
+    pub denials: u64,
+    /// Approvals that were requested.
+    pub asks: u64,
+    /// Connections that were let through and have ended.
+    pub connections: u64,
+    /// Changes of files that were let through.
+    pub file_changes: u64,
+    /// Events that could not be recorded.
+    pub events_lost: u64,
+}
+
+/// One layer of the policy that was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerSeen {
+    /// `builtin`, `organisation`, `user` or `session`.
+    pub origin: String,
+    /// File or preset it came from.
+    pub name: String,
+    /// Digest of its text.
+    pub digest: Digest,
+}
