@@ -3,7 +3,9 @@
 mod common;
 
 use common::{decision, every_kind, hostile, session, stamp, subject};
-use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary};
+use std::collections::BTreeSet;
+
+use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary, catalogue};
 use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
 
 fn envelope(seq: u64, event: Event) -> Envelope {
@@ -187,7 +189,9 @@ fn every_kind_has_a_line_that_commands_no_terminal() {
     for event in samples {
         let line = event.line();
         assert!(!line.is_empty(), "{}", event.kind());
-        let bad = line.chars().find(|c| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}'));
+        let bad = line
+            .chars()
+            .find(|c| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}'));
         assert_eq!(bad, None, "{}: {line}", event.kind());
     }
 }

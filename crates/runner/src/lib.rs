@@ -33,6 +33,7 @@ mod mountinfo;
 mod names;
 mod network;
 mod news;
+mod notices;
 mod own_program;
 mod own_state;
 mod owners;

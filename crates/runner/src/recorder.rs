@@ -1,10 +1,9 @@
-//! The session's one writer: numbers decisions, journals them, and tells the agent its denials.
+//! The session's one writer: numbers decisions and journals them.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::{
     collections::HashMap,
-    fs::File,
     slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,13 +15,13 @@ use stockade_event::{Counts, Durability, Event, Stamp, Tally};
 use stockade_journal::{Entry, SharedJournal, SinkError};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, ProcessId, RequestKind, RuleId, SessionId, Subject, Target,
-    UnixMillis, Verdict,
+    DecisionId, DecisionRecord, Digest, ProcessId, RequestKind, SessionId, Subject, Target,
+    UnixMillis,
 };
 
 use crate::{
-    denials::{DENIALS_BYTES_MAX, Denials},
-    news::Newspaper,
+    denials::DENIALS_BYTES_MAX,
+    notices::{Notices, denial},
     repeats::Repeats,
 };
 
@@ -39,7 +38,7 @@ const JOURNAL_BYTES_MAX: u64 = 1 << 30;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     journal_bytes: u64,
-    denials_bytes: u64,
+    pub(crate) denials_bytes: u64,
 }
 
 impl From<&RecordSettings> for Bounds {
@@ -61,16 +60,15 @@ pub(crate) struct Recorder {
     journal_bytes_max: u64,
     /// Whether it was said that the journal is full.
     full: AtomicBool,
+    /// Events that had no room in it, and of which it does not say so yet.
+    lost: AtomicU64,
     next_decision: AtomicU64,
     next_scope: AtomicU64,
     /// What was written, counted.
     written: Mutex<Tally>,
     repeats: Mutex<Repeats>,
     scopes: Mutex<HashMap<ProcessId, Arc<str>>>,
-    denials: Mutex<Denials>,
-    /// Rules whose refusals the session is not told.
-    quiet: Vec<RuleId>,
-    news: Mutex<Newspaper>,
+    notices: Notices,
 }
 
 impl Recorder {
@@ -78,9 +76,8 @@ impl Recorder {
         session: SessionId,
         revision: Digest,
         journal: SharedJournal<StampClock>,
-        (denials, news): (File, Newspaper),
+        notices: Notices,
         bounds: Bounds,
-        quiet: Vec<RuleId>,
     ) -> Self {
         Self {
             session,
@@ -88,14 +85,13 @@ impl Recorder {
             journal,
             journal_bytes_max: bounds.journal_bytes,
             full: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
             next_decision: AtomicU64::new(1),
             next_scope: AtomicU64::new(1),
             written: Mutex::default(),
             repeats: Mutex::default(),
             scopes: Mutex::default(),
-            denials: Mutex::new(Denials::new(denials, bounds.denials_bytes)),
-            quiet,
-            news: Mutex::new(news),
+            notices,
         }
     }
 
@@ -152,12 +148,10 @@ impl Recorder {
 
     /// Puts a refusal that has its event to the end of what the session reads.
     pub(crate) fn remind(&self, decision: &DecisionRecord) {
-        let again = DecisionRecord {
+        self.notices.refused(&DecisionRecord {
             time: now(),
             ..decision.clone()
-        };
-        // The journal has it; a full disk here loses no record.
-        drop(lock(&self.denials).add(&again));
+        });
     }
 
     /// Journals an event of the supervisor.
@@ -217,18 +211,7 @@ impl Recorder {
             written.add(entry.scope, entry.event);
         }
         drop(written);
-        for event in events {
-            lock(&self.news).note(event, now());
-        }
-        let quiet = |decision: &&DecisionRecord| {
-            let rule = decision.rule.as_ref();
-            rule.is_some_and(|rule| self.quiet.contains(rule))
-        };
-        let told = events.iter().filter_map(denial);
-        for decision in told.filter(|decision| !quiet(decision)) {
-            // The journal has it already; a full disk here loses no record.
-            drop(lock(&self.denials).add(decision));
-        }
+        self.notices.take(events);
         Ok(number)
     }
 
@@ -249,6 +232,8 @@ impl Recorder {
             };
             self.write_now(SUPERVISOR, &[reached], Durability::Synced)?;
         }
+        let lost = u64::try_from(events.len()).unwrap_or(u64::MAX);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
         Err(SinkError::Full { bytes_max })
     }
 
@@ -269,30 +254,43 @@ impl Recorder {
         Ok(needed)
     }
 
-    /// Journals how often refusals were repeated since it was said last.
-    fn tell_repeats(&self) -> Result<(), SinkError> {
-        let told = lock(&self.repeats).told();
+    /// Journals how often refusals were repeated, and how many events had no room, since it was said
+    /// last.
+    fn tell_counted(&self) -> Result<(), SinkError> {
+        let mut told = lock(&self.repeats).told();
+        let count = self.lost.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            told.push(Event::EventsLost {
+                source: SUPERVISOR.to_owned(),
+                count,
+                reason: format!(
+                    "the journal had its {} bytes (record.journal_bytes_max), so what they tell of \
+                     was refused",
+                    self.journal_bytes_max
+                ),
+            });
+        }
         self.tell(&told)
     }
 
-    fn tell(&self, repeated: &[Event]) -> Result<(), SinkError> {
-        if repeated.is_empty() {
+    fn tell(&self, counted: &[Event]) -> Result<(), SinkError> {
+        if counted.is_empty() {
             return Ok(());
         }
-        self.write_now(SUPERVISOR, repeated, Durability::Written)
+        self.write_now(SUPERVISOR, counted, Durability::Written)
             .map(|_| ())
     }
 
     /// Returns the totals of all that was written, after what was only counted so far was.
     pub(crate) fn counts(&self) -> Counts {
         // Where it cannot be written nothing that follows can, and the caller says so.
-        drop(self.tell_repeats());
+        drop(self.tell_counted());
         lock(&self.written).counts()
     }
 
     /// Writes what was only counted, and signs and syncs all; to be called once a second.
     pub(crate) fn checkpoint(&self) -> Result<(), SinkError> {
-        self.tell_repeats()?;
+        self.tell_counted()?;
         self.journal.checkpoint()
     }
 
@@ -323,16 +321,6 @@ impl Recorder {
 
 /// Processes whose command is remembered: about 100 bytes each.
 const SCOPES_MAX: usize = 50_000;
-
-/// Returns the decision of an event that says no.
-fn denial(event: &Event) -> Option<&DecisionRecord> {
-    if matches!(event, Event::ApprovalRequested { .. }) {
-        return None;
-    }
-    event
-        .decision()
-        .filter(|decision| decision.verdict == Verdict::Deny)
-}
 
 /// Returns the time as decisions carry it.
 pub(crate) fn now() -> UnixMillis {

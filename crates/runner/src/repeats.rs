@@ -164,12 +164,12 @@ mod tests {
         let told = repeats.told();
         let counted: u64 = told
             .iter()
-            .map(|event| match event {
-                Event::RefusalRepeated { decision, count } => {
-                    assert!([63, 64].contains(&decision.get()), "{decision}");
-                    *count
-                }
-                _ => 0,
+            .map(|event| {
+                let Event::RefusalRepeated { decision, count } = event else {
+                    unreachable!("{event:?}");
+                };
+                assert!([63, 64].contains(&decision.get()), "{decision}");
+                *count
             })
             .sum();
         assert_eq!((told.len(), events + counted), (2, 10_000));

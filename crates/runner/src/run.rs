@@ -28,13 +28,14 @@ use crate::{
     inside,
     names::Mounts,
     news::Newspaper,
+    notices::Notices,
     own_program::{self, OwnProgram},
     parts::{Parts, PipeEnds},
     places::Places,
     policies::{self, Policies, PolicyPlace},
     protected, proxy_variables,
     publish::{self, Published},
-    recorder::{Recorder, SUPERVISOR},
+    recorder::{Bounds, Recorder, SUPERVISOR},
     registries,
     relocated::Relocated,
     repository::{self, GitShare},
@@ -366,14 +367,18 @@ fn open_record(
         })?;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
     let journal = SharedJournal::new(journal, stockade_journal::now as fn() -> Stamp);
-    let bounds = (&policy.settings().record).into();
+    let bounds = Bounds::from(&policy.settings().record);
+    let notices = Notices::new(
+        (denials, bounds.denials_bytes),
+        Newspaper::new(&inside_path),
+        policy.quiet_rules(),
+    );
     let recorder = Recorder::new(
         spec.session.clone(),
         policy.revision(),
         journal,
-        (denials, Newspaper::new(&inside_path)),
+        notices,
         bounds,
-        policy.quiet_rules(),
     );
     let event = Event::SessionStarted {
         name: options.name.clone(),

@@ -427,6 +427,17 @@ fn t10_a_full_journal_ends_the_session() {
             .filter_map(Result::ok)
             .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"f"))
             .count();
+        // What had no room is counted, where somebody reads it.
+        let number = |event: &events::Event, pointer: &str| {
+            let number = event.json.pointer(pointer).and_then(|value| value.as_u64());
+            number.unwrap_or_default()
+        };
+        let lost = record.iter().filter(|event| event.kind() == "events.lost");
+        let lost: u64 = lost.map(|event| number(event, "/count")).sum();
+        let counted = record.last().map(|end| number(end, "/counts/events_lost"));
+        assert!(lost > 0, "{shown}");
+        assert_eq!(counted, Some(lost), "{shown}");
+        output.assert_stderr("not recorded");
         // The last one was made, and its call failed.
         assert!(
             made <= count(&record, "file.changed") + 1,
