@@ -1,23 +1,19 @@
 //! What a session reads of its own record: its refusals, open questions, and hosts that it did not
 //! reach. A reader of events like any other, which gets each once the journal has it.
 
-use std::{fs::File, sync::Mutex};
+use std::fs::File;
 
 use stockade_event::Event;
-use stockade_types::{DecisionRecord, RuleId, Verdict};
+use stockade_types::{DecisionRecord, RuleId, UnixMillis, Verdict};
 
-use crate::{
-    denials::Denials,
-    news::Newspaper,
-    recorder::{lock, now},
-};
+use crate::{denials::Denials, news::Newspaper};
 
 /// The files of one session.
 pub(crate) struct Notices {
-    denials: Mutex<Denials>,
+    denials: Denials,
     /// Rules whose refusals the session is not told.
     quiet: Vec<RuleId>,
-    news: Mutex<Newspaper>,
+    news: Newspaper,
 }
 
 impl Notices {
@@ -28,33 +24,31 @@ impl Notices {
         quiet: Vec<RuleId>,
     ) -> Self {
         Self {
-            denials: Mutex::new(Denials::new(denials, bytes_max)),
+            denials: Denials::new(denials, bytes_max),
             quiet,
-            news: Mutex::new(news),
+            news,
         }
     }
 
-    /// Takes events that are in the journal.
-    pub(crate) fn take(&self, events: &[Event]) {
-        let mut news = lock(&self.news);
+    /// Takes events that are in the journal, at `time`.
+    pub(crate) fn take(&mut self, events: &[Event], time: UnixMillis) {
         for event in events {
-            news.note(event, now());
-        }
-        drop(news);
-        let is_quiet = |decision: &&DecisionRecord| {
-            let rule = decision.rule.as_ref();
-            rule.is_some_and(|rule| self.quiet.contains(rule))
-        };
-        let told = events.iter().filter_map(denial);
-        for decision in told.filter(|decision| !is_quiet(decision)) {
-            self.refused(decision);
+            self.news.note(event, time);
+            if let Some(decision) = denial(event)
+                && !decision
+                    .rule
+                    .as_ref()
+                    .is_some_and(|rule| self.quiet.contains(rule))
+            {
+                self.refused(decision);
+            }
         }
     }
 
     /// Puts a refusal to the end of what the session reads.
-    pub(crate) fn refused(&self, decision: &DecisionRecord) {
+    pub(crate) fn refused(&mut self, decision: &DecisionRecord) {
         // The journal has it already; a full disk here loses no record.
-        drop(lock(&self.denials).add(decision));
+        drop(self.denials.add(decision));
     }
 }
 

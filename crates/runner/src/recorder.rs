@@ -68,7 +68,7 @@ pub(crate) struct Recorder {
     written: Mutex<Tally>,
     repeats: Mutex<Repeats>,
     scopes: Mutex<HashMap<ProcessId, Arc<str>>>,
-    notices: Notices,
+    notices: Mutex<Notices>,
 }
 
 impl Recorder {
@@ -91,7 +91,7 @@ impl Recorder {
             written: Mutex::default(),
             repeats: Mutex::default(),
             scopes: Mutex::default(),
-            notices,
+            notices: Mutex::new(notices),
         }
     }
 
@@ -148,7 +148,7 @@ impl Recorder {
 
     /// Puts a refusal that has its event to the end of what the session reads.
     pub(crate) fn remind(&self, decision: &DecisionRecord) {
-        self.notices.refused(&DecisionRecord {
+        lock(&self.notices).refused(&DecisionRecord {
             time: now(),
             ..decision.clone()
         });
@@ -211,7 +211,7 @@ impl Recorder {
             written.add(entry.scope, entry.event);
         }
         drop(written);
-        self.notices.take(events);
+        lock(&self.notices).take(events, now());
         Ok(number)
     }
 
