@@ -5,6 +5,7 @@
 
 mod agents;
 mod bench;
+mod check;
 mod conformance;
 mod dist;
 mod elf;
@@ -34,6 +35,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Checks a change while it is being made: format, lints, rules, tests beside the code.
+    Check(check::Args),
     /// Checks the hard rules of the code base and names each place that breaks one.
     Tidy,
     /// Writes the generated files of `docs/reference`, or checks that they are current.
@@ -52,6 +55,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Check(args) => check::run(&args),
         Command::Tidy => tidy::run(),
         Command::Generate(args) => generate::run(&args),
         Command::Test(args) => test::run(&args),
