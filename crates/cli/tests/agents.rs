@@ -23,6 +23,8 @@ use stockade_testkit::{
 
 /// Time in which the next screen of an agent must be there.
 const SCREEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time in which a screen comes to rest, if it does.
+const DRAWS: Duration = Duration::from_secs(3);
 
 /// One agent: how it is started and what it needs.
 struct Agent {
@@ -424,6 +426,9 @@ fn shows_its_own_screen(
             let tmux = Tmux::start(&lab.env, 100, 30, &line);
             for (text, keys) in moves {
                 tmux.wait_for(text, SCREEN_TIMEOUT);
+                // A program that still draws may drop what is typed; one that never stops drawing
+                // reads all the same.
+                drop(tmux.settled(DRAWS));
                 tmux.keys(keys);
             }
             tmux.wait_for("exit 0", SCREEN_TIMEOUT);

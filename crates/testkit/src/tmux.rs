@@ -11,6 +11,9 @@ use crate::{
     wait,
 };
 
+/// A screen that has not changed for so long is at rest: programs draw a picture in one go.
+const STILL: Duration = Duration::from_millis(300);
+
 /// A tmux server of its own with one session; dropping it ends the server.
 #[derive(Debug)]
 pub struct Tmux<'a> {
@@ -110,6 +113,20 @@ impl<'a> Tmux<'a> {
             "expected no `{text}` on the screen, which is\n{}\n---",
             self.text()
         );
+    }
+
+    /// Waits until nothing moves on the screen, and returns it as [`Tmux::styled`] and
+    /// [`Tmux::cursor`] do; none if something still moves after `timeout`.
+    pub fn settled(&self, timeout: Duration) -> Option<(String, String)> {
+        let picture = || (self.styled(), self.cursor());
+        let mut last = picture();
+        wait::until(timeout, || {
+            std::thread::sleep(STILL);
+            let now = picture();
+            let is_still = now == last;
+            last = now;
+            is_still.then(|| last.clone())
+        })
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

@@ -11,6 +11,9 @@ use crate::terminal::lab::{
 /// Editor without the settings of the machine, and without a swap file that outlives a kill.
 const VIM: &str = "vim -u NONE -i NONE -n --cmd 'set nocompatible'";
 
+/// Stands in the last line of vim while it inserts.
+const INSERTS: &str = "-- INSERT --";
+
 /// What a program that uses all of a terminal draws: colours, lines, wide characters, a scrolling
 /// region, a hidden cursor in the middle, mouse, paste and keypad modes. It shows what it reads.
 const EVERYTHING: &str = r"#!/bin/sh
@@ -64,8 +67,9 @@ fn vim_edits_resizes_and_leaves_the_terminal_as_it_was() {
     terminal.send("ggitext by a person ");
     terminal.wait_for("text by a person line 1", LONG);
     // Ctrl-C ends the insertion and reaches nobody else; vim forgets what it has not read yet.
+    terminal.wait_for(INSERTS, LONG);
     terminal.send("\x03");
-    thread::sleep(REST);
+    terminal.wait_without(INSERTS, LONG);
     terminal.send(":s/$/ and more/\r:wq\r");
     terminal.wait_for("code 0", LONG);
     assert_eq!(end(&mut terminal), 0);
@@ -126,8 +130,10 @@ fn a_paste_stays_a_paste() {
     terminal.send(":set autoindent\rggO");
     terminal.send("\x1b[200~    four\n    also four\n:q!\n\x1b[201~");
     terminal.wait_for("also four", LONG);
+    // What follows an escape at once would be a key with Alt.
+    terminal.wait_for(INSERTS, LONG);
     terminal.send("\x1b");
-    thread::sleep(REST);
+    terminal.wait_without(INSERTS, LONG);
     terminal.send(":wq\r");
     assert_eq!(end(&mut terminal), 0);
     let text = lab.file("lines.txt");
@@ -282,8 +288,7 @@ fn tmux_shows_vim_as_it_was_before_the_question() {
     lab.env.write(lab.repo.path().join("start.sh"), &line);
     let tmux = lab.tmux(90, 26, "sh start.sh");
     tmux.wait_for("line 25 of the file", LONG);
-    thread::sleep(REST);
-    let before = (tmux.styled(), tmux.cursor());
+    let before = tmux.settled(LONG).expect("it waits for a key");
     lab.go();
     tmux.wait_for("[d]eny", LONG);
     tmux.keys(&["d"]);
@@ -316,8 +321,7 @@ fn tmux_shows_everything_as_it_was_before_the_question() {
     );
     let tmux = lab.tmux(80, 24, "sh start.sh");
     tmux.wait_for("last line", LONG);
-    thread::sleep(REST);
-    let before = (tmux.styled(), tmux.cursor());
+    let before = tmux.settled(LONG).expect("it waits for a key");
     lab.go();
     tmux.wait_for("[d]eny", LONG);
     tmux.keys(&["d"]);
