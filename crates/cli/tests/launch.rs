@@ -343,7 +343,7 @@ fn a_fault_without_a_network_or_in_a_terminal_stops_the_launch_too() {
             .steps
             .iter()
             .enumerate()
-            .find(|(_, step)| step.name() == name);
+            .find(|(_, step)| step.name().as_str() == name);
         found.unwrap_or_else(|| panic!("no step `{name}`"))
     };
     for name in ["loopback", "hand-over", "filter-calls"] {

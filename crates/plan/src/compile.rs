@@ -5,7 +5,7 @@ use stockade_types::AbsPath;
 
 use crate::{
     CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
-    PLAN_VERSION, PlanError, RunSpec, Step, Tier, covers, environment, limits, view,
+    Network, PLAN_VERSION, PlanError, RunSpec, Step, Tier, covers, environment, limits, view,
 };
 
 /// Port of the one listener that every connection is redirected to. Nothing inside can be
@@ -216,7 +216,7 @@ fn namespaces(facts: &HostFacts, identity: Identity) -> Vec<Step> {
 }
 
 fn network(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
-    if spec.offline {
+    if spec.network == Network::Isolated {
         return vec![Step::Loopback];
     }
     let mut ports = vec![REDIRECT_PORT, NAME_PORT];
@@ -298,12 +298,14 @@ fn stated(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Result<Vec<Guar
         missing: None,
         waiver: None,
     };
-    let network = match (spec.offline, facts.redirect) {
-        (true, _) => "no interface but loopback, no names",
-        (false, true) => {
+    let network = match (spec.network, facts.redirect) {
+        (Network::Isolated, _) => "no interface but loopback, no names",
+        (Network::Proxied, true) => {
             "no interface but loopback; every port is redirected to the egress process"
         }
-        (false, false) => "no interface but loopback; ports that no rule names are refused",
+        (Network::Proxied, false) => {
+            "no interface but loopback; ports that no rule names are refused"
+        }
     };
     let mut files = "private root, read-only binds, Landlock, change notifier".to_owned();
     if let Some(also) = also_visible(facts) {

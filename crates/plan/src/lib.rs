@@ -17,6 +17,7 @@ mod limits;
 mod share;
 mod spec;
 mod step;
+mod step_name;
 mod view;
 
 pub use calls::{
@@ -31,6 +32,7 @@ pub use facts::{
 };
 pub use guarantee::{Guarantee, GuaranteeName};
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};
-pub use spec::{RunSpec, Stream, Streams};
-pub use step::{Namespace, OverlayPart, Owner, PathRule, Rights, Step};
+pub use spec::{Network, RunSpec, Stream, Streams};
+pub use step::{Namespace, OverlayPart, Owner, PathRule, ResourceLimit, Rights, Step};
+pub use step_name::StepName;
 pub use view::{SSH_CONFIG, SSH_DIRECTORY, SSH_KNOWN_HOSTS};

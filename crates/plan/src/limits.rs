@@ -2,7 +2,7 @@
 
 use stockade_policy::{Limits, Settings};
 
-use crate::{Guarantee, GuaranteeName, HostFacts, Step};
+use crate::{Guarantee, GuaranteeName, HostFacts, ResourceLimit, Step};
 
 /// Open files where the policy says nothing: what build tools and language servers get by with.
 const OPEN_FILES_DEFAULT: u64 = 65_536;
@@ -109,20 +109,17 @@ pub(crate) fn shared_steps(settings: &Settings, facts: &HostFacts) -> Vec<Step> 
 
 /// Returns the limits that the command's process sets on itself.
 pub(crate) fn resource_steps(limits: &Limits, facts: &HostFacts) -> Vec<Step> {
-    let step = |limit: &str, value| Step::ResourceLimit {
-        limit: limit.to_owned(),
-        value,
-    };
+    let step = |limit, value| Step::ResourceLimit { limit, value };
     vec![
         step(
-            "open-files",
+            ResourceLimit::OpenFiles,
             limits
                 .open_files
                 .as_ref()
                 .map_or(OPEN_FILES_DEFAULT, |l| l.value),
         ),
         step(
-            "processes",
+            ResourceLimit::Processes,
             limits
                 .processes
                 .as_ref()
@@ -130,11 +127,11 @@ pub(crate) fn resource_steps(limits: &Limits, facts: &HostFacts) -> Vec<Step> {
                 .min(facts.shared.processes / 2),
         ),
         step(
-            "pending-signals",
+            ResourceLimit::PendingSignals,
             PENDING_SIGNALS_MAX.min(facts.shared.pending_signals / 4),
         ),
-        step("core", CORE_BYTES),
-        step("message-queues", 0),
+        step(ResourceLimit::Core, CORE_BYTES),
+        step(ResourceLimit::MessageQueues, 0),
     ]
 }
 

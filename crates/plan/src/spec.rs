@@ -44,6 +44,15 @@ impl Streams {
     };
 }
 
+/// What a session gets of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// Nothing but its own loopback: no names either.
+    Isolated,
+    /// What the egress process lets through.
+    Proxied,
+}
+
 /// What the caller wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunSpec {
@@ -60,8 +69,8 @@ pub struct RunSpec {
     pub cwd: AbsPath,
     /// Command line.
     pub argv: Vec<RawText>,
-    /// No network at all.
-    pub offline: bool,
+    /// What of the network it gets.
+    pub network: Network,
     /// Rows and columns of the session's terminal, if it gets one.
     pub terminal: Option<(u16, u16)>,
     /// What the command's standard streams are; without a terminal none is one.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stockade_types::{AbsPath, RawText};
 
-use crate::{CacheKind, CallSet, Streams};
+use crate::{CacheKind, CallSet, StepName, Streams};
 
 /// A part of an overlay that is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,22 @@ pub enum Rights {
     Read,
     /// Everything but names: those the supervisor makes, changes and removes.
     Write,
+}
+
+/// A limit that the command's process sets on itself (setrlimit(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResourceLimit {
+    /// Descriptors of a process.
+    OpenFiles,
+    /// Processes and threads of the user.
+    Processes,
+    /// Queued signals and timers of the user.
+    PendingSignals,
+    /// Bytes of a core file.
+    Core,
+    /// Bytes in POSIX message queues of the user.
+    MessageQueues,
 }
 
 /// One Landlock rule.
@@ -115,15 +131,6 @@ pub enum Step {
     NewRoot {
         /// Host directory it is mounted at.
         at: AbsPath,
-    },
-    /// Make a directory, and its parents with mode 0755.
-    Directory {
-        /// Where.
-        path: AbsPath,
-        /// Permission bits.
-        mode: u32,
-        /// Owner.
-        owner: Owner,
     },
     /// Make a symbolic link.
     Symlink {
@@ -257,10 +264,10 @@ pub enum Step {
     /// Put the command into a process group of its own, in the foreground of the terminal: since
     /// its parent is in the same session, job control can stop and continue it.
     ForegroundGroup,
-    /// Set a resource limit: `open-files`, `processes`, `pending-signals`, `core`, `message-queues`.
+    /// Set a resource limit.
     ResourceLimit {
         /// Which.
-        limit: String,
+        limit: ResourceLimit,
         /// Value.
         value: u64,
     },
@@ -287,51 +294,50 @@ pub enum Step {
 }
 
 impl Step {
-    /// Returns the step's name as in JSON.
-    pub const fn name(&self) -> &'static str {
+    /// Returns the step's name.
+    pub const fn name(&self) -> StepName {
         match self {
-            Self::JoinGroup { .. } => "join-group",
-            Self::EnterNamespaces { .. } => "enter-namespaces",
-            Self::MapIdentity { .. } => "map-identity",
-            Self::StartFirstProcess => "start-first-process",
-            Self::DieWithSupervisor => "die-with-supervisor",
-            Self::HostName { .. } => "host-name",
-            Self::SharedCount { .. } => "shared-count",
-            Self::PrivateMounts => "private-mounts",
-            Self::NewRoot { .. } => "new-root",
-            Self::Directory { .. } => "directory",
-            Self::Symlink { .. } => "symlink",
-            Self::File { .. } => "file",
-            Self::Bind { .. } => "bind",
-            Self::Overlay { .. } => "overlay",
-            Self::OverlayPart(_) => "overlay-part",
-            Self::Tmpfs { .. } => "tmpfs",
-            Self::Processes { .. } => "processes",
-            Self::Terminals { .. } => "terminals",
-            Self::ReadOnly { .. } => "read-only",
-            Self::Protect { .. } => "protect",
-            Self::Mask { .. } => "mask",
-            Self::Cover { .. } => "cover",
-            Self::SealRoot => "seal-root",
-            Self::EnterRoot => "enter-root",
-            Self::Loopback => "loopback",
-            Self::RouteEverything => "route-everything",
-            Self::Listen { .. } => "listen",
-            Self::Redirect { .. } => "redirect",
-            Self::Hold { .. } => "hold",
-            Self::Terminal { .. } => "terminal",
-            Self::HandOver => "hand-over",
-            Self::BecomeUser { .. } => "become-user",
-            Self::StartCommand => "start-command",
-            Self::NewSession => "new-session",
-            Self::ForegroundGroup => "foreground-group",
-            Self::ResourceLimit { .. } => "resource-limit",
-            Self::DropCapabilities => "drop-capabilities",
-            Self::NoNewPrivileges => "no-new-privileges",
-            Self::RestrictPaths { .. } => "restrict-paths",
-            Self::FilterCalls { .. } => "filter-calls",
-            Self::CloseDescriptors => "close-descriptors",
-            Self::Execute => "execute",
+            Self::JoinGroup { .. } => StepName::JoinGroup,
+            Self::EnterNamespaces { .. } => StepName::EnterNamespaces,
+            Self::MapIdentity { .. } => StepName::MapIdentity,
+            Self::StartFirstProcess => StepName::StartFirstProcess,
+            Self::DieWithSupervisor => StepName::DieWithSupervisor,
+            Self::HostName { .. } => StepName::HostName,
+            Self::SharedCount { .. } => StepName::SharedCount,
+            Self::PrivateMounts => StepName::PrivateMounts,
+            Self::NewRoot { .. } => StepName::NewRoot,
+            Self::Symlink { .. } => StepName::Symlink,
+            Self::File { .. } => StepName::File,
+            Self::Bind { .. } => StepName::Bind,
+            Self::Overlay { .. } => StepName::Overlay,
+            Self::OverlayPart(_) => StepName::OverlayPart,
+            Self::Tmpfs { .. } => StepName::Tmpfs,
+            Self::Processes { .. } => StepName::Processes,
+            Self::Terminals { .. } => StepName::Terminals,
+            Self::ReadOnly { .. } => StepName::ReadOnly,
+            Self::Protect { .. } => StepName::Protect,
+            Self::Mask { .. } => StepName::Mask,
+            Self::Cover { .. } => StepName::Cover,
+            Self::SealRoot => StepName::SealRoot,
+            Self::EnterRoot => StepName::EnterRoot,
+            Self::Loopback => StepName::Loopback,
+            Self::RouteEverything => StepName::RouteEverything,
+            Self::Listen { .. } => StepName::Listen,
+            Self::Redirect { .. } => StepName::Redirect,
+            Self::Hold { .. } => StepName::Hold,
+            Self::Terminal { .. } => StepName::Terminal,
+            Self::HandOver => StepName::HandOver,
+            Self::BecomeUser { .. } => StepName::BecomeUser,
+            Self::StartCommand => StepName::StartCommand,
+            Self::NewSession => StepName::NewSession,
+            Self::ForegroundGroup => StepName::ForegroundGroup,
+            Self::ResourceLimit { .. } => StepName::ResourceLimit,
+            Self::DropCapabilities => StepName::DropCapabilities,
+            Self::NoNewPrivileges => StepName::NoNewPrivileges,
+            Self::RestrictPaths { .. } => StepName::RestrictPaths,
+            Self::FilterCalls { .. } => StepName::FilterCalls,
+            Self::CloseDescriptors => StepName::CloseDescriptors,
+            Self::Execute => StepName::Execute,
         }
     }
 
@@ -372,7 +378,26 @@ impl Step {
             Self::RouteEverything | Self::Loopback | Self::Listen { .. } => {
                 "use `--offline` to run without a network; `stockade doctor` shows what the network needs"
             }
-            _ => {
+            Self::DieWithSupervisor
+            | Self::HostName { .. }
+            | Self::PrivateMounts
+            | Self::NewRoot { .. }
+            | Self::Symlink { .. }
+            | Self::File { .. }
+            | Self::Tmpfs { .. }
+            | Self::Terminals { .. }
+            | Self::SealRoot
+            | Self::EnterRoot
+            | Self::Terminal { .. }
+            | Self::HandOver
+            | Self::BecomeUser { .. }
+            | Self::StartCommand
+            | Self::NewSession
+            | Self::ForegroundGroup
+            | Self::ResourceLimit { .. }
+            | Self::DropCapabilities
+            | Self::NoNewPrivileges
+            | Self::CloseDescriptors => {
                 "run `stockade doctor`; if it finds nothing, this is a fault of Stockade: report the step and the error"
             }
         }

@@ -1,70 +1,99 @@
 //! The file view of a session: what exists inside, and what of it can be changed.
 
-use stockade_types::{AbsPath, RawText};
+use stockade_types::{AbsPath, FixedPath, RawText};
 
 use crate::{
-    CacheFact, CacheKind, EntryKind, HostFacts, Owner, PathRule, Rights, RunSpec, ShownFact, Step,
-    Upper, covers, environment,
+    CacheFact, CacheKind, EntryKind, HostFacts, Network, Owner, PathRule, Rights, RunSpec,
+    ShownFact, Step, Upper, covers, environment,
     share::{SharedBind, Sharing, overlays},
 };
 
 /// Devices that programs need and that give nothing away.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const DEVICES: [FixedPath; 6] = [
+    fixed("/dev/null"),
+    fixed("/dev/zero"),
+    fixed("/dev/full"),
+    fixed("/dev/random"),
+    fixed("/dev/urandom"),
+    fixed("/dev/tty"),
+];
 /// Links of `/dev` that programs expect.
-const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
+const DEVICE_LINKS: [(FixedPath, &str); 5] = [
+    (fixed("/dev/fd"), "/proc/self/fd"),
+    (fixed("/dev/stdin"), "/proc/self/fd/0"),
+    (fixed("/dev/stdout"), "/proc/self/fd/1"),
+    (fixed("/dev/stderr"), "/proc/self/fd/2"),
+    (fixed("/dev/ptmx"), "pts/ptmx"),
 ];
 /// Parts of `/proc` that tell of or act on the whole machine: covered.
-const PROC_MASKED: [&str; 22] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/cmdline",
-    "/proc/interrupts",
-    "/proc/iomem",
-    "/proc/ioports",
-    "/proc/kallsyms",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/key-users",
-    "/proc/kmsg",
-    "/proc/kpagecgroup",
-    "/proc/kpagecount",
-    "/proc/kpageflags",
-    "/proc/latency_stats",
-    "/proc/pagetypeinfo",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/slabinfo",
-    "/proc/timer_list",
-    "/proc/vmallocinfo",
-    "/proc/vmcore",
+const PROC_MASKED: [FixedPath; 22] = [
+    fixed("/proc/acpi"),
+    fixed("/proc/asound"),
+    fixed("/proc/cmdline"),
+    fixed("/proc/interrupts"),
+    fixed("/proc/iomem"),
+    fixed("/proc/ioports"),
+    fixed("/proc/kallsyms"),
+    fixed("/proc/kcore"),
+    fixed("/proc/keys"),
+    fixed("/proc/key-users"),
+    fixed("/proc/kmsg"),
+    fixed("/proc/kpagecgroup"),
+    fixed("/proc/kpagecount"),
+    fixed("/proc/kpageflags"),
+    fixed("/proc/latency_stats"),
+    fixed("/proc/pagetypeinfo"),
+    fixed("/proc/sched_debug"),
+    fixed("/proc/scsi"),
+    fixed("/proc/slabinfo"),
+    fixed("/proc/timer_list"),
+    fixed("/proc/vmallocinfo"),
+    fixed("/proc/vmcore"),
 ];
 /// Parts of `/proc` that programs read and nobody inside may write.
-const PROC_READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
+const PROC_READ_ONLY: [FixedPath; 5] = [
+    fixed("/proc/bus"),
+    fixed("/proc/fs"),
+    fixed("/proc/irq"),
+    fixed("/proc/sys"),
+    fixed("/proc/sysrq-trigger"),
 ];
 /// Files of `/etc` that hold secrets of the machine. An ordinary user cannot read them anyway; in
 /// a session of root the file owner's rights would still let it.
-const ETC_MASKED: [&str; 10] = [
-    "/etc/shadow",
-    "/etc/shadow-",
-    "/etc/gshadow",
-    "/etc/gshadow-",
-    "/etc/sudoers",
-    "/etc/sudoers.d",
-    "/etc/ssh",
-    "/etc/ssl/private",
-    "/etc/krb5.keytab",
-    "/etc/stockade",
+const ETC_MASKED: [FixedPath; 10] = [
+    fixed("/etc/shadow"),
+    fixed("/etc/shadow-"),
+    fixed("/etc/gshadow"),
+    fixed("/etc/gshadow-"),
+    fixed("/etc/sudoers"),
+    fixed("/etc/sudoers.d"),
+    fixed("/etc/ssh"),
+    fixed("/etc/ssl/private"),
+    fixed("/etc/krb5.keytab"),
+    fixed("/etc/stockade"),
 ];
+
+/// Directories that are the session's own, and writable.
+const OWN_WRITABLE: [FixedPath; 4] = [DEV, PROC, TMP, VAR_TMP];
+const DEV: FixedPath = fixed("/dev");
+const DEV_PTS: FixedPath = fixed("/dev/pts");
+const DEV_SHM: FixedPath = fixed("/dev/shm");
+const PROC: FixedPath = fixed("/proc");
+const TMP: FixedPath = fixed("/tmp");
+const VAR_TMP: FixedPath = fixed("/var/tmp");
+const VAR_RUN: FixedPath = fixed("/var/run");
+const RUN_STOCKADE: FixedPath = fixed("/run/stockade");
+const RUN_WHY: FixedPath = fixed("/run/stockade/why");
+const ETC_HOSTS: FixedPath = fixed("/etc/hosts");
+/// Below the session's directory: where the root is mounted, and what the session is told.
+const MOUNT_POINT: FixedPath = fixed("/root");
+const TOLD: FixedPath = fixed("/inside");
+/// Below the home.
+const KNOWN_HOSTS: FixedPath = fixed("/.ssh/known_hosts");
+
+const fn fixed(text: &'static str) -> FixedPath {
+    FixedPath::new(text)
+}
 
 /// Where ssh of the session has its settings, below the directory of what it is told.
 pub const SSH_DIRECTORY: &str = "ssh";
@@ -73,21 +102,9 @@ pub const SSH_KNOWN_HOSTS: &str = "ssh_known_hosts";
 /// Its settings there.
 pub const SSH_CONFIG: &str = "ssh_config";
 
-fn inside(path: &str) -> AbsPath {
-    // Every caller passes a literal from the tables above or below; the root is harmless.
-    AbsPath::new(path).unwrap_or_else(|_| root())
-}
-
-fn root() -> AbsPath {
-    AbsPath::new("/").unwrap_or_else(|_| unreachable!("the root is an absolute path"))
-}
-
 /// Returns the steps from an empty tmpfs to the finished view, before it is entered.
 pub(crate) fn steps(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
-    let mount_point = spec
-        .session_dir
-        .join("root")
-        .unwrap_or_else(|_| spec.session_dir.clone());
+    let mount_point = spec.session_dir.below(MOUNT_POINT);
     let mut steps = vec![Step::PrivateMounts, Step::NewRoot { at: mount_point }];
     steps.extend(system(facts));
     steps.extend(devices());
@@ -138,22 +155,22 @@ fn system(facts: &HostFacts) -> Vec<Step> {
     // What the session's own settings of ssh stand in place of needs no cover.
     let replaced = facts.ssh.iter().filter_map(|ssh| ssh.replaces.as_ref());
     let replaced: Vec<&AbsPath> = replaced.collect();
-    let masked = ETC_MASKED.iter().map(|path| inside(path));
+    let masked = ETC_MASKED.map(AbsPath::from).into_iter();
     let masked = masked.filter(|path| !replaced.contains(&path));
     steps.extend(masked.map(|path| Step::Mask { path }));
     steps
 }
 
 fn devices() -> Vec<Step> {
-    let tmpfs = |path: &str, mode| Step::Tmpfs {
-        path: inside(path),
+    let tmpfs = |path: FixedPath, mode| Step::Tmpfs {
+        path: path.into(),
         mode,
         executable: false,
         owner: Owner::Setup,
     };
-    let mut steps = vec![tmpfs("/dev", 0o755)];
-    steps.extend(DEVICES.map(|name| {
-        let path = inside(&format!("/dev/{name}"));
+    let mut steps = vec![tmpfs(DEV, 0o755)];
+    steps.extend(DEVICES.map(|path| {
+        let path = AbsPath::from(path);
         // Read-only: a device is written all the same, and root's own inode keeps its mode and owner.
         Step::Bind {
             from: path.clone(),
@@ -163,26 +180,22 @@ fn devices() -> Vec<Step> {
         }
     }));
     steps.extend(DEVICE_LINKS.map(|(path, target)| Step::Symlink {
-        path: inside(path),
+        path: path.into(),
         target: target.into(),
     }));
     steps.push(Step::Terminals {
-        path: inside("/dev/pts"),
+        path: DEV_PTS.into(),
     });
-    steps.push(tmpfs("/dev/shm", 0o1777));
-    steps.push(Step::ReadOnly {
-        path: inside("/dev"),
-    });
+    steps.push(tmpfs(DEV_SHM, 0o1777));
+    steps.push(Step::ReadOnly { path: DEV.into() });
     steps
 }
 
 fn processes() -> Vec<Step> {
-    let mut steps = vec![Step::Processes {
-        path: inside("/proc"),
-    }];
-    steps.extend(PROC_MASKED.map(|path| Step::Mask { path: inside(path) }));
+    let mut steps = vec![Step::Processes { path: PROC.into() }];
+    steps.extend(PROC_MASKED.map(|path| Step::Mask { path: path.into() }));
     steps.extend(PROC_READ_ONLY.map(|path| Step::Protect {
-        path: inside(path),
+        path: path.into(),
         read_only: true,
     }));
     steps
@@ -196,10 +209,10 @@ fn private_directories(facts: &HostFacts) -> Vec<Step> {
         owner,
     };
     let mut steps = vec![
-        tmpfs(inside("/tmp"), 0o1777, Owner::Setup),
-        tmpfs(inside("/var/tmp"), 0o1777, Owner::Setup),
+        tmpfs(TMP.into(), 0o1777, Owner::Setup),
+        tmpfs(VAR_TMP.into(), 0o1777, Owner::Setup),
         Step::Symlink {
-            path: inside("/var/run"),
+            path: VAR_RUN.into(),
             target: "/run".into(),
         },
         tmpfs(facts.home.clone(), 0o700, Owner::Command),
@@ -210,23 +223,19 @@ fn private_directories(facts: &HostFacts) -> Vec<Step> {
 }
 
 fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
-    let told = spec
-        .session_dir
-        .join("inside")
-        .unwrap_or_else(|_| spec.session_dir.clone());
+    let told = spec.session_dir.below(TOLD);
     let ssh = told.join(SSH_DIRECTORY);
     let mut steps = vec![
-        bind(told, inside("/run/stockade")),
-        bind(facts.own_executable.clone(), inside("/run/stockade/why")),
+        bind(told, RUN_STOCKADE.into()),
+        bind(facts.own_executable.clone(), RUN_WHY.into()),
     ];
     let machine = facts.ssh.iter().filter_map(|ssh| ssh.replaces.clone());
     steps.extend(machine.zip(ssh).map(|(path, from)| bind(from, path)));
     let sockets = facts.sockets.iter();
     steps.extend(sockets.map(|share| bind(share.from.clone(), share.path.clone())));
-    let names = if spec.offline {
-        ""
-    } else {
-        "nameserver 127.0.0.1\n"
+    let names = match spec.network {
+        Network::Isolated => "",
+        Network::Proxied => "nameserver 127.0.0.1\n",
     };
     let hosts = "127.0.0.1 localhost stockade\n::1 localhost ip6-localhost\n";
     if let Some(path) = &facts.resolv_conf {
@@ -236,7 +245,7 @@ fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
         });
     }
     steps.push(Step::File {
-        path: inside("/etc/hosts"),
+        path: ETC_HOSTS.into(),
         contents: hosts.to_owned(),
     });
     steps
@@ -304,7 +313,7 @@ fn links(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Vec<Step> 
 
 /// The file of host keys that programs without ssh's own settings look for; the one file of all.
 fn known_hosts(spec: &RunSpec, facts: &HostFacts, shared: &[SharedBind]) -> Option<Step> {
-    let path = facts.home.join(".ssh/known_hosts").ok()?;
+    let path = facts.home.below(KNOWN_HOSTS);
     let wanted = facts.ssh.is_some() && !is_shown(&path, spec, facts, shared);
     wanted.then(|| Step::Symlink {
         path,
@@ -342,20 +351,21 @@ fn own_where_absent(
         .collect()
 }
 
+/// Below the home; see [`login_files`].
+const LOGIN_FILES: [FixedPath; 2] = [fixed("/.profile"), fixed("/.zprofile")];
+
 /// Files of the home that login shells read (`bash -l`, `zsh -l`): the machine's own in `/etc` set
 /// the search path anew, and what the caller's home adds to it is not there.
 fn login_files(facts: &HostFacts) -> Vec<ShownFact> {
     let path = environment::search_path(facts);
     let quoted = shell_word(&path);
     let contents = format!("# The search path of this session.\nPATH={quoted}\nexport PATH\n");
-    [".profile", ".zprofile"]
-        .iter()
-        .filter_map(|name| facts.home.join(name).ok())
-        .map(|path| ShownFact {
-            path,
+    LOGIN_FILES
+        .map(|name| ShownFact {
+            path: facts.home.below(name),
             contents: contents.clone(),
         })
-        .collect()
+        .into()
 }
 
 /// Writes bytes as one word of a shell, in text: what is no text as octal escapes of printf(1).
@@ -388,10 +398,8 @@ fn workspace(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
 /// Returns the same view as Landlock rules, over the entered root.
 pub(crate) fn landlock(spec: &RunSpec, facts: &HostFacts) -> Vec<PathRule> {
     let rule = |path: AbsPath, rights| PathRule { path, rights };
-    let mut rules = vec![rule(root(), Rights::Read)];
-    for path in ["/dev", "/proc", "/tmp", "/var/tmp"] {
-        rules.push(rule(inside(path), Rights::Write));
-    }
+    let mut rules = vec![rule(FixedPath::ROOT.into(), Rights::Read)];
+    rules.extend(OWN_WRITABLE.map(|path| rule(path.into(), Rights::Write)));
     rules.push(rule(facts.home.clone(), Rights::Write));
     rules.push(rule(spec.workspace.clone(), Rights::Write));
     let private = facts.private.iter().cloned();

@@ -3,7 +3,7 @@
 
 use stockade_plan::{
     CacheFact, CacheKind, CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact,
-    PlanError, ProgramFacts, ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact,
+    Network, PlanError, ProgramFacts, ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact,
     StateFact, Step, Streams, SystemEntry, Upper, check_workspace, compile,
 };
 use stockade_policy::{HostSets, Origin, Policy, Source, load};
@@ -59,7 +59,7 @@ fn spec() -> RunSpec {
         workspace: path("/home/dev/src/shop"),
         cwd: path("/home/dev/src/shop/web"),
         argv: vec![RawText::from("codex"), RawText::from("exec")],
-        offline: false,
+        network: Network::Proxied,
         terminal: None,
         streams: Streams::PIPES,
         require: Vec::new(),
@@ -223,9 +223,16 @@ fn difference(plan: &LaunchPlan) -> String {
     less.chain(more).collect::<Vec<_>>().join("\n")
 }
 
+#[expect(
+    clippy::panic,
+    reason = "a plan without the step ends the test with its name"
+)]
 fn index_of(plan: &LaunchPlan, name: &str) -> usize {
-    let found = plan.steps.iter().position(|step| step.name() == name);
-    found.unwrap_or_else(|| unreachable!("no step `{name}`"))
+    let found = plan
+        .steps
+        .iter()
+        .position(|step| step.name().as_str() == name);
+    found.unwrap_or_else(|| panic!("no step `{name}`"))
 }
 
 #[test]
@@ -271,7 +278,7 @@ fn root_differs_in_groups_maps_and_the_identity_it_gives_up() {
 #[test]
 fn offline_differs_in_the_network_alone() {
     let spec = RunSpec {
-        offline: true,
+        network: Network::Isolated,
         ..spec()
     };
     let plan = compile(&full_policy(), &spec, &facts()).unwrap();
@@ -346,7 +353,7 @@ fn every_step_has_a_remedy_and_the_name_of_its_json() {
             let json = serde_json::to_value(step).unwrap();
             assert_eq!(
                 json.get("step").and_then(|name| name.as_str()),
-                Some(step.name())
+                Some(step.name().as_str())
             );
             assert!(step.remedy().len() > 20, "{step:?}");
         }

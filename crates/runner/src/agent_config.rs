@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use stockade_plan::{LaunchPlan, RunSpec, StateFact};
+use stockade_plan::{LaunchPlan, Network, RunSpec, StateFact};
 use stockade_policy::Policy;
 use stockade_types::RawText;
 
@@ -49,7 +49,7 @@ pub(crate) fn notes(
 ) -> Vec<String> {
     let files = files(policy, caller, state);
     let mut notes: Vec<String> = withheld(caller, plan, &files).into_iter().collect();
-    notes.extend(way_out(policy, caller, plan).filter(|_| !spec.offline));
+    notes.extend(way_out(policy, caller, plan).filter(|_| spec.network == Network::Proxied));
     notes.extend(unreached(policy, plan, &files));
     notes
 }

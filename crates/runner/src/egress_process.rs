@@ -5,7 +5,7 @@ use std::{
     io::Read,
     net::{IpAddr, SocketAddr},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
     process::{Child, Command, Stdio},
@@ -81,13 +81,7 @@ impl EgressProcess {
             .stdout(Stdio::null())
             // A Ctrl-C at our terminal is for the command, which may well go on after it.
             .process_group(0);
-        for one in theirs {
-            fd::keep_on_exec(one).map_err(sys)?;
-            command.arg(one.as_raw_fd().to_string());
-        }
-        let child = command
-            .spawn()
-            .map_err(|e| RunError::Egress(e.to_string()))?;
+        let child = fd::spawn_with(&mut command, &theirs).map_err(sys)?;
         Ok((Self { child, handoff }, control))
     }
 
@@ -182,7 +176,7 @@ fn hosts_file() -> Vec<(HostName, IpAddr)> {
 /// Runs the `__egress` role: `arguments` are the descriptors of the configuration, the control
 /// connection and the hand-over.
 pub fn egress_main(arguments: &[String]) -> i32 {
-    let Some([config, control, handoff]) = adopt(arguments) else {
+    let Some([config, control, handoff]) = inherited(arguments) else {
         return 125;
     };
     let ready = prepare(config);
@@ -205,17 +199,16 @@ pub fn egress_main(arguments: &[String]) -> i32 {
     }
 }
 
-fn adopt(arguments: &[String]) -> Option<[OwnedFd; 3]> {
+fn inherited(arguments: &[String]) -> Option<[OwnedFd; 3]> {
     let numbers: Vec<i32> = arguments
         .iter()
         .map(|a| a.parse().ok())
         .collect::<Option<_>>()?;
     let [config, control, handoff] = numbers.try_into().ok()?;
-    fd::close_all_except(&[0, 1, 2, config, control, handoff]).ok()?;
     Some([
-        fd::adopt(config).ok()?,
-        fd::adopt(control).ok()?,
-        fd::adopt(handoff).ok()?,
+        fd::take_inherited(config).ok()?,
+        fd::take_inherited(control).ok()?,
+        fd::take_inherited(handoff).ok()?,
     ])
 }
 

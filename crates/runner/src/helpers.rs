@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use stockade_plan::{Stream, Streams};
+use stockade_plan::{Network, Stream, Streams};
 use stockade_policy::{HostSets, Source};
 use stockade_sandbox::{Spawned, StandardStreams, spawn};
 use stockade_types::RawText;
@@ -34,20 +34,18 @@ impl Helpers {
         sources: &[Source],
         host_sets: &HostSets,
         wanted: Streams,
-        offline: bool,
+        network: Network,
         environment: &[(RawText, RawText)],
     ) -> Result<Self, RunError> {
         refuse_nesting(environment)?;
         // First what takes longer and is waited for.
         let sandbox = Sandbox::start(wanted)?;
-        let egress = if offline {
-            None
-        } else {
-            Some(EgressProcess::start(
-                sources,
-                host_sets,
-                proxy_variables::read(environment),
-            )?)
+        let egress = match network {
+            Network::Isolated => None,
+            Network::Proxied => {
+                let proxies = proxy_variables::read(environment);
+                Some(EgressProcess::start(sources, host_sets, proxies)?)
+            }
         };
         Ok(Self { sandbox, egress })
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use stockade_plan::{
-    HostFacts, LaunchPlan, SSH_CONFIG, SSH_DIRECTORY, SSH_KNOWN_HOSTS, SshFact, Step,
+    HostFacts, LaunchPlan, Network, SSH_CONFIG, SSH_DIRECTORY, SSH_KNOWN_HOSTS, SshFact, Step,
 };
 use stockade_policy::{Origin, Policy};
 use stockade_types::{AbsPath, Verdict};
@@ -60,7 +60,7 @@ pub(crate) struct Told<'a> {
     pub(crate) facts: &'a HostFacts,
     pub(crate) workspace: &'a AbsPath,
     pub(crate) ask: AskMode,
-    pub(crate) offline: bool,
+    pub(crate) network: Network,
 }
 
 impl Told<'_> {
@@ -74,7 +74,7 @@ impl Told<'_> {
         );
         self.files(&mut text);
         text.push_str("## Programs and network\n- Any program that exists here may run. All ends with the session.\n");
-        text.push_str(if self.offline {
+        text.push_str(if self.network == Network::Isolated {
             "- There is no network but localhost.\n"
         } else {
             "- Hosts are allowed, asked about or refused one by one. A refused name does not resolve; a\n  \

@@ -15,6 +15,7 @@ mod denials;
 pub mod doctor;
 mod egress_calls;
 mod egress_process;
+mod ending;
 mod error;
 mod facts;
 mod filtered;

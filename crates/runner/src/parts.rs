@@ -3,8 +3,7 @@
 use std::{
     fs::File,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::Arc,
 };
 
 use stockade_plan::LaunchPlan;
@@ -56,7 +55,6 @@ pub(crate) struct Parts {
     pub(crate) ask: AskMode,
     /// Name that questions show.
     pub(crate) agent: String,
-    pub(crate) limit_seen: Mutex<Option<Duration>>,
     /// What the agent keeps between its sessions, as long as this one uses it.
     pub(crate) in_use: Option<InUse>,
 }

@@ -4,14 +4,15 @@ use std::{
     fs::File,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use stockade_egress::ListenerKind;
 use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
 use stockade_journal::{Journal, SharedJournal, SigningKey, layout};
 use stockade_plan::{
-    GuaranteeName, HostFacts, LaunchPlan, RunSpec, Step, Streams, check_workspace, compile,
+    GuaranteeName, HostFacts, LaunchPlan, Network, RunSpec, Step, StepName, Streams,
+    check_workspace, compile,
 };
 use stockade_policy::{Policy, Settings};
 use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
@@ -62,8 +63,8 @@ pub struct Options {
     pub policy_places: Vec<PolicyPlace>,
     /// Who is asked.
     pub ask: AskMode,
-    /// No network.
-    pub offline: bool,
+    /// What of the network it gets.
+    pub network: Network,
     /// Rows and columns of the session's terminal, where it gets one.
     pub terminal: Option<(u16, u16)>,
     /// What the command's standard streams are; without a terminal none is one.
@@ -196,7 +197,7 @@ fn prepare(
         workspace,
         cwd,
         argv: options.argv.clone(),
-        offline: options.offline,
+        network: options.network,
         terminal: options.terminal,
         streams: options.streams,
         require: options.require.clone(),
@@ -355,7 +356,7 @@ fn open_record(
         facts: &prepared.facts,
         workspace: &spec.workspace,
         ask: options.ask,
-        offline: spec.offline,
+        network: spec.network,
     };
     let inside_path = directory.join(INSIDE);
     let denials =
@@ -481,7 +482,6 @@ fn bring_up(
         policy: Arc::new(prepared.options.policy),
         ask: prepared.options.ask,
         agent: agent_name(&prepared.spec.argv),
-        limit_seen: Mutex::new(None),
         in_use: prepared.in_use,
     })
 }
@@ -493,12 +493,12 @@ fn build(prepared: &mut Prepared, mut sandbox: Sandbox) -> Result<(Launching, Pi
         let building = launch(process, &prepared.plan);
         match building.and_then(Building::wait) {
             Err(LaunchError::Step(failure)) if lacks(prepared, &failure) => {
-                prepared.facts.redirect &= failure.step != "redirect";
+                prepared.facts.redirect &= failure.step != StepName::Redirect;
                 prepared.facts.hold = false;
             }
             Err(LaunchError::Step(failure))
                 if prepared.plan.fault.is_none()
-                    && ["overlay", "overlay-part"].contains(&failure.step.as_str())
+                    && [StepName::Overlay, StepName::OverlayPart].contains(&failure.step)
                     && caches::step_down(&mut prepared.facts, &failure.reason) => {}
             other => return Ok((other?, pipes)),
         }
@@ -535,14 +535,12 @@ fn lacks(prepared: &Prepared, failure: &stockade_sandbox::LaunchFailure) -> bool
     let is = |errno: i32| missing.iter().any(|m| m.raw_os_error() == errno);
     // What the kernel says of a kind of netlink messages that it does not have.
     let no_queue = |errno: i32| errno == rustix::io::Errno::INVAL.raw_os_error();
+    let has = |step, reason: &dyn Fn(i32) -> bool| {
+        failure.step == step && failure.errno.is_some_and(reason)
+    };
     prepared.plan.fault.is_none()
-        && failure
-            .errno
-            .is_some_and(|errno| match failure.step.as_str() {
-                "redirect" => is(errno),
-                "hold" => is(errno) || no_queue(errno),
-                _ => false,
-            })
+        && (has(StepName::Redirect, &is)
+            || has(StepName::Hold, &|errno| is(errno) || no_queue(errno)))
 }
 
 fn kinds(plan: &LaunchPlan, listeners: Vec<(u16, OwnedFd)>) -> Vec<(ListenerKind, OwnedFd)> {
@@ -566,7 +564,7 @@ fn kinds(plan: &LaunchPlan, listeners: Vec<(u16, OwnedFd)>) -> Vec<(ListenerKind
 /// Records that a session did not start, and takes away what it had.
 fn give_up(recorder: &Recorder, directory: &SessionDir, error: &RunError) {
     let step = match error {
-        RunError::Launch(LaunchError::Step(failure)) => failure.step.clone(),
+        RunError::Launch(LaunchError::Step(failure)) => failure.step.to_string(),
         RunError::Egress(_) => "egress".to_owned(),
         _ => "start".to_owned(),
     };

@@ -19,6 +19,7 @@ use crate::{
     RunError, TerminalReaders,
     controller::Controller,
     egress_process::EgressProcess,
+    ending::{Ending, KillReason},
     listening::{Listening, Opening},
     mount_watch::MountWatch,
     parts::{Parts, PipeEnds},
@@ -194,21 +195,22 @@ impl Running {
 
     /// Follows the session to its end; then nothing of it runs any more and its record is closed.
     pub fn wait(mut self) -> Ended {
-        let (outcome, not_executed) = self.follow();
+        let ending = self.follow();
         self.desk.close();
-        self.finish(outcome, not_executed)
+        self.finish(ending)
     }
 
-    fn follow(&mut self) -> (SessionOutcome, Option<LaunchFailure>) {
+    fn follow(&mut self) -> Ending {
         let mut checked = Instant::now();
-        let mut deadline = self.wall_deadline();
-        let mut stopping: Option<String> = None;
+        let wall_time = self.wall_time();
+        let mut deadline = wall_time.and_then(|limit| self.started.checked_add(limit));
+        let mut stopping: Option<KillReason> = None;
         loop {
             let over = self.poll_session();
             let orders = std::mem::take(&mut *lock(&self.controller.orders));
             // First: a command that met a refusal for want of a record may end of itself.
             if let Some(reason) = orders.abort {
-                return self.kill(reason);
+                return self.kill(KillReason::Ordered(reason));
             }
             if over {
                 return self.news(stopping);
@@ -220,7 +222,8 @@ impl Running {
                 if let Some(reason) = stopping {
                     return self.kill(reason);
                 }
-                stopping = Some(self.reach_wall_limit());
+                self.record_wall_limit(wall_time.unwrap_or_default());
+                stopping = Some(KillReason::WallTime);
                 drop(self.parts.session.signal(SIGNAL_TERMINATE));
                 deadline = Some(Instant::now() + GRACE);
             }
@@ -233,22 +236,13 @@ impl Running {
         }
     }
 
-    fn wall_deadline(&self) -> Option<Instant> {
-        let limit = self
-            .parts
-            .policy
-            .settings()
-            .limits
-            .wall_time
-            .as_ref()?
-            .value
-            .duration();
-        *lock(&self.parts.limit_seen) = Some(limit);
-        self.started.checked_add(limit)
+    /// Returns how long the session may take.
+    fn wall_time(&self) -> Option<Duration> {
+        let limits = &self.parts.policy.settings().limits;
+        Some(limits.wall_time.as_ref()?.value.duration())
     }
 
-    fn reach_wall_limit(&self) -> String {
-        let limit = lock(&self.parts.limit_seen).unwrap_or_default();
+    fn record_wall_limit(&self, limit: Duration) {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         let event = Event::LimitReached {
             limit: "wall_time".to_owned(),
@@ -258,7 +252,6 @@ impl Running {
         };
         // If this cannot be written the session ends all the same.
         drop(self.recorder.write(&event, Durability::Synced));
-        WALL_TIME_REASON.to_owned()
     }
 
     /// Waits for news of the session, an order, or the next tick; `true` for news.
@@ -314,14 +307,14 @@ impl Running {
     }
 
     /// What has to happen every second; a reason ends the session.
-    fn tick(&mut self) -> Option<String> {
+    fn tick(&mut self) -> Option<KillReason> {
         if let Err(error) = self.recorder.checkpoint() {
-            return Some(format!("the journal cannot be written: {}", chain(&error)));
+            return Some(KillReason::Journal(chain(&error)));
         }
         if let Some((process, _)) = &mut self.parts.egress
             && process.has_ended()
         {
-            return Some("the egress process ended unexpectedly".to_owned());
+            return Some(KillReason::EgressGone);
         }
         if let Some(listening) = &mut self.listening {
             listening.look();
@@ -329,32 +322,26 @@ impl Running {
         None
     }
 
-    fn news(&mut self, stopping: Option<String>) -> (SessionOutcome, Option<LaunchFailure>) {
-        match self.parts.session.news() {
-            _ if stopping.is_some() => (killed(stopping.unwrap_or_default()), None),
-            SessionNews::Ended(Exit::Code(code)) => (SessionOutcome::Exited { code }, None),
-            SessionNews::Ended(Exit::Signal(signal)) => (SessionOutcome::Signaled { signal }, None),
-            SessionNews::NotExecuted(failure) => {
-                let outcome = SessionOutcome::NotStarted {
-                    step: failure.step.clone(),
-                    reason: failure.reason.clone(),
-                };
-                (outcome, Some(failure))
-            }
-            SessionNews::Gone => (
-                killed("the session was killed from outside".to_owned()),
-                None,
-            ),
+    fn news(&mut self, stopping: Option<KillReason>) -> Ending {
+        let news = self.parts.session.news();
+        if let Some(reason) = stopping {
+            return Ending::Killed(reason);
+        }
+        match news {
+            SessionNews::Ended(Exit::Code(code)) => Ending::Exited(code),
+            SessionNews::Ended(Exit::Signal(signal)) => Ending::Signaled(signal),
+            SessionNews::NotExecuted(failure) => Ending::NotExecuted(failure),
+            SessionNews::Gone => Ending::Killed(KillReason::Outside),
         }
     }
 
-    fn kill(&self, reason: String) -> (SessionOutcome, Option<LaunchFailure>) {
+    fn kill(&self, reason: KillReason) -> Ending {
         drop(self.parts.session.kill());
-        (killed(reason), None)
+        Ending::Killed(reason)
     }
 
     /// Takes everything down in order, and closes the record.
-    fn finish(self, outcome: SessionOutcome, not_executed: Option<LaunchFailure>) -> Ended {
+    fn finish(self, ending: Ending) -> Ended {
         let Self {
             parts,
             directory,
@@ -390,7 +377,7 @@ impl Running {
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
         events.push(Event::SessionEnded {
-            outcome: outcome.clone(),
+            outcome: ending.outcome(),
             duration_ms,
             counts: recorder.counts(),
         });
@@ -410,9 +397,12 @@ impl Running {
         // It takes its time to go, and nothing waits for it.
         drop(egress);
         Ended {
-            code: exit_code(&outcome, not_executed.as_ref()),
-            outcome,
-            not_executed,
+            code: ending.exit_code(),
+            outcome: ending.outcome(),
+            not_executed: match ending {
+                Ending::NotExecuted(failure) => Some(failure),
+                Ending::Exited(_) | Ending::Signaled(_) | Ending::Killed(_) => None,
+            },
             unrecorded,
             notes,
         }
@@ -439,34 +429,10 @@ fn listening(
     })
 }
 
-/// The reason that stands for the exit code 124.
-const WALL_TIME_REASON: &str = "the wall-time limit was reached";
-
-fn killed(reason: String) -> SessionOutcome {
-    SessionOutcome::Killed { reason }
-}
-
 fn join(handle: Option<JoinHandle<()>>) {
     if let Some(handle) = handle {
         // A thread that panicked has aborted the whole process.
         drop(handle.join());
-    }
-}
-
-/// Maps an outcome to the exit code of `run` (see the command line reference).
-fn exit_code(outcome: &SessionOutcome, not_executed: Option<&LaunchFailure>) -> u8 {
-    match outcome {
-        SessionOutcome::Exited { code } => u8::try_from(*code & 0xFF).unwrap_or(255),
-        SessionOutcome::Signaled { signal } => u8::try_from(128 + (*signal & 0x7F)).unwrap_or(255),
-        SessionOutcome::Killed { reason } if reason == WALL_TIME_REASON => 124,
-        SessionOutcome::Killed { .. } => 137,
-        SessionOutcome::NotStarted { .. } => match not_executed {
-            Some(failure) if failure.step == "execute" => {
-                let missing = failure.errno == Some(rustix::io::Errno::NOENT.raw_os_error());
-                if missing { 127 } else { 126 }
-            }
-            _ => 125,
-        },
     }
 }
 

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use stockade_plan::StepName;
 use stockade_sys::{Outcome, SysError, pass};
 use stockade_types::Digest;
 
@@ -20,8 +21,8 @@ pub enum Exit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("step `{step}`{} failed: {reason}", index.map(|i| format!(" ({i})")).unwrap_or_default())]
 pub struct LaunchFailure {
-    /// Name of the step.
-    pub step: String,
+    /// The step.
+    pub step: StepName,
     /// Its place in the plan.
     pub index: Option<usize>,
     /// The error with its causes.

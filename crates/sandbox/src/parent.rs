@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     process::{Child, Command, Stdio},
 };
 
@@ -338,16 +338,14 @@ pub enum LimitHit {
 impl Core {
     fn start(streams: StandardStreams) -> Outcome<Self> {
         let (control, theirs) = pass::packet_pair()?;
-        fd::keep_on_exec(theirs.as_fd())?;
-        let outer = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg("__init")
-            .arg(theirs.as_raw_fd().to_string())
             .env_clear()
             .stdin(streams.stdin)
             .stdout(streams.stdout)
-            .stderr(streams.stderr)
-            .spawn()
-            .map_err(|e| SysError::on("start", "__init", e))?;
+            .stderr(streams.stderr);
+        let outer = fd::spawn_with(&mut command, &[theirs.as_fd()])?;
         Ok(Self {
             control,
             outer: Some(outer),
@@ -447,7 +445,7 @@ impl Core {
 
 fn failed(step: &Step, index: usize, error: &SysError) -> LaunchFailure {
     LaunchFailure {
-        step: step.name().to_owned(),
+        step: step.name(),
         index: Some(index),
         reason: chain(error),
         errno: error.errno(),

@@ -4,9 +4,14 @@ use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    process::{Child, Command},
+    sync::{Mutex, PoisonError},
 };
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::{
+    fs::{MemfdFlags, SealFlags},
+    io::FdFlags,
+};
 
 use crate::{Outcome, SysError};
 
@@ -26,44 +31,61 @@ pub fn sealed_memory(name: &str, contents: &[u8]) -> Outcome<OwnedFd> {
     Ok(file.into())
 }
 
-/// Closes every descriptor of the calling process except those in `keep`.
+/// Has every descriptor of the calling process but the standard streams closed by the next
+/// `execve`, whoever opened it.
 ///
 /// # Errors
-/// When `close_range` is missing (Linux before 5.9) or fails.
-pub fn close_all_except(keep: &[RawFd]) -> Outcome<()> {
-    let mut keep: Vec<u32> = keep
-        .iter()
-        .filter_map(|fd| u32::try_from(*fd).ok())
-        .collect();
-    keep.sort_unstable();
-    keep.dedup();
-    let mut first = 0;
-    for kept in keep {
-        if kept > first {
-            close_range(first, kept - 1)?;
-        }
-        first = kept + 1;
-    }
-    close_range(first, u32::MAX)
-}
-
-fn close_range(first: u32, last: u32) -> Outcome<()> {
-    // SAFETY: close_range takes three integers. Descriptors closed here may be owned by Rust
-    // values, which this crate's callers accept: they run right before execve or only use `keep`.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+/// When `close_range` has no such way (Linux before 5.11) or fails.
+pub fn close_on_exec() -> Outcome<()> {
+    // SAFETY: close_range takes three integers; with CLOSE_RANGE_CLOEXEC it closes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST_UNNAMED,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
     if result == 0 {
         Ok(())
     } else {
-        Err(SysError::last("close_range"))
+        Err(SysError::last("close_range(CLOSE_RANGE_CLOEXEC)"))
     }
 }
 
-/// Lets `fd` survive `execve`.
+/// The first descriptor that is no standard stream.
+const FIRST_UNNAMED: RawFd = 3;
+
+/// Held while a descriptor may survive an `execve` of this process's children, and while one that
+/// came to us is taken.
+static SURVIVING: Mutex<()> = Mutex::new(());
+
+/// Starts `command`, which inherits `handed` under their numbers, appended to its arguments in this
+/// order, and besides them its standard streams only: also nothing that our own caller left open.
 ///
 /// # Errors
-/// When the descriptor is not open.
-pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Outcome<()> {
-    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())
+/// When one of them is a standard stream, or nothing can be started.
+pub fn spawn_with(command: &mut Command, handed: &[BorrowedFd<'_>]) -> Outcome<Child> {
+    let _one_at_a_time = SURVIVING.lock().unwrap_or_else(PoisonError::into_inner);
+    close_on_exec()?;
+    for fd in handed {
+        let number = fd.as_raw_fd();
+        if number < FIRST_UNNAMED {
+            let source = std::io::Error::from_raw_os_error(libc::EINVAL);
+            return Err(SysError::on("hand down a standard stream", number, source));
+        }
+        command.arg(number.to_string());
+        set_flags(*fd, FdFlags::empty())?;
+    }
+    let spawned = command.spawn();
+    for fd in handed {
+        set_flags(*fd, FdFlags::CLOEXEC)?;
+    }
+    spawned.map_err(|e| SysError::on("start", command.get_program().display(), e))
+}
+
+fn set_flags(fd: BorrowedFd<'_>, flags: FdFlags) -> Outcome<()> {
+    rustix::io::fcntl_setfd(fd, flags)
         .map_err(|e| SysError::on("fcntl(F_SETFD)", fd.as_raw_fd(), e))
 }
 
@@ -86,24 +108,103 @@ pub fn set_standard_streams(fd: BorrowedFd<'_>, which: [bool; 3]) -> Outcome<()>
     Ok(())
 }
 
-/// Takes over the descriptor `number` that the parent declared on our command line.
+/// Makes the standard streams of the calling process ones that give and take nothing.
 ///
 /// # Errors
-/// When no such descriptor is open.
-pub fn adopt(number: RawFd) -> Outcome<OwnedFd> {
+/// When `/dev/null` cannot be opened.
+pub fn replace_standard_streams() -> Outcome<()> {
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|e| SysError::on("open", "/dev/null", e))?;
+    set_standard_streams(null.as_fd(), [true; 3])
+}
+
+/// Takes over the descriptor `number` that the parent declared on our command line. Each can be
+/// taken once.
+///
+/// # Errors
+/// When no such descriptor is open, it is a standard stream, or it did not come from the parent.
+pub fn take_inherited(number: RawFd) -> Outcome<OwnedFd> {
+    let refused = |source| Err(SysError::on("take descriptor", number, source));
+    if number < FIRST_UNNAMED {
+        return refused(std::io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let _one_at_a_time = SURVIVING.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: F_GETFD only reads the flags of a descriptor number, valid or not.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-    if flags < 0 || number <= 2 {
-        return Err(SysError::on(
-            "adopt descriptor",
-            number,
-            std::io::Error::last_os_error(),
-        ));
+    if flags < 0 {
+        return refused(std::io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is open (checked above) and was handed to this process by its parent
-    // under this number; no other value in this process owns it.
+    if flags & libc::FD_CLOEXEC != 0 {
+        // Opened here, or taken before.
+        return refused(std::io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: the descriptor is open, and it came through execve: all that is opened in this program
+    // is closed by that, `spawn_with` alone lifts it for a moment, and the lock keeps that apart from
+    // this. No value owns what came through execve but for the one that is made here: from the next
+    // line on it has the flag, and is refused above.
     let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) };
-    rustix::io::fcntl_setfd(fd.as_fd(), rustix::io::FdFlags::CLOEXEC)
-        .map_err(|e| SysError::on("fcntl(F_SETFD)", number, e))?;
+    set_flags(fd.as_fd(), FdFlags::CLOEXEC)?;
     Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read as _,
+        os::fd::{AsFd as _, AsRawFd as _},
+        process::{Command, Stdio},
+    };
+
+    use super::{sealed_memory, spawn_with, take_inherited};
+
+    #[test]
+    fn a_child_inherits_what_it_is_handed_and_nothing_else() {
+        let (handed, kept) = (
+            sealed_memory("handed", b"text").unwrap(),
+            sealed_memory("kept", b"").unwrap(),
+        );
+        // As a caller may leave one to us.
+        let left = rustix::io::dup(&kept).unwrap();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "cat <&$1; ls -l /proc/self/fd", "sh"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = spawn_with(&mut command, &[handed.as_fd()]).unwrap();
+        let mut text = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_to_string(&mut text).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(text.starts_with("text"), "{text}");
+        assert!(text.contains("memfd:handed"), "{text}");
+        assert!(!text.contains("memfd:kept"), "{text}");
+        drop(left);
+    }
+
+    #[test]
+    fn what_has_an_owner_is_not_taken() {
+        let owned = sealed_memory("owned", b"").unwrap();
+        let refused = |number| take_inherited(number).unwrap_err().errno();
+        assert_eq!(refused(owned.as_raw_fd()), Some(libc::EBUSY));
+        for standard in [-1, 0, 1, 2] {
+            assert_eq!(refused(standard), Some(libc::EINVAL));
+        }
+        drop(owned);
+        assert_eq!(refused(9_999), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn what_came_through_an_execution_is_taken_once() {
+        // As it is there after an execution; nobody else owns the copy.
+        let copy = std::os::fd::IntoRawFd::into_raw_fd(
+            rustix::io::dup(sealed_memory("given", b"").unwrap()).unwrap(),
+        );
+        let taken = take_inherited(copy).unwrap();
+        assert_eq!(take_inherited(copy).unwrap_err().errno(), Some(libc::EBUSY));
+        drop(taken);
+        assert_eq!(take_inherited(copy).unwrap_err().errno(), Some(libc::EBADF));
+    }
 }

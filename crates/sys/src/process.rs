@@ -328,10 +328,6 @@ pub enum Limit {
     PendingSignals,
     /// `RLIMIT_CORE`, bytes of a core dump.
     Core,
-    /// `RLIMIT_AS`, bytes of address space of one process.
-    AddressSpace,
-    /// `RLIMIT_MEMLOCK`, bytes locked in memory.
-    LockedMemory,
     /// `RLIMIT_MSGQUEUE`, bytes in POSIX message queues.
     MessageQueues,
 }
@@ -342,8 +338,6 @@ const fn resource(limit: Limit) -> Resource {
         Limit::Processes => Resource::Nproc,
         Limit::PendingSignals => Resource::Sigpending,
         Limit::Core => Resource::Core,
-        Limit::AddressSpace => Resource::As,
-        Limit::LockedMemory => Resource::Memlock,
         Limit::MessageQueues => Resource::Msgqueue,
     }
 }

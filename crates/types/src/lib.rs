@@ -19,7 +19,7 @@ pub use decision::{DecisionRecord, RequestKind, Target, Verdict};
 pub use error::chain;
 pub use host::{Host, HostError, HostName, Port};
 pub use id::{ApprovalId, DecisionId, Digest, IdError, RuleId, SessionId};
-pub use path::{AbsPath, PathError};
+pub use path::{AbsPath, FixedPath, PathError};
 pub use quantity::{ByteSize, QuantityError, Span, UnixMillis};
 pub use raw::RawText;
 pub use secret::Secret;

@@ -73,9 +73,73 @@ impl AbsPath {
         Self::new(self.0.join(relative))
     }
 
+    /// Appends the components of `path`.
+    #[must_use]
+    pub fn below(&self, path: FixedPath) -> Self {
+        let relative = path.0.trim_start_matches('/');
+        if relative.is_empty() {
+            return self.clone();
+        }
+        Self(self.0.join(relative))
+    }
+
     /// Tells whether this path is `ancestor` or lies below it, component by component.
     pub fn is_within(&self, ancestor: &Self) -> bool {
         self.0.starts_with(&ancestor.0)
+    }
+}
+
+/// An absolute path that stands in our own text: a mistake in it is found when it is compiled.
+///
+/// Constants and statics of this type are checked by the compiler; [`Self::new`] is for nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedPath(&'static str);
+
+impl FixedPath {
+    /// The root of the file system.
+    pub const ROOT: Self = Self("/");
+
+    /// Takes a path that begins with `/` and has no empty, `.` or `..` component and no NUL byte.
+    /// In a constant every other text stops the compilation.
+    ///
+    /// # Panics
+    /// On every other text, where this is no constant.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "`at` is below the length, and constants cannot call `get`"
+    )]
+    pub const fn new(text: &'static str) -> Self {
+        let bytes = text.as_bytes();
+        assert!(bytes.len() > 1 && bytes[0] == b'/', "not an absolute path");
+        let mut at = 0;
+        // Length of the component that `at` is in, and how many of its bytes are dots.
+        let (mut length, mut dots) = (1, 0);
+        while at < bytes.len() {
+            assert!(bytes[at] != 0, "a NUL byte");
+            if bytes[at] == b'/' {
+                assert!(length > 0, "an empty component");
+                assert!(dots == 0 || dots != length || dots > 2, "`.` or `..`");
+                (length, dots) = (0, 0);
+            } else {
+                length += 1;
+                dots += (bytes[at] == b'.') as usize;
+            }
+            at += 1;
+        }
+        assert!(length > 0, "a slash at the end");
+        assert!(dots != length || dots > 2, "`.` or `..`");
+        Self(text)
+    }
+
+    /// Returns the text.
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl From<FixedPath> for AbsPath {
+    fn from(path: FixedPath) -> Self {
+        Self(PathBuf::from(path.0))
     }
 }
 
@@ -113,7 +177,7 @@ impl From<AbsPath> for RawText {
 
 #[cfg(test)]
 mod tests {
-    use super::AbsPath;
+    use super::{AbsPath, FixedPath};
 
     #[test]
     fn paths_are_normal_and_compare_by_component() {
@@ -130,5 +194,25 @@ mod tests {
         }
         assert!(AbsPath::new("/a").unwrap().join("../b").is_err());
         assert!(AbsPath::new("/a").unwrap().join("/b").is_err());
+    }
+
+    /// What the compiler says of a constant is what the parser says of the same text.
+    #[test]
+    fn fixed_paths_are_those_that_are_normal() {
+        for text in ["/a", "/a/b", "/.a", "/a/...", "/a./b", "/..a"] {
+            let path = AbsPath::from(FixedPath::new(text));
+            assert_eq!(Ok(path), AbsPath::new(text));
+        }
+        for text in [
+            "", "/", "a", "//a", "/a/", "/a//b", "/.", "/..", "/a/..", "/./a", "/../a", "/a\0",
+        ] {
+            let made = std::panic::catch_unwind(|| FixedPath::new(text));
+            assert!(made.is_err(), "{text:?}");
+        }
+        let work = AbsPath::new("/work").unwrap();
+        let inside = work.below(FixedPath::new("/inside/ssh"));
+        assert_eq!(inside, AbsPath::new("/work/inside/ssh").unwrap());
+        assert_eq!(work.below(FixedPath::ROOT), work);
+        assert_eq!(AbsPath::from(FixedPath::ROOT), AbsPath::new("/").unwrap());
     }
 }

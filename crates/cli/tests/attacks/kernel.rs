@@ -370,6 +370,74 @@ fn k14_descriptors_are_not_inherited() {
     });
 }
 
+/// Neither process 1 nor the egress process holds anything of the caller's, and process 1 holds none of
+/// the command's streams, whose readers would wait for it.
+#[test]
+fn k14_helpers_hold_nothing_of_others() {
+    // Whoever forbids a look at himself can be looked at by root alone.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for_each_user(|env| {
+        let repo = env.repo();
+        let secret = env.write("secret", "canary-descriptor\n");
+        let own = env.binary().display();
+        let marker = format!("300.{}14", std::process::id());
+        let line = format!(
+            "exec 9<>$SECRET; exec {own} run --ask deny --summary none -- /bin/sleep {marker}"
+        );
+        let session = env
+            .command("/bin/bash")
+            .args(["--norc", "-c", &line])
+            .env("SECRET", &secret)
+            .current_dir(repo.path())
+            .spawn();
+        let is_sleep = |process: u32| {
+            fs::read_link(format!("/proc/{process}/exe")).is_ok_and(|exe| exe.ends_with("sleep"))
+        };
+        let running = || {
+            let mut with = processes::with_argument(&marker).into_iter();
+            with.any(is_sleep)
+        };
+        let has_command = wait::until_true(Duration::from_secs(10), running);
+        assert!(has_command, "{}", session.stderr());
+        let held = |process: u32| -> Vec<String> {
+            let listed = fs::read_dir(format!("/proc/{process}/fd")).expect("it can be looked at");
+            let links = listed.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+            links.map(|link| link.display().to_string()).collect()
+        };
+        let shown = secret.display().to_string();
+        let helper = |role: &str| {
+            let found: Vec<u32> = processes::descendants(session.pid())
+                .into_iter()
+                .filter(|process| {
+                    let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+                    line.split(|byte| *byte == 0)
+                        .any(|word| word == role.as_bytes())
+                })
+                .collect();
+            assert_eq!(found.len(), 1, "{role}");
+            found[0]
+        };
+        // Control: the supervisor has it from the caller.
+        assert!(held(session.pid()).contains(&shown));
+        // Standard error of the egress process is ours: there it says why it panics.
+        for (role, ours) in [("__init", 0), ("__egress", 1)] {
+            let held = held(helper(role));
+            let known = |link: &String| {
+                ["/dev/null", "/null"].contains(&link.as_str())
+                    || ["socket:", "anon_inode:[signalfd]", "anon_inode:[event"]
+                        .iter()
+                        .any(|kind| link.starts_with(kind))
+            };
+            let foreign: Vec<&String> = held.iter().filter(|link| !known(link)).collect();
+            assert_eq!(foreign.len(), ours, "{role}: {held:?}");
+            assert!(!held.contains(&shown), "{role}: {held:?}");
+        }
+        drop(session);
+    });
+}
+
 /// Other processes of the machine can neither be seen nor signalled, nor those of another session.
 #[test]
 fn k28_sessions_do_not_see_each_other() {

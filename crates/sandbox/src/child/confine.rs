@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd, path::PathBuf};
 
 use stockade_plan::{
-    CallAction, CallCondition, CallSet, Command, PathRule, Rights, UNNAMED, calls,
+    CallAction, CallCondition, CallSet, Command, PathRule, ResourceLimit, Rights, UNNAMED, calls,
 };
 use stockade_sys::{
     Outcome, SysError, capability, identity,
@@ -21,20 +21,13 @@ pub(super) fn become_user(uid: u32, gid: u32, drop_groups: bool) -> Outcome<()> 
     capability::keep_across_identity(|| identity::become_user(uid, gid))
 }
 
-pub(super) fn resource_limit(limit: &str, value: u64) -> Outcome<()> {
+pub(super) fn resource_limit(limit: ResourceLimit, value: u64) -> Outcome<()> {
     let limit = match limit {
-        "open-files" => Limit::OpenFiles,
-        "processes" => Limit::Processes,
-        "pending-signals" => Limit::PendingSignals,
-        "core" => Limit::Core,
-        "message-queues" => Limit::MessageQueues,
-        other => {
-            return Err(SysError::on(
-                "set limit",
-                other,
-                std::io::ErrorKind::InvalidInput,
-            ));
-        }
+        ResourceLimit::OpenFiles => Limit::OpenFiles,
+        ResourceLimit::Processes => Limit::Processes,
+        ResourceLimit::PendingSignals => Limit::PendingSignals,
+        ResourceLimit::Core => Limit::Core,
+        ResourceLimit::MessageQueues => Limit::MessageQueues,
     };
     process::limit(limit, value)
 }

@@ -16,11 +16,14 @@ use crate::message::{Exit, FromChild, FromParent, receive, send};
 
 /// Forks the command's process. The child goes on with the plan; this process becomes the
 /// session's first process for good.
-pub(super) fn start_command(state: &State) -> Outcome<Flow> {
+pub(super) fn start_command(state: &mut State) -> Outcome<Flow> {
     let signals = process::child_signal_fd()?;
     match process::fork(Parentage::Own)? {
         Fork::Child => Ok(Flow::Next),
-        Fork::Parent(pid) => Ok(Flow::Exit(watch(state, pid, &signals))),
+        Fork::Parent(pid) => {
+            state.let_go();
+            Ok(Flow::Exit(watch(state, pid, &signals)))
+        }
     }
 }
 
@@ -30,8 +33,7 @@ const EXIT_UNCONFINED: i32 = 125;
 fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
     let control = state.control.as_fd();
     let raw = command.as_raw_nonzero().get();
-    if confine_self(state, signals).is_err()
-        || send(control, &FromChild::Command { pid: raw }, &[]).is_err()
+    if confine_self(state).is_err() || send(control, &FromChild::Command { pid: raw }, &[]).is_err()
     {
         return EXIT_UNCONFINED;
     }
@@ -83,15 +85,9 @@ fn wait(
 }
 
 /// Takes from process 1 itself what it takes from the command.
-fn confine_self(state: &State, signals: &OwnedFd) -> Outcome<()> {
-    use std::os::fd::AsRawFd;
+fn confine_self(state: &State) -> Outcome<()> {
     // Its standard streams are the command's; held open here, a pipe would never end.
-    let binder = state.binder.as_ref().map(AsRawFd::as_raw_fd);
-    let kept: Vec<_> = [state.control.as_raw_fd(), signals.as_raw_fd()]
-        .into_iter()
-        .chain(binder)
-        .collect();
-    fd::close_all_except(&kept)?;
+    fd::replace_standard_streams()?;
     identity::set_dumpable(false)?;
     confine::drop_capabilities()?;
     capability::set_no_new_privileges()?;

@@ -12,7 +12,7 @@ use std::{
     os::fd::{AsFd, OwnedFd, RawFd},
 };
 
-use stockade_plan::{LaunchPlan, Namespace, PLAN_VERSION, Step, Stream, Streams};
+use stockade_plan::{LaunchPlan, Namespace, PLAN_VERSION, Step, StepName, Stream, Streams};
 use stockade_sys::{
     Outcome, SysError, fd, identity,
     net::{self, HeldConnections, SocketDiagnosis},
@@ -54,10 +54,7 @@ pub fn main(arguments: &[String]) -> i32 {
     let Some(control) = parse(arguments) else {
         return EXIT_UNUSABLE;
     };
-    if fd::close_all_except(&[0, 1, 2, control]).is_err() {
-        return EXIT_UNUSABLE;
-    }
-    let Ok(control) = fd::adopt(control) else {
+    let Ok(control) = fd::take_inherited(control) else {
         return EXIT_UNUSABLE;
     };
     let plan = match receive_plan(&control) {
@@ -67,7 +64,7 @@ pub fn main(arguments: &[String]) -> i32 {
         Err(error) => {
             report(
                 &control,
-                "read-plan",
+                StepName::ReadPlan,
                 None,
                 "this is a fault of Stockade",
                 &error,
@@ -134,9 +131,9 @@ fn read_plan(plan: OwnedFd, digest: Digest) -> Outcome<LaunchPlan> {
     Ok(plan)
 }
 
-fn report(control: &OwnedFd, step: &str, index: Option<usize>, remedy: &str, error: &SysError) {
+fn report(control: &OwnedFd, step: StepName, index: Option<usize>, remedy: &str, error: &SysError) {
     let failure = LaunchFailure {
-        step: step.to_owned(),
+        step,
         index,
         reason: chain(error),
         errno: error.errno(),
@@ -196,9 +193,6 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::SharedCount { name, most } => process::share_at_most(name, *most)?,
         Step::PrivateMounts => stockade_sys::mount::make_private()?,
         Step::NewRoot { at } => state.view.new_root(at)?,
-        Step::Directory { path, mode, owner } => {
-            state.view.directory(path, *mode, *owner, identity)?;
-        }
         Step::Symlink { path, target } => state.view.symlink(path, target)?,
         Step::File { path, contents } => state.view.file(path, contents)?,
         Step::Bind {
@@ -246,7 +240,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::StartCommand => return first::start_command(state),
         Step::NewSession => pty::new_session(state.terminal_slave())?,
         Step::ForegroundGroup => pty::foreground_group(state.terminal_slave())?,
-        Step::ResourceLimit { limit, value } => confine::resource_limit(limit, *value)?,
+        Step::ResourceLimit { limit, value } => confine::resource_limit(*limit, *value)?,
         Step::DropCapabilities => confine::drop_capabilities()?,
         Step::NoNewPrivileges => stockade_sys::capability::set_no_new_privileges()?,
         Step::RestrictPaths { abi, rules } => confine::restrict_paths(*abi, rules)?,
@@ -384,7 +378,6 @@ impl State {
     }
 
     fn close_descriptors(&mut self) -> Outcome<()> {
-        use std::os::fd::AsRawFd;
         if let Some(terminal) = self.terminal.take() {
             let Streams {
                 stdin,
@@ -394,6 +387,27 @@ impl State {
             let is_terminal = [stdin, stdout, stderr].map(|stream| stream == Stream::Terminal);
             fd::set_standard_streams(terminal.slave.as_fd(), is_terminal)?;
         }
-        fd::close_all_except(&[0, 1, 2, self.control.as_raw_fd()])
+        // Everything else goes with the execution; if that fails, the control socket tells.
+        fd::close_on_exec()
+    }
+
+    /// Closes what only building the view needed.
+    fn let_go(&mut self) {
+        let Self {
+            plan: _,
+            control: _,
+            view,
+            listeners,
+            names,
+            diagnosis,
+            held,
+            six: _,
+            terminal,
+            binder: _,
+        } = self;
+        *view = view::View::default();
+        listeners.clear();
+        (*names, *diagnosis, *held) = (None, None, None);
+        *terminal = None;
     }
 }

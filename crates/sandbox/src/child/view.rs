@@ -78,18 +78,6 @@ impl View {
         }
     }
 
-    pub(super) fn directory(
-        &self,
-        path: &AbsPath,
-        mode: u32,
-        owner: Owner,
-        identity: Identity,
-    ) -> Outcome<()> {
-        let at = self.at(path);
-        Self::make_directories(&at)?;
-        set_mode_and_owner(&at, mode, owner, identity)
-    }
-
     pub(super) fn symlink(&self, path: &AbsPath, target: &RawText) -> Outcome<()> {
         let wrong = |e: io::Error| SysError::on("create link", path, e);
         let (parent, name) = self.parent(path).map_err(wrong)?;

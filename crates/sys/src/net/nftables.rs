@@ -51,6 +51,54 @@ const COMPARE_EQUAL: u32 = 0;
 /// The redirect names the whole range, as one port (NF_NAT_RANGE_PROTO_SPECIFIED).
 const PORT_SPECIFIED: u32 = 2;
 
+/// Attributes of each kind of message and expression (linux/netfilter/nf_tables.h). Each kind counts
+/// its own from 1.
+mod attribute {
+    pub(super) const TABLE_NAME: u16 = 1;
+    pub(super) const TABLE_FLAGS: u16 = 2;
+    pub(super) const CHAIN_TABLE: u16 = 1;
+    pub(super) const CHAIN_NAME: u16 = 3;
+    pub(super) const CHAIN_HOOK: u16 = 4;
+    pub(super) const CHAIN_POLICY: u16 = 5;
+    pub(super) const CHAIN_TYPE: u16 = 7;
+    pub(super) const HOOK_NUMBER: u16 = 1;
+    pub(super) const HOOK_PRIORITY: u16 = 2;
+    pub(super) const RULE_TABLE: u16 = 1;
+    pub(super) const RULE_CHAIN: u16 = 2;
+    pub(super) const RULE_EXPRESSIONS: u16 = 4;
+    pub(super) const LIST_ELEMENT: u16 = 1;
+    pub(super) const EXPRESSION_NAME: u16 = 1;
+    pub(super) const EXPRESSION_DATA: u16 = 2;
+    pub(super) const DATA_VALUE: u16 = 1;
+    pub(super) const DATA_VERDICT: u16 = 2;
+    pub(super) const VERDICT_CODE: u16 = 1;
+    pub(super) const META_DESTINATION: u16 = 1;
+    pub(super) const META_KEY: u16 = 2;
+    pub(super) const PAYLOAD_DESTINATION: u16 = 1;
+    pub(super) const PAYLOAD_BASE: u16 = 2;
+    pub(super) const PAYLOAD_OFFSET: u16 = 3;
+    pub(super) const PAYLOAD_LENGTH: u16 = 4;
+    pub(super) const BITWISE_SOURCE: u16 = 1;
+    pub(super) const BITWISE_DESTINATION: u16 = 2;
+    pub(super) const BITWISE_LENGTH: u16 = 3;
+    pub(super) const BITWISE_MASK: u16 = 4;
+    pub(super) const BITWISE_XOR: u16 = 5;
+    pub(super) const QUEUE_NUMBER: u16 = 1;
+    pub(super) const QUEUE_TOTAL: u16 = 2;
+    pub(super) const TARGET_NAME: u16 = 1;
+    pub(super) const TARGET_REVISION: u16 = 2;
+    pub(super) const TARGET_INFO: u16 = 3;
+    pub(super) const REJECT_KIND: u16 = 1;
+    pub(super) const REJECT_CODE: u16 = 2;
+    pub(super) const COMPARE_SOURCE: u16 = 1;
+    pub(super) const COMPARE_OPERATION: u16 = 2;
+    pub(super) const COMPARE_DATA: u16 = 3;
+    pub(super) const IMMEDIATE_DESTINATION: u16 = 1;
+    pub(super) const IMMEDIATE_DATA: u16 = 2;
+    pub(super) const REDIRECT_PORT_FIRST: u16 = 1;
+    pub(super) const REDIRECT_FLAGS: u16 = 3;
+}
+
 /// Redirects every TCP connection made in the caller's network namespace to `port` on loopback,
 /// except those to loopback itself, which belong to the programs inside.
 ///
@@ -61,8 +109,8 @@ pub fn redirect_all_tcp(port: u16) -> Outcome<()> {
     batch.message(BATCH_BEGIN, REQUEST, |m| m.raw(&[0, 0, 0, 10]));
     batch.message(NEW_TABLE, REQUEST | ACKNOWLEDGE | CREATE, |m| {
         m.raw(&[FAMILY_INET, 0, 0, 0]);
-        m.attribute(1, TABLE);
-        m.attribute(2, &0_u32.to_be_bytes());
+        m.attribute(attribute::TABLE_NAME, TABLE);
+        m.attribute(attribute::TABLE_FLAGS, &0_u32.to_be_bytes());
     });
     chain(&mut batch, CHAIN, b"nat\0", PRIORITY_NAT_DESTINATION);
     except_loopback(&mut batch, CHAIN);
@@ -141,13 +189,13 @@ fn hold_with(queue: fn(&mut Batch), local: &[u16]) -> Outcome<()> {
 fn chain(batch: &mut Batch, name: &[u8], kind: &[u8], priority: i32) {
     batch.message(NEW_CHAIN, REQUEST | ACKNOWLEDGE | CREATE, |m| {
         m.raw(&[FAMILY_INET, 0, 0, 0]);
-        m.attribute(1, TABLE);
-        m.attribute(3, name);
-        m.attribute(7, kind);
-        m.attribute(5, &VERDICT_ACCEPT.to_be_bytes());
-        m.nest(4, |hook| {
-            hook.attribute(1, &HOOK_LOCAL_OUT.to_be_bytes());
-            hook.attribute(2, &priority.to_be_bytes());
+        m.attribute(attribute::CHAIN_TABLE, TABLE);
+        m.attribute(attribute::CHAIN_NAME, name);
+        m.attribute(attribute::CHAIN_TYPE, kind);
+        m.attribute(attribute::CHAIN_POLICY, &VERDICT_ACCEPT.to_be_bytes());
+        m.nest(attribute::CHAIN_HOOK, |hook| {
+            hook.attribute(attribute::HOOK_NUMBER, &HOOK_LOCAL_OUT.to_be_bytes());
+            hook.attribute(attribute::HOOK_PRIORITY, &priority.to_be_bytes());
         });
     });
 }
@@ -171,85 +219,94 @@ fn except_loopback(batch: &mut Batch, chain: &[u8]) {
 fn rule(batch: &mut Batch, chain: &[u8], expressions: impl FnOnce(&mut Batch)) {
     batch.message(NEW_RULE, REQUEST | ACKNOWLEDGE | CREATE | APPEND, |m| {
         m.raw(&[FAMILY_INET, 0, 0, 0]);
-        m.attribute(1, TABLE);
-        m.attribute(2, chain);
-        m.nest(4, expressions);
+        m.attribute(attribute::RULE_TABLE, TABLE);
+        m.attribute(attribute::RULE_CHAIN, chain);
+        m.nest(attribute::RULE_EXPRESSIONS, expressions);
     });
 }
 
 fn expression(m: &mut Batch, name: &[u8], data: impl FnOnce(&mut Batch)) {
-    m.nest(1, |element| {
-        element.attribute(1, name);
-        element.nest(2, data);
+    m.nest(attribute::LIST_ELEMENT, |element| {
+        element.attribute(attribute::EXPRESSION_NAME, name);
+        element.nest(attribute::EXPRESSION_DATA, data);
     });
 }
 
 fn compare_meta(m: &mut Batch, key: u32, value: &[u8]) {
     expression(m, b"meta\0", |data| {
-        data.attribute(2, &key.to_be_bytes());
-        data.attribute(1, &REGISTER_1.to_be_bytes());
+        data.attribute(attribute::META_KEY, &key.to_be_bytes());
+        data.attribute(attribute::META_DESTINATION, &REGISTER_1.to_be_bytes());
     });
     compare(m, value);
 }
 
 fn load_payload(m: &mut Batch, header: u32, offset: u32, length: u32) {
     expression(m, b"payload\0", |data| {
-        data.attribute(1, &REGISTER_1.to_be_bytes());
-        data.attribute(2, &header.to_be_bytes());
-        data.attribute(3, &offset.to_be_bytes());
-        data.attribute(4, &length.to_be_bytes());
+        data.attribute(attribute::PAYLOAD_DESTINATION, &REGISTER_1.to_be_bytes());
+        data.attribute(attribute::PAYLOAD_BASE, &header.to_be_bytes());
+        data.attribute(attribute::PAYLOAD_OFFSET, &offset.to_be_bytes());
+        data.attribute(attribute::PAYLOAD_LENGTH, &length.to_be_bytes());
     });
 }
 
 /// Clears all other bits of the one byte that was loaded.
 fn keep_bits(m: &mut Batch, bits: u8) {
     expression(m, b"bitwise\0", |data| {
-        data.attribute(1, &REGISTER_1.to_be_bytes());
-        data.attribute(2, &REGISTER_1.to_be_bytes());
-        data.attribute(3, &1_u32.to_be_bytes());
-        data.nest(4, |inner| inner.attribute(1, &[bits]));
-        data.nest(5, |inner| inner.attribute(1, &[0]));
+        data.attribute(attribute::BITWISE_SOURCE, &REGISTER_1.to_be_bytes());
+        data.attribute(attribute::BITWISE_DESTINATION, &REGISTER_1.to_be_bytes());
+        data.attribute(attribute::BITWISE_LENGTH, &1_u32.to_be_bytes());
+        data.nest(attribute::BITWISE_MASK, |inner| {
+            inner.attribute(attribute::DATA_VALUE, &[bits]);
+        });
+        data.nest(attribute::BITWISE_XOR, |inner| {
+            inner.attribute(attribute::DATA_VALUE, &[0]);
+        });
     });
 }
 
 /// Gives the packet to queue 0; without anybody who takes from it, it is dropped.
 fn queue(m: &mut Batch) {
     expression(m, b"queue\0", |data| {
-        data.attribute(1, &0_u16.to_be_bytes());
-        data.attribute(2, &1_u16.to_be_bytes());
+        data.attribute(attribute::QUEUE_NUMBER, &0_u16.to_be_bytes());
+        data.attribute(attribute::QUEUE_TOTAL, &1_u16.to_be_bytes());
     });
 }
 
 /// The same by the target that iptables has (linux/netfilter/xt_NFQUEUE.h).
 fn queue_target(m: &mut Batch) {
     expression(m, b"target\0", |data| {
-        data.attribute(1, b"NFQUEUE\0");
-        data.attribute(2, &0_u32.to_be_bytes());
-        data.attribute(3, &[0; 8]);
+        data.attribute(attribute::TARGET_NAME, b"NFQUEUE\0");
+        data.attribute(attribute::TARGET_REVISION, &0_u32.to_be_bytes());
+        data.attribute(attribute::TARGET_INFO, &[0; 8]);
     });
 }
 
 fn reject(m: &mut Batch, kind: u32, code: u8) {
     expression(m, b"reject\0", |data| {
-        data.attribute(1, &kind.to_be_bytes());
-        data.attribute(2, &[code]);
+        data.attribute(attribute::REJECT_KIND, &kind.to_be_bytes());
+        data.attribute(attribute::REJECT_CODE, &[code]);
     });
 }
 
 fn compare(m: &mut Batch, value: &[u8]) {
     expression(m, b"cmp\0", |data| {
-        data.attribute(1, &REGISTER_1.to_be_bytes());
-        data.attribute(2, &COMPARE_EQUAL.to_be_bytes());
-        data.nest(3, |inner| inner.attribute(1, value));
+        data.attribute(attribute::COMPARE_SOURCE, &REGISTER_1.to_be_bytes());
+        data.attribute(attribute::COMPARE_OPERATION, &COMPARE_EQUAL.to_be_bytes());
+        data.nest(attribute::COMPARE_DATA, |inner| {
+            inner.attribute(attribute::DATA_VALUE, value);
+        });
     });
 }
 
 fn accept(m: &mut Batch) {
     expression(m, b"immediate\0", |data| {
-        data.attribute(1, &REGISTER_VERDICT.to_be_bytes());
-        data.nest(2, |inner| {
-            inner.nest(2, |verdict| {
-                verdict.attribute(1, &VERDICT_ACCEPT.to_be_bytes());
+        data.attribute(
+            attribute::IMMEDIATE_DESTINATION,
+            &REGISTER_VERDICT.to_be_bytes(),
+        );
+        data.nest(attribute::IMMEDIATE_DATA, |inner| {
+            inner.nest(attribute::DATA_VERDICT, |verdict| {
+                verdict.attribute(attribute::VERDICT_CODE, &VERDICT_ACCEPT.to_be_bytes());
             });
         });
     });
@@ -257,11 +314,13 @@ fn accept(m: &mut Batch) {
 
 fn redirect(m: &mut Batch, port: u16) {
     expression(m, b"immediate\0", |data| {
-        data.attribute(1, &REGISTER_1.to_be_bytes());
-        data.nest(2, |inner| inner.attribute(1, &port.to_be_bytes()));
+        data.attribute(attribute::IMMEDIATE_DESTINATION, &REGISTER_1.to_be_bytes());
+        data.nest(attribute::IMMEDIATE_DATA, |inner| {
+            inner.attribute(attribute::DATA_VALUE, &port.to_be_bytes());
+        });
     });
     expression(m, b"redir\0", |data| {
-        data.attribute(1, &REGISTER_1.to_be_bytes());
-        data.attribute(3, &PORT_SPECIFIED.to_be_bytes());
+        data.attribute(attribute::REDIRECT_PORT_FIRST, &REGISTER_1.to_be_bytes());
+        data.attribute(attribute::REDIRECT_FLAGS, &PORT_SPECIFIED.to_be_bytes());
     });
 }

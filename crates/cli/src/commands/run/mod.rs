@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use stockade_approval::AskMode;
 use stockade_event::{SessionOutcome, Summary};
 use stockade_journal::{ReadError, Verification};
-use stockade_plan::{GuaranteeName, LaunchPlan};
+use stockade_plan::{GuaranteeName, LaunchPlan, Network};
 use stockade_policy::{Policy, Problems};
 use stockade_runner::{ErrorKind, Helpers, Options, RunError};
 use stockade_types::{RawText, RequestKind, SessionId};
@@ -162,7 +162,6 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let gathered = host_sets::gather(&workspace, &sources);
     let host_sets = &gathered.sets;
     let hold = Hold::of_caller();
-    let terminal = hold.size();
     let mut environment = environment();
     for note in args.given.apply(&mut environment) {
         out.note(format!("stockade: {}", safe(&note)));
@@ -171,8 +170,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let helpers = if args.plan {
         None
     } else {
-        let offline = args.offline;
-        let helpers = Helpers::start(&sources, host_sets, streams, offline, &environment)?;
+        let helpers = Helpers::start(&sources, host_sets, streams, args.network(), &environment)?;
         Some(helpers)
     };
     let mut policy = checked(stockade_policy::load(&sources, host_sets)?, out)?;
@@ -199,8 +197,8 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         policy_places: layers::places(&args.layers, &current)?,
         cwd: current,
         ask,
-        offline: args.offline,
-        terminal,
+        network: args.network(),
+        terminal: hold.size(),
         streams,
         name: args.name.clone(),
         require: args.require.clone(),
@@ -222,6 +220,16 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         )));
     }
     Ok(exit(&finished))
+}
+
+impl Args {
+    const fn network(&self) -> Network {
+        if self.offline {
+            Network::Isolated
+        } else {
+            Network::Proxied
+        }
+    }
 }
 
 /// Returns who is asked.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use stockade_approval::AskMode;
-use stockade_plan::Streams;
+use stockade_plan::{Network, Streams};
 use stockade_policy::{Policy, Problems};
 use stockade_runner::{Options, RunError};
 use stockade_types::RawText;
@@ -55,7 +55,7 @@ pub(crate) fn plan(policy: Policy, state_dir: &Path) -> anyhow::Result<()> {
         policy_places: layers::places(&args, &current)?,
         cwd: current,
         ask: AskMode::Deny,
-        offline: false,
+        network: Network::Proxied,
         terminal: None,
         streams: Streams::PIPES,
         name: None,
