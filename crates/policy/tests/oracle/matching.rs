@@ -230,7 +230,7 @@ pub(crate) fn split<'c>(command: &'c [&'c str]) -> (&'c str, Vec<&'c str>) {
     match command {
         ["**"] => ("**", vec!["**"]),
         [program, rest @ ..] => (program, rest.to_vec()),
-        [] => unreachable!("a command names its program"),
+        [] => panic!("a command names its program"),
     }
 }
 

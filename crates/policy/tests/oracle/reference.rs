@@ -79,7 +79,7 @@ pub(crate) fn decide(rules: &[Draft], request: &Request, given: &[Given]) -> Ans
             let found = found(rules, |rule| (file_patterns(rule, file), false));
             answer(&found, "", request, given)
         }
-        Request::Port(_) => unreachable!("no rule is about ports"),
+        Request::Port(_) => panic!("no rule is about ports"),
     }
 }
 
