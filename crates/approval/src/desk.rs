@@ -255,7 +255,7 @@ impl Desk {
                 By::Journal,
                 format!("the question was not recorded: {error}"),
             )),
-            (Ok(()), AskMode::Deny) => Some((By::NoOne, "nobody to ask (--ask deny)".to_owned())),
+            (Ok(()), AskMode::Deny) => Some((By::NoOne, "no one to ask (--ask deny)".to_owned())),
             (Ok(()), AskMode::Tty | AskMode::Inbox) => None,
         };
         let mut state = self.lock();
@@ -297,7 +297,7 @@ impl Desk {
             let over = self.now() >= entry.question.expires || Instant::now() >= entry.deadline;
             if open && over {
                 drop(state);
-                self.deny(id, &By::Timeout, Some("nobody answered in time".to_owned()));
+                self.deny(id, &By::Timeout, Some("no answer came in time".to_owned()));
                 continue;
             }
             if std::mem::replace(&mut granted, state.granted) != state.granted {
@@ -320,7 +320,7 @@ impl Desk {
     /// Leaves a question because the program that asked is gone. The last one takes it back, and
     /// what was answered meanwhile with it: a counted answer is for nobody else.
     fn give_up(&self, id: &ApprovalId) {
-        const REASON: &str = "the program that asked does not wait any more";
+        const REASON: &str = "the program that asked no longer waits";
         let question = self.lock().entries.get(id).map(|e| Arc::clone(&e.question));
         if self.leave(id) {
             return self.deny(id, &By::Withdrawn, Some(REASON.to_owned()));
@@ -522,7 +522,7 @@ fn outcome_of(settled: Settled) -> Option<Outcome> {
 }
 
 fn gone(id: Option<ApprovalId>) -> Outcome {
-    Outcome::refused(id, By::Withdrawn.as_str(), "nobody waits for it")
+    Outcome::refused(id, By::Withdrawn.as_str(), "no program waits for it")
 }
 
 /// Cuts a reason to the size that fits into one-line records.

@@ -103,7 +103,7 @@ pub enum AnswerError {
     #[error("no question has the id `{0}`; list the open ones with `stockade approvals list`")]
     Unknown(ApprovalId),
     /// It has its answer.
-    #[error("question {id} was answered {verdict} by {by} before; an answer is final")]
+    #[error("question {id} was already answered {verdict} by {by}; an answer is final")]
     Settled {
         /// The question.
         id: ApprovalId,
@@ -130,7 +130,7 @@ pub enum AnswerError {
     #[error("the grant was refused, so the request is denied: {0}")]
     Grant(GrantError),
     /// Whoever asked is gone; an answer would be for somebody else.
-    #[error("question {0} is withdrawn: the program that asked does not wait any more")]
+    #[error("question {0} is withdrawn: the program that asked no longer waits")]
     Withdrawn(ApprovalId),
     /// The answer could not be recorded.
     #[error("the answer could not be recorded, so the request is denied: {0}")]

@@ -120,7 +120,7 @@ impl InboxOptions {
 /// Reads the parent of a process (field 4 of `/proc/PID/stat`, proc(5)); the name before it may
 /// hold anything, so the fields begin after its last `)`.
 fn parent_of(pid: i32) -> Result<i32, String> {
-    let unknown = || format!("process {pid} is gone, so nobody knows where it belongs");
+    let unknown = || format!("process {pid} is gone, so it cannot be identified");
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|_| unknown())?;
     let fields = stat
         .rsplit_once(')')

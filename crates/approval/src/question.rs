@@ -108,7 +108,7 @@ impl Settled {
             Some(By::SessionEnd) => None,
             Some(By::Timeout) => Some(format!("{id} has expired and is denied")),
             Some(By::Withdrawn) => Some(format!(
-                "{id} is withdrawn: the program that asked does not wait any more"
+                "{id} is withdrawn: the program that asked no longer waits"
             )),
             Some(By::NoOne | By::Journal | By::Policy | By::Person(_) | By::Grant(_)) | None => {
                 Some(format!("{id} was answered by {by}"))

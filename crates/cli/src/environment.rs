@@ -16,11 +16,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "XDG_STATE_HOME",
-        meaning: "base of the state directory (`stockade` below it) where `STOCKADE_STATE_DIR` is not set",
+        meaning: "base of the state directory (`stockade` below it) if `STOCKADE_STATE_DIR` is not set",
     },
     Variable {
         name: "HOME",
-        meaning: "base of the state directory (`.local/state/stockade`), of the user's policy and of `~` in policies; where it is not set, the home in `/etc/passwd` for all but the state directory",
+        meaning: "base of the state directory (`.local/state/stockade`), of the user's policy and of `~` in policies; if it is not set, the home in `/etc/passwd`, except for the state directory",
     },
     Variable {
         name: "XDG_CONFIG_HOME",
@@ -28,7 +28,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "STOCKADE_ORG_POLICY",
-        meaning: "organisation policy, only where `/etc/stockade/policy.toml` does not exist",
+        meaning: "organisation policy, only if `/etc/stockade/policy.toml` does not exist",
     },
     Variable {
         name: "HTTPS_PROXY",
@@ -40,7 +40,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "NO_PROXY",
-        meaning: "hosts that are reached without a proxy, with commas; also `no_proxy`",
+        meaning: "hosts that are reached without a proxy, separated by commas; also `no_proxy`",
     },
     Variable {
         name: "STOCKADE_SESSION",
@@ -48,7 +48,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "PATH",
-        meaning: "where the command of `run` is searched; relative entries are ignored",
+        meaning: "directories in which `run` searches its command; relative entries are ignored",
     },
     Variable {
         name: "NO_COLOR",
@@ -56,7 +56,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "TERM",
-        meaning: "which terminal it is: whether a question can have a screen of its own",
+        meaning: "kind of terminal: whether a question can have a screen of its own",
     },
     Variable {
         name: "npm_config_registry",
@@ -88,7 +88,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "CARGO_HOME",
-        meaning: "where the configuration with the hosts of `@cargo` in policies is",
+        meaning: "directory of the configuration with the hosts of `@cargo` in policies",
     },
     Variable {
         name: "CARGO_REGISTRIES_*_INDEX",

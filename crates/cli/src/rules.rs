@@ -206,7 +206,7 @@ pub(crate) fn remove(kept: &Kept) -> anyhow::Result<()> {
     let text = fs::read_to_string(&kept.file).with_context(|| format!("cannot read `{shown}`"))?;
     let found = blocks(&text).into_iter().find(|block| block.id == kept.id);
     let Some(block) = found else {
-        bail!("`{}` is not in `{shown}` any more", kept.id);
+        bail!("`{}` is no longer in `{shown}`", kept.id);
     };
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let before = lines.get(..block.first).unwrap_or_default();

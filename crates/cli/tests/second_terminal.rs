@@ -129,14 +129,14 @@ fn a_session_that_does_not_answer_is_not_taken_for_silence() {
     place
         .approvals(&["list"])
         .assert_success()
-        .assert_stderr("nobody asks for anything");
+        .assert_stderr("there are no open questions");
     fs::remove_file(dir.join("control.sock")).expect("the state is ours");
     // Somebody does, and says nothing, as a supervisor that was stopped.
     let listener = UnixListener::bind(dir.join("control.sock")).expect("the state is ours");
     let silent = "session 3f2a: the session does not answer";
     let list = place.approvals(&["list"]);
     list.assert_code(3).assert_stderr(silent);
-    assert!(!list.stderr.contains("nobody asks"), "{list:?}");
+    assert!(!list.stderr.contains("no open questions"), "{list:?}");
     place
         .approvals(&["allow", "7f3a"])
         .assert_code(3)

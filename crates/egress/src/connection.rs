@@ -455,13 +455,14 @@ fn choose(
         }),
         Flight::Silent | Flight::Ended => Ok(Plan::Listen),
         Flight::Speaks(Speech::BrokenTls(why)) => {
-            let reason = format!("the TLS greeting is not valid: {why}");
+            let reason = format!("the TLS ClientHello is not valid: {why}");
             Err(Box::new(Control::TlsMalformed.denies(reason, "")))
         }
         Flight::Unfinished => {
             let seconds = HANDSHAKE_WAIT.as_secs();
-            let reason =
-                format!("the greeting ended early, or was not complete after {seconds} seconds");
+            let reason = format!(
+                "the opening message ended early, or was not complete after {seconds} seconds"
+            );
             Err(Box::new(Control::GreetingUnfinished.denies(reason, "")))
         }
         Flight::Speaks(Speech::Tls(hello)) => tls_plan(request, hello),
@@ -469,7 +470,7 @@ fn choose(
 }
 
 fn tls_plan(request: &NetRequest, hello: &ClientHello) -> Result<Plan, Box<Decision>> {
-    const REMEDY: &str = "send the host's own name in the TLS greeting";
+    const REMEDY: &str = "send the host's own name in the TLS ClientHello";
     let named = |name: &[u8]| {
         std::str::from_utf8(name)
             .ok()
@@ -478,19 +479,19 @@ fn tls_plan(request: &NetRequest, hello: &ClientHello) -> Result<Plan, Box<Decis
     match (&hello.server_name, &request.host) {
         (None, Host::Address(_)) => {}
         (None, Host::Name(name)) => {
-            let reason = format!("the TLS greeting names no host, and `{name}` was expected");
+            let reason = format!("the TLS ClientHello names no host, and `{name}` was expected");
             return Err(Box::new(Control::NoServerName.denies(reason, REMEDY)));
         }
         (Some(name), host) if named(name).as_ref() == Some(host) => {}
         (Some(name), host) => {
             let sent = RawText::from_bytes(name.as_slice()).display();
             let reason =
-                format!("the TLS greeting names `{sent}`, but the connection is to `{host}`");
+                format!("the TLS ClientHello names `{sent}`, but the connection is to `{host}`");
             return Err(Box::new(Control::NameMismatch.denies(reason, REMEDY)));
         }
     }
     let detail = if hello.encrypted_inner {
-        "tls with an encrypted inner greeting; its outer name was checked"
+        "tls with an encrypted inner ClientHello; its outer name was checked"
     } else {
         "tls"
     };

@@ -139,8 +139,8 @@ impl Judge {
             // It may have gone since it was looked at last.
             Ok(Ok(_)) if self.has_left(waiter).await => Err(LEFT.to_owned()),
             Ok(settled) => settled,
-            Err(Unanswered::Late) => Err("nobody answered in time".to_owned()),
-            Err(error) => Err(format!("nobody could be asked: {error}")),
+            Err(Unanswered::Late) => Err("no answer came in time".to_owned()),
+            Err(error) => Err(format!("the question could not be asked: {error}")),
         }
     }
 

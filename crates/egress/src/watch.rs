@@ -58,7 +58,7 @@ impl Watch {
                     Control::HttpFraming.denies(reason, remedy)
                 }
                 Line::BrokenTls(why) => {
-                    let reason = format!("the TLS greeting is not valid: {why}");
+                    let reason = format!("the TLS ClientHello is not valid: {why}");
                     Control::TlsMalformed.denies(reason, "")
                 }
             },
@@ -69,7 +69,7 @@ impl Watch {
                     return Ok(());
                 }
                 Seen::Malformed(why) => {
-                    let reason = format!("the second TLS greeting is not valid: {why}");
+                    let reason = format!("the second TLS ClientHello is not valid: {why}");
                     Control::TlsMalformed.denies(reason, "")
                 }
                 Seen::OtherName(name) => {
@@ -77,7 +77,7 @@ impl Watch {
                     let sent =
                         sent.map_or_else(|| "no host".to_owned(), |sent| format!("`{sent}`"));
                     let reason =
-                        format!("the second TLS greeting names {sent}, unlike the first one");
+                        format!("the second TLS ClientHello names {sent}, unlike the first one");
                     let remedy = "send the same name in both greetings";
                     Control::NameMismatch.denies(reason, remedy)
                 }

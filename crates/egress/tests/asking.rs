@@ -90,7 +90,7 @@ async fn a_question_without_an_answer_becomes_a_denial() {
     assert!(
         lab.one_denial("lab")
             .reason
-            .contains("nobody answered in time")
+            .contains("no answer came in time")
     );
     assert_eq!(web.connections(), 0);
 }

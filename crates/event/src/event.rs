@@ -248,7 +248,7 @@ events! {
         holds: bool,
         /// The layers that hold it.
         how: String,
-        /// What the machine lacks, where it does not hold.
+        /// What the machine lacks, if the guarantee does not hold.
         missing: Option<String>,
         /// The reason given with `--waive`.
         waiver: Option<String>,
@@ -262,15 +262,16 @@ events! {
         layers: Vec<LayerSeen>,
         /// Number of rules.
         rules: u64,
-        /// Rules whose refusals are counted in one line, and not told one by one.
+        /// Rules whose refusals are counted in one line instead of reported one by one.
         quiet: Option<Vec<RuleId>>,
     }
     => format!("{} with {rules} rules", revision.short());
-    /// A process was let run a program. Where that was not seen to happen, `exec.unconfirmed` says so.
+    /// A process was permitted to run a program. If the execution was not verified,
+    /// `exec.unconfirmed` says so.
     "process.started" ProcessStarted {
         /// The process.
         @beside process: Subject,
-        /// SHA-256 of the executable, where it was read.
+        /// SHA-256 of the executable, if it was read.
         digest: Option<Digest>,
         /// The interpreter that a `#!` line names.
         interpreter: Option<RawText>,
@@ -283,25 +284,25 @@ events! {
         @beside decision: DecisionRecord,
     }
     => decided(decision);
-    /// A program was let run, and nobody saw that it did: its process was gone at the second look,
-    /// or the execution failed in the kernel.
+    /// A permitted execution was not verified: its process was gone at the post-exec verification, or
+    /// the execution failed in the kernel.
     "exec.unconfirmed" ExecUnconfirmed {
         /// The process, as it was judged.
         @beside process: Subject,
-        /// What is known of it, for example where its path leads now.
+        /// What is known about it, for example where its path leads now.
         why: String,
-        /// Whether what its path leads to now may not run.
+        /// Whether its path now leads to a program that may not run.
         suspicious: bool,
     }
     => format!("{}: {}", process.exe, safe(why));
     counts |counts| counts.unconfirmed += 1;
     closes true;
-    /// The same was refused again, and only counted: what was refused often within a second, and
-    /// further calls of a program that the filter refuses.
+    /// Equal refusals that were only counted: those beyond the bound of a second, and further calls
+    /// of a program that the filter refuses.
     "refusal.repeated" RefusalRepeated {
-        /// The refusal that was the last one with an event of its own.
+        /// The last such refusal with an event of its own.
         decision: DecisionId,
-        /// How often since.
+        /// Number of refusals since.
         count: u64,
     }
     => format!("{decision} {count} times more");
@@ -334,7 +335,7 @@ events! {
         @beside decision: DecisionRecord,
         /// The checked address that is dialled.
         address: Option<IpAddr>,
-        /// Server name in the TLS greeting.
+        /// Server name in the TLS `ClientHello`.
         sni: Option<String>,
         /// What else is known, for example `opaque`.
         detail: Option<String>,
@@ -354,7 +355,7 @@ events! {
         access: String,
         /// Who changed it.
         @beside by: Subject,
-        /// The decision, where somebody was asked.
+        /// The decision, if a person was asked.
         @beside decision: Option<DecisionRecord>,
     }
     => match decision {
@@ -367,13 +368,13 @@ events! {
         ..Target::default()
     };
     counts |counts| counts.file_changes += 1;
-    /// A connection that was let through ended, or could not be made.
+    /// An allowed connection ended, or could not be made.
     "connection.closed" ConnectionClosed {
         /// Canonical name or address.
         host: String,
         /// Port.
         port: u16,
-        /// The decision that let it through.
+        /// The decision that allowed it.
         decision: DecisionId,
         /// Bytes from the session to the host.
         bytes_out: u64,
@@ -381,8 +382,8 @@ events! {
         bytes_in: u64,
         /// From dial to end, in milliseconds.
         duration_ms: u64,
-        /// Why it was never made, where the network is the cause: `connection refused`, `timed out`,
-        /// `no route to host`.
+        /// Why it was never made, if the network is the cause: `connection refused`, `timed out`, `no
+        /// route to host`.
         failed: Option<String>,
     }
     => match failed {
@@ -401,13 +402,13 @@ events! {
     };
     counts |counts| counts.connections += 1;
     closes true;
-    /// A port of the session is there on the machine's loopback.
+    /// A port of the session became reachable on the machine's loopback.
     "port.published" PortPublished {
         /// The port on which a program of the session listens.
         port: u16,
         /// The port of the machine's loopback.
         outside: u16,
-        /// Who wanted it: the place in policy, or the approval.
+        /// What requested it: the place in policy, or the approval.
         by: String,
     }
     => format!("{port} as port {outside} of this machine's loopback ({})", safe(by));
@@ -424,7 +425,7 @@ events! {
     }
     => safe(&limit_text(limit, *configured, *usage, detail));
     closes true;
-    /// Somebody was asked.
+    /// A person was asked.
     "approval.requested" ApprovalRequested {
         /// The approval.
         approval: ApprovalId,
@@ -434,7 +435,7 @@ events! {
         shown: String,
         /// Digest of the exact request, to which a once-only answer is bound.
         request_digest: Digest,
-        /// When no answer becomes a deny.
+        /// When the question becomes a deny without an answer.
         expires: UnixMillis,
     }
     => decided(decision);
@@ -449,21 +450,21 @@ events! {
         scope: Option<String>,
         /// Who answered: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`.
         by: String,
-        /// Why, in the words of whoever answered.
+        /// Why, in the words of the person who answered.
         reason: Option<String>,
     }
     => format!("{verdict} {approval} by {}{}", safe(by), because(reason.as_deref()));
-    /// An approval that was given let a decision through.
+    /// A granted approval allowed a request.
     "approval.used" ApprovalUsed {
         /// The approval.
         approval: ApprovalId,
-        /// The decision it let through.
+        /// The decision that it allowed.
         decision: DecisionId,
     }
     => format!("{approval} for {decision}");
-    /// Events could not be recorded, and this many.
+    /// Events that could not be recorded.
     "events.lost" EventsLost {
-        /// Who lost them.
+        /// The component that lost them.
         source: String,
         /// How many.
         count: u64,
@@ -484,7 +485,7 @@ events! {
     }
     => format!("{} by {}: {}", safe(action), safe(by), safe(detail));
     closes true;
-    /// Something that deserves a look.
+    /// Something that a person should look at.
     "finding.raised" FindingRaised {
         /// `low`, `medium`, `high`.
         severity: String,

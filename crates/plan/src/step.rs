@@ -366,7 +366,7 @@ impl Step {
                 "load the kernel modules nf_tables and nft_redir; without them only ports that rules name are served"
             }
             Self::Hold { .. } => {
-                "load the kernel modules nfnetlink_queue and nft_reject_inet; without them programs learn only after they are connected that nobody is there"
+                "load the kernel modules nfnetlink_queue and nft_reject_inet; without them programs learn only after they are connected that the host cannot be reached"
             }
             Self::RestrictPaths { .. } => {
                 "enable Landlock (`lsm=landlock,…` on the kernel command line)"

@@ -52,7 +52,9 @@ impl Places {
         // What lies in a shared directory is covered there; to share it alone means nothing.
         let lies_in = |place: &&String| paths.iter().any(|path| is_within(path, place));
         if self.homes.iter().any(holds) {
-            return Some("is or holds your whole home; name what is needed".to_owned());
+            return Some(
+                "is or contains your whole home; name the files that are needed".to_owned(),
+            );
         }
         if let Some(place) = self.state.iter().find(lies_in) {
             return Some(format!(

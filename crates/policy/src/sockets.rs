@@ -114,7 +114,7 @@ pub(crate) fn read(inside: &str, outside: &str) -> Result<(String, String), Stri
     }
     if let Some(what) = control_socket(&outside) {
         return Err(format!(
-            "`{}` is not offered to a session: whoever talks to it {what}",
+            "`{}` is not offered to a session: a program that talks to it {what}",
             shown(&outside)
         ));
     }

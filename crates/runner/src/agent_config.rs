@@ -67,8 +67,9 @@ fn way_out(policy: &Policy, caller: &Caller, plan: &LaunchPlan) -> Option<String
     let name = set.find(|name| !is_inside(name))?;
     // A policy that says which proxy to use, or that there is none, is obeyed instead.
     let is_used = policy.settings().network.proxy.is_none();
-    is_used
-        .then(|| format!("what is allowed goes out through {name}; programs inside do not see it"))
+    is_used.then(|| {
+        format!("allowed connections go out through {name}; programs inside do not see it")
+    })
 }
 
 /// Names servers of this machine that the configuration, or a variable inside, says are at localhost:

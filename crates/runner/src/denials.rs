@@ -85,7 +85,7 @@ impl Denials {
         self.bytes = 0;
         let removed = Removed {
             removed: self.removed,
-            note: "so many older refusals made room; the owner's record has them all",
+            note: "this many older refusals were removed to make room; the owner's record has them all",
         };
         self.write(&line(&removed)?)
     }

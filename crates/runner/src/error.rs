@@ -92,7 +92,7 @@ pub enum RunError {
     #[error("cannot find out which names a place has on this machine")]
     Names(#[source] io::Error),
     /// A file that must not be seen or changed inside has a second name there.
-    #[error("`{place}` is also `{name}`, where the session would have it")]
+    #[error("`{place}` is also `{name}`, which the session would see")]
     Twin {
         /// The file.
         place: AbsPath,
@@ -110,7 +110,7 @@ pub enum RunError {
         share: AbsPath,
     },
     /// A policy in the workspace has a name that no pattern can protect.
-    #[error("the policy `{}` lies in the workspace and cannot be protected there", path.display())]
+    #[error("the policy `{}` is in the workspace and cannot be protected there", path.display())]
     PolicyPlace {
         /// The policy, or a link on the way to it.
         path: PathBuf,
@@ -267,11 +267,11 @@ impl RunError {
                 "make room or set STOCKADE_STATE_DIR to a directory that can be written".to_owned(),
             ),
             Self::Egress(_) => Some(
-                "`stockade doctor` tells what is missing; `--offline` runs without a network".to_owned(),
+                "`stockade doctor` says what is missing; `--offline` runs without a network".to_owned(),
             ),
             Self::Launch(LaunchError::Step(failure)) => Some(failure.remedy.clone()),
             Self::Plan(PlanError::Required { .. }) => Some(
-                "run without that --require, or set what gives it; `stockade doctor` tells what holds here"
+                "run without that --require, or set what gives it; `stockade doctor` says what holds here"
                     .to_owned(),
             ),
             _ => None,

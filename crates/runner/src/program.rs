@@ -74,10 +74,10 @@ impl Ground {
         }
         let machine = MACHINE.iter().any(|place| path.starts_with(place));
         if machine || self.closed.iter().any(|place| path.starts_with(place)) {
-            return Some("lies where no program belongs");
+            return Some("is in a place where no program belongs");
         }
         let Ok(metadata) = fs::symlink_metadata(path) else {
-            return Some("cannot be looked at");
+            return Some("cannot be read");
         };
         if !self.owners.contains(&metadata.uid()) {
             return Some("belongs to another user");

@@ -36,7 +36,7 @@ pub(crate) fn tell(
         // A link may have another name than what it leads to.
         if let Some(what) = real.to_str().and_then(control_socket) {
             let text = format!(
-                "leads to `{}`; whoever talks to that {what}",
+                "leads to `{}`; a program that talks to that {what}",
                 real.display()
             );
             return Err(refused(text));

@@ -217,7 +217,7 @@ impl Builder {
         let name = self.raw("the environment", name);
         match value {
             Some(value) => format!("{name}={}", quoted(&self.raw("the environment", value))),
-            None => format!("{name} (not set any more)"),
+            None => format!("{name} (no longer set)"),
         }
     }
 
@@ -269,7 +269,7 @@ impl Builder {
                 );
             }
             Host::Address(_) => {
-                self.warn("an address, not a name: nobody vouches for it".to_owned());
+                self.warn("an address, not a name: its owner is unknown".to_owned());
             }
             Host::Name(_) => {}
         }

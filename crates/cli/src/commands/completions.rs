@@ -10,8 +10,8 @@ use crate::{exit::Exit, output::Output};
     after_help = "Examples:\n  stockade completions bash > ~/.local/share/bash-completion/completions/stockade\n  \
                   stockade completions zsh > DIRECTORY_OF_FPATH/_stockade\n  \
                   stockade completions fish > ~/.config/fish/completions/stockade.fish\n\n\
-                  Those of bash, zsh and fish know sessions, presets, variables and kept answers, and complete\n\
-                  the command behind `run --`."
+                  The completions of bash, zsh and fish know sessions, presets, variables and kept answers, and\n\
+                  complete the command behind `run --`."
 )]
 pub(crate) struct Args {
     /// Shell

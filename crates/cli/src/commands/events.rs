@@ -33,13 +33,13 @@ pub(crate) struct Args {
     /// Session id, the beginning of one, a name, or `last`
     #[arg(default_value = "last")]
     session: String,
-    /// Go on with new events until the session ends
+    /// Print new events too, until the session ends
     #[arg(long, short)]
     follow: bool,
     /// Only events after the one with this number
     #[arg(long, value_name = "N")]
     after: Option<u64>,
-    /// Only events of this kind; can be given more than once
+    /// Only events of this kind; repeatable
     #[arg(long, value_name = "K", hide_possible_values = true, value_parser = kinds())]
     kind: Vec<String>,
     /// Print one JSON object a line

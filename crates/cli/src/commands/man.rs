@@ -7,7 +7,7 @@ use crate::{exit::Exit, human::safe, output::Output};
 #[command(after_help = "Examples:\n  stockade man | man -l -\n  \
     stockade man policy test | man -l -")]
 pub(crate) struct Args {
-    /// The command, for example `run` or `policy test`; the page of all where none is given
+    /// The command, for example `run` or `policy test` [default: the page of all]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
 }

@@ -40,7 +40,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a command inside the boundary
     Run(Box<run::Args>),
-    /// See and answer what waits for a person
+    /// See and answer open questions
     Approvals(approvals::Args),
     /// List sessions
     Sessions(sessions::Args),
@@ -50,7 +50,7 @@ enum Command {
     Events(events::Args),
     /// Check the record
     Log(log::Args),
-    /// Check, try out, show and explain policies
+    /// Check, test, show and explain policies
     Policy(policy::Args),
     /// List the answers that are kept for later sessions, and take them back
     Rules(rules::Args),
@@ -58,11 +58,11 @@ enum Command {
     Prune(prune::Args),
     /// See and reset what agents keep between their sessions
     State(state::Args),
-    /// Say what works here, what is missing, and the one thing that would fix each
+    /// Say what works here, what is missing, and the one step that fixes each
     Doctor(doctor::Args),
     /// Print shell completions
     Completions(completions::Args),
-    /// Print the manual page, also of one command
+    /// Print the manual page, or the page of one command
     Man(man::Args),
     /// Generated reference (for the repository's own documents)
     #[command(name = "__reference", hide = true)]

@@ -21,33 +21,33 @@ const SHOWN_MAX: usize = 20;
 
 /// Remove the records of old sessions, and what old ones added to caches
 ///
-/// What stays is said by `[sessions]` in your policy (`keep_for`, `keep_bytes`, `keep_count`), by
-/// default 90 days and 4 GiB; options go before it. What sessions added to caches and toolchains goes
-/// for each workspace as a whole: where none used it for that time, and the oldest first beyond
-/// `filesystem.caches_bytes_max`, by default 16 GiB. Runs do the same by themselves, once an hour at
-/// most. A session that runs is never removed. What was removed is listed in `pruned.jsonl` of the
-/// state directory.
+/// `[sessions]` in your policy (`keep_for`, `keep_bytes`, `keep_count`) decides which records stay, by
+/// default 90 days and 4 GiB; options override it. The additions of sessions to caches and toolchains
+/// go as a whole for each workspace: if no session used them for that time, and the oldest first
+/// beyond `filesystem.caches_bytes_max`, by default 16 GiB. Runs do the same by themselves, once an
+/// hour at most. A running session is never removed. `pruned.jsonl` in the state directory lists what
+/// was removed.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  stockade prune --dry-run\n  stockade prune --keep-for 7d --keep 100"
 )]
 pub(crate) struct Args {
-    /// Only say what would go
+    /// Only print what would be removed
     #[arg(long)]
     dry_run: bool,
-    /// Keep what ended within this time, for example 30d
+    /// Keep sessions that ended within this time, for example 30d
     #[arg(long, value_name = "TIME")]
     keep_for: Option<Span>,
-    /// Keep the newest that take so much together, for example 1GiB
+    /// Keep the newest sessions up to this size in all, for example 1GiB
     #[arg(long, value_name = "SIZE")]
     keep_bytes: Option<ByteSize>,
-    /// Keep so many bytes of what sessions added to caches, for example 1GiB
+    /// Keep additions of sessions to caches up to this size in all, for example 1GiB
     #[arg(long, value_name = "SIZE")]
     keep_caches: Option<ByteSize>,
-    /// Keep so many of the newest
+    /// Keep this number of the newest sessions
     #[arg(long, value_name = "N")]
     keep: Option<u64>,
-    /// Print one JSON object a line for each session that goes
+    /// Print one JSON object a line for each removed session
     #[arg(long)]
     json: bool,
 }

@@ -44,9 +44,9 @@ fn commands() -> anyhow::Result<String> {
 }
 
 const EXIT_CODES: &str = "\n## Exit codes\n\n\
-`run`: the command's own, but 1 for 0 where not all of its output could be written; 124 the wall-time limit was reached; 125 the session could not be started \
+`run`: the command's own, but 1 instead of 0 if not all of its output could be written; 124 the wall-time limit was reached; 125 the session could not be started \
 and nothing ran; 126 the command is denied or cannot be executed; 127 the command was not found; \
-128+n it was ended by signal n (137 also when Stockade ended the session, with the reason). Where that was an interrupt (SIGINT), `stockade` ends by it too, so that loops of shells stop.\n\n\
+128+n it was ended by signal n (137 also if Stockade ended the session, with the reason). If that was an interrupt (SIGINT), `stockade` ends by it too, so that shell loops stop.\n\n\
 All others: 0 yes; 1 no (a check found something); 2 wrong usage; 3 cannot tell, with a reason.\n";
 
 fn section(text: &mut String, command: &mut clap::Command, path: &str) -> anyhow::Result<()> {

@@ -23,14 +23,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List them
+    /// List the kept answers
     List,
-    /// Show one as it is written
+    /// Show one as it is in its file
     Show {
         /// Its id, or the beginning of it
         id: String,
     },
-    /// Take one out of its file
+    /// Remove one from its file
     Remove {
         /// Its id, or the beginning of it
         id: String,

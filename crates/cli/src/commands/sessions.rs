@@ -36,7 +36,7 @@ const COMMAND_CHARS_MIN: usize = 12;
     stockade sessions --json | jq .id"
 )]
 pub(crate) struct Args {
-    /// List so many of the newest [default: 20; with --json all]
+    /// List this number of the newest [default: 20; with --json all]
     #[arg(long, value_name = "N", conflicts_with = "all")]
     limit: Option<usize>,
     /// List all

@@ -25,15 +25,15 @@ use crate::{
 /// See and reset what agents keep between their sessions, and take a refreshed login over.
 ///
 /// Each agent has a directory for each workspace. It begins with copies of your configuration and
-/// login; what you change arrives in it, what the agent changes stays in it, and nothing of it comes
-/// back to you but the tokens of a login, with `copy`.
+/// login. Your changes arrive in it, and the agent's changes stay in it. Only the tokens of a login
+/// come back to you, with `copy`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   stockade state list
-  stockade state reset codex               your configuration again, conversations stay
-  stockade state reset ~/src/shop --all    nothing of it stays
-  stockade state copy claude               a login that was refreshed inside")]
+  stockade state reset codex               copies your configuration, keeps conversations
+  stockade state reset ~/src/shop --all    removes everything
+  stockade state copy claude               takes over a login that was refreshed inside")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -41,7 +41,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List agents and workspaces, and what differs from your files
+    /// List agents and workspaces, and their differences from your files
     List {
         /// An agent or a workspace [default: all]
         #[arg(value_name = "AGENT|WORKSPACE")]
@@ -50,12 +50,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Begin again with copies of your files
+    /// Start again from copies of your files
     Reset {
         /// An agent or a workspace [default: the current directory]
         #[arg(value_name = "AGENT|WORKSPACE")]
         which: Option<String>,
-        /// Remove conversations and all else too
+        /// Also remove conversations and everything else
         #[arg(long)]
         all: bool,
         /// Do not ask
@@ -65,7 +65,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Take the tokens of a login that was refreshed inside over into your own file
+    /// Copy the tokens of a login that was refreshed inside into your own file
     Copy {
         /// An agent or a workspace [default: the current directory]
         #[arg(value_name = "AGENT|WORKSPACE")]
@@ -381,7 +381,7 @@ fn confirm(question: &str, asked: Asked, out: &mut Output) -> bool {
     }
     if !io::stdin().is_terminal() {
         out.note(format!(
-            "{question}?\nstockade: nobody can be asked here; give --yes"
+            "{question}?\nstockade: there is no terminal to ask on; give --yes"
         ));
         return false;
     }

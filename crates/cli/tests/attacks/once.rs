@@ -176,7 +176,7 @@ fn p12_a_question_ends_with_the_client_that_gave_up() {
             .args(["approvals", "allow", &asked.id])
             .output();
         late.assert_code(1)
-            .assert_stderr("withdrawn: the program that asked does not wait any more");
+            .assert_stderr("withdrawn: the program that asked no longer waits");
         env.write(repo.path().join("over"), "");
         running.wait();
         let record = env.record();

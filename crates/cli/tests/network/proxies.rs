@@ -149,7 +149,7 @@ fn policy_and_exceptions_say_who_goes_through_it() {
         assert_eq!(proxy.heads(), Vec::<String>::new());
         run("NO_PROXY", "other.test")
             .assert_stdout("rc 0\nfixed 0\n")
-            .assert_stderr("goes out through HTTPS_PROXY; programs inside do not see it");
+            .assert_stderr("go out through HTTPS_PROXY; programs inside do not see it");
         assert_eq!(proxy.heads().len(), 1, "{:?}", proxy.heads());
     });
 }

@@ -293,7 +293,7 @@ fn an_unanswered_question_becomes_a_deny() {
     terminal.wait_without(BOX, LONG);
     terminal.wait_for("remedy", LONG);
     let text = terminal.text();
-    for part in ["code 126", "rule    hurry", "nobody answered in time"] {
+    for part in ["code 126", "rule    hurry", "no answer came in time"] {
         assert!(text.contains(part), "expected {part}:\n{text}");
     }
     assert_eq!(lab.answers(), ["deny by timeout"]);

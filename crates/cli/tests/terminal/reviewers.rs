@@ -78,7 +78,7 @@ fn the_live_list_answers_and_both_terminals_go_on() {
     person.wait_for("allowed once: run git push -q -h (", LONG);
     agent.wait_for("code 129", LONG);
     assert_eq!(end(&mut agent), 0);
-    person.wait_for("nobody asks", LONG);
+    person.wait_for("no open questions", LONG);
     person.send("q");
     assert_eq!(end(&mut person), 0);
     assert!(!person.screen().alternate_screen() && !person.screen().hide_cursor());
@@ -95,7 +95,7 @@ fn a_live_list_that_is_ended_leaves_the_terminal_as_it_was() {
     for (signal, name) in [(Signal::TERM, "TERM"), (Signal::HUP, "HUP")] {
         let list = lab.stockade(&["approvals"]).into_command();
         let mut person = Terminal::start(list, 24, 80);
-        person.wait_for("nobody asks for anything", LONG);
+        person.wait_for("there are no open questions", LONG);
         assert!(person.screen().alternate_screen(), "control");
         processes::signal_group(person.pid(), signal);
         let status = person.wait_exit(LONG);

@@ -473,7 +473,7 @@ pub(super) fn only_checks(call: &Notification) -> bool {
 /// The decision on a program that nobody can know.
 fn unreadable(error: &io::Error) -> Decision {
     Control::UnreadableProgram.denies(
-        format!("the program cannot be read ({error}), so nobody knows what it is"),
+        format!("the program cannot be read ({error}), so Stockade cannot know what it is"),
         "run a program that you may read, or let yourself read it (chmod +r)",
     )
 }

@@ -391,8 +391,7 @@ impl Supervision {
     fn changed_since(&self, request: &Request, decision: &Decision) -> DecisionRecord {
         let refused = Decision {
             verdict: Verdict::Deny,
-            reason: "what was approved is not what would happen now: it changed meanwhile"
-                .to_owned(),
+            reason: "the request is not the one that was approved: it changed meanwhile".to_owned(),
             ..decision.clone()
         };
         self.recorder

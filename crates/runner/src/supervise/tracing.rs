@@ -147,7 +147,7 @@ impl Supervision {
         let program = procfs::link(target.id.pid, "exe");
         if self.policy.trusts_program(&program) {
             return keeps(
-                "a rule lets this program connect, so no other one decides what it does",
+                "a rule lets this program connect, so no other program may control it",
                 "trace a copy of the program under another name, which no rule trusts",
             );
         }
@@ -160,7 +160,7 @@ impl Supervision {
         let seal = seals.of(self, target);
         if seal != own || seal == Seal::Several {
             return keeps(
-                "it runs on an answer that was given for what was shown, so no other program decides what it does",
+                "it runs on an answer for the request that was shown, so no other program may control it",
                 "run it in the debugger from the beginning, where no question is about it",
             );
         }

@@ -473,7 +473,7 @@ impl Supervision {
             // Another finding ends the session already.
             return;
         }
-        let title = "programs that may not run took the place of what was judged";
+        let title = "programs that may not run replaced the judged ones";
         let detail =
             format!("{count} times a process ended before it was seen, and its path led elsewhere");
         let finding = Event::FindingRaised {

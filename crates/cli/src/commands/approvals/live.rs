@@ -336,7 +336,7 @@ impl Live<'_> {
             lines.push(format!("{text}{end}"));
         }
         if count == 0 {
-            lines.push(fit("nobody asks for anything", width));
+            lines.push(fit("there are no open questions", width));
         }
     }
 }

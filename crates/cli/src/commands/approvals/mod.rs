@@ -68,7 +68,7 @@ enum Command {
         /// A reason, which the agent sees
         #[arg(long)]
         reason: Option<String>,
-        /// Do not ask for the same again in this session
+        /// Deny the same request without a question for the rest of the session
         #[arg(long, conflicts_with = "reason")]
         session: bool,
     },
@@ -224,7 +224,7 @@ fn list(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result
         return Ok(sessions.exit());
     }
     if found.is_empty() && sessions.exit() == Exit::Yes {
-        out.note("nobody asks for anything");
+        out.note("there are no open questions");
     }
     let now = now();
     for Open { session, item } in &found {

@@ -15,7 +15,7 @@ use crate::{
     output::Output,
 };
 
-/// Tell whether the record of a session is intact, or what is missing or changed.
+/// Check whether the record of a session is intact, and say what is missing or changed.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 intact, 1 not intact, 2 usage, 3 cannot tell\n\n\

@@ -9,7 +9,7 @@ use crate::{
     output::Output,
 };
 
-/// Explain a decision of a session: who wanted what, which rule decided, and what would change it.
+/// Explain a decision of a session: the program, the request, the rule, and what would change it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  stockade policy explain d-19\n  \
     stockade policy explain d-19 --session 3f2a")]

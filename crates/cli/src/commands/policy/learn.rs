@@ -23,7 +23,7 @@ use crate::{
     rules::{self, LEARNED, Reach},
 };
 
-/// Propose rules for what you were asked about and allowed in sessions: each the narrowest.
+/// Propose the narrowest rules for requests that you allowed when sessions asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  stockade policy learn 3f2a\n  \
     stockade policy learn --write last")]

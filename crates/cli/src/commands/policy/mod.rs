@@ -17,7 +17,7 @@ use crate::{
     output::Output,
 };
 
-/// Check, try out, show and explain policies.
+/// Check, test, show and explain policies.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     layers: LayerArgs,
-    /// Say for each value which layer and line it comes from
+    /// Show the layer and line of each value
     #[arg(long)]
     origin: bool,
     /// Print the Cedar text that decides

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// exec, net, file or name and what it needs; or a command, URL or path alone
+    /// exec, net, file or name with its arguments; or only a command, URL or path
     #[arg(required = true, last = true, value_name = "KIND ARGS")]
     request: Vec<String>,
 }

@@ -25,7 +25,7 @@ const FIXED: [&str; 6] = [
 /// Variables and hosts of the command line.
 #[derive(Debug, Default, Clone, clap::Args)]
 pub(crate) struct GivenArgs {
-    /// Pass a variable of yours, or one with this value, also where its name looks like a secret;
+    /// Pass a variable of yours, or one with this value, even if its name looks like a secret;
     /// repeatable
     #[arg(
         long,
@@ -33,8 +33,8 @@ pub(crate) struct GivenArgs {
         value_parser = OsStringValueParser::new().try_map(|text| variable(&text))
     )]
     env: Vec<Variable>,
-    /// Allow a host without a question, on ports 80 and 443 or on this one, with `,private` also
-    /// where its addresses are private; repeatable
+    /// Allow a host without a question, on ports 80 and 443 or on this one; with `,private`, even
+    /// if its addresses are private; repeatable
     #[arg(long, value_name = "HOST[:PORT]", value_parser = host)]
     allow_host: Vec<HostPort>,
     #[command(flatten)]

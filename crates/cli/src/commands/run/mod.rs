@@ -36,14 +36,14 @@ use crate::{
 Examples:
   stockade run -- codex                    Codex on this directory
   stockade run --ask deny -- ./ci-task.sh  unattended: an ask is a deny
-  stockade run --env LAB_KEY -- codex      with a variable of yours
+  stockade run --env LAB_KEY -- codex      passes a variable of yours
   stockade run --allow-host docs.good.test -- claude
-                                           without a question about that host
+                                           asks no question about that host
   stockade run --publish 3000 -- npm run dev
-                                           with the server at 127.0.0.1:3000
+                                           publishes the server at 127.0.0.1:3000
   stockade run --service localhost:11434 -- codex
-                                           with a model server of this machine
-  stockade run --plan -- bash              only print what would be done
+                                           can use a model server of this machine
+  stockade run --plan -- bash              only prints what would be done
 
 Exit codes: the command's own; 124 wall-time limit; 125 not started, nothing
 ran; 126 denied or not executable; 127 not found; 128+n ended by signal n.")]
@@ -59,25 +59,25 @@ pub(crate) struct Args {
     layers: LayerArgs,
     #[command(flatten)]
     given: given::GivenArgs,
-    /// Keep the agent's own questions, which its preset switches off: this boundary asks
+    /// Keep the agent's own questions, which its preset switches off because this boundary asks
     #[arg(long)]
     own_questions: bool,
-    /// Who is asked [default: tty on a terminal, else deny]
+    /// Where questions go [default: tty on a terminal, else deny]
     #[arg(long, value_name = "WHO")]
     ask: Option<Ask>,
-    /// The workspace is an overlay that is reviewed at the end (not available yet)
+    /// Make the workspace an overlay that you review at the end (not available yet)
     #[arg(long)]
     review: bool,
-    /// No network, not even names
+    /// No network, not even DNS
     #[arg(long)]
     offline: bool,
-    /// Isolation
+    /// How strong the isolation is
     #[arg(long, value_name = "TIER", default_value = "auto")]
     tier: String,
-    /// A guarantee that must hold, else nothing starts; repeatable
+    /// A guarantee that must hold, or nothing starts; repeatable
     #[arg(long, value_name = "GUARANTEE", value_parser = guarantee)]
     require: Vec<GuaranteeName>,
-    /// Do without a guarantee, with a reason that is recorded; repeatable
+    /// Run without a guarantee; the reason is recorded; repeatable
     #[arg(long, value_name = "GUARANTEE=REASON", value_parser = waiver)]
     waive: Vec<(GuaranteeName, String)>,
     /// Print the launch plan and stop
@@ -86,7 +86,7 @@ pub(crate) struct Args {
     /// With --plan: as JSON
     #[arg(long, requires = "plan")]
     json: bool,
-    /// What is said at the end, on standard error
+    /// Form of the summary at the end, on standard error
     #[arg(long, value_name = "FORM", default_value = "text")]
     summary: SummaryForm,
     /// Write the session's id to this file at the start; a link or device is refused
@@ -109,7 +109,7 @@ enum Ask {
     Tty,
     /// A second terminal: `stockade approvals`
     Inbox,
-    /// Nobody: an ask is a deny
+    /// No one: an ask is denied
     Deny,
 }
 

@@ -97,7 +97,7 @@ pub(super) fn noted(time: u64, event: &Event) -> Line {
     } else if let Event::ExecUnconfirmed { process, why, .. } = event {
         detail = Some(safe(why));
         format!(
-            "nobody saw {} run",
+            "not verified: {}",
             cut(&words(&process.argv), TITLE_CHARS_MAX)
         )
     } else {

@@ -342,7 +342,7 @@ fn what_failed_or_was_only_counted_is_shown_as_that() {
         "               connection refused",
         "22:13:26     ✖ net  paste.test:443 denied (paste-sites) ← curl ← codex 41×",
         "               data leaves the company",
-        "22:13:29     ! nobody saw curl x run",
+        "22:13:29     ! not verified: curl x",
         "               it ended first",
         "22:13:28 ✖ d-1000 was refused 2 times more",
     ];

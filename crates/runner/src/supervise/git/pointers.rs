@@ -147,7 +147,7 @@ impl Supervision {
                 return Err(("its remotes could not be written down", Errno::IO));
             }
             if is_there(&place) && !self.is_made(&place) {
-                return Err(("somebody else has put something there", Errno::EXIST));
+                return Err(("another program has put something there", Errno::EXIST));
             }
             let leads = self.leads_back(resolver, file, &place, &text);
             leads.map_err(|reason| (reason, Errno::ACCESS))?;

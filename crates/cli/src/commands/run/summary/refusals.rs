@@ -59,7 +59,7 @@ pub(crate) fn why(refusal: &Refusal) -> String {
     let rule = refusal.rule.as_ref().map(RuleId::as_str);
     match (&refusal.answered, rule) {
         (Some(answer), _) if answer.starts_with("no-one-to-ask") => {
-            "asked, and there was nobody to answer".to_owned()
+            "asked, but there was no one to answer".to_owned()
         }
         // What the desk itself refuses was never shown to anybody.
         (Some(answer), _) if NOT_ASKED.iter().any(|by| answer.starts_with(by)) => {
