@@ -217,7 +217,7 @@ impl Desk {
             return Entered::Done(Outcome::refused(
                 None,
                 "policy",
-                "the rule names nobody to ask",
+                "the rule has no one to ask",
             ));
         };
         let Some(id) = state.fresh_id() else {

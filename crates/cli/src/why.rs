@@ -66,9 +66,9 @@ fn fitted(line: &str) -> String {
 }
 
 /// What the kernel refuses by itself, so that nobody tells of it.
-const UNSEEN: &str = "not seen here: what does not exist inside (hidden, or outside of the view), \
-    files that cannot be read, system directories (read-only), calls that the kernel is said not to have \
-    (ENOSYS), and unknown requests of ioctl, fcntl and prctl; /run/stockade/boundary.md says what is here";
+const UNSEEN: &str = "not seen here: files that do not exist inside (hidden, or outside the view), files \
+    that cannot be read, system directories (read-only), calls that the kernel seems not to have (ENOSYS), \
+    and unknown requests of ioctl, fcntl and prctl; /run/stockade/boundary.md says what is here";
 
 /// Why ssh fails where the boundary let it through.
 const SSH_FAILS: &str = "\
@@ -104,7 +104,7 @@ fn news(refused: Option<UnixMillis>) -> Vec<String> {
         .filter(|last| refused.is_none_or(|refused| last.time >= refused));
     let ssh = ssh.map(|last| {
         format!(
-            "ssh {} was let through; where it fails: {SSH_FAILS}",
+            "ssh {} was allowed; if it fails: {SSH_FAILS}",
             safe(&last.target)
         )
     });
@@ -116,7 +116,7 @@ fn render(decision: &DecisionRecord) -> String {
         format!("{} was refused ({})", decision.effect(), decision.decision),
         match &decision.rule {
             Some(rule) => format!("rule    {rule}"),
-            None => "rule    none allows it".to_owned(),
+            None => "rule    no rule allows it".to_owned(),
         },
         format!("reason  {}", decision.reason),
     ];

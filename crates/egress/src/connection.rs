@@ -401,7 +401,7 @@ impl Link<'_> {
     }
 
     /// Connects for a silent client and sees who speaks first. If it is the client after all, its
-    /// greeting is checked as any other.
+    /// `ClientHello` is checked as any other.
     async fn server_first(mut self, allowed: &Allowed, revoked: impl Future<Output = ()>) {
         let detail = Some("opaque: the client waited for the server".to_owned());
         let made = self.made.take();

@@ -24,7 +24,7 @@ pub(crate) enum Line {
     Open,
     /// A lenient server might read it as a request line.
     Http,
-    /// The beginning of TLS, but not a greeting that names a host: why not.
+    /// The beginning of TLS, but not a `ClientHello` that names a host: why not.
     BrokenTls(&'static str),
     /// It is neither, whatever follows.
     Other,
@@ -144,7 +144,7 @@ impl FirstLine {
         }
         self.bytes += 1;
         if self.bytes == 1 && byte == CONTENT_HANDSHAKE {
-            // Its greeting was read as TLS.
+            // Its `ClientHello` was read as TLS.
             return Line::Other;
         }
         if let Some(why) = self.broken_tls().filter(|_| self.bytes >= self.start.len()) {
@@ -259,7 +259,7 @@ impl FirstLine {
         Line::Other
     }
 
-    /// Says what is wrong with a greeting that the first bytes are, or may become: one in the form
+    /// Says what is wrong with a `ClientHello` that the first bytes are, or may become: one in the form
     /// of SSL 2 (RFC 5246 appendix E.2), which names no host, or one behind another record, such
     /// as a warning, which some servers pass over.
     fn broken_tls(&self) -> Option<&'static str> {

@@ -1,12 +1,12 @@
-//! The policy proxy of one session: its names, its connections and its requests.
+//! The policy proxy of one session: its DNS, its connections and its requests.
 //!
 //! One process per session runs [`serve`] outside the session's network namespace. It holds the
-//! listeners that were made inside, so every connection of the session ends here; bytes go on only
-//! for a [`stockade_policy::Permitted`] request, to an address that was checked, after the
-//! decision is in the journal. The journal, the grants and the people who answer are the
-//! supervisor's, reached over one control connection ([`wire`]); without it nothing passes.
+//! listeners that were made inside, so every connection of the session ends here. It sends bytes on
+//! only for a [`stockade_policy::Permitted`] request, to an address that it checked, after the
+//! decision is in the journal. The supervisor owns the journal, the grants and the questions; this
+//! process reaches it over one control connection ([`wire`]), and passes nothing without it.
 //!
-//! The way of a connection: accept → original destination → name (synthetic addresses stand for
+//! The stages of a connection: accept → original destination → name (synthetic addresses stand for
 //! names) → process → first bytes → policy → approval → resolve → check → record → dial → relay.
 #![forbid(unsafe_code)]
 

@@ -143,10 +143,10 @@ pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_secs(15);
 /// could say 16 MiB.
 pub(crate) const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
 
-/// Largest second greeting of a TLS handshake; `OpenSSL` takes no first one beyond 131,396 bytes.
+/// Largest second `ClientHello` of a TLS handshake; `OpenSSL` takes no first one beyond 131,396 bytes.
 pub(crate) const SECOND_HELLO_BYTES_MAX: usize = 132 * 1024;
 
-/// Bytes of early data after which no second greeting is looked for: servers take 16 KiB.
+/// Bytes of early data after which no second `ClientHello` is looked for: servers take 16 KiB.
 pub(crate) const EARLY_DATA_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes read before it must be clear what a client speaks: a `ClientHello` in tiny records.

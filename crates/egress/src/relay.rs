@@ -65,7 +65,7 @@ impl Counters {
     }
 }
 
-/// Has the coming close be a reset, which a client cannot take for the end of data.
+/// Makes the next close send RST, so the client cannot mistake it for a normal end of stream.
 pub(crate) fn reset(stream: &TcpStream) {
     // Where the option cannot be set, the close is an orderly one; no bytes pass either way.
     drop(stream.set_zero_linger());

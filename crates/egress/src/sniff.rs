@@ -14,7 +14,7 @@ use crate::{
 /// What a client speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Speech {
-    /// TLS, with its greeting.
+    /// TLS, with its `ClientHello`.
     Tls(ClientHello),
     /// Something that begins like TLS and is not.
     BrokenTls(&'static str),
@@ -86,7 +86,7 @@ pub(crate) struct Patience {
     pub(crate) first_byte: Duration,
     /// Within a first line that does not begin like HTTP.
     pub(crate) line: Duration,
-    /// For a greeting as a whole.
+    /// For a `ClientHello` as a whole.
     pub(crate) whole: Duration,
 }
 

@@ -211,23 +211,23 @@ fn server_name(data: &[u8]) -> Result<&[u8], &'static str> {
     Ok(name)
 }
 
-/// What the greetings of a handshake came to.
+/// Outcome of reading the `ClientHello`s of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// A second greeting may still come.
+    /// A second `ClientHello` may still come.
     Open,
     /// None will be answered any more.
     Over,
-    /// The second greeting is not one.
+    /// The second message is no `ClientHello`.
     Malformed(&'static str),
     /// It names another host than the first.
     OtherName(Option<Vec<u8>>),
 }
 
-/// Follows a client's records from its first greeting on, until it is clear that there is no second
+/// Follows a client's records from its first `ClientHello` on, until it is clear that there is no second
 /// one, which a server can ask for (RFC 8446 section 4.1.4) and a client can send unasked.
 ///
-/// What is a second greeting shows by its type alone. The first encrypted record of TLS 1.2 can
+/// The type alone identifies a second `ClientHello`. The first encrypted record of TLS 1.2 can
 /// begin like one by chance; it then is one that is interrupted, which no server accepts.
 #[derive(Debug, Default)]
 pub(crate) struct Greetings {
@@ -243,7 +243,7 @@ pub(crate) struct Greetings {
 }
 
 impl Greetings {
-    /// Reads on; the first bytes are those of the first greeting, which [`parse`] has accepted.
+    /// Reads on; the first bytes are those of the first `ClientHello`, which [`parse`] has accepted.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Seen {
         while !self.over && !bytes.is_empty() {
             let wanted = if self.left == 0 {
@@ -271,7 +271,7 @@ impl Greetings {
         if self.over { Seen::Over } else { Seen::Open }
     }
 
-    /// Takes a whole record header; false when no greeting can follow.
+    /// Takes a whole record header; false when no `ClientHello` can follow.
     fn begin_record(&mut self) -> bool {
         let &[content, _, _, high, low] = self.header.as_slice() else {
             return true;
@@ -466,7 +466,7 @@ pub(crate) mod tests {
             Seen::OtherName(None)
         );
         // A key exchange of TLS 1.2, an alert, and the first encrypted record of TLS 1.2 that
-        // looks like the start of a greeting.
+        // looks like the start of a `ClientHello`.
         let exchange = vec![CONTENT_HANDSHAKE, 3, 3, 0, 4, 16, 0, 0, 0];
         assert_eq!(seen(&[&good[..], &exchange, &evil].concat()), Seen::Over);
         assert_eq!(

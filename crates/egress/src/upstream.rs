@@ -57,7 +57,7 @@ pub(crate) enum Failed {
 impl Upstream {
     /// Resolves, checks, records the decision with the address, and connects; or takes what was
     /// `made` for the same request before, whose decision is recorded. `said` is the server name in
-    /// a TLS greeting and what else is known.
+    /// a TLS `ClientHello` and what else is known.
     pub(crate) async fn open(
         proxy: &Process,
         allowed: &Allowed,

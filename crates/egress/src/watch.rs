@@ -19,7 +19,7 @@ pub(crate) struct Watch {
 enum What {
     /// A first line that has not ended.
     Line(FirstLine),
-    /// A TLS handshake, which can have a second greeting.
+    /// A TLS handshake, which can have a second `ClientHello`.
     Tls(Greetings),
 }
 
@@ -78,7 +78,7 @@ impl Watch {
                         sent.map_or_else(|| "no host".to_owned(), |sent| format!("`{sent}`"));
                     let reason =
                         format!("the second TLS ClientHello names {sent}, unlike the first one");
-                    let remedy = "send the same name in both greetings";
+                    let remedy = "send the same name in both ClientHello messages";
                     Control::NameMismatch.denies(reason, remedy)
                 }
             },

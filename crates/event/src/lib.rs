@@ -1,5 +1,5 @@
-//! What happened in a session: the closed [`Event`] enum, its [`Envelope`], and what a session's
-//! events come to. Only data and folds: the crate `journal` keeps events on disk.
+//! The events of a session: the closed [`Event`] enum, its [`Envelope`], and folds that sum a
+//! session's events up. This crate has only data and folds; the crate `journal` keeps events on disk.
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
 

@@ -1,7 +1,7 @@
-//! The journal: what keeps the events of a session so that nobody can quietly change them.
+//! The journal: keeps the events of a session so that no one can change them unnoticed.
 //!
 //! It is one append-only file of chained and signed lines in the session's directory. [`verify`]
-//! says whether the file is what was written, [`read`] gives the events back.
+//! says whether the file is unchanged, [`read`] returns the events.
 //!
 //! ```text
 //! {"journal":2,"session":"…","key":"…"}                                    header
@@ -12,8 +12,8 @@
 //! `event` or `checkpoint`; the first one starts from the header, which binds the session and the
 //! public key. A signature covers the chain value and the checkpoint, hence everything above it.
 //!
-//! What stands in `event` is in [`compact`]. Journals of version 1, which name the session, the
-//! process and all its arguments in each event, are still read and verified.
+//! [`compact`] describes the content of `event`. [`read`] and [`verify`] still accept journals of
+//! version 1, which name the session, the process and all its arguments in each event.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]

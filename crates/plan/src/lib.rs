@@ -1,8 +1,8 @@
 //! `(Policy, RunSpec, HostFacts) -> LaunchPlan`: everything a launch will do, as data.
 //!
-//! A plan is total: the executor adds nothing to it and leaves nothing out, so `--plan` shows what
-//! will happen and a stored plan shows what happened. This crate reads no file and no clock; what
-//! it must know of the machine comes in [`HostFacts`].
+//! A plan is complete: the executor adds nothing to it and leaves nothing out, so `--plan` shows what
+//! will happen and a stored plan shows what happened. This crate reads no file and no clock; all
+//! facts about the machine come in [`HostFacts`].
 #![forbid(unsafe_code)]
 
 mod calls;

@@ -30,11 +30,11 @@ pub enum Control {
     SpecialName,
     /// Bytes that name another host than the connection was opened to.
     NameMismatch,
-    /// A TLS greeting that names no host where a name was judged.
+    /// A TLS `ClientHello` that names no host where a name was judged.
     NoServerName,
-    /// A TLS greeting that is not valid.
+    /// A TLS `ClientHello` that is not valid.
     TlsMalformed,
-    /// A greeting that did not come to its end in time.
+    /// A `ClientHello` that did not come to its end in time.
     GreetingUnfinished,
     /// Anything but HTTP where a rule has conditions on requests.
     NotHttp,

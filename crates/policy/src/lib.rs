@@ -5,19 +5,19 @@
 //! or randomness.
 //!
 //! # How rules combine
-//! A rule allows, asks or denies. For one request, whatever the order of rules and files:
+//! A rule allows, asks or denies. For one request, in whatever order rules and files come:
 //!
-//! 1. **A deny that matches wins**, of any layer; no approval and no allow lifts it. The controls
+//! 1. **A deny that matches wins**, from any layer; no approval and no allow lifts it. The controls
 //!    `metadata`, `private-address` and `protected` are denies that no file can remove.
 //! 2. **An ask that matches must be answered**: by an approval of this request, or by an allow
 //!    rule that is an exception to it.
 //! 3. Otherwise **an allow that matches** allows.
-//! 4. **Nothing that matches is a deny**, but for files: within the writable view they are
-//!    allowed, since the view is the boundary.
+//! 4. **A request that no rule matches is denied**, except a file change within the writable view,
+//!    which is allowed because the view is the boundary.
 //!
 //! ## Exceptions to an ask
 //! Layers have authority: organisation over user over session; builtin rules are defaults below
-//! all of them. An allow is an exception to an ask where all that the matching pattern of the
+//! all of them. An allow is an exception to an ask if everything that the matching pattern of the
 //! allow names lies within each matching pattern of the ask, and
 //!
 //! - the ask is a builtin one, the allow is not, and it names something (not `**`); or
@@ -25,11 +25,11 @@
 //!
 //! So a user's `hosts = ["good.test"]` answers the builtin question about `**`, `git push origin
 //! **` answers the one about `git push **`, and `git **` answers nothing. A user's rule never
-//! answers a question of the organisation, and where it is not certain that one pattern lies
-//! within another, the question stands.
+//! answers a question of the organisation, and if it is not certain that one pattern lies within
+//! another, the question stays.
 //!
 //! ## Conditions on requests
-//! `methods` and `paths` are told from single HTTP requests. A *connection* that such a rule
+//! `methods` and `paths` are conditions on single HTTP requests. A *connection* that such a rule
 //! matches is allowed with [`Decision::http_only`]: only HTTP that can be read may pass, and each
 //! request is judged as [`Request::Http`]; TLS or anything else must be refused. An allow rule
 //! with such conditions and port 443 is refused at load, and without `ports` it has 80 alone (a
@@ -39,7 +39,7 @@
 //! ## In Cedar
 //! Matching is ours, and the index in front of it only narrows. Each rule is one or two Cedar
 //! policies over the sets `matched`, `later`, `excepted` and `approvals`;
-//! [`Policy::to_cedar`] prints them. An ask is a `permit` that wants its approval and a `forbid`
+//! [`Policy::to_cedar`] prints them. An ask is a `permit` that needs its approval and a `forbid`
 //! unless it is approved or excepted. If a policy errors, the answer is a deny.
 #![forbid(unsafe_code)]
 

@@ -46,7 +46,7 @@ impl Policy {
         let is_own =
             |(rule, reach): (&RuleId, Reach)| reach == Reach::Request && Some(rule) == own.as_ref();
         if approvals.answered(request, self.revision()).any(is_own) {
-            return CONTROL.allows("somebody opened it");
+            return CONTROL.allows("a person opened it");
         }
         let reason = "a program listens on it, and goes on whatever the answer is";
         let remedy = "`run --publish PORT`, or `[[publish]]` in a policy of yours";

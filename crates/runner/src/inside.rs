@@ -69,11 +69,11 @@ impl Told<'_> {
         let session = self.plan.session.short();
         let mut text = format!(
             "# Your boundary\n\n\
-             You run inside a Stockade session ({session}). A refusal is no fault of the machine; it is the\n\
-             owner's decision. Do not try to work around it: read why, and say what you need.\n\n"
+             You run inside a Stockade session ({session}). A refusal is not a fault of the machine; it is\n\
+             the owner's decision. Do not try to work around it: read why, and say what you need.\n\n"
         );
         self.files(&mut text);
-        text.push_str("## Programs and network\n- Any program that exists here may run. All ends with the session.\n");
+        text.push_str("## Programs and network\n- Any program that exists here may run. Everything ends with the session.\n");
         text.push_str(if self.network == Network::Isolated {
             "- There is no network but localhost.\n"
         } else {
@@ -84,7 +84,7 @@ impl Told<'_> {
             "- `localhost` is the session's own; servers of the machine are not there.\n",
         );
         for (verdict, begin) in [
-            (Verdict::Ask, "- Put to the owner first: "),
+            (Verdict::Ask, "- Needs the owner's answer first: "),
             (Verdict::Deny, "- Refused: "),
         ] {
             self.rules(verdict, begin, &mut text);
@@ -98,12 +98,12 @@ impl Told<'_> {
         );
         text.push_str(match self.ask {
             AskMode::Tty | AskMode::Inbox => {
-                "- To ask, just run it: what is to be asked is put to the owner, and the call waits for the\n  \
-                 answer, minutes if need be. Wait with it, and do not start it again meanwhile.\n"
+                "- To ask, just run it: Stockade puts the request to the owner, and the call waits for the answer,\n  \
+                 for minutes if need be. Wait for it, and do not start it again meanwhile.\n"
             }
             AskMode::Deny => {
-                "- Nobody can be asked in this session: what would be asked about is refused at once. Tell the\n  \
-                 owner at the end what you could not do.\n"
+                "- No one can be asked in this session: a request that needs an answer is refused at once. Tell\n  \
+                 the owner at the end what you could not do.\n"
             }
         });
         text.extend([
@@ -134,8 +134,8 @@ impl Told<'_> {
         text.extend(own.map(|pattern| format!("- `{}`\n", pattern.value)));
         text.push_str(
             "\n## ssh\n\
-             - It knows the hosts that the owner's known_hosts has, and no other. The owner's keys and agent are\n  \
-             not here: a login needs a key of yours.\n\n\
+             - It knows only the hosts in the owner's known_hosts. The owner's keys and agent are not here: a\n  \
+             login needs a key of yours.\n\n\
              ## Rules that ask or refuse\n",
         );
         let rules = self.policy.rules();
@@ -168,12 +168,12 @@ impl Told<'_> {
         let home = &facts.home;
         let begin = format!(
             "## Files\n\
-             - You can change `{workspace}`, `/tmp` and your home `{home}`, which is private: what you write\n  \
-             there is gone at the end"
+             - You can change `{workspace}`, `/tmp` and your home `{home}`, which is private: files that you\n  \
+             write there are gone at the end"
         );
         text.push_str(&begin);
         for (before, paths) in [
-            (", but for ", kept),
+            (", except for ", kept),
             (".\n- Shared with the machine: ", shared),
             (".\n- Sockets of services of the machine: ", sockets),
         ] {

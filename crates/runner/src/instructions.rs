@@ -14,10 +14,10 @@ you blame a tool or the machine.
 - A refusal looks like `Permission denied`, `Read-only file system`, a name that does not resolve, a TLS
   alert `access denied`, or HTTP status 403. `/run/stockade/why` then prints the reason and the one step
   that would change it. Do not work around it: tell the owner what you need and why.
-- Some commands and hosts are put to the owner first. Such a call waits for the answer, minutes if need
-  be. If your tool says that the command still runs (it yields), wait and look again; do not start it a
-  second time, and do not take it for hanging.
-- Sandboxes and approval prompts of your own are off here, because this boundary takes their place.
+- Some commands and hosts need the owner's answer first. Such a call waits for the answer, for minutes if
+  need be. If your tool says that the command still runs (it yields), wait and check again; do not start
+  it a second time, and do not assume that it hangs.
+- Your own sandbox and approval prompts are off here, because this boundary replaces them.
 ";
 
 /// Appends the text to what the user has written.

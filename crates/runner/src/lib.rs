@@ -1,6 +1,6 @@
 //! One session's life: probe, plan, start egress, launch, judge, record, clean up.
 //!
-//! This is the only crate that knows both halves: what was planned and what happens.
+//! This is the only crate that knows both halves: the plan and the running session.
 #![forbid(unsafe_code)]
 
 mod agent_config;

@@ -137,7 +137,7 @@ pub(crate) fn serve(
             .name("requests".to_owned())
             .spawn_scoped(scope, move || take_in(shared, requests, &sender));
         if let Err(error) = spawned {
-            return (shared.abort)(&format!("nobody can read the requests: {error}"));
+            return (shared.abort)(&format!("the requests cannot be read: {error}"));
         }
         while let Ok(first) = queue.recv() {
             let arrived = iter::once(first).chain(queue.try_iter()).take(QUEUE_MAX);

@@ -228,7 +228,7 @@ impl Recorder {
                 limit: "journal".to_owned(),
                 configured: bytes_max,
                 usage: bytes,
-                detail: "nothing more is let through, and the session is ended".to_owned(),
+                detail: "nothing more is allowed, and the session ends".to_owned(),
             };
             self.write_now(SUPERVISOR, &[reached], Durability::Synced)?;
         }

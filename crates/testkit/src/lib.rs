@@ -2,8 +2,8 @@
 //! environment, servers on loopback that record what reaches them, an escape harness, and
 //! terminals that can be read back.
 //!
-//! This crate is test support: a helper that cannot do its work panics with a text that says what
-//! was expected and what was seen, because a test that goes on without it would prove nothing.
+//! This crate is test support: a helper that cannot do its work panics and names the expected and
+//! the actual result, because a test that continues without it would prove nothing.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::expect_used,

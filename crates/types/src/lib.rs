@@ -1,7 +1,7 @@
 //! Words that crates share without seeing each other: identifiers, hosts, paths, sizes, verdicts.
 //!
 //! Nothing here reads a file, a clock, the environment or randomness. Every type with a private
-//! field is parsed once, at the edge, and is valid wherever it is met afterwards.
+//! field is parsed once, at the edge, and is valid everywhere afterwards.
 #![forbid(unsafe_code)]
 
 mod decision;

@@ -134,7 +134,7 @@ fn strangers_and_logins_without_a_key_are_refused_by_ssh_itself() {
             .assert_stdout("stranger 128\n")
             .assert_stderr("Permission denied (publickey)")
             .assert_stdout("keyless 128\n")
-            .assert_stdout("ssh git.test:22 was let through; where it fails:")
+            .assert_stdout("ssh git.test:22 was allowed; if it fails:")
             // Both names of the first entry, and the other one.
             .assert_stdout("\n3\n")
             .assert_stdout("StrictHostKeyChecking yes")

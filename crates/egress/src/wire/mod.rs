@@ -48,7 +48,7 @@ pub struct Decided {
     /// The checked address that is dialled next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// Server name in the TLS greeting, escaped.
+    /// Server name in the TLS `ClientHello`, escaped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
     /// What else is known, for example `opaque`.

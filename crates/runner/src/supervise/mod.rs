@@ -113,7 +113,7 @@ pub(crate) struct Supervision {
     pub(crate) root: OnceLock<Resolver>,
     pub(crate) state: Mutex<State>,
     pub(crate) files: program_file::Identities,
-    /// Executions that were let through and wait for a second look.
+    /// Executions that passed and wait for their post-exec verification.
     pub(crate) second_looks: verify::SecondLooks,
     /// A program ran that may not; nothing is let through any more while the session is ended.
     pub(crate) over: AtomicBool,
@@ -189,7 +189,7 @@ pub(crate) enum Reply {
 /// Answers calls until every process of the session has ended.
 pub(crate) fn serve(supervision: &Arc<Supervision>, notifier: Notifier) {
     answer_all(supervision, &Arc::new(notifier));
-    // The thread that takes second looks ends with this.
+    // The thread that verifies executions ends with this.
     supervision.second_looks.close();
 }
 
@@ -387,7 +387,7 @@ impl Supervision {
         (self.recorder.record(id, request, &last), used)
     }
 
-    /// Makes the decision on what was approved, and is not what would happen now.
+    /// Returns a denial because the approved request no longer matches what would run.
     fn changed_since(&self, request: &Request, decision: &Decision) -> DecisionRecord {
         let refused = Decision {
             verdict: Verdict::Deny,

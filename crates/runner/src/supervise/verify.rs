@@ -23,7 +23,7 @@ use stockade_types::{Digest, ProcessId, RawText, Subject, Verdict};
 use super::{Supervision, program_file::ProgramFile};
 use crate::{RunError, procfs, recorder::lock};
 
-/// Executions that wait for their second look; when there are more, the next one waits.
+/// Executions that wait for their post-exec verification; when there are more, the next one waits.
 const WAITING_MAX: usize = 1024;
 /// How long it waits: only executions that do not happen stay for longer.
 const FULL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -30,7 +30,7 @@ impl NetBody {
         if let Some(programs) = &self.programs {
             let fits = match features.program {
                 Programs::Known(exe) => programs.iter().any(|own| own.matches(exe, None)),
-                // Who cannot be named is nobody's friend and everybody's suspect.
+                // An unidentified program matches ask and deny rules but never allow rules.
                 Programs::Unknown => !is_allow(effect),
                 // A name is looked up before it is known who will connect.
                 Programs::Any => effect != Verdict::Deny,

@@ -87,7 +87,7 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     }
     if summary.unconfirmed > 0 {
         let programs = plural(summary.unconfirmed, "program", "programs");
-        line("unseen", &format!("{programs} ended before a second look"));
+        line("unseen", &format!("{programs} ended before verification"));
     }
     if summary.events_lost > 0 {
         let lost = plural(summary.events_lost, "event was", "events were");
