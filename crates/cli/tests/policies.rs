@@ -369,3 +369,46 @@ fn other_spellings_hide_and_deny_as_well() {
         );
     }
 }
+
+/// What a rule in Cedar refuses is refused by the real kernel, told with its name, and everything
+/// else goes on.
+#[test]
+fn a_rule_in_cedar_holds_in_a_session_and_is_named() {
+    let place = Place::new();
+    let policy = place.env.write(
+        "cedar.toml",
+        r#"schema = 1
+[[cedar]]
+id = "no-cat"
+reason = "cats are kept out"
+text = 'forbid (principal, action == Action::"exec", resource) when { context.names.contains("cat") };'
+[[cedar]]
+id = "keys"
+text = 'forbid (principal, action == Action::"file", resource) when { context.path like "keys/*" };'
+"#,
+    );
+    let policy = policy.display().to_string();
+    let line = "mkdir keys; echo open > notes; (echo x > keys/a) 2>/dev/null || echo kept; \
+                cp /bin/cat ./dog; ./dog notes 2>/dev/null || echo refused; wc -l < notes; \
+                /run/stockade/why || true";
+    let run = |options: &[&str]| {
+        let run = place.stockade().args(["run", "--ask", "deny"]);
+        let run = run.args(options).args(["--", "/bin/sh", "-c", line]);
+        run.output()
+    };
+    let control = run(&[]);
+    control.assert_success().assert_stdout("open\n1\n");
+    let kept = place.repo.path().join("keys/a");
+    assert!(kept.exists(), "without the rule the file is made");
+    fs::remove_dir_all(place.repo.path().join("keys")).unwrap();
+    let held = run(&["--policy", &policy]);
+    held.assert_success()
+        .assert_stdout("kept\nrefused\n1\n")
+        .assert_stdout("rule    no-cat")
+        .assert_stdout("cats are kept out");
+    assert!(!kept.exists(), "the rule holds");
+    let tried = place.policy(&["test", "--policy", &policy, "--", "cat", "notes"]);
+    assert!(tried.stdout.contains("no-cat"), "{tried:?}");
+    let shown = place.policy(&["show", "--policy", &policy]);
+    assert!(shown.stdout.contains("context.path like"), "{shown:?}");
+}

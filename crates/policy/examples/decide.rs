@@ -18,8 +18,36 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-fn sources(rules: usize) -> Vec<Source> {
+/// Rules in Cedar about every kind, a third about connections, none of which the requests meet.
+fn cedar(text: &mut String, rules: usize) {
+    for number in 0..rules {
+        let (action, condition) = match number % 3 {
+            0 => (
+                "action in Action::\"net\"",
+                format!("context.host like \"*.c{number}.test\" && context.agent == \"codex\""),
+            ),
+            1 => (
+                "action == Action::\"exec\"",
+                format!(
+                    "context.names.contains(\"c{number}\") && context.subcommands.contains(\"push\")"
+                ),
+            ),
+            _ => (
+                "action == Action::\"file\"",
+                format!("context.path like \"c{number}/*\" && context.access != \"remove\""),
+            ),
+        };
+        writeln!(
+            text,
+            "[[cedar]]\nid = \"cedar{number}\"\ntext = '''forbid (principal, {action}, resource) when {{ {condition} }};'''"
+        )
+        .unwrap();
+    }
+}
+
+fn sources(rules: usize, in_cedar: usize) -> Vec<Source> {
     let mut text = "schema = 1\n".to_owned();
+    cedar(&mut text, in_cedar);
     for number in 0..rules {
         match number % 3 {
             0 => writeln!(
@@ -77,8 +105,14 @@ fn requests(rules: usize) -> Vec<Request> {
 
 fn main() {
     let mut out = std::io::stdout().lock();
-    for rules in [10, 1_000, 10_000] {
-        let sources = sources(rules);
+    for (rules, in_cedar) in [
+        (10, 0),
+        (1_000, 0),
+        (10_000, 0),
+        (10_000, 100),
+        (10_000, 1_000),
+    ] {
+        let sources = sources(rules, in_cedar);
         let loads: Vec<Duration> = (0..15)
             .map(|_| {
                 let start = Instant::now();
@@ -109,7 +143,7 @@ fn main() {
         let next = rounds.last().copied().unwrap_or_default();
         writeln!(
             out,
-            "{rules:>6} rules: load {:?}, first decision {first:?}, again {next:?} (medians)",
+            "{rules:>6} rules, {in_cedar} in Cedar: load {:?}, first decision {first:?}, again {next:?} (medians)",
             median(loads)
         )
         .unwrap();

@@ -16,7 +16,7 @@ use crate::{
     WorkspaceMode,
     address::{AddressClass, classify, is_metadata_name},
     controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
-    engine::Tally,
+    engine::{EngineError, Tally},
     explain::{Explain, Outcome},
     grant::Reach,
     kinds::{
@@ -108,7 +108,10 @@ struct Decider<'p> {
 
 impl Decider<'_> {
     fn one(&self, features: &Features<'_>) -> Decision {
-        let matches = self.matches(features);
+        let matches = match self.matches(features) {
+            Ok(matches) => matches,
+            Err(error) => return Explain::error(&error),
+        };
         let tally = self.tally(features, &matches);
         let kind = if matches!(self.request, Request::Name(_)) {
             RequestKind::Net
@@ -188,7 +191,7 @@ impl Decider<'_> {
             || rule.origin.authority() >= self.floor.authority()
     }
 
-    fn matches(&self, features: &Features<'_>) -> Matches {
+    fn matches(&self, features: &Features<'_>) -> Result<Matches, EngineError> {
         let mut matches = Matches::default();
         for candidate in self.policy.index.candidates(features) {
             let Some(rule) = self.policy.rules.get(candidate.rule) else {
@@ -206,7 +209,20 @@ impl Decider<'_> {
                 .or_default()
                 .push(candidate.pattern);
         }
-        matches
+        let cedar = self.policy.cedar.as_ref();
+        let found = cedar.map_or(Ok(Vec::new()), |rules| rules.matching(features))?;
+        for (number, fit) in found {
+            let rule = self.policy.rules.get(number);
+            if rule.is_some_and(|rule| self.counts(rule)) {
+                let list = match fit {
+                    Fit::Now => &mut matches.now,
+                    Fit::Later => &mut matches.later,
+                };
+                // One pattern, which lies within nothing and has nothing within it.
+                list.insert(number, vec![0]);
+            }
+        }
+        Ok(matches)
     }
 
     fn tally(&self, features: &Features<'_>, matches: &Matches) -> Tally {
@@ -352,7 +368,7 @@ impl Decider<'_> {
 
 /// Tells whether a matching allow rule is an exception to a matching ask.
 fn is_excepted(rules: &[Rule], ask: usize, asked: &[usize], matches: &Matches) -> bool {
-    let Some(ask) = rules.get(ask) else {
+    let Some(ask) = rules.get(ask).filter(|ask| !ask.only_tightens()) else {
         return false;
     };
     matches

@@ -16,7 +16,10 @@ use cedar_policy::{
 use serde_json::{Value, json};
 use stockade_types::{RequestKind, Verdict};
 
-use crate::{kinds::net::NetBody, rule::Rule};
+use crate::{
+    kinds::{cedar::CedarError, net::NetBody},
+    rule::Rule,
+};
 
 /// Most answers that are remembered; a session meets far fewer kinds of them.
 const REMEMBERED_MAX: usize = 4_096;
@@ -55,6 +58,7 @@ struct State {
 struct Role {
     effect: Verdict,
     conditional: bool,
+    tightens: bool,
     part: Part,
 }
 
@@ -71,6 +75,7 @@ fn roles(rules: &[Rule], tally: &Tally) -> Vec<Role> {
         rules.get(*number).map(|rule| Role {
             effect: rule.effect,
             conditional: rule.net().is_some_and(NetBody::has_request_conditions),
+            tightens: rule.only_tightens(),
             part,
         })
     };
@@ -97,6 +102,8 @@ pub(crate) enum EngineError {
     Request(String),
     #[error("rule could not be evaluated: {0}")]
     Evaluate(String),
+    #[error(transparent)]
+    Cedar(#[from] CedarError),
 }
 
 impl Engine {
@@ -296,10 +303,11 @@ fn trees(rule: &Rule) -> Vec<Value> {
                 answered
             };
             let unless = join("||", in_set("approvals"), in_set("excepted"));
-            vec![
-                policy("permit", vec![("when", permit)]),
-                policy("forbid", vec![("when", matched), ("unless", unless)]),
-            ]
+            let forbid = policy("forbid", vec![("when", matched), ("unless", unless)]);
+            if rule.only_tightens() {
+                return vec![forbid];
+            }
+            vec![policy("permit", vec![("when", permit)]), forbid]
         }
     }
 }
@@ -349,13 +357,16 @@ pub(crate) fn texts(rule: &Rule) -> Vec<String> {
             } else {
                 format!("{matched} && {approved}")
             };
+            let forbid = format!(
+                "{}when {{ {matched} }}\nunless {{ {approved} || context.excepted.contains({key}) }};",
+                head("forbid", "")
+            );
+            if rule.only_tightens() {
+                return vec![forbid];
+            }
             vec![
                 format!("{}when {{ {permit} }};", head("permit", "")),
-                format!(
-                    "{}when {{ {matched} }}\nunless {{ {approved} || \
-                     context.excepted.contains({key}) }};",
-                    head("forbid", "")
-                ),
+                forbid,
             ]
         }
     }
@@ -452,7 +463,9 @@ mod tests {
             text: "schema = 1\nextends = [\"builtin:codex\"]\n\
                    [[allow]]\nid = \"get\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nmethods = [\"GET\"]\n\
                    [[ask]]\nid = \"post\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nmethods = [\"POST\"]\n\
-                   [[deny]]\nid = \"keys\"\nwhat = \"file\"\npaths = [\"*.pem\"]\n"
+                   [[deny]]\nid = \"keys\"\nwhat = \"file\"\npaths = [\"*.pem\"]\n\
+                   [[cedar]]\nid = \"c\"\n\
+                   text = '@verdict(\"ask\") forbid (principal, action, resource);'\n"
                 .to_owned(),
         };
         let policy = crate::load(&[source], &crate::HostSets::default()).unwrap();

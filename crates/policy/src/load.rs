@@ -126,10 +126,12 @@ fn read_file(file: &mut File<'_>, sets: &HostSets, settings: &mut Settings) -> F
             error.message().to_owned(),
         );
     }
-    let known: Vec<&str> = ["schema", "extends", "allow", "ask", "deny", "tests"]
-        .into_iter()
-        .chain(read_settings::TABLES)
-        .collect();
+    let known: Vec<&str> = [
+        "schema", "extends", "allow", "ask", "deny", "cedar", "tests",
+    ]
+    .into_iter()
+    .chain(read_settings::TABLES)
+    .collect();
     let top = Fields::new(file, "", 0..0, table.get_ref(), &known);
     if top.has("schema") {
         if let Some(schema) = top.count(file, "schema").filter(|at| at.value != SCHEMA) {

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use stockade_types::{Digest, RawText, RuleId, Verdict};
+use stockade_types::{Digest, RawText, RequestKind, RuleId, Verdict};
 
 use crate::{
     Decision, HostSets, Origin, OwnQuestionsOff, Settings, Source, Warning,
     controls::COUNT,
     engine::{self, Engine, EngineError},
-    kinds::{Body, index::Index, net::NetBody},
+    kinds::{
+        Body,
+        cedar::{CedarBody, CedarRules},
+        index::Index,
+        net::NetBody,
+    },
     pattern::{ProgramPattern, command::CommandPattern},
     rule::Rule,
     settings::Sourced,
@@ -20,6 +25,8 @@ pub struct Policy {
     pub(crate) parts: PolicyParts,
     pub(crate) rules: Vec<Rule>,
     pub(crate) index: Index,
+    /// `None` where no rule is in Cedar.
+    pub(crate) cedar: Option<CedarRules>,
     pub(crate) engine: Engine,
 }
 
@@ -56,7 +63,10 @@ pub struct ListedRule {
 impl Policy {
     pub(crate) fn new(parts: PolicyParts, rules: Vec<Rule>) -> Result<Self, EngineError> {
         let index = Index::new(rules.iter().map(|rule| &rule.body));
+        let bodies = || rules.iter().map(|rule| &rule.body);
+        let cedar = CedarRules::new(bodies(), agent(&parts.sources))?;
         Ok(Self {
+            cedar,
             parts,
             index,
             rules,
@@ -117,13 +127,16 @@ impl Policy {
             .filter(|rule| rule.effect != Verdict::Allow)
             .flat_map(|rule| match &rule.body {
                 Body::Exec(body) => body.commands.as_slice(),
-                Body::Net(_) | Body::File(_) | Body::Control => &[],
+                Body::Net(_) | Body::File(_) | Body::Cedar(_) | Body::Control => &[],
             })
             .filter_map(CommandPattern::program_names)
             .flatten()
             .filter_map(|name| std::str::from_utf8(name).ok().map(str::to_owned))
             .collect();
-        names.into_iter().collect()
+        names
+            .into_iter()
+            .chain(self.cedar_bodies().flat_map(CedarBody::command_names))
+            .collect()
     }
 
     /// Tells whether only presets ask: no file of the organisation, the user or the session has a part
@@ -159,7 +172,7 @@ impl Policy {
                 .iter()
                 .flatten()
                 .any(|program| matches!(program, ProgramPattern::Digest(_))),
-            Body::Net(_) | Body::File(_) | Body::Control => false,
+            Body::Net(_) | Body::File(_) | Body::Cedar(_) | Body::Control => false,
         })
     }
 
@@ -169,6 +182,9 @@ impl Policy {
             .iter()
             .filter_map(Rule::net)
             .any(|body| body.programs.is_some() && !body.hosts.is_empty())
+            || self
+                .cedar_bodies()
+                .any(CedarBody::names_programs_of_connections)
     }
 
     /// Tells whether a rule lets connections out, or asks about them, because this program makes them.
@@ -179,13 +195,19 @@ impl Policy {
             .filter_map(Rule::net)
             .flat_map(|body| body.programs.iter().flatten())
             .any(|own| own.matches(program, None))
+            || self
+                .cedar_bodies()
+                .any(|body| body.names_programs_of_connections() && body.could_name(program))
     }
 
     /// Tells whether any rule asks about changes of files or denies them.
     pub fn restricts_files(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| matches!(rule.body, Body::File(_)) && rule.effect != Verdict::Allow)
+        let is_about = |rule: &Rule| match &rule.body {
+            Body::File(_) => rule.effect != Verdict::Allow,
+            Body::Cedar(body) => body.is_about(RequestKind::File),
+            Body::Net(_) | Body::Exec(_) | Body::Control => false,
+        };
+        self.rules.iter().any(is_about)
     }
 
     /// Lists the rules of the files, in the order of the layers.
@@ -239,7 +261,22 @@ impl Policy {
         &self.parts.warnings
     }
 
+    fn cedar_bodies(&self) -> impl Iterator<Item = &CedarBody> {
+        self.rules.iter().filter_map(|rule| match &rule.body {
+            Body::Cedar(body) => Some(body.as_ref()),
+            Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Control => None,
+        })
+    }
+
     pub(crate) fn rule_list(&self) -> &[Rule] {
         &self.rules
     }
+}
+
+/// Returns the preset that the session is for: the one that is loaded by itself.
+fn agent(sources: &[Source]) -> &str {
+    let preset = sources
+        .iter()
+        .find(|source| source.origin == Origin::Builtin);
+    preset.map_or("none", |preset| preset.name.as_str())
 }

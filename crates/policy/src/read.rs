@@ -8,7 +8,7 @@ use crate::{
     AskStage, HostSets, Reviewer, Scope,
     controls::Control,
     fields::{Fields, File, did_you_mean, shown},
-    kinds::{Body, What},
+    kinds::{Body, What, cedar},
     rule::Rule,
 };
 
@@ -25,7 +25,7 @@ const NOT_ENFORCED: [(&str, &str); 5] = [
     ("stage", "one reviewer answers; name it in `reviewer`"),
 ];
 
-/// Reads `[[allow]]`, `[[ask]]` and `[[deny]]`.
+/// Reads `[[allow]]`, `[[ask]]`, `[[deny]]` and `[[cedar]]`.
 pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
@@ -43,27 +43,55 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
         for fields in top.tables(file, key, &known) {
             let id = rule_id(file, &fields, &mut seen);
             let body = body(file, &fields, effect, sets);
-            let stage = stage(file, &fields, effect);
-            let reason = fields.text(file, "reason");
-            let quiet = quiet(file, &fields, effect);
-            let place = file.place(&fields.span());
-            if let (Some(id), Some(body)) = (id, body) {
-                let reason =
-                    reason.map_or_else(|| format!("rule `{id}` of {place} says so"), |at| at.value);
-                rules.push(Rule {
-                    id,
-                    effect,
-                    origin: file.source.origin,
-                    place,
-                    reason,
-                    stage,
-                    quiet,
-                    body,
-                });
-            }
+            rules.extend(rule(file, &fields, effect, id, body));
+        }
+    }
+    let known: Vec<&str> = ["id", "reason", "quiet"]
+        .into_iter()
+        .chain(ASK)
+        .chain(cedar::FIELDS)
+        .collect();
+    for fields in top.tables(file, "cedar", &known) {
+        let id = rule_id(file, &fields, &mut seen);
+        let read = cedar::read(file, &fields);
+        // What the text does is not known where it is wrong, and then the rest is not judged.
+        if let Some((effect, body)) = read {
+            rules.extend(rule(
+                file,
+                &fields,
+                effect,
+                id,
+                Some(Body::Cedar(Box::new(body))),
+            ));
         }
     }
     rules
+}
+
+/// Reads what every rule has besides its conditions.
+fn rule(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    id: Option<RuleId>,
+    body: Option<Body>,
+) -> Option<Rule> {
+    let stage = stage(file, fields, effect);
+    let reason = fields.text(file, "reason");
+    let quiet = quiet(file, fields, effect);
+    let place = file.place(&fields.span());
+    let (id, body) = (id?, body?);
+    let reason = reason.map_or_else(|| format!("rule `{id}` of {place} says so"), |at| at.value);
+    Some(Rule {
+        id,
+        effect,
+        origin: file.source.origin,
+        place,
+        reason,
+        stage,
+        quiet,
+        body,
+    })
 }
 
 /// Reads whether a refusal is only counted where people look.

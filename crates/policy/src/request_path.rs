@@ -110,6 +110,11 @@ impl<'r> RequestPath<'r> {
         }
     }
 
+    /// Returns the path decoded once, without the query.
+    pub(crate) fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
     /// Says why servers may disagree about what the path means.
     pub(crate) const fn ambiguity(&self) -> Option<Ambiguity> {
         self.ambiguity

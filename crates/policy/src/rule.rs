@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use stockade_types::{RuleId, Verdict};
+use stockade_types::{RequestKind, RuleId, Verdict};
 
 use crate::{
     AskStage, Origin,
@@ -32,8 +32,13 @@ impl Rule {
     pub(crate) const fn net(&self) -> Option<&NetBody> {
         match &self.body {
             Body::Net(body) => Some(body),
-            Body::Exec(_) | Body::File(_) | Body::Control => None,
+            Body::Exec(_) | Body::File(_) | Body::Cedar(_) | Body::Control => None,
         }
+    }
+
+    /// Tells whether the rule opens nothing, even where its question is answered.
+    pub(crate) const fn only_tightens(&self) -> bool {
+        matches!(self.body, Body::Cedar(_))
     }
 
     pub(crate) fn is_private(&self) -> bool {
@@ -42,8 +47,11 @@ impl Rule {
 
     /// Tells whether the approval of a connection answers this rule for the requests on it.
     pub(crate) fn is_about_connections(&self) -> bool {
-        self.net()
-            .is_some_and(|body| !body.has_request_conditions())
+        match &self.body {
+            Body::Net(body) => !body.has_request_conditions(),
+            Body::Cedar(body) => body.is_about(RequestKind::Net),
+            Body::Exec(_) | Body::File(_) | Body::Control => false,
+        }
     }
 
     /// Judges the request by one of the rule's patterns.

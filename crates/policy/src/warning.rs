@@ -57,7 +57,7 @@ impl Policy {
                 Body::Net(body) => net(rule, body, &context, &mut say),
                 Body::Exec(body) => exec(body, &mut say),
                 Body::File(body) => file(rule, body, &context, &mut say),
-                Body::Control => {}
+                Body::Cedar(_) | Body::Control => {}
             }
         }
         overridden(rules, &mut found);

@@ -2,6 +2,7 @@
 //! warnings.
 #![forbid(unsafe_code)]
 
+mod cedar;
 mod corpus;
 mod grants;
 mod oracle;

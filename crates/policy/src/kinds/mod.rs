@@ -15,6 +15,7 @@
 //! beside this folder and asks the enums here; a new kind is a variant of each, and the compiler
 //! names every place that must know it. `docs/howto/add-a-kind.md` walks through them.
 
+pub(crate) mod cedar;
 pub(crate) mod exec;
 pub(crate) mod file;
 pub(crate) mod index;
@@ -30,6 +31,7 @@ use crate::{
     fields::{Fields, File, shown},
     pattern::ProgramPattern,
 };
+use cedar::CedarBody;
 use exec::{ExecBody, ExecFeatures};
 use file::{FileBody, FileFeatures};
 use net::{NetBody, NetFeatures};
@@ -40,6 +42,8 @@ pub(crate) enum Body {
     Net(NetBody),
     Exec(ExecBody),
     File(FileBody),
+    /// Cedar text about any of these kinds.
+    Cedar(Box<CedarBody>),
     /// A control that is not written in any file; the algorithm says when it applies.
     Control,
 }
@@ -211,7 +215,8 @@ impl Body {
             Self::Net(_) => &[RequestKind::Net, RequestKind::Http],
             Self::Exec(_) => &[RequestKind::Exec],
             Self::File(_) => &[RequestKind::File],
-            Self::Control => &[],
+            // Those that a rule in Cedar is about are part of its text.
+            Self::Cedar(_) | Self::Control => &[],
         }
     }
 
@@ -221,7 +226,7 @@ impl Body {
             Self::Net(body) => body.hosts.len(),
             Self::Exec(body) => body.commands.len(),
             Self::File(body) => body.paths.len(),
-            Self::Control => 0,
+            Self::Cedar(_) | Self::Control => 0,
         }
     }
 
@@ -236,7 +241,9 @@ impl Body {
             (Self::Net(body), Features::Net(net)) => body.fit(effect, pattern, net),
             (Self::Exec(body), Features::Exec(exec)) => body.fit(effect, pattern, exec),
             (Self::File(body), Features::File(file)) => body.fit(pattern, file),
-            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Control, _) => Err(Miss::Kind),
+            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Cedar(_) | Self::Control, _) => {
+                Err(Miss::Kind)
+            }
         }
     }
 
@@ -246,7 +253,7 @@ impl Body {
             Self::Net(body) => body.is_explicit(pattern),
             Self::Exec(body) => body.is_explicit(pattern),
             Self::File(body) => body.is_explicit(pattern),
-            Self::Control => false,
+            Self::Cedar(_) | Self::Control => false,
         }
     }
 
@@ -257,7 +264,9 @@ impl Body {
             (Self::Net(a), Self::Net(b)) => a.lies_within(pattern, b, outer_pattern),
             (Self::Exec(a), Self::Exec(b)) => a.lies_within(pattern, b, outer_pattern),
             (Self::File(a), Self::File(b)) => a.lies_within(pattern, b, outer_pattern),
-            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Control, _) => false,
+            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Cedar(_) | Self::Control, _) => {
+                false
+            }
         }
     }
 
@@ -267,7 +276,9 @@ impl Body {
             (Self::Net(a), Self::Net(b)) => a.points_within(x, b, y),
             (Self::Exec(_), Self::Exec(b)) => b.unless.is_empty(),
             (Self::File(a), Self::File(b)) => a.points_within(b),
-            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Control, _) => false,
+            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Cedar(_) | Self::Control, _) => {
+                false
+            }
         };
         let within = |x, y| points(x, y) && self.lies_within(x, outer, y);
         let mut own = 0..self.patterns();
@@ -280,7 +291,7 @@ impl Body {
             Self::Net(body) => body.example(pattern),
             Self::Exec(body) => body.example(pattern),
             Self::File(body) => body.example(pattern),
-            Self::Control => None,
+            Self::Cedar(_) | Self::Control => None,
         }
     }
 }
@@ -292,6 +303,7 @@ impl fmt::Display for Body {
             Self::Net(body) => body.fmt(f),
             Self::Exec(body) => body.fmt(f),
             Self::File(body) => body.fmt(f),
+            Self::Cedar(body) => body.fmt(f),
             Self::Control => f.write_str("built-in control"),
         }
     }

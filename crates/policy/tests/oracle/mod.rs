@@ -8,10 +8,10 @@
 )]
 
 mod approved;
-mod draft;
+pub(crate) mod draft;
 mod matching;
 mod reference;
-mod requests;
+pub(crate) mod requests;
 
 use proptest::{
     collection::vec,
