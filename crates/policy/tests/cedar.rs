@@ -236,6 +236,11 @@ fn mistakes_are_named_at_their_place() {
             "exempt by `context.program`",
         ),
         (
+            "forbid (principal, action == Action::\"exec\", resource) unless { context.argv.contains(\"-n\") };".to_owned(),
+            "4:8",
+            "exempt by `context.program`",
+        ),
+        (
             "forbid (principal, action, resource) when { context.port == 25 };".to_owned(),
             "4:",
             "port",
@@ -245,6 +250,28 @@ fn mistakes_are_named_at_their_place() {
         assert!(told.contains(&format!("user.toml:{place}")), "{text}\n{told}");
         assert!(told.contains("cedar[0].text") && told.contains(message), "{text}\n{told}");
     }
+    let at_most = vec!["context.port == 1"; 40].join(" || ");
+    policy(&[(
+        Origin::User,
+        &cedar("x", &format!("forbid {head} when {{ {at_most} }};")),
+    )]);
+    for deep in [
+        vec!["context.port == 1"; 2_000].join("||"),
+        format!("{}true{}", "(".repeat(3_000), ")".repeat(3_000)),
+        "context".to_owned() + &".host".repeat(1_500),
+        "if true then true else ".repeat(300) + "true",
+        vec!["1"; 3_000].join("+"),
+        "!".repeat(3_000) + "true",
+    ] {
+        let text = format!(
+            "forbid {head} when {{ {} }};",
+            deep.get(..7_000.min(deep.len())).unwrap()
+        );
+        let told = told(&text);
+        assert!(told.contains("too many conditions"), "{told}");
+    }
+    let told = problems(&cedar("x", &"x".repeat(9_000)));
+    assert!(told.contains("longer than 8192 bytes"), "{told}");
     let told = problems("[[cedar]]\nid = \"x\"\n");
     assert!(told.contains("cedar[0].text: missing"), "{told}");
     let told = problems(&(cedar("x", &format!("forbid {head};")) + "scope_max = \"once\"\n"));

@@ -19,6 +19,7 @@ pub(crate) enum Attribute {
     Path,
     Names,
     Subcommands,
+    Argv,
 }
 
 impl Attribute {
@@ -30,6 +31,7 @@ impl Attribute {
             Self::Path => "path",
             Self::Names => "names",
             Self::Subcommands => "subcommands",
+            Self::Argv => "argv",
         }
     }
 }

@@ -17,8 +17,11 @@ use crate::fields::{At, Fields, File, shown};
 /// The field that only such a rule has.
 pub(crate) const FIELDS: [&str; 1] = ["text"];
 
-/// Most bytes of one rule.
-const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of one rule: more than a person reads.
+const TEXT_BYTES_MAX: usize = 8 << 10;
+/// Deepest tree that a rule may have, in operators. Cedar walks it recursively while it parses, so it
+/// is looked at before; without optimisation 200 are too deep for the stack of a thread.
+const DEPTH_MAX: usize = 48;
 
 /// Reads the text of a rule and what it does; `None` where something is wrong with it.
 pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>) -> Option<(Verdict, CedarBody)> {
@@ -32,6 +35,11 @@ pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>) -> Option<(Verdict,
     };
     if at.value.len() > TEXT_BYTES_MAX {
         let message = format!("longer than {TEXT_BYTES_MAX} bytes; split the rule");
+        file.problem(&at.span, &at.field, message);
+        return None;
+    }
+    if depth(&at.value) > DEPTH_MAX {
+        let message = "too many conditions in one rule; split it, or compare with a set";
         file.problem(&at.span, &at.field, message);
         return None;
     }
@@ -53,6 +61,47 @@ pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>) -> Option<(Verdict,
         tree,
     };
     is_enforceable(file, &at, &body).then_some((verdict, body))
+}
+
+/// Returns how deep the tree of a text can be at most: operators that may stand in one chain, and
+/// brackets that are open. What stands in quotes or comments does not count.
+fn depth(text: &str) -> usize {
+    let (mut chains, mut open, mut deepest, mut dots, mut longest) = (0, 0_usize, 0, 0, 0);
+    let mut rest = text.bytes().peekable();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'"' => {
+                while let Some(inner) = rest.next().filter(|inner| *inner != b'"') {
+                    if inner == b'\\' {
+                        rest.next();
+                    }
+                }
+            }
+            b'/' if rest.peek() == Some(&b'/') => {
+                let mut line = rest.by_ref().skip_while(|byte| *byte != b'\n');
+                line.next();
+            }
+            b'(' | b'[' | b'{' => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            b'.' => {
+                dots += 1;
+                longest = longest.max(dots);
+            }
+            b'&' | b'|' | b'+' | b'-' | b'*' | b'!' => {
+                chains += 1;
+                dots = 0;
+            }
+            b'=' | b'<' | b'>' | b',' => dots = 0,
+            // `if` nests without brackets, and is as good as counted by its `then`.
+            b't' if rest.peek() == Some(&b'h') => chains += 1,
+            _ => {}
+        }
+    }
+    // `&&` and `||` have two bytes.
+    chains / 2 + deepest + longest
 }
 
 /// Notes what Cedar says, at the place within the text where that is known.
@@ -157,11 +206,12 @@ fn is_enforceable(file: &mut File<'_>, at: &At<String>, body: &CedarBody) -> boo
                        would refuse TLS to every host; compare `context.host` too";
         problems.push(message.to_owned());
     }
-    for attribute in [Attribute::Names, Attribute::Subcommands] {
+    for attribute in [Attribute::Names, Attribute::Subcommands, Attribute::Argv] {
         if bounds::could_exempt(&body.tree, attribute) {
             let message = format!(
-                "`context.{}` has what a program claims to be, so it can only make a rule match: ask \
-                 with `contains`, and exempt by `context.program`",
+                "`context.{}` has words that a program chooses, in no order, so it can only make a \
+                 rule match: ask with `contains`, exempt by `context.program`, or write an [[ask]] \
+                 with `unless`",
                 attribute.as_str()
             );
             problems.push(message);
