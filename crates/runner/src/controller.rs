@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::{RunError, recorder::lock};
+use crate::RunError;
+use stockade_supervise::lock;
 
 /// Ends or signals a session from another thread.
 #[derive(Clone)]

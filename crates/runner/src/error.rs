@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use stockade_journal::{JournalError, KeyError, SinkError};
 use stockade_plan::PlanError;
 use stockade_sandbox::LaunchError;
+use stockade_supervise::protected::ProtectedError;
 use stockade_types::{AbsPath, RawText};
 
 /// What kind of end an error is, for the exit code.
@@ -124,26 +125,9 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// The workspace has more entries than are searched for protected paths.
-    #[error(
-        "the workspace `{path}` has more than {entries_max} entries; a protected path among them could be missed"
-    )]
-    WorkspaceTooLarge {
-        /// The workspace.
-        path: AbsPath,
-        /// The limit.
-        entries_max: usize,
-    },
-    /// Links and pointers with protected names lead to more places than are watched.
-    #[error(
-        "protected links and git directories of the workspace `{path}` lead to more than {places_max} places; one of them could be missed"
-    )]
-    TooManyPlaces {
-        /// The workspace.
-        path: AbsPath,
-        /// The limit.
-        places_max: usize,
-    },
+    /// The protected paths of the workspace cannot be found.
+    #[error(transparent)]
+    Protected(#[from] ProtectedError),
     /// A path that must be absolute is not.
     #[error("`{0}` is not an absolute path without `..`")]
     Path(PathBuf),
@@ -256,7 +240,7 @@ impl RunError {
             Self::Workspace { .. } => {
                 Some("give a directory that you may read with --workspace".to_owned())
             }
-            Self::WorkspaceTooLarge { .. } | Self::TooManyPlaces { .. } => {
+            Self::Protected(_) => {
                 Some("use --workspace with a smaller directory".to_owned())
             }
             Self::SessionDirectory { .. }

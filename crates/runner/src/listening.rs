@@ -19,13 +19,9 @@ use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::{Approvals, Policy, PortRequest, Request, SERVER_PORTS};
 use stockade_types::{ApprovalId, Port, Subject, Verdict, chain};
 
-use crate::{
-    processes::Processes,
-    procfs,
-    publish::{self, Doors, Gate},
-    recorder::{Recorder, lock},
-};
+use crate::publish::{self, Doors, Gate};
 use stockade_approval::{AskMode, Asker, Desk, Outcome};
+use stockade_supervise::{Processes, Recorder, descendants, lock, sockets};
 
 /// Looks, a second apart, at which a server must be there: one that ends at once is nobody's to visit.
 const LOOKS_MIN: u32 = 2;
@@ -256,10 +252,10 @@ impl Opening {
     /// is the one that has it longest: the nearest to the session's first process.
     fn holder(&self, inode: u32) -> Subject {
         let wanted = HashSet::from([inode]);
-        let processes = procfs::descendants(self.processes.first(), PROCESSES_MAX);
+        let processes = descendants(self.processes.first(), PROCESSES_MAX);
         // The session's first process is our own.
         let mut others = processes.into_iter().skip(1);
-        let holds = |pid: &u32| procfs::sockets(*pid, &wanted).is_ok_and(|held| !held.is_empty());
+        let holds = |pid: &u32| sockets(*pid, &wanted).is_ok_and(|held| !held.is_empty());
         let found = others.find(holds);
         found.map_or_else(Subject::default, |pid| self.processes.subject(pid))
     }

@@ -13,7 +13,7 @@ use std::{
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use stockade_types::AbsPath;
 
-use crate::mountinfo::{self, Mount};
+use stockade_supervise::mountinfo::{self, Mount};
 
 /// System directories that programs are found in, as far as they exist.
 pub(crate) const SYSTEM: [&str; 12] = [

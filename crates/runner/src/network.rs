@@ -19,13 +19,9 @@ use stockade_policy::{Approvals, Decision, Policy, RecordSync, Request};
 use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
 
-use crate::{
-    holding,
-    owners::{Owners, Wanted},
-    processes::Processes,
-    recorder::{Recorder, lock},
-};
+use crate::holding;
 use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
+use stockade_supervise::{Owners, Processes, Recorder, Wanted, lock};
 
 /// Requests that are served together. The egress process has about as many under way.
 const QUEUE_MAX: usize = 128;
@@ -300,7 +296,7 @@ impl NetworkSupervision {
     /// Returns what covers a connection that would be asked about. Only questions of presets are
     /// answered so: what a file asks is asked.
     fn covered(&self, request: &Request, decision: &Decision) -> Option<CoveredBy> {
-        let by = self.processes.covers.of_connection(request)?;
+        let by = self.processes.cover_of_connection(request)?;
         self.policy.asks_by_default(decision).then_some(by)
     }
 
@@ -332,7 +328,7 @@ impl NetworkSupervision {
         match outcome {
             Outcome::Granted { approvals, id } => (Answer::Granted { approvals }, Some(id)),
             Outcome::Refused { by, reason, .. } => {
-                let refused = crate::supervise::refused(&own, &by, &reason);
+                let refused = stockade_supervise::refused(&own, &by, &reason);
                 let reason = refused.reason;
                 (Answer::Refused { reason }, None)
             }

@@ -13,11 +13,9 @@ use stockade_sandbox::Session;
 use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
-use crate::{
-    egress_process::EgressProcess, in_use::InUse, mount_watch::Replaced, places::Places,
-    publish::Published, repository::GitShare,
-};
+use crate::{egress_process::EgressProcess, in_use::InUse, publish::Published};
 use stockade_approval::AskMode;
+use stockade_supervise::{Replaced, places::Places, repository::GitShare};
 
 /// The caller's ends of those standard streams of the command that are pipes.
 #[derive(Debug, Default)]

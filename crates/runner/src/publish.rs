@@ -22,7 +22,8 @@ use stockade_event::Event;
 use stockade_policy::{LOOPBACK, NetworkSettings, Permitted, PortRequest, Publish};
 use stockade_sandbox::Binder;
 
-use crate::{RunError, recorder::lock};
+use crate::RunError;
+use stockade_supervise::lock;
 
 /// The way into a session's network, and how many connections take it now.
 #[derive(Clone)]

@@ -9,11 +9,8 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use stockade_types::AbsPath;
 
-use crate::{
-    registries::read,
-    repository,
-    supervise::{Remotes, addresses_of_remotes},
-};
+use crate::registries::read;
+use stockade_supervise::{Remotes, addresses_of_remotes, repository};
 
 /// The bit of a mode that lets everybody write (`S_IWOTH`).
 const MODE_OTHERS_WRITE: u32 = 0o002;

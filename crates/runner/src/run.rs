@@ -28,23 +28,24 @@ use crate::{
     in_use::InUse,
     inside,
     names::Mounts,
-    news::Newspaper,
-    notices::Notices,
     own_program::{self, OwnProgram},
     parts::{Parts, PipeEnds},
-    places::Places,
     policies::{self, Policies, PolicyPlace},
-    protected, proxy_variables,
+    proxy_variables,
     publish::{self, Published},
-    recorder::{Bounds, Recorder, SUPERVISOR},
     registries,
     relocated::Relocated,
-    repository::{self, GitShare},
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
     signing, sockets, ssh, trust,
 };
 use stockade_approval::AskMode;
+use stockade_supervise::{
+    Bounds, Newspaper, Notices, Recorder, SUPERVISOR,
+    places::Places,
+    protected,
+    repository::{self, GitShare},
+};
 
 /// What the caller wants to run, and how.
 #[derive(Debug)]

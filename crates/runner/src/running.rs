@@ -21,15 +21,13 @@ use crate::{
     egress_process::EgressProcess,
     ending::{Ending, KillReason},
     listening::{Listening, Opening},
-    mount_watch::MountWatch,
     parts::{Parts, PipeEnds},
-    processes::Processes,
     publish::Doors,
-    recorder::{Recorder, lock},
     session_dir::{Clean, SessionDir},
     threads::{EgressReplies, desk, open_doors, process_number, start_network, start_notifier},
 };
 use stockade_approval::{AskMode, Desk, Inbox, InboxOptions};
+use stockade_supervise::{MountWatch, Processes, Recorder, lock};
 
 /// How often the journal is signed and synced.
 const TICK: Duration = Duration::from_secs(1);
@@ -165,7 +163,7 @@ impl Running {
     /// Returns the command's own process, outside: the first child of the first process.
     pub fn command_process(&self) -> Option<rustix::process::Pid> {
         let first = process_number(self.first_process());
-        let command = crate::procfs::descendants(first, 2).get(1).copied()?;
+        let command = stockade_supervise::descendants(first, 2).get(1).copied()?;
         i32::try_from(command)
             .ok()
             .and_then(rustix::process::Pid::from_raw)

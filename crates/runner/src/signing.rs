@@ -5,7 +5,7 @@ use std::path::Path;
 use stockade_plan::HostFacts;
 use stockade_types::AbsPath;
 
-use crate::{places, repository::GitShare};
+use stockade_supervise::{places, repository::GitShare};
 
 /// Settings that make git sign; each ends a command where there is no key.
 const SIGNS: [&str; 3] = ["commit.gpgsign", "push.gpgsign", "tag.gpgsign"];

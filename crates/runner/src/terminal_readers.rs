@@ -24,7 +24,7 @@ use rustix::{
 };
 use stockade_plan::{Stream, Streams};
 
-use crate::procfs;
+use stockade_supervise::descendants;
 
 /// The device that means the terminal of whoever opens it.
 const OWN_TERMINAL: &str = "/dev/tty";
@@ -89,7 +89,7 @@ impl TerminalReaders {
     /// Tells whether a program could read from the terminal now, or has changed how it reads.
     pub fn are_there(&self) -> bool {
         self.changed_modes()
-            || procfs::descendants(self.first, PROCESSES_MAX)
+            || descendants(self.first, PROCESSES_MAX)
                 .into_iter()
                 .any(|pid| self.reads(pid))
     }

@@ -1,10 +1,7 @@
 //! The threads of a running session: who answers the notifier, the egress process and people.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize},
-    },
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
 };
 
@@ -15,19 +12,16 @@ use stockade_types::chain;
 
 use crate::{
     RunError,
-    areas::Areas,
     controller::Controller,
     holding,
     network::{self, NetworkSupervision},
-    owners::{Owners, Search},
     parts::Parts,
-    processes::Processes,
-    protected,
     publish::Doors,
-    recorder::{Recorder, lock, now},
-    supervise::{self, Supervision},
 };
 use stockade_approval::{Desk, DeskEvent};
+use stockade_supervise::{
+    Areas, Owners, Processes, Recorder, Remotes, Search, StartEnvironment, lock, now, protected,
+};
 
 pub(crate) type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
 
@@ -181,7 +175,7 @@ pub(crate) fn start_notifier(
     })?;
     let controller = controller.clone();
     let settings = parts.policy.settings();
-    let supervision = Arc::new(Supervision {
+    let supervision = stockade_supervise::Parts {
         policy: Arc::clone(&parts.policy),
         desk: Arc::clone(desk),
         recorder: Arc::clone(recorder),
@@ -191,38 +185,17 @@ pub(crate) fn start_notifier(
             &parts.git,
             |share| protected::in_packages(share, &settings.workspace),
         ),
-        restricts_files: parts.policy.restricts_files(),
-        beginnings: settings.workspace.beginnings(),
-        in_packages: settings.workspace.within_packages(),
         identity: parts.plan.identity,
-        masks: supervise::Masks::default(),
         refusals: Refusals::of(call_set(&parts.plan)),
         binder: Arc::clone(&doors.binder),
-        pipes: AtomicUsize::new(0),
-        turns: Mutex::default(),
         places: Arc::clone(&parts.places),
         replaced: Arc::clone(&parts.replaced),
-        remotes: supervise::Remotes::new(parts.state_dir.as_path()),
-        pointers: Mutex::default(),
+        remotes: Remotes::new(parts.state_dir.as_path()),
         processes: Arc::clone(processes),
-        start: supervise::StartEnvironment::new(&parts.plan.command.environment),
-        agent_names: settings.preset.commands.clone(),
+        start: StartEnvironment::new(&parts.plan.command.environment),
         abort: Box::new(move |reason| controller.abort(reason)),
-        root: std::sync::OnceLock::new(),
-        state: Mutex::default(),
-        files: supervise::Identities::new(
-            parts.policy.command_names(),
-            parts.policy.names_digests(),
-        ),
-        second_looks: supervise::verify::SecondLooks::default(),
-        over: AtomicBool::new(false),
-    });
-    let second_look = supervise::verify::start(&supervision)?;
-    spawn("notifier", move || {
-        supervise::serve(&supervision, notifier);
-        // A thread that panicked has aborted the whole process.
-        drop(second_look.join());
-    })
+    };
+    stockade_supervise::start(supervision, notifier).map_err(RunError::Supervisor)
 }
 
 /// Returns what the command's filter was made of.

@@ -20,7 +20,16 @@ const NEEDS_USER: &str = "needs_user";
 
 /// The crates whose tests depend on who runs them. The tests of the others know no user, so they
 /// do not run again after a run as root.
-const KNOW_USERS: [&str; 5] = ["cli", "runner", "sandbox", "sys", "testkit"];
+const KNOW_USERS: [&str; 8] = [
+    "approval",
+    "cli",
+    "runner",
+    "sandbox",
+    "supervise",
+    "sys",
+    "terminal",
+    "testkit",
+];
 /// Tells the tests that the same tests run as an ordinary user next: those that try each user then
 /// leave that one out.
 const USER_FOLLOWS: &str = "STOCKADE_TEST_USER_FOLLOWS";

@@ -5,7 +5,16 @@ use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
 use super::{Finding, Subject};
 
 /// Crates that enforce something: what is tested must be what runs.
-const ENFORCEMENT: &[&str] = &["sys", "plan", "sandbox", "egress", "policy", "runner"];
+const ENFORCEMENT: &[&str] = &[
+    "sys",
+    "plan",
+    "sandbox",
+    "egress",
+    "policy",
+    "approval",
+    "supervise",
+    "runner",
+];
 
 /// Checks that disappear from a release build.
 const DEBUG_ONLY: &[&str] = &[

@@ -12,7 +12,8 @@ use stockade_policy::{Origin, Settings};
 use stockade_types::AbsPath;
 
 use self::{client::Aliases, known::hashed};
-use crate::{caller::Caller, registries::read, repository::GitShare, supervise::parse_settings};
+use crate::{caller::Caller, registries::read};
+use stockade_supervise::{parse_settings, repository::GitShare};
 
 /// Where the machine's ssh has its settings, and a session its own.
 const OF_MACHINE: &str = "/etc/ssh";

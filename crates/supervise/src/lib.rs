@@ -1,0 +1,64 @@
+//! Judging what happens in a session: every execution waits here for its verdict, every change of a
+//! path is judged and made here, and both are recorded before anybody has the answer.
+//!
+//! The kernel's notifier hands a system call over ([`start`]). Who calls is read from `/proc`
+//! (`procfs`, `processes`), what the call means from its arguments (`resolve`, `locate`), what it may do
+//! from policy; the answer goes back to the call. Nothing here knows how a session is started or ended.
+#![forbid(unsafe_code)]
+
+mod act;
+mod areas;
+mod asking;
+mod calls;
+mod changes;
+mod covers;
+mod denials;
+mod drafts;
+mod environment;
+mod exec;
+mod files;
+mod git;
+mod hands;
+mod interpreter;
+mod judged;
+mod locate;
+mod mount_watch;
+pub mod mountinfo;
+mod moved;
+mod news;
+mod notices;
+mod owners;
+pub mod places;
+mod processes;
+mod procfs;
+mod program_file;
+pub mod protected;
+mod push;
+mod read_only;
+mod recorder;
+mod repeats;
+pub mod repository;
+mod resolve;
+mod search;
+mod supervision;
+mod tracing;
+mod tree;
+mod verify;
+
+pub use areas::Areas;
+pub use environment::StartEnvironment;
+pub use git::{Remotes, addresses_of_remotes};
+pub use mount_watch::{MountWatch, Replaced};
+pub use news::{NEWS_FILE, News, Newspaper};
+pub use notices::Notices;
+pub use owners::{Owners, Search, Wanted};
+pub use processes::Processes;
+pub use procfs::{descendants, sockets};
+pub use push::parse_settings;
+pub use recorder::{Bounds, Recorder, SUPERVISOR, lock, now};
+pub use supervision::{Parts, refused, start};
+
+use hands::Hands;
+use supervision::{
+    Answer, EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor, state,
+};

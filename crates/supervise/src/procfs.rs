@@ -1,0 +1,466 @@
+//! Reading what the kernel says of a process (proc(5)).
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Dir, Mode, OFlags, Stat},
+    io::Errno,
+    process::Pid,
+};
+use stockade_types::{ProcessId, RawText};
+
+/// Bytes of variables that are read; the kernel's usual limit is 2 MiB for these and the arguments.
+pub(crate) const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a command line that a subject keeps.
+const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Descriptors of a process that forbids a look at it that are looked at one by one.
+const HIDDEN_DESCRIPTORS_MAX: i32 = 4096;
+/// With fewer descriptors than this, the limits of a process are not looked at.
+const FEW_DESCRIPTORS: u64 = 64;
+/// Processes of a session that are looked through for one.
+const PROCESSES_MAX: usize = 100_000;
+/// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 21 numbers fit twice.
+const STAT_BYTES: usize = 1024;
+
+/// The identity and parent of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Process (thread group) and start time.
+    pub(crate) id: ProcessId,
+    /// Parent process.
+    pub(crate) parent: u32,
+    /// Address where its stack begins: every execution draws a new one.
+    pub(crate) stack: u64,
+}
+
+/// Reads the identity of the process that thread `tid` belongs to.
+pub(crate) fn identity(tid: u32) -> io::Result<Identity> {
+    let pid = if thread(tid).is_some_and(stockade_sys::process::is_leader) {
+        tid
+    } else {
+        group(tid)?
+    };
+    of_process(pid)
+}
+
+fn thread(tid: u32) -> Option<Pid> {
+    i32::try_from(tid).ok().and_then(Pid::from_raw)
+}
+
+fn group(tid: u32) -> io::Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("/proc/PID/status has another form"))
+}
+
+/// Reads fields 4, 22 and 28 of `/proc/PID/stat`; the name in field 2 may contain anything, so the
+/// fields are counted from its closing parenthesis.
+pub(crate) fn of_process(pid: u32) -> io::Result<Identity> {
+    // One read: the kernel makes the whole line at once, and the fields come early in it.
+    let mut buffer = [0; STAT_BYTES];
+    let count = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut buffer)?;
+    let stat = buffer.get(..count).unwrap_or_default();
+    let after = stat
+        .iter()
+        .rposition(|b| *b == b')')
+        .and_then(|at| stat.get(at + 1..));
+    after
+        .and_then(|rest| std::str::from_utf8(rest).ok())
+        .and_then(|rest| {
+            let mut fields = rest.split_ascii_whitespace();
+            let parent = fields.nth(1)?.parse().ok()?;
+            let start = fields.nth(17)?.parse().ok()?;
+            let stack = fields.nth(5)?.parse().ok()?;
+            Some(Identity {
+                id: ProcessId { pid, start },
+                parent,
+                stack,
+            })
+        })
+        .ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))
+}
+
+/// Reads the device of the terminal that controls the process of thread `tid` (field 7 of
+/// `/proc/PID/stat`).
+///
+/// # Errors
+/// ENXIO where there is none.
+pub(crate) fn terminal(tid: u32) -> io::Result<u64> {
+    let stat = fs::read(format!("/proc/{tid}/stat"))?;
+    let after = stat
+        .iter()
+        .rposition(|b| *b == b')')
+        .and_then(|at| stat.get(at + 1..));
+    let device = after
+        .and_then(|rest| std::str::from_utf8(rest).ok())
+        .and_then(|rest| rest.split_ascii_whitespace().nth(4)?.parse().ok())
+        .unwrap_or_default();
+    if device == 0 {
+        return Err(Errno::NXIO.into());
+    }
+    Ok(device)
+}
+
+/// Reads the file mode creation mask of the process of thread `tid`.
+pub(crate) fn creation_mask(tid: u32) -> io::Result<Mode> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))
+        .and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok())
+        .map(Mode::from_raw_mode)
+        .ok_or_else(|| io::Error::other("/proc/PID/status has another form"))
+}
+
+/// Reads how long a file may be that a thread makes (`RLIMIT_FSIZE`), in bytes.
+pub(crate) fn file_size_limit(thread: Pid) -> u64 {
+    limit(thread, "Max file size")
+}
+
+/// Tells whether a thread has no place for a further descriptor (`RLIMIT_NOFILE`). Before Linux 6.2
+/// the kernel does not count them, and then it never says so.
+pub(crate) fn descriptors_are_used_up(thread: Pid) -> bool {
+    let table = format!("/proc/{}/fd", thread.as_raw_nonzero());
+    let count = rustix::fs::stat(&table).map_or(0, |stat| stat.st_size);
+    let count = u64::try_from(count).unwrap_or_default();
+    if count < FEW_DESCRIPTORS {
+        return false;
+    }
+    let limit = limit(thread, "Max open files");
+    if count < limit {
+        return false;
+    }
+    // The limit may have been lowered since: what counts is whether a number below it is free.
+    let entries = fs::read_dir(table).into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
+    let below = numbers.filter(|number| *number < limit).count();
+    u64::try_from(below).is_ok_and(|below| below >= limit)
+}
+
+/// Reads a soft limit of a thread (`/proc/PID/limits`); the largest number where there is none.
+fn limit(thread: Pid, name: &str) -> u64 {
+    let path = format!("/proc/{}/limits", thread.as_raw_nonzero());
+    let limits = fs::read_to_string(path).unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+        .unwrap_or(u64::MAX)
+}
+
+/// Reads a magic link of a process; empty when it is gone.
+pub(crate) fn link(pid: u32, name: &str) -> RawText {
+    fs::read_link(format!("/proc/{pid}/{name}"))
+        .map(|path| RawText::from_os(path.as_os_str()))
+        .unwrap_or_default()
+}
+
+/// Reads the argument vector of a process; empty when it is gone.
+pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
+    let mut bytes = Vec::with_capacity(4096);
+    if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
+        // What was read before an error counts: the process is going.
+        drop(
+            file.take(COMMAND_LINE_BYTES_MAX as u64)
+                .read_to_end(&mut bytes),
+        );
+    }
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.split(|b| *b == 0).map(RawText::from_bytes).collect()
+}
+
+/// Reads the variables that a process was started with, as far as it left them as they were.
+pub(crate) fn environment(pid: u32) -> io::Result<Vec<(RawText, RawText)>> {
+    let mut bytes = Vec::new();
+    fs::File::open(format!("/proc/{pid}/environ"))?
+        .take(ENVIRONMENT_BYTES_MAX as u64)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes.split(|b| *b == 0).filter_map(variable).collect())
+}
+
+/// Splits `NAME=value`. What has no `=` is no variable: no program gets it by a name (getenv(3)).
+pub(crate) fn variable(entry: &[u8]) -> Option<(RawText, RawText)> {
+    let at = entry.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = (entry.get(..at)?, entry.get(at + 1..)?);
+    Some((RawText::from_bytes(name), RawText::from_bytes(value)))
+}
+
+/// Cuts an argument vector as [`command_line`] does.
+pub(crate) fn cut_command_line(argv: &[RawText]) -> Vec<RawText> {
+    let mut left = COMMAND_LINE_BYTES_MAX;
+    let mut kept = Vec::new();
+    for argument in argv {
+        let bytes = argument.as_bytes();
+        kept.push(RawText::from_bytes(bytes.get(..left).unwrap_or(bytes)));
+        if bytes.len() >= left {
+            break;
+        }
+        left -= bytes.len() + 1;
+        if left == 0 {
+            break;
+        }
+    }
+    kept
+}
+
+/// Compares a command line that was read from `/proc`, which is cut, with the whole one.
+pub(crate) fn same_command_line(read: &[RawText], whole: &[RawText]) -> bool {
+    if read == whole {
+        return true;
+    }
+    let bytes = |argv: &[RawText]| argv.iter().map(|a| a.as_bytes().len() + 1).sum::<usize>();
+    let cut = bytes(read) >= COMMAND_LINE_BYTES_MAX;
+    let (Some((last, read)), true) = (read.split_last(), cut) else {
+        return false;
+    };
+    let (same, rest) = whole.split_at_checked(read.len()).unwrap_or((whole, &[]));
+    same == read
+        && rest
+            .first()
+            .is_some_and(|next| next.as_bytes().starts_with(last.as_bytes()))
+}
+
+/// Lists the processes below `root`, nearest first, up to `processes_max`.
+pub fn descendants(root: u32, processes_max: usize) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            continue;
+        };
+        for task in tasks.flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(
+                children
+                    .split_ascii_whitespace()
+                    .filter_map(|id| id.parse::<u32>().ok()),
+            );
+        }
+        if found.len() > processes_max {
+            found.truncate(processes_max);
+            break;
+        }
+    }
+    found
+}
+
+/// Returns the thread that traces thread `tid`, zero where none does; `None` where that cannot be told.
+pub(crate) fn tracer(tid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"))?;
+    line.trim().parse().ok()
+}
+
+/// Returns the id that a thread has in its session.
+pub(crate) fn session_id(tid: u32) -> Option<i32> {
+    namespace_ids(tid)?.get(1).copied()
+}
+
+/// Counts the pid namespaces, from ours on, that a thread is in.
+pub(crate) fn pid_namespaces(tid: u32) -> Option<usize> {
+    namespace_ids(tid).map(|ids| ids.len())
+}
+
+/// Reads the ids of a thread, that in our namespace first (`NSpid`).
+fn namespace_ids(tid: u32) -> Option<Vec<i32>> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace()
+        .map(|id| id.parse().ok())
+        .collect()
+}
+
+/// Finds the thread below `first` that has this id in the session.
+pub(crate) fn with_session_id(first: u32, id: i32) -> Option<u32> {
+    let processes = descendants(first, PROCESSES_MAX);
+    let has_it = |tid: &u32| session_id(*tid) == Some(id);
+    let threads = || processes.iter().flat_map(|pid| tasks(*pid));
+    processes
+        .iter()
+        .copied()
+        .find(has_it)
+        .or_else(|| threads().find(has_it))
+}
+
+/// Returns those of `wanted`, inodes of sockets, that a process holds. Its newest descriptors are
+/// looked at first.
+///
+/// # Errors
+/// When the process keeps its descriptors from us. One that is gone holds nothing.
+#[expect(clippy::implicit_hasher, reason = "both ends are ours")]
+pub fn sockets(pid: u32, wanted: &HashSet<u32>) -> io::Result<HashSet<u32>> {
+    let mut found = HashSet::new();
+    let mut look = |task: u32| -> io::Result<()> {
+        match listed_sockets(pid, task, wanted, &mut found) {
+            Err(Errno::NOENT | Errno::SRCH) => Ok(()),
+            Err(Errno::ACCESS) => hidden_sockets(task, wanted, &mut found),
+            listed => listed.map_err(io::Error::from),
+        }
+    };
+    look(pid)?;
+    // Threads can have descriptors of their own (unshare(2)), and outlive the first one.
+    for task in tasks(pid).filter(|task| *task != pid) {
+        let shared = match (thread(pid), thread(task)) {
+            (Some(first), Some(other)) => stockade_sys::process::shares_descriptors(first, other),
+            _ => false,
+        };
+        if !shared {
+            look(task)?;
+        }
+    }
+    Ok(found)
+}
+
+fn tasks(pid: u32) -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task"));
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+}
+
+fn listed_sockets(
+    pid: u32,
+    task: u32,
+    wanted: &HashSet<u32>,
+    found: &mut HashSet<u32>,
+) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(format!("/proc/{pid}/task/{task}/fd"), flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&directory)? {
+        names.push(entry?.file_name().to_owned());
+    }
+    let mut buffer = Vec::new();
+    for name in names.iter().rev() {
+        if found.len() == wanted.len() {
+            break;
+        }
+        // One that was closed meanwhile, or is none: the names are `.` and `..`, too.
+        let Ok(target) = rustix::fs::readlinkat(&directory, name, buffer) else {
+            buffer = Vec::new();
+            continue;
+        };
+        found.extend(socket_inode(target.as_bytes()).filter(|inode| wanted.contains(inode)));
+        buffer = target.into_bytes();
+    }
+    Ok(())
+}
+
+/// Reads the text of a link to a socket, `socket:[INODE]`.
+fn socket_inode(link: &[u8]) -> Option<u32> {
+    let inode = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(inode).ok()?.parse().ok()
+}
+
+/// As [`listed_sockets`], of a thread that forbids a look at it (`PR_SET_DUMPABLE`): copies of its
+/// descriptors can be had all the same.
+fn hidden_sockets(task: u32, wanted: &HashSet<u32>, found: &mut HashSet<u32>) -> io::Result<()> {
+    let status = fs::read_to_string(format!("/proc/{task}/status")).unwrap_or_default();
+    let slots = status
+        .lines()
+        .find_map(|line| line.strip_prefix("FDSize:")?.trim().parse::<i32>().ok());
+    let slots = slots.unwrap_or_default();
+    if slots > HIDDEN_DESCRIPTORS_MAX {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    for descriptor in (0..slots).rev() {
+        if found.len() == wanted.len() {
+            break;
+        }
+        let copy = match copy_of(task, descriptor) {
+            Ok(copy) => copy,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // No such descriptor, or no such process any more.
+            Err(_) => continue,
+        };
+        let link = path_of(&copy)?;
+        let inode = socket_inode(link.as_os_str().as_bytes());
+        found.extend(inode.filter(|inode| wanted.contains(inode)));
+    }
+    Ok(())
+}
+
+/// Reads the path behind a descriptor of ours, as the mount namespace it belongs to has it.
+pub(crate) fn path_of(fd: &impl std::os::fd::AsRawFd) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Reads the path behind a descriptor of `tid`.
+pub(crate) fn path_behind(tid: u32, descriptor: i32) -> io::Result<PathBuf> {
+    match fs::read_link(format!("/proc/{tid}/fd/{descriptor}")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            path_of(&copy_of(tid, descriptor)?)
+        }
+        path => path,
+    }
+}
+
+/// Tells what a descriptor of `tid` stands for.
+pub(crate) fn stat_behind(tid: u32, descriptor: i32) -> io::Result<Stat> {
+    match rustix::fs::stat(format!("/proc/{tid}/fd/{descriptor}")) {
+        Err(Errno::ACCESS) => Ok(rustix::fs::fstat(copy_of(tid, descriptor)?)?),
+        stat => Ok(stat?),
+    }
+}
+
+/// A copy of a descriptor of a process.
+///
+/// When it goes it can be the last one, and closing a connection waits for what it has to send as
+/// long as its owner said (`SO_LINGER`, socket(7)): the owner may wait, and not the supervisor.
+#[derive(Debug)]
+pub(crate) struct Copied(OwnedFd);
+
+impl AsFd for Copied {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Copied {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        if rustix::net::getpeername(&self.0).is_ok() {
+            // Families without this option do not wait either.
+            let _none = rustix::net::sockopt::set_socket_linger(&self.0, None);
+        }
+    }
+}
+
+/// Takes a copy of a descriptor of `tid`.
+pub(crate) fn copy_of(tid: u32, descriptor: i32) -> io::Result<Copied> {
+    let thread = thread(tid).ok_or(io::ErrorKind::NotFound)?;
+    let copy = stockade_sys::process::descriptor_of(thread, descriptor);
+    copy.map(Copied).map_err(|error| match error.errno() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error),
+    })
+}
+
+/// Tells whether a path read from a magic link names something that was removed.
+pub(crate) fn is_deleted(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b" (deleted)")
+}

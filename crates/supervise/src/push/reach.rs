@@ -1,0 +1,185 @@
+//! What the answer to a command covers: where a push goes, and the hosts of a code host's client.
+
+use std::path::Path;
+
+use stockade_policy::ExecRequest;
+use stockade_types::Host;
+
+use super::{Caller, Files, Push, command::Command};
+use crate::covers::{Door, Reach};
+
+/// Ports of a host that are one door.
+const WEB: [u16; 2] = [443, 80];
+/// Clients of code hosts, which name no host on their command line where they take the remote's.
+const FORGE_CLIENTS: [&[u8]; 2] = [b"gh", b"glab"];
+/// Names beside a code host's own that its clients talk to.
+const FORGE_NAMES: [&str; 2] = ["api.", "uploads."];
+
+/// Finds what the answer to an execution covers; nothing where the files do not say it for certain.
+pub(crate) fn reach(files: &dyn Files, request: &ExecRequest) -> Reach {
+    if let Some(places) = places(files, request) {
+        let doors = places.iter().filter_map(|place| door(place)).collect();
+        return Reach {
+            doors,
+            places,
+            next: None,
+        };
+    }
+    Reach {
+        doors: forge(files, request).unwrap_or_default(),
+        ..Reach::default()
+    }
+}
+
+/// Returns where a push goes.
+fn places(files: &dyn Files, request: &ExecRequest) -> Option<Vec<Vec<u8>>> {
+    let command = Command::of(request).filter(|command| command.unknown.is_none())?;
+    let caller = Caller { files, request };
+    let (repository, settings) = caller.look(&command)?;
+    let mut push = Push {
+        files,
+        command,
+        repository,
+        settings,
+    };
+    let branch = push.repository.current(files);
+    let short = branch
+        .as_deref()
+        .and_then(|name| name.strip_prefix(b"refs/heads/"));
+    let remote = push.remote(short);
+    push.look_for_other_ways(&remote);
+    let places = push.places(&remote);
+    push.settings.doubt.is_none().then_some(places)
+}
+
+/// Reads host and ports out of the address of a remote that is reached over HTTP.
+fn door(place: &[u8]) -> Option<Door> {
+    let text = std::str::from_utf8(place).ok()?;
+    let (scheme, rest) = text.split_once("://")?;
+    let default = match scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return None,
+    };
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    let (host, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (name, port.parse().ok()?)
+        }
+        _ => (host, default),
+    };
+    Some(Door {
+        host: host.parse().ok()?,
+        ports: ports(port),
+    })
+}
+
+/// Both ports of the web are one door.
+fn ports(port: u16) -> Vec<u16> {
+    if WEB.contains(&port) {
+        WEB.to_vec()
+    } else {
+        vec![port]
+    }
+}
+
+/// Returns the hosts that a client of a code host talks to: that of `--hostname`, of `-R`, of its
+/// variable, or of the repository's remotes.
+fn forge(files: &dyn Files, request: &ExecRequest) -> Option<Vec<Door>> {
+    let called = base(request.argv.first()?.as_bytes());
+    let own = base(request.program.as_bytes());
+    let client = FORGE_CLIENTS
+        .into_iter()
+        .find(|name| [own, called].contains(name))?;
+    let caller = Caller { files, request };
+    let variable = if client == b"gh" {
+        "GH_HOST"
+    } else {
+        "GITLAB_HOST"
+    };
+    let named = option(request, &[b"--hostname"]).or_else(|| caller.variable(variable));
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<Host>().ok();
+    let hosts: Vec<Host> = match named {
+        Some(host) => vec![text(host)?],
+        None => match option(request, &[b"-R", b"--repo"]).and_then(host_of_repository) {
+            Some(host) => vec![text(host)?],
+            None => remotes(files, request),
+        },
+    };
+    let mut doors = Vec::new();
+    for host in hosts {
+        let others = FORGE_NAMES.map(|prefix| format!("{prefix}{host}").parse::<Host>().ok());
+        let names = matches!(host, Host::Name(_));
+        let others = others.into_iter().flatten().filter(|_| names);
+        for host in std::iter::once(host.clone()).chain(others) {
+            let ports = WEB.to_vec();
+            if !doors.iter().any(|door: &Door| door.host == host) {
+                doors.push(Door { host, ports });
+            }
+        }
+    }
+    Some(doors)
+}
+
+/// Returns the value of an option, in the next word or behind a `=`.
+fn option<'r>(request: &'r ExecRequest, names: &[&[u8]]) -> Option<&'r [u8]> {
+    let mut words = request
+        .argv
+        .iter()
+        .skip(1)
+        .map(stockade_types::RawText::as_bytes);
+    while let Some(word) = words.next() {
+        for name in names {
+            if word == *name {
+                return words.next();
+            }
+            if let Some(value) = word.strip_prefix(*name).and_then(|v| v.strip_prefix(b"=")) {
+                return Some(value);
+            }
+        }
+    }
+    None
+}
+
+/// `HOST/OWNER/NAME`; without a host it is the usual one, which is not known here.
+fn host_of_repository(text: &[u8]) -> Option<&[u8]> {
+    let mut parts = text.split(|byte| *byte == b'/');
+    let first = parts.next()?;
+    (parts.count() >= 2).then_some(first)
+}
+
+/// Returns the hosts of all remotes of the repository that the command runs in.
+fn remotes(files: &dyn Files, request: &ExecRequest) -> Vec<Host> {
+    let caller = Caller { files, request };
+    let Some((_, settings)) = caller.look(&Command::default()) else {
+        return Vec::new();
+    };
+    let urls = settings.between(b"remote.", b".url");
+    let mut hosts: Vec<Host> = urls
+        .filter_map(|(_, url)| {
+            door(url)
+                .map(|door| door.host)
+                .or_else(|| host_over_ssh(url))
+        })
+        .collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// Reads the host of `ssh://git@host/path` and of `git@host:path`.
+fn host_over_ssh(url: &[u8]) -> Option<Host> {
+    let text = std::str::from_utf8(url).ok()?;
+    let authority = match text.strip_prefix("ssh://") {
+        Some(rest) => rest.split('/').next()?,
+        None if text.contains("://") || Path::new(text).is_absolute() => return None,
+        None => text.split_once(':')?.0,
+    };
+    let host = authority.rsplit('@').next()?;
+    host.split(':').next()?.parse().ok()
+}
+
+fn base(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}

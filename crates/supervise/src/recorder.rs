@@ -1,0 +1,348 @@
+//! The session's one writer: numbers decisions and journals them.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::{
+    collections::HashMap,
+    slice,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use stockade_event::{Counts, Durability, Event, Stamp, Tally};
+use stockade_journal::{Entry, SharedJournal, SinkError};
+use stockade_policy::{Decision, RecordSettings, Request};
+use stockade_types::{
+    DecisionId, DecisionRecord, Digest, ProcessId, RequestKind, SessionId, Subject, Target,
+    UnixMillis,
+};
+
+use crate::{
+    denials::DENIALS_BYTES_MAX,
+    notices::{Notices, denial},
+    repeats::Repeats,
+};
+
+/// Source of the supervisor's own events.
+pub const SUPERVISOR: &str = "supervisor";
+
+/// A clock that stamps events.
+type StampClock = fn() -> Stamp;
+
+/// Bytes of a journal where policy says nothing: some millions of events.
+const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+
+/// How large the record may become.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    journal_bytes: u64,
+    /// Bytes of the file of refusals.
+    pub denials_bytes: u64,
+}
+
+impl From<&RecordSettings> for Bounds {
+    fn from(settings: &RecordSettings) -> Self {
+        let journal = settings.journal_bytes_max.as_ref();
+        let denials = settings.denials_bytes_max.as_ref();
+        Self {
+            journal_bytes: journal.map_or(JOURNAL_BYTES_MAX, |set| set.value.bytes()),
+            denials_bytes: denials.map_or(DENIALS_BYTES_MAX, |set| set.value.bytes()),
+        }
+    }
+}
+
+/// Writes the journal of one session.
+pub struct Recorder {
+    session: SessionId,
+    revision: Digest,
+    journal: SharedJournal<StampClock>,
+    journal_bytes_max: u64,
+    /// Whether it was said that the journal is full.
+    full: AtomicBool,
+    /// Events that had no room in it, and of which it does not say so yet.
+    lost: AtomicU64,
+    next_decision: AtomicU64,
+    next_scope: AtomicU64,
+    /// What was written, counted.
+    written: Mutex<Tally>,
+    repeats: Mutex<Repeats>,
+    scopes: Mutex<HashMap<ProcessId, Arc<str>>>,
+    notices: Mutex<Notices>,
+}
+
+impl Recorder {
+    /// Makes the writer of one session.
+    pub fn new(
+        session: SessionId,
+        revision: Digest,
+        journal: SharedJournal<StampClock>,
+        notices: Notices,
+        bounds: Bounds,
+    ) -> Self {
+        Self {
+            session,
+            revision,
+            journal,
+            journal_bytes_max: bounds.journal_bytes,
+            full: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+            next_decision: AtomicU64::new(1),
+            next_scope: AtomicU64::new(1),
+            written: Mutex::default(),
+            repeats: Mutex::default(),
+            scopes: Mutex::default(),
+            notices: Mutex::new(notices),
+        }
+    }
+
+    /// Returns the revision of the policy that decides.
+    pub const fn revision(&self) -> Digest {
+        self.revision
+    }
+
+    /// Returns the number of the next decision.
+    pub fn new_decision(&self) -> DecisionId {
+        DecisionId::new(self.next_decision.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes the record of a decision, without writing it.
+    pub fn record(&self, id: DecisionId, request: &Request, decision: &Decision) -> DecisionRecord {
+        decision.record(id, request, self.revision, self.session.clone(), now())
+    }
+
+    /// Makes the record of a decision about a system call, without writing it.
+    pub fn record_call(
+        &self,
+        id: DecisionId,
+        subject: Subject,
+        call: String,
+        decision: &Decision,
+    ) -> DecisionRecord {
+        DecisionRecord {
+            decision: id,
+            verdict: decision.verdict,
+            kind: RequestKind::Call,
+            subject,
+            target: Target {
+                call: Some(call),
+                ..Target::default()
+            },
+            rule: decision.rule.clone(),
+            reason: decision.reason.clone(),
+            failed_condition: decision.failed_condition.clone(),
+            nearest_allow: decision.nearest_allow.clone(),
+            remedy: decision.remedy.clone(),
+            policy_revision: self.revision,
+            session: self.session.clone(),
+            time: now(),
+        }
+    }
+
+    /// Counts that what a decision refused was refused again.
+    pub fn count_again(&self, decision: DecisionId) {
+        lock(&self.repeats).again(decision);
+    }
+
+    /// Puts a refusal that has its event to the end of what the session reads.
+    pub fn remind(&self, decision: &DecisionRecord) {
+        lock(&self.notices).refused(&DecisionRecord {
+            time: now(),
+            ..decision.clone()
+        });
+    }
+
+    /// Journals an event of the supervisor.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the session ends then.
+    pub fn write(&self, event: &Event, durability: Durability) -> Result<u64, SinkError> {
+        self.write_from(SUPERVISOR, event, durability)
+    }
+
+    /// Journals an event; only when this returns may its effect be visible.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the session ends then.
+    pub fn write_from(
+        &self,
+        source: &str,
+        event: &Event,
+        durability: Durability,
+    ) -> Result<u64, SinkError> {
+        self.write_all(source, slice::from_ref(event), durability)
+    }
+
+    /// Journals events that belong together, with one write; returns the number of the last one, or
+    /// 0 where the only one was counted and not written.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the session ends then.
+    pub fn write_all(
+        &self,
+        source: &str,
+        events: &[Event],
+        durability: Durability,
+    ) -> Result<u64, SinkError> {
+        self.room(events)?;
+        if let ([event], Durability::Written) = (events, durability)
+            && !self.needs_event(event)?
+        {
+            return Ok(0);
+        }
+        self.write_now(source, events, durability)
+    }
+
+    fn write_now(
+        &self,
+        source: &str,
+        events: &[Event],
+        durability: Durability,
+    ) -> Result<u64, SinkError> {
+        let scopes: Vec<Option<Arc<str>>> = events
+            .iter()
+            .map(|event| self.scope_of(event.subject()?.id?))
+            .collect();
+        let entries: Vec<Entry<'_>> = events
+            .iter()
+            .zip(&scopes)
+            .map(|(event, scope)| Entry {
+                process: None,
+                scope: scope.as_deref(),
+                event,
+            })
+            .collect();
+        let number = self.journal.emit_all(source, &entries, durability)?;
+        let mut written = lock(&self.written);
+        for entry in entries {
+            written.add(entry.scope, entry.event);
+        }
+        drop(written);
+        lock(&self.notices).take(events, now());
+        Ok(number)
+    }
+
+    /// Refuses events that something would happen after where the journal is as large as it may be;
+    /// what closes the record always has room.
+    fn room(&self, events: &[Event]) -> Result<(), SinkError> {
+        let bytes_max = self.journal_bytes_max;
+        let bytes = self.journal.bytes();
+        if bytes < bytes_max || events.iter().all(Event::closes) {
+            return Ok(());
+        }
+        if !self.full.swap(true, Ordering::Relaxed) {
+            let reached = Event::LimitReached {
+                limit: "journal".to_owned(),
+                configured: bytes_max,
+                usage: bytes,
+                detail: "nothing more is allowed, and the session ends".to_owned(),
+            };
+            self.write_now(SUPERVISOR, &[reached], Durability::Synced)?;
+        }
+        let lost = u64::try_from(events.len()).unwrap_or(u64::MAX);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+        Err(SinkError::Full { bytes_max })
+    }
+
+    /// Whether an event is to be written: one that repeats a refusal too often is only counted.
+    fn needs_event(&self, event: &Event) -> Result<bool, SinkError> {
+        let Some(decision) = denial(event) else {
+            return Ok(true);
+        };
+        let mut repeats = lock(&self.repeats);
+        let told = if repeats.is_full() {
+            repeats.told()
+        } else {
+            Vec::new()
+        };
+        let needed = repeats.needs_event(event, decision);
+        drop(repeats);
+        self.tell(&told)?;
+        Ok(needed)
+    }
+
+    /// Journals how often refusals were repeated, and how many events had no room, since it was said
+    /// last.
+    fn tell_counted(&self) -> Result<(), SinkError> {
+        let mut told = lock(&self.repeats).told();
+        let count = self.lost.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            told.push(Event::EventsLost {
+                source: SUPERVISOR.to_owned(),
+                count,
+                reason: format!(
+                    "the journal had its {} bytes (record.journal_bytes_max), so what they tell of \
+                     was refused",
+                    self.journal_bytes_max
+                ),
+            });
+        }
+        self.tell(&told)
+    }
+
+    fn tell(&self, counted: &[Event]) -> Result<(), SinkError> {
+        if counted.is_empty() {
+            return Ok(());
+        }
+        self.write_now(SUPERVISOR, counted, Durability::Written)
+            .map(|_| ())
+    }
+
+    /// Returns the totals of all that was written, after what was only counted so far was.
+    pub fn counts(&self) -> Counts {
+        // Where it cannot be written nothing that follows can, and the caller says so.
+        drop(self.tell_counted());
+        lock(&self.written).counts()
+    }
+
+    /// Writes what was only counted, and signs and syncs all; to be called once a second.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the session ends then.
+    pub fn checkpoint(&self) -> Result<(), SinkError> {
+        self.tell_counted()?;
+        self.journal.checkpoint()
+    }
+
+    /// Signs the end of the journal and returns the hash of its last line.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(&self) -> Result<Digest, SinkError> {
+        self.journal.finish()
+    }
+
+    /// Returns the first-level command that a process belongs to.
+    pub fn scope_of(&self, process: ProcessId) -> Option<Arc<str>> {
+        lock(&self.scopes).get(&process).cloned()
+    }
+
+    /// Notes that a process belongs to a first-level command.
+    pub fn set_scope(&self, process: ProcessId, scope: Arc<str>) {
+        let mut scopes = lock(&self.scopes);
+        if scopes.len() >= SCOPES_MAX {
+            // Ended processes stay until here; losing the join of old ones loses no event.
+            scopes.clear();
+        }
+        scopes.insert(process, scope);
+    }
+
+    /// Makes the name of the next first-level command.
+    pub fn new_scope(&self) -> Arc<str> {
+        format!("c-{}", self.next_scope.fetch_add(1, Ordering::Relaxed)).into()
+    }
+}
+
+/// Processes whose command is remembered: about 100 bytes each.
+const SCOPES_MAX: usize = 50_000;
+
+/// Returns the time as decisions carry it.
+pub fn now() -> UnixMillis {
+    UnixMillis(stockade_journal::now().time_unix_ns / 1_000_000)
+}
+
+/// Locks; a thread that panicked while it held the lock has aborted the process already.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,526 @@
+//! What the threads that judge share, and how one call is answered.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use stockade_event::{Durability, Event};
+use stockade_plan::{Identity, Refusals};
+use stockade_policy::{
+    Access, Approvals, Beginnings, Decision, Policy, Request, WorkspaceSettings,
+};
+use stockade_sandbox::Binder;
+use stockade_sys::{
+    notifier::{Notification, Notifier},
+    seccomp::name,
+};
+use stockade_types::{ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdict, chain};
+
+use crate::{
+    areas::Areas,
+    calls, drafts,
+    environment::StartEnvironment,
+    git,
+    git::Remotes,
+    hands::{Hands, Masks},
+    mount_watch::Replaced,
+    places::Places,
+    processes::Processes,
+    program_file,
+    recorder::{Recorder, SUPERVISOR, lock},
+    resolve::Resolver,
+    search, tracing, verify,
+};
+use stockade_approval::{Asker, Desk, Outcome};
+
+/// `EACCES`: what policy denies.
+pub(crate) const ERRNO_DENIED: i32 = 13;
+/// `EPERM`, for what could not be judged.
+pub(crate) const ERRNO_NOT_JUDGED: i32 = 1;
+
+/// `AT_EMPTY_PATH`: the descriptor itself is meant.
+pub(crate) const EMPTY_PATH: u64 = 0x1000;
+
+/// What the notifier's threads share.
+pub(crate) struct Supervision {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// Where changes are watched.
+    pub(crate) areas: Areas,
+    /// Whether any rule of policy is about files.
+    pub(crate) restricts_files: bool,
+    /// Names with which protected paths begin.
+    pub(crate) beginnings: Beginnings,
+    /// What is protected in shares that hold packages.
+    pub(crate) in_packages: WorkspaceSettings,
+    /// User and group that the session's processes run as.
+    pub(crate) identity: Identity,
+    pub(crate) masks: Masks,
+    /// What the filter refuses and tells us of.
+    pub(crate) refusals: Refusals,
+    /// Gives sockets their addresses.
+    pub(crate) binder: Arc<Mutex<Binder>>,
+    /// Opens of pipes that wait.
+    pub(crate) pipes: AtomicUsize,
+    /// Changes are made one after the other.
+    pub(crate) turns: Mutex<()>,
+    /// What protected names led to when the session started.
+    pub(crate) places: Arc<Places>,
+    /// Protected files that are replaced on behalf of the session.
+    pub(crate) replaced: Arc<Replaced>,
+    /// Where remotes are written down that the session adds.
+    pub(crate) remotes: Remotes,
+    /// Pointers of git that are being written.
+    pub(crate) pointers: Mutex<git::Pointers>,
+    pub(crate) processes: Arc<Processes>,
+    /// What the command was started with.
+    pub(crate) start: StartEnvironment,
+    /// File names of the agent's own programs.
+    pub(crate) agent_names: Vec<String>,
+    /// Ends the session; the journal failed or the egress process is gone.
+    pub(crate) abort: Box<dyn Fn(&str) + Send + Sync>,
+    /// Resolver of the first caller; its root directory is that of all.
+    pub(crate) root: OnceLock<Resolver>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) files: program_file::Identities,
+    /// Executions that passed and wait for their post-exec verification.
+    pub(crate) second_looks: verify::SecondLooks,
+    /// A program ran that may not; nothing is let through any more while the session is ended.
+    pub(crate) over: AtomicBool,
+}
+
+/// What a session brings for its judging.
+pub struct Parts {
+    /// What decides.
+    pub policy: Arc<Policy>,
+    /// Where questions are put.
+    pub desk: Arc<Desk>,
+    /// Where events are written.
+    pub recorder: Arc<Recorder>,
+    /// Where changes are watched.
+    pub areas: Areas,
+    /// User and group that the session's processes run as.
+    pub identity: Identity,
+    /// What the filter refuses and tells of.
+    pub refusals: Refusals,
+    /// Gives sockets their addresses.
+    pub binder: Arc<Mutex<Binder>>,
+    /// What protected names led to when the session started.
+    pub places: Arc<Places>,
+    /// Protected files that are replaced on behalf of the session.
+    pub replaced: Arc<Replaced>,
+    /// Where remotes are written down that the session adds.
+    pub remotes: Remotes,
+    /// The processes of the session.
+    pub processes: Arc<Processes>,
+    /// What the command was started with.
+    pub start: StartEnvironment,
+    /// Ends the session; the journal failed or the egress process is gone.
+    pub abort: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Supervision {
+    fn new(parts: Parts) -> Self {
+        let settings = parts.policy.settings();
+        let files = program_file::Identities::new(
+            parts.policy.command_names(),
+            parts.policy.names_digests(),
+        );
+        Self {
+            restricts_files: parts.policy.restricts_files(),
+            beginnings: settings.workspace.beginnings(),
+            in_packages: settings.workspace.within_packages(),
+            agent_names: settings.preset.commands.clone(),
+            files,
+            policy: parts.policy,
+            desk: parts.desk,
+            recorder: parts.recorder,
+            areas: parts.areas,
+            identity: parts.identity,
+            masks: Masks::default(),
+            refusals: parts.refusals,
+            binder: parts.binder,
+            pipes: AtomicUsize::new(0),
+            turns: Mutex::default(),
+            places: parts.places,
+            replaced: parts.replaced,
+            remotes: parts.remotes,
+            pointers: Mutex::default(),
+            processes: parts.processes,
+            start: parts.start,
+            abort: parts.abort,
+            root: OnceLock::new(),
+            state: Mutex::default(),
+            second_looks: verify::SecondLooks::default(),
+            over: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Starts the threads that judge the calls of a session: the one that answers `notifier`, which ends
+/// when every process of the session has, and the one that takes second looks, which ends with it.
+///
+/// # Errors
+/// When a thread cannot be made.
+pub fn start(parts: Parts, notifier: Notifier) -> io::Result<thread::JoinHandle<()>> {
+    let supervision = Arc::new(Supervision::new(parts));
+    let second_look = verify::start(&supervision)?;
+    thread::Builder::new()
+        .name("notifier".to_owned())
+        .spawn(move || {
+            serve(&supervision, notifier);
+            // A thread that panicked has aborted the whole process.
+            drop(second_look.join());
+        })
+}
+
+/// What is remembered between calls.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Changes that were recorded already: a bit for each kind, by path.
+    pub(crate) changed: HashMap<Vec<u8>, u8>,
+    /// Processes that are the agent itself.
+    pub(crate) agents: HashSet<stockade_types::ProcessId>,
+    /// Whether the first execution, the command's own, has happened.
+    pub(crate) started: bool,
+    /// What processes of git do to the working tree, by process id.
+    pub(crate) checkouts: HashMap<u32, git::Checkout>,
+    /// What of protected files the session made.
+    pub(crate) made: git::Made,
+    /// What was written to protected files and nobody has answered for.
+    pub(crate) drafts: Vec<drafts::Draft>,
+    /// What protected files had before the session replaced them.
+    pub(crate) firsts: drafts::Firsts,
+    /// Settings of git as the session found them, by path; nothing where it made them.
+    pub(crate) first_settings: HashMap<std::path::PathBuf, Option<Vec<u8>>>,
+    /// Refused commands that are still looked for in other directories.
+    pub(crate) searches: search::Searches,
+    /// Refused calls that were told already.
+    pub(crate) told: calls::Told,
+    /// Who must not be traced, and who was.
+    pub(crate) seals: tracing::Seals,
+}
+
+/// Recorded changes that are remembered; past this, changes are recorded again.
+const CHANGED_MAX: usize = 100_000;
+
+/// Waits for a person, or for what the call waits for, and returns the answer to the call.
+pub(crate) type Wait = Box<dyn FnOnce(&Supervision, &Notifier, &Notification) -> Answer + Send>;
+
+/// The answer to one call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The kernel does it.
+    Proceeds,
+    /// It was done on the caller's behalf; the call returns zero.
+    Returns,
+    /// A file was opened on the caller's behalf; the call returns a descriptor of it.
+    Opened { file: OwnedFd, close_on_exec: bool },
+    /// It fails with this error number.
+    Fails(i32),
+}
+
+impl From<Result<(), i32>> for Answer {
+    fn from(verdict: Result<(), i32>) -> Self {
+        match verdict {
+            Ok(()) => Self::Proceeds,
+            Err(errno) => Self::Fails(errno),
+        }
+    }
+}
+
+/// What becomes of one call.
+pub(crate) enum Reply {
+    /// The kernel does it.
+    Proceed,
+    /// It fails with this error number.
+    Refuse(i32),
+    /// It is answered at once.
+    Now(Answer),
+    /// The thread that waits will answer.
+    Later(Wait),
+}
+
+/// Answers calls until every process of the session has ended.
+fn serve(supervision: &Arc<Supervision>, notifier: Notifier) {
+    answer_all(supervision, &Arc::new(notifier));
+    // The thread that verifies executions ends with this.
+    supervision.second_looks.close();
+}
+
+fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
+    let mut hands = match Hands::of_this_thread(supervision) {
+        Ok(hands) => hands,
+        Err(error) => {
+            let reason = format!(
+                "the supervisor cannot act as the session: {}",
+                chain(&error)
+            );
+            return (supervision.abort)(&reason);
+        }
+    };
+    loop {
+        let call = match notifier.receive() {
+            Ok(Some(call)) => call,
+            Ok(None) => return,
+            Err(error) => return (supervision.abort)(&format!("the notifier failed: {error}")),
+        };
+        match supervision.judge(&mut hands, notifier, &call) {
+            Reply::Proceed => supervision.answer(notifier, &call, Answer::Proceeds),
+            Reply::Refuse(errno) => supervision.answer(notifier, &call, Answer::Fails(errno)),
+            Reply::Now(answer) => supervision.answer(notifier, &call, answer),
+            Reply::Later(wait) => {
+                let (shared, waiting) = (Arc::clone(supervision), Arc::clone(notifier));
+                let spawned = thread::Builder::new()
+                    .name("ask".to_owned())
+                    .spawn(move || {
+                        let answer = wait(&shared, &waiting, &call);
+                        shared.answer(&waiting, &call, answer);
+                    });
+                if spawned.is_err() {
+                    supervision.answer(notifier, &call, Answer::Fails(ERRNO_NOT_JUDGED));
+                }
+            }
+        }
+    }
+}
+
+impl Supervision {
+    /// Answers a call. Nothing goes on once the session is over.
+    pub(crate) fn answer(&self, notifier: &Notifier, call: &Notification, answer: Answer) {
+        let over = self.over.load(Ordering::Acquire);
+        let answered = match answer {
+            Answer::Fails(errno) => notifier.refuse(call, errno),
+            _ if over => notifier.refuse(call, ERRNO_NOT_JUDGED),
+            Answer::Proceeds => notifier.proceed(call),
+            Answer::Returns => notifier.complete(call, 0),
+            Answer::Opened {
+                file,
+                close_on_exec,
+            } => match notifier.hand_over(call, file.as_fd(), close_on_exec) {
+                Ok(Err(errno)) => notifier.refuse(call, errno),
+                Ok(Ok(())) => Ok(()),
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = answered {
+            (self.abort)(&format!("the notifier failed: {error}"));
+        }
+        self.second_looks.announce();
+    }
+
+    pub(crate) fn judge(
+        &self,
+        hands: &mut Hands,
+        notifier: &Notifier,
+        call: &Notification,
+    ) -> Reply {
+        let Some(call_name) = name(call.number) else {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        };
+        let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
+        self.settle_written(hands, tid);
+        if call_name == "exit_group"
+            && let Some(asks) = self.ask_first(drafts::Moment::Ends, tid)
+        {
+            return asks;
+        }
+        if call_name == "exit_group" || call_name == "exit" {
+            // Threads come and go; only a process is forgotten.
+            if call_name == "exit_group" {
+                hands.forget();
+                self.end_checkout(hands, tid);
+            }
+            if let Some(actual) = self.second_looks.at_exit(tid) {
+                self.judge_again(actual);
+            }
+            return Reply::Proceed;
+        }
+        if self.over.load(Ordering::Acquire) {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        }
+        if let Some(refused) = self.refuse_call(call, call_name, tid) {
+            return refused;
+        }
+        if matches!(call_name, "chown" | "lchown" | "fchown" | "fchownat") {
+            return self.judge_owner(call, call_name, tid);
+        }
+        let Ok(resolver) = self.resolver(tid) else {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
+        };
+        match call_name {
+            "execve" | "execveat" => {
+                if let Some(asks) = self.ask_first(drafts::Moment::Runs, tid) {
+                    return asks;
+                }
+                hands.forget();
+                self.judge_exec(&resolver, call, call_name, tid)
+            }
+            "ptrace" => self.judge_trace(call, tid),
+            "umask" => {
+                hands.note_mask(self, tid, call);
+                Reply::Proceed
+            }
+            _ => {
+                let turn = self.turn();
+                let reply = self.judge_change(hands, &resolver, notifier, call, call_name);
+                drop(turn);
+                reply
+            }
+        }
+    }
+
+    /// Makes the pointers of git that were written since the last call: whoever wrote one expects it
+    /// to be there.
+    fn settle_written(&self, hands: &mut Hands, tid: u32) {
+        if lock(&self.pointers).is_empty() {
+            return;
+        }
+        if let Ok(resolver) = self.resolver(tid) {
+            let turn = self.turn();
+            self.settle_pointers(hands, &resolver);
+            drop(turn);
+        }
+    }
+
+    /// Waits until no other change is being made.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turns)
+    }
+
+    /// Makes a resolver; all processes have one root, since none may change its own.
+    pub(crate) fn resolver(&self, tid: u32) -> std::io::Result<Resolver> {
+        if let Some(known) = self.root.get() {
+            return Ok(known.for_thread(tid));
+        }
+        let resolver = Resolver::new(tid, self.identity.uid)?;
+        Ok(self.root.get_or_init(|| resolver).for_thread(tid))
+    }
+
+    pub(crate) fn subject(&self, tid: u32) -> Subject {
+        self.processes.subject(tid)
+    }
+
+    /// Journals a decision; `None` when that failed, and then the session ends.
+    pub(crate) fn write(&self, event: &Event, durability: Durability) -> Option<()> {
+        self.write_all(std::slice::from_ref(event), durability)
+    }
+
+    /// Journals events that belong together, with one write.
+    pub(crate) fn write_all(&self, events: &[Event], durability: Durability) -> Option<()> {
+        match self.recorder.write_all(SUPERVISOR, events, durability) {
+            Ok(_) => Some(()),
+            Err(error) => {
+                // What was asked for meanwhile is not done either.
+                self.over.store(true, Ordering::Release);
+                (self.abort)(&format!("the journal cannot be written: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Asks for `request`, whose decision was ask, and returns what came of it, with the approval that
+    /// was used. Its event is for the caller to journal, on disk and before the effect.
+    pub(crate) fn ask(
+        &self,
+        request: &Request,
+        decision: &Decision,
+        wanted: &dyn Fn() -> bool,
+    ) -> (DecisionRecord, Option<ApprovalId>) {
+        let id = self.recorder.new_decision();
+        let decide = |approvals: &Approvals| self.policy.decide(request, approvals);
+        let outcome = self.desk.ask(&Asker {
+            request,
+            decision,
+            decision_id: id,
+            revision: self.recorder.revision(),
+            intent: None,
+            decide: &decide,
+            wanted,
+            covered: None,
+            lasting: self.policy.lasting(request, decision),
+        });
+        let (last, used) = match outcome {
+            Outcome::Granted { approvals, id } => (decide(&approvals), Some(id)),
+            Outcome::Refused { by, reason, .. } => (refused(decision, &by, &reason), None),
+        };
+        (self.recorder.record(id, request, &last), used)
+    }
+
+    /// Returns a denial because the approved request no longer matches what would run.
+    pub(crate) fn changed_since(&self, request: &Request, decision: &Decision) -> DecisionRecord {
+        let refused = Decision {
+            verdict: Verdict::Deny,
+            reason: "the request is not the one that was approved: it changed meanwhile".to_owned(),
+            ..decision.clone()
+        };
+        self.recorder
+            .record(self.recorder.new_decision(), request, &refused)
+    }
+}
+
+/// The decision that an unanswered or denied question turns into.
+pub fn refused(decision: &Decision, by: &str, reason: &str) -> Decision {
+    let rule = decision.rule.as_ref().map_or("", RuleId::as_str);
+    Decision {
+        verdict: Verdict::Deny,
+        reason: format!("ask rule `{rule}` was answered \"deny\" by {by}: {reason}"),
+        ..decision.clone()
+    }
+}
+
+impl State {
+    /// Notes a change; `true` when it was not noted before.
+    pub(crate) fn note_change(&mut self, path: &RawText, access: Access) -> bool {
+        if self.changed.len() >= CHANGED_MAX {
+            self.changed.clear();
+        }
+        let path = path.as_bytes();
+        // Git makes and removes its locks with every command; once is enough to know.
+        let kept_by_git = path.windows(6).any(|part| part == b"/.git/");
+        // What comes again after it went, or goes again after it came, is news.
+        let opposite = match access {
+            _ if kept_by_git => 0,
+            Access::Remove => bit(Access::Create) | bit(Access::Write) | bit(Access::Mode),
+            Access::Create => bit(Access::Remove),
+            Access::Write | Access::Rename | Access::Mode => 0,
+        };
+        let Some(noted) = self.changed.get_mut(path) else {
+            self.changed.insert(path.to_vec(), bit(access));
+            return true;
+        };
+        let known = *noted & bit(access) != 0;
+        *noted = *noted & !opposite | bit(access);
+        !known
+    }
+}
+
+const fn bit(access: Access) -> u8 {
+    match access {
+        Access::Write => 1,
+        Access::Create => 2,
+        Access::Remove => 4,
+        Access::Rename => 8,
+        Access::Mode => 16,
+    }
+}
+
+/// Locks the remembered state.
+pub(crate) fn state(supervision: &Supervision) -> std::sync::MutexGuard<'_, State> {
+    lock(&supervision.state)
+}
+
+/// Reads a descriptor argument: the kernel looks at the lower half of the register, as a signed
+/// number.
+pub(crate) fn descriptor(argument: u64) -> i32 {
+    let low = u32::try_from(argument & 0xFFFF_FFFF).unwrap_or_default();
+    i32::from_ne_bytes(low.to_ne_bytes())
+}
