@@ -13,12 +13,12 @@ const HEAD: &str = "# Questions of an ordinary hour
 
 Written by `cargo xtask hour`; do not edit.
 
-Two scripted hours in a fresh home with default settings, each in one session with a person who
-answers `always`, and the same hours the next day. Servers have lab names; package managers are stood
-in for by requests to the hosts that they are configured for, the clients of code hosts and clusters by
-scripts of their names, and there are no model calls. Hosts of documentation are one lasting answer
-each, since what is asked of them is inside TLS. The command fails above 4 questions the first day
-beside those, and above 1 the next day.
+Two scripted hours run in a fresh home with default settings, each in one session with a person who
+answers `always`, and again the next day. Servers have lab names. Requests to the configured hosts
+stand in for package managers, scripts of the same names stand in for the clients of code hosts and
+clusters, and there are no model calls. Each host of documentation takes one lasting answer, because
+the requests to it are inside TLS. Without those, the command fails above 4 questions the first day
+and above 1 the next day.
 
 ";
 

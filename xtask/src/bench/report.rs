@@ -209,7 +209,7 @@ impl Report {
         put(
             &mut text,
             format_args!(
-                "{}, {}, as {}. Medians of {} rounds after a warm-up, the contenders taking turns (memory: 3, decisions: 9, each the program's own median); in brackets the middle half. Work inside is timed inside, without the start. Compare within a row only.\n",
+                "{}, {}, as {}. Medians of {} rounds after a warm-up, the contenders taking turns (memory: 3, decisions: 9, each the program's own median); in brackets the middle half. Times of work inside the session exclude its start. Compare within a row only.\n",
                 self.date, self.machine, self.as_user, self.runs
             ),
         );
