@@ -1,6 +1,7 @@
 //! A desk with a clock of its own, for the tests of the desk and of its socket.
 
 mod desk;
+mod golden;
 mod inbox;
 
 use std::{
