@@ -9,10 +9,12 @@ mod check;
 mod conformance;
 mod dist;
 mod elf;
+mod fuzz;
 mod generate;
 mod hour;
 mod out;
 mod process;
+mod properties;
 mod stage;
 mod test;
 mod tidy;
@@ -43,6 +45,10 @@ enum Command {
     Generate(generate::Args),
     /// Installs what the tests need, then runs all of them, as root also as an ordinary user.
     Test(test::Args),
+    /// Tries every reader of bytes from outside with changed inputs, for minutes.
+    Fuzz(fuzz::Args),
+    /// Tries property tests and fuzz targets with cases that no run had before.
+    Properties(properties::Args),
     /// Builds the static release binary and proves that it runs in an empty root.
     Dist,
     /// Measures start, work inside, memory and decisions beside bare and other sandboxes.
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Generate(args) => generate::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Properties(args) => properties::run(&args),
         Command::Dist => dist::run().map(|_| Outcome::Passed),
         Command::Bench(args) => bench::run(&args),
         Command::Hour(args) => hour::run(&args),

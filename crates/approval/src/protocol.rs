@@ -216,3 +216,73 @@ pub(super) fn line_of<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     line.push(b'\n');
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use stockade_fuzz::{TRIES, Target};
+
+    use super::*;
+
+    struct Bytes<'b>(&'b [u8]);
+
+    impl Read for Bytes<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl TimedRead for Bytes<'_> {
+        fn set_timeout(&self, _timeout: Duration) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn fuzz_control_socket() {
+        let id = ApprovalId::from_random(7);
+        let answer = Answer::Deny {
+            reason: Some("no \u{1b}[2J".to_owned()),
+        };
+        let commands = [
+            Command::List {},
+            Command::Show { id: id.clone() },
+            Command::Answer {
+                id: id.clone(),
+                answer,
+            },
+            Command::Revoke { id },
+        ];
+        let lines = commands.iter().map(|command| line_of(command).unwrap());
+        let mut samples: Vec<Vec<u8>> = lines.collect();
+        samples.push(samples.concat());
+        let target = Target {
+            name: "control-socket",
+            samples,
+            words: &[
+                b"\n",
+                b"\"op\":\"answer\"",
+                b"\"verdict\":\"allow\"",
+                b"\"scope\":\"session\"",
+                b"null",
+                b"\\u0000",
+                b"1e999",
+                b"[[[[[[",
+                b"\"reason\":null,",
+            ],
+            tries: TRIES,
+        };
+        stockade_fuzz::target(&target, |bytes| {
+            let mut frames = Frames::new(Bytes(bytes), COMMAND_BYTES_MAX);
+            let mut left = bytes;
+            while let Ok(Some(line)) = frames.next(Duration::from_mins(1)) {
+                // Nothing is taken out of the stream or put into it.
+                assert!(left.starts_with(&line) && left.get(line.len()) == Some(&b'\n'));
+                left = left.get(line.len() + 1..).unwrap_or_default();
+                if let Ok(command) = serde_json::from_slice::<Command>(&line) {
+                    let again = serde_json::to_vec(&command).unwrap();
+                    assert_eq!(serde_json::from_slice::<Command>(&again).unwrap(), command);
+                }
+            }
+        });
+    }
+}

@@ -403,4 +403,49 @@ mod tests {
             prop_assert!(before == Line::Open || before == after);
         }
     }
+
+    #[test]
+    fn fuzz_first_line() {
+        let target = stockade_fuzz::Target {
+            name: "first-line",
+            samples: [
+                "GET / HTTP/1.1\r\n",
+                "SSH-2.0-client\r\n",
+                "\u{feff}POST /x HTTP/1.0\n",
+                "hello HTTP/9 you\n",
+            ]
+            .map(|text| text.as_bytes().to_vec())
+            .into(),
+            words: &[
+                b"HTTP/1",
+                b"GET ",
+                b" /",
+                b"\r\n",
+                &[22, 3, 1],
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            ],
+            tries: stockade_fuzz::TRIES,
+        };
+        stockade_fuzz::target(&target, |bytes| {
+            let whole = FirstLine::of(bytes);
+            let mut pieces = FirstLine::default();
+            for byte in bytes {
+                let before = pieces.line();
+                let now = pieces.feed(&[*byte]);
+                assert!(
+                    before == Line::Open || before == now,
+                    "{before:?}, then {now:?}"
+                );
+            }
+            assert_eq!(pieces.line(), whole.line());
+            assert_eq!(pieces.is_plausible(), whole.is_plausible());
+            // Whatever a lenient server could take for a request line is never other than HTTP.
+            let line = bytes
+                .split(|byte| *byte == b'\n')
+                .next()
+                .unwrap_or_default();
+            let plain = line.starts_with(b"GET /") && !line.contains(&b'\r') && !line.contains(&0);
+            assert!(!plain || whole.line() != Line::Other, "{line:?}");
+        });
+    }
 }

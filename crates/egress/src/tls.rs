@@ -325,6 +325,7 @@ impl Greetings {
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
+    use stockade_fuzz::{TRIES, Target};
 
     use super::*;
 
@@ -503,5 +504,58 @@ pub(crate) mod tests {
                 prop_assert!(name.len() < bytes.len());
             }
         }
+    }
+
+    #[test]
+    fn fuzz_client_hello() {
+        let two = [sni(b"www.good.test"), vec![0xfe, 0x0d, 0, 1, 0]].concat();
+        let target = Target {
+            name: "client-hello",
+            samples: vec![
+                hello_bytes(Some(&sni(b"good.test")), 16_000),
+                hello_bytes(Some(&two), 16_000),
+                hello_bytes(Some(&two), 20),
+                hello_bytes(None, 16_000),
+            ],
+            words: &[
+                b"good.test",
+                &[22, 3, 1],
+                &[0, 0],
+                &[1, 0, 0],
+                &ALERT_ACCESS_DENIED,
+            ],
+            tries: TRIES,
+        };
+        stockade_fuzz::target(&target, |bytes| {
+            let whole = parse(bytes);
+            for cut in [1, 5, bytes.len() / 2, bytes.len().saturating_sub(1)] {
+                let part = parse(bytes.get(..cut).unwrap_or(bytes));
+                // What is taken or refused early stays so; only the reason may be another one.
+                let stays = match part {
+                    Parsed::Partial => true,
+                    Parsed::Complete(_) => part == whole,
+                    Parsed::Malformed(_) => matches!(whole, Parsed::Malformed(_)),
+                };
+                assert!(stays, "{part:?}, then {whole:?}");
+            }
+            if matches!(whole, Parsed::Complete(_)) {
+                let more = [bytes, b"more"].concat();
+                assert_eq!(parse(&more), whole);
+                assert_eq!(fed(bytes, bytes.len()), fed(bytes, 1));
+            }
+        });
+    }
+
+    /// Says what the second reader makes of bytes that come in pieces.
+    fn fed(bytes: &[u8], step: usize) -> Seen {
+        let mut greetings = Greetings::default();
+        let mut seen = Seen::Open;
+        for part in bytes.chunks(step) {
+            seen = greetings.feed(part);
+            if seen != Seen::Open {
+                break;
+            }
+        }
+        seen
     }
 }

@@ -11,6 +11,7 @@ use std::{io::Write, os::unix::net::UnixStream};
 use proptest::prelude::*;
 use stockade_egress::wire::{Decided, FromSupervisor, Protocol, ToSupervisor, WireError, server};
 use stockade_event::{Durability, Event};
+use stockade_fuzz::{TRIES, Target};
 use stockade_policy::{Control, HttpRequest, Request};
 use stockade_types::{ApprovalId, Port, RawText, Subject};
 
@@ -195,4 +196,35 @@ proptest! {
             prop_assert!(matches!(end, Some(WireError::Json(_))), "{end:?}");
         }
     }
+}
+
+#[test]
+fn fuzz_wire() {
+    let frames: Vec<Vec<u8>> = samples()
+        .iter()
+        .map(|one| framed(&serde_json::to_vec(one).unwrap()))
+        .collect();
+    let mut target = Target {
+        name: "wire",
+        samples: vec![frames.concat()],
+        words: &[
+            b"\"id\":1,",
+            b"null",
+            b"\\ud800",
+            b"1e999",
+            b"[[[[",
+            b"{\"ask\":",
+            &[0, 0, 0, 2],
+            b"{}",
+        ],
+        tries: TRIES,
+    };
+    target.samples.extend(frames);
+    stockade_fuzz::target(&target, |bytes| {
+        let (found, _) = read(bytes.to_vec());
+        for request in found {
+            let (again, end) = read(framed(&serde_json::to_vec(&request).unwrap()));
+            assert!(again == [request] && end.is_none(), "{again:?} {end:?}");
+        }
+    });
 }

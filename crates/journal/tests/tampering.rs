@@ -6,6 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use crate::common::{Lab, session, stamp};
 use proptest::prelude::*;
 use stockade_event::{Durability, Event};
+use stockade_fuzz::Target;
 use stockade_journal::{
     FaultKind, Journal, SigningKey, Verification, VerificationVerdict, VerifyError,
     layout::HEAD_FILE, read, verify,
@@ -471,4 +472,43 @@ fn every_byte_of_a_small_journal_and_of_its_head_counts() {
         fs::write(&path, genuine).unwrap();
         assert!(check(&lab).is_intact());
     }
+}
+
+#[test]
+fn fuzz_journal() {
+    let lab = closed();
+    let original = fs::read(lab.journal_path()).unwrap();
+    let lines = original.split_inclusive(|byte| *byte == b'\n');
+    let mut samples: Vec<Vec<u8>> = vec![original.clone()];
+    samples.push(lines.take(3).flatten().copied().collect());
+    let target = Target {
+        name: "journal",
+        samples,
+        words: &[
+            b"\n",
+            b"\"seq\":1",
+            b"\"chain\":\"",
+            b"null",
+            b"\\ud800",
+            b"1e999",
+            b"[[[[[[",
+            b"{\"v\":1",
+            b"18446744073709551616",
+        ],
+        tries: 150,
+    };
+    let key = lab.key().verifying_key();
+    stockade_fuzz::target(&target, |bytes| {
+        fs::write(lab.journal_path(), bytes).unwrap();
+        if let Ok(reader) = read(lab.path()) {
+            assert!(reader.take(100_000).count() < 100_000, "it does not end");
+        }
+        let verification = verify(lab.path(), &session(), &key);
+        let is_intact = verification.is_ok_and(|found| found.is_intact());
+        assert_eq!(
+            is_intact,
+            bytes == original,
+            "only what was written is intact"
+        );
+    });
 }

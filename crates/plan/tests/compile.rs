@@ -1,6 +1,7 @@
 //! The plan for fixed facts, word for word; and everything that must not get one.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use stockade_fuzz::Target;
 use stockade_plan::{
     CacheFact, CacheKind, CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact,
     Network, PlanError, ProgramFacts, ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact,
@@ -874,4 +875,33 @@ fn the_search_path_has_no_entry_that_means_the_workspace() {
     assert_eq!(path_of("/usr/bin:.:bin::/bin:"), "PATH=/usr/bin:/bin");
     assert_eq!(path_of("/home/dev/bin"), "PATH=/home/dev/bin");
     assert!(path_of(".:").starts_with("PATH=/usr/local/bin:"));
+}
+
+/// The plan crosses from one process to another as text.
+#[test]
+fn fuzz_plan() {
+    let plan = compile(&full_policy(), &spec(), &facts()).unwrap();
+    let target = Target {
+        name: "plan",
+        samples: vec![serde_json::to_vec(&plan).unwrap()],
+        words: &[
+            b"null",
+            b"\"..\"",
+            b"/../",
+            b"-1",
+            b"1e999",
+            b"\\u0000",
+            b"[[[[[[",
+            b"\"step\":",
+            b"4294967296",
+            b"true",
+        ],
+        tries: 300,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        if let Ok(plan) = serde_json::from_slice::<LaunchPlan>(bytes) {
+            let again = serde_json::to_vec(&plan).unwrap();
+            assert_eq!(serde_json::from_slice::<LaunchPlan>(&again).unwrap(), plan);
+        }
+    });
 }

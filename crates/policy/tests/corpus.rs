@@ -3,6 +3,7 @@
 
 use std::{fs, path::Path};
 
+use stockade_fuzz::Target;
 use stockade_policy::{HostSets, Origin, Policy, Probe, Source, builtin, load};
 
 /// Reads the policy from the comment at the top: `policy: builtin:NAME`, then a layer a paragraph.
@@ -64,4 +65,46 @@ fn the_corpus_holds() {
     }
     assert!(lines > 80, "only {lines} lines were read");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Texts of policies come from files that anybody may have written: a text is a policy, or every
+/// mistake in it has a place.
+#[test]
+fn fuzz_policy() {
+    let texts =
+        ["codex", "generic", "coding-agent"].map(|name| builtin(name).unwrap().as_bytes().to_vec());
+    let mut samples: Vec<Vec<u8>> = texts.into();
+    samples.push(b"[[deny]]\nid = \"no\"\nwhat = \"exec\"\ncommands = [\"git push *\"]\nreason = \"r\"\n\
+        [[ask]]\nid = \"f\"\nwhat = \"file\"\npaths = [\"src/**\"]\naccess = [\"write\"]\nreason = \"r\"\n".to_vec());
+    let target = Target {
+        name: "policy",
+        samples,
+        words: &[
+            b"[[allow]]\n",
+            b"what = \"net\"\n",
+            b"hosts = [\"*.test\"]\n",
+            b"ports = [65536]\n",
+            b"\"\"\"",
+            b"= -1\n",
+            b"= 1e999\n",
+            b"**/**/**",
+            b"{a,b,{c",
+            b"[^",
+            b"\\u{0}",
+            b"xn--",
+            b"1.2.3.4/33",
+            b"999999999999d",
+        ],
+        tries: 60,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        let source = Source {
+            origin: Origin::User,
+            name: "fuzz.toml".to_owned(),
+            text: String::from_utf8_lossy(bytes).into_owned(),
+        };
+        if let Err(problems) = load(&[source], &HostSets::default()) {
+            assert!(!problems.to_string().is_empty());
+        }
+    });
 }

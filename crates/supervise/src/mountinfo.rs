@@ -114,4 +114,20 @@ mod tests {
         assert!(parse(b"\n\n").is_empty());
         assert_eq!(unescaped(b"a\\09"), Path::new("a\\09"));
     }
+
+    #[test]
+    fn fuzz_mountinfo() {
+        let target = stockade_fuzz::Target {
+            name: "mountinfo",
+            samples: vec![
+                b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw\n37 36 0:5 / /proc rw - proc proc rw\n".to_vec(),
+            ],
+            words: &[b"\\040", b"\\777", b"\\1", b"\\", b" - ", b"\n", b"18446744073709551616"],
+            tries: stockade_fuzz::TRIES,
+        };
+        stockade_fuzz::target(&target, |bytes| {
+            let lines = bytes.split(|byte| *byte == b'\n').count();
+            assert!(parse(bytes).len() <= lines);
+        });
+    }
 }

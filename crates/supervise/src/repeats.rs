@@ -166,7 +166,7 @@ mod tests {
             .iter()
             .map(|event| {
                 let Event::RefusalRepeated { decision, count } = event else {
-                    unreachable!("{event:?}");
+                    panic!("{event:?}");
                 };
                 assert!([63, 64].contains(&decision.get()), "{decision}");
                 *count

@@ -61,6 +61,11 @@ const NOT_IN_SANDBOX: &[&str] = &["tokio", "hyper", "sqlx", "sqlx-core", "libsql
 /// lead up.
 pub(super) fn edges(subject: &Subject) -> Vec<Finding> {
     let table = table(subject);
+    let is_for_tests = |name: &str| {
+        table
+            .iter()
+            .any(|row| row.name == name && row.may_use == MayUse::Anything)
+    };
     let mut findings: Vec<Finding> = table.iter().flat_map(|row| upwards(row, &table)).collect();
     for (package, dependencies) in &subject.packages.members {
         let name = short(package);
@@ -82,7 +87,7 @@ pub(super) fn edges(subject: &Subject) -> Vec<Finding> {
             };
             let may = target == "types"
                 || may_use.iter().any(|known| known == target)
-                || (is_dev && target == "testkit");
+                || (is_dev && is_for_tests(target));
             if !may {
                 let message = format!(
                     "`{name}` depends on `{target}`; its row in {TABLE} names types {}",

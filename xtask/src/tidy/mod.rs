@@ -208,7 +208,7 @@ impl Subject {
     }
 }
 
-fn is_rust(name: &str) -> bool {
+pub(crate) fn is_rust(name: &str) -> bool {
     std::path::Path::new(name)
         .extension()
         .is_some_and(|extension| extension == "rs")

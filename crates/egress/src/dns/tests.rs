@@ -7,6 +7,7 @@ use hickory_proto::{
     rr::{Name, RData, Record, RecordType, rdata::CNAME},
 };
 use proptest::prelude::*;
+use stockade_fuzz::{TRIES, Target};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -260,4 +261,76 @@ proptest! {
             prop_assert_eq!(&reply[..2], &[0, 7]);
         }
     }
+}
+
+#[test]
+fn fuzz_dns_query() {
+    let target = Target {
+        name: "dns-query",
+        samples: vec![
+            query("www.good.test.", RecordType::A),
+            query("good.test.", RecordType::HTTPS),
+            query(".", RecordType::ANY),
+        ],
+        words: &[
+            b"\x04good",
+            b"\x04test\0",
+            &[0xc0, 12],
+            &[0, 1, 0, 1],
+            &[0, 41, 16, 0],
+        ],
+        tries: TRIES,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        let reply = match read(bytes) {
+            Received::Query(asked) => answer(&asked, ADDRESSES, Protocol::Udp),
+            Received::Error(reply) => Some(reply),
+            Received::Nothing => None,
+        };
+        if let Some(reply) = reply {
+            assert_eq!(
+                reply.get(..2),
+                bytes.get(..2),
+                "the id is the one that was asked with"
+            );
+            let message = Message::from_vec(&reply).unwrap();
+            assert_eq!(message.metadata.message_type, MessageType::Response);
+            assert!(reply.len() <= 512, "{} bytes", reply.len());
+        }
+    });
+}
+
+#[test]
+fn fuzz_dns_answer() {
+    let name = Name::from_ascii("www.good.test.").unwrap();
+    let mut samples = Vec::new();
+    for reply in [ADDRESSES, Reply::Absent] {
+        let asked = asked(&query("www.good.test.", RecordType::A));
+        samples.push(answer(&asked, reply, Protocol::Tcp).unwrap());
+    }
+    let mut alias = Message::from_vec(&samples[0]).unwrap();
+    let target_name = Name::from_ascii("good.test.").unwrap();
+    alias.answers.insert(
+        0,
+        Record::from_rdata(name.clone(), 60, RData::CNAME(CNAME(target_name))),
+    );
+    samples.push(alias.to_vec().unwrap());
+    let target = Target {
+        name: "dns-answer",
+        samples,
+        words: &[
+            &[0xc0, 12],
+            &[0xc0, 16],
+            &[0, 5, 0, 1],
+            &[0, 1, 0, 1, 0, 0, 0, 9, 0, 4],
+        ],
+        tries: TRIES,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        let ours = read_answer(bytes, 7, &name, RecordType::A, 12);
+        assert!(
+            read_answer(bytes, 8, &name, RecordType::A, 12).is_none() || bytes.starts_with(&[0, 8])
+        );
+        assert!(ours.is_none() || bytes.starts_with(&[0, 7]));
+    });
 }

@@ -204,3 +204,22 @@ fn what_cannot_be_told_is_said_and_bound() {
     );
     assert!(lab.shown("git status", &[]).is_empty());
 }
+
+#[test]
+fn fuzz_git_settings() {
+    let target = stockade_fuzz::Target {
+        name: "git-settings",
+        samples: vec![
+            b"[core]\n\tbare = false ; remark\n[remote \"origin\"]\n\turl = \"https://good.test/a b\" # x\n\tfetch = +refs/*:refs/*\n".to_vec(),
+            b"[include]\n\tpath = other\n[includeIf \"gitdir:~/\"]\n\tpath = a\\\nb\n[alias]p = !sh\n".to_vec(),
+        ],
+        words: &[b"[", b"\"]", b"\\\n", b"\\t", b"=", b"\r\n", b"\xef\xbb\xbf", b"[a.b]", b"[a \"b\\\"c\"]", b"include.path"],
+        tries: stockade_fuzz::TRIES,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        for setting in super::config::parse(bytes).unwrap_or_default() {
+            assert!(setting.name.contains(&b'.'), "{setting:?}");
+            assert!(setting.value.len() <= bytes.len());
+        }
+    });
+}

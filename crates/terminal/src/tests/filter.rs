@@ -1,5 +1,7 @@
 use std::fmt::Write as _;
 
+use stockade_fuzz::{TRIES, Target};
+
 use super::{
     super::filter::{Filter, Forward},
     SIZE, Terminal, follow,
@@ -432,4 +434,54 @@ fn refused_modes_are_taken_out_of_a_list() {
 #[test]
 fn a_title_of_screen_is_no_text() {
     assert_eq!(passed(&[b"a\x1bktitle\x1b\\b"]), (b"ab".to_vec(), 1));
+}
+
+#[test]
+fn fuzz_terminal() {
+    let target = Target {
+        name: "terminal",
+        samples: [
+            "plain text\r\n\u{6f22}\u{5b57} e\u{301}\r\n",
+            "\x1b[?1049h\x1b[?25l\x1b[2J\x1b[5;20r\x1b[1;31mred\x1b[m\x1b[38;2;1;2;3mx\x1b[0m",
+            "\x1b]0;title\x07\x1b]8;;http://good.test\x1b\\link\x1b]8;;\x1b\\",
+            "\x1b]52;c;c2VjcmV0\x07\x1bP1000p\x1b\\\x1b_Gx\x1b\\\x1b[21t\x05\x1b[6n\x1b[c",
+            "\x1b(0lqk\x1b(B\x0e\x0f\x1b7\x1b8\x1bM\x1bc\x1b[>1u\x1b[?2004h\x1b[?1006h\x1b[5b\x1b[!p",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into(),
+        words: &[
+            b"\x1b[", b"\x1b]", b"\x1bP", b"\x1b\\", b"\x9b", b"\x9d", b"\xc2\x9d", b"?25l", b"99999999", b";;;;",
+            b"\x1b[3J", b"\x1b[1;1H", b"\x1b[?1049l", b"\xe2\x80\xae", b"\xf0\x9f\x91\xa9",
+        ],
+        tries: TRIES / 3,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        let whole = passed(&[bytes]);
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(passed(&single), whole, "how output is cut does not matter");
+        let middle = bytes.split_at(bytes.len() / 2);
+        assert_eq!(passed(&[middle.0, middle.1]), whole);
+        for opener in [&b"\x1bP"[..], b"\x1b_", b"\x1b^", b"\x1bX", b"\x1b]52;"] {
+            let has = whole.0.windows(opener.len()).any(|part| part == opener);
+            assert!(!has, "{opener:?} passed");
+        }
+        let mut filter = Filter::default();
+        let mut forward = Forward::default();
+        filter.push(bytes, &mut forward);
+        // What our picture shows, and what puts it back, is made of any output.
+        let mut screen = super::super::screen::Screen::new(SIZE);
+        screen.feed(&forward.screen);
+        let tracker = filter.tracker();
+        for made in [
+            screen.paint(),
+            screen.place(),
+            tracker.aside(),
+            tracker.again(),
+            tracker.reset(screen.cursor()),
+        ] {
+            drop(made);
+        }
+        let mut keys = crate::keys::Keys::default();
+        drop(keys.push(bytes, std::time::Instant::now()));
+    });
 }

@@ -1,0 +1,130 @@
+//! `cargo xtask properties`: property tests and fuzz targets with cases that no run had before.
+//!
+//! `cargo xtask test` tries the same cases each time, so that a failure belongs to the change that
+//! it stands by. This one looks for new ones, and says how to have them again.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Stdio};
+
+use anyhow::{Context, Result};
+use proc_macro2::{TokenStream, TokenTree};
+
+use crate::{Outcome, fuzz, out, process, tidy, workspace};
+
+/// The macro in whose body property tests stand.
+const MACRO: &str = "proptest";
+
+/// Tries property tests with fresh cases.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Try the cases of a run that printed this number [default: a fresh one]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+/// Runs every property test of the workspace once.
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let root = workspace::root()?;
+    anyhow::ensure!(
+        process::find("cargo-nextest").is_some(),
+        "cargo-nextest is missing; `cargo install --locked cargo-nextest`"
+    );
+    let seed = args.seed.map_or_else(fuzz::fresh_seed, Ok)?;
+    let names = names(&root)?;
+    out::line(format_args!(
+        "properties: {} of them and the fuzz targets, seed {seed}",
+        names.len()
+    ));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    // The whole workspace is built as `cargo xtask test` builds it, so nothing is built twice.
+    let status = workspace::cargo()
+        .args(["nextest", "run", "--workspace"])
+        .arg("--filterset")
+        .arg(format!(
+            "test(/(^|::)({})$/) or {}",
+            names.join("|"),
+            fuzz::filter(None)
+        ))
+        .env("PROPTEST_RNG_SEED", seed.to_string())
+        .env("STOCKADE_FUZZ_SEED", seed.to_string())
+        .current_dir(&root)
+        .stdin(Stdio::null())
+        .status()
+        .context("cargo could not be started")?;
+    if status.success() {
+        return Ok(Outcome::Passed);
+    }
+    out::line(format_args!(
+        "properties: the same cases again: cargo xtask properties --seed {seed}"
+    ));
+    Ok(Outcome::Failed)
+}
+
+/// Lists the names of all property tests.
+fn names(root: &Path) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for file in workspace::files(root)? {
+        if !file.starts_with("crates/") || !tidy::is_rust(&file) {
+            continue;
+        }
+        let text = fs::read_to_string(root.join(&file))
+            .with_context(|| format!("`{file}` cannot be read"))?;
+        if text.contains(MACRO) {
+            let stream = text.parse::<TokenStream>();
+            let stream = stream.map_err(|error| anyhow::anyhow!("{file}: {error}"))?;
+            collect(stream, &mut names);
+        }
+    }
+    Ok(names)
+}
+
+/// Takes the names of functions out of every `proptest! { … }`, wherever it stands.
+fn collect(stream: TokenStream, names: &mut BTreeSet<String>) {
+    let trees: Vec<TokenTree> = stream.into_iter().collect();
+    for window in trees.windows(3) {
+        if let [
+            TokenTree::Ident(word),
+            TokenTree::Punct(mark),
+            TokenTree::Group(body),
+        ] = window
+            && word == MACRO
+            && mark.as_char() == '!'
+        {
+            names.extend(functions(body.stream()));
+        }
+    }
+    for tree in trees {
+        if let TokenTree::Group(group) = tree {
+            collect(group.stream(), names);
+        }
+    }
+}
+
+fn functions(stream: TokenStream) -> Vec<String> {
+    let trees: Vec<TokenTree> = stream.into_iter().collect();
+    let pairs = trees.windows(2).filter_map(|pair| match pair {
+        [TokenTree::Ident(word), TokenTree::Ident(name)] if word == "fn" => Some(name.to_string()),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn property_tests_are_found_wherever_they_stand() {
+        let text = "mod tests { fn helper() {} proptest! { #![proptest_config(x)] #[test] \
+            fn one(a in any::<u8>()) { fn inner() {} } #[test] fn two(b in 0..3) {} } } proptest! { fn three(c in x) {} }";
+        let mut names = BTreeSet::new();
+        collect(text.parse().unwrap(), &mut names);
+        assert_eq!(names.iter().collect::<Vec<_>>(), ["one", "three", "two"]);
+    }
+
+    #[test]
+    fn the_workspace_has_property_tests() {
+        let names = names(&workspace::root().unwrap()).unwrap();
+        assert!(names.len() > 20, "{names:?}");
+        assert!(names.contains("decisions_agree_with_the_reference"));
+    }
+}
