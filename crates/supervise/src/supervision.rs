@@ -166,7 +166,7 @@ impl Supervision {
 }
 
 /// Starts the threads that judge the calls of a session: the one that answers `notifier`, which ends
-/// when every process of the session has, and the one that takes second looks, which ends with it.
+/// when every process of the session has, and the one that verifies executions, which ends with it.
 ///
 /// # Errors
 /// When a thread cannot be made.
