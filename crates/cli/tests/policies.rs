@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use stockade_testkit::{
-    Output, Repo, Run, TestEnv, UNATTENDED, env::under_test, run::require_tool,
+    Output, Repo, Run, TestEnv, UNATTENDED, env::under_test, lab::HttpServer, run::require_tool,
 };
 
 struct Place {
@@ -411,4 +411,49 @@ text = 'forbid (principal, action == Action::"file", resource) when { context.pa
     assert!(tried.stdout.contains("no-cat"), "{tried:?}");
     let shown = place.policy(&["show", "--policy", &policy]);
     assert!(shown.stdout.contains("context.path like"), "{shown:?}");
+}
+
+/// Rules in Cedar about connections and requests hold at the egress process: by method, and by the
+/// program that connects, whatever its copy is called.
+#[test]
+fn a_rule_in_cedar_about_requests_and_programs_holds_on_the_wire() {
+    let place = Place::new();
+    require_tool("curl");
+    let server = HttpServer::start();
+    let port = server.port();
+    let lab = |id: &str, rules: &str| {
+        let text = format!(
+            "schema = 1\n[network.hosts]\n\"docs.test\" = \"127.0.0.1\"\n[[allow]]\nid = \"lab\"\n\
+             what = \"net\"\nhosts = [\"docs.test\"]\nports = [{port}]\nprivate = true\n{rules}"
+        );
+        place.env.write(id, &text).display().to_string()
+    };
+    let rule = |id: &str, text: &str| format!("[[cedar]]\nid = \"{id}\"\ntext = '''{text}'''\n");
+    let line = format!(
+        "cp $(command -v curl) ./fetch; for get in 'curl -X GET' 'curl -X PUT' './fetch -X GET'; do \
+         $get -s -m 20 -o /dev/null -w '%{{http_code}} ' http://docs.test:{port}/ || true; done"
+    );
+    let codes = |policy: &str| {
+        let run = place
+            .stockade()
+            .args(["run", "--ask", "deny", "--policy", policy]);
+        run.args(["--", "/bin/sh", "-c", &line]).output().stdout
+    };
+    assert_eq!(codes(&lab("open.toml", "")), "200 200 200 ", "the control");
+    let methods = rule(
+        "no-put",
+        r#"forbid (principal, action == Action::"http", resource)
+           when { context.host == "docs.test" && context.method == "PUT" };"#,
+    );
+    assert_eq!(codes(&lab("methods.toml", &methods)), "200 403 200 ");
+    let programs = rule(
+        "curl-alone",
+        r#"forbid (principal, action in Action::"net", resource)
+           when { context.host == "docs.test" } unless { context.program like "*/bin/curl" };"#,
+    );
+    let held = codes(&lab("programs.toml", &programs));
+    assert!(
+        held.starts_with("200 200 ") && !held.ends_with("200 "),
+        "{held}"
+    );
 }
