@@ -146,7 +146,7 @@ pub(crate) fn none_yet(out: &mut Output) -> Exit {
     Exit::CannotTell
 }
 
-fn count(number: usize) -> u64 {
+pub(crate) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 

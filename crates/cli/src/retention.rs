@@ -6,16 +6,21 @@
 //! supervisor was killed and that nobody has cleared away yet, stays.
 
 use std::{
+    cmp::Reverse,
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
 use serde::Serialize;
-use stockade_journal::layout::{RUNNING_DIR, SESSIONS_DIR, is_live, session_dir};
+use stockade_journal::{
+    Packed,
+    layout::{RUNNING_DIR, SESSIONS_DIR, is_live, session_dir},
+    pack,
+};
 use stockade_policy::Settings;
 use stockade_store::Store;
 use stockade_types::SessionId;
@@ -30,6 +35,8 @@ const KEEP_BYTES: u64 = 4 << 30;
 const YOUNG: Duration = Duration::from_mins(1);
 /// Time between two removals that runs make by themselves.
 const SELDOM: Duration = Duration::from_hours(1);
+/// Time that the end of a run may take to compress journals; the next hour goes on.
+const PACKING: Duration = Duration::from_millis(200);
 /// Where records lie while they are deleted.
 const ASIDE_DIR: &str = "removing";
 /// What was removed, a line each; also when runs looked last.
@@ -183,7 +190,30 @@ pub(crate) fn remove(
     Ok(())
 }
 
-/// Removes what is over `keep` at the end of a run, once an hour at most.
+/// Compresses the journals of ended sessions, the newest first, until `most` is over; returns how
+/// many bytes that saved. What cannot be compressed stays as it is.
+///
+/// # Errors
+/// When the folder of sessions cannot be read.
+pub(crate) fn pack_ended(state: &StateDir, most: Duration) -> anyhow::Result<u64> {
+    let begun = Instant::now();
+    let mut records = records(state.path()).context("cannot read the folder of sessions")?;
+    records.sort_by_key(|record| Reverse(record.written));
+    let mut saved = 0_u64;
+    for record in records.into_iter().filter(|record| record.ended) {
+        if begun.elapsed() >= most {
+            break;
+        }
+        // A full disk leaves no room for the compressed file; the journal is whole all the same.
+        if let Ok(Packed::Now { before, after }) = pack(&state.session_dir(&record.session)) {
+            saved = saved.saturating_add(before.saturating_sub(after));
+        }
+    }
+    Ok(saved)
+}
+
+/// Compresses journals, and removes what is over `keep`, at the end of a run and once an hour at
+/// most.
 ///
 /// # Errors
 /// As [`plan`] and [`remove`].
@@ -195,6 +225,7 @@ pub(crate) fn remove_seldom(state: &StateDir, keep: Keep) -> anyhow::Result<()> 
     list(state.path())?.set_modified(SystemTime::now())?;
     let (caches, _) = kept_caches::plan(state.path(), keep.span, keep.caches_bytes)?;
     kept_caches::remove(state.path(), &caches)?;
+    pack_ended(state, PACKING)?;
     let planned = plan(state, keep)?;
     if planned.is_empty() {
         return Ok(());

@@ -175,3 +175,60 @@ fn runs_remove_by_themselves_what_the_user_does_not_keep() {
         .arg(policy)
         .success();
 }
+
+#[test]
+fn journals_that_stay_are_compressed_and_read_as_before() {
+    let place = Place::new();
+    let (old, new) = (place.run(), place.run());
+    place.age(&old, 3);
+    let said = || {
+        let commands = [
+            &["events", "--json"][..],
+            &["events", "--follow"],
+            &["show"],
+            &["show", "--json"],
+            &["log", "verify", "--json"],
+        ];
+        commands.map(|words| {
+            let run = place.env.stockade().args(words).arg(&old);
+            run.success().stdout
+        })
+    };
+    let before = said();
+    let is_packed = |session: &str| {
+        let [plain, packed] = ["journal.jsonl", "journal.jsonl.zst"]
+            .map(|name| place.dir(session).join(name).exists());
+        assert_ne!(plain, packed, "{session}");
+        packed
+    };
+    place.prune(&["--dry-run"]);
+    assert!(!is_packed(&old) && !is_packed(&new));
+    let shown = place.prune(&[]);
+    assert!(shown.contains("saved by compressing"), "{shown}");
+    // One that ended just now may not have given its lock back.
+    assert!(is_packed(&old) && !is_packed(&new));
+    assert_eq!(said(), before);
+    // Its age is what it was, and a look that builds the index anew finds the same.
+    for file in ["index.db", "index.db-wal", "index.db-shm"] {
+        fs::remove_file(place.env.state().join(file)).ok();
+    }
+    assert_eq!(place.listed(), [old.clone(), new]);
+    assert_eq!(said(), before);
+    let verify = place.env.stockade().args(["log", "verify", "--all"]);
+    assert_eq!(verify.success().stdout.matches("  intact").count(), 2);
+    let shown = place.prune(&["--dry-run", "--keep-for", "1d"]);
+    assert!(shown.contains(&old), "{shown}");
+    // The control: the same file with one byte changed is not intact.
+    let file = place.dir(&old).join("journal.jsonl.zst");
+    let mut bytes = fs::read(&file).unwrap_or_default();
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 0x55;
+    }
+    fs::write(&file, bytes).unwrap_or_default();
+    let verify = place.env.stockade().args(["log", "verify", "--all"]);
+    verify.output().assert_code(1).assert_stdout("broken");
+    fs::remove_file(&file).unwrap_or_default();
+    let verify = place.env.stockade().args(["log", "verify", &old]);
+    verify.output().assert_code(1).assert_stdout("broken");
+}

@@ -162,6 +162,13 @@ impl Checker {
         }
     }
 
+    /// Notes that no more can be read, since the compressed file is not as written.
+    pub(super) fn not_unpacked(&mut self, detail: &str) {
+        self.settle(None);
+        let line = self.lines.saturating_add(1);
+        self.fault(line, None, FaultKind::Changed, detail.to_owned());
+    }
+
     fn after_end(&mut self, number: u64) {
         if !self.after_end {
             self.after_end = true;

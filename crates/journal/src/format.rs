@@ -284,8 +284,9 @@ pub(super) fn open_plain(dir: &Path, name: &str) -> io::Result<File> {
 pub(super) enum Found {
     /// A whole line is in the buffer, without its line feed.
     Whole,
-    /// The line is longer than any of ours; the buffer has its beginning, the file is past it.
-    TooLong,
+    /// The line is longer than any of ours; the buffer has its beginning, the file is past its
+    /// `bytes`.
+    TooLong { bytes: u64 },
     /// The file ends with bytes that have no line feed; the buffer has (the beginning of) them.
     Torn { bytes: u64 },
     /// Nothing is left.
@@ -319,7 +320,7 @@ pub(super) fn next_line(from: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Re
         from.consume(used);
         bytes = bytes.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
         if end.is_some() {
-            return Ok(Found::TooLong);
+            return Ok(Found::TooLong { bytes });
         }
     }
 }

@@ -20,6 +20,8 @@ pub const RUNNING_DIR: &str = "running";
 pub const INDEX_FILE: &str = "index.db";
 /// The journal, in the session directory.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
+/// The journal of an ended session once it is compressed, in its place.
+pub const PACKED_FILE: &str = "journal.jsonl.zst";
 /// The signed end of a closed journal, in the session directory.
 pub const HEAD_FILE: &str = "head";
 /// The file that the supervisor of a running session holds an exclusive `flock(2)` on.

@@ -1,8 +1,7 @@
 //! Reading events back.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, Seek as _, SeekFrom},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -11,8 +10,9 @@ use stockade_types::SessionId;
 
 use crate::{
     expand::Expander,
-    format::{Found, Header, Line, next_line, open_plain, parse},
+    format::{Found, Header, Line, next_line, parse},
     layout::JOURNAL_FILE,
+    pack::Journaled,
 };
 
 /// Why an event could not be read.
@@ -65,13 +65,13 @@ pub fn read(dir: &Path) -> Result<Reader, ReadError> {
 /// When there is no journal or it cannot be read.
 pub fn read_from(dir: &Path, offset: u64) -> Result<Reader, ReadError> {
     let path = dir.join(JOURNAL_FILE);
-    let file = match open_plain(dir, JOURNAL_FILE) {
-        Ok(file) => file,
+    let from = match Journaled::open(dir, BUFFER_BYTES) {
+        Ok(from) => from,
         Err(source) => return Err(ReadError::Io { path, source }),
     };
     let named = dir.file_name().and_then(|name| name.to_str()?.parse().ok());
     let mut reader = Reader {
-        from: BufReader::with_capacity(BUFFER_BYTES, file),
+        from,
         path,
         offset: 0,
         buffer: Vec::new(),
@@ -107,7 +107,7 @@ const FIRST_VERSION: &[u8] = b"{\"v\":";
 /// it can follow a running session. A line without an end is an error, once for each length that
 /// it is seen with. After an error of the file system it yields nothing more.
 pub struct Reader {
-    from: BufReader<File>,
+    from: Journaled,
     path: PathBuf,
     offset: u64,
     buffer: Vec<u8>,
@@ -138,7 +138,7 @@ impl Reader {
             match next_line(&mut self.from, &mut self.buffer)? {
                 Found::End => return Ok(None),
                 Found::Torn { bytes } => {
-                    self.from.seek(SeekFrom::Start(start))?;
+                    self.from.go_back(start)?;
                     let seen = self.torn.replace((start, bytes)) == Some((start, bytes));
                     if seen {
                         return Ok(None);
@@ -148,8 +148,8 @@ impl Reader {
                         bytes,
                     })));
                 }
-                Found::TooLong => {
-                    self.offset = self.from.stream_position()?;
+                Found::TooLong { bytes } => {
+                    self.offset = start.saturating_add(bytes);
                     let what = "it is longer than any line of ours".to_owned();
                     return Ok(Some(Err(ReadError::Line {
                         offset: start,

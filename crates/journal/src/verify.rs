@@ -1,8 +1,7 @@
 //! Whether a journal is what was written.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, Read as _},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +12,7 @@ use crate::{
     check::Checker,
     format::{Found, LINE_BYTES_MAX, next_line, open_plain},
     layout::{HEAD_FILE, JOURNAL_FILE},
+    pack::Journaled,
     report::Verification,
 };
 
@@ -75,19 +75,19 @@ pub fn verify_with(
     let path = dir.join(JOURNAL_FILE);
     let head = read_head(dir)?;
     let mut checker = Checker::new(session.clone(), *key);
-    match open_plain(dir, JOURNAL_FILE) {
-        Ok(file) => {
-            lines(file, &mut checker, report).map_err(|source| VerifyError::Io { path, source })?;
+    let read =
+        Journaled::open(dir, BUFFER_BYTES).and_then(|from| lines(from, &mut checker, report));
+    if let Err(source) = read {
+        let kind = source.kind();
+        if kind == io::ErrorKind::InvalidData {
+            // Only what was compressed has such errors: its bytes are not those that were written.
+            checker.not_unpacked(&source.to_string());
+        } else if kind != io::ErrorKind::NotFound {
+            return Err(VerifyError::Io { path, source });
+        } else if head.is_none() {
+            return Err(VerifyError::NoJournal { path });
         }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(VerifyError::Io {
-                path,
-                source: error,
-            });
-        }
-        Err(_) if head.is_none() => return Err(VerifyError::NoJournal { path }),
-        // The signed end shows below what is missing.
-        Err(_) => {}
+        // Else the signed end shows below what is missing.
     }
     if let Some(head) = head {
         checker.head_file(&head);
@@ -95,9 +95,12 @@ pub fn verify_with(
     Ok(checker.finish())
 }
 
-fn lines(file: File, checker: &mut Checker, report: &mut dyn FnMut(Progress)) -> io::Result<()> {
-    let bytes_total = file.metadata()?.len();
-    let mut from = BufReader::with_capacity(BUFFER_BYTES, file);
+fn lines(
+    mut from: Journaled,
+    checker: &mut Checker,
+    report: &mut dyn FnMut(Progress),
+) -> io::Result<()> {
+    let bytes_total = from.size()?;
     let mut buffer = Vec::new();
     let mut bytes = 0_u64;
     let mut number = 0_u64;
@@ -108,7 +111,7 @@ fn lines(file: File, checker: &mut Checker, report: &mut dyn FnMut(Progress)) ->
         match found {
             Found::End => break,
             Found::Torn { bytes } => checker.torn(number, bytes),
-            Found::TooLong => checker.foreign_line(number),
+            Found::TooLong { .. } => checker.foreign_line(number),
             Found::Whole if number == 1 => checker.header(&buffer),
             Found::Whole => checker.line(number, &buffer),
         }

@@ -8,4 +8,5 @@ mod follow;
 mod full_disk;
 mod golden;
 mod killed;
+mod packed;
 mod tampering;

@@ -1,16 +1,22 @@
 //! The SQL: one table, opened so that only its owner can read it.
 
-use std::{fs::File, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt as _, path::Path,
+    time::Duration,
+};
 
 use rustix::fs::{Mode, OFlags};
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 use stockade_event::Summary;
+use stockade_types::SessionId;
+
+use crate::row::SessionRow;
 
 /// Version of the table; another one in the file means that it is built again.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// How long to wait for another process that writes: an ingest of a large journal takes seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -19,7 +25,9 @@ CREATE TABLE IF NOT EXISTS sessions (
     id          TEXT    NOT NULL PRIMARY KEY,
     position    INTEGER NOT NULL,
     unreadable  INTEGER NOT NULL,
+    ended       INTEGER NOT NULL,
     started_ns  INTEGER NOT NULL,
+    line        TEXT    NOT NULL,
     summary     TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_start ON sessions (started_ns);
@@ -34,6 +42,15 @@ pub(crate) struct Indexed {
     pub(crate) unreadable: u64,
     /// What was read.
     pub(crate) summary: Summary,
+}
+
+/// How far the journal of a session was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The byte of the journal up to which it was read.
+    pub(crate) position: u64,
+    /// Whether its end was read.
+    pub(crate) ended: bool,
 }
 
 /// Why the file cannot be used.
@@ -101,7 +118,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
     // A table of that name with other columns shows here.
     get(&mut connection, "").await?;
     // Statements cannot take the version as a parameter; it is `SCHEMA`.
-    sqlx::query("PRAGMA user_version = 1")
+    sqlx::query("PRAGMA user_version = 2")
         .execute(&mut connection)
         .await?;
     Ok(connection)
@@ -116,15 +133,14 @@ pub(crate) async fn open_memory(path: &Path) -> Result<SqliteConnection, sqlx::E
     sqlx::raw_sql(CREATE).execute(&mut connection).await?;
     // What cannot be read is read from the journals; only what was known of journals that are gone
     // is then forgotten.
-    let rows = read_only(path).await.unwrap_or_default();
-    for (id, indexed) in rows {
-        put(&mut connection, &id, &indexed).await?;
+    for raw in read_only(path).await.unwrap_or_default() {
+        insert(&mut connection, raw).await?;
     }
     Ok(connection)
 }
 
 /// Reads the file at `path` without writing anything beside it, where it is ours and sound.
-async fn read_only(path: &Path) -> Result<Vec<(String, Indexed)>, sqlx::Error> {
+async fn read_only(path: &Path) -> Result<Vec<Raw>, sqlx::Error> {
     let is_plain = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
     if !is_plain {
         return Ok(Vec::new());
@@ -143,7 +159,46 @@ async fn read_only(path: &Path) -> Result<Vec<(String, Indexed)>, sqlx::Error> {
     if version != SCHEMA || check != "ok" {
         return Ok(Vec::new());
     }
-    all(&mut connection).await
+    let sql = "SELECT id, position, unreadable, ended, started_ns, line, summary FROM sessions";
+    let rows = sqlx::query(sql).fetch_all(&mut connection).await?;
+    let raw = |row: &SqliteRow| {
+        Ok(Raw {
+            id: row.try_get(0)?,
+            numbers: [
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+            ],
+            line: row.try_get(5)?,
+            summary: row.try_get(6)?,
+        })
+    };
+    rows.iter().map(raw).collect()
+}
+
+/// A row of the table.
+struct Raw {
+    id: String,
+    /// Position, unreadable lines, whether it ended, start.
+    numbers: [i64; 4],
+    line: String,
+    summary: String,
+}
+
+async fn insert(connection: &mut SqliteConnection, raw: Raw) -> Result<(), sqlx::Error> {
+    let [position, unreadable, ended, started] = raw.numbers;
+    sqlx::query("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .bind(raw.id)
+        .bind(position)
+        .bind(unreadable)
+        .bind(ended)
+        .bind(started)
+        .bind(raw.line)
+        .bind(raw.summary)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Makes sure that the file is there, is a plain file and is readable by its owner alone; SQLite
@@ -177,15 +232,15 @@ pub(crate) async fn get(
         .fetch_optional(connection)
         .await?;
     match row {
-        Some(row) => indexed(&row, 0).map(Option::unwrap_or_default),
+        Some(row) => indexed(&row).map(Option::unwrap_or_default),
         None => Ok(Indexed::default()),
     }
 }
 
-fn indexed(row: &sqlx::sqlite::SqliteRow, first: usize) -> Result<Option<Indexed>, sqlx::Error> {
-    let position: i64 = row.try_get(first)?;
-    let unreadable: i64 = row.try_get(first + 1)?;
-    let summary: &str = row.try_get(first + 2)?;
+fn indexed(row: &SqliteRow) -> Result<Option<Indexed>, sqlx::Error> {
+    let position: i64 = row.try_get(0)?;
+    let unreadable: i64 = row.try_get(1)?;
+    let summary: &str = row.try_get(2)?;
     let Ok(summary) = serde_json::from_str(summary) else {
         return Ok(None);
     };
@@ -196,18 +251,43 @@ fn indexed(row: &sqlx::sqlite::SqliteRow, first: usize) -> Result<Option<Indexed
     }))
 }
 
-/// Returns all sessions, the newest first.
-pub(crate) async fn all(
+/// Returns how far each journal was read.
+pub(crate) async fn progress(
     connection: &mut SqliteConnection,
-) -> Result<Vec<(String, Indexed)>, sqlx::Error> {
-    let sql = "SELECT id, position, unreadable, summary FROM sessions \
-               ORDER BY started_ns DESC, id";
+) -> Result<HashMap<String, Progress>, sqlx::Error> {
+    let sql = "SELECT id, position, ended FROM sessions";
     let rows = sqlx::query(sql).fetch_all(connection).await?;
-    let mut sessions = Vec::with_capacity(rows.len());
-    for row in &rows {
-        sessions.push((row.try_get(0)?, indexed(row, 1)?.unwrap_or_default()));
-    }
-    Ok(sessions)
+    let progress = |row: &SqliteRow| {
+        let position: i64 = row.try_get(1)?;
+        let progress = Progress {
+            position: u64::try_from(position).unwrap_or_default(),
+            ended: row.try_get(2)?,
+        };
+        Ok((row.try_get(0)?, progress))
+    };
+    rows.iter().map(progress).collect()
+}
+
+/// Returns the lines of all sessions, the newest first; `None` for one that cannot be read.
+pub(crate) async fn lines(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(String, Option<SessionRow>)>, sqlx::Error> {
+    let sql = "SELECT id, line FROM sessions ORDER BY started_ns DESC, id";
+    let rows = sqlx::query(sql).fetch_all(connection).await?;
+    let line = |row: &SqliteRow| {
+        let line: &str = row.try_get(1)?;
+        Ok((row.try_get(0)?, serde_json::from_str(line).ok()))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Returns the session that began last, of those that began.
+pub(crate) async fn newest(
+    connection: &mut SqliteConnection,
+) -> Result<Option<String>, sqlx::Error> {
+    let sql = "SELECT id FROM sessions ORDER BY started_ns DESC, id LIMIT 1";
+    let row = sqlx::query(sql).fetch_optional(connection).await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 /// Begins a transaction in which no other process writes, so that what is read and then replaced
@@ -218,24 +298,34 @@ pub(crate) async fn begin(
     connection.begin_with("BEGIN IMMEDIATE").await
 }
 
-/// Replaces what is known of `id`.
+/// Replaces what is known of `id`. Of one that has ended nothing is added any more, so its summary
+/// is not kept; where its journal grows all the same, it is read from its beginning.
 pub(crate) async fn put(
     connection: &mut SqliteConnection,
-    id: &str,
+    id: &SessionId,
     indexed: &Indexed,
 ) -> Result<(), sqlx::Error> {
-    let summary = serde_json::to_string(&indexed.summary)
-        .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let failed = |error: serde_json::Error| sqlx::Error::Encode(Box::new(error));
+    let summary = &indexed.summary;
+    let ended = summary.outcome.is_some();
+    let line = SessionRow::new(id.clone(), summary, indexed.unreadable);
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    sqlx::query("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)")
-        .bind(id)
-        .bind(number(indexed.position))
-        .bind(number(indexed.unreadable))
-        .bind(number(indexed.summary.started_unix_ns.unwrap_or_default()))
-        .bind(summary)
-        .execute(connection)
-        .await?;
-    Ok(())
+    let raw = Raw {
+        id: id.as_str().to_owned(),
+        numbers: [
+            number(indexed.position),
+            number(indexed.unreadable),
+            i64::from(ended),
+            number(summary.started_unix_ns.unwrap_or_default()),
+        ],
+        line: serde_json::to_string(&line).map_err(failed)?,
+        summary: if ended {
+            String::new()
+        } else {
+            serde_json::to_string(summary).map_err(failed)?
+        },
+    };
+    insert(connection, raw).await
 }
 
 /// Forgets `id`.

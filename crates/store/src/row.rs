@@ -1,11 +1,11 @@
 //! One line of the list of sessions.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stockade_event::{SessionOutcome, Summary};
 use stockade_types::{RawText, SessionId};
 
 /// A session as the list shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRow {
     /// The session.
     pub id: SessionId,

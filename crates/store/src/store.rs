@@ -10,14 +10,14 @@ use sqlx::SqliteConnection;
 use stockade_event::Summary;
 use stockade_journal::{
     ReadError,
-    layout::{INDEX_FILE, JOURNAL_FILE, SESSIONS_DIR, session_dir},
+    layout::{INDEX_FILE, JOURNAL_FILE, PACKED_FILE, SESSIONS_DIR, session_dir},
     read_from,
 };
 use stockade_types::{SessionId, chain};
 use tokio::runtime::Runtime;
 
 use crate::{
-    database::{self, Indexed, OpenError},
+    database::{self, Indexed, OpenError, Progress},
     error::StoreError,
     row::SessionRow,
 };
@@ -104,7 +104,7 @@ impl Store {
                 .await
                 .map_err(|source| failed(path, source))?;
             let indexed = advance(&dir, session, known)?;
-            database::put(&mut transaction, session.as_str(), &indexed)
+            database::put(&mut transaction, session, &indexed)
                 .await
                 .map_err(|source| failed(path, source))?;
             transaction
@@ -134,15 +134,16 @@ impl Store {
 
     fn ingest_each(&mut self, report: &mut dyn FnMut(usize, usize)) -> Result<(), StoreError> {
         let sessions = self.on_disk()?;
-        let known = self.known()?;
+        let known = self
+            .runtime
+            .block_on(database::progress(&mut self.connection))
+            .map_err(|source| failed(&self.path, source))?;
         let before = std::mem::take(&mut self.unindexed);
         for (done, session) in sessions.iter().enumerate() {
             report(done, sessions.len());
-            let position = known
-                .iter()
-                .find(|(id, _)| id == session)
-                .map(|(_, indexed)| indexed.position);
-            if position.is_some() && position == size_of(&session_dir(&self.state_dir, session)) {
+            if let Some(known) = known.get(session.as_str())
+                && known.covers(there(&session_dir(&self.state_dir, session)))
+            {
                 continue;
             }
             match self.ingest(session) {
@@ -203,13 +204,11 @@ impl Store {
         let mut unknown: BTreeSet<SessionId> = self.on_disk()?.into_iter().collect();
         let known = self.known()?;
         let mut rows = Vec::with_capacity(known.len());
-        for (id, indexed) in known {
-            let missing = !unknown.remove(&id);
-            let unindexed = self.unindexed.contains_key(&id);
+        for row in known {
             rows.push(SessionRow {
-                missing,
-                unindexed,
-                ..SessionRow::new(id, &indexed.summary, indexed.unreadable)
+                missing: !unknown.remove(&row.id),
+                unindexed: self.unindexed.contains_key(&row.id),
+                ..row
             });
         }
         rows.extend(unknown.into_iter().map(|id| SessionRow {
@@ -223,26 +222,14 @@ impl Store {
     /// Finds the session that `text` means: an id, the beginning of one, `last`, or the name of a
     /// session, of which it is the newest. A beginning of an id goes before a name. A session whose
     /// journal was taken away is still found, so that its place is not quietly taken by another.
+    /// [`Self::ingest_all`] comes first: it knows which sessions there are and when they began.
     ///
     /// # Errors
     /// When it means none or more than one, with what to write instead; `last` also when a session
     /// could not be read, since it may be the newest.
     pub fn resolve(&mut self, text: &str) -> Result<SessionId, StoreError> {
         if text == LAST {
-            self.ingest_all(&mut |_, _| {})?;
-            let rows = self.sessions()?;
-            // What could not be read now is no riddle where its beginning is known from before.
-            let mut unknown = rows
-                .iter()
-                .filter(|row| row.unindexed && row.started_unix_ns.is_none());
-            if let Some(first) = unknown.next() {
-                return Err(StoreError::NotIndexed {
-                    count: unknown.count() + 1,
-                    first: first.id.clone(),
-                });
-            }
-            let newest = rows.into_iter().next();
-            return newest.map(|row| row.id).ok_or(StoreError::NoSessions);
+            return self.last();
         }
         let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
         let digits = text
@@ -250,14 +237,12 @@ impl Store {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let known = self.known()?;
         // The newest first.
-        let named = known
-            .iter()
-            .find(|(_, indexed)| indexed.summary.name.as_deref() == Some(text));
-        let named = named.map(|(id, _)| id.clone()).filter(|_| !text.is_empty());
+        let named = known.iter().find(|row| row.name.as_deref() == Some(text));
+        let named = named.map(|row| row.id.clone()).filter(|_| !text.is_empty());
         if text.is_empty() || !digits {
             return named.ok_or(StoreError::NotASession(shown));
         }
-        let known = known.into_iter().map(|(id, _)| id);
+        let known = known.into_iter().map(|row| row.id);
         let all: BTreeSet<SessionId> = self.on_disk()?.into_iter().chain(known).collect();
         let mut found: Vec<SessionId> = all
             .into_iter()
@@ -301,15 +286,51 @@ impl Store {
         Ok(sessions)
     }
 
-    fn known(&mut self) -> Result<Vec<(SessionId, Indexed)>, StoreError> {
-        let rows = self
+    /// Returns the newest of the sessions that were ingested.
+    fn last(&mut self) -> Result<SessionId, StoreError> {
+        if !self.unindexed.is_empty() {
+            // What could not be read now is no riddle where its beginning is known from before.
+            let rows = self.sessions()?;
+            let mut unknown = rows
+                .iter()
+                .filter(|row| row.unindexed && row.started_unix_ns.is_none());
+            if let Some(first) = unknown.next() {
+                return Err(StoreError::NotIndexed {
+                    count: unknown.count() + 1,
+                    first: first.id.clone(),
+                });
+            }
+        }
+        self.runtime
+            .block_on(database::newest(&mut self.connection))
+            .map_err(|source| failed(&self.path, source))?
+            .and_then(|id| id.parse().ok())
+            .ok_or(StoreError::NoSessions)
+    }
+
+    /// Returns the lines of the sessions that were ingested, the newest first.
+    fn known(&mut self) -> Result<Vec<SessionRow>, StoreError> {
+        let lines = self
             .runtime
-            .block_on(database::all(&mut self.connection))
+            .block_on(database::lines(&mut self.connection))
             .map_err(|source| failed(&self.path, source))?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(id, indexed)| Some((id.parse().ok()?, indexed)))
-            .collect())
+        let row = |(id, line): (String, Option<SessionRow>)| {
+            let id: SessionId = id.parse().ok()?;
+            Some(line.unwrap_or_else(|| SessionRow::new(id, &Summary::default(), 0)))
+        };
+        Ok(lines.into_iter().filter_map(row).collect())
+    }
+}
+
+impl Progress {
+    /// Whether all that there is of a journal was read.
+    fn covers(self, there: There) -> bool {
+        match there {
+            There::Nothing => true,
+            There::Bytes(size) => self.position == size,
+            There::Packed => self.ended,
+            There::Other => false,
+        }
     }
 }
 
@@ -360,16 +381,37 @@ fn in_memory_because(error: &StoreError) -> String {
     format!("{why}; the journals are read into an index in memory")
 }
 
-/// Returns the size of the journal in `dir` where both are what a session has.
-fn size_of(dir: &Path) -> Option<u64> {
-    let is_dir = fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir());
-    let journal = fs::symlink_metadata(dir.join(JOURNAL_FILE));
-    let size = match journal {
-        Ok(meta) => meta.is_file().then_some(meta.len()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
-        Err(_) => None,
-    };
-    size.filter(|_| is_dir)
+/// What there is of a journal, without reading it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum There {
+    /// No file.
+    Nothing,
+    /// So many bytes.
+    Bytes(u64),
+    /// It is compressed, so its session has ended and no event comes any more.
+    Packed,
+    /// Something else stands in its place.
+    Other,
+}
+
+fn there(dir: &Path) -> There {
+    match fs::symlink_metadata(dir) {
+        Ok(meta) if meta.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return There::Nothing,
+        Ok(_) | Err(_) => return There::Other,
+    }
+    let plain = fs::symlink_metadata(dir.join(JOURNAL_FILE));
+    match plain {
+        Ok(meta) if meta.is_file() => There::Bytes(meta.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match fs::symlink_metadata(dir.join(PACKED_FILE)) {
+                Ok(meta) if meta.is_file() => There::Packed,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => There::Nothing,
+                Ok(_) | Err(_) => There::Other,
+            }
+        }
+        Ok(_) | Err(_) => There::Other,
+    }
 }
 
 fn failed(path: &Path, source: sqlx::Error) -> StoreError {
@@ -389,25 +431,12 @@ fn advance(dir: &Path, session: &SessionId, known: Indexed) -> Result<Indexed, S
         session: session.clone(),
         source,
     };
-    // The reader would refuse a link in its place, but a directory that is a link would hide that
-    // there is no journal.
-    let is_dir = fs::symlink_metadata(dir).map_or(true, |meta| meta.is_dir());
-    let size = match fs::symlink_metadata(dir.join(JOURNAL_FILE)) {
-        Ok(meta) => meta.len(),
-        // A session that has only just begun, or whose journal was taken away.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && is_dir => return Ok(known),
-        Err(source) => {
-            return Err(failed(ReadError::Io {
-                path: dir.join(JOURNAL_FILE),
-                source,
-            }));
-        }
-    };
     // A journal never gets shorter; if it did, what was known of it is no longer true.
-    let mut indexed = if size < known.position {
-        Indexed::default()
-    } else {
-        known
+    let mut indexed = match there(dir) {
+        // A session that has only just begun, or whose journal was taken away.
+        There::Nothing => return Ok(known),
+        There::Bytes(size) if size < known.position => Indexed::default(),
+        There::Bytes(_) | There::Packed | There::Other => known,
     };
     let mut reader = read_from(dir, indexed.position).map_err(failed)?;
     for event in &mut reader {

@@ -5,8 +5,9 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use stockade_event::{Counts, Durability, Event, SessionOutcome, Stamp};
 use stockade_journal::{
-    Journal, SigningKey,
-    layout::{INDEX_FILE, JOURNAL_FILE, KEY_FILE, session_dir},
+    Journal, Packed, SigningKey,
+    layout::{INDEX_FILE, JOURNAL_FILE, KEY_FILE, PACKED_FILE, session_dir},
+    pack,
 };
 use stockade_store::{SessionRow, Store, StoreError};
 use stockade_types::{Digest, SessionId, Subject};
@@ -239,6 +240,7 @@ fn a_session_is_found_by_id_prefix_or_last() {
     end(start(state.path(), "3f2a000000000001", 5), 6);
     end(start(state.path(), "3f2b000000000002", 3), 4);
     end(start(state.path(), "aaaa000000000003", 1), 2);
+    rows(&mut store);
     assert_eq!(store.resolve("last").unwrap(), id("3f2a000000000001"));
     assert_eq!(store.resolve("3f2b").unwrap(), id("3f2b000000000002"));
     assert_eq!(store.resolve("a").unwrap(), id("aaaa000000000003"));
@@ -437,4 +439,31 @@ fn two_processes_that_ingest_at_once_count_once() {
     });
     let row = rows(&mut Store::open(state.path()).unwrap()).pop().unwrap();
     assert_eq!(row.processes, 2000);
+}
+
+#[test]
+fn a_compressed_journal_is_the_same_session() {
+    let state = tempfile::tempdir().unwrap();
+    let session = id("3f2a000000000001");
+    let mut journal = start(state.path(), session.as_str(), 10);
+    process(&mut journal, 11);
+    end(journal, 12);
+    let mut store = Store::open(state.path()).unwrap();
+    let before = rows(&mut store);
+    assert_eq!((before.len(), before[0].events), (1, 3));
+    let dir = session_dir(state.path(), &session);
+    assert!(matches!(pack(&dir).unwrap(), Packed::Now { .. }));
+    // Known already, and of an index that is built anew.
+    assert_eq!(rows(&mut store), before);
+    drop(store);
+    fs::remove_file(state.path().join(INDEX_FILE)).unwrap();
+    let mut store = Store::open(state.path()).unwrap();
+    assert_eq!(rows(&mut store), before);
+    // One that cannot be unpacked is not passed over.
+    fs::remove_file(state.path().join(INDEX_FILE)).unwrap();
+    fs::write(dir.join(PACKED_FILE), "no such thing").unwrap();
+    let mut store = Store::open(state.path()).unwrap();
+    let found = rows(&mut store);
+    assert!(found.len() == 1 && found[0].unindexed, "{found:?}");
+    assert!(store.resolve("last").is_err());
 }

@@ -26,7 +26,7 @@ const SHOWN_MAX: usize = 20;
 /// go as a whole for each workspace: if no session used them for that time, and the oldest first
 /// beyond `filesystem.caches_bytes_max`, by default 16 GiB. Runs do the same by themselves, once an
 /// hour at most. A running session is never removed. `pruned.jsonl` in the state directory lists what
-/// was removed.
+/// was removed. The journals of ended sessions that stay are compressed in place.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  stockade prune --dry-run\n  stockade prune --keep-for 7d --keep 100"
@@ -74,9 +74,11 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     };
     let planned = retention::plan(&archive.state, keep)?;
     let (caches, stay) = kept_caches::plan(archive.state.path(), keep.span, keep.caches_bytes)?;
+    let mut saved = 0;
     if !args.dry_run {
         kept_caches::remove(archive.state.path(), &caches)?;
         retention::remove(&archive.state, &mut archive.store, &planned)?;
+        saved = retention::pack_ended(&archive.state, Duration::MAX)?;
     }
     if args.json {
         for removed in &planned {
@@ -88,6 +90,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         return Ok(Exit::Yes);
     }
     tell(&planned, args.dry_run, out)?;
+    if saved > 0 {
+        out.line(format!("{} saved by compressing journals", bytes(saved)))?;
+    }
     let left = retention::size(archive.state.path());
     out.line(format!(
         "{} of {} stay (kept for {}, {} at most)",

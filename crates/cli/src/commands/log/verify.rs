@@ -1,5 +1,11 @@
 //! `stockade log verify`: whether a record is what was written.
 
+use std::{
+    collections::HashMap,
+    num::NonZero,
+    sync::{Mutex, PoisonError, mpsc},
+};
+
 use anyhow::Context as _;
 use serde::Serialize;
 use stockade_journal::{
@@ -9,10 +15,11 @@ use stockade_journal::{
 use stockade_types::SessionId;
 
 use crate::{
-    archive::{Archive, Progress, none_yet},
+    archive::{Archive, Progress, count, none_yet},
     exit::Exit,
     human::{number, plural, safe},
     output::Output,
+    state::StateDir,
 };
 
 /// Check whether the record of a session is intact, and say what is missing or changed.
@@ -99,8 +106,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         }
     };
     let mut exit = Exit::Yes;
-    for session in sessions {
-        let report = check(&mut archive, session, &key)?;
+    let mut known = None;
+    for checked in check_all(&archive.state, sessions, &key) {
+        let report = checked.report(&mut archive, &mut known)?;
         exit = worse(exit, report.exit());
         if args.json {
             out.json(&report)?;
@@ -120,41 +128,105 @@ fn public_key(args: &Args, archive: &Archive) -> Result<VerifyingKey, KeyError> 
     }
 }
 
-fn check(archive: &mut Archive, session: SessionId, key: &VerifyingKey) -> anyhow::Result<Report> {
-    let dir = archive.state.session_dir(&session);
-    let mut progress = Progress::new(format!("verifying {}", session.short()));
-    // Asked first: a session that ends meanwhile is then at most called unfinished too early.
-    let running = is_live(&dir).unwrap_or(false);
-    let verified = verify_with(&dir, &session, key, &mut |at| {
-        progress.at(at.bytes, at.bytes_total);
-    });
-    progress.done();
-    let result = match verified {
-        Ok(verification) => Found::Verified(verification),
-        Err(error) => {
-            let no_journal = matches!(error, VerifyError::NoJournal { .. });
-            let known = if no_journal {
-                known_events(archive, &session)?
-            } else {
-                0
-            };
-            not_verified(session.clone(), &error, known)
-        }
-    };
-    Ok(Report {
-        session,
-        running,
-        result,
-    })
+/// One session and what its journal gave.
+struct Checked {
+    session: SessionId,
+    running: bool,
+    verified: Result<Verification, VerifyError>,
 }
 
-/// Returns how many events the index remembers of `session`.
-fn known_events(archive: &mut Archive, session: &SessionId) -> anyhow::Result<u64> {
-    let rows = archive.store.sessions()?;
-    Ok(rows
-        .iter()
-        .find(|row| row.id == *session)
-        .map_or(0, |row| row.events))
+/// Verifies `sessions` on all processors; the results are in their order.
+fn check_all(state: &StateDir, sessions: Vec<SessionId>, key: &VerifyingKey) -> Vec<Checked> {
+    if let [session] = sessions.as_slice() {
+        let mut progress = Progress::new(format!("verifying {}", session.short()));
+        let checked = check(state, session.clone(), key, &mut |at| {
+            progress.at(at.bytes, at.bytes_total);
+        });
+        progress.done();
+        return vec![checked];
+    }
+    let total = sessions.len();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let waiting = Mutex::new(sessions.into_iter().enumerate());
+    let next = || {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.next()
+    };
+    let (give, take) = mpsc::channel();
+    let mut all = Vec::with_capacity(total);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let give = give.clone();
+            let next = &next;
+            scope.spawn(move || {
+                while let Some((place, session)) = next() {
+                    let checked = check(state, session, key, &mut |_| {});
+                    if give.send((place, checked)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(give);
+        let mut progress = Progress::new("verifying");
+        for checked in take {
+            all.push(checked);
+            progress.at(count(all.len()), count(total));
+        }
+        progress.done();
+    });
+    all.sort_by_key(|(place, _)| *place);
+    all.into_iter().map(|(_, checked)| checked).collect()
+}
+
+fn check(
+    state: &StateDir,
+    session: SessionId,
+    key: &VerifyingKey,
+    report: &mut dyn FnMut(stockade_journal::Progress),
+) -> Checked {
+    let dir = state.session_dir(&session);
+    // Asked first: a session that ends meanwhile is then at most called unfinished too early.
+    let running = is_live(&dir).unwrap_or(false);
+    let verified = verify_with(&dir, &session, key, report);
+    Checked {
+        session,
+        running,
+        verified,
+    }
+}
+
+impl Checked {
+    /// Says it; `known` keeps what the index remembers of all sessions, once that is needed.
+    fn report(
+        self,
+        archive: &mut Archive,
+        known: &mut Option<HashMap<SessionId, u64>>,
+    ) -> anyhow::Result<Report> {
+        let Self {
+            session,
+            running,
+            verified,
+        } = self;
+        let result = match verified {
+            Ok(verification) => Found::Verified(verification),
+            Err(error @ VerifyError::NoJournal { .. }) => {
+                if known.is_none() {
+                    let rows = archive.store.sessions()?;
+                    *known = Some(rows.into_iter().map(|row| (row.id, row.events)).collect());
+                }
+                let known = known.get_or_insert_default();
+                let events = known.get(&session).copied().unwrap_or_default();
+                not_verified(session.clone(), &error, events)
+            }
+            Err(error @ VerifyError::Io { .. }) => not_verified(session.clone(), &error, 0),
+        };
+        Ok(Report {
+            session,
+            running,
+            result,
+        })
+    }
 }
 
 fn not_verified(session: SessionId, error: &VerifyError, events_known: u64) -> Found {
