@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_policy::{Approvals, ListedGrant, Request};
-use stockade_types::{ApprovalId, Digest, Span, UnixMillis, Verdict};
+use stockade_types::{ApprovalId, AskMode, Digest, Span, UnixMillis, Verdict};
 
 use super::{
     by::By,
@@ -27,17 +27,6 @@ const WAITING_PER_QUESTION_MAX: u32 = 64;
 const DENIED_FOR_SESSION: &str = "denied for this session";
 /// Longest reason for a deny, in bytes: it goes into error bodies and one-line records.
 pub const REASON_BYTES_MAX: usize = 500;
-
-/// Who is there to be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AskMode {
-    /// A person at the terminal of this session (and at the inbox).
-    Tty,
-    /// A person at the inbox only.
-    Inbox,
-    /// Nobody: an ask is a deny at once.
-    Deny,
-}
 
 /// Milliseconds since the Unix epoch, as the caller's clock has them.
 pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;

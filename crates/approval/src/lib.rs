@@ -29,7 +29,7 @@ pub mod tool_call;
 
 pub use client::{Client, ClientError};
 pub use covered::CoveredBy;
-pub use desk::{AskMode, Clock, Desk, Observer, REASON_BYTES_MAX};
+pub use desk::{Clock, Desk, Observer, REASON_BYTES_MAX};
 pub use exchange::{AnswerError, Asker, DeskEvent, Outcome};
 pub use inbox::{Inbox, InboxError, InboxOptions};
 pub use peer::Peer;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    ApprovalId, DecisionId, DecisionRecord, Digest, RawText, RuleId, Subject, Target, UnixMillis,
-    Verdict,
+    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, LimitName, RawText, RuleId,
+    Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 use crate::{
@@ -214,13 +214,13 @@ events! {
         /// The workspace on the host.
         workspace: RawText,
         /// `direct` or `review`.
-        mode: String,
+        mode: WorkspaceMode,
         /// The tier in use, for example `native`.
-        tier: String,
+        tier: Tier,
         /// The preset in use.
         preset: String,
         /// Who answers asks: `tty`, `inbox` or `deny`.
-        ask: String,
+        ask: AskMode,
         /// User id of the supervisor.
         uid: u32,
         /// Version of Stockade.
@@ -228,7 +228,7 @@ events! {
         /// Digest of the policy in force.
         policy_revision: Digest,
     }
-    => format!("{} in {workspace} ({})", words(command), safe(tier));
+    => format!("{} in {workspace} ({})", words(command), tier);
     /// A session ended; it is always the last event.
     "session.ended" SessionEnded {
         /// How it ended.
@@ -352,7 +352,7 @@ events! {
         /// Canonical path inside.
         path: RawText,
         /// `write`, `create`, `remove`, `rename` or `mode`.
-        access: String,
+        access: Access,
         /// Who changed it.
         @beside by: Subject,
         /// The decision, if a person was asked.
@@ -360,11 +360,11 @@ events! {
     }
     => match decision {
         Some(decision) => decided(decision),
-        None => format!("{} {path} by {}", safe(access), by.exe),
+        None => format!("{} {path} by {}", access, by.exe),
     };
     target Target {
         path: Some(path.clone()),
-        access: Some(access.clone()),
+        access: Some(*access),
         ..Target::default()
     };
     counts |counts| counts.file_changes += 1;
@@ -415,7 +415,7 @@ events! {
     /// A limit was hit.
     "limit.reached" LimitReached {
         /// Which limit, for example `memory`.
-        limit: String,
+        limit: LimitName,
         /// Its value: bytes for `memory` and `journal`, milliseconds for `wall_time`, otherwise a number.
         configured: u64,
         /// What was used, in the same unit.
@@ -423,7 +423,7 @@ events! {
         /// What was done about it.
         detail: String,
     }
-    => safe(&limit_text(limit, *configured, *usage, detail));
+    => safe(&limit_text(*limit, *configured, *usage, detail));
     closes true;
     /// A person was asked.
     "approval.requested" ApprovalRequested {
@@ -488,7 +488,7 @@ events! {
     /// Something that a person should look at.
     "finding.raised" FindingRaised {
         /// `low`, `medium`, `high`.
-        severity: String,
+        severity: Severity,
         /// One line.
         title: String,
         /// What was seen.
@@ -496,7 +496,7 @@ events! {
         /// The decisions it rests on.
         decisions: Vec<DecisionId>,
     }
-    => format!("{}: {} ({})", safe(severity), safe(title), safe(detail));
+    => format!("{}: {} ({})", severity, safe(title), safe(detail));
     closes true;
 }
 

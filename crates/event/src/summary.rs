@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    ApprovalId, DecisionId, DecisionRecord, RawText, RequestKind, RuleId, SessionId, Verdict,
+    Access, ApprovalId, DecisionId, DecisionRecord, RawText, RequestKind, RuleId, SessionId,
+    Verdict,
 };
 
 use crate::{envelope::Envelope, event::Event, text::limit_text, totals::SessionOutcome};
@@ -202,7 +203,7 @@ impl Summary {
             Event::ProcessStarted { .. } => self.processes += 1,
             Event::ExecUnconfirmed { .. } => self.unconfirmed += 1,
             Event::RefusalRepeated { decision, count } => self.repeated(*decision, *count),
-            Event::FileChanged { path, access, .. } => self.changed(path, access),
+            Event::FileChanged { path, access, .. } => self.changed(path, *access),
             Event::ConnectionClosed {
                 host,
                 port,
@@ -235,7 +236,7 @@ impl Summary {
                 usage,
                 detail,
             } => {
-                let line = limit_text(limit, *configured, *usage, detail);
+                let line = limit_text(*limit, *configured, *usage, detail);
                 push_bounded(&mut self.limits, line);
             }
             Event::FindingRaised {
@@ -277,7 +278,7 @@ impl Summary {
             self.name.clone_from(name);
             self.command.clone_from(command);
             self.workspace.clone_from(workspace);
-            self.tier.clone_from(tier);
+            tier.as_str().clone_into(&mut self.tier);
             self.preset.clone_from(preset);
         } else if let Event::SessionEnded {
             outcome,
@@ -362,11 +363,11 @@ impl Summary {
 
     /// Adds one change. What git keeps for itself below `.git` is no change of the work, and a file
     /// that came and went is none either.
-    fn changed(&mut self, path: &RawText, access: &str) {
+    fn changed(&mut self, path: &RawText, access: Access) {
         if is_kept_by_git(path, &self.workspace) {
             return;
         }
-        if access == "remove" && self.created_files.remove(path) {
+        if access == Access::Remove && self.created_files.remove(path) {
             self.changed_files.remove(path);
             return;
         }
@@ -374,7 +375,7 @@ impl Summary {
             *count += 1;
         } else if self.changed_files.len() < ENTRIES_MAX {
             self.changed_files.insert(path.clone(), 1);
-            if access == "create" {
+            if access == Access::Create {
                 self.created_files.insert(path.clone());
             }
         } else {

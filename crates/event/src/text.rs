@@ -1,6 +1,6 @@
 //! Events in words, for one line of a terminal: foreign text is escaped.
 
-use stockade_types::{DecisionRecord, RawText, Verdict};
+use stockade_types::{DecisionRecord, LimitName, RawText, Verdict};
 
 use crate::totals::SessionOutcome;
 
@@ -54,11 +54,11 @@ impl SessionOutcome {
 }
 
 /// Says for a person which limit was hit, with the unit that it has.
-pub fn limit_text(limit: &str, configured: u64, usage: u64, detail: &str) -> String {
+pub fn limit_text(limit: LimitName, configured: u64, usage: u64, detail: &str) -> String {
     let amount = |value: u64| match limit {
-        "memory" | "journal" => format!("{} MiB", value >> 20),
-        "wall_time" => format!("{}.{} s", value / 1000, value % 1000 / 100),
-        _ => value.to_string(),
+        LimitName::Memory | LimitName::Journal => format!("{} MiB", value >> 20),
+        LimitName::WallTime => format!("{}.{} s", value / 1000, value % 1000 / 100),
+        LimitName::Processes | LimitName::Names => value.to_string(),
     };
     let (usage, configured) = (amount(usage), amount(configured));
     format!("{limit} {usage} of {configured}: {detail}")

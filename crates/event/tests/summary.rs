@@ -6,7 +6,7 @@ use common::{decision, every_kind, hostile, session, stamp, subject};
 use std::collections::BTreeSet;
 
 use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary, catalogue};
-use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
+use stockade_types::{Access, ApprovalId, Digest, UnixMillis, Verdict};
 
 fn envelope(seq: u64, event: Event) -> Envelope {
     Envelope {
@@ -163,7 +163,7 @@ fn a_flood_stays_bounded_and_counted() {
             seq,
             Event::FileChanged {
                 path: number.to_string().as_str().into(),
-                access: "write".to_owned(),
+                access: Access::Write,
                 by: subject(&"x".into()),
                 decision: None,
             },

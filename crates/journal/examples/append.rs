@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf, time::Instant};
 use rustix::time::{ClockId, clock_gettime};
 use stockade_event::{Durability, Event};
 use stockade_journal::{Entry, Journal, SharedJournal, SigningKey, layout::JOURNAL_FILE};
-use stockade_types::{ProcessId, RawText, SessionId, Subject};
+use stockade_types::{Access, ProcessId, RawText, SessionId, Subject};
 
 const EVENTS: u32 = 200_000;
 
@@ -40,7 +40,7 @@ fn main() {
             path: format!("/home/user/project/src/module/file-{number}.rs")
                 .as_str()
                 .into(),
-            access: "create".to_owned(),
+            access: Access::Create,
             by: by.clone(),
             decision: None,
         })

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use stockade_event::{Durability, Envelope, Event, Stamp};
 use stockade_journal::{Entry, SharedJournal, layout::JOURNAL_FILE, read, read_from, verify};
-use stockade_types::{ProcessId, RawText, Subject, Verdict};
+use stockade_types::{Access, ProcessId, RawText, Subject, Verdict};
 
 fn append(lab: &mut stockade_journal::Journal, number: u64, scope: Option<&str>, event: &Event) {
     let entry = Entry {
@@ -40,7 +40,7 @@ fn process(pid: u32, argv: &[RawText], parents: &[&str]) -> Subject {
 fn changed(path: &str, by: &Subject) -> Event {
     Event::FileChanged {
         path: path.into(),
-        access: "create".to_owned(),
+        access: Access::Create,
         by: by.clone(),
         decision: None,
     }

@@ -6,7 +6,7 @@ use crate::common::{Lab, decision, every_kind, hostile, session, stamp, subject}
 use serde_json::Value;
 use stockade_event::{Durability, Envelope, Event, SCHEMA_VERSION, catalogue};
 use stockade_journal::read;
-use stockade_types::{RawText, Verdict};
+use stockade_types::{Access, RawText, Verdict};
 
 #[test]
 fn the_catalogue_has_every_kind_and_every_field() {
@@ -198,7 +198,7 @@ fn json_for_people_lifts_the_decision() {
     assert_eq!(json["lost_source"], "sensor");
     let json = envelope(Event::FileChanged {
         path: "/w/a".into(),
-        access: "write".to_owned(),
+        access: Access::Write,
         by: subject(&"/bin/sh".into()),
         decision: None,
     })

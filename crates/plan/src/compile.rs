@@ -1,12 +1,13 @@
 //! From policy, wish and facts to a plan.
 
-use stockade_policy::{Policy, WorkspaceMode};
+use stockade_policy::Policy;
 use stockade_types::AbsPath;
 
 use crate::{
     CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
-    Network, PLAN_VERSION, PlanError, RunSpec, Step, Tier, covers, environment, limits, view,
+    Network, PLAN_VERSION, PlanError, RunSpec, Step, covers, environment, limits, view,
 };
+use stockade_types::{Tier, WorkspaceMode};
 
 /// Port of the one listener that every connection is redirected to. Nothing inside can be
 /// confused with it: it is only reachable under its own name, and then has no original destination.

@@ -1,29 +1,12 @@
 //! The plan itself.
 
 use serde::{Deserialize, Serialize};
-use stockade_types::{AbsPath, Digest, RawText, SessionId};
+use stockade_types::{AbsPath, Digest, RawText, SessionId, Tier};
 
 use crate::{Guarantee, Step};
 
 /// Version of the plan's meaning; an executor refuses every other one.
 pub const PLAN_VERSION: u32 = 1;
-
-/// How strong the isolation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// Namespaces, a private root, Landlock, seccomp.
-    Native,
-}
-
-impl Tier {
-    /// Returns the word of the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-        }
-    }
-}
 
 /// Whom the command runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,7 +31,7 @@ pub use facts::{
     ShareFact, SharedCounts, ShownFact, SshFact, StateFact, SystemEntry, Upper,
 };
 pub use guarantee::{Guarantee, GuaranteeName};
-pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION, Tier};
+pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION};
 pub use spec::{Network, RunSpec, Stream, Streams};
 pub use step::{Namespace, OverlayPart, Owner, PathRule, ResourceLimit, Rights, Step};
 pub use step_name::StepName;

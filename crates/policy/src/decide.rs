@@ -9,11 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stockade_types::{Host, RequestKind, RuleId, Verdict};
+use stockade_types::{Host, RequestKind, RuleId, Verdict, WorkspaceMode};
 
 use crate::{
     Access, Approvals, AsRequest, Decision, NameRequest, Origin, Permitted, Policy, Request,
-    WorkspaceMode,
     address::{AddressClass, classify, is_metadata_name},
     controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
     engine::{EngineError, Tally},

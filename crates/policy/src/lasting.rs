@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict};
 
 use crate::{
-    Access, Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, PortRequest,
+    Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, PortRequest,
     Request, Source,
     kinds::{
         exec::QUIET_PUSH_FLAGS,
@@ -126,17 +126,13 @@ impl Request {
                 port: Port::new(target.port?)?,
                 subject: Subject::default(),
             })),
-            RequestKind::File => {
-                let wanted = target.access.as_ref()?;
-                let access = Access::ALL.into_iter().find(|one| one.as_str() == wanted)?;
-                Some(Self::File(FileRequest {
-                    path: target.path.clone()?,
-                    workspace_relative: None,
-                    access,
-                    content: None,
-                    subject: Subject::default(),
-                }))
-            }
+            RequestKind::File => Some(Self::File(FileRequest {
+                path: target.path.clone()?,
+                workspace_relative: None,
+                access: target.access?,
+                content: None,
+                subject: Subject::default(),
+            })),
             RequestKind::Port => Some(Self::Port(PortRequest {
                 port: Port::new(target.port?)?,
                 subject: Subject::default(),
@@ -208,13 +204,13 @@ fn port(target: &Target) -> Option<LastingRule> {
 }
 
 fn file(target: &Target) -> Option<LastingRule> {
-    let (path, access) = (text(target.path.as_ref()?)?, target.access.as_ref()?);
+    let (path, access) = (text(target.path.as_ref()?)?, target.access?);
     let list = quoted(&literal(path));
     Some(LastingRule {
         form: RuleForm::Allow,
         conditions: format!(
             "what = \"file\"\npaths = [{list}]\naccess = [{}]\n",
-            quoted(access)
+            quoted(access.as_str())
         ),
         words: format!("{access} {path}"),
     })

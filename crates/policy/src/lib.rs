@@ -112,7 +112,7 @@ pub use settings::Debuggers;
 pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, OwnQuestionsOff,
     PresetSettings, ProcessSettings, RecordSettings, RecordSync, SessionsSettings, Settings,
-    Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    Sourced, StateDir, WorkspaceSettings,
 };
 pub use sockets::control_socket;
 pub use source::{HOST_SETS, HostSets, Origin, SetHost, Source};

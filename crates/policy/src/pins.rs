@@ -1,9 +1,10 @@
 //! `[require]`: what the organisation pins for all layers below it.
 
 use crate::{
-    Origin, Settings, Sourced, WorkspaceMode,
+    Origin, Settings, Sourced,
     fields::{At, Fields, File, did_you_mean, shown, sourced},
 };
+use stockade_types::WorkspaceMode;
 
 /// A pin and the values it can have; `None` is free text.
 struct Pin {

@@ -363,9 +363,10 @@ fn matches(pattern: &[Part], parts: &[&[u8]]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use stockade_types::WorkspaceMode;
+
     use crate::{
-        EnvironmentSettings, Origin, Sourced, WorkspaceMode, WorkspaceSettings,
-        pattern::ProtectedPattern,
+        EnvironmentSettings, Origin, Sourced, WorkspaceSettings, pattern::ProtectedPattern,
     };
 
     fn sourced<T>(value: T) -> Sourced<T> {

@@ -1,12 +1,12 @@
 //! Everything but the rules: read file by file, from the most trusted layer to the least, and
 //! merged on the way, so that each loosening is noted at its own line.
 
-use stockade_types::{ByteSize, Span};
+use stockade_types::{ByteSize, Span, WorkspaceMode};
 
 use crate::{
     Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
     OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, RecordSync, SessionsSettings,
-    Settings, Sourced, StateDir, WorkspaceMode, WorkspaceSettings,
+    Settings, Sourced, StateDir, WorkspaceSettings,
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
     pins, read_network, read_workspace as workspace,

@@ -1,10 +1,11 @@
 //! `[workspace]`: which names nobody inside may change, and where they count.
 
 use crate::{
-    Origin, Settings, Sourced, WorkspaceMode,
+    Origin, Settings, Sourced,
     fields::{Fields, File, all_sourced, shown, tighten_value},
     pattern::{PathPattern, ProtectedPattern},
 };
+use stockade_types::WorkspaceMode;
 
 pub(crate) const KEYS: [&str; 7] = [
     "mode",

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_types::{ByteSize, HostName, Port, RawText, Span};
+use stockade_types::{ByteSize, HostName, Port, RawText, Span, WorkspaceMode};
 
 use crate::{
     Endpoint, Origin, ProxySetting, Publish,
@@ -48,26 +48,6 @@ pub struct Settings {
     pub preset: PresetSettings,
     /// Pins of the organisation: `tier`, `mode`, `ask`, …
     pub require: BTreeMap<String, Sourced<String>>,
-}
-
-/// How changes to the workspace become real.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum WorkspaceMode {
-    /// At once.
-    Direct,
-    /// After a review.
-    Review,
-}
-
-impl WorkspaceMode {
-    /// Returns the word used in policy files.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Review => "review",
-        }
-    }
 }
 
 /// How the workspace is seen.

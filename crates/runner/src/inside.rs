@@ -13,7 +13,7 @@ use stockade_plan::{
 use stockade_policy::{Origin, Policy};
 use stockade_types::{AbsPath, Verdict};
 
-use stockade_approval::AskMode;
+use stockade_types::AskMode;
 
 /// Name of the denials file, which the agent reads and `why` prints from.
 pub const DENIALS_FILE: &str = "denials.jsonl";

@@ -20,8 +20,9 @@ use stockade_policy::{Approvals, Policy, PortRequest, Request, SERVER_PORTS};
 use stockade_types::{ApprovalId, Port, Subject, Verdict, chain};
 
 use crate::publish::{self, Doors, Gate};
-use stockade_approval::{AskMode, Asker, Desk, Outcome};
+use stockade_approval::{Asker, Desk, Outcome};
 use stockade_supervise::{Processes, Recorder, descendants, lock, sockets};
+use stockade_types::AskMode;
 
 /// Looks, a second apart, at which a server must be there: one that ends at once is nobody's to visit.
 const LOOKS_MIN: u32 = 2;

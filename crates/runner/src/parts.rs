@@ -14,8 +14,8 @@ use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
 use crate::{egress_process::EgressProcess, in_use::InUse, publish::Published};
-use stockade_approval::AskMode;
 use stockade_supervise::{Replaced, places::Places, repository::GitShare};
+use stockade_types::AskMode;
 
 /// The caller's ends of those standard streams of the command that are pipes.
 #[derive(Debug, Default)]

@@ -39,13 +39,13 @@ use crate::{
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
     signing, sockets, ssh, trust,
 };
-use stockade_approval::AskMode;
 use stockade_supervise::{
     Bounds, Newspaper, Notices, Recorder, SUPERVISOR,
     places::Places,
     protected,
     repository::{self, GitShare},
 };
+use stockade_types::AskMode;
 
 /// What the caller wants to run, and how.
 #[derive(Debug)]
@@ -386,10 +386,10 @@ fn open_record(
         name: options.name.clone(),
         command: options.argv.clone(),
         workspace: spec.workspace.clone().into(),
-        mode: policy.settings().workspace.mode.value.as_str().to_owned(),
-        tier: plan.tier.as_str().to_owned(),
+        mode: policy.settings().workspace.mode.value,
+        tier: plan.tier,
         preset: policy.settings().preset.name.clone(),
-        ask: asks(options.ask).to_owned(),
+        ask: options.ask,
         uid: plan.identity.uid,
         version: options.version.to_owned(),
         policy_revision: policy.revision(),
@@ -413,14 +413,6 @@ fn open_record(
     };
     recorder.write(&event, Durability::Written)?;
     Ok(recorder)
-}
-
-const fn asks(mode: AskMode) -> &'static str {
-    match mode {
-        AskMode::Tty => "tty",
-        AskMode::Inbox => "inbox",
-        AskMode::Deny => "deny",
-    }
 }
 
 /// Builds the sandbox, joins it with the egress process, and states what holds.

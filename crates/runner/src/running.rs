@@ -13,7 +13,7 @@ use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::{LaunchPlan, Streams};
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
-use stockade_types::{AbsPath, RawText, SessionId, chain};
+use stockade_types::{AbsPath, LimitName, RawText, SessionId, chain};
 
 use crate::{
     RunError, TerminalReaders,
@@ -26,8 +26,9 @@ use crate::{
     session_dir::{Clean, SessionDir},
     threads::{EgressReplies, desk, open_doors, process_number, start_network, start_notifier},
 };
-use stockade_approval::{AskMode, Desk, Inbox, InboxOptions};
+use stockade_approval::{Desk, Inbox, InboxOptions};
 use stockade_supervise::{MountWatch, Processes, Recorder, lock};
+use stockade_types::AskMode;
 
 /// How often the journal is signed and synced.
 const TICK: Duration = Duration::from_secs(1);
@@ -243,7 +244,7 @@ impl Running {
     fn record_wall_limit(&self, limit: Duration) {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         let event = Event::LimitReached {
-            limit: "wall_time".to_owned(),
+            limit: LimitName::WallTime,
             configured: millis(limit),
             usage: millis(self.started.elapsed()),
             detail: "the session was ended".to_owned(),
@@ -438,13 +439,13 @@ fn join(handle: Option<JoinHandle<()>>) {
 fn limit_events(session: &Session) -> Vec<Event> {
     let event = |hit| match hit {
         LimitHit::Memory { limit, peak, times } => Event::LimitReached {
-            limit: "memory".to_owned(),
+            limit: LimitName::Memory,
             configured: limit,
             usage: peak,
             detail: format!("the kernel ended processes, {times} in all"),
         },
         LimitHit::Processes { limit, times } => Event::LimitReached {
-            limit: "processes".to_owned(),
+            limit: LimitName::Processes,
             configured: limit,
             usage: limit,
             detail: format!("{times} more could not be started"),

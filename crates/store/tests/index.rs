@@ -10,7 +10,7 @@ use stockade_journal::{
     pack,
 };
 use stockade_store::{SessionRow, Store, StoreError};
-use stockade_types::{Digest, SessionId, Subject};
+use stockade_types::{AskMode, Digest, SessionId, Subject, Tier, WorkspaceMode};
 
 fn id(text: &str) -> SessionId {
     text.parse().unwrap()
@@ -49,10 +49,10 @@ fn start(state: &Path, session: &str, second: u64) -> Journal {
             name: Some(format!("run-{session}")),
             command: vec!["codex".into(), "exec".into()],
             workspace: "/w".into(),
-            mode: "direct".to_owned(),
-            tier: "native".to_owned(),
+            mode: WorkspaceMode::Direct,
+            tier: Tier::Native,
             preset: "codex".to_owned(),
-            ask: "deny".to_owned(),
+            ask: AskMode::Deny,
             uid: 1000,
             version: "0.1.0".to_owned(),
             policy_revision: Digest::of(b"p"),

@@ -137,7 +137,7 @@ fn shortened(decision: &DecisionRecord) -> (DecisionRecord, u64) {
             raw_path,
             argv: words(&target.argv, &mut cut),
             cwd,
-            access: target.access.clone(),
+            access: target.access,
             call: target.call.clone(),
         },
         rule: decision.rule.clone(),

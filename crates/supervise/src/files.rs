@@ -451,7 +451,7 @@ impl Supervision {
             state(self).note_change(&one.request.path, one.noted);
             events.push(Event::FileChanged {
                 path: one.request.path.clone(),
-                access: one.noted.as_str().to_owned(),
+                access: one.noted,
                 by: one.request.subject.clone(),
                 decision: Some(record),
             });
@@ -477,7 +477,7 @@ impl Supervision {
             .into_iter()
             .map(|one| Event::FileChanged {
                 path: one.request.path,
-                access: one.noted.as_str().to_owned(),
+                access: one.noted,
                 by: by.clone(),
                 decision: None,
             })

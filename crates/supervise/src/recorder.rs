@@ -15,8 +15,8 @@ use stockade_event::{Counts, Durability, Event, Stamp, Tally};
 use stockade_journal::{Entry, SharedJournal, SinkError};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, ProcessId, RequestKind, SessionId, Subject, Target,
-    UnixMillis,
+    DecisionId, DecisionRecord, Digest, LimitName, ProcessId, RequestKind, SessionId, Subject,
+    Target, UnixMillis,
 };
 
 use crate::{
@@ -233,7 +233,7 @@ impl Recorder {
         }
         if !self.full.swap(true, Ordering::Relaxed) {
             let reached = Event::LimitReached {
-                limit: "journal".to_owned(),
+                limit: LimitName::Journal,
                 configured: bytes_max,
                 usage: bytes,
                 detail: "nothing more is allowed, and the session ends".to_owned(),

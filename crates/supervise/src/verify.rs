@@ -18,7 +18,7 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{ExecRequest, Request};
-use stockade_types::{Digest, ProcessId, RawText, Subject, Verdict};
+use stockade_types::{Digest, ProcessId, RawText, Severity, Subject, Verdict};
 
 use super::{Supervision, program_file::ProgramFile};
 use crate::{procfs, recorder::lock};
@@ -476,7 +476,7 @@ impl Supervision {
         let detail =
             format!("{count} times a process ended before it was seen, and its path led elsewhere");
         let finding = Event::FindingRaised {
-            severity: "high".to_owned(),
+            severity: Severity::High,
             title: title.to_owned(),
             detail: detail.clone(),
             decisions: Vec::new(),
@@ -518,7 +518,7 @@ impl Supervision {
                 .write(&Event::ExecDecided { decision: record }, Durability::Synced),
         );
         let finding = Event::FindingRaised {
-            severity: "high".to_owned(),
+            severity: Severity::High,
             title: "a program ran that is not the one that was judged".to_owned(),
             detail: detail.clone(),
             decisions: vec![id],

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use stockade_approval::{Answer, AskMode, Desk};
+use stockade_approval::{Answer, Desk};
 use stockade_types::ApprovalId;
+use stockade_types::AskMode;
 
 use super::{
     dialog::{Action, Dialog, Keep},

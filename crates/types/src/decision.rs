@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DecisionId, Digest, RawText, RuleId, SessionId, Subject, UnixMillis};
+use crate::{Access, DecisionId, Digest, RawText, RuleId, SessionId, Subject, UnixMillis};
 
 /// The three values of every decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,9 +98,9 @@ pub struct Target {
     /// For `exec` the directory it would run in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<RawText>,
-    /// For `file` the access asked for: `write`, `create`, `remove`, `rename`, `mode`.
+    /// For `file` the access asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub access: Option<String>,
+    pub access: Option<Access>,
     /// For `call` the system call, with what of its arguments decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,

@@ -13,6 +13,7 @@ mod quantity;
 mod raw;
 mod secret;
 mod subject;
+mod vocabulary;
 mod words;
 
 pub use decision::{DecisionRecord, RequestKind, Target, Verdict};
@@ -24,4 +25,5 @@ pub use quantity::{ByteSize, QuantityError, Span, UnixMillis};
 pub use raw::RawText;
 pub use secret::Secret;
 pub use subject::{ProcessId, Subject};
+pub use vocabulary::{Access, AskMode, LimitName, Severity, Tier, WordError, WorkspaceMode};
 pub use words::Words;

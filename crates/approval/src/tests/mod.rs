@@ -16,7 +16,9 @@ use std::{
 use stockade_policy::{
     AskStage, Decision, ExecRequest, NetRequest, Origin, Request, Reviewer, Scope,
 };
-use stockade_types::{ApprovalId, DecisionId, Digest, Port, RawText, Subject, UnixMillis, Verdict};
+use stockade_types::{
+    ApprovalId, AskMode, DecisionId, Digest, Port, RawText, Subject, UnixMillis, Verdict,
+};
 
 use super::*;
 

@@ -14,7 +14,7 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{Control, Decision, NameRequest, Request, is_special_name};
-use stockade_types::{HostName, RawText, Subject, Verdict};
+use stockade_types::{HostName, LimitName, RawText, Subject, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -288,7 +288,7 @@ async fn synthetic(proxy: &Proxy, name: &HostName) -> Reply {
     if !proxy.names.full_reported.swap(true, Ordering::Relaxed) {
         let limit = u64::try_from(SYNTHETIC_NAMES_MAX).unwrap_or(u64::MAX);
         let event = Event::LimitReached {
-            limit: "names".to_owned(),
+            limit: LimitName::Names,
             configured: limit,
             usage: limit,
             detail: format!("`{name}` and all further new names do not resolve"),

@@ -4,8 +4,8 @@
 
 use stockade_event::{Counts, Event, LayerSeen, SessionOutcome, Stamp};
 use stockade_types::{
-    ApprovalId, DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, SessionId,
-    Subject, Target, UnixMillis, Verdict,
+    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, LimitName, ProcessId, RawText,
+    RequestKind, SessionId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 /// Every byte there is, then what breaks out of JSON, terminals, CSV and pages.
@@ -83,10 +83,10 @@ fn begun(text: &RawText) -> Vec<Event> {
             name: Some(words.clone()),
             command: vec!["codex".into(), text.clone()],
             workspace: text.clone(),
-            mode: "direct".to_owned(),
-            tier: "native".to_owned(),
+            mode: WorkspaceMode::Direct,
+            tier: Tier::Native,
             preset: "codex".to_owned(),
-            ask: "tty".to_owned(),
+            ask: AskMode::Tty,
             uid: 1000,
             version: "0.1.0".to_owned(),
             policy_revision: Digest::of(b"policy"),
@@ -125,7 +125,7 @@ fn done(text: &RawText) -> [Event; 4] {
         },
         Event::FileChanged {
             path: text.clone(),
-            access: "write".to_owned(),
+            access: Access::Write,
             by: subject(text),
             decision: None,
         },
@@ -139,7 +139,7 @@ fn done(text: &RawText) -> [Event; 4] {
             failed: Some(text.display()),
         },
         Event::LimitReached {
-            limit: "memory".to_owned(),
+            limit: LimitName::Memory,
             configured: 1 << 32,
             usage: 1 << 33,
             detail: "killed".to_owned(),
@@ -186,7 +186,7 @@ fn watched(text: &RawText) -> [Event; 4] {
             detail: words.clone(),
         },
         Event::FindingRaised {
-            severity: "high".to_owned(),
+            severity: Severity::High,
             title: words.clone(),
             detail: words,
             decisions: vec![DecisionId::new(1)],

@@ -32,8 +32,8 @@ use crate::{
     resolve::Resolver,
     state,
 };
-use stockade_approval::AskMode;
 use stockade_sys::notifier::{Notification, Notifier};
+use stockade_types::AskMode;
 
 /// Lines that one question shows; what is longer nobody reads, and it is refused.
 const LINES_MAX: usize = 400;
@@ -203,7 +203,7 @@ impl Supervision {
     fn note_drafts(&self, all: &[&Asked], record: Option<&DecisionRecord>) -> Result<(), i32> {
         let changed = |one: &&Asked| Event::FileChanged {
             path: one.draft.judged.request.path.clone(),
-            access: one.draft.judged.noted.as_str().to_owned(),
+            access: one.draft.judged.noted,
             by: one.draft.subject.clone(),
             decision: record.cloned(),
         };

@@ -42,7 +42,7 @@ use super::{
     state,
 };
 use crate::{areas::Area, locate::Place, procfs, resolve::Resolver};
-use stockade_approval::AskMode;
+use stockade_types::AskMode;
 
 /// Drafts at a time: a hook manager writes some twenty, and a person reads no more.
 const DRAFTS_MAX: usize = 64;

@@ -31,7 +31,7 @@ use crate::{
     resolve::Resolver,
     state,
 };
-use stockade_approval::AskMode;
+use stockade_types::AskMode;
 
 /// What the owner does where nobody can be asked.
 pub(crate) const REMEDY_CHECKOUT: &str = "run the session where somebody can be asked (on a terminal, or with \

@@ -16,8 +16,9 @@ use rustix::{
     pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt},
     termios::{LocalModes, tcgetattr, tcgetwinsize},
 };
-use stockade_approval::{AskMode, Asker, Desk, DeskEvent, Outcome};
+use stockade_approval::{Asker, Desk, DeskEvent, Outcome};
 use stockade_policy::{AskStage, Decision, NetRequest, Request, Reviewer, Scope};
+use stockade_types::AskMode;
 use stockade_types::{DecisionId, Digest, Port, Subject, UnixMillis, Verdict};
 
 use super::{

@@ -11,12 +11,12 @@ mod terminals;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use stockade_approval::AskMode;
 use stockade_event::{SessionOutcome, Summary};
 use stockade_journal::{ReadError, Verification};
 use stockade_plan::{GuaranteeName, LaunchPlan, Network};
 use stockade_policy::{Policy, Problems};
 use stockade_runner::{ErrorKind, Helpers, Options, RunError};
+use stockade_types::AskMode;
 use stockade_types::{RawText, RequestKind, SessionId};
 
 use self::terminals::Hold;
@@ -304,11 +304,7 @@ fn check_supported(args: &Args) -> anyhow::Result<()> {
 
 /// What the organisation requires of every run; a stricter choice is always good enough.
 fn check_pins(policy: &Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> {
-    let ask = match ask {
-        AskMode::Tty => "tty",
-        AskMode::Inbox => "inbox",
-        AskMode::Deny => "deny",
-    };
+    let ask = ask.as_str();
     for (name, pin) in &policy.settings().require {
         let (actual, is_met) = match name.as_str() {
             "tier" => ("native", ["auto", "native"].contains(&pin.value.as_str())),

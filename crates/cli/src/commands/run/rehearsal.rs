@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use stockade_approval::AskMode;
 use stockade_plan::{Network, Streams};
 use stockade_policy::{Policy, Problems};
 use stockade_runner::{Options, RunError};
+use stockade_types::AskMode;
 use stockade_types::RawText;
 
 use super::environment;

@@ -12,11 +12,11 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
-use stockade_approval::AskMode;
 use stockade_event::SessionOutcome;
 use stockade_plan::Streams;
 use stockade_policy::WorkspaceSettings;
 use stockade_runner::{Controller, Ended, Helpers, Options, Running, TerminalReaders};
+use stockade_types::AskMode;
 use stockade_types::SessionId;
 
 use super::{
@@ -96,11 +96,6 @@ fn end(running: Running, error: anyhow::Error) -> anyhow::Error {
 /// One line on what holds, one more only where something is weaker.
 fn announce(running: &Running, ask: AskMode, out: &mut Output) {
     let plan = running.plan();
-    let ask = match ask {
-        AskMode::Tty => "tty",
-        AskMode::Inbox => "inbox",
-        AskMode::Deny => "deny",
-    };
     let names = |holds: bool| {
         plan.guarantees
             .iter()

@@ -93,7 +93,7 @@ pub(super) fn noted(time: u64, event: &Event) -> Line {
     } = event
     {
         detail = Some(safe(more));
-        format!("{}, {}", safe(title), safe(severity))
+        format!("{}, {severity}", safe(title))
     } else if let Event::ExecUnconfirmed { process, why, .. } = event {
         detail = Some(safe(why));
         format!(
@@ -124,7 +124,7 @@ pub(super) fn first_level(subject: &Subject) -> Option<String> {
 pub(super) fn target(decision: &DecisionRecord) -> String {
     let target = safe(&decision.target.summary());
     match &decision.target.access {
-        Some(access) => format!("{} {target}", safe(access)),
+        Some(access) => format!("{access} {target}"),
         None => target,
     }
 }

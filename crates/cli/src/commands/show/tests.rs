@@ -1,8 +1,8 @@
 use jiff::tz::TimeZone;
 use stockade_event::{Counts, Envelope, Event, SCHEMA_VERSION, SessionOutcome};
 use stockade_types::{
-    ApprovalId, DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, SessionId,
-    Subject, Target, UnixMillis, Verdict,
+    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, ProcessId, RawText,
+    RequestKind, SessionId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 use super::{Paint, render, timeline::Timeline};
@@ -91,10 +91,10 @@ fn begun() -> Vec<(Option<&'static str>, Event)> {
                 name: None,
                 command: vec!["codex".into(), "exec".into()],
                 workspace: "/w".into(),
-                mode: "direct".to_owned(),
-                tier: "native".to_owned(),
+                mode: WorkspaceMode::Direct,
+                tier: Tier::Native,
                 preset: "codex".to_owned(),
-                ask: "tty".to_owned(),
+                ask: AskMode::Tty,
                 uid: 1000,
                 version: "0.1.0".to_owned(),
                 policy_revision: Digest::of(b"p"),
@@ -116,9 +116,9 @@ fn begun() -> Vec<(Option<&'static str>, Event)> {
 fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
     let test = subject(10, &["cargo", "test"], &["codex exec"]);
     let child = subject(11, &["rustc", "x.rs"], &["cargo test", "codex exec"]);
-    let changed = |access: &str| Event::FileChanged {
+    let changed = |access: Access| Event::FileChanged {
         path: "/w/src/cart.rs".into(),
-        access: access.to_owned(),
+        access,
         by: child.clone(),
         decision: None,
     };
@@ -127,9 +127,9 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
     events.extend([
         (scope, started(test.clone())),
         (scope, started(child.clone())),
-        (scope, changed("write")),
-        (scope, changed("write")),
-        (scope, changed("create")),
+        (scope, changed(Access::Write)),
+        (scope, changed(Access::Write)),
+        (scope, changed(Access::Create)),
         (scope, net(Verdict::Allow, "registry.test", child.clone())),
         (scope, net(Verdict::Deny, "paste.test", child.clone())),
         (scope, net(Verdict::Deny, "paste.test", child.clone())),
@@ -199,7 +199,7 @@ fn hostile_bytes_stay_inert() {
             Some(hostile),
             Event::FileChanged {
                 path: hostile.into(),
-                access: hostile.to_owned(),
+                access: Access::Mode,
                 by,
                 decision: None,
             },
@@ -207,7 +207,7 @@ fn hostile_bytes_stay_inert() {
         (
             None,
             Event::FindingRaised {
-                severity: hostile.to_owned(),
+                severity: Severity::High,
                 title: hostile.to_owned(),
                 detail: hostile.to_owned(),
                 decisions: vec![],
@@ -231,7 +231,7 @@ fn a_flood_in_one_block_is_bounded_and_counted() {
                 Some("c-1"),
                 Event::FileChanged {
                     path: format!("/w/{number}").as_str().into(),
-                    access: "write".to_owned(),
+                    access: Access::Write,
                     by: by.clone(),
                     decision: None,
                 },
@@ -248,7 +248,7 @@ fn what_git_keeps_is_one_line_and_a_connection_says_how_much() {
     let git = subject(10, &["git", "fetch"], &["codex exec"]);
     let changed = |path: &str| Event::FileChanged {
         path: path.into(),
-        access: "create".to_owned(),
+        access: Access::Create,
         by: git.clone(),
         decision: None,
     };

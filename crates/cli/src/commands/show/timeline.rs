@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Envelope, Event, summary::is_kept_by_git};
-use stockade_types::{ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict};
+use stockade_types::{
+    Access, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
+};
 
 use super::lines::{Line, Mark, asked, first_level, noted, reach, refused, target};
 use crate::{
@@ -94,7 +96,7 @@ impl Timeline {
             | Event::PolicyLoaded { .. } => self.lived(envelope),
             Event::ProcessStarted { .. } => self.started(run),
             Event::FileChanged { path, access, .. } => {
-                let text = self.changed(path, access);
+                let text = self.changed(path, *access);
                 self.line(run, Line::new(time, Mark::Changed, text));
             }
             Event::ApprovalRequested {
@@ -172,7 +174,7 @@ impl Timeline {
                 "session {}: {} in {workspace} ({}, profile {})",
                 envelope.session,
                 cut(&words(command), TITLE_CHARS_MAX),
-                safe(tier),
+                tier.as_str(),
                 safe(profile)
             );
             (Mark::Started, text)
@@ -217,14 +219,16 @@ impl Timeline {
     }
 
     /// Says that a file was changed.
-    fn changed(&self, path: &RawText, access: &str) -> String {
+    fn changed(&self, path: &RawText, access: Access) -> String {
         if is_kept_by_git(path, &self.workspace) {
             return ".git (git's own files)".to_owned();
         }
         let name = in_workspace(path, &self.workspace);
         match access {
-            "write" => name,
-            other => format!("{name} ({})", safe(other)),
+            Access::Write => name,
+            Access::Create | Access::Remove | Access::Rename | Access::Mode => {
+                format!("{name} ({access})")
+            }
         }
     }
 

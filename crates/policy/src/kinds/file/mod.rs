@@ -14,4 +14,5 @@ pub(crate) use features::FileFeatures;
 pub(crate) use index::PathIndex;
 pub(crate) use probe::probe;
 pub(crate) use read::{FIELDS, body};
-pub use request::{Access, FileContent, FileRequest};
+pub use request::{FileContent, FileRequest};
+pub use stockade_types::Access;

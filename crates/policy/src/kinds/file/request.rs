@@ -1,7 +1,7 @@
 //! What is known of a file that is about to be changed.
 
 use serde::{Deserialize, Serialize};
-use stockade_types::{Digest, RawText, Subject, Target};
+use stockade_types::{Access, Digest, RawText, Subject, Target};
 
 use crate::{canonical::Canonical, kinds::exec::Effect};
 
@@ -54,49 +54,11 @@ impl FileContent {
     }
 }
 
-/// What would happen to a file.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[serde(rename_all = "lowercase")]
-pub enum Access {
-    /// Its content changes.
-    Write,
-    /// It comes into being.
-    Create,
-    /// It is removed.
-    Remove,
-    /// It gets another name, or something else takes its name.
-    Rename,
-    /// Its mode, owner, times or attributes change.
-    Mode,
-}
-
-impl Access {
-    /// All of them, for messages and parsers.
-    pub const ALL: [Self; 5] = [
-        Self::Write,
-        Self::Create,
-        Self::Remove,
-        Self::Rename,
-        Self::Mode,
-    ];
-
-    /// Returns the lowercase word used in policy files and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Write => "write",
-            Self::Create => "create",
-            Self::Remove => "remove",
-            Self::Rename => "rename",
-            Self::Mode => "mode",
-        }
-    }
-}
-
 impl FileRequest {
     pub(crate) fn target(&self) -> Target {
         Target {
             path: Some(self.path.clone()),
-            access: Some(self.access.as_str().to_owned()),
+            access: Some(self.access),
             ..Target::default()
         }
     }

@@ -1,0 +1,151 @@
+//! The closed vocabularies of records: each a set of words that writers and readers share, so that a
+//! reader which gives each of them a meaning is told by the compiler of a new one.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// A text is no word of its vocabulary.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is none of {words}")]
+pub struct WordError {
+    /// The text.
+    pub text: String,
+    /// The words there are, with commas between them.
+    pub words: String,
+}
+
+macro_rules! vocabulary {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$doc])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: [Self; [$(Self::$variant),+].len()] = [$(Self::$variant),+];
+
+            /// Returns the word of records and of the command line.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = WordError;
+
+            fn from_str(text: &str) -> Result<Self, WordError> {
+                let found = Self::ALL.into_iter().find(|word| word.as_str() == text);
+                found.ok_or_else(|| WordError {
+                    text: text.to_owned(),
+                    words: Self::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", "),
+                })
+            }
+        }
+    };
+}
+
+vocabulary! {
+    /// How strong the isolation of a session is.
+    Tier {
+        /// Namespaces, a private root, Landlock, seccomp.
+        Native = "native",
+    }
+}
+
+vocabulary! {
+    /// Who answers questions.
+    AskMode {
+        /// A person at the terminal of this session (and at the inbox).
+        Tty = "tty",
+        /// A person at the inbox only.
+        Inbox = "inbox",
+        /// No person: an ask is a deny at once.
+        Deny = "deny",
+    }
+}
+
+vocabulary! {
+    /// How changes to the workspace become real.
+    WorkspaceMode {
+        /// At once.
+        Direct = "direct",
+        /// After a review.
+        Review = "review",
+    }
+}
+
+vocabulary! {
+    /// What would happen to a file.
+    Access {
+        /// Its content changes.
+        Write = "write",
+        /// It comes into being.
+        Create = "create",
+        /// It is removed.
+        Remove = "remove",
+        /// It gets another name, or something else takes its name.
+        Rename = "rename",
+        /// Its mode, owner, times or attributes change.
+        Mode = "mode",
+    }
+}
+
+vocabulary! {
+    /// A limit that a session can reach.
+    LimitName {
+        /// Bytes of memory of the whole session.
+        Memory = "memory",
+        /// Processes and threads of the whole session at a time.
+        Processes = "processes",
+        /// Time from its start, in milliseconds.
+        WallTime = "wall_time",
+        /// Bytes of its journal.
+        Journal = "journal",
+        /// Names that were given addresses.
+        Names = "names",
+    }
+}
+
+vocabulary! {
+    /// How much a finding matters.
+    Severity {
+        /// It can wait.
+        Low = "low",
+        /// It should be looked at soon.
+        Medium = "medium",
+        /// It must be looked at now.
+        High = "high",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_read_as_it_is_written_and_no_other_is() {
+        for limit in LimitName::ALL {
+            assert_eq!(limit.as_str().parse(), Ok(limit));
+            let json = serde_json::to_string(&limit).unwrap();
+            assert_eq!(json, format!("\"{limit}\""));
+            assert_eq!(serde_json::from_str::<LimitName>(&json).unwrap(), limit);
+        }
+        let error = "disk".parse::<LimitName>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`disk` is none of memory, processes, wall_time, journal, names"
+        );
+    }
+}
