@@ -89,7 +89,10 @@ pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketA
         client: &link.client,
         destination,
     };
-    let judged = proxy.judge.judge(request, &Approvals::none(), waiter).await;
+    let judged = proxy
+        .judge
+        .judge(&request, &Approvals::none(), waiter)
+        .await;
     let allowed = match judged {
         Judgement::Permitted(allowed) => allowed,
         Judgement::Denied(decision) => return link.refuse(*decision, &flight).await,
@@ -199,7 +202,7 @@ impl Link<'_> {
             destination: self.destination,
         };
         let none = Approvals::none();
-        let judged = self.proxy.judge.judge(request, &none, waiter).await;
+        let judged = self.proxy.judge.judge(&request, &none, waiter).await;
         let allowed = match judged {
             Judgement::Permitted(allowed) => allowed,
             Judgement::Denied(decision) => return self.refuse(*decision, &Flight::Silent).await,

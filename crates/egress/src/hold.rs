@@ -108,7 +108,7 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
     if impossible(&request, destination).is_some() {
         return Err(Word::Go);
     }
-    let allowed = proxy.judge.permit(Request::Net(request.clone()));
+    let allowed = proxy.judge.permit(&Request::Net(request.clone()));
     let allowed = allowed.ok_or(Word::Go)?;
     if allowed.decision.http_only || allowed.decision.verdict != Verdict::Allow {
         return Err(Word::Go);

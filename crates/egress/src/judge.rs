@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use stockade_policy::{Approvals, Decision, Permitted, Policy, Request};
+use stockade_policy::{Approvals, AsRequest, Decision, Permitted, Policy, Request};
 use stockade_types::{ApprovalId, DecisionRecord, HostName, Subject, Verdict};
 use tokio::{io::Interest, net::TcpStream, time::sleep};
 
@@ -13,25 +13,25 @@ use crate::{
 
 /// A request that was judged; nothing is recorded yet.
 #[derive(Debug)]
-pub(crate) enum Judgement {
+pub(crate) enum Judgement<T> {
     /// It may happen once it is recorded.
-    Permitted(Box<Allowed>),
+    Permitted(Box<Allowed<T>>),
     /// It must not happen.
     Denied(Box<Decision>),
 }
 
 /// A request that may happen once it is recorded.
 #[derive(Debug)]
-pub(crate) struct Allowed {
-    /// The proof.
-    pub(crate) permitted: Permitted<Request>,
+pub(crate) struct Allowed<T = Request> {
+    /// The proof, with what it is for.
+    pub(crate) permitted: Permitted<T>,
     /// The decision with verdict allow.
     pub(crate) decision: Decision,
     /// The approvals it rests on; empty where the policy allows by itself.
     pub(crate) approvals: Approvals,
 }
 
-impl Allowed {
+impl<T> Allowed<T> {
     /// Returns the ids of the approvals.
     pub(crate) fn approval_ids(&self) -> Vec<ApprovalId> {
         self.approvals.ids().cloned().collect()
@@ -69,21 +69,22 @@ impl Judge {
         self.policy.reaches(host, by)
     }
 
-    /// Judges `request`; `held` are the approvals of the connection that carries it. Waits, for a
-    /// bounded time and as long as the program does, where someone must be asked.
-    pub(crate) async fn judge(
+    /// Judges `value`, and gives the proof for a copy of it; `held` are the approvals of the connection
+    /// that carries it. Waits, for a bounded time and as long as the program does, if someone must be
+    /// asked.
+    pub(crate) async fn judge<T: AsRequest + Clone>(
         &self,
-        request: Request,
+        value: &T,
         held: &Approvals,
         waiter: Waiter<'_>,
-    ) -> Judgement {
-        let decision = match self.try_permit(request.clone(), held) {
+    ) -> Judgement<T> {
+        let decision = match self.try_permit(value, held) {
             Ok(allowed) => return Judgement::Permitted(Box::new(allowed)),
             Err(decision) if decision.verdict == Verdict::Ask => decision,
             Err(decision) => return Judgement::Denied(decision),
         };
-        match self.ask(&request, &decision, waiter).await {
-            Ok(approvals) => match self.try_permit(request, &approvals) {
+        match self.ask(&value.as_request(), &decision, waiter).await {
+            Ok(approvals) => match self.try_permit(value, &approvals) {
                 Ok(allowed) => Judgement::Permitted(Box::new(allowed)),
                 // An answer that does not cover the request is not asked about a second time.
                 Err(again) if again.verdict == Verdict::Ask => {
@@ -96,13 +97,17 @@ impl Judge {
     }
 
     /// Returns the proof for what the policy allows by itself.
-    pub(crate) fn permit(&self, request: Request) -> Option<Allowed> {
+    pub(crate) fn permit(&self, request: &Request) -> Option<Allowed> {
         self.try_permit(request, &Approvals::none()).ok()
     }
 
-    fn try_permit(&self, request: Request, held: &Approvals) -> Result<Allowed, Box<Decision>> {
+    fn try_permit<T: AsRequest + Clone>(
+        &self,
+        value: &T,
+        held: &Approvals,
+    ) -> Result<Allowed<T>, Box<Decision>> {
         // Without approvals first: what the policy allows by itself uses none of them up.
-        let bare = self.policy.permit(request.clone(), &Approvals::none());
+        let bare = self.policy.permit(value.clone(), &Approvals::none());
         match bare {
             Ok((permitted, decision)) => Ok(Allowed {
                 permitted,
@@ -110,7 +115,7 @@ impl Judge {
                 approvals: Approvals::none(),
             }),
             Err(decision) if held.is_empty() => Err(Box::new(decision)),
-            Err(_) => match self.policy.permit(request, held) {
+            Err(_) => match self.policy.permit(value.clone(), held) {
                 Ok((permitted, decision)) => Ok(Allowed {
                     permitted,
                     decision,

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use cedar_policy::{
@@ -40,7 +40,9 @@ pub(crate) struct Tally {
 /// Cedar and what it answered so far.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    authorizer: Authorizer,
+    /// Made at the first decision: that takes longer than to load a policy, and a process may come to
+    /// none.
+    authorizer: OnceLock<Authorizer>,
     principal: EntityUid,
     resource: EntityUid,
     state: Mutex<State>,
@@ -113,7 +115,7 @@ impl Engine {
                 .map_err(|e| EngineError::Request(e.to_string()))
         };
         Ok(Self {
-            authorizer: Authorizer::new(),
+            authorizer: OnceLock::new(),
             principal: uid("Stockade::Session::\"this\"")?,
             resource: uid("Stockade::Effect::\"this\"")?,
             state: Mutex::default(),
@@ -205,9 +207,11 @@ impl Engine {
             None,
         )
         .map_err(|e| refused(&e))?;
-        let response = self
-            .authorizer
-            .is_authorized(&request, set, &Entities::empty());
+        let response = self.authorizer.get_or_init(Authorizer::new).is_authorized(
+            &request,
+            set,
+            &Entities::empty(),
+        );
         // Cedar leaves a rule out that errors; a deny that is left out would be an allow.
         if let Some(error) = response.diagnostics().errors().next() {
             return Err(EngineError::Evaluate(error.to_string()));

@@ -43,6 +43,7 @@ impl EnvironmentSettings {
         self.pass.iter().any(|pattern| {
             pattern.value == name
                 || (!exact_only
+                    && !Glob::is_plain(&pattern.value)
                     && Glob::parse(&pattern.value)
                         .is_ok_and(|glob| glob.matches(name.as_bytes(), Case::Exact)))
         })

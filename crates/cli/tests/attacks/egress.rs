@@ -1,9 +1,9 @@
 //! The egress process: what somebody who took it over could still do.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use stockade_runner::egress_calls;
-use stockade_testkit::{TestEnv, lab::HttpServer, run::require_tool};
+use stockade_testkit::{TestEnv, lab::HttpServer, processes, run::require_tool, wait};
 
 use crate::attacks::for_each_user;
 
@@ -98,4 +98,90 @@ fn n60_the_egress_process_can_do_what_it_does() {
             .collect();
         assert_eq!(unused, Vec::<&str>::new(), "called: {called:?}");
     });
+}
+
+/// Whoever took the process over could still make no call but those: each is made in the real
+/// process, from the gate on, and ends it and its session.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn n60_a_call_beyond_its_own_ends_the_egress_process() {
+    // It forbids a look at itself; only root may have it make a call all the same.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    require_tool("gcc");
+    let env = &TestEnv::new();
+    let repo = env.repo();
+    let source = env.write("inject.c", include_str!("inject.c"));
+    let inject = env.write("inject", "");
+    env.command("gcc")
+        .args(["-O1", "-o"])
+        .arg(&inject)
+        .arg(source)
+        .success();
+    let call = |process: u32, gate: &str, number: u32, arguments: &[&str]| {
+        env.command(&inject)
+            .args([&process.to_string(), gate, &number.to_string()])
+            .args(arguments)
+            .success()
+            .stdout
+    };
+    // Numbers of calls (`arch/x86/entry/syscalls/syscall_64.tbl`).
+    const GETPID: u32 = 39;
+    const SOCKET: u32 = 41;
+    const OPENAT: u32 = 257;
+    /// Address family of `AF_NETLINK`, of `AF_UNIX`, of `AF_VSOCK`.
+    const NETLINK: &str = "16";
+    const LOCAL: &str = "1";
+    const MACHINES: &str = "40";
+    let attempts: [(&str, &str, u32, &[&str]); 12] = [
+        ("execve", "64", 59, &[]),
+        ("ptrace", "64", 101, &[]),
+        ("io_uring_setup", "64", 425, &[]),
+        ("clone", "64", 56, &[]),
+        ("openat2", "64", 437, &[]),
+        ("unlink", "64", 87, &[]),
+        ("process_vm_readv", "64", 310, &[]),
+        ("socket", "64", SOCKET, &[NETLINK, "3", "0"]),
+        ("socket", "64", SOCKET, &[LOCAL, "1", "0"]),
+        ("socket", "64", SOCKET, &[MACHINES, "1", "0"]),
+        ("socket", "64", SOCKET, &["2", "3", "1"]),
+        // getpid(2) has number 20 there.
+        ("the 32-bit gate", "32", 20, &[]),
+    ];
+    for (what, gate, number, arguments) in attempts {
+        let session = env
+            .session(repo.path())
+            .args(["--", "/bin/sh", "-c", "echo ready; exec sleep 300"])
+            .spawn();
+        let ready = || session.stdout().contains("ready");
+        assert!(
+            wait::until_true(Duration::from_secs(10), ready),
+            "{}",
+            session.stderr()
+        );
+        let is_egress = |process: &u32| {
+            let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0)
+                .any(|word| word == b"__egress")
+        };
+        let mut below = processes::descendants(session.pid()).into_iter();
+        let process = below.find(is_egress).expect("there is one");
+        // Controls: a call of its own is made, one that libraries try is refused, and both go on.
+        let own = call(process, "64", GETPID, &[]);
+        assert_eq!(own, format!("result {process}\n"), "{what}");
+        let tried = call(process, "64", OPENAT, &[]);
+        assert_eq!(tried, "result -1\n", "{what}");
+        let x32 = call(process, "64", 0x4000_0000 | GETPID, &[]);
+        assert_eq!(x32, "result -38\n", "{what}");
+        assert_eq!(
+            call(process, gate, number, arguments),
+            "signal 31\n",
+            "{what}"
+        );
+        let ended = session.wait();
+        ended
+            .assert_code(137)
+            .assert_stderr("the egress process ended unexpectedly");
+    }
 }

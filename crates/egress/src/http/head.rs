@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use stockade_types::{Host, Port, RawText};
+use stockade_policy::{AsRequest, HttpRequest, Permitted, Request};
+use stockade_types::{Host, Port, RawText, Subject};
 
 use super::{
     Malformed,
@@ -59,12 +60,18 @@ pub(crate) struct RequestHead {
 
 impl RequestHead {
     /// Writes the head in origin form, as the server is to see it.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    fn to_bytes(&self) -> Vec<u8> {
         self.with_target(self.path.as_bytes(), b"")
     }
 
+    /// As [`Addressed::write`], of a head that no connection carries.
+    #[cfg(test)]
+    pub(crate) fn written(&self) -> Vec<u8> {
+        self.to_bytes()
+    }
+
     /// Writes the head in absolute form, as a proxy is to see it (RFC 9112 section 3.2.2).
-    pub(crate) fn to_proxy_bytes(&self, host: &Host, port: Port, proxy: &Proxy) -> Vec<u8> {
+    fn to_proxy_bytes(&self, host: &Host, port: Port, proxy: &Proxy) -> Vec<u8> {
         let host = match host {
             Host::Address(IpAddr::V6(six)) => format!("[{six}]"),
             Host::Address(_) | Host::Name(_) => host.to_string(),
@@ -102,6 +109,45 @@ impl RequestHead {
         bytes.extend_from_slice(more);
         bytes.extend_from_slice(b"\r\n");
         bytes
+    }
+}
+
+/// A request head on the connection that carries it: what is judged is what is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Addressed {
+    /// The head.
+    pub(crate) head: RequestHead,
+    /// Where the connection leads.
+    pub(crate) host: Host,
+    /// Its port.
+    pub(crate) port: Port,
+    /// Who sends it.
+    pub(crate) subject: Subject,
+}
+
+impl AsRequest for Addressed {
+    fn as_request(&self) -> Request {
+        Request::Http(HttpRequest {
+            host: self.host.clone(),
+            port: self.port,
+            method: self.head.method.clone(),
+            path: self.head.path.clone(),
+            subject: self.subject.clone(),
+        })
+    }
+}
+
+impl Addressed {
+    /// Writes the head that was permitted, as the server is to see it, or the proxy before it. No
+    /// head is written elsewhere.
+    pub(crate) fn write(permitted: &Permitted<Self>, proxy: Option<&Proxy>) -> Vec<u8> {
+        let Self {
+            head, host, port, ..
+        } = permitted.get();
+        match proxy {
+            Some(proxy) => head.to_proxy_bytes(host, *port, proxy),
+            None => head.to_bytes(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use stockade_policy::{Approvals, Control, Decision, HttpRequest, Permitted, Request};
+use stockade_policy::{Approvals, AsRequest, Control, Decision, Permitted, Request};
 use stockade_types::{Host, Port, Subject};
 use tokio::{
     io::AsyncWriteExt,
@@ -21,7 +21,7 @@ use super::{
     answer::{answer, answer_denied, answer_failed, body_of, linger, unrecorded},
     body::{Body, Framing},
     chunked::Manner,
-    head::{OTHER_UPGRADE, RequestHead, parse_request, parse_response},
+    head::{Addressed, OTHER_UPGRADE, RequestHead, parse_request, parse_response},
     lines::Scanner,
 };
 use crate::{
@@ -146,20 +146,20 @@ async fn next_request_comes(exchange: &mut Exchange<'_>) -> bool {
 
 impl Exchange<'_> {
     async fn request(&mut self, head: RequestHead, first: bool) -> Next {
-        let http = Request::Http(HttpRequest {
+        let addressed = Addressed {
+            head,
             host: self.host.clone(),
             port: self.port,
-            method: head.method.clone(),
-            path: head.path.clone(),
             subject: self.subject.clone(),
-        });
-        if let Some(decision) = self.mismatch(&head).or_else(|| self.overridden(&head)) {
-            return self.deny(http, decision, &head).await;
+        };
+        let (http, head) = (addressed.as_request(), &addressed.head);
+        if let Some(decision) = self.mismatch(head).or_else(|| self.overridden(head)) {
+            return self.deny(http, decision, head).await;
         }
         if self.upstream.is_none()
             && let Some(decision) = self.proxy.request_out_of_reach(&http, self.allowed)
         {
-            return self.deny(http, decision, &head).await;
+            return self.deny(http, decision, head).await;
         }
         let mut revocations = self.proxy.supervisor.revocations();
         let held = &self.allowed.approvals;
@@ -167,10 +167,10 @@ impl Exchange<'_> {
             client: self.client,
             destination: self.destination,
         };
-        let judged = self.proxy.judge.judge(http.clone(), held, waiter).await;
+        let judged = self.proxy.judge.judge(&addressed, held, waiter).await;
         let allowed = match judged {
             Judgement::Permitted(allowed) => allowed,
-            Judgement::Denied(decision) => return self.deny(http, *decision, &head).await,
+            Judgement::Denied(decision) => return self.deny(http, *decision, head).await,
         };
         if self.upstream.is_none() {
             let (made, detail) = (self.made.take(), Some("http".to_owned()));
@@ -193,7 +193,7 @@ impl Exchange<'_> {
         }
         let ids = allowed.approval_ids();
         tokio::select! {
-            next = self.forward(&allowed.permitted, &head, first) => next,
+            next = self.forward(&allowed.permitted, first) => next,
             () = revocations.any_of(&ids) => {
                 reset(self.client);
                 Next::Close
@@ -266,23 +266,12 @@ impl Exchange<'_> {
     }
 
     /// Sends a judged request and passes its response back.
-    async fn forward(
-        &mut self,
-        permitted: &Permitted<Request>,
-        head: &RequestHead,
-        first: bool,
-    ) -> Next {
-        // The proof is for this very request; anything else here is a mistake of ours.
-        let Request::Http(proven) = permitted.get() else {
+    async fn forward(&mut self, permitted: &Permitted<Addressed>, first: bool) -> Next {
+        let head = &permitted.get().head;
+        let Some(upstream) = self.upstream.as_mut() else {
             return Next::Close;
         };
-        let Some(upstream) = self.upstream.as_mut().filter(|_| proven.path == head.path) else {
-            return Next::Close;
-        };
-        let bytes = match &upstream.forward {
-            Some(proxy) => head.to_proxy_bytes(&self.host, self.port, proxy),
-            None => head.to_bytes(),
-        };
+        let bytes = Addressed::write(permitted, upstream.forward.as_ref());
         let counters = std::sync::Arc::clone(&upstream.counters);
         if upstream.stream.write_all(&bytes).await.is_err() {
             return self.no_response(head, first).await;
@@ -295,7 +284,7 @@ impl Exchange<'_> {
             let (server_read, mut server_write) = upstream.stream.split();
             let send = send_body(
                 (&client_read, &mut server_write),
-                head.framing,
+                permitted,
                 &mut self.pending,
                 &counters,
             );
@@ -373,7 +362,10 @@ impl Exchange<'_> {
 }
 
 /// Approvals that are used by the request and not already by its connection.
-fn own_approvals(allowed: &Allowed, held: &Approvals) -> Vec<stockade_types::ApprovalId> {
+fn own_approvals(
+    allowed: &Allowed<Addressed>,
+    held: &Approvals,
+) -> Vec<stockade_types::ApprovalId> {
     let ids = allowed.approvals.ids();
     ids.filter(|id| !held.ids().any(|other| other == *id))
         .cloned()
@@ -447,11 +439,11 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Go
 
 async fn send_body(
     (from, to): (&ReadHalf<'_>, &mut WriteHalf<'_>),
-    framing: Framing,
+    permitted: &Permitted<Addressed>,
     pending: &mut Vec<u8>,
     counters: &Counters,
 ) -> Sent {
-    let mut body = Body::new(framing, Manner::Strict);
+    let mut body = Body::new(permitted.get().head.framing, Manner::Strict);
     if !body.is_done() && !pending.is_empty() {
         let ours = match body.feed(pending) {
             Ok(ours) => ours,

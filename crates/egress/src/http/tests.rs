@@ -39,7 +39,7 @@ fn a_plain_request_is_understood_and_passed_on_unchanged() {
     assert_eq!(head.host, "good.test".parse().unwrap());
     assert_eq!((head.port, head.framing), (None, Framing::Empty));
     assert!(head.persistent && !head.websocket);
-    assert_eq!(head.to_bytes(), text.as_bytes());
+    assert_eq!(head.written(), text.as_bytes());
 }
 
 #[test]
@@ -52,14 +52,11 @@ fn absolute_form_becomes_origin_form() {
     assert_eq!(head.port, Some(81));
     assert_eq!(head.framing, Framing::Length(5));
     assert!(
-        head.to_bytes()
+        head.written()
             .starts_with(b"POST /x HTTP/1.1\r\nHost: good.test:81\r\n")
     );
     let head = request("GET http://good.test HTTP/1.0\r\nHost: good.test\r\n\r\n").unwrap();
-    assert_eq!(
-        head.to_bytes(),
-        b"GET / HTTP/1.0\r\nHost: good.test\r\n\r\n"
-    );
+    assert_eq!(head.written(), b"GET / HTTP/1.0\r\nHost: good.test\r\n\r\n");
     assert!(!head.persistent);
 }
 
@@ -96,7 +93,7 @@ fn an_offer_of_http2_is_passed_over() {
     .unwrap();
     assert!(!head.websocket && head.persistent);
     assert_eq!(
-        String::from_utf8(head.to_bytes()).unwrap(),
+        String::from_utf8(head.written()).unwrap(),
         "POST /x HTTP/1.1\r\nHost: good.test\r\nContent-Length: 3\r\nX-Own: a b\r\n\
          Connection: keep-alive\r\n\r\n"
     );
@@ -424,7 +421,7 @@ proptest! {
             prop_assert!(lengths + codings <= 1);
             prop_assert_eq!(codings == 1, head.framing == Framing::Chunked);
             // What is sent on is read in the same way again.
-            let again = head.to_bytes();
+            let again = head.written();
             let reread = parse_request(&mut Scanner::default(), &again).unwrap().unwrap();
             prop_assert_eq!(reread, (head, again.len()));
         }

@@ -36,6 +36,14 @@ pub(crate) enum Colon {
 
 impl Glob {
     pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
+        if Self::is_plain(text) {
+            // Most words of policies are: nothing has to be unfolded.
+            let literal = (!text.is_empty()).then(|| Piece::Literal(text.into()));
+            return Ok(Self {
+                text: text.to_owned(),
+                alternatives: vec![literal.into_iter().collect()],
+            });
+        }
         let mut alternatives = Vec::new();
         for branch in unfold(text)? {
             alternatives.push(pieces(&branch)?);
@@ -44,6 +52,11 @@ impl Glob {
             text: text.to_owned(),
             alternatives,
         })
+    }
+
+    /// Tells whether a text has no sign with a meaning, so that it stands for itself alone.
+    pub(crate) fn is_plain(text: &str) -> bool {
+        !text.contains(['*', '{', '\\'])
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -254,12 +267,26 @@ pub(crate) fn equal(a: &[u8], b: &[u8], case: Case) -> bool {
 mod tests {
     use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 
-    use super::{Case, Glob};
+    use super::{Case, Glob, pieces, unfold};
 
     fn matches(pattern: &str, text: &str) -> bool {
         Glob::parse(pattern)
             .unwrap()
             .matches(text.as_bytes(), Case::Exact)
+    }
+
+    /// What is not taken apart is what taking it apart gives.
+    #[test]
+    fn plain_words_stand_for_themselves() {
+        for text in ["", "git", "a}b", "a,b", "~/x y", "ö?[a]"] {
+            let glob = Glob::parse(text).unwrap();
+            let unfolded: Vec<_> = unfold(text)
+                .unwrap()
+                .iter()
+                .map(|branch| pieces(branch).unwrap())
+                .collect();
+            assert_eq!(glob.alternatives, unfolded, "{text:?}");
+        }
     }
 
     #[test]
