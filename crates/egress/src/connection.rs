@@ -89,10 +89,8 @@ pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketA
         client: &link.client,
         destination,
     };
-    let judged = proxy
-        .judge
-        .judge(&request, &Approvals::none(), waiter)
-        .await;
+    let none = Approvals::none();
+    let judged = proxy.judge.judge(&request, &none, waiter).await;
     let allowed = match judged {
         Judgement::Permitted(allowed) => allowed,
         Judgement::Denied(decision) => return link.refuse(*decision, &flight).await,

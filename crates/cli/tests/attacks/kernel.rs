@@ -203,7 +203,7 @@ fn k12_proc_shows_nothing_of_the_machine() {
             "head -c 1 /proc/1/mem 2>&1 | grep -q 'Input/output'",
         )
         .twin("head -c 1 /proc/self/mem 2>&1 | grep -q 'Input/output'"),
-        closed("others", "grep -q /attacks- /proc/$TESTS/cmdline"),
+        closed("others", "grep -q /all- /proc/$TESTS/cmdline"),
         // The first process is of the command's own user; Landlock keeps signals from it (from
         // interface 6 on, Linux 6.12).
         closed("first-signal", "[ $(abi) -ge 6 ] && kill -0 1").twin("kill -0 $$"),

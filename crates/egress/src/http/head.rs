@@ -60,7 +60,7 @@ pub(crate) struct RequestHead {
 
 impl RequestHead {
     /// Writes the head in origin form, as the server is to see it.
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         self.with_target(self.path.as_bytes(), b"")
     }
 
