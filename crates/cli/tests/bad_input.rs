@@ -729,7 +729,7 @@ fn a_kernel_without_a_feature_starts_nothing() {
             &[
                 "seccomp",
                 "Function not implemented",
-                "`stockade doctor` tells what is missing",
+                "`stockade doctor` says what is missing",
             ],
         ),
     ];

@@ -94,7 +94,7 @@ fn an_answer_is_kept_for_its_workspace_until_it_is_taken_back() {
             .expect("one is kept")
             .to_owned();
         place.rules(&["show", &id]).assert_stdout("[[allow]]");
-        place.rules(&["remove", "always-0"]).assert_code(1);
+        place.rules(&["remove", "always-none"]).assert_code(1);
         place.rules(&["remove", &id]).assert_success();
         assert_eq!(place.asked(&place.repo), 1, "it is asked again");
     }
