@@ -1,6 +1,6 @@
 //! `[[cedar]]`: one rule in Cedar text, checked against the schema, every mistake at its place.
 
-use std::ops::Range;
+use std::{ops::Range, sync::LazyLock};
 
 use cedar_policy::{Effect, Policy, PolicySet, ValidationMode, Validator};
 use miette::Diagnostic;
@@ -168,11 +168,18 @@ fn verdict(file: &mut File<'_>, at: &At<String>, policy: &Policy) -> Option<Verd
 
 /// Checks the rule against the schema, and returns it as Cedar's JSON.
 fn validated(file: &mut File<'_>, at: &At<String>, policy: &Policy) -> Option<serde_json::Value> {
-    let prepared = schema().and_then(|schema| {
-        let set = PolicySet::from_policies([policy.clone()]).map_err(|error| error.to_string())?;
-        let tree = policy.to_json().map_err(|error| error.to_string())?;
-        Ok((Validator::new(schema), set, tree))
-    });
+    // Read once: a policy can have hundreds of rules.
+    static VALIDATOR: LazyLock<Result<Validator, String>> =
+        LazyLock::new(|| schema().map(Validator::new));
+    let prepared = VALIDATOR
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(|validator| {
+            let set =
+                PolicySet::from_policies([policy.clone()]).map_err(|error| error.to_string())?;
+            let tree = policy.to_json().map_err(|error| error.to_string())?;
+            Ok((validator, set, tree))
+        });
     let (validator, set, tree) = match prepared {
         Ok(prepared) => prepared,
         Err(reason) => {
