@@ -298,7 +298,10 @@ proptest! {
         }
         let is_dry = |word: &&str| ["-n", "--dry-run"].contains(word);
         let plain = rest.iter().all(|word| is_dry(word) || !word.starts_with('-'));
-        if in_front && plain && rest.iter().filter(|word| is_dry(word)).count() == 1 {
+        // An option that nobody knows may have the word behind it as its value; a second `push` is then
+        // the command, and what stood before it is not about that.
+        let one_way = !options.contains(&"--x") || !rest.contains(&"push");
+        if in_front && one_way && plain && rest.iter().filter(|word| is_dry(word)).count() == 1 {
             prop_assert_eq!(decide(&policy, &request), Verdict::Allow, "{}", line);
         }
         if in_front && !(plain && rest.iter().any(is_dry)) {
