@@ -129,9 +129,10 @@ pub fn redirect_all_tcp(port: u16) -> Outcome<()> {
 /// # Errors
 /// As [`redirect_all_tcp`]; ENOENT where the kernel has no way to hold or to answer.
 pub fn hold_all_tcp(local: &[u16]) -> Outcome<()> {
-    match hold_with(queue, local) {
-        // The same queue behind another door: kernels have either or both.
-        Err(error) if error.errno() == Some(libc::ENOENT) => hold_with(queue_target, local),
+    // One queue behind two doors: kernels have either or both. The target comes first, since more have
+    // it, and the kernel takes 12 ms (a grace period of RCU) to take rules back that it cannot load.
+    match hold_with(queue_target, local) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => hold_with(queue, local),
         other => other,
     }
 }
@@ -272,7 +273,7 @@ fn queue(m: &mut Batch) {
     });
 }
 
-/// The same by the target that iptables has (linux/netfilter/xt_NFQUEUE.h).
+/// The same by the target that iptables has (linux/netfilter/xt_NFQUEUE.h), which most kernels have.
 fn queue_target(m: &mut Batch) {
     expression(m, b"target\0", |data| {
         data.attribute(attribute::TARGET_NAME, b"NFQUEUE\0");
