@@ -1,7 +1,8 @@
 //! `cargo xtask fuzz`: every reader of bytes from outside, with changed inputs, for minutes.
 
 use std::{
-    process::Stdio,
+    path::Path,
+    process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -29,10 +30,6 @@ pub(crate) struct Args {
 /// Runs the targets, as many at once as there are processors.
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let root = workspace::root()?;
-    anyhow::ensure!(
-        process::find("cargo-nextest").is_some(),
-        "cargo-nextest is missing; `cargo install --locked cargo-nextest`"
-    );
     let seed = args.seed.map_or_else(fresh_seed, Ok)?;
     out::line(format_args!(
         "fuzz: {} minutes for each target, seed {seed}",
@@ -44,22 +41,39 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         names.any(|name| name == "stockade-fuzz")
     });
     let with_targets = with_targets.flat_map(|(name, _)| ["--package", name]);
-    let status = workspace::cargo()
+    let mut cargo = workspace::cargo();
+    cargo
         .args(["nextest", "run", "--profile", "fuzz"])
         .args(with_targets)
         .args(["--filterset", &filter(args.target.as_deref())])
-        .env("STOCKADE_FUZZ_SECONDS", (args.minutes * 60).to_string())
+        .env("STOCKADE_FUZZ_SECONDS", (args.minutes * 60).to_string());
+    let again = format!(
+        "fuzz: the same inputs again: cargo xtask fuzz --seed {seed}; what failed is kept below `fuzz` of its crate"
+    );
+    with_seed(cargo, &root, seed, &again)
+}
+
+/// Runs nextest with a seed for the targets, and prints `again` if a test fails.
+pub(crate) fn with_seed(
+    mut cargo: Command,
+    root: &Path,
+    seed: u64,
+    again: &str,
+) -> Result<Outcome> {
+    anyhow::ensure!(
+        process::find("cargo-nextest").is_some(),
+        "cargo-nextest is missing; `cargo install --locked cargo-nextest`"
+    );
+    let status = cargo
         .env("STOCKADE_FUZZ_SEED", seed.to_string())
-        .current_dir(&root)
+        .current_dir(root)
         .stdin(Stdio::null())
         .status()
         .context("cargo could not be started")?;
     if status.success() {
         return Ok(Outcome::Passed);
     }
-    out::line(format_args!(
-        "fuzz: the same inputs again: cargo xtask fuzz --seed {seed}; what failed is kept below `fuzz` of its crate"
-    ));
+    out::line(again);
     Ok(Outcome::Failed)
 }
 

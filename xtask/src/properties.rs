@@ -3,12 +3,12 @@
 //! `cargo xtask test` tries the same cases each time, so that a failure belongs to the change that
 //! it stands by. This one looks for new ones, and says how to have them again.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Stdio};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result};
 use proc_macro2::{TokenStream, TokenTree};
 
-use crate::{Outcome, fuzz, out, process, tidy, workspace};
+use crate::{Outcome, fuzz, out, tidy, workspace};
 
 /// The macro in whose body property tests stand.
 const MACRO: &str = "proptest";
@@ -24,10 +24,6 @@ pub(crate) struct Args {
 /// Runs every property test of the workspace once.
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let root = workspace::root()?;
-    anyhow::ensure!(
-        process::find("cargo-nextest").is_some(),
-        "cargo-nextest is missing; `cargo install --locked cargo-nextest`"
-    );
     let seed = args.seed.map_or_else(fuzz::fresh_seed, Ok)?;
     let names = names(&root)?;
     out::line(format_args!(
@@ -36,7 +32,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     ));
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     // The whole workspace is built as `cargo xtask test` builds it, so nothing is built twice.
-    let status = workspace::cargo()
+    let mut cargo = workspace::cargo();
+    cargo
         .args(["nextest", "run", "--workspace"])
         .arg("--filterset")
         .arg(format!(
@@ -44,19 +41,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             names.join("|"),
             fuzz::filter(None)
         ))
-        .env("PROPTEST_RNG_SEED", seed.to_string())
-        .env("STOCKADE_FUZZ_SEED", seed.to_string())
-        .current_dir(&root)
-        .stdin(Stdio::null())
-        .status()
-        .context("cargo could not be started")?;
-    if status.success() {
-        return Ok(Outcome::Passed);
-    }
-    out::line(format_args!(
-        "properties: the same cases again: cargo xtask properties --seed {seed}"
-    ));
-    Ok(Outcome::Failed)
+        .env("PROPTEST_RNG_SEED", seed.to_string());
+    let again = format!("properties: the same cases again: cargo xtask properties --seed {seed}");
+    fuzz::with_seed(cargo, &root, seed, &again)
 }
 
 /// Lists the names of all property tests.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::process::Signal;
-use stockade_testkit::{Output, Run, TestEnv, env::under_test, wait};
+use stockade_testkit::{Output, Repo, Run, TestEnv, env::under_test, run::Running, wait};
 
 /// How long a session may take to start its command.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -18,6 +18,23 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 struct Place(TestEnv);
 
 impl Place {
+    /// Starts a session whose command has begun, and does nothing more.
+    fn sleeping(&self) -> (Repo, Running) {
+        let repo = self.0.repo();
+        let running = self
+            .0
+            .session(repo.path())
+            .line("touch begun; sleep 60")
+            .spawn();
+        let begun = || repo.path().join("begun").exists();
+        assert!(
+            wait::until_true(START_TIMEOUT, begun),
+            "{}",
+            running.stderr()
+        );
+        (repo, running)
+    }
+
     fn new() -> Self {
         Self(TestEnv::new(under_test()))
     }
@@ -183,18 +200,7 @@ fn output_that_could_not_be_written_is_no_success() {
 #[test]
 fn a_session_whose_supervisor_was_killed_is_not_said_to_run() {
     let place = Place::new();
-    let repo = place.0.repo();
-    let running = place
-        .0
-        .session(repo.path())
-        .line("touch begun; sleep 60")
-        .spawn();
-    let begun = || repo.path().join("begun").exists();
-    assert!(
-        wait::until_true(START_TIMEOUT, begun),
-        "{}",
-        running.stderr()
-    );
+    let (_repo, running) = place.sleeping();
     let id = place.0.session_id();
     let headline = |texts: &[&str]| {
         let output = place.stockade(&["show", &id]);
@@ -313,18 +319,7 @@ fn any_number_follow_a_session_to_its_end() {
 #[test]
 fn a_follower_says_that_the_supervisor_was_killed() {
     let place = Place::new();
-    let repo = place.0.repo();
-    let running = place
-        .0
-        .session(repo.path())
-        .line("touch begun; sleep 60")
-        .spawn();
-    let begun = || repo.path().join("begun").exists();
-    assert!(
-        wait::until_true(START_TIMEOUT, begun),
-        "{}",
-        running.stderr()
-    );
+    let (_repo, running) = place.sleeping();
     let words = ["events", "--follow", "--json", "last"];
     let followers = [0, 1].map(|_| place.0.stockade().args(words).spawn());
     let seen = || followers.iter().all(|one| !one.stdout().is_empty());
