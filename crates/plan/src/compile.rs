@@ -1,21 +1,13 @@
 //! From policy, wish and facts to a plan.
 
 use stockade_policy::Policy;
-use stockade_types::AbsPath;
+use stockade_types::{AbsPath, WorkspaceMode};
 
 use crate::{
-    CallSet, Command, Guarantee, GuaranteeName, HostFacts, Identity, LaunchPlan, Namespace,
-    Network, PLAN_VERSION, PlanError, RunSpec, Step, covers, environment, limits, view,
+    Command, Guarantee, HostFacts, Identity, LaunchPlan, PLAN_VERSION, PlanError, RunSpec, covers,
+    environment,
+    tiers::{self, Made, Wish},
 };
-use stockade_types::{Tier, WorkspaceMode};
-
-/// Port of the one listener that every connection is redirected to. Nothing inside can be
-/// confused with it: it is only reachable under its own name, and then has no original destination.
-const REDIRECT_PORT: u16 = 61_153;
-/// TCP port of names; resolvers fall back to TCP for long answers.
-const NAME_PORT: u16 = 53;
-/// Landlock interface that the native tier needs at least: file rights with reparenting.
-const LANDLOCK_ABI_MIN: i32 = 2;
 
 /// Makes the plan.
 ///
@@ -33,34 +25,28 @@ pub fn compile(
             "the review workspace is not available yet; use `mode = \"direct\"`",
         ));
     }
-    if facts.landlock_abi < LANDLOCK_ABI_MIN {
-        return Err(PlanError::Missing(
-            "Landlock (Linux 5.19 or newer, `lsm=landlock`)",
-        ));
-    }
     let identity = identity(facts);
-    let mut steps = limits::group_steps(&settings.limits, facts);
-    steps.extend(namespaces(facts, identity));
-    steps.extend(view::steps(spec, facts));
-    // After the view: a bind takes a mount namespace for a moment, and none are left after this.
-    steps.extend(limits::shared_steps(settings, facts));
-    steps.extend(network(policy, spec, facts));
-    steps.push(Step::EnterRoot);
-    if let Some(size) = spec.terminal {
-        steps.push(Step::Terminal {
-            size,
-            streams: spec.streams,
-        });
-    }
-    steps.push(Step::HandOver);
-    steps.extend(confinement(policy, spec, facts, identity));
-    let guarantees = stated(policy, spec, facts)?;
+    let Made {
+        steps,
+        boundary,
+        guarantees,
+    } = (tiers::of(spec.tier).make)(Wish {
+        policy,
+        spec,
+        facts,
+        identity,
+    })?;
+    boundary
+        .check(&steps, &guarantees)
+        .map_err(PlanError::Unfounded)?;
+    let guarantees = settle(guarantees, spec)?;
     let mut argv = spec.argv.clone();
     settings.preset.complete(&mut argv);
     Ok(LaunchPlan {
         version: PLAN_VERSION,
         session: spec.session.clone(),
-        tier: Tier::Native,
+        tier: spec.tier,
+        boundary,
         identity,
         command: Command {
             program: facts.program.program.clone().into(),
@@ -76,7 +62,7 @@ pub fn compile(
 }
 
 /// Returns what the command brings along, where it does.
-fn also_visible(facts: &HostFacts) -> Option<String> {
+pub(crate) fn also_visible(facts: &HostFacts) -> Option<String> {
     let roots: Vec<String> = facts.program.roots.iter().map(AbsPath::to_string).collect();
     (!roots.is_empty()).then(|| format!("also visible, for the command: {}", roots.join(" ")))
 }
@@ -184,155 +170,11 @@ fn is_project_place(path: &AbsPath) -> bool {
         || below("/usr/local").is_some_and(|name| !of_local(name))
 }
 
-fn namespaces(facts: &HostFacts, identity: Identity) -> Vec<Step> {
-    let with_setup = |id: u32, caller: u32| {
-        if id == caller {
-            vec![id]
-        } else {
-            vec![caller, id]
-        }
-    };
-    vec![
-        Step::EnterNamespaces {
-            namespaces: vec![
-                Namespace::User,
-                Namespace::Mount,
-                Namespace::Pid,
-                Namespace::Network,
-                Namespace::Ipc,
-                Namespace::Uts,
-                Namespace::Cgroup,
-            ],
-        },
-        Step::MapIdentity {
-            uids: with_setup(identity.uid, facts.caller_uid),
-            gids: with_setup(identity.gid, facts.caller_gid),
-        },
-        Step::StartFirstProcess,
-        Step::DieWithSupervisor,
-        Step::HostName {
-            name: "stockade".to_owned(),
-        },
-    ]
-}
-
-fn network(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
-    if spec.network == Network::Isolated {
-        return vec![Step::Loopback];
-    }
-    let mut ports = vec![REDIRECT_PORT, NAME_PORT];
-    if !facts.redirect {
-        ports.extend(
-            policy
-                .net_ports()
-                .into_iter()
-                .filter(|port| !ports.contains(port))
-                .collect::<Vec<_>>(),
-        );
-    }
-    // A port that is listened on everywhere is listened on here too.
-    let mut local = policy.settings().network.local_ports();
-    local.retain(|port| !ports.contains(port));
-    let mut steps = vec![
-        Step::Loopback,
-        Step::RouteEverything,
-        Step::Listen {
-            ports,
-            local: local.clone(),
-        },
-    ];
-    if facts.redirect {
-        steps.push(Step::Redirect {
-            port: REDIRECT_PORT,
-        });
-        if facts.hold {
-            steps.push(Step::Hold { local });
-        }
-    }
-    steps
-}
-
-fn confinement(
-    policy: &Policy,
-    spec: &RunSpec,
-    facts: &HostFacts,
-    identity: Identity,
-) -> Vec<Step> {
-    let settings = policy.settings();
-    let mut steps = vec![
-        Step::BecomeUser {
-            uid: identity.uid,
-            gid: identity.gid,
-            drop_groups: facts.caller_uid == 0,
-        },
-        Step::NewSession,
-        Step::StartCommand,
-        Step::ForegroundGroup,
-    ];
-    steps.extend(limits::resource_steps(&settings.limits, facts));
-    steps.extend([
-        Step::DropCapabilities,
-        Step::NoNewPrivileges,
-        Step::RestrictPaths {
-            abi: facts.landlock_abi,
-            rules: view::landlock(spec, facts),
-        },
-        Step::FilterCalls {
-            set: CallSet {
-                debuggers: settings.process.debuggers.value,
-                namespaces: settings.process.namespaces.value,
-                notify: true,
-                root: identity.uid == 0,
-            },
-        },
-        Step::CloseDescriptors,
-        Step::Execute,
-    ]);
-    steps
-}
-
-fn stated(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Result<Vec<Guarantee>, PlanError> {
-    let holds = |name, how: &str| Guarantee {
-        name,
-        holds: true,
-        how: how.to_owned(),
-        missing: None,
-        waiver: None,
-    };
-    let network = match (spec.network, facts.redirect) {
-        (Network::Isolated, _) => "no interface but loopback, no names",
-        (Network::Proxied, true) => {
-            "no interface but loopback; every port is redirected to the egress process"
-        }
-        (Network::Proxied, false) => {
-            "no interface but loopback; ports that no rule names are refused"
-        }
-    };
-    let mut files = "private root, read-only binds, Landlock, change notifier".to_owned();
-    if let Some(also) = also_visible(facts) {
-        files.extend(["; ", &also]);
-    }
-    let mut stated = vec![
-        holds(GuaranteeName::Files, &files),
-        holds(
-            GuaranteeName::Processes,
-            "pid and IPC namespaces, seccomp, no capabilities",
-        ),
-        holds(GuaranteeName::Network, network),
-        holds(
-            GuaranteeName::Secrets,
-            "empty home, clean environment, no inherited descriptors",
-        ),
-    ];
-    stated.extend(limits::guarantees(&policy.settings().limits, facts));
-    stated.push(holds(
-        GuaranteeName::ExecDecisions,
-        "seccomp notifier on execve and execveat",
-    ));
-    stated.push(holds(
-        GuaranteeName::Record,
-        "journal, hash-chained and signed",
-    ));
+/// Joins guarantees with what the caller requires of them, and does without.
+///
+/// # Errors
+/// [`PlanError::Required`] if one that is required neither holds nor is waived.
+fn settle(mut stated: Vec<Guarantee>, spec: &RunSpec) -> Result<Vec<Guarantee>, PlanError> {
     for guarantee in &mut stated {
         guarantee.waiver = spec
             .waive

@@ -1,8 +1,8 @@
 //! Why there is no plan.
 
-use stockade_types::AbsPath;
+use stockade_types::{AbsPath, GuaranteeName, Tier};
 
-use crate::GuaranteeName;
+use crate::Unfounded;
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,16 @@ pub enum PlanError {
         missing: String,
     },
     /// The kernel lacks something the tier is made of.
-    #[error("the native tier needs {0}")]
-    Missing(&'static str),
+    #[error("the {tier} tier needs {part}")]
+    Missing {
+        /// The tier.
+        tier: Tier,
+        /// What of it.
+        part: &'static str,
+    },
+    /// The tier states more than its steps make: a fault of Stockade.
+    #[error("the tier is not what it says")]
+    Unfounded(#[source] Unfounded),
     /// The policy asks for something that does not exist yet.
     #[error("{0}")]
     Unsupported(&'static str),

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use stockade_types::{AbsPath, Digest, RawText, SessionId, Tier};
 
-use crate::{Guarantee, Step};
+use crate::{Boundary, Guarantee, Step, Unfounded};
 
 /// Version of the plan's meaning; an executor refuses every other one.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// Whom the command runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub struct LaunchPlan {
     pub session: SessionId,
     /// Isolation tier.
     pub tier: Tier,
+    /// What its walls are made of.
+    pub boundary: Boundary,
     /// Whom the command runs as.
     pub identity: Identity,
     /// What is executed.
@@ -57,6 +59,14 @@ pub struct LaunchPlan {
 }
 
 impl LaunchPlan {
+    /// Checks that the steps make what the plan states of its boundary.
+    ///
+    /// # Errors
+    /// The first statement that nothing stands behind.
+    pub fn check(&self) -> Result<(), Unfounded> {
+        self.boundary.check(&self.steps, &self.guarantees)
+    }
+
     /// Returns the bytes that are handed to the executor and their digest.
     ///
     /// # Errors

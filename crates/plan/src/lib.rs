@@ -5,6 +5,7 @@
 //! facts about the machine come in [`HostFacts`].
 #![forbid(unsafe_code)]
 
+mod boundary;
 mod calls;
 mod compile;
 mod covers;
@@ -18,8 +19,10 @@ mod share;
 mod spec;
 mod step;
 mod step_name;
+mod tiers;
 mod view;
 
+pub use boundary::{Boundary, Interfaces, Life, Protection, Root, Unfounded};
 pub use calls::{
     CALLS, Call, CallAction, CallCondition, CallSet, Debuggers, Family, ORDINARY, Refusals,
     UNNAMED, answer, calls,
@@ -30,9 +33,10 @@ pub use facts::{
     CacheFact, CacheKind, CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry,
     ShareFact, SharedCounts, ShownFact, SshFact, StateFact, SystemEntry, Upper,
 };
-pub use guarantee::{Guarantee, GuaranteeName};
+pub use guarantee::Guarantee;
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION};
 pub use spec::{Network, RunSpec, Stream, Streams};
 pub use step::{Namespace, OverlayPart, Owner, PathRule, ResourceLimit, Rights, Step};
 pub use step_name::StepName;
+pub use tiers::{DEFAULT_TIER, Part, needs};
 pub use view::{SSH_CONFIG, SSH_DIRECTORY, SSH_KNOWN_HOSTS};

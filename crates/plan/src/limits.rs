@@ -1,8 +1,9 @@
 //! Limits as steps.
 
 use stockade_policy::{Limits, Settings};
+use stockade_types::GuaranteeName;
 
-use crate::{Guarantee, GuaranteeName, HostFacts, ResourceLimit, Step};
+use crate::{Guarantee, HostFacts, ResourceLimit, Step};
 
 /// Open files where the policy says nothing: what build tools and language servers get by with.
 const OPEN_FILES_DEFAULT: u64 = 65_536;

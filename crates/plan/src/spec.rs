@@ -1,9 +1,7 @@
 //! What the caller of a session wants.
 
 use serde::{Deserialize, Serialize};
-use stockade_types::{AbsPath, RawText, SessionId};
-
-use crate::GuaranteeName;
+use stockade_types::{AbsPath, GuaranteeName, RawText, SessionId, Tier};
 
 /// What one of the command's standard streams is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +56,8 @@ pub enum Network {
 pub struct RunSpec {
     /// The session.
     pub session: SessionId,
+    /// How strong the isolation is.
+    pub tier: Tier,
     /// Host directory of the session; holds `root` (a mount point) and `inside` (what the agent
     /// may read of us).
     pub session_dir: AbsPath,

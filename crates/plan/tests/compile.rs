@@ -3,12 +3,13 @@
 
 use stockade_fuzz::Target;
 use stockade_plan::{
-    CacheFact, CacheKind, CgroupFact, EntryKind, GuaranteeName, HostFacts, LaunchPlan, LinkFact,
-    Network, PlanError, ProgramFacts, ProtectedEntry, RunSpec, ShareFact, SharedCounts, ShownFact,
-    StateFact, Step, Streams, SystemEntry, Upper, check_workspace, compile,
+    Boundary, CacheFact, CacheKind, CgroupFact, EntryKind, HostFacts, Interfaces, LaunchPlan, Life,
+    LinkFact, Namespace, Network, PlanError, ProgramFacts, ProtectedEntry, RunSpec, ShareFact,
+    SharedCounts, ShownFact, StateFact, Step, Streams, SystemEntry, Upper, check_workspace,
+    compile,
 };
 use stockade_policy::{HostSets, Origin, Policy, Source, load};
-use stockade_types::{AbsPath, RawText, SessionId};
+use stockade_types::{AbsPath, GuaranteeName, RawText, SessionId, Tier};
 
 fn path(text: &str) -> AbsPath {
     AbsPath::new(text).unwrap()
@@ -55,6 +56,7 @@ fn full_policy() -> Policy {
 fn spec() -> RunSpec {
     RunSpec {
         session: SessionId::from_random(0x3f2a),
+        tier: Tier::Native,
         session_dir: path("/home/dev/.local/state/stockade/sessions/3f2a"),
         state_dir: path("/home/dev/.local/state/stockade"),
         workspace: path("/home/dev/src/shop"),
@@ -739,7 +741,7 @@ fn what_the_kernel_lacks_or_does_not_exist_yet_has_no_plan() {
             ..facts()
         };
         let error = compile(&full_policy(), &spec(), &facts).unwrap_err();
-        assert!(matches!(error, PlanError::Missing(what) if what.contains("Landlock")));
+        assert!(matches!(error, PlanError::Missing { part, .. } if part.contains("Landlock")));
     }
     let facts_two = HostFacts {
         landlock_abi: 2,
@@ -904,4 +906,83 @@ fn fuzz_plan() {
             assert_eq!(serde_json::from_slice::<LaunchPlan>(&again).unwrap(), plan);
         }
     });
+}
+
+/// Takes away every step of a name.
+fn without(plan: &LaunchPlan, name: &str) -> LaunchPlan {
+    let mut less = plan.clone();
+    less.steps.retain(|step| step.name().as_str() != name);
+    assert!(less.steps.len() < plan.steps.len(), "no step `{name}`");
+    less
+}
+
+/// Takes one namespace away.
+fn shared_with_host(plan: &LaunchPlan, wanted: Namespace) -> LaunchPlan {
+    let mut less = plan.clone();
+    for step in &mut less.steps {
+        if let Step::EnterNamespaces { namespaces } = step {
+            namespaces.retain(|namespace| *namespace != wanted);
+        }
+    }
+    less
+}
+
+#[test]
+fn a_boundary_is_what_the_steps_make_or_the_plan_is_refused() {
+    let plan = compile(&full_policy(), &spec(), &facts()).unwrap();
+    plan.check().unwrap();
+    let sealed = serde_json::to_value(&plan).unwrap();
+    let stated = serde_json::json!({
+        "root": "private",
+        "interfaces": "own",
+        "life": "first-process",
+        "protection": "mounts",
+    });
+    assert_eq!(sealed.get("boundary"), Some(&stated));
+    let root = "a private root";
+    let network = "a network of its own";
+    let life = "that everything ends with the first process";
+    for (less, stated) in [
+        (without(&plan, "new-root"), root),
+        (without(&plan, "enter-root"), root),
+        (shared_with_host(&plan, Namespace::Mount), root),
+        (shared_with_host(&plan, Namespace::Network), network),
+        (shared_with_host(&plan, Namespace::Pid), life),
+        (without(&plan, "start-first-process"), life),
+        (without(&plan, "die-with-supervisor"), life),
+        (
+            without(&plan, "private-mounts"),
+            "that mounts hold protected files",
+        ),
+    ] {
+        assert_eq!(less.check().unwrap_err().stated, stated);
+    }
+    // Nor does a guarantee hold that the boundary does not give.
+    let weaker = |boundary: Boundary| LaunchPlan {
+        boundary,
+        ..plan.clone()
+    };
+    for (boundary, stated) in [
+        (
+            Boundary {
+                life: Life::Unbound,
+                ..plan.boundary
+            },
+            "that `processes` holds",
+        ),
+        (
+            Boundary {
+                interfaces: Interfaces::Host,
+                ..plan.boundary
+            },
+            "that `network` holds",
+        ),
+    ] {
+        let mut weaker = weaker(boundary);
+        assert_eq!(weaker.check().unwrap_err().stated, stated);
+        for guarantee in &mut weaker.guarantees {
+            guarantee.holds = false;
+        }
+        weaker.check().unwrap();
+    }
 }

@@ -1,10 +1,13 @@
-//! Examining a machine: each part of the native tier is tried, not guessed.
+//! Examining a machine: each part that tiers are made of is tried, not guessed.
 
 use std::path::Path;
 
 use serde::Serialize;
 use stockade_journal::{KeyError, SigningKey, layout};
+use stockade_plan::{DEFAULT_TIER, Part, needs};
 use stockade_sys::{cgroup, identity, landlock, probe};
+
+use stockade_types::Tier;
 
 use crate::{StateProblem, check_state};
 
@@ -27,7 +30,10 @@ pub struct Check {
     pub name: &'static str,
     /// How it stands.
     pub state: State,
-    /// Whether the native tier cannot do without it.
+    /// Which part of a tier it is, if tiers differ in it.
+    #[serde(skip)]
+    pub part: Option<Part>,
+    /// Whether the tier of `--tier auto` cannot do without it.
     pub required: bool,
     /// What was found.
     pub found: String,
@@ -35,14 +41,50 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-fn ready(name: &'static str, required: bool, found: impl Into<String>) -> Check {
+/// A part without which some sessions start; what is found of it is said in `found`.
+fn optional(name: &'static str, state: State, found: impl Into<String>) -> Check {
     Check {
         name,
-        state: State::Ready,
-        required,
+        state,
+        part: None,
+        required: false,
         found: found.into(),
         remedy: None,
     }
+}
+
+fn ready(name: &'static str, found: impl Into<String>) -> Check {
+    optional(name, State::Ready, found)
+}
+
+impl Check {
+    /// Makes it the check of a part that tiers are made of.
+    fn of(mut self, part: Part) -> Self {
+        self.part = Some(part);
+        self.required = needs(DEFAULT_TIER).contains(&part);
+        self
+    }
+
+    /// Makes it one that every session needs.
+    fn for_all(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// Tells whether sessions of a tier start here, as far as checks say.
+pub fn works(tier: Tier, checks: &[Check]) -> bool {
+    let stops = |check: &Check| match check.part {
+        Some(part) => needs(tier).contains(&part),
+        None => check.required,
+    };
+    let missing = |check: &&Check| check.state == State::Missing;
+    !checks.iter().filter(missing).any(stops)
 }
 
 /// Room that a record needs at the least: that of a short session.
@@ -51,13 +93,7 @@ const FREE_BYTES_MIN: u64 = 1 << 20;
 /// Examines everything, as the calling user. Must run while the process has one thread.
 pub fn examine(state_dir: Option<&Path>) -> Vec<Check> {
     let namespaces = namespaces();
-    let not_tried = |name| Check {
-        name,
-        state: State::Weaker,
-        required: false,
-        found: "not tried: that takes a namespace".to_owned(),
-        remedy: None,
-    };
+    let not_tried = |name| optional(name, State::Weaker, "not tried: that takes a namespace");
     let (redirect, hold) = match namespaces.state {
         State::Missing => (not_tried("redirect"), not_tried("hold")),
         State::Ready | State::Weaker => (redirect(), hold()),
@@ -78,24 +114,18 @@ pub fn examine(state_dir: Option<&Path>) -> Vec<Check> {
 }
 
 fn kernel() -> Check {
-    ready("kernel", false, probe::kernel_release())
+    ready("kernel", probe::kernel_release())
 }
 
 fn namespaces() -> Check {
-    match probe::namespaces() {
-        Ok(()) => ready(
-            "namespaces",
-            true,
-            "user, mount, pid, network, ipc, uts, cgroup",
-        ),
-        Err(reason) => Check {
-            name: "namespaces",
-            state: State::Missing,
-            required: true,
-            found: format!("unprivileged user namespaces: {reason}"),
-            remedy: Some(namespace_remedy()),
-        },
-    }
+    let check = match probe::namespaces() {
+        Ok(()) => ready("namespaces", "user, mount, pid, network, ipc, uts, cgroup"),
+        Err(reason) => {
+            let found = format!("unprivileged user namespaces: {reason}");
+            optional("namespaces", State::Missing, found).with_remedy(namespace_remedy())
+        }
+    };
+    check.of(Part::Namespaces)
 }
 
 /// Finds which of the usual switches forbids user namespaces.
@@ -128,41 +158,35 @@ fn landlock_check() -> Check {
         _ => (State::Ready, None),
     };
     Check {
-        name: "landlock",
-        state,
-        required: true,
-        found: format!("interface version {abi}"),
         remedy,
+        ..optional("landlock", state, format!("interface version {abi}"))
     }
+    .of(Part::Landlock)
 }
 
 fn notifier() -> Check {
-    match probe::notifier() {
-        Ok(()) => ready("notifier", true, "seccomp filters with user notification"),
-        Err(reason) => Check {
-            name: "notifier",
-            state: State::Missing,
-            required: true,
-            found: format!("seccomp user notification: {reason}"),
-            remedy: Some("Linux 5.19 or newer; in a container, allow seccomp(2)".to_owned()),
-        },
-    }
+    let check = match probe::notifier() {
+        Ok(()) => ready("notifier", "seccomp filters with user notification"),
+        Err(reason) => {
+            let found = format!("seccomp user notification: {reason}");
+            optional("notifier", State::Missing, found)
+                .with_remedy("Linux 5.19 or newer; in a container, allow seccomp(2)")
+        }
+    };
+    check.of(Part::Notifier)
 }
 
 fn redirect() -> Check {
     match probe::redirect() {
         Ok(()) => ready(
             "redirect",
-            false,
             "nf_tables: every TCP port reaches the egress process",
         ),
-        Err(reason) => Check {
-            name: "redirect",
-            state: State::Weaker,
-            required: false,
-            found: format!("nf_tables: {reason}; ports that no rule names are refused"),
-            remedy: Some("sudo modprobe nf_tables nft_redir nf_nat".to_owned()),
-        },
+        Err(reason) => {
+            let found = format!("nf_tables: {reason}; ports that no rule names are refused");
+            optional("redirect", State::Weaker, found)
+                .with_remedy("sudo modprobe nf_tables nft_redir nf_nat")
+        }
     }
 }
 
@@ -170,18 +194,14 @@ fn hold() -> Check {
     match probe::hold() {
         Ok(()) => ready(
             "hold",
-            false,
             "programs learn from their own connect what cannot be reached",
         ),
-        Err(reason) => Check {
-            name: "hold",
-            state: State::Weaker,
-            required: false,
-            found: format!(
-                "nfnetlink_queue: {reason}; programs are connected before their host is"
-            ),
-            remedy: Some("sudo modprobe nfnetlink_queue nft_queue".to_owned()),
-        },
+        Err(reason) => {
+            let found =
+                format!("nfnetlink_queue: {reason}; programs are connected before their host is");
+            optional("hold", State::Weaker, found)
+                .with_remedy("sudo modprobe nfnetlink_queue nft_queue")
+        }
     }
 }
 
@@ -193,7 +213,6 @@ fn limits() -> Check {
     if controllers.len() == 3 {
         return ready(
             "limits",
-            false,
             "memory, processes and processor time by cgroup v1",
         );
     }
@@ -205,39 +224,23 @@ fn limits() -> Check {
             controllers.join(", ")
         )
     };
-    Check {
-        name: "limits",
-        state: State::Weaker,
-        required: false,
-        found,
-        remedy: Some("run as root, or give this user cgroups of its own".to_owned()),
-    }
+    optional("limits", State::Weaker, found)
+        .with_remedy("run as root, or give this user cgroups of its own")
 }
 
 fn disk() -> Check {
-    Check {
-        name: "disk",
-        state: State::Weaker,
-        required: false,
-        found: "a direct workspace has no quota".to_owned(),
-        remedy: None,
-    }
+    optional("disk", State::Weaker, "a direct workspace has no quota")
 }
 
 /// Tries to lay one directory over another on the file system of the state directory.
 fn overlays(state_dir: Option<&Path>) -> Check {
-    let weaker = |found: String| Check {
-        name: "caches",
-        state: State::Weaker,
-        required: false,
-        found,
-        remedy: Some(
-            "set STOCKADE_STATE_DIR to a directory on a local disk (not overlayfs, NFS or FUSE)"
-                .to_owned(),
-        ),
+    let weaker = |found: String| {
+        optional("caches", State::Weaker, found).with_remedy(
+            "set STOCKADE_STATE_DIR to a directory on a local disk (not overlayfs, NFS or FUSE)",
+        )
     };
     let Some(place) = state_dir.filter(|path| path.is_dir()) else {
-        return ready("caches", false, "not tried before the first run");
+        return ready("caches", "not tried before the first run");
     };
     let directory = place.join(format!(".overlay-{}", std::process::id()));
     let laid = std::fs::create_dir(&directory)
@@ -250,7 +253,6 @@ fn overlays(state_dir: Option<&Path>) -> Check {
     match laid {
         Ok(()) => ready(
             "caches",
-            false,
             "sessions add to private overlays over those of package managers",
         ),
         Err(reason) => weaker(format!(
@@ -260,12 +262,10 @@ fn overlays(state_dir: Option<&Path>) -> Check {
 }
 
 fn record(state_dir: Option<&Path>) -> Check {
-    let missing = |found: String| Check {
-        name: "record",
-        state: State::Missing,
-        required: true,
-        found,
-        remedy: Some("set STOCKADE_STATE_DIR to a directory that you can write".to_owned()),
+    let missing = |found: String| {
+        optional("record", State::Missing, found)
+            .for_all()
+            .with_remedy("set STOCKADE_STATE_DIR to a directory that you can write")
     };
     let Some(path) = state_dir else {
         return missing("there is no place for the state directory".to_owned());
@@ -278,13 +278,8 @@ fn record(state_dir: Option<&Path>) -> Check {
             if !path.is_dir() || path.is_symlink() {
                 return found;
             }
-            return Check {
-                remedy: Some(format!(
-                    "chmod 700 {0} && chown $(id -un) {0}",
-                    path.display()
-                )),
-                ..found
-            };
+            let place = path.display();
+            return found.with_remedy(format!("chmod 700 {place} && chown $(id -un) {place}"));
         }
         Err((path, StateProblem::Io(error))) => {
             return missing(format!("`{}` cannot be used: {error}", path.display()));
@@ -304,18 +299,13 @@ fn record(state_dir: Option<&Path>) -> Check {
         .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
         .unwrap_or_default();
     if free < FREE_BYTES_MIN {
-        return Check {
-            remedy: Some("make room, or set STOCKADE_STATE_DIR to another disk".to_owned()),
-            ..missing(format!("`{}` is on a full disk", existing.display()))
-        };
+        return missing(format!("`{}` is on a full disk", existing.display()))
+            .with_remedy("make room, or set STOCKADE_STATE_DIR to another disk");
     }
     let free = free >> 30;
     let who = identity::own().0;
-    ready(
-        "record",
-        true,
-        format!("{}, {free} GiB free, owner uid {who}", path.display()),
-    )
+    let found = format!("{}, {free} GiB free, owner uid {who}", path.display());
+    ready("record", found).for_all()
 }
 
 /// Says what is wrong with the signing key, where there is one that cannot be used.
@@ -325,24 +315,16 @@ fn key_problem(state_dir: &Path) -> Option<Check> {
         Ok(_) | Err(KeyError::Missing { .. }) => return None,
         Err(error) => error,
     };
-    Some(Check {
-        name: "record",
-        state: State::Missing,
-        required: true,
-        found: error.to_string(),
-        remedy: Some(format!(
-            "chmod 600 {0}, or move it away: the next run makes one, and older records cannot be verified then",
-            path.display()
-        )),
-    })
+    let remedy = format!(
+        "chmod 600 {0}, or move it away: the next run makes one, and older records cannot be verified then",
+        path.display()
+    );
+    let missing = optional("record", State::Missing, error.to_string());
+    Some(missing.for_all().with_remedy(remedy))
 }
 
 fn other_tiers() -> Check {
-    Check {
-        name: "tiers",
-        state: State::Weaker,
-        required: false,
-        found: "only native is available; landlock and oci come later".to_owned(),
-        remedy: None,
-    }
+    let available = Tier::ALL.map(Tier::as_str).join(", ");
+    let found = format!("only {available} is available; landlock and oci come later");
+    optional("tiers", State::Weaker, found)
 }

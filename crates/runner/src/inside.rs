@@ -8,7 +8,8 @@ use std::{
 };
 
 use stockade_plan::{
-    HostFacts, LaunchPlan, Network, SSH_CONFIG, SSH_DIRECTORY, SSH_KNOWN_HOSTS, SshFact, Step,
+    HostFacts, Interfaces, LaunchPlan, Network, Root, SSH_CONFIG, SSH_DIRECTORY, SSH_KNOWN_HOSTS,
+    SshFact, Step,
 };
 use stockade_policy::{Origin, Policy};
 use stockade_types::{AbsPath, Verdict};
@@ -80,9 +81,12 @@ impl Told<'_> {
             "- Hosts are allowed, asked about or refused one by one. A refused name does not resolve; a\n  \
              refused connection ends in a TLS alert, or in HTTP status 403 with the decision as JSON.\n"
         });
-        text.push_str(
-            "- `localhost` is the session's own; servers of the machine are not there.\n",
-        );
+        text.push_str(match self.plan.boundary.interfaces {
+            Interfaces::Own => {
+                "- `localhost` is the session's own; servers of the machine are not there.\n"
+            }
+            Interfaces::Host => "- `localhost` is the machine's: its servers are there.\n",
+        });
         for (verdict, begin) in [
             (Verdict::Ask, "- Needs the owner's answer first: "),
             (Verdict::Deny, "- Refused: "),
@@ -182,9 +186,14 @@ impl Told<'_> {
             }
         }
         text.push_str(
-            ".\n- System directories and tools in your home can be read. Other files of the machine do not\n  \
-             exist here.\n\
-             - Files that run by themselves outside are protected in the workspace at any depth (settings and\n  \
+            ".\n- System directories and tools in your home can be read. Other files of the machine ",
+        );
+        text.push_str(match self.plan.boundary.root {
+            Root::Private => "do not\n  exist here.\n",
+            Root::Host => "have\n  their names here, and cannot be opened.\n",
+        });
+        text.push_str(
+            "- Files that run by themselves outside are protected in the workspace at any depth (settings and\n  \
              hooks of git, of editors, agents, hook and version managers).\n\n",
         );
     }

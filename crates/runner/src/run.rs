@@ -11,12 +11,11 @@ use stockade_egress::ListenerKind;
 use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
 use stockade_journal::{Journal, SharedJournal, SigningKey, layout};
 use stockade_plan::{
-    GuaranteeName, HostFacts, LaunchPlan, Network, RunSpec, Step, StepName, Streams,
-    check_workspace, compile,
+    HostFacts, LaunchPlan, Network, RunSpec, Step, StepName, Streams, check_workspace, compile,
 };
 use stockade_policy::{Policy, Settings};
 use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
-use stockade_types::{AbsPath, Digest, RawText, SessionId};
+use stockade_types::{AbsPath, Digest, GuaranteeName, RawText, SessionId, Tier};
 
 use crate::{
     RunError, agent_config,
@@ -62,6 +61,8 @@ pub struct Options {
     pub policy: Policy,
     /// Where its layers come from, and where they are looked for.
     pub policy_places: Vec<PolicyPlace>,
+    /// How strong the isolation is.
+    pub tier: Tier,
     /// Who is asked.
     pub ask: AskMode,
     /// What of the network it gets.
@@ -193,6 +194,7 @@ fn prepare(
     let session_dir = AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?;
     let spec = RunSpec {
         session,
+        tier: options.tier,
         session_dir,
         state_dir,
         workspace,
@@ -441,7 +443,11 @@ fn bring_up(
             process.hand_over(revision, &kinds, &names, login.as_ref())?;
             Some((process, control))
         }
-        _ => None,
+        (Some(_), None) => {
+            let reason = "the session has no socket on which names are asked";
+            return Err(RunError::Egress(reason.to_owned()));
+        }
+        (None, _) => None,
     };
     let guarantees = prepared.plan.guarantees.iter();
     let stated: Vec<Event> = guarantees

@@ -11,7 +11,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome};
-use stockade_plan::{LaunchPlan, Streams};
+use stockade_plan::{Interfaces, LaunchPlan, Streams};
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
 use stockade_types::{AbsPath, LimitName, RawText, SessionId, chain};
 
@@ -24,7 +24,10 @@ use crate::{
     parts::{Parts, PipeEnds},
     publish::Doors,
     session_dir::{Clean, SessionDir},
-    threads::{EgressReplies, desk, open_doors, process_number, start_network, start_notifier},
+    threads::{
+        EgressReplies, desk, open_doors, process_number, start_network, start_notifier,
+        watch_mounts,
+    },
 };
 use stockade_approval::{Desk, Inbox, InboxOptions};
 use stockade_supervise::{MountWatch, Processes, Recorder, lock};
@@ -82,8 +85,7 @@ impl Running {
         let processes = Arc::new(Processes::new(process_number(
             parts.session.first_process(),
         )));
-        // Without it the notifier holds what a mount held; only the event of it is missing.
-        let mounts = MountWatch::new(process_number(parts.session.first_process())).ok();
+        let mounts = watch_mounts(&parts);
         // The command waits for its first verdict: everything else comes up meanwhile.
         let doors = open_doors(&mut parts)?;
         let notifier = start_notifier(
@@ -415,7 +417,9 @@ fn listening(
     doors: Doors,
 ) -> Option<Listening> {
     let may_publish = parts.policy.settings().network.may_publish.value;
-    (parts.ask != AskMode::Deny && may_publish).then(|| {
+    // Only a network of its own has ports that are not the machine's already.
+    let has_own = parts.plan.boundary.interfaces == Interfaces::Own;
+    (parts.ask != AskMode::Deny && may_publish && has_own).then(|| {
         let opening = Opening {
             policy: Arc::clone(&parts.policy),
             desk: Arc::clone(desk),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use stockade_event::{Durability, Event};
-use stockade_plan::{CallSet, Debuggers, LaunchPlan, Refusals, Step};
+use stockade_plan::{CallSet, Debuggers, LaunchPlan, Protection, Refusals, Step};
 
 use stockade_types::chain;
 
@@ -20,7 +20,8 @@ use crate::{
 };
 use stockade_approval::{Desk, DeskEvent};
 use stockade_supervise::{
-    Areas, Owners, Processes, Recorder, Remotes, Search, StartEnvironment, lock, now, protected,
+    Areas, MountWatch, Owners, Processes, Recorder, Remotes, Search, StartEnvironment, lock, now,
+    protected,
 };
 
 pub(crate) type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
@@ -145,6 +146,15 @@ pub(crate) fn start_network(
         network::serve(&shared, requests, &replies, owners);
     })
     .map(Some)
+}
+
+/// Watches the mounts that hold protected files, if any do. Where they cannot be watched the
+/// supervisor holds what they held; only the event of their going is missing.
+pub(crate) fn watch_mounts(parts: &Parts) -> Option<MountWatch> {
+    match parts.plan.boundary.protection {
+        Protection::Mounts => MountWatch::new(process_number(parts.session.first_process())).ok(),
+        Protection::Calls => None,
+    }
 }
 
 /// Takes the way into the session's network, and serves the ports that policy publishes.

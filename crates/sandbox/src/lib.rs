@@ -9,6 +9,8 @@ mod binder;
 mod child;
 mod message;
 mod parent;
+#[cfg(test)]
+mod tests;
 
 pub use binder::{Binder, Meaning};
 pub use child::{call_filter, call_rules, main as init_main};

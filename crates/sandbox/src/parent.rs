@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::Pid;
-use stockade_plan::{LaunchPlan, Step};
+use stockade_plan::{LaunchPlan, Life, Step, Unfounded};
 use stockade_sys::{
     Outcome, SysError,
     cgroup::Group,
@@ -16,7 +16,7 @@ use stockade_sys::{
     notifier::Notifier,
     pass, process,
 };
-use stockade_types::chain;
+use stockade_types::{Tier, chain};
 
 use crate::binder::Binder;
 use crate::message::{Exit, FromChild, FromParent, LaunchFailure, receive, send};
@@ -33,6 +33,12 @@ pub enum LaunchError {
     /// `__init` could not be started or talked to.
     #[error("cannot start the sandbox process")]
     Start(#[source] SysError),
+    /// The plan states more of its boundary than its steps make.
+    #[error("the plan is not what it says")]
+    Unfounded(#[source] Unfounded),
+    /// A session of the plan could not be ended.
+    #[error("sessions of the `{0}` tier cannot be ended as a whole, so none is started")]
+    Endless(Tier),
     /// `__init` ended without a reason.
     #[error("the sandbox process ended without a reason")]
     Vanished,
@@ -117,9 +123,16 @@ pub struct Building<'p> {
 /// Has `plan` carried out up to the hand-over; [`Building::wait`] says how that went.
 ///
 /// # Errors
-/// With the failing step, the kernel's answer and a remedy; nothing is left behind.
+/// With the failing step, the kernel's answer and a remedy, or with what the plan states of its
+/// boundary and does not make; nothing is left behind.
 pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Building<'_>, LaunchError> {
     let Spawned(mut core) = spawned;
+    plan.check().map_err(LaunchError::Unfounded)?;
+    // What follows ends a session by its first process.
+    match plan.boundary.life {
+        Life::FirstProcess => {}
+        Life::Unbound => return Err(LaunchError::Endless(plan.tier)),
+    }
     if plan.fault.is_some_and(|index| index >= plan.steps.len()) {
         let source = std::io::Error::other("the plan has no such step");
         return Err(LaunchError::Start(SysError::new("inject a fault", source)));

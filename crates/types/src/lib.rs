@@ -25,5 +25,7 @@ pub use quantity::{ByteSize, QuantityError, Span, UnixMillis};
 pub use raw::RawText;
 pub use secret::Secret;
 pub use subject::{ProcessId, Subject};
-pub use vocabulary::{Access, AskMode, LimitName, Severity, Tier, WordError, WorkspaceMode};
+pub use vocabulary::{
+    Access, AskMode, GuaranteeName, LimitName, Severity, Tier, WordError, WorkspaceMode,
+};
 pub use words::Words;

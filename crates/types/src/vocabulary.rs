@@ -65,6 +65,30 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// What a session promises; a policy or `--require` can name it.
+    GuaranteeName {
+        /// Only the planned files exist inside; protected ones cannot be changed.
+        Files = "files",
+        /// Other processes cannot be seen, signalled or traced; nothing survives the session.
+        Processes = "processes",
+        /// Nothing leaves but through the egress process.
+        Network = "network",
+        /// The caller's secrets (home, environment, descriptors) are absent.
+        Secrets = "secrets",
+        /// Processes, open files and core dumps are limited.
+        Limits = "limits",
+        /// Memory, processes and processor time of the whole session are limited by cgroups.
+        GroupLimits = "group-limits",
+        /// Bytes written to disk are limited.
+        DiskQuota = "disk-quota",
+        /// Every program is judged before it runs.
+        ExecDecisions = "exec-decisions",
+        /// Events are chained and signed; verdicts are written before their effect.
+        Record = "record",
+    }
+}
+
+vocabulary! {
     /// Who answers questions.
     AskMode {
         /// A person at the terminal of this session (and at the inbox).

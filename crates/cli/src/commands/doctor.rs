@@ -1,9 +1,14 @@
 //! `stockade doctor`: what works here, as this user, what is missing, and what would fix it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
-use stockade_runner::doctor::{Check, State, examine};
+use stockade_plan::DEFAULT_TIER;
+use stockade_runner::doctor::{Check, State, examine, works};
+use stockade_types::Tier;
 
 use super::run::rehearsal;
 
@@ -30,7 +35,9 @@ const INDENT: usize = 22;
 
 #[derive(Serialize)]
 struct Report {
-    native: bool,
+    /// Which tiers work here.
+    #[serde(flatten)]
+    tiers: BTreeMap<Tier, bool>,
     checks: Vec<Check>,
 }
 
@@ -47,21 +54,25 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
     let tries = rehearsed(state_dir.as_deref(), &checks);
     checks.extend(tries);
-    let native = checks
-        .iter()
-        .all(|check| !check.required || check.state != State::Missing);
-    let exit = if native { Exit::Yes } else { Exit::No };
-    let report = Report { native, checks };
+    let tiers = Tier::ALL.map(|tier| (tier, works(tier, &checks)));
+    let exit = if works(DEFAULT_TIER, &checks) {
+        Exit::Yes
+    } else {
+        Exit::No
+    };
+    let report = Report {
+        tiers: tiers.into(),
+        checks,
+    };
     if args.json {
         out.json(&report)?;
         return Ok(exit);
     }
-    let verdict = if native { "ready" } else { "not ready" };
-    out.line(format!(
-        "{:<12} {verdict}, as uid {}",
-        "native",
-        rustix::process::geteuid().as_raw()
-    ))?;
+    for (tier, works) in &report.tiers {
+        let verdict = if *works { "ready" } else { "not ready" };
+        let uid = rustix::process::geteuid().as_raw();
+        out.line(format!("{tier:<12} {verdict}, as uid {uid}"))?;
+    }
     if let Some(size) = state_dir
         .as_deref()
         .map(retention::size)
@@ -97,6 +108,7 @@ fn rehearsed(state_dir: Option<&Path>, checks: &[Check]) -> Vec<Check> {
     let check = |name, required, state, found: String, remedy: Option<&str>| Check {
         name,
         state,
+        part: None,
         required,
         found,
         remedy: remedy.map(str::to_owned),
@@ -113,8 +125,7 @@ fn rehearsed(state_dir: Option<&Path>, checks: &[Check]) -> Vec<Check> {
     let rules = plural(rules, "rule", "rules");
     let mut tries = vec![check("policy", true, State::Ready, rules, None)];
     // What is missing for any run is said already.
-    let is_ready = |check: &Check| !check.required || check.state != State::Missing;
-    if let Some(state_dir) = state_dir.filter(|_| checks.iter().all(is_ready)) {
+    if let Some(state_dir) = state_dir.filter(|_| works(DEFAULT_TIER, checks)) {
         tries.push(match rehearsal::plan(policy, state_dir) {
             Ok(()) => {
                 let found = "sessions can work on the current directory".to_owned();

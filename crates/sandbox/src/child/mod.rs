@@ -113,7 +113,7 @@ fn receive_plan(control: &OwnedFd) -> Outcome<Option<LaunchPlan>> {
     }
 }
 
-fn read_plan(plan: OwnedFd, digest: Digest) -> Outcome<LaunchPlan> {
+pub(crate) fn read_plan(plan: OwnedFd, digest: Digest) -> Outcome<LaunchPlan> {
     let mut bytes = Vec::new();
     let invalid = |text: &str| SysError::new("read plan", std::io::Error::other(text.to_owned()));
     File::from(plan)
@@ -128,6 +128,9 @@ fn read_plan(plan: OwnedFd, digest: Digest) -> Outcome<LaunchPlan> {
     if plan.version != PLAN_VERSION {
         return Err(invalid("the plan has another version"));
     }
+    // Whoever reads of a boundary builds on it.
+    plan.check()
+        .map_err(|unfounded| invalid(&unfounded.to_string()))?;
     Ok(plan)
 }
 

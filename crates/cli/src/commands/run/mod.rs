@@ -7,17 +7,17 @@ mod session_file;
 mod start;
 pub(crate) mod summary;
 mod terminals;
+mod words;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use stockade_event::{SessionOutcome, Summary};
 use stockade_journal::{ReadError, Verification};
-use stockade_plan::{GuaranteeName, LaunchPlan, Network};
+use stockade_plan::{LaunchPlan, Network};
 use stockade_policy::{Policy, Problems};
 use stockade_runner::{ErrorKind, Helpers, Options, RunError};
-use stockade_types::AskMode;
-use stockade_types::{RawText, RequestKind, SessionId};
+use stockade_types::{AskMode, GuaranteeName, RawText, RequestKind, SessionId, Tier};
 
 use self::terminals::Hold;
 use crate::{
@@ -63,8 +63,8 @@ pub(crate) struct Args {
     #[arg(long)]
     own_questions: bool,
     /// Where questions go [default: tty on a terminal, else deny]
-    #[arg(long, value_name = "WHO")]
-    ask: Option<Ask>,
+    #[arg(long, value_name = "WHO", value_parser = words::ask())]
+    ask: Option<AskMode>,
     /// Make the workspace an overlay that you review at the end (not available yet)
     #[arg(long)]
     review: bool,
@@ -72,13 +72,13 @@ pub(crate) struct Args {
     #[arg(long)]
     offline: bool,
     /// How strong the isolation is
-    #[arg(long, value_name = "TIER", default_value = "auto")]
-    tier: String,
+    #[arg(long, value_name = "TIER", default_value = words::AUTO, value_parser = words::tier)]
+    tier: Tier,
     /// A guarantee that must hold, or nothing starts; repeatable
-    #[arg(long, value_name = "GUARANTEE", value_parser = guarantee)]
+    #[arg(long, value_name = "GUARANTEE", value_parser = words::guarantee)]
     require: Vec<GuaranteeName>,
     /// Run without a guarantee; the reason is recorded; repeatable
-    #[arg(long, value_name = "GUARANTEE=REASON", value_parser = waiver)]
+    #[arg(long, value_name = "GUARANTEE=REASON", value_parser = words::waiver)]
     waive: Vec<(GuaranteeName, String)>,
     /// Print the launch plan and stop
     #[arg(long)]
@@ -104,16 +104,6 @@ pub(crate) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Ask {
-    /// This terminal (and the inbox)
-    Tty,
-    /// A second terminal: `stockade approvals`
-    Inbox,
-    /// No one: an ask is denied
-    Deny,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum SummaryForm {
     /// For people
     Text,
@@ -121,22 +111,6 @@ enum SummaryForm {
     Json,
     /// Nothing
     None,
-}
-
-fn guarantee(text: &str) -> Result<GuaranteeName, String> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| {
-        "expected files, processes, network, secrets, limits, group-limits, disk-quota, \
-         exec-decisions or record"
-            .to_owned()
-    })
-}
-
-fn waiver(text: &str) -> Result<(GuaranteeName, String), String> {
-    let (name, reason) = text.split_once('=').ok_or("expected GUARANTEE=REASON")?;
-    if reason.trim().is_empty() {
-        return Err("a waiver needs a reason".to_owned());
-    }
-    Ok((guarantee(name)?, reason.to_owned()))
 }
 
 /// Exit code of a session that was not started.
@@ -196,6 +170,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         policy,
         policy_places: layers::places(&args.layers, &current)?,
         cwd: current,
+        tier: args.tier,
         ask,
         network: args.network(),
         terminal: hold.size(),
@@ -233,12 +208,12 @@ impl Args {
 }
 
 /// Returns who is asked.
-fn ask_mode(wanted: Option<Ask>, both_terminals: bool) -> anyhow::Result<AskMode> {
+fn ask_mode(wanted: Option<AskMode>, both_terminals: bool) -> anyhow::Result<AskMode> {
     Ok(match (wanted, both_terminals) {
-        (Some(Ask::Inbox), _) => AskMode::Inbox,
-        (Some(Ask::Deny), _) | (None, false) => AskMode::Deny,
-        (Some(Ask::Tty) | None, true) => AskMode::Tty,
-        (Some(Ask::Tty), false) => bail!(
+        (Some(AskMode::Inbox), _) => AskMode::Inbox,
+        (Some(AskMode::Deny), _) | (None, false) => AskMode::Deny,
+        (Some(AskMode::Tty) | None, true) => AskMode::Tty,
+        (Some(AskMode::Tty), false) => bail!(
             "`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`"
         ),
     })
@@ -288,18 +263,7 @@ fn check_supported(args: &Args) -> anyhow::Result<()> {
             "the review workspace is not available yet; run without --review, on a clean work tree"
         );
     }
-    match args.tier.as_str() {
-        "auto" | "native" => Ok(()),
-        "landlock" | "none" => {
-            bail!("tier `{}` is not available yet; use `native`", args.tier)
-        }
-        tier if tier.starts_with("oci:") => {
-            bail!("tier `{tier}` is not available yet; use `native`")
-        }
-        tier => {
-            bail!("`{tier}` is not a tier; expected auto, native, landlock, oci:RUNTIME or none")
-        }
-    }
+    Ok(())
 }
 
 /// What the organisation requires of every run; a stricter choice is always good enough.
@@ -307,7 +271,10 @@ fn check_pins(policy: &Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> 
     let ask = ask.as_str();
     for (name, pin) in &policy.settings().require {
         let (actual, is_met) = match name.as_str() {
-            "tier" => ("native", ["auto", "native"].contains(&pin.value.as_str())),
+            "tier" => {
+                let tier = args.tier.as_str();
+                (tier, [words::AUTO, tier].contains(&pin.value.as_str()))
+            }
             "mode" => {
                 let mode = policy.settings().workspace.mode.value.as_str();
                 (mode, mode == pin.value)
@@ -362,6 +329,7 @@ fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result
             fields.unwrap_or_default()
         ))?;
     }
+    out.line(format!("{:<15} {}", "boundary", plan.boundary))?;
     for guarantee in &plan.guarantees {
         let state = if guarantee.holds { "holds" } else { "not held" };
         let how = guarantee.missing.as_ref().unwrap_or(&guarantee.how);

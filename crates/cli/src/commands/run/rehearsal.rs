@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use stockade_plan::{Network, Streams};
+use stockade_plan::{DEFAULT_TIER, Network, Streams};
 use stockade_policy::{Policy, Problems};
 use stockade_runner::{Options, RunError};
 use stockade_types::AskMode;
@@ -54,6 +54,7 @@ pub(crate) fn plan(policy: Policy, state_dir: &Path) -> anyhow::Result<()> {
         policy,
         policy_places: layers::places(&args, &current)?,
         cwd: current,
+        tier: DEFAULT_TIER,
         ask: AskMode::Deny,
         network: Network::Proxied,
         terminal: None,
