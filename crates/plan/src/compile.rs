@@ -61,14 +61,8 @@ pub fn compile(
     })
 }
 
-/// Returns what the command brings along, where it does.
-pub(crate) fn also_visible(facts: &HostFacts) -> Option<String> {
-    let roots: Vec<String> = facts.program.roots.iter().map(AbsPath::to_string).collect();
-    (!roots.is_empty()).then(|| format!("also visible, for the command: {}", roots.join(" ")))
-}
-
 fn notes(facts: &HostFacts) -> Vec<String> {
-    let notes = also_visible(facts).into_iter();
+    let notes = facts.program.also_visible().into_iter();
     notes.chain(facts.notes.iter().cloned()).collect()
 }
 

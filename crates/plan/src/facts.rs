@@ -72,6 +72,14 @@ pub struct ProgramFacts {
     pub links: Vec<LinkFact>,
 }
 
+impl ProgramFacts {
+    /// Says what the command brings along, if it does.
+    pub(crate) fn also_visible(&self) -> Option<String> {
+        let roots: Vec<String> = self.roots.iter().map(AbsPath::to_string).collect();
+        (!roots.is_empty()).then(|| format!("also visible, for the command: {}", roots.join(" ")))
+    }
+}
+
 /// A file or directory of the host that policy shares with the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareFact {

@@ -1,5 +1,4 @@
 //! Both halves refuse a plan that says more of its boundary than its steps make.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Stdio;
 

@@ -6,7 +6,7 @@ use stockade_types::{GuaranteeName, Tier};
 use super::{Made, Part, Shape, Wish};
 use crate::{
     Boundary, CallSet, Guarantee, HostFacts, Identity, Interfaces, Life, Namespace, Network,
-    PlanError, Protection, Root, RunSpec, Step, compile::also_visible, limits, view,
+    PlanError, Protection, Root, RunSpec, Step, limits, view,
 };
 
 /// The tier.
@@ -192,7 +192,7 @@ fn guarantees(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Guarant
         }
     };
     let mut files = "private root, read-only binds, Landlock, change notifier".to_owned();
-    if let Some(also) = also_visible(facts) {
+    if let Some(also) = facts.program.also_visible() {
         files.extend(["; ", &also]);
     }
     let mut stated = vec![
