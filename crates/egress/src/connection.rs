@@ -1,36 +1,95 @@
 //! One connection of the session, from `accept` to its last byte.
+//!
+//! | stage | what is known | what comes next |
+//! |---|---|---|
+//! | accepted | where the packets went | attributed |
+//! | attributed | host, port and program; what policy says without a question | heard |
+//! | heard | what the client speaks, or that it waits | judged, or refused |
+//! | judged | the proof, and what the connection will carry | opened; passing, for requests |
+//! | opened | the server, with its decision recorded | passing; refused, if the client waited and then says what it must not |
+//! | passing | everything | ended |
+//! | refused | the decision | ended: it is recorded and the client is told |
+//!
+//! A service of the machine is not listened to before it is judged: policy names the service itself,
+//! so there is no other host that the bytes could be for. A connection that carries requests is judged
+//! before its server is opened, and each of its requests again; the server is opened for the first
+//! request that may pass.
 
 use std::{net::SocketAddr, sync::PoisonError};
 
-use stockade_policy::{Approvals, Control, Decision, NetRequest, Request};
-use stockade_types::{Host, HostName, Port, RawText, Verdict};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
+use stockade_types::{ApprovalId, Host, HostName, Port, RawText, Verdict};
+use tokio::time::timeout;
 
 use crate::{
     Proxy,
     addresses::is_synthetic_space,
     dial::Carries,
-    http::{self, Exchange, linger},
+    http::h1::{self, Exchange, linger},
     judge::{Allowed, Judgement, Waiter, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
-    relay::{Cut, relay_watched, reset},
+    relay::{Cut, relay},
     sniff::{Flight, Patience, Speech, first_flight},
+    stream::Stream,
     tls::{self, ALERT_ACCESS_DENIED, ClientHello},
-    upstream::{Failed, Upstream},
+    upstream::{Failed, Opened, Upstream},
     watch::Watch,
     wire::{Decided, Protocol, Revocations},
 };
 
+/// How far a connection is; the table of this module says what each stage knows.
+enum Stage {
+    Attributed,
+    Heard {
+        looked: Box<Decision>,
+        flight: Flight,
+    },
+    Judged(Box<Judged>),
+    Opened {
+        allowed: Box<Allowed<NetRequest>>,
+        upstream: Box<Upstream>,
+    },
+    Passing {
+        allowed: Box<Allowed<NetRequest>>,
+        what: Passing,
+    },
+    Refused {
+        decision: Box<Decision>,
+        flight: Flight,
+        /// The connection to the server that is closed already; dropped at the end, which tells of it.
+        opened: Option<Box<Opened>>,
+    },
+    Ended,
+}
+
+/// A connection that may be made.
+struct Judged {
+    allowed: Box<Allowed<NetRequest>>,
+    plan: Plan,
+}
+
+/// What a connection carries.
+enum Passing {
+    /// Requests, judged one by one; the server, where it is open already.
+    Requests(Option<Box<Upstream>>),
+    /// Bytes as they are.
+    Bytes(Box<Upstream>),
+}
+
 /// A client and where it wants to go.
 struct Link<'a> {
     proxy: &'a Proxy,
-    client: TcpStream,
+    client: Stream,
     destination: SocketAddr,
     request: NetRequest,
+    /// It leads to a service of the machine.
+    is_service: bool,
     /// What was read of the client and not passed on.
     head: Vec<u8>,
     /// The connection that was made before the client was connected.
     made: Option<Upstream>,
+    /// Subscribed before anything is asked, so that no revocation falls between.
+    revocations: Revocations,
 }
 
 /// What will be done with a connection, as far as its first bytes allow to say.
@@ -48,83 +107,49 @@ enum Plan {
 }
 
 /// Serves one accepted connection.
-pub(crate) async fn serve(proxy: &Proxy, client: TcpStream, destination: SocketAddr) {
+pub(crate) async fn serve(proxy: &Proxy, client: Stream, destination: SocketAddr) {
     let Some((request, made)) = find_out(proxy, &client, destination).await else {
         // It is gone already, so there is nothing to judge and nothing passes.
-        return reset(&client);
+        return client.reset();
     };
+    let service = proxy.resolver.service(&request.host, request.port);
     let mut link = Link {
         proxy,
         client,
         destination,
+        is_service: service.is_some(),
         request,
         head: Vec::new(),
         made,
+        revocations: proxy.supervisor.revocations(),
     };
-    // Subscribed before anything is asked, so that no revocation falls between.
-    let mut revocations = proxy.supervisor.revocations();
-    let looked = impossible(&link.request, destination)
-        .unwrap_or_else(|| proxy.judge.look(&Request::Net(link.request.clone())));
-    let is_service = proxy
-        .resolver
-        .service(&link.request.host, link.request.port);
-    if is_service.is_some() && !looked.http_only {
-        return Box::pin(link.service(revocations)).await;
-    }
-    let flight = link.listen(&looked).await;
-    if looked.verdict == Verdict::Deny {
-        return link.refuse(looked, &flight).await;
-    }
-    if looked.verdict == Verdict::Ask
-        && let Some(refused) = proxy.out_of_reach(&link.request, &looked)
-    {
-        return link.refuse(refused, &flight).await;
-    }
-    let plan = match choose(&link.request, &looked, &flight) {
-        Ok(plan) => plan,
-        Err(decision) => return link.refuse(*decision, &flight).await,
-    };
-    let request = Request::Net(link.request.clone());
-    let waiter = Waiter {
-        client: &link.client,
-        destination,
-    };
-    let none = Approvals::none();
-    let judged = proxy.judge.judge(&request, &none, waiter).await;
-    let allowed = match judged {
-        Judgement::Permitted(allowed) => allowed,
-        Judgement::Denied(decision) => return link.refuse(*decision, &flight).await,
-    };
-    let ids = allowed.approval_ids();
-    // Only the final decision says whether requests must be readable; an ask does not yet.
-    let plan = if allowed.decision.http_only && plan != Plan::Http {
-        let again = if plan == Plan::Listen {
-            link.listen(&allowed.decision).await
-        } else {
-            flight
+    let mut stage = Stage::Attributed;
+    loop {
+        // Each in a box of its own: what a connection needs to be judged is not kept while it lasts.
+        stage = match stage {
+            Stage::Attributed => Box::pin(link.hear()).await,
+            Stage::Heard { looked, flight } => Box::pin(link.judge(*looked, flight)).await,
+            Stage::Judged(judged) => Box::pin(link.open(*judged)).await,
+            Stage::Opened { allowed, upstream } => Box::pin(link.turn(allowed, upstream)).await,
+            Stage::Passing { allowed, what } => Box::pin(link.pass(&allowed, what)).await,
+            Stage::Refused {
+                decision,
+                flight,
+                opened,
+            } => {
+                Box::pin(link.refuse(*decision, &flight)).await;
+                drop(opened);
+                Stage::Ended
+            }
+            Stage::Ended => return,
         };
-        match choose(&link.request, &allowed.decision, &again) {
-            Ok(plan) => plan,
-            Err(decision) => return link.refuse(*decision, &again).await,
-        }
-    } else {
-        plan
-    };
-    match plan {
-        Plan::Http => Box::pin(link.http(&allowed, None, revocations.any_of(&ids))).await,
-        Plan::Relay { sni, detail } => {
-            Box::pin(link.relay(&allowed, (sni, detail), revocations.any_of(&ids))).await;
-        }
-        Plan::Listen => {
-            Box::pin(link.server_first(&allowed, revocations.any_of(&ids))).await;
-        }
     }
 }
 
 /// Finds out who wants to go where, and what was made for it already.
 async fn find_out(
     proxy: &Proxy,
-    client: &TcpStream,
+    client: &Stream,
     destination: SocketAddr,
 ) -> Option<(NetRequest, Option<Upstream>)> {
     let peer = client.peer_addr().ok()?;
@@ -191,37 +216,191 @@ pub(crate) fn impossible(request: &NetRequest, destination: SocketAddr) -> Optio
 }
 
 impl Link<'_> {
-    /// Passes everything between a program and a service of the machine, whatever they speak: policy
-    /// names the service itself, so there is no other host that the bytes could be for.
-    async fn service(mut self, mut revocations: Revocations) {
-        let request = Request::Net(self.request.clone());
+    /// Looks at what policy says, and reads what the client says first.
+    async fn hear(&mut self) -> Stage {
+        let looked = impossible(&self.request, self.destination)
+            .unwrap_or_else(|| self.proxy.judge.look(&self.request.as_request()));
+        self.is_service &= !looked.http_only;
+        let flight = if self.is_service {
+            Flight::Silent
+        } else {
+            self.listen(&looked).await
+        };
+        let looked = Box::new(looked);
+        Stage::Heard { looked, flight }
+    }
+
+    /// Judges the connection, whose first bytes must be for where it leads.
+    async fn judge(&mut self, looked: Decision, flight: Flight) -> Stage {
+        if looked.verdict == Verdict::Deny {
+            return Stage::refused(looked, flight);
+        }
+        if looked.verdict == Verdict::Ask
+            && !self.is_service
+            && let Some(refused) = self.proxy.out_of_reach(&self.request, &looked)
+        {
+            return Stage::refused(refused, flight);
+        }
+        let plan = match self.choose(&looked, &flight) {
+            Ok(plan) => plan,
+            Err(decision) => return Stage::refused(*decision, flight),
+        };
         let waiter = Waiter {
             client: &self.client,
             destination: self.destination,
         };
         let none = Approvals::none();
-        let judged = self.proxy.judge.judge(&request, &none, waiter).await;
+        let judged = self.proxy.judge.judge(&self.request, &none, waiter).await;
         let allowed = match judged {
             Judgement::Permitted(allowed) => allowed,
-            Judgement::Denied(decision) => return self.refuse(*decision, &Flight::Silent).await,
+            Judgement::Denied(decision) => return Stage::refused(*decision, flight),
         };
-        let ids = allowed.approval_ids();
-        let detail = Some("service of the machine".to_owned());
-        let made = self.made.take();
-        match Upstream::open(self.proxy, &allowed, (made, Carries::Bytes), (None, detail)).await {
-            Ok(upstream) => {
-                let (server, opened) = upstream.into_parts();
-                let counters = opened.counters();
-                let relaying = self.proxy.relay.relay(self.client, server, counters);
-                tokio::select! {
-                    // However it ended, both sides are closed and the event says what passed.
-                    _ = relaying => {}
-                    () = revocations.any_of(&ids) => {}
-                }
-                drop(opened);
-            }
-            Err(_) => reset(&self.client),
+        if !allowed.decision.http_only || plan == Plan::Http {
+            return Stage::Judged(Box::new(Judged { allowed, plan }));
         }
+        // Only the final decision says whether requests must be readable; an ask does not yet.
+        let again = if plan == Plan::Listen {
+            self.listen(&allowed.decision).await
+        } else {
+            flight
+        };
+        match choose(&self.request, &allowed.decision, &again) {
+            Ok(plan) => Stage::Judged(Box::new(Judged { allowed, plan })),
+            Err(decision) => Stage::refused(*decision, again),
+        }
+    }
+
+    /// Opens the server, where the first bytes are not to be judged by themselves.
+    async fn open(&mut self, judged: Judged) -> Stage {
+        let Judged { allowed, plan } = judged;
+        let (waits, said) = match plan {
+            Plan::Http => {
+                let what = Passing::Requests(None);
+                return Stage::Passing { allowed, what };
+            }
+            Plan::Relay { sni, detail } => (false, (sni, detail)),
+            Plan::Listen => {
+                let detail = "opaque: the client waited for the server";
+                (true, (None, Some(detail.to_owned())))
+            }
+        };
+        let made = (self.made.take(), Carries::Bytes);
+        let upstream = match Upstream::open(self.proxy, &allowed, made, said).await {
+            Ok(upstream) => Box::new(upstream),
+            Err(failed) => {
+                self.tell_failed(failed).await;
+                return Stage::Ended;
+            }
+        };
+        if waits {
+            return Stage::Opened { allowed, upstream };
+        }
+        let what = Passing::Bytes(upstream);
+        Stage::Passing { allowed, what }
+    }
+
+    /// Sees who speaks first, for a client that was silent. If it is the client after all, its first
+    /// bytes are checked as any other's.
+    async fn turn(&mut self, allowed: Box<Allowed<NetRequest>>, upstream: Box<Upstream>) -> Stage {
+        let ids = allowed.approval_ids();
+        let client_speaks = timeout(RELAY_IDLE, async {
+            tokio::select! {
+                biased;
+                speaks = self.client.speaks() => matches!(speaks, Ok(true)),
+                () = upstream.server.speaks() => false,
+            }
+        });
+        let client_speaks = tokio::select! {
+            speaks = client_speaks => speaks.unwrap_or(false),
+            () = self.revocations.any_of(&ids) => return Stage::Ended,
+        };
+        if !client_speaks {
+            let what = Passing::Bytes(upstream);
+            return Stage::Passing { allowed, what };
+        }
+        let flight = self.listen(&allowed.decision).await;
+        let what = match choose(&self.request, &allowed.decision, &flight) {
+            Ok(Plan::Http) => Passing::Requests(Some(upstream)),
+            Ok(Plan::Relay { .. } | Plan::Listen) => Passing::Bytes(upstream),
+            Err(decision) => {
+                return Stage::Refused {
+                    decision,
+                    flight,
+                    opened: Some(Box::new(upstream.close())),
+                };
+            }
+        };
+        Stage::Passing { allowed, what }
+    }
+
+    /// Passes requests or bytes until the end, or until what allowed them is taken back.
+    async fn pass(&mut self, allowed: &Allowed<NetRequest>, what: Passing) -> Stage {
+        let ids = allowed.approval_ids();
+        match what {
+            Passing::Requests(upstream) => self.requests(allowed, upstream, &ids).await,
+            Passing::Bytes(upstream) => self.bytes(allowed, upstream, &ids).await,
+        }
+        Stage::Ended
+    }
+
+    async fn requests(
+        &mut self,
+        allowed: &Allowed<NetRequest>,
+        upstream: Option<Box<Upstream>>,
+        ids: &[ApprovalId],
+    ) {
+        let mut upstream = upstream.map(|upstream| *upstream);
+        let mut exchange = Exchange {
+            proxy: self.proxy,
+            client: &mut self.client,
+            destination: self.destination,
+            pending: std::mem::take(&mut self.head),
+            host: self.request.host.clone(),
+            port: self.request.port,
+            subject: self.request.subject.clone(),
+            allowed,
+            made: self.made.take(),
+            upstream: &mut upstream,
+        };
+        tokio::select! {
+            () = h1::serve(&mut exchange) => {}
+            () = self.revocations.any_of(ids) => exchange.client.reset(),
+        }
+    }
+
+    /// Passes bytes both ways; cut off if the first of them, read on, are what must not pass.
+    async fn bytes(
+        &mut self,
+        allowed: &Allowed<NetRequest>,
+        mut upstream: Box<Upstream>,
+        ids: &[ApprovalId],
+    ) {
+        let head = std::mem::take(&mut self.head);
+        let watch = Watch::new(&head);
+        let (client, server) = (&mut self.client, &mut upstream.server);
+        let ended = tokio::select! {
+            ended = relay(client, server, &allowed.permitted, (head, watch)) => ended,
+            () = self.revocations.any_of(ids) => Ok(()),
+        };
+        // However it ended, both sides are closed and the event says what passed.
+        if let Err(Cut::Refused(decision)) = ended {
+            let entry = Decided {
+                detail: Some("refused while it was open".to_owned()),
+                ..decided(self.request.as_request(), *decision)
+            };
+            drop(self.proxy.judge.record(entry).await);
+        }
+    }
+
+    /// Says what the connection will carry; a service is passed everything, whatever it speaks.
+    fn choose(&self, looked: &Decision, flight: &Flight) -> Result<Plan, Box<Decision>> {
+        if self.is_service {
+            return Ok(Plan::Relay {
+                sni: None,
+                detail: Some("service of the machine".to_owned()),
+            });
+        }
+        choose(&self.request, looked, flight)
     }
 
     /// Reads what the client says first.
@@ -240,7 +419,7 @@ impl Link<'_> {
                 whole: HANDSHAKE_WAIT,
             }
         };
-        match first_flight(&self.client, &mut self.head, patience).await {
+        match first_flight(&mut self.client, &mut self.head, patience).await {
             // What it said is all there will be.
             Ok(Flight::Ended) | Err(_) => Flight::ended(&self.head),
             Ok(flight) => flight,
@@ -248,15 +427,14 @@ impl Link<'_> {
     }
 
     /// Records a refusal and tells the client in its own language.
-    async fn refuse(mut self, decision: Decision, flight: &Flight) {
-        let request = Request::Net(self.request.clone());
+    async fn refuse(&mut self, decision: Decision, flight: &Flight) {
         let sni = match flight {
             Flight::Speaks(Speech::Tls(hello)) => shown_name(hello),
             _ => None,
         };
         let entry = Decided {
             sni,
-            ..decided(request, decision)
+            ..decided(self.request.as_request(), decision)
         };
         let record = self.proxy.judge.record(entry).await;
         match flight {
@@ -266,64 +444,10 @@ impl Link<'_> {
                 } else {
                     "GET"
                 };
-                http::answer_denied(&mut self.client, method, &record).await;
+                h1::answer_denied(&mut self.client, method, &record).await;
             }
             Flight::Speaks(Speech::Tls(_) | Speech::BrokenTls(_)) => self.alert().await,
-            _ => reset(&self.client),
-        }
-    }
-
-    async fn http(
-        mut self,
-        allowed: &Allowed,
-        mut upstream: Option<Upstream>,
-        revoked: impl Future<Output = ()>,
-    ) {
-        let proxy = self.proxy;
-        tokio::pin!(revoked);
-        let mut exchange = Exchange {
-            proxy,
-            client: &mut self.client,
-            destination: self.destination,
-            pending: std::mem::take(&mut self.head),
-            host: self.request.host.clone(),
-            port: self.request.port,
-            subject: self.request.subject.clone(),
-            allowed,
-            made: self.made.take(),
-            upstream: &mut upstream,
-        };
-        let tunnel = tokio::select! {
-            tunnel = http::serve(&mut exchange) => tunnel,
-            () = &mut revoked => {
-                reset(exchange.client);
-                false
-            }
-        };
-        let Some((server, opened)) = upstream.map(Upstream::into_parts) else {
-            return;
-        };
-        if tunnel {
-            let relaying = proxy.relay.relay(self.client, server, opened.counters());
-            tokio::select! {
-                // However it ended, both sides are closed and the event says what passed.
-                _ = relaying => {}
-                () = revoked => {}
-            }
-        }
-        drop(opened);
-    }
-
-    async fn relay(
-        mut self,
-        allowed: &Allowed,
-        (sni, detail): (Option<String>, Option<String>),
-        revoked: impl Future<Output = ()>,
-    ) {
-        let made = self.made.take();
-        match Upstream::open(self.proxy, allowed, (made, Carries::Bytes), (sni, detail)).await {
-            Ok(upstream) => self.pass(upstream, revoked).await,
-            Err(failed) => self.tell_failed(failed).await,
+            _ => self.client.reset(),
         }
     }
 
@@ -332,7 +456,7 @@ impl Link<'_> {
         if tls::begins(&self.head) && !matches!(failed, Failed::Unreachable(_)) {
             return self.alert().await;
         }
-        reset(&self.client);
+        self.client.reset();
     }
 
     /// Ends a TLS handshake with an alert that names policy as the cause.
@@ -342,96 +466,14 @@ impl Link<'_> {
             linger(&mut self.client).await;
         }
     }
+}
 
-    /// Passes bytes both ways until the end. What was judged before its first line or its handshake
-    /// was whole is read on.
-    async fn pass(self, upstream: Upstream, revoked: impl Future<Output = ()>) {
-        let mut watch = Watch::new(&self.head);
-        let read = watch.read(&self.head);
-        if read.is_err() || !watch.is_over() {
-            return self
-                .pass_watched(upstream, read.map(|()| watch), revoked)
-                .await;
-        }
-        let (mut server, opened) = upstream.into_parts();
-        let counters = opened.counters();
-        let work = async {
-            server.write_all(&self.head).await?;
-            counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
-            drop(self.head);
-            self.proxy.relay.relay(self.client, server, counters).await
-        };
-        tokio::select! {
-            // However it ended, both sides are closed and the event says what passed.
-            _ = work => {}
-            () = revoked => {}
-        }
-        drop(opened);
-    }
-
-    /// The same with a watch that has read the head; cut off where it finds what must not pass.
-    async fn pass_watched(
-        mut self,
-        upstream: Upstream,
-        watch: Result<Watch, Box<Decision>>,
-        revoked: impl Future<Output = ()>,
-    ) {
-        let (mut server, opened) = upstream.into_parts();
-        let counters = opened.counters();
-        let work = async {
-            let watch = watch.map_err(Cut::Refused)?;
-            server.write_all(&self.head).await?;
-            counters.add_out(u64::try_from(self.head.len()).unwrap_or(u64::MAX));
-            relay_watched(&mut self.client, &mut server, &counters, watch).await
-        };
-        let ended = tokio::select! {
-            ended = work => ended,
-            () = revoked => Ok(()),
-        };
-        if let Err(Cut::Refused(decision)) = ended {
-            let entry = Decided {
-                detail: Some("refused while it was open".to_owned()),
-                ..decided(Request::Net(self.request), *decision)
-            };
-            // Both sides are closed either way; the event is for the record.
-            drop(self.proxy.judge.record(entry).await);
-            reset(&self.client);
-            reset(&server);
-        }
-        drop((self.client, server, opened));
-    }
-
-    /// Connects for a silent client and sees who speaks first. If it is the client after all, its
-    /// `ClientHello` is checked as any other.
-    async fn server_first(mut self, allowed: &Allowed, revoked: impl Future<Output = ()>) {
-        let detail = Some("opaque: the client waited for the server".to_owned());
-        let made = self.made.take();
-        let upstream =
-            match Upstream::open(self.proxy, allowed, (made, Carries::Bytes), (None, detail)).await
-            {
-                Ok(upstream) => upstream,
-                Err(failed) => return self.tell_failed(failed).await,
-            };
-        let (mut ours, mut theirs) = ([0], [0]);
-        let client_speaks = timeout(RELAY_IDLE, async {
-            tokio::select! {
-                biased;
-                read = self.client.peek(&mut ours) => matches!(read, Ok(1..)),
-                _ = upstream.stream.peek(&mut theirs) => false,
-            }
-        });
-        if !client_speaks.await.unwrap_or(false) {
-            return self.pass(upstream, revoked).await;
-        }
-        let flight = self.listen(&allowed.decision).await;
-        match choose(&self.request, &allowed.decision, &flight) {
-            Ok(Plan::Http) => Box::pin(self.http(allowed, Some(upstream), revoked)).await,
-            Ok(_) => self.pass(upstream, revoked).await,
-            Err(decision) => {
-                let (_, opened) = upstream.into_parts();
-                self.refuse(*decision, &flight).await;
-                drop(opened);
-            }
+impl Stage {
+    fn refused(decision: Decision, flight: Flight) -> Self {
+        Self::Refused {
+            decision: Box::new(decision),
+            flight,
+            opened: None,
         }
     }
 }

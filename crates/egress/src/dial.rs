@@ -5,13 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use stockade_policy::{AddressClass, NetRequest, Permitted, Request, classify};
+use stockade_policy::{AddressClass, NetRequest, Permitted, classify};
 use stockade_types::Host;
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     addresses::{is_own, is_synthetic_space},
     dns::{Resolver, Unresolved},
+    gate::{self, Connected},
     limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_NEXT, DIAL_TOTAL},
     proxies::{Proxies, Proxy},
     wire::Word,
@@ -51,9 +52,6 @@ pub(crate) enum Unreachable {
         /// What its address that said most ended with.
         how: Silent,
     },
-    /// The request is not about a connection.
-    #[error("this request does not open a connection")]
-    NotANetRequest,
 }
 
 /// How an attempt to connect ended, from what says least to what says most.
@@ -123,7 +121,7 @@ impl Unreachable {
         match self {
             Self::Name { source, .. } => source.to_string(),
             Self::Refused { how, .. } => how.to_string(),
-            Self::Private { .. } | Self::Never { .. } | Self::NotANetRequest => self.to_string(),
+            Self::Private { .. } | Self::Never { .. } => self.to_string(),
         }
     }
 
@@ -157,7 +155,7 @@ pub(crate) enum Carries {
 /// Addresses that were checked, with the proof that they may be dialled.
 #[derive(Debug)]
 pub(crate) struct Route<'a> {
-    permitted: &'a Permitted<Request>,
+    permitted: &'a Permitted<NetRequest>,
     /// The proxy that the addresses are of, and whether it is to connect to the host (`CONNECT`).
     proxy: Option<(&'a Proxy, Tunnel)>,
     port: u16,
@@ -170,14 +168,12 @@ impl<'a> Route<'a> {
     /// the machine leaves its network through a proxy, it is that whose addresses are found: names are
     /// then resolved there.
     pub(crate) async fn find(
-        permitted: &'a Permitted<Request>,
+        permitted: &'a Permitted<NetRequest>,
         (resolver, proxies): (&Resolver, &'a Proxies),
         private: bool,
         carries: Carries,
     ) -> Result<Self, Unreachable> {
-        let Request::Net(request) = permitted.get() else {
-            return Err(Unreachable::NotANetRequest);
-        };
+        let request = permitted.get();
         let host = request.host.to_string();
         let service = resolver.service(&request.host, request.port);
         if let Some(error) = known(request, resolver, private) {
@@ -214,7 +210,7 @@ impl<'a> Route<'a> {
     }
 
     async fn to_proxy(
-        permitted: &'a Permitted<Request>,
+        permitted: &'a Permitted<NetRequest>,
         resolver: &Resolver,
         proxy: &'a Proxy,
         carries: Carries,
@@ -240,6 +236,11 @@ impl<'a> Route<'a> {
         })
     }
 
+    /// Returns what it is the way for.
+    pub(crate) const fn request(&self) -> &'a NetRequest {
+        self.permitted.get()
+    }
+
     /// Returns the proxy to which requests are sent as they are for the host.
     pub(crate) fn forwards(&self) -> Option<&'a Proxy> {
         let (proxy, tunnel) = self.proxy?;
@@ -259,7 +260,7 @@ impl<'a> Route<'a> {
 
     /// Connects to the address that accepts first. They are begun one after the other, a short time
     /// apart, IPv6 and IPv4 by turns (RFC 8305), so that one that does not answer costs no seconds.
-    pub(crate) async fn dial(self) -> Result<TcpStream, Unreachable> {
+    pub(crate) async fn dial(self) -> Result<Connected, Unreachable> {
         let mut waiting = by_turns(&self.addresses).into_iter();
         let mut attempts = JoinSet::new();
         let mut said = None;
@@ -267,7 +268,7 @@ impl<'a> Route<'a> {
             loop {
                 if let Some(address) = waiting.next() {
                     let target = SocketAddr::new(address, self.port);
-                    attempts.spawn(timeout(DIAL_ATTEMPT, TcpStream::connect(target)));
+                    attempts.spawn(timeout(DIAL_ATTEMPT, gate::connect(target)));
                 }
                 let pause = if waiting.len() == 0 {
                     DIAL_ATTEMPT
@@ -276,7 +277,7 @@ impl<'a> Route<'a> {
                 };
                 match timeout(pause, attempts.join_next()).await {
                     Ok(None) if waiting.len() == 0 => return None,
-                    Ok(Some(Ok(Ok(Ok(stream))))) => return Some(stream),
+                    Ok(Some(Ok(Ok(Ok(connected))))) => return Some(connected),
                     Ok(Some(Ok(Ok(Err(error))))) => {
                         said = said.take().max(Some(Silent::of(&error)));
                     }
@@ -286,13 +287,11 @@ impl<'a> Route<'a> {
             }
         };
         let made = timeout(DIAL_TOTAL, all).await.ok().flatten();
-        if let Some(mut stream) = made {
-            // Interactive protocols suffer without it; where it fails they are only slow.
-            drop(stream.set_nodelay(true));
-            self.tunnelled(&mut stream).await?;
-            return Ok(stream);
+        if let Some(mut connected) = made {
+            self.tunnelled(&mut connected).await?;
+            return Ok(connected);
         }
-        let host = self.permitted.get().target().host.unwrap_or_default();
+        let host = self.permitted.get().host.to_string();
         let how = said.unwrap_or(Silent::TimedOut);
         Err(Unreachable::Refused { host, how })
     }
@@ -300,13 +299,11 @@ impl<'a> Route<'a> {
 
 impl Route<'_> {
     /// Has the proxy connect to the host, where there is one that is to.
-    async fn tunnelled(&self, stream: &mut TcpStream) -> Result<(), Unreachable> {
-        let (Some((proxy, Tunnel::Yes)), Request::Net(request)) =
-            (self.proxy, self.permitted.get())
-        else {
+    async fn tunnelled(&self, connected: &mut Connected) -> Result<(), Unreachable> {
+        let Some((proxy, Tunnel::Yes)) = self.proxy else {
             return Ok(());
         };
-        let asked = proxy.tunnel(stream, &request.host, request.port);
+        let asked = connected.tunnel(self.permitted, proxy);
         let how = match timeout(DIAL_TOTAL, asked).await {
             Ok(Ok(200..=299)) => return Ok(()),
             Ok(Ok(status)) => Silent::Proxy(status),
@@ -314,7 +311,7 @@ impl Route<'_> {
             Err(_) => Silent::TimedOut,
         };
         Err(Unreachable::Refused {
-            host: request.host.to_string(),
+            host: self.permitted.get().host.to_string(),
             how,
         })
     }

@@ -11,7 +11,6 @@ use std::{
     time::Instant,
 };
 
-use stockade_policy::Request;
 use stockade_types::Verdict;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
@@ -108,7 +107,7 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
     if impossible(&request, destination).is_some() {
         return Err(Word::Go);
     }
-    let allowed = proxy.judge.permit(&Request::Net(request.clone()));
+    let allowed = proxy.judge.permit(&request);
     let allowed = allowed.ok_or(Word::Go)?;
     if allowed.decision.http_only || allowed.decision.verdict != Verdict::Allow {
         return Err(Word::Go);
@@ -129,7 +128,7 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
         Err(error) => {
             proxy.unreached.note(&request.host, &error);
             let word = word(&error);
-            return match not_found(proxy, entry, error).await {
+            return match not_found(proxy, request.port, entry, error).await {
                 Failed::Unreachable(_) | Failed::Refused(_) => Err(word),
                 Failed::Unrecorded(_) => Err(Word::Go),
             };
@@ -147,9 +146,8 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
 fn word(error: &Unreachable) -> Word {
     match error {
         Unreachable::Refused { how, .. } => how.word(),
-        Unreachable::Name { .. }
-        | Unreachable::Private { .. }
-        | Unreachable::Never { .. }
-        | Unreachable::NotANetRequest => Word::NoHost,
+        Unreachable::Name { .. } | Unreachable::Private { .. } | Unreachable::Never { .. } => {
+            Word::NoHost
+        }
     }
 }

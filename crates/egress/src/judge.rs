@@ -4,10 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use stockade_policy::{Approvals, AsRequest, Decision, Permitted, Policy, Request};
 use stockade_types::{ApprovalId, DecisionRecord, HostName, Subject, Verdict};
-use tokio::{io::Interest, net::TcpStream, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     limits::WAITER_BEAT,
+    stream::Stream,
     wire::{Client, Decided, Protocol, Unanswered},
 };
 
@@ -22,7 +23,7 @@ pub(crate) enum Judgement<T> {
 
 /// A request that may happen once it is recorded.
 #[derive(Debug)]
-pub(crate) struct Allowed<T = Request> {
+pub(crate) struct Allowed<T> {
     /// The proof, with what it is for.
     pub(crate) permitted: Permitted<T>,
     /// The decision with verdict allow.
@@ -49,7 +50,7 @@ pub(crate) struct Judge {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiter<'a> {
     /// The program's end.
-    pub(crate) client: &'a TcpStream,
+    pub(crate) client: &'a Stream,
     /// Where it wanted to go.
     pub(crate) destination: SocketAddr,
 }
@@ -97,8 +98,8 @@ impl Judge {
     }
 
     /// Returns the proof for what the policy allows by itself.
-    pub(crate) fn permit(&self, request: &Request) -> Option<Allowed> {
-        self.try_permit(request, &Approvals::none()).ok()
+    pub(crate) fn permit<T: AsRequest + Clone>(&self, value: &T) -> Option<Allowed<T>> {
+        self.try_permit(value, &Approvals::none()).ok()
     }
 
     fn try_permit<T: AsRequest + Clone>(
@@ -160,9 +161,7 @@ impl Judge {
     }
 
     async fn has_left(&self, waiter: Waiter<'_>) -> bool {
-        // Never blocks: there is room to write as long as nothing was written.
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let Ok(ready) = waiter.client.ready(both).await else {
+        let Ok(ready) = waiter.client.ready().await else {
             return true;
         };
         ready.is_write_closed() || (ready.is_read_closed() && self.is_left(waiter).await)

@@ -6,8 +6,8 @@
 //! decision is in the journal. The supervisor owns the journal, the grants and the questions; this
 //! process reaches it over one control connection ([`wire`]), and passes nothing without it.
 //!
-//! The stages of a connection: accept → original destination → name (synthetic addresses stand for
-//! names) → process → first bytes → policy → approval → resolve → check → record → dial → relay.
+//! `connection.rs` has the table of a connection's stages. Two walls divide the crate: `stream.rs`
+//! knows what carries bytes, and `gate.rs` alone sends them to servers.
 #![forbid(unsafe_code)]
 
 mod addresses;
@@ -17,6 +17,7 @@ mod datagrams;
 mod dial;
 mod dns;
 mod first_line;
+mod gate;
 mod grammar;
 mod hold;
 mod http;
@@ -26,6 +27,7 @@ mod listen;
 mod proxies;
 mod relay;
 mod sniff;
+mod stream;
 mod tls;
 mod unreached;
 mod upstream;
@@ -52,7 +54,6 @@ use crate::limits::FINISH_WAIT;
 
 pub use datagrams::{Datagram, Datagrams, PlainDatagrams};
 pub use proxies::ProxyVariables;
-pub use relay::{CopyRelay, Counters, Relay, Relaying};
 
 /// What the egress process needs to know; it reads no file itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -129,8 +130,6 @@ pub struct Sockets {
     pub original_destination: OriginalDestination,
     /// `user:password` for the proxy, where a file holds it.
     pub proxy_login: Option<Secret<String>>,
-    /// Moves bytes; [`CopyRelay`] or one that splices.
-    pub relay: Box<dyn Relay>,
 }
 
 /// Why the egress process cannot work.
@@ -161,7 +160,6 @@ pub(crate) struct Proxy {
     pub(crate) synthetic: Mutex<addresses::Synthetic>,
     pub(crate) names: dns::Names,
     pub(crate) unreached: unreached::Unreached,
-    pub(crate) relay: Box<dyn Relay>,
     pub(crate) closings: closings::Closings,
     pub(crate) made: hold::Made,
     pub(crate) proxies: proxies::Proxies,
@@ -208,7 +206,6 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         synthetic: Mutex::default(),
         names: dns::Names::default(),
         unreached: unreached::Unreached::default(),
-        relay: sockets.relay,
         closings,
         made: hold::Made::default(),
         proxies,

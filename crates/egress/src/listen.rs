@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     Datagrams, EgressError, ListenerKind, Proxy, connection, dns,
     limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, DNS_STREAMS_MAX},
-    relay,
+    stream::Stream,
 };
 
 /// Starts one task per socket. Dropping the set ends them and all that they accepted.
@@ -78,13 +78,13 @@ async fn serve(proxy: &Proxy, client: TcpStream, kind: ListenerKind) {
     // Interactive protocols suffer without it; where it fails they are only slow.
     drop(client.set_nodelay(true));
     let Ok(destination) = destination(proxy, &client, kind) else {
-        return relay::reset(&client);
+        return Stream::plain(client).reset();
     };
     match kind {
         // A client that breaks off or babbles is simply left.
         ListenerKind::DnsTcp => drop(dns::serve_stream(proxy, client, destination).await),
         ListenerKind::Redirected | ListenerKind::Direct => {
-            connection::serve(proxy, client, destination).await;
+            connection::serve(proxy, Stream::plain(client), destination).await;
         }
     }
 }

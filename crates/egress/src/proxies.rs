@@ -3,12 +3,9 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use stockade_policy::{NetworkSettings, ProxyAddress, ProxyExceptions, ProxySetting};
+use stockade_policy::{NetRequest, NetworkSettings, ProxyAddress, ProxyExceptions, ProxySetting};
 use stockade_types::{Host, Port, Secret};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::limits::PROXY_HEAD_BYTES_MAX;
 
@@ -140,37 +137,35 @@ impl Proxy {
             })
     }
 
-    /// Has the proxy connect to a host; returns the status of its answer, 200 where it did.
-    ///
-    /// # Errors
-    /// When it does not answer as HTTP, or goes.
-    pub(crate) async fn tunnel(
-        &self,
-        stream: &mut TcpStream,
-        host: &Host,
-        port: Port,
-    ) -> std::io::Result<u16> {
+    /// Writes the wish for a connection to a host (`CONNECT`).
+    pub(crate) fn connect_request(&self, to: &NetRequest) -> String {
+        let (host, port) = (&to.host, to.port);
         let target = match host {
             Host::Address(std::net::IpAddr::V6(six)) => format!("[{six}]:{port}"),
             Host::Address(_) | Host::Name(_) => format!("{host}:{port}"),
         };
         let login = self.authorization_line();
-        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let head = read_head(stream).await?;
-        let mut words = head.split(|byte| *byte == b' ');
-        let version = words.next().unwrap_or_default();
-        let status = words
-            .next()
-            .and_then(|status| std::str::from_utf8(status.get(..3)?).ok())
-            .and_then(|status| status.parse().ok())
-            .filter(|_| version.starts_with(b"HTTP/1."));
-        status.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n")
     }
 }
 
-/// Reads the head of an answer and no byte more: a server may speak right behind it.
-async fn read_head(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+/// Reads the status of a proxy's answer and no byte behind its head: a server may speak right there.
+///
+/// # Errors
+/// When it is no HTTP, or ends early.
+pub(crate) async fn read_status(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<u16> {
+    let head = read_head(stream).await?;
+    let mut words = head.split(|byte| *byte == b' ');
+    let version = words.next().unwrap_or_default();
+    let status = words
+        .next()
+        .and_then(|status| std::str::from_utf8(status.get(..3)?).ok())
+        .and_then(|status| status.parse().ok())
+        .filter(|_| version.starts_with(b"HTTP/1."));
+    status.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
+
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= PROXY_HEAD_BYTES_MAX {

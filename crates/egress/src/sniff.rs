@@ -2,12 +2,12 @@
 
 use std::{io, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     first_line::{FirstLine, Line},
     limits::SNIFF_BYTES_MAX,
-    relay::fill_now,
+    stream::Stream,
     tls::{self, ClientHello, Parsed},
 };
 
@@ -92,12 +92,12 @@ pub(crate) struct Patience {
 
 /// Reads from `client` into `buffer` until it is clear what it speaks.
 pub(crate) async fn first_flight(
-    client: &TcpStream,
+    client: &mut Stream,
     buffer: &mut Vec<u8>,
     patience: Patience,
 ) -> io::Result<Flight> {
     if buffer.is_empty() {
-        match timeout(patience.first_byte, more(client, buffer)).await {
+        match timeout(patience.first_byte, client.fill(buffer, SNIFF_BYTES_MAX)).await {
             Err(_) => return Ok(Flight::Silent),
             Ok(Ok(0)) => return Ok(Flight::Ended),
             Ok(read) => drop(read?),
@@ -113,7 +113,7 @@ pub(crate) async fn first_flight(
             } else {
                 patience.whole
             };
-            match timeout(wait, more(client, buffer)).await {
+            match timeout(wait, client.fill(buffer, SNIFF_BYTES_MAX)).await {
                 Err(_) if wait < patience.whole => return Ok(Flight::Speaks(Speech::Opaque)),
                 Err(_) => return Ok(Flight::Unfinished),
                 Ok(Ok(0)) => return Ok(Flight::Ended),
@@ -129,16 +129,6 @@ pub(crate) async fn first_flight(
 /// Tells whether a client that sent `bytes` and no more may be waiting for an answer.
 fn may_be_waiting(bytes: &[u8]) -> bool {
     !tls::begins(bytes) && !FirstLine::of(bytes).begins_like_a_method()
-}
-
-async fn more(client: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    loop {
-        client.readable().await?;
-        match fill_now(|scratch| client.try_read(scratch), buffer, SNIFF_BYTES_MAX) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -228,7 +218,7 @@ mod tests {
         ] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let mut client = TcpStream::connect(address).await.unwrap();
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
             let (served, _) = listener.accept().await.unwrap();
             tokio::io::AsyncWriteExt::write_all(&mut client, bytes)
                 .await
@@ -236,8 +226,10 @@ mod tests {
             if !bytes.is_empty() {
                 served.readable().await.unwrap();
             }
-            let mut buffer = Vec::new();
-            let flight = first_flight(&served, &mut buffer, patience).await.unwrap();
+            let (mut served, mut buffer) = (Stream::plain(served), Vec::new());
+            let flight = first_flight(&mut served, &mut buffer, patience)
+                .await
+                .unwrap();
             assert_eq!(flight, expected, "{:?}", String::from_utf8_lossy(bytes));
             // The client is there all the time, and says no more.
             drop(client);

@@ -63,15 +63,12 @@ impl Proxy {
     pub(crate) fn request_out_of_reach(
         &self,
         http: &Request,
-        connection: &Allowed,
+        connection: &Allowed<NetRequest>,
     ) -> Option<Decision> {
-        let Request::Net(net) = connection.permitted.get() else {
-            return None;
-        };
         if self.judge.look(http).verdict != Verdict::Ask {
             return None;
         }
-        self.out_of_reach(net, &connection.decision)
+        self.out_of_reach(connection.permitted.get(), &connection.decision)
     }
 }
 

@@ -3,17 +3,16 @@
 use std::{sync::Arc, time::Instant};
 
 use stockade_event::Event;
-use stockade_policy::Request;
-use stockade_types::{ApprovalId, DecisionRecord};
-use tokio::net::TcpStream;
+use stockade_policy::{AsRequest, NetRequest};
+use stockade_types::{ApprovalId, DecisionRecord, Port};
 
 use crate::{
     Proxy as Process,
     closings::Closings,
     dial::{Carries, Route, Unreachable},
+    gate::{Counters, Server},
     judge::{Allowed, decided},
     proxies::Proxy,
-    relay::Counters,
     unreached::refusal,
     wire::{Decided, Unanswered},
 };
@@ -21,10 +20,8 @@ use crate::{
 /// A connection to a host that policy allowed.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    /// The connection.
-    pub(crate) stream: TcpStream,
-    /// Bytes that passed.
-    pub(crate) counters: Arc<Counters>,
+    /// The way there.
+    pub(crate) server: Server,
     /// The proxy that takes requests for the host.
     pub(crate) forward: Option<Proxy>,
     opened: Opened,
@@ -34,7 +31,7 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct Opened {
     /// What it was made for.
-    request: Request,
+    request: NetRequest,
     record: DecisionRecord,
     since: Instant,
     counters: Arc<Counters>,
@@ -60,7 +57,7 @@ impl Upstream {
     /// a TLS `ClientHello` and what else is known.
     pub(crate) async fn open(
         proxy: &Process,
-        allowed: &Allowed,
+        allowed: &Allowed<NetRequest>,
         (made, carries): (Option<Self>, Carries),
         said: (Option<String>, Option<String>),
     ) -> Result<Self, Failed> {
@@ -75,10 +72,8 @@ impl Upstream {
         match Box::pin(Route::find(&allowed.permitted, ways, private, carries)).await {
             Ok(route) => Self::dial(proxy, entry, route).await,
             Err(error) => {
-                if let Request::Net(net) = request {
-                    proxy.unreached.note(&net.host, &error);
-                }
-                Err(not_found(proxy, entry, error).await)
+                proxy.unreached.note(&request.host, &error);
+                Err(not_found(proxy, request.port, entry, error).await)
             }
         }
     }
@@ -89,7 +84,7 @@ impl Upstream {
         entry: Decided,
         route: Route<'_>,
     ) -> Result<Self, Failed> {
-        let request = entry.request.clone();
+        let request = route.request().clone();
         let through = route.through();
         let detail = entry.detail.iter().chain(&through);
         let detail: Vec<&str> = detail.map(String::as_str).collect();
@@ -112,41 +107,35 @@ impl Upstream {
             closings: proxy.closings.clone(),
             failed: None,
         };
-        let stream = match route.dial().await {
-            Ok(stream) => stream,
+        let connected = match route.dial().await {
+            Ok(connected) => connected,
             Err(error) => {
                 opened.failed = Some(error.outcome());
                 return Err(Failed::Unreachable(error));
             }
         };
         Ok(Self {
-            stream,
-            counters: opened.counters(),
+            server: connected.into_server(Arc::clone(&opened.counters)),
             forward,
             opened,
         })
     }
+}
 
-    /// Takes the stream out; what is left tells of the end.
-    pub(crate) fn into_parts(self) -> (TcpStream, Opened) {
-        (self.stream, self.opened)
+impl Upstream {
+    /// Closes it; what is left tells of its end when it is dropped.
+    pub(crate) fn close(self) -> Opened {
+        self.opened
     }
 }
 
 impl Opened {
     /// Tells whether it is what `request`, which is allowed by itself, asks for. A program that has
     /// closed its end already is not known any more; another one can have got the same port.
-    fn is_for(&self, request: &Request) -> bool {
-        let (Request::Net(own), Request::Net(other)) = (&self.request, request) else {
-            return false;
-        };
-        (&own.host, own.port) == (&other.host, other.port)
-            && (other.subject.id.is_none() || own.subject == other.subject)
-    }
-
-    /// Returns the counters.
-    pub(crate) fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+    fn is_for(&self, request: &NetRequest) -> bool {
+        let own = &self.request;
+        (&own.host, own.port) == (&request.host, request.port)
+            && (request.subject.id.is_none() || own.subject == request.subject)
     }
 }
 
@@ -166,17 +155,29 @@ impl Drop for Opened {
 }
 
 /// Makes what is recorded of an allowed connection.
-pub(crate) fn entry(allowed: &Allowed, sni: Option<String>, detail: Option<String>) -> Decided {
+pub(crate) fn entry(
+    allowed: &Allowed<NetRequest>,
+    sni: Option<String>,
+    detail: Option<String>,
+) -> Decided {
     Decided {
         sni,
         detail,
         approvals: allowed.approval_ids(),
-        ..decided(allowed.permitted.get().clone(), allowed.decision.clone())
+        ..decided(
+            allowed.permitted.get().as_request(),
+            allowed.decision.clone(),
+        )
     }
 }
 
 /// Records what became of an allowed connection without an address.
-pub(crate) async fn not_found(proxy: &Process, entry: Decided, error: Unreachable) -> Failed {
+pub(crate) async fn not_found(
+    proxy: &Process,
+    port: Port,
+    entry: Decided,
+    error: Unreachable,
+) -> Failed {
     if !error.is_refusal() {
         let entry = Decided {
             detail: Some(error.outcome()),
@@ -187,13 +188,6 @@ pub(crate) async fn not_found(proxy: &Process, entry: Decided, error: Unreachabl
             Err(unanswered) => Failed::Unrecorded(unanswered),
         };
     }
-    let port = match &entry.request {
-        Request::Net(net) => net.port,
-        Request::Http(http) => http.port,
-        Request::Exec(_) | Request::Name(_) | Request::File(_) | Request::Port(_) => {
-            return Failed::Unreachable(Unreachable::NotANetRequest);
-        }
-    };
     let decision = refusal(&error, port, &entry.decision);
     let entry = Decided {
         decision,

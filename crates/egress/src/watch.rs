@@ -10,10 +10,7 @@ use crate::{
 
 /// Reads what a client sends on an open connection, before it is passed on.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    what: What,
-    over: bool,
-}
+pub(crate) struct Watch(Option<What>);
 
 #[derive(Debug)]
 enum What {
@@ -27,29 +24,31 @@ impl Watch {
     /// Begins with the first bytes of a connection; nothing is read of them yet. Where there are
     /// none the server was first to speak, which none of HTTP or TLS is.
     pub(crate) fn new(head: &[u8]) -> Self {
-        let what = if tls::begins(head) {
+        if head.is_empty() {
+            return Self::over();
+        }
+        Self(Some(if tls::begins(head) {
             What::Tls(Greetings::default())
         } else {
             What::Line(FirstLine::default())
-        };
-        Self {
-            what,
-            over: head.is_empty(),
-        }
+        }))
     }
 
-    /// Tells whether all that follows may pass.
-    pub(crate) const fn is_over(&self) -> bool {
-        self.over
+    /// Reads nothing: all that is sent was understood before.
+    pub(crate) const fn over() -> Self {
+        Self(None)
     }
 
     /// Reads on; the error is the refusal of bytes that must not pass.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<(), Box<Decision>> {
-        let refused = match &mut self.what {
+        let Some(what) = &mut self.0 else {
+            return Ok(());
+        };
+        let refused = match what {
             What::Line(line) => match line.feed(bytes) {
                 Line::Open => return Ok(()),
                 Line::Other => {
-                    self.over = true;
+                    self.0 = None;
                     return Ok(());
                 }
                 Line::Http => {
@@ -65,7 +64,7 @@ impl Watch {
             What::Tls(greetings) => match greetings.feed(bytes) {
                 Seen::Open => return Ok(()),
                 Seen::Over => {
-                    self.over = true;
+                    self.0 = None;
                     return Ok(());
                 }
                 Seen::Malformed(why) => {

@@ -3,6 +3,7 @@
 
 mod asking;
 mod connections;
+mod fence;
 mod http;
 mod lab;
 mod names;

@@ -7,7 +7,7 @@ use stockade_types::{
     DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
 };
 
-use crate::{Origin, Request, Scope};
+use crate::{NetRequest, Origin, Request, Scope};
 
 /// The answer to one [`Request`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -144,6 +144,12 @@ pub trait AsRequest {
 impl AsRequest for Request {
     fn as_request(&self) -> Request {
         self.clone()
+    }
+}
+
+impl AsRequest for NetRequest {
+    fn as_request(&self) -> Request {
+        Request::Net(self.clone())
     }
 }
 

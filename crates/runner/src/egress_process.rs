@@ -15,7 +15,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
 use stockade_egress::{
-    Config, CopyRelay, Datagram, Datagrams, Knowledge, ListenerKind, ProxyVariables, Sockets,
+    Config, Datagram, Datagrams, Knowledge, ListenerKind, ProxyVariables, Sockets,
 };
 use stockade_policy::{HostSets, Source};
 use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
@@ -271,7 +271,6 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         control,
         original_destination: Box::new(|stream| net::original_destination(stream.as_fd())),
         proxy_login: login.map(Secret::new),
-        relay: Box::new(CopyRelay),
     };
     stockade_egress::serve(knowledge, sockets)
         .await

@@ -1,22 +1,14 @@
-//! HTTP/1.1 as a judge must read it: one meaning or none.
+//! Requests: what of them is judged, and the protocols that carry them.
 //!
-//! The parser is our own because a proxy that decides must not be lenient: whatever two readers
-//! could understand differently (RFC 9112 sections 6.3 and 11.2) is refused, and what is sent on
-//! is written anew from what was understood.
+//! | module | what |
+//! |---|---|
+//! | `head` | what is judged, the same for every protocol: method, host, path, fields |
+//! | `h1` | HTTP/1: the strict reader, and the connection that carries one request after another |
+//!
+//! A protocol reads a [`Head`], has it judged as an [`Addressed`] on its connection, and sends what
+//! the proof of that holds.
 
-mod answer;
-mod body;
-mod chunked;
+pub(crate) mod h1;
 mod head;
-mod lines;
-mod proxy;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use answer::{answer_denied, linger};
-pub(crate) use proxy::{Exchange, serve};
-
-/// Why a message was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Malformed(pub(crate) &'static str);
+pub(crate) use head::{Addressed, Field, Fields, Head};

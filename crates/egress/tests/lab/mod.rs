@@ -24,7 +24,7 @@ use std::{
 };
 
 use stockade_egress::{
-    Config, CopyRelay, EgressError, ListenerKind, PlainDatagrams, ProxyVariables, Sockets, serve,
+    Config, EgressError, ListenerKind, PlainDatagrams, ProxyVariables, Sockets, serve,
 };
 use stockade_event::Event;
 use stockade_policy::{HostSets, Origin, Source};
@@ -125,7 +125,6 @@ impl Lab {
             control: theirs,
             original_destination: Box::new(original),
             proxy_login: None,
-            relay: Box::new(CopyRelay),
         };
         let egress = tokio::spawn(serve(config.load().unwrap(), sockets));
         Self {

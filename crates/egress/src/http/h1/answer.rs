@@ -1,18 +1,18 @@
 //! Answers of our own: to what was refused, and to what could not be served.
 
 use stockade_types::DecisionRecord;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     limits::{LINGER_IDLE, LINGER_TOTAL, REFUSAL_WAIT, RELAY_CHUNK_BYTES},
-    relay::fill,
+    stream::Stream,
     upstream::Failed,
     wire::Unanswered,
 };
 
 /// Answers a refused request with the decision as JSON.
 pub(crate) async fn answer_denied(
-    client: &mut TcpStream,
+    client: &mut Stream,
     method: &str,
     record: &Result<DecisionRecord, Unanswered>,
 ) {
@@ -21,7 +21,7 @@ pub(crate) async fn answer_denied(
 }
 
 /// Answers a request that was allowed and could not be served.
-pub(super) async fn answer_failed(client: &mut TcpStream, status: u16, method: &str, text: &str) {
+pub(super) async fn answer_failed(client: &mut Stream, status: u16, method: &str, text: &str) {
     answer(client, status, method, &error_body(text)).await;
 }
 
@@ -42,7 +42,7 @@ fn error_body(text: &str) -> String {
     serde_json::json!({ "error": text }).to_string()
 }
 
-pub(super) async fn answer(client: &mut TcpStream, status: u16, method: &str, body: &str) {
+pub(super) async fn answer(client: &mut Stream, status: u16, method: &str, body: &str) {
     let phrase = match status {
         400 => "Bad Request",
         403 => "Forbidden",
@@ -65,16 +65,15 @@ pub(super) async fn answer(client: &mut TcpStream, status: u16, method: &str, bo
 
 /// Closes so that the client can read what was sent: unread bytes would turn the close into a
 /// reset that overtakes the answer (RFC 9112 section 9.6).
-pub(crate) async fn linger(client: &mut TcpStream) {
-    if client.shutdown().await.is_err() {
+pub(crate) async fn linger(client: &mut Stream) {
+    if client.end().await.is_err() {
         return;
     }
-    let (reader, _) = client.split();
     let discard = async {
         let mut buffer = Vec::new();
         loop {
             buffer.clear();
-            let read = fill(&reader, &mut buffer, RELAY_CHUNK_BYTES);
+            let read = client.fill(&mut buffer, RELAY_CHUNK_BYTES);
             match timeout(LINGER_IDLE, read).await {
                 Ok(Ok(1..)) => {}
                 Ok(Ok(0) | Err(_)) | Err(_) => return,
@@ -86,7 +85,7 @@ pub(crate) async fn linger(client: &mut TcpStream) {
 
 impl Failed {
     /// Tells an HTTP client.
-    pub(crate) async fn answer_http(self, client: &mut TcpStream, method: &str) {
+    pub(crate) async fn answer_http(self, client: &mut Stream, method: &str) {
         match self {
             Self::Refused(record) => answer_denied(client, method, &record).await,
             Self::Unrecorded(error) => answer_denied(client, method, &Err(error)).await,

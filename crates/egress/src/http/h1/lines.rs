@@ -3,24 +3,9 @@
 use super::Malformed;
 use crate::{
     grammar::is_token,
+    http::Field,
     limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX},
 };
-
-/// One header field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Field<'a> {
-    /// Name as sent.
-    pub(crate) name: &'a [u8],
-    /// Value without the white space around it.
-    pub(crate) value: &'a [u8],
-}
-
-impl Field<'_> {
-    /// Compares the name without regard to case.
-    pub(crate) fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
-    }
-}
 
 /// Finds the end of a head that arrives in pieces, looking at each byte once.
 #[derive(Debug, Default)]

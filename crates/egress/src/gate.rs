@@ -1,0 +1,249 @@
+//! The gate: the one way by which bytes reach a server.
+//!
+//! Sockets to servers are made here and never leave this file: everybody else holds a [`Server`],
+//! which can be waited for, reset and opened. Opening it takes the proof that policy permits what is
+//! about to be sent, and gives an [`Incoming`] to read from and an [`Outgoing`] to write to. An
+//! outgoing byte is read by the watch and counted before it is written; what is refused was not
+//! written. `crates/egress/tests/fence.rs` holds the rest of the crate to this.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Context,
+};
+
+use stockade_policy::{Decision, NetRequest, Permitted};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::{
+    proxies::{Proxy, read_status},
+    stream::{Reader, Stream, Turn, Writer},
+    watch::Watch,
+};
+
+/// Bytes that passed so far, readable while they pass.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    out: AtomicU64,
+    back: AtomicU64,
+}
+
+impl Counters {
+    /// Returns the bytes from the session to the host. They are counted before they are written, so of
+    /// a connection that fails some of them may not have left.
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes from the host to the session.
+    pub(crate) fn bytes_in(&self) -> u64 {
+        self.back.load(Ordering::Relaxed)
+    }
+
+    /// Returns a number that changes with every byte.
+    pub(crate) fn total(&self) -> u64 {
+        self.bytes_out().wrapping_add(self.bytes_in())
+    }
+
+    fn add_out(&self, bytes: usize) {
+        self.out.fetch_add(count(bytes), Ordering::Relaxed);
+    }
+
+    fn add_in(&self, bytes: usize) {
+        self.back.fetch_add(count(bytes), Ordering::Relaxed);
+    }
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// A connection to an address that was checked, before anything of a session is sent to it.
+#[derive(Debug)]
+pub(crate) struct Connected(TcpStream);
+
+/// Connects to an address; [`crate::dial::Route`] holds the proof that it may be dialled.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<Connected> {
+    let socket = TcpStream::connect(address).await?;
+    // Interactive protocols suffer without it; where it fails they are only slow.
+    drop(socket.set_nodelay(true));
+    Ok(Connected(socket))
+}
+
+impl Connected {
+    /// Has the proxy at the other end connect to the permitted host; returns the status of its answer,
+    /// 200 where it did.
+    ///
+    /// # Errors
+    /// When it does not answer as HTTP, or goes.
+    pub(crate) async fn tunnel(
+        &mut self,
+        permitted: &Permitted<NetRequest>,
+        proxy: &Proxy,
+    ) -> io::Result<u16> {
+        let request = proxy.connect_request(permitted.get());
+        self.0.write_all(request.as_bytes()).await?;
+        read_status(&mut self.0).await
+    }
+
+    /// Makes it a server, whose bytes are counted by `counters`.
+    pub(crate) fn into_server(self, counters: Arc<Counters>) -> Server {
+        Server {
+            stream: Stream::plain(self.0),
+            counters,
+        }
+    }
+}
+
+/// The end of a connection at which a server is.
+#[derive(Debug)]
+pub(crate) struct Server {
+    stream: Stream,
+    counters: Arc<Counters>,
+}
+
+impl Server {
+    /// Waits until it says something or ends.
+    pub(crate) async fn speaks(&self) {
+        // Which of them it was, or a failure, shows when it is read.
+        drop(self.stream.speaks().await);
+    }
+
+    /// Makes the next close send RST.
+    pub(crate) fn reset(&self) {
+        self.stream.reset();
+    }
+
+    /// Returns the bytes that passed, to be read while more do.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Opens it for what `permitted` stands for. `watch` reads all that is sent, before it is.
+    pub(crate) fn open<'a, T>(
+        &'a mut self,
+        permitted: &'a Permitted<T>,
+        watch: Watch,
+    ) -> (Incoming<'a>, Outgoing<'a, T>) {
+        let counters = &*self.counters;
+        let (from, to) = self.stream.split();
+        let outgoing = Outgoing {
+            permitted,
+            to,
+            watch,
+            counters,
+        };
+        (Incoming { from, counters }, outgoing)
+    }
+}
+
+/// Why bytes were not sent.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    /// The server's side failed.
+    Failed,
+    /// They must not leave; none of them did.
+    Refused(Box<Decision>),
+}
+
+/// Why bytes of a body were not sent on; none of them was.
+#[derive(Debug)]
+pub(crate) enum Held<E> {
+    /// They are not what the body must be.
+    Unfit(E),
+    /// They must not leave.
+    Refused(Box<Decision>),
+}
+
+/// The way to a server, open for what was permitted.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a, T> {
+    permitted: &'a Permitted<T>,
+    to: Writer<'a>,
+    watch: Watch,
+    counters: &'a Counters,
+}
+
+impl<'a, T> Outgoing<'a, T> {
+    /// Returns what may be sent.
+    pub(crate) const fn permitted(&self) -> &'a Permitted<T> {
+        self.permitted
+    }
+
+    /// Sends all of `bytes`, or none of them where they must not leave.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Unsent> {
+        admit(&mut self.watch, self.counters, bytes).map_err(Unsent::Refused)?;
+        let written = self.to.write_all(bytes).await;
+        written.map_err(|_| Unsent::Failed)
+    }
+
+    /// Sends what a client says next: `fit` says how many of the bytes are part of what is sent; those
+    /// beyond go to `rest`.
+    pub(crate) async fn pass<E>(
+        &mut self,
+        from: &mut Reader<'_>,
+        rest: &mut Vec<u8>,
+        mut fit: impl FnMut(&[u8]) -> Result<usize, E>,
+    ) -> Turn<Held<E>> {
+        let (watch, counters) = (&mut self.watch, self.counters);
+        let accept = |bytes: &[u8]| {
+            let fitting = fit(bytes).map_err(Held::Unfit)?.min(bytes.len());
+            let ours = bytes.get(..fitting).unwrap_or_default();
+            admit(watch, counters, ours).map_err(Held::Refused)?;
+            Ok(fitting)
+        };
+        from.pass(&mut self.to, rest, accept).await
+    }
+
+    /// Tells the server that no more comes.
+    pub(crate) async fn end(&mut self) -> io::Result<()> {
+        self.to.end().await
+    }
+}
+
+/// Lets bytes leave, which counts them, or says why not.
+fn admit(watch: &mut Watch, counters: &Counters, bytes: &[u8]) -> Result<(), Box<Decision>> {
+    watch.read(bytes)?;
+    counters.add_out(bytes.len());
+    Ok(())
+}
+
+/// What a server says; it is counted as it is read.
+#[derive(Debug)]
+pub(crate) struct Incoming<'a> {
+    from: Reader<'a>,
+    counters: &'a Counters,
+}
+
+impl Incoming<'_> {
+    /// Appends what can be read to `buffer`, at most `limit` bytes; zero bytes are the end.
+    pub(crate) async fn fill(&mut self, buffer: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
+        let counters = self.counters;
+        let append = |_: &mut Context<'_>, bytes: &[u8]| {
+            counters.add_in(bytes.len());
+            buffer.extend_from_slice(bytes);
+            bytes.len()
+        };
+        self.from.with_bytes(append, limit).await
+    }
+
+    /// Passes on what is there: `fit` says how many of the bytes are part of what is passed on; those
+    /// beyond go to `rest`.
+    pub(crate) async fn pass<E>(
+        &mut self,
+        to: &mut Writer<'_>,
+        rest: &mut Vec<u8>,
+        mut fit: impl FnMut(&[u8]) -> Result<usize, E>,
+    ) -> Turn<E> {
+        let counters = self.counters;
+        let accept = |bytes: &[u8]| {
+            counters.add_in(bytes.len());
+            fit(bytes)
+        };
+        self.from.pass(to, rest, accept).await
+    }
+}

@@ -1,0 +1,337 @@
+//! One judged request on its way to the server, and the response on its way back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use stockade_policy::{AsRequest, Control, Decision, Permitted};
+use tokio::time::timeout;
+
+use super::{
+    Malformed,
+    answer::{answer_denied, answer_failed, linger},
+    body::{Body, Framing},
+    chunked::Manner,
+    head::{Carried, parse_response, write},
+    lines::Scanner,
+    serve::{Exchange, HEAD_READ_BYTES, Next},
+};
+use crate::{
+    gate::{Held, Incoming, Outgoing, Unsent},
+    http::Addressed,
+    judge::decided,
+    limits::RESPONSE_WAIT,
+    relay::relay,
+    stream::{Reader, Turn, Writer},
+    watch::Watch,
+    wire::Decided,
+};
+
+/// The proof for a request of HTTP/1.
+type PermittedRequest = Permitted<Addressed<Carried>>;
+
+impl Exchange<'_> {
+    /// Sends a judged request and passes its response back.
+    pub(super) async fn forward(&mut self, permitted: &PermittedRequest, first: bool) -> Next {
+        let Some(upstream) = self.upstream.as_mut() else {
+            return Next::Close;
+        };
+        let head = write(permitted, upstream.forward.as_ref());
+        let started = AtomicBool::new(false);
+        let mut server_rest = Vec::new();
+        let outcome = {
+            // Each request is judged as a whole, so that nothing of it is left to watch.
+            let (incoming, outgoing) = upstream.server.open(permitted, Watch::over());
+            let (from, to) = self.client.split();
+            let send = send(from, outgoing, &head, &mut self.pending);
+            let receive = receive(incoming, to, permitted, &mut server_rest, &started);
+            both(send, receive).await
+        };
+        let started = started.load(Ordering::Relaxed);
+        let persistent = permitted.get().carried.persistent;
+        match outcome {
+            Outcome::Whole {
+                persistent: true, ..
+            } if persistent => return Next::Another,
+            Outcome::Switched => Box::pin(self.tunnel(permitted, &server_rest)).await,
+            Outcome::Answer(malformed) => self.refuse_answer(malformed, started).await,
+            Outcome::Malformed(malformed) if !started => self.refuse_malformed(malformed).await,
+            Outcome::Malformed(malformed) => {
+                let net = self.allowed.permitted.get().as_request();
+                let decision = Control::HttpFraming.denies(malformed.to_string(), "");
+                // The connection is closed either way; the event is for the record.
+                drop(self.proxy.judge.record(decided(net, decision)).await);
+            }
+            Outcome::Refused(decision) => self.stop(permitted, *decision, started).await,
+            Outcome::Broken if !started => self.no_response(permitted, first).await,
+            Outcome::Whole {
+                body_sent: false, ..
+            } => {
+                // The server did not want the rest; the client is still to read its answer.
+                linger(self.client).await;
+            }
+            Outcome::Whole { .. } => {}
+            // Half a response must not look like a whole one.
+            Outcome::Broken => self.client.reset(),
+        }
+        Next::Close
+    }
+
+    /// Answers where the server did not. On a kept connection closing is what makes clients try
+    /// again, as they would without us between (RFC 9112 section 9.3.1).
+    async fn no_response(&mut self, permitted: &PermittedRequest, first: bool) {
+        if first {
+            let method = &permitted.get().head.method;
+            let text = format!("`{}` did not send a response that could be read", self.host);
+            answer_failed(self.client, 502, method, &text).await;
+        }
+    }
+
+    /// Records that the rest of a request must not leave, and says so where no response was begun.
+    async fn stop(&mut self, permitted: &PermittedRequest, decision: Decision, started: bool) {
+        let entry = Decided {
+            detail: Some("refused while it was open".to_owned()),
+            ..decided(permitted.get().as_request(), decision)
+        };
+        let record = self.proxy.judge.record(entry).await;
+        if let Some(upstream) = self.upstream.as_ref() {
+            // Half a request must not look like a whole one.
+            upstream.server.reset();
+        }
+        if started {
+            return self.client.reset();
+        }
+        answer_denied(self.client, &permitted.get().head.method, &record).await;
+    }
+
+    /// Passes on what was read beyond the heads, and then everything: from here on the bytes are
+    /// opaque.
+    async fn tunnel(&mut self, permitted: &PermittedRequest, server_rest: &[u8]) {
+        let Some(upstream) = self.upstream.as_mut() else {
+            return;
+        };
+        if self.client.write_all(server_rest).await.is_err() {
+            return;
+        }
+        let pending = (std::mem::take(&mut self.pending), Watch::over());
+        // However it ended, both sides are closed and the event says what passed.
+        drop(relay(self.client, &mut upstream.server, permitted, pending).await);
+    }
+}
+
+enum Outcome {
+    /// The response was passed on whole.
+    Whole {
+        /// Another request may follow.
+        persistent: bool,
+        /// So was the body of the request.
+        body_sent: bool,
+    },
+    /// The server switched to the protocol that was asked for.
+    Switched,
+    /// The request's body is not one.
+    Malformed(Malformed),
+    /// The rest of the request must not leave.
+    Refused(Box<Decision>),
+    /// The response is not one.
+    Answer(Malformed),
+    /// A side ended early.
+    Broken,
+}
+
+enum Sent {
+    Whole,
+    ServerGone,
+    ClientGone,
+    Malformed(Malformed),
+    Refused(Box<Decision>),
+}
+
+impl From<Unsent> for Sent {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Failed => Self::ServerGone,
+            Unsent::Refused(decision) => Self::Refused(decision),
+        }
+    }
+}
+
+enum Got {
+    Whole {
+        persistent: bool,
+    },
+    Switched,
+    /// The response can be read in more than one way, or in none.
+    Malformed(Malformed),
+    Broken,
+}
+
+/// Runs both directions; the response decides when the exchange is over.
+async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Got>) -> Outcome {
+    tokio::pin!(send, receive);
+    let mut sent = None;
+    loop {
+        tokio::select! {
+            // First, so that an answer never overtakes the end of a body that was sent: an empty one
+            // ends when it is looked at.
+            biased;
+            end = &mut send, if sent.is_none() => match end {
+                Sent::Malformed(malformed) => return Outcome::Malformed(malformed),
+                Sent::Refused(decision) => return Outcome::Refused(decision),
+                Sent::ClientGone => return Outcome::Broken,
+                // The server may still say why it did not want the rest.
+                Sent::Whole => sent = Some(true),
+                Sent::ServerGone => sent = Some(false),
+            },
+            got = &mut receive => return match got {
+                // A body that is still on its way cannot be told from the next request.
+                Got::Whole { persistent } => {
+                    let body_sent = sent == Some(true);
+                    Outcome::Whole { persistent: persistent && body_sent, body_sent }
+                }
+                Got::Switched => Outcome::Switched,
+                Got::Malformed(malformed) => Outcome::Answer(malformed),
+                Got::Broken => Outcome::Broken,
+            },
+        }
+    }
+}
+
+/// Sends the head and the body; `pending` was read of the client already.
+async fn send(
+    mut from: Reader<'_>,
+    mut to: Outgoing<'_, Addressed<Carried>>,
+    head: &[u8],
+    pending: &mut Vec<u8>,
+) -> Sent {
+    if let Err(unsent) = to.write(head).await {
+        return unsent.into();
+    }
+    let mut body = Body::new(to.permitted().get().carried.framing, Manner::Strict);
+    if !body.is_done() && !pending.is_empty() {
+        let ours = match body.feed(pending) {
+            Ok(ours) => ours,
+            Err(malformed) => return Sent::Malformed(malformed),
+        };
+        let beyond = pending.split_off(ours.min(pending.len()));
+        let bytes = std::mem::replace(pending, beyond);
+        if let Err(unsent) = to.write(&bytes).await {
+            return unsent.into();
+        }
+    }
+    while !body.is_done() {
+        let turn = to.pass(&mut from, pending, |bytes| body.feed(bytes));
+        match timeout(RESPONSE_WAIT, turn).await {
+            Ok(Turn::Moved) => {}
+            Ok(Turn::Refused(Held::Unfit(malformed))) => return Sent::Malformed(malformed),
+            Ok(Turn::Refused(Held::Refused(decision))) => return Sent::Refused(decision),
+            Ok(Turn::WriteFailed) => return Sent::ServerGone,
+            Ok(Turn::Ended | Turn::ReadFailed) | Err(_) => return Sent::ClientGone,
+        }
+    }
+    Sent::Whole
+}
+
+async fn receive(
+    mut from: Incoming<'_>,
+    mut to: Writer<'_>,
+    permitted: &PermittedRequest,
+    rest: &mut Vec<u8>,
+    started: &AtomicBool,
+) -> Got {
+    let request = permitted.get();
+    let head = loop {
+        let mut scanner = Scanner::default();
+        let (head, bytes) = loop {
+            match parse_response(&mut scanner, rest, &request.head.method) {
+                Err(malformed) => return Got::Malformed(malformed),
+                Ok(Some((head, length))) => {
+                    let beyond = rest.split_off(length.min(rest.len()));
+                    break (head, std::mem::replace(rest, beyond));
+                }
+                Ok(None) => {}
+            }
+            match timeout(RESPONSE_WAIT, from.fill(rest, HEAD_READ_BYTES)).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return Got::Broken,
+            }
+        };
+        if head.status == 101 && !request.carried.websocket {
+            return Got::Broken;
+        }
+        started.store(true, Ordering::Relaxed);
+        if to.write_all(&bytes).await.is_err() {
+            return Got::Broken;
+        }
+        if !head.is_interim() {
+            break head;
+        }
+    };
+    if head.status == 101 {
+        return Got::Switched;
+    }
+    let whole = receive_body(&mut from, &mut to, head.framing, rest).await;
+    if whole {
+        Got::Whole {
+            persistent: head.persistent,
+        }
+    } else {
+        Got::Broken
+    }
+}
+
+async fn receive_body(
+    from: &mut Incoming<'_>,
+    to: &mut Writer<'_>,
+    framing: Framing,
+    rest: &mut Vec<u8>,
+) -> bool {
+    let mut body = Body::new(framing, Manner::Tolerant);
+    if !body.is_done() && !rest.is_empty() {
+        let Ok(ours) = body.feed(rest) else {
+            return false;
+        };
+        let beyond = rest.split_off(ours.min(rest.len()));
+        let bytes = std::mem::replace(rest, beyond);
+        if to.write_all(&bytes).await.is_err() {
+            return false;
+        }
+    }
+    while !body.is_done() {
+        let turn = from.pass(to, rest, |bytes| body.feed(bytes));
+        match timeout(RESPONSE_WAIT, turn).await {
+            Ok(Turn::Moved) => {}
+            Ok(Turn::Ended) => return framing == Framing::UntilClose,
+            Ok(Turn::Refused(_) | Turn::ReadFailed | Turn::WriteFailed) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Got, Outcome, Sent, both};
+
+    /// An answer that is there at once must not hide that an empty body was sent: the connection
+    /// would be closed although it could be kept.
+    #[tokio::test]
+    async fn an_early_answer_keeps_the_connection() {
+        for _ in 0..1000 {
+            let whole = async { Got::Whole { persistent: true } };
+            let outcome = both(async { Sent::Whole }, whole).await;
+            let Outcome::Whole {
+                persistent: true, ..
+            } = outcome
+            else {
+                panic!("the connection is not kept");
+            };
+        }
+        let whole = async { Got::Whole { persistent: true } };
+        let outcome = both(std::future::pending(), whole).await;
+        assert!(matches!(
+            outcome,
+            Outcome::Whole {
+                persistent: false,
+                ..
+            }
+        ));
+    }
+}

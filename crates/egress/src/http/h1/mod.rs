@@ -1,0 +1,23 @@
+//! HTTP/1.1 as a judge must read it: one meaning or none.
+//!
+//! The parser is our own because a proxy that decides must not be lenient: whatever two readers
+//! could understand differently (RFC 9112 sections 6.3 and 11.2) is refused, and what is sent on
+//! is written anew from what was understood.
+
+mod answer;
+mod body;
+mod chunked;
+mod forward;
+mod head;
+mod lines;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use answer::{answer_denied, linger};
+pub(crate) use serve::{Exchange, serve};
+
+/// Why a message was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);

@@ -1,0 +1,83 @@
+//! Nothing but the gate makes a socket to a server, and so nothing else can write to one.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What makes a socket, or a stream of one.
+const MAKERS: [&str; 5] = [
+    "TcpStream::connect",
+    "TcpSocket",
+    "from_std",
+    "from_raw_fd",
+    "Stream::plain",
+];
+
+/// Where each of them stands, and what is made there.
+const MADE: [(&str, &str, &str); 7] = [
+    ("datagrams.rs", "from_std", "the name socket of the session"),
+    (
+        "dns/resolver.rs",
+        "TcpStream::connect",
+        "the way to a name server, after the decision",
+    ),
+    ("gate.rs", "Stream::plain", "the way to a server"),
+    ("gate.rs", "TcpStream::connect", "the way to a server"),
+    ("lib.rs", "from_std", "the control connection"),
+    ("listen.rs", "Stream::plain", "a client that was accepted"),
+    (
+        "listen.rs",
+        "from_std",
+        "a listener that the supervisor made",
+    ),
+];
+
+#[test]
+fn only_the_gate_makes_sockets_to_servers() {
+    let source = source();
+    let mut found = BTreeSet::new();
+    for file in files(&source) {
+        let text = fs::read_to_string(&file).unwrap();
+        // Tests of a module come last and make what they need.
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let name = file.strip_prefix(&source).unwrap().display().to_string();
+        let made = MAKERS.into_iter().filter(|maker| text.contains(maker));
+        found.extend(made.map(|maker| (name.clone(), maker)));
+    }
+    let expected = MADE.map(|(file, maker, _)| (file.to_owned(), maker));
+    assert_eq!(found, BTreeSet::from(expected));
+}
+
+/// No other file can take a socket out of the gate.
+#[test]
+fn the_gate_keeps_its_sockets() {
+    let text = fs::read_to_string(source().join("gate.rs")).unwrap();
+    for private in [
+        "pub(crate) struct Connected(TcpStream);",
+        "    stream: Stream,\n",
+        "    to: Writer<'a>,\n",
+    ] {
+        assert!(text.contains(private), "{private}");
+    }
+}
+
+fn source() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    Path::new(&own).join("src")
+}
+
+fn files(below: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(below).into_iter().flatten().flatten();
+    let mut all = Vec::new();
+    for path in entries.map(|entry| entry.path()) {
+        if !path.is_dir() {
+            all.push(path);
+        } else if !path.ends_with("tests") {
+            all.extend(files(&path));
+        }
+    }
+    all.retain(|path| !path.ends_with("tests.rs"));
+    all
+}
