@@ -96,7 +96,7 @@ fn starts_in_empty_root(program: &Path) -> Result<String> {
     Ok(version.trim().to_owned())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
     bytes
         .iter()

@@ -53,6 +53,9 @@ enum Command {
     Dist,
     /// Measures start, work inside, memory and decisions beside bare and other sandboxes.
     Bench(bench::Args),
+    /// Makes the exchanges of the network rows of `bench`, bare or in a session.
+    #[command(hide = true)]
+    BenchClient(bench::client::Args),
     /// Counts the questions of two scripted hours, as root, and writes docs/questions.md.
     Hour(hour::Args),
     /// Runs real programs bare, inside and in other sandboxes, and writes the table.
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Properties(args) => properties::run(&args),
         Command::Dist => dist::run().map(|_| Outcome::Passed),
         Command::Bench(args) => bench::run(&args),
+        Command::BenchClient(args) => bench::client::run(&args).map(|()| Outcome::Passed),
         Command::Hour(args) => hour::run(&args),
         Command::Conformance(args) => conformance::run(&args),
     };

@@ -54,16 +54,14 @@ impl Contender {
                 command
             }
             Self::Stockade { program } => {
-                let mut command = Command::new(program);
-                command
-                    .args(["run", "--ask", "deny", "--summary", "none", "--workspace"])
-                    .arg(workspace);
+                let mut command = session(program, workspace);
                 command.arg("--").args(argv);
                 command
             }
             Self::Bubblewrap => {
                 let mut command = Command::new("bwrap");
                 command.args([
+                    "--die-with-parent",
                     "--unshare-all",
                     "--ro-bind",
                     "/",
@@ -99,6 +97,15 @@ impl Contender {
             }
         }
     }
+}
+
+/// Begins a session of ours that asks nobody and says nothing; further options and `--` follow.
+pub(super) fn session(program: &Path, workspace: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["run", "--ask", "deny", "--summary", "none", "--workspace"])
+        .arg(workspace);
+    command
 }
 
 impl Field {

@@ -11,8 +11,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Lab,
     contender::{Contender, Writes},
+    ground::Ground,
+    lab::Lab,
 };
 use crate::process;
 
@@ -24,14 +25,17 @@ const SLEEP_SECONDS: &str = "20";
 const START_WAIT: Duration = Duration::from_secs(10);
 /// How often to look whether the command has started.
 const POLL: Duration = Duration::from_millis(50);
-/// The command in the session, which is not part of the supervisors.
+/// The command of the one session.
 const WORKLOAD: &str = "sleep";
+/// Commands in sessions, which are not part of the supervisors.
+const COMMANDS: [&str; 2] = [WORKLOAD, "sh"];
 
 /// Sums the proportional set sizes, in megabytes, of all processes of a sleeping session but the
 /// sleeping command itself; see proc_pid_smaps(5).
 pub(super) fn supervisors_mb(contender: &Contender, lab: &Lab) -> Result<f64> {
-    let mut command =
-        lab.prepare(contender.command(&lab.workspace, &[WORKLOAD, SLEEP_SECONDS], Writes::Nothing));
+    let folder = lab.ground(Ground::Build)?;
+    let command = contender.command(&folder, &[WORKLOAD, SLEEP_SECONDS], Writes::Nothing);
+    let mut command = lab.prepare(command, &folder);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -41,9 +45,9 @@ pub(super) fn supervisors_mb(contender: &Contender, lab: &Lab) -> Result<f64> {
         .with_context(|| format!("`{}` could not be started", process::describe(&command)))?;
     let sum = wait_for_workload(child.id()).and_then(|()| {
         thread::sleep(SETTLE);
-        sum_mb(child.id())
+        sum_mb(&[child.id()])
     });
-    for pid in family(child.id())?.into_keys() {
+    for pid in family(&[child.id()])?.into_keys() {
         if let Some(pid) = i32::try_from(pid)
             .ok()
             .and_then(rustix::process::Pid::from_raw)
@@ -59,7 +63,7 @@ pub(super) fn supervisors_mb(contender: &Contender, lab: &Lab) -> Result<f64> {
 fn wait_for_workload(root: u32) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < START_WAIT {
-        if family(root)?.values().any(|name| name == WORKLOAD) {
+        if family(&[root])?.values().any(|name| name == WORKLOAD) {
             return Ok(());
         }
         thread::sleep(POLL);
@@ -70,10 +74,11 @@ fn wait_for_workload(root: u32) -> Result<()> {
     )
 }
 
-fn sum_mb(root: u32) -> Result<f64> {
+/// Sums the same over the families of several processes.
+pub(super) fn sum_mb(roots: &[u32]) -> Result<f64> {
     let mut kilobytes = 0.0;
-    for (pid, name) in family(root)? {
-        if name != WORKLOAD {
+    for (pid, name) in family(roots)? {
+        if !COMMANDS.contains(&&*name) {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
             let text = text.with_context(|| {
                 format!("the memory of process {pid} (`{name}`) cannot be read; measure as root")
@@ -89,8 +94,8 @@ fn pss_kb(rollup: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// A process and everything it started: process id to name.
-fn family(root: u32) -> Result<BTreeMap<u32, String>> {
+/// Processes and everything they started: process id to name.
+fn family(roots: &[u32]) -> Result<BTreeMap<u32, String>> {
     let mut processes = Vec::new();
     for entry in fs::read_dir("/proc")
         .context("`/proc` cannot be read")?
@@ -99,7 +104,7 @@ fn family(root: u32) -> Result<BTreeMap<u32, String>> {
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         processes.extend(parse_stat(&stat));
     }
-    let mut members = BTreeSet::from([root]);
+    let mut members: BTreeSet<u32> = roots.iter().copied().collect();
     loop {
         let children = processes
             .iter()

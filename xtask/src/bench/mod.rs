@@ -1,188 +1,249 @@
 //! `cargo xtask bench`: the targets of the design, measured side by side in one run.
 //!
-//! Machines drift, so only ratios within one run count: the contenders take turns (ABAB…), and
-//! the median of each is compared.
+//! Machines drift, so only ratios within one row count: the contenders take turns (ABAB…), and
+//! the median of each is compared. A row ends when it has its samples or its time is over; what it
+//! has is written at once.
 
+mod bounded;
+mod build;
+mod busy;
+pub(crate) mod client;
 pub(crate) mod contender;
+mod cpu;
+mod crowd;
 mod decide;
+mod figures;
+mod ground;
+mod lab;
 mod memory;
+mod network;
+mod records;
 mod report;
+mod rows;
+mod terminal;
+mod turns;
 mod workload;
 
 use std::{
+    cell::OnceCell,
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
 
-use crate::{
-    Outcome, agents,
-    bench::{
-        contender::{Contender, Field},
-        report::{Report, Row, Sample},
-        workload::Workload,
-    },
-    dist, out,
-    stage::Stage,
-    test::packages,
-    user::{self, User},
-    workspace,
+use self::{
+    busy::Spinners,
+    contender::{Contender, Field},
+    lab::Lab,
+    network::Server,
+    records::Archive,
+    report::{Report, Row},
+    rows::{ROWS, RowPlan, Work},
+    turns::{Rounds, take_turns},
 };
+use crate::{Outcome, agents, dist, out, process, test::packages, user, workspace};
 
-/// Fills caches before anything counts.
-const WARM_UP_ROUNDS: usize = 2;
-/// Memory hardly varies, and each sample takes seconds.
-const MEMORY_ROUNDS: usize = 3;
-/// Each is the median of thousands of decisions.
-const DECISION_ROUNDS: usize = 9;
 /// Where the result is kept.
 const DOCUMENT: &str = "docs/benchmarks.md";
+/// Every sample of the last run, in the target folder.
+const RESULTS: &str = "bench.json";
+/// Characters of a failure that are kept: enough to say which it is.
+const FAILURE_CHARS: usize = 400;
+/// Set where the mounts are already our own.
+const INSIDE: &str = "STOCKADE_BENCH_MOUNTS";
 
 /// Measures, prints the table and writes the document.
 #[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
     /// Rounds that count, after the warm-up
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(15..=1000))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
+    /// Measure these rows alone and keep the others of the last run
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    rows: Vec<String>,
+    /// Print the names of all rows and measure nothing
+    #[arg(long)]
+    list: bool,
     /// Measure this program instead of building the release
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
     /// Install the other sandboxes first
     #[arg(long)]
     install_rivals: bool,
-    /// Leave the document as it is
+    /// Leave the document and the last run's results as they are
     #[arg(long)]
     no_write: bool,
 }
 
-/// The folder and the user of a measurement, the same for every contender.
-struct Lab {
-    stage: Stage,
-    workspace: PathBuf,
-    home: PathBuf,
-    account: Option<User>,
-}
-
-impl Lab {
-    /// As root the measurement is made as an ordinary user, since that is the main use.
-    fn new() -> Result<Self> {
-        let account = if user::is_root() {
-            Some(user::ensure()?)
-        } else {
-            None
-        };
-        let stage = Stage::new()?;
-        let workspace = stage.folder("workspace", account)?;
-        let home = stage.folder("home", account)?;
-        Ok(Self {
-            stage,
-            workspace,
-            home,
-            account,
-        })
-    }
-
-    #[cfg(test)]
-    fn for_test() -> Self {
-        let stage = Stage::new().unwrap();
-        let [workspace, home] = ["workspace", "home"].map(|name| stage.folder(name, None).unwrap());
-        Self {
-            stage,
-            workspace,
-            home,
-            account: None,
-        }
-    }
-
-    fn prepare(&self, mut command: Command) -> Command {
-        match self.account {
-            Some(account) => account.apply(&mut command, &self.home),
-            None => user::clean_environment(&mut command, &self.home),
-        }
-        command.current_dir(&self.workspace);
-        command
-    }
-
-    /// Gives the prepared files to the measuring user.
-    fn hand_over(&self) -> Result<()> {
-        if let Some(User { uid, gid }) = self.account {
-            crate::process::stdout(
-                Command::new("chown")
-                    .args(["-R", &format!("{uid}:{gid}")])
-                    .arg(&self.workspace),
-            )?;
-        }
-        Ok(())
-    }
-}
-
 /// Runs every measurement.
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    if args.list {
+        for plan in ROWS {
+            out::line(format_args!("{:<18} {}", plan.name, report::heading(plan)));
+        }
+        return Ok(Outcome::Passed);
+    }
+    let plans = chosen(&args.rows)?;
+    if user::is_root() && std::env::var_os(INSIDE).is_none() {
+        return with_own_mounts();
+    }
     let root = workspace::root()?;
     let target = workspace::target_dir(&root)?;
     if args.install_rivals {
         install_rivals(&target)?;
     }
-    let program = match &args.program {
-        Some(program) => program.clone(),
-        None => dist::run()?,
+    let (program, which) = match &args.program {
+        Some(program) => (program.clone(), digest(program)?),
+        None => (dist::run()?, commit(&root)?),
     };
     let lab = Lab::new()?;
-    out::note("bench: preparing 105,000 files");
-    workload::prepare(&lab.workspace)?;
-    lab.hand_over()?;
-    let field = Field::gather(
-        &program,
-        &agents::folder(&target),
-        &lab.workspace,
-        &lab.stage,
-    )?;
+    let agents = agents::folder(&target);
+    let field = Field::gather(&program, &agents, &lab.workspaces, &lab.stage)?;
+    let as_user = if lab.account.is_some() {
+        format!("the ordinary user `{}`", user::NAME)
+    } else {
+        "the calling user".to_owned()
+    };
     let mut report = Report::new(
+        &as_user,
+        lab.in_memory,
         contender::versions(&field),
-        lab.account.is_some(),
-        args.runs,
+        field.absent.clone(),
     )?;
-    report.not_measured.extend(field.absent.iter().cloned());
-
-    let starts = [&workload::START, &workload::START_LARGE];
-    let works = starts.into_iter().chain(workload::INSIDE);
-    for work in works {
-        report.rows.push(measure_work(
-            work,
-            &field.present,
-            &lab,
-            args.runs.into(),
-            &mut report.not_measured,
-        )?);
+    let results = target.join(RESULTS);
+    if !args.rows.is_empty()
+        && let Some(earlier) = Report::load(&results)
+    {
+        report.keep_others(earlier, &plans);
     }
-    report.rows.push(measure_memory(
-        &field.present,
-        &lab,
-        &mut report.not_measured,
-    )?);
-    report.rows.extend(measure_decisions(
-        &lab.stage.path("bin/stockade"),
-        &mut report.not_measured,
-    ));
-
-    if !args.no_write {
-        let document = root.join(DOCUMENT);
-        fs::write(&document, report.markdown())
-            .with_context(|| format!("`{DOCUMENT}` cannot be written"))?;
-        out::note(format_args!("bench: {DOCUMENT} is written"));
+    let day = jiff::Zoned::now().strftime("%Y-%m-%d").to_string();
+    let bench = Bench {
+        lab,
+        field,
+        agents,
+        server: OnceCell::new(),
+        archive: Archive::default(),
+        measured: format!("{day}, {which}"),
+        runs: args.runs,
+    };
+    let mut outcome = Outcome::Passed;
+    for (number, plan) in plans.iter().enumerate() {
+        let place = format!("[{}/{}]", number + 1, plans.len());
+        let row = bench.measure(plan, &place)?;
+        if row.failures.iter().any(|failure| is_ours(failure)) {
+            outcome = Outcome::Failed;
+        }
+        report.put(row);
+        if !args.no_write {
+            write(&report, &root, &results)?;
+        }
     }
     out::line(if args.json {
         report.json()?
     } else {
         report.text()
     });
-    Ok(Outcome::Passed)
+    Ok(outcome)
+}
+
+/// Tells whether a failure leaves nothing to compare.
+fn is_ours(failure: &str) -> bool {
+    ["bare: ", "stockade: "]
+        .iter()
+        .any(|name| failure.starts_with(name))
+}
+
+/// Returns the beginning of a failure, which may hold all that a program printed.
+fn brief(failure: &str) -> String {
+    let mut text: String = failure.chars().take(FAILURE_CHARS).collect();
+    if text.len() < failure.len() {
+        text.push('…');
+    }
+    text
+}
+
+/// Runs this program again where its mounts are its own, with the same arguments.
+fn with_own_mounts() -> Result<Outcome> {
+    let this = std::env::current_exe().context("this program has no path")?;
+    let status = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--"])
+        .arg(this)
+        .args(std::env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .status()
+        .context("`unshare` could not be started; install util-linux")?;
+    Ok(if status.success() {
+        Outcome::Passed
+    } else {
+        Outcome::Failed
+    })
+}
+
+/// Returns the rows of these names, or all but those on request.
+fn chosen(names: &[String]) -> Result<Vec<&'static RowPlan>> {
+    for name in names {
+        ensure!(
+            ROWS.iter().any(|plan| plan.name == name),
+            "there is no row `{name}`; `cargo xtask bench --list` names them"
+        );
+    }
+    let wanted = |plan: &&RowPlan| {
+        if names.is_empty() {
+            !plan.work.is_on_request()
+        } else {
+            names.iter().any(|name| name == plan.name)
+        }
+    };
+    Ok(ROWS.iter().filter(wanted).collect())
+}
+
+fn write(report: &Report, root: &Path, results: &Path) -> Result<()> {
+    fs::write(root.join(DOCUMENT), report.markdown())
+        .with_context(|| format!("`{DOCUMENT}` cannot be written"))?;
+    fs::write(results, report.json()?)
+        .with_context(|| format!("`{}` cannot be written", results.display()))
+}
+
+/// Names the commit that is built, and says whether there is more than that.
+fn commit(root: &Path) -> Result<String> {
+    let git = |words: &[&str]| process::stdout(Command::new("git").args(words).current_dir(root));
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changes = git(&[
+        "status",
+        "--porcelain",
+        "--",
+        "crates",
+        "policies",
+        "Cargo.lock",
+    ])?;
+    let changed = if changes.trim().is_empty() {
+        ""
+    } else {
+        " with changes"
+    };
+    Ok(format!("commit {}{changed}", commit.trim()))
+}
+
+/// Names a program that somebody else built.
+fn digest(program: &Path) -> Result<String> {
+    let bytes =
+        fs::read(program).with_context(|| format!("`{}` cannot be read", program.display()))?;
+    let digest: String = dist::hex(&Sha256::digest(&bytes))
+        .chars()
+        .take(12)
+        .collect();
+    Ok(format!("a given program with the SHA-256 {digest}…"))
 }
 
 fn install_rivals(target: &Path) -> Result<()> {
@@ -193,126 +254,88 @@ fn install_rivals(target: &Path) -> Result<()> {
     agents::ensure(target, &[agents::AGENTS, agents::RIVALS].concat()).map(drop)
 }
 
-/// Measures one workload, the contenders taking turns. One that fails is left out by name, but
-/// ours must not fail.
-fn measure_work(
-    work: &Workload,
-    contenders: &[Contender],
-    lab: &Lab,
-    runs: usize,
-    not_measured: &mut Vec<String>,
-) -> Result<Row> {
-    out::note(format_args!("bench: {}", work.name));
-    let sample = |contender: &Contender| {
-        work.sample(contender, lab)
-            .map(|took: Duration| took.as_secs_f64() * 1000.0)
-    };
-    take_turns(
-        work.name,
-        "ms",
-        contenders,
-        WARM_UP_ROUNDS,
-        runs,
-        not_measured,
-        sample,
-    )
+/// Everything that rows need.
+struct Bench {
+    lab: Lab,
+    field: Field,
+    agents: PathBuf,
+    server: OnceCell<Server>,
+    archive: Archive,
+    /// Day and program.
+    measured: String,
+    runs: u16,
 }
 
-fn measure_memory(
-    contenders: &[Contender],
-    lab: &Lab,
-    not_measured: &mut Vec<String>,
-) -> Result<Row> {
-    out::note("bench: memory");
-    let sample = |contender: &Contender| memory::supervisors_mb(contender, lab);
-    take_turns(
-        "memory of all supervisors",
-        "MB",
-        contenders,
-        0,
-        MEMORY_ROUNDS,
-        not_measured,
-        sample,
-    )
-}
-
-fn take_turns(
-    what: &str,
-    unit: &'static str,
-    contenders: &[Contender],
-    warm_up: usize,
-    runs: usize,
-    not_measured: &mut Vec<String>,
-    sample: impl Fn(&Contender) -> Result<f64>,
-) -> Result<Row> {
-    let mut taking: Vec<(&Contender, Vec<f64>)> = contenders
-        .iter()
-        .map(|contender| (contender, Vec::new()))
-        .collect();
-    for round in 0..warm_up + runs {
-        let mut out_of_it = Vec::new();
-        for (contender, samples) in &mut taking {
-            match sample(contender) {
-                Ok(value) if round >= warm_up => samples.push(value),
-                Ok(_) => {}
-                Err(error) if matches!(contender, Contender::Bare | Contender::Stockade { .. }) => {
-                    return Err(error.context(format!("`{what}` failed for {}", contender.name())));
-                }
-                Err(error) => {
-                    not_measured.push(format!("{what}, {}: {error:#}", contender.name()));
-                    out_of_it.push(contender.name());
-                }
-            }
-        }
-        taking.retain(|(contender, _)| !out_of_it.contains(&contender.name()));
-        // Another one begins the next round, so that no one always follows the same neighbour.
-        if !taking.is_empty() {
-            taking.rotate_left(1);
-        }
-    }
-    let order = |name: &str| {
-        contenders
+impl Bench {
+    /// Measures one row, the contenders taking turns.
+    fn measure(&self, plan: &RowPlan, place: &str) -> Result<Row> {
+        let began = Instant::now();
+        let contenders: Vec<&Contender> = self
+            .field
+            .present
             .iter()
-            .position(|contender| contender.name() == name)
-    };
-    taking.sort_by_key(|(contender, _)| order(contender.name()));
-    let samples = taking
-        .into_iter()
-        .map(|(contender, values)| Sample::new(contender.name(), values))
-        .collect();
-    Ok(Row {
-        what: what.into(),
-        unit,
-        samples,
-    })
-}
-
-fn measure_decisions(program: &Path, not_measured: &mut Vec<String>) -> Vec<Row> {
-    out::note("bench: policy decisions");
-    let mut measured: Vec<(u32, Vec<f64>)> = decide::RULES
-        .iter()
-        .map(|rules| (*rules, Vec::new()))
-        .collect();
-    // The sizes take turns, since they are compared with each other.
-    for _ in 0..DECISION_ROUNDS {
-        measured.retain_mut(|(rules, values)| {
-            let value = decide::microseconds(program, *rules);
-            let measured = value.is_ok();
-            match value {
-                Ok(value) => values.push(value),
-                Err(error) => {
-                    not_measured.push(format!("{}: {error:#}", report::decision_row(*rules)));
-                }
-            }
-            measured
+            .filter(|contender| plan.work.takes(contender))
+            .collect();
+        let runs = plan.pace.runs(self.runs);
+        let rounds = Rounds {
+            warm_up: plan.pace.warm_up(),
+            runs,
+            longest: plan.pace.longest(),
+        };
+        let spinners = Spinners::start(plan.load)?;
+        let taken = take_turns(&contenders, rounds, |contender| {
+            self.sample(plan.work, contender)
         });
+        drop(spinners);
+        let row = Row {
+            name: plan.name.to_owned(),
+            measured: self.measured.clone(),
+            runs,
+            samples: taken.samples,
+            failures: taken
+                .failures
+                .into_iter()
+                .map(|(name, error)| brief(&format!("{name}: {error:#}")))
+                .collect(),
+        };
+        out::note(format_args!(
+            "bench: {place} {}, {}: {:.1} s",
+            plan.name,
+            plan.load.name(),
+            began.elapsed().as_secs_f64()
+        ));
+        for failure in &row.failures {
+            out::note(format_args!("bench: {}: {failure}", plan.name));
+        }
+        Ok(row)
     }
-    let row = |(rules, values)| Row {
-        what: report::decision_row(rules),
-        unit: "µs",
-        samples: vec![Sample::new("stockade", values)],
-    };
-    measured.into_iter().map(row).collect()
+
+    fn sample(&self, work: Work, contender: &Contender) -> Result<f64> {
+        let (lab, program) = (&self.lab, self.lab.stage.path("bin/stockade"));
+        match work {
+            Work::Start(ground) => workload::start(ground, contender, lab),
+            Work::StartCpu => workload::start_cpu(contender, lab),
+            Work::Inside(inside) => inside.sample(contender, lab),
+            Work::Memory => memory::supervisors_mb(contender, lab),
+            Work::Crowd(asked) => crowd::sample(asked, contender, lab),
+            Work::Network(exchange) => self.server()?.sample(exchange, contender, lab),
+            Work::Terminal => terminal::sample(contender, lab),
+            Work::Archive(question) => self.archive.sample(question, &program, lab),
+            Work::TreeRecord => records::of_tree_kb(contender, lab),
+            Work::AgentRecord => records::of_agent_kb(&program, &self.agents),
+            Work::Decide { rules, cedar } => decide::microseconds(&program, rules, cedar),
+            Work::Crates => build::crates(),
+            Work::Build => build::seconds(),
+        }
+    }
+
+    fn server(&self) -> Result<&Server> {
+        if let Some(server) = self.server.get() {
+            return Ok(server);
+        }
+        let server = Server::start(&self.lab)?;
+        Ok(self.server.get_or_init(|| server))
+    }
 }
 
 #[cfg(test)]
@@ -320,47 +343,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contenders_take_turns_and_a_failing_rival_is_left_out_by_name() {
-        let order = std::cell::RefCell::new(Vec::new());
-        let mut not_measured = Vec::new();
-        let row = take_turns(
-            "work",
-            "ms",
-            &[Contender::Bare, Contender::Bubblewrap],
-            1,
-            2,
-            &mut not_measured,
-            |contender| {
-                order.borrow_mut().push(contender.name());
-                if matches!(contender, Contender::Bare) || order.borrow().len() < 3 {
-                    Ok(1.0)
-                } else {
-                    bail!("broken")
-                }
-            },
-        );
-        let names: Vec<_> = row
-            .unwrap()
-            .samples
-            .into_iter()
-            .map(|sample| sample.name)
-            .collect();
-        assert_eq!(
-            *order.borrow(),
-            ["bare", "bubblewrap", "bubblewrap", "bare", "bare"]
-        );
-        assert_eq!(names, ["bare"]);
-        assert_eq!(not_measured, ["work, bubblewrap: broken"]);
+    fn rows_are_chosen_by_name_and_an_unknown_one_is_an_error() {
+        let names = |rows: &[&str]| {
+            let rows: Vec<String> = rows.iter().map(|name| (*name).to_owned()).collect();
+            chosen(&rows).map(|plans| plans.iter().map(|plan| plan.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["make", "build"]).unwrap(), ["make", "build"]);
+        let all = names(&[]).unwrap();
+        assert!(all.contains(&"start") && !all.contains(&"build"), "{all:?}");
+        assert!(names(&["mak"]).unwrap_err().to_string().contains("`mak`"));
     }
 
     #[test]
-    fn our_own_failure_is_an_error() {
-        let ours = Contender::Stockade {
-            program: "/nonexistent".into(),
-        };
-        let result = take_turns("work", "ms", &[ours], 0, 1, &mut Vec::new(), |_| {
-            bail!("broken")
-        });
-        assert!(format!("{:#}", result.err().unwrap()).contains("failed for stockade: broken"));
+    fn a_rivals_failure_is_not_ours() {
+        assert!(is_ours("stockade: broken") && is_ours("bare: broken"));
+        assert!(!is_ours("bubblewrap: broken"));
     }
 }

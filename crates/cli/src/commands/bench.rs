@@ -25,18 +25,43 @@ enum What {
     Decide {
         /// Rules
         rules: usize,
+        /// Rules in Cedar beside them, about every kind of request
+        #[arg(default_value_t = 0)]
+        cedar: usize,
     },
 }
 
-/// Prints `{"rules","load_ms","p50_ns","p99_ns"}`.
+/// Prints `{"rules","cedar","load_ms","p50_ns","p99_ns"}`.
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let What::Decide { rules } = args.what;
+    let What::Decide { rules, cedar } = args.what;
     let mut text = String::from("schema = 1\nextends = [\"builtin:coding-agent\"]\n");
     for index in 0..rules {
         let what = if index % 3 == 2 { "deny" } else { "allow" };
         write!(
             text,
             "[[{what}]]\nid = \"rule-{index}\"\nwhat = \"net\"\nhosts = [\"h{index}.lab.test\"]\nreason = \"measured\"\n"
+        )?;
+    }
+    for index in 0..cedar {
+        let (action, condition) = match index % 3 {
+            0 => (
+                "action in Action::\"net\"",
+                format!("context.host like \"*.c{index}.test\" && context.agent == \"codex\""),
+            ),
+            1 => (
+                "action == Action::\"exec\"",
+                format!(
+                    "context.names.contains(\"c{index}\") && context.subcommands.contains(\"push\")"
+                ),
+            ),
+            _ => (
+                "action == Action::\"file\"",
+                format!("context.path like \"c{index}/*\" && context.access != \"remove\""),
+            ),
+        };
+        writeln!(
+            text,
+            "[[cedar]]\nid = \"cedar-{index}\"\ntext = '''forbid (principal, {action}, resource) when {{ {condition} }};'''"
         )?;
     }
     let source = Source {
@@ -72,6 +97,6 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
             .copied()
             .unwrap_or_default()
     };
-    out.json(&json!({ "rules": rules, "load_ms": load_ms, "p50_ns": at(50), "p99_ns": at(99) }))?;
+    out.json(&json!({ "rules": rules, "cedar": cedar, "load_ms": load_ms, "p50_ns": at(50), "p99_ns": at(99) }))?;
     Ok(Exit::Yes)
 }
