@@ -1,19 +1,19 @@
-//! Who settles a question: a closed set, written as records have it.
+//! The parties that can settle a question: a closed set, written as in records.
 
-/// Who settles a question.
+/// The party that settles a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// A person, by the words for the place: `terminal`, `inbox uid 1000`.
+    /// A person, by the words for the terminal or inbox: `terminal`, `inbox uid 1000`.
     Person(String),
-    /// The answer to another question, which reaches as far as this one: `approval 7f3a0001`.
+    /// The answer to another question, which also covers this one: `approval 7f3a0001`.
     Grant(String),
-    /// Its time is over.
+    /// It has expired.
     Timeout,
-    /// Nobody waits for it any more.
+    /// No program waits for it any more.
     Withdrawn,
     /// The session ends.
     SessionEnd,
-    /// There is nobody to ask.
+    /// There is no one to ask.
     NoOne,
     /// It could not be recorded.
     Journal,
@@ -22,7 +22,7 @@ pub(super) enum By {
 }
 
 impl By {
-    /// The ones that are no person and no grant.
+    /// The parties that are neither a person nor a grant.
     const OWN: [Self; 6] = [
         Self::Timeout,
         Self::Withdrawn,
@@ -32,7 +32,7 @@ impl By {
         Self::Policy,
     ];
 
-    /// Finds the one of ours that records write so.
+    /// Finds the one of ours that records write like this.
     pub(super) fn of(words: &str) -> Option<Self> {
         Self::OWN.into_iter().find(|own| own.as_str() == words)
     }

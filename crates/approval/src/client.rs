@@ -17,7 +17,7 @@ use super::{
     shown::QuestionView,
 };
 
-/// How long a supervisor may take for an answer: it writes to the disk before it says done.
+/// How long a supervisor may take for an answer: it writes to the disk before it replies.
 const REPLY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a session could not be asked.
@@ -26,7 +26,7 @@ pub enum ClientError {
     /// The session's directory cannot be trusted or opened.
     #[error("cannot use the session directory")]
     Directory(#[source] InboxError),
-    /// Nobody listens: the session is over.
+    /// No process listens: the session is over.
     #[error("no session answers at `{path}`")]
     Connect {
         /// The directory.
@@ -38,10 +38,10 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the session stopped answering")]
     Broken(#[source] io::Error),
-    /// The session is there and says nothing: stopped, or too busy.
+    /// The session exists but does not answer: it is stopped or too busy.
     #[error("the session does not answer: nothing came within {} seconds", REPLY_PATIENCE.as_secs())]
     Silent,
-    /// The session answered something else than what was asked.
+    /// The session's answer does not fit the command.
     #[error("the session gave an answer that does not fit: {0}")]
     Unexpected(String),
     /// The session refused.
@@ -50,8 +50,8 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Tells whether the session is merely over: nobody listens any more, or the other end is gone.
-    /// Everything else may hide a question.
+    /// Returns whether the session is merely over: no process listens any more, or the other end is
+    /// gone. Every other error may hide a question.
     pub fn is_over(&self) -> bool {
         match self {
             Self::Connect { source, .. } => matches!(
@@ -77,10 +77,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the session whose directory this is.
+    /// Connects to the session with this directory.
     ///
     /// # Errors
-    /// When the directory is not ours alone or nobody listens.
+    /// When the directory is not ours alone or no process listens.
     pub fn connect(directory: &Path) -> Result<Self, ClientError> {
         let folder = open_private(directory).map_err(ClientError::Directory)?;
         let stream =
@@ -123,7 +123,7 @@ impl Client {
     /// Answers a question.
     ///
     /// # Errors
-    /// When the answer is not taken, or the session is over.
+    /// When the answer is not accepted, or the session is over.
     pub fn answer(&mut self, id: &ApprovalId, answer: Answer) -> Result<(), ClientError> {
         self.done(&Command::Answer {
             id: id.clone(),
@@ -142,7 +142,7 @@ impl Client {
         }
     }
 
-    /// Lists the questions that were settled lately.
+    /// Lists the recently settled questions.
     ///
     /// # Errors
     /// When the session refuses or is over.
@@ -153,10 +153,10 @@ impl Client {
         }
     }
 
-    /// Takes a grant back.
+    /// Revokes a grant.
     ///
     /// # Errors
-    /// When there is none of this id in force, or the session is over.
+    /// When no grant of this id is in force, or the session is over.
     pub fn revoke(&mut self, id: &ApprovalId) -> Result<(), ClientError> {
         self.done(&Command::Revoke { id: id.clone() })
     }
@@ -171,7 +171,8 @@ impl Client {
     fn call(&mut self, command: &Command) -> Result<Reply, ClientError> {
         let line = line_of(command).map_err(ClientError::Broken)?;
         let sent = self.out.write_all(&line);
-        // A refused client finds its reason waiting although it can no longer write.
+        // The supervisor may have sent a reason before it closed the connection, so read it even if
+        // the write failed.
         let line = match (self.frames.next(REPLY_PATIENCE), sent) {
             (Ok(Some(line)), _) => line,
             (Ok(None), _) => return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into())),
@@ -194,7 +195,7 @@ impl Client {
     }
 }
 
-/// A write that takes too long ends as a read does: with an error that says "not now".
+/// A write that takes too long fails as a read does, with an error that says "not now".
 fn broken(error: io::Error) -> ClientError {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent,

@@ -1,8 +1,8 @@
-//! On what an answer that was given before rests.
+//! The answer or rule that a cover is based on.
 
 use stockade_types::{ApprovalId, RuleId};
 
-/// What a cover rests on.
+/// The basis of a cover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoveredBy {
     /// The answer to a question.
@@ -12,7 +12,7 @@ pub enum CoveredBy {
 }
 
 impl CoveredBy {
-    /// Says it in two words, as records have it.
+    /// Returns two words for it, as in records.
     #[must_use]
     pub fn in_words(&self) -> String {
         match self {

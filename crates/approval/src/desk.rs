@@ -17,13 +17,13 @@ use super::{
     state::{Entry, Phase, State, barred},
 };
 
-/// How often a waiting request looks whether its question has expired or its process is gone;
-/// short beside the seconds that a countdown shows, long beside the cost of looking.
+/// How often a waiting request checks whether its question has expired or its process is gone;
+/// short compared with the seconds that a countdown shows, long compared with the cost of a check.
 const WAIT_SLICE: Duration = Duration::from_millis(200);
-/// Requests that wait for one answer: each holds a thread. Package managers open some dozens of
-/// connections to one host; what goes beyond is a flood, and is denied.
+/// Requests that wait for one answer: each occupies a thread. Package managers open a few dozen
+/// connections to one host; more than this is a flood, and is denied.
 const WAITING_PER_QUESTION_MAX: u32 = 64;
-/// What whoever asked reads where a person wants no more such questions.
+/// The reason that the asking program reads if a person wants no more such questions.
 const DENIED_FOR_SESSION: &str = "denied for this session";
 /// Longest reason for a deny, in bytes: it goes into error bodies and one-line records.
 pub const REASON_BYTES_MAX: usize = 500;
@@ -31,9 +31,9 @@ pub const REASON_BYTES_MAX: usize = 500;
 /// Milliseconds since the Unix epoch, as the caller's clock has them.
 pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
 
-/// Records what happens at the desk; an error means that it is not recorded, and so denied.
+/// Records what happens at the desk; after an error it is not recorded, and therefore denied.
 ///
-/// It is called without any lock held and may block; it must not call the desk.
+/// It is called without a lock held and may block; it must not call the desk.
 pub type Observer = Box<dyn Fn(&DeskEvent<'_>) -> Result<(), String> + Send + Sync>;
 
 type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -58,12 +58,12 @@ impl fmt::Debug for Desk {
     }
 }
 
-/// What a request meets when it comes to the desk.
+/// What the desk does with a request that arrives.
 enum Entered {
     Done(Outcome),
     /// A new question, which must be announced.
     Ask(ApprovalId),
-    /// The same question is there already.
+    /// The same question is already open.
     Join(ApprovalId),
 }
 
@@ -82,27 +82,27 @@ impl Desk {
         }
     }
 
-    /// Says which workspace its questions are about.
+    /// Sets the workspace that its questions are about.
     #[must_use]
     pub fn in_workspace(mut self, workspace: String) -> Self {
         self.workspace = workspace;
         self
     }
 
-    /// Returns who is there to be asked.
+    /// Returns how questions reach a person.
     pub const fn mode(&self) -> AskMode {
         self.mode
     }
 
-    /// Returns the desk's time.
+    /// Returns the current time of the desk's clock.
     pub fn now(&self) -> UnixMillis {
         (self.clock)()
     }
 
-    /// Waits until a grant covers the request or it is refused. Blocking.
+    /// Blocks until a grant covers the request or it is refused.
     ///
-    /// The same requests of one program share a question. An answer `once` lets one of them through;
-    /// for the others it is asked again.
+    /// Identical requests of one program share a question. The answer `once` permits one of them;
+    /// the others cause a new question.
     pub fn ask(&self, asker: &Asker<'_>) -> Outcome {
         loop {
             let granted = self.lock().granted;
@@ -131,7 +131,7 @@ impl Desk {
         self.lock().grants.matching(request, revision, self.now())
     }
 
-    /// Uses a grant that is there already and that policy accepts.
+    /// Uses an existing grant that the policy accepts.
     pub(super) fn use_grant(&self, asker: &Asker<'_>) -> Option<Outcome> {
         let approvals = self.approvals(asker.request, asker.revision);
         if approvals.is_empty() || (asker.decide)(&approvals).verdict != Verdict::Allow {
@@ -159,7 +159,7 @@ impl Desk {
         })
     }
 
-    /// Makes a question of a request.
+    /// Makes a question from a request.
     pub(super) fn question(
         &self,
         id: ApprovalId,
@@ -231,7 +231,7 @@ impl Desk {
         Entered::Ask(id)
     }
 
-    /// Records a new question and opens it, or denies it where it cannot be shown.
+    /// Records a new question and opens it, or denies it if it cannot be shown.
     fn announce(&self, id: &ApprovalId) {
         let Some(question) = self.lock().entries.get(id).map(|e| Arc::clone(&e.question)) else {
             return;
@@ -261,8 +261,8 @@ impl Desk {
         }
     }
 
-    /// Waits for the answer; `None` means that there is a grant to look at. `granted` is how many
-    /// there were when it was looked last.
+    /// Waits for the answer; `None` means that the grants must be checked again. `granted` is their
+    /// number at the last check.
     fn wait(&self, id: &ApprovalId, asker: &Asker<'_>, mut granted: u64) -> Option<Outcome> {
         loop {
             if !(asker.wanted)() {
@@ -292,7 +292,7 @@ impl Desk {
             if std::mem::replace(&mut granted, state.granted) != state.granted {
                 drop(state);
                 if let Some(grant) = self.covering(asker) {
-                    // The answer to another question reaches as far as this one.
+                    // The answer to another question covers this one too.
                     if self.leave(id) {
                         self.cover(id, &grant);
                     }
@@ -300,14 +300,14 @@ impl Desk {
                 }
                 continue;
             }
-            // A poisoned lock is as good as a whole one: every change to the state is one step.
+            // A poisoned lock is safe to use: every change to the state is one step.
             let waited = self.changed.wait_timeout(state, WAIT_SLICE);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
     }
 
-    /// Leaves a question because the program that asked is gone. The last one takes it back, and
-    /// what was answered meanwhile with it: a counted answer is for nobody else.
+    /// Leaves a question because the program that asked is gone. The last one to leave withdraws
+    /// the question and an answer given meanwhile: no other program may use a counted answer.
     fn give_up(&self, id: &ApprovalId) {
         const REASON: &str = "the program that asked no longer waits";
         let question = self.lock().entries.get(id).map(|e| Arc::clone(&e.question));
@@ -320,12 +320,12 @@ impl Desk {
         };
         if let Some(question) = question.filter(|_| withdrawn) {
             let reason = Some(REASON.to_owned());
-            // The journal already has the allow; say that nothing came of it.
+            // The journal already has the allow; record that it had no effect.
             drop(self.record(&question, &Answer::Deny { reason }, &By::Withdrawn));
         }
     }
 
-    /// One waiting request less; tells whether a question that is not settled has none left.
+    /// Removes one waiting request; returns whether it was the last one of an unsettled question.
     fn leave(&self, id: &ApprovalId) -> bool {
         let mut state = self.lock();
         state.leave(id);
@@ -336,7 +336,7 @@ impl Desk {
             .is_some_and(|entry| entry.waiting == 0)
     }
 
-    /// Returns a grant that covers the request and that policy accepts.
+    /// Returns a grant that covers the request and that the policy accepts.
     fn covering(&self, asker: &Asker<'_>) -> Option<ApprovalId> {
         let approvals = self.approvals(asker.request, asker.revision);
         let first = approvals.ids().next()?.clone();
@@ -403,7 +403,7 @@ impl Desk {
         };
         let by = By::Person(by.to_owned());
         if answer == Answer::DenySession {
-            // What waits and what comes later has this answer too.
+            // The answer also applies to requests that wait now and to later ones.
             self.lock().grants.deny_always(&question.request);
             let reason = Some(DENIED_FOR_SESSION.to_owned());
             return self.settle(&question, Answer::Deny { reason }, &by);
@@ -411,7 +411,7 @@ impl Desk {
         self.settle(&question, bounded(answer), &by)
     }
 
-    /// Denies all open questions and everything that is asked from now on.
+    /// Denies all open questions and all later requests.
     pub fn close(&self) {
         let ids: Vec<ApprovalId> = {
             let mut state = self.lock();
@@ -428,7 +428,7 @@ impl Desk {
         self.wake();
     }
 
-    /// Lists the questions that were settled lately, oldest first.
+    /// Lists the recently settled questions, oldest first.
     pub fn settled(&self) -> Vec<Settled> {
         self.lock().history.iter().cloned().collect()
     }
@@ -438,14 +438,14 @@ impl Desk {
         self.lock().grants.list()
     }
 
-    /// Tells whether an answer was given and not taken back.
+    /// Returns whether an answer was given and not revoked.
     pub fn holds(&self, id: &ApprovalId) -> bool {
         self.lock().grants.is_held(id)
     }
 
-    /// Takes a grant back; `false` where there is none or it was taken back before.
+    /// Revokes a grant; `false` if there is none or it was already revoked.
     ///
-    /// The observer closes what the grant opened. It is gone even where that is not recorded.
+    /// The observer closes what the grant opened. The grant is gone even if that is not recorded.
     ///
     /// # Errors
     /// When the observer could not record it.
@@ -456,9 +456,10 @@ impl Desk {
         (self.observer)(&DeskEvent::Revoked { approval: id, by }).map(|()| true)
     }
 
-    /// Calls `wake` after every change of what is pending, on whatever thread made it.
+    /// Calls `wake` after every change to the pending questions, on the thread that made the
+    /// change.
     ///
-    /// `wake` must be quick and must not call the desk: it rings a bell, no more.
+    /// `wake` must be quick and must not call the desk: it only signals.
     pub fn subscribe(&self, wake: impl Fn() + Send + Sync + 'static) {
         self.wakes
             .lock()
@@ -466,8 +467,8 @@ impl Desk {
             .push(Arc::new(wake));
     }
 
-    /// Waits until what is pending differs from what it was at version `seen`, or `timeout`;
-    /// returns the version now. Start with 0.
+    /// Waits until the pending questions differ from those at version `seen`, or until `timeout`;
+    /// returns the present version. Start with 0.
     pub fn wait_pending(&self, seen: u64, timeout: Duration) -> u64 {
         let state = self.lock();
         let waited = self
@@ -493,7 +494,8 @@ impl Desk {
     }
 }
 
-/// Says how a settled question ends for one that waited; `None` sends it to the grants.
+/// Returns the outcome of a settled question for a waiting request; `None` if it should check the
+/// grants.
 fn outcome_of(settled: Settled) -> Option<Outcome> {
     match settled.answer {
         Answer::Allow { .. } => None,
@@ -514,7 +516,7 @@ fn gone(id: Option<ApprovalId>) -> Outcome {
     Outcome::refused(id, By::Withdrawn.as_str(), "no program waits for it")
 }
 
-/// Cuts a reason to the size that fits into one-line records.
+/// Cuts a reason to a size that fits into one-line records.
 fn bounded(answer: Answer) -> Answer {
     match answer {
         Answer::Deny {

@@ -1,4 +1,4 @@
-//! What goes into the desk and what comes out of it.
+//! The data that goes into and comes out of the desk.
 
 use stockade_policy::{Approvals, Decision, GrantError, LastingRule, Request, Scope};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
@@ -34,16 +34,16 @@ pub enum DeskEvent<'a> {
         /// The decision it is used for.
         decision: DecisionId,
     },
-    /// A grant was taken back; what it opened must be closed.
+    /// A grant was revoked; what it opened must be closed.
     Revoked {
         /// The grant.
         approval: &'a ApprovalId,
-        /// Who took it back.
+        /// Who revoked it.
         by: &'a str,
     },
 }
 
-/// A request that was answered with ask, and what the desk needs to know of it.
+/// A request whose decision was ask, and what the desk needs to know about it.
 pub struct Asker<'a> {
     /// What is asked for.
     pub request: &'a Request,
@@ -57,11 +57,11 @@ pub struct Asker<'a> {
     pub intent: Option<String>,
     /// Decides the request again with approvals; only an allow lets a grant be used.
     pub decide: &'a dyn Fn(&Approvals) -> Decision,
-    /// Tells whether anybody still waits for the answer (the process may be gone).
+    /// Returns whether the program still waits for the answer (the process may be gone).
     pub wanted: &'a dyn Fn() -> bool,
-    /// What lets a command run whose process asks, where that covers the request.
+    /// What permits the asking process's command, if that covers the request.
     pub covered: Option<CoveredBy>,
-    /// The rule that would answer the same in later sessions, where there is one.
+    /// The rule that would answer the same in later sessions, if there is one.
     pub lasting: Option<LastingRule>,
 }
 
@@ -77,7 +77,7 @@ pub enum Outcome {
     },
     /// The request must not happen.
     Refused {
-        /// The question, where one was asked.
+        /// The question, if one was asked.
         id: Option<ApprovalId>,
         /// Who refused: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`, …
         by: String,
@@ -96,13 +96,13 @@ impl Outcome {
     }
 }
 
-/// Why an answer was not taken.
+/// Why an answer was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// There is no such question.
     #[error("no question has the id `{0}`; list the open ones with `stockade approvals list`")]
     Unknown(ApprovalId),
-    /// It has its answer.
+    /// It was already answered.
     #[error("question {id} was already answered {verdict} by {by}; an answer is final")]
     Settled {
         /// The question.
@@ -112,10 +112,10 @@ pub enum AnswerError {
         /// Who gave it.
         by: String,
     },
-    /// Its time is over.
+    /// It has expired.
     #[error("question {0} has expired and is denied")]
     Expired(ApprovalId),
-    /// The scope reaches further than what was shown or than the rule allows.
+    /// The scope is wider than what was shown or than the rule allows.
     #[error("{} is wider than this question offers; the widest is {}", .asked.in_words(), .max.in_words())]
     TooWide {
         /// What was asked for.
@@ -123,13 +123,13 @@ pub enum AnswerError {
         /// The widest possible.
         max: Scope,
     },
-    /// The scope would be over at once; the question stays open.
+    /// The scope would end at once; the question stays open.
     #[error("the scope ends in the past; the question is still open")]
     Past,
     /// The policy's state machine refused it.
     #[error("the grant was refused, so the request is denied: {0}")]
     Grant(GrantError),
-    /// Whoever asked is gone; an answer would be for somebody else.
+    /// The program that asked is gone; an answer would benefit another one.
     #[error("question {0} is withdrawn: the program that asked no longer waits")]
     Withdrawn(ApprovalId),
     /// The answer could not be recorded.

@@ -1,8 +1,9 @@
 //! The control socket of a session: how a second terminal sees and answers questions.
 //!
-//! The path does not exist inside the boundary. Should a process of a session reach it all the
-//! same (a boundary without a mount namespace shares paths), it is refused by what the kernel
-//! says of it: another user, a descendant of this supervisor, other namespaces or another root.
+//! The path does not exist inside the boundary. If a process of a session reaches it anyway (a
+//! boundary without a mount namespace shares paths), the supervisor refuses it because of what the
+//! kernel says about it: another user, a descendant of this supervisor, other namespaces or another
+//! root.
 
 use std::{
     collections::BTreeMap,
@@ -33,13 +34,13 @@ use super::{
     protocol::{COMMAND_BYTES_MAX, Command, FRAME_BYTES_MAX, Frames, QuestionLine, Reply, line_of},
 };
 
-/// Clients at one time: a few terminals of one person; more are told to come back.
+/// Clients at one time: one person uses a few terminals. Any more are told to come back later.
 const CLIENTS_MAX: usize = 16;
 /// How long a client may take for one command; people type before they connect.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may leave a reply unread before it is cut off.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often a watching client is looked after when nothing changes.
+/// How often a watching client is checked when nothing changes.
 const WATCH_SLICE: Duration = Duration::from_secs(1);
 /// Steps up the tree of processes; deeper trees are refused.
 const ANCESTORS_MAX: usize = 1024;
@@ -70,7 +71,7 @@ pub enum InboxError {
     },
 }
 
-/// Who may come in.
+/// Who may connect.
 #[derive(Clone, Copy, Debug)]
 pub struct InboxOptions {
     /// The one user.
@@ -80,7 +81,7 @@ pub struct InboxOptions {
 }
 
 impl InboxOptions {
-    /// Lets in the user of this process, and not its descendants.
+    /// Admits the user of this process, but not its descendants.
     pub fn this_process() -> Self {
         Self {
             uid: rustix::process::geteuid().as_raw(),
@@ -88,10 +89,10 @@ impl InboxOptions {
         }
     }
 
-    /// Says why `peer` may not come in.
+    /// Decides whether `peer` may connect.
     ///
     /// # Errors
-    /// The reason.
+    /// The reason why it may not.
     pub fn admit(&self, peer: Peer) -> Result<(), String> {
         if peer.uid != self.uid {
             return Err(format!(
@@ -109,7 +110,7 @@ impl InboxOptions {
             }
             pid = parent_of(pid)?;
             if pid <= 1 {
-                // Every session has namespaces of its own: whoever has ours is of none.
+                // Every session has its own namespaces, so a process in ours belongs to no session.
                 return same_world(peer.pid);
             }
         }
@@ -117,8 +118,8 @@ impl InboxOptions {
     }
 }
 
-/// Reads the parent of a process (field 4 of `/proc/PID/stat`, proc(5)); the name before it may
-/// hold anything, so the fields begin after its last `)`.
+/// Reads the parent of a process (field 4 of `/proc/PID/stat`, proc(5)). The name in front of it
+/// may contain any byte, so the fields begin after the last `)`.
 fn parent_of(pid: i32) -> Result<i32, String> {
     let unknown = || format!("process {pid} is gone, so it cannot be identified");
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|_| unknown())?;
@@ -177,8 +178,8 @@ impl Inbox {
         };
         let folder = open_private(directory)?;
         let path = directory.join(SOCKET_NAME);
-        // A unix address holds 107 bytes, a state directory may have more: go through the
-        // descriptor of the directory, which also cannot be swapped under us.
+        // A Unix address holds 107 bytes, and a state directory may have a longer path. The
+        // descriptor of the directory is short, and cannot be swapped under us either.
         let short = short_path(&folder);
         let listener = UnixListener::bind(&short).map_err(system("bind the control socket"))?;
         let mode = fs::Permissions::from_mode(0o600);
@@ -221,7 +222,7 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
-        // The bell only fails when it has rung already.
+        // The write only fails if the bell has already rung.
         rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).ok();
         for stream in lock(&self.shared.clients).values() {
             drop(stream.shutdown(std::net::Shutdown::Both));
@@ -237,7 +238,7 @@ fn lock(streams: &Streams) -> std::sync::MutexGuard<'_, BTreeMap<u64, UnixStream
     streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens a directory that nobody else can enter.
+/// Opens a directory that no other user can enter.
 pub(super) fn open_private(directory: &Path) -> Result<fs::File, InboxError> {
     let system = |source| InboxError::System {
         step: "open the session directory",
@@ -259,7 +260,7 @@ pub(super) fn open_private(directory: &Path) -> Result<fs::File, InboxError> {
     Ok(folder)
 }
 
-/// Names the socket by the descriptor of its directory.
+/// Names the socket through the descriptor of its directory.
 pub(super) fn short_path(folder: &fs::File) -> PathBuf {
     PathBuf::from(format!(
         "/proc/self/fd/{}/{SOCKET_NAME}",
@@ -288,9 +289,9 @@ fn accept_all(shared: &Arc<Shared>, listener: &UnixListener, ear: &OwnedFd) {
     }
 }
 
-/// Starts a thread for a client that may come in, and tells the others why not.
+/// Starts a thread for a client that may connect, and tells any other why it may not.
 fn admit(shared: &Arc<Shared>, mut stream: UnixStream, number: u64) {
-    // Without limits on time a silent client would hold its place for ever.
+    // Without time limits a silent client would keep its place for ever.
     if stream.set_nonblocking(false).is_err()
         || stream.set_write_timeout(Some(WRITE_PATIENCE)).is_err()
     {
@@ -333,7 +334,7 @@ fn admit(shared: &Arc<Shared>, mut stream: UnixStream, number: u64) {
     }
 }
 
-/// Answers one client, command by command, until it goes, errs or is too slow.
+/// Answers one client, command by command, until it disconnects, makes an error or is too slow.
 fn serve(shared: &Shared, stream: UnixStream, peer: Peer) {
     let Ok(mut out) = stream.try_clone() else {
         return;
@@ -357,7 +358,8 @@ fn serve(shared: &Shared, stream: UnixStream, peer: Peer) {
             Ok(Command::Watch {}) => watch(shared, &mut out),
             Ok(command) => send(&mut out, &obey(&shared.desk, command, peer)),
             Err(error) => {
-                // Whoever sends garbage is not a client of ours: no second try on this line.
+                // A peer that sends garbage is not one of our clients: it gets no second try on
+                // this line.
                 let error = format!("not a command: {error}");
                 drop(send(&mut out, &Reply::Refused { error }));
                 return;
@@ -404,7 +406,7 @@ fn questions(desk: &Desk) -> Reply {
     }
 }
 
-/// Sends the open questions now and after each change, until the client goes.
+/// Sends the open questions now and after each change, until the client disconnects.
 fn watch(shared: &Shared, out: &mut UnixStream) -> io::Result<()> {
     let mut sent = None;
     let mut seen = 0;

@@ -1,4 +1,5 @@
-//! What belongs to a command that was approved or allowed: it is let through by that, and recorded.
+//! Covers: a request that belongs to an approved or allowed command is permitted by that, and
+//! recorded.
 
 use stockade_policy::Scope;
 use stockade_types::Verdict;
@@ -13,8 +14,8 @@ use super::{
 use crate::CoveredBy;
 
 impl Desk {
-    /// Lets a request through that belongs to what was approved or allowed; `None` where nothing
-    /// covers it, or what covered it was taken back: then it is asked about.
+    /// Permits a request that belongs to an approved or allowed command. `None` if nothing covers
+    /// it or its cover was revoked; then it is asked about.
     pub(super) fn lend(&self, asker: &Asker<'_>) -> Option<Outcome> {
         let by = asker.covered.as_ref()?;
         if barred(&self.lock(), asker).is_some() {

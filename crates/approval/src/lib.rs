@@ -2,10 +2,10 @@
 //! terminal reaches them.
 //!
 //! [`Desk`] is the only place that turns an ask into a grant. It is a plain state machine behind
-//! one lock: a question is announced to the journal, open, being settled, settled. No step leads
-//! back, so nothing that was denied can be granted later, and whatever cannot be recorded is
-//! denied. [`Inbox`] carries the desk to a unix socket in the session directory, [`Client`] is its
-//! other end.
+//! one lock: a question is announced to the journal, open, being settled, settled. No step goes
+//! back, so a denied question can never be granted, and a question that cannot be recorded is
+//! denied. [`Inbox`] makes the desk available on a Unix socket in the session directory, [`Client`]
+//! is the other end of that socket.
 #![forbid(unsafe_code)]
 
 mod by;

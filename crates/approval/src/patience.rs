@@ -1,12 +1,13 @@
-//! How long programs wait for a connection before they give up, where that is known by their name.
+//! How long programs wait for a connection before they give up, if their names tell.
 
 use std::{ffi::OsStr, path::Path, time::Duration};
 
 use stockade_policy::Request;
 use stockade_types::RawText;
 
-/// Programs by the file that runs, and how long their usual clients wait. Connected is a connection
-/// at once, so it is the time that they give the greeting or the first answer.
+/// Programs by the name of their executable, and how long their usual clients wait. Every
+/// connection is accepted at once, so this is the time they allow for the greeting or the first
+/// answer.
 ///
 /// Node's `fetch` (undici, `connect.timeout`) 10 s; pip and Python's usual clients 15 s (pip
 /// `--timeout`); cargo 30 s (`http.timeout`).
@@ -16,7 +17,7 @@ const CLIENTS: [(&str, Duration); 3] = [
     ("cargo", Duration::from_secs(30)),
 ];
 
-/// Returns how long the program that asks usually waits; `None` where nobody knows.
+/// Returns how long the program that asks usually waits; `None` if that is not known.
 pub(super) fn of(request: &Request) -> Option<Duration> {
     let waits = matches!(request, Request::Net(_) | Request::Http(_));
     let exe = file_name(&request.subject().exe).filter(|_| waits)?;

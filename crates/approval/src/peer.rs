@@ -1,5 +1,5 @@
-//! Who is at the other end of a control socket, and whether it lives in the same world: a process
-//! that a session has, any session, never does.
+//! Identifies the process at the other end of a control socket, and checks that it is in the same
+//! namespaces as we are; a process of any session never is.
 
 use std::{
     fs, io,
@@ -15,19 +15,19 @@ use rustix::{
     time::Timespec,
 };
 
-/// Namespaces that make up what a process is: whom it sees, who it is, and which files.
+/// The namespaces that decide which processes, users and files a process sees.
 const WORLD: [&str; 3] = ["pid", "user", "mnt"];
 
-/// Who is at the other end, as the kernel has it (unix(7), `SO_PEERCRED`).
+/// The process at the other end, as the kernel reports it (unix(7), `SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Effective user at the time of connecting.
     pub uid: u32,
-    /// Process at the time of connecting; zero where it is in another process namespace.
+    /// Process at the time of connecting; zero if it is in another process namespace.
     pub pid: i32,
 }
 
-/// The process that connected, held so that its id cannot become another's while it is judged.
+/// The process that connected, held open so that its id cannot be reused while it is judged.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) peer: Peer,
@@ -35,10 +35,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Finds out who connected.
+    /// Identifies the process that connected.
     ///
     /// # Errors
-    /// The reason why the kernel does not say it, or that the process is gone.
+    /// Why the kernel does not identify it, or that the process is gone.
     pub(super) fn of(stream: &UnixStream) -> Result<Self, String> {
         let unknown =
             |error: &dyn std::fmt::Display| format!("the kernel does not say who you are: {error}");
@@ -48,8 +48,8 @@ impl Held {
             uid: credentials.uid.as_raw(),
             pid: Pid::as_raw(Some(credentials.pid)),
         };
-        // Before Linux 6.5 the id is all there is: a process that is gone by now may have left it to
-        // another one, which then has to be of the same user and in the same world.
+        // Before Linux 6.5 only the id is known. If the process has ended, another one may have its
+        // id by now; that one must then be of the same user and in the same namespaces.
         let descriptor = match stockade_sys::pass::peer(stream).map_err(|error| unknown(&error))? {
             Some(descriptor) => descriptor,
             None => {
@@ -59,7 +59,7 @@ impl Held {
         Ok(Self { peer, descriptor })
     }
 
-    /// Checks that the process has not ended: until then its id was its own.
+    /// Checks that the process has not ended: until now its id was its own.
     ///
     /// # Errors
     /// That it has.
@@ -78,7 +78,7 @@ impl Held {
 /// Checks that `pid` has our process, user and mount namespace and our root directory.
 ///
 /// # Errors
-/// What differs, or that the kernel does not tell.
+/// What differs, or that the kernel does not say.
 pub(super) fn same_world(pid: i32) -> Result<(), String> {
     let of = |pid: &str, name: &str| -> io::Result<(u64, u64)> {
         let metadata = fs::metadata(format!("/proc/{pid}/{name}"))?;

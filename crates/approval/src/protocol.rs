@@ -1,4 +1,4 @@
-//! What goes over the control socket: one JSON object a line, each way, bounded.
+//! The messages on the control socket: one JSON object a line, each way, bounded.
 
 use std::{
     io::{self, Read},
@@ -24,7 +24,7 @@ pub(super) const COMMAND_BYTES_MAX: usize = 4 << 10;
 /// Read size: a command fits, and a client thread needs no more.
 const CHUNK_BYTES: usize = 4 << 10;
 
-/// What a client wants.
+/// A client's command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum Command {
@@ -40,11 +40,11 @@ pub(super) enum Command {
     Grants {},
     /// The questions that were settled lately.
     Settled {},
-    /// One grant is taken back.
+    /// Revokes one grant.
     Revoke { id: ApprovalId },
 }
 
-/// What the supervisor says.
+/// The supervisor's reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "lowercase")]
 pub enum Reply {
@@ -86,18 +86,19 @@ pub struct QuestionLine {
     pub agent: String,
     /// When it was asked.
     pub asked: UnixMillis,
-    /// When it turns into a deny by itself.
+    /// When it becomes a deny by itself.
     pub expires: UnixMillis,
-    /// When the program that asked usually gives up, where that is known and sooner.
+    /// When the program that asked usually gives up, if that is known and comes sooner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gives_up: Option<UnixMillis>,
     /// How many requests wait for this answer.
     pub waiting: u32,
-    /// Its first row; cut where `…` ends it, so the whole must be shown before it is allowed.
+    /// Its first row. If it ends in `…` it was cut, and the whole must be shown before it is
+    /// allowed.
     pub summary: String,
 }
 
-/// Longest summary, in characters: wider than any list draws it.
+/// Longest summary, in characters: wider than any list shows.
 const SUMMARY_CHARS_MAX: usize = 200;
 
 impl QuestionLine {
@@ -122,16 +123,16 @@ impl QuestionLine {
 /// Why a line could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FrameError {
-    /// The other side sends more than one line may hold.
+    /// The other side sends more than the limit of one line.
     #[error("a line is longer than {0} bytes")]
     TooLong(usize),
-    /// It does not send a whole line in time.
+    /// It did not send a whole line in time.
     #[error("no whole line came within {} seconds", .0.as_secs())]
     Late(Duration),
-    /// It ends in the middle of a line.
+    /// It ended in the middle of a line.
     #[error("the connection ended in the middle of a line")]
     Torn,
-    /// The system says so.
+    /// The system call failed.
     #[error("cannot read from the control socket")]
     Read(#[source] io::Error),
 }
@@ -143,7 +144,7 @@ pub(super) trait TimedRead: Read {
 
 impl TimedRead for std::os::unix::net::UnixStream {
     fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        // Zero would mean "for ever".
+        // Zero would mean "no timeout".
         self.set_read_timeout(Some(timeout.max(Duration::from_millis(1))))
     }
 }
@@ -165,9 +166,9 @@ impl<R: TimedRead> Frames<R> {
         }
     }
 
-    /// Returns the next line without its end, or `None` where the stream ends between two lines.
+    /// Returns the next line without its end, or `None` if the stream ends between two lines.
     ///
-    /// The whole line must come within `patience`, however slowly its bytes drip.
+    /// The whole line must arrive within `patience`, however slowly its bytes come.
     pub(super) fn next(&mut self, patience: Duration) -> Result<Option<Vec<u8>>, FrameError> {
         let begun = Instant::now();
         let mut searched = 0;
@@ -275,7 +276,7 @@ mod tests {
             let mut frames = Frames::new(Bytes(bytes), COMMAND_BYTES_MAX);
             let mut left = bytes;
             while let Ok(Some(line)) = frames.next(Duration::from_mins(1)) {
-                // Nothing is taken out of the stream or put into it.
+                // No byte of the stream is lost or added.
                 assert!(left.starts_with(&line) && left.get(line.len()) == Some(&b'\n'));
                 left = left.get(line.len() + 1..).unwrap_or_default();
                 if let Ok(command) = serde_json::from_slice::<Command>(&line) {

@@ -24,22 +24,22 @@ pub struct Question {
     pub revision: Digest,
     /// When it was asked.
     pub asked: UnixMillis,
-    /// When it turns into a deny by itself.
+    /// When it becomes a deny by itself.
     pub expires: UnixMillis,
     /// The agent, by the name of its preset or command.
     pub agent: String,
     /// What the agent says it is doing; its own words, never checked.
     pub intent: Option<String>,
-    /// The rule that would answer the same in later sessions, where there is one.
+    /// The rule that would answer the same in later sessions, if there is one.
     pub lasting: Option<LastingRule>,
     /// The workspace of the session.
     pub workspace: String,
 }
 
 impl Question {
-    /// Returns the widest scope that may be granted, or `None` where nothing may be.
+    /// Returns the widest scope that may be granted, or `None` if none may.
     ///
-    /// A program without a digest is named only by its path, so no grant may outlive counted uses.
+    /// A program without a digest is known only by its path, so no grant may outlive counted uses.
     pub fn scope_max(&self) -> Option<Scope> {
         let max = self.decision.stage.as_ref()?.scope_max;
         let anonymous = matches!(&self.request, Request::Exec(exec) if !exec.is_known_by_content());
@@ -51,7 +51,7 @@ impl Question {
         })
     }
 
-    /// Returns when the program that asks usually gives up, where that is known and comes before the
+    /// Returns when the program that asks usually gives up, if that is known and comes before the
     /// question expires.
     pub fn gives_up(&self) -> Option<UnixMillis> {
         let patience = patience::of(&self.request)?;
@@ -60,14 +60,14 @@ impl Question {
         (end < self.expires).then_some(end)
     }
 
-    /// Tells whether an answer may reach as far as `scope`.
+    /// Returns whether an answer may have the scope `scope`.
     pub fn offers(&self, scope: Scope) -> bool {
         let bounded = !matches!(scope, Scope::Uses(n) if n > USES_MAX);
         bounded && self.scope_max().is_some_and(|max| scope.is_within(max))
     }
 }
 
-/// What a person answers.
+/// A person's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "lowercase")]
 pub enum Answer {
@@ -82,12 +82,12 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The request must not happen, and nobody is asked for the same again in this session.
+    /// The request must not happen, and the same is not asked again in this session.
     #[serde(rename = "deny-session")]
     DenySession,
 }
 
-/// A question that is answered for good.
+/// A question with its final answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     /// Names the approval.
@@ -99,8 +99,8 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// Says how a question went away that was not answered by whoever saw it; `None` where
-    /// there is nothing to say, because the session ends with it.
+    /// Says why a question disappeared that its viewer did not answer; `None` if there is nothing
+    /// to say because the session ends with it.
     pub fn gone_in_words(&self) -> Option<String> {
         let id = &self.id;
         let by = RawText::from(self.by.as_str()).display();

@@ -1,4 +1,5 @@
-//! How a question gets its answer: recorded first, then made so, and never twice.
+//! How a question gets its answer: the answer is recorded first, then takes effect, and never
+//! twice.
 
 use std::sync::Arc;
 
@@ -14,15 +15,15 @@ use super::{
 };
 
 impl Desk {
-    /// Denies a question for a reason of our own; one that is settled stays as it is.
+    /// Denies a question for a reason of our own; a settled one does not change.
     pub(super) fn deny(&self, id: &ApprovalId, by: &By, reason: Option<String>) {
         if let Some(question) = self.begin_settling(id) {
-            // A deny that cannot be recorded is a deny all the same.
+            // A deny that cannot be recorded is still a deny.
             drop(self.settle(&question, Answer::Deny { reason }, by));
         }
     }
 
-    /// Takes an open question for an answer of our own.
+    /// Marks an open question as being settled by us.
     fn begin_settling(&self, id: &ApprovalId) -> Option<Arc<Question>> {
         let mut state = self.lock();
         let entry = state.entries.get_mut(id)?;
@@ -33,7 +34,7 @@ impl Desk {
         Some(Arc::clone(&entry.question))
     }
 
-    /// Records the answer, then makes it so; the entry is in [`Phase::Settling`] and ours.
+    /// Records the answer, then puts it into effect; the entry is in [`Phase::Settling`] and ours.
     pub(super) fn settle(
         &self,
         question: &Question,
@@ -47,7 +48,7 @@ impl Desk {
             (Err(error), _, _) => Err(AnswerError::NotRecorded(error.clone())),
             (Ok(()), Answer::Deny { .. } | Answer::DenySession, _)
             | (Ok(()), Answer::Allow { .. }, By::Grant(_)) => Ok(()),
-            // Nobody would use it now, and whoever came later would not be the one who was shown.
+            // No request waits for it now, and a later one was not what the person saw.
             (Ok(()), Answer::Allow { .. }, _) if !waits => {
                 Err(AnswerError::Withdrawn(question.id.clone()))
             }
@@ -70,7 +71,7 @@ impl Desk {
             }
         };
         if is_person && !matches!(answer, Answer::Allow { .. }) {
-            // Refused only where so much was settled that nothing can be granted any more.
+            // Fails only if so many questions were settled that nothing can be granted any more.
             drop(state.grants.deny(question.id.clone(), &question.request));
         }
         state.close_entry(&Settled {
@@ -83,7 +84,7 @@ impl Desk {
             result,
             Err(AnswerError::Grant(_) | AnswerError::Withdrawn(_))
         ) {
-            // The journal already has the allow; say that nothing came of it.
+            // The journal already has the allow; record that it had no effect.
             drop(self.record(question, &answer, &by));
         }
         self.wake();
@@ -111,11 +112,11 @@ impl Desk {
         })
     }
 
-    /// Closes a question that the answer to another one has answered too.
+    /// Closes a question that the answer to another one also answers.
     pub(super) fn cover(&self, id: &ApprovalId, grant: &ApprovalId) {
         if let Some(question) = self.begin_settling(id) {
             let answer = Answer::Allow { scope: Scope::Once };
-            // What follows is the use of the other grant, which is recorded by itself.
+            // The use of the other grant follows, and is recorded by itself.
             drop(self.settle(&question, answer, &By::Grant(format!("approval {grant}"))));
         }
     }

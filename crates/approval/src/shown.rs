@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use stockade_policy::{LastingRule, Scope};
 use stockade_types::{ApprovalId, Digest, UnixMillis};
 
-/// One labelled line; the text may be long and is wrapped where it is drawn.
+/// One labelled line; the text may be long and is wrapped when it is drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// What the text is, in a word or two; empty where it goes on from the row before.
+    /// What the text is, in a word or two; empty if it continues the row before.
     pub label: String,
     /// The text, without control or invisible characters.
     pub text: String,
@@ -17,17 +17,18 @@ pub struct Row {
 
 /// The exact text of a question.
 ///
-/// All foreign text went through [`stockade_types::RawText::display`], so no terminal interprets any of it.
+/// All foreign text went through [`stockade_types::RawText::display`], so no terminal interprets
+/// any of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// `codex wants to`.
     pub title: String,
     /// Effect, origin, reason and reach, in this order.
     pub rows: Vec<Row>,
-    /// What is too long for most readers, in full, such as all variables.
+    /// The full text of what is too long for most readers, such as all variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Row>,
-    /// What a reader could be misled by.
+    /// What could mislead a reader.
     pub warnings: Vec<String>,
 }
 
@@ -69,7 +70,7 @@ pub struct Lasting {
     pub workspace: String,
 }
 
-/// A question as it leaves the supervisor: all that is shown, nothing that decides.
+/// A question as it leaves the supervisor: it has all that is shown, and nothing that decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionView {
     /// Names the approval.
@@ -78,16 +79,16 @@ pub struct QuestionView {
     pub agent: String,
     /// When it was asked.
     pub asked: UnixMillis,
-    /// When it turns into a deny by itself.
+    /// When it becomes a deny by itself.
     pub expires: UnixMillis,
-    /// When the program that asked usually gives up, where that is known and sooner.
+    /// When the program that asked usually gives up, if that is known and comes sooner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gives_up: Option<UnixMillis>,
     /// How many requests wait for this answer.
     pub waiting: u32,
-    /// The widest scope that may be granted; `None` where only a deny is possible.
+    /// The widest scope that may be granted; `None` if only a deny is possible.
     pub scope_max: Option<Scope>,
-    /// The rule that `always` keeps, and the workspace it is kept for; `None` where there is none.
+    /// The rule that `always` keeps, and the workspace it is kept for; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasting: Option<Lasting>,
     /// Hash of the exact request.
@@ -97,12 +98,12 @@ pub struct QuestionView {
 }
 
 impl QuestionView {
-    /// Tells whether `scope` may be offered.
+    /// Returns whether `scope` may be offered.
     pub fn offers(&self, scope: Scope) -> bool {
         self.scope_max.is_some_and(|max| scope.is_within(max))
     }
 
-    /// Returns how far an answer that is kept reaches in this session.
+    /// Returns the scope, in this session, of an answer that is kept.
     pub fn kept_scope(&self) -> Scope {
         if self.offers(Scope::Session) {
             Scope::Session

@@ -1,4 +1,4 @@
-//! What the desk remembers, and the rules for it; one lock guards all of it.
+//! The desk's state and its rules; one lock guards all of it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,17 +14,17 @@ use super::{
     question::{Answer, Question, Settled},
 };
 
-/// Denials of the same shape after which nobody is asked again: the third "no" is an answer to
-/// all that follow, and an agent must not wear a person down.
+/// Denials of the same shape after which it is not asked again: the third "no" answers all later
+/// ones, and an agent must not wear a person down.
 const DENIALS_MAX: u32 = 3;
-/// Questions open at one time: more than a person reads, and a bound on memory and threads.
+/// Questions open at one time: more than a person reads. It also bounds memory and threads.
 const PENDING_MAX: usize = 64;
 /// New questions a minute: a person who reads each of them cannot answer more than one in two
-/// seconds, so a faster stream asks for a blind yes.
+/// seconds, so a faster stream would get a blind yes.
 const PROMPTS_PER_MINUTE_MAX: usize = 30;
 /// The window of [`PROMPTS_PER_MINUTE_MAX`].
 const PROMPT_WINDOW_MS: u64 = 60_000;
-/// Requests that wait for any answer at a time: each holds a thread.
+/// Requests that wait for any answer at a time: each occupies a thread.
 const WAITING_MAX: u32 = 256;
 /// Settled questions kept so that a late answer learns what happened to its question.
 const HISTORY_MAX: usize = 256;
@@ -32,13 +32,13 @@ const HISTORY_MAX: usize = 256;
 const ID_ATTEMPTS_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Being written to the journal; nobody sees it yet.
+    /// Being written to the journal; no one sees it yet.
     Announcing,
     /// Waiting for an answer.
     Open,
     /// The answer is being written to the journal.
     Settling,
-    /// Answered for good; kept until the last waiting request has read it.
+    /// It has its final answer; kept until the last waiting request has read it.
     Settled(Settled),
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Entry {
     pub(super) question: Arc<Question>,
     pub(super) phase: Phase,
     pub(super) waiting: u32,
-    /// Bounds the wait even where the wall clock stands still or goes back.
+    /// Bounds the wait even if the wall clock stops or goes back.
     pub(super) deadline: Instant,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct State {
     pub(super) prompts: VecDeque<UnixMillis>,
     pub(super) closed: bool,
     pub(super) version: u64,
-    /// Grants that were given: who waits looks at them when there are more.
+    /// Number of grants given so far: a waiting request checks them when it grows.
     pub(super) granted: u64,
 }
 
@@ -70,8 +70,8 @@ impl State {
             .filter(|entry| matches!(entry.phase, Phase::Open))
     }
 
-    /// Finds the open question of exactly this request, by this program, for these rules: an answer
-    /// to it was shown for nothing else.
+    /// Finds the open question with exactly this request, program and rules: what a person sees of
+    /// it applies to nothing else.
     pub(super) fn same(&mut self, asker: &Asker<'_>) -> Option<(&ApprovalId, &mut Entry)> {
         let request = asker.request.digest();
         self.entries.iter_mut().find(|(_, entry)| {
@@ -87,7 +87,7 @@ impl State {
         self.entries.values().map(|entry| entry.waiting).sum()
     }
 
-    /// Refuses a new question where there are too many.
+    /// Refuses a new question if there are too many.
     pub(super) fn crowded(&mut self, now: UnixMillis) -> Option<Outcome> {
         let since = now.0.saturating_sub(PROMPT_WINDOW_MS);
         while self.prompts.front().is_some_and(|time| time.0 <= since) {
@@ -154,7 +154,7 @@ impl State {
         self.version += 1;
     }
 
-    /// One waiting request less; the last one takes a settled question with it.
+    /// Removes one waiting request; the last one also removes a settled question.
     pub(super) fn leave(&mut self, id: &ApprovalId) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.waiting = entry.waiting.saturating_sub(1);
@@ -185,7 +185,7 @@ impl Settled {
 }
 
 impl Question {
-    /// Refuses what must not become a grant before anything is recorded.
+    /// Refuses, before anything is recorded, an answer that must not become a grant.
     pub(super) fn accepts(&self, scope: Scope, now: UnixMillis) -> Result<(), AnswerError> {
         if now >= self.expires {
             return Err(AnswerError::Expired(self.id.clone()));
@@ -201,7 +201,7 @@ impl Question {
     }
 }
 
-/// Refuses what must not become a question at all.
+/// Refuses a request that must not become a question at all.
 pub(super) fn barred(state: &State, asker: &Asker<'_>) -> Option<Outcome> {
     if state.closed {
         return Some(Outcome::refused(

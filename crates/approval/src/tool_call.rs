@@ -1,27 +1,27 @@
-//! What an agent was told to run, behind the shell that it runs it with.
+//! Finds the command of a tool call in the shell invocation with which the agent runs it.
 //!
-//! Agents put a script of their own around a command: it loads what they know of the person's shell
-//! and tells them the directory afterwards. A reader wants the command.
+//! Agents wrap a command in their own script: it loads what they know of the person's shell, and
+//! afterwards reports the directory to them. A reader wants the command.
 
 use stockade_types::RawText;
 
 /// Names of shells.
 const SHELLS: [&str; 7] = ["ash", "bash", "dash", "fish", "ksh", "sh", "zsh"];
-/// How Codex's scripts begin: the command comes with the next execution of the same process.
+/// The beginning of Codex's scripts: the command comes with the next execution of the same process.
 const CODEX_SCRIPT: &str = "__CODEX_SNAPSHOT";
-/// In the scripts with which Codex looks at the person's shell.
+/// In the scripts with which Codex inspects the person's shell.
 const CODEX_SNAPSHOT: &str = "__codex_snapshot";
-/// In Claude's scripts, before the command as one word of the shell.
+/// In Claude's scripts, in front of the command, which is one shell word.
 const CLAUDE_SNAPSHOT: &str = "/shell-snapshots/";
 const CLAUDE_COMMAND: &str = "&& eval ";
-/// What stands behind what may fail, and behind the command.
+/// These follow a part that may fail, and the command.
 const CLAUDE_QUIET: &str = " 2>/dev/null || true";
 const CLAUDE_END: &str = " < /dev/null && pwd -P >| ";
 
-/// What a command line is.
+/// The meaning of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// A tool call of the agent, whose command is this.
+    /// A tool call of the agent, with this command.
     Tool(String),
     /// A tool call, whose command the process executes next.
     ToolToCome,
@@ -31,7 +31,7 @@ pub enum Meaning {
     Program,
 }
 
-/// Says what a command line is; the text is not escaped.
+/// Returns the meaning of a command line; the text is not escaped.
 pub fn meaning(argv: &[RawText]) -> Meaning {
     let Some(script) = script(argv) else {
         return Meaning::Program;
@@ -45,8 +45,8 @@ pub fn meaning(argv: &[RawText]) -> Meaning {
     }
 }
 
-/// Returns the shell and the command of a tool call from a command line that is one text, where that
-/// is one; the text is not escaped.
+/// Returns the shell and the command of a tool call from a command line in one text, if it is a
+/// tool call; the text is not escaped.
 pub(crate) fn in_line(line: &str) -> Option<(&str, String)> {
     let (shell, script) = line.split_once(" -c ")?;
     let name = shell.rsplit('/').next()?;
@@ -56,8 +56,8 @@ pub(crate) fn in_line(line: &str) -> Option<(&str, String)> {
     Some((name, claude_command(script)?))
 }
 
-/// Returns the command of one of Claude's scripts. Whatever has more around it than those have is
-/// shown whole: nobody hides a command from the reader by writing such a script.
+/// Returns the command of one of Claude's scripts. A script with anything more around the command
+/// is shown whole, so that no program can hide a command from the reader in such a script.
 fn claude_command(script: &str) -> Option<String> {
     let (before, rest) = script.split_once(CLAUDE_COMMAND)?;
     let plain = |text: &str| {
@@ -70,12 +70,12 @@ fn claude_command(script: &str) -> Option<String> {
         plain(part) && known.iter().any(|word| part.starts_with(word))
     });
     let (command, rest) = word(rest);
-    // A long one is cut in the record, and so may be what follows.
+    // The record cuts a long script, and the cut may be in the part that follows.
     let ends = rest.starts_with(CLAUDE_END) || CLAUDE_END.starts_with(rest);
     (before.contains(CLAUDE_SNAPSHOT) && harmless && ends).then_some(command)
 }
 
-/// Whether it is a script by which an agent looks at the person's shell.
+/// Whether this is a script with which an agent inspects the person's shell.
 pub fn looks_at_shell(script: &str) -> bool {
     script.contains(CODEX_SNAPSHOT) || script.starts_with("SNAPSHOT_FILE=")
 }
@@ -106,8 +106,7 @@ fn script(argv: &[RawText]) -> Option<String> {
         .filter(|_| wanted)
 }
 
-/// Reads one word of a shell, and returns what follows: quotes and backslashes mean what they mean
-/// there.
+/// Reads one shell word, with the shell's quotes and backslashes, and returns the rest.
 fn word(text: &str) -> (String, &str) {
     let mut word = String::new();
     let mut letters = text.chars();

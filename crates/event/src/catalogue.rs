@@ -29,7 +29,7 @@ impl FieldDoc {
     }
 }
 
-/// Event fields whose name the envelope already has, and what `--json` calls them instead.
+/// Event fields whose name the envelope already uses, and their name in `--json`.
 const RENAMED: [(&str, &str, &str); 2] = [
     ("events.lost", "source", "lost_source"),
     ("approval.decided", "scope", "approval_scope"),

@@ -1,4 +1,4 @@
-//! What every event carries around it.
+//! The fields that every event has.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use stockade_types::{DecisionRecord, Digest, SessionId, Subject};
 
 use crate::{catalogue::cli_name, event::Event};
 
-/// When something happened, by the clock of whoever saw it.
+/// When something happened, by the clock of its observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// Nanoseconds since the Unix epoch.
@@ -22,14 +22,14 @@ pub struct Truncated {
     pub field: String,
     /// Size of the whole field: bytes of a text, items of a list.
     pub size: u64,
-    /// SHA-256 of the whole field: of a text as it stands in JSON (without the JSON escapes), of a
-    /// list as JSON. Of a list of arguments it is that of their bytes, each argument with a NUL
-    /// behind it as in `/proc/PID/cmdline`, and of one argument that of its bytes; in a journal of
-    /// version 1 they are as other lists and texts.
+    /// SHA-256 of the whole field: for a text, of its form in JSON (without the JSON escapes); for
+    /// a list, of its JSON. For a list of arguments it is the digest of their bytes, with a NUL
+    /// behind each argument as in `/proc/PID/cmdline`, and for one argument that of its bytes; in a
+    /// journal of version 1 these are digested as other lists and texts.
     pub digest: Digest,
 }
 
-/// One event and where, when and by whom it was seen.
+/// One event, with its session, time, number and observer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// Version of the schema, [`crate::SCHEMA_VERSION`].
@@ -42,9 +42,9 @@ pub struct Envelope {
     pub time_unix_ns: u64,
     /// Nanoseconds of the monotonic clock.
     pub mono_ns: u64,
-    /// Who saw it: `supervisor`, `egress`, …
+    /// Its observer: `supervisor`, `egress`, …
     pub source: String,
-    /// The process it is about, where the event itself does not name one.
+    /// The process it is about, if the event itself does not name one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Subject>,
     /// The first-level command it belongs to.
@@ -59,13 +59,13 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Returns the moment as RFC 3339 text in UTC, with nanoseconds.
+    /// Returns the time as RFC 3339 text in UTC, with nanoseconds.
     pub fn time(&self) -> String {
         rfc3339(self.time_unix_ns)
     }
 
-    /// Renders the event as `stockade events --json` shows it: all fields on one level, `time` for
-    /// people, and `target`, `verdict`, `rule` and `decision` lifted out of the decision.
+    /// Renders the event for `stockade events --json`: all fields on one level, `time` for people,
+    /// and `target`, `verdict`, `rule` and `decision` lifted out of the decision.
     pub fn to_cli_json(&self) -> Value {
         let mut top = Map::new();
         let mut put = |name: &str, value: Value| top.insert(name.to_owned(), value);
@@ -91,7 +91,7 @@ impl Envelope {
         {
             for (name, value) in data {
                 let shown = cli_name(self.event.kind(), &name);
-                // The process and the decision have their own form, above and below.
+                // The process and the decision are written in their own form, above and below.
                 let lifted = matches!(shown, "process" | "by") && value.is_object()
                     || shown == "decision" && value.is_object();
                 if !lifted {
@@ -111,7 +111,8 @@ impl Envelope {
     }
 }
 
-/// Serialises a value of ours, which cannot fail: no map with keys that are not text, no float.
+/// Serialises one of our values. That cannot fail: they have no float and no map with non-text
+/// keys.
 fn plain(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
 }
@@ -120,7 +121,7 @@ fn decision_fields(decision: &DecisionRecord) -> [(&'static str, Value); 10] {
     [
         ("decision", plain(&decision.decision)),
         ("verdict", plain(&decision.verdict)),
-        // `kind` is the kind of the event.
+        // `kind` already names the kind of the event.
         ("request", plain(&decision.kind)),
         ("target", plain(&decision.target)),
         ("rule", plain(&decision.rule)),

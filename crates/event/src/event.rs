@@ -14,13 +14,13 @@ use crate::{
     totals::{Counts, LayerSeen, SessionOutcome},
 };
 
-/// Declares the enum, its catalogue and how its own fields are written from one text, so that none
-/// can miss a variant. A journal keeps fields marked with `@` beside the event: see
+/// Declares from one text the enum, its catalogue and the way its own fields are written, so that
+/// none of them can miss a variant. A journal keeps fields marked with `@` beside the event: see
 /// the crate `journal`.
 ///
-/// Behind the fields stand the line that `stockade events` shows; where there is one, the `target`
-/// that no decision has; what the event `counts` in the totals; and whether it `closes`, so that a
-/// full journal takes it.
+/// After the fields comes the line that `stockade events` shows; then, if there is one, the
+/// `target` that is not in a decision; then what the event `counts` in the totals; and whether it
+/// `closes`, so that a full journal accepts it.
 macro_rules! events {
     ($(
         $(#[doc = $doc:literal])+
@@ -32,7 +32,7 @@ macro_rules! events {
         $(counts $counts:expr;)?
         $(closes $closes:literal;)?
     )+) => {
-        /// Everything that a session can report; the set is closed.
+        /// Every event that a session can report; the set is closed.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "kind", content = "data")]
         pub enum Event {
@@ -51,8 +51,8 @@ macro_rules! events {
                 }
             }
 
-            /// Says what happened in one line, whatever the bytes are that it tells of: what a
-            /// terminal would obey or hide is escaped.
+            /// Says what happened in one line. It escapes every character of foreign text that a
+            /// terminal would obey or hide.
             #[allow(unused_variables, reason = "a line tells the fields that matter")]
             pub fn line(&self) -> String {
                 match self {
@@ -60,7 +60,7 @@ macro_rules! events {
                 }
             }
 
-            /// Returns what it is aimed at, where that stands in no decision.
+            /// Returns its target, if that is not in a decision.
             #[allow(unused_variables, reason = "a target is made of some fields")]
             pub fn own_target(&self) -> Option<Target> {
                 match self {
@@ -68,7 +68,8 @@ macro_rules! events {
                 }
             }
 
-            /// Adds what it comes to by itself, beside its decision, to the totals of a session.
+            /// Adds to the totals of a session what the event itself counts for, apart from its
+            /// decision.
             #[allow(unused_variables, reason = "most kinds count as one")]
             pub(crate) fn add_to(&self, totals: &mut Counts) {
                 match self {
@@ -78,8 +79,8 @@ macro_rules! events {
                 }
             }
 
-            /// Tells whether it only says what has happened already, at the end or about the record
-            /// itself, so that a full journal still takes it.
+            /// Returns whether it only reports something that has already happened, at the end or
+            /// about the record itself, so that a full journal still accepts it.
             pub const fn closes(&self) -> bool {
                 match self {
                     $(Self::$name { .. } => false $(|| $closes)?,)+
@@ -95,7 +96,7 @@ macro_rules! events {
                 }
             }
 
-            /// Returns the process that the event is about, where the event itself names one.
+            /// Returns the process that the event is about, if the event itself names one.
             #[allow(unused_variables, reason = "most fields name none")]
             pub fn subject(&self) -> Option<&Subject> {
                 match self {
@@ -104,10 +105,10 @@ macro_rules! events {
                 }
             }
 
-            /// Gives the fields that a journal keeps within the event, in their order.
+            /// Passes to `put` the fields that a journal keeps within the event, in their order.
             ///
             /// # Errors
-            /// With that of `put`, at the first field that it does not take.
+            /// The error of `put`, at the first field that it does not accept.
             pub fn own_fields<E>(
                 &self,
                 put: &mut impl FieldWriter<Error = E>,
@@ -152,7 +153,7 @@ macro_rules! events {
     (@subject beside $field:ident) => { Beside::subject($field) };
 }
 
-/// What a field has that a journal keeps beside the event.
+/// A type of field that a journal can keep beside the event.
 trait Beside {
     fn decision(&self) -> Option<&DecisionRecord>;
     fn subject(&self) -> Option<&Subject>;
@@ -192,15 +193,15 @@ fn apply(totals: &mut Counts, add: impl FnOnce(&mut Counts)) {
     add(totals);
 }
 
-/// Takes the fields of an event one by one.
+/// Receives the fields of an event one by one.
 pub trait FieldWriter {
-    /// Why a field was not taken.
+    /// Why a field was not accepted.
     type Error;
 
-    /// Takes one field.
+    /// Writes one field.
     ///
     /// # Errors
-    /// When the field cannot be taken.
+    /// When the field cannot be written.
     fn field(&mut self, name: &str, value: &impl Serialize) -> Result<(), Self::Error>;
 }
 

@@ -1,5 +1,5 @@
-//! The events of a session: the closed [`Event`] enum, its [`Envelope`], and folds that sum a
-//! session's events up. This crate has only data and folds; the crate `journal` keeps events on disk.
+//! The events of a session: the closed [`Event`] enum, its [`Envelope`], and folds that sum up a
+//! session's events. This crate has only data and folds; the crate `journal` keeps events on disk.
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -20,5 +20,5 @@ pub use summary::Summary;
 pub use tally::Tally;
 pub use totals::{Counts, LayerSeen, SessionOutcome};
 
-/// Version of the persisted schema; a change of meaning of any field is a new number.
+/// Version of the persisted schema; if the meaning of any field changes, the version changes.
 pub const SCHEMA_VERSION: u32 = 1;

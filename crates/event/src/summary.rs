@@ -11,18 +11,18 @@ use stockade_types::{
 
 use crate::{envelope::Envelope, event::Event, text::limit_text, totals::SessionOutcome};
 
-/// How many different paths, hosts, refusals and open asks are kept one by one; the totals count
-/// all. A person reads tens; ten thousand keep the summary of a hostile session below some MiB.
+/// How many different paths, hosts, refusals and open asks are listed one by one; the totals count
+/// all. A person reads tens; ten thousand keep the summary of a hostile session below a few MiB.
 const ENTRIES_MAX: usize = 10_000;
-/// How many different refusals are kept one by one; each new one is compared with all of them.
+/// How many different refusals are listed one by one; each new one is compared with all of them.
 const REFUSED_MAX: usize = 256;
 
-/// What went to one host and port.
+/// The traffic to one host and port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Connections that were made and ended.
     pub connections: u64,
-    /// Those that were allowed and could not be made.
+    /// Connections that were allowed but could not be made.
     #[serde(default)]
     pub failed: u64,
     /// Bytes from the session to the host.
@@ -31,12 +31,12 @@ pub struct Traffic {
     pub bytes_in: u64,
 }
 
-/// Something that was refused, once or more often.
+/// A refusal, with the number of times it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// What sort of effect.
     pub kind: RequestKind,
-    /// What it was aimed at, for one line of a terminal; hostile bytes are escaped.
+    /// Its target, for one line of a terminal; hostile bytes are escaped.
     pub target: String,
     /// The rule that refused, or that asked.
     pub rule: Option<RuleId>,
@@ -44,7 +44,7 @@ pub struct Refusal {
     pub reason: String,
     /// The one step that would change the answer.
     pub remedy: String,
-    /// Who answered an ask with no, and why; `None` where a rule refused by itself.
+    /// Who answered an ask with no, and why; `None` if a rule refused by itself.
     pub answered: Option<String>,
     /// How often.
     pub count: u64,
@@ -90,9 +90,9 @@ pub struct Summary {
     pub weaknesses: Vec<Weakness>,
     /// Events.
     pub events: u64,
-    /// Programs that were let run.
+    /// Programs that were permitted to run.
     pub processes: u64,
-    /// Those of them that nobody saw run.
+    /// Those of them whose execution was not verified.
     #[serde(default)]
     pub unconfirmed: u64,
     /// First-level commands that ran.
@@ -101,36 +101,36 @@ pub struct Summary {
     pub asked: u64,
     /// Approvals that were answered with yes.
     pub asks_allowed: u64,
-    /// Approvals that were answered with no, by anybody or by nobody in time.
+    /// Approvals that were answered with no, or not in time.
     pub asks_denied: u64,
     /// Changes of files by path.
     pub changed_files: BTreeMap<RawText, u64>,
-    /// Changes of files that were not kept by path.
+    /// Changes of files that are not listed by path.
     pub changed_files_more: u64,
-    /// Those of them that did not exist before.
+    /// The listed files that did not exist before.
     #[serde(skip)]
     pub created_files: BTreeSet<RawText>,
     /// Traffic by `host:port`.
     pub connections: BTreeMap<String, Traffic>,
-    /// Traffic that was not kept by host.
+    /// Traffic that is not listed by host.
     pub connections_more: Traffic,
-    /// What the last allowed connection that could not be made ended with, by `host:port`.
+    /// The outcome of the last allowed connection that could not be made, by `host:port`.
     #[serde(default)]
     pub unreached: BTreeMap<String, String>,
-    /// Ports of the session by those of the machine's loopback that led to them.
+    /// Ports of the session, by the ports of the machine's loopback that reached them.
     #[serde(default)]
     pub published: BTreeMap<u16, u16>,
-    /// What was refused, in the order of first sight.
+    /// Refusals, in the order in which they first occurred.
     pub refused: Vec<Refusal>,
-    /// Which of them a decision belongs to.
+    /// The refusal that a decision belongs to.
     #[serde(skip)]
     pub refused_by: BTreeMap<DecisionId, usize>,
-    /// Refusals that were not kept one by one.
+    /// Refusals that are not listed one by one.
     pub refused_more: u64,
-    /// What rules refused that are to be counted alone.
+    /// Refusals by quiet rules, which are only counted.
     #[serde(default)]
     pub quiet: Vec<Refusal>,
-    /// Those rules.
+    /// The quiet rules.
     #[serde(default)]
     pub quiet_rules: BTreeSet<RuleId>,
     /// Limits that were hit, as one line each.
@@ -145,8 +145,8 @@ pub struct Summary {
     pub scopes: BTreeSet<String>,
 }
 
-/// Tells whether a path is what git keeps for itself at the top of the workspace: `.git`, and all
-/// below it.
+/// Returns whether a path is git's own at the top of the workspace: `.git`, and everything below
+/// it.
 pub fn is_kept_by_git(path: &RawText, workspace: &RawText) -> bool {
     path.as_bytes()
         .strip_prefix(workspace.as_bytes())
@@ -164,12 +164,12 @@ impl Summary {
         summary
     }
 
-    /// Returns how many refusals there were that are only counted.
+    /// Returns the number of refusals that are only counted.
     pub fn quiet_denials(&self) -> u64 {
         self.quiet.iter().map(|refusal| refusal.count).sum()
     }
 
-    /// Returns how many refusals there were, repeats included, but for those that are only counted.
+    /// Returns the number of refusals, repeats included, except those that are only counted.
     pub fn denials(&self) -> u64 {
         self.refused
             .iter()
@@ -192,7 +192,7 @@ impl Summary {
         self.events += 1;
         self.session.get_or_insert_with(|| envelope.session.clone());
         self.started_unix_ns.get_or_insert(envelope.time_unix_ns);
-        // One that was refused has a scope too, and did not run.
+        // A refused command has a scope too, but did not run.
         if let (Some(scope), Event::ProcessStarted { .. }) = (&envelope.scope, &envelope.event)
             && self.scopes.len() < ENTRIES_MAX
             && self.scopes.insert(scope.clone())
@@ -258,7 +258,8 @@ impl Summary {
             | Event::HttpDecided { .. }
             | Event::ApprovalRequested { .. }
             | Event::ApprovalDecided { .. } => self.judged(&envelope.event),
-            // What a person did stands in the timeline; a use is counted by what was let through.
+            // The timeline shows what a person did; a use is counted by the request that it
+            // permitted.
             Event::ApprovalUsed { .. } | Event::OperatorActed { .. } => {}
         }
     }
@@ -344,7 +345,7 @@ impl Summary {
         } = event
             && decision.verdict == Verdict::Allow
         {
-            // It was allowed, and no address was found to dial.
+            // It was allowed, but no address was found to dial.
             let one = Traffic {
                 failed: 1,
                 ..Traffic::default()
@@ -361,8 +362,8 @@ impl Summary {
         }
     }
 
-    /// Adds one change. What git keeps for itself below `.git` is no change of the work, and a file
-    /// that came and went is none either.
+    /// Adds one change. Git's own files below `.git` are not changes of the work, and neither is a
+    /// file that was created and removed again.
     fn changed(&mut self, path: &RawText, access: Access) {
         if is_kept_by_git(path, &self.workspace) {
             return;
@@ -419,7 +420,7 @@ impl Summary {
         }
     }
 
-    /// Counts a refusal of a rule that is to be counted alone; tells whether it was one.
+    /// Counts a refusal by a quiet rule; returns whether it was one.
     fn refuse_quietly(&mut self, decision: &DecisionRecord) -> bool {
         let rule = decision.rule.as_ref();
         if !rule.is_some_and(|rule| self.quiet_rules.contains(rule)) {
@@ -452,7 +453,7 @@ impl Summary {
         if answered.is_none() && self.refuse_quietly(decision) {
             return;
         }
-        // Also where the target has plain text.
+        // Escapes plain text in the target too.
         let target = RawText::from(decision.target.summary().as_str()).display();
         let full = self.refused.len() >= REFUSED_MAX;
         let mut all = self.refused.iter();
@@ -466,7 +467,7 @@ impl Summary {
             self.refused_by.insert(decision.decision, place);
         }
         match place.and_then(|place| self.refused.get_mut(place)) {
-            // The refusal after an answer repeats the decision that was asked about.
+            // The refusal after an answer repeats the decision that asked.
             Some(known) if known.decision == decision.decision => {}
             Some(known) => {
                 known.count += 1;
@@ -497,10 +498,10 @@ impl Traffic {
     }
 }
 
-/// Returns who refused to ask and why, where an ask was refused without a question.
+/// Returns who refused to ask and why, if an ask was refused without a question.
 ///
-/// The reason of such a decision has the form that the supervisor gives to every answer; where
-/// there was a question, its answer was added before and this changes nothing.
+/// The reason of such a decision has the form that the supervisor gives to every answer; if there
+/// was a question, its answer was added before, and this changes nothing.
 fn unasked(decision: &DecisionRecord) -> Option<String> {
     let rule = decision.rule.as_ref()?;
     let begin = format!("ask rule `{rule}` was answered \"deny\" by ");

@@ -6,7 +6,7 @@ use stockade_types::Verdict;
 
 use crate::{event::Event, totals::Counts};
 
-/// First-level commands that are told apart, about 50 bytes each; further ones are not counted.
+/// First-level commands that are distinguished, about 50 bytes each; any more are not counted.
 const COMMANDS_MAX: usize = 100_000;
 
 /// Counts events as they are written.
@@ -17,7 +17,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds the next event, of the first-level command `scope`.
+    /// Adds the next event, which belongs to the first-level command `scope`.
     pub fn add(&mut self, scope: Option<&str>, event: &Event) {
         if let Some(scope) = scope
             && !self.commands.contains(scope)
@@ -28,7 +28,7 @@ impl Tally {
         }
         let counts = &mut self.counts;
         event.add_to(counts);
-        // A question is decided by its answer, which has an event of its own.
+        // An answer decides its question, and has an event of its own.
         if !matches!(event, Event::ApprovalRequested { .. })
             && let Some(decision) = event.decision()
         {

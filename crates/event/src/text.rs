@@ -4,7 +4,7 @@ use stockade_types::{DecisionRecord, LimitName, RawText, Verdict};
 
 use crate::totals::SessionOutcome;
 
-/// Escapes what a terminal would obey or hide.
+/// Escapes characters that a terminal would obey or hide.
 pub fn safe(text: &str) -> String {
     RawText::from(text).display()
 }
@@ -17,7 +17,7 @@ pub fn words(argv: &[RawText]) -> String {
         .join(" ")
 }
 
-/// Writes a number of bytes with one digit after the point where that says something.
+/// Writes a number of bytes, with one decimal if that adds information.
 pub fn bytes(value: u64) -> String {
     const UNITS: [(&str, u64); 4] = [
         ("TB", 1_000_000_000_000),
@@ -40,7 +40,7 @@ pub fn bytes(value: u64) -> String {
 }
 
 impl SessionOutcome {
-    /// Says how a session ended, with the name of its command.
+    /// Says how a session ended; `command` is the name of its command.
     pub fn text(&self, command: &str) -> String {
         match self {
             Self::Exited { code } => format!("{command} exited {code}"),
@@ -53,7 +53,7 @@ impl SessionOutcome {
     }
 }
 
-/// Says for a person which limit was hit, with the unit that it has.
+/// Says for a person which limit was hit, with its unit.
 pub fn limit_text(limit: LimitName, configured: u64, usage: u64, detail: &str) -> String {
     let amount = |value: u64| match limit {
         LimitName::Memory | LimitName::Journal => format!("{} MiB", value >> 20),
@@ -99,7 +99,7 @@ pub(crate) fn guarantee_line(guarantee: &str, holds: bool, why: &str) -> String 
     format!("{} {state}: {}", safe(guarantee), safe(why))
 }
 
-/// Adds a reason to a sentence, where there is one.
+/// Appends a reason to a sentence, if there is one.
 pub(crate) fn because(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |why| format!(": {}", safe(why)))
 }

@@ -1,9 +1,9 @@
-//! What stands in the first and the last event of a session: layers, how it ended, totals.
+//! The parts of the first and the last event of a session: layers, outcome, totals.
 
 use serde::{Deserialize, Serialize};
 use stockade_types::Digest;
 
-/// How a session came to its end.
+/// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "kebab-case")]
 pub enum SessionOutcome {
@@ -31,25 +31,25 @@ pub enum SessionOutcome {
     },
 }
 
-/// Totals of a session, folded from the events that stand before them.
+/// Totals of a session, folded from the events before them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Programs that were let run.
+    /// Programs that were permitted to run.
     pub processes: u64,
-    /// Those of them that nobody saw run.
+    /// Those of them whose execution was not verified.
     pub unconfirmed: u64,
-    /// First-level commands, that is those the agent itself started or was refused.
+    /// First-level commands: those that the agent itself started, or was refused.
     pub commands: u64,
-    /// Decisions that were allow or deny in the end, those that were only counted included.
+    /// Decisions whose final verdict was allow or deny, including those that were only counted.
     pub decisions: u64,
     /// Those of them that were `deny`.
     pub denials: u64,
     /// Approvals that were requested.
     pub asks: u64,
-    /// Connections that were let through and have ended.
+    /// Connections that were permitted and have ended.
     pub connections: u64,
-    /// Changes of files that were let through.
+    /// Changes of files that were permitted.
     pub file_changes: u64,
     /// Events that could not be recorded.
     pub events_lost: u64,

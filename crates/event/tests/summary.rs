@@ -68,7 +68,7 @@ fn one_of_each_kind_adds_up() {
     assert_eq!(summary.refused[0].count, 6);
     assert!(summary.open_asks.is_empty());
     let json = serde_json::to_string(&summary).unwrap();
-    // What only serves to add more events is not kept.
+    // Fields that only serve to add more events are not stored.
     let kept = Summary {
         refused_by: std::collections::BTreeMap::new(),
         ..summary
@@ -124,7 +124,7 @@ fn only_commands_that_ran_are_counted() {
         summary.add(&envelope(scope, event));
     }
     assert_eq!((summary.processes, summary.commands), (2, 1));
-    // The supervisor counts those too that it refused.
+    // The supervisor also counts commands that it refused.
     summary.add(&envelope(
         2,
         Event::SessionEnded {

@@ -1,4 +1,4 @@
-//! Capabilities: only ever fewer.
+//! Capabilities: these functions only drop them.
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -10,12 +10,12 @@ const CAPABILITY_MAX: u32 = 63;
 /// Empties the bounding, ambient, inheritable, permitted and effective sets of the calling thread.
 ///
 /// # Errors
-/// When the kernel refuses; the thread may then hold some of its capabilities still.
+/// When the kernel refuses; the thread may then still hold some of its capabilities.
 pub fn drop_all() -> Outcome<()> {
     for number in 0..=CAPABILITY_MAX {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match rustix::thread::capability_is_in_bounding_set(capability) {
-            // Numbers above the kernel's last capability are EINVAL: there are no more.
+            // Numbers above the kernel's last capability give EINVAL, so none is left to drop.
             Err(rustix::io::Errno::INVAL) => break,
             Err(errno) => return Err(SysError::on("read bounding set", number, errno)),
             Ok(false) => {}
@@ -34,7 +34,7 @@ pub fn drop_all() -> Outcome<()> {
     rustix::thread::set_capabilities(None, sets).map_err(|e| SysError::new("capset", e))
 }
 
-/// Tells whether the calling thread has no capability left, permitted or effective.
+/// Returns whether the calling thread has no capability left, permitted or effective.
 ///
 /// # Errors
 /// When the kernel refuses.

@@ -9,7 +9,7 @@ use rustix::process::Pid;
 
 use crate::{Outcome, SysError};
 
-/// Where one controller can be used by us.
+/// A place in which we can use one controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
     /// `memory`, `pids`, `cpu`, or `unified` for version 2 without controllers.
@@ -50,7 +50,8 @@ pub fn writable_hierarchies() -> Vec<Hierarchy> {
         .collect()
 }
 
-/// One group that exists until it is dropped; dropping kills what is left in it and removes it.
+/// One group that exists until it is dropped; dropping kills the processes left in it and removes
+/// it.
 #[derive(Debug)]
 pub struct Group {
     directory: PathBuf,
@@ -94,7 +95,7 @@ impl Group {
         self.set("cgroup.procs", &pid.as_raw_nonzero().to_string())
     }
 
-    /// Removes the group; waits shortly for the kernel to forget processes that just ended.
+    /// Removes the group; waits briefly for the kernel to forget processes that just ended.
     ///
     /// # Errors
     /// EBUSY when processes stay in it.
@@ -116,5 +117,5 @@ impl Group {
     }
 }
 
-/// 500 tries of 2 ms: the kernel needs a few milliseconds after the last process; a second is ample.
+/// 500 tries of 2 ms: the kernel needs a few ms after the last process; a second is ample.
 const REMOVE_TRIES_MAX: u32 = 500;

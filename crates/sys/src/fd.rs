@@ -1,4 +1,4 @@
-//! Descriptors: anonymous files and what a child may keep.
+//! Descriptors: anonymous files, and which descriptors a child may keep.
 
 use std::{
     fs::File,
@@ -31,11 +31,11 @@ pub fn sealed_memory(name: &str, contents: &[u8]) -> Outcome<OwnedFd> {
     Ok(file.into())
 }
 
-/// Has every descriptor of the calling process but the standard streams closed by the next
-/// `execve`, whoever opened it.
+/// Makes the next `execve` close every descriptor of the calling process except the standard
+/// streams, whichever code opened it.
 ///
 /// # Errors
-/// When `close_range` has no such way (Linux before 5.11) or fails.
+/// When `close_range` does not offer this (Linux before 5.11) or fails.
 pub fn close_on_exec() -> Outcome<()> {
     // SAFETY: close_range takes three integers; with CLOSE_RANGE_CLOEXEC it closes nothing.
     let result = unsafe {
@@ -53,15 +53,16 @@ pub fn close_on_exec() -> Outcome<()> {
     }
 }
 
-/// The first descriptor that is no standard stream.
+/// The first descriptor that is not a standard stream.
 const FIRST_UNNAMED: RawFd = 3;
 
-/// Held while a descriptor may survive an `execve` of this process's children, and while one that
-/// came to us is taken.
+/// Held while a descriptor may survive an `execve` of this process's children, and while an
+/// inherited one is taken over.
 static SURVIVING: Mutex<()> = Mutex::new(());
 
-/// Starts `command`, which inherits `handed` under their numbers, appended to its arguments in this
-/// order, and besides them its standard streams only: also nothing that our own caller left open.
+/// Starts `command`. It inherits `handed` under their numbers, which are appended to its arguments
+/// in this order, and its standard streams, but nothing else, not even what our own caller left
+/// open.
 ///
 /// # Errors
 /// When one of them is a standard stream, or nothing can be started.
@@ -89,8 +90,7 @@ fn set_flags(fd: BorrowedFd<'_>, flags: FdFlags) -> Outcome<()> {
         .map_err(|e| SysError::on("fcntl(F_SETFD)", fd.as_raw_fd(), e))
 }
 
-/// Makes `fd` those standard streams of the calling process that `which` names: input, output,
-/// error.
+/// Points the standard streams that `which` names (input, output, error) to `fd`.
 ///
 /// # Errors
 /// When the descriptor cannot be duplicated.
@@ -108,7 +108,7 @@ pub fn set_standard_streams(fd: BorrowedFd<'_>, which: [bool; 3]) -> Outcome<()>
     Ok(())
 }
 
-/// Makes the standard streams of the calling process ones that give and take nothing.
+/// Points the standard streams of the calling process to `/dev/null`.
 ///
 /// # Errors
 /// When `/dev/null` cannot be opened.
@@ -138,13 +138,13 @@ pub fn take_inherited(number: RawFd) -> Outcome<OwnedFd> {
         return refused(std::io::Error::last_os_error());
     }
     if flags & libc::FD_CLOEXEC != 0 {
-        // Opened here, or taken before.
+        // Opened by this program, or taken before.
         return refused(std::io::Error::from_raw_os_error(libc::EBUSY));
     }
-    // SAFETY: the descriptor is open, and it came through execve: all that is opened in this program
-    // is closed by that, `spawn_with` alone lifts it for a moment, and the lock keeps that apart from
-    // this. No value owns what came through execve but for the one that is made here: from the next
-    // line on it has the flag, and is refused above.
+    // SAFETY: the descriptor is open, and it came through execve: execve closes every descriptor
+    // that this program opens, except those from which `spawn_with` lifts the flag for a moment,
+    // and the lock keeps that apart from this. No other value owns an inherited descriptor: the
+    // next line sets the flag, and the check above refuses a descriptor that has it.
     let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) };
     set_flags(fd.as_fd(), FdFlags::CLOEXEC)?;
     Ok(fd)
@@ -166,7 +166,7 @@ mod tests {
             sealed_memory("handed", b"text").unwrap(),
             sealed_memory("kept", b"").unwrap(),
         );
-        // As a caller may leave one to us.
+        // A caller may leave us a descriptor like this one.
         let left = rustix::io::dup(&kept).unwrap();
         let mut command = Command::new("sh");
         command
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_came_through_an_execution_is_taken_once() {
-        // As it is there after an execution; nobody else owns the copy.
+        // The state after an execution; no other value owns the copy.
         let copy = std::os::fd::IntoRawFd::into_raw_fd(
             rustix::io::dup(sealed_memory("given", b"").unwrap()).unwrap(),
         );

@@ -1,4 +1,4 @@
-//! User and group identity: only ever towards fewer privileges.
+//! User and group identity: these functions only reduce privileges.
 
 use std::fs;
 

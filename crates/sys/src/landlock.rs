@@ -1,4 +1,4 @@
-//! Landlock: a second, independent hold on the file view (landlock(7)).
+//! Landlock: a second, independent restriction of the file view (landlock(7)).
 
 use std::path::PathBuf;
 
@@ -14,12 +14,12 @@ use crate::{Outcome, SysError};
 pub enum PathRights {
     /// Read, list and execute.
     Read,
-    /// Read, write and execute what is there. No name can be made, changed or removed: who has the
-    /// right to does it on the caller's behalf.
+    /// Read, write and execute existing files. The process cannot make, change or remove a name:
+    /// the supervisor does that on its behalf if the policy allows it.
     Write,
 }
 
-/// The Landlock interface version of the running kernel, 0 where there is none.
+/// The Landlock interface version of the running kernel, 0 if it has none.
 pub fn abi() -> i32 {
     // LANDLOCK_CREATE_RULESET_VERSION with no attributes asks for the version.
     // SAFETY: a null pointer with size 0 is what this flag takes; nothing is written.

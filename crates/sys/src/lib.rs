@@ -1,4 +1,4 @@
-//! Safe wrappers around the Linux interfaces that the boundary is made of.
+//! Safe wrappers around the Linux interfaces that the boundary consists of.
 //!
 //! This is the only crate with `unsafe`, so that it can be audited alone. It decides nothing: each
 //! function does one thing to the kernel and reports the error number it got. Functions that

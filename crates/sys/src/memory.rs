@@ -75,8 +75,8 @@ impl Window {
         }
     }
 
-    /// Returns what is known from `address` on, reading up to the end of its page if need be: the
-    /// next page may not be mapped.
+    /// Returns the known bytes from `address` on. If there are none, it reads up to the end of the
+    /// page, because the next page may not be mapped.
     fn at(&mut self, address: u64) -> Result<&[u8], ReadError> {
         let offset = address
             .checked_sub(self.start)
@@ -98,7 +98,7 @@ impl Window {
         Ok(self.bytes.get(offset..).unwrap_or_default())
     }
 
-    /// Reads a string into `text`, over what is there.
+    /// Reads a string into `text`, replacing its contents.
     fn string(
         &mut self,
         address: u64,
@@ -157,11 +157,11 @@ pub fn read_string(pid: Pid, address: u64, bytes_max: usize) -> Result<Vec<u8>, 
 }
 
 /// Reads a NULL-terminated array of string pointers (`argv`, `envp`), 64-bit layout, and returns
-/// those strings that `wanted` picks; the limits are on all.
+/// the strings that `wanted` picks; the limits apply to all of them.
 ///
 /// # Errors
-/// When memory cannot be read or a limit is passed. A null `address` is an empty vector, as the
-/// kernel has it.
+/// When memory cannot be read or a limit is exceeded. A null `address` is an empty vector, as for
+/// the kernel.
 pub fn read_strings(
     pid: Pid,
     address: u64,

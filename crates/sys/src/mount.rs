@@ -44,10 +44,10 @@ pub fn make_private() -> Outcome<()> {
     .map_err(|e| SysError::on("make mounts private", "/", e))
 }
 
-/// Terminals of one instance; the machine has 4,096 (kernel.pty.max), and keeps 1,024 for itself.
+/// Terminals of one instance; the machine has 4,096 (kernel.pty.max) and reserves 1,024 for itself.
 const TERMINALS_MAX: u32 = 256;
 
-/// Mounts a fresh tmpfs, which holds `percent` of the machine's memory at most, and a file for each
+/// Mounts a fresh tmpfs that holds at most `percent` of the machine's memory, and one file for each
 /// 8 KiB of half of the memory (the kernel's own rule).
 ///
 /// # Errors
@@ -75,14 +75,14 @@ pub fn bind_private(from: &Path, at: &Path, executable: bool) -> Outcome<()> {
     set_attribute_bits(at, set | no_programs, 0)
 }
 
-/// Lays the directory `upper` over `lower` at `at`: what is read is of
-/// both, what is written goes to `upper` alone. `work` is an empty directory on the file system of
-/// `upper` that nothing else uses (overlayfs in a user namespace, `userxattr`).
+/// Mounts the directory `upper` as an overlay of `lower` at `at`: reads see both, writes go only to
+/// `upper`. `work` is an empty directory on the file system of `upper` that nothing else uses
+/// (overlayfs in a user namespace, `userxattr`).
 ///
 /// # Errors
-/// When a directory is missing, when the kernel has no overlayfs for user namespaces (before
-/// 5.11), when the file system of `upper` cannot hold one, or when a path is too long for a mount's
-/// options.
+/// When a directory is missing, when the kernel has no overlayfs for user namespaces (before 5.11),
+/// when the file system of `upper` does not support one, or when a path is too long for the options
+/// of a mount.
 pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: &Path) -> Outcome<()> {
     let wrong = |e: std::io::Error| SysError::on("lay over", shown(lower), e);
     let mut options = Vec::new();
@@ -101,10 +101,10 @@ pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: &Path) -> Outcome<()
         .map_err(|e| wrong(e.into()))
 }
 
-/// Bytes of the options of one mount: a page (mount(2)).
+/// Bytes of the options of one mount: one page (mount(2)).
 const OPTIONS_BYTES_MAX: usize = 4096;
 
-/// Writes a path as an option of overlayfs, which takes `:` and `,` for ends.
+/// Writes a path as an option of overlayfs, for which `:` and `,` are separators.
 fn escaped(path: &Path) -> Vec<u8> {
     let mut escaped = Vec::new();
     for byte in path.as_os_str().as_bytes() {
@@ -116,7 +116,7 @@ fn escaped(path: &Path) -> Vec<u8> {
     escaped
 }
 
-/// Takes the mount at `at` away from its place; what is bound from it stays.
+/// Detaches the mount at `at`; bind mounts made from it stay.
 ///
 /// # Errors
 /// When `at` is no mount.
@@ -128,8 +128,8 @@ pub fn detach(at: &Path) -> Outcome<()> {
 /// Mounts the `proc` of the caller's pid namespace.
 ///
 /// # Errors
-/// EPERM inside containers that mask parts of their own `/proc` (mount_too_revealing in the
-/// kernel): an unmasked one must not be made from there.
+/// EPERM inside containers that mask parts of their own `/proc`, because the kernel does not let a
+/// new mount reveal them (mount_too_revealing).
 pub fn proc(at: &Path) -> Outcome<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("proc", at, "proc", flags, None)
@@ -152,8 +152,8 @@ pub fn devpts(at: &Path) -> Outcome<()> {
 
 /// Binds `from` (a file or a whole tree) at `at` and restricts it.
 ///
-/// The restriction is set with `mount_setattr` on the whole tree, so that no submount stays
-/// writable; flags that the host's mounts carry (a locked `noexec`, `nodev`) are kept.
+/// `mount_setattr` sets the restriction on the whole tree, so that no submount stays writable;
+/// flags that the host's mounts carry (a locked `noexec`, `nodev`) are kept.
 ///
 /// # Errors
 /// When either path is missing, or the kernel is older than 5.12.
@@ -163,8 +163,8 @@ pub fn bind(from: &Path, at: &Path, access: BindAccess) -> Outcome<()> {
     set_attributes(at, access)
 }
 
-/// Binds `from` (a file or a whole tree) at the place that `at` holds open, restricted before
-/// anybody can see it. Nothing between finding the place and mounting can lead elsewhere.
+/// Binds `from` (a file or a whole tree) at the place that `at` holds open, and restricts it before
+/// any process can see it. `at` is a descriptor, so no change of a path can redirect the mount.
 ///
 /// # Errors
 /// When `from` is missing, when one is a directory and the other is not, or when the kernel is
@@ -174,7 +174,7 @@ pub fn bind_at(from: &Path, at: BorrowedFd<'_>, access: BindAccess) -> Outcome<(
     place(&tree, at, access).map_err(|e| SysError::on("bind", shown(from), e))
 }
 
-/// Binds what `from` holds open, as [`bind_at`] does.
+/// Binds the file or tree that `from` holds open, as [`bind_at`] does.
 ///
 /// # Errors
 /// As [`bind_at`].
@@ -186,12 +186,12 @@ pub fn bind_open(from: BorrowedFd<'_>, at: BorrowedFd<'_>, access: BindAccess) -
         .map_err(|e| SysError::on("bind", "what is open", e))
 }
 
-/// How a tree is taken to be mounted elsewhere.
+/// The flags for cloning a tree that is then mounted elsewhere.
 const TREE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
     .union(OpenTreeFlags::OPEN_TREE_CLOEXEC)
     .union(OpenTreeFlags::AT_RECURSIVE);
 
-/// Mounts a tree that nobody sees yet, restricted.
+/// Restricts a tree that no process sees yet, and mounts it.
 fn place(tree: &OwnedFd, at: BorrowedFd<'_>, access: BindAccess) -> std::io::Result<()> {
     let recursive = libc::AT_RECURSIVE | libc::AT_EMPTY_PATH;
     set_bits(tree.as_fd(), c"", bits_of(access), recursive)?;
@@ -218,7 +218,7 @@ pub fn set_attributes(at: &Path, access: BindAccess) -> Outcome<()> {
     set_attribute_bits(at, bits_of(access), libc::AT_RECURSIVE)
 }
 
-/// Makes the one mount at `at` read-only, and none below it.
+/// Makes the one mount at `at` read-only, but no mount below it.
 ///
 /// # Errors
 /// As [`set_attributes`].

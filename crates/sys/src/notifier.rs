@@ -28,7 +28,7 @@ const NOTIFY_SEND: libc::c_ulong = 0xC018_2101;
 const NOTIFY_ID_VALID: libc::c_ulong = 0x4008_2102;
 const NOTIFY_ADD_DESCRIPTOR: libc::c_ulong = 0x4018_2103;
 const NOTIFY_SET_FLAGS: libc::c_ulong = 0x4008_2104;
-/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`: hand the processor over instead of waking another one.
+/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`: wake the other side on this processor, not on another one.
 const SYNCHRONOUS_WAKE_UP: u64 = 1;
 /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`.
 const CONTINUE: u32 = 1;
@@ -40,7 +40,7 @@ const _: () = assert!(size_of::<libc::seccomp_notif_resp>() == 0x18);
 const _: () = assert!(size_of::<libc::seccomp_notif_addfd>() == 0x18);
 
 impl Notifier {
-    /// Wraps a listener; turns on synchronous wake-ups where the kernel has them (Linux 6.6).
+    /// Wraps a listener; turns on synchronous wake-ups if the kernel has them (Linux 6.6).
     pub fn new(listener: OwnedFd) -> Self {
         // SAFETY: NOTIF_SET_FLAGS takes its value directly, no pointer.
         let _older_kernel =
@@ -68,7 +68,8 @@ impl Notifier {
                     _ => return Err(SysError::last("SECCOMP_IOCTL_NOTIF_RECV")),
                 }
             }
-            // A thread outside our pid namespace has id 0: none of ours, it stays unanswered.
+            // A thread outside our pid namespace has id 0: it is not ours, and its call stays
+            // unanswered.
             let thread = i32::try_from(raw.pid).ok().and_then(Pid::from_raw);
             let number = u32::try_from(raw.data.nr).ok();
             if let (Some(thread), Some(number)) = (thread, number) {
@@ -83,7 +84,7 @@ impl Notifier {
         }
     }
 
-    /// Waits until a call is there (`true`) or nobody is left to make one (`false`).
+    /// Waits until there is a call (`true`) or no process is left to make one (`false`).
     fn wait(&self) -> Outcome<bool> {
         use rustix::event::{PollFd, PollFlags};
         loop {
@@ -104,14 +105,14 @@ impl Notifier {
         }
     }
 
-    /// Tells whether the caller still waits, so that what was read of it is its own.
+    /// Returns whether the caller still waits; if so, the memory that was read is really its own.
     pub fn is_waiting(&self, notification: &Notification) -> bool {
         let id = notification.id;
         // SAFETY: the request reads one u64, which `id` is.
         unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIFY_ID_VALID, &raw const id) == 0 }
     }
 
-    /// Lets the call go on in the kernel.
+    /// Lets the kernel execute the call.
     ///
     /// # Errors
     /// When the listener fails; a caller that died meanwhile is not an error.
@@ -119,7 +120,7 @@ impl Notifier {
         self.respond(notification, 0, 0, CONTINUE)
     }
 
-    /// Answers the call with `value`, without the kernel doing anything.
+    /// Answers the call with `value`; the kernel does not execute it.
     ///
     /// # Errors
     /// As [`Self::proceed`].
@@ -127,9 +128,9 @@ impl Notifier {
         self.respond(notification, value, 0, 0)
     }
 
-    /// Gives the caller a copy of `descriptor` in the lowest free place of its table, which is the
-    /// result of the call. Returns the error number of a caller that has no place left; the call
-    /// then still waits for an answer.
+    /// Gives the caller a copy of `descriptor` in the lowest free place of its table; the number of
+    /// that place is the result of the call. If the caller has no place left, returns the error
+    /// number, and the call still waits for an answer.
     ///
     /// # Errors
     /// As [`Self::proceed`].
@@ -163,7 +164,8 @@ impl Notifier {
                 return Ok(Ok(()));
             }
             match std::io::Error::last_os_error().raw_os_error() {
-                // A signal of ours came while the kernel waited for the caller to take it.
+                // One of our signals came while the kernel waited for the caller to take the
+                // descriptor.
                 Some(libc::EINTR) => {}
                 // The caller is gone.
                 Some(libc::ENOENT | libc::EINPROGRESS) => return Ok(Ok(())),
@@ -205,7 +207,7 @@ impl Notifier {
                 return Ok(());
             }
             match std::io::Error::last_os_error().raw_os_error() {
-                // A signal of ours came while the kernel waited for its lock.
+                // One of our signals came while the kernel waited for its lock.
                 Some(libc::EINTR) => {}
                 // The caller is gone.
                 Some(libc::ENOENT) => return Ok(()),

@@ -43,8 +43,8 @@ pub fn stream_pair() -> Outcome<(UnixStream, UnixStream)> {
     UnixStream::pair().map_err(|e| SysError::new("socketpair", e))
 }
 
-/// Returns a descriptor that stands for the process that connected a socket (`SO_PEERPIDFD`), or
-/// nothing where the kernel has none (before Linux 6.5).
+/// Returns a pidfd of the process that connected a socket (`SO_PEERPIDFD`), or nothing if the
+/// kernel offers none (before Linux 6.5).
 ///
 /// # Errors
 /// When the process was reaped already, or the socket has no such peer.

@@ -1,4 +1,4 @@
-//! What this machine offers to this user; every probe tries the thing itself where it can.
+//! What this machine offers to this user; each probe tries the feature itself if it can.
 
 use std::{fs, path::Path};
 
@@ -38,12 +38,12 @@ fn errno(error: &crate::SysError) -> i32 {
     error.errno().unwrap_or(libc::EIO)
 }
 
-/// Tries to lay one directory over another, in namespaces of its own; both are made in `place`.
+/// Tries to mount an overlay in namespaces of its own; makes both directories in `place`.
 ///
 /// Must be called while the process has one thread.
 ///
 /// # Errors
-/// With the kernel's answer, where that cannot be done there.
+/// With the kernel's answer, if that cannot be done there.
 pub fn overlay(place: &Path) -> Probe {
     for name in ["lower", "upper", "work"] {
         fs::create_dir(place.join(name)).map_err(|error| error.to_string())?;
@@ -63,7 +63,7 @@ pub fn overlay(place: &Path) -> Probe {
 /// Must be called while the process has one thread.
 ///
 /// # Errors
-/// With the kernel's answer, where one of them cannot be made.
+/// With the kernel's answer, if one of them cannot be made.
 pub fn namespaces() -> Probe {
     in_child(|| {
         process::unshare(&[
@@ -84,7 +84,7 @@ pub fn namespaces() -> Probe {
 /// Must be called while the process has one thread.
 ///
 /// # Errors
-/// With the kernel's answer, where the namespace, the table or the redirect cannot be made.
+/// With the kernel's answer, if the namespace, the table or the redirect cannot be made.
 pub fn redirect() -> Probe {
     in_child(|| {
         process::unshare(&[Namespace::User, Namespace::Network]).map_err(|e| errno(&e))?;
@@ -98,7 +98,7 @@ pub fn redirect() -> Probe {
 /// Must be called while the process has one thread.
 ///
 /// # Errors
-/// With the kernel's answer, where the namespace, the queue or the rules cannot be made.
+/// With the kernel's answer, if the namespace, the queue or the rules cannot be made.
 pub fn hold() -> Probe {
     in_child(|| {
         process::unshare(&[Namespace::User, Namespace::Network]).map_err(|e| errno(&e))?;
@@ -113,7 +113,7 @@ pub fn hold() -> Probe {
 /// Must be called while the process has one thread.
 ///
 /// # Errors
-/// With the kernel's answer, where filters or their listeners are refused.
+/// With the kernel's answer, if it refuses filters or their listeners.
 pub fn notifier() -> Probe {
     in_child(|| {
         crate::capability::set_no_new_privileges().map_err(|e| errno(&e))?;
@@ -131,7 +131,7 @@ pub fn kernel_release() -> String {
         .into_owned()
 }
 
-/// Reads a one-line file below `/proc/sys`, trimmed; `None` where it does not exist.
+/// Reads a one-line file below `/proc/sys`, trimmed; `None` if it does not exist.
 pub fn sysctl(name: &str) -> Option<String> {
     let path = Path::new("/proc/sys").join(name.replace('.', "/"));
     fs::read_to_string(path)

@@ -33,7 +33,7 @@ pub enum Namespace {
 /// Moves the calling, single-threaded process into new namespaces.
 ///
 /// # Errors
-/// EPERM or ENOSPC where user namespaces are forbidden or used up (user_namespaces(7)).
+/// EPERM or ENOSPC if user namespaces are forbidden or used up (user_namespaces(7)).
 pub fn unshare(namespaces: &[Namespace]) -> Outcome<()> {
     let flags = namespaces
         .iter()
@@ -72,7 +72,7 @@ pub enum Parentage {
     Sibling,
 }
 
-/// Forks the calling process, which must have one thread only: the child may then use the heap.
+/// Forks the calling process, which must have only one thread, so that the child may use the heap.
 ///
 /// # Errors
 /// EAGAIN at the process limit; EINVAL when a second thread exists (checked, not assumed).
@@ -92,10 +92,10 @@ pub fn fork(parentage: Parentage) -> Outcome<Fork> {
     let flags = libc::c_long::from(libc::SIGCHLD | extra);
     // SAFETY: clone without CLONE_VM or a new stack behaves as fork: the child has a copy of
     // everything. The process is single-threaded (checked above), so no lock is held by a thread
-    // that the child lacks. The C library does not see this clone, so what it keeps of the thread
-    // (its id, for instance) stays the parent's in the child: our children neither start threads
-    // nor lock what asks for it. The argument order of flags and stack is the same on x86-64 and
-    // arm64.
+    // that the child lacks. The C library does not see this clone, so its cached facts about the
+    // thread (its id, for instance) are still the parent's in the child: our children neither start
+    // threads nor use locks that depend on them. The argument order of flags and stack is the same
+    // on x86-64 and arm64.
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     match result {
         0 => Ok(Fork::Child),
@@ -171,7 +171,7 @@ pub fn die_with_parent() -> Outcome<()> {
         .map_err(|e| SysError::new("prctl(PR_SET_PDEATHSIG)", e))
 }
 
-/// Opens a descriptor that stands for `pid` and becomes readable when it ends.
+/// Opens a descriptor that refers to `pid` and becomes readable when it ends.
 ///
 /// # Errors
 /// ESRCH when the process is gone.
@@ -180,12 +180,12 @@ pub fn pidfd(pid: Pid) -> Outcome<OwnedFd> {
         .map_err(|e| SysError::on("pidfd_open", pid, e))
 }
 
-/// Takes a copy of a descriptor of `thread`, also of one that forbids a look at it
-/// (`PR_SET_DUMPABLE`, prctl(2)), whose `/proc/PID/fd` belongs to root.
+/// Copies a descriptor of `thread`, even if the process forbids inspection (`PR_SET_DUMPABLE`,
+/// prctl(2)) and its `/proc/PID/fd` therefore belongs to root.
 ///
 /// # Errors
-/// EBADF when it has none of that number; EINVAL for a thread that is not the first of its process
-/// before Linux 6.9; EPERM when the kernel keeps the process from us.
+/// EBADF when it has no descriptor of that number; EINVAL for a thread that is not the first of its
+/// process before Linux 6.9; EPERM when the kernel protects the process from us.
 pub fn descriptor_of(thread: Pid, descriptor: i32) -> Outcome<OwnedFd> {
     if descriptor < 0 {
         return Err(SysError::on(
@@ -205,7 +205,7 @@ pub fn descriptor_of(thread: Pid, descriptor: i32) -> Outcome<OwnedFd> {
         .map_err(|e| SysError::on("pidfd_getfd", descriptor, e))
 }
 
-/// The thread itself and not its process (linux/pidfd.h).
+/// Refers to the thread itself and not to its process (linux/pidfd.h).
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(0o200);
 
 /// How a process ended.
@@ -228,7 +228,7 @@ pub enum Waited {
     NoChildren,
 }
 
-/// Reaps one ended child, any or `pid`, without waiting or (`block`) waiting for it.
+/// Reaps one ended child: `pid`, or any. `wait` says whether it waits for one to end.
 ///
 /// # Errors
 /// When waiting fails for another reason than having no children.
@@ -281,21 +281,21 @@ pub fn kill(pid: Pid, signal: i32) -> Outcome<()> {
     Err(SysError::on("kill", pid, std::io::Error::last_os_error()))
 }
 
-/// Tells whether `thread` is the first thread of its process, by whose id the process goes.
+/// Returns whether `thread` is the first thread of its process, whose id is the id of the process.
 pub fn is_leader(thread: Pid) -> bool {
     let id = thread.as_raw_nonzero().get();
     // SAFETY: tgkill takes three integers; signal 0 only checks that the thread is in the group.
     let result = unsafe { libc::syscall(libc::SYS_tgkill, id, id, 0) };
-    // A process of another user exists, too.
+    // EPERM means that the process exists but belongs to another user.
     result == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
-/// Tells whether two threads certainly have the same table of descriptors (kcmp(2)).
+/// Returns whether two threads certainly share one table of descriptors (kcmp(2)).
 pub fn shares_descriptors(one: Pid, other: Pid) -> bool {
     /// `KCMP_FILES`.
     const FILES: libc::c_int = 2;
     let (one, other) = (one.as_raw_nonzero().get(), other.as_raw_nonzero().get());
-    // SAFETY: kcmp takes five integers; this comparison looks at the first three.
+    // SAFETY: kcmp takes five integers; this comparison reads the first three.
     let result = unsafe { libc::syscall(libc::SYS_kcmp, one, other, FILES, 0, 0) };
     result == 0
 }
@@ -342,25 +342,25 @@ const fn resource(limit: Limit) -> Resource {
     }
 }
 
-/// Returns the soft limit of the calling process, `u64::MAX` where there is none.
+/// Returns the soft limit of the calling process, `u64::MAX` if there is none.
 pub fn present_limit(limit: Limit) -> u64 {
     rustix::process::getrlimit(resource(limit))
         .current
         .unwrap_or(u64::MAX)
 }
 
-/// Lets the caller's user namespace take `most` of the count `name` of `/proc/sys/user` at most: what
-/// is made in it counts for whoever made the namespace, too (namespaces(7)).
+/// Limits the caller's user namespace to `most` of the count `name` of `/proc/sys/user`. Objects
+/// made in the namespace also count for the user who made the namespace (namespaces(7)).
 ///
 /// # Errors
-/// Without `CAP_SYS_RESOURCE` in the namespace, or where `/proc/sys` is read-only.
+/// Without `CAP_SYS_RESOURCE` in the namespace, or if `/proc/sys` is read-only.
 pub fn share_at_most(name: &str, most: u64) -> Outcome<()> {
     let path = std::path::Path::new("/proc/sys/user").join(name);
     std::fs::write(&path, most.to_string()).map_err(|e| SysError::on("write", path.display(), e))
 }
 
-/// Sets soft and hard limit of the calling process to `value`, or to the present hard limit where
-/// that is lower.
+/// Sets soft and hard limit of the calling process to `value`, or to the present hard limit if that
+/// is lower.
 ///
 /// # Errors
 /// Never because of privileges: it only lowers.

@@ -10,7 +10,7 @@ use rustix::pty::OpenptFlags;
 
 use crate::{Outcome, SysError};
 
-/// Opens a new terminal of the devpts instance at `ptmx`; returns its master and its slave.
+/// Opens a new terminal of the devpts instance at `ptmx`; returns its master and then its slave.
 ///
 /// # Errors
 /// When the instance has no terminal left or `ptmx` is not one.
@@ -54,7 +54,8 @@ pub fn set_size(master: BorrowedFd<'_>, (rows, columns): (u16, u16)) -> Outcome<
     rustix::termios::tcsetwinsize(master, size).map_err(|e| SysError::new("TIOCSWINSZ", e))
 }
 
-/// Puts the calling process into a group of its own and, with a terminal, into its foreground.
+/// Puts the calling process into its own group and, with a terminal, makes that group its
+/// foreground group.
 ///
 /// SIGTTOU is ignored from then on, until [`crate::process::reset_signals`]: the caller is in the
 /// background when it asks.

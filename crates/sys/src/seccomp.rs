@@ -1,4 +1,4 @@
-//! System call filters: rules, and loading them (seccomp(2)).
+//! System call filters: their rules, and how they are loaded (seccomp(2)).
 
 mod program;
 #[cfg(test)]
@@ -11,7 +11,7 @@ pub use program::Answered;
 pub use crate::syscalls::{Processor, name, number};
 use crate::{Outcome, SysError};
 
-/// When a rule applies to a call of its number. Compared are the lower halves of arguments.
+/// When a rule applies to a call of its number. Only the lower halves of arguments are compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Always.
@@ -23,11 +23,11 @@ pub enum Condition {
         /// Bits.
         mask: u32,
     },
-    /// When argument `index`, as far as `mask` shows it, is one of `values`.
+    /// When argument `index`, masked with `mask`, is one of `values`.
     OneOf {
         /// Argument, 0 to 5.
         index: u8,
-        /// Bits that count.
+        /// Bits that are compared.
         mask: u32,
         /// Values.
         values: Vec<u32>,
@@ -54,16 +54,16 @@ impl Condition {
     }
 }
 
-/// What happens to a call.
+/// What the kernel does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The kernel does it.
+    /// It executes the call.
     Allow,
     /// It fails with this error number.
     Fail(u16),
-    /// The supervisor is asked.
+    /// It asks the supervisor.
     Notify,
-    /// The process is ended with SIGSYS.
+    /// It ends the process with SIGSYS.
     Kill,
 }
 
@@ -83,7 +83,7 @@ impl Action {
         Self::Fail(25)
     }
 
-    /// "Function not implemented", on which callers fall back to something else.
+    /// "Function not implemented", after which callers use something else.
     pub const fn not_implemented() -> Self {
         Self::Fail(38)
     }
@@ -115,7 +115,7 @@ pub struct Rule {
     pub number: u32,
     /// When it applies.
     pub condition: Condition,
-    /// What happens.
+    /// What happens then.
     pub action: Action,
 }
 
@@ -124,11 +124,11 @@ pub struct Rule {
 pub struct Filter(Vec<libc::sock_filter>);
 
 impl Filter {
-    /// Assembles `rules`; `otherwise` happens to a call that none of them applies to. Foreign
-    /// architectures are killed, x32 numbers do not exist.
+    /// Assembles `rules`; `otherwise` applies to a call that matches none of them. A call of a
+    /// foreign architecture kills its process, and x32 numbers do not exist.
     ///
-    /// Calls whose answer does not depend on their arguments are answered without a look at them,
-    /// so that the kernel runs the program for them only once, when it is loaded.
+    /// If the answer to a call does not depend on its arguments, the program does not read them, so
+    /// that the kernel runs it for that call only once, when it is loaded.
     ///
     /// # Errors
     /// When the program would be longer than the kernel takes.
@@ -136,8 +136,8 @@ impl Filter {
         program::assemble(rules, otherwise).map(Self)
     }
 
-    /// Returns what the kernel answers to a call of this number, by running the program as it would.
-    /// Returns `None` for a program that no rules make.
+    /// Returns what the kernel answers to a call of this number, by running the program as it
+    /// would. Returns `None` for a program that [`Self::assemble`] does not make.
     pub fn answer(&self, number: u32, arguments: [u64; 6]) -> Option<Answered> {
         program::run(&self.0, number, arguments)
     }
@@ -150,8 +150,8 @@ impl Filter {
         self.install(0).map(|_| ())
     }
 
-    /// Loads the filter and returns the descriptor on which the supervisor receives calls. Waiting
-    /// callers can only be interrupted by fatal signals, so that an answered call is not repeated.
+    /// Loads the filter and returns the descriptor on which the supervisor receives calls. Only
+    /// fatal signals interrupt waiting callers, so that an answered call is not repeated.
     ///
     /// # Errors
     /// EBUSY when the thread has a listener already, or as [`Self::load`].

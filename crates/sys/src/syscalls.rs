@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-/// A processor has no call of that name.
+/// The processor has no call of that name.
 const NO: u16 = u16::MAX;
 
 /// Name, number on x86-64, number on arm64; by name.
@@ -393,7 +393,7 @@ const TABLE: &[(&str, u16, u16)] = &[
     ("writev", 20, 66),
 ];
 
-/// Whose numbers.
+/// The processor to which numbers belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Processor {
     /// x86-64.
@@ -403,7 +403,7 @@ pub enum Processor {
 }
 
 impl Processor {
-    /// The one that this was built for.
+    /// The processor that this program was built for.
     pub const NATIVE: Self = if cfg!(target_arch = "aarch64") {
         Self::Arm64
     } else {
@@ -440,7 +440,7 @@ pub fn number(name: &str) -> Option<u32> {
     Processor::NATIVE.number(name)
 }
 
-/// Names by number on this processor: asked for every call that the supervisor answers.
+/// Names by number on this processor: looked up for every call that the supervisor answers.
 static NAMES: LazyLock<Vec<Option<&'static str>>> = LazyLock::new(|| {
     let rows = || {
         TABLE
@@ -481,7 +481,7 @@ mod tests {
         assert_eq!(Processor::Arm64.number("open"), None);
     }
 
-    /// The C library says the same, for calls from all parts of both tables.
+    /// The numbers agree with those of the C library, for calls from all parts of both tables.
     #[test]
     fn numbers_are_those_of_the_machine() {
         for (name, expected) in [

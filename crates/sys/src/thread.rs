@@ -1,10 +1,11 @@
-//! One thread that touches files in another user's name, while the rest of the process does not.
+//! One thread acts on files with another user's identity while the rest of the process keeps its
+//! own.
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::{Outcome, SysError};
 
-/// What lets a process pass over owners and modes of files (`CAP_FS_MASK`, linux/capability.h).
+/// The capabilities that override owners and modes of files (`CAP_FS_MASK`, linux/capability.h).
 const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::MKNOD)
     .union(CapabilitySet::DAC_OVERRIDE)
@@ -13,23 +14,24 @@ const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::LINUX_IMMUTABLE)
     .union(CapabilitySet::MAC_OVERRIDE);
-/// What such a thread keeps besides: it looks at processes, ends them, and threads that it starts
-/// take an identity in turn. All others go, for good: a file that it opens remembers them, and what
-/// its bytes are can depend on that (`f_cred`: frames in `/proc/PID/pagemap`, addresses in
-/// `/proc/kallsyms`), quotas and the blocks kept for root too (`CAP_SYS_RESOURCE`).
+/// The other capabilities that such a thread keeps: it inspects processes, ends them, and starts
+/// threads that take an identity in turn. It drops all others for good, because a file that it
+/// opens remembers them, and the content of the file can depend on that (`f_cred`: frames in
+/// `/proc/PID/pagemap`, addresses in `/proc/kallsyms`); quotas and the blocks reserved for root
+/// depend on `CAP_SYS_RESOURCE` too.
 const KEPT_CAPABILITIES: CapabilitySet = CapabilitySet::SYS_PTRACE
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID);
 
-/// The user and group in whose name the calling thread touches files.
+/// The user and group with whose identity the calling thread acts on files.
 ///
-/// The kernel applies owners, modes and quotas of this identity to every path and every file, and
-/// gives it none of the capabilities that pass over them (setfsuid(2), capabilities(7)). Only the
-/// thread that made the value has it: it can be neither sent nor shared.
+/// The kernel applies owners, modes and quotas for this identity to every path and every file, and
+/// grants it none of the capabilities that override them (setfsuid(2), capabilities(7)). Only the
+/// thread that made the value has the identity: the value can be neither sent nor shared.
 #[derive(Debug)]
 pub struct FileIdentity {
-    /// The identity to change to and back from; nothing where it is the thread's own.
+    /// The identity to change to and back from; nothing if it is the thread's own.
     switch: Option<Switch>,
     thread_bound: std::marker::PhantomData<*const ()>,
 }
@@ -37,7 +39,7 @@ pub struct FileIdentity {
 /// How a thread changes to the identity and back.
 #[derive(Clone, Copy, Debug)]
 enum Switch {
-    /// To another user: the kernel takes file capabilities away with the change (capabilities(7)).
+    /// To another user: the change makes the kernel drop file capabilities (capabilities(7)).
     User { uid: u32, own_uid: u32 },
     /// To the same user, who is root, without file capabilities.
     Capabilities {
@@ -91,10 +93,10 @@ impl FileIdentity {
         }
     }
 
-    /// Does `work` in this identity.
+    /// Does `work` with this identity.
     ///
     /// # Errors
-    /// When the kernel refuses the change; then nothing was done.
+    /// When the kernel refuses the change; then `work` was not run.
     pub fn act<T>(&self, work: impl FnOnce() -> T) -> Outcome<T> {
         match self.switch {
             None => Ok(work()),
@@ -114,7 +116,8 @@ impl FileIdentity {
     }
 }
 
-/// Gives up supplementary groups of the calling thread alone: the C library would do it for all.
+/// Drops supplementary groups of the calling thread alone; the C library would do it for all
+/// threads.
 fn clear_thread_groups() -> Outcome<()> {
     // SAFETY: setgroups with a length of zero reads no memory.
     let result = unsafe { libc::syscall(libc::SYS_setgroups, 0_usize, std::ptr::null::<u32>()) };
@@ -125,8 +128,8 @@ fn clear_thread_groups() -> Outcome<()> {
     }
 }
 
-/// setfsuid(2) and setfsgid(2) report no failure: a second call, with an id that nobody has, tells
-/// what holds.
+/// setfsuid(2) and setfsgid(2) report no failure: a second call, with an invalid id, returns the id
+/// in force.
 fn set_thread_file_id(call: libc::c_long, name: &'static str, id: u32) -> Outcome<()> {
     // SAFETY: the call takes one integer.
     unsafe { libc::syscall(call, id) };
@@ -153,11 +156,12 @@ fn set_effective(effective: CapabilitySet) -> Outcome<()> {
     set_thread_capabilities(CapabilitySets { effective, ..sets })
 }
 
-/// Does `work` without the capability to look into processes that forbid it, for the calling thread.
-/// What is opened for somebody else is then opened only where the owner of the process may.
+/// Does `work` without the calling thread's capability to inspect processes that forbid it. A file
+/// that is opened for another process then opens only if the owner of that process may open it.
 ///
 /// # Errors
-/// When the kernel refuses the change; then nothing was done, or the capability did not come back.
+/// When the kernel refuses the change: either `work` was not run, or the capability did not come
+/// back.
 pub fn without_tracing<T>(work: impl FnOnce() -> T) -> Outcome<T> {
     let sets = thread_capabilities()?;
     if !sets.effective.contains(CapabilitySet::SYS_PTRACE) {

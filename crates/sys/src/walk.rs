@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 /// Opens `path` below `root` without following any link and without leaving `root` (openat2(2)).
 ///
 /// # Errors
-/// ELOOP where a link is met, EXDEV where the path would leave the tree, and the usual ones.
+/// ELOOP if a link is met, EXDEV if the path would leave the tree, and the usual ones.
 pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(

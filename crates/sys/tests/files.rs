@@ -1,4 +1,4 @@
-//! Opening files that another party controls, and handing over what it cannot change.
+//! Opening files that another party controls, and handing over memory that it cannot change.
 
 use std::{
     fs::{self, File},
@@ -104,7 +104,7 @@ fn the_thread_and_its_children_see_only_what_landlock_allows() {
         let elsewhere = fs::read("/etc/passwd").map(drop);
         (errno(read), errno(written), errno(elsewhere))
     };
-    // Control: this thread may.
+    // Control: this thread may read the file.
     fs::read("/etc/passwd").unwrap();
     let found = std::thread::spawn(confined).join().unwrap();
     assert_eq!(found, (None, Some(Errno::ACCESS), Some(Errno::ACCESS)));

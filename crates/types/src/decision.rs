@@ -1,4 +1,4 @@
-//! What was decided, as the one object that denials, events, approvals and HTTP bodies share.
+//! A decision, as the one object that denials, events, approvals and HTTP bodies share.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::{Access, DecisionId, Digest, RawText, RuleId, SessionId, Subject, Uni
 pub enum Verdict {
     /// The effect may happen.
     Allow,
-    /// A person (or reviewer) must answer first; without anyone to ask it is a deny.
+    /// A person (or reviewer) must answer first; if there is no one to ask, it is a deny.
     Ask,
     /// The effect must not happen.
     Deny,
@@ -49,7 +49,8 @@ pub enum RequestKind {
     File,
     /// A system call that the filter refuses.
     Call,
-    /// A port on which a program of the session listens comes to be on the machine's loopback.
+    /// A port on which a program of the session listens is about to be published on the machine's
+    /// loopback.
     Port,
 }
 
@@ -89,7 +90,7 @@ pub struct Target {
     /// For `http` the path of the request; for `file` and `exec` the canonical path inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<RawText>,
-    /// The path as the program wrote it, where it differs from `path`.
+    /// The path as the program wrote it, if it differs from `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_path: Option<RawText>,
     /// For `exec` the argument vector that is about to run.
@@ -101,7 +102,7 @@ pub struct Target {
     /// For `file` the access asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
-    /// For `call` the system call, with what of its arguments decided.
+    /// For `call` the system call, with those of its arguments that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
 }
@@ -143,11 +144,11 @@ pub struct DecisionRecord {
     pub verdict: Verdict,
     /// What sort of effect.
     pub kind: RequestKind,
-    /// Who wanted it.
+    /// The program that wanted it.
     pub subject: Subject,
-    /// What it was aimed at.
+    /// Its target.
     pub target: Target,
-    /// The rule that decided; `None` where no rule named the request (default deny).
+    /// The rule that decided; `None` if no rule matched the request (default deny).
     pub rule: Option<RuleId>,
     /// Why, in the words of the rule's author or of the built-in control.
     pub reason: String,
@@ -166,8 +167,8 @@ pub struct DecisionRecord {
 }
 
 impl DecisionRecord {
-    /// Returns what was decided about in one line: the kind of effect, for files also how they would
-    /// change, and the target. Hostile bytes are escaped.
+    /// Returns the subject of the decision in one line: the kind of effect, for files also the
+    /// access, and the target. Hostile bytes are escaped.
     pub fn effect(&self) -> String {
         let target = self.target.summary();
         match &self.target.access {

@@ -49,7 +49,7 @@ impl HostName {
         &self.0
     }
 
-    /// Iterates over the labels from the top-level domain down, as a label trie wants them.
+    /// Iterates over the labels from the top-level domain down, as a label trie needs them.
     pub fn labels_rev(&self) -> impl Iterator<Item = &str> {
         self.0.rsplit('.')
     }
@@ -101,14 +101,14 @@ impl FromStr for HostName {
     }
 }
 
-/// Accepts the underscore that service names carry (`_dmarc.example`), which strict IDNA refuses.
+/// Accepts the underscore in service names (`_dmarc.example`), which strict IDNA refuses.
 fn underscored(ascii: &str, original: &str) -> Result<String, HostError> {
     let plain = ascii.is_ascii() && !ascii.split('.').any(|label| label.starts_with("xn--"));
     if plain && ascii.contains('_') {
         return Ok(ascii.to_owned());
     }
     if plain {
-        // Let the label check below name the label that is wrong.
+        // Make the label check below name the wrong label.
         let label = ascii
             .split('.')
             .find(|l| {

@@ -1,4 +1,5 @@
-//! Words that crates share without seeing each other: identifiers, hosts, paths, sizes, verdicts.
+//! Types that crates share without depending on each other: identifiers, hosts, paths, sizes,
+//! verdicts.
 //!
 //! Nothing here reads a file, a clock, the environment or randomness. Every type with a private
 //! field is parsed once, at the edge, and is valid everywhere afterwards.

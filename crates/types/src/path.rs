@@ -17,10 +17,10 @@ pub enum PathError {
     /// It does not begin with `/`.
     #[error("`{0}` is not an absolute path")]
     Relative(String),
-    /// It has a `..` component, whose meaning depends on links.
+    /// It has a `..` component, whose meaning depends on symbolic links.
     #[error("`{0}` has a `..` component; write the path without it")]
     Parent(String),
-    /// It has a NUL byte, which no Linux path can carry.
+    /// It has a NUL byte, which no Linux path can contain.
     #[error("`{0}` has a NUL byte")]
     Nul(String),
 }
@@ -63,7 +63,7 @@ impl AbsPath {
     /// Appends a relative path that has no `..`.
     ///
     /// # Errors
-    /// When `relative` has `..` or a NUL byte; an absolute `relative` is refused as such.
+    /// When `relative` has `..` or a NUL byte; an absolute `relative` is refused too.
     pub fn join(&self, relative: impl AsRef<Path>) -> Result<Self, PathError> {
         let relative = relative.as_ref();
         if relative.is_absolute() {
@@ -83,15 +83,15 @@ impl AbsPath {
         Self(self.0.join(relative))
     }
 
-    /// Tells whether this path is `ancestor` or lies below it, component by component.
+    /// Returns whether this path is `ancestor` or lies below it, component by component.
     pub fn is_within(&self, ancestor: &Self) -> bool {
         self.0.starts_with(&ancestor.0)
     }
 }
 
-/// An absolute path that stands in our own text: a mistake in it is found when it is compiled.
+/// An absolute path that is written in our own code: the compiler finds a mistake in it.
 ///
-/// Constants and statics of this type are checked by the compiler; [`Self::new`] is for nothing else.
+/// The compiler checks constants and statics of this type; [`Self::new`] has no other use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedPath(&'static str);
 
@@ -100,10 +100,10 @@ impl FixedPath {
     pub const ROOT: Self = Self("/");
 
     /// Takes a path that begins with `/` and has no empty, `.` or `..` component and no NUL byte.
-    /// In a constant every other text stops the compilation.
+    /// In a constant, any other text stops the compilation.
     ///
     /// # Panics
-    /// On every other text, where this is no constant.
+    /// On any other text, if this is not a constant.
     #[allow(
         clippy::indexing_slicing,
         reason = "`at` is below the length, and constants cannot call `get`"
@@ -112,7 +112,7 @@ impl FixedPath {
         let bytes = text.as_bytes();
         assert!(bytes.len() > 1 && bytes[0] == b'/', "not an absolute path");
         let mut at = 0;
-        // Length of the component that `at` is in, and how many of its bytes are dots.
+        // Length of the component that contains `at`, and how many of its bytes are dots.
         let (mut length, mut dots) = (1, 0);
         while at < bytes.len() {
             assert!(bytes[at] != 0, "a NUL byte");
@@ -196,7 +196,7 @@ mod tests {
         assert!(AbsPath::new("/a").unwrap().join("/b").is_err());
     }
 
-    /// What the compiler says of a constant is what the parser says of the same text.
+    /// The compiler accepts a constant exactly if the parser accepts the same text.
     #[test]
     fn fixed_paths_are_those_that_are_normal() {
         for text in ["/a", "/a/b", "/.a", "/a/...", "/a./b", "/..a"] {

@@ -115,7 +115,7 @@ impl Span {
         self.millis
     }
 
-    /// Returns the span as the standard library has it.
+    /// Returns the span as a value of the standard library.
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.millis)
     }

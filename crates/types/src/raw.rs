@@ -1,4 +1,4 @@
-//! Bytes from outside, kept losslessly and shown without harm.
+//! Bytes from outside, stored without loss and displayed safely.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A byte string as Linux has them (path, argument), which need not be UTF-8.
+/// A byte string from Linux (path, argument), which need not be UTF-8.
 ///
 /// In JSON it is a string in which a backslash is doubled and every byte that is not part of
 /// valid UTF-8 is `\xHH`, so the text is readable and the bytes come back exactly.
@@ -49,7 +49,7 @@ impl RawText {
         text
     }
 
-    /// Tells whether [`Self::display`] had to escape anything, which deserves a warning.
+    /// Returns whether [`Self::display`] escaped anything, which deserves a warning.
     pub fn has_hidden(&self) -> bool {
         self.0
             .utf8_chunks()
@@ -143,7 +143,7 @@ impl fmt::Display for RawText {
 impl Serialize for RawText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
-            // What nearly every path is: it stands as it is.
+            // The common case: nearly every path is plain text.
             Ok(plain) if !plain.contains('\\') => serializer.serialize_str(plain),
             Ok(_) | Err(_) => serializer.serialize_str(&self.encode()),
         }

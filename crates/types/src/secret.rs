@@ -12,7 +12,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// Gives the value to code that must have it; the name makes each use easy to audit.
+    /// Gives the value to code that needs it; the name makes each use easy to audit.
     pub const fn expose(&self) -> &T {
         &self.0
     }

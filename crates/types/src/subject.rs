@@ -1,10 +1,10 @@
-//! Who wants something: a process of the session as the kernel knows it.
+//! The process of a session that wants something, as the kernel knows it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{RawText, Words};
 
-/// A process within one session: its id alone can be reused, with the start time it cannot.
+/// A process within one session: its id alone can be reused, but not together with the start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Process id as the supervisor sees it.
@@ -13,10 +13,10 @@ pub struct ProcessId {
     pub start: u64,
 }
 
-/// A process, named by what the kernel says of it rather than by what it says of itself.
+/// A process, identified by what the kernel says about it, not by what it says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// The process, where it could still be found.
+    /// The process, if it could still be found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<ProcessId>,
     /// Path of the running executable inside the boundary.

@@ -8,13 +8,13 @@ use crate::RawText;
 
 /// A list of byte strings, for example an argument vector, that is never changed.
 ///
-/// A copy is one counter: a process has thousands of events and one argument vector. In JSON it is
-/// a list of [`RawText`].
+/// A copy only increments a counter: a process has thousands of events and one argument vector. In
+/// JSON it is a list of [`RawText`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words(Arc<[RawText]>);
 
 impl Words {
-    /// Tells whether both are the same list in memory, which is quick and may miss equal ones.
+    /// Returns whether both are the same list in memory: this is quick, but misses equal lists.
     pub fn is_shared_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -13,14 +13,14 @@ use super::{
     shown::{Lasting, QuestionView, Row, Shown},
 };
 
-/// Characters of a parent's command line: one line of a box of 80 columns. [?] has the whole.
+/// Characters of a parent's command line: one line of a box of 80 columns. [?] shows all of it.
 const PARENT_CHARS_MAX: usize = 60;
-/// What stands for a line end and a tab: they are ordinary in arguments, and no reason to warn.
+/// Signs for a line end and a tab: both are ordinary in arguments, so they are no reason to warn.
 const LINE_END: char = '↵';
 const TAB: char = '⇥';
 
 impl Question {
-    /// Returns the exact lines a person sees, every foreign character made visible.
+    /// Returns the exact lines that a person sees, with every foreign character made visible.
     pub fn shown(&self) -> Shown {
         let mut text = Builder::default();
         text.effect(&self.request);
@@ -92,7 +92,7 @@ impl Builder {
         }
     }
 
-    /// Escapes `text` and warns where there was something that nobody would expect.
+    /// Escapes `text`, and warns if it has characters that a reader would not expect.
     fn raw(&mut self, what: &str, text: &RawText) -> String {
         let mut shown = String::new();
         let mut hidden = false;
@@ -106,7 +106,8 @@ impl Builder {
                 }
                 let part = RawText::from_bytes(part);
                 hidden |= part.has_hidden();
-                // Written out, our own signs stand for what they say and nothing else.
+                // If our own signs occur in the text, escape them, so that each sign has only one
+                // meaning.
                 let visible = part.display();
                 hidden |= visible.contains([LINE_END, TAB]);
                 for c in visible.chars() {
@@ -125,7 +126,7 @@ impl Builder {
         shown
     }
 
-    /// Writes an argument vector so that each word's ends can be seen.
+    /// Writes an argument vector so that a reader can see where each word ends.
     fn words(&mut self, what: &str, words: &[RawText]) -> String {
         let shown: Vec<String> = words
             .iter()
@@ -247,7 +248,7 @@ impl Builder {
         self.row("", whom.to_owned());
     }
 
-    /// Says which addresses of a host an answer opens: what it is found at is known only then.
+    /// Says which addresses of a host an answer opens, because they are looked up only afterwards.
     fn addresses(&mut self, request: &Request, private: bool) {
         let host = match request {
             Request::Net(net) => &net.host,
@@ -305,7 +306,8 @@ impl Builder {
         }
     }
 
-    /// Returns how the asking command is shown, and the whole of it where that says less.
+    /// Returns the text for the asking command, and the whole command if the text leaves something
+    /// out.
     fn asking_command(&mut self, argv: &[RawText]) -> (String, Option<String>) {
         let whole = self.words("the asking command", argv);
         match meaning(argv) {
@@ -317,12 +319,12 @@ impl Builder {
         }
     }
 
-    /// Returns how a parent is shown, and the whole of it where that says less.
+    /// Returns the text for a parent, and its whole command if the text leaves something out.
     fn parent(&mut self, line: &RawText, child: &[RawText]) -> (String, Option<String>) {
         let whole = self.raw("a parent process", line);
         let text = line.to_os();
         let short = match text.to_str().and_then(tool_call::in_line) {
-            // The call is said already.
+            // The row of the asking command already shows this command.
             Some((shell, command)) if meaning(child) == Meaning::Tool(command.clone()) => {
                 shell.to_owned()
             }
@@ -384,7 +386,7 @@ impl Builder {
     }
 }
 
-/// Says what one use lets happen.
+/// Says what one use permits.
 fn once(request: &Request) -> &'static str {
     match request {
         Request::Exec(_) => "exactly this command, one time; what it then does is judged by itself",
@@ -399,7 +401,7 @@ fn once(request: &Request) -> &'static str {
     }
 }
 
-/// Says what a grant for a time or the session lets happen.
+/// Says what a grant for a time or the session permits.
 fn wide(request: &Request) -> String {
     if let Some(other) = request.twin() {
         return format!(
@@ -422,7 +424,7 @@ fn wide(request: &Request) -> String {
             "any program here, exactly this content in these files"
         }
         Request::File(_) => "any program here, this kind of change to this path",
-        // No answer reaches further.
+        // This answer has no wider form.
         Request::Port(_) => "this port",
     };
     text.to_owned()
@@ -437,7 +439,7 @@ const fn layer(origin: Origin) -> &'static str {
     }
 }
 
-/// Cuts a text, with a mark where something is gone.
+/// Cuts a text, and marks the cut.
 fn cut(text: &str, chars: usize) -> String {
     if text.chars().count() <= chars {
         return text.to_owned();
@@ -446,7 +448,7 @@ fn cut(text: &str, chars: usize) -> String {
     kept.chain(['…']).collect()
 }
 
-/// Puts a word between quotes where its ends or its inside could be misread.
+/// Quotes a word if its ends or its content could be misread.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=+,@%^~{}\\".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,9 +1,10 @@
-//! How variables are shown: those that change what many programs do first, secrets masked.
+//! How variables are shown: first those that change what many programs do; secrets are masked.
 
 use stockade_policy::{Variable, looks_secret};
 use stockade_types::{Digest, RawText};
 
-/// Names that change what many programs do, the most telling first; `*` at the end is any rest.
+/// Names that change what many programs do, the most important first; `*` matches any characters at
+/// that end.
 const TELLING: [&str; 42] = [
     "HOME",
     "PATH",
@@ -48,13 +49,15 @@ const TELLING: [&str; 42] = [
     "*_proxy",
     "*_PROXY",
 ];
-/// Rows of telling variables; who sets more has them counted, and the whole list is in the details.
+/// Rows of such variables; if a command sets more, they are counted, and the whole list is in the
+/// details.
 const ROWS_MAX: usize = 24;
-/// Variables in the details: who sets more has them counted and bound all the same.
+/// Variables in the details; if a command sets more, they are counted and still bound.
 const DETAILS_MAX: usize = 256;
-/// Characters of a name or a value that are shown; the digest stands for the rest.
+/// Characters of a name or a value that are shown; the digest replaces the rest.
 const VALUE_CHARS_MAX: usize = 160;
-/// Names that only look like those of secrets: what they hold is needed to understand the effect.
+/// Names that only look like those of secrets: a reader needs their values to understand the
+/// effect.
 const PLAIN: [&str; 5] = [
     "GIT_CONFIG_KEY_*",
     "GIT_AUTHOR_*",
@@ -62,9 +65,9 @@ const PLAIN: [&str; 5] = [
     "DYLD_*",
     "BASH_FUNC_*",
 ];
-/// Ends of names that hold paths, whatever else is in the name.
+/// Ends of names that hold paths, whatever else the name contains.
 const PATHS: [&str; 6] = ["_SOCK", "_FILE", "_DIR", "_PATH", "_CERT", "_CERTS"];
-/// Longest user name in a URL that is not taken for a token.
+/// Longest user name in a URL that does not count as a token.
 const USER_BYTES_MAX: usize = 19;
 
 /// The variables of a question.
@@ -74,15 +77,15 @@ pub(super) struct Variables {
     pub(super) rows: Vec<Shown>,
     /// One sentence for those without a row.
     pub(super) rest: Option<String>,
-    /// All of them, where there are more than rows.
+    /// All of them, if there are more than rows.
     pub(super) details: Vec<Shown>,
 }
 
-/// A name as it may be seen, and its value; none where it is not set any more.
+/// A name as it may be seen, and its value; none if it is no longer set.
 pub(super) type Shown = (RawText, Option<RawText>);
 
 impl Variables {
-    /// Sorts what is shown at once from what is only counted.
+    /// Separates the variables that are shown at once from those that are only counted.
     pub(super) fn of(differing: &[Variable]) -> Self {
         let mut ranked: Vec<(usize, &Variable)> = differing
             .iter()
@@ -156,7 +159,7 @@ fn is_secret(name: &RawText) -> bool {
     !is_plain && looks_secret(&name.display())
 }
 
-/// Whether a value is an HTTP header that lets somebody in, as `GIT_CONFIG_VALUE_0` may be.
+/// Whether a value is an HTTP header with credentials, as `GIT_CONFIG_VALUE_0` may be.
 fn holds_header(value: &RawText) -> bool {
     let lower = value.as_bytes().to_ascii_lowercase();
     let holds = |word: &[u8]| lower.windows(word.len()).any(|part| part == word);
@@ -180,7 +183,7 @@ fn shortened(value: &RawText) -> RawText {
     )
 }
 
-/// Masks what lets somebody in where a URL holds it (RFC 3986 section 3.2.1).
+/// Masks credentials in URLs (RFC 3986 section 3.2.1).
 pub(super) fn without_password(text: &RawText) -> RawText {
     let bytes = text.as_bytes();
     let mut shown = Vec::with_capacity(bytes.len());

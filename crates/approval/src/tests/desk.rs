@@ -166,7 +166,7 @@ fn an_answer_that_comes_after_its_program_is_gone_is_kept_for_nobody() {
         );
         let id = lab.pending(1)[0].id.clone();
         wanted.store(false, Ordering::SeqCst);
-        // Either it was used by the one who asked, or it is no grant.
+        // Either the program that asked used it, or it is not a grant.
         drop(lab.desk.answer(&id, allow(Scope::Once), "terminal"));
         drop(ask.join().unwrap());
         let grants = lab.desk.grants();

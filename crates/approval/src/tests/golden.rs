@@ -1,5 +1,5 @@
-//! The lines on the control socket: programs of other versions read them, so no change of this one
-//! may move them. A line that changes on purpose is a new line beside the old one.
+//! The lines on the control socket: programs of other versions read them, so no change of this
+//! program may change them. A line that changes on purpose is a new line beside the old one.
 
 use std::fmt::Debug;
 
@@ -15,7 +15,7 @@ use crate::{
 const COMMANDS: &str = include_str!("golden/commands.jsonl");
 const REPLIES: &str = include_str!("golden/replies.jsonl");
 
-/// Each value is written as its line, and its line is read as the value.
+/// Writes each value as its line, and reads its line as the value.
 fn assert_lines<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[T], golden: &str) {
     let written: Vec<u8> = values.iter().flat_map(|v| line_of(v).unwrap()).collect();
     assert_eq!(String::from_utf8(written).unwrap(), golden);

@@ -8,7 +8,7 @@ use std::{
 
 use super::*;
 
-/// Lets in the user of this process although it is the supervisor itself.
+/// Admits the user of this process although it is the supervisor itself.
 fn open_to_us() -> InboxOptions {
     InboxOptions {
         supervisor: i32::MAX,
@@ -25,7 +25,7 @@ fn directory() -> tempfile::TempDir {
 fn raw(path: &Path, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // A server that has refused already does not read on.
+    // A server that has already refused does not read on.
     stream.write_all(bytes).ok();
     stream.shutdown(std::net::Shutdown::Write).ok();
     let mut text = String::new();
@@ -197,7 +197,7 @@ fn strangers_and_the_session_itself_are_not_let_in() {
             .contains("gone")
     );
 
-    // The same over the socket: this process is the supervisor, so its own client is refused.
+    // Over the socket too: this process is the supervisor, so its own client is refused.
     let lab = Lab::new(AskMode::Inbox);
     let home = directory();
     let inbox = Inbox::open(home.path(), Arc::clone(&lab.desk), options).unwrap();
@@ -220,7 +220,7 @@ fn strangers_and_the_session_itself_are_not_let_in() {
     drop(inbox);
 }
 
-/// A process that was started for a test; it ends with it.
+/// A process that a test starts; it ends with the test.
 struct Started(std::process::Child);
 
 impl Drop for Started {
@@ -240,7 +240,7 @@ fn nobody_of_another_world_is_let_in() {
             .args(&words[1..])
             .stdout(std::process::Stdio::piped());
         let mut child = Started(child.spawn().unwrap());
-        // It says when it is where it should be.
+        // It writes a byte when it has reached its namespaces.
         let mut byte = [0];
         let out = child.0.stdout.as_mut().unwrap();
         out.read_exact(&mut byte).unwrap();
@@ -250,7 +250,7 @@ fn nobody_of_another_world_is_let_in() {
     let here = ["perl", "-e", "$| = 1; print 'x'; sleep 60"];
     let (_child, pid) = start(&here);
     assert_eq!(options.admit(Peer { uid, pid }), Ok(()), "control");
-    // A mount namespace of its own is what every session has too; one is enough.
+    // Every session also has its own mount namespace, but one difference is enough.
     for (namespaces, name) in [
         (&["--user", "--map-root-user"][..], "user"),
         (&["--user", "--map-root-user", "--mount"][..], "user"),

@@ -1,4 +1,4 @@
-//! A desk with a clock of its own, for the tests of the desk and of its socket.
+//! A desk with its own clock, for the tests of the desk and of its socket.
 
 mod desk;
 mod golden;

@@ -8,7 +8,7 @@ use stockade_types::{
     RequestKind, SessionId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
-/// Every byte there is, then what breaks out of JSON, terminals, CSV and pages.
+/// Every byte, then texts that break out of JSON, terminals, CSV and pages.
 pub(crate) fn hostile() -> RawText {
     let mut bytes: Vec<u8> = (0..=255).collect();
     bytes.extend_from_slice(
@@ -66,7 +66,7 @@ pub(crate) fn stamp(number: u64) -> Stamp {
     }
 }
 
-/// One event of every kind with `text` wherever a session can put its own bytes.
+/// One event of every kind, with `text` in every place that a session can fill with its own bytes.
 pub(crate) fn every_kind(text: &RawText) -> Vec<Event> {
     let mut events = begun(text);
     events.extend(decided(text));

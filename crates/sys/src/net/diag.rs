@@ -1,4 +1,4 @@
-//! Which socket of the session a connection came from (sock_diag(7)).
+//! Finds the socket of the session that a connection came from (sock_diag(7)).
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -16,7 +16,7 @@ const ALL_STATES: u32 = u32::MAX;
 const INODE_AT: usize = 68;
 /// Bytes of struct inet_diag_sockid.
 const ID_BYTES: usize = 48;
-/// Bytes of its last field; all ones stand for any socket (`INET_DIAG_NOCOOKIE`).
+/// Bytes of its last field; all ones match any socket (`INET_DIAG_NOCOOKIE`).
 const COOKIE_BYTES: usize = 8;
 /// Interface of loopback, the only one of a session; sockets that are bound to it are found too.
 const LOOPBACK_INDEX: u32 = 1;
@@ -30,7 +30,7 @@ pub enum Protocol {
     Udp,
 }
 
-/// Asks about sockets of the network namespace it was opened in, from wherever it is used.
+/// Queries sockets of the network namespace it was opened in, from whichever namespace it is used.
 #[derive(Debug)]
 pub struct SocketDiagnosis(Socket);
 
@@ -73,12 +73,12 @@ impl SocketDiagnosis {
             Protocol::Tcp => self.connected(source, destination)?,
             Protocol::Udp => self.datagrams(source, destination)?,
         };
-        // What is left of a connection after its socket was closed has none.
+        // The remains of a connection whose socket was closed have no inode.
         Ok(found.filter(|inode| *inode != 0))
     }
 
-    /// Looks a connection up. The kernel finds those of IPv6 sockets with mapped addresses among
-    /// the ones of IPv4.
+    /// Looks a connection up. The kernel lists IPv6 sockets with mapped addresses among the IPv4
+    /// ones.
     fn connected(&self, source: SocketAddr, destination: SocketAddr) -> Outcome<Option<u32>> {
         let family = family_of(source);
         let mut batch = Batch::default();
@@ -101,7 +101,7 @@ impl SocketDiagnosis {
                     Ok(()) | Err(_) => Ok(None),
                 };
             }
-            // Where there is no such connection the kernel answers with who listens on its port.
+            // If there is no such connection, the kernel answers with the listener on its port.
             let same = |entry: &Entry| entry.source == source && entry.destination == destination;
             if let Some(entry) = Entry::parse(&message.body).filter(same) {
                 return Ok(Some(entry.inode));
@@ -112,7 +112,7 @@ impl SocketDiagnosis {
 
     /// Looks for the datagram socket that fits best.
     fn datagrams(&self, source: SocketAddr, destination: SocketAddr) -> Outcome<Option<u32>> {
-        // A socket of IPv6 can send to both, one of IPv4 cannot.
+        // An IPv6 socket can send to both families, an IPv4 socket cannot.
         let families: &[i32] = if source.is_ipv4() {
             &[libc::AF_INET, libc::AF_INET6]
         } else {
@@ -263,7 +263,7 @@ mod tests {
             let found =
                 |source, destination| diagnosis.inode(Protocol::Tcp, source, destination).unwrap();
             assert_eq!(found(source, destination), inode(&client));
-            // Nobody is connected there, and the server listens here.
+            // No connection comes from there; the server listens here.
             assert_eq!(
                 found(destination, SocketAddr::from((Ipv4Addr::LOCALHOST, 1))),
                 None

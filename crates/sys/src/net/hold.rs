@@ -1,6 +1,6 @@
-//! New connections that wait for a word before the program that makes them knows anything: the
-//! first packet is held (nfnetlink_queue; linux/netfilter/nfnetlink_queue.h) until it is known
-//! whether there is anybody to talk to.
+//! New connections that wait for a decision before their program learns anything: the first packet
+//! is held (nfnetlink_queue; linux/netfilter/nfnetlink_queue.h) until it is known whether the
+//! server can be reached.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -18,9 +18,9 @@ const VERDICT: u16 = SUBSYSTEM | 1;
 const CONFIGURE: u16 = SUBSYSTEM | 2;
 const COMMAND_BIND: u8 = 1;
 const COPY_PACKET: u8 = 2;
-/// Enough for the addresses and ports behind every header that Linux sends with a first packet.
+/// Enough for the addresses and ports behind each header that Linux sends with a first packet.
 const PACKET_BYTES: u32 = 128;
-/// First packets that wait at a time; beyond it the kernel drops them, and they are sent again.
+/// First packets that wait at a time; the kernel drops any more, and their senders repeat them.
 const WAITING_MAX: u32 = 1024;
 /// Attributes of a packet and of a verdict.
 const HEADER: u16 = 1;
@@ -42,10 +42,10 @@ pub struct Held {
     pub destination: SocketAddr,
 }
 
-/// What becomes of a held connection.
+/// The fate of a held connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// It goes on.
+    /// It proceeds.
     Go,
     /// `ECONNREFUSED`.
     Refused,
@@ -53,12 +53,13 @@ pub enum Word {
     NoHost,
     /// `ENETUNREACH`.
     NoNetwork,
-    /// No answer at all, as from a host that is not there: the program's own time runs out.
+    /// No answer, as from a host that does not exist: the program runs into its own timeout.
     Silence,
 }
 
 impl Word {
-    /// The mark by which the rules of the session's network know what to answer; none goes on.
+    /// The mark by which the rules of the session's network know the answer; an unmarked packet
+    /// proceeds.
     pub(super) const fn mark(self) -> u32 {
         match self {
             Self::Go | Self::Silence => 0,
@@ -69,7 +70,8 @@ impl Word {
     }
 }
 
-/// Receives held connections of the network namespace it was opened in, from wherever it is used.
+/// Receives held connections of the network namespace it was opened in, from whichever namespace it
+/// is used.
 #[derive(Debug)]
 pub struct HeldConnections(Socket);
 
@@ -77,7 +79,7 @@ impl HeldConnections {
     /// Opens the queue in the caller's network namespace.
     ///
     /// # Errors
-    /// EINVAL where the kernel has no nfnetlink_queue.
+    /// EINVAL if the kernel has no nfnetlink_queue.
     pub fn open() -> Outcome<Self> {
         let socket = Socket::open(Some(netlink::NETFILTER))?;
         let mut batch = Batch::default();
@@ -112,16 +114,17 @@ impl HeldConnections {
     /// Waits for connections. What cannot be read is dropped by the kernel's own bound in time.
     ///
     /// # Errors
-    /// When the queue fails; ENOBUFS when so many came that some were lost, which are sent again.
+    /// When the queue fails; ENOBUFS when so many came that some were lost, which their senders
+    /// repeat.
     pub fn receive(&self) -> Outcome<Vec<Held>> {
         let messages = self.0.receive()?;
         Ok(messages.iter().filter_map(held).collect())
     }
 
-    /// Says what becomes of a held connection.
+    /// Decides the fate of a held connection.
     ///
     /// # Errors
-    /// EPERM for who is not the owner of the session's network.
+    /// EPERM if the caller does not own the session's network.
     pub fn answer(&self, packet: u32, word: Word) -> Outcome<()> {
         let mut batch = Batch::default();
         let verdict = match word {
@@ -172,7 +175,7 @@ fn parse(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
             let four = |at_: usize| at(at_).map(|b| IpAddr::from(Ipv4Addr::from(b)));
             (four(12)?, four(16)?, usize::from(first & 0xF) * 4)
         }
-        // Linux puts no extension header before a first packet of its own.
+        // Linux puts no extension header in front of its own first packets.
         6 if *bytes.get(6)? == TCP => {
             let at = |at: usize| bytes.get(at..)?.first_chunk::<16>().copied();
             let six = |at_: usize| at(at_).map(|b| IpAddr::from(Ipv6Addr::from(b)));

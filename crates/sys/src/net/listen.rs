@@ -1,5 +1,5 @@
-//! Listeners of the session's network namespace, and what only raw socket calls can tell: the
-//! destination before a redirect, and the address a datagram was sent to.
+//! Listeners of the session's network namespace, and facts that only raw socket calls report: the
+//! destination before a redirect, and the address to which a datagram was sent.
 
 use std::{
     io,
@@ -39,7 +39,7 @@ fn any(port: u16, six: bool) -> SocketAddr {
     }
 }
 
-/// Listens for TCP on `port` of every address, IPv6 included where `six` says it exists.
+/// Listens for TCP on `port` of every address, IPv6 included if `six` says that it exists.
 ///
 /// # Errors
 /// EADDRINUSE, or EACCES for a low port without `CAP_NET_BIND_SERVICE`.
@@ -51,7 +51,7 @@ pub fn listen(port: u16, six: bool) -> Outcome<OwnedFd> {
     Ok(fd)
 }
 
-/// Listens for TCP on `port` of loopback: once for each family there is.
+/// Listens for TCP on `port` of loopback, once for each family that exists.
 ///
 /// # Errors
 /// As [`listen`].
@@ -72,7 +72,7 @@ pub fn listen_local(port: u16, six: bool) -> Outcome<Vec<OwnedFd>> {
     families.iter().map(one).collect()
 }
 
-/// Binds the UDP port 53 of every address, so that whatever resolver a program asks, we answer.
+/// Binds the UDP port 53 of every address, so that we answer whichever resolver a program asks.
 ///
 /// # Errors
 /// As [`listen`].
@@ -155,17 +155,18 @@ fn read_option<T>(
 pub struct Datagram {
     /// Bytes received.
     pub length: usize,
-    /// Who sent it.
+    /// The sender.
     pub peer: SocketAddr,
-    /// The address it was sent to, which the answer must come from.
+    /// The address it was sent to; the answer must come from there.
     pub local: IpAddr,
 }
 
-/// Bytes of control messages: a dual socket that asks for both gets `in6_pktinfo` (40 bytes with its
-/// header) and `in_pktinfo` (32) for a sender of IPv4, and the kernel cuts what does not fit.
+/// Bytes of control messages: for an IPv4 sender, a dual socket with both options set receives
+/// `in6_pktinfo` (40 bytes with its header) and `in_pktinfo` (32), and the kernel cuts what does
+/// not fit.
 const CONTROL_BYTES: usize = 128;
 
-/// Room for control messages, aligned as they must be.
+/// Room for control messages, with the alignment they need.
 #[repr(align(8))]
 struct ControlSpace([u8; CONTROL_BYTES]);
 
@@ -189,7 +190,8 @@ pub fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> std::io::Result<()> {
 /// Receives one datagram of a socket made by [`dns_socket`] without waiting.
 ///
 /// # Errors
-/// `WouldBlock` when there is none; `InvalidData` when the kernel told no destination, or cut it.
+/// `WouldBlock` when there is none; `InvalidData` when the kernel reported no destination or cut
+/// it.
 pub fn receive_datagram(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram> {
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut control = ControlSpace([0; CONTROL_BYTES]);
@@ -274,7 +276,7 @@ fn packet_info(message: &libc::msghdr) -> Option<IpAddr> {
     None
 }
 
-/// Tells whether a control message is long enough for a `T`.
+/// Returns whether a control message is long enough for a `T`.
 fn holds<T>(header: &libc::cmsghdr) -> bool {
     let Ok(length) = libc::c_uint::try_from(size_of::<T>()) else {
         return false;
@@ -284,11 +286,11 @@ fn holds<T>(header: &libc::cmsghdr) -> bool {
     usize::try_from(needed).is_ok_and(|needed| header.cmsg_len >= needed)
 }
 
-/// Sends `bytes` to `peer` from the address `local`, without waiting. All addresses are those that
-/// [`receive_datagram`] gave, so that an IPv4 peer of a dual socket stays in its mapped form.
+/// Sends `bytes` to `peer` from the address `local`, without waiting. Pass the addresses as
+/// [`receive_datagram`] gave them, so that an IPv4 peer of a dual socket keeps its mapped form.
 ///
 /// # Errors
-/// `WouldBlock` when the socket's buffer is full; what the kernel says otherwise.
+/// `WouldBlock` when the socket's buffer is full; otherwise the kernel's error.
 pub fn send_datagram(
     fd: BorrowedFd<'_>,
     bytes: &[u8],

@@ -1,4 +1,4 @@
-//! The session's network: a loopback that every address leads to, and who owns a socket.
+//! The session's network: a loopback to which every address is routed, and the owner of a socket.
 
 mod diag;
 mod hold;

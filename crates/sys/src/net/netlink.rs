@@ -30,7 +30,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Appends a message; `body` writes what comes after its header.
+    /// Appends a message; `body` writes what follows its header.
     pub(super) fn message(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.bytes.extend(0_u32.to_ne_bytes());
@@ -78,7 +78,7 @@ impl Batch {
     }
 }
 
-/// One received message: its type and what follows its header.
+/// One received message: its type and the bytes behind its header.
 pub(super) struct Received {
     pub(super) kind: u16,
     pub(super) body: Vec<u8>,

@@ -1,5 +1,5 @@
-//! The one ruleset of a session, as netlink messages: every TCP connection that is not to
-//! loopback goes to our port (nf_tables; linux/netfilter/nf_tables.h).
+//! The one ruleset of a session, as netlink messages: it redirects every TCP connection that is not
+//! to loopback to our port (nf_tables; linux/netfilter/nf_tables.h).
 
 use rustix::net::netlink;
 
@@ -18,11 +18,11 @@ const NEW_RULE: u16 = SUBSYSTEM | 6;
 /// Both IPv4 and IPv6 in one table.
 const FAMILY_INET: u8 = 1;
 const HOOK_LOCAL_OUT: u32 = 3;
-/// Where destination translation belongs (NF_IP_PRI_NAT_DST).
+/// The place of destination translation (NF_IP_PRI_NAT_DST).
 const PRIORITY_NAT_DESTINATION: i32 = -100;
 const TABLE: &[u8] = b"stockade\0";
 const CHAIN: &[u8] = b"output\0";
-/// Where first packets are held, and where they are answered: both before the redirect.
+/// The chains that hold and answer first packets: both come before the redirect.
 const HOLD_CHAIN: &[u8] = b"hold\0";
 const ANSWER_CHAIN: &[u8] = b"answer\0";
 const PRIORITY_HOLD: i32 = -152;
@@ -32,8 +32,8 @@ const REGISTER_1: u32 = 1;
 const VERDICT_ACCEPT: u32 = 1;
 const META_MARK: u32 = 3;
 const TRANSPORT_HEADER: u32 = 2;
-/// Offset and bits of the flags in a TCP header (RFC 9293 section 3.1): of FIN, SYN, RST and ACK only
-/// SYN is set in a first packet.
+/// Offset and bits of the flags in a TCP header (RFC 9293 section 3.1): in a first packet, SYN is
+/// the only one of FIN, SYN, RST and ACK that is set.
 const TCP_FLAGS_AT: u32 = 13;
 const TCP_FLAGS: u8 = 0x17;
 const TCP_SYN: u8 = 0x02;
@@ -48,11 +48,11 @@ const META_FAMILY: u32 = 15;
 const META_PROTOCOL: u32 = 16;
 const NETWORK_HEADER: u32 = 1;
 const COMPARE_EQUAL: u32 = 0;
-/// The redirect names the whole range, as one port (NF_NAT_RANGE_PROTO_SPECIFIED).
+/// The redirect gives a whole range, which is one port (NF_NAT_RANGE_PROTO_SPECIFIED).
 const PORT_SPECIFIED: u32 = 2;
 
-/// Attributes of each kind of message and expression (linux/netfilter/nf_tables.h). Each kind counts
-/// its own from 1.
+/// Attributes of each kind of message and expression (linux/netfilter/nf_tables.h). Each kind
+/// numbers its own from 1.
 mod attribute {
     pub(super) const TABLE_NAME: u16 = 1;
     pub(super) const TABLE_FLAGS: u16 = 2;
@@ -100,10 +100,10 @@ mod attribute {
 }
 
 /// Redirects every TCP connection made in the caller's network namespace to `port` on loopback,
-/// except those to loopback itself, which belong to the programs inside.
+/// except connections to loopback itself, which belong to the programs inside.
 ///
 /// # Errors
-/// EOPNOTSUPP or EPROTONOSUPPORT where the kernel has no nf_tables or no NAT.
+/// EOPNOTSUPP or EPROTONOSUPPORT if the kernel has no nf_tables or no NAT.
 pub fn redirect_all_tcp(port: u16) -> Outcome<()> {
     let mut batch = Batch::default();
     batch.message(BATCH_BEGIN, REQUEST, |m| m.raw(&[0, 0, 0, 10]));
@@ -123,14 +123,16 @@ pub fn redirect_all_tcp(port: u16) -> Outcome<()> {
     Socket::open(Some(netlink::NETFILTER))?.request("load nf_tables redirect", &batch, 5)
 }
 
-/// Holds the first packet of every TCP connection that [`redirect_all_tcp`] redirects, but for those
-/// that ask for names, and of those to the ports `local` of loopback, until [`super::HeldConnections::answer`]; and gives the answers.
+/// Holds first packets until [`super::HeldConnections::answer`], and gives the answers. It holds
+/// those of every TCP connection that [`redirect_all_tcp`] redirects, except connections for DNS,
+/// and those of connections to the ports `local` of loopback.
 ///
 /// # Errors
-/// As [`redirect_all_tcp`]; ENOENT where the kernel has no way to hold or to answer.
+/// As [`redirect_all_tcp`]; ENOENT if the kernel cannot hold or cannot answer.
 pub fn hold_all_tcp(local: &[u16]) -> Outcome<()> {
-    // One queue behind two doors: kernels have either or both. The target comes first, since more have
-    // it, and the kernel takes 12 ms (a grace period of RCU) to take rules back that it cannot load.
+    // There are two interfaces to one queue, and a kernel has either or both. The target comes
+    // first because more kernels have it; to take back rules that it cannot load costs a kernel 12
+    // ms (a grace period of RCU).
     match hold_with(queue_target, local) {
         Err(error) if error.errno() == Some(libc::ENOENT) => hold_with(queue, local),
         other => other,
@@ -146,7 +148,7 @@ fn hold_with(queue: fn(&mut Batch), local: &[u16]) -> Outcome<()> {
         keep_bits(m, TCP_FLAGS);
         compare(m, &[TCP_SYN]);
     };
-    // An answer of a service goes to loopback too, but comes from its port.
+    // A service's own answer goes to loopback too, but comes from the service's port.
     for port in local {
         rule(&mut batch, HOLD_CHAIN, |m| {
             compare_meta(m, META_PROTOCOL, &[libc::IPPROTO_TCP.to_ne_bytes()[0]]);
@@ -182,7 +184,7 @@ fn hold_with(queue: fn(&mut Batch), local: &[u16]) -> Outcome<()> {
         });
     }
     batch.message(BATCH_END, REQUEST, |m| m.raw(&[0, 0, 0, 10]));
-    // Two chains, four rules of the one and three of the other, and one for each port acknowledge.
+    // Two chains, four rules of one, three of the other, and one for each port: all acknowledge.
     let acknowledged = 9 + local.len();
     Socket::open(Some(netlink::NETFILTER))?.request("load nf_tables hold", &batch, acknowledged)
 }
@@ -201,7 +203,7 @@ fn chain(batch: &mut Batch, name: &[u8], kind: &[u8], priority: i32) {
     });
 }
 
-/// Passes over what goes to loopback.
+/// Skips packets to loopback.
 fn except_loopback(batch: &mut Batch, chain: &[u8]) {
     rule(batch, chain, |m| {
         compare_meta(m, META_FAMILY, &[libc::AF_INET.to_ne_bytes()[0]]);
@@ -265,7 +267,7 @@ fn keep_bits(m: &mut Batch, bits: u8) {
     });
 }
 
-/// Gives the packet to queue 0; without anybody who takes from it, it is dropped.
+/// Gives the packet to queue 0; if no process reads that queue, the kernel drops the packet.
 fn queue(m: &mut Batch) {
     expression(m, b"queue\0", |data| {
         data.attribute(attribute::QUEUE_NUMBER, &0_u16.to_be_bytes());
@@ -273,7 +275,7 @@ fn queue(m: &mut Batch) {
     });
 }
 
-/// The same by the target that iptables has (linux/netfilter/xt_NFQUEUE.h), which most kernels have.
+/// The same through the target of iptables (linux/netfilter/xt_NFQUEUE.h), which most kernels have.
 fn queue_target(m: &mut Batch) {
     expression(m, b"target\0", |data| {
         data.attribute(attribute::TARGET_NAME, b"NFQUEUE\0");

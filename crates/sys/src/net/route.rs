@@ -1,4 +1,4 @@
-//! Loopback and the local routes that make every address ours (rtnetlink(7), "AnyIP").
+//! Loopback, and the local routes that make every address local to us (rtnetlink(7), "AnyIP").
 
 use super::netlink::{ACKNOWLEDGE, Batch, CREATE, EXCLUSIVE, REQUEST, Socket};
 use crate::Outcome;
@@ -18,10 +18,10 @@ const ATTRIBUTE_ADDRESS: u16 = 1;
 const ATTRIBUTE_LOCAL: u16 = 2;
 const ATTRIBUTE_TIMES: u16 = 6;
 
-/// A second address of loopback: the C library takes a machine that has no other than 127.0.0.1 for
-/// one without IPv4, and does not look names up for it (AI_ADDRCONFIG, getaddrinfo(3)).
+/// A second address of loopback: the C library believes that a machine whose only address is
+/// 127.0.0.1 has no IPv4, and then does not resolve names for it (AI_ADDRCONFIG, getaddrinfo(3)).
 const OTHER: [u8; 4] = [127, 0, 0, 2];
-/// The same for IPv6, from the prefix in which nothing lives (RFC 6666).
+/// The same for IPv6, from the discard-only prefix (RFC 6666).
 const OTHER_SIX: [u8; 16] = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// Brings the loopback device of the caller's network namespace up, with a second address for each
@@ -42,7 +42,7 @@ pub fn bring_up_loopback() -> Outcome<()> {
     socket.request("bring up loopback", &batch, 1)?;
     add_address(&socket, libc::AF_INET, &OTHER)?;
     match add_address(&socket, libc::AF_INET6, &OTHER_SIX) {
-        // EACCES where an administrator has switched IPv6 off.
+        // EACCES if an administrator has switched IPv6 off.
         Err(error)
             if matches!(
                 error.errno(),
@@ -55,7 +55,7 @@ pub fn bring_up_loopback() -> Outcome<()> {
     }
 }
 
-/// Adds an address of this host alone, which no connection takes for its own unless it is told to.
+/// Adds a host-only address, which no connection uses as its source unless it is told to.
 fn add_address(socket: &Socket, family: i32, address: &[u8]) -> Outcome<()> {
     let family = u8::try_from(family).unwrap_or_default();
     let bits = u8::try_from(address.len() * 8).unwrap_or_default();
@@ -74,8 +74,8 @@ fn add_address(socket: &Socket, family: i32, address: &[u8]) -> Outcome<()> {
     socket.request("add loopback address", &batch, 1)
 }
 
-/// Makes every IPv4 and, where the kernel has it, IPv6 address a local one on loopback; returns
-/// whether IPv6 is there.
+/// Makes every IPv4 address, and every IPv6 address if the kernel has IPv6, a local one on
+/// loopback; returns whether IPv6 exists.
 ///
 /// # Errors
 /// When a route is refused for another reason than missing IPv6.

@@ -1,7 +1,7 @@
-//! From rules to a program of the kernel's filter language (linux/filter.h).
+//! Compiles rules to a program of the kernel's filter language (linux/filter.h).
 //!
-//! A program is built from its end, since every jump leads forward and needs to know its target.
-//! The call number is found by bisection, and so are the values of an argument.
+//! The assembler builds a program from its end, because every jump goes forward and needs to know
+//! its target. The program finds the call number, and values of an argument, by bisection.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{Outcome, SysError};
 pub(super) const NATIVE_ARCHITECTURE: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 pub(super) const NATIVE_ARCHITECTURE: u32 = 0xC000_00B7;
-/// First number of the x32 interface, which no rule about a native number is meant for.
+/// First number of the x32 interface, to which no rule about a native number applies.
 pub(super) const X32_FIRST: u32 = 0x4000_0000;
 
 pub(super) const LOAD_WORD: u16 = 0x20;
@@ -33,9 +33,9 @@ pub(super) const OFFSET_ARGUMENTS: u32 = 16;
 
 /// Most instructions of a filter (BPF_MAXINSNS).
 const INSTRUCTIONS_MAX: usize = 4096;
-/// Farthest jump of a test; the other branch may put one more instruction in between.
+/// Longest jump of a test; the other branch may put one more instruction in between.
 const JUMP_MAX: usize = 254;
-/// Values that are compared one by one, which then takes no longer than bisection.
+/// Values compared one by one; up to this many, that takes no longer than bisection.
 const LIST_MAX: usize = 3;
 
 pub(super) fn too_long() -> SysError {
@@ -45,7 +45,7 @@ pub(super) fn too_long() -> SysError {
     )
 }
 
-/// Returns what the kernel is told for `action`.
+/// Returns the kernel's return value for `action`.
 pub(super) fn verdict(action: Action) -> u32 {
     match action {
         Action::Allow => RETURN_ALLOW,
@@ -55,12 +55,12 @@ pub(super) fn verdict(action: Action) -> u32 {
     }
 }
 
-/// What happens to the calls from one number on, up to the next part.
+/// The answer to all calls from one number on, up to the next part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer<'a> {
     /// The same for all arguments.
     Fixed(u32),
-    /// What these rules say, in this order.
+    /// Decided by these rules, in this order.
     Rules(&'a [&'a Rule]),
 }
 
@@ -105,7 +105,7 @@ pub(super) fn assemble(rules: &[Rule], otherwise: Action) -> Outcome<Vec<libc::s
     assembler.finish()
 }
 
-/// Lets `what` hold from `from` on, which is no smaller than what parts begin with so far.
+/// Makes `what` apply from `from` on, which is no smaller than the start of any part so far.
 fn part<T: PartialEq>(parts: &mut Vec<(u32, T)>, from: u32, what: T) {
     if parts.last().is_some_and(|(last, _)| *last == from) {
         parts.pop();
@@ -115,17 +115,17 @@ fn part<T: PartialEq>(parts: &mut Vec<(u32, T)>, from: u32, what: T) {
     }
 }
 
-/// Instructions from the one that is meant to the end, both included.
+/// Number of instructions from this one to the end, both included.
 type Place = usize;
 
-/// Where a branch leads.
+/// The target of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Place(Place),
     Return(u32),
 }
 
-/// A program from its end.
+/// A program, built from its end.
 #[derive(Default)]
 struct Assembler {
     reversed: Vec<libc::sock_filter>,
@@ -144,12 +144,12 @@ impl Assembler {
         self.reversed.len()
     }
 
-    /// Instructions that the next one would have to skip.
+    /// Number of instructions that the next one would have to skip.
     fn distance(&self, place: Place) -> usize {
         self.reversed.len().saturating_sub(place)
     }
 
-    /// Returns a place that a test can jump to and that leads to `target`.
+    /// Returns a place from which control reaches `target` and which a test can jump to.
     fn near(&mut self, target: Target) -> Place {
         let known = match target {
             Target::Place(place) => Some(place),
@@ -163,7 +163,7 @@ impl Assembler {
                 place
             }
             (_, Target::Place(place)) => {
-                // A distance beyond the longest program does not pass `finish`.
+                // `finish` refuses a program with a distance beyond the longest program.
                 let skip = u32::try_from(self.distance(place)).unwrap_or(u32::MAX);
                 self.push(JUMP, skip, 0, 0)
             }
@@ -179,7 +179,7 @@ impl Assembler {
         self.push(code, k, yes, no)
     }
 
-    /// Finds the part that the accumulator is in; `starts` begins with 0 and is sorted.
+    /// Finds the part that contains the accumulator's value; `starts` begins with 0 and is sorted.
     fn bisect(&mut self, starts: &[(u32, Target)]) -> Target {
         let (lower, upper) = starts.split_at(starts.len() / 2);
         match (lower, upper) {
@@ -236,7 +236,7 @@ impl Assembler {
         Target::Place(self.push(LOAD_WORD, offset, 0, 0))
     }
 
-    /// Tells whether the accumulator is one of `values`.
+    /// Branches on whether the accumulator is one of `values`.
     fn member(&mut self, values: &[u32], hit: Target, miss: Target) {
         let mut values = values.to_vec();
         values.sort_unstable();
@@ -260,7 +260,7 @@ impl Assembler {
         self.lead_to(first);
     }
 
-    /// Makes `target` what the next instruction falls through to.
+    /// Makes the next instruction fall through to `target`.
     fn lead_to(&mut self, target: Target) {
         let place = self.near(target);
         if self.distance(place) > 0 {
@@ -278,19 +278,19 @@ impl Assembler {
     }
 }
 
-/// What a filter says to one call, and what that took.
+/// A filter's answer to one call, and its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered {
     /// What happens.
     pub action: Action,
-    /// Instructions that the kernel runs for it.
+    /// Instructions that the kernel runs for this answer.
     pub instructions: usize,
-    /// Whether arguments were looked at; if not, the kernel can keep the answer.
+    /// Whether the program read arguments; if not, the kernel can cache the answer.
     pub looked_at_arguments: bool,
 }
 
-/// Runs a program as the kernel would for one call of the native interface; `None` if it is none
-/// that [`assemble`] makes.
+/// Runs a program as the kernel would for one call of the native interface; `None` if [`assemble`]
+/// does not make such a program.
 pub(super) fn run(
     program: &[libc::sock_filter],
     number: u32,

@@ -65,7 +65,8 @@ fn rules_mean_what_they_say() {
         assert_eq!(call(&filter, 13, value), expected, "{value}");
     }
     assert_eq!(call(&filter, 14, 0), Action::Fail(5));
-    // Only the lower half of an argument counts, as the kernel's own ioctl and open see it.
+    // Only the lower half of an argument counts, because the kernel's own ioctl and open see only
+    // that.
     assert_eq!(call(&filter, 12, 0xFFFF_FFFF_0000_0005), Action::Fail(3));
 }
 
@@ -73,7 +74,7 @@ fn rules_mean_what_they_say() {
 fn other_entries_are_closed() {
     let filter = Filter::assemble(&[], Action::Allow).unwrap();
     assert_eq!(call(&filter, 1, 0), Action::Allow);
-    // The first thing that a program does, whatever its rules are.
+    // Every program begins with these instructions, whatever its rules are.
     let begin: Vec<_> = filter.0.iter().take(3).map(|op| (op.code, op.k)).collect();
     let expected = [
         (LOAD_WORD, OFFSET_ARCHITECTURE),
@@ -182,7 +183,7 @@ impl Numbers {
     }
 }
 
-/// What the rules say, read one by one.
+/// Applies the rules directly, one by one.
 fn applies(condition: &Condition, arguments: [u64; 6]) -> bool {
     let argument = |index: u8| u32::try_from(arguments[usize::from(index)] & 0xFFFF_FFFF).unwrap();
     match condition {
@@ -209,7 +210,7 @@ fn programs_agree_with_the_rules_read_one_by_one() {
         let Ok(filter) = Filter::assemble(&rules, otherwise) else {
             panic!("round {round} is too long");
         };
-        // Values of the rules themselves are met often, others by chance.
+        // Many values come from the rules themselves, because chance would seldom hit them.
         let known: Vec<u32> = rules
             .iter()
             .flat_map(|rule| match &rule.condition {
