@@ -18,7 +18,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Rules in Cedar about every kind, a third about connections, none of which the requests meet.
+/// Rules in Cedar about every kind, a third of them about connections; the requests match none of
+/// them.
 fn cedar(text: &mut String, rules: usize) {
     for number in 0..rules {
         let (action, condition) = match number % 3 {
@@ -89,7 +90,7 @@ fn requests(rules: usize) -> Vec<Request> {
     ]
     .map(str::to_owned)
     .into();
-    // Each of these meets a rule of its own, so the first round has nothing to remember.
+    // Each of these matches a different rule, so the first round finds nothing in a cache.
     for number in (0..rules).step_by((rules / 1_000).max(1)) {
         lines.push(match number % 3 {
             0 => format!("net h{number}.a{}.test:443", number % 97),

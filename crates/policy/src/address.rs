@@ -1,5 +1,6 @@
-//! What sort of address it is, in one table: what a rule may reach, what it may reach if it says
-//! so, and what nothing reaches. The policy, its tests and the egress process all ask here.
+//! Classes of addresses, in one table: those that a rule may reach, those that it may reach if it
+//! says so, and those that no rule reaches. The policy, its tests and the egress process all use
+//! this table.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,23 +8,23 @@ use stockade_types::HostName;
 
 use crate::pattern::host::mask;
 
-/// What sort of address it is, from the most to the least reachable.
+/// The class of an address, from the most to the least reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressClass {
     /// Anything else.
     Public,
-    /// Loopback, private or shared: reached only where a rule says `private = true`.
+    /// Loopback, private or shared: reached only if a rule says `private = true`.
     Private,
-    /// No address of a host: unspecified, multicast, reserved, documentation, benchmarking, or a
-    /// way around through another address. Never reached.
+    /// Not the address of a host: unspecified, multicast, reserved, documentation, benchmarking, or
+    /// a detour through another address. Never reached.
     Unusable,
-    /// Cloud metadata and other services of a host for its guests, and all that is link-local.
+    /// Cloud metadata and other services of a host for its guests, and all link-local addresses.
     /// Never reached.
     Metadata,
 }
 
 impl AddressClass {
-    /// Tells whether no rule makes it reachable.
+    /// Returns whether no rule makes it reachable.
     pub const fn is_never_reached(self) -> bool {
         match self {
             Self::Unusable | Self::Metadata => true,
@@ -32,7 +33,7 @@ impl AddressClass {
     }
 }
 
-/// A network and what it is; where several hold an address, the longest prefix counts.
+/// A network and its class; if several contain an address, the longest prefix counts.
 type Entry = (IpAddr, u8, AddressClass);
 
 const fn v4(octets: [u8; 4], bits: u8, class: AddressClass) -> Entry {
@@ -54,7 +55,7 @@ const fn v6(groups: [u16; 8], bits: u8, class: AddressClass) -> Entry {
 }
 
 /// Every special network. Sources: the IANA special-purpose address registries (RFC 6890 and its
-/// updates), and for each service of a cloud its own documentation, named beside it.
+/// updates), and for each cloud service the provider's documentation, named beside it.
 const SPECIAL: [Entry; 45] = {
     use AddressClass::{Metadata, Private, Public, Unusable};
     [
@@ -79,9 +80,10 @@ const SPECIAL: [Entry; 45] = {
         // AWS: "IPv6 addressing" reserves the block: ::254 (metadata), ::253 (names), ::123 (time),
         // ::23 (EKS Pod Identity), ::240 (activation).
         v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32, Metadata),
-        // Google: "View and query VM metadata", for instances with IPv6 alone.
+        // Google: "View and query VM metadata", for instances with IPv6 only.
         v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128, Metadata),
-        // Oracle: "Instance metadata service v2", IPv6 endpoint; its names and time lie beside it.
+        // Oracle: "Instance metadata service v2", IPv6 endpoint; its DNS and time services are
+        // beside it.
         v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0], 112, Metadata),
         // Scaleway: cloud-init, "Scaleway".
         v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128, Metadata),
@@ -99,7 +101,7 @@ const SPECIAL: [Entry; 45] = {
         // Unique local (RFC 4193) and the former site-local (RFC 3879).
         v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, Private),
         v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, Private),
-        // No hosts: this network, protocols, documentation, 6to4 relays, benchmarking, multicast,
+        // Not hosts: this network, protocols, documentation, 6to4 relays, benchmarking, multicast,
         // reserved.
         v4([0, 0, 0, 0], 8, Unusable),
         v4([192, 0, 0, 0], 24, Unusable),
@@ -111,16 +113,16 @@ const SPECIAL: [Entry; 45] = {
         v4([224, 0, 0, 0], 4, Unusable),
         v4([240, 0, 0, 0], 4, Unusable),
         v4([0, 0, 0, 0], 0, Public),
-        // Of IPv6 only 2000::/3 is handed out (RFC 4291 section 2.4); within it protocols,
-        // documentation and benchmarking.
+        // In IPv6, only 2000::/3 is assigned (RFC 4291 section 2.4), and within it some blocks for
+        // protocols, documentation and benchmarking.
         v6([0, 0, 0, 0, 0, 0, 0, 0], 0, Unusable),
         v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3, Public),
         v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23, Unusable),
         v6([0x2001, 2, 0, 0, 0, 0, 0, 0], 48, Unusable),
         v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32, Unusable),
         v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, Unusable),
-        // Ways through IPv4. What goes to a public address there may be one here (NAT64 with its
-        // well-known prefix, RFC 6052, and 6to4, RFC 3056); `carried` looks inside.
+        // Detours through IPv4: an address that leads to a public IPv4 address may be public (NAT64
+        // with its well-known prefix, RFC 6052, and 6to4, RFC 3056); `carried` finds that address.
         v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96, Public),
         v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16, Public),
         // NAT64 of one network (RFC 8215), Teredo (RFC 4380), IPv4-compatible and -translated.
@@ -137,8 +139,8 @@ const SPECIAL: [Entry; 45] = {
     ]
 };
 
-/// Names by which services of a cloud for its guests are known, each from that cloud's
-/// documentation; what lies below one counts as well.
+/// Names of cloud services for guests, each from the provider's documentation; the names below one
+/// count as well.
 const METADATA_NAMES: [&str; 13] = [
     // Google.
     "metadata.google.internal",
@@ -164,16 +166,16 @@ const METADATA_NAMES: [&str; 13] = [
     "rancher-metadata.rancher.internal",
 ];
 
-/// Top-level names that never lead off a link, or are nobody's (RFC 6761, RFC 6762, RFC 7686,
-/// RFC 9476); they exist only where the policy fixes an address.
+/// Top-level names that never leave the link, or that have no owner (RFC 6761, RFC 6762, RFC 7686,
+/// RFC 9476); they exist only if the policy fixes an address.
 const SPECIAL_TOPS: [&str; 5] = ["local", "localhost", "invalid", "onion", "alt"];
 
-/// Where addresses are looked up backwards; synthetic ones have no owner to tell of.
+/// Domains of reverse look-ups; a synthetic address has no owner to report.
 const BACKWARDS: [&str; 2] = ["in-addr", "ip6"];
 
-/// Tells what sort of address it is. An IPv4 address that an IPv6 one carries or leads to counts
-/// as well (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP): a service for guests is
-/// one in each of these forms, and a way through IPv4 to what is not public is no way.
+/// Returns the class of an address. An IPv4 address that an IPv6 address carries or leads to counts
+/// too (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP): a service for guests is one
+/// in each of these forms, and no detour through IPv4 reaches an address that is not public.
 pub fn classify(address: IpAddr) -> AddressClass {
     let own = listed(address);
     let IpAddr::V6(v6) = address else {
@@ -198,7 +200,8 @@ fn listed(address: IpAddr) -> AddressClass {
         .iter()
         .filter(within)
         .max_by_key(|(_, bits, _)| *bits);
-    // Both families have an entry for everything; if one had none, nothing of it were reached.
+    // Both families have an entry for every address; without one, an address would not be
+    // reachable.
     longest.map_or(AddressClass::Unusable, |(_, _, class)| *class)
 }
 
@@ -225,7 +228,7 @@ fn carried(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Tells whether a name is that of a metadata service, or lies below one.
+/// Returns whether a name is that of a metadata service, or is below one.
 pub(crate) fn is_metadata_name(name: &HostName) -> bool {
     METADATA_NAMES.iter().any(|own| {
         name.as_str()
@@ -234,13 +237,13 @@ pub(crate) fn is_metadata_name(name: &HostName) -> bool {
     })
 }
 
-/// Tells whether a name is always a machine's own loopback (RFC 6761 section 6.3).
+/// Returns whether a name is always a machine's own loopback (RFC 6761 section 6.3).
 pub(crate) fn is_localhost(name: &HostName) -> bool {
     name.labels_rev().next() == Some("localhost")
 }
 
-/// Tells whether a name means something on one machine or link only, or nothing: a single label or
-/// a special-use name. Such a name exists in a session only where `[network.hosts]` fixes it.
+/// Returns whether a name means something only on one machine or link, or nothing: a single label
+/// or a special-use name. Such a name exists in a session only if `[network.hosts]` fixes it.
 pub fn is_special_name(name: &HostName) -> bool {
     let mut labels = name.labels_rev();
     let top = labels.next().unwrap_or_default();

@@ -1,15 +1,15 @@
-//! Where the program of an agent stands in a command line: as its first word, behind programs that
-//! start others (`env`, `npx`, `node`), or as the first word of a line of shell.
+//! Finds the program of an agent in a command line: as its first word, after programs that start
+//! others (`env`, `npx`, `node`), or as the first word of a shell command line.
 //!
-//! Only what is certain counts: an unknown option of a launcher hides what follows it.
+//! Only certain cases count: after an unknown option of a launcher the search ends.
 
 use stockade_types::RawText;
 
-/// Launchers in launchers that are looked through.
+/// Maximum nesting of launchers that the search goes through.
 const DEPTH_MAX: usize = 6;
 /// Programs that run a package by its name.
 const PACKAGE_RUNNERS: [&str; 4] = ["bunx", "npx", "pnpx", "uvx"];
-/// Programs that do so with a subcommand of these words.
+/// Programs that do so after these subcommand words.
 const PACKAGE_SUBCOMMANDS: [(&str, &[&str]); 12] = [
     ("bun", &["x"]),
     ("npm", &["exec"]),
@@ -24,7 +24,7 @@ const PACKAGE_SUBCOMMANDS: [(&str, &[&str]); 12] = [
     ("yarn", &["exec"]),
     ("yarn", &["run"]),
 ];
-/// Options of those that take the next word.
+/// Options of these runners that take the next word.
 const PACKAGE_VALUES: [&str; 9] = [
     "--from",
     "--package",
@@ -36,7 +36,7 @@ const PACKAGE_VALUES: [&str; 9] = [
     "-w",
     "--index",
 ];
-/// Programs that run another one with its own words, and their options that take the next word.
+/// Programs that run another command line, and their options that take the next word.
 const WRAPPERS: [(&str, &[&str]); 7] = [
     ("env", &["-u", "--unset", "-C", "--chdir"]),
     ("ionice", &["-c", "-n"]),
@@ -46,27 +46,27 @@ const WRAPPERS: [(&str, &[&str]); 7] = [
     ("stdbuf", &["-i", "-o", "-e"]),
     ("timeout", &["-k", "-s", "--kill-after", "--signal"]),
 ];
-/// Interpreters of the scripts that agents are installed as.
+/// Interpreters of the scripts as which agents are installed.
 const INTERPRETERS: [&str; 4] = ["bun", "deno", "node", "nodejs"];
 const SHELLS: [&str; 6] = ["bash", "dash", "fish", "ksh", "sh", "zsh"];
 
-/// What an agent's program is called.
+/// The names of an agent's program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Names<'a> {
     /// File names.
     pub(crate) commands: &'a [&'a str],
-    /// Names of the packages that hold it.
+    /// Names of the packages that contain it.
     pub(crate) packages: &'a [&'a str],
 }
 
-/// Where arguments of the agent go.
+/// The place for arguments of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Behind this word.
+    /// After this word.
     Word(usize),
-    /// Behind this word, which a `--` must precede for that.
+    /// After this word, with a `--` in front of it, without which they would not reach the agent.
     WordAfterDashes(usize),
-    /// In the line of shell that is this word, at this byte.
+    /// In the shell command line that is this word, at this byte.
     Line(usize, usize),
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn find(argv: &[RawText], names: Names<'_>) -> Option<Place> {
             if names.has_package(word) {
                 return Some(found.place());
             }
-            // Such as `uv run python -m …`: what it runs can be a launcher too.
+            // For example `uv run python -m …`: the program that it runs can be a launcher too.
             index = found.at;
             continue;
         }
@@ -100,7 +100,7 @@ pub(crate) fn find(argv: &[RawText], names: Names<'_>) -> Option<Place> {
     None
 }
 
-/// Puts the agent's arguments behind its program.
+/// Inserts the agent's arguments after its program.
 pub(crate) fn insert(argv: &mut Vec<RawText>, place: Place, arguments: &[String]) {
     let words = || arguments.iter().map(|word| RawText::from(word.as_str()));
     let insert = |argv: &mut Vec<RawText>, index: usize| {
@@ -126,7 +126,7 @@ pub(crate) fn insert(argv: &mut Vec<RawText>, place: Place, arguments: &[String]
     }
 }
 
-/// Quotes a word for every shell.
+/// Quotes a word for any shell.
 fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
@@ -140,7 +140,7 @@ fn file_name(word: &str) -> &str {
 }
 
 impl Names<'_> {
-    /// Whether a word of a package runner means the agent: its command or its package, with any
+    /// Whether a word of a package runner names the agent: its command or its package, with any
     /// version.
     fn has_package(&self, word: &str) -> bool {
         let at = word.char_indices().skip(1).find(|(_, c)| *c == '@');
@@ -148,7 +148,7 @@ impl Names<'_> {
         self.packages.contains(&bare) || self.commands.contains(&bare)
     }
 
-    /// Whether a file of a script is the agent's: by its name, or by the package that it lies in.
+    /// Whether a script file is the agent's, by its name or by the package that contains it.
     fn has_script(&self, path: &str) -> bool {
         let name = file_name(path);
         let stem = [".js", ".mjs", ".cjs", ".py"]
@@ -160,7 +160,7 @@ impl Names<'_> {
     }
 }
 
-/// What a package runner runs.
+/// The package that a package runner runs.
 struct Package {
     at: usize,
     needs_dashes: bool,
@@ -196,14 +196,14 @@ fn package(argv: &[RawText], index: usize, name: &str) -> Option<Package> {
             return Some(Package { at, needs_dashes });
         }
         if !word.starts_with('-') {
-            // npm takes options of what it runs for its own.
+            // npm takes the options of the program that it runs as its own.
             let needs_dashes = is_npm;
             return Some(Package {
                 at: next,
                 needs_dashes,
             });
         }
-        // A line of shell is no name.
+        // A shell command line is not a name.
         if matches!(word, "-c" | "--call") {
             return None;
         }
@@ -211,7 +211,7 @@ fn package(argv: &[RawText], index: usize, name: &str) -> Option<Package> {
     }
 }
 
-/// Returns the word with which the command behind a wrapper begins.
+/// Returns the index of the word with which the command after a wrapper begins.
 fn wrapped(argv: &[RawText], mut next: usize, name: &str, values: &[&str]) -> Option<usize> {
     loop {
         let word = text(argv, next)?;
@@ -222,7 +222,7 @@ fn wrapped(argv: &[RawText], mut next: usize, name: &str, values: &[&str]) -> Op
         if values.contains(&word) {
             next += 2;
         } else if word.starts_with('-') {
-            // What it splits is a text of its own.
+            // The text that it splits into words is a command line of its own.
             if name == "env" && (word.starts_with("-S") || word.starts_with("--split")) {
                 return None;
             }
@@ -233,7 +233,7 @@ fn wrapped(argv: &[RawText], mut next: usize, name: &str, values: &[&str]) -> Op
             break;
         }
     }
-    // Its first word is how long.
+    // The first word of `timeout` is the duration.
     Some(if name == "timeout" { next + 1 } else { next })
 }
 
@@ -265,8 +265,7 @@ fn script(argv: &[RawText], index: usize, name: &str, names: Names<'_>) -> Optio
     None
 }
 
-/// Finds the agent as the first word of `sh -c LINE`, as it stands there: no word that a shell would
-/// change.
+/// Finds the agent as the first word of `sh -c LINE`, if the shell would not change that word.
 fn in_line(argv: &[RawText], index: usize, names: Names<'_>) -> Option<Place> {
     let mut next = index + 1;
     loop {

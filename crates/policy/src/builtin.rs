@@ -4,7 +4,7 @@ use stockade_types::RawText;
 
 use crate::agent_command::{self, Names};
 
-/// Name, text, and the file names and packages of commands it is for.
+/// Name, text, and the commands (file names) and packages that it is for.
 struct Preset {
     name: &'static str,
     text: &'static str,
@@ -12,7 +12,7 @@ struct Preset {
     packages: &'static [&'static str],
 }
 
-/// Commands and packages repeat what each file says under `[preset]`; a test keeps them equal.
+/// Commands and packages repeat the `[preset]` of each file; a test keeps them equal.
 const PRESETS: &[Preset] = &[
     Preset {
         name: "aider",
@@ -130,8 +130,8 @@ pub fn builtin_names() -> &'static [&'static str] {
     &NAMES
 }
 
-/// Returns the preset for a command line whose program is an agent's, also behind `env`, `npx`,
-/// `node` or `sh -c`; `generic` where none is known.
+/// Returns the preset for a command line whose program is an agent's, also after `env`, `npx`,
+/// `node` or `sh -c`; `generic` if the program is not a known agent's.
 pub fn preset_for_command(argv: &[RawText]) -> &'static str {
     let is_meant = |preset: &&Preset| {
         let names = Names {
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn every_preset_passes_its_own_tests() {
-        // A builtin's tests are not run at load, since other layers may tighten it; as a file of
-        // the user they are.
+        // Loading does not run the tests of a builtin, because other layers may tighten it; it runs
+        // them if the same text is a file of the user.
         for preset in PRESETS {
             let text = preset.text.to_owned();
             let tests = text.find("\n[tests").and_then(|at| text.get(at..)).unwrap();

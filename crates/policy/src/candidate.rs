@@ -1,6 +1,6 @@
 //! Patterns that could match a request.
 
-/// Most places that a search for something near looks at; a hint is not worth more.
+/// Most places that a search for a near rule examines; a hint is not worth more.
 pub(crate) const NEAR_MAX: usize = 64;
 
 /// One pattern of one rule.

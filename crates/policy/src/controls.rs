@@ -1,10 +1,10 @@
-//! Controls that are in no file, and that no file can remove.
+//! Controls that are not in any file and that no file can remove.
 
 use stockade_types::{RuleId, Verdict};
 
 use crate::{AskStage, Decision, Origin, Reviewer, Scope, kinds::Body, rule::Rule};
 
-/// A control that is built in. Its name stands as the rule in decisions, so no rule of a file may
+/// A control that is built in. Its name appears as the rule in decisions, so no rule of a file may
 /// have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -12,41 +12,41 @@ pub enum Control {
     Metadata,
     /// Addresses of this machine and its networks.
     PrivateAddress,
-    /// Files whose change could run code outside the boundary.
+    /// Files that could run code outside the boundary if they were changed.
     Protected,
-    /// The same, where all that would be in them is known and was shown.
+    /// The same, if their whole future content is known and was shown.
     ProtectedContent,
     /// Files within the writable view, which may be changed.
     View,
-    /// An address that no host has, or a name whose only addresses no policy opens.
+    /// An address that no host has, or a name whose only addresses cannot be opened by any policy.
     NeverReached,
-    /// The session's own loopback, asked for through the network.
+    /// The session's own loopback, when a program reaches for it through the network.
     Loopback,
-    /// An address of the synthetic space that stands for no name.
+    /// An address of the synthetic range that belongs to no name.
     UnknownAddress,
     /// A name that no host can have.
     NotAHostName,
     /// A name that means something on one machine only.
     SpecialName,
-    /// Bytes that name another host than the connection was opened to.
+    /// Bytes that name a host other than the one the connection was opened to.
     NameMismatch,
-    /// A TLS `ClientHello` that names no host where a name was judged.
+    /// A TLS `ClientHello` without a server name on a connection for which a name was judged.
     NoServerName,
     /// A TLS `ClientHello` that is not valid.
     TlsMalformed,
-    /// A `ClientHello` that did not come to its end in time.
+    /// A `ClientHello` that was not complete in time.
     GreetingUnfinished,
-    /// Anything but HTTP where a rule has conditions on requests.
+    /// A protocol other than HTTP, when a rule has conditions on requests.
     NotHttp,
     /// HTTP that could be read in two ways.
     HttpFraming,
-    /// A program whose file cannot be read, so that nobody knows what it is.
+    /// A program whose file cannot be read, so that it cannot be identified.
     UnreadableProgram,
     /// A system call that the filter refuses.
     SystemCalls,
-    /// A change of a file where the view is read-only.
+    /// A change of a file in a read-only view.
     ReadOnly,
-    /// A process that another one decides about, or would.
+    /// A process that another one controls, or would control.
     Traced,
     /// A port on which a program of the session listens.
     ListeningPort,
@@ -114,13 +114,13 @@ impl Control {
         self.as_str().parse().ok()
     }
 
-    /// Makes the deny of this control; `remedy` is the one step that would change it, or empty.
+    /// Makes the deny of this control; `remedy` is the one step that would change it, or is empty.
     pub fn denies(self, reason: impl Into<String>, remedy: &str) -> Decision {
         let by = self.id().map(|id| (id, Origin::Builtin));
         Decision::plain(Verdict::Deny, by, reason, remedy)
     }
 
-    /// Makes the question of this control; an answer reaches no further than one use.
+    /// Makes the question of this control; an answer is for one use only.
     pub(crate) fn asks(self, reason: impl Into<String>, remedy: &str) -> Decision {
         let by = self.id().map(|id| (id, Origin::Builtin));
         let stage = AskStage {
@@ -153,11 +153,11 @@ pub(crate) const PROTECTED: usize = 3;
 pub(crate) const VIEW: usize = 4;
 /// Number of the question about protected files whose content is known.
 pub(crate) const CONTENT: usize = 5;
-/// How many there are of these.
+/// The number of these controls.
 pub(crate) const COUNT: usize = 6;
 
 /// Returns those controls that are judged as rules; they come first in every list of rules. The
-/// others see what no rule can: bytes on a connection, a file that cannot be read.
+/// others depend on facts that no rule sees: bytes on a connection, a file that cannot be read.
 pub(crate) fn controls() -> Vec<Rule> {
     let rule = |control: Control, effect: Verdict, reason: &str| {
         control.id().map(|id| Rule {

@@ -1,10 +1,10 @@
 //! How one request is decided.
 //!
-//! 1. The request is taken apart, and the index names the rules that could match it.
-//! 2. Each of them is compared: it matches now, it may match requests on this connection later, or
-//!    it does not match.
-//! 3. Controls that apply are added, and for each question it is found out whether an allow is an
-//!    exception to it and whether it was approved. That is the tally.
+//! 1. The decider takes the request apart, and the index names the rules that could match it.
+//! 2. It compares each of them: the rule matches now, may match requests on this connection later,
+//!    or does not match.
+//! 3. It adds the controls that apply, and finds out for each question whether an allow is an
+//!    exception to it and whether it was approved. The result is the tally.
 //! 4. The engine gives the verdict on the tally, and the verdict gets its words.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,10 +35,10 @@ struct Matches {
 }
 
 impl Policy {
-    /// Decides one request, given what was approved.
+    /// Decides one request, with the approvals given so far.
     ///
-    /// The answer depends on nothing but the arguments and the policy. Whatever cannot be
-    /// evaluated is a deny.
+    /// The answer depends only on the arguments and the policy. A request that cannot be evaluated
+    /// is denied.
     pub fn decide(&self, request: &Request, approvals: &Approvals) -> Decision {
         self.decide_above(request, approvals, Origin::Builtin)
     }
@@ -76,10 +76,10 @@ impl Policy {
         }
     }
 
-    /// Decides and gives the proof. This is the only way to a [`Permitted`].
+    /// Decides, and returns the proof. This is the only way to get a [`Permitted`].
     ///
     /// # Errors
-    /// The decision, where it is not an allow.
+    /// The decision, if it is not an allow.
     #[expect(
         clippy::result_large_err,
         reason = "a denial is as much an answer as an allow"
@@ -97,7 +97,7 @@ impl Policy {
     }
 }
 
-/// One decision on its way.
+/// A decision in progress.
 struct Decider<'p> {
     policy: &'p Policy,
     request: &'p Request,
@@ -134,7 +134,7 @@ impl Decider<'_> {
         explain.decision(&Outcome { verdict, http_only })
     }
 
-    /// A name is known where a connection to it on some port could be allowed or asked about.
+    /// A name is known if a connection to it on some port could be allowed or asked about.
     fn name(&self, request: &NameRequest) -> Decision {
         let host = Host::Name(request.name.clone());
         let at = |port| {
@@ -153,7 +153,8 @@ impl Decider<'_> {
             .filter_map(Rule::net)
             .flat_map(NetBody::named_ports)
             .collect();
-        // Of rules that say as much, that of the web is what the name is most likely looked up for.
+        // Among equal decisions the one for a web port comes first, because the name is most likely
+        // looked up for it.
         let (web, others): (Vec<u16>, Vec<u16>) =
             ports.into_iter().partition(|port| WEB_PORTS.contains(port));
         let mut best: Option<Decision> = None;
@@ -217,7 +218,7 @@ impl Decider<'_> {
                     Fit::Now => &mut matches.now,
                     Fit::Later => &mut matches.later,
                 };
-                // One pattern, which lies within nothing and has nothing within it.
+                // A Cedar rule has one pattern, which neither contains nor is contained in another.
                 list.insert(number, vec![0]);
             }
         }
@@ -270,7 +271,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Returns the controls that apply whatever the files say.
+    /// Returns the controls that apply regardless of the files.
     fn controls(&self, features: &Features<'_>, matches: &Matches) -> Vec<usize> {
         match features {
             Features::Net(net) => {
@@ -302,7 +303,8 @@ impl Decider<'_> {
                         let below = at.as_bytes();
                         workspace.protects(below).is_some() && !workspace.is_held(below)
                     });
-                // With a review the change lands in the overlay and is shown first.
+                // In review mode the change goes to the overlay, and is shown before it takes
+                // effect.
                 if guarded && workspace.mode.value == WorkspaceMode::Direct {
                     vec![if shown { CONTENT } else { PROTECTED }, VIEW]
                 } else {
@@ -326,8 +328,8 @@ impl Decider<'_> {
             })
     }
 
-    /// Tells whether an allowed connection may carry only requests that can be judged one by one:
-    /// it is open only for their sake, or some of them are asked about or denied.
+    /// Returns whether an allowed connection may carry only requests that can be judged one by one:
+    /// it is open only for them, or some of them are asked about or denied.
     fn is_http_only(
         &self,
         kind: RequestKind,
@@ -355,7 +357,7 @@ impl Decider<'_> {
             approved: tally.approved.clone(),
             ..self.tally(features, &plain)
         };
-        // An error cannot make the connection freer.
+        // An error must not make the connection less restricted.
         !matches!(
             self.policy
                 .engine
@@ -365,7 +367,7 @@ impl Decider<'_> {
     }
 }
 
-/// Tells whether a matching allow rule is an exception to a matching ask.
+/// Returns whether a matching allow rule is an exception to a matching ask.
 fn is_excepted(rules: &[Rule], ask: usize, asked: &[usize], matches: &Matches) -> bool {
     let Some(ask) = rules.get(ask).filter(|ask| !ask.only_tightens()) else {
         return false;

@@ -14,9 +14,9 @@ use crate::{NetRequest, Origin, Request, Scope};
 pub struct Decision {
     /// What was decided.
     pub verdict: Verdict,
-    /// The rule that decided; `None` where nothing names the request.
+    /// The rule that decided; `None` if no rule matches the request.
     pub rule: Option<RuleId>,
-    /// All rules that had a part in it.
+    /// All rules that contributed.
     pub rules: Vec<RuleId>,
     /// The layer of `rule`.
     pub origin: Option<Origin>,
@@ -28,12 +28,12 @@ pub struct Decision {
     pub nearest_allow: Option<String>,
     /// The one step that would change this answer; empty for an allow.
     pub remedy: String,
-    /// Who is asked and for how long, where the verdict is ask.
+    /// Who is asked and for how long, if the verdict is ask.
     pub stage: Option<AskStage>,
     /// The host may resolve to private or loopback addresses (never to cloud metadata).
     pub private: bool,
-    /// Only HTTP that can be read may pass, each request judged by itself; anything else on the
-    /// connection (TLS, opaque bytes) must be refused, since the rule has conditions on requests.
+    /// Only readable HTTP may pass, with each request judged by itself; any other traffic on the
+    /// connection (TLS, opaque bytes) must be refused, because the rule has conditions on requests.
     #[serde(default)]
     pub http_only: bool,
 }
@@ -50,8 +50,8 @@ pub struct AskStage {
 }
 
 impl AskStage {
-    /// How long a question stays open where nothing is said of it: long enough to come back from the
-    /// next room, short enough that a build does not hang unnoticed.
+    /// How long a question stays open by default: long enough to come back from the next room,
+    /// short enough that a build does not hang unnoticed.
     pub(crate) const EXPIRES: Span = Span::from_millis(5 * 60 * 1000);
 }
 
@@ -63,7 +63,7 @@ pub enum Reviewer {
     Bot,
     /// A person.
     Human,
-    /// The deterministic reviewer first, a person where it does not decide.
+    /// The deterministic reviewer first, a person if it does not decide.
     BotThenHuman,
 }
 
@@ -85,7 +85,7 @@ impl fmt::Display for Reviewer {
 }
 
 impl Decision {
-    /// Makes a decision that says no more than who decided, why, and what would change it.
+    /// Makes a decision with only the deciding rule, the reason, and the remedy.
     pub(crate) fn plain(
         verdict: Verdict,
         by: Option<(RuleId, Origin)>,
@@ -135,9 +135,9 @@ impl Decision {
     }
 }
 
-/// A value that stands for an effect which can be decided on.
+/// A value that represents an effect on which policy can decide.
 pub trait AsRequest {
-    /// Returns the request that the value stands for.
+    /// Returns the request that the value represents.
     fn as_request(&self) -> Request;
 }
 
@@ -168,7 +168,7 @@ impl<T> Permitted<T> {
         &self.0
     }
 
-    /// Gives the value back; the proof is spent.
+    /// Returns the value and gives up the proof.
     pub fn into_inner(self) -> T {
         self.0
     }

@@ -43,7 +43,7 @@ impl TryFrom<String> for Endpoint {
 /// A port of the session that exists on the machine's loopback.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publish {
-    /// Where a program of the session listens.
+    /// The port on which a program of the session listens.
     pub inside: Port,
     /// The port on the machine.
     pub outside: Port,

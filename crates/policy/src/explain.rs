@@ -1,4 +1,4 @@
-//! The words of a decision: which rule, why, what nearly allowed it, and the one next step.
+//! The words of a decision: which rule, why, which rule nearly allowed it, and the one next step.
 
 use stockade_types::{RuleId, Span, Verdict};
 
@@ -10,14 +10,15 @@ use crate::{
     rule::Rule,
 };
 
-/// The file in which a user writes rules, as people are told.
+/// The file in which a user writes rules, as messages name it.
 const USER_FILE: &str = "~/.config/stockade/policy.toml";
 
-/// What helps where the path of a request has no one meaning.
+/// The remedy if the path of a request has more than one meaning.
 const PLAINLY: &str =
     "send the path in its plain spelling, or have the rule mean the whole host, without `paths`";
 
-/// Most allow rules that are compared for the narrowest one: it is only what is shown first.
+/// Most allow rules that are compared to find the narrowest; that only decides which is shown
+/// first.
 const SHOWN_MAX: usize = 16;
 
 /// A decision that needs its words.
@@ -30,7 +31,7 @@ pub(crate) struct Explain<'p> {
     pub(crate) tally: &'p Tally,
 }
 
-/// What the engine said.
+/// The engine's result.
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) http_only: bool,
@@ -51,7 +52,7 @@ impl Explain<'_> {
         }
     }
 
-    /// What could not be evaluated is denied.
+    /// A request that could not be evaluated is denied.
     pub(crate) fn error(error: &EngineError) -> Decision {
         let reason = format!("the policy could not be evaluated, so nothing is allowed: {error}");
         let remedy = "report this; `stockade policy check` shows the policy";
@@ -64,7 +65,8 @@ impl Explain<'_> {
             .filter_map(|number| Some((*number, self.rules.get(*number)?)))
             .filter(|(_, rule)| rule.effect == effect)
             .collect();
-        // The most trusted layer speaks first; within it the name decides, never the order.
+        // The most trusted layer comes first; within it the rule's name decides, never the order of
+        // rules.
         rules.sort_by(|(a, x), (b, y)| {
             let controls = (*b <= PROTECTED).cmp(&(*a <= PROTECTED));
             let layer = y.origin.authority().cmp(&x.origin.authority());
@@ -107,10 +109,10 @@ impl Explain<'_> {
         }
         let mut rules = self.taking_part(Verdict::Allow);
         if rules.is_empty() {
-            // A connection that is open only so that its requests can be asked about.
+            // A connection that is open only so that a person can be asked about its requests.
             rules = self.taking_part(Verdict::Ask);
         }
-        // Of several the narrowest is what people want to see.
+        // People want to see the narrowest of several rules.
         let narrowest = rules.iter().position(|(_, rule)| {
             !rules
                 .iter()
@@ -241,7 +243,7 @@ impl Explain<'_> {
         }
     }
 
-    /// Says what of the path of a request has no one meaning.
+    /// Says which part of the path of a request is ambiguous.
     fn ambiguity(&self) -> Option<String> {
         match self.features {
             Features::Net(net) => net.ambiguity(),
@@ -249,7 +251,7 @@ impl Explain<'_> {
         }
     }
 
-    /// The same where the rule is one about paths.
+    /// The same, if the rule is about paths.
     fn doubt(&self, rule: &Rule) -> Option<String> {
         rule.net()?.paths.as_ref()?;
         self.ambiguity()
@@ -266,7 +268,8 @@ impl Explain<'_> {
             .or_else(|| workspace.protects_below(relative))
     }
 
-    /// Finds the allow rule that fails latest, among those that the index has nearby.
+    /// Finds, among the rules near the request in the index, the allow rule that fails at the last
+    /// check.
     fn near(&self) -> Option<Near> {
         let candidates = self.index.near(self.features).into_iter();
         let nearest = candidates
@@ -284,7 +287,7 @@ impl Explain<'_> {
     }
 }
 
-/// Several asks are one question, under the strictest of their bounds.
+/// Combines several asks into one question, with the strictest of their limits.
 fn strictest<'s>(stages: impl Iterator<Item = &'s AskStage>) -> Option<AskStage> {
     stages.cloned().reduce(|a, b| AskStage {
         reviewer: if a.reviewer == Reviewer::Human {

@@ -1,4 +1,4 @@
-//! Grants: what was approved, as a pure state machine. Its owner is the supervisor.
+//! Grants: the approved requests, as a pure state machine. The supervisor owns it.
 //!
 //! `Granted → Used(n) | Expired | Revoked`, or `Denied`; no path leads from a denied approval to a
 //! granted one. `once` and `n-uses` bind [`Request::digest`] (exactly this, by this program), the
@@ -20,7 +20,7 @@ pub enum GrantError {
     /// The decision was not an ask, so there is nothing to grant.
     #[error("the decision was `{0}`, and only an ask can be granted")]
     NotAsked(Verdict),
-    /// The rule does not let a grant reach that far.
+    /// The rule does not allow a scope this wide.
     #[error("{} is wider than {}, the widest that the rule allows", .asked.in_words(), .max.in_words())]
     TooWide {
         /// What was asked for.
@@ -28,7 +28,7 @@ pub enum GrantError {
         /// What the rule allows.
         max: Scope,
     },
-    /// The approval was answered before.
+    /// The approval already has an answer.
     #[error("approval {0} was answered before; an answer is final")]
     Settled(ApprovalId),
     /// Without a digest of the program a wide grant would also cover another program.
@@ -42,16 +42,16 @@ pub enum GrantError {
     Full,
 }
 
-/// The approvals that are valid for one request (and for the connection it opens).
+/// The approvals that are valid for one request and for the connection that it opens.
 ///
-/// Empty means none. It is only ever made by [`Grants::matching`] and [`Grants::lend`]; it can be serialised, so that
-/// the supervisor can hand it to the egress process over their private channel.
+/// Empty means none. Only [`Grants::matching`] and [`Grants::lend`] make it; it can be serialised
+/// so that the supervisor can hand it to the egress process over their private channel.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Approvals {
     entries: Vec<Approved>,
 }
 
-/// One approval with what it binds.
+/// One approval with the request that it binds.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 struct Approved {
     id: ApprovalId,
@@ -61,7 +61,7 @@ struct Approved {
     connection: Option<Digest>,
 }
 
-/// What a grant binds.
+/// What a grant is bound to.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Bound {
@@ -78,7 +78,7 @@ impl Bound {
     }
 }
 
-/// How an approval reaches a rule.
+/// How an approval covers a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// The request itself was approved.
@@ -95,7 +95,7 @@ impl Approvals {
         }
     }
 
-    /// Tells whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -144,13 +144,13 @@ pub struct ListedGrant {
     pub target: String,
     /// How far it reaches.
     pub scope: Scope,
-    /// Uses left, where they are counted.
+    /// Uses left, if they are counted.
     pub uses_left: Option<u32>,
     /// How often it was used.
     pub used: u64,
     /// When it was granted.
     pub granted: UnixMillis,
-    /// Whether it was taken back.
+    /// Whether it was revoked.
     pub revoked: bool,
 }
 
@@ -182,7 +182,7 @@ pub struct Grants {
     answered: BTreeMap<ApprovalId, Grant>,
     denied: BTreeSet<ApprovalId>,
     denials: BTreeMap<Digest, u32>,
-    /// Shapes that nobody wants to be asked about again.
+    /// Shapes about which the person does not want to be asked again.
     denied_always: BTreeSet<Digest>,
 }
 
@@ -192,11 +192,12 @@ impl Grants {
         Self::default()
     }
 
-    /// Grants what `request` was asked for, as far as `scope` reaches.
+    /// Grants the request with the scope `scope`.
     ///
     /// # Errors
-    /// When the decision was not an ask, the scope is wider than the rule allows, the approval was
-    /// answered before, a wide grant has no program digest to bind, or the scope is over already.
+    /// When the decision was not an ask, the scope is wider than the rule allows, the approval
+    /// already has an answer, a wide grant has no program digest to bind, or the scope has already
+    /// ended.
     pub fn grant(
         &mut self,
         id: ApprovalId,
@@ -273,8 +274,8 @@ impl Grants {
             .answered
             .values()
             .filter(|grant| grant.is_live(revision, now));
-        // A connection's approval covers its requests only where it outlives the connection;
-        // `once` reaches them through the approvals that the connection itself was opened with.
+        // The approval of a connection covers its requests only if it outlives the connection;
+        // `once` covers them through the approvals with which the connection itself was opened.
         let covering = live.filter(|grant| match grant.approved.reach(request) {
             Some(Reach::Request) => true,
             Some(Reach::Connection) => !grant.scope.is_exact(),
@@ -285,8 +286,9 @@ impl Grants {
         }
     }
 
-    /// Lends an answer to a request of the command that it let run; `None` where it does not hold any
-    /// more. It covers exactly this request, and the requests on the connection that it opens.
+    /// Extends an answer to a request of the command that it permitted; `None` if the answer is no
+    /// longer in force. The result covers exactly this request, and the requests on the connection
+    /// that it opens.
     pub fn lend(
         &self,
         id: &ApprovalId,
@@ -296,7 +298,7 @@ impl Grants {
         now: UnixMillis,
     ) -> Option<Approvals> {
         let grant = self.answered.get(id)?;
-        // Whether it can be used once more does not matter: the command runs.
+        // It need not have a use left: the command is already running.
         let holds = Grant {
             uses_left: None,
             ..grant.clone()
@@ -313,14 +315,14 @@ impl Grants {
         })
     }
 
-    /// Tells whether a grant was given and not taken back.
+    /// Returns whether a grant was given and not revoked.
     pub fn is_held(&self, id: &ApprovalId) -> bool {
         self.answered.get(id).is_some_and(|grant| !grant.revoked)
     }
 
-    /// Uses one of `approvals` for `request`, a grant without a count first.
+    /// Uses one of `approvals` for `request`; one without a count first.
     ///
-    /// `None` means that none of them holds any more: the effect must not happen.
+    /// `None` means that none of them is in force any more: the effect must not happen.
     pub fn consume(
         &mut self,
         request: &Request,
@@ -350,14 +352,14 @@ impl Grants {
         Some(id)
     }
 
-    /// Takes a grant back; what it opened is for the caller to close.
+    /// Revokes a grant; the caller must close what it opened.
     pub fn revoke(&mut self, id: &ApprovalId) -> bool {
         self.answered
             .get_mut(id)
             .is_some_and(|grant| !std::mem::replace(&mut grant.revoked, true))
     }
 
-    /// Takes a counted grant back that was never used: whoever it was for is gone.
+    /// Revokes a counted grant that was never used: the program it was for is gone.
     pub fn withdraw(&mut self, id: &ApprovalId) -> bool {
         let unused = |grant: &Grant| grant.uses_left.is_some() && grant.used == 0;
         self.answered.get(id).is_some_and(unused) && self.revoke(id)
@@ -398,14 +400,14 @@ impl Grants {
         Ok(*count)
     }
 
-    /// Notes that nobody wants to be asked for this shape again.
+    /// Records that the person does not want to be asked about this shape again.
     pub fn deny_always(&mut self, request: &Request) {
         if self.denied_always.len() < SETTLED_MAX {
             self.denied_always.insert(request.shape());
         }
     }
 
-    /// Tells whether nobody wants to be asked for this shape again.
+    /// Returns whether the person does not want to be asked about this shape again.
     pub fn is_denied_always(&self, request: &Request) -> bool {
         self.denied_always.contains(&request.shape())
     }

@@ -1,4 +1,4 @@
-//! Rules that keep an answer for later sessions: the narrowest that names what was asked.
+//! Rules that keep an answer for later sessions: the narrowest rule that names the request.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ use crate::{
 /// A rule that would answer the same question in later sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastingRule {
-    /// What it is.
+    /// Its form.
     #[serde(default)]
     pub form: RuleForm,
     /// The conditions in TOML, without `id` and `reason`.
@@ -27,7 +27,7 @@ pub struct LastingRule {
     pub words: String,
 }
 
-/// What a kept answer becomes.
+/// The form of a kept answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleForm {
@@ -42,7 +42,7 @@ impl RuleForm {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Allow, Self::Publish];
 
-    /// Returns the line that such a table begins with.
+    /// Returns the first line of such a table.
     pub const fn header(self) -> &'static str {
         match self {
             Self::Allow => "[[allow]]",
@@ -51,12 +51,12 @@ impl RuleForm {
     }
 }
 
-/// The pin of the organisation that keeps answers to the session.
+/// The organisation's pin that limits answers to the session.
 const PIN: &str = "answers";
 
 impl LastingRule {
-    /// Makes the narrowest rule for a target: exactly this command, this host, or this change of this
-    /// path. `None` where a policy cannot name it, or where there is no such rule.
+    /// Makes the narrowest rule for a target: exactly this command, this host, or this change of
+    /// this path. `None` if a policy cannot name it, or if there is no such rule.
     pub fn for_target(kind: RequestKind, target: &Target) -> Option<Self> {
         match kind {
             RequestKind::Exec => command(target),
@@ -83,14 +83,14 @@ impl LastingRule {
 }
 
 impl Policy {
-    /// Returns the rule of the user that would answer this question in later sessions; `None` where
-    /// none would, or where the organisation keeps answers to the session.
+    /// Returns the user's rule that would answer this question in later sessions; `None` if no rule
+    /// would, or if the organisation limits answers to the session.
     pub fn lasting(&self, request: &Request, decision: &Decision) -> Option<LastingRule> {
         if decision.verdict != Verdict::Ask || self.settings().require.contains_key(PIN) {
             return None;
         }
         let rule = LastingRule::for_target(request.kind(), &request.target())?;
-        // Whether it would answer is not guessed: the policy is asked with it.
+        // Evaluate the policy together with the rule, to know for certain that it would answer.
         let mut sources = self.sources().to_vec();
         sources.push(Source {
             origin: Origin::User,
@@ -104,8 +104,8 @@ impl Policy {
 }
 
 impl Request {
-    /// Makes the request that a record is of, as far as the record says it; `None` where it does not
-    /// say enough. Nobody asks for it: it is for looking at what a policy would say.
+    /// Makes the request of a record, as far as the record describes it; `None` if that is not
+    /// enough. No program makes this request: it serves to find out how a policy would decide.
     pub fn of_target(kind: RequestKind, target: &Target) -> Option<Self> {
         match kind {
             RequestKind::Exec => {
@@ -152,7 +152,7 @@ fn command(target: &Target) -> Option<LastingRule> {
     }
     let is_quiet = |token: &String| QUIET_PUSH_FLAGS.contains(&token.as_str());
     if name == "git" && tokens.get(1).is_some_and(|token| token == "push") {
-        // Flags that change nothing there are left open, as in an answer for the session.
+        // Leave open the flags that do not change the effect, as in an answer for the session.
         let quiet = tokens.iter().skip(2).take_while(|t| is_quiet(t)).count();
         let flags = format!("**[{}]", QUIET_PUSH_FLAGS.join(" "));
         tokens.splice(2..2 + quiet, [flags]);
@@ -171,7 +171,7 @@ fn command(target: &Target) -> Option<LastingRule> {
 
 fn host(target: &Target) -> Option<LastingRule> {
     let (host, port) = (target.host.as_ref()?, target.port?);
-    // Both ports of the web are one door, and so are both names of a site.
+    // Both web ports count as one, and so do both names of a site.
     let ports = if WEB_PORTS.contains(&port) {
         "443, 80".to_owned()
     } else {
@@ -216,13 +216,14 @@ fn file(target: &Target) -> Option<LastingRule> {
     })
 }
 
-/// Returns text that a pattern can hold; bytes that are none, and controls, are for one answer only.
+/// Returns text that a pattern can contain; bytes that are not text, and controls, allow only a
+/// one-time answer.
 fn text(raw: &RawText) -> Option<&str> {
     let text = std::str::from_utf8(raw.as_bytes()).ok()?;
     (!text.chars().any(char::is_control)).then_some(text)
 }
 
-/// Takes the meaning away from what patterns have signs for.
+/// Escapes the special characters of patterns.
 fn literal(text: &str) -> String {
     let mut literal = String::new();
     for c in text.chars() {
@@ -240,7 +241,7 @@ fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            // Nothing can go wrong while a string is written to.
+            // Writing to a string cannot fail.
             c if c.is_control() => drop(write!(quoted, "\\u{:04X}", u32::from(c))),
             c => quoted.push(c),
         }
@@ -379,7 +380,8 @@ mod tests {
                 let after = policy(&rule.to_toml("always-1", "kept \"so\""));
                 prop_assert_eq!(decide(&after, &asked), Verdict::Allow);
                 let longer = exec(&argv(Some(&other)));
-                // A flag that changes nothing is left open in its own place, behind the command.
+                // A flag that changes nothing is open only in its own place, right after the
+                // command.
                 let is_quiet = |word: &String| QUIET_PUSH_FLAGS.contains(&word.as_str());
                 let expected = if words.iter().all(is_quiet) && is_quiet(&other) {
                     Verdict::Allow

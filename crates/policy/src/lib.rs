@@ -1,8 +1,8 @@
-//! TOML to a checked policy, and pure decisions on it.
+//! From TOML to a checked policy, and pure decisions on it.
 //!
-//! [`load`] reads files, checks them with every mistake named, and merges the layers;
-//! [`Policy::decide`] answers one [`Request`]. Nothing here reads a file, a clock, the environment
-//! or randomness.
+//! [`load`] reads files, checks them, names every mistake, and merges the layers;
+//! [`Policy::decide`] answers one [`Request`]. This crate reads no file, no clock, no environment
+//! variable and no randomness.
 //!
 //! # How rules combine
 //! A rule allows, asks or denies. For one request, in whatever order rules and files come:

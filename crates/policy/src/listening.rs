@@ -1,4 +1,4 @@
-//! What policy says of a port on which a program of the session listens.
+//! The policy's decision about a port on which a program of the session listens.
 
 use std::ops::Range;
 
@@ -6,8 +6,8 @@ use stockade_types::RuleId;
 
 use crate::{Approvals, AsRequest, Control, Decision, Policy, PortRequest, Request, grant::Reach};
 
-/// Ports on which a server is noticed: below are the machine's own, and from 32768 on those that
-/// programs are given which want any (`net.ipv4.ip_local_port_range`).
+/// Ports on which a server is noticed. Lower ones belong to the machine; from 32768 on are those
+/// that the kernel assigns to programs that want any port (`net.ipv4.ip_local_port_range`).
 pub const SERVER_PORTS: Range<u16> = 1024..32_768;
 
 impl AsRequest for PortRequest {
@@ -17,7 +17,7 @@ impl AsRequest for PortRequest {
 }
 
 impl Policy {
-    /// Decides whether a port comes to be on the machine's loopback: where nobody has said so before,
+    /// Decides whether a port is published on the machine's loopback: if no earlier answer says so,
     /// it is asked about.
     pub(crate) fn listening(
         &self,

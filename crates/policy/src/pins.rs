@@ -1,4 +1,4 @@
-//! `[require]`: what the organisation pins for all layers below it.
+//! `[require]`: the values that the organisation pins for all layers below it.
 
 use crate::{
     Origin, Settings, Sourced,
@@ -6,7 +6,7 @@ use crate::{
 };
 use stockade_types::WorkspaceMode;
 
-/// A pin and the values it can have; `None` is free text.
+/// A pin and its possible values; `None` means free text.
 struct Pin {
     key: &'static str,
     values: Option<&'static [&'static str]>,
@@ -98,7 +98,7 @@ pub(crate) fn read(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Setti
             continue;
         }
         if key == "mode" && at.value == "review" {
-            // A pin is also the value, so that a lower layer that says otherwise is refused.
+            // A pin also sets the value, so that a lower layer with a different one is refused.
             let mode = At {
                 value: WorkspaceMode::Review,
                 span: at.span.clone(),

@@ -1,11 +1,11 @@
-//! Places of the caller that no policy may share with a session, whatever their spelling.
+//! Places of the caller that no policy may share with a session, in any spelling.
 
 use crate::{Policy, Problem, Problems, Sourced};
 
-/// Where the caller's own things are; absolute paths, as texts without `.`, `..` or links.
+/// Places of the caller's own things; absolute paths, as texts without `.`, `..` or links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The home, under every path by which it is known.
+    /// The home, under each of its paths.
     pub homes: Vec<String>,
     /// Stockade's state: keys, records and credentials of agents.
     pub state: Vec<String>,
@@ -14,12 +14,12 @@ pub struct Places {
 }
 
 impl Policy {
-    /// Checks that nothing shares the home as a whole, or names a place in the state or, to write,
-    /// among the policies. Directories that hold the state or policies can be shared: those are
-    /// covered in the view.
+    /// Checks that no entry shares the whole home, or names a place in the state, or in the
+    /// policies for writing. Directories that contain the state or policies can be shared, because
+    /// the view covers those places.
     ///
     /// A session that reads the state has the key that signs the record; one that writes a policy
-    /// chooses what the next session may do.
+    /// decides what the next session may do.
     ///
     /// # Errors
     /// One problem for each entry of `[filesystem]` that shares such a place.
@@ -45,11 +45,12 @@ impl Policy {
 }
 
 impl Places {
-    /// Says which of the places an entry shares.
+    /// Returns the reason why an entry must not be shared.
     fn shared_by(&self, entry: &str, writable: bool) -> Option<String> {
         let paths = self.absolute(entry);
         let holds = |place: &String| paths.iter().any(|path| is_within(place, path));
-        // What lies in a shared directory is covered there; to share it alone means nothing.
+        // The view covers such a place in a shared directory; an entry for the place itself makes
+        // no sense.
         let lies_in = |place: &&String| paths.iter().any(|path| is_within(path, place));
         if self.homes.iter().any(holds) {
             return Some(
@@ -70,7 +71,7 @@ impl Places {
         })
     }
 
-    /// Returns an entry below each home, or as it is.
+    /// Returns an entry below each home, or unchanged.
     fn absolute(&self, entry: &str) -> Vec<String> {
         match entry.strip_prefix("~/") {
             Some(rest) => self
@@ -83,7 +84,7 @@ impl Places {
     }
 }
 
-/// Tells whether `path` is `above` or lies below it.
+/// Returns whether `path` is `above` or lies below it.
 fn is_within(path: &str, above: &str) -> bool {
     path.strip_prefix(above.trim_end_matches('/'))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

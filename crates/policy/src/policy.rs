@@ -1,4 +1,4 @@
-//! A checked policy, and what can be asked of it besides decisions.
+//! A checked policy, and questions to it other than decisions.
 
 use std::collections::BTreeSet;
 
@@ -25,19 +25,19 @@ pub struct Policy {
     pub(crate) parts: PolicyParts,
     pub(crate) rules: Vec<Rule>,
     pub(crate) index: Index,
-    /// `None` where no rule is in Cedar.
+    /// `None` if no rule is in Cedar.
     pub(crate) cedar: Option<CedarRules>,
     pub(crate) engine: Engine,
 }
 
-/// What a policy is besides its rules.
+/// The parts of a policy other than its rules.
 #[derive(Debug)]
 pub(crate) struct PolicyParts {
     pub(crate) settings: Settings,
     pub(crate) sources: Vec<Source>,
     pub(crate) host_sets: HostSets,
     pub(crate) revision: Digest,
-    /// What was noted while the files were read.
+    /// Warnings from reading the files.
     pub(crate) warnings: Vec<Warning>,
 }
 
@@ -50,13 +50,13 @@ pub struct ListedRule {
     pub verdict: Verdict,
     /// Its layer.
     pub origin: Origin,
-    /// Where it stands, as `file:line`.
+    /// Its place, as `file:line`.
     pub source: String,
     /// Its conditions in words.
     pub conditions: String,
-    /// Why it is there.
+    /// The reason for it.
     pub reason: String,
-    /// Its refusals are counted in one line, and not told one by one.
+    /// Its refusals are counted in one line, not reported one by one.
     pub quiet: bool,
 }
 
@@ -74,13 +74,13 @@ impl Policy {
         })
     }
 
-    /// Returns everything but the rules.
+    /// Returns all settings other than the rules.
     pub const fn settings(&self) -> &Settings {
         &self.parts.settings
     }
 
-    /// Protects a path of the workspace in addition, for this run: `what` lies there. No policy
-    /// lifts that.
+    /// Protects one more path of the workspace for this run; `what` describes it. No policy lifts
+    /// that.
     pub fn protect(&mut self, pattern: String, what: &str) {
         self.parts.settings.workspace.protect.push(Sourced {
             value: pattern.into(),
@@ -90,7 +90,7 @@ impl Policy {
         });
     }
 
-    /// Leaves the questions of the agent itself as the agent has them.
+    /// Leaves the agent's own questions on.
     pub fn keep_own_questions(&mut self) {
         self.parts.settings.preset.own_questions_off = OwnQuestionsOff::default();
     }
@@ -119,7 +119,8 @@ impl Policy {
             .collect()
     }
 
-    /// Returns the program names that ask and deny rules name: their copies are looked for.
+    /// Returns the program names in ask and deny rules; the caller looks for copies of these
+    /// programs.
     pub fn command_names(&self) -> Vec<String> {
         let names: BTreeSet<String> = self
             .rules
@@ -139,8 +140,8 @@ impl Policy {
             .collect()
     }
 
-    /// Tells whether only presets ask: no file of the organisation, the user or the session has a part
-    /// in the question.
+    /// Returns whether only presets ask: no file of the organisation, the user or the session
+    /// contributes to the question.
     pub fn asks_by_default(&self, decision: &Decision) -> bool {
         let asks = |rule: &&Rule| rule.effect == Verdict::Ask && decision.rules.contains(&rule.id);
         decision.verdict == Verdict::Ask
@@ -151,20 +152,20 @@ impl Policy {
                 .all(|rule| rule.origin == Origin::Builtin)
     }
 
-    /// Tells whether any rule could lead to a question.
+    /// Returns whether any rule could cause a question.
     pub fn asks(&self) -> bool {
         let own = self.rules.iter().skip(COUNT);
         own.into_iter().any(|rule| rule.effect == Verdict::Ask)
     }
 
-    /// Tells whether any rule could let a connection out.
+    /// Returns whether any rule could permit a connection to the outside.
     pub fn reaches_network(&self) -> bool {
         self.rules
             .iter()
             .any(|rule| rule.net().is_some() && rule.effect != Verdict::Deny)
     }
 
-    /// Tells whether any rule about executions names programs by their content.
+    /// Returns whether any rule about executions names programs by their content.
     pub fn names_digests(&self) -> bool {
         self.rules.iter().any(|rule| match &rule.body {
             Body::Exec(body) => body
@@ -176,7 +177,7 @@ impl Policy {
         })
     }
 
-    /// Tells whether any rule depends on which program connects.
+    /// Returns whether any rule depends on the connecting program.
     pub fn names_programs_of_connections(&self) -> bool {
         self.rules
             .iter()
@@ -187,7 +188,8 @@ impl Policy {
                 .any(CedarBody::names_programs_of_connections)
     }
 
-    /// Tells whether a rule lets connections out, or asks about them, because this program makes them.
+    /// Returns whether a rule permits connections, or asks about them, because this program makes
+    /// them.
     pub fn trusts_program(&self, program: &RawText) -> bool {
         self.rules
             .iter()
@@ -200,7 +202,7 @@ impl Policy {
                 .any(|body| body.names_programs_of_connections() && body.could_name(program))
     }
 
-    /// Tells whether any rule asks about changes of files or denies them.
+    /// Returns whether any rule asks about changes of files or denies them.
     pub fn restricts_files(&self) -> bool {
         let is_about = |rule: &Rule| match &rule.body {
             Body::File(_) => rule.effect != Verdict::Allow,
@@ -224,14 +226,15 @@ impl Policy {
         self.rules.iter().skip(COUNT).map(listed).collect()
     }
 
-    /// Returns the quiet denies whose id no other rule has: a decision names its rule by that alone.
+    /// Returns the quiet denies whose id no other rule has: a decision identifies its rule only by
+    /// the id.
     pub fn quiet_rules(&self) -> Vec<RuleId> {
         let is_only = |rule: &&Rule| self.rules.iter().filter(|r| r.id == rule.id).count() == 1;
         let quiet = self.rules.iter().filter(|rule| rule.quiet);
         quiet.filter(is_only).map(|rule| rule.id.clone()).collect()
     }
 
-    /// Returns the policy as the Cedar text that decides, with what each rule matches in comments.
+    /// Returns the Cedar text that decides; comments say what each rule matches.
     pub fn to_cedar(&self) -> String {
         let mut text = format!(
             "// revision {}\n// Sets in the context name rules as LAYER/ID. `matched`: the conditions in the\n\
@@ -256,7 +259,7 @@ impl Policy {
         self.rules.get(number)
     }
 
-    /// Returns what was noted while the files were read.
+    /// Returns the warnings from reading the files.
     pub(crate) fn noted(&self) -> &[Warning] {
         &self.parts.warnings
     }

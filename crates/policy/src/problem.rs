@@ -1,4 +1,4 @@
-//! What is wrong with a policy or has no effect, with the place and the fix.
+//! Mistakes in a policy and entries without effect, with the place and the fix.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use stockade_types::RawText;
 /// One mistake in one file.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The file as it was named when it was loaded.
+    /// The file, as it was named at load.
     pub file: String,
     /// Line, from 1.
     pub line: u32,
@@ -16,11 +16,11 @@ pub struct Problem {
     pub column: u32,
     /// Path of the field, for example `allow[0].hosts[1]`.
     pub field: String,
-    /// What is wrong and how it is put right.
+    /// What is wrong and how to correct it.
     pub message: String,
 }
 
-/// One line, in which nothing of the file can command the terminal or hide.
+/// Displays one line, in which no text of the file can control the terminal or be hidden.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let safe = |text: &str| RawText::from(text).display();
@@ -57,7 +57,7 @@ pub struct Warning {
     pub message: String,
 }
 
-/// One line, in which nothing of the file can command the terminal or hide.
+/// Displays one line, in which no text of the file can control the terminal or be hidden.
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let safe = |text: &str| RawText::from(text).display();

@@ -1,11 +1,12 @@
-//! Names that decide by a look at their text: protected paths and variables that pass.
+//! Rules about names that depend on their text: protected paths, and variables that pass.
 
 use crate::{
     EnvironmentSettings, Origin, Sourced, WorkspaceSettings,
     pattern::{Glob, ProtectedPattern, glob::Case, protected::Part},
 };
 
-/// Parts of names under which secrets are kept; such a name passes only where it is given exactly.
+/// Parts of names under which secrets are stored; such a name passes only if a policy names it
+/// exactly.
 const SECRET_PARTS: [&str; 22] = [
     "KEY",
     "TOKEN",
@@ -31,11 +32,12 @@ const SECRET_PARTS: [&str; 22] = [
     "_PAT",
     "DSN",
 ];
-/// Beginnings of names that make other code run; such a name passes only where it is given exactly.
+/// Beginnings of names that make other code run; such a name passes only if a policy names it
+/// exactly.
 const CODE_PREFIXES: [&str; 3] = ["LD_", "DYLD_", "BASH_FUNC_"];
 
 impl EnvironmentSettings {
-    /// Tells whether a variable of the caller exists inside.
+    /// Returns whether a variable of the caller exists inside.
     ///
     /// A name that looks like a secret, or that makes other code run, needs an exact entry.
     pub fn passes(&self, name: &str) -> bool {
@@ -50,7 +52,7 @@ impl EnvironmentSettings {
     }
 }
 
-/// Tells whether a variable looks like a secret or makes other code run: it only passes by its
+/// Returns whether a variable looks like a secret or makes other code run: it passes only by its
 /// exact name, and its value is not shown.
 pub fn looks_secret(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
@@ -58,9 +60,10 @@ pub fn looks_secret(name: &str) -> bool {
         || CODE_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
 }
 
-/// Tells whether every variable that a glob means looks like a secret, so that it passes none.
+/// Returns whether every variable that a glob matches looks like a secret, so that the glob passes
+/// none.
 pub(crate) fn hides_secret(glob: &str) -> bool {
-    // Braces would have to be unfolded first.
+    // Braces would have to be expanded first.
     !glob.contains('{')
         && glob.split('*').any(|part| {
             let upper = part.to_ascii_uppercase();
@@ -72,7 +75,7 @@ pub(crate) fn hides_secret(glob: &str) -> bool {
 /// First parts of the patterns of protected paths.
 #[derive(Clone, Debug)]
 pub struct Beginnings {
-    /// Those that are names, by nothing else than themselves.
+    /// Names without a wildcard.
     names: Vec<Part>,
     /// Bytes with which one of the names begins, in either case: most names of a workspace begin
     /// with none of them.
@@ -100,7 +103,7 @@ impl Beginnings {
         }
     }
 
-    /// Tells whether a protected path can begin with this name.
+    /// Returns whether a protected path can begin with this name.
     pub fn include(&self, name: &[u8]) -> bool {
         let first = name.first().map(|byte| usize::from(*byte));
         let possible = first.is_some_and(|byte| self.bytes.get(byte) == Some(&true));
@@ -109,28 +112,28 @@ impl Beginnings {
     }
 }
 
-/// How the names of the boundary's own files begin.
+/// The beginning of the names of the boundary's own files.
 const OWN: &[u8] = b".stockade";
 
-/// A protecting pattern, and where it holds.
+/// A protecting pattern, and the place in which it applies.
 #[derive(Clone, Copy)]
 struct Protecting<'s> {
     pattern: &'s Sourced<ProtectedPattern>,
-    /// It does not hold below packages.
+    /// It does not apply below packages.
     outside_packages: bool,
 }
 
 impl WorkspaceSettings {
     /// Returns the pattern that protects a path below the workspace, at any depth.
     ///
-    /// `dir/**` protects `dir` itself too. ASCII case is ignored (`.GIT/config`), since some file
-    /// systems ignore it.
+    /// `dir/**` also protects `dir` itself. ASCII case is ignored (`.GIT/config`), because some
+    /// file systems ignore it.
     pub fn protects(&self, relative: &[u8]) -> Option<&str> {
         let parts: Vec<&[u8]> = parts(relative);
         self.find(&parts, matches)
     }
 
-    /// Tells whether a path is protected such that no answer opens it: by a file, and not only by
+    /// Returns whether a path is protected so that no answer opens it: by a file and not only by
     /// presets, or as one of the boundary's own.
     pub fn is_held(&self, relative: &[u8]) -> bool {
         let parts: Vec<&[u8]> = parts(relative);
@@ -148,8 +151,8 @@ impl WorkspaceSettings {
         parts.iter().any(own) || self.protecting().filter(by_file).any(fits)
     }
 
-    /// Returns the pattern that protects something below a path: renaming `.git` away would take
-    /// its hooks out of protection.
+    /// Returns the pattern that protects something below a path: without this, a rename of `.git`
+    /// would remove the protection of its hooks.
     pub fn protects_below(&self, relative: &[u8]) -> Option<&str> {
         let parts: Vec<&[u8]> = parts(relative);
         self.find(&parts, |pattern, tail| {
@@ -159,18 +162,18 @@ impl WorkspaceSettings {
         })
     }
 
-    /// Returns the pattern for which a file at this path stands in the place of a directory: git
+    /// Returns the pattern for which a file at this path takes the place of a directory: git
     /// follows a file named `.git` to another directory, with other hooks.
     pub fn stands_for(&self, relative: &[u8]) -> Option<&str> {
         let parts: Vec<&[u8]> = parts(relative);
         self.find(&parts, stands)
     }
 
-    /// Returns the end of a path that patterns know: `.git` for `sub/.git`. What a link or a pointer
-    /// at that path leads to has this name as well.
+    /// Returns the end of a path that patterns know: `.git` for `sub/.git`. The target of a link or
+    /// a pointer at that path counts under this name as well.
     pub fn known_end(&self, relative: &[u8]) -> Option<Vec<u8>> {
         let parts: Vec<&[u8]> = parts(relative);
-        // The longest: what patterns say of a shorter one, they say of it too.
+        // Take the longest: patterns that match a shorter end also apply to it.
         let start = (0..parts.len()).find(|at| {
             let tail = parts.get(*at..).unwrap_or_default();
             self.protecting().any(|one| {
@@ -181,8 +184,8 @@ impl WorkspaceSettings {
         parts.get(start..).map(|tail| tail.join(&b'/'))
     }
 
-    /// Returns the names with which protected paths begin: what lies below none of them need not
-    /// be looked at any closer, which is nearly all of a workspace.
+    /// Returns the first names of protected paths. A path below none of them, as nearly all of a
+    /// workspace is, needs no closer check.
     pub fn beginnings(&self) -> Beginnings {
         let mut firsts: Vec<Part> = Vec::new();
         let patterns = self.protecting().map(|one| &one.pattern.value);
@@ -194,8 +197,8 @@ impl WorkspaceSettings {
         Beginnings::new(firsts)
     }
 
-    /// Tells whether something that lies at or below a path could have a protected name and not be
-    /// protected there: elsewhere it would be.
+    /// Returns whether something at or below a path could have a protected name without being
+    /// protected, though it would be elsewhere.
     pub fn spares(&self, relative: &[u8]) -> bool {
         let parts: Vec<&[u8]> = parts(relative);
         // `.cargo`, where `.cargo/registry` is such a directory.
@@ -212,7 +215,7 @@ impl WorkspaceSettings {
         !self.unprotect.is_empty() || self.in_packages(relative) || self.packages.iter().any(begins)
     }
 
-    /// Tells whether something below a protected directory is not protected itself.
+    /// Returns whether something below a protected directory is not protected itself.
     pub fn spares_below(&self, relative: &[u8]) -> bool {
         let parts: Vec<&[u8]> = parts(relative);
         let tails = || (0..parts.len()).filter_map(|at| parts.get(at..));
@@ -226,8 +229,8 @@ impl WorkspaceSettings {
             })
     }
 
-    /// Tells whether a protected directory of this name can have something open in it, so that it may
-    /// come into being.
+    /// Returns whether a protected directory of this name can contain something open, so that it
+    /// may be created.
     pub fn opens_below(&self, relative: &[u8]) -> bool {
         let parts: Vec<&[u8]> = parts(relative);
         let mut tails = (0..parts.len()).filter_map(|at| parts.get(at..));
@@ -240,7 +243,7 @@ impl WorkspaceSettings {
         })
     }
 
-    /// Tells whether a path is that of a directory of packages, or lies in one.
+    /// Returns whether a path is a directory of packages, or in one.
     pub fn in_packages(&self, path: &[u8]) -> bool {
         let parts: Vec<&[u8]> = parts(path);
         self.packages
@@ -248,7 +251,7 @@ impl WorkspaceSettings {
             .any(|directory| holds_directory(directory.value.parts(), &parts))
     }
 
-    /// Returns what holds where everything lies in a directory of packages.
+    /// Returns the settings that apply if everything is in a directory of packages.
     #[must_use]
     pub fn within_packages(&self) -> Self {
         Self {
@@ -257,7 +260,8 @@ impl WorkspaceSettings {
         }
     }
 
-    /// Tells whether a file makes something run outside later, and may be changed all the same.
+    /// Returns whether a change of a file is allowed although the file makes something run outside
+    /// later.
     pub fn runs_later(&self, relative: &[u8]) -> bool {
         let parts: Vec<&[u8]> = parts(relative);
         !self.in_packages(relative) && fits_any(&self.runs_later, &parts)
@@ -278,10 +282,10 @@ impl WorkspaceSettings {
         everywhere.chain(outside)
     }
 
-    /// Tells whether a pattern that fits the part of a path from `at` on holds for this path.
+    /// Returns whether a pattern that matches the part of a path from `at` on applies to this path.
     fn holds(&self, one: Protecting<'_>, parts: &[&[u8]], at: usize) -> bool {
         let origin = one.pattern.origin;
-        // A lower layer lifts nothing of a higher one.
+        // A lower layer lifts no protection of a higher one.
         let counts = |by: Origin| by == Origin::Builtin || by.authority() >= origin.authority();
         let above = parts.get(..at).unwrap_or_default();
         let spared = one.outside_packages
@@ -290,7 +294,7 @@ impl WorkspaceSettings {
                 .iter()
                 .filter(|directory| counts(directory.origin))
                 .any(|directory| holds_directory(directory.value.parts(), above));
-        // What lies deeper and has such a name again is judged from there on.
+        // A deeper path that has such a name again is judged from that name on.
         let tail = parts.get(at..).unwrap_or_default();
         let open = || {
             let mut all = self.protect_except.iter();
@@ -306,7 +310,7 @@ impl WorkspaceSettings {
             let Some(first) = pattern.first() else {
                 return false;
             };
-            // Most patterns begin with a name that is not in the path.
+            // Skips most patterns, because they begin with a name that is not in the path.
             (0..parts.len())
                 .filter_map(|at| Some((at, parts.get(at..)?)))
                 .filter(|(_, tail)| tail.first().is_some_and(|part| first.fits(part)))
@@ -316,7 +320,7 @@ impl WorkspaceSettings {
     }
 }
 
-/// Tells whether one of the patterns fits the end of a path, from whichever part on.
+/// Returns whether one of the patterns matches the end of a path, from any part on.
 fn fits_any(patterns: &[Sourced<ProtectedPattern>], parts: &[&[u8]]) -> bool {
     patterns.iter().any(|pattern| {
         (0..parts.len())
@@ -325,14 +329,14 @@ fn fits_any(patterns: &[Sourced<ProtectedPattern>], parts: &[&[u8]]) -> bool {
     })
 }
 
-/// Tells whether a path goes through a directory with these names.
+/// Returns whether a path goes through a directory with these names.
 fn holds_directory(names: &[Part], parts: &[&[u8]]) -> bool {
     parts.windows(names.len().max(1)).any(|window| {
         !names.is_empty() && names.iter().zip(window).all(|(name, part)| name.fits(part))
     })
 }
 
-/// Tells whether a path is that of a directory above what a pattern protects.
+/// Returns whether a path is a directory above something that a pattern protects.
 fn stands(pattern: &[Part], parts: &[&[u8]]) -> bool {
     (1..pattern.len())
         .filter_map(|length| pattern.get(..length))

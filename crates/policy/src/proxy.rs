@@ -1,4 +1,4 @@
-//! The proxy through which a machine must leave its network, and the hosts that are reached without.
+//! The proxy through which a machine must leave its network, and the hosts that need no proxy.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -10,18 +10,18 @@ use crate::{
     pattern::host::mask,
 };
 
-/// Port of a proxy whose address names none.
+/// Port of a proxy whose address does not name one.
 const PORT: u16 = 80;
 
 /// `network.proxy`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum ProxySetting {
-    /// What the caller's variables say.
+    /// The proxy in the caller's variables.
     Environment,
     /// Every host is dialled directly.
     None,
-    /// This one, whatever the variables say.
+    /// This proxy, regardless of the variables.
     Address(ProxyAddress),
 }
 
@@ -61,7 +61,7 @@ impl TryFrom<String> for ProxySetting {
     }
 }
 
-/// Where a proxy is: `http://host:port`. What it is told to let us in stands elsewhere.
+/// The address of a proxy: `http://host:port`. Its credentials are elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyAddress {
     /// Its host.
@@ -122,7 +122,7 @@ pub struct ProxyExceptions {
 }
 
 impl ProxyExceptions {
-    /// Reads a list with commas, as curl and others do: a name is itself and all below it.
+    /// Reads a comma-separated list, as curl and others do: a name includes all names below it.
     pub fn parse(text: &str) -> Self {
         let entries = text
             .split([',', ' '])
@@ -132,7 +132,7 @@ impl ProxyExceptions {
         Self { entries }
     }
 
-    /// Tells whether a host is dialled directly. Addresses of this machine always are.
+    /// Returns whether a host is dialled directly. Addresses of this machine always are.
     pub fn contain(&self, host: &Host, port: Port) -> bool {
         if let Host::Address(address) = host
             && (address.is_loopback() || classify(*address) == AddressClass::Metadata)
@@ -152,7 +152,7 @@ fn matches(entry: &str, host: &Host, port: Port) -> bool {
     }
     let after = entry.rfind(']').map_or(0, |at| at + 1);
     let (name, wanted) = match entry.get(after..).and_then(|tail| tail.rfind(':')) {
-        // An address of version 6 without brackets has colons of its own.
+        // An IPv6 address without brackets has colons of its own.
         Some(at) if entry.matches(':').count() == 1 || after > 0 => {
             let (name, port) = entry.split_at(after + at);
             (

@@ -5,8 +5,8 @@ use stockade_types::{Host, HostName, Port, Subject, Verdict};
 use crate::{Approvals, NetRequest, Policy, Request, kinds::net::NetBody};
 
 impl Policy {
-    /// Tells whether a connection of `subject` to `name` is allowed on some port without a question,
-    /// whatever is said on it.
+    /// Returns whether a connection of `subject` to `name` is allowed on some port without a
+    /// question, for any traffic.
     pub fn reaches(&self, name: &HostName, subject: &Subject) -> bool {
         let host = Host::Name(name.clone());
         let allowed = |port: u16| {

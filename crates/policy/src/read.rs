@@ -12,11 +12,11 @@ use crate::{
     rule::Rule,
 };
 
-/// Kinds that are planned: a rule about one is told so.
+/// Planned kinds: a rule about one gets a message that says so.
 const PLANNED: [&str; 3] = ["credential", "tool", "model"];
 const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
 const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
-/// Known fields that no enforcement point of this version keeps.
+/// Known fields that this version does not enforce.
 const NOT_ENFORCED: [(&str, &str); 5] = [
     ("inspect", "TLS is not opened yet"),
     ("splice", "TLS is always passed through as it is"),
@@ -54,7 +54,7 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
     for fields in top.tables(file, "cedar", &known) {
         let id = rule_id(file, &fields, &mut seen);
         let read = cedar::read(file, &fields);
-        // What the text does is not known where it is wrong, and then the rest is not judged.
+        // If the text has a mistake its effect is unknown, so the rest is not checked.
         if let Some((effect, body)) = read {
             rules.extend(rule(
                 file,
@@ -68,7 +68,7 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
     rules
 }
 
-/// Reads what every rule has besides its conditions.
+/// Reads the fields of every rule other than its conditions.
 fn rule(
     file: &mut File<'_>,
     fields: &Fields<'_>,
@@ -94,7 +94,7 @@ fn rule(
     })
 }
 
-/// Reads whether a refusal is only counted where people look.
+/// Reads whether people see a refusal only in a count.
 fn quiet(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> bool {
     let Some(quiet) = fields.flag(file, "quiet") else {
         return false;
@@ -158,7 +158,7 @@ fn stage(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<As
     let reviewer = fields
         .word(file, "reviewer", &reviewers)
         .map_or(Reviewer::Human, |at| at.value);
-    // `bot-then-human` is kept by asking the human, `bot` by nobody.
+    // This version honours `bot-then-human` by asking the person, but cannot honour `bot`.
     if reviewer == Reviewer::Bot
         && let Some(at) = fields.value("reviewer")
     {

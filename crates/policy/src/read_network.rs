@@ -1,5 +1,5 @@
-//! `[network]` and `[[publish]]`: fixed addresses, services of the machine that exist inside, ports of
-//! the session that exist outside, and the way out.
+//! `[network]` and `[[publish]]`: fixed addresses, services of the machine that exist inside, ports
+//! of the session that exist outside, and the proxy.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -23,12 +23,12 @@ use crate::{
 
 /// The name under which a program finds services on its own machine.
 pub(crate) const LOCALHOST: &str = "localhost";
-/// Services and published ports of one policy: each has a listener or more.
+/// Services and published ports of one policy: each needs at least one listener.
 const ENTRIES_MAX: usize = 64;
-/// Ports of loopback that are the boundary's own: names, and where connections are redirected to.
+/// Loopback ports of the boundary itself: DNS, and the target of redirected connections.
 const OWN_PORTS: [u16; 2] = [53, 61_153];
 
-/// Reads what one file says about the network.
+/// Reads one file's settings for the network.
 pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut NetworkSettings) {
     let known = ["hosts", "services", "proxy", "proxy_auth_file", "publish"];
     if let Some(table) = top.table(file, "network", &known) {
@@ -45,7 +45,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Network
     }
 }
 
-/// Takes an entry over unless a layer of more trust has another one.
+/// Sets an entry unless a more trusted layer has a different one.
 fn set<K: Ord, T: PartialEq>(
     file: &mut File<'_>,
     map: &mut std::collections::BTreeMap<K, Sourced<T>>,
@@ -149,7 +149,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
                           `localhost:11434` or `db.host.test:5432`";
     let (host, port) = text.rsplit_once(':').ok_or(WANTED)?;
     let port = number(port).ok_or(WANTED)?;
-    // Whatever a program calls its own machine, it is the same there.
+    // Any name that a program uses for its own machine is the same.
     let host = match host {
         "127.0.0.1" | "[::1]" => LOCALHOST,
         other => other,
@@ -163,7 +163,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
     Ok(Endpoint { host, port })
 }
 
-/// Reads where a service of the machine is.
+/// Reads the address of a service of the machine.
 fn target(text: &str) -> Result<SocketAddr, String> {
     const WANTED: &str = "expected the address of the service on this machine or in its network, \
                           for example `127.0.0.1:5432`";
@@ -192,7 +192,7 @@ fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSetti
     let Some(inside) = port(inside, file) else {
         return;
     };
-    // It names the entry in lists, and nothing else.
+    // It only names the entry in lists.
     if fields.has("id") && fields.parsed::<RuleId>(file, "id").is_none() {
         return;
     }
@@ -229,7 +229,7 @@ fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSetti
     file.problem(&at.span, &at.field, message);
 }
 
-/// Says why a file publishes nothing, or nothing more.
+/// Says why a file may publish nothing, or nothing more.
 fn unpublished(file: &File<'_>, settings: &NetworkSettings) -> Option<&'static str> {
     let count = settings.publish.len() + settings.publish_listening.len();
     if file.source.origin == Origin::Builtin {
@@ -300,13 +300,13 @@ fn proxy_auth_file(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Netwo
             let at = At { value, ..at };
             settings.proxy_auth_file = Some(sourced(file, at));
         }
-        // That of a layer of more trust counts.
+        // The value of the more trusted layer counts.
         Ok(_) => {}
         Err(message) => file.problem(&at.span, &at.field, message),
     }
 }
 
-/// Returns the rules that services stand for: each allows its own name and port.
+/// Returns the rules for services: each allows its own name and port.
 pub(crate) fn service_rules(settings: &NetworkSettings) -> Vec<Rule> {
     let rule = |(name, at): (&Endpoint, &Sourced<SocketAddr>)| -> Option<Rule> {
         Some(Rule {
@@ -334,7 +334,7 @@ pub(crate) fn service_rules(settings: &NetworkSettings) -> Vec<Rule> {
 }
 
 impl NetworkSettings {
-    /// Returns where a name and port lead that are a service of the machine.
+    /// Returns the address of the service of the machine with this name and port.
     pub fn service(&self, host: &HostName, port: Port) -> Option<SocketAddr> {
         let name = Endpoint {
             host: host.clone(),
@@ -343,20 +343,20 @@ impl NetworkSettings {
         self.services.get(&name).map(|at| at.value)
     }
 
-    /// Returns the ports of loopback inside that lead to services of the machine.
+    /// Returns the inside ports of loopback that reach services of the machine.
     pub fn local_ports(&self) -> Vec<u16> {
         let names = self.services.keys();
         let local = names.filter(|name| name.host.as_str() == LOCALHOST);
         local.map(|name| name.port.get()).collect()
     }
 
-    /// Tells whether a name is given a meaning here.
+    /// Returns whether the settings define a name.
     pub fn names(&self, host: &HostName) -> bool {
         self.hosts.contains_key(host) || self.services.keys().any(|name| name.host == *host)
     }
 }
 
-/// The addresses of loopback, where published ports and local services are.
+/// The addresses of loopback, on which published ports and local services are.
 pub const LOOPBACK: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V6(Ipv6Addr::LOCALHOST),

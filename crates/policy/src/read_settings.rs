@@ -1,5 +1,5 @@
-//! Everything but the rules: read file by file, from the most trusted layer to the least, and
-//! merged on the way, so that each loosening is noted at its own line.
+//! Everything other than the rules: read file by file, from the most trusted layer to the least,
+//! and merged on the way, so that each loosening is reported at its own line.
 
 use stockade_types::{ByteSize, Span, WorkspaceMode};
 
@@ -32,10 +32,10 @@ const DEBUGGERS: [(&str, Debuggers); 3] = [
     ("all", Debuggers::All),
 ];
 
-/// Words for when the record is on the disk.
+/// The words for when the record is on the disk.
 const SYNC: [(&str, RecordSync); 2] = [("second", RecordSync::Second), ("each", RecordSync::Each)];
 
-/// Returns what holds where no file says anything.
+/// Returns the values that apply if no file sets any.
 pub(crate) fn defaults() -> Settings {
     Settings {
         workspace: WorkspaceSettings {
@@ -83,7 +83,7 @@ fn default<T>(value: T) -> Sourced<T> {
     }
 }
 
-/// Reads one file into what the layers above it have set.
+/// Reads one file into the settings of the layers above it.
 pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Settings) {
     if let Some(table) = top.table(file, "workspace", &workspace::KEYS) {
         workspace::read(file, &table, settings);
@@ -162,8 +162,8 @@ fn preset(file: &mut File<'_>, table: &Fields<'_>) -> PresetSettings {
     }
 }
 
-/// Returns what a preset is called: that of a file of yours has the file's name, without anything that
-/// a path is made of.
+/// Returns the name of a preset: for the user's own file the file's name, without the parts of a
+/// path.
 fn preset_name(file: &File<'_>) -> String {
     let name = &file.source.name;
     if file.source.origin == Origin::Builtin {
@@ -200,8 +200,8 @@ fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
     *old = Some(sourced(file, at));
 }
 
-/// Reads how long records stay. Only those who own the records say so: a policy that is given for one
-/// session must not remove those of others.
+/// Reads how long records are kept. Only layers that own the records may set this: a policy for one
+/// session must not remove the records of others.
 fn sessions(file: &mut File<'_>, table: &Fields<'_>, settings: &mut SessionsSettings) {
     if !matches!(file.source.origin, Origin::Organisation | Origin::User) {
         let message = "only the policies of the organisation and the user say how long records stay; \
@@ -217,7 +217,7 @@ fn sessions(file: &mut File<'_>, table: &Fields<'_>, settings: &mut SessionsSett
     first(file, keep_count, &mut settings.keep_count);
 }
 
-/// Sets what no layer above has set.
+/// Sets a value that no layer above has set.
 fn first<T>(file: &File<'_>, new: Option<At<T>>, old: &mut Option<Sourced<T>>) {
     if let Some(at) = new
         && old.is_none()
@@ -376,7 +376,7 @@ fn caches_kept(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesyste
     };
     let before = settings.caches_kept.take();
     let mut now = before.unwrap_or_else(|| default(true));
-    // What is kept can carry something to the next session, so that is the looser value.
+    // Kept content can carry something to the next session, so keeping it is the looser value.
     tighten_value(file, Some(kept), &mut now, |new, old| *new && !*old);
     settings.caches_kept = Some(now);
 }

@@ -1,4 +1,4 @@
-//! `[workspace]`: which names nobody inside may change, and where they count.
+//! `[workspace]`: the names that no program inside may change, and where they apply.
 
 use crate::{
     Origin, Settings, Sourced,
@@ -20,10 +20,10 @@ const MODES: [(&str, WorkspaceMode); 2] = [
     ("direct", WorkspaceMode::Direct),
     ("review", WorkspaceMode::Review),
 ];
-/// The pin of the organisation under which nobody below it lifts protection.
+/// The organisation's pin under which no lower layer can lift protection.
 const PIN: &str = "unprotect";
 
-/// Reads the table into what the layers above have set.
+/// Reads the table into the settings of the layers above.
 pub(crate) fn read(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Settings) {
     let mode = table.word(file, "mode", &MODES);
     let looser = |new: &WorkspaceMode, old: &WorkspaceMode| {
@@ -34,7 +34,7 @@ pub(crate) fn read(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Setti
         let new = patterns(file, table, key);
         list(settings, key).extend(new);
     }
-    // What is protected less for these.
+    // The keys that reduce protection.
     for key in ["protect_except", "packages", "unprotect"] {
         let new = patterns(file, table, key);
         let loosens = !new.is_empty() && file.source.origin != Origin::Builtin;
@@ -51,7 +51,7 @@ pub(crate) fn read(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Setti
     }
 }
 
-/// Says why a layer may not protect less than a preset.
+/// Says why a layer may not reduce the protection of a preset.
 fn refusal(origin: Origin, settings: &Settings) -> Option<String> {
     match origin {
         Origin::Session => Some(
@@ -109,7 +109,7 @@ fn pattern(text: &str, directory: bool) -> Result<ProtectedPattern, String> {
         }
         return Ok(ProtectedPattern::from(plain.join("/")));
     }
-    // A slash at the end means the directory and all that lies below it.
+    // A slash at the end means the directory and everything below it.
     let below = if text.ends_with('/') && plain.last() != Some(&"**") {
         "/**"
     } else {

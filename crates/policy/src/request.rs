@@ -1,4 +1,4 @@
-//! What somebody inside the boundary wants to do, as the enforcement points see it.
+//! What a process inside the boundary wants to do, as the enforcement points see it.
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{Digest, HostName, RequestKind, Subject, Target};
@@ -27,7 +27,7 @@ pub enum Request {
     Name(NameRequest),
     /// A file is about to be changed.
     File(FileRequest),
-    /// A port of the session is about to be on the machine's loopback.
+    /// A port of the session is about to be published on the machine's loopback.
     Port(PortRequest),
 }
 
@@ -44,7 +44,7 @@ impl Request {
         }
     }
 
-    /// Returns who wants it.
+    /// Returns the process that wants it.
     pub const fn subject(&self) -> &Subject {
         match self {
             Self::Exec(r) => &r.subject,
@@ -56,7 +56,7 @@ impl Request {
         }
     }
 
-    /// Returns what it is aimed at, as records and prompts show it.
+    /// Returns its target, as records and prompts show it.
     pub fn target(&self) -> Target {
         match self {
             Self::Exec(r) => r.target(),
@@ -68,12 +68,13 @@ impl Request {
         }
     }
 
-    /// Returns the hash of the exact request: all that gives it its meaning, but no time.
+    /// Returns the hash of the exact request: everything that gives it its meaning, without the
+    /// time.
     ///
     /// For `exec` that is the file, both of its names, every file that takes part with its content,
     /// the arguments, the directory, the variables that differ from the start, and the known
     /// effects. For `net` it is host, port and the file that asks; `http` adds method and path;
-    /// `file` is path, access, the content where it is known, and the file that asks; `port` is the
+    /// `file` is path, access, the content if it is known, and the file that asks; `port` is the
     /// port and the file that listens.
     pub fn digest(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade request 2");
@@ -88,14 +89,14 @@ impl Request {
         hash.finish()
     }
 
-    /// Returns the hash of what a grant wider than counted uses binds: what was shown to the person.
+    /// Returns the hash that a grant wider than counted uses binds: what the person saw.
     ///
-    /// `exec`: as the exact request, without the spelling of the path, without what changes with
-    /// the work itself, and for a push whose place is known without the flags that change neither
-    /// place nor branches; the others as the exact request, of any program. `net` is host and port, of which 80 and 443 are
-    /// one,
-    /// and there a host and its `www.` are one. `port` is any port: no grant about one is wider than
-    /// counted uses, and who wants no more such questions wants none about any.
+    /// `exec` is as in the exact request, but without the spelling of the path and without effects
+    /// that change as the work proceeds; a push whose destination is known is also without the
+    /// flags that change neither destination nor branches. The others are as in the exact request,
+    /// but of any program. `net` is host and port; 80 and 443 count as one, and on these a host and
+    /// its `www.` count as one. `port` is any port: no grant about a port is wider than counted
+    /// uses, and a person who wants no more such questions wants none about any port.
     pub fn shape(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade shape 2");
         match self {
@@ -118,8 +119,8 @@ impl Request {
         }
     }
 
-    /// Returns the other host that an answer about this connection is for: that with or without `www.`
-    /// in front, on the ports of the web.
+    /// Returns the other host that an answer about this connection covers: the one with or without
+    /// a leading `www.`, on the web ports.
     pub fn twin(&self) -> Option<HostName> {
         match self {
             Self::Net(r) => twin_of(&r.host, r.port),

@@ -1,8 +1,8 @@
-//! The path of an HTTP request, read as servers read it, and why some paths have no one meaning.
+//! The path of an HTTP request as servers read it, and the reasons why some paths are ambiguous.
 //!
-//! Servers, and the proxies before them, differ in what they do to a path before they look it up:
-//! how often they decode it, whether they cut parameters, trim blanks, fold letters. A rule that
-//! names paths can only be held against a path that all of them read alike.
+//! Servers and the proxies in front of them differ in what they do to a path before they look it
+//! up: how often they decode it, whether they cut parameters, trim blanks or fold letters. A rule
+//! that names paths can only be compared with a path that all of them read alike.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use crate::pattern::{PathPattern, glob::Case};
 /// Why a path means different things to different servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ambiguity {
-    /// Not the path of a resource, such as `*` or an address.
+    /// Not the path of a resource, for example `*` or an address.
     NotAPath,
-    /// `#`, also encoded: some servers cut there.
+    /// `#`, also encoded: some servers cut the path there.
     Fragment,
-    /// An encoded `?`: some servers take what follows for the query.
+    /// An encoded `?`: some servers take the rest as the query.
     EncodedQuery,
     /// `;`, also encoded: Java servers cut the parameter, also of `..;`.
     Parameter,
-    /// `%2f`: some servers decode it before they split, others after.
+    /// `%2f`: some servers decode it before they split, others afterwards.
     EncodedSlash,
-    /// `\`, also encoded: a slash to Windows servers.
+    /// `\`, also encoded: a slash for Windows servers.
     Backslash,
-    /// A `%` that is left once the path is decoded: encoded twice, `%u002f`, or no encoding at all.
+    /// A `%` that remains after decoding: encoded twice, `%u002f`, or not an encoding at all.
     TwiceEncoded,
     /// `.` or `..` as a segment.
     DotSegment,
@@ -37,7 +37,7 @@ pub(crate) enum Ambiguity {
     Control,
     /// Bytes that are not UTF-8, such as an over-long `/`.
     NotUtf8,
-    /// A letter that some servers turn into another one of ASCII, such as a full-width one.
+    /// A letter that some servers turn into an ASCII character, such as a full-width one.
     Folded,
 }
 
@@ -75,9 +75,9 @@ pub(crate) struct RequestPath<'r> {
     whole: &'r [u8],
     /// Decoded once, without the query.
     plain: Vec<u8>,
-    /// The same with the query decoded too, where there is one.
+    /// The same with the query decoded too, if there is one.
     plain_query: Option<Vec<u8>>,
-    /// In other letters, where there are some that ASCII does not fold.
+    /// In the other case, if it has letters that ASCII folding does not change.
     other_case: Vec<Vec<u8>>,
     ambiguity: Option<Ambiguity>,
 }
@@ -115,12 +115,12 @@ impl<'r> RequestPath<'r> {
         &self.plain
     }
 
-    /// Says why servers may disagree about what the path means.
+    /// Returns the reason why servers may disagree about the meaning of the path.
     pub(crate) const fn ambiguity(&self) -> Option<Ambiguity> {
         self.ambiguity
     }
 
-    /// Tells whether the path is one of `pattern` beyond doubt.
+    /// Returns whether the path certainly matches `pattern`.
     pub(crate) fn allows(&self, pattern: &PathPattern) -> bool {
         let text = if pattern.text().contains('?') {
             self.whole
@@ -130,9 +130,9 @@ impl<'r> RequestPath<'r> {
         self.ambiguity.is_none() && pattern.matches(text, Case::Exact)
     }
 
-    /// Tells whether some server could read the path as one of `pattern`. What is ambiguous could
-    /// be anything. Letters of another case are the same, since they are to many servers, and
-    /// `/dir` is what lies below `/dir/`, since servers answer both alike.
+    /// Returns whether some server could read the path as one that `pattern` matches. An ambiguous
+    /// path could be anything. Letter case does not count, because many servers ignore it, and
+    /// `/dir` counts as a path below `/dir/`, because servers answer both alike.
     pub(crate) fn could_mean(&self, pattern: &PathPattern) -> bool {
         let texts = [
             Some(self.whole),
@@ -149,7 +149,7 @@ impl<'r> RequestPath<'r> {
     }
 }
 
-/// Looks for what servers read in different ways; the order is that of the messages.
+/// Looks for parts that servers read in different ways; the order is that of the messages.
 fn ambiguity(path: &[u8], plain: &[u8], query: &[u8]) -> Option<Ambiguity> {
     let has = |text: &[u8], byte: u8| text.contains(&byte);
     if path.first() != Some(&b'/') {
@@ -166,7 +166,7 @@ fn ambiguity(path: &[u8], plain: &[u8], query: &[u8]) -> Option<Ambiguity> {
     if let Some((_, ambiguity)) = found {
         return Some(ambiguity);
     }
-    // Some servers cut a fragment that is sent, and the path with it where there is no query.
+    // Some servers cut a fragment that is sent, and with it the path if there is no query.
     if has(query, b'#') {
         return Some(Ambiguity::Fragment);
     }
@@ -200,9 +200,9 @@ fn ambiguity(path: &[u8], plain: &[u8], query: &[u8]) -> Option<Ambiguity> {
     None
 }
 
-/// Tells whether some server turns `c` into a character of ASCII: the full-width forms (best fit of
-/// Windows, and Unicode's compatibility forms), other dots, slashes and the like, and the letters
-/// whose other case is one of ASCII.
+/// Returns whether some server turns `c` into an ASCII character: the full-width forms (best fit of
+/// Windows, and Unicode's compatibility forms), other dots, slashes and the like, and letters whose
+/// other case is ASCII.
 const fn is_folded(c: char) -> bool {
     matches!(c,
         '\u{ff01}'..='\u{ff5e}'
@@ -247,7 +247,7 @@ mod tests {
         (path.allows(&pattern), path.could_mean(&pattern))
     }
 
-    /// Every spelling that a server was seen to read differently, by its kind.
+    /// Every spelling that some server was seen to read differently, by its kind.
     const AMBIGUOUS: &[(Ambiguity, &[&[u8]])] = &[
         (
             Ambiguity::NotAPath,
@@ -443,7 +443,7 @@ mod tests {
         for path in ["/adminx", "/x/admin", "/", "/public/admin"] {
             assert!(!told("/admin/**", path.as_bytes()).1, "{path}");
         }
-        // Only `**` at the end means the directory too.
+        // Only a final `**` includes the directory.
         assert!(!told("/admin/*.json", b"/admin").1);
         for (pattern, path) in [("/é/x", "/%C3%89/X"), ("/É/x", "/%c3%a9/x")] {
             assert!(told(pattern, path.as_bytes()).1, "{pattern}");

@@ -1,4 +1,4 @@
-//! One checked rule, of whatever kind.
+//! One checked rule, of any kind.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub(crate) struct Rule {
     pub(crate) place: String,
     pub(crate) reason: String,
     pub(crate) stage: Option<AskStage>,
-    /// Its refusals are counted in one line, and not told one by one.
+    /// Its refusals are counted in one line, not reported one by one.
     pub(crate) quiet: bool,
     pub(crate) body: Body,
 }
@@ -36,7 +36,7 @@ impl Rule {
         }
     }
 
-    /// Tells whether the rule opens nothing, even where its question is answered.
+    /// Returns whether the rule opens nothing, even if its question is answered.
     pub(crate) const fn only_tightens(&self) -> bool {
         matches!(self.body, Body::Cedar(_))
     }
@@ -45,7 +45,7 @@ impl Rule {
         self.net().is_some_and(|body| body.private)
     }
 
-    /// Tells whether the approval of a connection answers this rule for the requests on it.
+    /// Returns whether the approval of a connection answers this rule for the requests on it.
     pub(crate) fn is_about_connections(&self) -> bool {
         match &self.body {
             Body::Net(body) => !body.has_request_conditions(),
@@ -59,8 +59,8 @@ impl Rule {
         self.body.fit(self.effect, pattern, features)
     }
 
-    /// Tells whether this allow rule, matched by `pattern`, is an exception to an ask that was
-    /// matched by `asked`. See the documentation of the crate for the rule.
+    /// Returns whether this allow rule, matched by `pattern`, is an exception to an ask that was
+    /// matched by `asked`. The crate documentation defines exceptions.
     pub(crate) fn answers(&self, pattern: usize, ask: &Self, asked: &[usize]) -> bool {
         let default = ask.origin == Origin::Builtin && self.origin != Origin::Builtin;
         if self.origin.authority() < ask.origin.authority() {
@@ -78,7 +78,7 @@ impl Rule {
                 .any(|q| ask.body.lies_within(*q, &self.body, pattern))
     }
 
-    /// Tells whether part of this rule lies within the other one and not the other way round.
+    /// Returns whether part of this rule lies within the other one, but not the other way round.
     pub(crate) fn is_narrower_than(&self, other: &Self) -> bool {
         let within = |a: &Self, b: &Self| {
             (0..a.body.patterns())
@@ -87,7 +87,7 @@ impl Rule {
         within(self, other) && !within(other, self)
     }
 
-    /// Tells whether `outer` certainly matches all that this rule matches.
+    /// Returns whether `outer` certainly matches everything that this rule matches.
     pub(crate) fn is_covered_by(&self, outer: &Self) -> bool {
         self.body.is_covered_by(&outer.body)
     }

@@ -25,7 +25,7 @@ pub enum Scope {
 pub struct ScopeError(pub String);
 
 impl Scope {
-    /// Tells whether this scope reaches no further than `max`.
+    /// Returns whether this scope is at most as wide as `max`.
     pub const fn is_within(self, max: Self) -> bool {
         match (self, max) {
             (Self::Once, _) | (_, Self::Session) => true,
@@ -37,8 +37,8 @@ impl Scope {
         }
     }
 
-    /// Says for a person what sort of scope it is; the end of a time is left to whoever knows the
-    /// person's clock.
+    /// Describes the scope for a person; a caller that knows the person's clock adds the end of a
+    /// time.
     pub fn in_words(self) -> String {
         match self {
             Self::Until(_) => "a time".to_owned(),
@@ -46,7 +46,7 @@ impl Scope {
         }
     }
 
-    /// Tells whether it binds the exact request rather than the shape that was shown.
+    /// Returns whether it binds the exact request, not only the shape that was shown.
     pub const fn is_exact(self) -> bool {
         matches!(self, Self::Once | Self::Uses(_))
     }

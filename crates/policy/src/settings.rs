@@ -1,4 +1,4 @@
-//! What a policy says besides rules, each value with the layer and line it comes from.
+//! The settings of a policy other than rules, each value with its layer and line.
 
 use std::{
     collections::BTreeMap,
@@ -25,16 +25,16 @@ pub struct Sourced<T> {
     pub source: String,
 }
 
-/// Everything but the rules.
+/// All settings other than the rules.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// How the workspace is seen.
+    /// The view of the workspace.
     pub workspace: WorkspaceSettings,
-    /// What else exists inside.
+    /// Other files that exist inside.
     pub filesystem: FilesystemSettings,
     /// Which variables exist inside.
     pub environment: EnvironmentSettings,
-    /// How much may be used.
+    /// How much a session may use.
     pub limits: Limits,
     /// `[record]`.
     pub record: RecordSettings,
@@ -44,30 +44,32 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// What processes may do to each other.
     pub process: ProcessSettings,
-    /// What the agent's preset says of itself.
+    /// Settings of the agent's preset about itself.
     pub preset: PresetSettings,
     /// Pins of the organisation: `tier`, `mode`, `ask`, …
     pub require: BTreeMap<String, Sourced<String>>,
 }
 
-/// How the workspace is seen.
+/// The view of the workspace.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct WorkspaceSettings {
     /// Direct or with a review.
     pub mode: Sourced<WorkspaceMode>,
     /// Patterns of files that may not be changed: `name/x`, `dir/**`; they match at any depth.
     pub protect: Vec<Sourced<ProtectedPattern>>,
-    /// The same, but for what lies below `packages`: names that only count in a directory that
-    /// somebody opens or commits in.
+    /// The same, except below `packages`: names that only matter in a directory that a person opens
+    /// or commits in.
     pub protect_outside_packages: Vec<Sourced<ProtectedPattern>>,
-    /// What is open in a directory that presets protect: it, and all below it that is not protected by
-    /// a name of its own.
+    /// Open paths in a directory that presets protect: the path and everything below it that is not
+    /// protected by its own name.
     pub protect_except: Vec<Sourced<ProtectedPattern>>,
-    /// Directories that tools fill with packages of others, at any depth.
+    /// Directories that tools fill with other people's packages, at any depth.
     pub packages: Vec<Sourced<ProtectedPattern>>,
-    /// What patterns of presets do not protect, at any depth; the user's or the organisation's.
+    /// Paths that patterns of presets do not protect, at any depth; set by the user or the
+    /// organisation.
     pub unprotect: Vec<Sourced<ProtectedPattern>>,
-    /// Files that may be changed and that make something run outside later: named at the end.
+    /// Files that may be changed and that make something run outside later: listed at the end of
+    /// the run.
     pub runs_later: Vec<Sourced<ProtectedPattern>>,
 }
 
@@ -78,39 +80,40 @@ pub struct FilesystemSettings {
     pub read: Vec<Sourced<String>>,
     /// Writable.
     pub write: Vec<Sourced<String>>,
-    /// Absent, whatever else is said.
+    /// Absent, regardless of the other lists.
     pub hide: Vec<Sourced<String>>,
     /// Private writable state directories.
     pub state: Vec<Sourced<StateDir>>,
-    /// Directories of the host that are seen with a private overlay over them.
+    /// Directories of the host that are visible with a private overlay on top.
     pub caches: Vec<Sourced<String>>,
-    /// Whether these layers are kept from run to run, one for each workspace; `None` keeps them.
+    /// Whether these overlays are kept between runs, one for each workspace; `None` keeps them.
     pub caches_kept: Option<Sourced<bool>>,
-    /// Bytes that all kept layers may take together; the runner's own bound where nothing is set.
+    /// Bytes that all kept overlays may take together; the runner's own limit if none is set.
     pub caches_bytes_max: Option<Sourced<ByteSize>>,
-    /// Variables with which tools have a directory elsewhere, and where it is without them.
+    /// Variables that move a tool's directory, and its place without them.
     pub moved_by: BTreeMap<String, Sourced<String>>,
 }
 
-/// A directory that the agent sees at its usual place and that is its own, seeded by copies.
+/// A directory that the agent sees at its usual place and that is private, seeded with copies.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct StateDir {
-    /// Where the agent looks for it, `~/…` or absolute.
+    /// The place in which the agent looks for it, `~/…` or absolute.
     pub path: String,
-    /// The variable that names another place; inside it always names the directory.
+    /// The variable that names a different place; inside it always names the directory.
     pub path_from: Option<String>,
     /// Entries that are copied from the real one, or with `~/` from the home.
     pub seed: Vec<String>,
-    /// Those of them that the agent writes at every start: what both sides changed stays as it is
-    /// inside, and nothing is said.
+    /// Those of them that the agent writes at every start: a change on both sides stays as it is
+    /// inside, without a message.
     pub merged: Vec<String>,
-    /// The file that the agent reads as its user's instructions, which is told of the boundary.
+    /// The file that the agent reads as its user's instructions; a text about the boundary is added
+    /// to it.
     pub instructions: Option<String>,
     /// Files that hold a login.
     pub logins: Vec<Login>,
 }
 
-/// A file with which an agent is logged in: JSON, in the directory.
+/// A file with the login of an agent: JSON, in the directory.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// Its name.
@@ -128,7 +131,7 @@ pub struct EnvironmentSettings {
     pub set: BTreeMap<String, Sourced<String>>,
 }
 
-/// How much a session may use; `None` is not limited by policy.
+/// How much a session may use; `None` means that policy sets no limit.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Memory of all processes.
@@ -147,13 +150,13 @@ pub struct Limits {
     pub wall_time: Option<Sourced<Span>>,
 }
 
-/// When what lets data out is on the disk.
+/// When the record of an event that lets data out is on the disk.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordSync {
-    /// Within a second, as everything else; answers of people and what rests on them still at once.
+    /// Within a second, as for all other events; people's answers and their effects still at once.
     Second,
-    /// Before it happens.
+    /// Before the event takes effect.
     Each,
 }
 
@@ -167,61 +170,61 @@ impl RecordSync {
     }
 }
 
-/// How large the record of a session may become, and how soon it is on the disk; where nothing is
-/// set the runner's own bounds hold.
+/// How large the record of a session may become, and how soon it is on the disk; the runner's own
+/// limits apply if none is set.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct RecordSettings {
     /// Bytes of the journal; the session ends when it reaches them.
     pub journal_bytes_max: Option<Sourced<ByteSize>>,
-    /// Bytes of the list of refusals that the session can read; older ones make room.
+    /// Bytes of the list of refusals that the session can read; older refusals are dropped.
     pub denials_bytes_max: Option<Sourced<ByteSize>>,
     /// When an allowed connection or request is on the disk.
     pub sync: Sourced<RecordSync>,
 }
 
-/// How long the records of ended sessions stay; where nothing is set the program's own bounds hold.
-/// The highest layer that sets one decides.
+/// How long the records of ended sessions stay; the program's own limits apply if none is set. The
+/// highest layer that sets a value decides.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionsSettings {
     /// Time since the end of a session.
     pub keep_for: Option<Sourced<Span>>,
-    /// Bytes of all records together; the oldest go first.
+    /// Bytes of all records together; the oldest are removed first.
     pub keep_bytes: Option<Sourced<ByteSize>>,
-    /// Number of sessions; the oldest go first.
+    /// Number of sessions; the oldest are removed first.
     pub keep_count: Option<Sourced<u64>>,
 }
 
-/// What exists on either side of the boundary beside the hosts of rules.
+/// Names, services and ports on either side of the boundary, apart from the hosts of rules.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct NetworkSettings {
     /// Name to address, as in `/etc/hosts`.
     pub hosts: BTreeMap<HostName, Sourced<IpAddr>>,
     /// Services of the machine, by the name and port that programs inside use.
     pub services: BTreeMap<Endpoint, Sourced<SocketAddr>>,
-    /// Sockets with a path of the machine, by the path that they have inside.
+    /// Unix sockets of the machine, by their path inside.
     pub sockets: BTreeMap<String, Sourced<String>>,
     /// Ports of the session that exist on the machine's loopback.
     pub publish: Vec<Sourced<Publish>>,
-    /// Ports that are opened there as soon as a program of the session listens on them.
+    /// Ports that are published there as soon as a program of the session listens on them.
     pub publish_listening: Vec<Sourced<Port>>,
     /// Whether any port may be published.
     pub may_publish: Sourced<bool>,
-    /// The way out; without it, what the caller's variables say.
+    /// The proxy; if it is not set, that of the caller's variables.
     pub proxy: Option<Sourced<ProxySetting>>,
-    /// The file of the host that holds `user:password` for it.
+    /// The file on the host that contains `user:password` for the proxy.
     pub proxy_auth_file: Option<Sourced<String>>,
 }
 
-/// Whom a debugger, a tracer or a leak checker may trace (`ptrace`).
+/// The processes that a debugger, a tracer or a leak checker may trace (`ptrace`).
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum Debuggers {
-    /// Nobody.
+    /// None.
     None,
-    /// Processes of the session on which nothing rests: no answer of a person, no rule that names
-    /// their program.
+    /// Processes of the session on which no trust depends: no person's answer, and no rule that
+    /// names their program.
     Own,
-    /// Every process of the session, without being judged.
+    /// Every process of the session, without a decision.
     All,
 }
 
@@ -239,13 +242,13 @@ impl Debuggers {
 /// What processes of the session may do to each other.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSettings {
-    /// Whom debuggers may trace.
+    /// The processes that debuggers may trace.
     pub debuggers: Sourced<Debuggers>,
-    /// New namespaces may be made; mounts stay closed in them.
+    /// Whether new namespaces may be made; mounts stay forbidden in them.
     pub namespaces: Sourced<bool>,
 }
 
-/// What an agent's preset says of itself.
+/// Settings of an agent's preset about itself.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PresetSettings {
     /// Name of the preset, for example `codex`.
@@ -256,12 +259,12 @@ pub struct PresetSettings {
     pub packages: Vec<String>,
     /// Arguments that are inserted right after the agent's program, and after no other.
     pub arguments: Vec<String>,
-    /// What switches off the agent's own questions.
+    /// Arguments and variables that switch off the agent's own questions.
     pub own_questions_off: OwnQuestionsOff,
 }
 
-/// Arguments and variables with which an agent does not ask by itself: the boundary's questions
-/// are enough.
+/// Arguments and variables that make an agent ask no questions of its own, because the boundary's
+/// questions are enough.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnQuestionsOff {
     /// Arguments that are inserted like those of the preset.
@@ -271,8 +274,8 @@ pub struct OwnQuestionsOff {
 }
 
 impl PresetSettings {
-    /// Puts the preset's arguments behind the agent's program, wherever it stands in the command
-    /// line; any other command is left as it is.
+    /// Inserts the preset's arguments after the agent's program, at any place in the command line;
+    /// does not change any other command.
     pub fn complete(&self, argv: &mut Vec<RawText>) {
         let commands: Vec<&str> = self.commands.iter().map(String::as_str).collect();
         let packages: Vec<&str> = self.packages.iter().map(String::as_str).collect();

@@ -1,23 +1,24 @@
-//! Sockets with a path of the machine that exist inside (`"unix:/run/x.sock" = "unix:/run/x.sock"` in
-//! `[network.services]`), and those that never do, since whoever talks to them has the machine.
+//! Unix sockets of the machine that exist inside (`"unix:/run/x.sock" = "unix:/run/x.sock"` in
+//! `[network.services]`), and those that never do, because access to them is control of the
+//! machine.
 
 use crate::{fields::shown, view_path::view_path};
 
-/// What such a service begins with, on both sides.
+/// The prefix of such a service, on both sides.
 pub(crate) const PREFIX: &str = "unix:";
-/// Where sockets can lie inside: directories of the session's own.
+/// Directories inside in which sockets can be: the session's own.
 const INSIDE: [&str; 3] = ["/run/", "/var/run/", "/tmp/"];
-/// The boundary's own place among them.
+/// The boundary's own directory among them.
 const OWN: &str = "/run/stockade";
 /// Longest path of a socket (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
 
-/// How a part of a path tells whose socket it is.
+/// How a part of a path shows whose socket it is.
 #[derive(Clone, Copy, Debug)]
 enum Part {
-    /// A file or directory is called so.
+    /// A file or directory has this name.
     Is(&'static str),
-    /// The name of a file or directory begins so.
+    /// The name of a file or directory begins with this.
     Begins(&'static str),
 }
 
@@ -28,7 +29,7 @@ const SCREEN: &str = "reads and types on your screen";
 const TERMINALS: &str = "types into your terminals";
 const MACHINES: &str = "starts machines and reads their disks";
 
-/// Whose sockets are control of the machine, and what they give away.
+/// The owners of sockets that control the machine, and what access to them gives away.
 const CONTROL: [(Part, &str); 41] = [
     (Part::Is("docker"), CONTAINERS),
     (Part::Begins("docker."), CONTAINERS),
@@ -76,7 +77,7 @@ const CONTROL: [(Part, &str); 41] = [
     (Part::Is("incus"), MACHINES),
 ];
 
-/// Says what a socket gives away that is control of the machine, as far as its path tells.
+/// Says what access to a socket gives away, if its path shows that it controls the machine.
 pub fn control_socket(path: &str) -> Option<&'static str> {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     parts.find_map(|part| {
@@ -89,12 +90,12 @@ pub fn control_socket(path: &str) -> Option<&'static str> {
     })
 }
 
-/// Tells whether a text of `[network.services]` means a socket with a path.
+/// Returns whether a text of `[network.services]` names a Unix socket.
 pub(crate) fn is_meant(text: &str) -> bool {
     text.starts_with(PREFIX) || text.starts_with('/')
 }
 
-/// Reads where a socket is inside, and where on the machine.
+/// Reads the path of a socket inside and its path on the machine.
 pub(crate) fn read(inside: &str, outside: &str) -> Result<(String, String), String> {
     let (Some(inside), Some(outside)) = (inside.strip_prefix(PREFIX), outside.strip_prefix(PREFIX))
     else {

@@ -1,4 +1,4 @@
-//! Where a policy comes from: layers in their order of trust, files, and host sets.
+//! The origin of a policy: layers in their order of trust, files, and host sets.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,7 +8,8 @@ use stockade_types::{Host, Port};
 /// The layer that a file, rule or setting belongs to.
 ///
 /// The order of the variants is the order of the layers. [`Self::authority`] is another order:
-/// `Builtin` is a default that everyone may answer, the others yield only to those above them.
+/// `Builtin` is a default that every other layer may answer; the others yield only to those above
+/// them.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
@@ -33,7 +34,7 @@ impl Origin {
         }
     }
 
-    /// Returns how much the layer is trusted to answer asks of others; more is more.
+    /// Returns how much the layer is trusted to answer other layers' asks; higher means more.
     pub(crate) const fn authority(self) -> u8 {
         match self {
             Self::Builtin => 0,
@@ -55,7 +56,7 @@ impl fmt::Display for Origin {
 pub struct Source {
     /// The layer it is loaded into.
     pub origin: Origin,
-    /// The file as it is shown to people; for a builtin its bare name (`codex`).
+    /// The file name for display; for a builtin its bare name (`codex`).
     pub name: String,
     /// The TOML text.
     pub text: String,
@@ -71,7 +72,7 @@ pub const HOST_SETS: [&str; 9] = [
 pub struct SetHost {
     /// The host.
     pub host: Host,
-    /// The one port that its address names; `None` where it names none.
+    /// The one port in its address; `None` if there is none.
     pub port: Option<Port>,
 }
 
@@ -84,7 +85,7 @@ impl fmt::Display for SetHost {
     }
 }
 
-/// Host lists read from the clients' own configuration: `npm` → hosts, for `hosts = ["@npm"]`.
+/// Host lists from the clients' own configuration: `npm` → hosts, for `hosts = ["@npm"]`.
 ///
 /// A set that is not present matches nothing.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]

@@ -14,13 +14,13 @@ use crate::{
     read_network::LOCALHOST,
 };
 
-/// How a service of the machine gets into a session.
+/// How to make a service of the machine available in a session.
 const SERVICES: &str =
     "name a service of this machine in `[network.services]`, or with `run --service`";
-/// Where a session has a file system of its own, which ends with it.
+/// Places that have their own file system in a session, which ends with it.
 const OWN_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "~"];
 
-/// What a line stands for: one request, or a connection and the request on it.
+/// The meaning of a line: one request, or a connection and the request on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     requests: Vec<Request>,
@@ -39,9 +39,9 @@ impl Probe {
         Self::from_words(&words)
     }
 
-    /// Reads a request that is already split into words, as the command line has it. Without a
-    /// kind a URL is `net`, something that begins with `/`, `./` or `~/` is `file write`, and
-    /// everything else is `exec`.
+    /// Reads a request that is already split into words, as on the command line. Without a kind, a
+    /// URL is `net`, a word that begins with `/`, `./` or `~/` is `file write`, and everything else
+    /// is `exec`.
     ///
     /// # Errors
     /// When it is not a request.
@@ -118,7 +118,7 @@ impl From<FileRequest> for Probe {
     }
 }
 
-/// Tells whether `path` is `above` or lies below it.
+/// Returns whether `path` is `above` or lies below it.
 fn is_within(path: &str, above: &str) -> bool {
     let rest = path.strip_prefix(above.trim_end_matches('/'));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -148,7 +148,7 @@ fn words(line: &str) -> Result<Vec<String>, ProbeError> {
 }
 
 impl Policy {
-    /// Decides what a line stands for: the strictest of the connection and the request on it.
+    /// Decides a line: the strictest of the decisions on the connection and the request on it.
     pub fn rehearse(&self, probe: &Probe) -> (Request, Decision) {
         self.rehearse_above(probe, Origin::Builtin)
     }
@@ -178,7 +178,7 @@ impl Policy {
                 worst = Some((request.clone(), decision));
             }
         }
-        // A probe is never empty; if it were, nothing is allowed.
+        // A probe is never empty; if one were, it would be denied.
         worst.unwrap_or_else(|| {
             let request = Request::Exec(ExecRequest::default());
             let decision = self.decide(&request, &Approvals::none());
@@ -188,7 +188,7 @@ impl Policy {
 }
 
 impl Policy {
-    /// Names a service of the machine as a run does that is reached by an address of loopback.
+    /// Names a service of the machine, reached through a loopback address, as a run does.
     fn as_seen(&self, request: &Request) -> Request {
         let mut seen = request.clone();
         let (host, port) = match &mut seen {
@@ -207,8 +207,9 @@ impl Policy {
         seen
     }
 
-    /// Says what a run does with names and addresses that mean something on one machine only, whatever
-    /// rules say: the session's own loopback is not judged, and other such names do not exist.
+    /// Returns a run's decision about names and addresses that mean something on one machine only,
+    /// regardless of rules: the session's own loopback is not judged, and other such names do not
+    /// exist.
     fn no_host(&self, request: &Request) -> Option<Decision> {
         let network = &self.settings().network;
         let (host, service) = match request {
@@ -240,7 +241,8 @@ impl Policy {
         })
     }
 
-    /// Says what a run does with a file outside the workspace: no rule is asked, the view decides.
+    /// Returns a run's decision about a file outside the workspace: the view decides, not the
+    /// rules.
     fn outside(&self, file: &FileRequest) -> Decision {
         let files = &self.settings().filesystem;
         let path = file.path.display();
@@ -281,7 +283,7 @@ pub(crate) struct Expectation {
     line: String,
     expected: Verdict,
     origin: Origin,
-    /// The problem it is where the policy answers something else.
+    /// The problem to report if the policy answers differently.
     problem: Problem,
 }
 
@@ -299,7 +301,8 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>) -> Vec<Expectation> {
             for at in test.texts(file, expected.as_str()).unwrap_or_default() {
                 match Probe::parse(&at.value) {
                     Ok(probe) => {
-                        // Noting the problem gives its place; it is taken back until it fails.
+                        // Reporting the problem computes its place; remove it again until the test
+                        // fails.
                         file.problem(&at.span, &at.field, "");
                         if let Some(problem) = file.problems.pop() {
                             let origin = file.source.origin;

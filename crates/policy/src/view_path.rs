@@ -2,8 +2,8 @@
 
 use crate::fields::shown;
 
-/// Reads a path of the view, `~/…` or absolute, and returns it in its plain spelling: without empty
-/// components, `.`, or a slash at the end. `..` is refused, since links change what it means.
+/// Reads a path of the view, `~/…` or absolute, and returns its plain spelling: without empty
+/// components, `.`, or a slash at the end. `..` is refused, because links change its meaning.
 pub(crate) fn view_path(text: &str) -> Result<String, String> {
     let (root, rest) = match (text.strip_prefix("~/"), text.strip_prefix('/')) {
         (Some(rest), _) => ("~/", rest),
@@ -35,7 +35,7 @@ pub(crate) fn view_path(text: &str) -> Result<String, String> {
     Ok(format!("{root}{plain}"))
 }
 
-/// Leaves out empty components and `.`.
+/// Removes empty components and `.`.
 pub(crate) fn plain(path: &str) -> String {
     let parts = path
         .split('/')

@@ -1,4 +1,5 @@
-//! What a policy says that has no effect: not a mistake of form, but surely not what was meant.
+//! Entries of a policy that have no effect: they are well-formed, but certainly not meant like
+//! that.
 
 use stockade_types::{Host, HostName, Verdict};
 
@@ -13,20 +14,21 @@ use crate::{
     rule::Rule,
 };
 
-/// Most pairs of patterns that are compared: a look takes less than a microsecond, and nobody waits
-/// for a hint.
+/// Most pairs of patterns that are compared: one comparison takes less than a microsecond, and a
+/// hint is not worth a wait.
 const PAIRS_MAX: usize = 200_000;
 
-/// Places in which no workspace lies: the system's own, where sessions are never started.
+/// Directories of the system, in which sessions are never started, so that no workspace is there.
 const NO_WORKSPACE: [&str; 12] = [
     "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "sys", "usr",
 ];
 
 impl Policy {
-    /// Returns what the files say that has no effect, whatever the machine; presets are left out.
+    /// Returns the entries of the files that have no effect on any machine; presets are left out.
     ///
-    /// What depends on the files of a machine, such as a `hide` of what is not there, is not
-    /// judged here: each entry of [`Policy::settings`] keeps its layer and line for those who can.
+    /// Entries that depend on the files of a machine, such as a `hide` of a missing file, are not
+    /// checked here: each entry of [`Policy::settings`] keeps its layer and line for callers that
+    /// can.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut found = self.noted().to_vec();
         let settings = self.settings();
@@ -65,7 +67,7 @@ impl Policy {
     }
 }
 
-/// What a look at one rule needs of the others.
+/// The facts about other rules that the check of one rule needs.
 struct Context<'p> {
     settings: &'p Settings,
     /// Rules that open private addresses.
@@ -75,7 +77,7 @@ struct Context<'p> {
 }
 
 impl Context<'_> {
-    /// Tells whether some rule opens the private addresses of a pattern.
+    /// Returns whether some rule opens the private addresses of a pattern.
     fn opens(&self, pattern: &HostPattern) -> bool {
         let covers = |own: &HostPattern| own.contains(pattern);
         self.private
@@ -84,7 +86,7 @@ impl Context<'_> {
     }
 }
 
-/// Notes entries that another one covers.
+/// Reports entries that another one covers.
 fn filesystem(files: &FilesystemSettings, found: &mut Vec<Warning>) {
     let own = |at: &&Sourced<String>| at.origin != Origin::Builtin;
     for (key, list) in [
@@ -122,7 +124,7 @@ fn is_within(path: &str, above: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Notes globs all of whose names need to be written in full.
+/// Reports globs that match only names that must be written in full.
 fn environment(settings: &EnvironmentSettings, found: &mut Vec<Warning>) {
     for at in &settings.pass {
         if at.origin != Origin::Builtin && at.value.contains('*') && hides_secret(&at.value) {
@@ -138,7 +140,7 @@ fn environment(settings: &EnvironmentSettings, found: &mut Vec<Warning>) {
     }
 }
 
-/// Notes fixed addresses that are never dialled.
+/// Reports fixed addresses that are never dialled.
 fn addresses(settings: &Settings, found: &mut Vec<Warning>) {
     for (name, at) in &settings.network.hosts {
         if at.origin != Origin::Builtin && classify(at.value).is_never_reached() {
@@ -169,7 +171,7 @@ fn net(rule: &Rule, body: &NetBody, context: &Context<'_>, say: &mut impl FnMut(
             HostPattern::Address(_) | HostPattern::Network { .. } if allows => {
                 address_message(pattern, context)
             }
-            // Of an allow or an ask it is an error.
+            // In an allow or an ask it is an error.
             HostPattern::Address(_) | HostPattern::Network { .. } => loopback_message(pattern),
             HostPattern::AnyName => None,
         };
@@ -186,8 +188,8 @@ fn net(rule: &Rule, body: &NetBody, context: &Context<'_>, say: &mut impl FnMut(
     }
 }
 
-/// Returns what an allow or an ask of a file says about names that no session has: a place and a text
-/// for each.
+/// Returns what an allow or an ask of a file says about names that do not exist in any session: a
+/// place and a text for each.
 pub(crate) fn dead_names(rules: &[Rule], settings: &Settings) -> Vec<(String, String)> {
     let own = rules
         .iter()
@@ -234,7 +236,7 @@ fn name_message(name: &HostName, allows: bool, settings: &Settings) -> Option<St
     ))
 }
 
-/// What a rule about the session's own loopback is told.
+/// The message for a rule about the session's own loopback.
 fn own_loopback(host: &dyn std::fmt::Display) -> String {
     format!(
         "`{host}` is the session's own loopback, which no rule opens or closes; for a service of this \
@@ -243,7 +245,7 @@ fn own_loopback(host: &dyn std::fmt::Display) -> String {
     )
 }
 
-/// Returns what there is to say of addresses that are all loopback.
+/// Returns the message for addresses that are all loopback.
 fn loopback_message(pattern: &HostPattern) -> Option<String> {
     let is_loopback = match pattern {
         HostPattern::Address(address) => address.is_loopback(),
@@ -282,7 +284,7 @@ fn below_message(
     })
 }
 
-/// What a name whose address is fixed needs.
+/// The message for a name with a fixed address.
 fn fixed_message(name: &HostName, settings: &Settings) -> Option<String> {
     let fixed = settings.network.hosts.get(name)?;
     (classify(fixed.value) == AddressClass::Private).then(|| {
@@ -313,10 +315,10 @@ fn address_message(pattern: &HostPattern, context: &Context<'_>) -> Option<Strin
     }
 }
 
-/// What an allow never matches, since servers read such paths in different ways.
+/// The message for a path that an allow never matches, because servers read it in different ways.
 fn path_message(path: &PathPattern) -> Option<String> {
     let text = path.text();
-    // Braces and escapes would have to be unfolded first.
+    // Braces and escapes would have to be expanded first.
     if text.contains(['{', '\\']) {
         return None;
     }
@@ -358,7 +360,7 @@ fn file(rule: &Rule, body: &FileBody, context: &Context<'_>, say: &mut impl FnMu
                  what else exists is `[filesystem]`"
             ));
         }
-        // A name that no pattern of protected paths has of its own.
+        // A name that no pattern of protected paths contains.
         let sample = text.replace("**", "x-x").replace('*', "x-x");
         let protecting = context.settings.workspace.protects(sample.as_bytes());
         if let Some(pattern) = protecting.filter(|_| rule.effect != Verdict::Deny) {
@@ -377,7 +379,7 @@ fn file(rule: &Rule, body: &FileBody, context: &Context<'_>, say: &mut impl FnMu
     }
 }
 
-/// Notes rules that a deny takes everything from, and allows that never answer a question.
+/// Reports rules that a deny overrides completely, and allows that never answer a question.
 fn overridden(rules: &[Rule], found: &mut Vec<Warning>) {
     let mut pairs = 0;
     let stronger: Vec<&Rule> = rules

@@ -1,4 +1,4 @@
-//! Rules in Cedar: what they match, that they only tighten, and what is wrong with them.
+//! Rules in Cedar: what they match, that they only tighten, and their mistakes.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use proptest::{
@@ -90,7 +90,7 @@ fn a_program_that_nobody_can_name_could_be_the_one_that_is_meant() {
             "{host} {exe}"
         );
     }
-    // A name is looked up before it is known who connects, so only a certain deny counts.
+    // A name is looked up before the connecting program is known, so only a certain deny counts.
     assert_eq!(line(&policy, "name a.test"), Verdict::Allow);
     let never = cedar(
         "never",
@@ -99,7 +99,7 @@ fn a_program_that_nobody_can_name_could_be_the_one_that_is_meant() {
     let policy = self::policy(&[(Origin::Organisation, &never), (Origin::User, HOSTS)]);
     assert_eq!(line(&policy, "name a.test"), Verdict::Deny);
     assert_eq!(line(&policy, "name b.test"), Verdict::Allow);
-    // Whoever may connect because of who it is must not be steered by another program.
+    // A program that may connect because of its identity must not be controlled by another one.
     assert!(!policy.trusts_program(&"/usr/bin/git".into()));
     let policy = self::policy(&[(Origin::Organisation, &only_git)]);
     assert!(policy.trusts_program(&"/usr/bin/git".into()));
@@ -134,7 +134,7 @@ fn an_answer_is_needed_and_opens_nothing_by_itself() {
         .unwrap();
     let approvals = grants.matching(&asked, revision, NOW);
     assert_eq!(policy.decide(&asked, &approvals).verdict, Verdict::Allow);
-    // The requests on that connection come with it.
+    // The connection's answer also covers its requests.
     let request = Probe::parse("net GET http://a.test:443/x").unwrap();
     let Some(Request::Http(mut http)) = request.requests().last().cloned() else {
         panic!("a line with a method is a request");

@@ -67,8 +67,8 @@ fn the_corpus_holds() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Texts of policies come from files that anybody may have written: a text is a policy, or every
-/// mistake in it has a place.
+/// Anyone may have written a policy file, so any text must either be a policy or have a place for
+/// each of its mistakes.
 #[test]
 fn fuzz_policy() {
     let texts =

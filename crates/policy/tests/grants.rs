@@ -1,4 +1,4 @@
-//! Grants: what was approved, no more, no longer, and never after a denial.
+//! Grants: they cover what was approved, no more and no longer, and never follow a denial.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use stockade_policy::{
@@ -138,7 +138,7 @@ fn a_session_grant_binds_what_gives_the_command_its_meaning() {
     let same: [&dyn Fn(&mut ExecRequest); 4] = [
         &|_| {},
         &|exec| exec.differing.reverse(),
-        // It goes on with the work, and rules have looked at the rest.
+        // These change as the work proceeds, and rules have judged the other variables.
         &|exec| exec.effects[1].text = "2..3".into(),
         &|exec| exec.environment.push(("SHLVL".into(), "3".into())),
     ];
@@ -150,7 +150,7 @@ fn a_session_grant_binds_what_gives_the_command_its_meaning() {
         &|exec| exec.differing[0].value = Some("2".into()),
         &|exec| exec.differing[0].value = None,
         &|exec| exec.differing.clear(),
-        // The first of two counts for some programs, the last for others.
+        // If a variable occurs twice, some programs use the first value and others the last.
         &|exec| exec.differing.insert(0, variable("A", Some("2"))),
         &|exec| exec.involved[0].digest = Some(Digest::of(b"another sh")),
         &|exec| exec.involved.clear(),
@@ -245,7 +245,7 @@ fn a_session_grant_is_what_was_shown() {
     let wanted = request("net good.test:443");
     let grants = granted(&policy, &wanted, Scope::Session);
     assert_eq!(verdict(&policy, &grants, &wanted), Verdict::Allow);
-    // The requests on the connection and the web's other port are covered, other hosts are not.
+    // They cover the requests on the connection and the other web port, but no other host.
     for same in [
         "net POST https://good.test/x",
         "net good.test:80",
@@ -272,8 +272,8 @@ fn a_session_grant_is_what_was_shown() {
     }
 }
 
-/// Other ports are doors of their own, `once` is for the port that was shown, and a rule of somebody
-/// about one port is asked by itself.
+/// Other ports are separate, `once` covers only the port that was shown, and a written rule about
+/// one port asks its own question.
 #[test]
 fn both_ports_of_the_web_are_one_door_and_no_others_are() {
     let rules = "[[ask]]\nid = \"more\"\nwhat = \"net\"\nhosts = [\"good.test\", \"www.good.test\"]\nports = [8080, 8443]\n";
@@ -299,7 +299,8 @@ fn both_ports_of_the_web_are_one_door_and_no_others_are() {
     }
 }
 
-/// Flags that change nothing of a push are one with it; any other word is another push.
+/// Flags that do not change a push's effect are part of the same push; any other word makes another
+/// push.
 #[test]
 fn a_session_grant_for_a_push_is_for_its_place_and_branches() {
     let policy = policy("");
@@ -354,7 +355,7 @@ fn a_connection_that_was_approved_once_carries_its_requests() {
     assert_eq!(grants.consume(&wanted, &approvals, NOW), Some(id(1)));
     let carried = request("net GET http://good.test/x");
     assert_eq!(policy.decide(&carried, &approvals).verdict, Verdict::Allow);
-    // A new connection is a new question.
+    // A new connection causes a new question.
     assert!(grants.matching(&carried, policy.revision(), NOW).is_empty());
     assert!(grants.matching(&wanted, policy.revision(), NOW).is_empty());
 }
@@ -487,7 +488,7 @@ fn an_approval_lifts_no_deny() {
     let wanted = push(|_| {});
     let forced = push(|exec| exec.argv.push("--force".into()));
     let mut grants = granted(&policy, &wanted, Scope::Once);
-    // Even a grant that was made for an ask elsewhere binds a rule, not a deny.
+    // Even a grant for an ask elsewhere answers a rule, but never a deny.
     let asked = ask(&policy, &wanted);
     grants
         .grant(
@@ -557,7 +558,7 @@ fn protected_content_is_asked_about_and_binds_the_answer() {
         let decided = own.decide(&request, &approvals).verdict;
         assert_eq!(decided, verdict, "{request:?}");
     }
-    // What a file says stands above it, and no allow answers.
+    // An entry of a file is stronger, and no allow answers it.
     for (extra, line, verdict) in [
         (
             "[workspace]\nprotect = [\".git/hooks/**\"]\n",

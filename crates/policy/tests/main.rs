@@ -1,5 +1,5 @@
-//! Policies from outside: decisions on texts and beside a reference, grants, revisions, mistakes and
-//! warnings.
+//! Policies from outside: decisions on texts and against a reference, grants, revisions, mistakes
+//! and warnings.
 #![forbid(unsafe_code)]
 
 mod cedar;

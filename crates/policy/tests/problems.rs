@@ -25,8 +25,8 @@ fn of_user(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A rule about a name that no session has is a mistake that names the right way; one that fixes the
-/// name, or a deny, is none.
+/// A rule about a name that does not exist in any session is a mistake, and the message names the
+/// right way; a rule that fixes the name, or a deny, is not.
 #[test]
 fn names_of_one_machine_are_no_hosts() {
     let rule = |effect: &str, host: &str| {
@@ -62,7 +62,7 @@ fn names_of_one_machine_are_no_hosts() {
     assert!(found.concat().contains("ports"), "{found:?}");
 }
 
-/// Services and published ports: what they are not is said with the field and the right form.
+/// Mistakes in services and published ports are reported with the field and the right form.
 #[test]
 fn services_and_ports_are_checked() {
     let entry = |text: &str| of_user(&format!("schema = 1\n[network.services]\n{text}\n")).concat();
@@ -358,7 +358,7 @@ fn only_own_policies_lift_what_presets_protect() {
     assert_eq!(found.len(), 2, "{found:#?}");
     assert!(found.iter().all(|p| p.message.contains("org.toml:3")));
 
-    // A pattern of a higher layer stays, whatever a lower one calls packages.
+    // A pattern of a higher layer stays in force, whatever a lower layer calls packages.
     let strict = "schema = 1\n[workspace]\nprotect_outside_packages = [\"x.cfg\"]\n\
                   packages = [\"third\"]\n";
     let policy = load(
@@ -488,7 +488,7 @@ fn tests_of_a_layer_do_not_fail_because_a_lower_one_tightens() {
     assert_eq!(found, []);
 }
 
-/// How soon the record is on the disk can only be tightened by a lower layer.
+/// A lower layer can only make the record reach the disk sooner.
 #[test]
 fn a_lower_layer_cannot_put_the_disk_off() {
     let of = |word: &str| format!("schema = 1\n[record]\nsync = \"{word}\"\n");

@@ -1,4 +1,4 @@
-//! The revision of a policy is part of grants, of records and of the wire: code that moves must
+//! The revision of a policy is part of grants, of records and of the wire format: moving code must
 //! not change it.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -19,7 +19,7 @@ fn revision(sources: &[Source], sets: &HostSets) -> String {
     load(sources, sets).unwrap().revision().to_string()
 }
 
-/// Writes each field behind its length in eight bytes.
+/// Writes each field after its length in eight bytes.
 fn hashed(fields: &[&str]) -> String {
     let mut bytes = Vec::new();
     for field in fields {

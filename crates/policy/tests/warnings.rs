@@ -1,4 +1,4 @@
-//! What silently means nothing is said, with its place and what to write instead.
+//! Entries without effect are reported, with their place and what to write instead.
 
 #![expect(clippy::panic, reason = "tests")]
 
@@ -31,7 +31,7 @@ fn warnings(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// One thing without effect each, the line it stands in, and a part of the message that helps.
+/// One entry without effect each, its line, and a part of the message that helps.
 const WITHOUT_EFFECT: &[(&str, u32, &str)] = &[
     (
         "[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"localhost\"]",

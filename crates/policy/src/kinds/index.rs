@@ -1,14 +1,14 @@
-//! The index in front of the rules: which patterns could match a request at all.
+//! The index in front of the rules: the patterns that could match a request at all.
 //!
-//! It only narrows: every candidate is compared again by [`Body::fit`], so the index can cost time
-//! but never change a verdict. A property test compares it with looking at all rules.
+//! It only narrows: [`Body::fit`] compares every candidate again, so a wrong index could cost time
+//! but never change a verdict. A property test compares it with a search of all rules.
 
 use stockade_types::Host;
 
 use super::{Body, Features, exec::CommandIndex, file::PathIndex, net::HostIndex};
 use crate::candidate::Candidate;
 
-/// All patterns of a policy, by what they begin with.
+/// All patterns of a policy, by their beginnings.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     hosts: HostIndex,
@@ -44,7 +44,7 @@ impl Index {
                     self.paths.add(path, candidate);
                 }
             }
-            // Cedar is asked for all of its rules at once.
+            // Cedar evaluates all of its rules at once.
             Body::Cedar(_) | Body::Control => {}
         }
     }
@@ -62,7 +62,7 @@ impl Index {
         found
     }
 
-    /// Returns the candidates, and patterns that are near: of the same domain or program.
+    /// Returns the candidates, and patterns nearby: those of the same domain or program.
     pub(crate) fn near(&self, features: &Features<'_>) -> Vec<Candidate> {
         let mut found = self.candidates(features);
         match features {

@@ -1,4 +1,4 @@
-//! What requests and rules can be about: a closed set of kinds, each a folder of one shape.
+//! The subjects of requests and rules: a closed set of kinds, each a folder of one shape.
 //!
 //! | file | holds |
 //! |---|---|
@@ -11,9 +11,9 @@
 //! | `words.rs` | what decisions say about it |
 //! | `probe.rs` | the request in one line, for tests and `policy test` |
 //!
-//! Everything that is the same for all kinds (layers, exceptions, controls, verdict, grants) lies
-//! beside this folder and asks the enums here; a new kind is a variant of each, and the compiler
-//! names every place that must know it. `docs/howto/add-a-kind.md` walks through them.
+//! The code that is the same for all kinds (layers, exceptions, controls, verdict, grants) is
+//! beside this folder and uses the enums here; a new kind is a variant of each, and the compiler
+//! names every place that must handle it. `docs/howto/add-a-kind.md` walks through them.
 
 pub(crate) mod cedar;
 pub(crate) mod exec;
@@ -36,7 +36,7 @@ use exec::{ExecBody, ExecFeatures};
 use file::{FileBody, FileFeatures};
 use net::{NetBody, NetFeatures};
 
-/// What a rule is about.
+/// The subject and conditions of a rule.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Net(NetBody),
@@ -48,7 +48,7 @@ pub(crate) enum Body {
     Control,
 }
 
-/// A request taken apart once, as rules look at it.
+/// A request, taken apart once for the rules.
 #[derive(Debug)]
 pub(crate) enum Features<'r> {
     Net(NetFeatures<'r>),
@@ -56,10 +56,10 @@ pub(crate) enum Features<'r> {
     File(FileFeatures<'r>),
 }
 
-/// Whether a rule holds for a request already.
+/// When a rule matches a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fit {
-    /// It does.
+    /// It matches already.
     Now,
     /// It has conditions on requests, and this is the connection that will carry them.
     Later,
@@ -98,7 +98,7 @@ impl Miss {
     }
 }
 
-/// What a rule of a file can be about.
+/// The subjects that a rule of a file can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Net,
@@ -118,7 +118,7 @@ impl What {
         }
     }
 
-    /// Returns the fields that such a rule has beside those of every rule.
+    /// Returns the fields of such a rule in addition to those of every rule.
     pub(crate) const fn fields(self) -> &'static [&'static str] {
         match self {
             Self::Net => &net::FIELDS,
@@ -143,13 +143,13 @@ impl What {
     }
 }
 
-/// Where a one-line `exec` runs and relative files lie.
+/// The directory in which a one-line `exec` runs and to which relative paths refer.
 pub(crate) const WORKSPACE: &str = "/workspace";
 
 /// Why a line is not a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// The first word is no kind.
+    /// The first word is not a kind.
     #[error(
         "`{0}` is not a request; begin with exec, net, name or file, for example `exec git status`"
     )]
@@ -157,7 +157,7 @@ pub enum ProbeError {
     /// A quote is not closed.
     #[error("`{0}` has a quote that is not closed")]
     Quote(String),
-    /// Too little or too much after the kind.
+    /// Too few or too many words after the kind.
     #[error("`{line}` is not complete; write for example `{example}`")]
     Shape {
         /// What was given.
@@ -179,7 +179,7 @@ pub enum ProbeError {
 }
 
 impl Features<'_> {
-    /// Returns the condition that stands for the whole kind.
+    /// Returns the condition that represents the whole kind.
     pub(crate) const fn subject_matter(&self) -> Miss {
         match self {
             Self::Net(_) => Miss::Host,
@@ -188,7 +188,7 @@ impl Features<'_> {
         }
     }
 
-    /// Says the smallest rule that would allow this.
+    /// Returns the smallest rule that would allow this.
     pub(crate) fn suggestion(&self) -> String {
         match self {
             Self::Net(net) => net.suggestion(),
@@ -209,18 +209,18 @@ impl Features<'_> {
 }
 
 impl Body {
-    /// Returns the kinds of requests that such a rule is about; none is every kind.
+    /// Returns the kinds of requests that such a rule is about; an empty list means every kind.
     pub(crate) const fn kinds(&self) -> &'static [RequestKind] {
         match self {
             Self::Net(_) => &[RequestKind::Net, RequestKind::Http],
             Self::Exec(_) => &[RequestKind::Exec],
             Self::File(_) => &[RequestKind::File],
-            // Those that a rule in Cedar is about are part of its text.
+            // The text of a rule in Cedar contains its kinds.
             Self::Cedar(_) | Self::Control => &[],
         }
     }
 
-    /// Number of patterns that the index may point at.
+    /// Returns the number of patterns to which the index may point.
     pub(crate) fn patterns(&self) -> usize {
         match self {
             Self::Net(body) => body.hosts.len(),
@@ -247,7 +247,7 @@ impl Body {
         }
     }
 
-    /// Tells whether the pattern names something, rather than everything.
+    /// Returns whether the pattern is more specific than everything.
     pub(crate) fn is_explicit(&self, pattern: usize) -> bool {
         match self {
             Self::Net(body) => body.is_explicit(pattern),
@@ -257,8 +257,8 @@ impl Body {
         }
     }
 
-    /// Tells whether all that one pattern of this rule matches is certainly matched by a pattern
-    /// of `outer`.
+    /// Returns whether a pattern of `outer` certainly matches everything that one pattern of this
+    /// rule matches.
     pub(crate) fn lies_within(&self, pattern: usize, outer: &Self, outer_pattern: usize) -> bool {
         match (self, outer) {
             (Self::Net(a), Self::Net(b)) => a.lies_within(pattern, b, outer_pattern),
@@ -270,7 +270,8 @@ impl Body {
         }
     }
 
-    /// Tells whether `outer` certainly matches all that this rule matches, whatever the request.
+    /// Returns whether `outer` certainly matches everything that this rule matches, for any
+    /// request.
     pub(crate) fn is_covered_by(&self, outer: &Self) -> bool {
         let points = |x: usize, y: usize| match (self, outer) {
             (Self::Net(a), Self::Net(b)) => a.points_within(x, b, y),
@@ -285,7 +286,7 @@ impl Body {
         own.all(|x| (0..outer.patterns()).any(|y| within(x, y)))
     }
 
-    /// Writes what a pattern allows, as the request would look.
+    /// Returns a request that a pattern allows.
     pub(crate) fn example(&self, pattern: usize) -> Option<String> {
         match self {
             Self::Net(body) => body.example(pattern),
@@ -309,12 +310,12 @@ impl fmt::Display for Body {
     }
 }
 
-/// Tells whether a rule allows, so that it matches only what is certain.
+/// Returns whether a rule allows, so that it matches only certain cases.
 pub(crate) fn is_allow(effect: Verdict) -> bool {
     effect == Verdict::Allow
 }
 
-/// Tells whether each of `inner` lies in one of `outer`; no list is no condition.
+/// Returns whether each of `inner` lies within one of `outer`; no list means no condition.
 pub(crate) fn list_within<T>(
     inner: Option<&[T]>,
     outer: Option<&[T]>,
@@ -349,7 +350,7 @@ pub(crate) fn program(text: &str) -> Result<ProgramPattern, String> {
     ProgramPattern::parse(text).map_err(|error| error.to_string())
 }
 
-/// Refuses the home, which a rule would take for a name.
+/// Refuses a home path, because a rule would read it as a plain name.
 pub(crate) fn without_home(text: &str) -> Result<(), String> {
     if !text.starts_with('~') {
         return Ok(());

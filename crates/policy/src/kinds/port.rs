@@ -1,4 +1,4 @@
-//! Ports on which programs of the session listen. No rule is about them, so there is one file.
+//! Ports on which programs of the session listen. No rule is about them, so one file is enough.
 
 use std::net::Ipv4Addr;
 
@@ -7,10 +7,10 @@ use stockade_types::{Port, Subject, Target};
 
 use crate::canonical::Canonical;
 
-/// A port of the session is about to be on the machine's loopback, under the same number.
+/// A port of the session is about to be published on the machine's loopback, under the same number.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct PortRequest {
-    /// Where a program of the session listens.
+    /// The port on which a program of the session listens.
     pub port: Port,
     /// The program that listens.
     #[serde(default)]
@@ -26,13 +26,13 @@ impl PortRequest {
         }
     }
 
-    /// Adds what makes it this request and no other.
+    /// Adds everything that identifies this exact request.
     pub(crate) fn hash(&self, hash: &mut Canonical) {
         hash.field(b"port").field(&self.port.get().to_be_bytes());
         hash.field(self.subject.exe.as_bytes());
     }
 
-    /// Adds what was shown of it: any port.
+    /// Adds the parts that were shown: any port.
     #[expect(clippy::unused_self, reason = "the same as of every other request")]
     pub(crate) fn hash_shape(&self, hash: &mut Canonical) {
         hash.field(b"port");

@@ -1,11 +1,11 @@
-//! Command patterns: one pattern a token, `*` for one token, `**` for any number of them, and
-//! `*[…]` and `**[…]` for tokens out of a list.
+//! Command patterns, with one pattern per token: `*` for one token, `**` for any number of them,
+//! and `*[…]` and `**[…]` for tokens from a list.
 
 use std::fmt;
 
 use super::{Glob, PatternError, glob::Colon};
 
-/// A parsed `command`. The first token stands for the names of the program.
+/// A parsed `command`. The first token matches the names of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandPattern {
     program: Token,
@@ -20,20 +20,20 @@ enum Token {
     One(Glob),
     /// `*[…]`: one token of a list.
     OneOf(List),
-    /// `**[…]`: any number of tokens, each of a list.
+    /// `**[…]`: any number of tokens, each from a list.
     ManyOf(List),
 }
 
-/// What may stand between the brackets: `-v --depth=* ...`.
+/// The content of the brackets: `-v --depth=* ...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct List {
     text: String,
     globs: Vec<Glob>,
-    /// `...`: words, which do not begin with `-`, are meant too.
+    /// `...`: words, which do not begin with `-`, are included.
     words: bool,
 }
 
-/// Stands in a list for every word that is no option.
+/// In a list, this matches every word that is not an option.
 const WORDS: &str = "...";
 
 impl List {
@@ -64,7 +64,7 @@ impl List {
             || self.globs.iter().any(|glob| glob.matches_word(word, colon))
     }
 
-    /// Tells whether each text of `glob` is certainly one of the list.
+    /// Returns whether each text of `glob` is certainly in the list.
     fn contains(&self, glob: &Glob) -> bool {
         (self.words && glob.begins_otherwise_than(b'-'))
             || self.globs.iter().any(|own| own.contains(glob))
@@ -90,12 +90,12 @@ impl Token {
         }
     }
 
-    /// Tells whether it stands for any number of tokens.
+    /// Returns whether it matches any number of tokens.
     const fn is_many(&self) -> bool {
         matches!(self, Self::Rest | Self::ManyOf(_))
     }
 
-    /// Tells whether `word` can be this token, or one of those it stands for.
+    /// Returns whether `word` can be this token, or one of the tokens that it matches.
     fn takes(&self, word: &[u8], colon: Colon) -> bool {
         match self {
             Self::Rest => true,
@@ -122,7 +122,7 @@ impl CommandPattern {
             .map(|t| Token::parse(t))
             .collect::<Result<Vec<_>, _>>()?;
         let program = match Token::parse(program)? {
-            // `["**"]` is every program with every argument.
+            // `["**"]` matches every program with every argument.
             Token::Rest => {
                 if arguments.is_empty() {
                     arguments.push(Token::Rest);
@@ -139,34 +139,34 @@ impl CommandPattern {
         Ok(Self { program, arguments })
     }
 
-    /// Tells whether the first token matches one of the program's names.
+    /// Returns whether the first token matches one of the program's names.
     pub(crate) fn matches_name(&self, name: &[u8]) -> bool {
         self.program.takes(name, Colon::IsPlain)
     }
 
-    /// Tells whether the first token is a path rather than a file name.
+    /// Returns whether the first token is a path rather than a file name.
     pub(crate) fn names_path(&self) -> bool {
         matches!(&self.program, Token::One(glob) if glob.text().contains('/'))
     }
 
-    /// Tells whether the tokens after the first match.
+    /// Returns whether the tokens after the first match.
     pub(crate) fn matches_arguments(&self, arguments: &[&[u8]]) -> bool {
         self.matches_words(arguments, Colon::IsPlain)
     }
 
-    /// The same for an allow, where a `*` within a token does not match a `:`: what follows it can
-    /// be another place (`agent/fix:main` pushes to `main`).
+    /// The same for an allow, in which a `*` within a token does not match a `:`, because the text
+    /// after it can be another place (`agent/fix:main` pushes to `main`).
     pub(crate) fn surely_matches_arguments(&self, arguments: &[&[u8]]) -> bool {
         self.matches_words(arguments, Colon::Ends)
     }
 
-    /// Goes through the words with all places of the pattern that can come next.
+    /// Follows the words with the set of all places of the pattern that can come next.
     fn matches_words(&self, words: &[&[u8]], colon: Colon) -> bool {
         let places = self.arguments.len() + 1;
         let mut here = vec![false; places];
         self.reach(&mut here, 0);
         for word in words {
-            // A `**` at the end takes all that is left.
+            // A `**` at the end matches all remaining words.
             if matches!(self.arguments.last(), Some(Token::Rest)) && here.last() == Some(&true) {
                 return true;
             }
@@ -186,7 +186,7 @@ impl CommandPattern {
         here.last() == Some(&true)
     }
 
-    /// Marks a place, and those behind tokens that can stand for nothing.
+    /// Marks a place, and the places after tokens that can match nothing.
     fn reach(&self, places: &mut [bool], from: usize) {
         let mut place = from;
         while let Some(mark) = places.get_mut(place) {
@@ -198,12 +198,12 @@ impl CommandPattern {
         }
     }
 
-    /// Tells whether it names a program at all, rather than any.
+    /// Returns whether it names a particular program.
     pub(crate) fn is_explicit(&self) -> bool {
         matches!(&self.program, Token::One(glob) if !glob.is_any())
     }
 
-    /// Returns the names of the program, where they have no star.
+    /// Returns the names of the program, if they have no star.
     pub(crate) fn program_names(&self) -> Option<Vec<&[u8]>> {
         match &self.program {
             Token::One(glob) => glob.literals(),
@@ -211,7 +211,7 @@ impl CommandPattern {
         }
     }
 
-    /// Returns what the first argument can be, where that is a list without a star.
+    /// Returns the possible first arguments, if they are a list without a star.
     pub(crate) fn first_arguments(&self) -> Option<Vec<&[u8]>> {
         match self.arguments.first() {
             Some(Token::One(glob)) => glob.literals(),
@@ -219,14 +219,14 @@ impl CommandPattern {
         }
     }
 
-    /// Tells whether every command of `inner` is one of this pattern.
+    /// Returns whether this pattern matches every command of `inner`.
     pub(crate) fn contains(&self, inner: &Self) -> bool {
         token_contains(&self.program, &inner.program)
             && list_contains(&self.arguments, &inner.arguments)
     }
 }
 
-/// Tells whether each word that `inner` can take is one that `outer` can take.
+/// Returns whether `outer` matches each word that `inner` matches.
 fn token_contains(outer: &Token, inner: &Token) -> bool {
     match (outer, inner) {
         (Token::Rest, _) => true,
@@ -252,7 +252,7 @@ fn list_contains(outer: &[Token], inner: &[Token]) -> bool {
             let next = inner.get(j);
             let takes = next.is_some_and(|next| token_contains(token, next));
             let value = if token.is_many() {
-                // It takes nothing, or one more token of the inner list.
+                // The outer token matches nothing, or one more token of the inner list.
                 at(&below, j) || (takes && at(&row, j + 1))
             } else {
                 takes && next.is_some_and(|next| !next.is_many()) && at(&below, j + 1)
@@ -287,7 +287,7 @@ mod tests {
 
     use super::CommandPattern;
 
-    /// Reads a pattern in one line; `,` stands for the spaces within a list.
+    /// Reads a pattern in one line; `,` represents the spaces within a list.
     fn pattern(text: &str) -> CommandPattern {
         let tokens: Vec<String> = text
             .split(' ')
@@ -372,7 +372,7 @@ mod tests {
         ] {
             assert!(!surely(own, line), "{line}");
         }
-        // What asks and denies name stays as wide as it was.
+        // Asks and denies match as much as before.
         assert!(matches(own, "git push origin agent/fix-1:main"));
         assert!(surely(
             "docker push r.test/team/*:*",

@@ -1,8 +1,8 @@
-//! Globs over bytes: `*` is any run of bytes, `{a,b}` are alternatives, `\` takes the meaning away.
+//! Globs over bytes: `*` is any run of bytes, `{a,b}` are alternatives, `\` escapes.
 
 use super::PatternError;
 
-/// Most alternatives that the braces of one glob may unfold to, so that `{a,b}{c,d}…` stays small.
+/// Most alternatives to which the braces of one glob may expand, so that `{a,b}{c,d}…` stays small.
 const ALTERNATIVES_MAX: usize = 64;
 
 /// A parsed glob.
@@ -18,26 +18,26 @@ enum Piece {
     Many,
 }
 
-/// Whether letters of another case are the same.
+/// Whether letters of different case are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Case {
     Exact,
     Ignore,
 }
 
-/// What a `:` is to a `*` that is not the whole glob.
+/// The meaning of a `:` for a `*` that is not the whole glob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colon {
     /// A byte like any other.
     IsPlain,
-    /// The end of what the star may match.
+    /// The end of the text that the star may match.
     Ends,
 }
 
 impl Glob {
     pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         if Self::is_plain(text) {
-            // Most words of policies are: nothing has to be unfolded.
+            // Most words of policies are plain: no brace needs expansion.
             let literal = (!text.is_empty()).then(|| Piece::Literal(text.into()));
             return Ok(Self {
                 text: text.to_owned(),
@@ -54,7 +54,7 @@ impl Glob {
         })
     }
 
-    /// Tells whether a text has no sign with a meaning, so that it stands for itself alone.
+    /// Returns whether a text has no special character, so that it matches only itself.
     pub(crate) fn is_plain(text: &str) -> bool {
         !text.contains(['*', '{', '\\'])
     }
@@ -69,8 +69,8 @@ impl Glob {
             .any(|alternative| matches_pieces(alternative, bytes, case))
     }
 
-    /// Tells whether it matches a word of a command; with [`Colon::Ends`] no star matches a `:`, but
-    /// for one that is a whole alternative.
+    /// Returns whether it matches a word of a command; with [`Colon::Ends`] no star matches a `:`,
+    /// except a star that is a whole alternative.
     pub(crate) fn matches_word(&self, word: &[u8], colon: Colon) -> bool {
         if colon == Colon::IsPlain || !word.contains(&b':') {
             return self.matches(word, Case::Exact);
@@ -86,26 +86,26 @@ impl Glob {
         })
     }
 
-    /// Tells whether each text it stands for certainly begins, and not with `byte`.
+    /// Returns whether no text that it matches begins with `byte`.
     pub(crate) fn begins_otherwise_than(&self, byte: u8) -> bool {
         self.alternatives
             .iter()
             .all(|alternative| match alternative.first() {
                 Some(Piece::Literal(text)) => text.first().is_some_and(|first| *first != byte),
                 Some(Piece::Many) => false,
-                // The empty text begins with nothing.
+                // The empty text does not begin with it.
                 None => true,
             })
     }
 
-    /// Tells whether it is `*`, which everything matches.
+    /// Returns whether it is `*`, which everything matches.
     pub(crate) fn is_any(&self) -> bool {
         self.alternatives
             .iter()
             .any(|alternative| alternative == &[Piece::Many])
     }
 
-    /// Returns the texts it stands for, where it has no `*`.
+    /// Returns the texts that it matches, if it has no `*`.
     pub(crate) fn literals(&self) -> Option<Vec<&[u8]>> {
         self.alternatives
             .iter()
@@ -113,7 +113,7 @@ impl Glob {
             .collect()
     }
 
-    /// Tells whether everything that matches `inner` certainly matches this one.
+    /// Returns whether everything that matches `inner` certainly matches this one.
     pub(crate) fn contains(&self, inner: &Self) -> bool {
         self.is_any()
             || self.alternatives == inner.alternatives
@@ -131,7 +131,7 @@ fn literal(alternative: &[Piece]) -> Option<&[u8]> {
     }
 }
 
-/// Unfolds braces: `a{b,c}d` becomes `abd`, `acd`. Braces do not nest.
+/// Expands braces: `a{b,c}d` becomes `abd`, `acd`. Braces do not nest.
 fn unfold(text: &str) -> Result<Vec<String>, PatternError> {
     let mut done: Vec<String> = vec![String::new()];
     let mut rest = text.chars();
@@ -211,8 +211,8 @@ fn pieces(text: &str) -> Result<Vec<Piece>, PatternError> {
     Ok(pieces)
 }
 
-/// Literals between stars are found leftmost first, which is enough: an earlier place never rules
-/// out a later match. So the time is linear in practice and never exponential.
+/// Matches the literals between stars leftmost first. That is enough, because an earlier place
+/// never rules out a later match. So the time is linear in practice and never exponential.
 fn matches_pieces(pieces: &[Piece], bytes: &[u8], case: Case) -> bool {
     let Some((first, rest)) = pieces.split_first() else {
         return bytes.is_empty();
@@ -275,7 +275,7 @@ mod tests {
             .matches(text.as_bytes(), Case::Exact)
     }
 
-    /// What is not taken apart is what taking it apart gives.
+    /// Parsing without expansion gives the same result as with it.
     #[test]
     fn plain_words_stand_for_themselves() {
         for text in ["", "git", "a}b", "a,b", "~/x y", "ö?[a]"] {

@@ -6,7 +6,7 @@ use stockade_types::{Host, HostName};
 
 use super::PatternError;
 
-/// What `hosts` of a rule may hold.
+/// An entry of a rule's `hosts`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostPattern {
     /// `good.test`: exactly this name.
@@ -111,7 +111,7 @@ impl HostPattern {
         }
     }
 
-    /// Tells whether every host of `inner` is one of this pattern.
+    /// Returns whether this pattern matches every host of `inner`.
     pub(crate) fn contains(&self, inner: &Self) -> bool {
         match (self, inner) {
             (a, b) if a == b => true,
@@ -119,7 +119,7 @@ impl HostPattern {
             (Self::OneLabel(_) | Self::Below(_), Self::Name(name)) => {
                 self.matches(&Host::Name(name.clone()))
             }
-            // `**.good.test` has `*.good.test` and everything of `*.a.good.test`.
+            // `**.good.test` contains `*.good.test` and everything below `*.a.good.test`.
             (Self::Below(own), Self::OneLabel(name) | Self::Below(name)) => {
                 own == name || below(name, own).is_some()
             }
@@ -133,7 +133,7 @@ impl HostPattern {
         }
     }
 
-    /// Says why an allow rule may not have this pattern, if so.
+    /// Returns the reason why an allow rule may not have this pattern, if there is one.
     pub(crate) fn too_wide_to_allow(&self) -> Option<String> {
         match self {
             Self::AnyName => Some(
@@ -155,7 +155,7 @@ impl HostPattern {
     }
 }
 
-/// Shortest prefix that an allow rule may have: what one organisation holds at most.
+/// Shortest prefix that an allow rule may have: the most that one organisation holds.
 const fn minimum_bits(base: IpAddr) -> u8 {
     match base {
         IpAddr::V4(_) => 8,
@@ -176,23 +176,23 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Returns the labels in front of `suffix`, where `name` lies below it.
+/// Returns the labels in front of `suffix`, if `name` is below it.
 fn below<'n>(name: &'n HostName, suffix: &HostName) -> Option<&'n str> {
     name.as_str()
         .strip_suffix(suffix.as_str())?
         .strip_suffix('.')
 }
 
-/// Tells whether strangers register names directly below `name` (publicsuffix.org, both
-/// sections), or whether it is a single label, which nobody owns.
+/// Returns whether unrelated parties register names directly below `name` (publicsuffix.org, both
+/// sections), or whether it is a single label, which has no owner.
 fn is_public_suffix(name: &HostName) -> bool {
     let bytes = name.as_str().as_bytes();
     !name.as_str().contains('.')
         || psl::suffix(bytes).is_some_and(|s| s.is_known() && s.as_bytes() == bytes)
 }
 
-/// Returns the other of `good.test` and `www.good.test`: whoever has the one has the other, and each
-/// leads to it. None for a name below which strangers register.
+/// Returns the other one of `good.test` and `www.good.test`: the owner of one has the other, and
+/// each leads to the other. None for a name below which unrelated parties register.
 pub(crate) fn twin(name: &HostName) -> Option<HostName> {
     let (bare, other) = match name.as_str().strip_prefix("www.") {
         Some(bare) => (bare.parse().ok()?, bare.to_owned()),

@@ -1,8 +1,8 @@
-//! The patterns that rules are made of, each parsed once and able to say whether it contains
-//! another one.
+//! The patterns of which rules consist. Each is parsed once and can say whether it contains another
+//! one.
 //!
-//! Containment is sound but not complete: where it is not obvious, the answer is "no", which
-//! leaves an ask unanswered rather than answering it.
+//! Containment is sound but not complete: if it is not obvious, the answer is "no", which leaves an
+//! ask unanswered.
 
 pub(crate) mod command;
 pub(crate) mod glob;

@@ -12,7 +12,7 @@ pub(crate) struct PathPattern {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Component {
-    /// `**`: any number of components, also none.
+    /// `**`: any number of components, including none.
     Many,
     /// One component.
     One(Glob),
@@ -47,7 +47,7 @@ impl PathPattern {
             });
         }
         if components.last() == Some(&Component::Many) {
-            // `dir/**` is what lies below `dir`, so a final `**` wants at least one component.
+            // `dir/**` means everything below `dir`, so a final `**` needs at least one component.
             components.push(Component::One(Glob::parse("*")?));
         }
         Ok(Self {
@@ -69,7 +69,7 @@ impl PathPattern {
         &self.components
     }
 
-    /// Tells whether everything matches.
+    /// Returns whether everything matches.
     pub(crate) fn is_any(&self) -> bool {
         matches!(self.text.as_str(), "**" | "/**")
     }
@@ -79,7 +79,7 @@ impl PathPattern {
         self.matches_parts(&parts, case)
     }
 
-    /// The same, where `dir/**` is `dir` itself too, as it is to servers.
+    /// The same, except that `dir/**` also matches `dir` itself, as it does for servers.
     pub(crate) fn matches_or_heads(&self, path: &[u8], case: Case) -> bool {
         let heads = || {
             let parts: Vec<&[u8]> = split(path).chain([&b""[..]]).collect();
@@ -97,7 +97,7 @@ impl PathPattern {
             .any(|tail| matches_components(&self.components, tail, case))
     }
 
-    /// Tells whether everything that matches `inner` certainly matches this one.
+    /// Returns whether everything that matches `inner` certainly matches this one.
     pub(crate) fn contains(&self, inner: &Self) -> bool {
         if self.is_any() || self == inner {
             return true;
@@ -113,7 +113,7 @@ impl PathPattern {
                 Component::Many => None,
             })
             .collect();
-        // A pattern that may match anywhere is only contained in one that may as well.
+        // Only a pattern that may match anywhere contains another one that may.
         literal.is_some_and(|parts| {
             let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
             (inner.rooted || !self.rooted) && self.matches_parts(&parts, Case::Exact)
@@ -126,8 +126,8 @@ pub(crate) fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|b| *b == b'/').filter(|part| !part.is_empty())
 }
 
-/// The last `**` takes more and more components until the rest fits, which never has to be
-/// undone further back; so the time is at most pattern times path.
+/// The last `**` takes more and more components until the rest matches. No earlier `**` has to
+/// change after that, so the time is at most pattern times path.
 fn matches_components(pattern: &[Component], parts: &[&[u8]], case: Case) -> bool {
     let (mut p, mut s) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;

@@ -7,7 +7,7 @@ use super::{
     glob::{Case, Glob},
 };
 
-/// What `programs` of a rule may hold.
+/// An entry of a rule's `programs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProgramPattern {
     /// An absolute path glob.
@@ -49,7 +49,7 @@ impl ProgramPattern {
     }
 }
 
-/// What `environment` of a rule may hold: `NAME` or `NAME=glob`.
+/// An entry of a rule's `environment`: `NAME` or `NAME=glob`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VariablePattern {
     name: Glob,

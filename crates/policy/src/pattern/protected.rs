@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Glob, glob::Case};
 
-/// A pattern of protected paths, `name/x` or `dir/**`, taken apart once: it is compared with every
-/// name in a workspace.
+/// A pattern of protected paths, `name/x` or `dir/**`, taken apart once, because it is compared
+/// with every name in a workspace.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(from = "String", into = "String")]
 pub struct ProtectedPattern {
@@ -52,9 +52,9 @@ pub(crate) enum Part {
     Many,
     /// A name without a star.
     Name(String),
-    /// `*` and what a name ends with.
+    /// `*` and the end of a name.
     End(String),
-    /// Any other; nothing matches what is no glob.
+    /// Any other; a text that is not a glob matches nothing.
     Glob(Option<Glob>),
 }
 
@@ -69,9 +69,8 @@ impl Part {
         }
     }
 
-    /// Compares with one component of a path.
-    /// Returns the byte with which every name begins that it fits, in either case; `None` where
-    /// that cannot be told.
+    /// Returns the first byte of every name that it matches, in either case; `None` if that is not
+    /// fixed.
     pub(crate) fn first_byte(&self) -> Option<u8> {
         match self {
             Self::Name(name) => name.bytes().next(),

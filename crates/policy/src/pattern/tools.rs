@@ -1,10 +1,10 @@
-//! Tools with subcommands whose options may stand before the subcommand.
+//! Tools whose options may come before the subcommand.
 //!
 //! `git -c x.y=z -C dir push` is a push. For asks and denies a command is therefore also matched
-//! without such options. Where it is unknown whether an option takes a value both readings are
-//! tried, so that an unknown option cannot hide a subcommand. Where neither says that a rule matches,
-//! it is tried without any options, since most tools take them between two subcommands too
-//! (`gh pr -R a/b merge 1`). Allow rules never use a reading.
+//! without such options. If it is unknown whether an option takes a value, both readings are tried,
+//! so that an unknown option cannot hide a subcommand. If no rule matches in either, it is tried
+//! without any options, because most tools also accept them between two subcommands (`gh pr -R a/b
+//! merge 1`). Allow rules never use a reading.
 
 /// A tool and its options that take the next argument as their value.
 struct Tool {
@@ -12,7 +12,7 @@ struct Tool {
     valued: &'static [&'static str],
 }
 
-/// From the tools' own manuals; an entry that is missing costs nothing but a needless ask.
+/// From the tools' own manuals; a missing entry costs only a needless ask.
 const TOOLS: &[Tool] = &[
     Tool {
         names: &["git"],
@@ -189,10 +189,10 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
-/// The ways to read arguments that are not as they stand.
+/// The readings of the arguments other than the literal one.
 #[derive(Debug, Default)]
 pub(crate) struct Readings<'a> {
-    /// Without the options in front.
+    /// Without the leading options.
     pub(crate) behind_options: Vec<Vec<&'a [u8]>>,
     /// Without any options.
     pub(crate) words: Vec<Vec<&'a [u8]>>,
@@ -228,12 +228,12 @@ pub(crate) fn readings<'a>(name: &[u8], arguments: &[&'a [u8]]) -> Readings<'a> 
     }
 }
 
-/// `+nightly` is cargo's choice of a toolchain.
+/// `+nightly` selects a toolchain of cargo.
 fn is_option(word: &[u8]) -> bool {
     word.starts_with(b"-") || word.starts_with(b"+")
 }
 
-/// Drops all options, each with the next word where `takes_value` says so.
+/// Drops all options, each with the next word if `takes_value` says so.
 fn without<'a>(words: &[&'a [u8]], takes_value: impl Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
     let mut kept = Vec::new();
     let mut rest = words;
@@ -247,7 +247,7 @@ fn without<'a>(words: &[&'a [u8]], takes_value: impl Fn(&[u8]) -> bool) -> Vec<&
     }
 }
 
-/// Drops leading options, each with the next word where `takes_value` says so.
+/// Drops leading options, each with the next word if `takes_value` says so.
 fn skip<'s, 'a>(words: &'s [&'a [u8]], takes_value: impl Fn(&[u8]) -> bool) -> &'s [&'a [u8]] {
     let mut rest = words;
     while let Some((word, after)) = rest.split_first() {

@@ -1,4 +1,4 @@
-//! What an answer covers, told by comparing requests field by field.
+//! The requests that an answer covers, found by comparing requests field by field.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use stockade_types::UnixMillis;
 pub(crate) struct Given {
     pub(crate) request: Request,
     pub(crate) rules: BTreeSet<String>,
-    /// It reaches further than counted uses.
+    /// Its scope is wider than counted uses.
     pub(crate) wide: bool,
     pub(crate) until: Option<UnixMillis>,
     /// The request at hand is on a connection that was opened with it.
@@ -40,7 +40,7 @@ impl Given {
     }
 }
 
-/// Whether the second is a request on the connection that is the first, or on one like it.
+/// Whether the second is a request on the first, which is a connection, or on an equal one.
 fn is_on(connection: &Request, request: &Request) -> bool {
     match (connection, request) {
         (Request::Net(a), Request::Http(b)) => {
@@ -50,7 +50,7 @@ fn is_on(connection: &Request, request: &Request) -> bool {
     }
 }
 
-/// Both ports of the web are one, and a name and its `www.` are one there.
+/// Both web ports count as one, and on them a name and its `www.` count as one.
 fn door(host: &str, port: u16) -> (String, u16) {
     if [80, 443].contains(&port) {
         let bare = host.strip_prefix("www.").unwrap_or(host);
@@ -71,7 +71,7 @@ fn is_same(a: &Request, b: &Request) -> bool {
     }
 }
 
-/// What was shown, by any program.
+/// The same as shown, by any program.
 fn is_alike(a: &Request, b: &Request) -> bool {
     match (a, b) {
         (Request::Net(a), Request::Net(b)) => {

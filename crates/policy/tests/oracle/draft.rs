@@ -1,4 +1,4 @@
-//! Rules as the generator makes them: data that the reference reads, and the TOML for the program.
+//! Rules from the generator: data that the reference reads, and the TOML for the program.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ pub(crate) struct Draft {
     pub(crate) body: Body,
 }
 
-/// Lists that are not written are `None`.
+/// Absent lists are `None`.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Net {
@@ -123,7 +123,7 @@ pub(crate) const ALL: &[Origin] = &[
 ];
 pub(crate) const BELOW: &[Origin] = &[Origin::User, Origin::Session];
 
-/// Nothing in most cases, else some of the words.
+/// Usually nothing, otherwise some of the words.
 fn some(words: &[&'static str]) -> impl Strategy<Value = Option<Words>> + use<> {
     let words = words.to_vec();
     prop_oneof![4 => Just(None), 1 => vec(select(words), 1..3).prop_map(|mut list| {
@@ -242,7 +242,7 @@ pub(crate) fn drafts(layers: &'static [Origin]) -> impl Strategy<Value = Vec<Dra
     let effect = || select(vec![Verdict::Allow, Verdict::Ask, Verdict::Deny]);
     let draft = (select(layers.to_vec()), effect(), body());
     let draft = draft.prop_map(|(layer, effect, body)| Draft::new(layer, effect, body));
-    // Rules about the same are what exceptions are made of.
+    // Exceptions need several rules about the same subject.
     let again = (any::<usize>(), select(layers.to_vec()), effect());
     (vec(draft, 0..8), vec(again, 0..3)).prop_map(|(mut drafts, again)| {
         for (which, layer, effect) in again {
@@ -255,8 +255,8 @@ pub(crate) fn drafts(layers: &'static [Origin]) -> impl Strategy<Value = Vec<Dra
     })
 }
 
-/// Gives each draft an id, and takes out what the checks refuse: an allow of every host or of what
-/// TLS hides, `private` of a deny, `unless` of an allow.
+/// Gives each draft an id, and removes what the checks refuse: an allow of every host or of content
+/// that TLS hides, `private` of a deny, `unless` of an allow.
 pub(crate) fn kept(drafts: &[Draft]) -> Vec<Draft> {
     let numbered = drafts.iter().enumerate().map(|(number, draft)| Draft {
         id: format!("r{number}"),

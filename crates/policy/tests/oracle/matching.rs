@@ -1,7 +1,7 @@
-//! Matching and containment a second time, by trying everything. Nothing here is shared with the
-//! crate under test, and nothing is clever: patterns are read from their text each time.
+//! A second implementation of matching and containment, which tries everything. It shares no code
+//! with the crate under test and stays simple: it reads patterns from their text each time.
 
-/// Whether a star takes a colon, and whether letters of another case are the same.
+/// Whether a star matches a colon, and whether letter case is ignored.
 #[derive(Clone, Copy)]
 pub(crate) struct How {
     pub(crate) colons: bool,
@@ -88,7 +88,7 @@ pub(crate) fn path(pattern: &str, text: &str, how: How) -> bool {
     path_of(pattern, &components(text), how)
 }
 
-/// A path of a request for an ask or a deny: `/dir/**` is `/dir` too.
+/// Matches a request's path for an ask or a deny: `/dir/**` includes `/dir`.
 pub(crate) fn request_path(pattern: &str, text: &str) -> bool {
     let itself = pattern.strip_suffix("/**");
     path(pattern, text, ANY_CASE) || itself.is_some_and(|dir| path(dir, text, ANY_CASE))
@@ -189,7 +189,7 @@ pub(crate) fn host_within(inner: &str, outer: &str) -> bool {
 
 // --- commands ----------------------------------------------------------------------------------
 
-/// What may stand in the brackets of `*[…]` and `**[…]`.
+/// The entries in the brackets of `*[…]` and `**[…]`.
 fn list(token: &str) -> Option<Vec<&str>> {
     let inner = token.trim_start_matches('*').strip_prefix('[')?;
     token

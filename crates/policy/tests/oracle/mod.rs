@@ -1,5 +1,5 @@
-//! Property tests of decisions against a second, slow writing of what the documentation says. It
-//! sees the crate from outside, so it can share no matcher, index or table with it.
+//! Property tests of decisions against a second, slow implementation of the documentation. It uses
+//! the crate from outside, so it cannot share a matcher, an index or a table with it.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -27,7 +27,7 @@ use approved::Given;
 use draft::{ALL, BELOW, Body, Draft, drafts, kept, policy};
 use requests::requests;
 
-/// When answers are given; those that end do so ten milliseconds later.
+/// When answers are given; those with an end last ten milliseconds.
 const START: UnixMillis = UnixMillis(1_000);
 
 fn scopes() -> impl Strategy<Value = Scope> {
@@ -62,14 +62,14 @@ impl Pair {
         }
     }
 
-    /// Compares what both say, and returns the rules whose question is open.
+    /// Compares both results, and returns the rules whose question is open.
     fn agree(&self, request: &Request, now: UnixMillis) -> Result<Vec<String>, String> {
         let approvals = self.grants.matching(request, self.policy.revision(), now);
         let live = self.given.iter().filter(|one| one.holds(now)).cloned();
         self.agree_with(request, &approvals, &live.collect::<Vec<_>>())
     }
 
-    /// The same for a request on a connection that was opened with what was answered for that.
+    /// The same for a request on a connection that was opened with the connection's approvals.
     fn agree_on(&self, connection: &Request, request: &Request) -> Result<(), String> {
         let approvals = self
             .grants
@@ -112,7 +112,7 @@ impl Pair {
             .grants
             .grant(id, request, &decision, scope, revision, START);
         if open.is_empty() != granted.is_err() {
-            // A wide answer for a program without a digest is refused, and nothing else is.
+            // The only refused answer is a wide one for a program without a digest.
             let anonymous = matches!(request, Request::Exec(exec) if exec.digest.is_none());
             return if anonymous && !scope.is_exact() {
                 Ok(())
@@ -136,8 +136,8 @@ impl Pair {
     }
 }
 
-/// Returns a name as the connections that it stands for: it is known where one port is open, and
-/// a layer may speak about the ports that another has left out.
+/// Returns a name as the connections that it represents: the name is known if one port is open, and
+/// a layer may decide about ports that another one leaves out.
 fn at_every_port(policy: &Policy, request: Request) -> Vec<Request> {
     let Request::Name(name) = &request else {
         return vec![request];
@@ -153,7 +153,7 @@ fn deny(body: Body) -> Draft {
     Draft::new(Origin::Session, Verdict::Deny, body)
 }
 
-/// Denies everything there is.
+/// Denies everything.
 fn denies() -> Vec<Draft> {
     let hosts = vec!["**", "0.0.0.0/0", "::/0"];
     let net = Body::Net {
@@ -239,7 +239,7 @@ proptest! {
         for request in at_every_port(&both, request) {
             let alone = alone.decide(&request, &Approvals::none());
             let both = both.decide(&request, &Approvals::none());
-            // Where the organisation has said nothing, others may speak.
+            // If the organisation has no rule about it, other layers decide.
             if alone.origin == Some(Origin::Organisation) && alone.verdict != Verdict::Allow {
                 prop_assert!(both.verdict >= alone.verdict, "{:?} {:?}", alone, both);
             }
@@ -270,7 +270,7 @@ proptest! {
 proptest! {
     #![proptest_config(cases(200))]
 
-    /// What an ask leaves out is one of the forms that it names, in every way to read the command.
+    /// `unless` exempts only the forms that it names, in every reading of the command.
     #[test]
     fn only_what_is_named_is_left_out(
         options in vec(select(vec!["-n", "--dry-run", "-c", "a=b", "-C", "dir", "--x"]), 0..3),
@@ -287,7 +287,7 @@ proptest! {
         let policy = load(&[all], &HostSets::default()).unwrap();
         let line = format!("exec git {} push {}", options.join(" "), rest.join(" "));
         let request = Probe::parse(line.trim()).unwrap().requests().first().unwrap().clone();
-        // Options in front with their values, as git reads them.
+        // Leading options with their values, as git reads them.
         let mut words = options.iter();
         let mut in_front = true;
         while let Some(word) = words.next() {
@@ -298,8 +298,8 @@ proptest! {
         }
         let is_dry = |word: &&str| ["-n", "--dry-run"].contains(word);
         let plain = rest.iter().all(|word| is_dry(word) || !word.starts_with('-'));
-        // An option that nobody knows may have the word behind it as its value; a second `push` is then
-        // the command, and what stood before it is not about that.
+        // An unknown option may have the next word as its value; a second `push` is then the
+        // command, and the words before it do not belong to that.
         let unknown = |word: &&str| ["-n", "--dry-run", "--x"].contains(word);
         let one_way = !options.iter().any(unknown) || !rest.contains(&"push");
         if in_front && one_way && plain && rest.iter().filter(|word| is_dry(word)).count() == 1 {
@@ -311,7 +311,7 @@ proptest! {
     }
 }
 
-/// Every host of the requests is what the reference takes it for.
+/// The reference classifies every host of the requests correctly.
 #[test]
 fn the_reference_knows_its_addresses() {
     for (host, sort) in requests::HOSTS {

@@ -13,16 +13,16 @@ use super::{
     requests::{HOSTS, TARGETS},
 };
 
-/// What the reference says.
+/// The reference's answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) verdict: Verdict,
     pub(crate) http_only: bool,
-    /// The rules whose question is open, where the verdict is ask.
+    /// The rules whose question is open, if the verdict is ask.
     pub(crate) open: Vec<String>,
 }
 
-/// Who connects.
+/// The connecting program.
 #[derive(Clone, Copy, PartialEq)]
 enum Who<'r> {
     Known(&'r str),
@@ -36,7 +36,7 @@ struct Match<'d> {
     patterns: Vec<usize>,
 }
 
-/// The rules that match, and those that a request on this connection could meet.
+/// The rules that match, and those that could match a request on this connection.
 struct Found<'d> {
     now: Vec<Match<'d>>,
     later: Vec<Match<'d>>,
@@ -254,7 +254,7 @@ fn is_program(pattern: &str, name: &str) -> bool {
     pattern == "**" || glob(pattern, name, PLAIN)
 }
 
-/// The program's own name and the one it is called by.
+/// Whether the program's own name and the one it is called by both match.
 fn is_surely_named(command: &[&str], exec: &ExecRequest) -> bool {
     let (program, _) = split(command);
     if program.contains('/') {
@@ -270,7 +270,7 @@ fn is_surely(command: &[&str], exec: &ExecRequest, how: How) -> bool {
     is_surely_named(command, exec) && words(&split(command).1, &arguments(exec), how)
 }
 
-/// By any name that the file has, is called by or is told, and in any way to read the words.
+/// Whether any name of the file, its path or `argv[0]` matches, in any reading of the words.
 fn could_be(command: &[&str], unless: &[Words], exec: &ExecRequest) -> bool {
     let (program, tokens) = split(command);
     let aliases = exec.aliases.iter().map(String::as_str);
@@ -299,7 +299,7 @@ fn could_be(command: &[&str], unless: &[Words], exec: &ExecRequest) -> bool {
         .into_iter()
         .filter(|name| ["git", "npm"].contains(name))
     {
-        // Where nobody knows whether an option has a value, it is read both ways.
+        // If it is unknown whether an option has a value, it is read both ways.
         for has_value in [is_known_option(tool), &|word: &str| !word.contains('=')] {
             plain.extend(given.first().filter(|w| w.starts_with('-')).map(|_| {
                 let front = leading(&given, has_value);
@@ -328,7 +328,7 @@ fn is_known_option(tool: &str) -> &'static dyn Fn(&str) -> bool {
     }
 }
 
-/// How many words in front are options with their values.
+/// Returns how many leading words are options or their values.
 fn leading(given: &[&str], has_value: &dyn Fn(&str) -> bool) -> usize {
     match given.first() {
         Some(word) if word.starts_with('-') => {
@@ -483,7 +483,7 @@ fn names_something(rule: &Draft, pattern: usize) -> bool {
     }
 }
 
-/// Whether each of a list lies in one of the other; no list is no condition.
+/// Whether each entry of a list lies within one of the other; no list means no condition.
 fn all_within(
     inner: Option<&Words>,
     outer: Option<&Words>,

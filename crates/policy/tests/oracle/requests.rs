@@ -1,4 +1,4 @@
-//! Requests, made as data, with what is known of them beforehand.
+//! Requests as data, with their properties known in advance.
 
 use proptest::{prelude::Strategy, sample::select};
 use stockade_policy::{
@@ -8,7 +8,7 @@ use stockade_types::{Digest, Host, Port, RawText, Subject};
 
 use super::draft::DIGEST;
 
-/// Hosts of requests, with what sort of address each is: `p`ublic, pr`i`vate, `n`ever reached.
+/// Hosts of requests, with the class of each: `p`ublic, pr`i`vate, `n`ever reached.
 pub(crate) const HOSTS: [(&str, char); 12] = [
     ("a.test", 'p'),
     ("www.a.test", 'p'),
@@ -24,7 +24,7 @@ pub(crate) const HOSTS: [(&str, char); 12] = [
     ("2600:1::7", 'p'),
 ];
 
-/// Targets of HTTP requests, each with its path once decoded; `None` where servers disagree.
+/// Targets of HTTP requests, each with its path decoded once; `None` if servers disagree.
 pub(crate) const TARGETS: [(&str, Option<&str>); 10] = [
     ("/", Some("/")),
     ("/public", Some("/public")),
@@ -38,7 +38,7 @@ pub(crate) const TARGETS: [(&str, Option<&str>); 10] = [
     ("//admin", None),
 ];
 
-/// Executables of those who connect; the last two are nobody's.
+/// Executables of connecting programs; the last two are unknown programs.
 const PROGRAMS: [&str; 5] = [
     "/usr/bin/curl",
     "/opt/tool/fetch",
@@ -56,7 +56,7 @@ fn subject(exe: &str) -> Subject {
 
 fn endpoint() -> impl Strategy<Value = (Host, Port, Subject)> {
     let hosts = HOSTS.map(|(host, _)| host).to_vec();
-    // Names below one domain meet rules most often.
+    // Names below one domain match rules most often.
     let hosts = [hosts, vec!["a.test", "b.a.test", "8.8.8.8", "10.0.0.1"]].concat();
     let ports = select(vec![80, 80, 443, 8080]);
     (select(hosts), ports, select(PROGRAMS.to_vec())).prop_map(|(host, port, exe)| {
@@ -125,7 +125,7 @@ fn exec() -> impl Strategy<Value = Request> {
         "ls x",
         "npm push",
     ]);
-    // The file, the path that it is called by, another name of it, and its digest.
+    // The file, the path in the call, another name of it, and its digest.
     let file = select(vec![
         ("", "", "", ""),
         ("", "", "", DIGEST),

@@ -11,7 +11,7 @@ use super::bounds::{self, Attribute};
 /// A `forbid` that was validated.
 #[derive(Clone, Debug)]
 pub(crate) struct CedarBody {
-    /// As it was written.
+    /// The text as written.
     pub(crate) text: String,
     pub(crate) policy: Policy,
     /// The same as Cedar's JSON.
@@ -29,14 +29,14 @@ impl CedarBody {
         bounds::mentions(&self.tree, attribute)
     }
 
-    /// Tells whether some connection depends on which program makes it.
+    /// Returns whether the rule treats some connections differently depending on the program.
     pub(crate) fn names_programs_of_connections(&self) -> bool {
         let connects = self.is_about(RequestKind::Net) || self.is_about(RequestKind::Http);
         connects && self.looks_at(Attribute::Program)
     }
 
-    /// Tells whether the rule could treat connections of this program in a way of its own: only
-    /// through a text or a pattern that the program's path is compared with.
+    /// Returns whether the rule could treat connections of this program differently. That is only
+    /// possible through a text or a pattern with which it compares the program's path.
     pub(crate) fn could_name(&self, program: &RawText) -> bool {
         let path = String::from_utf8_lossy(program.as_bytes());
         bounds::texts(&self.tree)
@@ -44,7 +44,8 @@ impl CedarBody {
             .any(|text| bounds::is_like(text, &path))
     }
 
-    /// Returns the program names that it could compare with: their copies are looked for.
+    /// Returns the program names with which it could compare; the caller looks for copies of these
+    /// programs.
     pub(crate) fn command_names(&self) -> Vec<String> {
         if !self.is_about(RequestKind::Exec) {
             return Vec::new();

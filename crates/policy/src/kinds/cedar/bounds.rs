@@ -1,16 +1,17 @@
-//! What a rule says where an attribute is not known.
+//! The meaning of a rule when an attribute is not known.
 //!
-//! Cedar knows two values. So a condition that needs an attribute which nobody knows for the
-//! request at hand is replaced beforehand, by what makes the rule match (or, where only a rule that
-//! matches for certain counts, by what makes it not match): `true` where it stands, and `false`
-//! below a `!` or in an `unless`. That is a bound, never less strict than any value would be.
+//! Cedar has two truth values. A condition on an attribute that is not known for the request is
+//! therefore replaced beforehand by the value that makes the rule match (or, if only a rule that
+//! matches for certain counts, by the value that makes it not match): `true` where the condition is
+//! positive, and `false` below a `!` or in an `unless`. The result is a bound: it is never less
+//! strict than any actual value would be.
 //!
-//! The walk is over Cedar's own JSON of a policy. Each operator other than `&&`, `||`, `!` and
-//! `if` is one condition; one that is unknown in this list is such a condition too.
+//! The walk is over Cedar's own JSON of a policy. Any operator other than `&&`, `||`, `!` and `if`,
+//! including one that this module does not know, is one condition.
 
 use serde_json::{Value, json};
 
-/// An attribute that may be unknown, or that is only what a program claims.
+/// An attribute that may be unknown, or whose value is only a program's claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attribute {
     Host,
@@ -36,12 +37,12 @@ impl Attribute {
     }
 }
 
-/// Which way an unknown condition is settled.
+/// The direction in which an unknown condition is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bound {
-    /// The rule matches if it could.
+    /// The rule matches if it matches for some value.
     Could,
-    /// The rule matches if it does for every value.
+    /// The rule matches if it matches for every value.
     Surely,
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn settled(tree: &Value, unknown: &[Attribute], bound: Bound) -> Valu
     settled
 }
 
-/// `wanted` is the value that an unknown condition gets here.
+/// Settles one condition; `wanted` is the value that an unknown one gets here.
 fn settle(body: &Value, unknown: &[Attribute], wanted: bool) -> Value {
     if !unknown.iter().any(|attribute| mentions(body, *attribute)) {
         return body.clone();
@@ -78,7 +79,7 @@ fn settle(body: &Value, unknown: &[Attribute], wanted: bool) -> Value {
     if let Some(argument) = part("!", "arg", !wanted) {
         return json!({ "!": { "arg": argument } });
     }
-    // Which branch is taken may be unknown, so both are, towards the wanted value.
+    // The test may be unknown, so combine both branches towards the wanted value.
     if let (Some(one), Some(other)) = (
         part("if-then-else", "then", wanted),
         part("if-then-else", "else", wanted),
@@ -110,7 +111,7 @@ fn fold(value: &mut Value) {
                             fold_one(item);
                         }
                     }
-                    // The name of an attribute, of a type or of an operator stays.
+                    // The name of an attribute, of a type or of an operator does not change.
                     (_, Value::String(_)) => {}
                     (_, other) => fold(other),
                 }
@@ -128,7 +129,7 @@ fn fold_one(value: &mut Value) {
     }
 }
 
-/// Tells whether `context.NAME` stands somewhere; the context as a whole stands for all of it.
+/// Returns whether `context.NAME` occurs; the context as a whole counts as every attribute.
 pub(crate) fn mentions(value: &Value, attribute: Attribute) -> bool {
     if let Some(access) = value.get(".") {
         let is_context = access.pointer("/left/Var").and_then(Value::as_str) == Some("context");
@@ -146,8 +147,8 @@ pub(crate) fn mentions(value: &Value, attribute: Attribute) -> bool {
     }
 }
 
-/// Tells whether an attribute could keep the rule from matching: below a `!`, in an `unless`, in
-/// the test of an `if`, or in a comparison with a truth value.
+/// Returns whether an attribute could prevent the rule from matching: below a `!`, in an `unless`,
+/// in the test of an `if`, or in a comparison with a truth value.
 pub(crate) fn could_exempt(tree: &Value, attribute: Attribute) -> bool {
     let conditions = tree.get("conditions").and_then(Value::as_array);
     conditions.into_iter().flatten().any(|condition| {
@@ -170,7 +171,7 @@ fn exempts(body: &Value, attribute: Attribute, matches: bool) -> bool {
     if let Some(argument) = part("!", "arg") {
         return exempts(argument, attribute, !matches);
     }
-    // What holds for a set that has more holds: the attribute on the left of these three.
+    // These three stay true when the set on their left grows, so the attribute may be on that side.
     let grows = ["contains", "containsAny", "containsAll"]
         .into_iter()
         .any(|operator| {
@@ -180,7 +181,7 @@ fn exempts(body: &Value, attribute: Attribute, matches: bool) -> bool {
     !(grows && matches)
 }
 
-/// Returns every text of the policy that something is compared with, patterns with `*`.
+/// Returns every text with which the policy compares something; patterns keep their `*`.
 pub(crate) fn texts(tree: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect(tree, &mut found);
@@ -219,8 +220,8 @@ fn collect(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Tells whether `text` is one of a pattern, in any letter case; a `*` that was written as itself
-/// counts as a star, which finds more.
+/// Returns whether `text` matches a pattern, in any letter case; an escaped `*` counts as a star,
+/// which matches more.
 pub(crate) fn is_like(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
     let mut parts = pattern.split('*');

@@ -47,26 +47,26 @@ pub(crate) const KINDS: [RequestKind; 4] = [
     RequestKind::File,
 ];
 
-/// Reads the schema. It is part of the program, so a failure is one of the program.
+/// Reads the schema. It is part of the program, so a failure is a bug in the program.
 pub(crate) fn schema() -> Result<Schema, String> {
     Schema::from_cedarschema_str(SCHEMA)
         .map(|(schema, _)| schema)
         .map_err(|error| error.to_string())
 }
 
-/// Whether letters are as they are or all in lower case.
+/// Whether letters are unchanged or all in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Letters {
     AsTheyAre,
     Folded,
 }
 
-/// A request as rules see it, and what of it nobody knows.
+/// A request as rules see it, and its unknown attributes.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) kind: RequestKind,
     pub(crate) unknown: Vec<Attribute>,
-    /// Nobody has connected yet: a rule counts only if it holds for every program.
+    /// No program has connected yet: a rule counts only if it holds for every program.
     pub(crate) is_only_a_name: bool,
     texts: Vec<(&'static str, String)>,
     sets: Vec<(&'static str, Vec<String>)>,
@@ -74,7 +74,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Takes what was taken apart already.
+    /// Takes a request that is already taken apart.
     pub(crate) fn new(agent: &str, features: &Features<'_>) -> Self {
         let mut seen = match features {
             Features::Net(net) => Self::net(net),
@@ -127,7 +127,7 @@ impl Seen {
         seen
     }
 
-    /// Tells whether some letter is not in lower case.
+    /// Returns whether any letter is upper case.
     pub(crate) fn has_capitals(&self) -> bool {
         let words = self.sets.iter().flat_map(|(_, words)| words);
         let mut texts = self.texts.iter().map(|(_, text)| text).chain(words);
@@ -208,7 +208,7 @@ impl Seen {
     }
 }
 
-/// Bytes that are no text are replaced, so that a rule about the rest still sees it.
+/// Replaces bytes that are not text, so that a rule about the rest still sees it.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -26,11 +26,11 @@ pub(crate) enum CedarError {
     Evaluate(String),
 }
 
-/// All rules in Cedar of a policy, ready to be asked.
+/// All rules in Cedar of a policy, ready for evaluation.
 #[derive(Debug)]
 pub(crate) struct CedarRules {
     authorizer: Authorizer,
-    /// The actions, one below another.
+    /// The hierarchy of actions.
     actions: Entities,
     action_of: Vec<(RequestKind, EntityUid)>,
     principal: EntityUid,
@@ -38,13 +38,13 @@ pub(crate) struct CedarRules {
     /// The name of the preset that the session is for.
     agent: String,
     rules: Vec<(usize, CedarBody)>,
-    /// Some rule has a letter that is not in lower case.
+    /// Some rule has an upper-case letter.
     has_capitals: bool,
-    /// Made when they are needed first: few situations come up in one session.
+    /// Filled on demand: few situations occur in one session.
     sets: Mutex<HashMap<Situation, Arc<PolicySet>>>,
 }
 
-/// What rules are needed: of which kind, in which letters, with what not known.
+/// Identifies a set of rules: their kind, letter case and unknown attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Situation {
     kind: RequestKind,
@@ -57,7 +57,7 @@ struct Situation {
 const OPEN: &str = "permit (principal, action, resource);";
 
 impl CedarRules {
-    /// Takes the rules in Cedar among all rules; `None` where there is none.
+    /// Selects the rules in Cedar from all rules; `None` if there are none.
     pub(crate) fn new<'b>(
         bodies: impl IntoIterator<Item = &'b Body>,
         agent: &str,
@@ -103,7 +103,8 @@ impl CedarRules {
         for number in self.matching_as(&seen)? {
             found.push((number, Fit::Now));
         }
-        // Those about requests alone; what is about connections too has been asked.
+        // Rules that are only about requests; the first question covered those that are about
+        // connections too.
         let carried = seen.carried().filter(|_| self.is_about_requests_alone());
         if let Some(carried) = carried {
             for number in self.matching_as(&carried)? {
@@ -121,9 +122,8 @@ impl CedarRules {
         self.rules.iter().any(|(_, rule)| alone(rule))
     }
 
-    /// A rule matches if it does in the letters of the request, or with rule and request both in
-    /// lower case: some file systems and servers ignore case, and an exemption still means what it
-    /// says.
+    /// A rule matches in the letters of the request, or with rule and request both in lower case:
+    /// some file systems and servers ignore case. An exemption in the rule keeps its meaning.
     fn matching_as(&self, seen: &Seen) -> Result<Vec<usize>, CedarError> {
         if !self.rules.iter().any(|(_, rule)| rule.is_about(seen.kind)) {
             return Ok(Vec::new());
@@ -148,7 +148,7 @@ impl CedarRules {
             .map_err(|error| CedarError::Evaluate(error.to_string()))?;
         let set = self.needed(seen, letters)?;
         let response = self.authorizer.is_authorized(&request, &set, &self.actions);
-        // Cedar leaves a rule out that errors; a deny that is left out would be an allow.
+        // Cedar skips a rule that errors; to skip a deny would be to allow.
         if let Some(error) = response.diagnostics().errors().next() {
             return Err(CedarError::Evaluate(error.to_string()));
         }
@@ -167,7 +167,7 @@ impl CedarRules {
             is_sure: seen.is_only_a_name,
             unknown: seen.unknown.iter().map(|one| one.as_str()).collect(),
         };
-        // A poisoned lock means a panic in here; what is remembered is complete either way.
+        // A poisoned lock means a panic in this module; the cache is complete either way.
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = sets.get(&situation) {
             return Ok(Arc::clone(set));

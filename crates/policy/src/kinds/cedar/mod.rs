@@ -1,9 +1,9 @@
 //! `[[cedar]]`: rules in Cedar text over typed attributes of the request.
 //!
 //! Such a rule only tightens: it is a `forbid` that denies, or one with `@verdict("ask")` that
-//! wants an answer. It is never an exception and has none, since whether one condition lies within
-//! another cannot be told. Cedar evaluates the text itself; which attributes are not known for a
-//! request is settled before, in favour of the rule ([`bounds`]).
+//! requires an answer. It is never an exception and has none, because it cannot be decided whether
+//! one condition lies within another. Cedar evaluates the text itself; attributes that are unknown
+//! for a request are settled before, in favour of the rule ([`bounds`]).
 
 mod body;
 mod bounds;

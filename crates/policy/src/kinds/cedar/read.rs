@@ -19,11 +19,11 @@ pub(crate) const FIELDS: [&str; 1] = ["text"];
 
 /// Most bytes of one rule: more than a person reads.
 const TEXT_BYTES_MAX: usize = 8 << 10;
-/// Deepest tree that a rule may have, in operators. Cedar walks it recursively while it parses, so it
-/// is looked at before; without optimisation 200 are too deep for the stack of a thread.
+/// Deepest tree that a rule may have, in operators. Cedar's parser is recursive, so the depth is
+/// checked before it runs; without optimisation 200 are too deep for the stack of a thread.
 const DEPTH_MAX: usize = 48;
 
-/// Reads the text of a rule and what it does; `None` where something is wrong with it.
+/// Reads the text of a rule and its verdict; `None` if the text has a mistake.
 pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>) -> Option<(Verdict, CedarBody)> {
     let Some(at) = fields.text(file, "text") else {
         if !fields.has("text") {
@@ -63,8 +63,8 @@ pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>) -> Option<(Verdict,
     is_enforceable(file, &at, &body).then_some((verdict, body))
 }
 
-/// Returns how deep the tree of a text can be at most: operators that may stand in one chain, and
-/// brackets that are open. What stands in quotes or comments does not count.
+/// Returns an upper bound for the depth of a text's tree: the operators that may be in one chain,
+/// and the open brackets. The content of quotes and comments does not count.
 fn depth(text: &str) -> usize {
     let (mut chains, mut open, mut deepest, mut dots, mut longest) = (0, 0_usize, 0, 0, 0);
     let mut rest = text.bytes().peekable();
@@ -95,7 +95,7 @@ fn depth(text: &str) -> usize {
                 dots = 0;
             }
             b'=' | b'<' | b'>' | b',' => dots = 0,
-            // `if` nests without brackets, and is as good as counted by its `then`.
+            // `if` nests without brackets; its `then` counts for it.
             b't' if rest.peek() == Some(&b'h') => chains += 1,
             _ => {}
         }
@@ -104,7 +104,7 @@ fn depth(text: &str) -> usize {
     chains / 2 + deepest + longest
 }
 
-/// Notes what Cedar says, at the place within the text where that is known.
+/// Reports Cedar's message, at its place within the text if that is known.
 fn note(file: &mut File<'_>, at: &At<String>, error: &dyn Diagnostic) {
     let offset = error
         .labels()
@@ -117,8 +117,8 @@ fn note(file: &mut File<'_>, at: &At<String>, error: &dyn Diagnostic) {
     file.problem(&span, &at.field, message);
 }
 
-/// Returns the place of an offset of the text: exactly where the file has the text as it is, and
-/// the start of the value where it is written with escapes.
+/// Returns the place of an offset of the text: exact if the file contains the text unescaped,
+/// otherwise the start of the value.
 fn within(file: &File<'_>, at: &At<String>, offset: usize) -> Range<usize> {
     let written = file.source.text.get(at.span.clone()).unwrap_or_default();
     match written.find(&at.value) {
@@ -130,7 +130,7 @@ fn within(file: &File<'_>, at: &At<String>, offset: usize) -> Range<usize> {
     }
 }
 
-/// Reads `@verdict`, and refuses what such a rule cannot be.
+/// Reads `@verdict`, and refuses effects that such a rule cannot have.
 fn verdict(file: &mut File<'_>, at: &At<String>, policy: &Policy) -> Option<Verdict> {
     if policy.effect() == Effect::Permit {
         let message = "a rule in Cedar only tightens: whether a `permit` lies within what others \
@@ -193,7 +193,7 @@ fn validated(file: &mut File<'_>, at: &At<String>, policy: &Policy) -> Option<se
         note(file, at, error);
         is_valid = false;
     }
-    // A warning is a rule that can never hold, or a text that looks like another one.
+    // Cedar warns about a rule that can never hold, and about a text that looks like another one.
     for warning in result.validation_warnings() {
         note(file, at, warning);
         is_valid = false;
@@ -201,7 +201,7 @@ fn validated(file: &mut File<'_>, at: &At<String>, policy: &Policy) -> Option<se
     is_valid.then_some(tree)
 }
 
-/// Refuses what would not hold as it reads.
+/// Refuses a rule whose effect would differ from its text.
 fn is_enforceable(file: &mut File<'_>, at: &At<String>, body: &CedarBody) -> bool {
     let mut problems = Vec::new();
     if body.kinds.is_empty() {

@@ -1,4 +1,4 @@
-//! What a rule about executions says.
+//! The conditions of a rule about executions.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct ExecBody {
     pub(crate) commands: Vec<CommandPattern>,
-    /// What an ask or a deny leaves out.
+    /// Commands that an ask or a deny does not apply to.
     pub(crate) unless: Vec<CommandPattern>,
     pub(crate) programs: Option<Vec<ProgramPattern>>,
     pub(crate) cwd: Option<Vec<PathPattern>>,

@@ -1,4 +1,4 @@
-//! An execution, taken apart once, so that each rule looks at it cheaply.
+//! An execution, taken apart once, so that the check of each rule is cheap.
 
 use stockade_types::RawText;
 
@@ -13,14 +13,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ExecFeatures<'r> {
     pub(crate) request: &'r ExecRequest,
-    /// Names by which the file is surely known.
+    /// Names that the file certainly has.
     own: Vec<&'r [u8]>,
-    /// The name it is called by.
+    /// The name in the path that the caller gave.
     invoked: &'r [u8],
-    /// The name it is told.
+    /// The name in `argv[0]`.
     told: &'r [u8],
     pub(crate) arguments: Vec<&'r [u8]>,
-    /// Per name the other readings of the arguments.
+    /// The other readings of the arguments, for each name.
     readings: Vec<(&'r [u8], Readings<'r>)>,
 }
 
@@ -66,7 +66,7 @@ impl<'r> ExecFeatures<'r> {
         names
     }
 
-    /// Returns what the first argument is in one of the readings, each once.
+    /// Returns the first argument of every reading, each once.
     pub(crate) fn first_arguments(&self) -> Vec<&'r [u8]> {
         let mut firsts: Vec<&[u8]> = self.arguments.first().copied().into_iter().collect();
         let others = self.readings.iter().flat_map(|(_, readings)| {
@@ -79,8 +79,8 @@ impl<'r> ExecFeatures<'r> {
         firsts
     }
 
-    /// For asks and denies: one of the names and one of the readings is enough, but for those that
-    /// are surely one of `unless`.
+    /// For asks and denies: one matching name and one matching reading are enough, except for
+    /// readings that certainly match one of `unless`.
     pub(crate) fn could_be(&self, command: &CommandPattern, unless: &[CommandPattern]) -> bool {
         let by_path = command.names_path() && self.is_at(command);
         let named = |name: &[u8]| by_path || (!command.names_path() && command.matches_name(name));
@@ -107,7 +107,7 @@ impl<'r> ExecFeatures<'r> {
         !plain.iter().all(excused)
     }
 
-    /// Tells whether the pattern's path is one of the program's.
+    /// Returns whether the pattern's path is one of the program's.
     fn is_at(&self, command: &CommandPattern) -> bool {
         let own = [&self.request.program, &self.request.invoked_as];
         let aliases = self.request.aliases.iter().map(String::as_bytes);
@@ -115,8 +115,8 @@ impl<'r> ExecFeatures<'r> {
         paths.any(|path| command.matches_name(path))
     }
 
-    /// For allows: what the file is and what it is called by must both fit, and the arguments as
-    /// they stand.
+    /// For allows: the file's name and the name by which it is called must both match, and the
+    /// arguments must match as they are.
     pub(crate) fn is_surely(&self, command: &CommandPattern) -> bool {
         self.is_surely_named(command) && command.surely_matches_arguments(&self.arguments)
     }
@@ -129,7 +129,7 @@ impl<'r> ExecFeatures<'r> {
     }
 }
 
-/// Returns what follows the last slash.
+/// Returns the part after the last slash.
 fn base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|b| *b == b'/').next().unwrap_or(path)
 }

@@ -61,15 +61,15 @@ impl ExecBody {
         Ok(Fit::Now)
     }
 
-    /// Tells whether the command names a program, rather than any.
+    /// Returns whether the command names a particular program.
     pub(crate) fn is_explicit(&self, pattern: usize) -> bool {
         self.commands
             .get(pattern)
             .is_some_and(CommandPattern::is_explicit)
     }
 
-    /// Tells whether all that one command of this rule stands for certainly lies within one of
-    /// `outer`.
+    /// Returns whether everything that one command of this rule matches certainly lies within one
+    /// of `outer`.
     pub(crate) fn lies_within(&self, pattern: usize, outer: &Self, outer_pattern: usize) -> bool {
         let (Some(x), Some(y)) = (
             self.commands.get(pattern),

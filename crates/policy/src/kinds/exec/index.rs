@@ -14,9 +14,9 @@ type ByFirst = BTreeMap<Option<Vec<u8>>, Vec<Candidate>>;
 /// All commands of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct CommandIndex {
-    /// By name of the program, then by first argument; `None` where that is not fixed.
+    /// By name of the program, then by first argument; `None` if that is not fixed.
     commands: BTreeMap<Vec<u8>, ByFirst>,
-    /// Commands whose program has a star or is a path.
+    /// Commands whose program contains a star or is a path.
     other_commands: ByFirst,
 }
 
@@ -60,7 +60,7 @@ impl CommandIndex {
         }
     }
 
-    /// Returns patterns of the same program, with whatever arguments.
+    /// Returns patterns of the same program, with any arguments.
     pub(crate) fn near(&self, exec: &ExecFeatures<'_>) -> Vec<Candidate> {
         exec.names()
             .into_iter()

@@ -10,7 +10,7 @@ use crate::{
     pattern::{CommandPattern, PathPattern, VariablePattern},
 };
 
-/// The fields that only such a rule has, or has too.
+/// The fields of such a rule other than the common ones.
 pub(crate) const FIELDS: [&str; 5] = ["command", "unless", "programs", "cwd", "environment"];
 
 pub(crate) fn body(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<ExecBody> {

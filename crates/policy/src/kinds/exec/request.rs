@@ -1,4 +1,4 @@
-//! What is known of a program that is about to run.
+//! The known facts about a program that is about to run.
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{Digest, RawText, Subject, Target};
@@ -12,7 +12,7 @@ pub struct ExecRequest {
     pub program: RawText,
     /// Path as it was given to `execve`.
     pub invoked_as: RawText,
-    /// Other names that the same file is known by, for example of a copy of git.
+    /// Other names of the same file, for example for a copy of git.
     #[serde(default)]
     pub aliases: Vec<String>,
     /// SHA-256 of the file.
@@ -22,36 +22,36 @@ pub struct ExecRequest {
     pub argv: Vec<RawText>,
     /// Directory it would run in.
     pub cwd: RawText,
-    /// Every variable that it would have, in order; rules look here.
+    /// Every variable that it would have, in order; rules compare with these.
     #[serde(default)]
     pub environment: Vec<(RawText, RawText)>,
-    /// The variables that are not what they were when the session started; answers bind these.
+    /// The variables that differ from the start of the session; answers bind these.
     #[serde(default)]
     pub differing: Vec<Variable>,
-    /// The other files that take part: the script, its interpreters, what a loader loads.
+    /// The other files that take part: the script, its interpreters, the files that a loader loads.
     #[serde(default)]
     pub involved: Vec<Involved>,
-    /// What is known of its effect beyond its arguments.
+    /// The known effects that its arguments do not show.
     #[serde(default)]
     pub effects: Vec<Effect>,
-    /// Who wants it.
+    /// The process that wants to run it.
     #[serde(default)]
     pub subject: Subject,
 }
 
 impl ExecRequest {
-    /// Tells whether every file that takes part is known by its content.
+    /// Returns whether the content of every file that takes part is known.
     pub fn is_known_by_content(&self) -> bool {
         self.digest.is_some() && self.involved.iter().all(|file| file.digest.is_some())
     }
 }
 
-/// A variable that is not what it was when the session started.
+/// A variable that differs from the start of the session.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// Its name.
     pub name: RawText,
-    /// Its value; `None` where it was set at the start and is not any more.
+    /// Its value; `None` if it was set at the start and no longer is.
     #[serde(default)]
     pub value: Option<RawText>,
 }
@@ -61,12 +61,12 @@ pub struct Variable {
 pub struct Involved {
     /// Canonical path inside the boundary.
     pub path: RawText,
-    /// SHA-256 of the file; `None` where it is not known.
+    /// SHA-256 of the file; `None` if it is not known.
     #[serde(default)]
     pub digest: Option<Digest>,
 }
 
-/// Something that an execution would do, found out before it is asked about.
+/// An effect that an execution would have, determined before the question is asked.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Effect {
     /// What it is, in a word or two: `to`, `refs`, …
@@ -81,9 +81,9 @@ pub struct Effect {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum EffectBound {
-    /// All: a grant for the session covers nothing that differs in it.
+    /// All: a grant for the session does not cover an execution that differs in it.
     Always,
-    /// Only those for counted uses: it changes with the work itself, as commits do.
+    /// Only those for counted uses: it changes as the work proceeds, as commits do.
     Exact,
 }
 
@@ -98,14 +98,14 @@ impl ExecRequest {
         }
     }
 
-    /// Adds what makes it this request and no other.
+    /// Adds everything that identifies this exact request.
     pub(crate) fn hash(&self, hash: &mut Canonical) {
         hash.field(b"exec").field(self.invoked_as.as_bytes());
         self.hash_identity(hash);
         self.hash_effects(hash, &[EffectBound::Always, EffectBound::Exact]);
     }
 
-    /// Adds what was shown of it.
+    /// Adds the parts that were shown.
     pub(crate) fn hash_shape(&self, hash: &mut Canonical) {
         let bound = without_quiet_flags(self);
         hash.field(b"exec");
@@ -131,7 +131,7 @@ impl ExecRequest {
         for file in &self.involved {
             hash.content(&file.path, file.digest.as_ref());
         }
-        // Of one name that comes several times the order says which one counts.
+        // If one name occurs several times, the order says which occurrence counts.
         let mut variables: Vec<&Variable> = self.differing.iter().collect();
         variables.sort_by(|a, b| a.name.cmp(&b.name));
         hash.number(variables.len());
@@ -145,7 +145,7 @@ impl ExecRequest {
     }
 }
 
-/// Flags of `git push` that change neither where it goes nor what it does there.
+/// Flags of `git push` that change neither its destination nor its effect there.
 pub(crate) const QUIET_PUSH_FLAGS: [&str; 7] = [
     "-q",
     "-u",
@@ -156,8 +156,8 @@ pub(crate) const QUIET_PUSH_FLAGS: [&str; 7] = [
     "--verbose",
 ];
 
-/// Returns a push that is known to the end without flags that change nothing of it there; `None` for
-/// anything else.
+/// Returns a push whose destination and refs are known, without the flags that do not change its
+/// effect; `None` for any other request.
 fn without_quiet_flags(request: &ExecRequest) -> Option<ExecRequest> {
     let has = |label: &str| request.effects.iter().any(|effect| effect.label == label);
     let [git, push, rest @ ..] = request.argv.as_slice() else {
@@ -169,7 +169,7 @@ fn without_quiet_flags(request: &ExecRequest) -> Option<ExecRequest> {
             let mut flags = QUIET_PUSH_FLAGS.iter();
             flags.any(|flag| flag.as_bytes() == word.as_bytes())
         };
-        // What follows another option could be its value.
+        // A word after another option could be the value of that option.
         let quiet = rest.iter().take_while(is_quiet).count();
         let kept = rest.iter().skip(quiet).cloned();
         ExecRequest {

@@ -1,9 +1,9 @@
-//! The words about executions in decisions.
+//! The texts about executions in decisions.
 
 use super::{ExecBody, ExecFeatures};
 
 impl ExecFeatures<'_> {
-    /// Says the smallest rule that would allow this.
+    /// Returns the smallest rule that would allow this.
     pub(crate) fn suggestion(&self) -> String {
         let argv = self.request.argv.iter();
         let words: Vec<String> = argv.map(|word| format!("{:?}", word.display())).collect();
@@ -15,7 +15,7 @@ impl ExecFeatures<'_> {
 }
 
 impl ExecBody {
-    /// Writes what one of the commands allows, as the request would look.
+    /// Returns a request that one of the commands allows.
     pub(crate) fn example(&self, pattern: usize) -> Option<String> {
         self.commands.get(pattern).map(ToString::to_string)
     }

@@ -1,4 +1,4 @@
-//! What a rule about files says.
+//! The conditions of a rule about files.
 
 use std::fmt;
 

@@ -11,8 +11,8 @@ pub(crate) struct FileFeatures<'r> {
 }
 
 impl FileFeatures<'_> {
-    /// A pattern with a root is compared with the path, another one with what lies below the
-    /// workspace, or with the path where the file is elsewhere. Case is ignored, since some file
+    /// A pattern with a root is compared with the path; any other with the path below the
+    /// workspace, or with the path if the file is elsewhere. Case is ignored, because some file
     /// systems ignore it.
     pub(crate) fn matches(&self, pattern: &PathPattern) -> bool {
         pattern.matches(self.text(pattern), Case::Ignore)

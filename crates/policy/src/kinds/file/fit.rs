@@ -20,12 +20,12 @@ impl FileBody {
         Ok(Fit::Now)
     }
 
-    /// Tells whether the path names something, rather than everything.
+    /// Returns whether the path is more specific than everything.
     pub(crate) fn is_explicit(&self, pattern: usize) -> bool {
         self.paths.get(pattern).is_some_and(|path| !path.is_any())
     }
 
-    /// Tells whether all that one path of this rule stands for certainly lies within one of
+    /// Returns whether everything that one path of this rule matches certainly lies within one of
     /// `outer`. Accesses are a list of points: both rules matched the one at hand.
     pub(crate) fn lies_within(&self, pattern: usize, outer: &Self, outer_pattern: usize) -> bool {
         let (Some(x), Some(y)) = (self.paths.get(pattern), outer.paths.get(outer_pattern)) else {
@@ -34,7 +34,7 @@ impl FileBody {
         y.contains(x) && (outer.access.is_none() || self.access.is_some())
     }
 
-    /// Tells whether the list of points lies within that of `outer` too.
+    /// Returns whether the list of points also lies within that of `outer`.
     pub(crate) fn points_within(&self, outer: &Self) -> bool {
         list_within(
             self.access.as_deref(),

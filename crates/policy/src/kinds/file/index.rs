@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct PathIndex {
     /// By fixed leading components, lower case.
     rooted: Folder,
-    /// By their first component, where that is fixed, lower case.
+    /// By their first component, lower case, if that is fixed.
     floating: BTreeMap<Vec<u8>, Vec<Candidate>>,
     other_paths: Vec<Candidate>,
 }

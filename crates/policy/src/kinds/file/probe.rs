@@ -8,7 +8,7 @@ use crate::{
     kinds::{ProbeError, WORKSPACE},
 };
 
-/// Reads an access and a path, from the workspace where it has no root.
+/// Reads an access and a path; a path without a root is below the workspace.
 pub(crate) fn probe(words: &[&str], rest: &[&str]) -> Result<FileRequest, ProbeError> {
     let [access, path] = rest else {
         let line = words.join(" ");
@@ -47,8 +47,8 @@ pub(crate) fn probe(words: &[&str], rest: &[&str]) -> Result<FileRequest, ProbeE
     })
 }
 
-/// Removes `.`, `..` and empty segments, as a run sees a path once it is resolved; links are not
-/// looked at. What is above the workspace keeps its `..`.
+/// Removes `.`, `..` and empty segments, as resolving the path in a run would; links are not
+/// examined. A path above the workspace keeps its `..`.
 fn without_dots(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut kept: Vec<&str> = Vec::new();

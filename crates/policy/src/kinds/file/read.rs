@@ -8,7 +8,7 @@ use crate::{
     pattern::PathPattern,
 };
 
-/// The fields that only such a rule has, or has too.
+/// The fields of such a rule other than the common ones.
 pub(crate) const FIELDS: [&str; 2] = ["paths", "access"];
 
 pub(crate) fn body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<FileBody> {
@@ -20,7 +20,7 @@ pub(crate) fn body(file: &mut File<'_>, fields: &Fields<'_>) -> Option<FileBody>
         let Some(directory) = directory.filter(|dir| !dir.is_empty()) else {
             return Ok(vec![pattern]);
         };
-        // A slash at the end means the directory and all that lies below it.
+        // A slash at the end means the directory and everything below it.
         let below = PathPattern::parse(&format!("{directory}/**"));
         let itself = PathPattern::parse(directory);
         Ok(vec![

@@ -1,4 +1,4 @@
-//! What is known of a file that is about to be changed.
+//! The known facts about a file that is about to be changed.
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{Access, Digest, RawText, Subject, Target};
@@ -10,31 +10,31 @@ use crate::{canonical::Canonical, kinds::exec::Effect};
 pub struct FileRequest {
     /// Canonical path inside the boundary.
     pub path: RawText,
-    /// Path below the workspace, where it is in the workspace.
+    /// Path below the workspace, if it is in the workspace.
     #[serde(default)]
     pub workspace_relative: Option<RawText>,
-    /// What would happen to it.
+    /// The change to it.
     pub access: Access,
-    /// What would be there afterwards, where all of it is known and shown: without it a protected
-    /// file is refused, with it somebody is asked.
+    /// Its content afterwards, if all of it is known and shown: without this a change of a
+    /// protected file is refused, with it a person is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<FileContent>,
-    /// Who wants it.
+    /// The process that wants the change.
     #[serde(default)]
     pub subject: Subject,
 }
 
-/// What protected files would have in them after a change; an answer holds for this alone.
+/// The content of protected files after a change; an answer is valid only for this content.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct FileContent {
-    /// Hash over each path with what would be there.
+    /// Hash over each path and its future content.
     pub digest: Digest,
-    /// What is shown of it.
+    /// The parts that are shown.
     pub effects: Vec<Effect>,
 }
 
 impl FileContent {
-    /// Makes the content of files, by path: the bytes of each, or nothing where it goes.
+    /// Makes the content of files from each path and its bytes, or nothing if the file is removed.
     pub fn new<'f>(
         files: impl IntoIterator<Item = (&'f RawText, Option<&'f [u8]>)>,
         effects: Vec<Effect>,
@@ -63,7 +63,7 @@ impl FileRequest {
         }
     }
 
-    /// Adds what was shown of it: the same whoever asks.
+    /// Adds the parts that were shown, which do not depend on the process that asks.
     pub(crate) fn hash_shape(&self, hash: &mut Canonical) {
         hash.field(b"file")
             .field(self.path.as_bytes())
@@ -73,7 +73,7 @@ impl FileRequest {
         }
     }
 
-    /// Adds what makes it this request and no other.
+    /// Adds everything that identifies this exact request.
     pub(crate) fn hash(&self, hash: &mut Canonical) {
         self.hash_shape(hash);
         hash.field(self.subject.exe.as_bytes());

@@ -1,9 +1,9 @@
-//! The words about files in decisions.
+//! The texts about files in decisions.
 
 use super::{FileBody, FileFeatures};
 
 impl FileFeatures<'_> {
-    /// Says the smallest rule that would allow this.
+    /// Returns the smallest rule that would allow this.
     pub(crate) fn suggestion(&self) -> String {
         let below = self.request.workspace_relative.as_ref();
         let path = below.unwrap_or(&self.request.path);
@@ -15,7 +15,7 @@ impl FileFeatures<'_> {
 }
 
 impl FileBody {
-    /// Writes what one of the paths allows, as the request would look.
+    /// Returns a request that one of the paths allows.
     pub(crate) fn example(&self, pattern: usize) -> Option<String> {
         self.paths.get(pattern).map(|path| path.text().to_owned())
     }
