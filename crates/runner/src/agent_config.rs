@@ -1,4 +1,4 @@
-//! What the agent's own configuration names and the session does not have, told at the start.
+//! Names in the agent's own configuration that do not exist in the session, reported at the start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,13 +13,14 @@ use stockade_types::RawText;
 
 use crate::{agent_state, caller::Caller};
 
-/// Largest file of configuration that is looked at.
+/// Largest configuration file that is examined.
 const FILE_BYTES_MAX: u64 = 4 << 20;
-/// Most names that one line has.
+/// Most names in one line.
 const NAMES_MAX: usize = 8;
-/// Kinds of files that hold configuration.
+/// Endings of configuration files.
 const ENDINGS: [&str; 6] = ["conf", "json", "jsonc", "toml", "yaml", "yml"];
-/// Variables that name the way out. The egress process goes it, and programs inside need not know.
+/// Variables that name a proxy. The egress process uses the proxy, and programs inside need not
+/// know.
 const PROXIES: [&str; 6] = [
     "HTTPS_PROXY",
     "https_proxy",
@@ -29,17 +30,17 @@ const PROXIES: [&str; 6] = [
     "all_proxy",
 ];
 
-/// How the machine itself is called in web addresses.
+/// Names of the machine itself in web addresses.
 const LOOPBACK: [&str; 4] = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"];
 
 /// A file of the agent's configuration on the host.
 struct File {
-    /// As people write it.
+    /// Its path as people write it.
     shown: String,
     text: String,
 }
 
-/// Returns lines for whoever starts the session.
+/// Returns lines for the person who starts the session.
 pub(crate) fn notes(
     policy: &Policy,
     caller: &Caller,
@@ -54,7 +55,7 @@ pub(crate) fn notes(
     notes
 }
 
-/// Says that connections go through the caller's proxy, of which programs inside see nothing.
+/// Says that connections go through the caller's proxy, which programs inside do not see.
 fn way_out(policy: &Policy, caller: &Caller, plan: &LaunchPlan) -> Option<String> {
     let is_inside = |name: &str| {
         let mut inside = plan.command.environment.iter();
@@ -65,15 +66,15 @@ fn way_out(policy: &Policy, caller: &Caller, plan: &LaunchPlan) -> Option<String
         value.is_some_and(|value| !value.as_bytes().is_empty())
     });
     let name = set.find(|name| !is_inside(name))?;
-    // A policy that says which proxy to use, or that there is none, is obeyed instead.
+    // If the policy names a proxy, or says that there is none, that applies instead.
     let is_used = policy.settings().network.proxy.is_none();
     is_used.then(|| {
         format!("allowed connections go out through {name}; programs inside do not see it")
     })
 }
 
-/// Names servers of this machine that the configuration, or a variable inside, says are at localhost:
-/// inside, that is another place.
+/// Names the servers that the configuration, or a variable inside, places at localhost: inside,
+/// localhost is not this machine.
 fn unreached(policy: &Policy, plan: &LaunchPlan, files: &[File]) -> Vec<String> {
     let rules = policy.rules();
     let is_offered = |port: u16| {
@@ -105,7 +106,7 @@ fn unreached(policy: &Policy, plan: &LaunchPlan, files: &[File]) -> Vec<String> 
         .collect()
 }
 
-/// Returns the ports of all web addresses of the loopback in a text.
+/// Returns the ports of all loopback web addresses in a text.
 fn loopback_ports(text: &str) -> Vec<u16> {
     let hosts = LOOPBACK.iter().flat_map(|host| {
         let begin = format!("://{host}:");
@@ -125,7 +126,7 @@ fn loopback_ports(text: &str) -> Vec<u16> {
         .collect()
 }
 
-/// Names the caller's variables that matter and do not exist inside.
+/// Names the caller's variables that matter but do not exist inside.
 fn withheld(caller: &Caller, plan: &LaunchPlan, files: &[File]) -> Option<String> {
     let inside: BTreeSet<&RawText> = plan.command.environment.iter().map(|(n, _)| n).collect();
     let absent: BTreeSet<&str> = caller
@@ -154,7 +155,7 @@ fn withheld(caller: &Caller, plan: &LaunchPlan, files: &[File]) -> Option<String
     Some(format!("not passed: {named}{more}; pass one with {switch}"))
 }
 
-/// Tells whether a text has a name as a word.
+/// Returns whether a text contains a name as a word.
 fn names(text: &str, name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.match_indices(name).any(|(at, found)| {
@@ -166,7 +167,7 @@ fn names(text: &str, name: &str) -> bool {
     })
 }
 
-/// Reads the files of the host that copies are made of and that hold configuration.
+/// Reads the configuration files of the host that are copied into the session.
 fn files(policy: &Policy, caller: &Caller, state: &[StateFact]) -> Vec<File> {
     let dirs = policy.settings().filesystem.state.iter().zip(state);
     let paths = dirs.flat_map(|(dir, fact)| {

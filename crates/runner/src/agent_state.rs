@@ -1,5 +1,5 @@
-//! Private state directories: what an agent writes about itself stays with us, apart for each
-//! workspace, and begins with copies of what the user configured.
+//! Private state directories: what an agent writes about itself stays in Stockade's state,
+//! separately for each workspace, and starts from copies of the user's configuration.
 
 use std::{
     ffi::OsStr,
@@ -22,7 +22,7 @@ use crate::{
     seeds::{Contest, Directory, Seeding, random},
 };
 
-/// Says where the directories that the policy names are, outside and inside.
+/// Returns the places of the directories that the policy names, outside and inside.
 pub(crate) fn places(
     policy: &Policy,
     caller: &Caller,
@@ -50,12 +50,12 @@ pub(crate) fn places(
         .collect()
 }
 
-/// Returns the name of a directory beside the others of its agent and workspace.
+/// Returns the name of a directory among the others of its agent and workspace.
 pub(crate) fn name(state: &StateDir) -> String {
     state.path.replace(['/', '~'], "_")
 }
 
-/// Where the agent looks for a directory: what its variable says, or the usual place.
+/// Returns where the agent looks for a directory: the value of its variable, or the usual place.
 pub(crate) fn place(state: &StateDir, caller: &Caller) -> Option<AbsPath> {
     let named = state
         .path_from
@@ -66,13 +66,13 @@ pub(crate) fn place(state: &StateDir, caller: &Caller) -> Option<AbsPath> {
         .or_else(|| caller.expand(&state.path))
 }
 
-/// Ends the name of the list of what was copied, beside the directory and out of the agent's reach.
+/// Suffix of the list of copied files, which is beside the directory and out of the agent's reach.
 pub(crate) const LIST: &str = ".seeds.json";
 
-/// What the directories of a session are, once they are made.
+/// Facts about a session's directories after they are made.
 #[derive(Debug, Default)]
 pub(crate) struct Made {
-    /// Lines for whoever starts the session.
+    /// Lines for the person who starts the session.
     pub(crate) notes: Vec<String>,
     pub(crate) in_use: Option<InUse>,
 }
@@ -80,7 +80,8 @@ pub(crate) struct Made {
 /// Makes and seeds the directories of [`places`].
 ///
 /// # Errors
-/// Where one cannot be made: nothing that a session leaves in one keeps the next from starting.
+/// When one cannot be made. Content that a session leaves in one does not prevent the next session
+/// from starting.
 pub(crate) fn make(
     policy: &Policy,
     caller: &Caller,
@@ -102,7 +103,7 @@ pub(crate) fn make(
         let contests = if let Ok(contests) = seed(&state.value, fact, caller, &list) {
             contests
         } else {
-            // Whatever it is that is in the way: it is kept, and the agent begins anew.
+            // Whatever is in the way is kept, and the agent starts with an empty directory.
             let number = random().map_err(wrong)?;
             fs::rename(from, beside(from, &format!(".kept-{number:016x}"))).map_err(wrong)?;
             private_directories(state_dir, from).map_err(wrong)?;
@@ -124,7 +125,7 @@ pub(crate) fn make(
     Ok(Made { notes, in_use })
 }
 
-/// Returns the files of a directory that hold logins, in both places.
+/// Returns the login files of a directory, in both places.
 pub(crate) fn logins(
     state: &StateDir,
     directory: &Path,
@@ -151,7 +152,7 @@ pub(crate) fn shown(path: &Path, caller: &Caller) -> String {
     RawText::from_os(path.as_os_str()).display()
 }
 
-/// Says that both sides changed a file.
+/// Returns the line that says that both sides changed a file.
 fn told(state: &StateDir, contest: &Contest, preset: &str) -> String {
     let path = format!("{}/{}", state.path, contest.path);
     let what = if contest.keys.is_empty() {
@@ -171,7 +172,7 @@ pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Returns the file or directory of the host that a seed is a copy of, and its name inside.
+/// Returns the file or directory of the host from which a seed is copied, and its name inside.
 pub(crate) fn original<'a>(seed: &'a str, fact: &StateFact, caller: &Caller) -> (PathBuf, &'a str) {
     original_in(seed, &fact.path, caller)
 }
@@ -190,7 +191,7 @@ pub(crate) fn original_in<'a>(
     (from.as_path().join(name), name)
 }
 
-/// Brings the copies in one directory up to date.
+/// Updates the copies in one directory.
 fn seed(
     state: &StateDir,
     fact: &StateFact,
@@ -201,7 +202,7 @@ fn seed(
     let mut seeding = Seeding::new(state, Seeded::read(list), instructions::TEXT);
     for seed in seeds(state) {
         let (original, name) = original(seed, fact, caller);
-        // Only names directly in the directory: a deeper one would need its parents first.
+        // Only names directly in the directory: a deeper one needs its parents first.
         if !name.contains('/') {
             directory.seed(OsStr::new(name), &original, &mut seeding, 0)?;
         }
@@ -211,7 +212,7 @@ fn seed(
     Ok(seeding.contests)
 }
 
-/// Returns all that is copied: what is named, and the files that mean more than others.
+/// Returns everything that is copied: the named entries, and the files with a special meaning.
 pub(crate) fn seeds(state: &StateDir) -> impl Iterator<Item = &str> {
     let named = state.seed.iter().map(String::as_str);
     let logins = state.logins.iter().map(|login| login.file.as_str());
@@ -219,9 +220,9 @@ pub(crate) fn seeds(state: &StateDir) -> impl Iterator<Item = &str> {
     named.chain(more.filter(|file| !state.seed.iter().any(|seed| seed == file)))
 }
 
-/// Makes a directory of ours with its parents; the agent never sees anything above it.
+/// Makes one of our directories with its parents; the agent never sees anything above it.
 fn private_directories(state_dir: &Path, path: &Path) -> io::Result<()> {
-    // A preset cannot name a place outside: its path became one component.
+    // A preset cannot name a place outside, because its path became one component.
     if !path.starts_with(state_dir) {
         return Err(io::ErrorKind::InvalidInput.into());
     }

@@ -1,8 +1,9 @@
-//! Caches of the host's package managers: seen with a private overlay over each, so that a
-//! session can add to them and the host's own stay as they are.
+//! Caches of the host's package managers: each is visible with a private overlay on top, so that a
+//! session can add to it while the host's own files do not change.
 //!
-//! What a session writes is kept for the workspace, or is gone with the session. Nothing outside
-//! executes or trusts it: it lies below the state directory, which only its owner can enter.
+//! A session's additions are kept for the workspace, or are removed with the session. No program
+//! outside executes or trusts them: they are below the state directory, which only its owner can
+//! enter.
 
 use std::{
     fs::{self, File},
@@ -23,15 +24,15 @@ use crate::{
     relocated::{Closed, Relocated},
 };
 
-/// Directory of the state directory that holds the overlays, by workspace.
+/// The directory in the state directory that contains the overlays, by workspace.
 pub const DIRECTORY: &str = "caches";
-/// Held by the session that has the overlays of a workspace: two would see each other's files change
-/// under them (overlayfs, "Sharing and copying layers").
+/// Held by the session that uses the overlays of a workspace: if two sessions used them, files
+/// would change under each (overlayfs, "Sharing and copying layers").
 pub const LOCK: &str = "lock";
-/// Says which workspace the overlays are of.
+/// Names the workspace of the overlays.
 pub const WORKSPACE: &str = "workspace";
-/// File systems that cannot hold the upper directory of an overlay: overlayfs, NFS, FUSE, 9p, CIFS
-/// and SMB (statfs(2)).
+/// File systems that cannot contain the upper directory of an overlay: overlayfs, NFS, FUSE, 9p,
+/// CIFS and SMB (statfs(2)).
 const NO_UPPER: [u64; 6] = [
     0x794c_7630,
     0x6969,
@@ -45,24 +46,24 @@ const NO_UPPER: [u64; 6] = [
 #[derive(Debug, Default)]
 pub(crate) struct Caches {
     pub(crate) facts: Vec<CacheFact>,
-    /// What is said of them at the start.
+    /// The message about them at the start.
     pub(crate) note: Option<String>,
-    /// Held while the session lives.
+    /// Held as long as the session lives.
     pub(crate) lock: Option<File>,
 }
 
-/// What tools write in place beside such a directory, to know what they put into it.
+/// Files beside such a directory that tools rewrite in place to record what they installed in it.
 const LISTS: [(&str, [&str; 2]); 1] = [("~/.cargo/bin", [".crates.toml", ".crates2.json"])];
 
-/// A cache that the host has.
+/// A cache that exists on the host.
 struct Existing {
     path: AbsPath,
     from: AbsPath,
     kind: CacheKind,
 }
 
-/// Finds what variables of the caller move, and the caches of a policy; with `take`, the workspace's
-/// overlays are this session's from now on.
+/// Finds the directories that the caller's variables move, and the caches of a policy; with `take`,
+/// this session reserves the workspace's overlays.
 pub(crate) fn gather(
     policy: &Policy,
     caller: &Caller,
@@ -82,8 +83,8 @@ pub(crate) fn gather(
     (relocated, caches)
 }
 
-/// Finds the caches of a policy that exist, and where what is written goes; with `take`, the
-/// workspace's overlays are this session's from now on.
+/// Finds the existing caches of a policy and the places for their changes; with `take`, this
+/// session reserves the workspace's overlays.
 fn find(
     files: &FilesystemSettings,
     caller: &Caller,
@@ -122,14 +123,15 @@ fn find(
     found.facts = existing
         .into_iter()
         .map(|Existing { path, from, kind }| {
-            // One overlay for all of the home: laying one takes longer than showing parts of it.
+            // One overlay for the whole home: it takes more time to mount an overlay than to show
+            // parts of it.
             let is_of_home = from.is_within(&caller.home) && mount_of(&from) == home;
             let over = match kind {
                 _ if is_of_home => caller.home.clone(),
                 CacheKind::Directory => from.clone(),
                 CacheKind::List => parent(&from),
             };
-            // A path may be longer than a name.
+            // A path may be longer than a file name may be.
             let name = Digest::of(over.as_path().as_os_str().as_encoded_bytes()).short();
             let upper = AbsPath::new(base.join(name)).ok().filter(|_| kept);
             CacheFact {
@@ -149,8 +151,8 @@ fn parent(path: &AbsPath) -> AbsPath {
     parent.unwrap_or_else(|| path.clone())
 }
 
-/// Says which mount a place is in; of a file that is not there, its directory. An overlay does not
-/// reach into other mounts below what it lies over.
+/// Returns the mount of a place, or of its directory if the file does not exist. An overlay does
+/// not extend into other mounts below it.
 fn mount_of(path: &AbsPath) -> Option<u64> {
     let id = |path: &Path| {
         let seen = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
@@ -159,8 +161,8 @@ fn mount_of(path: &AbsPath) -> Option<u64> {
     id(path.as_path()).or_else(|| id(path.as_path().parent()?))
 }
 
-/// Returns each directory that exists, as policy and variables name it and where links lead. What
-/// others than a preset read or write is not overlaid where the preset would.
+/// Returns each existing directory, as policy and variables name it and with its links resolved. A
+/// place that a rule other than a preset's reads or writes gets no overlay from a preset.
 fn existing(files: &FilesystemSettings, caller: &Caller, relocated: &Relocated) -> Vec<Existing> {
     let meant: Vec<AbsPath> = files
         .read
@@ -172,7 +174,7 @@ fn existing(files: &FilesystemSettings, caller: &Caller, relocated: &Relocated) 
     let mut found: Vec<Existing> = Vec::new();
     let mut add = |path: AbsPath, kind: CacheKind, is_default: bool| {
         let is_meant = is_default && meant.iter().any(|above| path.is_within(above));
-        // Several variables can lead to one place.
+        // Several variables can name one place.
         if is_meant || found.iter().any(|known| known.path == path) {
             return;
         }
@@ -211,13 +213,13 @@ fn existing(files: &FilesystemSettings, caller: &Caller, relocated: &Relocated) 
     found
 }
 
-/// Returns where the first of the directories that exist is.
+/// Returns the real path of the first directory that exists.
 fn real_directory(places: &[AbsPath]) -> Option<PathBuf> {
     let real = places.iter().filter_map(|path| fs::canonicalize(path).ok());
     real.into_iter().find(|real| real.is_dir())
 }
 
-/// Returns where a file is, or would be.
+/// Returns the real path of a file, which need not exist.
 fn real_file(path: &AbsPath) -> Option<PathBuf> {
     let path = path.as_path();
     let directory = fs::canonicalize(path.parent()?).ok()?;
@@ -226,7 +228,7 @@ fn real_file(path: &AbsPath) -> Option<PathBuf> {
     (!is_other).then_some(real)
 }
 
-/// Makes the place of a workspace's overlays and locks it.
+/// Makes the directory of a workspace's overlays and locks it.
 fn take_overlays(
     base: &Path,
     state_dir: &Path,
@@ -276,12 +278,12 @@ fn libc_nofollow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
 
-/// Tells whether a note is about caches.
+/// Returns whether a note is about caches.
 pub(crate) fn is_note(note: &str) -> bool {
     note.contains("caches of package managers")
 }
 
-/// Lets what is written go to a lesser place, after the machine refused the present one; tells
+/// Switches to a lesser place for changes after the machine refused the present one; returns
 /// whether there was one.
 pub(crate) fn step_down(facts: &mut HostFacts, reason: &str) -> bool {
     let is_kept = |cache: &CacheFact| matches!(cache.upper, Upper::Kept(_));

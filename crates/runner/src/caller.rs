@@ -1,4 +1,4 @@
-//! Whom a session runs as, and what that user has.
+//! The user as whom a session runs, and that user's facts.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::RunError;
 /// The group that no file should have (`nogroup`).
 const NOBODY: u32 = 65_534;
 
-/// What the caller of a session is and has.
+/// Identity and environment of a session's caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// Identity that the command runs as.
@@ -29,7 +29,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Finds out whom the command runs as: the caller, or for root the workspace's owner.
+    /// Finds the user for the command: the caller, or for root the workspace's owner.
     pub(crate) fn of(
         workspace: &Path,
         environment: Vec<(RawText, RawText)>,
@@ -47,7 +47,8 @@ impl Caller {
             .filter(|home| uid == own_uid && !home.as_bytes().is_empty())
             .map(|home| PathBuf::from(home.to_os()));
         let account = account(uid);
-        // Anybody can have a directory of root's group, and only root has that group's files.
+        // Anyone can have a directory that belongs to root's group, but only root may get that
+        // group's files.
         let gid = if own_uid == 0 && uid != 0 && gid == 0 {
             account.as_ref().map_or(NOBODY, |account| account.gid)
         } else {
@@ -57,7 +58,7 @@ impl Caller {
             .or_else(|| account.as_ref().map(|account| account.home.clone()))
             .or_else(|| home_of_nobody(uid).filter(|_| uid != own_uid))
             .ok_or(RunError::NoHome(uid))?;
-        // The kernel and the plan know only the real place.
+        // The kernel and the plan know only the resolved path.
         let home = fs::canonicalize(&home).unwrap_or(home);
         let home = AbsPath::new(&home).map_err(|_| RunError::Path(home))?;
         let user = account.map_or_else(|| uid.to_string(), |account| account.name);
@@ -75,11 +76,11 @@ impl Caller {
         variable(&self.environment, name)
     }
 
-    /// Makes an absolute path of `~/…` or an absolute one.
+    /// Makes an absolute path from `~/…` or an absolute one.
     pub(crate) fn expand(&self, text: &str) -> Option<AbsPath> {
         match text.strip_prefix('~') {
             Some("") => Some(self.home.clone()),
-            // Another slash begins no new path, as the kernel has it.
+            // A second slash does not start a new path, just as for the kernel.
             Some(rest) if rest.starts_with('/') => {
                 self.home.join(rest.trim_start_matches('/')).ok()
             }
@@ -95,8 +96,8 @@ fn variable<'a>(environment: &'a [(RawText, RawText)], name: &str) -> Option<&'a
         .map(|(_, value)| value)
 }
 
-/// Reads name and home of a user (passwd(5)); directory services are not asked, so that no library
-/// of the host is loaded into the supervisor.
+/// Reads name and home of a user (passwd(5)). Directory services are not asked, because that would
+/// load libraries of the host into the supervisor.
 fn account(uid: u32) -> Option<Account> {
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
     passwd.lines().find_map(|line| {
@@ -112,8 +113,8 @@ fn account(uid: u32) -> Option<Account> {
     })
 }
 
-/// Returns a home for an owner that the machine does not know, as files from elsewhere have: none
-/// that is another's.
+/// Returns a home for an owner without an account on the machine, as files from elsewhere have: a
+/// path that does not belong to another user.
 fn home_of_nobody(uid: u32) -> Option<PathBuf> {
     let home = Path::new("/home").join(uid.to_string());
     let is_free = fs::symlink_metadata(&home).map_or_else(
@@ -123,15 +124,14 @@ fn home_of_nobody(uid: u32) -> Option<PathBuf> {
     is_free.then_some(home)
 }
 
-/// What the machine knows of a user (passwd(5)).
+/// A user's entry on the machine (passwd(5)).
 struct Account {
     name: String,
     gid: u32,
     home: PathBuf,
 }
 
-/// Returns the home that the machine knows of the caller, which a session has where `HOME` is not
-/// set.
+/// Returns the caller's home according to the machine, which a session uses if `HOME` is not set.
 pub fn account_home() -> Option<PathBuf> {
     let (uid, _) = stockade_sys::identity::own();
     account(uid).map(|account| account.home)

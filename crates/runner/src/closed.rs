@@ -1,5 +1,5 @@
-//! What others cannot read in the system directories that a session sees. An ordinary user is kept
-//! from it by the kernel; root, who owns it, is not.
+//! Files in the system directories that other users cannot read. The kernel keeps them from an
+//! ordinary user, but not from root, who owns them.
 
 use std::{
     fs,
@@ -9,14 +9,14 @@ use std::{
 
 use stockade_types::AbsPath;
 
-/// Where the machine keeps what it configures and what was added to it. `/usr` itself is what
-/// packages install, and the same on every machine.
+/// Directories with the machine's configuration and additions. `/usr` itself contains only what
+/// packages install, and that is the same on every machine.
 const SEARCHED: [&str; 3] = ["/etc", "/opt", "/usr/local"];
-/// Directories whose entries are looked at; those beyond are covered as a whole.
+/// Directories whose entries are examined; any further one is covered as a whole.
 const DIRECTORIES_MAX: usize = 20_000;
 
-/// Finds the outermost files and directories that others cannot read or enter, but for those on the
-/// way to what is `named`.
+/// Finds the outermost files and directories that others cannot read or enter, except those on the
+/// path to a `named` one.
 pub(crate) fn find(named: &[PathBuf]) -> Vec<AbsPath> {
     let mut found = Vec::new();
     let mut todo: Vec<PathBuf> = SEARCHED.map(PathBuf::from).into();
@@ -31,7 +31,7 @@ pub(crate) fn find(named: &[PathBuf]) -> Vec<AbsPath> {
             let Ok(kind) = entry.file_type() else {
                 continue;
             };
-            // A link says nothing of what it leads to.
+            // The mode of a link says nothing about its target.
             if kind.is_symlink() {
                 continue;
             }
@@ -54,7 +54,7 @@ pub(crate) fn find(named: &[PathBuf]) -> Vec<AbsPath> {
     found
 }
 
-/// Whether a path lies in what is named: all of that is meant.
+/// Whether a path is in a named directory, which includes everything in it.
 fn is_within(path: &Path, named: &[PathBuf]) -> bool {
     named.iter().any(|named| path.starts_with(named))
 }

@@ -37,7 +37,7 @@ impl Controller {
         ))
     }
 
-    /// Passes a signal on to the command's process group.
+    /// Sends a signal to the command's process group.
     pub fn signal(&self, number: i32) {
         lock(&self.orders).signals.push(number);
         self.ring();
@@ -52,7 +52,7 @@ impl Controller {
     }
 
     fn ring(&self) {
-        // A full pipe has rung already.
+        // A full pipe already signals.
         let _rung = rustix::io::write(&*self.bell, b"!");
     }
 }

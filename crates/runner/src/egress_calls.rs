@@ -1,11 +1,11 @@
-//! The system calls of the egress process once it serves; there are no others for it.
+//! The system calls that the egress process may make once it serves.
 
 use stockade_sys::{
     Outcome,
     seccomp::{Action, Condition, Filter, Rule, number},
 };
 
-/// What it makes, with the reason.
+/// The calls that it makes, with the reason.
 const OPEN: &[(&[&str], &str)] = &[
     (
         &[
@@ -55,7 +55,7 @@ const OPEN: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// What the C library and the runtime try on the side and do without.
+/// Calls that the C library and the runtime try, but can do without.
 const REFUSED: &[&str] = &[
     "access",
     "faccessat",
@@ -69,30 +69,30 @@ const REFUSED: &[&str] = &[
 const INTERNET: &[u32] = &[2, 10];
 /// `SOCK_STREAM`, `SOCK_DGRAM`.
 const TYPES: &[u32] = &[1, 2];
-/// Of the second argument of socket(2); the other bits are flags.
+/// The type bits in the second argument of socket(2); the other bits are flags.
 const TYPE: u32 = 0xF;
 /// The default, `IPPROTO_TCP`, `IPPROTO_UDP`.
 const PROTOCOLS: &[u32] = &[0, 6, 17];
 /// `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`.
 const DESCRIPTOR_FLAGS: &[u32] = &[1, 2, 3, 4];
-/// `PROT_EXEC`: all code was there before.
+/// `PROT_EXEC`: all code was mapped before.
 const EXECUTABLE: u32 = 4;
 /// `FIONBIO`.
 const NON_BLOCKING: &[u32] = &[0x5421];
 
-/// Calls that are open where their arguments say no more than they must.
+/// Calls that are open only with arguments that are necessary.
 const CONDITIONAL: [&str; 4] = ["fcntl", "ioctl", "mmap", "socket"];
 
-/// Returns the names of the calls that are open, for a look from outside at what is needed.
+/// Returns the names of the open calls, for a check from outside of which are needed.
 pub fn egress_calls() -> impl Iterator<Item = &'static str> {
     let open = OPEN.iter().flat_map(|(names, _)| names.iter());
     open.chain(&CONDITIONAL).copied()
 }
 
-/// Returns the filter: whatever else the process tries, it ends, and with it the session.
+/// Returns the filter: any other call ends the process, and with it the session.
 ///
 /// # Errors
-/// When the program would be longer than the kernel takes.
+/// When the program would be longer than the kernel accepts.
 pub(crate) fn filter() -> Outcome<Filter> {
     let always = |name: &'static &'static str, action| (*name, Condition::Always, action);
     let open = OPEN.iter().flat_map(|(names, _)| names.iter());
@@ -159,7 +159,7 @@ mod tests {
             .action
     }
 
-    /// Whatever would reach beyond its sockets ends it, and with it the session.
+    /// Any call that reaches beyond its sockets ends the process, and with it the session.
     #[test]
     fn what_reaches_further_ends_the_process() {
         for (name, arguments) in [
@@ -189,7 +189,7 @@ mod tests {
                 "{name} {arguments:?}"
             );
         }
-        // Libraries try these on the side, and go on without.
+        // Libraries try these, and continue without them.
         assert_eq!(answer("openat", [0; 6]), Action::not_permitted());
         assert_eq!(answer("socket", [2, 0x8_0801, 0, 0, 0, 0]), Action::Allow);
         assert_eq!(

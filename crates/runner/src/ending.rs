@@ -1,4 +1,4 @@
-//! How a session ended: what is recorded of it, and the exit code of `run`.
+//! How a session ended: its record, and the exit code of `run`.
 
 use stockade_event::SessionOutcome;
 use stockade_plan::StepName;
@@ -7,13 +7,13 @@ use stockade_sandbox::LaunchFailure;
 /// Why Stockade ended a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KillReason {
-    /// The session took longer than policy lets it.
+    /// The session took longer than policy allows.
     WallTime,
     /// The journal cannot be written, for this reason.
     Journal(String),
-    /// The egress process is gone.
+    /// The egress process ended.
     EgressGone,
-    /// Somebody outside killed the session.
+    /// A process outside killed the session.
     Outside,
     /// Another thread ordered it, for this reason.
     Ordered(String),
@@ -33,7 +33,7 @@ impl KillReason {
 
     const fn exit_code(&self) -> u8 {
         match self {
-            // As timeout(1).
+            // The same code as timeout(1).
             Self::WallTime => 124,
             Self::Journal(_) | Self::EgressGone | Self::Outside | Self::Ordered(_) => 137,
         }
@@ -54,7 +54,7 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// Returns what is recorded.
+    /// Returns the outcome for the record.
     pub(crate) fn outcome(&self) -> SessionOutcome {
         match self {
             Self::Exited(code) => SessionOutcome::Exited { code: *code },
@@ -109,7 +109,7 @@ mod tests {
             (Ending::Killed(KillReason::WallTime), 124),
             (Ending::Killed(KillReason::Outside), 137),
             (Ending::Killed(KillReason::EgressGone), 137),
-            // What an order says decides nothing, whatever it reads like.
+            // The text of an order decides nothing, even if it looks like another reason.
             (
                 Ending::Killed(KillReason::Ordered(KillReason::WallTime.text())),
                 137,

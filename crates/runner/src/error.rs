@@ -1,4 +1,4 @@
-//! Why a session did not start or could not go on.
+//! Why a session did not start or could not continue.
 
 use std::{io, path::PathBuf};
 
@@ -8,18 +8,18 @@ use stockade_sandbox::LaunchError;
 use stockade_supervise::protected::ProtectedError;
 use stockade_types::{AbsPath, RawText};
 
-/// What kind of end an error is, for the exit code.
+/// The kind of an error's end, for the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The session could not be started; nothing ran.
     NotStarted,
-    /// The command exists and must not or cannot be executed.
+    /// The command exists but must not or cannot be executed.
     NotExecutable,
     /// There is no such command.
     NotFound,
 }
 
-/// Returns where a command was looked for, for its message.
+/// Returns where a command was searched for, for its message.
 fn searched(name: &RawText) -> &'static str {
     if name.as_bytes().contains(&b'/') {
         ""
@@ -34,7 +34,7 @@ pub enum RunError {
     /// The command was not found.
     #[error("command `{0}` was not found{place}", place = searched(.0))]
     CommandNotFound(RawText),
-    /// The login for the proxy cannot be had.
+    /// The login for the proxy cannot be read.
     #[error("the login for the proxy cannot be read from `{path}`")]
     ProxyLogin {
         /// The file that policy names.
@@ -43,7 +43,7 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// A port that policy publishes cannot be had.
+    /// A port that policy publishes cannot be bound.
     #[error("port {port} of this machine's loopback cannot be published")]
     Publish {
         /// The port.
@@ -52,15 +52,15 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// A socket of the machine that policy offers cannot be offered.
+    /// A socket of the machine that policy offers cannot be used.
     #[error("the socket `{path}` {why}")]
     Socket {
-        /// Where policy says it is.
+        /// Its path in the policy.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
-    /// The command is there and cannot be executed.
+    /// The command exists but cannot be executed.
     #[error("command `{path}` cannot be executed")]
     CommandNotExecutable {
         /// Where it was found.
@@ -69,15 +69,16 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// The command needs a file of the host that no session is shown for it.
+    /// The command needs a file of the host that must not be shown to a session.
     #[error("`{}` is not shown to the session: it {problem}", path.display())]
     ProgramUnsafe {
-        /// What it needs.
+        /// The file.
         path: PathBuf,
-        /// What keeps it from being shown.
+        /// Why it is not shown.
         problem: &'static str,
     },
-    /// A program, link or first line that sessions can write names what does not exist inside.
+    /// A program, link or first line that sessions can write names a file that does not exist
+    /// inside.
     #[error(
         "`{}` needs `{}`, which does not exist inside; since sessions can write what names it, it is not added",
         program.display(),
@@ -89,7 +90,7 @@ pub enum RunError {
         /// What is missing inside.
         needs: PathBuf,
     },
-    /// The names of places on this machine could not be found out.
+    /// The names of places on this machine could not be determined.
     #[error("cannot find out which names a place has on this machine")]
     Names(#[source] io::Error),
     /// A file that must not be seen or changed inside has a second name there.
@@ -100,7 +101,7 @@ pub enum RunError {
         /// Its other name.
         name: AbsPath,
     },
-    /// There are too many files to look for second names.
+    /// There are too many files to search for second names.
     #[error(
         "`{place}` has more than one name, and `{share}` has too many entries to look for them"
     )]
@@ -113,7 +114,7 @@ pub enum RunError {
     /// A policy in the workspace has a name that no pattern can protect.
     #[error("the policy `{}` is in the workspace and cannot be protected there", path.display())]
     PolicyPlace {
-        /// The policy, or a link on the way to it.
+        /// The policy, or a link on the path to it.
         path: PathBuf,
     },
     /// The workspace cannot be used.
@@ -131,7 +132,7 @@ pub enum RunError {
     /// A path that must be absolute is not.
     #[error("`{0}` is not an absolute path without `..`")]
     Path(PathBuf),
-    /// A directory of ours could not be made.
+    /// One of our directories could not be made.
     #[error("cannot make the session directory `{}`", path.display())]
     SessionDirectory {
         /// Which.
@@ -163,7 +164,7 @@ pub enum RunError {
          or add the user"
     )]
     NoHome(u32),
-    /// We run inside a session already.
+    /// The process already runs inside a session.
     #[error(
         "this is inside Stockade session `{0}` already; sessions do not nest, run the command directly"
     )]
@@ -204,7 +205,7 @@ impl RunError {
         }
     }
 
-    /// Returns the one step that helps, where it is known.
+    /// Returns the one step that helps, if it is known.
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::CommandNotFound(_) => Some("check the spelling, or give the path".to_owned()),

@@ -1,4 +1,4 @@
-//! Configuration of the user that programs need, without the credentials in it.
+//! User configuration that programs need, without its credentials.
 
 use std::{fs, io::Read as _, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -8,10 +8,10 @@ use stockade_types::AbsPath;
 
 use crate::relocated::Relocated;
 
-/// Largest file that is taken apart; a larger one is shown empty.
+/// Largest file that is parsed; a larger one is shown empty.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// git-config(1).
@@ -20,7 +20,7 @@ enum Form {
     Cargo,
 }
 
-/// Files below the home that hold credentials among what programs need.
+/// Files below the home that contain credentials among settings that programs need.
 const FILES: [(&str, Form); 4] = [
     (".gitconfig", Form::Git),
     (".config/git/config", Form::Git),
@@ -28,7 +28,7 @@ const FILES: [(&str, Form); 4] = [
     (".cargo/config", Form::Cargo),
 ];
 
-/// Returns those files of `home` that have credentials, with what is shown instead.
+/// Returns those files of `home` that contain credentials, with the text that is shown instead.
 pub(crate) fn find(home: &AbsPath, relocated: &Relocated) -> Vec<ShownFact> {
     let mut found = Vec::new();
     let places = FILES
@@ -37,7 +37,7 @@ pub(crate) fn find(home: &AbsPath, relocated: &Relocated) -> Vec<ShownFact> {
     let places =
         places.flat_map(|(at, form)| relocated.places(&at).into_iter().map(move |at| (at, form)));
     for (named, form) in places {
-        // As the session would find it: by the name, and where its links lead.
+        // As the session would find it: under its name, and at the target of its links.
         let Some(path) = fs::canonicalize(&named).ok() else {
             continue;
         };
@@ -62,7 +62,7 @@ pub(crate) fn find(home: &AbsPath, relocated: &Relocated) -> Vec<ShownFact> {
     found
 }
 
-/// Reads a regular file; what is too large or no text counts as full of credentials.
+/// Reads a regular file; one that is too large or not text counts as full of credentials.
 fn read(path: &Path) -> Option<String> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).ok()?;
     let file = fs::OpenOptions::new()
@@ -80,13 +80,13 @@ fn read(path: &Path) -> Option<String> {
     Some(text.unwrap_or_else(|| "\0".to_owned()))
 }
 
-/// Leaves out sections and values of a git configuration that hold credentials.
+/// Removes sections and values with credentials from a git configuration.
 fn git(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut in_credential = false;
     let mut dropping = false;
     for line in text.split_inclusive('\n') {
-        // A value goes on in the next line behind a backslash.
+        // A value continues in the next line after a backslash.
         let goes_on = line.trim_end_matches(['\n', '\r']).ends_with('\\');
         if dropping {
             dropping = goes_on;
@@ -113,7 +113,7 @@ fn git(text: &str) -> String {
 /// Whether a `key = value` holds a credential.
 fn is_secret(line: &str) -> bool {
     let (key, value) = line.split_once('=').unwrap_or((line, ""));
-    // An alias can give one on the command line of git.
+    // An alias can contain one in a command line of git.
     if value.to_ascii_lowercase().contains("extraheader") {
         return true;
     }
@@ -134,19 +134,19 @@ fn is_secret(line: &str) -> bool {
         || has_userinfo(value)
 }
 
-/// Whether a text has a URL with a name and a password, or a token in the place of a name.
+/// Whether a text has a URL with a user name and a password, or with a token as the user name.
 fn has_userinfo(text: &str) -> bool {
     text.split("://").skip(1).any(|rest| {
         let end = rest.find(['/', '"', '\'', ' ', ']']).unwrap_or(rest.len());
         let authority = rest.get(..end).unwrap_or(rest);
         authority
             .rsplit_once('@')
-            // `ssh://git@host` names an account and no secret.
+            // `ssh://git@host` names an account, not a secret.
             .is_some_and(|(user, _)| user != "git")
     })
 }
 
-/// Leaves out what holds a credential of a Cargo configuration; one that cannot be read is empty.
+/// Removes credentials from a Cargo configuration; one that cannot be read is shown empty.
 fn cargo(text: &str) -> String {
     let Ok(mut table) = text.parse::<toml::Table>() else {
         return String::new();
@@ -157,7 +157,7 @@ fn cargo(text: &str) -> String {
     toml::to_string(&table).unwrap_or_default()
 }
 
-/// Removes secrets below a table; tells whether there were any.
+/// Removes secrets below a table; returns whether there were any.
 fn clean(table: &mut toml::Table) -> bool {
     let before = table.len();
     table.retain(|key, value| {

@@ -1,15 +1,15 @@
-//! Connections of the session whose first packet the kernel holds: the egress process is asked what
-//! becomes of each, and its word is what the program is told.
+//! Connections of the session whose first packet the kernel holds: the egress process decides about
+//! each, and the program gets the result that it decides.
 
 use stockade_egress::wire::{Connecting, FromSupervisor, Replies, Word as Said};
 use stockade_sys::net::{HeldConnections, Word};
 
-/// Tells the egress process of held connections until the session is gone.
+/// Reports held connections to the egress process until the session is gone.
 pub(crate) fn serve(held: &HeldConnections, replies: &Replies) {
     loop {
         let arrived = match held.receive() {
             Ok(arrived) => arrived,
-            // So many that some were lost: they are sent again.
+            // So many came that some were lost: their senders repeat them.
             Err(error) if error.errno() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
                 continue;
             }
@@ -31,7 +31,7 @@ pub(crate) fn serve(held: &HeldConnections, replies: &Replies) {
     }
 }
 
-/// Returns the word as the kernel is told it.
+/// Returns the word in the form for the kernel.
 pub(crate) const fn word(said: Said) -> Word {
     match said {
         Said::Go => Word::Go,

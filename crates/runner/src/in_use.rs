@@ -1,4 +1,4 @@
-//! That a session uses what its agent keeps, and what became of the logins in it.
+//! The mark that a session uses its agent's kept state, and what happened to the logins in it.
 
 use std::{fs, io, path::Path};
 
@@ -10,10 +10,10 @@ use crate::{
     logins::{LoginPlace, LoginState},
 };
 
-/// Name of the file that holds the path of the workspace, beside the directories.
+/// Name of the file that contains the path of the workspace, beside the directories.
 pub(crate) const WORKSPACE: &str = "workspace";
 
-/// Held as long as a session uses what is kept.
+/// Held as long as a session uses the kept state.
 #[derive(Debug)]
 pub(crate) struct InUse {
     _file: fs::File,
@@ -22,7 +22,7 @@ pub(crate) struct InUse {
 }
 
 impl InUse {
-    /// Notes the workspace's name beside the directories, and that a session uses them.
+    /// Records the workspace's name beside the directories, and that a session uses them.
     pub(crate) fn begin(
         base: &Path,
         workspace: &AbsPath,
@@ -32,7 +32,7 @@ impl InUse {
         let path = base.join(WORKSPACE);
         fs::write(&path, workspace.as_path().as_os_str().as_encoded_bytes())?;
         let file = fs::File::open(&path)?;
-        // Where it cannot be had, whoever resets what is kept is not kept from it.
+        // If the lock fails, a reset of the kept state is merely not prevented.
         let lock = FlockOperation::NonBlockingLockShared;
         rustix::fs::flock(&file, lock).unwrap_or_default();
         Ok(Self {
@@ -42,7 +42,7 @@ impl InUse {
         })
     }
 
-    /// Says what became of the logins, one line each.
+    /// Says what happened to the logins, one line each.
     pub(crate) fn told(&self, agent: &str) -> Vec<String> {
         let states = self.logins.iter().map(|place| place.state(&self.caller));
         states

@@ -1,4 +1,4 @@
-//! What the agent may read of its boundary, below `/run/stockade`.
+//! What the agent may read about its boundary, below `/run/stockade`.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use stockade_types::{AbsPath, Verdict};
 
 use stockade_types::AskMode;
 
-/// Name of the denials file, which the agent reads and `why` prints from.
+/// Name of the denials file, which the agent reads and which `why` prints.
 pub const DENIALS_FILE: &str = "denials.jsonl";
 
 /// Makes the directory with its files; returns the denials file, open for appending.
@@ -47,14 +47,14 @@ pub(crate) fn prepare(
     Ok(denials)
 }
 
-/// Name of the file with what few agents need to know beforehand.
+/// Name of the file with the details that few agents need in advance.
 const DETAILS_FILE: &str = "boundary-details.md";
-/// Paths and rules of one kind that are named at once; the file of details has all.
+/// Paths and rules of one kind that are listed at once; the file of details has all.
 const NAMED_MAX: usize = 8;
-/// Characters of a rule's reason that are told at once: who reads them all reads the details.
+/// Characters of a rule's reason that are shown at once; the file of details has all of it.
 const REASON_CHARS_MAX: usize = 60;
 
-/// What a session is told of itself.
+/// The facts for a session about itself.
 pub(crate) struct Told<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) plan: &'a LaunchPlan,
@@ -118,8 +118,8 @@ impl Told<'_> {
         text
     }
 
-    /// Tells the rest: each read-only place of the home, each protected pattern of the owner's, each
-    /// rule with its conditions.
+    /// Writes the rest: each read-only place of the home, each pattern that the owner protects,
+    /// each rule with its conditions.
     fn details(&self) -> String {
         let mut text = "# Your boundary, in detail\n\n## In your home and read-only\n".to_owned();
         let home = &self.facts.home;
@@ -198,7 +198,7 @@ impl Told<'_> {
         );
     }
 
-    /// Names the rules of a verdict, but for those whose refusals nobody is told of.
+    /// Lists the rules of a verdict, except those whose refusals are not reported.
     fn rules(&self, verdict: Verdict, begin: &str, text: &mut String) {
         let rules = self.policy.rules();
         let rules: Vec<_> = rules

@@ -1,6 +1,6 @@
-//! What an agent is told of its boundary in the file that it reads as its user's instructions.
+//! The text about the boundary in the file that an agent reads as its user's instructions.
 
-/// Marks the part that is ours; everything between the marks is written anew at each start.
+/// These mark our part; everything between them is rewritten at each start.
 const BEGIN: &str = "<!-- stockade: begin -->";
 const END: &str = "<!-- stockade: end -->";
 
@@ -20,14 +20,14 @@ you blame a tool or the machine.
 - Your own sandbox and approval prompts are off here, because this boundary replaces them.
 ";
 
-/// Appends the text to what the user has written.
+/// Appends the text to the user's own.
 pub(crate) fn with(own: &[u8], text: &str) -> Vec<u8> {
-    // One line end is ours, whatever the user's text ends with: it goes when the text does.
+    // The first line end is ours, whatever the user's text ends with: it is removed with the text.
     let block = format!("\n{BEGIN}\n{text}{END}\n");
     [own, block.as_bytes()].concat()
 }
 
-/// Takes the text out again; what a program wrote around it stays.
+/// Removes the text again; what a program wrote around it stays.
 pub(crate) fn without(contents: &[u8]) -> Vec<u8> {
     let find = |mark: &str, from: usize| {
         let rest = contents.get(from..)?;

@@ -1,5 +1,5 @@
-//! What agents keep between their sessions, one directory for each agent and workspace: listed, reset,
-//! and the way back of a login.
+//! The state that agents keep between their sessions, one directory for each agent and workspace:
+//! how it is listed and reset, and how a login is copied back.
 
 use std::{
     ffi::OsStr,
@@ -23,19 +23,19 @@ use crate::{
     seeds::{Directory, Seeding, random},
 };
 
-/// Entries of a directory that are counted at most.
+/// Most entries of a directory that are counted.
 const ENTRIES_MAX: u64 = 200_000;
 
-/// What one agent keeps for one workspace.
+/// One agent's kept state for one workspace.
 #[derive(Clone, Debug)]
 pub struct Kept {
     /// Name of the preset.
     pub agent: String,
-    /// What the directory is called.
+    /// Name of the directory.
     pub key: String,
-    /// The workspace; older directories do not say it.
+    /// The workspace; older directories do not record it.
     pub workspace: Option<RawText>,
-    /// When a session began with it, seconds since the epoch.
+    /// When a session last began with it, seconds since the epoch.
     pub used_unix_s: u64,
     /// Files in it, and bytes of them.
     pub files: u64,
@@ -44,31 +44,31 @@ pub struct Kept {
     directory: PathBuf,
 }
 
-/// How a copy stands to the user's own file.
+/// How a copy compares to the user's own file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// The user's has changed, and arrives at the next start.
+    /// The user's file has changed, and is copied at the next start.
     YoursArrives,
-    /// The agent's has changed, and stays.
+    /// The agent's file has changed, and stays.
     AgentsStays,
-    /// Both have changed; the agent's stays, or keys of both.
+    /// Both have changed; the agent's file stays, or the keys of both are merged.
     Both,
 }
 
-/// A copy that is not what the user has.
+/// A copy that differs from the user's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The user's own file, as people write it.
+    /// The user's own file, as people write its path.
     pub file: String,
-    /// How they stand.
+    /// How they compare.
     pub standing: Standing,
 }
 
-/// Lists what is kept below a state directory, the longest unused first.
+/// Lists the kept state below a state directory, the longest unused first.
 ///
 /// # Errors
-/// When the directories cannot be listed; that there are none yet is no error.
+/// When the directories cannot be listed; it is not an error if there are none yet.
 pub fn list(state_dir: &Path) -> io::Result<Vec<Kept>> {
     let mut kept = Vec::new();
     for agent in entries(&state_dir.join("agents"))? {
@@ -112,7 +112,7 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Counts files, without following links; what cannot be read counts nothing.
+/// Counts files without following links; what cannot be read is not counted.
 fn count(directory: &Path, files: &mut u64, bytes: &mut u64) {
     let mut left = vec![directory.to_owned()];
     while let Some(directory) = left.pop() {
@@ -137,7 +137,7 @@ fn count(directory: &Path, files: &mut u64, bytes: &mut u64) {
 }
 
 impl Kept {
-    /// Tells whether a session uses it.
+    /// Returns whether a session uses it.
     pub fn is_in_use(&self) -> bool {
         let file = fs::File::open(self.directory.join(in_use::WORKSPACE));
         file.is_ok_and(|file| {
@@ -145,10 +145,10 @@ impl Kept {
         })
     }
 
-    /// Says how the copies stand to the user's own files, under the policy of the agent.
+    /// Says how the copies compare to the user's own files, under the policy of the agent.
     ///
     /// # Errors
-    /// When it is not known for whom and where the sessions run.
+    /// When the sessions' user or workspace is not known.
     pub fn differences(
         &self,
         policy: &Policy,
@@ -174,10 +174,10 @@ impl Kept {
         Ok(found)
     }
 
-    /// Says what became of the logins inside.
+    /// Says what happened to the logins inside.
     ///
     /// # Errors
-    /// When it is not known for whom and where the sessions run.
+    /// When the sessions' user or workspace is not known.
     pub fn logins(
         &self,
         policy: &Policy,
@@ -188,7 +188,7 @@ impl Kept {
         Ok(places.iter().map(|place| place.state(&caller)).collect())
     }
 
-    /// Takes the tokens of refreshed logins over into the user's own files; returns the files.
+    /// Copies the tokens of refreshed logins to the user's own files; returns the files.
     ///
     /// # Errors
     /// The first file that could not be written, and why.
@@ -212,8 +212,9 @@ impl Kept {
         Ok(copied)
     }
 
-    /// Takes the copies of the user's files away, so that the next session begins with what the user
-    /// has then; what the agent wrote besides, such as its conversations, stays. Returns how many.
+    /// Removes the copies of the user's files, so that the next session begins with the user's
+    /// files of that time; the agent's own files, such as its conversations, stay. Returns how many
+    /// were removed.
     ///
     /// # Errors
     /// When they cannot be removed.
@@ -246,7 +247,7 @@ impl Kept {
         Ok(removed)
     }
 
-    /// Removes all that is kept, conversations too.
+    /// Removes all kept state, conversations too.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -256,7 +257,7 @@ impl Kept {
             source,
         };
         let number = random().map_err(wrong)?;
-        // Under another name first: a session that starts meanwhile begins with nothing.
+        // Rename it first: a session that starts meanwhile begins with nothing.
         let gone = self
             .directory
             .with_extension(format!("removed-{number:016x}"));
@@ -271,8 +272,8 @@ impl Kept {
         Caller::of(&workspace, environment.to_vec())
     }
 
-    /// Returns each directory that policy names and that is there: its settings, where it is, and
-    /// where the user's own is.
+    /// Returns each existing directory that policy names: its settings, its place, and the place of
+    /// the user's own.
     fn directories<'p>(
         &self,
         policy: &'p Policy,
@@ -296,14 +297,15 @@ impl Kept {
     }
 }
 
-/// Makes directories that the agent locked ours to enter; each is reached through the one above it.
+/// Opens up directories that the agent locked, so that we can enter them; reaches each one through
+/// its parent.
 fn unlock(above: BorrowedFd<'_>, name: &OsStr) {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Ok(place) = rustix::fs::openat(above, name, flags, Mode::empty()) else {
         return;
     };
     let path = format!("/proc/self/fd/{}", place.as_raw_fd());
-    // What cannot be unlocked keeps the removal from succeeding, which says so.
+    // A directory that cannot be opened up makes the removal fail, which reports it.
     rustix::fs::chmod(&path, Mode::RWXU).unwrap_or_default();
     let Ok(entries) = fs::read_dir(&path) else {
         return;
@@ -315,7 +317,7 @@ fn unlock(above: BorrowedFd<'_>, name: &OsStr) {
     }
 }
 
-/// Compares one copy; `None` where there is nothing to say.
+/// Compares one copy; `None` if there is nothing to say.
 fn standing(inside: &Directory, seeding: &Seeding<'_>, own: &Path, name: &str) -> Option<Standing> {
     if !own.is_file() || name.contains('/') {
         return None;

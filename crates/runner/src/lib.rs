@@ -1,6 +1,6 @@
 //! One session's life: probe, plan, start egress, launch, judge, record, clean up.
 //!
-//! This is the only crate that knows both halves: the plan and the running session.
+//! This is the only crate that knows both sides: the plan and the running session.
 #![forbid(unsafe_code)]
 
 mod agent_config;
@@ -51,7 +51,7 @@ mod threads;
 mod trust;
 mod twins;
 
-/// The folders of what sessions added to caches, in the state directory.
+/// The folders, in the state directory, of what sessions added to caches.
 pub mod kept_overlays {
     pub use crate::caches::{DIRECTORY, LOCK, WORKSPACE};
 }

@@ -1,8 +1,9 @@
-//! Ports on which programs of the session listen: somebody is asked whether one is to be on this
+//! Ports on which programs of the session listen: a person is asked whether to publish one on this
 //! machine's loopback.
 //!
-//! No call of the session waits for the answer: the server listens at once, and the question is beside
-//! it. Nothing is opened without a yes. What nobody answered is named at the end of the session.
+//! No call of the session waits for the answer: the server listens at once, and the question is
+//! asked in parallel. A port opens only after a yes. The end of the session lists the ports without
+//! an answer.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -24,32 +25,33 @@ use stockade_approval::{Asker, Desk, Outcome};
 use stockade_supervise::{Processes, Recorder, descendants, lock, sockets};
 use stockade_types::AskMode;
 
-/// Looks, a second apart, at which a server must be there: one that ends at once is nobody's to visit.
+/// Checks, one second apart, in which a server must be present: one that ends at once is of no use
+/// to a person.
 const LOOKS_MIN: u32 = 2;
-/// Ports of one session that somebody is asked about: a front end, what is behind it, and one more.
-/// What listens on more has no need of a person, and wants one worn down.
+/// Ports of one session about which a person is asked: a front end, its back end, and one more. A
+/// program that listens on more is not serving a person, and may be trying to wear one down.
 const ASKED_MAX: usize = 3;
-/// Ports that are named.
+/// Ports that are listed.
 const NAMED_MAX: usize = 4;
-/// Ports that are remembered; beyond are those of a flood.
+/// Ports that are remembered; any more come from a flood.
 const SEEN_MAX: usize = 1024;
-/// Processes that are searched for the one that listens.
+/// Processes that are searched for the listening one.
 const PROCESSES_MAX: usize = 20_000;
-/// The state of a socket that listens (linux/tcp_states.h), as proc(5) writes it.
+/// The state of a listening socket (linux/tcp_states.h), as proc(5) writes it.
 const LISTENS: &str = "0A";
-/// Who ends a question that nobody answered, as the desk says it.
+/// The parties that end a question without an answer, by the desk's words.
 const UNANSWERED: [&str; 4] = ["timeout", "withdrawn", "session-end", "desk"];
 
-/// What was seen.
+/// The ports seen so far.
 pub(crate) struct Listening {
-    /// Ports that are the boundary's own, or open outside already.
+    /// Ports that are the boundary's own, or already open outside.
     known: BTreeSet<u16>,
     seen: BTreeMap<u16, Seen>,
     asked: usize,
     opening: Arc<Opening>,
 }
 
-/// What was seen of one port.
+/// The facts about one port.
 #[derive(Debug, Default)]
 struct Seen {
     looks: u32,
@@ -57,7 +59,7 @@ struct Seen {
     is_there: Arc<AtomicBool>,
 }
 
-/// What it takes to ask about a port, and to open it.
+/// The means to ask about a port, and to open it.
 pub(crate) struct Opening {
     pub(crate) policy: Arc<Policy>,
     pub(crate) desk: Arc<Desk>,
@@ -67,17 +69,17 @@ pub(crate) struct Opening {
     pub(crate) told: Mutex<Told>,
 }
 
-/// What is known at the end.
+/// The facts for the end of the session.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// Ports about which somebody has said something.
+    /// Ports that have an answer.
     answered: BTreeSet<u16>,
     notes: Vec<String>,
-    /// Ports that are open on an answer.
+    /// Ports that are open because of an answer.
     opened: Vec<(ApprovalId, Arc<Gate>)>,
 }
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Socket {
     port: u16,
@@ -100,7 +102,7 @@ impl Listening {
         }
     }
 
-    /// Looks once; asks about a port that has a server for some time.
+    /// Checks the ports once; asks about a port that has had a server for some time.
     pub(crate) fn look(&mut self) {
         self.opening.close_revoked();
         let sockets = listening_sockets(self.opening.processes.first());
@@ -131,7 +133,7 @@ impl Listening {
         let network = &self.opening.policy.settings().network;
         let mut kept = network.publish_listening.iter();
         let is_kept = kept.any(|at| at.value == number);
-        // One that another program of the machine has cannot be opened.
+        // A port that another program of the machine uses cannot be opened.
         if (self.asked >= ASKED_MAX && !is_kept) || !publish::is_free(port) {
             return;
         }
@@ -140,12 +142,12 @@ impl Listening {
         let asked = thread::Builder::new()
             .name("ask".to_owned())
             .spawn(move || opening.ask(number, inode, &is_there));
-        // Where no thread is to be had the port is named at the end.
+        // If no thread can be started, the port is listed at the end.
         drop(asked);
     }
 
-    /// Says what went wrong with ports, and how those are reached about which nobody has said anything;
-    /// nothing where nobody is at a terminal.
+    /// Returns the problems with ports, and how to reach the ports without an answer; nothing if no
+    /// person is at a terminal.
     pub(crate) fn told(self) -> Vec<String> {
         if self.opening.desk.mode() != AskMode::Tty {
             return Vec::new();
@@ -161,7 +163,7 @@ impl Listening {
 }
 
 impl Opening {
-    /// Asks about a port and opens it, if that is the answer; waits for as long as that takes.
+    /// Asks about a port and opens it if the answer allows that; waits for the answer.
     fn ask(&self, port: Port, inode: u32, is_there: &AtomicBool) {
         let wanted = PortRequest {
             port,
@@ -215,11 +217,11 @@ impl Opening {
         let opened = self.open(wanted, &Approvals::none(), at.source.clone());
         let mut told = lock(&self.told);
         told.answered.insert(port.get());
-        // No answer stands behind it that could be taken back.
+        // No revocable answer opened it.
         told.notes.extend(opened.err());
     }
 
-    /// Closes what was opened on an answer that was taken back.
+    /// Closes ports whose answer was revoked.
     fn close_revoked(&self) {
         lock(&self.told).opened.retain(|(id, gate)| {
             let holds = self.desk.holds(id);
@@ -230,7 +232,7 @@ impl Opening {
         });
     }
 
-    /// Opens a port that may be opened; an error says why it is not open.
+    /// Opens a permitted port; an error says why it is not open.
     fn open(
         &self,
         wanted: PortRequest,
@@ -240,7 +242,8 @@ impl Opening {
         let permitted = self.policy.permit(wanted, approvals);
         let (permitted, _) = permitted.map_err(|decision| decision.reason)?;
         let taken = publish::take_opened(&permitted, by).map_err(|error| chain(&error))?;
-        // Whoever connects between these lines waits to be accepted, and is refused if nobody does.
+        // A client that connects now waits to be accepted, and is refused if the port is not
+        // served.
         self.recorder
             .write(&taken.event(), Durability::Synced)
             .map_err(|error| format!("a port was not opened: {}", chain(&error)))?;
@@ -249,8 +252,8 @@ impl Opening {
         served.map_err(|error| format!("port {port} was not opened: {error}"))
     }
 
-    /// Describes the program that listens; nobody where it is gone. Of several that hold the socket it
-    /// is the one that has it longest: the nearest to the session's first process.
+    /// Describes the listening program; unknown if it is gone. If several hold the socket, it is
+    /// the one that has held it longest: the nearest to the session's first process.
     fn holder(&self, inode: u32) -> Subject {
         let wanted = HashSet::from([inode]);
         let processes = descendants(self.processes.first(), PROCESSES_MAX);
@@ -262,7 +265,7 @@ impl Opening {
     }
 }
 
-/// Says how ports are reached from this machine.
+/// Says how to reach ports from this machine.
 fn named(ports: &[u16]) -> Option<String> {
     let first = ports.first()?;
     let named = ports.iter().take(NAMED_MAX).map(u16::to_string);
@@ -275,7 +278,7 @@ fn named(ports: &[u16]) -> Option<String> {
     ))
 }
 
-/// Lists the sockets that listen in the network of a process; none of one that ends.
+/// Lists the listening sockets in the network of a process; none if it ends.
 fn listening_sockets(pid: u32) -> impl Iterator<Item = Socket> {
     let tables = ["tcp", "tcp6"].into_iter();
     let texts = tables.map(move |family| fs::read_to_string(format!("/proc/{pid}/net/{family}")));
@@ -285,7 +288,7 @@ fn listening_sockets(pid: u32) -> impl Iterator<Item = Socket> {
     })
 }
 
-/// Reads a line of `/proc/PID/net/tcp` (proc(5)) whose socket listens.
+/// Reads a line of `/proc/PID/net/tcp` (proc(5)) whose socket is listening.
 fn socket(line: &str) -> Option<Socket> {
     let mut fields = line.split_whitespace().skip(1);
     let (_, port) = fields.next()?.rsplit_once(':')?;

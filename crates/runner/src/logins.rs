@@ -1,8 +1,8 @@
-//! Logins that were refreshed inside, and the one way in which they reach the user's own.
+//! Logins that were refreshed inside, and the only way in which they reach the user's own files.
 //!
-//! What stands in the agent's copy was written by code that nobody trusts. Of it only the fields that
-//! a refresh changes are taken, each by its value and with the shape that the user's own has; where
-//! anything else differs, it is another login, and nothing is taken.
+//! Untrusted code wrote the agent's copy. Only the fields that a refresh changes are taken from it,
+//! each by value and only in the form that the user's own has; if anything else differs, it is a
+//! different login, and nothing is taken.
 
 use std::{
     ffi::OsStr,
@@ -22,40 +22,40 @@ use crate::{
     seeds::{Directory, random},
 };
 
-/// Largest file with a login.
+/// Largest login file.
 const LOGIN_BYTES_MAX: usize = 1 << 20;
 /// Longest token.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
 
-/// A file with a login, in both places.
+/// A login file, in both places.
 #[derive(Clone, Debug)]
 pub(crate) struct LoginPlace {
     pub(crate) login: Login,
     /// The agent's directory on the host.
     pub(crate) directory: PathBuf,
-    /// The list of what was copied into it.
+    /// The list of the files copied into it.
     pub(crate) list: PathBuf,
     /// The user's own file.
     pub(crate) own: PathBuf,
-    /// The user's own file, as people write it.
+    /// The user's own file, as people write its path.
     pub(crate) shown: String,
 }
 
-/// What became of a login inside.
+/// What happened to a login inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginState {
-    /// It is the user's, or there is none.
+    /// It is equal to the user's, or there is none.
     Same,
     /// Only tokens differ.
     Refreshed {
-        /// The user's own file, as people write it.
+        /// The user's own file, as people write its path.
         file: String,
         /// The fields that differ.
         fields: Vec<String>,
     },
-    /// It is no refreshed form of the user's, for this reason.
+    /// It is not a refreshed form of the user's, for this reason.
     Other {
-        /// The user's own file, as people write it.
+        /// The user's own file, as people write its path.
         file: String,
         /// Why nothing can be taken from it.
         reason: String,
@@ -69,7 +69,7 @@ struct Refreshed {
 }
 
 impl LoginPlace {
-    /// Compares the two.
+    /// Compares both files.
     pub(crate) fn state(&self, caller: &Caller) -> LoginState {
         let file = self.shown.clone();
         match self.refreshed(caller) {
@@ -79,7 +79,7 @@ impl LoginPlace {
         }
     }
 
-    /// Reads both and returns what the user's would be.
+    /// Reads both files and returns the new content of the user's.
     fn refreshed(&self, caller: &Caller) -> Result<Option<Refreshed>, String> {
         let list = Seeded::read(&self.list);
         let Some(known) = list.get(&self.login.file) else {
@@ -121,7 +121,7 @@ impl LoginPlace {
         Ok(Some(Refreshed { fields, text }))
     }
 
-    /// Writes the refreshed login over the user's own, as a whole.
+    /// Replaces the user's own file with the refreshed login, as a whole.
     ///
     /// # Errors
     /// When there is nothing to take, or the file cannot be written.
@@ -135,7 +135,7 @@ impl LoginPlace {
             .ok_or("it was not refreshed inside")?;
         let written = replace(&self.own, refreshed.text.as_bytes());
         let metadata = written.map_err(|error| error.to_string())?;
-        // The agent's is a refreshed form of what the user has now.
+        // The agent's file is a refreshed form of the user's present file.
         let mut list = Seeded::read(&self.list);
         let (file, text) = (&self.login.file, refreshed.text.as_bytes());
         list.set(file, Original::of(file, Some(&metadata), text));
@@ -143,7 +143,7 @@ impl LoginPlace {
     }
 }
 
-/// Replaces a file where its links lead, with its mode.
+/// Replaces the file to which links lead, and keeps its mode.
 fn replace(path: &Path, contents: &[u8]) -> io::Result<fs::Metadata> {
     let path = fs::canonicalize(path)?;
     let mode = fs::metadata(&path)?.mode() & 0o777;
@@ -159,7 +159,7 @@ fn replace(path: &Path, contents: &[u8]) -> io::Result<fs::Metadata> {
     file.metadata()
 }
 
-/// Takes the values that differ into `own`; anything that differs and is no token is an error.
+/// Copies the differing values into `own`; a difference in anything other than a token is an error.
 fn take(
     own: &mut Map<String, Value>,
     inside: &Map<String, Value>,
@@ -207,7 +207,8 @@ fn matches(pattern: &str, path: &[String]) -> bool {
             .all(|(part, key)| *part == "*" || part == key)
 }
 
-/// Whether a value can be a token like the other: visible ASCII, or a number that is a time.
+/// Whether a value can be the same sort of token as the other: visible ASCII, or a number that is a
+/// time.
 fn has_shape_of(value: &Value, other: &Value) -> bool {
     match (value, other) {
         (Value::String(text), Value::String(_)) => {

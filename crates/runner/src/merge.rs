@@ -1,19 +1,19 @@
-//! Three versions of one file of settings made into one: as it was copied, as its owner has it now,
-//! and as the agent has it.
+//! Merges three versions of one settings file: as it was copied, as its owner has it now, and as
+//! the agent has it.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// A file that holds what both sides changed.
+/// The merged content of a file that both sides changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Merged {
     pub(crate) text: String,
-    /// Keys that both sides changed, each in its own way; the agent's value stays.
+    /// Keys that both sides changed to different values; the agent's value stays.
     pub(crate) contested: Vec<String>,
 }
 
-/// Merges JSON or TOML by keys; `None` where the file is neither, or one version cannot be read.
+/// Merges JSON or TOML by keys; `None` if the file is neither, or one version cannot be read.
 pub(crate) fn merge(name: &Path, base: &str, owner: &str, agent: &str) -> Option<Merged> {
     let form = Form::of(name)?;
     let mut contested = Vec::new();
@@ -59,7 +59,7 @@ impl Form {
     fn render(self, value: &Value) -> Option<String> {
         match self {
             Self::Json => serde_json::to_string_pretty(value).ok(),
-            // A time of TOML came as a table with a key of its own, and becomes one again.
+            // A TOML time was converted to a table with a special key; convert it back.
             Self::Toml => {
                 let table: toml::Table = serde_json::from_value(value.clone()).ok()?;
                 toml::to_string(&table).ok()
@@ -68,7 +68,7 @@ impl Form {
     }
 }
 
-/// Changes of one side alone win; where both changed a table, its keys are merged in turn.
+/// A change by only one side wins; if both changed a table, its keys are merged in turn.
 fn by_keys(
     base: &Map<String, Value>,
     owner: &Map<String, Value>,

@@ -1,4 +1,4 @@
-//! Every name that a place of the host has: mounts can show one tree at several paths.
+//! All names of a place on the host: mounts can show one tree at several paths.
 
 use std::{
     ffi::OsString,
@@ -15,7 +15,7 @@ use stockade_types::AbsPath;
 
 use stockade_supervise::mountinfo::{self, Mount};
 
-/// System directories that programs are found in, as far as they exist.
+/// System directories in which programs are found, as far as they exist.
 pub(crate) const SYSTEM: [&str; 12] = [
     "/usr",
     "/bin",
@@ -36,13 +36,13 @@ pub(crate) const SYSTEM: [&str; 12] = [
 pub(crate) struct Mounts(Vec<Mount>);
 
 impl Mounts {
-    /// Reads them.
+    /// Reads the mounts.
     pub(crate) fn read() -> io::Result<Self> {
         mountinfo::read("/proc/self/mountinfo").map(Self)
     }
 
-    /// Returns every name of `path`, which has no links: itself first, then those that bind mounts
-    /// give it.
+    /// Returns every name of `path`, which has no links: first the path itself, then its names
+    /// through bind mounts.
     pub(crate) fn names(&self, path: &AbsPath) -> Vec<AbsPath> {
         let mut names = vec![path.clone()];
         let Some(inner) = self.inner(path.as_path()) else {
@@ -59,7 +59,7 @@ impl Mounts {
             } else {
                 mount.at.join(below)
             };
-            // Another mount may lie above it there. What we cannot look at may be it.
+            // Another mount may cover it there. A place that we cannot examine may be the same.
             let other = identity(&name);
             let differs = match (&own, &other) {
                 (Ok(own), Ok(other)) => own != other,
@@ -75,7 +75,7 @@ impl Mounts {
         names
     }
 
-    /// Returns file system and path in it.
+    /// Returns the file system of a path and the path within it.
     fn inner(&self, path: &Path) -> Option<(Vec<u8>, PathBuf)> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let id = rustix::fs::statx(CWD, path, flags, StatxFlags::MNT_ID).ok()?;
@@ -95,7 +95,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Resolves the links of `path` as far as it exists; the rest is added as it is.
+/// Resolves the links of `path` as far as it exists; appends the rest unchanged.
 pub(crate) fn resolved(path: &Path) -> Option<AbsPath> {
     let mut missing = Vec::new();
     for ancestor in path.ancestors() {
@@ -110,7 +110,7 @@ pub(crate) fn resolved(path: &Path) -> Option<AbsPath> {
     None
 }
 
-/// A path taken apart: every link met on the way, and where it ends.
+/// A path taken apart: every link on the way, and the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Way {
     /// Each link, by a path without links, with its text.
@@ -119,13 +119,13 @@ pub(crate) struct Way {
     pub(crate) end: PathBuf,
 }
 
-/// Links that the kernel follows on one way.
+/// Links that the kernel follows in one path.
 const LINKS_MAX: usize = 40;
 
 /// Follows `path`, which is absolute, link by link.
 ///
 /// # Errors
-/// What the kernel says, or that there are too many links.
+/// The kernel's error, or that there are too many links.
 pub(crate) fn way(path: &Path) -> io::Result<Way> {
     let mut way = Way {
         links: Vec::new(),
@@ -188,8 +188,8 @@ mod tests {
         let mut mounts = Mounts::read().unwrap();
         let path = AbsPath::new(base.join("a/state")).unwrap();
         assert_eq!(mounts.names(&path), std::slice::from_ref(&path));
-        // As if `a` were bound at `b` and at `c`; `b/state` is another directory, so the first is not
-        // true any more, and `c/state` does not exist.
+        // As if `a` were bound at `b` and at `c`; `b/state` is a different directory, so the first
+        // no longer matches, and `c/state` does not exist.
         let (device, inner) = mounts.inner(&base.join("a")).unwrap();
         for at in ["b", "c"] {
             mounts.0.push(super::Mount {

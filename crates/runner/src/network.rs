@@ -1,4 +1,4 @@
-//! The supervisor's side of the network: what is journaled, what is asked, and who owns a socket.
+//! The supervisor's side of the network: records, questions, and the owners of sockets.
 
 use std::{
     collections::HashMap,
@@ -23,32 +23,32 @@ use crate::holding;
 use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
 use stockade_supervise::{Owners, Processes, Recorder, Wanted, lock};
 
-/// Requests that are served together. The egress process has about as many under way.
+/// Requests that are served together. The egress process has about as many in progress.
 const QUEUE_MAX: usize = 128;
 
 /// Programs that wait for an answer at a time, each with a thread here: more than any installation
-/// opens connections while its first one is asked about. What goes beyond is denied at once.
+/// opens connections while its first one is asked about. Any more are denied at once.
 const ASKS_MAX: usize = 256;
-/// Answers whose final decision is still to come; past this they get numbers of their own.
+/// Answers whose final decision is still to come; beyond this, decisions get numbers of their own.
 const SETTLED_MAX: usize = 4096;
 
-/// What the threads that answer the egress process share.
+/// State shared by the threads that answer the egress process.
 pub(crate) struct NetworkSupervision {
     pub(crate) policy: Arc<Policy>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) processes: Arc<Processes>,
-    /// Connections that wait for a word, where the kernel holds them.
+    /// Connections that wait for a decision, if the kernel holds them.
     pub(crate) holding: Option<Arc<HeldConnections>>,
     pub(crate) abort: Arc<dyn Fn(&str) + Send + Sync>,
-    /// The asks under way, and what became of the others.
+    /// The open asks, and the results of the others.
     pub(crate) asks: Mutex<Asks>,
 }
 
 /// The asks of the egress process.
 #[derive(Debug, Default)]
 pub(crate) struct Asks {
-    /// Those whose program waits, by the number of the request.
+    /// Asks whose program waits, by the number of the request.
     waiting: HashMap<u64, Waiting>,
     /// Numbers of questions whose final decision comes back from the egress process, by the request
     /// and the approval that was used for it.
@@ -64,7 +64,7 @@ struct Waiting {
 }
 
 impl Asks {
-    /// Notes an ask; `None` where too many wait.
+    /// Records an ask; `None` if too many wait.
     fn begin(&mut self, id: u64, waiting: Waiting) -> Option<()> {
         if self.waiting.len() >= ASKS_MAX {
             return None;
@@ -73,7 +73,7 @@ impl Asks {
         Some(())
     }
 
-    /// Notes that an ask is over; its decision is about to come back.
+    /// Records that an ask is over; its decision is about to arrive.
     fn end(&mut self, id: u64, used: Option<ApprovalId>) {
         let Some(waiting) = self.waiting.remove(&id) else {
             return;
@@ -101,11 +101,12 @@ impl Asks {
     }
 }
 
-/// Methods of requests that carry nothing but themselves (RFC 9110 section 9.2.1).
+/// Safe methods, whose requests normally send no content (RFC 9110 section 9.2.1).
 const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
-/// How safe the record of a decision must be before a program sees it: what an answer lets out is
-/// on the disk first, and so is all that lets data out where policy wants that.
+/// How safe the record of a decision must be before a program learns it: a decision by which an
+/// answer lets data out is on the disk first, and so is every one that lets data out if policy
+/// wants that.
 fn durability(decided: &Decided, sync: RecordSync) -> Durability {
     let lets_out = decided.decision.verdict == Verdict::Allow
         && match &decided.request {
@@ -139,7 +140,7 @@ pub(crate) fn serve(
             let arrived = iter::once(first).chain(queue.try_iter()).take(QUEUE_MAX);
             let (wanted, others): (Vec<_>, Vec<_>) =
                 arrived.partition(|request| matches!(request, ToSupervisor::Attribute { .. }));
-            // Owners go first: once a decision is known to a program, its socket can be gone.
+            // Serve owners first: once a program knows a decision, it can close its socket.
             let wanted: Vec<Wanted> = wanted.iter().filter_map(wanted_of).collect();
             for (id, subject) in owners.find(&wanted) {
                 shared.reply(replies, &FromSupervisor::Subject { id, subject });
@@ -151,7 +152,7 @@ pub(crate) fn serve(
     });
 }
 
-/// Reads requests, so that those which arrived together can be served together.
+/// Reads requests ahead, so that those that arrived together can be served together.
 fn take_in(shared: &NetworkSupervision, mut requests: Requests, queue: &SyncSender<ToSupervisor>) {
     loop {
         match requests.next() {
@@ -243,13 +244,13 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             }
         }
         ToSupervisor::Release { id, word } => shared.release(id, word),
-        // Its decision, that nothing happens, comes next.
+        // The decision that nothing happens comes next.
         ToSupervisor::Withdraw { id } => lock(&shared.asks).end(id, None),
     }
 }
 
 impl NetworkSupervision {
-    /// Sends a reply; an egress process that is gone has no connection left to harm.
+    /// Sends a reply; if the egress process is gone, no connection is left to protect.
     #[expect(clippy::unused_self, reason = "reads as what the supervisor does")]
     fn reply(&self, replies: &Replies, reply: &FromSupervisor) {
         if let (Err(error @ WireError::TooLong(_)), Some(id)) = (replies.send(reply), reply.id()) {
@@ -258,7 +259,7 @@ impl NetworkSupervision {
         }
     }
 
-    /// Lets a held connection go on, or tells its program why it does not.
+    /// Lets a held connection proceed, or reports the refusal to its program.
     fn release(&self, id: u64, word: Word) {
         let (Some(holding), Ok(packet)) = (&self.holding, u32::try_from(id)) else {
             return;
@@ -293,8 +294,8 @@ impl NetworkSupervision {
         }
     }
 
-    /// Returns what covers a connection that would be asked about. Only questions of presets are
-    /// answered so: what a file asks is asked.
+    /// Returns the cover of a connection that would be asked about. A cover answers only questions
+    /// of presets; a question of a file is always asked.
     fn covered(&self, request: &Request, decision: &Decision) -> Option<CoveredBy> {
         let by = self.processes.cover_of_connection(request)?;
         self.policy.asks_by_default(decision).then_some(by)
@@ -308,7 +309,7 @@ impl NetworkSupervision {
         number: DecisionId,
         wanted: &AtomicBool,
     ) -> (Answer, Option<ApprovalId>) {
-        // The verdict of another process is not taken over: the policy is asked here again.
+        // Do not trust another process's verdict: evaluate the policy again here.
         let own = self.policy.decide(request, &Approvals::none());
         if own.verdict != Verdict::Ask || decision.verdict != Verdict::Ask {
             return (Answer::Refused { reason: own.reason }, None);

@@ -1,14 +1,15 @@
-//! Our own program in the workspace: a session is not to replace it for the next one.
+//! Our own program in the workspace: a session must not replace it for the next one.
 //!
-//! Who builds Stockade and runs it there (`cargo run -- run -- bash`) has it in the workspace. It is
-//! protected like a policy that lies there, under each of its names: cargo links what it built.
+//! A person who builds Stockade and runs it there (`cargo run -- run -- bash`) has it in the
+//! workspace. It is protected like a policy there, under each of its names, because cargo
+//! hard-links what it builds.
 
 use stockade_plan::HostFacts;
 use stockade_types::AbsPath;
 
 use crate::{RunError, facts, names::Mounts, policies, twins};
 
-/// What is protected, for those who ask why.
+/// The description of the protected file in messages.
 pub(crate) const WHAT: &str = "Stockade's own program";
 
 /// The names of our own program that are protected in the workspace.
@@ -19,11 +20,11 @@ pub(crate) struct OwnProgram {
     pub(crate) patterns: Vec<String>,
 }
 
-/// Finds the names of our own program in `workspace`. Where one of them cannot be protected there
-/// are none, and the plan refuses the workspace.
+/// Finds the names of our own program in `workspace`. If one of them cannot be protected there, it
+/// returns none, and the plan refuses the workspace.
 ///
 /// # Errors
-/// Where our own program cannot be found, or its second names cannot.
+/// When our own program or its second names cannot be found.
 pub(crate) fn in_workspace(workspace: &AbsPath, mounts: &Mounts) -> Result<OwnProgram, RunError> {
     let own = facts::own_executable()?;
     let workspaces = mounts.names(workspace);
@@ -44,7 +45,7 @@ pub(crate) fn in_workspace(workspace: &AbsPath, mounts: &Mounts) -> Result<OwnPr
 }
 
 impl OwnProgram {
-    /// Says what follows for the session.
+    /// Reports the consequences for the session.
     pub(crate) fn tell(&self, facts: &mut HostFacts) {
         let Some(pattern) = self.patterns.first() else {
             return;

@@ -1,4 +1,5 @@
-//! The one check of the state directory: `run` refuses what it does not pass, `doctor` says so.
+//! The one check of the state directory: `run` refuses a directory that fails it, `doctor` reports
+//! it.
 
 use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -8,21 +9,21 @@ use rustix::{
 };
 use stockade_journal::layout::SESSIONS_DIR;
 
-/// Why a directory is no place for our state.
+/// Why a directory cannot hold our state.
 #[derive(Debug)]
 pub enum StateProblem {
-    /// There is none.
+    /// It does not exist.
     Missing,
-    /// Somebody else could read or change it; what is wrong, and the fix.
+    /// Another user could read or change it; the text is what is wrong, and the fix.
     Unsafe(String),
-    /// It cannot be looked at.
+    /// It cannot be examined.
     Io(io::Error),
 }
 
 /// Checks a state directory and the folder of sessions in it, which need not exist.
 ///
 /// # Errors
-/// The problem; a directory that is missing is one too.
+/// The problem; a missing directory is one too.
 pub fn check(path: &Path) -> Result<(), (std::path::PathBuf, StateProblem)> {
     let sessions = path.join(SESSIONS_DIR);
     directory(path).map_err(|problem| (path.to_owned(), problem))?;
@@ -32,7 +33,7 @@ pub fn check(path: &Path) -> Result<(), (std::path::PathBuf, StateProblem)> {
     }
 }
 
-/// Checks that a directory is no link, belongs to this user and is closed to others.
+/// Checks that a directory is not a link, belongs to this user and is closed to others.
 fn directory(path: &Path) -> Result<(), StateProblem> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = match rustix::fs::open(path, flags, Mode::empty()) {

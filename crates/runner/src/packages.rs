@@ -1,4 +1,5 @@
-//! What belongs to a program on the disk, told by where it lies: as little as makes it run.
+//! The files that belong to a program on the disk, judged by its path: no more than it needs to
+//! run.
 
 use std::{
     ffi::OsStr,
@@ -7,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Names that stand at the top of an installation of one language, and of nothing else.
+/// Names at the top of an installation of one language, and of nothing else.
 const INSTALLATION: [&str; 25] = [
     "bin",
     "cmake",
@@ -35,15 +36,15 @@ const INSTALLATION: [&str; 25] = [
     "x86_64-conda-linux-gnu",
     "x86_64-conda_cos6-linux-gnu",
 ];
-/// Texts that installations bring along at the top.
+/// Texts that installations have at the top.
 const TEXTS: [&str; 5] = ["LICENSE", "README", "CHANGELOG", "COPYING", "components"];
-/// Entries at the top that are looked at; more are no installation.
+/// Entries at the top that are examined; a directory with more is not an installation.
 const ENTRIES_MAX: usize = 64;
 
-/// What belongs to a program.
+/// The files that belong to a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Package {
-    /// Sets of files and directories; the first set that may be brought along is.
+    /// Sets of files and directories; the first permitted set is brought along.
     pub(crate) choices: Vec<Vec<PathBuf>>,
     /// Other programs of the same package.
     pub(crate) companions: Vec<PathBuf>,
@@ -58,7 +59,7 @@ impl Package {
     }
 }
 
-/// Returns what belongs to the program or link at `path`.
+/// Returns the files that belong to the program or link at `path`.
 pub(crate) fn of(path: &Path) -> Package {
     if let Some(package) = node_package(path) {
         return Package::one(package);
@@ -66,7 +67,7 @@ pub(crate) fn of(path: &Path) -> Package {
     let Some(directory) = path.parent() else {
         return Package::default();
     };
-    // `…/share/agent/versions/1.2.3/agent`, with what that version loads.
+    // `…/share/agent/versions/1.2.3/agent`, with everything that this version loads.
     let above = directory.parent().and_then(Path::file_name);
     if above == Some(OsStr::new("versions")) {
         return Package::one(directory.to_owned());
@@ -80,8 +81,8 @@ pub(crate) fn of(path: &Path) -> Package {
         .unwrap_or_default()
 }
 
-/// The package of a script in `node_modules`. A global one has a directory of its own with all it
-/// needs (npm-folders(5)); elsewhere packages share what is beside them.
+/// Returns the package of a script in `node_modules`. A global one has its own directory with
+/// everything it needs (npm-folders(5)); elsewhere packages share the modules beside them.
 fn node_package(path: &Path) -> Option<PathBuf> {
     let is_modules = |p: &&Path| p.file_name() == Some(OsStr::new("node_modules"));
     let modules = path.ancestors().filter(is_modules).last()?;
@@ -100,12 +101,12 @@ fn node_package(path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// What a program in `PREFIX/bin` loads from the prefix.
+/// Returns the files that a program in `PREFIX/bin` loads from the prefix.
 fn of_prefix(prefix: &Path, name: &OsStr) -> Package {
     let lib = prefix.join("lib");
     let begins = |beginning: &[u8]| -> Vec<PathBuf> {
         let entries = fs::read_dir(&lib).into_iter().flatten().flatten();
-        // A link could lead anywhere; what it leads to has a name of its own here.
+        // A link could point anywhere; its target has its own name here.
         let found = entries.filter(|entry| {
             entry.file_name().as_bytes().starts_with(beginning)
                 && entry.file_type().is_ok_and(|kind| !kind.is_symlink())
@@ -113,7 +114,7 @@ fn of_prefix(prefix: &Path, name: &OsStr) -> Package {
         found.map(|entry| entry.path()).collect()
     };
     let exists = |name: &str| prefix.join(name).exists();
-    // Without a node of its own the prefix is where packages are put, and they say what they need.
+    // Without its own node, the prefix is only a place for packages, which name what they need.
     let modules = exists("lib/node_modules") && exists("bin/node");
     let python = begins(b"python3");
     let (venv, rust) = (exists("pyvenv.cfg"), exists("lib/rustlib"));
@@ -121,7 +122,7 @@ fn of_prefix(prefix: &Path, name: &OsStr) -> Package {
         return Package::default();
     }
     let mut choices = Vec::new();
-    // A virtual environment and conda's own say themselves what they are.
+    // A virtual environment and a conda installation identify themselves.
     if venv || exists("conda-meta") || is_installation(prefix) {
         choices.push(vec![prefix.to_owned()]);
     }
@@ -146,9 +147,9 @@ fn of_prefix(prefix: &Path, name: &OsStr) -> Package {
     }
 }
 
-/// Whether a directory is the prefix of one installation, and nothing else lies in it.
+/// Whether a directory is the prefix of one installation and contains nothing else.
 fn is_installation(prefix: &Path) -> bool {
-    // The user's own prefix, where everything is installed and much is kept.
+    // The user's own prefix has many installations and much other content.
     if prefix.file_name() == Some(OsStr::new(".local")) {
         return false;
     }

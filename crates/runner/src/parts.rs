@@ -1,4 +1,4 @@
-//! What bringing a session up makes, and running it uses.
+//! The parts that are made when a session starts, and used while it runs.
 
 use std::{
     fs::File,
@@ -17,33 +17,33 @@ use crate::{egress_process::EgressProcess, in_use::InUse, publish::Published};
 use stockade_supervise::{Replaced, places::Places, repository::GitShare};
 use stockade_types::AskMode;
 
-/// The caller's ends of those standard streams of the command that are pipes.
+/// The caller's ends of the command's standard streams that are pipes.
 #[derive(Debug, Default)]
 pub struct PipeEnds {
     /// Write end of its standard input.
     pub stdin: Option<OwnedFd>,
     /// Read end of its standard output.
     pub stdout: Option<OwnedFd>,
-    /// Read end of its standard error, where that is not the pipe of its standard output.
+    /// Read end of its standard error, if that is not the pipe of its standard output.
     pub stderr: Option<OwnedFd>,
 }
 
-/// What a started session consists of.
+/// The parts of a started session.
 pub(crate) struct Parts {
     pub(crate) session: Session,
     pub(crate) egress: Option<(EgressProcess, UnixStream)>,
     pub(crate) diagnosis: Option<SocketDiagnosis>,
     pub(crate) held: Option<HeldConnections>,
-    /// Ports that are taken on this machine.
+    /// Ports that are reserved on this machine.
     pub(crate) published: Vec<Published>,
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) pipes: PipeEnds,
     pub(crate) plan: LaunchPlan,
     pub(crate) workspace: AbsPath,
     pub(crate) state_dir: AbsPath,
-    /// What policy lets write beside the workspace.
+    /// Paths that policy makes writable beside the workspace.
     pub(crate) shares: Vec<ShareFact>,
-    /// Which of them are directories of git.
+    /// The git directories among them.
     pub(crate) git: Vec<GitShare>,
     pub(crate) places: Arc<Places>,
     pub(crate) replaced: Arc<Replaced>,
@@ -51,8 +51,8 @@ pub(crate) struct Parts {
     pub(crate) caches: Option<File>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) ask: AskMode,
-    /// Name that questions show.
+    /// The agent's name in questions.
     pub(crate) agent: String,
-    /// What the agent keeps between its sessions, as long as this one uses it.
+    /// The agent's kept state, as long as this session uses it.
     pub(crate) in_use: Option<InUse>,
 }

@@ -1,4 +1,4 @@
-//! Where the policies of a run lie: no session may write what the next one is held by.
+//! The places of a run's policies: no session may write a policy that applies to the next one.
 
 use std::{
     fs,
@@ -12,33 +12,33 @@ use crate::{
     names::{Mounts, resolved, way},
 };
 
-/// Where a user's policy is looked for, below the home.
+/// The usual place of a user's policy, below the home.
 pub(crate) const USER_FILE: &str = ".config/stockade/policy.toml";
 
-/// A file that a policy of this run comes from, or where one is looked for.
+/// A policy file of this run, or a place in which one is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyPlace {
     /// The file, as an absolute path; it need not exist.
     pub path: PathBuf,
-    /// Whether the directory it is in is there for policies alone.
+    /// Whether its directory contains only policies.
     pub own_directory: bool,
 }
 
-/// What follows from where the policies are.
+/// The consequences of the places of the policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Policies {
-    /// Files and directories that nobody inside may see, under every name.
+    /// Files and directories that no program inside may see, under every name.
     pub(crate) ours: Vec<AbsPath>,
-    /// Every file, and every link on the way to one, outside the workspace, under every name.
+    /// Every file, and every link on the path to one, outside the workspace, under every name.
     pub(crate) files: Vec<AbsPath>,
-    /// Patterns that protect those in the workspace.
+    /// Patterns that protect the policies in the workspace.
     pub(crate) patterns: Vec<String>,
 }
 
-/// Finds out what follows from `places` for a session in a workspace with these names.
+/// Determines the consequences of `places` for a session in a workspace with these names.
 ///
 /// # Errors
-/// [`RunError::PolicyPlace`] where one lies in the workspace under a name that cannot be protected.
+/// [`RunError::PolicyPlace`] when one is in the workspace under a name that cannot be protected.
 pub(crate) fn gather(
     places: &[PolicyPlace],
     workspace: &[AbsPath],
@@ -48,7 +48,7 @@ pub(crate) fn gather(
     for place in places {
         let (links, end) = match way(&place.path) {
             Ok(way) => (way.links, way.end),
-            // Where we cannot go no session of ours can.
+            // A path that we cannot follow, no session of ours can follow either.
             Err(_) => continue,
         };
         let mut in_workspace = false;
@@ -86,7 +86,7 @@ impl Policies {
     }
 }
 
-/// Returns the path below the workspace, whichever of its names it is given by.
+/// Returns the path below the workspace, given by any of its names.
 pub(crate) fn below<'a>(path: &'a Path, workspace: &[AbsPath]) -> Option<&'a Path> {
     workspace
         .iter()
@@ -99,8 +99,8 @@ fn pattern(path: &Path, below: &Path) -> Result<String, RunError> {
     })
 }
 
-/// Returns the pattern that means exactly this path below the workspace (and the same one in other
-/// directories); `None` where there is none.
+/// Returns the pattern that matches exactly this path below the workspace (and the same one in
+/// other directories); `None` if there is none.
 pub(crate) fn exact_pattern(below: &Path) -> Option<String> {
     below
         .to_str()

@@ -1,7 +1,7 @@
-//! Where the command is, and which files of the host it needs beyond what the view shows.
+//! Finds the command, and the files of the host that it needs in addition to the view.
 //!
-//! What a session can write names nothing of the host: a program, a link or a first line in the
-//! workspace is used as it is, inside, and adds nothing to the view.
+//! A file that a session can write must not add files of the host: a program, a link or a first
+//! line in the workspace is used inside as it is, and adds nothing to the view.
 
 use std::{
     cell::OnceCell,
@@ -30,23 +30,24 @@ use crate::{
 const INTERPRETERS_MAX: usize = 5;
 /// Bytes of a first line that the kernel reads (`BINPRM_BUF_SIZE`).
 const FIRST_LINE_BYTES: u64 = 256;
-/// Places whose entries stand for the machine and its processes, never for programs.
+/// Directories whose entries are the machine and its processes, never programs.
 const MACHINE: [&str; 6] = ["/boot", "/dev", "/proc", "/run", "/sys", "/var/run"];
-/// Parts of the shortest path of a directory that belongs to one program: `/srv/tool`.
+/// Fewest components in the path of a directory that belongs to one program: `/srv/tool`.
 const PARTS_MIN: usize = 3;
 
-/// What counts for which files of the host a program may bring along.
+/// The facts that decide which files of the host a program may bring along.
 #[derive(Clone, Debug)]
 pub(crate) struct Ground {
-    /// What sessions can write, under every name.
+    /// Paths that sessions can write, under every name.
     pub(crate) writable: Vec<AbsPath>,
-    /// What exists inside without the program.
+    /// Paths that exist inside without the program.
     pub(crate) shown: Vec<AbsPath>,
-    /// Homes, under every name: nothing that holds one is brought along.
+    /// Homes, under every name: a directory that contains one is not brought along.
     pub(crate) homes: Vec<AbsPath>,
-    /// Our own and secrets, under every name: nothing that holds one or lies in one is either.
+    /// Our own files and secrets, under every name: neither is a path that contains one or is in
+    /// one.
     pub(crate) closed: Vec<AbsPath>,
-    /// Who may own what is brought along: root, the caller, and whom the command runs as.
+    /// Permitted owners of files brought along: root, the caller, and the command's user.
     pub(crate) owners: Vec<u32>,
     /// The caller's group.
     pub(crate) group: u32,
@@ -57,14 +58,14 @@ impl Ground {
         self.shown.iter().any(|shown| path.starts_with(shown))
     }
 
-    /// Whether a session could have made the program, or a link on the way to it.
+    /// Whether a session could have made the program, or a link on the path to it.
     fn is_of_sessions(&self, way: &Way) -> bool {
         let links = way.links.iter().map(|(path, _)| path.as_path());
         let mut places = links.chain([way.end.as_path()]);
         places.any(|path| self.writable.iter().any(|place| path.starts_with(place)))
     }
 
-    /// Says what keeps a file or directory from being brought along.
+    /// Says why a file or directory must not be brought along.
     fn problem(&self, path: &Path, sockets: &Sockets) -> Option<&'static str> {
         let mut kept = self.homes.iter().chain(&self.closed);
         if kept.any(|place| place.as_path().starts_with(path))
@@ -90,8 +91,8 @@ impl Ground {
     }
 }
 
-/// Paths of the sockets that programs of the host listen on (`/proc/net/unix`, proc(5)), read when
-/// they are first asked for.
+/// Paths of the sockets on which programs of the host listen (`/proc/net/unix`, proc(5)), read at
+/// the first use.
 #[derive(Debug, Default)]
 struct Sockets(OnceCell<Vec<PathBuf>>);
 
@@ -109,12 +110,12 @@ impl Sockets {
     }
 }
 
-/// Finds `name` as a shell would, and what must be visible for it: the links on the way, the package
-/// it belongs to, and the same of its interpreter.
+/// Finds `name` as a shell would, and the files that must be visible for it: the links on the path,
+/// the package it belongs to, and the same for its interpreter.
 ///
 /// # Errors
-/// When it is not found or not executable, or when it needs what does not exist inside and may not
-/// be brought along.
+/// When it is not found or not executable, or when it needs a file that does not exist inside and
+/// must not be brought along.
 pub(crate) fn find(
     name: &RawText,
     cwd: &Path,
@@ -134,7 +135,7 @@ pub(crate) fn find(
         let Some(file) = next.take() else { break };
         let way = way(&file).map_err(unusable)?;
         if needs.of_sessions || ground.is_of_sessions(&way) {
-            // From here on, what is named may only be used, not brought along.
+            // From here on, named files may only be used if they exist inside, not brought along.
             needs.of_sessions = true;
             needs.must_be_shown(&program, &way)?;
         } else {
@@ -146,7 +147,7 @@ pub(crate) fn find(
     Ok(needs.into_facts(program))
 }
 
-/// What a program needs, as far as it is known.
+/// The needs of a program, as far as they are known.
 struct Needs<'a> {
     ground: &'a Ground,
     sockets: Sockets,
@@ -201,7 +202,7 @@ impl<'a> Needs<'a> {
         Ok(())
     }
 
-    /// Adds what belongs to a program and is another one, such as the `npm` of a `node`.
+    /// Adds another program of the same package, such as the `npm` of a `node`.
     fn add_companion(&mut self, path: &Path) -> Result<(), RunError> {
         let Ok(way) = way(path) else { return Ok(()) };
         let fits = self.ground.problem(&way.end, &self.sockets).is_none();
@@ -238,7 +239,8 @@ impl<'a> Needs<'a> {
         Ok(())
     }
 
-    /// Checks that a program, or what one needs, that a session could have named exists inside.
+    /// Checks that a program that a session could have named, or a file that such a program needs,
+    /// exists inside.
     fn must_be_shown(&self, program: &Path, way: &Way) -> Result<(), RunError> {
         let links = way.links.iter().map(|(path, _)| path);
         let mut places = links.chain([&way.end]);
@@ -257,7 +259,7 @@ impl<'a> Needs<'a> {
 
     fn into_facts(self, program: AbsPath) -> ProgramFacts {
         let roots = self.roots.iter();
-        // A root in another one adds nothing; nor does a link that one shows.
+        // A root within another one adds nothing, nor does a link within a root.
         let within = |path: &AbsPath| {
             let mut others = self.roots.iter().filter(|root| *root != path);
             others.any(|root| path.is_within(root))
@@ -276,7 +278,7 @@ impl<'a> Needs<'a> {
     }
 }
 
-/// Returns the path to execute, and the one that was found, which tells all links on the way.
+/// Returns the path to execute, and the path as it was found, which still has all links.
 fn locate(name: &OsStr, cwd: &Path, search_path: Option<&OsStr>) -> Option<(PathBuf, PathBuf)> {
     if name.as_bytes().contains(&b'/') {
         let given = cwd.join(name);
@@ -306,15 +308,15 @@ fn check_executable(path: &Path) -> io::Result<()> {
     Err(io::ErrorKind::PermissionDenied.into())
 }
 
-/// Reads the interpreter of a script, through `env` if it uses that: a regular file that can be
-/// executed, or nothing.
+/// Reads the interpreter of a script, also if it is started through `env`: a regular executable
+/// file, or nothing.
 fn interpreter(script: &Path, search_path: Option<&OsStr>) -> Option<PathBuf> {
     let line = first_line(script)?;
     let mut words = line.split_ascii_whitespace();
     let program = Path::new(words.next()?);
     let found = if program.file_name() == Some(OsStr::new("env")) {
         let name = OsStr::new(env_name(&mut words)?);
-        // A path would be one from wherever the script is run.
+        // A relative path would depend on the directory in which the script runs.
         let is_relative = name.as_bytes().contains(&b'/') && !Path::new(name).is_absolute();
         let (_, found) = locate(name, Path::new("/"), search_path).filter(|_| !is_relative)?;
         found
@@ -324,8 +326,8 @@ fn interpreter(script: &Path, search_path: Option<&OsStr>) -> Option<PathBuf> {
     check_executable(&found).is_ok().then_some(found)
 }
 
-/// Returns the first line of a script, without `#!`. What is at the path may be anything: nobody
-/// waits for the other end of a FIFO.
+/// Returns the first line of a script, without `#!`. The path may name anything, so opening it
+/// never waits for the other end of a FIFO.
 fn first_line(script: &Path) -> Option<String> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let file = fs::OpenOptions::new()
@@ -342,9 +344,9 @@ fn first_line(script: &Path) -> Option<String> {
     std::str::from_utf8(line).ok().map(str::to_owned)
 }
 
-/// Returns the program that `env` starts, of its words behind the name (env(1)): assignments are
-/// passed over, `-S` means that there are several words. Nothing for any other option, and for
-/// what `-S` would take apart further.
+/// Returns the program that `env` starts, from the words after `env` (env(1)): assignments are
+/// skipped, `-S` means that several words follow. Nothing for any other option, or for text that
+/// `-S` would split further.
 fn env_name<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut splits = false;
     for word in words {

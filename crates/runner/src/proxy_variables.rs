@@ -1,5 +1,4 @@
-//! What the caller's variables say of the proxy that leads out of its network, and the file that
-//! holds the login for it.
+//! The caller's variables for the proxy out of its network, and the file with the login for it.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -9,10 +8,10 @@ use stockade_types::{AbsPath, RawText, Secret};
 
 use crate::RunError;
 
-/// Largest file with a login.
+/// Largest login file.
 const LOGIN_BYTES_MAX: u64 = 4096;
 
-/// Reads the variables that clients read, each in the order in which most of them do.
+/// Reads the variables that clients read, in the order that most of them use.
 pub(crate) fn read(environment: &[(RawText, RawText)]) -> ProxyVariables {
     let value = |name: &str| {
         let found = environment
@@ -31,7 +30,7 @@ pub(crate) fn read(environment: &[(RawText, RawText)]) -> ProxyVariables {
 /// Reads `user:password` from the file that policy names.
 ///
 /// # Errors
-/// Where it cannot be read: without it nothing would be reached.
+/// When it cannot be read: without it no host could be reached.
 pub(crate) fn login(
     settings: &NetworkSettings,
     home: &AbsPath,

@@ -1,9 +1,9 @@
-//! Ports of the session on this machine's loopback: whoever connects there talks to the program that
-//! listens on the port inside, and to nothing else.
+//! Ports of the session on this machine's loopback: a client that connects there reaches the
+//! program that listens on the port inside, and nothing else.
 //!
-//! Policy names them, or somebody opens one while its server runs (the module `listening`). The first
-//! process of the session makes each connection to the program, since only a process in
-//! the session's network can; the bytes are passed on here.
+//! Policy names them, or a person opens one while its server runs (the module `listening`). The
+//! first process of the session makes each connection to the program, because only a process in the
+//! session's network can; this module passes the bytes on.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use stockade_sandbox::Binder;
 use crate::RunError;
 use stockade_supervise::lock;
 
-/// The way into a session's network, and how many connections take it now.
+/// The access to a session's network, and the number of connections that use it now.
 #[derive(Clone)]
 pub(crate) struct Doors {
     pub(crate) binder: Arc<Mutex<Binder>>,
@@ -42,14 +42,14 @@ impl Doors {
 }
 
 /// Connections to published ports of one session at a time, each with two threads: a browser opens
-/// six to a server, and tests some dozens.
+/// six to a server, and tests a few dozen.
 const CONNECTIONS_MAX: usize = 128;
-/// Pause after `accept` fails for want of descriptors.
+/// Pause after `accept` fails because there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Stack of a thread that only copies.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// A published port: it is taken, and nobody is served yet.
+/// A published port: it is bound, but not served yet.
 #[derive(Debug)]
 pub(crate) struct Published {
     publish: Publish,
@@ -57,10 +57,10 @@ pub(crate) struct Published {
     listeners: Vec<TcpListener>,
 }
 
-/// Takes the ports that policy publishes.
+/// Binds the ports that policy publishes.
 ///
 /// # Errors
-/// Where one is taken by another program.
+/// When another program uses one.
 pub(crate) fn take(settings: &NetworkSettings) -> Result<Vec<Published>, RunError> {
     let named = settings.publish.iter();
     named
@@ -68,10 +68,10 @@ pub(crate) fn take(settings: &NetworkSettings) -> Result<Vec<Published>, RunErro
         .collect()
 }
 
-/// Takes a port that somebody opened, under its own number; `by` is who did.
+/// Binds a port that a person opened, under its own number; `by` says which answer opened it.
 ///
 /// # Errors
-/// Where it is taken by another program.
+/// When another program uses it.
 pub(crate) fn take_opened(
     permitted: &Permitted<PortRequest>,
     by: String,
@@ -84,7 +84,8 @@ pub(crate) fn take_opened(
     take_one(publish, by)
 }
 
-/// Tells whether a port of the machine's loopback could be taken now. Nobody can connect to it by that.
+/// Returns whether a port of the machine's loopback could be bound now. The check accepts no
+/// connections.
 pub(crate) fn is_free(port: u16) -> bool {
     let can_bind = |address: &IpAddr| {
         let family = match address {
@@ -94,7 +95,7 @@ pub(crate) fn is_free(port: u16) -> bool {
         let flags = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
         let bound = socket.and_then(|socket| {
-            // As listeners of the standard library do it: connections that have ended are in no way.
+            // As for listeners of the standard library: ended connections do not block the port.
             rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
             rustix::net::bind(&socket, &SocketAddr::new(*address, port))
         });
@@ -109,7 +110,7 @@ fn take_one(publish: Publish, by: String) -> Result<Published, RunError> {
     for address in LOOPBACK {
         match TcpListener::bind(SocketAddr::new(address, outside)) {
             Ok(listener) => listeners.push(listener),
-            // A machine can be without the other family.
+            // A machine may lack the other family.
             Err(error) if is_missing(address, &error) => {}
             Err(source) => {
                 return Err(RunError::Publish {
@@ -133,7 +134,7 @@ fn is_missing(address: IpAddr, error: &io::Error) -> bool {
 }
 
 impl Published {
-    /// Returns the event that says so.
+    /// Returns the event for it.
     pub(crate) fn event(&self) -> Event {
         Event::PortPublished {
             port: self.publish.inside.get(),
@@ -142,7 +143,7 @@ impl Published {
         }
     }
 
-    /// Serves whoever connects, until the port is closed or this process ends.
+    /// Serves clients until the port is closed or this process ends.
     pub(crate) fn serve(self, doors: &Doors) -> io::Result<Arc<Gate>> {
         let gate = Arc::new(Gate {
             is_closed: AtomicBool::new(false),
@@ -162,7 +163,7 @@ impl Published {
     }
 }
 
-/// A port that is served.
+/// A port that is being served.
 #[derive(Debug)]
 pub(crate) struct Gate {
     is_closed: AtomicBool,
@@ -173,15 +174,15 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Closes the port and what is connected to it.
+    /// Closes the port and its connections.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         for listener in &self.listeners {
-            // `accept` returns then. One that is shut already is no worse.
+            // `accept` then returns. Shutting down a listener twice does no harm.
             rustix::net::shutdown(listener, rustix::net::Shutdown::Both).ok();
         }
         for stream in lock(&self.streams).values().flatten() {
-            // The other side may be closed already.
+            // The other side may already be closed.
             drop(stream.shutdown(Shutdown::Both));
         }
     }
@@ -190,7 +191,7 @@ impl Gate {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Notes a connection; an error means that the port was closed meanwhile.
+    /// Records a connection; an error means that the port was closed meanwhile.
     fn enter(&self, sides: [&TcpStream; 2]) -> io::Result<u64> {
         let [outer, inner] = sides;
         let sides = [outer.try_clone()?, inner.try_clone()?];
@@ -223,7 +224,7 @@ fn accept(gate: &Arc<Gate>, index: usize, port: u16, doors: &Doors) {
             .name("published".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                // Nobody who waits on either side is helped by a reason.
+                // A reason would help neither side.
                 drop(pass(&gate, &outer, port, &binder));
                 count.fetch_sub(1, Ordering::AcqRel);
             });
@@ -240,7 +241,7 @@ fn pass(gate: &Gate, outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io
     inner.set_nonblocking(false)?;
     let number = gate.enter([outer, &inner])?;
     for stream in [outer, &inner] {
-        // Interactive protocols suffer without it; where it fails they are only slow.
+        // Interactive protocols need it; if it fails they are only slow.
         drop(stream.set_nodelay(true));
     }
     let passed = thread::scope(|scope| {
@@ -249,7 +250,7 @@ fn pass(gate: &Gate, outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || copy(&inner, outer))?;
         copy(outer, &inner);
-        // A thread that panicked has aborted the whole process.
+        // A thread that panics aborts the whole process.
         drop(back.join());
         Ok(())
     });
@@ -257,13 +258,13 @@ fn pass(gate: &Gate, outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io
     passed
 }
 
-/// Copies until the end and passes the end on; a failure ends both directions.
+/// Copies until the end of the stream and passes the end on; a failure ends both directions.
 fn copy(mut from: &TcpStream, mut to: &TcpStream) {
     let how = match io::copy(&mut from, &mut to) {
         Ok(_) => Shutdown::Write,
         Err(_) => Shutdown::Both,
     };
-    // The other side may be closed already.
+    // The other side may already be closed.
     drop(to.shutdown(how));
     if how == Shutdown::Both {
         drop(from.shutdown(how));

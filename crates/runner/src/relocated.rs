@@ -1,5 +1,5 @@
 //! Directories of tools that variables of the caller move (`CARGO_HOME`, `npm_config_cache`, …):
-//! whatever policy says of the usual place holds at the other one too.
+//! the policy for the usual place also applies to the other one.
 
 use std::{fs, path::Path};
 
@@ -13,7 +13,8 @@ use crate::{
     registries,
 };
 
-/// Places that belong to the machine or to the session itself, whatever a variable says.
+/// Places that belong to the machine or to the session itself, so no variable can move a directory
+/// there.
 const NO_PLACE: [&str; 8] = [
     "/boot",
     "/dev",
@@ -26,43 +27,44 @@ const NO_PLACE: [&str; 8] = [
 ];
 /// Private directories of every session.
 const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
-/// Settings of npm that move a directory, and the variables that do the same.
+/// Settings of npm that move a directory, and the variables with the same effect.
 const NPM: [(&str, [&str; 2]); 2] = [
     ("cache", ["npm_config_cache", "NPM_CONFIG_CACHE"]),
     ("prefix", ["npm_config_prefix", "NPM_CONFIG_PREFIX"]),
 ];
 
-/// What no variable can bring into a session.
+/// Places that no variable can bring into a session.
 pub(crate) struct Closed<'a> {
     pub(crate) workspace: &'a AbsPath,
     pub(crate) state_dir: &'a AbsPath,
     pub(crate) secrets: &'a [AbsPath],
 }
 
-/// Where a directory is instead.
+/// The new place of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Move {
     usual: AbsPath,
     place: AbsPath,
 }
 
-/// What the caller's variables move.
+/// The effects of the caller's variables.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Relocated {
     moves: Vec<Move>,
-    /// Of variables that do not pass: inside the directory is at its usual place.
+    /// From variables that do not pass: inside, the directory is at its usual place.
     brought: Vec<Move>,
-    /// Those below system directories, which are visible anyway: all of each has an overlay.
+    /// Those below system directories, which are visible anyway: each is covered by an overlay as a
+    /// whole.
     whole: Vec<AbsPath>,
-    /// Places around which the session has nothing: each is a private directory there.
+    /// Places without any visible surroundings: each is a private directory there.
     private: Vec<AbsPath>,
-    /// Variables that name what no session sees, and why.
+    /// Variables that name a place that no session sees, and why.
     refused: Vec<(String, String)>,
 }
 
-/// What can be made of a place.
+/// The possible uses of a place.
 enum Use {
-    /// It is there already, as the session's own.
+    /// It already exists inside, as the session's own.
     Present,
     Moved,
     Private,
@@ -70,7 +72,7 @@ enum Use {
 }
 
 impl Relocated {
-    /// Looks at every variable that policy says moves something.
+    /// Examines every variable that moves something according to the policy.
     pub(crate) fn find(settings: &Settings, caller: &Caller, closed: &Closed<'_>) -> Self {
         let mut found = Self::default();
         let npm = npm_settings(caller);
@@ -114,28 +116,28 @@ impl Relocated {
         }
     }
 
-    /// Returns a path and all that it is elsewhere, outside and inside.
+    /// Returns a path and its other places, outside and inside.
     pub(crate) fn places(&self, path: &AbsPath) -> Vec<AbsPath> {
         moved(path, &self.moves)
     }
 
-    /// Returns where on the host the content of a path can be: there, or where a variable that does
-    /// not pass has it.
+    /// Returns where on the host the content of a path can be: there, or at the place of a variable
+    /// that does not pass.
     pub(crate) fn sources(&self, path: &AbsPath) -> Vec<AbsPath> {
         moved(path, &self.brought)
     }
 
-    /// Returns the places of which everything has an overlay.
+    /// Returns the places that an overlay covers as a whole.
     pub(crate) fn whole(&self) -> &[AbsPath] {
         &self.whole
     }
 
-    /// Lets the session have the places, and not the variables that name others.
+    /// Gives the session the places, and removes the variables that name refused ones.
     pub(crate) fn tell(self, settings: &Settings, facts: &mut HostFacts) {
         facts.private = self.private;
         for (name, why) in self.refused {
             let mut pass = settings.environment.pass.iter();
-            // Whoever passes it by its name means it.
+            // A policy that passes the variable by its name means it.
             if pass.any(|pass| pass.origin != Origin::Builtin && pass.value == name) {
                 continue;
             }
@@ -147,7 +149,7 @@ impl Relocated {
     }
 }
 
-/// Returns a path, and what it becomes by each of the moves.
+/// Returns a path, and its new path under each of the moves.
 fn moved(path: &AbsPath, moves: &[Move]) -> Vec<AbsPath> {
     let mut places = vec![path.clone()];
     for Move { usual, place } in moves {
@@ -172,7 +174,7 @@ fn first(value: &RawText) -> Option<AbsPath> {
     AbsPath::new(RawText::from_bytes(first).to_os()).ok()
 }
 
-/// Says what can be made of a place.
+/// Decides how a place can be used.
 fn judge(place: &AbsPath, caller: &Caller, closed: &Closed<'_>) -> Result<Use, &'static str> {
     let real = names::resolved(place.as_path()).ok_or("leads nowhere")?;
     let both = [place, &real];
@@ -220,7 +222,7 @@ fn is_own(real: &AbsPath, caller: &Caller) -> bool {
     })
 }
 
-/// Returns what the user's settings of npm move, with the variables that go before each.
+/// Returns what the user's npm settings move, with the variables that take precedence over each.
 fn npm_settings(caller: &Caller) -> Vec<([&'static str; 2], String)> {
     let path = caller.home.as_path().join(".npmrc");
     let text = registries::read(&path).unwrap_or_default();

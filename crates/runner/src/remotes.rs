@@ -1,9 +1,9 @@
-//! The remotes of the workspace's repository that its owner set: git reaches their hosts without a
+//! The remotes that the owner set in the workspace's repository: git reaches their hosts without a
 //! question.
 //!
-//! A session may add remotes to settings of git. Each address that it adds is written down in the state
-//! directory before it is in the settings, for all workspaces and sessions that come later: it is never
-//! taken for the owner's.
+//! A session may add remotes to git settings. Each address that it adds is recorded in the state
+//! directory before it is in the settings, for all workspaces and later sessions, so that it is
+//! never mistaken for the owner's.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -12,11 +12,11 @@ use stockade_types::AbsPath;
 use crate::registries::read;
 use stockade_supervise::{Remotes, addresses_of_remotes, repository};
 
-/// The bit of a mode that lets everybody write (`S_IWOTH`).
+/// The mode bit that lets everyone write (`S_IWOTH`).
 const MODE_OTHERS_WRITE: u32 = 0o002;
 
-/// Returns the addresses over http and https of the remotes that the owner of a workspace set; none
-/// where that cannot be told. `state_dir` is where sessions are recorded, if there were any.
+/// Returns the http and https addresses of the remotes that the owner of a workspace set; none if
+/// that cannot be determined. `state_dir` is where sessions are recorded, if there were any.
 pub fn of_owner(state_dir: Option<&Path>, workspace: &Path) -> Vec<String> {
     let added = match state_dir.map(|state| Remotes::new(state).added()) {
         None => Vec::new(),
@@ -33,7 +33,7 @@ pub fn of_owner(state_dir: Option<&Path>, workspace: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Reads the settings of the repository of a workspace, where they are the owner's.
+/// Reads the repository settings of a workspace, if they belong to the owner.
 fn settings(workspace: &Path) -> Option<String> {
     let workspace = AbsPath::new(fs::canonicalize(workspace).ok()?).ok()?;
     let owner = fs::metadata(workspace.as_path()).ok()?.uid();
@@ -71,7 +71,7 @@ mod tests {
             .unwrap();
         set(&new);
         assert_eq!(own(), both);
-        // Whether it has been there before, or in another place, does not matter.
+        // It does not matter whether it was there before, or in another place.
         set("[remote \"x\"]\n\turl = https://evil.test/x\n\tpushurl = https://mine.test/x\n");
         assert_eq!(own(), ["https://mine.test/x"]);
         fs::write(state.join("remotes"), "no line of ours\n").unwrap();

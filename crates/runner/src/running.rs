@@ -1,4 +1,4 @@
-//! A session that runs: its threads, its clock, its end.
+//! A running session: its threads, its clock, its end.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ use stockade_types::AskMode;
 
 /// How often the journal is signed and synced.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a command may take to end after it was asked to.
+/// How long a command may take to end after a request to do so.
 const GRACE: Duration = Duration::from_secs(5);
 /// Signal numbers.
 const SIGNAL_TERMINATE: i32 = 15;
@@ -43,7 +43,7 @@ const SIGNAL_TERMINATE: i32 = 15;
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// What is in its record.
+    /// The outcome in its record.
     pub outcome: SessionOutcome,
     /// Exit code of `run`.
     pub code: u8,
@@ -51,7 +51,7 @@ pub struct Ended {
     pub not_executed: Option<LaunchFailure>,
     /// Set when the end could not be recorded.
     pub unrecorded: Option<String>,
-    /// Lines for whoever started the session.
+    /// Lines for the person who starts the session.
     pub notes: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ pub struct Running {
     network: Option<JoinHandle<()>>,
     egress_replies: EgressReplies,
     mounts: Option<MountWatch>,
-    /// Where somebody can be asked about ports.
+    /// Present if a person can be asked about ports.
     listening: Option<Listening>,
     started: Instant,
 }
@@ -86,7 +86,7 @@ impl Running {
             parts.session.first_process(),
         )));
         let mounts = watch_mounts(&parts);
-        // The command waits for its first verdict: everything else comes up meanwhile.
+        // The command waits for its first verdict while everything else starts.
         let doors = open_doors(&mut parts)?;
         let notifier = start_notifier(
             &mut parts,
@@ -143,17 +143,17 @@ impl Running {
         &self.parts.workspace
     }
 
-    /// Returns the plan that was carried out.
+    /// Returns the plan that was executed.
     pub const fn plan(&self) -> &LaunchPlan {
         &self.parts.plan
     }
 
-    /// Returns the desk where questions wait.
+    /// Returns the desk on which questions wait.
     pub fn desk(&self) -> Arc<Desk> {
         Arc::clone(&self.desk)
     }
 
-    /// Returns the handle that signals or ends the session.
+    /// Returns the handle with which to signal or end the session.
     pub fn controller(&self) -> Controller {
         self.controller.clone()
     }
@@ -172,10 +172,10 @@ impl Running {
             .and_then(rustix::process::Pid::from_raw)
     }
 
-    /// Watches for programs that read from the session's terminal, whose master is given.
+    /// Watches for programs that read from the session's terminal, given its master.
     ///
     /// # Errors
-    /// When it cannot be watched, or has no other side any more.
+    /// When it cannot be watched, or its other side is gone.
     pub fn terminal_readers(
         &self,
         master: BorrowedFd<'_>,
@@ -194,7 +194,7 @@ impl Running {
         std::mem::take(&mut self.parts.pipes)
     }
 
-    /// Follows the session to its end; then nothing of it runs any more and its record is closed.
+    /// Follows the session to its end; afterwards no process of it runs and its record is closed.
     pub fn wait(mut self) -> Ended {
         let ending = self.follow();
         self.desk.close();
@@ -209,7 +209,7 @@ impl Running {
         loop {
             let over = self.poll_session();
             let orders = std::mem::take(&mut *lock(&self.controller.orders));
-            // First: a command that met a refusal for want of a record may end of itself.
+            // Check this first: a command that was refused for lack of a record may end by itself.
             if let Some(reason) = orders.abort {
                 return self.kill(KillReason::Ordered(reason));
             }
@@ -251,7 +251,7 @@ impl Running {
             usage: millis(self.started.elapsed()),
             detail: "the session was ended".to_owned(),
         };
-        // If this cannot be written the session ends all the same.
+        // If this cannot be written, the session still ends.
         drop(self.recorder.write(&event, Durability::Synced));
     }
 
@@ -285,7 +285,7 @@ impl Running {
     }
 
     /// Records protected files that were replaced from outside: their mounts are gone, and the
-    /// notifier holds them by name.
+    /// notifier protects them by name.
     fn note_replaced(&mut self) {
         let gone = self.mounts.as_mut().map(MountWatch::gone);
         let events: Vec<Event> = gone
@@ -302,12 +302,12 @@ impl Running {
             })
             .collect();
         for event in events {
-            // A journal that fails is found out at the next verdict, which is then a deny.
+            // The next verdict discovers a failed journal, and is then a deny.
             drop(self.recorder.write(&event, Durability::Written));
         }
     }
 
-    /// What has to happen every second; a reason ends the session.
+    /// Does the work of every second; a returned reason ends the session.
     fn tick(&mut self) -> Option<KillReason> {
         if let Err(error) = self.recorder.checkpoint() {
             return Some(KillReason::Journal(chain(&error)));
@@ -341,7 +341,7 @@ impl Running {
         Ending::Killed(reason)
     }
 
-    /// Takes everything down in order, and closes the record.
+    /// Shuts everything down in order, and closes the record.
     fn finish(self, ending: Ending) -> Ended {
         let Self {
             parts,
@@ -359,19 +359,19 @@ impl Running {
         let agent = &parts.policy.settings().preset.name;
         let in_use = parts.in_use;
         drop(parts.session.kill());
-        // It tells of the connections that were still open while the rest is taken down.
+        // It reports the connections that are still open while the rest is shut down.
         let told = lock(&egress_replies)
             .as_ref()
             .is_some_and(|replies| replies.send(&FromSupervisor::Finish).is_ok());
         // Every process of the session is gone when this returns.
         drop(parts.session);
-        // Another session of the workspace may have its overlays now.
+        // Another session of the workspace may now use its overlays.
         drop(parts.caches);
         join(notifier);
         drop(inbox);
         let mut egress = parts.egress.map(|(process, _)| process);
         if !told || !egress.as_ref().is_some_and(EgressProcess::finishes_in_time) {
-            // It is killed here, and what it did not tell is not known.
+            // This kills it, and what it did not report is lost.
             drop(egress.take());
         }
         join(network);
@@ -392,10 +392,10 @@ impl Running {
             unrecorded.get_or_insert_with(|| chain(&error));
         }
         directory.clean(Clean::MountPoint);
-        // Nothing of the session runs any more that could write there.
+        // No process of the session is left that could write there.
         let mut notes = in_use.map_or_else(Vec::new, |kept| kept.told(agent));
         notes.extend(listening.into_iter().flat_map(Listening::told));
-        // It takes its time to go, and nothing waits for it.
+        // Its end takes time, and nothing waits for it.
         drop(egress);
         Ended {
             code: ending.exit_code(),
@@ -410,14 +410,14 @@ impl Running {
     }
 }
 
-/// Watches for servers where somebody can be asked, and ports may be published.
+/// Watches for servers if a person can be asked and ports may be published.
 fn listening(
     parts: &Parts,
     (desk, recorder, processes): (&Arc<Desk>, &Arc<Recorder>, &Arc<Processes>),
     doors: Doors,
 ) -> Option<Listening> {
     let may_publish = parts.policy.settings().network.may_publish.value;
-    // Only a network of its own has ports that are not the machine's already.
+    // A network that is shared with the machine has no ports to publish.
     let has_own = parts.plan.boundary.interfaces == Interfaces::Own;
     (parts.ask != AskMode::Deny && may_publish && has_own).then(|| {
         let opening = Opening {
@@ -434,12 +434,12 @@ fn listening(
 
 fn join(handle: Option<JoinHandle<()>>) {
     if let Some(handle) = handle {
-        // A thread that panicked has aborted the whole process.
+        // A thread that panics aborts the whole process.
         drop(handle.join());
     }
 }
 
-/// Tells which limits of the session's cgroups were hit.
+/// Returns events for the limits of the session's cgroups that were hit.
 fn limit_events(session: &Session) -> Vec<Event> {
     let event = |hit| match hit {
         LimitHit::Memory { limit, peak, times } => Event::LimitReached {

@@ -1,4 +1,5 @@
-//! What was copied for an agent last, and what that means for the copy it has now.
+//! The record of the files last copied for an agent, and what it means for the agent's present
+//! copies.
 
 use std::{
     collections::BTreeMap,
@@ -13,33 +14,34 @@ use stockade_types::Digest;
 
 use crate::merge;
 
-/// Largest list of what was copied.
+/// Largest list of copied files.
 const LIST_BYTES_MAX: u64 = 64 << 20;
-/// Largest file whose text is kept, so that changes of both sides can be told apart by keys.
+/// Largest file whose text is kept, so that changes of both sides can be separated by keys.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
-/// What was copied last, by the path below the directory. It lies where no session sees it.
+/// The files last copied, by their path below the directory. No session sees it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seeded(BTreeMap<String, Original>);
 
-/// A file of the user as it was when it was copied.
+/// A user's file as it was when it was copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Original {
     pub(crate) digest: Digest,
-    /// Size, inode and change time in nanoseconds: as long as they are the same, so is the content.
+    /// Size, inode and change time in nanoseconds: while they are unchanged, so is the content.
     size: u64,
     inode: u64,
     changed: i128,
-    /// Its text, of small files of settings.
+    /// Its text, for small settings files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// The user's version that was not copied because both sides had changed, once that was said.
+    /// The user's version that was not copied because both sides had changed, once that was
+    /// reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told: Option<Digest>,
 }
 
 impl Seeded {
-    /// Reads a list; one that is not there or damaged is empty, and then the user's files win.
+    /// Reads a list; a missing or damaged one is empty, and then the user's files win.
     pub(crate) fn read(path: &Path) -> Self {
         let mut bytes = Vec::new();
         let read =
@@ -75,7 +77,7 @@ impl Seeded {
 }
 
 impl Original {
-    /// Describes a file that is copied now; `None` stands for one that is not there.
+    /// Describes a file that is copied now; `None` represents a missing one.
     pub(crate) fn of(path: &str, metadata: Option<&fs::Metadata>, contents: &[u8]) -> Self {
         let is_settings = Path::new(path)
             .extension()
@@ -99,50 +101,50 @@ impl Original {
         (self.size, self.inode, self.changed) == same
     }
 
-    /// Notes that a version of the user's was not copied, and that this was said.
+    /// Records that a version of the user's file was not copied, and that this was reported.
     pub(crate) const fn tell(&mut self, version: Digest) {
         self.told = Some(version);
     }
 }
 
-/// Returns when a file was last changed, in nanoseconds; nobody sets this time at will.
+/// Returns when a file was last changed, in nanoseconds; programs cannot set this time.
 fn changed(metadata: &fs::Metadata) -> i128 {
     i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec())
 }
 
-/// What the agent has where a copy belongs.
+/// The agent's content in the place of a copy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Inside<'a> {
     Nothing,
-    /// Something that is no readable file.
+    /// Not a readable file.
     Other,
     File(&'a [u8]),
 }
 
-/// How a file is treated whose two sides have changed.
+/// How a file is treated if both sides have changed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Settings,
     /// The agent writes it at every start.
     Merged,
-    /// It holds a login: the user's is the valid one.
+    /// It contains a login: the user's is the valid one.
     Login,
 }
 
-/// What is done with a copy.
+/// The action for a copy.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Deed {
-    /// It stays. Where both sides have the same, that is what was copied.
+    /// It stays. If both sides are equal, that content counts as copied.
     Leave,
-    /// It becomes this; the keys are those that both sides changed.
+    /// It gets this content; the keys are those that both sides changed.
     Put(Vec<u8>, Vec<String>),
-    /// It becomes this, and what was there is kept beside it.
+    /// It gets this content, and the old file is kept beside it.
     PutAside(Vec<u8>),
-    /// It stays although the user's has changed too, which is to be said if it is new.
+    /// It stays although the user's file has changed too, which is reported if it is new.
     Keep { is_new: bool },
 }
 
-/// Decides by content alone: whoever changed a file last wins nothing by a time.
+/// Decides by content alone, never by which side changed a file last.
 pub(crate) fn decide(
     path: &str,
     known: Option<&Original>,
@@ -154,7 +156,7 @@ pub(crate) fn decide(
     let is_unchanged = known.is_some_and(|known| known.digest == version);
     let contents = match inside {
         Inside::Nothing => return Deed::Put(owner.to_vec(), Vec::new()),
-        // A file that the agent made unreadable is its own.
+        // A file that the agent made unreadable belongs to the agent.
         Inside::Other => return Deed::PutAside(owner.to_vec()),
         Inside::File(contents) => contents,
     };
@@ -165,7 +167,7 @@ pub(crate) fn decide(
     if kind == Kind::Login || known.is_some_and(|known| known.digest == copy) {
         return Deed::Put(owner.to_vec(), Vec::new());
     }
-    // What was never copied was empty before.
+    // A file that was never copied counts as empty before.
     let before = known.map_or(Some(""), |known| known.text.as_deref());
     let texts = (std::str::from_utf8(owner), std::str::from_utf8(contents));
     if let (Some(before), (Ok(owner), Ok(agent))) = (before, texts)

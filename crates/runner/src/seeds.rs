@@ -1,9 +1,10 @@
-//! What the user configured, copied into the directory that an agent keeps between its sessions.
+//! Copies the user's configuration into the directory that an agent keeps between its sessions.
 //!
-//! The agent may have left anything there. Every step is by descriptor, and what is in the way is put
-//! aside. What was copied last is known from a list that no session sees: if the user's own file alone
-//! has changed since, it arrives; if the agent's has, that stays; settings that both changed are merged
-//! by keys. A login is the user's in any case, and ends where the user has none any more.
+//! The agent may have left anything there. Every step uses descriptors, and anything in the way is
+//! put aside. A list that no session sees records what was copied last: if only the user's own file
+//! has changed since, it is copied again; if only the agent's has, that stays; settings that both
+//! changed are merged by keys. A login is always the user's, and is removed when the user no longer
+//! has one.
 
 use std::{
     collections::BTreeSet,
@@ -37,19 +38,19 @@ use crate::{
 const SEED_BYTES_MAX: u64 = 16 << 20;
 /// Deepest seed directory.
 const SEED_DEPTH_MAX: usize = 8;
-/// Follows the name of what was put aside, before its number.
+/// Follows the name of an entry that was put aside, before its number.
 const ASIDE: &str = ".stockade-kept-";
 
-/// What one directory is seeded with.
+/// The inputs and results of seeding one directory.
 pub(crate) struct Seeding<'a> {
     pub(crate) state: &'a StateDir,
-    /// What was copied last.
+    /// The files last copied.
     pub(crate) list: Seeded,
-    /// What the agent is told in its instructions.
+    /// The text about the boundary in the agent's instructions.
     pub(crate) told: &'a str,
-    /// Paths of the user's that were there, or could not be looked at.
+    /// Paths of the user's files that exist, or could not be examined.
     pub(crate) seen: BTreeSet<String>,
-    /// What both sides changed, and was not said before.
+    /// Changes on both sides that were not reported before.
     pub(crate) contests: Vec<Contest>,
 }
 
@@ -58,7 +59,7 @@ pub(crate) struct Seeding<'a> {
 pub(crate) struct Contest {
     /// Its path below the directory.
     pub(crate) path: String,
-    /// The keys of it, where it has keys.
+    /// Its changed keys, if it has keys.
     pub(crate) keys: Vec<String>,
 }
 
@@ -83,7 +84,7 @@ impl<'a> Seeding<'a> {
         }
     }
 
-    /// Returns what somebody else than us wrote in a file.
+    /// Returns the part of a file that we did not write.
     pub(crate) fn part(&self, path: &str, contents: Vec<u8>) -> Vec<u8> {
         if self.is_instructions(path) {
             instructions::without(&contents)
@@ -106,7 +107,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Opens an agent's directory, which is ours to enter whatever mode the agent gave it.
+    /// Opens an agent's directory, which we can enter whatever mode the agent gave it.
     pub(crate) fn open(path: &Path, caller: &Caller) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = rustix::fs::open(path, flags, Mode::empty())?;
@@ -114,7 +115,7 @@ impl Directory {
         Self::entered(&place, owner, String::new())
     }
 
-    /// Opens a directory that is held by its place, with all rights for its owner.
+    /// Opens a directory, held by an `O_PATH` descriptor, with all rights for its owner.
     fn entered(place: &OwnedFd, owner: (u32, u32), below: String) -> io::Result<Self> {
         let mode = Mode::from_raw_mode(rustix::fs::fstat(place)?.st_mode);
         if !mode.contains(Mode::RWXU) {
@@ -127,7 +128,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Hands a new entry to the identity that the command runs as, where that is not ours.
+    /// Gives a new entry to the command's identity, if that is not ours.
     fn give(&self, fd: &OwnedFd) -> io::Result<()> {
         if stockade_sys::identity::own() == self.owner {
             return Ok(());
@@ -144,18 +145,18 @@ impl Directory {
         }
     }
 
-    /// Gives what has the name `name` another one beside it.
+    /// Renames the entry `name` to another name beside it.
     fn set_aside(&self, name: &OsStr) -> io::Result<()> {
         let number = random()?;
         let suffix = format!("{ASIDE}{number:016x}");
-        // A long name leaves no room for more.
+        // Cut a long name to make room for the suffix.
         let kept = name.as_bytes();
         let kept = kept.get(..kept.len().min(200)).unwrap_or(kept);
         let aside = OsString::from_vec([kept, suffix.as_bytes()].concat());
         Ok(rustix::fs::renameat(&self.fd, name, &self.fd, aside)?)
     }
 
-    /// Opens or makes the directory `name`; anything else of that name is put aside.
+    /// Opens or makes the directory `name`; any other entry of that name is put aside.
     fn enter(&self, name: &OsStr) -> io::Result<Self> {
         match self.kind(name)? {
             Some(FileType::Directory) => {}
@@ -240,7 +241,7 @@ impl Directory {
         self.carry_out(name, deed, original, mode, seeding)
     }
 
-    /// Does what was decided, and notes it.
+    /// Carries out the decision, and records it.
     fn carry_out(
         &self,
         name: &OsStr,
@@ -266,7 +267,7 @@ impl Directory {
             }
             Deed::Keep { is_new } => {
                 if is_new {
-                    // What was copied stays known, so that the two are compared again.
+                    // Keep the old record, so that the two are compared again.
                     if let Some(known) = seeding.list.get(&path) {
                         let mut known = known.clone();
                         known.tell(original.digest);
@@ -280,8 +281,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Copies the file that the agent reads as its user's instructions, with what it is told of the
-    /// boundary behind them; there is one whether or not the user has any.
+    /// Copies the file that the agent reads as its user's instructions, followed by the text about
+    /// the boundary; the file is made even if the user has none.
     fn seed_instructions(
         &self,
         name: &OsStr,
@@ -312,7 +313,7 @@ impl Directory {
             Deed::Put(contents, keys) => Deed::Put(with(&contents), keys),
             Deed::PutAside(contents) => Deed::PutAside(with(&contents)),
             Deed::Leave | Deed::Keep { .. } => {
-                // The agent's own stays, and says of the boundary what holds today.
+                // The agent's own text stays, with the present text about the boundary.
                 let wanted = with(part.as_deref().unwrap_or_default());
                 if inside.as_deref() != Some(&wanted) {
                     self.replace(name, &wanted, 0o600)?;
@@ -325,8 +326,8 @@ impl Directory {
         self.carry_out(name, deed, original, mode, seeding)
     }
 
-    /// Takes away what the user has no more: a login in any case, and what the agent left as it was
-    /// copied.
+    /// Removes what the user no longer has: a login in any case, and any other file if the agent
+    /// did not change its copy.
     pub(crate) fn follow_removals(&self, seeding: &mut Seeding<'_>) -> io::Result<()> {
         for path in seeding.list.paths() {
             if seeding.seen.contains(&path) {
@@ -344,7 +345,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes what is no directory; a directory is put aside.
+    /// Removes anything other than a directory; a directory is put aside.
     pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
         match self.kind(name)? {
             None => Ok(()),
@@ -353,7 +354,7 @@ impl Directory {
         }
     }
 
-    /// Removes what is no directory; tells whether there was such a thing.
+    /// Removes anything other than a directory; returns whether there was such an entry.
     pub(crate) fn remove_file(&self, name: &OsStr) -> io::Result<bool> {
         match self.kind(name)? {
             None | Some(FileType::Directory) => Ok(false),
@@ -364,7 +365,7 @@ impl Directory {
         }
     }
 
-    /// Finds the directory of a path below this one; `None` where there is no such directory.
+    /// Finds the directory of a path below this one; `None` if there is none.
     pub(crate) fn find(&self, path: &str) -> io::Result<Option<(Self, OsString)>> {
         let (first, rest) = match path.split_once('/') {
             Some((first, rest)) => (first, Some(rest)),
@@ -381,7 +382,7 @@ impl Directory {
         self.enter(OsStr::new(first))?.find(rest)
     }
 
-    /// Returns what is in a small regular file that can be read.
+    /// Returns the content of a small regular file that can be read.
     pub(crate) fn contents(&self, name: &OsStr) -> Option<Vec<u8>> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).ok()?;
@@ -395,7 +396,7 @@ impl Directory {
         Some(bytes)
     }
 
-    /// Puts a file in place as a whole.
+    /// Replaces a file as a whole.
     fn replace(&self, name: &OsStr, contents: &[u8], mode: u32) -> io::Result<()> {
         let number = random()?;
         let temporary = format!(".stockade-new-{number:016x}");
@@ -408,7 +409,7 @@ impl Directory {
     }
 }
 
-/// What stands where a copy belongs.
+/// Describes the entry in the place of a copy.
 fn seen(there: Option<FileType>, contents: Option<&[u8]>) -> Inside<'_> {
     match (there, contents) {
         (None, _) => Inside::Nothing,
@@ -417,7 +418,7 @@ fn seen(there: Option<FileType>, contents: Option<&[u8]>) -> Inside<'_> {
     }
 }
 
-/// Returns a number that no session can foresee.
+/// Returns a number that no session can predict.
 pub(crate) fn random() -> io::Result<u64> {
     getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
 }
@@ -426,7 +427,7 @@ fn by_descriptor(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// Reads a file of the user; one that became something else meanwhile does not keep us.
+/// Reads a user's file; never blocks if it has become something else meanwhile.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = fs::OpenOptions::new()
@@ -438,7 +439,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the user does not have or we may not read is not copied.
+/// Whether the user does not have a file or we may not read it; such a file is not copied.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,5 +1,5 @@
-//! The directory of one session on the host: its journal, its lock, its mount point; and what a
-//! supervisor that was killed left of others.
+//! The directory of one session on the host: its journal, its lock, its mount point; and the
+//! remains of sessions whose supervisor was killed.
 
 use std::{
     ffi::OsStr,
@@ -21,7 +21,7 @@ use crate::RunError;
 #[derive(Debug)]
 pub(crate) struct SessionDir {
     path: AbsPath,
-    /// Lists what the next session takes away if this one cannot.
+    /// Lists what the next session must remove if this one cannot.
     note: PathBuf,
     _lock: File,
 }
@@ -84,9 +84,10 @@ impl SessionDir {
         self.path.as_path().join(name)
     }
 
-    /// Takes the mount point and, for a session that never ran, everything away.
+    /// Removes the mount point or, for a session that never ran, everything.
     pub(crate) fn clean(&self, what: Clean) {
-        // What cannot be removed is empty or ours alone; the session's end does not depend on it.
+        // Entries that cannot be removed are empty or only ours; the session's end does not depend
+        // on them.
         match what {
             Clean::MountPoint => clean_mount_point(self.path.as_path()),
             Clean::Everything => drop(fs::remove_dir_all(self.path.as_path())),
@@ -95,9 +96,9 @@ impl SessionDir {
     }
 }
 
-/// Where the private root is mounted, in the session's directory.
+/// The mount point of the private root, in the session's directory.
 const MOUNT_POINT: &str = "root";
-/// What is shown to the agent in `/run/stockade`, in the session's directory.
+/// The files for the agent in `/run/stockade`, in the session's directory.
 pub(crate) const INSIDE: &str = "inside";
 
 fn clean_mount_point(session_dir: &Path) {
@@ -105,8 +106,8 @@ fn clean_mount_point(session_dir: &Path) {
     drop(fs::remove_dir_all(session_dir.join(INSIDE)));
 }
 
-/// Takes away what is left of sessions whose supervisor was killed. Their processes died with it;
-/// their mount points and control groups are empty. The record stays.
+/// Removes the remains of sessions whose supervisor was killed. Their processes died with it; their
+/// mount points and control groups are empty. The record stays.
 pub(crate) fn clear_leftovers(state_dir: &Path) {
     let Ok(notes) = fs::read_dir(state_dir.join(layout::RUNNING_DIR)) else {
         return;
@@ -129,7 +130,7 @@ pub(crate) fn clear_leftovers(state_dir: &Path) {
             .split(|b| *b == b'\n')
             .filter(|line| !line.is_empty())
             .map(|line| Path::new(OsStr::from_bytes(line)))
-            // Only ever an empty directory can go, and only one that bears the session's name.
+            // Only an empty directory can be removed, and only one with the session's name.
             .filter(|group| group.to_string_lossy().ends_with(session.as_str()))
             .all(|group| match fs::remove_dir(group) {
                 Ok(()) => true,
@@ -141,11 +142,11 @@ pub(crate) fn clear_leftovers(state_dir: &Path) {
     }
 }
 
-/// How much of a session's directory is taken away.
+/// How much of a session's directory is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clean {
     /// The record stays.
     MountPoint,
-    /// There is no record: the journal could not even begin.
+    /// There is no record, because the journal could not even begin.
     Everything,
 }

@@ -1,4 +1,4 @@
-//! Commits that would be signed, where no key is inside.
+//! Commits that would be signed although no key is inside.
 
 use std::path::Path;
 
@@ -7,15 +7,15 @@ use stockade_types::AbsPath;
 
 use stockade_supervise::{places, repository::GitShare};
 
-/// Settings that make git sign; each ends a command where there is no key.
+/// Settings that make git sign; without a key, each makes a command fail.
 const SIGNS: [&str; 3] = ["commit.gpgsign", "push.gpgsign", "tag.gpgsign"];
-/// Where keys are, below the home.
+/// Places of keys, below the home.
 const KEYS: [&str; 2] = [".gnupg", ".ssh"];
 /// Settings of the user and of the machine.
 const OF_USER: [&str; 2] = [".gitconfig", ".config/git/config"];
 const OF_MACHINE: &str = "/etc/gitconfig";
 
-/// Has git sign nothing where it is set up to sign and no policy shows the keys; says so once.
+/// Switches signing off if git is set up to sign and no policy shows the keys; says so once.
 pub(crate) fn leave_off(workspace: &AbsPath, git: &[GitShare], facts: &mut HostFacts) {
     let home = facts.home.as_path();
     let shares = facts.readable.iter().chain(&facts.writable);
@@ -42,7 +42,7 @@ pub(crate) fn leave_off(workspace: &AbsPath, git: &[GitShare], facts: &mut HostF
         .push("git: commits are made unsigned; your keys are not inside".to_owned());
 }
 
-/// Whether a file of settings turns signing on, anywhere in it.
+/// Whether a settings file turns signing on, anywhere in it.
 fn signs(path: &Path) -> bool {
     let text = places::read_small(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! Sockets with a path of the machine that policy offers to a session, as they are at its start.
+//! Unix sockets of the machine that policy offers to a session, as they are at its start.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use stockade_types::AbsPath;
 
 use crate::RunError;
 
-/// Adds the sockets that there are; says which there are not, and which policy hides.
+/// Adds the sockets that exist; reports those that do not, and those that policy hides.
 ///
 /// # Errors
-/// Where one leads to what is control of the machine, is no socket, or is our own.
+/// When one leads to a socket that controls the machine, is not a socket, or is our own.
 pub(crate) fn tell(
     settings: &Settings,
     state_dir: &AbsPath,
@@ -33,7 +33,7 @@ pub(crate) fn tell(
             facts.notes.push(note);
             continue;
         };
-        // A link may have another name than what it leads to.
+        // The name of a link can differ from that of its target.
         if let Some(what) = real.to_str().and_then(control_socket) {
             let text = format!(
                 "leads to `{}`; a program that talks to that {what}",

@@ -1,9 +1,10 @@
-//! Whether a program of the session could read from its terminal now.
+//! Determines whether a program of the session could read from its terminal now.
 //!
-//! A session whose standard streams go elsewhere has a terminal all the same, as its programs have
-//! outside. But the person's keys may be for somebody beside the session: the pager behind a pipe,
-//! the one who asks for a passphrase in front of it. They are the session's from when a program in
-//! it opens the terminal to read from it, or changes how the terminal reads.
+//! A session whose standard streams are redirected still has a terminal, as its programs have
+//! outside. But the person's keys may be meant for a program outside the session: the pager after a
+//! pipe, or a program in front of it that asks for a passphrase. The session gets them from the
+//! moment when a program in it opens the terminal to read from it, or changes how the terminal
+//! reads.
 
 use std::{
     ffi::OsStr,
@@ -26,30 +27,32 @@ use stockade_plan::{Stream, Streams};
 
 use stockade_supervise::descendants;
 
-/// The device that means the terminal of whoever opens it.
+/// The device that means the terminal of the process that opens it.
 const OWN_TERMINAL: &str = "/dev/tty";
-/// Processes that are looked at; one that reads from a terminal is not behind thousands of others.
+/// Processes that are examined; one that reads from a terminal does not come after thousands of
+/// others.
 const PROCESSES_MAX: usize = 4096;
-/// Bytes of events that are read at once: some dozen, and more follow.
+/// Bytes of events that are read at once: a few dozen events, and then more reads follow.
 const EVENTS_BYTES: usize = 1024;
-/// Descriptors that a program starts with.
+/// The descriptors with which a program starts.
 const STANDARD: [&str; 3] = ["0", "1", "2"];
-/// Bits of an opening's flags (open(2)).
+/// Bits of the flags of an open file (open(2)).
 const ACCESS_MODE: u32 = 0o3;
 const WRITE_ONLY: u32 = 0o1;
 const PATH_ONLY: u32 = 0o10_000_000;
 
-/// Watches who opens the terminal of a session.
+/// Watches which programs open the terminal of a session.
 #[derive(Debug)]
 pub struct TerminalReaders {
     /// The session's first process, by its number here.
     first: u32,
     master: OwnedFd,
     events: OwnedFd,
-    /// What the session's side of its terminal is, and what means it to its programs.
+    /// The device of the session's side of its terminal, and the device by which programs refer to
+    /// it.
     slave: u64,
     own: u64,
-    /// Which standard streams of the command are the terminal.
+    /// The standard streams of the command that are the terminal.
     streams: Streams,
 }
 
@@ -59,7 +62,7 @@ impl TerminalReaders {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = ioctl_tiocgptpeer(master, flags)?;
         let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        // The supervisor opens it by its own name for who opens it to write as well.
+        // The supervisor opens it by its own name for programs that open it for writing too.
         let by_name = format!("/proc/self/fd/{}", slave.as_raw_fd());
         for path in [OWN_TERMINAL, &by_name] {
             inotify::add_watch(&events, path, WatchFlags::OPEN)?;
@@ -74,19 +77,19 @@ impl TerminalReaders {
         })
     }
 
-    /// Returns what becomes readable when it is time for another look.
+    /// Returns a descriptor that becomes readable when it is time to check again.
     pub fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 
-    /// Forgets what has become readable.
+    /// Discards the pending events.
     pub fn forget(&self) {
         let mut space = [MaybeUninit::uninit(); EVENTS_BYTES];
         let mut reader = inotify::Reader::new(&self.events, &mut space);
         while reader.next().is_ok() {}
     }
 
-    /// Tells whether a program could read from the terminal now, or has changed how it reads.
+    /// Returns whether a program could read from the terminal now, or has changed how it reads.
     pub fn are_there(&self) -> bool {
         self.changed_modes()
             || descendants(self.first, PROCESSES_MAX)
@@ -94,7 +97,7 @@ impl TerminalReaders {
                 .any(|pid| self.reads(pid))
     }
 
-    /// Tells whether a program reads key by key, or unseen.
+    /// Returns whether a program reads single keys, or without echo.
     pub fn changed_modes(&self) -> bool {
         tcgetattr(&self.master).is_ok_and(|modes| {
             !modes
@@ -104,12 +107,12 @@ impl TerminalReaders {
     }
 
     fn reads(&self, pid: u32) -> bool {
-        // What becomes the command has more open until it does.
+        // The process that becomes the command has more descriptors open until then.
         if is_ourselves(pid) {
             return false;
         }
         let descriptors = PathBuf::from(format!("/proc/{pid}/fd"));
-        // A process that is gone, or not for us to look at, reads nothing that we know.
+        // A process that is gone, or that we may not examine, does not read as far as we know.
         let Ok(entries) = fs::read_dir(&descriptors) else {
             return false;
         };
@@ -119,8 +122,8 @@ impl TerminalReaders {
         })
     }
 
-    /// Tells whether a descriptor is the terminal, and not because the command got it as one of its
-    /// standard streams.
+    /// Returns whether a descriptor is the terminal, other than as one of the standard streams that
+    /// the command was given.
     fn is_terminal(&self, path: &Path, name: &OsStr) -> bool {
         let Ok(metadata) = fs::metadata(path) else {
             return false;
@@ -132,19 +135,19 @@ impl TerminalReaders {
     }
 }
 
-/// Tells whether a process runs this program.
+/// Returns whether a process runs this program.
 fn is_ourselves(pid: u32) -> bool {
     let program = |process: &str| fs::metadata(format!("/proc/{process}/exe"));
     let same =
         |one: Metadata, other: Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
     match (program("self"), program(&pid.to_string())) {
         (Ok(ours), Ok(theirs)) => same(ours, theirs),
-        // It is gone.
+        // The process is gone.
         (Ok(_) | Err(_), Err(_)) | (Err(_), Ok(_)) => false,
     }
 }
 
-/// Tells whether a descriptor is open for reading.
+/// Returns whether a descriptor is open for reading.
 fn can_read(pid: u32, name: &OsStr) -> bool {
     let path = Path::new("/proc")
         .join(pid.to_string())

@@ -1,4 +1,4 @@
-//! The threads of a running session: who answers the notifier, the egress process and people.
+//! The threads of a running session, which answer the notifier, the egress process and people.
 
 use std::{
     sync::{Arc, Mutex},
@@ -92,7 +92,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
         .map_err(RunError::Supervisor)
 }
 
-/// Returns a process id as `/proc` has it.
+/// Returns a process id as in `/proc`.
 pub(crate) fn process_number(pid: Option<rustix::process::Pid>) -> u32 {
     pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
         .unwrap_or_default()
@@ -118,7 +118,7 @@ pub(crate) fn start_network(
     let holding = parts.held.take().map(Arc::new);
     if let Some(held) = &holding {
         let (held, replies) = (Arc::clone(held), Arc::clone(&replies));
-        // Ends with the session: the queue is of its network.
+        // Ends with the session, because the queue belongs to its network.
         spawn("connecting", move || holding::serve(&held, &replies)).map(drop)?;
     }
     let controller = controller.clone();
@@ -148,8 +148,8 @@ pub(crate) fn start_network(
     .map(Some)
 }
 
-/// Watches the mounts that hold protected files, if any do. Where they cannot be watched the
-/// supervisor holds what they held; only the event of their going is missing.
+/// Watches the mounts that protect files, if any do. If they cannot be watched, the supervisor
+/// still protects those files; only the event about a lost mount is missing.
 pub(crate) fn watch_mounts(parts: &Parts) -> Option<MountWatch> {
     match parts.plan.boundary.protection {
         Protection::Mounts => MountWatch::new(process_number(parts.session.first_process())).ok(),
@@ -157,7 +157,7 @@ pub(crate) fn watch_mounts(parts: &Parts) -> Option<MountWatch> {
     }
 }
 
-/// Takes the way into the session's network, and serves the ports that policy publishes.
+/// Opens the access to the session's network, and serves the ports that policy publishes.
 pub(crate) fn open_doors(parts: &mut Parts) -> Result<Doors, RunError> {
     let binder = parts
         .session
@@ -165,7 +165,7 @@ pub(crate) fn open_doors(parts: &mut Parts) -> Result<Doors, RunError> {
         .ok_or_else(|| RunError::Supervisor(std::io::Error::other("the sandbox gave no binder")))?;
     let doors = Doors::new(binder);
     for published in std::mem::take(&mut parts.published) {
-        // No answer stands behind these that could be taken back.
+        // No revocable answer opened these.
         drop(published.serve(&doors).map_err(RunError::Supervisor)?);
     }
     Ok(doors)
@@ -208,13 +208,13 @@ pub(crate) fn start_notifier(
     stockade_supervise::start(supervision, notifier).map_err(RunError::Supervisor)
 }
 
-/// Returns what the command's filter was made of.
+/// Returns the call set from which the command's filter was made.
 fn call_set(plan: &LaunchPlan) -> CallSet {
     let of = |step: &Step| match step {
         Step::FilterCalls { set } => Some(*set),
         _ => None,
     };
-    // A plan has the step; without it nothing would be told, and nothing be open either.
+    // A plan has the step; without it no call would be reported, but none would be open either.
     plan.steps.iter().find_map(of).unwrap_or(CallSet {
         debuggers: Debuggers::None,
         namespaces: false,

@@ -1,4 +1,4 @@
-//! Second names of a file: hard links in what a session sees.
+//! Second names of a file: hard links among the files that a session sees.
 
 use std::{fs, mem::MaybeUninit, os::unix::fs::MetadataExt, path::PathBuf};
 
@@ -9,14 +9,14 @@ use crate::RunError;
 
 /// Bytes of directory entries that one call returns: about 2,000 names.
 const LISTING_BYTES: usize = 64 * 1024;
-/// Entries that are looked at, as for protected paths.
+/// Entries that are examined, as for protected paths.
 const ENTRIES_MAX: usize = 2_000_000;
 
-/// Finds the other names that the files among `places` have in `shares`; only files with more than
-/// one name are looked for, so that this costs nothing where there is none.
+/// Finds the other names that the files among `places` have in `shares`. It searches only for files
+/// with more than one name, so that it costs nothing if there are none.
 ///
 /// # Errors
-/// [`RunError::TwinsUnknown`] where there are too many entries.
+/// [`RunError::TwinsUnknown`] when there are too many entries.
 pub(crate) fn find(
     places: &[AbsPath],
     shares: &[AbsPath],
@@ -50,7 +50,8 @@ fn search(
     let mut seen = 0_usize;
     while let Some(directory) = todo.pop() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // What we cannot list the session, who is nobody else, cannot list either.
+        // A directory that we cannot list, the session, which runs as the same user, cannot list
+        // either.
         let Ok(fd) = rustix::fs::open(&directory, flags, Mode::empty()) else {
             continue;
         };

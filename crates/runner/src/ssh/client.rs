@@ -1,21 +1,21 @@
-//! The caller's settings of ssh, as far as they say where a name leads (ssh_config(5)). Nothing that
-//! names a key, a command or another file is taken over.
+//! The caller's ssh settings, as far as they say to which host a name refers (ssh_config(5)). A
+//! setting that names a key, a command or another file is not copied.
 
-/// Blocks of one file of settings, in their order.
+/// Blocks of one settings file, in their order.
 #[derive(Debug)]
 pub(super) struct Aliases<'t>(Vec<Block<'t>>);
 
-/// The lines that hold for some names.
+/// The settings that apply to some names.
 #[derive(Debug)]
 struct Block<'t> {
-    /// Patterns of names; a `!` in front takes out what matches.
+    /// Patterns of names; a leading `!` excludes the names that match.
     patterns: Vec<&'t str>,
     settings: Vec<(String, &'t str)>,
 }
 
 impl<'t> Aliases<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        // What stands before the first block is for every name.
+        // Settings before the first block apply to every name.
         let mut blocks = vec![Block {
             patterns: vec!["*"],
             settings: Vec::new(),
@@ -32,7 +32,7 @@ impl<'t> Aliases<'t> {
             let value = value.trim_matches('"');
             let patterns = match key.to_ascii_lowercase().as_str() {
                 "host" => value.split_whitespace().collect(),
-                // What else a block can depend on is not known here, so it is for no name.
+                // Other conditions are not known here, so such a block applies to no name.
                 "match" if value.eq_ignore_ascii_case("all") => vec!["*"],
                 "match" => Vec::new(),
                 key => {
@@ -50,7 +50,7 @@ impl<'t> Aliases<'t> {
         Self(blocks)
     }
 
-    /// Returns the first value of a setting that holds for a name: that is what counts.
+    /// Returns the first value of a setting that applies to a name: ssh uses that one.
     fn value(&self, name: &str, key: &str) -> Option<&'t str> {
         let blocks = self.0.iter().filter(|block| block.holds_for(name));
         let mut settings = blocks.flat_map(|block| &block.settings);
@@ -59,8 +59,9 @@ impl<'t> Aliases<'t> {
             .map(|(_, value)| *value)
     }
 
-    /// Returns the block that says inside where a name leads; nothing where it leads to itself, where
-    /// another host or a command is on the way, or where a value is not of the usual form.
+    /// Returns the block that describes a name inside; nothing if it refers to the host of that
+    /// name, if the connection goes through another host or a command, or if a value is not of the
+    /// usual form.
     pub(super) fn shown(&self, name: &str) -> Option<String> {
         let on_the_way = |key| {
             let value = self.value(name, key).unwrap_or("none");
@@ -108,7 +109,7 @@ fn fits(pattern: &str, name: &str) -> bool {
         None => name.is_empty(),
         Some('*') => {
             let rest = pattern_chars.as_str();
-            // A star at the end, and each of several, stands for any rest.
+            // A star at the end, and each of several stars, matches any rest.
             let ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
             ends.filter_map(|at| name.get(at..))
                 .any(|tail| fits(rest, tail))
@@ -122,7 +123,7 @@ fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a name or value has no meaning but itself, neither to ssh nor to whoever reads the file.
+/// Whether a name or value is plain text, both for ssh and for readers of the file.
 fn is_plain(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-:+@[]".contains(c);
     !text.is_empty() && text.len() <= 255 && !text.starts_with('-') && text.chars().all(plain)

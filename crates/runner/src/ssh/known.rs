@@ -1,17 +1,17 @@
-//! Keys of hosts for the session (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), with names that are hashed
-//! as `ssh-keygen -H` does: a program inside finds the key of a host that it names, and learns of no
-//! host that it does not know already.
+//! Host keys for the session (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), with names hashed as by
+//! `ssh-keygen -H`: a program inside finds the key of a host that it names, but learns of no host
+//! that it does not already know.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 /// Bytes of a block and of a digest of SHA-1 (RFC 3174).
 const BLOCK_BYTES: usize = 64;
 const DIGEST_BYTES: usize = 20;
-/// Names that are written; a file with more shows the first ones.
+/// Names that are written; for a file with more, only the first ones are shown.
 const NAMES_MAX: usize = 20_000;
 
-/// Returns the entries of a text with plain names hashed. Entries with patterns stay as they are; what
-/// is no entry, and remarks, are left out.
+/// Returns the entries of a text with plain names hashed. Entries with patterns do not change;
+/// comments and other lines are left out.
 pub(super) fn hashed(text: &str) -> String {
     let mut shown = String::new();
     let mut names = 0;
@@ -50,7 +50,7 @@ struct Entry<'t> {
 }
 
 impl<'t> Entry<'t> {
-    /// Reads a line; `None` where it is none that ssh would take, so that no other file is shown.
+    /// Reads a line; `None` if ssh would not accept it, so that no other file is shown.
     fn of(line: &'t str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let first = words.next()?;
@@ -64,7 +64,7 @@ impl<'t> Entry<'t> {
             .iter()
             .any(|begin| kind.starts_with(begin));
         let bytes = STANDARD.decode(key).ok()?;
-        // A key begins with its own kind, behind the length.
+        // A key begins with its own kind, after the length.
         let named = bytes
             .get(4..)
             .is_some_and(|rest| rest.starts_with(kind.as_bytes()));
@@ -76,7 +76,7 @@ impl<'t> Entry<'t> {
     }
 }
 
-/// HMAC with SHA-1 (RFC 2104), which is what ssh hashes names with; the salt is the key.
+/// HMAC with SHA-1 (RFC 2104), with which ssh hashes names; the salt is the key.
 fn keyed(salt: &[u8; DIGEST_BYTES], text: &[u8]) -> [u8; DIGEST_BYTES] {
     let mut key = [0; BLOCK_BYTES];
     for (place, byte) in key.iter_mut().zip(salt) {
@@ -86,7 +86,7 @@ fn keyed(salt: &[u8; DIGEST_BYTES], text: &[u8]) -> [u8; DIGEST_BYTES] {
     sha1(&[&key.map(|byte| byte ^ 0x5c)[..], &inner].concat())
 }
 
-/// SHA-1 (RFC 3174). Nothing rests on it here but that ssh finds a name again.
+/// SHA-1 (RFC 3174). Its only purpose here is that ssh finds a name again.
 fn sha1(text: &[u8]) -> [u8; DIGEST_BYTES] {
     let mut padded = text.to_vec();
     padded.push(0x80);
@@ -171,7 +171,7 @@ mod tests {
             )),
             "84983e441c3bd26ebaae4aa1f95129e5e54670f1"
         );
-        // RFC 2202, the first case of SHA-1.
+        // RFC 2202, the first test case of SHA-1.
         assert_eq!(
             hex(&keyed(&[0x0b; 20], b"Hi There")),
             "b617318655057264e28bc0b6fb378c8ef146be00"
@@ -215,7 +215,7 @@ mod tests {
         stockade_fuzz::target(&target, |bytes| {
             let text = String::from_utf8_lossy(bytes);
             let shown = hashed(&text);
-            // What is hashed, or has patterns, stays as it is: no name is hashed twice.
+            // Entries that are hashed or have patterns do not change: no name is hashed twice.
             assert_eq!(hashed(&shown), shown);
         });
     }

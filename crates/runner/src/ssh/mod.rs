@@ -1,6 +1,6 @@
-//! What ssh inside knows of hosts: their keys, as the caller knows them, and what the names of the
-//! workspace's own remotes stand for. Keys of people, agents and everything else that the caller's
-//! `~/.ssh` has stay outside.
+//! The knowledge of ssh inside about hosts: their keys, as the caller knows them, and the meaning
+//! of the host names in the workspace's own remotes. Keys of people, agents and everything else in
+//! the caller's `~/.ssh` stay outside.
 
 mod client;
 mod known;
@@ -15,15 +15,15 @@ use self::{client::Aliases, known::hashed};
 use crate::{caller::Caller, registries::read};
 use stockade_supervise::{parse_settings, repository::GitShare};
 
-/// Where the machine's ssh has its settings, and a session its own.
+/// The directory of ssh settings, on the machine and in a session.
 const OF_MACHINE: &str = "/etc/ssh";
-/// Files with the keys of hosts: the caller's below the home, and the machine's.
+/// Files with host keys: the caller's below the home, and the machine's.
 const KNOWN_HOSTS: [&str; 2] = [".ssh/known_hosts", ".ssh/known_hosts2"];
 const KNOWN_HOSTS_OF_MACHINE: &str = "/etc/ssh/ssh_known_hosts";
 /// Names of remotes that are looked up in the caller's settings.
 const NAMES_MAX: usize = 64;
-/// What holds for every host: a key that is not known is no reason to ask whoever holds the terminal,
-/// who may be the agent.
+/// Settings for every host: an unknown key must not cause a question at the terminal, because the
+/// agent may be the one to answer it.
 const EVERY_HOST: &str = "\
 Host *
   StrictHostKeyChecking yes
@@ -31,7 +31,7 @@ Host *
   CheckHostIP no
 ";
 
-/// Adds what ssh inside is told.
+/// Adds the settings and keys for ssh inside.
 pub(crate) fn tell(
     settings: &Settings,
     caller: &Caller,
@@ -66,7 +66,7 @@ pub(crate) fn tell(
     });
 }
 
-/// Whether a policy of a person keeps the caller's `~/.ssh` out.
+/// Whether a person's policy hides the caller's `~/.ssh`.
 fn is_hidden(settings: &Settings, caller: &Caller) -> bool {
     let Ok(place) = AbsPath::new(caller.home.as_path().join(KNOWN_HOSTS[0])) else {
         return true;
@@ -78,7 +78,7 @@ fn is_hidden(settings: &Settings, caller: &Caller) -> bool {
     })
 }
 
-/// Returns the hosts of the remotes that are reached over ssh, as they are written.
+/// Returns the hosts of the remotes that use ssh, as they are written.
 fn remotes(workspace: &AbsPath, git: &[GitShare]) -> Vec<String> {
     let own = workspace.as_path().join(".git/config");
     let shared = git.iter().map(|git| git.path.as_path().join("config"));
@@ -103,7 +103,7 @@ fn host_over_ssh(url: &str) -> Option<String> {
     let authority = match url.split_once("://") {
         Some(("ssh" | "git+ssh" | "ssh+git", rest)) => rest.split('/').next()?,
         Some(_) => return None,
-        // A colon behind the first slash is part of a path.
+        // A colon after the first slash is part of a path.
         None => url.split('/').next()?.split_once(':')?.0,
     };
     let host = authority.rsplit('@').next()?;

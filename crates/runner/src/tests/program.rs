@@ -1,4 +1,4 @@
-//! What programs may bring along, and what they may not.
+//! The files that programs may bring along, and those that they may not.
 
 use std::{
     ffi::OsString,
@@ -16,7 +16,7 @@ use stockade_types::{AbsPath, RawText};
 use super::Ground;
 use crate::RunError;
 
-/// A home with a workspace, and nothing shown but the latter.
+/// A home with a workspace, of which only the workspace is shown.
 struct Lab {
     _dir: tempfile::TempDir,
     base: PathBuf,
@@ -76,7 +76,7 @@ impl Lab {
         super::find(&name, &self.at("ws"), Some(&search), &self.ground)
     }
 
-    /// The roots and links of a command that is found, below the lab.
+    /// Returns the roots and links of a command that is found, below the lab.
     fn brought(&self, name: &str, path: &[&str]) -> (Vec<String>, Vec<String>) {
         let found = self.find(name, path).unwrap();
         let short = |path: &AbsPath| {
@@ -110,7 +110,7 @@ fn nothing_that_a_session_wrote_names_anything_outside() {
         let name = format!("./s{number}");
         assert_eq!(lab.brought(&name, &[]), (vec![], vec![]), "{line}");
     }
-    // What does exist as a program outside is named, and refused.
+    // If the file exists as a program outside, the error names it.
     lab.file("ws/s", "#!BASE/home/.local/bin/x\n", 0o755);
     lab.file("ws/env", "#!/usr/bin/env x\n", 0o755);
     lab.link("ws/tool", "BASE/home/.local/bin/x");
@@ -133,7 +133,7 @@ fn nothing_that_a_session_wrote_names_anything_outside() {
             "{name}: {refused}"
         );
     }
-    // A program outside that leads to one in the workspace goes on with what is there.
+    // A program outside whose interpreter is in the workspace may use only what exists inside.
     lab.file("home/bin/agent", "#!/usr/bin/env python9\n", 0o755);
     lab.link("ws/venv/bin/python9", "BASE/home/.local/bin/x");
     assert!(lab.find("agent", &["home/bin", "ws/venv/bin"]).is_err());
@@ -159,7 +159,7 @@ fn what_is_no_program_is_not_brought_along() {
             "{name}: {refused}"
         );
     }
-    // As an interpreter, a FIFO or a directory is none, and nobody waits for it.
+    // A FIFO or a directory does not count as an interpreter, and no read of it blocks.
     let fifo = lab.at("home/fifo");
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -189,7 +189,7 @@ const ELF: &str = "\x7fELF";
 fn packages_of_npm_bring_themselves_and_node() {
     let lab = Lab::new();
     let node = ELF;
-    // `n`, or a tarball: a prefix with node alone.
+    // `n`, or a tarball: a prefix that contains only node.
     lab.file("home/n/bin/node", node, 0o755);
     lab.file(
         "home/n/lib/node_modules/npm/bin/npm-cli.js",
@@ -199,7 +199,7 @@ fn packages_of_npm_bring_themselves_and_node() {
     lab.link("home/n/bin/npm", "../lib/node_modules/npm/bin/npm-cli.js");
     let n = ["home/n".to_owned()];
     assert_eq!(lab.brought("npm", &["home/n/bin"]), (n.to_vec(), vec![]));
-    // npm with a prefix of its own, and with the home as its prefix.
+    // npm with its own prefix, and with the home as its prefix.
     for prefix in ["home/.npm-global", "home/.local", "home"] {
         lab.file(
             &format!("{prefix}/lib/node_modules/@lab/agent/cli.js"),
@@ -284,7 +284,7 @@ fn other_installers_bring_what_they_need_and_no_more() {
 fn pythons_bring_their_libraries() {
     let lab = Lab::new();
     let elf = "\x7fELF";
-    // pip --user: a script, and the packages of the user.
+    // pip --user: a script, and the user's packages.
     lab.file("home/.local/bin/agent", "#!/usr/bin/python3\n", 0o755);
     lab.file(
         "home/.local/lib/python3.11/site-packages/agent.py",
@@ -297,7 +297,7 @@ fn pythons_bring_their_libraries() {
         lab.brought("agent", &["home/.local/bin"]),
         (roots.to_vec(), vec![])
     );
-    // pipx and uv: an environment with a python of the system, and a link to its script.
+    // pipx and uv: an environment with a system python, and a link to its script.
     lab.file(
         "home/.local/share/pipx/venvs/tool/pyvenv.cfg",
         "home = /usr/bin\n",
@@ -320,7 +320,7 @@ fn pythons_bring_their_libraries() {
     );
     assert!(!roots.iter().any(|root| root == "home/.local"), "{roots:?}");
     assert_eq!(links, ["home/.local/bin/tool"]);
-    // A python of its own: pyenv, asdf, a build.
+    // A separate python: pyenv, asdf, a build.
     lab.file("home/.pyenv/versions/3.12/bin/python3.12", elf, 0o755);
     lab.file("home/.pyenv/versions/3.12/lib/python3.12/os.py", "", 0o644);
     lab.link("home/.pyenv/versions/3.12/bin/python3", "python3.12");
@@ -329,7 +329,7 @@ fn pythons_bring_their_libraries() {
         found,
         (vec!["home/.pyenv/versions/3.12".to_owned()], vec![])
     );
-    // A socket of a service in a prefix keeps the prefix out, and not the program.
+    // The socket of a service in a prefix keeps the prefix out, but not the program.
     let _socket = UnixListener::bind(lab.at("home/.pyenv/versions/3.12/lib/s")).unwrap();
     let (roots, _) = lab.brought("python3", &["home/.pyenv/versions/3.12/bin"]);
     let expected = ["bin/python3.12", "lib/python3.12"];

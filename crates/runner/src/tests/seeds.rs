@@ -1,4 +1,4 @@
-//! What one session leaves for the next one's seeds.
+//! The effect of one session's leftovers on the next one's seeds.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ struct Lab {
     _dir: tempfile::TempDir,
     base: PathBuf,
     seeded: Seeded,
-    /// What was said at the last start.
+    /// The reports of the last start.
     said: Vec<Contest>,
 }
 
@@ -113,7 +113,7 @@ fn the_users_change_wins_and_the_agents_alone_stays() {
     lab.seed();
     assert_eq!(lab.copy("config"), "one");
     fs::write(lab.path("config"), "agent").unwrap();
-    // A time in the future decides nothing.
+    // A time in the future makes no difference.
     let future = SystemTime::now() + Duration::from_secs(400_000_000);
     let touch = |lab: &Lab| {
         fs::File::open(lab.path("config"))
@@ -124,7 +124,8 @@ fn the_users_change_wins_and_the_agents_alone_stays() {
     touch(&lab);
     lab.seed();
     assert_eq!((lab.copy("config").as_str(), lab.kept()), ("agent", 0));
-    // Both have changed: the agent's stays, and that is said once for each version of the user's.
+    // Both have changed: the agent's file stays, which is reported once for each version of the
+    // user's.
     lab.mine("config", "two");
     let contest = |path: &str, keys: &[&str]| Contest {
         path: path.to_owned(),
@@ -138,11 +139,11 @@ fn the_users_change_wins_and_the_agents_alone_stays() {
     lab.mine("config", "three");
     lab.seed();
     assert_eq!(lab.said, [contest("config", &[])]);
-    // The same content with other times is no change of the user.
+    // The same content with other times is not a change by the user.
     fs::remove_file(lab.path("config")).unwrap();
     lab.seed();
     assert_eq!((lab.copy("config").as_str(), lab.kept()), ("three", 0));
-    // The user's alone arrives, whatever its time.
+    // If only the user's file changed it is copied, whatever its time.
     touch(&lab);
     lab.mine("config", "four");
     lab.seed();
@@ -171,7 +172,7 @@ fn settings_that_both_changed_are_merged() {
     let churn: serde_json::Value = serde_json::from_str(&lab.copy("churn.json")).unwrap();
     assert_eq!(churn, serde_json::json!({"starts": 2, "theme": "light"}));
     assert_eq!(lab.said, []);
-    // A key that both changed stays, and is named once.
+    // A key that both changed stays, and is reported once.
     lab.inside("settings.toml", "model = \"agent\"\n");
     lab.mine("settings.toml", "model = \"m10\"\n");
     lab.seed();
@@ -181,7 +182,7 @@ fn settings_that_both_changed_are_merged() {
     assert_eq!(lab.said, [Contest { path, keys }]);
     lab.seed();
     assert_eq!(lab.said, []);
-    // What cannot be read as settings is not merged.
+    // A file that cannot be parsed as settings is not merged.
     lab.inside("settings.toml", "model = [");
     lab.mine("settings.toml", "model = \"m11\"\n");
     lab.seed();
@@ -200,11 +201,11 @@ fn a_login_is_the_users_and_ends_with_it() {
     lab.inside("auth.json", "{\"token\":\"refreshed\"}");
     lab.seed();
     assert_eq!(lab.copy("auth.json"), "{\"token\":\"refreshed\"}");
-    // A new login outside is valid inside, whatever was refreshed there.
+    // A new login outside becomes valid inside, even if one was refreshed there.
     lab.mine("auth.json", "{\"token\":\"b\"}");
     lab.seed();
     assert_eq!(lab.copy("auth.json"), "{\"token\":\"b\"}");
-    // Who logs out outside is logged out inside, though the agent has refreshed its own.
+    // A user who logs out outside is logged out inside, even if the agent has refreshed its own.
     lab.inside("auth.json", "{\"token\":\"refreshed\"}");
     lab.inside("prompts/c", "agent");
     for name in ["auth.json", "settings.toml", "prompts/b", "prompts/c"] {
@@ -232,7 +233,7 @@ fn instructions_keep_what_each_side_wrote() {
     lab.seed();
     assert_eq!(lab.copy("TOLD.md"), block("be brief"));
     assert_eq!(lab.said, []);
-    // The agent takes notes, and takes out what it was told.
+    // The agent adds notes, and removes the text about the boundary.
     lab.inside("TOLD.md", "be brief\na note\n");
     lab.seed();
     assert_eq!(lab.copy("TOLD.md"), block("be brief\na note\n"));
@@ -284,15 +285,15 @@ fn nothing_that_the_agent_leaves_is_in_the_way() {
             }
             act(&lab);
             lab.seed();
-            // What the agent wrote is its own, if the user's did not change or was never copied; one
-            // that cannot be read is put aside for the user's.
+            // The agent's file stays if the user's did not change or was never copied; one that
+            // cannot be read is put aside in favour of the user's.
             let is_root = rustix::process::geteuid().is_root();
             let expected = if number == 6 && (is_root || !first) {
                 ["x", "one"]
             } else {
                 ["one", "one"]
             };
-            // Such a file cannot be read by its owner either.
+            // Not even its owner can read such a file.
             if !(number == 6 && !first && !rustix::process::geteuid().is_root()) {
                 let copies = ["config", "prompts/deep/a"].map(|name| lab.copy(name));
                 assert_eq!(copies, expected, "{number} {first}");
