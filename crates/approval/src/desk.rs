@@ -7,10 +7,11 @@ use std::{
 };
 
 use stockade_policy::{Approvals, ListedGrant, Request};
-use stockade_types::{ApprovalId, AskMode, Digest, Span, UnixMillis, Verdict};
+use stockade_types::{
+    Answerer, ApprovalId, AskMode, Circumstance, Digest, Person, Span, UnixMillis, Verdict,
+};
 
 use super::{
-    by::By,
     exchange::{AnswerError, Asker, DeskEvent, Outcome},
     question::{Answer, Question, Settled},
     shown::QuestionView,
@@ -143,7 +144,7 @@ impl Desk {
             if state.closed {
                 return Some(Outcome::refused(
                     None,
-                    "session-end",
+                    Circumstance::SessionEnd,
                     "the session is ending",
                 ));
             }
@@ -191,7 +192,7 @@ impl Desk {
             let id = id.clone();
             if entry.waiting >= WAITING_PER_QUESTION_MAX {
                 let reason = format!("{WAITING_PER_QUESTION_MAX} requests wait for this answer");
-                return Entered::Done(Outcome::refused(Some(id), "desk", &reason));
+                return Entered::Done(Outcome::refused(Some(id), Circumstance::Desk, &reason));
             }
             entry.waiting = entry.waiting.saturating_add(1);
             state.version += 1;
@@ -205,14 +206,14 @@ impl Desk {
         let Some(stage) = &asker.decision.stage else {
             return Entered::Done(Outcome::refused(
                 None,
-                "policy",
+                Circumstance::Policy,
                 "the rule has no one to ask",
             ));
         };
         let Some(id) = state.fresh_id() else {
             return Entered::Done(Outcome::refused(
                 None,
-                "desk",
+                Circumstance::Desk,
                 "no random id could be drawn",
             ));
         };
@@ -241,10 +242,12 @@ impl Desk {
         });
         let denied = match (recorded, self.mode) {
             (Err(error), _) => Some((
-                By::Journal,
+                Circumstance::Journal,
                 format!("the question was not recorded: {error}"),
             )),
-            (Ok(()), AskMode::Deny) => Some((By::NoOne, "no one to ask (--ask deny)".to_owned())),
+            (Ok(()), AskMode::Deny) => {
+                Some((Circumstance::NoOne, "no one to ask (--ask deny)".to_owned()))
+            }
             (Ok(()), AskMode::Tty | AskMode::Inbox) => None,
         };
         let mut state = self.lock();
@@ -255,8 +258,8 @@ impl Desk {
         state.version += 1;
         drop(state);
         match denied {
-            Some((by, reason)) => self.deny(id, &by, Some(reason)),
-            None if closed => self.deny(id, &By::SessionEnd, None),
+            Some((by, reason)) => self.deny(id, by, Some(reason)),
+            None if closed => self.deny(id, Circumstance::SessionEnd, None),
             None => self.wake(),
         }
     }
@@ -273,7 +276,7 @@ impl Desk {
             let Some(entry) = state.entries.get(id) else {
                 return Some(Outcome::refused(
                     Some(id.clone()),
-                    "desk",
+                    Circumstance::Desk,
                     "the question is gone",
                 ));
             };
@@ -286,7 +289,11 @@ impl Desk {
             let over = self.now() >= entry.question.expires || Instant::now() >= entry.deadline;
             if open && over {
                 drop(state);
-                self.deny(id, &By::Timeout, Some("no answer came in time".to_owned()));
+                self.deny(
+                    id,
+                    Circumstance::Timeout,
+                    Some("no answer came in time".to_owned()),
+                );
                 continue;
             }
             if std::mem::replace(&mut granted, state.granted) != state.granted {
@@ -312,7 +319,7 @@ impl Desk {
         const REASON: &str = "the program that asked no longer waits";
         let question = self.lock().entries.get(id).map(|e| Arc::clone(&e.question));
         if self.leave(id) {
-            return self.deny(id, &By::Withdrawn, Some(REASON.to_owned()));
+            return self.deny(id, Circumstance::Withdrawn, Some(REASON.to_owned()));
         }
         let withdrawn = {
             let mut state = self.lock();
@@ -321,7 +328,11 @@ impl Desk {
         if let Some(question) = question.filter(|_| withdrawn) {
             let reason = Some(REASON.to_owned());
             // The journal already has the allow; record that it had no effect.
-            drop(self.record(&question, &Answer::Deny { reason }, &By::Withdrawn));
+            drop(self.record(
+                &question,
+                &Answer::Deny { reason },
+                &Circumstance::Withdrawn.into(),
+            ));
         }
     }
 
@@ -376,7 +387,7 @@ impl Desk {
     /// # Errors
     /// When there is no such question, it has an answer or has expired, the scope is wider than
     /// was shown, or the answer could not be recorded (the request is then denied).
-    pub fn answer(&self, id: &ApprovalId, answer: Answer, by: &str) -> Result<(), AnswerError> {
+    pub fn answer(&self, id: &ApprovalId, answer: Answer, by: Person) -> Result<(), AnswerError> {
         let now = self.now();
         let question = {
             let mut state = self.lock();
@@ -388,11 +399,7 @@ impl Desk {
                 Phase::Settled(settled) => return Err(settled.error()),
                 Phase::Announcing => return Err(AnswerError::Unknown(id.clone())),
                 Phase::Settling => {
-                    return Err(AnswerError::Settled {
-                        id: id.clone(),
-                        verdict: Verdict::Ask,
-                        by: "another person just now".to_owned(),
-                    });
+                    return Err(AnswerError::Settling(id.clone()));
                 }
             }
             if let Answer::Allow { scope } = &answer {
@@ -401,7 +408,7 @@ impl Desk {
             entry.phase = Phase::Settling;
             Arc::clone(&entry.question)
         };
-        let by = By::Person(by.to_owned());
+        let by = Answerer::Person(by);
         if answer == Answer::DenySession {
             // The answer also applies to requests that wait now and to later ones.
             self.lock().grants.deny_always(&question.request);
@@ -421,7 +428,7 @@ impl Desk {
         for id in ids {
             self.deny(
                 &id,
-                &By::SessionEnd,
+                Circumstance::SessionEnd,
                 Some("the session is ending".to_owned()),
             );
         }
@@ -449,7 +456,7 @@ impl Desk {
     ///
     /// # Errors
     /// When the observer could not record it.
-    pub fn revoke(&self, id: &ApprovalId, by: &str) -> Result<bool, String> {
+    pub fn revoke(&self, id: &ApprovalId, by: Person) -> Result<bool, String> {
         if !self.lock().grants.revoke(id) {
             return Ok(false);
         }
@@ -513,7 +520,7 @@ fn outcome_of(settled: Settled) -> Option<Outcome> {
 }
 
 fn gone(id: Option<ApprovalId>) -> Outcome {
-    Outcome::refused(id, By::Withdrawn.as_str(), "no program waits for it")
+    Outcome::refused(id, Circumstance::Withdrawn, "no program waits for it")
 }
 
 /// Cuts a reason to a size that fits into one-line records.
@@ -532,7 +539,7 @@ fn bounded(answer: Answer) -> Answer {
 pub(super) fn not_recorded(id: Option<ApprovalId>, error: &str) -> Outcome {
     Outcome::refused(
         id,
-        "journal",
+        Circumstance::Journal,
         &format!("the use of the grant was not recorded: {error}"),
     )
 }

@@ -1,7 +1,7 @@
 //! The data that goes into and comes out of the desk.
 
 use stockade_policy::{Approvals, Decision, GrantError, LastingRule, Request, Scope};
-use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
+use stockade_types::{Answerer, ApprovalId, Circumstance, DecisionId, Digest, Person, Verdict};
 
 use super::question::Question;
 use crate::CoveredBy;
@@ -23,7 +23,7 @@ pub enum DeskEvent<'a> {
         /// How far an allow reaches.
         scope: Option<Scope>,
         /// Who answered.
-        by: &'a str,
+        by: &'a Answerer,
         /// A reason for a deny.
         reason: Option<&'a str>,
     },
@@ -39,7 +39,7 @@ pub enum DeskEvent<'a> {
         /// The grant.
         approval: &'a ApprovalId,
         /// Who revoked it.
-        by: &'a str,
+        by: Person,
     },
 }
 
@@ -79,18 +79,19 @@ pub enum Outcome {
     Refused {
         /// The question, if one was asked.
         id: Option<ApprovalId>,
-        /// Who refused: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`, …
-        by: String,
+        /// Who refused.
+        by: Answerer,
         /// Why, for the agent.
         reason: String,
     },
 }
 
 impl Outcome {
-    pub(super) fn refused(id: Option<ApprovalId>, by: &str, reason: &str) -> Self {
+    /// A refusal for which no person is asked.
+    pub(super) fn refused(id: Option<ApprovalId>, by: Circumstance, reason: &str) -> Self {
         Self::Refused {
             id,
-            by: by.to_owned(),
+            by: by.into(),
             reason: reason.to_owned(),
         }
     }
@@ -110,8 +111,11 @@ pub enum AnswerError {
         /// The answer it has.
         verdict: Verdict,
         /// Who gave it.
-        by: String,
+        by: Answerer,
     },
+    /// Another person's answer is being recorded.
+    #[error("question {0} is being answered by another person just now; an answer is final")]
+    Settling(ApprovalId),
     /// It has expired.
     #[error("question {0} has expired and is denied")]
     Expired(ApprovalId),

@@ -26,6 +26,7 @@ use std::{
 
 use io::Write;
 use rustix::event::{PollFd, PollFlags, poll};
+use stockade_types::Person;
 
 use super::{
     desk::Desk,
@@ -372,7 +373,7 @@ fn serve(shared: &Shared, stream: UnixStream, peer: Peer) {
 }
 
 fn obey(desk: &Desk, command: Command, peer: Peer) -> Reply {
-    let by = format!("inbox uid {}", peer.uid);
+    let by = Person::Inbox { uid: peer.uid };
     let refused = |error: String| Reply::Refused { error };
     match command {
         Command::List {} | Command::Watch {} => questions(desk),
@@ -382,7 +383,7 @@ fn obey(desk: &Desk, command: Command, peer: Peer) -> Reply {
             },
             None => refused(format!("no open question has the id `{id}`")),
         },
-        Command::Answer { id, answer } => match desk.answer(&id, answer, &by) {
+        Command::Answer { id, answer } => match desk.answer(&id, answer, by) {
             Ok(()) => Reply::Done {},
             Err(error) => refused(error.to_string()),
         },
@@ -392,7 +393,7 @@ fn obey(desk: &Desk, command: Command, peer: Peer) -> Reply {
         Command::Settled {} => Reply::Settled {
             settled: desk.settled(),
         },
-        Command::Revoke { id } => match desk.revoke(&id, &by) {
+        Command::Revoke { id } => match desk.revoke(&id, by) {
             Ok(true) => Reply::Done {},
             Ok(false) => refused(format!("no grant in force has the id `{id}`")),
             Err(error) => refused(format!("revoked, but that was not recorded: {error}")),

@@ -2,10 +2,9 @@
 //! recorded.
 
 use stockade_policy::Scope;
-use stockade_types::Verdict;
+use stockade_types::{Answerer, Verdict};
 
 use super::{
-    by::By,
     desk::{Desk, not_recorded},
     exchange::{Asker, DeskEvent, Outcome},
     question::Answer,
@@ -43,12 +42,12 @@ impl Desk {
                     Err(error) => not_recorded(Some(id), &error),
                 })
             }
-            CoveredBy::Rule(_) => {
+            CoveredBy::Rule(rule) => {
                 let id = self.lock().fresh_id()?;
                 let span = asker.decision.stage.as_ref()?.expires;
                 let question = self.question(id.clone(), asker, (self.now(), span));
                 let scope = Scope::Once;
-                let by = By::Grant(by.in_words());
+                let by = Answerer::Rule(rule.clone());
                 let answer = Answer::Allow { scope };
                 if let Err(error) = self.record(&question, &answer, &by) {
                     return Some(not_recorded(Some(id), &error));

@@ -8,7 +8,6 @@
 //! is the other end of that socket.
 #![forbid(unsafe_code)]
 
-mod by;
 mod client;
 mod covered;
 mod describe;

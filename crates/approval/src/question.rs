@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use stockade_policy::{Decision, LastingRule, Request, Scope};
-use stockade_types::{ApprovalId, DecisionId, Digest, RawText, UnixMillis};
+use stockade_types::{Answerer, ApprovalId, Circumstance, DecisionId, Digest, UnixMillis};
 
-use super::{by::By, patience};
+use super::patience;
 
 /// Most uses of one counted grant: a person who wants more means the session.
 pub(super) const USES_MAX: u32 = 100;
@@ -94,8 +94,8 @@ pub struct Settled {
     pub id: ApprovalId,
     /// The answer.
     pub answer: Answer,
-    /// Who gave it: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`, …
-    pub by: String,
+    /// Who gave it.
+    pub by: Answerer,
 }
 
 impl Settled {
@@ -103,16 +103,25 @@ impl Settled {
     /// to say because the session ends with it.
     pub fn gone_in_words(&self) -> Option<String> {
         let id = &self.id;
-        let by = RawText::from(self.by.as_str()).display();
-        match By::of(&self.by) {
-            Some(By::SessionEnd) => None,
-            Some(By::Timeout) => Some(format!("{id} has expired and is denied")),
-            Some(By::Withdrawn) => Some(format!(
+        let by = &self.by;
+        match by {
+            Answerer::Circumstance(Circumstance::SessionEnd) => None,
+            Answerer::Circumstance(Circumstance::Timeout) => {
+                Some(format!("{id} has expired and is denied"))
+            }
+            Answerer::Circumstance(Circumstance::Withdrawn) => Some(format!(
                 "{id} is withdrawn: the program that asked no longer waits"
             )),
-            Some(By::NoOne | By::Journal | By::Policy | By::Person(_) | By::Grant(_)) | None => {
-                Some(format!("{id} was answered by {by}"))
-            }
+            Answerer::Circumstance(
+                Circumstance::NoOne
+                | Circumstance::DeniedBefore
+                | Circumstance::Journal
+                | Circumstance::Policy
+                | Circumstance::Desk,
+            )
+            | Answerer::Person(_)
+            | Answerer::Approval(_)
+            | Answerer::Rule(_) => Some(format!("{id} was answered by {by}")),
         }
     }
 }

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use stockade_policy::Scope;
-use stockade_types::{ApprovalId, Verdict};
+use stockade_types::{Answerer, ApprovalId, Circumstance, Verdict};
 
 use super::{
-    by::By,
     desk::Desk,
     exchange::{AnswerError, DeskEvent},
     question::{Answer, Question, Settled},
@@ -16,10 +15,10 @@ use super::{
 
 impl Desk {
     /// Denies a question for a reason of our own; a settled one does not change.
-    pub(super) fn deny(&self, id: &ApprovalId, by: &By, reason: Option<String>) {
+    pub(super) fn deny(&self, id: &ApprovalId, by: Circumstance, reason: Option<String>) {
         if let Some(question) = self.begin_settling(id) {
             // A deny that cannot be recorded is still a deny.
-            drop(self.settle(&question, Answer::Deny { reason }, by));
+            drop(self.settle(&question, Answer::Deny { reason }, &by.into()));
         }
     }
 
@@ -39,7 +38,7 @@ impl Desk {
         &self,
         question: &Question,
         answer: Answer,
-        by: &By,
+        by: &Answerer,
     ) -> Result<(), AnswerError> {
         let recorded = self.record(question, &answer, by);
         let mut state = self.lock();
@@ -47,7 +46,7 @@ impl Desk {
         let result = match (&recorded, &answer, by) {
             (Err(error), _, _) => Err(AnswerError::NotRecorded(error.clone())),
             (Ok(()), Answer::Deny { .. } | Answer::DenySession, _)
-            | (Ok(()), Answer::Allow { .. }, By::Grant(_)) => Ok(()),
+            | (Ok(()), Answer::Allow { .. }, Answerer::Approval(_) | Answerer::Rule(_)) => Ok(()),
             // No request waits for it now, and a later one was not what the person saw.
             (Ok(()), Answer::Allow { .. }, _) if !waits => {
                 Err(AnswerError::Withdrawn(question.id.clone()))
@@ -56,18 +55,21 @@ impl Desk {
         };
         let instead = match &result {
             Ok(()) => None,
-            Err(AnswerError::NotRecorded(_)) => {
-                Some((By::Journal, "the answer was not recorded".to_owned()))
+            Err(AnswerError::NotRecorded(_)) => Some((
+                Circumstance::Journal,
+                "the answer was not recorded".to_owned(),
+            )),
+            Err(error @ AnswerError::Withdrawn(_)) => {
+                Some((Circumstance::Withdrawn, error.to_string()))
             }
-            Err(error @ AnswerError::Withdrawn(_)) => Some((By::Withdrawn, error.to_string())),
-            Err(error) => Some((By::Policy, error.to_string())),
+            Err(error) => Some((Circumstance::Policy, error.to_string())),
         };
-        let is_person = matches!(by, By::Person(_)) && instead.is_none();
+        let is_person = matches!(by, Answerer::Person(_)) && instead.is_none();
         let (answer, by) = match instead {
             None => (answer, by.clone()),
             Some((by, reason)) => {
                 let reason = Some(reason);
-                (Answer::Deny { reason }, by)
+                (Answer::Deny { reason }, by.into())
             }
         };
         if is_person && !matches!(answer, Answer::Allow { .. }) {
@@ -77,7 +79,7 @@ impl Desk {
         state.close_entry(&Settled {
             id: question.id.clone(),
             answer: answer.clone(),
-            by: by.as_str().to_owned(),
+            by: by.clone(),
         });
         drop(state);
         if matches!(
@@ -95,10 +97,12 @@ impl Desk {
         &self,
         question: &Question,
         answer: &Answer,
-        by: &By,
+        by: &Answerer,
     ) -> Result<(), String> {
         let (verdict, scope, reason) = match (answer, by) {
-            (Answer::Allow { .. }, By::Grant(_)) => (Verdict::Allow, None, None),
+            (Answer::Allow { .. }, Answerer::Approval(_) | Answerer::Rule(_)) => {
+                (Verdict::Allow, None, None)
+            }
             (Answer::Allow { scope }, _) => (Verdict::Allow, Some(*scope), None),
             (Answer::Deny { reason }, _) => (Verdict::Deny, None, reason.as_deref()),
             (Answer::DenySession, _) => (Verdict::Deny, None, None),
@@ -107,7 +111,7 @@ impl Desk {
             question,
             verdict,
             scope,
-            by: by.as_str(),
+            by,
             reason,
         })
     }
@@ -117,7 +121,7 @@ impl Desk {
         if let Some(question) = self.begin_settling(id) {
             let answer = Answer::Allow { scope: Scope::Once };
             // The use of the other grant follows, and is recorded by itself.
-            drop(self.settle(&question, answer, &By::Grant(format!("approval {grant}"))));
+            drop(self.settle(&question, answer, &Answerer::Approval(grant.clone())));
         }
     }
 }

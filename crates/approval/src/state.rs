@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_policy::{Grants, Reviewer, Scope};
-use stockade_types::{ApprovalId, UnixMillis, Verdict};
+use stockade_types::{ApprovalId, Circumstance, UnixMillis, Verdict};
 
 use super::{
     exchange::{AnswerError, Asker, Outcome},
@@ -97,14 +97,14 @@ impl State {
         if self.entries.values().filter(unsettled).count() >= PENDING_MAX {
             return Some(Outcome::refused(
                 None,
-                "desk",
+                Circumstance::Desk,
                 "too many questions are open",
             ));
         }
         if self.prompts.len() >= PROMPTS_PER_MINUTE_MAX {
             return Some(Outcome::refused(
                 None,
-                "desk",
+                Circumstance::Desk,
                 "too many questions in one minute; try again later",
             ));
         }
@@ -206,31 +206,35 @@ pub(super) fn barred(state: &State, asker: &Asker<'_>) -> Option<Outcome> {
     if state.closed {
         return Some(Outcome::refused(
             None,
-            "session-end",
+            Circumstance::SessionEnd,
             "the session is ending",
         ));
     }
     if state.waiting() >= WAITING_MAX {
         let reason = "too many requests wait for an answer";
-        return Some(Outcome::refused(None, "desk", reason));
+        return Some(Outcome::refused(None, Circumstance::Desk, reason));
     }
     if state.grants.is_denied_always(asker.request) {
         let reason = "denied for this session; it is not asked again";
-        return Some(Outcome::refused(None, "denied-before", reason));
+        return Some(Outcome::refused(None, Circumstance::DeniedBefore, reason));
     }
     let denials = state.grants.denied_count(asker.request);
     if denials >= DENIALS_MAX {
         let reason = format!("denied {denials} times in this session; it is not asked again");
-        return Some(Outcome::refused(None, "denied-before", &reason));
+        return Some(Outcome::refused(None, Circumstance::DeniedBefore, &reason));
     }
     let reviewer = asker.decision.stage.as_ref().map(|stage| stage.reviewer);
     match (asker.decision.verdict, reviewer) {
         (Verdict::Ask, Some(Reviewer::Human | Reviewer::BotThenHuman)) => None,
         (Verdict::Ask, Some(Reviewer::Bot)) => Some(Outcome::refused(
             None,
-            "no-one-to-ask",
+            Circumstance::NoOne,
             "the rule asks a bot, and no bot is set up",
         )),
-        _ => Some(Outcome::refused(None, "policy", &asker.decision.reason)),
+        _ => Some(Outcome::refused(
+            None,
+            Circumstance::Policy,
+            &asker.decision.reason,
+        )),
     }
 }

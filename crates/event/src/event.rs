@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, LimitName, RawText, RuleId,
-    Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
+    Access, Answerer, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, LimitName, RawText,
+    RuleId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 use crate::{
@@ -450,11 +450,11 @@ events! {
         /// How far the answer reaches, for example `once`.
         scope: Option<String>,
         /// Who answered: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`.
-        by: String,
+        by: Answerer,
         /// Why, in the words of the person who answered.
         reason: Option<String>,
     }
-    => format!("{verdict} {approval} by {}{}", safe(by), because(reason.as_deref()));
+    => format!("{verdict} {approval} by {by}{}", because(reason.as_deref()));
     /// A granted approval allowed a request.
     "approval.used" ApprovalUsed {
         /// The approval.

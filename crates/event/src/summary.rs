@@ -334,7 +334,7 @@ impl Summary {
             if let Some(decision) = asked {
                 let answer = reason
                     .as_ref()
-                    .map_or_else(|| by.clone(), |reason| format!("{by}: {reason}"));
+                    .map_or_else(|| by.to_string(), |reason| format!("{by}: {reason}"));
                 self.refuse(&decision, Some(answer));
             }
         } else if let Event::ConnectionDecided {

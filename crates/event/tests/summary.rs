@@ -38,7 +38,7 @@ fn answered(number: u32, verdict: Verdict, by: &str, reason: Option<&str>) -> Ev
         approval: ApprovalId::from_random(number),
         verdict,
         scope: None,
-        by: by.to_owned(),
+        by: by.parse().unwrap(),
         reason: reason.map(str::to_owned),
     }
 }

@@ -18,7 +18,7 @@ use std::{
 use stockade_event::Durability;
 use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::{Approvals, Policy, PortRequest, Request, SERVER_PORTS};
-use stockade_types::{ApprovalId, Port, Subject, Verdict, chain};
+use stockade_types::{Answerer, ApprovalId, Circumstance, Port, Subject, Verdict, chain};
 
 use crate::publish::{self, Doors, Gate};
 use stockade_approval::{Asker, Desk, Outcome};
@@ -39,8 +39,24 @@ const SEEN_MAX: usize = 1024;
 const PROCESSES_MAX: usize = 20_000;
 /// The state of a listening socket (linux/tcp_states.h), as proc(5) writes it.
 const LISTENS: &str = "0A";
-/// The parties that end a question without an answer, by the desk's words.
-const UNANSWERED: [&str; 4] = ["timeout", "withdrawn", "session-end", "desk"];
+
+/// Tells whether a question that opened nothing had an answer: a port that had one is not listed
+/// again.
+const fn has_answered(by: &Answerer) -> bool {
+    match by {
+        Answerer::Person(_) | Answerer::Approval(_) | Answerer::Rule(_) => true,
+        Answerer::Circumstance(circumstance) => match circumstance {
+            Circumstance::Timeout
+            | Circumstance::Withdrawn
+            | Circumstance::SessionEnd
+            | Circumstance::Desk => false,
+            Circumstance::NoOne
+            | Circumstance::DeniedBefore
+            | Circumstance::Journal
+            | Circumstance::Policy => true,
+        },
+    }
+}
 
 /// The ports seen so far.
 pub(crate) struct Listening {
@@ -191,7 +207,7 @@ impl Opening {
         let (approvals, id) = match outcome {
             Outcome::Granted { approvals, id } => (approvals, id),
             Outcome::Refused { by, .. } => {
-                if !UNANSWERED.contains(&by.as_str()) {
+                if has_answered(&by) {
                     lock(&self.told).answered.insert(port.get());
                 }
                 return;

@@ -52,7 +52,7 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
                 approval: question.id.clone(),
                 verdict: *verdict,
                 scope: scope.map(|scope| scope.to_string()),
-                by: (*by).to_owned(),
+                by: (*by).clone(),
                 reason: reason.map(str::to_owned),
             },
             DeskEvent::Used { approval, decision } => Event::ApprovalUsed {
@@ -66,7 +66,7 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
                 }
                 Event::OperatorActed {
                     action: "revoke".to_owned(),
-                    by: (*by).to_owned(),
+                    by: by.to_string(),
                     detail: approval.to_string(),
                 }
             }

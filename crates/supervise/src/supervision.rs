@@ -21,7 +21,9 @@ use stockade_sys::{
     notifier::{Notification, Notifier},
     seccomp::name,
 };
-use stockade_types::{ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdict, chain};
+use stockade_types::{
+    Answerer, ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdict, chain,
+};
 
 use crate::{
     areas::Areas,
@@ -468,7 +470,7 @@ impl Supervision {
 }
 
 /// The decision that an unanswered or denied question turns into.
-pub fn refused(decision: &Decision, by: &str, reason: &str) -> Decision {
+pub fn refused(decision: &Decision, by: &Answerer, reason: &str) -> Decision {
     let rule = decision.rule.as_ref().map_or("", RuleId::as_str);
     Decision {
         verdict: Verdict::Deny,

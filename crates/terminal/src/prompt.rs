@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use stockade_approval::{Answer, Desk};
-use stockade_types::ApprovalId;
 use stockade_types::AskMode;
+use stockade_types::{ApprovalId, Person};
 
 use super::{
     dialog::{Action, Dialog, Keep},
@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Who answers here, in records.
-const BY: &str = "terminal";
+const BY: Person = Person::Terminal;
 
 /// How the question that was shown last has ended.
 #[derive(Debug)]

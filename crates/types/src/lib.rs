@@ -5,6 +5,7 @@
 //! field is parsed once, at the edge, and is valid everywhere afterwards.
 #![forbid(unsafe_code)]
 
+mod answerer;
 mod decision;
 mod error;
 mod host;
@@ -17,6 +18,7 @@ mod subject;
 mod vocabulary;
 mod words;
 
+pub use answerer::{Answerer, AnswererError, Person};
 pub use decision::{DecisionRecord, RequestKind, Target, Verdict};
 pub use error::chain;
 pub use host::{Host, HostError, HostName, Port};
@@ -27,6 +29,7 @@ pub use raw::RawText;
 pub use secret::Secret;
 pub use subject::{ProcessId, Subject};
 pub use vocabulary::{
-    Access, AskMode, GuaranteeName, LimitName, Severity, Tier, WordError, WorkspaceMode,
+    Access, AskMode, Circumstance, GuaranteeName, LimitName, Severity, Tier, WordError,
+    WorkspaceMode,
 };
 pub use words::Words;

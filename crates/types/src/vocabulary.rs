@@ -101,6 +101,28 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// What settles a question, or prevents one, without a person.
+    Circumstance {
+        /// It has expired.
+        Timeout = "timeout",
+        /// No program waits for it any more.
+        Withdrawn = "withdrawn",
+        /// The session ends.
+        SessionEnd = "session-end",
+        /// There is no one to ask.
+        NoOne = "no-one-to-ask",
+        /// A person has denied the same for the session, or several times.
+        DeniedBefore = "denied-before",
+        /// It could not be recorded.
+        Journal = "journal",
+        /// The rules for grants.
+        Policy = "policy",
+        /// A bound of the desk, or a question that it no longer has.
+        Desk = "desk",
+    }
+}
+
+vocabulary! {
     /// How changes to the workspace become real.
     WorkspaceMode {
         /// At once.

@@ -8,7 +8,7 @@ fn once_lets_one_request_through_and_asks_the_next() {
     let first = lab.ask(connect("registry.test"), Scope::Session);
     let id = lab.pending(1)[0].id.clone();
     lab.desk
-        .answer(&id, allow(Scope::Once), "terminal")
+        .answer(&id, allow(Scope::Once), Person::Terminal)
         .unwrap();
     assert!(matches!(first.join().unwrap(), Outcome::Granted { id: used, .. } if used == id));
     assert_eq!(
@@ -19,10 +19,10 @@ fn once_lets_one_request_through_and_asks_the_next() {
     let second = lab.ask(connect("registry.test"), Scope::Session);
     let again = lab.pending(1)[0].id.clone();
     assert_ne!(again, id);
-    lab.desk.answer(&again, deny(), "terminal").unwrap();
+    lab.desk.answer(&again, deny(), Person::Terminal).unwrap();
     let expected = Outcome::Refused {
         id: Some(again),
-        by: "terminal".to_owned(),
+        by: Person::Terminal.into(),
         reason: "open a PR".to_owned(),
     };
     assert_eq!(second.join().unwrap(), expected);
@@ -34,7 +34,7 @@ fn a_session_grant_needs_no_second_question_and_ends_when_it_is_revoked() {
     let first = lab.ask(connect("registry.test"), Scope::Session);
     let id = lab.pending(1)[0].id.clone();
     lab.desk
-        .answer(&id, allow(Scope::Session), "inbox uid 1000")
+        .answer(&id, allow(Scope::Session), Person::Inbox { uid: 1000 })
         .unwrap();
     assert!(matches!(first.join().unwrap(), Outcome::Granted { .. }));
     let second = lab
@@ -45,11 +45,11 @@ fn a_session_grant_needs_no_second_question_and_ends_when_it_is_revoked() {
 
     let elsewhere = lab.ask(connect("paste.test"), Scope::Session);
     let other = lab.pending(1)[0].id.clone();
-    lab.desk.answer(&other, deny(), "terminal").unwrap();
+    lab.desk.answer(&other, deny(), Person::Terminal).unwrap();
     assert_eq!(refused_by(elsewhere.join().unwrap()), "terminal");
 
-    assert_eq!(lab.desk.revoke(&id, "terminal"), Ok(true));
-    assert_eq!(lab.desk.revoke(&id, "terminal"), Ok(false));
+    assert_eq!(lab.desk.revoke(&id, Person::Terminal), Ok(true));
+    assert_eq!(lab.desk.revoke(&id, Person::Terminal), Ok(false));
     assert!(lab.events().contains(&"revoked by terminal".to_owned()));
     let third = lab.ask(connect("registry.test"), Scope::Session);
     assert_eq!(lab.pending(1).len(), 1);
@@ -65,7 +65,7 @@ fn requests_of_one_shape_share_a_question() {
         .collect();
     let id = lab.waiting(5);
     lab.desk
-        .answer(&id, allow(Scope::Session), "terminal")
+        .answer(&id, allow(Scope::Session), Person::Terminal)
         .unwrap();
     for ask in asks {
         assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
@@ -87,11 +87,11 @@ fn once_for_several_lets_exactly_one_through() {
         .collect();
     let id = lab.waiting(3);
     lab.desk
-        .answer(&id, allow(Scope::Once), "terminal")
+        .answer(&id, allow(Scope::Once), Person::Terminal)
         .unwrap();
     let next = lab.waiting(2);
     assert_ne!(next, id);
-    lab.desk.answer(&next, deny(), "terminal").unwrap();
+    lab.desk.answer(&next, deny(), Person::Terminal).unwrap();
     let outcomes: Vec<Outcome> = asks.into_iter().map(|ask| ask.join().unwrap()).collect();
     let granted = outcomes
         .iter()
@@ -120,13 +120,13 @@ fn another_program_has_a_question_of_its_own_and_takes_no_counted_answer() {
         both.iter().find(asks).unwrap().id.clone()
     };
     lab.desk
-        .answer(&of("/usr/bin/node"), allow(Scope::Once), "terminal")
+        .answer(&of("/usr/bin/node"), allow(Scope::Once), Person::Terminal)
         .unwrap();
     assert!(matches!(node.join().unwrap(), Outcome::Granted { .. }));
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(lab.pending(1)[0].id, of("/usr/bin/curl"));
     lab.desk
-        .answer(&of("/usr/bin/curl"), deny(), "terminal")
+        .answer(&of("/usr/bin/curl"), deny(), Person::Terminal)
         .unwrap();
     assert_eq!(refused_by(curl.join().unwrap()), "terminal");
 }
@@ -140,7 +140,7 @@ fn an_answer_for_the_session_closes_the_questions_that_it_covers() {
     let other = lab.ask(by("/usr/bin/curl", "paste.test"), Scope::Session);
     lab.pending(3);
     lab.desk
-        .answer(&first, allow(Scope::Session), "terminal")
+        .answer(&first, allow(Scope::Session), Person::Terminal)
         .unwrap();
     for ask in [node, curl] {
         let outcome = ask.join().unwrap();
@@ -167,7 +167,7 @@ fn an_answer_that_comes_after_its_program_is_gone_is_kept_for_nobody() {
         let id = lab.pending(1)[0].id.clone();
         wanted.store(false, Ordering::SeqCst);
         // Either the program that asked used it, or it is not a grant.
-        drop(lab.desk.answer(&id, allow(Scope::Once), "terminal"));
+        drop(lab.desk.answer(&id, allow(Scope::Once), Person::Terminal));
         drop(ask.join().unwrap());
         let grants = lab.desk.grants();
         let left = grants.iter().filter(|g| !g.revoked && g.used == 0);
@@ -187,10 +187,10 @@ fn those_who_wait_for_one_answer_are_bounded() {
     let Outcome::Refused { by, reason, .. } = more.join().unwrap() else {
         panic!("granted")
     };
-    assert_eq!(by, "desk");
+    assert_eq!(by, Circumstance::Desk.into());
     assert_eq!(reason, "64 requests wait for this answer");
     lab.desk
-        .answer(&id, allow(Scope::Session), "terminal")
+        .answer(&id, allow(Scope::Session), Person::Terminal)
         .unwrap();
     for ask in asks {
         assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
@@ -228,9 +228,12 @@ fn an_answer_is_final() {
     let lab = Lab::new(AskMode::Tty);
     let ask = lab.ask(connect("paste.test"), Scope::Session);
     let id = lab.pending(1)[0].id.clone();
-    lab.desk.answer(&id, deny(), "terminal").unwrap();
+    lab.desk.answer(&id, deny(), Person::Terminal).unwrap();
     for answer in [allow(Scope::Once), allow(Scope::Session), deny()] {
-        let error = lab.desk.answer(&id, answer, "inbox uid 1000").unwrap_err();
+        let error = lab
+            .desk
+            .answer(&id, answer, Person::Inbox { uid: 1000 })
+            .unwrap_err();
         assert!(
             matches!(
                 error,
@@ -246,7 +249,7 @@ fn an_answer_is_final() {
     assert!(lab.desk.grants().is_empty());
     let unknown = ApprovalId::from_random(7);
     assert_eq!(
-        lab.desk.answer(&unknown, deny(), "terminal"),
+        lab.desk.answer(&unknown, deny(), Person::Terminal),
         Err(AnswerError::Unknown(unknown))
     );
 }
@@ -260,7 +263,7 @@ fn an_expired_question_is_denied_and_cannot_be_allowed() {
     lab.time.store(question.expires.0, Ordering::SeqCst);
     let late = lab
         .desk
-        .answer(&question.id, allow(Scope::Once), "terminal")
+        .answer(&question.id, allow(Scope::Once), Person::Terminal)
         .unwrap_err();
     assert!(
         matches!(late, AnswerError::Expired(_) | AnswerError::Settled { .. }),
@@ -278,7 +281,7 @@ fn what_is_not_recorded_is_denied() {
     lab.broken.store(true, Ordering::SeqCst);
     let error = lab
         .desk
-        .answer(&id, allow(Scope::Session), "terminal")
+        .answer(&id, allow(Scope::Session), Person::Terminal)
         .unwrap_err();
     assert_eq!(
         error,
@@ -301,7 +304,7 @@ fn a_use_that_is_not_recorded_is_denied() {
     let ask = lab.ask(connect("registry.test"), Scope::Session);
     let id = lab.pending(1)[0].id.clone();
     lab.desk
-        .answer(&id, allow(Scope::Session), "terminal")
+        .answer(&id, allow(Scope::Session), Person::Terminal)
         .unwrap();
     assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
     lab.broken.store(true, Ordering::SeqCst);
@@ -318,7 +321,7 @@ fn the_third_denial_of_a_shape_is_the_last_question() {
     for _ in 0..3 {
         let ask = lab.ask(connect("paste.test"), Scope::Session);
         let id = lab.pending(1)[0].id.clone();
-        lab.desk.answer(&id, deny(), "terminal").unwrap();
+        lab.desk.answer(&id, deny(), Person::Terminal).unwrap();
         assert_eq!(refused_by(ask.join().unwrap()), "terminal");
     }
     let asked = lab.events().len();
@@ -355,11 +358,14 @@ fn no_grant_is_wider_than_the_question() {
         Scope::Uses(4),
         Scope::Until(UnixMillis(u64::MAX)),
     ] {
-        let error = lab.desk.answer(&id, allow(scope), "terminal").unwrap_err();
+        let error = lab
+            .desk
+            .answer(&id, allow(scope), Person::Terminal)
+            .unwrap_err();
         assert!(matches!(error, AnswerError::TooWide { .. }), "{error}");
     }
     lab.desk
-        .answer(&id, allow(Scope::Uses(3)), "terminal")
+        .answer(&id, allow(Scope::Uses(3)), Person::Terminal)
         .unwrap();
     assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
 
@@ -367,11 +373,11 @@ fn no_grant_is_wider_than_the_question() {
     let id = lab.pending(1)[0].id.clone();
     let error = lab
         .desk
-        .answer(&id, allow(Scope::Session), "terminal")
+        .answer(&id, allow(Scope::Session), Person::Terminal)
         .unwrap_err();
     assert!(matches!(error, AnswerError::TooWide { .. }), "{error}");
     lab.desk
-        .answer(&id, allow(Scope::Once), "terminal")
+        .answer(&id, allow(Scope::Once), Person::Terminal)
         .unwrap();
     assert!(matches!(anonymous.join().unwrap(), Outcome::Granted { .. }));
 }
@@ -383,7 +389,7 @@ fn a_grant_binds_the_exact_command() {
     let ask = lab.ask(run(&["git", "push", "origin"], digest), Scope::Session);
     let id = lab.pending(1)[0].id.clone();
     lab.desk
-        .answer(&id, allow(Scope::Session), "terminal")
+        .answer(&id, allow(Scope::Session), Person::Terminal)
         .unwrap();
     assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
     let others = [
@@ -393,7 +399,7 @@ fn a_grant_binds_the_exact_command() {
     for other in others {
         let ask = lab.ask(other, Scope::Session);
         let id = lab.pending(1)[0].id.clone();
-        lab.desk.answer(&id, deny(), "terminal").unwrap();
+        lab.desk.answer(&id, deny(), Person::Terminal).unwrap();
         assert_eq!(refused_by(ask.join().unwrap()), "terminal");
     }
 }

@@ -93,7 +93,7 @@ fn replies_are_the_same_lines_for_ever() {
             settled: vec![Settled {
                 id: "7f3a0001".parse().unwrap(),
                 answer: Answer::DenySession,
-                by: "inbox uid 1000".to_owned(),
+                by: "inbox uid 1000".parse().unwrap(),
             }],
         },
         Reply::Done {},

@@ -17,7 +17,8 @@ use stockade_policy::{
     AskStage, Decision, ExecRequest, NetRequest, Origin, Request, Reviewer, Scope,
 };
 use stockade_types::{
-    ApprovalId, AskMode, DecisionId, Digest, Port, RawText, Subject, UnixMillis, Verdict,
+    ApprovalId, AskMode, Circumstance, DecisionId, Digest, Person, Port, RawText, Subject,
+    UnixMillis, Verdict,
 };
 
 use super::*;
@@ -197,7 +198,7 @@ fn deny() -> Answer {
 
 fn refused_by(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Refused { by, .. } => by,
+        Outcome::Refused { by, .. } => by.to_string(),
         Outcome::Granted { id, .. } => panic!("granted {id}"),
     }
 }

@@ -4,8 +4,9 @@
 
 use stockade_event::{Counts, Event, LayerSeen, SessionOutcome, Stamp};
 use stockade_types::{
-    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, LimitName, ProcessId, RawText,
-    RequestKind, SessionId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
+    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, LimitName, Person, ProcessId,
+    RawText, RequestKind, SessionId, Severity, Subject, Target, Tier, UnixMillis, Verdict,
+    WorkspaceMode,
 };
 
 /// Every byte, then texts that break out of JSON, terminals, CSV and pages.
@@ -162,7 +163,7 @@ fn approved(text: &RawText) -> [Event; 3] {
             approval: approval.clone(),
             verdict: Verdict::Deny,
             scope: Some("once".to_owned()),
-            by: "terminal".to_owned(),
+            by: Person::Terminal.into(),
             reason: Some(words),
         },
         Event::ApprovalUsed {

@@ -18,7 +18,7 @@ use rustix::{
 };
 use stockade_approval::{Asker, Desk, DeskEvent, Outcome};
 use stockade_policy::{AskStage, Decision, NetRequest, Request, Reviewer, Scope};
-use stockade_types::AskMode;
+use stockade_types::{AskMode, Circumstance, Person};
 use stockade_types::{DecisionId, Digest, Port, Subject, UnixMillis, Verdict};
 
 use super::{
@@ -459,7 +459,9 @@ fn a_late_answer_of_the_terminal_does_not_reach_the_agent() {
     lab.shows("registry.test:443");
     let id = lab.desk.pending()[0].id.clone();
     let deny = stockade_approval::Answer::Deny { reason: None };
-    lab.desk.answer(&id, deny, "inbox uid 1000").unwrap();
+    lab.desk
+        .answer(&id, deny, Person::Inbox { uid: 1000 })
+        .unwrap();
     ask.join().unwrap();
     lab.until("the end of the box", |text| !text.contains("┌ stockade"));
     lab.pause(1_300);
@@ -482,7 +484,9 @@ fn an_answer_from_elsewhere_takes_the_box_away() {
     lab.shows("registry.test:443");
     let id = lab.desk.pending()[0].id.clone();
     let deny = stockade_approval::Answer::Deny { reason: None };
-    lab.desk.answer(&id, deny, "inbox uid 1000").unwrap();
+    lab.desk
+        .answer(&id, deny, Person::Inbox { uid: 1000 })
+        .unwrap();
     lab.until("the end of the box", |text| {
         text == "\n\n\n\n    full screen"
     });
@@ -498,7 +502,9 @@ fn a_question_that_expires_goes_away_denied() {
     lab.shows("deny in 4:52");
     lab.time.fetch_add(300_000, Ordering::SeqCst);
     lab.until("the end of the box", |text| !text.contains("registry.test"));
-    assert!(matches!(ask.join().unwrap(), Outcome::Refused { by, .. } if by == "timeout"));
+    assert!(
+        matches!(ask.join().unwrap(), Outcome::Refused { by, .. } if by == Circumstance::Timeout.into())
+    );
 }
 
 #[test]
@@ -540,7 +546,9 @@ fn a_question_that_ends_with_its_session_leaves_no_line() {
     let ask = lab.ask();
     lab.shows("[o]nce");
     lab.desk.close();
-    assert!(matches!(ask.join().unwrap(), Outcome::Refused { by, .. } if by == "session-end"));
+    assert!(
+        matches!(ask.join().unwrap(), Outcome::Refused { by, .. } if by == Circumstance::SessionEnd.into())
+    );
     lab.print(b"the end\r\n");
     let text = lab.shows("the end");
     assert!(!text.contains("stockade"), "{text}");
@@ -558,7 +566,9 @@ fn what_was_typed_for_one_question_does_not_answer_the_next() {
     let second = lab.ask_about("other.test");
     lab.shows(" of 2");
     let deny = stockade_approval::Answer::Deny { reason: None };
-    lab.desk.answer(&id, deny, "inbox uid 1000").unwrap();
+    lab.desk
+        .answer(&id, deny, Person::Inbox { uid: 1000 })
+        .unwrap();
     lab.shows("other.test:443");
     first.join().unwrap();
     // Slowly: each key stands for itself.
@@ -570,7 +580,9 @@ fn what_was_typed_for_one_question_does_not_answer_the_next() {
     assert!(!second.is_finished(), "a letter of a reason allowed it");
     lab.shows("[d]eny");
     lab.type_keys(b"d");
-    assert!(matches!(second.join().unwrap(), Outcome::Refused { by, .. } if by == "terminal"));
+    assert!(
+        matches!(second.join().unwrap(), Outcome::Refused { by, .. } if by == Person::Terminal.into())
+    );
 }
 
 #[test]

@@ -452,7 +452,7 @@ fn question(
 
 /// Says how a question was settled.
 fn became(settled: &Settled) -> String {
-    let by = safe(&settled.by);
+    let by = &settled.by;
     let answer = match &settled.answer {
         Answer::Allow { scope } => {
             let reach = in_words(*scope, now(), &TimeZone::system());

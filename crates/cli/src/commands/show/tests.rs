@@ -1,7 +1,7 @@
 use jiff::tz::TimeZone;
 use stockade_event::{Counts, Envelope, Event, SCHEMA_VERSION, SessionOutcome};
 use stockade_types::{
-    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, ProcessId, RawText,
+    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, Person, ProcessId, RawText,
     RequestKind, SessionId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
@@ -149,7 +149,7 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
                 approval,
                 verdict: Verdict::Deny,
                 scope: None,
-                by: "terminal".to_owned(),
+                by: Person::Terminal.into(),
                 reason: Some("use the mirror".to_owned()),
             },
         ),

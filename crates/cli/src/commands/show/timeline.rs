@@ -6,7 +6,7 @@ use serde::Serialize;
 use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Envelope, Event, summary::is_kept_by_git};
 use stockade_types::{
-    Access, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
+    Access, Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
 };
 
 use super::lines::{Line, Mark, asked, first_level, noted, reach, refused, target};
@@ -316,7 +316,7 @@ impl Timeline {
         approval: &ApprovalId,
         verdict: Verdict,
         reach: Option<String>,
-        by: &str,
+        by: &Answerer,
         reason: Option<&str>,
     ) {
         let Some((entry, line)) = self.asks.remove(approval) else {
@@ -334,7 +334,7 @@ impl Timeline {
         let reason = reason
             .map(|why| format!(": {}", safe(why)))
             .unwrap_or_default();
-        line.text = format!("{} → {answer}{reach} by {}{reason}", line.text, safe(by));
+        line.text = format!("{} → {answer}{reach} by {by}{reason}", line.text);
     }
 
     /// Returns the block that an event belongs to, making it at the first event of a command.
