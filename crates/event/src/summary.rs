@@ -9,7 +9,12 @@ use stockade_types::{
     Verdict,
 };
 
-use crate::{envelope::Envelope, event::Event, text::limit_text, totals::SessionOutcome};
+use crate::{
+    envelope::Envelope,
+    event::Event,
+    text::limit_text,
+    totals::{Counts, SessionOutcome},
+};
 
 /// How many different paths, hosts, refusals and open asks are listed one by one; the totals count
 /// all. A person reads tens; ten thousand keep the summary of a hostile session below a few MiB.
@@ -199,9 +204,8 @@ impl Summary {
         {
             self.commands += 1;
         }
+        self.count(&envelope.event);
         match &envelope.event {
-            Event::ProcessStarted { .. } => self.processes += 1,
-            Event::ExecUnconfirmed { .. } => self.unconfirmed += 1,
             Event::RefusalRepeated { decision, count } => self.repeated(*decision, *count),
             Event::FileChanged { path, access, .. } => self.changed(path, *access),
             Event::ConnectionClosed {
@@ -223,9 +227,6 @@ impl Summary {
             }
             Event::PortPublished { port, outside, .. } => {
                 self.published.insert(*outside, *port);
-            }
-            Event::EventsLost { count, .. } => {
-                self.events_lost = self.events_lost.saturating_add(*count);
             }
             Event::PolicyLoaded { quiet, .. } => {
                 self.quiet_rules = quiet.iter().flatten().cloned().collect();
@@ -261,7 +262,21 @@ impl Summary {
             // The timeline shows what a person did; a use is counted by the request that it
             // permitted.
             Event::ApprovalUsed { .. } | Event::OperatorActed { .. } => {}
+            // These come to a number.
+            Event::ProcessStarted { .. }
+            | Event::ExecUnconfirmed { .. }
+            | Event::EventsLost { .. } => {}
         }
+    }
+
+    /// Adds the numbers that the end of the journal has too, by the same fold.
+    fn count(&mut self, event: &Event) {
+        let mut one = Counts::default();
+        one.add(event);
+        self.processes = self.processes.saturating_add(one.processes);
+        self.unconfirmed = self.unconfirmed.saturating_add(one.unconfirmed);
+        self.asked = self.asked.saturating_add(one.asks);
+        self.events_lost = self.events_lost.saturating_add(one.events_lost);
     }
 
     /// Adds an event of the session's own life.
@@ -313,7 +328,6 @@ impl Summary {
             approval, decision, ..
         } = event
         {
-            self.asked += 1;
             if self.open_asks.len() < ENTRIES_MAX {
                 self.open_asks.insert(approval.clone(), decision.clone());
             }

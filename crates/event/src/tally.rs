@@ -1,4 +1,4 @@
-//! The totals of a session: one fold over its events, for the end of the journal.
+//! The totals of a session: one fold over its events, for the end of the journal and for summaries.
 
 use std::collections::HashSet;
 
@@ -26,19 +26,26 @@ impl Tally {
             self.commands.insert(scope.into());
             self.counts.commands += 1;
         }
-        let counts = &mut self.counts;
-        event.add_to(counts);
-        // An answer decides its question, and has an event of its own.
-        if !matches!(event, Event::ApprovalRequested { .. })
-            && let Some(decision) = event.decision()
-        {
-            counts.decisions += 1;
-            counts.denials += u64::from(decision.verdict == Verdict::Deny);
-        }
+        self.counts.add(event);
     }
 
     /// Returns the totals so far.
     pub const fn counts(&self) -> Counts {
         self.counts
+    }
+}
+
+impl Counts {
+    /// Adds what an event comes to: the one place where events are counted. Commands are not counted
+    /// by events; who tells them apart adds them.
+    pub(crate) fn add(&mut self, event: &Event) {
+        event.add_to(self);
+        // An answer decides its question, and has an event of its own.
+        if !matches!(event, Event::ApprovalRequested { .. })
+            && let Some(decision) = event.decision()
+        {
+            self.decisions += 1;
+            self.denials += u64::from(decision.verdict == Verdict::Deny);
+        }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{decision, every_kind, hostile, session, stamp, subject};
 use std::collections::BTreeSet;
 
-use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary, catalogue};
+use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary, Tally, catalogue};
 use stockade_types::{Access, ApprovalId, Digest, UnixMillis, Verdict};
 
 fn envelope(seq: u64, event: Event) -> Envelope {
@@ -74,6 +74,35 @@ fn one_of_each_kind_adds_up() {
         ..summary
     };
     assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), kept);
+}
+
+#[test]
+fn the_summary_and_the_end_of_the_journal_count_the_same() {
+    let events = every_kind(&"x".into()).into_iter();
+    let events: Vec<_> = events.clone().chain(events).collect();
+    let mut tally = Tally::default();
+    let mut summary = Summary::default();
+    for (event, seq) in events.into_iter().zip(1..) {
+        tally.add(None, &event);
+        summary.add(&envelope(seq, event));
+    }
+    let counts = tally.counts();
+    assert_eq!(
+        [
+            counts.processes,
+            counts.unconfirmed,
+            counts.asks,
+            counts.events_lost
+        ],
+        [
+            summary.processes,
+            summary.unconfirmed,
+            summary.asked,
+            summary.events_lost
+        ]
+    );
+    assert!(counts.processes > 0 && counts.unconfirmed > 0);
+    assert!(counts.asks > 0 && counts.events_lost > 0);
 }
 
 #[test]
