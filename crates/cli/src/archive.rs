@@ -48,32 +48,48 @@ impl Archive {
         Ok(Some(Self { state, store }))
     }
 
+    /// Opens the archive; says why and gives the exit code where there is no session yet.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_some(out: &mut Output) -> anyhow::Result<Result<Self, Exit>> {
+        Ok(Self::open(out)?.ok_or_else(|| {
+            out.note(format_args!("stockade: {}", StoreError::NoSessions));
+            Exit::CannotTell
+        }))
+    }
+
     /// Opens the archive and finds the session that `text` means; says why and gives the exit code
     /// where there is none.
     ///
     /// # Errors
-    /// When the state directory is not safe or the index cannot be used.
+    /// As [`Self::open`].
     pub(crate) fn open_at(text: &str, out: &mut Output) -> anyhow::Result<Result<Record, Exit>> {
-        let Some(mut archive) = Self::open(out)? else {
-            return Ok(Err(none_yet(out)));
-        };
-        Ok(archive.resolve(text, out)?.map(|session| Record {
-            dir: archive.state.session_dir(&session),
+        match Self::open_some(out)? {
+            Ok(mut archive) => archive.find(text, out),
+            Err(exit) => Ok(Err(exit)),
+        }
+    }
+
+    /// Returns the record of a session.
+    pub(crate) fn record(&self, session: SessionId) -> Record {
+        Record {
+            dir: self.state.session_dir(&session),
             session,
-        }))
+        }
     }
 
     /// Finds the session that `text` means; says why and gives the exit code if it means none.
     ///
     /// # Errors
     /// When the index cannot be used.
-    pub(crate) fn resolve(
+    pub(crate) fn find(
         &mut self,
         text: &str,
         out: &mut Output,
-    ) -> anyhow::Result<Result<SessionId, Exit>> {
+    ) -> anyhow::Result<Result<Record, Exit>> {
         let exit = match self.store.resolve(text) {
-            Ok(session) => return Ok(Ok(session)),
+            Ok(session) => return Ok(Ok(self.record(session))),
             Err(error) => {
                 let exit = match &error {
                     StoreError::NotASession(_) | StoreError::Ambiguous { .. } => Exit::Usage,
@@ -138,12 +154,6 @@ impl Record {
         ));
         Exit::CannotTell
     }
-}
-
-/// Says that there is no session yet.
-pub(crate) fn none_yet(out: &mut Output) -> Exit {
-    out.note(format_args!("stockade: {}", StoreError::NoSessions));
-    Exit::CannotTell
 }
 
 pub(crate) fn count(number: usize) -> u64 {

@@ -22,10 +22,20 @@ pub(crate) fn columns() -> Option<usize> {
     })
 }
 
+/// In which form a command prints its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// For people.
+    Text,
+    /// One line of JSON for each.
+    Json,
+}
+
 /// Where a command writes; colour only on a terminal that knows it and never with `NO_COLOR`.
 #[derive(Debug)]
 pub(crate) struct Output {
     color: bool,
+    form: Form,
     /// Nobody reads standard output any more.
     closed: bool,
 }
@@ -37,7 +47,39 @@ impl Output {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             color: !no_color && !is_dumb && io::stdout().is_terminal(),
+            form: Form::Text,
             closed: false,
+        }
+    }
+
+    /// Prints values as JSON from now on, if the caller wants that (`--json`).
+    pub(crate) const fn set_json(&mut self, wanted: bool) {
+        if wanted {
+            self.form = Form::Json;
+        }
+    }
+
+    /// Returns the form in which values are printed.
+    pub(crate) const fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Prints one value in the form that the caller wants: as a line of JSON, or as the lines that
+    /// `text` makes of the same value, if there are any.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn value<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        match self.form {
+            Form::Json => self.json(value),
+            Form::Text => match text(value).as_str() {
+                "" => Ok(()),
+                text => self.line(text),
+            },
         }
     }
 

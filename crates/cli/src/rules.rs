@@ -36,6 +36,17 @@ pub(crate) enum Reach {
     Everywhere,
 }
 
+impl Reach {
+    /// What `--everywhere` means.
+    pub(crate) const fn of(everywhere: bool) -> Self {
+        if everywhere {
+            Self::Everywhere
+        } else {
+            Self::Workspace
+        }
+    }
+}
+
 /// One rule of a file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Kept {

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use stockade_types::{ByteSize, Span};
 
 use crate::{
-    archive::{Archive, none_yet},
+    archive::Archive,
     commands::policy::effective,
     exit::Exit,
     human::{bytes, minute, plural},
@@ -69,8 +69,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         count: args.keep.or(set.count),
         caches_bytes: args.keep_caches.map_or(set.caches_bytes, ByteSize::bytes),
     };
-    let Some(mut archive) = Archive::open(out)? else {
-        return Ok(none_yet(out));
+    let mut archive = match Archive::open_some(out)? {
+        Ok(archive) => archive,
+        Err(exit) => return Ok(exit),
     };
     let planned = retention::plan(&archive.state, keep)?;
     let (caches, stay) = kept_caches::plan(archive.state.path(), keep.span, keep.caches_bytes)?;

@@ -3,7 +3,7 @@
 use crate::{
     exit::Exit,
     human::safe,
-    output::Output,
+    output::{Form, Output},
     rules::{self, Kept},
 };
 
@@ -42,11 +42,12 @@ enum Command {
 /// # Errors
 /// When a file cannot be read or written.
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
+    out.set_json(args.json);
     let kept = rules::list()?;
     match &args.command {
-        None | Some(Command::List) => list(&kept, args.json, out),
+        None | Some(Command::List) => list(&kept, out),
         Some(Command::Show { id }) => match find(&kept, id, out) {
-            Some(one) => show(one, args.json, out),
+            Some(one) => show(one, out),
             None => Ok(Exit::No),
         },
         Some(Command::Remove { id }) => match find(&kept, id, out) {
@@ -60,49 +61,38 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
 }
 
-fn list(kept: &[Kept], json: bool, out: &mut Output) -> anyhow::Result<Exit> {
-    if json {
-        for one in kept {
-            out.json(one)?;
-        }
-        return Ok(Exit::Yes);
-    }
-    if kept.is_empty() {
-        out.note("no answers are kept; `[a]lways` in a question keeps one");
-    }
+fn list(kept: &[Kept], out: &mut Output) -> anyhow::Result<Exit> {
     for one in kept {
-        let body = one.text.lines().skip(2);
-        let body: Vec<&str> = body.filter(|line| !line.starts_with("reason")).collect();
-        out.line(format_args!(
-            "{}  {}\n    {}\n    {}",
-            safe(&one.id),
-            safe(&body.join("; ")),
-            safe(&one.note),
-            safe(&one.file.display().to_string())
-        ))?;
+        out.value(one, |one| {
+            let body = one.text.lines().skip(2);
+            let body: Vec<&str> = body.filter(|line| !line.starts_with("reason")).collect();
+            format!(
+                "{}  {}\n    {}\n    {}",
+                safe(&one.id),
+                safe(&body.join("; ")),
+                safe(&one.note),
+                safe(&one.file.display().to_string())
+            )
+        })?;
     }
-    if let Some(one) = kept.first() {
-        out.note(format_args!(
-            "`stockade rules remove {}` takes it back",
-            safe(&one.id)
-        ));
+    match (out.form(), kept.first()) {
+        (Form::Json, _) => {}
+        (Form::Text, None) => out.note("no answers are kept; `[a]lways` in a question keeps one"),
+        (Form::Text, Some(one)) => {
+            let id = safe(&one.id);
+            out.note(format_args!("`stockade rules remove {id}` takes it back"));
+        }
     }
     Ok(Exit::Yes)
 }
 
-fn show(one: &Kept, json: bool, out: &mut Output) -> anyhow::Result<Exit> {
-    if json {
-        out.json(one)?;
-        return Ok(Exit::Yes);
-    }
-    out.line(format_args!(
-        "# {}: {}",
-        safe(&one.file.display().to_string()),
-        safe(&one.note)
-    ))?;
-    for line in one.text.lines() {
-        out.line(safe(line))?;
-    }
+fn show(one: &Kept, out: &mut Output) -> anyhow::Result<Exit> {
+    out.value(one, |one| {
+        let file = safe(&one.file.display().to_string());
+        let lines = one.text.lines().map(safe);
+        let first = std::iter::once(format!("# {file}: {}", safe(&one.note)));
+        first.chain(lines).collect::<Vec<_>>().join("\n")
+    })?;
     Ok(Exit::Yes)
 }
 

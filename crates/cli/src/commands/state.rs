@@ -14,11 +14,12 @@ use stockade_runner::kept::{self, Kept, LoginState, Standing};
 use stockade_types::RawText;
 
 use crate::{
+    archive::count,
     commands::policy::effective,
     exit::Exit,
     human::{bytes, minute, plural, safe},
     layers::LayerArgs,
-    output::Output,
+    output::{Form, Output},
     state::{StateDir, StateError},
 };
 
@@ -116,7 +117,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
                 Some(which) => choose(all, Some(&which)),
                 None => all,
             };
-            list(&chosen, json, out)
+            out.set_json(json);
+            list(&chosen, out)
         }
         Command::Reset {
             which,
@@ -125,21 +127,60 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             json,
         } => {
             let chosen = choose(all, which.as_deref());
-            let asked = Asked { yes, json };
-            reset(&chosen, everything, asked, out)
+            out.set_json(json);
+            let extent = if everything {
+                Extent::Everything
+            } else {
+                Extent::Copies
+            };
+            reset(&chosen, extent, Consent::of(yes), out)
         }
         Command::Copy { which, yes, json } => {
             let chosen = choose(all, which.as_deref());
-            copy(&chosen, Asked { yes, json }, out)
+            out.set_json(json);
+            copy(&chosen, Consent::of(yes), out)
         }
     }
 }
 
-/// How an answer is got and given.
-#[derive(Clone, Copy)]
-struct Asked {
-    yes: bool,
-    json: bool,
+/// Who says yes to what a command would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Consent {
+    /// `--yes` has said it.
+    Given,
+    /// It is asked for on the terminal.
+    Asked,
+}
+
+impl Consent {
+    const fn of(yes: bool) -> Self {
+        if yes { Self::Given } else { Self::Asked }
+    }
+}
+
+/// How much a reset removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// What was copied from the user's files.
+    Copies,
+    /// All that is kept.
+    Everything,
+}
+
+/// What was removed, as `reset --json` prints it.
+#[derive(Debug, Serialize)]
+struct Reset<'a> {
+    agent: &'a str,
+    removed_files: u64,
+    workspace: Option<&'a RawText>,
+}
+
+/// What was taken over, as `copy --json` prints it.
+#[derive(Debug, Serialize)]
+struct Copied<'a> {
+    agent: &'a str,
+    files: Vec<String>,
+    workspace: Option<&'a RawText>,
 }
 
 /// Returns those that an agent's name, a directory or the beginning of a key means.
@@ -171,43 +212,45 @@ fn environment() -> Vec<(RawText, RawText)> {
         .collect()
 }
 
-fn list(chosen: &[Kept], json: bool, out: &mut Output) -> anyhow::Result<Exit> {
-    if chosen.is_empty() && !json {
+fn list(chosen: &[Kept], out: &mut Output) -> anyhow::Result<Exit> {
+    if chosen.is_empty() && out.form() == Form::Text {
         out.note("stockade: nothing is kept there; `stockade state list` shows what is");
         return Ok(Exit::Yes);
     }
     let zone = TimeZone::system();
     for kept in chosen {
-        let listed = listed(kept)?;
-        if json {
-            out.json(&listed)?;
-            continue;
-        }
-        let used = minute(listed.used_unix_s.saturating_mul(1_000_000_000), &zone);
-        let in_use = if listed.in_use { ", in use" } else { "" };
-        out.line(format!(
-            "{:<12} {used}  {:>8} in {}{in_use}  {}",
-            safe(&listed.agent),
-            bytes(listed.bytes),
-            plural(listed.files, "file", "files"),
-            name(kept)
-        ))?;
-        for Differs { file, standing } in &listed.differences {
+        out.value(&listed(kept)?, |listed| listed.text(&zone))?;
+    }
+    Ok(Exit::Yes)
+}
+
+impl Listed {
+    fn text(&self, zone: &TimeZone) -> String {
+        let used = minute(self.used_unix_s.saturating_mul(1_000_000_000), zone);
+        let in_use = if self.in_use { ", in use" } else { "" };
+        let agent = safe(&self.agent);
+        let mut lines = vec![format!(
+            "{agent:<12} {used}  {:>8} in {}{in_use}  {}",
+            bytes(self.bytes),
+            plural(self.files, "file", "files"),
+            name(self.workspace.as_ref(), &self.key)
+        )];
+        lines.extend(self.differences.iter().map(|Differs { file, standing }| {
             let how = match standing {
                 Standing::YoursArrives => "you changed it; yours arrives at the next start",
                 Standing::AgentsStays => "the agent changed its copy, which stays",
                 Standing::Both => "both changed it; the agent's own stays",
             };
-            out.line(format!("             {}: {how}", safe(file)))?;
-        }
-        for file in &listed.refreshed_logins {
-            let (file, agent) = (safe(file), safe(&kept.agent));
-            out.line(format!(
+            format!("             {}: {how}", safe(file))
+        }));
+        lines.extend(self.refreshed_logins.iter().map(|file| {
+            let file = safe(file);
+            format!(
                 "             {file}: refreshed inside; `stockade state copy {agent}` takes it over"
-            ))?;
-        }
+            )
+        }));
+        lines.join("\n")
     }
-    Ok(Exit::Yes)
 }
 
 fn listed(kept: &Kept) -> anyhow::Result<Listed> {
@@ -244,24 +287,30 @@ fn listed(kept: &Kept) -> anyhow::Result<Listed> {
 }
 
 /// Names a workspace, or the directory where it is not known.
-fn name(kept: &Kept) -> String {
-    kept.workspace.as_ref().map_or_else(
-        || format!("workspace unknown ({})", safe(&kept.key)),
+fn name(workspace: Option<&RawText>, key: &str) -> String {
+    workspace.map_or_else(
+        || format!("workspace unknown ({})", safe(key)),
         RawText::display,
     )
 }
 
+/// Names what is kept.
+fn kept_name(kept: &Kept) -> String {
+    let workspace = name(kept.workspace.as_ref(), &kept.key);
+    format!("{} {workspace}", safe(&kept.agent))
+}
+
 fn reset(
     chosen: &[Kept],
-    everything: bool,
-    asked: Asked,
+    extent: Extent,
+    consent: Consent,
     out: &mut Output,
 ) -> anyhow::Result<Exit> {
     if chosen.is_empty() {
         return Ok(nothing(out));
     }
     if let Some(kept) = chosen.iter().find(|kept| kept.is_in_use()) {
-        let (agent, name) = (safe(&kept.agent), name(kept));
+        let (agent, name) = (safe(&kept.agent), name(kept.workspace.as_ref(), &kept.key));
         out.note(format!(
             "stockade: a session of {agent} uses {name}; end it first"
         ));
@@ -269,41 +318,37 @@ fn reset(
     }
     let names: Vec<String> = chosen
         .iter()
-        .map(|kept| format!("  {} {}", safe(&kept.agent), name(kept)))
+        .map(|kept| format!("  {}", kept_name(kept)))
         .collect();
-    let what = if everything {
-        "Remove all that is kept, conversations too, of"
-    } else {
-        "Begin again with copies of your files in"
+    let what = match extent {
+        Extent::Everything => "Remove all that is kept, conversations too, of",
+        Extent::Copies => "Begin again with copies of your files in",
     };
-    if !confirm(&format!("{what}\n{}", names.join("\n")), asked, out) {
+    if !confirm(&format!("{what}\n{}", names.join("\n")), consent, out) {
         return Ok(Exit::No);
     }
     for kept in chosen {
-        let removed = if everything {
-            kept.remove()?;
-            kept.files
-        } else {
-            let removed = kept.reset(&policy(kept)?, &environment())?;
-            u64::try_from(removed).unwrap_or(u64::MAX)
+        let removed = match extent {
+            Extent::Everything => {
+                kept.remove()?;
+                kept.files
+            }
+            Extent::Copies => count(kept.reset(&policy(kept)?, &environment())?),
         };
-        if asked.json {
-            out.json(&serde_json::json!({
-                "agent": kept.agent, "workspace": kept.workspace, "removed_files": removed,
-            }))?;
-        } else {
-            out.line(format!(
-                "{} {}: {} removed",
-                safe(&kept.agent),
-                name(kept),
-                plural(removed, "file", "files")
-            ))?;
-        }
+        let reset = Reset {
+            agent: &kept.agent,
+            removed_files: removed,
+            workspace: kept.workspace.as_ref(),
+        };
+        out.value(&reset, |reset| {
+            let files = plural(reset.removed_files, "file", "files");
+            format!("{}: {files} removed", kept_name(kept))
+        })?;
     }
     Ok(Exit::Yes)
 }
 
-fn copy(chosen: &[Kept], asked: Asked, out: &mut Output) -> anyhow::Result<Exit> {
+fn copy(chosen: &[Kept], consent: Consent, out: &mut Output) -> anyhow::Result<Exit> {
     if chosen.is_empty() {
         return Ok(nothing(out));
     }
@@ -320,7 +365,7 @@ fn copy(chosen: &[Kept], asked: Asked, out: &mut Output) -> anyhow::Result<Exit>
                 }
                 LoginState::Other { file, reason } => out.note(format!(
                     "stockade: nothing is taken from {} for {}: {}",
-                    name(kept),
+                    name(kept.workspace.as_ref(), &kept.key),
                     safe(&file),
                     safe(&reason)
                 )),
@@ -338,7 +383,7 @@ fn copy(chosen: &[Kept], asked: Asked, out: &mut Output) -> anyhow::Result<Exit>
         };
         out.note(format!("stockade: {message}"));
         for (kept, _, _) in &refreshed {
-            out.note(format!("  {} {}", safe(&kept.agent), name(kept)));
+            out.note(format!("  {}", kept_name(kept)));
         }
         return Ok(if refreshed.is_empty() {
             Exit::Yes
@@ -347,25 +392,25 @@ fn copy(chosen: &[Kept], asked: Asked, out: &mut Output) -> anyhow::Result<Exit>
         });
     };
     let question = format!(
-        "Take over from {} {}\n{}\nWhat ran inside wrote these. Had it put the tokens of another account \
+        "Take over from {}\n{}\nWhat ran inside wrote these. Had it put the tokens of another account \
          there, your\nprompts would go to that account from then on.\nTake them over",
-        safe(&kept.agent),
-        name(kept),
+        kept_name(kept),
         lines.join("\n")
     );
-    if !confirm(&question, asked, out) {
+    if !confirm(&question, consent, out) {
         return Ok(Exit::No);
     }
     let files = kept.copy_logins(policy, &environment)?;
-    if asked.json {
-        out.json(&serde_json::json!({
-            "agent": kept.agent, "workspace": kept.workspace, "files": files,
-        }))?;
-    } else {
-        for file in files {
-            out.line(format!("{}: tokens taken over", safe(&file)))?;
-        }
-    }
+    let copied = Copied {
+        agent: &kept.agent,
+        files,
+        workspace: kept.workspace.as_ref(),
+    };
+    out.value(&copied, |copied| {
+        let files = copied.files.iter();
+        let lines = files.map(|file| format!("{}: tokens taken over", safe(file)));
+        lines.collect::<Vec<_>>().join("\n")
+    })?;
     Ok(Exit::Yes)
 }
 
@@ -375,8 +420,8 @@ fn nothing(out: &mut Output) -> Exit {
 }
 
 /// Asks on the terminal; without one only `--yes` is an answer.
-fn confirm(question: &str, asked: Asked, out: &mut Output) -> bool {
-    if asked.yes {
+fn confirm(question: &str, consent: Consent, out: &mut Output) -> bool {
+    if consent == Consent::Given {
         return true;
     }
     if !io::stdin().is_terminal() {

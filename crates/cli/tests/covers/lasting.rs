@@ -127,6 +127,19 @@ fn what_was_allowed_in_a_session_is_learned_from_its_record() {
     };
     learn(&[]).assert_success().assert_stdout("[[allow]]");
     assert_eq!(place.asked(&place.repo), 1, "nothing is written unasked");
+    // Nothing is learned, and nothing written, from a record with a line that cannot be read.
+    let record = place.env.state().join("sessions").join(&session);
+    let journal = record.join("journal.jsonl");
+    let whole = fs::read(&journal).expect("the session has a journal");
+    let damaged = [whole.as_slice(), b"no event\n"].concat();
+    fs::write(&journal, damaged).expect("the state is ours");
+    let refused = learn(&["--write"]);
+    refused
+        .assert_code(3)
+        .assert_stderr("1 line could not be read");
+    assert_eq!(refused.stdout, "");
+    fs::write(&journal, whole).expect("the state is ours");
+    assert_eq!(place.asked(&place.repo), 1, "nothing was written");
     learn(&["--write"])
         .assert_success()
         .assert_stdout("learned-");

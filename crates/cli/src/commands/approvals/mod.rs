@@ -20,7 +20,7 @@ use self::sessions::{Found, Open, Sessions};
 use crate::{
     exit::Exit,
     human::{minute, safe, time_of_day},
-    output::Output,
+    output::{Form, Output},
     rules,
 };
 use stockade_terminal::overlay::Alternate;
@@ -136,16 +136,33 @@ struct Granted<'a> {
     grant: &'a ListedGrant,
 }
 
+/// An answer as `allow --json` and `deny --json` print it.
+#[derive(Debug, Serialize)]
+struct Answered<'a> {
+    answer: &'a Answer,
+    approval: &'a ApprovalId,
+    session: &'a SessionId,
+}
+
+/// What `revoke --json` prints.
+#[derive(Debug, Serialize)]
+struct Revoked<'a> {
+    approval: &'a ApprovalId,
+    revoked: bool,
+    session: &'a SessionId,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// When the sessions cannot be read, or the output cannot be written.
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    out.set_json(args.json);
     let mut sessions = Sessions::of_this_user()?;
     match args.command {
         None if !args.json && can_draw() => live::run(&mut sessions, out.color()),
-        None | Some(Command::List) => list(&mut sessions, args.json, out),
-        Some(Command::Show { id }) => show(&mut sessions, &id, args.json, out),
+        None | Some(Command::List) => list(&mut sessions, out),
+        Some(Command::Show { id }) => show(&mut sessions, &id, out),
         Some(Command::Allow {
             id,
             scope,
@@ -154,19 +171,21 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             let scope = match scope {
                 Reach::Scope(scope) => scope,
                 Reach::For(span) => Scope::Until(UnixMillis(now().0.saturating_add(span.millis()))),
-                Reach::Always => return always(&mut sessions, &id, everywhere, args.json, out),
+                Reach::Always => {
+                    return always(&mut sessions, &id, rules::Reach::of(everywhere), out);
+                }
             };
-            answer(&mut sessions, &id, &Answer::Allow { scope }, args.json, out)
+            answer(&mut sessions, &id, &Answer::Allow { scope }, out)
         }
         Some(Command::Deny {
             id, session: true, ..
-        }) => answer(&mut sessions, &id, &Answer::DenySession, args.json, out),
+        }) => answer(&mut sessions, &id, &Answer::DenySession, out),
         Some(Command::Deny { id, reason, .. }) => {
             let reason = reason.map(|text| shortened(text, out));
-            answer(&mut sessions, &id, &Answer::Deny { reason }, args.json, out)
+            answer(&mut sessions, &id, &Answer::Deny { reason }, out)
         }
-        Some(Command::Grants) => grants(&mut sessions, args.json, out),
-        Some(Command::Revoke { id }) => revoke(&mut sessions, &id, args.json, out),
+        Some(Command::Grants) => grants(&mut sessions, out),
+        Some(Command::Revoke { id }) => revoke(&mut sessions, &id, out),
     }
 }
 
@@ -211,41 +230,33 @@ fn now() -> UnixMillis {
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn list(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result<Exit> {
+fn list(sessions: &mut Sessions, out: &mut Output) -> anyhow::Result<Exit> {
     let found = sessions.questions();
     note_problems(sessions, out);
-    if json {
-        for Open { session, item } in &found {
-            out.json(&Listed {
-                session,
-                question: item,
-            })?;
-        }
-        return Ok(sessions.exit());
-    }
-    if found.is_empty() && sessions.exit() == Exit::Yes {
+    if found.is_empty() && out.form() == Form::Text && sessions.exit() == Exit::Yes {
         out.note("there are no open questions");
     }
     let now = now();
     for Open { session, item } in &found {
-        out.line(format_args!(
-            "{}  {}  {}  {}  {}",
-            item.id,
-            session.short(),
-            item.agent,
-            item.summary,
-            time_left(item.expires, item.gives_up, now)
-        ))?;
+        let listed = Listed {
+            session,
+            question: item,
+        };
+        out.value(&listed, |Listed { session, question }| {
+            format!(
+                "{}  {}  {}  {}  {}",
+                question.id,
+                session.short(),
+                question.agent,
+                question.summary,
+                time_left(question.expires, question.gives_up, now)
+            )
+        })?;
     }
     Ok(sessions.exit())
 }
 
-fn show(
-    sessions: &mut Sessions,
-    prefix: &str,
-    json: bool,
-    out: &mut Output,
-) -> anyhow::Result<Exit> {
+fn show(sessions: &mut Sessions, prefix: &str, out: &mut Output) -> anyhow::Result<Exit> {
     let (session, id) = match question(sessions, prefix, out) {
         Ok(found) => found,
         Err(exit) => return Ok(exit),
@@ -257,27 +268,31 @@ fn show(
         Ok(question) => question,
         Err(error) => return Ok(refuse(&error, out)),
     };
-    if json {
-        out.json(&Full {
-            session: &session,
-            question: &question,
-        })?;
-        return Ok(Exit::Yes);
-    }
-    out.raw(&question.shown)?;
-    out.line(format_args!(
-        "  always    {}\n  session   {session}\n  widest    {}\n  left      {}",
-        question.lasting.as_ref().map_or_else(
-            || "no rule of yours would answer it".to_owned(),
-            |lasting| format!("keeps for this workspace: {}", safe(&lasting.rule.words))
-        ),
-        question.scope_max.map_or_else(
-            || "deny".to_owned(),
-            |scope| in_words(scope, now(), &TimeZone::system())
-        ),
-        time_left(question.expires, question.gives_up, now())
-    ))?;
+    let full = Full {
+        session: &session,
+        question: &question,
+    };
+    out.value(&full, Full::text)?;
     Ok(Exit::Yes)
+}
+
+impl Full<'_> {
+    fn text(&self) -> String {
+        let Self { session, question } = self;
+        let always = question.lasting.as_ref().map_or_else(
+            || "no rule of yours would answer it".to_owned(),
+            |lasting| format!("keeps for this workspace: {}", safe(&lasting.rule.words)),
+        );
+        let widest = question.scope_max.map_or_else(
+            || "deny".to_owned(),
+            |scope| in_words(scope, now(), &TimeZone::system()),
+        );
+        let left = time_left(question.expires, question.gives_up, now());
+        format!(
+            "{}  always    {always}\n  session   {session}\n  widest    {widest}\n  left      {left}",
+            question.shown
+        )
+    }
 }
 
 /// Says how long an answer can still have an effect: until the question expires, or until whoever
@@ -297,20 +312,11 @@ fn answer(
     sessions: &mut Sessions,
     prefix: &str,
     answer: &Answer,
-    json: bool,
     out: &mut Output,
 ) -> anyhow::Result<Exit> {
     let (session, id) = match question(sessions, prefix, out) {
         Ok(found) => found,
         Err(exit) => return Ok(exit),
-    };
-    let words = match answer {
-        Answer::Allow { scope } => {
-            let reach = in_words(*scope, now(), &TimeZone::system());
-            format!("allowed ({reach})")
-        }
-        Answer::Deny { .. } => "denied".to_owned(),
-        Answer::DenySession => "denied for this session".to_owned(),
     };
     let sent = sessions
         .client(&session)
@@ -318,20 +324,34 @@ fn answer(
     if let Err(error) = sent {
         return Ok(refuse(&error, out));
     }
-    if json {
-        out.json(&serde_json::json!({ "session": session, "approval": id, "answer": answer }))?;
-    } else {
-        out.line(format_args!("{id} {words}"))?;
-    }
+    let answered = Answered {
+        session: &session,
+        approval: &id,
+        answer,
+    };
+    out.value(&answered, Answered::text)?;
     Ok(Exit::Yes)
+}
+
+impl Answered<'_> {
+    fn text(&self) -> String {
+        let words = match self.answer {
+            Answer::Allow { scope } => {
+                let reach = in_words(*scope, now(), &TimeZone::system());
+                format!("allowed ({reach})")
+            }
+            Answer::Deny { .. } => "denied".to_owned(),
+            Answer::DenySession => "denied for this session".to_owned(),
+        };
+        format!("{} {words}", self.approval)
+    }
 }
 
 /// Allows as far as the session reaches, and keeps a rule for later ones. The rule is shown first.
 fn always(
     sessions: &mut Sessions,
     prefix: &str,
-    everywhere: bool,
-    json: bool,
+    reach: rules::Reach,
     out: &mut Output,
 ) -> anyhow::Result<Exit> {
     let (session, id) = match question(sessions, prefix, out) {
@@ -352,17 +372,12 @@ fn always(
         ));
         return Ok(Exit::No);
     };
-    let reach = if everywhere {
-        rules::Reach::Everywhere
-    } else {
-        rules::Reach::Workspace
-    };
     let workspace = std::path::Path::new(&lasting.workspace);
     for line in lasting.rule.to_toml("always", "allowed always").lines() {
         out.note(format_args!("    {}", safe(line)));
     }
     let scope = view.kept_scope();
-    let done = answer(sessions, id.as_str(), &Answer::Allow { scope }, json, out)?;
+    let done = answer(sessions, id.as_str(), &Answer::Allow { scope }, out)?;
     if done != Exit::Yes {
         return Ok(done);
     }
@@ -372,46 +387,45 @@ fn always(
     Ok(Exit::Yes)
 }
 
-fn grants(sessions: &mut Sessions, json: bool, out: &mut Output) -> anyhow::Result<Exit> {
+fn grants(sessions: &mut Sessions, out: &mut Output) -> anyhow::Result<Exit> {
     let found = sessions.grants();
     note_problems(sessions, out);
-    if found.is_empty() && !json && sessions.exit() == Exit::Yes {
+    if found.is_empty() && out.form() == Form::Text && sessions.exit() == Exit::Yes {
         out.note("nothing is granted in a running session");
     }
     for Open { session, item } in &found {
-        if json {
-            out.json(&Granted {
-                session,
-                grant: item,
-            })?;
-            continue;
-        }
+        let granted = Granted {
+            session,
+            grant: item,
+        };
+        out.value(&granted, Granted::text)?;
+    }
+    Ok(sessions.exit())
+}
+
+impl Granted<'_> {
+    fn text(&self) -> String {
+        let Self { session, grant } = self;
         let now = now();
-        let state = match (item.revoked, item.uses_left, item.scope) {
+        let state = match (grant.revoked, grant.uses_left, grant.scope) {
             (true, _, _) => "revoked",
             (false, Some(0), _) => "used up",
             (false, _, Scope::Until(end)) if end <= now => "expired",
             (false, _, _) => "in force",
         };
-        out.line(format_args!(
+        format!(
             "{}  {}  {} {}  {}, {state}, used {} times",
-            item.id,
+            grant.id,
             session.short(),
-            item.kind,
-            item.target,
-            in_words(item.scope, now, &TimeZone::system()),
-            item.used
-        ))?;
+            grant.kind,
+            grant.target,
+            in_words(grant.scope, now, &TimeZone::system()),
+            grant.used
+        )
     }
-    Ok(sessions.exit())
 }
 
-fn revoke(
-    sessions: &mut Sessions,
-    prefix: &str,
-    json: bool,
-    out: &mut Output,
-) -> anyhow::Result<Exit> {
+fn revoke(sessions: &mut Sessions, prefix: &str, out: &mut Output) -> anyhow::Result<Exit> {
     let found = sessions.find_grant(prefix);
     let (session, id) = match pick(sessions, found, prefix, out) {
         Ok(found) => found,
@@ -423,11 +437,12 @@ fn revoke(
     {
         return Ok(refuse(&error, out));
     }
-    if json {
-        out.json(&serde_json::json!({ "session": session, "approval": id, "revoked": true }))?;
-    } else {
-        out.line(format_args!("{id} revoked"))?;
-    }
+    let revoked = Revoked {
+        session: &session,
+        approval: &id,
+        revoked: true,
+    };
+    out.value(&revoked, |revoked| format!("{} revoked", revoked.approval))?;
     Ok(Exit::Yes)
 }
 

@@ -15,11 +15,10 @@ use stockade_journal::{
 use stockade_types::SessionId;
 
 use crate::{
-    archive::{Archive, Progress, count, none_yet},
+    archive::{Archive, Progress, Record, count},
     exit::Exit,
     human::{number, plural, safe},
     output::Output,
-    state::StateDir,
 };
 
 /// Check whether the record of a session is intact, and say what is missing or changed.
@@ -81,8 +80,10 @@ enum Found {
     reason = "every command has this signature"
 )]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else {
-        return Ok(none_yet(out));
+    out.set_json(args.json);
+    let mut archive = match Archive::open_some(out)? {
+        Ok(archive) => archive,
+        Err(exit) => return Ok(exit),
     };
     let key = match public_key(&args, &archive) {
         Ok(key) => key,
@@ -92,31 +93,21 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error).context("cannot verify without the key"),
     };
-    let sessions = if args.all {
-        archive
-            .store
-            .sessions()?
-            .into_iter()
-            .map(|row| row.id)
-            .collect()
+    let records = if args.all {
+        let rows = archive.store.sessions()?;
+        rows.into_iter().map(|row| archive.record(row.id)).collect()
     } else {
-        match archive.resolve(&args.session, out)? {
-            Ok(session) => vec![session],
+        match archive.find(&args.session, out)? {
+            Ok(record) => vec![record],
             Err(exit) => return Ok(exit),
         }
     };
     let mut exit = Exit::Yes;
     let mut known = None;
-    for checked in check_all(&archive.state, sessions, &key) {
+    for checked in check_all(records, &key) {
         let report = checked.report(&mut archive, &mut known)?;
         exit = worse(exit, report.exit());
-        if args.json {
-            out.json(&report)?;
-        } else {
-            for line in report.lines() {
-                out.line(line)?;
-            }
-        }
+        out.value(&report, |report| report.lines().join("\n"))?;
     }
     Ok(exit)
 }
@@ -135,19 +126,21 @@ struct Checked {
     verified: Result<Verification, VerifyError>,
 }
 
-/// Verifies `sessions` on all processors; the results are in their order.
-fn check_all(state: &StateDir, sessions: Vec<SessionId>, key: &VerifyingKey) -> Vec<Checked> {
-    if let [session] = sessions.as_slice() {
-        let mut progress = Progress::new(format!("verifying {}", session.short()));
-        let checked = check(state, session.clone(), key, &mut |at| {
+/// Verifies `records` on all processors; the results are in their order.
+fn check_all(mut records: Vec<Record>, key: &VerifyingKey) -> Vec<Checked> {
+    if records.len() == 1
+        && let Some(record) = records.pop()
+    {
+        let mut progress = Progress::new(format!("verifying {}", record.session.short()));
+        let checked = check(record, key, &mut |at| {
             progress.at(at.bytes, at.bytes_total);
         });
         progress.done();
         return vec![checked];
     }
-    let total = sessions.len();
+    let total = records.len();
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let waiting = Mutex::new(sessions.into_iter().enumerate());
+    let waiting = Mutex::new(records.into_iter().enumerate());
     let next = || {
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.next()
@@ -159,8 +152,8 @@ fn check_all(state: &StateDir, sessions: Vec<SessionId>, key: &VerifyingKey) -> 
             let give = give.clone();
             let next = &next;
             scope.spawn(move || {
-                while let Some((place, session)) = next() {
-                    let checked = check(state, session, key, &mut |_| {});
+                while let Some((place, record)) = next() {
+                    let checked = check(record, key, &mut |_| {});
                     if give.send((place, checked)).is_err() {
                         break;
                     }
@@ -180,12 +173,10 @@ fn check_all(state: &StateDir, sessions: Vec<SessionId>, key: &VerifyingKey) -> 
 }
 
 fn check(
-    state: &StateDir,
-    session: SessionId,
+    Record { session, dir }: Record,
     key: &VerifyingKey,
     report: &mut dyn FnMut(stockade_journal::Progress),
 ) -> Checked {
-    let dir = state.session_dir(&session);
     // Asked first: a session that ends meanwhile is then at most called unfinished too early.
     let running = is_live(&dir).unwrap_or(false);
     let verified = verify_with(&dir, &session, key, report);

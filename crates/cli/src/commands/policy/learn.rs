@@ -2,20 +2,15 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use anyhow::Context as _;
 use stockade_event::Event;
-use stockade_journal::read;
 use stockade_policy::{Approvals, LastingRule, Request};
-use stockade_types::{ApprovalId, DecisionRecord, RawText, SessionId, Verdict};
+use stockade_types::{Answerer, ApprovalId, DecisionRecord, RawText, SessionId, Verdict};
 
 use super::effective;
 use crate::{
-    archive::{Archive, none_yet},
+    archive::{Archive, Record},
     exit::Exit,
     human::{plural, safe},
     layers::LayerArgs,
@@ -53,20 +48,29 @@ struct Learned {
 /// # Errors
 /// When a record or the policy cannot be read, or a rule cannot be written.
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(mut archive) = Archive::open(out)? else {
-        return Ok(none_yet(out));
+    let mut archive = match Archive::open_some(out)? {
+        Ok(archive) => archive,
+        Err(exit) => return Ok(exit),
     };
-    let mut sessions = Vec::new();
+    let mut records = Vec::new();
     for name in &args.sessions {
-        match archive.resolve(name, out)? {
-            Ok(session) => sessions.push(session),
+        match archive.find(name, out)? {
+            Ok(record) => records.push(record),
             Err(exit) => return Ok(exit),
         }
     }
+    let mut all = Vec::new();
+    for record in records {
+        let (learned, unreadable) = look(&record)?;
+        if unreadable > 0 {
+            // Before anything is written: it is not known what such a line says.
+            return Ok(record.exit(unreadable, out));
+        }
+        all.push(learned);
+    }
     let mut count = 0;
     let mut seen: Vec<(PathBuf, String)> = Vec::new();
-    for session in sessions {
-        let learned = look(&archive.state.session_dir(&session), session)?;
+    for learned in all {
         for (approval, rule) in propose(&learned)? {
             let place = if args.everywhere {
                 PathBuf::new()
@@ -114,32 +118,29 @@ fn give(
         }
         return out.line("");
     }
-    let reach = if args.everywhere {
-        Reach::Everywhere
-    } else {
-        Reach::Workspace
-    };
+    let reach = Reach::of(args.everywhere);
     let path = rules::file(reach, workspace)?;
     rules::add(&path, workspace, &note, &text)?;
     let shown = safe(&path.display().to_string());
     out.line(format_args!("{id}  {}  {shown}", safe(&rule.words)))
 }
 
-/// Reads what people allowed in a session.
-fn look(directory: &Path, session: SessionId) -> anyhow::Result<Learned> {
+/// Reads what people allowed in a session, and how many lines could not be read.
+fn look(record: &Record) -> anyhow::Result<(Learned, u64)> {
     let mut asked: BTreeMap<ApprovalId, DecisionRecord> = BTreeMap::new();
     let mut learned = Learned {
-        session,
+        session: record.session.clone(),
         workspace: PathBuf::new(),
         preset: None,
         command: Vec::new(),
         allowed: Vec::new(),
     };
-    let events = read(directory).context("cannot read the record of the session")?;
-    for envelope in events {
-        let event = envelope
-            .context("the record of the session has an error")?
-            .event;
+    let extent = record.read(&mut |envelope| learned.add(&envelope.event, &mut asked))?;
+    Ok((learned, extent.unreadable))
+}
+
+impl Learned {
+    fn add(&mut self, event: &Event, asked: &mut BTreeMap<ApprovalId, DecisionRecord>) {
         if let Event::SessionStarted {
             workspace,
             preset,
@@ -147,28 +148,27 @@ fn look(directory: &Path, session: SessionId) -> anyhow::Result<Learned> {
             ..
         } = event
         {
-            learned.command = command;
-            learned.workspace = PathBuf::from(workspace.to_os());
-            learned.preset = Some(preset).filter(|name| !name.is_empty());
+            self.command.clone_from(command);
+            self.workspace = PathBuf::from(workspace.to_os());
+            self.preset = Some(preset.clone()).filter(|name| !name.is_empty());
         } else if let Event::ApprovalRequested {
             approval, decision, ..
         } = event
         {
-            asked.insert(approval, decision);
+            asked.insert(approval.clone(), decision.clone());
         } else if let Event::ApprovalDecided {
             approval,
             verdict: Verdict::Allow,
-            // What belongs to an answer or a rule was nobody's answer.
-            scope: Some(_),
+            // What an earlier answer or a rule covered was nobody's answer.
+            by: Answerer::Person(_),
             ..
         } = event
         {
-            learned
-                .allowed
-                .extend(asked.remove(&approval).map(|record| (approval, record)));
+            let allowed = asked.remove(approval);
+            self.allowed
+                .extend(allowed.map(|record| (approval.clone(), record)));
         }
     }
-    Ok(learned)
 }
 
 /// Returns a rule for each thing that would be asked about again.

@@ -184,7 +184,8 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     };
     let Some(helpers) = helpers else {
         let plan = stockade_runner::plan(options)?;
-        print_plan(&plan, args.json, out)?;
+        out.set_json(args.json);
+        out.value(&plan, plan_text)?;
         return Ok(Exit::Yes);
     };
     let finished = start::run(options, helpers, hold, args.session_file.as_deref(), out)?;
@@ -303,18 +304,16 @@ fn check_pins(policy: &Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result<()> {
-    if json {
-        return out.json(plan);
-    }
-    out.line(format!(
+/// Renders a plan for people, a line a step.
+fn plan_text(plan: &LaunchPlan) -> String {
+    let mut lines = vec![format!(
         "tier {} · uid {} · {} steps",
-        plan.tier.as_str(),
+        plan.tier,
         plan.identity.uid,
         plan.steps.len()
-    ))?;
+    )];
     for (index, step) in plan.steps.iter().enumerate() {
-        let value = serde_json::to_value(step)?;
+        let value = serde_json::to_value(step).unwrap_or_default();
         let fields = value.as_object().map(|fields| {
             fields
                 .iter()
@@ -323,22 +322,17 @@ fn print_plan(plan: &LaunchPlan, json: bool, out: &mut Output) -> anyhow::Result
                 .collect::<Vec<_>>()
                 .join(" ")
         });
-        out.line(format!(
-            "{index:>4} {:<20} {}",
-            step.name(),
-            fields.unwrap_or_default()
-        ))?;
+        let fields = fields.unwrap_or_default();
+        lines.push(format!("{index:>4} {:<20} {fields}", step.name()));
     }
-    out.line(format!("{:<15} {}", "boundary", plan.boundary))?;
-    for guarantee in &plan.guarantees {
+    lines.push(format!("{:<15} {}", "boundary", plan.boundary));
+    lines.extend(plan.guarantees.iter().map(|guarantee| {
         let state = if guarantee.holds { "holds" } else { "not held" };
         let how = guarantee.missing.as_ref().unwrap_or(&guarantee.how);
-        out.line(format!("{:<15} {state}: {how}", guarantee.name.as_str()))?;
-    }
-    for note in &plan.notes {
-        out.line(safe(note))?;
-    }
-    Ok(())
+        format!("{:<15} {state}: {how}", guarantee.name)
+    }));
+    lines.extend(plan.notes.iter().map(|note| safe(note)));
+    lines.join("\n")
 }
 
 /// Prints why nothing ran, with the next step, and gives the exit code.
