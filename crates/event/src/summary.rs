@@ -261,9 +261,10 @@ impl Summary {
             | Event::ApprovalDecided { .. } => self.judged(&envelope.event),
             // The timeline shows what a person did; a use is counted by the request that it
             // permitted.
-            Event::ApprovalUsed { .. } | Event::OperatorActed { .. } => {}
+            Event::ApprovalUsed { .. }
+            | Event::OperatorActed { .. }
             // These come to a number.
-            Event::ProcessStarted { .. }
+            | Event::ProcessStarted { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::EventsLost { .. } => {}
         }

@@ -78,7 +78,7 @@ pub(super) fn environment(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-fn is_document(path: &str) -> bool {
+pub(super) fn is_document(path: &str) -> bool {
     let is_markdown = Path::new(path)
         .extension()
         .is_some_and(|extension| extension == "md");

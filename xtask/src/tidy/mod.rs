@@ -9,6 +9,7 @@ mod paths;
 mod purity;
 mod size;
 mod source;
+mod tables;
 mod text;
 mod tokens;
 mod unsafety;
@@ -70,6 +71,11 @@ const CHECKS: &[Check] = &[
         name: "docs-paths",
         rule: "every path that a document names exists",
         find: docs::paths,
+    },
+    Check {
+        name: "no-doubled-row",
+        rule: "no table of a document has a row twice",
+        find: tables::doubled,
     },
     Check {
         name: "environment-documented",

@@ -146,7 +146,7 @@ struct Answered<'a> {
 
 /// What `revoke --json` prints.
 #[derive(Debug, Serialize)]
-struct Revoked<'a> {
+struct TakenBack<'a> {
     approval: &'a ApprovalId,
     revoked: bool,
     session: &'a SessionId,
@@ -437,7 +437,7 @@ fn revoke(sessions: &mut Sessions, prefix: &str, out: &mut Output) -> anyhow::Re
     {
         return Ok(refuse(&error, out));
     }
-    let revoked = Revoked {
+    let revoked = TakenBack {
         session: &session,
         approval: &id,
         revoked: true,
