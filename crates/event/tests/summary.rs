@@ -6,7 +6,9 @@ use common::{decision, every_kind, hostile, session, stamp, subject};
 use std::collections::BTreeSet;
 
 use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary, Tally, catalogue};
-use stockade_types::{Access, ApprovalId, Digest, UnixMillis, Verdict};
+use stockade_types::{
+    Access, Answerer, ApprovalId, Circumstance, Digest, Person, UnixMillis, Verdict,
+};
 
 fn envelope(seq: u64, event: Event) -> Envelope {
     Envelope {
@@ -33,12 +35,12 @@ fn requested(number: u32) -> Event {
     }
 }
 
-fn answered(number: u32, verdict: Verdict, by: &str, reason: Option<&str>) -> Event {
+fn answered(number: u32, verdict: Verdict, by: impl Into<Answerer>, reason: Option<&str>) -> Event {
     Event::ApprovalDecided {
         approval: ApprovalId::from_random(number),
         verdict,
         scope: None,
-        by: by.parse().unwrap(),
+        by: by.into(),
         reason: reason.map(str::to_owned),
     }
 }
@@ -110,15 +112,20 @@ fn an_ask_that_was_denied_is_refused_once_with_the_answer() {
     let mut summary = Summary::default();
     let events = [
         requested(1),
-        answered(1, Verdict::Deny, "terminal", Some("open a PR instead")),
+        answered(
+            1,
+            Verdict::Deny,
+            Person::Terminal,
+            Some("open a PR instead"),
+        ),
         // The same decision, now final.
         Event::HttpDecided {
             decision: decision(&"x".into(), 1, Verdict::Deny),
         },
         requested(2),
-        answered(2, Verdict::Allow, "terminal", None),
+        answered(2, Verdict::Allow, Person::Terminal, None),
         requested(3),
-        answered(3, Verdict::Deny, "timeout", None),
+        answered(3, Verdict::Deny, Circumstance::Timeout, None),
         requested(4),
     ];
     for (event, seq) in events.into_iter().zip(1..) {
