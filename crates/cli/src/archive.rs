@@ -26,7 +26,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Opens the archive and brings its index up to date; `None` where there is no state yet.
+    /// Opens the archive and updates its index; `None` if there is no state yet.
     ///
     /// # Errors
     /// When the state directory is not safe or the index cannot be used.
@@ -59,8 +59,8 @@ impl Archive {
         }))
     }
 
-    /// Opens the archive and finds the session that `text` means; says why and gives the exit code
-    /// where there is none.
+    /// Opens the archive and finds the session that `text` names; if there is none, reports why and
+    /// returns the exit code.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -79,7 +79,8 @@ impl Archive {
         }
     }
 
-    /// Finds the session that `text` means; says why and gives the exit code if it means none.
+    /// Finds the session that `text` names; if it names none, reports why and returns the exit
+    /// code.
     ///
     /// # Errors
     /// When the index cannot be used.
@@ -109,7 +110,7 @@ impl Archive {
 /// The record of one session.
 pub(crate) struct Record {
     pub(crate) session: SessionId,
-    /// Its directory, which a session whose record was taken away no longer has.
+    /// Its directory, which no longer exists if the record was removed.
     pub(crate) dir: PathBuf,
 }
 
@@ -122,7 +123,7 @@ pub(crate) struct Extent {
 }
 
 impl Record {
-    /// Gives the events that there are to `take`, in their order, without waiting for more.
+    /// Passes the existing events to `take`, in their order, without waiting for more.
     ///
     /// # Errors
     /// When there is no journal or it cannot be read.
@@ -142,7 +143,7 @@ impl Record {
         })
     }
 
-    /// Returns the exit code after lines were left out that could not be read, and says it.
+    /// Returns the exit code for a number of unreadable lines, and reports them.
     pub(crate) fn exit(&self, unreadable: u64, out: &mut Output) -> Exit {
         if unreadable == 0 {
             return Exit::Yes;
@@ -160,7 +161,7 @@ pub(crate) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// A bar on standard error that appears only where that is a terminal and the work is long.
+/// A bar on standard error that appears only if that is a terminal and the work takes long.
 pub(crate) struct Progress {
     what: String,
     started: std::time::Instant,
@@ -176,13 +177,13 @@ impl Progress {
         }
     }
 
-    /// Tells how far the work is.
+    /// Shows the progress of the work.
     pub(crate) fn at(&mut self, done: u64, total: u64) {
         if self.started.elapsed() < PROGRESS_AFTER {
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
-            // Hidden by itself where standard error is not a terminal.
+            // It hides itself if standard error is not a terminal.
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -193,7 +194,7 @@ impl Progress {
         bar.set_position(done);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn done(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! Every environment variable that Stockade itself reads, with what it means.
+//! Every environment variable that Stockade itself reads, with its meaning.
 
 /// One variable.
 pub(crate) struct Variable {
@@ -8,7 +8,7 @@ pub(crate) struct Variable {
     pub(crate) meaning: &'static str,
 }
 
-/// All of them, for the reference; code names them by the constants of their modules.
+/// All variables, for the reference; code names them by the constants of their modules.
 pub(crate) const VARIABLES: &[Variable] = &[
     Variable {
         name: "STOCKADE_STATE_DIR",

@@ -1,8 +1,8 @@
-//! Exit codes of every command but `run`, as one documented enum.
+//! Exit codes of every command except `run`, as one documented enum.
 
 use stockade_terminal::job::WholeGroup;
 
-/// What a command's answer was.
+/// The answer of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Yes, or done.
@@ -15,7 +15,7 @@ pub(crate) enum Exit {
     CannotTell,
     /// The code of a run: the command's own, 124 to 127, or 128+n.
     Run(u8),
-    /// An interrupt ended a run's command: this process ends by it too, and so counts as 130.
+    /// An interrupt ended a run's command: this process also ends by it, and so counts as 130.
     Interrupted(WholeGroup),
 }
 

@@ -1,15 +1,15 @@
-//! Numbers, times and foreign text as people read them.
+//! Numbers, times and foreign text in the form for people.
 
 use jiff::{Timestamp, tz::TimeZone};
 
 pub(crate) use stockade_event::text::{bytes, safe, words};
 
-/// Escapes as [`safe`] does, but leaves the lines as they are.
+/// Escapes as [`safe`] does, but keeps the line breaks.
 pub(crate) fn safe_lines(text: &str) -> String {
     text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
 }
 
-/// Cuts `text` to `columns` characters, with a mark where something is gone.
+/// Cuts `text` to `columns` characters, and marks the cut.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     if text.chars().count() <= columns {
         return text.to_owned();
@@ -18,7 +18,7 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     format!("{kept}…")
 }
 
-/// Cuts `text` to its last `columns` characters, with a mark where something is gone.
+/// Cuts `text` to its last `columns` characters, and marks the cut.
 pub(crate) fn cut_front(text: &str, columns: usize) -> String {
     let count = text.chars().count();
     if count <= columns {
@@ -28,8 +28,8 @@ pub(crate) fn cut_front(text: &str, columns: usize) -> String {
     format!("…{kept}")
 }
 
-/// Breaks text between words so that no line of a terminal of `columns` is longer, where there is one;
-/// the text begins at column `indent`, and so do its other lines.
+/// Breaks text between words so that no line exceeds `columns`, if there is such a limit; the text
+/// begins at column `indent`, and so do its other lines.
 pub(crate) fn wrapped(text: &str, indent: usize, columns: Option<usize>) -> String {
     let Some(columns) = columns else {
         return text.to_owned();

@@ -1,7 +1,7 @@
-//! What sessions added to caches and toolchains, kept for each workspace: how much of it stays.
+//! Retention of what sessions added to caches and toolchains for each workspace.
 //!
-//! A workspace's overlays are one folder; whoever holds its lock has it. They go as a whole, those that
-//! no session used for the longest time first.
+//! A workspace's overlays are one folder with a lock. They are removed as a whole, the longest
+//! unused first.
 
 use std::{
     ffi::OsString,
@@ -21,9 +21,9 @@ use stockade_policy::Settings;
 use stockade_runner::kept_overlays::{DIRECTORY, LOCK, WORKSPACE};
 use stockade_types::RawText;
 
-/// Bytes of all kept overlays where no policy says.
+/// Bytes of all kept overlays if no policy sets a limit.
 const BYTES_MAX: u64 = 16 << 30;
-/// Where overlays lie while they are deleted.
+/// The place of overlays while they are deleted.
 const ASIDE_DIR: &str = "removing-caches";
 
 /// Bytes that all kept overlays may take.
@@ -32,10 +32,10 @@ pub(crate) fn bytes_max(settings: &Settings) -> u64 {
     set.map_or(BYTES_MAX, |set| set.value.bytes())
 }
 
-/// Overlays that go.
+/// Overlays that are to be removed.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Removed {
-    /// The workspace that they are of.
+    /// Their workspace.
     pub(crate) workspace: RawText,
     /// Their folder in `caches` of the state directory.
     pub(crate) caches: String,
@@ -45,7 +45,7 @@ pub(crate) struct Removed {
     pub(crate) over: &'static str,
 }
 
-/// Overlays that are there.
+/// Existing overlays.
 struct Kept {
     folder: PathBuf,
     name: String,
@@ -54,7 +54,7 @@ struct Kept {
     used: SystemTime,
 }
 
-/// Says which overlays go, and how many bytes the others take.
+/// Returns the overlays to remove, and the bytes of the others.
 ///
 /// # Errors
 /// When the folder of all overlays cannot be read.
@@ -84,10 +84,11 @@ pub(crate) fn plan(state: &Path, keep_for: Duration, most: u64) -> io::Result<(V
     Ok((gone, stay))
 }
 
-/// Removes these overlays, and what an earlier removal left. Those that a session uses by now stay.
+/// Removes these overlays, and the remains of an earlier removal. Those that a session uses by now
+/// stay.
 ///
 /// # Errors
-/// When one cannot be removed; those before it are gone.
+/// When one cannot be removed; those before it are already removed.
 pub(crate) fn remove(state: &Path, planned: &[Removed]) -> anyhow::Result<()> {
     let aside = state.join(ASIDE_DIR);
     for removed in planned {
@@ -110,7 +111,7 @@ pub(crate) fn remove(state: &Path, planned: &[Removed]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes the lock of a workspace's overlays; `None` where a session has it.
+/// Takes the lock of a workspace's overlays; `None` if a session has it.
 fn lock(folder: &Path) -> Option<fs::File> {
     let mut options = fs::OpenOptions::new();
     let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
@@ -141,7 +142,7 @@ fn all(state: &Path) -> io::Result<Vec<Kept>> {
         let folder = entry.path();
         let named = folder.join(WORKSPACE);
         let workspace = OsString::from_vec(fs::read(&named).unwrap_or_default());
-        // Each session that takes the overlays writes the name anew.
+        // Each session that uses the overlays rewrites the name.
         let used = fs::metadata(&named).and_then(|meta| meta.modified());
         all.push(Kept {
             bytes: bytes(&folder),
@@ -154,7 +155,7 @@ fn all(state: &Path) -> io::Result<Vec<Kept>> {
     Ok(all)
 }
 
-/// Bytes that a folder takes on the disk.
+/// Returns the bytes that a folder takes on the disk.
 fn bytes(folder: &Path) -> u64 {
     let mut sum = 0_u64;
     each_entry(folder, |_, metadata| {
@@ -163,11 +164,11 @@ fn bytes(folder: &Path) -> u64 {
     sum
 }
 
-/// Lets the owner remove what is in folders that tools and overlays closed (Go's modules are
+/// Lets the owner remove the content of folders that tools and overlays closed (Go's modules are
 /// read-only, the work folder of an overlay has no rights at all).
 fn open_up(folder: &Path) {
     let open = |path: &Path| {
-        // What cannot be opened cannot be removed, and that is said then.
+        // A folder that cannot be opened up makes the removal fail, which reports it.
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).ok();
     };
     open(folder);
@@ -178,7 +179,7 @@ fn open_up(folder: &Path) {
     });
 }
 
-/// Visits everything below a folder, each folder before what is in it; follows no link.
+/// Visits everything below a folder, each folder before its content; follows no link.
 fn each_entry(folder: &Path, mut visit: impl FnMut(&Path, &fs::Metadata)) {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -54,9 +54,9 @@ pub(crate) struct LayerArgs {
 /// Reads all files: preset, organisation, user, and those of the command line.
 ///
 /// # Errors
-/// When a file cannot be read, or there is no such preset. A policy of the organisation or the user
-/// that exists but cannot be read is an error too, and so is not knowing where the user's would be:
-/// neither is ever skipped.
+/// When a file cannot be read, or there is no such preset. It is also an error if a policy of the
+/// organisation or the user exists but cannot be read, or if the place of the user's policy is not
+/// known: neither is ever skipped.
 pub(crate) fn collect(args: &LayerArgs) -> anyhow::Result<Vec<Source>> {
     let mut sources = vec![preset(args)?];
     sources.extend(organisation(|name| std::env::var_os(name))?);
@@ -74,14 +74,14 @@ pub(crate) fn collect(args: &LayerArgs) -> anyhow::Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Returns the workspace that a run with these options has.
+/// Returns the workspace of a run with these options.
 pub(crate) fn workspace_of(args: &LayerArgs) -> Option<PathBuf> {
     args.workspace
         .clone()
         .or_else(|| std::env::current_dir().ok())
 }
 
-/// Returns where the policies of this run come from, and where those of others are looked for.
+/// Returns the places of this run's policies, and those in which other policies are looked for.
 ///
 /// # Errors
 /// When there is no home.
@@ -98,7 +98,7 @@ pub(crate) fn places(args: &LayerArgs, current: &Path) -> anyhow::Result<Vec<Pol
     if let Some(workspace) = workspace_of(args) {
         places.push(place(rules::workspace_file(&workspace)?, true));
     }
-    // A run without the variable looks there.
+    // A run without the variable looks in this place.
     places.extend(home().map(|home| place(home.join(".config").join(USER_FILE), true)));
     places.dedup();
     places.extend(args.policy.iter().map(|path| place(path.clone(), false)));
@@ -158,7 +158,7 @@ fn preset(args: &LayerArgs) -> anyhow::Result<Source> {
     })
 }
 
-/// Reads a file that need not be there.
+/// Reads a file that need not exist.
 fn optional(origin: Origin, path: &Path, name: &str) -> anyhow::Result<Option<Source>> {
     match read(path) {
         Ok(text) => Ok(Some(Source {
@@ -173,8 +173,8 @@ fn optional(origin: Origin, path: &Path, name: &str) -> anyhow::Result<Option<So
     }
 }
 
-/// Tells whether `path`, or a directory on the way to it, is a link to something that is not there:
-/// whoever made the link wanted a policy.
+/// Returns whether `path`, or a directory above it, is a link to a missing target: the person who
+/// made the link wanted a policy.
 fn leads_nowhere(path: &Path) -> bool {
     path.ancestors()
         .find_map(|place| Some((place, fs::symlink_metadata(place).ok()?)))
@@ -196,8 +196,8 @@ fn read(path: &Path) -> io::Result<String> {
     })
 }
 
-/// Opens a file. A named FIFO, which may never have another end, is refused; a pipe of the caller
-/// (`--policy <(…)`) is read to its end.
+/// Opens a file. A named FIFO is refused, because it may never have another end; a pipe of the
+/// caller (`--policy <(…)`) is read to its end.
 fn open(path: &Path) -> io::Result<File> {
     let file = File::from(rustix::fs::open(
         path,
@@ -215,7 +215,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Says which line and column the byte at `offset` is in; all before it is UTF-8.
+/// Reports the line and column of the byte at `offset`; all bytes before it are UTF-8.
 fn not_utf8(bytes: &[u8], offset: usize) -> String {
     let (before, rest) = bytes.split_at_checked(offset).unwrap_or((bytes, &[]));
     let before = String::from_utf8_lossy(before);
@@ -226,7 +226,7 @@ fn not_utf8(bytes: &[u8], offset: usize) -> String {
     format!("line {line}, column {column}: the byte 0x{byte:02x} is not UTF-8")
 }
 
-/// Checks that the policy shares nothing of ours with a session.
+/// Checks that the policy shares none of our own places with a session.
 ///
 /// # Errors
 /// One problem for each entry that does.
@@ -235,7 +235,7 @@ pub(crate) fn check_places(policy: &Policy) -> Result<(), Problems> {
         let mut texts: Vec<String> = paths
             .into_iter()
             .flatten()
-            // Under the name that the caller uses, and under the one without links.
+            // By the name that the caller uses, and by the resolved path.
             .flat_map(|path| [fs::canonicalize(&path).ok(), Some(path)])
             .flatten()
             .filter_map(|path| path.to_str().map(str::to_owned))

@@ -1,4 +1,4 @@
-//! `stockade`: one binary, a command per file, and the hidden roles of a session's own processes.
+//! `stockade`: one binary, one file per command, and the hidden roles of a session's own processes.
 #![forbid(unsafe_code)]
 
 mod archive;
@@ -23,7 +23,7 @@ use clap::{CommandFactory, Parser};
 use crate::{exit::Exit, human::safe_lines, output::Output};
 
 fn main() -> ExitCode {
-    // Roles come first: their processes are single-threaded and do nothing of a command's set-up.
+    // Roles come first: their processes are single-threaded and skip a command's set-up.
     if let Some(code) = role() {
         return ExitCode::from(code);
     }
@@ -31,21 +31,21 @@ fn main() -> ExitCode {
     match commands::Cli::try_parse() {
         Ok(cli) => finish(cli.run(&mut out), &mut out),
         Err(error) => {
-            // To the caller of `run`, 2 would be the command's own code.
+            // For the caller of `run`, 2 would be the command's own code.
             let is_run = std::env::args_os().nth(1).is_some_and(|name| name == "run");
             let code = match (error.use_stderr(), is_run) {
                 (false, _) => Exit::Yes,
                 (true, true) => Exit::Run(commands::run::NOT_STARTED),
                 (true, false) => Exit::Usage,
             };
-            // A closed terminal is the only way this fails; there is nobody to tell.
+            // This only fails if the terminal is closed, and then no message can be shown.
             drop(error.print());
             ExitCode::from(code.code())
         }
     }
 }
 
-/// Runs a hidden role, if this process was started as one.
+/// Runs a hidden role if this process was started as one.
 fn role() -> Option<u8> {
     let mut arguments = std::env::args_os();
     let own_name = arguments.next()?;
@@ -66,7 +66,7 @@ fn role() -> Option<u8> {
     Some(u8::try_from(code).unwrap_or(125))
 }
 
-/// Prints an error with its causes, once, and gives the exit code.
+/// Prints an error with its causes, once, and returns the exit code.
 fn finish(result: anyhow::Result<Exit>, out: &mut Output) -> ExitCode {
     match result {
         Ok(exit) => {

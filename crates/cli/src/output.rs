@@ -8,14 +8,14 @@ use std::{
 use anyhow::Context;
 use serde::Serialize;
 
-/// Returns the columns of the terminal on standard output, where it is one.
+/// Returns the columns of the terminal on standard output, if it is one.
 pub(crate) fn columns() -> Option<usize> {
     let stdout = io::stdout();
     if !stdout.is_terminal() {
         return None;
     }
     let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
-    // One that does not know has the usual width.
+    // A terminal that does not report its width has the usual one.
     Some(match size.ws_col {
         0 => 80,
         columns => usize::from(columns),
@@ -31,17 +31,17 @@ pub(crate) enum Form {
     Json,
 }
 
-/// Where a command writes; colour only on a terminal that knows it and never with `NO_COLOR`.
+/// The output of a command; colour only on a terminal that supports it and never with `NO_COLOR`.
 #[derive(Debug)]
 pub(crate) struct Output {
     color: bool,
     form: Form,
-    /// Nobody reads standard output any more.
+    /// Standard output has no reader any more.
     closed: bool,
 }
 
 impl Output {
-    /// Looks at standard output, `NO_COLOR` and `TERM`.
+    /// Examines standard output, `NO_COLOR` and `TERM`.
     pub(crate) fn detect() -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -83,12 +83,12 @@ impl Output {
         }
     }
 
-    /// Tells whether colour may be used on standard output.
+    /// Returns whether colour may be used on standard output.
     pub(crate) const fn color(&self) -> bool {
         self.color
     }
 
-    /// Returns the columns of the terminal on standard output, where it is one.
+    /// Returns the columns of the terminal on standard output, if it is one.
     #[expect(
         clippy::unused_self,
         reason = "whoever prints must have been given the output"
@@ -97,13 +97,14 @@ impl Output {
         columns()
     }
 
-    /// Tells whether nobody reads standard output any more, so that what only prints can end.
+    /// Returns whether standard output has no reader any more, so that work that only prints can
+    /// end.
     pub(crate) const fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Prints one line of data on standard output. Whoever reads it may stop reading (`| head`):
-    /// that is no failure, and the command comes to its own verdict all the same.
+    /// Prints one line of data on standard output. If its reader stops reading (`| head`), that is
+    /// not a failure, and the command still reaches its own verdict.
     ///
     /// # Errors
     /// When standard output cannot be written.
@@ -129,7 +130,7 @@ impl Output {
         }
     }
 
-    /// Prints one message line on standard error. A closed standard error is not an error of ours.
+    /// Prints one message line on standard error. It is not our error if standard error is closed.
     #[expect(
         clippy::unused_self,
         reason = "whoever prints must have been given the output"

@@ -1,4 +1,4 @@
-//! Where the user's own files are: the home, and the policy below the base for configuration.
+//! The places of the user's own files: the home, and the policy below the base for configuration.
 
 use std::path::PathBuf;
 
@@ -11,10 +11,10 @@ const XDG_CONFIG_VARIABLE: &str = "XDG_CONFIG_HOME";
 /// The user's policy, below the base for configuration.
 pub(crate) const USER_FILE: &str = "stockade/policy.toml";
 
-/// Returns where the user's policy would be, and how that is shown.
+/// Returns the place of the user's policy, and its form for display.
 ///
 /// # Errors
-/// When there is no home, since a policy that cannot be found must not seem to be absent.
+/// When there is no home, because a policy that cannot be found must not seem to be absent.
 pub(crate) fn user_file() -> anyhow::Result<(PathBuf, String)> {
     if let Some(base) = directory(XDG_CONFIG_VARIABLE) {
         let path = base.join(USER_FILE);
@@ -31,7 +31,7 @@ pub(crate) fn user_file() -> anyhow::Result<(PathBuf, String)> {
     Ok((path, format!("~/.config/{USER_FILE}")))
 }
 
-/// Returns the home that a session has too: that of the variable, or where it is not set that of
+/// Returns the home that a session also uses: that of the variable, or if that is not set, that of
 /// the user's account.
 pub(crate) fn home() -> Option<PathBuf> {
     match std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()) {
@@ -40,7 +40,8 @@ pub(crate) fn home() -> Option<PathBuf> {
     }
 }
 
-/// Returns the directory that a variable names; a relative one would depend on where we are.
+/// Returns the directory that a variable names; a relative path would depend on the current
+/// directory.
 pub(crate) fn directory(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable)
         .map(PathBuf::from)

@@ -1,9 +1,9 @@
 //! How long the records of ended sessions stay, and their removal.
 //!
-//! What is removed is written down first (`pruned.jsonl` in the state directory), then put aside with
-//! one rename, forgotten by the index, and deleted: whatever is interrupted, no record is half there,
-//! and the next removal finishes what this one began. A session that may still run, and one whose
-//! supervisor was killed and that nobody has cleared away yet, stays.
+//! A removal is recorded first (`pruned.jsonl` in the state directory). Then the record is put
+//! aside with one rename, removed from the index, and deleted. If this is interrupted, no record is
+//! half there, and the next removal completes it. A session that may still run is not removed, nor
+//! is one whose supervisor was killed and whose remains are not yet cleared.
 
 use std::{
     cmp::Reverse,
@@ -27,19 +27,19 @@ use stockade_types::SessionId;
 
 use crate::{kept_caches, state::StateDir};
 
-/// How long records stay where no policy says: a quarter, for who asks what happened in the last one.
+/// How long records stay if no policy sets it: a quarter, for questions about the last one.
 const KEEP_FOR: Duration = Duration::from_hours(90 * 24);
-/// Bytes of all records where no policy says.
+/// Bytes of all records if no policy sets a limit.
 const KEEP_BYTES: u64 = 4 << 30;
 /// A session that began later may not have its lock yet.
 const YOUNG: Duration = Duration::from_mins(1);
-/// Time between two removals that runs make by themselves.
+/// Time between two removals that runs make on their own.
 const SELDOM: Duration = Duration::from_hours(1);
-/// Time that the end of a run may take to compress journals; the next hour goes on.
+/// Time that the end of a run may spend compressing journals; the next run an hour later continues.
 const PACKING: Duration = Duration::from_millis(200);
-/// Where records lie while they are deleted.
+/// The place of records while they are deleted.
 const ASIDE_DIR: &str = "removing";
-/// What was removed, a line each; also when runs looked last.
+/// The removed records, one per line; its time is when runs last checked.
 const PRUNED_FILE: &str = "pruned.jsonl";
 
 /// How long records stay.
@@ -47,11 +47,11 @@ const PRUNED_FILE: &str = "pruned.jsonl";
 pub(crate) struct Keep {
     /// Time since the end.
     pub(crate) span: Duration,
-    /// Bytes of all together.
+    /// Bytes of all records together.
     pub(crate) bytes: u64,
     /// Number of sessions.
     pub(crate) count: Option<u64>,
-    /// Bytes of what sessions added to caches.
+    /// Bytes of the sessions' additions to caches.
     pub(crate) caches_bytes: u64,
 }
 
@@ -69,18 +69,18 @@ impl From<&Settings> for Keep {
     }
 }
 
-/// A record that is there.
+/// An existing record.
 #[derive(Clone, Debug)]
 struct Record {
     session: SessionId,
     bytes: u64,
-    /// When it was written to last.
+    /// When it was last written.
     written: SystemTime,
-    /// Whether it can go at all.
+    /// Whether it may be removed at all.
     ended: bool,
 }
 
-/// A record that goes.
+/// A record that is to be removed.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Removed {
     /// The session.
@@ -89,11 +89,11 @@ pub(crate) struct Removed {
     pub(crate) bytes: u64,
     /// `age`, `bytes` or `count`.
     pub(crate) over: &'static str,
-    /// When its record was written to last, seconds since the epoch.
+    /// When its record was last written, seconds since the epoch.
     pub(crate) ended_unix_s: u64,
 }
 
-/// What all records take.
+/// The size of all records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size {
     /// Sessions.
@@ -102,7 +102,7 @@ pub(crate) struct Size {
     pub(crate) bytes: u64,
 }
 
-/// Returns what the records below `state_dir` take.
+/// Returns the size of the records below `state_dir`.
 pub(crate) fn size(state_dir: &Path) -> Size {
     let records = records(state_dir).unwrap_or_default();
     records.iter().fold(Size::default(), |size, record| Size {
@@ -111,7 +111,7 @@ pub(crate) fn size(state_dir: &Path) -> Size {
     })
 }
 
-/// Says which records go, the oldest first.
+/// Returns the records to remove, the oldest first.
 ///
 /// # Errors
 /// When the folder of sessions cannot be read.
@@ -146,10 +146,10 @@ pub(crate) fn plan(state: &StateDir, keep: Keep) -> anyhow::Result<Vec<Removed>>
     Ok(gone)
 }
 
-/// Removes these records, and what an earlier removal left.
+/// Removes these records, and the remains of an earlier removal.
 ///
 /// # Errors
-/// When one cannot be removed; those before it are gone.
+/// When one cannot be removed; those before it are already removed.
 pub(crate) fn remove(
     state: &StateDir,
     store: &mut Store,
@@ -165,7 +165,7 @@ pub(crate) fn remove(
     let mut list = list(state.path()).context("cannot write down what is removed")?;
     for removed in planned {
         let from = state.session_dir(&removed.session);
-        // It may run again by now only if its id came twice; then it stays.
+        // It can only be live now if its id was drawn twice; then it stays.
         if is_live(&from).unwrap_or(true) {
             continue;
         }
@@ -190,8 +190,8 @@ pub(crate) fn remove(
     Ok(())
 }
 
-/// Compresses the journals of ended sessions, the newest first, until `most` is over; returns how
-/// many bytes that saved. What cannot be compressed stays as it is.
+/// Compresses the journals of ended sessions, the newest first, until `most` has passed; returns
+/// how many bytes that saved. A journal that cannot be compressed does not change.
 ///
 /// # Errors
 /// When the folder of sessions cannot be read.
@@ -204,7 +204,7 @@ pub(crate) fn pack_ended(state: &StateDir, most: Duration) -> anyhow::Result<u64
         if begun.elapsed() >= most {
             break;
         }
-        // A full disk leaves no room for the compressed file; the journal is whole all the same.
+        // A full disk has no room for the compressed file; the journal itself is still complete.
         if let Ok(Packed::Now { before, after }) = pack(&state.session_dir(&record.session)) {
             saved = saved.saturating_add(before.saturating_sub(after));
         }
@@ -212,8 +212,7 @@ pub(crate) fn pack_ended(state: &StateDir, most: Duration) -> anyhow::Result<u64
     Ok(saved)
 }
 
-/// Compresses journals, and removes what is over `keep`, at the end of a run and once an hour at
-/// most.
+/// Compresses journals and removes what exceeds `keep`, at the end of a run, at most once an hour.
 ///
 /// # Errors
 /// As [`plan`] and [`remove`].
@@ -252,7 +251,7 @@ fn records(state_dir: &Path) -> io::Result<Vec<Record>> {
         let session = name
             .to_str()
             .and_then(|name| name.parse::<SessionId>().ok());
-        // A link in the place of a session is no record of ours.
+        // A link in the place of a session is not one of our records.
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if let (Some(session), true) = (session, is_dir) {
             records.push(record(state_dir, session));
@@ -270,7 +269,7 @@ fn record(state_dir: &Path, session: SessionId) -> Record {
         files
             .filter(fs::Metadata::is_file)
             .fold(start, |(bytes, last), meta| {
-                // What it takes on the disk, which a sparse or small file shows best.
+                // Its size on the disk, which is more accurate for a sparse or small file.
                 let own = meta.blocks().saturating_mul(512);
                 (bytes + own, last.max(meta.modified().unwrap_or(last)))
             });

@@ -1,8 +1,8 @@
-//! Rules that keep answers, in files of the user: in the policy for all workspaces, and in one file
-//! beside it for each workspace.
+//! Rules that keep answers, in the user's files: in the policy for all workspaces, and beside it in
+//! one file for each workspace.
 //!
-//! A rule is added at the end of its file and taken out again by its lines; the rest of the file, with
-//! its comments, stays as it is. A file is written whole beside itself and then renamed over.
+//! A rule is appended to its file and removed by its lines; the rest of the file, with its
+//! comments, does not change. A file is written completely under another name and then renamed.
 
 use std::{
     fs::{self, OpenOptions},
@@ -22,12 +22,12 @@ use crate::{human::safe, own_places::user_file};
 pub(crate) const KEPT: &str = "always-";
 /// Beginning of the ids of rules that were learned from sessions.
 pub(crate) const LEARNED: &str = "learned-";
-/// Directory of the files for one workspace each, beside the user's policy.
+/// Directory of the files for single workspaces, beside the user's policy.
 const WORKSPACES: &str = "workspaces";
 /// Digits of the digest in the name of such a file: enough that no two workspaces share one.
 const DIGITS: usize = 12;
 
-/// Where a rule holds.
+/// Where a rule applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// In one workspace.
@@ -52,9 +52,9 @@ impl Reach {
 pub(crate) struct Kept {
     /// Its id.
     pub(crate) id: String,
-    /// The file it stands in.
+    /// Its file.
     pub(crate) file: PathBuf,
-    /// When and from where it came, as the file says.
+    /// Its time and origin, as the file says.
     pub(crate) note: String,
     /// The rule as it is written.
     pub(crate) text: String,
@@ -63,11 +63,11 @@ pub(crate) struct Kept {
 /// Returns the file of rules for one workspace.
 ///
 /// # Errors
-/// When it cannot be told where the user's policy is.
+/// When the place of the user's policy is not known.
 pub(crate) fn workspace_file(workspace: &Path) -> anyhow::Result<PathBuf> {
     let (policy, _) = user_file()?;
     let directory = policy.parent().context("a policy lies in a directory")?;
-    // The same workspace has one name, whatever links lead to it.
+    // The same workspace has one name, whichever links lead to it.
     let real = fs::canonicalize(workspace).unwrap_or_else(|_| workspace.to_owned());
     let digest = Digest::of(real.as_os_str().as_encoded_bytes()).to_string();
     let digits: String = digest
@@ -84,10 +84,10 @@ pub(crate) fn workspace_file(workspace: &Path) -> anyhow::Result<PathBuf> {
         .join(format!("{name}-{digits}.toml")))
 }
 
-/// Returns the file that a rule of this reach is written to.
+/// Returns the file for a rule of this reach.
 ///
 /// # Errors
-/// When it cannot be told where the user's policy is.
+/// When the place of the user's policy is not known.
 pub(crate) fn file(reach: Reach, workspace: &Path) -> anyhow::Result<PathBuf> {
     match reach {
         Reach::Workspace => workspace_file(workspace),
@@ -98,7 +98,7 @@ pub(crate) fn file(reach: Reach, workspace: &Path) -> anyhow::Result<PathBuf> {
 /// Adds a rule to a file.
 ///
 /// # Errors
-/// When the file cannot be read or written, or would not be a good policy with the rule.
+/// When the file cannot be read or written, or would not be a valid policy with the rule.
 pub(crate) fn add(path: &Path, workspace: &Path, note: &str, rule: &str) -> anyhow::Result<()> {
     let shown = path.display();
     let old = match fs::read_to_string(path) {
@@ -124,7 +124,7 @@ pub(crate) fn add(path: &Path, workspace: &Path, note: &str, rule: &str) -> anyh
     replace(path, &text).with_context(|| format!("cannot write `{shown}`"))
 }
 
-/// Refuses a text that would keep the next session from starting.
+/// Refuses a text that would prevent the next session from starting.
 fn check(path: &Path, text: &str) -> anyhow::Result<()> {
     let source = Source {
         origin: Origin::User,
@@ -139,7 +139,7 @@ fn check(path: &Path, text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a file whole or not at all; a link stays one, and its target is replaced.
+/// Writes a file completely or not at all; if it is a link, its target is replaced.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = path.parent().unwrap_or(Path::new("/"));
@@ -163,16 +163,16 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     };
     let written = write();
     if written.is_err() {
-        // What is left of the attempt would be in the way of the next.
+        // Remains of this attempt would block the next one.
         drop(fs::remove_file(&beside));
     }
     written
 }
 
-/// Lists the kept rules of all files of the user.
+/// Lists the kept rules in all of the user's files.
 ///
 /// # Errors
-/// When a file is there and cannot be read.
+/// When a file exists but cannot be read.
 pub(crate) fn list() -> anyhow::Result<Vec<Kept>> {
     let (policy, _) = user_file()?;
     let mut files = vec![policy.clone()];
@@ -208,10 +208,10 @@ pub(crate) fn list() -> anyhow::Result<Vec<Kept>> {
     Ok(kept)
 }
 
-/// Takes a rule out of its file.
+/// Removes a rule from its file.
 ///
 /// # Errors
-/// When the file cannot be read or written, or the rule is not there any more.
+/// When the file cannot be read or written, or the rule is no longer there.
 pub(crate) fn remove(kept: &Kept) -> anyhow::Result<()> {
     let shown = kept.file.display().to_string();
     let text = fs::read_to_string(&kept.file).with_context(|| format!("cannot read `{shown}`"))?;
@@ -236,8 +236,8 @@ struct Block {
     end: usize,
 }
 
-/// Finds the rules that were written here: a note, `[[allow]]` or `[[publish]]`, and what follows up to an empty line,
-/// a comment or another table.
+/// Finds the rules that this module wrote: a note, `[[allow]]` or `[[publish]]`, and the lines up
+/// to an empty line, a comment or another table.
 fn blocks(text: &str) -> Vec<Block> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let mut blocks = Vec::new();
@@ -280,7 +280,7 @@ fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// Keeps the answer to a question, and says where.
+/// Keeps the answer to a question, and returns the place.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -301,7 +301,7 @@ pub(crate) fn keep(
     ))
 }
 
-/// Keeps an answer for the workspace it was given in, as the terminal's dialog asks for it.
+/// Keeps an answer for the workspace in which it was given, as the terminal's dialog requests.
 pub(crate) fn keep_answer(
     lasting: &Lasting,
     approval: &str,

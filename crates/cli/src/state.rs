@@ -1,4 +1,4 @@
-//! The state directory: where it is, and that nobody else can touch it.
+//! The state directory: its place, and the check that no other user can access it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -12,7 +12,7 @@ use stockade_journal::layout::{KEY_FILE, SESSIONS_DIR, session_dir};
 use stockade_runner::StateProblem;
 use stockade_types::SessionId;
 
-/// Names the state directory; it wins over all others.
+/// Names the state directory; it takes precedence over all others.
 pub(crate) const STATE_DIR_VARIABLE: &str = "STOCKADE_STATE_DIR";
 /// The base for state files of all programs (XDG Base Directory Specification).
 pub(crate) const XDG_STATE_VARIABLE: &str = "XDG_STATE_HOME";
@@ -22,7 +22,7 @@ pub(crate) const HOME_VARIABLE: &str = "HOME";
 /// Why there is no state directory.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
-    /// No variable says where it is.
+    /// No variable names its place.
     #[error(
         "no place for the state: set {STATE_DIR_VARIABLE}, {XDG_STATE_VARIABLE} or {HOME_VARIABLE}"
     )]
@@ -35,10 +35,10 @@ pub(crate) enum StateError {
         /// Its value.
         path: PathBuf,
     },
-    /// There is none yet.
+    /// It does not exist yet.
     #[error("there is no state directory at `{0}`; the first `stockade run` makes it")]
     Missing(PathBuf),
-    /// Somebody else could read or change it.
+    /// Another user could read or change it.
     #[error("the state directory `{path}` {what}")]
     Unsafe {
         /// The directory.
@@ -46,7 +46,7 @@ pub(crate) enum StateError {
         /// What is wrong, and the fix.
         what: String,
     },
-    /// It cannot be made or looked at.
+    /// It cannot be made or examined.
     #[error("cannot use the state directory `{path}`")]
     Io {
         /// The directory.
@@ -57,10 +57,10 @@ pub(crate) enum StateError {
     },
 }
 
-/// Returns where the state directory is or would be.
+/// Returns the place of the state directory, which need not exist.
 ///
 /// # Errors
-/// When no variable says where.
+/// When no variable names it.
 pub(crate) fn location() -> Result<PathBuf, StateError> {
     locate(|name| std::env::var_os(name))
 }
@@ -73,7 +73,7 @@ impl StateDir {
     /// Opens the state directory that the environment names.
     ///
     /// # Errors
-    /// When there is none, or somebody else could read or change it.
+    /// When there is none, or another user could read or change it.
     pub(crate) fn open() -> Result<Self, StateError> {
         Self::open_at(location()?)
     }
@@ -81,7 +81,7 @@ impl StateDir {
     /// Opens the state directory that the environment names, making it if there is none.
     ///
     /// # Errors
-    /// When it cannot be made, or somebody else could read or change it.
+    /// When it cannot be made, or another user could read or change it.
     pub(crate) fn open_or_create() -> Result<Self, StateError> {
         Self::create_at(location()?)
     }
@@ -103,7 +103,7 @@ impl StateDir {
 
     fn create_at(path: PathBuf) -> Result<Self, StateError> {
         let sessions = path.join(SESSIONS_DIR);
-        // All that is missing on the way is made for this user alone, as XDG asks.
+        // Missing parents are made for this user alone, as XDG requires.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -132,7 +132,7 @@ impl StateDir {
     }
 }
 
-/// Refuses what [`stockade_runner::check_state`] does not pass.
+/// Refuses a directory that fails [`stockade_runner::check_state`].
 fn checked(path: &Path) -> Result<(), StateError> {
     stockade_runner::check_state(path).map_err(|(path, problem)| match problem {
         StateProblem::Missing => StateError::Missing(path),
@@ -141,7 +141,7 @@ fn checked(path: &Path) -> Result<(), StateError> {
     })
 }
 
-/// Finds the path by the variables that `get` gives.
+/// Finds the path from the variables that `get` returns.
 fn locate(get: impl Fn(&OsStr) -> Option<OsString>) -> Result<PathBuf, StateError> {
     let value = |name: &'static str| get(OsStr::new(name)).filter(|value| !value.is_empty());
     let absolute = |variable, path: OsString| {
@@ -248,7 +248,7 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         refused(&file);
-        // The folder of sessions is held to the same.
+        // The folder of sessions must pass the same check.
         fs::remove_dir(path.join("sessions")).unwrap();
         symlink(dir.path(), path.join("sessions")).unwrap();
         assert!(refused(&path).contains("symbolic link"));

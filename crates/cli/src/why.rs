@@ -13,13 +13,13 @@ use crate::{
     output::columns,
 };
 
-/// Where the session's denials are, inside.
+/// The session's denials, inside.
 const DENIALS: &str = "/run/stockade/denials.jsonl";
 
-/// Where it is said what goes on, inside.
+/// The session's open questions and news, inside.
 const NEWS: &str = "/run/stockade/news.json";
 
-/// Prints the last denial in words; exit code 1 when there is none.
+/// Prints the last denial in words; exit code 1 if there is none.
 pub(crate) fn main() -> u8 {
     let mut out = std::io::stdout().lock();
     let Ok(file) = File::open(DENIALS) else {
@@ -55,7 +55,7 @@ pub(crate) fn main() -> u8 {
 /// Columns of the word at the beginning of a line.
 const LABEL: usize = 8;
 
-/// Breaks a line for the terminal, below what stands behind its first word; whole where there is none.
+/// Breaks a line for the terminal, aligned after its first word; unchanged if it has none.
 fn fitted(line: &str) -> String {
     match line.split_at_checked(LABEL) {
         Some((label, rest)) if label.ends_with(' ') => {
@@ -65,17 +65,17 @@ fn fitted(line: &str) -> String {
     }
 }
 
-/// What the kernel refuses by itself, so that nobody tells of it.
+/// Refusals by the kernel alone, which the boundary does not report.
 const UNSEEN: &str = "not seen here: files that do not exist inside (hidden, or outside the view), files \
     that cannot be read, system directories (read-only), calls that the kernel seems not to have (ENOSYS), \
     and unknown requests of ioctl, fcntl and prctl; /run/stockade/boundary.md says what is here";
 
-/// Why ssh fails where the boundary let it through.
+/// Why ssh fails although the boundary permitted it.
 const SSH_FAILS: &str = "\
 \"Permission denied\" is a login without a key (the owner's keys and agent are not inside), \
 \"Host key verification failed\" a host that is not in the owner's known_hosts";
 
-/// Says which questions are open, and what the network did not reach since the last refusal.
+/// Returns the open questions, and the hosts that could not be reached since the last refusal.
 fn news(refused: Option<UnixMillis>) -> Vec<String> {
     let Some(news) = fs::read(NEWS)
         .ok()

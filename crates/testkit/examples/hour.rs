@@ -1,9 +1,10 @@
-//! Two scripted hours of ordinary work, and how many questions they ask: the first day, and the next
-//! day after each was answered `always`. Run by `cargo xtask hour`, as root.
+//! Two scripted hours of ordinary work, and the number of questions they cause: on the first day,
+//! and on the next day after each was answered `always`. Run by `cargo xtask hour`, as root.
 //!
-//! The servers are in a network of their own, behind addresses that are public there and lead nowhere
-//! else. Package managers are stood in for by `curl` to the hosts that they are configured for, the
-//! clients of code hosts and clusters by scripts of their names: what is counted is who is asked about.
+//! The servers are in their own network, at addresses that are public there and are not routed
+//! elsewhere. `curl` to the configured hosts replaces package managers, and scripts with their
+//! names replace the clients of code hosts and clusters: the count is of the questions, not of the
+//! work.
 #![expect(
     clippy::expect_used,
     reason = "a broken fixture must end the program with its reason"
@@ -25,13 +26,13 @@ use stockade_testkit::{
     lab::{HttpServer, serve_repositories},
 };
 
-/// Set where the network is already our own.
+/// Set if the network is already our own.
 const INSIDE: &str = "STOCKADE_HOUR_NETWORK";
 /// The user of the sessions.
 const USER: &str = "stockade-test";
 /// The address of all servers; public, so that no rule needs `private`.
 const SERVERS: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 2);
-/// Longest time of one hour, in which nobody pauses.
+/// Longest time of one hour, in which the script never pauses.
 const HOUR_TIMEOUT: Duration = Duration::from_mins(4);
 
 const HOSTS: [&str; 12] = [
@@ -49,7 +50,7 @@ const HOSTS: [&str; 12] = [
     "cluster.test",
 ];
 
-/// A step of an hour: what it is about, and its line of shell.
+/// A step of an hour: its subject, and its shell command line.
 type Step = (&'static str, &'static str);
 
 const FIRST: &[Step] = &[
@@ -113,7 +114,7 @@ const SECOND: &[Step] = &[
     ),
 ];
 
-/// Programs that are stood in for; those that talk to their server say where.
+/// Replaced programs; those that talk to a server name it.
 const STAND_INS: [(&str, &str); 8] = [
     ("gh", "curl -sS http://api.forge.test/"),
     ("kubectl", "curl -sS http://cluster.test/"),
@@ -125,7 +126,8 @@ const STAND_INS: [(&str, &str); 8] = [
     ("helm", "true"),
 ];
 
-/// Most questions of an hour the first day beside those about documentation, and the next day.
+/// Most questions of an hour: on the first day apart from those about documentation, and on the
+/// next day.
 const FIRST_DAY_MAX: usize = 4;
 const NEXT_DAY_MAX: usize = 1;
 
@@ -145,7 +147,7 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs this program again in a network of its own.
+/// Runs this program again in its own network.
 fn own_network(binary: &str) -> ExitCode {
     let this = std::env::current_exe().expect("a program knows where it is");
     let status = Command::new("unshare")
@@ -204,7 +206,7 @@ fn links() -> String {
     )
 }
 
-/// Starts the servers in a network of their own, joined to ours.
+/// Starts the servers in their own network, which is joined to ours.
 fn start_servers(root: &Path) -> Child {
     let this = std::env::current_exe().expect("a program knows where it is");
     ip("link set lo up");
@@ -220,7 +222,7 @@ fn start_servers(root: &Path) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .expect("unshare is installed");
-    // It has its network once it has become the other program.
+    // It is in its network once it has executed the other program.
     std::thread::sleep(Duration::from_millis(500));
     ip(&format!("link set lab1 netns {}", child.id()));
     let mut line = String::new();
@@ -232,7 +234,7 @@ fn start_servers(root: &Path) -> Child {
     child
 }
 
-/// What one day asked: by step and rule.
+/// The questions of one day, by step and rule.
 type Counts = BTreeMap<(String, String), usize>;
 
 #[expect(clippy::print_stdout, reason = "the table is its output")]
@@ -282,13 +284,13 @@ fn hours(binary: &Path) -> ExitCode {
 fn end(mut servers: Child) {
     drop(servers.stdin.take());
     drop(servers.wait());
-    // It goes with the network at its other end, a moment later or now.
+    // It disappears with the network at its other end, a moment later or already now.
     if links().contains("lab0") {
         drop(Command::new("ip").args(["link", "del", "lab0"]).status());
     }
 }
 
-/// Makes the home of somebody who works with these tools.
+/// Makes the home of a person who works with these tools.
 fn prepare(env: &TestEnv) -> Repo {
     let repo = env.repo();
     let mut policy = String::from("schema = 1\n[network.hosts]\n");
@@ -327,7 +329,7 @@ fn prepare(env: &TestEnv) -> Repo {
     repo
 }
 
-/// Runs all steps in one session and answers `always`; counts who was asked about.
+/// Runs all steps in one session and answers `always`; counts the questions.
 fn day(env: &TestEnv, repo: &Repo, steps: &[Step]) -> Counts {
     let mut script = String::from("export PATH=$HOME/.local/bin:$PATH\n");
     for (about, line) in steps {

@@ -1,5 +1,6 @@
-//! Has a real Codex do five calls of a tool in the boundary, and prints how many bytes of record the
-//! session leaves once it is compressed: `record BINARY`, with `STOCKADE_TEST_AGENTS` set. Run by `cargo xtask bench`.
+//! Makes a real Codex do five tool calls in the boundary, and prints how many bytes of record the
+//! session leaves after compression: `record BINARY`, with `STOCKADE_TEST_AGENTS` set. Run by
+//! `cargo xtask bench`.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -13,7 +14,7 @@ use std::{
 
 use stockade_testkit::{ModelServer, Step, TestEnv, agents};
 
-/// What an agent does to look around, change a file, and test and keep the change.
+/// An agent's commands to look around, change a file, test the change and keep it.
 const CALLS: [&str; 5] = [
     "ls -la && git log --oneline | head -5",
     "sed -n 1,80p README.md",
@@ -49,7 +50,7 @@ fn main() {
         .assert_stdout("all steps are done");
     model.assert_finished();
     let session = env.state().join("sessions").join(env.session_id());
-    // What is a minute old may still be a session that begins, which no one compresses.
+    // A session that is a minute old may still be starting, and is then not compressed.
     let then = SystemTime::now() - Duration::from_mins(2);
     let files = fs::read_dir(&session).expect("the session has a record");
     let paths = files.map(|file| file.expect("a file").path());

@@ -1,4 +1,4 @@
-//! The real agents, set up so that they talk to the scripted model and to nobody else.
+//! The real agents, configured to talk only to the scripted model.
 
 use std::{
     fs,
@@ -38,7 +38,7 @@ pub fn require(name: &str) -> PathBuf {
 }
 
 /// Writes the configuration of Codex below `home` so that it asks the model at `base_url` (without
-/// a path); all else is for the command line, or for the preset of a boundary.
+/// a path); the command line or the preset of a boundary sets everything else.
 pub fn codex_config(home: &Path, base_url: &str) -> PathBuf {
     let directory = home.join(".codex");
     fs::create_dir_all(&directory).expect("the home of a test is writable");
@@ -52,18 +52,18 @@ pub fn codex_config(home: &Path, base_url: &str) -> PathBuf {
     path
 }
 
-/// Returns the words of a Codex that does `prompt` without a person.
+/// Returns the command line of a Codex that does `prompt` without a person.
 pub fn codex_arguments(program: &Path, prompt: &str) -> Vec<String> {
     words(program, &["exec", "--skip-git-repo-check", prompt])
 }
 
-/// Returns the variables that Codex needs beside `HOME` and `PATH`.
+/// Returns the variables that Codex needs in addition to `HOME` and `PATH`.
 pub fn codex_variables() -> Vec<(String, String)> {
     vec![("LAB_KEY".into(), LAB_KEY.into())]
 }
 
-/// Writes what Claude Code remembers below `home` of a person who has used it before: without it,
-/// it first asks for a theme and wants to reach its maker.
+/// Writes below `home` the memory of Claude Code for a person who has used it before: without it,
+/// Claude Code first asks for a theme and tries to reach its maker.
 pub fn claude_config(home: &Path) -> PathBuf {
     let path = home.join(".claude.json");
     let text = "{\"hasCompletedOnboarding\":true,\"theme\":\"dark\"}\n";
@@ -71,7 +71,7 @@ pub fn claude_config(home: &Path) -> PathBuf {
     path
 }
 
-/// Returns the words of a Claude Code that does `prompt` without a person.
+/// Returns the command line of a Claude Code that does `prompt` without a person.
 pub fn claude_arguments(program: &Path, prompt: &str) -> Vec<String> {
     words(
         program,
@@ -85,8 +85,8 @@ pub fn claude_arguments(program: &Path, prompt: &str) -> Vec<String> {
     )
 }
 
-/// Returns the variables that Claude Code needs beside `HOME` and `PATH`, to ask the model at
-/// `base_url` (without a path).
+/// Returns the variables that Claude Code needs in addition to `HOME` and `PATH`, to ask the model
+/// at `base_url` (without a path).
 pub fn claude_variables(base_url: &str) -> Vec<(String, String)> {
     [
         ("ANTHROPIC_BASE_URL", base_url),
@@ -97,8 +97,8 @@ pub fn claude_variables(base_url: &str) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// What Codex is told where there is no boundary whose preset tells it: to run commands without a
-/// sandbox, and to talk to nobody but the model.
+/// The options of Codex if no boundary's preset sets them: run commands without a sandbox, and talk
+/// only to the model.
 const CODEX_ALONE: [&str; 8] = [
     "-c",
     "sandbox_mode=danger-full-access",

@@ -9,7 +9,7 @@ use crate::{
     run::{Output, Running},
 };
 
-/// Time between two looks at the list: a person would be slower.
+/// Time between two checks of the list: a person would be slower.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One open question as `stockade approvals list --json` shows it.
@@ -22,16 +22,16 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Tells whether `text` stands anywhere in the entry.
+    /// Returns whether `text` occurs anywhere in the entry.
     pub fn mentions(&self, text: &str) -> bool {
         self.json.to_string().contains(text)
     }
 }
 
-/// What is answered.
+/// An answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Allow, as far as the scope says (`once`, `session`).
+    /// Allow, with a scope (`once`, `session`).
     Allow {
         /// Scope as on the command line.
         scope: String,
@@ -82,7 +82,7 @@ pub fn answer_all(
                 continue;
             }
             let given = answer(env, &asked.id, &choose(&asked));
-            // A question that is gone by now was settled by the end of its session.
+            // If a question is gone by now, the end of its session settled it.
             let open = || pending(env).iter().any(|other| other.id == asked.id);
             assert!(
                 given.status.success() || !open(),

@@ -1,7 +1,7 @@
-//! Terminal emulators that somebody else wrote, on an X display of their own without a screen.
+//! Other people's terminal emulators, on their own X display without a screen.
 //!
-//! Keys come by the X server's own test extension, as from a keyboard; what the emulator draws is
-//! not read.
+//! Keys are sent through the X server's test extension, as if from a keyboard; the emulator's
+//! drawing is not read.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -26,7 +26,7 @@ pub struct Display {
 }
 
 impl Display {
-    /// Starts a server on a display that nobody uses.
+    /// Starts a server on a free display.
     pub fn start(env: &TestEnv) -> Self {
         let server = env.command(require_tool("Xvfb").display().to_string());
         let arguments = [
@@ -46,7 +46,7 @@ impl Display {
             .expect("Xvfb can be started");
         let said = server.stdout.take().expect("its output is ours");
         let mut number = String::new();
-        // It says its number once it is ready, or ends.
+        // It prints its number once it is ready, or ends.
         let read = BufReader::new(said).read_line(&mut number);
         assert!(
             read.is_ok() && number.trim().parse::<u32>().is_ok(),

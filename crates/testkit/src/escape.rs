@@ -1,9 +1,9 @@
-//! The escape harness: an action is shown to work without the boundary, then tried inside it, and
-//! what happened is looked at from the host.
+//! The escape harness: it shows that an action works without the boundary, then tries it inside,
+//! and checks the result from the host.
 //!
-//! An exit code proves nothing and is never looked at. What counts is the effect (a file, a byte at
-//! a server of the laboratory, a process that lives on), which the case finds out on the host side,
-//! and the record of the session.
+//! An exit code proves nothing and is never checked. Only two things count: the effect (a file, a
+//! byte at a server of the laboratory, a process that survives), which the case detects on the host
+//! side, and the record of the session.
 
 use std::{
     fmt, fs,
@@ -20,17 +20,17 @@ use crate::{
     wait,
 };
 
-/// Time that one try has; an attack that hangs is a failed test.
+/// Time for one try; an attack that hangs is a failed test.
 const TRY_TIMEOUT: Duration = Duration::from_mins(1);
-/// Time in which the effect of the control must be seen: what it starts may outlive it.
+/// Time in which the effect of the control must appear: what it starts may outlive it.
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time in which the effect of the attack must stay away after it has ended.
+/// Time after the end of the attack during which its effect must stay absent.
 const ABSENCE_TIME: Duration = Duration::from_millis(300);
 
 /// The way in which the action is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaunchPath {
-    /// The program itself is what is run inside the boundary.
+    /// The program itself is run inside the boundary.
     Direct,
     /// `sh -c` with the action as its line.
     Shell,
@@ -43,7 +43,7 @@ impl LaunchPath {
     pub const ALL: [Self; 3] = [Self::Direct, Self::Shell, Self::Script];
 
     /// Returns the words that start `action` this way in `workspace`; writes the script that the
-    /// last one needs.
+    /// last way needs.
     fn words(self, action: &Action<'_>, env: &TestEnv, workspace: &Path) -> Vec<String> {
         let line = action.line();
         match self {
@@ -62,12 +62,12 @@ impl LaunchPath {
 /// Name of the script in the workspace.
 const SCRIPT: &str = "try.sh";
 
-/// What is tried.
+/// The action that is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
     /// One program with its arguments.
     Program(&'a [&'a str]),
-    /// A snippet of shell. Run directly it is given to `bash`, so that the paths differ in the
+    /// A shell snippet. Run directly it is given to `bash`, so that the launch paths differ in the
     /// program that the launcher executes.
     Snippet(&'a str),
 }
@@ -104,24 +104,24 @@ pub fn quoted(word: &str) -> String {
 pub enum Control<'a> {
     /// The same action without the boundary.
     Same,
-    /// A harmless twin, where the action itself would hurt the machine.
+    /// A harmless twin, if the action itself would damage the machine.
     Twin(Action<'a>),
 }
 
-/// What the record of the session must say.
+/// A refusal that the session's record must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected<'a> {
     /// Kind of the event.
     pub kind: &'a str,
-    /// Id of the deciding rule; empty where no rule names the request.
+    /// Id of the deciding rule; empty if no rule matches the request.
     pub rule: &'a str,
-    /// A text in what it is aimed at.
+    /// A text in its target.
     pub target: &'a str,
-    /// How often exactly.
+    /// The exact number of such refusals.
     pub count: usize,
 }
 
-/// What the boundary makes of the action.
+/// The boundary's effect on the action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// The effect must be absent, and exactly these refusals recorded.
@@ -130,7 +130,7 @@ pub enum Outcome<'a> {
     Works,
 }
 
-/// One place in which a case is tried: fresh for every try.
+/// A place in which a case is tried, made new for every try.
 #[derive(Debug)]
 pub struct Scene {
     /// Environment.
@@ -152,28 +152,28 @@ impl Scene {
     }
 }
 
-/// One attack, or one benign action that must go on working.
+/// One attack, or one benign action that must keep working.
 pub struct Case<'a> {
     /// Id in the catalogue, for example `F02`.
     pub id: &'a str,
     /// What is tried, in a few words.
     pub description: &'a str,
-    /// Programs that must be there; a missing one fails the test with its name.
+    /// Required programs; a missing one fails the test with its name.
     pub tools: &'a [&'a str],
     /// Prepares a scene before the action; in a workspace made by [`TestEnv::repo`].
     pub prepare: &'a dyn Fn(&Scene),
-    /// The action; a `$NAME` of [`Self::variables`] stands for what only the scene knows.
+    /// The action; a `$NAME` of [`Self::variables`] represents a value that only the scene knows.
     pub action: Action<'a>,
     /// Shows that the action works at all.
     pub control: Control<'a>,
-    /// Variables for the action. Inside they come through `env` as the first program would set
-    /// them, because the caller's variables do not pass.
+    /// Variables for the action. Inside, `env` sets them as the first program would, because the
+    /// caller's variables do not pass.
     pub variables: &'a dyn Fn(&Scene) -> Vec<(String, String)>,
-    /// Tells from the host side whether the effect is there.
+    /// Returns, from the host side, whether the effect is there.
     pub effect: &'a dyn Fn(&Scene) -> bool,
     /// Options for `stockade run`, for example `--policy FILE`.
     pub options: &'a dyn Fn(&Scene) -> Vec<String>,
-    /// What the boundary makes of it.
+    /// The boundary's effect on it.
     pub outcome: Outcome<'a>,
 }
 
@@ -215,7 +215,7 @@ impl Case<'_> {
         }
     }
 
-    /// Tries the case as one user; `None` is the one who runs the tests.
+    /// Tries the case as one user; `None` is the current user.
     pub fn check_as(&self, binary: &Path, user: Option<&str>) {
         for tool in self.tools {
             require_tool(tool);
@@ -299,8 +299,8 @@ impl Case<'_> {
             .timeout(TRY_TIMEOUT)
     }
 
-    /// Returns program and arguments, with the variables set by `env` on both sides of the
-    /// boundary alike.
+    /// Returns program and arguments; `env` sets the variables in the same way on both sides of the
+    /// boundary.
     fn words(&self, scene: &Scene, action: &Action<'_>) -> (String, Vec<String>) {
         let words = scene.launch.words(action, &scene.env, scene.workspace());
         let variables = (self.variables)(scene);
@@ -319,8 +319,7 @@ impl Case<'_> {
         (program, words)
     }
 
-    /// Ends the test unless the session started, recorded exactly the expected refusals, and no
-    /// other.
+    /// Ends the test unless the session started and recorded exactly the expected refusals.
     fn check_events(&self, scene: &Scene, output: &Output, expected: &[Expected<'_>]) {
         let session = fs::read_to_string(scene.session_file()).unwrap_or_else(|e| {
             panic!(
@@ -385,8 +384,8 @@ mod tests {
     use super::{Action, Case, Control, Expected, Outcome, quoted};
     use crate::{env::set_mode, failure_of};
 
-    /// A boundary that refuses every program and records that once for each word of `TIMES`; where
-    /// `LEAK` is replaced by `leaks` it runs everything.
+    /// A boundary that refuses every program and records that once for each word of `TIMES`; with
+    /// `LEAK` replaced by `leaks` it runs everything.
     const FAKE: &str = r#"#!/bin/sh
 case $1 in
 run)

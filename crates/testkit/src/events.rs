@@ -1,4 +1,4 @@
-//! Reading the record of a session as the command line prints it.
+//! Reads the record of a session as the command line prints it.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Reads lines of JSON; ends the test on a line that is none.
+    /// Reads lines of JSON; ends the test on an invalid line.
     pub fn parse_lines(text: &str) -> Vec<Self> {
         text.lines()
             .filter(|line| !line.trim().is_empty())
@@ -22,7 +22,7 @@ impl Event {
             .collect()
     }
 
-    /// Returns a field as text: of the event, else of its decision, else empty.
+    /// Returns a field as text: of the event, otherwise of its decision, otherwise empty.
     pub fn field(&self, name: &str) -> &str {
         self.value(name).and_then(Value::as_str).unwrap_or_default()
     }
@@ -35,12 +35,12 @@ impl Event {
             .unwrap_or_default()
     }
 
-    /// Returns the verdict, or nothing where the event has none.
+    /// Returns the verdict, or nothing if the event has none.
     pub fn verdict(&self) -> &str {
         self.field("verdict")
     }
 
-    /// Returns the deciding rule, or nothing where no rule named the request.
+    /// Returns the deciding rule, or nothing if no rule matched the request.
     pub fn rule(&self) -> &str {
         self.field("rule")
     }
@@ -50,13 +50,13 @@ impl Event {
         self.field("reason")
     }
 
-    /// Tells whether the event refuses something: a decision whose final verdict is deny. The
-    /// answer to a question has a verdict too, but the refusal itself is the decision.
+    /// Returns whether the event refuses something: a decision whose final verdict is deny. The
+    /// answer to a question has a verdict too, but only the decision is the refusal.
     pub fn is_refusal(&self) -> bool {
         self.verdict() == "deny" && !self.kind().starts_with("approval.")
     }
 
-    /// Tells whether `text` stands anywhere in what the event is aimed at.
+    /// Returns whether `text` occurs anywhere in the target of the event.
     pub fn targets(&self, text: &str) -> bool {
         self.value("target")
             .is_some_and(|target| strings(target).iter().any(|s| s.contains(text)))
@@ -105,7 +105,7 @@ pub fn assert_one_refusal<'a>(events: &'a [Event], target: &str, rule: &str) -> 
     event
 }
 
-/// Returns kind, verdict, rule and target of each event, one a line, for failure texts.
+/// Returns kind, verdict, rule and target of each event, one per line, for failure texts.
 pub fn summary(events: &[Event]) -> String {
     let line = |event: &Event| {
         let target = event

@@ -1,15 +1,15 @@
-//! The little HTTP/1.1 that the servers of the laboratory need (RFC 9112).
+//! The small part of HTTP/1.1 that the servers of the laboratory need (RFC 9112).
 
 use std::io::{self, BufRead, Read, Write};
 
 use serde_json::Value;
 
-/// Largest head of a request: twice what common servers take, so that a test can send too much to
-/// the product without the laboratory failing first.
+/// Largest head of a request: twice the limit of common servers, so that a test can send too much
+/// to the product without the laboratory failing first.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
 /// Most header fields of one request.
 const HEADERS_MAX: usize = 256;
-/// Largest body: an agent posts its whole context with every turn, some hundred kilobytes.
+/// Largest body: an agent posts its whole context with every turn, a few hundred kilobytes.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A request as it arrived.
@@ -39,7 +39,7 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// Returns the body as JSON, or null where it is none.
+    /// Returns the body as JSON, or null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -66,7 +66,7 @@ impl Request {
 pub struct Response {
     /// Status code.
     pub status: u16,
-    /// Header fields beside `Content-Length` and `Connection`.
+    /// Header fields other than `Content-Length` and `Connection`.
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
@@ -105,7 +105,7 @@ impl Response {
     /// # Errors
     /// When the peer cannot be written to.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        // In one piece: small writes would meet the delays of Nagle's algorithm.
+        // In one write: small writes would suffer the delays of Nagle's algorithm.
         let mut bytes = Vec::new();
         write!(bytes, "HTTP/1.1 {} Laboratory\r\n", self.status)?;
         for (name, value) in &self.headers {
@@ -157,11 +157,11 @@ impl<'a, W: Write> EventStream<'a, W> {
     }
 }
 
-/// Reads the next request; `None` when the peer has closed between two of them.
+/// Reads the next request; `None` when the peer has closed between two requests.
 ///
 /// # Errors
-/// When the peer cannot be read, closes in mid-request, or sends what is not HTTP/1.1 or is larger
-/// than the bounds of this module.
+/// When the peer cannot be read, closes in mid-request, or sends something that is not HTTP/1.1 or
+/// exceeds the bounds of this module.
 pub fn read(input: &mut impl BufRead, interim: &mut impl Write) -> io::Result<Option<Request>> {
     let Some(head) = read_head(input)? else {
         return Ok(None);
@@ -210,7 +210,7 @@ pub fn read(input: &mut impl BufRead, interim: &mut impl Write) -> io::Result<Op
     Ok(Some(request))
 }
 
-/// Answers requests on one connection until the peer closes it or asks for that.
+/// Answers requests on one connection until the peer closes it or requests that.
 ///
 /// # Errors
 /// When the peer cannot be read or written, or does not speak HTTP/1.1.

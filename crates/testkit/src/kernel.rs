@@ -1,14 +1,14 @@
-//! A kernel that lacks something, for one thread and what it starts.
+//! A kernel without a feature, for one thread and the programs that it starts.
 //!
-//! Nothing of the machine is changed: a system call filter on a thread of the test gives the answer
-//! that a kernel without the feature gives, and every program started from there inherits it.
+//! The machine does not change: a system call filter on a thread of the test gives the answer of a
+//! kernel without the feature, and every program started from there inherits it.
 
 use stockade_sys::{
     capability,
     seccomp::{Action, Condition, Filter, Rule, number},
 };
 
-/// `landlock_create_ruleset`; new calls have one number on all processors.
+/// `landlock_create_ruleset`; recent calls have the same number on all processors.
 const LANDLOCK_CREATE_RULESET: u32 = 444;
 /// `seccomp`.
 #[cfg(target_arch = "x86_64")]
@@ -74,8 +74,8 @@ pub fn call_number(name: &str) -> Option<u32> {
     number(name)
 }
 
-/// Does `body` on a thread for which the kernel has no `feature`; programs that it starts have none
-/// either, nor can they gain privileges by execution.
+/// Runs `body` on a thread for which the kernel has no `feature`; the programs that it starts lack
+/// it too, and cannot gain privileges by execution.
 pub fn without<T: Send>(feature: Feature, body: impl FnOnce() -> T + Send) -> T {
     let confined = || {
         capability::set_no_new_privileges().expect("a thread may give up privileges");

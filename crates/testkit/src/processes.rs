@@ -1,4 +1,4 @@
-//! Looking at processes from the host side.
+//! Examines processes from the host side.
 
 use std::{
     fs,
@@ -11,11 +11,11 @@ pub use rustix::process::Signal;
 
 /// Returns the ids of all processes that have exactly `argument` in their argument vector.
 ///
-/// A test gives what it starts an argument that nobody else has (`sleep 60.123`) and so finds it
-/// again, inside namespaces too. Zombies have no argument vector and are not found.
+/// A test gives its program a unique argument (`sleep 60.123`), and so can find it again, even
+/// inside namespaces. Zombies have no argument vector and are not found.
 pub fn with_argument(argument: &str) -> Vec<u32> {
     with(|pid| {
-        // A process that ends while it is looked at has no such argument any more.
+        // A process that ends during the check no longer has the argument.
         let line = fs::read(process(pid).join("cmdline")).unwrap_or_default();
         line.split(|&byte| byte == 0)
             .any(|word| word == argument.as_bytes())
@@ -23,7 +23,7 @@ pub fn with_argument(argument: &str) -> Vec<u32> {
 }
 
 /// Returns the ids of all processes whose program or working directory is below `directory`, as far
-/// as this user may look.
+/// as this user may examine them.
 pub fn living_in(directory: &Path) -> Vec<u32> {
     with(|pid| {
         let below = |link: &str| {
@@ -34,7 +34,7 @@ pub fn living_in(directory: &Path) -> Vec<u32> {
     })
 }
 
-/// Kills one process; one that has ended has nothing to be told.
+/// Kills one process; does nothing if it has ended.
 pub fn kill(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let sent = kill_process(pid.expect("the id of a process is positive"), Signal::KILL);
@@ -63,7 +63,7 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// Sends a signal to the process group `group`; one that has ended has nothing to be told.
+/// Sends a signal to the process group `group`; does nothing if it has ended.
 pub fn signal_group(group: u32, signal: Signal) {
     let group = i32::try_from(group).ok().and_then(Pid::from_raw);
     let sent = kill_process_group(group.expect("the id of a group is positive"), signal);

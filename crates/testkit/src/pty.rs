@@ -18,12 +18,12 @@ use rustix::process::Signal;
 
 use crate::{processes, wait};
 
-/// Lines that are kept above the screen: enough for what a test prints before it looks.
+/// Lines that are kept above the screen: enough for what a test prints before it checks the screen.
 const SCROLLBACK_LINES: usize = 1000;
-/// Most raw output that is kept; a test that needs more looks at the screen.
+/// Most raw output that is kept; a test that needs more must read the screen.
 const RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long the last output of a program that ended is waited for.
+/// How long to wait for the last output of a program that has ended.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// A terminal with a program in it; dropping it kills the program's process group.
@@ -67,7 +67,7 @@ impl State {
 }
 
 impl Terminal {
-    /// Starts `command` as the leader of a session of its own in a new terminal.
+    /// Starts `command` as the leader of its own session in a new terminal.
     pub fn start(command: Command, rows: u16, columns: u16) -> Self {
         let shown = format!("{command:?}");
         let (pty, inner) = blocking::open().expect("a pseudo-terminal can be opened");
@@ -128,7 +128,7 @@ impl Terminal {
         });
     }
 
-    /// Waits until `look` accepts the screen; `what` says in the failure what was expected.
+    /// Waits until `look` accepts the screen; `what` describes the expectation in the failure.
     pub fn wait_until(&self, what: &str, timeout: Duration, look: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + timeout;
         let mut state = self.shared.lock();
@@ -144,7 +144,7 @@ impl Terminal {
                 } else {
                     "time is over"
                 };
-                // Dropped first, so that the panic does not make the record unusable.
+                // Drop it first, so that the panic does not poison the lock.
                 drop(state);
                 panic!("expected {what} on the screen, {how}; the screen is\n{screen}\n---");
             }
@@ -153,7 +153,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until the program has ended and returns how. What it wrote before is on the screen,
+    /// Waits until the program has ended and returns its status. Its output is then on the screen,
     /// unless another program keeps the terminal open for more than a second.
     pub fn wait_exit(&mut self, timeout: Duration) -> ExitStatus {
         let status = wait::until(timeout, || {
@@ -218,9 +218,9 @@ impl Shared {
     }
 }
 
-/// Returns what a terminal answers to the questions in `output`, in their order: whether it is
-/// there (DSR 5), the cursor position (DSR 6) and its kind (DA1, ECMA-48). Programs wait for
-/// these. What is left in `output` can be the beginning of a question.
+/// Returns a terminal's answers to the queries in `output`, in their order: its presence (DSR 5),
+/// the cursor position (DSR 6) and its kind (DA1, ECMA-48). Programs wait for these. The bytes left
+/// in `output` can be the beginning of a query.
 fn answers(output: &mut Vec<u8>, (row, column): (u16, u16)) -> Vec<u8> {
     const LONGEST: usize = 4;
     let mut answer = String::new();
@@ -237,7 +237,7 @@ fn answers(output: &mut Vec<u8>, (row, column): (u16, u16)) -> Vec<u8> {
         } else {
             continue;
         }
-        // None of them is longer; its other bytes begin nothing.
+        // No query is longer, and none begins with its other bytes.
         done = at + 3;
     }
     let keep = output.len().saturating_sub(LONGEST - 1).max(done);

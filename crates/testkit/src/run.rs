@@ -1,4 +1,4 @@
-//! Running a program with a time limit, in a process group of its own, with its output captured.
+//! Runs a program with a time limit, in its own process group, and captures its output.
 
 use std::{
     ffi::OsStr,
@@ -16,18 +16,19 @@ use rustix::process::Signal;
 
 use crate::{processes, wait};
 
-/// Time a program has unless the test says otherwise: a debug build of the product starts in well
-/// under a second, and an agent's turn takes a few; ten times that on a busy machine.
+/// Time for a program unless the test says otherwise: a debug build of the product starts in well
+/// under a second, and an agent's turn takes a few; on a busy machine both take ten times as long.
 pub const RUN_TIMEOUT: Duration = Duration::from_mins(1);
-/// Begins the command line of a session that nobody attends and that says nothing of itself.
+/// The beginning of the command line of a session that has no person and prints nothing about
+/// itself.
 pub const UNATTENDED: [&str; 5] = ["run", "--ask", "deny", "--summary", "none"];
 /// Time after the end of a program in which its output must be complete. A daemon that it left
-/// behind can hold the pipe open for ever.
+/// behind can keep the pipe open for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Most output that is kept of each stream; more is read and dropped.
+/// Most output that is kept of each stream; more is read and discarded.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A program about to run: like [`Command`], and finished by [`Run::output`] or [`Run::spawn`].
+/// A program about to run: like [`Command`], but finished by [`Run::output`] or [`Run::spawn`].
 #[derive(Debug)]
 pub struct Run {
     command: Command,
@@ -61,7 +62,7 @@ impl Run {
         self
     }
 
-    /// Adds a line of shell as the command of a session.
+    /// Adds a shell command line as the command of a session.
     #[must_use]
     pub fn line(self, line: impl AsRef<OsStr>) -> Self {
         self.args(["--", "/bin/bash", "--norc", "-c"]).arg(line)
@@ -112,14 +113,14 @@ impl Run {
         self
     }
 
-    /// Sets what it reads from standard input; without this the input is empty.
+    /// Sets its standard input; without this the input is empty.
     #[must_use]
     pub fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
     }
 
-    /// Gives the underlying command, for a pty or another launcher.
+    /// Returns the underlying command, for a pty or another launcher.
     pub fn into_command(self) -> Command {
         self.command
     }
@@ -136,7 +137,7 @@ impl Run {
         output
     }
 
-    /// Starts it in a process group of its own.
+    /// Starts it in its own process group.
     pub fn spawn(mut self) -> Running {
         let shown = format!("{:?}", self.command);
         self.command
@@ -150,7 +151,7 @@ impl Run {
             .unwrap_or_else(|e| panic!("cannot start {shown}: {e}"));
         let mut input = child.stdin.take().expect("standard input is a pipe");
         let bytes = self.input;
-        // A program that does not read its input closes the pipe; that is its choice.
+        // A program that does not read its input may close the pipe.
         thread::spawn(move || drop(input.write_all(&bytes)));
         let stdout = Capture::start(child.stdout.take().expect("standard output is a pipe"));
         let stderr = Capture::start(child.stderr.take().expect("standard error is a pipe"));
@@ -195,7 +196,7 @@ impl Running {
         self.stderr.text()
     }
 
-    /// Tells whether it has ended.
+    /// Returns whether it has ended.
     pub fn is_over(&mut self) -> bool {
         self.child
             .try_wait()
@@ -203,7 +204,7 @@ impl Running {
             .is_some()
     }
 
-    /// Tells whether its time is over; [`Running::wait`] then ends the test.
+    /// Returns whether its time has expired; [`Running::wait`] then ends the test.
     pub fn is_late(&self) -> bool {
         self.started.elapsed() >= self.timeout
     }
@@ -213,7 +214,7 @@ impl Running {
         processes::signal_group(self.child.id(), signal);
     }
 
-    /// Waits for its end; kills the group and ends the test when the time is over.
+    /// Waits for its end; kills the group and ends the test when the time has expired.
     pub fn wait(mut self) -> Output {
         let left = self.timeout.saturating_sub(self.started.elapsed());
         let status = wait::until(left, || {
@@ -292,7 +293,7 @@ impl Capture {
     }
 }
 
-/// How a program ended and what it wrote.
+/// A program's exit status and output.
 #[derive(Clone)]
 pub struct Output {
     /// How it ended.
@@ -307,7 +308,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Returns the exit code, or 128 and the signal as a shell counts it.
+    /// Returns the exit code, or 128 plus the signal as in a shell.
     pub fn code(&self) -> i32 {
         self.status
             .code()
@@ -369,7 +370,7 @@ fn streams(stdout: &str, stderr: &str) -> String {
     )
 }
 
-/// Returns the path of a program of the system; ends the test with its name where it is missing.
+/// Returns the path of a system program; ends the test with its name if it is missing.
 pub fn require_tool(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

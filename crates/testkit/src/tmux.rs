@@ -1,4 +1,4 @@
-//! A program in tmux: a terminal that somebody else wrote, for what must look right in practice.
+//! A program in tmux: a terminal by other authors, for output that must look right in practice.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -11,10 +11,10 @@ use crate::{
     wait,
 };
 
-/// A screen that has not changed for so long is at rest: programs draw a picture in one go.
+/// A screen that has not changed for this long is at rest: programs draw a picture at once.
 const STILL: Duration = Duration::from_millis(300);
 
-/// A tmux server of its own with one session; dropping it ends the server.
+/// A separate tmux server with one session; dropping it ends the server.
 #[derive(Debug)]
 pub struct Tmux<'a> {
     env: &'a TestEnv,
@@ -22,9 +22,9 @@ pub struct Tmux<'a> {
 }
 
 impl<'a> Tmux<'a> {
-    /// Starts `command`, a line of shell, in a session of `columns` by `rows`, in the home of the
-    /// environment and as its user. The session stays when the command has ended, with a line that
-    /// says `exit N`.
+    /// Starts the shell command line `command` in a session of `columns` by `rows`, in the home of
+    /// the environment and as its user. The session stays when the command has ended, with a line
+    /// that says `exit N`.
     pub fn start(env: &'a TestEnv, columns: u16, rows: u16, command: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         require_tool("tmux");
@@ -82,7 +82,7 @@ impl<'a> Tmux<'a> {
         self.value("#{cursor_x},#{cursor_y}")
     }
 
-    /// Returns what tmux writes for a format, such as `#{scroll_region_upper}`.
+    /// Returns tmux's expansion of a format, such as `#{scroll_region_upper}`.
     pub fn value(&self, format: &str) -> String {
         let output = self.run(&["display-message", "-t", ":", "-p", format]);
         output.assert_success().stdout.trim().to_owned()
@@ -116,7 +116,7 @@ impl<'a> Tmux<'a> {
     }
 
     /// Waits until nothing moves on the screen, and returns it as [`Tmux::styled`] and
-    /// [`Tmux::cursor`] do; none if something still moves after `timeout`.
+    /// [`Tmux::cursor`] do; `None` if something still moves after `timeout`.
     pub fn settled(&self, timeout: Duration) -> Option<(String, String)> {
         let picture = || (self.styled(), self.cursor());
         let mut last = picture();

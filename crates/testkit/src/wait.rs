@@ -1,15 +1,15 @@
-//! Waiting for something that another process or thread does.
+//! Waits for an effect of another process or thread.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// Time between two looks: short beside anything a test waits for, long enough not to keep one of
-/// two cores busy.
+/// Time between two checks: short compared with anything a test waits for, long enough not to keep
+/// one of two cores busy.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Looks until `look` gives a value or `timeout` has passed.
+/// Checks until `look` gives a value or `timeout` has passed.
 pub fn until<T>(timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + timeout;
     loop {
@@ -23,7 +23,7 @@ pub fn until<T>(timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Optio
     }
 }
 
-/// Looks until `look` says true or `timeout` has passed; tells which.
+/// Checks until `look` returns true or `timeout` has passed; returns which happened.
 pub fn until_true(timeout: Duration, mut look: impl FnMut() -> bool) -> bool {
     until(timeout, || look().then_some(())).is_some()
 }

@@ -1,5 +1,5 @@
-//! The real agents go through a script without any boundary: the positive control of every test
-//! that puts one around them.
+//! The real agents complete a script without any boundary: the positive control of every test that
+//! puts one around them.
 
 use stockade_testkit::{
     ModelServer, Run, Step, TestEnv, agents,

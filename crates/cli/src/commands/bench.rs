@@ -1,4 +1,4 @@
-//! Hidden: measurements that need the inside of the program.
+//! Hidden: measurements that need the internals of the program.
 
 use std::{fmt::Write, hint::black_box, time::Instant};
 
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let port = Port::new(443).context("443 is a port")?;
     let mut times = Vec::with_capacity(DECISIONS);
     for index in 0..DECISIONS {
-        // Every third name has no rule at all and meets the general question.
+        // Every third name has no rule of its own, so the general question applies.
         let name = format!(
             "h{}.lab.test",
             index.wrapping_mul(7919) % (rules + rules / 2 + 1)

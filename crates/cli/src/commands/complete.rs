@@ -1,13 +1,13 @@
-//! Hidden: what can stand at a place of a command line, for completions of shells.
+//! Hidden: the candidates for a place in a command line, for shell completions.
 
 use stockade_policy::builtin_names;
 use stockade_store::Store;
 
 use crate::{exit::Exit, output::Output, rules, state::StateDir};
 
-/// Sessions that are offered: the newest.
+/// Number of sessions that are offered: the newest.
 const SESSIONS_MAX: usize = 50;
-/// Characters that mean nothing to any shell, also where it reads a word twice.
+/// Characters that no shell interprets, even if it reads a word twice.
 const PLAIN: &str = "._-+";
 
 /// Arguments of `stockade __complete`.
@@ -18,8 +18,8 @@ pub(crate) struct Args {
     words: Vec<String>,
 }
 
-/// Prints one candidate a line, and nothing where others know better or something fails: nobody reads
-/// messages in the middle of a line.
+/// Prints one candidate per line, and nothing if the shell itself completes better or something
+/// fails: a message in the middle of a command line would only disturb.
 #[expect(
     clippy::needless_pass_by_value,
     clippy::unnecessary_wraps,

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-/// What bash does first: candidates are compared as text, never read as words of the shell.
+/// The first part for bash: candidates are compared as text, never evaluated by the shell.
 const BASH: &str = r#"
 _stockade_values() {
     local current="${COMP_WORDS[COMP_CWORD]}" index line
@@ -43,7 +43,7 @@ _stockade_values() {
 complete -F _stockade_values -o bashdefault -o default stockade
 "#;
 
-/// The end of clap's script for zsh, and what stands there instead.
+/// The end of clap's script for zsh, and its replacement.
 const ZSH_END: &str = "    _stockade \"$@\"\nelse\n    compdef _stockade stockade\nfi";
 const ZSH: &str = r#"    _stockade_values "$@"
 else
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
             let (front, end) = own.rsplit_once("\nif [ \"$funcstack").unwrap_or((&own, ""));
             text = format!("{front}{ZSH_VALUES}if [ \"$funcstack{end}");
         }
-        // Those that clap knows beside these have no values of ours.
+        // The other shells that clap knows get no values of ours.
         _ => {}
     }
     out.raw(text)?;

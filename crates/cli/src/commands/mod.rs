@@ -75,8 +75,8 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// Copies a command without what is hidden: not every generator of documents and completions
-/// leaves it out by itself.
+/// Copies a command without its hidden parts, because not every generator of documents and
+/// completions omits them.
 fn visible(command: &clap::Command) -> clap::Command {
     let args = command.get_arguments().filter(|arg| !arg.is_hide_set());
     let below = command

@@ -16,7 +16,7 @@ use crate::{
     retention::{self, Keep, Removed},
 };
 
-/// Sessions that are named one by one; `--json` has all.
+/// Sessions that are listed one by one; `--json` has all.
 const SHOWN_MAX: usize = 20;
 
 /// Remove the records of old sessions, and what old ones added to caches

@@ -1,4 +1,4 @@
-//! `stockade sessions`: the sessions, the newest last, where a terminal ends.
+//! `stockade sessions`: the sessions, with the newest last, next to the prompt.
 
 use std::path::PathBuf;
 
@@ -17,16 +17,16 @@ use crate::{
     state::HOME_VARIABLE,
 };
 
-/// Digits of an id in the list; as a prefix they name one session of thousands.
+/// Digits of an id in the list; as a prefix they identify one session among thousands.
 const ID_DIGITS: usize = 8;
-/// Sessions that are listed where nobody says how many: what fits a small terminal.
+/// Sessions that are listed by default: as many as fit a small terminal.
 const LISTED: usize = 20;
-/// Columns of a workspace, and of a name where there is a column for it.
+/// Columns of a workspace, and of a name if there is a column for it.
 const WORKSPACE_CHARS_MAX: usize = 24;
 const NAME_CHARS_MAX: usize = 20;
-/// Columns from which on names have a column of their own.
+/// Number of columns from which names have their own column.
 const WIDE_COLUMNS: usize = 110;
-/// Columns of a command at least; where there is no room for them a line is longer.
+/// Fewest columns of a command; if there is no room for them, a line is longer.
 const COMMAND_CHARS_MIN: usize = 12;
 
 /// List sessions, the newest last.
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// A row and what only the moment knows.
+/// A row, and its present state.
 #[derive(Debug, Serialize)]
 struct Listed {
     #[serde(flatten)]
@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     if let Some(mut archive) = Archive::open(out)? {
         let mut rows = archive.store.sessions()?;
         if let Some(directory) = &args.workspace {
-            // What is gone has the name that it had.
+            // A directory that is gone is compared by the name that it had.
             let directory =
                 std::fs::canonicalize(directory).or_else(|_| std::path::absolute(directory))?;
             rows.retain(|row| {
@@ -121,7 +121,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     Ok(Exit::Yes)
 }
 
-/// Renders the list; `width` is that of the terminal, where there is one.
+/// Renders the list; `width` is that of the terminal, if there is one.
 fn render(
     listed: &[Listed],
     zone: &TimeZone,

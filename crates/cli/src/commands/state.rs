@@ -183,7 +183,7 @@ struct Copied<'a> {
     workspace: Option<&'a RawText>,
 }
 
-/// Returns those that an agent's name, a directory or the beginning of a key means.
+/// Returns the entries that an agent's name, a directory or the beginning of a key names.
 fn choose(all: Vec<Kept>, which: Option<&str>) -> Vec<Kept> {
     let which = which.unwrap_or(".");
     let path = fs::canonicalize(which).ok();
@@ -197,7 +197,7 @@ fn choose(all: Vec<Kept>, which: Option<&str>) -> Vec<Kept> {
     all.into_iter().filter(is_meant).collect()
 }
 
-/// Loads the policy that sessions of an agent have.
+/// Loads the policy of an agent's sessions.
 fn policy(kept: &Kept) -> anyhow::Result<Policy> {
     let profile = builtin(&kept.agent).map(|_| kept.agent.clone());
     effective(&LayerArgs {
@@ -256,7 +256,7 @@ impl Listed {
 fn listed(kept: &Kept) -> anyhow::Result<Listed> {
     let policy = policy(kept)?;
     let environment = environment();
-    // Where the workspace is gone nothing can be said of it.
+    // If the workspace is gone, its differences cannot be determined.
     let differences = kept.differences(&policy, &environment).unwrap_or_default();
     let logins = kept.logins(&policy, &environment).unwrap_or_default();
     let refreshed: Vec<String> = logins
@@ -286,7 +286,7 @@ fn listed(kept: &Kept) -> anyhow::Result<Listed> {
     })
 }
 
-/// Names a workspace, or the directory where it is not known.
+/// Returns the name of a workspace, or of its directory if the workspace is not known.
 fn name(workspace: Option<&RawText>, key: &str) -> String {
     workspace.map_or_else(
         || format!("workspace unknown ({})", safe(key)),
@@ -419,7 +419,7 @@ fn nothing(out: &mut Output) -> Exit {
     Exit::CannotTell
 }
 
-/// Asks on the terminal; without one only `--yes` is an answer.
+/// Asks on the terminal; without a terminal only `--yes` confirms.
 fn confirm(question: &str, consent: Consent, out: &mut Output) -> bool {
     if consent == Consent::Given {
         return true;

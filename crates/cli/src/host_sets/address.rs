@@ -1,9 +1,10 @@
-//! The host and port of an address of the web.
+//! The host and port of a web address.
 
 use stockade_policy::SetHost;
 use stockade_types::Port;
 
-/// Reads host and port out of an address, also one with `sparse+` or `git+`, or a name and `=`, in front.
+/// Reads host and port from an address, which may have a prefix such as `sparse+`, `git+` or a name
+/// and `=`.
 pub(super) fn parse(address: &str) -> Option<SetHost> {
     let (scheme, rest) = address.trim().split_once("://")?;
     let scheme = scheme.rsplit(['+', '=']).next().unwrap_or(scheme);

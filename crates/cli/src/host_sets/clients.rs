@@ -1,8 +1,8 @@
-//! Where installed clients get packages from where nothing is configured: read out of their own files.
+//! The default package sources of installed clients, read from their own files.
 //!
-//! No client is run, since what it would read and load is no more ours than itself. A file counts by
-//! what stands behind a name in it, so a version that says it in another way has no default here, and
-//! a person is asked.
+//! No client is run, because the code that it would load is no more trusted than the client itself.
+//! A file counts by the text after a known name in it. A version that writes it differently has no
+//! default here, and a person is asked.
 
 use std::{
     ffi::OsStr,
@@ -12,13 +12,13 @@ use std::{
     time::Instant,
 };
 
-/// Largest file of a client: with a runtime inside they have up to 100 MB.
+/// Largest file of a client: those that include a runtime have up to 100 MB.
 const FILE_BYTES_MAX: u64 = 160 << 20;
-/// Bytes that are looked at together.
+/// Bytes that are searched at once.
 const BLOCK_BYTES: u64 = 1 << 20;
-/// Bytes behind a name in which its value begins, and longest value.
+/// Bytes after a name in which its value must begin, and longest value.
 const WINDOW_BYTES: usize = 400;
-/// Entries of one directory that a star is tried with.
+/// Entries of one directory that are compared with a star.
 const STAR_MAX: usize = 64;
 
 /// A program that installs packages.
@@ -31,20 +31,20 @@ pub(super) struct Client {
     program: &'static str,
     /// Files of its package; empty for the program itself.
     files: &'static [&'static str],
-    /// Where they are elsewhere. `~` is the home, a `*` any name or part of one.
+    /// Other places for them. `~` is the home, a `*` any name or part of one.
     places: &'static [&'static str],
-    /// What stands in front of a value.
+    /// The texts in front of a value.
     marks: &'static [Mark],
 }
 
-/// What stands in front of a value in a file.
+/// The text in front of a value in a file.
 #[derive(Clone, Copy)]
 enum Mark {
-    /// Within some bytes an address of the web follows.
+    /// A web address follows within a few bytes.
     Address(&'static str),
-    /// An address follows at once, of a host alone.
+    /// An address with only a host follows at once.
     Root(&'static str),
-    /// A quoted name of a host follows at once.
+    /// A quoted host name follows at once.
     Host(&'static str),
 }
 
@@ -56,7 +56,7 @@ impl Mark {
     }
 }
 
-/// All clients whose default is known.
+/// All clients with a known default.
 pub(super) const CLIENTS: [Client; 9] = [
     Client {
         name: "npm",
@@ -168,7 +168,7 @@ pub(super) const CLIENTS: [Client; 9] = [
         ],
         marks: &[Mark::Address("DEFAULT_HOST = ")],
     },
-    // Bundler asks for its list at a host of its own.
+    // Bundler requests its list from a host of its own.
     Client {
         name: "bundler",
         set: "gem",
@@ -188,8 +188,8 @@ pub(super) const CLIENTS: [Client; 9] = [
 ];
 
 impl Client {
-    /// Returns the files that could say it, those of the program on the search path first. Nothing is
-    /// looked for before it is asked for.
+    /// Returns the files that could contain it, those of the program on the search path first. It
+    /// searches lazily.
     pub(super) fn candidates<'a>(
         &'a self,
         home: &'a Path,
@@ -221,7 +221,7 @@ impl Client {
         itself.into_iter().chain(files).chain(places)
     }
 
-    /// Reads the addresses out of a file; `None` where that would take too long.
+    /// Reads the addresses from a file; `None` if that would take too long.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -230,7 +230,7 @@ impl Client {
     }
 }
 
-/// Returns where a program of the search path really is.
+/// Returns the real path of a program on the search path.
 fn which(program: &str, search_path: &OsStr) -> Option<PathBuf> {
     if program.is_empty() {
         return None;
@@ -242,7 +242,7 @@ fn which(program: &str, search_path: &OsStr) -> Option<PathBuf> {
     fs::canonicalize(found.next()?).ok()
 }
 
-/// Returns the paths that a path with stars stands for, in order.
+/// Returns the paths that match a path with stars, in order.
 fn expand(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     for part in path {
@@ -278,7 +278,7 @@ fn named(directory: &Path, front: &str, back: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Finds for each mark the first value that stands behind it.
+/// Finds for each mark the first value after it.
 fn scan(
     mut file: impl io::Read,
     marks: &[Mark],
@@ -315,7 +315,7 @@ fn scan(
     }
 }
 
-/// Finds the first value behind a mark that begins among the first `whole` bytes.
+/// Finds the first value after a mark that begins within the first `whole` bytes.
 fn find(block: &[u8], whole: usize, mark: Mark) -> Option<String> {
     let text = mark.text().as_bytes();
     let first = *text.first()?;
@@ -335,7 +335,7 @@ fn find(block: &[u8], whole: usize, mark: Mark) -> Option<String> {
     None
 }
 
-/// Reads the value behind a mark.
+/// Reads the value after a mark.
 fn value(behind: &[u8], mark: Mark) -> Option<String> {
     let ends = |byte: &u8| !byte.is_ascii_graphic() || b"\"'`<>,|)(;\\".contains(byte);
     let word = |bytes: &[u8]| {
@@ -348,7 +348,7 @@ fn value(behind: &[u8], mark: Mark) -> Option<String> {
             word(behind.get(start..)?)?
         }
         Mark::Root(_) => {
-            // Texts follow each other without a break in a program.
+            // In a program, texts follow each other without a separator.
             let length = behind.iter().take_while(|byte| !ends(byte)).count();
             let text = String::from_utf8(behind.get(..length)?.to_vec()).ok()?;
             let (scheme, rest) = text.split_once("://")?;

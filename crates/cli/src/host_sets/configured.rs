@@ -1,4 +1,4 @@
-//! What the owner's settings say about where packages come from.
+//! Package sources in the owner's settings.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use super::{address, trust::Owner};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Configured {
     pub(super) addresses: Vec<String>,
-    /// Some client has a source in the place of its default: nobody is then taken to the default, where
-    /// strangers may have packages of the same names.
+    /// Some client has a replacement for its default. The default then allows no host, because
+    /// strangers may publish packages of the same names there.
     pub(super) replaces: bool,
 }
 
@@ -87,7 +87,7 @@ pub(super) fn npm(owner: &Owner, variable: Variable<'_>) -> Configured {
     found
 }
 
-/// `registry` takes the place of the default, `@scope:registry` does not.
+/// `registry` replaces the default, `@scope:registry` does not.
 fn scoped(found: &mut Configured, key: &str, value: &str) {
     match key.trim_matches([' ', '\t', '"']) {
         "registry" => found.replace(unquoted(value)),
@@ -125,7 +125,7 @@ pub(super) fn pip(owner: &Owner, variable: Variable<'_>) -> Configured {
     found
 }
 
-/// Reads `index-url` and `extra-index-url`, whose values may go on in indented lines.
+/// Reads `index-url` and `extra-index-url`, whose values may continue in indented lines.
 fn pip_settings(found: &mut Configured, text: &str) {
     let mut key = String::new();
     for line in text.lines() {
@@ -218,7 +218,7 @@ pub(super) fn go(owner: &Owner, variable: Variable<'_>) -> Configured {
             found.add(address);
         }
     }
-    // A name with its key, and then where it is, unless at its name.
+    // The value is a name with its key, followed by the address if it is not that of the name.
     let database = of("GOSUMDB")
         .filter(|value| value != "off")
         .unwrap_or_default();
@@ -255,7 +255,7 @@ pub(super) fn maven(owner: &Owner) -> Configured {
     let mirrors = text.split_once("<mirrors>");
     let mirrors = mirrors.and_then(|(_, rest)| rest.split_once("</mirrors>"));
     let mut rest = mirrors.map_or("", |(mirrors, _)| mirrors);
-    // What is commented out may look like the rest.
+    // Text that is commented out may look like settings.
     if rest.contains("<!--") {
         rest = "";
     }
@@ -402,7 +402,7 @@ mod tests {
             fs::write(path, text).unwrap();
             let owner = Owner::new(home.path().to_owned(), Vec::new(), &[]);
             let own = hosts(&read(set, &owner)).0;
-            // The machine's own settings are there too.
+            // The machine's own settings contribute too.
             assert!(own.contains(expected), "{file}: {own}");
             assert!(read(set, &owner).replaces || !replaces, "{file}");
             let open = Owner::new(home.path().to_owned(), vec![home.path().to_owned()], &[]);

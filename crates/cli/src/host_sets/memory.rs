@@ -1,5 +1,5 @@
-//! What is remembered in the state directory: what clients' files say, by the identity of the file, and
-//! where sessions have written.
+//! The cache in the state directory: the addresses in clients' files, by the identity of the file,
+//! and the places in which sessions have written.
 
 use std::{
     fs::{self, Metadata, OpenOptions},
@@ -11,14 +11,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use stockade_types::RawText;
 
-/// What clients' files say.
+/// The addresses in clients' files.
 const CLIENTS_FILE: &str = "clients.json";
-/// The workspaces of all sessions, one a line.
+/// The workspaces of all sessions, one per line.
 const WORKSPACES_FILE: &str = "workspaces";
 /// Longest list that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What one client's file says.
+/// The addresses in one client's file.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     client: String,
@@ -46,7 +46,7 @@ impl Entry {
     }
 }
 
-/// What clients' files say, as it was found and as it is now.
+/// The addresses in clients' files, as loaded and as they are now.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     found: Vec<Entry>,
@@ -54,7 +54,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Reads it; what is no such list is found out again.
+    /// Reads the cache; if the file is not a valid list, everything is determined again.
     pub(super) fn load(state: Option<&Path>) -> Self {
         let text = state.and_then(|state| small(&state.join(CLIENTS_FILE)).ok());
         let found = text.and_then(|text| serde_json::from_str(&text).ok());
@@ -64,7 +64,7 @@ impl Memory {
         }
     }
 
-    /// Returns what the file of a client says, if it is still that file.
+    /// Returns the entry for a client's file, if it is still the same file.
     pub(super) fn of(&self, client: &str, path: &Path, file: &Metadata) -> Option<&Entry> {
         self.found.iter().find(|entry| {
             let now = Entry::new(client, path, file, entry.addresses.clone());
@@ -72,7 +72,7 @@ impl Memory {
         })
     }
 
-    /// Writes it where it has changed.
+    /// Writes the cache if it has changed.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -89,7 +89,7 @@ impl Memory {
     }
 }
 
-/// Returns the workspaces of all sessions; `None` where there are too many to know.
+/// Returns the workspaces of all sessions; `None` if there are too many to list.
 pub(super) fn workspaces(state: &Path) -> Option<Vec<PathBuf>> {
     let text = match small(&state.join(WORKSPACES_FILE)) {
         Ok(text) => text,
@@ -107,7 +107,7 @@ pub(super) fn workspaces(state: &Path) -> Option<Vec<PathBuf>> {
 /// # Errors
 /// When it cannot be written.
 pub(super) fn add_workspace(state: &Path, workspace: &Path) -> io::Result<()> {
-    // Where there are too many, none is trusted.
+    // If there are too many, no settings are trusted.
     let Some(known) = workspaces(state) else {
         return Ok(());
     };

@@ -1,7 +1,8 @@
-//! The hosts that the owner's clients are configured for, or have by default, for `hosts = ["@npm"]`.
+//! The hosts that the owner's clients are configured for, or use by default, for `hosts =
+//! ["@npm"]`.
 //!
-//! What counts are files and variables of the owner and of the machine, never what a session could have
-//! written. What cannot be read or understood adds no host.
+//! Only files and variables of the owner and of the machine count, never a file that a session
+//! could have written. A file that cannot be read or parsed adds no host.
 
 mod address;
 mod clients;
@@ -29,11 +30,11 @@ use configured::Configured;
 use memory::{Entry, Memory};
 use trust::Owner;
 
-/// How long files of clients may be read at one start: what is left over is asked about, and read at
-/// the next one.
+/// How long files of clients may be read at one start. Hosts of the remaining clients are asked
+/// about, and their files are read at the next start.
 const READING_TIME: Duration = Duration::from_millis(400);
 
-/// The sets, and what is to be remembered of them.
+/// The sets, and the facts about them that are to be cached.
 pub(crate) struct Gathered {
     /// The sets.
     pub(crate) sets: HostSets,
@@ -42,7 +43,7 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Remembers what was read, and that sessions write to the workspace.
+    /// Saves the cache, and records that sessions write to the workspace.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -56,7 +57,7 @@ impl Gathered {
 pub(crate) fn gather(workspace: &Path, sources: &[Source]) -> Gathered {
     let workspace = fs::canonicalize(workspace).unwrap_or_else(|_| workspace.to_owned());
     let home = home().unwrap_or_else(|| PathBuf::from("/nonexistent"));
-    // Where it is unsafe, a run says so.
+    // If it is unsafe, the run itself reports that.
     let state = StateDir::open().ok();
     let state = state.as_ref().map(StateDir::path);
     let known = state.map_or(Some(Vec::new()), memory::workspaces);
@@ -108,7 +109,7 @@ impl Gathering {
             },
         ) in configured
         {
-            // The entries are kept, whether they count today or not.
+            // Entries are kept even if they do not count today.
             let defaults = defaults
                 .iter()
                 .filter(|(name, _)| *name == set && !replaces);
@@ -133,7 +134,7 @@ impl Gathering {
         let hosts = addresses
             .iter()
             .filter_map(|address| address::parse(address));
-        // What means this machine is another thing inside, and no rule can name it.
+        // Inside, a name for this machine means something else, and no rule can name this machine.
         let mut hosts: Vec<SetHost> = hosts.filter(|at| is_elsewhere(&at.host)).collect();
         hosts.sort();
         hosts.dedup();
@@ -142,7 +143,7 @@ impl Gathering {
         }
     }
 
-    /// Returns the addresses of each client's default, with the name of its set.
+    /// Returns the default addresses of each client, with the name of its set.
     fn defaults(&mut self) -> Vec<(&'static str, Vec<String>)> {
         let search_path = std::env::var_os("PATH").unwrap_or_default();
         let mut found = Vec::new();
@@ -177,7 +178,8 @@ impl Gathering {
         first
     }
 
-    /// Returns where the packages of Cargo's indexes are, as each index said when the owner used it.
+    /// Returns the download addresses of Cargo's indexes, as each index stated when the owner used
+    /// it.
     fn files_of(&self, indexes: &[String], cargo_home: &Path) -> Vec<String> {
         let entries = fs::read_dir(cargo_home.join("registry/index"));
         let mut found = Vec::new();
@@ -202,7 +204,7 @@ impl Gathering {
     }
 }
 
-/// Tells whether a host is one that a session could mean as well.
+/// Returns whether a host means the same inside a session.
 fn is_elsewhere(host: &Host) -> bool {
     match host {
         Host::Name(name) => !is_special_name(name),

@@ -1,4 +1,4 @@
-//! Which files may say where packages come from: those of the owner, that no session could have
+//! The files that may determine package sources: those of the owner that no session could have
 //! written.
 
 use std::{
@@ -11,22 +11,22 @@ use std::{
 use rustix::fs::OFlags;
 use stockade_policy::{Origin, Source};
 
-/// Largest file of settings that is read.
+/// Largest settings file that is read.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
-/// The bit of a mode that lets everybody write (`S_IWOTH`).
+/// The mode bit that lets everyone write (`S_IWOTH`).
 const MODE_OTHERS_WRITE: u32 = 0o002;
 
-/// The places of this machine that count, and those that do not.
+/// The places of this machine that are trusted, and those that are not.
 pub(super) struct Owner {
-    /// His home.
+    /// The owner's home.
     pub(super) home: PathBuf,
-    /// Directories that sessions can write, with no link on the way.
+    /// Directories that sessions can write, with links resolved.
     open: Vec<PathBuf>,
 }
 
 impl Owner {
-    /// Takes the home, the workspaces of this and earlier sessions, and what the policies of `sources`
-    /// let sessions write.
+    /// Takes the home, the workspaces of this and earlier sessions, and the paths that the policies
+    /// of `sources` make writable.
     pub(super) fn new(home: PathBuf, workspaces: Vec<PathBuf>, sources: &[Source]) -> Self {
         let written = sources.iter().flat_map(|source| written(source, &home));
         let open = workspaces.into_iter().chain(written);
@@ -49,7 +49,7 @@ impl Owner {
         self.is_own(&found).then_some((file, found))
     }
 
-    /// Reads a file of settings as text; nothing where it is none, or not the owner's.
+    /// Reads a settings file as text; empty if it is not text or not the owner's.
     pub(super) fn text(&self, path: &Path) -> String {
         self.read(path).unwrap_or_default()
     }
@@ -72,8 +72,8 @@ impl Owner {
     }
 }
 
-/// Returns what a policy lets sessions write beside the workspace. Read before the policy is: what is no
-/// policy is refused later.
+/// Returns the paths that a policy makes writable beside the workspace. This runs before the policy
+/// is loaded, so invalid text is only refused later.
 fn written(source: &Source, home: &Path) -> Vec<PathBuf> {
     if source.origin == Origin::Builtin || !source.text.contains("write") {
         return Vec::new();

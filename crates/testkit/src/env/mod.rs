@@ -1,5 +1,5 @@
-//! A hermetic environment: directories, home, state and variables of its own, with decoy secrets
-//! that must never be seen elsewhere.
+//! A hermetic environment: its own directories, home, state and variables, with decoy secrets that
+//! must never appear elsewhere.
 
 mod repo;
 mod snapshot;
@@ -27,16 +27,16 @@ use crate::{
     run::{Output, Run},
 };
 
-/// Where environments are made unless `STOCKADE_TEST_DIR` says otherwise. Not below `/tmp`: a
-/// boundary has a `/tmp` of its own, and Codex refuses a home there. Every user can reach it.
+/// Where environments are made unless `STOCKADE_TEST_DIR` says otherwise. It is not below `/tmp`,
+/// because a boundary has its own `/tmp` and Codex refuses a home there. Every user can reach it.
 const BASE: &str = "/var/tmp";
 /// Age from which a copy of the binary is removed: a whole run of the tests takes less.
 const COPY_AGE_MAX: Duration = Duration::from_hours(2);
 /// Search path for everything that a test starts.
 const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
-/// Returns the binary under test, which `CARGO_BIN_EXE_stockade` names while the tests run: never
-/// the place it was built at, because tests are also run from a copy elsewhere.
+/// Returns the binary under test, which `CARGO_BIN_EXE_stockade` names while the tests run. It is
+/// not found by the place where it was built, because tests also run from a copy elsewhere.
 pub fn under_test() -> PathBuf {
     std::env::var_os("CARGO_BIN_EXE_stockade").map_or_else(
         || panic!("CARGO_BIN_EXE_stockade is not set; run the tests with cargo, or set it"),
@@ -44,7 +44,7 @@ pub fn under_test() -> PathBuf {
     )
 }
 
-/// A secret that is none: whoever shows its value has read where it should not.
+/// A decoy secret: a program that shows its value has read something that it should not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canary {
     /// File below the home, or the name of a variable.
@@ -53,7 +53,7 @@ pub struct Canary {
     pub value: String,
 }
 
-/// A hermetic environment for one test; dropping it ends what still runs from it and removes its
+/// A hermetic environment for one test; dropping it ends its remaining programs and removes its
 /// files.
 #[derive(Debug)]
 pub struct TestEnv {
@@ -106,7 +106,7 @@ impl TestEnv {
         }
     }
 
-    /// Runs `body` in an environment with a repository for each of [`User::all`].
+    /// Runs `body` in an environment with a repository, for each of [`User::all`].
     pub fn each(body: impl Fn(Self, Repo)) {
         for user in User::all() {
             let env = Self::of(user.as_deref());
@@ -158,7 +158,7 @@ impl TestEnv {
         self.user.as_ref()
     }
 
-    /// Tells whether everything runs as root.
+    /// Returns whether everything runs as root.
     pub fn is_root(&self) -> bool {
         self.user.as_ref().is_none_or(|user| user.uid == 0) && rustix::process::geteuid().is_root()
     }
@@ -196,8 +196,8 @@ impl TestEnv {
         }
     }
 
-    /// Makes a run of a shell script as root of a new user namespace, with one more `namespace` of its
-    /// own (an option of unshare(1)); what is added are its arguments.
+    /// Makes a run of a shell script as root of a new user namespace, with one more `namespace` of
+    /// its own (an option of unshare(1)); arguments added to the run are the script's.
     pub fn as_root_of(&self, namespace: &str, script: &str) -> Run {
         let options = ["--user", "--map-root-user", namespace];
         self.command("unshare")
@@ -224,8 +224,8 @@ impl TestEnv {
         Event::parse_lines(&output.stdout)
     }
 
-    /// Returns the record of a session whose supervisor was killed: every whole line. The kernel may
-    /// have stopped the last write in its middle, which `events` says with exit code 3.
+    /// Returns the record of a session whose supervisor was killed: every whole line. The kernel
+    /// may have cut the last write in the middle, which `events` reports with exit code 3.
     pub fn events_of_killed(&self, session: &str) -> Vec<Event> {
         let output = self.stockade().args(["events", session, "--json"]).output();
         if output.code() != 0 {
@@ -234,13 +234,13 @@ impl TestEnv {
         Event::parse_lines(&output.stdout)
     }
 
-    /// Makes a run of a session in `workspace` that asks nobody and prints no summary; options and
-    /// the command follow. [`record`](Self::record) is its record.
+    /// Makes a run of a session in `workspace` that asks no person and prints no summary; options
+    /// and the command follow. [`record`](Self::record) returns its record.
     pub fn session(&self, workspace: impl AsRef<Path>) -> Run {
         self.session_with(workspace, &["--ask", "deny"])
     }
 
-    /// The same with other options than to ask nobody.
+    /// The same with options other than asking no person.
     pub fn session_with(&self, workspace: impl AsRef<Path>, options: &[&str]) -> Run {
         self.stockade()
             .current_dir(workspace)
@@ -253,7 +253,7 @@ impl TestEnv {
         self.root().join("session")
     }
 
-    /// Returns the id of the session that was started last; ends the test where none was.
+    /// Returns the id of the session that was started last; ends the test if there was none.
     pub fn session_id(&self) -> String {
         let id = fs::read_to_string(self.session_file());
         id.expect("the session started").trim().to_owned()
@@ -291,8 +291,8 @@ impl TestEnv {
         path
     }
 
-    /// Gives `path` to the user of this environment, and the directories above it that lie below the
-    /// root of the environment: never one of the machine's.
+    /// Gives `path` to the user of this environment, and the directories above it that are below
+    /// the root of the environment, but never one of the machine's.
     pub fn own(&self, path: &Path) {
         if let Some(user) = self.user.as_ref().filter(|user| !user.is_current()) {
             let ours = |part: &&Path| part.starts_with(self.root()) && *part != self.root();
@@ -333,7 +333,7 @@ impl TestEnv {
 
 impl Drop for TestEnv {
     fn drop(&mut self) {
-        // What a test started may have left daemons behind (Codex's own screen does); they would
+        // A test's programs may have left daemons behind (Codex's own screen does); they would
         // write into a directory that is being removed.
         for pid in processes::living_in(self.root()) {
             processes::kill(pid);
@@ -341,7 +341,7 @@ impl Drop for TestEnv {
     }
 }
 
-/// Files that every home has secrets in; `CANARY` becomes the value.
+/// Files in which every home has secrets; the value replaces `CANARY`.
 const HOME_DECOYS: [(&str, &str); 6] = [
     (
         ".ssh/id_ed25519",
@@ -366,7 +366,7 @@ const HOME_DECOYS: [(&str, &str); 6] = [
     (".npmrc", "//registry.test/:_authToken=CANARY\n"),
 ];
 
-/// Variables in which callers carry secrets.
+/// Variables in which callers have secrets.
 const VARIABLE_DECOYS: [&str; 3] = ["AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "DATABASE_PASSWORD"];
 
 fn canaries(token: &str, places: &[&str]) -> Vec<Canary> {
@@ -390,8 +390,8 @@ fn token() -> String {
     format!("{:016x}", u64::from_le_bytes(bytes))
 }
 
-/// Returns a copy of the binary that other users can reach: the build directory may be below a
-/// home that only its owner can enter. One copy serves all tests of a process.
+/// Returns a copy of the binary that other users can reach, because the build directory may be
+/// below a home that only its owner can enter. One copy serves all tests of a process.
 fn shared_copy(binary: &Path) -> PathBuf {
     static COPIES: Mutex<Vec<(PathBuf, PathBuf)>> = Mutex::new(Vec::new());
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
@@ -550,7 +550,7 @@ mod tests {
 
     #[test]
     fn another_user_owns_what_it_runs_in() {
-        // `nobody` exists everywhere; as an ordinary user only oneself can be taken.
+        // `nobody` exists everywhere; an ordinary user can only become itself.
         let root = rustix::process::geteuid().is_root();
         let name = if root {
             "nobody".to_owned()

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Snapshot, TestEnv, set_mode};
 use crate::run::{Output, require_tool};
 
-/// Settings that make git behave the same everywhere; they are in the home, where people have
-/// them.
+/// Settings that make git behave the same everywhere; they are in the home, as for most people.
 const GIT_CONFIG: &str = "[user]\n\tname = Lab Tester\n\temail = tester@good.test\n\
                           [init]\n\tdefaultBranch = main\n[commit]\n\tgpgsign = false\n\
                           [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n";

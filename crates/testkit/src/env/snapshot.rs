@@ -1,4 +1,4 @@
-//! What a tree of files is, and what changed in it, seen from the host.
+//! The state of a tree of files, and the changes in it, seen from the host.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-/// What one name in a tree is.
+/// The kind of one name in a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A regular file: mode, size in bytes, and SHA-256 of its content in hexadecimal.
@@ -27,7 +27,7 @@ pub enum Entry {
         /// Permission bits with set-id and sticky.
         mode: u32,
     },
-    /// A symbolic link with what it holds.
+    /// A symbolic link with its text.
     Link {
         /// The text of the link.
         target: PathBuf,
@@ -49,9 +49,9 @@ pub enum Entry {
 pub struct Change {
     /// Path below the root of the tree.
     pub path: PathBuf,
-    /// What it was; `None` where it is new.
+    /// The entry before; `None` if it is new.
     pub before: Option<Entry>,
-    /// What it is; `None` where it is gone.
+    /// The entry after; `None` if it is gone.
     pub after: Option<Entry>,
 }
 
@@ -84,7 +84,7 @@ impl Snapshot {
         Self { root, entries }
     }
 
-    /// Returns what is at a path below the root.
+    /// Returns the entry at a path below the root.
     pub fn get(&self, path: impl AsRef<Path>) -> Option<&Entry> {
         self.entries.get(path.as_ref())
     }
@@ -104,7 +104,7 @@ impl Snapshot {
     }
 
     /// Ends the test unless everything that changed since this snapshot is in `expected`: a path,
-    /// or `directory/**` for all below a directory.
+    /// or `directory/**` for everything below a directory.
     pub fn assert_only_changed(&self, expected: &[&str]) {
         let after = Self::take(&self.root);
         let surprises: Vec<Change> = self

@@ -20,9 +20,9 @@ impl User {
         std::env::var("STOCKADE_TEST_USER").unwrap_or_else(|_| "stockade-test".to_owned())
     }
 
-    /// Returns the users that an escape test runs as: root and the ordinary user if the tests run
+    /// Returns the users as which an escape test runs: root and the ordinary user if the tests run
     /// as root and do not run as that user afterwards (`STOCKADE_TEST_USER_FOLLOWS`, which `cargo
-    /// xtask test` sets), else only the one who runs them. `None` is the one who runs the tests.
+    /// xtask test` sets), otherwise only the current user. `None` is the current user.
     pub fn all() -> Vec<Option<String>> {
         let follows = std::env::var_os("STOCKADE_TEST_USER_FOLLOWS").is_some();
         if rustix::process::geteuid().is_root() && !follows {
@@ -32,15 +32,15 @@ impl User {
         }
     }
 
-    /// Returns the user whom a test takes that needs an ordinary one: `None` if the tests run as
-    /// one already.
+    /// Returns the user for a test that needs an ordinary one: `None` if the tests already run as
+    /// one.
     pub fn ordinary() -> Option<String> {
         rustix::process::geteuid()
             .is_root()
             .then(Self::ordinary_name)
     }
 
-    /// Finds a user by name; ends the test where there is none.
+    /// Finds a user by name; ends the test if there is none.
     pub fn find(name: &str) -> Self {
         Self::list()
             .into_iter()
@@ -61,7 +61,7 @@ impl User {
             .unwrap_or_else(|| panic!("/etc/passwd has no user with the id {uid}"))
     }
 
-    /// Tells whether the tests already run as this user.
+    /// Returns whether the tests already run as this user.
     pub fn is_current(&self) -> bool {
         self.uid == rustix::process::geteuid().as_raw()
     }

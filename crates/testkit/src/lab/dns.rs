@@ -16,10 +16,10 @@ use super::{Connection, Listener};
 
 /// Largest message over UDP that a client may announce (EDNS, RFC 6891).
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// Tries to find a port that is free for UDP and for TCP at once; another process seldom takes
-/// even one of them in between.
+/// Tries to find a port that is free for both UDP and TCP; another process seldom takes one of them
+/// in between.
 const PORT_TRIES: usize = 20;
-/// Life of an answer in seconds: zero, so that nothing is remembered where a test flips answers.
+/// Lifetime of an answer in seconds: zero, so that no client caches an answer that a test changes.
 const TTL_SECONDS: u32 = 0;
 
 const TYPE_A: u16 = 1;
@@ -39,7 +39,7 @@ pub struct DnsQuery {
     pub tcp: bool,
 }
 
-/// What the server answers to one question.
+/// The server's answer to one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DnsAnswer {
     /// These addresses, as far as they are of the type that was asked for.
@@ -50,11 +50,11 @@ pub enum DnsAnswer {
     NoSuchName,
     /// The server failed.
     Failure,
-    /// An answer to another question than the one asked, as a forger sends.
+    /// An answer to a different question, as a forger would send.
     Forged(Vec<IpAddr>),
-    /// Over UDP an empty answer with the bit that asks for TCP; over TCP these addresses.
+    /// Over UDP an empty answer with the truncation bit; over TCP these addresses.
     Truncated(Vec<IpAddr>),
-    /// Nothing at all.
+    /// No answer.
     Silence,
 }
 
@@ -162,7 +162,7 @@ impl Script {
             .expect("no thread panicked with the script");
         let left = answers.get_mut(&question.name);
         let answer = left.map_or(Some(DnsAnswer::NoSuchName), |left| {
-            // The last answer stays.
+            // The last answer is repeated.
             if left.len() > 1 {
                 left.pop_front()
             } else {
@@ -280,7 +280,7 @@ fn bind_both(script: &Arc<Script>) -> (UdpSocket, Listener) {
     for _ in 0..PORT_TRIES {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port for UDP");
         let address = udp.local_addr().expect("a socket has an address");
-        // Looked at first, because the listener itself treats a port in use as a broken test.
+        // Tried first, because the listener itself treats a port in use as a broken test.
         if std::net::TcpListener::bind(address).is_ok() {
             let script = Arc::clone(script);
             let tcp = Listener::start(address, move |mut c| answer_tcp(&mut c, &script));
@@ -302,7 +302,7 @@ fn answer_udp(socket: &UdpSocket, script: &Script, stop: &AtomicBool) {
         };
         let message = buffer.get(..length).unwrap_or_default();
         if let Some(reply) = script.answer(message, false) {
-            // A client that is gone already is not a failure of the server.
+            // If a client is already gone, the server has not failed.
             drop(socket.send_to(&reply, peer));
         }
     }

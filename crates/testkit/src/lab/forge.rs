@@ -13,7 +13,7 @@ use crate::{
     http::{Request, Response},
 };
 
-/// A running code host; it answers `lab` where no repository is meant.
+/// A running code host; it answers `lab` if a request names no repository.
 #[derive(Debug)]
 pub struct Forge {
     /// Its web server.
@@ -22,7 +22,7 @@ pub struct Forge {
 }
 
 impl Forge {
-    /// Serves the remotes of an environment, whose repositories take pushes.
+    /// Serves the remotes of an environment, whose repositories accept pushes.
     pub fn start(env: &TestEnv, repo: &Repo) -> Self {
         Self::on(super::loopback(), env, repo)
     }
@@ -101,7 +101,7 @@ pub fn serve(root: &Path, request: &Request) -> Response {
     answer(&output.stdout)
 }
 
-/// Reads what the backend says, as CGI programs do (RFC 3875).
+/// Parses the backend's output, which has the form of CGI programs (RFC 3875).
 fn answer(said: &[u8]) -> Response {
     let split = said.windows(4).position(|four| four == b"\r\n\r\n");
     let Some(at) = split else {

@@ -29,8 +29,8 @@ pub use ssh::{SshServer, make_key};
 pub use tcp::{Greeter, TcpEcho};
 pub use tls::{TlsHello, TlsServer};
 
-/// Longest silence on one connection: longer than any approval that a test waits for, and an end
-/// for threads whose peer never closes.
+/// Longest silence on one connection: longer than any approval that a test waits for, but finite,
+/// so that a thread ends even if its peer never closes.
 const CONNECTION_IDLE: Duration = Duration::from_mins(10);
 
 /// What reached a server, counted below every protocol.
@@ -142,7 +142,7 @@ where
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
-            // A peer that is gone again before it was accepted is not a failure of the test.
+            // If a peer is gone before it is accepted, the test has not failed.
             let Ok(stream) = stream else { continue };
             self.counters.connections.fetch_add(1, Ordering::SeqCst);
             if stream.set_read_timeout(Some(CONNECTION_IDLE)).is_err() {
@@ -156,7 +156,7 @@ where
                 counters: Arc::clone(&self.counters),
             };
             let handle = Arc::clone(&self.handle);
-            // What the peer does wrong is for the test to see in the record, not in a panic here.
+            // The test sees a peer's mistakes in the record, not in a panic here.
             thread::spawn(move || {
                 let closing = connection.stream.try_clone();
                 drop(handle(connection));

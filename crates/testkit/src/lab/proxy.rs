@@ -1,4 +1,4 @@
-//! A proxy as networks without another way out have one: it alone knows where names lead.
+//! The proxy of a network that has no other way out: only the proxy can resolve names.
 
 use std::{
     io::{self, Read, Write},
@@ -12,7 +12,7 @@ use super::{Connection, Listener, loopback};
 /// Longest head that it reads.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// An HTTP proxy with `CONNECT`, for which every host is 127.0.0.1.
+/// An HTTP proxy with `CONNECT` that resolves every host to 127.0.0.1.
 #[derive(Debug)]
 pub struct Proxy {
     listener: Listener,
@@ -20,12 +20,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy that lets everybody in.
+    /// Starts a proxy without authentication.
     pub fn start() -> Self {
         Self::with(None)
     }
 
-    /// Starts a proxy that wants this value of `Proxy-Authorization`.
+    /// Starts a proxy that requires this value of `Proxy-Authorization`.
     pub fn locked(authorization: &str) -> Self {
         Self::with(Some(authorization.to_owned()))
     }
@@ -39,7 +39,7 @@ impl Proxy {
         Self { listener, heads }
     }
 
-    /// Returns the address as variables have it.
+    /// Returns the address in the form for variables.
     pub fn url(&self) -> String {
         format!("http://{}", self.listener.address())
     }

@@ -1,4 +1,4 @@
-//! A server of OpenSSH on loopback with one repository, as a code host has it.
+//! An OpenSSH server on loopback with one repository, like that of a code host.
 
 use std::{
     fs,
@@ -14,13 +14,13 @@ use crate::{
     wait,
 };
 
-/// The server wants to be called by its whole path.
+/// The server must be called by its full path.
 const SERVER: &str = "/usr/sbin/sshd";
 /// How long it may take to listen.
 const START: Duration = Duration::from_secs(20);
 
-/// A running server; it runs as the ordinary user where the tests run as root, and lets in whoever has
-/// the one key.
+/// A running server; it runs as the ordinary user if the tests run as root, and admits only clients
+/// with the one key.
 #[derive(Debug)]
 pub struct SshServer {
     port: u16,
@@ -33,7 +33,7 @@ pub struct SshServer {
 }
 
 impl SshServer {
-    /// Starts a server on a free port of 127.0.0.1 that lets the owner of `public_key` in.
+    /// Starts a server on a free port of 127.0.0.1 that admits the owner of `public_key`.
     pub fn start(public_key: &str) -> Self {
         let user = rustix::process::geteuid()
             .is_root()
@@ -99,12 +99,12 @@ impl SshServer {
         self.repo.origin()
     }
 
-    /// Returns the line of `known_hosts` for a name of it.
+    /// Returns the `known_hosts` line for one of its names.
     pub fn known_as(&self, name: &str) -> String {
         format!("{name} {}\n", self.host_key)
     }
 
-    /// Returns what the server has said about its clients.
+    /// Returns what the server has logged about its clients.
     pub fn log(&self) -> String {
         self.running.stderr()
     }

@@ -8,9 +8,9 @@ use std::{
 
 use super::{Connection, Listener, Traffic, assert_untouched, loopback};
 
-/// Bytes moved at once; any size would do for a laboratory.
+/// Bytes moved at once; any size is good enough for a laboratory.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Most bytes that are kept for the test to look at; more are still echoed and counted.
+/// Most bytes that are kept for the test; more are still echoed and counted.
 const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A server that sends back what it receives.

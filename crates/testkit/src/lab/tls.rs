@@ -1,4 +1,4 @@
-//! A TLS server that records what each client announced before anything was encrypted.
+//! A TLS server that records what each client announced before encryption began.
 
 use std::{
     io::{self, BufReader},
@@ -17,7 +17,7 @@ use rustls::{
 use super::{Connection, Listener, Traffic, assert_untouched, loopback};
 use crate::http::{self, Request, Response};
 
-/// What a client said in its ClientHello (RFC 8446, section 4.1.2).
+/// The contents of a client's ClientHello (RFC 8446, section 4.1.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsHello {
     /// Name of the server name indication, if there was one.
@@ -26,7 +26,7 @@ pub struct TlsHello {
     pub alpn: Vec<String>,
 }
 
-/// A web server behind TLS with a certificate of its own; dropping it closes every connection.
+/// A web server behind TLS with its own certificate; dropping it closes every connection.
 #[derive(Debug)]
 pub struct TlsServer {
     listener: Listener,

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::{MODEL, Reply, Turn, with};
 use crate::http::{EventStream, Response};
 
-/// Longest time that a command may run: a question to a person takes a while.
+/// Longest time that a command may run: an answer from a person takes a while.
 const TIMEOUT_MS: u64 = 120_000;
 
-/// Names of the tool that runs shell commands: of Claude Code, of opencode and Copilot, of Qwen Code.
+/// Names of the shell tool: of Claude Code, of opencode and Copilot, of Qwen Code.
 const SHELL_TOOLS: [&str; 3] = ["Bash", "bash", "run_shell_command"];
 
 fn shell_tool(body: &Value) -> Option<&'static str> {
@@ -22,8 +22,8 @@ fn shell_tool(body: &Value) -> Option<&'static str> {
     SHELL_TOOLS.into_iter().find(is_offered)
 }
 
-/// Reads a turn; `None` where the agent asks on the side (a title, a topic, a quota), which it
-/// does without offering the shell.
+/// Reads a turn; `None` for a side request (a title, a topic, a quota), in which the agent does not
+/// offer the shell.
 pub(super) fn turn(body: &Value) -> Option<Turn> {
     shell_tool(body)?;
     let messages = body.get("messages").and_then(Value::as_array)?;
@@ -43,7 +43,7 @@ pub(super) fn turn(body: &Value) -> Option<Turn> {
     })
 }
 
-/// Writes the answer to a turn, or to a call on the side where there is no reply.
+/// Writes the answer to a turn, or to a side request if there is no reply.
 pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -> io::Result<()> {
     let (block, delta, stop_reason) = match reply {
         Some(Reply::Call { id, command }) => {
@@ -57,7 +57,7 @@ pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -
             let delta = json!({ "type": "input_json_delta", "partial_json": input.to_string() });
             (block, delta, "tool_use")
         }
-        // Only Codex leaves a command running and is asked for the rest.
+        // Only Codex leaves a command running and can be asked for the rest of its output.
         Some(Reply::Poll { .. }) | None => say("lab"),
         Some(Reply::Say(text)) => say(text),
     };

@@ -1,9 +1,8 @@
 //! A scripted model: the real agents talk to it and do what the script says.
 //!
-//! It speaks the two protocols that the agents use, streaming both: OpenAI Responses
-//! (`POST …/v1/responses`) and Anthropic Messages (`POST …/v1/messages`). Calls that an agent
-//! makes on the side (a title, a token count, a list of models) are answered without using up the
-//! script.
+//! It speaks the two protocols that the agents use, streaming both: OpenAI Responses (`POST
+//! …/v1/responses`) and Anthropic Messages (`POST …/v1/messages`). An agent's side requests (a
+//! title, a token count, a list of models) are answered without using up the script.
 
 mod anthropic;
 mod openai;
@@ -23,15 +22,15 @@ use crate::{
     wait,
 };
 
-/// Name of the model that both agents are told to use.
+/// Name of the model that both agents are configured to use.
 pub const MODEL: &str = "lab-model";
 
-/// One thing that the model does.
+/// One action of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Asks the agent to run a shell command; the agent's answer is in [`ModelServer::results`].
     Shell(String),
-    /// Says something and ends its turn; what follows belongs to the next prompt.
+    /// Says something and ends its turn; the next step belongs to the next prompt.
     Say(String),
 }
 
@@ -47,18 +46,18 @@ impl Step {
     }
 }
 
-/// What the agent sent back for one shell step.
+/// The agent's response to one shell step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolResult {
     /// Id of the call, `call-N` for the N-th step from 0.
     pub call_id: String,
     /// The command of the step.
     pub command: String,
-    /// What the agent says came out, with its own words around it.
+    /// The output as the agent reports it, with the agent's own words around it.
     pub output: String,
 }
 
-/// A request that no protocol of the server answers.
+/// A request that does not belong to any protocol of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
     /// Method.
@@ -103,17 +102,17 @@ impl ModelServer {
         format!("http://{}", self.address())
     }
 
-    /// Returns the URL under which it is reached by the name `host`, without a path.
+    /// Returns the URL for reaching it by the name `host`, without a path.
     pub fn url_as(&self, host: &str) -> String {
         format!("http://{host}:{}", self.port())
     }
 
-    /// Returns what the agent sent back for each shell step so far.
+    /// Returns the agent's responses to each shell step so far.
     pub fn results(&self) -> Vec<ToolResult> {
         self.state().results.clone()
     }
 
-    /// Returns the body of every request that was a turn or a call on the side, as JSON.
+    /// Returns the body of every request that was a turn or a side request, as JSON.
     pub fn bodies(&self) -> Vec<Value> {
         self.state().bodies.clone()
     }
@@ -123,7 +122,7 @@ impl ModelServer {
         self.state().unknown.clone()
     }
 
-    /// Tells whether the agent has been through the whole script.
+    /// Returns whether the agent has completed the whole script.
     pub fn is_finished(&self) -> bool {
         let state = self.state();
         state.next >= state.script.len() && state.pending.is_none()
@@ -137,7 +136,7 @@ impl ModelServer {
         .unwrap_or_else(|| panic!("expected {count} results, saw {:#?}", self.results()))
     }
 
-    /// Ends the test unless the agent has been through the whole script.
+    /// Ends the test unless the agent has completed the whole script.
     pub fn assert_finished(&self) {
         let state = self.state();
         assert!(
@@ -163,20 +162,22 @@ impl ModelServer {
     }
 }
 
-/// What the server does next with one turn, whatever the protocol.
+/// The server's next action in one turn, independent of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Reply {
     /// Ask for a shell command.
     Call { id: String, command: String },
-    /// Ask for the rest of the output of a command that still runs (Codex gives it a session).
+    /// Ask for the rest of the output of a command that is still running (Codex gives it a
+    /// session).
     Poll { id: String, session: u64 },
     /// Say something and end the turn.
     Say(String),
 }
 
-/// What one request brings, whatever the protocol.
+/// The contents of one request, independent of the protocol.
 struct Turn {
-    /// Number of entries of the conversation, which tells a repeated request from a new one.
+    /// Number of entries of the conversation, which distinguishes a repeated request from a new
+    /// one.
     entries: usize,
     /// Outputs of calls, as id and text.
     outputs: Vec<(String, String)>,
@@ -198,7 +199,7 @@ struct Pending {
     /// Id of the step, which is the id of the result.
     step: String,
     command: String,
-    /// Id of the call that is out: the step's own, or that of a poll for more output.
+    /// Id of the open call: the step's own, or that of a poll for more output.
     call: String,
     polls: usize,
     so_far: String,
@@ -217,9 +218,9 @@ impl State {
         }
     }
 
-    /// Takes a turn: keeps the output that it brings, and gives the next step. A turn that brings
-    /// neither the output that is waited for nor a longer conversation is a retry and gets the same
-    /// answer again. (The length alone does not tell: agents shorten what they send.)
+    /// Processes a turn: keeps the output in it, and returns the next step. A turn with neither the
+    /// awaited output nor a longer conversation is a retry and gets the same answer again. (The
+    /// length alone is not enough, because agents shorten what they send.)
     fn reply(&mut self, turn: &Turn) -> Reply {
         let answered = self
             .pending
@@ -321,7 +322,7 @@ fn answer(request: &Request, out: &mut impl Write, state: &Mutex<State>) -> io::
             let model = json!({ "id": MODEL, "object": "model", "owned_by": "lab" });
             Response::json(200, &json!({ "object": "list", "data": [model] })).write(out)
         }
-        // An agent asks whether anybody is there.
+        // An agent checks whether the server is there.
         "HEAD" if path.is_empty() => {
             drop(locked);
             Response::text(200, "").write(out)
@@ -362,7 +363,7 @@ mod tests {
             call,
             "a retry gets the same answer"
         );
-        // A shortened conversation that has the output is not a retry.
+        // A shortened conversation that contains the output is not a retry.
         assert_eq!(
             state.reply(&turn(1, &[("call-0", "a.txt")])),
             Reply::Say("bye".into())

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::{MODEL, Reply, Turn, with};
 use crate::http::{EventStream, Response};
 
-/// Longest time that a command may run before its first output is sent back; the agent allows at
-/// most this much, and a question to a person takes a while.
+/// Longest time that a command may run before its first output is sent back; it is the most that
+/// the agent allows, because an answer from a person takes a while.
 const YIELD_MS: u64 = 30_000;
 
-/// Reads a turn; `None` where the agent asks on the side, without tools.
+/// Reads a turn; `None` for a side request, which has no tools.
 pub(super) fn turn(body: &Value) -> Option<Turn> {
     shell_tool(body)?;
     let input = body.get("input").and_then(Value::as_array)?;
@@ -32,14 +32,14 @@ pub(super) fn turn(body: &Value) -> Option<Turn> {
     })
 }
 
-/// Returns the session of a command that is still running, from the words of the agent's tool.
+/// Returns the session of a command that is still running, from the message of the agent's tool.
 pub(super) fn running_session(output: &str) -> Option<u64> {
     let (_, rest) = output.split_once("Process running with session ID ")?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
 
-/// Writes the answer to a turn, or to a call on the side where there is no reply.
+/// Writes the answer to a turn, or to a side request if there is no reply.
 pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -> io::Result<()> {
     let item = match reply {
         Some(Reply::Call { id, command }) => call_item(body, id, command),

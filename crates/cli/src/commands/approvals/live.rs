@@ -31,19 +31,19 @@ use stockade_terminal::{
     witness::Witness,
 };
 
-/// How often the sessions are asked: fast enough for a person, nothing for a socket.
+/// How often the sessions are queried: fast enough for a person, and cheap for a socket.
 const REFRESH: Duration = Duration::from_millis(500);
 /// Beat of the loop: a countdown moves and a size changes at most this late.
 const BEAT: Duration = Duration::from_millis(100);
-/// How long a slow terminal may hold up the beginning.
+/// How long a slow terminal may delay the start.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Signals that end the list, after the terminal is what it was.
+/// Signals that end the list, after the terminal is restored.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
 /// Shows the list until `q`.
 pub(super) fn run(sessions: &mut Sessions, color: bool) -> anyhow::Result<Exit> {
-    // Before the terminal is touched: no signal finds it between two states.
+    // Do this before the terminal is changed, so that no signal can leave it half changed.
     let ended = Arc::new(AtomicUsize::new(0));
     for signal in ENDING {
         let number = usize::try_from(signal).context("a signal has a number")?;
@@ -71,7 +71,7 @@ pub(super) fn run(sessions: &mut Sessions, color: bool) -> anyhow::Result<Exit> 
     tty.restore();
     let signal = ended.load(Ordering::Acquire);
     if signal != 0 {
-        // Whoever sent it sees that it worked.
+        // End by the signal, so that its sender sees the effect.
         let signal = i32::try_from(signal).context("a signal has a number")?;
         signal_hook::low_level::emulate_default_handler(signal)
             .context("cannot end by a signal")?;
@@ -88,15 +88,15 @@ struct Live<'a> {
     message: Option<String>,
     keys: Keys,
     witness: Witness,
-    /// The last picture.
+    /// The last drawn screen.
     drawn: Vec<u8>,
-    /// What the terminal has not taken of it yet.
+    /// The part of it that is not yet written to the terminal.
     unwritten: Vec<u8>,
-    /// Number of the signal that ends the list; zero where none came.
+    /// Number of the signal that ends the list; zero if none came.
     ended: Arc<AtomicUsize>,
 }
 
-/// Whether the list goes on.
+/// Whether the list continues.
 #[derive(PartialEq, Eq)]
 enum Flow {
     On,
@@ -132,8 +132,8 @@ impl Live<'_> {
         Ok(Exit::Yes)
     }
 
-    /// Draws what changed, and writes what the terminal takes of it. A picture is written whole
-    /// before the next one: what a person answers must have been on the screen.
+    /// Draws the changes, and writes as much as the terminal accepts. One screen is written
+    /// completely before the next one, because a person may only answer what was on the screen.
     fn draw(&mut self, tty: &Tty) {
         let now = Instant::now();
         if let Some((_, dialog)) = &mut self.opened {
@@ -155,7 +155,7 @@ impl Live<'_> {
             match tty.write(&self.unwritten) {
                 Ok(0) => return,
                 Ok(count) => drop(self.unwritten.drain(..count.min(self.unwritten.len()))),
-                // It is gone; the next look for keys says so.
+                // The terminal is gone; the next read of keys reports that.
                 Err(_) => return self.unwritten.clear(),
             }
         }
@@ -187,7 +187,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// Takes what one read brought.
+    /// Handles the input of one read.
     fn take(&mut self, heard: &Heard, now: Instant) -> Flow {
         if self.opened.is_some() {
             self.answer(heard, now);
@@ -195,7 +195,7 @@ impl Live<'_> {
         }
         for stroke in &heard.strokes {
             if self.opened.is_some() {
-                // The rest was typed before the question was there.
+                // The remaining keys were typed before the question appeared.
                 break;
             }
             if self.choose(*stroke) == Flow::End {
@@ -205,7 +205,7 @@ impl Live<'_> {
         Flow::On
     }
 
-    /// Takes input while a question is open.
+    /// Handles input while a question is open.
     fn answer(&mut self, heard: &Heard, now: Instant) {
         let Some((session, dialog)) = &mut self.opened else {
             return;
@@ -245,7 +245,7 @@ impl Live<'_> {
         }
     }
 
-    /// Takes a key of the list.
+    /// Handles a key of the list.
     fn choose(&mut self, stroke: Stroke) -> Flow {
         self.message = None;
         match stroke.key {
@@ -341,7 +341,7 @@ impl Live<'_> {
     }
 }
 
-/// Waits a beat for keys.
+/// Waits one beat for keys.
 fn read_keys(tty: &Tty) -> anyhow::Result<Vec<u8>> {
     let mut fds = [PollFd::from_borrowed_fd(tty.input(), PollFlags::IN)];
     let beat = rustix::time::Timespec::try_from(BEAT).map_err(io::Error::other)?;

@@ -81,7 +81,7 @@ enum Command {
     },
 }
 
-/// A scope as people write it: a time counts from now.
+/// A scope as people write it: a duration starts now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Scope(Scope),
@@ -189,7 +189,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
 }
 
-/// Tells whether there is a terminal that a list can be drawn on.
+/// Returns whether there is a terminal on which a list can be drawn.
 fn can_draw() -> bool {
     let term = std::env::var("TERM").unwrap_or_default();
     std::io::stdin().is_terminal()
@@ -197,7 +197,7 @@ fn can_draw() -> bool {
         && Alternate::of(&term) != Alternate::Dumb
 }
 
-/// Cuts a reason to what the record keeps; a longer one would not fit through the socket either.
+/// Cuts a reason to the length of the record; a longer one would not fit through the socket either.
 fn shortened(mut reason: String, out: &mut Output) -> String {
     if reason.len() > REASON_BYTES_MAX {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
@@ -208,9 +208,9 @@ fn shortened(mut reason: String, out: &mut Output) -> String {
     reason
 }
 
-/// Writes how far an answer reaches, a time by the clock of `zone`.
+/// Writes the scope of an answer; a time is by the clock of `zone`.
 fn in_words(scope: Scope, now: UnixMillis, zone: &TimeZone) -> String {
-    /// Beyond this the time of day alone could be that of another day.
+    /// From this on, the time of day alone could mean another day.
     const DAY_MS: u64 = 20 * 60 * 60 * 1000;
     let Scope::Until(end) = scope else {
         return scope.to_string();
@@ -295,8 +295,8 @@ impl Full<'_> {
     }
 }
 
-/// Says how long an answer can still have an effect: until the question expires, or until whoever
-/// asked is likely to be gone.
+/// Says how long an answer can still have an effect: until the question expires, or until the
+/// program that asked has probably given up.
 fn time_left(expires: UnixMillis, gives_up: Option<UnixMillis>, now: UnixMillis) -> String {
     let left = |end: UnixMillis| {
         let seconds = end.0.saturating_sub(now.0) / 1000;
@@ -347,7 +347,7 @@ impl Answered<'_> {
     }
 }
 
-/// Allows as far as the session reaches, and keeps a rule for later ones. The rule is shown first.
+/// Allows with the session's scope, and keeps a rule for later sessions. The rule is shown first.
 fn always(
     sessions: &mut Sessions,
     prefix: &str,
@@ -446,7 +446,7 @@ fn revoke(sessions: &mut Sessions, prefix: &str, out: &mut Output) -> anyhow::Re
     Ok(Exit::Yes)
 }
 
-/// Finds the open question that a prefix names; of one that is settled says what became of it.
+/// Finds the open question that a prefix names; for a settled one, says how it was settled.
 fn question(
     sessions: &mut Sessions,
     prefix: &str,
@@ -480,7 +480,7 @@ fn became(settled: &Settled) -> String {
     format!("{} is settled: {answer}; an answer is final", settled.id)
 }
 
-/// Takes the one thing that a prefix names, or says why there is not one.
+/// Returns the one entry that a prefix names, or says why there is not exactly one.
 fn pick(
     sessions: &Sessions,
     found: Found,
@@ -491,7 +491,7 @@ fn pick(
     let prefix = safe(&prefix);
     match found {
         Found::One(session, id) => return Ok((session, id)),
-        // A session that gave no answer may have it.
+        // A session that did not answer may have it.
         Found::None if sessions.exit() != Exit::Yes => {
             note_problems(sessions, out);
             out.note(format_args!(

@@ -1,4 +1,4 @@
-//! The running sessions of this user, by their control sockets.
+//! The running sessions of this user, through their control sockets.
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
@@ -13,14 +13,14 @@ use crate::{
     state::{StateDir, StateError},
 };
 
-/// Something of one session.
+/// An item of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Open<T> {
     pub(super) session: SessionId,
     pub(super) item: T,
 }
 
-/// What a prefix names.
+/// The entries that a prefix names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     None,
@@ -38,7 +38,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn of_this_user() -> anyhow::Result<Self> {
-        // Without a state directory nothing has run yet, so nobody asks.
+        // Without a state directory no session has run yet, so there are no questions.
         let directory = match StateDir::open() {
             Ok(state) => state.path().join(SESSIONS_DIR),
             Err(StateError::Missing(path)) => path.join(SESSIONS_DIR),
@@ -53,7 +53,7 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Connects to sessions that are new, and forgets those that are over.
+    /// Connects to new sessions, and forgets those that are over.
     pub(super) fn look(&mut self) -> anyhow::Result<()> {
         self.problems.clear();
         let entries = match fs::read_dir(&self.directory) {
@@ -77,7 +77,7 @@ impl Sessions {
                 Ok(client) => {
                     self.clients.insert(id, client);
                 }
-                // A socket without a listener: the session was killed.
+                // The socket has no listener: the session was killed.
                 Err(error) if error.is_over() => {}
                 Err(error) => self.problems.push(problem(&id, error)),
             }
@@ -85,7 +85,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Asks every session; one that is over is forgotten, other troubles are kept as problems.
+    /// Queries every session; one that is over is forgotten, other errors are kept as problems.
     fn each<T>(
         &mut self,
         ask: impl Fn(&mut Client) -> Result<Vec<T>, ClientError>,
@@ -123,7 +123,7 @@ impl Sessions {
         self.each(Client::grants)
     }
 
-    /// Lists what was settled lately and has an id that begins with `prefix`.
+    /// Lists the recently settled questions whose id begins with `prefix`.
     pub(super) fn settled(&mut self, prefix: &str) -> Vec<Open<Settled>> {
         if prefix.is_empty() {
             return Vec::new();
@@ -159,7 +159,7 @@ impl Sessions {
         &self.problems
     }
 
-    /// A list that may lack something is no sure answer.
+    /// If a session did not answer, the list may be incomplete, and the exit code says so.
     pub(super) fn exit(&self) -> Exit {
         if self.problems.is_empty() {
             Exit::Yes
@@ -169,7 +169,7 @@ impl Sessions {
     }
 }
 
-/// Says on one line what is wrong with a session, with the causes.
+/// Describes the problem of a session in one line, with the causes.
 fn problem(session: &SessionId, error: ClientError) -> String {
     let error = anyhow::Error::new(error);
     format!("session {}: {error:#}", session.short())
