@@ -122,6 +122,11 @@ impl Engine {
         })
     }
 
+    /// Sets Cedar up, so that the first decision need not.
+    pub(crate) fn make_ready(&self) {
+        self.authorizer.get_or_init(Authorizer::new);
+    }
+
     /// Gives the verdict for what matching found.
     pub(crate) fn verdict(
         &self,

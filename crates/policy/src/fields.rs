@@ -1,6 +1,6 @@
 //! Reading a TOML table field by field, with every mistake noted at its place.
 
-use std::{collections::BTreeMap, ops::Range, str::FromStr};
+use std::{collections::BTreeMap, fmt, ops::Range, rc::Rc, str::FromStr};
 
 use toml::{
     Spanned,
@@ -39,7 +39,7 @@ impl<'s> File<'s> {
     /// Returns the name of the file as it is shown.
     pub(crate) fn name(&self) -> String {
         if self.source.origin == crate::Origin::Builtin {
-            format!("builtin:{}", self.source.name)
+            ["builtin:", &self.source.name].concat()
         } else {
             self.source.name.clone()
         }
@@ -53,11 +53,17 @@ impl<'s> File<'s> {
 
     /// Returns the place as `file:line`.
     pub(crate) fn place(&self, at: &Range<usize>) -> String {
-        format!("{}:{}", self.name(), self.line_index(at.start) + 1)
+        let line = (self.line_index(at.start) + 1).to_string();
+        [&self.name(), ":", &line].concat()
     }
 
     /// Notes what has no effect; presets are read on machines of every kind.
-    pub(crate) fn warning(&mut self, at: &Range<usize>, field: &str, message: &str) {
+    pub(crate) fn warning(
+        &mut self,
+        at: &Range<usize>,
+        field: &(impl fmt::Display + ?Sized),
+        message: &str,
+    ) {
         if self.source.origin != crate::Origin::Builtin {
             self.warnings.push(Warning {
                 source: self.place(at),
@@ -67,7 +73,12 @@ impl<'s> File<'s> {
     }
 
     /// Notes a mistake.
-    pub(crate) fn problem(&mut self, at: &Range<usize>, field: &str, message: impl Into<String>) {
+    pub(crate) fn problem(
+        &mut self,
+        at: &Range<usize>,
+        field: &(impl fmt::Display + ?Sized),
+        message: impl Into<String>,
+    ) {
         let line = self.line_index(at.start);
         let start = self.lines.get(line).copied().unwrap_or(0);
         let before = self.source.text.get(start..at.start).unwrap_or_default();
@@ -75,9 +86,47 @@ impl<'s> File<'s> {
             file: self.name(),
             line: u32::try_from(line + 1).unwrap_or(u32::MAX),
             column: u32::try_from(before.chars().count() + 1).unwrap_or(u32::MAX),
-            field: field.to_owned(),
+            field: field.to_string(),
             message: message.into(),
         });
+    }
+}
+
+/// The path of a field, such as `allow[3].hosts[0]`. It is written out only for a message: a policy
+/// has many more values than mistakes.
+#[derive(Clone, Debug)]
+pub(crate) struct FieldPath {
+    base: Rc<str>,
+    item: Option<usize>,
+}
+
+impl From<String> for FieldPath {
+    fn from(path: String) -> Self {
+        Self {
+            base: path.into(),
+            item: None,
+        }
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)?;
+        self.item.map_or(Ok(()), |item| write!(f, "[{item}]"))
+    }
+}
+
+impl FieldPath {
+    /// Returns the path of one item of this list.
+    fn item(&self, number: usize) -> Self {
+        let base = match self.item {
+            None => Rc::clone(&self.base),
+            Some(_) => self.to_string().into(),
+        };
+        Self {
+            base,
+            item: Some(number),
+        }
     }
 }
 
@@ -86,7 +135,7 @@ impl<'s> File<'s> {
 pub(crate) struct At<T> {
     pub(crate) value: T,
     pub(crate) span: Range<usize>,
-    pub(crate) field: String,
+    pub(crate) field: FieldPath,
 }
 
 impl<'d> At<&'d DeValue<'d>> {
@@ -97,7 +146,7 @@ impl<'d> At<&'d DeValue<'d>> {
         let at = |(number, item): (usize, &'d Spanned<DeValue<'d>>)| Self {
             value: item.get_ref(),
             span: item.span(),
-            field: format!("{}[{number}]", self.field),
+            field: self.field.item(number),
         };
         Some(numbered.map(at).collect())
     }
@@ -174,7 +223,7 @@ impl<'d> Fields<'d> {
         self.values.get(key).map(|value| At {
             value: value.get_ref(),
             span: value.span(),
-            field: self.field(key),
+            field: self.field(key).into(),
         })
     }
 
@@ -186,13 +235,19 @@ impl<'d> Fields<'d> {
     ) -> Option<Fields<'d>> {
         let at = self.value(key)?;
         let table = expect(file, &at, at.value.as_table(), "a table")?;
-        Some(Fields::new(file, &at.field, at.span, table, known))
+        Some(Fields::new(
+            file,
+            &at.field.to_string(),
+            at.span,
+            table,
+            known,
+        ))
     }
 
     pub(crate) fn open_table(&self, file: &mut File<'_>, key: &str) -> Option<Fields<'d>> {
         let at = self.value(key)?;
         let table = expect(file, &at, at.value.as_table(), "a table")?;
-        Some(Fields::open(&at.field, at.span, table))
+        Some(Fields::open(&at.field.to_string(), at.span, table))
     }
 
     /// Reads `[[key]]`.
@@ -206,7 +261,7 @@ impl<'d> Fields<'d> {
             if let Some(table) = expect(file, &one, one.value.as_table(), "a table") {
                 tables.push(Fields::new(
                     file,
-                    &one.field,
+                    &one.field.to_string(),
                     one.span.clone(),
                     table,
                     known,
@@ -461,7 +516,7 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_owned()
     } else {
-        format!("{path}.{key}")
+        [path, ".", key].concat()
     }
 }
 

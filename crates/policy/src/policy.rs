@@ -95,6 +95,11 @@ impl Policy {
         self.parts.settings.preset.own_questions_off = OwnQuestionsOff::default();
     }
 
+    /// Does ahead of time what the first decision would do. Decisions are the same without it.
+    pub fn make_ready(&self) {
+        self.engine.make_ready();
+    }
+
     /// Returns the digest of all layers and host sets; a grant holds for one revision only.
     pub const fn revision(&self) -> Digest {
         self.parts.revision

@@ -209,7 +209,7 @@ fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSetti
     let at = At {
         value: Publish { inside, outside },
         span: fields.span(),
-        field: fields.path().to_owned(),
+        field: fields.path().to_owned().into(),
     };
     let message = if let Some(message) = unpublished(file, settings) {
         message
@@ -256,7 +256,7 @@ fn publish_listening(
     let at = At {
         value: port,
         span: fields.span(),
-        field: fields.path().to_owned(),
+        field: fields.path().to_owned().into(),
     };
     let message = unpublished(file, settings).or_else(|| {
         if fields.has("as") {

@@ -318,7 +318,7 @@ fn filesystem(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Filesystem
                 let at = At {
                     value,
                     span: fields.span(),
-                    field: fields.path().to_owned(),
+                    field: fields.path().to_owned().into(),
                 };
                 settings.state.push(sourced(file, at));
             }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,6 +22,7 @@ use crate::{
     agent_state::{self, Made},
     caches,
     caller::Caller,
+    egress_process::EgressProcess,
     facts::{self, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
     in_use::InUse,
@@ -306,21 +307,33 @@ fn find_protected(
 /// attempt.
 pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
     let session = new_session()?;
-    let prepared = prepare(options, session, Effects::State)?;
+    let mut prepared = prepare(options, session, Effects::State)?;
     let published = publish::take(&prepared.options.policy.settings().network)?;
     let key = SigningKey::load_or_create(&prepared.options.state_dir.join(layout::KEY_FILE))?;
-    let state_dir = &prepared.options.state_dir;
-    clear_leftovers(state_dir);
-    let directory = SessionDir::create(state_dir, &prepared.spec.session, &groups(&prepared.plan))?;
-    let opened = open_record(&prepared, &directory, key);
-    let recorder = match opened {
-        Ok(recorder) => Arc::new(recorder),
+    let directory = SessionDir::create(
+        &prepared.options.state_dir,
+        &prepared.spec.session,
+        &groups(&prepared.plan),
+    )?;
+    let Helpers { sandbox, egress } = helpers;
+    let Sandbox { process, pipes } = sandbox;
+    let begun = tell_agent(&prepared, &directory).and_then(|denials| {
+        let building = launch(process, &prepared.plan);
+        // While the view is built we do what nothing of it waits for.
+        clear_leftovers(&prepared.options.state_dir);
+        let recorder = open_record(&prepared, &directory, key, denials)?;
+        prepared.options.policy.make_ready();
+        Ok((Arc::new(recorder), building.and_then(Building::wait)))
+    });
+    let (recorder, launching) = match begun {
+        Ok(begun) => begun,
         Err(error) => {
             directory.clean(Clean::Everything);
             return Err(error);
         }
     };
-    match bring_up(prepared, helpers, &recorder, published) {
+    let built = build(&mut prepared, launching, pipes);
+    match built.and_then(|built| bring_up(prepared, built, egress, &recorder, published)) {
         Ok(parts) => Running::new(parts, directory, recorder),
         Err(error) => {
             give_up(&recorder, &directory, &error);
@@ -340,11 +353,27 @@ fn groups(plan: &LaunchPlan) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Writes what the agent is told of its boundary, and returns the file that its denials go to.
+fn tell_agent(prepared: &Prepared, directory: &SessionDir) -> Result<File, RunError> {
+    let told = inside::Told {
+        policy: &prepared.options.policy,
+        plan: &prepared.plan,
+        facts: &prepared.facts,
+        workspace: &prepared.spec.workspace,
+        ask: prepared.options.ask,
+        network: prepared.spec.network,
+    };
+    let path = directory.join(INSIDE);
+    inside::prepare(&path, &told, prepared.facts.ssh.as_ref())
+        .map_err(|source| RunError::SessionDirectory { path, source })
+}
+
 /// Opens the journal and writes what the session begins with.
 fn open_record(
     prepared: &Prepared,
     directory: &SessionDir,
     key: SigningKey,
+    denials: File,
 ) -> Result<Recorder, RunError> {
     let Prepared {
         options,
@@ -353,28 +382,12 @@ fn open_record(
         ..
     } = prepared;
     let policy = &options.policy;
-    let told = inside::Told {
-        policy,
-        plan,
-        facts: &prepared.facts,
-        workspace: &spec.workspace,
-        ask: options.ask,
-        network: spec.network,
-    };
-    let inside_path = directory.join(INSIDE);
-    let denials =
-        inside::prepare(&inside_path, &told, prepared.facts.ssh.as_ref()).map_err(|source| {
-            RunError::SessionDirectory {
-                path: inside_path.clone(),
-                source,
-            }
-        })?;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
     let journal = SharedJournal::new(journal, stockade_journal::now as fn() -> Stamp);
     let bounds = Bounds::from(&policy.settings().record);
     let notices = Notices::new(
         (denials, bounds.denials_bytes),
-        Newspaper::new(&inside_path),
+        Newspaper::new(&directory.join(INSIDE)),
         policy.quiet_rules(),
     );
     let recorder = Recorder::new(
@@ -417,15 +430,14 @@ fn open_record(
     Ok(recorder)
 }
 
-/// Builds the sandbox, joins it with the egress process, and states what holds.
+/// Joins the sandbox with the egress process, and states what holds.
 fn bring_up(
-    mut prepared: Prepared,
-    helpers: Helpers,
+    prepared: Prepared,
+    (mut launching, pipes): (Launching, PipeEnds),
+    egress: Option<(EgressProcess, UnixStream)>,
     recorder: &Arc<Recorder>,
     published: Vec<Published>,
 ) -> Result<Parts, RunError> {
-    let Helpers { sandbox, egress } = helpers;
-    let (mut launching, pipes) = build(&mut prepared, sandbox)?;
     let handed_over = std::mem::take(&mut launching.handed_over);
     let HandedOver {
         listeners,
@@ -485,12 +497,14 @@ fn bring_up(
     })
 }
 
-/// Builds the sandbox, with less where the machine lacks what is no guarantee.
-fn build(prepared: &mut Prepared, mut sandbox: Sandbox) -> Result<(Launching, PipeEnds), RunError> {
+/// Builds the sandbox again, with less, where the machine lacks what is no guarantee.
+fn build(
+    prepared: &mut Prepared,
+    mut built: Result<Launching, LaunchError>,
+    mut pipes: PipeEnds,
+) -> Result<(Launching, PipeEnds), RunError> {
     loop {
-        let Sandbox { process, pipes } = sandbox;
-        let building = launch(process, &prepared.plan);
-        match building.and_then(Building::wait) {
+        match built {
             Err(LaunchError::Step(failure)) if lacks(prepared, &failure) => {
                 prepared.facts.redirect &= failure.step != StepName::Redirect;
                 prepared.facts.hold = false;
@@ -508,7 +522,9 @@ fn build(prepared: &mut Prepared, mut sandbox: Sandbox) -> Result<(Launching, Pi
         let told = before.notes.into_iter();
         let told = told.filter(|note| !known.contains(note) && !caches::is_note(note));
         prepared.plan.notes.extend(told);
-        sandbox = Sandbox::start(prepared.spec.streams)?;
+        let again = Sandbox::start(prepared.spec.streams)?;
+        pipes = again.pipes;
+        built = launch(again.process, &prepared.plan).and_then(Building::wait);
     }
 }
 

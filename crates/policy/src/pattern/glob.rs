@@ -56,7 +56,7 @@ impl Glob {
 
     /// Returns whether a text has no special character, so that it matches only itself.
     pub(crate) fn is_plain(text: &str) -> bool {
-        !text.contains(['*', '{', '\\'])
+        !text.bytes().any(|byte| matches!(byte, b'*' | b'{' | b'\\'))
     }
 
     pub(crate) fn text(&self) -> &str {
