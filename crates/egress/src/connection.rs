@@ -379,7 +379,7 @@ impl Link<'_> {
         let watch = Watch::new(&head);
         let (client, server) = (&mut self.client, &mut upstream.server);
         let ended = tokio::select! {
-            ended = relay(client, server, &allowed.permitted, (head, watch)) => ended,
+            ended = relay(client, server, allowed, (head, watch)) => ended,
             () = self.revocations.any_of(ids) => Ok(()),
         };
         // However it ended, both sides are closed and the event says what passed.

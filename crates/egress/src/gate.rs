@@ -3,23 +3,26 @@
 //! Sockets to servers are made here and never leave this file: everybody else holds a [`Server`],
 //! which can be waited for, reset and opened. Opening it takes the proof that policy permits what is
 //! about to be sent, and gives an [`Incoming`] to read from and an [`Outgoing`] to write to. An
-//! outgoing byte is read by the watch and counted before it is written; what is refused was not
-//! written. `crates/egress/tests/fence.rs` holds the rest of the crate to this.
+//! outgoing byte is read by the watch, taken from what may leave and counted before it is written;
+//! what is refused was not written. `crates/egress/tests/fence.rs` holds the rest of the crate to this.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::Context,
 };
 
-use stockade_policy::{Decision, NetRequest, Permitted};
+use stockade_policy::{BytesMax, Control, Decision, NetRequest, Permitted};
+use stockade_types::{ByteSize, RuleId};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
+    judge::Allowed,
     proxies::{Proxy, read_status},
     stream::{Reader, Stream, Turn, Writer},
     watch::Watch,
@@ -58,8 +61,64 @@ impl Counters {
     }
 }
 
-fn count(bytes: usize) -> u64 {
+/// Returns a number of bytes as it is counted.
+pub(crate) fn count(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// What has left by each rule with `bytes_max`, in the whole session.
+#[derive(Debug, Default)]
+pub(crate) struct Budgets(Mutex<BTreeMap<RuleId, u64>>);
+
+impl Budgets {
+    /// Takes `bytes` from what may leave by all of `limits`, or from none of them.
+    fn take(&self, limits: &[BytesMax], bytes: usize) -> Result<(), Box<Decision>> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let bytes = count(bytes);
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        check(&left, limits, bytes)?;
+        for limit in limits {
+            let gone = left.entry(limit.rule.clone()).or_default();
+            *gone = gone.saturating_add(bytes);
+        }
+        Ok(())
+    }
+
+    /// Says whether `bytes` could leave now, without taking them.
+    fn look(&self, limits: &[BytesMax], bytes: u64) -> Result<(), Box<Decision>> {
+        let left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        check(&left, limits, bytes)
+    }
+}
+
+/// Finds the limit with the least room, which `bytes` must not pass.
+fn check(
+    left: &BTreeMap<RuleId, u64>,
+    limits: &[BytesMax],
+    bytes: u64,
+) -> Result<(), Box<Decision>> {
+    let gone = |limit: &BytesMax| left.get(&limit.rule).copied().unwrap_or_default();
+    let room = |limit: &&BytesMax| limit.bytes.bytes().saturating_sub(gone(limit));
+    let Some(limit) = limits.iter().min_by_key(room) else {
+        return Ok(());
+    };
+    if bytes <= room(&limit) {
+        return Ok(());
+    }
+    let BytesMax { rule, bytes: most } = limit;
+    let (gone, more) = (
+        ByteSize::from_bytes(gone(limit)),
+        ByteSize::from_bytes(bytes),
+    );
+    let reason = format!(
+        "at most {most} may leave by the rule `{rule}` in a session; {gone} have left, and this is {more}"
+    );
+    let remedy = format!("send less, or raise `bytes_max` of the rule `{rule}`");
+    let mut refused = Control::BytesMax.denies(reason, &remedy);
+    refused.rules.push(rule.clone());
+    Err(Box::new(refused))
 }
 
 /// A connection to an address that was checked, before anything of a session is sent to it.
@@ -90,11 +149,12 @@ impl Connected {
         read_status(&mut self.0).await
     }
 
-    /// Makes it a server, whose bytes are counted by `counters`.
-    pub(crate) fn into_server(self, counters: Arc<Counters>) -> Server {
+    /// Makes it a server, whose bytes are counted by `counters` and taken from `budgets`.
+    pub(crate) fn into_server(self, counters: Arc<Counters>, budgets: Arc<Budgets>) -> Server {
         Server {
             stream: Stream::plain(self.0),
             counters,
+            budgets,
         }
     }
 }
@@ -104,6 +164,7 @@ impl Connected {
 pub(crate) struct Server {
     stream: Stream,
     counters: Arc<Counters>,
+    budgets: Arc<Budgets>,
 }
 
 impl Server {
@@ -123,21 +184,29 @@ impl Server {
         Arc::clone(&self.counters)
     }
 
-    /// Opens it for what `permitted` stands for. `watch` reads all that is sent, before it is.
+    /// Opens it for what `allowed` stands for. `watch` reads all that is sent, before it is.
     pub(crate) fn open<'a, T>(
         &'a mut self,
-        permitted: &'a Permitted<T>,
+        allowed: &'a Allowed<T>,
         watch: Watch,
     ) -> (Incoming<'a>, Outgoing<'a, T>) {
         let counters = &*self.counters;
         let (from, to) = self.stream.split();
-        let outgoing = Outgoing {
-            permitted,
-            to,
+        let toll = Toll {
             watch,
             counters,
+            budgets: &self.budgets,
+            limits: &allowed.decision.terms.bytes_max,
         };
-        (Incoming { from, counters }, outgoing)
+        let permitted = &allowed.permitted;
+        (
+            Incoming { from, counters },
+            Outgoing {
+                permitted,
+                to,
+                toll,
+            },
+        )
     }
 }
 
@@ -164,8 +233,26 @@ pub(crate) enum Held<E> {
 pub(crate) struct Outgoing<'a, T> {
     permitted: &'a Permitted<T>,
     to: Writer<'a>,
+    toll: Toll<'a>,
+}
+
+/// What bytes pass before they are written.
+#[derive(Debug)]
+struct Toll<'a> {
     watch: Watch,
     counters: &'a Counters,
+    budgets: &'a Budgets,
+    limits: &'a [BytesMax],
+}
+
+impl Toll<'_> {
+    /// Lets bytes leave, which counts them, or says why not.
+    fn pass(&mut self, bytes: &[u8]) -> Result<(), Box<Decision>> {
+        self.watch.read(bytes)?;
+        self.budgets.take(self.limits, bytes.len())?;
+        self.counters.add_out(bytes.len());
+        Ok(())
+    }
 }
 
 impl<'a, T> Outgoing<'a, T> {
@@ -174,9 +261,15 @@ impl<'a, T> Outgoing<'a, T> {
         self.permitted
     }
 
+    /// Says that so many bytes are to be sent in all, so that what cannot be whole is not begun.
+    pub(crate) fn announce(&self, bytes: u64) -> Result<(), Unsent> {
+        let looked = self.toll.budgets.look(self.toll.limits, bytes);
+        looked.map_err(Unsent::Refused)
+    }
+
     /// Sends all of `bytes`, or none of them where they must not leave.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Unsent> {
-        admit(&mut self.watch, self.counters, bytes).map_err(Unsent::Refused)?;
+        self.toll.pass(bytes).map_err(Unsent::Refused)?;
         let written = self.to.write_all(bytes).await;
         written.map_err(|_| Unsent::Failed)
     }
@@ -189,11 +282,11 @@ impl<'a, T> Outgoing<'a, T> {
         rest: &mut Vec<u8>,
         mut fit: impl FnMut(&[u8]) -> Result<usize, E>,
     ) -> Turn<Held<E>> {
-        let (watch, counters) = (&mut self.watch, self.counters);
+        let toll = &mut self.toll;
         let accept = |bytes: &[u8]| {
             let fitting = fit(bytes).map_err(Held::Unfit)?.min(bytes.len());
             let ours = bytes.get(..fitting).unwrap_or_default();
-            admit(watch, counters, ours).map_err(Held::Refused)?;
+            toll.pass(ours).map_err(Held::Refused)?;
             Ok(fitting)
         };
         from.pass(&mut self.to, rest, accept).await
@@ -203,13 +296,6 @@ impl<'a, T> Outgoing<'a, T> {
     pub(crate) async fn end(&mut self) -> io::Result<()> {
         self.to.end().await
     }
-}
-
-/// Lets bytes leave, which counts them, or says why not.
-fn admit(watch: &mut Watch, counters: &Counters, bytes: &[u8]) -> Result<(), Box<Decision>> {
-    watch.read(bytes)?;
-    counters.add_out(bytes.len());
-    Ok(())
 }
 
 /// What a server says; it is counted as it is read.

@@ -112,7 +112,7 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
     if allowed.decision.http_only || allowed.decision.verdict != Verdict::Allow {
         return Err(Word::Go);
     }
-    let private = allowed.decision.private;
+    let private = allowed.decision.terms.private;
     // Plain HTTP may go to the proxy as requests, which is known when there is one.
     let plain = proxy.proxies.for_host(&request.host, request.port, true);
     if plain.is_some() && request.port.get() != HTTPS {

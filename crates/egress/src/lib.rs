@@ -162,6 +162,7 @@ pub(crate) struct Proxy {
     pub(crate) unreached: unreached::Unreached,
     pub(crate) closings: closings::Closings,
     pub(crate) made: hold::Made,
+    pub(crate) budgets: Arc<gate::Budgets>,
     pub(crate) proxies: proxies::Proxies,
     original_destination: OriginalDestination,
 }
@@ -208,6 +209,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         unreached: unreached::Unreached::default(),
         closings,
         made: hold::Made::default(),
+        budgets: Arc::default(),
         proxies,
         original_destination: sockets.original_destination,
     });

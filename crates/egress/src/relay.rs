@@ -2,11 +2,12 @@
 
 use std::{convert::Infallible, io};
 
-use stockade_policy::{Decision, Permitted};
+use stockade_policy::Decision;
 use tokio::time::timeout;
 
 use crate::{
     gate::{Counters, Held, Incoming, Outgoing, Server, Unsent},
+    judge::Allowed,
     limits::RELAY_IDLE,
     stream::{Reader, Stream, Turn, Writer},
     watch::Watch,
@@ -36,19 +37,19 @@ impl From<Unsent> for Cut {
     }
 }
 
-/// Relays what `permitted` stands for until both directions have ended or one fails. `head` was read
+/// Relays what `allowed` stands for until both directions have ended or one fails. `head` was read
 /// of the client and goes first; `watch` reads it and what follows, as far as it still matters. The
 /// end of one direction is passed on (half-close). Where it fails or is cut, dropping either side
 /// resets it.
 pub(crate) async fn relay<T>(
     client: &mut Stream,
     server: &mut Server,
-    permitted: &Permitted<T>,
+    allowed: &Allowed<T>,
     (head, watch): (Vec<u8>, Watch),
 ) -> Result<(), Cut> {
     let ended = {
         let counters = server.counters();
-        let (incoming, outgoing) = server.open(permitted, watch);
+        let (incoming, outgoing) = server.open(allowed, watch);
         let (from, to) = client.split();
         let out = send(from, outgoing, head, &counters);
         let back = receive(incoming, to, &counters);

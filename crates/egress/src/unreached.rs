@@ -52,7 +52,7 @@ impl Unreached {
 impl Proxy {
     /// Returns the refusal of a host that no answer could open, so that nobody is asked for it.
     pub(crate) fn out_of_reach(&self, request: &NetRequest, asked: &Decision) -> Option<Decision> {
-        let error = known(request, &self.resolver, asked.private)
+        let error = known(request, &self.resolver, asked.terms.private)
             .or_else(|| self.unreached.find(&request.host))?;
         Some(refusal(&error, request.port, asked))
     }

@@ -67,7 +67,7 @@ impl Upstream {
             return Ok(made);
         }
         let entry = entry(allowed, sni, detail);
-        let private = allowed.decision.private;
+        let private = allowed.decision.terms.private;
         let ways = (&proxy.resolver, &proxy.proxies);
         match Box::pin(Route::find(&allowed.permitted, ways, private, carries)).await {
             Ok(route) => Self::dial(proxy, entry, route).await,
@@ -115,7 +115,7 @@ impl Upstream {
             }
         };
         Ok(Self {
-            server: connected.into_server(Arc::clone(&opened.counters)),
+            server: connected.into_server(Arc::clone(&opened.counters), Arc::clone(&proxy.budgets)),
             forward,
             opened,
         })

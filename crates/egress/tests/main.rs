@@ -7,4 +7,5 @@ mod fence;
 mod http;
 mod lab;
 mod names;
+mod volume;
 mod wire;

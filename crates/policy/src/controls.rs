@@ -40,6 +40,8 @@ pub enum Control {
     NotHttp,
     /// HTTP that could be read in two ways.
     HttpFraming,
+    /// More bytes than may leave by a rule.
+    BytesMax,
     /// A program whose file cannot be read, so that it cannot be identified.
     UnreadableProgram,
     /// A system call that the filter refuses.
@@ -54,7 +56,7 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -71,6 +73,7 @@ impl Control {
         Self::GreetingUnfinished,
         Self::NotHttp,
         Self::HttpFraming,
+        Self::BytesMax,
         Self::UnreadableProgram,
         Self::SystemCalls,
         Self::ReadOnly,
@@ -97,6 +100,7 @@ impl Control {
             Self::GreetingUnfinished => "greeting-unfinished",
             Self::NotHttp => "not-http",
             Self::HttpFraming => "http-framing",
+            Self::BytesMax => "bytes-max",
             Self::UnreadableProgram => "unreadable-program",
             Self::SystemCalls => "system-calls",
             Self::ReadOnly => "read-only",

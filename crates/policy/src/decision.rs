@@ -7,7 +7,7 @@ use stockade_types::{
     DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
 };
 
-use crate::{NetRequest, Origin, Request, Scope};
+use crate::{NetRequest, Origin, Request, Scope, Terms};
 
 /// The answer to one [`Request`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,9 @@ pub struct Decision {
     pub remedy: String,
     /// Who is asked and for how long, if the verdict is ask.
     pub stage: Option<AskStage>,
-    /// The host may resolve to private or loopback addresses (never to cloud metadata).
-    pub private: bool,
+    /// On which terms the rules open a host; none if nothing is opened.
+    #[serde(flatten)]
+    pub terms: Terms,
     /// Only readable HTTP may pass, with each request judged by itself; any other traffic on the
     /// connection (TLS, opaque bytes) must be refused, because the rule has conditions on requests.
     #[serde(default)]
@@ -103,7 +104,7 @@ impl Decision {
             nearest_allow: None,
             remedy: remedy.to_owned(),
             stage: None,
-            private: false,
+            terms: Terms::default(),
             http_only: false,
         }
     }

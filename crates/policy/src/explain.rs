@@ -3,7 +3,7 @@
 use stockade_types::{RuleId, Span, Verdict};
 
 use crate::{
-    AskStage, Decision, Origin, Request, Reviewer, Scope, WorkspaceSettings,
+    AskStage, Decision, Origin, Request, Reviewer, Scope, Terms, WorkspaceSettings,
     controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED},
     engine::{EngineError, Tally},
     kinds::{Features, Miss, index::Index},
@@ -80,14 +80,15 @@ impl Explain<'_> {
         ids.dedup();
         let first = rules.first().map(|(_, rule)| *rule);
         let considered = self.tally.matched.iter().chain(&self.tally.later);
-        let private = considered
+        let opening = considered
             .filter_map(|number| self.rules.get(*number))
-            .any(|rule| rule.effect != Verdict::Deny && rule.is_private());
+            .filter(|rule| verdict != Verdict::Deny && rule.effect != Verdict::Deny);
+        let terms = Terms::of(opening.filter_map(|rule| Some((&rule.id, rule.net()?.terms))));
         let by = first.map(|rule| (rule.id.clone(), rule.origin));
         let reason = first.map(|rule| rule.reason.clone()).unwrap_or_default();
         Decision {
             rules: ids,
-            private: private && verdict != Verdict::Deny,
+            terms,
             ..Decision::plain(verdict, by, reason, "")
         }
     }

@@ -93,7 +93,7 @@ pub use kinds::{
     ProbeError,
     exec::{Effect, EffectBound, ExecRequest, Involved, Variable},
     file::{Access, FileContent, FileRequest},
-    net::{HttpRequest, NameRequest, NetRequest},
+    net::{BytesMax, HttpRequest, NameRequest, NetRequest, Terms},
     port::PortRequest,
 };
 pub use lasting::{LastingRule, RuleForm};

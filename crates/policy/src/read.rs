@@ -17,10 +17,9 @@ const PLANNED: [&str; 3] = ["credential", "tool", "model"];
 const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
 const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
 /// Known fields that this version does not enforce.
-const NOT_ENFORCED: [(&str, &str); 5] = [
+const NOT_ENFORCED: [(&str, &str); 4] = [
     ("inspect", "TLS is not opened yet"),
     ("splice", "TLS is always passed through as it is"),
-    ("bytes_max", "bytes are counted, but not limited yet"),
     ("requests_per_minute_max", "requests are not counted yet"),
     ("stage", "one reviewer answers; name it in `reviewer`"),
 ];

@@ -12,7 +12,7 @@ use crate::{
     fields::{At, Fields, File, sourced, tighten_value},
     kinds::{
         Body,
-        net::{HostAt, NetBody, Ports},
+        net::{HostAt, NetBody, Ports, RuleTerms},
     },
     pattern::HostPattern,
     proxy::ProxySetting,
@@ -326,7 +326,7 @@ pub(crate) fn service_rules(settings: &NetworkSettings) -> Vec<Rule> {
                 methods: None,
                 paths: None,
                 programs: None,
-                private: true,
+                terms: RuleTerms::PRIVATE,
             }),
         })
     };

@@ -42,7 +42,7 @@ impl Rule {
     }
 
     pub(crate) fn is_private(&self) -> bool {
-        self.net().is_some_and(|body| body.private)
+        self.net().is_some_and(|body| body.terms.private)
     }
 
     /// Returns whether the approval of a connection answers this rule for the requests on it.

@@ -299,6 +299,22 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nbytes_max = 5",
+        "expected a text in quotes",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nbytes_max = \"0B\"",
+        "at least one byte",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nbytes_max = \"1kB\"",
+        "a deny has no use for it",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"exec\"\ncommand = [\"x\"]\nbytes_max = \"1kB\"",
+        "has no `bytes_max`",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nrequests_per_minute_max = 5",
         "not enforceable on this backend",
     ),
     (

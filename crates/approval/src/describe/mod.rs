@@ -24,7 +24,7 @@ impl Question {
     pub fn shown(&self) -> Shown {
         let mut text = Builder::default();
         text.effect(&self.request);
-        text.addresses(&self.request, self.decision.private);
+        text.addresses(&self.request, self.decision.terms.private);
         text.subject(self);
         text.why(self);
         if let Some(intent) = &self.intent {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use stockade_policy::{
-    AskStage, Decision, ExecRequest, NetRequest, Origin, Request, Reviewer, Scope,
+    AskStage, Decision, ExecRequest, NetRequest, Origin, Request, Reviewer, Scope, Terms,
 };
 use stockade_types::{
     ApprovalId, AskMode, Circumstance, DecisionId, Digest, Person, Port, RawText, Subject,
@@ -41,7 +41,7 @@ fn decision(verdict: Verdict, scope_max: Scope) -> Decision {
             expires: "5m".parse().unwrap(),
             scope_max,
         }),
-        private: false,
+        terms: Terms::default(),
         http_only: false,
     }
 }

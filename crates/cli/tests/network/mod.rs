@@ -9,6 +9,7 @@ mod ports;
 mod proxies;
 mod reach;
 mod ssh;
+mod volume;
 
 use std::net::TcpListener;
 

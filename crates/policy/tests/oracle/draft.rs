@@ -30,6 +30,7 @@ pub(crate) enum Body {
         paths: Option<Words>,
         programs: Option<Words>,
         private: bool,
+        bytes_max: Option<u64>,
     },
     Exec {
         commands: Vec<Words>,
@@ -76,6 +77,7 @@ impl Draft {
                 paths,
                 programs,
                 private,
+                bytes_max,
             } => {
                 list("hosts", &Some(hosts.clone()));
                 list("methods", methods);
@@ -86,6 +88,9 @@ impl Draft {
                 }
                 if *private {
                     text.push_str("private = true\n");
+                }
+                if let Some(bytes) = bytes_max {
+                    writeln!(text, "bytes_max = \"{bytes}B\"").unwrap();
                 }
                 text.push_str("what = \"net\"\n");
             }
@@ -167,18 +172,22 @@ fn net() -> impl Strategy<Value = Body> {
         some(&["/public/**", "/public/x", "/admin", "/*"]),
         programs,
         any::<bool>(),
+        select(vec![None, None, Some(10), Some(20)]),
     );
-    parts.prop_map(|(mut hosts, ports, methods, paths, programs, private)| {
-        hosts.dedup();
-        Body::Net {
-            hosts,
-            ports,
-            methods,
-            paths,
-            programs,
-            private,
-        }
-    })
+    parts.prop_map(
+        |(mut hosts, ports, methods, paths, programs, private, bytes_max)| {
+            hosts.dedup();
+            Body::Net {
+                hosts,
+                ports,
+                methods,
+                paths,
+                programs,
+                private,
+                bytes_max,
+            }
+        },
+    )
 }
 
 fn exec() -> impl Strategy<Value = Body> {
@@ -256,7 +265,7 @@ pub(crate) fn drafts(layers: &'static [Origin]) -> impl Strategy<Value = Vec<Dra
 }
 
 /// Gives each draft an id, and removes what the checks refuse: an allow of every host or of content
-/// that TLS hides, `private` of a deny, `unless` of an allow.
+/// that TLS hides, `private` and `bytes_max` of a deny, `unless` of an allow.
 pub(crate) fn kept(drafts: &[Draft]) -> Vec<Draft> {
     let numbered = drafts.iter().enumerate().map(|(number, draft)| Draft {
         id: format!("r{number}"),
@@ -285,8 +294,13 @@ fn accepted(mut draft: Draft) -> Option<Draft> {
             }
             (!hosts.is_empty()).then_some(draft)
         }
-        (Body::Net { private, .. }, Verdict::Deny) => {
-            *private = false;
+        (
+            Body::Net {
+                private, bytes_max, ..
+            },
+            Verdict::Deny,
+        ) => {
+            (*private, *bytes_max) = (false, None);
             Some(draft)
         }
         (Body::Exec { unless, .. }, Verdict::Allow) => {

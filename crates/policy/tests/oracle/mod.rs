@@ -91,7 +91,14 @@ impl Pair {
     ) -> Result<Vec<String>, String> {
         let decision = self.policy.decide(request, approvals);
         let wanted = reference::decide(&self.rules, request, given);
+        let limits = decision.terms.bytes_max.iter();
+        let limits: Vec<_> = limits
+            .map(|limit| (limit.rule.to_string(), limit.bytes.bytes()))
+            .collect();
+        // Nothing but names leaves for a name.
+        let limited = matches!(request, Request::Name(_)) || limits == wanted.limits;
         let same = decision.verdict == wanted.verdict && decision.http_only == wanted.http_only;
+        let same = same && limited;
         let mut open: Vec<String> = decision.rules.iter().map(ToString::to_string).collect();
         open.sort_unstable();
         if same && (wanted.verdict != Verdict::Ask || open == wanted.open) {
@@ -163,6 +170,7 @@ fn denies() -> Vec<Draft> {
         paths: None,
         programs: None,
         private: false,
+        bytes_max: None,
     };
     let exec = Body::Exec {
         commands: vec![vec!["**"]],

@@ -20,6 +20,8 @@ pub(crate) struct Answer {
     pub(crate) http_only: bool,
     /// The rules whose question is open, if the verdict is ask.
     pub(crate) open: Vec<String>,
+    /// How many bytes may leave by which rules, by their ids.
+    pub(crate) limits: Vec<(String, u64)>,
 }
 
 /// The connecting program.
@@ -58,6 +60,7 @@ pub(crate) fn decide(rules: &[Draft], request: &Request, given: &[Given]) -> Ans
                 verdict: if known { Verdict::Allow } else { Verdict::Deny },
                 http_only: false,
                 open: Vec::new(),
+                limits: Vec::new(),
             }
         }
         Request::Net(net) => {
@@ -377,10 +380,24 @@ fn answer(found: &Found<'_>, name: &str, request: &Request, given: &[Given]) -> 
         && verdict == Verdict::Allow
         && !found.later.is_empty()
         && (strict || plain() != Verdict::Allow);
+    let limit = |at: &Match<'_>| match at.rule.body {
+        Body::Net {
+            bytes_max: Some(bytes),
+            ..
+        } => Some((at.rule.id.clone(), bytes)),
+        _ => None,
+    };
+    let mut limits = Vec::new();
+    if verdict != Verdict::Deny {
+        // A deny has none.
+        limits.extend(found.now.iter().chain(&found.later).filter_map(limit));
+        limits.sort();
+    }
     Answer {
         verdict,
         http_only,
         open,
+        limits,
     }
 }
 

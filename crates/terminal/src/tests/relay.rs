@@ -231,7 +231,7 @@ impl Lab {
                     expires: "5m".parse().unwrap(),
                     scope_max: Scope::Session,
                 }),
-                private: false,
+                terms: stockade_policy::Terms::default(),
                 http_only: false,
             };
             desk.ask(&Asker {

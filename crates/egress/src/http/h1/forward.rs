@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stockade_policy::{AsRequest, Control, Decision, Permitted};
+use stockade_policy::{AsRequest, Control, Decision};
 use tokio::time::timeout;
 
 use super::{
@@ -15,9 +15,9 @@ use super::{
     serve::{Exchange, HEAD_READ_BYTES, Next},
 };
 use crate::{
-    gate::{Held, Incoming, Outgoing, Unsent},
+    gate::{Held, Incoming, Outgoing, Unsent, count},
     http::Addressed,
-    judge::decided,
+    judge::{Allowed, decided},
     limits::RESPONSE_WAIT,
     relay::relay,
     stream::{Reader, Turn, Writer},
@@ -25,33 +25,34 @@ use crate::{
     wire::Decided,
 };
 
-/// The proof for a request of HTTP/1.
-type PermittedRequest = Permitted<Addressed<Carried>>;
+/// A request of HTTP/1 that may be sent.
+type AllowedRequest = Allowed<Addressed<Carried>>;
 
 impl Exchange<'_> {
     /// Sends a judged request and passes its response back.
-    pub(super) async fn forward(&mut self, permitted: &PermittedRequest, first: bool) -> Next {
+    pub(super) async fn forward(&mut self, allowed: &AllowedRequest, first: bool) -> Next {
         let Some(upstream) = self.upstream.as_mut() else {
             return Next::Close;
         };
-        let head = write(permitted, upstream.forward.as_ref());
+        let request = allowed.permitted.get();
+        let head = write(&allowed.permitted, upstream.forward.as_ref());
         let started = AtomicBool::new(false);
         let mut server_rest = Vec::new();
         let outcome = {
             // Each request is judged as a whole, so that nothing of it is left to watch.
-            let (incoming, outgoing) = upstream.server.open(permitted, Watch::over());
+            let (incoming, outgoing) = upstream.server.open(allowed, Watch::over());
             let (from, to) = self.client.split();
             let send = send(from, outgoing, &head, &mut self.pending);
-            let receive = receive(incoming, to, permitted, &mut server_rest, &started);
+            let receive = receive(incoming, to, request, &mut server_rest, &started);
             both(send, receive).await
         };
         let started = started.load(Ordering::Relaxed);
-        let persistent = permitted.get().carried.persistent;
+        let persistent = request.carried.persistent;
         match outcome {
             Outcome::Whole {
                 persistent: true, ..
             } if persistent => return Next::Another,
-            Outcome::Switched => Box::pin(self.tunnel(permitted, &server_rest)).await,
+            Outcome::Switched => Box::pin(self.tunnel(allowed, &server_rest)).await,
             Outcome::Answer(malformed) => self.refuse_answer(malformed, started).await,
             Outcome::Malformed(malformed) if !started => self.refuse_malformed(malformed).await,
             Outcome::Malformed(malformed) => {
@@ -60,8 +61,8 @@ impl Exchange<'_> {
                 // The connection is closed either way; the event is for the record.
                 drop(self.proxy.judge.record(decided(net, decision)).await);
             }
-            Outcome::Refused(decision) => self.stop(permitted, *decision, started).await,
-            Outcome::Broken if !started => self.no_response(permitted, first).await,
+            Outcome::Refused(decision) => self.stop(allowed, *decision, started).await,
+            Outcome::Broken if !started => self.no_response(allowed, first).await,
             Outcome::Whole {
                 body_sent: false, ..
             } => {
@@ -77,34 +78,34 @@ impl Exchange<'_> {
 
     /// Answers where the server did not. On a kept connection closing is what makes clients try
     /// again, as they would without us between (RFC 9112 section 9.3.1).
-    async fn no_response(&mut self, permitted: &PermittedRequest, first: bool) {
+    async fn no_response(&mut self, allowed: &AllowedRequest, first: bool) {
         if first {
-            let method = &permitted.get().head.method;
+            let method = &allowed.permitted.get().head.method;
             let text = format!("`{}` did not send a response that could be read", self.host);
             answer_failed(self.client, 502, method, &text).await;
         }
     }
 
     /// Records that the rest of a request must not leave, and says so where no response was begun.
-    async fn stop(&mut self, permitted: &PermittedRequest, decision: Decision, started: bool) {
+    async fn stop(&mut self, allowed: &AllowedRequest, decision: Decision, started: bool) {
         let entry = Decided {
             detail: Some("refused while it was open".to_owned()),
-            ..decided(permitted.get().as_request(), decision)
+            ..decided(allowed.permitted.get().as_request(), decision)
         };
         let record = self.proxy.judge.record(entry).await;
-        if let Some(upstream) = self.upstream.as_ref() {
-            // Half a request must not look like a whole one.
+        if let Some(upstream) = self.upstream.take() {
+            // Half a request must not look like a whole one, and is over at once.
             upstream.server.reset();
         }
         if started {
             return self.client.reset();
         }
-        answer_denied(self.client, &permitted.get().head.method, &record).await;
+        answer_denied(self.client, &allowed.permitted.get().head.method, &record).await;
     }
 
     /// Passes on what was read beyond the heads, and then everything: from here on the bytes are
     /// opaque.
-    async fn tunnel(&mut self, permitted: &PermittedRequest, server_rest: &[u8]) {
+    async fn tunnel(&mut self, allowed: &AllowedRequest, server_rest: &[u8]) {
         let Some(upstream) = self.upstream.as_mut() else {
             return;
         };
@@ -113,7 +114,7 @@ impl Exchange<'_> {
         }
         let pending = (std::mem::take(&mut self.pending), Watch::over());
         // However it ended, both sides are closed and the event says what passed.
-        drop(relay(self.client, &mut upstream.server, permitted, pending).await);
+        drop(relay(self.client, &mut upstream.server, allowed, pending).await);
     }
 }
 
@@ -202,10 +203,18 @@ async fn send(
     head: &[u8],
     pending: &mut Vec<u8>,
 ) -> Sent {
+    let framing = to.permitted().get().carried.framing;
+    let length = match framing {
+        Framing::Length(bytes) => bytes,
+        Framing::Empty | Framing::Chunked | Framing::UntilClose => 0,
+    };
+    if let Err(unsent) = to.announce(length.saturating_add(count(head.len()))) {
+        return unsent.into();
+    }
     if let Err(unsent) = to.write(head).await {
         return unsent.into();
     }
-    let mut body = Body::new(to.permitted().get().carried.framing, Manner::Strict);
+    let mut body = Body::new(framing, Manner::Strict);
     if !body.is_done() && !pending.is_empty() {
         let ours = match body.feed(pending) {
             Ok(ours) => ours,
@@ -233,11 +242,10 @@ async fn send(
 async fn receive(
     mut from: Incoming<'_>,
     mut to: Writer<'_>,
-    permitted: &PermittedRequest,
+    request: &Addressed<Carried>,
     rest: &mut Vec<u8>,
     started: &AtomicBool,
 ) -> Got {
-    let request = permitted.get();
     let head = loop {
         let mut scanner = Scanner::default();
         let (head, bytes) = loop {

@@ -176,7 +176,7 @@ impl Exchange<'_> {
         }
         let ids = allowed.approval_ids();
         tokio::select! {
-            next = self.forward(&allowed.permitted, first) => next,
+            next = self.forward(&allowed, first) => next,
             () = revocations.any_of(&ids) => {
                 self.client.reset();
                 Next::Close

@@ -4,6 +4,7 @@ use std::fmt;
 
 use stockade_types::Port;
 
+use super::RuleTerms;
 use crate::{
     kinds::join,
     pattern::{HostPattern, PathPattern, ProgramPattern},
@@ -16,7 +17,7 @@ pub(crate) struct NetBody {
     pub(crate) methods: Option<Vec<String>>,
     pub(crate) paths: Option<Vec<PathPattern>>,
     pub(crate) programs: Option<Vec<ProgramPattern>>,
-    pub(crate) private: bool,
+    pub(crate) terms: RuleTerms,
 }
 
 /// A host of a rule, with the one port of a member of a host set that has its own.
@@ -95,9 +96,6 @@ impl fmt::Display for NetBody {
         if self.programs.is_some() {
             f.write_str("; certain programs")?;
         }
-        if self.private {
-            f.write_str("; private addresses")?;
-        }
-        Ok(())
+        self.terms.fmt(f)
     }
 }

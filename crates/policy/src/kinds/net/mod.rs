@@ -8,6 +8,7 @@ mod index;
 mod probe;
 mod read;
 mod request;
+mod terms;
 mod words;
 
 pub(crate) use body::{HostAt, NetBody, Ports};
@@ -17,3 +18,5 @@ pub(crate) use probe::{Line, name_probe, probe};
 pub(crate) use read::{FIELDS, body};
 pub use request::{HttpRequest, NameRequest, NetRequest};
 pub(crate) use request::{WEB_PORTS, endpoint_shape, twin_of};
+pub(crate) use terms::RuleTerms;
+pub use terms::{BytesMax, Terms};

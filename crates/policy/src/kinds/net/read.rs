@@ -6,7 +6,7 @@ use stockade_types::Verdict;
 use toml::de::DeValue;
 
 use super::{
-    NetBody, Ports,
+    NetBody, Ports, RuleTerms,
     hosts::{self, Bound},
 };
 use crate::{
@@ -53,14 +53,7 @@ pub(crate) fn body(
     let programs = fields
         .list(file, "programs", connecting_program)
         .map(values);
-    let private = fields.flag(file, "private").is_some_and(|at| at.value);
-    if private && effect == Verdict::Deny {
-        file.problem(
-            &fields.span(),
-            &fields.field("private"),
-            "a deny has no use for it",
-        );
-    }
+    let terms = RuleTerms::read(file, fields, effect);
     let conditions = methods.is_some() || paths.is_some();
     let ports = ports(file, fields, effect, conditions);
     let texts = fields.texts(file, "hosts")?;
@@ -78,7 +71,7 @@ pub(crate) fn body(
         methods,
         paths,
         programs,
-        private,
+        terms,
     })
 }
 

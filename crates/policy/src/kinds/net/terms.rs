@@ -1,0 +1,99 @@
+//! On which terms a rule opens a host: what is not compared with the request, but kept where the
+//! bytes are.
+//!
+//! Another term is a field here, with its key, its words and how several rules with it combine; what
+//! keeps it reads it from the decision.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use stockade_types::{ByteSize, RuleId, Verdict};
+
+use crate::fields::{Fields, File};
+
+/// The terms of one rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RuleTerms {
+    /// The hosts may have addresses of this machine's networks.
+    pub(crate) private: bool,
+    /// So many bytes may leave by the rule in a session, to all its hosts together.
+    bytes_max: Option<ByteSize>,
+}
+
+/// The terms of a decision: those of all rules that had a part in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The host may resolve to private or loopback addresses (never to cloud metadata).
+    pub private: bool,
+    /// How many bytes may leave, each in the whole session and to all hosts of its rule: the one that
+    /// has least left decides. By the ids of the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bytes_max: Vec<BytesMax>,
+}
+
+/// How many bytes may leave by a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BytesMax {
+    /// The rule.
+    pub rule: RuleId,
+    /// In a session, to all its hosts together.
+    pub bytes: ByteSize,
+}
+
+impl RuleTerms {
+    /// Those of what policy itself says where it is.
+    pub(crate) const PRIVATE: Self = Self {
+        private: true,
+        bytes_max: None,
+    };
+
+    /// Reads the terms of a rule; a deny opens nothing, so it has none.
+    pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Self {
+        let private = fields.flag(file, "private").is_some_and(|at| at.value);
+        let bytes_max = fields.parsed::<ByteSize>(file, "bytes_max");
+        for (key, is_set) in [("private", private), ("bytes_max", bytes_max.is_some())] {
+            if is_set && effect == Verdict::Deny {
+                let message = "a deny has no use for it";
+                file.problem(&fields.span(), &fields.field(key), message);
+            }
+        }
+        if let Some(at) = bytes_max.as_ref().filter(|at| at.value.bytes() == 0) {
+            let message =
+                "at least one byte, for example \"1MiB\"; a `[[deny]]` lets nothing leave";
+            file.problem(&at.span, &at.field, message);
+        }
+        Self {
+            private,
+            bytes_max: bytes_max.map(|at| at.value),
+        }
+    }
+}
+
+impl fmt::Display for RuleTerms {
+    /// Writes the terms behind the conditions of a rule, for example `; private addresses`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.private {
+            f.write_str("; private addresses")?;
+        }
+        match self.bytes_max {
+            Some(bytes) => write!(f, "; at most {bytes} out in a session"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Terms {
+    /// Puts the terms of several rules together, each with its id, in any order.
+    pub(crate) fn of<'r>(rules: impl Iterator<Item = (&'r RuleId, RuleTerms)>) -> Self {
+        let mut terms = Self::default();
+        for (rule, own) in rules {
+            terms.private |= own.private;
+            terms.bytes_max.extend(own.bytes_max.map(|bytes| BytesMax {
+                rule: rule.clone(),
+                bytes,
+            }));
+        }
+        terms.bytes_max.sort_unstable();
+        terms
+    }
+}
