@@ -19,6 +19,8 @@ use crate::row::SessionRow;
 const SCHEMA: i64 = 2;
 /// How long to wait for another process that writes: an ingest of a large journal takes seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Kibibytes of the index that are kept in memory, as SQLite counts them: a few ten thousand sessions.
+const CACHE: &str = "-32768";
 
 const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS sessions (
@@ -96,6 +98,8 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
         // What a power cut could take is read from the journals again.
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(BUSY_TIMEOUT)
+        // The check, the progress and the list each read all pages.
+        .pragma("cache_size", CACHE)
         .connect()
         .await?;
     let found: i64 = sqlx::query("PRAGMA user_version")
@@ -117,10 +121,12 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
     sqlx::raw_sql(CREATE).execute(&mut connection).await?;
     // A table of that name with other columns shows here.
     get(&mut connection, "").await?;
-    // Statements cannot take the version as a parameter; it is `SCHEMA`.
-    sqlx::query("PRAGMA user_version = 2")
-        .execute(&mut connection)
-        .await?;
+    if found != SCHEMA {
+        // Statements cannot take the version as a parameter; it is `SCHEMA`.
+        sqlx::query("PRAGMA user_version = 2")
+            .execute(&mut connection)
+            .await?;
+    }
     Ok(connection)
 }
 
@@ -252,33 +258,50 @@ fn indexed(row: &SqliteRow) -> Result<Option<Indexed>, sqlx::Error> {
 }
 
 /// Returns how far each journal was read.
+///
+/// All of it is one row: SQLite has a thread of its own here, and rows come over one by one, each
+/// with a wake-up.
 pub(crate) async fn progress(
     connection: &mut SqliteConnection,
 ) -> Result<HashMap<String, Progress>, sqlx::Error> {
-    let sql = "SELECT id, position, ended FROM sessions";
-    let rows = sqlx::query(sql).fetch_all(connection).await?;
-    let progress = |row: &SqliteRow| {
-        let position: i64 = row.try_get(1)?;
+    let sql = "SELECT group_concat(id || ' ' || position || ' ' || ended, char(10)) FROM sessions";
+    let progress = |line: &str| {
+        let mut words = line.split(' ');
+        let id = words.next()?.to_owned();
+        let position: i64 = words.next()?.parse().ok()?;
         let progress = Progress {
             position: u64::try_from(position).unwrap_or_default(),
-            ended: row.try_get(2)?,
+            ended: words.next()? != "0",
         };
-        Ok((row.try_get(0)?, progress))
+        Some((id, progress))
     };
-    rows.iter().map(progress).collect()
+    // One that cannot be read is not known, so its journal is read again.
+    let text = in_one_row(connection, sql).await?;
+    Ok(text.lines().filter_map(progress).collect())
 }
 
 /// Returns the lines of all sessions, the newest first; `None` for one that cannot be read.
 pub(crate) async fn lines(
     connection: &mut SqliteConnection,
 ) -> Result<Vec<(String, Option<SessionRow>)>, sqlx::Error> {
-    let sql = "SELECT id, line FROM sessions ORDER BY started_ns DESC, id";
-    let rows = sqlx::query(sql).fetch_all(connection).await?;
-    let line = |row: &SqliteRow| {
-        let line: &str = row.try_get(1)?;
-        Ok((row.try_get(0)?, serde_json::from_str(line).ok()))
+    // JSON has no line ends but escaped ones.
+    let sql = "SELECT group_concat(id || ' ' || line, char(10) ORDER BY started_ns DESC, id) FROM sessions";
+    let line = |text: &str| {
+        let (id, line) = text.split_once(' ')?;
+        Some((id.to_owned(), serde_json::from_str(line).ok()))
     };
-    rows.iter().map(line).collect()
+    let text = in_one_row(connection, sql).await?;
+    Ok(text.split('\n').filter_map(line).collect())
+}
+
+/// Returns the one text that a statement gives, empty if it gives none.
+async fn in_one_row(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+) -> Result<String, sqlx::Error> {
+    let row = sqlx::query(sql).fetch_one(connection).await?;
+    let text: Option<String> = row.try_get(0)?;
+    Ok(text.unwrap_or_default())
 }
 
 /// Returns the session that began last, of those that began.

@@ -2,10 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs::{self, File},
+    io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Stat, statat},
+    io::Errno,
+};
 use sqlx::SqliteConnection;
 use stockade_event::Summary;
 use stockade_journal::{
@@ -26,6 +33,10 @@ use crate::{
 const CANDIDATES_SHOWN_MAX: usize = 5;
 /// The word for the newest session.
 const LAST: &str = "last";
+
+/// Time after which a transaction over many journals ends: another process waits no longer than that
+/// and one journal.
+const TRANSACTION: Duration = Duration::from_millis(100);
 
 /// The index of the sessions of one state directory.
 pub struct Store {
@@ -95,18 +106,11 @@ impl Store {
             state_dir,
             ..
         } = self;
-        let dir = session_dir(state_dir, session);
         runtime.block_on(async {
             let mut transaction = database::begin(connection)
                 .await
                 .map_err(|source| failed(path, source))?;
-            let known = database::get(&mut transaction, session.as_str())
-                .await
-                .map_err(|source| failed(path, source))?;
-            let indexed = advance(&dir, session, known)?;
-            database::put(&mut transaction, session, &indexed)
-                .await
-                .map_err(|source| failed(path, source))?;
+            ingest_in(&mut transaction, path, state_dir, session).await?;
             transaction
                 .commit()
                 .await
@@ -139,26 +143,70 @@ impl Store {
             .block_on(database::progress(&mut self.connection))
             .map_err(|source| failed(&self.path, source))?;
         let before = std::mem::take(&mut self.unindexed);
-        for (done, session) in sessions.iter().enumerate() {
-            report(done, sessions.len());
-            if let Some(known) = known.get(session.as_str())
-                && known.covers(there(&session_dir(&self.state_dir, session)))
-            {
-                continue;
-            }
-            match self.ingest(session) {
-                Err(error @ StoreError::Journal { .. }) => {
-                    let why = chain(&error);
-                    if before.get(session) != Some(&why) {
-                        self.notes.push(why.clone());
-                    }
-                    self.unindexed.insert(session.clone(), why);
-                }
-                result => result?,
-            }
+        let folder = self.state_dir.join(SESSIONS_DIR);
+        // Paths below a descriptor are found in fewer steps, and there are thousands of them. A folder
+        // that is not there has no sessions.
+        let folder = File::open(&folder).ok();
+        let is_due = |(session, kind): &(SessionId, Kind)| {
+            let known = known.get(session.as_str()).zip(folder.as_ref());
+            !known.is_some_and(|(known, folder)| {
+                known.covers(there(folder, session.as_str().as_ref(), *kind))
+            })
+        };
+        let total = sessions.len();
+        let due = sessions.into_iter().filter(is_due).map(|(id, _)| id);
+        let due: Vec<SessionId> = due.collect();
+        let mut rest = due.as_slice();
+        while !rest.is_empty() {
+            report(total - rest.len(), total);
+            rest = self.ingest_some(rest, &before)?;
         }
-        report(sessions.len(), sessions.len());
+        report(total, total);
         Ok(())
+    }
+
+    /// Reads what is new in the first of these journals, in one transaction; returns the others.
+    fn ingest_some<'a>(
+        &mut self,
+        sessions: &'a [SessionId],
+        before: &BTreeMap<SessionId, String>,
+    ) -> Result<&'a [SessionId], StoreError> {
+        let Self {
+            runtime,
+            connection,
+            path,
+            state_dir,
+            unindexed,
+            notes,
+            ..
+        } = self;
+        runtime.block_on(async {
+            let began = Instant::now();
+            let mut transaction = database::begin(connection)
+                .await
+                .map_err(|source| failed(path, source))?;
+            let mut rest = sessions;
+            while let Some((session, others)) = rest.split_first()
+                && (rest.len() == sessions.len() || began.elapsed() < TRANSACTION)
+            {
+                rest = others;
+                match ingest_in(&mut transaction, path, state_dir, session).await {
+                    Err(error @ StoreError::Journal { .. }) => {
+                        let why = chain(&error);
+                        if before.get(session) != Some(&why) {
+                            notes.push(why.clone());
+                        }
+                        unindexed.insert(session.clone(), why);
+                    }
+                    result => result?,
+                }
+            }
+            transaction
+                .commit()
+                .await
+                .map_err(|source| failed(path, source))?;
+            Ok(rest)
+        })
     }
 
     /// Forgets a session, whose record its owner has removed.
@@ -201,7 +249,8 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn sessions(&mut self) -> Result<Vec<SessionRow>, StoreError> {
-        let mut unknown: BTreeSet<SessionId> = self.on_disk()?.into_iter().collect();
+        let on_disk = self.on_disk()?.into_iter().map(|(id, _)| id);
+        let mut unknown: BTreeSet<SessionId> = on_disk.collect();
         let known = self.known()?;
         let mut rows = Vec::with_capacity(known.len());
         for row in known {
@@ -243,7 +292,12 @@ impl Store {
             return named.ok_or(StoreError::NotASession(shown));
         }
         let known = known.into_iter().map(|row| row.id);
-        let all: BTreeSet<SessionId> = self.on_disk()?.into_iter().chain(known).collect();
+        let all: BTreeSet<SessionId> = self
+            .on_disk()?
+            .into_iter()
+            .map(|(id, _)| id)
+            .chain(known)
+            .collect();
         let mut found: Vec<SessionId> = all
             .into_iter()
             .filter(|id| id.as_str().starts_with(text))
@@ -265,7 +319,7 @@ impl Store {
 
     /// Lists everything that has the name of a session, whatever it is: a link in place of a
     /// session must not hide it.
-    fn on_disk(&self) -> Result<Vec<SessionId>, StoreError> {
+    fn on_disk(&self) -> Result<Vec<(SessionId, Kind)>, StoreError> {
         let path = self.state_dir.join(SESSIONS_DIR);
         let failed = |source| StoreError::Io {
             act: "read",
@@ -281,7 +335,12 @@ impl Store {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            sessions.extend(name.to_str().and_then(|name| name.parse().ok()));
+            let Some(session) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let is_folder = entry.file_type().map_err(failed)?.is_dir();
+            let kind = if is_folder { Kind::Folder } else { Kind::Other };
+            sessions.push((session, kind));
         }
         Ok(sessions)
     }
@@ -394,22 +453,36 @@ enum There {
     Other,
 }
 
-fn there(dir: &Path) -> There {
-    match fs::symlink_metadata(dir) {
-        Ok(meta) if meta.is_dir() => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return There::Nothing,
-        Ok(_) | Err(_) => return There::Other,
+/// What has the name of a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Folder,
+    Other,
+}
+
+/// Looks into the session directory `dir`, as it is found from `base`.
+fn there(base: impl AsFd, dir: &Path, kind: Kind) -> There {
+    if kind == Kind::Other {
+        return There::Other;
     }
-    let plain = fs::symlink_metadata(dir.join(JOURNAL_FILE));
-    match plain {
-        Ok(meta) if meta.is_file() => There::Bytes(meta.len()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match fs::symlink_metadata(dir.join(PACKED_FILE)) {
-                Ok(meta) if meta.is_file() => There::Packed,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => There::Nothing,
-                Ok(_) | Err(_) => There::Other,
-            }
-        }
+    let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
+    let look = |name| statat(base.as_fd(), dir.join(name), AtFlags::SYMLINK_NOFOLLOW);
+    match look(JOURNAL_FILE) {
+        Ok(stat) if is_file(&stat) => There::Bytes(u64::try_from(stat.st_size).unwrap_or_default()),
+        Err(Errno::NOENT) => match look(PACKED_FILE) {
+            Ok(stat) if is_file(&stat) => There::Packed,
+            Err(Errno::NOENT) => There::Nothing,
+            Ok(_) | Err(_) => There::Other,
+        },
+        Ok(_) | Err(_) => There::Other,
+    }
+}
+
+/// Looks at what has the name of a session, and into it.
+fn there_now(dir: &Path) -> There {
+    match fs::symlink_metadata(dir) {
+        Ok(meta) if meta.is_dir() => there(CWD, dir, Kind::Folder),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => There::Nothing,
         Ok(_) | Err(_) => There::Other,
     }
 }
@@ -425,6 +498,22 @@ fn failed(path: &Path, source: sqlx::Error) -> StoreError {
     }
 }
 
+/// Reads what is new in the journal of `session`, in a transaction that is open.
+async fn ingest_in(
+    transaction: &mut SqliteConnection,
+    path: &Path,
+    state_dir: &Path,
+    session: &SessionId,
+) -> Result<(), StoreError> {
+    let known = database::get(transaction, session.as_str())
+        .await
+        .map_err(|source| failed(path, source))?;
+    let indexed = advance(&session_dir(state_dir, session), session, known)?;
+    database::put(transaction, session, &indexed)
+        .await
+        .map_err(|source| failed(path, source))
+}
+
 /// Folds what the journal in `dir` has beyond what is known.
 fn advance(dir: &Path, session: &SessionId, known: Indexed) -> Result<Indexed, StoreError> {
     let failed = |source| StoreError::Journal {
@@ -432,7 +521,7 @@ fn advance(dir: &Path, session: &SessionId, known: Indexed) -> Result<Indexed, S
         source,
     };
     // A journal never gets shorter; if it did, what was known of it is no longer true.
-    let mut indexed = match there(dir) {
+    let mut indexed = match there_now(dir) {
         // A session that has only just begun, or whose journal was taken away.
         There::Nothing => return Ok(known),
         There::Bytes(size) if size < known.position => Indexed::default(),

@@ -38,6 +38,11 @@ fn append(journal: &mut Journal, second: u64, event: &Event) {
 
 /// Starts a session that begins at `second`.
 fn start(state: &Path, session: &str, second: u64) -> Journal {
+    start_as(state, session, second, &format!("run-{session}"))
+}
+
+/// The same with another name.
+fn start_as(state: &Path, session: &str, second: u64, name: &str) -> Journal {
     let dir = session_dir(state, &id(session));
     fs::create_dir_all(&dir).unwrap();
     let key = SigningKey::load_or_create(&state.join(KEY_FILE)).unwrap();
@@ -46,7 +51,7 @@ fn start(state: &Path, session: &str, second: u64) -> Journal {
         &mut journal,
         second,
         &Event::SessionStarted {
-            name: Some(format!("run-{session}")),
+            name: Some(name.to_owned()),
             command: vec!["codex".into(), "exec".into()],
             workspace: "/w".into(),
             mode: WorkspaceMode::Direct,
@@ -466,4 +471,43 @@ fn a_compressed_journal_is_the_same_session() {
     let found = rows(&mut store);
     assert!(found.len() == 1 && found[0].unindexed, "{found:?}");
     assert!(store.resolve("last").is_err());
+}
+
+/// Lists come over as one text, and journals go in by many at once.
+#[test]
+fn many_sessions_at_once_are_each_there_whatever_their_words_are() {
+    let state = tempfile::tempdir().unwrap();
+    let names = [
+        "plain",
+        "two\nlines",
+        "0123456789abcdef {",
+        "\" 0\n0123456789abcdef 5 1",
+    ];
+    let session = |number: u64| format!("{number:016x}");
+    for number in 1..=40 {
+        let name = names[usize::try_from(number).unwrap() % names.len()];
+        let journal = start_as(state.path(), &session(number), number, name);
+        if number % 2 == 0 {
+            end(journal, number + 1);
+        }
+    }
+    // In the middle of them is one that cannot be read.
+    let journal = session_dir(state.path(), &id(&session(20))).join(JOURNAL_FILE);
+    fs::remove_file(&journal).unwrap();
+    fs::create_dir(&journal).unwrap();
+    for _ in 0..2 {
+        let mut store = Store::open(state.path()).unwrap();
+        store.ingest_all(&mut |_, _| {}).unwrap();
+        let rows = store.sessions().unwrap();
+        let known: Vec<u64> = (1..=40).rev().filter(|number| *number != 20).collect();
+        let expected: Vec<String> = known.iter().copied().chain([20]).map(session).collect();
+        let found: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        assert_eq!(found, expected);
+        for (row, number) in rows.iter().zip(known) {
+            let name = names[usize::try_from(number).unwrap() % names.len()];
+            assert_eq!(row.name.as_deref(), Some(name));
+            assert_eq!(row.outcome.is_some(), number % 2 == 0);
+        }
+        assert_eq!(store.notes().len(), 1, "{:?}", store.notes());
+    }
 }
