@@ -1,5 +1,5 @@
-//! What an agent keeps between its sessions: whose change stays, logins on both sides, and what a
-//! person can do about it.
+//! An agent's state between its sessions: which side's change stays, logins on both sides, and the
+//! commands with which a person manages it.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -16,7 +16,7 @@ impl Place {
         TestEnv::each(|env, repo| body(&Self { env, repo }));
     }
 
-    /// Runs a line of shell in a session of codex.
+    /// Runs a shell command line in a session of codex.
     fn inside(&self, line: &str) -> Output {
         let run = self.env.session(self.repo.path());
         run.args(["--profile", "codex"]).line(line).success()
@@ -49,7 +49,7 @@ fn login(from: &str, to: &str) -> String {
     LOGIN.replace(from, to)
 }
 
-/// Content decides: what one side alone changed is there, and what both changed is said.
+/// Content decides: a change on one side only is copied, and a change on both sides is reported.
 #[test]
 fn whose_change_stays_is_decided_by_content() {
     Place::each(|place| {
@@ -60,7 +60,7 @@ fn whose_change_stays_is_decided_by_content() {
         place.mine("prompts/a.md", "two\n");
         let arrived = place.inside("cat ~/.codex/config.toml ~/.codex/prompts/a.md");
         assert_eq!(arrived.stdout, "model = \"m9\"\ntwo\n", "{arrived:?}");
-        // Keys that the two sides changed are both there.
+        // Keys that different sides changed are both there.
         place.inside(
             "echo 'trusted = true' >> ~/.codex/config.toml; echo agent > ~/.codex/prompts/a.md",
         );
@@ -77,14 +77,14 @@ fn whose_change_stays_is_decided_by_content() {
             !place.inside("true").stderr.contains("prompts/a.md"),
             "it is said once"
         );
-        // A person takes his own; what the agent wrote besides stays.
+        // A person resets to his own files; the agent's other files stay.
         place.inside("echo talk > ~/.codex/history");
         let refused = place.state(&["reset", "codex"]);
         refused.assert_code(1).assert_stderr("give --yes");
         place.state(&["reset", "codex", "--yes"]).assert_success();
         let reset = place.inside("cat ~/.codex/config.toml ~/.codex/prompts/a.md ~/.codex/history");
         assert_eq!(reset.stdout, "model = \"m10\"\nthree\ntalk\n");
-        // Or nothing of it, whatever the agent locked away.
+        // Or everything is removed, even what the agent locked.
         place.inside(
             "mkdir -p ~/.codex/x/y && touch ~/.codex/x/y/z && chmod 0 ~/.codex/x/y ~/.codex/x",
         );
@@ -95,8 +95,8 @@ fn whose_change_stays_is_decided_by_content() {
     });
 }
 
-/// A login is refreshed inside and stays valid outside, when a person says so; logging out reaches
-/// the copies.
+/// A login is refreshed inside and becomes valid outside when a person copies it; a logout also
+/// affects the copies.
 #[test]
 fn a_login_is_valid_on_both_sides() {
     Place::each(|place| {
@@ -126,7 +126,7 @@ fn a_login_is_valid_on_both_sides() {
             serde_json::from_str(&place.own("auth.json")).unwrap_or_default();
         let expected: serde_json::Value = serde_json::from_str(&fresh).unwrap_or_default();
         assert_eq!(own, expected);
-        // A new login outside is the one inside; no login outside is none inside.
+        // A new login outside is the one inside; without a login outside there is none inside.
         place.mine("auth.json", &login("a1", "a3"));
         let inside = place.inside("cat ~/.codex/auth.json");
         assert_eq!(inside.stdout, login("a1", "a3"));
@@ -137,8 +137,8 @@ fn a_login_is_valid_on_both_sides() {
     });
 }
 
-/// What code inside writes into the file of its login reaches the user's own by no other way than
-/// tokens of the same login.
+/// What code inside writes into the login file reaches the user's own file only as tokens of the
+/// same login.
 #[test]
 fn no_file_of_a_session_becomes_the_users() {
     Place::each(|place| {
@@ -182,7 +182,7 @@ fn no_file_of_a_session_becomes_the_users() {
             fs::read_to_string(&victim).unwrap_or_default(),
             "precious\n"
         );
-        // A reset follows no link of the agent's either.
+        // A reset does not follow a link of the agent's either.
         let outside = place.env.home().join("outside");
         fs::create_dir_all(&outside).expect("the home of a test is writable");
         place.env.own(&outside);
@@ -203,8 +203,8 @@ fn no_file_of_a_session_becomes_the_users() {
     });
 }
 
-/// The agent is told of the boundary where it looks for instructions, behind the user's own, which
-/// stay as they are.
+/// The agent finds the text about the boundary in its instructions, after the user's own, which do
+/// not change.
 #[test]
 fn an_agent_is_told_of_its_boundary() {
     Place::each(|place| {
@@ -219,14 +219,14 @@ fn an_agent_is_told_of_its_boundary() {
         assert!(both.stdout.starts_with("be brief\n"), "{both:?}");
         assert!(both.stdout.contains("/run/stockade/why"), "{both:?}");
         assert_eq!(place.own("AGENTS.md"), "be brief\n");
-        // What it says is there.
+        // The files that it mentions exist.
         place.inside("test -s /run/stockade/boundary.md && test -x /run/stockade/why");
         let listed = place.listed();
         assert_eq!(listed["differences"], serde_json::json!([]), "{listed}");
     });
 }
 
-/// What is used is not taken away under it.
+/// State that a session uses is not reset.
 #[test]
 fn what_a_session_uses_is_not_reset() {
     Place::each(|place| {

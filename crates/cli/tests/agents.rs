@@ -1,5 +1,5 @@
-//! The real agents in the boundary: they work, and what they must not do has no effect, is refused
-//! with a reason that they see, and is in the record.
+//! The real agents in the boundary: they work, and their forbidden actions have no effect, are
+//! refused with a reason that they see, and are in the record.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -21,7 +21,7 @@ use stockade_testkit::{
     escape::quoted, events, tmux::Tmux,
 };
 
-/// Time in which the next screen of an agent must be there.
+/// Time in which an agent's next screen must appear.
 const SCREEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time in which a screen comes to rest, if it does.
 const DRAWS: Duration = Duration::from_secs(3);
@@ -30,7 +30,7 @@ const DRAWS: Duration = Duration::from_secs(3);
 struct Agent {
     name: &'static str,
     words: fn(&Path, &str) -> Vec<String>,
-    /// Variables for a model at a URL, beside the caller's.
+    /// Variables for a model at a URL, in addition to the caller's.
     variables: fn(&str) -> Vec<(String, String)>,
 }
 
@@ -61,7 +61,7 @@ enum Did {
     StartDaemon,
 }
 
-/// What the agent sent back, by step.
+/// The agent's responses, by step.
 struct Results(Vec<ToolResult>);
 
 impl Results {
@@ -88,9 +88,9 @@ struct Ways {
     /// Command that reaches the stranger.
     curl: String,
     /// Command that shows variables: inside those of all processes, outside only the agent's own,
-    /// because others' are not for a test to read.
+    /// because a test must not read other processes' variables.
     environment: &'static str,
-    /// What is done after a refusal.
+    /// The action after a refusal.
     after_refusal: &'static str,
 }
 
@@ -161,7 +161,7 @@ reason = "the scripted model of the laboratory"
     ))
 }
 
-/// Runs the agent in the boundary while a person denies everything that is asked.
+/// Runs the agent in the boundary while a person denies every question.
 fn run_inside(lab: &Lab, model: &ModelServer, agent: &Agent) -> Session {
     let program = agents::require(agent.name);
     let wish = Wish {
@@ -177,7 +177,7 @@ fn run_inside(lab: &Lab, model: &ModelServer, agent: &Agent) -> Session {
 fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     let lab = Lab::new(user);
     let model = ModelServer::start(script_inside(&lab));
-    // Codex's configuration is written before, so that the home can be compared as a whole.
+    // Codex's configuration is written first, so that the home can be compared as a whole.
     let url = model.url_as("model.test");
     lab.env.own(&agents::codex_config(&lab.env.home(), &url));
     let before = Before::take(&lab);
@@ -212,8 +212,8 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     assert_commands_are_shown(&lab, &session.id);
 }
 
-/// `show` has the commands of the tool calls, not what the agent puts around them, and folds what
-/// the agent did for itself.
+/// `show` prints the commands of the tool calls without the agent's wrapping, and folds the agent's
+/// own work.
 fn assert_commands_are_shown(lab: &Lab, session: &str) {
     let shown = lab.env.stockade().args(["show", session]).success();
     for command in [
@@ -247,14 +247,14 @@ fn assert_work(lab: &Lab, results: &Results) {
     assert_eq!(shown.assert_success().stdout, "By the agent\n\nREADME.md\n");
     let readme = fs::read_to_string(lab.repo.path().join("README.md")).expect("it is a file");
     assert!(readme.ends_with("\nA line by the agent.\n"), "{readme}");
-    // The commit was made, and is not where a push would have put it.
+    // The commit was made, but is not at the place to which a push would have sent it.
     assert_ne!(
         lab.repo.commit(&lab.env, "HEAD"),
         lab.repo.commit(&lab.env, "origin/main")
     );
 }
 
-/// The agent saw which rule refused it, and what the person said.
+/// The agent saw which rule refused it, and the person's reason.
 fn assert_refusals_are_seen(results: &Results) {
     for (step, rule) in [
         (Did::AskStranger, "lab-stranger"),
@@ -264,11 +264,11 @@ fn assert_refusals_are_seen(results: &Results) {
         results.assert_has(step, rule);
         results.assert_has(step, REASON);
     }
-    // Shells spell it each in their own way: the agent takes the one that the machine has.
+    // Each shell words it differently: the agent uses the machine's shell.
     let push = results.of(Did::Push).to_lowercase();
     assert!(push.contains("permission denied"), "{push}");
-    // What was written is asked about when the shell goes on to write something else, or ends: after
-    // a no it is refused that, or does not end well.
+    // The question about a write comes when the shell begins the next write, or ends: after a no,
+    // that fails, or the shell exits with an error.
     let hook = results.of(Did::WriteHook);
     assert!(
         hook.contains("permission denied") || hook.contains("137"),
@@ -276,7 +276,7 @@ fn assert_refusals_are_seen(results: &Results) {
     );
 }
 
-/// Each thing was asked about once.
+/// Each action was asked about once.
 fn assert_questions(asked: &[Asked]) {
     assert_eq!(asked.len(), 4, "{asked:#?}");
     for text in ["stranger.test", "unfamiliar.test", "push", "pre-commit"] {
@@ -288,13 +288,14 @@ fn assert_questions(asked: &[Asked]) {
     }
 }
 
-/// Without the boundary the same agent does all of it: otherwise nothing above proves anything.
+/// Without the boundary the same agent does all of it; otherwise the checks above would prove
+/// nothing.
 fn does_it_all_without_the_boundary(agent: &Agent, bare: fn(&TestEnv, &Path, &str, &str) -> Run) {
     let lab = Lab::new(None);
     let model = ModelServer::start(script_bare(&lab));
     let hook = lab.repo.path().join(".git/hooks/pre-commit");
     assert!(!hook.exists());
-    // The caller's secrets are in the variables of whatever a caller starts.
+    // Everything that the caller starts has the caller's secrets in its variables.
     let secret = lab.env.canary(SECRET).to_owned();
     let run = bare(&lab.env, lab.repo.path(), &model.url(), "do the steps");
     let output = run.env(SECRET, &secret).output();
@@ -340,7 +341,7 @@ fn claude_works_in_the_boundary() {
     }
 }
 
-/// What the owner does in a second terminal while the agent works.
+/// The owner's actions in a second terminal while the agent works.
 const OWNER: &str = "set -e; git worktree add -q wt -b feature; git init -q lib; \
     (cd lib; git commit -q --allow-empty -m lib); mkdir .vscode .idea; echo '{}' > .vscode/settings.json; \
     echo '<project/>' > .idea/workspace.xml; echo use > .envrc; git config user.nickname owner; \
@@ -350,8 +351,9 @@ const OWNER: &str = "set -e; git worktree add -q wt -b feature; git init -q lib;
     echo '{\"name\":\"shop\",\"dependencies\":{\"dep\":\"file:../dep-1.0.0.tgz\"}}' > package.json; \
     npm install --silent --offline --no-audit --no-fund";
 
-/// R1: the owner makes worktrees and repositories, opens the project in editors and installs packages
-/// during a session of a real agent. Nothing of it is moved or found, and the agent goes on.
+/// R1: the owner makes worktrees and repositories, opens the project in editors and installs
+/// packages during a session of a real agent. None of it is moved or reported, and the agent
+/// continues.
 #[test]
 fn the_owner_works_beside_claude() {
     for user in User::all() {
@@ -400,11 +402,11 @@ fn the_owner_works_beside_claude() {
     }
 }
 
-/// What a person does at the agent's own screen: waits for a text, then presses keys.
+/// A person's actions at the agent's own screen: wait for a text, then press keys.
 type Moves<'a> = &'a [(&'a str, &'a [&'a str])];
 
-/// The agent's own screen comes up on a terminal, does what it is told, and ends, and nobody is
-/// asked anything on the way. The second time it remembers what it was told the first time.
+/// The agent's own screen appears on a terminal, the agent does its task, and ends, without any
+/// question. The second time it remembers the answers of the first time.
 fn shows_its_own_screen(
     agent: &Agent,
     first_time: Moves<'_>,
@@ -426,8 +428,8 @@ fn shows_its_own_screen(
             let tmux = Tmux::start(&lab.env, 100, 30, &line);
             for (text, keys) in moves {
                 tmux.wait_for(text, SCREEN_TIMEOUT);
-                // A program that still draws may drop what is typed; one that never stops drawing
-                // reads all the same.
+                // A program that is still drawing may drop input; one that never stops drawing
+                // reads it anyway.
                 drop(tmux.settled(DRAWS));
                 tmux.keys(keys);
             }
@@ -450,7 +452,7 @@ fn session_file(lab: &Lab) -> PathBuf {
     lab.env.root().join("session")
 }
 
-/// Returns the line of shell with which a person starts the agent in the repository.
+/// Returns the shell command line with which a person starts the agent in the repository.
 fn screen_line(lab: &Lab, model: &ModelServer, agent: &Agent) -> String {
     let variables = (agent.variables)(&model.url_as("model.test"));
     let variables = variables
@@ -492,7 +494,7 @@ fn claude_shows_its_own_screen() {
     ];
     let work: Moves<'_> = &[
         ("Welcome back", &["h", "i"]),
-        // It writes a space that does not break after its prompt.
+        // It writes a non-breaking space after its prompt.
         ("❯\u{a0}hi", &["Enter"]),
         ("all steps are done", &["C-c"]),
         ("again to exit", &["C-c"]),

@@ -1,5 +1,5 @@
-//! What cannot work does not start: 125, 126 or 127, one clear reason with the next step, nothing
-//! on standard output, and nothing has run.
+//! A run that cannot work does not start: exit code 125, 126 or 127, one clear reason with the next
+//! step, nothing on standard output, and no execution.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{
@@ -16,7 +16,7 @@ use stockade_testkit::{
     run::require_tool,
 };
 
-/// A repository in an environment of its own, and a command that leaves a trace if it runs.
+/// A repository in its own environment, and a command that leaves a trace if it runs.
 struct Place {
     env: TestEnv,
     repo: Repo,
@@ -58,7 +58,7 @@ impl Place {
         ["--", "/usr/bin/touch", &trace].map(str::to_owned).to_vec()
     }
 
-    /// Ends the test unless the run is refused with `code` and one reason that has every text.
+    /// Ends the test unless the run is refused with `code` and one reason that contains every text.
     fn assert_refused(&self, run: Run, code: i32, texts: &[&str]) -> Output {
         let output = run.output();
         output.assert_code(code);
@@ -67,7 +67,7 @@ impl Place {
         output
     }
 
-    /// Ends the test unless what was refused before works now: the positive control.
+    /// Ends the test unless the refused run now works: the positive control.
     fn assert_works(&self, run: Run) {
         run.args(self.leave_trace()).success();
         assert!(self.trace().exists(), "the command did not run");
@@ -78,7 +78,7 @@ impl Place {
         fs::read_dir(self.env.state().join("sessions")).map_or(0, Iterator::count)
     }
 
-    /// A shell in a mount namespace of its own, as its root; `"$@"` runs as the user 1001 there.
+    /// A shell in its own mount namespace, as its root; `"$@"` runs as the user 1001 there.
     fn in_namespace(&self, script: &str, words: &[&str]) -> Run {
         require_tool("unshare");
         let run = self.env.stockade().current_dir(self.repo.path());
@@ -103,7 +103,7 @@ fn assert_one_reason(output: &Output, texts: &[&str]) {
         output.assert_stderr(text);
     }
     let begins = |line: &&str| line.starts_with("stockade: ") || line.starts_with("error: ");
-    // What the command brings along is no reason.
+    // The notes on what the command brings along are not reasons.
     let lines = output
         .stderr
         .lines()
@@ -113,7 +113,7 @@ fn assert_one_reason(output: &Output, texts: &[&str]) {
     assert!(!output.stderr.contains("panicked"), "{output:?}");
 }
 
-/// A policy with six mistakes, and what is said of them.
+/// A policy with six mistakes.
 const SIX: &str = r#"schema = 1
 
 [limits]
@@ -164,7 +164,7 @@ fn six_mistakes_in_a_policy_are_reported_together_and_nothing_starts() {
     let lines: Vec<&str> = output.stderr.lines().take(SIX_PROBLEMS.len()).collect();
     assert_eq!(lines, expected);
     assert_eq!(place.sessions(), 0, "nothing starts, not even a record");
-    // The user's own file, and the dry run, are held to the same.
+    // The user's own file and the dry run are checked in the same way.
     place.env.write("home/.config/stockade/policy.toml", SIX);
     let run = place.run().args(place.leave_trace());
     let output = place.assert_refused(run, 125, &["6 errors in the policy"]);
@@ -246,7 +246,7 @@ fn a_workspace_that_would_open_the_boundary_is_refused() {
     fs::create_dir_all(&deeper).expect("the repository is writable");
     env.own(&deeper);
     place.assert_works(place.run());
-    // A directory of the project is as good, from wherever it is named.
+    // A directory of the project works too, whichever way it is named.
     let run = place
         .run()
         .arg("--workspace")
@@ -291,7 +291,7 @@ fn a_workspace_without_permission_is_refused() {
     }
 }
 
-/// A command, its code, and what is said of it.
+/// A command, its exit code, and the texts of its message.
 const COMMANDS: &[(&str, i32, &[&str])] = &[
     (
         "no-such-command",
@@ -550,7 +550,7 @@ fn a_state_directory_that_cannot_be_written_is_refused() {
     place.assert_refused(run(&place).args(place.leave_trace()), 125, &texts);
     fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).expect("it is ours");
     place.assert_works(run(&place));
-    // Its place can be written, what is in it cannot.
+    // The directory itself is writable, but not its content.
     fs::set_permissions(state.join("sessions"), fs::Permissions::from_mode(0o500))
         .expect("it is ours");
     let texts = [
@@ -588,8 +588,8 @@ fn a_key_that_is_none_is_refused() {
     place.assert_works(place.run());
 }
 
-/// Mounts a small disk of `$SIZE` where the state goes, fills it if `$FILL` says so, runs the
-/// command as an ordinary user, and copies what was recorded to `$OUT`.
+/// Mounts a small disk of `$SIZE` at the place of the state, fills it if `$FILL` says so, runs the
+/// command as an ordinary user, and copies the record to `$OUT`.
 const ON_A_SMALL_DISK: &str = r#"
     mount -t tmpfs -o "size=$SIZE,mode=700" none "$STOCKADE_STATE_DIR" || exit 99
     if [ -n "$FILL" ]; then cat /dev/zero > "$STOCKADE_STATE_DIR/fill" 2>/dev/null; fi
@@ -598,7 +598,7 @@ const ON_A_SMALL_DISK: &str = r#"
     cp -r "$STOCKADE_STATE_DIR/." "$OUT/" || exit 98
     exit $code"#;
 
-/// Files that the command tries to make, far more than a small disk has room for records.
+/// Files that the command tries to make: far more than a small disk has room to record.
 const FILES: usize = 2000;
 
 fn on_a_small_disk(place: &Place, size: &str, fill: &str, words: &[&str]) -> (Run, PathBuf) {
@@ -619,7 +619,7 @@ fn a_full_disk_refuses_the_session() {
     let place = Place::ordinary();
     let trace = place.trace().to_string_lossy().into_owned();
     let words = ["/usr/bin/touch", &trace];
-    // Nothing fits; the key fits and no directory; the directory fits and no journal.
+    // Nothing fits; the key fits but no directory; the directory fits but no journal.
     for (size, fill) in [("64k", "yes"), ("8k", ""), ("12k", "")] {
         let (run, out) = on_a_small_disk(&place, size, fill, &words);
         let texts = [
@@ -653,15 +653,15 @@ fn a_disk_that_fills_up_denies_and_ends_the_session() {
         .assert_code(128 + 9)
         .assert_stderr("the session was ended: ")
         .assert_stderr("No space left on device")
-        // What could be recorded is told, up to the line that did not fit.
+        // The recorded part is reported, up to the line that did not fit.
         .assert_stderr(" ended, killed by stockade")
         .assert_stderr("  changed    ")
         .assert_stderr("without a closing signature");
     assert_eq!(output.stdout, "", "the command was ended: {output:?}");
     let made = made_files(place.repo.path());
     assert!(made > 0 && made < FILES, "{made} files, {output:?}");
-    // Every file that a program was told of is in the journal: the one whose record did not fit was
-    // made, and its call failed.
+    // Every file that a program was told about is in the journal: the one whose record did not fit
+    // was made, but its call failed.
     let session = fs::read_dir(out.join("sessions"))
         .expect("it was copied")
         .flatten()
@@ -768,7 +768,7 @@ fn a_kernel_without_a_redirect_holds_the_network_by_its_ports() {
 fn user_namespaces_that_are_used_up_start_nothing() {
     let place = Place::ordinary();
     let trace = place.trace().to_string_lossy().into_owned();
-    // The limit is that of this namespace alone; the machine's stays as it is.
+    // The limit applies to this namespace alone; the machine's does not change.
     let run = |limit: &str| {
         let script = format!("echo {limit} > /proc/sys/user/max_user_namespaces && exec \"$@\"");
         let words = [

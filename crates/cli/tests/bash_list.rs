@@ -1,6 +1,6 @@
-//! The list of the agents with no agent: each thing is done by a program of its own, by a shell,
-//! and by a script that is written to the workspace and then executed. Each is first shown to work
-//! without the boundary.
+//! The agents' list without an agent: each action is done by a separate program, by a shell, and by
+//! a script that is written to the workspace and then executed. Each is first shown to work without
+//! the boundary.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::fs;
@@ -21,13 +21,13 @@ use stockade_testkit::{
 
 /// Script that the last launch path writes.
 const SCRIPT: &str = "try.sh";
-/// What a shell does after a refusal.
+/// The command that a shell runs after a refusal.
 const WHY: &str = "; echo; /run/stockade/why";
 
-/// The way in which a thing is started.
+/// The way in which an action is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Launch {
-    /// The program is what the boundary is given.
+    /// The boundary starts the program itself.
     Direct,
     /// `sh -c` with a line.
     Shell,
@@ -38,7 +38,7 @@ enum Launch {
 impl Launch {
     const ALL: [Self; 3] = [Self::Direct, Self::Shell, Self::Script];
 
-    /// Returns the words that start `program` this way; the shells go on with `then`.
+    /// Returns the words that start `program` this way; the shells then run `then`.
     fn words(self, program: &[String], then: &str) -> Vec<String> {
         let line = program
             .iter()
@@ -60,12 +60,12 @@ fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// What the boundary makes of a thing.
+/// The boundary's effect on an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It works, and changes nothing but this in the workspace.
+    /// It works, and changes only these paths in the workspace.
     Works(&'static [&'static str]),
-    /// There is nothing to refuse: what it is after does not exist inside.
+    /// There is nothing to refuse: its target does not exist inside.
     Absent,
     /// One question, answered with no.
     Asked {
@@ -74,7 +74,7 @@ enum Outcome {
     },
 }
 
-/// One thing of the list.
+/// One action of the list.
 #[derive(Clone, Copy)]
 struct Item {
     prepare: fn(&Lab),
@@ -82,7 +82,7 @@ struct Item {
     program: fn(&Lab) -> Vec<String>,
     /// The same without the boundary, where the laboratory's names are unknown.
     bare: fn(&Lab) -> Vec<String>,
-    /// Tells from the host side whether it has happened.
+    /// Returns, from the host side, whether it has happened.
     effect: fn(&Lab, &Output) -> bool,
     outcome: Outcome,
 }
@@ -138,7 +138,7 @@ impl Item {
         let at = format!("{launch:?} as {user:?}");
         let happened = (self.effect)(&lab, output);
         let expected = matches!(self.outcome, Outcome::Works(_));
-        // What a session left behind has a moment to end.
+        // Processes that a session left behind get a moment to end.
         let gone = || !(self.effect)(&lab, output);
         let as_expected = if expected {
             happened
@@ -158,7 +158,8 @@ impl Item {
         assert_journal_is_checked(&lab, &session.id);
     }
 
-    /// The refusal is seen by who tried, was asked about where a rule says so, and is recorded.
+    /// The refused program sees the refusal, a person was asked if a rule says so, and it is
+    /// recorded.
     fn check_refusal(&self, lab: &Lab, session: &Session, launch: Launch) {
         let seen = format!("{}{}", session.output.stdout, session.output.stderr);
         let (refusals, asked) = match self.outcome {
@@ -177,7 +178,8 @@ impl Item {
                 let event = events::assert_one_refusal(&record, target, rule);
                 assert!(event.reason().contains(REASON), "{event:#?}");
             }
-            // A program of its own knows only an error number, and there is no shell to ask why.
+            // A program started directly gets only an error number, and has no shell that could run
+            // `why`.
             if launch != Launch::Direct {
                 assert!(seen.contains(rule), "{launch:?}: expected `{rule}`\n{seen}");
                 let told = asked == 0 || seen.contains(REASON);
@@ -218,7 +220,7 @@ fn commit_ahead(lab: &Lab) {
     lab.repo.git(&lab.env, &commit).assert_success();
 }
 
-/// Whether the remote has the last commit, as the remote itself says.
+/// Whether the remote has the last commit, according to the remote itself.
 fn is_pushed(lab: &Lab) -> bool {
     let remote = lab.repo.origin().display().to_string();
     let pushed = lab
@@ -308,7 +310,7 @@ fn a_private_key_does_not_exist() {
 #[test]
 fn a_secret_of_the_environment_is_not_there() {
     let effect = |lab: &Lab, output: &Output| {
-        // The other variables are there: `env` has run.
+        // The other variables are there, so `env` has run.
         let ran = output.stdout.contains("PATH=");
         output.stdout.contains(lab.env.canary(SECRET)) || !ran
     };
@@ -339,7 +341,7 @@ fn a_hook_of_git_is_not_written() {
 #[test]
 fn a_daemon_does_not_outlive_its_session() {
     require_tool("setsid");
-    // The daemon leaves its session and its parent, and has time to run.
+    // The daemon leaves its session and its parent, and gets time to run.
     let program = |lab: &Lab| {
         strings(&[
             "timeout",
@@ -364,10 +366,10 @@ fn a_daemon_does_not_outlive_its_session() {
     }
 }
 
-/// What a person allows happens, so it was the answer that stopped it above and nothing else.
+/// What a person allows happens, so only the answer stopped it above.
 #[test]
 fn what_was_asked_happens_when_it_is_allowed() {
-    // A remote on this machine is served by a program of its own, which the answer covers.
+    // A remote on this machine is served by a separate program, which the answer covers.
     for (item, questions) in [
         (fetch(), &["stranger.test"][..]),
         (push(), &["git push --force"][..]),

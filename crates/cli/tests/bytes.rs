@@ -1,5 +1,5 @@
-//! Arguments, variables, names of files and workspaces are bytes: what is no text goes through as it
-//! is, and the record has it without loss.
+//! Arguments, variables, names of files and workspaces are bytes: those that are not text pass
+//! unchanged, and the record has them without loss.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -54,7 +54,7 @@ fn bytes_that_are_no_text_go_through() {
         output.assert_stdout(&expected);
         assert_eq!(std::fs::read(workspace.join(odd("k"))).unwrap(), b"y\n");
         assert_eq!(std::fs::read_dir(&workspace).unwrap().count(), 2);
-        // In the record a backslash is doubled, and a byte that is no text is `\xHH`.
+        // The record doubles a backslash, and writes a byte that is not text as `\xHH`.
         let text = r"n\xff\\xffm";
         let record = env.record();
         let has = |kind: &str, place: &str, wanted: &str| {

@@ -1,5 +1,5 @@
-//! Caches of package managers: a session adds to them in an overlay of its own, and the host's own
-//! stay as they are, whatever the session does.
+//! Caches of package managers: a session adds to them in its own overlay, and the host's own do not
+//! change, whatever the session does.
 
 use std::fs;
 
@@ -50,8 +50,8 @@ impl Place {
     }
 }
 
-/// R5: the session adds, changes and removes; the host's own stay, and the workspace keeps what it
-/// added. Another workspace does not see it.
+/// R5: the session adds, changes and removes files; the host's own do not change, and the workspace
+/// keeps the additions. Another workspace does not see them.
 #[test]
 fn what_a_session_adds_is_kept_for_its_workspace_alone() {
     Place::each(|place| {
@@ -88,7 +88,7 @@ fn by_a_setting_nothing_is_kept() {
     });
 }
 
-/// What policy hides in a cache is not there, under any name, now or later.
+/// A path that policy hides in a cache is absent, under any name, now and later.
 #[test]
 fn what_is_hidden_in_a_cache_stays_hidden() {
     Place::each(|place| {
@@ -105,7 +105,7 @@ fn what_is_hidden_in_a_cache_stays_hidden() {
     });
 }
 
-/// A program that a session installs runs, and is in the record as any other.
+/// A program that a session installs runs, and is recorded like any other.
 #[test]
 fn programs_in_an_overlay_run_and_are_recorded() {
     Place::each(|place| {
@@ -119,7 +119,8 @@ fn programs_in_an_overlay_run_and_are_recorded() {
     });
 }
 
-/// Nothing of the overlays can be reached but through them, and nothing in them has power outside.
+/// The overlays can only be reached through their mounts, and nothing in them has an effect
+/// outside.
 #[test]
 fn nothing_in_an_overlay_has_power() {
     Place::each(|place| {
@@ -135,7 +136,7 @@ P\n\
             up=$(sed -n 's/.*upperdir=\\([^,]*\\).*/\\1/p' /proc/mounts | head -n 1); \
             ls -d \"$up\" \"${up%/caches/*}\" 2> /dev/null; ls src";
         place.run(line).assert_stdout("old\n");
-        // The same again: what the first has left in the overlay means nothing to the second.
+        // The same again: what the first session left in the overlay does not affect the second.
         place
             .run("cat ~/.cargo/registry/src/old/lib.rs; ls ~/.cargo/registry/src")
             .assert_stdout("from outside\nold\n");
@@ -148,7 +149,8 @@ P\n\
     });
 }
 
-/// Two sessions of one workspace do not share an overlay: the second has one of its own, and says so.
+/// Two sessions of one workspace do not share an overlay: the second gets its own, and reports
+/// that.
 #[test]
 fn two_sessions_at_once_both_work() {
     Place::each(|place| {
@@ -176,7 +178,7 @@ fn two_sessions_at_once_both_work() {
     });
 }
 
-/// Where none can be laid the session starts all the same, and says what is weaker.
+/// If no overlay can be mounted, the session starts anyway, and reports what is weaker.
 #[test]
 fn where_the_machine_cannot_the_cache_is_read_only() {
     Place::each(|place| {
@@ -200,7 +202,7 @@ fn where_the_machine_cannot_the_cache_is_read_only() {
     });
 }
 
-/// With the real tool: a new module goes into the overlay over the host's module cache.
+/// With the real tool: a new module is written to the overlay over the host's module cache.
 #[test]
 fn go_adds_a_module_to_its_cache() {
     require_tool("go");
@@ -231,12 +233,12 @@ fn go_adds_a_module_to_its_cache() {
     });
 }
 
-/// What is kept goes with the workspace that no session used for long, and the oldest first where there
-/// is too much; never what a session has.
+/// Kept overlays are removed for workspaces that no session used for long, and the oldest first if
+/// they take too much space, but never those in use.
 #[test]
 fn kept_overlays_are_pruned() {
     Place::each(|place| {
-        // Tools and overlays leave folders without rights.
+        // Tools and overlays leave folders without permissions.
         place.run("mkdir ~/.cargo/registry/mine; head -c 300000 /dev/zero > ~/.cargo/registry/mine/x; chmod 500 ~/.cargo/registry/mine");
         let other = place.env.repo_named("other");
         let run = place
@@ -271,7 +273,7 @@ fn kept_overlays_are_pruned() {
         assert!(told.contains(&expected), "{told}");
         assert!(!prune(&[]).contains("caches of"));
         assert_eq!(kept(), 2);
-        // While a session has them they stay.
+        // While a session uses them they stay.
         let running = place.session("echo up; sleep 60").spawn();
         assert!(wait::until_true(std::time::Duration::from_secs(30), || {
             running.stdout().contains("up")

@@ -1,7 +1,7 @@
-//! Every denied system call fails inside with the answer of the table, and not so outside.
+//! Every denied system call fails inside with the table's answer, and differently outside.
 //!
-//! The calls are made with arguments that no kernel can act on (bad addresses, descriptors that are
-//! not open, commands that do not exist): outside the kernel complains about those.
+//! The calls have arguments on which no kernel can act (bad addresses, descriptors that are not
+//! open, commands that do not exist), so that outside the kernel complains about those.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -11,10 +11,10 @@ use stockade_testkit::{
     Output, TestEnv, UNATTENDED, env::User, events::Event, kernel::call_number, run::require_tool,
 };
 
-/// An address that nothing is mapped at.
+/// An unmapped address.
 const BAD: i64 = 1;
 
-/// What a session loads that lets nobody trace.
+/// The filter of a session without debuggers.
 const STRICT: CallSet = CallSet {
     debuggers: Debuggers::None,
     namespaces: false,
@@ -104,12 +104,12 @@ const TRIES: &[(&str, &[i64])] = &[
     ("mknodat", &[-1, BAD, 0o4755, 0]),
 ];
 
-/// Calls that have no control: `vhangup` has no argument that could be wrong, and would hang up the
-/// terminal of whoever runs the tests.
+/// Calls without a control: `vhangup` has no argument that could be wrong, and would hang up the
+/// terminal of the person who runs the tests.
 const NOT_OUTSIDE: &[&str] = &["vhangup"];
 
-/// What an ordinary user may try outside: the control of these needs no privilege. For the others
-/// the kernel's own answer to an ordinary user is the filter's, and root is the control.
+/// Calls that an ordinary user may try outside: their control needs no privilege. For the others,
+/// the kernel's answer to an ordinary user equals the filter's, and root is the control.
 const UNPRIVILEGED: &[&str] = &[
     "socketpair",
     "ioctl",
@@ -149,7 +149,7 @@ const UNPRIVILEGED: &[&str] = &[
     "mknodat",
 ];
 
-/// A program that makes the calls and prints the place in the list and the error number of each.
+/// A program that makes the calls and prints for each its index in the list and the error number.
 fn program(outside: bool) -> String {
     let mut text = String::from("$| = 1;\n");
     for (at, (name, arguments)) in TRIES.iter().enumerate() {
@@ -212,7 +212,7 @@ fn every_denial_is_tried() {
     }
 }
 
-/// `None` for what is not denied.
+/// `None` for an action that does not deny.
 fn errno(action: CallAction) -> Option<i32> {
     use rustix::io::Errno;
     let errno = match action {
@@ -285,8 +285,8 @@ fn denied_calls_fail_inside_and_are_looked_at_outside() {
     }
 }
 
-/// Calls that no kernel of today has, and the newest that it has: programs are told that they do not
-/// exist, whoever asks. Outside the kernel has some of them.
+/// Calls that no present kernel has, and its newest ones: every program is told that they do not
+/// exist. Outside the kernel has some of them.
 #[test]
 fn new_calls_do_not_exist_inside() {
     let perl = require_tool("perl");

@@ -1,5 +1,5 @@
-//! `stockade doctor` tells what works here and what would fix the rest; and a supervisor that is
-//! killed loses nothing that it had acknowledged.
+//! `stockade doctor` reports what works here and how to fix the rest; and if a supervisor is
+//! killed, nothing that it had acknowledged is lost.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -21,9 +21,9 @@ use stockade_testkit::{
     processes, wait,
 };
 
-/// Parts that the native tier cannot do without.
+/// Parts that the native tier needs.
 const REQUIRED: [&str; 5] = ["namespaces", "landlock", "notifier", "record", "policy"];
-/// All parts, in the order in which they are shown.
+/// All parts, in the order of the report.
 const PARTS: [&str; 13] = [
     "kernel",
     "namespaces",
@@ -119,7 +119,7 @@ fn a_machine_that_has_everything_is_ready() {
             let required = check.get("required").and_then(Value::as_bool);
             assert_eq!(required, Some(REQUIRED.contains(&name)), "{check}");
             assert_ne!(text(check, "state"), "missing", "{check}");
-            // The text says the same: name, state and what was found; then the remedy.
+            // The text has the same content: name, state and finding; then the remedy.
             let line = format!(
                 "{name:<12} {:<8} {}",
                 text(check, "state"),
@@ -136,7 +136,7 @@ fn a_machine_that_has_everything_is_ready() {
                 assert!(shown.stdout.contains(&format!("→ {remedy}\n")), "{shown:?}");
             }
         }
-        // It only looks: nothing is made where the state would be.
+        // It only checks: nothing is made at the place of the state.
         assert!(!env.state().join("sessions").exists());
     }
 }
@@ -196,7 +196,7 @@ fn what_is_missing_is_named_with_its_remedy() {
             });
             shown.assert_stdout(&format!("{name:<12} {state}"));
             shown.assert_stdout(remedy);
-            // Only what is missing is called missing.
+            // Only missing parts are called missing.
             let missing = report
                 .checks()
                 .iter()
@@ -259,7 +259,7 @@ fn a_place_for_the_record_that_cannot_be_written_is_missing() {
         .assert_stdout("record       ready");
 }
 
-/// What `doctor` says of the state directory is what `run` does with it.
+/// `doctor` and `run` agree about the state directory.
 #[test]
 fn a_state_directory_that_runs_refuse_is_missing() {
     use std::os::unix::fs::PermissionsExt;
@@ -285,7 +285,8 @@ fn a_state_directory_that_runs_refuse_is_missing() {
     }
 }
 
-/// Whatever keeps a run from starting, `doctor` does not call the machine ready, and says the same.
+/// If anything prevents a run from starting, `doctor` does not call the machine ready, and gives
+/// the same reason.
 #[test]
 fn what_runs_refuse_is_not_ready() {
     let env = ordinary();
@@ -329,7 +330,7 @@ fn what_runs_refuse_is_not_ready() {
         ),
     ];
     for (name, value, why) in &cases {
-        // The variable that wins is out of the way of those that it would win over.
+        // Empty the variable with precedence when a variable is tested that it would override.
         let with = |run: Run| match *name {
             "STOCKADE_STATE_DIR" => run.env(name, value),
             _ => run.env("STOCKADE_STATE_DIR", "").env(name, value),
@@ -344,7 +345,7 @@ fn what_runs_refuse_is_not_ready() {
             .lines()
             .any(|line| line.contains(" missing ") && line.contains(why));
         assert!(is_told, "{name}={value}: {looked:?}");
-        // What is wrong with one directory is not wrong with the machine.
+        // A problem with one directory is not a problem of the machine.
         looked.assert_code(i32::from(*why != "overlaps"));
     }
     env.write(home.join(".config/stockade/policy.toml"), "schema = 9\n");
@@ -362,7 +363,7 @@ struct Victim<'a> {
 }
 
 impl Victim<'_> {
-    /// Kills the supervisor once `count` files were made; returns how many there are in the end.
+    /// Kills the supervisor after `count` files were made; returns how many exist in the end.
     fn kill_after(&self, count: usize) -> usize {
         let made = self.repo.path().join("made");
         let marker = format!("loop-{}-{count}", std::process::id());
@@ -425,7 +426,7 @@ fn directories_named(name: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a process exists and has not ended; who waits for it does not matter.
+/// Whether a process exists and has not ended; it does not matter which process waits for it.
 fn runs(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let state = status
@@ -469,8 +470,9 @@ fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
                 Some(&Value::Bool(false)),
                 "{verified:?}"
             );
-            // The journal has what the command was told of: a call returns only after its event. One
-            // file can have been made whose call never returned.
+            // The journal contains every file that the command was told about, because a call
+            // returns only after its event. One more file can have been made by a call that never
+            // returned.
             let session = text(&verdict, "session");
             let directory = repo.path().join("made").to_string_lossy().into_owned();
             let events = env.events_of_killed(session);
@@ -482,7 +484,7 @@ fn a_killed_supervisor_leaves_an_unfinished_record_of_every_effect() {
                 recorded >= made,
                 "{made} files and their directory, {recorded} records"
             );
-            // One byte less, and it is no longer the record of this session.
+            // With one byte less, it is no longer the record of this session.
             let path = journal(&env, session);
             let mut bytes = fs::read(&path).expect("the journal exists");
             let middle = bytes.len() / 2;
@@ -524,7 +526,7 @@ fn killed_while_it_starts(env: &TestEnv) {
             "after {after_ms} ms: {below:?}"
         );
     }
-    // Whatever was recorded is a beginning that verifies as one.
+    // Each record is a prefix that verifies as one.
     let verified = env.stockade().args(["log", "verify", "--all"]).output();
     assert!(!verified.stdout.contains("broken"), "{verified:?}");
     assert!(

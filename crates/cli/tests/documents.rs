@@ -1,4 +1,4 @@
-//! The examples in documents hold: policies load and their tests pass, commands exist.
+//! The examples in documents are correct: policies load and their tests pass, commands exist.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{fs, path::PathBuf};
@@ -44,7 +44,7 @@ fn the_policies_of_the_guide_load_and_pass_their_tests() {
             .args(["policy", "check", "--layer", layer])
             .arg(&path);
         check.success().assert_stdout(": good, ");
-        // The positive control: a mistake in the same text is found.
+        // The positive control: a mistake in the same text is detected.
         let broken = text.replacen("schema = 1", "schema = 2", 1);
         let path = env.write(env.root().join(format!("broken-{number}.toml")), &broken);
         let check = env

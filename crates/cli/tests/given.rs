@@ -1,4 +1,4 @@
-//! What is given on the command line of `run` does what it says: arguments of presets, variables,
+//! Options on the command line of `run` have their stated effect: arguments of presets, variables,
 //! hosts.
 
 use std::path::Path;
@@ -29,7 +29,7 @@ fn run(
     env.session(workspace).args(options).arg("--").args(command)
 }
 
-/// A preset's arguments are for its agent alone, wherever it stands in the command.
+/// A preset's arguments are only for its agent, at any place in the command.
 #[test]
 fn arguments_of_a_preset_are_for_its_agent() {
     for_each_user(|env| {
@@ -49,7 +49,7 @@ fn arguments_of_a_preset_are_for_its_agent() {
             &["timeout", "60", &agent, "exec", "hi"],
             &["sh", "-c", &line],
         ] {
-            // The preset chooses itself, too.
+            // The preset is also selected without an option.
             let output = run(env, repo.path(), &[], command).output();
             output.assert_success();
             assert!(
@@ -67,7 +67,7 @@ fn arguments_of_a_preset_are_for_its_agent() {
     });
 }
 
-/// `--env` passes what it names, whatever it is called, and nothing else.
+/// `--env` passes the named variable, whatever its name, and nothing else.
 #[test]
 fn a_variable_passes_when_it_is_given() {
     for_each_user(|env| {
@@ -85,7 +85,7 @@ fn a_variable_passes_when_it_is_given() {
         assert_eq!(with(&[]).stdout, "\n", "the control");
         assert_eq!(with(&["--env", "LAB_KEY"]).stdout, "mine\n");
         assert_eq!(with(&["--env", "LAB_KEY=a b=c"]).stdout, "a b=c\n");
-        // What a preset sets is a default.
+        // A value that a preset sets is a default.
         let claude = with(&["--profile", "claude"]);
         assert_eq!(claude.stdout, "1\n", "{claude:?}");
         let own = with(&["--profile", "claude", "--env", "IS_SANDBOX"]);
@@ -101,7 +101,7 @@ fn a_variable_passes_when_it_is_given() {
             let refused = with(&["--env", wrong]);
             refused.assert_code(125).assert_stderr(why);
         }
-        // Its value is in no policy that is printed, and in no record.
+        // Its value is not in any printed policy or record.
         let value = "value-that-is-in-no-record";
         let given = format!("LAB_KEY={value}");
         let quiet = run(env, repo.path(), &["--env", &given], &["true"]).output();
@@ -115,7 +115,7 @@ fn a_variable_passes_when_it_is_given() {
     });
 }
 
-/// `--allow-host` is a rule of the session: no question, and no more than it says.
+/// `--allow-host` is a rule of the session: no question, and nothing beyond its text.
 #[test]
 fn a_host_is_allowed_when_it_is_given() {
     for_each_user(|env| {
@@ -165,7 +165,7 @@ fn a_host_is_allowed_when_it_is_given() {
     });
 }
 
-/// What matters and is withheld is named once, with the switch.
+/// Important variables that are withheld are listed once, with the option that passes them.
 #[test]
 fn variables_that_matter_and_are_withheld_are_named() {
     for_each_user(|env| {
@@ -196,7 +196,8 @@ fn variables_that_matter_and_are_withheld_are_named() {
     });
 }
 
-/// A model server of the machine that the agent's configuration names is named with the switch.
+/// A model server of the machine in the agent's configuration is reported with the option that
+/// offers it.
 #[test]
 fn local_model_servers_are_named() {
     for_each_user(|env| {

@@ -1,5 +1,5 @@
-//! Every step of a launch fails in turn: the launch stops, says which step it was and what helps,
-//! the command does not run, and nothing stays behind but the record of the attempt.
+//! Every step of a launch fails in turn: the launch stops, names the step and the remedy, the
+//! command does not run, and only the record of the attempt remains.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{
@@ -16,27 +16,27 @@ use stockade_testkit::{
     Output, Repo, Run, TestEnv, env::User, processes, pty::Terminal, run::Running, wait,
 };
 
-/// Launches at the same time: a launch waits more than it computes, on the smallest machines too.
+/// Launches at the same time: a launch waits more than it computes, even on the smallest machines.
 const BATCH: usize = 4;
 /// Time in which the processes of a session must be gone after its supervisor. The kernel kills
 /// them at once; their end is not synchronous.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time in which a command in a session must be seen to run.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// What is in the directory of a session that has ended.
+/// The content of the directory of a session that has ended.
 const RECORD: [&str; 3] = ["head", "journal.jsonl", "lock"];
 
-/// The tests of this file look at all processes below their own; only one may look at a time.
+/// The tests of this file examine all processes below their own; only one may do so at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     let guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    // What a supervisor leaves behind becomes a child of this process and cannot be missed.
+    // A process that a supervisor leaves behind becomes a child of this one and cannot be missed.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .expect("a process may adopt its descendants");
     guard
 }
 
-/// Where launches fail.
+/// An environment in which launches fail.
 struct Place {
     env: TestEnv,
     repo: Repo,
@@ -83,7 +83,7 @@ impl Place {
             "{}",
             running.stderr()
         );
-        // The file is made before the launch and filled after it.
+        // The file is made before the launch and written after it.
         let written = || {
             let text = fs::read_to_string(&session_file).ok()?;
             text.strip_suffix('\n').map(str::to_owned)
@@ -121,9 +121,9 @@ impl Place {
         let temporary = names(&self.env.temporary());
         assert!(temporary.is_empty(), "left behind: {temporary:?}");
         let state = names(&self.env.state());
-        // What compilers keep for the workspace begins empty; when records were looked at last is
-        // the date of the list of those that went. What clients say, and what is known of a
-        // workspace's remotes, is kept for the next session.
+        // The compilers' kept directory for the workspace begins empty; the date of the list of
+        // removed records is the time of the last check. The clients' addresses, and facts about a
+        // workspace's remotes, are kept for the next session.
         let expected = [
             "agents",
             "clients.json",
@@ -177,14 +177,14 @@ fn names(directory: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the descendants of this process that still run, with their arguments.
+/// Returns the descendants of this process that are still running, with their arguments.
 fn left_processes() -> Vec<String> {
     let runs = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let state = status
             .lines()
             .find_map(|line| line.strip_prefix("State:\t"));
-        // Who has ended stays in the list until this process, its new parent, asks.
+        // An ended process stays in the list until this process, its new parent, reaps it.
         state.is_some_and(|state| !state.starts_with(['Z', 'X']))
     };
     let pids = processes::descendants(std::process::id());
@@ -218,10 +218,10 @@ fn groups_of(session: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Ends the test unless the launch stopped with one reason that names the step and what helps.
+/// Ends the test unless the launch stopped with one reason that names the step and the remedy.
 fn assert_stopped(step: &Step, index: usize, output: &Output) {
-    // A command that cannot be executed is 126 by contract, and the last step is that; where the
-    // fault is met before the supervisor has seen the session begin, nothing was executed: 125.
+    // A command that cannot be executed is 126 by contract, and the last step is that. If the fault
+    // occurs before the supervisor has seen the session begin, nothing was executed: 125.
     let codes: &[i32] = if matches!(step, Step::Execute) {
         &[125, 126]
     } else {
@@ -292,7 +292,7 @@ fn a_launch_without_a_fault_has_all_that_must_be_gone_after_one() {
     assert_eq!(place.assert_only_records_left(), 1);
 }
 
-/// Nothing can tidy up after itself when it is killed; the next session does it.
+/// A killed process cannot clean up after itself; the next session does.
 #[test]
 fn what_a_killed_supervisor_leaves_goes_with_the_next_session() {
     let _alone = alone();
@@ -312,7 +312,7 @@ fn what_a_killed_supervisor_leaves_goes_with_the_next_session() {
             "{:?}",
             left_processes()
         );
-        // Control: it left something, and a session that runs is left alone.
+        // Control: it left something, and a running session is left alone.
         assert!(names(&directory).contains("root"));
         let left = groups();
         let (running, other, _) = place.sleep();
@@ -350,7 +350,7 @@ fn a_fault_without_a_network_or_in_a_terminal_stops_the_launch_too() {
         let (index, step) = index_of(name);
         assert_stopped(step, index, &place.fail(&options, index));
     }
-    // With a terminal there is one step more, right after the root is entered.
+    // With a terminal there is one more step, right after the root is entered.
     let terminal = index_of("enter-root").0 + 1;
     for (index, name) in [(terminal, "terminal"), (terminal + 1, "hand-over")] {
         let command = place

@@ -1,5 +1,5 @@
-//! More real agents in the boundary, with nothing configured but the model: they work without a
-//! question, are told of the boundary, and go on with a conversation in a later session.
+//! More real agents in the boundary, with only the model configured: they work without a question,
+//! get the text about the boundary, and continue a conversation in a later session.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use crate::list::{self, Lab, Wish, denied};
@@ -12,7 +12,7 @@ struct Agent {
     config: fn(&str) -> Option<(&'static str, String)>,
     variables: fn(&str) -> Vec<(&'static str, String)>,
     words: fn(&str) -> Vec<String>,
-    /// Words that go on with the last conversation.
+    /// Words that continue the last conversation.
     again: fn(&str) -> Vec<String>,
 }
 
@@ -93,8 +93,8 @@ const CLAUDE: Agent = Agent {
     again: |prompt| words(&["--continue", "-p", prompt]),
 };
 
-/// Returns the host that the installed package manager asks where nothing is configured: opencode
-/// gets its own plugin from there, which is a question where no policy allows that host.
+/// Returns the host that the installed package manager uses by default: opencode gets its own
+/// plugin from there, which causes a question if no policy allows that host.
 fn registry() -> String {
     let npm = std::process::Command::new("npm")
         .args(["config", "get", "registry"])
@@ -199,8 +199,8 @@ fn claude_is_at_home() {
     is_at_home(&CLAUDE);
 }
 
-/// A model server of the machine, as people run them: the agent's configuration has its address, the
-/// start names the switch, and with it the real agent works.
+/// A model server of the machine, as people run them: the agent's configuration has its address,
+/// the start names the option, and with it the real agent works.
 #[test]
 fn a_local_model_is_offered() {
     for user in User::all() {
@@ -224,7 +224,7 @@ fn a_local_model_is_offered() {
             std::time::Duration::from_secs(30),
             is_named
         ));
-        // Without it the agent tries for as long as it is let.
+        // Without it the agent tries for as long as it may.
         control.signal(rustix::process::Signal::TERM);
         assert!(!control.wait().stdout.contains("it is said"));
         assert!(!model.is_finished());

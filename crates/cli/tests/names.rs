@@ -1,5 +1,6 @@
-//! Protected names, where they matter: packages of others install and go, what the owner's own
-//! programs execute by themselves stays protected, and only who may lifts it.
+//! Protected names, where they matter: other people's packages can be installed and removed, files
+//! that the owner's own programs execute automatically stay protected, and only the right layers
+//! can lift that.
 
 use std::fs;
 
@@ -21,7 +22,7 @@ impl Place {
         self.env.session(self.repo.path()).line(line).output()
     }
 
-    /// Puts the user's own policy where a run looks for it.
+    /// Puts the user's own policy at the place in which a run looks for it.
     fn own_policy(&self, text: &str) {
         let path = ".config/stockade/policy.toml";
         let path = self.env.home().join(path);
@@ -33,8 +34,8 @@ impl Place {
     }
 }
 
-/// R4: a package with an editor's folder, an agent's and a hook manager's is installed whole, and
-/// can be installed anew and removed.
+/// R4: a package with folders of an editor, an agent and a hook manager is installed completely,
+/// and can be reinstalled and removed.
 #[test]
 fn a_package_with_folders_of_editors_and_agents_installs_and_goes() {
     require_tool("npm");
@@ -74,7 +75,7 @@ fn a_package_with_folders_of_editors_and_agents_installs_and_goes() {
     });
 }
 
-/// What a shell, git or an editor runs by itself stays protected below packages too.
+/// Files that a shell, git or an editor runs automatically stay protected below packages too.
 #[test]
 fn what_runs_by_itself_stays_protected_below_packages() {
     Place::each(|place| {
@@ -91,8 +92,8 @@ fn what_runs_by_itself_stays_protected_below_packages() {
     });
 }
 
-/// What is spared in a directory of packages does not leave it with its protected names, however
-/// it is moved.
+/// A file with a protected name that is spared in a directory of packages cannot leave it under
+/// that name, however it is moved.
 #[test]
 fn nothing_leaves_packages_with_a_protected_name() {
     Place::each(|place| {
@@ -117,7 +118,7 @@ P\n\
             mv x z && mv z/.cargo/registry/c z/.cargo/registry/d && mv node_modules/c/q targets 2> /dev/null && exit 6; \
             mkdir dist && mv node_modules/c/q dist/q && rm -r dist/q/.vscode && mv dist/q q";
         place.run(line).assert_success();
-        // What has no such name may go, and packages may be moved among each other.
+        // Files without such a name may leave, and packages may be moved among each other.
         assert!(place.exists("q") && !place.exists("q/.vscode"));
         assert!(place.exists("z/.cargo/registry/d/.idea/a"));
         for path in ["modules", "y", ".vscode", "lefthook.yml", "r"] {
@@ -126,8 +127,8 @@ P\n\
     });
 }
 
-/// The user lifts what a preset protects; a file of one run and one in the repository do not, and
-/// where the organisation forbids it the user's own does not load.
+/// The user lifts the protection of a preset; a file for one run and one in the repository do not,
+/// and if the organisation forbids it, the user's own does not load.
 #[test]
 fn only_the_user_and_the_organisation_lift_protection() {
     Place::each(|place| {
@@ -182,8 +183,8 @@ fn only_the_user_and_the_organisation_lift_protection() {
     });
 }
 
-/// F5: what the user shares for writing can be written although the preset reads it, and crates
-/// with folders of editors unpack there.
+/// F5: a directory that the user shares for writing can be written although the preset only reads
+/// it, and crates with folders of editors unpack there.
 #[test]
 fn a_write_of_the_user_wins_over_a_read_of_the_preset() {
     Place::each(|place| {
@@ -201,7 +202,7 @@ fn a_write_of_the_user_wins_over_a_read_of_the_preset() {
     });
 }
 
-/// Files that run outside later are named at the end, and only those that changed.
+/// Changed files that run outside later are listed at the end, and no others.
 #[test]
 fn what_runs_outside_later_is_named_at_the_end() {
     Place::each(|place| {

@@ -1,5 +1,5 @@
 //! Manual pages and completions: each command has its page, nothing hidden is offered, and shells
-//! complete what this machine has.
+//! complete what exists on this machine.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -37,10 +37,10 @@ fn completions_offer_nothing_hidden() {
     }
 }
 
-/// Asks bash what it would complete, with the words behind `stockade`.
+/// Prints bash's completions for the words after `stockade`.
 const BASH: &str = "source <(stockade completions bash); COMP_WORDS=(stockade \"$@\"); COMP_CWORD=$#; \
     _stockade_values stockade \"${COMP_WORDS[COMP_CWORD]}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
-/// Asks zsh, with stand-ins for what only its line editor has.
+/// Prints zsh's, with replacements for the functions that only its line editor has.
 const ZSH: &str = "compdef() { :; }; compadd() { shift; print -l -- ${(M)@:#$words[CURRENT]*}; }; \
     _normal() { print -- \"normal $words $CURRENT\"; }; source <(stockade completions zsh); \
     _stockade() { print clap; }; words=(stockade \"$@\"); CURRENT=$#words; _stockade_values";
@@ -77,7 +77,7 @@ fn shells_complete_what_this_machine_has() {
         (&["run", "--profile", "open"], "opencode"),
         (&["run", "--env", "HOM"], "HOME"),
         (&["rev"], ""),
-        // The command behind the two dashes is another program's line.
+        // The command after the two dashes is another program's command line.
         (&["run", "--", "gi"], "git"),
     ];
     let mut tried = 0;

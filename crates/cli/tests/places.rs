@@ -1,10 +1,11 @@
-//! Where projects lie on machines and in containers: each is a workspace, or it is said what to do.
+//! Places of projects on machines and in containers: each works as a workspace, or the message says
+//! what to do.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use stockade_testkit::{TestEnv, env::User};
 
-/// A directory of the machine that goes with the test.
+/// A directory of the machine that is removed with the test.
 struct Borrowed(PathBuf);
 
 impl Borrowed {
@@ -12,7 +13,7 @@ impl Borrowed {
     fn below(top: &str, env: &TestEnv) -> Option<Self> {
         let name = env.root().file_name()?.to_str()?;
         let path = PathBuf::from(top).join(format!("{name}-{}", top.len()));
-        // Below most of them only root can, and not every machine has all.
+        // In most of them only root can, and not every machine has all.
         fs::create_dir(&path).ok()?;
         env.own(&path);
         Some(Self(path))
@@ -41,7 +42,7 @@ fn projects_below_directories_of_the_system_are_workspaces() {
             let Some(place) = Borrowed::below(top, &env) else {
                 continue;
             };
-            // Others cannot read it: root's own session sees it all the same.
+            // Other users cannot read it, but root's own session sees it.
             fs::set_permissions(&place.0, fs::Permissions::from_mode(0o700)).unwrap();
             let beside = place.0.with_extension("beside");
             let line = "set -e; git init -q; echo x > f; mkdir -m 700 d; mv f d/; cat d/f; \
@@ -68,7 +69,7 @@ fn projects_below_directories_of_the_system_are_workspaces() {
     }
 }
 
-/// A workspace that cannot be written can be read, and what is tried in it fails as outside.
+/// A read-only workspace can be read, and writes to it fail as outside.
 #[test]
 fn a_workspace_that_is_read_only_can_be_read() {
     for user in User::all() {
@@ -85,8 +86,8 @@ fn a_workspace_that_is_read_only_can_be_read() {
     }
 }
 
-/// Files of a user whom the machine does not know, as containers and archives have them: root's session
-/// runs as that owner, in no group of root's, with a home that is nobody's.
+/// Files of an owner without an account on the machine, as in containers and archives: root's
+/// session runs as that owner, in none of root's groups, with a home that belongs to no user.
 #[test]
 fn root_works_for_an_owner_whom_the_machine_does_not_know() {
     let env = TestEnv::of(None);
@@ -104,7 +105,8 @@ fn root_works_for_an_owner_whom_the_machine_does_not_know() {
     }
 }
 
-/// Archives keep owners that the session does not have; as outside, root unpacks them without an error.
+/// Archives have owners that the session does not have; as outside, root unpacks them without an
+/// error.
 #[test]
 fn archives_with_foreign_owners_unpack() {
     for user in User::all() {

@@ -1,5 +1,5 @@
-//! Policy files as the commands meet them: none is dropped, none commands the terminal, and trying
-//! a request says what a run would do.
+//! Policy files as the commands treat them: none is skipped, none can control the terminal, and the
+//! verdict on a tried request is that of a run.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -28,10 +28,10 @@ impl Place {
     }
 }
 
-/// What a terminal obeys or hides: CSI, OSC with BEL, C1, a bidirectional override.
+/// Text that a terminal obeys or hides: CSI, OSC with BEL, C1, a bidirectional override.
 const HOSTILE: &str = "\\u001b[2J \\u001b]0;pwn\\u0007 \\u009b2J rev\\u202e line\\nbreak";
 
-/// Ends the test if `output` has anything that a terminal obeys, or lines that the file made.
+/// Ends the test if `output` has anything that a terminal obeys, or lines from the file.
 #[track_caller]
 fn assert_harmless(output: &Output) {
     let bad = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
@@ -44,7 +44,7 @@ fn assert_harmless(output: &Output) {
     }
 }
 
-/// The same, where something of it must be shown.
+/// The same, if part of it must be shown.
 #[track_caller]
 fn assert_escaped(output: &Output) {
     assert_harmless(output);
@@ -84,7 +84,7 @@ fn mistakes_of_a_hostile_policy_are_harmless() {
         output.assert_code(125);
         assert_escaped(&output);
     }
-    // Not only in strings.
+    // In other places than strings, too.
     let raw = "schema = 1\n# \u{1b}[2J\u{202e}\n\u{1b}[2J = 1\n";
     let raw = place.env.write("hostile.toml", raw).display().to_string();
     assert_harmless(&place.policy(&["check", &raw]));
@@ -160,19 +160,19 @@ fn a_policy_that_is_a_dangling_link_is_no_absent_policy() {
         output.assert_stderr("cannot read the policy `~/.config/stockade/policy.toml`");
     }
     fs::remove_file(&file).expect("the home is ours");
-    // So is a folder on the way to it.
+    // So is a folder above it.
     fs::remove_dir(folder).expect("the home is ours");
     symlink("nowhere", folder).expect("the home is ours");
     run().output().assert_code(125);
     fs::remove_file(folder).expect("the home is ours");
     run().success();
-    // A base that is a plain file has no policy below it, and nobody meant that.
+    // A base that is a plain file cannot contain a policy, which is certainly a mistake.
     let base = place.env.write("base", "x");
     let output = run().env("XDG_CONFIG_HOME", &base).output();
     output.assert_code(125).assert_stderr("Not a directory");
 }
 
-/// The user's policy is that of the home which a session has, with `HOME` and without it.
+/// The user's policy is that of the session's home, with and without `HOME`.
 #[test]
 fn without_home_the_users_policy_still_holds() {
     require_tool("unshare");
@@ -187,7 +187,7 @@ fn without_home_the_users_policy_still_holds() {
     let run = place.env.as_root_of("--mount", script);
     let run = run.args([&home, &binary, "policy", "show"]);
     run.success().assert_stdout("of-the-user");
-    // One that names no place at all is no reason to go without the policy.
+    // A value that names no place at all is not a reason to run without the policy.
     let output = place
         .stockade()
         .env("HOME", "relative")
@@ -249,7 +249,8 @@ fn files_are_tried_as_a_run_sees_them() {
     }
 }
 
-/// What has no effect is said by `policy check` and at the start of a run, which goes on.
+/// An entry without effect is reported by `policy check` and at the start of a run, which
+/// continues.
 #[test]
 fn what_has_no_effect_is_said() {
     let place = Place::new();
@@ -280,14 +281,14 @@ fn what_has_no_effect_is_said() {
     for line in &said {
         run.assert_stderr(line);
     }
-    // The control: a policy that means what it says is silent.
+    // The control: a policy whose entries all have an effect causes no message.
     let plain = "schema = 1\n[[deny]]\nid = \"d\"\nwhat = \"file\"\npaths = [\"gen/\"]\n";
     let plain = place.env.write("plain.toml", plain).display().to_string();
     let check = place.policy(&["check", &plain]);
     assert!(!check.stdout.contains("warning"), "{check:?}");
 }
 
-/// No spelling of the home, the state or the place of policies is shared.
+/// The home, the state and the place of policies cannot be shared in any spelling.
 #[test]
 fn what_is_ours_is_shared_in_no_spelling() {
     let place = Place::new();
@@ -321,7 +322,7 @@ fn what_is_ours_is_shared_in_no_spelling() {
         let show = place.policy(&["show", "--policy", &file]);
         assert_ne!(show.code(), 0, "{show:?}");
     }
-    // The twin: something of the home in every spelling.
+    // The twin: a file of the home in every spelling.
     place.env.write("home/shared/x", "shown\n");
     for path in [
         "~/shared".to_owned(),
@@ -338,7 +339,7 @@ fn what_is_ours_is_shared_in_no_spelling() {
     }
 }
 
-/// A spelling that names the same place has the same effect.
+/// Another spelling of the same place has the same effect.
 #[test]
 fn other_spellings_hide_and_deny_as_well() {
     let place = Place::new();
@@ -370,8 +371,8 @@ fn other_spellings_hide_and_deny_as_well() {
     }
 }
 
-/// What a rule in Cedar refuses is refused by the real kernel, told with its name, and everything
-/// else goes on.
+/// What a rule in Cedar refuses is refused by the real kernel and reported with its name, and
+/// everything else works.
 #[test]
 fn a_rule_in_cedar_holds_in_a_session_and_is_named() {
     let place = Place::new();
@@ -413,8 +414,8 @@ text = 'forbid (principal, action == Action::"file", resource) when { context.pa
     assert!(shown.stdout.contains("context.path like"), "{shown:?}");
 }
 
-/// Rules in Cedar about connections and requests hold at the egress process: by method, and by the
-/// program that connects, whatever its copy is called.
+/// Rules in Cedar about connections and requests apply in the egress process: by method, and by the
+/// connecting program, whatever the name of its copy.
 #[test]
 fn a_rule_in_cedar_about_requests_and_programs_holds_on_the_wire() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! The records of old sessions go when their owner says so, and nothing else does.
+//! The records of old sessions are removed when their owner wants that, and nothing else is.
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
 
@@ -62,7 +62,7 @@ fn what_is_old_goes_and_what_is_new_stays() {
     place.age(&old, 40);
     place.age(&older, 100);
     assert_eq!(place.listed().len(), 3);
-    // By default ninety days; a look alone removes nothing.
+    // By default ninety days; a dry run removes nothing.
     let shown = place.prune(&["--dry-run"]);
     assert!(
         shown.contains(&older) && shown.contains("1 record of"),
@@ -72,10 +72,10 @@ fn what_is_old_goes_and_what_is_new_stays() {
     place.prune(&[]);
     assert!(!place.dir(&older).exists());
     assert_eq!(place.listed(), [old.clone(), new.clone()]);
-    // An option goes before what is set.
+    // An option overrides the setting.
     place.prune(&["--keep-for", "30d"]);
     assert_eq!(place.listed(), std::slice::from_ref(&new));
-    // What is left is whole, and what went is written down.
+    // The rest is complete, and the removal is recorded.
     place
         .env
         .stockade()
@@ -141,7 +141,7 @@ fn runs_remove_by_themselves_what_the_user_does_not_keep() {
     let place = Place::new();
     let old = place.run();
     place.age(&old, 10);
-    // Runs looked an hour ago at most.
+    // Runs check at most once an hour.
     fs::remove_file(place.env.state().join("pruned.jsonl")).ok();
     place.run();
     assert!(place.dir(&old).exists(), "by default it is kept");
@@ -155,7 +155,7 @@ fn runs_remove_by_themselves_what_the_user_does_not_keep() {
     place.env.own(&config);
     place.run();
     assert!(!place.dir(&old).exists());
-    // A policy that is given for one session says nothing about the others.
+    // A policy for one session does not affect the others.
     let given = place
         .env
         .write("given.toml", "schema = 1\n[sessions]\nkeep_count = 0\n");
@@ -205,10 +205,10 @@ fn journals_that_stay_are_compressed_and_read_as_before() {
     assert!(!is_packed(&old) && !is_packed(&new));
     let shown = place.prune(&[]);
     assert!(shown.contains("saved by compressing"), "{shown}");
-    // One that ended just now may not have given its lock back.
+    // One that ended just now may not have released its lock.
     assert!(is_packed(&old) && !is_packed(&new));
     assert_eq!(said(), before);
-    // Its age is what it was, and a look that builds the index anew finds the same.
+    // Its age does not change, and a rebuilt index finds the same.
     for file in ["index.db", "index.db-wal", "index.db-shm"] {
         fs::remove_file(place.env.state().join(file)).ok();
     }

@@ -1,4 +1,4 @@
-//! A deny that is quiet refuses as any other, and is counted in one line instead of told.
+//! A quiet deny refuses like any other, but is counted in one line instead of reported.
 
 use stockade_testkit::{TestEnv, env::User, lab::HttpServer};
 
@@ -23,7 +23,8 @@ fn a_quiet_deny_is_one_line() {
             run.args(["--", "sh", "-c", &get]).output()
         };
         let show = || env.stockade().args(["show", "last"]).output().stdout;
-        // The control: it is told to whoever runs it, to the session, and in the timeline.
+        // The control: it is reported to the person who runs it, to the session, and in the
+        // timeline.
         let loud = run("");
         assert!(loud.stderr.contains("refused"), "{loud:?}");
         assert!(loud.stdout.contains("it tells its maker"), "{loud:?}");
@@ -36,7 +37,7 @@ fn a_quiet_deny_is_one_line() {
         assert_eq!(show().matches(line).count(), 1, "{}", show());
         assert!(!show().contains("telemetry: "), "{}", show());
         server.assert_untouched();
-        // It is in the record as any other.
+        // It is recorded like any other.
         let events = env.stockade().args(["events", "last", "--json"]).output();
         assert!(events.stdout.contains("telemetry"), "{events:?}");
         let wrong = run(

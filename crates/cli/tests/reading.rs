@@ -1,5 +1,5 @@
-//! The record as it is read afterwards: nothing is passed over, nothing is claimed that is not
-//! known, and the exit code says so.
+//! Reading the record afterwards: nothing is skipped, nothing unknown is claimed, and the exit code
+//! says so.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{
@@ -18,7 +18,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 struct Place(TestEnv);
 
 impl Place {
-    /// Starts a session whose command has begun, and does nothing more.
+    /// Starts a session whose command has begun and then waits.
     fn sleeping(&self) -> (Repo, Running) {
         let repo = self.0.repo();
         let running = self
@@ -39,7 +39,7 @@ impl Place {
         Self(TestEnv::new(under_test()))
     }
 
-    /// Runs a line in a session of its own and returns the directory of its record.
+    /// Runs a line in a new session and returns the directory of its record.
     fn finished(&self, line: &str) -> PathBuf {
         let repo = self.0.repo_named(&format!("shop{}", self.sessions()));
         self.0.session(repo.path()).line(line).success();
@@ -112,7 +112,7 @@ fn a_session_that_cannot_be_read_is_not_passed_over() {
             .stockade(&["sessions"])
             .assert_success()
             .assert_stdout("unreadable");
-        // Back to what it was, which is intact.
+        // Back to the intact original.
         if hidden.is_symlink() {
             fs::remove_file(&hidden).expect("the state is ours");
             fs::rename(&kept, &hidden).expect("the state is ours");
@@ -126,7 +126,7 @@ fn a_session_that_cannot_be_read_is_not_passed_over() {
             removed.expect("the state is ours");
             fs::rename(&kept, &journal).expect("the state is ours");
         }
-        // What was read once keeps its place; the index is taken away so that it is read anew.
+        // Records that were read once keep their place; the index is removed so that it is rebuilt.
         for file in ["index.db", "index.db-wal", "index.db-shm"] {
             fs::remove_file(place.0.state().join(file)).ok();
         }
@@ -174,7 +174,7 @@ fn a_reader_that_is_gone_does_not_change_the_verdict() {
     assert_ne!(text, changed);
     fs::write(&journal, changed).expect("the state is ours");
     assert_eq!(verdict(), 1);
-    // One that only prints ends all the same.
+    // A command that only prints still ends.
     let code = "set -o pipefail; \"$STOCKADE\" events | head -1 > /dev/null";
     let output = place.shell(code).output();
     assert!(output.code() == 0 || output.code() == 3, "{output:?}");
@@ -191,7 +191,7 @@ fn output_that_could_not_be_written_is_no_success() {
     run("echo hi", "> /dev/full")
         .assert_code(1)
         .assert_stderr("stockade: not all output of the command could be written: No space left");
-    // Its own code says more, and nobody who reads is the command's own affair.
+    // The command's own code takes precedence, and a missing reader is the command's own affair.
     run("bash -c 'echo hi; exit 7'", "> /dev/full").assert_code(7);
     run("echo hi", "").assert_success().assert_stdout("hi");
     run("bash -c 'sleep 0.3; echo hi || exit 5'", "| true").assert_success();
@@ -255,7 +255,7 @@ fn the_timeline_names_what_was_asked_for() {
     assert_eq!(asked.len(), 1);
     let shown = place.stockade(&["show"]);
     shown.assert_stdout("▸ run  uname -s → 1 process");
-    // The reach is a span and no number of milliseconds.
+    // The scope is a duration, not a number of milliseconds.
     shown.assert_stdout("→ allowed for ");
     assert!(!shown.stdout.contains("until:"), "{shown:?}");
 }
@@ -296,7 +296,7 @@ fn any_number_follow_a_session_to_its_end() {
     assert!(wait::until_true(START_TIMEOUT, || {
         !early.stdout().is_empty() && !after.stdout().is_empty()
     }));
-    // Without `--follow` it says what there is and ends.
+    // Without `--follow` it prints the existing events and ends.
     let so_far = place.stockade(&["events", "--json", &id]);
     so_far.assert_success();
     assert!(!so_far.stdout.contains("session.ended"), "{so_far:?}");

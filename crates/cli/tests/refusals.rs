@@ -1,5 +1,5 @@
-//! Every refusal that the supervisor can know is told: to the session, at the end of the run, and in
-//! the record. Each beside the same thing where it is let happen.
+//! Every refusal that the supervisor can know is reported: to the session, at the end of the run,
+//! and in the record. Each is tested together with the same action when it is permitted.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
@@ -11,7 +11,7 @@ fn for_each_user(check: impl Fn(&TestEnv, &Repo)) {
     TestEnv::each(|env, repo| check(&env, &repo));
 }
 
-/// Runs a line of shell with the summary that people get.
+/// Runs a shell command line with the summary for people.
 fn told(env: &TestEnv, repo: &Repo, policy: &str, line: &str) -> Output {
     let policy = env.write("told.toml", &format!("schema = 1\n{policy}"));
     let run = env.stockade().args(["run", "--ask", "deny", "--policy"]);
@@ -47,7 +47,7 @@ fn a_refused_call_is_told_with_the_one_step() {
             .assert_stderr("process.debuggers = \"all\"");
         let shown = env.stockade().args(["show", "last"]).success();
         shown.assert_stdout("✖ call kcmp denied (system-calls) ← perl");
-        // Where a policy opens it, the kernel answers: nobody has this process (ESRCH).
+        // If a policy opens it, the kernel answers that there is no such process (ESRCH).
         let output = told(env, repo, "[process]\ndebuggers = \"all\"\n", &line);
         output
             .assert_stdout("3\n")
@@ -56,7 +56,7 @@ fn a_refused_call_is_told_with_the_one_step() {
     });
 }
 
-/// What is told at once is short and true; it names the file with the rest.
+/// The text that a session reads first is short and true; it names the file with the rest.
 #[test]
 fn what_a_session_is_told_is_short_and_true() {
     for_each_user(|env, repo| {
@@ -167,7 +167,7 @@ fn a_read_only_place_is_told_with_its_path() {
         let access = |event: &Event| event.json["target"]["access"].as_str().map(str::to_owned);
         let access: Vec<_> = events.iter().filter_map(access).collect();
         assert_eq!(access, ["create", "write", "remove"]);
-        // Where a policy makes it writable it happens, and nothing is told.
+        // If a policy makes it writable it happens, and nothing is reported.
         let policy = "[filesystem]\nwrite = [\"~/notes\"]\n";
         let output = told(env, repo, policy, line);
         output.assert_stdout("no refusal is recorded");
@@ -176,7 +176,7 @@ fn a_read_only_place_is_told_with_its_path() {
     });
 }
 
-/// What the machine itself refuses to this user is no doing of the boundary.
+/// What the machine itself refuses to this user is not a refusal by the boundary.
 #[test]
 fn what_is_refused_outside_as_well_is_not_told() {
     for_each_user(|env, repo| {
@@ -194,7 +194,7 @@ fn what_is_refused_outside_as_well_is_not_told() {
     });
 }
 
-/// Root is one user inside; archives with other owners unpack, and nothing gets another owner.
+/// Root is one user inside; archives with other owners unpack, and no file gets another owner.
 #[test]
 fn archives_with_other_owners_unpack_as_root() {
     let env = TestEnv::new(under_test());
@@ -212,7 +212,7 @@ fn archives_with_other_owners_unpack_as_root() {
             .map(|stat| stat.uid())
             .ok()
     };
-    // Control: outside the owner is another one.
+    // Control: outside it gets another owner.
     env.shell(repo.path(), "tar xf t.tar").assert_success();
     assert_eq!(owner("t/f"), Some(1234));
     env.shell(repo.path(), "rm -r t").assert_success();
@@ -228,7 +228,7 @@ fn archives_with_other_owners_unpack_as_root() {
     assert!(calls.len() <= 6, "{calls:?}");
 }
 
-/// To an ordinary user the kernel answers, as outside.
+/// For an ordinary user the kernel answers, as outside.
 #[test]
 fn ordinary_users_change_no_owner() {
     for_each_user(|env, repo| {

@@ -1,5 +1,5 @@
-//! Inside, clients know the sources of packages and the certificates that they know outside, and
-//! none of the credentials for them.
+//! Inside, clients know the package sources and the certificates that they know outside, but none
+//! of the credentials for them.
 
 use stockade_testkit::{Repo, TestEnv, run::require_tool};
 
@@ -9,7 +9,7 @@ fn for_each(body: impl Fn(&TestEnv, &Repo)) {
     TestEnv::each(|env, repo| body(&env, &repo));
 }
 
-/// R13, F4: the real npm inside asks the company's source, and its login is not there.
+/// R13, F4: the real npm inside uses the company's source, without its login.
 #[test]
 fn clients_inside_know_the_same_sources_without_the_login() {
     require_tool("npm");
@@ -30,7 +30,7 @@ fn clients_inside_know_the_same_sources_without_the_login() {
             "https://corp.test:8443/npm/\n[global]\nindex-url = https://pip.test/simple\n\
              https://uv.test/simple\n1\n",
         );
-        // Whoever passes the variable by its name means it as it is.
+        // A policy that passes the variable by its name means it unchanged.
         env.write(
             env.home().join(".config/stockade/policy.toml"),
             "schema = 1\n[environment]\npass = [\"UV_DEFAULT_INDEX\"]\n[filesystem]\nhide = [\"~/.npmrc\"]\n",
@@ -44,8 +44,8 @@ fn clients_inside_know_the_same_sources_without_the_login() {
     });
 }
 
-/// F12: the file that a certificate variable names is there and cannot be changed; a file with a key
-/// is not, and neither is anything else.
+/// F12: the file in a certificate variable is visible and cannot be changed; a file with a key is
+/// not visible, nor is any other.
 #[test]
 fn certificates_that_the_caller_trusts_are_there() {
     for_each(|env, repo| {
@@ -71,8 +71,8 @@ fn certificates_that_the_caller_trusts_are_there() {
     });
 }
 
-/// The certificates of the directories that `SSL_CERT_DIR` names are there, by their own names and by
-/// links, and nothing else of them is.
+/// The certificates in the directories of `SSL_CERT_DIR` are visible, by their own names and
+/// through links, and nothing else in them is.
 #[test]
 fn directories_of_certificates_are_there_without_keys() {
     for_each(|env, repo| {

@@ -1,4 +1,4 @@
-//! The repository is not trusted: nothing in it loosens what a run would have.
+//! The repository is not trusted: nothing in it loosens a run's policy.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ const LOOSE: &str = "schema = 1\n[[allow]]\nid = \"all\"\nwhat = \"net\"\n\
     hosts = [\"unfamiliar.test\"]\n[[allow]]\nid = \"push\"\nwhat = \"exec\"\n\
     command = [\"git\", \"push\", \"origin\", \"**\"]\n";
 
-/// Returns what a run in `directory` would say to a request.
+/// Returns the verdict of a run in `directory` on a request.
 fn verdict(env: &TestEnv, directory: &Path, request: &str) -> String {
     let output = env.stockade().current_dir(directory);
     let output = output
@@ -46,7 +46,7 @@ fn files_of_the_repository_are_no_configuration() {
     for request in requests {
         assert_eq!(verdict(&env, repo.path(), request), "ask", "{request}");
     }
-    // The positive control: the same text where the user's own policy is.
+    // The positive control: the same text in the user's own policy.
     env.write(env.home().join(".config/stockade/policy.toml"), LOOSE);
     for request in requests {
         assert_eq!(verdict(&env, repo.path(), request), "allow", "{request}");

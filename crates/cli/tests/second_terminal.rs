@@ -1,4 +1,4 @@
-//! `stockade approvals` at a second terminal: what it says of answers, grants and sessions.
+//! `stockade approvals` at a second terminal: its messages about answers, grants and sessions.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{
@@ -124,14 +124,14 @@ fn a_session_that_does_not_answer_is_not_taken_for_silence() {
         let mode = fs::Permissions::from_mode(0o700);
         fs::set_permissions(part, mode).expect("the state is ours");
     }
-    // Nobody listens: the session is over.
+    // No process listens: the session is over.
     drop(UnixListener::bind(dir.join("control.sock")).expect("the state is ours"));
     place
         .approvals(&["list"])
         .assert_success()
         .assert_stderr("there are no open questions");
     fs::remove_file(dir.join("control.sock")).expect("the state is ours");
-    // Somebody does, and says nothing, as a supervisor that was stopped.
+    // A process listens but does not answer, like a stopped supervisor.
     let listener = UnixListener::bind(dir.join("control.sock")).expect("the state is ours");
     let silent = "session 3f2a: the session does not answer";
     let list = place.approvals(&["list"]);

@@ -1,10 +1,10 @@
-//! What a policy sets holds inside: each is tried with and without it.
+//! The settings of a policy apply inside: each is tried with and without it.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use stockade_testkit::{Output, Repo, TestEnv, events::Event, processes, run::require_tool, wait};
 
-/// A workspace, and what a line of shell says in it under a policy.
+/// A workspace, and the output of a shell command line in it under a policy.
 struct Place {
     env: TestEnv,
     repo: Repo,
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-/// `[filesystem]`: what is read exists, what is written is the host's, what is hidden is empty.
+/// `[filesystem]`: readable directories exist, writable ones are the host's, hidden ones are empty.
 #[test]
 fn directories_of_the_host_are_shown_shared_and_hidden() {
     Place::each(|place| {
@@ -65,7 +65,8 @@ fn directories_of_the_host_are_shown_shared_and_hidden() {
     });
 }
 
-/// `[environment]`: by pattern only what does not look like a secret, by its name anything.
+/// `[environment]`: a pattern passes only variables that do not look like secrets, a name passes
+/// any.
 #[test]
 fn variables_pass_and_are_set() {
     Place::each(|place| {
@@ -77,8 +78,8 @@ fn variables_pass_and_are_set() {
     });
 }
 
-/// Who commits stands in variables where there is no `~/.gitconfig`, as in a container: what is
-/// committed inside is theirs.
+/// Variables name the committer if there is no `~/.gitconfig`, as in a container: commits made
+/// inside have that name.
 #[test]
 fn who_commits_passes_with_nothing_configured() {
     Place::each(|place| {
@@ -108,8 +109,8 @@ fn debuggers_trace_where_policy_lets_them() {
     });
 }
 
-/// `process.namespaces`: an ordinary user's program becomes root of a namespace of its own. Mounts
-/// stay closed in it, and the workspace is judged as ever.
+/// `process.namespaces`: an ordinary user's program becomes root of its own namespace. Mounts stay
+/// forbidden in it, and the workspace is judged as usual.
 #[test]
 fn namespaces_open_where_policy_lets_them() {
     require_tool("unshare");
@@ -117,7 +118,7 @@ fn namespaces_open_where_policy_lets_them() {
         let become_root = "unshare --user --map-root-user id -u";
         let open = "[process]\nnamespaces = true\n";
         assert_eq!(place.says("", become_root), "");
-        // The kernel maps no uid 0 for whoever has no capability over it (user_namespaces(7)).
+        // The kernel maps no uid 0 for a process without a capability over it (user_namespaces(7)).
         let expected = if place.is_root() { "" } else { "0" };
         assert_eq!(place.says(open, become_root), expected);
         let inside = "unshare --user --mount --propagation unchanged --pid --fork --net sh -c \
@@ -127,7 +128,8 @@ fn namespaces_open_where_policy_lets_them() {
     });
 }
 
-/// `limits.cpus`: the group of the session has its quota; where there is none, the session says so.
+/// `limits.cpus`: the group of the session has its quota; if there is no group, the session says
+/// so.
 #[test]
 fn processor_time_is_limited() {
     Place::each(|place| {

@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use stockade_testkit::{TestEnv, env::User};
 
-/// Agents start commands with `bash -lc`: `/etc/profile` sets the search path anew, and the caller's
-/// own start-up files, which would mend it, are not inside.
+/// Agents start commands with `bash -lc`: `/etc/profile` resets the search path, and the caller's
+/// own start-up files, which would repair it, are not inside.
 #[test]
 fn login_shells_search_where_the_caller_does() {
     for user in User::all() {
@@ -38,7 +38,7 @@ fn login_shells_search_where_the_caller_does() {
             let expected = format!("found\n{path}\n");
             output.assert_success().assert_stdout(&expected);
         }
-        // What a session adds to such a file is its own.
+        // Lines that a session adds to such a file are its own.
         let output = env
             .session(repo.path())
             .line("echo 'export MINE=1' > ~/.profile.new && mv ~/.profile.new ~/.profile && bash -lc 'echo $MINE'")

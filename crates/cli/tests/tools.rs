@@ -1,5 +1,5 @@
-//! Toolchains and what tools install: a session adds to them as outside, keeps it for its workspace,
-//! and the host's stay as they are, also where variables have them elsewhere.
+//! Toolchains and installed tools: a session adds to them as outside and keeps the additions for
+//! its workspace; the host's own do not change, even if variables move them.
 
 use std::{fs, path::Path};
 
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-/// Where tools put programs of their user, and a file that is there already.
+/// The places in which tools put programs for their user, each with an existing file.
 const TOOLCHAINS: [&str; 9] = [
     ".cargo/bin/old",
     ".local/bin/old",
@@ -57,7 +57,7 @@ const TOOLCHAINS: [&str; 9] = [
     "go/bin/old",
 ];
 
-/// A program that is put there runs, by its name and in the next session of the workspace.
+/// A program that is put there runs, by its name, and in the next session of the workspace.
 #[test]
 fn what_is_installed_stays_for_the_workspace_and_the_host_has_none_of_it() {
     Place::each(|place| {
@@ -88,8 +88,8 @@ fn what_is_installed_stays_for_the_workspace_and_the_host_has_none_of_it() {
     });
 }
 
-/// All caches of a home are parts of one overlay over it. Nothing else of the home is a part, whatever
-/// a session has put where the next one has a part.
+/// All caches of a home are parts of one overlay over it. Nothing else of the home is a part,
+/// whatever a session has put in the place of the next one's part.
 #[test]
 fn nothing_but_the_caches_is_seen_of_the_home_below_them() {
     Place::each(|place| {
@@ -112,7 +112,7 @@ fn nothing_but_the_caches_is_seen_of_the_home_below_them() {
             "one overlay: {}",
             output.stdout
         );
-        // Now a cache is named where the first session has left a link.
+        // Now a cache is named at the place of the first session's link.
         let policy = place.env.home().join(".config/stockade/policy.toml");
         let text = "schema = 1\n[filesystem]\ncaches = [\"~/.local/lib/inner\"]\n";
         place.env.write(policy, text);
@@ -131,7 +131,8 @@ fn nothing_but_the_caches_is_seen_of_the_home_below_them() {
     });
 }
 
-/// Cargo keeps a list of what it installed beside its directory of programs, and writes it in place.
+/// Cargo keeps a list of what it installed beside its directory of programs, and rewrites it in
+/// place.
 #[test]
 fn the_list_of_what_cargo_installed_stays() {
     Place::each(|place| {
@@ -151,7 +152,7 @@ fn the_list_of_what_cargo_installed_stays() {
     });
 }
 
-/// What a variable moves, where the tool has it by itself, and a directory below that is a cache.
+/// A variable that moves a directory of a tool, and a cache below that directory.
 const MOVED: [(&str, &str); 12] = [
     ("CARGO_HOME", "registry"),
     ("GOMODCACHE", ""),
@@ -167,8 +168,8 @@ const MOVED: [(&str, &str); 12] = [
     ("npm_config_prefix", "bin"),
 ];
 
-/// The moved directory is where the variable says, inside and outside of the home, with an overlay;
-/// around it there is nothing of the host's.
+/// The moved directory is at the variable's place, inside and outside of the home, with an overlay;
+/// nothing of the host's is around it.
 #[test]
 fn caches_that_variables_move_are_there() {
     Place::each(|place| {
@@ -205,7 +206,7 @@ fn caches_that_variables_move_are_there() {
         let expected = "from outside\n".repeat(MOVED.len());
         let output = session(&lines.concat());
         output.assert_success().assert_stdout(&expected);
-        // What only lies beside a cache is no part of it.
+        // A file beside a cache is not part of it.
         let line = "cat $CARGO_HOME/credentials.toml $GOPATH/credentials.toml; ls $GOPATH";
         session(line).assert_stdout("pkg\n");
         let kept = MOVED.map(|(name, below)| format!("cat \"${name}/{below}/new\"; "));
@@ -217,7 +218,8 @@ fn caches_that_variables_move_are_there() {
     });
 }
 
-/// A variable brings nothing into a session that is no cache: it does not pass, and why is said.
+/// A variable brings only caches into a session: otherwise it does not pass, and the reason is
+/// reported.
 #[test]
 fn variables_cannot_move_a_cache_to_what_no_session_sees() {
     Place::each(|place| {
@@ -246,7 +248,7 @@ fn variables_cannot_move_a_cache_to_what_no_session_sees() {
     });
 }
 
-/// A cache of a variable that does not pass is at its usual place.
+/// The cache of a variable that does not pass is at its usual place.
 #[test]
 fn a_cache_of_the_desktop_is_at_its_usual_place() {
     Place::each(|place| {
@@ -263,7 +265,7 @@ fn a_cache_of_the_desktop_is_at_its_usual_place() {
     });
 }
 
-/// A link that a version manager makes for one terminal leads to the tool inside, too.
+/// A link that a version manager makes for one terminal also leads to the tool inside.
 #[test]
 fn the_search_path_may_lead_over_links_that_no_session_has() {
     Place::each(|place| {
@@ -284,7 +286,7 @@ fn the_search_path_may_lead_over_links_that_no_session_has() {
     });
 }
 
-/// With the real npm: a package is installed for the user, runs, and is there the next day.
+/// With the real npm: a package is installed for the user, runs, and is there in the next session.
 #[test]
 fn npm_installs_for_the_user() {
     require_tool("npm");
@@ -321,8 +323,8 @@ fn npm_installs_for_the_user() {
     });
 }
 
-/// How a version manager lays out a tool of version `v1`, by hand after the real one's layout; what
-/// begins with `-> ` is a link.
+/// How a version manager lays out version `v1` of a tool, copied by hand from the real layout; an
+/// entry that begins with `-> ` is a link.
 struct Layout {
     name: &'static str,
     search: &'static str,
@@ -424,7 +426,8 @@ const LAYOUTS: [Layout; 7] = [
     },
 ];
 
-/// A login shell inside finds the version that the caller finds, and no secret of the manager's settings.
+/// A login shell inside finds the version that the caller finds, but no secret from the manager's
+/// settings.
 #[test]
 fn version_managers_find_what_the_caller_finds() {
     Place::each(|place| {
@@ -456,7 +459,7 @@ fn version_managers_find_what_the_caller_finds() {
     });
 }
 
-/// Terminals, texts and times are inside what they are outside.
+/// Terminals, locales and times inside are those outside.
 #[test]
 fn terminals_locales_and_time_zones_are_those_of_the_caller() {
     require_tool("tic");

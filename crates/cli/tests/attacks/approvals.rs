@@ -20,7 +20,7 @@ fn allow(_: &Asked) -> Answer {
     }
 }
 
-/// Without anyone to ask, ask is deny, at once, also where nothing was said about it.
+/// If there is no one to ask, an ask is a deny at once, even if no rule mentions the request.
 #[test]
 fn p22_nobody_to_ask_is_deny() {
     for_each_user(|env| {
@@ -40,7 +40,7 @@ fn p22_nobody_to_ask_is_deny() {
 /// Asks about one program.
 const ASK_ID: &str = "schema = 1\n[[ask]]\nid = \"ask-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
 
-/// An answer is for one use: the next one is asked again.
+/// An answer is for one use; the next use causes a new question.
 #[test]
 fn p14_an_answer_is_used_once() {
     for_each_user(|env| {
@@ -61,7 +61,7 @@ fn p14_an_answer_is_used_once() {
     });
 }
 
-/// An answer reaches as far as it says, and never further than the rule lets it.
+/// An answer has the scope that it states, and never a wider one than the rule allows.
 #[test]
 fn p14_an_answer_reaches_as_far_as_it_says() {
     for_each_user(|env| {
@@ -102,7 +102,8 @@ fn p14_an_answer_reaches_as_far_as_it_says() {
     });
 }
 
-/// What was approved is what runs: a script that is rewritten while the question is open does not.
+/// The approved content is what runs: a script that is rewritten while the question is open does
+/// not.
 #[test]
 fn p06_what_changed_after_the_question_does_not_run() {
     for_each_user(|env| {
@@ -151,8 +152,8 @@ fn p06_what_changed_after_the_question_does_not_run() {
     });
 }
 
-/// The same for what lies in the memory of the process that asks: arguments, variables, the path of
-/// a change, and the directory that its threads share.
+/// The same for data in the memory of the process that asks: arguments, variables, the path of a
+/// change, and the directory that its threads share.
 #[test]
 fn p06_a_call_that_changed_after_the_question_does_not_happen() {
     require_tool("gcc");
@@ -199,20 +200,20 @@ fn p06_a_call_that_changed_after_the_question_does_not_happen() {
             let all = events::summary(&record);
             let refused: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
             if change.starts_with("nothing") || change == "path make" {
-                // Control: what stayed as it was happens. A path is read once, so what lies in the
-                // caller's memory by now changes nothing: what was shown happens.
+                // Control: an unchanged call happens. A path is read only once, so its later value
+                // in the caller's memory has no effect: the shown change happens.
                 assert_eq!(made, ["first1"], "{output:?}\n{all}");
                 assert_eq!(refused.len(), 0, "{all}");
             } else {
                 assert!(made.is_empty(), "{change}: {made:?} {output:?}\n{all}");
-                // It says why, once.
+                // The reason is reported once.
                 assert_eq!(refused.len(), 1, "{change}: {all}");
                 assert!(
                     refused[0].json.to_string().contains("changed meanwhile"),
                     "{all}"
                 );
             }
-            // It was not let through and found out afterwards.
+            // It was not permitted first and detected afterwards.
             let found = record.iter().any(|event| event.kind() == "finding.raised");
             assert!(!found, "{change}: {all}");
         }
@@ -220,7 +221,7 @@ fn p06_a_call_that_changed_after_the_question_does_not_happen() {
 }
 
 /// A change that a rule asks about happens when it is allowed, and does not when it is denied; the
-/// answer is in the record of what changed.
+/// record of the change contains the answer.
 #[test]
 fn p14_changes_are_asked_about() {
     let text = "schema = 1\n[[ask]]\nid = \"ask-notes\"\nwhat = \"file\"\npaths = [\"notes/**\"]\nreason = \"lab\"\n";
@@ -243,7 +244,7 @@ fn p14_changes_are_asked_about() {
         output.assert_success();
         let record = env.record();
         let all = events::summary(&record);
-        // Two files, and both names of what moved; nobody is asked about what is denied anyway.
+        // Two files, and both names of the move; changes that are denied anyway cause no question.
         assert_eq!(asked.len(), 4, "{asked:#?}\n{all}");
         let is_there = |name: &str| repo.path().join(name).exists();
         assert!(
@@ -268,7 +269,7 @@ fn p14_changes_are_asked_about() {
     });
 }
 
-/// A question that nobody answers before the command is gone opens nothing.
+/// A question without an answer opens nothing when its command ends.
 #[test]
 fn p12_an_open_question_ends_with_its_session() {
     for_each_user(|env| {
@@ -289,7 +290,7 @@ fn p12_an_open_question_ends_with_its_session() {
     });
 }
 
-/// A question that is open, and whose id the inside knows, is not answered from there.
+/// An open question cannot be answered from inside, even with its id.
 #[test]
 fn p10_an_open_question_is_not_answered_from_inside() {
     for_each_user(|env| {
@@ -313,7 +314,7 @@ fn p10_an_open_question_is_not_answered_from_inside() {
             running.stderr()
         );
         let asked = asked().expect("it was just seen");
-        // Written beside and moved, so that it is whole when it is there.
+        // Written under another name and moved, so that it is complete when it appears.
         let number = env.write(repo.path().join("number.new"), &asked.id);
         fs::rename(number, repo.path().join("number")).expect("the workspace is ours");
         let tried = || repo.path().join("tried").exists();
@@ -326,7 +327,7 @@ fn p10_an_open_question_is_not_answered_from_inside() {
         let read = |name: &str| fs::read_to_string(repo.path().join(name)).expect("it was made");
         assert_eq!(read("answered"), "");
         assert!(!read("listed").contains(&asked.id), "the inside sees it");
-        // Control: from outside the same words are an answer.
+        // Control: from outside the same words answer it.
         approvals::answer(env, &asked.id, &allow(&asked)).assert_success();
         let output = running.wait();
         assert_ne!(read("answered"), "", "{output:?}");
@@ -339,7 +340,7 @@ fn p10_an_open_question_is_not_answered_from_inside() {
     });
 }
 
-/// Inside there is no way to the questions: no socket and no state.
+/// Nothing inside reaches the questions: there is no socket and no state.
 #[test]
 fn p10_the_inside_cannot_answer() {
     let find = "find / -xdev -name '*.sock' 2> /dev/null | grep -q . || find / -type s 2> /dev/null | grep -q .";

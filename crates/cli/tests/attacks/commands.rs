@@ -1,5 +1,5 @@
-//! Commands that are asked about (family C): however they are started, the program is known by
-//! what it is, and nothing runs before the answer.
+//! Commands that are asked about (family C): however they are started, the program is identified by
+//! its content, and nothing runs before the answer.
 
 use std::{
     fs,
@@ -13,13 +13,13 @@ use crate::attacks::{
     matrix::{Attempt, Matrix, closed, with_policy},
 };
 
-/// A push, refused because nobody is there to ask.
+/// A push, refused because there is no one to ask.
 const fn push<'a>(name: &'a str, snippet: &'a str, target: &'a str) -> Attempt<'a> {
     closed(name, snippet).event("exec.decided", "push", target)
 }
 
-/// Makes a remote inside the workspace, so that nothing but the decision stands in the way of a
-/// push; and a second commit to push.
+/// Makes a remote inside the workspace, so that only the decision can prevent a push; and a second
+/// commit to push.
 fn remote_inside(scene: &Scene) {
     let workspace = scene.workspace();
     let shell = "git clone -q --bare . remote.git && git remote add lab \"$PWD/remote.git\" && \
@@ -130,8 +130,8 @@ fn c20_a_push_is_known_under_every_disguise() {
     .check();
 }
 
-/// A deny rule about a program holds for its copies and for code loaded another way, as far as the
-/// content can be known.
+/// A deny rule about a program also applies to its copies and to code that is loaded another way,
+/// as far as the content can be known.
 #[test]
 fn k20_a_denied_program_is_denied_by_content() {
     let deny = |name: &'static str, snippet: &'static str, target: &'static str| {
@@ -148,7 +148,7 @@ fn k20_a_denied_program_is_denied_by_content() {
             .twin("cp $(loader) ./plain && ./plain --argv0 x /usr/bin/id -u"),
         deny("memory", "perl -e '$f = syscall(319, $n = \"x\", 0); open $o, \">&=\", $f; open $i, \"/usr/bin/id\"; local $/; syswrite $o, <$i>; @a = (\"x\", \"-n08\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, $f, $p = \"\", $v, $e, 0x1000); exit 1'", "-n08")
             .twin("perl -e '$f = syscall(319, $n = \"x\", 0); open $o, \">&=\", $f; open $i, \"/usr/bin/id\"; local $/; syswrite $o, <$i>; @a = (\"x\", \"-u\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, $f, $p = \"\", $v, $e, 0x1000); exit 1'"),
-        // Larger than what is read of every program.
+        // Larger than the part that is read of every program.
         deny("large", "cp \"$(command -v node)\" ./large && ./large -e 0 -n09", "-n09")
             .twin("cp \"$(command -v node)\" ./large && ./large -e 0"),
         deny("descriptor", "exec 8< /usr/bin/id; perl -e '@a = (\"x\", \"-n05\"); $v = pack(\"p2Q\", @a, 0); $e = pack(\"Q\", 0); syscall(322, 8, $p = \"\", $v, $e, 0x1000); exit 1'", "-n05")
@@ -163,8 +163,8 @@ fn k20_a_denied_program_is_denied_by_content() {
     .check();
 }
 
-/// A program that keeps others from looking at it is looked at all the same: it can do so by a call,
-/// or be a file that its user may execute and not read. What cannot be known does not run.
+/// A program that prevents inspection is still examined: it can prevent it by a call, or be a file
+/// that its user may execute but not read. A program that cannot be identified does not run.
 #[test]
 fn k10_what_cannot_be_seen_does_not_run() {
     for_each_user(|env| {
@@ -178,7 +178,7 @@ fn k10_what_cannot_be_seen_does_not_run() {
             let other = repo.path().join("other");
             chown(other, Some(0), Some(0)).expect("root gives files away");
         }
-        // Root reads everything, so it knows.
+        // Root can read every file, so the program is identified.
         let unknown = if is_root {
             "no-id"
         } else {
@@ -194,7 +194,7 @@ fn k10_what_cannot_be_seen_does_not_run() {
             ("./other /usr/bin/id -u", unknown),
         ];
         for (line, rule) in attempts {
-            // Control: anybody may run it, and it prints a number.
+            // Control: anyone may run it, and it prints a number.
             let outside = env.shell(repo.path(), line);
             let printed = outside.stdout.trim();
             let is_shown = !printed.is_empty() && printed.bytes().all(|b| b.is_ascii_digit());
@@ -219,7 +219,7 @@ fn k10_what_cannot_be_seen_does_not_run() {
     });
 }
 
-/// What a process that forbids a look at it changes, named by a descriptor, is judged as ever.
+/// A change that a non-inspectable process makes through a descriptor is judged as usual.
 #[test]
 fn k10_a_process_that_forbids_a_look_is_judged_and_works() {
     for_each_user(|env| {
@@ -238,7 +238,7 @@ fn k10_a_process_that_forbids_a_look_is_judged_and_works() {
                 eprintln!("not tried: descriptors of single threads (Linux 6.9)");
                 continue;
             }
-            // Control: both are made, and once more inside after they are removed.
+            // Control: both are made, and again inside after they are removed.
             let control = env.shell(outside.path(), &line);
             assert_eq!(control.stdout, "plain .vscode ", "{id}: {control:?}");
             env.shell(outside.path(), "rmdir plain .vscode")
@@ -257,7 +257,7 @@ fn k10_a_process_that_forbids_a_look_is_judged_and_works() {
     });
 }
 
-/// A program that cannot be read, put in the place of one that was judged, ends the session.
+/// An unreadable program that replaces a judged one ends the session.
 #[test]
 fn k10_a_swapped_program_that_cannot_be_seen_ends_the_session() {
     for_each_user(|env| {
@@ -280,7 +280,7 @@ fn k10_a_swapped_program_that_cannot_be_seen_ends_the_session() {
     });
 }
 
-/// Bytes that are no text reach the record as they were, and change nothing of the decision.
+/// Bytes that are not text are recorded unchanged, and do not affect the decision.
 #[test]
 fn c34_strange_bytes_are_recorded_and_not_cut() {
     for_each_user(|env| {
@@ -301,8 +301,8 @@ fn c34_strange_bytes_are_recorded_and_not_cut() {
     });
 }
 
-/// A program whose arguments change between the look of the supervisor and that of the kernel is
-/// looked at once more when it runs; then the session ends.
+/// A program whose arguments change between the supervisor's read and the kernel's is detected by
+/// the post-exec verification; then the session ends.
 #[test]
 fn k08_swapped_arguments_end_the_session() {
     for_each_user(|env| {
@@ -315,7 +315,7 @@ fn k08_swapped_arguments_end_the_session() {
     });
 }
 
-/// The same where the program is another one again before anybody comes to look.
+/// The same if the program executes another one before the verification.
 #[test]
 fn k08_swapped_arguments_of_a_program_that_runs_another_end_the_session() {
     for_each_user(|env| {
@@ -325,7 +325,7 @@ fn k08_swapped_arguments_of_a_program_that_runs_another_end_the_session() {
     });
 }
 
-/// The same where the program itself is swapped, and its arguments are not.
+/// The same if the program itself is swapped, but not its arguments.
 #[test]
 fn k08_a_swapped_program_ends_the_session() {
     for_each_user(|env| {
@@ -334,7 +334,7 @@ fn k08_a_swapped_program_ends_the_session() {
     });
 }
 
-/// Whether a descriptor can stand for one thread of a process (`PIDFD_THREAD`).
+/// Whether a descriptor can refer to one thread of a process (`PIDFD_THREAD`).
 fn has_thread_descriptors() -> bool {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
@@ -344,13 +344,13 @@ fn has_thread_descriptors() -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(9))
 }
 
-/// Swaps what is asked about for something else while it is judged, 200 times: the session ends.
-/// `made` is the file that what is asked about makes.
+/// Swaps the program that is asked about with another one while it is judged, 200 times: the
+/// session ends. `made` is the file that the program that is asked about makes.
 fn swap(env: &TestEnv, programs: &[(&str, &str)], words: &[&str], made: &str) -> Repo {
     swap_hidden(env, programs, words, made, &|_| {}, "asked")
 }
 
-/// The same after `hide` was done to the programs, so that `rule` is what refuses.
+/// The same after `hide` was applied to the programs, so that `rule` is the one that refuses.
 fn swap_hidden(
     env: &TestEnv,
     programs: &[(&str, &str)],
@@ -365,7 +365,7 @@ fn swap_hidden(
     hide(&repo);
     let policy = env.write("asked.toml", ASKED);
 
-    // Control: what is asked about comes through where nobody judges.
+    // Control: without the boundary the program that is asked about runs.
     env.command(repo.path().join("swap"))
         .args(words)
         .current_dir(repo.path())
@@ -385,16 +385,16 @@ fn swap_hidden(
         .filter(|event| event.kind() == "finding.raised")
         .count();
     let shown = events::summary(&record);
-    // Among 200 tries are some that were judged as one and ran as the other.
+    // Among 200 tries, some were judged as one program and ran as the other.
     assert_eq!(found, 1, "nobody noticed\n{shown}");
     assert_eq!(output.code(), 137, "{output:?}");
-    // What was judged right was refused at once.
+    // Correctly judged ones were refused at once.
     let refused = record.iter().filter(|event| event.rule() == rule).count();
     assert!(refused > 0, "{shown}");
     repo
 }
 
-/// Is another program at once, which makes a file named as its argument.
+/// Executes at once another program, which makes a file named as its argument.
 const HASTY: &str = r#"#include <unistd.h>
 int main(int argc, char **argv) {
     char *next[] = { "touch", argv[argc - 1], 0 };

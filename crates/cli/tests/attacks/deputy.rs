@@ -1,5 +1,5 @@
-//! The supervisor opens files for the session and has more rights than it: nothing that it opens
-//! may carry them over, and nobody can make it wait for ever.
+//! The supervisor opens files for the session and has more rights than it: no opened file may carry
+//! these rights over, and no program can make the supervisor wait for ever.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -7,7 +7,7 @@ use stockade_testkit::{TestEnv, env::Repo, events::Event, processes, run::requir
 
 use crate::attacks::for_each_user;
 
-/// Threads that a supervisor has besides those of the calls that wait.
+/// Threads that a supervisor has in addition to those of the waiting calls.
 const THREADS_MAX: usize = 40;
 /// How long the program takes to lose its writers.
 const LOSING: Duration = Duration::from_secs(30);
@@ -35,8 +35,8 @@ fn inside(env: &TestEnv, repo: &Repo, word: &str) -> String {
     run.success().stdout
 }
 
-/// A file that the supervisor opens remembers its capabilities: frames of memory, and files of the
-/// first process, were shown to sessions of root.
+/// A file remembers the capabilities of the process that opens it: sessions of root could see
+/// frames of memory, and files of the first process.
 #[test]
 fn a_file_of_a_process_opens_with_the_rights_of_the_caller() {
     for_each_user(|env| {
@@ -46,7 +46,7 @@ fn a_file_of_a_process_opens_with_the_rights_of_the_caller() {
         assert!(seen.contains("same /proc/1/auxv"), "{seen}");
         let more: Vec<&str> = seen.lines().filter(|l| l.starts_with("more")).collect();
         assert!(more.is_empty(), "{more:?}");
-        // The benign twin: what a shell writes there with O_CREAT.
+        // The benign twin: a shell's write there with O_CREAT.
         let line = "echo 500 > /proc/self/oom_score_adj && cat /proc/self/oom_score_adj";
         let run = env.session(repo.path()).line(line).success();
         assert_eq!(run.stdout, "500\n");
@@ -78,7 +78,7 @@ fn threads(pid: u32) -> usize {
 }
 
 /// A writer that is killed while it waits for a reader leaves no thread of the supervisor behind,
-/// also where the supervisor may not read the pipe.
+/// even if the supervisor may not read the pipe.
 #[test]
 fn a_writer_of_a_pipe_that_is_killed_leaves_nothing_behind() {
     for_each_user(|env| {
@@ -97,8 +97,8 @@ fn a_writer_of_a_pipe_that_is_killed_leaves_nothing_behind() {
     });
 }
 
-/// The benign twins: pipes with a reader and a writer work, and a signal does to a wait what its
-/// handler was set up for.
+/// The benign twins: pipes with a reader and a writer work, and a signal affects a wait as its
+/// handler requires.
 #[test]
 fn waits_for_the_other_end_of_a_pipe_are_those_of_the_kernel() {
     for_each_user(|env| {
@@ -113,7 +113,7 @@ fn waits_for_the_other_end_of_a_pipe_are_those_of_the_kernel() {
     });
 }
 
-/// A program that has used up its descriptors loses no file by a call that fails.
+/// If a program has used up its descriptors, the failing call does not change a file.
 #[test]
 fn an_open_without_a_place_for_its_descriptor_touches_no_file() {
     for_each_user(|env| {
@@ -129,7 +129,7 @@ fn an_open_without_a_place_for_its_descriptor_touches_no_file() {
     });
 }
 
-/// A connection that is killed while it gets an address leaves its last copy with the supervisor or
+/// If a connection is killed while it gets an address, the last copy is held by the supervisor or
 /// the first process: neither waits until its bytes are sent.
 #[test]
 fn a_connection_that_waits_for_its_bytes_keeps_nobody_waiting() {
@@ -140,8 +140,8 @@ fn a_connection_that_waits_for_its_bytes_keeps_nobody_waiting() {
     });
 }
 
-/// Files of processes that the kernel must be asked for by somebody of the session: the path is not
-/// read again. The owner replaced the protected file, so no mount holds it any more.
+/// Files of processes for which a process of the session must ask the kernel: the path is not read
+/// again. The owner replaced the protected file, so no mount protects it any more.
 #[test]
 fn a_path_swapped_with_a_file_of_a_process_changes_nothing() {
     for_each_user(|env| {
@@ -167,7 +167,7 @@ fn a_path_swapped_with_a_file_of_a_process_changes_nothing() {
     });
 }
 
-/// The benign twin: a program writes its own memory, and never that of the first process.
+/// The benign twin: a program writes its own memory, but never that of the first process.
 #[test]
 fn a_program_opens_its_own_memory_and_not_that_of_the_first_process() {
     for_each_user(|env| {
@@ -177,8 +177,8 @@ fn a_program_opens_its_own_memory_and_not_that_of_the_first_process() {
     });
 }
 
-/// What another session, or somebody outside, puts in the place of a file keeps no supervisor: one
-/// that opened the pipe waited for ever, past every signal but the last.
+/// A pipe that another session, or a process outside, puts in the place of a file does not block a
+/// supervisor: one that opened the pipe waited for ever, through every signal except SIGKILL.
 #[test]
 fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
     for_each_user(|env| {

@@ -1,4 +1,4 @@
-//! The egress process: what somebody who took it over could still do.
+//! The egress process: what code that took it over could still do.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -7,7 +7,7 @@ use stockade_testkit::{TestEnv, lab::HttpServer, processes, run::require_tool, w
 
 use crate::attacks::for_each_user;
 
-/// Open although ordinary work does not show them, with the occasion.
+/// Calls that are open although ordinary work does not use them, with their occasion.
 const RARE: &[(&str, &str)] = &[
     ("bind", "a name that a server outside is asked for"),
     ("clock_gettime", "where no page tells the time"),
@@ -31,8 +31,8 @@ const RARE: &[(&str, &str)] = &[
     ("tgkill", "an abort"),
 ];
 
-/// A session with allowed and refused connections, looked at from outside; returns what its egress
-/// process called once it was confined.
+/// A session with allowed and refused connections, observed from outside; returns the calls of its
+/// egress process after confinement.
 fn called(env: &TestEnv) -> BTreeSet<String> {
     let server = HttpServer::start();
     let port = server.port();
@@ -82,7 +82,7 @@ fn called(env: &TestEnv) -> BTreeSet<String> {
     called
 }
 
-/// Each call that is open is one that is made, or has its occasion.
+/// Each open call is one that the process makes, or has a known occasion.
 #[test]
 fn n60_the_egress_process_can_do_what_it_does() {
     require_tool("strace");
@@ -109,9 +109,9 @@ const OPENAT: u32 = 257;
 #[cfg(target_arch = "x86_64")]
 const NETLINK: &str = "16";
 
-/// Whoever took the process over could still make no call but those: each is made in the real
-/// process, from the gate on, and ends it and its session. It forbids a look at itself; only root may
-/// have it make a call all the same.
+/// Code that took the process over could only make those calls: each other one is made in the real
+/// process, from the gate on, and ends it and its session. The process prevents inspection; only
+/// root can still make it execute a call.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn n60_a_call_beyond_its_own_ends_the_egress_process_needs_root() {
@@ -158,7 +158,8 @@ fn n60_a_call_beyond_its_own_ends_the_egress_process_needs_root() {
         };
         let mut below = processes::descendants(session.pid()).into_iter();
         let process = below.find(is_egress).expect("there is one");
-        // Controls: a call of its own is made, one that libraries try is refused, and both go on.
+        // Controls: one of its own calls is executed, one that libraries try is refused, and the
+        // process survives both.
         let own = call(process, "64", GETPID, &[]);
         assert_eq!(own, format!("result {process}\n"), "{what}");
         let tried = call(process, "64", OPENAT, &[]);

@@ -14,8 +14,7 @@ use crate::attacks::{
     matrix::{Matrix, closed, guarded},
 };
 
-/// A protected name that does not exist is refused, made in any of the ways that the kernel has,
-/// at any depth.
+/// A protected name that does not exist cannot be made, in any of the kernel's ways, at any depth.
 #[test]
 fn f14_protected_names_cannot_come_into_being() {
     let attempts = [
@@ -112,7 +111,7 @@ fn f14_protected_names_cannot_come_into_being() {
     .check();
 }
 
-/// Other ways than opening a file give a protected name to something.
+/// Ways other than opening a file to give something a protected name.
 #[test]
 fn f16_protected_names_cannot_be_given() {
     let attempts = [
@@ -201,7 +200,7 @@ fn f16_protected_names_cannot_be_given() {
     .check();
 }
 
-/// What exists is held by mounts as well; every way to change it or to move it away fails.
+/// Mounts protect existing files too; every way to change one or to move it away fails.
 #[test]
 fn f16_existing_protected_files_are_held() {
     let attempts = [
@@ -235,7 +234,7 @@ fn f16_existing_protected_files_are_held() {
             "echo x > packages/one/.envrc",
             "packages/one/.envrc",
         ),
-        // A second name for the file; the mount would keep the two apart as well.
+        // A second name for the file; the mount would also prevent it.
         guarded(
             "hard-link",
             "ln .envrc alias && echo x > alias",
@@ -335,8 +334,8 @@ fn f18_git_pointers_cannot_be_planted() {
     .check();
 }
 
-/// Git directories of any name to which a link or a pointer file named `.git` leads. Those in
-/// `later/deep`, `.git/absent` and `gone-git` do not exist yet.
+/// Git directories of any name that are the target of a link or a pointer file named `.git`. Those
+/// in `later/deep`, `.git/absent` and `gone-git` do not exist yet.
 const LED_TO: &str = "set -e
     mkdir -p p s/w c stores later t t-git shared low
     git clone -q --bare . p/.bare; mkdir -p p/.bare/hooks; echo 'gitdir: ./.bare' > p/.git
@@ -348,8 +347,8 @@ const LED_TO: &str = "set -e
     mkdir -p .git/worktrees/w/modules/m/hooks; echo > .git/worktrees/w/modules/m/config
     mkdir -p .git/worktrees/w/modules/n env; echo > env/rc; ln -s env/rc .envrc";
 
-/// What an existing `.git` leads to is a git directory as well, whatever its name; what is planted
-/// there, git runs outside.
+/// The target of an existing `.git` is a git directory too, whatever its name; git would run
+/// content planted there outside.
 #[test]
 fn f18_what_git_is_led_to_is_held() {
     let attempts = [
@@ -484,7 +483,7 @@ fn f18_what_git_is_led_to_is_held() {
             "later/deep/**",
             ".git/absent",
             ".git/absent/**",
-            // Empty directories: what would run in them cannot be made.
+            // Empty directories: the files that would run in them cannot be made.
             ".git/worktrees/w/modules/n/hooks",
             "s/store/hooks",
             "shared/hooks",
@@ -494,7 +493,7 @@ fn f18_what_git_is_led_to_is_held() {
     .check();
 }
 
-/// Links that lead out of the workspace lead nowhere.
+/// Links to places outside the workspace have no target inside.
 #[test]
 fn f02_links_do_not_lead_out() {
     let chain = "for i in $(seq 1 38); do ln -sfn c$((i - 1)) c$i; done; echo x > c38/planted";
@@ -557,8 +556,8 @@ fn f02_links_do_not_lead_out() {
     .check();
 }
 
-/// Where a path cannot be resolved the change fails; the raw text is never judged instead. The
-/// twins are the same changes of paths that can be resolved.
+/// If a path cannot be resolved the change fails; the raw text is never judged instead. The twins
+/// are the same changes of paths that can be resolved.
 #[test]
 fn f12_paths_that_cannot_be_resolved_are_refused() {
     let attempts = [
@@ -576,7 +575,7 @@ fn f12_paths_that_cannot_be_resolved_are_refused() {
             "mkdir gone; cd gone; rmdir ../gone; echo x > .mcp.json",
         )
         .twin("mkdir gone; cd gone; echo x > .mcp.json"),
-        // A directory that was removed leads back into the tree.
+        // A removed directory from which `..` leads back into the tree.
         guarded(
             "removed",
             "mkdir rd; exec 9< rd; rmdir rd; echo x > /proc/self/fd/9/../.mcp.json",
@@ -603,8 +602,8 @@ fn f12_paths_that_cannot_be_resolved_are_refused() {
     .check();
 }
 
-/// Where git is led to is found however that is hidden: in a directory that nobody may read, behind a
-/// link, by what git takes of a pointer.
+/// The git directory that git would use is found however it is hidden: in an unreadable directory,
+/// behind a link, or in an unusual form of a pointer that git accepts.
 #[test]
 fn f18_what_hides_a_pointer_hides_nothing() {
     const BARE: &str = "git init -q --bare bare.git && mkdir -p proj/m bare.git/worktrees/m && \
@@ -646,7 +645,7 @@ fn f18_what_hides_a_pointer_hides_nothing() {
             };
             let (before, locked_before) = (fs::read(repo.path().join(target)), mode());
             let line = format!("echo '[x]' >> '{target}'; :");
-            // Control: nothing else keeps it from being written.
+            // Control: nothing else prevents the write.
             env.shell(repo.path(), &line).assert_success();
             let changed = fs::read(repo.path().join(target)).expect("it was just made");
             let before = before.expect("it was just made");
@@ -663,7 +662,7 @@ fn f18_what_hides_a_pointer_hides_nothing() {
     });
 }
 
-/// What could not be read at the start is no work of the session.
+/// A repository that could not be read at the start does not count as made by the session.
 #[test]
 fn f18_a_repository_that_was_locked_is_kept() {
     for_each_user(|env| {
@@ -678,7 +677,7 @@ fn f18_a_repository_that_was_locked_is_kept() {
     });
 }
 
-/// Other ways to write than `write` meet the same decision, because the file cannot be opened.
+/// Other ways to write get the same decision, because the file cannot be opened.
 #[test]
 fn f34_every_way_to_write_meets_the_same_decision() {
     let with = |file: &str, call: &str| {
@@ -698,7 +697,7 @@ fn f34_every_way_to_write_meets_the_same_decision() {
             "dd if=/dev/zero of=.envrc count=1 conv=notrunc",
             "/.envrc",
         ),
-        // By handle the file has no path at all.
+        // Opened by handle, the file has no path.
         closed(
             "handle",
             r#"perl -e '$h = pack("Iix128", 128, 0); exit(syscall(303, -100, $p = ".envrc", $h, $m = pack("i", 0), 0) < 0)'"#,
@@ -718,8 +717,8 @@ fn f34_every_way_to_write_meets_the_same_decision() {
     .check();
 }
 
-/// Two threads swap the path between two names of one length while the call is judged: what was
-/// judged is what is made, so the protected name never comes into being, and the session goes on.
+/// Two threads swap the path between two names of equal length while the call is judged: the judged
+/// name is the one that is made, so the protected name is never created, and the session continues.
 #[test]
 fn f06_a_swapped_path_changes_nothing() {
     for target in [
@@ -733,7 +732,7 @@ fn f06_a_swapped_path_changes_nothing() {
 }
 
 /// Makes a workspace with the program that swaps `target` with another name, which it returns, and
-/// shows that the program wins its race where nobody judges.
+/// shows that the program wins its race without the boundary.
 fn racer(env: &TestEnv, target: &str) -> (Repo, String) {
     let repo = env.repo();
     env.write(repo.path().join("packages/one/README.md"), "one\n");
@@ -784,7 +783,7 @@ fn race(env: &TestEnv, target: &str) {
     assert!(refused > 0, "{}", events::summary(&record));
 }
 
-/// The kinds of files that give away the machine or its user do not come into being.
+/// Files of the kinds that would give access to the machine or its user cannot be made.
 #[test]
 fn f30_no_file_with_more_rights_than_its_owner() {
     let attempts = [
@@ -838,7 +837,7 @@ fn f26_our_own_files_are_out_of_reach() {
     let no_why = "rm /run/stockade/why && [ ! -e /run/stockade/why ]";
     let denials = "echo x >> /run/stockade/denials.jsonl";
     let no_denials = "rm /run/stockade/denials.jsonl && [ ! -e /run/stockade/denials.jsonl ]";
-    // The same files, where nothing holds them.
+    // The same files, when they are not protected.
     let twins = [why, no_why, denials, no_denials].map(|line| {
         format!(
             "ns 'sys 165 none /run tmpfs 0 0 && mkdir /run/stockade && cd /run/stockade && : > why && : > denials.jsonl && {line}'"
@@ -879,8 +878,8 @@ fn f26_our_own_files_are_out_of_reach() {
     .check();
 }
 
-/// The agent's private state is seeded from the home by descriptor; links that an earlier session
-/// planted there are replaced, not followed.
+/// The agent's private state is seeded from the home through descriptors; links that an earlier
+/// session planted there are replaced, not followed.
 #[test]
 fn f36_links_planted_in_the_agents_state_are_not_followed() {
     for_each_user(|env| {
@@ -903,7 +902,7 @@ fn f36_links_planted_in_the_agents_state_are_not_followed() {
                 .arg(snippet)
                 .output()
         };
-        // Control: what the first session leaves in its state is there in the next one.
+        // Control: a file that the first session leaves in its state is there in the next one.
         run("echo kept > ~/.codex/mine").assert_success();
         run("cat ~/.codex/mine")
             .assert_success()
@@ -927,7 +926,7 @@ fn f36_links_planted_in_the_agents_state_are_not_followed() {
     });
 }
 
-/// What an agent's work consists of goes on working, without a question and without a refusal.
+/// An agent's ordinary work succeeds, without a question and without a refusal.
 #[test]
 fn f40_ordinary_work_goes_on() {
     let works = |scene: &Scene| scene.workspace().join("all-done").exists();
@@ -948,7 +947,7 @@ fn f40_ordinary_work_goes_on() {
     .check(&crate::attacks::binary());
 }
 
-/// Work in a repository whose `.git` is a pointer, and in a worktree that existed before.
+/// Work succeeds in a repository whose `.git` is a pointer, and in a worktree that existed before.
 #[test]
 fn f40_work_goes_on_where_a_pointer_leads() {
     let works = |scene: &Scene| scene.workspace().join("all-done").exists();

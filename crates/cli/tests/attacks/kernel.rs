@@ -9,8 +9,8 @@ use crate::attacks::{
     matrix::{Matrix, closed},
 };
 
-/// The view and the namespaces are fixed at launch. As the calls need rights that an ordinary user
-/// has only in namespaces of its own, their twins are shown there.
+/// The view and the namespaces are fixed at launch. Because an ordinary user has the rights for
+/// these calls only in its own namespaces, their twins run there.
 #[test]
 fn k04_mounts_and_namespaces_are_closed() {
     let clone3 = r#"perl -e '$a = pack("Q11", 0x10000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0); $r = syscall(435, $a, 88); exit($r < 0)'"#;
@@ -86,8 +86,8 @@ fn k06_kernel_surface_is_closed() {
     Matrix::new("K06", &attempts).check();
 }
 
-/// The interfaces of the session's own network can be listed, and there is no other than `lo`; nothing
-/// about it can be changed.
+/// The interfaces of the session's own network can be listed, and `lo` is the only one; nothing
+/// about the network can be changed.
 #[test]
 fn k53_the_network_is_only_looked_at() {
     let own = |line: &str| format!("ns 'ip link set lo up && {line}'");
@@ -124,7 +124,7 @@ fn k53_the_network_is_only_looked_at() {
     .check();
 }
 
-/// What development servers ask first: which interfaces there are.
+/// Development servers list the interfaces first.
 #[test]
 fn k53_interfaces_can_be_listed() {
     for tool in ["ip", "python3", "node"] {
@@ -141,7 +141,8 @@ fn k53_interfaces_can_be_listed() {
     });
 }
 
-/// What terminals, editors and copying programs ask of descriptors goes on as without the boundary.
+/// The requests of terminals, editors and copying programs on descriptors work as without the
+/// boundary.
 #[test]
 fn k54_ordinary_requests_work() {
     for tool in ["script", "tmux", "vim", "python3", "lsattr", "less"] {
@@ -172,8 +173,8 @@ print(struct.unpack("i", fcntl.ioctl(r, termios.FIONREAD, b"0000"))[0])'
     });
 }
 
-/// `/proc` shows the session and changes nothing of the machine. A setting is written in a network
-/// namespace of its own for the control, never on the machine.
+/// `/proc` shows the session, and a write to it changes nothing on the machine. The control writes
+/// a setting in its own network namespace, never on the machine.
 #[test]
 fn k12_proc_shows_nothing_of_the_machine() {
     let setting = "echo 1 > /proc/sys/net/ipv4/ip_forward";
@@ -204,8 +205,8 @@ fn k12_proc_shows_nothing_of_the_machine() {
         )
         .twin("head -c 1 /proc/self/mem 2>&1 | grep -q 'Input/output'"),
         closed("others", "grep -q /all- /proc/$TESTS/cmdline"),
-        // The first process is of the command's own user; Landlock keeps signals from it (from
-        // interface 6 on, Linux 6.12).
+        // The first process belongs to the command's own user; Landlock prevents signals to it
+        // (from interface 6 on, Linux 6.12).
         closed("first-signal", "[ $(abi) -ge 6 ] && kill -0 1").twin("kill -0 $$"),
         closed("system", "[ -e /sys/kernel ]"),
         closed("groups", "[ -e /sys/fs/cgroup ]"),
@@ -217,9 +218,9 @@ fn k12_proc_shows_nothing_of_the_machine() {
     .check();
 }
 
-/// Root of the session owns files of the machine's root; their modes stay as they are all the
-/// same. The devices of the machine are the ones inside, so their inodes are the machine's. The
-/// twins change a plain file of that name, in a `/dev` of their own.
+/// Root of the session owns files of the machine's root, but their modes still cannot be changed.
+/// The devices of the machine are the ones inside, so their inodes are the machine's. The twins
+/// change a plain file of that name, in their own `/dev`.
 #[test]
 fn k16_devices_are_few_and_cannot_be_changed() {
     let own = |line: &str| format!("ns 'sys 165 none /dev tmpfs 0 0 && : > /dev/full && {line}'");
@@ -282,7 +283,7 @@ fn k02_another_users_program_runs_as_its_caller_needs_root() {
         let other = if env.user().is_some() { 0 } else { 65534 };
         fs::copy("/usr/bin/id", &program).expect("the workspace is ours");
         std::os::unix::fs::chown(&program, Some(other), None).expect("root gives files away");
-        // After the change of the owner, which takes the bit away.
+        // Set it after the change of the owner, which removes the bit.
         fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).expect("it is ours");
         let who = |run: stockade_testkit::Run| run.current_dir(repo.path()).success().stdout;
         assert_eq!(
@@ -299,7 +300,7 @@ fn k02_another_users_program_runs_as_its_caller_needs_root() {
     });
 }
 
-/// Groups that the caller is a member of, beside its own, open nothing inside.
+/// The caller's other groups open nothing inside.
 #[test]
 fn k02_other_groups_of_root_are_dropped_needs_root() {
     require_tool("setpriv");
@@ -321,7 +322,7 @@ fn k02_other_groups_of_root_are_dropped_needs_root() {
     assert_eq!(inside.trim(), "Groups:");
 }
 
-/// The name of the machine is not shown.
+/// The machine's name is not visible.
 #[test]
 fn k28_the_machine_has_another_name() {
     for_each_user(|env| {
@@ -336,7 +337,7 @@ fn k28_the_machine_has_another_name() {
     });
 }
 
-/// Whatever the caller has open is closed inside; the streams are the session's own.
+/// Descriptors that the caller has open are closed inside; the streams are the session's own.
 #[test]
 fn k14_descriptors_are_not_inherited() {
     for_each_user(|env| {
@@ -370,9 +371,9 @@ fn k14_descriptors_are_not_inherited() {
     });
 }
 
-/// Neither process 1 nor the egress process holds anything of the caller's, and process 1 holds none of
-/// the command's streams, whose readers would wait for it. Both forbid a look at themselves, so that
-/// only root has one.
+/// Neither process 1 nor the egress process holds any of the caller's descriptors, and process 1
+/// holds none of the command's streams, whose readers would wait for it. Both prevent inspection,
+/// so only root can check.
 #[test]
 fn k14_helpers_hold_nothing_of_others_needs_root() {
     for_each_user(|env| {
@@ -418,7 +419,7 @@ fn k14_helpers_hold_nothing_of_others_needs_root() {
         };
         // Control: the supervisor has it from the caller.
         assert!(held(session.pid()).contains(&shown));
-        // Standard error of the egress process is ours: there it says why it panics.
+        // Standard error of the egress process is ours: it reports a panic there.
         for (role, ours) in [("__init", 0), ("__egress", 1)] {
             let held = held(helper(role));
             let known = |link: &String| {
@@ -456,7 +457,7 @@ fn k28_sessions_do_not_see_each_other() {
             "{}",
             first.stderr()
         );
-        // Control: on the host the look sees both.
+        // Control: on the host the search sees both.
         let look = format!(
             "grep -l -e {marker} -e {inside_marker} /proc/[0-9]*/cmdline 2> /dev/null | wc -l"
         );

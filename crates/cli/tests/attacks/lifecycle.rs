@@ -9,8 +9,8 @@ use crate::attacks::for_each_user;
 /// Time in which everything of a killed session must be gone.
 const GONE: Duration = Duration::from_secs(2);
 
-/// What the repository says about itself cannot widen anything, and what it sets for programs is
-/// not read by us.
+/// The repository's own files cannot widen anything, and Stockade does not read the settings in
+/// them that are for other programs.
 #[test]
 fn l02_the_repository_is_not_trusted() {
     for_each_user(|env| {
@@ -27,7 +27,7 @@ fn l02_the_repository_is_not_trusted() {
         env.assert_no_canary(&output.stdout);
         assert!(!output.stdout.contains("evil.test"), "{output:?}");
         assert!(!repo.origin().join("refs/heads/l02").exists(), "{output:?}");
-        // Either it was refused as a whole or it had no effect; both are safe, silence is not.
+        // Either it was refused as a whole or it had no effect; both are safe, but silence is not.
         if output.code() == 125 {
             assert!(output.stderr.contains(".stockade.toml"), "{output:?}");
         } else {
@@ -68,14 +68,14 @@ fn l04_a_lower_layer_only_tightens() {
     });
 }
 
-/// When the supervisor is killed everything of its session dies at once, and what it had
-/// acknowledged is in the record, which says that its end is missing.
+/// When the supervisor is killed, everything of its session ends at once; the effects that it had
+/// acknowledged are in the record, which says that its end is missing.
 #[test]
 fn r14_killing_the_supervisor_ends_everything() {
     for_each_user(|env| {
         let repo = env.repo();
         let marker = format!("300.{}81", std::process::id());
-        // It writes to nobody, so a closed pipe is not what ends it.
+        // It writes to no one, so that it does not end because of a closed pipe.
         let line = format!(
             "exec > /dev/null 2>&1; trap '' HUP PIPE; echo x > .mcp.json; git push origin a; (setsid sleep {marker} &); (sleep {marker} &); : > ready; \
              while :; do : > beat; sleep 0.05; rm -f beat; done"
@@ -119,7 +119,7 @@ fn is_running(pid: u32) -> bool {
         .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// Each process of ours that dies takes the session with it: nothing goes on unsupervised.
+/// If one of our processes dies, the session ends: nothing continues unsupervised.
 #[test]
 fn r14_killing_the_egress_process_ends_the_session() {
     for_each_user(|env| {
@@ -129,7 +129,8 @@ fn r14_killing_the_egress_process_ends_the_session() {
             .session(repo.path())
             .args(["--", "/bin/sleep", &marker])
             .spawn();
-        // A child between fork and exec still has the arguments of its parent, so the name counts.
+        // A child between fork and exec still has the arguments of its parent, so the check
+        // includes the name.
         let asleep = || {
             processes::with_argument(&marker).into_iter().any(|pid| {
                 fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")

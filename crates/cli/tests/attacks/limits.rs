@@ -1,4 +1,4 @@
-//! Floods: memory, processes, output and executions end at their limit, and only there.
+//! Floods: memory, processes, output and executions stop at their limit, and only there.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use stockade_testkit::{
 
 use crate::attacks::for_each_user;
 
-/// Limits of a process hold without a group: open files, core dumps, message queues.
+/// Limits of a process apply without a group: open files, core dumps, message queues.
 #[test]
 fn r02_a_process_has_limits() {
     for_each_user(|env| {
@@ -29,7 +29,7 @@ fn r02_a_process_has_limits() {
                 .success()
                 .stdout
         };
-        // Control: any limit that the tests have of their own is no smaller.
+        // Control: if the tests have limits of their own, these are not smaller.
         let outside = bash(env.command("/usr/bin/env"));
         assert_eq!(outside, "many\ncores\nqueue\n");
         let inside = bash(
@@ -43,7 +43,7 @@ fn r02_a_process_has_limits() {
     });
 }
 
-/// A fork bomb meets the limit of processes, and the session still ends as a whole.
+/// A fork bomb reaches the limit of processes, and the session still ends as a whole.
 #[test]
 fn r02_a_fork_bomb_is_contained() {
     for_each_user(|env| {
@@ -89,9 +89,9 @@ fn run(env: &TestEnv, repo: &Repo, limits: &str, line: &str) -> (Output, Vec<Eve
     (output, record)
 }
 
-/// Memory ends at the limit of the session, whether it is a program's own, in `/tmp` or in
-/// `/dev/shm`, and the record says so. Where the caller can make no groups, the session says that
-/// nothing holds it.
+/// Memory stops at the session's limit, whether it is a program's own, in `/tmp` or in `/dev/shm`,
+/// and the record says so. If the caller can make no groups, the session says that the limit is not
+/// enforced.
 #[test]
 fn r02_memory_is_limited() {
     require_tool("perl");
@@ -128,8 +128,8 @@ fn r02_memory_is_limited() {
     });
 }
 
-/// Names as long as the kernel takes them, and directories deeper than a path can say: each change
-/// is recorded or refused, and neither the end of the session nor the start of the next one suffers.
+/// Names of the maximum length, and directories deeper than a path can express: each change is
+/// recorded or refused, and neither the end of the session nor the start of the next one suffers.
 #[test]
 fn r04_long_names_and_deep_trees_are_bounded() {
     const NAMES: usize = 500;
@@ -140,7 +140,7 @@ fn r04_long_names_and_deep_trees_are_bounded() {
     );
     for_each_user(|env| {
         let (outside, inside) = (env.repo_named("outside"), env.repo());
-        // Control: the machine takes them.
+        // Control: the machine allows them.
         let control = env.shell(outside.path(), &flood);
         assert_eq!(control.stdout, "60", "{control:?}");
         let (output, record) = run(env, &inside, "", &flood);
@@ -155,7 +155,7 @@ fn r04_long_names_and_deep_trees_are_bounded() {
             .filter(|event| event.kind() == "file.changed")
             .count();
         assert_eq!(changed, NAMES + deep, "{}", events::summary(&record));
-        // What lies there from outside is deeper than the search for protected files goes.
+        // The tree from outside is deeper than the search for protected files goes.
         env.session(outside.path()).line("true").success();
         env.stockade()
             .args(["log", "verify", "last"])
@@ -164,8 +164,8 @@ fn r04_long_names_and_deep_trees_are_bounded() {
     });
 }
 
-/// Nobody inside takes processor time or memory before the rest of the machine, whoever started it.
-/// Only root could without the boundary.
+/// No program inside gets processor time or memory before the rest of the machine, whichever user
+/// started it. Without the boundary only root could.
 #[test]
 fn r06_priority_is_not_raised() {
     const ATTEMPTS: [&str; 4] = [
@@ -193,7 +193,7 @@ fn r06_priority_is_not_raised() {
     });
 }
 
-/// A flood of output arrives as it is, however long its lines are, and is not kept in memory.
+/// A flood of output arrives unchanged, however long its lines are, and is not kept in memory.
 #[test]
 fn r08_output_is_neither_cut_nor_kept() {
     const BYTES: usize = 100_000_000;
@@ -218,7 +218,7 @@ fn r08_output_is_neither_cut_nor_kept() {
     });
 }
 
-/// Executions faster than anyone could read them are all judged, and every refusal is recorded.
+/// Executions in quick succession are all judged, and every refusal is recorded.
 #[test]
 fn r12_no_refusal_is_lost_in_a_flood() {
     const EACH: usize = 250;

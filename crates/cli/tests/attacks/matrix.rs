@@ -1,8 +1,8 @@
-//! Many attempts in one session: each is a snippet of shell whose success is the attack's, and the
+//! Many attempts in one session: each is a shell snippet that succeeds if the attack does, and the
 //! same session is started on every launch path, as every user.
 //!
-//! The attempts of a matrix are first made without the boundary, where each must succeed. What
-//! they change is then looked for from outside: a marker that the snippet can only leave after its
+//! The attempts of a matrix are first made without the boundary, and each must succeed there. Their
+//! effects are then checked from outside: a marker that the snippet can only leave after its
 //! success, and everything else in the workspace and the home.
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
@@ -22,12 +22,12 @@ const GOT: &str = "got";
 /// Directory for the markers of attempts that were made.
 const RAN: &str = "ran";
 
-/// What every snippet can use.
+/// Functions for every snippet.
 ///
-/// `sys` makes a system call: numbers are passed as they are, words as pointers. `loader` prints
-/// the path of the dynamic loader, `abi` the version of the kernel's Landlock interface. `ns` runs a
-/// snippet in user, mount, network, IPC and UTS namespaces of its own: there the harmless twin of
-/// what only root may do is shown.
+/// `sys` makes a system call: numbers are passed unchanged, words as pointers. `loader` prints the
+/// path of the dynamic loader, `abi` the version of the kernel's Landlock interface. `ns` runs a
+/// snippet in its own user, mount, network, IPC and UTS namespaces, for the harmless twin of an
+/// action that only root may do.
 const LIBRARY: &str = r#"
 sys() { perl -e '@a = map { /^-?\d+$/ ? $_ + 0 : "$_" } @ARGV; $n = shift @a; $r = syscall($n, @a); exit($r < 0)' "$@"; }
 loader() { ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2> /dev/null | head -n 1; }
@@ -53,7 +53,7 @@ pub(crate) struct Refusal<'a> {
 }
 
 impl Refusal<'_> {
-    /// A path is given by its end; anything else by a part of it.
+    /// A path matches by its end; any other target by a part of it.
     fn is_about(&self, event: &Event) -> bool {
         let path = event
             .json
@@ -66,7 +66,7 @@ impl Refusal<'_> {
     }
 }
 
-/// An attempt that the kernel refuses: `snippet` exits with 0 only where the attack worked.
+/// An attempt that the kernel refuses: `snippet` exits with 0 only if the attack worked.
 pub(crate) const fn closed<'a>(name: &'a str, snippet: &'a str) -> Attempt<'a> {
     Attempt {
         name,
@@ -82,7 +82,7 @@ pub(crate) const fn guarded<'a>(name: &'a str, snippet: &'a str, target: &'a str
 }
 
 impl<'a> Attempt<'a> {
-    /// Shows the control on something harmless instead.
+    /// Shows the control on a harmless object instead.
     pub(crate) const fn twin(self, twin: &'a str) -> Self {
         Self {
             twin: Some(twin),
@@ -97,17 +97,17 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Attempts and what belongs to them.
+/// Attempts, with their settings.
 pub(crate) struct Matrix<'a> {
     /// Id in the catalogue.
     pub(crate) id: &'a str,
     /// The attempts, in order.
     pub(crate) attempts: &'a [Attempt<'a>],
-    /// Programs that must be there.
+    /// Required programs.
     pub(crate) tools: &'a [&'a str],
     /// Prepares the scene on the host.
     pub(crate) prepare: &'a dyn Fn(&Scene),
-    /// Who is asked.
+    /// The value of `--ask`.
     pub(crate) ask: &'a str,
     /// Further options for `stockade run`.
     pub(crate) options: &'a dyn Fn(&Scene) -> Vec<String>,
@@ -115,7 +115,7 @@ pub(crate) struct Matrix<'a> {
     pub(crate) variables: &'a dyn Fn(&Scene) -> Vec<(String, String)>,
     /// Paths in the workspace that the attempts may change, besides the markers.
     pub(crate) may_change: &'a [&'a str],
-    /// A further look from the host at what must not have happened.
+    /// A further check from the host of what must not have happened.
     pub(crate) after: &'a dyn Fn(&Scene, &Output),
 }
 
@@ -246,7 +246,7 @@ impl<'a> Matrix<'a> {
     fn check_events(&self, scene: &Scene, output: &Output) {
         let session = scene.env.session_id();
         let record = scene.env.events(&session);
-        // What the filter or the view itself refuses is told once for each program, so several
+        // A refusal by the filter or the view itself is reported once for each program, so several
         // attempts share one.
         let is_shared =
             |event: &Event| event.kind() == "call.refused" || event.rule() == "read-only";
@@ -278,7 +278,7 @@ impl<'a> Matrix<'a> {
                 events::summary(&record)
             );
         }
-        // What the filter or a read-only view refuses is told for each program and call that tries.
+        // A refusal by the filter or a read-only view is reported once for each program and call.
         let told = |event: &&&events::Event| !["system-calls", "read-only"].contains(&event.rule());
         let others = refusals.iter().filter(told).count();
         assert!(

@@ -1,4 +1,5 @@
-//! What an answer is for (P14): the command as it was shown, with all that gives it its meaning.
+//! The subject of an answer (P14): the command as it was shown, with everything that gives it its
+//! meaning.
 
 use std::{fs, path::Path};
 
@@ -16,7 +17,7 @@ fn session(_: &Asked) -> Answer {
     }
 }
 
-/// Allows for the session what was asked first, and denies whatever is asked about after it.
+/// Allows the first question for the session, and denies every later one.
 fn first_only(first: &str) -> impl Fn(&Asked) -> Answer {
     let answered = std::cell::Cell::new(false);
     move |asked| {
@@ -29,7 +30,7 @@ fn first_only(first: &str) -> impl Fn(&Asked) -> Answer {
     }
 }
 
-/// Two bare repositories that the session can write: one that is meant, one that is not.
+/// Two bare repositories that the session can write: the intended one, and another.
 struct Remotes {
     policy: String,
     evil: std::path::PathBuf,
@@ -74,8 +75,7 @@ fn about<'a>(asked: &'a [Asked], text: &str) -> Vec<&'a Asked> {
     asked.iter().filter(|one| one.mentions(text)).collect()
 }
 
-/// Ways to send the same words elsewhere; `$EVIL` is another repository, `$GOOD` the one that is
-/// meant.
+/// Ways to send the same words elsewhere; `$EVIL` is another repository, `$GOOD` the intended one.
 const ELSEWHERE: [(&str, &str); 3] = [
     (
         "home",
@@ -91,7 +91,7 @@ const ELSEWHERE: [(&str, &str); 3] = [
     ),
 ];
 
-/// A grant for the session covers the same command with the same variables only.
+/// A grant for the session covers the same command only with the same variables.
 #[test]
 fn p14_the_same_words_with_other_variables_are_another_question() {
     for_each_user(|env| {
@@ -125,7 +125,7 @@ fn p14_the_same_words_with_other_variables_are_another_question() {
                 assert!(!remotes.stolen("p14"), "{name} {path}: {all}");
                 let pushes = about(&asked, "HEAD:refs/heads/p14");
                 assert_eq!(pushes.len(), 2, "{name} {path}: {asked:#?}\n{all}");
-                // The one that was allowed happened.
+                // The allowed one happened.
                 let there = repo.origin().join("refs/heads/p14");
                 assert!(there.exists(), "{name} {path}: {all}");
                 fs::remove_file(there).expect("it was just there");
@@ -134,7 +134,7 @@ fn p14_the_same_words_with_other_variables_are_another_question() {
     });
 }
 
-/// The benign twin: what every shell changes asks nobody again.
+/// The benign twin: variables that every shell changes cause no new question.
 #[test]
 fn p14_the_same_command_in_other_shells_is_one_question() {
     for_each_user(|env| {
@@ -156,7 +156,7 @@ fn p14_the_same_command_in_other_shells_is_one_question() {
     });
 }
 
-/// The question and the record say which variables differ, and keep secrets to themselves.
+/// The question and the record say which variables differ, without revealing secrets.
 #[test]
 fn p14_the_question_says_which_variables_differ() {
     for_each_user(|env| {
@@ -203,13 +203,13 @@ fn p14_the_question_says_which_variables_differ() {
     });
 }
 
-/// A question about a push says where it goes, and an answer is for that place.
+/// A question about a push says its destination, and an answer is for that destination.
 #[test]
 fn p14_a_push_is_allowed_to_the_place_that_was_shown() {
     for_each_user(|env| {
         let repo = env.repo();
         let remotes = Remotes::new(env, "shop");
-        // Settings that the owner keeps in the work tree can be changed by the agent.
+        // The agent can change settings that the owner keeps in the work tree.
         repo.git(env, &["config", "include.path", "../lab.cfg"])
             .assert_success();
         let push = "git push -q --force origin HEAD:refs/heads/p14";
@@ -233,7 +233,7 @@ fn p14_a_push_is_allowed_to_the_place_that_was_shown() {
             shown.borrow_mut().push(output.stdout);
             first(asked)
         };
-        // Another commit is no other meaning; another place is.
+        // Another commit does not change the meaning; another destination does.
         let line =
             format!("{push}; git commit -q --allow-empty -m two; {push}; {rewrite}; {push}; :");
         let asked = run(env, repo.path(), &remotes.policy, &line, choose);
@@ -305,15 +305,15 @@ int main(void) {
 }
 "#;
 
-/// Variables that are swapped between the look of the supervisor and that of the kernel end the
-/// session: what was allowed is not what ran.
+/// Variables that are swapped between the supervisor's read and the kernel's end the session,
+/// because the program that ran is not the one that was allowed.
 #[test]
 fn k08_swapped_variables_end_the_session() {
     let text = "schema = 1\n[[ask]]\nid = \"lab\"\nwhat = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo $MARK **\"]\nreason = \"lab\"\n";
     for_each_user(|env| {
         let repo = env.repo();
         build(env, &repo, &[("swap", SWAP_VARIABLE)]);
-        // Control: without the boundary both are seen.
+        // Control: without the boundary both values appear.
         env.command(repo.path().join("swap"))
             .current_dir(repo.path())
             .success();

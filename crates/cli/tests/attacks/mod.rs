@@ -1,5 +1,5 @@
-//! Attacks on the boundary: each is shown to work without it, then tried inside, and what came of
-//! it is looked at from the host.
+//! Attacks on the boundary: each is shown to work without it, then tried inside, and the result is
+//! checked from the host.
 #![expect(
     clippy::expect_used,
     reason = "a broken fixture must end the test with its reason"
@@ -45,19 +45,19 @@ fn binary() -> PathBuf {
     stockade_testkit::env::under_test()
 }
 
-/// Makes an environment of one of [`User::all`].
+/// Makes an environment for one of [`User::all`].
 fn environment(user: Option<&str>) -> TestEnv {
     TestEnv::of(user)
 }
 
-/// Does `body` in a fresh environment of every user that the tests can become.
+/// Runs `body` in a fresh environment for every user that the tests can become.
 fn for_each_user(body: impl Fn(&TestEnv)) {
     for user in User::all() {
         body(&environment(user.as_deref()));
     }
 }
 
-/// Builds small static programs in a repository: pairs of a name and a text in C.
+/// Builds small static programs in a repository from pairs of a name and a C source.
 fn build(env: &TestEnv, repo: &Repo, programs: &[(&str, &str)]) {
     require_tool("gcc");
     for (name, text) in programs {
@@ -72,7 +72,7 @@ fn build(env: &TestEnv, repo: &Repo, programs: &[(&str, &str)]) {
     }
 }
 
-/// How many events of a kind a record has.
+/// Returns the number of events of a kind in a record.
 fn count(record: &[Event], kind: &str) -> usize {
     record.iter().filter(|event| event.kind() == kind).count()
 }

@@ -1,4 +1,5 @@
-//! The network (family N): what leaves is what a rule names, under whatever name it is called.
+//! The network (family N): only traffic to a destination that a rule names leaves, under whatever
+//! name.
 
 use std::{
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
@@ -68,7 +69,7 @@ fn n42_the_allowed_host_works() {
     });
 }
 
-/// Spellings of the host's own addresses reach nothing of the host: loopback is the session's own.
+/// Spellings of the machine's own addresses reach nothing on it: loopback is the session's own.
 #[test]
 fn n08_the_machines_loopback_is_another() {
     let server = HttpServer::start();
@@ -108,13 +109,13 @@ fn n08_the_machines_loopback_is_another() {
         ..Matrix::new("N08", &attempts)
     }
     .check();
-    // Only the controls arrived: one for each spelling, and user.
+    // Only the controls arrived: one for each spelling and user.
     let users = stockade_testkit::env::User::all().len();
     assert_eq!(server.requests().len(), (names.len() - 1) * users);
     assert_eq!(second.requests().len(), users);
 }
 
-/// What is still open when the session ends is closed and told, with its bytes.
+/// A connection that is still open when the session ends is closed and reported, with its bytes.
 #[test]
 fn t01_connections_that_outlive_their_session_are_closed_in_the_record() {
     for_each_user(|env| {
@@ -138,8 +139,8 @@ fn t01_connections_that_outlive_their_session_are_closed_in_the_record() {
     });
 }
 
-/// Makes a network whose only address is of a public range, with a service of the machine at it that
-/// writes down who asked, and runs the command there as an ordinary user.
+/// Makes a network whose only address is in a public range, with a service of the machine there
+/// that records its clients, and runs the command in it as an ordinary user.
 const AT_A_PUBLIC_ADDRESS: &str = r#"
     ip link set lo up && ip address add 8.8.4.4/32 dev lo || exit 99
     perl -MIO::Socket::INET -e '
@@ -157,8 +158,8 @@ const AT_A_PUBLIC_ADDRESS: &str = r#"
     kill $service
     exit $code"#;
 
-/// The machine's own addresses are its own in every range: a name of an allowed zone that leads to
-/// one reaches no service of the machine.
+/// The machine's own addresses belong to it in every range: a name of an allowed zone that resolves
+/// to one reaches no service of the machine.
 #[test]
 fn n08_a_public_address_of_the_machine_is_the_machine() {
     for tool in ["ip", "perl", "curl", "unshare"] {
@@ -203,7 +204,7 @@ fn n08_a_public_address_of_the_machine_is_the_machine() {
     }
 }
 
-/// Every other way to send something ends inside, with one event for what was named.
+/// Every other way to send something ends inside, with one event for the named destination.
 #[test]
 fn n02_what_no_rule_names_does_not_leave() {
     let server = HttpServer::start();
@@ -287,7 +288,7 @@ fn n02_what_no_rule_names_does_not_leave() {
     );
 }
 
-/// Datagrams and ICMP have nowhere to go: the only interface is the session's own.
+/// Datagrams and ICMP cannot leave: the only interface is the session's own.
 #[test]
 fn n02_datagrams_do_not_leave() {
     let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
@@ -318,7 +319,7 @@ fn n02_datagrams_do_not_leave() {
     });
 }
 
-/// Names that are denied get no answer, and one event names each.
+/// Denied names get no answer, and one event names each.
 #[test]
 fn n22_names_carry_nothing_out() {
     for_each_user(|env| {
@@ -341,7 +342,7 @@ fn n22_names_carry_nothing_out() {
     });
 }
 
-/// Sockets of the machine without a file do not exist inside.
+/// Abstract sockets of the machine do not exist inside.
 #[test]
 fn n30_abstract_sockets_are_the_sessions_own() {
     for_each_user(|env| {
@@ -365,7 +366,7 @@ fn n30_abstract_sockets_are_the_sessions_own() {
     });
 }
 
-/// What listens inside cannot be reached from the machine.
+/// A listener inside cannot be reached from the machine.
 #[test]
 fn n32_listeners_inside_are_not_reachable() {
     for_each_user(|env| {
@@ -396,7 +397,7 @@ fn n32_listeners_inside_are_not_reachable() {
     });
 }
 
-/// Without a network there are not even names.
+/// Without a network not even names can be looked up.
 #[test]
 fn n02_offline_has_nothing() {
     for_each_user(|env| {
@@ -445,7 +446,7 @@ fn refused_connections(record: &[events::Event]) -> Vec<&events::Event> {
         .collect()
 }
 
-/// A rule about programs knows them by their file: a name proves nothing.
+/// A rule about programs identifies them by their file: a name proves nothing.
 #[test]
 fn n40_a_programs_name_proves_nothing() {
     for_each_user(|env| {
@@ -463,15 +464,15 @@ fn n40_a_programs_name_proves_nothing() {
     });
 }
 
-/// What a program wanted to execute and did not, only asked about, or what its parent has executed
-/// since, does not make it another one.
+/// An execution that a program tried but that failed, one that it only checked, or a later one by
+/// its parent, does not change the program's identity.
 #[test]
 fn n40_an_execution_that_did_not_happen_lends_no_name() {
     for_each_user(|env| {
         let (repo, server) = (env.repo(), HttpServer::start());
         let port = server.port();
         let attempts = [
-            // One argument is longer than the kernel takes.
+            // One argument is longer than the kernel accepts.
             (
                 "failed",
                 "{ exec {\"/usr/bin/curl\"} \"curl\", \"x\" x 200_000 } get(\"failed\")",
@@ -511,7 +512,8 @@ fn n40_an_execution_that_did_not_happen_lends_no_name() {
     });
 }
 
-/// A connection belongs to all who hold its socket, whether or not they let us look.
+/// A connection belongs to all processes that hold its socket, whether or not they allow
+/// inspection.
 #[test]
 fn n40_a_shared_socket_is_nobodys() {
     for_each_user(|env| {
@@ -539,12 +541,12 @@ fn n40_a_shared_socket_is_nobodys() {
         let refused = refused_connections(&record);
         assert_eq!(refused.len(), 2, "{}", events::summary(&record));
         for event in refused {
-            // Who it was is told as far as it can be: not by an executable.
+            // The subject is reported as far as it is known, but without an executable.
             let process = &event.json["process"];
             assert_eq!(process["exe"], "", "{process}");
             assert_eq!(process["argv"][0], "perl", "{process}");
         }
-        // Control: where both run one program it is that program's.
+        // Control: if both run one program, the connection is that program's.
         let both = |programs: &str| {
             let before = server.requests().len();
             let line =
@@ -557,7 +559,7 @@ fn n40_a_shared_socket_is_nobodys() {
     });
 }
 
-/// A child that is made while its parent connects holds the socket too, until it runs something else:
+/// A child made while its parent connects also holds the socket, until it executes something else:
 /// that is no reason to refuse the parent.
 #[test]
 fn n40_children_on_their_way_are_in_nobodys_way() {
@@ -579,7 +581,7 @@ fn n40_children_on_their_way_are_in_nobodys_way() {
     });
 }
 
-/// Who listens on the port that a connection comes from is not who connects.
+/// The listener on a connection's source port is not the connecting program.
 #[test]
 fn n40_a_listener_lends_no_name() {
     for_each_user(|env| {
@@ -611,7 +613,7 @@ fn n40_a_listener_lends_no_name() {
     });
 }
 
-/// Many arguments keep nobody from the network, nor out of the record.
+/// Long arguments neither prevent a program's connections nor hide it from the record.
 #[test]
 fn n40_long_arguments_hide_nobody() {
     for_each_user(|env| {
@@ -630,7 +632,7 @@ fn n40_long_arguments_hide_nobody() {
     });
 }
 
-/// Each connection of a flood is refused with its event, and others get through meanwhile.
+/// Each connection of a flood is refused with its event, and others succeed meanwhile.
 #[test]
 fn r12_no_refused_connection_is_lost_in_a_flood() {
     const COUNT: usize = 1000;
@@ -645,7 +647,8 @@ fn r12_no_refused_connection_is_lost_in_a_flood() {
                  for $s (@s) {{ fcntl($s, F_SETFL, 0); sysread($s, $b, 1) and print \"answer\\n\" }}'"
             )
         };
-        // With rules about programs all holders of a socket are looked for; without, the first one.
+        // With rules about programs, all holders of a socket are searched for; without, only the
+        // first.
         let cases = [
             (only(env, port, "/usr/bin/curl"), "good.test", port),
             (policy(env, port), "192.0.2.1", 80),
@@ -663,7 +666,7 @@ fn r12_no_refused_connection_is_lost_in_a_flood() {
                 .iter()
                 .filter(|e| e.kind() == "connection.decided" && e.is_refusal() && e.targets(target))
                 .collect();
-            // What is refused again and again is counted.
+            // Repeated refusals are counted.
             let again = |e: &&events::Event| {
                 let of = |r: &&events::Event| r.json["decision"] == e.json["decision"];
                 e.kind() == "refusal.repeated" && refused.iter().any(of)

@@ -1,5 +1,5 @@
-//! An answer for one lets one through, counted where it is used (P14), and a question ends with
-//! whoever asked it (P12).
+//! An answer for one use permits one, counted when it is used (P14), and a question ends with the
+//! program that asked it (P12).
 
 use std::{cell::RefCell, time::Duration};
 
@@ -38,7 +38,7 @@ fn session(
     approvals::answer_all(env, run.spawn(), choose)
 }
 
-/// Allows the first question as `scope` says and denies the others.
+/// Answers the first question with an allow of scope `scope`, and denies the others.
 fn first(scope: &'static str) -> impl Fn(&Asked) -> Answer {
     let answered = RefCell::new(false);
     move |_| {
@@ -53,7 +53,7 @@ fn first(scope: &'static str) -> impl Fn(&Asked) -> Answer {
     }
 }
 
-/// Connections that wait together share a question; `once` lets one of them through.
+/// Connections that wait together share a question; `once` permits one of them.
 #[test]
 fn p14_once_lets_one_of_those_who_wait_through() {
     require_tool("curl");
@@ -73,21 +73,21 @@ fn p14_once_lets_one_of_those_who_wait_through() {
                 "{scope} {output:?}\n{all}"
             );
             assert_eq!(count(&record, "approval.used"), expected, "{scope}: {all}");
-            // The others ask again, together, and share that answer too.
+            // The others cause one more question together, and share its answer too.
             let questions = if scope == "once" { 2 } else { 1 };
             assert_eq!(asked.len(), questions, "{scope}: {asked:#?}");
         }
     });
 }
 
-/// A try again is a new use, and so is each connection of a program that keeps none.
+/// A retry is a new use, and so is each connection of a program that keeps none.
 #[test]
 fn p14_a_second_connection_is_a_second_use() {
     require_tool("curl");
     for_each_user(|env| {
         let server = HttpServer::start();
         let url = format!("http://ask.test:{}", server.port());
-        // One connection with two requests, then another one.
+        // One connection with two requests, then another connection.
         let line = format!("curl -sS -m 20 {url}/1 {url}/2; curl -sS -m 20 {url}/3; :");
         let (output, asked) = session(env, server.port(), &line, first("once"));
         let all = events::summary(&env.record());
@@ -101,7 +101,7 @@ fn p14_a_second_connection_is_a_second_use() {
     });
 }
 
-/// Another program that wants to go to the same place does not take the answer.
+/// Another program with the same destination cannot use the answer.
 #[test]
 fn p14_once_is_for_the_program_that_was_shown() {
     require_tool("curl");
@@ -148,8 +148,8 @@ fn p14_once_is_for_the_program_that_was_shown() {
     });
 }
 
-/// A client that gives up takes its question back; nothing is sent for it afterwards, and nobody
-/// else uses an answer that comes too late.
+/// A client that gives up withdraws its question; nothing is sent for it afterwards, and no other
+/// program uses an answer that comes too late.
 #[test]
 fn p12_a_question_ends_with_the_client_that_gave_up() {
     require_tool("curl");
@@ -208,7 +208,7 @@ fn p14_once_lets_one_of_several_executions_through() {
     });
 }
 
-/// Nobody is asked for what no answer can open; with the setting that opens it somebody is.
+/// A request that no answer can open causes no question; with the setting that opens it, it does.
 #[test]
 fn p14_nobody_is_asked_for_what_no_answer_can_open() {
     require_tool("curl");

@@ -1,5 +1,5 @@
-//! What is ours does not exist inside, wherever it lies and whatever shows the directories around
-//! it (F55, F57, F58, P11).
+//! Our own files do not exist inside, wherever they are and whatever makes the directories around
+//! them visible (F55, F57, F58, P11).
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -13,7 +13,7 @@ use stockade_testkit::{
 
 use crate::attacks::for_each_user;
 
-/// Looks for what is ours below the usual places, and under any name.
+/// Searches for our own files below the usual places, and under any name.
 const LOOK: &str = "for d in ~/.local/state/stockade ~/xdg/stockade; do cat $d/key; ls -A $d/sessions $d/agents; echo x > $d/planted; done; \
      find / -name journal.jsonl -o -name control.sock -o -name 'why.jsonl' 2> /dev/null | grep -v '^/proc'; \
      mv ~/.local/state ~/.local/s2; mv ~/.local/state/stockade ~/.local/st; cat ~/.local/s2/stockade/key ~/.local/st/key";
@@ -37,7 +37,8 @@ fn program(env: &TestEnv, path: impl AsRef<Path>, text: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it was just written");
 }
 
-/// Neither an agent beside it, nor a share of what is around it, nor another name shows the state.
+/// The state stays hidden from an agent beside it, from a share of the directory around it, and
+/// under another name.
 #[test]
 fn f55_the_state_is_never_seen() {
     for_each_user(|env| {
@@ -133,7 +134,7 @@ fn f57_the_state_has_no_other_name() {
             .env("XDG_STATE_HOME", &base)
             .line(LOOK)
             .output();
-        // The first of these made it.
+        // The first of these runs made it.
         assert!(base.join("stockade/key").exists());
         let again = run(env, &repo, &["--policy", &policy])
             .env("XDG_STATE_HOME", &base)
@@ -143,7 +144,7 @@ fn f57_the_state_has_no_other_name() {
         if !env.is_root() {
             return;
         }
-        // Only root binds a home elsewhere.
+        // Only root can bind-mount a home elsewhere.
         run(env, &repo, &["--", "/bin/true"]).success();
         let alias = env.root().join("alias");
         fs::create_dir(&alias).expect("it is new");
@@ -181,8 +182,8 @@ fn f57_the_state_has_no_other_name() {
 /// Asks about one program.
 const ASK_ID: &str = "schema = 1\n[[ask]]\nid = \"ask-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
 
-/// Questions are answered from the world that the supervisor lives in, and from no other one: every
-/// session has namespaces of its own, whoever's it is.
+/// Questions can only be answered from the supervisor's own namespaces: every session has different
+/// ones, whichever user it belongs to.
 #[test]
 fn p11_nobody_of_another_world_answers() {
     require_tool("unshare");
@@ -221,7 +222,7 @@ fn p11_nobody_of_another_world_answers() {
             assert!(output.stderr.contains("namespace"), "{world:?}: {output:?}");
         }
         assert_eq!(approvals::pending(env).len(), 1, "it is still open");
-        // Control: from a second terminal of the same world it can.
+        // Control: from a second terminal in the same namespaces it works.
         let allow = |_: &Asked| Answer::Allow {
             scope: "once".into(),
         };

@@ -1,4 +1,4 @@
-//! What the owner does outside while a session runs is his: it stays, nothing ends, and protected
+//! The owner's changes outside while a session runs are his: they stay, nothing ends, and protected
 //! names that he adds are protected from then on.
 
 use std::{fs, path::Path, time::Duration};
@@ -10,7 +10,7 @@ use crate::attacks::for_each_user;
 /// Time in which a session starts, on a busy machine.
 const START: Duration = Duration::from_secs(20);
 
-/// Runs `inside` in a session once `outside` has happened on the host while the session ran.
+/// Runs `inside` in a session after `outside` has happened on the host while the session ran.
 fn meanwhile(env: &TestEnv, repo: &Repo, outside: &str, inside: &str) -> Output {
     let line = format!(
         ": > ready; while [ ! -e go ]; do sleep 0.02; done; {inside}; sleep 1.2; : > went-on"
@@ -55,7 +55,7 @@ fn what_the_owner_makes_meanwhile_is_left_alone() {
     });
 }
 
-/// A directory without any repository, in which the owner makes one.
+/// A directory without a repository, in which the owner makes one.
 #[test]
 fn a_repository_that_the_owner_makes_meanwhile_stays() {
     for_each_user(|env| {
@@ -73,8 +73,8 @@ fn a_repository_that_the_owner_makes_meanwhile_stays() {
     });
 }
 
-/// F62: the owner replaces a protected file by a rename, which takes the session's mount away. Its
-/// name is held all the same, and so are names that he adds.
+/// F62: the owner replaces a protected file by a rename, which removes the session's mount. Its
+/// name stays protected, and so do names that he adds.
 #[test]
 fn f62_what_the_owner_replaces_or_adds_is_protected_from_then_on() {
     let attacks = [
@@ -92,7 +92,7 @@ fn f62_what_the_owner_replaces_or_adds_is_protected_from_then_on() {
     ];
     for_each_user(|env| {
         let repo = env.repo();
-        // Each attack works where nobody judges: the control.
+        // The control: each attack works without the boundary.
         for (number, attack) in attacks.iter().enumerate() {
             let control = env.repo_named(&format!("control-{number}"));
             env.shell(control.path(), OWNER).assert_success();
@@ -114,7 +114,7 @@ fn f62_what_the_owner_replaces_or_adds_is_protected_from_then_on() {
     });
 }
 
-/// What the owner does in those tests.
+/// The owner's actions in those tests.
 const OWNER: &str = "git config user.nickname owner; git worktree add -q wt -b feature; \
      git init -q lib; echo use > .envrc";
 
@@ -134,13 +134,14 @@ fn state(top: &Path) -> Vec<(String, u32, String)> {
         let file = top.join(path);
         let mode = fs::metadata(&file).map_or(0, |found| found.permissions().mode());
         let text = fs::read_to_string(&file).unwrap_or_default();
-        // The repositories differ in their own names.
+        // The repositories contain their own names, which differ.
         (path.to_owned(), mode, text.replace(&*name, "NAME"))
     })
     .collect()
 }
 
-/// Protection holds in what policy lets write beside the workspace, existing or not.
+/// Protection applies in directories that policy makes writable beside the workspace, whether or
+/// not the names exist.
 #[test]
 fn r03_protected_names_hold_in_writable_shares() {
     for_each_user(|env| {
@@ -169,7 +170,7 @@ fn r03_protected_names_hold_in_writable_shares() {
         share
             .git(env, &["log", "-1", "--format=%s"])
             .assert_stdout("inside");
-        // Without the boundary all of it comes into being.
+        // Without the boundary all of it can be made.
         env.shell(share.path(), &attacks.replace("mkdir x; ", ""));
         for present in [".git/hooks/pre-commit", ".vscode", ".envrc", "x/.git"] {
             assert!(fs::symlink_metadata(here(present)).is_ok(), "{present}");

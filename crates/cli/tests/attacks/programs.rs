@@ -1,4 +1,5 @@
-//! What runs is what was judged: the file by its content, a script by what the kernel reads of it.
+//! The program that runs is the one that was judged: the file by its content, a script by what the
+//! kernel reads of it.
 
 use std::fs;
 
@@ -13,8 +14,8 @@ use crate::attacks::{
 /// Denies one program by its name.
 const DENIED: &str = "schema = 1\n[[deny]]\nid = \"no-id\"\nwhat = \"exec\"\ncommand = [\"id\", \"**\"]\nreason = \"lab\"\n";
 
-/// The kernel reads the first line of a script in its own way, and a loader there loads what it is
-/// given.
+/// The kernel parses the first line of a script in its own way, and a loader named there loads what
+/// it is given.
 #[test]
 fn k20_a_script_runs_what_the_kernel_reads() {
     fn script<'a>(path: &'a str, write: &'a str) -> Attempt<'a> {
@@ -42,7 +43,7 @@ reason = "lab"
         script("./s03", &id).twin(&truth),
         script("./s04", r"printf '#!%s /usr/bin/id\n' $(loader) > s04 && chmod +x s04 && ./s04 -u")
             .twin(r"printf '#!%s /usr/bin/true\n' $(loader) > s04 && chmod +x s04 && ./s04"),
-        // What the kernel starts is `ok` with a form feed, not `ok`.
+        // The kernel starts `ok` with a form feed, not `ok`.
         script("./s05", r"cp /usr/bin/true ok && ln -s /usr/bin/id $'ok\f' && printf '#!./ok\f -u\n' > s05 && chmod +x s05 && ./s05")
             .twin(r"ln -s /usr/bin/true $'ok\f' && printf '#!./ok\f -u\n' > s05 && chmod +x s05 && ./s05"),
     ];
@@ -54,7 +55,8 @@ reason = "lab"
     .check();
 }
 
-/// A program has the names that rules call it by: a longer one of the system, another path to it.
+/// A program matches all names by which rules call it: a longer one of the system, another path to
+/// it.
 #[test]
 fn k20_a_denied_program_is_denied_by_its_other_names() {
     const RULES: &str = r#"schema = 1
@@ -96,7 +98,7 @@ reason = "lab"
     .check();
 }
 
-/// A rule about a directory holds for the directory of the thread that executes.
+/// A rule about a directory applies to the directory of the thread that executes.
 #[test]
 fn k20_a_thread_has_a_directory_of_its_own() {
     const RULES: &str = r#"schema = 1
@@ -139,8 +141,8 @@ reason = "lab"
     .check();
 }
 
-/// Content that changes through a mapping leaves no trace in the times of its file: it is read at
-/// every execution, and once more when it runs.
+/// Content that changes through a mapping leaves no trace in the times of its file, so it is read
+/// at every execution, and again when it runs.
 #[test]
 fn k20_content_that_changed_unseen_is_read_again() {
     for_each_user(|env| {
@@ -179,16 +181,16 @@ fn k20_content_that_changed_unseen_is_read_again() {
                 assert_eq!(output.stdout, "", "{all}");
                 assert_eq!((refused, found), (1, 0), "{all}");
             } else {
-                // It was refused each time, or seen to run, and then the session ended.
-                // Where it was killed before it could say so, the finding is about what nobody saw;
-                // both can be found at the same time.
+                // It was refused each time, or was detected when it ran, and then the session
+                // ended. If it was killed before it could write, the finding is about an unverified
+                // execution; both can be found at the same time.
                 let ran = output.stdout.matches("evil").count();
                 assert!(found <= 2, "{output:?}\n{all}");
                 assert!(ran == 0 || found > 0, "{output:?}\n{all}");
                 assert!(refused > 0, "the race was never run: {output:?}\n{all}");
             }
         }
-        // A program of the system has content as well.
+        // A program of the system can also be identified by its content.
         let id = fs::read("/usr/bin/id").expect("every machine has it");
         let rule = rule.replace(&digest.to_string(), &Digest::of(&id).to_string());
         let policy = env.write("policy.toml", &rule);
@@ -205,7 +207,7 @@ fn k20_content_that_changed_unseen_is_read_again() {
     });
 }
 
-/// Makes two programs of one size that say which they are, and the one that swaps them.
+/// Makes two programs of one size that print which they are, and the one that swaps them.
 fn programs(env: &TestEnv) -> stockade_testkit::Repo {
     require_tool("gcc");
     let repo = env.repo();
@@ -225,7 +227,7 @@ fn programs(env: &TestEnv) -> stockade_testkit::Repo {
     repo
 }
 
-/// Says its name, and stays for a moment.
+/// Prints its name, and stays for a moment.
 const TELLER: &str = r#"#include <unistd.h>
 int main(void) {
     write(1, "good\n", 5);
@@ -233,7 +235,7 @@ int main(void) {
 }
 "#;
 
-/// What a process has only by a link of its own runs, and is judged.
+/// A file that a process can only reach through its own `/proc` link runs, and is judged.
 #[test]
 fn k20_what_has_no_path_is_judged_by_content() {
     let memory = |name: &str| {
@@ -262,7 +264,7 @@ fn k20_what_has_no_path_is_judged_by_content() {
             let refused = session(&way("/usr/bin/id"));
             assert_eq!(refused.stdout, "", "{refused:?}");
             events::assert_one_refusal(&env.record(), "-u", "no-id");
-            // Another program runs this way as it does anywhere.
+            // Another program runs in this way as it does without the boundary.
             let other = session(&way("/usr/bin/env"));
             assert!(
                 other.stderr.contains("option") || other.stdout.contains("PATH"),

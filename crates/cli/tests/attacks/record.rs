@@ -22,7 +22,7 @@ fn finished(env: &TestEnv, line: &str) -> (String, PathBuf) {
     (session, journal)
 }
 
-/// Every refusal has who, what, target, rule, decision, session, process, and both times.
+/// Every refusal has subject, kind, target, rule, decision, session, process, and both times.
 #[test]
 fn t01_each_refusal_is_one_complete_event() {
     for_each_user(|env| {
@@ -67,7 +67,7 @@ fn t01_each_refusal_is_one_complete_event() {
     });
 }
 
-/// Processes that live a moment are all recorded.
+/// Short-lived processes are all recorded.
 #[test]
 fn t02_short_lives_are_recorded() {
     for_each_user(|env| {
@@ -87,7 +87,7 @@ fn t02_short_lives_are_recorded() {
     });
 }
 
-/// The inside finds neither the record nor anything of it.
+/// Nothing inside finds the record or any part of it.
 #[test]
 fn t08_changes_of_the_record_are_found() {
     for_each_user(|env| {
@@ -130,7 +130,7 @@ fn t08_changes_of_the_record_are_found() {
     });
 }
 
-/// A record of another session in this one's place is found.
+/// Another session's record in the place of this one's is detected.
 #[test]
 fn t08_swapped_sessions_are_found() {
     for_each_user(|env| {
@@ -180,7 +180,7 @@ fn t06_text_cannot_become_an_event() {
     });
 }
 
-/// Where the record cannot be made nothing starts.
+/// If the record cannot be made, nothing starts.
 #[test]
 fn t10_without_a_record_nothing_starts() {
     for_each_user(|env| {
@@ -203,7 +203,7 @@ fn t10_without_a_record_nothing_starts() {
     });
 }
 
-/// What an agent reads about its refusals is written by us alone and holds each of them.
+/// Only we write the file in which an agent reads its refusals, and it contains each of them.
 #[test]
 fn t12_the_agent_sees_its_refusals() {
     for_each_user(|env| {
@@ -230,8 +230,8 @@ fn t12_the_agent_sees_its_refusals() {
     });
 }
 
-/// A program that may not run and ends at once, by a path that is swapped while it is judged: it is
-/// looked at before it can be gone.
+/// A program that may not run and ends at once, through a path that is swapped while it is judged:
+/// it is verified before it can be gone.
 #[test]
 fn t01_a_swapped_program_that_ends_at_once_ends_the_session() {
     for_each_user(|env| {
@@ -243,7 +243,7 @@ fn t01_a_swapped_program_that_ends_at_once_ends_the_session() {
         ];
         build(env, &repo, &programs);
         let words = ["same", "200", "program"];
-        // Control: it comes through where nobody judges.
+        // Control: without the boundary it runs.
         let control = env
             .command(repo.path().join("swap"))
             .args(words)
@@ -270,8 +270,9 @@ fn t01_a_swapped_program_that_ends_at_once_ends_the_session() {
     });
 }
 
-/// What was killed before anybody saw it is an event; where its path leads to what may not run by
-/// then, a few of them end the session. Ordinary short programs are neither.
+/// A program that was killed before its verification causes an event; if its path leads by then to
+/// a program that may not run, a few of these end the session. Ordinary short programs cause
+/// neither.
 #[test]
 fn t01_what_nobody_saw_is_an_event() {
     for_each_user(|env| {
@@ -319,8 +320,8 @@ fn t01_what_nobody_saw_is_an_event() {
     });
 }
 
-/// The same words under other spellings of a path are refusals of their own; a shell that looks
-/// for a command in one directory after the other is one.
+/// The same words under other spellings of a path are separate refusals; a shell that searches for
+/// a command in one directory after the other causes only one.
 #[test]
 fn t01_other_spellings_are_not_silent() {
     for_each_user(|env| {
@@ -346,7 +347,7 @@ fn t01_other_spellings_are_not_silent() {
         assert_eq!((events, counted), (1, 0), "{}", events::summary(&record));
         let (events, counted, record) = run("./spell");
         assert_eq!(events + counted, 500, "{}", events::summary(&record));
-        // The same again and again is counted, each of them.
+        // Identical repeats are each counted.
         let (events, counted, record) = run("./spell same");
         assert_eq!(events + counted, 500, "{}", events::summary(&record));
         assert!(events < 250, "{events}");
@@ -362,7 +363,8 @@ fn count_refusals(record: &[Event]) -> u64 {
     u64::try_from(refusals.count()).expect("a record has few events")
 }
 
-/// A refusal of two megabytes takes little, in the record and in what the session reads.
+/// A refusal of two megabytes takes little space, in the record and in the file that the session
+/// reads.
 #[test]
 fn t12_a_huge_refusal_is_bounded() {
     for_each_user(|env| {
@@ -401,7 +403,7 @@ fn t12_a_huge_refusal_is_bounded() {
     });
 }
 
-/// A journal that has its size ends the session; what was recorded is whole.
+/// A journal that reaches its size limit ends the session; the recorded part is complete.
 #[test]
 fn t10_a_full_journal_ends_the_session() {
     for_each_user(|env| {
@@ -427,7 +429,7 @@ fn t10_a_full_journal_ends_the_session() {
             .filter_map(Result::ok)
             .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"f"))
             .count();
-        // What had no room is counted, where somebody reads it.
+        // Events without room are counted where a person reads it.
         let number = |event: &events::Event, pointer: &str| {
             let number = event
                 .json
@@ -444,7 +446,7 @@ fn t10_a_full_journal_ends_the_session() {
             .args(["show", "last"])
             .success()
             .assert_stdout("not recorded");
-        // The last one was made, and its call failed.
+        // The last file was made, but its call failed.
         assert!(
             made <= count(&record, "file.changed") + 1,
             "{made}: {shown}"
@@ -461,11 +463,11 @@ const HARMLESS: &str =
     "void _start(void) { __asm__ volatile(\"syscall\" : : \"a\"(231), \"D\"(0)); }\n";
 /// Never ends by itself.
 const BUSY: &str = "void _start(void) { for (;;) __asm__ volatile(\"\"); }\n";
-/// Says that it ran, in one call, and ends at once.
+/// Writes that it ran, in one call, and ends at once.
 const QUICK: &str = "void _start(void) {\n\
     __asm__ volatile(\"syscall\" : : \"a\"(1), \"D\"(1), \"S\"(\"x\"), \"d\"(1) : \"rcx\", \"r11\", \"memory\");\n\
     __asm__ volatile(\"syscall\" : : \"a\"(231), \"D\"(0));\n}\n";
-/// Executes `id` 500 times, by 500 spellings of its path or by one.
+/// Executes `id` 500 times, with 500 spellings of its path or with one.
 const SPELL: &str = r#"#include <string.h>
 #include <unistd.h>
 int main(int argc, char **argv) {
@@ -480,7 +482,7 @@ int main(int argc, char **argv) {
     return argv[0] == 0;
 }
 "#;
-/// Executes `id` 30 times with two megabytes of control characters, each time another.
+/// Executes `id` 30 times with two megabytes of control characters, different each time.
 const HUGE: &str = r#"#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>

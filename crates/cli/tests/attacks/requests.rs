@@ -1,5 +1,5 @@
-//! Single requests and first bytes (family N): a path that servers read in different ways is held
-//! against no rule, and a greeting is what it began as.
+//! Single requests and first bytes (family N): a path that servers read in different ways matches
+//! no rule, and a connection keeps the protocol with which it began.
 
 use stockade_testkit::{
     TestEnv,
@@ -11,8 +11,8 @@ use stockade_testkit::{
 
 use crate::attacks::matrix::{Matrix, closed};
 
-/// One host that is allowed certain paths, one that is denied certain paths and allowed the rest,
-/// and one without paths; all are the laboratory.
+/// One host with certain paths allowed, one with certain paths denied and the rest allowed, and one
+/// without paths; all are the laboratory.
 fn policy(env: &TestEnv, port: u16) -> Vec<String> {
     let rule = |verdict: &str, id: &str, hosts: &str, more: &str| {
         let private = if verdict == "deny" {
@@ -58,7 +58,7 @@ fn policy(env: &TestEnv, port: u16) -> Vec<String> {
     ]
 }
 
-/// Names of the laboratory that are allowed as a whole, one for each greeting.
+/// Names of the laboratory that are allowed as a whole, one for each first message.
 const GREETED: [&str; 7] = [
     "a.greeted.test",
     "b.greeted.test",
@@ -69,12 +69,13 @@ const GREETED: [&str; 7] = [
     "g.greeted.test",
 ];
 
-/// A request by curl, which sends the path as it stands.
+/// A request by curl, which sends the path unchanged.
 fn curl(host: &str, port: u16, path: &str, more: &str) -> String {
     format!("curl -gfsS -m 5 --path-as-is {more} 'http://{host}:{port}{path}'")
 }
 
-/// Every spelling of a path that some server reads as another one, and fields that name another.
+/// Every spelling of a path that some server reads as another one, and fields that name another
+/// one.
 #[test]
 fn n50_paths_with_two_meanings_pass_no_rule_about_paths() {
     let server = HttpServer::start();
@@ -142,7 +143,7 @@ fn n50_paths_with_two_meanings_pass_no_rule_about_paths() {
     );
 }
 
-/// Ordinary encoded paths pass rules about paths, and any path passes where no rule has some.
+/// Ordinary encoded paths match rules about paths, and any path passes if no rule has paths.
 #[test]
 fn n50_ordinary_paths_pass() {
     let paths = [
@@ -185,7 +186,7 @@ fn n50_ordinary_paths_pass() {
     .check(&crate::attacks::binary());
 }
 
-/// npm asks for a package with a scope by an encoded slash, which passes where no rule has paths.
+/// npm requests a package with a scope through an encoded slash, which passes if no rule has paths.
 #[test]
 fn n50_npm_finds_packages_with_a_scope() {
     let package = serde_json::json!({
@@ -223,13 +224,13 @@ fn n50_npm_finds_packages_with_a_scope() {
     .check(&crate::attacks::binary());
 }
 
-/// A greeting that was cut is no other protocol, and neither is a request behind what some servers
-/// pass over: nothing of them arrives.
+/// A cut first message does not become another protocol, nor does a request after bytes that some
+/// servers skip: none of it arrives.
 #[test]
 fn n52_what_begins_as_a_protocol_is_that_protocol() {
     let echo = TcpEcho::start();
     let port = echo.address().port();
-    // Sends bytes and the end, and succeeds where anything comes back.
+    // Sends bytes and the end, and succeeds if any byte comes back.
     let say = |host: &str, bytes: &str| {
         format!(
             "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(\"{host}:{port}\") or exit 1; \

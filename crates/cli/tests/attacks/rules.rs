@@ -1,4 +1,4 @@
-//! Rules about files hold for what is changed, by whatever name or way.
+//! Rules about files apply to the changed file, whatever name or way is used.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::attacks::{
 /// Denies changes below every directory of that name.
 const KEEP: &str = "schema = 1\n[[deny]]\nid = \"keep\"\nwhat = \"file\"\npaths = [\"keep/**\"]\nreason = \"lab\"\n";
 
-/// A second name for a file, and another name for a directory above it, change what a rule is about.
+/// A second name for a file, and a new name for a directory above it, change which rules apply.
 #[test]
 fn f34_a_rule_holds_under_other_names() {
     let attempts = [
@@ -37,7 +37,7 @@ fn f34_a_rule_holds_under_other_names() {
             "exec 9< p05/keep/f; sys 265 -100 /proc/self/fd/9 -100 p05/alias 1024",
         )
         .event("file.denied", "keep", "p05/keep/f"),
-        // Kernels before 6.10 do this for nobody inside.
+        // Kernels before 6.10 allow this to no program inside.
         closed(
             "link-of-nothing",
             "exec 9< p06/keep/f; sys 265 9 '' -100 p06/alias 4096",
@@ -90,7 +90,8 @@ fn f34_a_rule_holds_under_other_names() {
     .check();
 }
 
-/// Namespaces that the session makes have no `/proc` of their own: `self` is who it was.
+/// Namespaces that the session makes have no `/proc` of their own: `self` is still the outer
+/// process.
 #[test]
 fn f34_a_rule_holds_in_namespaces_of_the_session() {
     require_tool("unshare");
@@ -119,7 +120,8 @@ fn f34_a_rule_holds_in_namespaces_of_the_session() {
     });
 }
 
-/// What did not happen is not in the record, and a name may end as the kernel marks what was removed.
+/// A change that did not happen is not recorded, and a name may end like the kernel's mark for
+/// removed files.
 #[test]
 fn f40_what_did_not_happen_is_not_recorded() {
     for_each_user(|env| {
@@ -143,7 +145,7 @@ fn f40_what_did_not_happen_is_not_recorded() {
     });
 }
 
-/// What cannot be looked into does not move; what no rule is about moves as ever.
+/// A directory that cannot be read cannot be moved; one that no rule is about moves as usual.
 #[test]
 fn f34_only_what_can_be_judged_moves() {
     for_each_user(|env| {
@@ -164,7 +166,7 @@ fn f34_only_what_can_be_judged_moves() {
         assert_eq!(kept.as_deref(), Some("kept\n"), "{all}");
         let refused = record.iter().filter(|event| event.is_refusal()).count();
         assert_eq!(refused, 1, "{all}");
-        // A second name is no change of the first.
+        // A second name is not a change of the first.
         let changed = |path: &str| {
             let of = |event: &&events::Event| event.kind() == "file.changed" && event.targets(path);
             record.iter().filter(of).count()

@@ -1,4 +1,4 @@
-//! Secrets (family S) and what the home holds (F38).
+//! Secrets (family S) and the content of the home (F38).
 
 use std::os::unix::net::UnixListener;
 
@@ -9,7 +9,7 @@ use crate::attacks::{
     matrix::{Matrix, closed},
 };
 
-/// Places of secrets are absent: not readable, not listed, not even known to exist.
+/// Places of secrets are absent: they cannot be read or listed, and their existence is not visible.
 #[test]
 fn f38_places_of_secrets_do_not_exist() {
     let places = [
@@ -53,7 +53,7 @@ fn f38_places_of_secrets_do_not_exist() {
         .iter()
         .map(|(name, snippet)| closed(name, snippet))
         .collect();
-    // Which hosts git may reach over ssh is told, in a file made for the session.
+    // The hosts that git may reach over ssh are listed in a file made for the session.
     attempts.push(closed(
         "list",
         "find ~/.ssh ~/.aws ! -type d ! -name known_hosts | grep -q .",
@@ -86,7 +86,7 @@ fn f38_secrets_of_the_machine_are_covered() {
         let look = "cat /etc/shadow /etc/shadow- /etc/gshadow /etc/gshadow- /etc/sudoers /etc/ssh/*_key \
                     /etc/ssl/private/* /etc/stockade/* 2> /dev/null; :";
         let outside = env.shell(repo.path(), look);
-        // Control: root can; another user cannot in any case.
+        // Control: root can read them; another user cannot in any case.
         assert_eq!(
             outside.stdout.is_empty(),
             !env.is_root(),
@@ -100,14 +100,14 @@ fn f38_secrets_of_the_machine_are_covered() {
     });
 }
 
-/// No variable of the caller that looks like a secret is in any environment inside, and none of
-/// what the session leaves behind shows one.
+/// No variable of the caller that looks like a secret is in any environment inside, and nothing
+/// that the session leaves behind shows one.
 #[test]
 fn s02_no_environment_holds_the_callers_secrets() {
     for_each_user(|env| {
         let repo = env.repo();
         let line = "env; cat /proc/*/environ 2> /dev/null | tr '\\0' '\\n'; ps eww 2> /dev/null; :";
-        // Control: where the caller starts it itself, the variables are there.
+        // Control: if the caller starts it directly, the variables are there.
         let decoy = env.canary("GITHUB_TOKEN").to_owned();
         let control = env
             .command("/bin/sh")
@@ -161,7 +161,7 @@ fn s04_agents_of_the_caller_are_out_of_reach() {
             let path = socket(scene);
             let listener = UnixListener::bind(&path).expect("the directory is ours");
             scene.env.own(&path);
-            // It only has to be there to connect to; the test ends before its queue is full.
+            // It only has to accept connections; the test ends before its queue is full.
             std::thread::spawn(move || listener.accept());
             scene
                 .env
@@ -180,7 +180,7 @@ fn s04_agents_of_the_caller_are_out_of_reach() {
     .check();
 }
 
-/// Nothing that looks random is taken for a secret: output comes through byte for byte.
+/// Output that looks random is not treated as a secret: it arrives unchanged, byte for byte.
 #[test]
 fn s08_output_is_not_changed() {
     for_each_user(|env| {

@@ -1,5 +1,5 @@
-//! Calls that change paths do inside what they do without the boundary: random sequences of them
-//! are made in both places, and their results and the trees that come of them are compared.
+//! Calls that change paths have the same effect inside as without the boundary: random sequences of
+//! them run in both places, and their results and the resulting trees are compared.
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::attacks::for_each_user;
 /// Sequences of one comparison: seconds in a debug build.
 /// `STOCKADE_TEST_SEQUENCES` sets another number, for a long run by hand.
 const SEQUENCES: &str = "300";
-/// Different lines that are shown.
+/// Most differing lines that are shown.
 const SHOWN: usize = 40;
 
 fn program(env: &TestEnv) -> PathBuf {
@@ -31,7 +31,7 @@ fn random_sequences_of_calls_give_what_the_kernel_gives() {
     let count = std::env::var("STOCKADE_TEST_SEQUENCES").unwrap_or_else(|_| SEQUENCES.to_owned());
     for_each_user(|env| {
         if env.is_root() {
-            // Some calls name what root could change for everybody; the program refuses.
+            // As root, some calls could change files for everyone; the program refuses to run.
             return;
         }
         let program = program(env);

@@ -1,4 +1,4 @@
-//! Counts that the kernel keeps for each user: a session has a part of them (family R).
+//! Resources that the kernel counts for each user: a session gets a part of them (family R).
 
 use std::{fs, path::Path, time::Duration};
 
@@ -6,7 +6,7 @@ use stockade_testkit::{TestEnv, run::require_tool, wait};
 
 use crate::attacks::for_each_user;
 
-/// Takes as many as it gets, at most `$MOST`, says how many, and keeps them.
+/// Takes as many as it can get, at most `$MOST`, prints how many, and keeps them.
 const HOLD: &str = r#"
 use strict; $| = 1; my ($what, $most) = @ARGV; my ($n, @held) = 0;
 while ($n < $most) {
@@ -22,7 +22,7 @@ struct Count {
     what: &'static str,
     /// The most that a session gets.
     part: u64,
-    /// One more than the part that any session may have: outside, anybody has that much.
+    /// One more than the part that any session may have: outside, anyone can have that much.
     tried: u64,
 }
 
@@ -37,8 +37,8 @@ fn script(env: &TestEnv, directory: &Path, name: &str, text: &str) {
     env.own(&path);
 }
 
-/// What the session and the caller would have to share is bounded, so that the caller has the rest
-/// while the session takes all it can.
+/// Resources that the session and the caller would have to share are bounded, so that the caller
+/// has the rest while the session takes all it can.
 #[test]
 fn r51_a_session_takes_only_a_part_of_what_the_user_has() {
     require_tool("perl");
@@ -98,7 +98,7 @@ fn r51_a_session_takes_only_a_part_of_what_the_user_has() {
     });
 }
 
-/// Most watches of a session, as the kernel says inside.
+/// Returns the maximum number of watches of a session, as the kernel reports it inside.
 fn watches(env: &TestEnv) -> Option<u64> {
     let inside = env
         .session(env.repo_named("watches").path())
@@ -107,7 +107,7 @@ fn watches(env: &TestEnv) -> Option<u64> {
     inside.stdout.trim().parse().ok()
 }
 
-/// A policy can set the watches of a session.
+/// A policy can set the number of watches of a session.
 #[test]
 fn r51_watches_are_what_policy_says() {
     require_tool("perl");
@@ -123,11 +123,11 @@ fn r51_watches_are_what_policy_says() {
     });
 }
 
-/// Where policy lets a session make namespaces, it makes some of them.
+/// If policy lets a session make namespaces, their number is limited.
 #[test]
 fn r51_namespaces_are_bounded_where_they_are_allowed() {
     require_tool("perl");
-    // Each child makes one, says so, and keeps it until the last has tried.
+    // Each child makes one, reports it, and keeps it until the last one has tried.
     let make = r#"perl -e 'pipe($r, $w); pipe($s, $t);
         for (1..260) { if (!fork) { close $t; syswrite($w, "x") if syscall(272, 0x10000000) >= 0;
             close $w; sysread($s, $_, 1); exit } }
@@ -167,7 +167,7 @@ fn r51_a_large_project_can_be_watched() {
     });
 }
 
-/// All private directories together have one bound, and it is half of the memory.
+/// All private directories together have one limit: half of the memory.
 #[test]
 fn r55_private_directories_share_one_bound() {
     let look = "stat -f -c '%i %b %S' /tmp /var/tmp /dev/shm ~ | sort -u | wc -l; \
@@ -196,8 +196,8 @@ fn r55_private_directories_share_one_bound() {
     });
 }
 
-/// No core file is written, and no handler of the machine is started for one: for that the limit
-/// must not be 0 (core(5)).
+/// No core file is written, and no crash handler of the machine is started: to prevent the latter,
+/// the limit must not be 0 (core(5)).
 #[test]
 fn k17_no_crash_of_a_session_is_dumped() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").expect("it is there");
@@ -206,7 +206,7 @@ fn k17_no_crash_of_a_session_is_dumped() {
             "ulimit -c unlimited 2> /dev/null; sh -c 'kill -SEGV $$'; ls core* 2> /dev/null; :";
         let outside = env.repo_named("outside");
         let control = env.shell(outside.path(), crash);
-        // A machine that gives dumps to a handler is not asked to.
+        // On a machine with a crash handler, skip the control.
         if !pattern.starts_with(['|', '/', '@']) {
             assert!(control.stdout.contains("core"), "control: {control:?}");
         }

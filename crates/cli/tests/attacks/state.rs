@@ -1,5 +1,5 @@
-//! What one session leaves for the next one, and for the caller (F03, L51, L54), and what root's own
-//! sessions and presets keep to themselves (S50, S52).
+//! What one session leaves for the next one and for the caller (F03, L51, L54), and what root's own
+//! sessions and presets hide (S50, S52).
 
 use std::{fs, os::unix::fs::PermissionsExt, os::unix::fs::symlink};
 
@@ -17,15 +17,15 @@ fn kept(env: &TestEnv, preset: &str) -> std::path::PathBuf {
     workspace.expect("it has a workspace").path()
 }
 
-/// Whatever a session leaves in the place of what the user configured, the next one starts with what
-/// the user has.
+/// Whatever a session leaves in the place of the user's configuration, the next one starts with the
+/// user's files.
 #[test]
 fn l51_no_session_keeps_the_next_from_starting() {
     for_each_user(|env| {
         let repo = env.repo();
         env.write("home/.codex/config.toml", "mine = 1\n");
         env.write("home/.codex/prompts/a.md", "mine\n");
-        // What the preset puts behind `sh` must not matter here.
+        // The preset's arguments after `sh` must not matter here.
         let run = |line: &str| {
             let script = repo.path().join("try.sh");
             env.write(&script, &format!("#!/bin/sh\n{line}\n"));
@@ -50,7 +50,7 @@ fn l51_no_session_keeps_the_next_from_starting() {
             let next = run("cat ~/.codex/config.toml ~/.codex/prompts/a.md");
             assert_eq!(next.stdout, format!("{mine}mine\n"), "{trick}: {next:?}");
         }
-        // What the agent alone changes stays, and nothing of it is seen outside.
+        // A change by the agent alone stays, and nothing of it is visible outside.
         run("echo agent > ~/.codex/config.toml; echo agent > ~/.codex/prompts/b.md");
         let next = run("cat ~/.codex/config.toml ~/.codex/prompts/b.md");
         assert_eq!(next.stdout, "agent\nagent\n", "{next:?}");
@@ -59,7 +59,7 @@ fn l51_no_session_keeps_the_next_from_starting() {
     });
 }
 
-/// The file with the session's id is written as a whole, through no link, and nowhere else.
+/// The file with the session's id is written completely, not through a link, and nowhere else.
 #[test]
 fn f03_a_session_file_is_no_way_out() {
     for_each_user(|env| {
@@ -104,7 +104,7 @@ fn f03_a_session_file_is_no_way_out() {
             "precious\n"
         );
         assert!(!env.home().join("new").exists());
-        // Benign: a new one, one that is there, one below the workspace.
+        // Benign: a new file, an existing one, and one below the workspace.
         fs::write(at("sub/old"), "of an earlier session\n").expect("the workspace is ours");
         env.own(&at("sub/old"));
         let outside = env.home().join("file").display().to_string();
@@ -119,8 +119,8 @@ fn f03_a_session_file_is_no_way_out() {
     });
 }
 
-/// What others cannot read on this machine root's own session cannot either, and the tables of the
-/// kernel's memory are closed to everybody.
+/// Files of this machine that other users cannot read, root's own session cannot read either, and
+/// the tables of the kernel's memory are closed to every session.
 #[test]
 fn s52_a_session_of_root_sees_no_more_than_others() {
     for_each_user(|env| {
@@ -133,13 +133,13 @@ fn s52_a_session_of_root_sees_no_more_than_others() {
         }
         let inside = env.session(repo.path()).line(look).success();
         assert_eq!(inside.stdout, "", "{inside:?}");
-        // Benign: what everybody reads.
+        // Benign: files that everyone reads.
         let work = "cat /etc/passwd /etc/hosts > /dev/null && ls /usr/local /opt > /dev/null && cat /proc/meminfo > /dev/null";
         env.session(repo.path()).line(work).success();
     });
 }
 
-/// The preset shows configuration without the credentials in it, and git goes on with the rest.
+/// The preset shows configuration without its credentials, and git works with the rest.
 #[test]
 fn s50_configuration_is_shown_without_credentials() {
     for_each_user(|env| {
@@ -174,7 +174,7 @@ fn s50_configuration_is_shown_without_credentials() {
         for kept in ["Lab", "jobs = 2", "abbrev = 9", "status"] {
             assert!(inside.stdout.contains(kept), "{kept}: {inside:?}");
         }
-        // Who names the file means it.
+        // A policy that names the file means it.
         let policy = env.write(
             "policy.toml",
             "schema = 1\n[filesystem]\nread = [\"~/.gitconfig\"]\n",

@@ -1,5 +1,5 @@
-//! A storm of random system calls: the supervisor lives through it, nothing outside changes, no
-//! protected name comes into being, and the record holds.
+//! A storm of random system calls: the supervisor survives it, nothing outside changes, no
+//! protected name is created, and the record is intact.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -23,8 +23,8 @@ fn random_system_calls_change_nothing_outside() {
             .arg(source)
             .success();
         let protected = || {
-            // The modes of its own directories are the session's to change, also to 0; the test
-            // looks as their owner would.
+            // The session may change the modes of its own directories, even to 0; the test reads
+            // them as their owner would.
             for own in [repo.path().to_owned(), repo.path().join(".git")] {
                 fs::set_permissions(&own, fs::Permissions::from_mode(0o755))
                     .unwrap_or_else(|e| panic!("{} is gone: {e}", own.display()));
@@ -45,7 +45,7 @@ fn random_system_calls_change_nothing_outside() {
             .timeout(timeout)
             .line(line)
             .output();
-        // The supervisor answered to the end: the program itself was not ended by it.
+        // The supervisor answered to the end, and did not end the program itself.
         assert!(output.stdout.contains("rounds "), "{output:?}");
         assert!(!output.stderr.contains("panicked"), "{output:?}");
         assert_eq!(protected(), before, "{output:?}");

@@ -1,5 +1,5 @@
-//! Who traces a process decides what it does: nothing that rests on an answer or on a rule about its
-//! program is traced, and nothing that is traced comes to rest on one (K56).
+//! A tracer controls its target: a process with an answer, or with a rule about its program, is not
+//! traced, and a traced one gets neither (K56).
 
 use std::{fs, path::Path, time::Duration};
 
@@ -13,7 +13,7 @@ use stockade_testkit::{
 
 use crate::attacks::for_each_user;
 
-/// What is asked about, and what a rule trusts to connect.
+/// Asks about one program, and trusts one to connect.
 const POLICY: &str = r#"schema = 1
 [[ask]]
 id = "asked"
@@ -29,7 +29,7 @@ programs = ["/usr/bin/tail"]
 reason = "lab"
 "#;
 
-/// `trace PID` (PTRACE_SEIZE), `memory PID` (the memory opened for writing), `runs PID NAME` waits
+/// `trace PID` (PTRACE_SEIZE), `memory PID` (opens the memory for writing), `runs PID NAME` waits
 /// until the process runs a program, and `traced CMD` runs one under PTRACE_TRACEME.
 const TOOLS: &str = r#"
 trace() { perl -e 'print syscall(101, 0x4206, $ARGV[0] + 0, 0, 0) == 0 ? "traced\n" : "kept\n"' $1; }
@@ -38,7 +38,7 @@ runs() { for i in $(seq 200); do [ "$(cat /proc/$1/comm)" = $2 ] && return; slee
 traced() { perl -e 'if (!($p = fork)) { syscall(101, 0, 0, 0, 0) == 0 or print "untraced\n"; exec @ARGV; print "kept\n"; exit } waitpid $p, 0; syscall(101, 17, $p, 0, 0); waitpid $p, 0' "$@"; }
 "#;
 
-/// Runs a line and allows what is asked, each once `before` is done.
+/// Runs a line and allows each question once `before` is done.
 fn session(env: &TestEnv, line: &str, before: impl Fn(&Path)) -> (Output, Vec<Event>) {
     require_tool("perl");
     require_tool("pgrep");
@@ -97,7 +97,7 @@ fn k56_what_runs_on_an_answer_is_not_traced() {
     });
 }
 
-/// Not its children, and not those whose parents are gone.
+/// Neither its children, nor those whose parents are gone.
 #[test]
 fn k56_what_belongs_to_an_answer_is_not_traced() {
     for_each_user(|env| {
@@ -114,7 +114,8 @@ fn k56_what_belongs_to_an_answer_is_not_traced() {
     });
 }
 
-/// Who was let trace while the question was open gets no answer that was given for another program.
+/// A process that could trace another while the question was open gets no answer that was given for
+/// a different program.
 #[test]
 fn k56_an_answer_is_for_nobody_that_was_traced_meanwhile() {
     for_each_user(|env| {
@@ -145,8 +146,8 @@ fn k56_what_a_rule_trusts_by_its_program_is_not_traced() {
     });
 }
 
-/// The first process of a session hands sockets on and passes signals: nobody traces it, and it
-/// traces nobody.
+/// The first process of a session hands sockets on and passes signals: it is never traced, and
+/// traces no other process.
 #[test]
 fn k56_the_first_process_has_no_part_in_it() {
     for_each_user(|env| {

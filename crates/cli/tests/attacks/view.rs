@@ -1,4 +1,4 @@
-//! Nothing that the agent can write decides what it sees (F50 to F59, L50).
+//! Nothing that the agent can write affects what it sees (F50 to F59, L50).
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use stockade_testkit::{Output, TestEnv, env::Repo};
 
 use crate::attacks::for_each_user;
 
-/// A text that is only seen by who reads where it should not.
+/// A text that only appears to a program that reads where it should not.
 const MARKER: &str = "marker-of-the-view";
 
 /// Writes a program below the environment; `HOME` becomes the home.
@@ -36,8 +36,8 @@ fn search_path(env: &TestEnv, first: &Path) -> String {
     format!("{}:{}", first.display(), rest.display())
 }
 
-/// A script, a link, a directory of the search path and a virtual environment of the workspace are
-/// used as they are: the host's files they name do not come along.
+/// A script, a link, a directory of the search path and a virtual environment in the workspace are
+/// used unchanged: the host's files that they name are not brought along.
 #[test]
 fn f52_what_the_workspace_names_does_not_come_along() {
     for_each_user(|env| {
@@ -99,7 +99,7 @@ fn f52_what_the_workspace_names_does_not_come_along() {
     });
 }
 
-/// A FIFO in the place of a program, of a script or of its interpreter keeps nobody waiting.
+/// A FIFO in the place of a program, of a script or of its interpreter does not block.
 #[test]
 fn f56_a_fifo_keeps_nobody_waiting() {
     for_each_user(|env| {
@@ -134,7 +134,7 @@ fn f56_a_fifo_keeps_nobody_waiting() {
     });
 }
 
-/// What people run from a workspace, and how they install agents, goes on working.
+/// Programs that people run from a workspace, and the usual installations of agents, work.
 #[test]
 fn f52_ordinary_programs_start() {
     for_each_user(|env| {
@@ -240,7 +240,7 @@ fn f52_ordinary_programs_start() {
     });
 }
 
-/// Runs a session with this policy and line, and says what came of it.
+/// Runs a session with this policy and line, and returns its output.
 fn with(env: &TestEnv, repo: &Repo, policy: &str, line: &str) -> Output {
     let policy = env.write(
         "policy.toml",
@@ -250,8 +250,8 @@ fn with(env: &TestEnv, repo: &Repo, policy: &str, line: &str) -> Output {
     run.line(line).output()
 }
 
-/// What policy hides is hidden in the workspace, in shares, by a link, by another name, and under
-/// the name that an earlier session would give it.
+/// What policy hides is hidden in the workspace, in shares, through a link, by another name, and
+/// under the name that an earlier session would give it.
 #[test]
 fn f50_what_policy_hides_is_hidden() {
     for_each_user(|env| {
@@ -281,7 +281,7 @@ fn f50_what_policy_hides_is_hidden() {
         );
         let output = with(env, &repo, &policy, look);
         assert_eq!(count(&output), 0, "{output:?}");
-        // Moving what is above does not bring it out, in this session or in the next.
+        // Moving a directory above it does not reveal it, in this session or in the next.
         let moves = "mv conf moved; mv conf/live conf/l2; mv ~/share/deep ~/share/d2; \
                      rm -f conf/live/secret.env; mv conf/live/secret.env x; echo y > conf/live/secret.env; \
                      grep -r marker-of . ~/share 2> /dev/null; :";
@@ -294,13 +294,13 @@ fn f50_what_policy_hides_is_hidden() {
             6,
             "nothing was moved or changed"
         );
-        // What is not hidden is used as ever.
+        // Files that are not hidden can be used as usual.
         let work = "echo new > conf/live/other && mv conf/live/other conf/live/o2 && echo z > ~/share/deep/z && cat conf/live/o2";
         assert_eq!(with(env, &repo, &policy, work).stdout.trim(), "new");
     });
 }
 
-/// A rule that means nothing here is said, and does not keep the session from starting.
+/// A rule that matches nothing here is reported, but does not prevent the start.
 #[test]
 fn f50_what_matches_nothing_is_said() {
     for_each_user(|env| {
@@ -329,8 +329,8 @@ fn f50_what_matches_nothing_is_said() {
     });
 }
 
-/// A policy in the workspace holds this session and the next: nobody inside rewrites it, replaces it,
-/// or moves what is above it.
+/// A policy in the workspace applies to this session and the next: no program inside can rewrite
+/// it, replace it, or move a directory above it.
 #[test]
 fn l50_a_policy_in_the_workspace_stays_what_it_was() {
     for_each_user(|env| {
@@ -363,7 +363,7 @@ fn l50_a_policy_in_the_workspace_stays_what_it_was() {
             let run = env.session(repo.path()).args(options);
             let output = run.line(attack).output();
             for name in ["p.toml", "conf/user.toml"] {
-                // Without the option `p.toml` is a file as any other.
+                // Without the option, `p.toml` is an ordinary file.
                 if name == "p.toml" && options.is_empty() {
                     continue;
                 }
@@ -375,14 +375,14 @@ fn l50_a_policy_in_the_workspace_stays_what_it_was() {
                 "the policy holds: {output:?}"
             );
         }
-        // Benign: beside it, work goes on.
+        // Benign: work beside it succeeds.
         let run = env.session(repo.path()).args(["--policy", "p.toml"]);
         run.line("echo x > conf/other && rm conf/other && cat p.toml > /dev/null")
             .success();
     });
 }
 
-/// A policy of the user in a writable share, or the place where the next session looks for one.
+/// A policy of the user in a writable share, or the place in which the next session looks for one.
 #[test]
 fn f58_policies_in_a_share_are_out_of_reach() {
     for_each_user(|env| {
@@ -421,7 +421,7 @@ fn f58_policies_in_a_share_are_out_of_reach() {
 }
 
 /// Our own program cannot be replaced for the next session: in the workspace it is protected under
-/// each of its names, and a share does not hold it.
+/// each of its names, and a share does not contain it.
 #[test]
 fn f59_our_own_program_cannot_be_replaced() {
     for_each_user(|env| {

@@ -1,5 +1,5 @@
-//! Answers that are kept: written as the narrowest rule, listed, taken back, and out of reach for
-//! whatever runs inside.
+//! Kept answers: they are written as the narrowest rule, listed, revoked, and out of reach for
+//! programs inside.
 
 use std::{cell::RefCell, fs, path::PathBuf};
 
@@ -30,7 +30,7 @@ impl Place {
         }
     }
 
-    /// Runs a push; whatever is asked is allowed as `scope` says.
+    /// Runs a push; every question is allowed with the scope `scope`.
     fn push(&self, repo: &Repo, options: &[&str]) -> (Output, Vec<Asked>) {
         let run = self
             .env
@@ -48,7 +48,7 @@ impl Place {
             self.said
                 .borrow_mut()
                 .extend([output.stdout.as_str(), output.stderr.as_str()]);
-            // It is settled by now; a second answer is not taken.
+            // It is settled by now; a second answer is not accepted.
             Answer::Deny {
                 reason: "late".to_owned(),
             }
@@ -127,7 +127,7 @@ fn what_was_allowed_in_a_session_is_learned_from_its_record() {
     };
     learn(&[]).assert_success().assert_stdout("[[allow]]");
     assert_eq!(place.asked(&place.repo), 1, "nothing is written unasked");
-    // Nothing is learned, and nothing written, from a record with a line that cannot be read.
+    // A record with an unreadable line teaches nothing, and causes no write.
     let record = place.env.state().join("sessions").join(&session);
     let journal = record.join("journal.jsonl");
     let whole = fs::read(&journal).expect("the session has a journal");
@@ -173,7 +173,7 @@ fn an_organisation_keeps_answers_to_the_session() {
     assert!(!place.configuration().exists(), "nothing was written");
 }
 
-/// What runs inside has a home of its own: it can write no policy, and answers no question.
+/// Programs inside have a separate home: they can write no policy, and answer no question.
 #[test]
 fn nothing_inside_writes_the_policy_of_the_user() {
     for user in User::all() {
@@ -206,7 +206,7 @@ fn nothing_inside_writes_the_policy_of_the_user() {
     }
 }
 
-/// A question that was denied for the session does not come back.
+/// A question that was denied for the session is not asked again.
 #[test]
 fn a_question_that_is_denied_for_the_session_does_not_come_back() {
     let place = Place::new(None);

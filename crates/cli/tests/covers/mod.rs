@@ -1,4 +1,5 @@
-//! One question for one intention: what an approved or allowed command covers, and what not.
+//! One question for one intention: what an approved or allowed command covers, and what it does
+//! not.
 
 mod lasting;
 
@@ -135,7 +136,7 @@ fn the_rule_of_the_guide_pushes_own_branches_and_nothing_else() {
     }
 }
 
-/// A remote on this machine is reached through a shell that git starts for it.
+/// Git reaches a remote on this machine through a shell that it starts.
 #[test]
 fn a_push_to_this_machine_is_one_question() {
     for user in User::all() {
@@ -157,8 +158,8 @@ fn a_push_to_this_machine_is_one_question() {
     }
 }
 
-/// What runs below an approved push and is not git itself is not covered by it, and neither is what
-/// was there before or comes after.
+/// An approved push does not cover a program below it other than git itself, nor a process from
+/// before or after it.
 #[test]
 fn an_approved_push_covers_nobody_else() {
     for user in User::all() {

@@ -12,7 +12,7 @@ use stockade_testkit::{
 
 use crate::git::{checkout, for_each_user};
 
-/// Runs a line in a session in which somebody answers; returns what was asked, as it was shown.
+/// Runs a line in a session in which a person answers; returns the questions, as they were shown.
 fn answered(env: &TestEnv, repo: &Repo, line: &str, allow: bool) -> (Output, Vec<String>) {
     answered_with(env, repo, &[], line, |_| allow)
 }
@@ -47,8 +47,8 @@ fn answered_with(
     (output, shown.into_inner())
 }
 
-/// R6: one question for a whole change of the working tree; a yes makes it as git makes it outside, a no
-/// changes nothing.
+/// R6: one question for a whole change of the working tree; a yes makes the change as git does
+/// outside, a no changes nothing.
 #[test]
 fn a_change_of_the_working_tree_is_one_question() {
     let commands = [
@@ -61,7 +61,7 @@ fn a_change_of_the_working_tree_is_one_question() {
         "git merge -q --ff-only dev",
         "echo 5 > other && git stash -q -u && git switch -q dev && git stash pop -q",
     ];
-    // Every command in a copy of its own.
+    // Every command in its own copy.
     let copies = |env: &TestEnv, name: &str| {
         let repo = checkout::repository(env, name);
         let lines = commands.iter().enumerate().map(|(number, command)| {
@@ -97,7 +97,7 @@ fn a_change_of_the_working_tree_is_one_question() {
         assert_eq!(shown.len(), commands.len(), "{output:?} {shown:#?}");
         let exits: Vec<&str> = output.stdout.lines().collect();
         assert!(exits.iter().all(|exit| *exit != "0"), "{exits:?}");
-        // What the stash has saved is in it.
+        // The stash contains what it saved.
         let undo = "cd r7; git stash drop -q; cd ..;";
         let after = env.shell(repo.path(), &format!("{undo} {state}")).stdout;
         assert_eq!(before, after, "{output:?}");
@@ -108,7 +108,8 @@ fn a_change_of_the_working_tree_is_one_question() {
     });
 }
 
-/// The same files in another working tree of the workspace are no news, with or without a person.
+/// The same files in another working tree of the workspace need no question, with or without a
+/// person.
 #[test]
 fn copies_of_what_the_workspace_has_are_not_asked_about() {
     for_each_user(|env| {
@@ -127,13 +128,14 @@ fn copies_of_what_the_workspace_has_are_not_asked_about() {
     });
 }
 
-/// What a change of the working tree shows, and that an answer holds for that content alone.
+/// The text of a question about the working tree, and that an answer is valid only for that
+/// content.
 #[test]
 fn an_answer_holds_for_the_content_that_was_shown() {
     for_each_user(|env| {
         let repo = checkout::repository(env, "content");
-        // What was there when the session began comes back without a question, and a second time the
-        // answer is there; what a commit of the session has is another content.
+        // Content from the start of the session returns without a question, and the second time the
+        // answer still applies; content of a commit made in the session is different.
         let line = "set -e; git switch -q dev; git switch -q main; git switch -q dev; git switch -q main; \
             git worktree add -q wt -b evil; cd wt; blob=$(echo evil | git hash-object -w --stdin); \
             git update-index --add --cacheinfo 100644,$blob,.vscode/settings.json; git commit -qm evil; \
@@ -160,7 +162,7 @@ fn an_answer_holds_for_the_content_that_was_shown() {
     });
 }
 
-/// What the owner changes meanwhile is his: nothing puts the old content back unasked.
+/// The owner's changes meanwhile are his: nothing restores the old content without a question.
 #[test]
 fn what_the_owner_wrote_meanwhile_is_asked_about() {
     for_each_user(|env| {
@@ -184,7 +186,8 @@ fn what_the_owner_wrote_meanwhile_is_asked_about() {
     });
 }
 
-/// Hooks, however they are written: one question with what would run, nothing without a yes.
+/// Hooks, however they are written: one question with the code that would run, and no change
+/// without a yes.
 #[test]
 fn a_hook_is_asked_about_by_what_is_in_it() {
     const HOOK: &str = "#!/bin/sh\necho hooked\n";
@@ -246,7 +249,7 @@ fn a_hook_is_asked_about_by_what_is_in_it() {
     });
 }
 
-/// Programs of hook managers write many files: one question, which says a text once.
+/// Programs of hook managers write many files: one question, which shows each text once.
 #[test]
 fn hooks_of_one_program_are_one_question() {
     for_each_user(|env| {
@@ -268,7 +271,7 @@ fn hooks_of_one_program_are_one_question() {
         );
         let seen = env.shell(repo.path(), "ls .husky/_; git config core.hooksPath");
         assert_eq!(seen.stdout, "commit-msg\npre-commit\n.husky/_\n");
-        // Without a person the setting does not lead where nothing can come.
+        // Without a person the setting is refused too, because no hooks could be put at its place.
         let nobody = env.repo_named("nobody");
         let output = env.session(nobody.path()).line(line).output();
         assert_ne!(output.code(), 0, "{output:?}");
@@ -277,13 +280,13 @@ fn hooks_of_one_program_are_one_question() {
     });
 }
 
-/// Code inside cannot change what was shown, nor have asked what is not to be asked.
+/// Code inside cannot change the shown content, nor cause questions that must not be asked.
 #[test]
 fn nothing_else_comes_with_an_answer() {
     const HELD: &str = "schema = 1\n[workspace]\nprotect = [\".husky/**\"]\n";
-    // A line, and how often it may be asked.
+    // A line, and how often it may cause a question.
     let attacks = [
-        // another process keeps the descriptor and writes after the answer
+        // Another process keeps the descriptor and writes after the answer.
         (
             "python3 -c 'import os, time\nf = os.open(\".git/hooks/x\", os.O_WRONLY | os.O_CREAT, 0o755)\n\
           os.write(f, b\"good\\n\")\n\
@@ -293,7 +296,7 @@ fn nothing_else_comes_with_an_answer() {
           os.close(f)\nopen(\"plain\", \"w\")\nos.wait()'",
             1,
         ),
-        // a mapping outlives the descriptor
+        // A mapping outlives the descriptor.
         (
             "python3 -c 'import mmap, os\nf = os.open(\".git/hooks/x\", os.O_RDWR | os.O_CREAT, 0o755)\n\
           os.ftruncate(f, 4096)\nm = mmap.mmap(f, 4096)\nos.close(f)\nopen(\"plain\", \"w\")\nm[:4] = b\"evil\"\nos._exit(0)'",

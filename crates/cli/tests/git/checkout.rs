@@ -1,10 +1,12 @@
-//! A switch, merge, rebase or stash that would change a protected file happens whole or not at all.
+//! A switch, merge, rebase or stash that would change a protected file happens completely or not at
+//! all.
 
 use stockade_testkit::{TestEnv, env::Repo, events};
 
 use crate::git::for_each_user;
 
-/// Two branches that differ in protected files, in others before and after them, and in what is there.
+/// Two branches that differ in protected files, in others before and after them, and in which files
+/// exist.
 const BRANCHES: &str = "set -e; mkdir .vscode zz; echo 1 > .vscode/settings.json; echo 1 > .a; echo 1 > f; \
     echo 1 > zz/only-main; echo 1 > only-main; ln -s f link; echo 1 > .envrc; chmod 755 only-main; \
     git add .; git commit -qm one; git switch -q -c dev; \
@@ -19,7 +21,7 @@ pub(crate) fn repository(env: &TestEnv, name: &str) -> Repo {
     repo
 }
 
-/// Where the repository is: the commit, what is staged, all files with their content.
+/// The repository's state: the commit, the index, all files with their content.
 pub(crate) fn state(env: &TestEnv, repo: &Repo) -> String {
     let line = "git status -sb; git rev-parse HEAD; find . -path ./.git -prune -o -printf '%y %m %p\\n' | sort; \
         find . -path ./.git -prune -o -type f -exec cksum {} + | sort; find .git -name '*.lock'; \
@@ -27,7 +29,7 @@ pub(crate) fn state(env: &TestEnv, repo: &Repo) -> String {
     env.shell(repo.path(), line).stdout
 }
 
-/// R6: no exit 0 with a wrong tree, nothing half-made, nothing left behind.
+/// R6: no exit 0 with a wrong tree, no half-done change, no remains.
 #[test]
 fn what_is_refused_changes_nothing() {
     let commands = [
@@ -70,14 +72,14 @@ fn what_is_refused_changes_nothing() {
                     .contains("is protected, so nothing of this change"),
                 "{output:?}"
             );
-            // The same outside is the control.
+            // The control: the same outside.
             env.shell(repo.path(), command);
             assert_ne!(before, state(env, &repo), "{command} does nothing");
         }
     });
 }
 
-/// A stash keeps what it saved; the working tree stays as it is.
+/// A stash keeps what it saved; the working tree does not change.
 #[test]
 fn a_stash_of_a_protected_file_loses_nothing() {
     for_each_user(|env| {
@@ -94,7 +96,7 @@ fn a_stash_of_a_protected_file_loses_nothing() {
     });
 }
 
-/// Beside it: what touches no protected file works, before and after a refusal.
+/// Changes that touch no protected file work, before and after a refusal.
 #[test]
 fn other_branches_work_beside_it() {
     for_each_user(|env| {

@@ -1,4 +1,4 @@
-//! Git inside does what git does outside.
+//! Git has the same effects inside as outside.
 #![expect(
     clippy::expect_used,
     reason = "a broken fixture must end the test with its reason"
@@ -12,7 +12,7 @@ mod worktrees;
 
 use stockade_testkit::{TestEnv, env::User};
 
-/// Does `body` in a fresh environment of every user that the tests can become.
+/// Runs `body` in a fresh environment for every user that the tests can become.
 fn for_each_user(body: impl Fn(&TestEnv)) {
     for user in User::all() {
         body(&TestEnv::of(user.as_deref()));

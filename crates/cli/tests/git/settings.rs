@@ -1,4 +1,4 @@
-//! Settings, hooks and pointers that would run something outside cannot be made, by no way that git
+//! Settings, hooks and pointers that would run something outside cannot be made in any way that git
 //! or another program has.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
@@ -7,7 +7,7 @@ use stockade_testkit::{TestEnv, env::Repo};
 
 use crate::git::for_each_user;
 
-/// Each makes the owner's next git run `./evil`, in the repository or in one beside it.
+/// Each of these makes the owner's next git run `./evil`, in the repository or in one beside it.
 const ATTACKS: [&str; 25] = [
     "git config core.fsmonitor \"$PWD/evil\"",
     "git config core.hooksPath \"$PWD/hooks\"",
@@ -43,11 +43,12 @@ const ATTACKS: [&str; 25] = [
      echo \"gitdir: $PWD/.git/worktrees/new\" > new/.git",
 ];
 
-/// What the owner does afterwards.
+/// The owner's commands afterwards.
 const OWNER: &str =
     "for d in . new; do (cd $d && git status -s; git commit -q --allow-empty -m mine); done; :";
 
-/// Prepares a repository with what the attacks plant; `evil` leaves a mark where no session can.
+/// Prepares a repository with the files that the attacks plant; `evil` leaves a mark at a place
+/// that no session can reach.
 fn prepared(env: &TestEnv, name: &str, mark: &Path) -> Repo {
     let repo = env.repo_named(name);
     let at = |path: &str| repo.path().join(path);
@@ -61,7 +62,7 @@ fn prepared(env: &TestEnv, name: &str, mark: &Path) -> Repo {
         at("evil").display()
     );
     env.write(at("evil.config"), &settings);
-    // A git directory of another name, which nothing leads to.
+    // A git directory of another name, to which nothing points.
     env.shell(
         repo.path(),
         "git init -q --bare planted && cat evil.config >> planted/config",
@@ -71,7 +72,7 @@ fn prepared(env: &TestEnv, name: &str, mark: &Path) -> Repo {
 }
 
 /// A repository that is unpacked or copied is the same inside as outside, with its settings and the
-/// modes of its directories; what would run something is left out, and said.
+/// modes of its directories; parts that would run something are left out, and reported.
 #[test]
 fn repositories_that_are_unpacked_or_copied_are_whole() {
     for_each_user(|env| {
@@ -90,7 +91,7 @@ fn repositories_that_are_unpacked_or_copied_are_whole() {
     });
 }
 
-/// The mode of the owner's own hooks changes by no name of theirs.
+/// The mode of the owner's own hooks cannot be changed by any of their names.
 #[test]
 fn the_owners_hooks_keep_their_mode() {
     for_each_user(|env| {
@@ -132,7 +133,7 @@ fn nothing_that_a_session_makes_runs_in_the_owners_git() {
     });
 }
 
-/// The refusal names the setting, and git says that it failed.
+/// The refusal names the setting, and git reports the failure.
 #[test]
 fn a_setting_that_is_refused_is_named() {
     for_each_user(|env| {
@@ -157,7 +158,7 @@ fn a_setting_that_is_refused_is_named() {
     });
 }
 
-/// What the session made it may remove, and nothing else: not what the owner made or changed.
+/// A session may remove what it made, but nothing that the owner made or changed.
 #[test]
 fn only_what_the_session_made_can_be_removed() {
     for_each_user(|env| {
@@ -190,7 +191,7 @@ fn only_what_the_session_made_can_be_removed() {
     });
 }
 
-/// Libraries make a repository in other steps than git.
+/// Libraries make a repository in different steps from git.
 #[test]
 fn a_library_makes_a_repository() {
     for_each_user(|env| {

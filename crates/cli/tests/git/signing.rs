@@ -1,11 +1,12 @@
-//! Commits of who signs them outside.
+//! Commits of a person who signs them outside.
 
 use crate::git::for_each_user;
 
 const SETTINGS: &str = "[user]\n\tname = Lab Tester\n\temail = tester@good.test\n\tsigningkey = ABCD\n\
     [commit]\n\tgpgSign = true\n[tag]\n\tgpgSign = true\n[gpg]\n\tprogram = /bin/false\n";
 
-/// Inside they are unsigned, with one line; what asks for a signature itself fails as it does outside.
+/// Inside they are unsigned, with one line; a command that asks for a signature itself fails as it
+/// does outside.
 #[test]
 fn commits_are_unsigned_where_the_keys_are_not() {
     for_each_user(|env| {
@@ -27,7 +28,7 @@ fn commits_are_unsigned_where_the_keys_are_not() {
         let said = "git: commits are made unsigned; your keys are not inside";
         assert_eq!(global.stdout, "twoN\n", "{global:?}");
         assert_eq!(global.stderr.matches(said).count(), 1, "{global:?}");
-        // Where the repository says it.
+        // The same if the repository sets it.
         let text = SETTINGS
             .split("[commit]")
             .next()

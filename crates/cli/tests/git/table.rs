@@ -40,7 +40,7 @@ const REPOSITORIES: [&str; 17] = [
     "git submodule add -q ../lib sub && git commit -qm sub && git submodule status",
 ];
 
-/// Branches, merges and what is put aside.
+/// Branches, merges and stashes.
 const BRANCHES: [&str; 18] = [
     "git submodule add -q ../lib sub && cd sub && git switch -q -c x && git commit -q --allow-empty -m x",
     "git submodule add -q ../lib sub && git submodule deinit -f sub && git submodule update --init",
@@ -62,7 +62,7 @@ const BRANCHES: [&str; 18] = [
     "git switch -q -c topic && git branch -u origin/dev && git status -sb && git branch --unset-upstream",
 ];
 
-/// Remotes, and what keeps a repository in order.
+/// Remotes, and the commands that maintain a repository.
 const REMOTES: [&str; 17] = [
     "git branch -q topic && git branch -m topic renamed && git branch -D renamed",
     "git branch -q --track topic origin/dev && git branch -m topic renamed && git config -l --local",
@@ -83,7 +83,7 @@ const REMOTES: [&str; 17] = [
     "git config pull.rebase true && git config core.autocrlf false && git config advice.detachedHead false",
 ];
 
-/// Commits and the files of them.
+/// Commits and their files.
 const WORK: [&str; 16] = [
     "git commit -q --allow-empty -m x && git commit -q --amend -m y && git log --oneline",
     "git cherry-pick origin/dev && git revert --no-edit HEAD && git log --oneline",
@@ -103,7 +103,7 @@ const WORK: [&str; 16] = [
     "git range-diff HEAD~1..HEAD HEAD~1..HEAD && git merge-tree HEAD origin/dev > /dev/null && git var GIT_EDITOR",
 ];
 
-/// Everything there is of the folder by now, but for what only names objects.
+/// The present content of the folder, except files that only contain objects.
 const STATE: &str = "
     find . -name objects -prune -o -name '*.pack' -prune -o -printf '%y %m %p\\n' | sort
     for file in $(find . -name 'config*' -path '*git*' -type f | sort); do echo $file; git config -f $file -l; done
@@ -113,7 +113,7 @@ const STATE: &str = "
     git submodule status && git log --all --format='%H %s' | sort && git fsck --no-progress
 ";
 
-/// Commits are the same where their dates are.
+/// Commits are equal if their dates are.
 const DATES: &str =
     "export GIT_AUTHOR_DATE='2026-01-01T00:00:00Z' GIT_COMMITTER_DATE='2026-01-01T00:00:00Z'";
 
@@ -135,7 +135,7 @@ fn folder(env: &TestEnv, name: &str) -> PathBuf {
     folder
 }
 
-/// What can be seen of a run and of what it left, without the name of its folder.
+/// The visible result of a run and its effects, without the name of its folder.
 fn seen(env: &TestEnv, output: &Output, folder: &std::path::Path, name: &str) -> String {
     let state = env.shell(folder, STATE);
     let text = format!(
@@ -169,7 +169,7 @@ fn commits_are_the_same_inside() {
     check(&WORK);
 }
 
-/// Runs each command bare and inside, each time in a folder of its own.
+/// Runs each command bare and inside, each time in a new folder.
 fn check(commands: &[&str]) {
     for_each_user(|env| {
         let policy = env.write("policy.toml", POLICY);
@@ -201,7 +201,7 @@ fn check(commands: &[&str]) {
     });
 }
 
-/// The lines of two texts that the other one does not have.
+/// Returns the lines that only one of two texts has.
 fn difference(bare: &str, inside: &str) -> String {
     let without = |all: &str, other: &str, sign: char| -> Vec<String> {
         let others: Vec<&str> = other.lines().collect();

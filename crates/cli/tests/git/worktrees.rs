@@ -1,4 +1,4 @@
-//! A workspace whose git directory lies outside: a linked worktree, a submodule, a part of a tree.
+//! A workspace whose git directory is outside: a linked worktree, a submodule, a part of a tree.
 
 use std::{fs, path::PathBuf};
 
@@ -13,7 +13,7 @@ fn worktree(env: &TestEnv, repo: &Repo) -> PathBuf {
     repo.path().with_file_name("wt")
 }
 
-/// R3: git works in a linked worktree, and its owner sees it outside.
+/// R3: git works in a linked worktree, and its owner sees the result outside.
 #[test]
 fn git_works_in_a_linked_worktree() {
     for_each_user(|env| {
@@ -38,7 +38,7 @@ fn git_works_in_a_linked_worktree() {
     });
 }
 
-/// What is another worktree's, and what runs programs, stays as it is.
+/// Files of another worktree, and files that run programs, do not change.
 #[test]
 fn a_linked_worktree_reaches_nothing_else() {
     let attacks = "echo x > $G/hooks/pre-commit; echo x >> $G/config; git config core.pager x; \
@@ -66,7 +66,7 @@ fn a_linked_worktree_reaches_nothing_else() {
     });
 }
 
-/// A submodule has its git directory for itself.
+/// A submodule has its own git directory.
 #[test]
 fn git_works_in_a_submodule() {
     for_each_user(|env| {
@@ -94,7 +94,7 @@ fn git_works_in_a_submodule() {
     });
 }
 
-/// A repository without a working tree of its own, with worktrees around it.
+/// A repository without its own working tree, with worktrees around it.
 #[test]
 fn git_works_beside_a_bare_repository() {
     for_each_user(|env| {
@@ -126,7 +126,7 @@ fn git_works_beside_a_bare_repository() {
     });
 }
 
-/// What a workspace says of itself widens nothing: the git directory has to say it.
+/// A workspace's own claim widens nothing: the git directory must point back.
 #[test]
 fn a_pointer_that_is_not_led_back_to_shows_nothing() {
     for_each_user(|env| {
@@ -161,7 +161,7 @@ fn a_pointer_that_is_not_led_back_to_shows_nothing() {
     });
 }
 
-/// A git directory that policy lets write is protected as one, whatever it is called.
+/// A git directory that policy makes writable is protected as one, whatever its name.
 #[test]
 fn a_shared_git_directory_is_protected() {
     for_each_user(|env| {
@@ -200,7 +200,7 @@ fn a_shared_git_directory_is_protected() {
     });
 }
 
-/// In a part of a larger tree, one line names what helps, and that helps.
+/// In a part of a larger tree, one line names the remedy, and the remedy works.
 #[test]
 fn a_part_of_a_tree_names_its_repository() {
     for_each_user(|env| {
@@ -224,7 +224,7 @@ fn a_part_of_a_tree_names_its_repository() {
     });
 }
 
-/// Worktrees that lie elsewhere are not taken for gone.
+/// Worktrees elsewhere are not pruned as missing.
 #[test]
 fn worktrees_elsewhere_are_kept() {
     for_each_user(|env| {
@@ -247,8 +247,8 @@ fn worktrees_elsewhere_are_kept() {
     });
 }
 
-/// An agent's own working trees below `.claude` are working trees as any; nothing else of `.claude` opens,
-/// there or in them.
+/// An agent's own working trees below `.claude` are like any others; nothing else of `.claude` is
+/// writable, there or in them.
 #[test]
 fn working_trees_below_the_agents_directory_work() {
     let before = "mkdir -p .claude/hooks; echo '{}' > .claude/settings.json; echo owner > .claude/hooks/h; \
@@ -304,7 +304,8 @@ fn working_trees_below_the_agents_directory_work() {
     });
 }
 
-/// Hooks of the owner's template are left out, and said; the repository is whole without them.
+/// Hooks of the owner's template are left out, and reported; the repository is complete without
+/// them.
 #[test]
 fn a_template_with_hooks_makes_a_repository_without_them() {
     for_each_user(|env| {

@@ -1,4 +1,4 @@
-//! Where clients get packages from, as they are configured or have it by default.
+//! The package sources of clients, as configured or by default.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -13,7 +13,7 @@ const NPM: &str = "node_modules/@npmcli/config/lib/definitions/definitions.js";
 const NPM_TEXT: &str =
     "  registry: new Definition('registry', {\n    default: 'https://registry.npm.test/',\n";
 
-/// Puts stand-ins for installed clients, with their defaults, in a directory.
+/// Puts replacements for installed clients, with their defaults, in a directory.
 fn install(place: &Place, root: &Path) {
     let file = |name: &str, text: &str| {
         let path = place.env.write(root.join(name), text);
@@ -36,7 +36,7 @@ fn install(place: &Place, root: &Path) {
     );
 }
 
-/// F4, R13: what the owner's settings name is that host at that port, and nothing beside it.
+/// F4, R13: a source in the owner's settings opens that host at that port, and nothing else.
 #[test]
 fn a_source_is_its_host_and_its_port() {
     let place = Place::one();
@@ -67,11 +67,11 @@ fn a_source_is_its_host_and_its_port() {
         ("gem.lab.test:8445", "allow"),
         ("other.lab.test:4873", "deny"),
     ]);
-    // What is on the machine itself is named in no rule, and a policy with the set is good.
+    // Sources on the machine itself are not in any rule, and a policy with the set is valid.
     place.write(".yarnrc", "registry \"http://localhost:4873/\"\n");
     place.own_policy("[[allow]]\nid = \"x\"\nwhat = \"net\"\nhosts = [\"@npm\"]\n");
     place.assert(&[("corp.lab.test:4873", "allow")]);
-    // A rule that names ports means those alone, and a deny means the host.
+    // A rule with ports means only those, and a deny means the whole host.
     place.own_policy(
         "[[deny]]\nid = \"no-npm\"\nwhat = \"net\"\nhosts = [\"@npm\"]\n\
          [[ask]]\nid = \"tls\"\nwhat = \"net\"\nhosts = [\"@go\"]\nports = [443]\n",
@@ -83,7 +83,7 @@ fn a_source_is_its_host_and_its_port() {
     ]);
 }
 
-/// The port of a source leads out of a session as well.
+/// The port of a source can also be reached from a session.
 #[test]
 fn a_session_reaches_a_source_at_its_port() {
     Place::each(|place| {
@@ -107,8 +107,8 @@ fn a_session_reaches_a_source_at_its_port() {
     });
 }
 
-/// F4, A2: where nothing is configured, the defaults of installed clients count, and are found again
-/// from what was remembered.
+/// F4, A2: if nothing is configured, the defaults of installed clients count, and are then taken
+/// from the cache.
 #[test]
 fn clients_without_settings_have_their_defaults() {
     Place::each(|place| {
@@ -138,7 +138,7 @@ fn clients_without_settings_have_their_defaults() {
             "{kept}"
         );
         place.assert(&defaults);
-        // The file is not read again as long as it is the same, and read when it is another.
+        // The file is not read again while it is unchanged, and is read when it is another one.
         let change = |text: &str, same: bool| {
             let file = lab.join(NPM);
             let time = fs::metadata(&file).unwrap().modified().unwrap();
@@ -158,8 +158,8 @@ fn clients_without_settings_have_their_defaults() {
     });
 }
 
-/// Nobody is taken to a public default beside the company's own source: strangers may have packages of
-/// the same names there.
+/// A company's own source excludes the public default, because strangers may have packages of the
+/// same names there.
 #[test]
 fn a_source_in_the_place_of_the_default_is_alone() {
     let place = Place::one();
@@ -191,8 +191,8 @@ fn a_source_in_the_place_of_the_default_is_alone() {
     place.assert(&[("index.cargo.test:443", "ask")]);
 }
 
-/// Packages of Cargo can be on another host than the index: the index said so when the owner used it,
-/// and only his own is believed.
+/// Packages of Cargo can be on a different host from the index: the index stated it when the owner
+/// used it, and only the owner's own copy is trusted.
 #[test]
 fn the_index_that_the_owner_used_says_where_packages_are() {
     let place = Place::one();
@@ -213,8 +213,8 @@ fn the_index_that_the_owner_used_says_where_packages_are() {
     ]);
 }
 
-/// What a session could have written says nothing: not in its workspace, not in that of an earlier one,
-/// and not where a policy lets it write.
+/// Files that a session could have written do not count: neither in its workspace, nor in that of
+/// an earlier one, nor at a place that a policy makes writable.
 #[test]
 fn what_a_session_could_have_written_says_nothing() {
     Place::each(|place| {
@@ -237,7 +237,7 @@ fn what_a_session_could_have_written_says_nothing() {
         assert_eq!(with(&own), "allow");
         fs::set_permissions(own.join(NPM), fs::Permissions::from_mode(0o666)).unwrap();
         assert_eq!(with(&own), "ask", "what everybody can write");
-        // Neither settings nor an index of the workspace count where a variable leads there.
+        // Neither settings nor an index in the workspace count if a variable points there.
         let index = "registry/index/index.cargo.test-1/config.json";
         let json = "{\"dl\":\"https://evil.test/\"}";
         place.env.write(place.repo.path().join(index), json);
@@ -252,7 +252,7 @@ fn what_a_session_could_have_written_says_nothing() {
     });
 }
 
-/// An organisation can have every host set empty for others, and keep them for its own rules.
+/// An organisation can make every host set empty for others, and use them in its own rules.
 #[test]
 fn an_organisation_can_switch_host_sets_off() {
     let place = Place::one();

@@ -1,4 +1,4 @@
-//! Hosts that need no question: where packages come from, and the repository's own remote.
+//! Hosts that need no question: package sources, and the repository's own remote.
 #![expect(
     clippy::expect_used,
     reason = "a broken fixture must end the test with its reason"
@@ -31,7 +31,7 @@ impl Place {
         }
     }
 
-    /// Makes one for the first of these users: what is looked at does not depend on who it is.
+    /// Makes one for the first of these users: the results do not depend on the user.
     fn one() -> Self {
         Self::new(User::all().first().and_then(Option::as_deref))
     }
@@ -54,7 +54,7 @@ impl Place {
         )
     }
 
-    /// Returns what would happen with a connection; `run` can add to the command.
+    /// Returns the verdict on a connection; `run` can extend the command.
     fn verdict_with(&self, endpoint: &str, run: impl FnOnce(Run) -> Run) -> String {
         let command = self
             .env

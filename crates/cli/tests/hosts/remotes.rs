@@ -1,4 +1,4 @@
-//! The repository's own remote: git reaches it without a question, and only as its owner set it.
+//! The repository's own remote: git reaches it without a question, but only as its owner set it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use stockade_testkit::lab::{Forge, HttpServer};
 
 use super::Place;
 
-/// Returns the hosts that `@remote` stands for in a workspace.
+/// Returns the hosts of `@remote` in a workspace.
 fn hosts(place: &Place, workspace: &Path) -> String {
     let show = place
         .env
@@ -21,7 +21,7 @@ fn hosts(place: &Place, workspace: &Path) -> String {
     line.unwrap_or_default()
 }
 
-/// Fetching asks nobody, git alone gets there, and only at the port of the remote.
+/// A fetch causes no question, only git can connect, and only to the port of the remote.
 #[test]
 fn git_reaches_the_owners_remote_without_a_question() {
     Place::each(|place| {
@@ -54,7 +54,8 @@ fn git_reaches_the_owners_remote_without_a_question() {
     });
 }
 
-/// What a session adds to settings, in whatever way, is not the owner's in any later session.
+/// A remote that a session adds to settings, in any way, does not count as the owner's in a later
+/// session.
 #[test]
 fn a_remote_that_a_session_added_is_not_the_owners() {
     const ADD: &str = "remote add evil https://evil.test:8443/x";
@@ -79,13 +80,13 @@ fn a_remote_that_a_session_added_is_not_the_owners() {
         for name in ["made", "clone", "copied", "t", "moved", "linked", "led"] {
             assert_eq!(hosts(place, &top.join(name)), "", "{name}");
         }
-        // The control: what the owner adds counts, there too.
+        // The control: a remote that the owner adds counts, even there.
         let made = top.join("made");
         let own = place.env.command("git").current_dir(&made);
         own.args(["remote", "add", "o", "http://own.test:81/"])
             .success();
         assert_eq!(hosts(place, &made), "own.test:81");
-        // An answer that is kept is a rule of the owner, and needs no remote.
+        // A kept answer is a rule of the owner, and needs no remote.
         place.own_policy("[[allow]]\nid = \"always-1\"\nwhat = \"net\"\nhosts = [\"evil.test\"]\nports = [8443]\n");
         place.assert(&[("evil.test:8443", "allow")]);
     });

@@ -1,5 +1,5 @@
-//! What the tests of the list share: the laboratory, a session whose questions are answered, and
-//! what must be true of every session whatever ran in it.
+//! Shared parts of the list's tests: the laboratory, a session whose questions are answered, and
+//! the conditions that every session must meet, whatever ran in it.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -18,7 +18,7 @@ use stockade_testkit::{
 
 /// Reason with which the person at the second terminal denies.
 pub(crate) const REASON: &str = "open a pull request instead";
-/// Time in which what a session started must be gone after its end.
+/// Time after the end of a session in which everything that it started must be gone.
 pub(crate) const GONE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Variable of the caller that holds a secret.
 pub(crate) const SECRET: &str = "GITHUB_TOKEN";
@@ -59,8 +59,8 @@ impl Lab {
         daemons.len()
     }
 
-    /// Writes the policy of the session: a stranger who is asked about, and `more`. All else is
-    /// what the preset of the command says.
+    /// Writes the policy of the session: a stranger that is asked about, and `more`. The command's
+    /// preset decides everything else.
     pub(crate) fn policy(&self, more: &str) -> PathBuf {
         let text = format!(
             r#"schema = 1
@@ -90,17 +90,17 @@ pub(crate) struct Session {
     pub(crate) asked: Vec<Asked>,
 }
 
-/// What differs between two sessions in one laboratory.
+/// The differences between two sessions in one laboratory.
 pub(crate) struct Wish<'a> {
     pub(crate) words: &'a [String],
     pub(crate) policy: PathBuf,
-    /// Variables of the caller beside those that every caller has.
+    /// Variables of the caller in addition to those that every caller has.
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) timeout: Duration,
     pub(crate) answer: Answer,
 }
 
-/// Runs words in the boundary while a person gives one answer to everything that is asked.
+/// Runs words in the boundary while a person gives one answer to every question.
 pub(crate) fn run(lab: &Lab, wish: Wish<'_>) -> Session {
     let session_file = lab.env.root().join("session");
     let running = lab
@@ -108,7 +108,7 @@ pub(crate) fn run(lab: &Lab, wish: Wish<'_>) -> Session {
         .stockade()
         .envs(wish.variables)
         .current_dir(lab.repo.path())
-        // Without the summary, what is read is what the one inside could read.
+        // Without the summary, the output contains only what a program inside could read.
         .args([
             "run",
             "--ask",
@@ -138,7 +138,7 @@ pub(crate) fn denied() -> Answer {
     }
 }
 
-/// What the host side was before a session.
+/// The state of the host before a session.
 pub(crate) struct Before {
     home: Snapshot,
     tree: Snapshot,
@@ -154,7 +154,7 @@ impl Before {
         }
     }
 
-    /// Nothing on the host is different but `changed` in the workspace, and nothing that git runs.
+    /// Only `changed` in the workspace differs on the host, and no file that git runs does.
     pub(crate) fn assert_only_changed(&self, lab: &Lab, changed: &[&str]) {
         self.home.assert_unchanged();
         self.remote.assert_unchanged();
@@ -168,8 +168,8 @@ impl Before {
     }
 }
 
-/// Each refusal, given as target and rule, is exactly one event, and there is no other; nothing in
-/// the record shows a secret.
+/// Each refusal, given as target and rule, is exactly one event, and there is no other; the record
+/// shows no secret.
 pub(crate) fn assert_record(lab: &Lab, session: &str, refusals: &[(&str, &str)]) -> Vec<Event> {
     let record = lab.env.events(session);
     for (target, rule) in refusals {
@@ -188,7 +188,7 @@ pub(crate) fn assert_record(lab: &Lab, session: &str, refusals: &[(&str, &str)])
     record
 }
 
-/// The record is intact, and a single changed byte is found.
+/// The record is intact, and a single changed byte is detected.
 pub(crate) fn assert_journal_is_checked(lab: &Lab, session: &str) {
     let verify = || lab.env.stockade().args(["log", "verify", "last"]).output();
     verify().assert_success().assert_stdout("intact");

@@ -1,5 +1,5 @@
-//! The network as people work with it: what programs, the record and the owner are told, and the
-//! ways in and out that policy opens.
+//! The network as people work with it: messages for programs, the record and the owner, and the
+//! connections in and out that policy opens.
 #![expect(
     clippy::expect_used,
     reason = "a broken fixture must end the test with its reason"
@@ -15,14 +15,14 @@ use std::net::TcpListener;
 
 use stockade_testkit::{TestEnv, env::User};
 
-/// Does `body` in a fresh environment of every user that the tests can become.
+/// Runs `body` in a fresh environment for every user that the tests can become.
 fn for_each_user(body: impl Fn(&TestEnv)) {
     for user in User::all() {
         body(&TestEnv::of(user.as_deref()));
     }
 }
 
-/// Returns a port of loopback on which nobody listens.
+/// Returns a loopback port without a listener.
 fn closed_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     listener.local_addr().expect("an address").port()

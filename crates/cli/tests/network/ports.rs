@@ -22,7 +22,7 @@ use stockade_testkit::{
 
 use crate::network::{closed_port, for_each_user};
 
-/// A local server is reached under the address that programs use outside, and nothing beside it.
+/// A local server is reached at the address that programs use outside, and nothing else is.
 #[test]
 fn a_named_service_of_the_machine_is_reached_by_its_own_address() {
     require_tool("curl");
@@ -59,7 +59,8 @@ fn a_named_service_of_the_machine_is_reached_by_its_own_address() {
     });
 }
 
-/// Databases speak first, or speak what is no HTTP; a service that is not up is a refused connection.
+/// Databases speak first, or use a protocol other than HTTP; a service that is down is a refused
+/// connection.
 #[test]
 fn a_service_may_speak_what_it_likes_and_may_be_down() {
     for_each_user(|env| {
@@ -88,7 +89,7 @@ fn a_service_may_speak_what_it_likes_and_may_be_down() {
     });
 }
 
-/// What an organisation denies stays closed, and no address of a cloud becomes a service.
+/// What an organisation denies stays closed, and no cloud address becomes a service.
 #[test]
 fn a_service_opens_nothing_that_is_denied() {
     for_each_user(|env| {
@@ -123,10 +124,10 @@ fn a_service_opens_nothing_that_is_denied() {
     });
 }
 
-/// Answers one line to everybody who connects to a socket, for as long as the test runs.
+/// Answers one line to every client of a socket, for as long as the test runs.
 fn listen(path: &Path) {
     let listener = UnixListener::bind(path).expect("a socket");
-    // Whoever connects to a socket must be able to write it.
+    // A client of a socket must be able to write it.
     std::fs::set_permissions(path, Permissions::from_mode(0o777)).expect("it is ours");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -137,8 +138,9 @@ fn listen(path: &Path) {
     });
 }
 
-/// A socket of the machine is inside where policy puts it, and cannot be moved away there; what is
-/// control of the machine is not, whatever link leads to it, nor what a policy hides.
+/// A socket of the machine is inside at the place that policy names, and cannot be moved away
+/// there; a socket that controls the machine is not inside, through whatever link, nor is one that
+/// a policy hides.
 #[test]
 fn a_socket_of_the_machine_is_a_service_by_its_path() {
     require_tool("curl");
@@ -183,7 +185,7 @@ fn a_socket_of_the_machine_is_a_service_by_its_path() {
         ] {
             run(outside, "").assert_code(125).assert_stderr(why);
         }
-        // From the command line, under its own path; nothing of it is there without.
+        // From the command line, under its own path; without the option it is absent.
         let place = format!("unix:/run/lab/db.sock=unix:{}", plain.display());
         for (options, seen) in [(vec!["--service", place.as_str()], "0"), (Vec::new(), "7")] {
             let line = "curl -sS -m 5 --unix-socket /run/lab/db.sock http://db/; echo rc $?";
@@ -204,7 +206,7 @@ fn answer(address: SocketAddr) -> String {
     text
 }
 
-/// Starts a server inside and looks at it from outside.
+/// Starts a server inside and queries it from outside.
 fn look(env: &TestEnv, repo: &Repo, command: &str, port: u16, outside: u16) {
     env.write(repo.path().join("here"), "it is here\n");
     let published = format!("{outside}:{port}");
@@ -231,7 +233,7 @@ fn look(env: &TestEnv, repo: &Repo, command: &str, port: u16, outside: u16) {
         .get("outside")
         .and_then(serde_json::Value::as_u64);
     assert_eq!(told, Some(outside.into()));
-    // With the session the port is free again.
+    // When the session has ended, the port is free again.
     TcpListener::bind(address).expect("the port is free");
 }
 
@@ -256,8 +258,8 @@ fn a_published_port_is_reached_from_outside() {
     });
 }
 
-/// Nothing is published by itself; a taken port keeps the session from starting, and so does a port
-/// where an organisation publishes none.
+/// Nothing is published without a setting; a port in use prevents the session from starting, and so
+/// does a port if an organisation forbids publishing.
 #[test]
 fn only_what_is_named_is_published() {
     require_tool("python3");

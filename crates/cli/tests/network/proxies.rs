@@ -1,4 +1,4 @@
-//! Machines that leave their network through a proxy alone: names lead nowhere without it.
+//! Machines that can leave their network only through a proxy: without it, names do not resolve.
 
 use stockade_testkit::{
     Output, Repo, TestEnv,
@@ -26,8 +26,8 @@ fn inside(
         .output()
 }
 
-/// curl, git and python reach allowed hosts through the proxy of the caller's variables, with TLS and
-/// without; what is not allowed is not even asked of the proxy, and nothing inside knows of it.
+/// curl, git and python reach allowed hosts through the proxy of the caller's variables, with and
+/// without TLS; other hosts are not even requested from the proxy, and nothing inside reveals it.
 #[test]
 fn hosts_are_reached_through_the_callers_proxy() {
     for tool in ["curl", "git", "python3"] {
@@ -82,8 +82,8 @@ fn hosts_are_reached_through_the_callers_proxy() {
     });
 }
 
-/// A login comes from a file or the address, and reaches the proxy alone. What the proxy cannot reach
-/// is told as that, and what the program says to proxies itself does not get there.
+/// A login comes from a file or the address, and reaches only the proxy. A host that the proxy
+/// cannot reach is reported as such, and a program's own headers for proxies do not get there.
 #[test]
 fn a_login_reaches_the_proxy_alone() {
     require_tool("curl");

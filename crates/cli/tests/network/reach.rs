@@ -1,4 +1,4 @@
-//! Connections that cannot be made are told as what they are.
+//! Connections that cannot be made are reported with their true cause.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use stockade_testkit::{
 
 use crate::network::{allowed, closed_port, for_each_user};
 
-/// Prints what connect(2) says, in both manners of waiting for it.
+/// Prints the result of connect(2), blocking and non-blocking.
 const CONNECT: &str = "
 import asyncio, errno, socket, sys
 def blocking(host, port):
@@ -36,8 +36,8 @@ for host, port in (pair.split(':') for pair in sys.argv[1:]):
     print(host, blocking(host, int(port)), asyncio.run(waiting(host, int(port))))
 ";
 
-/// A program learns that nobody listens, or that there is no such host, from its own connect, as it
-/// would without the boundary; so do the record, `why` and the summary.
+/// A program learns from its own connect that no server listens, or that there is no such host, as
+/// it would without the boundary; so do the record, `why` and the summary.
 #[test]
 fn a_connection_that_cannot_be_made_is_told_as_what_it_is() {
     require_tool("python3");
@@ -101,8 +101,8 @@ fn a_connection_that_cannot_be_made_is_told_as_what_it_is() {
     });
 }
 
-/// Where the kernel cannot hold first packets a program is connected before its host is; the answer in
-/// its own protocol, the record and `why` still say what became of it.
+/// If the kernel cannot hold first packets, a program is connected before its host is; the response
+/// in its own protocol, the record and `why` still say what happened.
 #[test]
 fn without_holding_a_failure_is_told_after_connect() {
     require_tool("curl");
@@ -137,7 +137,8 @@ fn without_holding_a_failure_is_told_after_connect() {
     });
 }
 
-/// A server that speaks first is heard, and nothing of a client's is sent before its connection is.
+/// A server that speaks first is heard, and no byte of a client is sent before its connection is
+/// made.
 #[test]
 fn who_speaks_first_does_not_matter() {
     for_each_user(|env| {
@@ -155,7 +156,7 @@ fn who_speaks_first_does_not_matter() {
     });
 }
 
-/// A question that nobody has answered is named by `why`, until its program gives up.
+/// `why` names an open question, until its program gives up.
 #[test]
 fn open_questions_are_named_inside() {
     for_each_user(|env| {
@@ -184,7 +185,7 @@ fn open_questions_are_named_inside() {
         let asked = format!("waiting net svc.test:{port}");
         assert!(before.contains(&asked), "{output:?}");
         assert!(!after.contains(&asked), "{output:?}");
-        // An answer that comes now is for nobody.
+        // An answer that comes now has no effect.
         assert!(wait::until_true(Duration::from_secs(5), || pending(env).is_empty()));
         assert_eq!(server.requests().len(), 0, "{output:?}");
     });

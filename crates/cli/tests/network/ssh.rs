@@ -1,4 +1,5 @@
-//! git over ssh: the hosts that the caller knows are known inside, and nothing else of his `~/.ssh`.
+//! git over ssh: the hosts that the caller knows are known inside, but nothing else of his
+//! `~/.ssh`.
 
 use stockade_testkit::{
     TestEnv,
@@ -10,7 +11,7 @@ use stockade_testkit::{
 
 use crate::network::for_each_user;
 
-/// A session whose workspace has a key that the server takes.
+/// A session whose workspace has a key that the server accepts.
 struct Lab<'e> {
     env: &'e TestEnv,
     server: SshServer,
@@ -19,8 +20,8 @@ struct Lab<'e> {
 }
 
 impl<'e> Lab<'e> {
-    /// The server is `git.test` on ssh's own port, as `stranger.test` is, whose key nobody knows; and
-    /// it is `asked.test` on its own port, which is asked about.
+    /// The server is `git.test` on ssh's own port, and also `stranger.test` there, whose key is not
+    /// known; it is `asked.test` on its own port, which is asked about.
     fn new(env: &'e TestEnv) -> Self {
         require_tool("ssh-keygen");
         let repo = env.repo();
@@ -68,8 +69,8 @@ impl<'e> Lab<'e> {
     }
 }
 
-/// A key of the workspace logs in where the caller knows the host, under the name that the caller gives
-/// it; a push is asked about as any, and so is a host that a rule asks about.
+/// A key in the workspace logs in if the caller knows the host, under the name that the caller
+/// gives it; a push is asked about as usual, and so is a host that a rule asks about.
 #[test]
 fn git_over_ssh_reaches_the_hosts_that_the_caller_knows() {
     for_each_user(|env| {
@@ -108,9 +109,9 @@ fn git_over_ssh_reaches_the_hosts_that_the_caller_knows() {
     });
 }
 
-/// A host that the caller does not know, and a login without a key, fail as they do outside; `why` says
-/// what is missing. Nothing else of `~/.ssh` is inside: neither keys nor names of other hosts, and what
-/// is there cannot be changed.
+/// A host that the caller does not know, and a login without a key, fail as they do outside; `why`
+/// says what is missing. Nothing else of `~/.ssh` is inside, neither keys nor names of other hosts,
+/// and the files there cannot be changed.
 #[test]
 fn strangers_and_logins_without_a_key_are_refused_by_ssh_itself() {
     for_each_user(|env| {
@@ -144,7 +145,7 @@ fn strangers_and_logins_without_a_key_are_refused_by_ssh_itself() {
             assert!(!output.stdout.contains(word), "{word}: {output:?}");
         }
         env.assert_no_canary(&output.stdout);
-        // A policy of the person that hides `~/.ssh` hides this too.
+        // A person's policy that hides `~/.ssh` hides this too.
         env.write(
             "policy.toml",
             &(std::fs::read_to_string(&lab.policy).expect("a policy")
@@ -157,14 +158,14 @@ fn strangers_and_logins_without_a_key_are_refused_by_ssh_itself() {
     });
 }
 
-/// By default a host that no rule names is asked about on ssh's own port, and only there; where nobody
-/// can be asked it is closed.
+/// By default a host that no rule names is asked about on ssh's own port, and only there; if there
+/// is no one to ask, it is closed.
 #[test]
 fn a_host_that_no_rule_names_is_a_question() {
     require_tool("ssh");
     for_each_user(|env| {
         let repo = env.repo();
-        // An address that is never dialled here, since the answer is no.
+        // An address that is never dialled here, because the answer is no.
         let fixed = "schema = 1\n[network.hosts]\n\"forge.test\" = \"93.184.216.34\"\n";
         let policy = env.write("policy.toml", fixed).display().to_string();
         for (ask, questions) in [("inbox", 1), ("deny", 0)] {

@@ -1,19 +1,19 @@
-//! A session whose standard streams go elsewhere has the caller's terminal all the same, and its keys
-//! only while it reads them.
+//! A session whose standard streams are redirected still has the caller's terminal, and gets its
+//! keys only while it reads them.
 
 use stockade_testkit::pty::Terminal;
 
 use crate::terminal::lab::{LONG, Lab};
 
-/// Stands for a shell in a session, and for one without.
+/// Replacements for a shell in a session, and for one without.
 const INSIDE: &str = "$STOCKADE run --ask deny --summary none -- sh -c";
 const OUTSIDE: &str = "sh -c";
 
-/// What a person does at a screen: waits for a text, then types another.
+/// A person's actions at a screen: wait for a text, then type another.
 type Moves<'a> = &'a [(&'a str, &'a str)];
 
-/// Runs a line with `RUN` standing for a shell, and returns the last line of the screen before the
-/// end.
+/// Runs a line with a shell in the place of `RUN`, and returns the last line of the screen before
+/// the end.
 fn ends_with(lab: &Lab, line: &str, run: &str, moves: Moves<'_>) -> String {
     let line = line.replace("RUN", run);
     let around = lab.around(&format!("{line}; echo; echo all done"));
@@ -35,7 +35,7 @@ fn ends_with(lab: &Lab, line: &str, run: &str, moves: Moves<'_>) -> String {
 fn the_terminal_is_there_wherever_the_streams_go() {
     let lab = Lab::new();
     let cases: [(&str, Moves<'_>, &str); 10] = [
-        // Written to while the output is taken, and while nothing is the terminal.
+        // Written to while the output is captured, and while no stream is the terminal.
         (
             "x=$(RUN 'echo hi > /dev/tty; echo out'); echo rc $? $x",
             &[],
@@ -46,7 +46,7 @@ fn the_terminal_is_there_wherever_the_streams_go() {
             &[],
             "hi",
         ),
-        // Asked on it, on standard error, and unseen.
+        // Questions on it, on standard error, and without echo.
         (
             "x=$(RUN 'printf name? > /dev/tty; read n < /dev/tty; echo $n'); echo got $x",
             &[("name?", "bob\r")],
@@ -62,7 +62,7 @@ fn the_terminal_is_there_wherever_the_streams_go() {
             &[("pass?", "secret\r")],
             "got secret",
         ),
-        // Twice: the keys go and come.
+        // Twice: the session gets the keys and gives them back.
         (
             "for i in 1 2; do RUN 'printf name? > /dev/tty; read n < /dev/tty; echo $n' > o$i; done; cat o1 o2 | xargs echo",
             &[("name?", "bob\r"), ("bob\nname?", "ann\r")],
@@ -79,7 +79,7 @@ fn the_terminal_is_there_wherever_the_streams_go() {
             &[("--More--", " "), ("46\n--More--", "q")],
             "went on",
         ),
-        // The outputs that are the terminal are one inside, and what goes elsewhere is not.
+        // The outputs that are the terminal are one inside, and the redirected ones are not.
         (
             "RUN '[ -t 1 ] && [ -t 2 ] && ! [ -t 0 ] && echo as outside' < /dev/null",
             &[],
@@ -98,7 +98,7 @@ fn the_terminal_is_there_wherever_the_streams_go() {
     }
 }
 
-/// What stands beside a session in a pipeline reads its own keys, whatever the session shows.
+/// A program beside a session in a pipeline reads its own keys, whatever the session shows.
 #[test]
 fn keys_are_for_who_reads_them() {
     let lab = Lab::new();
@@ -126,7 +126,7 @@ fn keys_are_for_who_reads_them() {
     }
 }
 
-/// A session that took the keys leaves the terminal as it was, also where it is killed.
+/// A session that took the keys leaves the terminal as it was, even if it is killed.
 #[test]
 fn the_terminal_is_as_before_afterwards() {
     let lab = Lab::new();

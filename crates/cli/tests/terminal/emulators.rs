@@ -1,4 +1,4 @@
-//! Real terminal emulators: what they answer, and how keys come from them.
+//! Real terminal emulators: their answers, and the way in which their keys arrive.
 
 use std::{thread, time::Duration};
 
@@ -6,14 +6,14 @@ use stockade_testkit::{approvals, display::Emulator};
 
 use crate::terminal::lab::{Lab, PUSHED};
 
-/// What somebody types who does not look, with lines that are answers elsewhere.
+/// Text from a person who does not look at the screen, with lines that are answers elsewhere.
 const PROSE: &str = "use the other tools so\nls\nso\no\ns\n";
-/// Longer than the terminal and the silence take, and shorter than a person who reads.
+/// Longer than the terminal and the silence take, but shorter than a person needs to read.
 const READS: Duration = Duration::from_secs(3);
-/// Longer than Enter must wait behind the letter.
+/// Longer than Enter must wait after the letter.
 const CONFIRMS: Duration = Duration::from_millis(1_500);
 
-/// Opens a question in an emulator while somebody types, and returns its id.
+/// Opens a question in an emulator while a person types, and returns its id.
 fn typed_through<'a>(lab: &'a Lab, name: &str) -> (Emulator<'a>, String) {
     let line = format!(
         "cd '{}' && exec \"$STOCKADE\" run -- /bin/sh -c '(until [ -e read ]; do sleep 0.1; done; \
@@ -33,7 +33,7 @@ fn typed_through<'a>(lab: &'a Lab, name: &str) -> (Emulator<'a>, String) {
             break;
         }
     }
-    // And once more, right through the box.
+    // And again, while the box is open.
     emulator.type_text(PROSE, Duration::from_millis(120));
     let open = approvals::pending(&lab.env);
     assert_eq!(open.len(), 1, "{name}: somebody typed, and it was answered");
@@ -68,7 +68,7 @@ fn urxvt_is_typed_through_and_answered() {
     reads_and_answers("urxvt");
 }
 
-/// It answers no status report: who allows repeats the digits that stand in the box.
+/// It answers no status report: to allow, a person repeats the digits that the box shows.
 #[test]
 fn st_is_typed_through_and_answered_by_digits() {
     let lab = Lab::new();

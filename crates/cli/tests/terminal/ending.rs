@@ -1,4 +1,4 @@
-//! However a session ends, the terminal is what it was.
+//! However a session ends, the terminal is restored.
 
 use stockade_testkit::{
     processes::{self, Signal},
@@ -9,7 +9,7 @@ use stockade_testkit::{
 
 use crate::terminal::lab::{BOX, LONG, Lab, PUSH, free_ports, in_background, supervisor};
 
-/// Takes the whole terminal, and ends on the signals that ask it to.
+/// Takes over the whole terminal, and ends on the signals that request it.
 const FULL: &str = "sh -c 'stty -echo -icanon; \
                     printf \"\\033[?1049h\\033[?1003h\\033[?1006h\\033[?2004h\\033[?25l\\033[?1h\\033=\\033[1;31mfull screen\"; \
                     sleep MARK'";
@@ -146,8 +146,9 @@ fn a_terminal_that_is_closed_ends_the_session() {
     );
 }
 
-/// Whoever is at the terminal is told how a server inside is reached from outside, if it stayed; where
-/// nobody can be asked, and of a server that ends at once, nothing is said. Nothing is opened by it.
+/// The person at the terminal is told how to reach a server inside from outside, if the server
+/// stayed; if no one can be asked, or for a server that ends at once, nothing is said. This opens
+/// no port.
 #[test]
 fn a_server_that_stayed_is_named_with_the_way_to_it() {
     require_tool("python3");

@@ -77,7 +77,7 @@ fn a_command_that_lives_through_ctrl_c_keeps_its_session() {
     terminal.wait_for("ready", LONG);
     terminal.send("\x03");
     terminal.wait_for("caught", LONG);
-    // Long enough to notice that something else has ended of it.
+    // Long enough to notice it if something else has ended because of it.
     thread::sleep(Duration::from_millis(2500));
     lab.go();
     terminal.wait_for("code 6", LONG);
@@ -96,7 +96,7 @@ fn ctrl_c_and_ctrl_z_go_to_the_job_of_a_shell_inside() {
     terminal.send(&format!("sleep {mark}; echo \"first $?\"\r"));
     wait_state(&mark, 'S');
     terminal.send("\x03");
-    // Bash does not go on with the list after an interrupt.
+    // Bash does not continue the list after an interrupt.
     assert!(wait::until_true(LONG, || state(&mark).is_none()));
     terminal.send(&format!("sleep {mark}\r"));
     wait_state(&mark, 'S');
@@ -124,7 +124,7 @@ fn ctrl_z_suspends_a_bare_command_and_its_session() {
     terminal.send("\x1a");
     terminal.wait_for("Stopped", LONG);
     wait_state(&mark, 'T');
-    // The outer shell has its terminal as it was: it echoes and edits.
+    // The outer shell's terminal is restored: it echoes and edits.
     terminal.send("echo out$((20 + 3))side\r");
     terminal.wait_for("out23side", LONG);
     terminal.send("fg\r");
@@ -155,7 +155,7 @@ fn ctrl_z_in_less_comes_back_with_its_screen() {
     terminal.wait_until("a page of the new size", LONG, |text| {
         text.contains("line 19 of the file") && !text.contains("line 20 of")
     });
-    // While it draws again for another size, less may lose a key.
+    // While it redraws for another size, less may lose a key.
     assert!(settled(&terminal).alternate_screen());
     terminal.send("q");
     terminal.wait_for("ended", LONG);
@@ -199,7 +199,7 @@ fn a_session_in_the_background_runs_and_is_not_stopped() {
     let inside = "sh -c 'cat; sleep 1; echo out of $((20 + 3)) > done'";
     terminal.send(&format!("\"$STOCKADE\" run --summary none -- {inside} &\r"));
     lab.wait_file("done", "out of 23");
-    // The shell tells it with its next prompt.
+    // The shell reports it with its next prompt.
     let ended = wait::until_true(LONG, || {
         terminal.send("\r");
         thread::sleep(Duration::from_millis(200));
@@ -207,7 +207,7 @@ fn a_session_in_the_background_runs_and_is_not_stopped() {
     });
     assert!(ended, "{}", terminal.text());
     assert!(!terminal.text().contains("Stopped"), "{}", terminal.text());
-    // The terminal is the shell's all the time.
+    // The shell has the terminal all the time.
     terminal.send("echo out$((20 + 4))side\r");
     terminal.wait_for("out24side", LONG);
     terminal.send("exit\r");

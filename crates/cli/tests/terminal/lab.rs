@@ -1,4 +1,4 @@
-//! The laboratory: a repository, a session in a terminal, and pictures of that terminal.
+//! The laboratory: a repository, a session in a terminal, and screenshots of that terminal.
 
 use std::{fs, net::TcpListener, os::unix::process::ExitStatusExt as _, thread, time::Duration};
 
@@ -13,26 +13,26 @@ use stockade_testkit::{
     wait,
 };
 
-/// Longest wait for something that a session does: a debug build on a busy machine.
+/// Longest wait for an action of a session: a debug build on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 /// Longer than a program takes to come to rest after a key.
 pub(crate) const REST: Duration = Duration::from_millis(700);
-/// Longer than the silence after which keys are the agent's again.
+/// Longer than the silence after which keys go to the agent again.
 pub(crate) const SILENCE: Duration = Duration::from_millis(1_300);
-/// Stands in a box where its keys do not count yet.
+/// The text in a box whose keys do not count yet.
 pub(crate) const WAITS: &str = "wait…";
-/// Stands in a box where Enter allows what is picked.
+/// The text in a box in which Enter allows the picked answer.
 pub(crate) const CONFIRM: &str = "press Enter to allow";
 /// Words that only the box of a question has.
 pub(crate) const BOX: &str = "┌ stockade ──";
-/// What asks about an exec without doing anything: git prints its usage.
+/// A command that causes a question but has no effect: git prints its usage.
 pub(crate) const PUSH: &str = "git push -q -h";
 /// What git prints when it runs.
 pub(crate) const PUSHED: &str = "usage: git push";
-/// Name of the file whose appearance makes [`in_background`] go on.
+/// Name of the file whose appearance lets [`in_background`] continue.
 const GO: &str = "go";
 
-/// A repository in an environment of its own.
+/// A repository in its own environment.
 pub(crate) struct Lab {
     pub(crate) env: TestEnv,
     pub(crate) repo: Repo,
@@ -55,13 +55,13 @@ impl Lab {
             .args(arguments)
     }
 
-    /// Makes `stockade run` with `options` for a line of shell.
+    /// Makes `stockade run` with `options` for a shell command line.
     pub(crate) fn run(&self, options: &[&str], line: &str) -> Run {
         let run = self.stockade(&["run"]).args(options);
         run.args(["--", "/bin/sh", "-c", line])
     }
 
-    /// Starts a session for a line of shell in a terminal of 24 by 80.
+    /// Starts a session for a shell command line in a terminal of 24 by 80.
     pub(crate) fn open(&self, line: &str) -> Terminal {
         self.open_sized(24, 80, line)
     }
@@ -70,8 +70,8 @@ impl Lab {
         Terminal::start(self.run(&[], line).into_command(), rows, columns)
     }
 
-    /// Makes a run of a line of shell around `stockade`, which is in `$STOCKADE`. Signals have
-    /// their default action, whatever the tests were started from ignores.
+    /// Makes a run of a shell command line around `stockade`, which is in `$STOCKADE`. Signals have
+    /// their default action, even if the parent of the tests ignores them.
     pub(crate) fn around(&self, line: &str) -> Run {
         self.env
             .command("env")
@@ -90,12 +90,12 @@ impl Lab {
         Tmux::start(&self.env, columns, rows, &line)
     }
 
-    /// Lets what [`in_background`] wraps go on.
+    /// Lets the command in [`in_background`] continue.
     pub(crate) fn go(&self) {
         self.env.write(self.repo.path().join(GO), "");
     }
 
-    /// Reads a file of the repository; empty where there is none yet.
+    /// Reads a file of the repository; empty if it does not exist yet.
     pub(crate) fn file(&self, name: &str) -> String {
         fs::read_to_string(self.repo.path().join(name)).unwrap_or_default()
     }
@@ -108,7 +108,7 @@ impl Lab {
         shown
     }
 
-    /// Waits until so many questions are open.
+    /// Waits until this many questions are open.
     pub(crate) fn wait_asked(&self, count: usize) -> Vec<Asked> {
         let asked = wait::until(LONG, || {
             Some(approvals::pending(&self.env)).filter(|open| open.len() == count)
@@ -137,16 +137,16 @@ impl Lab {
     }
 }
 
-/// Returns ports of loopback on which nobody listens, of those that servers are given by hand.
+/// Returns free loopback ports from the range of servers that people start.
 pub(crate) fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    // Tests that run at once begin at different ones.
+    // Tests that run at the same time begin at different ports.
     let first = 20_000 + u16::try_from(std::process::id() * 13 % 9_000).expect("it is small");
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let free: Vec<u16> = (first..32_000).filter(is_free).take(COUNT).collect();
     free.try_into().expect("ports are free")
 }
 
-/// Puts the lines for the numbers from 1 to `last` together.
+/// Joins the lines for the numbers from 1 to `last`.
 pub(crate) fn numbered(last: u32, line: impl Fn(u32) -> String) -> String {
     (1..=last).map(line).collect()
 }
@@ -159,8 +159,8 @@ pub(crate) fn in_background(what: &str, program: &str) -> String {
     )
 }
 
-/// Presses a key when the question listens, and Enter after one that allows; waits until the box
-/// is gone.
+/// Presses a key when the question accepts keys, and Enter after one that allows; waits until the
+/// box is gone.
 pub(crate) fn answer(terminal: &Terminal, key: &str) {
     if key == "d" {
         terminal.wait_for("[d]eny", LONG);
@@ -172,14 +172,14 @@ pub(crate) fn answer(terminal: &Terminal, key: &str) {
     terminal.wait_without(BOX, LONG);
 }
 
-/// Presses a letter when the question listens to what allows, and waits until Enter counts.
+/// Presses a letter when the question accepts answers that allow, and waits until Enter counts.
 pub(crate) fn pick(terminal: &Terminal, key: &str) {
     terminal.wait_for("[o]nce", LONG);
     terminal.send(key);
     terminal.wait_for(CONFIRM, LONG);
 }
 
-/// Waits for the end of a session and returns its exit code, as a shell counts it.
+/// Waits for the end of a session and returns its exit code, as in a shell.
 pub(crate) fn end(terminal: &mut Terminal) -> i32 {
     let status = terminal.wait_exit(LONG);
     let by_signal = || 128 + status.signal().expect("stockade ends");
@@ -194,7 +194,7 @@ pub(crate) fn supervisor(terminal: &Terminal) -> u32 {
     first.expect("the shell has started stockade")
 }
 
-/// Tells how two pictures of a terminal differ: cells, cursor, modes, colours.
+/// Describes the difference between two screenshots of a terminal: cells, cursor, modes, colours.
 pub(crate) fn difference(before: &vt100::Screen, after: &vt100::Screen) -> Option<String> {
     if before.size() != after.size() {
         return Some(format!("size: {:?}, {:?}", before.size(), after.size()));
@@ -243,7 +243,7 @@ pub(crate) fn assert_restored(terminal: &Terminal, before: &vt100::Screen, what:
     );
 }
 
-/// Waits until the terminal draws nothing more, and returns its picture.
+/// Waits until the terminal stops drawing, and returns its screenshot.
 pub(crate) fn settled(terminal: &Terminal) -> vt100::Screen {
     let mut length = 0;
     let still = wait::until_true(LONG, || {

@@ -1,5 +1,5 @@
-//! The terminal of a session as a person has it: full-screen programs, questions in the middle of
-//! them, the way out, and pipes instead of a terminal.
+//! The terminal of a session as a person uses it: full-screen programs, questions in the middle of
+//! them, the end, and pipes instead of a terminal.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

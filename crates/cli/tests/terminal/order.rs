@@ -1,5 +1,5 @@
-//! What a script of the caller relies on: its input is read only as the command reads it, outputs
-//! keep their order and go where they were put, and an interrupt ends its loops.
+//! Properties on which a script of the caller relies: its input is read only as the command reads
+//! it, outputs keep their order and destination, and an interrupt ends its loops.
 
 use std::{thread, time::Duration};
 
@@ -7,9 +7,9 @@ use stockade_testkit::{Output, pty::Terminal};
 
 use crate::terminal::lab::{LONG, Lab};
 
-/// Begins a run that says nothing of its own.
+/// Begins a run that prints nothing of its own.
 const RUN: &str = "RUN='$STOCKADE run --ask deny --summary none --'; run() { $STOCKADE run --ask deny --summary none -- \"$@\"; };";
-/// Shells that people write loops in.
+/// Shells in which people write loops.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/dash"];
 
 fn script(lab: &Lab, line: &str) -> Output {
@@ -22,7 +22,7 @@ fn printed(lab: &Lab, line: &str) -> String {
     script(lab, line).assert_success().stdout.clone()
 }
 
-/// The same line with `run` as a session, and without one.
+/// Compares the same line with `run` as a session, and without one.
 fn assert_as_outside(lab: &Lab, line: &str) {
     let outside = lab.around(&format!("run() {{ \"$@\"; }}; {line}")).output();
     let outside = outside.assert_success().stdout.clone();
@@ -39,7 +39,7 @@ fn both_outputs_into_one_place_keep_their_order() {
         format!("run sh -c '{words}' &> both; cat both"),
         format!("rm -f both; run sh -c '{words}' >> both 2>> both; cat both"),
         format!("run sh -c '{words}' 2>&1 | cat"),
-        // The other way round, and apart.
+        // The other way round, and separate.
         format!("run sh -c '{words}' 1>&2 2> err; cat err"),
         format!("run sh -c '{words}' 3>&1 > out 2>&3; cat out"),
     ] {
@@ -80,7 +80,7 @@ fn a_loop_over_lines_reads_every_line() {
         format!("mkfifo f; seq 5 > f & {count} < f; echo $n"),
         format!("{count} <<< $'1\\n2\\n3'; echo $n"),
         format!("{{ {count}; echo $n; }} < <(seq 5)"),
-        // Descriptors that are shared beyond one command.
+        // Descriptors that are shared by more than one command.
         "seq 9 > list; exec < list; read a; run true; read b; run true; read c; echo $a $b $c"
             .to_owned(),
     ] {
@@ -98,21 +98,21 @@ fn a_loop_over_lines_reads_every_line() {
 fn what_a_command_reads_is_gone_and_the_rest_is_there() {
     let lab = Lab::new();
     for line in [
-        // A shell reads byte by byte from what cannot go back, and so exactly one line.
+        // From a stream without seek, a shell reads byte by byte, and so exactly one line.
         "seq 5 | { run sh -c 'read a; echo first $a'; cat; }",
         "seq 40000 | { run sh -c 'head -c 100000 > part'; wc -c < part; cat | wc -c; }",
         "seq 40000 > list; { run dd bs=1000 count=3 status=none | wc -c; cat | wc -c; } < list",
         "seq 40000 > list; { run cat; cat; } < list | wc -c",
         "seq 400000 | { run cat; cat; } | sha256sum",
         "seq 400000 > list; { run cat; run cat; } < list | sha256sum",
-        // The start of a file that is shared is where its offset stands.
+        // For a shared file, reading starts at its offset.
         "seq 5 > list; { read a; run cat; } < list",
     ] {
         assert_as_outside(&lab, line);
     }
 }
 
-/// Whoever comes next must not be made to read what is not there, nor twice what was read.
+/// The next reader must neither read bytes that are not there, nor read bytes twice.
 #[test]
 fn a_command_that_writes_into_its_own_input_takes_nothing_back() {
     let lab = Lab::new();
@@ -120,7 +120,7 @@ fn a_command_that_writes_into_its_own_input_takes_nothing_back() {
     let output = printed(&lab, line);
     assert!(output.starts_with("got 1\n"), "{output}");
     assert!(!output.contains("forged"), "{output}");
-    // At worst the lines are seen again that were there before.
+    // At worst the lines that were there before are seen again.
     let rest: Vec<&str> = output.lines().skip(2).collect();
     let all = ["1", "2", "3", "4", "5"];
     assert!(all.ends_with(&rest), "{output}");
@@ -134,14 +134,15 @@ fn input_arrives_while_it_is_made() {
     let line =
         "{ seq 30000; sleep 1; seq 3; } | run sh -c 'while read l; do n=$((n+1)); done; echo $n'";
     assert_eq!(printed(&lab, line), "30003\n");
-    // The other side closes: no input is waited for.
+    // The command closes its side: the relay does not wait for input.
     assert_eq!(
         printed(&lab, "run sh -c 'exec <&-; echo done' < <(sleep 30)"),
         "done\n"
     );
 }
 
-/// Starts a loop of three sessions on a terminal, interrupts the first, and returns what was shown.
+/// Starts a loop of three sessions on a terminal, interrupts the first, and returns the screen
+/// text.
 fn interrupted_loop(lab: &Lab, shell: &str, redirection: &str) -> String {
     let line = format!(
         "exec {shell} -c 'for i in 1 2 3; do $STOCKADE run --ask deny --summary none -- \
@@ -171,7 +172,7 @@ fn an_interrupt_ends_the_loop_around_it() {
     }
 }
 
-/// Only a person interrupts what is around a session, never the session.
+/// Only a person interrupts the programs around a session, never the session.
 #[test]
 fn a_session_that_interrupts_itself_ends_nothing_else() {
     let lab = Lab::new();

@@ -1,10 +1,11 @@
-//! Without a terminal: streams stay apart, whole and bounded, and exit codes are the command's.
+//! Without a terminal: streams stay separate, complete and bounded, and exit codes are the
+//! command's.
 
 use stockade_testkit::{Output, approvals, processes, run::RUN_TIMEOUT, wait};
 
 use crate::terminal::lab::{LONG, Lab, numbered};
 
-/// Numbers of which `seq` makes more than 100 MB.
+/// A number up to which `seq` prints more than 100 MB.
 const NUMBERS: &str = "12500000";
 
 fn quiet(lab: &Lab, line: &str) -> Output {
@@ -70,12 +71,12 @@ fn input_reaches_its_end() {
     assert_eq!(output.assert_success().stdout, "some inputend\n");
     let output = run("wc -c").stdin("").output();
     assert_eq!(output.assert_success().stdout.trim(), "0");
-    // What a command does not read keeps nobody waiting.
+    // Input that a command does not read does not block.
     run("true")
         .stdin(vec![b'x'; 1 << 20])
         .output()
         .assert_success();
-    // Nor does an input that never ends.
+    // Nor does an endless input.
     pipeline(
         &lab,
         "mkfifo endless; exec 8<> endless; $RUN echo done < endless",
@@ -154,7 +155,7 @@ fn a_reader_that_goes_ends_the_writer() {
 #[test]
 fn streams_that_the_caller_closed_stay_closed_for_nobody_else() {
     let lab = Lab::new();
-    // A file that is opened inside must not become the caller's closed output.
+    // A file that is opened inside must not take the place of the caller's closed output.
     pipeline(&lab, "$RUN sh -c 'echo out; exit 4' >&-").assert_code(4);
     pipeline(&lab, "$RUN sh -c 'cat; exit 5' <&-").assert_code(5);
 }

@@ -1,4 +1,5 @@
-//! Answers at the terminal: the keys that count, those that do not, and those nobody pressed.
+//! Answers at the terminal: the keys that count, those that do not, and those that no person
+//! pressed.
 
 use std::{thread, time::Duration};
 
@@ -6,10 +7,10 @@ use stockade_testkit::{approvals, events, pty::Terminal, wait};
 
 use crate::terminal::lab::{BOX, LONG, Lab, PUSH, PUSHED, REST, SILENCE, WAITS, answer, end};
 
-/// Longer than two keys of a program take, shorter than anybody waits.
+/// Longer than the gap between two keys of a program, shorter than a person waits.
 const BETWEEN: Duration = Duration::from_millis(200);
 
-/// Asks, says how it went, and what the boundary says of it.
+/// Asks, prints the result, and prints the boundary's explanation.
 const ASK_AND_WHY: &str = "git push -q -h; echo \"code $?\"; /run/stockade/why";
 
 #[test]
@@ -75,7 +76,7 @@ fn s_allows_exactly_this_for_the_session() {
         "for i in 1 2 3; do git push -q -h; done > out 2>&1; git push --help-all; echo \"code $?\"";
     let mut terminal = lab.open(line);
     answer(&terminal, "s");
-    // Other arguments are another question.
+    // Other arguments cause another question.
     terminal.wait_for("git push --help-all", LONG);
     assert_eq!(lab.file("out").matches(PUSHED).count(), 3);
     answer(&terminal, "d");
@@ -141,7 +142,7 @@ fn keys_typed_before_the_box_do_not_count() {
     let lab = Lab::new();
     let mut terminal = lab.open(&format!("echo ready; sleep 1; {ASK_AND_WHY}"));
     terminal.wait_for("ready", LONG);
-    // Somebody types on, and does not look: through the moment at which the box appears.
+    // A person types on without looking, past the moment at which the box appears.
     let mut after = 0;
     while after < 30 {
         terminal.send("o");
@@ -157,8 +158,8 @@ fn keys_typed_before_the_box_do_not_count() {
     assert_eq!(lab.answers(), ["deny by terminal"]);
 }
 
-/// What an agent may try while its question is open: it writes to its terminal, pushes input into
-/// it, makes the terminal reply, and looks for other terminals and for the inbox.
+/// An agent's possible tricks while its question is open: it writes to its terminal, pushes input
+/// into it, makes the terminal reply, and searches for other terminals and for the inbox.
 const FORGE: &str = r#"
 import fcntl, os, sys, termios
 out = open("tried", "w")
@@ -211,10 +212,10 @@ fn an_agent_cannot_answer_its_own_question() {
 #[test]
 fn a_reply_that_was_asked_for_earlier_is_no_answer() {
     let lab = Lab::new();
-    // The terminal's answer to the last bytes before the question comes when the box is there.
+    // The terminal's answer to the last bytes before the question arrives when the box is open.
     let mut terminal =
         lab.open("stty -icanon -echo; printf '\\033[6n\\033[c'; git push -q -h; echo \"code $?\"");
-    // Replies of terminals have letters too; here as if they came late.
+    // Replies of terminals contain letters too; here they arrive late.
     for reply in [
         "\x1b[12;40R",
         "\x1b[?62;22c",
@@ -244,14 +245,14 @@ fn two_questions_are_answered_one_by_one() {
     let first = terminal.text();
     let is_push_first = first.contains("git push -q -h");
     terminal.wait_for("[d]eny", LONG);
-    // Two keys at once could answer two questions: they answer none.
+    // Two keys at once could answer two questions, so they answer none.
     terminal.send("dd");
     terminal.wait_for(WAITS, LONG);
     assert_eq!(approvals::pending(&lab.env).len(), 2);
     terminal.wait_for("[d]eny", LONG);
     terminal.send("d");
     terminal.wait_for("1 of 1", LONG);
-    // At once after the first answer: the second question does not listen yet.
+    // Right after the first answer, the second question does not accept keys yet.
     terminal.send("d");
     thread::sleep(REST);
     assert_eq!(approvals::pending(&lab.env).len(), 1);
@@ -272,7 +273,7 @@ fn two_questions_are_answered_one_by_one() {
     assert_eq!(lab.answers(), ["deny by terminal", "deny by terminal"]);
 }
 
-/// Starts a line whose `git fetch` is asked about for no longer than `expires`.
+/// Starts a line with a `git fetch` whose question expires after `expires`.
 fn in_a_hurry(lab: &Lab, expires: &str, line: &str) -> Terminal {
     let policy = format!(
         "schema = 1\n\n[[ask]]\nid = \"hurry\"\nwhat = \"exec\"\n\
@@ -339,7 +340,7 @@ fn a_question_follows_the_size_of_the_terminal() {
     terminal.wait_for("[o]nce", LONG);
     terminal.resize(20, 60);
     let fits = |text: &str| text.matches(BOX).count() == 1 && text.contains("┘");
-    // Another box: what was known of the one before does not count.
+    // A new box: the state of the one before does not count.
     terminal.wait_for(WAITS, LONG);
     terminal.wait_until("one box", LONG, fits);
     terminal.wait_for("[o]nce", LONG);
@@ -394,7 +395,7 @@ fn colours_are_a_choice() {
     answer(&without, "d");
 }
 
-/// The upper part of a box as the agent would like it, above three rows that scroll.
+/// The upper part of a fake box from the agent, above three rows that scroll.
 const SPOOF: &str = r#"
 printf '\033[2J\033[24A\n\n\n\n\n\n\n\n\n\n\n\n\n'
 printf '┌ stockade ── agent wants to ──────────────────────────────────── 1 of 1 ┐\r\n'
@@ -419,7 +420,7 @@ fn an_agent_cannot_put_its_own_text_into_a_question() {
     }
     tmux.keys(&["d"]);
     tmux.wait_for("code 126", LONG);
-    // The agent has its region again, and the shell after it does not.
+    // The agent has its scrolling region again, and the shell after it does not.
     let region = "#{scroll_region_upper}-#{scroll_region_lower}";
     assert_eq!(tmux.value(region), "21-23");
     lab.go();
@@ -442,7 +443,7 @@ fn a_reason_that_nobody_waits_for_any_more_is_no_command() {
     terminal.wait_without(BOX, LONG);
     terminal.send("\r");
     terminal.wait_for("code 126", LONG);
-    // Longer than a shell takes to start and to do what was typed.
+    // Longer than a shell takes to start and to execute the typed line.
     thread::sleep(SILENCE + REST);
     assert!(!lab.repo.path().join("oops").exists(), "a reason was run");
     assert!(
@@ -450,7 +451,7 @@ fn a_reason_that_nobody_waits_for_any_more_is_no_command() {
         "{}",
         terminal.text()
     );
-    // Control: the shell takes what comes after.
+    // Control: the shell accepts later input.
     terminal.send("touch after\r");
     let made = wait::until_true(LONG, || lab.repo.path().join("after").exists());
     assert!(made, "{}", terminal.text());

@@ -39,7 +39,7 @@ fn an_answer_from_the_command_line_takes_the_box_away() {
     };
     let late = approvals::answer(&lab.env, &asked.id, &allow);
     assert_ne!(late.code(), 0, "{late:?}");
-    // Keys right after a question that went by itself may still be meant for it.
+    // Keys right after a question that disappeared by itself may still be meant for it.
     thread::sleep(SILENCE);
     terminal.send("q");
     assert_eq!(end(&mut terminal), 0);
@@ -60,14 +60,14 @@ fn the_live_list_answers_and_both_terminals_go_on() {
     let mut person = Terminal::start(list, 24, 80);
     person.wait_for("git push -q -h", LONG);
     person.send("\r");
-    // Somebody types on after the list: a line of prose answers nothing.
+    // A person types on after the list: a line of prose answers nothing.
     person.wait_for(BOX, LONG);
     for key in ["s", "o", "\r"] {
         person.send(key);
         thread::sleep(REST / 7);
     }
     pick(&person, "s");
-    // Enter too soon takes the pick back.
+    // An early Enter cancels the pick.
     person.send("o");
     person.send("\r");
     person.wait_for(WAITS, LONG);

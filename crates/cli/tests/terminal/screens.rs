@@ -1,4 +1,5 @@
-//! Full-screen programs through the boundary: keys, size, colours, paste, and what they leave.
+//! Full-screen programs through the boundary: keys, size, colours, paste, and what they leave
+//! behind.
 
 use std::{thread, time::Duration};
 
@@ -8,14 +9,15 @@ use crate::terminal::lab::{
     BOX, LONG, Lab, PUSH, REST, answer, assert_restored, end, in_background, settled,
 };
 
-/// Editor without the settings of the machine, and without a swap file that outlives a kill.
+/// An editor without the machine's settings, and without a swap file that outlives a kill.
 const VIM: &str = "vim -u NONE -i NONE -n --cmd 'set nocompatible'";
 
-/// Stands in the last line of vim while it inserts.
+/// The text in vim's last line in insert mode.
 const INSERTS: &str = "-- INSERT --";
 
-/// What a program that uses all of a terminal draws: colours, lines, wide characters, a scrolling
-/// region, a hidden cursor in the middle, mouse, paste and keypad modes. It shows what it reads.
+/// The output of a program that uses all features of a terminal: colours, lines, wide characters, a
+/// scrolling region, a hidden cursor in the middle, mouse, paste and keypad modes. It shows its
+/// input.
 const EVERYTHING: &str = r"#!/bin/sh
 stty -echo -icanon -isig min 1 time 0
 printf '\033[?1049h\033[?1h\033=\033[?2004h\033[?1002h\033[?1006h\033[H\033[2J'
@@ -66,7 +68,8 @@ fn vim_edits_resizes_and_leaves_the_terminal_as_it_was() {
 
     terminal.send("ggitext by a person ");
     terminal.wait_for("text by a person line 1", LONG);
-    // Ctrl-C ends the insertion and reaches nobody else; vim forgets what it has not read yet.
+    // Ctrl-C ends the insertion and reaches no other program; vim discards input that it has not
+    // read yet.
     terminal.wait_for(INSERTS, LONG);
     terminal.send("\x03");
     terminal.wait_without(INSERTS, LONG);
@@ -87,7 +90,8 @@ fn vim_edits_resizes_and_leaves_the_terminal_as_it_was() {
     assert_eq!(before, lab.file("modes.after"));
 }
 
-/// What reaches past the screen does not leave the session, and what belongs to the screen does.
+/// Sequences with effects beyond the screen do not leave the session; those that concern the screen
+/// do.
 #[test]
 fn what_reaches_past_the_screen_does_not_reach_the_terminal() {
     let print = "printf 'begin\\033]52;c;c3RvbGVu\\007\\005\\033[21t\\033Ptmux;x\\033\\\\\\033[1mbold\\033[m end'";
@@ -130,7 +134,7 @@ fn a_paste_stays_a_paste() {
     terminal.send(":set autoindent\rggO");
     terminal.send("\x1b[200~    four\n    also four\n:q!\n\x1b[201~");
     terminal.wait_for("also four", LONG);
-    // What follows an escape at once would be a key with Alt.
+    // A character right after an escape would be a key with Alt.
     terminal.wait_for(INSERTS, LONG);
     terminal.send("\x1b");
     terminal.wait_without(INSERTS, LONG);
@@ -201,7 +205,7 @@ fn htop_runs_with_mouse_and_colours_and_leaves() {
     assert!(!screen.alternate_screen() && !screen.application_cursor());
 }
 
-/// Asks in the middle of `program`, lets go by with `key`, and compares the whole terminal.
+/// Asks in the middle of `program`, closes the box with `key`, and compares the whole terminal.
 fn comes_back(lab: &Lab, what: &str, program: &str, shows: &str, key: &str) -> Terminal {
     let terminal = lab.open(&in_background(what, program));
     terminal.wait_for(shows, LONG);
@@ -222,7 +226,7 @@ fn a_question_in_the_middle_of_vim_leaves_no_trace() {
         lab.wait_file("result", "denied")
             .contains("Permission denied")
     );
-    // It is the same vim: it takes keys and writes.
+    // It is the same vim: it accepts keys and writes.
     terminal.send("ggdd:wq\r");
     assert_eq!(end(&mut terminal), 0);
     assert!(lab.file("lines.txt").starts_with("line 2 of"));
@@ -248,7 +252,7 @@ fn everything_that_a_program_can_set_comes_back() {
         .write(lab.repo.path().join("everything.sh"), EVERYTHING);
     let mut terminal = comes_back(&lab, PUSH, "sh everything.sh", "last line", "o");
     lab.wait_file("result", "usage: git push");
-    // Keys, a mouse report and a paste pass as they are.
+    // Keys, a mouse report and a paste pass unchanged.
     for (bytes, last) in [
         ("x", "78"),
         ("\x1b[<0;5;5M", "4d"),
@@ -280,7 +284,7 @@ fn output_that_came_meanwhile_is_drawn_after() {
     assert!(terminal.text().contains("old"), "{}", terminal.text());
 }
 
-/// The same with a terminal that somebody else wrote.
+/// The same with a terminal by other authors.
 #[test]
 fn tmux_shows_vim_as_it_was_before_the_question() {
     let lab = Lab::new();

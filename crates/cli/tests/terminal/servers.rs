@@ -1,5 +1,5 @@
-//! A server that starts in a session: somebody is asked whether it is to be there outside, and nothing
-//! is there without a yes.
+//! A server that starts in a session: a person is asked whether to make it reachable outside, and
+//! without a yes it is not.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,9 +12,9 @@ use stockade_testkit::{approvals, events::Event, run::require_tool, wait};
 
 use crate::terminal::lab::{BOX, LONG, Lab, answer, end, free_ports};
 
-/// Longer than a server has to be there before it is asked about, on a busy machine.
+/// Longer than a server must exist before it is asked about, on a busy machine.
 const NOTICED: Duration = Duration::from_secs(5);
-/// Listens on each port that it is given.
+/// Listens on each of the given ports.
 const SERVERS: &str = "import http.server, sys, threading\n\
     for port in map(int, sys.argv[1:]):\n\
     \x20   server = http.server.ThreadingHTTPServer(('127.0.0.1', port), http.server.SimpleHTTPRequestHandler)\n\
@@ -34,7 +34,7 @@ fn is_here(port: u16) -> bool {
     page(port).is_some_and(|text| text.contains("it is here"))
 }
 
-/// Makes a line that serves on ports until the file `over` is there.
+/// Makes a line that serves on ports until the file `over` exists.
 fn serve(lab: &Lab, ports: &[u16]) -> String {
     require_tool("python3");
     lab.env.write(lab.repo.path().join("here"), "it is here\n");
@@ -57,8 +57,8 @@ fn asked(record: &[Event]) -> Vec<&Event> {
     asked.collect()
 }
 
-/// The box is that of every question; the server is not held meanwhile, and is there outside after a
-/// yes, until that is taken back.
+/// The box is that of every question; the server is not blocked meanwhile, and is reachable outside
+/// after a yes, until that is revoked.
 #[test]
 fn a_server_is_opened_by_a_yes_and_for_as_long_as_that_holds() {
     let lab = Lab::new();
@@ -83,7 +83,7 @@ fn a_server_is_opened_by_a_yes_and_for_as_long_as_that_holds() {
         terminal.text()
     );
     assert_eq!(page(other), None, "and nothing beside it");
-    // Who is connected stays so only as long as the answer holds.
+    // A client stays connected only as long as the answer is in force.
     let mut held = TcpStream::connect(("127.0.0.1", port)).expect("it is open");
     held.set_read_timeout(Some(LONG)).expect("a socket");
     let record = lab.record();
@@ -120,7 +120,7 @@ fn a_server_is_opened_by_a_yes_and_for_as_long_as_that_holds() {
     assert!(by.starts_with("approval "), "{by}");
 }
 
-/// A no is for that port, and nobody is asked about it again; a no for the session is for all others.
+/// A no is for that port, which is not asked about again; a no for the session is for all others.
 #[test]
 fn a_no_opens_nothing_and_a_no_for_the_session_ends_the_questions() {
     let lab = Lab::new();
@@ -154,8 +154,9 @@ fn a_no_opens_nothing_and_a_no_for_the_session_ends_the_questions() {
     assert_eq!(asked(&lab.record()).len(), 2);
 }
 
-/// An answer that is kept opens that port in later sessions when its server is there, not at the start,
-/// and goes with its rule; a port that another program has by then is no reason not to start.
+/// A kept answer opens that port in later sessions when its server starts, not at the start of the
+/// session, and ends with its rule; a port that another program uses by then does not prevent the
+/// start.
 #[test]
 fn a_kept_answer_opens_the_port_of_a_later_server() {
     let lab = Lab::new();
@@ -203,8 +204,8 @@ fn a_kept_answer_opens_the_port_of_a_later_server() {
     running.wait().assert_code(0);
 }
 
-/// Where nobody is to be asked, ports may not be published, or are published or taken already, there is
-/// no question; in the inbox there is one about another port, and it goes with its server.
+/// If no one is to be asked, or ports may not be published, or are already published or in use,
+/// there is no question; in the inbox there is one about another port, and it ends with its server.
 #[test]
 fn a_server_is_asked_about_where_it_could_be_opened() {
     let lab = Lab::new();
@@ -240,7 +241,8 @@ fn a_server_is_asked_about_where_it_could_be_opened() {
     }
 }
 
-/// Whoever listens on many ports wears nobody down: three questions, whatever is answered.
+/// A program that listens on many ports cannot wear a person down: there are three questions,
+/// whatever the answers.
 #[test]
 fn a_flood_of_servers_asks_three_times() {
     let lab = Lab::new();

@@ -1,4 +1,4 @@
-//! What reaches a terminal is filtered, whichever of the three streams it is; pipes and files get
+//! All output to a terminal is filtered, on whichever of the three streams; pipes and files get
 //! every byte.
 
 use stockade_testkit::{pty::Terminal, wait};
@@ -7,11 +7,11 @@ use crate::terminal::lab::{LONG, Lab, SILENCE};
 
 /// Writes to the clipboard, reads the screen, sets a palette, and is bold.
 const PRINT: &str = r"printf 'begin\033]52;c;c3RvbGVu\007\033[1;1;1;1;1;80*y\033]4;1;#000000\007\033[6n\033[1mbold\033[m end\n'";
-/// What must not reach a terminal of these.
+/// The sequences among these that must not reach a terminal.
 const HOSTILE: [&[u8]; 4] = [b"\x1b]52;", b"*y", b"\x1b]4;", b"\x1b[6n"];
 
-/// Runs a line with `RUN` standing for a shell in a session, or for one without, and `@` for what
-/// it prints.
+/// Runs a line with a shell in a session, or one without, in the place of `RUN`, and the printed
+/// text in the place of `@`.
 fn written(lab: &Lab, line: &str, run: &str) -> Vec<u8> {
     let line = line.replace("RUN", run).replace('@', "\"$PRINT\"");
     let around = lab.around(&format!("{line}; echo all done"));
@@ -39,16 +39,16 @@ fn each_stream_that_is_a_terminal_is_filtered() {
         "RUN @ < /dev/null",
         ": | RUN @",
         "RUN @ < lines.txt",
-        // One of the outputs goes elsewhere.
+        // One of the outputs is redirected.
         "RUN \"$PRINT >&2\" | cat > /dev/null",
         "RUN \"$PRINT >&2\" < /dev/null > out",
         "RUN @ 2> err < /dev/null",
         "RUN \"$PRINT; $PRINT >&2\" < /dev/null",
-        // The output comes back by a descriptor of its own.
+        // The output returns through a separate descriptor.
         "RUN @ 3>&1 < /dev/null >&3",
         "RUN @ < /dev/null > /dev/tty",
         "RUN \"$PRINT >&2\" < /dev/null 2> /dev/tty > out",
-        // The terminal itself, beside streams that go elsewhere.
+        // The terminal itself, beside redirected streams.
         "RUN \"$PRINT > /dev/tty\" > out",
         "RUN \"$PRINT > /dev/tty\" < /dev/null > out 2> err",
         // In the background.
@@ -66,7 +66,7 @@ fn each_stream_that_is_a_terminal_is_filtered() {
             "{line}: what belongs to the screen passes"
         );
         for part in &HOSTILE {
-            // A whole terminal has a way back for the place of the cursor.
+            // A whole terminal can return the cursor position.
             if line == "RUN @" && *part == b"\x1b[6n" {
                 continue;
             }
@@ -93,7 +93,7 @@ fn pipes_and_files_get_every_byte() {
     }
 }
 
-/// Each stream by itself is harmless; together, cut at the right place, they would be a sequence.
+/// Each stream by itself is harmless; joined at the right place, they would form a sequence.
 #[test]
 fn two_streams_of_one_terminal_make_no_sequence_together() {
     let lab = Lab::new();

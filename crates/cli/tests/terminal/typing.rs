@@ -1,5 +1,5 @@
-//! People who type to the agent while it asks, at every rhythm: nothing is allowed by them. And
-//! those who read, wait and answer: they are heard.
+//! People who type to the agent while it asks, at every rhythm: their keys allow nothing. And
+//! people who read, wait and answer: their keys count.
 
 use std::{thread, time::Duration};
 
@@ -9,12 +9,12 @@ use crate::terminal::lab::{
     BOX, CONFIRM, LONG, Lab, PUSHED, REST, SILENCE, WAITS, answer, end, pick,
 };
 
-/// What people type to an agent, with the lines that are answers of other programs. `\r` is Enter.
+/// Text that people type to an agent, with lines that are answers of other programs. `\r` is Enter.
 const PROSE: &str = "please use the other tools so that it works\rls\rso\ro\rs\r";
-/// How long somebody types on after the box has come.
+/// How long a person types on after the box has appeared.
 const TYPES_ON: Duration = Duration::from_secs(6);
 
-/// Types at a rhythm until the box was there for a while; does not look at it.
+/// Types at a rhythm until the box has been there for a while, without looking at it.
 fn type_on(terminal: &Terminal, rhythm: Duration) {
     let mut keys = PROSE.chars().cycle();
     let mut after = Duration::ZERO;
@@ -40,9 +40,9 @@ fn types_through(milliseconds: u64, begin: &str) {
     let open = approvals::pending(&lab.env).len();
     assert_eq!(open, 1, "{milliseconds} ms: {}", terminal.text());
     assert!(!lab.file("result").contains(PUSHED), "{milliseconds} ms");
-    // What was typed before the box is the agent's.
+    // Text typed before the box goes to the agent.
     assert!(lab.file("read").starts_with("please"), "{milliseconds} ms");
-    // Now somebody reads.
+    // Now a person reads the box.
     answer(&terminal, "o");
     lab.wait_file("result", PUSHED);
     terminal.send("\x03");
@@ -107,7 +107,7 @@ fn what_is_picked_can_be_changed_and_taken_back() {
     // Enter alone allows nothing.
     terminal.send("\r");
     terminal.wait_for(WAITS, LONG);
-    // Enter too soon takes the pick back.
+    // An early Enter cancels the pick.
     terminal.wait_for("[o]nce", LONG);
     terminal.send("o");
     thread::sleep(Duration::from_millis(250));
@@ -117,7 +117,7 @@ fn what_is_picked_can_be_changed_and_taken_back() {
     pick(&terminal, "o");
     terminal.send("\x1b[200~\r\x1b[201~");
     terminal.wait_without(CONFIRM, LONG);
-    // Another size is another box.
+    // Another size makes a new box.
     pick(&terminal, "o");
     terminal.resize(30, 100);
     terminal.wait_without(CONFIRM, LONG);
@@ -143,7 +143,8 @@ fn what_was_allowed_is_said_after_the_box() {
     assert_eq!(end(&mut terminal), 0);
 }
 
-/// A terminal that knows no sequences gets none of ours, and is asked to repeat what it shows.
+/// A terminal that knows no sequences gets none from us, and its person has to type the shown
+/// digits.
 #[test]
 fn a_dumb_terminal_shows_a_question_without_sequences() {
     let lab = Lab::new();
