@@ -8,7 +8,7 @@ use std::{
 
 use stockade_policy::{Approvals, ListedGrant, Request};
 use stockade_types::{
-    Answerer, ApprovalId, AskMode, Circumstance, Digest, Person, Span, UnixMillis, Verdict,
+    Answerer, ApprovalId, AskMode, Circumstance, Digest, Person, Span, UnixMillis, Verdict, ignored,
 };
 
 use super::{
@@ -309,7 +309,8 @@ impl Desk {
             }
             // A poisoned lock is safe to use: every change to the state is one step.
             let waited = self.changed.wait_timeout(state, WAIT_SLICE);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            let state = waited.unwrap_or_else(PoisonError::into_inner);
+            drop(state);
         }
     }
 
@@ -328,11 +329,14 @@ impl Desk {
         if let Some(question) = question.filter(|_| withdrawn) {
             let reason = Some(REASON.to_owned());
             // The journal already has the allow; record that it had no effect.
-            drop(self.record(
-                &question,
-                &Answer::Deny { reason },
-                &Circumstance::Withdrawn.into(),
-            ));
+            ignored(
+                self.record(
+                    &question,
+                    &Answer::Deny { reason },
+                    &Circumstance::Withdrawn.into(),
+                ),
+                "the request is denied, with or without the record",
+            );
         }
     }
 

@@ -26,7 +26,7 @@ use std::{
 
 use io::Write;
 use rustix::event::{PollFd, PollFlags, poll};
-use stockade_types::Person;
+use stockade_types::{Person, ignored};
 
 use super::{
     desk::Desk,
@@ -224,14 +224,20 @@ impl Drop for Inbox {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         // The write only fails if the bell has already rung.
-        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).ok();
+        ignored(
+            rustix::io::write(&self.bell, &1_u64.to_ne_bytes()),
+            "the write fails only if the bell has rung already",
+        );
         for stream in lock(&self.shared.clients).values() {
-            drop(stream.shutdown(std::net::Shutdown::Both));
+            ignored(
+                stream.shutdown(std::net::Shutdown::Both),
+                "the client may be gone",
+            );
         }
         if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+            ignored(thread.join(), "a thread that panics aborts the process");
         }
-        drop(fs::remove_file(&self.path));
+        ignored(fs::remove_file(&self.path), "it may be gone");
     }
 }
 
@@ -305,7 +311,10 @@ fn admit(shared: &Arc<Shared>, mut stream: UnixStream, number: u64) {
     let peer = match verdict {
         Ok(peer) => peer,
         Err(error) => {
-            drop(send(&mut stream, &Reply::Refused { error }));
+            ignored(
+                send(&mut stream, &Reply::Refused { error }),
+                "the client may be gone",
+            );
             return;
         }
     };
@@ -320,7 +329,10 @@ fn admit(shared: &Arc<Shared>, mut stream: UnixStream, number: u64) {
     };
     if full {
         let error = format!("{CLIENTS_MAX} clients are connected already; try again");
-        drop(send(&mut stream, &Reply::Refused { error }));
+        ignored(
+            send(&mut stream, &Reply::Refused { error }),
+            "the client may be gone",
+        );
         return;
     }
     let server = Arc::clone(shared);
@@ -346,12 +358,15 @@ fn serve(shared: &Shared, stream: UnixStream, peer: Peer) {
             Ok(Some(line)) => line,
             Ok(None) => return,
             Err(error) => {
-                drop(send(
-                    &mut out,
-                    &Reply::Refused {
-                        error: error.to_string(),
-                    },
-                ));
+                ignored(
+                    send(
+                        &mut out,
+                        &Reply::Refused {
+                            error: error.to_string(),
+                        },
+                    ),
+                    "the client may be gone",
+                );
                 return;
             }
         };
@@ -362,7 +377,10 @@ fn serve(shared: &Shared, stream: UnixStream, peer: Peer) {
                 // A peer that sends garbage is not one of our clients: it gets no second try on
                 // this line.
                 let error = format!("not a command: {error}");
-                drop(send(&mut out, &Reply::Refused { error }));
+                ignored(
+                    send(&mut out, &Reply::Refused { error }),
+                    "the client may be gone",
+                );
                 return;
             }
         };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use stockade_policy::Scope;
-use stockade_types::{Answerer, ApprovalId, Circumstance, Verdict};
+use stockade_types::{Answerer, ApprovalId, Circumstance, Verdict, ignored};
 
 use super::{
     desk::Desk,
@@ -17,8 +17,10 @@ impl Desk {
     /// Denies a question for a reason of our own; a settled one does not change.
     pub(super) fn deny(&self, id: &ApprovalId, by: Circumstance, reason: Option<String>) {
         if let Some(question) = self.begin_settling(id) {
-            // A deny that cannot be recorded is still a deny.
-            drop(self.settle(&question, Answer::Deny { reason }, &by.into()));
+            ignored(
+                self.settle(&question, Answer::Deny { reason }, &by.into()),
+                "a deny that cannot be recorded is still a deny",
+            );
         }
     }
 
@@ -73,8 +75,10 @@ impl Desk {
             }
         };
         if is_person && !matches!(answer, Answer::Allow { .. }) {
-            // Fails only if so many questions were settled that nothing can be granted any more.
-            drop(state.grants.deny(question.id.clone(), &question.request));
+            ignored(
+                state.grants.deny(question.id.clone(), &question.request),
+                "it fails only if so many were settled that nothing can be granted any more",
+            );
         }
         state.close_entry(&Settled {
             id: question.id.clone(),
@@ -87,7 +91,10 @@ impl Desk {
             Err(AnswerError::Grant(_) | AnswerError::Withdrawn(_))
         ) {
             // The journal already has the allow; record that it had no effect.
-            drop(self.record(question, &answer, &by));
+            ignored(
+                self.record(question, &answer, &by),
+                "the request is denied, with or without the record",
+            );
         }
         self.wake();
         result
@@ -120,8 +127,10 @@ impl Desk {
     pub(super) fn cover(&self, id: &ApprovalId, grant: &ApprovalId) {
         if let Some(question) = self.begin_settling(id) {
             let answer = Answer::Allow { scope: Scope::Once };
-            // The use of the other grant follows, and is recorded by itself.
-            drop(self.settle(&question, answer, &Answerer::Approval(grant.clone())));
+            ignored(
+                self.settle(&question, answer, &Answerer::Approval(grant.clone())),
+                "the use of the other grant follows, and is refused if it is not recorded",
+            );
         }
     }
 }

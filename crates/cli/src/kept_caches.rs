@@ -19,7 +19,7 @@ use rustix::fs::FlockOperation;
 use serde::Serialize;
 use stockade_policy::Settings;
 use stockade_runner::kept_overlays::{DIRECTORY, LOCK, WORKSPACE};
-use stockade_types::RawText;
+use stockade_types::{RawText, ignored};
 
 /// Bytes of all kept overlays if no policy sets a limit.
 const BYTES_MAX: u64 = 16 << 30;
@@ -168,8 +168,10 @@ fn bytes(folder: &Path) -> u64 {
 /// read-only, the work folder of an overlay has no rights at all).
 fn open_up(folder: &Path) {
     let open = |path: &Path| {
-        // A folder that cannot be opened up makes the removal fail, which reports it.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).ok();
+        ignored(
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)),
+            "a folder that cannot be opened up makes the removal fail, which reports it",
+        );
     };
     open(folder);
     each_entry(folder, |path, metadata| {

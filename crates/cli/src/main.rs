@@ -17,6 +17,7 @@ mod state;
 mod why;
 
 use std::process::ExitCode;
+use stockade_types::ignored;
 
 use clap::{CommandFactory, Parser};
 
@@ -38,8 +39,10 @@ fn main() -> ExitCode {
                 (true, true) => Exit::Run(commands::run::NOT_STARTED),
                 (true, false) => Exit::Usage,
             };
-            // This only fails if the terminal is closed, and then no message can be shown.
-            drop(error.print());
+            ignored(
+                error.print(),
+                "it fails only if the terminal is closed, and then no message can be shown",
+            );
             ExitCode::from(code.code())
         }
     }

@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
 };
+use stockade_types::ignored;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -136,7 +137,10 @@ impl Output {
         reason = "whoever prints must have been given the output"
     )]
     pub(crate) fn note(&mut self, text: impl Display) {
-        drop(writeln!(io::stderr().lock(), "{text}"));
+        ignored(
+            writeln!(io::stderr().lock(), "{text}"),
+            "a closed standard error is not an error of ours",
+        );
     }
 
     /// Prints `value` as one line of JSON on standard output.

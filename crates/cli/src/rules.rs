@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use stockade_approval::Lasting;
 use stockade_policy::{HostSets, LastingRule, Origin, RuleForm, Source};
-use stockade_types::Digest;
+use stockade_types::{Digest, ignored};
 
 use crate::{human::safe, own_places::user_file};
 
@@ -164,7 +164,10 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let written = write();
     if written.is_err() {
         // Remains of this attempt would block the next one.
-        drop(fs::remove_file(&beside));
+        ignored(
+            fs::remove_file(&beside),
+            "the next attempt names what blocks it",
+        );
     }
     written
 }

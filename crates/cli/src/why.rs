@@ -6,7 +6,7 @@ use std::{
 };
 
 use stockade_runner::News;
-use stockade_types::{DecisionRecord, UnixMillis};
+use stockade_types::{DecisionRecord, UnixMillis, ignored};
 
 use crate::{
     human::{safe, wrapped},
@@ -23,31 +23,46 @@ const NEWS: &str = "/run/stockade/news.json";
 pub(crate) fn main() -> u8 {
     let mut out = std::io::stdout().lock();
     let Ok(file) = File::open(DENIALS) else {
-        drop(writeln!(
-            out,
-            "{DENIALS} cannot be read; this is not inside a Stockade session"
-        ));
+        ignored(
+            writeln!(
+                out,
+                "{DENIALS} cannot be read; this is not inside a Stockade session"
+            ),
+            "a closed output needs no lines",
+        );
         return 3;
     };
     let mut lines = BufReader::new(file).lines().map_while(Result::ok);
     let Some(first) = lines.next() else {
         let nothing = "no refusal is recorded in this session".to_owned();
         for line in news(None).into_iter().chain([nothing, UNSEEN.to_owned()]) {
-            drop(writeln!(out, "{}", fitted(&line)));
+            ignored(
+                writeln!(out, "{}", fitted(&line)),
+                "a closed output needs no lines",
+            );
         }
         return 1;
     };
     let (last, earlier) = lines.fold((first, 0_u64), |(_, earlier), line| (line, earlier + 1));
     let decision = serde_json::from_str::<DecisionRecord>(&last).ok();
     for line in news(decision.as_ref().map(|decision| decision.time)) {
-        drop(writeln!(out, "{}", fitted(&line)));
+        ignored(
+            writeln!(out, "{}", fitted(&line)),
+            "a closed output needs no lines",
+        );
     }
     let text = decision.as_ref().map_or_else(|| safe(&last), render);
     for line in text.lines() {
-        drop(writeln!(out, "{}", fitted(line)));
+        ignored(
+            writeln!(out, "{}", fitted(line)),
+            "a closed output needs no lines",
+        );
     }
     if earlier > 0 {
-        drop(writeln!(out, "earlier {earlier}, all in {DENIALS}"));
+        ignored(
+            writeln!(out, "earlier {earlier}, all in {DENIALS}"),
+            "a closed output needs no lines",
+        );
     }
     0
 }

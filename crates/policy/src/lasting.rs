@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
-use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict};
+use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict, ignored};
 
 use crate::{
     Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, PortRequest,
@@ -241,8 +241,10 @@ fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            // Writing to a string cannot fail.
-            c if c.is_control() => drop(write!(quoted, "\\u{:04X}", u32::from(c))),
+            c if c.is_control() => ignored(
+                write!(quoted, "\\u{:04X}", u32::from(c)),
+                "writing to a string cannot fail",
+            ),
             c => quoted.push(c),
         }
     }

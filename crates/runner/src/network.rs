@@ -17,7 +17,7 @@ use stockade_egress::wire::{
 use stockade_event::Durability;
 use stockade_policy::{Approvals, Decision, Policy, RecordSync, Request};
 use stockade_sys::net::{self, HeldConnections};
-use stockade_types::{ApprovalId, DecisionId, Digest, Verdict};
+use stockade_types::{ApprovalId, DecisionId, Digest, Verdict, ignored};
 
 use crate::holding;
 use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
@@ -255,7 +255,10 @@ impl NetworkSupervision {
     fn reply(&self, replies: &Replies, reply: &FromSupervisor) {
         if let (Err(error @ WireError::TooLong(_)), Some(id)) = (replies.send(reply), reply.id()) {
             let reason = error.to_string();
-            drop(replies.send(&FromSupervisor::Failed { id, reason }));
+            ignored(
+                replies.send(&FromSupervisor::Failed { id, reason }),
+                "the egress process is gone, which ends the session",
+            );
         }
     }
 
@@ -264,8 +267,10 @@ impl NetworkSupervision {
         let (Some(holding), Ok(packet)) = (&self.holding, u32::try_from(id)) else {
             return;
         };
-        // The program may have given up, or the session's network may be gone.
-        drop(holding.answer(packet, holding::word(word)));
+        ignored(
+            holding.answer(packet, holding::word(word)),
+            "the program may have given up, or the session's network may be gone",
+        );
     }
 
     fn failed(&self, id: u64, error: &stockade_journal::SinkError) -> FromSupervisor {

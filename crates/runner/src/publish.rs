@@ -16,6 +16,7 @@ use std::{
     thread,
     time::Duration,
 };
+use stockade_types::ignored;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use stockade_event::Event;
@@ -179,11 +180,16 @@ impl Gate {
         self.is_closed.store(true, Ordering::Release);
         for listener in &self.listeners {
             // `accept` then returns. Shutting down a listener twice does no harm.
-            rustix::net::shutdown(listener, rustix::net::Shutdown::Both).ok();
+            ignored(
+                rustix::net::shutdown(listener, rustix::net::Shutdown::Both),
+                "it may be closed already",
+            );
         }
         for stream in lock(&self.streams).values().flatten() {
-            // The other side may already be closed.
-            drop(stream.shutdown(Shutdown::Both));
+            ignored(
+                stream.shutdown(Shutdown::Both),
+                "the other side may already be closed",
+            );
         }
     }
 
@@ -224,8 +230,10 @@ fn accept(gate: &Arc<Gate>, index: usize, port: u16, doors: &Doors) {
             .name("published".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                // A reason would help neither side.
-                drop(pass(&gate, &outer, port, &binder));
+                ignored(
+                    pass(&gate, &outer, port, &binder),
+                    "a reason would help neither side",
+                );
                 count.fetch_sub(1, Ordering::AcqRel);
             });
         if served.is_err() {
@@ -241,8 +249,10 @@ fn pass(gate: &Gate, outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io
     inner.set_nonblocking(false)?;
     let number = gate.enter([outer, &inner])?;
     for stream in [outer, &inner] {
-        // Interactive protocols need it; if it fails they are only slow.
-        drop(stream.set_nodelay(true));
+        ignored(
+            stream.set_nodelay(true),
+            "without it interactive protocols are only slow",
+        );
     }
     let passed = thread::scope(|scope| {
         let back = thread::Builder::new()
@@ -250,8 +260,7 @@ fn pass(gate: &Gate, outer: &TcpStream, port: u16, binder: &Mutex<Binder>) -> io
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || copy(&inner, outer))?;
         copy(outer, &inner);
-        // A thread that panics aborts the whole process.
-        drop(back.join());
+        ignored(back.join(), "a thread that panics aborts the whole process");
         Ok(())
     });
     lock(&gate.streams).remove(&number);
@@ -264,9 +273,8 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream) {
         Ok(_) => Shutdown::Write,
         Err(_) => Shutdown::Both,
     };
-    // The other side may already be closed.
-    drop(to.shutdown(how));
+    ignored(to.shutdown(how), "the other side may already be closed");
     if how == Shutdown::Both {
-        drop(from.shutdown(how));
+        ignored(from.shutdown(how), "the other side may already be closed");
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use stockade_journal::layout;
-use stockade_types::{AbsPath, SessionId};
+use stockade_types::{AbsPath, SessionId, ignored};
 
 use crate::RunError;
 
@@ -90,9 +90,12 @@ impl SessionDir {
         // on them.
         match what {
             Clean::MountPoint => clean_mount_point(self.path.as_path()),
-            Clean::Everything => drop(fs::remove_dir_all(self.path.as_path())),
+            Clean::Everything => ignored(
+                fs::remove_dir_all(self.path.as_path()),
+                "what stays is private, and no session uses it again",
+            ),
         }
-        drop(fs::remove_file(&self.note));
+        ignored(fs::remove_file(&self.note), "the next start removes it");
     }
 }
 
@@ -102,8 +105,14 @@ const MOUNT_POINT: &str = "root";
 pub(crate) const INSIDE: &str = "inside";
 
 fn clean_mount_point(session_dir: &Path) {
-    drop(fs::remove_dir(session_dir.join(MOUNT_POINT)));
-    drop(fs::remove_dir_all(session_dir.join(INSIDE)));
+    ignored(
+        fs::remove_dir(session_dir.join(MOUNT_POINT)),
+        "it is empty, and no session uses it again",
+    );
+    ignored(
+        fs::remove_dir_all(session_dir.join(INSIDE)),
+        "it is private, and no session uses it again",
+    );
 }
 
 /// Removes the remains of sessions whose supervisor was killed. Their processes died with it; their
@@ -137,7 +146,7 @@ pub(crate) fn clear_leftovers(state_dir: &Path) {
                 Err(error) => error.kind() == io::ErrorKind::NotFound,
             });
         if gone {
-            drop(fs::remove_file(note.path()));
+            ignored(fs::remove_file(note.path()), "the next start tries again");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use stockade_event::{Durability, Event};
 use stockade_plan::{CallSet, Debuggers, LaunchPlan, Protection, Refusals, Step};
 
-use stockade_types::chain;
+use stockade_types::{chain, ignored};
 
 use crate::{
     RunError,
@@ -62,7 +62,10 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
             DeskEvent::Revoked { approval, by } => {
                 if let Some(replies) = &*lock(&egress) {
                     let approval = (*approval).clone();
-                    drop(replies.send(&stockade_egress::wire::FromSupervisor::Revoke { approval }));
+                    ignored(
+                        replies.send(&stockade_egress::wire::FromSupervisor::Revoke { approval }),
+                        "the egress process is gone, and its connections with it",
+                    );
                 }
                 Event::OperatorActed {
                     action: "revoke".to_owned(),

@@ -16,7 +16,7 @@ use stockade_sys::{
     notifier::Notifier,
     pass, process,
 };
-use stockade_types::{Tier, chain};
+use stockade_types::{Tier, chain, ignored};
 
 use crate::binder::Binder;
 use crate::message::{Exit, FromChild, FromParent, LaunchFailure, receive, send};
@@ -451,7 +451,7 @@ impl Core {
     fn reap_outer(&mut self) {
         if let Some(mut outer) = self.outer.take() {
             // It ends right after its message; its exit code says nothing that it did not send.
-            drop(outer.wait());
+            ignored(outer.wait(), "it may have ended");
         }
     }
 }
@@ -469,16 +469,21 @@ fn failed(step: &Step, index: usize, error: &SysError) -> LaunchFailure {
 impl Drop for Core {
     fn drop(&mut self) {
         if let Some(mut outer) = self.outer.take() {
-            drop(outer.kill());
-            drop(outer.wait());
+            ignored(outer.kill(), "it may have ended");
+            ignored(outer.wait(), "it may have ended");
         }
         if let Some(first) = self.first {
-            drop(process::kill(first, SIGNAL_KILL));
-            drop(process::reap(Some(first), process::WaitMode::Block));
+            ignored(process::kill(first, SIGNAL_KILL), "it may have ended");
+            ignored(
+                process::reap(Some(first), process::WaitMode::Block),
+                "it may have ended",
+            );
         }
         for group in self.groups.drain(..) {
-            // A group that cannot be removed is empty; it costs nothing and limits nobody.
-            drop(group.remove());
+            ignored(
+                group.remove(),
+                "a group that stays is empty; it costs nothing and limits nobody",
+            );
         }
     }
 }

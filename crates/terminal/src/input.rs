@@ -17,6 +17,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use stockade_types::ignored;
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -172,7 +173,10 @@ impl Input {
             OFFER_BYTES_MAX
         };
         // Where it cannot be set, the pipe is looked at from time to time.
-        rustix::pipe::fcntl_setpipe_size(&self.to, size).ok();
+        ignored(
+            rustix::pipe::fcntl_setpipe_size(&self.to, size),
+            "the usual size works too",
+        );
         let bytes = buffer.get(..count.min(size)).unwrap_or_default();
         Ok(self.write(bytes)? && count > 0)
     }

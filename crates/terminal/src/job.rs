@@ -16,6 +16,7 @@ use rustix::{
     termios::{LocalModes, SpecialCodeIndex, tcgetattr, tcgetpgrp, tcgetsid},
 };
 use signal_hook::consts::{SIGCONT, SIGINT};
+use stockade_types::ignored;
 
 /// How long our own stop may take to come; the time in which we are stopped counts too. A busy
 /// machine takes a few milliseconds.
@@ -37,11 +38,15 @@ pub fn interrupts(master: BorrowedFd<'_>, bytes: &[u8]) -> bool {
 /// had the key been for it.
 pub fn end_interrupted(whole_group: WholeGroup) {
     if whole_group == WholeGroup::Yes {
-        // There is one: ours.
-        kill_current_process_group(Signal::INT).ok();
+        ignored(
+            kill_current_process_group(Signal::INT),
+            "there is one: ours",
+        );
     }
-    // It fails only for signals that do not exist.
-    signal_hook::low_level::emulate_default_handler(SIGINT).ok();
+    ignored(
+        signal_hook::low_level::emulate_default_handler(SIGINT),
+        "it fails only for signals that do not exist",
+    );
 }
 
 /// Whether our process group is interrupted with us.
@@ -76,8 +81,10 @@ pub fn stopped_group(master: BorrowedFd<'_>, agent: Option<Pid>) -> Option<Pid> 
 pub fn suspend_ourselves() {
     let resumed = Arc::new(AtomicBool::new(false));
     let handler = signal_hook::flag::register(SIGCONT, Arc::clone(&resumed));
-    // It only fails for a signal or a group that does not exist.
-    kill_current_process_group(Signal::TSTP).ok();
+    ignored(
+        kill_current_process_group(Signal::TSTP),
+        "it fails only for a signal or a group that does not exist",
+    );
     // Any thread may take the signal: this one can run on for a moment before all are stopped,
     // and must not wake the agent in it.
     let sent = Instant::now();
@@ -91,6 +98,8 @@ pub fn suspend_ourselves() {
 
 /// Lets the agent's group go on; programs that know Ctrl-Z draw again on that.
 pub fn resume(group: Pid) {
-    // The group may be gone by now, which is as good.
-    kill_process_group(group, Signal::CONT).ok();
+    ignored(
+        kill_process_group(group, Signal::CONT),
+        "the group may be gone by now, which is as good",
+    );
 }

@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
+use stockade_types::ignored;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -126,10 +127,15 @@ impl PipeRelay {
             result = result.and(copied);
         }
         // It only fails when it has rung already.
-        rustix::io::write(&*self.bell, &1_u64.to_ne_bytes()).ok();
+        ignored(
+            rustix::io::write(&*self.bell, &1_u64.to_ne_bytes()),
+            "the write fails only if the bell has rung already",
+        );
         if let Some(input) = self.input {
-            // Input that the agent did not take is not an error of the run.
-            drop(input.join());
+            ignored(
+                input.join(),
+                "input that the agent did not take is not an error of the run",
+            );
         }
         result
     }

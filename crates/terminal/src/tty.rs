@@ -18,6 +18,7 @@ use rustix::{
     termios::{self, OptionalActions, QueueSelector, Termios, Winsize},
     time::Timespec,
 };
+use stockade_types::ignored;
 
 use super::screen::Size;
 
@@ -138,8 +139,10 @@ impl Tty {
             return;
         }
         // What the terminal still answers to the agent's last queries is not for the shell.
-        termios::tcflush(&self.input, QueueSelector::IFlush).ok();
-        termios::tcsetattr(&self.input, OptionalActions::Now, &self.original).ok();
+        let flushed = termios::tcflush(&self.input, QueueSelector::IFlush);
+        ignored(flushed, "only a terminal that is gone refuses it");
+        let restored = termios::tcsetattr(&self.input, OptionalActions::Now, &self.original);
+        ignored(restored, "only a terminal that is gone refuses it");
     }
 
     /// Returns the size of the terminal now.

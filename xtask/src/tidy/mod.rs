@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the hard rules of the code base, each a named check over data.
 
 mod cycles;
+mod discarded;
 mod docs;
 mod edges;
 mod forgotten;
@@ -91,6 +92,11 @@ const CHECKS: &[Check] = &[
         name: "no-build-switch",
         rule: "enforcement code is the same in tests, debug and release",
         find: tokens::build_switches,
+    },
+    Check {
+        name: "no-discarded-result",
+        rule: "a result is thrown away only with `ignored`, which says why",
+        find: discarded::results,
     },
     Check {
         name: "no-ignored-test",

@@ -1,6 +1,7 @@
 //! Process 1 of a session: it reaps, passes signals on, and takes everything down when it ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use stockade_types::ignored;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Pid;
@@ -49,7 +50,10 @@ fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
                 Ok(Some(exit)) => {
                     // With this message the supervisor knows the result; everything else in the
                     // namespace dies with this process.
-                    drop(send(control, &FromChild::Ended { exit }, &[]));
+                    ignored(
+                        send(control, &FromChild::Ended { exit }, &[]),
+                        "a supervisor that is gone has ended the session",
+                    );
                     return 0;
                 }
                 Err(_) => return EXIT_UNCONFINED,
@@ -131,8 +135,10 @@ fn reap_all(command: Pid) -> Outcome<Option<Exit>> {
 fn obey(control: BorrowedFd<'_>, command: Pid) -> bool {
     match receive::<FromParent>(control) {
         Ok(Some((FromParent::Signal { number }, _))) => {
-            // A command that just ended is reported by the next SIGCHLD.
-            drop(process::kill_group(command, number));
+            ignored(
+                process::kill_group(command, number),
+                "a command that just ended is reported by the next SIGCHLD",
+            );
             true
         }
         Ok(Some((FromParent::Go | FromParent::Plan { .. }, _))) => true,

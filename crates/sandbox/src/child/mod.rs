@@ -19,7 +19,7 @@ use stockade_sys::{
     process::{self, Fork, Parentage},
     pty,
 };
-use stockade_types::{AbsPath, Digest, chain};
+use stockade_types::{AbsPath, Digest, chain, ignored};
 
 use crate::message::{FromChild, FromParent, LaunchFailure, receive, send};
 
@@ -142,8 +142,10 @@ fn report(control: &OwnedFd, step: StepName, index: Option<usize>, remedy: &str,
         errno: error.errno(),
         remedy: remedy.to_owned(),
     };
-    // The supervisor may be gone already; there is nobody else to tell.
-    drop(send(control, &FromChild::Failed { failure }, &[]));
+    ignored(
+        send(control, &FromChild::Failed { failure }, &[]),
+        "the supervisor may be gone, and there is nobody else to tell",
+    );
 }
 
 /// What a step means for the steps after it.

@@ -21,6 +21,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use stockade_types::ignored;
 
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
@@ -199,8 +200,10 @@ impl Relay {
         self.ending.store(true, Ordering::Release);
         ring_bell(&self.bell);
         if let Some(thread) = self.thread.take() {
-            // A relay that failed has set the terminal back on its way out.
-            drop(thread.join());
+            ignored(
+                thread.join(),
+                "a relay that failed has set the terminal back on its way out",
+            );
         }
         self.tty.restore();
     }
@@ -214,7 +217,10 @@ impl Drop for Relay {
 
 fn ring_bell(bell: &OwnedFd) {
     // It only fails when it has rung already.
-    rustix::io::write(bell, &1_u64.to_ne_bytes()).ok();
+    ignored(
+        rustix::io::write(bell, &1_u64.to_ne_bytes()),
+        "the write fails only if the bell has rung already",
+    );
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,7 +300,10 @@ impl Loop {
                 self.follow_size();
             }
             if !ready.bell.is_empty() {
-                rustix::io::read(&*self.bell, &mut [0; 8]).ok();
+                ignored(
+                    rustix::io::read(&*self.bell, &mut [0; 8]),
+                    "the bell only wakes; what it rang for is looked at anyway",
+                );
                 self.look_at_questions();
             }
             if ready.master.intersects(!PollFlags::OUT) {
@@ -457,7 +466,9 @@ impl Loop {
         while !self.to_terminal.is_empty() {
             match self.tty.write(&self.to_terminal) {
                 Ok(0) => return,
-                Ok(count) => drop(self.to_terminal.drain(..count.min(self.to_terminal.len()))),
+                Ok(count) => {
+                    self.to_terminal.drain(..count.min(self.to_terminal.len()));
+                }
                 // The terminal is gone: the agent goes on, the runner hears a hang-up.
                 Err(_) => return self.to_terminal.clear(),
             }
@@ -473,7 +484,9 @@ impl Loop {
             self.interrupted.store(true, Ordering::Release);
         }
         match rustix::io::write(&self.master, &self.to_agent) {
-            Ok(count) => drop(self.to_agent.drain(..count.min(self.to_agent.len()))),
+            Ok(count) => {
+                self.to_agent.drain(..count.min(self.to_agent.len()));
+            }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => self.to_agent.clear(),
         }
@@ -481,15 +494,20 @@ impl Loop {
 
     fn follow_size(&mut self) {
         let mut drain = [0; 64];
-        rustix::io::read(&self.signals, &mut drain).ok();
+        ignored(
+            rustix::io::read(&self.signals, &mut drain),
+            "there may be nothing in it",
+        );
         let size = self.tty.size();
         if size == self.size {
             return;
         }
         self.size = size;
         self.screen.resize(size);
-        // The pty can only refuse when it is gone.
-        set_size(self.master.as_fd(), size).ok();
+        ignored(
+            set_size(self.master.as_fd(), size),
+            "a pty refuses only when it is gone",
+        );
         if let Some(overlay) = &mut self.overlay {
             overlay.resize(size, &self.screen, &mut self.to_terminal);
             self.prompt.redraw();

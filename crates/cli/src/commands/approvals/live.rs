@@ -154,7 +154,9 @@ impl Live<'_> {
         while !self.unwritten.is_empty() {
             match tty.write(&self.unwritten) {
                 Ok(0) => return,
-                Ok(count) => drop(self.unwritten.drain(..count.min(self.unwritten.len()))),
+                Ok(count) => {
+                    self.unwritten.drain(..count.min(self.unwritten.len()));
+                }
                 // The terminal is gone; the next read of keys reports that.
                 Err(_) => return self.unwritten.clear(),
             }

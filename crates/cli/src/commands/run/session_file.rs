@@ -16,7 +16,7 @@ use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
     io::Errno,
 };
-use stockade_types::SessionId;
+use stockade_types::{SessionId, ignored};
 
 /// A file that can be put in place; dropped before that, it leaves nothing.
 #[derive(Debug)]
@@ -94,7 +94,10 @@ impl Drop for SessionFile {
     fn drop(&mut self) {
         if !self.placed {
             // It may be gone.
-            rustix::fs::unlinkat(&self.directory, &self.temporary, AtFlags::empty()).ok();
+            ignored(
+                rustix::fs::unlinkat(&self.directory, &self.temporary, AtFlags::empty()),
+                "it may be gone",
+            );
         }
     }
 }

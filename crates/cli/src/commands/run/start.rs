@@ -89,7 +89,7 @@ fn end(running: Running, error: anyhow::Error) -> anyhow::Error {
     running
         .controller()
         .abort(&format!("it could not be attended to: {error:#}"));
-    drop(running.wait());
+    running.wait();
     error
 }
 
