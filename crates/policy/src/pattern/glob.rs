@@ -164,7 +164,16 @@ fn unfold(text: &str) -> Result<Vec<String>, PatternError> {
                     .flat_map(|head| choices.iter().map(move |choice| format!("{head}{choice}")))
                     .collect();
             }
-            c => done.iter_mut().for_each(|branch| branch.push(c)),
+            c => {
+                let after = rest.as_str();
+                let end = after.find(['\\', '{']).unwrap_or(after.len());
+                let (plain, behind) = after.split_at_checked(end).unwrap_or((after, ""));
+                for branch in &mut done {
+                    branch.push(c);
+                    branch.push_str(plain);
+                }
+                rest = behind.chars();
+            }
         }
     }
     Ok(done)
@@ -202,7 +211,14 @@ fn pieces(text: &str) -> Result<Vec<Piece>, PatternError> {
                 })?;
                 run.extend_from_slice(escaped.encode_utf8(&mut buffer).as_bytes());
             }
-            c => run.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes()),
+            c => {
+                run.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
+                let after = chars.as_str();
+                let end = after.find(['\\', '*']).unwrap_or(after.len());
+                let (plain, behind) = after.split_at_checked(end).unwrap_or((after, ""));
+                run.extend_from_slice(plain.as_bytes());
+                chars = behind.chars();
+            }
         }
     }
     if !run.is_empty() {
