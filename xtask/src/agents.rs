@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{out, process};
 
-/// Names a folder with `node_modules/.bin` in it, for tests and for machines without a registry.
+/// Names a folder that contains `node_modules/.bin`, for tests and for machines without a registry.
 pub(crate) const VARIABLE: &str = "STOCKADE_TEST_AGENTS";
 
 /// A package and the version that the tests were written against.
@@ -20,18 +20,19 @@ pub(crate) const VARIABLE: &str = "STOCKADE_TEST_AGENTS";
 pub(crate) struct Package {
     name: &'static str,
     version: &'static str,
-    /// The command, the package that holds it as a native program, by platform, and where in it.
+    /// The command, the package that contains it as a native program, by platform, and its path in
+    /// there.
     native: Option<(&'static str, &'static str, &'static str)>,
 }
 
-/// What the tests drive.
+/// The agents that the tests run.
 pub(crate) const AGENTS: &[Package] = &[
     Package {
         name: "@openai/codex",
         version: "0.169.0",
         native: None,
     },
-    // Its launcher is put in place by an install script; scripts are off, so the link is ours.
+    // An install script would put its launcher in place; scripts are off, so we make the link.
     Package {
         name: "@anthropic-ai/claude-code",
         version: "2.1.197",
@@ -54,14 +55,14 @@ pub(crate) const AGENTS: &[Package] = &[
     },
 ];
 
-/// What measurements are made beside, with the agents.
+/// The sandboxes with which measurements compare, besides the agents.
 pub(crate) const RIVALS: &[Package] = &[Package {
     name: "@anthropic-ai/sandbox-runtime",
     version: "0.0.83",
     native: None,
 }];
 
-/// Returns the folder of the installed packages; installs what is missing into the target folder.
+/// Returns the folder of the installed packages; installs missing ones into the target folder.
 pub(crate) fn ensure(target: &Path, packages: &[Package]) -> Result<PathBuf> {
     let folder = folder(target);
     let missing: Vec<&Package> = packages
@@ -88,7 +89,7 @@ pub(crate) fn ensure(target: &Path, packages: &[Package]) -> Result<PathBuf> {
     ));
     fs::create_dir_all(&folder)
         .with_context(|| format!("`{}` cannot be made", folder.display()))?;
-    // Without a manifest of its own npm would climb up and install somewhere else.
+    // Without its own manifest npm would climb up and install somewhere else.
     fs::write(folder.join("package.json"), "{\"private\": true}\n")
         .context("the agents' manifest cannot be written")?;
     let mut install = Command::new("npm");
@@ -109,7 +110,7 @@ pub(crate) fn ensure(target: &Path, packages: &[Package]) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Names packages with their versions.
+/// Returns the names of packages with their versions.
 pub(crate) fn versions(packages: &[Package]) -> Vec<String> {
     packages
         .iter()
@@ -117,7 +118,7 @@ pub(crate) fn versions(packages: &[Package]) -> Vec<String> {
         .collect()
 }
 
-/// Returns the folder where packages are or would be installed.
+/// Returns the folder in which packages are or would be installed.
 pub(crate) fn folder(target: &Path) -> PathBuf {
     env::var_os(VARIABLE).map_or_else(|| target.join("agents"), PathBuf::from)
 }
@@ -130,7 +131,7 @@ impl Package {
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let has_version =
             value.get("version").and_then(serde_json::Value::as_str) == Some(self.version);
-        // The package's own launcher only says that its install script did not run.
+        // The package's own launcher only reports that its install script did not run.
         let is_ready = |(command, _, _)| is_native(&modules.join(".bin").join(command));
         has_version && self.native.is_none_or(is_ready)
     }
@@ -160,7 +161,7 @@ impl Package {
     }
 }
 
-/// Tells whether a file is a program of the machine and not a script.
+/// Returns whether a file is a native program and not a script.
 fn is_native(path: &Path) -> bool {
     const MAGIC: &[u8] = b"\x7fELF";
     let mut start = [0; MAGIC.len()];

@@ -1,6 +1,6 @@
-//! `cargo xtask check`: what a change needs while it is being made, in less than a minute.
+//! `cargo xtask check`: the checks for a change while it is being made, in less than a minute.
 //!
-//! It starts no session: the tests that do are `cargo xtask test -- FILTER`.
+//! It starts no session: `cargo xtask test -- FILTER` runs the tests that do.
 
 use std::{
     collections::BTreeSet,
@@ -13,11 +13,11 @@ use anyhow::{Context, Result};
 
 use crate::{Outcome, out, process, tidy, user, workspace};
 
-/// The crates whose tests from outside start sessions, agents or terminals: of them only the tests
-/// beside the code are run.
+/// The crates whose tests from outside start sessions, agents or terminals: for these, only the
+/// tests beside the code run.
 const START_SESSIONS: [&str; 2] = ["cli", "testkit"];
 
-/// Files that a crate compiles in from elsewhere: their folder or name, and the crate.
+/// Files that a crate includes from elsewhere: their folder or name, and the crate.
 const COMPILED_IN: [(&str, &str); 2] = [("policies/", "policy"), ("docs/policy.md", "policy")];
 
 /// Files that every crate is built from.
@@ -34,10 +34,10 @@ pub(crate) struct Args {
     since: Option<String>,
 }
 
-/// What a list of changed files means for the checks.
+/// The consequences of a list of changed files for the checks.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Touched {
-    /// The crates whose tests are run, by the names of their folders.
+    /// The crates whose tests run, by the names of their folders.
     crates: BTreeSet<String>,
     /// Tests from outside that changed but are not run here, as filters of test names.
     sessions: BTreeSet<String>,
@@ -46,7 +46,7 @@ struct Touched {
 }
 
 impl Touched {
-    /// Sorts changed files by what they are part of; `all` are the names of every crate.
+    /// Assigns changed files to the parts to which they belong; `all` are the names of every crate.
     fn from_files(files: &[String], all: &[String]) -> Self {
         let mut touched = Self::default();
         for file in files {
@@ -63,7 +63,7 @@ impl Touched {
             let Some((name, path)) = inside else {
                 continue;
             };
-            // What used a crate that the change takes away must be built all the same.
+            // Users of a removed crate must still be built.
             touched.code = true;
             if all.iter().any(|own| own == name) {
                 touched.crates.insert(name.to_owned());
@@ -84,13 +84,13 @@ fn module_of_test(path: &str) -> Option<String> {
     let path = match path.strip_suffix(".rs") {
         Some("main") => return None,
         Some(module) => module.trim_end_matches("/mod"),
-        // What tests read lies beside them.
+        // Files that tests read are beside them.
         None => path.rsplit_once('/')?.0,
     };
     Some(path.replace('/', "::"))
 }
 
-/// Runs every check, whatever the ones before it said.
+/// Runs every check, even after a failed one.
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let start = Instant::now();
     let root = workspace::root()?;
@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     step("format", &|| cargo(&root, &["fmt", "--all", "--check"]))?;
     step("tidy", &|| Ok(tidy::run()? == Outcome::Passed))?;
     if touched.code {
-        // Cargo itself knows what depends on what has changed, and looks at nothing else.
+        // Cargo knows what depends on the changes, and checks nothing else.
         step("clippy", &|| {
             cargo(
                 &root,
@@ -166,11 +166,12 @@ fn base(root: &Path, since: Option<&str>) -> Result<String> {
         return resolve(&["rev-parse", "--verify", &format!("{since}^{{commit}}")])
             .with_context(|| format!("--since: `{since}` is no commit"));
     }
-    // A clone of one branch alone has no such name.
+    // A clone of a single branch has no such name.
     resolve(&["merge-base", "HEAD", TRUNK]).or_else(|_| resolve(&["rev-parse", "HEAD"]))
 }
 
-/// Lists the files that differ from a commit, those that are not committed or not tracked too.
+/// Lists the files that differ from a commit, including those that are not committed or not
+/// tracked.
 fn changed(root: &Path, since: &str) -> Result<Vec<String>> {
     let ask = |args: &[&str]| -> Result<Vec<String>> {
         let text = process::stdout(
@@ -182,7 +183,7 @@ fn changed(root: &Path, since: &str) -> Result<Vec<String>> {
         let names = text.split('\0').filter(|name| !name.is_empty());
         Ok(names.map(str::to_owned).collect())
     };
-    // A file that moved changes the crate that it left too.
+    // A moved file also changes the crate that it left.
     let mut files = ask(&["diff", "--name-only", "--no-renames", "-z", since])?;
     files.extend(ask(&["ls-files", "--others", "--exclude-standard", "-z"])?);
     Ok(files)
@@ -240,7 +241,7 @@ fn package(name: &str) -> String {
     }
 }
 
-/// Runs Cargo with its output shown; tells whether it was content.
+/// Runs Cargo with its output shown; returns whether it succeeded.
 fn cargo(root: &Path, args: &[&str]) -> Result<bool> {
     let status = workspace::cargo()
         .args(args)
@@ -296,7 +297,7 @@ mod tests {
                 true,
             ),
             (&["Cargo.lock"], &["cli", "policy", "xtask"], &[], true),
-            // A crate that the change takes away has no tests any more.
+            // A removed crate has no tests any more.
             (&["crates/gone/src/lib.rs"], &[], &[], true),
         ] {
             let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();

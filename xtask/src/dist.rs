@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the one static binary, proved to need nothing.
+//! `cargo xtask dist`: the one static binary, and the proof that it needs nothing else.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ fn build(root: &Path, target: &Path) -> Result<PathBuf> {
         bail!("`{triple}` is not a Linux target");
     }
     out::note("dist: building");
-    // With the target named, the flags leave procedural macros alone, which must be dynamic.
+    // With the target named, the flags do not apply to procedural macros, which must be dynamic.
     let mut command = workspace::cargo();
     command.args([
         "build",
@@ -80,7 +80,7 @@ fn alone(program: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Starts the program where there is nothing else: no library, no `/proc`, no `/etc`.
+/// Starts the program in an empty root: no library, no `/proc`, no `/etc`.
 fn starts_in_empty_root(program: &Path) -> Result<String> {
     let empty = tempfile::tempdir().context("no temporary folder could be made")?;
     fs::copy(program, empty.path().join("stockade")).context("the program cannot be copied")?;

@@ -1,13 +1,13 @@
-//! Reading an ELF file: does it need anything beside itself?
+//! Reads an ELF file, to find out whether it needs anything else.
 
 use anyhow::{Context, Result, bail};
 
-/// Names what a program needs from the machine that it runs on; see elf(5).
+/// The needs of a program on the machine that runs it; see elf(5).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
-    /// It asks for a dynamic loader (`PT_INTERP`).
+    /// It requests a dynamic loader (`PT_INTERP`).
     pub(crate) interpreter: bool,
-    /// How many libraries it asks for (`DT_NEEDED`).
+    /// How many libraries it requests (`DT_NEEDED`).
     pub(crate) libraries: usize,
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: every reader of bytes from outside, with changed inputs, for minutes.
+//! `cargo xtask fuzz`: every reader of bytes from outside, with mutated inputs, for minutes.
 
 use std::{
     path::Path,
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::{Outcome, out, process, workspace};
 
-/// What the name of every target begins with: they are tests, which try a few inputs in each run.
+/// The prefix of every target's name: targets are tests, which try a few inputs in each run.
 const PREFIX: &str = "fuzz_";
 
 /// Lets targets go on with changed inputs.
@@ -83,12 +83,12 @@ pub(crate) fn filter(target: Option<&str>) -> String {
     format!("test(/(^|::){PREFIX}[a-z0-9_]*{name}/)")
 }
 
-/// Returns a number that no other run has.
+/// Returns a number that is different in each run.
 pub(crate) fn fresh_seed() -> Result<u64> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .context("the clock stands before 1970")?;
-    // Twenty digits are hard to copy by hand, and nobody guards anything with this number.
+    // Twenty digits are hard to copy by hand, and this number is not a secret.
     Ok((now.as_secs() << 10 | u64::from(now.subsec_millis())) & 0xffff_ffff_ffff)
 }
 
@@ -105,8 +105,8 @@ mod tests {
         );
     }
 
-    /// Every target has a name of its own, which is its folder of kept inputs, and begins as
-    /// `cargo xtask fuzz` looks for it.
+    /// Every target has a unique name, which is its folder of kept inputs, and the prefix for which
+    /// `cargo xtask fuzz` searches.
     #[test]
     fn every_target_is_a_test_that_is_found() {
         let root = workspace::root().unwrap();

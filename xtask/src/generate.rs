@@ -7,7 +7,7 @@ use similar::TextDiff;
 
 use crate::{Outcome, out, process, workspace};
 
-/// A generated file and the arguments of `stockade` that print it. One more is one line more.
+/// A generated file and the arguments of `stockade` that print it. A new file needs one more line.
 const GENERATED: &[(&str, &[&str])] = &[
     ("docs/reference/cli.md", &["__reference", "cli"]),
     ("docs/reference/events.md", &["__reference", "events"]),
@@ -18,7 +18,7 @@ const GENERATED: &[(&str, &[&str])] = &[
     ("docs/reference/stockade.1", &["man"]),
 ];
 
-/// Enough of a difference to see what changed; the whole of it is in `git diff` afterwards.
+/// Enough of a difference to see what changed; `git diff` then shows all of it.
 const DIFF_LINES_MAX: usize = 20;
 
 /// Writes the generated files.
@@ -67,7 +67,8 @@ fn build(root: &Path) -> Result<std::path::PathBuf> {
     Ok(workspace::target_dir(root)?.join("debug/stockade"))
 }
 
-/// Compares one file with its text and, unless only checking, writes it. Tells whether it differed.
+/// Compares one file with its text and, unless only checking, writes it. Returns whether it
+/// differed.
 fn apply(root: &Path, file: &str, text: &str, check: bool) -> Result<bool> {
     let path = root.join(file);
     let present = match fs::read_to_string(&path) {

@@ -1,4 +1,4 @@
-//! `cargo xtask hour`: how many questions ordinary work asks, the first day and the next.
+//! `cargo xtask hour`: how many questions ordinary work causes, on the first day and the next.
 
 use std::{fs, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{Outcome, out, process, user, workspace};
 
-/// Where the table goes.
+/// The file for the table.
 const PAGE: &str = "docs/questions.md";
 
 const HEAD: &str = "# Questions of an ordinary hour

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a command found, once it could do its work.
+/// The result of a command that could do its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Passed,

@@ -7,7 +7,7 @@ use std::{
 
 /// Prints one line of data on standard output.
 pub(crate) fn line(text: impl Display) {
-    // A closed pipe (`| head`) is the reader's choice and no failure of the command.
+    // A closed pipe (`| head`) is the reader's choice and not a failure of the command.
     drop(writeln!(io::stdout().lock(), "{text}"));
 }
 

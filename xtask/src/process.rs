@@ -1,4 +1,4 @@
-//! Other programs: started with their failure explained.
+//! Starts other programs, with their failures explained.
 
 use std::{
     env,

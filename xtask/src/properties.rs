@@ -1,7 +1,7 @@
 //! `cargo xtask properties`: property tests and fuzz targets with cases that no run had before.
 //!
-//! `cargo xtask test` tries the same cases each time, so that a failure belongs to the change that
-//! it stands by. This one looks for new ones, and says how to have them again.
+//! `cargo xtask test` tries the same cases each time, so that a failure is due to the change under
+//! test. This command tries new ones, and says how to repeat them.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,7 +10,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use crate::{Outcome, fuzz, out, tidy, workspace};
 
-/// The macro in whose body property tests stand.
+/// The macro that contains property tests.
 const MACRO: &str = "proptest";
 
 /// Tries property tests with fresh cases.
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         names.len()
     ));
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    // The whole workspace is built as `cargo xtask test` builds it, so nothing is built twice.
+    // The whole workspace is built as by `cargo xtask test`, so that nothing is built twice.
     let mut cargo = workspace::cargo();
     cargo
         .args(["nextest", "run", "--workspace"])
@@ -64,7 +64,7 @@ fn names(root: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Takes the names of functions out of every `proptest! { … }`, wherever it stands.
+/// Collects the names of functions from every `proptest! { … }`, at any depth.
 fn collect(stream: TokenStream, names: &mut BTreeSet<String>) {
     let trees: Vec<TokenTree> = stream.into_iter().collect();
     for window in trees.windows(3) {

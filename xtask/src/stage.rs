@@ -1,7 +1,7 @@
-//! A folder that every user can read, for what another user runs.
+//! A folder that every user can read, for programs that another user runs.
 //!
-//! The repository may lie where only root can look (`/root` is closed), so programs and files
-//! are linked or copied out of it first.
+//! The repository may be in a place that only root can read (`/root` is closed), so programs and
+//! files are linked or copied out of it first.
 
 use std::{
     fs::{self, Permissions},
@@ -41,7 +41,7 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    /// Makes a folder, for a user of its own where one is given.
+    /// Makes a folder, which belongs to a user if one is given.
     pub(crate) fn folder(&self, name: &str, owner: Option<User>) -> Result<PathBuf> {
         let path = self.path(name);
         fs::create_dir_all(&path)
@@ -53,7 +53,7 @@ impl Stage {
         Ok(path)
     }
 
-    /// Brings one file in, as a link where the file system allows it.
+    /// Puts one file in, as a link if the file system allows it.
     pub(crate) fn link(&self, source: &Path, name: impl AsRef<Path>) -> Result<PathBuf> {
         let target = self.prepare(name.as_ref())?;
         if fs::hard_link(source, &target).is_err() {
@@ -62,14 +62,14 @@ impl Stage {
         Ok(target)
     }
 
-    /// Brings one file in as a copy, so that a change of it stays here.
+    /// Puts one file in as a copy, so that a change to it stays here.
     pub(crate) fn copy(&self, source: &Path, name: impl AsRef<Path>) -> Result<PathBuf> {
         let target = self.prepare(name.as_ref())?;
         copy(source, &target)?;
         Ok(target)
     }
 
-    /// Brings a whole folder in, its files as links where the file system allows it.
+    /// Puts a whole folder in, with its files as links if the file system allows it.
     pub(crate) fn tree(&self, source: &Path, name: &str) -> Result<PathBuf> {
         let target = self.path(name);
         let linked = process::stdout(Command::new("cp").arg("-al").arg(source).arg(&target));
@@ -102,7 +102,7 @@ fn copy(source: &Path, target: &Path) -> Result<()> {
         .context("a copy has no metadata")?
         .permissions()
         .mode();
-    // What its owner may do all may do, except write.
+    // Everyone gets its owner's rights, except writing.
     let mode = mode | ((mode & 0o500) >> 3) | ((mode & 0o500) >> 6);
     fs::set_permissions(target, Permissions::from_mode(mode))
         .context("a copy cannot be opened to all")

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// Its name; made by [`ensure`] on a machine that does not have it.
+/// Its name; [`ensure`] makes it on a machine that does not have it.
 pub(crate) const NAME: &str = "stockade-test";
 
-/// Where an ordinary user finds programs: not the private folders that root's path may name.
+/// Where an ordinary user finds programs: not the private folders that may be in root's path.
 pub(crate) const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 /// Variables of the caller that an ordinary user's processes may see.
@@ -27,7 +27,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Makes a command run as this user with a home of its own and a clean environment.
+    /// Makes a command run as this user with its own home and a clean environment.
     pub(crate) fn apply(self, command: &mut Command, home: &Path) {
         clean_environment(command, home);
         command
@@ -38,7 +38,7 @@ impl User {
     }
 }
 
-/// Leaves a command only the variables set for it, the harmless ones of ours, and a home.
+/// Keeps for a command only the variables set for it, the harmless ones of ours, and a home.
 pub(crate) fn clean_environment(command: &mut Command, home: &Path) {
     let kept: Vec<_> = command
         .get_envs()
@@ -61,12 +61,12 @@ pub(crate) fn clean_environment(command: &mut Command, home: &Path) {
     }
 }
 
-/// Tells whether we are root.
+/// Returns whether we are root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Looks the test user up and makes it where it is missing. Needs root.
+/// Looks the test user up, and makes it if it is missing. Needs root.
 pub(crate) fn ensure() -> Result<User> {
     if let Some(user) = lookup()? {
         return Ok(user);
@@ -105,7 +105,7 @@ fn parse(line: &str) -> Result<User> {
     Ok(user)
 }
 
-/// Finds a program where every user finds it.
+/// Finds a program in a place in which every user finds it.
 pub(crate) fn find_for_all(program: &str) -> Option<PathBuf> {
     process::find_in(SYSTEM_PATH.as_ref(), program)
 }

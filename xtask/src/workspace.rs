@@ -1,4 +1,4 @@
-//! Where the repository is, and what Cargo knows of it.
+//! The place of the repository, and Cargo's facts about it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use crate::process;
 
 /// Finds the repository's root folder.
 ///
-/// Cargo tells a running `xtask` where its manifest is, so a moved clone is found too.
+/// Cargo passes a running `xtask` the place of its manifest, so a moved clone is found too.
 pub(crate) fn root() -> Result<PathBuf> {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let start = manifest
@@ -32,12 +32,12 @@ pub(crate) fn root() -> Result<PathBuf> {
         })
 }
 
-/// Returns the Cargo that started us, else the one on the path.
+/// Returns the Cargo that started us, otherwise the one on the path.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Names the target triple of this machine.
+/// Returns the target triple of this machine.
 pub(crate) fn host_triple() -> Result<String> {
     let text = process::stdout(Command::new("rustc").arg("-vV"))?;
     text.lines()
@@ -77,7 +77,7 @@ pub(crate) struct Packages {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
-    /// Nothing for a normal dependency, else `dev` or `build`.
+    /// Nothing for a normal dependency, otherwise `dev` or `build`.
     pub(crate) kind: Option<String>,
 }
 
@@ -118,7 +118,7 @@ struct DepKind {
 }
 
 impl Packages {
-    /// Asks Cargo, without the network where it can answer so.
+    /// Asks Cargo, without the network if that is possible.
     pub(crate) fn load(root: &Path) -> Result<Self> {
         let platform = host_triple()?;
         let ask = |offline: bool| {
@@ -142,7 +142,7 @@ impl Packages {
         Self::parse(&text)
     }
 
-    /// Reads the answer of `cargo metadata`.
+    /// Parses the answer of `cargo metadata`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let metadata: Metadata =
             serde_json::from_str(text).context("`cargo metadata` answered something unknown")?;
@@ -175,7 +175,7 @@ impl Packages {
         Ok(packages)
     }
 
-    /// Lists the names of everything that ends up in `name` through normal dependencies.
+    /// Lists the names of everything that `name` contains through normal dependencies.
     pub(crate) fn tree(&self, name: &str) -> BTreeSet<&str> {
         let mut todo: Vec<&String> = self
             .names
@@ -196,7 +196,7 @@ impl Packages {
     }
 }
 
-/// Returns the folder of build results: `$CARGO_TARGET_DIR`, else `target`.
+/// Returns the folder of build results: `$CARGO_TARGET_DIR`, otherwise `target`.
 pub(crate) fn target_dir(root: &Path) -> Result<PathBuf> {
     let text = process::stdout(
         cargo()

@@ -1,5 +1,5 @@
-//! Says what it costs to record a plain change of a file: `cargo run --release -p stockade-journal
-//! --example append [DIR]`, with the journal in a new directory below DIR.
+//! Measures the cost of recording a plain change of a file: `cargo run --release -p
+//! stockade-journal --example append [DIR]`, with the journal in a new directory below DIR.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
 
 use std::{fs, path::PathBuf, time::Instant};

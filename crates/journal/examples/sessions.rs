@@ -1,5 +1,6 @@
-//! Makes records to measure readers with: `cargo run -p stockade-journal --example sessions STATE
-//! COUNT` writes the events of the one session in STATE again, in COUNT sessions of other names.
+//! Makes records with which to measure readers: `cargo run -p stockade-journal --example sessions
+//! STATE COUNT` writes the events of the one session in STATE again, in COUNT sessions with other
+//! names.
 #![expect(
     clippy::unwrap_used,
     reason = "what is wrong is for whoever measures, at its place"
@@ -18,7 +19,7 @@ use stockade_journal::{
 };
 use stockade_types::SessionId;
 
-/// Between two sessions.
+/// The time between two sessions.
 const PAUSE_NS: u64 = 60_000_000_000;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Keeps one record within its limit, and says what was cut.
+//! Keeps one record within its limit, and records what was cut.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,17 @@ use stockade_types::Digest;
 /// only hostile or broken input gets here, and one `write(2)` of it stays cheap.
 pub(crate) const RECORD_BYTES_MAX: usize = 64 * 1024;
 
-/// What a text (bytes as written in JSON) and a list (items) are cut to, tried in turn. The last
-/// pair makes every kind fit: five lists of 16 and some thirty texts of 256 are below 32 KiB.
+/// Limits for texts (bytes as written in JSON) and lists (items), tried in turn. With the last pair
+/// every kind fits: five lists of 16 and about thirty texts of 256 are below 32 KiB.
 const CUTS: [Limits; 4] = [(8192, 256), (2048, 64), (512, 32), (256, 16)];
 
 /// Bytes of a text, items of a list.
 type Limits = (usize, usize);
 
-/// Writes a record whose whole form was too large once more, with the largest fields cut.
+/// Rewrites a record that was too large, with its largest fields cut.
 ///
-/// Returns `None` where even the smallest cut does not fit, which no [`stockade_event::Event`] reaches.
+/// Returns `None` if even the smallest cut does not fit, which no [`stockade_event::Event`]
+/// reaches.
 pub(crate) fn shrink(record: &[u8]) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let mut whole: Value = serde_json::from_slice(record)?;
     let before = whole
@@ -89,7 +90,7 @@ mod erased {
     }
 }
 
-/// Cuts `value`, which may have been cut before, and describes each cut by what stands in `whole`.
+/// Cuts `value`, which may already be cut, and describes each cut relative to `whole`.
 fn cut(
     value: &mut Value,
     whole: &Value,
@@ -108,7 +109,7 @@ fn cut(
         (Value::Array(list), Value::Array(whole)) => {
             if list.len() > limits.1 {
                 list.truncate(limits.1);
-                // What was said about items that are now gone would only take room.
+                // Notes about items that are now gone would only take space.
                 let items = format!("{path}.");
                 cuts.retain(|field, _| !field.starts_with(&items));
                 note(cuts, path, whole.len(), || Digest::of(&json_bytes(whole)));
@@ -195,7 +196,7 @@ fn token(rest: &str) -> (usize, usize) {
     }
     match rest.chars().next() {
         Some('"' | '\\') => (1, 2),
-        // `\u0001`; serde_json has shorter ones for a few, which only leaves room.
+        // `\u0001`; serde_json has shorter forms for a few, which only leaves space.
         Some(c) if u32::from(c) < 0x20 => (1, 6),
         Some(c) => (c.len_utf8(), c.len_utf8()),
         None => (0, 0),

@@ -11,17 +11,17 @@ use crate::{
     report::{Fault, FaultKind, Verification, VerificationVerdict},
 };
 
-/// How many faults are named; a journal with more of them is not read line by line by anybody.
+/// How many faults are listed; no person reads a journal with more of them line by line.
 const FAULTS_MAX: usize = 64;
 
 /// Folds the lines of a journal.
 ///
-/// After a fault it goes on from what the file claims, so that one change is one fault and not a
-/// fault in every line after it.
+/// After a fault it continues from the file's own claims, so that one change causes one fault and
+/// not another in every line after it.
 pub(super) struct Checker {
     session: SessionId,
     key: VerifyingKey,
-    /// Version of its format, once a line told.
+    /// Version of its format, once a line shows it.
     version: Option<u32>,
     faults: Vec<Fault>,
     gaps: Vec<Gap>,
@@ -30,18 +30,18 @@ pub(super) struct Checker {
     chain: Digest,
     /// Largest event number so far.
     seq: u64,
-    /// An event with an unexpected number: what it means shows in the line after it.
+    /// An event with an unexpected number: the line after it shows what that means.
     pending: Option<Pending>,
-    /// Lines since the last event that were not readable; each may have been an event.
+    /// Unreadable lines since the last event; each may have been an event.
     unreadable: u64,
     events: u64,
     signed: u64,
     signed_time_unix_ns: Option<u64>,
     closed: bool,
     torn_bytes: u64,
-    /// Set once a foreign key was named, so that each of its signatures is not named again.
+    /// Set once a foreign key was reported, so that its other signatures are not reported too.
     foreign_key: bool,
-    /// Lines after the signed end; they are one fault.
+    /// Lines after the signed end; together they are one fault.
     after_end: bool,
     lines: u64,
 }
@@ -53,14 +53,14 @@ struct Pending {
     chain: Digest,
 }
 
-/// Events that were not found where they should be, before `line`.
+/// Events that were missing from their place before `line`.
 struct Gap {
     line: u64,
     first: u64,
     last: u64,
 }
 
-/// What the fixed beginning of a record says.
+/// The content of a record's fixed beginning.
 enum Begin {
     Seq(u64),
     OtherSession(String),
@@ -101,7 +101,7 @@ impl Checker {
                     self.version = Some(found.journal);
                 }
                 let expected = Header::of_version(found.journal, &self.session, &self.key);
-                // The exact bytes, not only their meaning: the chain starts from them.
+                // Compare the exact bytes, not only their meaning: the chain starts from them.
                 if found.is_known() && expected.line().is_ok_and(|bytes| bytes == line) {
                     return;
                 }
@@ -139,7 +139,7 @@ impl Checker {
         }
     }
 
-    /// Notes a line that is not one of ours.
+    /// Records a line that is not one of ours.
     pub(super) fn foreign_line(&mut self, number: u64) {
         self.lines = number;
         if self.closed {
@@ -152,7 +152,7 @@ impl Checker {
         self.fault(number, None, FaultKind::Changed, detail);
     }
 
-    /// Notes a last line without an end.
+    /// Records a last line without an end.
     pub(super) fn torn(&mut self, number: u64, bytes: u64) {
         self.lines = number;
         self.torn_bytes = bytes;
@@ -162,7 +162,7 @@ impl Checker {
         }
     }
 
-    /// Notes that no more can be read, since the compressed file is not as written.
+    /// Records that the rest cannot be read, because the compressed file was changed.
     pub(super) fn not_unpacked(&mut self, detail: &str) {
         self.settle(None);
         let line = self.lines.saturating_add(1);
@@ -195,7 +195,7 @@ impl Checker {
         };
         let wrong = match begin {
             Begin::OtherSession(name) => {
-                // It is no event of ours, so ours go on after it.
+                // It is not one of our events, so our numbers continue after it.
                 let detail = format!("the record is one of session `{name}`");
                 self.fault(number, None, FaultKind::WrongSession, detail);
                 return;
@@ -221,7 +221,7 @@ impl Checker {
         self.unreadable = 0;
     }
 
-    /// Decides what an event with an unexpected number was, now that the number after it is known.
+    /// Decides what an event with an unexpected number was, when the next number is known.
     fn settle(&mut self, next: Option<u64>) {
         let Some(Pending { line, seq, chain }) = self.pending.take() else {
             return;
@@ -242,8 +242,8 @@ impl Checker {
         self.unreadable = 0;
     }
 
-    /// Returns the version of the format; where the first line does not tell, the first that has a
-    /// chain value does.
+    /// Returns the version of the format; if the first line does not show it, the first chain value
+    /// does.
     fn version(&mut self, chain: ChainText<'_>) -> u32 {
         *self.version.get_or_insert_with(|| chain.version())
     }
@@ -289,7 +289,7 @@ impl Checker {
             signed.chain.digest(version).unwrap_or(computed)
         };
         if !self.genuine(number, &chain, signed) {
-            // Nothing it says counts; only the lines after it continue from it.
+            // Its content does not count; only the lines after it continue from it.
             self.chain = chain;
             return;
         }
@@ -318,7 +318,7 @@ impl Checker {
         self.closed = signed.checkpoint.closed;
     }
 
-    /// Tells whether a signed line is by our key and of our session; names it if not.
+    /// Returns whether a signed line is by our key and of our session; otherwise reports it.
     fn genuine(&mut self, number: u64, chain: &Digest, signed: &SignedLine<'_>) -> bool {
         let checkpoint = &signed.checkpoint;
         let seq = Some(checkpoint.seq);
@@ -337,7 +337,7 @@ impl Checker {
         holds
     }
 
-    /// Names another session or another key; tells whether it is one.
+    /// Reports another session or another key; returns whether it is one.
     fn foreign(&mut self, line: u64, seq: Option<u64>, session: &SessionId, key: &str) -> bool {
         let other_session = *session != self.session;
         if other_session {
@@ -354,7 +354,7 @@ impl Checker {
         other_session || other_key
     }
 
-    /// Compares with the signed end that stands in a file of its own.
+    /// Compares with the signed end in its separate file.
     pub(super) fn head_file(&mut self, bytes: &[u8]) {
         self.settle(None);
         let signed = bytes
@@ -389,7 +389,7 @@ impl Checker {
         }
     }
 
-    /// Notes a gap, unless lines that could not be read stand where the events should.
+    /// Records a gap, unless unreadable lines are in the place of the events.
     fn missing(&mut self, line: u64, first: u64, last: u64) {
         if last.saturating_sub(first) < self.unreadable {
             return;
@@ -405,8 +405,8 @@ impl Checker {
         }
     }
 
-    /// Names an event whose number came before. One that was counted as missing is only in the
-    /// wrong place, so it is taken out of its gap.
+    /// Reports an event whose number came before. If it was counted as missing it is only in the
+    /// wrong place, so it is removed from its gap.
     fn reordered(&mut self, line: u64, seq: u64) {
         let gap = self
             .gaps
@@ -446,7 +446,7 @@ impl Checker {
         }
     }
 
-    /// Draws the conclusion.
+    /// Determines the result.
     pub(super) fn finish(mut self) -> Verification {
         self.settle(None);
         for Gap { line, first, last } in std::mem::take(&mut self.gaps) {

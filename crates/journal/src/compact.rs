@@ -1,8 +1,9 @@
-//! How a record is written: what the journal has already is not written again.
+//! The form of a written record: content that the journal already has is not repeated.
 //!
 //! A session has thousands of events of few processes, and a command line can have kilobytes. So a
-//! record names a process by its id once it was described, and a list or the grounds of a decision
-//! by the event that had them first; [`crate::expand`] puts them back. Nothing is lost by this.
+//! record names a process by its id once the process is described, and refers to a list or the
+//! grounds of a decision by the event that had them first; [`crate::expand`] restores them. Nothing
+//! is lost.
 //!
 //! ```text
 //! {"seq":7,"at":[WALL_NS,MONO_NS],"process":{"id":"71.9","exe":…,"argv":[…],"cwd":…,"ancestry":[…]},
@@ -24,20 +25,21 @@ use stockade_types::{
 
 use crate::bound::{RECORD_BYTES_MAX, cut_point, shrink};
 
-/// The source that is not written.
+/// The source that is omitted.
 pub(super) const USUAL_SOURCE: &str = "supervisor";
-/// What is remembered, in bytes and in processes; past either all is forgotten, by the readers too.
+/// Limits of what is remembered, in bytes and in processes; beyond either, all is forgotten, by the
+/// readers too.
 const REMEMBERED_BYTES_MAX: usize = 8 << 20;
 const PROCESSES_MAX: usize = 20_000;
-/// Bytes of a list, as written in JSON: what a person reads of a command line, and far more.
+/// Bytes of a list, as written in JSON: far more than a person reads of a command line.
 const LIST_BYTES_MAX: usize = 16 * 1024;
-/// A list of so few bytes is not longer than what would refer to it.
+/// A list of at most this many bytes is not longer than a reference to it.
 const LIST_BYTES_SHORT: usize = 32;
-/// What a process takes beside its texts.
+/// Bytes of a process other than its texts.
 const PROCESS_BYTES: usize = 256;
 pub(super) const NANOS_PER_MILLI: u64 = 1_000_000;
 
-/// Which list of an event.
+/// A list within an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Part {
@@ -66,24 +68,24 @@ pub(super) type Place = (u64, Part);
 /// One event to append.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// Who it is about, where the event does not name a process itself.
+    /// The process it is about, if the event itself does not name one.
     pub process: Option<&'a Subject>,
-    /// The first-level command that it belongs to.
+    /// The first-level command to which it belongs.
     pub scope: Option<&'a str>,
     /// What happened.
     pub event: &'a Event,
 }
 
-/// What the journal has, as its writer knows it.
+/// The journal's content so far, as its writer knows it.
 pub(super) struct Compactor {
     processes: HashMap<ProcessId, Described>,
     lists: HashMap<Box<[u8]>, Place>,
-    /// Grounds of decisions by the event that had them first.
+    /// Grounds of decisions, by the event that had them first.
     grounds: HashMap<Box<[u8]>, u64>,
     revision: Option<Digest>,
     /// Bytes of all that is remembered.
     bytes: usize,
-    /// Whether the next record tells the readers to forget all.
+    /// Whether the next record makes the readers forget everything.
     fresh: bool,
     key: Vec<u8>,
     cuts: Vec<Truncated>,
@@ -113,7 +115,7 @@ impl From<io::Error> for Unwritable {
     }
 }
 
-/// Where and when a record stands.
+/// The place and time of a record.
 #[derive(Clone, Copy)]
 pub(super) struct Position<'a> {
     pub(super) session: &'a SessionId,
@@ -136,7 +138,7 @@ impl Compactor {
         }
     }
 
-    /// Writes the record of `entry` into `body`, which is emptied before.
+    /// Writes the record of `entry` into `body`, which is cleared first.
     pub(super) fn encode(
         &mut self,
         body: &mut Vec<u8>,
@@ -179,7 +181,7 @@ impl Compactor {
         entry.event.own_fields(&mut Fields { body, first: true })?;
         body.extend_from_slice(b"}}");
         if body.len() > RECORD_BYTES_MAX {
-            // What was cut here must not stand for the whole later.
+            // A cut list must not later represent the whole one.
             self.forget();
             *body = shrink(body)?.ok_or(Unwritable::TooLarge)?;
         }
@@ -195,7 +197,7 @@ impl Compactor {
         self.fresh = true;
     }
 
-    /// Writes who it is about: only what has changed since the last event of the same process.
+    /// Writes the process: only what has changed since its last event.
     fn process(
         &mut self,
         body: &mut Vec<u8>,
@@ -203,7 +205,7 @@ impl Compactor {
         subject: &Subject,
     ) -> Result<(), Unwritable> {
         body.extend_from_slice(b",\"process\":");
-        // Taken out, so that the lists can be written meanwhile.
+        // Removed from the map, so that the lists can be written meanwhile.
         let known = subject.id.and_then(|id| self.processes.remove(&id));
         let changed = Changed::between(known.as_ref().map(|known| &known.subject), subject);
         match subject.id {
@@ -257,7 +259,7 @@ impl Compactor {
         Ok(())
     }
 
-    /// Writes the first-level command, where it is not the one that the process is known to be of.
+    /// Writes the first-level command, if it differs from the known one of the process.
     fn scope(
         &mut self,
         body: &mut Vec<u8>,
@@ -338,7 +340,7 @@ impl Compactor {
         Ok(())
     }
 
-    /// Writes why it was decided so, or the event that says the same.
+    /// Writes the grounds of the decision, or the event that has the same ones.
     fn grounds(
         &mut self,
         body: &mut Vec<u8>,
@@ -365,7 +367,7 @@ impl Compactor {
         Ok(())
     }
 
-    /// Writes a list, or where it stands.
+    /// Writes a list, or its place.
     fn list(
         &mut self,
         body: &mut Vec<u8>,
@@ -379,7 +381,7 @@ impl Compactor {
         }
         let key: Box<[u8]> = self.key.as_slice().into();
         let start = body.len();
-        // A child has the parents of its parent behind it.
+        // The ancestry of a child ends with that of its parent.
         let rest = match (place.1, words.split_first()) {
             (Part::Ancestry, Some((first, rest))) if !rest.is_empty() => {
                 key_of(&mut self.key, rest);
@@ -405,7 +407,7 @@ impl Compactor {
     }
 }
 
-/// What differs from how a process was described last; all of it where it was not.
+/// The parts that differ from the last description of a process; all of them if there was none.
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each part")]
 struct Changed {
@@ -431,7 +433,7 @@ impl Changed {
     }
 }
 
-/// Writes the fields of one object; those that are `None` are left out.
+/// Writes the fields of one object; omits those that are `None`.
 struct Fields<'a> {
     body: &'a mut Vec<u8>,
     first: bool,
@@ -486,8 +488,8 @@ fn put_object(
     Ok(())
 }
 
-/// Makes what two lists have in common only if they are the same: their words with their lengths,
-/// or of a long one the number of words and a digest.
+/// Makes a key that is equal for two lists only if they are the same: their words with their
+/// lengths, or for a long list the number of words and a digest.
 fn key_of(key: &mut Vec<u8>, words: &[RawText]) {
     key.clear();
     let bytes: usize = words.iter().map(|word| word.as_bytes().len() + 8).sum();
@@ -502,7 +504,7 @@ fn key_of(key: &mut Vec<u8>, words: &[RawText]) {
     }
 }
 
-/// The digest of a list: of its words, each with a NUL behind it.
+/// The digest of a list: of its words, each followed by a NUL.
 fn digest_of(words: &[RawText]) -> Digest {
     let mut hash = Sha256::new();
     for word in words {
@@ -512,7 +514,7 @@ fn digest_of(words: &[RawText]) -> Digest {
     Digest::from_bytes(hash.finalize().into())
 }
 
-/// Writes the words of a list up to its bound, and notes what was cut.
+/// Writes the words of a list up to its limit, and records what was cut.
 fn words_within(
     body: &mut Vec<u8>,
     cuts: &mut Vec<Truncated>,
@@ -535,7 +537,7 @@ fn words_within(
         if index > 0 {
             body.push(b',');
         }
-        // Never more is rendered than is kept.
+        // Never render more than is kept.
         let bytes = word.as_bytes();
         let Some(begin) = bytes.get(..left).filter(|_| bytes.len() > left) else {
             let start = body.len();

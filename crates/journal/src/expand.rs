@@ -1,4 +1,4 @@
-//! How a record is read: what it refers to is put back (see [`crate::compact`]).
+//! The reading of a record: its references are resolved (see [`crate::compact`]).
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use stockade_types::{
 
 use crate::compact::{NANOS_PER_MILLI, Part, Place, USUAL_SOURCE};
 
-/// What the journal had so far, as its readers know it.
+/// The journal's content so far, as its readers know it.
 #[derive(Default)]
 pub(super) struct Expander {
     processes: HashMap<ProcessId, Known>,
@@ -32,7 +32,7 @@ struct Known {
     scope: Option<String>,
 }
 
-/// A list with what was cut of it; their fields are relative to the list.
+/// A list and its cuts; their fields are relative to the list.
 #[derive(Clone)]
 struct List {
     words: Words,
@@ -116,7 +116,7 @@ struct Grounds {
 /// The first-level command of a record.
 #[derive(Default)]
 enum Scope {
-    /// There is no such field: it is what it was for this process.
+    /// There is no such field: it is unchanged for this process.
     #[default]
     Same,
     Now(Option<String>),
@@ -137,7 +137,8 @@ impl Expander {
         }
         let (seq, cuts) = (record.seq, record.truncated);
         if seq != self.seq + 1 {
-            // What a line in between changed is not known; what stands in other lines is.
+            // The effect of an unreadable line in between is not known; the content of other lines
+            // is.
             self.processes.clear();
             self.revision = None;
         }
@@ -322,7 +323,7 @@ impl Expander {
     }
 }
 
-/// What stands in place of what an earlier line had that could not be read.
+/// The text for content of an earlier line that could not be read.
 const LOST: &str = "(in a line that cannot be read)";
 
 impl Known {
@@ -345,7 +346,7 @@ impl List {
         }
     }
 
-    /// Adds what was cut of it, when it was written first, to what was cut of a record.
+    /// Adds the cuts from when the list was first written to those of a record.
     fn tell(&self, part: Part, truncated: &mut Vec<Truncated>) {
         for cut in &self.cuts {
             let field = format!("{}{}", part.field(), cut.field);
@@ -370,7 +371,7 @@ fn own_cuts(part: Part, cuts: &[Truncated]) -> Vec<Truncated> {
     cuts.iter().filter_map(own).collect()
 }
 
-/// Makes the event with the fields that stand beside it.
+/// Makes the event with its fields from beside it.
 fn event(
     kind: &str,
     mut data: Map<String, Value>,

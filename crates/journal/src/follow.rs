@@ -1,7 +1,7 @@
 //! Following a journal while its session runs: one journal, any number of followers.
 //!
-//! A follower only reads, so followers neither know of each other nor hold up the writer. Each keeps
-//! its [`Position`] and can go on from there in another process.
+//! A follower only reads, so followers do not affect each other or delay the writer. Each has its
+//! [`Position`], from which another process can continue.
 
 use std::{
     fmt, io,
@@ -24,14 +24,14 @@ use crate::{
     read::{ReadError, Reader, read_from},
 };
 
-/// How often a follower looks where the kernel cannot tell it of changes: soon enough for a person.
+/// How often a follower checks if the kernel cannot notify it of changes: soon enough for a person.
 const POLL: Duration = Duration::from_millis(200);
-/// How often it looks where the kernel does: for the supervisor's end, which another holder of the
-/// lock's descriptor could hide.
+/// How often it checks if the kernel can: for the end of the supervisor, which another holder of
+/// the lock's descriptor could hide.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A place in a journal: how many of its bytes were read, at the end of a line. Whoever stores it
-/// gets every later event once.
+/// A place in a journal: how many of its bytes were read, at the end of a line. A reader that
+/// stores it gets every later event once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(u64);
@@ -60,19 +60,19 @@ impl FromStr for Position {
     }
 }
 
-/// What a follower comes to.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Followed {
     /// The next event.
     Event(Box<Envelope>),
-    /// A line that cannot be read; what comes after it can.
+    /// A line that cannot be read; the lines after it can.
     Unreadable(ReadError),
-    /// There was nothing new for the time that was given.
+    /// Nothing was new within the given time.
     Nothing,
-    /// The session has ended, and all of its events were given.
+    /// The session has ended, and all of its events were returned.
     Ended,
-    /// The supervisor is gone without having written the end of the session, and all that it wrote
-    /// was given.
+    /// The supervisor is gone without having written the end of the session, and everything that it
+    /// wrote was returned.
     Abandoned,
 }
 
@@ -82,7 +82,7 @@ pub enum FollowError {
     /// It cannot be read.
     #[error("cannot read the events")]
     Read(#[source] ReadError),
-    /// Nobody can tell whether the supervisor runs.
+    /// It cannot be determined whether the supervisor is running.
     #[error("cannot ask whether the session runs, by its lock `{path}`")]
     Lock {
         /// The file.
@@ -91,7 +91,7 @@ pub enum FollowError {
         #[source]
         source: io::Error,
     },
-    /// The place from which to go on is none of this journal's.
+    /// The place from which to continue is not one of this journal's.
     #[error(
         "no line ends at byte {wanted} of the journal, from where to go on; the next one ends at byte {found}, and byte 0 is its beginning"
     )]
@@ -108,7 +108,7 @@ pub struct Follower {
     reader: Reader,
     dir: PathBuf,
     watch: Watch,
-    /// Whether the end of the session was given.
+    /// Whether the end of the session was returned.
     ended: bool,
     /// Whether the supervisor was gone before the file was last read to its end.
     gone: bool,
@@ -117,13 +117,13 @@ pub struct Follower {
 }
 
 /// Starts to follow the journal in the session directory `dir`, after `position`. Waits up to
-/// `patience` for a journal, since that of a session that is being started may not be there yet.
-/// Blocks; what stands before `position` is read too, since later events refer to it.
+/// `patience` for a journal, because that of a starting session may not exist yet. Blocks; the part
+/// before `position` is read too, because later events refer to it.
 ///
 /// # Errors
 /// When there is no journal after that time, it cannot be read, or no line ends at `position`.
 pub fn follow(dir: &Path, position: Position, patience: Duration) -> Result<Follower, FollowError> {
-    // Watched before it is read, so that no change falls between.
+    // Watch before reading, so that no change is missed in between.
     let watch = Watch::new(dir);
     let until = Instant::now() + patience;
     let reader = loop {
@@ -153,8 +153,8 @@ pub fn follow(dir: &Path, position: Position, patience: Duration) -> Result<Foll
 }
 
 impl Follower {
-    /// Returns the next event, or what stands in its place, after waiting for it up to `wait`;
-    /// blocks that long. After [`Followed::Ended`] and [`Followed::Abandoned`] it only repeats them.
+    /// Returns the next event, or its substitute, after waiting for it up to `wait`; blocks that
+    /// long. After [`Followed::Ended`] and [`Followed::Abandoned`] it only repeats them.
     ///
     /// # Errors
     /// When the journal or the lock of the session cannot be read.
@@ -172,12 +172,12 @@ impl Follower {
         }
     }
 
-    /// Returns the place after all that was given; see [`follow`].
+    /// Returns the place after everything that was returned; see [`follow`].
     pub const fn position(&self) -> Position {
         Position(self.reader.offset())
     }
 
-    /// Tells whether the supervisor of the session still runs, as far as was seen.
+    /// Returns whether the supervisor of the session was still running at the last check.
     pub const fn is_live(&self) -> bool {
         !self.ended && !self.gone
     }
@@ -189,7 +189,7 @@ impl Follower {
         torn.filter(|torn| matches!(torn, ReadError::Torn { offset, .. } if *offset == end))
     }
 
-    /// Returns what is there, without waiting.
+    /// Returns what is available, without waiting.
     fn look(&mut self) -> Result<Option<Followed>, FollowError> {
         loop {
             match self.reader.next() {
@@ -197,7 +197,7 @@ impl Follower {
                     self.ended |= matches!(envelope.event, Event::SessionEnded { .. });
                     return Ok(Some(Followed::Event(Box::new(envelope))));
                 }
-                // It may be being written now; whether it is shows below.
+                // It may be being written now; the code below finds out.
                 Some(Err(error @ ReadError::Torn { .. })) => self.torn = Some(error),
                 Some(Err(error @ ReadError::Line { .. })) => {
                     return Ok(Some(Followed::Unreadable(error)));
@@ -221,7 +221,7 @@ impl Follower {
                     if live {
                         return Ok(None);
                     }
-                    // All that it wrote is there by now, so one more look finds it.
+                    // Everything that it wrote is in the file by now, so one more check finds it.
                     self.gone = true;
                 }
             }
@@ -229,11 +229,11 @@ impl Follower {
     }
 }
 
-/// How a follower learns that something changed in a session directory.
+/// How a follower learns of changes in a session directory.
 enum Watch {
-    /// The kernel tells (`inotify(7)`).
+    /// The kernel reports them (`inotify(7)`).
     Kernel(OwnedFd),
-    /// Looking again, where the kernel has no watch left for this user.
+    /// It checks repeatedly, if the kernel has no watch left for this user.
     Again,
 }
 
@@ -246,8 +246,8 @@ impl Watch {
         use inotify::WatchFlags;
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let descriptor = inotify::init(flags)?;
-        // The supervisor opened its lock for writing, and whoever asks about it opens it for reading
-        // alone: so its end is seen, and followers do not wake each other.
+        // The supervisor opened its lock for writing, and processes that query it open it
+        // read-only: so the supervisor's end is noticed, and followers do not wake each other.
         let changes = WatchFlags::MODIFY
             | WatchFlags::CREATE
             | WatchFlags::MOVED_TO
@@ -258,8 +258,8 @@ impl Watch {
         Ok(descriptor)
     }
 
-    /// Blocks until something changed or `most` is over, and at most for as long as it takes to be
-    /// worth a look.
+    /// Blocks until something changed or `most` has passed, but at most for the interval between
+    /// two checks.
     fn wait(&self, most: Duration) {
         match self {
             Self::Again => thread::sleep(most.min(POLL)),
@@ -269,7 +269,7 @@ impl Watch {
                 // An interrupted wait is a short one.
                 if poll(&mut ready, most.as_ref()).is_ok_and(|ready| ready > 0) {
                     let mut changes = [0; 4096];
-                    // What changed does not matter, so what does not fit is read at the next wait.
+                    // The kind of change does not matter, so the rest can be read at the next wait.
                     while rustix::io::read(descriptor, &mut changes).is_ok_and(|bytes| bytes > 0) {}
                 }
             }

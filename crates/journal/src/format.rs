@@ -19,10 +19,10 @@ use crate::{VerifyingKey, bound::RECORD_BYTES_MAX};
 
 /// Version of the line format that is written.
 const JOURNAL_VERSION: u32 = 2;
-/// Longest line: the largest record and its frame. A longer one was not written by us.
+/// Longest line: the largest record and its frame. We never write a longer one.
 pub(super) const LINE_BYTES_MAX: usize = RECORD_BYTES_MAX + 1024;
 
-/// Tags that keep the three uses of the hash and the signature apart.
+/// Tags that separate the three uses of the hash and the signature.
 const GENESIS_TAG: &[u8] = b"stockade journal v1 genesis\n";
 const EVENT_TAG: &[u8] = b"stockade journal v1 event\n";
 const CHECKPOINT_TAG: &[u8] = b"stockade journal v1 checkpoint\n";
@@ -34,11 +34,11 @@ const CHECKPOINT_OPEN: &[u8] = b"\",\"checkpoint\":";
 const SIGNATURE_OPEN: &[u8] = b",\"signature\":\"";
 const SIGNATURE_CLOSE: &[u8] = b"\"}";
 const EVENT_CLOSE: &[u8] = b"}";
-/// A digest in hexadecimal, as journals of version 1 have it.
+/// Digits of a hexadecimal digest, as in journals of version 1.
 const CHAIN_DIGITS_1: usize = 64;
-/// A digest in base64 without padding.
+/// Digits of a base64 digest without padding.
 const CHAIN_DIGITS: usize = 43;
-/// 64 bytes in base64 with padding.
+/// Digits of 64 bytes in base64 with padding.
 const SIGNATURE_DIGITS: usize = 88;
 
 /// First line of a journal.
@@ -74,7 +74,7 @@ impl Header {
     }
 }
 
-/// What a signature says.
+/// The content of a signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Checkpoint {
@@ -88,12 +88,12 @@ pub(super) struct Checkpoint {
     pub(super) key: String,
 }
 
-/// A chain value as a line has it.
+/// A chain value as it is written in a line.
 #[derive(Clone, Copy)]
 pub(super) struct ChainText<'a>(&'a [u8]);
 
 impl<'a> ChainText<'a> {
-    /// Takes it from the beginning of `rest`, up to its closing quote.
+    /// Reads it from the beginning of `rest`, up to its closing quote.
     fn split(rest: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let length = [CHAIN_DIGITS, CHAIN_DIGITS_1]
             .into_iter()
@@ -102,7 +102,7 @@ impl<'a> ChainText<'a> {
         Some((Self(text), rest))
     }
 
-    /// The version of the format that has chain values like this.
+    /// The version of the format that writes chain values like this.
     pub(super) const fn version(self) -> u32 {
         if self.0.len() == CHAIN_DIGITS_1 {
             1
@@ -111,7 +111,7 @@ impl<'a> ChainText<'a> {
         }
     }
 
-    /// Whether it is what a journal of `version` has for `digest`, to the byte.
+    /// Whether it is exactly what a journal of `version` writes for `digest`.
     pub(super) fn is(self, digest: &Digest, version: u32) -> bool {
         match version {
             1 => self.0 == hexadecimal(digest),
@@ -119,7 +119,7 @@ impl<'a> ChainText<'a> {
         }
     }
 
-    /// Reads it; `None` where it is not in the form of `version`.
+    /// Decodes it; `None` if it is not in the form of `version`.
     pub(super) fn digest(self, version: u32) -> Option<Digest> {
         let digest = match version {
             1 => std::str::from_utf8(self.0).ok()?.parse().ok()?,
@@ -129,7 +129,7 @@ impl<'a> ChainText<'a> {
     }
 }
 
-/// One line, taken apart but not yet believed.
+/// One line, parsed but not yet trusted.
 pub(super) enum Line<'a> {
     Event {
         chain: ChainText<'a>,
@@ -142,7 +142,7 @@ pub(super) enum Line<'a> {
     },
 }
 
-/// Takes a line apart; `None` where it is neither an event nor a checkpoint, to the byte.
+/// Parses a line; `None` if it is not exactly an event or a checkpoint.
 pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let rest = line.strip_prefix(CHAIN_OPEN)?;
     let (chain, rest) = ChainText::split(rest)?;
@@ -163,7 +163,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     })
 }
 
-/// A signed line, taken apart but not yet believed.
+/// A signed line, parsed but not yet trusted.
 pub(super) struct SignedLine<'a> {
     pub(super) chain: ChainText<'a>,
     pub(super) body: &'a [u8],
@@ -171,7 +171,7 @@ pub(super) struct SignedLine<'a> {
     pub(super) signature: [u8; 64],
 }
 
-/// Takes a signed line apart; `None` where it is not one.
+/// Parses a signed line; `None` if it is not one.
 pub(super) fn parse_signed(line: &[u8]) -> Option<SignedLine<'_>> {
     let Line::Checkpoint {
         chain,
@@ -233,8 +233,8 @@ fn chained(tag: &[u8], before: &Digest, body: &[u8]) -> Digest {
     Digest::from_bytes(hash.finalize().into())
 }
 
-/// Returns what a signature is made over. Fixed-size fields first, so no two differ only in where
-/// one field ends.
+/// Returns the message that is signed. Fixed-size fields come first, so that two messages never
+/// differ only in where one field ends.
 pub(super) fn signed_message(chain: &Digest, body: &[u8]) -> Vec<u8> {
     [SIGNATURE_TAG, chain.as_bytes(), body].concat()
 }
@@ -269,7 +269,7 @@ const fn digit(nibble: u8) -> u8 {
     }
 }
 
-/// Opens the plain file `name` in the directory `dir`. Neither may be a link: what a link leads to
+/// Opens the plain file `name` in the directory `dir`. Neither may be a link: the target of a link
 /// is not what was recorded here.
 pub(super) fn open_plain(dir: &Path, name: &str) -> io::Result<File> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -286,7 +286,7 @@ pub(super) fn open_plain(dir: &Path, name: &str) -> io::Result<File> {
 pub(super) enum Found {
     /// A whole line is in the buffer, without its line feed.
     Whole,
-    /// The line is longer than any of ours; the buffer has its beginning, the file is past its
+    /// The line is longer than any of ours; the buffer has its beginning, and the file is past its
     /// `bytes`.
     TooLong { bytes: u64 },
     /// The file ends with bytes that have no line feed; the buffer has (the beginning of) them.
@@ -311,7 +311,7 @@ pub(super) fn next_line(from: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Re
     if bytes < limit {
         return Ok(Found::Torn { bytes });
     }
-    // Skip the rest of a line that is not ours in pieces, so that memory stays constant.
+    // Skip the rest of a foreign line in pieces, so that memory use stays constant.
     loop {
         let available = from.fill_buf()?;
         if available.is_empty() {

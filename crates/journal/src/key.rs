@@ -18,7 +18,7 @@ use rustix::{
 use stockade_types::Digest;
 use zeroize::Zeroizing;
 
-/// First line of a key file; another version of the format is another line.
+/// First line of a key file; another version of the format has another line.
 const KEY_HEADER: &str = "stockade signing key v1";
 /// Longest key file: header, 44 characters and room for line ends.
 const KEY_FILE_BYTES_MAX: u64 = 256;
@@ -28,7 +28,7 @@ const SEED_BYTES: usize = 32;
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// There is none.
+    /// It does not exist.
     #[error("there is no signing key at `{path}`; the first `stockade run` creates it")]
     Missing {
         /// Where it was expected.
@@ -45,7 +45,7 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
-    /// The file could be read or replaced by somebody else, or is not a plain file.
+    /// Another user could read or replace the file, or it is not a plain file.
     #[error("the signing key `{path}` {what}; expected a plain file of yours with mode 0600")]
     Unsafe {
         /// The file.
@@ -110,7 +110,7 @@ impl SigningKey {
             ));
         }
         let mut text = Zeroizing::new(String::new());
-        // One more than allowed, so that a longer file shows as longer.
+        // One byte more than allowed, so that a longer file is noticed.
         file.take(KEY_FILE_BYTES_MAX + 1)
             .read_to_string(&mut text)
             .map_err(|source| io_error("read", path, source))?;
@@ -119,8 +119,8 @@ impl SigningKey {
         })
     }
 
-    /// Reads the key at `path`, or creates it where there is none. Of two processes that create at
-    /// the same time one wins and both get its key.
+    /// Reads the key at `path`, or creates it if there is none. If two processes create it at the
+    /// same time, one wins and both get its key.
     ///
     /// # Errors
     /// As [`Self::load`], and when the file cannot be created.
@@ -135,7 +135,7 @@ impl SigningKey {
         getrandom::fill(&mut suffix).map_err(KeyError::Random)?;
         let new = path.with_extension(format!("{:016x}.new", u64::from_ne_bytes(suffix)));
         let created = Self::write_new(&new, &seed).and_then(|()| publish(&new, path));
-        // Also after a failure: nothing half-written stays behind.
+        // Also after a failure, so that no half-written file stays behind.
         match rustix::fs::unlink(&new) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(io_error("tidy up after", &new, error.into())),
@@ -221,8 +221,8 @@ impl VerifyingKey {
         Digest::from_bytes(self.0.to_bytes()).short()
     }
 
-    /// Tells whether `signature` is one of `message` by this key, in the strict sense that leaves
-    /// no second valid form of a signature (RFC 8032 section 5.1.7, cofactorless).
+    /// Returns whether `signature` is one of `message` by this key, in the strict sense in which a
+    /// signature has no second valid form (RFC 8032 section 5.1.7, cofactorless).
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         self.0.verify_strict(message, &signature).is_ok()

@@ -1,4 +1,4 @@
-//! Where a session keeps its files, in one place so that the writer and every reader agree.
+//! The places of a session's files, defined once so that the writer and every reader agree.
 
 use std::{
     fs::{File, TryLockError},
@@ -14,17 +14,17 @@ pub const KEY_FILE: &str = "key";
 /// The folder of all sessions, in the state directory.
 pub const SESSIONS_DIR: &str = "sessions";
 /// The folder of what running sessions would leave behind if their supervisor was killed, in the
-/// state directory: a file for each session, with the path of one directory a line.
+/// state directory: one file per session, with the path of one directory per line.
 pub const RUNNING_DIR: &str = "running";
 /// The index of sessions, in the state directory; it can always be deleted.
 pub const INDEX_FILE: &str = "index.db";
 /// The journal, in the session directory.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
-/// The journal of an ended session once it is compressed, in its place.
+/// The journal of an ended session after it is compressed, in its place.
 pub const PACKED_FILE: &str = "journal.jsonl.zst";
 /// The signed end of a closed journal, in the session directory.
 pub const HEAD_FILE: &str = "head";
-/// The file that the supervisor of a running session holds an exclusive `flock(2)` on.
+/// The file on which the supervisor of a running session holds an exclusive `flock(2)`.
 pub const LOCK_FILE: &str = "lock";
 
 /// Returns the directory of `session` below `state_dir`.
@@ -32,13 +32,13 @@ pub fn session_dir(state_dir: &Path, session: &SessionId) -> PathBuf {
     state_dir.join(SESSIONS_DIR).join(session.as_str())
 }
 
-/// Tells whether a supervisor still holds the lock of the session in `dir`.
+/// Returns whether a supervisor still holds the lock of the session in `dir`.
 ///
-/// The question is asked with a shared lock that is given back at once, so a supervisor must take
-/// its own lock with a waiting call.
+/// The check takes a shared lock and releases it at once, so a supervisor must take its own lock
+/// with a blocking call.
 ///
 /// # Errors
-/// When the lock file exists but cannot be opened or asked.
+/// When the lock file exists but cannot be opened or queried.
 pub fn is_live(dir: &Path) -> io::Result<bool> {
     let path = dir.join(LOCK_FILE);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;

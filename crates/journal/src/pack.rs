@@ -1,10 +1,10 @@
 //! Journals of ended sessions, compressed in place.
 //!
-//! The file has the bytes of the journal in frames of zstd (RFC 8878), each of which can be read by
-//! itself, and behind them a table of their sizes in a frame that others skip (the seekable format of
-//! zstd, `contrib/seekable_format/zstd_seekable_compression_format.md`), so `zstd -d` gives the
-//! journal back. Everything that reads a journal reads either form; places in it and what is
-//! verified are those of the journal, not of this file.
+//! The file contains the bytes of the journal in zstd frames (RFC 8878) that can be read
+//! independently, followed by a table of their sizes in a frame that other programs skip (the
+//! seekable format of zstd, `contrib/seekable_format/zstd_seekable_compression_format.md`), so
+//! `zstd -d` restores the journal. Every reader of a journal reads either form; its places and its
+//! verification are those of the journal, not of this file.
 
 use std::{
     fs::{self, File},
@@ -20,25 +20,25 @@ use crate::{
     layout::{HEAD_FILE, JOURNAL_FILE, PACKED_FILE},
 };
 
-/// Bytes of the journal in one frame: enough to compress well, little enough to keep in memory.
+/// Bytes of the journal in one frame: enough to compress well, but few enough to keep in memory.
 const FRAME_BYTES: usize = 1 << 20;
-/// Bytes of a frame at most: what cannot be compressed grows a little (`ZSTD_compressBound`).
+/// Most bytes of a frame: incompressible data grows a little (`ZSTD_compressBound`).
 const PACKED_BYTES_MAX: usize = FRAME_BYTES + (FRAME_BYTES >> 7) + 1024;
-/// How hard to compress. Higher levels made journals hardly smaller, since a chain value cannot be
-/// compressed, and took many times as long.
+/// The compression level. Higher levels hardly made journals smaller, because a chain value cannot
+/// be compressed, and took many times as long.
 const LEVEL: i32 = 1;
-/// A frame that others skip, with the table in it.
+/// A frame that other programs skip, which contains the table.
 const TABLE_MAGIC: u32 = 0x184D_2A5E;
 /// The end of the table.
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 /// Bytes before the entries of the table: its magic number and size.
 const TABLE_HEAD: u64 = 8;
-/// Bytes behind them: the number of frames, a byte of flags (none), the magic number.
+/// Bytes after them: the number of frames, a byte of flags (none), the magic number.
 const TABLE_FOOT: u64 = 9;
-/// Bytes of one entry: the size in the file, and that of the journal in it.
+/// Bytes of one entry: the size in the file, and the size of its part of the journal.
 const ENTRY: u64 = 8;
 
-/// What [`pack`] came to.
+/// The result of [`pack`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packed {
     /// The journal is compressed now: bytes before and after.
@@ -48,19 +48,20 @@ pub enum Packed {
         /// Bytes of the file.
         after: u64,
     },
-    /// It was before.
+    /// It was already compressed.
     Before,
-    /// It stays as it is: it has no signed end, or another process is compressing it.
+    /// It is unchanged: it has no signed end, or another process is compressing it.
     Not,
 }
 
-/// Compresses the journal in the session directory `dir`, if it was closed. Nobody may write to it.
+/// Compresses the journal in the session directory `dir`, if it was closed. No process may write to
+/// it.
 ///
 /// The new file is written beside the journal, synced and read back before it gets its name; only
-/// then the journal goes. Whatever is interrupted leaves the journal, and the next call goes on.
+/// then is the journal removed. An interruption leaves the journal, and the next call continues.
 ///
 /// # Errors
-/// When a file cannot be read or written; the journal is there then, in either form.
+/// When a file cannot be read or written; the journal then still exists, in either form.
 pub fn pack(dir: &Path) -> io::Result<Packed> {
     let closed = match open_plain(dir, HEAD_FILE) {
         Ok(_) => true,
@@ -107,7 +108,7 @@ pub fn pack(dir: &Path) -> io::Result<Packed> {
     })
 }
 
-/// Opens the new file for this process alone, empty; `None` where another one has it.
+/// Opens the new file, empty, for this process alone; `None` if another process has it.
 fn claim(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
@@ -116,7 +117,7 @@ fn claim(path: &Path) -> io::Result<Option<File>> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    // Whoever had it before may have given it its final name meanwhile; then it is not ours.
+    // The previous owner may have renamed it to its final name meanwhile; then it is not ours.
     let (own, named) = (rustix::fs::fstat(&file)?, rustix::fs::lstat(path));
     if !named.is_ok_and(|named| (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)) {
         return Ok(None);
@@ -176,15 +177,15 @@ fn unpacked_digest(file: &File) -> io::Result<[u8; 32]> {
     }
 }
 
-/// A journal as its readers have it, whichever form its file has.
+/// A journal as its readers see it, whichever form its file has.
 pub(crate) enum Journaled {
     Plain(BufReader<File>),
     Packed(Unpacker),
 }
 
 impl Journaled {
-    /// Opens the journal in `dir`. It is compressed before the plain one goes, so one of the two is
-    /// always there.
+    /// Opens the journal in `dir`. The compressed file exists before the plain one is removed, so
+    /// one of the two always exists.
     pub(crate) fn open(dir: &Path, buffer_bytes: usize) -> io::Result<Self> {
         match open_plain(dir, JOURNAL_FILE) {
             Ok(file) => Ok(Self::Plain(BufReader::with_capacity(buffer_bytes, file))),
@@ -199,7 +200,7 @@ impl Journaled {
         }
     }
 
-    /// Returns the bytes of the journal that there are now.
+    /// Returns the present number of bytes of the journal.
     pub(crate) fn size(&self) -> io::Result<u64> {
         match self {
             Self::Plain(file) => Ok(file.get_ref().metadata()?.len()),
@@ -209,7 +210,7 @@ impl Journaled {
         }
     }
 
-    /// Goes back to byte `offset`, from which more may come; a compressed journal does not grow.
+    /// Goes back to byte `offset`, after which more may follow; a compressed journal does not grow.
     pub(crate) fn go_back(&mut self, offset: u64) -> io::Result<()> {
         match self {
             Self::Plain(file) => file.seek(SeekFrom::Start(offset)).map(|_| ()),
@@ -243,14 +244,14 @@ impl BufRead for Journaled {
     }
 }
 
-/// Sizes of one frame, in the file and of the journal in it.
+/// Sizes of one frame: in the file, and of its part of the journal.
 struct Frame {
     packed: usize,
     plain: usize,
 }
 
-/// Gives back what was compressed. Every byte of the file is accounted for by the table, and each
-/// frame has a checksum, so what is read is what was written or an error of the kind `InvalidData`.
+/// Decompresses the journal. The table accounts for every byte of the file, and each frame has a
+/// checksum, so a read returns either what was written or an error of the kind `InvalidData`.
 pub(crate) struct Unpacker {
     file: File,
     decompressor: zstd::bulk::Decompressor<'static>,
@@ -277,7 +278,7 @@ impl Unpacker {
     }
 }
 
-/// Reads the table of frames, and checks that the file is exactly the frames and it.
+/// Reads the table of frames, and checks that the file contains exactly the frames and the table.
 fn table(file: &mut File) -> io::Result<Vec<Frame>> {
     let size = file.metadata()?.len();
     let start = size

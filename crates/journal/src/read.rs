@@ -1,4 +1,4 @@
-//! Reading events back.
+//! Reads events back.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ pub enum ReadError {
         #[source]
         source: io::Error,
     },
-    /// A line is not what a journal has; the lines after it can still be read.
+    /// A line is not one of a journal; the lines after it can still be read.
     #[error("line at byte {offset} is not a journal line: {what}; `stockade log verify` says more")]
     Line {
         /// Where the line begins.
@@ -58,8 +58,8 @@ pub fn read(dir: &Path) -> Result<Reader, ReadError> {
     read_from(dir, 0)
 }
 
-/// Opens the journal in `dir` for reading from byte `offset`, which [`Reader::offset`] gave. What
-/// stands before is read too, since later events refer to it.
+/// Opens the journal in `dir` for reading from byte `offset`, which [`Reader::offset`] returned.
+/// The part before it is read too, because later events refer to it.
 ///
 /// # Errors
 /// When there is no journal or it cannot be read.
@@ -87,7 +87,7 @@ pub fn read_from(dir: &Path, offset: u64) -> Result<Reader, ReadError> {
             Some(Ok(envelope)) => {
                 reader.ended |= matches!(envelope.event, Event::SessionEnded { .. });
             }
-            // It was told when it was read for the first time.
+            // It was reported when it was first read.
             Some(Err(ReadError::Line { .. } | ReadError::Torn { .. })) => {}
             None => break,
         }
@@ -98,36 +98,36 @@ pub fn read_from(dir: &Path, offset: u64) -> Result<Reader, ReadError> {
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// How events of a journal of version 1 begin.
+/// The beginning of events in a journal of version 1.
 const FIRST_VERSION: &[u8] = b"{\"v\":";
 
 /// Yields the events of a journal in the order of the file.
 ///
-/// At the end it yields `None`, and more when it is asked again after the file has grown, so that
-/// it can follow a running session. A line without an end is an error, once for each length that
-/// it is seen with. After an error of the file system it yields nothing more.
+/// At the end it yields `None`, and more if it is asked again after the file has grown, so that it
+/// can follow a running session. A line without an end is an error, once for each length with which
+/// it is seen. After an error of the file system it yields nothing more.
 pub struct Reader {
     from: Journaled,
     path: PathBuf,
     offset: u64,
     buffer: Vec<u8>,
-    /// The session, as the first line says; before it, as the directory is named.
+    /// The session according to the first line; before that, according to the directory's name.
     session: Option<SessionId>,
     expander: Expander,
-    /// The unfinished line that was reported last: where it begins and its length.
+    /// The last reported unfinished line: where it begins, and its length.
     torn: Option<(u64, u64)>,
-    /// Whether the end of the session stands before where reading began.
+    /// Whether the end of the session comes before the start of reading.
     ended: bool,
     broken: bool,
 }
 
 impl Reader {
-    /// Returns where the first line begins that was not yet given out whole.
+    /// Returns the start of the first line that was not yet returned as a whole.
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Tells whether the end of the session stands before where reading began.
+    /// Returns whether the end of the session comes before the start of reading.
     pub(crate) const fn has_ended(&self) -> bool {
         self.ended
     }

@@ -1,4 +1,4 @@
-//! What a verification says.
+//! The result of a verification.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use stockade_types::{Digest, SessionId};
 pub enum FaultKind {
     /// Bytes differ from what was written.
     Changed,
-    /// Something that was written is not there.
+    /// Something that was written is missing.
     Missing,
-    /// Something is there in another place than it was written, or twice.
+    /// Something is in a different place from where it was written, or there twice.
     Reordered,
     /// There is more after the signed end.
     UnsignedTail,
@@ -47,11 +47,11 @@ impl FaultKind {
 pub struct Fault {
     /// Line of the journal, from 1; 0 for the head file.
     pub line: u64,
-    /// Number of the event it is about, where there is one.
+    /// Number of the event it is about, if there is one.
     pub seq: Option<u64>,
     /// What is wrong.
     pub what: FaultKind,
-    /// In words.
+    /// The description.
     pub detail: String,
 }
 
@@ -65,21 +65,21 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What can be said about a journal as a whole.
+/// The result for a journal as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "verdict", rename_all = "lowercase")]
 pub enum VerificationVerdict {
     /// Every byte is as written, up to a signed end.
     Intact,
-    /// There is no signed end: the session runs, its supervisor was killed, or the end was removed.
-    /// Nothing else is wrong.
+    /// There is no signed end: the session is running, its supervisor was killed, or the end was
+    /// removed. Nothing else is wrong.
     Unfinished {
-        /// Events after the last signature; only the chain, not a signature, vouches for them.
+        /// Events after the last signature; only the chain vouches for them, not a signature.
         unsigned_events: u64,
         /// Bytes of a last line that was never finished.
         torn_bytes: u64,
     },
-    /// It is not as written.
+    /// It differs from what was written.
     Broken {
         /// What is wrong, in the order of the file; bounded.
         faults: Vec<Fault>,
@@ -96,7 +96,7 @@ pub struct Verification {
     /// The result.
     #[serde(flatten)]
     pub verdict: VerificationVerdict,
-    /// Events that were found.
+    /// Events in it.
     pub events: u64,
     /// The last event that a good signature covers.
     pub signed_events: u64,
@@ -109,12 +109,12 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Tells whether every byte is as written, up to a signed end.
+    /// Returns whether every byte is as written, up to a signed end.
     pub const fn is_intact(&self) -> bool {
         matches!(self.verdict, VerificationVerdict::Intact)
     }
 
-    /// Tells whether something is wrong, which is more than an end that is missing.
+    /// Returns whether something is wrong other than a missing end.
     pub const fn is_broken(&self) -> bool {
         matches!(self.verdict, VerificationVerdict::Broken { .. })
     }

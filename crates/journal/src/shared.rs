@@ -1,4 +1,4 @@
-//! A journal that several threads append to.
+//! A journal to which several threads append.
 
 use std::{
     path::PathBuf,
@@ -13,26 +13,26 @@ use crate::{
     write::{Medium, describe},
 };
 
-/// Why an event was not taken; whoever wanted to let something happen must deny it.
+/// Why an event was not accepted; the caller must then deny the effect.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The journal refused.
     #[error("the event was not recorded")]
     Journal(#[source] JournalError),
-    /// The journal was finished.
+    /// The journal was already finished.
     #[error("the journal of this session is closed; nothing more can be recorded")]
     Closed,
-    /// The journal has the size that it may have.
+    /// The journal has reached its size limit.
     #[error("the journal has reached its {bytes_max} bytes (`record.journal_bytes_max`)")]
     Full {
-        /// The bound.
+        /// The limit.
         bytes_max: u64,
     },
 }
 
-/// A journal that several threads append to, with a clock.
+/// A journal to which several threads append, with a clock.
 ///
-/// Writing takes turns; syncing does not hold up those who only write, and those who wait for the
+/// Writers take turns; a sync does not delay threads that only write, and threads that wait for the
 /// disk at the same time share one `fdatasync(2)`.
 pub struct SharedJournal<C> {
     journal: Mutex<Option<Journal>>,
@@ -40,7 +40,7 @@ pub struct SharedJournal<C> {
     clock: C,
 }
 
-/// What brings the journal to the disk.
+/// Brings the journal to the disk.
 struct Disk {
     medium: Arc<dyn Medium>,
     path: PathBuf,
@@ -48,10 +48,10 @@ struct Disk {
     changed: Condvar,
 }
 
-/// How much is on the disk.
+/// The part of the journal that is on the disk.
 #[derive(Default)]
 struct Progress {
-    /// Bytes of the journal that are there.
+    /// Bytes of the journal on the disk.
     synced: u64,
     /// Whether a thread is syncing now.
     busy: bool,
@@ -60,7 +60,7 @@ struct Progress {
 }
 
 impl<C: Fn() -> Stamp> SharedJournal<C> {
-    /// Shares `journal`; `clock` stamps what is emitted (normally [`crate::now`]).
+    /// Shares `journal`; `clock` gives each event its time (normally [`crate::now`]).
     pub fn new(journal: Journal, clock: C) -> Self {
         let disk = Disk {
             medium: journal.medium(),
@@ -101,7 +101,7 @@ impl<C: Fn() -> Stamp> SharedJournal<C> {
         self.lock().as_ref().map_or(0, Journal::bytes)
     }
 
-    /// Signs and syncs what is there; to be called once a second.
+    /// Signs and syncs the journal; must be called once a second.
     ///
     /// # Errors
     /// When the journal has failed.
@@ -116,15 +116,15 @@ impl<C: Fn() -> Stamp> SharedJournal<C> {
     /// Signs the end; later events are refused.
     ///
     /// # Errors
-    /// When the journal has failed or was finished before.
+    /// When the journal has failed or was already finished.
     pub fn finish(&self) -> Result<Digest, SinkError> {
         let mut journal = self.lock();
         let finished = journal.take().ok_or(SinkError::Closed)?;
         finished.finish((self.clock)()).map_err(SinkError::Journal)
     }
 
-    /// Returns when the first `bytes` of the journal are on the disk: by a sync of its own, or by
-    /// that of another thread which began after they were written.
+    /// Returns when the first `bytes` of the journal are on the disk: through its own sync, or
+    /// through another thread's that began after they were written.
     fn sync_to(&self, bytes: u64) -> Result<(), SinkError> {
         let disk = &self.disk;
         let mut progress = disk.lock();
@@ -144,7 +144,7 @@ impl<C: Fn() -> Stamp> SharedJournal<C> {
         }
         progress.busy = true;
         drop(progress);
-        // Whoever has written by now is served by this sync too.
+        // This sync also serves every thread that has written by now.
         let reached = self.lock().as_ref().map_or(bytes, Journal::bytes);
         let result = disk.medium.sync();
         let mut progress = disk.lock();
@@ -173,11 +173,11 @@ impl<C: Fn() -> Stamp> SharedJournal<C> {
         &self,
         act: impl FnOnce(&mut Journal, Stamp) -> Result<T, JournalError>,
     ) -> Result<T, SinkError> {
-        // A panic of another thread cannot leave half a record in memory that matters: the journal
-        // marks itself failed before it writes and clears the mark after.
+        // A panic of another thread cannot leave a relevant half record in memory: the journal
+        // marks itself as failed before it writes and clears the mark afterwards.
         let mut journal = self.lock();
         let journal = journal.as_mut().ok_or(SinkError::Closed)?;
-        // The clock is read under the lock, so that the order of numbers is the order of times.
+        // The clock is read under the lock, so that numbers and times have the same order.
         act(journal, (self.clock)()).map_err(SinkError::Journal)
     }
 
@@ -210,15 +210,15 @@ mod tests {
     use super::{SharedJournal, SinkError};
     use crate::{Entry, Journal, SigningKey, write::Medium};
 
-    /// A disk of which a test decides when a sync ends, and how.
+    /// A disk for which a test decides when a sync ends, and with which result.
     #[derive(Default)]
     struct Slow {
         written: AtomicUsize,
-        /// Writes that were there when the last successful sync began.
+        /// Number of writes when the last successful sync began.
         synced: AtomicUsize,
         syncs: AtomicUsize,
         broken: AtomicBool,
-        /// Met when a sync begins, and once more before it ends.
+        /// Reached when a sync begins, and again before it ends.
         gate: Option<Arc<Barrier>>,
     }
 
@@ -306,7 +306,7 @@ mod tests {
         thread::scope(|scope| {
             let waiting = scope.spawn(|| emit(&journal, Durability::Synced));
             gate.wait();
-            // The other thread is within its sync, which ends only after this.
+            // The other thread is in its sync, which ends only after this.
             assert_eq!(emit(&journal, Durability::Written).unwrap(), 2);
             assert!(journal.bytes() > 0);
             gate.wait();
@@ -326,7 +326,7 @@ mod tests {
                 scope.spawn(|| assert!(emit(&journal, Durability::Synced).is_err()));
             }
         });
-        // A disk that recovers does not bring back what it had lost.
+        // A disk that recovers does not restore what it had lost.
         slow.broken.store(false, Ordering::SeqCst);
         for durability in [Durability::Written, Durability::Synced] {
             assert!(emit(&journal, durability).is_err());

@@ -1,4 +1,4 @@
-//! Whether a journal is what was written.
+//! Checks whether a journal is what was written.
 
 use std::{
     io::{self, Read as _},
@@ -16,7 +16,7 @@ use crate::{
     report::Verification,
 };
 
-/// How many lines are read between two reports of progress: some ten milliseconds of work.
+/// How many lines are read between two reports of progress: about ten milliseconds of work.
 const LINES_PER_REPORT: u64 = 8192;
 /// Read buffer; larger ones were not faster.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -24,7 +24,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Why nothing can be said about a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// Neither a journal nor a signed end is there.
+    /// There is neither a journal nor a signed end.
     #[error("there is no journal at `{path}`")]
     NoJournal {
         /// Where it was expected.
@@ -41,10 +41,10 @@ pub enum VerifyError {
     },
 }
 
-/// How far a verification is.
+/// The progress of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes that were read.
+    /// Bytes read so far.
     pub bytes: u64,
     /// Bytes of the journal when it was opened.
     pub bytes_total: u64,
@@ -80,14 +80,14 @@ pub fn verify_with(
     if let Err(source) = read {
         let kind = source.kind();
         if kind == io::ErrorKind::InvalidData {
-            // Only what was compressed has such errors: its bytes are not those that were written.
+            // Only a compressed file has such errors: its bytes are not those that were written.
             checker.not_unpacked(&source.to_string());
         } else if kind != io::ErrorKind::NotFound {
             return Err(VerifyError::Io { path, source });
         } else if head.is_none() {
             return Err(VerifyError::NoJournal { path });
         }
-        // Else the signed end shows below what is missing.
+        // Otherwise the signed end shows below what is missing.
     }
     if let Some(head) = head {
         checker.head_file(&head);
@@ -126,7 +126,7 @@ fn lines(
     Ok(())
 }
 
-/// Reads the head file, if there is one; one that is too long comes back cut and fails to parse.
+/// Reads the head file, if there is one; one that is too long is cut, and then fails to parse.
 fn read_head(dir: &Path) -> Result<Option<Vec<u8>>, VerifyError> {
     let path = dir.join(HEAD_FILE);
     let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);

@@ -67,7 +67,7 @@ pub enum JournalError {
         /// Its kind.
         kind: &'static str,
     },
-    /// An earlier operation failed, so what follows could not be trusted.
+    /// An earlier operation failed, so later lines could not be trusted.
     #[error("the journal stopped after an earlier failure: {first}")]
     Failed {
         /// The earlier failure.
@@ -75,14 +75,14 @@ pub enum JournalError {
     },
 }
 
-/// What a journal writes to; a seam for segments and for tests. It can be synced while more is
-/// written to it.
+/// The target of a journal's writes; a seam for segments and for tests. It can be synced while more
+/// is written to it.
 pub(super) trait Medium: Send + Sync {
     fn write(&self, bytes: &[u8]) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A new file, and its directory until the disk has that there is this file.
+/// A new file, and its directory until the file's entry in it is on the disk.
 struct NewFile {
     file: File,
     dir: Mutex<Option<File>>,
@@ -90,15 +90,15 @@ struct NewFile {
 
 impl Medium for NewFile {
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        // One `write(2)` unless the disk fills up in the middle; then the rest is tried once more
-        // to learn the reason, and the torn line stays for `verify` to report.
+        // One `write(2)`, unless the disk fills up in the middle; then the rest is tried again to
+        // learn the reason, and the torn line stays for `verify` to report.
         (&self.file).write_all(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()?;
-        // A record on disk that no name leads to would be lost with the machine. The first sync is
-        // soon enough, and by then the disk mostly has both.
+        // A record on the disk without a directory entry would be lost if the machine crashed. The
+        // first sync is soon enough, and by then the disk usually has both.
         let mut unsynced = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = &*unsynced {
             dir.sync_all()?;
@@ -110,8 +110,8 @@ impl Medium for NewFile {
 
 /// The journal of one running session.
 ///
-/// An error of any operation is final: all later ones fail too, so that whoever must record before
-/// acting stops acting.
+/// An error of any operation is final: all later ones fail too, so that a caller that must record
+/// before acting stops acting.
 pub struct Journal {
     medium: Arc<dyn Medium>,
     dir: PathBuf,
@@ -192,7 +192,7 @@ impl Journal {
     /// their size and digest.
     ///
     /// # Errors
-    /// When the record is not certain to be there; every later call fails too.
+    /// When it is not certain that the record is written; every later call fails too.
     pub fn append(
         &mut self,
         stamp: Stamp,
@@ -256,7 +256,7 @@ impl Journal {
         })
     }
 
-    /// Signs everything up to here and syncs it to disk; nothing happens if nothing is new.
+    /// Signs everything so far and syncs it to disk; does nothing if nothing is new.
     ///
     /// # Errors
     /// When it cannot be written or synced; every later call fails too.
@@ -267,7 +267,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Signs everything up to here without syncing it; tells whether there was anything new.
+    /// Signs everything so far without syncing it; returns whether anything was new.
     pub(crate) fn sign_new(&mut self, stamp: Stamp) -> Result<bool, JournalError> {
         if self.failed.is_none() && !self.unsigned {
             return Ok(false);
@@ -276,7 +276,7 @@ impl Journal {
         Ok(true)
     }
 
-    /// Returns what it writes to, so that it can be synced while more is written.
+    /// Returns the target of its writes, so that it can be synced while more is written.
     pub(crate) fn medium(&self) -> Arc<dyn Medium> {
         Arc::clone(&self.medium)
     }
@@ -286,12 +286,12 @@ impl Journal {
         self.dir.join(JOURNAL_FILE)
     }
 
-    /// Makes every later operation fail, since what was written before may not be on the disk.
+    /// Makes every later operation fail, because earlier writes may not be on the disk.
     pub(crate) fn fail(&mut self, why: &JournalError) {
         self.failed.get_or_insert_with(|| describe(why));
     }
 
-    /// Signs the end, syncs it to disk, and keeps the signed end in a file of its own, so that a
+    /// Signs the end, syncs it to disk, and stores the signed end in a separate file, so that a
     /// closed journal cannot be cut back to an earlier checkpoint. Returns the final chain value.
     ///
     /// # Errors
@@ -318,7 +318,7 @@ impl Journal {
         self.bytes
     }
 
-    /// Runs one operation; a failure, or a panic in it, is remembered.
+    /// Runs one operation; records a failure, or a panic in it.
     fn guarded<T>(
         &mut self,
         act: impl FnOnce(&mut Self) -> Result<T, JournalError>,
@@ -388,7 +388,7 @@ enum End {
     Closed,
 }
 
-/// Puts a failure with its cause into one line, for the errors that follow it.
+/// Describes a failure with its cause in one line, for the errors that follow it.
 pub(crate) fn describe(error: &JournalError) -> String {
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
@@ -409,7 +409,7 @@ fn create_plain(path: &Path) -> io::Result<File> {
     )?))
 }
 
-/// Writes the head file in one step: it is there with all its bytes or not at all.
+/// Writes the head file in one step: it exists with all its bytes or not at all.
 fn write_head(dir: &Path, line: &[u8]) -> io::Result<()> {
     let new = dir.join(format!("{HEAD_FILE}.new"));
     let mut file = create_plain(&new)?;
@@ -437,7 +437,7 @@ mod tests {
     use super::{Journal, JournalError, Medium, NewFile};
     use crate::SigningKey;
 
-    /// Takes `room` operations and then fails for ever, or once.
+    /// Accepts `room` operations and then fails always, or once.
     struct Failing {
         room: Mutex<usize>,
         once: bool,
@@ -542,10 +542,10 @@ mod tests {
         };
         let journal = on(dir.path());
         journal.sync().unwrap();
-        // Once is enough: the name stays.
+        // Once is enough: the entry stays on the disk.
         assert!(journal.dir.lock().unwrap().is_none());
         journal.sync().unwrap();
-        // What cannot be synced stands for a directory whose sync fails (fsync(2), EINVAL).
+        // A file that cannot be synced represents a directory whose sync fails (fsync(2), EINVAL).
         let journal = on(std::path::Path::new("/dev/null"));
         for _ in 0..2 {
             assert!(journal.sync().is_err());

@@ -1,4 +1,4 @@
-//! What a record takes on disk, and that nothing is lost by it.
+//! The size of a record on disk, and that nothing is lost by the compact form.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{fs, path::PathBuf};
@@ -64,7 +64,7 @@ fn a_journal_of_version_1_is_read_and_verified() {
         .map(|event| event.unwrap().to_cli_json())
         .collect();
     assert_eq!(events, expected);
-    // A changed byte is found in this version too.
+    // A changed byte is detected in this version too.
     let lab = Lab::new();
     for name in [JOURNAL_FILE, "head"] {
         fs::copy(dir.join(name), lab.path().join(name)).unwrap();
@@ -130,7 +130,7 @@ fn an_argument_vector_is_written_once() {
         .to_vec();
     let mut expected = Vec::new();
     for pid in 1..50 {
-        // A forked child has what its parent has; then it runs the same words again.
+        // A forked child has its parent's description; then it runs the same words again.
         let before = process(pid, &argv, &["bash -c a rather long line", "codex exec"]);
         let mut judged = decision(&"/bin/bash".into(), u64::from(pid), Verdict::Allow);
         judged.subject = before.clone();
@@ -180,7 +180,7 @@ fn what_is_cut_says_so_wherever_it_is_meant() {
     }
 }
 
-/// Two megabytes of characters that take six bytes each must not keep the one writer busy.
+/// Two megabytes of characters that take six bytes each must not block the one writer.
 #[test]
 fn a_huge_command_line_is_not_rendered_whole() {
     let lab = Lab::new();
@@ -228,7 +228,7 @@ fn reading_can_begin_in_the_middle() {
     assert!(later.next().is_none());
 }
 
-/// Many threads and much text: what is remembered is bounded, and all comes back.
+/// Many threads and much text: what is remembered is bounded, and everything is read back.
 #[test]
 fn forgetting_loses_nothing() {
     let lab = Lab::new();
@@ -291,7 +291,7 @@ proptest! {
         let mut expected = Vec::new();
         for ((pid, argv, parents, target, judged, scope), number) in list.into_iter().zip(1..) {
             let by = Subject {
-                // A process that could not be found is one of its own.
+                // A process that could not be found is described separately.
                 id: (pid > 0).then_some(ProcessId { pid, start: 1 }),
                 exe: argv.first().cloned().unwrap_or_default(),
                 cwd: parents.first().cloned().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Every kind is in the catalogue, comes back byte for byte, and stays within its bound.
+//! Every kind is in the catalogue, is read back byte for byte, and stays within its limit.
 
 use std::collections::BTreeSet;
 

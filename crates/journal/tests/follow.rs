@@ -1,4 +1,4 @@
-//! One journal and its followers: each gets every event once, whenever it begins.
+//! One journal and its followers: each gets every event once, whenever it starts.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -54,7 +54,7 @@ fn end(journal: &mut Journal) {
     );
 }
 
-/// Follows to the end: the numbers of the events, and how it came to an end.
+/// Follows to the end: the numbers of the events, and how it ended.
 fn all(follower: &mut Follower) -> (Vec<u64>, Vec<String>) {
     let (mut numbers, mut others) = (Vec::new(), Vec::new());
     loop {
@@ -80,7 +80,7 @@ fn any_number_follow_one_journal_from_the_beginning_or_late() {
     let lab = Lab::new();
     let dir = lab.path();
     thread::scope(|scope| {
-        // The first are there before the journal is.
+        // The first followers start before the journal exists.
         let early: Vec<_> = (0..6)
             .map(|_| scope.spawn(|| all(&mut follow(dir, Position::START, PATIENCE).unwrap())))
             .collect();
@@ -121,7 +121,7 @@ fn a_supervisor_that_dies_is_noticed_and_what_it_left_is_told() {
         follower.next(PATIENCE).unwrap(),
         Followed::Event(_)
     ));
-    // A line that is being written is no fault while somebody lives who can finish it.
+    // A line that is being written is not a fault while a process is alive that can finish it.
     let mut file = OpenOptions::new()
         .append(true)
         .open(lab.journal_path())
@@ -139,7 +139,7 @@ fn a_supervisor_that_dies_is_noticed_and_what_it_left_is_told() {
     assert_eq!(others.len(), 2, "{others:?}");
     assert!(others[0].contains("last 10 bytes"), "{others:?}");
     assert_eq!(others[1], "abandoned");
-    // It says the same again, and so does one that begins now.
+    // It repeats this, and so does a follower that starts now.
     assert!(matches!(
         follower.next(PATIENCE).unwrap(),
         Followed::Abandoned
@@ -157,7 +157,7 @@ fn a_torn_line_that_is_finished_later_is_no_fault() {
     end(&mut journal);
     journal.finish(stamp(3)).unwrap();
     let whole = fs::read(lab.journal_path()).unwrap();
-    // Cut within what closes the journal, which is no event.
+    // Cut within the line that closes the journal, which is not an event.
     fs::write(lab.journal_path(), &whole[..whole.len() - 9]).unwrap();
     let mut follower = follow(lab.path(), Position::START, Duration::ZERO).unwrap();
     let mut given = 0;
@@ -185,7 +185,7 @@ fn whoever_keeps_the_position_goes_on_from_there() {
     }
     let (mut kept, mut seen) = (Position::START, Vec::new());
     loop {
-        // Each event in a follower of its own, as after a restart.
+        // Each event in a new follower, as after a restart.
         let text = kept.to_string();
         let mut follower = follow(lab.path(), text.parse().unwrap(), Duration::ZERO).unwrap();
         match follower.next(Duration::ZERO).unwrap() {
@@ -199,7 +199,7 @@ fn whoever_keeps_the_position_goes_on_from_there() {
         }
     }
     assert_eq!(seen, (1..=10).collect::<Vec<u64>>());
-    // It knows that the end stands before it.
+    // It knows that the end comes before its position.
     journal.finish(stamp(11)).unwrap();
     let mut follower = follow(lab.path(), kept, Duration::ZERO).unwrap();
     assert_eq!(all(&mut follower), (vec![], vec!["ended".to_owned()]));
@@ -236,7 +236,7 @@ fn a_journal_that_never_comes_is_waited_for_as_long_as_was_said() {
     assert!(begun.elapsed() >= Duration::from_millis(60));
 }
 
-/// The processor time of this thread.
+/// Returns the processor time of this thread.
 fn used() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap()
@@ -250,7 +250,7 @@ fn a_follower_that_waits_does_not_look_all_the_time() {
     note(&mut journal, 1);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Others ask about the lock again and again, which must wake nobody.
+        // Others query the lock again and again, which must not wake the follower.
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 stockade_journal::layout::is_live(lab.path()).unwrap();

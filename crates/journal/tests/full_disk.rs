@@ -1,5 +1,5 @@
-//! A real limit on the size of files, as a full disk would be: errors, no loss of what was
-//! acknowledged, and an honest verdict afterwards.
+//! A real limit on the size of files, like a full disk: errors, no loss of acknowledged events, and
+//! a correct verdict afterwards.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{path::Path, process::Command};
@@ -10,7 +10,7 @@ use stockade_journal::{Journal, JournalError, SigningKey, VerificationVerdict, r
 
 const DIR_VARIABLE: &str = "STOCKADE_TEST_FULL_DISK";
 
-/// Writes until it fails; runs in a process of its own, under the limit.
+/// Writes until it fails; runs in a separate process, under the limit.
 fn write_until_full(dir: &Path) {
     let key = SigningKey::load_or_create(&dir.join("key")).unwrap();
     let mut journal = Journal::create(dir, session(), key).unwrap();

@@ -1,4 +1,4 @@
-//! The bytes of a journal: what others keep and check, so no change of the program may move them.
+//! The bytes of a journal: others keep and check them, so no change of the program may change them.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use crate::common::{Lab, every_kind, hostile, stamp};
 use stockade_event::Durability;
 use stockade_journal::layout::{HEAD_FILE, JOURNAL_FILE};
 
-/// The kinds that there were when the file was made; a later kind does not change it.
+/// The kinds that existed when the file was made; a later kind does not change it.
 const KINDS: [&str; 21] = [
     "session.started",
     "guarantee.stated",
@@ -31,8 +31,8 @@ const KINDS: [&str; 21] = [
     "session.ended",
 ];
 
-/// With a fixed key, fixed times and fixed events a journal is the same file for ever. If this
-/// fails on purpose, the format has a new version: add a file, and keep the readers of this one.
+/// With a fixed key, fixed times and fixed events a journal is always the same file. If this fails
+/// on purpose, the format has a new version: add a file, and keep the readers of this one.
 #[test]
 fn a_journal_of_version_2_has_the_same_bytes_for_ever() {
     let lab = Lab::new();
@@ -43,7 +43,7 @@ fn a_journal_of_version_2_has_the_same_bytes_for_ever() {
     let mut journal = lab.create();
     let mut number = 0;
     for text in ["/home/u/project".into(), hostile()] {
-        // Twice, since what was there before is referred to.
+        // Twice, because a record refers to earlier content.
         for _ in 0..2 {
             let events = every_kind(&text);
             for event in events.iter().filter(|event| KINDS.contains(&event.kind())) {

@@ -13,7 +13,7 @@ use stockade_journal::{Journal, SigningKey, VerificationVerdict, read, verify};
 
 const DIR_VARIABLE: &str = "STOCKADE_TEST_KILLED";
 
-/// Writes for ever and says on standard output what was acknowledged.
+/// Writes for ever and prints what was acknowledged on standard output.
 fn write_for_ever(dir: &Path) {
     let key = SigningKey::load_or_create(&dir.join("key")).unwrap();
     let mut journal = Journal::create(dir, session(), key).unwrap();
@@ -70,7 +70,7 @@ fn a_killed_writer_loses_nothing_that_was_acknowledged() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        // What was said before the end counts too; the last line may be cut.
+        // Lines printed before the end count too; the last line may be cut.
         let mut rest: Vec<String> = lines.map_while(Result::ok).collect();
         drop(rest.pop());
         acknowledged = rest

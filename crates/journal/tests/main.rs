@@ -1,4 +1,4 @@
-//! The journal from outside: what is written, what stays, and what is noticed.
+//! The journal from outside: what is written, what is kept, and which changes are detected.
 #![forbid(unsafe_code)]
 
 mod common;

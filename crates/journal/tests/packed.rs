@@ -41,7 +41,7 @@ fn names(lab: &Lab) -> Vec<String> {
 
 #[test]
 fn a_compressed_journal_is_the_same_journal() {
-    // More than a frame, so that lines go over its end.
+    // More than a frame, so that lines cross its end.
     let lab = closed(12_000);
     let (all, verification) = (events(&lab), verified(&lab));
     assert!(verification.is_intact());
@@ -66,7 +66,7 @@ fn a_compressed_journal_is_the_same_journal() {
     assert_eq!(pack(lab.path()).unwrap(), Packed::Before);
     assert_eq!(events(&lab), all);
     assert_eq!(verified(&lab), verification);
-    // Whoever reads it now reads on, and a kept place is the same place.
+    // A reader that has it open continues, and a stored place is still the same place.
     let rest: Vec<Envelope> = open.map(Result::unwrap).collect();
     assert_eq!((&first, rest.as_slice()), (&all[0], &all[1..]));
     let mut follower = follow(lab.path(), position, Duration::ZERO).unwrap();
@@ -74,7 +74,7 @@ fn a_compressed_journal_is_the_same_journal() {
         panic!("there is more");
     };
     assert_eq!(*next, all[5000]);
-    // Nothing was recorded now, so the record is as old as before, and nobody else reads it.
+    // Nothing was recorded now, so the record has its old age, and no other user can read it.
     for place in [lab.path().join(PACKED_FILE), lab.path().to_owned()] {
         let time = fs::metadata(&place).unwrap().modified().unwrap();
         assert_eq!(time, long_ago, "{}", place.display());
@@ -111,7 +111,7 @@ fn whatever_is_interrupted_the_journal_is_there() {
         for (path, bytes) in beside {
             fs::write(path, bytes).unwrap();
         }
-        // Before anything is put right it is read as it was.
+        // Before anything is repaired, it reads as before.
         assert_eq!(events(&lab), all);
         assert!(verified(&lab).is_intact());
         assert!(matches!(pack(lab.path()).unwrap(), Packed::Now { .. }));
@@ -122,17 +122,17 @@ fn whatever_is_interrupted_the_journal_is_there() {
     back(&[(&new, b"")]);
     back(&[(&new, &good[..good.len() / 2])]);
     back(&[(&new, &[good.as_slice(), b"older and longer"].concat())]);
-    // Named already, and the journal not yet gone.
+    // Already renamed, but the journal is not yet removed.
     back(&[(&packed, &good)]);
     back(&[(&packed, b"torn by a disk that lied"), (&new, &good)]);
-    // Another process is at it.
+    // Another process is compressing it.
     fs::write(lab.journal_path(), &whole).unwrap();
     let other = File::create(&new).unwrap();
     other.lock().unwrap();
     assert_eq!(pack(lab.path()).unwrap(), Packed::Not);
     assert!(lab.journal_path().exists());
     drop(other);
-    // A link in the place of the new file leads nowhere.
+    // A link in the place of the new file is not followed.
     fs::remove_file(&new).unwrap();
     let target = lab.path().join("target");
     fs::write(&target, "mine").unwrap();
@@ -179,7 +179,7 @@ fn every_changed_byte_of_the_compressed_file_is_found_or_says_the_same() {
             fs::write(&path, &bad).unwrap();
             let verification = verified(&lab);
             if verification.is_intact() {
-                // A bit that means nothing: what is read is what was written.
+                // A bit without a meaning: the read returns what was written.
                 assert_eq!(events(&lab), all, "byte {place}");
                 harmless += 1;
             } else {
@@ -204,7 +204,7 @@ fn a_table_that_lies_takes_no_memory() {
     pack(lab.path()).unwrap();
     let path = lab.path().join(PACKED_FILE);
     let good = fs::read(&path).unwrap();
-    // One frame: its sizes stand before the 9 bytes of the end.
+    // One frame: its sizes are before the last 9 bytes.
     let sizes = good.len() - 9 - 8;
     for (at, value) in [
         (sizes, u32::MAX),
@@ -220,7 +220,7 @@ fn a_table_that_lies_takes_no_memory() {
     }
 }
 
-/// A compressed journal that was written before is read for ever, by other programs too.
+/// A compressed journal from an earlier version can always be read, by other programs too.
 #[test]
 fn a_compressed_journal_of_before_is_read() {
     let fixtures = std::path::Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap())

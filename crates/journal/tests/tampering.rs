@@ -1,4 +1,5 @@
-//! What somebody who can write to the state directory, but has no key, can do to a journal.
+//! An attacker's possibilities with a journal, given write access to the state directory but no
+//! key.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
@@ -27,7 +28,7 @@ fn check(lab: &Lab) -> Verification {
     verify(lab.path(), &session(), &lab.key().verifying_key()).unwrap()
 }
 
-/// The faults as (line, event, kind).
+/// Returns the faults as (line, event, kind).
 fn faults(lab: &Lab) -> Vec<(u64, Option<u64>, FaultKind)> {
     match check(lab).verdict {
         VerificationVerdict::Broken { faults, .. } => faults
@@ -83,8 +84,8 @@ fn rewriting_the_number_names_it() {
 
 #[test]
 fn a_rewritten_chain_does_not_fit_the_signature() {
-    // The chain has no key, so it can be recomputed: as a journal of somebody else with the same
-    // session and the same header, whose signatures are then put back.
+    // The chain has no key, so it can be recomputed: as another journal with the same session and
+    // the same header, whose signatures are then put back.
     let lab = closed();
     let genuine = lab.lines();
     let other = Lab::new();
@@ -120,7 +121,7 @@ fn a_rewritten_chain_does_not_fit_the_signature() {
         forged[index].clone_from(&genuine[index]);
     }
     lab.put_lines(&forged);
-    // Events 1 to 4 start from another header, which is seen first.
+    // Events 1 to 4 start from another header, and that is detected first.
     assert_eq!(faults(&lab)[0], (2, Some(1), FaultKind::Changed));
 }
 
@@ -221,7 +222,7 @@ fn a_journal_cut_with_its_head_file_is_never_intact() {
         let (unsigned, _) = unfinished(&lab);
         assert!(unsigned <= 4, "{keep}: {unsigned}");
     }
-    // Nothing is missing when only the copy of the end is.
+    // Nothing is missing if only the copy of the end is.
     let lab = closed();
     fs::remove_file(lab.path().join(HEAD_FILE)).unwrap();
     assert!(check(&lab).is_intact());
@@ -330,7 +331,7 @@ fn signing_again_with_another_key_is_seen() {
     let found = faults(&lab);
     assert_eq!(found[0], (1, None, FaultKind::WrongKey), "{found:?}");
 
-    // With the right key named everywhere, the signatures do not hold.
+    // With the right key named everywhere, the signatures are invalid.
     let names = |lab: &Lab| lab.key().verifying_key().to_string();
     let (ours, theirs) = (names(&lab), names(&thief));
     edit(&lab, |lines| {
@@ -431,7 +432,7 @@ proptest! {
         drop(bytes.drain(start..end));
         fs::write(lab.journal_path(), &bytes).unwrap();
         prop_assert!(check(&lab).is_broken());
-        // Without the head file it may read as unfinished, but never as intact.
+        // Without the head file the journal may appear unfinished, but never intact.
         fs::remove_file(lab.path().join(HEAD_FILE)).unwrap();
         prop_assert!(!check(&lab).is_intact());
     }

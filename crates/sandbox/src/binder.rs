@@ -1,13 +1,14 @@
-//! What only a process of the session can do on a caller's behalf: its first process does it.
+//! Acts on a caller's behalf that only a process of the session can do: its first process does
+//! them.
 //!
-//! For a few files of processes (`/proc/PID/mem`, `uid_map`) the kernel asks who opens them, in
-//! which user namespace, and remembers that; let on in the caller, the kernel would read the path
-//! again, which can be another one by then.
+//! For a few files of processes (`/proc/PID/mem`, `uid_map`) the kernel checks which process opens
+//! them, in which user namespace, and remembers it. If the caller's own call continued, the kernel
+//! would read the path again, which can be a different one by then.
 //!
-//! A path in a socket's address is read by whoever calls bind(2), and the address that the socket
-//! has then is the text itself (unix(7)). So only a process whose root directory is the session's
-//! can do it with the same meaning. The first process has the session's root, identity and no
-//! capability, and nothing inside can touch it.
+//! The caller of bind(2) resolves a path in a socket's address, and the socket's address is then
+//! the text itself (unix(7)). So only a process whose root directory is the session's can bind with
+//! the same meaning. The first process has the session's root and identity and no capability, and
+//! nothing inside can affect it.
 
 use std::{
     ffi::OsStr,
@@ -30,13 +31,13 @@ use stockade_sys::{Outcome, net, pass};
 
 use crate::message::{receive, send};
 
-/// How long the first process may take; it does nothing else but reap.
+/// How long the first process may take; apart from this it only reaps.
 const ANSWER_MAX: Timespec = Timespec {
     tv_sec: 5,
     tv_nsec: 0,
 };
 
-/// How long a connection on loopback may take to be there or to be refused.
+/// How long a connection on loopback may take to be made or refused.
 const CONNECT_MAX: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
@@ -51,8 +52,8 @@ struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Wanted {
-    /// What a socket is to be bound to. Descriptors, in this order: the socket, the caller's working
-    /// directory, and the directory that the path was judged to lie in, where the address is a path.
+    /// The address for a socket. Descriptors, in this order: the socket, the caller's working
+    /// directory, and, if the address is a path, the directory in which the path was judged to be.
     Bind {
         address: Vec<u8>,
         mask: u32,
@@ -60,14 +61,14 @@ enum Wanted {
     },
     /// A connection to a port of the session's own loopback.
     Connect { port: u16 },
-    /// A file of a process is to be opened. Descriptor: its directory.
+    /// A file of a process to open. Descriptor: its directory.
     Open { name: String, flags: u32 },
 }
 
-/// The error number of what came of it; zero for none.
+/// The error number of the result; zero for success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Answer {
-    /// That of the request.
+    /// The number of the request.
     number: u64,
     errno: i32,
 }
@@ -76,23 +77,23 @@ struct Answer {
 #[derive(Debug)]
 pub struct Binder {
     channel: OwnedFd,
-    /// Requests so far: an answer that came too late is not that of the next one.
+    /// Requests so far: a late answer must not count for the next request.
     count: u64,
 }
 
-/// What the address of a socket means to the caller.
+/// The meaning of a socket's address for the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Meaning<'fd> {
     /// Its working directory.
     pub directory: BorrowedFd<'fd>,
-    /// The directory that the path was judged to lie in, where the address is a path.
+    /// The directory in which the path was judged to be, if the address is a path.
     pub parent: Option<BorrowedFd<'fd>>,
     /// Its file mode creation mask.
     pub mask: u32,
 }
 
 impl Binder {
-    /// Makes a pair of halves: the supervisor's, and what the first process gets.
+    /// Makes a pair of halves: the supervisor's, and the first process's.
     pub(crate) fn pair() -> Outcome<(Self, OwnedFd)> {
         let (ours, theirs) = pass::packet_pair()?;
         let binder = Self {
@@ -105,7 +106,7 @@ impl Binder {
     /// Binds `socket` to `address`, the bytes of a socket address; blocks until that is done.
     ///
     /// # Errors
-    /// With the kernel's answer; EACCES where the path leads elsewhere than it was judged to.
+    /// With the kernel's answer; EACCES when the path leads elsewhere than to the judged directory.
     pub fn bind(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -126,8 +127,9 @@ impl Binder {
         self.ask(wanted, &fds).map(drop)
     }
 
-    /// Opens `name`, a file of a process, in `directory`, as the session would: for some the kernel
-    /// asks who opens them, and remembers it. `flags` are those of open(2).
+    /// Opens `name`, a file of a process, in `directory`, as the session would: for some of these
+    /// files the kernel checks and remembers which process opens them. `flags` are those of
+    /// open(2).
     ///
     /// # Errors
     /// With the kernel's answer.
@@ -142,11 +144,11 @@ impl Binder {
         opened.into_iter().next().ok_or(Errno::PROTO.into())
     }
 
-    /// Connects to a port of the session's loopback, where one of its programs listens. The socket
-    /// does not block yet.
+    /// Connects to a port of the session's loopback on which one of its programs listens. The
+    /// socket is still non-blocking.
     ///
     /// # Errors
-    /// With the kernel's answer; ECONNREFUSED where nobody listens.
+    /// With the kernel's answer; ECONNREFUSED when no program listens.
     pub fn connect(&mut self, port: u16) -> io::Result<OwnedFd> {
         let made = self.ask(Wanted::Connect { port }, &[])?;
         made.into_iter().next().ok_or(Errno::PROTO.into())
@@ -203,23 +205,23 @@ pub(crate) fn serve(channel: impl AsFd) -> bool {
             None,
         ),
     };
-    // The last copy of a socket must not be closed here: that can take its time.
+    // The last copy of a socket must not be closed here, because that can take time.
     drop(fds);
     let number = request.number;
     let file: Vec<_> = file.iter().map(AsFd::as_fd).collect();
     send(channel, &Answer { number, errno }, &file).is_ok()
 }
 
-/// Connects to loopback, by IPv4 or else by IPv6: servers listen on either.
+/// Connects to loopback, by IPv4 or otherwise by IPv6, because servers listen on either.
 fn connect(port: u16) -> io::Result<OwnedFd> {
     let mut answer = Errno::CONNREFUSED;
     for (family, address) in [
         (AddressFamily::INET, IpAddr::from(Ipv4Addr::LOCALHOST)),
         (AddressFamily::INET6, IpAddr::from(Ipv6Addr::LOCALHOST)),
     ] {
-        // Nobody else may be kept waiting by a server that does not accept.
+        // A server that does not accept must not block other requests.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        // Of two reasons that of IPv4 says more.
+        // Of two errors, the one for IPv4 is more useful.
         let Ok(socket) = rustix::net::socket_with(family, SocketType::STREAM, flags, None) else {
             continue;
         };
@@ -235,7 +237,7 @@ fn connect(port: u16) -> io::Result<OwnedFd> {
     Err(answer.into())
 }
 
-/// Waits a moment for the end of a connect: on loopback it is there at once, but where a server does
+/// Waits a moment for the end of a connect: on loopback it comes at once, unless the server does
 /// not accept.
 fn settled(socket: &OwnedFd) -> Result<(), Errno> {
     let mut ready = [PollFd::new(socket, PollFlags::OUT)];
@@ -247,7 +249,7 @@ fn open(name: &str, flags: u32, fds: &[OwnedFd]) -> io::Result<OwnedFd> {
     let [directory, ..] = fds else {
         return Err(Errno::INVAL.into());
     };
-    // One of a few names, in a directory that the supervisor found: it leads nowhere else.
+    // One of a few names, in a directory that the supervisor found: it cannot lead elsewhere.
     let flags = OFlags::from_bits_retain(flags) | OFlags::NOFOLLOW;
     let opened = rustix::fs::openat(directory, name, flags | OFlags::CLOEXEC, Mode::empty());
     Ok(opened?)
@@ -257,7 +259,7 @@ fn bind(address: &[u8], mask: u32, has_path: bool, fds: &[OwnedFd]) -> io::Resul
     let [socket, directory, rest @ ..] = fds else {
         return Err(Errno::INVAL.into());
     };
-    // Only a path is looked for there; the caller may have no way into its own directory.
+    // Only a path is resolved from there; the caller may have no access to its own directory.
     if has_path {
         rustix::process::fchdir(directory)?;
     }
@@ -268,13 +270,13 @@ fn bind(address: &[u8], mask: u32, has_path: bool, fds: &[OwnedFd]) -> io::Resul
         None => Ok(()),
     }
     .and_then(|()| net::bind(socket.as_fd(), address));
-    // Nothing of the caller is held any longer than this.
+    // Hold nothing of the caller's any longer than this.
     rustix::process::chdir("/")?;
     bound
 }
 
-/// Whether the path of an address leads to the directory that was judged. Links of processes, like
-/// `/proc/self/cwd`, mean this process here and another one to the caller.
+/// Whether the path of an address leads to the judged directory. Links of processes, like
+/// `/proc/self/cwd`, mean this process here but another one for the caller.
 fn is_judged(address: &[u8], parent: &OwnedFd) -> io::Result<()> {
     let path = address.get(2..).unwrap_or_default();
     let path = path.split(|byte| *byte == 0).next().unwrap_or_default();

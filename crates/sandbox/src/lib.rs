@@ -1,8 +1,8 @@
 //! Executes a launch plan: the parent half in the supervisor, the child half in `__init`.
 //!
-//! The executor adds nothing to a plan. Every step either happens or ends the launch with its
-//! name, the kernel's answer and a remedy; nothing is left behind, because every mount, process
-//! and socket belongs to namespaces that die with their first process.
+//! The executor adds nothing to a plan. Every step either succeeds or ends the launch with its
+//! name, the kernel's answer and a remedy. Nothing is left behind, because every mount, process and
+//! socket belongs to namespaces that die with their first process.
 #![forbid(unsafe_code)]
 
 mod binder;

@@ -1,4 +1,4 @@
-//! What the two halves of a launch say to each other over their socket.
+//! The messages between the two halves of a launch over their socket.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -27,7 +27,7 @@ pub struct LaunchFailure {
     pub index: Option<usize>,
     /// The error with its causes.
     pub reason: String,
-    /// The kernel's error number, where there is one.
+    /// The kernel's error number, if there is one.
     pub errno: Option<i32>,
     /// What a person can do.
     pub remedy: String,
@@ -50,7 +50,7 @@ pub(crate) enum FromChild {
         held: bool,
         terminal: bool,
     },
-    /// The listener of the system call filter; the next call of the command's process is its own.
+    /// The listener of the system call filter; the next call of the command's process goes to it.
     Notifier,
     /// The command's process exists and has this id inside.
     Command { pid: i32 },
@@ -64,9 +64,9 @@ pub(crate) enum FromChild {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub(crate) enum FromParent {
-    /// Carry out the plan in the one descriptor, whose digest is this.
+    /// Carry out the plan in the one descriptor, which has this digest.
     Plan { digest: Digest },
-    /// Go on. After the hand-over it has one descriptor, over which addresses of sockets come.
+    /// Continue. After the hand-over this has one descriptor: the channel to the binder.
     Go,
     /// Send this signal to the command's process group.
     Signal { number: i32 },

@@ -1,4 +1,5 @@
-//! The parent half: starts `__init`, does what only the supervisor can, and follows the command.
+//! The parent half: starts `__init`, does the work that only the supervisor can, and follows the
+//! command.
 
 use std::{
     fs,
@@ -30,13 +31,13 @@ pub enum LaunchError {
     /// A step of the plan failed.
     #[error(transparent)]
     Step(#[from] LaunchFailure),
-    /// `__init` could not be started or talked to.
+    /// `__init` could not be started or reached.
     #[error("cannot start the sandbox process")]
     Start(#[source] SysError),
-    /// The plan states more of its boundary than its steps make.
+    /// The plan states more about its boundary than its steps make.
     #[error("the plan is not what it says")]
     Unfounded(#[source] Unfounded),
-    /// A session of the plan could not be ended.
+    /// A session of the plan could not be ended as a whole.
     #[error("sessions of the `{0}` tier cannot be ended as a whole, so none is started")]
     Endless(Tier),
     /// `__init` ended without a reason.
@@ -44,7 +45,7 @@ pub enum LaunchError {
     Vanished,
 }
 
-/// Standard streams of the command where it gets no terminal.
+/// Standard streams of a command without a terminal.
 #[derive(Debug)]
 pub struct StandardStreams {
     /// Standard input.
@@ -60,17 +61,17 @@ pub struct StandardStreams {
 pub struct HandedOver {
     /// Listener per TCP port.
     pub listeners: Vec<(u16, OwnedFd)>,
-    /// The socket on which names are asked.
+    /// The socket that receives name queries.
     pub names: Option<OwnedFd>,
-    /// Answers who owns a socket.
+    /// Finds the owner of a socket.
     pub diagnosis: Option<SocketDiagnosis>,
-    /// Connections that wait for a word.
+    /// Connections that wait for a decision.
     pub held: Option<HeldConnections>,
     /// Master of the session's terminal.
     pub terminal: Option<OwnedFd>,
 }
 
-/// A launch that has built its view and waits for the word to go on. Dropping it ends it.
+/// A launch that has built its view and waits for permission to continue. Dropping it ends it.
 #[derive(Debug)]
 pub struct Launching {
     core: Core,
@@ -91,7 +92,7 @@ struct Core {
     control: OwnedFd,
     outer: Option<Child>,
     first: Option<Pid>,
-    // After the processes: a group can only be removed when it is empty.
+    // Declared after the processes: only an empty group can be removed.
     groups: Vec<Group>,
 }
 
@@ -99,7 +100,7 @@ struct Core {
 #[derive(Debug)]
 pub struct Spawned(Core);
 
-/// Starts `__init` of this same executable, which waits for a plan: it comes up while the plan is
+/// Starts `__init` of this same executable, which waits for a plan: it starts while the plan is
 /// still being made.
 ///
 /// Must be called from a thread that lives as long as the session: the kernel kills the session
@@ -113,22 +114,22 @@ pub fn spawn(streams: StandardStreams) -> Result<Spawned, LaunchError> {
         .map_err(LaunchError::Start)
 }
 
-/// A launch that builds its view. Dropping it ends it.
+/// A launch that is building its view. Dropping it ends it.
 #[derive(Debug)]
 pub struct Building<'p> {
     core: Core,
     plan: &'p LaunchPlan,
 }
 
-/// Has `plan` carried out up to the hand-over; [`Building::wait`] says how that went.
+/// Makes the child carry out `plan` up to the hand-over; [`Building::wait`] returns the result.
 ///
 /// # Errors
-/// With the failing step, the kernel's answer and a remedy, or with what the plan states of its
-/// boundary and does not make; nothing is left behind.
+/// With the failing step, the kernel's answer and a remedy, or with what the plan states about its
+/// boundary but does not make; nothing is left behind.
 pub fn launch(spawned: Spawned, plan: &LaunchPlan) -> Result<Building<'_>, LaunchError> {
     let Spawned(mut core) = spawned;
     plan.check().map_err(LaunchError::Unfounded)?;
-    // What follows ends a session by its first process.
+    // The code below ends a session through its first process.
     match plan.boundary.life {
         Life::FirstProcess => {}
         Life::Unbound => return Err(LaunchError::Endless(plan.tier)),
@@ -150,7 +151,7 @@ impl Building<'_> {
     pub fn wait(self) -> Result<Launching, LaunchError> {
         let Self { mut core, plan } = self;
         let mut handed_over = None;
-        // The outer process tells of the first one, which may be quicker with its own message.
+        // The outer process reports the first one, whose own message may arrive earlier.
         while handed_over.is_none() || core.first.is_none() {
             let (message, fds) = core.next()?;
             match message {
@@ -205,7 +206,7 @@ impl Launching {
         self.core.first
     }
 
-    /// Lets the launch go on until the command's process is confined and about to be judged.
+    /// Lets the launch continue until the command's process is confined and about to be judged.
     ///
     /// # Errors
     /// As [`launch`].
@@ -232,14 +233,14 @@ impl Launching {
     }
 }
 
-/// What a running session tells.
+/// News of a running session.
 #[derive(Debug)]
 pub enum SessionNews {
     /// The command ended.
     Ended(Exit),
     /// The command could not be executed.
     NotExecuted(LaunchFailure),
-    /// Everything is gone without a word: the session was killed.
+    /// Everything is gone without a message: the session was killed.
     Gone,
 }
 
@@ -264,7 +265,7 @@ impl Session {
         self.core.control.as_fd()
     }
 
-    /// Waits for what happens next.
+    /// Waits for the next news.
     pub fn news(&mut self) -> SessionNews {
         loop {
             match receive::<FromChild>(&self.core.control) {
@@ -309,7 +310,8 @@ impl Session {
                 .find(|(key, _)| *key == name)?;
             count.trim().parse::<u64>().ok().filter(|count| *count > 0)
         };
-        // Caches that were dropped to stay within the limit are no news: only what it cost is.
+        // Caches that were dropped to stay within the limit are not reported; only killed processes
+        // are.
         let memory = counted("memory.oom_control", "oom_kill").and_then(|times| {
             Some(LimitHit::Memory {
                 limit: number("memory.limit_in_bytes")?,
@@ -330,11 +332,11 @@ impl Session {
 /// A limit of the session's cgroups that was hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitHit {
-    /// The kernel ended processes for want of memory.
+    /// The kernel ended processes for lack of memory.
     Memory {
         /// In bytes.
         limit: u64,
-        /// The most that was used, in bytes.
+        /// The maximum that was used, in bytes.
         peak: u64,
         /// Processes that were ended.
         times: u64,
@@ -424,7 +426,7 @@ impl Core {
         prepared
     }
 
-    /// Writes the id maps that `__init` may not write itself.
+    /// Writes the id maps that `__init` itself may not write.
     fn write_maps(&self, plan: &LaunchPlan, uids: &[u32], gids: &[u32]) -> Result<(), LaunchError> {
         let result = self.outer_pid().map_or(Ok(()), |pid| {
             let write = |file: &str, ids: &[u32]| {
@@ -450,7 +452,7 @@ impl Core {
 
     fn reap_outer(&mut self) {
         if let Some(mut outer) = self.outer.take() {
-            // It ends right after its message; its exit code says nothing that it did not send.
+            // It ends right after its message; its exit code adds nothing to that.
             ignored(outer.wait(), "it may have ended");
         }
     }

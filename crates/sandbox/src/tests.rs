@@ -1,4 +1,4 @@
-//! Both halves refuse a plan that says more of its boundary than its steps make.
+//! Both halves refuse a plan that states more about its boundary than its steps make.
 
 use std::process::Stdio;
 
@@ -10,7 +10,7 @@ use stockade_types::{AbsPath, SessionId, Tier};
 
 use crate::{LaunchError, StandardStreams, child::read_plan, launch, spawn};
 
-/// A plan without steps, and with a boundary that needs none.
+/// A plan without steps, whose boundary needs none.
 fn empty() -> LaunchPlan {
     LaunchPlan {
         version: PLAN_VERSION,
@@ -36,7 +36,7 @@ fn empty() -> LaunchPlan {
     }
 }
 
-/// Plans that state what no step makes.
+/// Plans that state properties that no step makes.
 fn unfounded() -> [LaunchPlan; 4] {
     let states = |boundary| LaunchPlan {
         boundary,

@@ -1,4 +1,4 @@
-//! The table of system calls means on each processor what it says.
+//! The table of system calls has its stated effect on each processor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ fn every_call_has_its_number() {
         named().into_iter().filter(missing).collect()
     };
     assert_eq!(of(Processor::X86_64), Vec::<&str>::new());
-    // What arm64 never had, it has under a newer name.
+    // Calls that arm64 never had exist there under a newer name.
     for (old, new) in [
         ("access", "faccessat"),
         ("alarm", "setitimer"),
@@ -63,7 +63,7 @@ fn every_call_has_its_number() {
     }
 }
 
-/// An entry after one that always applies to the same call, with the same switches, never counts.
+/// An entry is useless after one that always applies to the same call, with the same switches.
 #[test]
 fn no_entry_is_hidden_by_an_earlier_one() {
     for set in sets() {
@@ -83,7 +83,7 @@ fn no_entry_is_hidden_by_an_earlier_one() {
     }
 }
 
-/// What is ordinary is open at least once all options are on, and is named once.
+/// Each ordinary call is open at least when all options are on, and is named only once.
 #[test]
 fn no_ordinary_call_is_closed_by_another_entry() {
     let mut seen = BTreeSet::new();
@@ -131,7 +131,7 @@ fn every_entry_says_why_and_names_an_argument_that_exists() {
     }
 }
 
-/// What the kernel is to answer, for what the table says.
+/// The kernel's answer for an action of the table.
 fn kernel(action: CallAction) -> Action {
     match action {
         CallAction::Allow => Action::Allow,
@@ -145,7 +145,7 @@ fn kernel(action: CallAction) -> Action {
     }
 }
 
-/// Values that some entry compares with, their neighbours, and some of no meaning.
+/// Values that some entry compares with, their neighbours, and some unrelated ones.
 fn values() -> Vec<u64> {
     fn of(condition: &CallCondition, found: &mut Vec<u32>) {
         match *condition {
@@ -198,9 +198,10 @@ fn the_program_answers_what_the_table_says() {
     assert_eq!(answer(STRICT, "no_such_call", [0; 6]), UNNAMED);
 }
 
-/// Arguments of which one is `value`. Three decide for sockets: all that matter of the others.
+/// Arguments of which one is `value`. For sockets three arguments decide, so all relevant values of
+/// the others are included.
 fn around(number: u32, value: u64, set: CallSet) -> Vec<[u64; 6]> {
-    // No option changes what is said of sockets.
+    // No option changes the entries about sockets.
     let others: &[u64] = if name(number) == Some("socket") && set == STRICT {
         &[0, 1, 2, 3, 10, 16, 17, 0x8_0802]
     } else {
@@ -220,8 +221,8 @@ fn around(number: u32, value: u64, set: CallSet) -> Vec<[u64; 6]> {
         .collect()
 }
 
-/// Calls that nobody has thought about do not exist: those that are newer than this filter, those
-/// of other interfaces, and those that programs do without.
+/// Unknown calls do not exist: those that are newer than this filter, those of other interfaces,
+/// and those that programs can do without.
 #[test]
 fn what_is_not_named_does_not_exist() {
     let named = named();
@@ -235,13 +236,13 @@ fn what_is_not_named_does_not_exist() {
         (0..2_000)
             .filter(|number| name(*number).is_none_or(|name| !named.contains(name)))
             .for_each(closed);
-        // open_tree_attr, file_getattr, file_setattr, and whatever comes.
+        // open_tree_attr, file_getattr, file_setattr, and all later ones.
         (467..600).for_each(closed);
     }
 }
 
-/// The kernel answers from a bitmap where the arguments cannot matter; elsewhere the program is
-/// short. The numbers are what it takes now: a longer way needs a reason.
+/// The kernel answers from a bitmap if the arguments cannot matter; otherwise the program is short.
+/// The numbers are the present ones: a longer path needs a reason.
 #[test]
 fn ordinary_calls_are_answered_at_once() {
     let set = CallSet {
@@ -287,12 +288,12 @@ fn ordinary_calls_are_answered_at_once() {
     }
 }
 
-/// The entries of [`CALLS`]; the ordinary calls behind them are for what they leave over.
+/// The entries of [`CALLS`]; the ordinary calls after them cover the rest.
 fn entries(set: CallSet) -> Vec<Call> {
     calls(set).filter(|call| !call.is_ordinary()).collect()
 }
 
-/// What is closed where nothing is opened, and is not in `set`.
+/// Returns the calls that are closed without options, but not in `set`.
 fn opened(set: CallSet) -> Vec<&'static str> {
     let left = entries(set);
     let closed = entries(STRICT).into_iter();
@@ -369,7 +370,7 @@ fn an_option_opens_its_own_calls_and_no_others() {
     .map(|call| call.name)
     .collect();
     assert_eq!(owned, ["chown", "lchown", "fchown", "fchownat"]);
-    // What is asked about stays asked about, whatever else is opened.
+    // Calls that the supervisor judges stay that way, whatever else is open.
     let open = entries(CallSet {
         debuggers: Debuggers::All,
         namespaces: true,
@@ -395,13 +396,13 @@ fn denials_stand_before_what_is_asked() {
         });
         assert_eq!(hidden.map(|call| call.name), None);
     }
-    // Some calls have both, so there is something to be in the wrong order.
+    // Some calls have both, so a wrong order is possible.
     let actions = |name| CALLS.iter().filter(move |call| call.name == name);
     assert_eq!(actions("creat").count(), 2);
 }
 
-/// What the supervisor is told of it refuses with the answer of the table, and nothing else: a call
-/// that it finds no refusal for is one that it is asked about.
+/// The supervisor refuses a reported call with the table's answer, and with nothing else: if it
+/// finds no refusal for a call, it must judge that call.
 #[test]
 fn what_is_told_is_refused_as_the_table_says() {
     for set in sets() {
@@ -423,7 +424,7 @@ fn what_is_told_is_refused_as_the_table_says() {
                     assert!(told.errno().is_some(), "{call:?}");
                 }
                 let answered = told.filter(|_| set.notify).map(|_| CallAction::Notify);
-                // Where nobody judges it, tracing of one's own is closed.
+                // Without a judge, a process may not trace even its own children.
                 let needs_judge = set.debuggers == Debuggers::Own
                     && matches!(call.name, "ptrace" | "process_vm_readv");
                 if set.notify && !needs_judge && asked != CallAction::Notify {

@@ -19,7 +19,7 @@ pub(super) enum Contender {
     SandboxRuntime { program: PathBuf, settings: PathBuf },
 }
 
-/// The contenders that are here, and the names of the others with the reason.
+/// The contenders that exist here, and the names of the others with the reason.
 pub(super) struct Field {
     pub(super) present: Vec<Contender>,
     pub(super) absent: Vec<String>,
@@ -40,8 +40,8 @@ impl Contender {
         matches!(self, Self::Bare)
     }
 
-    /// Wraps a script: ours with nothing configured, the others as they are used for work that
-    /// needs the network.
+    /// Wraps a script: ours without configuration, the others in their usual configuration for work
+    /// that needs the network.
     pub(super) fn command(&self, script: &str, profile: &str) -> Command {
         let argv = ["bash", "-c", script];
         match self {
@@ -81,7 +81,7 @@ impl Contender {
 }
 
 impl Field {
-    /// Brings every contender to where the trying user can run it.
+    /// Puts every contender where the trying user can run it.
     pub(super) fn gather(
         program: &Path,
         target: &Path,
@@ -138,7 +138,7 @@ impl Field {
     }
 }
 
-/// Installs the other sandboxes and what they need.
+/// Installs the other sandboxes and their dependencies.
 pub(super) fn install(target: &Path) -> Result<()> {
     let missing = packages::ensure(packages::RIVALS)?;
     if !missing.is_empty() {
@@ -147,7 +147,7 @@ pub(super) fn install(target: &Path) -> Result<()> {
     agents::ensure(target, &[agents::AGENTS, agents::RIVALS].concat()).map(drop)
 }
 
-/// What its documents show: the project and `/tmp` can be written, the registries reached.
+/// The settings from its documents: the project and `/tmp` are writable, the registries reachable.
 fn srt_settings(target: &Path, ground: &Ground) -> serde_json::Value {
     serde_json::json!({
         "network": {"allowedDomains": network::registries(target), "deniedDomains": [], "allowLocalBinding": true},

@@ -1,4 +1,4 @@
-//! The home and the workspace of one try, and in whose name it happens.
+//! The home and the workspace of one try, and the user who makes it.
 
 use std::{
     env, fs,
@@ -14,10 +14,10 @@ use crate::{
     user::{self, User},
 };
 
-/// What every owner has set, so that commits can be made.
+/// Every owner's settings, so that commits can be made.
 const GIT_SETTINGS: &str = "[user]\n\tname = Lab\n\temail = lab@lab.test\n[init]\n\tdefaultBranch = main\n[advice]\n\tdefaultBranchName = false\n";
 
-/// Where this machine's certificates are, if it has its own: what a login of it has.
+/// Variables for this machine's own certificates, if it has any, as in a login on it.
 const CERTIFICATES: &[&str] = &[
     "CURL_CA_BUNDLE",
     "GIT_SSL_CAINFO",
@@ -27,14 +27,14 @@ const CERTIFICATES: &[&str] = &[
     "SSL_CERT_FILE",
 ];
 
-/// Where tries happen, one after the other.
+/// The place of the tries, which run one after the other.
 pub(super) struct Ground {
     pub(super) stage: Stage,
     pub(super) account: Option<User>,
 }
 
 impl Ground {
-    /// As root tries are made as an ordinary user, since that is the main use.
+    /// If we are root, an ordinary user makes the tries, because that is the main use.
     pub(super) fn new() -> Result<Self> {
         Ok(Self {
             account: super::as_whom()?,
@@ -42,7 +42,7 @@ impl Ground {
         })
     }
 
-    /// The home of whoever tries.
+    /// The home of the trying user.
     pub(super) fn home(&self) -> PathBuf {
         self.stage.path("home")
     }
@@ -52,7 +52,7 @@ impl Ground {
         self.home().join("work")
     }
 
-    /// Puts an empty home and workspace where the last ones were; `fill` adds to the home.
+    /// Replaces home and workspace with empty ones; `fill` adds to the home.
     pub(super) fn renew(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let home = self.home();
         if home.exists() {
@@ -76,7 +76,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Makes a command run in the workspace as whoever tries, with what an ordinary login has.
+    /// Makes a command run in the workspace as the trying user, in an ordinary login's environment.
     pub(super) fn prepare(&self, command: &mut Command) {
         let home = self.home();
         match self.account {

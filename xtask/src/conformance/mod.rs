@@ -1,8 +1,8 @@
 //! `cargo xtask conformance`: real programs doing ordinary work, bare, in our boundary with default
 //! settings, and in two other sandboxes.
 //!
-//! A row is data: what the owner prepared, what is tried inside, and what is looked at afterwards
-//! from outside. Each try has a home and a workspace of its own, at the same place for everyone.
+//! A row is data: the owner's preparation, the work inside, and the check afterwards from outside.
+//! Each try has its own home and workspace, at the same place for every contender.
 
 mod contender;
 mod ground;
@@ -31,7 +31,7 @@ use crate::{
     out, process, user, workspace,
 };
 
-/// Where the result is kept.
+/// The place of the result.
 const DOCUMENT: &str = "docs/conformance.md";
 
 /// Runs the rows, prints the table and writes the document.
@@ -61,13 +61,13 @@ pub(crate) struct Args {
     in_lab: bool,
 }
 
-/// Runs what was asked for. Fails where a row of ours breaks, or asks for no reason.
+/// Runs the requested rows. Fails if a row of ours breaks, or asks without a reason.
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let root = workspace::root()?;
     let target = workspace::target_dir(&root)?;
     let rows = chosen(&args.only)?;
     if !args.in_lab && network::can_be_made() {
-        // What is installed comes from the machine's own network.
+        // Packages are installed from the machine's own network.
         Tools::install(&target, &rows)?;
         if !args.ours {
             contender::install(&target)?;
@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     })
 }
 
-/// Returns the rows that the names mean, in the order of the document.
+/// Returns the rows with these names, in the order of the document.
 fn chosen(names: &[String]) -> Result<Vec<Row>> {
     let rows = rows::all();
     let is_known = |name: &String| {
@@ -166,14 +166,14 @@ fn try_row(row: &Row, field: &Field, ground: &Ground, tools: &Tools) -> Result<L
         let is_over = contender.is_bare() && !matches!(cell, Cell::Works);
         line.cells.push((contender.name(), cell));
         if is_over {
-            // What does not work bare says nothing about a boundary.
+            // If a row does not work bare, it says nothing about a boundary.
             break;
         }
     }
     Ok(line)
 }
 
-/// Whether rows can be tried as another user than ours.
+/// Whether rows can be tried as another user.
 fn as_whom() -> Result<Option<user::User>> {
     user::is_root().then(user::ensure).transpose()
 }

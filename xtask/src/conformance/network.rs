@@ -1,9 +1,9 @@
-//! The registries on a network of our own: whatever way the machine reaches them, rows find them at
+//! The registries on a network of our own: however the machine reaches them, rows find them at
 //! public addresses, as people do.
 //!
-//! The rows run in a network namespace with one neighbour. The neighbour listens where the names of the
-//! registries lead, and what it accepts is connected from the machine's own network. The names are those
-//! that the installed clients give; nothing else can be reached.
+//! The rows run in a network namespace with one neighbour. The neighbour listens at the addresses
+//! to which the names of the registries resolve, and its accepted connections continue from the
+//! machine's own network. The names come from the installed clients; nothing else can be reached.
 
 use std::{
     env, fs,
@@ -22,15 +22,15 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Outcome, process, stage::Stage, user};
 
-/// Addresses that are nobody's private ones and lead nowhere from here.
+/// Addresses that are not private and not routed from here.
 const NEIGHBOUR: [u8; 3] = [11, 99, 7];
 /// Registries speak TLS.
 const PORT: u16 = 443;
-/// How long namespaces may take to be there.
+/// How long namespaces may take to start.
 const START_TRIES: usize = 100;
 const START_PAUSE: Duration = Duration::from_millis(20);
 
-/// The hosts of the package registries, as the installed clients name them.
+/// The hosts of the package registries, according to the installed clients.
 pub(super) fn registries(target: &Path) -> Vec<String> {
     let mut npm = Command::new("npm");
     npm.args(["config", "get", "registry"]);
@@ -52,7 +52,7 @@ pub(super) fn registries(target: &Path) -> Vec<String> {
     hosts
 }
 
-/// What Cargo has used: its index is kept by host, and says where packages are.
+/// The hosts that Cargo has used: its index is stored by host, and says where packages are.
 fn cargo_hosts() -> Vec<String> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
         let own = env::var_os("HOME")?;
@@ -80,11 +80,11 @@ fn host_of(address: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_owned())
 }
 
-/// A process that keeps a namespace; it ends with this.
+/// A process that keeps a namespace; it ends with this value.
 struct Holder(Child);
 
 impl Holder {
-    /// Starts one with namespaces of its own, and waits until it has them.
+    /// Starts one with its own namespaces, and waits until it has them.
     fn start() -> Result<Self> {
         let child = Command::new("unshare")
             .args(["--net", "--kill-child", "sleep", "infinity"])
@@ -117,13 +117,13 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // It has ended already where these fail.
+        // If these fail, it has already ended.
         _ = self.0.kill().ok();
         _ = self.0.wait().ok();
     }
 }
 
-/// Runs this program again, with `arguments`, where the registries are neighbours.
+/// Runs this program again, with `arguments`, in a network in which the registries are neighbours.
 pub(super) fn again(target: &Path, arguments: &[String]) -> Result<Outcome> {
     let hosts = registries(target);
     let (ours, neighbour) = (Holder::start()?, Holder::start()?);
@@ -184,12 +184,12 @@ fn relay(neighbour: &Holder, address: SocketAddr, host: String) -> Result<()> {
     let space = fs::File::open(format!("/proc/{}/ns/net", neighbour.pid()))
         .context("a network namespace cannot be opened")?;
     let (sender, receiver) = mpsc::channel();
-    // A socket stays in the namespace that it was made in, whoever uses it.
+    // A socket stays in the namespace in which it was made, whichever thread uses it.
     thread::spawn(move || {
         let listener = move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(io::Error::from)
             .and_then(|()| TcpListener::bind(address));
-        // Who waits for it is there until it came.
+        // The receiver waits until this arrives.
         _ = sender.send(listener).ok();
     });
     let listener = receiver
@@ -206,7 +206,7 @@ fn relay(neighbour: &Holder, address: SocketAddr, host: String) -> Result<()> {
     Ok(())
 }
 
-/// Passes bytes on in both directions until each has ended.
+/// Forwards bytes in both directions until each has ended.
 fn join(inside: TcpStream, outside: TcpStream) {
     let (Ok(to_inside), Ok(to_outside)) = (inside.try_clone(), outside.try_clone()) else {
         return;

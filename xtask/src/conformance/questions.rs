@@ -1,4 +1,4 @@
-//! Whoever answers: a second terminal that allows everything for the session, and counts.
+//! The person who answers: a second terminal that allows everything for the session, and counts.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -10,12 +10,12 @@ use crate::process;
 /// The questions of one session.
 #[derive(Default)]
 pub(super) struct Questions {
-    /// What each said, by its id.
+    /// The text of each question, by its id.
     seen: BTreeMap<String, String>,
 }
 
 impl Questions {
-    /// Answers what is open now.
+    /// Answers the open questions.
     pub(super) fn answer(&mut self, contender: &Contender, ground: &Ground) {
         let Contender::Stockade { program } = contender else {
             return;
@@ -44,13 +44,13 @@ impl Questions {
         }
     }
 
-    /// Returns what was asked, in no particular order.
+    /// Returns the texts of the questions, in no particular order.
     pub(super) fn texts(&self) -> Vec<String> {
         self.seen.values().cloned().collect()
     }
 }
 
-/// What a question is about, in a line.
+/// Returns the subject of a question in one line.
 fn words(entry: &Value) -> String {
     let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
     let whole = entry.to_string();

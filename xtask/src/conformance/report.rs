@@ -11,7 +11,7 @@ use super::{
     trial::Cell,
 };
 
-/// One row with what came of it.
+/// One row with its results.
 pub(super) struct Line {
     row: Row,
     pub(super) cells: Vec<(&'static str, Cell)>,
@@ -59,7 +59,7 @@ impl Line {
         }
     }
 
-    /// The row in one line, with the reason of a failure of ours below it.
+    /// The row in one line, with the reason below it if ours failed.
     pub(super) fn text(&self) -> String {
         if !self.missing.is_empty() {
             return format!("{}: not run: {}", self.row.name, self.missing.join("; "));
@@ -91,7 +91,7 @@ impl Line {
         text
     }
 
-    /// What is wrong with it, in a line.
+    /// Describes its problem in one line.
     fn problem(&self) -> Option<String> {
         let name = self.row.name;
         if !self.missing.is_empty() {
@@ -129,7 +129,7 @@ impl Report {
         self.lines.push(line);
     }
 
-    /// Rows of ours that break or ask for no reason, and rows that say nothing.
+    /// Rows of ours that break or ask without a reason, and rows without a result.
     pub(super) fn problems(&self) -> Vec<String> {
         self.lines.iter().filter_map(Line::problem).collect()
     }
@@ -167,7 +167,7 @@ impl Report {
         serde_json::to_string(&lines).context("the result cannot be written as JSON")
     }
 
-    /// How many rows work for whom.
+    /// Returns how many rows work for each contender.
     fn counts(&self) -> String {
         let run = self.lines.iter().filter(|line| line.missing.is_empty());
         let total = run.clone().count();

@@ -1,11 +1,11 @@
-//! What a row of the table is: a real program doing ordinary work, as data.
+//! A row of the table: a real program doing ordinary work, as data.
 
 use std::fmt;
 
-/// How long a row may take where it says nothing, in seconds.
+/// How long a row may take by default, in seconds.
 const SECONDS: u64 = 120;
 
-/// What kind of program a row is about.
+/// The kind of program that a row is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
     Git,
@@ -73,10 +73,10 @@ impl fmt::Display for Group {
     }
 }
 
-/// A program that a row uses, and where it comes from.
+/// A program that a row uses, and its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
-    /// A program of the machine, and the Debian package that brings it.
+    /// A program of the machine, and the Debian package that contains it.
     System(&'static str, &'static str),
     /// Packages of npm, installed below `~/.local` as people install tools.
     Npm(&'static [&'static str]),
@@ -94,31 +94,31 @@ pub(super) struct Row {
     pub(super) group: Group,
     /// Unique, for the command line.
     pub(super) name: &'static str,
-    /// What is done.
+    /// The work that is done.
     pub(super) what: &'static str,
     pub(super) needs: &'static [Need],
-    /// What the owner did before, without any boundary.
+    /// The owner's preparation, without any boundary.
     pub(super) setup: &'static str,
-    /// What is tried; it has to end with 0.
+    /// The work that is tried; it must end with 0.
     pub(super) run: &'static str,
-    /// Looks at the effect afterwards, without any boundary.
+    /// Checks the effect afterwards, without any boundary.
     pub(super) check: &'static str,
-    /// Prints the versions of what is tried, one a line.
+    /// Prints the versions of the tried programs, one per line.
     pub(super) versions: &'static str,
-    /// Why a question is right here; empty where there must be none.
+    /// Why a question is right here; empty if there must be none.
     pub(super) asked_because: &'static str,
-    /// Why it must not work inside, where it must not: the boundary is meant. What it has to say
-    /// then stands in `refusal`.
+    /// Why it must not work inside, if the boundary closes it on purpose. Its message is then in
+    /// `refusal`.
     pub(super) closed_because: &'static str,
-    /// The words of the line that a person is told where it is closed.
+    /// The words of the line that a person reads if it is closed.
     pub(super) refusal: &'static str,
     pub(super) seconds: u64,
-    /// The preset that ours would choose if the agent were the command itself; empty for the one of
-    /// every command.
+    /// The preset that ours would choose if the agent were the command itself; empty for the preset
+    /// of every command.
     pub(super) profile: &'static str,
 }
 
-/// Begins a row.
+/// Makes a row with defaults.
 pub(super) const fn row(group: Group, name: &'static str, what: &'static str) -> Row {
     Row {
         group,

@@ -1,4 +1,4 @@
-//! The programs that rows need: installed where a registry can be reached, named where not.
+//! The programs that rows need: installed if a registry can be reached, otherwise reported.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{
     user,
 };
 
-/// What is installed, and what could not be.
+/// The installed programs, and those that could not be installed.
 pub(super) struct Tools {
     folder: PathBuf,
     agents: PathBuf,
@@ -98,7 +98,7 @@ impl Tools {
         self.folder.join(name)
     }
 
-    /// Says what a row lacks; empty where it can be tried.
+    /// Lists what a row lacks; empty if it can be tried.
     pub(super) fn missing(&self, row: &Row) -> Vec<String> {
         row.needs
             .iter()
@@ -106,7 +106,7 @@ impl Tools {
             .collect()
     }
 
-    /// Brings the tools of a row into a home, its files as links.
+    /// Puts the tools of a row into a home, with their files as links.
     pub(super) fn bring(&self, row: &Row, home: &Path) -> Result<()> {
         for need in row.needs {
             match need {
@@ -134,7 +134,7 @@ impl Tools {
     }
 }
 
-/// All packages of Debian at once.
+/// Installs all Debian packages at once.
 fn system(needs: &[Need]) {
     let programs: Vec<(&str, &str)> = needs
         .iter()
@@ -148,8 +148,8 @@ fn system(needs: &[Need]) {
     }
 }
 
-/// Copies a folder's content into another one. Not as links: the home is given away later, and the
-/// machine's own files would be given away with it.
+/// Copies a folder's content into another one. Links are not possible: the home later gets another
+/// owner, and so would the machine's own files.
 fn tree(source: &Path, target: &Path) -> Result<()> {
     fs::create_dir_all(target).with_context(|| format!("`{}` cannot be made", target.display()))?;
     let content = source.join(".");
@@ -161,7 +161,7 @@ fn tree(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The toolchain that builds this project: its folder.
+/// Returns the folder of the toolchain that builds this project.
 fn toolchain() -> Result<PathBuf> {
     let root = process::stdout(Command::new("rustc").args(["--print", "sysroot"]))?;
     Ok(PathBuf::from(root.trim()))

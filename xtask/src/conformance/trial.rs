@@ -15,27 +15,27 @@ use serde::Serialize;
 use super::{contender::Contender, ground::Ground, questions::Questions, row::Row, tools::Tools};
 use crate::process;
 
-/// Between two looks at open questions: a person would be slower.
+/// Time between two checks for open questions: a person would be slower.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Between two looks at whether it has ended.
+/// Time between two checks for the end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
-/// Lines of what was printed that are kept to explain a failure.
+/// Lines of the output that are kept to explain a failure.
 const LINES_KEPT: usize = 15;
 
-/// What came of a try.
+/// The result of a try.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Cell {
     Works,
-    /// It works, and somebody was asked this.
+    /// It works after these questions.
     Asks(Vec<String>),
-    /// It is closed on purpose, and said so.
+    /// It is closed on purpose, with the right message.
     Closed,
-    /// How it ended, and the last lines of what it printed.
+    /// How it ended, and the last lines of its output.
     Breaks(String),
 }
 
-/// A row and whoever tries it.
+/// A row and its contender.
 pub(super) struct Trial<'a> {
     pub(super) row: &'a Row,
     pub(super) contender: &'a Contender,
@@ -110,7 +110,7 @@ impl Trial<'_> {
         process::output(&mut command)
     }
 
-    /// Runs the row; `None` where it did not end in time.
+    /// Runs the row; `None` if it did not end in time.
     fn inside(&self, questions: &mut Questions) -> Result<(Option<ExitStatus>, String)> {
         let log = self.ground.stage.path("log");
         let file = File::create(&log).context("the log cannot be made")?;
@@ -149,10 +149,10 @@ impl Trial<'_> {
             }
             thread::sleep(END_INTERVAL);
         };
-        // What it left in the background goes with it.
+        // Its background processes end with it.
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         if let Some(group) = group {
-            // Where none is left, there is nothing to end.
+            // If none is left, there is nothing to end.
             _ = kill_process_group(group, Signal::KILL).ok();
         }
         if status.is_none() {
@@ -162,7 +162,7 @@ impl Trial<'_> {
     }
 }
 
-/// The last lines of what was printed.
+/// Returns the last lines of the output.
 fn tail(printed: &str) -> String {
     let lines: Vec<&str> = printed.lines().collect();
     let kept = lines.len().saturating_sub(LINES_KEPT);

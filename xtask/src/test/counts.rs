@@ -1,8 +1,8 @@
-//! What a test runner says at its end.
+//! The totals that a test runner prints at its end.
 
 use std::ops::AddAssign;
 
-/// How many tests ended how.
+/// How many tests ended in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) passed: usize,
@@ -21,11 +21,11 @@ impl Counts {
                 skipped: before(rest, "ignored")?,
             });
         }
-        // With exactly this indent: what a test printed stands further to the right.
+        // With exactly this indent: a test's own output is further to the right.
         let rest = line.strip_prefix("     Summary [")?;
         let run = before(rest, "test run:").or_else(|| before(rest, "tests run:"))?;
         let passed = before(rest, "passed").unwrap_or(0);
-        // Failed, timed out, not started: whatever ran and did not pass.
+        // Failed, timed out, not started: every test that ran and did not pass.
         Some(Self {
             passed,
             failed: run.saturating_sub(passed),
@@ -34,7 +34,8 @@ impl Counts {
     }
 }
 
-/// Returns the number that stands before a word: `3` in `3 passed`. `12/15` is cut short: of 15.
+/// Returns the number before a word: `3` in `3 passed`. For `12/15`, a run that was cut short, it
+/// is 15.
 fn before(text: &str, word: &str) -> Option<usize> {
     let (head, _) = text.split_once(&format!(" {word}"))?;
     let number = head.rsplit(|c: char| !c.is_ascii_digit()).next()?;

@@ -1,7 +1,8 @@
-//! `cargo xtask test`: everything that is tested, on a fresh machine with one command.
+//! `cargo xtask test`: all tests, on a fresh machine with one command.
 //!
-//! As root it installs what is missing, then runs all tests as root, and those that depend on who
-//! runs them again as an ordinary user who cannot see root's folders. As an ordinary user it says what it could not do.
+//! As root it installs what is missing, then runs all tests as root, and those that depend on the
+//! user again as an ordinary user who cannot see root's folders. As an ordinary user it reports
+//! what it could not do.
 
 mod counts;
 pub(crate) mod packages;
@@ -37,7 +38,7 @@ struct Run {
     name: String,
     counts: Counts,
     seconds: u64,
-    /// The runner said that something failed, whatever the counts say.
+    /// The runner reported a failure, whatever the counts say.
     failed: bool,
 }
 
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if !missing.is_empty() {
         undone.push(format!("installing {} (needs root)", missing.join(" ")));
     }
-    // The run as root tries attacks as this user too, so it must be there before any test.
+    // The run as root tries attacks as this user too, so the user must exist before any test.
     let account = if user::is_root() {
         Some(user::ensure()?)
     } else {
@@ -138,7 +139,7 @@ fn report(runs: &[Run], undone: &[String]) -> (Vec<String>, Outcome) {
     for run in runs {
         all += run.counts;
     }
-    // A runner that failed without naming a test (a build error, no test at all) is a failure too.
+    // A runner that failed without a failed test (a build error, no test at all) is a failure too.
     let silent = runs
         .iter()
         .filter(|run| run.failed && run.counts.failed == 0)

@@ -1,4 +1,4 @@
-//! Programs that the tests use, and the packages that bring them.
+//! Programs that the tests use, and the packages that contain them.
 
 use std::process::Command;
 
@@ -34,14 +34,13 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("sshd", "openssh-server"),
 ];
 
-/// Keeps servers that come with packages from being started, now or with the machine: tests start
-/// their own.
+/// Prevents servers in packages from being started, now or with the machine: tests start their own.
 const NO_SERVICES: [&str; 2] = [
     "--option=Dpkg::Options::=--path-exclude=/lib/systemd/system/*",
     "--option=Dpkg::Options::=--path-exclude=/etc/init.d/*",
 ];
 
-/// Programs that only measurements beside other sandboxes need.
+/// Programs that only the comparison with other sandboxes needs.
 pub(crate) const RIVALS: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),
     ("socat", "socat"),
@@ -50,7 +49,7 @@ pub(crate) const RIVALS: &[(&str, &str)] = &[
     ("gcc", "gcc"),
 ];
 
-/// Names the packages whose programs are missing.
+/// Returns the packages whose programs are missing.
 fn missing(
     programs: &[(&'static str, &'static str)],
     find: impl Fn(&str) -> bool,
@@ -62,7 +61,7 @@ fn missing(
         .collect()
 }
 
-/// Installs what is missing when we are root; otherwise returns the names of what is.
+/// Installs what is missing if we are root; otherwise returns the names of the missing packages.
 pub(crate) fn ensure(programs: &[(&'static str, &'static str)]) -> Result<Vec<&'static str>> {
     let packages = missing(programs, |program| user::find_for_all(program).is_some());
     if packages.is_empty() || !user::is_root() {

@@ -1,4 +1,4 @@
-//! Building the tests once and running them in place or from a stage.
+//! Builds the tests once and runs them in place or from a stage.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ const NEEDS_ROOT: &str = "needs_root";
 /// Part of the name of a test that root cannot run.
 const NEEDS_USER: &str = "needs_user";
 
-/// The crates whose tests depend on who runs them. The tests of the others know no user, so they
+/// The crates whose tests depend on the user who runs them. The tests of the others do not, so they
 /// do not run again after a run as root.
 const KNOW_USERS: [&str; 8] = [
     "approval",
@@ -30,11 +30,11 @@ const KNOW_USERS: [&str; 8] = [
     "terminal",
     "testkit",
 ];
-/// Tells the tests that the same tests run as an ordinary user next: those that try each user then
-/// leave that one out.
+/// Tells the tests that the same tests run as an ordinary user next, so that those that try each
+/// user leave that one out.
 const USER_FOLLOWS: &str = "STOCKADE_TEST_USER_FOLLOWS";
 
-/// As whom a suite runs.
+/// The user as whom a suite runs, and its place among the runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum As {
     /// As root, and no other run follows.
@@ -62,7 +62,7 @@ impl As {
         }
     }
 
-    /// Tells whether this run has the tests of a package.
+    /// Returns whether this run includes the tests of a package.
     fn has(self, folder: &Path) -> bool {
         match self {
             Self::Root | Self::RootFirst | Self::User => true,
@@ -72,7 +72,7 @@ impl As {
         }
     }
 
-    /// The same for nextest, as one of its filter expressions.
+    /// The same, as a filter expression of nextest.
     fn packages(self) -> Option<String> {
         match self {
             Self::Root | Self::RootFirst | Self::User => None,
@@ -85,7 +85,7 @@ impl As {
     }
 }
 
-/// A program of tests as Cargo built it.
+/// A test program as Cargo built it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct TestBinary {
     path: PathBuf,
@@ -93,9 +93,9 @@ struct TestBinary {
     folder: PathBuf,
 }
 
-/// Where the tests are run.
+/// The place in which the tests run.
 enum Place {
-    /// In the repository, as we are.
+    /// In the repository, as the current user.
     Here,
     /// In a stage, as another user with a home there.
     Staged { account: User, home: PathBuf },
@@ -148,7 +148,7 @@ impl Built {
         })
     }
 
-    /// Brings everything that a run needs to where the user can read it.
+    /// Puts everything that a run needs where the user can read it.
     pub(super) fn stage(&self, stage: &Stage, account: User) -> Result<Self> {
         for file in workspace::files(&self.root)? {
             stage.copy(&self.root.join(&file), Path::new("repository").join(&file))?;
@@ -194,7 +194,7 @@ impl Built {
         })
     }
 
-    /// Writes what nextest needs to know in order to run without Cargo.
+    /// Writes the files that nextest needs in order to run without Cargo.
     fn describe_for_nextest(&self, stage: &Stage) -> Result<()> {
         let mut list = workspace::cargo();
         list.args([
@@ -216,7 +216,7 @@ impl Built {
         Ok(())
     }
 
-    /// Runs the suite; returns its counts and whether the runner was content.
+    /// Runs the suite; returns its counts and whether the runner succeeded.
     pub(super) fn run(&self, who: As, agents: &Path) -> Result<(Counts, bool)> {
         let mut commands = match &self.nextest {
             Some(program) => vec![self.nextest_command(program, who)],
@@ -278,7 +278,7 @@ impl Built {
             command.args(["--filterset", &packages]);
         }
         if !self.filters.is_empty() {
-            // A filter may name tests of which only root, or only a user, can run any.
+            // A filter may name only tests that root, or only an ordinary user, can run.
             command.arg("--no-tests=pass");
         }
         command.args(&self.filters);
@@ -316,7 +316,7 @@ impl Built {
         Ok(names)
     }
 
-    /// Runs the examples in documentation comments, which only Cargo can.
+    /// Runs the examples in documentation comments, which only Cargo can do.
     pub(super) fn run_examples(&self) -> Result<(Counts, bool)> {
         watch(
             workspace::cargo()
@@ -326,7 +326,7 @@ impl Built {
     }
 }
 
-/// Runs a command, shows what it prints and counts what it says about tests.
+/// Runs a command, shows its output and counts its test results.
 fn watch(command: &mut Command) -> Result<(Counts, bool)> {
     let text = process::describe(command);
     command
@@ -365,7 +365,7 @@ fn show(stream: Option<impl Read>) -> Counts {
     counts
 }
 
-/// Reads Cargo's messages: the programs of tests, and our own programs by name.
+/// Reads Cargo's messages: the test programs, and our own programs by name.
 fn artifacts(messages: &str) -> (Vec<TestBinary>, BTreeMap<String, PathBuf>) {
     let (mut tests, mut programs) = (Vec::new(), BTreeMap::new());
     for message in messages

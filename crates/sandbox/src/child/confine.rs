@@ -1,4 +1,4 @@
-//! Steps that take power away from the command's process, and the last one that starts it.
+//! Steps that remove privileges from the command's process, and the last one, which starts it.
 
 use std::{os::fd::AsFd, path::PathBuf};
 
@@ -57,7 +57,7 @@ pub(super) fn restrict_paths(abi: i32, rules: &[PathRule]) -> Outcome<()> {
     landlock::restrict(abi, &rules)
 }
 
-/// Returns the filter's rules for `set`. Calls that this processor does not have cannot be made.
+/// Returns the filter's rules for `set`. Calls that this processor does not have are left out.
 pub fn call_rules(set: CallSet) -> Vec<Rule> {
     calls(set)
         .filter_map(|call| {
@@ -104,12 +104,12 @@ const fn action(action: CallAction) -> Action {
 /// Returns the filter for `set`.
 ///
 /// # Errors
-/// When the program would be longer than the kernel takes.
+/// When the program would be longer than the kernel accepts.
 pub fn call_filter(set: CallSet) -> Outcome<Filter> {
     Filter::assemble(&call_rules(set), action(UNNAMED))
 }
 
-/// Loads the filter; with a notifier its listener goes to the supervisor at once.
+/// Loads the filter; with a notifier, sends its listener to the supervisor at once.
 pub(super) fn filter_calls(set: CallSet, control: impl AsFd) -> Outcome<()> {
     let filter = call_filter(set)?;
     if !set.notify {
@@ -119,7 +119,7 @@ pub(super) fn filter_calls(set: CallSet, control: impl AsFd) -> Outcome<()> {
     send(control, &FromChild::Notifier, &[listener.as_fd()])
 }
 
-/// Executes the command; returns only the error.
+/// Executes the command; returns only on an error.
 pub(super) fn execute(command: &Command) -> SysError {
     let program = command.program.to_os();
     let argv: Vec<_> = command

@@ -1,4 +1,4 @@
-//! Process 1 of a session: it reaps, passes signals on, and takes everything down when it ends.
+//! Process 1 of a session: it reaps, forwards signals, and takes everything down when it ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use stockade_types::ignored;
@@ -15,8 +15,8 @@ use super::{Flow, State, confine};
 use crate::binder;
 use crate::message::{Exit, FromChild, FromParent, receive, send};
 
-/// Forks the command's process. The child goes on with the plan; this process becomes the
-/// session's first process for good.
+/// Forks the command's process. The child continues with the plan; this process becomes the
+/// session's first process permanently.
 pub(super) fn start_command(state: &mut State) -> Outcome<Flow> {
     let signals = process::child_signal_fd()?;
     match process::fork(Parentage::Own)? {
@@ -48,7 +48,7 @@ fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
             match reap_all(command) {
                 Ok(None) => {}
                 Ok(Some(exit)) => {
-                    // With this message the supervisor knows the result; everything else in the
+                    // This message gives the supervisor the result; everything else in the
                     // namespace dies with this process.
                     ignored(
                         send(control, &FromChild::Ended { exit }, &[]),
@@ -60,7 +60,7 @@ fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
             }
         }
         if address && !binder.is_some_and(binder::serve) {
-            // Nobody is left who could ask; the supervisor itself is on the other channel.
+            // No requester is left; the supervisor itself is on the other channel.
             binder = None;
         }
         if from_parent && !obey(control, command) {
@@ -69,7 +69,8 @@ fn watch(state: &State, command: Pid, signals: &OwnedFd) -> i32 {
     }
 }
 
-/// Waits for the supervisor, the kernel, or an address of a socket; tells which there is.
+/// Waits for the supervisor, the kernel, or a request to the binder; returns which of them is
+/// ready.
 fn wait(
     control: BorrowedFd<'_>,
     signals: &OwnedFd,
@@ -88,9 +89,9 @@ fn wait(
     Ok([ready(0), ready(1), ready(2)])
 }
 
-/// Takes from process 1 itself what it takes from the command.
+/// Removes from process 1 itself the privileges that the command loses too.
 fn confine_self(state: &State) -> Outcome<()> {
-    // Its standard streams are the command's; held open here, a pipe would never end.
+    // Its standard streams are the command's; if they stayed open here, a pipe would never end.
     fd::replace_standard_streams()?;
     identity::set_dumpable(false)?;
     confine::drop_capabilities()?;
@@ -109,7 +110,7 @@ fn drain(signals: &OwnedFd) {
     while rustix::io::read(signals, &mut buffer).is_ok_and(|count| count > 0) {}
 }
 
-/// Reaps whatever has ended; tells how the command ended if it was among them.
+/// Reaps every ended process; returns how the command ended if it was among them.
 fn reap_all(command: Pid) -> Outcome<Option<Exit>> {
     loop {
         match process::reap(None, WaitMode::Poll)? {
@@ -131,7 +132,7 @@ fn reap_all(command: Pid) -> Outcome<Option<Exit>> {
     }
 }
 
-/// Carries out what the supervisor says; `false` when it is gone.
+/// Carries out an order of the supervisor; `false` when the supervisor is gone.
 fn obey(control: BorrowedFd<'_>, command: Pid) -> bool {
     match receive::<FromParent>(control) {
         Ok(Some((FromParent::Signal { number }, _))) => {

@@ -33,7 +33,7 @@ struct Terminal {
     streams: Streams,
 }
 
-/// What the steps have made so far.
+/// The results of the steps so far.
 struct State {
     plan: LaunchPlan,
     control: OwnedFd,
@@ -44,12 +44,12 @@ struct State {
     held: Option<OwnedFd>,
     six: bool,
     terminal: Option<Terminal>,
-    /// Over it come addresses that sockets are to be given.
+    /// The channel for the supervisor's requests to the binder.
     binder: Option<OwnedFd>,
 }
 
 /// Runs the `__init` role: the one argument is the control descriptor, over which the plan comes.
-/// Returns only when the launch could not even begin to be reported.
+/// Returns only if the launch could not even report its failure.
 pub fn main(arguments: &[String]) -> i32 {
     let Some(control) = parse(arguments) else {
         return EXIT_UNUSABLE;
@@ -59,7 +59,7 @@ pub fn main(arguments: &[String]) -> i32 {
     };
     let plan = match receive_plan(&control) {
         Ok(Some(plan)) => plan,
-        // The supervisor found out that there is nothing to launch.
+        // The supervisor found that there is nothing to launch.
         Ok(None) => return EXIT_UNUSABLE,
         Err(error) => {
             report(
@@ -84,12 +84,13 @@ pub fn main(arguments: &[String]) -> i32 {
         terminal: None,
         binder: None,
     });
-    // What the runtime does at the end of a process is meant for one that was not forked: its
-    // thread has another id now, and the C library aborts over that.
+    // The runtime's work at the end of a process is meant for one that was not forked: its thread
+    // now has another id, and the C library would abort because of that.
     process::exit_now(code)
 }
 
-/// Exit code of an `__init` that cannot go on; its supervisor reports the reason it was sent.
+/// Exit code of an `__init` that cannot continue; its supervisor reports the reason that it
+/// received.
 const EXIT_UNUSABLE: i32 = 125;
 
 fn parse(arguments: &[String]) -> Option<RawFd> {
@@ -128,7 +129,7 @@ pub(crate) fn read_plan(plan: OwnedFd, digest: Digest) -> Outcome<LaunchPlan> {
     if plan.version != PLAN_VERSION {
         return Err(invalid("the plan has another version"));
     }
-    // Whoever reads of a boundary builds on it.
+    // Readers of the boundary rely on it.
     plan.check()
         .map_err(|unfounded| invalid(&unfounded.to_string()))?;
     Ok(plan)
@@ -148,9 +149,9 @@ fn report(control: &OwnedFd, step: StepName, index: Option<usize>, remedy: &str,
     );
 }
 
-/// What a step means for the steps after it.
+/// The effect of a step on the steps after it.
 enum Flow {
-    /// Go on.
+    /// Continue.
     Next,
     /// This process's part is over.
     Exit(i32),
@@ -188,7 +189,7 @@ fn run(state: &mut State) -> i32 {
 fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
     let identity = state.plan.identity;
     match step {
-        // The supervisor did this before it said go.
+        // The supervisor did this before it sent `Go`.
         Step::JoinGroup { .. } => {}
         Step::EnterNamespaces { namespaces } => enter(namespaces)?,
         Step::MapIdentity { uids, gids } => state.map_identity(uids, gids)?,
@@ -290,8 +291,8 @@ impl State {
     }
 
     fn map_identity(&self, uids: &[u32], gids: &[u32]) -> Outcome<()> {
-        // An ordinary user may map only itself, and only from inside; root's maps are the
-        // supervisor's to write.
+        // An ordinary user may only map itself, and only from inside; the supervisor writes root's
+        // maps.
         if let ([uid], [gid]) = (uids, gids)
             && *uid != 0
         {
@@ -305,7 +306,7 @@ impl State {
         self.wait_for_go().map(drop)
     }
 
-    /// The outer process ends here; its sibling goes on as process 1 of the session.
+    /// The outer process ends here; its sibling continues as process 1 of the session.
     fn start_first_process(&self) -> Outcome<Flow> {
         match process::fork(Parentage::Sibling)? {
             Fork::Child => Ok(Flow::Next),
@@ -331,7 +332,7 @@ impl State {
     }
 
     fn hold(&mut self, local: &[u16]) -> Outcome<()> {
-        // The queue comes first: what is held without one would be dropped.
+        // The queue comes first: without one, held packets would be dropped.
         self.held = Some(HeldConnections::open()?.into_fd());
         net::hold_all_tcp(local)
     }
@@ -392,11 +393,11 @@ impl State {
             let is_terminal = [stdin, stdout, stderr].map(|stream| stream == Stream::Terminal);
             fd::set_standard_streams(terminal.slave.as_fd(), is_terminal)?;
         }
-        // Everything else goes with the execution; if that fails, the control socket tells.
+        // The execution closes everything else; if it fails, the control socket reports that.
         fd::close_on_exec()
     }
 
-    /// Closes what only building the view needed.
+    /// Closes descriptors that were only needed to build the view.
     fn let_go(&mut self) {
         let Self {
             plan: _,

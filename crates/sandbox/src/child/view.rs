@@ -25,11 +25,11 @@ use stockade_types::{AbsPath, RawText};
 /// Directory of the new root for files that are bound elsewhere; it is empty when the root is
 /// entered.
 const STAGING: &str = ".stockade-staging";
-/// Directory of the new root where the tmpfs of all private directories is, until it is entered.
+/// Directory of the new root in which the tmpfs of all private directories is, until it is entered.
 const POOL: &str = ".stockade-pool";
-/// What all private directories hold together, of the machine's memory.
+/// Limit of all private directories together, as a share of the machine's memory.
 const POOL_PERCENT: u8 = 50;
-/// What the root itself holds: names, and small files that are bound elsewhere.
+/// Limit of the root itself: names, and small files that are bound elsewhere.
 const ROOT_PERCENT: u8 = 1;
 
 /// The root being built.
@@ -38,13 +38,13 @@ pub(super) struct View {
     root: PathBuf,
     staged: u32,
     private: u32,
-    /// What lies above covered paths, by inode: none is covered twice.
+    /// Inodes of the covers on paths, so that nothing is covered twice.
     covers: Vec<u64>,
-    /// Overlays, by what they lie over, and where each is until the root is entered.
+    /// Overlays, by the directory below them, and the place of each until the root is entered.
     overlays: Vec<(AbsPath, PathBuf)>,
 }
 
-/// A bind that can be written and has no devices.
+/// A writable bind without devices.
 const WRITABLE: BindAccess = BindAccess {
     read_only: false,
     devices: false,
@@ -61,7 +61,7 @@ impl View {
             .map_err(|e| SysError::on("create", staging.display(), e))
     }
 
-    /// Where a path inside lies while the root is being built.
+    /// Returns the place of a path inside while the root is being built.
     fn at(&self, path: &AbsPath) -> PathBuf {
         let relative = path.as_path().strip_prefix("/").unwrap_or(path.as_path());
         self.root.join(relative)
@@ -84,8 +84,8 @@ impl View {
         rustix::fs::symlinkat(target.to_os(), parent, name).map_err(|e| wrong(e.into()))
     }
 
-    /// Writes a file. Where one exists already (on a read-only bind), the new one is bound over it;
-    /// a link there that leads nowhere inside shows nothing.
+    /// Writes a file. If one already exists (on a read-only bind), the new one is bound over it; if
+    /// a link there has no target inside, nothing is shown.
     pub(super) fn file(&mut self, path: &AbsPath, contents: &str) -> Outcome<()> {
         let wrong = |e: io::Error| SysError::on("create", path, e);
         match self.find(path) {
@@ -134,8 +134,8 @@ impl View {
         mount::bind_at(from.as_path(), at.as_fd(), access)
     }
 
-    /// Finds what is at `path` inside. Links are followed as they will be inside: what the agent
-    /// left in its own directories leads nowhere else.
+    /// Finds the file at `path` inside. Links are followed as they will be inside, so that the
+    /// agent's links in its own directories cannot lead elsewhere.
     fn find(&self, path: &AbsPath) -> io::Result<OwnedFd> {
         let root = rustix::fs::open(&self.root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let relative = path.as_path().strip_prefix("/").unwrap_or(path.as_path());
@@ -160,8 +160,8 @@ impl View {
         let (parent, name) = self.parent(path)?;
         if is_directory {
             rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
-            // Of whoever has the directory around it: a home is the command's, also where root
-            // builds the view.
+            // It belongs to the owner of its parent: a home belongs to the command's user, even if
+            // root builds the view.
             let above = rustix::fs::fstat(&parent)?;
             let owner = Some(rustix::fs::Uid::from_raw(above.st_uid));
             let group = Some(rustix::fs::Gid::from_raw(above.st_gid));
@@ -175,7 +175,7 @@ impl View {
         Ok(rustix::fs::openat(&parent, name, flags, Mode::empty())?)
     }
 
-    /// Opens the directory that holds `path` inside, made where it is missing.
+    /// Opens the parent directory of `path` inside, and makes it if it is missing.
     fn parent<'p>(&self, path: &'p AbsPath) -> io::Result<(OwnedFd, &'p OsStr)> {
         let path = path.as_path();
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -189,9 +189,9 @@ impl View {
         Ok((directory, name))
     }
 
-    /// Lays a private directory over one of the host, out of sight. What is written is of the command,
-    /// as if it had made it; without a directory of ours it goes to the memory of all private
-    /// directories.
+    /// Mounts a private overlay over a directory of the host, at a hidden place. Written files
+    /// belong to the command's user, as if the command had made them; without a directory of ours
+    /// they go to the memory of all private directories.
     pub(super) fn overlay(
         &mut self,
         over: &AbsPath,
@@ -208,7 +208,7 @@ impl View {
         for directory in [&upper, &work] {
             Self::make_directories(directory)?;
         }
-        // The directory itself is seen with mode and owner of the upper one.
+        // The directory itself appears with mode and owner of the upper one.
         let mode = (there.permissions().mode() & 0o777) | 0o700;
         set_mode_and_owner(&upper, mode, Owner::Command, identity)?;
         mount::overlay(over.as_path(), &upper, &work, &at)?;
@@ -216,8 +216,8 @@ impl View {
         Ok(())
     }
 
-    /// Shows a part of an overlay. An earlier session may have put something else at the place of a
-    /// part that lies in another one: that is what the other one shows, and no link of it is followed.
+    /// Shows a part of an overlay. If the part is within another one, an earlier session may have
+    /// put something else at its place: the other part shows that, and no link in it is followed.
     pub(super) fn overlay_part(&self, part: &OverlayPart, identity: Identity) -> Outcome<()> {
         let OverlayPart {
             over,
@@ -255,7 +255,8 @@ impl View {
         mount::bind_open(found.as_fd(), at.as_fd(), WRITABLE)
     }
 
-    /// Opens a list of a tool, made empty and of the command where there is none.
+    /// Opens a list of a tool; if there is none, makes an empty one that belongs to the command's
+    /// user.
     fn list(
         root: &OwnedFd,
         below: &Path,
@@ -298,7 +299,7 @@ impl View {
         Ok(own)
     }
 
-    /// Mounts a private directory. All of a session are parts of one tmpfs, and so have one bound.
+    /// Mounts a private directory. All of a session are parts of one tmpfs, and so share one limit.
     pub(super) fn tmpfs(
         &mut self,
         path: &AbsPath,
@@ -326,13 +327,13 @@ impl View {
         mount::devpts(&at)
     }
 
-    /// Makes the mount at `path` read-only in place, without what is mounted below it.
+    /// Makes the mount at `path` read-only in place, but not the mounts below it.
     pub(super) fn read_only(&self, path: &AbsPath) -> Outcome<()> {
         mount::make_read_only(&self.at(path))
     }
 
-    /// Binds an existing path onto itself. A path that does not exist in this kernel's `/proc` has
-    /// nothing to protect; one of the workspace was seen a moment ago and must be there.
+    /// Binds an existing path onto itself. A path that is missing from this kernel's `/proc` has
+    /// nothing to protect; one of the workspace existed a moment ago and must be there.
     pub(super) fn protect(&self, path: &AbsPath, read_only: bool) -> Outcome<()> {
         let at = self.at(path);
         match fs::symlink_metadata(&at) {
@@ -403,7 +404,8 @@ impl View {
         mount::bind_at(&empty, at.as_fd(), access)
     }
 
-    /// Removes the directories that only the setup needs and makes the root tmpfs itself read-only.
+    /// Removes the directories that only the setup needs, and makes the root tmpfs itself
+    /// read-only.
     pub(super) fn seal(&self) -> Outcome<()> {
         let staging = self.root.join(STAGING);
         fs::remove_dir_all(&staging).map_err(|e| SysError::on("remove", staging.display(), e))?;
@@ -412,7 +414,7 @@ impl View {
             mount::detach(&pool)?;
             match fs::remove_dir(&pool) {
                 Ok(()) => {}
-                // The place of this root is shown inside once more, and covered there; the kernel
+                // The place of this root is also visible inside, where it is covered; the kernel
                 // keeps the names of mounts in it. The directory stays, empty and read-only.
                 Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {}
                 Err(e) => return Err(SysError::on("remove", pool.display(), e)),
@@ -426,7 +428,7 @@ impl View {
     }
 }
 
-/// Opens what is below an open directory, through no link.
+/// Opens a path below an open directory without following links.
 fn within(root: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let flags = flags | OFlags::CLOEXEC;

@@ -1,4 +1,4 @@
-//! Coding agents as their packages bring them, with a model on the session's own loopback.
+//! Coding agents as their packages contain them, with a model on the session's own loopback.
 
 use crate::conformance::row::{
     Group::Agents,
@@ -6,7 +6,7 @@ use crate::conformance::row::{
     Row, row,
 };
 
-/// A model that greets, in the streams of both providers.
+/// A model that sends a greeting, in the streams of both providers.
 const MODEL: &str = r#"cat > model.py <<'P'
 import http.server, json
 def sse(events): return ''.join('event: %s\ndata: %s\n\n' % (e['type'], json.dumps(e)) for e in events).encode()

@@ -1,4 +1,4 @@
-//! Debuggers, tracers and leak checkers on processes of their own.
+//! Debuggers, tracers and leak checkers on their own processes.
 
 use crate::conformance::row::{Group::Debuggers, Need::System, Row, row};
 

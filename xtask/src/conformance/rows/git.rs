@@ -1,4 +1,4 @@
-//! Git: what people and agents do with repositories all day.
+//! Git: the daily work of people and agents with repositories.
 
 use crate::conformance::row::{
     Group::Git,

@@ -1,5 +1,4 @@
-//! Package managers: a package that is not there yet is added, from the registry that the client is
-//! configured for.
+//! Package managers: a new package is added, from the registry for which the client is configured.
 
 use crate::conformance::row::{
     Group::Packages,

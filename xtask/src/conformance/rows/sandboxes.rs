@@ -1,4 +1,4 @@
-//! Programs that build a sandbox of their own.
+//! Programs that build their own sandbox.
 
 use crate::conformance::row::{
     Group::Sandboxes,

@@ -1,4 +1,4 @@
-//! Servers, databases and development servers, asked from the same session.
+//! Servers, databases and development servers, with clients in the same session.
 
 use crate::conformance::row::{
     Group::Servers,
@@ -6,7 +6,7 @@ use crate::conformance::row::{
     Row, row,
 };
 
-/// Servers that are there for some seconds on a slow machine.
+/// For servers that run for some seconds on a slow machine.
 pub(super) const LISTENS: &str = "the port could be opened outside; the server waits for no answer";
 
 pub(in crate::conformance) const ROWS: &[Row] = &[
