@@ -197,8 +197,9 @@ fn hold() -> Check {
             "programs learn from their own connect what cannot be reached",
         ),
         Err(reason) => {
-            let found =
-                format!("nfnetlink_queue: {reason}; programs are connected before their host is");
+            let found = format!(
+                "nfnetlink_queue: {reason}; programs see a connection before Stockade has made it outside"
+            );
             optional("hold", State::Weaker, found)
                 .with_remedy("sudo modprobe nfnetlink_queue nft_queue")
         }
