@@ -1,4 +1,4 @@
-//! How long programs wait for a connection before they give up, if their names tell.
+//! How long programs wait for a connection before they give up, if their names show it.
 
 use std::{ffi::OsStr, path::Path, time::Duration};
 

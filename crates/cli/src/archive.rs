@@ -48,7 +48,7 @@ impl Archive {
         Ok(Some(Self { state, store }))
     }
 
-    /// Opens the archive; says why and gives the exit code where there is no session yet.
+    /// Opens the archive; if there is no session yet, reports that and returns the exit code.
     ///
     /// # Errors
     /// As [`Self::open`].

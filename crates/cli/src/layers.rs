@@ -26,7 +26,7 @@ pub(crate) use crate::own_places::home;
 
 /// The organisation's policy of this machine.
 const ORGANISATION_FILE: &str = "/etc/stockade/policy.toml";
-/// Names another organisation policy, only where [`ORGANISATION_FILE`] does not exist.
+/// Names another organisation policy, only if [`ORGANISATION_FILE`] does not exist.
 pub(crate) const ORGANISATION_VARIABLE: &str = "STOCKADE_ORG_POLICY";
 /// Largest configuration file that is read; the loader has the same limit for policies.
 const FILE_BYTES_MAX: u64 = 16 << 20;

@@ -23,12 +23,12 @@ pub(crate) fn columns() -> Option<usize> {
     })
 }
 
-/// In which form a command prints its values.
+/// The form in which a command prints its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// For people.
     Text,
-    /// One line of JSON for each.
+    /// One line of JSON for each value.
     Json,
 }
 

@@ -37,7 +37,7 @@ pub(crate) enum Reach {
 }
 
 impl Reach {
-    /// What `--everywhere` means.
+    /// Returns the reach that `--everywhere` selects.
     pub(crate) const fn of(everywhere: bool) -> Self {
         if everywhere {
             Self::Everywhere

@@ -169,7 +169,7 @@ impl Place {
     }
 }
 
-/// Returns the names in a directory; none where there is no directory.
+/// Returns the names in a directory; none if there is no directory.
 fn names(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries

@@ -263,7 +263,7 @@ impl Summary {
             // permitted.
             Event::ApprovalUsed { .. }
             | Event::OperatorActed { .. }
-            // These come to a number.
+            // These are only counted.
             | Event::ProcessStarted { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::EventsLost { .. } => {}

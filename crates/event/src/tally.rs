@@ -36,8 +36,8 @@ impl Tally {
 }
 
 impl Counts {
-    /// Adds what an event comes to: the one place where events are counted. Commands are not counted
-    /// by events; who tells them apart adds them.
+    /// Counts an event: events are counted only here. Commands are not counted by events; the
+    /// caller that distinguishes them adds them.
     pub(crate) fn add(&mut self, event: &Event) {
         event.add_to(self);
         // An answer decides its question, and has an event of its own.

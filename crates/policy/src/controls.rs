@@ -40,7 +40,7 @@ pub enum Control {
     NotHttp,
     /// HTTP that could be read in two ways.
     HttpFraming,
-    /// More bytes than may leave by a rule.
+    /// More bytes than a rule lets out.
     BytesMax,
     /// A program whose file cannot be read, so that it cannot be identified.
     UnreadableProgram,

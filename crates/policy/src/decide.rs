@@ -43,7 +43,7 @@ impl Policy {
         self.decide_above(request, approvals, Origin::Builtin)
     }
 
-    /// Decides as if there were no layer below `floor` in trust; `Builtin` is no floor.
+    /// Decides as if there were no layer below `floor` in trust; `Builtin` is not a floor.
     pub(crate) fn decide_above(
         &self,
         request: &Request,

@@ -30,7 +30,7 @@ pub struct Decision {
     pub remedy: String,
     /// Who is asked and for how long, if the verdict is ask.
     pub stage: Option<AskStage>,
-    /// On which terms the rules open a host; none if nothing is opened.
+    /// The terms on which the rules open a host; none if they open nothing.
     #[serde(flatten)]
     pub terms: Terms,
     /// Only readable HTTP may pass, with each request judged by itself; any other traffic on the

@@ -95,7 +95,7 @@ impl Policy {
         self.parts.settings.preset.own_questions_off = OwnQuestionsOff::default();
     }
 
-    /// Does ahead of time what the first decision would do. Decisions are the same without it.
+    /// Does work of the first decision ahead of time. Decisions are the same without it.
     pub fn make_ready(&self) {
         self.engine.make_ready();
     }

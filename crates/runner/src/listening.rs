@@ -40,7 +40,7 @@ const PROCESSES_MAX: usize = 20_000;
 /// The state of a listening socket (linux/tcp_states.h), as proc(5) writes it.
 const LISTENS: &str = "0A";
 
-/// Tells whether a question that opened nothing had an answer: a port that had one is not listed
+/// Returns whether a question that opened nothing had an answer: a port that had one is not listed
 /// again.
 const fn has_answered(by: &Answerer) -> bool {
     match by {

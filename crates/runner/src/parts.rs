@@ -41,7 +41,7 @@ pub(crate) struct Parts {
     pub(crate) plan: LaunchPlan,
     pub(crate) workspace: AbsPath,
     pub(crate) state_dir: AbsPath,
-    /// Paths that policy makes writable beside the workspace.
+    /// Paths that policy makes writable apart from the workspace.
     pub(crate) shares: Vec<ShareFact>,
     /// The git directories among them.
     pub(crate) git: Vec<GitShare>,

@@ -119,7 +119,7 @@ fn escaped(path: &Path) -> Vec<u8> {
 /// Detaches the mount at `at`; bind mounts made from it stay.
 ///
 /// # Errors
-/// When `at` is no mount.
+/// When `at` is not a mount.
 pub fn detach(at: &Path) -> Outcome<()> {
     rustix::mount::unmount(at, UnmountFlags::DETACH)
         .map_err(|e| SysError::on("detach", shown(at), e))

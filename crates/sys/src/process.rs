@@ -271,7 +271,7 @@ pub enum WaitMode {
 /// Sends `signal` to `pid`; a process that is gone already is not an error.
 ///
 /// # Errors
-/// EPERM, or EINVAL for a number that is no signal.
+/// EPERM, or EINVAL for a number that is not a signal.
 pub fn kill(pid: Pid, signal: i32) -> Outcome<()> {
     // SAFETY: kill takes two integers; `pid` is positive, so no group or broadcast is meant.
     let result = unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };

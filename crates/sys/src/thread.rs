@@ -133,7 +133,7 @@ fn clear_thread_groups() -> Outcome<()> {
 fn set_thread_file_id(call: libc::c_long, name: &'static str, id: u32) -> Outcome<()> {
     // SAFETY: the call takes one integer.
     unsafe { libc::syscall(call, id) };
-    // SAFETY: as above; -1 is no valid id, so nothing changes.
+    // SAFETY: as above; -1 is not a valid id, so nothing changes.
     let now = unsafe { libc::syscall(call, u32::MAX) };
     if now == libc::c_long::from(id) {
         Ok(())

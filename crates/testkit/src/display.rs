@@ -73,7 +73,7 @@ pub struct Emulator<'a> {
 }
 
 impl<'a> Emulator<'a> {
-    /// Starts the emulator `name` with a line of shell. `TERM` is what the emulator sets.
+    /// Starts the emulator `name` with a shell command line. `TERM` is what the emulator sets.
     pub fn start(env: &'a TestEnv, name: &str, line: &str) -> Self {
         require_tool("xdotool");
         let program = require_tool(name).display().to_string();

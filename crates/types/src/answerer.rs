@@ -17,14 +17,14 @@ pub struct AnswererError {
     pub text: String,
 }
 
-/// A person who answers, by the place. Only a person's answer becomes a grant of its own.
+/// A person who answers, by the place. Only a person's answer becomes a separate grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Person {
     /// At the terminal of the session.
     Terminal,
     /// At an inbox.
     Inbox {
-        /// Their user id, as the kernel tells it.
+        /// Their user id, as the kernel reports it.
         uid: u32,
     },
 }
@@ -91,7 +91,7 @@ impl FromStr for Answerer {
         if let Some(number) = text.strip_prefix("inbox uid ") {
             let uid: u32 = number.parse().map_err(|_| unknown())?;
             let person = Person::Inbox { uid };
-            // One number has one spelling: `+1` and `01` are none.
+            // Each number has only one spelling: `+1` and `01` are invalid.
             return if person.to_string() == text {
                 Ok(person.into())
             } else {

@@ -1,6 +1,6 @@
-//! The one way to go on after a failure that changes nothing.
+//! The one way to continue after a failure that changes nothing.
 
-/// Discards what came of an attempt; `_why` says, to whoever reads the call, why its failure changes
+/// Discards the result of an attempt; `_why` tells the reader of the call why its failure changes
 /// nothing.
 #[inline]
 pub fn ignored<T, E>(result: Result<T, E>, _why: &'static str) {

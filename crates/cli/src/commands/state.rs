@@ -143,12 +143,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
 }
 
-/// Who says yes to what a command would do.
+/// How a person agrees to a command's effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Consent {
-    /// `--yes` has said it.
+    /// By `--yes`.
     Given,
-    /// It is asked for on the terminal.
+    /// By an answer on the terminal.
     Asked,
 }
 
@@ -161,13 +161,13 @@ impl Consent {
 /// How much a reset removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
-    /// What was copied from the user's files.
+    /// The copies of the user's files.
     Copies,
-    /// All that is kept.
+    /// All kept state.
     Everything,
 }
 
-/// What was removed, as `reset --json` prints it.
+/// The removed files, as `reset --json` prints them.
 #[derive(Debug, Serialize)]
 struct Reset<'a> {
     agent: &'a str,
@@ -175,7 +175,7 @@ struct Reset<'a> {
     workspace: Option<&'a RawText>,
 }
 
-/// What was taken over, as `copy --json` prints it.
+/// The changed files, as `copy --json` prints them.
 #[derive(Debug, Serialize)]
 struct Copied<'a> {
     agent: &'a str,
@@ -294,7 +294,7 @@ fn name(workspace: Option<&RawText>, key: &str) -> String {
     )
 }
 
-/// Names what is kept.
+/// Returns the name of a kept state.
 fn kept_name(kept: &Kept) -> String {
     let workspace = name(kept.workspace.as_ref(), &kept.key);
     format!("{} {workspace}", safe(&kept.agent))

@@ -72,8 +72,8 @@ impl Owner {
     }
 }
 
-/// Returns the paths that a policy makes writable beside the workspace. This runs before the policy
-/// is loaded, so invalid text is only refused later.
+/// Returns the paths that a policy makes writable apart from the workspace. This runs before the
+/// policy is loaded, so invalid text is only refused later.
 fn written(source: &Source, home: &Path) -> Vec<PathBuf> {
     if source.origin == Origin::Builtin || !source.text.contains("write") {
         return Vec::new();

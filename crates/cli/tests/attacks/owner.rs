@@ -140,8 +140,8 @@ fn state(top: &Path) -> Vec<(String, u32, String)> {
     .collect()
 }
 
-/// Protection applies in directories that policy makes writable beside the workspace, whether or
-/// not the names exist.
+/// Protection applies in directories that policy makes writable apart from the workspace, whether
+/// or not the names exist.
 #[test]
 fn r03_protected_names_hold_in_writable_shares() {
     for_each_user(|env| {

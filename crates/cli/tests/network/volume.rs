@@ -1,11 +1,11 @@
-//! How much leaves by a rule in a session.
+//! The number of bytes that a rule lets out in a session.
 
 use stockade_testkit::{events, lab::HttpServer, run::require_tool};
 
 use crate::network::{allowed, for_each_user};
 
-/// Uploads pass as long as they fit. One that does not is told so before its first byte leaves, by HTTP,
-/// by `why` and in the record; neither a new connection nor other bytes get more out.
+/// Uploads pass as long as they fit. One that does not is refused before its first byte leaves, by
+/// HTTP, by `why` and in the record; neither a new connection nor other bytes get more out.
 #[test]
 fn uploads_pass_as_long_as_they_fit() {
     require_tool("curl");

@@ -2,13 +2,13 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `request.rs` | what enforcement points say, what of it an answer binds, how records show it |
-//! | `features.rs` | the request taken apart once, so that each rule looks at it cheaply |
-//! | `body.rs` | what a rule says, and its conditions in words |
+//! | `request.rs` | what enforcement points report, what an answer binds, how records show it |
+//! | `features.rs` | the request taken apart once, so that the check of each rule is cheap |
+//! | `body.rs` | the conditions of a rule, also in words |
 //! | `read.rs` | the rule's fields in TOML |
 //! | `fit.rs` | whether a rule matches, and whether it lies within another one |
 //! | `index.rs` | which rules could match at all |
-//! | `words.rs` | what decisions say about it |
+//! | `words.rs` | the texts about it in decisions |
 //! | `probe.rs` | the request in one line, for tests and `policy test` |
 //!
 //! The code that is the same for all kinds (layers, exceptions, controls, verdict, grants) is

@@ -95,7 +95,7 @@ impl Pair {
         let limits: Vec<_> = limits
             .map(|limit| (limit.rule.to_string(), limit.bytes.bytes()))
             .collect();
-        // Nothing but names leaves for a name.
+        // A request for a name lets out only the name.
         let limited = matches!(request, Request::Name(_)) || limits == wanted.limits;
         let same = decision.verdict == wanted.verdict && decision.http_only == wanted.http_only;
         let same = same && limited;

@@ -389,7 +389,7 @@ fn answer(found: &Found<'_>, name: &str, request: &Request, given: &[Given]) -> 
     };
     let mut limits = Vec::new();
     if verdict != Verdict::Deny {
-        // A deny has none.
+        // A deny has no limits.
         limits.extend(found.now.iter().chain(&found.later).filter_map(limit));
         limits.sort();
     }

@@ -38,7 +38,7 @@ pub struct Held {
     pub packet: u32,
     /// Address of the socket that connects.
     pub source: SocketAddr,
-    /// Where it wants to go.
+    /// Its destination.
     pub destination: SocketAddr,
 }
 

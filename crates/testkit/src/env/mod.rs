@@ -153,7 +153,7 @@ impl TestEnv {
         &self.binary
     }
 
-    /// Returns the user everything runs as, where it is not the one who runs the tests.
+    /// Returns the user as whom everything runs, if it is not the current user.
     pub fn user(&self) -> Option<&User> {
         self.user.as_ref()
     }
@@ -264,7 +264,7 @@ impl TestEnv {
         self.events(&self.session_id())
     }
 
-    /// Runs a snippet of shell in `directory`, without any boundary.
+    /// Runs a shell snippet in `directory`, without any boundary.
     pub fn shell(&self, directory: &Path, snippet: &str) -> Output {
         self.command("/bin/sh")
             .arg("-c")
