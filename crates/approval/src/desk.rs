@@ -1,9 +1,9 @@
 //! The desk: where an ask waits for its answer.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use stockade_policy::{Approvals, ListedGrant, Request};
@@ -15,17 +15,11 @@ use super::{
     exchange::{AnswerError, Asker, DeskEvent, Outcome},
     question::{Answer, Question, Settled},
     shown::QuestionView,
-    state::{Entry, Phase, State, barred},
+    state::{Phase, State},
 };
 
-/// How often a waiting request checks whether its question has expired or its process is gone;
-/// short compared with the seconds that a countdown shows, long compared with the cost of a check.
-const WAIT_SLICE: Duration = Duration::from_millis(200);
-/// Requests that wait for one answer: each occupies a thread. Package managers open a few dozen
-/// connections to one host; more than this is a flood, and is denied.
-const WAITING_PER_QUESTION_MAX: u32 = 64;
 /// The reason that the asking program reads if a person wants no more such questions.
-const DENIED_FOR_SESSION: &str = "denied for this session";
+pub(super) const DENIED_FOR_SESSION: &str = "denied for this session";
 /// Longest reason for a deny, in bytes: it goes into error bodies and one-line records.
 pub const REASON_BYTES_MAX: usize = 500;
 
@@ -47,7 +41,7 @@ pub struct Desk {
     clock: Clock,
     pub(super) observer: Observer,
     state: Mutex<State>,
-    changed: Condvar,
+    pub(super) changed: Condvar,
     wakes: Mutex<Vec<Wake>>,
 }
 
@@ -57,15 +51,6 @@ impl fmt::Debug for Desk {
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
-}
-
-/// What the desk does with a request that arrives.
-enum Entered {
-    Done(Outcome),
-    /// A new question, which must be announced.
-    Ask(ApprovalId),
-    /// The same question is already open.
-    Join(ApprovalId),
 }
 
 impl Desk {
@@ -98,33 +83,6 @@ impl Desk {
     /// Returns the current time of the desk's clock.
     pub fn now(&self) -> UnixMillis {
         (self.clock)()
-    }
-
-    /// Blocks until a grant covers the request or it is refused.
-    ///
-    /// Identical requests of one program share a question. The answer `once` permits one of them;
-    /// the others cause a new question.
-    pub fn ask(&self, asker: &Asker<'_>) -> Outcome {
-        loop {
-            let granted = self.lock().granted;
-            if let Some(outcome) = self.lend(asker).or_else(|| self.use_grant(asker)) {
-                return outcome;
-            }
-            if !(asker.wanted)() {
-                return gone(None);
-            }
-            let id = match self.enter(asker) {
-                Entered::Done(outcome) => return outcome,
-                Entered::Join(id) => id,
-                Entered::Ask(id) => {
-                    self.announce(&id);
-                    id
-                }
-            };
-            if let Some(outcome) = self.wait(&id, asker, granted) {
-                return outcome;
-            }
-        }
     }
 
     /// Returns the approvals that cover `request` now, without using any.
@@ -180,182 +138,6 @@ impl Desk {
             lasting: asker.lasting.clone(),
             workspace: self.workspace.clone(),
         }
-    }
-
-    fn enter(&self, asker: &Asker<'_>) -> Entered {
-        let now = self.now();
-        let mut state = self.lock();
-        if let Some(outcome) = barred(&state, asker) {
-            return Entered::Done(outcome);
-        }
-        if let Some((id, entry)) = state.same(asker) {
-            let id = id.clone();
-            if entry.waiting >= WAITING_PER_QUESTION_MAX {
-                let reason = format!("{WAITING_PER_QUESTION_MAX} requests wait for this answer");
-                return Entered::Done(Outcome::refused(Some(id), Circumstance::Desk, &reason));
-            }
-            entry.waiting = entry.waiting.saturating_add(1);
-            state.version += 1;
-            drop(state);
-            self.wake();
-            return Entered::Join(id);
-        }
-        if let Some(outcome) = state.crowded(now) {
-            return Entered::Done(outcome);
-        }
-        let Some(stage) = &asker.decision.stage else {
-            return Entered::Done(Outcome::refused(
-                None,
-                Circumstance::Policy,
-                "the rule has no one to ask",
-            ));
-        };
-        let Some(id) = state.fresh_id() else {
-            return Entered::Done(Outcome::refused(
-                None,
-                Circumstance::Desk,
-                "no random id could be drawn",
-            ));
-        };
-        let span = stage.expires;
-        let question = Arc::new(self.question(id.clone(), asker, (now, span)));
-        let begun = Instant::now();
-        let deadline = begun.checked_add(span.duration()).unwrap_or(begun);
-        state.prompts.push_back(now);
-        let entry = Entry {
-            question,
-            phase: Phase::Announcing,
-            waiting: 1,
-            deadline,
-        };
-        state.entries.insert(id.clone(), entry);
-        Entered::Ask(id)
-    }
-
-    /// Records a new question and opens it, or denies it if it cannot be shown.
-    fn announce(&self, id: &ApprovalId) {
-        let Some(question) = self.lock().entries.get(id).map(|e| Arc::clone(&e.question)) else {
-            return;
-        };
-        let recorded = (self.observer)(&DeskEvent::Requested {
-            question: &question,
-        });
-        let denied = match (recorded, self.mode) {
-            (Err(error), _) => Some((
-                Circumstance::Journal,
-                format!("the question was not recorded: {error}"),
-            )),
-            (Ok(()), AskMode::Deny) => {
-                Some((Circumstance::NoOne, "no one to ask (--ask deny)".to_owned()))
-            }
-            (Ok(()), AskMode::Tty | AskMode::Inbox) => None,
-        };
-        let mut state = self.lock();
-        let closed = state.closed;
-        if let Some(entry) = state.entries.get_mut(id) {
-            entry.phase = Phase::Open;
-        }
-        state.version += 1;
-        drop(state);
-        match denied {
-            Some((by, reason)) => self.deny(id, by, Some(reason)),
-            None if closed => self.deny(id, Circumstance::SessionEnd, None),
-            None => self.wake(),
-        }
-    }
-
-    /// Waits for the answer; `None` means that the grants must be checked again. `granted` is their
-    /// number at the last check.
-    fn wait(&self, id: &ApprovalId, asker: &Asker<'_>, mut granted: u64) -> Option<Outcome> {
-        loop {
-            if !(asker.wanted)() {
-                self.give_up(id);
-                return Some(gone(Some(id.clone())));
-            }
-            let mut state = self.lock();
-            let Some(entry) = state.entries.get(id) else {
-                return Some(Outcome::refused(
-                    Some(id.clone()),
-                    Circumstance::Desk,
-                    "the question is gone",
-                ));
-            };
-            if let Phase::Settled(settled) = &entry.phase {
-                let settled = settled.clone();
-                state.leave(id);
-                return outcome_of(settled);
-            }
-            let open = matches!(entry.phase, Phase::Open);
-            let over = self.now() >= entry.question.expires || Instant::now() >= entry.deadline;
-            if open && over {
-                drop(state);
-                self.deny(
-                    id,
-                    Circumstance::Timeout,
-                    Some("no answer came in time".to_owned()),
-                );
-                continue;
-            }
-            if std::mem::replace(&mut granted, state.granted) != state.granted {
-                drop(state);
-                if let Some(grant) = self.covering(asker) {
-                    // The answer to another question covers this one too.
-                    if self.leave(id) {
-                        self.cover(id, &grant);
-                    }
-                    return None;
-                }
-                continue;
-            }
-            // A poisoned lock is safe to use: every change to the state is one step.
-            let waited = self.changed.wait_timeout(state, WAIT_SLICE);
-            let state = waited.unwrap_or_else(PoisonError::into_inner);
-            drop(state);
-        }
-    }
-
-    /// Leaves a question because the program that asked is gone. The last one to leave withdraws
-    /// the question and an answer given meanwhile: no other program may use a counted answer.
-    fn give_up(&self, id: &ApprovalId) {
-        const REASON: &str = "the program that asked no longer waits";
-        let question = self.lock().entries.get(id).map(|e| Arc::clone(&e.question));
-        if self.leave(id) {
-            return self.deny(id, Circumstance::Withdrawn, Some(REASON.to_owned()));
-        }
-        let withdrawn = {
-            let mut state = self.lock();
-            !state.entries.contains_key(id) && state.grants.withdraw(id)
-        };
-        if let Some(question) = question.filter(|_| withdrawn) {
-            let reason = Some(REASON.to_owned());
-            // The journal already has the allow; record that it had no effect.
-            ignored(
-                self.record(
-                    &question,
-                    &Answer::Deny { reason },
-                    &Circumstance::Withdrawn.into(),
-                ),
-                "the request is denied, with or without the record",
-            );
-        }
-    }
-
-    /// Removes one waiting request; returns whether it was the last one of an unsettled question.
-    fn leave(&self, id: &ApprovalId) -> bool {
-        let mut state = self.lock();
-        state.leave(id);
-        state.version += 1;
-        state
-            .entries
-            .get(id)
-            .is_some_and(|entry| entry.waiting == 0)
-    }
-
-    /// Returns a grant that covers the request and that the policy accepts.
-    fn covering(&self, asker: &Asker<'_>) -> Option<ApprovalId> {
-        let approvals = self.approvals(asker.request, asker.revision);
-        let first = approvals.ids().next()?.clone();
-        ((asker.decide)(&approvals).verdict == Verdict::Allow).then_some(first)
     }
 
     /// Returns the open questions, oldest first.
@@ -490,6 +272,9 @@ impl Desk {
 
     pub(super) fn wake(&self) {
         self.changed.notify_all();
+        for waker in mem::take(&mut self.lock().wakers) {
+            waker.wake();
+        }
         let wakes = self
             .wakes
             .lock()
@@ -503,28 +288,6 @@ impl Desk {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the outcome of a settled question for a waiting request; `None` if it should check the
-/// grants.
-fn outcome_of(settled: Settled) -> Option<Outcome> {
-    match settled.answer {
-        Answer::Allow { .. } => None,
-        Answer::Deny { reason } => Some(Outcome::Refused {
-            id: Some(settled.id),
-            reason: reason.unwrap_or_else(|| "denied".to_owned()),
-            by: settled.by,
-        }),
-        Answer::DenySession => Some(Outcome::Refused {
-            id: Some(settled.id),
-            reason: DENIED_FOR_SESSION.to_owned(),
-            by: settled.by,
-        }),
-    }
-}
-
-fn gone(id: Option<ApprovalId>) -> Outcome {
-    Outcome::refused(id, Circumstance::Withdrawn, "no program waits for it")
 }
 
 /// Cuts a reason to a size that fits into one-line records.

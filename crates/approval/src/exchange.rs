@@ -56,9 +56,9 @@ pub struct Asker<'a> {
     /// What the agent says it is doing.
     pub intent: Option<String>,
     /// Decides the request again with approvals; only an allow lets a grant be used.
-    pub decide: &'a dyn Fn(&Approvals) -> Decision,
+    pub decide: &'a (dyn Fn(&Approvals) -> Decision + Sync),
     /// Returns whether the program still waits for the answer (the process may be gone).
-    pub wanted: &'a dyn Fn() -> bool,
+    pub wanted: &'a (dyn Fn() -> bool + Sync),
     /// What permits the asking process's command, if that covers the request.
     pub covered: Option<CoveredBy>,
     /// The rule that would answer the same in later sessions, if there is one.

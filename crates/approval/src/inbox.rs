@@ -26,6 +26,7 @@ use std::{
 
 use io::Write;
 use rustix::event::{PollFd, PollFlags, poll};
+use stockade_sys::proc_text;
 use stockade_types::{Person, ignored};
 
 use super::{
@@ -119,20 +120,13 @@ impl InboxOptions {
     }
 }
 
-/// Reads the parent of a process (field 4 of `/proc/PID/stat`, proc(5)). The name in front of it
-/// may contain any byte, so the fields begin after the last `)`.
+/// Reads the parent of a process.
 fn parent_of(pid: i32) -> Result<i32, String> {
-    let unknown = || format!("process {pid} is gone, so it cannot be identified");
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|_| unknown())?;
-    let fields = stat
-        .rsplit_once(')')
-        .map(|(_, fields)| fields)
-        .ok_or_else(unknown)?;
-    fields
-        .split_whitespace()
-        .nth(1)
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(unknown)
+    let read = || {
+        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        i32::try_from(proc_text::stat(&text).ok()?.parent).ok()
+    };
+    read().ok_or_else(|| format!("process {pid} is gone, so it cannot be identified"))
 }
 
 type Streams = Mutex<BTreeMap<u64, UnixStream>>;

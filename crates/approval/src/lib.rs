@@ -8,6 +8,7 @@
 //! is the other end of that socket.
 #![forbid(unsafe_code)]
 
+mod asking;
 mod client;
 mod covered;
 mod describe;
@@ -26,6 +27,7 @@ mod state;
 mod tests;
 pub mod tool_call;
 
+pub use asking::WAIT_SLICE;
 pub use client::{Client, ClientError};
 pub use covered::CoveredBy;
 pub use desk::{Clock, Desk, Observer, REASON_BYTES_MAX};

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    task::Waker,
     time::Instant,
 };
 
@@ -24,7 +25,7 @@ const PENDING_MAX: usize = 64;
 const PROMPTS_PER_MINUTE_MAX: usize = 30;
 /// The window of [`PROMPTS_PER_MINUTE_MAX`].
 const PROMPT_WINDOW_MS: u64 = 60_000;
-/// Requests that wait for any answer at a time: each occupies a thread.
+/// Requests that wait for any answer at a time: those for connections occupy a thread each.
 const WAITING_MAX: u32 = 256;
 /// Settled questions kept so that a late answer learns what happened to its question.
 const HISTORY_MAX: usize = 256;
@@ -61,6 +62,15 @@ pub(super) struct State {
     pub(super) version: u64,
     /// Number of grants given so far: a waiting request checks them when it grows.
     pub(super) granted: u64,
+    /// Requests that wait without a thread, until the next change.
+    pub(super) wakers: Vec<Waker>,
+}
+
+impl Entry {
+    /// Returns whether no answer came in time.
+    pub(super) fn is_over(&self, now: UnixMillis) -> bool {
+        now >= self.question.expires || Instant::now() >= self.deadline
+    }
 }
 
 impl State {

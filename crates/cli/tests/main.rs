@@ -34,3 +34,4 @@ mod settings;
 mod shells;
 mod terminal;
 mod tools;
+mod waiting;

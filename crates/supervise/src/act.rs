@@ -19,13 +19,11 @@ use rustix::{
     pipe::{PipeFlags, SpliceFlags},
     process::Pid,
 };
-use stockade_sys::{
-    notifier::{Notification, Notifier},
-    thread::without_tracing,
-};
+use stockade_sys::{proc_text::Status, thread::without_tracing};
 
 use super::changes::{Deed, FLAG_CREATE, FLAG_NO_FOLLOW, FLAG_TRUNCATE};
 use crate::{
+    Caller,
     locate::{Place, own_link},
     procfs,
     resolve::Resolver,
@@ -211,11 +209,10 @@ fn open_file(place: &Place, flags: u32, mode: u32) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// With the kernel's answer, and [`RESTART`] when the caller has something else to do.
-pub(super) fn wait_for_other_end(
+pub(super) async fn wait_for_other_end(
     place: &Place,
     flags: u32,
-    notifier: &Notifier,
-    call: &Notification,
+    caller: &Caller,
 ) -> io::Result<OwnedFd> {
     let pipe = place.open()?;
     let link = own_link(&pipe);
@@ -238,11 +235,11 @@ pub(super) fn wait_for_other_end(
             let_wait(&end)?;
             return Ok(end);
         }
-        if !notifier.is_waiting(call) || has_signal(call.thread) {
+        if !caller.is_waiting() || has_signal(caller.call.tid()) {
             return Err(io::Error::from_raw_os_error(RESTART));
         }
-        std::thread::sleep(pause);
-        // Thousands may wait for long: looking is a small part of the waiting.
+        caller.shared.lanes.pause(pause).await;
+        // Hundreds may wait for long: looking is a small part of the waiting.
         pause = (since.elapsed() / 8).clamp(PIPE_LOOK_FIRST, PIPE_LOOK);
     }
 }
@@ -274,22 +271,19 @@ const PIPE_LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Whether a signal that it handles waits for a thread: the kernel would break off its call. One for
 /// the whole process is this thread's only if there is no other to take it.
-fn has_signal(thread: Pid) -> bool {
-    let path = format!("/proc/{}/status", thread.as_raw_nonzero());
-    let Ok(status) = std::fs::read_to_string(path) else {
-        return true;
+fn has_signal(tid: u32) -> bool {
+    let waits = || -> io::Result<bool> {
+        let text = procfs::status(tid)?;
+        let status = Status::new(&text);
+        let shared = match status.threads()? {
+            1 => status.signals(b"ShdPnd:")?,
+            _ => 0,
+        };
+        let pending = status.signals(b"SigPnd:")? | shared;
+        let caught = !status.signals(b"SigBlk:")? & status.signals(b"SigCgt:")?;
+        Ok(pending & caught != 0)
     };
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.map(str::trim).unwrap_or_default()
-    };
-    let set = |name: &str| u64::from_str_radix(field(name), 16).unwrap_or_default();
-    let shared = if field("Threads:") == "1" {
-        set("ShdPnd:")
-    } else {
-        0
-    };
-    (set("SigPnd:") | shared) & !set("SigBlk:") & set("SigCgt:") != 0
+    waits().unwrap_or(true)
 }
 
 fn is_own_terminal(place: &Place) -> bool {

@@ -3,29 +3,28 @@
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{Decision, Effect, EffectBound, ExecRequest, Involved, Origin, Request};
-use stockade_sys::notifier::{Notification, Notifier};
+use stockade_sys::notifier::Notification;
 use stockade_types::{RawText, Verdict};
 
 use super::{ERRNO_DENIED, ERRNO_NOT_JUDGED, Supervision, exec::Attempt, push};
-use crate::{covers::Reach, resolve::Resolver};
+use crate::{Caller, covers::Reach, resolve::Resolver};
 use stockade_approval::CoveredBy;
 
 impl Supervision {
     /// Waits for a person's answer to an execution.
-    pub(super) fn ask_exec(
+    pub(super) async fn ask_exec(
         &self,
         mut attempt: Attempt,
         decision: &Decision,
-        notifier: &Notifier,
-        call: &Notification,
+        caller: &Caller,
     ) -> Result<(), i32> {
-        let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
+        let call = &caller.call;
+        let tid = call.tid();
         let resolver = self.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
         let asked = self.complete(&resolver, &mut attempt);
         let asked = asked.ok_or(ERRNO_NOT_JUDGED)?;
         let request = Request::Exec(asked.clone());
-        let wanted = || notifier.is_waiting(call);
-        let (record, used) = self.ask(&request, decision, &wanted);
+        let (record, used) = self.ask(&request, decision, caller).await;
         let allowed = record.verdict == Verdict::Allow;
         let write = |decision| {
             let decided = Event::ExecDecided { decision };
@@ -158,7 +157,7 @@ impl Supervision {
 
     /// Reads the call again: what was approved is what runs.
     fn unchanged(&self, asked: &ExecRequest, deciding: usize, call: &Notification) -> bool {
-        let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
+        let tid = call.tid();
         let name = stockade_sys::seccomp::name(call.number).unwrap_or_default();
         let Ok(resolver) = self.resolver(tid) else {
             return false;

@@ -15,11 +15,13 @@ use super::{
     EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
     interpreter::Interpreter,
     program_file::{Known, ProgramFile},
+    running::Expected,
     state,
-    verify::{Expected, TooMany},
+    verify::TooMany,
 };
 use crate::{
     covers::Program,
+    later,
     procfs::{self, Identity},
     resolve::{AT_FDCWD, Last, Resolver},
 };
@@ -117,7 +119,7 @@ impl Supervision {
         // What it runs now was let through too, and is seen for the last time.
         match self.second_looks.before_another(attempt.identity.id) {
             Ok(None) => {}
-            Ok(Some(actual)) => self.judge_again(actual),
+            Ok(Some(different)) => self.judge_different(different),
             Err(TooMany) => return Reply::Refuse(ERRNO_AGAIN),
         }
         if self.over.load(Ordering::Acquire) {
@@ -143,9 +145,10 @@ impl Supervision {
             };
         }
         match decision.verdict {
-            Verdict::Ask => Reply::Later(Box::new(move |shared, notifier, call| {
-                shared.ask_exec(attempt, &decision, notifier, call).into()
-            })),
+            Verdict::Ask => later(move |caller| async move {
+                let asked = caller.shared.ask_exec(attempt, &decision, &caller);
+                asked.await.into()
+            }),
             Verdict::Allow | Verdict::Deny => {
                 let id = self.recorder.new_decision();
                 let record = self.recorder.record(id, &request, &decision);

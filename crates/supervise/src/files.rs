@@ -14,7 +14,7 @@ use stockade_policy::{
     Access, Approvals, Control, Decision, FileRequest, Request, WorkspaceSettings,
 };
 use stockade_sandbox::Meaning;
-use stockade_sys::notifier::{Notification, Notifier};
+use stockade_sys::notifier::Notification;
 use stockade_types::{RawText, Verdict};
 
 use super::{
@@ -24,10 +24,19 @@ use super::{
     judged::{Found, Judged, errno, in_view},
     state,
 };
-use crate::{areas::Area, locate::Place, procfs, recorder::lock, resolve::Resolver};
+use crate::{
+    Caller,
+    areas::Area,
+    later,
+    locate::Place,
+    moved::{TooLarge, Walks},
+    procfs,
+    recorder::lock,
+    resolve::Resolver,
+};
 
-/// Opens of pipes that wait for the other end at a time: each takes two threads of the supervisor,
-/// and programs that talk through pipes need a few.
+/// Opens of pipes that wait for the other end at a time: each is looked at some ten times a second, and
+/// programs that talk through pipes need a few.
 const PIPES_MAX: usize = 256;
 /// `EAGAIN`.
 const ERRNO_AGAIN: i32 = 11;
@@ -37,7 +46,6 @@ impl Supervision {
         &self,
         hands: &mut Hands,
         resolver: &Resolver,
-        notifier: &Notifier,
         call: &Notification,
         name: &str,
     ) -> Reply {
@@ -48,10 +56,36 @@ impl Supervision {
         if read.deed == Deed::Nothing {
             return Reply::Proceed;
         }
-        let mut found = match self.found(hands, resolver, read) {
-            Ok(found) => found,
+        self.judge_read(hands, resolver, call, &read, &mut Walks::Small)
+    }
+
+    /// Judges what was read of a call and does it; whoever calls has the turn.
+    fn judge_read(
+        &self,
+        hands: &mut Hands,
+        resolver: &Resolver,
+        call: &Notification,
+        read: &Call,
+        walks: &mut Walks<'_>,
+    ) -> Reply {
+        self.turns.changes_at(&[]);
+        let mut found = match self.found(hands, resolver, read.clone(), walks) {
+            Ok(Ok(found)) => found,
+            Ok(Err(TooLarge)) => {
+                let (read, tid) = (read.clone(), resolver.tid());
+                return later(move |caller| async move {
+                    let changed = Supervision::change_after_walk(&read, &caller, tid);
+                    match changed.await {
+                        Ok(reply) => reply.answer(caller).await,
+                        Err(errno) => Answer::Fails(errno),
+                    }
+                });
+            }
             Err(errno) => return Reply::Refuse(errno),
         };
+        if found.has(Verdict::Deny) || !state(self).has_only_plain_changes() {
+            self.turns.changes_anywhere();
+        }
         if let Some(reply) = self.draft(hands, resolver, &mut found) {
             return reply;
         }
@@ -67,31 +101,35 @@ impl Supervision {
             return Reply::Refuse(errno);
         }
         if found.has(Verdict::Ask) {
-            return Reply::Later(Box::new(move |shared, notifier, call| {
-                shared.ask_changes(found, notifier, call, tid)
-            }));
+            return later(move |caller| async move {
+                let asked = Supervision::ask_changes(found, caller, tid);
+                asked.await.unwrap_or_else(Answer::Fails)
+            });
         }
         // What was read is acted on: it must have been the caller's, whose id may be another's once
         // it has died (seccomp_unotify(2), "Design goals").
-        if !notifier.is_waiting(call) {
+        if !self.notifier.is_waiting(call) {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
         self.carry_out(hands, resolver, call, found)
     }
 
     /// Finds the paths of a call, in the session's identity, and judges every one of them.
-    fn found(&self, hands: &Hands, resolver: &Resolver, call: Call) -> Result<Found, i32> {
-        let locate_all = || {
-            let all = call.changes.iter().map(|change| locate(resolver, change));
-            all.collect::<io::Result<Vec<Place>>>()
+    ///
+    /// # Errors
+    /// With the error number for the caller, or where `walks` permits less than there is to walk through.
+    fn found(
+        &self,
+        hands: &Hands,
+        resolver: &Resolver,
+        call: Call,
+        walks: &mut Walks<'_>,
+    ) -> Result<Result<Found, TooLarge>, i32> {
+        let places = located(hands, resolver, &call)?;
+        let judged = match self.judged(&call, &places, walks) {
+            Ok(judged) => judged,
+            Err(TooLarge) => return Ok(Err(TooLarge)),
         };
-        let places = hands
-            .identity
-            .act(locate_all)
-            .map_err(|_| ERRNO_NOT_JUDGED)?;
-        let places = places
-            .map_err(|error| errno(&act::flags_error(&call.deed, resolver).unwrap_or(error)))?;
-        let judged = self.judged(&call, &places);
         let mut found = Found {
             call,
             places,
@@ -107,18 +145,38 @@ impl Supervision {
             } = &mut found;
             found.harmless = self.harmless(hands, resolver, call, places, judged);
         }
-        Ok(found)
+        Ok(Ok(found))
+    }
+
+    /// Walks through what a call moves, and makes the change when it has its turn after that.
+    async fn change_after_walk(read: &Call, caller: &Caller, tid: u32) -> Result<Reply, i32> {
+        let shared = &caller.shared;
+        let resolver = shared.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
+        let locate = |hands: &mut Hands| located(hands, &resolver, read);
+        let places = Hands::with(locate).ok_or(ERRNO_NOT_JUDGED)??;
+        let mut walks = Walks::Ahead(shared.walk_ahead(read, &places));
+        let turn = shared.turns.taken().await;
+        let judge =
+            |hands: &mut Hands| shared.judge_read(hands, &resolver, &caller.call, read, &mut walks);
+        let reply = Hands::with(judge);
+        drop(turn);
+        reply.ok_or(ERRNO_NOT_JUDGED)
     }
 
     /// Judges every path that a call changes; paths outside the places that are watched, and those
     /// where nothing would change, are left out.
-    fn judged(&self, call: &Call, places: &[Place]) -> Vec<Judged> {
+    fn judged(
+        &self,
+        call: &Call,
+        places: &[Place],
+        walks: &mut Walks<'_>,
+    ) -> Result<Vec<Judged>, TooLarge> {
         let found = || call.changes.iter().zip(places);
         // A plain file has nothing below it that could become protected with its new name.
         let plain = found().next().is_some_and(|(change, at)| {
             change.leaves() && !call.exchanges() && at.kind() == Some(FileType::RegularFile)
         });
-        let carried = self.carried(call, places);
+        let carried = self.carried(call, places, walks)?;
         let judged = found().filter_map(|(change, at)| {
             let mut change = change.clone();
             if plain {
@@ -131,7 +189,7 @@ impl Supervision {
             }
             self.judge_one(at, &change)
         });
-        judged.chain(carried).collect()
+        Ok(judged.chain(carried).collect())
     }
 
     fn judge_one(&self, at: &Place, change: &Change) -> Option<Judged> {
@@ -269,6 +327,7 @@ impl Supervision {
             ..
         } = found;
         let deed = &call.deed;
+        self.turns.changes_at(&places);
         let ahead = self.ahead(hands, resolver.tid(), &call, &places);
         let guarded = || act::guarded_file(deed, places.first()?);
         let work = || match deed {
@@ -297,7 +356,7 @@ impl Supervision {
             },
         };
         self.behind(hands, resolver.tid(), ahead, &places);
-        match self.note_changes(hands, judged, resolver.tid()) {
+        match self.note_changes(judged, resolver.tid()) {
             Some(()) => Reply::Now(answer),
             None => Reply::Refuse(ERRNO_NOT_JUDGED),
         }
@@ -325,7 +384,7 @@ impl Supervision {
         lock(&self.binder).bind(socket.as_fd(), address, meaning)
     }
 
-    /// Has a thread of its own wait until the other end of a pipe is opened.
+    /// Has the call wait until the other end of a pipe is opened.
     fn wait_for_pipe(&self, deed: &Deed, mut places: Vec<Place>) -> Reply {
         let (Deed::Open { flags, .. }, Some(place)) = (deed, places.pop()) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
@@ -335,9 +394,9 @@ impl Supervision {
             return Reply::Refuse(ERRNO_AGAIN);
         }
         let flags = *flags;
-        Reply::Later(Box::new(move |shared, notifier, call| {
-            let opened = act::wait_for_other_end(&place, flags, notifier, call);
-            shared.pipes.fetch_sub(1, Ordering::AcqRel);
+        later(move |caller| async move {
+            let opened = act::wait_for_other_end(&place, flags, &caller).await;
+            caller.shared.pipes.fetch_sub(1, Ordering::AcqRel);
             match opened {
                 Ok(file) => Answer::Opened {
                     file,
@@ -345,7 +404,7 @@ impl Supervision {
                 },
                 Err(error) => Answer::Fails(errno(&error)),
             }
-        }))
+        })
     }
 
     /// Has the session's first process open a file of a process, as the caller could have. The first
@@ -371,32 +430,34 @@ impl Supervision {
     }
 
     /// Asks about each path that a rule asks about, one after the other, and does what was allowed.
-    fn ask_changes(
+    async fn ask_changes(mut found: Found, caller: Caller, tid: u32) -> Result<Answer, i32> {
+        let shared = &caller.shared;
+        shared.ask_each(&mut found, &caller, tid).await?;
+        let reply = {
+            // From here on nothing else is changed in the session.
+            let turn = shared.turns.taken().await;
+            let change = |hands: &mut Hands| shared.change_as_asked(hands, &found, &caller, tid);
+            let reply = Hands::with(change).ok_or(ERRNO_NOT_JUDGED)??;
+            drop(turn);
+            reply
+        };
+        Ok(reply.answer(caller).await)
+    }
+
+    /// Does what was allowed, if it is what was asked about; whoever calls has the turn.
+    fn change_as_asked(
         &self,
-        mut found: Found,
-        notifier: &Notifier,
-        call: &Notification,
+        hands: &mut Hands,
+        found: &Found,
+        caller: &Caller,
         tid: u32,
-    ) -> Answer {
-        match self.ask_each(&mut found, notifier, call, tid) {
-            Ok(()) => {}
-            Err(errno) => return Answer::Fails(errno),
-        }
-        let Ok(mut hands) = Hands::of_this_thread(self) else {
-            return Answer::Fails(ERRNO_NOT_JUDGED);
-        };
-        let Ok(resolver) = self.resolver(tid) else {
-            return Answer::Fails(ERRNO_NOT_JUDGED);
-        };
-        // From here on nothing else is changed in the session.
-        let turn = self.turn();
-        let again = match self.found(&hands, &resolver, found.call.clone()) {
-            Ok(again) => again,
-            Err(errno) => return Answer::Fails(errno),
-        };
+    ) -> Result<Reply, i32> {
+        let resolver = self.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
+        let again = self.found(hands, &resolver, found.call.clone(), &mut Walks::Whole)?;
+        let again = again.map_err(|TooLarge| ERRNO_NOT_JUDGED)?;
         // As in `judge_change`: what was read now must have been the caller's.
-        if !notifier.is_waiting(call) {
-            return Answer::Fails(ERRNO_NOT_JUDGED);
+        if !caller.is_waiting() {
+            return Err(ERRNO_NOT_JUDGED);
         }
         let same = !again.has(Verdict::Deny)
             && again.judged.len() == found.judged.len()
@@ -409,41 +470,27 @@ impl Supervision {
         if let Some(one) = found.judged.iter().find(asked).filter(|_| !same) {
             let record = self.changed_since(&one.request(), &one.decision);
             let written = self.write(&one.denied(record), Durability::Synced);
-            let errno = written.map_or(ERRNO_NOT_JUDGED, |()| ERRNO_DENIED);
-            return Answer::Fails(errno);
+            return Err(written.map_or(ERRNO_NOT_JUDGED, |()| ERRNO_DENIED));
         }
         let mut now = again;
         now.judged
             .retain(|one| one.decision.verdict == Verdict::Allow);
-        let reply = self.carry_out(&mut hands, &resolver, call, now);
-        drop(turn);
-        match reply {
-            Reply::Now(answer) => answer,
-            Reply::Proceed => Answer::Proceeds,
-            Reply::Refuse(errno) => Answer::Fails(errno),
-            Reply::Later(wait) => wait(self, notifier, call),
-        }
+        Ok(self.carry_out(hands, &resolver, &caller.call, now))
     }
 
-    fn ask_each(
-        &self,
-        found: &mut Found,
-        notifier: &Notifier,
-        call: &Notification,
-        tid: u32,
-    ) -> Result<(), i32> {
+    async fn ask_each(&self, found: &mut Found, caller: &Caller, tid: u32) -> Result<(), i32> {
         let write = |events: &[Event]| {
             self.write_all(events, Durability::Synced)
                 .ok_or(ERRNO_NOT_JUDGED)
         };
-        let wanted = || notifier.is_waiting(call);
         let mut events = Vec::new();
         for one in &mut found.judged {
             if one.decision.verdict == Verdict::Allow {
                 continue;
             }
             one.request.subject = self.subject(tid);
-            let (record, _) = self.ask(&one.request(), &one.decision, &wanted);
+            let request = one.request();
+            let (record, _) = self.ask(&request, &one.decision, caller).await;
             if record.verdict != Verdict::Allow {
                 write(&[one.denied(record)])?;
                 return Err(ERRNO_DENIED);
@@ -462,17 +509,12 @@ impl Supervision {
 
     /// Journals the changes of one call that no rule asked about, except those that are known;
     /// `None` when that failed.
-    pub(super) fn note_changes(
-        &self,
-        hands: &mut Hands,
-        mut changes: Vec<Judged>,
-        tid: u32,
-    ) -> Option<()> {
+    pub(super) fn note_changes(&self, mut changes: Vec<Judged>, tid: u32) -> Option<()> {
         changes.retain(|one| !one.implied && state(self).note_change(&one.request.path, one.noted));
         if changes.is_empty() {
             return Some(());
         }
-        let by = hands.subject(self, tid);
+        let by = self.caller(tid);
         let events: Vec<Event> = changes
             .into_iter()
             .map(|one| Event::FileChanged {
@@ -484,6 +526,19 @@ impl Supervision {
             .collect();
         self.write_all(&events, Durability::Written)
     }
+}
+
+/// Finds the paths of a call, in the session's identity.
+fn located(hands: &Hands, resolver: &Resolver, call: &Call) -> Result<Vec<Place>, i32> {
+    let locate_all = || {
+        let all = call.changes.iter().map(|change| locate(resolver, change));
+        all.collect::<io::Result<Vec<Place>>>()
+    };
+    let places = hands
+        .identity
+        .act(locate_all)
+        .map_err(|_| ERRNO_NOT_JUDGED)?;
+    places.map_err(|error| errno(&act::flags_error(&call.deed, resolver).unwrap_or(error)))
 }
 
 /// Finds one path of a call.

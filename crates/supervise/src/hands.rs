@@ -1,6 +1,7 @@
 //! In whose name, and with which mask, a thread of the supervisor makes changes.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{
         OnceLock,
@@ -14,7 +15,7 @@ use stockade_sys::{Outcome, notifier::Notification, thread::FileIdentity};
 use stockade_types::Subject;
 
 use super::Supervision;
-use crate::procfs;
+use crate::{procfs, recorder::lock};
 
 /// How long what was read of a process counts: in this time no process id comes around again.
 const KNOWN_FOR: Duration = Duration::from_millis(200);
@@ -31,14 +32,25 @@ pub(crate) struct Masks {
     differ: AtomicBool,
 }
 
+/// What was read of callers lately, for all threads.
+#[derive(Debug, Default)]
+pub(crate) struct Callers {
+    masks: HashMap<u32, (Mode, Instant)>,
+    /// Who made changes lately, by thread.
+    subjects: HashMap<u32, (Subject, Instant)>,
+    /// How often something of it was no longer so: what was read before that is not remembered.
+    news: u64,
+}
+
 /// What one thread acts with.
 pub(super) struct Hands {
     pub(super) identity: FileIdentity,
     /// The mask that this thread has now.
     own: Option<Mode>,
-    masks: HashMap<u32, (Mode, Instant)>,
-    /// Who made changes lately, by thread.
-    subjects: HashMap<u32, (Subject, Instant)>,
+}
+
+thread_local! {
+    static OF_THIS_THREAD: RefCell<Option<Hands>> = const { RefCell::new(None) };
 }
 
 impl Hands {
@@ -46,43 +58,29 @@ impl Hands {
     ///
     /// # Errors
     /// When the kernel refuses the identity.
-    pub(super) fn of_this_thread(supervision: &Supervision) -> Outcome<Self> {
+    pub(super) fn prepare(supervision: &Supervision) -> Outcome<()> {
         let identity = supervision.identity;
-        Ok(Self {
+        let hands = Self {
             identity: FileIdentity::prepare(identity.uid, identity.gid)?,
             own: None,
-            masks: HashMap::new(),
-            subjects: HashMap::new(),
+        };
+        OF_THIS_THREAD.set(Some(hands));
+        Ok(())
+    }
+
+    /// Does `work` with what the calling thread acts with; `None` where it was not prepared.
+    pub(super) fn with<T>(work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        OF_THIS_THREAD.with(|own| {
+            let mut own = own.try_borrow_mut().ok()?;
+            own.as_mut().map(work)
         })
-    }
-
-    /// Returns who a caller is. Its program and arguments change only by an execution, which
-    /// [`Self::forget`] is told of; its working directory is that of when it was asked last.
-    pub(super) fn subject(&mut self, supervision: &Supervision, tid: u32) -> Subject {
-        let known = self.subjects.get(&tid);
-        if let Some((subject, at)) = known
-            && at.elapsed() < KNOWN_FOR
-        {
-            return subject.clone();
-        }
-        let subject = supervision.subject(tid);
-        if self.subjects.len() >= KNOWN_MAX {
-            self.subjects.clear();
-        }
-        self.subjects.insert(tid, (subject.clone(), Instant::now()));
-        subject
-    }
-
-    /// Forgets who callers are: one of them executes a program, or ends.
-    pub(super) fn forget(&mut self) {
-        self.subjects.clear();
     }
 
     /// Takes the file mode creation mask of a caller: the kernel combines it with the mode, or with
     /// the directory's default access list instead.
     pub(super) fn take_mask(&mut self, supervision: &Supervision, tid: u32) {
         let mask = if supervision.masks.differ.load(Ordering::Acquire) {
-            self.mask_of(tid)
+            supervision.mask_of(tid)
         } else {
             *supervision.masks.first.get_or_init(|| read_mask(tid))
         };
@@ -96,35 +94,79 @@ impl Hands {
     pub(super) fn mask(&self) -> u32 {
         self.own.map_or(0o077, |mask| mask.bits())
     }
+}
 
-    fn mask_of(&mut self, tid: u32) -> Mode {
-        let known = self.masks.get(&tid).copied();
+impl Supervision {
+    /// Returns who a caller is. Its program and arguments change only by an execution, which
+    /// [`Self::forget_callers`] is told of; its working directory is that of when it was asked last.
+    pub(super) fn caller(&self, tid: u32) -> Subject {
+        let (known, news) = {
+            let callers = lock(&self.callers);
+            (callers.subjects.get(&tid).cloned(), callers.news)
+        };
+        if let Some((subject, at)) = known
+            && at.elapsed() < KNOWN_FOR
+        {
+            return subject;
+        }
+        let subject = self.subject(tid);
+        let mut callers = lock(&self.callers);
+        if callers.subjects.len() >= KNOWN_MAX {
+            callers.subjects.clear();
+        }
+        if callers.news == news {
+            callers
+                .subjects
+                .insert(tid, (subject.clone(), Instant::now()));
+        }
+        subject
+    }
+
+    /// Forgets who callers are: one of them executes a program, or ends.
+    pub(super) fn forget_callers(&self) {
+        let mut callers = lock(&self.callers);
+        callers.subjects.clear();
+        callers.news += 1;
+    }
+
+    fn mask_of(&self, tid: u32) -> Mode {
+        let (known, news) = {
+            let callers = lock(&self.callers);
+            (callers.masks.get(&tid).copied(), callers.news)
+        };
         if let Some((mask, _)) = known.filter(|(_, at)| at.elapsed() < KNOWN_FOR) {
             return mask;
         }
         let mask = read_mask(tid);
-        self.remember(tid, mask);
+        let mut callers = lock(&self.callers);
+        if callers.news == news {
+            callers.remember(tid, mask);
+        }
         mask
     }
 
+    /// Notes that a caller sets its mask. Threads, and processes that share it, have it too.
+    pub(super) fn note_mask(&self, tid: u32, call: &Notification) {
+        let [mask, ..] = call.arguments;
+        let mask = Mode::from_raw_mode(u32::try_from(mask & 0o777).unwrap_or_default());
+        // It has not set it yet.
+        let first = *self.masks.first.get_or_init(|| read_mask(tid));
+        if mask != first {
+            self.masks.differ.store(true, Ordering::Release);
+        }
+        let mut callers = lock(&self.callers);
+        callers.masks.clear();
+        callers.news += 1;
+        callers.remember(tid, mask);
+    }
+}
+
+impl Callers {
     fn remember(&mut self, tid: u32, mask: Mode) {
         if self.masks.len() >= KNOWN_MAX {
             self.masks.clear();
         }
         self.masks.insert(tid, (mask, Instant::now()));
-    }
-
-    /// Notes that a caller sets its mask. Threads, and processes that share it, have it too.
-    pub(super) fn note_mask(&mut self, supervision: &Supervision, tid: u32, call: &Notification) {
-        let [mask, ..] = call.arguments;
-        let mask = Mode::from_raw_mode(u32::try_from(mask & 0o777).unwrap_or_default());
-        // It has not set it yet.
-        let first = *supervision.masks.first.get_or_init(|| read_mask(tid));
-        if mask != first {
-            supervision.masks.differ.store(true, Ordering::Release);
-        }
-        self.masks.clear();
-        self.remember(tid, mask);
     }
 }
 

@@ -21,6 +21,7 @@ mod git;
 mod hands;
 mod interpreter;
 mod judged;
+mod lanes;
 mod locate;
 mod mount_watch;
 pub mod mountinfo;
@@ -39,10 +40,13 @@ mod recorder;
 mod repeats;
 pub mod repository;
 mod resolve;
+mod running;
 mod search;
+mod serve;
 mod supervision;
 mod tracing;
 mod tree;
+mod turns;
 mod verify;
 
 pub use areas::Areas;
@@ -56,9 +60,11 @@ pub use processes::Processes;
 pub use procfs::{descendants, sockets};
 pub use push::parse_settings;
 pub use recorder::{Bounds, Recorder, SUPERVISOR, lock, now};
-pub use supervision::{Parts, refused, start};
+pub use serve::start;
+pub use supervision::{Parts, refused};
 
 use hands::Hands;
 use supervision::{
-    Answer, EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor, state,
+    Answer, Caller, EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
+    later, state,
 };

@@ -13,7 +13,9 @@ use std::{
     sync::Mutex,
 };
 
-use crate::{mountinfo, recorder::lock};
+use stockade_sys::proc_text::mounts;
+
+use crate::recorder::lock;
 
 /// The mounts of one session.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ fn read(file: &mut File) -> io::Result<BTreeMap<u64, PathBuf>> {
     let mut text = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut text)?;
-    let mounts = mountinfo::parse(&text).into_iter();
+    let mounts = mounts(&text)?.into_iter();
     Ok(mounts.map(|mount| (mount.id, mount.at)).collect())
 }
 

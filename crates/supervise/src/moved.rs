@@ -7,7 +7,10 @@
 
 use std::{
     collections::BTreeSet,
-    os::{fd::AsRawFd, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -19,31 +22,108 @@ use super::{Supervision, changes::Call, judged::Judged};
 use crate::{
     areas::Area,
     locate::Place,
-    tree::{self, Search},
+    tree::{self, Search, TooMany},
+    turns::{Beside, Directory, directory},
 };
 
 /// Entries of a moved directory that are judged: a package cache has fewer, and this many take about
-/// a second, in which nothing else of the session is judged.
+/// a second.
 const ENTRIES_MAX: usize = 300_000;
+/// Entries that are judged at once: so many take a few milliseconds. With more, the directory is walked
+/// through before its call has the turn.
+const ENTRIES_AT_ONCE_MAX: usize = 1_000;
+
+/// How the directories that a call moves are walked through.
+pub(super) enum Walks<'t> {
+    /// At once, if they are small.
+    Small,
+    /// They were, before the call had its turn; what has changed since is walked through again.
+    Ahead(Vec<Ahead<'t>>),
+    /// At once, whatever their size.
+    Whole,
+}
+
+/// A directory that was walked through ahead of its turn.
+pub(super) struct Ahead<'t> {
+    walk: Beside<'t>,
+    directory: Option<Directory>,
+    from: PathBuf,
+    to: PathBuf,
+    judged: Vec<Judged>,
+}
+
+/// There is more to walk through than is done at once.
+#[derive(Debug)]
+pub(super) struct TooLarge;
+
+impl Ahead<'_> {
+    /// Whether this is the same move of the same directory, in which nothing has changed.
+    fn is_still(&self, from: &Place, to: &Place, directory: Option<Directory>) -> bool {
+        self.walk.holds()
+            && directory.is_some()
+            && self.directory == directory
+            && self.from == from.path
+            && self.to == to.path
+    }
+}
 
 impl Supervision {
     /// Judges what moves with a directory; what is allowed is left out, and what is asked about is
     /// asked once a rule.
-    pub(super) fn carried(&self, call: &Call, places: &[Place]) -> Vec<Judged> {
+    ///
+    /// # Errors
+    /// When that takes longer than `walks` permits.
+    pub(super) fn carried(
+        &self,
+        call: &Call,
+        places: &[Place],
+        walks: &mut Walks<'_>,
+    ) -> Result<Vec<Judged>, TooLarge> {
+        let mut carried = Vec::new();
+        for (from, to) in self.moves(call, places) {
+            carried.extend(self.moved(from, to, walks)?);
+        }
+        Ok(carried)
+    }
+
+    /// Walks through what a call would move, before it has its turn.
+    pub(super) fn walk_ahead(&self, call: &Call, places: &[Place]) -> Vec<Ahead<'_>> {
+        let moves = self.moves(call, places).into_iter();
+        let ahead = moves.filter_map(|(from, to)| {
+            let opened = from.open().ok()?;
+            let walk = self.turns.walk();
+            // What cannot be walked through is, or is not, when it has its turn.
+            let judged = self
+                .walk(from, to, &opened, ENTRIES_MAX, Some(&walk))
+                .ok()?;
+            Some(Ahead {
+                walk,
+                directory: directory(&opened),
+                from: from.path.clone(),
+                to: to.path.clone(),
+                judged,
+            })
+        });
+        ahead.collect()
+    }
+
+    /// Returns which directories a call moves whose entries are judged, and where to.
+    fn moves<'p>(&self, call: &Call, places: &'p [Place]) -> Vec<(&'p Place, &'p Place)> {
         let ([change, ..], [from, to]) = (call.changes.as_slice(), places) else {
             return Vec::new();
         };
         if !change.leaves() {
             return Vec::new();
         }
-        let mut carried = Vec::new();
-        if self.restricts_files || self.becomes_protected(from, to) {
-            carried.extend(self.moved(from, to));
+        let mut moves = vec![(from, to)];
+        if call.exchanges() {
+            moves.push((to, from));
         }
-        if call.exchanges() && (self.restricts_files || self.becomes_protected(to, from)) {
-            carried.extend(self.moved(to, from));
-        }
-        carried
+        moves.retain(|(from, to)| {
+            from.kind() == Some(FileType::Directory)
+                && (self.restricts_files || self.becomes_protected(from, to))
+        });
+        moves
     }
 
     /// Tells whether what moves may hold a name that is spared where it is and protected where it
@@ -63,20 +143,55 @@ impl Supervision {
         settings.spares(&from) && !(settings.unprotect.is_empty() && settings.in_packages(&to))
     }
 
-    fn moved(&self, from: &Place, to: &Place) -> Vec<Judged> {
-        if from.kind() != Some(FileType::Directory) {
-            return Vec::new();
-        }
+    fn moved(
+        &self,
+        from: &Place,
+        to: &Place,
+        walks: &mut Walks<'_>,
+    ) -> Result<Vec<Judged>, TooLarge> {
         // Through the descriptor it is this directory, whatever lies at its path by now.
-        let Ok(directory) = from.open() else {
-            return self.cannot_tell(from).into_iter().collect();
+        let Ok(opened) = from.open() else {
+            return Ok(self.cannot_tell(from).into_iter().collect());
         };
-        let top = PathBuf::from(format!("/proc/self/fd/{}/.", directory.as_raw_fd()));
+        let entries_max = match walks {
+            Walks::Small => ENTRIES_AT_ONCE_MAX,
+            Walks::Whole => ENTRIES_MAX,
+            Walks::Ahead(ahead) => {
+                let now = directory(&opened);
+                let known = ahead.iter_mut().find(|one| one.is_still(from, to, now));
+                if let Some(known) = known {
+                    return Ok(std::mem::take(&mut known.judged));
+                }
+                ENTRIES_MAX
+            }
+        };
+        match (self.walk(from, to, &opened, entries_max, None), walks) {
+            (Ok(judged), _) => Ok(judged),
+            (Err(TooMany), Walks::Small) => Err(TooLarge),
+            (Err(TooMany), Walks::Ahead(_) | Walks::Whole) => {
+                Ok(self.cannot_tell(from).into_iter().collect())
+            }
+        }
+    }
+
+    /// Judges what lies in the directory that `opened` stands for.
+    ///
+    /// # Errors
+    /// When it has more than `entries_max` entries.
+    fn walk(
+        &self,
+        from: &Place,
+        to: &Place,
+        opened: &OwnedFd,
+        entries_max: usize,
+        beside: Option<&Beside<'_>>,
+    ) -> Result<Vec<Judged>, TooMany> {
+        let top = PathBuf::from(format!("/proc/self/fd/{}/.", opened.as_raw_fd()));
         let mut known = BTreeSet::new();
         let mut judged = Vec::new();
-        let visited = tree::walk(
+        let unread = tree::walk_telling(
             &top,
-            ENTRIES_MAX,
+            entries_max,
             None,
             |_| true,
             |entry| {
@@ -94,11 +209,20 @@ impl Supervision {
                 }
                 Search::Everything
             },
-        );
-        if !matches!(visited, Ok(0)) {
+            |directory| {
+                if let Some(beside) = beside {
+                    beside.opens(directory);
+                }
+            },
+        )?;
+        if unread > 0 {
+            if let Some(beside) = beside {
+                // It may only have been moved at that moment.
+                beside.spoil();
+            }
             judged.extend(self.cannot_tell(from));
         }
-        judged
+        Ok(judged)
     }
 
     /// Judges one entry that moves; `None` where it may.

@@ -16,6 +16,7 @@ use rustix::{
     io::Errno,
     process::Pid,
 };
+use stockade_sys::proc_text::{self, Status};
 use stockade_types::{ProcessId, RawText};
 
 /// Bytes of variables that are read; the kernel's usual limit is 2 MiB for these and the arguments.
@@ -56,76 +57,56 @@ fn thread(tid: u32) -> Option<Pid> {
     i32::try_from(tid).ok().and_then(Pid::from_raw)
 }
 
-fn group(tid: u32) -> io::Result<u32> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
-        .ok_or_else(|| io::Error::other("/proc/PID/status has another form"))
+/// Reads which process a thread is of.
+pub(crate) fn group(tid: u32) -> io::Result<u32> {
+    Ok(Status::new(&status(tid)?).process()?)
 }
 
-/// Reads fields 4, 22 and 28 of `/proc/PID/stat`; the name in field 2 may contain anything, so the
-/// fields are counted from its closing parenthesis.
+/// Reads the text of `/proc/TID/status`.
+pub(crate) fn status(tid: u32) -> io::Result<Vec<u8>> {
+    fs::read(format!("/proc/{tid}/status"))
+}
+
+/// Reads what a process is now.
 pub(crate) fn of_process(pid: u32) -> io::Result<Identity> {
+    let stat = stat(pid)?;
+    Ok(Identity {
+        id: ProcessId {
+            pid,
+            start: stat.start,
+        },
+        parent: stat.parent,
+        stack: stat.stack,
+    })
+}
+
+fn stat(id: u32) -> io::Result<proc_text::Stat> {
     // One read: the kernel makes the whole line at once, and the fields come early in it.
     let mut buffer = [0; STAT_BYTES];
-    let count = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut buffer)?;
-    let stat = buffer.get(..count).unwrap_or_default();
-    let after = stat
-        .iter()
-        .rposition(|b| *b == b')')
-        .and_then(|at| stat.get(at + 1..));
-    after
-        .and_then(|rest| std::str::from_utf8(rest).ok())
-        .and_then(|rest| {
-            let mut fields = rest.split_ascii_whitespace();
-            let parent = fields.nth(1)?.parse().ok()?;
-            let start = fields.nth(17)?.parse().ok()?;
-            let stack = fields.nth(5)?.parse().ok()?;
-            Some(Identity {
-                id: ProcessId { pid, start },
-                parent,
-                stack,
-            })
-        })
-        .ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))
+    let count = fs::File::open(format!("/proc/{id}/stat"))?.read(&mut buffer)?;
+    Ok(proc_text::stat(buffer.get(..count).unwrap_or_default())?)
 }
 
-/// Reads the device of the terminal that controls the process of thread `tid` (field 7 of
-/// `/proc/PID/stat`).
+/// Reads the device of the terminal that controls the process of thread `tid`.
 ///
 /// # Errors
 /// ENXIO where there is none.
 pub(crate) fn terminal(tid: u32) -> io::Result<u64> {
-    let stat = fs::read(format!("/proc/{tid}/stat"))?;
-    let after = stat
-        .iter()
-        .rposition(|b| *b == b')')
-        .and_then(|at| stat.get(at + 1..));
-    let device = after
-        .and_then(|rest| std::str::from_utf8(rest).ok())
-        .and_then(|rest| rest.split_ascii_whitespace().nth(4)?.parse().ok())
-        .unwrap_or_default();
-    if device == 0 {
-        return Err(Errno::NXIO.into());
+    match stat(tid)?.terminal {
+        0 => Err(Errno::NXIO.into()),
+        device => Ok(device),
     }
-    Ok(device)
 }
 
 /// Reads the file mode creation mask of the process of thread `tid`.
 pub(crate) fn creation_mask(tid: u32) -> io::Result<Mode> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Umask:"))
-        .and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok())
-        .map(Mode::from_raw_mode)
-        .ok_or_else(|| io::Error::other("/proc/PID/status has another form"))
+    let mask = Status::new(&status(tid)?).mask()?;
+    Ok(Mode::from_raw_mode(mask))
 }
 
 /// Reads how long a file may be that a thread makes (`RLIMIT_FSIZE`), in bytes.
 pub(crate) fn file_size_limit(thread: Pid) -> u64 {
-    limit(thread, "Max file size")
+    limit(thread, b"Max file size")
 }
 
 /// Tells whether a thread has no place for a further descriptor (`RLIMIT_NOFILE`). Before Linux 6.2
@@ -137,7 +118,7 @@ pub(crate) fn descriptors_are_used_up(thread: Pid) -> bool {
     if count < FEW_DESCRIPTORS {
         return false;
     }
-    let limit = limit(thread, "Max open files");
+    let limit = limit(thread, b"Max open files");
     if count < limit {
         return false;
     }
@@ -148,13 +129,11 @@ pub(crate) fn descriptors_are_used_up(thread: Pid) -> bool {
     u64::try_from(below).is_ok_and(|below| below >= limit)
 }
 
-/// Reads a soft limit of a thread (`/proc/PID/limits`); the largest number where there is none.
-fn limit(thread: Pid, name: &str) -> u64 {
+/// Reads a soft limit of a thread; the largest number where there is none, or no thread any more.
+fn limit(thread: Pid, name: &[u8]) -> u64 {
     let path = format!("/proc/{}/limits", thread.as_raw_nonzero());
-    let limits = fs::read_to_string(path).unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
-        .unwrap_or(u64::MAX)
+    let text = fs::read(path).unwrap_or_default();
+    proc_text::soft_limit(&text, name).unwrap_or(u64::MAX)
 }
 
 /// Reads a magic link of a process; empty when it is gone.
@@ -174,11 +153,8 @@ pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
                 .read_to_end(&mut bytes),
         );
     }
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-    if bytes.is_empty() {
-        return Vec::new();
-    }
-    bytes.split(|b| *b == 0).map(RawText::from_bytes).collect()
+    let arguments = proc_text::arguments(&bytes).into_iter();
+    arguments.map(RawText::from_bytes).collect()
 }
 
 /// Reads the variables that a process was started with, as far as it left them as they were.
@@ -187,14 +163,17 @@ pub(crate) fn environment(pid: u32) -> io::Result<Vec<(RawText, RawText)>> {
     fs::File::open(format!("/proc/{pid}/environ"))?
         .take(ENVIRONMENT_BYTES_MAX as u64)
         .read_to_end(&mut bytes)?;
-    Ok(bytes.split(|b| *b == 0).filter_map(variable).collect())
+    let variables = proc_text::variables(&bytes);
+    Ok(variables.map(as_texts).collect())
 }
 
-/// Splits `NAME=value`. What has no `=` is no variable: no program gets it by a name (getenv(3)).
+/// Splits `NAME=value`; what has no `=` is no variable.
 pub(crate) fn variable(entry: &[u8]) -> Option<(RawText, RawText)> {
-    let at = entry.iter().position(|byte| *byte == b'=')?;
-    let (name, value) = (entry.get(..at)?, entry.get(at + 1..)?);
-    Some((RawText::from_bytes(name), RawText::from_bytes(value)))
+    proc_text::variable(entry).map(as_texts)
+}
+
+fn as_texts((name, value): (&[u8], &[u8])) -> (RawText, RawText) {
+    (RawText::from_bytes(name), RawText::from_bytes(value))
 }
 
 /// Cuts an argument vector as [`command_line`] does.
@@ -242,12 +221,8 @@ pub fn descendants(root: u32, processes_max: usize) -> Vec<u32> {
             continue;
         };
         for task in tasks.flatten() {
-            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            found.extend(
-                children
-                    .split_ascii_whitespace()
-                    .filter_map(|id| id.parse::<u32>().ok()),
-            );
+            let children = fs::read(task.path().join("children")).unwrap_or_default();
+            found.extend(proc_text::children(&children).unwrap_or_default());
         }
         if found.len() > processes_max {
             found.truncate(processes_max);
@@ -259,32 +234,22 @@ pub fn descendants(root: u32, processes_max: usize) -> Vec<u32> {
 
 /// Returns the thread that traces thread `tid`, zero where none does; `None` where that cannot be told.
 pub(crate) fn tracer(tid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("TracerPid:"))?;
-    line.trim().parse().ok()
+    Status::new(&status(tid).ok()?).tracer().ok()
 }
 
 /// Returns the id that a thread has in its session.
 pub(crate) fn session_id(tid: u32) -> Option<i32> {
-    namespace_ids(tid)?.get(1).copied()
+    thread_ids(tid)?.get(1).copied()
 }
 
 /// Counts the pid namespaces, from ours on, that a thread is in.
 pub(crate) fn pid_namespaces(tid: u32) -> Option<usize> {
-    namespace_ids(tid).map(|ids| ids.len())
+    thread_ids(tid).map(|ids| ids.len())
 }
 
-/// Reads the ids of a thread, that in our namespace first (`NSpid`).
-fn namespace_ids(tid: u32) -> Option<Vec<i32>> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))?;
-    line.split_ascii_whitespace()
-        .map(|id| id.parse().ok())
-        .collect()
+/// Reads the ids of a thread, that in our namespace first.
+fn thread_ids(tid: u32) -> Option<Vec<i32>> {
+    Status::new(&status(tid).ok()?).thread_ids().ok()
 }
 
 /// Finds the thread below `first` that has this id in the session.
@@ -359,29 +324,24 @@ fn listed_sockets(
             buffer = Vec::new();
             continue;
         };
-        found.extend(socket_inode(target.as_bytes()).filter(|inode| wanted.contains(inode)));
+        found.extend(
+            proc_text::socket_inode(target.as_bytes()).filter(|inode| wanted.contains(inode)),
+        );
         buffer = target.into_bytes();
     }
     Ok(())
 }
 
-/// Reads the text of a link to a socket, `socket:[INODE]`.
-fn socket_inode(link: &[u8]) -> Option<u32> {
-    let inode = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(inode).ok()?.parse().ok()
-}
-
 /// As [`listed_sockets`], of a thread that forbids a look at it (`PR_SET_DUMPABLE`): copies of its
 /// descriptors can be had all the same.
 fn hidden_sockets(task: u32, wanted: &HashSet<u32>, found: &mut HashSet<u32>) -> io::Result<()> {
-    let status = fs::read_to_string(format!("/proc/{task}/status")).unwrap_or_default();
-    let slots = status
-        .lines()
-        .find_map(|line| line.strip_prefix("FDSize:")?.trim().parse::<i32>().ok());
-    let slots = slots.unwrap_or_default();
-    if slots > HIDDEN_DESCRIPTORS_MAX {
+    // One that is gone holds nothing.
+    let status = status(task).unwrap_or_default();
+    let slots = Status::new(&status).descriptor_slots().unwrap_or_default();
+    let slots = i32::try_from(slots).ok();
+    let Some(slots) = slots.filter(|slots| *slots <= HIDDEN_DESCRIPTORS_MAX) else {
         return Err(io::ErrorKind::PermissionDenied.into());
-    }
+    };
     for descriptor in (0..slots).rev() {
         if found.len() == wanted.len() {
             break;
@@ -393,7 +353,7 @@ fn hidden_sockets(task: u32, wanted: &HashSet<u32>, found: &mut HashSet<u32>) ->
             Err(_) => continue,
         };
         let link = path_of(&copy)?;
-        let inode = socket_inode(link.as_os_str().as_bytes());
+        let inode = proc_text::socket_inode(link.as_os_str().as_bytes());
         found.extend(inode.filter(|inode| wanted.contains(inode)));
     }
     Ok(())

@@ -19,6 +19,7 @@ use stockade_types::Digest;
 
 use super::interpreter::{FIRST_BYTES, Interpreter};
 use crate::{
+    lanes,
     locate::reopen_path,
     procfs,
     recorder::lock,
@@ -29,6 +30,8 @@ use crate::{
 /// milliseconds. Larger ones only where a verdict may depend on it: a rule names digests, or a
 /// program of that size.
 const HASHED_BYTES_MAX: u64 = 8 << 20;
+/// Larger files are hashed while another thread answers: this many take as long as handing over does.
+const QUICK_BYTES_MAX: u64 = 64 << 10;
 /// Known contents; each is about 100 bytes.
 const KNOWN_MAX: usize = 20_000;
 
@@ -137,6 +140,9 @@ impl ProgramFile {
 
     /// Hashes it as it is now.
     pub(super) fn digest(&self) -> io::Result<Digest> {
+        if self.key.size > QUICK_BYTES_MAX {
+            lanes::slow();
+        }
         hash(reopen(&self.fd)?)
     }
 
@@ -323,20 +329,36 @@ impl Identities {
     }
 
     fn aliases(&self, size: u64, digest: Digest) -> Vec<String> {
-        let mut named = lock(self.named());
-        let mut aliases = Vec::new();
-        for program in named.iter_mut().filter(|program| program.size == size) {
-            if program.digest.is_none() {
-                program.digest = File::open(&program.path).and_then(hash).ok();
-            }
-            if program.digest == Some(digest) {
-                aliases.push(program.name.clone());
-            }
-        }
+        self.hash_named(size);
+        let named = lock(self.named());
+        let alike = named
+            .iter()
+            .filter(|program| program.size == size && program.digest == Some(digest));
+        let mut aliases: Vec<String> = alike.map(|program| program.name.clone()).collect();
+        drop(named);
         // `git-receive-pack` is `git` by another name, but `git` is not `git-receive-pack`.
         let parts: Vec<String> = aliases.iter().map(|name| format!("{name}-")).collect();
         aliases.retain(|name| !parts.iter().any(|part| name.starts_with(part.as_str())));
         aliases
+    }
+
+    /// Hashes the programs that rules name and that have this size, which nobody waits for but who
+    /// wants to know.
+    fn hash_named(&self, size: u64) {
+        let unknown = |program: &&Named| program.size == size && program.digest.is_none();
+        let paths: Vec<PathBuf> = lock(self.named())
+            .iter()
+            .filter(unknown)
+            .map(|program| program.path.clone())
+            .collect();
+        for path in paths {
+            lanes::slow();
+            let digest = File::open(&path).and_then(hash).ok();
+            let mut named = lock(self.named());
+            for program in named.iter_mut().filter(|program| program.path == path) {
+                program.digest = digest;
+            }
+        }
     }
 
     /// Hashes `file`, or remembers its digest where the session cannot change it.

@@ -23,6 +23,8 @@ use rustix::{
     io::Errno,
 };
 
+use stockade_sys::proc_text::Status;
+
 use crate::{mountinfo::SessionMounts, procfs};
 
 /// Links that one path may go through, as in the kernel (path_resolution(7)).
@@ -140,12 +142,14 @@ impl Resolver {
 
     /// Reads the id, in the session's pid namespace, of the process that the thread is of.
     pub(crate) fn inner_process(&self) -> io::Result<String> {
-        inner_id(self.tid, "NStgid:")
+        let status = procfs::status(self.tid)?;
+        inner_id(&Status::new(&status).process_ids()?)
     }
 
     /// Reads the id of the thread in the session's pid namespace.
     pub(crate) fn inner_thread(&self) -> io::Result<String> {
-        inner_id(self.tid, "NSpid:")
+        let status = procfs::status(self.tid)?;
+        inner_id(&Status::new(&status).thread_ids()?)
     }
 
     /// Resolves for another thread that has the same root directory.
@@ -380,18 +384,11 @@ impl Resolver {
 /// `AT_FDCWD` of the kernel's interface.
 pub(crate) const AT_FDCWD: i32 = -100;
 
-/// Reads an id of a thread as the pid namespace of the session has it.
-fn inner_id(tid: u32, line: &str) -> io::Result<String> {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status"))?;
-    let ids = status.lines().find_map(|found| found.strip_prefix(line));
-    let id = ids.and_then(session_id).ok_or(Errno::NOENT)?;
-    Ok(id.to_owned())
-}
-
-/// Picks from the ids of a thread, outermost namespace first, the one in the session's own: further
-/// ones are of namespaces that the session made, which have no `/proc` of their own.
-fn session_id(ids: &str) -> Option<&str> {
-    ids.split_ascii_whitespace().take(2).last()
+/// Picks from ids, outermost namespace first, the one in the session's own: further ones are of
+/// namespaces that the session made, which have no `/proc` of their own.
+fn inner_id(ids: &[i32]) -> io::Result<String> {
+    let id = ids.iter().take(2).next_back().ok_or(Errno::NOENT)?;
+    Ok(id.to_string())
 }
 
 /// Whether a magic link shows no path.

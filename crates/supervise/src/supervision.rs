@@ -2,13 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
+    future::Future,
     os::fd::{AsFd as _, OwnedFd},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
 };
 
 use stockade_event::{Durability, Event};
@@ -21,9 +20,7 @@ use stockade_sys::{
     notifier::{Notification, Notifier},
     seccomp::name,
 };
-use stockade_types::{
-    Answerer, ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdict, chain,
-};
+use stockade_types::{Answerer, ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdict};
 
 use crate::{
     areas::Areas,
@@ -31,14 +28,18 @@ use crate::{
     environment::StartEnvironment,
     git,
     git::Remotes,
-    hands::{Hands, Masks},
+    hands::{Callers, Hands, Masks},
+    lanes,
+    lanes::{Lanes, Work},
     mount_watch::Replaced,
     places::Places,
     processes::Processes,
     program_file,
     recorder::{Recorder, SUPERVISOR, lock},
     resolve::Resolver,
-    search, tracing, verify,
+    search, tracing,
+    turns::Turns,
+    verify,
 };
 use stockade_approval::{Asker, Desk, Outcome};
 
@@ -73,7 +74,11 @@ pub(crate) struct Supervision {
     /// Opens of pipes that wait.
     pub(crate) pipes: AtomicUsize,
     /// Changes are made one after the other.
-    pub(crate) turns: Mutex<()>,
+    pub(crate) turns: Turns,
+    /// The calls of the session come from here, and their answers go there.
+    pub(crate) notifier: Notifier,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) callers: Mutex<Callers>,
     /// What protected names led to when the session started.
     pub(crate) places: Arc<Places>,
     /// Protected files that are replaced on behalf of the session.
@@ -130,7 +135,7 @@ pub struct Parts {
 }
 
 impl Supervision {
-    fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts, notifier: Notifier) -> Self {
         let settings = parts.policy.settings();
         let files = program_file::Identities::new(
             parts.policy.command_names(),
@@ -151,7 +156,10 @@ impl Supervision {
             refusals: parts.refusals,
             binder: parts.binder,
             pipes: AtomicUsize::new(0),
-            turns: Mutex::default(),
+            turns: Turns::default(),
+            notifier,
+            lanes: Arc::default(),
+            callers: Mutex::default(),
             places: parts.places,
             replaced: parts.replaced,
             remotes: parts.remotes,
@@ -165,23 +173,6 @@ impl Supervision {
             over: AtomicBool::new(false),
         }
     }
-}
-
-/// Starts the threads that judge the calls of a session: the one that answers `notifier`, which ends
-/// when every process of the session has, and the one that verifies executions, which ends with it.
-///
-/// # Errors
-/// When a thread cannot be made.
-pub fn start(parts: Parts, notifier: Notifier) -> io::Result<thread::JoinHandle<()>> {
-    let supervision = Arc::new(Supervision::new(parts));
-    let second_look = verify::start(&supervision)?;
-    thread::Builder::new()
-        .name("notifier".to_owned())
-        .spawn(move || {
-            serve(&supervision, notifier);
-            // A thread that panicked has aborted the whole process.
-            drop(second_look.join());
-        })
 }
 
 /// What is remembered between calls.
@@ -214,8 +205,54 @@ pub(crate) struct State {
 /// Recorded changes that are remembered; past this, changes are recorded again.
 const CHANGED_MAX: usize = 100_000;
 
-/// Waits for a person, or for what the call waits for, and returns the answer to the call.
-pub(crate) type Wait = Box<dyn FnOnce(&Supervision, &Notifier, &Notification) -> Answer + Send>;
+/// Begins what answers a call later: waits for a person, or for what the call waits for.
+pub(crate) type Later = Box<dyn FnOnce(Caller) -> Work + Send>;
+
+/// A call that waits, with the session that it is of.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) shared: Arc<Supervision>,
+    pub(crate) call: Notification,
+}
+
+impl Caller {
+    /// Whether it still waits; otherwise nobody has what was asked for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.shared.notifier.is_waiting(&self.call)
+    }
+
+    /// Judges a call that waited for something else, and answers it.
+    pub(crate) async fn resume(self) -> Answer {
+        loop {
+            let judge = |hands: &mut Hands| self.shared.judge(hands, &self.call);
+            match Hands::with(judge).unwrap_or(Reply::Refuse(ERRNO_NOT_JUDGED)) {
+                Reply::Busy => drop(self.shared.turns.taken().await),
+                reply => return reply.answer(self).await,
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// Waits for the answer. Where somebody else has the turn there is none.
+    pub(crate) async fn answer(self, caller: Caller) -> Answer {
+        match self {
+            Self::Now(answer) => answer,
+            Self::Proceed => Answer::Proceeds,
+            Self::Refuse(errno) => Answer::Fails(errno),
+            Self::Later(later) => later(caller).await,
+            Self::Busy => Answer::Fails(ERRNO_NOT_JUDGED),
+        }
+    }
+}
+
+/// What answers a call later.
+pub(crate) fn later<F>(begin: impl FnOnce(Caller) -> F + Send + 'static) -> Reply
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    Reply::Later(Box::new(|caller| Box::pin(begin(caller))))
+}
 
 /// The answer to one call.
 #[derive(Debug)]
@@ -247,57 +284,16 @@ pub(crate) enum Reply {
     Refuse(i32),
     /// It is answered at once.
     Now(Answer),
-    /// The thread that waits will answer.
-    Later(Wait),
-}
-
-/// Answers calls until every process of the session has ended.
-fn serve(supervision: &Arc<Supervision>, notifier: Notifier) {
-    answer_all(supervision, &Arc::new(notifier));
-    // The thread that verifies executions ends with this.
-    supervision.second_looks.close();
-}
-
-fn answer_all(supervision: &Arc<Supervision>, notifier: &Arc<Notifier>) {
-    let mut hands = match Hands::of_this_thread(supervision) {
-        Ok(hands) => hands,
-        Err(error) => {
-            let reason = format!(
-                "the supervisor cannot act as the session: {}",
-                chain(&error)
-            );
-            return (supervision.abort)(&reason);
-        }
-    };
-    loop {
-        let call = match notifier.receive() {
-            Ok(Some(call)) => call,
-            Ok(None) => return,
-            Err(error) => return (supervision.abort)(&format!("the notifier failed: {error}")),
-        };
-        match supervision.judge(&mut hands, notifier, &call) {
-            Reply::Proceed => supervision.answer(notifier, &call, Answer::Proceeds),
-            Reply::Refuse(errno) => supervision.answer(notifier, &call, Answer::Fails(errno)),
-            Reply::Now(answer) => supervision.answer(notifier, &call, answer),
-            Reply::Later(wait) => {
-                let (shared, waiting) = (Arc::clone(supervision), Arc::clone(notifier));
-                let spawned = thread::Builder::new()
-                    .name("ask".to_owned())
-                    .spawn(move || {
-                        let answer = wait(&shared, &waiting, &call);
-                        shared.answer(&waiting, &call, answer);
-                    });
-                if spawned.is_err() {
-                    supervision.answer(notifier, &call, Answer::Fails(ERRNO_NOT_JUDGED));
-                }
-            }
-        }
-    }
+    /// It is answered later.
+    Later(Later),
+    /// Somebody else has the turn; nothing was done yet.
+    Busy,
 }
 
 impl Supervision {
     /// Answers a call. Nothing goes on once the session is over.
-    pub(crate) fn answer(&self, notifier: &Notifier, call: &Notification, answer: Answer) {
+    pub(crate) fn answer(&self, call: &Notification, answer: Answer) {
+        let notifier = &self.notifier;
         let over = self.over.load(Ordering::Acquire);
         let answered = match answer {
             Answer::Fails(errno) => notifier.refuse(call, errno),
@@ -319,17 +315,14 @@ impl Supervision {
         self.second_looks.announce();
     }
 
-    pub(crate) fn judge(
-        &self,
-        hands: &mut Hands,
-        notifier: &Notifier,
-        call: &Notification,
-    ) -> Reply {
+    pub(crate) fn judge(&self, hands: &mut Hands, call: &Notification) -> Reply {
         let Some(call_name) = name(call.number) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
-        let tid = u32::try_from(call.thread.as_raw_nonzero().get()).unwrap_or_default();
-        self.settle_written(hands, tid);
+        let tid = call.tid();
+        if self.settle_written(hands, tid).is_none() {
+            return Reply::Busy;
+        }
         if call_name == "exit_group"
             && let Some(asks) = self.ask_first(drafts::Moment::Ends, tid)
         {
@@ -338,11 +331,13 @@ impl Supervision {
         if call_name == "exit_group" || call_name == "exit" {
             // Threads come and go; only a process is forgotten.
             if call_name == "exit_group" {
-                hands.forget();
-                self.end_checkout(hands, tid);
+                self.forget_callers();
+                if self.end_checkout(hands, tid).is_none() {
+                    return Reply::Busy;
+                }
             }
-            if let Some(actual) = self.second_looks.at_exit(tid) {
-                self.judge_again(actual);
+            if let Some(different) = self.second_looks.at_exit(tid) {
+                self.judge_different(different);
             }
             return Reply::Proceed;
         }
@@ -363,17 +358,19 @@ impl Supervision {
                 if let Some(asks) = self.ask_first(drafts::Moment::Runs, tid) {
                     return asks;
                 }
-                hands.forget();
+                self.forget_callers();
                 self.judge_exec(&resolver, call, call_name, tid)
             }
             "ptrace" => self.judge_trace(call, tid),
             "umask" => {
-                hands.note_mask(self, tid, call);
+                self.note_mask(tid, call);
                 Reply::Proceed
             }
             _ => {
-                let turn = self.turn();
-                let reply = self.judge_change(hands, &resolver, notifier, call, call_name);
+                let Some(turn) = self.turns.take() else {
+                    return Reply::Busy;
+                };
+                let reply = self.judge_change(hands, &resolver, call, call_name);
                 drop(turn);
                 reply
             }
@@ -381,21 +378,17 @@ impl Supervision {
     }
 
     /// Makes the pointers of git that were written since the last call: whoever wrote one expects it
-    /// to be there.
-    fn settle_written(&self, hands: &mut Hands, tid: u32) {
+    /// to be there. `None` where somebody else has the turn.
+    fn settle_written(&self, hands: &mut Hands, tid: u32) -> Option<()> {
         if lock(&self.pointers).is_empty() {
-            return;
+            return Some(());
         }
         if let Ok(resolver) = self.resolver(tid) {
-            let turn = self.turn();
+            let turn = self.turns.take()?;
             self.settle_pointers(hands, &resolver);
             drop(turn);
         }
-    }
-
-    /// Waits until no other change is being made.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
-        lock(&self.turns)
+        Some(())
     }
 
     /// Makes a resolver; all processes have one root, since none may change its own.
@@ -418,6 +411,9 @@ impl Supervision {
 
     /// Journals events that belong together, with one write.
     pub(crate) fn write_all(&self, events: &[Event], durability: Durability) -> Option<()> {
+        if durability == Durability::Synced {
+            lanes::slow();
+        }
         match self.recorder.write_all(SUPERVISOR, events, durability) {
             Ok(_) => Some(()),
             Err(error) => {
@@ -431,25 +427,26 @@ impl Supervision {
 
     /// Asks for `request`, whose decision was ask, and returns what came of it, with the approval that
     /// was used. Its event is for the caller to journal, on disk and before the effect.
-    pub(crate) fn ask(
+    pub(crate) async fn ask(
         &self,
         request: &Request,
         decision: &Decision,
-        wanted: &dyn Fn() -> bool,
+        caller: &Caller,
     ) -> (DecisionRecord, Option<ApprovalId>) {
         let id = self.recorder.new_decision();
         let decide = |approvals: &Approvals| self.policy.decide(request, approvals);
-        let outcome = self.desk.ask(&Asker {
+        let asker = Asker {
             request,
             decision,
             decision_id: id,
             revision: self.recorder.revision(),
             intent: None,
             decide: &decide,
-            wanted,
+            wanted: &|| caller.is_waiting(),
             covered: None,
             lasting: self.policy.lasting(request, decision),
-        });
+        };
+        let outcome = self.desk.asked(&asker).await;
         let (last, used) = match outcome {
             Outcome::Granted { approvals, id } => (decide(&approvals), Some(id)),
             Outcome::Refused { by, reason, .. } => (refused(decision, &by, &reason), None),
@@ -480,6 +477,11 @@ pub fn refused(decision: &Decision, by: &Answerer, reason: &str) -> Decision {
 }
 
 impl State {
+    /// Whether a call changes no path but its own.
+    pub(crate) fn has_only_plain_changes(&self) -> bool {
+        self.drafts.is_empty() && self.checkouts.is_empty()
+    }
+
     /// Notes a change; `true` when it was not noted before.
     pub(crate) fn note_change(&mut self, path: &RawText, access: Access) -> bool {
         if self.changed.len() >= CHANGED_MAX {

@@ -89,9 +89,24 @@ fn set_mode(directory: &OwnedFd, mode: Mode) -> rustix::io::Result<()> {
 pub(crate) fn walk(
     top: &Path,
     entries_max: usize,
+    unlocked: Option<&mut Unlocked>,
+    begins: impl Fn(&[u8]) -> bool,
+    visit: impl FnMut(&Entry) -> Search,
+) -> Result<usize, TooMany> {
+    walk_telling(top, entries_max, unlocked, begins, visit, |_| {})
+}
+
+/// As [`walk`]; `opened` is told of each directory before its entries are read.
+///
+/// # Errors
+/// As [`walk`].
+pub(crate) fn walk_telling(
+    top: &Path,
+    entries_max: usize,
     mut unlocked: Option<&mut Unlocked>,
     begins: impl Fn(&[u8]) -> bool,
     mut visit: impl FnMut(&Entry) -> Search,
+    opened: impl Fn(&OwnedFd),
 ) -> Result<usize, TooMany> {
     let top = Entry {
         path: top.to_owned(),
@@ -106,7 +121,7 @@ pub(crate) fn walk(
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::open(&directory.path, flags, Mode::empty())
         };
-        let opened = open().or_else(|error| {
+        let found = open().or_else(|error| {
             let unlocked = unlocked.as_mut().map(|all| all.unlock(&directory.path));
             if matches!(unlocked, Some(Ok(()))) {
                 open()
@@ -114,10 +129,11 @@ pub(crate) fn walk(
                 Err(error)
             }
         });
-        let Ok(fd) = opened else {
+        let Ok(fd) = found else {
             unread += 1;
             continue;
         };
+        opened(&fd);
         let mut listing = RawDir::new(&fd, &mut buffer);
         while let Some(entry) = listing.next() {
             let Ok(entry) = entry else {

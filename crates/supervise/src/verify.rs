@@ -8,9 +8,8 @@
 //! lies where it lay. Of what a person allowed the variables are compared too.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
+    collections::{BTreeSet, HashSet},
+    io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -18,10 +17,14 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{ExecRequest, Request};
-use stockade_types::{Digest, ProcessId, RawText, Severity, Subject, Verdict};
+use stockade_types::{ProcessId, RawText, Severity, Subject, Verdict};
 
-use super::{Supervision, program_file::ProgramFile};
-use crate::{procfs, recorder::lock};
+use super::{
+    Supervision,
+    program_file::ProgramFile,
+    running::{Actual, Expected, Seen, look},
+};
+use crate::{lanes, procfs, recorder::lock};
 
 /// Executions that wait for their post-exec verification; when there are more, the next one waits.
 const WAITING_MAX: usize = 1024;
@@ -45,49 +48,27 @@ const PAUSES: [Duration; 6] = [
 /// session ends: twice can be a build that removes what it made.
 const SUSPICIOUS_MAX: usize = 3;
 
-/// An execution that was let through.
-pub(crate) struct Expected {
-    /// The process.
-    pub(super) id: ProcessId,
-    /// Where its stack began before: as long as that is so, it has not happened.
-    pub(super) stack: u64,
-    /// Device and inode of the judged file; of the interpreter, if it is a script.
-    pub(super) file: (u64, u64),
-    /// Those of the file that was named; of the script, if it is one.
-    pub(super) named: (u64, u64),
-    /// The absolute path that led to that, where one did.
-    pub(super) asked: Option<PathBuf>,
-    /// Its content, where the verdict may have depended on it and it could still change: from now
-    /// on the kernel keeps it as it is.
-    pub(super) content: Option<Digest>,
-    /// What was judged.
-    pub(super) request: ExecRequest,
-    /// Whether it rests on an answer, which binds its variables too.
-    pub(super) by_answer: bool,
-    /// Whether the kernel puts an interpreter in front of the arguments.
-    pub(super) script: bool,
-}
-
 /// Executions that were let through and were not yet seen to have happened.
 #[derive(Default)]
 pub(crate) struct SecondLooks {
     queue: Mutex<Queue>,
     /// Something came while nothing was waited for, or the notifier ended.
     came: Condvar,
-    /// Something left.
+    /// Something left, or a process is looked at no more.
     left: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiting>,
+    /// Processes that a thread looks at. Nothing of them is let through until it is known what they
+    /// run; all other processes go on meanwhile.
+    looked_at: HashSet<ProcessId>,
     /// Whether the thread sleeps until something comes; otherwise it wakes up by itself.
     idle: bool,
     closed: bool,
     /// Executions whose process was gone before anybody saw what it ran.
     unseen: Vec<Expected>,
-    /// Of those, how many were suspicious.
-    suspicious: usize,
 }
 
 struct Waiting {
@@ -96,15 +77,50 @@ struct Waiting {
     looks: usize,
 }
 
+/// A process that the current thread looks at, until this goes.
+struct Look<'q> {
+    looks: &'q SecondLooks,
+    process: ProcessId,
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        lock(&self.looks.queue).looked_at.remove(&self.process);
+        self.looks.left.notify_all();
+    }
+}
+
+/// A process that runs what was not judged as that; nothing of it is let through until this goes.
+pub(super) struct Different<'q> {
+    actual: Actual,
+    look: Look<'q>,
+}
+
 impl SecondLooks {
     /// Adds an execution that is about to be let through.
     pub(super) fn expect(&self, expected: Expected) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.not_looked_at(lock(&self.queue), expected.id);
         queue.waiting.push(Waiting {
             expected,
             due: Instant::now() + pause(0),
             looks: 0,
         });
+    }
+
+    /// Waits until no other thread looks at a process.
+    fn not_looked_at<'q>(
+        &'q self,
+        queue: MutexGuard<'q, Queue>,
+        process: ProcessId,
+    ) -> MutexGuard<'q, Queue> {
+        if !queue.looked_at.contains(&process) {
+            return queue;
+        }
+        drop(queue);
+        lanes::slow();
+        let looked_at = |queue: &mut Queue| queue.looked_at.contains(&process);
+        let waited = self.left.wait_while(lock(&self.queue), looked_at);
+        waited.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the thread up for what was added, where it does not wake up by itself; to be called
@@ -120,62 +136,116 @@ impl SecondLooks {
 
     /// Looks at a process that waits in a new execution, for the last time as what it runs now.
     /// Returns what it runs if that is not what was judged.
-    pub(super) fn before_another(&self, process: ProcessId) -> Result<Option<Actual>, TooMany> {
-        let full = |queue: &mut Queue| queue.waiting.len() >= WAITING_MAX && !queue.closed;
-        let waited = self
-            .left
-            .wait_timeout_while(lock(&self.queue), FULL_TIMEOUT, full);
-        let (mut queue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn before_another(
+        &self,
+        process: ProcessId,
+    ) -> Result<Option<Different<'_>>, TooMany> {
+        let is_full = |queue: &Queue| queue.waiting.len() >= WAITING_MAX && !queue.closed;
         let pending = |queue: &Queue| {
             let of_it = |one: &&Waiting| one.expected.id == process;
             queue.waiting.iter().filter(of_it).count()
         };
+        let mut queue = lock(&self.queue);
+        if is_full(&queue) {
+            drop(queue);
+            lanes::slow();
+            queue = lock(&self.queue);
+        }
+        let full = |queue: &mut Queue| is_full(queue);
+        let waited = self.left.wait_timeout_while(queue, FULL_TIMEOUT, full);
+        let (queue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let queue = self.not_looked_at(queue, process);
         if pending(&queue) == 0 && !timeout.timed_out() {
             return Ok(None);
         }
-        let actual = queue.settle(process);
+        drop(queue);
+        let different = self.settle(process);
+        let queue = lock(&self.queue);
         let too_many = pending(&queue) >= OF_ONE_MAX || queue.waiting.len() >= WAITING_MAX;
-        if too_many && actual.is_none() {
+        if too_many && different.is_none() {
             return Err(TooMany);
         }
-        Ok(actual)
+        Ok(different)
     }
 
     /// Looks at the process of a thread that is about to end it: once it is gone nobody can tell
     /// what it ran. Returns what it runs if that is not what was judged.
     ///
     /// An execution of another thread may still be on its way; that one waits on.
-    pub(super) fn at_exit(&self, tid: u32) -> Option<Actual> {
-        let mut queue = lock(&self.queue);
-        if queue.waiting.is_empty() {
+    pub(super) fn at_exit(&self, tid: u32) -> Option<Different<'_>> {
+        let queue = lock(&self.queue);
+        if queue.waiting.is_empty() && queue.looked_at.is_empty() {
             return None;
         }
         let of = |pid: u32| {
-            let mut waiting = queue.waiting.iter().map(|one| one.expected.id);
-            waiting.find(|id| id.pid == pid)
+            let waiting = queue.waiting.iter().map(|one| &one.expected.id);
+            let mut known = waiting.chain(&queue.looked_at);
+            known.find(|id| id.pid == pid).copied()
         };
         let process = of(tid).or_else(|| of(procfs::identity(tid).ok()?.id.pid))?;
-        queue.settle(process)
+        drop(queue);
+        self.settle(process)
+    }
+
+    /// Looks at a process: what has happened is taken off the queue. Returns what runs if none of
+    /// its executions was judged as that.
+    ///
+    /// No execution of it is let through meanwhile.
+    fn settle(&self, process: ProcessId) -> Option<Different<'_>> {
+        let mut queue = self.not_looked_at(lock(&self.queue), process);
+        let of_it = |one: &mut Waiting| one.expected.id == process;
+        let mut own: Vec<Waiting> = queue.waiting.extract_if(.., of_it).collect();
+        if own.is_empty() {
+            return None;
+        }
+        queue.looked_at.insert(process);
+        drop(queue);
+        let look = Look {
+            looks: self,
+            process,
+        };
+        let seen = look_at_all(&mut own);
+        let mut queue = lock(&self.queue);
+        match seen {
+            SeenOfAll::NotYet => queue.waiting.append(&mut own),
+            // Which of several happened, if any did, nobody knows.
+            SeenOfAll::Gone => queue.unseen.extend(own.into_iter().map(|one| one.expected)),
+            SeenOfAll::AsJudged => {}
+            SeenOfAll::Different(actual) => {
+                return Some(Different {
+                    actual: *actual,
+                    look,
+                });
+            }
+        }
+        // It takes the lock.
+        drop(queue);
+        drop(look);
+        None
     }
 
     /// Ends the thread.
     pub(super) fn close(&self) {
         lock(&self.queue).closed = true;
         self.came.notify_one();
-        self.left.notify_one();
+        self.left.notify_all();
     }
 
-    /// Waits until a look is due; `None` at the end.
-    fn due(&self) -> Option<MutexGuard<'_, Queue>> {
+    /// Waits until looks are due, and returns at which processes; `None` at the end.
+    fn due(&self) -> Option<BTreeSet<ProcessId>> {
         let mut queue = lock(&self.queue);
         loop {
             if queue.closed {
                 return None;
             }
+            let now = Instant::now();
             let next = queue.waiting.iter().map(|one| one.due).min();
-            let left = next.map(|due| due.saturating_duration_since(Instant::now()));
+            let left = next.map(|due| due.saturating_duration_since(now));
             queue = match left {
-                Some(Duration::ZERO) => return Some(queue),
+                Some(Duration::ZERO) => {
+                    let due = queue.waiting.iter().filter(|one| one.due <= now);
+                    return Some(due.map(|one| one.expected.id).collect());
+                }
                 Some(left) => {
                     let woken = self.came.wait_timeout(queue, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
@@ -192,55 +262,34 @@ impl SecondLooks {
     }
 }
 
+/// What was seen of the executions of one process together.
+enum SeenOfAll {
+    NotYet,
+    AsJudged,
+    Different(Box<Actual>),
+    Gone,
+}
+
+/// Looks at the executions of one process. Of several, one is over as soon as another is there: a
+/// process runs one program.
+fn look_at_all(own: &mut [Waiting]) -> SeenOfAll {
+    let mut seen = SeenOfAll::NotYet;
+    for one in own {
+        one.looks += 1;
+        one.due = Instant::now() + pause(one.looks);
+        match look(&one.expected) {
+            Seen::NotYet => {}
+            Seen::Different(actual) => seen = SeenOfAll::Different(actual),
+            Seen::AsJudged => return SeenOfAll::AsJudged,
+            Seen::Gone => return SeenOfAll::Gone,
+        }
+    }
+    seen
+}
+
 /// More executions are under way than programs could mean.
 #[derive(Debug)]
 pub(super) struct TooMany;
-
-impl Queue {
-    /// Looks at a process: what has happened is taken off the queue. Returns what runs if none of
-    /// its executions was judged as that.
-    ///
-    /// No execution of it can be let through meanwhile, for that takes the same lock.
-    fn settle(&mut self, process: ProcessId) -> Option<Actual> {
-        let mut different = None;
-        let mut gone = false;
-        let mut happened = false;
-        for one in &mut self.waiting {
-            if one.expected.id != process {
-                continue;
-            }
-            one.looks += 1;
-            one.due = Instant::now() + pause(one.looks);
-            match look(&one.expected) {
-                Seen::NotYet => {}
-                Seen::Different(actual) => {
-                    different = Some(*actual);
-                    happened = true;
-                }
-                // Of several, one is over as soon as another is there: a process runs one program.
-                Seen::AsJudged => {
-                    different = None;
-                    happened = true;
-                    break;
-                }
-                Seen::Gone => {
-                    different = None;
-                    happened = true;
-                    gone = true;
-                    break;
-                }
-            }
-        }
-        if happened {
-            let of_it = |one: &mut Waiting| one.expected.id == process;
-            let over = self.waiting.extract_if(.., of_it);
-            // Which of several happened, if any did, nobody knows.
-            let unseen = over.map(|one| one.expected).filter(|_| gone);
-            self.unseen.extend(unseen);
-        }
-        different
-    }
-}
 
 /// Starts the thread; it ends when the notifier does.
 ///
@@ -254,31 +303,24 @@ pub(crate) fn start(shared: &Arc<Supervision>) -> io::Result<JoinHandle<()>> {
 }
 
 fn watch(shared: &Supervision) {
-    while let Some(mut queue) = shared.second_looks.due() {
-        let now = Instant::now();
-        let is_due = |one: &&Waiting| one.due <= now;
-        let due: Vec<ProcessId> = queue
-            .waiting
-            .iter()
-            .filter(is_due)
-            .map(|one| one.expected.id)
-            .collect();
-        let different: Vec<Actual> = due.iter().filter_map(|id| queue.settle(*id)).collect();
-        for actual in different {
-            // What such a process wants next waits for this: the queue is locked until it is known.
-            shared.judge_again(actual);
+    let looks = &shared.second_looks;
+    let mut suspicious = 0;
+    while let Some(due) = looks.due() {
+        for process in due {
+            if let Some(different) = looks.settle(process) {
+                shared.judge_different(different);
+            }
         }
-        let unseen = std::mem::take(&mut queue.unseen);
-        let suspicious = shared.tell_unseen(unseen);
-        queue.suspicious += suspicious;
-        if suspicious > 0 && queue.suspicious >= SUSPICIOUS_MAX {
-            shared.end_for_unseen(queue.suspicious);
+        let unseen = std::mem::take(&mut lock(&looks.queue).unseen);
+        let found = shared.tell_unseen(unseen);
+        suspicious += found;
+        if found > 0 && suspicious >= SUSPICIOUS_MAX {
+            shared.end_for_unseen(suspicious);
         }
-        drop(queue);
-        shared.second_looks.left.notify_one();
+        looks.left.notify_all();
     }
     // All processes are gone: what was let through last is not seen any more.
-    let mut queue = lock(&shared.second_looks.queue);
+    let mut queue = lock(&looks.queue);
     let waiting = std::mem::take(&mut queue.waiting);
     let mut unseen = std::mem::take(&mut queue.unseen);
     drop(queue);
@@ -292,127 +334,6 @@ fn pause(looks: usize) -> Duration {
         .or(PAUSES.last())
         .copied()
         .unwrap_or_default()
-}
-
-/// What a process runs that was not judged as that.
-pub(super) struct Actual {
-    /// Its file; an error where it cannot be seen.
-    file: io::Result<ProgramFile>,
-    argv: Vec<RawText>,
-    judged: ExecRequest,
-}
-
-enum Seen {
-    AsJudged,
-    Different(Box<Actual>),
-    NotYet,
-    Gone,
-}
-
-fn look(expected: &Expected) -> Seen {
-    let pid = expected.id.pid;
-    let hidden = match Running::of(pid) {
-        Ok(running) if running.is_whole(expected) => return Seen::AsJudged,
-        Ok(_) => false,
-        Err(error) if is_hidden(&error) => true,
-        Err(_) => return Seen::Gone,
-    };
-    // Only now does it matter whether it has happened, and to the same process. The kernel moves the
-    // stack before the new program runs, and what is read below waits for the rest. What was judged
-    // could be seen, so what cannot has come after it.
-    match procfs::of_process(pid) {
-        Ok(now) if now.id != expected.id => return Seen::Gone,
-        Ok(_) if hidden => {}
-        Ok(now) if now.stack == 0 || now.stack == expected.stack => return Seen::NotYet,
-        Ok(_) => {}
-        Err(_) => return Seen::Gone,
-    }
-    let file = ProgramFile::of_process(pid);
-    let argv = match (Running::of(pid), &file) {
-        (Ok(running), _) if running.is_whole(expected) => return Seen::AsJudged,
-        (Ok(running), Ok(_)) => running.argv,
-        (Err(error), Err(_)) if is_hidden(&error) => procfs::command_line(pid),
-        _ => return Seen::Gone,
-    };
-    Seen::Different(Box::new(Actual {
-        file,
-        argv,
-        judged: expected.request.clone(),
-    }))
-}
-
-/// Whether the kernel keeps a process from us: it runs a file that its user may not read.
-fn is_hidden(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
-/// What a process runs now.
-struct Running {
-    /// Device and inode of its image.
-    image: (u64, u64),
-    argv: Vec<RawText>,
-}
-
-impl Running {
-    fn of(pid: u32) -> io::Result<Self> {
-        let metadata = fs::metadata(format!("/proc/{pid}/exe"))?;
-        Ok(Self {
-            image: (metadata.dev(), metadata.ino()),
-            argv: once_there(|| procfs::command_line(pid)),
-        })
-    }
-
-    fn is(&self, expected: &Expected) -> bool {
-        let judged = &expected.request.argv;
-        let same_arguments = if expected.script {
-            // A script's arguments come after its interpreter's.
-            let arguments = judged.get(1..).unwrap_or_default();
-            self.argv.len() > arguments.len() && self.argv.ends_with(arguments)
-        } else {
-            procfs::same_command_line(&self.argv, judged)
-        };
-        self.image == expected.file && same_arguments
-    }
-
-    /// Whether it also has the content that was judged, and the variables where an answer binds
-    /// them: they lie in memory that others can change between our look and the kernel's.
-    fn is_whole(&self, expected: &Expected) -> bool {
-        let content = || ProgramFile::of_process(expected.id.pid).and_then(|file| file.digest());
-        self.is(expected)
-            && (!expected.by_answer || environment_of(expected) == expected.request.environment)
-            && expected
-                .content
-                .is_none_or(|judged| content().is_ok_and(|now| now == judged))
-    }
-}
-
-/// How often, and after what time, what is not there yet is looked for again.
-const LOOKS_MAX: usize = 20;
-const LOOK_PAUSE: Duration = Duration::from_millis(1);
-
-/// Reads arguments or variables of a process. The kernel moves the stack of an execution
-/// (`setup_arg_pages`) before it says where these lie (`create_elf_tables`), and in between there
-/// are none: what is empty is looked for again, for a while.
-fn once_there<T>(read: impl Fn() -> Vec<T>) -> Vec<T> {
-    let mut found = read();
-    for _ in 0..LOOKS_MAX {
-        if !found.is_empty() {
-            break;
-        }
-        std::thread::sleep(LOOK_PAUSE);
-        found = read();
-    }
-    found
-}
-
-/// Reads the variables that a process has, which can be none.
-fn environment_of(expected: &Expected) -> Vec<(RawText, RawText)> {
-    let read = || procfs::environment(expected.id.pid).unwrap_or_default();
-    if expected.request.environment.is_empty() {
-        read()
-    } else {
-        once_there(read)
-    }
 }
 
 impl Supervision {
@@ -486,8 +407,15 @@ impl Supervision {
         (self.abort)(&format!("{title}: {detail}"));
     }
 
-    /// Judges what a process really runs; when it may not, the session is over.
-    pub(super) fn judge_again(&self, actual: Actual) {
+    /// Judges what a process really runs; what it wants next waits for this.
+    pub(super) fn judge_different(&self, different: Different<'_>) {
+        let Different { actual, look } = different;
+        self.judge_again(actual);
+        drop(look);
+    }
+
+    /// When it may not run, the session is over.
+    fn judge_again(&self, actual: Actual) {
         let Actual { file, argv, judged } = actual;
         let exe = match &file {
             Ok(file) => RawText::from_os(file.path.as_os_str()),

@@ -17,6 +17,7 @@ pub mod net;
 pub mod notifier;
 pub mod pass;
 pub mod probe;
+pub mod proc_text;
 pub mod process;
 pub mod pty;
 pub mod seccomp;

@@ -19,6 +19,13 @@ pub struct Notification {
     pub arguments: [u64; 6],
 }
 
+impl Notification {
+    /// Returns the id of the calling thread.
+    pub fn tid(&self) -> u32 {
+        self.thread.as_raw_nonzero().get().unsigned_abs()
+    }
+}
+
 /// The supervisor's end of a listener.
 #[derive(Debug)]
 pub struct Notifier(OwnedFd);

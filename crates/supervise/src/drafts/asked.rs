@@ -24,7 +24,7 @@ use super::{
     outside::{same_file, writable},
 };
 use crate::{
-    Answer, ERRNO_DENIED, ERRNO_NOT_JUDGED, Hands, Reply, Supervision,
+    Caller, ERRNO_DENIED, ERRNO_NOT_JUDGED, Hands, Supervision,
     areas::Area,
     git::{REMEDY, REMEDY_CHECKOUT, open_straight, read_at, replace},
     judged::{GitFile, Judged},
@@ -32,7 +32,6 @@ use crate::{
     resolve::Resolver,
     state,
 };
-use stockade_sys::notifier::{Notification, Notifier};
 use stockade_types::AskMode;
 
 /// Lines that one question shows; what is longer nobody reads, and it is refused.
@@ -71,12 +70,11 @@ impl Supervision {
     ///
     /// # Errors
     /// With the error number for the call that waits, when they may not be made; nothing of them is.
-    pub(super) fn settle_drafts(
+    pub(super) async fn settle_drafts(
         &self,
-        hands: &mut Hands,
         drafts: Vec<Draft>,
         tid: u32,
-        wanted: &dyn Fn() -> bool,
+        caller: &Caller,
     ) -> Result<(), i32> {
         let (directories, drafts): (Vec<Draft>, Vec<Draft>) = drafts
             .into_iter()
@@ -87,54 +85,67 @@ impl Supervision {
             .filter(|one| one.placeholder)
             .filter_map(|one| Placeholder::at(&one.place))
             .collect();
-        let prepare = || drafts.into_iter().map(prepare).collect();
-        let prepared: Result<Vec<Result<Asked, Unread>>, _> = hands.identity.act(prepare);
-        let settled = match prepared {
-            Err(_) => Err(ERRNO_NOT_JUDGED),
-            Ok(all) => {
-                let (read, unread): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
-                if let Some(one) = unread.into_iter().find_map(Result::err) {
-                    let decision = Control::Protected.denies(one.reason, REMEDY);
-                    self.refuse_drafts([&*one.judged], &decision)
-                } else {
-                    let mut all: Vec<Asked> = read.into_iter().flatten().collect();
-                    all.retain(|one| one.old != one.new);
-                    self.ask_and_make(hands, all, tid, wanted)
-                }
-            }
-        };
+        let settled = self.settle_files(drafts, tid, caller).await;
         if settled.is_err() {
             let remove = || placeholders.iter().for_each(Placeholder::remove);
-            // What cannot be taken away is an empty file that nobody may execute.
-            drop(hands.identity.act(remove));
-            drop_drafts(hands, &directories);
+            Hands::with(|hands| {
+                // What cannot be taken away is an empty file that nobody may execute.
+                drop(hands.identity.act(remove));
+                drop_drafts(hands, &directories);
+            });
         }
         settled
     }
 
-    fn ask_and_make(
-        &self,
-        hands: &mut Hands,
-        all: Vec<Asked>,
-        tid: u32,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<(), i32> {
+    async fn settle_files(&self, drafts: Vec<Draft>, tid: u32, caller: &Caller) -> Result<(), i32> {
+        let prepare = || drafts.into_iter().map(prepare).collect();
+        let prepared = Hands::with(|hands| hands.identity.act(prepare));
+        let Some(Ok(all)): Option<Result<Vec<Result<Asked, Unread>>, _>> = prepared else {
+            return Err(ERRNO_NOT_JUDGED);
+        };
+        let (read, unread): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+        if let Some(one) = unread.into_iter().find_map(Result::err) {
+            let decision = Control::Protected.denies(one.reason, REMEDY);
+            return self.refuse_drafts([&*one.judged], &decision);
+        }
+        let mut all: Vec<Asked> = read.into_iter().flatten().collect();
+        all.retain(|one| one.old != one.new);
+        self.ask_and_make(all, tid, caller).await
+    }
+
+    async fn ask_and_make(&self, all: Vec<Asked>, tid: u32, caller: &Caller) -> Result<(), i32> {
         let resolver = self.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
-        let (free, asked): (Vec<Asked>, Vec<Asked>) = all
-            .into_iter()
-            .partition(|one| self.is_as_before(one) || self.is_copy(hands, &resolver, one));
+        let sort = |hands: &mut Hands| {
+            all.into_iter()
+                .partition(|one| self.is_as_before(one) || self.is_copy(hands, &resolver, one))
+        };
+        let (free, asked): (Vec<Asked>, Vec<Asked>) = Hands::with(sort).ok_or(ERRNO_NOT_JUDGED)?;
         let answer = if asked.is_empty() {
             None
         } else {
-            Some(self.ask_about(&asked, wanted)?)
+            Some(self.ask_about(&asked, caller).await?)
         };
-        let all: Vec<&Asked> = free.iter().chain(&asked).collect();
         // From here on nothing else is changed in the session.
-        let turn = self.turn();
-        let same = || all.iter().all(|one| is_unchanged(&resolver, one));
+        let turn = self.turns.taken().await;
+        let make =
+            |hands: &mut Hands| self.make_all(hands, &resolver, (&free, &asked), answer.as_ref());
+        let made = Hands::with(make).unwrap_or(Err(ERRNO_NOT_JUDGED));
+        drop(turn);
+        made
+    }
+
+    /// Makes drafts, if all is as it was shown; whoever calls has the turn.
+    fn make_all(
+        &self,
+        hands: &Hands,
+        resolver: &Resolver,
+        (free, asked): (&[Asked], &[Asked]),
+        answer: Option<&Answered>,
+    ) -> Result<(), i32> {
+        let all: Vec<&Asked> = free.iter().chain(asked).collect();
+        let same = || all.iter().all(|one| is_unchanged(resolver, one));
         if !matches!(hands.identity.act(same), Ok(true)) {
-            drop(turn);
-            if let (Some(one), Some(answer)) = (asked.first(), &answer) {
+            if let (Some(one), Some(answer)) = (asked.first(), answer) {
                 let changed = self.changed_since(&answer.request, &answer.decision);
                 self.write(&one.draft.judged.denied(changed), Durability::Synced)
                     .ok_or(ERRNO_NOT_JUDGED)?;
@@ -142,11 +153,9 @@ impl Supervision {
             return Err(ERRNO_DENIED);
         }
         self.note_remotes(&all)?;
-        self.note_drafts(&all, answer.as_ref().map(|answer| &answer.record))?;
+        self.note_drafts(&all, answer.map(|answer| &answer.record))?;
         let make = || all.iter().try_for_each(|one| self.make_draft(one));
-        let made = hands.identity.act(make);
-        drop(turn);
-        match made {
+        match hands.identity.act(make) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.raw_os_error().unwrap_or(ERRNO_NOT_JUDGED)),
             Err(_) => Err(ERRNO_NOT_JUDGED),
@@ -157,7 +166,7 @@ impl Supervision {
     ///
     /// # Errors
     /// With the error number for the call that waits, after the refusal was recorded.
-    fn ask_about(&self, asked: &[Asked], wanted: &dyn Fn() -> bool) -> Result<Answered, i32> {
+    async fn ask_about(&self, asked: &[Asked], caller: &Caller) -> Result<Answered, i32> {
         let refuse = |decision: &Decision, all: &[Asked]| {
             let refused = self.refuse_drafts(all.iter().map(|one| &one.draft.judged), decision);
             refused.err().unwrap_or(ERRNO_DENIED)
@@ -166,7 +175,7 @@ impl Supervision {
             Ok(found) => found,
             Err(decision) => return Err(refuse(&decision, asked.get(..1).unwrap_or_default())),
         };
-        let (record, _) = self.ask(&request, &decision, wanted);
+        let (record, _) = self.ask(&request, &decision, caller).await;
         if record.verdict == Verdict::Allow {
             return Ok(Answered {
                 record,
@@ -378,21 +387,6 @@ impl Supervision {
                 self.replaced.takes(path);
                 return;
             }
-        }
-    }
-
-    /// Judges a call that waited for an answer to something else, and answers it.
-    pub(super) fn resume(
-        &self,
-        hands: &mut Hands,
-        notifier: &Notifier,
-        call: &Notification,
-    ) -> Answer {
-        match self.judge(hands, notifier, call) {
-            Reply::Now(answer) => answer,
-            Reply::Proceed => Answer::Proceeds,
-            Reply::Refuse(errno) => Answer::Fails(errno),
-            Reply::Later(wait) => wait(self, notifier, call),
         }
     }
 }

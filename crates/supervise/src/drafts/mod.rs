@@ -41,7 +41,7 @@ use super::{
     judged::{Found, GitFile, Judged, errno},
     state,
 };
-use crate::{areas::Area, locate::Place, procfs, resolve::Resolver};
+use crate::{areas::Area, later, locate::Place, procfs, resolve::Resolver};
 use stockade_types::AskMode;
 
 /// Drafts at a time: a hook manager writes some twenty, and a person reads no more.
@@ -171,7 +171,7 @@ impl Supervision {
             let put = || self.put_placeholder(place);
             let placeholder = fresh && matches!(hands.identity.act(put), Ok(Ok(())));
             let (place, judged) = (found.places.remove(at), found.take_denied()?);
-            let subject = hands.subject(self, resolver.tid());
+            let subject = self.caller(resolver.tid());
             let draft = Draft {
                 owner,
                 checkout,
@@ -312,29 +312,26 @@ impl Supervision {
             checkout: false,
             place: to,
             judged,
-            subject: hands.subject(self, resolver.tid()),
+            subject: self.caller(resolver.tid()),
             what: What::Text(read),
             placeholder: false,
         });
         let tid = resolver.tid();
-        Some(Reply::Later(Box::new(move |shared, notifier, call| {
-            let wanted = || notifier.is_waiting(call);
-            let Ok(mut hands) = Hands::of_this_thread(shared) else {
-                return Answer::Fails(ERRNO_NOT_JUDGED);
-            };
-            if let Err(errno) = shared.settle_drafts(&mut hands, drafts, tid, &wanted) {
+        Some(later(move |caller| async move {
+            let shared = &caller.shared;
+            if let Err(errno) = shared.settle_drafts(drafts, tid, &caller).await {
                 return Answer::Fails(errno);
             }
-            let turn = shared.turn();
+            let turn = shared.turns.taken().await;
             let remove = || rustix::fs::unlinkat(from.parent(), from.name(), AtFlags::empty());
-            let removed = hands.identity.act(remove);
+            let removed = Hands::with(|hands| hands.identity.act(remove));
             drop(turn);
             match removed {
-                Ok(Ok(())) => Answer::Returns,
-                Ok(Err(error)) => Answer::Fails(error.raw_os_error()),
-                Err(_) => Answer::Fails(ERRNO_NOT_JUDGED),
+                Some(Ok(Ok(()))) => Answer::Returns,
+                Some(Ok(Err(error))) => Answer::Fails(error.raw_os_error()),
+                Some(Err(_)) | None => Answer::Fails(ERRNO_NOT_JUDGED),
             }
-        })))
+        }))
     }
 
     /// Asks about drafts before something else happens; `None` where none is ready.
@@ -347,25 +344,21 @@ impl Supervision {
         if drafts.is_empty() {
             return None;
         }
-        Some(Reply::Later(Box::new(move |shared, notifier, call| {
-            let wanted = || notifier.is_waiting(call);
-            let Ok(mut hands) = Hands::of_this_thread(shared) else {
-                return Answer::Fails(ERRNO_NOT_JUDGED);
-            };
-            let settled = shared.settle_drafts(&mut hands, drafts, tid, &wanted);
+        Some(later(move |caller| async move {
+            let settled = caller.shared.settle_drafts(drafts, tid, &caller).await;
             match (settled, moment) {
                 (Err(errno), Moment::GoesOn) => Answer::Fails(errno),
                 (Err(_), Moment::Ends) => {
                     // It has done all it wanted, and would say that it went well.
-                    if wanted() {
+                    if caller.is_waiting() {
                         end_as_failed(owner);
                     }
-                    shared.resume(&mut hands, notifier, call)
+                    caller.resume().await
                 }
                 // Whoever wrote it learns at its next change that it is not there.
-                (Err(_), Moment::Runs) | (Ok(()), _) => shared.resume(&mut hands, notifier, call),
+                (Err(_), Moment::Runs) | (Ok(()), _) => caller.resume().await,
             }
-        })))
+        }))
     }
 
     /// Takes out the drafts that are to be asked about at this moment: those of a process that has
@@ -445,22 +438,21 @@ impl Supervision {
 /// Asks about all that a change of the working tree would do to protected files, before the index
 /// says that it is done.
 fn ask_checkout(drafts: Vec<Draft>, tid: u32) -> Reply {
-    Reply::Later(Box::new(move |shared, notifier, call| {
-        let wanted = || notifier.is_waiting(call);
-        let Ok(mut hands) = Hands::of_this_thread(shared) else {
-            return Answer::Fails(ERRNO_NOT_JUDGED);
-        };
+    later(move |caller| async move {
+        let shared = &caller.shared;
         let first = drafts.first().map(|one| one.judged.request.path.clone());
-        match shared.settle_drafts(&mut hands, drafts, tid, &wanted) {
-            Ok(()) => shared.resume(&mut hands, notifier, call),
+        match shared.settle_drafts(drafts, tid, &caller).await {
+            Ok(()) => caller.resume().await,
             Err(errno) => {
-                let turn = shared.turn();
-                shared.give_up_checkout(&hands, tid, first.unwrap_or_default());
+                let turn = shared.turns.taken().await;
+                let path = first.unwrap_or_default();
+                // What could not be taken back was counted with the steps.
+                Hands::with(|hands| shared.give_up_checkout(hands, tid, path));
                 drop(turn);
                 Answer::Fails(errno)
             }
         }
-    }))
+    })
 }
 
 /// Kills a process that is within its last call, so that whoever started it sees that it failed.

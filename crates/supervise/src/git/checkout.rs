@@ -296,24 +296,26 @@ impl Supervision {
         }
     }
 
-    /// Forgets the change of a process that ends, and takes away directories that it made in vain.
-    pub(crate) fn end_checkout(&self, hands: &Hands, tid: u32) {
+    /// Forgets the change of a process that ends, and takes away directories that it made in vain;
+    /// `None` where somebody else has the turn.
+    pub(crate) fn end_checkout(&self, hands: &Hands, tid: u32) -> Option<()> {
         if state(self).checkouts.is_empty() {
-            return;
+            return Some(());
         }
         let Ok(identity) = procfs::identity(tid) else {
-            return;
+            return Some(());
         };
+        let turn = self.turns.take()?;
         let known = state(self).checkouts.remove(&identity.id.pid);
         self.forget_drafts(hands, identity.id);
         let refused = known.filter(|one| one.process == identity.id && one.refused.is_some());
         if let (Some(checkout), Ok(resolver)) = (refused, self.resolver(tid)) {
-            let turn = self.turn();
             let back = || take_back(&resolver, checkout.steps);
             // What is not empty by now is somebody's.
             hands.identity.act(back).unwrap_or_default();
-            drop(turn);
         }
+        drop(turn);
+        Some(())
     }
 
     /// Tells whether a process changes the working tree as a whole, and if so whether that was refused.

@@ -51,7 +51,7 @@ impl Supervision {
                 .map(|done| done.map(|file| opened(file, *flags))),
             (Harmless::Exists, ..) => return Reply::Refuse(Errno::EXIST.raw_os_error()),
             (Harmless::Nowhere, &Deed::Open { flags, .. }, _) => {
-                return self.pass_over(hands, resolver, found, flags);
+                return self.pass_over(resolver, found, flags);
             }
             (Harmless::Pointer(file), Deed::Open { flags, mode }, [_]) => {
                 let (flags, mode) = (*flags, mode & 0o777 & !hands.mask());
@@ -94,7 +94,7 @@ impl Supervision {
             Ok(Err(error)) => return Reply::Refuse(errno(&error)),
             Err(_) => return Reply::Refuse(ERRNO_NOT_JUDGED),
         };
-        match self.note_changes(hands, found.judged, resolver.tid()) {
+        match self.note_changes(found.judged, resolver.tid()) {
             Some(()) => Reply::Now(answer),
             None => Reply::Refuse(ERRNO_NOT_JUDGED),
         }
@@ -124,16 +124,10 @@ impl Supervision {
     }
 
     /// Lets git write a hook of a template to nowhere, and says so.
-    fn pass_over(
-        &self,
-        hands: &mut Hands,
-        resolver: &Resolver,
-        mut found: Found,
-        flags: u32,
-    ) -> Reply {
+    fn pass_over(&self, resolver: &Resolver, mut found: Found, flags: u32) -> Reply {
         let reason =
             "a hook of git's template would run outside, so the repository is made without it";
-        let subject = hands.subject(self, resolver.tid());
+        let subject = self.caller(resolver.tid());
         if let Some(mut one) = found.judged.pop() {
             one.request.subject = subject;
             let decision = Control::Protected.denies(reason, REMEDY_HOOK);

@@ -159,7 +159,7 @@ impl Supervision {
             Ok(()) => {
                 self.note_made(&place);
                 // A journal that fails ends the session.
-                self.note_changes(hands, vec![judged], resolver.tid())
+                self.note_changes(vec![judged], resolver.tid())
                     .unwrap_or_default();
             }
             Err((reason, _)) => {

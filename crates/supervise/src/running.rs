@@ -1,0 +1,156 @@
+//! What a process runs now, beside what was judged.
+
+use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+
+use stockade_policy::ExecRequest;
+use stockade_types::{Digest, ProcessId, RawText};
+
+use super::program_file::ProgramFile;
+use crate::{lanes, procfs};
+
+/// An execution that was let through.
+pub(crate) struct Expected {
+    /// The process.
+    pub(super) id: ProcessId,
+    /// Where its stack began before: as long as that is so, it has not happened.
+    pub(super) stack: u64,
+    /// Device and inode of the judged file; of the interpreter, if it is a script.
+    pub(super) file: (u64, u64),
+    /// Those of the file that was named; of the script, if it is one.
+    pub(super) named: (u64, u64),
+    /// The absolute path that led to that, where one did.
+    pub(super) asked: Option<PathBuf>,
+    /// Its content, where the verdict may have depended on it and it could still change: from now
+    /// on the kernel keeps it as it is.
+    pub(super) content: Option<Digest>,
+    /// What was judged.
+    pub(super) request: ExecRequest,
+    /// Whether it rests on an answer, which binds its variables too.
+    pub(super) by_answer: bool,
+    /// Whether the kernel puts an interpreter in front of the arguments.
+    pub(super) script: bool,
+}
+
+/// What a process runs that was not judged as that.
+pub(super) struct Actual {
+    /// Its file; an error where it cannot be seen.
+    pub(super) file: io::Result<ProgramFile>,
+    pub(super) argv: Vec<RawText>,
+    pub(super) judged: ExecRequest,
+}
+
+/// What a look at one execution says.
+pub(super) enum Seen {
+    AsJudged,
+    Different(Box<Actual>),
+    NotYet,
+    Gone,
+}
+
+/// Looks whether an execution has happened, and what it became.
+pub(super) fn look(expected: &Expected) -> Seen {
+    let pid = expected.id.pid;
+    let hidden = match Running::of(pid) {
+        Ok(running) if running.is_whole(expected) => return Seen::AsJudged,
+        Ok(_) => false,
+        Err(error) if is_hidden(&error) => true,
+        Err(_) => return Seen::Gone,
+    };
+    // Only now does it matter whether it has happened, and to the same process. The kernel moves the
+    // stack before the new program runs, and what is read below waits for the rest. What was judged
+    // could be seen, so what cannot has come after it.
+    match procfs::of_process(pid) {
+        Ok(now) if now.id != expected.id => return Seen::Gone,
+        Ok(_) if hidden => {}
+        Ok(now) if now.stack == 0 || now.stack == expected.stack => return Seen::NotYet,
+        Ok(_) => {}
+        Err(_) => return Seen::Gone,
+    }
+    let file = ProgramFile::of_process(pid);
+    let argv = match (Running::of(pid), &file) {
+        (Ok(running), _) if running.is_whole(expected) => return Seen::AsJudged,
+        (Ok(running), Ok(_)) => running.argv,
+        (Err(error), Err(_)) if is_hidden(&error) => procfs::command_line(pid),
+        _ => return Seen::Gone,
+    };
+    Seen::Different(Box::new(Actual {
+        file,
+        argv,
+        judged: expected.request.clone(),
+    }))
+}
+
+/// Whether the kernel keeps a process from us: it runs a file that its user may not read.
+fn is_hidden(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// What a process runs now.
+struct Running {
+    /// Device and inode of its image.
+    image: (u64, u64),
+    argv: Vec<RawText>,
+}
+
+impl Running {
+    fn of(pid: u32) -> io::Result<Self> {
+        let metadata = fs::metadata(format!("/proc/{pid}/exe"))?;
+        Ok(Self {
+            image: (metadata.dev(), metadata.ino()),
+            argv: once_there(|| procfs::command_line(pid)),
+        })
+    }
+
+    fn is(&self, expected: &Expected) -> bool {
+        let judged = &expected.request.argv;
+        let same_arguments = if expected.script {
+            // A script's arguments come after its interpreter's.
+            let arguments = judged.get(1..).unwrap_or_default();
+            self.argv.len() > arguments.len() && self.argv.ends_with(arguments)
+        } else {
+            procfs::same_command_line(&self.argv, judged)
+        };
+        self.image == expected.file && same_arguments
+    }
+
+    /// Whether it also has the content that was judged, and the variables where an answer binds
+    /// them: they lie in memory that others can change between our look and the kernel's.
+    fn is_whole(&self, expected: &Expected) -> bool {
+        let content = || ProgramFile::of_process(expected.id.pid).and_then(|file| file.digest());
+        self.is(expected)
+            && (!expected.by_answer || environment_of(expected) == expected.request.environment)
+            && expected
+                .content
+                .is_none_or(|judged| content().is_ok_and(|now| now == judged))
+    }
+}
+
+/// How often, and after what time, what is not there yet is looked for again.
+const LOOKS_MAX: usize = 20;
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
+
+/// Reads arguments or variables of a process. The kernel moves the stack of an execution
+/// (`setup_arg_pages`) before it says where these lie (`create_elf_tables`), and in between there
+/// are none: what is empty is looked for again, for a while.
+fn once_there<T>(read: impl Fn() -> Vec<T>) -> Vec<T> {
+    let mut found = read();
+    for _ in 0..LOOKS_MAX {
+        if !found.is_empty() {
+            break;
+        }
+        lanes::slow();
+        std::thread::sleep(LOOK_PAUSE);
+        found = read();
+    }
+    found
+}
+
+/// Reads the variables that a process has, which can be none.
+fn environment_of(expected: &Expected) -> Vec<(RawText, RawText)> {
+    let read = || procfs::environment(expected.id.pid).unwrap_or_default();
+    if expected.request.environment.is_empty() {
+        read()
+    } else {
+        once_there(read)
+    }
+}

@@ -1,0 +1,220 @@
+//! Whose turn it is to change paths, and walks that other changes may go on beside.
+//!
+//! Changes are made one after the other. A walk through a large directory takes long, so it is made
+//! before its call has the turn. What it has seen counts only if no directory that it had opened was
+//! changed since: each change says, while it still has the turn, in which directories it was made. A
+//! directory is noted before its entries are read, so what is changed earlier is seen by the walk, and
+//! what is changed later meets the note. A directory is known by its device and inode, whatever path
+//! leads to it.
+
+use std::{
+    collections::HashSet,
+    mem,
+    os::fd::AsFd,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use crate::{locate::Place, recorder::lock};
+
+/// A directory, by device and inode.
+pub(crate) type Directory = (u64, u64);
+
+/// Whose turn it is.
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    taken: bool,
+    wakers: Vec<Waker>,
+    walks: Vec<Arc<Walk>>,
+    changed: Changed,
+}
+
+/// Where the one who has the turn makes his changes.
+#[derive(Default)]
+enum Changed {
+    /// He has not said so.
+    #[default]
+    Unsaid,
+    /// Names in these directories, if anything.
+    At(Vec<Directory>),
+    /// At paths that he does not know yet.
+    Anywhere,
+}
+
+/// The right to change paths, until it goes.
+pub(crate) struct Turn<'t>(&'t Turns);
+
+/// What a walk has seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    opened: Mutex<HashSet<Directory>>,
+    /// Whether something of it was changed meanwhile.
+    stale: AtomicBool,
+}
+
+/// A walk that other changes may go on beside, until this goes.
+pub(crate) struct Beside<'t> {
+    turns: &'t Turns,
+    walk: Arc<Walk>,
+}
+
+impl Turns {
+    /// Takes the turn, unless somebody has it.
+    pub(crate) fn take(&self) -> Option<Turn<'_>> {
+        let taken = mem::replace(&mut lock(&self.0).taken, true);
+        (!taken).then(|| Turn(self))
+    }
+
+    /// Waits until the turn can be taken.
+    pub(crate) async fn taken(&self) -> Turn<'_> {
+        std::future::poll_fn(|context| {
+            let mut state = lock(&self.0);
+            if !mem::replace(&mut state.taken, true) {
+                return Poll::Ready(());
+            }
+            state.wakers.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        Turn(self)
+    }
+
+    /// Says, of the one who has the turn, that he changes nothing but names in the directories of these
+    /// places. As long as he does not, or says [`Self::changes_anywhere`], whatever is walked counts as
+    /// changed.
+    pub(crate) fn changes_at(&self, places: &[Place]) {
+        if lock(&self.0).walks.is_empty() {
+            return;
+        }
+        let directories = places.iter().map(|place| directory(place.parent()));
+        let all: Option<Vec<Directory>> = directories.collect();
+        let mut state = lock(&self.0);
+        if !matches!(state.changed, Changed::Anywhere) {
+            state.changed = all.map_or(Changed::Anywhere, Changed::At);
+        }
+    }
+
+    /// Says, of the one who has the turn, that he may change any path.
+    pub(crate) fn changes_anywhere(&self) {
+        lock(&self.0).changed = Changed::Anywhere;
+    }
+
+    /// Begins a walk.
+    pub(crate) fn walk(&self) -> Beside<'_> {
+        let walk = Arc::new(Walk::default());
+        lock(&self.0).walks.push(Arc::clone(&walk));
+        Beside { turns: self, walk }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.0);
+        let changed = mem::take(&mut state.changed);
+        for walk in &state.walks {
+            walk.note(&changed);
+        }
+        state.taken = false;
+        let wakers = mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Walk {
+    fn note(&self, changed: &Changed) {
+        let stale = match changed {
+            Changed::At(directories) => {
+                let opened = lock(&self.opened);
+                directories.iter().any(|one| opened.contains(one))
+            }
+            Changed::Unsaid | Changed::Anywhere => true,
+        };
+        if stale {
+            self.stale.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Beside<'_> {
+    /// Notes a directory whose entries are about to be read.
+    pub(crate) fn opens(&self, opened: &impl AsFd) {
+        match directory(opened.as_fd()) {
+            Some(id) => drop(lock(&self.walk.opened).insert(id)),
+            None => self.spoil(),
+        }
+    }
+
+    /// Says that it has not seen all.
+    pub(crate) fn spoil(&self) {
+        self.walk.stale.store(true, Ordering::Release);
+    }
+
+    /// Whether all is as it was seen; whoever asks has the turn.
+    pub(crate) fn holds(&self) -> bool {
+        !self.walk.stale.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        let walks = &mut lock(&self.turns.0).walks;
+        walks.retain(|walk| !Arc::ptr_eq(walk, &self.walk));
+    }
+}
+
+/// Tells which directory a descriptor stands for.
+pub(crate) fn directory(descriptor: impl AsFd) -> Option<Directory> {
+    let stat = rustix::fs::fstat(descriptor).ok()?;
+    Some((stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::{Changed, Turns, directory};
+
+    /// A walk counts as long as nothing that it had opened was changed, and nobody kept silent.
+    #[test]
+    fn a_change_in_what_was_opened_makes_a_walk_stale() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["opened", "beside", "later"];
+        let [opened, beside, later] = names.map(|name| {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            File::open(dir.path().join(name)).unwrap()
+        });
+        let id = |file: &File| directory(file).unwrap();
+        let cases = [
+            (Changed::At(Vec::new()), true),
+            (Changed::At(vec![id(&beside)]), true),
+            (Changed::At(vec![id(&beside), id(&opened)]), false),
+            (Changed::Anywhere, false),
+            (Changed::Unsaid, false),
+        ];
+        for (at, (changed, holds)) in cases.into_iter().enumerate() {
+            let turns = Turns::default();
+            let walk = turns.walk();
+            walk.opens(&opened);
+            let turn = turns.take().unwrap();
+            assert!(turns.take().is_none(), "somebody has it");
+            turns.0.lock().unwrap().changed = changed;
+            drop(turn);
+            walk.opens(&later);
+            assert_eq!(walk.holds(), holds, "case {at}");
+        }
+        let turns = Turns::default();
+        let (walk, other) = (turns.walk(), turns.walk());
+        drop(other);
+        turns.changes_anywhere();
+        turns.changes_at(&[]);
+        drop(turns.take());
+        assert!(!walk.holds(), "what was said of any path stays said");
+    }
+}
