@@ -13,7 +13,7 @@ use stockade_testkit::{
     approvals::{self, Answer, Asked},
     env::User,
     events,
-    run::Running,
+    run::{Running, require_tool},
     wait,
 };
 
@@ -259,6 +259,31 @@ fn changes_after_a_walk_have_their_caller_s_owner_and_mask() {
             .collect();
         assert_eq!(modes, ["600", "644"], "{output:?}");
         assert_same_owner(repo.path());
+    }
+}
+
+/// Programs choose the names of their threads, which stand in the texts of `/proc`.
+#[test]
+fn a_thread_of_any_name_does_what_others_do() {
+    require_tool("python3");
+    for name in [r"plain", r"\xff\xfe", r") S 1 (", r"x\nTgid:\t1"] {
+        let env = TestEnv::of(None);
+        let repo = env.repo();
+        let text = format!(
+            "import ctypes, os, threading\n\
+             def work():\n    ctypes.CDLL(None).prctl(15, b\"{name}\", 0, 0, 0)\n    \
+             open('made', 'w').close()\n    os.execv('/bin/echo', ['echo', 'ran'])\n\
+             t = threading.Thread(target=work)\nt.start()\nt.join()\n"
+        );
+        env.write(repo.path().join("named.py"), &text);
+        let output = env.session(repo.path()).line("python3 named.py").output();
+        output.assert_success().assert_stdout("ran");
+        let record = env.record();
+        let made = record
+            .iter()
+            .find(|event| event.kind() == "file.changed" && event.field("path").ends_with("made"));
+        let made = made.expect("it was recorded").json.to_string();
+        assert!(made.contains("python3"), "{name}: {made}");
     }
 }
 
