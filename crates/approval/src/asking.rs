@@ -101,7 +101,8 @@ impl Desk {
         let now = self.now();
         let is_over = self.lock().open().any(|entry| entry.is_over(now));
         if is_over {
-            self.wake();
+            // Nothing that is shown has changed yet.
+            self.wake_waiting();
         }
     }
 

@@ -270,11 +270,16 @@ impl Desk {
         waited.unwrap_or_else(PoisonError::into_inner).0.version
     }
 
-    pub(super) fn wake(&self) {
-        self.changed.notify_all();
+    /// Has requests that wait without a thread check their questions.
+    pub(super) fn wake_waiting(&self) {
         for waker in mem::take(&mut self.lock().wakers) {
             waker.wake();
         }
+    }
+
+    pub(super) fn wake(&self) {
+        self.changed.notify_all();
+        self.wake_waiting();
         let wakes = self
             .wakes
             .lock()
