@@ -8,7 +8,7 @@ use std::{
 
 use stockade_policy::{Approvals, ListedGrant, Request};
 use stockade_types::{
-    Answerer, ApprovalId, AskMode, Circumstance, Digest, Person, Span, UnixMillis, Verdict, ignored,
+    Answerer, ApprovalId, AskMode, Circumstance, Digest, Person, Span, UnixMillis, Verdict,
 };
 
 use super::{
