@@ -14,8 +14,8 @@ pub struct Places {
 }
 
 impl Policy {
-    /// Checks that no entry shares the whole home, or names a place in the state, or in the
-    /// policies for writing. Directories that contain the state or policies can be shared, because
+    /// Checks that no entry shares the whole home, or names a place in the state or, for writing,
+    /// in the policies. Directories that contain the state or policies can be shared, because
     /// the view covers those places.
     ///
     /// A session that reads the state has the key that signs the record; one that writes a policy

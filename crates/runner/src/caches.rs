@@ -162,7 +162,7 @@ fn mount_of(path: &AbsPath) -> Option<u64> {
 }
 
 /// Returns each existing directory, as policy and variables name it and with its links resolved. A
-/// place that a rule other than a preset's reads or writes gets no overlay from a preset.
+/// preset makes no overlay at a place that an entry of another policy reads or writes.
 fn existing(files: &FilesystemSettings, caller: &Caller, relocated: &Relocated) -> Vec<Existing> {
     let meant: Vec<AbsPath> = files
         .read

@@ -75,8 +75,8 @@ pub fn bind_private(from: &Path, at: &Path, executable: bool) -> Outcome<()> {
     set_attribute_bits(at, set | no_programs, 0)
 }
 
-/// Mounts the directory `upper` as an overlay of `lower` at `at`: reads see both, writes go only to
-/// `upper`. `work` is an empty directory on the file system of `upper` that nothing else uses
+/// Mounts the directory `upper` as an overlay over `lower` at `at`: reads see both, writes go only
+/// to `upper`. `work` is an empty directory on the file system of `upper` that nothing else uses
 /// (overlayfs in a user namespace, `userxattr`).
 ///
 /// # Errors

@@ -131,8 +131,8 @@ pub fn redirect_all_tcp(port: u16) -> Outcome<()> {
 /// As [`redirect_all_tcp`]; ENOENT if the kernel cannot hold or cannot answer.
 pub fn hold_all_tcp(local: &[u16]) -> Outcome<()> {
     // There are two interfaces to one queue, and a kernel has either or both. The target comes
-    // first because more kernels have it; to take back rules that it cannot load costs a kernel 12
-    // ms (a grace period of RCU).
+    // first because more kernels have it, and because a kernel needs 12 ms (a grace period of RCU)
+    // to take back rules that it cannot load.
     match hold_with(queue_target, local) {
         Err(error) if error.errno() == Some(libc::ENOENT) => hold_with(queue, local),
         other => other,
