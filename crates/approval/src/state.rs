@@ -80,8 +80,8 @@ impl State {
             .filter(|entry| matches!(entry.phase, Phase::Open))
     }
 
-    /// Finds the open question with exactly this request, program and rules: an answer to it applies
-    /// to nothing else.
+    /// Finds the open question with exactly this request, program and rules: an answer to it
+    /// applies to nothing else.
     pub(super) fn same(&mut self, asker: &Asker<'_>) -> Option<(&ApprovalId, &mut Entry)> {
         let request = asker.request.digest();
         self.entries.iter_mut().find(|(_, entry)| {
