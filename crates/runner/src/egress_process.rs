@@ -238,7 +238,7 @@ fn confine() -> Outcome<()> {
         // A changed identity clears the wish to die with the parent (prctl(2)).
         process::die_with_parent()?;
     }
-    identity::set_dumpable(false)?;
+    identity::forbid_inspection()?;
     process::limit(process::Limit::Core, 1)?;
     process::limit(process::Limit::OpenFiles, DESCRIPTORS_MAX)?;
     if !capability::effective_is_empty()? {

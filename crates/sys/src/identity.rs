@@ -33,7 +33,7 @@ pub fn become_user(uid: u32, gid: u32) -> Outcome<()> {
             std::io::Error::last_os_error(),
         ));
     }
-    set_dumpable(true)
+    set_dumpable(DumpableBehavior::Dumpable)
 }
 
 /// Returns the effective user and group of the caller.
@@ -44,16 +44,15 @@ pub fn own() -> (u32, u32) {
     )
 }
 
-/// Sets whether other processes of the same user may inspect this one (prctl(2)).
+/// Forbids other processes of the same user to inspect this one (prctl(2), `PR_SET_DUMPABLE`).
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn set_dumpable(dumpable: bool) -> Outcome<()> {
-    let behaviour = if dumpable {
-        DumpableBehavior::Dumpable
-    } else {
-        DumpableBehavior::NotDumpable
-    };
+pub fn forbid_inspection() -> Outcome<()> {
+    set_dumpable(DumpableBehavior::NotDumpable)
+}
+
+fn set_dumpable(behaviour: DumpableBehavior) -> Outcome<()> {
     rustix::process::set_dumpable_behavior(behaviour)
         .map_err(|e| SysError::new("prctl(PR_SET_DUMPABLE)", e))
 }

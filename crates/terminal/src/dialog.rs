@@ -264,14 +264,12 @@ impl Dialog {
             (Mode::Ask | Mode::Picked { .. }, Key::Character('x')) => {
                 Action::Answer(Answer::DenySession)
             }
-            (Mode::Ask | Mode::Picked { .. }, Key::Character('o')) => self.pick(Scope::Once, false),
-            (Mode::Ask | Mode::Picked { .. }, Key::Character('s')) => {
-                self.pick(Scope::Session, false)
-            }
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('o')) => self.pick(Scope::Once),
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('s')) => self.pick(Scope::Session),
             (Mode::Ask | Mode::Picked { .. }, Key::Character('a'))
                 if self.card.view.lasting.is_some() =>
             {
-                self.pick(self.card.view.kept_scope(), true)
+                self.pick_kept()
             }
             (Mode::Ask, Key::Character('r')) => self.turn(Mode::Reason(String::new())),
             (Mode::Ask, Key::Character('?')) => self.turn(Mode::Help),
@@ -285,7 +283,7 @@ impl Dialog {
             (Mode::Narrow, Key::Character(c)) => {
                 let offered = self.card.narrower(clock).into_iter();
                 match offered.into_iter().find(|(key, ..)| *key == c) {
-                    Some((_, _, scope)) => self.pick(scope, false),
+                    Some((_, _, scope)) => self.pick(scope),
                     None => self.startle(),
                 }
             }
@@ -327,16 +325,31 @@ impl Dialog {
     }
 
     /// Picks what Enter will allow.
-    fn pick(&mut self, scope: Scope, keeps: bool) -> Action {
-        let may = self.card.hears == Hears::All && self.card.is_read;
-        if !may || !self.card.view.offers(scope) {
-            return self.startle();
-        }
-        self.turn(Mode::Picked {
+    fn pick(&mut self, scope: Scope) -> Action {
+        self.pick_as(Mode::Picked {
             scope,
             repeated: String::new(),
-            keeps,
+            keeps: false,
         })
+    }
+
+    /// Picks that Enter will keep a rule for later sessions, and allow as far as this one reaches.
+    fn pick_kept(&mut self) -> Action {
+        self.pick_as(Mode::Picked {
+            scope: self.card.view.kept_scope(),
+            repeated: String::new(),
+            keeps: true,
+        })
+    }
+
+    fn pick_as(&mut self, picked: Mode) -> Action {
+        let is_heard = self.card.hears == Hears::All && self.card.is_read;
+        match picked {
+            Mode::Picked { scope, .. } if is_heard && self.card.view.offers(scope) => {
+                self.turn(picked)
+            }
+            _ => self.startle(),
+        }
     }
 
     /// Tells whether these are digits that the box asks to repeat.

@@ -90,7 +90,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::Yes);
     }
-    tell(&planned, args.dry_run, out)?;
+    let verb = if args.dry_run {
+        "would be removed"
+    } else {
+        "removed"
+    };
+    tell(&planned, verb, out)?;
     if saved > 0 {
         out.line(format!("{} saved by compressing journals", bytes(saved)))?;
     }
@@ -102,7 +107,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         days(keep.span),
         bytes(keep.bytes),
     ))?;
-    tell_caches(&caches, args.dry_run, out)?;
+    tell_caches(&caches, verb, out)?;
     out.line(format!(
         "{} of what sessions added to caches stay ({} at most)",
         bytes(stay),
@@ -111,7 +116,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     Ok(Exit::Yes)
 }
 
-fn tell(planned: &[Removed], dry_run: bool, out: &mut Output) -> anyhow::Result<()> {
+fn tell(planned: &[Removed], verb: &str, out: &mut Output) -> anyhow::Result<()> {
     let zone = TimeZone::system();
     for removed in planned.iter().take(SHOWN_MAX) {
         let ended = minute(removed.ended_unix_s.saturating_mul(1_000_000_000), &zone);
@@ -127,13 +132,13 @@ fn tell(planned: &[Removed], dry_run: bool, out: &mut Output) -> anyhow::Result<
         "{} of {} {}",
         plural(count, "record", "records"),
         bytes(total),
-        verb(dry_run)
+        verb
     ))
 }
 
 fn tell_caches(
     planned: &[kept_caches::Removed],
-    dry_run: bool,
+    verb: &str,
     out: &mut Output,
 ) -> anyhow::Result<()> {
     for removed in planned {
@@ -141,19 +146,11 @@ fn tell_caches(
             "{} of caches of {} {}: over their {}",
             bytes(removed.bytes),
             removed.workspace.display(),
-            verb(dry_run),
+            verb,
             removed.over
         ))?;
     }
     Ok(())
-}
-
-const fn verb(dry_run: bool) -> &'static str {
-    if dry_run {
-        "would be removed"
-    } else {
-        "removed"
-    }
 }
 
 fn days(span: Duration) -> String {

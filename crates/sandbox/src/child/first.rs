@@ -93,7 +93,7 @@ fn wait(
 fn confine_self(state: &State) -> Outcome<()> {
     // Its standard streams are the command's; if they stayed open here, a pipe would never end.
     fd::replace_standard_streams()?;
-    identity::set_dumpable(false)?;
+    identity::forbid_inspection()?;
     confine::drop_capabilities()?;
     capability::set_no_new_privileges()?;
     let set = CallSet {

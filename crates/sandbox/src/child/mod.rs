@@ -15,7 +15,8 @@ use std::{
 use stockade_plan::{LaunchPlan, Namespace, PLAN_VERSION, Step, StepName, Stream, Streams};
 use stockade_sys::{
     Outcome, SysError, fd, identity,
-    net::{self, HeldConnections, SocketDiagnosis},
+    mount::BindAccess,
+    net::{self, Families, HeldConnections, SocketDiagnosis},
     process::{self, Fork, Parentage},
     pty,
 };
@@ -42,7 +43,7 @@ struct State {
     names: Option<OwnedFd>,
     diagnosis: Option<OwnedFd>,
     held: Option<OwnedFd>,
-    six: bool,
+    families: Families,
     terminal: Option<Terminal>,
     /// The channel for the supervisor's requests to the binder.
     binder: Option<OwnedFd>,
@@ -80,7 +81,7 @@ pub fn main(arguments: &[String]) -> i32 {
         names: None,
         diagnosis: None,
         held: None,
-        six: false,
+        families: Families::Four,
         terminal: None,
         binder: None,
     });
@@ -207,7 +208,9 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
             read_only,
             devices,
         } => {
-            state.view.bind(from, path, *read_only, *devices)?;
+            let (read_only, devices) = (*read_only, *devices);
+            let access = BindAccess { read_only, devices };
+            state.view.bind(from, path, access)?;
         }
         Step::Overlay { over, upper } => state.overlay(over, upper.as_ref())?,
         Step::OverlayPart(part) => state.view.overlay_part(part, identity)?,
@@ -230,7 +233,7 @@ fn apply(state: &mut State, step: &Step) -> Outcome<Flow> {
         Step::SealRoot => state.view.seal()?,
         Step::EnterRoot => state.view.enter()?,
         Step::Loopback => net::bring_up_loopback()?,
-        Step::RouteEverything => state.six = net::route_everything_to_loopback()?,
+        Step::RouteEverything => state.families = net::route_everything_to_loopback()?,
         Step::Listen { ports, local } => state.listen(ports, local)?,
         Step::Redirect { port } => net::redirect_all_tcp(*port)?,
         Step::Hold { local } => state.hold(local)?,
@@ -320,13 +323,14 @@ impl State {
 
     fn listen(&mut self, ports: &[u16], local: &[u16]) -> Outcome<()> {
         for port in ports {
-            self.listeners.push((*port, net::listen(*port, self.six)?));
+            self.listeners
+                .push((*port, net::listen(*port, self.families)?));
         }
         for port in local {
-            let listeners = net::listen_local(*port, self.six)?.into_iter();
+            let listeners = net::listen_local(*port, self.families)?.into_iter();
             self.listeners.extend(listeners.map(|fd| (*port, fd)));
         }
-        self.names = Some(net::dns_socket(self.six)?);
+        self.names = Some(net::dns_socket(self.families)?);
         self.diagnosis = Some(SocketDiagnosis::open()?.into_fd());
         Ok(())
     }
@@ -407,7 +411,7 @@ impl State {
             names,
             diagnosis,
             held,
-            six: _,
+            families: _,
             terminal,
             binder: _,
         } = self;

@@ -117,20 +117,13 @@ impl View {
         self.root.join(STAGING).join(self.staged.to_string())
     }
 
-    pub(super) fn bind(
-        &self,
-        from: &AbsPath,
-        path: &AbsPath,
-        read_only: bool,
-        devices: bool,
-    ) -> Outcome<()> {
+    pub(super) fn bind(&self, from: &AbsPath, path: &AbsPath, access: BindAccess) -> Outcome<()> {
         let metadata = fs::metadata(from).map_err(|e| SysError::on("bind", from, e))?;
         let at = match self.find(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.make(path, metadata.is_dir()),
             found => found,
         };
         let at = at.map_err(|e| SysError::on("bind at", path, e))?;
-        let access = BindAccess { read_only, devices };
         mount::bind_at(from.as_path(), at.as_fd(), access)
     }
 

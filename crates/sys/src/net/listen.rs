@@ -17,36 +17,45 @@ const BACKLOG: i32 = 1024;
 /// `SO_ORIGINAL_DST` and `IP6T_SO_ORIGINAL_DST` (linux/netfilter_ipv4.h and _ipv6.h).
 const ORIGINAL_DESTINATION: libc::c_int = 80;
 
-fn socket(kind: SocketType, six: bool) -> Outcome<OwnedFd> {
-    let family = if six {
-        AddressFamily::INET6
-    } else {
-        AddressFamily::INET
+/// The families of addresses that a network namespace has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 alone: the kernel has no IPv6.
+    Four,
+    /// Both; a socket of IPv6 serves IPv4 too.
+    Both,
+}
+
+fn socket(kind: SocketType, families: Families) -> Outcome<OwnedFd> {
+    let family = match families {
+        Families::Four => AddressFamily::INET,
+        Families::Both => AddressFamily::INET6,
     };
     let fd = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
         .map_err(|e| SysError::new("socket", e))?;
-    if six {
+    if families == Families::Both {
         sockopt::set_ipv6_v6only(&fd, false).map_err(|e| SysError::new("IPV6_V6ONLY", e))?;
     }
     Ok(fd)
 }
 
-fn any(port: u16, six: bool) -> SocketAddr {
-    if six {
-        SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)
-    } else {
-        SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
-    }
+fn any(port: u16, families: Families) -> SocketAddr {
+    let address = match families {
+        Families::Four => Ipv4Addr::UNSPECIFIED.into(),
+        Families::Both => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(address, port)
 }
 
-/// Listens for TCP on `port` of every address, IPv6 included if `six` says that it exists.
+/// Listens for TCP on `port` of every address of `families`.
 ///
 /// # Errors
 /// EADDRINUSE, or EACCES for a low port without `CAP_NET_BIND_SERVICE`.
-pub fn listen(port: u16, six: bool) -> Outcome<OwnedFd> {
-    let fd = socket(SocketType::STREAM, six)?;
+pub fn listen(port: u16, families: Families) -> Outcome<OwnedFd> {
+    let fd = socket(SocketType::STREAM, families)?;
     sockopt::set_socket_reuseaddr(&fd, true).map_err(|e| SysError::new("SO_REUSEADDR", e))?;
-    rustix::net::bind(&fd, &any(port, six)).map_err(|e| SysError::on("bind tcp port", port, e))?;
+    rustix::net::bind(&fd, &any(port, families))
+        .map_err(|e| SysError::on("bind tcp port", port, e))?;
     rustix::net::listen(&fd, BACKLOG).map_err(|e| SysError::on("listen on port", port, e))?;
     Ok(fd)
 }
@@ -55,34 +64,37 @@ pub fn listen(port: u16, six: bool) -> Outcome<OwnedFd> {
 ///
 /// # Errors
 /// As [`listen`].
-pub fn listen_local(port: u16, six: bool) -> Outcome<Vec<OwnedFd>> {
-    let families: &[bool] = if six { &[false, true] } else { &[false] };
-    let one = |six: &bool| {
-        let fd = socket(SocketType::STREAM, *six)?;
-        let address = if *six {
-            SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)
-        } else {
-            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+pub fn listen_local(port: u16, families: Families) -> Outcome<Vec<OwnedFd>> {
+    let each: &[Families] = match families {
+        Families::Four => &[Families::Four],
+        Families::Both => &[Families::Four, Families::Both],
+    };
+    let one = |families: &Families| {
+        let fd = socket(SocketType::STREAM, *families)?;
+        let address = match families {
+            Families::Four => Ipv4Addr::LOCALHOST.into(),
+            Families::Both => Ipv6Addr::LOCALHOST.into(),
         };
+        let address = SocketAddr::new(address, port);
         sockopt::set_socket_reuseaddr(&fd, true).map_err(|e| SysError::new("SO_REUSEADDR", e))?;
         rustix::net::bind(&fd, &address).map_err(|e| SysError::on("bind tcp port", port, e))?;
         rustix::net::listen(&fd, BACKLOG).map_err(|e| SysError::on("listen on port", port, e))?;
         Ok(fd)
     };
-    families.iter().map(one).collect()
+    each.iter().map(one).collect()
 }
 
 /// Binds the UDP port 53 of every address, so that we answer whichever resolver a program asks.
 ///
 /// # Errors
 /// As [`listen`].
-pub fn dns_socket(six: bool) -> Outcome<OwnedFd> {
-    let fd = socket(SocketType::DGRAM, six)?;
+pub fn dns_socket(families: Families) -> Outcome<OwnedFd> {
+    let fd = socket(SocketType::DGRAM, families)?;
     set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO)?;
-    if six {
+    if families == Families::Both {
         set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
     }
-    rustix::net::bind(&fd, &any(53, six)).map_err(|e| SysError::on("bind udp port", 53, e))?;
+    rustix::net::bind(&fd, &any(53, families)).map_err(|e| SysError::on("bind udp port", 53, e))?;
     Ok(fd)
 }
 

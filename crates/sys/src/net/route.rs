@@ -1,5 +1,6 @@
 //! Loopback, and the local routes that make every address local to us (rtnetlink(7), "AnyIP").
 
+use super::listen::Families;
 use super::netlink::{ACKNOWLEDGE, Batch, CREATE, EXCLUSIVE, REQUEST, Socket};
 use crate::Outcome;
 
@@ -75,17 +76,17 @@ fn add_address(socket: &Socket, family: i32, address: &[u8]) -> Outcome<()> {
 }
 
 /// Makes every IPv4 address, and every IPv6 address if the kernel has IPv6, a local one on
-/// loopback; returns whether IPv6 exists.
+/// loopback; returns the families that the kernel has.
 ///
 /// # Errors
 /// When a route is refused for another reason than missing IPv6.
-pub fn route_everything_to_loopback() -> Outcome<bool> {
+pub fn route_everything_to_loopback() -> Outcome<Families> {
     let socket = Socket::open(None)?;
     add_default(&socket, libc::AF_INET)?;
     match add_default(&socket, libc::AF_INET6) {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(Families::Both),
         Err(error) if matches!(error.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => {
-            Ok(false)
+            Ok(Families::Four)
         }
         Err(error) => Err(error),
     }

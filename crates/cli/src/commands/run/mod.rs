@@ -152,7 +152,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         policy.keep_own_questions();
     }
     let current = std::env::current_dir().context("there is no current directory")?;
-    let ask = ask_mode(args.ask, hold == Hold::Whole)?;
+    let ask = ask_mode(args.ask, hold)?;
     check_pins(&policy, &args, ask)?;
     let state = StateDir::open_or_create()?;
     gathered.keep(&state).with_context(|| {
@@ -209,12 +209,12 @@ impl Args {
 }
 
 /// Returns who is asked.
-fn ask_mode(wanted: Option<AskMode>, both_terminals: bool) -> anyhow::Result<AskMode> {
-    Ok(match (wanted, both_terminals) {
+fn ask_mode(wanted: Option<AskMode>, hold: Hold) -> anyhow::Result<AskMode> {
+    Ok(match (wanted, hold) {
         (Some(AskMode::Inbox), _) => AskMode::Inbox,
-        (Some(AskMode::Deny), _) | (None, false) => AskMode::Deny,
-        (Some(AskMode::Tty) | None, true) => AskMode::Tty,
-        (Some(AskMode::Tty), false) => bail!(
+        (Some(AskMode::Deny), _) | (None, Hold::Beside | Hold::Nothing) => AskMode::Deny,
+        (Some(AskMode::Tty) | None, Hold::Whole) => AskMode::Tty,
+        (Some(AskMode::Tty), Hold::Beside | Hold::Nothing) => bail!(
             "`--ask tty` needs a terminal on standard input and output; use `--ask inbox` or `--ask deny`"
         ),
     })
