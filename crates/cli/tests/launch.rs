@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_plan::{LaunchPlan, Step};
+use stockade_plan::{Boundary, Interfaces, LaunchPlan, Life, Protection, Root, Step};
 use stockade_testkit::{
     Output, Repo, Run, TestEnv, env::User, processes, pty::Terminal, run::Running, wait,
 };
@@ -236,6 +236,35 @@ fn assert_stopped(step: &Step, index: usize, output: &Output) {
 }
 
 // keeps invariant: every-step-or-nothing
+#[test]
+fn the_boundary_that_a_plan_states_is_there() {
+    let _alone = alone();
+    for user in User::all() {
+        let place = Place::new(user.as_deref());
+        let plan = place.plan(&["--ask", "deny"]);
+        plan.check().expect("the steps make what is stated");
+        let stated = Boundary {
+            root: Root::Private,
+            interfaces: Interfaces::Own,
+            life: Life::FirstProcess,
+            protection: Protection::Mounts,
+        };
+        assert_eq!(plan.boundary, stated);
+        let text = place.run(&["--ask", "deny", "--plan", "--", "/bin/true"]);
+        text.output()
+            .assert_success()
+            .assert_stdout(&stated.to_string());
+        let kinds = ["mnt", "net", "pid"].map(|kind| format!("/proc/self/ns/{kind}"));
+        let look = place.run(&["--ask", "deny", "--", "/usr/bin/readlink"]);
+        let inside = look.args(&kinds).success().stdout;
+        assert_eq!(inside.lines().count(), kinds.len(), "{inside}");
+        for (kind, inside) in kinds.iter().zip(inside.lines()) {
+            let here = fs::read_link(kind).expect("this process is in namespaces");
+            assert_ne!(Path::new(inside), here, "{kind}");
+        }
+    }
+}
+
 #[test]
 fn every_step_that_fails_stops_the_launch() {
     let _alone = alone();

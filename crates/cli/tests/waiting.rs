@@ -1,4 +1,5 @@
 //! Calls that wait or take long: they hold no thread each, and no other process.
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{
     fs::{self, File},
