@@ -9,6 +9,7 @@
 //! not passed.
 
 use super::{
+    runs::leading,
     sequence::{Meaning, Sequence, is_escape_allowed},
     strings::{self, Text},
     track::Tracker,
@@ -101,7 +102,7 @@ impl Filter {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
             if self.state == State::Ground {
-                let plain = rest.iter().take_while(|b| is_plain(**b)).count();
+                let plain = leading(rest, is_plain);
                 if plain > 0 {
                     let (text, tail) = rest.split_at(plain);
                     out.terminal.extend_from_slice(text);

@@ -16,6 +16,7 @@ pub mod overlay;
 mod pipes;
 mod prompt;
 mod relay;
+mod runs;
 pub mod screen;
 mod sequence;
 mod strings;

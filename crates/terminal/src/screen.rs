@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU16;
 
+use super::runs::trailing;
+
 /// Lines kept above the screen: none, since nothing is restored from there.
 const SCROLLBACK_LINES: usize = 0;
 /// Smallest picture: below it the parser has no room for a character of two columns and a wrap.
@@ -54,6 +56,37 @@ impl Screen {
     /// Takes output that went to the terminal.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.parser.process(bytes);
+    }
+
+    /// Does the same for output of a program that has set no bounds: lines that have left the screen
+    /// again by the end of it are not drawn first.
+    ///
+    /// Line ends move each row up that was there before, and after twice as many as there are rows
+    /// nothing is left of what the screen had, wherever the cursor was. So of a long text only its end
+    /// counts, from the beginning of a line on; colours and modes stay as they were, since there is no
+    /// sequence in the text.
+    ///
+    /// Returns how many bytes were not drawn.
+    pub(crate) fn flow(&mut self, bytes: &[u8]) -> usize {
+        let rows = usize::from(self.parser.screen().size().0.get());
+        let after_sequences = bytes.len() - trailing(bytes, is_text);
+        let text = bytes.get(after_sequences..).unwrap_or_default();
+        // What comes first may be the rest of a sequence, which has no line end in it.
+        let begin = match after_sequences {
+            0 => Some(0),
+            _ => text.iter().position(|byte| *byte == b'\n'),
+        };
+        // It is behind a line end, and so behind the first one.
+        let cut = begin.zip(last_lines(text, rows.saturating_mul(2)));
+        let Some((begin, cut)) = cut else {
+            self.feed(bytes);
+            return 0;
+        };
+        let drawn = after_sequences + begin;
+        self.feed(bytes.get(..drawn).unwrap_or_default());
+        self.feed(b"\r");
+        self.feed(text.get(cut..).unwrap_or_default());
+        cut - begin
     }
 
     pub(crate) fn resize(&mut self, size: Size) {
@@ -121,6 +154,27 @@ impl Screen {
     pub(crate) const fn parser(&self) -> &vt100::Parser {
         &self.parser
     }
+}
+
+/// Tells whether a byte is of a character or moves the cursor without beginning a sequence.
+const fn is_text(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7e | 0x80..=0xff | b'\n' | b'\r' | b'\t' | 0x08)
+}
+
+/// Returns where the line begins after which there are at least so many line ends.
+pub(crate) fn last_lines(text: &[u8], ends: usize) -> Option<usize> {
+    let mut seen = 0;
+    for (index, byte) in text.iter().enumerate().rev() {
+        if *byte != b'\n' {
+            continue;
+        }
+        let returns = index.checked_sub(1).and_then(|before| text.get(before)) == Some(&b'\r');
+        if seen >= ends && returns {
+            return Some(index + 1);
+        }
+        seen += 1;
+    }
+    None
 }
 
 impl std::fmt::Debug for Screen {

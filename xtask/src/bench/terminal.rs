@@ -2,7 +2,7 @@
 
 use std::{
     io::Read,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::fchown},
     process::Child,
     time::{Duration, Instant},
 };
@@ -34,6 +34,11 @@ pub(super) fn sample(contender: &Contender, lab: &Lab) -> Result<f64> {
     let (mut pty, inner) = blocking::open().context("no pseudo-terminal")?;
     pty.resize(Size::new(SIZE.0, SIZE.1))
         .context("a terminal has a size")?;
+    if let Some(account) = lab.account {
+        // As it is at home, the terminal is its user's: one that is somebody else's cannot be opened
+        // again, so writes to it would have to be small.
+        fchown(&inner, Some(account.uid), None).context("a terminal cannot be given away")?;
+    }
     let child = blocking::Command::from(command)
         .spawn(inner)
         .with_context(|| format!("{} could not be started in a terminal", contender.name()))?;

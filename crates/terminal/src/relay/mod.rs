@@ -6,6 +6,7 @@
 
 mod beside;
 mod options;
+mod output;
 mod questions;
 
 use std::{
@@ -37,7 +38,7 @@ pub use self::{
     options::{RelayError, RelayOptions},
 };
 use super::{
-    filter::{Filter, Forward},
+    filter::Filter,
     hush::Hush,
     job,
     keys::ESCAPE_WAIT,
@@ -50,7 +51,7 @@ use super::{
     witness::Witness,
 };
 
-/// Bytes of one read: a screenful, so that keys are looked at between two reads.
+/// Bytes of one read: what the kernel has at most.
 const READ_BYTES: usize = 4 << 10;
 /// Output that waits for the terminal; beyond it the agent waits.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
@@ -413,67 +414,6 @@ impl Loop {
     /// Tells whether output is held back.
     const fn holds(&self) -> bool {
         self.overlay.is_some() || self.hush.is_some()
-    }
-
-    fn read_output(&mut self) {
-        let mut buffer = [0; READ_BYTES];
-        match rustix::io::read(&self.master, &mut buffer) {
-            Ok(count @ 1..) => {
-                self.output = Stream::Open;
-                self.last_output = Instant::now();
-                let mut bytes = buffer.get(..count).unwrap_or_default();
-                if self.holds() {
-                    self.held.extend_from_slice(bytes);
-                    bytes = &[];
-                }
-                self.show(bytes);
-            }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            // EIO: no process has the agent's side open (pty(7)).
-            Ok(_) | Err(_) => self.output = Stream::Pausing(Instant::now() + CLOSED_PAUSE),
-        }
-    }
-
-    /// Sends output to the terminal and to our picture of it.
-    fn show(&mut self, bytes: &[u8]) {
-        let mut forward = Forward::default();
-        self.filter.push(bytes, &mut forward);
-        self.screen.feed(&forward.screen);
-        if let Some(beside) = &mut self.beside {
-            beside.note_output(&mut forward.terminal);
-        }
-        self.to_terminal.extend_from_slice(&forward.terminal);
-        if self.to_agent.len() < INPUT_BYTES_MAX {
-            self.to_agent.extend_from_slice(&forward.answer);
-        }
-        self.note_reset();
-    }
-
-    /// Notes what undoes the agent's modes; a terminal that knows no sequences gets none of ours.
-    fn note_reset(&self) {
-        let place = match &self.beside {
-            None => self.screen.cursor(),
-            Some(beside) if !beside.has_set() => return,
-            // Where the cursor was at the start is not known.
-            Some(_) => (self.size.rows.saturating_sub(1), 0),
-        };
-        if self.alternate != Alternate::Dumb {
-            self.tty.note_reset(self.filter.tracker().reset(place));
-        }
-    }
-
-    fn write_out(&mut self) {
-        while !self.to_terminal.is_empty() {
-            match self.tty.write(&self.to_terminal) {
-                Ok(0) => return,
-                Ok(count) => {
-                    self.to_terminal.drain(..count.min(self.to_terminal.len()));
-                }
-                // The terminal is gone: the agent goes on, the runner hears a hang-up.
-                Err(_) => return self.to_terminal.clear(),
-            }
-        }
-        self.witness.write(Instant::now());
     }
 
     fn write_input(&mut self) {

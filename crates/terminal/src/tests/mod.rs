@@ -6,6 +6,7 @@ mod job;
 mod overlay;
 mod pipes;
 mod relay;
+mod screen;
 mod tty;
 
 use std::num::NonZeroU16;
