@@ -5,7 +5,8 @@
 //! | accepted | where the packets went | attributed |
 //! | attributed | host, port and program; what policy says without a question | heard |
 //! | heard | what the client speaks, or that it waits | judged, or refused |
-//! | judged | the proof, and what the connection will carry | opened; passing, for requests |
+//! | judged | the proof, and what the connection will carry | opened; sealed; passing, for requests |
+//! | sealed | that TLS of the client is to be opened | passing its requests; ended, if it does not go along |
 //! | opened | the server, with its decision recorded | passing; refused, if the client waited and then says what it must not |
 //! | passing | everything | ended |
 //! | refused | the decision | ended: it is recorded and the client is told |
@@ -18,12 +19,13 @@
 use std::{net::SocketAddr, sync::PoisonError};
 
 use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
-use stockade_types::{ApprovalId, Host, HostName, Port, RawText, Verdict};
+use stockade_types::{ApprovalId, Host, HostName, Port, Verdict};
 use tokio::time::timeout;
 
 use crate::{
     Proxy,
     addresses::is_synthetic_space,
+    choice::{Plan, choose, shown_name, tls_plan},
     dial::Carries,
     http::h1::{self, Exchange, linger},
     judge::{Allowed, Judgement, Waiter, decided},
@@ -31,7 +33,7 @@ use crate::{
     relay::{Cut, relay},
     sniff::{Flight, Patience, Speech, first_flight},
     stream::Stream,
-    tls::{self, ALERT_ACCESS_DENIED, ClientHello},
+    tls::{self, ALERT_ACCESS_DENIED},
     upstream::{Failed, Opened, Upstream},
     watch::Watch,
     wire::{Decided, Protocol, Revocations},
@@ -45,6 +47,7 @@ enum Stage {
         flight: Flight,
     },
     Judged(Box<Judged>),
+    Sealed(Box<Allowed<NetRequest>>),
     Opened {
         allowed: Box<Allowed<NetRequest>>,
         upstream: Box<Upstream>,
@@ -92,20 +95,6 @@ struct Link<'a> {
     revocations: Revocations,
 }
 
-/// What will be done with a connection, as far as its first bytes allow to say.
-#[derive(Debug, PartialEq, Eq)]
-enum Plan {
-    /// Requests are judged one by one.
-    Http,
-    /// Bytes are passed on as they are.
-    Relay {
-        sni: Option<String>,
-        detail: Option<String>,
-    },
-    /// The client waits for the server.
-    Listen,
-}
-
 /// Serves one accepted connection.
 pub(crate) async fn serve(proxy: &Proxy, client: Stream, destination: SocketAddr) {
     let Some((request, made)) = find_out(proxy, &client, destination).await else {
@@ -130,6 +119,13 @@ pub(crate) async fn serve(proxy: &Proxy, client: Stream, destination: SocketAddr
             Stage::Attributed => Box::pin(link.hear()).await,
             Stage::Heard { looked, flight } => Box::pin(link.judge(*looked, flight)).await,
             Stage::Judged(judged) => Box::pin(link.open(*judged)).await,
+            Stage::Sealed(allowed) => match Box::pin(link.unseal(allowed)).await {
+                Some((unsealed, stage)) => {
+                    link = unsealed;
+                    stage
+                }
+                None => return,
+            },
             Stage::Opened { allowed, upstream } => Box::pin(link.turn(allowed, upstream)).await,
             Stage::Passing { allowed, what } => Box::pin(link.pass(&allowed, what)).await,
             Stage::Refused {
@@ -255,7 +251,8 @@ impl Link<'_> {
             Judgement::Permitted(allowed) => allowed,
             Judgement::Denied(decision) => return Stage::refused(*decision, flight),
         };
-        if !allowed.decision.http_only || plan == Plan::Http {
+        let is_read = matches!(plan, Plan::Http | Plan::Inspect);
+        if !allowed.decision.http_only || is_read {
             return Stage::Judged(Box::new(Judged { allowed, plan }));
         }
         // Only the final decision says whether requests must be readable; an ask does not yet.
@@ -264,7 +261,7 @@ impl Link<'_> {
         } else {
             flight
         };
-        match choose(&self.request, &allowed.decision, &again) {
+        match self.choose(&allowed.decision, &again) {
             Ok(plan) => Stage::Judged(Box::new(Judged { allowed, plan })),
             Err(decision) => Stage::refused(*decision, again),
         }
@@ -278,6 +275,7 @@ impl Link<'_> {
                 let what = Passing::Requests(None);
                 return Stage::Passing { allowed, what };
             }
+            Plan::Inspect => return Stage::Sealed(allowed),
             Plan::Relay { sni, detail } => (false, (sni, detail)),
             Plan::Listen => {
                 let detail = "opaque: the client waited for the server";
@@ -297,6 +295,27 @@ impl Link<'_> {
         }
         let what = Passing::Bytes(upstream);
         Stage::Passing { allowed, what }
+    }
+
+    /// Opens the TLS of the client; what is inside are requests.
+    async fn unseal(mut self, allowed: Box<Allowed<NetRequest>>) -> Option<(Self, Stage)> {
+        let inspection = self.proxy.inspection.as_ref()?;
+        let socket = self.client.into_socket()?;
+        let head = std::mem::take(&mut self.head);
+        match inspection.open(socket, head, &self.request.host).await {
+            Ok(opened) => {
+                self.client = opened;
+                let what = Passing::Requests(None);
+                Some((self, Stage::Passing { allowed, what }))
+            }
+            Err(decision) => {
+                let sni = Some(self.request.host.to_string());
+                let entry = decided(self.request.as_request(), *decision);
+                // The client is gone either way; the event is for the record.
+                drop(self.proxy.judge.record(Decided { sni, ..entry }).await);
+                None
+            }
+        }
     }
 
     /// Sees who speaks first, for a client that was silent. If it is the client after all, its first
@@ -319,7 +338,9 @@ impl Link<'_> {
             return Stage::Passing { allowed, what };
         }
         let flight = self.listen(&allowed.decision).await;
-        let what = match choose(&self.request, &allowed.decision, &flight) {
+        let what = match self.choose(&allowed.decision, &flight) {
+            // What is inside has a server of its own, with TLS on that side too.
+            Ok(Plan::Inspect) => return Stage::Sealed(allowed),
             Ok(Plan::Http) => Passing::Requests(Some(upstream)),
             Ok(Plan::Relay { .. } | Plan::Listen) => Passing::Bytes(upstream),
             Err(decision) => {
@@ -350,6 +371,11 @@ impl Link<'_> {
         ids: &[ApprovalId],
     ) {
         let mut upstream = upstream.map(|upstream| *upstream);
+        let carries = if self.client.is_sealed() {
+            Carries::Sealed
+        } else {
+            Carries::Requests
+        };
         let mut exchange = Exchange {
             proxy: self.proxy,
             client: &mut self.client,
@@ -359,6 +385,7 @@ impl Link<'_> {
             port: self.request.port,
             subject: self.request.subject.clone(),
             allowed,
+            carries,
             made: self.made.take(),
             upstream: &mut upstream,
         };
@@ -400,7 +427,13 @@ impl Link<'_> {
                 detail: Some("service of the machine".to_owned()),
             });
         }
-        choose(&self.request, looked, flight)
+        let is_read = looked.http_only || looked.terms.inspect;
+        match flight {
+            Flight::Speaks(Speech::Tls(hello)) if is_read && self.proxy.inspection.is_some() => {
+                tls_plan(&self.request, hello).map(|_| Plan::Inspect)
+            }
+            _ => choose(&self.request, looked, flight),
+        }
     }
 
     /// Reads what the client says first.
@@ -476,78 +509,4 @@ impl Stage {
             opened: None,
         }
     }
-}
-
-/// Holds the first bytes of a client against where it wants to go.
-fn choose(
-    request: &NetRequest,
-    decision: &Decision,
-    flight: &Flight,
-) -> Result<Plan, Box<Decision>> {
-    if decision.http_only && *flight != Flight::Speaks(Speech::Http) {
-        return Err(Box::new(Control::NotHttp.denies(
-            "the rule for this host allows certain HTTP requests, and this is not readable HTTP",
-            "send plain HTTP/1.1 requests, or have the rule allow the whole host",
-        )));
-    }
-    match flight {
-        Flight::Speaks(Speech::Http) => Ok(Plan::Http),
-        Flight::Speaks(Speech::Opaque) => Ok(Plan::Relay {
-            sni: None,
-            detail: Some("opaque".to_owned()),
-        }),
-        Flight::Silent | Flight::Ended => Ok(Plan::Listen),
-        Flight::Speaks(Speech::BrokenTls(why)) => {
-            let reason = format!("the TLS ClientHello is not valid: {why}");
-            Err(Box::new(Control::TlsMalformed.denies(reason, "")))
-        }
-        Flight::Unfinished => {
-            let seconds = HANDSHAKE_WAIT.as_secs();
-            let reason = format!(
-                "the opening message ended early, or was not complete after {seconds} seconds"
-            );
-            Err(Box::new(Control::GreetingUnfinished.denies(reason, "")))
-        }
-        Flight::Speaks(Speech::Tls(hello)) => tls_plan(request, hello),
-    }
-}
-
-fn tls_plan(request: &NetRequest, hello: &ClientHello) -> Result<Plan, Box<Decision>> {
-    const REMEDY: &str = "send the host's own name in the TLS ClientHello";
-    let named = |name: &[u8]| {
-        std::str::from_utf8(name)
-            .ok()
-            .and_then(|t| t.parse::<Host>().ok())
-    };
-    match (&hello.server_name, &request.host) {
-        (None, Host::Address(_)) => {}
-        (None, Host::Name(name)) => {
-            let reason = format!("the TLS ClientHello names no host, and `{name}` was expected");
-            return Err(Box::new(Control::NoServerName.denies(reason, REMEDY)));
-        }
-        (Some(name), host) if named(name).as_ref() == Some(host) => {}
-        (Some(name), host) => {
-            let sent = RawText::from_bytes(name.as_slice()).display();
-            let reason =
-                format!("the TLS ClientHello names `{sent}`, but the connection is to `{host}`");
-            return Err(Box::new(Control::NameMismatch.denies(reason, REMEDY)));
-        }
-    }
-    let detail = if hello.encrypted_inner {
-        "tls with an encrypted inner ClientHello; its outer name was checked"
-    } else {
-        "tls"
-    };
-    Ok(Plan::Relay {
-        sni: shown_name(hello),
-        detail: Some(detail.to_owned()),
-    })
-}
-
-/// Returns the server name for people; hostile bytes are escaped.
-fn shown_name(hello: &ClientHello) -> Option<String> {
-    hello
-        .server_name
-        .as_ref()
-        .map(|name| RawText::from_bytes(name.as_slice()).display())
 }

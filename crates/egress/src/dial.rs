@@ -148,6 +148,8 @@ pub(crate) enum Tunnel {
 pub(crate) enum Carries {
     /// Requests of plain HTTP, which proxies take as such.
     Requests,
+    /// Requests inside TLS that was opened.
+    Sealed,
     /// Anything else.
     Bytes,
 }
@@ -160,6 +162,7 @@ pub(crate) struct Route<'a> {
     proxy: Option<(&'a Proxy, Tunnel)>,
     port: u16,
     addresses: Vec<IpAddr>,
+    carries: Carries,
 }
 
 impl<'a> Route<'a> {
@@ -206,6 +209,7 @@ impl<'a> Route<'a> {
             proxy: None,
             port: service.map_or(request.port.get(), |service| service.port()),
             addresses,
+            carries,
         })
     }
 
@@ -226,19 +230,25 @@ impl<'a> Route<'a> {
         let addresses = checked(&named, found, true, is_own)?;
         let tunnel = match carries {
             Carries::Requests => Tunnel::No,
-            Carries::Bytes => Tunnel::Yes,
+            Carries::Bytes | Carries::Sealed => Tunnel::Yes,
         };
         Ok(Self {
             permitted,
             proxy: Some((proxy, tunnel)),
             port: proxy.address.port.get(),
             addresses,
+            carries,
         })
     }
 
     /// Returns what it is the way for.
-    pub(crate) const fn request(&self) -> &'a NetRequest {
-        self.permitted.get()
+    pub(crate) const fn permitted(&self) -> &'a Permitted<NetRequest> {
+        self.permitted
+    }
+
+    /// Returns what goes through it.
+    pub(crate) const fn carries(&self) -> Carries {
+        self.carries
     }
 
     /// Returns the proxy to which requests are sent as they are for the host.

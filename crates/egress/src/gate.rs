@@ -17,14 +17,16 @@ use std::{
     task::Context,
 };
 
+use rustls::{ClientConfig, pki_types::ServerName};
 use stockade_policy::{BytesMax, Control, Decision, NetRequest, Permitted};
-use stockade_types::{ByteSize, RuleId};
+use stockade_types::{ByteSize, Host, RuleId};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_rustls::TlsConnector;
 
 use crate::{
     judge::Allowed,
     proxies::{Proxy, read_status},
-    stream::{Reader, Stream, Turn, Writer},
+    stream::{Ahead, Reader, Stream, Turn, Writer},
     watch::Watch,
 };
 
@@ -123,14 +125,14 @@ fn check(
 
 /// A connection to an address that was checked, before anything of a session is sent to it.
 #[derive(Debug)]
-pub(crate) struct Connected(TcpStream);
+pub(crate) struct Connected(Stream);
 
 /// Connects to an address; [`crate::dial::Route`] holds the proof that it may be dialled.
 pub(crate) async fn connect(address: SocketAddr) -> io::Result<Connected> {
     let socket = TcpStream::connect(address).await?;
     // Interactive protocols suffer without it; where it fails they are only slow.
     drop(socket.set_nodelay(true));
-    Ok(Connected(socket))
+    Ok(Connected(Stream::Plain(socket)))
 }
 
 impl Connected {
@@ -144,15 +146,38 @@ impl Connected {
         permitted: &Permitted<NetRequest>,
         proxy: &Proxy,
     ) -> io::Result<u16> {
+        let Stream::Plain(socket) = &mut self.0 else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
         let request = proxy.connect_request(permitted.get());
-        self.0.write_all(request.as_bytes()).await?;
-        read_status(&mut self.0).await
+        socket.write_all(request.as_bytes()).await?;
+        read_status(socket).await
+    }
+
+    /// Sets TLS up with the permitted host, which must show a certificate for its name.
+    ///
+    /// # Errors
+    /// When it does not, or goes.
+    pub(crate) async fn secure(
+        self,
+        permitted: &Permitted<NetRequest>,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<Self> {
+        let socket = self.0.into_socket().ok_or(io::ErrorKind::Unsupported)?;
+        let name = match &permitted.get().host {
+            Host::Address(address) => ServerName::from(*address),
+            Host::Name(name) => ServerName::try_from(name.as_str().to_owned())
+                .map_err(|error| io::Error::other(error.to_string()))?,
+        };
+        let ahead = Ahead::new(Vec::new(), socket);
+        let secured = TlsConnector::from(config).connect(name, ahead).await?;
+        Ok(Self(Stream::tls(secured)))
     }
 
     /// Makes it a server, whose bytes are counted by `counters` and taken from `budgets`.
     pub(crate) fn into_server(self, counters: Arc<Counters>, budgets: Arc<Budgets>) -> Server {
         Server {
-            stream: Stream::plain(self.0),
+            stream: self.0,
             counters,
             budgets,
         }

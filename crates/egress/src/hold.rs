@@ -109,7 +109,8 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
     }
     let allowed = proxy.judge.permit(&request);
     let allowed = allowed.ok_or(Word::Go)?;
-    if allowed.decision.http_only || allowed.decision.verdict != Verdict::Allow {
+    let is_read = allowed.decision.http_only || allowed.decision.terms.inspect;
+    if is_read || allowed.decision.verdict != Verdict::Allow {
         return Err(Word::Go);
     }
     let private = allowed.decision.terms.private;

@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod authority;
+mod choice;
 mod closings;
 mod connection;
 mod datagrams;
@@ -21,6 +23,7 @@ mod gate;
 mod grammar;
 mod hold;
 mod http;
+mod inspection;
 mod judge;
 mod limits;
 mod listen;
@@ -77,9 +80,16 @@ pub struct Knowledge {
     resolvers: Vec<SocketAddr>,
     hosts_file: Vec<(HostName, IpAddr)>,
     proxies: ProxyVariables,
+    authority: Option<authority::Authority>,
 }
 
 impl Knowledge {
+    /// Returns the certificate, in PEM, of the authority by which TLS of this session is opened; none
+    /// where none is.
+    pub fn certificate(&self) -> Option<&str> {
+        self.authority.as_ref().map(authority::Authority::pem)
+    }
+
     /// Returns the revision of the policy.
     pub const fn revision(&self) -> Digest {
         self.policy.revision()
@@ -94,7 +104,9 @@ impl Config {
     pub fn load(self) -> Result<Knowledge, EgressError> {
         let policy = stockade_policy::load(&self.policy_sources, &self.host_sets)
             .map_err(EgressError::Policy)?;
+        let authority = policy.inspects().then(authority::Authority::new);
         Ok(Knowledge {
+            authority: authority.transpose().map_err(EgressError::Authority)?,
             policy,
             resolvers: self.resolvers,
             hosts_file: self.hosts_file,
@@ -130,6 +142,8 @@ pub struct Sockets {
     pub original_destination: OriginalDestination,
     /// `user:password` for the proxy, where a file holds it.
     pub proxy_login: Option<Secret<String>>,
+    /// Certificates, in PEM, of the authorities that vouch for servers whose TLS is opened.
+    pub roots: Vec<u8>,
 }
 
 /// Why the egress process cannot work.
@@ -138,6 +152,9 @@ pub enum EgressError {
     /// The policy is not valid; it was when the supervisor loaded it.
     #[error("the policy cannot be loaded")]
     Policy(#[source] Problems),
+    /// TLS cannot be opened, and the policy wants it to be.
+    #[error("the authority of the session cannot be made")]
+    Authority(#[source] authority::AuthorityError),
     /// A descriptor cannot be used.
     #[error("the {which} cannot be used")]
     Descriptor {
@@ -164,6 +181,7 @@ pub(crate) struct Proxy {
     pub(crate) made: hold::Made,
     pub(crate) budgets: Arc<gate::Budgets>,
     pub(crate) proxies: proxies::Proxies,
+    pub(crate) inspection: Option<inspection::Inspection>,
     original_destination: OriginalDestination,
 }
 
@@ -180,7 +198,10 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         resolvers,
         hosts_file,
         proxies,
+        authority,
     } = knowledge;
+    let inspection = authority.map(|own| inspection::Inspection::new(own, &sockets.roots));
+    let inspection = inspection.transpose().map_err(EgressError::Authority)?;
     let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {
         which: "control connection",
         source,
@@ -211,6 +232,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         made: hold::Made::default(),
         budgets: Arc::default(),
         proxies,
+        inspection,
         original_destination: sockets.original_destination,
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;

@@ -152,6 +152,14 @@ pub(crate) const EARLY_DATA_BYTES_MAX: usize = 256 * 1024;
 /// Bytes read before it must be clear what a client speaks: a `ClientHello` in tiny records.
 pub(crate) const SNIFF_BYTES_MAX: usize = 32 * 1024;
 
+/// Hosts whose certificates are kept while TLS is opened; past it all are made anew, which takes less
+/// than a millisecond each.
+pub(crate) const LEAVES_MAX: usize = 1024;
+
+/// How long the certificates of a session hold: longer than any session, and not longer than clients
+/// accept.
+pub(crate) const AUTHORITY_LASTS: Duration = Duration::from_hours(24 * 90);
+
 /// Bytes of a request or response head, all lines. Servers commonly accept 8 to 48 KiB.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 

@@ -78,13 +78,13 @@ async fn serve(proxy: &Proxy, client: TcpStream, kind: ListenerKind) {
     // Interactive protocols suffer without it; where it fails they are only slow.
     drop(client.set_nodelay(true));
     let Ok(destination) = destination(proxy, &client, kind) else {
-        return Stream::plain(client).reset();
+        return Stream::Plain(client).reset();
     };
     match kind {
         // A client that breaks off or babbles is simply left.
         ListenerKind::DnsTcp => drop(dns::serve_stream(proxy, client, destination).await),
         ListenerKind::Redirected | ListenerKind::Direct => {
-            connection::serve(proxy, Stream::plain(client), destination).await;
+            connection::serve(proxy, Stream::Plain(client), destination).await;
         }
     }
 }

@@ -226,7 +226,7 @@ mod tests {
             if !bytes.is_empty() {
                 served.readable().await.unwrap();
             }
-            let (mut served, mut buffer) = (Stream::plain(served), Vec::new());
+            let (mut served, mut buffer) = (Stream::Plain(served), Vec::new());
             let flight = first_flight(&mut served, &mut buffer, patience)
                 .await
                 .unwrap();

@@ -6,19 +6,22 @@
 
 use std::{
     cell::RefCell,
+    future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready},
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
 };
+use tokio_rustls::TlsStream;
 
 use crate::limits::RELAY_CHUNK_BYTES;
 
@@ -30,8 +33,66 @@ thread_local! {
 
 /// One end of a connection.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) enum Stream {
+    /// The bytes of a socket.
+    Plain(TcpStream),
+    /// What is inside TLS that ends here. Its halves share one state, and are polled by one task.
+    Tls(Box<Mutex<TlsStream<Ahead>>>),
+}
+
+/// A socket whose first bytes were read already.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    read: Vec<u8>,
     socket: TcpStream,
+}
+
+impl Ahead {
+    /// Puts `read` before what comes next of the socket.
+    pub(crate) const fn new(read: Vec<u8>, socket: TcpStream) -> Self {
+        Self { read, socket }
+    }
+}
+
+impl AsyncRead for Ahead {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let own = self.get_mut();
+        if own.read.is_empty() {
+            return Pin::new(&mut own.socket).poll_read(context, buffer);
+        }
+        let here = own.read.len().min(buffer.remaining());
+        let later = own.read.split_off(here);
+        buffer.put_slice(&own.read);
+        own.read = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Ahead {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+/// Gives access to the state that the halves share; nobody holds it across a wait.
+fn lock(tls: &Mutex<TlsStream<Ahead>>) -> MutexGuard<'_, TlsStream<Ahead>> {
+    tls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one turn of passing bytes on came to.
@@ -51,27 +112,61 @@ pub(crate) enum Turn<E> {
 
 /// The half of a [`Stream`] that is read.
 #[derive(Debug)]
-pub(crate) struct Reader<'a>(ReadHalf<'a>);
+pub(crate) enum Reader<'a> {
+    Plain(ReadHalf<'a>),
+    Tls(&'a Mutex<TlsStream<Ahead>>),
+}
 
 /// The half of a [`Stream`] that is written.
 #[derive(Debug)]
-pub(crate) struct Writer<'a>(WriteHalf<'a>);
+pub(crate) enum Writer<'a> {
+    Plain(WriteHalf<'a>),
+    Tls(&'a Mutex<TlsStream<Ahead>>),
+}
 
 impl Stream {
-    /// Takes a connected socket; its bytes are those of the stream.
-    pub(crate) const fn plain(socket: TcpStream) -> Self {
-        Self { socket }
+    /// Takes what is inside TLS that was set up on a socket.
+    pub(crate) fn tls(stream: impl Into<TlsStream<Ahead>>) -> Self {
+        Self::Tls(Box::new(Mutex::new(stream.into())))
     }
 
     /// Splits it, so that one half can wait while the other one works.
     pub(crate) fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
-        let (reader, writer) = self.socket.split();
-        (Reader(reader), Writer(writer))
+        match self {
+            Self::Plain(socket) => {
+                let (reader, writer) = socket.split();
+                (Reader::Plain(reader), Writer::Plain(writer))
+            }
+            Self::Tls(tls) => (Reader::Tls(tls), Writer::Tls(tls)),
+        }
+    }
+
+    /// Tells whether its bytes are inside TLS.
+    pub(crate) const fn is_sealed(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Returns the socket, if its bytes are those of the stream.
+    pub(crate) fn into_socket(self) -> Option<TcpStream> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(_) => None,
+        }
     }
 
     /// Waits for the first byte that is not read yet; false at the end.
     pub(crate) async fn speaks(&self) -> io::Result<bool> {
-        self.socket.peek(&mut [0]).await.map(|bytes| bytes > 0)
+        match self {
+            Self::Plain(socket) => socket.peek(&mut [0]).await.map(|bytes| bytes > 0),
+            Self::Tls(tls) => {
+                let look = |context: &mut Context<'_>| {
+                    let mut tls = lock(tls);
+                    let seen = ready!(Pin::new(&mut *tls).poll_fill_buf(context))?;
+                    Poll::Ready(Ok(!seen.is_empty()))
+                };
+                std::future::poll_fn(look).await
+            }
+        }
     }
 
     /// Appends what can be read to `buffer`, at most `limit` bytes; zero bytes are the end.
@@ -92,19 +187,37 @@ impl Stream {
     /// Makes the next close send RST, so the other side cannot mistake it for a normal end of stream.
     pub(crate) fn reset(&self) {
         // Where the option cannot be set, the close is an orderly one; no bytes pass either way.
-        drop(self.socket.set_zero_linger());
+        drop(match self {
+            Self::Plain(socket) => socket.set_zero_linger(),
+            Self::Tls(tls) => lock(tls).get_ref().0.socket.set_zero_linger(),
+        });
     }
 
     /// Returns the address of the other side's socket.
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.peer_addr()
+        match self {
+            Self::Plain(socket) => socket.peer_addr(),
+            Self::Tls(tls) => lock(tls).get_ref().0.socket.peer_addr(),
+        }
     }
 
     /// Says whether the other side has closed either direction. Never blocks: there is room to write
     /// as long as nothing was written.
     pub(crate) async fn ready(&self) -> io::Result<Ready> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        self.socket.ready(both).await
+        match self {
+            Self::Plain(socket) => socket.ready(both).await,
+            Self::Tls(tls) => {
+                // What TLS has read is not waited for again.
+                let ready = |context: &mut Context<'_>| {
+                    let tls = lock(tls);
+                    let socket = &tls.get_ref().0.socket;
+                    let mut ready = std::pin::pin!(socket.ready(both));
+                    ready.as_mut().poll(context)
+                };
+                std::future::poll_fn(ready).await
+            }
+        }
     }
 }
 
@@ -120,7 +233,10 @@ impl Reader<'_> {
             SCRATCH.with_borrow_mut(|scratch| {
                 let room = limit.min(scratch.len());
                 let mut buffer = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
-                ready!(Pin::new(&mut self.0).poll_read(context, &mut buffer))?;
+                ready!(match self {
+                    Self::Plain(half) => Pin::new(half).poll_read(context, &mut buffer),
+                    Self::Tls(tls) => Pin::new(&mut *lock(tls)).poll_read(context, &mut buffer),
+                })?;
                 Poll::Ready(Ok(take(context, buffer.filled())))
             })
         })
@@ -173,7 +289,11 @@ impl Writer<'_> {
     ) -> io::Result<usize> {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut self.0).poll_write(context, rest) {
+            let wrote = match self {
+                Self::Plain(half) => Pin::new(half).poll_write(context, rest),
+                Self::Tls(tls) => Pin::new(&mut *lock(tls)).poll_write(context, rest),
+            };
+            match wrote {
                 Poll::Ready(Ok(0)) | Poll::Pending => break,
                 Poll::Ready(more) => written += more?,
             }
@@ -183,12 +303,37 @@ impl Writer<'_> {
 
     /// Writes all of `bytes`.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes).await
+        match self {
+            Self::Plain(half) => half.write_all(bytes).await,
+            Self::Tls(tls) => {
+                let mut written = 0;
+                let write = |context: &mut Context<'_>| {
+                    let mut tls = lock(tls);
+                    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+                        match ready!(Pin::new(&mut *tls).poll_write(context, rest))? {
+                            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                            more => written += more,
+                        }
+                    }
+                    // What is encrypted and not sent yet would wait for the next write.
+                    Pin::new(&mut *tls).poll_flush(context)
+                };
+                std::future::poll_fn(write).await
+            }
+        }
     }
 
     /// Ends what is written, which the other side reads as the end.
     pub(crate) async fn end(&mut self) -> io::Result<()> {
-        match self.0.shutdown().await {
+        let ended = match self {
+            Self::Plain(half) => half.shutdown().await,
+            Self::Tls(tls) => {
+                let end =
+                    |context: &mut Context<'_>| Pin::new(&mut *lock(tls)).poll_shutdown(context);
+                std::future::poll_fn(end).await
+            }
+        };
+        match ended {
             // The other side may have closed in both directions before we could.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             ended => ended,

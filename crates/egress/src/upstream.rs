@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Instant};
 
 use stockade_event::Event;
-use stockade_policy::{AsRequest, NetRequest};
+use stockade_policy::{AsRequest, Control, NetRequest, Permitted};
 use stockade_types::{ApprovalId, DecisionRecord, Port};
+use tokio::time::timeout;
 
 use crate::{
     Proxy as Process,
     closings::Closings,
-    dial::{Carries, Route, Unreachable},
-    gate::{Counters, Server},
+    dial::{Carries, Route, Silent, Unreachable},
+    gate::{Connected, Counters, Server},
+    inspection::Unsecured,
     judge::{Allowed, decided},
+    limits::HANDSHAKE_WAIT,
     proxies::Proxy,
     unreached::refusal,
     wire::{Decided, Unanswered},
@@ -84,7 +87,8 @@ impl Upstream {
         entry: Decided,
         route: Route<'_>,
     ) -> Result<Self, Failed> {
-        let request = route.request().clone();
+        let (permitted, carries) = (route.permitted(), route.carries());
+        let request = permitted.get().clone();
         let through = route.through();
         let detail = entry.detail.iter().chain(&through);
         let detail: Vec<&str> = detail.map(String::as_str).collect();
@@ -114,11 +118,62 @@ impl Upstream {
                 return Err(Failed::Unreachable(error));
             }
         };
+        let connected = match carries {
+            Carries::Requests | Carries::Bytes => connected,
+            Carries::Sealed => match secure(proxy, connected, permitted).await {
+                Ok(connected) => connected,
+                Err(unsecured) => {
+                    opened.failed = Some(unsecured.to_string());
+                    return Err(unsecured.failed(proxy, permitted.get()).await);
+                }
+            },
+        };
         Ok(Self {
             server: connected.into_server(Arc::clone(&opened.counters), Arc::clone(&proxy.budgets)),
             forward,
             opened,
         })
+    }
+}
+
+/// Sets TLS up, where it is opened on our side of the connection.
+async fn secure(
+    proxy: &Process,
+    connected: Connected,
+    permitted: &Permitted<NetRequest>,
+) -> Result<Connected, Unsecured> {
+    let Some(inspection) = &proxy.inspection else {
+        return Err(Unsecured::Broken(
+            "TLS is not opened in this session".to_owned(),
+        ));
+    };
+    let secured = connected.secure(permitted, inspection.client());
+    match timeout(HANDSHAKE_WAIT, secured).await {
+        Ok(Ok(connected)) => Ok(connected),
+        Ok(Err(error)) => Err(Unsecured::of(&error)),
+        Err(_) => Err(Unsecured::Broken(
+            "the TLS handshake took too long".to_owned(),
+        )),
+    }
+}
+
+impl Unsecured {
+    /// Records it, where policy is the cause.
+    async fn failed(self, proxy: &Process, request: &NetRequest) -> Failed {
+        match self {
+            Self::Broken(why) => Failed::Unreachable(Unreachable::Refused {
+                host: request.host.to_string(),
+                how: Silent::Other(why),
+            }),
+            Self::Certificate(why) => {
+                let reason = format!("the certificate of `{}` is not valid: {why}", request.host);
+                let remedy = "have the server show a valid one, or name the certificate of its \
+                              authority in `network.upstream_ca`";
+                let decision = Control::ServerCertificate.denies(reason, remedy);
+                let entry = decided(request.as_request(), decision);
+                Failed::Refused(Box::new(proxy.judge.record(entry).await))
+            }
+        }
     }
 }
 

@@ -7,26 +7,33 @@ use std::{
 };
 
 /// What makes a socket, or a stream of one.
-const MAKERS: [&str; 5] = [
+const MAKERS: [&str; 6] = [
     "TcpStream::connect",
     "TcpSocket",
     "from_std",
     "from_raw_fd",
-    "Stream::plain",
+    "Stream::Plain(",
+    "Stream::tls(",
 ];
 
 /// Where each of them stands, and what is made there.
-const MADE: [(&str, &str, &str); 7] = [
+const MADE: [(&str, &str, &str); 9] = [
     ("datagrams.rs", "from_std", "the name socket of the session"),
     (
         "dns/resolver.rs",
         "TcpStream::connect",
         "the way to a name server, after the decision",
     ),
-    ("gate.rs", "Stream::plain", "the way to a server"),
+    ("gate.rs", "Stream::Plain(", "the way to a server"),
+    ("gate.rs", "Stream::tls(", "the same inside TLS"),
     ("gate.rs", "TcpStream::connect", "the way to a server"),
     ("lib.rs", "from_std", "the control connection"),
-    ("listen.rs", "Stream::plain", "a client that was accepted"),
+    (
+        "inspection.rs",
+        "Stream::tls(",
+        "the same client inside TLS",
+    ),
+    ("listen.rs", "Stream::Plain(", "a client that was accepted"),
     (
         "listen.rs",
         "from_std",
@@ -55,7 +62,7 @@ fn only_the_gate_makes_sockets_to_servers() {
 fn the_gate_keeps_its_sockets() {
     let text = fs::read_to_string(source().join("gate.rs")).unwrap();
     for private in [
-        "pub(crate) struct Connected(TcpStream);",
+        "pub(crate) struct Connected(Stream);",
         "    stream: Stream,\n",
         "    to: Writer<'a>,\n",
     ] {

@@ -51,7 +51,7 @@ pub fn compile(
         command: Command {
             program: facts.program.program.clone().into(),
             argv,
-            environment: environment::build(settings, spec, facts),
+            environment: environment::build(policy, spec, facts),
             cwd: spec.cwd.clone(),
         },
         steps,

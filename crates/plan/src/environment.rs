@@ -2,20 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use stockade_policy::{Origin, Settings};
+use stockade_policy::{Origin, Policy, Settings};
 use stockade_types::RawText;
 
-use crate::{HostFacts, RunSpec};
+use crate::{HostFacts, Network, RunSpec};
 
 /// Search path where the caller has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
+/// File inside with the certificates of all authorities that programs trust, if TLS is opened.
+pub const CA_BUNDLE: &str = "/run/stockade/ca-bundle.pem";
+/// File inside with the certificate of the session's own authority.
+pub const CA: &str = "/run/stockade/ca.pem";
+/// Variables of clients that name all authorities they trust.
+const CA_BUNDLE_VARIABLES: [&str; 7] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
+/// Variables of clients that name authorities beside those that they know.
+const CA_VARIABLES: [&str; 2] = ["DENO_CERT", "NODE_EXTRA_CA_CERTS"];
+
 /// Builds the whole environment, sorted by name.
-pub(crate) fn build(
-    settings: &Settings,
-    spec: &RunSpec,
-    facts: &HostFacts,
-) -> Vec<(RawText, RawText)> {
+pub(crate) fn build(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<(RawText, RawText)> {
+    let settings = policy.settings();
     let mut variables: BTreeMap<RawText, RawText> = BTreeMap::new();
     for (name, value) in &facts.environment {
         let passes =
@@ -63,8 +77,24 @@ pub(crate) fn build(
         }
     }
     add_git_settings(&mut variables, &facts.git_settings);
+    if policy.inspects() && spec.network == Network::Proxied {
+        add_authorities(&mut variables, settings);
+    }
     variables.insert("STOCKADE_SESSION".into(), spec.session.as_str().into());
     variables.into_iter().collect()
+}
+
+/// Has programs trust the authority by which TLS is opened, unless a file of policy says whom they
+/// trust.
+fn add_authorities(variables: &mut BTreeMap<RawText, RawText>, settings: &Settings) {
+    let all = CA_BUNDLE_VARIABLES.iter().map(|name| (*name, CA_BUNDLE));
+    let more = CA_VARIABLES.iter().map(|name| (*name, CA));
+    for (name, path) in all.chain(more) {
+        let set = settings.environment.set.get(name);
+        if set.is_none_or(|value| value.origin == Origin::Builtin) {
+            variables.insert(name.into(), path.into());
+        }
+    }
 }
 
 /// Adds settings of git (git-config(1), `GIT_CONFIG_COUNT`); those that policy gives in this way stay.

@@ -40,6 +40,10 @@ pub enum Control {
     NotHttp,
     /// HTTP that could be read in two ways.
     HttpFraming,
+    /// A client that does not trust the authority of the session, whose TLS must be opened.
+    TlsUntrusted,
+    /// A server whose certificate is not valid, although TLS is opened.
+    ServerCertificate,
     /// More bytes than a rule lets out.
     BytesMax,
     /// A program whose file cannot be read, so that it cannot be identified.
@@ -56,7 +60,7 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -73,6 +77,8 @@ impl Control {
         Self::GreetingUnfinished,
         Self::NotHttp,
         Self::HttpFraming,
+        Self::TlsUntrusted,
+        Self::ServerCertificate,
         Self::BytesMax,
         Self::UnreadableProgram,
         Self::SystemCalls,
@@ -100,6 +106,8 @@ impl Control {
             Self::GreetingUnfinished => "greeting-unfinished",
             Self::NotHttp => "not-http",
             Self::HttpFraming => "http-framing",
+            Self::TlsUntrusted => "tls-untrusted",
+            Self::ServerCertificate => "server-certificate",
             Self::BytesMax => "bytes-max",
             Self::UnreadableProgram => "unreadable-program",
             Self::SystemCalls => "system-calls",

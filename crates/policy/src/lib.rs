@@ -31,9 +31,8 @@
 //! ## Conditions on requests
 //! `methods` and `paths` are conditions on single HTTP requests. A *connection* that such a rule
 //! matches is allowed with [`Decision::http_only`]: only HTTP that can be read may pass, and each
-//! request is judged as [`Request::Http`]; TLS or anything else must be refused. An allow rule
-//! with such conditions and port 443 is refused at load, and without `ports` it has 80 alone (a
-//! deny without `ports` has all of them, any other rule 80 and 443). The approval of a connection
+//! request is judged as [`Request::Http`]; TLS must be opened for that, and anything else refused.
+//! A deny without `ports` has all of them, any other rule 80 and 443. The approval of a connection
 //! also covers the requests on it for asks without such conditions.
 //!
 //! ## In Cedar

@@ -1,10 +1,22 @@
 //! Whether a host is open to a program as a whole.
 
-use stockade_types::{Host, HostName, Port, Subject, Verdict};
+use stockade_types::{Host, HostName, Port, RequestKind, Subject, Verdict};
 
-use crate::{Approvals, NetRequest, Policy, Request, kinds::net::NetBody};
+use crate::{
+    Approvals, NetRequest, Policy, Request,
+    kinds::{Body, net::NetBody},
+};
 
 impl Policy {
+    /// Tells whether TLS of some connection can have to be opened.
+    pub fn inspects(&self) -> bool {
+        self.rule_list().iter().any(|rule| match &rule.body {
+            Body::Net(body) => body.has_request_conditions() || body.terms.inspects(),
+            Body::Cedar(body) => body.is_about(RequestKind::Http),
+            Body::Exec(_) | Body::File(_) | Body::Control => false,
+        })
+    }
+
     /// Returns whether a connection of `subject` to `name` is allowed on some port without a
     /// question, for any traffic.
     pub fn reaches(&self, name: &HostName, subject: &Subject) -> bool {

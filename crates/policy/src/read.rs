@@ -17,9 +17,7 @@ const PLANNED: [&str; 3] = ["credential", "tool", "model"];
 const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
 const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
 /// Known fields that this version does not enforce.
-const NOT_ENFORCED: [(&str, &str); 4] = [
-    ("inspect", "TLS is not opened yet"),
-    ("splice", "TLS is always passed through as it is"),
+const NOT_ENFORCED: [(&str, &str); 2] = [
     ("requests_per_minute_max", "requests are not counted yet"),
     ("stage", "one reviewer answers; name it in `reviewer`"),
 ];

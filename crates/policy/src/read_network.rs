@@ -30,7 +30,14 @@ const OWN_PORTS: [u16; 2] = [53, 61_153];
 
 /// Reads one file's settings for the network.
 pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut NetworkSettings) {
-    let known = ["hosts", "services", "proxy", "proxy_auth_file", "publish"];
+    let known = [
+        "hosts",
+        "services",
+        "proxy",
+        "proxy_auth_file",
+        "publish",
+        "upstream_ca",
+    ];
     if let Some(table) = top.table(file, "network", &known) {
         hosts(file, &table, settings);
         services(file, &table, settings);
@@ -39,6 +46,9 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Network
         tighten_value(file, may, &mut settings.may_publish, looser);
         proxy(file, &table, settings);
         proxy_auth_file(file, &table, settings);
+        let files = table.list(file, "upstream_ca", view_path);
+        let files = files.into_iter().flatten().map(|at| sourced(file, at));
+        settings.upstream_ca.extend(files);
     }
     for fields in top.tables(file, "publish", &["port", "as", "when", "id"]) {
         publish(file, &fields, settings);

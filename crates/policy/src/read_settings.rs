@@ -59,6 +59,7 @@ pub(crate) fn defaults() -> Settings {
             may_publish: default(true),
             proxy: None,
             proxy_auth_file: None,
+            upstream_ca: Vec::new(),
         },
         process: ProcessSettings {
             debuggers: default(Debuggers::Own),

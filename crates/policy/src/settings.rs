@@ -213,6 +213,9 @@ pub struct NetworkSettings {
     pub proxy: Option<Sourced<ProxySetting>>,
     /// The file on the host that contains `user:password` for the proxy.
     pub proxy_auth_file: Option<Sourced<String>>,
+    /// Files of the host with certificates of authorities that may vouch for servers whose TLS is
+    /// opened, beside those of the system.
+    pub upstream_ca: Vec<Sourced<String>>,
 }
 
 /// The processes that a debugger, a tracer or a leak checker may trace (`ptrace`).

@@ -24,7 +24,7 @@ const OWN_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "~"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     requests: Vec<Request>,
-    /// The connection would carry TLS, which cannot be read.
+    /// The request on the connection counts only if it is read.
     sealed: bool,
 }
 
@@ -155,22 +155,18 @@ impl Policy {
 
     pub(crate) fn rehearse_above(&self, probe: &Probe, floor: Origin) -> (Request, Decision) {
         let mut worst: Option<(Request, Decision)> = None;
+        let mut is_read = !probe.sealed;
         for request in &probe.requests {
             let request = &self.as_seen(request);
-            let mut decision = match request {
+            let decision = match request {
                 Request::File(file) if file.workspace_relative.is_none() => self.outside(file),
                 request if let Some(decision) = self.no_host(request) => decision,
                 _ => self.decide_above(request, &Approvals::none(), floor),
             };
-            let blind = probe.sealed && decision.http_only && decision.verdict == Verdict::Allow;
-            if blind && request.kind() == RequestKind::Net {
-                decision.verdict = Verdict::Deny;
-                decision.failed_condition = Some("tls".to_owned());
-                decision.reason =
-                    "the rule has conditions on requests, which cannot be read inside TLS".into();
-                decision.remedy =
-                    "use plain HTTP here, or allow the host without `methods` and `paths`".into();
+            if request.kind() == RequestKind::Http && !is_read {
+                continue;
             }
+            is_read |= decision.http_only || decision.terms.inspect;
             let stricter = worst
                 .as_ref()
                 .is_none_or(|(_, old)| decision.verdict > old.verdict);

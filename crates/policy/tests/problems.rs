@@ -294,8 +294,16 @@ const MISTAKES: &[(&str, &str)] = &[
         "has no `command`",
     ),
     (
-        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nports = [443]\nmethods = [\"GET\"]",
-        "not enforceable on this backend",
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\ntls = \"splice\"\nmethods = [\"GET\"]",
+        "cannot be seen in TLS that passes as it is",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\ntls = \"inspect\"",
+        "a deny has no use for it",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\ntls = \"open\"",
+        "inspect",
     ),
     (
         "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nbytes_max = 5",

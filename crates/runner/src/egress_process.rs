@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use stockade_egress::{
     Config, Datagram, Datagrams, Knowledge, ListenerKind, ProxyVariables, Sockets,
 };
+use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::{HostSets, Source};
 use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
 use stockade_types::{Digest, HostName, Secret};
@@ -37,11 +38,13 @@ const NOBODY: u32 = 65_534;
 /// What the supervisor says before the control conversation begins.
 #[derive(Debug, Serialize, Deserialize)]
 enum Handoff {
-    /// The process is confined and loaded its policy, which has this revision.
-    Ready(Digest),
+    /// The process is confined and loaded its policy, which has this revision; with the certificate of
+    /// the authority by which it opens TLS, in PEM, if it does.
+    Ready(Digest, Option<String>),
     /// It could not.
     Failed(String),
-    /// Here are the listeners, in this order, then the name socket; and `user:password` for the proxy.
+    /// Here are the listeners, in this order, then the name socket, then the authorities that vouch for
+    /// servers, if TLS is opened; and `user:password` for the proxy.
     Listeners(Vec<ListenerKind>, Option<String>),
 }
 
@@ -85,36 +88,22 @@ impl EgressProcess {
         Ok((Self { child, handoff }, control))
     }
 
-    /// Waits until the process is confined, then gives it the listeners; `revision` is that of the
-    /// session's policy, by which it must judge too.
-    pub(crate) fn hand_over(
-        &self,
-        revision: Digest,
-        listeners: &[(ListenerKind, OwnedFd)],
-        names: &OwnedFd,
-        login: Option<&Secret<String>>,
-    ) -> Result<(), RunError> {
+    /// Waits until the process is confined; `revision` is that of the session's policy, by which it
+    /// must judge too.
+    pub(crate) fn wait(&self, revision: Digest) -> Result<Ready<'_>, RunError> {
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
         let (bytes, _) = pass::receive(&self.handoff).map_err(sys)?;
         match serde_json::from_slice(&bytes) {
-            Ok(Handoff::Ready(own)) if own == revision => {}
-            Ok(Handoff::Ready(_)) => {
-                return Err(RunError::Egress("it has loaded another policy".to_owned()));
+            Ok(Handoff::Ready(own, certificate)) if own == revision => Ok(Ready {
+                process: self,
+                certificate,
+            }),
+            Ok(Handoff::Ready(..)) => {
+                Err(RunError::Egress("it has loaded another policy".to_owned()))
             }
-            Ok(Handoff::Failed(reason)) => return Err(RunError::Egress(reason)),
-            _ => return Err(RunError::Egress("it ended before it was ready".to_owned())),
+            Ok(Handoff::Failed(reason)) => Err(RunError::Egress(reason)),
+            _ => Err(RunError::Egress("it ended before it was ready".to_owned())),
         }
-        let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
-        let login = login.map(|login| login.expose().clone());
-        let message = serde_json::to_vec(&Handoff::Listeners(kinds, login))
-            .map_err(|e| RunError::Egress(e.to_string()))?;
-        let fds: Vec<_> = listeners
-            .iter()
-            .map(|(_, fd)| fd)
-            .chain([names])
-            .map(AsFd::as_fd)
-            .collect();
-        pass::send(&self.handoff, &message, &fds).map_err(sys)
     }
 
     /// Waits, for a bounded time, until a process that was told to finish has: until then it has the
@@ -130,6 +119,65 @@ impl EgressProcess {
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
+}
+
+/// A process that is confined and judges by the session's policy: only such a one gets the listeners.
+#[derive(Debug)]
+pub(crate) struct Ready<'p> {
+    process: &'p EgressProcess,
+    /// The certificate of its authority in PEM, if it opens TLS.
+    pub(crate) certificate: Option<String>,
+}
+
+impl Ready<'_> {
+    /// Gives it the listeners, and in PEM the authorities that vouch for servers, if it opens TLS.
+    pub(crate) fn hand_over(
+        self,
+        listeners: &[(ListenerKind, OwnedFd)],
+        names: &OwnedFd,
+        login: Option<&Secret<String>>,
+        roots: Option<&str>,
+    ) -> Result<(), RunError> {
+        let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
+        let roots = roots
+            .map(|roots| fd::sealed_memory("stockade-roots", roots.as_bytes()))
+            .transpose()
+            .map_err(sys)?;
+        let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
+        let login = login.map(|login| login.expose().clone());
+        let message = serde_json::to_vec(&Handoff::Listeners(kinds, login))
+            .map_err(|e| RunError::Egress(e.to_string()))?;
+        let fds: Vec<_> = listeners
+            .iter()
+            .map(|(_, fd)| fd)
+            .chain([names])
+            .chain(&roots)
+            .map(AsFd::as_fd)
+            .collect();
+        pass::send(&self.process.handoff, &message, &fds).map_err(sys)
+    }
+}
+
+/// Says of each listener how its connections tell where they wanted to go.
+pub(crate) fn kinds(
+    plan: &LaunchPlan,
+    listeners: Vec<(u16, OwnedFd)>,
+) -> Vec<(ListenerKind, OwnedFd)> {
+    let redirect = plan.steps.iter().find_map(|step| match step {
+        Step::Redirect { port } => Some(*port),
+        _ => None,
+    });
+    listeners
+        .into_iter()
+        .map(|(port, fd)| {
+            let kind = match port {
+                53 => ListenerKind::DnsTcp,
+                _ if Some(port) == redirect => ListenerKind::Redirected,
+                _ => ListenerKind::Direct,
+            };
+            (kind, fd)
+        })
+        .collect()
 }
 
 impl Drop for EgressProcess {
@@ -181,7 +229,10 @@ pub fn egress_main(arguments: &[String]) -> i32 {
     };
     let ready = prepare(config);
     let message = match &ready {
-        Ok((knowledge, _)) => Handoff::Ready(knowledge.revision()),
+        Ok((knowledge, _)) => {
+            let certificate = knowledge.certificate().map(ToOwned::to_owned);
+            Handoff::Ready(knowledge.revision(), certificate)
+        }
         Err(reason) => Handoff::Failed(reason.clone()),
     };
     let Ok(bytes) = serde_json::to_vec(&message) else {
@@ -265,12 +316,20 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         .collect();
     let names = fds.next().ok_or("no name socket")?;
     let names = NameSocket::new(names).map_err(|e| e.to_string())?;
+    let mut roots = Vec::new();
+    if let Some(memory) = fds.next() {
+        let mut memory = File::from(memory).take(CONFIG_BYTES_MAX);
+        memory
+            .read_to_end(&mut roots)
+            .map_err(|e| format!("cannot read the authorities: {e}"))?;
+    }
     let sockets = Sockets {
         tcp,
         udp: vec![Box::new(names)],
         control,
         original_destination: Box::new(|stream| net::original_destination(stream.as_fd())),
         proxy_login: login.map(Secret::new),
+        roots,
     };
     stockade_egress::serve(knowledge, sockets)
         .await
@@ -335,11 +394,12 @@ mod tests {
                 child: Command::new("true").spawn().unwrap(),
                 handoff,
             };
-            let ready = Handoff::Ready(Digest::of(own.as_bytes()));
+            let ready = Handoff::Ready(Digest::of(own.as_bytes()), None);
             let ready = serde_json::to_vec(&ready).unwrap();
             pass::send(&theirs, &ready, &[]).unwrap();
             let (names, _other) = pass::packet_pair().unwrap();
-            let handed = process.hand_over(Digest::of(b"policy"), &[], &names, None);
+            let ready = process.wait(Digest::of(b"policy"));
+            let handed = ready.and_then(|ready| ready.hand_over(&[], &names, None, None));
             assert_eq!(handed.is_ok(), same, "{handed:?}");
             drop(process);
             let got = pass::receive(&theirs).map(|(_, fds)| fds.len());

@@ -43,6 +43,12 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// A file of policy with certificates of authorities has none.
+    #[error("`{path}` has no certificates that can be read, and `network.upstream_ca` names it")]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+    },
     /// A port that policy publishes cannot be bound.
     #[error("port {port} of this machine's loopback cannot be published")]
     Publish {
@@ -233,6 +239,10 @@ impl RunError {
             }
             Self::ProxyLogin { .. } => Some(
                 "write `user:password` into it, or take `network.proxy_auth_file` out of the policy"
+                    .to_owned(),
+            ),
+            Self::Certificates { .. } => Some(
+                "name a file in PEM without a private key, or take it out of `network.upstream_ca`"
                     .to_owned(),
             ),
             Self::PolicyPlace { .. } => {

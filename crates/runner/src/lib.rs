@@ -5,6 +5,7 @@
 
 mod agent_config;
 mod agent_state;
+mod authorities;
 mod caches;
 mod caller;
 mod closed;

@@ -59,7 +59,7 @@ const FILES: [(&str, Form); 12] = [
 ];
 
 /// Variables of presets that name a file with certificates.
-const CERTIFICATES: [&str; 9] = [
+pub(crate) const CERTIFICATES: [&str; 9] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CURL_CA_BUNDLE",

@@ -2,12 +2,11 @@
 
 use std::{
     fs::File,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use stockade_egress::ListenerKind;
 use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
 use stockade_journal::{Journal, SharedJournal, SigningKey, layout};
 use stockade_plan::{
@@ -20,9 +19,9 @@ use stockade_types::{AbsPath, Digest, GuaranteeName, RawText, SessionId, Tier};
 use crate::{
     RunError, agent_config,
     agent_state::{self, Made},
-    caches,
+    authorities, caches,
     caller::Caller,
-    egress_process::EgressProcess,
+    egress_process::{EgressProcess, kinds},
     facts::{self, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
     in_use::InUse,
@@ -333,7 +332,10 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
         }
     };
     let built = build(&mut prepared, launching, pipes);
-    match built.and_then(|built| bring_up(prepared, built, egress, &recorder, published)) {
+    match built.and_then(|built| {
+        let inside = directory.join(INSIDE);
+        bring_up((prepared, &inside), built, egress, &recorder, published)
+    }) {
         Ok(parts) => Running::new(parts, directory, recorder),
         Err(error) => {
             give_up(&recorder, &directory, &error);
@@ -432,7 +434,7 @@ fn open_record(
 
 /// Joins the sandbox with the egress process, and states what holds.
 fn bring_up(
-    prepared: Prepared,
+    (prepared, inside): (Prepared, &Path),
     (mut launching, pipes): (Launching, PipeEnds),
     egress: Option<(EgressProcess, UnixStream)>,
     recorder: &Arc<Recorder>,
@@ -448,11 +450,15 @@ fn bring_up(
     } = handed_over;
     let egress = match (egress, names) {
         (Some((process, control)), Some(names)) => {
-            let revision = prepared.options.policy.revision();
-            let network = &prepared.options.policy.settings().network;
+            let policy = &prepared.options.policy;
+            let (revision, network) = (policy.revision(), &policy.settings().network);
             let login = proxy_variables::login(network, &prepared.facts.home)?;
             let kinds = kinds(&prepared.plan, listeners);
-            process.hand_over(revision, &kinds, &names, login.as_ref())?;
+            let ready = process.wait(revision)?;
+            let own = ready.certificate.as_deref();
+            let roots = own.map(|own| authorities::trust(policy, &prepared.facts, inside, own));
+            let roots = roots.transpose()?;
+            ready.hand_over(&kinds, &names, login.as_ref(), roots.as_deref())?;
             Some((process, control))
         }
         (Some(_), None) => {
@@ -556,24 +562,6 @@ fn lacks(prepared: &Prepared, failure: &stockade_sandbox::LaunchFailure) -> bool
     prepared.plan.fault.is_none()
         && (has(StepName::Redirect, &is)
             || has(StepName::Hold, &|errno| is(errno) || no_queue(errno)))
-}
-
-fn kinds(plan: &LaunchPlan, listeners: Vec<(u16, OwnedFd)>) -> Vec<(ListenerKind, OwnedFd)> {
-    let redirect = plan.steps.iter().find_map(|step| match step {
-        Step::Redirect { port } => Some(*port),
-        _ => None,
-    });
-    listeners
-        .into_iter()
-        .map(|(port, fd)| {
-            let kind = match port {
-                53 => ListenerKind::DnsTcp,
-                _ if Some(port) == redirect => ListenerKind::Redirected,
-                _ => ListenerKind::Direct,
-            };
-            (kind, fd)
-        })
-        .collect()
 }
 
 /// Records that a session did not start, and takes away what it had.

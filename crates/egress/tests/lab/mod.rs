@@ -125,6 +125,7 @@ impl Lab {
             control: theirs,
             original_destination: Box::new(original),
             proxy_login: None,
+            roots: Vec::new(),
         };
         let egress = tokio::spawn(serve(config.load().unwrap(), sockets));
         Self {

@@ -264,8 +264,7 @@ pub(crate) fn drafts(layers: &'static [Origin]) -> impl Strategy<Value = Vec<Dra
     })
 }
 
-/// Gives each draft an id, and removes what the checks refuse: an allow of every host or of content
-/// that TLS hides, `private` and `bytes_max` of a deny, `unless` of an allow.
+/// Gives each draft an id, and removes what the checks refuse: an allow of every host, `private` and `bytes_max` of a deny, `unless` of an allow.
 pub(crate) fn kept(drafts: &[Draft]) -> Vec<Draft> {
     let numbered = drafts.iter().enumerate().map(|(number, draft)| Draft {
         id: format!("r{number}"),
@@ -276,22 +275,8 @@ pub(crate) fn kept(drafts: &[Draft]) -> Vec<Draft> {
 
 fn accepted(mut draft: Draft) -> Option<Draft> {
     match (&mut draft.body, draft.effect) {
-        (
-            Body::Net {
-                hosts,
-                ports,
-                methods,
-                paths,
-                ..
-            },
-            Verdict::Allow,
-        ) => {
+        (Body::Net { hosts, .. }, Verdict::Allow) => {
             hosts.retain(|host| *host != "**");
-            if (methods.is_some() || paths.is_some())
-                && let Some(ports) = ports
-            {
-                ports.retain(|port| *port != 443);
-            }
             (!hosts.is_empty()).then_some(draft)
         }
         (

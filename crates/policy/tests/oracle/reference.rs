@@ -102,20 +102,12 @@ fn ports(rules: &[Draft]) -> Vec<u16> {
 
 /// The ports of a rule about hosts; a deny without ports has all of them, and names none.
 fn own_ports(rule: &Draft) -> Option<Vec<u16>> {
-    let Body::Net {
-        ports,
-        methods,
-        paths,
-        ..
-    } = &rule.body
-    else {
+    let Body::Net { ports, .. } = &rule.body else {
         return None;
     };
-    let conditions = methods.is_some() || paths.is_some();
     Some(match (ports, rule.effect) {
         (Some(ports), _) => ports.clone(),
         (None, Verdict::Deny) => Vec::new(),
-        (None, Verdict::Allow) if conditions => vec![80],
         (None, Verdict::Allow | Verdict::Ask) => vec![80, 443],
     })
 }

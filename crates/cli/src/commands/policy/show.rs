@@ -158,6 +158,10 @@ fn network(network: &NetworkSettings, lines: &mut Lines<'_>) -> anyhow::Result<(
             file,
         )?;
     }
+    for file in &network.upstream_ca {
+        let text = format!("upstream_ca += {}", file.value);
+        lines.put("network", text, file)?;
+    }
     Ok(())
 }
 

@@ -155,7 +155,7 @@ fn print(
     }
     out.line(format_args!("why     {}", safe(&decision.reason)))?;
     if decision.http_only {
-        out.line("but     only plain HTTP, each request judged; TLS is refused here")?;
+        out.line("but     only HTTP, each request judged; TLS is opened for that")?;
     }
     if let Some(condition) = &decision.failed_condition {
         out.line(format_args!("failed  {}", safe(condition)))?;

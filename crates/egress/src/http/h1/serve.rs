@@ -45,6 +45,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) subject: Subject,
     /// The decision on the connection.
     pub(crate) allowed: &'a Allowed<NetRequest>,
+    /// How the server is reached.
+    pub(crate) carries: Carries,
     /// The connection that was made before the client was connected.
     pub(crate) made: Option<Upstream>,
     /// The connection to the host, once there is one.
@@ -156,8 +158,12 @@ impl Exchange<'_> {
             Judgement::Denied(decision) => return self.deny(http, *decision, head).await,
         };
         if self.upstream.is_none() {
-            let (made, detail) = (self.made.take(), Some("http".to_owned()));
-            let made = (made, Carries::Requests);
+            let detail = match self.carries {
+                Carries::Sealed => "http in tls that was opened",
+                Carries::Requests | Carries::Bytes => "http",
+            };
+            let detail = Some(detail.to_owned());
+            let made = (self.made.take(), self.carries);
             match Upstream::open(self.proxy, self.allowed, made, (None, detail)).await {
                 Ok(upstream) => *self.upstream = Some(upstream),
                 Err(failed) => {

@@ -15,8 +15,6 @@ pub(crate) struct Bound<'r> {
     pub(crate) ports: &'r Ports,
     /// The rule has `ports`.
     pub(crate) are_named: bool,
-    /// The rule needs requests that can be read.
-    pub(crate) is_readable: bool,
 }
 
 impl Bound<'_> {
@@ -28,10 +26,8 @@ impl Bound<'_> {
             Host::Address(address) => HostPattern::Address(*address),
         };
         let port = member.port.filter(|_| self.effect != Verdict::Deny);
-        let is_meant = port.is_none_or(|port| {
-            let named = !self.are_named || self.ports.named().contains(&port.get());
-            named && !(self.is_readable && port.get() == 443)
-        });
+        let is_meant =
+            port.is_none_or(|port| !self.are_named || self.ports.named().contains(&port.get()));
         is_meant.then_some(HostAt { pattern, port })
     }
 }

@@ -9,7 +9,7 @@ use crate::{fields::shown, kinds::ProbeError};
 pub(crate) struct Line {
     pub(crate) net: NetRequest,
     pub(crate) http: Option<HttpRequest>,
-    /// It would carry TLS, which cannot be read.
+    /// The request is inside TLS and its method was not said: it counts only if TLS is opened.
     pub(crate) sealed: bool,
 }
 
@@ -71,11 +71,8 @@ fn connection(target: &str, method: Option<&str>) -> Result<Line, ProbeError> {
         port,
         subject: subject.clone(),
     };
-    let method = method.or(if scheme == Some("http") {
-        Some("GET")
-    } else {
-        None
-    });
+    let sealed = scheme == Some("https") && method.is_none();
+    let method = method.or(scheme.map(|_| "GET"));
     let http = method.map(|method| {
         let path = if path.starts_with('/') {
             path.to_owned()
@@ -90,9 +87,5 @@ fn connection(target: &str, method: Option<&str>) -> Result<Line, ProbeError> {
             subject,
         }
     });
-    Ok(Line {
-        net,
-        http,
-        sealed: scheme == Some("https"),
-    })
+    Ok(Line { net, http, sealed })
 }

@@ -18,20 +18,16 @@ use crate::{
 
 /// Ports of a net rule that names none.
 const PORTS: [u16; 2] = [80, 443];
-/// Ports of an allow rule with conditions on requests that names none: TLS is not opened, so a
-/// request can only be read without it.
-const READABLE_PORTS: [u16; 1] = [80];
 
 /// The fields that only such a rule has, or has too.
-pub(crate) const FIELDS: [&str; 10] = [
+pub(crate) const FIELDS: [&str; 9] = [
     "hosts",
     "ports",
     "methods",
     "paths",
     "programs",
     "private",
-    "inspect",
-    "splice",
+    "tls",
     "bytes_max",
     "requests_per_minute_max",
 ];
@@ -53,16 +49,15 @@ pub(crate) fn body(
     let programs = fields
         .list(file, "programs", connecting_program)
         .map(values);
-    let terms = RuleTerms::read(file, fields, effect);
     let conditions = methods.is_some() || paths.is_some();
-    let ports = ports(file, fields, effect, conditions);
+    let terms = RuleTerms::read(file, fields, effect, conditions);
+    let ports = ports(file, fields, effect);
     let texts = fields.texts(file, "hosts")?;
     let ports = ports?;
     let bound = Bound {
         effect,
         ports: &ports,
         are_named: fields.has("ports"),
-        is_readable: effect == Verdict::Allow && conditions,
     };
     let hosts = hosts::hosts(file, &texts, &bound, sets);
     Some(NetBody {
@@ -113,19 +108,11 @@ fn connecting_program(text: &str) -> Result<ProgramPattern, String> {
 }
 
 /// Reads the ports. What is refused without ports is refused everywhere, and what is allowed
-/// without them only where the web is. An allow rule whose conditions need readable requests cannot
-/// have 443.
-fn ports(
-    file: &mut File<'_>,
-    fields: &Fields<'_>,
-    effect: Verdict,
-    conditions: bool,
-) -> Option<Ports> {
-    let readable = effect == Verdict::Allow && conditions;
+/// without them only where the web is.
+fn ports(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<Ports> {
     let Some(at) = fields.value("ports") else {
         return Some(match effect {
             Verdict::Deny => Ports::Every,
-            _ if readable => Ports::These(READABLE_PORTS.to_vec()),
             Verdict::Allow | Verdict::Ask => Ports::These(PORTS.to_vec()),
         });
     };
@@ -151,11 +138,6 @@ fn ports(
         ) else {
             continue;
         };
-        if readable && port == 443 {
-            let message = "not enforceable on this backend: `methods` and `paths` cannot be seen \
-                           inside TLS; leave 443 out, or leave the conditions out";
-            file.problem(&one.span, &one.field, message);
-        }
         if !ports.insert(port) {
             file.problem(
                 &one.span,

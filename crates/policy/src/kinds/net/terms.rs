@@ -18,6 +18,20 @@ pub(crate) struct RuleTerms {
     pub(crate) private: bool,
     /// So many bytes may leave by the rule in a session, to all its hosts together.
     bytes_max: Option<ByteSize>,
+    tls: Option<Tls>,
+}
+
+/// What becomes of TLS to the hosts of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tls {
+    /// It is opened, and each request in it is judged.
+    Inspect,
+    /// It passes as it is, once the name in it was checked.
+    Splice,
+}
+
+impl Tls {
+    const WORDS: [(&str, Self); 2] = [("inspect", Self::Inspect), ("splice", Self::Splice)];
 }
 
 /// The terms of a decision: those of all rules that had a part in it.
@@ -29,6 +43,9 @@ pub struct Terms {
     /// has least left decides. By the ids of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bytes_max: Vec<BytesMax>,
+    /// TLS is opened even where no rule has conditions on requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inspect: bool,
 }
 
 /// How many bytes may leave by a rule.
@@ -45,13 +62,34 @@ impl RuleTerms {
     pub(crate) const PRIVATE: Self = Self {
         private: true,
         bytes_max: None,
+        tls: None,
     };
 
-    /// Reads the terms of a rule; a deny opens nothing, so it has none.
-    pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Self {
+    /// Reads the terms of a rule; a deny opens nothing, so it has none. With `conditions` on requests
+    /// TLS cannot pass unread.
+    pub(crate) fn read(
+        file: &mut File<'_>,
+        fields: &Fields<'_>,
+        effect: Verdict,
+        conditions: bool,
+    ) -> Self {
         let private = fields.flag(file, "private").is_some_and(|at| at.value);
         let bytes_max = fields.parsed::<ByteSize>(file, "bytes_max");
-        for (key, is_set) in [("private", private), ("bytes_max", bytes_max.is_some())] {
+        let tls = fields.word(file, "tls", &Tls::WORDS);
+        if let Some(at) = tls
+            .as_ref()
+            .filter(|at| conditions && at.value == Tls::Splice)
+        {
+            let message = "`methods` and `paths` cannot be seen in TLS that passes as it is; write \
+                           \"inspect\", or leave the conditions out";
+            file.problem(&at.span, &at.field, message);
+        }
+        let given = [
+            ("private", private),
+            ("bytes_max", bytes_max.is_some()),
+            ("tls", tls.is_some()),
+        ];
+        for (key, is_set) in given {
             if is_set && effect == Verdict::Deny {
                 let message = "a deny has no use for it";
                 file.problem(&fields.span(), &fields.field(key), message);
@@ -65,7 +103,13 @@ impl RuleTerms {
         Self {
             private,
             bytes_max: bytes_max.map(|at| at.value),
+            tls: tls.map(|at| at.value),
         }
+    }
+
+    /// Tells whether TLS is opened whatever is said in it.
+    pub(crate) fn inspects(&self) -> bool {
+        self.tls == Some(Tls::Inspect)
     }
 }
 
@@ -75,8 +119,12 @@ impl fmt::Display for RuleTerms {
         if self.private {
             f.write_str("; private addresses")?;
         }
-        match self.bytes_max {
-            Some(bytes) => write!(f, "; at most {bytes} out in a session"),
+        if let Some(bytes) = self.bytes_max {
+            write!(f, "; at most {bytes} out in a session")?;
+        }
+        match self.tls {
+            Some(Tls::Inspect) => f.write_str("; TLS inspected"),
+            Some(Tls::Splice) => f.write_str("; TLS as it is"),
             None => Ok(()),
         }
     }
@@ -88,6 +136,7 @@ impl Terms {
         let mut terms = Self::default();
         for (rule, own) in rules {
             terms.private |= own.private;
+            terms.inspect |= own.inspects();
             terms.bytes_max.extend(own.bytes_max.map(|bytes| BytesMax {
                 rule: rule.clone(),
                 bytes,

@@ -1,0 +1,119 @@
+//! Opening TLS: what programs of the session are shown, and what servers must show.
+
+use std::{io, sync::Arc};
+
+use rustls::{AlertDescription, CertificateError, ClientConfig};
+use stockade_policy::{Control, Decision};
+use stockade_types::Host;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    authority::{Authority, AuthorityError},
+    limits::HANDSHAKE_WAIT,
+    stream::{Ahead, Stream},
+};
+
+/// What opening TLS takes.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    authority: Authority,
+    client: Arc<ClientConfig>,
+}
+
+impl Inspection {
+    /// Begins with the certificates, in PEM, of those that vouch for servers.
+    pub(crate) fn new(authority: Authority, roots: &[u8]) -> Result<Self, AuthorityError> {
+        let client = authority.client(roots)?;
+        Ok(Self { authority, client })
+    }
+
+    /// Returns how servers are spoken to.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.client)
+    }
+
+    /// Opens the TLS of a client that said `head` so far and wants to speak to `host`. The error is the
+    /// refusal of its connection, which is closed.
+    pub(crate) async fn open(
+        &self,
+        socket: TcpStream,
+        head: Vec<u8>,
+        host: &Host,
+    ) -> Result<Stream, Box<Decision>> {
+        let config = match self.authority.server(host) {
+            Ok(config) => config,
+            Err(error) => return Err(untrusted(&error.to_string())),
+        };
+        let accept = TlsAcceptor::from(config).accept(Ahead::new(head, socket));
+        match timeout(HANDSHAKE_WAIT, accept).await {
+            Ok(Ok(opened)) => Ok(Stream::tls(opened)),
+            Ok(Err(error)) => Err(untrusted(&said(&error))),
+            Err(_) => Err(untrusted("the handshake took too long")),
+        }
+    }
+}
+
+fn untrusted(why: &str) -> Box<Decision> {
+    let reason = format!("TLS to this host is opened, and the program did not go along: {why}");
+    let remedy = "have the program trust the certificates in `/run/stockade/ca-bundle.pem`; if it \
+                  cannot, have a rule without `methods` and `paths` allow the host, with `tls = \
+                  \"splice\"`";
+    Box::new(Control::TlsUntrusted.denies(reason, remedy))
+}
+
+/// Says how a handshake with a client ended.
+fn said(error: &io::Error) -> String {
+    match tls_error(error) {
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnsupportedCertificate,
+        )) => "it does not trust the authority of the session".to_owned(),
+        Some(other) => other.to_string(),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "it closed the connection during the handshake".to_owned()
+        }
+        None => error.to_string(),
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Why there is no TLS with a server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsecured {
+    /// Its certificate is not one for it.
+    #[error("its certificate is not valid: {0}")]
+    Certificate(String),
+    /// It does not go along.
+    #[error("no TLS: {0}")]
+    Broken(String),
+}
+
+impl Unsecured {
+    /// Reads what a handshake ended with.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        let Some(rustls::Error::InvalidCertificate(invalid)) = tls_error(error) else {
+            return Self::Broken(error.to_string());
+        };
+        Self::Certificate(match invalid {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "it has expired".to_owned()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "it is not valid yet".to_owned()
+            }
+            CertificateError::UnknownIssuer => {
+                "no authority that is trusted has signed it".to_owned()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "it is for another host".to_owned()
+            }
+            other => other.to_string(),
+        })
+    }
+}
