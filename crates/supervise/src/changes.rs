@@ -12,6 +12,9 @@ use stockade_sys::{
 use super::{ERRNO_NOT_JUDGED, descriptor};
 use crate::resolve::{AT_FDCWD, Last};
 
+#[cfg(test)]
+mod tests;
+
 /// `O_CREAT`.
 pub(super) const FLAG_CREATE: u32 = 0o100;
 /// `O_EXCL`.

@@ -309,23 +309,10 @@ impl Supervision {
         let mut names = own
             .into_iter()
             .chain(loader.request.aliases.iter().map(String::as_str));
-        if !names.any(|name| name.starts_with("ld-") && name.contains(".so")) {
+        if !names.any(is_loader) {
             return None;
         }
-        let mut arguments = loader.request.argv.iter().enumerate().skip(1);
-        let at = loop {
-            let (index, argument) = arguments.next()?;
-            if !argument.as_bytes().starts_with(b"--") {
-                break index;
-            }
-            let takes_value = LOADER_VALUES
-                .iter()
-                .any(|option| argument.as_bytes() == option.as_bytes());
-            if takes_value {
-                arguments.next()?;
-            }
-        };
-        let argv = loader.request.argv.get(at..)?.to_vec();
+        let argv = loader_program(&loader.request.argv)?.to_vec();
         let path = argv.first()?.clone();
         let file = match program_at(resolver, AT_FDCWD, path.as_bytes(), Last::Follow) {
             Ok(file) => file,
@@ -347,10 +334,7 @@ impl Supervision {
             Ok(file) => file,
             Err(errno) => return Some(Err(errno)),
         };
-        let mut argv = vec![path.clone()];
-        argv.extend(argument);
-        argv.push(script.request.invoked_as.clone());
-        argv.extend(script.request.argv.iter().skip(1).cloned());
+        let argv = script_arguments(&path, argument, &script.request);
         let request = ExecRequest {
             invoked_as: path,
             argv,
@@ -467,6 +451,39 @@ impl Supervision {
     }
 }
 
+/// Whether a program of this name loads another one.
+fn is_loader(name: &str) -> bool {
+    name.starts_with("ld-") && name.contains(".so")
+}
+
+/// Returns what a dynamic loader, executed by name, runs: the program and its arguments (ld.so(8)).
+fn loader_program(argv: &[RawText]) -> Option<&[RawText]> {
+    let mut arguments = argv.iter().enumerate().skip(1);
+    loop {
+        let (index, argument) = arguments.next()?;
+        if !argument.as_bytes().starts_with(b"--") {
+            return argv.get(index..);
+        }
+        let mut options = LOADER_VALUES.iter();
+        if options.any(|option| argument.as_bytes() == option.as_bytes()) {
+            arguments.next()?;
+        }
+    }
+}
+
+/// Returns the arguments that the kernel gives the interpreter of a script (execve(2)).
+fn script_arguments(
+    interpreter: &RawText,
+    argument: Option<RawText>,
+    script: &ExecRequest,
+) -> Vec<RawText> {
+    let mut argv = vec![interpreter.clone()];
+    argv.extend(argument);
+    argv.push(script.invoked_as.clone());
+    argv.extend(script.argv.iter().skip(1).cloned());
+    argv
+}
+
 /// Tells whether a call only asks if it could execute (execveat(2)).
 pub(super) fn only_checks(call: &Notification) -> bool {
     let [_, _, _, _, flags, _] = call.arguments;
@@ -531,4 +548,75 @@ fn variables(pid: Pid, address: u64) -> Result<Vec<(RawText, RawText)>, i32> {
     let found = found.map_err(errno)?;
     let entries = found.iter().map(Vec::as_slice);
     Ok(entries.filter_map(procfs::variable).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_policy::ExecRequest;
+    use stockade_types::RawText;
+
+    use super::{is_loader, loader_program, script_arguments};
+
+    fn words(text: &str) -> Vec<RawText> {
+        text.split(' ').map(RawText::from).collect()
+    }
+
+    #[test]
+    fn a_loader_runs_the_first_argument_that_is_no_option() {
+        for name in ["ld-linux-x86-64.so.2", "ld-musl-aarch64.so.1", "ld-2.31.so"] {
+            assert!(is_loader(name), "{name}");
+        }
+        for name in ["ld", "ldd", "ld-wrapper", "libc.so.6"] {
+            assert!(!is_loader(name), "{name}");
+        }
+        for (argv, program) in [
+            ("ld.so /bin/curl -v", Some("/bin/curl -v")),
+            ("ld.so --list curl", Some("curl")),
+            (
+                "ld.so --preload x.so --inhibit-cache ./curl --help",
+                Some("./curl --help"),
+            ),
+            ("ld.so --argv0 sh --library-path --list curl", Some("curl")),
+            ("ld.so --library-path=x curl", Some("curl")),
+            ("ld.so -v", Some("-v")),
+            ("ld.so --preload curl", None),
+            ("ld.so --argv0", None),
+            ("ld.so", None),
+        ] {
+            let argv = words(argv);
+            let found = loader_program(&argv).map(<[RawText]>::to_vec);
+            assert_eq!(found, program.map(words), "{argv:?}");
+        }
+    }
+
+    #[test]
+    fn an_interpreter_gets_the_arguments_that_the_kernel_gives_it() {
+        let script = |argv: &str| ExecRequest {
+            invoked_as: "./run".into(),
+            argv: words(argv),
+            ..ExecRequest::default()
+        };
+        let given = |argument: Option<&str>, argv: &str| {
+            script_arguments(
+                &"/bin/sh".into(),
+                argument.map(RawText::from),
+                &script(argv),
+            )
+        };
+        assert_eq!(given(None, "name a b"), words("/bin/sh ./run a b"));
+        assert_eq!(given(Some("-e -x"), "name"), {
+            let mut all = words("/bin/sh");
+            all.extend(["-e -x".into(), "./run".into()]);
+            all
+        });
+        // Without a name of its own a script has one all the same.
+        let none = ExecRequest {
+            argv: Vec::new(),
+            ..script("x")
+        };
+        assert_eq!(
+            script_arguments(&"/bin/sh".into(), None, &none),
+            words("/bin/sh ./run")
+        );
+    }
 }

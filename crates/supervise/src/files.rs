@@ -56,7 +56,7 @@ impl Supervision {
         if read.deed == Deed::Nothing {
             return Reply::Proceed;
         }
-        self.judge_read(hands, resolver, call, &read, &mut Walks::Small)
+        self.judge_read(hands, resolver, call, read, &mut Walks::Small)
     }
 
     /// Judges what was read of a call and does it; whoever calls has the turn.
@@ -65,16 +65,16 @@ impl Supervision {
         hands: &mut Hands,
         resolver: &Resolver,
         call: &Notification,
-        read: &Call,
+        read: Call,
         walks: &mut Walks<'_>,
     ) -> Reply {
         self.turns.changes_at(&[]);
-        let mut found = match self.found(hands, resolver, read.clone(), walks) {
+        let mut found = match self.found(hands, resolver, read, walks) {
             Ok(Ok(found)) => found,
-            Ok(Err(TooLarge)) => {
-                let (read, tid) = (read.clone(), resolver.tid());
+            Ok(Err(read)) => {
+                let tid = resolver.tid();
                 return later(move |caller| async move {
-                    let changed = Supervision::change_after_walk(&read, &caller, tid);
+                    let changed = Supervision::change_after_walk(read, &caller, tid);
                     match changed.await {
                         Ok(reply) => reply.answer(caller).await,
                         Err(errno) => Answer::Fails(errno),
@@ -117,18 +117,19 @@ impl Supervision {
     /// Finds the paths of a call, in the session's identity, and judges every one of them.
     ///
     /// # Errors
-    /// With the error number for the caller, or where `walks` permits less than there is to walk through.
+    /// With the error number for the caller; the call comes back where `walks` permits less than there is
+    /// to walk through.
     fn found(
         &self,
         hands: &Hands,
         resolver: &Resolver,
         call: Call,
         walks: &mut Walks<'_>,
-    ) -> Result<Result<Found, TooLarge>, i32> {
+    ) -> Result<Result<Found, Call>, i32> {
         let places = located(hands, resolver, &call)?;
         let judged = match self.judged(&call, &places, walks) {
             Ok(judged) => judged,
-            Err(TooLarge) => return Ok(Err(TooLarge)),
+            Err(TooLarge) => return Ok(Err(call)),
         };
         let mut found = Found {
             call,
@@ -149,12 +150,12 @@ impl Supervision {
     }
 
     /// Walks through what a call moves, and makes the change when it has its turn after that.
-    async fn change_after_walk(read: &Call, caller: &Caller, tid: u32) -> Result<Reply, i32> {
+    async fn change_after_walk(read: Call, caller: &Caller, tid: u32) -> Result<Reply, i32> {
         let shared = &caller.shared;
         let resolver = shared.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
-        let locate = |hands: &mut Hands| located(hands, &resolver, read);
+        let locate = |hands: &mut Hands| located(hands, &resolver, &read);
         let places = Hands::with(locate).ok_or(ERRNO_NOT_JUDGED)??;
-        let mut walks = Walks::Ahead(shared.walk_ahead(read, &places));
+        let mut walks = Walks::Ahead(shared.walk_ahead(&read, &places));
         let turn = shared.turns.taken().await;
         let judge =
             |hands: &mut Hands| shared.judge_read(hands, &resolver, &caller.call, read, &mut walks);
@@ -454,7 +455,7 @@ impl Supervision {
     ) -> Result<Reply, i32> {
         let resolver = self.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
         let again = self.found(hands, &resolver, found.call.clone(), &mut Walks::Whole)?;
-        let again = again.map_err(|TooLarge| ERRNO_NOT_JUDGED)?;
+        let again = again.map_err(|_| ERRNO_NOT_JUDGED)?;
         // As in `judge_change`: what was read now must have been the caller's.
         if !caller.is_waiting() {
             return Err(ERRNO_NOT_JUDGED);

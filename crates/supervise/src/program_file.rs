@@ -293,14 +293,7 @@ impl Identities {
         let Some(own) = own else {
             return Vec::new();
         };
-        let is_shorter = |name: &str| {
-            own.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(|c: char| matches!(c, '.' | '-' | '0'..='9')))
-        };
-        let could_be = |name: &&String| {
-            let base = name.rsplit('/').next().unwrap_or_default();
-            is_shorter(base) || (name.contains('/') && base == own)
-        };
+        let could_be = |name: &&String| could_be(own, name);
         let candidates: Vec<&String> = self.names.iter().filter(could_be).collect();
         if candidates.is_empty() {
             return Vec::new();
@@ -334,12 +327,7 @@ impl Identities {
         let alike = named
             .iter()
             .filter(|program| program.size == size && program.digest == Some(digest));
-        let mut aliases: Vec<String> = alike.map(|program| program.name.clone()).collect();
-        drop(named);
-        // `git-receive-pack` is `git` by another name, but `git` is not `git-receive-pack`.
-        let parts: Vec<String> = aliases.iter().map(|name| format!("{name}-")).collect();
-        aliases.retain(|name| !parts.iter().any(|part| name.starts_with(part.as_str())));
-        aliases
+        without_parts(alike.map(|program| program.name.clone()).collect())
     }
 
     /// Hashes the programs that rules name and that have this size, which nobody waits for but who
@@ -381,4 +369,72 @@ fn remember<V>(known: &Mutex<HashMap<Key, V>>, key: Key, value: V) {
         known.clear();
     }
     known.insert(key, value);
+}
+
+/// Whether a name or path in a rule could mean the file of the system that is called `own`.
+fn could_be(own: &str, name: &str) -> bool {
+    let base = name.rsplit('/').next().unwrap_or_default();
+    let is_version = |rest: &str| rest.starts_with(|c: char| matches!(c, '.' | '-' | '0'..='9'));
+    own.strip_prefix(base).is_some_and(is_version) || (name.contains('/') && base == own)
+}
+
+/// Leaves out names that are parts of others: `git-receive-pack` is `git` by another name, but `git` is
+/// not `git-receive-pack`.
+fn without_parts(mut aliases: Vec<String>) -> Vec<String> {
+    let parts: Vec<String> = aliases.iter().map(|name| format!("{name}-")).collect();
+    aliases.retain(|name| !parts.iter().any(|part| name.starts_with(part.as_str())));
+    aliases
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _, os::fd::AsRawFd as _};
+
+    use super::{HASHED_BYTES_MAX, Identities, ProgramFile, could_be, without_parts};
+
+    #[test]
+    fn names_in_rules_mean_versions_and_paths_of_programs() {
+        for (own, name, could) in [
+            ("python3.11", "python3", true),
+            ("python3.11", "/usr/bin/python3", true),
+            ("git", "/bin/git", true),
+            ("git-receive-pack", "git", true),
+            ("git", "git", false),
+            ("github", "git", false),
+            ("busybox", "sh", false),
+            ("python", "python3", false),
+        ] {
+            assert_eq!(could_be(own, name), could, "{own} {name}");
+        }
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect();
+        let all: Vec<String> = names(&["git-receive-pack", "git", "hg"]);
+        assert_eq!(without_parts(all), ["git", "hg"]);
+    }
+
+    /// What a session can write is hashed at each execution, up to a size or where a rule needs it.
+    #[test]
+    fn what_can_change_is_read_each_time() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let known = |by_digest: bool| {
+            let opened = fs::File::open(file.path()).unwrap();
+            let own = std::process::id();
+            let program = ProgramFile::behind_descriptor(own, opened.as_raw_fd()).unwrap();
+            assert!(program.is_writable());
+            Identities::new(Vec::new(), by_digest)
+                .know(&program)
+                .unwrap()
+        };
+        file.as_file().write_all(b"#!/bin/sh -e\n").unwrap();
+        let first = known(false);
+        assert!(first.digest.is_some() && !first.by_content);
+        let line = first.interpreter.map(|script| script.line()).unwrap();
+        assert_eq!(line.display(), "/bin/sh -e");
+        file.as_file().write_all(b"exit\n").unwrap();
+        let second = known(true);
+        assert_ne!(first.digest, second.digest);
+        assert!(second.by_content, "a rule names digests");
+        file.as_file().set_len(HASHED_BYTES_MAX + 1).unwrap();
+        assert_eq!(known(false).digest, None);
+        assert!(known(true).digest.is_some());
+    }
 }

@@ -13,7 +13,7 @@ use std::{
     os::fd::AsFd,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
 };
@@ -25,7 +25,11 @@ pub(crate) type Directory = (u64, u64);
 
 /// Whose turn it is.
 #[derive(Default)]
-pub(crate) struct Turns(Mutex<State>);
+pub(crate) struct Turns {
+    state: Mutex<State>,
+    /// How many walks there are: nearly always none.
+    walks: AtomicUsize,
+}
 
 #[derive(Default)]
 struct State {
@@ -67,14 +71,14 @@ pub(crate) struct Beside<'t> {
 impl Turns {
     /// Takes the turn, unless somebody has it.
     pub(crate) fn take(&self) -> Option<Turn<'_>> {
-        let taken = mem::replace(&mut lock(&self.0).taken, true);
+        let taken = mem::replace(&mut lock(&self.state).taken, true);
         (!taken).then(|| Turn(self))
     }
 
     /// Waits until the turn can be taken.
     pub(crate) async fn taken(&self) -> Turn<'_> {
         std::future::poll_fn(|context| {
-            let mut state = lock(&self.0);
+            let mut state = lock(&self.state);
             if !mem::replace(&mut state.taken, true) {
                 return Poll::Ready(());
             }
@@ -89,12 +93,12 @@ impl Turns {
     /// places. As long as he does not, or says [`Self::changes_anywhere`], whatever is walked counts as
     /// changed.
     pub(crate) fn changes_at(&self, places: &[Place]) {
-        if lock(&self.0).walks.is_empty() {
+        if self.walks.load(Ordering::Acquire) == 0 {
             return;
         }
         let directories = places.iter().map(|place| directory(place.parent()));
         let all: Option<Vec<Directory>> = directories.collect();
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         if !matches!(state.changed, Changed::Anywhere) {
             state.changed = all.map_or(Changed::Anywhere, Changed::At);
         }
@@ -102,20 +106,24 @@ impl Turns {
 
     /// Says, of the one who has the turn, that he may change any path.
     pub(crate) fn changes_anywhere(&self) {
-        lock(&self.0).changed = Changed::Anywhere;
+        // Also where there is no walk yet: one may begin before the change is made.
+        lock(&self.state).changed = Changed::Anywhere;
     }
 
     /// Begins a walk.
     pub(crate) fn walk(&self) -> Beside<'_> {
         let walk = Arc::new(Walk::default());
-        lock(&self.0).walks.push(Arc::clone(&walk));
+        let mut state = lock(&self.state);
+        state.walks.push(Arc::clone(&walk));
+        self.walks.store(state.walks.len(), Ordering::Release);
+        drop(state);
         Beside { turns: self, walk }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.0.0);
+        let mut state = lock(&self.0.state);
         let changed = mem::take(&mut state.changed);
         for walk in &state.walks {
             walk.note(&changed);
@@ -164,8 +172,9 @@ impl Beside<'_> {
 
 impl Drop for Beside<'_> {
     fn drop(&mut self) {
-        let walks = &mut lock(&self.turns.0).walks;
-        walks.retain(|walk| !Arc::ptr_eq(walk, &self.walk));
+        let mut state = lock(&self.turns.state);
+        state.walks.retain(|walk| !Arc::ptr_eq(walk, &self.walk));
+        self.turns.walks.store(state.walks.len(), Ordering::Release);
     }
 }
 
@@ -204,7 +213,7 @@ mod tests {
             walk.opens(&opened);
             let turn = turns.take().unwrap();
             assert!(turns.take().is_none(), "somebody has it");
-            turns.0.lock().unwrap().changed = changed;
+            turns.state.lock().unwrap().changed = changed;
             drop(turn);
             walk.opens(&later);
             assert_eq!(walk.holds(), holds, "case {at}");

@@ -457,3 +457,112 @@ impl Supervision {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _, sync::mpsc, thread};
+
+    use stockade_policy::ExecRequest;
+    use stockade_types::ProcessId;
+
+    use super::{Expected, Look, SecondLooks};
+    use crate::{procfs, recorder::lock};
+
+    /// An execution of this process that was judged as what it runs.
+    fn expected() -> Expected {
+        let pid = std::process::id();
+        let own = procfs::identity(pid).unwrap();
+        let exe = fs::metadata("/proc/self/exe").unwrap();
+        let file = (exe.dev(), exe.ino());
+        Expected {
+            id: own.id,
+            // As it was before: the present stack is another one.
+            stack: own.stack + 16,
+            file,
+            named: file,
+            asked: None,
+            content: None,
+            request: ExecRequest {
+                argv: procfs::command_line(pid),
+                ..ExecRequest::default()
+            },
+            by_answer: false,
+            script: false,
+        }
+    }
+
+    fn other(expected: Expected) -> Expected {
+        Expected {
+            file: (0, 0),
+            ..expected
+        }
+    }
+
+    /// What is left after a look: whether it differs, how many wait on, and how many nobody saw.
+    fn looked(all: Vec<Expected>) -> (bool, usize, usize) {
+        let looks = SecondLooks::default();
+        let process = all[0].id;
+        for one in all {
+            looks.expect(one);
+        }
+        let different = looks.settle(process).is_some();
+        let queue = lock(&looks.queue);
+        assert!(queue.looked_at.is_empty(), "it may go on");
+        (different, queue.waiting.len(), queue.unseen.len())
+    }
+
+    #[test]
+    fn what_runs_is_compared_with_what_was_judged() {
+        let own = procfs::identity(std::process::id()).unwrap();
+        let before = || Expected {
+            stack: own.stack,
+            ..other(expected())
+        };
+        let gone = || Expected {
+            id: ProcessId {
+                start: own.id.start + 1,
+                ..own.id
+            },
+            ..other(expected())
+        };
+        assert_eq!(looked(vec![expected()]), (false, 0, 0));
+        assert_eq!(looked(vec![other(expected())]), (true, 0, 0));
+        assert_eq!(looked(vec![before()]), (false, 1, 0), "it has not happened");
+        assert_eq!(
+            looked(vec![gone()]),
+            (false, 0, 1),
+            "another process has its id"
+        );
+        // Of several it is enough that one was judged as that.
+        assert_eq!(looked(vec![other(expected()), expected()]), (false, 0, 0));
+        assert_eq!(looked(vec![before(), before()]), (false, 2, 0));
+    }
+
+    #[test]
+    fn a_process_that_is_looked_at_waits_and_others_do_not() {
+        let looks = SecondLooks::default();
+        let process = procfs::identity(std::process::id()).unwrap().id;
+        lock(&looks.queue).looked_at.insert(process);
+        let look = Look {
+            looks: &looks,
+            process,
+        };
+        thread::scope(|scope| {
+            let (sender, passed) = mpsc::channel();
+            let looks = &looks;
+            scope.spawn(move || {
+                let waited = looks
+                    .before_another(process)
+                    .is_ok_and(|found| found.is_none());
+                sender.send(waited).unwrap();
+            });
+            let parent = procfs::identity(std::os::unix::process::parent_id())
+                .unwrap()
+                .id;
+            assert!(matches!(looks.before_another(parent), Ok(None)));
+            assert!(passed.try_recv().is_err());
+            drop(look);
+            assert_eq!(passed.recv(), Ok(true));
+        });
+    }
+}
