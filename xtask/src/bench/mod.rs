@@ -27,6 +27,7 @@ mod workload;
 use std::{
     cell::OnceCell,
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -38,6 +39,7 @@ use sha2::{Digest, Sha256};
 use self::{
     busy::Spinners,
     contender::{Contender, Field},
+    ground::Ground,
     lab::Lab,
     network::Server,
     records::Archive,
@@ -173,21 +175,17 @@ fn brief(failure: &str) -> String {
     text
 }
 
-/// Runs this program again where its mounts are its own, with the same arguments.
+/// Becomes this program again where its mounts are its own, with the same arguments; returns why it
+/// could not.
 fn with_own_mounts() -> Result<Outcome> {
     let this = std::env::current_exe().context("this program has no path")?;
-    let status = Command::new("unshare")
+    let error = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--"])
         .arg(this)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")
-        .status()
-        .context("`unshare` could not be started; install util-linux")?;
-    Ok(if status.success() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed
-    })
+        .exec();
+    Err(error).context("`unshare` could not be started; install util-linux")
 }
 
 /// Returns the rows of these names, or all but those on request.
@@ -270,6 +268,10 @@ impl Bench {
     /// Measures one row, the contenders taking turns.
     fn measure(&self, plan: &RowPlan, place: &str) -> Result<Row> {
         let began = Instant::now();
+        // What is made here is no part of the row's time; what cannot be made fails again below.
+        if let Err(error) = self.prepare(plan.work) {
+            out::note(format_args!("bench: {}: {error:#}", plan.name));
+        }
         let contenders: Vec<&Contender> = self
             .field
             .present
@@ -308,6 +310,22 @@ impl Bench {
             out::note(format_args!("bench: {}: {failure}", plan.name));
         }
         Ok(row)
+    }
+
+    /// Makes what a row needs, so that its rounds do nothing but measure.
+    fn prepare(&self, work: Work) -> Result<()> {
+        let (lab, program) = (&self.lab, self.lab.stage.path("bin/stockade"));
+        match work {
+            Work::Start(ground) => lab.ground(ground).map(drop),
+            Work::Inside(inside) => lab.ground(inside.ground).map(drop),
+            Work::StartCpu | Work::Memory | Work::Crowd(_) => lab.ground(Ground::Build).map(drop),
+            Work::Network(_) => self.server().map(drop),
+            Work::Terminal => lab.ground(Ground::Text).map(drop),
+            Work::TreeRecord => lab.ground(Ground::Archive).map(drop),
+            Work::Archive(_) => self.archive.state(&program, lab).map(drop),
+            Work::AgentRecord => records::build_agent().map(drop),
+            Work::Decide { .. } | Work::Crates | Work::Build => Ok(()),
+        }
     }
 
     fn sample(&self, work: Work, contender: &Contender) -> Result<f64> {

@@ -48,14 +48,18 @@ pub(super) enum Question {
 pub(super) struct Archive(OnceCell<PathBuf>);
 
 impl Archive {
+    /// Returns the directory, made if it is not there.
+    pub(super) fn state(&self, program: &Path, lab: &Lab) -> Result<&Path> {
+        if let Some(state) = self.0.get() {
+            return Ok(state);
+        }
+        let made = make(program, lab)?;
+        Ok(self.0.get_or_init(|| made))
+    }
+
     /// Asks once and returns the milliseconds.
     pub(super) fn sample(&self, question: Question, program: &Path, lab: &Lab) -> Result<f64> {
-        let state = if let Some(state) = self.0.get() {
-            state
-        } else {
-            let made = make(program, lab)?;
-            self.0.get_or_init(|| made)
-        };
+        let state = self.state(program, lab)?;
         let words: &[&str] = match question {
             Question::First | Question::List => &["sessions"],
             Question::Last => &["show", "last"],
@@ -144,9 +148,14 @@ pub(super) fn of_tree_kb(contender: &Contender, lab: &Lab) -> Result<f64> {
     Ok(bytes_below(&state.path().join(SESSIONS_FOLDER))? / 1e3)
 }
 
+/// Builds the program that has Codex do its calls.
+pub(super) fn build_agent() -> Result<PathBuf> {
+    example("stockade-testkit", "record")
+}
+
 /// Returns the kilobytes of record of a session of Codex with five calls of a tool.
 pub(super) fn of_agent_kb(program: &Path, agents_folder: &Path) -> Result<f64> {
-    let runner = example("stockade-testkit", "record")?;
+    let runner = build_agent()?;
     let mut command = Command::new(runner);
     command.arg(program).env(agents::VARIABLE, agents_folder);
     let (text, _) = bounded::run(&mut command)?;

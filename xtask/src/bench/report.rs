@@ -96,9 +96,10 @@ impl Row {
             .map(|sample| sample.median)
     }
 
-    /// Returns our median divided by that of another contender.
+    /// Returns our median divided by that of another contender, if that is not zero.
     fn ratio(&self, against: &str) -> Option<f64> {
-        Some(self.median(OURS)? / self.median(against)?)
+        let ratio = self.median(OURS)? / self.median(against)?;
+        ratio.is_finite().then_some(ratio)
     }
 
     fn cell(&self, contender: &str) -> String {
@@ -299,7 +300,6 @@ impl Report {
             let cells: Vec<String> = COLUMNS.iter().map(|name| row.cell(name)).collect();
             let ratio = |against| {
                 row.ratio(against)
-                    .filter(|ratio| ratio.is_finite())
                     .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"))
             };
             put(
