@@ -20,7 +20,7 @@ use stockade_egress::{
 use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::{HostSets, Source};
 use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
-use stockade_types::{Digest, HostName, Secret};
+use stockade_types::{Digest, HostName, Secret, ignored};
 
 use crate::RunError;
 
@@ -182,8 +182,8 @@ pub(crate) fn kinds(
 
 impl Drop for EgressProcess {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        ignored(self.child.kill(), "it may have ended");
+        ignored(self.child.wait(), "it may have ended");
     }
 }
 

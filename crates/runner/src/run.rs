@@ -14,7 +14,7 @@ use stockade_plan::{
 };
 use stockade_policy::{Policy, Settings};
 use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
-use stockade_types::{AbsPath, Digest, GuaranteeName, RawText, SessionId, Tier};
+use stockade_types::{AbsPath, AskMode, Digest, GuaranteeName, RawText, SessionId, Tier, ignored};
 
 use crate::{
     RunError, agent_config,
@@ -44,7 +44,6 @@ use stockade_supervise::{
     protected,
     repository::{self, GitShare},
 };
-use stockade_types::AskMode;
 
 /// What the caller wants to run, and how.
 #[derive(Debug)]
@@ -580,8 +579,10 @@ fn give_up(recorder: &Recorder, directory: &SessionDir, error: &RunError) {
         duration_ms: 0,
         counts: recorder.counts(),
     };
-    // The caller gets the error itself; a journal that fails now has nothing more to lose.
-    drop(recorder.write(&event, Durability::Synced));
-    drop(recorder.finish());
+    ignored(
+        recorder.write(&event, Durability::Synced),
+        "the caller gets the error that kept the session from starting",
+    );
+    ignored(recorder.finish(), "no event follows that could be lost");
     directory.clean(Clean::MountPoint);
 }

@@ -13,7 +13,7 @@ use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome};
 use stockade_plan::{Interfaces, LaunchPlan, Streams};
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
-use stockade_types::{AbsPath, LimitName, RawText, SessionId, chain};
+use stockade_types::{AbsPath, LimitName, RawText, SessionId, chain, ignored};
 
 use crate::{
     RunError, TerminalReaders,
@@ -217,7 +217,10 @@ impl Running {
                 return self.news(stopping);
             }
             for signal in orders.signals {
-                drop(self.parts.session.signal(signal));
+                ignored(
+                    self.parts.session.signal(signal),
+                    "it fails only if the session is gone, which the next poll reports",
+                );
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 if let Some(reason) = stopping {
@@ -225,7 +228,10 @@ impl Running {
                 }
                 self.record_wall_limit(wall_time.unwrap_or_default());
                 stopping = Some(KillReason::WallTime);
-                drop(self.parts.session.signal(SIGNAL_TERMINATE));
+                ignored(
+                    self.parts.session.signal(SIGNAL_TERMINATE),
+                    "the session is killed after `GRACE` in any case",
+                );
                 deadline = Some(Instant::now() + GRACE);
             }
             if checked.elapsed() >= TICK {
@@ -251,8 +257,10 @@ impl Running {
             usage: millis(self.started.elapsed()),
             detail: "the session was ended".to_owned(),
         };
-        // If this cannot be written, the session still ends.
-        drop(self.recorder.write(&event, Durability::Synced));
+        ignored(
+            self.recorder.write(&event, Durability::Synced),
+            "the session ends whether or not this is written",
+        );
     }
 
     /// Waits for news of the session, an order, or the next tick; `true` for news.
@@ -302,8 +310,10 @@ impl Running {
             })
             .collect();
         for event in events {
-            // The next verdict discovers a failed journal, and is then a deny.
-            drop(self.recorder.write(&event, Durability::Written));
+            ignored(
+                self.recorder.write(&event, Durability::Written),
+                "the next verdict discovers a failed journal, and is then a deny",
+            );
         }
     }
 
@@ -337,7 +347,10 @@ impl Running {
     }
 
     fn kill(&self, reason: KillReason) -> Ending {
-        drop(self.parts.session.kill());
+        ignored(
+            self.parts.session.kill(),
+            "`finish` drops the session, which kills it too",
+        );
         Ending::Killed(reason)
     }
 
@@ -358,7 +371,7 @@ impl Running {
         let limits = limit_events(&parts.session);
         let agent = &parts.policy.settings().preset.name;
         let in_use = parts.in_use;
-        drop(parts.session.kill());
+        ignored(parts.session.kill(), "the drop of the session kills it too");
         // It reports the connections that are still open while the rest is shut down.
         let told = lock(&egress_replies)
             .as_ref()
@@ -371,8 +384,8 @@ impl Running {
         drop(inbox);
         let mut egress = parts.egress.map(|(process, _)| process);
         if !told || !egress.as_ref().is_some_and(EgressProcess::finishes_in_time) {
-            // This kills it, and what it did not report is lost.
-            drop(egress.take());
+            // The drop kills it; what it did not report is lost.
+            egress = None;
         }
         join(network);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -434,8 +447,10 @@ fn listening(
 
 fn join(handle: Option<JoinHandle<()>>) {
     if let Some(handle) = handle {
-        // A thread that panics aborts the whole process.
-        drop(handle.join());
+        ignored(
+            handle.join(),
+            "a thread that panics aborts the whole process",
+        );
     }
 }
 

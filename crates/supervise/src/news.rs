@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use stockade_event::Event;
-use stockade_types::{ApprovalId, UnixMillis, Verdict};
+use stockade_types::{ApprovalId, UnixMillis, Verdict, ignored};
 
 /// Name of the file, beside the list of refusals.
 pub const NEWS_FILE: &str = "news.json";
@@ -86,8 +86,10 @@ impl Newspaper {
     /// Takes an event in that is journaled.
     pub fn note(&mut self, event: &Event, time: UnixMillis) {
         if take_in(&mut self.news, event, time) {
-            // The journal has it already; this is only for the agent to read.
-            drop(self.write());
+            ignored(
+                self.write(),
+                "the journal has it already; the file only informs the session",
+            );
         }
     }
 

@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use stockade_event::Event;
-use stockade_types::{DecisionRecord, RuleId, UnixMillis, Verdict};
+use stockade_types::{DecisionRecord, RuleId, UnixMillis, Verdict, ignored};
 
 use crate::{denials::Denials, news::Newspaper};
 
@@ -43,8 +43,10 @@ impl Notices {
 
     /// Puts a refusal to the end of what the session reads.
     pub(crate) fn refused(&mut self, decision: &DecisionRecord) {
-        // The journal has it already; a full disk here loses no record.
-        drop(self.denials.add(decision));
+        ignored(
+            self.denials.add(decision),
+            "the journal has it already, so a full disk here loses no record",
+        );
     }
 }
 

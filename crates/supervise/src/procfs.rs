@@ -17,7 +17,7 @@ use rustix::{
     process::Pid,
 };
 use stockade_sys::proc_text::{self, Status};
-use stockade_types::{ProcessId, RawText};
+use stockade_types::{ProcessId, RawText, ignored};
 
 /// Bytes of variables that are read; the kernel's usual limit is 2 MiB for these and the arguments.
 pub(crate) const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
@@ -147,10 +147,10 @@ pub(crate) fn link(pid: u32, name: &str) -> RawText {
 pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
     let mut bytes = Vec::with_capacity(4096);
     if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
-        // What was read before an error counts: the process is going.
-        drop(
+        ignored(
             file.take(COMMAND_LINE_BYTES_MAX as u64)
                 .read_to_end(&mut bytes),
+            "an error means that the process is going, and the bytes before it count",
         );
     }
     let arguments = proc_text::arguments(&bytes).into_iter();

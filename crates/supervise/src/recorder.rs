@@ -16,7 +16,7 @@ use stockade_journal::{Entry, SharedJournal, SinkError};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_types::{
     DecisionId, DecisionRecord, Digest, LimitName, ProcessId, RequestKind, SessionId, Subject,
-    Target, UnixMillis,
+    Target, UnixMillis, ignored,
 };
 
 use crate::{
@@ -291,8 +291,10 @@ impl Recorder {
 
     /// Returns the totals of all that was written, after what was only counted so far was.
     pub fn counts(&self) -> Counts {
-        // Where it cannot be written nothing that follows can, and the caller says so.
-        drop(self.tell_counted());
+        ignored(
+            self.tell_counted(),
+            "a journal that fails takes no later event either, so the caller's next write fails",
+        );
         lock(&self.written).counts()
     }
 

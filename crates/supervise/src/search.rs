@@ -70,7 +70,9 @@ impl Searches {
                 );
             }
             // Not found through `PATH`, so there is no search that could go on.
-            None => drop(self.refused.remove(&process)),
+            None => {
+                self.refused.remove(&process);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use stockade_sys::notifier::{Notification, Notifier};
-use stockade_types::chain;
+use stockade_types::{chain, ignored};
 
 use crate::{
     hands::Hands,
@@ -36,8 +36,10 @@ pub fn start(parts: Parts, notifier: Notifier) -> io::Result<thread::JoinHandle<
         supervision.lanes.wait_until_left();
         // The thread that verifies executions ends with this.
         supervision.second_looks.close();
-        // A thread that panicked has aborted the whole process.
-        drop(second_look.join());
+        ignored(
+            second_look.join(),
+            "a thread that panics aborts the whole process",
+        );
     })
 }
 

@@ -226,7 +226,11 @@ impl Caller {
         loop {
             let judge = |hands: &mut Hands| self.shared.judge(hands, &self.call);
             match Hands::with(judge).unwrap_or(Reply::Refuse(ERRNO_NOT_JUDGED)) {
-                Reply::Busy => drop(self.shared.turns.taken().await),
+                Reply::Busy => {
+                    // The judgement takes the turn itself.
+                    let turn = self.shared.turns.taken().await;
+                    drop(turn);
+                }
                 reply => return reply.answer(self).await,
             }
         }

@@ -154,7 +154,9 @@ impl Beside<'_> {
     /// Notes a directory whose entries are about to be read.
     pub(crate) fn opens(&self, opened: &impl AsFd) {
         match directory(opened.as_fd()) {
-            Some(id) => drop(lock(&self.walk.opened).insert(id)),
+            Some(id) => {
+                lock(&self.walk.opened).insert(id);
+            }
             None => self.spoil(),
         }
     }

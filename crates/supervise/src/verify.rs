@@ -17,7 +17,7 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{ExecRequest, Request};
-use stockade_types::{ProcessId, RawText, Severity, Subject, Verdict};
+use stockade_types::{ProcessId, RawText, Severity, Subject, Verdict, ignored};
 
 use super::{
     Supervision,
@@ -440,10 +440,10 @@ impl Supervision {
         let ran = record.target.summary();
         let judged = Request::Exec(judged.clone()).target().summary();
         let detail = format!("judged `{judged}`, ran `{ran}` ({})", exe.display());
-        // The session ends whether or not these can be written.
-        drop(
+        ignored(
             self.recorder
                 .write(&Event::ExecDecided { decision: record }, Durability::Synced),
+            "the session ends whether or not this is written",
         );
         let finding = Event::FindingRaised {
             severity: Severity::High,
@@ -451,7 +451,10 @@ impl Supervision {
             detail: detail.clone(),
             decisions: vec![id],
         };
-        drop(self.recorder.write(&finding, Durability::Synced));
+        ignored(
+            self.recorder.write(&finding, Durability::Synced),
+            "the session ends whether or not this is written",
+        );
         (self.abort)(&format!(
             "a program ran that is not the one that was judged: {detail}"
         ));

@@ -17,7 +17,7 @@ use stockade_event::{Durability, Event};
 use stockade_policy::{
     Access, Approvals, Control, Decision, Effect, EffectBound, FileContent, FileRequest, Request,
 };
-use stockade_types::{DecisionRecord, RawText, Verdict};
+use stockade_types::{DecisionRecord, RawText, Verdict, ignored};
 
 use super::{
     Draft, FILE_BYTES_MAX, What, difference, drop_drafts,
@@ -89,8 +89,10 @@ impl Supervision {
         if settled.is_err() {
             let remove = || placeholders.iter().for_each(Placeholder::remove);
             Hands::with(|hands| {
-                // What cannot be taken away is an empty file that nobody may execute.
-                drop(hands.identity.act(remove));
+                ignored(
+                    hands.identity.act(remove),
+                    "a placeholder that stays is an empty file that nobody may execute",
+                );
                 drop_drafts(hands, &directories);
             });
         }
