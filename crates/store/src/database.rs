@@ -15,9 +15,9 @@ use stockade_types::SessionId;
 
 use crate::row::SessionRow;
 
-/// Version of the table; another one in the file means that it is built again.
+/// Version of the table; if the file has another one, the table is built again.
 const SCHEMA: i64 = 2;
-/// How long to wait for another process that writes: an ingest of a large journal takes seconds.
+/// How long to wait for another process that writes: reading a large journal takes seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kibibytes of the index that are kept in memory, as SQLite counts them: a few ten thousand sessions.
 const CACHE: &str = "-32768";
@@ -35,14 +35,14 @@ CREATE TABLE IF NOT EXISTS sessions (
 CREATE INDEX IF NOT EXISTS sessions_by_start ON sessions (started_ns);
 ";
 
-/// What is known of one session.
+/// The stored state of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Indexed {
     /// The byte of the journal up to which it was read.
     pub(crate) position: u64,
-    /// Lines that could not be read.
+    /// Lines that were unreadable.
     pub(crate) unreadable: u64,
-    /// What was read.
+    /// The summary of the lines.
     pub(crate) summary: Summary,
 }
 
@@ -74,8 +74,8 @@ impl From<sqlx::Error> for OpenError {
     }
 }
 
-/// Tells whether the file, not the moment, is to blame (SQLITE_ERROR in our own fixed statements,
-/// SQLITE_CORRUPT, SQLITE_NOTADB, <https://sqlite.org/rescode.html>).
+/// Whether the file, not a passing condition, is the cause (SQLITE_ERROR in our own fixed
+/// statements, SQLITE_CORRUPT, SQLITE_NOTADB, <https://sqlite.org/rescode.html>).
 pub(crate) fn is_corrupt(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
@@ -95,7 +95,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
         .filename(path)
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
-        // What a power cut could take is read from the journals again.
+        // The journals contain everything that a power cut could lose.
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(BUSY_TIMEOUT)
         // The check, the progress and the list each read all pages.
@@ -119,7 +119,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
         return Err(OpenError::Unusable(check));
     }
     sqlx::raw_sql(CREATE).execute(&mut connection).await?;
-    // A table of that name with other columns shows here.
+    // This fails if a table of that name has other columns.
     get(&mut connection, "").await?;
     if found != SCHEMA {
         // Statements cannot take the version as a parameter; it is `SCHEMA`.
@@ -130,22 +130,21 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
     Ok(connection)
 }
 
-/// Makes a database in memory and copies into it what can still be read of the file at `path`.
+/// Makes a database in memory and copies the readable part of the file at `path` into it.
 pub(crate) async fn open_memory(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     let mut connection = SqliteConnectOptions::new()
         .in_memory(true)
         .connect()
         .await?;
     sqlx::raw_sql(CREATE).execute(&mut connection).await?;
-    // What cannot be read is read from the journals; only what was known of journals that are gone
-    // is then forgotten.
+    // Unreadable rows are read again from the journals; only the rows of missing journals are lost.
     for raw in read_only(path).await.unwrap_or_default() {
         insert(&mut connection, raw).await?;
     }
     Ok(connection)
 }
 
-/// Reads the file at `path` without writing anything beside it, where it is ours and sound.
+/// Reads the file at `path` without writing anything beside it, if it is ours and sound.
 async fn read_only(path: &Path) -> Result<Vec<Raw>, sqlx::Error> {
     let is_plain = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
     if !is_plain {
@@ -154,7 +153,7 @@ async fn read_only(path: &Path) -> Result<Vec<Raw>, sqlx::Error> {
     let mut connection = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
-        // Else SQLite would need files beside it, which a full disk does not take.
+        // Otherwise SQLite would need files beside it, and a full disk has no room for them.
         .immutable(true)
         .connect()
         .await?;
@@ -207,7 +206,7 @@ async fn insert(connection: &mut SqliteConnection, raw: Raw) -> Result<(), sqlx:
     Ok(())
 }
 
-/// Makes sure that the file is there, is a plain file and is readable by its owner alone; SQLite
+/// Makes sure that the file exists, is a plain file and is readable by its owner alone; SQLite
 /// gives the files beside it the same mode.
 fn private(path: &Path) -> io::Result<()> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -228,7 +227,7 @@ pub(crate) fn discard(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns what is known of `id`; a summary that cannot be read counts as nothing.
+/// Returns the state of `id`; an unreadable summary counts as empty.
 pub(crate) async fn get(
     connection: &mut SqliteConnection,
     id: &str,
@@ -259,7 +258,7 @@ fn indexed(row: &SqliteRow) -> Result<Option<Indexed>, sqlx::Error> {
 
 /// Returns how far each journal was read.
 ///
-/// All of it is one row: SQLite has a thread of its own here, and rows come over one by one, each
+/// The result is one row: SQLite has a thread of its own here, which passes rows one by one, each
 /// with a wake-up.
 pub(crate) async fn progress(
     connection: &mut SqliteConnection,
@@ -275,16 +274,16 @@ pub(crate) async fn progress(
         };
         Some((id, progress))
     };
-    // One that cannot be read is not known, so its journal is read again.
+    // An unreadable session counts as unknown, so its journal is read again.
     let text = in_one_row(connection, sql).await?;
     Ok(text.lines().filter_map(progress).collect())
 }
 
-/// Returns the lines of all sessions, the newest first; `None` for one that cannot be read.
+/// Returns the lines of all sessions, the newest first; `None` for an unreadable one.
 pub(crate) async fn lines(
     connection: &mut SqliteConnection,
 ) -> Result<Vec<(String, Option<SessionRow>)>, sqlx::Error> {
-    // JSON has no line ends but escaped ones.
+    // In JSON, line ends are always escaped.
     let sql = "SELECT group_concat(id || ' ' || line, char(10) ORDER BY started_ns DESC, id) FROM sessions";
     let line = |text: &str| {
         let (id, line) = text.split_once(' ')?;
@@ -294,7 +293,7 @@ pub(crate) async fn lines(
     Ok(text.split('\n').filter_map(line).collect())
 }
 
-/// Returns the one text that a statement gives, empty if it gives none.
+/// Returns the one text of a statement, empty if it has none.
 async fn in_one_row(
     connection: &mut SqliteConnection,
     sql: &'static str,
@@ -304,7 +303,7 @@ async fn in_one_row(
     Ok(text.unwrap_or_default())
 }
 
-/// Returns the session that began last, of those that began.
+/// Returns the session that began last, of those with a known beginning.
 pub(crate) async fn newest(
     connection: &mut SqliteConnection,
 ) -> Result<Option<String>, sqlx::Error> {
@@ -313,16 +312,16 @@ pub(crate) async fn newest(
     row.map(|row| row.try_get(0)).transpose()
 }
 
-/// Begins a transaction in which no other process writes, so that what is read and then replaced
-/// stays true in between.
+/// Begins a transaction in which no other process writes, so that no row changes between its read
+/// and its replacement.
 pub(crate) async fn begin(
     connection: &mut SqliteConnection,
 ) -> Result<sqlx::Transaction<'_, sqlx::Sqlite>, sqlx::Error> {
     connection.begin_with("BEGIN IMMEDIATE").await
 }
 
-/// Replaces what is known of `id`. Of one that has ended nothing is added any more, so its summary
-/// is not kept; where its journal grows all the same, it is read from its beginning.
+/// Replaces the state of `id`. A session that has ended gets no more events, so its summary is not
+/// kept; if its journal grows anyway, it is read from its beginning.
 pub(crate) async fn put(
     connection: &mut SqliteConnection,
     id: &SessionId,

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors of the index.
 
 use std::{io, path::PathBuf};
 
@@ -15,9 +15,9 @@ pub enum StoreError {
     Io {
         /// `read`, `create`, …
         act: &'static str,
-        /// The file or folder.
+        /// The operation that failed.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -26,7 +26,7 @@ pub enum StoreError {
     Database {
         /// The file.
         path: PathBuf,
-        /// What the database said: its errors repeat their sources, so they are kept as one text.
+        /// The database's error: it repeats its sources, so it is kept as one text.
         reason: String,
     },
     /// A journal could not be read.
@@ -34,16 +34,16 @@ pub enum StoreError {
     Journal {
         /// The session.
         session: SessionId,
-        /// What the reader said.
+        /// The reader's error.
         #[source]
         source: stockade_journal::ReadError,
     },
-    /// A session could not be read, so that nobody knows when it began.
+    /// A session could not be read, so its beginning is unknown.
     #[error(
         "which session is the last cannot be told: {count} could not be read, first {first}; name one by its id"
     )]
     NotIndexed {
-        /// How many there are.
+        /// The number of unreadable sessions.
         count: usize,
         /// The first of them.
         first: SessionId,
@@ -60,9 +60,9 @@ pub enum StoreError {
     /// More than one session begins with the text.
     #[error("`{prefix}` is the beginning of {count} sessions: {shown}; write more of the id")]
     Ambiguous {
-        /// What was given.
+        /// The given text.
         prefix: String,
-        /// How many there are.
+        /// The number of matches.
         count: usize,
         /// The first few of them.
         shown: String,

@@ -11,7 +11,7 @@ pub struct SessionRow {
     pub id: SessionId,
     /// Name given with `--name`.
     pub name: Option<String>,
-    /// Start, nanoseconds since the epoch; `None` where the journal has no event.
+    /// Start, nanoseconds since the epoch; `None` if the journal has no event.
     pub started_unix_ns: Option<u64>,
     /// End, nanoseconds since the epoch.
     pub ended_unix_ns: Option<u64>,
@@ -21,7 +21,7 @@ pub struct SessionRow {
     pub command: Vec<RawText>,
     /// The workspace on the host.
     pub workspace: RawText,
-    /// How it ended; `None` while it runs and after the supervisor was killed.
+    /// The outcome; `None` while it runs and after the supervisor was killed.
     pub outcome: Option<SessionOutcome>,
     /// Events.
     pub events: u64,
@@ -41,7 +41,7 @@ pub struct SessionRow {
     pub unreadable: u64,
     /// Whether the journal that this row came from is gone.
     pub missing: bool,
-    /// Whether something is there in place of the journal that cannot be read as one.
+    /// Whether a file at the journal's place cannot be read as a journal.
     pub unindexed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The index and its one way of being filled: from the journals.
+//! The index, which is filled only from the journals.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,13 +29,13 @@ use crate::{
     row::SessionRow,
 };
 
-/// How many candidates an error about an ambiguous prefix names; more do not help to choose.
+/// How many candidates an error about an ambiguous prefix names; more do not help a person choose.
 const CANDIDATES_SHOWN_MAX: usize = 5;
 /// The word for the newest session.
 const LAST: &str = "last";
 
-/// Time after which a transaction over many journals ends: another process waits no longer than that
-/// and one journal.
+/// Time after which a transaction over many journals ends: another process waits at most for this
+/// time and one journal.
 const TRANSACTION: Duration = Duration::from_millis(100);
 
 /// The index of the sessions of one state directory.
@@ -50,7 +50,7 @@ pub struct Store {
     notes: Vec<String>,
 }
 
-/// Where the index is kept.
+/// The place of the index.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     File,
@@ -58,9 +58,9 @@ enum Place {
 }
 
 impl Store {
-    /// Opens the index of `state_dir`, which must exist. A damaged one is replaced by an empty one,
-    /// and one that cannot be written (the disk is full or only for reading) by one in memory; both
-    /// are said by [`Self::notes`], and the next [`Self::ingest_all`] fills it.
+    /// Opens the index of `state_dir`, which must exist. An empty index replaces a damaged one, and
+    /// an index in memory replaces one that cannot be written (the disk is full or read-only).
+    /// [`Self::notes`] reports both, and the next [`Self::ingest_all`] fills the index.
     ///
     /// # Errors
     /// When not even an index in memory can be made.
@@ -89,12 +89,12 @@ impl Store {
         })
     }
 
-    /// Returns what a person should know about the index.
+    /// Returns notes about the index for a person.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Reads what is new in the journal of `session`.
+    /// Reads the new part of the journal of `session`.
     ///
     /// # Errors
     /// When the journal cannot be read or the index cannot be written.
@@ -118,9 +118,9 @@ impl Store {
         })
     }
 
-    /// Reads what is new in all journals; `report` is told how many of how many sessions are done.
-    /// A journal that cannot be read is noted and does not stop the others. Where the index can no
-    /// longer be written, one in memory takes its place.
+    /// Reads the new parts of all journals; calls `report` with the number of finished and of all
+    /// sessions. An unreadable journal is noted and does not stop the others. If the index can no
+    /// longer be written, one in memory replaces it.
     ///
     /// # Errors
     /// When the folder of sessions cannot be read or the index fails in memory too.
@@ -144,8 +144,8 @@ impl Store {
             .map_err(|source| failed(&self.path, source))?;
         let before = std::mem::take(&mut self.unindexed);
         let folder = self.state_dir.join(SESSIONS_DIR);
-        // Paths below a descriptor are found in fewer steps, and there are thousands of them. A folder
-        // that is not there has no sessions.
+        // Paths below a descriptor are resolved in fewer steps, and there are thousands of them. A
+        // missing folder has no sessions.
         let folder = File::open(&folder).ok();
         let is_due = |(session, kind): &(SessionId, Kind)| {
             let known = known.get(session.as_str()).zip(folder.as_ref());
@@ -165,7 +165,7 @@ impl Store {
         Ok(())
     }
 
-    /// Reads what is new in the first of these journals, in one transaction; returns the others.
+    /// Reads the new parts of the first of these journals, in one transaction; returns the others.
     fn ingest_some<'a>(
         &mut self,
         sessions: &'a [SessionId],
@@ -209,7 +209,7 @@ impl Store {
         })
     }
 
-    /// Forgets a session, whose record its owner has removed.
+    /// Forgets a session whose owner has removed its record.
     ///
     /// # Errors
     /// When the index cannot be written.
@@ -243,8 +243,8 @@ impl Store {
         self.ingest_all(report)
     }
 
-    /// Returns all sessions, the newest first: those that were ingested, and those of which there
-    /// is only a name, which nobody could read.
+    /// Returns all sessions, the newest first: those that were read, and unreadable ones, of which
+    /// only the name is known.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -261,21 +261,21 @@ impl Store {
             });
         }
         rows.extend(unknown.into_iter().map(|id| SessionRow {
-            // One that began after the last ingest is merely new.
+            // A session that began after the last ingest is merely new.
             unindexed: self.unindexed.contains_key(&id),
             ..SessionRow::new(id, &Summary::default(), 0)
         }));
         Ok(rows)
     }
 
-    /// Finds the session that `text` means: an id, the beginning of one, `last`, or the name of a
-    /// session, of which it is the newest. A beginning of an id goes before a name. A session whose
-    /// journal was taken away is still found, so that its place is not quietly taken by another.
-    /// [`Self::ingest_all`] comes first: it knows which sessions there are and when they began.
+    /// Resolves `text` to a session: an id, the beginning of one, `last`, or a name, which means
+    /// the newest session of that name. The beginning of an id takes precedence over a name. A
+    /// session without its journal is still found, so that no other session silently takes its
+    /// place. Call [`Self::ingest_all`] first: it finds the sessions and their beginnings.
     ///
     /// # Errors
-    /// When it means none or more than one, with what to write instead; `last` also when a session
-    /// could not be read, since it may be the newest.
+    /// When no session or more than one matches, with the text to write instead; for `last` also
+    /// when a session could not be read, since it may be the newest.
     pub fn resolve(&mut self, text: &str) -> Result<SessionId, StoreError> {
         if text == LAST {
             return self.last();
@@ -317,8 +317,8 @@ impl Store {
         found.pop().or(named).ok_or(StoreError::NoMatch(shown))
     }
 
-    /// Lists everything that has the name of a session, whatever it is: a link in place of a
-    /// session must not hide it.
+    /// Lists every entry with the name of a session, of any kind: a link in place of a session must
+    /// not hide it.
     fn on_disk(&self) -> Result<Vec<(SessionId, Kind)>, StoreError> {
         let path = self.state_dir.join(SESSIONS_DIR);
         let failed = |source| StoreError::Io {
@@ -345,10 +345,10 @@ impl Store {
         Ok(sessions)
     }
 
-    /// Returns the newest of the sessions that were ingested.
+    /// Returns the newest of the sessions that were read.
     fn last(&mut self) -> Result<SessionId, StoreError> {
         if !self.unindexed.is_empty() {
-            // What could not be read now is no riddle where its beginning is known from before.
+            // An unreadable session causes no doubt if its beginning is known from before.
             let rows = self.sessions()?;
             let mut unknown = rows
                 .iter()
@@ -367,7 +367,7 @@ impl Store {
             .ok_or(StoreError::NoSessions)
     }
 
-    /// Returns the lines of the sessions that were ingested, the newest first.
+    /// Returns the lines of the sessions that were read, the newest first.
     fn known(&mut self) -> Result<Vec<SessionRow>, StoreError> {
         let lines = self
             .runtime
@@ -382,7 +382,7 @@ impl Store {
 }
 
 impl Progress {
-    /// Whether all that there is of a journal was read.
+    /// Whether the whole journal was read.
     fn covers(self, there: There) -> bool {
         match there {
             There::Nothing => true,
@@ -421,8 +421,8 @@ fn open_file(
     })
 }
 
-/// Makes an index in memory, with what the file at `path` still tells of sessions whose journals
-/// may be gone.
+/// Makes an index in memory, with the information in the file at `path` about sessions whose
+/// journals may be gone.
 fn open_memory(runtime: &Runtime, path: &Path) -> Result<SqliteConnection, StoreError> {
     runtime
         .block_on(database::open_memory(path))
@@ -431,7 +431,7 @@ fn open_memory(runtime: &Runtime, path: &Path) -> Result<SqliteConnection, Store
 
 fn in_memory_because(error: &StoreError) -> String {
     let why = match error {
-        // That it could be deleted would not help where nothing can be written.
+        // Advice to delete it would not help on a disk that cannot be written.
         StoreError::Database { path, reason } => {
             format!("cannot use the index `{}`: {reason}", path.display())
         }
@@ -440,7 +440,7 @@ fn in_memory_because(error: &StoreError) -> String {
     format!("{why}; the journals are read into an index in memory")
 }
 
-/// What there is of a journal, without reading it.
+/// The metadata of a journal, without reading it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum There {
     /// No file.
@@ -449,18 +449,18 @@ enum There {
     Bytes(u64),
     /// It is compressed, so its session has ended and no event comes any more.
     Packed,
-    /// Something else stands in its place.
+    /// Another kind of file is in its place.
     Other,
 }
 
-/// What has the name of a session.
+/// The kind of an entry with the name of a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Folder,
     Other,
 }
 
-/// Looks into the session directory `dir`, as it is found from `base`.
+/// Inspects the session directory `dir`, relative to `base`.
 fn there(base: impl AsFd, dir: &Path, kind: Kind) -> There {
     if kind == Kind::Other {
         return There::Other;
@@ -478,7 +478,7 @@ fn there(base: impl AsFd, dir: &Path, kind: Kind) -> There {
     }
 }
 
-/// Looks at what has the name of a session, and into it.
+/// Inspects an entry with the name of a session, and its content.
 fn there_now(dir: &Path) -> There {
     match fs::symlink_metadata(dir) {
         Ok(meta) if meta.is_dir() => there(CWD, dir, Kind::Folder),
@@ -498,7 +498,7 @@ fn failed(path: &Path, source: sqlx::Error) -> StoreError {
     }
 }
 
-/// Reads what is new in the journal of `session`, in a transaction that is open.
+/// Reads the new part of the journal of `session`, in an open transaction.
 async fn ingest_in(
     transaction: &mut SqliteConnection,
     path: &Path,
@@ -514,15 +514,15 @@ async fn ingest_in(
         .map_err(|source| failed(path, source))
 }
 
-/// Folds what the journal in `dir` has beyond what is known.
+/// Adds the part of the journal in `dir` that the index lacks.
 fn advance(dir: &Path, session: &SessionId, known: Indexed) -> Result<Indexed, StoreError> {
     let failed = |source| StoreError::Journal {
         session: session.clone(),
         source,
     };
-    // A journal never gets shorter; if it did, what was known of it is no longer true.
+    // A journal never gets shorter; if it did, the indexed state is wrong.
     let mut indexed = match there_now(dir) {
-        // A session that has only just begun, or whose journal was taken away.
+        // The session has only just begun, or its journal was removed.
         There::Nothing => return Ok(known),
         There::Bytes(size) if size < known.position => Indexed::default(),
         There::Bytes(_) | There::Packed | There::Other => known,

@@ -1,4 +1,4 @@
-//! The index follows the journals, finds sessions, and can always be lost.
+//! The index follows the journals, finds sessions, and can be deleted at any time.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
@@ -199,7 +199,7 @@ fn an_index_that_cannot_be_opened_is_replaced_by_one_in_memory() {
     let before = rows(&mut Store::open(state.path()).unwrap());
     settle(state.path());
     fs::remove_file(&path).unwrap();
-    // A link is not followed, and nothing is made where it leads.
+    // A link is not followed, and nothing is made at its target.
     let target = state.path().join("target");
     std::os::unix::fs::symlink(&target, &path).unwrap();
     let mut store = Store::open(state.path()).unwrap();
@@ -228,7 +228,7 @@ fn an_index_in_memory_remembers_what_the_file_tells() {
     settle(state.path());
     fs::remove_dir_all(session_dir(state.path(), &id("aaaa000000000001"))).unwrap();
     end(start(state.path(), "bbbb000000000001", 3), 4);
-    // SQLite puts its log there; with a directory in its place nothing can be written.
+    // SQLite puts its log there; a directory in its place prevents every write.
     fs::create_dir(state.path().join(format!("{INDEX_FILE}-wal"))).unwrap();
     let mut store = Store::open(state.path()).unwrap();
     let found = rows(&mut store);
@@ -307,7 +307,7 @@ fn what_is_wrong_with_one_journal_does_not_hide_the_others() {
     );
 }
 
-/// Puts something else in the place of a session, whose directory is given.
+/// Replaces a session, whose directory is given.
 type Swap = fn(&Path);
 
 #[test]
@@ -367,7 +367,7 @@ fn a_session_that_cannot_be_read_is_never_passed_over() {
             "{what}: {error}"
         );
         assert_eq!(store.resolve("bbbb").unwrap(), found[1].id, "{what}");
-        // It is said once, with the cause.
+        // The note appears once, with the cause.
         assert_eq!(store.notes().len(), 1, "{what}: {:?}", store.notes());
         assert!(
             store.notes()[0].matches(": ").count() >= 2,
@@ -386,7 +386,7 @@ fn a_session_that_was_known_keeps_its_place_when_it_cannot_be_read() {
     rows(&mut store);
     let journal = session_dir(state.path(), &id("bbbb000000000001")).join(JOURNAL_FILE);
     fs::remove_file(&journal).unwrap();
-    // Of the same size, so that nothing seems to be new.
+    // Of the same size, so that the journal seems unchanged.
     let other = session_dir(state.path(), &id("aaaa000000000001")).join(JOURNAL_FILE);
     std::os::unix::fs::symlink(other, &journal).unwrap();
     let found = rows(&mut store);
@@ -405,7 +405,7 @@ fn a_journal_that_was_taken_away_is_remembered() {
     let row = rows(&mut store).pop().unwrap();
     assert!(row.missing);
     assert_eq!(row.events, 2);
-    // Nothing older takes its place.
+    // No older session takes its place.
     end(start(state.path(), "bbbb000000000001", 0), 0);
     assert_eq!(store.resolve("last").unwrap(), id("aaaa000000000001"));
     assert_eq!(store.resolve("aaaa").unwrap(), id("aaaa000000000001"));
@@ -458,13 +458,13 @@ fn a_compressed_journal_is_the_same_session() {
     assert_eq!((before.len(), before[0].events), (1, 3));
     let dir = session_dir(state.path(), &session);
     assert!(matches!(pack(&dir).unwrap(), Packed::Now { .. }));
-    // Known already, and of an index that is built anew.
+    // For the known index, and for one that is built again.
     assert_eq!(rows(&mut store), before);
     drop(store);
     fs::remove_file(state.path().join(INDEX_FILE)).unwrap();
     let mut store = Store::open(state.path()).unwrap();
     assert_eq!(rows(&mut store), before);
-    // One that cannot be unpacked is not passed over.
+    // A journal that cannot be unpacked is reported.
     fs::remove_file(state.path().join(INDEX_FILE)).unwrap();
     fs::write(dir.join(PACKED_FILE), "no such thing").unwrap();
     let mut store = Store::open(state.path()).unwrap();
@@ -473,7 +473,7 @@ fn a_compressed_journal_is_the_same_session() {
     assert!(store.resolve("last").is_err());
 }
 
-/// Lists come over as one text, and journals go in by many at once.
+/// Lists arrive as one text, and many journals are read at once.
 #[test]
 fn many_sessions_at_once_are_each_there_whatever_their_words_are() {
     let state = tempfile::tempdir().unwrap();
@@ -491,7 +491,7 @@ fn many_sessions_at_once_are_each_there_whatever_their_words_are() {
             end(journal, number + 1);
         }
     }
-    // In the middle of them is one that cannot be read.
+    // One of them, in the middle, is unreadable.
     let journal = session_dir(state.path(), &id(&session(20))).join(JOURNAL_FILE);
     fs::remove_file(&journal).unwrap();
     fs::create_dir(&journal).unwrap();

@@ -1,10 +1,10 @@
-//! Doing what a call asks for, on what was judged, in the caller's name.
+//! Does what a call asks for, on the objects that were judged, in the caller's name.
 //!
 //! Every operation is relative to descriptors of the session's own mounts, has one component, and
-//! follows no link. The kernel applies read-only mounts, owners, modes, quotas and everything else
-//! by itself, since the thread acts in the identity of the session ([`FileIdentity`]). Three things it
-//! asks of who calls, and these are asked here: whether a mount lies at a name, what `/dev/tty` means,
-//! and whose memory a file of `/proc` is.
+//! follows no link. The thread acts in the identity of the session ([`FileIdentity`]), so the
+//! kernel applies read-only mounts, owners, modes, quotas and the rest by itself. Three checks depend
+//! on the calling process, so this module makes them: whether a mount lies at a name, which terminal
+//! `/dev/tty` means, and whose memory a file of `/proc` is.
 
 use std::{
     io,
@@ -29,7 +29,7 @@ use crate::{
     resolve::Resolver,
 };
 
-/// Flags that openat2(2) knows (`VALID_OPEN_FLAGS`, linux/fcntl.h); open(2) passes over others.
+/// Flags that openat2(2) knows (`VALID_OPEN_FLAGS`, linux/fcntl.h); open(2) ignores others.
 const OPEN_FLAGS: u32 = 0o37_777_703;
 /// Bits of a mode that count (`S_IALLUGO`, linux/stat.h).
 const MODE_BITS: u32 = 0o7777;
@@ -48,14 +48,14 @@ const TERMINAL_DEVICE: (u32, u32) = (5, 0);
 /// Major numbers of pseudo-terminals (`UNIX98_PTY_SLAVE_MAJOR`, linux/major.h): eight of them.
 const TERMINAL_MAJORS: std::ops::Range<u32> = 136..144;
 
-/// What came of it.
+/// The outcome of a deed.
 #[derive(Debug)]
 pub(super) enum Done {
     /// It happened; the call returns zero.
     Finished,
     /// It happened; the call returns this descriptor.
     Opened { file: OwnedFd, close_on_exec: bool },
-    /// The other end of a pipe is not open yet; whoever waits for it answers.
+    /// The other end of a pipe is not open yet; the task that waits for it answers.
     Waits,
 }
 
@@ -120,7 +120,7 @@ pub(super) const fn uses_mask(deed: &Deed) -> bool {
     }
 }
 
-/// What has no name cannot be named: the kernel finds that links of processes exist already.
+/// An object without a name cannot be named: the kernel reports that links of processes exist.
 fn named(place: &Place) -> io::Result<&Place> {
     if place.object().is_some() {
         return Err(Errno::EXIST.into());
@@ -148,7 +148,7 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
             if flags & FLAG_NO_WAIT == 0 && flags & ACCESS_MODE != READ_AND_WRITE =>
         {
             return match open_file(place, flags | FLAG_NO_WAIT, mode) {
-                // Who reads waits for a writer, which no descriptor tells of.
+                // A reader waits for a writer, which no descriptor shows.
                 Ok(_) if flags & ACCESS_MODE == READ_ONLY => Ok(Done::Waits),
                 Ok(file) => {
                     let_wait(&file)?;
@@ -162,7 +162,8 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
         }
         _ => {}
     }
-    // Somebody outside, or another session, may put a pipe there at this moment: nobody waits in it.
+    // Another session or an outside process may put a pipe there at this moment: do not block on
+    // it.
     let at_once = flags | FLAG_NO_WAIT;
     let file = if place.path.starts_with("/proc") {
         as_anybody(|| open_file(place, at_once, mode))?
@@ -175,22 +176,22 @@ fn open(place: &Place, flags: u32, mode: u32, resolver: &Resolver) -> io::Result
     opened(file)
 }
 
-/// Takes back that reading and writing do not wait.
+/// Makes reads and writes block again.
 fn let_wait(file: &OwnedFd) -> io::Result<()> {
     let kept = rustix::fs::fcntl_getfl(file)?.difference(OFlags::NONBLOCK);
     Ok(rustix::fs::fcntl_setfl(file, kept)?)
 }
 
-/// Does `work` without being able to look into processes that forbid it.
+/// Does `work` without the right to look into processes that forbid it.
 fn as_anybody<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     without_tracing(work).unwrap_or_else(|_| Err(Errno::ACCESS.into()))
 }
 
-/// Opens a file that is there, or makes it. What is a terminal does not become ours by it.
+/// Opens an existing file, or makes it. A terminal does not become our controlling terminal.
 fn open_file(place: &Place, flags: u32, mode: u32) -> io::Result<OwnedFd> {
     let ours = OFlags::CLOEXEC | OFlags::NOCTTY;
     if let Some(object) = place.object() {
-        // It is there, so nothing is made; the kernel says so of directories.
+        // It exists, so nothing is made; for directories the kernel returns that error itself.
         let flags = OFlags::from_bits_retain(flags & !FLAG_NO_FOLLOW & OPEN_FLAGS) | ours;
         return Ok(rustix::fs::open(own_link(&object), flags, mode_of(mode))?);
     }
@@ -204,8 +205,8 @@ fn open_file(place: &Place, flags: u32, mode: u32) -> io::Result<OwnedFd> {
 
 /// Waits until the other end of a pipe is open, as open(2) does.
 ///
-/// No thread stays inside such an open: only a signal or the other end would get it out again, and
-/// the caller can forbid us that end (mode 0222). So it is looked again and again.
+/// No thread blocks in such an open: only a signal or the other end would end it, and the caller
+/// can forbid us that end (mode 0222). So this polls.
 ///
 /// # Errors
 /// With the kernel's answer, and [`RESTART`] when the caller has something else to do.
@@ -230,7 +231,7 @@ pub(super) async fn wait_for_other_end(
                 Err(errno) => return Err(errno.into()),
             }
         }
-        // Who reads counts as the other end of those who write from the first open on.
+        // A reader counts as the other end for writers from its first open on.
         if let Some(end) = file.take_if(|end| !reads || has_writer(end)) {
             let_wait(&end)?;
             return Ok(end);
@@ -239,12 +240,12 @@ pub(super) async fn wait_for_other_end(
             return Err(io::Error::from_raw_os_error(RESTART));
         }
         caller.shared.lanes.pause(pause).await;
-        // Hundreds may wait for long: looking is a small part of the waiting.
+        // Hundreds may wait for long: polling takes a small part of the waiting time.
         pause = (since.elapsed() / 8).clamp(PIPE_LOOK_FIRST, PIPE_LOOK);
     }
 }
 
-/// Whether a pipe that we read has, or had, a writer; nothing is taken out of it.
+/// Whether a pipe that we read has, or had, a writer; takes no data out of it.
 fn has_writer(end: &OwnedFd) -> bool {
     let mut ready = [PollFd::new(end, PollFlags::IN)];
     if !matches!(
@@ -261,16 +262,16 @@ fn has_writer(end: &OwnedFd) -> bool {
     !matches!(copied, Ok(0))
 }
 
-/// `ERESTARTSYS` (linux/errno.h): the kernel makes EINTR of it, or calls again after the signal was
-/// handled, as its handler was set up (`SA_RESTART`).
+/// `ERESTARTSYS` (linux/errno.h): the kernel turns it into EINTR, or repeats the call after the
+/// signal handler, as the handler was set up (`SA_RESTART`).
 const RESTART: i32 = 512;
 
-/// How often a wait for the other end of a pipe looks, at first and at last.
+/// How often a wait for the other end of a pipe polls, at first and at last.
 const PIPE_LOOK_FIRST: std::time::Duration = std::time::Duration::from_micros(200);
 const PIPE_LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Whether a signal that it handles waits for a thread: the kernel would break off its call. One for
-/// the whole process is this thread's only if there is no other to take it.
+/// Whether a signal with a handler is pending for a thread: the kernel would interrupt its call. A
+/// signal for the whole process is this thread's only if no other thread can take it.
 fn has_signal(tid: u32) -> bool {
     let waits = || -> io::Result<bool> {
         let text = procfs::status(tid)?;
@@ -292,7 +293,7 @@ fn is_own_terminal(place: &Place) -> bool {
         .is_some_and(|stat| stat.stands_for == TERMINAL_DEVICE)
 }
 
-/// Opens the terminal that controls the caller: `/dev/tty` means that of whoever opens it.
+/// Opens the caller's controlling terminal: `/dev/tty` depends on the process that opens it.
 fn own_terminal(flags: u32, resolver: &Resolver) -> io::Result<OwnedFd> {
     let device = procfs::terminal(resolver.tid())?;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
@@ -308,14 +309,14 @@ fn own_terminal(flags: u32, resolver: &Resolver) -> io::Result<OwnedFd> {
     Ok(opened?)
 }
 
-/// A file of a process for which the kernel asks who opens it, and remembers it. The supervisor may
-/// more than the caller, so the session's first process opens it.
+/// A file of a process for which the kernel checks and remembers the opener. The supervisor has
+/// more rights than the caller, so the session's first process opens it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct GuardedFile {
     pub(super) name: &'static str,
     /// The process, by its id in the session.
     pub(super) process: String,
-    /// Whether it is the process's memory: the map files only name its ids.
+    /// Whether it is the process's memory: the map files only contain its ids.
     pub(super) memory: bool,
     /// How it is to be opened.
     pub(super) flags: u32,
@@ -378,7 +379,7 @@ fn rename(from: &Place, to: &Place, flags: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses what has a mount of the session on it, after what the kernel would refuse before.
+/// Refuses a place that has a mount of the session on it, after the kernel's own earlier checks.
 fn free(at: &Place) -> io::Result<()> {
     if !at.is_mount_point() {
         return Ok(());
@@ -388,7 +389,7 @@ fn free(at: &Place) -> io::Result<()> {
     Err(Errno::BUSY.into())
 }
 
-/// The answer to an open whose path leads nowhere: the kernel looks at the flags before the path.
+/// The answer to an open whose path does not resolve: the kernel checks the flags before the path.
 pub(super) fn flags_error(deed: &Deed, resolver: &Resolver) -> Option<io::Error> {
     let Deed::Open { flags, .. } = deed else {
         return None;

@@ -1,5 +1,5 @@
-//! The parts of the view where changes are watched: the workspace, and what policy lets write
-//! beside it.
+//! The parts of the view where changes are watched: the workspace, and the directories beside it
+//! that policy makes writable.
 
 use std::{borrow::Cow, path::Path};
 
@@ -8,7 +8,7 @@ use stockade_types::AbsPath;
 
 use crate::repository::GitShare;
 
-/// What kind of place a path lies in.
+/// The kind of place that a path lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Area {
     /// The workspace: rules of policy are about it, and its changes are recorded.
@@ -30,7 +30,7 @@ pub struct Areas {
 }
 
 impl Areas {
-    /// With the shares as they are inside; `in_packages` tells which are or lie in packages.
+    /// Takes the shares by their paths inside; `in_packages` says which are or lie in packages.
     pub fn new(
         workspace: AbsPath,
         shares: &[ShareFact],
@@ -55,7 +55,7 @@ impl Areas {
     }
 
     /// Returns the area that a path lies in and its path there; `None` for the rest of the view. A
-    /// directory that holds another one counts only for what lies outside of it.
+    /// directory that holds another one counts only for paths outside the inner one.
     pub fn of<'p>(&self, path: &'p Path) -> Option<(Area, Cow<'p, Path>)> {
         if let Ok(below) = path.strip_prefix(self.workspace.as_path()) {
             return Some((Area::Workspace, Cow::Borrowed(below)));

@@ -1,5 +1,5 @@
-//! Executions that a person is asked about: all that gives them their meaning is found out first,
-//! shown, and read again before they happen.
+//! Executions that a person is asked about: the supervisor first finds everything that affects
+//! their meaning, shows it, and reads it again before they happen.
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{Decision, Effect, EffectBound, ExecRequest, Involved, Origin, Request};
@@ -36,7 +36,7 @@ impl Supervision {
             self.note_refusal(&attempt, decision);
             return Err(ERRNO_DENIED);
         }
-        // Last, since writing takes its time.
+        // Last, since writing takes time.
         if !self.unchanged(&asked, attempt.deciding, call) || !self.seal(&attempt, tid) {
             write(self.changed_since(&request, decision))?;
             return Err(ERRNO_DENIED);
@@ -52,8 +52,8 @@ impl Supervision {
         Ok(())
     }
 
-    /// Lets an execution through that belongs to a command which was approved or allowed; `None`
-    /// where it does not, or where a file of somebody asks about it.
+    /// Lets an execution through that belongs to an approved or allowed command; `None` if it does
+    /// not, or if a rule about a file asks about it.
     pub(super) fn belongs(
         &self,
         attempt: &Attempt,
@@ -73,7 +73,7 @@ impl Supervision {
         (holds && asked && !super::exec::only_checks(call)).then_some(by)
     }
 
-    /// Journals what belongs to an approved or allowed command.
+    /// Journals an execution that belongs to an approved or allowed command.
     pub(super) fn let_belonging(
         &self,
         by: &CoveredBy,
@@ -97,12 +97,12 @@ impl Supervision {
         }
         events.push(Event::ExecDecided { decision: record });
         self.write_all(&events, Durability::Synced)?;
-        // As with an answer, all of it is looked at again once it runs.
+        // As with an answer, post-exec verification checks all of it again.
         self.note_start(call, attempt, None)
     }
 
-    /// Lets an execution through that is allowed; what a rule of a file allows covers what belongs to
-    /// it.
+    /// Lets an allowed execution through; if a rule of a file allows it, the rule covers the
+    /// programs that belong to it.
     pub(super) fn let_allowed(
         &self,
         resolver: &Resolver,
@@ -119,7 +119,7 @@ impl Supervision {
             let reach = reach(resolver, &attempt, attempt.program()?.request);
             Some((CoveredBy::Rule(rule), reach))
         });
-        // What somebody traces covers nothing: its tracer would have it.
+        // A traced process covers nothing: its tracer would get the cover.
         let cover =
             cover.filter(|(_, reach)| !reach.is_nothing() && self.seal(&attempt, resolver.tid()));
         self.note_start(call, attempt, Some(decided))?;
@@ -129,7 +129,7 @@ impl Supervision {
         Some(())
     }
 
-    /// Returns the request that decides with everything that an answer binds.
+    /// Returns the request for the decision, with everything that an answer binds.
     fn complete(&self, resolver: &Resolver, attempt: &mut Attempt) -> Option<ExecRequest> {
         for level in &mut attempt.levels {
             level.request.digest = level
@@ -155,7 +155,7 @@ impl Supervision {
         })
     }
 
-    /// Reads the call again: what was approved is what runs.
+    /// Reads the call again: it must still be the call that was approved.
     fn unchanged(&self, asked: &ExecRequest, deciding: usize, call: &Notification) -> bool {
         let tid = call.tid();
         let name = stockade_sys::seccomp::name(call.number).unwrap_or_default();
@@ -192,7 +192,7 @@ fn reach(resolver: &Resolver, attempt: &Attempt, asked: &ExecRequest) -> Reach {
     }
 }
 
-/// Returns what is known of an execution's effect, and what an answer to it covers.
+/// Returns the known effects of an execution, and the scope of an answer to it.
 fn effects(resolver: &Resolver, attempt: &Attempt, own: &ExecRequest) -> Vec<Effect> {
     let mut effects = push::effects(resolver, own);
     effects.extend(reach(resolver, attempt, own).in_words().map(|text| Effect {

@@ -1,7 +1,7 @@
-//! Calls that the filter refuses: told once for each program and call, counted after that, and
+//! Calls that the filter refuses: recorded once for each program and call, counted after that, and
 //! answered as the table says.
 //!
-//! Only registers are looked at, which nobody can change while the call waits.
+//! This reads only registers, which nothing can change while the call waits.
 
 use std::{
     collections::HashMap,
@@ -16,17 +16,17 @@ use stockade_types::{DecisionRecord, RawText};
 
 use super::{Answer, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor, state};
 
-/// Programs and calls that are remembered, about 200 bytes each; past this all is told anew.
+/// Programs and calls that are remembered, about 200 bytes each; past this all is recorded anew.
 const KNOWN_MAX: usize = 4096;
-/// How long a refusal stays the last one of its program: after that a further one stands again at
-/// the end of what the session reads.
+/// How long a refusal stays the last one of its program: after that, the session's list shows a
+/// repeated one again at its end.
 const REMINDED_AFTER: Duration = Duration::from_secs(1);
 
-/// What was told already.
+/// Refusals that were recorded already.
 pub(super) type Told = HashMap<(RawText, String), (DecisionRecord, Instant)>;
 
 impl Supervision {
-    /// Answers a call that an entry of the filter refuses; `None` where none does.
+    /// Answers a call that an entry of the filter refuses; `None` if no entry does.
     pub(super) fn refuse_call(&self, call: &Notification, name: &str, tid: u32) -> Option<Reply> {
         let entry = self.refusals.find(name, call.arguments)?;
         let errno = entry.action.errno()?;
@@ -35,8 +35,9 @@ impl Supervision {
         Some(Reply::Refuse(written.map_or(ERRNO_NOT_JUDGED, |()| errno)))
     }
 
-    /// Answers a change of an owner by root of a single id: to the ids that exist inside the kernel
-    /// does it, and one to others is left out. Unpacking what others own must not fail.
+    /// Answers a change of owner by root of a single id: the kernel changes to ids that exist
+    /// inside, and a change to any other id is skipped. Unpacking files of other owners must not
+    /// fail.
     pub(super) fn judge_owner(&self, call: &Notification, name: &str, tid: u32) -> Reply {
         let at = if name == "fchownat" { 2 } else { 1 };
         let id = |index: usize| {
@@ -96,8 +97,8 @@ impl Supervision {
     }
 }
 
-/// Programs that build a sandbox of namespaces for themselves, and what makes them work inside. Where
-/// a setting opened the namespaces they would still lack mounts and a root of their own.
+/// Programs that build a sandbox of namespaces for themselves, and how to make them work inside.
+/// Even if a setting opens the namespaces, they still lack mounts and a root of their own.
 const OWN_SANDBOXES: &[(&[&str], &str)] = &[
     (
         &[
@@ -124,7 +125,7 @@ const OWN_SANDBOXES: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// What makes a program work that builds a sandbox of its own, where it is one.
+/// How to make a program work that builds a sandbox of its own; `None` for other programs.
 fn without_own_sandbox(program: &RawText) -> Option<&'static str> {
     let name = program.as_bytes().rsplit(|byte| *byte == b'/').next()?;
     let is_it = |names: &[&str]| names.iter().any(|one| one.as_bytes() == name);
@@ -144,7 +145,7 @@ fn refusal(entry: &Call, program: &RawText) -> Decision {
     Control::SystemCalls.denies(entry.why, &remedy)
 }
 
-/// Says which call it is, by a closed set of texts: what a program can vary must not make events.
+/// Describes the call by a closed set of texts: a program must not make events by varying it.
 fn describe(name: &str, arguments: [u64; 6]) -> String {
     let [first, second, third, ..] = arguments.map(|argument| argument & 0xFFFF_FFFF);
     match name {
@@ -169,7 +170,7 @@ fn describe(name: &str, arguments: [u64; 6]) -> String {
 }
 
 fn named(names: &[(u64, &str)], number: u64) -> String {
-    /// Families and protocols are small numbers; all else is none of them.
+    /// Families and protocols are small numbers; no larger number is one of them.
     const NUMBERS_MAX: u64 = 64;
     let known = names.iter().find(|(known, _)| *known == number);
     match known {

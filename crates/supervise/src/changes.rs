@@ -1,6 +1,7 @@
-//! What a call would do to which paths: read once from its registers and its caller's memory.
+//! The changes that a call would make to paths: read once from its registers and its caller's
+//! memory.
 //!
-//! Nothing of it is read again. What is judged is this value, and what is done is this value.
+//! No part of it is read again: this value is judged, and this value is carried out.
 
 use rustix::process::Pid;
 use stockade_policy::Access;
@@ -42,7 +43,7 @@ const EMPTY_PATH: u32 = 0x1000;
 const REMOVE_DIRECTORY: u32 = 0x200;
 /// `RENAME_NOREPLACE`.
 pub(super) const NO_REPLACE: u32 = 1;
-/// `RENAME_EXCHANGE`; it stands alone.
+/// `RENAME_EXCHANGE`; it cannot be combined.
 const EXCHANGE: u32 = 2;
 /// `RENAME_WHITEOUT`.
 const WHITEOUT: u32 = 4;
@@ -50,12 +51,12 @@ const WHITEOUT: u32 = 4;
 const SETUID: u32 = 0o4000;
 /// `AF_UNIX`.
 const FAMILY_UNIX: u16 = 1;
-/// Bytes of an address (`sockaddr_storage`, socket(7)); the kernel takes no longer one.
+/// Bytes of an address (`sockaddr_storage`, socket(7)); the kernel refuses longer ones.
 const SOCKET_ADDRESS_BYTES: usize = 128;
 
 /// `ENOENT`.
 const ERRNO_NO_ENTRY: i32 = 2;
-/// `EFAULT`: the kernel's own answer to a path that cannot be read.
+/// `EFAULT`: the kernel's own answer to an unreadable path.
 const ERRNO_FAULT: i32 = 14;
 /// `EINVAL`.
 const ERRNO_INVALID: i32 = 22;
@@ -70,7 +71,7 @@ pub(super) struct Call {
     pub(super) changes: Vec<Change>,
 }
 
-/// What is done with the paths.
+/// The operation on the paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Deed {
     /// The path is opened; the descriptor is the result.
@@ -83,9 +84,9 @@ pub(super) enum Deed {
     Symlink { text: Vec<u8> },
     /// The first path gets the second one as a further name.
     Link,
-    /// The first path becomes the second one.
+    /// The first path is renamed to the second one.
     Rename { flags: u32 },
-    /// The path goes.
+    /// The path is removed.
     Remove { directory: bool },
     /// The file gets this length.
     Truncate { length: u64 },
@@ -93,11 +94,11 @@ pub(super) enum Deed {
     Mode { mode: u32 },
     /// A socket gets an address, which can be a path.
     Bind { socket: i32, address: Vec<u8> },
-    /// The kernel does it: no path is changed.
+    /// The kernel does the call: it changes no path.
     Nothing,
 }
 
-/// Where a path stands in a call.
+/// How a call names a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Named {
     /// A path, relative to a directory of the caller.
@@ -112,21 +113,21 @@ pub(super) struct Change {
     pub(super) at: Named,
     pub(super) last: Last,
     pub(super) access: Access,
-    /// Whether it makes or changes something that is no directory.
+    /// Whether it makes or changes a file that is not a directory.
     pub(super) file: bool,
-    /// Whether the kernel refuses it where something is at the path.
+    /// Whether the kernel refuses it if the path exists.
     pub(super) fresh: bool,
     pub(super) part: Part,
 }
 
-/// What a path is to the call.
+/// The role of a path in the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// It is changed.
     Changed,
-    /// A rename takes it away.
+    /// A rename removes it.
     Leaves,
-    /// It stays as it is, and can be changed through another name afterwards.
+    /// It is unchanged, and can be changed through another name afterwards.
     Shared,
 }
 
@@ -152,12 +153,12 @@ impl Call {
 }
 
 impl Change {
-    /// Whether the path is the one that a rename takes away.
+    /// Whether a rename removes this path.
     pub(super) fn leaves(&self) -> bool {
         self.part == Part::Leaves
     }
 
-    /// A change of what a path names itself.
+    /// A change of the named object itself.
     const fn of(at: Named, access: Access) -> Self {
         Self {
             at,
@@ -208,7 +209,7 @@ impl Reader<'_> {
         self.0.arguments.get(index).copied().unwrap_or_default()
     }
 
-    /// Reads a flag word or a mode: the kernel looks at the lower half of the register.
+    /// Reads a flag word or a mode: the kernel uses the lower half of the register.
     fn flags(&self, index: usize) -> u32 {
         u32::try_from(self.word(index) & 0xFFFF_FFFF).unwrap_or_default()
     }
@@ -294,7 +295,7 @@ fn open(at: Named, flags: u32, mode: u32) -> Result<Call, i32> {
     }
     let creates = flags & FLAG_CREATE != 0;
     let temporary = flags & FLAG_TEMPORARY != 0;
-    // The filter closes the other ways to set this bit; here the mode only counts with a new file.
+    // The filter closes the other ways to set this bit; here the mode matters only for a new file.
     if (creates || temporary) && mode & SETUID != 0 {
         return Err(ERRNO_NOT_JUDGED);
     }
@@ -322,7 +323,7 @@ fn open(at: Named, flags: u32, mode: u32) -> Result<Call, i32> {
 
 fn truncate(reader: &Reader<'_>) -> Result<Call, i32> {
     let length = reader.word(1);
-    // A negative length, as the kernel takes it.
+    // Negative, since the kernel reads the length as signed.
     if i64::try_from(length).is_err() {
         return Err(ERRNO_INVALID);
     }
@@ -346,7 +347,7 @@ fn renamed(from: Named, to: Named, flags: u32) -> Call {
     }
 }
 
-/// A slash behind a link has it followed, where the call looks at what is there.
+/// The kernel follows a link with a slash after it, if the call inspects the target.
 fn followed(at: &Named, last: Last) -> Last {
     match at {
         Named::Path { path, .. } if path.ends_with(b"/") => Last::Follow,
@@ -354,8 +355,8 @@ fn followed(at: &Named, last: Last) -> Last {
     }
 }
 
-/// A second name for a file. Whoever may change one changes the other, so who links must be allowed
-/// to write.
+/// A second name for a file. A change through one name changes the other, so the caller needs the
+/// right to write it.
 fn linked(from: Named, last: Last, to: Named) -> Call {
     let last = followed(&from, last);
     let source = Change {
@@ -376,7 +377,7 @@ fn link_at(reader: &Reader<'_>) -> Result<Call, i32> {
     }
     let (from, to) = (reader.path(Some(0), 1)?, reader.path(Some(2), 3)?);
     let empty = matches!(&from, Named::Path { path, .. } if path.is_empty());
-    // Only newer kernels do this for ordinary users, so nothing counts on it; a path says more.
+    // Only newer kernels do this for ordinary users, so no program relies on it; a path is clearer.
     if empty {
         return Err(ERRNO_NO_ENTRY);
     }
@@ -441,7 +442,7 @@ fn mode_at(reader: &Reader<'_>) -> Result<Call, i32> {
     Ok(mode(at, reader.flags(2), last))
 }
 
-/// The path in an address, if it is of the kind that has one.
+/// The path in an address, if its family has one.
 fn socket_path(address: &[u8]) -> Option<&[u8]> {
     let (family, path) = address.split_first_chunk::<2>()?;
     let path = path.split(|byte| *byte == 0).next()?;
@@ -449,7 +450,7 @@ fn socket_path(address: &[u8]) -> Option<&[u8]> {
 }
 
 /// A socket with a path makes a file there (unix(7), "Address format"); other addresses make none.
-/// All are given on the caller's behalf, since what kind of socket it is could change meanwhile.
+/// All are bound on the caller's behalf, since the kind of the socket could change meanwhile.
 fn bind(reader: &Reader<'_>) -> Result<Call, i32> {
     let length = usize::try_from(reader.flags(2)).unwrap_or(usize::MAX);
     if length > SOCKET_ADDRESS_BYTES {

@@ -1,11 +1,12 @@
-//! What a command that was asked about covers while it runs: its own helpers, and the hosts that were
-//! shown with the question.
+//! What a command covers while it runs, if a person was asked about it: its own helpers, and the
+//! hosts that the question showed.
 //!
-//! A cover holds for processes, not for names. It begins with the execution that was approved or
-//! allowed, passes to children that the kernel made of it by a fork, and to what these execute as far
-//! as the cover says. Which code a process runs is told by its stack: every execution draws a new one,
-//! and a fork keeps it. So a process that was there before, or that another program made its parent's
-//! child, is not covered; where addresses are not random, [limits.md] says what that costs.
+//! A cover holds for processes, not for names. It begins with the approved or allowed execution and
+//! passes to children that the kernel forks from it, and to the programs that these execute, as far
+//! as the cover says. The stack identifies the code that a process runs: every execution draws a
+//! new stack address, and a fork keeps it. So a process that existed before, or that another
+//! program reparented, is not covered; [limits.md] says what this costs if addresses are not
+//! random.
 //!
 //! [limits.md]: ../../../docs/limits.md
 
@@ -25,10 +26,10 @@ use crate::{
 
 /// Processes that are remembered; at the limit all covers end, and questions are asked again.
 const MARKS_MAX: usize = 4_096;
-/// Parents that are looked at: deeper trees are not covered.
+/// Parents that are followed: deeper trees are not covered.
 const DEPTH_MAX: usize = 64;
 
-/// A host and the ports of it that are one door.
+/// A host and its ports that count as one door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Door {
     pub(crate) host: Host,
@@ -40,9 +41,9 @@ pub(crate) struct Door {
 pub(crate) struct Reach {
     /// Hosts that may be connected to.
     pub(crate) doors: Vec<Door>,
-    /// Places of a push; git's own programs below it may carry it there, and nothing else is covered.
+    /// Places of a push; git's own programs below it may carry it there. It covers nothing else.
     pub(crate) places: Vec<Vec<u8>>,
-    /// What the same process executes next, where the command is a script that `env` starts.
+    /// What the same process executes next, if the command is a script that `env` starts.
     pub(crate) next: Option<Vec<RawText>>,
 }
 
@@ -55,12 +56,12 @@ impl Reach {
         !self.places.is_empty()
     }
 
-    /// Says for the question what an answer covers; `None` where that is nothing a person must know.
+    /// Describes for the question what an answer covers; `None` if a person need not know it.
     pub(crate) fn in_words(&self) -> Option<String> {
         let doors: Vec<String> = self.doors.iter().map(door).collect();
         let doors = doors.join(", ");
         if doors.is_empty() {
-            // What carries a push to the place that was shown is the push.
+            // A program that carries a push to the shown place is part of the push.
             return None;
         }
         let who = if self.is_push() {
@@ -87,17 +88,17 @@ pub(crate) struct Cover {
 /// A process that executed something while it was covered.
 #[derive(Clone, Debug)]
 struct Mark {
-    /// What covers it now; `None` where it executed something that is not covered.
+    /// Its current cover; `None` if it executed something that is not covered.
     cover: Option<Arc<Cover>>,
     /// Its stack before: the mark counts once there is another one.
     before: u64,
 }
 
-/// A program that is about to run, as far as covers ask.
+/// A program that is about to run, reduced to the facts that covers need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Program<'a> {
     pub(crate) request: &'a ExecRequest,
-    /// It is a file that nobody inside can write, and no script.
+    /// It is a file that no process inside can write, and no script.
     pub(crate) is_fixed: bool,
 }
 
@@ -139,7 +140,7 @@ fn base(path: &[u8]) -> &[u8] {
 /// All covers of a session; shared by the notifier and the network.
 #[derive(Debug)]
 pub(crate) struct Covers {
-    /// The session's first process: parents are looked at up to it.
+    /// The session's first process: the search of parents ends there.
     first: u32,
     marks: Mutex<HashMap<ProcessId, Mark>>,
 }
@@ -173,7 +174,7 @@ impl Covers {
         marks.insert(process.id, Mark { cover, before });
     }
 
-    /// Notes that a process is about to execute something else, which may end its cover.
+    /// Notes that a process is about to execute another program, which may end its cover.
     pub(crate) fn executes(&self, process: Identity, program: Program<'_>) {
         if !self.any() {
             return;
@@ -190,7 +191,7 @@ impl Covers {
         self.mark(process, kept);
     }
 
-    /// Returns what covers a process now.
+    /// Returns the current cover of a process.
     pub(crate) fn of(&self, process: Identity) -> Option<Arc<Cover>> {
         let mut process = process;
         for _ in 0..DEPTH_MAX {
@@ -217,7 +218,8 @@ impl Covers {
             .and_then(|it| self.of(it))
     }
 
-    /// Returns what lets a process execute a program that would be asked about.
+    /// Returns the cover that lets a process execute a program that would otherwise need a
+    /// question.
     pub(crate) fn of_execution(
         &self,
         process: Identity,
@@ -233,12 +235,12 @@ impl Covers {
         ((goes_on && is_own) || carries).then(|| cover.by.clone())
     }
 
-    /// Returns what lets a process connect where it would be asked about.
+    /// Returns the cover that lets a process connect where it would otherwise need a question.
     pub(crate) fn of_connection(&self, request: &Request) -> Option<CoveredBy> {
         let Request::Net(net) = request else {
             return None;
         };
-        // Without a name of its program it is nobody's.
+        // Without a program name the connection belongs to no cover.
         if net.subject.exe.as_bytes().is_empty() {
             return None;
         }
@@ -250,7 +252,7 @@ impl Covers {
     }
 }
 
-/// Tells whether these words carry a push to one of the places: `git send-pack … URL`.
+/// Whether these words carry a push to one of the places: `git send-pack … URL`.
 fn carries(argv: &[RawText], places: &[Vec<u8>]) -> bool {
     let bare = |text: &[u8]| text.strip_suffix(b"/").unwrap_or(text).to_vec();
     let mut words = argv.iter().map(RawText::as_bytes);

@@ -8,9 +8,9 @@ use std::{
 use serde::Serialize;
 use stockade_types::{DecisionRecord, RawText};
 
-/// Bytes of the list where policy says nothing: thousands of refusals.
+/// Bytes of the list if policy sets no limit: thousands of refusals.
 pub(crate) const DENIALS_BYTES_MAX: u64 = 4 << 20;
-/// Bytes of arguments that one refusal shows: what an agent needs to know its own command again.
+/// Bytes of arguments that one refusal shows: enough for an agent to recognise its own command.
 const ARGUMENTS_BYTES_MAX: usize = 2048;
 /// Bytes of a path, a directory or a text that one refusal shows.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -22,7 +22,7 @@ pub(crate) struct Denials {
     file: File,
     bytes: u64,
     bytes_max: u64,
-    /// Refusals in the file, and those that had to make room.
+    /// Refusals in the file, and those that were removed to make room.
     kept: u64,
     removed: u64,
 }
@@ -77,7 +77,7 @@ impl Denials {
         Ok(())
     }
 
-    /// The newest are wanted, so all older ones go at once, and the first line says so.
+    /// The newest refusals matter, so all older ones go at once, and the first line says so.
     fn make_room(&mut self) -> io::Result<()> {
         self.removed += std::mem::take(&mut self.kept);
         self.file.set_len(0)?;
@@ -107,8 +107,8 @@ fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Makes a copy of bounded size; returns how many bytes were cut. Nothing of what is cut is copied
-/// or rendered.
+/// Makes a copy of bounded size; returns how many bytes were cut. The parts that are cut are
+/// neither copied nor rendered.
 fn shortened(decision: &DecisionRecord) -> (DecisionRecord, u64) {
     let mut cut = 0;
     let (own, target) = (&decision.subject, &decision.target);

@@ -1,5 +1,5 @@
-//! Which variables of an execution are not what they were when the session started. An answer binds
-//! all of them: any variable can change what some program does.
+//! Which variables of an execution differ from those at the start of the session. An answer binds
+//! all of them: any variable can change the behaviour of some program.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,10 +13,10 @@ const NUMBER_BYTES_MAX: usize = 5;
 #[derive(Debug, Default)]
 pub struct StartEnvironment(BTreeMap<RawText, RawText>);
 
-/// How a variable came to be what it is, as far as it says nothing of what the program will do.
+/// Explanations of a variable that say nothing about the program's behaviour.
 struct Caller<'a> {
     request: &'a ExecRequest,
-    /// Whether the program is a shell or is run by another program, so that `cd -` could be in it.
+    /// Whether the program is a shell or another program runs it, so that it could contain `cd -`.
     is_script: bool,
 }
 
@@ -26,7 +26,8 @@ impl StartEnvironment {
         Self(variables.iter().cloned().collect())
     }
 
-    /// Returns what differs, in the order of the execution's own list; what is missing comes last.
+    /// Returns the differences, in the order of the execution's own list; missing variables come
+    /// last.
     pub(super) fn differing(&self, request: &ExecRequest, is_script: bool) -> Vec<Variable> {
         let caller = Caller { request, is_script };
         let mut count: BTreeMap<&RawText, usize> = BTreeMap::new();
@@ -35,7 +36,7 @@ impl StartEnvironment {
         }
         let several = |name: &RawText| count.get(name).is_some_and(|count| *count > 1);
         let set = request.environment.iter().filter(|(name, value)| {
-            // Which one of several counts depends on the program, so all of them are told.
+            // It depends on the program which duplicate counts, so all of them are shown.
             several(name)
                 || (self.0.get(name) != Some(value) && !caller.explains(name, Some(value)))
         });
@@ -56,18 +57,18 @@ impl StartEnvironment {
 }
 
 impl Caller<'_> {
-    /// Tells whether a variable is only what every shell makes of it, and cannot mean anything else:
-    /// the name alone is never enough, for whoever calls can write any value under it.
+    /// Whether a variable has only the value that every shell gives it, which can mean nothing
+    /// else: the name alone is never enough, since the caller can write any value under it.
     fn explains(&self, name: &RawText, value: Option<&RawText>) -> bool {
         match name.as_bytes() {
-            // The path of the program that is started, or of the one that starts it.
+            // The path of the program that is started, or of its parent program.
             b"_" => value.is_none_or(|value| self.names(value)),
-            // How many shells are above, which bash(1) uses for nothing, and the size of the
+            // The nesting depth of shells, which bash(1) does not use, and the size of the
             // terminal, for the layout of output.
             b"SHLVL" | b"COLUMNS" | b"LINES" => value.is_none_or(is_number),
             // The directory, which is bound by itself.
             b"PWD" => value.is_none_or(|value| *value == self.request.cwd),
-            // Where the shell was before: only `cd -` of a shell looks at it.
+            // The shell's previous directory: only `cd -` of a shell reads it.
             b"OLDPWD" => !self.is_script && !self.is_shell(),
             _ => false,
         }

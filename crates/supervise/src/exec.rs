@@ -26,8 +26,8 @@ use crate::{
     resolve::{AT_FDCWD, Last, Resolver},
 };
 
-/// Arguments and variables of one execution that are read; the kernel takes more, we do not judge
-/// what nobody could read in a prompt.
+/// Arguments and variables of one execution that are read. The kernel takes more, but the
+/// supervisor does not judge a list that a person could not read in a prompt.
 const ENTRIES_MAX: usize = 100_000;
 /// Bytes of arguments or variables; the kernel's usual limit is 2 MiB for both.
 const VECTOR_BYTES_MAX: usize = procfs::ENVIRONMENT_BYTES_MAX;
@@ -53,11 +53,11 @@ const INTERPRETERS_MAX: usize = 5;
 pub(super) struct Level {
     pub(super) request: ExecRequest,
     pub(super) file: ProgramFile,
-    /// What runs it, if it is a script.
+    /// Its interpreter, if it is a script.
     interpreter: Option<Interpreter>,
     /// Whether the verdict may depend on its content, which can still change.
     by_content: bool,
-    /// Why its content is not known, where that is so.
+    /// Why its content is unknown, if it is.
     unreadable: Option<io::Error>,
 }
 
@@ -65,11 +65,11 @@ pub(super) struct Level {
 pub(super) struct Attempt {
     /// The process.
     pub(super) identity: Identity,
-    /// The file that was named, its interpreters, outermost last, and what a loader loads.
+    /// The named file, its interpreters, outermost last, and the program that a loader loads.
     pub(super) levels: Vec<Level>,
-    /// The one whose file becomes the process's image.
+    /// The level whose file becomes the process's image.
     pub(super) image: usize,
-    /// The one that decides.
+    /// The level that decides.
     pub(super) deciding: usize,
 }
 
@@ -78,7 +78,7 @@ impl Attempt {
         self.levels.first()
     }
 
-    /// Returns the process, as it is before the execution.
+    /// Returns the identity of the process before the execution.
     pub(super) const fn identity(&self) -> Identity {
         self.identity
     }
@@ -92,7 +92,7 @@ impl Attempt {
         })
     }
 
-    /// Returns what the same process executes next, where `env` starts a script's real interpreter.
+    /// Returns what the same process executes next, if `env` starts a script's real interpreter.
     pub(super) fn next(&self) -> Option<Vec<RawText>> {
         let image = self.levels.get(self.image).filter(|_| self.image > 0)?;
         let program = image.request.program.to_os();
@@ -116,7 +116,7 @@ impl Supervision {
             Ok(attempt) => attempt,
             Err(errno) => return Reply::Refuse(errno),
         };
-        // What it runs now was let through too, and is seen for the last time.
+        // The current program was permitted too, and this is the last chance to verify it.
         match self.second_looks.before_another(attempt.identity.id) {
             Ok(None) => {}
             Ok(Some(different)) => self.judge_different(different),
@@ -169,8 +169,8 @@ impl Supervision {
         }
     }
 
-    /// Judges every level; the strictest verdict counts, so a script cannot start an interpreter
-    /// that may not be started.
+    /// Judges every level; the strictest verdict counts, so a script cannot start a denied
+    /// interpreter.
     fn strictest(&self, attempt: &mut Attempt) -> Option<(Decision, Request)> {
         let mut strictest: Option<(usize, Decision, Request)> = None;
         for (index, level) in attempt.levels.iter().enumerate() {
@@ -196,7 +196,7 @@ impl Supervision {
         (request, decision)
     }
 
-    /// Judges what a process runs already.
+    /// Judges the program that a process already runs.
     pub(super) fn decide_running(
         &self,
         request: ExecRequest,
@@ -205,13 +205,13 @@ impl Supervision {
         self.decide_level(&self.level(request, file))
     }
 
-    /// Judges what a process runs already, and what is not known.
+    /// Judges the program that a process already runs, if it is unknown.
     pub(super) fn decide_unknown(request: ExecRequest, error: &io::Error) -> (Request, Decision) {
         (Request::Exec(request), unreadable(error))
     }
 
-    /// Reads what is about to run. An error number goes back to the caller as it is: the program
-    /// does not exist, or it cannot be known what it is.
+    /// Reads what is about to run. An error number goes back to the caller unchanged: the program
+    /// does not exist, or it is unknown what it is.
     pub(super) fn attempt(
         &self,
         resolver: &Resolver,
@@ -239,7 +239,7 @@ impl Supervision {
         let environment = variables(call.thread, envp)?;
         let identity = procfs::identity(tid).map_err(|e| io_errno(&e))?;
         if identity.stack == 0 {
-            // Without it nobody could tell when the execution has happened.
+            // Without it the supervisor could not know when the execution has happened.
             return Err(ERRNO_NOT_JUDGED);
         }
         let mut subject = self.processes.describe(identity);
@@ -266,7 +266,7 @@ impl Supervision {
             }
         }
         let image = levels.len() - 1;
-        // A loader loads what it is given, and can be the interpreter of a script.
+        // A loader loads the program in its arguments, and can be the interpreter of a script.
         let loaded: Result<Vec<Level>, i32> = levels
             .iter()
             .filter_map(|level| self.loaded(resolver, level))
@@ -280,7 +280,7 @@ impl Supervision {
         })
     }
 
-    /// Completes a request with what is known of its file.
+    /// Completes a request with the known facts of its file.
     fn level(&self, request: ExecRequest, file: ProgramFile) -> Level {
         let known = self.files.know(&file);
         let (known, unreadable) = match known {
@@ -362,8 +362,8 @@ impl Supervision {
         }
     }
 
-    /// Journals the start, after its decision where that is not journaled yet, and has the result
-    /// looked at. Where it is only asked whether a program could start, nothing does.
+    /// Journals the start, after its decision if that is not journaled yet, and queues its
+    /// post-exec verification. A call that only checks whether a program could start starts none.
     pub(super) fn note_start(
         &self,
         call: &Notification,
@@ -422,8 +422,8 @@ impl Supervision {
         Some(())
     }
 
-    /// Finds out which first-level command a process belongs to: those that the agent starts
-    /// itself, each with everything below it.
+    /// Finds the first-level command that a process belongs to: the agent starts such a command
+    /// itself, and all its descendants belong to it.
     fn note_scope(&self, identity: Identity, program: &RawText) {
         let id = identity.id;
         let parent = self.processes.parent(identity);
@@ -484,13 +484,13 @@ fn script_arguments(
     argv
 }
 
-/// Tells whether a call only asks if it could execute (execveat(2)).
+/// Whether a call only checks if it could execute (execveat(2)).
 pub(super) fn only_checks(call: &Notification) -> bool {
     let [_, _, _, _, flags, _] = call.arguments;
     stockade_sys::seccomp::name(call.number) == Some("execveat") && flags & CHECK != 0
 }
 
-/// The decision on a program that nobody can know.
+/// The decision on a program that cannot be identified.
 fn unreadable(error: &io::Error) -> Decision {
     Control::UnreadableProgram.denies(
         format!("the program cannot be read ({error}), so Stockade cannot know what it is"),
@@ -498,9 +498,9 @@ fn unreadable(error: &io::Error) -> Decision {
     )
 }
 
-/// `EAGAIN`: too much of the same is under way.
+/// `EAGAIN`: too many of the same are in progress.
 const ERRNO_AGAIN: i32 = 11;
-/// `ELOOP`, as the kernel answers to too many interpreters.
+/// `ELOOP`, the kernel's answer to too many interpreters.
 const ERRNO_LOOP: i32 = 40;
 
 /// Opens the program that a path names.
@@ -609,7 +609,7 @@ mod tests {
             all.extend(["-e -x".into(), "./run".into()]);
             all
         });
-        // Without a name of its own a script has one all the same.
+        // A script without a name of its own still gets one.
         let none = ExecRequest {
             argv: Vec::new(),
             ..script("x")

@@ -1,10 +1,10 @@
 //! Changes of paths: judged, recorded, and done on the caller's behalf.
 //!
-//! A call is read once and its paths are resolved once, to descriptors. What is judged is what is
-//! done, so no program can put another path in the place of the one that was allowed. Calls are
-//! taken one after the other: between the look at a path and the change nothing inside can move a
-//! directory or put a link there, since that would be a change too. What somebody outside does in
-//! that moment is his own doing, and still ends at the same descriptors.
+//! A call is read once and its paths are resolved once, to descriptors. The supervisor acts on
+//! exactly these, so no program can substitute another path for the allowed one. Calls are handled
+//! one after the other: between the resolution of a path and the change no process inside can move
+//! a directory or make a link, since that would be a change too. A process outside can, on its own
+//! responsibility, and the change still applies to the same descriptors.
 
 use std::{io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering};
 
@@ -35,8 +35,8 @@ use crate::{
     resolve::Resolver,
 };
 
-/// Opens of pipes that wait for the other end at a time: each is looked at some ten times a second, and
-/// programs that talk through pipes need a few.
+/// Opens of pipes that wait for the other end at a time: each is polled some ten times a second,
+/// and programs that communicate through pipes need a few.
 const PIPES_MAX: usize = 256;
 /// `EAGAIN`.
 const ERRNO_AGAIN: i32 = 11;
@@ -59,7 +59,7 @@ impl Supervision {
         self.judge_read(hands, resolver, call, read, &mut Walks::Small)
     }
 
-    /// Judges what was read of a call and does it; whoever calls has the turn.
+    /// Judges a call as it was read and does it; the caller of this has the turn.
     fn judge_read(
         &self,
         hands: &mut Hands,
@@ -106,8 +106,8 @@ impl Supervision {
                 asked.await.unwrap_or_else(Answer::Fails)
             });
         }
-        // What was read is acted on: it must have been the caller's, whose id may be another's once
-        // it has died (seccomp_unotify(2), "Design goals").
+        // Before acting on what was read: it must have been the caller's, since another process may
+        // have its id after its death (seccomp_unotify(2), "Design goals").
         if !self.notifier.is_waiting(call) {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
@@ -117,8 +117,8 @@ impl Supervision {
     /// Finds the paths of a call, in the session's identity, and judges every one of them.
     ///
     /// # Errors
-    /// With the error number for the caller; the call comes back where `walks` permits less than there is
-    /// to walk through.
+    /// With the error number for the caller; returns the call if `walks` permits fewer entries than
+    /// there are to walk through.
     fn found(
         &self,
         hands: &Hands,
@@ -149,7 +149,8 @@ impl Supervision {
         Ok(Ok(found))
     }
 
-    /// Walks through what a call moves, and makes the change when it has its turn after that.
+    /// Walks through the directories that a call moves, and then makes the change when it has its
+    /// turn.
     async fn change_after_walk(read: Call, caller: &Caller, tid: u32) -> Result<Reply, i32> {
         let shared = &caller.shared;
         let resolver = shared.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
@@ -164,8 +165,8 @@ impl Supervision {
         reply.ok_or(ERRNO_NOT_JUDGED)
     }
 
-    /// Judges every path that a call changes; paths outside the places that are watched, and those
-    /// where nothing would change, are left out.
+    /// Judges every path that a call changes; leaves out paths outside the watched places, and
+    /// paths at which nothing would change.
     fn judged(
         &self,
         call: &Call,
@@ -173,7 +174,7 @@ impl Supervision {
         walks: &mut Walks<'_>,
     ) -> Result<Vec<Judged>, TooLarge> {
         let found = || call.changes.iter().zip(places);
-        // A plain file has nothing below it that could become protected with its new name.
+        // A plain file has no entries that its new name could make protected.
         let plain = found().next().is_some_and(|(change, at)| {
             change.leaves() && !call.exchanges() && at.kind() == Some(FileType::RegularFile)
         });
@@ -198,13 +199,13 @@ impl Supervision {
         let existed = at.stat.is_some();
         let access = match (change.access, existed) {
             (Access::Create, true) => Access::Write,
-            // The kernel will say that it does not exist; nothing changes, protected or not.
+            // The kernel will report that it does not exist; nothing changes, protected or not.
             (Access::Remove | Access::Write | Access::Mode, false) => return None,
             (access, _) => access,
         };
         let settings = self.protection(area);
         let below = relative.as_os_str().as_encoded_bytes();
-        // A file named `.git` stands for the directory it points to, with its hooks.
+        // A file named `.git` stands for the directory that it points to, with its hooks.
         let pointer = change.file
             && self.could_be_protected(below)
             && (settings.stands_for(below).is_some() || self.places.leads_from(settings, below));
@@ -228,7 +229,7 @@ impl Supervision {
         })
     }
 
-    /// Returns which names are protected in an area.
+    /// Returns the protected names of an area.
     pub(super) fn protection(&self, area: Area) -> &WorkspaceSettings {
         match area {
             Area::Workspace | Area::Share | Area::Git => &self.policy.settings().workspace,
@@ -236,8 +237,8 @@ impl Supervision {
         }
     }
 
-    /// Whether a protected name, or a place that one leads to, can be in a path: for nearly all of a
-    /// workspace a look at the names of its directories says no.
+    /// Whether a protected name, or a place that one leads to, can be in a path: for nearly all of
+    /// a workspace the names of its directories exclude it.
     fn could_be_protected(&self, below: &[u8]) -> bool {
         !self.places.is_empty()
             || below
@@ -258,7 +259,7 @@ impl Supervision {
             workspace_relative: below,
             access,
             content: None,
-            // Found out only where it is told: most changes are noted already.
+            // Read only for a record: most changes are noted already.
             subject: stockade_types::Subject::default(),
         };
         let decide = |file: &FileRequest| {
@@ -306,7 +307,7 @@ impl Supervision {
         (file, decision)
     }
 
-    /// Does what was judged and records it; the answer comes last.
+    /// Does what was judged and records it; the call is answered last.
     fn carry_out(
         &self,
         hands: &mut Hands,
@@ -385,7 +386,7 @@ impl Supervision {
         lock(&self.binder).bind(socket.as_fd(), address, meaning)
     }
 
-    /// Has the call wait until the other end of a pipe is opened.
+    /// Makes the call wait until the other end of a pipe is opened.
     fn wait_for_pipe(&self, deed: &Deed, mut places: Vec<Place>) -> Reply {
         let (Deed::Open { flags, .. }, Some(place)) = (deed, places.pop()) else {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
@@ -408,9 +409,9 @@ impl Supervision {
         })
     }
 
-    /// Has the session's first process open a file of a process, as the caller could have. The first
-    /// process may look at itself, and it is an ancestor of all others: so of memory there is the
-    /// caller's own, and what a debugger is about.
+    /// Has the session's first process open a file of a process, as the caller could have. The
+    /// first process may inspect itself and all others, its descendants: so of memory it opens only
+    /// the caller's own, and that of a process which the caller debugs.
     fn open_guarded(
         &self,
         resolver: &Resolver,
@@ -430,12 +431,13 @@ impl Supervision {
         })
     }
 
-    /// Asks about each path that a rule asks about, one after the other, and does what was allowed.
+    /// Asks about each path that a rule asks about, one after the other, and makes the allowed
+    /// changes.
     async fn ask_changes(mut found: Found, caller: Caller, tid: u32) -> Result<Answer, i32> {
         let shared = &caller.shared;
         shared.ask_each(&mut found, &caller, tid).await?;
         let reply = {
-            // From here on nothing else is changed in the session.
+            // From here on no other change is made in the session.
             let turn = shared.turns.taken().await;
             let change = |hands: &mut Hands| shared.change_as_asked(hands, &found, &caller, tid);
             let reply = Hands::with(change).ok_or(ERRNO_NOT_JUDGED)??;
@@ -445,7 +447,7 @@ impl Supervision {
         Ok(reply.answer(caller).await)
     }
 
-    /// Does what was allowed, if it is what was asked about; whoever calls has the turn.
+    /// Makes the allowed change, if it is the one asked about; the caller of this has the turn.
     fn change_as_asked(
         &self,
         hands: &mut Hands,
@@ -456,7 +458,7 @@ impl Supervision {
         let resolver = self.resolver(tid).map_err(|_| ERRNO_NOT_JUDGED)?;
         let again = self.found(hands, &resolver, found.call.clone(), &mut Walks::Whole)?;
         let again = again.map_err(|_| ERRNO_NOT_JUDGED)?;
-        // As in `judge_change`: what was read now must have been the caller's.
+        // As in `judge_change`: the memory read now must have been the caller's.
         if !caller.is_waiting() {
             return Err(ERRNO_NOT_JUDGED);
         }
@@ -508,8 +510,8 @@ impl Supervision {
         write(&events)
     }
 
-    /// Journals the changes of one call that no rule asked about, except those that are known;
-    /// `None` when that failed.
+    /// Journals the changes of one call that no rule asked about, except known ones; `None` if that
+    /// failed.
     pub(super) fn note_changes(&self, mut changes: Vec<Judged>, tid: u32) -> Option<()> {
         changes.retain(|one| !one.implied && state(self).note_change(&one.request.path, one.noted));
         if changes.is_empty() {
@@ -548,7 +550,7 @@ fn locate(resolver: &Resolver, change: &Change) -> io::Result<Place> {
         Named::Path { directory, path } => resolver.locate(*directory, path, change.last)?,
         Named::Descriptor(descriptor) => resolver.locate_descriptor(*descriptor)?,
     };
-    // What is to get another name must be there before the kernel looks at that name.
+    // The file to be linked must exist before the kernel checks the new name.
     if change.part == Part::Shared && place.stat.is_none() {
         return Err(place.missing());
     }

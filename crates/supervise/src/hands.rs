@@ -1,4 +1,4 @@
-//! In whose name, and with which mask, a thread of the supervisor makes changes.
+//! The identity and the mask with which a thread of the supervisor makes changes.
 
 use std::{
     cell::RefCell,
@@ -17,32 +17,32 @@ use stockade_types::Subject;
 use super::Supervision;
 use crate::{procfs, recorder::lock};
 
-/// How long what was read of a process counts: in this time no process id comes around again.
+/// How long facts read of a process stay valid: no process id is reused within this time.
 const KNOWN_FOR: Duration = Duration::from_millis(200);
 /// Processes that are remembered; past this all are read again.
 const KNOWN_MAX: usize = 4096;
 
-/// The masks of the session's processes, as far as they are known without asking. Only umask(2)
-/// changes one, and the notifier sees every call of it.
+/// The masks of the session's processes, as far as they are known without reading them. Only
+/// umask(2) changes one, and the notifier sees every such call.
 #[derive(Debug, Default)]
 pub(crate) struct Masks {
-    /// That of the command, and of everything that it starts.
+    /// The mask of the command, and of everything that it starts.
     first: OnceLock<Mode>,
     /// Whether any process has set another one.
     differ: AtomicBool,
 }
 
-/// What was read of callers lately, for all threads.
+/// Recently read facts about callers, for all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Callers {
     masks: HashMap<u32, (Mode, Instant)>,
-    /// Who made changes lately, by thread.
+    /// Recent callers that made changes, by thread.
     subjects: HashMap<u32, (Subject, Instant)>,
-    /// How often something of it was no longer so: what was read before that is not remembered.
+    /// How often such a fact became stale: facts read before that are not remembered.
     news: u64,
 }
 
-/// What one thread acts with.
+/// What one thread needs to act.
 pub(super) struct Hands {
     pub(super) identity: FileIdentity,
     /// The mask that this thread has now.
@@ -68,7 +68,7 @@ impl Hands {
         Ok(())
     }
 
-    /// Does `work` with what the calling thread acts with; `None` where it was not prepared.
+    /// Does `work` with the calling thread's hands; `None` if the thread was not prepared.
     pub(super) fn with<T>(work: impl FnOnce(&mut Self) -> T) -> Option<T> {
         OF_THIS_THREAD.with(|own| {
             let mut own = own.try_borrow_mut().ok()?;
@@ -97,8 +97,8 @@ impl Hands {
 }
 
 impl Supervision {
-    /// Returns who a caller is. Its program and arguments change only by an execution, which
-    /// [`Self::forget_callers`] is told of; its working directory is that of when it was asked last.
+    /// Returns the subject of a caller. Its program and arguments change only by an execution,
+    /// which calls [`Self::forget_callers`]; its working directory is the one last read.
     pub(super) fn caller(&self, tid: u32) -> Subject {
         let (known, news) = {
             let callers = lock(&self.callers);
@@ -122,7 +122,7 @@ impl Supervision {
         subject
     }
 
-    /// Forgets who callers are: one of them executes a program, or ends.
+    /// Forgets all callers: one of them executes a program, or ends.
     pub(super) fn forget_callers(&self) {
         let mut callers = lock(&self.callers);
         callers.subjects.clear();
@@ -145,11 +145,12 @@ impl Supervision {
         mask
     }
 
-    /// Notes that a caller sets its mask. Threads, and processes that share it, have it too.
+    /// Notes that a caller sets its mask. It also applies to threads, and to processes that share
+    /// it.
     pub(super) fn note_mask(&self, tid: u32, call: &Notification) {
         let [mask, ..] = call.arguments;
         let mask = Mode::from_raw_mode(u32::try_from(mask & 0o777).unwrap_or_default());
-        // It has not set it yet.
+        // The caller has not set it yet.
         let first = *self.masks.first.get_or_init(|| read_mask(tid));
         if mask != first {
             self.masks.differ.store(true, Ordering::Release);
@@ -170,7 +171,7 @@ impl Callers {
     }
 }
 
-/// Reads the mask of a process; without an answer nobody else may read what it makes.
+/// Reads the mask of a process; if it cannot be read, others may not read the files that it makes.
 fn read_mask(tid: u32) -> Mode {
     procfs::creation_mask(tid).unwrap_or(Mode::RWXG | Mode::RWXO)
 }

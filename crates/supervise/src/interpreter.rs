@@ -1,5 +1,5 @@
-//! The first line of a script, read as the kernel reads it: a space more or a byte less, and what is
-//! judged is not what runs.
+//! The first line of a script, read as the kernel reads it: with one space more or one byte less,
+//! the judged program would not be the one that runs.
 
 use stockade_types::RawText;
 
@@ -15,8 +15,8 @@ pub(crate) struct Interpreter {
 }
 
 impl Interpreter {
-    /// Reads the line from the first bytes of a file, with zeros after its end; `None` where the
-    /// kernel takes the file for no script.
+    /// Reads the line from the first bytes of a file, with zeros after its end; `None` if the
+    /// kernel does not take the file for a script.
     pub(super) fn of(head: &[u8; FIRST_BYTES]) -> Option<Self> {
         let all = head.strip_prefix(b"#!")?;
         let start = all.iter().position(|byte| !is_blank(*byte))?;
@@ -24,7 +24,7 @@ impl Interpreter {
         let stop = all.iter().position(|byte| matches!(byte, b'\n' | 0));
         let end = stop.filter(|at| all.get(*at) == Some(&b'\n'));
         if end.is_none() {
-            // A path that goes on past the last byte is not known whole.
+            // A path that continues past the last byte is not known completely.
             all.get(start..)?.iter().find(|byte| is_end(**byte))?;
         }
         let line = all.get(start..end.unwrap_or(all.len() - 1))?;
@@ -43,7 +43,7 @@ impl Interpreter {
         })
     }
 
-    /// Returns the line as it is shown.
+    /// Returns the line for display.
     pub(super) fn line(&self) -> RawText {
         let mut line = self.path.as_bytes().to_vec();
         if let Some(argument) = &self.argument {
@@ -59,7 +59,7 @@ const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// What ends a path.
+/// The bytes that end a path.
 const fn is_end(byte: u8) -> bool {
     is_blank(byte) || byte == 0
 }
@@ -129,7 +129,7 @@ mod tests {
         cut[at..].copy_from_slice(b"push");
         cut.push(b'x');
         assert_eq!(of(&cut).unwrap(), is("/bin/git", Some("push")));
-        // A path that just fits does; one that is not whole is no path.
+        // A path that just fits is accepted; a truncated one is not.
         let fits = long(b"#!/", b'a', b"");
         assert_eq!(
             of(&fits).unwrap(),

@@ -12,13 +12,13 @@ use crate::locate::Place;
 /// One path of a call with its verdict.
 #[derive(Debug)]
 pub(super) struct Judged {
-    /// The path as the call has it.
+    /// The path as the call gives it.
     pub(super) raw: Vec<u8>,
     pub(super) request: FileRequest,
     pub(super) decision: Decision,
-    /// What the record says was done.
+    /// The access that the record names.
     pub(super) noted: Access,
-    /// Whether it is told only where somebody was asked: another path of the call says it.
+    /// Whether it is recorded only if a person was asked: another path of the call implies it.
     pub(super) implied: bool,
 }
 
@@ -33,7 +33,7 @@ impl Judged {
         Request::File(self.request.clone())
     }
 
-    /// The event of its refusal; it shows the path as it was given too, where that says more.
+    /// The event of its refusal; it also shows the path as given if that says more.
     pub(super) fn denied(&self, mut record: DecisionRecord) -> Event {
         if self.request.path.as_bytes() != self.raw {
             record.target.raw_path = Some(RawText::from_bytes(self.raw.as_slice()));
@@ -42,20 +42,20 @@ impl Judged {
     }
 }
 
-/// A change that protection would refuse, and that is harmless as git makes it.
+/// A change that protection would refuse, and that is harmless the way git makes it.
 #[derive(Clone, Debug)]
 pub(super) enum Harmless {
-    /// These settings, which were read and judged, take the place of those at the second path.
+    /// These settings, which were read and judged, replace those at the second path.
     Settings(Vec<u8>),
-    /// Settings stay as they are and get this mode: git tries out whether one can be set.
+    /// Settings stay unchanged and get this mode: git tests whether a mode can be set.
     Mode(Vec<u8>, u32),
-    /// The sample of a hook, as git's template has it.
+    /// The sample of a hook, equal to git's template.
     Sample(Vec<u8>),
-    /// A hook of a template: git goes on without it.
+    /// A hook of a template: git continues without it.
     Nowhere,
-    /// A pointer, whose text is judged once it is written.
+    /// A pointer, whose text is judged after it is written.
     Pointer(GitFile),
-    /// Nothing: it must not replace what is there, and something is.
+    /// Nothing: the call must not replace an existing file, and one exists.
     Exists,
     /// The change itself: a directory for hooks, or something of the session's own.
     Itself,
@@ -83,7 +83,7 @@ pub(super) struct Found {
     pub(super) call: Call,
     pub(super) places: Vec<Place>,
     pub(super) judged: Vec<Judged>,
-    /// Why something of it may happen that protection alone would refuse.
+    /// Why parts of it may happen that protection alone would refuse.
     pub(super) harmless: Option<Harmless>,
 }
 
@@ -93,7 +93,7 @@ impl Found {
         self.judged.iter().any(fits)
     }
 
-    /// Takes the first path that is refused out of it.
+    /// Removes the first refused path from it.
     pub(super) fn take_denied(&mut self) -> Option<Judged> {
         let denied = |one: &Judged| one.decision.verdict == Verdict::Deny;
         let at = self.judged.iter().position(denied)?;
@@ -101,12 +101,12 @@ impl Found {
     }
 }
 
-/// The decision on a change that no rule and no protected name is about.
+/// The decision on a change that neither a rule nor a protected name covers.
 pub(super) fn in_view() -> Decision {
     Control::View.allows("the file lies within the writable view")
 }
 
-/// The error number of an operation; what has none could not be judged.
+/// The error number of an operation; an error without one could not be judged.
 pub(super) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(ERRNO_NOT_JUDGED)
 }

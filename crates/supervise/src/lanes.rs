@@ -1,12 +1,11 @@
-//! Who answers the calls of a session: a few threads, of which one leads.
+//! The threads that answer the calls of a session: a few, of which one leads.
 //!
-//! The thread that leads receives calls and answers what is quick by itself: to hand each call to
-//! another thread would take longer than most calls do. Before it does what can take long ([`slow`]:
-//! hash a program, walk a directory, wait for the disk) it passes the lead on, and another thread
-//! receives what comes meanwhile. Calls of a process whose call is slow wait for that one, in their
-//! order. A call that waits for a person, for the other end of a pipe or for its turn is a task
-//! ([`Task`]), which no thread is bound to. If all threads are busy, calls wait in the kernel: none
-//! passes.
+//! The thread that leads receives calls and answers quick ones itself: handing each call to another
+//! thread would take longer than most calls do. Before slow work ([`slow`]: hash a program, walk a
+//! directory, wait for the disk) it passes the lead on, and another thread receives the next calls.
+//! Calls of a process that has a slow call wait for that call, in their order. A call that waits
+//! for a person, for the other end of a pipe or for its turn is a task ([`Task`]), which is bound
+//! to no thread. If all threads are busy, calls wait in the kernel: none passes unjudged.
 
 use std::{
     cell::RefCell,
@@ -28,11 +27,11 @@ use stockade_types::ignored;
 
 use crate::{Answer, procfs, recorder::lock};
 
-/// Threads that answer calls: one receives, and three can hash, walk or wait for the disk. More would
-/// not be faster, since all of these wait for the same processors and the same disk.
+/// Threads that answer calls: one receives, and three can hash, walk or wait for the disk. More
+/// would not be faster, since all of these wait for the same processors and the same disk.
 const THREADS_MAX: usize = 4;
 
-/// What becomes of a call that waits.
+/// The rest of a call that waits.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Starts one more thread that serves.
@@ -43,7 +42,7 @@ type Starter = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 pub(crate) struct Lanes {
     state: Mutex<State>,
     changed: Condvar,
-    /// Processes with a slow call under way; looked at for every call.
+    /// Processes with a slow call in progress; read for every call.
     slow: AtomicUsize,
     starter: OnceLock<Starter>,
 }
@@ -53,17 +52,17 @@ struct State {
     /// Whether a thread leads.
     led: bool,
     threads: usize,
-    /// Threads that wait for something to do, or were just woken for it.
+    /// Threads that wait for work, or were just woken for it.
     idle: usize,
-    /// Processes with a slow call under way, and their calls that came after it.
+    /// Processes with a slow call in progress, and their later calls.
     slow: HashMap<u32, VecDeque<Notification>>,
-    /// Tasks that can go on.
+    /// Tasks that can continue.
     ready: VecDeque<Arc<Task>>,
     /// All tasks, by the call that each of them answers.
     tasks: HashMap<u64, Arc<Task>>,
     timers: BTreeMap<(Instant, u64), Waker>,
     timers_made: u64,
-    /// When it is looked next whether the callers of tasks still wait.
+    /// Time of the next check whether the callers of tasks still wait.
     look_at: Option<Instant>,
     closed: bool,
 }
@@ -72,9 +71,9 @@ struct State {
 pub(crate) enum Next {
     /// It receives calls.
     Lead,
-    /// It goes on with a task.
+    /// It continues a task.
     Run(Arc<Task>),
-    /// It looks whether the callers of tasks still wait.
+    /// It checks whether the callers of tasks still wait.
     Look,
     /// Every process of the session has ended.
     End,
@@ -89,10 +88,10 @@ pub(crate) struct Task {
 
 #[derive(Default)]
 struct Progress {
-    /// What is left to do; nothing while a thread does it, and at the end.
+    /// The remaining work; nothing while a thread does it, and at the end.
     work: Option<Work>,
     queued: bool,
-    /// Whether it was woken while a thread was at it.
+    /// Whether it was woken while a thread ran it.
     woken: bool,
 }
 
@@ -100,18 +99,18 @@ thread_local! {
     static ROLE: RefCell<Option<Role>> = const { RefCell::new(None) };
 }
 
-/// What the current thread is to its session.
+/// The role of the current thread in its session.
 struct Role {
     lanes: Arc<Lanes>,
-    /// The thread whose call is answered, as long as this thread leads.
+    /// The thread whose call is answered, while this thread leads.
     leads_for: Option<u32>,
     /// The process whose call became slow.
     passed_for: Option<u32>,
 }
 
-/// Says that what follows can take long: from here on another thread receives calls.
+/// Marks the following work as slow: from here on another thread receives calls.
 ///
-/// It does nothing where the current thread does not lead.
+/// Does nothing if the current thread does not lead.
 pub(crate) fn slow() {
     ROLE.with_borrow_mut(|role| {
         let Some(role) = role else { return };
@@ -137,7 +136,7 @@ pub(crate) fn begin(lanes: &Arc<Lanes>, tid: u32) {
     });
 }
 
-/// Notes that the call is done with; returns its process where the lead was passed on.
+/// Notes that the call is done; returns its process if the lead was passed on.
 pub(crate) fn end() -> Option<u32> {
     ROLE.with_borrow_mut(|role| {
         let role = role.as_mut()?;
@@ -147,13 +146,13 @@ pub(crate) fn end() -> Option<u32> {
 }
 
 impl Lanes {
-    /// Counts the first thread, and says how more are started.
+    /// Counts the first thread, and sets how more are started.
     pub(crate) fn open(&self, starter: Starter) {
         lock(&self.state).threads += 1;
         ignored(self.starter.set(starter), "the lanes are opened once");
     }
 
-    /// Waits for something to do.
+    /// Waits for work.
     pub(crate) fn next(&self) -> Next {
         let mut state = lock(&self.state);
         loop {
@@ -199,7 +198,7 @@ impl Lanes {
         state
     }
 
-    /// Lets another thread receive calls; `false` where there is none.
+    /// Lets another thread receive calls; `false` if there is none.
     fn pass(&self, process: u32) -> bool {
         let mut state = lock(&self.state);
         state.slow.entry(process).or_default();
@@ -215,7 +214,7 @@ impl Lanes {
         false
     }
 
-    /// Has a thread come for what there is to do, and starts one if need be; `false` where the current
+    /// Wakes a thread for the waiting work, and starts one if necessary; `false` if the current
     /// thread is the only one.
     fn call_threads(&self, mut state: MutexGuard<'_, State>) -> bool {
         let wanted = state.ready.len() + usize::from(!state.led);
@@ -225,7 +224,7 @@ impl Lanes {
         }
         drop(state);
         self.changed.notify_one();
-        // If all threads are busy, one of them comes later.
+        // If all threads are busy, one of them takes the work later.
         if !starts || self.starter.get().is_some_and(|start| start().is_ok()) {
             return true;
         }
@@ -235,7 +234,7 @@ impl Lanes {
         state.threads > 1
     }
 
-    /// Keeps a call back whose process has a slow one under way; `true` where that is so.
+    /// Holds a call back whose process has a slow one in progress; `true` if so.
     pub(crate) fn defer(&self, call: &Notification) -> bool {
         if self.slow.load(Ordering::Acquire) == 0 {
             return false;
@@ -251,8 +250,8 @@ impl Lanes {
         true
     }
 
-    /// Returns the next call of a process whose slow call has its answer; once there is none the
-    /// process is as all others.
+    /// Returns the next held call of a process whose slow call has its answer; with none left, the
+    /// process counts as all others again.
     pub(crate) fn behind(&self, process: u32) -> Option<Notification> {
         let mut state = lock(&self.state);
         let next = state.slow.get_mut(&process).and_then(VecDeque::pop_front);
@@ -263,7 +262,7 @@ impl Lanes {
         next
     }
 
-    /// Has a call answered by `work`, by whichever thread is free; `false` where there is none.
+    /// Has any free thread answer a call by `work`; `false` if there is none.
     pub(crate) fn spawn(self: &Arc<Self>, call: &Notification, work: Work) -> bool {
         let task = Arc::new(Task {
             call: *call,
@@ -289,7 +288,7 @@ impl Lanes {
     fn queue(&self, task: Arc<Task>) {
         let mut state = lock(&self.state);
         state.ready.push_back(task);
-        // Where there is a task, there is a thread besides the one that leads.
+        // If there is a task, there is a thread besides the one that leads.
         let _there_is = self.call_threads(state);
     }
 
@@ -302,12 +301,12 @@ impl Lanes {
         }
     }
 
-    /// Returns the tasks that there are.
+    /// Returns the current tasks.
     pub(crate) fn tasks(&self) -> Vec<Arc<Task>> {
         lock(&self.state).tasks.values().map(Arc::clone).collect()
     }
 
-    /// Waits for as long as this at most: whatever wakes the task ends it.
+    /// Waits for at most this time: anything that wakes the task ends the wait.
     pub(crate) fn pause(&self, time: Duration) -> impl Future<Output = ()> + Send {
         let until = Instant::now() + time;
         let mut waited = false;
@@ -326,7 +325,7 @@ impl Lanes {
         })
     }
 
-    /// Has all threads end: there are no callers any more. Tasks look once more at that.
+    /// Ends all threads: there are no callers any more. Tasks check that once more.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
         for task in self.tasks() {
@@ -335,7 +334,7 @@ impl Lanes {
         self.changed.notify_all();
     }
 
-    /// Says that a thread ends.
+    /// Counts a thread as ended.
     pub(crate) fn leave(&self) {
         lock(&self.state).threads -= 1;
         self.changed.notify_all();
@@ -365,7 +364,7 @@ impl State {
 }
 
 impl Task {
-    /// Goes on with it; returns the answer at its end.
+    /// Continues the task; returns the answer at its end.
     pub(crate) fn run(self: &Arc<Self>) -> Option<Answer> {
         let mut progress = lock(&self.progress);
         (progress.queued, progress.woken) = (false, false);

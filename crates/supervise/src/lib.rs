@@ -1,9 +1,11 @@
-//! Judging what happens in a session: every execution waits here for its verdict, every change of a
-//! path is judged and made here, and both are recorded before anybody has the answer.
+//! Judges everything that happens in a session: every execution waits here for its verdict, every
+//! change of a path is judged and made here, and both are recorded before the caller has the
+//! answer.
 //!
-//! The kernel's notifier hands a system call over ([`start`]). Who calls is read from `/proc`
-//! (`procfs`, `processes`), what the call means from its arguments (`resolve`, `locate`), what it may do
-//! from policy; the answer goes back to the call. Nothing here knows how a session is started or ended.
+//! The kernel's notifier hands a system call over ([`start`]). The caller is read from `/proc`
+//! (`procfs`, `processes`), the meaning of the call from its arguments (`resolve`, `locate`), and
+//! its verdict comes from policy; the answer goes back to the call. Nothing here knows how a
+//! session starts or ends.
 #![forbid(unsafe_code)]
 
 mod act;

@@ -1,9 +1,9 @@
-//! Where a path of a call leads, as descriptors: a directory and a name in it.
+//! Resolves a path of a call to descriptors: a directory and a name in it.
 //!
-//! The walk is the kernel's own (path_resolution(7)), done once, in the session's mounts, with the
-//! caller's working directory and descriptors. What is done afterwards is done relative to the
-//! descriptors, so nothing that the caller changes meanwhile can lead it elsewhere. The root of the
-//! walk is the session's root; links of `/proc` that mean "whoever looks" are read for the caller.
+//! The walk follows the kernel's rules (path_resolution(7)), once, in the session's mounts, with
+//! the caller's working directory and descriptors. Later operations are relative to the
+//! descriptors, so no change by the caller can redirect them. The root of the walk is the session's
+//! root; links of `/proc` that depend on the reading process are read for the caller.
 
 use std::{
     collections::VecDeque,
@@ -29,35 +29,35 @@ use crate::{
 /// Inode of the top directory of every process file system (`PROC_ROOT_INO`, linux/proc_fs.h).
 const PROC_ROOT_INODE: u64 = 1;
 
-/// What a path of a call leads to.
+/// The place that a path of a call resolves to.
 #[derive(Debug)]
 pub(crate) struct Place {
     /// The directory, as a path.
     parent: OwnedFd,
     /// The last component: a name, `.` or `..`.
     name: OsString,
-    /// Whether slashes come behind it, which only a directory may have.
+    /// Whether slashes follow it, which only a directory may have.
     slashes: bool,
-    /// What a link of a process (`/proc/PID/fd/N`) leads to, which need not have a name.
+    /// The target of a link of a process (`/proc/PID/fd/N`), which need not have a name.
     object: Option<OwnedFd>,
-    /// Canonical path inside; empty where it has none.
+    /// Canonical path inside; empty if it has none.
     pub(crate) path: PathBuf,
     /// What is there, if anything is.
     pub(crate) stat: Option<Seen>,
 }
 
 impl Place {
-    /// Returns what kind of file is there, if anything is.
+    /// Returns the kind of the file there, if any.
     pub(crate) fn kind(&self) -> Option<FileType> {
         self.stat.map(|seen| seen.kind)
     }
 
-    /// Returns the directory in which the name is.
+    /// Returns the directory that contains the name.
     pub(crate) fn parent(&self) -> BorrowedFd<'_> {
         self.parent.as_fd()
     }
 
-    /// Returns the name as the call has it: the kernel judges slashes behind it itself.
+    /// Returns the name as the call gives it: the kernel judges slashes after it itself.
     pub(crate) fn name(&self) -> OsString {
         let mut name = self.name.clone();
         if self.slashes {
@@ -66,17 +66,17 @@ impl Place {
         name
     }
 
-    /// Returns what a link of a process leads to; it has no name that could be used instead.
+    /// Returns the target of a link of a process; it has no name that could be used instead.
     pub(crate) fn object(&self) -> Option<BorrowedFd<'_>> {
         self.object.as_ref().map(AsFd::as_fd)
     }
 
-    /// Tells whether slashes stand behind what is no directory.
+    /// Whether slashes follow a name that is not a directory.
     pub(crate) fn is_no_directory_with_slashes(&self) -> bool {
         self.slashes && self.kind().is_some_and(|kind| kind != FileType::Directory)
     }
 
-    /// The kernel's answer to a call that needs something to be there.
+    /// The kernel's answer to a call that needs an existing file.
     pub(crate) fn missing(&self) -> io::Error {
         match rustix::fs::statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Errno::NOENT.into(),
@@ -84,7 +84,7 @@ impl Place {
         }
     }
 
-    /// Opens what is there as a path, without following a link.
+    /// Opens the object there as a path, without following a link.
     pub(crate) fn open(&self) -> io::Result<OwnedFd> {
         match &self.object {
             Some(object) => object.try_clone(),
@@ -92,7 +92,7 @@ impl Place {
         }
     }
 
-    /// As [`Self::open`], with the slashes that the call has behind the name.
+    /// As [`Self::open`], with the slashes that the call has after the name.
     pub(crate) fn open_whole(&self) -> io::Result<OwnedFd> {
         match &self.object {
             None if self.slashes => open_path(&self.parent, self.name(), OFlags::DIRECTORY),
@@ -100,14 +100,14 @@ impl Place {
         }
     }
 
-    /// Tells whether a mount of the session lies at the name: it can be neither moved nor removed.
-    /// The kernel asks this of the namespace of who calls, which is not the session's here.
+    /// Whether a mount of the session lies at the name: it can be neither moved nor removed. The
+    /// kernel checks this in the namespace of the calling process, which here is not the session's.
     pub(crate) fn is_mount_point(&self) -> bool {
         self.name != "." && self.name != ".." && self.stat.is_some_and(|seen| seen.is_mount_root)
     }
 }
 
-/// A directory on the way, and the names that led there from the last root on.
+/// A directory on the way, and the names from the last root to it.
 struct Walk {
     here: OwnedFd,
     todo: VecDeque<OsString>,
@@ -116,11 +116,11 @@ struct Walk {
 }
 
 impl Resolver {
-    /// Finds where `path` leads from the directory behind `directory`, or (`AT_FDCWD`) from the
-    /// working directory.
+    /// Resolves `path` from the directory behind `directory`, or (`AT_FDCWD`) from the working
+    /// directory.
     ///
     /// # Errors
-    /// With the error number that the kernel would answer, and EACCES for what lies outside the
+    /// With the error number that the kernel would answer, and EACCES for a place outside the
     /// session's view.
     pub(crate) fn locate(&self, directory: i32, path: &[u8], last: Last) -> io::Result<Place> {
         if path.is_empty() {
@@ -157,7 +157,7 @@ impl Resolver {
         self.walk_on(walk, name.to_owned(), slashes, last)
     }
 
-    /// Finds what the descriptor `directory` of the caller itself stands for.
+    /// Finds the object of the caller's descriptor `directory` itself.
     pub(crate) fn locate_descriptor(&self, directory: i32) -> io::Result<Place> {
         let object = if directory == AT_FDCWD {
             self.working_directory()?
@@ -186,7 +186,7 @@ impl Resolver {
         }
     }
 
-    /// Opens, as a path, what a descriptor of the caller stands for.
+    /// Opens, as a path, the object of a descriptor of the caller.
     fn behind(&self, descriptor: i32) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let path = format!("/proc/{}/fd/{descriptor}", self.tid());
@@ -198,7 +198,7 @@ impl Resolver {
         }
     }
 
-    /// The usual case in one call: no link anywhere.
+    /// The usual case in one call: the path has no link.
     fn straight(
         &self,
         base: Option<OwnedFd>,
@@ -246,14 +246,14 @@ impl Resolver {
         slashes: bool,
         stat: Option<Seen>,
     ) -> io::Result<Place> {
-        // What is there lies in the same mount as its directory, if no mount lies on it.
+        // The object lies in the same mount as its directory, if no mount lies on it.
         match stat.filter(|stat| name != ".." && !stat.is_mount_root) {
             Some(stat) => self.mounts().require(stat.mount)?,
             None => self.mounts().require(own(&parent)?.mount)?,
         }
         let mut path = procfs::path_of(&parent)?;
         if procfs::is_deleted(&path) && own(&parent)?.links == 0 {
-            // A directory that was removed has no place: nothing can be made in it.
+            // A removed directory has no place: nothing can be made in it.
             path = PathBuf::new();
         }
         if name == ".." {
@@ -295,7 +295,7 @@ impl Resolver {
                 Followed::Object(object) => return self.at_object(object),
                 Followed::Text => {}
             }
-            // What the link says ends in a name of its own, which is looked at in turn.
+            // The link's text ends in a name of its own, which is resolved in turn.
             let Some(next) = walk.todo.pop_back() else {
                 name = OsString::from(".");
                 continue;
@@ -304,7 +304,7 @@ impl Resolver {
         }
     }
 
-    /// Goes one component further.
+    /// Walks one component further.
     fn step(&self, walk: &mut Walk, part: OsString) -> io::Result<()> {
         if part == "." {
             return Ok(());
@@ -338,7 +338,7 @@ impl Resolver {
         }
     }
 
-    /// Follows the link `name` in the directory that the walk has come to.
+    /// Follows the link `name` in the current directory of the walk.
     fn follow(&self, walk: &mut Walk, name: &OsStr) -> io::Result<Followed> {
         walk.links += 1;
         if walk.links > LINKS_MAX {
@@ -377,7 +377,7 @@ impl Resolver {
         Ok(Followed::Text)
     }
 
-    /// Follows a link of a process, which leads to an object and not to a path.
+    /// Follows a link of a process, which refers to an object and not to a path.
     fn process_link(&self, walk: &Walk, name: &OsStr) -> io::Result<Followed> {
         if own(&walk.here)?.inode == PROC_ROOT_INODE {
             return Ok(Followed::Text);
@@ -386,7 +386,7 @@ impl Resolver {
             stockade_sys::thread::without_tracing(|| open_path(&walk.here, name, OFlags::empty()));
         match opened.unwrap_or_else(|_| Err(Errno::ACCESS.into())) {
             Ok(object) => Ok(Followed::Object(object)),
-            // A process that forbids a look at it may look at itself.
+            // A process that forbids others to inspect it may inspect itself.
             Err(error) if error.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {
                 let own = self.own_descriptor(&walk.trail, name)?;
                 let descriptor = own.ok_or(Errno::ACCESS)?;
@@ -397,7 +397,7 @@ impl Resolver {
         }
     }
 
-    /// Returns the number in a path like `/proc/PID/fd/NUMBER`, where that process is the caller's.
+    /// Returns the number in a path like `/proc/PID/fd/NUMBER`, if that process is the caller's.
     fn own_descriptor(&self, trail: &[OsString], name: &OsStr) -> io::Result<Option<i32>> {
         let own = self.inner_process()?;
         let of_own = trail.iter().any(|part| part == own.as_str())
@@ -409,7 +409,7 @@ impl Resolver {
         })
     }
 
-    /// What `/proc/self` and `/proc/thread-self` say to the caller; `None` for other links.
+    /// The text of `/proc/self` and `/proc/thread-self` for the caller; `None` for other links.
     fn own_process(&self, name: &OsStr) -> io::Result<Option<OsString>> {
         if name == "self" {
             Ok(Some(self.inner_process()?.into()))
@@ -437,7 +437,7 @@ impl Resolver {
         })
     }
 
-    /// What the kernel asks before it follows a link in a directory that everybody may write
+    /// The kernel's check before it follows a link in a world-writable directory
     /// (`fs.protected_symlinks`, proc(5)).
     fn may_follow(&self, directory: &OwnedFd, link: &OwnedFd) -> io::Result<()> {
         let (directory, link) = (own(directory)?, own(link)?);
@@ -457,23 +457,23 @@ impl Resolver {
     }
 }
 
-/// What came of a walk without links.
+/// The outcome of a walk without links.
 enum Straight {
     Found(Place),
-    /// There is a link: the long way starts here.
+    /// There is a link: the walk by hand starts here.
     Links(OwnedFd),
 }
 
-/// What a link led to.
+/// The target of a link.
 enum Followed {
-    /// A path, whose components are to be walked.
+    /// A path, whose components are still to be walked.
     Text,
     /// An object.
     Object(OwnedFd),
 }
 
-/// Whether an object is in no tree at all: a pipe, a socket, or memory that only descriptors lead
-/// to. Who has its descriptor may open it again, and it lies in no mount that anybody sees.
+/// Whether an object is in no tree at all: a pipe, a socket, or memory that only descriptors reach.
+/// A holder of its descriptor may open it again, and it lies in no visible mount.
 fn is_nobodys(object: &OwnedFd, stat: &Seen) -> io::Result<bool> {
     let shown = procfs::path_of(object)?;
     let text = shown.as_os_str().as_bytes();
@@ -486,7 +486,7 @@ fn is_nobodys(object: &OwnedFd, stat: &Seen) -> io::Result<bool> {
     })
 }
 
-/// What a file was seen to be.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) kind: FileType,
@@ -498,7 +498,7 @@ pub(crate) struct Seen {
     inode: u64,
     /// Major and minor number, if it is a device.
     pub(crate) stands_for: (u32, u32),
-    /// The mount it lies in; `None` where the kernel does not tell.
+    /// The mount it lies in; `None` if the kernel does not report it.
     mount: Option<u64>,
     is_mount_root: bool,
 }
@@ -521,7 +521,7 @@ impl Seen {
     }
 }
 
-/// What is asked of a file: enough to judge it, and which mount it lies in.
+/// The requested metadata: enough to judge a file, and its mount.
 const ASKED: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::MODE)
     .union(StatxFlags::NLINK)
@@ -533,13 +533,13 @@ fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Seen>> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
     match rustix::fs::statx(parent, name, flags, ASKED) {
         Ok(found) => Ok(Some(Seen::of(&found))),
-        // The kernel says what is wrong with a name when it is used.
+        // The kernel reports a bad name when it is used.
         Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Looks at what a descriptor itself stands for.
+/// Reads the metadata of a descriptor's object.
 fn own(descriptor: impl AsFd) -> io::Result<Seen> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     Ok(Seen::of(&rustix::fs::statx(descriptor, "", flags, ASKED)?))
@@ -554,14 +554,14 @@ fn open_path(
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
-/// Opens as a path what a descriptor of ours stands for.
+/// Opens as a path the object of a descriptor of ours.
 pub(crate) fn reopen_path(descriptor: &impl AsRawFd) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let link = own_link(descriptor);
     Ok(rustix::fs::open(link, flags, Mode::empty())?)
 }
 
-/// The path by which the kernel leads to what a descriptor of ours stands for.
+/// The path by which the kernel reaches the object of a descriptor of ours.
 pub(crate) fn own_link(descriptor: &impl AsRawFd) -> PathBuf {
     Path::new("/proc/self/fd").join(descriptor.as_raw_fd().to_string())
 }

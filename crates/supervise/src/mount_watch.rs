@@ -1,8 +1,9 @@
-//! Notices when a mount of the session goes: somebody outside replaced the file below it.
+//! Notices when a mount of the session disappears because an outside process replaced the file
+//! below it.
 //!
 //! A mount holds a protected file that existed at the start. If the owner's editor or git replaces
-//! that file by a rename, the kernel takes the mount away in every namespace. From then on the
-//! change notifier alone holds the name, as it holds names that did not exist at the start.
+//! that file by a rename, the kernel removes the mount in every namespace. From then on only the
+//! change notifier protects the name, as it protects names that did not exist at the start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +42,8 @@ impl MountWatch {
         self.file.as_fd()
     }
 
-    /// Returns where mounts lay that have gone since the last call; nothing once the session ends.
+    /// Returns the places of mounts that disappeared since the last call; empty once the session
+    /// ends.
     pub fn gone(&mut self) -> Vec<PathBuf> {
         let Ok(now) = read(&mut self.file) else {
             return Vec::new();
@@ -66,7 +68,7 @@ impl Replaced {
         lock(&self.0).insert(path.to_owned());
     }
 
-    /// Tells, once, whether a mount that has gone was taken away by us.
+    /// Tells, once, whether a removed mount was removed by us.
     pub fn takes(&self, path: &Path) -> bool {
         lock(&self.0).remove(path)
     }

@@ -20,8 +20,8 @@ impl SessionMounts {
         Ok(Self(mounts.into_iter().map(|mount| mount.id).collect()))
     }
 
-    /// Refuses what does not lie in the session's view: nothing is done there in anybody's name,
-    /// whatever led there. `None` is a mount that the kernel does not tell.
+    /// Refuses an object outside the session's view: the supervisor does nothing there in anybody's
+    /// name, however the path got there. `None` is a mount that the kernel does not report.
     ///
     /// # Errors
     /// When it is none of these.

@@ -1,9 +1,11 @@
-//! What a rename of a directory takes along: rules about files below it hold for its new name too.
+//! The entries that move with a renamed directory: rules about files below it hold for its new name
+//! too.
 //!
-//! The mounts hold protected paths that exist, and the notifier judges names that would become
-//! protected. Rules about other files are only in the notifier, so whatever moves with a directory
-//! is judged as if it were removed and made anew; so is what leaves a directory of packages, where
-//! names are spared that are protected elsewhere. Otherwise nothing is searched.
+//! The mounts protect existing protected paths, and the notifier judges names that would become
+//! protected. Only the notifier knows the rules about other files, so it judges every entry that
+//! moves with a directory as if it were removed and made anew. It does the same for entries that
+//! leave a directory of packages, which spares names that are protected elsewhere. Otherwise it
+//! does not search.
 
 use std::{
     collections::BTreeSet,
@@ -26,18 +28,19 @@ use crate::{
     turns::{Beside, Directory, directory},
 };
 
-/// Entries of a moved directory that are judged: a package cache has fewer, and this many take about
-/// a second.
+/// Entries of a moved directory that are judged: a package cache has fewer, and this many take
+/// about a second.
 const ENTRIES_MAX: usize = 300_000;
-/// Entries that are judged at once: so many take a few milliseconds. With more, the directory is walked
+/// Entries that are judged at once: this many take a few milliseconds. A larger directory is walked
 /// through before its call has the turn.
 const ENTRIES_AT_ONCE_MAX: usize = 1_000;
 
-/// How the directories that a call moves are walked through.
+/// How to walk through the directories that a call moves.
 pub(super) enum Walks<'t> {
     /// At once, if they are small.
     Small,
-    /// They were, before the call had its turn; what has changed since is walked through again.
+    /// They were walked through before the call had its turn; a directory that has changed since is
+    /// walked again.
     Ahead(Vec<Ahead<'t>>),
     /// At once, whatever their size.
     Whole,
@@ -52,7 +55,7 @@ pub(super) struct Ahead<'t> {
     judged: Vec<Judged>,
 }
 
-/// There is more to walk through than is done at once.
+/// The walk is too large to be made at once.
 #[derive(Debug)]
 pub(super) struct TooLarge;
 
@@ -68,8 +71,8 @@ impl Ahead<'_> {
 }
 
 impl Supervision {
-    /// Judges what moves with a directory; what is allowed is left out, and what is asked about is
-    /// asked once a rule.
+    /// Judges the entries that move with a directory; leaves out allowed entries, and asks once for
+    /// each rule that asks.
     ///
     /// # Errors
     /// When that takes longer than `walks` permits.
@@ -86,13 +89,13 @@ impl Supervision {
         Ok(carried)
     }
 
-    /// Walks through what a call would move, before it has its turn.
+    /// Walks through the directories that a call would move, before it has its turn.
     pub(super) fn walk_ahead(&self, call: &Call, places: &[Place]) -> Vec<Ahead<'_>> {
         let moves = self.moves(call, places).into_iter();
         let ahead = moves.filter_map(|(from, to)| {
             let opened = from.open().ok()?;
             let walk = self.turns.walk();
-            // What cannot be walked through is, or is not, when it has its turn.
+            // A directory that cannot be walked through is handled when the call has its turn.
             let judged = self
                 .walk(from, to, &opened, ENTRIES_MAX, Some(&walk))
                 .ok()?;
@@ -107,7 +110,7 @@ impl Supervision {
         ahead.collect()
     }
 
-    /// Returns which directories a call moves whose entries are judged, and where to.
+    /// Returns the directories that a call moves and whose entries are judged, with their targets.
     fn moves<'p>(&self, call: &Call, places: &'p [Place]) -> Vec<(&'p Place, &'p Place)> {
         let ([change, ..], [from, to]) = (call.changes.as_slice(), places) else {
             return Vec::new();
@@ -126,20 +129,20 @@ impl Supervision {
         moves
     }
 
-    /// Tells whether what moves may hold a name that is spared where it is and protected where it
-    /// would be.
+    /// Whether a moved directory may hold a name that is spared at its place and protected at the
+    /// target.
     fn becomes_protected(&self, from: &Place, to: &Place) -> bool {
         let settings = &self.policy.settings().workspace;
         let below = |place: &Place| {
             let (area, relative) = self.areas.of(&place.path)?;
-            // Between areas nothing moves: each is a mount of its own.
+            // Between areas a move is impossible: each is a mount of its own.
             let spared = area != Area::Packages;
             spared.then(|| relative.as_os_str().as_bytes().to_owned())
         };
         let (Some(from), Some(to)) = (below(from), below(to)) else {
             return false;
         };
-        // What is lifted by policy is lifted by path, so any other path may be protected.
+        // Policy lifts protection by path, so any other path may be protected.
         settings.spares(&from) && !(settings.unprotect.is_empty() && settings.in_packages(&to))
     }
 
@@ -149,7 +152,7 @@ impl Supervision {
         to: &Place,
         walks: &mut Walks<'_>,
     ) -> Result<Vec<Judged>, TooLarge> {
-        // Through the descriptor it is this directory, whatever lies at its path by now.
+        // The descriptor refers to this directory, whatever lies at its path by now.
         let Ok(opened) = from.open() else {
             return Ok(self.cannot_tell(from).into_iter().collect());
         };
@@ -174,7 +177,7 @@ impl Supervision {
         }
     }
 
-    /// Judges what lies in the directory that `opened` stands for.
+    /// Judges the entries of the directory behind `opened`.
     ///
     /// # Errors
     /// When it has more than `entries_max` entries.
@@ -225,7 +228,7 @@ impl Supervision {
         Ok(judged)
     }
 
-    /// Judges one entry that moves; `None` where it may.
+    /// Judges one entry that moves; `None` if it may.
     fn judge_moved(
         &self,
         directory: &Place,
@@ -235,7 +238,7 @@ impl Supervision {
     ) -> Option<Judged> {
         let path = directory.path.join(below);
         let (area, relative) = self.areas.of(&path)?;
-        // As where it is made: a link named `.git` stands for the directory that it leads to.
+        // As for a new link: a link named `.git` stands for the directory that it leads to.
         let settings = self.protection(area);
         let pointer = file
             && access == Access::Create
@@ -253,7 +256,7 @@ impl Supervision {
         })
     }
 
-    /// Refuses a move of which it is not known what it takes along.
+    /// Refuses a move whose entries cannot be listed.
     fn cannot_tell(&self, directory: &Place) -> Option<Judged> {
         let path = &directory.path;
         let (area, relative) = self.areas.of(path)?;
@@ -277,7 +280,7 @@ impl Supervision {
     }
 }
 
-/// What moves along is shown by its canonical path: the call named only the directory.
+/// A moved entry is shown by its canonical path: the call named only the directory.
 fn raw(directory: &Place) -> Vec<u8> {
     directory.path.as_os_str().as_bytes().to_owned()
 }

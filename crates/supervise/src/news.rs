@@ -1,5 +1,5 @@
-//! What the session can read of what is going on: questions that are open, and hosts that the network
-//! did not reach. One small file that is replaced as a whole.
+//! The current state that the session can read: open questions, and hosts that the network did not
+//! reach. One small file that is replaced as a whole.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -15,23 +15,23 @@ use stockade_types::{ApprovalId, UnixMillis, Verdict, ignored};
 
 /// Name of the file, beside the list of refusals.
 pub const NEWS_FILE: &str = "news.json";
-/// Hosts that were not reached of which it tells.
+/// Unreached hosts that the file lists.
 const UNREACHED_MAX: usize = 20;
-/// Open questions of which it tells; the desk opens fewer.
+/// Open questions that the file lists; the desk opens fewer.
 const OPEN_MAX: usize = 64;
 /// The port of ssh.
 const SSH: u16 = 22;
 /// Characters of a question's effect.
 const EFFECT_CHARS_MAX: usize = 300;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct News {
-    /// Questions that nobody has answered yet, oldest first.
+    /// Unanswered questions, oldest first.
     pub open: VecDeque<Open>,
     /// Allowed connections that could not be made, oldest first.
     pub unreached: VecDeque<NotReached>,
-    /// The last host that was reached over ssh: why a login fails there, nobody else says.
+    /// The last host that was reached over ssh: no other source explains why a login fails there.
     #[serde(default)]
     pub ssh: Option<Reached>,
 }
@@ -41,9 +41,9 @@ pub struct News {
 pub struct Open {
     /// Its number.
     pub approval: ApprovalId,
-    /// What would happen.
+    /// The effect that it would allow.
     pub effect: String,
-    /// Until when it can be answered.
+    /// The time until which it can be answered.
     pub expires: UnixMillis,
 }
 
@@ -52,7 +52,7 @@ pub struct Open {
 pub struct NotReached {
     /// Host and port.
     pub target: String,
-    /// What became of it: `connection refused`, `timed out`, `the name does not exist`.
+    /// The outcome: `connection refused`, `timed out`, `the name does not exist`.
     pub outcome: String,
     /// When.
     pub time: UnixMillis,
@@ -83,7 +83,7 @@ impl Newspaper {
         }
     }
 
-    /// Takes an event in that is journaled.
+    /// Takes in a journaled event.
     pub fn note(&mut self, event: &Event, time: UnixMillis) {
         if take_in(&mut self.news, event, time) {
             ignored(
@@ -101,8 +101,8 @@ impl Newspaper {
     }
 }
 
-/// Takes an event in; returns whether it is news. Only these kinds are: what else happens, nobody
-/// inside is told here.
+/// Takes an event in; returns whether it is news. Only these kinds are: the session does not learn
+/// of others here.
 fn take_in(news: &mut News, event: &Event, time: UnixMillis) -> bool {
     if let Event::ApprovalRequested {
         approval,

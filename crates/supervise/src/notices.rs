@@ -1,5 +1,5 @@
-//! What a session reads of its own record: its refusals, open questions, and hosts that it did not
-//! reach. A reader of events like any other, which gets each once the journal has it.
+//! The part of its own record that a session reads: its refusals, open questions, and hosts that it
+//! did not reach. It reads events like any other reader, each after the journal has it.
 
 use std::fs::File;
 
@@ -11,7 +11,7 @@ use crate::{denials::Denials, news::Newspaper};
 /// The files of one session.
 pub struct Notices {
     denials: Denials,
-    /// Rules whose refusals the session is not told.
+    /// Rules whose refusals the session does not learn of.
     quiet: Vec<RuleId>,
     news: Newspaper,
 }
@@ -41,7 +41,7 @@ impl Notices {
         }
     }
 
-    /// Puts a refusal to the end of what the session reads.
+    /// Appends a refusal to the list that the session reads.
     pub(crate) fn refused(&mut self, decision: &DecisionRecord) {
         ignored(
             self.denials.add(decision),
@@ -50,7 +50,7 @@ impl Notices {
     }
 }
 
-/// Returns the decision of an event that says no.
+/// Returns the decision of an event that refuses.
 pub(crate) fn denial(event: &Event) -> Option<&DecisionRecord> {
     if matches!(event, Event::ApprovalRequested { .. }) {
         return None;

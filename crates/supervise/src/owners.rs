@@ -1,7 +1,7 @@
 //! Which process a connection of the session belongs to.
 //!
-//! A socket can be inherited and passed on, so it belongs to all who hold it. Where they do not run
-//! the same executable nobody can say which program connects.
+//! A socket can be inherited and passed on, so it belongs to all its holders. If they do not run
+//! the same executable, the connecting program is unknown.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,18 +21,18 @@ const PROCESSES_MAX: usize = 20_000;
 /// Holders of recent sockets that are remembered: a program that opens many connections is found
 /// without a search.
 const RECENT_MAX: usize = 16;
-/// How often holders that do not run the same are looked at: a child that was just made holds the
-/// sockets of its parent until it executes something, and may do so between the two looks at it.
+/// How often holders of different executables are read again: a new child holds the sockets of its
+/// parent until it executes another program, and may do so between two reads.
 const LOOKS_MAX: usize = 4;
-/// Pause before such a look.
+/// Pause before such a read.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// How far the holders of a socket are looked for.
+/// How far the search for the holders of a socket goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Search {
-    /// Rules depend on what they run.
+    /// To all holders: rules depend on the programs that they run.
     All,
-    /// Only events name them: the first one that is found stands for all.
+    /// To the first holder, which stands for all: only events name it.
     First,
 }
 
@@ -63,20 +63,20 @@ pub struct Owners {
     pub recent: Vec<u32>,
 }
 
-/// Who holds a socket.
+/// The holders of a socket.
 #[derive(Debug, Default)]
 struct Holders {
-    /// Nearest to the session's first process first: who opened a socket comes before those who
-    /// inherited it.
+    /// Nearest to the session's first process first: the process that opened a socket comes before
+    /// those that inherited it.
     pids: Vec<u32>,
-    /// There could be others.
+    /// Whether there could be others.
     and_others: bool,
 }
 
 impl Owners {
-    /// Describes the owners of connections; a subject is empty where its connection is gone already.
-    /// Descriptors are read once for all of them. Where processes have covers, all holders of a socket
-    /// are looked for: a connection that somebody else holds too is covered by nothing.
+    /// Describes the owners of connections; a subject is empty if its connection is gone already.
+    /// Descriptors are read once for all of them. If processes have covers, this finds all holders
+    /// of a socket: a connection that another process holds too has no cover.
     pub fn find(&mut self, batch: &[Wanted]) -> Vec<(u64, Subject)> {
         let inode = |wanted: &Wanted| {
             let found = self
@@ -122,7 +122,7 @@ impl Owners {
         ids.zip(inodes.into_iter().map(subject)).collect()
     }
 
-    /// Describes who holds a socket, and tells whether all of them run the same.
+    /// Describes the holders of a socket, and tells whether all of them run the same executable.
     fn subject(&self, holders: &Holders, described: &mut HashMap<u32, Subject>) -> (Subject, bool) {
         let Some((first, others)) = holders.pids.split_first() else {
             return (Subject::default(), true);
@@ -153,7 +153,7 @@ impl Owners {
         }
         let processes = procfs::descendants(self.first_process, PROCESSES_MAX);
         let mut and_others = processes.len() >= PROCESSES_MAX;
-        // The session's first process is our own; it has no sockets and lets nobody look.
+        // The session's first process is our own; it has no sockets and forbids inspection.
         for pid in processes.into_iter().skip(1) {
             match procfs::sockets(pid, wanted) {
                 Ok(held) => {

@@ -1,5 +1,5 @@
-//! Places of the workspace that a protected name leads to: git follows a link or a pointer file
-//! named `.git` to a directory of any name, and runs what that is configured with.
+//! Places of the workspace that a protected name refers to: git follows a link or a pointer file
+//! named `.git` to a directory of any name, and runs programs that this directory configures.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,24 +16,24 @@ use stockade_types::AbsPath;
 
 /// Bytes of a pointer file that are read: twice the longest path that the kernel takes.
 const POINTER_BYTES_MAX: u64 = 8192;
-/// Links on the way to a target; the kernel gives up after as many (path_resolution(7)).
+/// Links on the way to a target; the kernel refuses more (path_resolution(7)).
 pub const LINKS_MAX: usize = 40;
-/// What a pointer file begins with (gitrepository-layout(5)).
+/// The beginning of a pointer file (gitrepository-layout(5)).
 const POINTER_START: &[u8] = b"gitdir:";
 
-/// What links and pointers with protected names led to when the session started. Paths are below
-/// the workspace.
+/// The targets of links and pointers with protected names at the start of the session. Paths are
+/// below the workspace.
 #[derive(Debug, Default)]
 pub struct Places {
     /// By path in lower case, since patterns ignore case too.
     led_to: BTreeMap<Vec<u8>, Place>,
-    /// What lies on the way to such a place, or is one: moving it would put something else there.
+    /// Places, and paths on the way to one: moving such a path would substitute another place.
     on_the_way: BTreeMap<Vec<u8>, Place>,
-    /// How many names there are of places led to.
+    /// The number of names of all places.
     count: usize,
 }
 
-/// A path, as it is spelled, and the names with which patterns know it as well. On most file systems
+/// A path, as it is spelled, and the further names that patterns match for it. On most file systems
 /// other spellings are other paths.
 #[derive(Debug, Default)]
 struct Place(BTreeSet<(Vec<u8>, Vec<u8>)>);
@@ -45,18 +45,18 @@ impl Place {
     }
 }
 
-/// Where a path ends once every link in it is followed.
+/// The end of a path after every link in it is followed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Way {
-    /// Each directory and link that was passed; what does not exist, too.
+    /// Each directory and link that was passed, existing or not.
     passed: Vec<PathBuf>,
     links: Vec<PathBuf>,
-    /// The end, which need not exist.
+    /// The end, which may not exist.
     pub target: PathBuf,
 }
 
 impl Places {
-    /// Notes that `name` leads this way; tells whether the target is a place that was not known.
+    /// Notes that `name` leads this way; tells whether the target is a new place.
     pub fn note(&mut self, workspace: &AbsPath, way: &Way, name: &[u8]) -> bool {
         let below = |path: &Path| below(workspace, path);
         for path in way.passed.iter().filter_map(|path| below(path)) {
@@ -76,17 +76,17 @@ impl Places {
         new
     }
 
-    /// Whether nothing is known that a protected name leads to.
+    /// Whether no protected name leads to a place.
     pub fn is_empty(&self) -> bool {
         self.led_to.is_empty() && self.on_the_way.is_empty()
     }
 
-    /// How many places there are, each counted once a name.
+    /// The number of places, each counted once for each name.
     pub const fn len(&self) -> usize {
         self.count
     }
 
-    /// Returns the further names of a path: those that it has below the places it lies in.
+    /// Returns the further names of a path: its names below the places that it lies in.
     pub fn names(&self, path: &[u8]) -> Vec<Vec<u8>> {
         if self.led_to.is_empty() {
             return Vec::new();
@@ -103,8 +103,8 @@ impl Places {
         found
     }
 
-    /// Returns the further name by which a change of a path must not be; with `moved`, something
-    /// that was made elsewhere would be at the path, or nothing.
+    /// Returns the further name that protects a path from a change; `moved` means that an object
+    /// made elsewhere, or none, would be at the path.
     pub fn protected_name(
         &self,
         settings: &WorkspaceSettings,
@@ -122,7 +122,7 @@ impl Places {
         named.or_else(|| moved.then(passed).flatten())
     }
 
-    /// Tells whether what is no directory would lead elsewhere at this path.
+    /// Whether a file that is not a directory would lead elsewhere at this path.
     pub fn leads_from(&self, settings: &WorkspaceSettings, path: &[u8]) -> bool {
         let stands = |name: &Vec<u8>| settings.stands_for(name).is_some();
         self.on_the_way.contains_key(&path.to_ascii_lowercase())
@@ -141,7 +141,7 @@ fn below(workspace: &AbsPath, path: &Path) -> Option<Vec<u8>> {
     Some(below.as_os_str().as_bytes().to_owned())
 }
 
-/// Puts what lies below a place behind another name of it.
+/// Puts a path below a place behind another name of the place.
 pub fn join(name: &[u8], below: &[u8]) -> Vec<u8> {
     let below = below.strip_prefix(b"/").unwrap_or(below);
     if below.is_empty() || name.is_empty() {
@@ -150,7 +150,7 @@ pub fn join(name: &[u8], below: &[u8]) -> Vec<u8> {
     [name, b"/", below].concat()
 }
 
-/// Where a path and the directories above it end; 0 stands for the workspace itself.
+/// The ends of a path and of the directories above it; 0 stands for the workspace itself.
 fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     let inner = slashes.map(|(at, _)| at);
@@ -158,7 +158,7 @@ fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
     std::iter::once(0).chain(inner).chain(own)
 }
 
-/// Tells whether a path has a name by itself: patterns hold at any depth.
+/// Whether a path has a name by itself: patterns match at any depth.
 fn ends_with(path: &[u8], name: &[u8]) -> bool {
     let start = path.len().checked_sub(name.len());
     start.is_some_and(|at| {
@@ -167,7 +167,7 @@ fn ends_with(path: &[u8], name: &[u8]) -> bool {
     })
 }
 
-/// Follows a path, relative to a directory, to where it ends; `None` where that is nowhere.
+/// Follows a path, relative to a directory, to its end; `None` if it has none.
 pub fn follow(directory: &Path, path: &OsStr) -> Option<Way> {
     let mut way = Way {
         target: PathBuf::from("/"),
@@ -208,25 +208,25 @@ fn push(todo: &mut Vec<OsString>, path: &Path) {
     todo.extend(parts);
 }
 
-/// Reads the path in a pointer file, in each way that it is understood; nothing for other files.
+/// Returns each reading of the path in a pointer file; empty for other files.
 pub fn read_pointer(path: &Path) -> Vec<OsString> {
     read(path).map(|text| pointer(&text)).unwrap_or_default()
 }
 
-/// Reads the path in a file `commondir`, which names the directory that worktrees share; links lead
-/// to that file too.
+/// Reads the path in a file `commondir`, which names the directory that worktrees share; links to
+/// that file are followed too.
 pub fn read_common(path: &Path) -> Option<OsString> {
     let way = follow(path.parent()?, path.file_name()?)?;
     line(&read(&way.target)?)
 }
 
-/// Reads a small regular file; nothing where it is none, or too long.
+/// Reads a small regular file; `None` for other files, and for longer ones.
 pub fn read_small(path: &Path) -> Option<Vec<u8>> {
     read(path)
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
-    // What is a pipe by now must not keep the session from starting.
+    // A file that became a pipe must not keep the session from starting.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
     if !file.metadata().ok()?.is_file() {
@@ -242,13 +242,14 @@ fn pointer(text: &[u8]) -> Vec<OsString> {
     let Some(path) = text.strip_prefix(POINTER_START) else {
         return Vec::new();
     };
-    // Git wants one blank here, and a further one is of the path; others take any number of them.
+    // Git wants one blank here and counts a further one to the path; other readers skip all of
+    // them.
     let one = path.strip_prefix(b" ").and_then(line);
     let any = line(path.trim_ascii_start()).filter(|any| one.as_ref() != Some(any));
     one.into_iter().chain(any).collect()
 }
 
-/// Git takes all of such a file but the ends of lines behind it, so a path can have those too; a NUL
+/// Git strips only the line ends at the end of such a file, so a path can contain them too; a NUL
 /// ends it.
 fn line(text: &[u8]) -> Option<OsString> {
     let end = text
@@ -260,13 +261,13 @@ fn line(text: &[u8]) -> Option<OsString> {
 
 #[cfg(test)]
 impl Places {
-    /// Returns every place with a name that it has as well.
+    /// Returns every place with each further name of it.
     pub fn all(&self) -> impl Iterator<Item = (&Path, &[u8])> {
         let all = self.led_to.values().flat_map(|place| &place.0);
         all.map(|(path, name)| (Path::new(OsStr::from_bytes(path)), name.as_slice()))
     }
 
-    /// Returns what lies on the way to a place.
+    /// Returns the paths on the way to a place.
     fn on_the_way(&self) -> impl Iterator<Item = &Path> {
         self.on_the_way.values().flat_map(|place| {
             let paths: BTreeSet<_> = place.0.iter().map(|(path, _)| path).collect();

@@ -1,11 +1,11 @@
-//! The processes of a session as the supervisor knows them, so that an execution costs few reads of
-//! `/proc` and not some for every ancestor.
+//! The processes of a session as the supervisor knows them, so that an execution needs only a few
+//! reads of `/proc`, not several for every ancestor.
 //!
-//! Which program a process runs is always asked of the kernel. Its arguments are known from its last
-//! execution, since every execution passes the notifier; but the notifier sees it before it happens,
-//! and it can fail. So what was let through counts only once the stack lies elsewhere, and where more
-//! than one thing was let through, or nothing is known, the arguments are read. Start times tell a
-//! reused id from the process that had it before.
+//! The kernel is always asked which program a process runs. The arguments come from the last
+//! execution, since every execution passes the notifier; but the notifier sees it before it
+//! happens, and it can fail. So the arguments of a permitted execution count only once the stack
+//! has moved; if more than one was permitted, or none is known, the arguments are read. The start
+//! time distinguishes a reused id from the process that had it before.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -21,34 +21,34 @@ use crate::{
 
 /// Processes that are remembered; at the limit all are forgotten and read again as they appear.
 const KNOWN_MAX: usize = 50_000;
-/// Parents that a subject lists; deeper trees are cut, the nearest matter.
+/// Parents that a subject lists; deeper trees are cut, since the nearest matter most.
 const ANCESTRY_MAX: usize = 12;
 /// Bytes of one parent's command line in the ancestry.
 const ANCESTOR_BYTES_MAX: usize = 200;
 
 #[derive(Clone, Debug)]
 struct Known {
-    /// As it was when it was seen to run with these arguments: its stack tells.
+    /// The identity with which it was seen to run these arguments; the stack shows a change.
     identity: Identity,
     argv: Words,
     next: Next,
-    /// The parents as they were found last.
+    /// The parents as last found.
     ancestry: Option<Ancestry>,
 }
 
-/// The parents of a process, and what they were made of.
+/// The parents of a process, and the facts that they were derived from.
 #[derive(Clone, Debug)]
 struct Ancestry {
     of: Vec<Words>,
     lines: Words,
 }
 
-/// The executions that were let through since.
+/// The executions that were permitted since.
 #[derive(Clone, Debug)]
 enum Next {
     Nothing,
     One(Words),
-    /// Threads that execute at once, or failures: which one happens cannot be told.
+    /// Executions by several threads at once, or failures: it is unknown which one happens.
     Several,
 }
 
@@ -62,7 +62,7 @@ impl Known {
         }
     }
 
-    /// Returns the arguments of the process, as it is now; `None` where they must be read.
+    /// Returns the current arguments of the process; `None` if they must be read.
     fn settle(&mut self, now: Identity) -> Option<Words> {
         let moved = self.identity.stack != now.stack;
         self.argv = match (&self.next, moved) {
@@ -81,10 +81,10 @@ impl Known {
 /// The table; shared by the notifier and the network.
 #[derive(Debug)]
 pub struct Processes {
-    /// The session's first process: parents are listed up to it.
+    /// The session's first process: the list of parents ends there.
     first: u32,
     known: Mutex<HashMap<u32, Known>>,
-    /// What commands that were asked about cover while they run.
+    /// The covers of commands that a person was asked about.
     pub(crate) covers: Covers,
 }
 
@@ -98,24 +98,24 @@ impl Processes {
         }
     }
 
-    /// The session's first process.
+    /// Returns the session's first process.
     pub const fn first(&self) -> u32 {
         self.first
     }
 
-    /// Describes the process that thread `tid` belongs to, as far as it can still be told.
+    /// Describes the process of thread `tid`, as far as it is still known.
     pub fn subject(&self, tid: u32) -> Subject {
         procfs::identity(tid)
             .map(|identity| self.describe(identity))
             .unwrap_or_default()
     }
 
-    /// Returns what an answer to a command, or a rule about it, says of a connection of its programs.
+    /// Returns the cover of a connection, by an answer to a command or by a rule about it.
     pub fn cover_of_connection(&self, request: &Request) -> Option<CoveredBy> {
         self.covers.of_connection(request)
     }
 
-    /// Describes a process whose identity was read just now.
+    /// Describes a process whose identity has just been read.
     pub(crate) fn describe(&self, identity: Identity) -> Subject {
         Subject {
             id: Some(identity.id),
@@ -140,7 +140,7 @@ impl Processes {
         drop(known);
         settled.unwrap_or_else(|| {
             let argv = Words::from(procfs::command_line(pid));
-            // What is still to happen must not be forgotten over what is read meanwhile.
+            // What is read now must not replace an execution that is still pending.
             if !pending {
                 self.remember(Known::new(identity, argv.clone()));
             }
@@ -156,14 +156,14 @@ impl Processes {
         known.insert(process.identity.id.pid, process);
     }
 
-    /// Notes the arguments of an execution that is let through, of a process that was described as
-    /// what `identity` says.
+    /// Notes the arguments of a permitted execution, of a process that was described with
+    /// `identity`.
     pub(crate) fn executes(&self, identity: Identity, argv: &[RawText]) {
         let mut known = lock(&self.known);
         let Some(known) = known.get_mut(&identity.id.pid) else {
             return;
         };
-        // It is known as it was read: where it is not any more, another of its threads was faster.
+        // If the entry no longer matches what was read, another thread of the process was faster.
         let same = known.identity.id == identity.id && known.identity.stack == identity.stack;
         known.next = match known.next {
             Next::Nothing if same => Next::One(procfs::cut_command_line(argv).into()),
@@ -171,8 +171,8 @@ impl Processes {
         };
     }
 
-    /// Lists the parents. They are the same from one event of a process to the next, so the list is
-    /// made once and shared until one of them executes something.
+    /// Lists the parents. They rarely change between events of a process, so the list is made once
+    /// and shared until one of them executes a program.
     fn ancestry(&self, identity: Identity) -> Words {
         let mut of = Vec::with_capacity(ANCESTRY_MAX);
         let mut next = identity.parent;
@@ -209,7 +209,7 @@ impl Processes {
         lines
     }
 
-    /// Returns the parent of a process, if it can be told.
+    /// Returns the parent of a process, if it is known.
     pub(crate) fn parent(&self, identity: Identity) -> Option<ProcessId> {
         if identity.parent == self.first {
             return None;
@@ -241,7 +241,7 @@ fn line(argv: &[RawText]) -> RawText {
         }
     }
     line.truncate(ANCESTOR_BYTES_MAX);
-    // A letter that the cut went through would be shown as bytes that nobody wrote.
+    // A character that was cut in half would be shown as bytes that the program never wrote.
     if let Err(error) = std::str::from_utf8(&line)
         && error.error_len().is_none()
     {

@@ -1,4 +1,4 @@
-//! Reading what the kernel says of a process (proc(5)).
+//! Reads the kernel's information about a process (proc(5)).
 
 use std::{
     collections::HashSet,
@@ -23,11 +23,11 @@ use stockade_types::{ProcessId, RawText, ignored};
 pub(crate) const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a command line that a subject keeps.
 const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
-/// Descriptors of a process that forbids a look at it that are looked at one by one.
+/// Descriptors that are tried one by one, of a process that forbids inspection.
 const HIDDEN_DESCRIPTORS_MAX: i32 = 4096;
-/// With fewer descriptors than this, the limits of a process are not looked at.
+/// With fewer descriptors than this, the limits of a process are not read.
 const FEW_DESCRIPTORS: u64 = 64;
-/// Processes of a session that are looked through for one.
+/// Processes of a session that are searched for one.
 const PROCESSES_MAX: usize = 100_000;
 /// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 21 numbers fit twice.
 const STAT_BYTES: usize = 1024;
@@ -57,7 +57,7 @@ fn thread(tid: u32) -> Option<Pid> {
     i32::try_from(tid).ok().and_then(Pid::from_raw)
 }
 
-/// Reads which process a thread is of.
+/// Reads which process a thread belongs to.
 pub(crate) fn group(tid: u32) -> io::Result<u32> {
     Ok(Status::new(&status(tid)?).process()?)
 }
@@ -67,7 +67,7 @@ pub(crate) fn status(tid: u32) -> io::Result<Vec<u8>> {
     fs::read(format!("/proc/{tid}/status"))
 }
 
-/// Reads what a process is now.
+/// Reads the current identity of a process.
 pub(crate) fn of_process(pid: u32) -> io::Result<Identity> {
     let stat = stat(pid)?;
     Ok(Identity {
@@ -90,7 +90,7 @@ fn stat(id: u32) -> io::Result<proc_text::Stat> {
 /// Reads the device of the terminal that controls the process of thread `tid`.
 ///
 /// # Errors
-/// ENXIO where there is none.
+/// ENXIO if there is none.
 pub(crate) fn terminal(tid: u32) -> io::Result<u64> {
     match stat(tid)?.terminal {
         0 => Err(Errno::NXIO.into()),
@@ -104,13 +104,13 @@ pub(crate) fn creation_mask(tid: u32) -> io::Result<Mode> {
     Ok(Mode::from_raw_mode(mask))
 }
 
-/// Reads how long a file may be that a thread makes (`RLIMIT_FSIZE`), in bytes.
+/// Reads the limit for the length of a file that a thread writes (`RLIMIT_FSIZE`), in bytes.
 pub(crate) fn file_size_limit(thread: Pid) -> u64 {
     limit(thread, b"Max file size")
 }
 
-/// Tells whether a thread has no place for a further descriptor (`RLIMIT_NOFILE`). Before Linux 6.2
-/// the kernel does not count them, and then it never says so.
+/// Whether a thread has no free number for a further descriptor (`RLIMIT_NOFILE`). Before Linux 6.2
+/// the kernel does not count descriptors; then the answer is always no.
 pub(crate) fn descriptors_are_used_up(thread: Pid) -> bool {
     let table = format!("/proc/{}/fd", thread.as_raw_nonzero());
     let count = rustix::fs::stat(&table).map_or(0, |stat| stat.st_size);
@@ -122,28 +122,28 @@ pub(crate) fn descriptors_are_used_up(thread: Pid) -> bool {
     if count < limit {
         return false;
     }
-    // The limit may have been lowered since: what counts is whether a number below it is free.
+    // The limit may have been lowered since: the question is whether a number below it is free.
     let entries = fs::read_dir(table).into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
     let below = numbers.filter(|number| *number < limit).count();
     u64::try_from(below).is_ok_and(|below| below >= limit)
 }
 
-/// Reads a soft limit of a thread; the largest number where there is none, or no thread any more.
+/// Reads a soft limit of a thread; the largest number if there is no limit, or no thread any more.
 fn limit(thread: Pid, name: &[u8]) -> u64 {
     let path = format!("/proc/{}/limits", thread.as_raw_nonzero());
     let text = fs::read(path).unwrap_or_default();
     proc_text::soft_limit(&text, name).unwrap_or(u64::MAX)
 }
 
-/// Reads a magic link of a process; empty when it is gone.
+/// Reads a magic link of a process; empty if the process is gone.
 pub(crate) fn link(pid: u32, name: &str) -> RawText {
     fs::read_link(format!("/proc/{pid}/{name}"))
         .map(|path| RawText::from_os(path.as_os_str()))
         .unwrap_or_default()
 }
 
-/// Reads the argument vector of a process; empty when it is gone.
+/// Reads the argument vector of a process; empty if the process is gone.
 pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
     let mut bytes = Vec::with_capacity(4096);
     if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
@@ -157,7 +157,7 @@ pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
     arguments.map(RawText::from_bytes).collect()
 }
 
-/// Reads the variables that a process was started with, as far as it left them as they were.
+/// Reads the variables that a process was started with, unless it overwrote them.
 pub(crate) fn environment(pid: u32) -> io::Result<Vec<(RawText, RawText)>> {
     let mut bytes = Vec::new();
     fs::File::open(format!("/proc/{pid}/environ"))?
@@ -167,7 +167,7 @@ pub(crate) fn environment(pid: u32) -> io::Result<Vec<(RawText, RawText)>> {
     Ok(variables.map(as_texts).collect())
 }
 
-/// Splits `NAME=value`; what has no `=` is no variable.
+/// Splits `NAME=value`; an entry without `=` is not a variable.
 pub(crate) fn variable(entry: &[u8]) -> Option<(RawText, RawText)> {
     proc_text::variable(entry).map(as_texts)
 }
@@ -194,7 +194,7 @@ pub(crate) fn cut_command_line(argv: &[RawText]) -> Vec<RawText> {
     kept
 }
 
-/// Compares a command line that was read from `/proc`, which is cut, with the whole one.
+/// Compares a command line from `/proc`, which is cut, with the whole one.
 pub(crate) fn same_command_line(read: &[RawText], whole: &[RawText]) -> bool {
     if read == whole {
         return true;
@@ -232,7 +232,7 @@ pub fn descendants(root: u32, processes_max: usize) -> Vec<u32> {
     found
 }
 
-/// Returns the thread that traces thread `tid`, zero where none does; `None` where that cannot be told.
+/// Returns the thread that traces thread `tid`, zero if none does; `None` if it is unknown.
 pub(crate) fn tracer(tid: u32) -> Option<u32> {
     Status::new(&status(tid).ok()?).tracer().ok()
 }
@@ -247,7 +247,7 @@ pub(crate) fn pid_namespaces(tid: u32) -> Option<usize> {
     thread_ids(tid).map(|ids| ids.len())
 }
 
-/// Reads the ids of a thread, that in our namespace first.
+/// Reads the ids of a thread, the one in our namespace first.
 fn thread_ids(tid: u32) -> Option<Vec<i32>> {
     Status::new(&status(tid).ok()?).thread_ids().ok()
 }
@@ -265,10 +265,10 @@ pub(crate) fn with_session_id(first: u32, id: i32) -> Option<u32> {
 }
 
 /// Returns those of `wanted`, inodes of sockets, that a process holds. Its newest descriptors are
-/// looked at first.
+/// checked first.
 ///
 /// # Errors
-/// When the process keeps its descriptors from us. One that is gone holds nothing.
+/// When the process hides its descriptors from us. A process that is gone holds nothing.
 #[expect(clippy::implicit_hasher, reason = "both ends are ours")]
 pub fn sockets(pid: u32, wanted: &HashSet<u32>) -> io::Result<HashSet<u32>> {
     let mut found = HashSet::new();
@@ -280,7 +280,7 @@ pub fn sockets(pid: u32, wanted: &HashSet<u32>) -> io::Result<HashSet<u32>> {
         }
     };
     look(pid)?;
-    // Threads can have descriptors of their own (unshare(2)), and outlive the first one.
+    // Threads can have descriptors of their own (unshare(2)), and outlive the first thread.
     for task in tasks(pid).filter(|task| *task != pid) {
         let shared = match (thread(pid), thread(task)) {
             (Some(first), Some(other)) => stockade_sys::process::shares_descriptors(first, other),
@@ -319,7 +319,7 @@ fn listed_sockets(
         if found.len() == wanted.len() {
             break;
         }
-        // One that was closed meanwhile, or is none: the names are `.` and `..`, too.
+        // It was closed meanwhile, or is not a descriptor: the names include `.` and `..`.
         let Ok(target) = rustix::fs::readlinkat(&directory, name, buffer) else {
             buffer = Vec::new();
             continue;
@@ -332,10 +332,10 @@ fn listed_sockets(
     Ok(())
 }
 
-/// As [`listed_sockets`], of a thread that forbids a look at it (`PR_SET_DUMPABLE`): copies of its
-/// descriptors can be had all the same.
+/// As [`listed_sockets`], of a thread that forbids inspection (`PR_SET_DUMPABLE`): its descriptors
+/// can still be copied.
 fn hidden_sockets(task: u32, wanted: &HashSet<u32>, found: &mut HashSet<u32>) -> io::Result<()> {
-    // One that is gone holds nothing.
+    // A thread that is gone holds nothing.
     let status = status(task).unwrap_or_default();
     let slots = Status::new(&status).descriptor_slots().unwrap_or_default();
     let slots = i32::try_from(slots).ok();
@@ -349,7 +349,7 @@ fn hidden_sockets(task: u32, wanted: &HashSet<u32>, found: &mut HashSet<u32>) ->
         let copy = match copy_of(task, descriptor) {
             Ok(copy) => copy,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            // No such descriptor, or no such process any more.
+            // There is no such descriptor, or no such process any more.
             Err(_) => continue,
         };
         let link = path_of(&copy)?;
@@ -359,7 +359,7 @@ fn hidden_sockets(task: u32, wanted: &HashSet<u32>, found: &mut HashSet<u32>) ->
     Ok(())
 }
 
-/// Reads the path behind a descriptor of ours, as the mount namespace it belongs to has it.
+/// Reads the path behind a descriptor of ours, as its own mount namespace has it.
 pub(crate) fn path_of(fd: &impl std::os::fd::AsRawFd) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
@@ -374,7 +374,7 @@ pub(crate) fn path_behind(tid: u32, descriptor: i32) -> io::Result<PathBuf> {
     }
 }
 
-/// Tells what a descriptor of `tid` stands for.
+/// Reads the metadata of the object behind a descriptor of `tid`.
 pub(crate) fn stat_behind(tid: u32, descriptor: i32) -> io::Result<Stat> {
     match rustix::fs::stat(format!("/proc/{tid}/fd/{descriptor}")) {
         Err(Errno::ACCESS) => Ok(rustix::fs::fstat(copy_of(tid, descriptor)?)?),
@@ -384,8 +384,8 @@ pub(crate) fn stat_behind(tid: u32, descriptor: i32) -> io::Result<Stat> {
 
 /// A copy of a descriptor of a process.
 ///
-/// When it goes it can be the last one, and closing a connection waits for what it has to send as
-/// long as its owner said (`SO_LINGER`, socket(7)): the owner may wait, and not the supervisor.
+/// This may be the last one when it is closed. Closing a connection waits for unsent data as long
+/// as its owner set (`SO_LINGER`, socket(7)): the owner may wait, but not the supervisor.
 #[derive(Debug)]
 pub(crate) struct Copied(OwnedFd);
 
@@ -420,7 +420,7 @@ pub(crate) fn copy_of(tid: u32, descriptor: i32) -> io::Result<Copied> {
     })
 }
 
-/// Tells whether a path read from a magic link names something that was removed.
+/// Whether a path read from a magic link names a removed file.
 pub(crate) fn is_deleted(path: &Path) -> bool {
     path.as_os_str().as_bytes().ends_with(b" (deleted)")
 }

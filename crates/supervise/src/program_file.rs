@@ -1,4 +1,4 @@
-//! Which file is about to run: identity by device and inode, content by digest.
+//! The file that is about to run: identity by device and inode, content by digest.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,16 +26,17 @@ use crate::{
     resolve::{Resolver, reopen},
 };
 
-/// Files that the session can write are hashed at every execution up to this size, which takes a few
-/// milliseconds. Larger ones only where a verdict may depend on it: a rule names digests, or a
-/// program of that size.
+/// Files that the session can write are hashed at every execution up to this size, which takes a
+/// few milliseconds. Larger ones are hashed only if a verdict may depend on it: a rule names
+/// digests, or a program of that size.
 const HASHED_BYTES_MAX: u64 = 8 << 20;
-/// Larger files are hashed while another thread answers: this many take as long as handing over does.
+/// Larger files are hashed while another thread answers: hashing this many takes as long as the
+/// handover.
 const QUICK_BYTES_MAX: u64 = 64 << 10;
 /// Known contents; each is about 100 bytes.
 const KNOWN_MAX: usize = 20_000;
 
-/// What makes a file the same file with the same content.
+/// The properties that identify a file with its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     device: u64,
@@ -51,12 +52,12 @@ struct Key {
 pub(crate) struct ProgramFile {
     /// Canonical path inside.
     pub(crate) path: PathBuf,
-    /// The absolute path that led to it; nothing for one behind a descriptor.
+    /// The absolute path that led to it; `None` for a file behind a descriptor.
     asked: Option<PathBuf>,
     fd: OwnedFd,
     key: Key,
-    /// Whether the session can write where it lies: its content can then change at any time, through
-    /// a mapping even without a trace in its times.
+    /// Whether the session can write at its place: its content can then change at any time, and a
+    /// mapping does not even change its times.
     writable: bool,
 }
 
@@ -75,7 +76,7 @@ impl ProgramFile {
         self.asked
     }
 
-    /// Opens what a descriptor of `tid` stands for.
+    /// Opens the file behind a descriptor of `tid`.
     pub(crate) fn behind_descriptor(tid: u32, descriptor: i32) -> io::Result<Self> {
         match Self::behind_link(&format!("/proc/{tid}/fd/{descriptor}")) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -87,7 +88,7 @@ impl ProgramFile {
         }
     }
 
-    /// Opens what a process runs.
+    /// Opens the file that a process runs.
     pub(crate) fn of_process(pid: u32) -> io::Result<Self> {
         Self::behind_link(&format!("/proc/{pid}/exe"))
     }
@@ -119,7 +120,7 @@ impl ProgramFile {
         })
     }
 
-    /// Reads what the kernel would start for a script; `None` where it is none.
+    /// Reads the interpreter that the kernel would start for a script; `None` for other files.
     fn interpreter(&self) -> io::Result<Option<Interpreter>> {
         let mut head = [0; FIRST_BYTES];
         let mut file = reopen(&self.fd)?;
@@ -138,7 +139,7 @@ impl ProgramFile {
         self.writable
     }
 
-    /// Hashes it as it is now.
+    /// Hashes its current content.
     pub(super) fn digest(&self) -> io::Result<Digest> {
         if self.key.size > QUICK_BYTES_MAX {
             lanes::slow();
@@ -165,7 +166,7 @@ fn hash(mut file: File) -> io::Result<Digest> {
     }
 }
 
-/// Dynamic loaders where programs expect them: copies of them are known as what they are.
+/// Dynamic loaders in their standard places: a copy is recognised as a loader.
 const LOADERS: [&str; 5] = [
     "/lib64/ld-linux-x86-64.so.2",
     "/lib/ld-linux.so.2",
@@ -174,12 +175,12 @@ const LOADERS: [&str; 5] = [
     "/lib/ld-musl-aarch64.so.1",
 ];
 
-/// What is known of a file besides its path.
+/// The known facts of a file besides its path.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) digest: Option<Digest>,
     pub(crate) aliases: Vec<String>,
-    /// What runs it, if it is a script.
+    /// Its interpreter, if it is a script.
     pub(crate) interpreter: Option<Interpreter>,
     /// Whether a verdict may depend on the digest, of a file whose content can still change.
     pub(crate) by_content: bool,
@@ -208,8 +209,8 @@ struct Named {
 }
 
 impl Identities {
-    /// Remembers the names of programs that rules name, so that a copy under another name is still
-    /// known for what it is, and whether rules name digests.
+    /// Remembers whether rules name digests, and the names of programs in rules, so that a copy
+    /// under another name is still recognised.
     pub(crate) fn new(names: Vec<String>, by_digest: bool) -> Self {
         Self {
             by_digest,
@@ -220,10 +221,11 @@ impl Identities {
         }
     }
 
-    /// Finds those programs in the system directories; only when a file of the session's own runs.
+    /// Finds those programs in the system directories; only if a file that the session can write
+    /// runs.
     fn named(&self) -> &Mutex<Vec<Named>> {
         self.named.get_or_init(|| {
-            // Mostly `/bin` is `/usr/bin`.
+            // On most machines `/bin` is `/usr/bin`.
             let directories: BTreeSet<PathBuf> = ["/usr/bin", "/usr/local/bin", "/bin"]
                 .into_iter()
                 .filter_map(|directory| fs::canonicalize(directory).ok())
@@ -253,9 +255,9 @@ impl Identities {
         })
     }
 
-    /// Tells what is known of `file`; one that the session can write is read each time, and hashed.
-    /// An error where it cannot be read: nobody knows what it is then, nor, once it runs, what it
-    /// does.
+    /// Returns the known facts of `file`; a file that the session can write is read and hashed each
+    /// time. An error if it cannot be read: then its identity is unknown, and so is its behaviour
+    /// once it runs.
     pub(crate) fn know(&self, file: &ProgramFile) -> io::Result<Known> {
         if !file.writable {
             let digest = if self.by_digest {
@@ -286,8 +288,8 @@ impl Identities {
     }
 
     /// Finds the names and paths in rules that lead to this file of the system: `python3` is
-    /// `python3.11` on a machine that says so, and `/bin/curl` is `/usr/bin/curl`. Nothing else, since
-    /// one file can be many programs (`busybox`) that go by the name they are called by.
+    /// `python3.11` on a machine that links it, and `/bin/curl` is `/usr/bin/curl`. It adds no
+    /// others, since one file can be many programs (`busybox`) that depend on the name of the call.
     fn other_names(&self, file: &ProgramFile) -> Vec<String> {
         let own = file.path.file_name().and_then(OsStr::to_str);
         let Some(own) = own else {
@@ -305,7 +307,7 @@ impl Identities {
         found.map(|program| program.name.clone()).collect()
     }
 
-    /// Reads the interpreter line of a file that the session cannot write, or remembers it.
+    /// Reads the interpreter line of a file, or its remembered one if the session cannot write it.
     fn interpreter(&self, file: &ProgramFile) -> io::Result<Option<Interpreter>> {
         if let Some(known) = lock(&self.interpreters).get(&file.key) {
             return Ok(known.clone());
@@ -330,8 +332,7 @@ impl Identities {
         without_parts(alike.map(|program| program.name.clone()).collect())
     }
 
-    /// Hashes the programs that rules name and that have this size, which nobody waits for but who
-    /// wants to know.
+    /// Hashes the programs of this size that rules name; it does so only when a caller needs them.
     fn hash_named(&self, size: u64) {
         let unknown = |program: &&Named| program.size == size && program.digest.is_none();
         let paths: Vec<PathBuf> = lock(self.named())
@@ -349,7 +350,7 @@ impl Identities {
         }
     }
 
-    /// Hashes `file`, or remembers its digest where the session cannot change it.
+    /// Hashes `file`, or returns its remembered digest if the session cannot change it.
     pub(crate) fn digest(&self, file: &ProgramFile) -> io::Result<Digest> {
         if file.writable {
             return file.digest();
@@ -411,7 +412,8 @@ mod tests {
         assert_eq!(without_parts(all), ["git", "hg"]);
     }
 
-    /// What a session can write is hashed at each execution, up to a size or where a rule needs it.
+    /// A file that the session can write is hashed at each execution, up to a size or if a rule
+    /// needs it.
     #[test]
     fn what_can_change_is_read_each_time() {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -44,16 +44,16 @@ pub enum ProtectedError {
     },
 }
 
-/// Entries that are looked at. A monorepo with its dependencies has a few hundred thousand; above
-/// this the search would take seconds, and a missed path would be a silent weakness.
+/// Entries that are visited. A monorepo with its dependencies has a few hundred thousand; above
+/// this limit the search would take seconds, and a missed path would be a silent weakness.
 const ENTRIES_MAX: usize = 2_000_000;
-/// Places that protected names lead to. Each is searched by itself; a repository of submodules has
-/// some hundred.
+/// Places that protected names lead to. Each is searched by itself; a repository with many
+/// submodules has some hundred.
 const PLACES_MAX: usize = 4096;
-/// File of a git directory with the path of the one that it shares with others.
+/// File of a git directory with the path of the git directory that it shares with others.
 const COMMON: &[u8] = b"commondir";
 
-/// What a workspace has of protected paths when the session starts.
+/// The protected paths of a workspace at the start of the session.
 #[derive(Debug, Default)]
 pub struct Found {
     /// For the mounts.
@@ -62,18 +62,18 @@ pub struct Found {
     pub places: Places,
 }
 
-/// Searches the whole workspace without following links, and then what those with protected names
-/// lead to.
+/// Searches the whole workspace without following links, and then the targets of links with
+/// protected names.
 ///
 /// # Errors
-/// When there are too many entries or places. A directory of somebody else that cannot be read is
-/// passed over: the session cannot make it readable either.
+/// When there are too many entries or places. An unreadable directory of another owner is skipped:
+/// the session cannot make it readable either.
 pub fn find(workspace: &AbsPath, settings: &WorkspaceSettings) -> Result<Found, ProtectedError> {
     find_up_to(workspace, b"", settings, PLACES_MAX)
 }
 
-/// Searches a directory of git beside the workspace, by the name that it has for git; what belongs to
-/// other worktrees there cannot be changed either.
+/// Searches a directory of git beside the workspace, by its name for git; the parts of other
+/// worktrees there cannot be changed either.
 ///
 /// # Errors
 /// As [`find`].
@@ -99,8 +99,8 @@ pub fn in_git(
     Ok(all)
 }
 
-/// Searches what policy lets write beside the workspace: the same names are protected there.
-/// Pointers of git are followed in the workspace alone. Paths are those inside.
+/// Searches a directory beside the workspace that policy makes writable: the same names are
+/// protected there. Pointers of git are followed in the workspace alone. Paths are those inside.
 ///
 /// # Errors
 /// As [`find`].
@@ -128,7 +128,7 @@ pub fn in_share(
     Ok(found.into_iter().filter_map(inside).collect())
 }
 
-/// Tells whether a share is a directory of packages, or lies in one.
+/// Whether a share is a directory of packages, or lies in one.
 pub fn in_packages(share: &ShareFact, settings: &WorkspaceSettings) -> bool {
     [&share.path, &share.from]
         .iter()
@@ -143,7 +143,7 @@ fn find_up_to(
 ) -> Result<Found, ProtectedError> {
     let top = workspace.as_path();
     let mut unlocked = Unlocked::default();
-    // What is in a directory that was locked says where others lead, so then it begins again.
+    // A directory that was locked may contain pointers, so the search restarts after unlocking.
     let mut finder = loop {
         let mut finder = Finder {
             workspace,
@@ -169,7 +169,7 @@ fn find_up_to(
         let Some(kind) = kind_of(&path) else {
             continue;
         };
-        // The workspace itself is no entry of its own.
+        // The workspace itself does not get an entry of its own.
         if path == top || finder.classify(&path, &name, kind, leads) != Search::Nothing {
             search(
                 workspace,
@@ -187,8 +187,8 @@ fn find_up_to(
     })
 }
 
-/// Visits every entry below `top` that could be protected, by its path and by the name that it has
-/// where `top` is called `name`.
+/// Visits every entry below `top` that could be protected, by its path and by its name if `top` is
+/// called `name`.
 fn search(
     workspace: &AbsPath,
     top: &Path,
@@ -216,8 +216,8 @@ fn search(
     }
 }
 
-/// Tells how an entry that is not protected itself is searched: most directories of a repository
-/// have thousands of entries and no pattern that goes on in them.
+/// Returns how far to search below an entry that is not protected itself: most directories of a
+/// repository have thousands of entries and no pattern that continues in them.
 fn further(settings: &WorkspaceSettings, name: &[u8], directory: bool) -> Search {
     if !directory {
         Search::Nothing
@@ -233,8 +233,8 @@ fn kind_of(path: &Path) -> Option<FileType> {
     Some(FileType::from_raw_mode(metadata.mode()))
 }
 
-/// Leaves out what lies in a directory that cannot be changed anyway: a mount for it alone would
-/// open it again.
+/// Leaves out entries in a directory that cannot be changed anyway: a mount for the entry alone
+/// would open the directory again.
 fn entries(found: &BTreeMap<AbsPath, bool>) -> Vec<ProtectedEntry> {
     let covered = |path: &AbsPath| {
         let mut above = path.as_path().ancestors().skip(1);
@@ -250,24 +250,24 @@ fn entries(found: &BTreeMap<AbsPath, bool>) -> Vec<ProtectedEntry> {
         .collect()
 }
 
-/// What is found on the way through the workspace.
+/// The state of a search through the workspace.
 struct Finder<'a> {
     workspace: &'a AbsPath,
     settings: &'a WorkspaceSettings,
-    /// With whether they are read-only.
+    /// Each with whether it is read-only.
     entries: BTreeMap<AbsPath, bool>,
     places: Places,
-    /// Places that are still to be searched: their path, their name and how many leads there were
-    /// on the way to them.
+    /// Places that are still to be searched: their path, their name and the number of leads on the
+    /// way to them.
     todo: Vec<(PathBuf, Vec<u8>, usize)>,
 }
 
 impl Finder<'_> {
-    /// Notes an entry of this name if it is protected; tells how it is searched further.
+    /// Notes an entry of this name if it is protected; returns how far to search below it.
     fn classify(&mut self, path: &Path, name: &[u8], kind: FileType, leads: usize) -> Search {
         let protected = self.settings.protects(name).is_some();
         match kind {
-            // A link cannot be bound onto itself, the change notifier holds it.
+            // A link cannot be bound onto itself, so the change notifier protects it.
             FileType::Symlink => {
                 if protected || self.settings.stands_for(name).is_some() {
                     let text = fs::read_link(path).ok();
@@ -289,7 +289,7 @@ impl Finder<'_> {
                 Search::Nothing
             }
             FileType::Directory if protected => {
-                // What is spared below could not be changed in a read-only mount.
+                // Spared entries below could not be changed in a read-only mount.
                 let whole = !self.settings.spares_below(name);
                 self.note(path, whole);
                 if whole {
@@ -305,7 +305,7 @@ impl Finder<'_> {
                 }
                 further
             }
-            // Sockets, pipes and devices are no configuration that anything reads.
+            // No program reads a socket, pipe or device as configuration.
             _ => Search::Nothing,
         }
     }
@@ -316,7 +316,7 @@ impl Finder<'_> {
         }
     }
 
-    /// Notes what `name` leads to with this text, and has it searched.
+    /// Notes the target of `name`, whose link or pointer has this text, and queues its search.
     fn lead(&mut self, from: Option<&Path>, text: Option<&Path>, name: &[u8], leads: usize) {
         let (Some(from), Some(text)) = (from, text) else {
             return;
@@ -327,7 +327,7 @@ impl Finder<'_> {
         let Some(way) = places::follow(from, text.as_os_str()) else {
             return;
         };
-        // To protect everything would leave nothing to work in.
+        // Protecting everything would leave no place to work in.
         let everything = way.target == self.workspace.as_path();
         // No path goes through more links.
         if leads >= places::LINKS_MAX || everything && self.settings.protects(&name).is_some() {
@@ -337,7 +337,7 @@ impl Finder<'_> {
         if self.places.note(self.workspace, &way, &name) {
             self.todo.push((target.to_owned(), name.clone(), leads));
         }
-        // Git takes a pointer behind a link from where the link is.
+        // Git resolves a pointer behind a link from the place of the link.
         for pointer in places::read_pointer(target) {
             self.lead(Some(from), Some(Path::new(&pointer)), &name, leads);
         }
@@ -345,7 +345,7 @@ impl Finder<'_> {
         self.lead(Some(target), common.as_deref().map(Path::new), &name, leads);
     }
 
-    /// Notes where the directory that worktrees share is, if this file of theirs says it.
+    /// Notes the directory that worktrees share, if this is their file that names it.
     fn common(&mut self, path: &Path, name: &[u8], leads: usize) {
         let front = name.strip_suffix(COMMON);
         let directory = front.and_then(|front| front.strip_suffix(b"/"));

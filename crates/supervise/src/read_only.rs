@@ -1,5 +1,5 @@
-//! Changes that the view keeps from happening: read-only where they would be possible outside, or
-//! with something mounted on them. The kernel refuses them; here they are told.
+//! Changes that the view prevents: its mounts make a place read-only, or lie on a place, that could
+//! be changed outside. The kernel refuses these changes; this module records them.
 
 use std::{io, path::Path};
 
@@ -22,12 +22,12 @@ const OF_THE_MACHINE: [&str; 12] = [
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys",
     "/usr",
 ];
-/// Where Python tries to keep what it has compiled; it does so at every import, and goes on.
+/// The directory in which Python caches compiled code; Python tries this at every import, and
+/// continues without it.
 const COMPILED: &str = "__pycache__";
 
 impl Supervision {
-    /// Records that the view kept a change from happening, where `error` is that; `None` when it
-    /// could not be recorded.
+    /// Records that the view prevented a change, if `error` means that; `None` if recording failed.
     pub(super) fn tell_view(
         &self,
         hands: &Hands,
@@ -71,7 +71,7 @@ impl Supervision {
     }
 }
 
-/// Whether a place is a directory with something in it: nobody could remove it, outside neither.
+/// Whether a place is a directory with entries: it could not be removed outside either.
 fn is_filled(place: &Place) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(place.parent(), place.name(), flags, Mode::empty());
@@ -82,8 +82,8 @@ fn is_filled(place: &Place) -> bool {
     })
 }
 
-/// Whether a place cannot be changed only because it is read-only: the kernel looks at permissions
-/// before that (access(2)), and what those refuse is refused outside as well.
+/// Whether a place cannot be changed only because it is read-only: the kernel checks permissions
+/// first (access(2)), and a change that those forbid is refused outside as well.
 fn is_read_only(hands: &Hands, place: &Place) -> bool {
     let write = |name: &std::ffi::OsStr| {
         rustix::fs::accessat(place.parent(), name, Access::WRITE_OK, AtFlags::EACCESS)

@@ -31,10 +31,10 @@ pub const SUPERVISOR: &str = "supervisor";
 /// A clock that stamps events.
 type StampClock = fn() -> Stamp;
 
-/// Bytes of a journal where policy says nothing: some millions of events.
+/// Bytes of a journal if policy sets no limit: some millions of events.
 const JOURNAL_BYTES_MAX: u64 = 1 << 30;
 
-/// How large the record may become.
+/// The size limits of the record.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     journal_bytes: u64,
@@ -59,13 +59,13 @@ pub struct Recorder {
     revision: Digest,
     journal: SharedJournal<StampClock>,
     journal_bytes_max: u64,
-    /// Whether it was said that the journal is full.
+    /// Whether the journal already says that it is full.
     full: AtomicBool,
-    /// Events that had no room in it, and of which it does not say so yet.
+    /// Events that had no room in it and that it does not mention yet.
     lost: AtomicU64,
     next_decision: AtomicU64,
     next_scope: AtomicU64,
-    /// What was written, counted.
+    /// The counts of written events.
     written: Mutex<Tally>,
     repeats: Mutex<Repeats>,
     scopes: Mutex<HashMap<ProcessId, Arc<str>>>,
@@ -140,12 +140,12 @@ impl Recorder {
         }
     }
 
-    /// Counts that what a decision refused was refused again.
+    /// Counts one more refusal for the reason of an earlier decision.
     pub fn count_again(&self, decision: DecisionId) {
         lock(&self.repeats).again(decision);
     }
 
-    /// Puts a refusal that has its event to the end of what the session reads.
+    /// Moves a refusal that has its event to the end of the session's list.
     pub fn remind(&self, decision: &DecisionRecord) {
         lock(&self.notices).refused(&DecisionRecord {
             time: now(),
@@ -161,7 +161,7 @@ impl Recorder {
         self.write_from(SUPERVISOR, event, durability)
     }
 
-    /// Journals an event; only when this returns may its effect be visible.
+    /// Journals an event; its effect may be visible only after this returns.
     ///
     /// # Errors
     /// When the journal cannot be written; the session ends then.
@@ -175,7 +175,7 @@ impl Recorder {
     }
 
     /// Journals events that belong together, with one write; returns the number of the last one, or
-    /// 0 where the only one was counted and not written.
+    /// 0 if the only one was counted and not written.
     ///
     /// # Errors
     /// When the journal cannot be written; the session ends then.
@@ -223,8 +223,8 @@ impl Recorder {
         Ok(number)
     }
 
-    /// Refuses events that something would happen after where the journal is as large as it may be;
-    /// what closes the record always has room.
+    /// Refuses events that precede an effect once the journal has its maximum size; the closing
+    /// events of the record always have room.
     fn room(&self, events: &[Event]) -> Result<(), SinkError> {
         let bytes_max = self.journal_bytes_max;
         let bytes = self.journal.bytes();
@@ -262,8 +262,8 @@ impl Recorder {
         Ok(needed)
     }
 
-    /// Journals how often refusals were repeated, and how many events had no room, since it was said
-    /// last.
+    /// Journals the number of repeated refusals, and of events that had no room, since the last
+    /// such entry.
     fn tell_counted(&self) -> Result<(), SinkError> {
         let mut told = lock(&self.repeats).told();
         let count = self.lost.swap(0, Ordering::Relaxed);
@@ -289,7 +289,7 @@ impl Recorder {
             .map(|_| ())
     }
 
-    /// Returns the totals of all that was written, after what was only counted so far was.
+    /// Journals what was only counted so far, and returns the totals of everything written.
     pub fn counts(&self) -> Counts {
         ignored(
             self.tell_counted(),
@@ -298,7 +298,7 @@ impl Recorder {
         lock(&self.written).counts()
     }
 
-    /// Writes what was only counted, and signs and syncs all; to be called once a second.
+    /// Journals what was only counted, and signs and syncs all; to be called once a second.
     ///
     /// # Errors
     /// When the journal cannot be written; the session ends then.
@@ -324,7 +324,7 @@ impl Recorder {
     pub fn set_scope(&self, process: ProcessId, scope: Arc<str>) {
         let mut scopes = lock(&self.scopes);
         if scopes.len() >= SCOPES_MAX {
-            // Ended processes stay until here; losing the join of old ones loses no event.
+            // Ended processes stay until here; forgetting the scopes of old ones loses no event.
             scopes.clear();
         }
         scopes.insert(process, scope);
@@ -339,12 +339,12 @@ impl Recorder {
 /// Processes whose command is remembered: about 100 bytes each.
 const SCOPES_MAX: usize = 50_000;
 
-/// Returns the time as decisions carry it.
+/// Returns the current time for decisions.
 pub fn now() -> UnixMillis {
     UnixMillis(stockade_journal::now().time_unix_ns / 1_000_000)
 }
 
-/// Locks; a thread that panicked while it held the lock has aborted the process already.
+/// Locks; a thread that panicked while it held the lock has already aborted the process.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,5 @@
-//! Refusals that come again and again: some have an event of their own, the rest is counted until
-//! it is told, each second, so that a program that does nothing but be refused does not fill the
-//! disk.
+//! Repeated refusals: some have an event of their own, and the rest is counted and recorded once a
+//! second, so that a program that only causes refusals does not fill the disk.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -12,34 +11,34 @@ use std::{
 use stockade_event::Event;
 use stockade_types::{DecisionId, DecisionRecord};
 
-/// Equal refusals that have an event of their own before the rest is told: more than a person or an
-/// agent tries in a second, and few enough for the disk.
+/// Equal refusals that get an event of their own before the rest is recorded: more than a person or
+/// an agent tries in a second, and few enough for the disk.
 const EVENTS_MAX: u32 = 32;
-/// Different refusals that are followed, about 100 bytes each; past this all that was counted is
-/// told, and counting begins anew.
+/// Different refusals that are tracked, about 100 bytes each; past this all counts are recorded,
+/// and counting restarts.
 const KEYS_MAX: usize = 4096;
 
-/// Follows the refusals of a session.
+/// Tracks the refusals of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
     seen: HashMap<u64, Seen>,
-    /// What is only counted, by the refusal that has its event.
+    /// Repeats that are only counted, by the refusal that has its event.
     again: HashMap<DecisionId, u64>,
-    /// Drawn at random, so that nobody inside can find two refusals that look the same.
+    /// Drawn at random, so that no process inside can find two refusals with the same hash.
     hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct Seen {
     events: u32,
-    /// The last one that has an event.
+    /// The last refusal that has an event.
     decision: DecisionId,
-    /// Those after it.
+    /// The refusals after it.
     counted: u64,
 }
 
 impl Repeats {
-    /// Notes a refusal; `true` where it needs an event of its own, otherwise it is counted here.
+    /// Notes a refusal; `true` if it needs an event of its own, otherwise it is counted here.
     pub(crate) fn needs_event(&mut self, event: &Event, decision: &DecisionRecord) -> bool {
         let key = self.key(event, decision);
         let id = decision.decision;
@@ -57,17 +56,17 @@ impl Repeats {
         false
     }
 
-    /// Counts that what has an event was refused again.
+    /// Counts one more refusal like one that has an event.
     pub(crate) fn again(&mut self, decision: DecisionId) {
         *self.again.entry(decision).or_default() += 1;
     }
 
-    /// Whether what is followed needs [`Self::told`] now.
+    /// Whether the table is full, so that [`Self::told`] must be called now.
     pub(crate) fn is_full(&self) -> bool {
         self.seen.len() >= KEYS_MAX
     }
 
-    /// Returns the events of all that was counted, and forgets it.
+    /// Returns the events of all counts, and resets them.
     pub(crate) fn told(&mut self) -> Vec<Event> {
         let counted = self.seen.drain().filter(|(_, seen)| seen.counted > 0);
         let mut events: Vec<(DecisionId, u64)> = counted
@@ -81,7 +80,7 @@ impl Repeats {
             .collect()
     }
 
-    /// Stands for all of a refusal but its number and its time.
+    /// The hash of a refusal without its number and its time.
     fn key(&self, event: &Event, decision: &DecisionRecord) -> u64 {
         let beside = if let Event::ConnectionDecided {
             address,

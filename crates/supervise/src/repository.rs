@@ -1,8 +1,8 @@
-//! The repository that a workspace is part of, where its git directory lies outside: a linked worktree,
-//! a submodule, a directory of a larger tree.
+//! The repository that a workspace is part of, if its git directory lies outside: a linked
+//! worktree, a submodule, a directory of a larger tree.
 //!
-//! What a workspace says about it is not believed: a tar archive can bring a pointer along. What counts
-//! is said outside, by the git directory itself, and it is what git checks as well.
+//! The statements of a workspace are not believed: a tar archive can contain a pointer. Only the
+//! git directory outside counts, and git checks the same statement.
 
 use std::{
     collections::BTreeSet,
@@ -17,38 +17,39 @@ use stockade_types::{AbsPath, RawText};
 
 use crate::places;
 
-/// A git directory beside the workspace that can be changed as git changes it.
+/// A git directory beside the workspace that the session may change as git does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitShare {
     /// Where it is inside.
     pub path: AbsPath,
-    /// Which part of a repository it is.
+    /// The part of a repository that it is.
     pub part: Part,
 }
 
-/// What of a git directory is the session's.
+/// The part of a git directory that belongs to the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All of it, but for what is protected.
+    /// All of it, except protected files.
     All,
-    /// What worktrees have in common, and what one of them has.
+    /// The shared part of the worktrees, and the part of one of them.
     Worktree {
         /// Its name.
         own: OsString,
-        /// Those that there are beside it.
+        /// The other worktrees.
         others: BTreeSet<OsString>,
     },
 }
 
-/// What worktrees of a repository have in common (gitrepository-layout(5)); a file among them has a
-/// lock or a new version beside it, under its name with an ending.
+/// The shared part of the worktrees of a repository (gitrepository-layout(5)); a file in it can
+/// have a lock or a new version beside it, under its name with a suffix.
 const COMMON_DIRECTORIES: [&str; 6] = ["lfs", "logs", "objects", "refs", "reftable", "rr-cache"];
 const COMMON_FILES: [&str; 5] = ["config", "gc.log", "gc.pid", "packed-refs", "shallow"];
-/// Working trees that are looked for: each is a file of the view.
+/// Working trees that are searched for: each is a file of the view.
 const STAND_INS_MAX: usize = 256;
 
 impl Part {
-    /// Tells whether a path below the git directory is another worktree's, or nobody's to change.
+    /// Whether a path below the git directory belongs to another worktree, or may not be changed at
+    /// all.
     pub fn is_elsewhere(&self, below: &Path) -> bool {
         let Self::Worktree { others, .. } = self else {
             return false;
@@ -75,21 +76,21 @@ impl Part {
     }
 }
 
-/// What git would find for a workspace.
+/// The git directory that git would find for a workspace.
 #[derive(Debug, PartialEq, Eq)]
 enum Outside {
-    /// Nothing, or what lies in the workspace itself.
+    /// None, or one in the workspace itself.
     Nothing,
     /// A git directory that names the workspace.
     Known(AbsPath, Part),
     /// A pointer to one that does not.
     Unknown(PathBuf),
-    /// The workspace lies in a larger tree.
+    /// None of its own: the workspace lies in a larger tree.
     Larger(PathBuf),
 }
 
-/// Adds to the facts the git directory that the workspace belongs to, and says what there is to say
-/// about it. Returns which directories beside the workspace are those of git.
+/// Adds to the facts the git directory that the workspace belongs to, with notes about it. Returns
+/// the directories beside the workspace that are those of git.
 pub fn share(workspace: &AbsPath, facts: &mut HostFacts) -> Vec<GitShare> {
     let hidden = |facts: &HostFacts, path: &AbsPath| {
         let covered = facts.hidden.iter().chain(&facts.secrets).chain(&facts.ours);
@@ -141,8 +142,8 @@ pub fn share(workspace: &AbsPath, facts: &mut HostFacts) -> Vec<GitShare> {
     shares
 }
 
-/// Returns what stands for the working trees of a git directory that lie outside the workspace: git
-/// takes a worktree whose pointer it does not find for gone, and clears away what it knows of it.
+/// Returns stand-ins for the working trees of a git directory that lie outside the workspace: if
+/// git does not find a worktree's pointer, it assumes the worktree gone and removes its data.
 fn stand_ins(git: &Path, workspace: &AbsPath) -> Vec<ShownFact> {
     let entries = fs::read_dir(git.join("worktrees")).into_iter().flatten();
     let pointer = |entry: fs::DirEntry| {
@@ -150,7 +151,8 @@ fn stand_ins(git: &Path, workspace: &AbsPath) -> Vec<ShownFact> {
         let pointer = own.join(text(&own.join("gitdir"))?);
         let tree = fs::canonicalize(pointer.parent()?).ok()?;
         let path = AbsPath::new(tree.join(".git")).ok()?;
-        // What the directory of git says can be a session's; that it is led back to cannot.
+        // A session can write the text in the git directory, but not the pointer that leads back to
+        // it.
         let back = places::read_pointer(path.as_path()).into_iter().next()?;
         let back = fs::canonicalize(tree.join(back)).ok()?;
         let outside = pointer.ends_with(".git") && !path.is_within(workspace);
@@ -207,7 +209,7 @@ fn find(workspace: &AbsPath, owner: u32) -> Outside {
     }
 }
 
-/// Returns the git directory that a pointer leads to, if that names the workspace.
+/// Returns the git directory that a pointer leads to, if that directory names the workspace.
 fn known(target: &Path, workspace: &Path) -> Option<(AbsPath, Part)> {
     let Some(common) = text(&target.join("commondir")) else {
         let tree = work_tree(target)?;
@@ -238,7 +240,7 @@ fn known(target: &Path, workspace: &Path) -> Option<(AbsPath, Part)> {
     Some((AbsPath::new(&common).ok()?, part))
 }
 
-/// What makes a directory one of git's (setup.c, `is_git_directory`).
+/// Git's test for a git directory (setup.c, `is_git_directory`).
 fn is_git_directory(path: &Path) -> bool {
     let is_directory = |name: &str| path.join(name).is_dir();
     path.join("HEAD").is_file() && is_directory("objects") && is_directory("refs")

@@ -2,8 +2,8 @@
 //!
 //! The walk happens in the session's mount namespace, through a descriptor of its root directory,
 //! one component at a time and without trusting any text: links are read and followed by hand, so
-//! that `/proc/self/…` means the process that is judged and not us. Whatever cannot be resolved is
-//! an error number, which the caller gives back to the process instead of guessing.
+//! that `/proc/self/…` refers to the judged process and not to us. A path that cannot be resolved
+//! gives an error number, which the caller returns to the process instead of guessing.
 
 use std::{
     collections::VecDeque,
@@ -52,12 +52,12 @@ pub(crate) struct Resolved {
     pub(crate) name: OsString,
     /// Canonical path inside.
     pub(crate) path: PathBuf,
-    /// What is there, if anything is.
+    /// The kind of the file there, if any.
     pub(crate) kind: Option<FileType>,
 }
 
 impl Resolved {
-    /// Looks at what `name` in `parent` is; empty stands for the directory itself.
+    /// Reads the kind of `name` in `parent`; an empty name is the directory itself.
     fn look(parent: OwnedFd, name: OsString) -> io::Result<Self> {
         let kind = if name.is_empty() {
             Some(FileType::Directory)
@@ -77,7 +77,7 @@ impl Resolved {
         })
     }
 
-    /// Opens what is there as a path, without following a link.
+    /// Opens the object there as a path, without following a link.
     pub(crate) fn open(&self) -> io::Result<OwnedFd> {
         let name: &OsStr = if self.name.is_empty() {
             OsStr::new(".")
@@ -88,7 +88,7 @@ impl Resolved {
     }
 }
 
-/// What all threads of the session have in common.
+/// The common facts of all threads of the session.
 #[derive(Debug)]
 struct View {
     root: OwnedFd,
@@ -140,7 +140,7 @@ impl Resolver {
         self.view.user
     }
 
-    /// Reads the id, in the session's pid namespace, of the process that the thread is of.
+    /// Reads the id, in the session's pid namespace, of the thread's process.
     pub(crate) fn inner_process(&self) -> io::Result<String> {
         let status = procfs::status(self.tid)?;
         inner_id(&Status::new(&status).process_ids()?)
@@ -160,8 +160,8 @@ impl Resolver {
         }
     }
 
-    /// Makes an absolute path of what a system call names: a path, relative to the directory
-    /// behind `directory` or (`AT_FDCWD`) the working directory.
+    /// Makes a path of a system call absolute: it is relative to the directory behind `directory`
+    /// or (`AT_FDCWD`) to the working directory.
     pub(crate) fn absolute(&self, directory: i32, path: &[u8]) -> io::Result<PathBuf> {
         let path = Path::new(OsStr::from_bytes(path));
         if path.is_absolute() {
@@ -179,8 +179,8 @@ impl Resolver {
         Ok(base.join(path))
     }
 
-    /// Passes on what a magic link shows where that is a path that leads to `actual`. The kernel
-    /// writes ` (deleted)` after what was removed, and a name may end like that as well.
+    /// Returns the path in a magic link's text if it leads to `actual`. The kernel appends `
+    /// (deleted)` to the path of a removed file, and a name may end like that as well.
     fn live(
         &self,
         shown: PathBuf,
@@ -215,7 +215,7 @@ impl Resolver {
         }
     }
 
-    /// The usual case in one call: no link anywhere. `None` where the long way is needed.
+    /// The usual case in one call: the path has no link. `None` if the walk by hand is needed.
     fn plain(&self, path: &Path, last: Last) -> io::Result<Option<Resolved>> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Ok(None);
@@ -244,8 +244,8 @@ impl Resolver {
 
     /// Opens the file that an absolute path leads to, as a path, and returns its canonical path.
     pub(crate) fn open(&self, path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
-        // Ordinary links mean the same to the kernel from here, below the same root. Those of
-        // `/proc` may mean us, or nothing; whatever is not found at once is searched by hand.
+        // From here the kernel resolves ordinary links alike, below the same root. Links of `/proc`
+        // may refer to us, or to nothing; a path that is not found at once is walked by hand.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         if let Ok(file) = rustix::fs::openat2(&self.view.root, path, flags, Mode::empty(), how) {
@@ -256,7 +256,7 @@ impl Resolver {
         }
         match self.resolve(path, Last::Follow) {
             Ok(resolved) => Ok((resolved.open()?, resolved.path)),
-            // A memory file or a removed one: it exists behind the link of the process alone.
+            // A memory file or a removed one: it exists only behind the link of the process.
             Err(error) if is_no_path(&error) => {
                 let link = self.resolve(path, Last::Keep)?;
                 let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -298,8 +298,8 @@ impl Resolver {
                     return Err(Errno::LOOP.into());
                 }
                 let target = match self.target(&stack, &here, &name) {
-                    // Only at the end of a path can it be something that has no path. Before that
-                    // it is a directory that was removed, from which `..` still leads into the tree.
+                    // Only the last component can be an object without a path. Before it this is a
+                    // removed directory, from which `..` still leads into the tree.
                     Err(error) if !todo.is_empty() && is_no_path(&error) => {
                         return Err(Errno::NOENT.into());
                     }
@@ -321,7 +321,7 @@ impl Resolver {
             }
             stack.push((here, name));
         }
-        // The path ended in `..` or was the root: the last directory is what is meant.
+        // The path ended in `..` or was the root: it names the last directory.
         match stack.pop() {
             Some((_, name)) => self.found(&stack, name),
             None => self.found(&[], OsString::new()),
@@ -336,8 +336,7 @@ impl Resolver {
         Resolved::look(parent, name)
     }
 
-    /// Reads a link. Those of `/proc` that stand for processes and descriptors are read where they
-    /// mean the judged thread.
+    /// Reads a link. Links of `/proc` for processes and descriptors are read for the judged thread.
     fn target(
         &self,
         stack: &[(OwnedFd, OsString)],
@@ -350,7 +349,7 @@ impl Resolver {
         }
         let names: Vec<&OsStr> = stack.iter().map(|(_, name)| name.as_os_str()).collect();
         match names.as_slice() {
-            // `/proc/self`: only ever the judged thread's process; it stays symbolic.
+            // `/proc/self`: always the judged thread's process; it stays symbolic.
             [proc] if *proc == "proc" && (name == "self" || name == "thread-self") => {
                 let group = self.inner_process()?;
                 if name == "self" {
@@ -365,7 +364,7 @@ impl Resolver {
                 let text = rustix::fs::readlinkat(link, "", Vec::new())?;
                 Ok(PathBuf::from(OsString::from_vec(text.into_bytes())))
             }
-            // A magic link of some process: what it shows is a path inside, or no path at all.
+            // A magic link of some process: its text is a path inside, or no path at all.
             _ => {
                 let shown = rustix::fs::readlinkat(link, "", Vec::new())?;
                 let shown = PathBuf::from(OsString::from_vec(shown.into_bytes()));
@@ -384,14 +383,14 @@ impl Resolver {
 /// `AT_FDCWD` of the kernel's interface.
 pub(crate) const AT_FDCWD: i32 = -100;
 
-/// Picks from ids, outermost namespace first, the one in the session's own: further ones are of
+/// Picks from ids, outermost namespace first, the one in the session's own: later ones belong to
 /// namespaces that the session made, which have no `/proc` of their own.
 fn inner_id(ids: &[i32]) -> io::Result<String> {
     let id = ids.iter().take(2).next_back().ok_or(Errno::NOENT)?;
     Ok(id.to_string())
 }
 
-/// Whether a magic link shows no path.
+/// Whether a magic link has no path.
 pub(crate) fn is_no_path(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error())
 }
@@ -420,7 +419,7 @@ pub(crate) fn on_proc(fd: &OwnedFd) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(PROC_MAGIC))
 }
 
-/// Opens what an `O_PATH` descriptor stands for, for reading.
+/// Opens the object of an `O_PATH` descriptor for reading.
 pub(crate) fn reopen(fd: &OwnedFd) -> io::Result<File> {
     use std::os::fd::AsRawFd;
     File::open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
@@ -493,7 +492,7 @@ mod tests {
         assert_eq!(shown, base.join("real/file"));
         let opened = reopen(&file).and_then(io::read_to_string).unwrap();
         assert_eq!(opened, "content");
-        // By a magic link, and to one: only the long way follows those.
+        // Through a magic link, and to one: only the walk by hand follows those.
         let cwd = std::env::current_dir().unwrap();
         let (_, shown) = open(&base.join("here/Cargo.toml")).unwrap();
         assert_eq!(shown, cwd.join("Cargo.toml"));

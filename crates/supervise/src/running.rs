@@ -1,4 +1,4 @@
-//! What a process runs now, beside what was judged.
+//! The current program of a process, compared with the judged one.
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
@@ -8,38 +8,38 @@ use stockade_types::{Digest, ProcessId, RawText};
 use super::program_file::ProgramFile;
 use crate::{lanes, procfs};
 
-/// An execution that was let through.
+/// A permitted execution.
 pub(crate) struct Expected {
     /// The process.
     pub(super) id: ProcessId,
-    /// Where its stack began before: as long as that is so, it has not happened.
+    /// The beginning of its stack before: until this changes, it has not happened.
     pub(super) stack: u64,
     /// Device and inode of the judged file; of the interpreter, if it is a script.
     pub(super) file: (u64, u64),
-    /// Those of the file that was named; of the script, if it is one.
+    /// Those of the named file; of the script, if it is one.
     pub(super) named: (u64, u64),
-    /// The absolute path that led to that, where one did.
+    /// The absolute path that led to the named file, if there was one.
     pub(super) asked: Option<PathBuf>,
-    /// Its content, where the verdict may have depended on it and it could still change: from now
-    /// on the kernel keeps it as it is.
+    /// Its content, if the verdict may have depended on it and it could still change: from now on
+    /// the kernel keeps it unchanged.
     pub(super) content: Option<Digest>,
-    /// What was judged.
+    /// The judged request.
     pub(super) request: ExecRequest,
-    /// Whether it rests on an answer, which binds its variables too.
+    /// Whether it depends on an answer, which binds its variables too.
     pub(super) by_answer: bool,
     /// Whether the kernel puts an interpreter in front of the arguments.
     pub(super) script: bool,
 }
 
-/// What a process runs that was not judged as that.
+/// The program of a process that differs from the judged one.
 pub(super) struct Actual {
-    /// Its file; an error where it cannot be seen.
+    /// Its file; an error if it cannot be read.
     pub(super) file: io::Result<ProgramFile>,
     pub(super) argv: Vec<RawText>,
     pub(super) judged: ExecRequest,
 }
 
-/// What a look at one execution says.
+/// The result of checking one execution.
 pub(super) enum Seen {
     AsJudged,
     Different(Box<Actual>),
@@ -47,7 +47,7 @@ pub(super) enum Seen {
     Gone,
 }
 
-/// Looks whether an execution has happened, and what it became.
+/// Checks whether an execution has happened, and with which program.
 pub(super) fn look(expected: &Expected) -> Seen {
     let pid = expected.id.pid;
     let hidden = match Running::of(pid) {
@@ -56,9 +56,9 @@ pub(super) fn look(expected: &Expected) -> Seen {
         Err(error) if is_hidden(&error) => true,
         Err(_) => return Seen::Gone,
     };
-    // Only now does it matter whether it has happened, and to the same process. The kernel moves the
-    // stack before the new program runs, and what is read below waits for the rest. What was judged
-    // could be seen, so what cannot has come after it.
+    // Only now does it matter whether it has happened, and to the same process. The kernel moves
+    // the stack before the new program runs, and the reads below wait for the rest. The judged
+    // program was readable, so an unreadable one has come after it.
     match procfs::of_process(pid) {
         Ok(now) if now.id != expected.id => return Seen::Gone,
         Ok(_) if hidden => {}
@@ -80,12 +80,12 @@ pub(super) fn look(expected: &Expected) -> Seen {
     }))
 }
 
-/// Whether the kernel keeps a process from us: it runs a file that its user may not read.
+/// Whether the kernel hides a process from us: it runs a file that its user may not read.
 fn is_hidden(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// What a process runs now.
+/// The current program of a process.
 struct Running {
     /// Device and inode of its image.
     image: (u64, u64),
@@ -113,8 +113,8 @@ impl Running {
         self.image == expected.file && same_arguments
     }
 
-    /// Whether it also has the content that was judged, and the variables where an answer binds
-    /// them: they lie in memory that others can change between our look and the kernel's.
+    /// Whether it also has the judged content, and the variables if an answer binds them: they lie
+    /// in memory that others can change between our read and the kernel's.
     fn is_whole(&self, expected: &Expected) -> bool {
         let content = || ProgramFile::of_process(expected.id.pid).and_then(|file| file.digest());
         self.is(expected)
@@ -125,13 +125,13 @@ impl Running {
     }
 }
 
-/// How often, and after what time, what is not there yet is looked for again.
+/// How often, and after which pause, missing data is read again.
 const LOOKS_MAX: usize = 20;
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Reads arguments or variables of a process. The kernel moves the stack of an execution
-/// (`setup_arg_pages`) before it says where these lie (`create_elf_tables`), and in between there
-/// are none: what is empty is looked for again, for a while.
+/// (`setup_arg_pages`) before it sets their addresses (`create_elf_tables`), and in between there
+/// are none: an empty result is read again, for a while.
 fn once_there<T>(read: impl Fn() -> Vec<T>) -> Vec<T> {
     let mut found = read();
     for _ in 0..LOOKS_MAX {
@@ -145,7 +145,7 @@ fn once_there<T>(read: impl Fn() -> Vec<T>) -> Vec<T> {
     found
 }
 
-/// Reads the variables that a process has, which can be none.
+/// Reads the current variables of a process, which can be none.
 fn environment_of(expected: &Expected) -> Vec<(RawText, RawText)> {
     let read = || procfs::environment(expected.id.pid).unwrap_or_default();
     if expected.request.environment.is_empty() {

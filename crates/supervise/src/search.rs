@@ -1,10 +1,11 @@
-//! One command that is looked for in several directories. Shells and execvp(3) go on with the next
-//! directory of `PATH` after "permission denied", and on many machines two of them hold the same
-//! program: without this, one refused command would be asked about and recorded once for each.
+//! One command that a program tries in several directories. Shells and execvp(3) continue with the
+//! next directory of `PATH` after "permission denied", and on many machines two of them hold the
+//! same program: without this, one refused command would be asked about and recorded once for each.
 //!
-//! What counts as going on is narrow, since it is refused without an event: `DIRECTORY/NAME` as the
-//! command's own `PATH` spells it, in its order, each directory once. Where a person was asked one may
-//! come twice: zsh tries the directory that it remembers, and then all of them.
+//! The definition of a search is narrow, since its further attempts are refused without an event:
+//! `DIRECTORY/NAME` as the command's own `PATH` spells it, in its order, each directory once. If a
+//! person was asked, one may come twice: zsh tries the directory that it remembers, and then all of
+//! them.
 
 use std::{
     collections::HashMap,
@@ -15,30 +16,30 @@ use std::{
 use stockade_policy::ExecRequest;
 use stockade_types::{ProcessId, RuleId};
 
-/// Time in which the next directory is tried: a search does nothing else in between, and what
-/// comes later is a new attempt with an event of its own.
+/// Time in which the next directory is tried: a search does nothing else in between, and a later
+/// attempt is a new one with an event of its own.
 const NEXT_TRY_MAX: Duration = Duration::from_secs(1);
 /// Refusals that are remembered, about 100 bytes each; past this all are forgotten, which costs a
 /// second question.
 const REMEMBERED_MAX: usize = 1_000;
-/// Directories of a `PATH` that are looked at. More would be refused with an event each.
+/// Directories of a `PATH` that are followed. Further ones are refused with an event each.
 const DIRECTORIES_MAX: usize = 64;
-/// Where programs are looked for when `PATH` is not told apart from that of the session.
+/// The search path if the request does not show a `PATH` other than that of the session.
 const USUAL_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The refusals after which a search may go on.
+/// The refusals after which a search may continue.
 #[derive(Debug, Default)]
 pub(crate) struct Searches {
     refused: HashMap<ProcessId, Refused>,
-    /// Drawn at random, so that nobody inside can find two commands that look the same.
+    /// Drawn at random, so that no process inside can find two commands with the same hash.
     hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct Refused {
-    /// What stands for the command: its arguments, its name, its `PATH` and the rule.
+    /// The hash of the command: its arguments, its name, its `PATH` and the rule.
     command: u64,
-    /// Which directory was tried last.
+    /// The directory that was tried last.
     at: usize,
     /// Whether one was tried twice.
     twice: bool,
@@ -76,8 +77,8 @@ impl Searches {
         }
     }
 
-    /// Tells whether an execution that the same rule would refuse again is the same command of the
-    /// same process, found in the next directory.
+    /// Whether an execution that the same rule would refuse again is the same command of the same
+    /// process, found in the next directory.
     pub(super) fn goes_on(&mut self, request: &ExecRequest, rule: Option<&RuleId>) -> bool {
         let Some((command, at)) = self.attempt(request, rule) else {
             return false;
@@ -96,8 +97,8 @@ impl Searches {
         same
     }
 
-    /// Tells whether an execution that a person was just asked about is tried in the same directory
-    /// once more, which is no new question.
+    /// Whether an execution that a person was just asked about is tried once more in the same
+    /// directory, which is not a new question.
     pub(super) fn is_tried_twice(&mut self, request: &ExecRequest, rule: Option<&RuleId>) -> bool {
         let Some((command, at)) = self.attempt(request, rule) else {
             return false;
@@ -112,8 +113,8 @@ impl Searches {
         same
     }
 
-    /// Returns what stands for the command, and which directory of its `PATH` it is in; `None`
-    /// where it is in none, or is spelled in another way.
+    /// Returns the hash of the command, and its directory in its `PATH`; `None` if it is in none,
+    /// or is spelled in another way.
     fn attempt(&self, request: &ExecRequest, rule: Option<&RuleId>) -> Option<(u64, usize)> {
         let path = request.environment.iter();
         let path = path
@@ -131,7 +132,7 @@ impl Searches {
     }
 }
 
-/// Whether a directory is spelled in the one plain way.
+/// Whether a directory is spelled in its one plain form.
 fn is_plain(directory: &[u8]) -> bool {
     let mut parts = directory.split(|byte| *byte == b'/');
     parts.next() == Some(b"") && parts.all(|part| !matches!(part, b"" | b"." | b".."))
@@ -171,7 +172,7 @@ mod tests {
             !searches.goes_on(&request(7, "/bin/git", &argv), rule),
             "backwards"
         );
-        // One that was not found through `PATH` has no next directory.
+        // A command that was not found through `PATH` has no next directory.
         searches.note(&request(7, "/usr/bin/./git", &argv), rule);
         assert!(!searches.goes_on(&request(7, "/bin/git", &argv), rule));
     }
@@ -200,7 +201,7 @@ mod tests {
         assert!(searches.is_tried_twice(&git, rule));
         assert!(!searches.is_tried_twice(&git, rule), "a third time");
         assert!(searches.goes_on(&request(7, "/bin/git", &argv), rule));
-        // Asked again it is still the same command.
+        // A repeated question is about the same command.
         searches.note(&git, rule);
         assert!(!searches.is_tried_twice(&git, rule));
     }

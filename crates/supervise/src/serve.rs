@@ -17,8 +17,9 @@ use crate::{
     verify,
 };
 
-/// Starts the threads that judge the calls of a session: those that answer `notifier`, which end when
-/// every process of the session has, and the one that verifies executions, which ends with them.
+/// Starts the threads that judge the calls of a session: the ones that answer `notifier`, which end
+/// when every process of the session has ended, and the one that verifies executions, which ends
+/// with them.
 ///
 /// # Errors
 /// When a thread cannot be made.
@@ -34,7 +35,7 @@ pub fn start(parts: Parts, notifier: Notifier) -> io::Result<thread::JoinHandle<
     thread("notifier").spawn(move || {
         serve(&supervision);
         supervision.lanes.wait_until_left();
-        // The thread that verifies executions ends with this.
+        // This ends the thread that verifies executions.
         supervision.second_looks.close();
         ignored(
             second_look.join(),
@@ -82,7 +83,7 @@ fn answer_all(supervision: &Arc<Supervision>) {
     }
 }
 
-/// Receives calls and answers them, until the lead was passed on or there are no callers any more.
+/// Receives calls and answers them, until the lead is passed on or there are no callers any more.
 fn lead(supervision: &Arc<Supervision>) {
     let lanes = &supervision.lanes;
     loop {
@@ -139,13 +140,13 @@ fn wait(supervision: &Arc<Supervision>, call: &Notification, begin: Later) {
     }
 }
 
-/// A thread that serves, as long as it does.
+/// A serving thread, as long as it serves.
 struct Serving<'s>(&'s Supervision);
 
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            // Its call has no answer, and nothing that it was about may happen.
+            // Its call has no answer, and the effect of the call may not happen.
             self.0.over.store(true, Ordering::Release);
             (self.0.abort)("a thread that answers the notifier failed");
             self.0.lanes.close();

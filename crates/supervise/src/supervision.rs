@@ -1,4 +1,4 @@
-//! What the threads that judge share, and how one call is answered.
+//! The shared state of the threads that judge, and the answer to one call.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -43,15 +43,15 @@ use crate::{
 };
 use stockade_approval::{Asker, Desk, Outcome};
 
-/// `EACCES`: what policy denies.
+/// `EACCES`, for a call that policy denies.
 pub(crate) const ERRNO_DENIED: i32 = 13;
-/// `EPERM`, for what could not be judged.
+/// `EPERM`, for a call that could not be judged.
 pub(crate) const ERRNO_NOT_JUDGED: i32 = 1;
 
 /// `AT_EMPTY_PATH`: the descriptor itself is meant.
 pub(crate) const EMPTY_PATH: u64 = 0x1000;
 
-/// What the notifier's threads share.
+/// The shared state of the notifier's threads.
 pub(crate) struct Supervision {
     pub(crate) policy: Arc<Policy>,
     pub(crate) desk: Arc<Desk>,
@@ -62,12 +62,12 @@ pub(crate) struct Supervision {
     pub(crate) restricts_files: bool,
     /// Names with which protected paths begin.
     pub(crate) beginnings: Beginnings,
-    /// What is protected in shares that hold packages.
+    /// The protected names in shares that hold packages.
     pub(crate) in_packages: WorkspaceSettings,
-    /// User and group that the session's processes run as.
+    /// User and group of the session's processes.
     pub(crate) identity: Identity,
     pub(crate) masks: Masks,
-    /// What the filter refuses and tells us of.
+    /// The calls that the filter refuses and reports to us.
     pub(crate) refusals: Refusals,
     /// Gives sockets their addresses.
     pub(crate) binder: Arc<Mutex<Binder>>,
@@ -75,20 +75,20 @@ pub(crate) struct Supervision {
     pub(crate) pipes: AtomicUsize,
     /// Changes are made one after the other.
     pub(crate) turns: Turns,
-    /// The calls of the session come from here, and their answers go there.
+    /// The source of the session's calls, and the destination of their answers.
     pub(crate) notifier: Notifier,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) callers: Mutex<Callers>,
-    /// What protected names led to when the session started.
+    /// The targets of protected names at the start of the session.
     pub(crate) places: Arc<Places>,
-    /// Protected files that are replaced on behalf of the session.
+    /// Protected files that the supervisor replaces on behalf of the session.
     pub(crate) replaced: Arc<Replaced>,
-    /// Where remotes are written down that the session adds.
+    /// Records the remotes that the session adds.
     pub(crate) remotes: Remotes,
     /// Pointers of git that are being written.
     pub(crate) pointers: Mutex<git::Pointers>,
     pub(crate) processes: Arc<Processes>,
-    /// What the command was started with.
+    /// The environment that the command was started with.
     pub(crate) start: StartEnvironment,
     /// File names of the agent's own programs.
     pub(crate) agent_names: Vec<String>,
@@ -100,35 +100,35 @@ pub(crate) struct Supervision {
     pub(crate) files: program_file::Identities,
     /// Executions that passed and wait for their post-exec verification.
     pub(crate) second_looks: verify::SecondLooks,
-    /// A program ran that may not; nothing is let through any more while the session is ended.
+    /// A program ran that may not; no call is permitted any more while the session ends.
     pub(crate) over: AtomicBool,
 }
 
-/// What a session brings for its judging.
+/// The parts of a session that its judging needs.
 pub struct Parts {
-    /// What decides.
+    /// The policy that decides.
     pub policy: Arc<Policy>,
-    /// Where questions are put.
+    /// The desk for questions.
     pub desk: Arc<Desk>,
-    /// Where events are written.
+    /// The writer of events.
     pub recorder: Arc<Recorder>,
     /// Where changes are watched.
     pub areas: Areas,
-    /// User and group that the session's processes run as.
+    /// User and group of the session's processes.
     pub identity: Identity,
-    /// What the filter refuses and tells of.
+    /// The calls that the filter refuses and reports.
     pub refusals: Refusals,
     /// Gives sockets their addresses.
     pub binder: Arc<Mutex<Binder>>,
-    /// What protected names led to when the session started.
+    /// The targets of protected names at the start of the session.
     pub places: Arc<Places>,
-    /// Protected files that are replaced on behalf of the session.
+    /// Protected files that the supervisor replaces on behalf of the session.
     pub replaced: Arc<Replaced>,
-    /// Where remotes are written down that the session adds.
+    /// Records the remotes that the session adds.
     pub remotes: Remotes,
     /// The processes of the session.
     pub processes: Arc<Processes>,
-    /// What the command was started with.
+    /// The environment that the command was started with.
     pub start: StartEnvironment,
     /// Ends the session; the journal failed or the egress process is gone.
     pub abort: Box<dyn Fn(&str) + Send + Sync>,
@@ -175,7 +175,7 @@ impl Supervision {
     }
 }
 
-/// What is remembered between calls.
+/// The memory between calls.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     /// Changes that were recorded already: a bit for each kind, by path.
@@ -184,31 +184,31 @@ pub(crate) struct State {
     pub(crate) agents: HashSet<stockade_types::ProcessId>,
     /// Whether the first execution, the command's own, has happened.
     pub(crate) started: bool,
-    /// What processes of git do to the working tree, by process id.
+    /// Changes of the working tree by processes of git, by process id.
     pub(crate) checkouts: HashMap<u32, git::Checkout>,
-    /// What of protected files the session made.
+    /// Protected files that the session made.
     pub(crate) made: git::Made,
-    /// What was written to protected files and nobody has answered for.
+    /// Content for protected files that no answer covers yet.
     pub(crate) drafts: Vec<drafts::Draft>,
-    /// What protected files had before the session replaced them.
+    /// The content of protected files before the session replaced them.
     pub(crate) firsts: drafts::Firsts,
-    /// Settings of git as the session found them, by path; nothing where it made them.
+    /// Settings of git as the session found them, by path; `None` if it made them.
     pub(crate) first_settings: HashMap<std::path::PathBuf, Option<Vec<u8>>>,
-    /// Refused commands that are still looked for in other directories.
+    /// Refused commands that their callers may still try in other directories.
     pub(crate) searches: search::Searches,
-    /// Refused calls that were told already.
+    /// Refused calls that were recorded already.
     pub(crate) told: calls::Told,
-    /// Who must not be traced, and who was.
+    /// Processes that must not be traced, and those that were.
     pub(crate) seals: tracing::Seals,
 }
 
 /// Recorded changes that are remembered; past this, changes are recorded again.
 const CHANGED_MAX: usize = 100_000;
 
-/// Begins what answers a call later: waits for a person, or for what the call waits for.
+/// Starts the later answer to a call: it waits for a person, or for another event.
 pub(crate) type Later = Box<dyn FnOnce(Caller) -> Work + Send>;
 
-/// A call that waits, with the session that it is of.
+/// A call that waits, with its session.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) shared: Arc<Supervision>,
@@ -216,7 +216,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Whether it still waits; otherwise nobody has what was asked for.
+    /// Whether it still waits; otherwise the result would have no receiver.
     pub(crate) fn is_waiting(&self) -> bool {
         self.shared.notifier.is_waiting(&self.call)
     }
@@ -238,7 +238,7 @@ impl Caller {
 }
 
 impl Reply {
-    /// Waits for the answer. Where somebody else has the turn there is none.
+    /// Waits for the answer. If another call has the turn there is none.
     pub(crate) async fn answer(self, caller: Caller) -> Answer {
         match self {
             Self::Now(answer) => answer,
@@ -250,7 +250,7 @@ impl Reply {
     }
 }
 
-/// What answers a call later.
+/// Answers a call later.
 pub(crate) fn later<F>(begin: impl FnOnce(Caller) -> F + Send + 'static) -> Reply
 where
     F: Future<Output = Answer> + Send + 'static,
@@ -261,13 +261,13 @@ where
 /// The answer to one call.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The kernel does it.
+    /// The kernel does the call.
     Proceeds,
-    /// It was done on the caller's behalf; the call returns zero.
+    /// The supervisor did it on the caller's behalf; the call returns zero.
     Returns,
     /// A file was opened on the caller's behalf; the call returns a descriptor of it.
     Opened { file: OwnedFd, close_on_exec: bool },
-    /// It fails with this error number.
+    /// The call fails with this error number.
     Fails(i32),
 }
 
@@ -280,22 +280,22 @@ impl From<Result<(), i32>> for Answer {
     }
 }
 
-/// What becomes of one call.
+/// The outcome of judging one call.
 pub(crate) enum Reply {
-    /// The kernel does it.
+    /// The kernel does the call.
     Proceed,
-    /// It fails with this error number.
+    /// The call fails with this error number.
     Refuse(i32),
     /// It is answered at once.
     Now(Answer),
     /// It is answered later.
     Later(Later),
-    /// Somebody else has the turn; nothing was done yet.
+    /// Another call has the turn; nothing was done yet.
     Busy,
 }
 
 impl Supervision {
-    /// Answers a call. Nothing goes on once the session is over.
+    /// Answers a call. Once the session is over, no call is permitted.
     pub(crate) fn answer(&self, call: &Notification, answer: Answer) {
         let notifier = &self.notifier;
         let over = self.over.load(Ordering::Acquire);
@@ -381,8 +381,8 @@ impl Supervision {
         }
     }
 
-    /// Makes the pointers of git that were written since the last call: whoever wrote one expects it
-    /// to be there. `None` where somebody else has the turn.
+    /// Makes the pointers of git that were written since the last call: their writers expect them
+    /// to exist. `None` if another call has the turn.
     fn settle_written(&self, hands: &mut Hands, tid: u32) -> Option<()> {
         if lock(&self.pointers).is_empty() {
             return Some(());
@@ -408,7 +408,7 @@ impl Supervision {
         self.processes.subject(tid)
     }
 
-    /// Journals a decision; `None` when that failed, and then the session ends.
+    /// Journals a decision; `None` if that failed, and then the session ends.
     pub(crate) fn write(&self, event: &Event, durability: Durability) -> Option<()> {
         self.write_all(std::slice::from_ref(event), durability)
     }
@@ -421,7 +421,7 @@ impl Supervision {
         match self.recorder.write_all(SUPERVISOR, events, durability) {
             Ok(_) => Some(()),
             Err(error) => {
-                // What was asked for meanwhile is not done either.
+                // A call that was permitted meanwhile is not done either.
                 self.over.store(true, Ordering::Release);
                 (self.abort)(&format!("the journal cannot be written: {error}"));
                 None
@@ -429,8 +429,8 @@ impl Supervision {
         }
     }
 
-    /// Asks for `request`, whose decision was ask, and returns what came of it, with the approval that
-    /// was used. Its event is for the caller to journal, on disk and before the effect.
+    /// Asks about `request`, whose decision was ask, and returns the outcome with the approval that
+    /// was used. The caller must journal its event, on disk and before the effect.
     pub(crate) async fn ask(
         &self,
         request: &Request,
@@ -481,20 +481,20 @@ pub fn refused(decision: &Decision, by: &Answerer, reason: &str) -> Decision {
 }
 
 impl State {
-    /// Whether a call changes no path but its own.
+    /// Whether a call changes only its own path.
     pub(crate) fn has_only_plain_changes(&self) -> bool {
         self.drafts.is_empty() && self.checkouts.is_empty()
     }
 
-    /// Notes a change; `true` when it was not noted before.
+    /// Notes a change; `true` if it is new.
     pub(crate) fn note_change(&mut self, path: &RawText, access: Access) -> bool {
         if self.changed.len() >= CHANGED_MAX {
             self.changed.clear();
         }
         let path = path.as_bytes();
-        // Git makes and removes its locks with every command; once is enough to know.
+        // Git makes and removes its locks with every command; one record is enough.
         let kept_by_git = path.windows(6).any(|part| part == b"/.git/");
-        // What comes again after it went, or goes again after it came, is news.
+        // A path that is made again after its removal, or removed again after it was made, is news.
         let opposite = match access {
             _ if kept_by_git => 0,
             Access::Remove => bit(Access::Create) | bit(Access::Write) | bit(Access::Mode),
@@ -526,8 +526,7 @@ pub(crate) fn state(supervision: &Supervision) -> std::sync::MutexGuard<'_, Stat
     lock(&supervision.state)
 }
 
-/// Reads a descriptor argument: the kernel looks at the lower half of the register, as a signed
-/// number.
+/// Reads a descriptor argument: the kernel uses the lower half of the register, as a signed number.
 pub(crate) fn descriptor(argument: u64) -> i32 {
     let low = u32::try_from(argument & 0xFFFF_FFFF).unwrap_or_default();
     i32::from_ne_bytes(low.to_ne_bytes())

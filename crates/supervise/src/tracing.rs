@@ -1,9 +1,9 @@
-//! Who may look into and change whom: debuggers, tracers, leak checkers.
+//! Which processes may inspect and change which others: debuggers, tracers, leak checkers.
 //!
-//! Whoever traces a process decides what it does. So nothing that is traced, or has been, runs what
-//! a person was asked about or what a rule trusts by its program, and nothing that runs on an answer
-//! or is trusted can be traced (ADR 0013). All else in a session may trace each other: it could have
-//! been the same program from the beginning.
+//! A tracer controls the process that it traces. So a process that is traced, or was, may not run a
+//! program that a person was asked about or that a rule trusts, and a process that runs on an
+//! answer or is trusted cannot be traced (ADR 0013). All other processes of a session may trace
+//! each other: they could have been the same program from the beginning.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -24,27 +24,27 @@ use crate::procfs::{self, Identity};
 const TRACE_ME: u64 = 0;
 /// `ESRCH`.
 const ERRNO_NO_PROCESS: i32 = 3;
-/// Processes that are remembered before those that are gone are forgotten.
+/// Processes that are remembered before dead ones are forgotten.
 const KNOWN_MAX: usize = 4096;
 /// Ours and the session's.
 const SESSION_NAMESPACES: usize = 2;
-/// Ancestors that are looked at; a session has fewer processes in all.
+/// Ancestors that are followed; a session has fewer processes in all.
 const ANCESTORS_MAX: usize = 100_000;
 
-/// What is remembered of tracing and of what must not be traced.
+/// The record of tracing and of the processes that must not be traced.
 #[derive(Debug, Default)]
 pub(super) struct Seals {
-    /// Processes that run on an answer; everything below them belongs to it as well.
+    /// Processes that run on an answer; all their descendants belong to it as well.
     answered: HashSet<ProcessId>,
-    /// What they ran, and on whose answer; on several, it is nobody's.
+    /// The programs that they ran, each with its answer; with several answers, it belongs to none.
     images: HashMap<(u64, u64), Seal>,
-    /// Processes that were let run a program that a rule trusts.
+    /// Processes that were permitted to run a program that a rule trusts.
     trusted: HashSet<ProcessId>,
-    /// Processes that somebody was let trace: what they run may not be what it was.
+    /// Processes that another one was permitted to trace: they may run other code than judged.
     traced: HashSet<ProcessId>,
 }
 
-/// On whose answer a process runs.
+/// The answer that a process runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seal {
     Nobodys,
@@ -70,7 +70,7 @@ impl Seals {
     }
 }
 
-/// Adds a process; first those that are gone are forgotten where there are many.
+/// Adds a process; if there are many, first forgets dead ones.
 fn remember(known: &mut HashSet<ProcessId>, id: ProcessId) {
     if known.len() >= KNOWN_MAX {
         known.retain(|one| procfs::of_process(one.pid).is_ok_and(|now| now.id == *one));
@@ -97,7 +97,7 @@ impl Supervision {
         match self.let_change(tracer, target) {
             None => Reply::Proceed,
             Some(decision) => {
-                // Where that cannot be written, the session is over.
+                // If this cannot be written, the session is over.
                 let _written = self.note_kept(tid, target, &decision);
                 Reply::Refuse(ERRNO_NOT_JUDGED)
             }
@@ -125,9 +125,9 @@ impl Supervision {
         }
     }
 
-    /// Finds a process of the session by what the thread calls it.
+    /// Finds a process of the session by its id for the thread.
     fn process_inside(&self, tid: u32, id: i32) -> io::Result<Identity> {
-        // In a pid namespace of its own ids mean something else.
+        // In a pid namespace of its own the ids are different.
         if procfs::pid_namespaces(tid) != Some(SESSION_NAMESPACES) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -136,11 +136,11 @@ impl Supervision {
         procfs::identity(found)
     }
 
-    /// Notes that one process changes another; returns why it may not.
+    /// Notes that one process changes another; returns the reason if it may not.
     fn let_change(&self, tracer: Identity, target: Identity) -> Option<Decision> {
         let keeps = |reason: &str, remedy: &str| Some(Control::Traced.denies(reason, remedy));
         let first = self.processes.first();
-        // Whoever traces a process is told when it stops, and the first one expects no such thing.
+        // A tracer receives the stops of the traced process, and the first process expects none.
         if target.id.pid == first || tracer.id.pid == first {
             return keeps("the first process of a session has no part in tracing", "");
         }
@@ -168,7 +168,7 @@ impl Supervision {
         None
     }
 
-    /// Journals that a process was kept from another one.
+    /// Journals that a process was refused access to another one.
     fn note_kept(&self, tid: u32, target: Identity, decision: &Decision) -> Option<()> {
         let inside = procfs::session_id(target.id.pid).unwrap_or_default();
         let request = Request::File(FileRequest {
@@ -183,8 +183,8 @@ impl Supervision {
         self.write(&Event::FileDenied { decision }, Durability::Written)
     }
 
-    /// Turns the decision on an execution that would rest on an answer, or be trusted by a rule, into
-    /// a deny where somebody else decides what the process does.
+    /// Turns the decision on an execution that would depend on an answer, or be trusted by a rule,
+    /// into a deny if another process controls this one.
     pub(super) fn unless_traced(
         &self,
         attempt: &Attempt,
@@ -215,13 +215,14 @@ impl Supervision {
             .any(|level| self.policy.trusts_program(&level.request.program))
     }
 
-    /// Whether somebody traces a process or was let do so. What cannot be told counts as traced.
+    /// Whether a process is traced or one was permitted to trace it. An unknown state counts as
+    /// traced.
     fn is_traced(&self, process: Identity, tid: u32) -> bool {
         procfs::tracer(tid).is_none_or(|tracer| tracer != 0)
             || state(self).seals.traced.contains(&process.id)
     }
 
-    /// Notes that a process will run on an answer; `false` where somebody decides what it does.
+    /// Notes that a process will run on an answer; `false` if another process controls it.
     pub(super) fn seal(&self, attempt: &Attempt, tid: u32) -> bool {
         if self.policy.settings().process.debuggers.value != Debuggers::Own {
             return true;
@@ -231,7 +232,7 @@ impl Supervision {
             return false;
         }
         let mut state = state(self);
-        // In one step: who is traced from here on is asked after this.
+        // In one step: any later request to trace it is judged after this.
         if state.seals.traced.contains(&id) {
             return false;
         }
@@ -242,7 +243,7 @@ impl Supervision {
         true
     }
 
-    /// Notes what a process runs that belongs to an answer.
+    /// Notes the program of a process that belongs to an answer.
     pub(super) fn note_sealed_image(&self, process: Identity, image: (u64, u64)) {
         if state(self).seals.is_empty() {
             return;
@@ -259,7 +260,7 @@ impl Supervision {
 }
 
 impl Seals {
-    /// On whose answer a process runs, by itself and its ancestors.
+    /// The answer that a process runs on, by itself and its ancestors.
     fn above(&self, supervision: &Supervision, process: Identity) -> Seal {
         if self.answered.is_empty() {
             return Seal::Nobodys;
@@ -275,14 +276,14 @@ impl Seals {
             }
             match procfs::of_process(at.parent) {
                 Ok(parent) => at = parent,
-                // It went meanwhile, and its children are the first one's.
+                // It ended meanwhile, and its children belong to the first process.
                 Err(_) => return Seal::Nobodys,
             }
         }
         Seal::Several
     }
 
-    /// The same; one whose ancestors are gone is known by what it runs.
+    /// The same; a process whose ancestors are gone is identified by its program.
     fn of(&self, supervision: &Supervision, process: Identity) -> Seal {
         match self.above(supervision, process) {
             Seal::Nobodys => {}
@@ -300,7 +301,7 @@ impl Seals {
     }
 }
 
-/// The decision on what must not run while somebody else decides what it does.
+/// The decision on a program that must not run while another process controls it.
 fn traced() -> Decision {
     Control::Traced.denies(
         "another program traces the process or was let do so, and would decide what happens",

@@ -18,7 +18,7 @@ use rustix::{
 /// Bytes of directory entries that one call returns: about 2,000 names.
 const LISTING_BYTES: usize = 64 * 1024;
 
-/// An entry that is looked at closer.
+/// An entry to be inspected.
 pub(crate) struct Entry {
     pub(crate) path: PathBuf,
     /// Its path below the top.
@@ -31,18 +31,18 @@ pub(crate) struct Entry {
 pub(crate) enum Search {
     /// Not at all.
     Nothing,
-    /// For names that begin something of interest, at any depth.
+    /// For names that begin a name of interest, at any depth.
     Beginnings,
-    /// Every entry in it is looked at.
+    /// Every entry in it is inspected.
     Everything,
 }
 
-/// The tree has more entries than are looked at.
+/// The tree has more entries than are visited.
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
-/// Directories that kept their owner from reading them: readable as long as this lives. They are
-/// held by descriptor, since programs of another session may put a link at any path meanwhile.
+/// Unreadable directories of our own: readable as long as this lives. It holds descriptors, since
+/// programs of another session may put a link at any path meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Unlocked(Vec<(OwnedFd, Mode)>);
 
@@ -57,7 +57,7 @@ impl Unlocked {
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
         let mode = Mode::from_raw_mode(rustix::fs::fstat(&directory)?.st_mode);
         if mode.contains(Mode::RWXU) {
-            // Something else keeps it closed.
+            // Another cause than its mode keeps it closed.
             return Err(Errno::ACCESS);
         }
         set_mode(&directory, mode | Mode::RWXU)?;
@@ -75,14 +75,14 @@ impl Drop for Unlocked {
     }
 }
 
-/// Sets the mode of what a descriptor of a path stands for.
+/// Sets the mode of the object of an `O_PATH` descriptor.
 fn set_mode(directory: &OwnedFd, mode: Mode) -> rustix::io::Result<()> {
     rustix::fs::chmod(format!("/proc/self/fd/{}", directory.as_raw_fd()), mode)
 }
 
-/// Visits every entry whose name `begins` something of interest; `visit` tells how a directory is
-/// searched further. Returns how many directories could not be read. With `unlocked`, those of our
-/// own are made readable for it.
+/// Visits every entry whose name `begins` a name of interest; `visit` returns how to search below a
+/// directory. Returns the number of directories that could not be read. With `unlocked`, unreadable
+/// directories of our own are made readable first.
 ///
 /// # Errors
 /// When there are more than `entries_max` entries.
@@ -96,7 +96,7 @@ pub(crate) fn walk(
     walk_telling(top, entries_max, unlocked, begins, visit, |_| {})
 }
 
-/// As [`walk`]; `opened` is told of each directory before its entries are read.
+/// As [`walk`]; calls `opened` for each directory before its entries are read.
 ///
 /// # Errors
 /// As [`walk`].
@@ -167,7 +167,7 @@ pub(crate) fn walk_telling(
     Ok(unread)
 }
 
-/// Returns what an entry is; some file systems only say when they are asked for it.
+/// Returns the kind of an entry; some file systems report it only on request.
 fn kind_of(directory: impl AsFd, entry: &RawDirEntry<'_>) -> FileType {
     match entry.file_type() {
         FileType::Unknown => {

@@ -1,11 +1,10 @@
-//! Whose turn it is to change paths, and walks that other changes may go on beside.
+//! The turn to change paths, and walks that run beside other changes.
 //!
 //! Changes are made one after the other. A walk through a large directory takes long, so it is made
-//! before its call has the turn. What it has seen counts only if no directory that it had opened was
-//! changed since: each change says, while it still has the turn, in which directories it was made. A
-//! directory is noted before its entries are read, so what is changed earlier is seen by the walk, and
-//! what is changed later meets the note. A directory is known by its device and inode, whatever path
-//! leads to it.
+//! before its call has the turn. Its result counts only if no directory that it opened has changed
+//! since: each change says, while it has the turn, in which directories it was made. A directory is
+//! noted before its entries are read, so the walk sees earlier changes, and later changes find the
+//! note. A directory is identified by its device and inode, whatever path leads to it.
 
 use std::{
     collections::HashSet,
@@ -23,7 +22,7 @@ use crate::{locate::Place, recorder::lock};
 /// A directory, by device and inode.
 pub(crate) type Directory = (u64, u64);
 
-/// Whose turn it is.
+/// The turn to change paths.
 #[derive(Default)]
 pub(crate) struct Turns {
     state: Mutex<State>,
@@ -39,43 +38,43 @@ struct State {
     changed: Changed,
 }
 
-/// Where the one who has the turn makes his changes.
+/// Where the holder of the turn makes its changes.
 #[derive(Default)]
 enum Changed {
-    /// He has not said so.
+    /// The holder has not said so.
     #[default]
     Unsaid,
     /// Names in these directories, if anything.
     At(Vec<Directory>),
-    /// At paths that he does not know yet.
+    /// At paths that the holder does not know yet.
     Anywhere,
 }
 
-/// The right to change paths, until it goes.
+/// The right to change paths, until this is dropped.
 pub(crate) struct Turn<'t>(&'t Turns);
 
-/// What a walk has seen so far.
+/// The directories that a walk has opened so far.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     opened: Mutex<HashSet<Directory>>,
-    /// Whether something of it was changed meanwhile.
+    /// Whether one of them was changed meanwhile.
     stale: AtomicBool,
 }
 
-/// A walk that other changes may go on beside, until this goes.
+/// A walk that runs beside other changes, until this is dropped.
 pub(crate) struct Beside<'t> {
     turns: &'t Turns,
     walk: Arc<Walk>,
 }
 
 impl Turns {
-    /// Takes the turn, unless somebody has it.
+    /// Takes the turn, unless it is taken.
     pub(crate) fn take(&self) -> Option<Turn<'_>> {
         let taken = mem::replace(&mut lock(&self.state).taken, true);
         (!taken).then(|| Turn(self))
     }
 
-    /// Waits until the turn can be taken.
+    /// Waits for the turn, and takes it.
     pub(crate) async fn taken(&self) -> Turn<'_> {
         std::future::poll_fn(|context| {
             let mut state = lock(&self.state);
@@ -89,9 +88,8 @@ impl Turns {
         Turn(self)
     }
 
-    /// Says, of the one who has the turn, that he changes nothing but names in the directories of these
-    /// places. As long as he does not, or says [`Self::changes_anywhere`], whatever is walked counts as
-    /// changed.
+    /// Says that the holder of the turn changes only names in the directories of these places.
+    /// Until this or [`Self::changes_anywhere`] is called, every walk counts as changed.
     pub(crate) fn changes_at(&self, places: &[Place]) {
         if self.walks.load(Ordering::Acquire) == 0 {
             return;
@@ -104,9 +102,9 @@ impl Turns {
         }
     }
 
-    /// Says, of the one who has the turn, that he may change any path.
+    /// Says that the holder of the turn may change any path.
     pub(crate) fn changes_anywhere(&self) {
-        // Also where there is no walk yet: one may begin before the change is made.
+        // Even without a walk: one may begin before the change is made.
         lock(&self.state).changed = Changed::Anywhere;
     }
 
@@ -161,12 +159,12 @@ impl Beside<'_> {
         }
     }
 
-    /// Says that it has not seen all.
+    /// Says that the walk is incomplete.
     pub(crate) fn spoil(&self) {
         self.walk.stale.store(true, Ordering::Release);
     }
 
-    /// Whether all is as it was seen; whoever asks has the turn.
+    /// Whether everything the walk saw is unchanged; the caller has the turn.
     pub(crate) fn holds(&self) -> bool {
         !self.walk.stale.load(Ordering::Acquire)
     }
@@ -180,7 +178,7 @@ impl Drop for Beside<'_> {
     }
 }
 
-/// Tells which directory a descriptor stands for.
+/// Returns the directory behind a descriptor.
 pub(crate) fn directory(descriptor: impl AsFd) -> Option<Directory> {
     let stat = rustix::fs::fstat(descriptor).ok()?;
     Some((stat.st_dev, stat.st_ino))
@@ -192,7 +190,7 @@ mod tests {
 
     use super::{Changed, Turns, directory};
 
-    /// A walk counts as long as nothing that it had opened was changed, and nobody kept silent.
+    /// A walk counts if no directory that it opened was changed, and every change was announced.
     #[test]
     fn a_change_in_what_was_opened_makes_a_walk_stale() {
         let dir = tempfile::tempdir().unwrap();

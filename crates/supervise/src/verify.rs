@@ -1,11 +1,11 @@
-//! Looking at what really runs after an execution was let through.
+//! Verifies the program that really runs after an execution was permitted.
 //!
 //! A program with shared memory can change path and arguments between the verdict and the kernel's
-//! own look at them. So the image and the arguments are read again once the execution has happened.
-//! What differs is judged as it is: if it may run anyway no harm was done; if it would have been
-//! asked about or denied, the session ends. A process is looked at soon after, and in any case before
-//! it may execute something else; until then it counts as not having happened as long as its stack
-//! lies where it lay. Of what a person allowed the variables are compared too.
+//! own read of them. So the image and the arguments are read again once the execution has happened.
+//! A program that differs is judged as it is: if policy allows it no harm was done; if policy would
+//! have asked about it or denied it, the session ends. A process is checked soon after, and in any
+//! case before it may execute another program; until then the execution counts as pending while the
+//! stack has not moved. If a person allowed the execution, the variables are compared too.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -26,16 +26,17 @@ use super::{
 };
 use crate::{lanes, procfs, recorder::lock};
 
-/// Executions that wait for their post-exec verification; when there are more, the next one waits.
+/// Executions that wait for their post-exec verification; if there are more, the next one waits.
 const WAITING_MAX: usize = 1024;
-/// How long it waits: only executions that do not happen stay for longer.
+/// How long it waits: only executions that do not happen stay longer.
 const FULL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Executions of one process that were let through and have not happened: each thread can have one
-/// on its way, and one that failed stays until another happened or the process ended.
+/// Permitted executions of one process that have not happened: each thread can have one in
+/// progress, and a failed one stays until another happens or the process ends.
 const OF_ONE_MAX: usize = 64;
-/// Pauses before each look: the kernel needs well below a millisecond, a large image on a busy
-/// machine more. The last one comes again until the execution has happened or its process is gone,
-/// since a program can make the kernel slow. What exits before the first one is looked at then.
+/// Pauses before each check: the kernel needs well below a millisecond, a large image on a busy
+/// machine more. The last pause repeats until the execution has happened or its process is gone,
+/// since a program can make the kernel slow. A process that exits before the first check is checked
+/// at its exit.
 const PAUSES: [Duration; 6] = [
     Duration::from_micros(500),
     Duration::from_millis(2),
@@ -44,30 +45,30 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(200),
     Duration::from_secs(1),
 ];
-/// Executions whose path leads to something that may not run once their process is gone, until the
-/// session ends: twice can be a build that removes what it made.
+/// Per session, executions whose process is gone and whose path now leads to a program that may not
+/// run: two can come from a build that removes what it made.
 const SUSPICIOUS_MAX: usize = 3;
 
-/// Executions that were let through and were not yet seen to have happened.
+/// Permitted executions that are not yet known to have happened.
 #[derive(Default)]
 pub(crate) struct SecondLooks {
     queue: Mutex<Queue>,
-    /// Something came while nothing was waited for, or the notifier ended.
+    /// An execution came while none was waited for, or the notifier ended.
     came: Condvar,
-    /// Something left, or a process is looked at no more.
+    /// An execution left, or a check of a process ended.
     left: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiting>,
-    /// Processes that a thread looks at. Nothing of them is let through until it is known what they
-    /// run; all other processes go on meanwhile.
+    /// Processes that a thread checks. Their executions wait until it is known what they run; all
+    /// other processes continue meanwhile.
     looked_at: HashSet<ProcessId>,
-    /// Whether the thread sleeps until something comes; otherwise it wakes up by itself.
+    /// Whether the thread sleeps until an execution comes; otherwise it wakes up by itself.
     idle: bool,
     closed: bool,
-    /// Executions whose process was gone before anybody saw what it ran.
+    /// Executions whose process was gone before its program was checked.
     unseen: Vec<Expected>,
 }
 
@@ -77,7 +78,7 @@ struct Waiting {
     looks: usize,
 }
 
-/// A process that the current thread looks at, until this goes.
+/// A check of a process by the current thread, until this is dropped.
 struct Look<'q> {
     looks: &'q SecondLooks,
     process: ProcessId,
@@ -90,14 +91,15 @@ impl Drop for Look<'_> {
     }
 }
 
-/// A process that runs what was not judged as that; nothing of it is let through until this goes.
+/// A process that runs a program other than the judged one; its executions wait until this is
+/// dropped.
 pub(super) struct Different<'q> {
     actual: Actual,
     look: Look<'q>,
 }
 
 impl SecondLooks {
-    /// Adds an execution that is about to be let through.
+    /// Adds an execution that is about to be permitted.
     pub(super) fn expect(&self, expected: Expected) {
         let mut queue = self.not_looked_at(lock(&self.queue), expected.id);
         queue.waiting.push(Waiting {
@@ -107,7 +109,7 @@ impl SecondLooks {
         });
     }
 
-    /// Waits until no other thread looks at a process.
+    /// Waits until no other thread checks a process.
     fn not_looked_at<'q>(
         &'q self,
         queue: MutexGuard<'q, Queue>,
@@ -123,7 +125,7 @@ impl SecondLooks {
         waited.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the thread up for what was added, where it does not wake up by itself; to be called
+    /// Wakes the thread up for added executions, if it does not wake up by itself; to be called
     /// once the execution has its answer, which need not wait for this.
     pub(super) fn announce(&self) {
         let mut queue = lock(&self.queue);
@@ -134,8 +136,8 @@ impl SecondLooks {
         }
     }
 
-    /// Looks at a process that waits in a new execution, for the last time as what it runs now.
-    /// Returns what it runs if that is not what was judged.
+    /// Checks a process that waits in a new execution: the last chance for its current program.
+    /// Returns that program if it is not the judged one.
     pub(super) fn before_another(
         &self,
         process: ProcessId,
@@ -168,10 +170,10 @@ impl SecondLooks {
         Ok(different)
     }
 
-    /// Looks at the process of a thread that is about to end it: once it is gone nobody can tell
-    /// what it ran. Returns what it runs if that is not what was judged.
+    /// Checks the process of a thread that is about to end it: after its end its program is
+    /// unknown. Returns the program if it is not the judged one.
     ///
-    /// An execution of another thread may still be on its way; that one waits on.
+    /// An execution of another thread may still be in progress; that one keeps waiting.
     pub(super) fn at_exit(&self, tid: u32) -> Option<Different<'_>> {
         let queue = lock(&self.queue);
         if queue.waiting.is_empty() && queue.looked_at.is_empty() {
@@ -187,10 +189,10 @@ impl SecondLooks {
         self.settle(process)
     }
 
-    /// Looks at a process: what has happened is taken off the queue. Returns what runs if none of
-    /// its executions was judged as that.
+    /// Checks a process, and removes executions that have happened from the queue. Returns its
+    /// program if none of its executions was judged as that.
     ///
-    /// No execution of it is let through meanwhile.
+    /// No execution of it is permitted meanwhile.
     fn settle(&self, process: ProcessId) -> Option<Different<'_>> {
         let mut queue = self.not_looked_at(lock(&self.queue), process);
         let of_it = |one: &mut Waiting| one.expected.id == process;
@@ -208,7 +210,7 @@ impl SecondLooks {
         let mut queue = lock(&self.queue);
         match seen {
             SeenOfAll::NotYet => queue.waiting.append(&mut own),
-            // Which of several happened, if any did, nobody knows.
+            // It is unknown which of several happened, if any did.
             SeenOfAll::Gone => queue.unseen.extend(own.into_iter().map(|one| one.expected)),
             SeenOfAll::AsJudged => {}
             SeenOfAll::Different(actual) => {
@@ -218,7 +220,7 @@ impl SecondLooks {
                 });
             }
         }
-        // It takes the lock.
+        // The drop of `look` takes the lock.
         drop(queue);
         drop(look);
         None
@@ -231,7 +233,7 @@ impl SecondLooks {
         self.left.notify_all();
     }
 
-    /// Waits until looks are due, and returns at which processes; `None` at the end.
+    /// Waits until checks are due, and returns their processes; `None` at the end.
     fn due(&self) -> Option<BTreeSet<ProcessId>> {
         let mut queue = lock(&self.queue);
         loop {
@@ -262,7 +264,7 @@ impl SecondLooks {
     }
 }
 
-/// What was seen of the executions of one process together.
+/// The joint result for the executions of one process.
 enum SeenOfAll {
     NotYet,
     AsJudged,
@@ -270,8 +272,8 @@ enum SeenOfAll {
     Gone,
 }
 
-/// Looks at the executions of one process. Of several, one is over as soon as another is there: a
-/// process runs one program.
+/// Checks the executions of one process. Of several, the others are over as soon as one has
+/// happened: a process runs one program.
 fn look_at_all(own: &mut [Waiting]) -> SeenOfAll {
     let mut seen = SeenOfAll::NotYet;
     for one in own {
@@ -287,14 +289,14 @@ fn look_at_all(own: &mut [Waiting]) -> SeenOfAll {
     seen
 }
 
-/// More executions are under way than programs could mean.
+/// More executions are in progress than a normal program has.
 #[derive(Debug)]
 pub(super) struct TooMany;
 
 /// Starts the thread; it ends when the notifier does.
 ///
 /// # Errors
-/// When there is no thread.
+/// When no thread can be started.
 pub(crate) fn start(shared: &Arc<Supervision>) -> io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     std::thread::Builder::new()
@@ -319,7 +321,7 @@ fn watch(shared: &Supervision) {
         }
         looks.left.notify_all();
     }
-    // All processes are gone: what was let through last is not seen any more.
+    // All processes are gone: the last permitted executions can no longer be checked.
     let mut queue = lock(&looks.queue);
     let waiting = std::mem::take(&mut queue.waiting);
     let mut unseen = std::mem::take(&mut queue.unseen);
@@ -337,7 +339,7 @@ fn pause(looks: usize) -> Duration {
 }
 
 impl Supervision {
-    /// Journals executions that nobody saw; returns how many of them are suspicious.
+    /// Journals executions that were not checked; returns how many of them are suspicious.
     fn tell_unseen(&self, unseen: Vec<Expected>) -> usize {
         let mut suspicious = 0;
         for one in unseen {
@@ -360,13 +362,13 @@ impl Supervision {
         suspicious
     }
 
-    /// Finds out where the path of an execution that nobody saw leads now.
+    /// Resolves the path of an unchecked execution now.
     fn leads_now(&self, expected: &Expected) -> (String, bool) {
         const GONE: &str = "its process ended before it was seen to run";
         let Some((asked, resolver)) = expected.asked.as_ref().zip(self.root.get()) else {
             return (GONE.to_owned(), false);
         };
-        // Links of `/proc` that mean the process lead nowhere now.
+        // Links of `/proc` that refer to the process resolve to nothing now.
         let file = match ProgramFile::at(resolver, asked) {
             Ok(file) if file.image() == expected.named => return (GONE.to_owned(), false),
             Ok(file) => file,
@@ -402,19 +404,20 @@ impl Supervision {
             detail: detail.clone(),
             decisions: Vec::new(),
         };
-        // The session ends whether or not it can be written.
+        // The session ends whether or not this is written.
         self.write(&finding, Durability::Synced);
         (self.abort)(&format!("{title}: {detail}"));
     }
 
-    /// Judges what a process really runs; what it wants next waits for this.
+    /// Judges the program that a process really runs; the next execution of the process waits for
+    /// this.
     pub(super) fn judge_different(&self, different: Different<'_>) {
         let Different { actual, look } = different;
         self.judge_again(actual);
         drop(look);
     }
 
-    /// When it may not run, the session is over.
+    /// If it may not run, the session is over.
     fn judge_again(&self, actual: Actual) {
         let Actual { file, argv, judged } = actual;
         let exe = match &file {

@@ -1,4 +1,4 @@
-//! What stands in the box of a question: the question and how far a person has come with it.
+//! The content of a question's box: the question and the progress of a person's answer.
 
 use stockade_approval::QuestionView;
 use stockade_policy::Scope;
@@ -9,16 +9,16 @@ const USES: u32 = 5;
 /// The time scope that "narrower" offers: one piece of work.
 const MINUTES: u64 = 10;
 
-/// Which part of the question has the keys.
+/// The part of the question that has the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The question itself.
     Ask,
-    /// The reason of a denial, as far as it was typed.
+    /// The reason of a denial, as typed so far.
     Reason(String),
     /// The narrower scopes.
     Narrow,
-    /// What Enter allows, and the digits that were repeated so far where the box asks for them.
+    /// The scope that Enter allows, and the digits repeated so far if the box asks for them.
     Picked {
         /// How far the answer reaches.
         scope: Scope,
@@ -27,16 +27,16 @@ pub enum Mode {
         /// A rule keeps the answer for later sessions.
         keeps: bool,
     },
-    /// What the keys do.
+    /// An explanation of the keys.
     Help,
 }
 
-/// Which keys count now.
+/// The keys that count now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hears {
-    /// None: the box may not be shown yet, or somebody types.
+    /// None: the box may not be shown yet, or a person is typing.
     Nothing,
-    /// Those that allow nothing.
+    /// The keys that allow nothing.
     Some,
     All,
 }
@@ -49,16 +49,17 @@ pub(super) struct Card {
     pub(super) total: usize,
     pub(super) mode: Mode,
     pub(super) hears: Hears,
-    /// The terminal does not say what it shows: who allows must repeat what stands in the box.
+    /// The terminal does not confirm what it shows: to allow, a person must repeat digits from the
+    /// box.
     pub(super) must_repeat: bool,
     pub(super) error: Option<String>,
     pub(super) scroll: usize,
-    /// The last line was on the screen: from now on it may be allowed.
+    /// The last line was on the screen: from now on a person may allow it.
     pub(super) is_read: bool,
 }
 
 impl Card {
-    /// Returns the narrower scopes that are offered, with the words for them.
+    /// Returns the narrower scopes on offer, with their words.
     pub(super) fn narrower(&self, now: UnixMillis) -> Vec<(char, String, Scope)> {
         let end = UnixMillis(now.0.saturating_add(MINUTES * 60_000));
         [
@@ -70,7 +71,7 @@ impl Card {
         .collect()
     }
 
-    /// Returns the digits that only somebody knows who sees the box.
+    /// Returns the digits that only a person who sees the box can know.
     pub(super) fn code(&self) -> String {
         // FNV-1a of an id that was drawn at random.
         let step = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
@@ -78,7 +79,7 @@ impl Card {
         format!("{:04}", hash % 10_000)
     }
 
-    /// Tells whether Enter allows what is picked.
+    /// Whether Enter allows the picked scope.
     pub(super) fn confirms(&self) -> bool {
         match &self.mode {
             Mode::Picked { repeated, .. } if self.must_repeat => *repeated == self.code(),
@@ -87,7 +88,7 @@ impl Card {
         }
     }
 
-    /// Words a scope that is offered.
+    /// Describes a scope on offer.
     pub(super) fn words(&self, scope: Scope, now: UnixMillis) -> String {
         match scope {
             Scope::Once => "once".to_owned(),
@@ -102,7 +103,7 @@ impl Card {
         }
     }
 
-    /// Tells whether there is anything between once and the session.
+    /// Whether there is a scope between once and the session.
     pub(super) fn has_narrower(&self) -> bool {
         !self.narrower(self.view.asked).is_empty()
     }

@@ -1,4 +1,4 @@
-//! One question as a person meets it: what keys do, and what is drawn. No terminal, no clock.
+//! One question as a person sees it: the effect of keys, and the drawing. No terminal, no clock.
 
 use std::time::{Duration, Instant};
 
@@ -14,20 +14,20 @@ use super::{
     witness::Sight,
 };
 
-/// Silence after which keys count: no key at all, since the terminal has said that it shows the
-/// question. People type at 50 to 250 ms a key and rest for half a second between two words, so
-/// whoever is typing to the agent is not heard.
+/// Time without any key, after which keys count: it starts when the terminal has confirmed that it
+/// shows the question. People type at 50 to 250 ms a key and rest for half a second between two
+/// words, so keys typed to the agent do not count.
 pub const SILENCE: Duration = Duration::from_secs(1);
-/// Least time from one key of an answer to the next. Who types a line presses Enter sooner; who
-/// reads what the first key did needs longer.
+/// Least time from one key of an answer to the next. A person who types a line presses Enter
+/// sooner; a person who reads the effect of the first key needs longer.
 pub const GAP: Duration = Duration::from_millis(500);
 /// Longest reason, in characters: a line or two, as the desk keeps it.
 const REASON_CHARS_MAX: usize = 300;
 
-/// What a key did.
+/// The effect of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing to see.
+    /// No visible effect.
     Nothing,
     /// The box must be drawn again.
     Redraw,
@@ -37,15 +37,15 @@ pub enum Action {
     Keep(Scope),
 }
 
-/// Keeps an answer for later sessions: what is kept, the approval and the session it came from.
-/// Returns in words what was kept and where, or why it was not.
+/// Keeps an answer for later sessions: the answer to keep, its approval and its session. Returns a
+/// text that says what was kept and where, or why it was not.
 pub type Keep = fn(&Lasting, &str, &str) -> Result<String, String>;
 
 /// The state of one question on one terminal.
 ///
-/// A key counts for what the person can have meant by it: nothing does before the terminal has
-/// shown the box and [`SILENCE`] has passed; allowing takes a letter and, after [`GAP`], Enter; a
-/// key that follows another one faster, or that does nothing here, is taken for typing, and the
+/// A key counts only for what the person can have meant by it. No key counts before the terminal
+/// has shown the box and [`SILENCE`] has passed; to allow takes a letter and, after [`GAP`], Enter;
+/// a key that follows another one faster, or that has no effect here, counts as typing, and the
 /// silence begins anew.
 #[derive(Debug)]
 pub struct Dialog {
@@ -55,9 +55,9 @@ pub struct Dialog {
     page: usize,
     lines: usize,
     shape: Option<Size>,
-    /// When anything was typed last.
+    /// The time of the last key.
     heard: Instant,
-    /// What counts for an answer is drawn anew: the terminal must say again that it shows it.
+    /// A part that matters for an answer is drawn anew: the terminal must confirm it again.
     is_changed: bool,
 }
 
@@ -86,7 +86,7 @@ impl Dialog {
         }
     }
 
-    /// Returns once whether something was drawn that the terminal must show before keys count.
+    /// Returns, once, whether the terminal must confirm a new drawing before keys count.
     pub const fn take_change(&mut self) -> bool {
         std::mem::replace(&mut self.is_changed, false)
     }
@@ -96,13 +96,13 @@ impl Dialog {
         &self.card.view
     }
 
-    /// Tells whether this part of the question has the keys.
+    /// Whether this part of the question has the keys.
     pub fn is_in(&self, mode: &Mode) -> bool {
         self.card.mode == *mode
     }
 
-    /// Takes the place of the question among the open ones, and how many wait for it; `true`
-    /// where that changes what is drawn.
+    /// Takes the place of the question among the open ones, and the number of waiting calls; `true`
+    /// if the drawing changes.
     pub fn update(&mut self, place: usize, total: usize, waiting: u32) -> bool {
         let changed =
             (self.card.place, self.card.total, self.card.view.waiting) != (place, total, waiting);
@@ -115,7 +115,7 @@ impl Dialog {
         changed
     }
 
-    /// Notes that the person has not seen what comes next.
+    /// Notes that the person has not seen the new part yet.
     fn change(&mut self) {
         self.is_changed = true;
         self.card.hears = Hears::Nothing;
@@ -131,7 +131,7 @@ impl Dialog {
         self.change();
     }
 
-    /// Says in a line what an answer allows; nothing of one that denies.
+    /// Describes in a line what an answer allows; `None` for an answer that denies.
     pub fn said(&self, answer: &Answer) -> Option<String> {
         let Answer::Allow { scope } = answer else {
             return None;
@@ -143,7 +143,7 @@ impl Dialog {
         Some(format!("allowed {words}: {what} ({})", view.id))
     }
 
-    /// Keeps the answer for later sessions, which was given just now, and says so in a line.
+    /// Keeps the current answer for later sessions, and reports it in a line.
     pub fn keep(&self, session: &str, keep: Keep) -> String {
         let view = self.view();
         let Some(lasting) = &view.lasting else {
@@ -155,8 +155,8 @@ impl Dialog {
         }
     }
 
-    /// Follows what the terminal shows and how long nothing was typed; `true` where other keys
-    /// count now than before.
+    /// Updates which keys count, from the terminal's confirmation and the time without keys; `true`
+    /// if that changes.
     pub fn listen(&mut self, sight: Sight, now: Instant) -> bool {
         let before = (self.card.hears, self.card.must_repeat);
         let quiet = match sight {
@@ -183,10 +183,10 @@ impl Dialog {
         before != (self.card.hears, self.card.must_repeat)
     }
 
-    /// Draws the box for a terminal of this size and notes what could be read of it.
+    /// Draws the box for a terminal of this size and notes which lines were visible.
     pub fn draw(&mut self, size: Size, now: UnixMillis) -> Drawn {
         if self.shape != Some(size) {
-            // Lines are cut anew: what was seen of the old ones says nothing of these.
+            // The lines are wrapped anew: the old visible ones do not match the new ones.
             self.shape = Some(size);
             self.seen = 0;
             self.card.scroll = 0;
@@ -213,7 +213,7 @@ impl Dialog {
         drawn
     }
 
-    /// Takes what one read brought.
+    /// Takes the keys of one read.
     pub fn input(
         &mut self,
         heard: &Heard,
@@ -235,9 +235,9 @@ impl Dialog {
             return self.write(&heard.strokes);
         }
         match heard.strokes.as_slice() {
-            // What stands in the box proves more than any pause.
+            // Digits from the box prove more than any pause.
             strokes if self.repeats(strokes) => self.repeat(strokes),
-            // The rest of a sequence is still to come.
+            // The rest of a sequence has not arrived yet.
             [] if heard.is_cut => Action::Nothing,
             [stroke] if stroke.is_single => self.key(stroke.key, is_quick, clock),
             strokes if !strokes.is_empty() && strokes.iter().all(|s| s.key.is_move()) => {
@@ -309,7 +309,7 @@ impl Dialog {
         Action::Redraw
     }
 
-    /// Asks for another word of the terminal; keys that allow nothing go on counting.
+    /// Requires the terminal's confirmation again; keys that allow nothing still count.
     fn show_anew(&mut self) {
         self.is_changed = true;
         if self.card.hears == Hears::All {
@@ -317,14 +317,14 @@ impl Dialog {
         }
     }
 
-    /// Takes what came for typing: nothing is picked, and a silence must come first.
+    /// Treats the keys as typing: clears the pick, and requires the silence again.
     fn startle(&mut self) -> Action {
         self.card.mode = Mode::Ask;
         self.change();
         Action::Redraw
     }
 
-    /// Picks what Enter will allow.
+    /// Picks the scope that Enter will allow.
     fn pick(&mut self, scope: Scope) -> Action {
         self.pick_as(Mode::Picked {
             scope,
@@ -333,7 +333,7 @@ impl Dialog {
         })
     }
 
-    /// Picks that Enter will keep a rule for later sessions, and allow as far as this one reaches.
+    /// Picks a rule for later sessions, which Enter will keep, and this answer's full scope.
     fn pick_kept(&mut self) -> Action {
         self.pick_as(Mode::Picked {
             scope: self.card.view.kept_scope(),
@@ -352,7 +352,7 @@ impl Dialog {
         }
     }
 
-    /// Tells whether these are digits that the box asks to repeat.
+    /// Whether these are digits that the box asks to repeat.
     fn repeats(&self, strokes: &[Stroke]) -> bool {
         let is_digit = |stroke: &Stroke| matches!(stroke.key, Key::Character('0'..='9'));
         self.card.must_repeat
@@ -361,7 +361,7 @@ impl Dialog {
             && strokes.iter().all(is_digit)
     }
 
-    /// Takes digits of what the box asks to repeat.
+    /// Takes digits that the box asks to repeat.
     fn repeat(&mut self, digits: &[Stroke]) -> Action {
         let code = self.card.code();
         let Mode::Picked { repeated, .. } = &mut self.card.mode else {
@@ -389,7 +389,7 @@ impl Dialog {
         self.scroll_to(line)
     }
 
-    /// One page less a line, so that no line is skipped and the eye finds its place.
+    /// One page less one line, so that a page shares a line with the next.
     fn step(&self) -> usize {
         self.page.saturating_sub(1).max(1)
     }

@@ -1,12 +1,12 @@
 //! The path of the agent's output to the person's terminal.
 //!
-//! It cuts the byte stream into characters and complete control sequences (ECMA-48), so that the
-//! terminal is always between two sequences when a question is drawn, however the reads fall. It
-//! lets through what programs need and drops what reaches past the screen: clipboard writes
-//! (OSC 52 and its kin), terminal remote control, commands that terminals run, file transfers,
-//! pass-through to an outer terminal, reports of titles and of what the screen shows. It also drops what would hide a question or change its look: colours
-//! of the palette, and the sequences that [`super::sequence`] names. What is not known is dropped,
-//! not passed.
+//! It splits the byte stream into characters and complete control sequences (ECMA-48), so that the
+//! terminal is always between two sequences when a question is drawn, wherever the reads split the
+//! output. It passes the sequences that programs need and drops those with effects beyond the
+//! screen: clipboard writes (OSC 52 and similar), terminal remote control, commands that terminals
+//! run, file transfers, pass-through to an outer terminal, reports of titles and of the screen's
+//! content. It also drops sequences that would hide a question or change its look: colours of the
+//! palette, and those that [`super::sequence`] names. Unknown sequences are dropped.
 
 use super::{
     runs::leading,
@@ -19,9 +19,9 @@ use super::{
 /// Longest operating system or device control string: titles, links and queries are far shorter;
 /// longer ones carry files, images or clipboards.
 const STRING_BYTES_MAX: usize = 8 << 10;
-/// Longest control sequence: 32 parameters of five digits; a longer one is no sequence.
+/// Longest control sequence: 32 parameters of five digits; a longer one is not a sequence.
 const SEQUENCE_BYTES_MAX: usize = 256;
-/// What stands for a byte that is no character (U+FFFD).
+/// The replacement for a byte that is not part of a character (U+FFFD).
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
 const BEL: u8 = 0x07;
@@ -29,7 +29,7 @@ const CAN: u8 = 0x18;
 const SUB: u8 = 0x1a;
 const ESC: u8 = 0x1b;
 
-/// What one piece of output becomes.
+/// The results for one piece of output.
 #[derive(Debug, Default)]
 pub(crate) struct Forward {
     /// For the terminal.
@@ -38,7 +38,7 @@ pub(crate) struct Forward {
     pub(crate) screen: Vec<u8>,
     /// For the agent, as if the terminal had answered.
     pub(crate) answer: Vec<u8>,
-    /// Sequences that were dropped because they reach past the screen.
+    /// Sequences that were dropped for their effects beyond the screen.
     pub(crate) dropped: u64,
 }
 
@@ -58,28 +58,28 @@ enum State {
     },
 }
 
-/// Which way bytes go between a terminal and an agent.
+/// The direction of bytes between a terminal and an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// To the terminal alone.
     Out,
-    /// To the terminal, and what it answers back.
+    /// To the terminal, and its answers back.
     Both,
 }
 
-/// Filters output; holds an incomplete sequence until the rest comes.
+/// Filters output; holds an incomplete sequence until the rest arrives.
 #[derive(Debug, Default)]
 pub(crate) struct Filter {
     state: State,
     pending: Vec<u8>,
     tracker: Tracker,
-    /// Nobody takes answers of the terminal back to the agent.
+    /// The terminal's answers do not go back to the agent.
     is_one_way: bool,
 }
 
 impl Filter {
-    /// Makes a filter for output that goes to a terminal without a way back: what a terminal
-    /// answers would be typed into the shell that comes after.
+    /// Makes a filter for output to a terminal without a way back: the terminal's answers would be
+    /// typed into the next shell.
     pub(crate) fn one_way() -> Self {
         Self {
             is_one_way: true,
@@ -87,12 +87,12 @@ impl Filter {
         }
     }
 
-    /// Says whether from now on somebody takes answers of the terminal back to the agent.
+    /// Sets whether the terminal's answers go back to the agent from now on.
     pub(crate) fn turn(&mut self, direction: Direction) {
         self.is_one_way = direction == Direction::Out;
     }
 
-    /// Returns what the agent has set on the terminal so far.
+    /// Returns the agent's settings of the terminal so far.
     pub(crate) const fn tracker(&self) -> &Tracker {
         &self.tracker
     }
@@ -146,9 +146,9 @@ impl Filter {
         }
     }
 
-    /// Passes a control character: bell, cursor and lines, and which character set is used. Not
-    /// ENQ, which a terminal answers with a text that its owner chose, nor what starts and stops
-    /// a device.
+    /// Passes a control character: bell, cursor and lines, and the choice of character set. Drops
+    /// ENQ, which a terminal answers with a text that its owner chose, and those that start and
+    /// stop a device.
     fn pass(&mut self, byte: u8, out: &mut Forward) {
         if !matches!(byte, 0x07..=0x0f) {
             out.dropped += 1;
@@ -292,7 +292,7 @@ impl Filter {
     fn text(&mut self, byte: u8, kind: Text, escaped: bool, out: &mut Forward) -> bool {
         let ends_by_bell = byte == BEL && kind == Text::OperatingSystem;
         if escaped && byte != b'\\' {
-            // An ESC ends the string unfinished; with this byte it begins something new.
+            // An ESC ends the string unfinished; this byte begins a new sequence.
             out.dropped += 1;
             self.begin(State::Escape, ESC);
             return false;

@@ -1,13 +1,13 @@
-//! The time after a question that closed by itself, in which keys are still meant for it.
+//! The time after a question closed by itself, in which keys may still be meant for it.
 
 use std::time::{Duration, Instant};
 
 use super::dialog::SILENCE;
 
-/// Longest time in all: somebody who types on for this long has looked at the screen.
+/// Longest time in all: a person who types this long has looked at the screen.
 const HUSH_MAX: Duration = Duration::from_secs(5);
 
-/// A time of deafness.
+/// A time in which keys are ignored.
 #[derive(Debug)]
 pub(super) struct Hush {
     quiet: Instant,

@@ -1,11 +1,11 @@
-//! The caller's input, taken only as the command reads it.
+//! The caller's input, consumed only as the command reads it.
 //!
-//! A command that reads nothing leaves everything to whoever comes next:
-//! `while read line; do stockade run -- CMD; done < list` reads every line. So the bytes are looked
-//! at first, offered in the command's pipe, and taken from the caller's input once the command has
-//! them out of the pipe. What lies in the pipe at the end was never read by anybody.
+//! A command that reads nothing leaves all input to the next program: `while read line; do stockade
+//! run -- CMD; done < list` reads every line. So the relay peeks at the bytes, offers them in the
+//! command's pipe, and takes them from the caller's input once the command has read them. Bytes
+//! left in the pipe at the end were never read.
 //!
-//! A terminal or another device cannot be looked at; what comes from it is taken at once.
+//! A terminal or another device does not support peeking; its input is taken at once.
 
 use std::{
     fs::File,
@@ -28,26 +28,26 @@ use rustix::{
     termios::LocalModes,
 };
 
-/// Most bytes that are offered at a time: what a pipe holds.
+/// Most bytes that are offered at a time: the capacity of a pipe.
 const OFFER_BYTES_MAX: usize = 64 << 10;
-/// What is offered where the input has less: one page, so that the pipe is full with it and the
-/// kernel tells when it was read. A pipe with room tells nothing.
+/// Size of the pipe for smaller input: one page, so that the input fills the pipe and the kernel
+/// reports when it was read. For a pipe with room it reports nothing.
 const SMALL_OFFER_BYTES: usize = 4 << 10;
-/// First and longest pause between two looks at a pipe of which the kernel tells nothing, since
+/// First and longest pause between two checks of a pipe for which the kernel reports nothing, since
 /// the command has changed its size.
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOK_LAST: Duration = Duration::from_millis(50);
 
 /// How long a line of a terminal is left to a program of the session that reads from the terminal
-/// itself: the time in which it is noticed, with some to spare.
+/// itself: the time in which the relay notices that, with some margin.
 const LINE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where the input comes from.
+/// The source of the input.
 #[derive(Debug)]
 enum Source {
-    /// A file with an offset, which whoever shares it goes on from.
+    /// A file with an offset, which it shares with other processes.
     File(File),
-    /// A pipe; what it holds is duplicated into one of ours to be looked at.
+    /// A pipe; its content is duplicated into one of ours for peeking.
     Pipe {
         from: File,
         read: File,
@@ -59,7 +59,7 @@ enum Source {
     Device(File),
 }
 
-/// The way from the caller's input to the command's.
+/// The connection from the caller's input to the command's.
 #[derive(Debug)]
 pub(super) struct Input {
     source: Source,
@@ -69,7 +69,7 @@ pub(super) struct Input {
     offered: usize,
     /// Whether the source is a terminal that gives whole lines.
     gives_lines: bool,
-    /// When the last of them was taken.
+    /// The time at which the last of them was taken.
     line_taken: Option<Instant>,
 }
 
@@ -87,13 +87,13 @@ impl Input {
         }
     }
 
-    /// Feeds the command until the end of the input, a command that closed its own, or the bell.
+    /// Feeds the command until the input ends, the command closes its input, or the bell rings.
     /// Blocking.
     ///
     /// # Errors
     /// When either side cannot be used.
     pub(super) fn feed(mut self) -> io::Result<()> {
-        // The command's end has flags of its own, so that it waits as ever.
+        // The command's end has its own flags, so its reads block as usual.
         rustix::fs::fcntl_setfl(&self.to, OFlags::NONBLOCK)?;
         let mut buffer = vec![0; OFFER_BYTES_MAX];
         let mut pause = LOOK_FIRST;
@@ -115,7 +115,7 @@ impl Input {
             } else if self.add(&mut buffer)? {
                 true
             } else {
-                // It has room and nothing more comes: the kernel would say so without end.
+                // It has room and no input comes: the kernel would report that without end.
                 pause = (pause * 2).min(LOOK_LAST);
                 self.wait(&[], Some(pause))?
             };
@@ -126,21 +126,21 @@ impl Input {
         self.settle().map(drop)
     }
 
-    /// Takes from the source what the command has read; returns how much that was.
+    /// Takes from the source the bytes that the command has read; returns their number.
     fn settle(&mut self) -> io::Result<usize> {
         if self.offered == 0 {
             return Ok(0);
         }
         let left = rustix::io::ioctl_fionread(&self.to)?;
         let left = usize::try_from(left).unwrap_or(usize::MAX);
-        // A command can write into its own input; then less was read than it has, never more.
+        // A command can write into its own input; then the count is too low, never too high.
         let taken = self.offered.saturating_sub(left);
         self.source.take(taken)?;
         self.offered -= taken;
         Ok(taken)
     }
 
-    /// Waits for input and puts it into the empty pipe; `false` where there will be none.
+    /// Waits for input and puts it into the empty pipe; `false` if no more will come.
     fn offer(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let both = [
             (self.source.descriptor(), PollFlags::IN),
@@ -159,7 +159,7 @@ impl Input {
             }
             self.line_taken = Some(Instant::now());
             if self.gives_lines && !is_canonical(from.as_fd()) {
-                // Another program has taken the terminal's keys, as the pager behind us does.
+                // Another program has taken the terminal's keys, such as the pager behind us.
                 return self.wait(&[], Some(LOOK_LAST));
             }
             return pass_on(from, &self.to, &self.ear, buffer);
@@ -172,7 +172,7 @@ impl Input {
         } else {
             OFFER_BYTES_MAX
         };
-        // Where it cannot be set, the pipe is looked at from time to time.
+        // If it cannot be set, the pipe is checked from time to time.
         ignored(
             rustix::pipe::fcntl_setpipe_size(&self.to, size),
             "the usual size works too",
@@ -181,7 +181,7 @@ impl Input {
         Ok(self.write(bytes)? && count > 0)
     }
 
-    /// Puts more into a pipe that was read in part; `false` where there is no more yet.
+    /// Adds input to a pipe that was partly read; `false` if there is no more yet.
     fn add(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         match self.source.look(self.offered, buffer)? {
             None | Some(0) => Ok(false),
@@ -193,7 +193,7 @@ impl Input {
         }
     }
 
-    /// Writes what the pipe takes now; `false` where the command closed its input.
+    /// Writes as much as the pipe takes now; `false` if the command closed its input.
     fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
         match rustix::io::write(&self.to, bytes) {
             Ok(count) => self.offered += count,
@@ -246,8 +246,8 @@ impl Source {
         }
     }
 
-    /// Looks at what comes after the first `skip` bytes and leaves it there; zero at the end,
-    /// `None` where another reader was faster.
+    /// Peeks after the first `skip` bytes and leaves them there; zero at the end, `None` if another
+    /// reader was faster.
     fn look(&mut self, skip: usize, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let found = match self {
             Self::File(from) => {
@@ -284,7 +284,7 @@ impl Source {
         }
     }
 
-    /// Takes away `count` bytes that were looked at.
+    /// Takes `count` bytes that were peeked at.
     fn take(&mut self, count: usize) -> io::Result<()> {
         match self {
             Self::File(from) => {
@@ -305,7 +305,7 @@ impl Source {
     }
 }
 
-/// Moves what stands after the first `skip` of `count` bytes to the front; returns how much it is.
+/// Moves the bytes after the first `skip` of `count` to the front; returns their number.
 fn after(buffer: &mut [u8], skip: usize, count: usize) -> usize {
     let count = count.min(buffer.len());
     let skip = skip.min(count);
@@ -313,12 +313,12 @@ fn after(buffer: &mut [u8], skip: usize, count: usize) -> usize {
     count - skip
 }
 
-/// Tells whether it is a terminal whose lines are edited by the kernel.
+/// Whether it is a terminal whose lines the kernel edits.
 fn is_canonical(fd: BorrowedFd<'_>) -> bool {
     rustix::termios::tcgetattr(fd).is_ok_and(|modes| modes.local_modes.contains(LocalModes::ICANON))
 }
 
-/// Reads `count` bytes away, without waiting for what somebody else has taken meanwhile.
+/// Discards `count` bytes, without waiting for bytes that another reader has taken meanwhile.
 fn discard(
     from: BorrowedFd<'_>,
     mut count: usize,
@@ -339,7 +339,7 @@ fn discard(
     Ok(())
 }
 
-/// Reads once and writes all of it; `false` at the end, and where the command closed its input.
+/// Reads once and writes all of it; `false` at the end, and if the command closed its input.
 fn pass_on(mut from: &File, to: &OwnedFd, ear: &OwnedFd, buffer: &mut [u8]) -> io::Result<bool> {
     let count = match from.read(buffer) {
         Ok(0) => return Ok(false),
@@ -361,8 +361,7 @@ fn pass_on(mut from: &File, to: &OwnedFd, ear: &OwnedFd, buffer: &mut [u8]) -> i
     Ok(true)
 }
 
-/// Waits for one of `fds`, or as long as `longest`; `false` where the bell rings or the other side
-/// is gone.
+/// Waits for one of `fds`, or for `longest`; `false` if the bell rings or the other side is gone.
 fn wait(
     fds: &[(BorrowedFd<'_>, PollFlags)],
     ear: &OwnedFd,

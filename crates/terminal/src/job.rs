@@ -1,5 +1,5 @@
-//! Keys that are signals inside: an agent that stops without a shell of its own (Ctrl-Z) takes us
-//! with it, and one that a person interrupts (Ctrl-C) is told to our caller as such.
+//! Keys that are signals inside: if an agent without a shell of its own stops (Ctrl-Z), we stop
+//! too, and if a person interrupts it (Ctrl-C), our caller sees an interrupt.
 
 use std::{
     fs,
@@ -18,13 +18,13 @@ use rustix::{
 use signal_hook::consts::{SIGCONT, SIGINT};
 use stockade_types::ignored;
 
-/// How long our own stop may take to come; the time in which we are stopped counts too. A busy
-/// machine takes a few milliseconds.
+/// How long our own stop may take; the time in which we are stopped counts too. A busy machine
+/// takes a few milliseconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
-/// Time between two looks whether we were resumed: a person does not see it.
+/// Time between two checks whether we were resumed: too short for a person to notice.
 const STOP_LOOK: Duration = Duration::from_millis(5);
 
-/// Tells whether the terminal behind `master` will make an interrupt of one of these bytes.
+/// Whether the terminal behind `master` turns one of these bytes into an interrupt.
 pub fn interrupts(master: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     let Ok(modes) = tcgetattr(master) else {
         return false;
@@ -33,9 +33,9 @@ pub fn interrupts(master: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     modes.local_modes.contains(LocalModes::ISIG) && bytes.contains(&key)
 }
 
-/// Ends this process as an interrupt does, which is how shells know to leave their loops. With
-/// `whole_group` all of our process group is interrupted too: the terminal would have done that,
-/// had the key been for it.
+/// Ends this process as an interrupt does, so that shells leave their loops. With `whole_group` it
+/// also interrupts our whole process group, as the terminal would have done if the key had been for
+/// it.
 pub fn end_interrupted(whole_group: WholeGroup) {
     if whole_group == WholeGroup::Yes {
         ignored(
@@ -52,16 +52,16 @@ pub fn end_interrupted(whole_group: WholeGroup) {
 /// Whether our process group is interrupted with us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WholeGroup {
-    /// Nobody has told it.
+    /// It has not received the interrupt.
     Yes,
-    /// It was told already, or the person did not mean it.
+    /// It has received it already, or the person did not mean it.
     No,
 }
 
-/// Returns the foreground process group, if the agent has stopped and nobody inside can resume
-/// it: the group is led by the agent or by the session leader, so no job-control shell is between.
+/// Returns the foreground process group, if the agent has stopped and no process inside can resume
+/// it: the agent or the session leader leads the group, so no job-control shell is between.
 ///
-/// `agent` is the process whose stop counts, where it is not the session leader itself. The kernel
+/// `agent` is the process whose stop counts, if it is not the session leader itself. The kernel
 /// ignores the stop of a group whose parents are all in other sessions (setpgid(2), orphaned
 /// groups), so Ctrl-Z needs an agent in a group of its own below a parent in the same session.
 pub fn stopped_group(master: BorrowedFd<'_>, agent: Option<Pid>) -> Option<Pid> {
@@ -85,8 +85,8 @@ pub fn suspend_ourselves() {
         kill_current_process_group(Signal::TSTP),
         "it fails only for a signal or a group that does not exist",
     );
-    // Any thread may take the signal: this one can run on for a moment before all are stopped,
-    // and must not wake the agent in it.
+    // Any thread may take the signal: this one can run for a moment before all are stopped, and
+    // must not wake the agent in that time.
     let sent = Instant::now();
     while !resumed.load(Ordering::Acquire) && sent.elapsed() < STOP_PATIENCE {
         std::thread::sleep(STOP_LOOK);
@@ -96,7 +96,7 @@ pub fn suspend_ourselves() {
     }
 }
 
-/// Lets the agent's group go on; programs that know Ctrl-Z draw again on that.
+/// Resumes the agent's group; programs that support Ctrl-Z then draw again.
 pub fn resume(group: Pid) {
     ignored(
         kill_process_group(group, Signal::CONT),

@@ -1,18 +1,17 @@
-//! The keys of a person, apart from everything else that comes in on a terminal.
+//! The keys of a person, separated from all other input of a terminal.
 //!
-//! Replies of the terminal (reports, colours, settings) and mouse events are swallowed whole, and
-//! pastes are text that no key can be mistaken for, so that no letter inside them is taken for an
-//! answer.
+//! Replies of the terminal (reports, colours, settings) and mouse events are removed completely,
+//! and pastes are marked as text, so that no letter inside them counts as an answer.
 
 use std::time::{Duration, Instant};
 
 /// How long an ESC waits for the rest of a sequence before it is the key. Terminals send a
 /// sequence at once; a slow line delays it by a round trip.
 pub(super) const ESCAPE_WAIT: Duration = Duration::from_millis(150);
-/// Silence before a key that stands for itself. Hands are slower than this between two keys,
+/// Silence before a key that stands for itself. Hands are slower than this between two keys;
 /// programs and unbracketed pastes are faster.
 const QUIET: Duration = Duration::from_millis(80);
-/// Longest sequence that is kept for understanding; a longer one is swallowed all the same.
+/// Longest sequence that is kept for parsing; a longer one is still removed.
 const SEQUENCE_BYTES_MAX: usize = 64;
 
 /// Bytes of the longest character (UTF-8, RFC 3629).
@@ -46,7 +45,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// Tells whether it moves in the text and does nothing else.
+    /// Whether it only moves in the text.
     pub(super) const fn is_move(self) -> bool {
         matches!(
             self,
@@ -60,20 +59,20 @@ impl Key {
     }
 }
 
-/// What one read was.
+/// The content of one read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// The keys, in their order.
     pub strokes: Vec<Stroke>,
     /// Answers of the terminal to [`super::witness`].
     pub answers: usize,
-    /// There was anything else than such answers.
+    /// Whether there was any other input than such answers.
     pub is_input: bool,
-    /// A sequence goes on in the next read.
+    /// A sequence continues in the next read.
     pub is_cut: bool,
 }
 
-/// A key and how it came.
+/// A key and the way it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stroke {
     /// Which key.
@@ -209,7 +208,7 @@ impl Keys {
             b'[' => State::Control,
             b'O' => State::Single,
             b']' | b'P' | b'X' | b'^' | b'_' => State::Text { escaped: false },
-            // A letter held with Alt is no answer.
+            // A letter held with Alt is not an answer.
             _ => State::Ground,
         };
     }
@@ -264,7 +263,7 @@ impl Keys {
                 self.pending.clear();
                 keys.push(Key::Pasted(char::from(byte)));
             }
-            // A character of several bytes; what is none never becomes text.
+            // A character of several bytes; invalid bytes never become text.
             0x80..=0xff => {
                 if byte >= 0xc0 || self.pending.len() >= CHARACTER_BYTES_MAX {
                     self.pending.clear();
@@ -437,7 +436,7 @@ mod tests {
             let heard = keys.push(other, now);
             assert!(heard.answers == 0 && heard.is_input, "{other:?}");
         }
-        // Cut in two, its beginning may be a key and counts as input.
+        // If it is split, its beginning may be a key and counts as input.
         assert!(keys.push(b"\x1b[", now).is_input);
         assert_eq!(keys.push(b"0n", now).answers, 1);
     }

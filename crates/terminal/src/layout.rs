@@ -11,19 +11,19 @@ use super::{
 
 /// Widest box: longer lines are hard to read.
 const WIDTH_MAX: usize = 99;
-/// Below this a box cannot hold a label and a few words; one line says what to do.
+/// Below this a box cannot hold a label and a few words; a single line gives the instruction.
 const WIDTH_MIN: usize = 28;
 /// Borders, one line of text, a gap and one line of keys.
 const HEIGHT_MIN: usize = 5;
 /// Columns of the labels.
 const LABEL: usize = 10;
-/// Below this inner width the text stands under its label.
+/// Below this inner width the text is placed under its label.
 const INNER_MIN_FOR_COLUMNS: usize = 40;
 
-/// Stands where keys do not count yet.
+/// Shown while keys do not count yet.
 const WAIT: &str = "wait…";
 
-/// What a line is, for colours.
+/// The kind of a line, for colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Part of the frame.
@@ -32,20 +32,20 @@ pub enum Kind {
     Text,
     /// A warning.
     Warning,
-    /// What the keys do.
+    /// The effects of the keys.
     Keys,
 }
 
 /// A box.
 #[derive(Debug)]
 pub struct Drawn {
-    /// The lines from the top, and what each is.
+    /// The lines from the top, each with its kind.
     pub lines: Vec<(Kind, String)>,
     /// Columns of the widest line.
     pub width: usize,
-    /// Lines of content that the box shows at once; zero where it shows none.
+    /// Lines of content that the box shows at once; zero if it shows none.
     pub page: usize,
-    /// Lines of content that there are.
+    /// Lines of content in all.
     pub content: usize,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn draw(card: &Card, size: Size, now: UnixMillis) -> Drawn {
     let height = usize::from(size.rows).saturating_sub(1);
     if width < WIDTH_MIN || height < HEIGHT_MIN {
         let short = card.view.id.as_str();
-        // What is cut off is what a person can do without.
+        // The part that is cut off is the least important.
         let key = match card.hears {
             Hears::Nothing => WAIT,
             Hears::Some | Hears::All => "[d]eny",
@@ -101,11 +101,11 @@ pub(super) fn draw(card: &Card, size: Size, now: UnixMillis) -> Drawn {
         _ => content(card, inner),
     };
     let keys: Vec<String> = keys(card, inner, now);
-    // Borders, and a gap above the keys where there is room.
+    // Borders, and a gap above the keys if there is room.
     let fixed = keys.len() + 2;
     let room = height.saturating_sub(fixed).max(1);
     let fits = content.len() <= room;
-    // A position line replaces the gap where the text is longer than the box.
+    // A position line replaces the gap if the text is longer than the box.
     let page = if fits {
         content.len()
     } else {
@@ -204,7 +204,7 @@ fn labelled(lines: &mut Vec<(Kind, String)>, kind: Kind, label: &str, text: &str
     }
 }
 
-/// Words the keys that do something now.
+/// Describes the keys that have an effect now.
 fn keys(card: &Card, inner: usize, now: UnixMillis) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(error) = &card.error {
@@ -213,7 +213,7 @@ fn keys(card: &Card, inner: usize, now: UnixMillis) -> Vec<String> {
     let words: Vec<String> = match &card.mode {
         Mode::Help => vec!["any key goes back".to_owned()],
         Mode::Reason(text) => {
-            // The end of a long reason is where the person types.
+            // The person types at the end of a long reason.
             let mut shown = wrap(&solid(text), inner.saturating_sub(10));
             let last = shown.pop().unwrap_or_default();
             lines.push(format!("reason: {last}_"));
@@ -263,7 +263,7 @@ fn keys(card: &Card, inner: usize, now: UnixMillis) -> Vec<String> {
     };
     lines.extend(flow(&words, inner));
     if card.mode == Mode::Ask {
-        // The box keeps its size while keys begin to count.
+        // The box keeps its size when keys begin to count.
         let most = flow(&asked(card, Hears::All), inner).len() + usize::from(card.error.is_some());
         lines.resize(lines.len().max(most), String::new());
     }

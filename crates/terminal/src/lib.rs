@@ -1,7 +1,7 @@
 //! The person's terminal: the relay between it and the agent's pty, and the questions on it.
 //!
-//! Output passes a filter and is followed by a picture of the screen; while a question is shown
-//! output is held back, and the terminal comes back exactly as it was before.
+//! Output passes a filter and updates a picture of the screen. While a question is shown output is
+//! held back, and afterwards the terminal is exactly as before.
 #![forbid(unsafe_code)]
 
 pub mod card;

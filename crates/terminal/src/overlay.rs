@@ -1,4 +1,4 @@
-//! A box on top of the agent's output, and the way back.
+//! A box on top of the agent's output, and its removal.
 
 use super::{
     layout::{Color, Drawn, Kind},
@@ -6,13 +6,13 @@ use super::{
     track::Tracker,
 };
 
-/// Erases a box in the flow, on whose first line the cursor waits.
+/// Erases a box in the flow; the cursor is on its first line.
 pub(crate) const ERASE_FLOW: &[u8] = b"\r\x1b[J";
 
 /// How the box and the agent's output share the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// Lines without any sequence, on a terminal that knows none; they stay.
+    /// Lines without any sequence, on a terminal that supports none; they stay.
     Plain,
     /// Below the current line, in the flow of plain output.
     Flow,
@@ -23,7 +23,7 @@ pub(crate) enum Placement {
 }
 
 impl Placement {
-    /// Chooses by what the agent's output was like so far, and by what the person's terminal can.
+    /// Chooses by the agent's output so far, and by the abilities of the person's terminal.
     pub(crate) fn choose(
         tracker: &Tracker,
         screen: &Screen,
@@ -32,7 +32,7 @@ impl Placement {
     ) -> Self {
         let plain =
             agent == AgentMode::Lines && !tracker.is_addressed() && !screen.has_text_below();
-        // Text in the flow stays on the screen only where the whole screen scrolls.
+        // Text in the flow stays on the screen only if the whole screen scrolls.
         let flows = plain && !tracker.was_bounded();
         match terminal {
             Alternate::Dumb => Self::Plain,
@@ -60,7 +60,7 @@ pub enum Alternate {
     Present,
     /// It has none.
     Missing,
-    /// It does not even place the cursor, as far as its name says.
+    /// It does not even place the cursor, according to its name.
     Dumb,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Overlay {
     size: Size,
     /// The lines that are on the terminal now, by their widths.
     drawn: Option<Extent>,
-    /// The text of the question that was printed last, where it stays.
+    /// The text of the question that was printed last, if it stays.
     printed: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ struct Extent {
 }
 
 impl Overlay {
-    /// Puts the agent's modes aside; the first [`Self::draw`] shows the box.
+    /// Suspends the agent's modes; the first [`Self::draw`] shows the box.
     pub(crate) fn open(
         placement: Placement,
         size: Size,
@@ -115,11 +115,11 @@ impl Overlay {
                 if screen.cursor().1 > 0 {
                     out.extend_from_slice(b"\r\n");
                 }
-                // Our picture has nothing below; whatever is there must not look like the box.
+                // Our picture has nothing below; other text there must not look like the box.
                 out.extend_from_slice(ERASE_FLOW);
             }
             Placement::Swap => {
-                // Bounds after the switch, which keeps the cursor.
+                // Set the bounds after the switch, which keeps the cursor.
                 out.extend_from_slice(b"\x1b[?1049h");
                 out.extend_from_slice(Tracker::unbound());
                 out.extend_from_slice(&screen.paint());
@@ -139,7 +139,7 @@ impl Overlay {
         self.placement
     }
 
-    /// Follows a change of the terminal's size.
+    /// Adapts to a change of the terminal's size.
     pub(crate) fn resize(&mut self, size: Size, screen: &Screen, out: &mut Vec<u8>) {
         match self.placement {
             Placement::Plain => self.printed.clear(),
@@ -160,7 +160,7 @@ impl Overlay {
             width: drawn.width,
         };
         let lines = drawn.styled(color);
-        // The one line of a small terminal has its row for itself.
+        // The one line of a small terminal has a row of its own.
         let clear = if drawn.page == 0 { "\x1b[2K" } else { "" };
         match self.placement {
             Placement::Plain => self.print(drawn, out),
@@ -170,8 +170,8 @@ impl Overlay {
                     out.extend_from_slice(if index == 0 { b"\r" } else { b"\r\n" });
                     out.extend_from_slice(line.as_bytes());
                 }
-                // The cursor waits on the first line: whether a terminal of another size wraps
-                // the lines anew or cuts them, it keeps the cursor where that line is.
+                // The cursor waits on the first line: a resized terminal may wrap the lines anew or
+                // cut them, but the cursor stays on that line.
                 if let up @ 1.. = lines.len().saturating_sub(1) {
                     out.extend_from_slice(format!("\x1b[{up}A").as_bytes());
                 }
@@ -195,7 +195,7 @@ impl Overlay {
         self.drawn = Some(extent);
     }
 
-    /// Prints the question, or only its keys where nothing else has changed.
+    /// Prints the question, or only its keys if nothing else has changed.
     fn print(&mut self, drawn: &Drawn, out: &mut Vec<u8>) {
         let text: Vec<String> = drawn
             .lines
@@ -213,14 +213,14 @@ impl Overlay {
         self.printed = text;
     }
 
-    /// Erases the box in the flow from its first line on.
+    /// Erases the box in the flow, starting at its first line.
     fn erase_flow(&mut self, out: &mut Vec<u8>) {
         if self.drawn.take().is_some() {
             out.extend_from_slice(ERASE_FLOW);
         }
     }
 
-    /// Takes the box away and makes the terminal what it was.
+    /// Removes the box and restores the terminal.
     pub(crate) fn close(mut self, tracker: &Tracker, screen: &Screen, out: &mut Vec<u8>) {
         if self.placement == Placement::Plain {
             return;

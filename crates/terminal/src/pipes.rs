@@ -1,7 +1,7 @@
 //! Input and output without a terminal inside: copied through pipes of our own, so that the agent
-//! inherits no descriptor of the caller (what it could reopen, change or read from).
+//! inherits no descriptor of the caller (which it could reopen, change or read from).
 //!
-//! Bytes for a pipe or a file pass as they are. A stream that is a terminal outside passes the
+//! Bytes for a pipe or a file pass unchanged. A stream that is a terminal outside passes the
 //! filter, whatever the other streams are.
 
 use std::{
@@ -22,11 +22,11 @@ use super::{
     tty::size_of,
 };
 
-/// Bytes between a read and its write: what a pipe holds, so that each side runs ahead of the
+/// Bytes between a read and its write: the capacity of a pipe, so that each side runs ahead of the
 /// other by at most this much.
 const COPY_BYTES: usize = 64 << 10;
 
-/// Our ends of the agent's pipes; `None` where that stream goes another way.
+/// Our ends of the agent's pipes; `None` if that stream is not a pipe.
 #[derive(Debug, Default)]
 pub struct PipeEnds {
     /// Write end of the agent's standard input.
@@ -117,7 +117,7 @@ impl PipeRelay {
     /// returns when every process that has the agent's output open has closed it.
     ///
     /// # Errors
-    /// When the caller's output could not be written, other than that nobody reads it any more.
+    /// When the caller's output could not be written, except if it has no reader any more.
     pub fn finish(self) -> io::Result<()> {
         let mut result = Ok(());
         for thread in self.outputs {
@@ -126,7 +126,7 @@ impl PipeRelay {
                 .unwrap_or_else(|_| Err(io::Error::other("a copy failed")));
             result = result.and(copied);
         }
-        // It only fails when it has rung already.
+        // It fails only if it has rung already.
         ignored(
             rustix::io::write(&*self.bell, &1_u64.to_ne_bytes()),
             "the write fails only if the bell has rung already",
@@ -141,7 +141,8 @@ impl PipeRelay {
     }
 }
 
-/// Copies to the end. A reader that is gone ends it quietly: the agent gets a broken pipe in turn.
+/// Copies to the end. If the reader is gone this ends quietly: the agent gets a broken pipe in
+/// turn.
 fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
     let mut buffer = vec![0; COPY_BYTES];
     loop {
@@ -159,10 +160,10 @@ fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
     }
 }
 
-/// Copies to a terminal what may reach it, and sets back at the end what was set on it.
+/// Copies the permitted output to a terminal, and resets the terminal's settings at the end.
 ///
-/// Both streams can be the same terminal: `turn` is held for each write, so that nothing of one
-/// gets into a sequence of the other and makes another one of it.
+/// Both streams can be the same terminal: `turn` is held for each write, so that the bytes of one
+/// never split and change a sequence of the other.
 fn copy_filtered(mut from: &File, to: &File, turn: &Mutex<()>) -> io::Result<()> {
     let mut filter = Filter::one_way();
     let mut has_set = false;

@@ -14,14 +14,14 @@ use super::{
     witness::Sight,
 };
 
-/// Who answers here, in records.
+/// The author of answers here, in records.
 const BY: Person = Person::Terminal;
 
-/// How the question that was shown last has ended.
+/// The end of the question that was shown last.
 #[derive(Debug)]
 pub(super) enum Closed {
-    /// By itself, or by an answer from elsewhere; with what became of it, or nothing where the
-    /// session ends with it.
+    /// By itself, or by an answer from elsewhere; with the outcome, or `None` if the session ends
+    /// with it.
     Elsewhere(Option<String>),
     /// By a key here; with a line that says what was allowed.
     Here(Option<String>),
@@ -34,7 +34,7 @@ pub(super) struct Prompt {
     keys: Keys,
     is_stale: bool,
     closed: Option<Closed>,
-    /// Whether the time that is left is drawn each second.
+    /// Whether the remaining time is drawn each second.
     counts_down: bool,
     /// The second that the countdown shows.
     second: u64,
@@ -55,7 +55,7 @@ impl Prompt {
         }
     }
 
-    /// Looks at the desk; returns whether there is a question to show.
+    /// Asks the desk; returns whether there is a question to show.
     pub(super) fn refresh(&mut self, now: Instant) -> bool {
         if self.desk.mode() != AskMode::Tty {
             return false;
@@ -87,7 +87,7 @@ impl Prompt {
         settled.iter().find(|one| one.id == *id)?.gone_in_words()
     }
 
-    /// Takes how the last question ended, where no other one has taken its place.
+    /// Takes the end of the last question, if no other one has replaced it.
     pub(super) fn take_closed(&mut self) -> Option<Closed> {
         self.closed.take()
     }
@@ -96,14 +96,14 @@ impl Prompt {
         self.is_stale = true;
     }
 
-    /// Takes what came in from the keyboard; returns how many answers of the terminal were in it.
+    /// Takes keyboard input; returns the number of the terminal's answers in it.
     pub(super) fn keys(&mut self, bytes: &[u8], sight: Sight, now: Instant) -> usize {
         let heard = self.keys.push(bytes, now);
         self.take(&heard, sight, now);
         heard.answers
     }
 
-    /// Looks whether an escape key stands alone, whether other keys count now, and whether the
+    /// Checks whether an escape key stands alone, whether other keys count now, and whether the
     /// countdown moved.
     pub(super) fn tick(&mut self, sight: Sight, now: Instant) {
         if let Some(stroke) = self.keys.tick(now) {
@@ -157,8 +157,8 @@ impl Prompt {
         }
     }
 
-    /// Draws the box, if it changed; also tells whether the terminal must show it anew before
-    /// keys count.
+    /// Draws the box, if it changed; also returns whether the terminal must confirm it before keys
+    /// count.
     pub(super) fn draw(&mut self, size: Size) -> Option<(Drawn, bool)> {
         if !std::mem::take(&mut self.is_stale) {
             return None;

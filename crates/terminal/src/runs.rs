@@ -1,11 +1,11 @@
-//! Finds where a run of bytes of one kind ends, by blocks that the compiler turns into a few wide
+//! Finds the end of a run of bytes of one kind, by blocks that the compiler turns into a few wide
 //! instructions.
 
 /// Bytes that are looked at together.
 const BLOCK: usize = 64;
 
 fn all(block: &[u8], is: impl Fn(u8) -> bool) -> bool {
-    // No way out before the end, so that there is nothing to jump over.
+    // No early exit, so that the loop has no branch.
     block.iter().fold(true, |all, byte| all & is(*byte))
 }
 

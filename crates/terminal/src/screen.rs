@@ -9,7 +9,7 @@ const SCROLLBACK_LINES: usize = 0;
 /// Smallest picture: below it the parser has no room for a character of two columns and a wrap.
 const ROWS_MIN: NonZeroU16 = NonZeroU16::MIN.saturating_add(1);
 const COLUMNS_MIN: NonZeroU16 = NonZeroU16::MIN.saturating_add(3);
-/// Largest picture; a terminal of more says something wrong, and each cell costs 32 bytes.
+/// Largest picture; a terminal that claims more is wrong, and each cell costs 32 bytes.
 const ROWS_MAX: u16 = 1000;
 const COLUMNS_MAX: u16 = 1000;
 
@@ -23,7 +23,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// What a terminal that does not say its size gets.
+    /// The size of a terminal that does not report one.
     pub const DEFAULT: Self = Self {
         rows: 24,
         columns: 80,
@@ -58,25 +58,25 @@ impl Screen {
         self.parser.process(bytes);
     }
 
-    /// Does the same for output of a program that has set no bounds: lines that have left the screen
-    /// again by the end of it are not drawn first.
+    /// Does the same for output of a program that has set no bounds, without drawing the lines that
+    /// have left the screen by its end.
     ///
-    /// Line ends move each row up that was there before, and after twice as many as there are rows
-    /// nothing is left of what the screen had, wherever the cursor was. So of a long text only its end
-    /// counts, from the beginning of a line on; colours and modes stay as they were, since there is no
-    /// sequence in the text.
+    /// Each line end moves the earlier rows up, and after twice as many line ends as there are rows
+    /// no earlier row is left on the screen, wherever the cursor was. So only the end of a long
+    /// text counts, from the beginning of a line on; colours and modes do not change, since the
+    /// text contains no sequence.
     ///
     /// Returns how many bytes were not drawn.
     pub(crate) fn flow(&mut self, bytes: &[u8]) -> usize {
         let rows = usize::from(self.parser.screen().size().0.get());
         let after_sequences = bytes.len() - trailing(bytes, is_text);
         let text = bytes.get(after_sequences..).unwrap_or_default();
-        // What comes first may be the rest of a sequence, which has no line end in it.
+        // The beginning may be the rest of a sequence, which has no line end in it.
         let begin = match after_sequences {
             0 => Some(0),
             _ => text.iter().position(|byte| *byte == b'\n'),
         };
-        // It is behind a line end, and so behind the first one.
+        // It is after a line end, and so after the first one.
         let cut = begin.zip(last_lines(text, rows.saturating_mul(2)));
         let Some((begin, cut)) = cut else {
             self.feed(bytes);
@@ -94,13 +94,13 @@ impl Screen {
         self.parser.screen_mut().set_size(rows, columns);
     }
 
-    /// Returns row and column of the cursor, from zero; the column is the width itself where the
-    /// last column is written and the next character will wrap.
+    /// Returns row and column of the cursor, from zero; the column equals the width if the last
+    /// column is written and the next character will wrap.
     pub(crate) fn cursor(&self) -> (u16, u16) {
         self.parser.screen().cursor_position()
     }
 
-    /// Tells whether there is text below the cursor.
+    /// Whether there is text below the cursor.
     pub(crate) fn has_text_below(&self) -> bool {
         let (row, _) = self.cursor();
         let columns = self.columns();
@@ -111,7 +111,7 @@ impl Screen {
             .any(|r| !r.is_empty())
     }
 
-    /// Returns what paints all cells, row by row, wherever margins and cursor are.
+    /// Returns the bytes that paint all cells, row by row, wherever margins and cursor are.
     pub(crate) fn paint(&self) -> Vec<u8> {
         let columns = self.columns();
         let mut bytes = Vec::new();
@@ -123,19 +123,20 @@ impl Screen {
         bytes
     }
 
-    /// Returns what puts the cursor back, with a wrap that is still to come, and the colours.
+    /// Returns the bytes that restore the cursor, with a pending wrap, and the colours.
     pub(crate) fn place(&self) -> Vec<u8> {
         let mut bytes = self.parser.screen().cursor_state_formatted().into_bytes();
         bytes.extend_from_slice(&self.colours());
         bytes
     }
 
-    /// Returns what sets the colours for the next character.
+    /// Returns the bytes that set the colours for the next character.
     pub(crate) fn colours(&self) -> Vec<u8> {
         self.parser.screen().attributes_formatted().into_bytes()
     }
 
-    /// Returns what writes the last cell of the cursor's row again, so that a wrap is to come.
+    /// Returns the bytes that write the last cell of the cursor's row again, so that a wrap is
+    /// pending.
     pub(crate) fn last_cell(&self) -> Vec<u8> {
         let (row, _) = self.cursor();
         let columns = self.columns();
@@ -156,12 +157,12 @@ impl Screen {
     }
 }
 
-/// Tells whether a byte is of a character or moves the cursor without beginning a sequence.
+/// Whether a byte belongs to a character or moves the cursor without beginning a sequence.
 const fn is_text(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7e | 0x80..=0xff | b'\n' | b'\r' | b'\t' | 0x08)
 }
 
-/// Returns where the line begins after which there are at least so many line ends.
+/// Returns the beginning of the line that at least this many line ends follow.
 pub(crate) fn last_lines(text: &[u8], ends: usize) -> Option<usize> {
     let mut seen = 0;
     for (index, byte) in text.iter().enumerate().rev() {

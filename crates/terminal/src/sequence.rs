@@ -1,11 +1,11 @@
-//! Control sequences and escapes: how they are cut into parts, and which of them may pass.
+//! Control sequences and escapes: how they are split into parts, and which of them may pass.
 //!
-//! What is not on the lists here is dropped. Some of it would hide a question or put another text
-//! in its place in ways that cannot be undone before the question is drawn: other pages, a status
-//! line or a printer that takes the text, a second set of colours, double lines, other protocols.
-//! Some of it makes the terminal send what stands on its screen or what the agent chose, as if it
-//! was typed: check sums of rectangles (DECRQCRA), titles, saved states (DECRQPSR), settings by
-//! name (DECRQSS), the locator.
+//! A sequence that is not on the lists here is dropped. Some of these would hide a question or
+//! replace its text in ways that cannot be undone before the question is drawn: other pages, a
+//! status line or a printer that takes the text, a second set of colours, double lines, other
+//! protocols. Some make the terminal send its screen's content or a text of the agent's choice, as
+//! if it was typed: checksums of rectangles (DECRQCRA), titles, saved states (DECRQPSR), settings
+//! by name (DECRQSS), the locator.
 
 use std::borrow::Cow;
 
@@ -27,12 +27,12 @@ const MODES: [u16; 37] = [
 /// (2), lines from right to left (8), echo by the terminal (12).
 const ANSI_MODES: [u16; 4] = [4, 20, 33, 34];
 
-/// What a sequence is to us.
+/// The effect of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// It draws, or sets what belongs to the screen.
+    /// It draws, or sets a property of the screen.
     Draws,
-    /// The terminal answers it, with what the agent may know and did not choose.
+    /// The terminal answers it, with a text that the agent may know and did not choose.
     Asks,
     /// A question that we answer in the terminal's place.
     AsksUs,
@@ -49,7 +49,7 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// Parses `ESC [ … final`; `None` where it is no control sequence.
+    /// Parses `ESC [ … final`; `None` if it is not a control sequence.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let (&last, body) = bytes.strip_prefix(b"\x1b[")?.split_last()?;
         let (marker, body) = match body.split_first() {
@@ -66,11 +66,11 @@ impl Sequence {
         let parameters = parameters
             .split(|b| *b == b';')
             .map(|text| {
-                // Sub-parameters only colour text, which is the parser's matter.
+                // Sub-parameters only colour text, which the parser handles.
                 let first = text.split(|b| *b == b':').next().unwrap_or_default();
                 match std::str::from_utf8(first) {
                     Ok("") | Err(_) => 0,
-                    // Only a number that is too large cannot be read.
+                    // Only a number that is too large does not parse.
                     Ok(digits) => digits.parse().unwrap_or(u16::MAX),
                 }
             })
@@ -87,7 +87,7 @@ impl Sequence {
         self.parameters.get(index).copied().unwrap_or(0)
     }
 
-    /// Tells what the sequence is to us.
+    /// Returns the effect of the sequence.
     pub(super) fn meaning(&self) -> Meaning {
         if let Some(marker) = self.marker {
             return self.private_meaning(marker);
@@ -95,12 +95,12 @@ impl Sequence {
         let first = self.parameter(0);
         let only = self.parameters.len() == 1;
         let draws = match (self.intermediate, self.last) {
-            // The status report tells us what is shown; see `super::witness`.
+            // The status report confirms to us what is shown; see `super::witness`.
             (None, b'n') if only && first == 5 => return Meaning::AsksUs,
             (None, b'n') if only && first == 6 => return Meaning::Asks,
             (None, b'c') if only && first == 0 => return Meaning::Asks,
-            // Sizes of the window, and the title put aside and taken back. Others move, resize
-            // and hide the window, or send its title.
+            // Sizes of the window, and saving and restoring the title. Others move, resize and hide
+            // the window, or send its title.
             (None, b't') if only && matches!(first, 14 | 16 | 18 | 19) => return Meaning::Asks,
             (None, b't') => matches!(first, 22 | 23),
             // With more parameters it begins a mouse mode that waits for the program.
@@ -134,9 +134,11 @@ impl Sequence {
             | (b'?', Some(b'$'), b'p')
             | (b'>', None, b'c' | b'q')
             | (b'=', None, b'c') => return Meaning::Asks,
-            // Not saving (`s`) and restoring (`r`) modes, which would change them unseen.
+            // Not saving (`s`) and restoring (`r`) modes: that would change them without our
+            // tracking.
             (b'?', None, last) => b"JKWchl".contains(&last),
-            // Not the ways of titles (`t`, `T`) and keys (`f`, `n`) that nobody follows.
+            // Not the modes of titles (`t`, `T`) and keys (`f`, `n`), which the tracker does not
+            // follow.
             (b'>', None, last) => b"mpu".contains(&last),
             (b'<' | b'=', None, last) => last == b'u',
             _ => false,
@@ -148,8 +150,8 @@ impl Sequence {
         }
     }
 
-    /// Returns what passes of the sequence that came as `bytes`: all of it, or a list of modes
-    /// without those that are refused; nothing where none is left.
+    /// Returns the part of the sequence, which came as `bytes`, that passes: all of it, or a list
+    /// of modes without the refused ones; `None` if none is left.
     pub(crate) fn passed<'a>(&mut self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let refused: fn(u16) -> bool = match (self.marker, self.intermediate, self.last) {
             (Some(b'?'), None, b'h' | b'l') => |mode| !MODES.contains(&mode),
@@ -171,11 +173,11 @@ impl Sequence {
     }
 }
 
-/// Tells whether an escape may pass that is neither a control sequence nor a string.
+/// Whether an escape may pass that is neither a control sequence nor a string.
 ///
 /// On the list are cursor and scrolling, keypad, reset, tab stops and character sets of 94
 /// characters. Not on it: double lines and the test picture (`#`), other encodings (`%`, space),
-/// locking shifts to sets that nobody follows, locked lines (`l`, `m`), guarded areas (`V`, `W`).
+/// locking shifts to untracked sets, locked lines (`l`, `m`), guarded areas (`V`, `W`).
 pub(crate) fn is_escape_allowed(bytes: &[u8]) -> bool {
     match bytes {
         [_, last] => b"6789=>DEHMZ\\cg".contains(last),

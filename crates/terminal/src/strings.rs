@@ -12,7 +12,7 @@ pub(super) enum Text {
     Other,
 }
 
-/// Tells what a string without control characters is to us.
+/// Returns the effect of a string without control characters.
 pub(super) fn meaning(kind: Text, text: &str) -> Meaning {
     match kind {
         Text::OperatingSystem => command(text),
@@ -21,13 +21,13 @@ pub(super) fn meaning(kind: Text, text: &str) -> Meaning {
     }
 }
 
-/// Judges an operating system command by its number. Pass: titles (0 to 2), links to web pages
-/// (8), notifications and progress (9, 777), pointer shape (22), resets of the palette (104, 105,
-/// 110 to 119), prompt marks (133), and colours as [`colour`] says.
+/// Judges an operating system command by its number. Pass: titles (0 to 2), links to web pages (8),
+/// notifications and progress (9, 777), pointer shape (22), resets of the palette (104, 105, 110 to
+/// 119), prompt marks (133), and colours according to [`colour`].
 ///
-/// Not on the list: the clipboard (52, 5522), fonts (50), a directory that new windows start in
-/// (7), notifications that answer (99), editors' and terminals' own command channels (51, 633,
-/// 697, 1337, 5113).
+/// Not on the list: the clipboard (52, 5522), fonts (50), the start directory of new windows (7),
+/// notifications that answer (99), editors' and terminals' own command channels (51, 633, 697,
+/// 1337, 5113).
 fn command(text: &str) -> Meaning {
     let (number, rest) = text.split_once(';').unwrap_or((text, ""));
     let plain = number.len() <= 3 && !(number.len() > 1 && number.starts_with('0'));
@@ -51,8 +51,8 @@ fn command(text: &str) -> Meaning {
     }
 }
 
-/// Tells whether a link ends here, or leads to a web page or an address of mail. What else a click
-/// opens is the desktop's choice: programs, files that run, other hosts.
+/// Whether a link ends here, or leads to a web page or a mail address. For other links the desktop
+/// chooses what a click opens: programs, files that run, other hosts.
 fn is_link(rest: &str) -> bool {
     let Some((_, target)) = rest.split_once(';') else {
         return false;
@@ -61,8 +61,8 @@ fn is_link(rest: &str) -> bool {
     target.is_empty() || schemes.iter().any(|scheme| target.starts_with(scheme))
 }
 
-/// Tells whether a notification is a text or shows progress (9;4). Other numbers are commands of
-/// ConEmu: message boxes, macros (6), programs (7), environment, directories.
+/// Whether a notification is a text or shows progress (9;4). Other numbers are commands of ConEmu:
+/// message boxes, macros (6), programs (7), environment, directories.
 fn is_notice(rest: &str) -> bool {
     let (first, more) = rest.split_once(';').unwrap_or((rest, ""));
     let first = first.trim();
@@ -72,7 +72,7 @@ fn is_notice(rest: &str) -> bool {
     !first.is_empty()
 }
 
-/// Tells whether a prompt mark carries no text: a letter, an exit code, a kind of prompt.
+/// Whether a prompt mark carries no text: a letter, an exit code, a kind of prompt.
 fn is_mark(rest: &str) -> bool {
     let (letter, more) = rest.split_once(';').unwrap_or((rest, ""));
     let plain = more.bytes().all(|b| b.is_ascii_digit());
@@ -80,7 +80,7 @@ fn is_mark(rest: &str) -> bool {
         && (plain || matches!(more, "k=i" | "k=s" | "k=c" | "k=r"))
 }
 
-/// Judges a command about colours: one that only asks for them, or sets that of the cursor (12),
+/// Judges a command about colours: it passes if it only asks for them, or sets the cursor's (12),
 /// which a question hides. Any other colour could make the words of a question invisible.
 fn colour(number: u16, rest: &str) -> Meaning {
     let mut words = rest.split(';');
@@ -113,7 +113,7 @@ fn colour(number: u16, rest: &str) -> Meaning {
 
 /// Judges a device control string: only questions for capabilities by their names in hexadecimal
 /// digits (`+q`) pass. Others ask for settings (`$q`), carry graphics, keys, commands or bytes for
-/// an outer terminal, or hold back what is drawn (`=1s`).
+/// an outer terminal, or delay drawing (`=1s`).
 fn device(text: &str) -> Meaning {
     let is_name = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit() || b == b';');
     match text.strip_prefix("+q") {

@@ -2,8 +2,8 @@
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// Makes every character take one or two columns: marks that stand on another character, and
-/// whatever has no width, are written by number, so that nothing leaves its cell or the box.
+/// Makes every character take one or two columns: combining marks, and other characters without
+/// width, are written by number, so that nothing leaves its cell or the box.
 pub fn solid(text: &str) -> String {
     let mut solid = String::with_capacity(text.len());
     for c in text.chars() {
@@ -20,7 +20,7 @@ pub fn columns(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// Cuts solid text into lines of at most `width` columns, after a space where there is one in the
+/// Cuts solid text into lines of at most `width` columns, after a space if there is one in the
 /// second half; no character is lost.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(2);

@@ -1,13 +1,13 @@
-//! What the agent has set on the terminal beyond what the screen parser knows.
+//! The agent's settings of the terminal beyond those that the screen parser knows.
 //!
-//! The parser keeps cells, cursor and colours. This keeps the modes that decide what keys send
-//! and where text goes, so that a question can put them aside and set them again, and it words
-//! for the parser what the parser does not know.
+//! The parser keeps cells, cursor and colours. This keeps the modes that determine what keys send
+//! and where text goes, so that a question can suspend and restore them, and it rewrites for the
+//! parser the sequences that the parser does not know.
 
 use super::sequence::Sequence;
 
 /// Private modes that change what the terminal sends: mouse, focus, keys, resize and colour
-/// reports. While a question is shown they are off.
+/// reports. They are off while a question is shown.
 const INPUT_MODES: [u16; 14] = [
     1, 9, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2031, 2048, 9001,
 ];
@@ -19,13 +19,13 @@ const WRAP: u16 = 7;
 const CURSOR: u16 = 25;
 const SIDE_MARGINS: u16 = 69;
 const PASTE: u16 = 2004;
-/// Most repetitions of one character that the picture takes (REP): more than a screen holds has
-/// the same effect and costs time.
+/// Most repetitions of one character that the picture takes (REP): more than a screen holds has the
+/// same effect and costs time.
 const REPEATS_MAX: u16 = 4096;
-/// Keyboard levels that an agent pushes without taking them back; a program pushes one.
+/// Keyboard levels that an agent pushes without popping them; a program pushes one.
 const KEYBOARD_LEVELS_MAX: u16 = 64;
 
-/// Takes region and margins back, with the cursor where it is. The saved cursor is lost.
+/// Resets region and margins, and keeps the cursor's position. The saved cursor is lost.
 pub(crate) const WHOLE_SCREEN: &[u8] = b"\x1b7\x1b[?69l\x1b[r\x1b8";
 
 /// Ends a link (OSC 8).
@@ -40,18 +40,18 @@ impl Charset {
     const LINES: Self = Self(b'0');
 }
 
-/// The part of the screen that scrolls and holds the cursor. Text for the whole screen must not
-/// be drawn while there are any: a region of three rows shows the last three of its lines.
+/// The part of the screen that scrolls and holds the cursor. Text for the whole screen must not be
+/// drawn while such bounds are set: a region of three rows shows the last three of its lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bounds {
-    /// First and last row of the scroll region (DECSTBM), from one; the last is zero where it is
-    /// that of the screen.
+    /// First and last row of the scroll region (DECSTBM), from one; the last is zero if it is that
+    /// of the screen.
     rows: Option<(u16, u16)>,
     /// Rows and columns are counted from the region (DECOM).
     origin: bool,
     /// Left and right margins may be set (DECLRMM).
     sides: bool,
-    /// Left and right margin (DECSLRM), as the rows.
+    /// Left and right margin (DECSLRM), like the rows.
     columns: Option<(u16, u16)>,
 }
 
@@ -61,7 +61,7 @@ impl Bounds {
     }
 }
 
-/// Reads the two ends of a region; `None` for the whole screen, `Err` for what terminals ignore.
+/// Reads the two ends of a region; `None` for the whole screen, `Err` if terminals ignore it.
 fn ends(sequence: &Sequence) -> Result<Option<(u16, u16)>, ()> {
     match (sequence.parameter(0).max(1), sequence.parameter(1)) {
         (1, 0) => Ok(None),
@@ -70,7 +70,7 @@ fn ends(sequence: &Sequence) -> Result<Option<(u16, u16)>, ()> {
     }
 }
 
-/// What the agent has set.
+/// The agent's settings.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -88,14 +88,14 @@ pub(crate) struct Tracker {
     alternate: bool,
     addressed: bool,
     bounds: Bounds,
-    /// Bounds were set at some time: where a terminal takes them back is not the same everywhere.
+    /// Bounds were set at some time: terminals differ in when they reset them.
     was_bounded: bool,
     charsets: [Charset; 2],
     shifted: bool,
     keyboard_levels: u16,
     keyboard_used: bool,
     other_keys: u16,
-    /// The command that opened the link which text belongs to now; empty where there is none.
+    /// The command that opened the current link; empty if there is none.
     link: Vec<u8>,
     last_character: Vec<u8>,
 }
@@ -127,23 +127,23 @@ impl Default for Tracker {
 }
 
 impl Tracker {
-    /// Tells whether the agent is on the alternate screen.
+    /// Whether the agent is on the alternate screen.
     pub(crate) const fn is_alternate(&self) -> bool {
         self.alternate
     }
 
-    /// Tells whether the agent has placed the cursor by row: then its picture must not move.
+    /// Whether the agent has placed the cursor by row: then its picture must not move.
     pub(crate) const fn is_addressed(&self) -> bool {
         self.addressed
     }
 
-    /// Tells whether the agent has set bounds at any time: then text in the flow of the output
-    /// may not stay on the screen.
+    /// Whether the agent has set bounds at any time: then text in the flow of the output may not
+    /// stay on the screen.
     pub(crate) const fn was_bounded(&self) -> bool {
         self.was_bounded
     }
 
-    /// Notes printed text and words it for the parser, which has one character set.
+    /// Notes printed text and rewrites it for the parser, which has one character set.
     pub(crate) fn print(&mut self, text: &[u8], screen: &mut Vec<u8>) {
         let charset = if self.shifted {
             self.charsets[1]
@@ -159,7 +159,7 @@ impl Tracker {
                 Some(text)
             };
             match last {
-                // A control character is nothing to repeat.
+                // A control character cannot be repeated.
                 Some([0..=0x1f, ..]) | None => {}
                 Some(character) => character.clone_into(&mut self.last_character),
             }
@@ -187,7 +187,7 @@ impl Tracker {
         }
     }
 
-    /// Notes an operating system command that passed: a link, which would go on in a question.
+    /// Notes an operating system command that passed: an open link would continue in a question.
     pub(crate) fn command(&mut self, content: &[u8]) {
         if content.starts_with(b"8;") {
             self.link.clear();
@@ -250,7 +250,7 @@ impl Tracker {
                 self.bounds.columns = ends(sequence).unwrap_or(self.bounds.columns);
                 return screen.extend_from_slice(b"\x1b[H");
             }
-            // Words that the parser does not know, said in words that it knows.
+            // Sequences that the parser does not know, rewritten as ones that it knows.
             (None, None, b'`') => return reworded(bytes, b'G', screen),
             (None, None, b'a') => return reworded(bytes, b'C', screen),
             (None, None, b'e') => return reworded(bytes, b'B', screen),
@@ -322,7 +322,7 @@ impl Tracker {
         }
     }
 
-    /// DECSTR: what it resets, by the VT510 manual.
+    /// DECSTR: resets the settings that the VT510 manual lists.
     fn soft_reset(&mut self) {
         self.cursor_hidden = false;
         self.insert = false;
@@ -333,8 +333,9 @@ impl Tracker {
         self.input_modes.retain(|mode| *mode != 1);
     }
 
-    /// Returns what puts the agent's modes aside, so that plain text can be drawn and plain keys
-    /// be read; pastes come bracketed. The cursor stays; bounds go with [`Self::unbound`].
+    /// Returns the bytes that suspend the agent's modes, so that plain text can be drawn and plain
+    /// keys be read; pastes come bracketed. The cursor stays; [`Self::unbound`] suspends the
+    /// bounds.
     pub(crate) fn aside(&self) -> Vec<u8> {
         // End a synchronised redraw that would hide the question, any colours, insertion, and any
         // character set but ASCII.
@@ -364,21 +365,21 @@ impl Tracker {
         bytes
     }
 
-    /// Returns what gives the whole screen to what is drawn next; the cursor goes home.
+    /// Returns the bytes that give the whole screen to the next drawing; the cursor goes home.
     pub(crate) const fn unbound() -> &'static [u8] {
         b"\x1b[?6l\x1b[?69l\x1b[r"
     }
 
-    /// Returns what sets the agent's bounds again after [`Self::unbound`], and the cursor, which
-    /// they send home; nothing where there are no bounds.
+    /// Returns the bytes that restore the agent's bounds after [`Self::unbound`], and the cursor,
+    /// which they send home; empty if there are no bounds.
     ///
-    /// `place` puts the cursor where it was, which is at `cursor`.
+    /// `place` restores the cursor to `cursor`.
     pub(crate) fn bound(&self, cursor: (u16, u16), place: &[u8]) -> Vec<u8> {
         let bounds = self.bounds;
         if !bounds.is_set() {
             return Vec::new();
         }
-        // The switch back from the alternate screen can have brought the origin with the cursor.
+        // The switch back from the alternate screen can have restored the origin with the cursor.
         let mut bytes = b"\x1b[?6l".to_vec();
         let pair = |(first, last): (u16, u16), end: char| match last {
             0 => format!("\x1b[{first};{end}"),
@@ -393,7 +394,7 @@ impl Tracker {
         if let Some(columns) = bounds.columns {
             bytes.extend_from_slice(pair(columns, 's').as_bytes());
         }
-        // The way to a wrap that is to come writes a cell, in the colours of that cell.
+        // Restoring a pending wrap writes a cell, in the colours of that cell.
         bytes.extend_from_slice(b"\x1b[m");
         bytes.extend_from_slice(place);
         if bounds.origin {
@@ -409,8 +410,8 @@ impl Tracker {
         bytes
     }
 
-    /// Returns what sets the agent's modes again after [`Self::aside`], but for bounds, cursor
-    /// position and colours.
+    /// Returns the bytes that restore the agent's modes after [`Self::aside`], except bounds,
+    /// cursor position and colours.
     pub(crate) fn again(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if !self.link.is_empty() {
@@ -456,8 +457,8 @@ impl Tracker {
         bytes
     }
 
-    /// Returns what leaves the terminal as a shell expects it, whatever the agent left behind, with
-    /// the cursor where it is, at `cursor`.
+    /// Returns the bytes that give the terminal the state that a shell expects, whatever the agent
+    /// left, with the cursor at its position `cursor`.
     pub(crate) fn reset(&self, cursor: (u16, u16)) -> Vec<u8> {
         let mut bytes = Vec::new();
         for mode in &self.input_modes {
@@ -490,7 +491,7 @@ impl Tracker {
             }
         }
         if self.bounds.origin && !self.alternate {
-            // A saved cursor would bring the origin back.
+            // A saved cursor would restore the origin.
             let (row, column) = cursor;
             bytes.extend_from_slice(Self::unbound());
             bytes.extend_from_slice(format!("\x1b[{};{}H", row + 1, column + 1).as_bytes());

@@ -1,5 +1,4 @@
-//! The person's terminal as a device: raw mode that is always taken back, size, non-blocking
-//! output.
+//! The person's terminal as a device: raw mode that is always undone, size, non-blocking output.
 
 use std::{
     fs::{File, OpenOptions},
@@ -22,21 +21,21 @@ use stockade_types::ignored;
 
 use super::screen::Size;
 
-/// The terminal that controls whoever opens it (tty(4)).
+/// The controlling terminal of the process that opens it (tty(4)).
 pub const CONTROLLING: &str = "/dev/tty";
-/// How long a stopped or slow terminal may keep us from leaving.
+/// How long a stopped or slow terminal may delay our exit.
 const RESET_PATIENCE: Duration = Duration::from_millis(300);
-/// Pause between two attempts to write to a terminal that is full.
+/// Pause between two attempts to write to a full terminal.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// The terminal in raw mode. It is set back by [`Self::restore`], on drop and on a panic.
+/// The terminal in raw mode. [`Self::restore`], drop and a panic undo it.
 #[derive(Debug)]
 pub struct Tty {
     input: OwnedFd,
     output: OwnedFd,
     /// Whether `output` is our own opening, which may be non-blocking without harm to others.
     is_own: bool,
-    /// `input` as our own opening, for reads that never block; `None` where it cannot be opened.
+    /// `input` as our own opening, for reads that never block; `None` if it cannot be opened.
     own_input: Option<OwnedFd>,
     original: Termios,
     state: Mutex<State>,
@@ -45,7 +44,7 @@ pub struct Tty {
 #[derive(Debug, Default)]
 struct State {
     is_raw: bool,
-    /// What undoes the agent's modes on the terminal.
+    /// The reset of the agent's modes on the terminal.
     reset: Vec<u8>,
 }
 
@@ -58,7 +57,7 @@ impl Tty {
         Self::of(io::stdin().as_fd(), io::stdout().as_fd())
     }
 
-    /// Takes the terminal that controls this process; it is not raw yet.
+    /// Takes the controlling terminal of this process; it is not raw yet.
     ///
     /// # Errors
     /// When there is none.
@@ -73,7 +72,7 @@ impl Tty {
     /// Takes the terminal behind these descriptors.
     ///
     /// # Errors
-    /// When one of them is no terminal.
+    /// When one of them is not a terminal.
     pub fn of(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> io::Result<Self> {
         let original = termios::tcgetattr(input)?;
         termios::tcgetattr(output)?;
@@ -92,10 +91,10 @@ impl Tty {
         })
     }
 
-    /// Makes the terminal raw, and sees to it that a panic sets it back before the process ends.
+    /// Makes the terminal raw, and ensures that a panic undoes that before the process ends.
     ///
     /// # Errors
-    /// When the kernel refuses it; the terminal is then as it was.
+    /// When the kernel refuses it; the terminal is then unchanged.
     pub fn make_raw(self: &Arc<Self>) -> io::Result<()> {
         self.enter()?;
         let tty = Arc::downgrade(self);
@@ -122,7 +121,7 @@ impl Tty {
         Ok(())
     }
 
-    /// Notes what undoes the agent's modes, should the session end now.
+    /// Notes the reset of the agent's modes, for a session that ends now.
     pub fn note_reset(&self, bytes: Vec<u8>) {
         self.state
             .lock()
@@ -130,39 +129,39 @@ impl Tty {
             .reset = bytes;
     }
 
-    /// Sets the terminal back to what it was before, now and from any thread; the second time it
-    /// does nothing.
+    /// Restores the terminal's earlier state, now and from any thread; the second call does
+    /// nothing.
     pub fn restore(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.write_within(&std::mem::take(&mut state.reset), RESET_PATIENCE);
         if !std::mem::take(&mut state.is_raw) {
             return;
         }
-        // What the terminal still answers to the agent's last queries is not for the shell.
+        // The terminal's answers to the agent's last queries are not for the shell.
         let flushed = termios::tcflush(&self.input, QueueSelector::IFlush);
         ignored(flushed, "only a terminal that is gone refuses it");
         let restored = termios::tcsetattr(&self.input, OptionalActions::Now, &self.original);
         ignored(restored, "only a terminal that is gone refuses it");
     }
 
-    /// Returns the size of the terminal now.
+    /// Returns the current size of the terminal.
     pub fn size(&self) -> Size {
         size_of(self.output.as_fd())
     }
 
-    /// Returns what to wait on before [`Self::read`].
+    /// Returns the descriptor to wait on before [`Self::read`].
     pub fn input(&self) -> BorrowedFd<'_> {
         self.own_input.as_ref().unwrap_or(&self.input).as_fd()
     }
 
-    /// Reads what was typed, without waiting for it: `None` where there is nothing (also where
-    /// another reader of this terminal was faster), zero where the terminal is gone.
+    /// Reads typed input, without waiting for it: `None` if there is none (also if another reader
+    /// of this terminal was faster), zero if the terminal is gone.
     ///
     /// # Errors
     /// When the terminal cannot be read.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         if self.own_input.is_none() {
-            // The flag against waiting would be that of everybody who shares this opening.
+            // The non-blocking flag would affect every process that shares this opening.
             let mut ready = [PollFd::new(&self.input, PollFlags::IN)];
             if !matches!(poll(&mut ready, Some(&Timespec::default())), Ok(1..)) {
                 return Ok(None);
@@ -180,8 +179,8 @@ impl Tty {
         self.output.as_fd()
     }
 
-    /// Writes what the terminal takes now; on a descriptor that we share a write may block, so
-    /// it is kept small there.
+    /// Writes as much as the terminal takes now; on a shared descriptor a write may block, so it is
+    /// kept small there.
     ///
     /// # Errors
     /// The answer of write(2).
@@ -202,8 +201,8 @@ impl Tty {
 }
 
 impl Tty {
-    /// Writes as much as the terminal takes within a time; what it does not take is lost, and a
-    /// terminal that is gone takes nothing.
+    /// Writes as much as the terminal takes within a time; the rest is lost, and a terminal that is
+    /// gone takes nothing.
     pub fn write_within(&self, bytes: &[u8], patience: Duration) {
         let begun = Instant::now();
         let mut rest = bytes;
@@ -223,7 +222,7 @@ impl Drop for Tty {
     }
 }
 
-/// Returns the size that the terminal says, or the usual one where it says none.
+/// Returns the size that the terminal reports, or the default one if it reports none.
 pub fn size_of(terminal: BorrowedFd<'_>) -> Size {
     match termios::tcgetwinsize(terminal) {
         Ok(Winsize {
@@ -235,10 +234,10 @@ pub fn size_of(terminal: BorrowedFd<'_>) -> Size {
     }
 }
 
-/// Tells a pty its size; the kernel tells its foreground processes.
+/// Sets the size of a pty; the kernel signals its foreground processes.
 ///
 /// # Errors
-/// When it is no pty.
+/// When it is not a pty.
 pub fn set_size(master: BorrowedFd<'_>, size: Size) -> io::Result<()> {
     let size = Winsize {
         ws_row: size.rows,

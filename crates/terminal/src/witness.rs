@@ -1,56 +1,57 @@
-//! What the terminal itself says about what it has shown.
+//! The terminal's own confirmation of what it has shown.
 //!
-//! A write that succeeds proves nothing: the kernel takes 18 kB for a pseudo-terminal that nobody
-//! reads, and says that its output queue (TIOCOUTQ) is empty. So the terminal is asked for its
-//! status behind what was drawn; it answers in order, when it has come to that place. The status
-//! report is ours alone: the filter answers it to the agent itself, so that no other answer can be
-//! taken for this one, and there is one question at a time, so that an early answer is never taken
-//! for a late one.
+//! A write that succeeds proves nothing: the kernel takes 18 kB for a pseudo-terminal without a
+//! reader, and reports that its output queue (TIOCOUTQ) is empty. So a status request follows each
+//! drawing; the terminal answers in order, when it has reached that place. The status report is
+//! ours alone: the filter answers the agent's own requests, so that no other answer can be mistaken
+//! for this one, and only one request is open at a time, so that an early answer is never taken for
+//! a late one.
 
 use std::time::{Duration, Instant};
 
 /// Asks the terminal for its status (DSR 5, ECMA-48 8.3.35).
 pub(super) const QUESTION: &[u8] = b"\x1b[5n";
-/// What it answers: ready (DSR 0).
+/// The terminal's answer: ready (DSR 0).
 pub(super) const ANSWER: &[u8] = b"\x1b[0n";
-/// How long an answer may take before the terminal counts as one that gives none. A slow line
-/// takes a second.
+/// How long an answer may take before the terminal counts as one without answers. A slow line takes
+/// a second.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long after a question its answer is kept from the agent.
+/// How long after a request its answer is kept from the agent.
 const LATE_MAX: Duration = Duration::from_secs(10);
 
-/// Whether what was drawn last is known to be shown.
+/// Whether the last drawing is known to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
     /// It is not, yet.
     No,
-    /// The terminal said so, at that time.
+    /// The terminal confirmed it, at that time.
     Told(Instant),
-    /// It was written at that time, to a terminal that says nothing: only a person who repeats
-    /// what is shown proves that it is.
+    /// It was written at that time, to a terminal without answers: only a person who repeats the
+    /// shown digits proves that it is.
     Unknown(Instant),
 }
 
-/// Follows what was drawn and what the terminal answered.
+/// Tracks the drawings and the terminal's answers.
 #[derive(Debug)]
 pub struct Witness {
     /// Whether this terminal may be asked.
     speaks: bool,
-    /// Number of what was drawn last.
+    /// Number of the last drawing.
     drawn: u64,
-    /// The drawing that the open question stands behind, and when it was put.
+    /// The drawing that the open request follows, and the time of the request.
     asked: Option<(u64, Instant)>,
     told: Option<(u64, Instant)>,
-    /// When all of the last drawing was written.
+    /// The time at which the last drawing was written completely.
     written: Option<Instant>,
-    /// It let its patience run out: until it answers, nobody waits for it again.
+    /// It exceeded its patience: until it answers, we do not wait for it again.
     is_silent: bool,
-    /// Bytes of an answer that may go on in the next read.
+    /// Bytes of an answer that may continue in the next read.
     begun: usize,
 }
 
 impl Witness {
-    /// Makes one for a terminal that may be asked (`speaks`), or for one that knows no sequences.
+    /// Makes one for a terminal that may be asked (`speaks`), or for one that supports no
+    /// sequences.
     pub const fn new(speaks: bool) -> Self {
         Self {
             speaks,
@@ -63,7 +64,7 @@ impl Witness {
         }
     }
 
-    /// Notes that something new was drawn, and asks behind it.
+    /// Notes a new drawing, and asks after it.
     pub fn draw(&mut self, out: &mut Vec<u8>, now: Instant) {
         self.drawn += 1;
         self.written = None;
@@ -83,7 +84,7 @@ impl Witness {
         self.written.get_or_insert(now);
     }
 
-    /// Notes an answer of the terminal; asks again where something was drawn since its question.
+    /// Notes an answer of the terminal; asks again if there was a drawing since its request.
     pub fn answer(&mut self, out: &mut Vec<u8>, now: Instant) {
         let Some((drawn, _)) = self.asked.take() else {
             return;
@@ -116,24 +117,24 @@ impl Witness {
         Sight::Unknown(written + PATIENCE)
     }
 
-    /// Begins anew on a terminal that was somebody else's for a while.
+    /// Starts again on a terminal that another program used for a while.
     pub const fn forget(&mut self) {
         self.asked = None;
         self.begun = 0;
     }
 
-    /// Tells whether an answer may come among the keys of the agent.
+    /// Whether an answer may come among the keys of the agent.
     pub fn is_awaited(&self, now: Instant) -> bool {
         self.asked
             .is_some_and(|(_, at)| now.duration_since(at) < LATE_MAX)
     }
 
-    /// Tells whether an answer will come, as far as is known of this terminal.
+    /// Whether an answer will come, as far as is known of this terminal.
     pub const fn is_expected(&self) -> bool {
         self.asked.is_some() && !self.is_silent
     }
 
-    /// Takes the answer out of input that is the agent's, also where two reads cut it.
+    /// Removes the answer from the agent's input, also if two reads split it.
     pub fn strain(&mut self, bytes: &[u8], out: &mut Vec<u8>, now: Instant) -> Vec<u8> {
         let mut kept = Vec::with_capacity(bytes.len());
         for byte in bytes {
@@ -158,7 +159,7 @@ impl Witness {
         kept
     }
 
-    /// Gives back the beginning of an answer that did not go on.
+    /// Returns the beginning of an answer that did not continue.
     pub fn release(&mut self) -> Vec<u8> {
         let begun = std::mem::take(&mut self.begun);
         ANSWER.get(..begun).unwrap_or_default().to_vec()
@@ -181,7 +182,7 @@ mod tests {
     fn what_is_queued_or_written_is_not_shown_yet() {
         let (mut witness, mut out, now) = drawn(true);
         assert_eq!(out, QUESTION);
-        // However long it takes until the last byte is written.
+        // No matter how long it takes until the last byte is written.
         assert_eq!(witness.sight(now + 60 * SECOND), Sight::No);
         witness.write(now + 60 * SECOND);
         assert_eq!(witness.sight(now + 61 * SECOND), Sight::No);
@@ -200,7 +201,7 @@ mod tests {
         assert_eq!(out, [QUESTION, QUESTION].concat());
         witness.answer(&mut out, now + SECOND);
         assert_eq!(witness.sight(now + SECOND), Sight::Told(now + SECOND));
-        // An answer that nobody asked for is none.
+        // An unrequested answer does not count.
         let mut late = Vec::new();
         witness.draw(&mut late, now);
         witness.answer(&mut late, now);
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(witness.sight(now + SECOND), Sight::No);
         let patience = now + PATIENCE;
         assert_eq!(witness.sight(patience), Sight::Unknown(patience));
-        // The next time nobody waits; a late answer is not that of the new drawing.
+        // The next time we do not wait; a late answer does not count for the new drawing.
         let later = now + 10 * SECOND;
         witness.draw(&mut out, later);
         assert_eq!(witness.sight(later), Sight::No);

@@ -1,4 +1,4 @@
-//! Every call that changes paths, with what is read of it.
+//! Every call that changes paths, with the values read from it.
 
 use std::{collections::BTreeSet, ffi::CString};
 
@@ -32,7 +32,7 @@ const HERE: u64 = 0xFFFF_FF9C;
 /// An address at which nothing is.
 const NOWHERE: u64 = 8;
 
-/// What calls point to: this process is the caller.
+/// The memory that calls point to: this process is the caller.
 struct Memory {
     from: CString,
     to: CString,
@@ -74,7 +74,7 @@ fn notification(arguments: &[u64]) -> Notification {
     }
 }
 
-/// One line for a call: what is done, and each path with its access and what holds for it.
+/// One line for a call: the operation, and each path with its access and its properties.
 fn shown(call: &Call) -> String {
     let deed = format!("{:?}", call.deed);
     let changes = call.changes.iter().map(|change: &Change| {
@@ -101,7 +101,7 @@ fn shown(call: &Call) -> String {
     deed + &changes.collect::<String>()
 }
 
-/// A call with its arguments, and what is read of it or the error number of its caller.
+/// A call with its arguments, and the values read from it or the error number of its caller.
 type Case = (&'static str, Vec<u64>, Result<&'static str, i32>);
 
 fn opens(memory: &Memory) -> Vec<Case> {
@@ -145,7 +145,7 @@ fn opens(memory: &Memory) -> Vec<Case> {
     ]
 }
 
-/// A link in the last component is the caller's to name, unless a slash comes behind it.
+/// A call may name a link in the last component itself, unless a slash follows it.
 #[test]
 fn an_open_without_following_keeps_the_link_but_for_a_slash() {
     let memory = Memory::new();

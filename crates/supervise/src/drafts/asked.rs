@@ -1,4 +1,4 @@
-//! The question about drafts, and what is done once it is answered.
+//! The question about drafts, and its effect once it is answered.
 
 use std::{
     collections::HashMap,
@@ -34,17 +34,18 @@ use crate::{
 };
 use stockade_types::AskMode;
 
-/// Lines that one question shows; what is longer nobody reads, and it is refused.
+/// Lines that one question shows; a person would not read more, so more is refused.
 const LINES_MAX: usize = 400;
-/// Of a file that is shown by what differs from another one, at most one line in this many differs.
+/// A file is shown by its differences from another one if at most one line in this many differs.
 const ALIKE: usize = 4;
-/// Bytes of them.
+/// Bytes that one question shows.
 const SHOWN_BYTES_MAX: usize = 32 << 10;
 
-/// What protected files had before the session replaced them, by path; nothing where there was none.
+/// The content of protected files before the session replaced them, by path; `None` if there was no
+/// file.
 pub(crate) type Firsts = HashMap<PathBuf, Option<Vec<u8>>>;
 
-/// A draft with what is there now and what would be.
+/// A draft with the current and the new content.
 struct Asked {
     draft: Draft,
     old: Option<Vec<u8>>,
@@ -58,7 +59,7 @@ struct Unread {
     reason: String,
 }
 
-/// What somebody has allowed.
+/// An allowed question.
 struct Answered {
     record: DecisionRecord,
     request: Request,
@@ -69,7 +70,8 @@ impl Supervision {
     /// Asks about drafts, and makes them.
     ///
     /// # Errors
-    /// With the error number for the call that waits, when they may not be made; nothing of them is.
+    /// With the error number for the call that waits, if they may not be made; then none of them
+    /// is.
     pub(super) async fn settle_drafts(
         &self,
         drafts: Vec<Draft>,
@@ -79,7 +81,8 @@ impl Supervision {
         let (directories, drafts): (Vec<Draft>, Vec<Draft>) = drafts
             .into_iter()
             .partition(|one| matches!(one.what, What::Directory));
-        // What the owner puts in the place of one while the question is open is his.
+        // A file that the owner puts in a draft's place while the question is open stays the
+        // owner's.
         let placeholders: Vec<Placeholder> = drafts
             .iter()
             .filter(|one| one.placeholder)
@@ -127,7 +130,7 @@ impl Supervision {
         } else {
             Some(self.ask_about(&asked, caller).await?)
         };
-        // From here on nothing else is changed in the session.
+        // From here on no other change is made in the session.
         let turn = self.turns.taken().await;
         let make =
             |hands: &mut Hands| self.make_all(hands, &resolver, (&free, &asked), answer.as_ref());
@@ -136,7 +139,7 @@ impl Supervision {
         made
     }
 
-    /// Makes drafts, if all is as it was shown; whoever calls has the turn.
+    /// Makes drafts, if all is as the question showed it; the caller has the turn.
     fn make_all(
         &self,
         hands: &Hands,
@@ -164,7 +167,7 @@ impl Supervision {
         }
     }
 
-    /// Asks once about all of these.
+    /// Asks one question about all of these.
     ///
     /// # Errors
     /// With the error number for the call that waits, after the refusal was recorded.
@@ -196,8 +199,8 @@ impl Supervision {
         Err(ERRNO_DENIED)
     }
 
-    /// Writes down which addresses of remotes settings of git would have that they had not: they are the
-    /// session's, whoever let them in.
+    /// Records the addresses of remotes that the settings of git would add: they are the session's,
+    /// whoever permitted them.
     fn note_remotes(&self, all: &[&Asked]) -> Result<(), i32> {
         for one in all {
             if self.git_file(&one.draft.place.path) == Some(GitFile::Settings) {
@@ -209,8 +212,8 @@ impl Supervision {
         Ok(())
     }
 
-    /// Records what is about to be made: before the effect, and on disk, since an approval must not be
-    /// lost.
+    /// Records the drafts that are about to be made: before the effect, and on disk, since an
+    /// approval must not be lost.
     fn note_drafts(&self, all: &[&Asked], record: Option<&DecisionRecord>) -> Result<(), i32> {
         let changed = |one: &&Asked| Event::FileChanged {
             path: one.draft.judged.request.path.clone(),
@@ -227,21 +230,21 @@ impl Supervision {
         Ok(())
     }
 
-    /// Whether a draft puts back what was there before the session changed it, and nobody else has
-    /// changed it since.
+    /// Whether a draft restores the content from before the session's change, with no other change
+    /// since.
     fn is_as_before(&self, one: &Asked) -> bool {
         let place = &one.draft.place;
         let first = state(self).firsts.get(&place.path).cloned();
         first.is_some_and(|first| first == one.new) && (one.old.is_none() || self.is_made(place))
     }
 
-    /// Whether there was something of the owner's at a place before the session changed it.
+    /// Whether the owner had a file at a place before the session changed it.
     pub(crate) fn had_first(&self, place: &Place) -> bool {
         matches!(state(self).firsts.get(&place.path), Some(Some(_)))
     }
 
-    /// Whether a new file of another working tree is the same as that of the workspace itself: what runs
-    /// it there would run it here.
+    /// Whether a new file of another working tree equals that of the workspace itself: a program
+    /// that runs it there would run it here.
     fn is_copy(&self, hands: &Hands, resolver: &Resolver, one: &Asked) -> bool {
         let path = &one.draft.place.path;
         let Some((Area::Workspace, relative)) = self.areas.of(path) else {
@@ -273,11 +276,11 @@ impl Supervision {
         false
     }
 
-    /// Makes the request that is asked about, which names the first file and carries what all of them
-    /// would have, and the decision that asks.
+    /// Makes the request of the question, which names the first file and carries the new content of
+    /// all of them, and the decision that asks.
     ///
     /// # Errors
-    /// The decision, where one of them may not even be asked about.
+    /// The decision, if one of them may not even be asked about.
     fn request(&self, asked: &[Asked]) -> Result<(Request, Decision), Box<Decision>> {
         let refused = |reason: String, remedy| Box::new(Control::Protected.denies(reason, remedy));
         let nothing = || refused("there is nothing to ask".to_owned(), REMEDY);
@@ -372,7 +375,7 @@ impl Supervision {
         Ok(())
     }
 
-    /// Takes away the protected directories above a file that git has removed, as git does.
+    /// Removes the protected directories above a file that git has removed, as git does.
     fn remove_empty(&self, place: &Place) {
         let settings = self.protection(Area::Workspace);
         for path in place.path.ancestors().skip(1) {
@@ -393,7 +396,7 @@ impl Supervision {
     }
 }
 
-/// An empty file that stands for a draft.
+/// An empty file at the place of a draft.
 struct Placeholder {
     parent: OwnedFd,
     name: OsString,
@@ -411,14 +414,14 @@ impl Placeholder {
         })
     }
 
-    /// Which file it is and when it changed last, where it is an empty one.
+    /// The identity of the file and its last change, if it is an empty one.
     fn state(parent: &OwnedFd, name: &OsString) -> Option<(u64, u64, i64, u64)> {
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let state = (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
         (stat.st_size == 0).then_some(state)
     }
 
-    /// Takes it away, unless somebody has touched it.
+    /// Removes it, unless it was changed.
     fn remove(&self) {
         if Self::state(&self.parent, &self.name) == Some(self.state) {
             rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::empty()).unwrap_or_default();
@@ -434,7 +437,7 @@ fn access(one: &Asked) -> Access {
     }
 }
 
-/// Reads what a draft has in the end, which nobody can change after that, and what is there now.
+/// Reads the final content of a draft, which can no longer change, and the current content.
 fn prepare(draft: Draft) -> Result<Asked, Unread> {
     let read = || -> io::Result<_> {
         let old = there(&draft)?;
@@ -472,7 +475,7 @@ fn prepare(draft: Draft) -> Result<Asked, Unread> {
 fn whole(text: &OwnedFd) -> io::Result<(Vec<u8>, u32)> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     match rustix::fs::fcntl_add_seals(text, seals) {
-        // It is sealed: a question about it was withdrawn.
+        // It is sealed already: an earlier question about it was withdrawn.
         Ok(()) | Err(Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
@@ -487,7 +490,7 @@ fn whole(text: &OwnedFd) -> io::Result<(Vec<u8>, u32)> {
     Ok((bytes, stat.st_mode & 0o777))
 }
 
-/// Returns what is at a place, if that is a file or nothing.
+/// Returns the content at a place, if that is a file or nothing.
 fn there(draft: &Draft) -> io::Result<Option<Vec<u8>>> {
     let place = &draft.place;
     match rustix::fs::statat(place.parent(), place.name(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -502,7 +505,7 @@ fn there(draft: &Draft) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether the place of a draft is where it was, with what was there when it was shown.
+/// Whether the place of a draft is unchanged, with the content that the question showed.
 fn is_unchanged(resolver: &Resolver, one: &Asked) -> bool {
     let place = &one.draft.place;
     let at = || {
@@ -513,7 +516,7 @@ fn is_unchanged(resolver: &Resolver, one: &Asked) -> bool {
     at().is_some()
 }
 
-/// Returns what is shown: each file with the lines that differ; `None` where that is too much.
+/// Returns the text to show: each file with the lines that differ; `None` if that is too much.
 fn effects(asked: &[Asked], relative: &dyn Fn(&Asked) -> RawText) -> Option<Vec<Effect>> {
     let mut effects = Vec::new();
     let mut bytes = 0;
@@ -555,7 +558,7 @@ fn effects(asked: &[Asked], relative: &dyn Fn(&Asked) -> RawText) -> Option<Vec<
     Some(effects)
 }
 
-/// Whether a new file has most of its lines from another one that is new too.
+/// Whether a new file has most of its lines in common with another new one.
 fn is_alike(other: &Asked, one: &Asked) -> bool {
     let (None, Some(text), None, Some(new)) = (&other.old, &other.new, &one.old, &one.new) else {
         return false;

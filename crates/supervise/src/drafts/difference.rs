@@ -1,4 +1,4 @@
-//! What of a file is shown to whoever is asked about its new content: the lines that differ.
+//! The part of a file that a question about its new content shows: the lines that differ.
 
 /// Lines around each difference that are shown too.
 const AROUND: usize = 2;
@@ -14,7 +14,7 @@ pub(super) enum Line<'t> {
 }
 
 impl Line<'_> {
-    /// Returns the line with the sign that says which side it is of.
+    /// Returns the line with the sign of its side.
     pub(super) fn text(self) -> Vec<u8> {
         let (sign, line) = match self {
             Self::Same(line) => (b"  ", line),
@@ -25,7 +25,7 @@ impl Line<'_> {
     }
 }
 
-/// Returns the lines that differ, each with a few around it; `None` between lines that are left out.
+/// Returns the lines that differ, each with a few around it; `None` between omitted lines.
 pub(super) fn lines<'t>(old: &'t [u8], new: &'t [u8]) -> Vec<Option<Line<'t>>> {
     let all = all(&split(old), &split(new));
     let changed: Vec<usize> = (0..all.len())
@@ -49,7 +49,7 @@ pub(super) fn lines<'t>(old: &'t [u8], new: &'t [u8]) -> Vec<Option<Line<'t>>> {
     shown
 }
 
-/// Lines without their ends. An end that is missing is no line of its own, so it is said as one.
+/// Lines without their ends. A missing last line end is not a line, so text says it.
 fn split(text: &[u8]) -> Vec<&[u8]> {
     if text.is_empty() {
         return Vec::new();
@@ -91,7 +91,7 @@ fn differing<'t>(old: &[&'t [u8]], new: &[&'t [u8]]) -> Vec<Line<'t>> {
         let gone = old.iter().map(|line| Line::Old(line));
         return gone.chain(new.iter().map(|line| Line::New(line))).collect();
     }
-    // How many lines the rests behind two places have in common.
+    // The number of common lines in the rests behind two places.
     let mut common = vec![0_u32; (old.len() + 1) * width];
     let at = |common: &[u32], i: usize, j: usize| common.get(i * width + j).copied().unwrap_or(0);
     for (i, one) in old.iter().enumerate().rev() {

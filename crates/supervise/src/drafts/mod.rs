@@ -1,13 +1,14 @@
-//! Drafts: what programs write to protected files, kept in memory until a person has seen it.
+//! Drafts: new content of protected files, kept in memory until a person has seen it.
 //!
-//! A protected file is not changed by name but by content. Whoever opens one for writing gets a file in
-//! memory; what it has in the end is shown once, together with everything else that the same program
-//! wrote, and an answer holds for these bytes at these paths. Then the supervisor writes a copy, so no
-//! program keeps a descriptor of what lies there. A change of the working tree by git is one question: it
-//! is asked when the new index is to take its place, before anything protected was changed.
+//! An answer to a change of a protected file covers its content, not only its name. A program that
+//! opens such a file for writing gets a file in memory; one question shows its final content,
+//! together with everything else that the same program wrote, and an answer holds for these bytes
+//! at these paths. Then the supervisor writes a copy, so no program keeps a descriptor of the real
+//! file. A change of the working tree by git is one question: it is asked when the new index is to
+//! take its place, before any protected file was changed.
 //!
-//! Of plain programs only the files of hook managers are taken as drafts; what else is protected is
-//! refused at once, as all of it is where nobody can be asked.
+//! Of other programs only the files of hook managers become drafts; other protected files are
+//! refused at once, and so are all of them if no person can be asked.
 
 mod asked;
 mod difference;
@@ -44,16 +45,16 @@ use super::{
 use crate::{areas::Area, later, locate::Place, procfs, resolve::Resolver};
 use stockade_types::AskMode;
 
-/// Drafts at a time: a hook manager writes some twenty, and a person reads no more.
+/// Drafts at a time: a hook manager writes some twenty, and a person does not read more.
 const DRAFTS_MAX: usize = 64;
-/// Largest file that is shown; what runs something is a few kilobytes.
+/// Largest file that is shown; hooks and settings are a few kilobytes.
 const FILE_BYTES_MAX: u64 = 256 << 10;
-/// Directories of hook managers: what lies in them is run by git.
+/// Directories of hook managers: git runs the files in them.
 const HOOK_DIRECTORIES: [&[u8]; 4] = [b".husky", b".githooks", b".lefthook", b".lefthook-local"];
 /// `O_ACCMODE`.
 const ACCESS_MODE: u32 = 3;
 
-/// One change of a protected path that nobody has answered for.
+/// One change of a protected path that no answer covers yet.
 #[derive(Debug)]
 pub(crate) struct Draft {
     /// The process that made it.
@@ -64,35 +65,35 @@ pub(crate) struct Draft {
     judged: Judged,
     subject: Subject,
     what: What,
-    /// Whether an empty file is there meanwhile: programs look at what they have written.
+    /// Whether an empty file exists meanwhile: programs check the files that they have written.
     placeholder: bool,
 }
 
-/// What a draft would leave at its path.
+/// The result of a draft at its path.
 #[derive(Debug)]
 enum What {
     /// A file with the bytes and the mode of this one in memory.
     Text(OwnedFd),
     /// Nothing.
     Gone,
-    /// A directory, which is there already; it goes again where there is nothing in it.
+    /// A directory, which exists already; it is removed again if it stays empty.
     Directory,
 }
 
-/// Where something that happens stands to the drafts that there are.
+/// What happens next, as far as it matters for the current drafts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// A program is about to run: it could read what was written.
+    /// A program is about to run: it could read the new content.
     Runs,
     /// The process ends.
     Ends,
-    /// The process changes something else.
+    /// The process makes another change.
     GoesOn,
 }
 
 impl Supervision {
-    /// Takes a change that protection refuses as a draft, or asks about the drafts of a process that
-    /// goes on to something else. `None` where neither is so.
+    /// Takes a change that protection refuses as a draft, or asks about the drafts of a process
+    /// that makes another change. `None` if it does neither.
     pub(super) fn draft(
         &self,
         hands: &mut Hands,
@@ -105,7 +106,8 @@ impl Supervision {
         }
         let tid = resolver.tid();
         let checkout = self.is_in_checkout(tid);
-        // Of a change of the working tree some is known to be harmless only once it is whole.
+        // Some parts of a change of the working tree are known to be harmless only once it is
+        // complete.
         if checkout.is_none() && self.desk.mode() == AskMode::Deny {
             return None;
         }
@@ -144,7 +146,7 @@ impl Supervision {
             Deed::Mode { .. } if self.has_draft(&path) => {
                 return self.ask_first(Moment::GoesOn, resolver.tid());
             }
-            // It goes with the last file in it, once that may go.
+            // It is removed with the last file in it, once that may be removed.
             Deed::Remove { directory: true } if checkout => {
                 return Some(Reply::Refuse(Errno::NOTEMPTY.raw_os_error()));
             }
@@ -188,8 +190,8 @@ impl Supervision {
         Some(Reply::Now(answer))
     }
 
-    /// Does what a call would do in a draft; returns its answer and what is to be remembered, or nothing
-    /// where it is none.
+    /// Makes a call's change in a draft; returns its answer and the draft to remember, or `None` if
+    /// the call makes no draft.
     fn begin(
         &self,
         deed: &Deed,
@@ -225,7 +227,7 @@ impl Supervision {
         Ok(Some(begun))
     }
 
-    /// Makes an empty file that nobody may execute where a draft is to be.
+    /// Makes an empty file without execute permission at the place of a draft.
     fn put_placeholder(&self, place: &Place) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
@@ -234,7 +236,7 @@ impl Supervision {
         Ok(())
     }
 
-    /// Opens the draft of a file; says what is to be remembered, where it is not there yet.
+    /// Opens the draft of a file; also returns it to be remembered if it is new.
     fn open_draft(
         &self,
         place: &Place,
@@ -281,7 +283,7 @@ impl Supervision {
         Ok((again(&text, flags)?, Some(What::Text(text))))
     }
 
-    /// Asks about a file that is to take the place of a protected one: its content is there already.
+    /// Asks about a file that is to replace a protected one: its content exists already.
     fn ask_about_rename(
         &self,
         hands: &mut Hands,
@@ -334,7 +336,7 @@ impl Supervision {
         }))
     }
 
-    /// Asks about drafts before something else happens; `None` where none is ready.
+    /// Asks about drafts before another event; `None` if none is ready.
     pub(super) fn ask_first(&self, moment: Moment, tid: u32) -> Option<Reply> {
         if state(self).drafts.is_empty() {
             return None;
@@ -349,20 +351,20 @@ impl Supervision {
             match (settled, moment) {
                 (Err(errno), Moment::GoesOn) => Answer::Fails(errno),
                 (Err(_), Moment::Ends) => {
-                    // It has done all it wanted, and would say that it went well.
+                    // It has done all its work, and would report success.
                     if caller.is_waiting() {
                         end_as_failed(owner);
                     }
                     caller.resume().await
                 }
-                // Whoever wrote it learns at its next change that it is not there.
+                // The writer learns at its next change that the file is missing.
                 (Err(_), Moment::Runs) | (Ok(()), _) => caller.resume().await,
             }
         }))
     }
 
-    /// Takes out the drafts that are to be asked about at this moment: those of a process that has
-    /// written them to their end.
+    /// Takes out the drafts to be asked about at this moment: those of a process that has finished
+    /// writing them.
     fn ready(&self, moment: Moment, owner: ProcessId) -> Vec<Draft> {
         self.take(|one| {
             let own = one.owner == owner;
@@ -392,7 +394,7 @@ impl Supervision {
         state.drafts.iter().any(|one| one.place.path == path)
     }
 
-    /// Whether hooks that come into being below this path are asked about.
+    /// Whether new hooks below this path are asked about.
     pub(super) fn takes_hooks(&self, path: &Path) -> bool {
         let Some((Area::Workspace, relative)) = self.areas.of(path) else {
             return false;
@@ -435,8 +437,8 @@ impl Supervision {
     }
 }
 
-/// Asks about all that a change of the working tree would do to protected files, before the index
-/// says that it is done.
+/// Asks about everything that a change of the working tree would do to protected files, before the
+/// index records it as done.
 fn ask_checkout(drafts: Vec<Draft>, tid: u32) -> Reply {
     later(move |caller| async move {
         let shared = &caller.shared;
@@ -446,7 +448,7 @@ fn ask_checkout(drafts: Vec<Draft>, tid: u32) -> Reply {
             Err(errno) => {
                 let turn = shared.turns.taken().await;
                 let path = first.unwrap_or_default();
-                // What could not be taken back was counted with the steps.
+                // Steps that could not be taken back were counted with the steps.
                 Hands::with(|hands| shared.give_up_checkout(hands, tid, path));
                 drop(turn);
                 Answer::Fails(errno)
@@ -455,20 +457,20 @@ fn ask_checkout(drafts: Vec<Draft>, tid: u32) -> Reply {
     })
 }
 
-/// Kills a process that is within its last call, so that whoever started it sees that it failed.
+/// Kills a process in its last call, so that its parent sees that it failed.
 fn end_as_failed(process: ProcessId) {
     let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
     let Some(Ok(descriptor)) = pid.map(stockade_sys::process::pidfd) else {
         return;
     };
-    // The descriptor is of this process if the process was still there after it was opened.
+    // The descriptor refers to this process if the process still existed after the open.
     if procfs::of_process(process.pid).is_ok_and(|found| found.id == process) {
-        // What has ended by now needs no end.
+        // A process that has ended needs no signal.
         rustix::process::pidfd_send_signal(&descriptor, Signal::KILL).unwrap_or_default();
     }
 }
 
-/// Takes away the directories that were made for drafts, as far as nothing is in them.
+/// Removes the directories that were made for drafts, if they are empty.
 fn drop_drafts(hands: &Hands, drafts: &[Draft]) {
     let directories = drafts.iter().rev();
     for one in directories.filter(|one| matches!(one.what, What::Directory)) {
@@ -497,7 +499,7 @@ fn opened_as(file: OwnedFd, flags: u32) -> Answer {
     }
 }
 
-/// Makes a file in memory; it can be sealed.
+/// Makes a file in memory that can be sealed.
 fn in_memory(bytes: &[u8], mode: u32) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = File::from(rustix::fs::memfd_create("draft", flags)?);
@@ -513,7 +515,7 @@ fn again(text: &OwnedFd, flags: u32) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-/// Whether a process still has a descriptor of a file in memory; what cannot be seen is.
+/// Whether a process still has a descriptor of a file in memory; if it cannot be read, it has.
 fn is_open(process: ProcessId, text: &OwnedFd) -> bool {
     let Ok(own) = rustix::fs::fstat(text) else {
         return true;

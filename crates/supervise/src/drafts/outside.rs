@@ -1,4 +1,4 @@
-//! Changes in what the session sees in a read-only mount, made where no mount of the session lies.
+//! Changes in a read-only mount of the session, made at a path where no mount of the session lies.
 
 use std::{
     io,
@@ -14,7 +14,8 @@ use rustix::{
 use crate::{Supervision, changes::Deed, git::is_read_only, locate::Place};
 
 impl Supervision {
-    /// Changes what the session made where its own mount is read-only; `false` where nothing was done.
+    /// Changes files that the session made, if its own mount is read-only; `false` if nothing was
+    /// done.
     ///
     /// # Errors
     /// With the kernel's own answer.
@@ -64,8 +65,8 @@ impl Supervision {
     }
 }
 
-/// Returns a place's directory such that it can be written to: what is protected as a whole is in a
-/// read-only mount of the session, and in none outside.
+/// Returns a writable descriptor of a place's directory: a path that is protected as a whole is in
+/// a read-only mount of the session, and in none outside.
 pub(super) fn writable(place: &Place) -> io::Result<OwnedFd> {
     if !is_read_only(&place.parent()) {
         return place.parent().try_clone_to_owned();
@@ -76,7 +77,7 @@ pub(super) fn writable(place: &Place) -> io::Result<OwnedFd> {
     same.then_some(outside).ok_or_else(|| Errno::ROFS.into())
 }
 
-/// Opens a path as it is outside, where no mount of the session lies over it, through no link.
+/// Opens a path as it is outside, without mounts of the session over it, through no link.
 fn open_outside(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::CLOEXEC;
@@ -89,7 +90,7 @@ fn open_outside(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Whether two descriptors are of the same file.
+/// Whether two descriptors refer to the same file.
 pub(super) fn same_file(one: &impl AsFd, other: &impl AsFd) -> io::Result<bool> {
     let (one, other) = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))

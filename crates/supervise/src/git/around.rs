@@ -1,4 +1,4 @@
-//! What the values of settings are held against: what is around them in the session.
+//! The surroundings in the session that values of settings are compared with.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -17,7 +17,7 @@ use rustix::{
 use super::{is_read_only, normal, open_straight, pointers, read_at, settings};
 use crate::{Supervision, resolve::Resolver};
 
-/// What the values of settings are held against.
+/// The surroundings that values of settings are compared with.
 pub(super) struct Around<'a> {
     pub(super) supervision: &'a Supervision,
     pub(super) resolver: &'a Resolver,

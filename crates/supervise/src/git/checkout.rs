@@ -1,9 +1,10 @@
 //! A change of the working tree that git makes as a whole: a switch, a merge, a rebase, a stash.
 //!
-//! Git holds `index.lock` meanwhile. A protected file that cannot be replaced is a warning to it: it
-//! goes on, and the next commit takes the other branch's file back, or a merge stays half-made. So the
-//! first refusal ends the whole: what was done before it is taken back, nothing of it is done after,
-//! and the new index does not take its place. Git then says that it failed.
+//! Git holds `index.lock` meanwhile. For git, a protected file that cannot be replaced is only a
+//! warning: it continues, and the next commit reverts the other branch's file, or a merge stays
+//! half-made. So the first refusal ends the whole change: the supervisor takes back the steps
+//! before it, makes none after it, and does not let the new index take its place. Git then reports
+//! that it failed.
 
 use std::{
     ffi::OsStr,
@@ -33,7 +34,7 @@ use crate::{
 };
 use stockade_types::AskMode;
 
-/// What the owner does where nobody can be asked.
+/// The owner's remedy if no person can be asked.
 pub(crate) const REMEDY_CHECKOUT: &str = "run the session where somebody can be asked (on a terminal, or with \
                                `--ask inbox`), or do this outside the session";
 /// Git's lock on the index, and the index.
@@ -41,13 +42,13 @@ const LOCK: &str = "index.lock";
 const INDEX: &str = "index";
 /// What a merge notes before the index takes its place; it is a merge's that is made.
 const MERGED: &str = "AUTO_MERGE";
-/// Steps that can be taken back; what git removes before it meets a protected name is rarely more.
+/// Steps that can be taken back; git rarely removes more before it reaches a protected name.
 const STEPS_MAX: usize = 4096;
-/// Bytes of what was removed or overwritten, of one file and of all.
+/// Bytes of removed or overwritten content, of one file and of all.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 const ALL_BYTES_MAX: usize = 64 << 20;
 
-/// What one process does to the working tree while it holds the lock.
+/// The changes of one process to the working tree while it holds the lock.
 #[derive(Debug)]
 pub(crate) struct Checkout {
     process: ProcessId,
@@ -59,7 +60,7 @@ pub(crate) struct Checkout {
     refused: Option<RawText>,
 }
 
-/// One step, by its path inside, with what takes it back.
+/// One step, by its path inside, with the data to take it back.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// This is there by now.
@@ -70,7 +71,7 @@ pub(crate) enum Step {
     Emptied(PathBuf, Mode),
 }
 
-/// What was at a path.
+/// The content of a path.
 #[derive(Debug)]
 pub(crate) enum Content {
     File {
@@ -81,12 +82,12 @@ pub(crate) enum Content {
     Link(Vec<u8>),
 }
 
-/// What is known before a call is carried out.
+/// What a call is about to do, noted before it is carried out.
 pub(crate) enum Ahead {
     Nothing,
     /// The lock is taken.
     Begins,
-    /// The lock is given back, or the new index takes its place.
+    /// The lock is released, or the new index takes its place.
     Ends,
     /// Something appears at the path.
     Makes,
@@ -123,8 +124,8 @@ impl Supervision {
             return;
         };
         if let Some(refused) = &checkout.refused {
-            // Git gives up at once without a directory, and leaves behind what it was about; it takes a
-            // file for one error of many. The directory goes when git ends.
+            // Without a directory git stops at once, and leaves its unfinished work behind; for a
+            // file it reports one error of many. The directory is removed when git ends.
             let directory = matches!(found.call.deed, Deed::Directory { .. });
             let empty = directory
                 && !found
@@ -160,8 +161,8 @@ impl Supervision {
         }
     }
 
-    /// Takes back what a process did to the working tree, and refuses the rest of it; returns how much
-    /// could not be taken back. Whoever calls has the turn.
+    /// Takes back a process's changes to the working tree, and refuses the rest of them; returns
+    /// the number of steps that could not be taken back. The caller has the turn.
     pub(crate) fn give_up_checkout(&self, hands: &Hands, tid: u32, refused: RawText) -> usize {
         let (Ok(identity), Ok(resolver)) = (procfs::identity(tid), self.resolver(tid)) else {
             return 1;
@@ -179,12 +180,12 @@ impl Supervision {
         left + failed.unwrap_or(1)
     }
 
-    /// Whether the new index of git is to take this place.
+    /// Whether git's new index is to take this place.
     pub(crate) fn is_new_index(&self, to: &Place) -> bool {
         self.is_index(to, INDEX)
     }
 
-    /// Looks at what a call of git is about to do to the working tree.
+    /// Returns what a call of git is about to do to the working tree.
     pub(crate) fn ahead(&self, hands: &Hands, tid: u32, call: &Call, places: &[Place]) -> Ahead {
         let [place, ..] = places else {
             return Ahead::Nothing;
@@ -250,7 +251,7 @@ impl Supervision {
         };
         let pid = identity.id.pid;
         if matches!(ahead, Ahead::Ends) {
-            // The lock is given back: what was not asked about by now is not made.
+            // The lock is released: drafts that no question covers by now are not made.
             self.forget_drafts(hands, identity.id);
         }
         let mut state = state(self);
@@ -296,8 +297,8 @@ impl Supervision {
         }
     }
 
-    /// Forgets the change of a process that ends, and takes away directories that it made in vain;
-    /// `None` where somebody else has the turn.
+    /// Forgets the change of a process that ends, and removes directories that it made in vain;
+    /// `None` if another call has the turn.
     pub(crate) fn end_checkout(&self, hands: &Hands, tid: u32) -> Option<()> {
         if state(self).checkouts.is_empty() {
             return Some(());
@@ -311,7 +312,7 @@ impl Supervision {
         let refused = known.filter(|one| one.process == identity.id && one.refused.is_some());
         if let (Some(checkout), Ok(resolver)) = (refused, self.resolver(tid)) {
             let back = || take_back(&resolver, checkout.steps);
-            // What is not empty by now is somebody's.
+            // A directory that is not empty by now is in use.
             hands.identity.act(back).unwrap_or_default();
         }
         drop(turn);
@@ -358,7 +359,7 @@ impl Checkout {
     }
 }
 
-/// Reads what is at a place, as far as it can be put there again.
+/// Reads the content of a place, as far as it can be restored.
 fn content(place: &Place) -> Option<Content> {
     let stat = rustix::fs::statat(place.parent(), place.name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -397,7 +398,7 @@ fn id(directory: impl std::os::fd::AsFd, name: &OsStr) -> Option<(u32, u32, u64)
     Some((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
 }
 
-/// Takes steps back, the last one first; returns how many could not be.
+/// Takes steps back, the last one first; returns how many could not be taken back.
 fn take_back(resolver: &Resolver, steps: Vec<Step>) -> usize {
     let back = |step: Step| match step {
         Step::Made(path, made) => {
@@ -427,7 +428,7 @@ fn directory_of<'p>(resolver: &Resolver, path: &'p Path) -> Option<(OwnedFd, &'p
     Some((directory, path.file_name()?))
 }
 
-/// Puts a file where it was; one that was emptied is still there.
+/// Restores a file; a file that was only emptied still exists.
 fn put_back(resolver: &Resolver, path: &Path, content: &Content) -> Option<()> {
     let (directory, name) = directory_of(resolver, path)?;
     match content {

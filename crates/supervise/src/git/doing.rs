@@ -1,4 +1,5 @@
-//! Doing what was found harmless: copies of what was judged, and nothing that a program still holds.
+//! Carries out harmless changes: with copies of the judged content, to which no program has a
+//! descriptor.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -21,7 +22,7 @@ use crate::{
 };
 
 impl Supervision {
-    /// Does what was found harmless, and records it.
+    /// Carries out a harmless change, and records it.
     pub(crate) fn carry_out_harmless(
         &self,
         hands: &mut Hands,
@@ -100,7 +101,7 @@ impl Supervision {
         }
     }
 
-    /// Puts settings in the place of others, through git's own lock.
+    /// Replaces settings, through git's own lock.
     pub(super) fn replace_settings(&self, from: &Place, to: &Place, text: &[u8]) -> io::Result<()> {
         self.note_replaced(to);
         let made = to.stat.is_none() || self.is_made(to);
@@ -115,15 +116,15 @@ impl Supervision {
         Ok(())
     }
 
-    /// Notes that a protected file is replaced: the kernel takes its mount away, and that is nobody's
-    /// doing outside.
+    /// Notes that a protected file is replaced: the kernel removes its mount, and that is not a
+    /// change from outside.
     pub(crate) fn note_replaced(&self, place: &Place) {
         if place.is_mount_point() {
             self.replaced.note(&place.path);
         }
     }
 
-    /// Lets git write a hook of a template to nowhere, and says so.
+    /// Lets git write a hook of a template to nowhere, and records that.
     fn pass_over(&self, resolver: &Resolver, mut found: Found, flags: u32) -> Reply {
         let reason =
             "a hook of git's template would run outside, so the repository is made without it";
@@ -149,7 +150,7 @@ impl Supervision {
         }
     }
 
-    /// Makes the sample of a hook; what the caller writes is what was written already.
+    /// Makes the sample of a hook; its text is complete before the caller writes the same text.
     fn make_sample(&self, resolver: &Resolver, place: &Place, text: &[u8]) -> io::Result<OwnedFd> {
         replace(place.parent(), &place.name(), text, samples::MODE)?;
         self.note_made(place);
@@ -157,7 +158,7 @@ impl Supervision {
     }
 
     /// Makes settings that set nothing: libraries begin with such a file and write to another one,
-    /// and what is written to it is judged when it is whole.
+    /// whose content is judged once it is complete.
     fn make_empty(&self, place: &Place, mode: u32) -> io::Result<()> {
         replace(place.parent(), &place.name(), b"", mode)?;
         self.note_made(place);
@@ -166,7 +167,7 @@ impl Supervision {
     }
 }
 
-/// Opens what takes everything and keeps nothing.
+/// Opens a file that accepts all data and keeps none.
 fn nothing(resolver: &Resolver) -> io::Result<OwnedFd> {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;

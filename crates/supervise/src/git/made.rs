@@ -1,4 +1,4 @@
-//! What of protected files a session made itself: it may remove them again.
+//! Protected files that a session made itself: it may remove them again.
 
 use std::collections::HashSet;
 
@@ -6,10 +6,10 @@ use rustix::fs::{AtFlags, StatxFlags};
 
 use crate::locate::Place;
 
-/// What is remembered; a session that makes more repositories cannot remove the later ones.
+/// Files that are remembered; a session that makes more repositories cannot remove the later ones.
 const MADE_MAX: usize = 100_000;
 
-/// A file or directory, such that nothing that came later in its place is taken for it.
+/// Identifies a file or directory, so that a later one at its place is not taken for it.
 type Key = (u32, u32, u64, i64, u32);
 
 /// Files and directories that were made on behalf of the session.
@@ -17,7 +17,7 @@ type Key = (u32, u32, u64, i64, u32);
 pub(crate) struct Made(HashSet<Key>);
 
 impl Made {
-    /// Notes what is at a place by now.
+    /// Notes the current file at a place.
     pub(super) fn note(&mut self, place: &Place) {
         if self.0.len() < MADE_MAX
             && let Some(key) = key(place)
@@ -26,17 +26,17 @@ impl Made {
         }
     }
 
-    /// Tells whether what is at a place was made by the session and left as it was.
+    /// Whether the file at a place was made by the session and is unchanged.
     pub(super) fn has(&self, place: &Place) -> bool {
         key(place).is_some_and(|key| self.0.contains(&key))
     }
 }
 
-/// A file is known by its last change, which nobody can set: what somebody else wrote or replaced is
-/// another one. A directory is known by its birth, since what lies in it is judged by itself.
+/// A file is identified by its last change, whose time cannot be set: a written or replaced file is
+/// another one. A directory is identified by its birth, since its entries are judged by themselves.
 fn key(place: &Place) -> Option<Key> {
     let asked = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::CTIME | StatxFlags::BTIME;
-    // What a descriptor of the caller leads to is that object, whatever its name is by now.
+    // The target of a caller's descriptor is that object, whatever its name is by now.
     let found = if let Some(object) = place.object() {
         rustix::fs::statx(object, "", AtFlags::EMPTY_PATH, asked)
     } else {

@@ -1,11 +1,11 @@
-//! What git must write among protected files to do its ordinary work, judged by value.
+//! The changes of protected files that git needs for its ordinary work, judged by value.
 //!
-//! Settings are replaced where every difference is a setting that runs nothing ([`settings`]); a new
-//! repository gets the samples of hooks that git's own template has ([`samples`]); a pointer is made
-//! where it leads to a git directory of the same repository that leads back ([`pointers`]). Whatever
-//! is written is a copy that the supervisor read and judged: nothing is read again, and no program
-//! inside keeps a descriptor of it. What a session made itself it may remove ([`made`]). A change of the
-//! working tree in which something is refused is not made at all ([`checkout`]).
+//! Settings are replaced if every difference is a setting that runs nothing ([`settings`]); a new
+//! repository gets the samples of hooks from git's own template ([`samples`]); a pointer is made if
+//! it leads to a git directory of the same repository that leads back ([`pointers`]). The
+//! supervisor writes only copies that it read and judged: nothing is read again, and no program
+//! inside keeps a descriptor of them. A session may remove files that it made itself ([`made`]). A
+//! change of the working tree in which one step is refused is not made at all ([`checkout`]).
 
 mod around;
 mod checkout;
@@ -51,21 +51,21 @@ use crate::{areas::Area, locate::Place, resolve::Resolver};
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 /// `RENAME_NOREPLACE`.
 const NO_REPLACE: u32 = 1;
-/// What the link says with which git finds out whether there can be links. It leads to nothing that is
-/// not protected by the same name.
+/// The text of the link with which git tests whether links are supported. Its target can only be a
+/// path that the same name protects.
 const PROBE: &[u8] = b"testing";
-/// The bit of a mode with which git finds out whether a mode can be set (`S_IXUSR`).
+/// The bit of a mode with which git tests whether a mode can be set (`S_IXUSR`).
 const MODE_TRIED: u32 = 0o100;
-/// Bits of a mode that let others be than they are (set-user-id, set-group-id, sticky).
+/// Mode bits that change whom a program runs as (set-user-id, set-group-id), and the sticky bit.
 const MODE_SPECIAL: u32 = 0o7000;
-/// What the owner does where a session may not.
+/// The owner's remedy for a change that a session may not make.
 pub(crate) const REMEDY: &str = "make this change yourself, outside the session";
 
-/// What the owner does about a hook that is not put in.
+/// The owner's remedy for a hook that is not installed.
 const REMEDY_HOOK: &str = "run `git init` there yourself, outside the session, to have it";
 
 impl GitFile {
-    /// Tells what a path below the workspace is to git; spelled in another way it is nothing.
+    /// Returns the role of a path below the workspace for git; a name in another spelling has none.
     fn of(path: &[u8]) -> Option<Self> {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         let at = parts.iter().rposition(|part| *part == b".git")?;
@@ -101,8 +101,8 @@ fn is_git_directory(parts: &[&[u8]]) -> bool {
 }
 
 impl Supervision {
-    /// Finds out whether what protection refuses is harmless as git makes it; then it is allowed. Where
-    /// it is not for its value, the refusal says so.
+    /// Checks whether a change that protection refuses is harmless the way git makes it; then it is
+    /// allowed. If its value is the reason that it is not, the refusal says so.
     pub(super) fn harmless(
         &self,
         hands: &Hands,
@@ -112,10 +112,10 @@ impl Supervision {
         judged: &mut [Judged],
     ) -> Option<Harmless> {
         let (at, one) = Self::refused_by_protection(judged)?;
-        // What the call does to its other path was judged by itself.
+        // The call's change of its other path was judged by itself.
         let place = places.iter().find(|place| place.path == one)?;
         let made = || self.is_made(place);
-        // Where the owner had a file, the session's is a change of it.
+        // If the owner had a file here, the session's file is a change of it.
         let goes = || made() && !self.had_first(place);
         let Some(file) = self.git_file(&place.path) else {
             let fits = match call.deed {
@@ -147,7 +147,7 @@ impl Supervision {
                 }
             }
             Deed::Open { flags, .. } => self.harmless_open(resolver, file, place, *flags)?,
-            // The kernel says so where it is there already.
+            // If it exists already, the kernel reports that.
             Deed::Directory { .. } if file == GitFile::HookDirectory => Harmless::Itself,
             Deed::Symlink { text } if file == GitFile::Other && text == PROBE => Harmless::Itself,
             // Programs try this before they rename.
@@ -178,7 +178,7 @@ impl Supervision {
         Some(harmless)
     }
 
-    /// Finds out whether something new may be opened for writing: what is written decides.
+    /// Checks whether a new file may be opened for writing: its content decides later.
     fn harmless_open(
         &self,
         resolver: &Resolver,
@@ -192,7 +192,7 @@ impl Supervision {
                 if let Some(text) = samples::of(resolver, place) {
                     return Some(Harmless::Sample(text));
                 }
-                // Git writes no other hooks, and gives up what it makes where one cannot be written.
+                // Git writes no other hooks, and fails as a whole if one cannot be written.
                 if samples::is_git_itself(resolver) {
                     return Some(Harmless::Nowhere);
                 }
@@ -207,7 +207,7 @@ impl Supervision {
         (writes && fits).then_some(Harmless::Pointer(file))
     }
 
-    /// Whether a protected directory is nothing yet but the place of something that is open.
+    /// Whether a protected directory is only the place of something that protection leaves open.
     fn is_open_below(&self, path: &Path) -> bool {
         self.areas.of(path).is_some_and(|(area, relative)| {
             let settings = self.protection(area);
@@ -227,7 +227,8 @@ impl Supervision {
         alone.then(|| (at, PathBuf::from(one.request.path.to_os())))
     }
 
-    /// Tells what a path is to git, by its own name or by one that a pointer of the owner gives it.
+    /// Returns the role of a path for git, by its own name or by one that a pointer of the owner
+    /// gives it.
     pub(crate) fn git_file(&self, path: &Path) -> Option<GitFile> {
         let names = self.git_names(path);
         names.iter().find_map(|name| GitFile::of(name))
@@ -246,10 +247,10 @@ impl Supervision {
         names
     }
 
-    /// Reads settings that are to take the place of others, and judges the difference.
+    /// Reads settings that are to replace others, and judges the difference.
     ///
     /// # Errors
-    /// With what the caller is told, or nothing where it is no such change at all.
+    /// With the message for the caller, or `None` if it is no such change at all.
     fn judged_settings(
         &self,
         resolver: &Resolver,
@@ -276,7 +277,7 @@ impl Supervision {
             let made = old.is_some() && state.made.has(to);
             let known = state.first_settings.entry(to.path.clone());
             let first = known.or_insert_with(|| old.clone().filter(|_| !made));
-            // What the session made is gone, and the owner has put his own there.
+            // The session's settings are gone, and the owner has put others there.
             if first.is_none() && !made {
                 first.clone_from(&old);
             }
@@ -330,7 +331,7 @@ impl Supervision {
         state(self).made.has(place)
     }
 
-    /// Notes what is at a place by now as something that the session made.
+    /// Notes the current file at a place as one that the session made.
     pub(crate) fn note_made(&self, place: &Place) {
         state(self).made.note(place);
     }
@@ -364,8 +365,8 @@ pub(crate) fn read_at(
     fits.then_some(text).ok_or_else(|| Errno::FBIG.into())
 }
 
-/// Whether a place is that of the settings of a repository that is made: there are none yet in a `.git`,
-/// or in what has the other directories already.
+/// Whether a place is for the settings of a repository that is being made: a `.git`, or a directory
+/// with the other directories of a repository, has none yet.
 fn is_being_made(place: &Place) -> bool {
     let is_directory = |name: &str| {
         let found = rustix::fs::statat(place.parent(), name, AtFlags::SYMLINK_NOFOLLOW);
@@ -376,7 +377,8 @@ fn is_being_made(place: &Place) -> bool {
     place.name() == "config" && (is_git || is_directory("objects") && is_directory("refs"))
 }
 
-/// Returns the text of settings that get another mode, if it differs in the one bit that git tries.
+/// Returns the text of settings that get another mode, if it differs only in the bit that git
+/// tests.
 fn tried_mode(place: &Place, mode: u32) -> Option<Vec<u8>> {
     if place.kind() != Some(FileType::RegularFile) || place.object().is_some() {
         return None;
@@ -391,8 +393,8 @@ fn mode_at(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<u32> {
     Ok(stat.st_mode & 0o777)
 }
 
-/// Puts a new file with this text at a name. Nothing inside has a descriptor of it: changes are made
-/// one after the other, and this is one.
+/// Puts a new file with this text at a name. No process inside has a descriptor of it: changes are
+/// made one after the other, and this is one.
 pub(crate) fn replace(
     directory: BorrowedFd<'_>,
     name: &OsStr,
@@ -417,7 +419,7 @@ pub(crate) fn replace(
         Ok(())
     });
     if written.is_err() {
-        // The reason of the failure counts, not whether this works.
+        // The first error counts; the removal may fail too.
         rustix::fs::unlinkat(directory, &temporary, AtFlags::empty()).unwrap_or_default();
     }
     written
@@ -451,7 +453,7 @@ pub(crate) fn open_straight(resolver: &Resolver, path: &Path) -> io::Result<Owne
     )?)
 }
 
-/// Whether nothing below this path can be changed inside: it lies in a read-only mount.
+/// Whether no process inside can change anything below this path: it lies in a read-only mount.
 pub(crate) fn is_read_only(found: &impl std::os::fd::AsFd) -> bool {
     let read_only = rustix::fs::StatVfsMountFlags::RDONLY;
     rustix::fs::fstatvfs(found).is_ok_and(|stat| stat.f_flag.contains(read_only))

@@ -1,9 +1,9 @@
-//! Files that lead git to another directory: `.git` of a worktree or a submodule, and `commondir`; and
-//! samples of hooks that another program than git makes.
+//! Files that point git to another directory: `.git` of a worktree or a submodule, and `commondir`;
+//! and samples of hooks that a program other than git makes.
 //!
-//! Git writes such a file in one go, after opening it. Its text decides, so the caller gets a pipe;
-//! what came through it is judged once it is closed, before anything else of the session happens,
-//! and only then is there a file.
+//! Git writes such a file in one go, after opening it. Its text decides, so the caller gets a pipe.
+//! The supervisor judges the text once the pipe is closed, before any other call of the session,
+//! and only then makes the file.
 
 use std::{
     ffi::OsStr,
@@ -44,7 +44,7 @@ pub(crate) struct Pending {
 /// The pointers that are being written.
 pub(crate) type Pointers = Vec<Pending>;
 
-/// What came of reading on.
+/// The result of reading further.
 enum Written {
     NotYet,
     Whole,
@@ -99,7 +99,7 @@ impl Supervision {
         Ok(writer)
     }
 
-    /// Makes the pointers that are written by now; whoever calls has the turn.
+    /// Makes the pointers that are complete by now; the caller has the turn.
     pub(crate) fn settle_pointers(&self, hands: &mut Hands, resolver: &Resolver) {
         let written = {
             let mut pointers = crate::recorder::lock(&self.pointers);
@@ -131,7 +131,7 @@ impl Supervision {
             text,
             ..
         } = pending;
-        // In our own identity: the place is out of the session's reach.
+        // In our own identity: the session cannot reach the file.
         let noted = match file {
             GitFile::Settings => self.remotes.note(&[], &text).is_ok(),
             GitFile::Pointer
@@ -180,7 +180,7 @@ impl Supervision {
         }
     }
 
-    /// Tells whether a pointer leads to a git directory of its repository, and that one back to it.
+    /// Whether a pointer leads to a git directory of its repository, and that directory back to it.
     fn leads_back(
         &self,
         resolver: &Resolver,
@@ -252,7 +252,7 @@ fn is_there(place: &Place) -> bool {
     rustix::fs::statat(place.parent(), place.name(), flags).is_ok()
 }
 
-/// What kind of git directory lies below that of the repository.
+/// The kind of a git directory below that of the repository.
 #[derive(Clone, Copy)]
 enum Kind {
     Worktree,
@@ -271,7 +271,7 @@ impl Kind {
     }
 }
 
-/// Returns where a pointer in this directory leads, if it is written as git writes it.
+/// Returns the target of a pointer in this directory, if it is written as git writes it.
 pub(super) fn target(directory: &Path, text: &[u8]) -> Option<PathBuf> {
     let path = text.strip_prefix(b"gitdir: ")?;
     let path = path.strip_suffix(b"\n").unwrap_or(path);
@@ -280,7 +280,7 @@ pub(super) fn target(directory: &Path, text: &[u8]) -> Option<PathBuf> {
         .then(|| normal(&directory.join(OsStr::from_bytes(path))))
 }
 
-/// Whether what exists of a path has a link in it.
+/// Whether the existing part of a path contains a link.
 fn leads_through_link(resolver: &Resolver, path: &Path) -> bool {
     for front in path.ancestors() {
         match open_straight(resolver, front) {

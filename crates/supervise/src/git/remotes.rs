@@ -1,4 +1,4 @@
-//! Remotes that a session adds are written down before they are in the settings.
+//! Records the remotes that a session adds before they are in the settings.
 
 use std::{
     fs::{self, OpenOptions},
@@ -14,11 +14,11 @@ use crate::{Hands, locate::Place, push::parse_settings};
 
 /// The addresses that sessions added, one a line.
 const FILE: &str = "remotes";
-/// Longest list that is read; with more, no remote is the owner's.
+/// Longest list that is read; if it is longer, no remote counts as the owner's.
 const BYTES_MAX: u64 = 4 << 20;
 
 impl Supervision {
-    /// Puts settings in the place of others.
+    /// Replaces settings.
     pub(super) fn put_settings(
         &self,
         hands: &Hands,
@@ -32,7 +32,7 @@ impl Supervision {
         };
         let act = |error| io::Error::other(format!("{error}"));
         let old = hands.identity.act(old).map_err(act)??;
-        // In our own identity: the place is out of the session's reach.
+        // In our own identity: the session cannot reach the file.
         self.remotes.note(&old, text)?;
         let replaced = hands.identity.act(|| self.replace_settings(from, to, text));
         replaced.map_err(act)?
@@ -51,7 +51,7 @@ pub fn addresses_of_remotes(text: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Where the addresses are written down that a session adds.
+/// The file of addresses that sessions add.
 #[derive(Debug)]
 pub struct Remotes(PathBuf);
 
@@ -79,10 +79,10 @@ impl Remotes {
             .collect()
     }
 
-    /// Writes down which addresses `new` settings have beside those of the `old` ones.
+    /// Records the addresses in `new` settings that the `old` ones lack.
     ///
     /// # Errors
-    /// When it cannot be written: then the settings must stay as they are.
+    /// When it cannot be written: then the settings must not change.
     pub fn note(&self, old: &[u8], new: &[u8]) -> io::Result<()> {
         let known = addresses_of_remotes(old);
         let mut lines = String::new();

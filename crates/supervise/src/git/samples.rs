@@ -18,7 +18,7 @@ const PREFIXES: [&str; 2] = ["/usr", "/usr/local"];
 /// The one interpreter that a sample names.
 const INTERPRETER: &[u8] = b"#!/bin/sh";
 
-/// Whether a file in the directory of hooks has a name that git runs in no case.
+/// Whether a file in the directory of hooks has a name that git never runs.
 pub(super) fn has_name(place: &Place) -> bool {
     let name = place.name();
     let name = name.to_string_lossy();
@@ -26,15 +26,15 @@ pub(super) fn has_name(place: &Place) -> bool {
         .is_some_and(|front| !front.is_empty())
 }
 
-/// Whether a text is that of the same file in the machine's own template.
+/// Whether a text equals that of the same file in the machine's own template.
 pub(super) fn is_template(resolver: &Resolver, place: &Place, text: &[u8]) -> bool {
     let all = PREFIXES.iter().map(Path::new);
     all.filter_map(|prefix| template(resolver, prefix, place))
         .any(|own| own == text)
 }
 
-/// Whether a text does nothing, should somebody run it: libraries that make repositories put one
-/// sample there that only says what hooks are.
+/// Whether a text does nothing if it is run: libraries that make repositories put one sample there
+/// that only explains hooks.
 pub(super) fn does_nothing(text: &[u8]) -> bool {
     let mut lines = text.split(|byte| *byte == b'\n');
     let plain = text.iter().all(|byte| *byte == b'\n' || *byte >= b' ');
@@ -44,22 +44,22 @@ pub(super) fn does_nothing(text: &[u8]) -> bool {
         && lines.all(|line| line.is_empty() || line.starts_with(b"#"))
 }
 
-/// Whether the caller is git: another program gets an error instead of a file that is not what it
-/// wrote. Nothing is allowed for it.
+/// Whether the caller is git: another program gets an error instead of a file with other content
+/// than it wrote. This check permits nothing.
 pub(super) fn is_git(resolver: &Resolver) -> bool {
     let program = procfs::link(resolver.tid(), "exe").to_os();
     let name = Path::new(&program).file_name().map(OsStr::to_owned);
     name.is_some_and(|name| name == "git" || name.to_string_lossy().starts_with("git-"))
 }
 
-/// Whether the caller is git itself, and none of the programs that come beside it.
+/// Whether the caller is git itself, not one of the programs that come with it.
 pub(super) fn is_git_itself(resolver: &Resolver) -> bool {
     let program = procfs::link(resolver.tid(), "exe").to_os();
     Path::new(&program).file_name() == Some(OsStr::new("git"))
 }
 
-/// Returns the text of a hook's file in the template of the caller's own git. Nothing inside can
-/// write there, so it is what the owner's git would put into a new repository.
+/// Returns the text of a hook's file in the template of the caller's own git. No process inside can
+/// write there, so the owner's git would put the same text into a new repository.
 pub(super) fn of(resolver: &Resolver, place: &Place) -> Option<Vec<u8>> {
     if !is_git(resolver) {
         return None;

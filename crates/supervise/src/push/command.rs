@@ -3,7 +3,7 @@
 use stockade_policy::ExecRequest;
 use stockade_types::RawText;
 
-/// What a command line says of a push.
+/// The command line of a push.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Command {
     /// `-C`, in order.
@@ -14,19 +14,19 @@ pub(super) struct Command {
     pub(super) settings: Vec<(Vec<u8>, Vec<u8>)>,
     /// The repository.
     pub(super) remote: Option<Vec<u8>>,
-    /// What is pushed, as it is written.
+    /// The refspecs, as written.
     pub(super) refspecs: Vec<Vec<u8>>,
     /// `--all`, `--mirror`, `--tags`, …
     pub(super) sets: Vec<&'static str>,
-    /// Whether commits of the remote may be lost.
+    /// Whether the remote may lose commits.
     pub(super) forces: bool,
-    /// Whether branches of the remote are removed.
+    /// Whether the push removes branches of the remote.
     pub(super) deletes: bool,
-    /// An option that is not known here, so that the rest may be read wrongly.
+    /// An unknown option, after which the rest may be read wrongly.
     pub(super) unknown: Option<Vec<u8>>,
 }
 
-/// Options of git itself that take nothing.
+/// Options of git itself that take no value.
 const PLAIN: [&[u8]; 10] = [
     b"-p",
     b"--paginate",
@@ -39,7 +39,7 @@ const PLAIN: [&[u8]; 10] = [
     b"--no-advice",
     b"--bare",
 ];
-/// Options of push that take the next word, where it does not follow a `=`.
+/// Options of push that take the next word, unless an `=` follows them.
 const VALUED: [&[u8]; 5] = [
     b"--repo",
     b"--push-option",
@@ -47,7 +47,7 @@ const VALUED: [&[u8]; 5] = [
     b"--exec",
     b"--recurse-submodules",
 ];
-/// Options that name what is pushed.
+/// Options that select what is pushed.
 const SETS: [(&[u8], &str); 5] = [
     (b"--all", "all branches"),
     (b"--branches", "all branches"),
@@ -57,7 +57,7 @@ const SETS: [(&[u8], &str); 5] = [
 ];
 
 impl Command {
-    /// Reads a request; `None` where it is no push.
+    /// Reads a request; `None` if it is not a push.
     pub(super) fn of(request: &ExecRequest) -> Option<Self> {
         let own = base(request.program.as_bytes());
         let called = base(request.argv.first()?.as_bytes());
@@ -83,7 +83,8 @@ impl Command {
                     command.git_dir = word.strip_prefix(b"--git-dir=").map(<[u8]>::to_vec);
                 }
                 word if word.starts_with(b"-") => {
-                    // Whether it takes the next word is not known; if this is a push it says so later.
+                    // It is unknown whether it takes the next word; if this is a push, the question
+                    // says so.
                     command.unknown.get_or_insert_with(|| word.to_vec());
                 }
                 _ if command.unknown.is_some() => {}
@@ -120,7 +121,7 @@ impl Command {
     }
 
     fn option<'a>(&mut self, word: &[u8], words: &mut impl Iterator<Item = &'a [u8]>) {
-        // git takes every beginning of a name that is not the beginning of another one.
+        // Git accepts every unambiguous beginning of a long option.
         let name = word.split(|byte| *byte == b'=').next().unwrap_or(word);
         let is = |full: &[u8]| full.starts_with(name) && name.len() > 4;
         self.forces |= is(b"--force") || name.starts_with(b"--force-") || is(b"--mirror");
@@ -138,7 +139,7 @@ impl Command {
         }
     }
 
-    /// Reads short options that stand together; tells whether the last one takes the next word.
+    /// Reads a group of short options; tells whether the last one takes the next word.
     fn flags(&mut self, word: &[u8]) -> bool {
         for (index, flag) in word.iter().enumerate().skip(1) {
             match flag {

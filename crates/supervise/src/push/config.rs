@@ -1,5 +1,5 @@
-//! The settings of git, read as git reads them (git-config(1), "Syntax" and "Files"), without running
-//! it: what a repository sets could run programs.
+//! The settings of git, read as git reads them (git-config(1), "Syntax" and "Files"), but without
+//! git: settings of a repository could make it run programs.
 
 use std::{
     ffi::OsStr,
@@ -9,7 +9,7 @@ use std::{
 
 use super::Files;
 
-/// Files of settings that are read for one question, includes and all.
+/// Files of settings that are read for one question, with includes.
 const FILES_MAX: usize = 32;
 
 /// One setting: `remote.origin.url`, the section and the key in lower case.
@@ -26,9 +26,9 @@ pub struct Setting {
 pub(super) struct Settings {
     all: Vec<Setting>,
     files: usize,
-    /// Why the settings may be others than these.
+    /// Why the settings may differ from these.
     pub(super) doubt: Option<String>,
-    /// Content of every file that was read, where there is a doubt: an answer binds it then.
+    /// Content of every file that was read, if there is a doubt: then an answer binds it.
     pub(super) read: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ impl Settings {
         named.map(|own| own.value.as_slice()).collect()
     }
 
-    /// Returns the value that counts.
+    /// Returns the effective value.
     pub(super) fn last(&self, name: &[u8]) -> Option<&[u8]> {
         let found = self.all.iter().rfind(|own| own.name == name);
         found.map(|own| own.value.as_slice())
@@ -69,12 +69,12 @@ impl Settings {
         });
     }
 
-    /// Says that something is not known; the first reason stays.
+    /// Records a doubt; the first reason stays.
     pub(super) fn doubt(&mut self, reason: String) {
         self.doubt.get_or_insert(reason);
     }
 
-    /// Reads a file and those that it includes; one that is not there sets nothing.
+    /// Reads a file and its includes; a missing file sets nothing.
     pub(super) fn read(&mut self, files: &dyn Files, path: &Path, home: Option<&Path>) {
         if self.files >= FILES_MAX {
             return self.doubt("there are too many files of settings".to_owned());
@@ -110,7 +110,7 @@ impl Settings {
     }
 }
 
-/// Writes a name as settings are compared: the part in the middle keeps its case.
+/// Writes a name in the form for comparison: the part in the middle keeps its case.
 fn canonical(name: &[u8]) -> Vec<u8> {
     let mut name = name.to_vec();
     let first = name.iter().position(|byte| *byte == b'.');
@@ -124,7 +124,7 @@ fn canonical(name: &[u8]) -> Vec<u8> {
     name
 }
 
-/// Reads a file of settings; `None` where git would not take it.
+/// Reads a file of settings; `None` if git would refuse it.
 pub fn parse(text: &[u8]) -> Option<Vec<Setting>> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut rest = text.iter().copied().peekable();
@@ -184,7 +184,7 @@ fn header<I: Iterator<Item = u8>>(rest: &mut Bytes<I>) -> Option<Vec<u8>> {
     (rest.next()? == b']').then_some(name)
 }
 
-/// Reads the rest of a line: nothing, which is true, or `= value`.
+/// Reads the rest of a line: nothing, which means true, or `= value`.
 fn value<I: Iterator<Item = u8>>(rest: &mut Bytes<I>) -> Option<Vec<u8>> {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
     while rest.next_if(blank).is_some() {}
@@ -229,7 +229,7 @@ fn value<I: Iterator<Item = u8>>(rest: &mut Bytes<I>) -> Option<Vec<u8>> {
         }
         kept = value.len();
     }
-    // Blanks at the end that are not quoted do not count.
+    // Unquoted blanks at the end do not count.
     value.truncate(kept);
     Some(value)
 }

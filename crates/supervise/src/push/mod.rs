@@ -1,7 +1,8 @@
-//! What a `git push` would do: to which place, which branches, and whether it can lose commits there.
+//! The effects of a `git push`: its place, its branches, and whether it can lose commits there.
 //!
-//! It is read from files, by hand and within bounds, since git itself runs what a repository tells
-//! it to. Where the files do not say it for certain, that is said, and an answer binds the files.
+//! The supervisor reads files for this, itself and within bounds, since git runs commands that a
+//! repository configures. If the files leave a doubt, the question says so, and an answer binds the
+//! files.
 
 mod command;
 mod config;
@@ -76,7 +77,7 @@ fn is_nothing(error: &io::Error) -> bool {
     )
 }
 
-/// Returns what a request would push; nothing for other requests.
+/// Returns what a request would push; empty for other requests.
 pub(super) fn effects(files: &dyn Files, request: &ExecRequest) -> Vec<Effect> {
     let Some(command) = Command::of(request) else {
         return Vec::new();
@@ -107,7 +108,7 @@ fn always(label: &str, text: &[u8]) -> Effect {
     }
 }
 
-/// Who would push.
+/// The process that would push.
 struct Caller<'a> {
     files: &'a dyn Files,
     request: &'a ExecRequest,
@@ -178,7 +179,7 @@ impl Caller<'_> {
         paths
     }
 
-    /// Reads `GIT_CONFIG_KEY_0` and what follows it.
+    /// Reads `GIT_CONFIG_KEY_0` and its successors.
     fn counted(&self, settings: &mut Settings) {
         let Some(count) = self.variable("GIT_CONFIG_COUNT") else {
             return;
@@ -213,7 +214,7 @@ impl Push<'_> {
         self.look_for_other_ways(&remote);
         let places = self.places(&remote);
         for (index, place) in places.iter().enumerate() {
-            // All are bound; who has more than a few sees at least how many.
+            // An answer binds all of them; if there are many, a person sees at least how many.
             let label = if index == 0 { "to" } else { "" };
             effects.push(always(label, place));
         }
@@ -243,7 +244,7 @@ impl Push<'_> {
         effects
     }
 
-    /// Doubts what is known where a remote is described in another way than by settings.
+    /// Records a doubt if a remote is described in another way than by settings.
     fn look_for_other_ways(&mut self, remote: &[u8]) {
         if self.setting(remote, b"vcs").is_some() {
             self.settings
@@ -264,7 +265,7 @@ impl Push<'_> {
         self.settings.last(&name)
     }
 
-    /// Returns the remote that git would take (git-push(1), "repository").
+    /// Returns the remote that git would choose (git-push(1), "repository").
     fn remote(&self, branch: Option<&[u8]>) -> Vec<u8> {
         let of_branch = |key: &[u8]| {
             let name = [b"branch.", branch?, b".", key].concat();
@@ -281,7 +282,7 @@ impl Push<'_> {
             .unwrap_or_else(|| b"origin".to_vec())
     }
 
-    /// Returns the URLs, rewritten as git does: `pushInsteadOf` not for a `pushurl`.
+    /// Returns the URLs, rewritten as git does: `pushInsteadOf` does not apply to a `pushurl`.
     fn places(&self, remote: &[u8]) -> Vec<Vec<u8>> {
         let urls = |key: &[u8]| {
             let name = [b"remote.", remote, b".", key].concat();
@@ -325,7 +326,7 @@ impl Push<'_> {
         let fits = self.settings.between(b"url.", key);
         let (base, beginning) = fits
             .filter(|(_, beginning)| url.starts_with(beginning))
-            // Of two that are as long the first one counts.
+            // Of two equally long ones the first one counts.
             .fold(None, |best: Option<(&[u8], &[u8])>, one| match best {
                 Some(best) if best.1.len() >= one.1.len() => Some(best),
                 _ => Some(one),
@@ -334,7 +335,7 @@ impl Push<'_> {
         Some([base, rest].concat())
     }
 
-    /// Returns what is pushed where the command line does not say it.
+    /// Returns the refspecs if the command line gives none.
     fn refspecs(&self, remote: &[u8]) -> Vec<Vec<u8>> {
         if !self.command.refspecs.is_empty() {
             return self.command.refspecs.clone();
@@ -377,7 +378,7 @@ impl Push<'_> {
         }
     }
 
-    /// Says from which commit to which one, as far as this repository knows the remote.
+    /// Describes the old and new commits, as far as this repository knows the remote.
     fn commits(&self, remote: &[u8], source: &[u8], target: &[u8], effects: &mut Vec<Effect>) {
         let Some((_, new)) = self.repository.resolve(self.files, source) else {
             return;

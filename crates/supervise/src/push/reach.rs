@@ -1,4 +1,4 @@
-//! What the answer to a command covers: where a push goes, and the hosts of a code host's client.
+//! The scope of an answer to a command: the place of a push, and the hosts of a code host's client.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use stockade_types::Host;
 use super::{Caller, Files, Push, command::Command};
 use crate::covers::{Door, Reach};
 
-/// Ports of a host that are one door.
+/// Ports of a host that count as one door.
 const WEB: [u16; 2] = [443, 80];
-/// Clients of code hosts, which name no host on their command line where they take the remote's.
+/// Clients of code hosts, which name no host on their command line if they use the remote's.
 const FORGE_CLIENTS: [&[u8]; 2] = [b"gh", b"glab"];
-/// Names beside a code host's own that its clients talk to.
+/// Names beside a code host's own that its clients connect to.
 const FORGE_NAMES: [&str; 2] = ["api.", "uploads."];
 
-/// Finds what the answer to an execution covers; nothing where the files do not say it for certain.
+/// Returns the scope of an answer to an execution; empty if the files leave a doubt.
 pub(crate) fn reach(files: &dyn Files, request: &ExecRequest) -> Reach {
     if let Some(places) = places(files, request) {
         let doors = places.iter().filter_map(|place| door(place)).collect();
@@ -31,7 +31,7 @@ pub(crate) fn reach(files: &dyn Files, request: &ExecRequest) -> Reach {
     }
 }
 
-/// Returns where a push goes.
+/// Returns the places of a push.
 fn places(files: &dyn Files, request: &ExecRequest) -> Option<Vec<Vec<u8>>> {
     let command = Command::of(request).filter(|command| command.unknown.is_none())?;
     let caller = Caller { files, request };
@@ -52,7 +52,7 @@ fn places(files: &dyn Files, request: &ExecRequest) -> Option<Vec<Vec<u8>>> {
     push.settings.doubt.is_none().then_some(places)
 }
 
-/// Reads host and ports out of the address of a remote that is reached over HTTP.
+/// Reads host and ports from the address of a remote that is reached over HTTP.
 fn door(place: &[u8]) -> Option<Door> {
     let text = std::str::from_utf8(place).ok()?;
     let (scheme, rest) = text.split_once("://")?;
@@ -75,7 +75,7 @@ fn door(place: &[u8]) -> Option<Door> {
     })
 }
 
-/// Both ports of the web are one door.
+/// The two ports of the web count as one door.
 fn ports(port: u16) -> Vec<u16> {
     if WEB.contains(&port) {
         WEB.to_vec()
@@ -84,8 +84,8 @@ fn ports(port: u16) -> Vec<u16> {
     }
 }
 
-/// Returns the hosts that a client of a code host talks to: that of `--hostname`, of `-R`, of its
-/// variable, or of the repository's remotes.
+/// Returns the hosts that a client of a code host connects to: that of `--hostname`, of `-R`, of
+/// its variable, or of the repository's remotes.
 fn forge(files: &dyn Files, request: &ExecRequest) -> Option<Vec<Door>> {
     let called = base(request.argv.first()?.as_bytes());
     let own = base(request.program.as_bytes());
@@ -122,7 +122,7 @@ fn forge(files: &dyn Files, request: &ExecRequest) -> Option<Vec<Door>> {
     Some(doors)
 }
 
-/// Returns the value of an option, in the next word or behind a `=`.
+/// Returns the value of an option, in the next word or after an `=`.
 fn option<'r>(request: &'r ExecRequest, names: &[&[u8]]) -> Option<&'r [u8]> {
     let mut words = request
         .argv
@@ -142,7 +142,7 @@ fn option<'r>(request: &'r ExecRequest, names: &[&[u8]]) -> Option<&'r [u8]> {
     None
 }
 
-/// `HOST/OWNER/NAME`; without a host it is the usual one, which is not known here.
+/// `HOST/OWNER/NAME`; without a host it means the default one, which is not known here.
 fn host_of_repository(text: &[u8]) -> Option<&[u8]> {
     let mut parts = text.split(|byte| *byte == b'/');
     let first = parts.next()?;

@@ -1,4 +1,4 @@
-//! Branches and what they point at, read from the files of a repository (gitrepository-layout(5)).
+//! Branches and their commits, read from the files of a repository (gitrepository-layout(5)).
 
 use std::{
     ffi::OsStr,
@@ -10,17 +10,17 @@ use super::Files;
 
 /// Links of references to references that are followed, as git does (`SYMREF_MAXDEPTH`).
 const LINKS_MAX: usize = 5;
-/// Directories above the working directory that are looked at for a repository.
+/// Directories above the working directory that are searched for a repository.
 const PARENTS_MAX: usize = 64;
 /// Digits of an object name that are shown.
 const SHOWN_DIGITS: usize = 12;
 
-/// Where a repository keeps what.
+/// The directories of a repository.
 #[derive(Debug)]
 pub(super) struct Repository {
-    /// What belongs to this work tree: `HEAD`.
+    /// The directory of this work tree: `HEAD`.
     pub(super) own: PathBuf,
-    /// What all work trees share: settings and branches.
+    /// The directory that all work trees share: settings and branches.
     pub(super) common: PathBuf,
 }
 
@@ -46,7 +46,7 @@ impl Repository {
             Ok(Some(text)) => own.join(OsStr::from_bytes(text.trim_ascii_end())),
             _ => own.clone(),
         };
-        // What git asks for before it takes a directory for a repository.
+        // Git's test for the directory of a repository.
         files.is_directory(&common.join("objects")).then_some(())?;
         files.is_directory(&common.join("refs")).then_some(())?;
         Some(Self { own, common })
@@ -59,7 +59,7 @@ impl Repository {
         Some(target.trim_ascii().to_vec())
     }
 
-    /// Returns the full name that git would take a short one for, and the object.
+    /// Returns the full name that git would choose for a short one, and the object.
     pub(super) fn resolve(&self, files: &dyn Files, name: &[u8]) -> Option<(Vec<u8>, String)> {
         if name == b"HEAD" || name == b"@" {
             let object = self.object(files, b"HEAD")?;
@@ -74,7 +74,7 @@ impl Repository {
         })
     }
 
-    /// Returns the beginning of the object name that a full name points at.
+    /// Returns the beginning of the name of the object behind a full name.
     pub(super) fn object(&self, files: &dyn Files, name: &[u8]) -> Option<String> {
         let mut name = name.to_vec();
         for _ in 0..LINKS_MAX {

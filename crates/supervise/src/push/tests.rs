@@ -1,4 +1,4 @@
-//! What is said of a push is what git would do, so git is asked.
+//! The description of a push must match what git would do, so the tests ask git.
 
 use std::{fs, io, path::Path, process::Command as Process};
 

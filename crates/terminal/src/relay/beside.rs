@@ -1,5 +1,5 @@
-//! A terminal that a session has beside its standard streams: the person's keys are for others until
-//! a program of the session reads from it, and again when none does.
+//! A terminal that a session has beside its standard streams: the session gets the person's keys
+//! only while one of its programs reads from the terminal.
 
 use std::{
     fmt,
@@ -12,30 +12,31 @@ use rustix::{process::getpgrp, termios::tcgetpgrp};
 use super::{Loop, Stream};
 use crate::filter::Direction;
 
-/// Time from an opening to the look at who did it: its descriptor is there only after it.
+/// Time from the opening of a terminal to the search for its opener: the descriptor exists only
+/// afterwards.
 const OPENING: Duration = Duration::from_millis(10);
-/// Time between two looks whether somebody still reads.
+/// Time between two checks whether a program still reads.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Who reads from such a terminal; what watches the processes of the session says it.
+/// The readers of such a terminal; the watcher of the session's processes reports them.
 pub trait Readers: fmt::Debug + Send {
-    /// Returns what becomes readable when it is time for another look.
+    /// Returns a descriptor that becomes readable when another check is due.
     fn events(&self) -> BorrowedFd<'_>;
-    /// Forgets what has become readable.
+    /// Clears that descriptor.
     fn forget(&self);
-    /// Tells whether a program could read from the terminal now, or has changed how it reads.
+    /// Whether a program could read from the terminal now, or has changed its read mode.
     fn are_there(&self) -> bool;
-    /// Tells whether a program reads key by key, or unseen.
+    /// Whether a program reads key by key, or unseen.
     fn changed_modes(&self) -> bool;
 }
 
-/// What the relay knows of such a terminal.
+/// The relay's state for such a terminal.
 #[derive(Debug)]
 pub(super) struct Beside {
     readers: Box<dyn Readers>,
-    /// Whether the keys are the session's now.
+    /// Whether the session has the keys now.
     has_keys: bool,
-    /// Whether its programs have set anything on the terminal.
+    /// Whether its programs have changed any setting of the terminal.
     has_set: bool,
     look_at: Option<Instant>,
     look_at_modes_at: Option<Instant>,
@@ -61,19 +62,19 @@ impl Beside {
         self.has_set
     }
 
-    /// Returns the time until the next look, where there is one to come.
+    /// Returns the time until the next check, if one is due.
     pub(super) fn until_look(&self, now: Instant) -> Option<Duration> {
         let looks = self.look_at.into_iter().chain(self.look_at_modes_at);
         looks.min().map(|at| at.saturating_duration_since(now))
     }
 
-    /// Notes that somebody, here or elsewhere on the machine, has opened a terminal.
+    /// Notes that a process, here or elsewhere on the machine, has opened a terminal.
     pub(super) fn opened(&mut self) {
         self.readers.forget();
         self.look_at.get_or_insert(Instant::now() + OPENING);
     }
 
-    /// Notes output for the terminal. Until the keys are taken it makes its own line ends.
+    /// Notes output for the terminal. Until the session has the keys, this makes the line ends.
     pub(super) fn note_output(&mut self, bytes: &mut Vec<u8>) {
         self.has_set |= bytes.iter().any(|byte| matches!(byte, 0x0e | 0x1b));
         if !self.has_keys {
@@ -82,7 +83,7 @@ impl Beside {
             let mut ends = ends.into_iter();
             bytes.retain(|_| !ends.next().unwrap_or_default());
         }
-        // Who reads key by key shows something first.
+        // A program that reads key by key shows something first.
         if !self.has_keys {
             self.look_at_modes_at
                 .get_or_insert(Instant::now() + OPENING);
@@ -91,7 +92,7 @@ impl Beside {
 }
 
 impl Loop {
-    /// Takes the keys for a program that reads, and gives them back when there is none any more.
+    /// Takes the keys for a program that reads, and returns them when there is none any more.
     pub(super) fn look_at_readers(&mut self) {
         let now = Instant::now();
         let Some(beside) = &mut self.beside else {
@@ -129,7 +130,7 @@ impl Loop {
     }
 }
 
-/// Whether the terminal is for us to change: a job in the background would be stopped.
+/// Whether we may change the terminal: a background job would be stopped.
 fn is_ours(tty: &crate::tty::Tty) -> bool {
     tcgetpgrp(tty.input()).is_ok_and(|group| group == getpgrp())
 }

@@ -1,8 +1,8 @@
 //! The relay: bytes between the person's terminal and the agent's pty, and questions in between.
 //!
 //! One thread, one `poll` loop. The agent's terminal has a line discipline of its own, so Ctrl-C
-//! and Ctrl-Z pass as bytes and become signals inside. Every buffer is bounded: where the
-//! terminal is slow or a question is shown, the agent's writes wait in the kernel.
+//! and Ctrl-Z pass as bytes and become signals inside. Every buffer is bounded: if the terminal is
+//! slow or a question is shown, the agent's writes wait in the kernel.
 
 mod beside;
 mod options;
@@ -51,23 +51,23 @@ use super::{
     witness::Witness,
 };
 
-/// Bytes of one read: what the kernel has at most.
+/// Bytes of one read: the most that the kernel returns.
 const READ_BYTES: usize = 4 << 10;
 /// Output that waits for the terminal; beyond it the agent waits.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
-/// Output that is held while a question is shown; beyond it the agent waits. It is drawn after.
+/// Output that is held while a question is shown, and drawn afterwards; beyond it the agent waits.
 const HELD_BYTES_MAX: usize = 256 << 10;
 /// Input that waits for the agent; beyond it the person's keys wait in the kernel.
 const INPUT_BYTES_MAX: usize = 64 << 10;
-/// Beat while something must be looked at: a countdown, an escape key, a stopped agent.
+/// Beat while timed checks are due: a countdown, an escape key, a stopped agent.
 const BEAT: Duration = Duration::from_millis(50);
-/// How long after a key the agent is watched for having stopped itself.
+/// How long after a key the relay checks whether the agent has stopped itself.
 const STOP_WATCH: Duration = Duration::from_secs(2);
 /// Pause after the agent's side of the pty was found closed; it may be opened again.
 const CLOSED_PAUSE: Duration = Duration::from_millis(50);
-/// Silence of the agent's side after which its last output is taken to be all.
+/// Silence of the agent's side after which its output counts as complete.
 const SETTLE: Duration = Duration::from_millis(40);
-/// How long the last output of a session may take to come and to be shown.
+/// How long the last output of a session may take to arrive and to be shown.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running relay.
@@ -82,10 +82,10 @@ pub struct Relay {
 
 /// Starts to relay between the terminal of standard input and output and the pty `master`.
 ///
-/// Questions of `desk` are shown where its mode is `AskMode::Tty`.
+/// Questions of `desk` are shown if its mode is `AskMode::Tty`.
 ///
 /// # Errors
-/// When there is no such terminal or a resource is missing; the terminal is then as it was.
+/// When there is no such terminal or a resource is missing; the terminal is then unchanged.
 pub fn relay(
     master: OwnedFd,
     desk: Arc<Desk>,
@@ -95,9 +95,9 @@ pub fn relay(
     Relay::between(tty, master, desk, options, None)
 }
 
-/// Starts to relay between the caller's controlling terminal and the pty `master` of a session whose
-/// standard streams are not both that terminal. The keys are the session's only while `readers` says
-/// that a program in it reads from the terminal.
+/// Starts to relay between the caller's controlling terminal and the pty `master` of a session
+/// whose standard streams are not both that terminal. The session has the keys only while `readers`
+/// reports that one of its programs reads from the terminal.
 ///
 /// # Errors
 /// As [`relay`].
@@ -190,7 +190,7 @@ impl Relay {
         })
     }
 
-    /// Shows the agent's last output, then sets the terminal back. Blocking, for a second at most.
+    /// Shows the agent's last output, then restores the terminal. Blocking, for a second at most.
     /// Returns whether the person interrupted it by a key (Ctrl-C) that became a signal inside.
     pub fn finish(mut self) -> bool {
         self.end();
@@ -217,7 +217,7 @@ impl Drop for Relay {
 }
 
 fn ring_bell(bell: &OwnedFd) {
-    // It only fails when it has rung already.
+    // It fails only if it has rung already.
     ignored(
         rustix::io::write(bell, &1_u64.to_ne_bytes()),
         "the write fails only if the bell has rung already",
@@ -227,7 +227,7 @@ fn ring_bell(bell: &OwnedFd) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stream {
     Open,
-    /// Nothing comes until then; the other side may open it again.
+    /// No output comes until then; the other side may open it again.
     Pausing(Instant),
     Closed,
 }
@@ -242,7 +242,7 @@ impl Stream {
     }
 }
 
-/// What happened on the descriptors.
+/// The events on the descriptors.
 #[derive(Clone, Copy, Debug)]
 struct Ready {
     keys: PollFlags,
@@ -264,7 +264,7 @@ struct Loop {
     prompt: Prompt,
     witness: Witness,
     overlay: Option<Overlay>,
-    /// Keys are still meant for a question that has gone.
+    /// Keys may still be meant for a closed question.
     hush: Option<Hush>,
     filter: Filter,
     screen: Screen,
@@ -272,11 +272,11 @@ struct Loop {
     alternate: Alternate,
     color: Color,
     agent: Option<Pid>,
-    /// Set where the keys are not the session's by themselves.
+    /// Present if the session does not always have the keys.
     beside: Option<Beside>,
     to_terminal: Vec<u8>,
     to_agent: Vec<u8>,
-    /// Output that came while a question is shown, or keys are still meant for one.
+    /// Output that arrived while a question is shown, or while keys may be meant for one.
     held: Vec<u8>,
     input: Stream,
     output: Stream,
@@ -289,7 +289,7 @@ struct Loop {
 impl Loop {
     fn run(mut self) {
         if self.alternate != Alternate::Dumb && self.beside.is_none() {
-            // Bounds of a program before us would hide questions: the agent's are followed.
+            // Bounds of an earlier program would hide questions; the agent's own are tracked.
             self.to_terminal.extend_from_slice(WHOLE_SCREEN);
         }
         // Questions may be open already.
@@ -325,7 +325,7 @@ impl Loop {
         self.leave();
     }
 
-    /// Tells whether the session has ended and its last output is shown, or it takes too long.
+    /// Whether the session has ended and its last output is shown, or that takes too long.
     fn is_done(&mut self) -> bool {
         if !self.ending.load(Ordering::Acquire) {
             return false;
@@ -369,7 +369,7 @@ impl Loop {
             (readers, flag(beside.is_some(), PollFlags::IN)),
             (self.tty.output(), writes),
         ];
-        // A closed side reports itself without end: what is not wanted is not asked.
+        // A closed side reports itself without end, so only needed descriptors are polled.
         let mut fds: Vec<PollFd<'_>> = sources
             .iter()
             .filter(|(_, flags)| !flags.is_empty())
@@ -411,7 +411,7 @@ impl Loop {
         })
     }
 
-    /// Tells whether output is held back.
+    /// Whether output is held back.
     const fn holds(&self) -> bool {
         self.overlay.is_some() || self.hush.is_some()
     }
@@ -455,7 +455,7 @@ impl Loop {
         self.draw();
     }
 
-    /// What time brings: a countdown, an escape key, an agent that has stopped itself.
+    /// Handles timed events: a countdown, an escape key, an agent that has stopped itself.
     fn beat(&mut self) {
         let now = Instant::now();
         if self.overlay.is_some() {
@@ -478,7 +478,7 @@ impl Loop {
         }
     }
 
-    /// Gives the terminal again what an agent that knows nothing of Ctrl-Z had on it.
+    /// Restores the display of an agent that does not support Ctrl-Z.
     fn put_back(&mut self) {
         let tracker = self.filter.tracker();
         self.to_terminal.extend_from_slice(&tracker.aside());
@@ -495,7 +495,7 @@ impl Loop {
         self.note_reset();
     }
 
-    /// Reads what a stopped agent wrote before: programs put their screen away last.
+    /// Reads the output of a stopped agent: programs restore the screen last.
     fn read_rest(&mut self) {
         for _ in 0..OUTPUT_BYTES_MAX / READ_BYTES {
             let mut ready = [PollFd::new(&self.master, PollFlags::IN)];

@@ -1,4 +1,4 @@
-//! What a relay must know, and why it cannot be started.
+//! The options of a relay, and the reasons why it cannot be started.
 
 use std::io;
 
@@ -15,15 +15,15 @@ pub enum RelayError {
     /// A descriptor, signal handler or thread could not be made.
     #[error("cannot {step} for the terminal relay")]
     System {
-        /// What was tried.
+        /// The operation that failed.
         step: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// What the relay must know.
+/// The options of a relay.
 #[derive(Debug)]
 pub struct RelayOptions {
     /// Whether questions have colours.

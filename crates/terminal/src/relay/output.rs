@@ -1,11 +1,11 @@
-//! What the agent prints: read, filtered, drawn into our picture, and written to the terminal.
+//! The agent's output: read, filtered, drawn into our picture, and written to the terminal.
 
 use std::time::Instant;
 
 use super::{CLOSED_PAUSE, INPUT_BYTES_MAX, Loop, READ_BYTES, Stream};
 use crate::{filter::Forward, overlay::Alternate};
 
-/// Output that is taken at once if it is there: keys are looked at after it, a millisecond later.
+/// Output that is read in one go if it is there: keys are read after it, a millisecond later.
 const BATCH_BYTES: usize = 64 << 10;
 
 impl Loop {
@@ -56,12 +56,13 @@ impl Loop {
         self.note_reset();
     }
 
-    /// Notes what undoes the agent's modes; a terminal that knows no sequences gets none of ours.
+    /// Notes the reset of the agent's modes; a terminal that supports no sequences gets none of
+    /// ours.
     pub(super) fn note_reset(&self) {
         let place = match &self.beside {
             None => self.screen.cursor(),
             Some(beside) if !beside.has_set() => return,
-            // Where the cursor was at the start is not known.
+            // The cursor's position at the start is unknown.
             Some(_) => (self.size.rows.saturating_sub(1), 0),
         };
         if self.alternate != Alternate::Dumb {
@@ -75,7 +76,7 @@ impl Loop {
             match self.tty.write(rest) {
                 Ok(0) => break,
                 Ok(count) => written += count.min(rest.len()),
-                // The terminal is gone: the agent goes on, the runner hears a hang-up.
+                // The terminal is gone: the agent continues, and the runner receives a hang-up.
                 Err(_) => return self.to_terminal.clear(),
             }
         }

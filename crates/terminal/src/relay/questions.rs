@@ -1,9 +1,8 @@
-//! Questions on the terminal of a relay: when their box comes, changes and goes, and whose the
-//! keys are.
+//! Questions on the terminal of a relay: when their box opens, changes and closes, and who gets the
+//! keys.
 //!
-//! What the kernel had of the keyboard when the box was queued is the agent's: nobody had seen the
-//! box. What comes later is read and heard by the question alone; what does not count there goes
-//! nowhere.
+//! Keys that the kernel had when the box was queued belong to the agent: the person had not seen
+//! the box. Later keys go to the question alone, and keys that do not count there are dropped.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +19,13 @@ use super::{
     ESCAPE_WAIT, INPUT_BYTES_MAX, Loop, READ_BYTES, STOP_WATCH, Stream,
 };
 
-/// How long the end of a session waits for an answer of the terminal; a slow line takes less.
+/// How long the end of a session waits for the terminal's answer; a slow line takes less.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
-/// Pause between two looks for it.
+/// Pause between two checks for it.
 const ANSWER_LOOK: Duration = Duration::from_millis(5);
 
 impl Loop {
-    /// Opens, changes or closes the box as the desk has questions.
+    /// Opens, changes or closes the box, according to the desk's questions.
     pub(super) fn look_at_questions(&mut self) {
         let now = Instant::now();
         let asks = self.prompt.refresh(now) && self.input == Stream::Open;
@@ -39,8 +38,8 @@ impl Loop {
                         if let Some(words) = became {
                             self.say(&words, placement);
                         }
-                        // Output stays held, so that no answer of the terminal to the agent is
-                        // lost with the keys.
+                        // Output stays held, so that no answer of the terminal to the agent is lost
+                        // with the keys.
                         self.hush = Some(Hush::new(now));
                     }
                     Some(Closed::Here(Some(said))) => {
@@ -72,7 +71,7 @@ impl Loop {
         self.tty.note_reset(self.overlaid_reset(placement));
     }
 
-    /// Gives the agent what was typed before the box is drawn.
+    /// Gives the agent the keys that were typed before the box is drawn.
     fn read_earlier_keys(&mut self, now: Instant) {
         let mut buffer = [0; READ_BYTES];
         while self.to_agent.len() < INPUT_BYTES_MAX {
@@ -85,7 +84,7 @@ impl Loop {
         self.to_agent.extend_from_slice(&begun);
     }
 
-    /// Reads keys, and gives them to whom they are meant for.
+    /// Reads keys, and gives them to their recipient.
     pub(super) fn read_keys(&mut self) {
         let mut buffer = [0; READ_BYTES];
         let count = match self.tty.read(&mut buffer) {
@@ -121,7 +120,7 @@ impl Loop {
         self.to_agent.extend_from_slice(&keys);
     }
 
-    /// Reads an answer that is still on its way, so that it is not typed into the shell.
+    /// Reads an answer that is still to come, so that it is not typed into the shell.
     pub(super) fn await_answer(&mut self) {
         let begun = Instant::now();
         let mut buffer = [0; READ_BYTES];
@@ -140,7 +139,7 @@ impl Loop {
         }
     }
 
-    /// Gives the agent what looked like the beginning of an answer of the terminal and was none.
+    /// Gives the agent bytes that looked like the beginning of a terminal's answer but were not.
     pub(super) fn release_keys(&mut self, now: Instant) {
         if now.duration_since(self.last_keys) >= ESCAPE_WAIT {
             let begun = self.witness.release();
@@ -151,7 +150,7 @@ impl Loop {
         }
     }
 
-    /// Returns what sets the terminal back should we end with the box on it.
+    /// Returns the reset of the terminal if the session ends while the box is shown.
     fn overlaid_reset(&self, placement: Placement) -> Vec<u8> {
         let mut bytes = b"\x1b[?2004l".to_vec();
         match placement {
@@ -168,7 +167,7 @@ impl Loop {
         bytes
     }
 
-    /// Takes the box away; what was held stays so. Returns where the box was.
+    /// Removes the box; held output stays held. Returns the place of the box.
     fn close_overlay(&mut self) -> Option<Placement> {
         let overlay = self.overlay.take()?;
         let placement = overlay.placement();
@@ -176,8 +175,8 @@ impl Loop {
         Some(placement)
     }
 
-    /// Says in a line what became of a question, where there is a line for it: not in the middle
-    /// of a line of the agent, nor on the screen of a program that draws.
+    /// Reports the outcome of a question in a line, if there is room for one: not in the middle of
+    /// a line of the agent, nor on the screen of a program that draws.
     fn say(&mut self, text: &str, placement: Option<Placement>) {
         let width = usize::from(self.size.columns).saturating_sub(1);
         let text = cut(&solid(&format!("stockade: {text}")), width);
@@ -200,7 +199,7 @@ impl Loop {
         self.show_held();
     }
 
-    /// Takes away whatever is left of questions.
+    /// Removes all remains of questions.
     pub(super) fn end_questions(&mut self) {
         self.close_overlay();
         self.end_hush();
@@ -229,7 +228,7 @@ impl Loop {
         }
     }
 
-    /// Line mode and echo of the agent's side tell a plain program from one that draws.
+    /// Line mode and echo of the agent's side distinguish a plain program from one that draws.
     fn agent_mode(&self) -> AgentMode {
         match tcgetattr(&self.master) {
             Ok(modes) if modes.local_modes.contains(LocalModes::ICANON) => AgentMode::Lines,

@@ -2,7 +2,7 @@
 
 use super::is_name;
 
-/// Tells of a setting what it may be; nothing where it is not on the list.
+/// Returns the permitted values of a setting; `None` if it is not on the list.
 pub(super) fn kind(name: &[u8]) -> Option<Kind> {
     let (section, middle, key) = parts(name);
     let fits =
@@ -13,7 +13,7 @@ pub(super) fn kind(name: &[u8]) -> Option<Kind> {
         Some(middle) if is_name(middle) || section == b"lfs" => NAMED.iter().find(fits),
         Some(_) => None,
     };
-    // `advice.*` are switches of messages, each of them.
+    // Every `advice.*` setting switches a message.
     let advice = middle.is_none() && section == b"advice";
     found.map(|entry| entry.2).or(advice.then_some(Kind::Bool))
 }
@@ -30,10 +30,10 @@ pub(super) fn parts(name: &[u8]) -> (&[u8], Option<&[u8]>, &[u8]) {
     (section, name.get(first + 1..last), key)
 }
 
-/// What a value may be.
+/// The permitted values of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Text that is only shown.
+    /// Text for display only.
     Text,
     Bool,
     /// A boolean or one of these words.
@@ -41,21 +41,21 @@ pub(super) enum Kind {
     Number,
     /// The name of a branch or another ref.
     Ref,
-    /// Where a branch is fetched from and pushed to.
+    /// The remote that a branch is fetched from and pushed to.
     Remote,
-    /// Where a remote is.
+    /// The address of a remote.
     Url,
-    /// Which refs are fetched, and where they go.
+    /// The refs that are fetched, and their targets.
     Refspec,
-    /// Where a submodule comes from.
+    /// The source of a submodule.
     SubmoduleUrl,
-    /// Where the working tree of a submodule is.
+    /// The place of a submodule's working tree.
     WorkTree,
     /// A boolean that counts only in a repository that the session made.
     BoolOfNew,
     /// This text and no other.
     Exactly(&'static str),
-    /// A directory for hooks in which there is nothing yet, and nothing comes without a question.
+    /// An empty directory for hooks, to which every addition needs a question.
     HookPlace,
 }
 
@@ -143,7 +143,7 @@ const PLAIN: [(&str, &str, Kind); 56] = [
     ("user", "name", Kind::Text),
 ];
 
-/// What `git lfs install` sets for the filter that it is: programs of the owner with these arguments.
+/// The filter settings of `git lfs install`: programs of the owner with these arguments.
 const LFS: [(&str, &str, Kind); 4] = [
     ("filter", "clean", Kind::Exactly("git-lfs clean -- %f")),
     ("filter", "process", Kind::Exactly("git-lfs filter-process")),

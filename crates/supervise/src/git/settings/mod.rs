@@ -1,7 +1,7 @@
-//! Which changes of a repository's settings run nothing outside: judged by value, key by key.
+//! Judges which changes of a repository's settings run nothing outside: by value, key by key.
 //!
-//! The list is closed. A key that is not on it stays as it is, whatever it is for: git has more than
-//! forty that name a program, and tools add their own.
+//! The list is closed. A key that is not on it may not change, whatever its purpose: git has more
+//! than forty that name a program, and tools add their own.
 
 mod keys;
 
@@ -10,26 +10,26 @@ use std::collections::HashMap;
 use self::keys::{Kind, kind, parts};
 use crate::push::{Setting, parse_settings};
 
-/// Longest value that is taken: a description of a branch can have some lines.
+/// Longest value that is accepted: a description of a branch can have some lines.
 const VALUE_BYTES_MAX: usize = 4096;
 
 /// The settings of one repository, before and after.
 pub(super) struct Change<'a> {
     /// As the session found them; `None` where it made the repository.
     pub(super) first: Option<&'a [u8]>,
-    /// As they are now; `None` where there are none.
+    /// The current settings; `None` if there are none.
     pub(super) old: Option<&'a [u8]>,
-    /// As they would be.
+    /// The new settings.
     pub(super) new: &'a [u8],
 }
 
-/// What values are held against.
+/// The facts that values are compared with.
 pub(super) trait Surroundings {
     /// Whether a working tree at this place has a pointer that leads back to the settings.
     fn is_own_work_tree(&self, value: &[u8]) -> bool;
-    /// Whether there is a repository at this path that the session sees, and that is the same outside.
+    /// Whether the session sees a repository at this path, and it is the same outside.
     fn is_seen(&self, path: &[u8]) -> bool;
-    /// Whether this is a place for hooks in which there is nothing, and nothing comes unasked.
+    /// Whether this is an empty place for hooks, to which every addition needs a question.
     fn is_new_hook_place(&self, value: &[u8]) -> bool;
 }
 
@@ -72,8 +72,8 @@ pub(super) fn judge(change: &Change<'_>, around: &dyn Surroundings) -> Result<()
     judge.all()
 }
 
-/// Whatever is new is written as git writes it: each line complete in itself, without a byte that
-/// readers take in different ways.
+/// Every new line is written as git writes it: complete in itself, without a byte that readers
+/// interpret differently.
 fn lines_are_plain(old: &[u8], new: &[u8]) -> Result<(), Refused> {
     let mut known: HashMap<&[u8], usize> = HashMap::new();
     for line in old.split(|byte| *byte == b'\n') {
@@ -98,7 +98,7 @@ fn lines_are_plain(old: &[u8], new: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
-/// A name of a branch, remote or submodule that is nothing else: no option, no way up, no address.
+/// A name of a branch, remote or submodule that is nothing else: no option, no `..`, no address.
 fn is_name(name: &[u8]) -> bool {
     let plain =
         |byte: &u8| byte.is_ascii_alphanumeric() || b"._/-+@#=,%".contains(byte) || *byte >= 0x80;
@@ -120,7 +120,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn all(&self) -> Result<(), Refused> {
         for gone in difference(self.old, self.new) {
-            // Without it a repository means something else, or nothing.
+            // Without it a repository has another meaning, or none.
             let known = kind(&gone.name).is_some_and(|kind| kind != Kind::HookPlace);
             if !known || gone.name.starts_with(b"extensions.") {
                 return Err(refused(&gone.name, NOT_LISTED));
@@ -176,7 +176,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A remote that the session found keeps its places: what the owner pushes there goes there.
+    /// A remote that the session found keeps its addresses: the owner's pushes to it go there.
     fn is_known_place(&self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
         let (_, Some(remote), _) = parts(name) else {
             return Err(refused(name, NOT_LISTED));
@@ -190,7 +190,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A branch that has an upstream keeps the place of it, under whatever name.
+    /// A branch that has an upstream keeps the upstream's address, under any name.
     fn is_known_upstream(&self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
         let first = self.first.unwrap_or_default();
         let known = values(first, name);
@@ -214,7 +214,7 @@ impl Judge<'_> {
             .collect()
     }
 
-    /// What is fetched goes where what is fetched belongs; a mirror is a repository of its own.
+    /// Fetched refs go to the places for fetched refs; a mirror is a repository of its own.
     fn is_refspec(&self, value: &[u8]) -> bool {
         let value = value.strip_prefix(b"+").unwrap_or(value);
         let plain = |side: &[u8]| {
@@ -246,7 +246,7 @@ impl Judge<'_> {
         plain(from) && plain(to) && (fits || self.first.is_none())
     }
 
-    /// An address that git itself understands: no helper, no option, no text for another program.
+    /// An address that git itself handles: no helper, no option, no text for another program.
     fn is_url(&self, value: &[u8]) -> bool {
         let Ok(text) = str::from_utf8(value) else {
             return false;
@@ -265,7 +265,7 @@ impl Judge<'_> {
         if text.starts_with('/') {
             return self.around.is_seen(value);
         }
-        // `host:path`, as scp has it; a slash before the colon makes a path of it.
+        // `host:path`, as in scp; with a slash before the colon it is a path.
         match text.split_once(':') {
             Some((host, _)) if !host.contains('/') => is_authority(host),
             _ => false,
@@ -273,7 +273,7 @@ impl Judge<'_> {
     }
 }
 
-/// `user@host…`: neither part begins like an option.
+/// `user@host…`: neither part begins with the sign of an option.
 fn is_authority(text: &str) -> bool {
     let host = text.split('/').next().unwrap_or_default();
     let (user, host) = host.rsplit_once('@').unwrap_or(("x", host));
@@ -289,7 +289,7 @@ fn values<'s>(all: &'s [Setting], name: &[u8]) -> Vec<&'s [u8]> {
     named.map(|one| one.value.as_slice()).collect()
 }
 
-/// What is in the first and not, or not as often, in the second.
+/// The settings that are in the first list and are missing, or less frequent, in the second.
 fn difference<'s>(all: &'s [Setting], without: &[Setting]) -> Vec<&'s Setting> {
     let mut count: HashMap<&Setting, usize> = HashMap::new();
     for one in without {

@@ -145,7 +145,7 @@ fn what_the_owner_has_stays_where_it_leads() {
     assert!(change(&format!("{OLD}{bad}")), "beside");
     let upstream = OLD.replace("remote = origin", "remote = bad");
     assert!(!change(&format!("{upstream}{bad}")));
-    // The same place by another name, as `git remote rename` writes it.
+    // The same address under another name, as `git remote rename` writes it.
     let renamed = OLD
         .replace("\"origin\"", "\"up\"")
         .replace("= origin", "= up");
@@ -159,7 +159,7 @@ fn what_the_owner_has_stays_where_it_leads() {
         new: format!("{upstream}{bad}").leak().as_bytes(),
     };
     assert!(judge(&second, &Lab).is_err());
-    // Removing, and the order of what is not on the list.
+    // Removal, and the order of settings that are not on the list.
     assert!(change(&OLD.replace(
         "[remote \"origin\"]\n\turl = https://good.test/a\n",
         ""
