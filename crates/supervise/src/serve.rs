@@ -89,7 +89,12 @@ fn lead(supervision: &Arc<Supervision>) {
     loop {
         let call = match supervision.notifier.receive() {
             Ok(Some(call)) => call,
-            Ok(None) => return lanes.close(),
+            Ok(None) => {
+                // No process is left: the end of the session settles what is asked, before the
+                // calls that waited for it look and find their callers gone.
+                supervision.desk.close();
+                return lanes.close();
+            }
             Err(error) => {
                 (supervision.abort)(&format!("the notifier failed: {error}"));
                 return lanes.close();
