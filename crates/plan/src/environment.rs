@@ -15,7 +15,7 @@ pub const CA_BUNDLE: &str = "/run/stockade/ca-bundle.pem";
 /// File inside with the certificate of the session's own authority.
 pub const CA: &str = "/run/stockade/ca.pem";
 /// Variables of clients that name all authorities they trust.
-const CA_BUNDLE_VARIABLES: [&str; 7] = [
+pub const CA_BUNDLE_VARIABLES: [&str; 7] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CURL_CA_BUNDLE",
@@ -25,7 +25,7 @@ const CA_BUNDLE_VARIABLES: [&str; 7] = [
     "SSL_CERT_FILE",
 ];
 /// Variables of clients that name authorities beside those that they know.
-const CA_VARIABLES: [&str; 2] = ["DENO_CERT", "NODE_EXTRA_CA_CERTS"];
+pub const CA_VARIABLES: [&str; 2] = ["DENO_CERT", "NODE_EXTRA_CA_CERTS"];
 
 /// Builds the whole environment, sorted by name.
 pub(crate) fn build(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<(RawText, RawText)> {

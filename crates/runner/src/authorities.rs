@@ -12,7 +12,7 @@ use stockade_types::{AbsPath, RawText};
 
 use crate::{
     RunError,
-    registries::{CERTIFICATES, is_certificate, read},
+    registries::{certificate_variables, is_certificate, read},
 };
 
 /// Where distributions keep the authorities that the machine trusts; the first that exists counts.
@@ -82,7 +82,7 @@ fn show(
     };
     let (mut all, mut beside) = (roots.to_owned(), String::new());
     let mut seen = vec![String::new()];
-    for name in CERTIFICATES {
+    for name in certificate_variables() {
         let Some(text) = named(name).filter(|text| !seen.contains(text)) else {
             continue;
         };

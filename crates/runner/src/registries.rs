@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::fs::OFlags;
-use stockade_plan::{HostFacts, ShareFact, ShownFact};
+use stockade_plan::{CA_BUNDLE_VARIABLES, CA_VARIABLES, HostFacts, ShareFact, ShownFact};
 use stockade_policy::{Origin, Settings};
 use stockade_types::{AbsPath, RawText};
 
@@ -58,18 +58,10 @@ const FILES: [(&str, Form); 12] = [
     (".config/mise/config.toml", Form::Versions),
 ];
 
-/// Variables of presets that name a file with certificates.
-pub(crate) const CERTIFICATES: [&str; 9] = [
-    "AWS_CA_BUNDLE",
-    "CARGO_HTTP_CAINFO",
-    "CURL_CA_BUNDLE",
-    "DENO_CERT",
-    "GIT_SSL_CAINFO",
-    "NODE_EXTRA_CA_CERTS",
-    "PIP_CERT",
-    "REQUESTS_CA_BUNDLE",
-    "SSL_CERT_FILE",
-];
+/// Returns the variables of clients that name files with certificates.
+pub(crate) fn certificate_variables() -> impl Iterator<Item = &'static str> {
+    CA_BUNDLE_VARIABLES.into_iter().chain(CA_VARIABLES)
+}
 
 /// Adds what clients inside are told.
 pub(crate) fn tell(settings: &Settings, caller: &Caller, facts: &mut HostFacts) {
@@ -149,8 +141,7 @@ fn names_a_source(name: &[u8]) -> bool {
 /// Returns the files with certificates that passed variables name, so that they exist inside. Never
 /// one with a private key.
 fn certificates(settings: &Settings, caller: &Caller) -> Vec<ShareFact> {
-    let names = CERTIFICATES.iter();
-    let named = names.filter(|name| settings.environment.passes(name));
+    let named = certificate_variables().filter(|name| settings.environment.passes(name));
     let named = named.filter_map(|name| caller.variable(name));
     let mut found: Vec<ShareFact> = Vec::new();
     for path in named.filter_map(|value| AbsPath::new(value.to_os()).ok()) {
