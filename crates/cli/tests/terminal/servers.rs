@@ -131,7 +131,7 @@ fn a_no_opens_nothing_and_a_no_for_the_session_ends_the_questions() {
         serve(&lab, &[third])
     );
     let mut terminal = lab.open_sized(24, 100, &line);
-    for (number, key) in [("1 of 2", "d"), ("1 of 1", "x")] {
+    for (number, key) in [("of 2 ", "d"), ("of 1 ", "x")] {
         terminal.wait_for(number, LONG);
         terminal.wait_for("[d]eny", LONG);
         terminal.send(key);
