@@ -27,7 +27,10 @@ use crate::{
     addresses::is_synthetic_space,
     choice::{Plan, choose, shown_name, tls_plan},
     dial::Carries,
-    http::h1::{self, Exchange, linger},
+    http::{
+        Answer, Carrier,
+        h1::{self, Exchange, linger},
+    },
     judge::{Allowed, Judgement, Waiter, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
     relay::{Cut, relay},
@@ -377,14 +380,16 @@ impl Link<'_> {
             Carries::Requests
         };
         let mut exchange = Exchange {
-            proxy: self.proxy,
+            carrier: Carrier {
+                proxy: self.proxy,
+                host: self.request.host.clone(),
+                port: self.request.port,
+                subject: self.request.subject.clone(),
+                allowed,
+            },
             client: &mut self.client,
             destination: self.destination,
             pending: std::mem::take(&mut self.head),
-            host: self.request.host.clone(),
-            port: self.request.port,
-            subject: self.request.subject.clone(),
-            allowed,
             carries,
             made: self.made.take(),
             upstream: &mut upstream,
@@ -477,7 +482,8 @@ impl Link<'_> {
                 } else {
                     "GET"
                 };
-                h1::answer_denied(&mut self.client, method, &record).await;
+                let answer = Answer::denied(&record);
+                h1::send_answer(&mut self.client, method, &answer).await;
             }
             Flight::Speaks(Speech::Tls(_) | Speech::BrokenTls(_)) => self.alert().await,
             _ => self.client.reset(),

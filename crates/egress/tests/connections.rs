@@ -208,7 +208,7 @@ async fn late_greetings_are_checked_too() {
         client.write_all(&greeting).await.unwrap();
         let answer = read_all(&mut client).await.unwrap();
         assert!(
-            answer == ALERT || answer.starts_with(b"HTTP/1.1 403"),
+            answer == ALERT || answer.starts_with(b"HTTP/1.1 421"),
             "{answer:?}"
         );
         lab.one_denial("name-mismatch");

@@ -29,12 +29,19 @@ fn text(bytes: &[u8]) -> String {
 
 /// Checks that `answer` is a 403 whose body is the recorded decision.
 fn assert_forbidden(answer: &[u8], record: &DecisionRecord) {
+    assert_refused(answer, "403 Forbidden", record);
+}
+
+/// The same for a request that is for another host than its connection.
+fn assert_misdirected(answer: &[u8], record: &DecisionRecord) {
+    assert_refused(answer, "421 Misdirected Request", record);
+}
+
+fn assert_refused(answer: &[u8], status: &str, record: &DecisionRecord) {
     let answer = text(answer);
     let (head, body) = answer.rsplit_once("\r\n\r\n").unwrap();
-    assert!(
-        head.contains("HTTP/1.1 403 Forbidden\r\nContent-Type: application/json"),
-        "{head}"
-    );
+    let expected = format!("HTTP/1.1 {status}\r\nContent-Type: application/json");
+    assert!(head.contains(&expected), "{head}");
     assert!(head.contains("Connection: close"), "{head}");
     assert_eq!(
         &serde_json::from_str::<DecisionRecord>(body).unwrap(),
@@ -133,7 +140,7 @@ async fn another_host_in_the_request_is_refused() {
         let answer = lab
             .exchange("good.test", web.port, request.as_bytes())
             .await;
-        assert_forbidden(&answer, &lab.one_denial("name-mismatch"));
+        assert_misdirected(&answer, &lab.one_denial("name-mismatch"));
     }
     assert_eq!(web.connections(), 0);
     let lab = Lab::start(&allow("good.test", web.port)).await;
@@ -160,11 +167,11 @@ async fn a_pipelined_second_request_is_judged_by_itself() {
     let answer = lab.exchange("good.test", web.port, both.as_bytes()).await;
     let record = lab.one_denial("name-mismatch");
     assert!(
-        text(&answer).contains("path /1\nHTTP/1.1 403"),
+        text(&answer).contains("path /1\nHTTP/1.1 421"),
         "{}",
         text(&answer)
     );
-    assert_forbidden(&answer, &record);
+    assert_misdirected(&answer, &record);
     assert!(!web.text().contains("evil.test"));
     // The control: two good ones both pass, in order, on one connection.
     let lab = Lab::start(&allow("good.test", web.port)).await;

@@ -3,12 +3,18 @@
 //! | module | what |
 //! |---|---|
 //! | `head` | what is judged, the same for every protocol: method, host, path, fields |
+//! | `admit` | what happens to a request before anything of it is sent |
+//! | `answer` | what clients are told of requests that are not served |
 //! | `h1` | HTTP/1: the strict reader, and the connection that carries one request after another |
 //!
-//! A protocol reads a [`Head`], has it judged as an [`Addressed`] on its connection, and sends what
+//! A protocol reads a [`Head`], has it admitted as an [`Addressed`] on its connection, and sends what
 //! the proof of that holds.
 
+mod admit;
+mod answer;
 pub(crate) mod h1;
 mod head;
 
+pub(crate) use admit::{Admitted, Carrier, Way};
+pub(crate) use answer::Answer;
 pub(crate) use head::{Addressed, Field, Fields, Head};

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stockade_policy::{AsRequest, Control, Decision};
+use stockade_policy::Decision;
 use tokio::time::timeout;
 
 use super::{
     Malformed,
-    answer::{answer_denied, answer_failed, linger},
+    answer::{linger, send_answer},
     body::{Body, Framing},
     chunked::Manner,
     head::{Carried, parse_response, write},
@@ -16,13 +16,12 @@ use super::{
 };
 use crate::{
     gate::{Held, Incoming, Outgoing, Unsent, count},
-    http::Addressed,
-    judge::{Allowed, decided},
+    http::{Addressed, Answer},
+    judge::Allowed,
     limits::RESPONSE_WAIT,
     relay::relay,
     stream::{Reader, Turn, Writer},
     watch::Watch,
-    wire::Decided,
 };
 
 /// A request of HTTP/1 that may be sent.
@@ -56,10 +55,8 @@ impl Exchange<'_> {
             Outcome::Answer(malformed) => self.refuse_answer(malformed, started).await,
             Outcome::Malformed(malformed) if !started => self.refuse_malformed(malformed).await,
             Outcome::Malformed(malformed) => {
-                let net = self.allowed.permitted.get().as_request();
-                let decision = Control::HttpFraming.denies(malformed.to_string(), "");
                 // The connection is closed either way; the event is for the record.
-                drop(self.proxy.judge.record(decided(net, decision)).await);
+                drop(self.carrier.malformed(malformed.0, "").await);
             }
             Outcome::Refused(decision) => self.stop(allowed, *decision, started).await,
             Outcome::Broken if !started => self.no_response(allowed, first).await,
@@ -81,18 +78,16 @@ impl Exchange<'_> {
     async fn no_response(&mut self, allowed: &AllowedRequest, first: bool) {
         if first {
             let method = &allowed.permitted.get().head.method;
-            let text = format!("`{}` did not send a response that could be read", self.host);
-            answer_failed(self.client, 502, method, &text).await;
+            let host = &self.carrier.host;
+            let text = format!("`{host}` did not send a response that could be read");
+            send_answer(self.client, method, &Answer::unserved(&text)).await;
         }
     }
 
     /// Records that the rest of a request must not leave, and says so where no response was begun.
     async fn stop(&mut self, allowed: &AllowedRequest, decision: Decision, started: bool) {
-        let entry = Decided {
-            detail: Some("refused while it was open".to_owned()),
-            ..decided(allowed.permitted.get().as_request(), decision)
-        };
-        let record = self.proxy.judge.record(entry).await;
+        let request = allowed.permitted.get();
+        let answer = self.carrier.stop(request, decision).await;
         if let Some(upstream) = self.upstream.take() {
             // Half a request must not look like a whole one, and is over at once.
             upstream.server.reset();
@@ -100,7 +95,7 @@ impl Exchange<'_> {
         if started {
             return self.client.reset();
         }
-        answer_denied(self.client, &allowed.permitted.get().head.method, &record).await;
+        send_answer(self.client, &request.head.method, &answer).await;
     }
 
     /// Passes on what was read beyond the heads, and then everything: from here on the bytes are

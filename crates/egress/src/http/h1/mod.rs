@@ -14,7 +14,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use answer::{answer_denied, linger};
+pub(crate) use answer::{linger, send_answer};
 pub(crate) use serve::{Exchange, serve};
 
 /// Why a message was refused.

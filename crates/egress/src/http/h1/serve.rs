@@ -2,25 +2,21 @@
 
 use std::net::SocketAddr;
 
-use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest, Request};
-use stockade_types::{Host, Port, Subject};
 use tokio::time::timeout;
 
 use super::{
     Malformed,
-    answer::{answer, answer_denied, answer_failed, body_of, unrecorded},
-    head::{Carried, OTHER_UPGRADE, RequestHead, parse_request},
+    answer::send_answer,
+    head::{OTHER_UPGRADE, RequestHead, parse_request},
     lines::Scanner,
 };
 use crate::{
-    Proxy,
     dial::Carries,
-    http::{Addressed, Head},
-    judge::{Allowed, Judgement, Waiter, decided},
+    http::{Admitted, Carrier, Way},
+    judge::Waiter,
     limits::{HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, RELAY_CHUNK_BYTES},
     stream::Stream,
     upstream::Upstream,
-    wire::Decided,
 };
 
 /// Bytes read at once while a head is not complete.
@@ -29,22 +25,14 @@ const _: () = assert!(HEAD_READ_BYTES <= RELAY_CHUNK_BYTES);
 
 /// A client connection that speaks HTTP, and where it leads.
 pub(crate) struct Exchange<'a> {
-    /// The process.
-    pub(crate) proxy: &'a Proxy,
+    /// Its connection.
+    pub(crate) carrier: Carrier<'a>,
     /// The client.
     pub(crate) client: &'a mut Stream,
     /// The address it connected to.
     pub(crate) destination: SocketAddr,
     /// What was read of it and not used.
     pub(crate) pending: Vec<u8>,
-    /// Where the connection leads.
-    pub(crate) host: Host,
-    /// Its port.
-    pub(crate) port: Port,
-    /// Who opened it.
-    pub(crate) subject: Subject,
-    /// The decision on the connection.
-    pub(crate) allowed: &'a Allowed<NetRequest>,
     /// How the server is reached.
     pub(crate) carries: Carries,
     /// The connection that was made before the client was connected.
@@ -130,56 +118,37 @@ async fn next_request_comes(exchange: &mut Exchange<'_>) -> bool {
 impl Exchange<'_> {
     async fn request(&mut self, head: RequestHead, first: bool) -> Next {
         let RequestHead { head, carried } = head;
-        let addressed = Addressed {
-            head,
-            carried,
-            host: self.host.clone(),
-            port: self.port,
-            subject: self.subject.clone(),
-        };
-        let (http, head) = (addressed.as_request(), &addressed.head);
-        if let Some(decision) = self.mismatch(head).or_else(|| self.overridden(head)) {
-            return self.deny(http, decision, head).await;
-        }
-        if self.upstream.is_none()
-            && let Some(decision) = self.proxy.request_out_of_reach(&http, self.allowed)
-        {
-            return self.deny(http, decision, head).await;
-        }
-        let mut revocations = self.proxy.supervisor.revocations();
-        let held = &self.allowed.approvals;
+        let request = self.carrier.addressed(head, carried);
         let waiter = Waiter {
             client: self.client,
             destination: self.destination,
         };
-        let judged = self.proxy.judge.judge(&addressed, held, waiter).await;
-        let allowed = match judged {
-            Judgement::Permitted(allowed) => allowed,
-            Judgement::Denied(decision) => return self.deny(http, *decision, head).await,
+        let way = match &self.upstream {
+            Some(_) => Way::Open,
+            None => Way::Closed(Box::pin(async {
+                let detail = match self.carries {
+                    Carries::Sealed => "http in tls that was opened",
+                    Carries::Requests | Carries::Bytes => "http",
+                };
+                let Carrier { proxy, allowed, .. } = &self.carrier;
+                let made = (self.made.take(), self.carries);
+                let said = (None, Some(detail.to_owned()));
+                *self.upstream = Some(Upstream::open(proxy, allowed, made, said).await?);
+                Ok(())
+            })),
         };
-        if self.upstream.is_none() {
-            let detail = match self.carries {
-                Carries::Sealed => "http in tls that was opened",
-                Carries::Requests | Carries::Bytes => "http",
-            };
-            let detail = Some(detail.to_owned());
-            let made = (self.made.take(), self.carries);
-            match Upstream::open(self.proxy, self.allowed, made, (None, detail)).await {
-                Ok(upstream) => *self.upstream = Some(upstream),
-                Err(failed) => {
-                    failed.answer_http(self.client, &head.method).await;
-                    return Next::Close;
-                }
+        // In a box of its own: what a request needs to be judged is not kept while it is sent.
+        let admitted = Box::pin(self.carrier.admit(&request, waiter, way)).await;
+        let Admitted {
+            allowed,
+            mut revocations,
+        } = match admitted {
+            Ok(admitted) => admitted,
+            Err(answer) => {
+                send_answer(self.client, &request.head.method, &answer).await;
+                return Next::Close;
             }
-        }
-        let entry = Decided {
-            approvals: own_approvals(&allowed, held),
-            ..decided(http, allowed.decision.clone())
         };
-        if let Err(error) = self.proxy.judge.record(entry).await {
-            answer_failed(self.client, 503, &head.method, &unrecorded(&error)).await;
-            return Next::Close;
-        }
         let ids = allowed.approval_ids();
         tokio::select! {
             next = self.forward(&allowed, first) => next,
@@ -190,79 +159,24 @@ impl Exchange<'_> {
         }
     }
 
-    /// Returns the refusal of a request whose `Host` is not where the connection leads.
-    fn mismatch(&self, head: &Head) -> Option<Decision> {
-        let same_port = head.port.is_none_or(|port| port == self.port.get());
-        if head.host == self.host && same_port {
-            return None;
-        }
-        let wanted = head.port.map_or_else(
-            || head.host.to_string(),
-            |port| format!("{}:{port}", head.host),
-        );
-        let reason = format!(
-            "the request is for `{wanted}`, but the connection is to `{}:{}`",
-            self.host, self.port
-        );
-        Some(Control::NameMismatch.denies(reason, "connect to the host that the request is for"))
-    }
-
-    /// Returns the refusal of a request with another path or method than the one that is judged.
-    fn overridden(&self, head: &Head) -> Option<Decision> {
-        if !self.allowed.decision.http_only {
-            return None;
-        }
-        let field = head.overriding()?;
-        let reason =
-            format!("`{field}` can name another path or method than the one that is judged");
-        Some(Control::HttpFraming.denies(reason, "send the request without this field"))
-    }
-
-    async fn deny(&mut self, request: Request, decision: Decision, head: &Head) -> Next {
-        let record = self.proxy.judge.record(decided(request, decision)).await;
-        answer_denied(self.client, &head.method, &record).await;
-        Next::Close
-    }
-
     pub(super) async fn refuse_malformed(&mut self, malformed: Malformed) {
-        let request = self.allowed.permitted.get().as_request();
         let remedy = if malformed == OTHER_UPGRADE {
             "name the server as a service of the machine in `[network.services]`: what is said to one \
              is passed on as it is"
         } else {
             "send the request in strict HTTP/1.1"
         };
-        let decision = Control::HttpFraming.denies(malformed.to_string(), remedy);
-        let entry = Decided {
-            detail: Some("refused while it was open".to_owned()),
-            ..decided(request, decision)
-        };
-        let record = self.proxy.judge.record(entry).await;
-        answer(self.client, 400, "GET", &body_of(&record)).await;
+        let answer = self.carrier.malformed(malformed.0, remedy).await;
+        send_answer(self.client, "GET", &answer).await;
     }
 
     /// Records that a server's answer was not passed on, and says so where nothing of it was.
     pub(super) async fn refuse_answer(&mut self, malformed: Malformed, started: bool) {
-        let request = self.allowed.permitted.get().as_request();
-        let reason = format!("the answer of `{}`: {malformed}", self.host);
-        let remedy = "have the server answer in strict HTTP/1.1, or reach it with TLS";
-        let decision = Control::HttpFraming.denies(reason, remedy);
-        let record = self.proxy.judge.record(decided(request, decision)).await;
+        let answer = self.carrier.bad_answer(malformed.0).await;
         if started {
             // Half an answer must not look like a whole one.
             return self.client.reset();
         }
-        answer(self.client, 502, "GET", &body_of(&record)).await;
+        send_answer(self.client, "GET", &answer).await;
     }
-}
-
-/// Approvals that are used by the request and not already by its connection.
-fn own_approvals(
-    allowed: &Allowed<Addressed<Carried>>,
-    held: &Approvals,
-) -> Vec<stockade_types::ApprovalId> {
-    let ids = allowed.approvals.ids();
-    ids.filter(|id| !held.ids().any(|other| other == *id))
-        .cloned()
-        .collect()
 }

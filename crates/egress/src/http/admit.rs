@@ -1,0 +1,184 @@
+//! What happens to one request before anything of it is sent, whatever protocol carries it.
+//!
+//! | step | what it can end with |
+//! |---|---|
+//! | the request names the host of its connection | 421 |
+//! | no field names another path or method | 403 |
+//! | its host can be reached at all, where an answer would be needed first | 403 |
+//! | policy, and whoever must be asked, let it pass | 403 |
+//! | the server is there | 403, 502 or 503 |
+//! | the decision is in the journal | 503 |
+//!
+//! What comes after is the protocol's: it sends what the proof holds.
+
+use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
+use stockade_types::{ApprovalId, Host, Port, Subject};
+
+use super::{Addressed, Answer, Head};
+use crate::{
+    Proxy,
+    judge::{Allowed, Judgement, Waiter, decided},
+    upstream::Failed,
+    wire::{Decided, Revocations},
+};
+
+/// The connection that carries requests, as far as they are judged by it.
+pub(crate) struct Carrier<'a> {
+    /// The process.
+    pub(crate) proxy: &'a Proxy,
+    /// Where the connection leads.
+    pub(crate) host: Host,
+    /// Its port.
+    pub(crate) port: Port,
+    /// Who opened it.
+    pub(crate) subject: Subject,
+    /// The decision on the connection.
+    pub(crate) allowed: &'a Allowed<NetRequest>,
+}
+
+/// The way to the server of a request.
+pub(crate) enum Way<F> {
+    /// There is a connection to it.
+    Open,
+    /// The future makes one.
+    Closed(F),
+}
+
+/// A request that may be sent; its decision is recorded.
+pub(crate) struct Admitted<C> {
+    /// The proof, with what it is for.
+    pub(crate) allowed: Box<Allowed<Addressed<C>>>,
+    /// Subscribed before the request was judged, so that no revocation falls between.
+    pub(crate) revocations: Revocations,
+}
+
+impl Carrier<'_> {
+    /// Puts a request on this connection.
+    pub(crate) fn addressed<C>(&self, head: Head, carried: C) -> Addressed<C> {
+        Addressed {
+            head,
+            carried,
+            host: self.host.clone(),
+            port: self.port,
+            subject: self.subject.clone(),
+        }
+    }
+
+    /// Takes a request through all steps of the table of this module. The error is what its client is
+    /// told; the refusal is recorded.
+    pub(crate) async fn admit<C: Clone>(
+        &self,
+        request: &Addressed<C>,
+        waiter: Waiter<'_>,
+        way: Way<impl Future<Output = Result<(), Failed>>>,
+    ) -> Result<Admitted<C>, Answer> {
+        let http = request.as_request();
+        let head = &request.head;
+        if let Some(decision) = self.mismatch(head) {
+            return Err(self.refuse(request, decision).await.misdirected());
+        }
+        if let Some(decision) = self.overridden(head) {
+            return Err(self.refuse(request, decision).await);
+        }
+        if matches!(way, Way::Closed(_))
+            && let Some(decision) = self.proxy.request_out_of_reach(&http, self.allowed)
+        {
+            return Err(self.refuse(request, decision).await);
+        }
+        let revocations = self.proxy.supervisor.revocations();
+        let held = &self.allowed.approvals;
+        let judged = self.proxy.judge.judge(request, held, waiter).await;
+        let allowed = match judged {
+            Judgement::Permitted(allowed) => allowed,
+            Judgement::Denied(decision) => return Err(self.refuse(request, *decision).await),
+        };
+        if let Way::Closed(open) = way {
+            open.await.map_err(Failed::into_answer)?;
+        }
+        let entry = Decided {
+            approvals: own_approvals(&allowed, held),
+            ..decided(http, allowed.decision.clone())
+        };
+        if let Err(error) = self.proxy.judge.record(entry).await {
+            return Err(Answer::unrecorded(&error));
+        }
+        Ok(Admitted {
+            allowed,
+            revocations,
+        })
+    }
+
+    /// Records a refusal, and returns what the client is told.
+    async fn refuse<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
+        let entry = decided(request.as_request(), decision);
+        Answer::denied(&self.proxy.judge.record(entry).await)
+    }
+
+    /// Records that the rest of a request must not leave, and returns what the client is told if it
+    /// was told nothing yet.
+    pub(crate) async fn stop<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
+        let entry = Decided {
+            detail: Some("refused while it was open".to_owned()),
+            ..decided(request.as_request(), decision)
+        };
+        Answer::denied(&self.proxy.judge.record(entry).await)
+    }
+
+    /// Records that what the client sent has no single meaning, and returns what it is told.
+    pub(crate) async fn malformed(&self, reason: &str, remedy: &str) -> Answer {
+        let request = self.allowed.permitted.get().as_request();
+        let decision = Control::HttpFraming.denies(reason.to_owned(), remedy);
+        let entry = Decided {
+            detail: Some("refused while it was open".to_owned()),
+            ..decided(request, decision)
+        };
+        Answer::malformed(&self.proxy.judge.record(entry).await)
+    }
+
+    /// Records that a server's answer is not passed on, and returns what the client is told if it was
+    /// told nothing yet.
+    pub(crate) async fn bad_answer(&self, reason: &str) -> Answer {
+        let request = self.allowed.permitted.get().as_request();
+        let reason = format!("the answer of `{}`: {reason}", self.host);
+        let remedy = "have the server answer in strict HTTP/1.1, or reach it with TLS";
+        let decision = Control::HttpFraming.denies(reason, remedy);
+        let record = self.proxy.judge.record(decided(request, decision)).await;
+        Answer::bad_gateway(&record)
+    }
+
+    /// Returns the refusal of a request whose host is not where the connection leads.
+    fn mismatch(&self, head: &Head) -> Option<Decision> {
+        let same_port = head.port.is_none_or(|port| port == self.port.get());
+        if head.host == self.host && same_port {
+            return None;
+        }
+        let wanted = head.port.map_or_else(
+            || head.host.to_string(),
+            |port| format!("{}:{port}", head.host),
+        );
+        let reason = format!(
+            "the request is for `{wanted}`, but the connection is to `{}:{}`",
+            self.host, self.port
+        );
+        Some(Control::NameMismatch.denies(reason, "connect to the host that the request is for"))
+    }
+
+    /// Returns the refusal of a request with another path or method than the one that is judged.
+    fn overridden(&self, head: &Head) -> Option<Decision> {
+        if !self.allowed.decision.http_only {
+            return None;
+        }
+        let field = head.overriding()?;
+        let reason =
+            format!("`{field}` can name another path or method than the one that is judged");
+        Some(Control::HttpFraming.denies(reason, "send the request without this field"))
+    }
+}
+
+/// Approvals that are used by the request and not already by its connection.
+fn own_approvals<C>(allowed: &Allowed<Addressed<C>>, held: &Approvals) -> Vec<ApprovalId> {
+    let ids = allowed.approvals.ids();
+    ids.filter(|id| !held.ids().any(|other| other == *id))
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! What clients are told of requests that were refused or could not be served, whatever protocol
+//! carries it.
+
+use stockade_types::DecisionRecord;
+
+use crate::{upstream::Failed, wire::Unanswered};
+
+/// An answer of our own; its body is JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The status.
+    pub(crate) status: u16,
+    /// One line, with its end.
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Says that a request was refused, with the decision.
+    pub(crate) fn denied(record: &Result<DecisionRecord, Unanswered>) -> Self {
+        Self::of(403, record)
+    }
+
+    /// Says that a message was refused because it has no single meaning.
+    pub(crate) fn malformed(record: &Result<DecisionRecord, Unanswered>) -> Self {
+        Self::of(400, record)
+    }
+
+    /// Says that the answer of the server was refused.
+    pub(crate) fn bad_gateway(record: &Result<DecisionRecord, Unanswered>) -> Self {
+        Self::of(502, record)
+    }
+
+    /// Says that an allowed request could not be recorded, and so was not sent.
+    pub(crate) fn unrecorded(error: &Unanswered) -> Self {
+        let text = format!("refused, because the decision could not be recorded: {error}");
+        Self::error(503, &text)
+    }
+
+    /// Says that an allowed request could not be served by its server.
+    pub(crate) fn unserved(text: &str) -> Self {
+        Self::error(502, text)
+    }
+
+    /// Makes a refusal that of a request for another host than its connection's (RFC 9110
+    /// section 15.5.20).
+    pub(crate) fn misdirected(self) -> Self {
+        match self.status {
+            403 => Self {
+                status: 421,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    fn of(status: u16, record: &Result<DecisionRecord, Unanswered>) -> Self {
+        match record.as_ref().map(serde_json::to_string) {
+            Ok(Ok(text)) => Self::with(status, text),
+            Ok(Err(error)) => Self::error(status, &error.to_string()),
+            Err(error) => Self::unrecorded(error),
+        }
+    }
+
+    fn error(status: u16, text: &str) -> Self {
+        Self::with(status, serde_json::json!({ "error": text }).to_string())
+    }
+
+    fn with(status: u16, mut body: String) -> Self {
+        body.push('\n');
+        Self { status, body }
+    }
+}
+
+impl Failed {
+    /// Returns what the client is told.
+    pub(crate) fn into_answer(self) -> Answer {
+        match self {
+            Self::Refused(record) => Answer::denied(&record),
+            Self::Unrecorded(error) => Answer::unrecorded(&error),
+            Self::Unreachable(error) => Answer::unserved(&error.full()),
+        }
+    }
+}
