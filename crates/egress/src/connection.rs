@@ -382,9 +382,6 @@ impl Link<'_> {
         let mut exchange = Exchange {
             carrier: Carrier {
                 proxy: self.proxy,
-                host: self.request.host.clone(),
-                port: self.request.port,
-                subject: self.request.subject.clone(),
                 allowed,
             },
             client: &mut self.client,

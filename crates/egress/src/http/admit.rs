@@ -12,7 +12,7 @@
 //! What comes after is the protocol's: it sends what the proof holds.
 
 use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
-use stockade_types::{ApprovalId, Host, Port, Subject};
+use stockade_types::ApprovalId;
 
 use super::{Addressed, Answer, Head};
 use crate::{
@@ -23,16 +23,11 @@ use crate::{
 };
 
 /// The connection that carries requests, as far as they are judged by it.
+#[derive(Clone, Copy)]
 pub(crate) struct Carrier<'a> {
     /// The process.
     pub(crate) proxy: &'a Proxy,
-    /// Where the connection leads.
-    pub(crate) host: Host,
-    /// Its port.
-    pub(crate) port: Port,
-    /// Who opened it.
-    pub(crate) subject: Subject,
-    /// The decision on the connection.
+    /// The decision on the connection: who opened it, and where it leads.
     pub(crate) allowed: &'a Allowed<NetRequest>,
 }
 
@@ -52,15 +47,25 @@ pub(crate) struct Admitted<C> {
     pub(crate) revocations: Revocations,
 }
 
-impl Carrier<'_> {
+impl<'a> Carrier<'a> {
+    /// Returns what the connection is.
+    pub(crate) fn request(&self) -> &'a NetRequest {
+        self.allowed.permitted.get()
+    }
+
     /// Puts a request on this connection.
     pub(crate) fn addressed<C>(&self, head: Head, carried: C) -> Addressed<C> {
+        let NetRequest {
+            host,
+            port,
+            subject,
+        } = self.request().clone();
         Addressed {
             head,
             carried,
-            host: self.host.clone(),
-            port: self.port,
-            subject: self.subject.clone(),
+            host,
+            port,
+            subject,
         }
     }
 
@@ -126,7 +131,7 @@ impl Carrier<'_> {
 
     /// Records that what the client sent has no single meaning, and returns what it is told.
     pub(crate) async fn malformed(&self, reason: &str, remedy: &str) -> Answer {
-        let request = self.allowed.permitted.get().as_request();
+        let request = self.request().as_request();
         let decision = Control::HttpFraming.denies(reason.to_owned(), remedy);
         let entry = Decided {
             detail: Some("refused while it was open".to_owned()),
@@ -138,8 +143,8 @@ impl Carrier<'_> {
     /// Records that a server's answer is not passed on, and returns what the client is told if it was
     /// told nothing yet.
     pub(crate) async fn bad_answer(&self, reason: &str) -> Answer {
-        let request = self.allowed.permitted.get().as_request();
-        let reason = format!("the answer of `{}`: {reason}", self.host);
+        let request = self.request().as_request();
+        let reason = format!("the answer of `{}`: {reason}", self.request().host);
         let remedy = "have the server answer in strict HTTP/1.1, or reach it with TLS";
         let decision = Control::HttpFraming.denies(reason, remedy);
         let record = self.proxy.judge.record(decided(request, decision)).await;
@@ -148,8 +153,9 @@ impl Carrier<'_> {
 
     /// Returns the refusal of a request whose host is not where the connection leads.
     fn mismatch(&self, head: &Head) -> Option<Decision> {
-        let same_port = head.port.is_none_or(|port| port == self.port.get());
-        if head.host == self.host && same_port {
+        let own = self.request();
+        let same_port = head.port.is_none_or(|port| port == own.port.get());
+        if head.host == own.host && same_port {
             return None;
         }
         let wanted = head.port.map_or_else(
@@ -158,7 +164,7 @@ impl Carrier<'_> {
         );
         let reason = format!(
             "the request is for `{wanted}`, but the connection is to `{}:{}`",
-            self.host, self.port
+            own.host, own.port
         );
         Some(Control::NameMismatch.denies(reason, "connect to the host that the request is for"))
     }

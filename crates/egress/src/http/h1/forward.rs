@@ -78,7 +78,7 @@ impl Exchange<'_> {
     async fn no_response(&mut self, allowed: &AllowedRequest, first: bool) {
         if first {
             let method = &allowed.permitted.get().head.method;
-            let host = &self.carrier.host;
+            let host = &self.carrier.request().host;
             let text = format!("`{host}` did not send a response that could be read");
             send_answer(self.client, method, &Answer::unserved(&text)).await;
         }
