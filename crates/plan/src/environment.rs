@@ -14,6 +14,10 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sb
 pub const CA_BUNDLE: &str = "/run/stockade/ca-bundle.pem";
 /// File inside with the certificate of the session's own authority.
 pub const CA: &str = "/run/stockade/ca.pem";
+/// The same authorities as a key store of Java, which reads no other.
+pub const CA_KEY_STORE: &str = "/run/stockade/ca.jks";
+/// The variable by which every virtual machine of Java takes options.
+const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
 /// Variables of clients that name all authorities they trust.
 pub const CA_BUNDLE_VARIABLES: [&str; 7] = [
     "AWS_CA_BUNDLE",
@@ -94,6 +98,15 @@ fn add_authorities(variables: &mut BTreeMap<RawText, RawText>, settings: &Settin
         if set.is_none_or(|value| value.origin == Origin::Builtin) {
             variables.insert(name.into(), path.into());
         }
+    }
+    let set = settings.environment.set.get(JAVA_OPTIONS);
+    if set.is_none_or(|value| value.origin == Origin::Builtin) {
+        let own = format!("-Djavax.net.ssl.trustStore={CA_KEY_STORE}");
+        let options = variables.entry(JAVA_OPTIONS.into()).or_default();
+        // Of an option that is given twice the last one counts.
+        let before = options.as_bytes().iter().copied().chain(*b" ");
+        let before: Vec<u8> = before.filter(|_| !options.as_bytes().is_empty()).collect();
+        *options = RawText::from_bytes([before, own.into_bytes()].concat());
     }
 }
 

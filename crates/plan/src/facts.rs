@@ -238,4 +238,7 @@ pub struct HostFacts {
     pub own_names: Vec<AbsPath>,
     /// Where `/etc/resolv.conf` ends after every link; `None` where there is none.
     pub resolv_conf: Option<AbsPath>,
+    /// The files in which programs look for authorities where nothing names others, if TLS is opened;
+    /// links resolved. Inside each is the bundle with the session's own authority.
+    pub trust_files: Vec<AbsPath>,
 }

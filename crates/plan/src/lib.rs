@@ -28,7 +28,7 @@ pub use calls::{
     UNNAMED, answer, calls,
 };
 pub use compile::{check_workspace, compile};
-pub use environment::{CA, CA_BUNDLE, CA_BUNDLE_VARIABLES, CA_VARIABLES};
+pub use environment::{CA, CA_BUNDLE, CA_BUNDLE_VARIABLES, CA_KEY_STORE, CA_VARIABLES};
 pub use error::PlanError;
 pub use facts::{
     CacheFact, CacheKind, CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry,

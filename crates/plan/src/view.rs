@@ -88,6 +88,8 @@ const ETC_HOSTS: FixedPath = fixed("/etc/hosts");
 /// Below the session's directory: where the root is mounted, and what the session is told.
 const MOUNT_POINT: FixedPath = fixed("/root");
 const TOLD: FixedPath = fixed("/inside");
+/// The file there with the authorities that programs trust; inside it is [`CA_BUNDLE`](crate::CA_BUNDLE).
+const BUNDLE: FixedPath = fixed("/ca-bundle.pem");
 /// Below the home.
 const KNOWN_HOSTS: FixedPath = fixed("/.ssh/known_hosts");
 
@@ -226,13 +228,16 @@ fn own_files(spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
     let told = spec.session_dir.below(TOLD);
     let ssh = told.join(SSH_DIRECTORY);
     let mut steps = vec![
-        bind(told, RUN_STOCKADE.into()),
+        bind(told.clone(), RUN_STOCKADE.into()),
         bind(facts.own_executable.clone(), RUN_WHY.into()),
     ];
     let machine = facts.ssh.iter().filter_map(|ssh| ssh.replaces.clone());
     steps.extend(machine.zip(ssh).map(|(path, from)| bind(from, path)));
     let sockets = facts.sockets.iter();
     steps.extend(sockets.map(|share| bind(share.from.clone(), share.path.clone())));
+    let trusted = facts.trust_files.iter();
+    let trusted = trusted.map(|path| bind(told.below(BUNDLE), path.clone()));
+    steps.extend(trusted);
     let names = match spec.network {
         Network::Isolated => "",
         Network::Proxied => "nameserver 127.0.0.1\n",

@@ -159,6 +159,7 @@ fn facts() -> HostFacts {
         own_executable: path("/usr/bin/stockade"),
         own_names: vec![path("/usr/bin/stockade")],
         resolv_conf: Some(path("/etc/resolv.conf")),
+        trust_files: Vec::new(),
     }
 }
 

@@ -17,7 +17,7 @@ use stockade_sys::{probe, process};
 use stockade_types::{AbsPath, RawText};
 
 use crate::{
-    RunError,
+    RunError, authorities,
     caller::Caller,
     closed, filtered,
     names::{self, Mounts, SYSTEM},
@@ -144,6 +144,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         own_executable: own,
         own_names: places.own_names,
         resolv_conf: resolv_conf(),
+        trust_files: authorities::trust_files(policy),
     })
 }
 

@@ -22,6 +22,7 @@ mod holding;
 mod in_use;
 mod inside;
 mod instructions;
+mod java_store;
 pub mod kept;
 mod listening;
 mod logins;

@@ -365,8 +365,13 @@ fn tell_agent(prepared: &Prepared, directory: &SessionDir) -> Result<File, RunEr
         network: prepared.spec.network,
     };
     let path = directory.join(INSIDE);
-    inside::prepare(&path, &told, prepared.facts.ssh.as_ref())
-        .map_err(|source| RunError::SessionDirectory { path, source })
+    let made = inside::prepare(&path, &told, prepared.facts.ssh.as_ref()).and_then(|denials| {
+        if prepared.options.policy.inspects() {
+            authorities::announce(&path)?;
+        }
+        Ok(denials)
+    });
+    made.map_err(|source| RunError::SessionDirectory { path, source })
 }
 
 /// Opens the journal and writes what the session begins with.

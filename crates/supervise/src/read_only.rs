@@ -64,7 +64,9 @@ impl Supervision {
             content: None,
             subject: self.subject(tid),
         });
-        let decision = refusal(&place.path, place.is_mount_point());
+        // A file that is mounted read-only refuses a write as any other does.
+        let is_busy = error.raw_os_error() == Some(Errno::BUSY.raw_os_error());
+        let decision = refusal(&place.path, is_busy);
         let id = self.recorder.new_decision();
         let decision = self.recorder.record(id, &request, &decision);
         self.write(&Event::FileDenied { decision }, Durability::Written)
@@ -102,8 +104,8 @@ fn is_compiled(path: &Path) -> bool {
         .any(|name| name == COMPILED)
 }
 
-fn refusal(path: &Path, mounted: bool) -> Decision {
-    if mounted {
+fn refusal(path: &Path, is_busy: bool) -> Decision {
+    if is_busy {
         return Control::ReadOnly.denies(
             "something is mounted on it inside, so it can be neither removed nor renamed",
             "do this outside the session",

@@ -54,7 +54,7 @@ impl Request {
             .is_some_and(|v| v.eq_ignore_ascii_case("chunked"))
     }
 
-    fn keep_alive(&self) -> bool {
+    pub(crate) fn keep_alive(&self) -> bool {
         !self
             .header("connection")
             .is_some_and(|v| v.eq_ignore_ascii_case("close"))

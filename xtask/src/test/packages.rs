@@ -1,12 +1,12 @@
 //! Programs that the tests use, and the packages that contain them.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
 use crate::{out, process, user};
 
-/// A program that every user must find, and its Debian package.
+/// A program that every user must find, or a file, and its Debian package.
 const PROGRAMS: &[(&str, &str)] = &[
     ("git", "git"),
     ("curl", "curl"),
@@ -63,7 +63,7 @@ fn missing(
 
 /// Installs what is missing if we are root; otherwise returns the names of the missing packages.
 pub(crate) fn ensure(programs: &[(&'static str, &'static str)]) -> Result<Vec<&'static str>> {
-    let packages = missing(programs, |program| user::find_for_all(program).is_some());
+    let packages = missing(programs, is_here);
     if packages.is_empty() || !user::is_root() {
         return Ok(packages);
     }
@@ -82,9 +82,12 @@ pub(crate) fn ensure(programs: &[(&'static str, &'static str)]) -> Result<Vec<&'
             .args(&packages),
     )
     .with_context(advice)?;
-    Ok(missing(programs, |program| {
-        user::find_for_all(program).is_some()
-    }))
+    Ok(missing(programs, is_here))
+}
+
+fn is_here(program: &str) -> bool {
+    let file = Path::new(program);
+    user::find_for_all(program).is_some() || (file.is_absolute() && file.exists())
 }
 
 /// The programs of the test suite.

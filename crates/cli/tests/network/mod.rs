@@ -5,6 +5,7 @@
     reason = "a broken fixture must end the test with its reason"
 )]
 
+mod clients;
 mod inspection;
 mod ports;
 mod proxies;

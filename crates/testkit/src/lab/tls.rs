@@ -47,8 +47,24 @@ impl TlsServer {
         Self::on(loopback(), names)
     }
 
+    /// Starts a server on a free port of 127.0.0.1 that answers as `answer` says.
+    pub fn with(
+        names: &[&str],
+        answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        Self::answering(loopback(), names, answer)
+    }
+
     /// Starts a server on `address` whose certificate is for `names`.
     pub fn on(address: SocketAddr, names: &[&str]) -> Self {
+        Self::answering(address, names, |_| Response::text(200, "lab\n"))
+    }
+
+    fn answering(
+        address: SocketAddr,
+        names: &[&str],
+        answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(names).expect("the names fit into a certificate");
@@ -64,7 +80,7 @@ impl TlsServer {
         let record = Arc::new(Record::default());
         let shared = Arc::clone(&record);
         let listener = Listener::start(address, move |connection| {
-            converse(connection, Arc::clone(&config), &shared)
+            converse(connection, Arc::clone(&config), (&shared, &answer))
         });
         Self {
             listener,
@@ -120,7 +136,7 @@ impl TlsServer {
 fn converse(
     mut connection: Connection,
     config: Arc<ServerConfig>,
-    record: &Record,
+    (record, answer): (&Record, &dyn Fn(&Request) -> Response),
 ) -> io::Result<()> {
     let mut acceptor = Acceptor::default();
     let accepted = loop {
@@ -154,12 +170,16 @@ fn converse(
         .map_err(|(error, _)| io::Error::other(error))?;
     let mut input = BufReader::new(StreamOwned::new(session, connection));
     while let Some(request) = http::read(&mut input, &mut io::sink())? {
+        let (response, more) = (answer(&request), request.keep_alive());
         record
             .requests
             .lock()
             .expect("no thread panicked with the record")
             .push(request);
-        Response::text(200, "lab\n").write(input.get_mut())?;
+        response.write(input.get_mut())?;
+        if !more {
+            break;
+        }
     }
     Ok(())
 }
