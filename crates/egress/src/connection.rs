@@ -256,7 +256,7 @@ impl Link<'_> {
         };
         let is_read = matches!(plan, Plan::Http | Plan::Inspect);
         if !allowed.decision.http_only || is_read {
-            return Stage::Judged(Box::new(Judged { allowed, plan }));
+            return self.begin(Judged { allowed, plan }, flight);
         }
         // Only the final decision says whether requests must be readable; an ask does not yet.
         let again = if plan == Plan::Listen {
@@ -265,9 +265,27 @@ impl Link<'_> {
             flight
         };
         match self.choose(&allowed.decision, &again) {
-            Ok(plan) => Stage::Judged(Box::new(Judged { allowed, plan })),
+            Ok(plan) => self.begin(Judged { allowed, plan }, again),
             Err(decision) => Stage::refused(*decision, again),
         }
+    }
+
+    /// Lets a connection begin, where its rules let out what it carries as a whole; requests on it are
+    /// judged by themselves.
+    fn begin(&self, judged: Judged, flight: Flight) -> Stage {
+        let terms = &judged.allowed.decision.terms;
+        match judged.plan {
+            Plan::Http | Plan::Inspect => {}
+            Plan::Relay { .. } | Plan::Listen => {
+                let rate = self.proxy.rates.take(&terms.requests_max);
+                let rate = rate.map_err(|more| more.decision);
+                let room = || self.proxy.budgets.look(&terms.bytes_max, 1);
+                if let Err(decision) = rate.and_then(|()| room()) {
+                    return Stage::refused(*decision, flight);
+                }
+            }
+        }
+        Stage::Judged(Box::new(judged))
     }
 
     /// Opens the server, where the first bytes are not to be judged by themselves.

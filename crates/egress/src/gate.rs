@@ -89,7 +89,7 @@ impl Budgets {
     }
 
     /// Says whether `bytes` could leave now, without taking them.
-    fn look(&self, limits: &[BytesMax], bytes: u64) -> Result<(), Box<Decision>> {
+    pub(crate) fn look(&self, limits: &[BytesMax], bytes: u64) -> Result<(), Box<Decision>> {
         let left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         check(&left, limits, bytes)
     }

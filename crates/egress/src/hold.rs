@@ -113,7 +113,11 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
     if is_read || allowed.decision.verdict != Verdict::Allow {
         return Err(Word::Go);
     }
-    let private = allowed.decision.terms.private;
+    let terms = &allowed.decision.terms;
+    if proxy.budgets.look(&terms.bytes_max, 1).is_err() {
+        return Err(Word::Go);
+    }
+    let private = terms.private;
     // Plain HTTP may go to the proxy as requests, which is known when there is one.
     let plain = proxy.proxies.for_host(&request.host, request.port, true);
     if plain.is_some() && request.port.get() != HTTPS {

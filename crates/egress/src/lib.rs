@@ -28,6 +28,7 @@ mod judge;
 mod limits;
 mod listen;
 mod proxies;
+mod rates;
 mod relay;
 mod sniff;
 mod stream;
@@ -180,6 +181,7 @@ pub(crate) struct Proxy {
     pub(crate) closings: closings::Closings,
     pub(crate) made: hold::Made,
     pub(crate) budgets: Arc<gate::Budgets>,
+    pub(crate) rates: rates::Rates,
     pub(crate) proxies: proxies::Proxies,
     pub(crate) inspection: Option<inspection::Inspection>,
     original_destination: OriginalDestination,
@@ -231,6 +233,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         closings,
         made: hold::Made::default(),
         budgets: Arc::default(),
+        rates: rates::Rates::default(),
         proxies,
         inspection,
         original_destination: sockets.original_destination,

@@ -46,6 +46,8 @@ pub enum Control {
     ServerCertificate,
     /// More bytes than a rule lets out.
     BytesMax,
+    /// More requests in a minute than a rule lets out.
+    RequestsMax,
     /// A program whose file cannot be read, so that it cannot be identified.
     UnreadableProgram,
     /// A system call that the filter refuses.
@@ -60,7 +62,7 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -80,6 +82,7 @@ impl Control {
         Self::TlsUntrusted,
         Self::ServerCertificate,
         Self::BytesMax,
+        Self::RequestsMax,
         Self::UnreadableProgram,
         Self::SystemCalls,
         Self::ReadOnly,
@@ -109,6 +112,7 @@ impl Control {
             Self::TlsUntrusted => "tls-untrusted",
             Self::ServerCertificate => "server-certificate",
             Self::BytesMax => "bytes-max",
+            Self::RequestsMax => "requests-per-minute-max",
             Self::UnreadableProgram => "unreadable-program",
             Self::SystemCalls => "system-calls",
             Self::ReadOnly => "read-only",

@@ -92,7 +92,7 @@ pub use kinds::{
     ProbeError,
     exec::{Effect, EffectBound, ExecRequest, Involved, Variable},
     file::{Access, FileContent, FileRequest},
-    net::{BytesMax, HttpRequest, NameRequest, NetRequest, Terms},
+    net::{BytesMax, HttpRequest, NameRequest, NetRequest, RequestsMax, Terms},
     port::PortRequest,
 };
 pub use lasting::{LastingRule, RuleForm};

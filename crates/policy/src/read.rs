@@ -17,10 +17,7 @@ const PLANNED: [&str; 3] = ["credential", "tool", "model"];
 const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
 const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
 /// Known fields that this version does not enforce.
-const NOT_ENFORCED: [(&str, &str); 2] = [
-    ("requests_per_minute_max", "requests are not counted yet"),
-    ("stage", "one reviewer answers; name it in `reviewer`"),
-];
+const NOT_ENFORCED: [(&str, &str); 1] = [("stage", "one reviewer answers; name it in `reviewer`")];
 
 /// Reads `[[allow]]`, `[[ask]]`, `[[deny]]` and `[[cedar]]`.
 pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> Vec<Rule> {

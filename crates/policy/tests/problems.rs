@@ -295,7 +295,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\ntls = \"splice\"\nmethods = [\"GET\"]",
-        "cannot be seen in TLS that passes as it is",
+        "cannot be kept in TLS that passes as it is",
     ),
     (
         "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\ntls = \"inspect\"",
@@ -322,8 +322,20 @@ const MISTAKES: &[(&str, &str)] = &[
         "has no `bytes_max`",
     ),
     (
-        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nrequests_per_minute_max = 5",
-        "not enforceable on this backend",
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nrequests_per_minute_max = 0",
+        "a whole number above 0",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nrequests_per_minute_max = 60001",
+        "at most 60000",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nrequests_per_minute_max = 5\ntls = \"splice\"",
+        "cannot be kept in TLS that passes as it is",
+    ),
+    (
+        "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\nrequests_per_minute_max = 5",
+        "a deny has no use for it",
     ),
     (
         "schema = 1\n[[ask]]\nid = \"a\"\nwhat = \"tool\"",

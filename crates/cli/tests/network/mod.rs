@@ -9,6 +9,7 @@ mod clients;
 mod inspection;
 mod ports;
 mod proxies;
+mod rates;
 mod reach;
 mod ssh;
 mod volume;

@@ -6,6 +6,8 @@
 //! | no field names another path or method | 403 |
 //! | its host can be reached at all, where an answer would be needed first | 403 |
 //! | policy, and whoever must be asked, let it pass | 403 |
+//! | it is one of the requests that may leave in a minute | 429 |
+//! | a byte of it may leave | 403 |
 //! | the server is there | 403, 502 or 503 |
 //! | the decision is in the journal | 503 |
 //!
@@ -97,6 +99,16 @@ impl<'a> Carrier<'a> {
             Judgement::Permitted(allowed) => allowed,
             Judgement::Denied(decision) => return Err(self.refuse(request, *decision).await),
         };
+        let terms = &allowed.decision.terms;
+        if let Err(more) = self.proxy.rates.take(&terms.requests_max) {
+            return Err(self
+                .refuse(request, *more.decision)
+                .await
+                .too_many(more.wait));
+        }
+        if let Err(decision) = self.proxy.budgets.look(&terms.bytes_max, 1) {
+            return Err(self.refuse(request, *decision).await);
+        }
         if let Way::Closed(open) = way {
             open.await.map_err(Failed::into_answer)?;
         }

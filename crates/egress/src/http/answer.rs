@@ -1,6 +1,8 @@
 //! What clients are told of requests that were refused or could not be served, whatever protocol
 //! carries it.
 
+use std::time::Duration;
+
 use stockade_types::DecisionRecord;
 
 use crate::{upstream::Failed, wire::Unanswered};
@@ -12,6 +14,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// One line, with its end.
     pub(crate) body: String,
+    /// After how many seconds the request may be tried again, where it is known.
+    pub(crate) retry_seconds: Option<u64>,
 }
 
 impl Answer {
@@ -53,6 +57,19 @@ impl Answer {
         }
     }
 
+    /// Makes a refusal that of a request which may be sent after `wait` (RFC 6585 section 4).
+    pub(crate) fn too_many(self, wait: Duration) -> Self {
+        match self.status {
+            403 => Self {
+                status: 429,
+                // Seconds are whole, and a second too early would be refused again.
+                retry_seconds: Some(wait.as_secs().saturating_add(1)),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     fn of(status: u16, record: &Result<DecisionRecord, Unanswered>) -> Self {
         match record.as_ref().map(serde_json::to_string) {
             Ok(Ok(text)) => Self::with(status, text),
@@ -67,7 +84,11 @@ impl Answer {
 
     fn with(status: u16, mut body: String) -> Self {
         body.push('\n');
-        Self { status, body }
+        Self {
+            status,
+            body,
+            retry_seconds: None,
+        }
     }
 }
 

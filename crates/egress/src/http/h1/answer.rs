@@ -10,18 +10,25 @@ use crate::{
 
 /// Sends an answer of ours to a request with `method`, and closes.
 pub(crate) async fn send_answer(client: &mut Stream, method: &str, answer: &Answer) {
-    let Answer { status, body } = answer;
+    let Answer {
+        status,
+        body,
+        retry_seconds,
+    } = answer;
     let phrase = match status {
         400 => "Bad Request",
         403 => "Forbidden",
         421 => "Misdirected Request",
+        429 => "Too Many Requests",
         502 => "Bad Gateway",
         _ => "Service Unavailable",
     };
     let length = body.len();
+    let retry = retry_seconds.map(|seconds| format!("Retry-After: {seconds}\r\n"));
+    let retry = retry.unwrap_or_default();
     let mut text = format!(
         "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+         Cache-Control: no-store\r\n{retry}Connection: close\r\n\r\n"
     );
     if method != "HEAD" {
         text.push_str(body);

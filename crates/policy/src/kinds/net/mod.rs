@@ -19,4 +19,4 @@ pub(crate) use read::{FIELDS, body};
 pub use request::{HttpRequest, NameRequest, NetRequest};
 pub(crate) use request::{WEB_PORTS, endpoint_shape, twin_of};
 pub(crate) use terms::RuleTerms;
-pub use terms::{BytesMax, Terms};
+pub use terms::{BytesMax, RequestsMax, Terms};

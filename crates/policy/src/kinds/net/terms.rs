@@ -18,8 +18,14 @@ pub(crate) struct RuleTerms {
     pub(crate) private: bool,
     /// So many bytes may leave by the rule in a session, to all its hosts together.
     bytes_max: Option<ByteSize>,
+    /// So many requests may leave by the rule in any minute of a session, to all its hosts together.
+    requests_per_minute_max: Option<u32>,
     tls: Option<Tls>,
 }
+
+/// Most requests in a minute that a rule can name. The time of each of the last minute is kept, which
+/// is 16 bytes; a thousand in a second are more than any client sends to a host that needs a bound.
+const REQUESTS_PER_MINUTE_MAX: u64 = 60_000;
 
 /// What becomes of TLS to the hosts of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,10 @@ pub struct Terms {
     /// has least left decides. By the ids of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bytes_max: Vec<BytesMax>,
+    /// How many requests may leave in any minute, in the whole session and to all hosts of each rule:
+    /// none of them may be passed. By the ids of the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests_max: Vec<RequestsMax>,
     /// TLS is opened even where no rule has conditions on requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inspect: bool,
@@ -57,11 +67,21 @@ pub struct BytesMax {
     pub bytes: ByteSize,
 }
 
+/// How many requests may leave by a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestsMax {
+    /// The rule.
+    pub rule: RuleId,
+    /// In any minute of a session, to all its hosts together.
+    pub per_minute: u32,
+}
+
 impl RuleTerms {
     /// Those of what policy itself says where it is.
     pub(crate) const PRIVATE: Self = Self {
         private: true,
         bytes_max: None,
+        requests_per_minute_max: None,
         tls: None,
     };
 
@@ -75,18 +95,26 @@ impl RuleTerms {
     ) -> Self {
         let private = fields.flag(file, "private").is_some_and(|at| at.value);
         let bytes_max = fields.parsed::<ByteSize>(file, "bytes_max");
+        let requests = requests_max(file, fields);
         let tls = fields.word(file, "tls", &Tls::WORDS);
-        if let Some(at) = tls
-            .as_ref()
-            .filter(|at| conditions && at.value == Tls::Splice)
-        {
-            let message = "`methods` and `paths` cannot be seen in TLS that passes as it is; write \
-                           \"inspect\", or leave the conditions out";
-            file.problem(&at.span, &at.field, message);
+        let unseen = [
+            (conditions, "`methods` and `paths`", "the conditions"),
+            (requests.is_some(), "`requests_per_minute_max`", "the bound"),
+        ];
+        let splice = tls.as_ref().filter(|at| at.value == Tls::Splice);
+        for (_, what, leave) in unseen.into_iter().filter(|(is_set, ..)| *is_set) {
+            if let Some(at) = splice {
+                let message = format!(
+                    "{what} cannot be kept in TLS that passes as it is; write \"inspect\", or leave \
+                     {leave} out"
+                );
+                file.problem(&at.span, &at.field, message);
+            }
         }
         let given = [
             ("private", private),
             ("bytes_max", bytes_max.is_some()),
+            ("requests_per_minute_max", requests.is_some()),
             ("tls", tls.is_some()),
         ];
         for (key, is_set) in given {
@@ -103,14 +131,25 @@ impl RuleTerms {
         Self {
             private,
             bytes_max: bytes_max.map(|at| at.value),
+            requests_per_minute_max: requests,
             tls: tls.map(|at| at.value),
         }
     }
 
-    /// Tells whether TLS is opened whatever is said in it.
+    /// Tells whether TLS is opened whatever is said in it: requests that are counted must be seen.
     pub(crate) fn inspects(&self) -> bool {
-        self.tls == Some(Tls::Inspect)
+        self.tls == Some(Tls::Inspect) || self.requests_per_minute_max.is_some()
     }
+}
+
+/// Reads how many requests may leave in a minute.
+fn requests_max(file: &mut File<'_>, fields: &Fields<'_>) -> Option<u32> {
+    let at = fields.count(file, "requests_per_minute_max")?;
+    if at.value > REQUESTS_PER_MINUTE_MAX {
+        let message = format!("at most {REQUESTS_PER_MINUTE_MAX}; leave it out for no bound");
+        file.problem(&at.span, &at.field, message);
+    }
+    u32::try_from(at.value.min(REQUESTS_PER_MINUTE_MAX)).ok()
 }
 
 impl fmt::Display for RuleTerms {
@@ -121,6 +160,9 @@ impl fmt::Display for RuleTerms {
         }
         if let Some(bytes) = self.bytes_max {
             write!(f, "; at most {bytes} out in a session")?;
+        }
+        if let Some(requests) = self.requests_per_minute_max {
+            write!(f, "; at most {requests} requests a minute")?;
         }
         match self.tls {
             Some(Tls::Inspect) => f.write_str("; TLS inspected"),
@@ -141,8 +183,16 @@ impl Terms {
                 rule: rule.clone(),
                 bytes,
             }));
+            let requests = own.requests_per_minute_max;
+            terms
+                .requests_max
+                .extend(requests.map(|per_minute| RequestsMax {
+                    rule: rule.clone(),
+                    per_minute,
+                }));
         }
         terms.bytes_max.sort_unstable();
+        terms.requests_max.sort_unstable();
         terms
     }
 }
