@@ -142,10 +142,18 @@ fn script_bare(lab: &Lab) -> Vec<Step> {
     script(lab, &ways)
 }
 
-/// Writes the policy of the session: the model is a host of the laboratory.
+/// Writes the policy of the session: the model is a host of the laboratory; if it speaks TLS, that is
+/// opened.
 fn policy(lab: &Lab, model: &ModelServer) -> PathBuf {
+    let (mut vouched, mut opened) = (String::new(), "");
+    if let Some(certificate) = model.certificate_pem() {
+        let authority = lab.env.write("model.pem", certificate);
+        vouched = format!("[network]\nupstream_ca = [\"{}\"]", authority.display());
+        opened = "tls = \"inspect\"";
+    }
     lab.policy(&format!(
         r#"
+{vouched}
 [environment]
 pass = ["LAB_KEY"]
 
@@ -155,6 +163,7 @@ what = "net"
 hosts = ["model.test"]
 ports = [{port}]
 private = true
+{opened}
 reason = "the scripted model of the laboratory"
 "#,
         port = model.port(),
@@ -176,7 +185,7 @@ fn run_inside(lab: &Lab, model: &ModelServer, agent: &Agent) -> Session {
 
 fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     let lab = Lab::new(user);
-    let model = ModelServer::start(script_inside(&lab));
+    let model = ModelServer::start_tls("model.test", script_inside(&lab));
     // Codex's configuration is written first, so that the home can be compared as a whole.
     let url = model.url_as("model.test");
     lab.env.own(&agents::codex_config(&lab.env.home(), &url));
@@ -210,6 +219,22 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     assert_record(&lab, &session.id, &refusals);
     assert_journal_is_checked(&lab, &session.id);
     assert_commands_are_shown(&lab, &session.id);
+    assert_calls_are_recorded(&lab, &session.id, &model);
+}
+
+/// Each call of the model is a request in the record, although it was inside TLS.
+fn assert_calls_are_recorded(lab: &Lab, session: &str, model: &ModelServer) {
+    let events = lab.env.events(session);
+    let calls = events.iter().filter(|event| {
+        let paths = ["/v1/messages?beta=true", "/v1/responses"];
+        event.kind() == "http.decided" && paths.iter().any(|path| event.targets(path))
+    });
+    assert_eq!(
+        calls.count(),
+        model.bodies().len(),
+        "{}",
+        events::summary(&events)
+    );
 }
 
 /// `show` prints the commands of the tool calls without the agent's wrapping, and folds the agent's

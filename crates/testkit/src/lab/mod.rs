@@ -1,6 +1,7 @@
 //! Servers on loopback that record what reaches them, so that "it saw 0 bytes" can be asserted
 //! from outside the boundary.
 
+mod certificate;
 mod dns;
 mod forge;
 mod http;
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use certificate::Certificate;
 pub use dns::{DnsAnswer, DnsQuery, DnsServer};
 pub use forge::{Forge, serve as serve_repositories};
 pub use http::HttpServer;

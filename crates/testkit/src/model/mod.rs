@@ -8,17 +8,18 @@ mod anthropic;
 mod openai;
 
 use std::{
-    io::{self, BufReader, Write},
+    io::{self, BufReader, Read, Write},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::{
     http::{self, Request, Response},
-    lab::{Connection, Listener, Traffic, loopback},
+    lab::{Certificate, Listener, Traffic, loopback},
     wait,
 };
 
@@ -71,6 +72,7 @@ pub struct Unknown {
 pub struct ModelServer {
     listener: Listener,
     state: Arc<Mutex<State>>,
+    certificate: Option<Certificate>,
 }
 
 impl ModelServer {
@@ -79,7 +81,37 @@ impl ModelServer {
         let state = Arc::new(Mutex::new(State::new(script)));
         let shared = Arc::clone(&state);
         let listener = Listener::start(loopback(), move |connection| converse(connection, &shared));
-        Self { listener, state }
+        Self {
+            listener,
+            state,
+            certificate: None,
+        }
+    }
+
+    /// The same behind TLS, with a certificate for `name`.
+    pub fn start_tls(name: &str, script: Vec<Step>) -> Self {
+        let state = Arc::new(Mutex::new(State::new(script)));
+        let certificate = Certificate::new(&[name]);
+        let (shared, config) = (Arc::clone(&state), certificate.server());
+        let listener = Listener::start(loopback(), move |connection| {
+            let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+            converse(StreamOwned::new(session, connection), &shared)
+        });
+        Self {
+            listener,
+            state,
+            certificate: Some(certificate),
+        }
+    }
+
+    /// Returns its certificate, which a client must trust; none without TLS.
+    pub fn certificate_pem(&self) -> Option<&str> {
+        self.certificate.as_ref().map(Certificate::pem)
+    }
+
+    /// Returns the head fields of every request that was a turn or a side request.
+    pub fn heads(&self) -> Vec<Vec<(String, String)>> {
+        self.state().heads.clone()
     }
 
     /// Forgets everything and plays `script`, for the next conversation.
@@ -104,7 +136,12 @@ impl ModelServer {
 
     /// Returns the URL for reaching it by the name `host`, without a path.
     pub fn url_as(&self, host: &str) -> String {
-        format!("http://{host}:{}", self.port())
+        let scheme = if self.certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{host}:{}", self.port())
     }
 
     /// Returns the agent's responses to each shell step so far.
@@ -191,6 +228,7 @@ struct State {
     last: Option<(usize, Reply)>,
     results: Vec<ToolResult>,
     bodies: Vec<Value>,
+    heads: Vec<Vec<(String, String)>>,
     unknown: Vec<Unknown>,
 }
 
@@ -214,6 +252,7 @@ impl State {
             last: None,
             results: Vec::new(),
             bodies: Vec::new(),
+            heads: Vec::new(),
             unknown: Vec::new(),
         }
     }
@@ -287,11 +326,11 @@ fn with(mut object: Value, name: &str, value: Value) -> Value {
     object
 }
 
-fn converse(connection: Connection, state: &Mutex<State>) -> io::Result<()> {
-    let mut out = connection.try_clone()?;
-    let mut input = BufReader::new(connection);
-    while let Some(request) = http::read(&mut input, &mut out)? {
-        answer(&request, &mut out, state)?;
+fn converse(stream: impl Read + Write, state: &Mutex<State>) -> io::Result<()> {
+    let mut input = BufReader::new(stream);
+    // No agent waits for an interim answer.
+    while let Some(request) = http::read(&mut input, &mut io::sink())? {
+        answer(&request, input.get_mut(), state)?;
     }
     Ok(())
 }
@@ -303,6 +342,7 @@ fn answer(request: &Request, out: &mut impl Write, state: &Mutex<State>) -> io::
     match request.method.as_str() {
         "POST" if path.ends_with("/responses") => {
             locked.bodies.push(body.clone());
+            locked.heads.push(request.headers.clone());
             let reply = openai::turn(&body).map(|turn| locked.reply(&turn));
             drop(locked);
             openai::write(out, &body, reply.as_ref())
@@ -313,6 +353,7 @@ fn answer(request: &Request, out: &mut impl Write, state: &Mutex<State>) -> io::
         }
         "POST" if path.ends_with("/messages") => {
             locked.bodies.push(body.clone());
+            locked.heads.push(request.headers.clone());
             let reply = anthropic::turn(&body).map(|turn| locked.reply(&turn));
             drop(locked);
             anthropic::write(out, &body, reply.as_ref())
