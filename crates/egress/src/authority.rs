@@ -19,10 +19,10 @@ use rustls::{
 };
 use stockade_types::Host;
 
-use crate::limits::{AUTHORITY_LASTS, LEAVES_MAX};
-
-/// The one protocol that is read inside TLS.
-const PROTOCOL: &[u8] = b"http/1.1";
+use crate::{
+    alpn::Http,
+    limits::{AUTHORITY_LASTS, LEAVES_MAX},
+};
 
 /// Why TLS cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub(crate) struct Authority {
     /// The key of all of them: who has it is this process.
     key: KeyPair,
     provider: Arc<CryptoProvider>,
-    leaves: Mutex<HashMap<Host, Arc<ServerConfig>>>,
+    leaves: Mutex<HashMap<(Host, Http), Arc<ServerConfig>>>,
 }
 
 impl fmt::Debug for Authority {
@@ -78,18 +78,33 @@ impl Authority {
         &self.pem
     }
 
-    /// Returns what is said to clients of a host; the same as long as it is kept.
-    pub(crate) fn server(&self, host: &Host) -> Result<Arc<ServerConfig>, AuthorityError> {
+    /// Returns what is said to clients of a host, with whom `best` is spoken if they offer it; the same
+    /// as long as it is kept.
+    pub(crate) fn server(
+        &self,
+        host: &Host,
+        best: Http,
+    ) -> Result<Arc<ServerConfig>, AuthorityError> {
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = leaves.get(host) {
+        if let Some(config) = leaves.get(&(host.clone(), best)) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(self.leaf(host)?);
-        if leaves.len() >= LEAVES_MAX {
+        if leaves.len() + Http::ALL.len() > LEAVES_MAX {
             leaves.clear();
         }
-        leaves.insert(host.clone(), Arc::clone(&config));
-        Ok(config)
+        let leaf = self.leaf(host)?;
+        // One certificate for both.
+        for http in Http::ALL {
+            let mut config = leaf.clone();
+            config.alpn_protocols = http.offer();
+            leaves.insert((host.clone(), http), Arc::new(config));
+        }
+        let config = leaves.get(&(host.clone(), best));
+        config
+            .map(Arc::clone)
+            .ok_or(AuthorityError::Setup(rustls::Error::General(
+                "no certificate".to_owned(),
+            )))
     }
 
     fn leaf(&self, host: &Host) -> Result<ServerConfig, AuthorityError> {
@@ -105,27 +120,25 @@ impl Authority {
             .map_err(AuthorityError::Certificate)?;
         let chain = vec![leaf.der().clone(), self.certificate.clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+        ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(AuthorityError::Setup)?;
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        Ok(config)
+            .map_err(AuthorityError::Setup)
     }
 
-    /// Returns how servers are spoken to: those are trusted that one of `roots` vouches for, in PEM.
-    pub(crate) fn client(&self, roots: &[u8]) -> Result<Arc<ClientConfig>, AuthorityError> {
+    /// Returns how servers are spoken to, without a protocol inside: those are trusted that one of
+    /// `roots` vouches for, in PEM.
+    pub(crate) fn client(&self, roots: &[u8]) -> Result<ClientConfig, AuthorityError> {
         let certificates = CertificateDer::pem_slice_iter(roots).filter_map(Result::ok);
         let mut store = RootCertStore::empty();
         // What is no authority is left out, as every client does: then it vouches for nobody.
         store.add_parsable_certificates(certificates);
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(AuthorityError::Setup)?
             .with_root_certificates(store)
             .with_no_client_auth();
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        Ok(Arc::new(config))
+        Ok(config)
     }
 }
 
@@ -145,24 +158,24 @@ fn dated(mut params: CertificateParams) -> CertificateParams {
 
 #[cfg(test)]
 mod tests {
-    use super::{Authority, LEAVES_MAX};
+    use super::{Authority, Http, LEAVES_MAX};
 
     #[test]
     fn certificates_are_kept_and_bounded() {
         let authority = Authority::new().unwrap();
         assert!(authority.pem().starts_with("-----BEGIN CERTIFICATE-----"));
         let host = |name: &str| name.parse().unwrap();
-        let first = authority.server(&host("good.test")).unwrap();
-        let again = authority.server(&host("good.test")).unwrap();
+        let first = authority.server(&host("good.test"), Http::Two).unwrap();
+        let again = authority.server(&host("good.test"), Http::Two).unwrap();
         assert!(std::sync::Arc::ptr_eq(&first, &again));
         for number in 0..LEAVES_MAX {
             authority
-                .server(&host(&format!("h{number}.good.test")))
+                .server(&host(&format!("h{number}.good.test")), Http::One)
                 .unwrap();
         }
         let kept = authority.leaves.lock().unwrap().len();
         assert!((1..=LEAVES_MAX).contains(&kept), "{kept}");
-        authority.server(&host("203.0.113.7")).unwrap();
+        authority.server(&host("203.0.113.7"), Http::Two).unwrap();
         assert!(!format!("{authority:?}").contains("key"), "{authority:?}");
     }
 

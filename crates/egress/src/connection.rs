@@ -16,7 +16,10 @@
 //! before its server is opened, and each of its requests again; the server is opened for the first
 //! request that may pass.
 
-use std::{net::SocketAddr, sync::PoisonError};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+};
 
 use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
 use stockade_types::{ApprovalId, Host, HostName, Port, Verdict};
@@ -25,11 +28,13 @@ use tokio::time::timeout;
 use crate::{
     Proxy,
     addresses::is_synthetic_space,
+    alpn::Http,
     choice::{Plan, choose, shown_name, tls_plan},
     dial::Carries,
     http::{
         Answer, Carrier,
         h1::{self, Exchange, linger},
+        h2,
     },
     judge::{Allowed, Judgement, Waiter, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
@@ -78,13 +83,15 @@ struct Judged {
 enum Passing {
     /// Requests, judged one by one; the server, where it is open already.
     Requests(Option<Box<Upstream>>),
+    /// Requests side by side, each judged by itself.
+    Streams,
     /// Bytes as they are.
     Bytes(Box<Upstream>),
 }
 
 /// A client and where it wants to go.
 struct Link<'a> {
-    proxy: &'a Proxy,
+    proxy: &'a Arc<Proxy>,
     client: Stream,
     destination: SocketAddr,
     request: NetRequest,
@@ -99,7 +106,7 @@ struct Link<'a> {
 }
 
 /// Serves one accepted connection.
-pub(crate) async fn serve(proxy: &Proxy, client: Stream, destination: SocketAddr) {
+pub(crate) async fn serve(proxy: &Arc<Proxy>, client: Stream, destination: SocketAddr) {
     let Some((request, made)) = find_out(proxy, &client, destination).await else {
         // It is gone already, so there is nothing to judge and nothing passes.
         return client.reset();
@@ -130,6 +137,10 @@ pub(crate) async fn serve(proxy: &Proxy, client: Stream, destination: SocketAddr
                 None => return,
             },
             Stage::Opened { allowed, upstream } => Box::pin(link.turn(allowed, upstream)).await,
+            Stage::Passing {
+                allowed,
+                what: Passing::Streams,
+            } => return Box::pin(link.streams(allowed)).await,
             Stage::Passing { allowed, what } => Box::pin(link.pass(&allowed, what)).await,
             Stage::Refused {
                 decision,
@@ -244,7 +255,7 @@ impl Link<'_> {
             Ok(plan) => plan,
             Err(decision) => return Stage::refused(*decision, flight),
         };
-        let waiter = Waiter {
+        let waiter = Waiter::Connection {
             client: &self.client,
             destination: self.destination,
         };
@@ -323,10 +334,13 @@ impl Link<'_> {
         let inspection = self.proxy.inspection.as_ref()?;
         let socket = self.client.into_socket()?;
         let head = std::mem::take(&mut self.head);
-        match inspection.open(socket, head, &self.request.host).await {
+        match inspection.open(socket, head, &self.request).await {
             Ok(opened) => {
+                let what = match opened.http() {
+                    Http::One => Passing::Requests(None),
+                    Http::Two => Passing::Streams,
+                };
                 self.client = opened;
-                let what = Passing::Requests(None);
                 Some((self, Stage::Passing { allowed, what }))
             }
             Err(decision) => {
@@ -381,8 +395,18 @@ impl Link<'_> {
         match what {
             Passing::Requests(upstream) => self.requests(allowed, upstream, &ids).await,
             Passing::Bytes(upstream) => self.bytes(allowed, upstream, &ids).await,
+            // The client's end goes with them.
+            Passing::Streams => {}
         }
         Stage::Ended
+    }
+
+    /// Passes requests side by side.
+    async fn streams(self, allowed: Box<Allowed<NetRequest>>) {
+        let link = h2::Link::new(Arc::clone(self.proxy), allowed);
+        if let Some(client) = self.client.into_tls() {
+            h2::serve(link, client, self.revocations).await;
+        }
     }
 
     async fn requests(
@@ -393,7 +417,7 @@ impl Link<'_> {
     ) {
         let mut upstream = upstream.map(|upstream| *upstream);
         let carries = if self.client.is_sealed() {
-            Carries::Sealed
+            Carries::Sealed(Http::One)
         } else {
             Carries::Requests
         };

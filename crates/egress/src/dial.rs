@@ -11,6 +11,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     addresses::{is_own, is_synthetic_space},
+    alpn::Http,
     dns::{Resolver, Unresolved},
     gate::{self, Connected},
     limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_NEXT, DIAL_TOTAL},
@@ -148,8 +149,8 @@ pub(crate) enum Tunnel {
 pub(crate) enum Carries {
     /// Requests of plain HTTP, which proxies take as such.
     Requests,
-    /// Requests inside TLS that was opened.
-    Sealed,
+    /// Requests inside TLS that was opened; the server is offered this and what is older.
+    Sealed(Http),
     /// Anything else.
     Bytes,
 }
@@ -230,7 +231,7 @@ impl<'a> Route<'a> {
         let addresses = checked(&named, found, true, is_own)?;
         let tunnel = match carries {
             Carries::Requests => Tunnel::No,
-            Carries::Bytes | Carries::Sealed => Tunnel::Yes,
+            Carries::Bytes | Carries::Sealed(_) => Tunnel::Yes,
         };
         Ok(Self {
             permitted,

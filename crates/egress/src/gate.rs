@@ -6,6 +6,8 @@
 //! outgoing byte is read by the watch, taken from what may leave and counted before it is written;
 //! what is refused was not written. `crates/egress/tests/fence.rs` holds the rest of the crate to this.
 
+mod streams;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -24,11 +26,14 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::{
+    alpn::Http,
     judge::Allowed,
     proxies::{Proxy, read_status},
     stream::{Ahead, Reader, Stream, Turn, Writer},
     watch::Watch,
 };
+
+pub(crate) use streams::{Answering, Driver, Ends, Said, StreamOut, Streams, size, write};
 
 /// Bytes that passed so far, readable while they pass.
 #[derive(Debug, Default)]
@@ -174,6 +179,11 @@ impl Connected {
         Ok(Self(Stream::tls(secured)))
     }
 
+    /// Returns which HTTP was agreed on with the host.
+    pub(crate) fn http(&self) -> Http {
+        self.0.http()
+    }
+
     /// Makes it a server, whose bytes are counted by `counters` and taken from `budgets`.
     pub(crate) fn into_server(self, counters: Arc<Counters>, budgets: Arc<Budgets>) -> Server {
         Server {
@@ -274,8 +284,13 @@ impl Toll<'_> {
     /// Lets bytes leave, which counts them, or says why not.
     fn pass(&mut self, bytes: &[u8]) -> Result<(), Box<Decision>> {
         self.watch.read(bytes)?;
-        self.budgets.take(self.limits, bytes.len())?;
-        self.counters.add_out(bytes.len());
+        self.take(bytes.len())
+    }
+
+    /// Lets so many bytes leave, of which nothing is left to read.
+    fn take(&mut self, bytes: usize) -> Result<(), Box<Decision>> {
+        self.budgets.take(self.limits, bytes)?;
+        self.counters.add_out(bytes);
         Ok(())
     }
 }

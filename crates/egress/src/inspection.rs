@@ -3,12 +3,12 @@
 use std::{io, sync::Arc};
 
 use rustls::{AlertDescription, CertificateError, ClientConfig};
-use stockade_policy::{Control, Decision};
-use stockade_types::Host;
+use stockade_policy::{Control, Decision, NetRequest};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    alpn::{Http, Spoken},
     authority::{Authority, AuthorityError},
     limits::HANDSHAKE_WAIT,
     stream::{Ahead, Stream},
@@ -18,30 +18,49 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Inspection {
     authority: Authority,
-    client: Arc<ClientConfig>,
+    /// How servers of HTTP/1 are spoken to.
+    one: Arc<ClientConfig>,
+    /// How servers are spoken to that may speak HTTP/2.
+    two: Arc<ClientConfig>,
+    /// What servers spoke.
+    pub(crate) spoken: Spoken,
 }
 
 impl Inspection {
     /// Begins with the certificates, in PEM, of those that vouch for servers.
     pub(crate) fn new(authority: Authority, roots: &[u8]) -> Result<Self, AuthorityError> {
         let client = authority.client(roots)?;
-        Ok(Self { authority, client })
+        let with = |http: Http| {
+            let mut config = client.clone();
+            config.alpn_protocols = http.offer();
+            Arc::new(config)
+        };
+        Ok(Self {
+            authority,
+            one: with(Http::One),
+            two: with(Http::Two),
+            spoken: Spoken::default(),
+        })
     }
 
-    /// Returns how servers are spoken to.
-    pub(crate) fn client(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.client)
+    /// Returns how servers are spoken to with `best`, if they agree.
+    pub(crate) fn client(&self, best: Http) -> Arc<ClientConfig> {
+        Arc::clone(match best {
+            Http::One => &self.one,
+            Http::Two => &self.two,
+        })
     }
 
-    /// Opens the TLS of a client that said `head` so far and wants to speak to `host`. The error is the
-    /// refusal of its connection, which is closed.
+    /// Opens the TLS of a client that said `head` so far and makes `request`. The error is the refusal
+    /// of its connection, which is closed.
     pub(crate) async fn open(
         &self,
         socket: TcpStream,
         head: Vec<u8>,
-        host: &Host,
+        request: &NetRequest,
     ) -> Result<Stream, Box<Decision>> {
-        let config = match self.authority.server(host) {
+        let best = self.spoken.best(&request.host, request.port);
+        let config = match self.authority.server(&request.host, best) {
             Ok(config) => config,
             Err(error) => return Err(untrusted(&error.to_string())),
         };

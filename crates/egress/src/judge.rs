@@ -1,6 +1,11 @@
 //! From a request to a verdict: the policy, and the people behind an ask.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use stockade_policy::{Approvals, AsRequest, Decision, Permitted, Policy, Request};
 use stockade_types::{ApprovalId, DecisionRecord, HostName, Subject, Verdict};
@@ -46,13 +51,24 @@ pub(crate) struct Judge {
     supervisor: Arc<Client>,
 }
 
-/// The connection whose program waits while somebody is asked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiter<'a> {
-    /// The program's end.
-    pub(crate) client: &'a Stream,
-    /// Where it wanted to go.
-    pub(crate) destination: SocketAddr,
+/// Whose program waits while somebody is asked.
+#[derive(Clone, Copy)]
+pub(crate) enum Waiter<'a> {
+    /// A connection.
+    Connection {
+        /// The program's end.
+        client: &'a Stream,
+        /// Where it wanted to go.
+        destination: SocketAddr,
+    },
+    /// One of several requests of a connection.
+    Request(&'a dyn Withdrawn),
+}
+
+/// A request that its program can take back without closing its connection.
+pub(crate) trait Withdrawn: Sync {
+    /// Waits until it is taken back.
+    fn poll_withdrawn(&self, context: &mut Context<'_>) -> Poll<()>;
 }
 
 impl Judge {
@@ -152,6 +168,9 @@ impl Judge {
 
     /// Waits until nobody holds the program's end of the connection any more.
     async fn until_left(&self, waiter: Waiter<'_>) {
+        if let Waiter::Request(request) = waiter {
+            return poll_fn(|context| request.poll_withdrawn(context)).await;
+        }
         loop {
             sleep(WAITER_BEAT).await;
             if self.has_left(waiter).await {
@@ -161,20 +180,33 @@ impl Judge {
     }
 
     async fn has_left(&self, waiter: Waiter<'_>) -> bool {
-        let Ok(ready) = waiter.client.ready().await else {
+        let (client, destination) = match waiter {
+            Waiter::Connection {
+                client,
+                destination,
+            } => (client, destination),
+            Waiter::Request(request) => {
+                let now = |context: &mut Context<'_>| {
+                    Poll::Ready(request.poll_withdrawn(context).is_ready())
+                };
+                return poll_fn(now).await;
+            }
+        };
+        let Ok(ready) = client.ready().await else {
             return true;
         };
-        ready.is_write_closed() || (ready.is_read_closed() && self.is_left(waiter).await)
+        ready.is_write_closed()
+            || (ready.is_read_closed() && self.is_left(client, destination).await)
     }
 
     /// Tells a closed socket from one that only will not send any more.
-    async fn is_left(&self, waiter: Waiter<'_>) -> bool {
-        let Ok(peer) = waiter.client.peer_addr() else {
+    async fn is_left(&self, client: &Stream, destination: SocketAddr) -> bool {
+        let Ok(peer) = client.peer_addr() else {
             return true;
         };
         let holder = self
             .supervisor
-            .attribute(Protocol::Tcp, peer, waiter.destination)
+            .attribute(Protocol::Tcp, peer, destination)
             .await;
         holder.is_ok_and(|subject| subject.id.is_none())
     }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod alpn;
 mod authority;
 mod choice;
 mod closings;

@@ -163,6 +163,9 @@ pub(crate) const AUTHORITY_LASTS: Duration = Duration::from_hours(24 * 90);
 /// Bytes of a request or response head, all lines. Servers commonly accept 8 to 48 KiB.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes read at once while a head is not complete.
+pub(crate) const HEAD_READ_BYTES: usize = 16 * 1024;
+
 /// Longest request target; RFC 9110 section 4.1 recommends at least 8,000 bytes.
 pub(crate) const TARGET_BYTES_MAX: usize = 16 * 1024;
 
@@ -174,6 +177,48 @@ pub(crate) const CHUNK_LINE_BYTES_MAX: usize = 4096;
 
 /// Bytes of all trailers of one message.
 pub(crate) const TRAILER_BYTES_MAX: usize = 16 * 1024;
+
+/// Requests of one HTTP/2 connection that are under way at a time; what browsers and servers use.
+pub(crate) const STREAMS_MAX: usize = 128;
+
+/// The same in the form of the protocol.
+pub(crate) const STREAMS_MAX_SETTING: u32 = 128;
+
+/// Requests of one HTTP/2 connection that the client may take back before they are answered, beyond
+/// those that it lets be answered. Programs that stop what they began take back some; a flood of them
+/// (CVE-2023-44487) is work without end for both sides.
+pub(crate) const TAKEN_BACK_MAX: u32 = 100;
+
+/// Streams that were reset and are remembered for a second, so that what still comes for them is told
+/// from a mistake.
+pub(crate) const STREAMS_RESET_MAX: usize = 64;
+
+/// Streams that the client reset before they were looked at.
+pub(crate) const STREAMS_UNSEEN_MAX: usize = 20;
+
+/// Resets of ours that answer what is no HTTP/2 before the connection is closed.
+pub(crate) const STREAMS_WRONG_MAX: usize = 128;
+
+/// Bytes of a header list of HTTP/2, each field with 32 bytes more (RFC 9113 section 6.5.2): a head
+/// of HTTP/1 at its bound fits.
+pub(crate) const HEAD_LIST_BYTES_MAX: u32 = 72 * 1024;
+
+/// Bytes of one body that may wait to be passed on: what a link of 100 Mbit/s has under way in 20 ms.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Bytes of all bodies of one connection that may wait to be passed on: sixteen that stand still stop
+/// no other.
+pub(crate) const STREAMS_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Bytes that wait in one stream to be written.
+pub(crate) const STREAM_UNWRITTEN_BYTES: usize = 256 * 1024;
+
+/// Connections to a server of HTTP/1 that are kept for the next requests of one HTTP/2 connection.
+pub(crate) const KEPT_SERVERS_MAX: usize = 8;
+
+/// Hosts of which it is remembered which HTTP they speak; past it all are forgotten, which costs one
+/// translated connection each.
+pub(crate) const SPOKEN_HOSTS_MAX: usize = 1024;
 
 /// How long a kept HTTP connection may wait for its next request.
 pub(crate) const KEEP_ALIVE_WAIT: Duration = Duration::from_mins(5);
@@ -204,6 +249,10 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const _: () = assert!(CLIENT_HELLO_BYTES_MAX < SNIFF_BYTES_MAX);
 const _: () = assert!(LINE_PAUSE.as_millis() < HANDSHAKE_WAIT.as_millis());
 const _: () = assert!(LINGER_IDLE.as_millis() < LINGER_TOTAL.as_millis());
+const _: () = assert!(HEAD_READ_BYTES <= RELAY_CHUNK_BYTES);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
 const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(STREAMS_MAX == STREAMS_MAX_SETTING as usize);
+const _: () = assert!(STREAM_WINDOW_BYTES <= STREAMS_WINDOW_BYTES);
+const _: () = assert!(HEAD_BYTES_MAX < HEAD_LIST_BYTES_MAX as usize);

@@ -74,7 +74,7 @@ async fn accept(
     }
 }
 
-async fn serve(proxy: &Proxy, client: TcpStream, kind: ListenerKind) {
+async fn serve(proxy: &Arc<Proxy>, client: TcpStream, kind: ListenerKind) {
     // Interactive protocols suffer without it; where it fails they are only slow.
     drop(client.set_nodelay(true));
     let Ok(destination) = destination(proxy, &client, kind) else {

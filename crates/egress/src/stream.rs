@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::limits::RELAY_CHUNK_BYTES;
+use crate::{alpn::Http, limits::RELAY_CHUNK_BYTES};
 
 thread_local! {
     /// One buffer for all connections of the process: it is only used between two waits.
@@ -151,6 +151,22 @@ impl Stream {
         match self {
             Self::Plain(socket) => Some(socket),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// Returns the TLS, if its bytes are inside it.
+    pub(crate) fn into_tls(self) -> Option<TlsStream<Ahead>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Returns which HTTP both sides agreed on, if there is any in it.
+    pub(crate) fn http(&self) -> Http {
+        match self {
+            Self::Plain(_) => Http::One,
+            Self::Tls(tls) => Http::agreed(lock(tls).get_ref().1.alpn_protocol()),
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     Proxy as Process,
+    alpn::Http,
     closings::Closings,
     dial::{Carries, Route, Silent, Unreachable},
     gate::{Connected, Counters, Server},
@@ -25,6 +26,8 @@ use crate::{
 pub(crate) struct Upstream {
     /// The way there.
     pub(crate) server: Server,
+    /// Which HTTP was agreed on with it.
+    pub(crate) http: Http,
     /// The proxy that takes requests for the host.
     pub(crate) forward: Option<Proxy>,
     opened: Opened,
@@ -120,7 +123,7 @@ impl Upstream {
         };
         let connected = match carries {
             Carries::Requests | Carries::Bytes => connected,
-            Carries::Sealed => match secure(proxy, connected, permitted).await {
+            Carries::Sealed(best) => match secure(proxy, connected, permitted, best).await {
                 Ok(connected) => connected,
                 Err(unsecured) => {
                     opened.failed = Some(unsecured.to_string());
@@ -129,6 +132,7 @@ impl Upstream {
             },
         };
         Ok(Self {
+            http: connected.http(),
             server: connected.into_server(Arc::clone(&opened.counters), Arc::clone(&proxy.budgets)),
             forward,
             opened,
@@ -141,13 +145,14 @@ async fn secure(
     proxy: &Process,
     connected: Connected,
     permitted: &Permitted<NetRequest>,
+    best: Http,
 ) -> Result<Connected, Unsecured> {
     let Some(inspection) = &proxy.inspection else {
         return Err(Unsecured::Broken(
             "TLS is not opened in this session".to_owned(),
         ));
     };
-    let secured = connected.secure(permitted, inspection.client());
+    let secured = connected.secure(permitted, inspection.client(best));
     match timeout(HANDSHAKE_WAIT, secured).await {
         Ok(Ok(connected)) => Ok(connected),
         Ok(Err(error)) => Err(Unsecured::of(&error)),
@@ -181,6 +186,11 @@ impl Upstream {
     /// Closes it; what is left tells of its end when it is dropped.
     pub(crate) fn close(self) -> Opened {
         self.opened
+    }
+
+    /// Takes it apart; the second part tells of its end when it is dropped.
+    pub(crate) fn into_parts(self) -> (Server, Opened) {
+        (self.server, self.opened)
     }
 }
 

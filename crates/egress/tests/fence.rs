@@ -7,17 +7,19 @@ use std::{
 };
 
 /// What makes a socket, or a stream of one.
-const MAKERS: [&str; 6] = [
+const MAKERS: [&str; 8] = [
     "TcpStream::connect",
     "TcpSocket",
     "from_std",
     "from_raw_fd",
     "Stream::Plain(",
     "Stream::tls(",
+    "client::Builder",
+    "client::handshake",
 ];
 
 /// Where each of them stands, and what is made there.
-const MADE: [(&str, &str, &str); 9] = [
+const MADE: [(&str, &str, &str); 10] = [
     ("datagrams.rs", "from_std", "the name socket of the session"),
     (
         "dns/resolver.rs",
@@ -27,6 +29,11 @@ const MADE: [(&str, &str, &str); 9] = [
     ("gate.rs", "Stream::Plain(", "the way to a server"),
     ("gate.rs", "Stream::tls(", "the same inside TLS"),
     ("gate.rs", "TcpStream::connect", "the way to a server"),
+    (
+        "gate/streams.rs",
+        "client::Builder",
+        "requests side by side to a server",
+    ),
     ("lib.rs", "from_std", "the control connection"),
     (
         "inspection.rs",
@@ -60,12 +67,15 @@ fn only_the_gate_makes_sockets_to_servers() {
 /// No other file can take a socket out of the gate.
 #[test]
 fn the_gate_keeps_its_sockets() {
-    let text = fs::read_to_string(source().join("gate.rs")).unwrap();
-    for private in [
-        "pub(crate) struct Connected(Stream);",
-        "    stream: Stream,\n",
-        "    to: Writer<'a>,\n",
+    for (file, private) in [
+        ("gate.rs", "pub(crate) struct Connected(Stream);"),
+        ("gate.rs", "    stream: Stream,\n"),
+        ("gate.rs", "    to: Writer<'a>,\n"),
+        ("gate/streams.rs", "pub(crate) struct Driver(Connection<"),
+        ("gate/streams.rs", "    requests: SendRequest<Bytes>,\n"),
+        ("gate/streams.rs", "    to: SendStream<Bytes>,\n"),
     ] {
+        let text = fs::read_to_string(source().join(file)).unwrap();
         assert!(text.contains(private), "{private}");
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod clients;
+mod http2;
 mod inspection;
 mod ports;
 mod proxies;

@@ -6,6 +6,7 @@
 //! | `admit` | what happens to a request before anything of it is sent |
 //! | `answer` | what clients are told of requests that are not served |
 //! | `h1` | HTTP/1: the strict reader, and the connection that carries one request after another |
+//! | `h2` | HTTP/2: requests side by side, to a server that speaks it or HTTP/1 |
 //!
 //! A protocol reads a [`Head`], has it admitted as an [`Addressed`] on its connection, and sends what
 //! the proof of that holds.
@@ -13,6 +14,7 @@
 mod admit;
 mod answer;
 pub(crate) mod h1;
+pub(crate) mod h2;
 mod head;
 
 pub(crate) use admit::{Admitted, Carrier, Way};

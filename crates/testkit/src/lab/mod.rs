@@ -4,6 +4,7 @@
 mod certificate;
 mod dns;
 mod forge;
+mod h2;
 mod http;
 mod proxy;
 mod registry;
@@ -26,6 +27,7 @@ use std::{
 pub(crate) use certificate::Certificate;
 pub use dns::{DnsAnswer, DnsQuery, DnsServer};
 pub use forge::{Forge, serve as serve_repositories};
+pub use h2::{H2Request, H2Server};
 pub use http::HttpServer;
 pub use proxy::Proxy;
 pub use registry::Registry;

@@ -2,7 +2,7 @@
 
 use super::{
     Malformed,
-    chunked::{Chunked, Manner},
+    chunked::{Chunked, Manner, Piece},
 };
 
 /// The length of a body as its head states it (RFC 9112 section 6.3).
@@ -59,5 +59,19 @@ impl Body {
             Self::Chunked(chunked) => chunked.feed(bytes),
             Self::UntilClose => Ok(bytes.len()),
         }
+    }
+
+    /// The same; `take` is given what the body carries.
+    pub(crate) fn read(
+        &mut self,
+        bytes: &[u8],
+        mut take: impl FnMut(Piece<'_>),
+    ) -> Result<usize, Malformed> {
+        if let Self::Chunked(chunked) = self {
+            return chunked.read(bytes, take);
+        }
+        let ours = self.feed(bytes)?;
+        take(Piece::Data(bytes.get(..ours).unwrap_or_default()));
+        Ok(ours)
     }
 }

@@ -1,7 +1,10 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), checked while it passes.
 
 use super::{Malformed, lines};
-use crate::limits::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
+use crate::{
+    http::Field,
+    limits::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX},
+};
 
 /// How much is forgiven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,15 @@ enum State {
     Trailer,
     TrailerEnd,
     Done,
+}
+
+/// What the coding carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Piece<'a> {
+    /// Bytes of the body.
+    Data(&'a [u8]),
+    /// A field after the body.
+    Trailer(Field<'a>),
 }
 
 /// Follows the coding byte by byte and says where it ends.
@@ -57,6 +69,15 @@ impl Chunked {
 
     /// Takes bytes and returns how many of them belong to the body.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        self.read(bytes, |_| {})
+    }
+
+    /// The same; `take` is given what the coding carries.
+    pub(crate) fn read(
+        &mut self,
+        bytes: &[u8],
+        mut take: impl FnMut(Piece<'_>),
+    ) -> Result<usize, Malformed> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             if self.is_done() {
@@ -66,12 +87,17 @@ impl Chunked {
                 let here = u64::try_from(bytes.len() - at)
                     .unwrap_or(u64::MAX)
                     .min(left);
-                at += usize::try_from(here).unwrap_or(bytes.len() - at);
+                let end = at + usize::try_from(here).unwrap_or(bytes.len() - at);
+                take(Piece::Data(bytes.get(at..end).unwrap_or_default()));
+                at = end;
                 self.state = match left - here {
                     0 => State::DataReturn,
                     left => State::Data { left },
                 };
                 continue;
+            }
+            if self.state == State::TrailerEnd && *byte == b'\n' && !self.line.is_empty() {
+                take(Piece::Trailer(lines::field(&self.line)?));
             }
             self.state = self.step(*byte)?;
             at += 1;

@@ -12,13 +12,13 @@ use super::{
     chunked::Manner,
     head::{Carried, parse_response, write},
     lines::Scanner,
-    serve::{Exchange, HEAD_READ_BYTES, Next},
+    serve::{Exchange, Next},
 };
 use crate::{
     gate::{Held, Incoming, Outgoing, Unsent, count},
     http::{Addressed, Answer},
     judge::Allowed,
-    limits::RESPONSE_WAIT,
+    limits::{HEAD_READ_BYTES, RESPONSE_WAIT},
     relay::relay,
     stream::{Reader, Turn, Writer},
     watch::Watch,

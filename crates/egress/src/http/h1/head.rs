@@ -227,21 +227,8 @@ fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], u8), Malformed> {
     else {
         return Err(Malformed("the request line does not have three parts"));
     };
-    // Methods are case-sensitive, yet some servers are not: `post` must not pass for another one.
-    let upper = method
-        .iter()
-        .all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
-    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !upper {
-        return Err(Malformed("the method is not upper-case letters"));
-    }
-    let plain = target
-        .iter()
-        .all(|byte| !matches!(byte, 0..=32 | 127 | b'#' | b'\\'));
-    if target.is_empty() || target.len() > TARGET_BYTES_MAX || !plain {
-        return Err(Malformed(
-            "the request target has a character that targets do not have",
-        ));
-    }
+    check_method(method)?;
+    check_target(target)?;
     let minor = match version {
         b"HTTP/1.1" => 1,
         b"HTTP/1.0" => 0,
@@ -250,15 +237,42 @@ fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], u8), Malformed> {
     Ok((method, target, minor))
 }
 
+/// Refuses a method that is not one. Methods are case-sensitive, yet some servers are not: `post` must
+/// not pass for another one.
+pub(in crate::http) fn check_method(method: &[u8]) -> Result<(), Malformed> {
+    let upper = method
+        .iter()
+        .all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
+    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !upper {
+        return Err(Malformed("the method is not upper-case letters"));
+    }
+    Ok(())
+}
+
+/// Refuses a target with what targets do not have.
+pub(in crate::http) fn check_target(target: &[u8]) -> Result<(), Malformed> {
+    let plain = target
+        .iter()
+        .all(|byte| !matches!(byte, 0..=32 | 127 | b'#' | b'\\'));
+    if target.is_empty() || target.len() > TARGET_BYTES_MAX || !plain {
+        return Err(Malformed(
+            "the request target has a character that targets do not have",
+        ));
+    }
+    Ok(())
+}
+
+/// What a request with the method `CONNECT` is told.
+pub(in crate::http) const CONNECT: Malformed =
+    Malformed("`CONNECT` is not offered here; connect to the host itself");
+
 /// Splits a target into its authority (absolute form) and its path (RFC 9112 section 3.2).
 fn target_parts<'a>(
     target: &'a [u8],
     method: &[u8],
 ) -> Result<(Option<&'a [u8]>, &'a [u8]), Malformed> {
     if method == b"CONNECT" {
-        return Err(Malformed(
-            "`CONNECT` is not offered here; connect to the host itself",
-        ));
+        return Err(CONNECT);
     }
     if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
         return Ok((None, target));
@@ -292,7 +306,7 @@ fn host_of(fields: &[Field<'_>]) -> Result<(Host, Option<u16>), Malformed> {
 }
 
 /// Reads `host[:port]`; user information is refused.
-fn authority_of(bytes: &[u8]) -> Result<(Host, Option<u16>), Malformed> {
+pub(in crate::http) fn authority_of(bytes: &[u8]) -> Result<(Host, Option<u16>), Malformed> {
     const BAD: Malformed = Malformed("the host is not a name or address with an optional port");
     let text = std::str::from_utf8(bytes).map_err(|_| BAD)?;
     let after_bracket = text.rfind(']').map_or(0, |at| at + 1);
@@ -447,7 +461,8 @@ impl General {
     }
 }
 
-fn length(value: &[u8]) -> Result<u64, Malformed> {
+/// Reads a `Content-Length`.
+pub(in crate::http) fn length(value: &[u8]) -> Result<u64, Malformed> {
     const BAD: Malformed = Malformed("`Content-Length` is not a number");
     let digits =
         (1..=LENGTH_DIGITS_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);

@@ -5,11 +5,11 @@
 //! is written anew from what was understood.
 
 mod answer;
-mod body;
-mod chunked;
+pub(in crate::http) mod body;
+pub(in crate::http) mod chunked;
 mod forward;
-mod head;
-mod lines;
+pub(in crate::http) mod head;
+pub(in crate::http) mod lines;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -14,14 +14,10 @@ use crate::{
     dial::Carries,
     http::{Admitted, Carrier, Way},
     judge::Waiter,
-    limits::{HANDSHAKE_WAIT, KEEP_ALIVE_WAIT, RELAY_CHUNK_BYTES},
+    limits::{HANDSHAKE_WAIT, HEAD_READ_BYTES, KEEP_ALIVE_WAIT},
     stream::Stream,
     upstream::Upstream,
 };
-
-/// Bytes read at once while a head is not complete.
-pub(super) const HEAD_READ_BYTES: usize = 16 * 1024;
-const _: () = assert!(HEAD_READ_BYTES <= RELAY_CHUNK_BYTES);
 
 /// A client connection that speaks HTTP, and where it leads.
 pub(crate) struct Exchange<'a> {
@@ -119,7 +115,7 @@ impl Exchange<'_> {
     async fn request(&mut self, head: RequestHead, first: bool) -> Next {
         let RequestHead { head, carried } = head;
         let request = self.carrier.addressed(head, carried);
-        let waiter = Waiter {
+        let waiter = Waiter::Connection {
             client: self.client,
             destination: self.destination,
         };
@@ -127,7 +123,7 @@ impl Exchange<'_> {
             Some(_) => Way::Open,
             None => Way::Closed(Box::pin(async {
                 let detail = match self.carries {
-                    Carries::Sealed => "http in tls that was opened",
+                    Carries::Sealed(_) => "http in tls that was opened",
                     Carries::Requests | Carries::Bytes => "http",
                 };
                 let Carrier { proxy, allowed, .. } = &self.carrier;

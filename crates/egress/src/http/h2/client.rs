@@ -1,0 +1,134 @@
+//! The client's end of one request of HTTP/2.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream, server::SendResponse};
+use http::{HeaderValue, Response, header};
+use stockade_policy::Decision;
+
+use crate::{
+    gate,
+    http::{Answer, h1::Malformed},
+};
+
+/// What became of a request that was sent.
+pub(crate) enum Outcome {
+    /// Its response was passed on whole.
+    Whole,
+    /// The client took it back, or is gone.
+    TakenBack,
+    /// The server ended it with this.
+    Reset(Reason),
+    /// The server did not take it, and nothing came of it.
+    NotTaken,
+    /// The server is gone.
+    Broken,
+    /// The rest of it must not leave.
+    Refused(Box<Decision>),
+    /// What the client sent after the head is not what it must be.
+    Malformed(Malformed),
+    /// The response is not one.
+    Answer(Malformed),
+}
+
+/// The client's end of one request.
+pub(crate) struct Client {
+    respond: SendResponse<Bytes>,
+    /// The body of the response, once its head was sent.
+    body: Option<SendStream<Bytes>>,
+}
+
+impl Client {
+    /// Begins with nothing said.
+    pub(crate) const fn new(respond: SendResponse<Bytes>) -> Self {
+        Self {
+            respond,
+            body: None,
+        }
+    }
+
+    /// Waits until the client takes the request back.
+    pub(crate) fn poll_withdrawn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.body {
+            None => self.respond.poll_reset(context).map(drop),
+            Some(body) => body.poll_reset(context).map(drop),
+        }
+    }
+
+    /// Waits for `what`; `None` when the client takes the request back first.
+    pub(crate) async fn unless_withdrawn<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let mut what = std::pin::pin!(what);
+        poll_fn(|context| {
+            if let Poll::Ready(value) = what.as_mut().poll(context) {
+                return Poll::Ready(Some(value));
+            }
+            self.poll_withdrawn(context).map(|()| None)
+        })
+        .await
+    }
+
+    /// Passes a head before the one of the response on.
+    pub(crate) fn interim(&mut self, response: Response<()>) -> Result<(), h2::Error> {
+        self.respond.send_informational(response)
+    }
+
+    /// Sends the head of the response; `is_whole` is whether it has no body.
+    pub(crate) fn start(&mut self, head: Response<()>, is_whole: bool) -> Result<(), h2::Error> {
+        self.body = Some(self.respond.send_response(head, is_whole)?);
+        Ok(())
+    }
+
+    /// Passes bytes of the body on, as the client takes them.
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), h2::Error> {
+        match &mut self.body {
+            Some(body) => gate::write(body, bytes).await,
+            None => Err(Reason::INTERNAL_ERROR.into()),
+        }
+    }
+
+    /// Ends the body, with the fields that come after it.
+    pub(crate) fn end(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), h2::Error> {
+        let Some(body) = &mut self.body else {
+            return Err(Reason::INTERNAL_ERROR.into());
+        };
+        match trailers {
+            Some(trailers) => body.send_trailers(trailers),
+            None => body.send_data(Bytes::new(), true),
+        }
+    }
+
+    /// Ends the request without a response, or in the middle of it.
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        self.respond.send_reset(reason);
+    }
+
+    /// Sends an answer of ours, if no other was begun; half an answer must not look like a whole one.
+    pub(crate) async fn answer(&mut self, method: &str, answer: Answer) {
+        let Ok(response) = response(&answer) else {
+            return self.reset(Reason::INTERNAL_ERROR);
+        };
+        let is_head = method == "HEAD";
+        if self.body.is_some() {
+            return self.reset(Reason::CANCEL);
+        }
+        // The client may be gone, which is no concern of the verdict.
+        if self.start(response, is_head).is_err() || is_head {
+            return;
+        }
+        let whole = self.write(answer.body.into()).await;
+        drop(whole.and_then(|()| self.end(None)));
+    }
+}
+
+fn response(answer: &Answer) -> Result<Response<()>, http::Error> {
+    Response::builder()
+        .status(answer.status)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_LENGTH, HeaderValue::from(answer.body.len()))
+        .header(header::CACHE_CONTROL, "no-store")
+        .body(())
+}

@@ -1,0 +1,184 @@
+//! One request of HTTP/2, from its head to its end.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, server::SendResponse};
+use http::Request;
+
+use super::{
+    client::{Client, Outcome},
+    head::{self, Judged},
+    link::Link,
+    servers::Server,
+    to_h1, to_h2,
+};
+use crate::{
+    http::{Admitted, Answer, Way},
+    judge::{Allowed, Waiter, Withdrawn},
+};
+
+/// How a request came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was answered, or could not be.
+    Answered,
+    /// The client took it back.
+    TakenBack,
+}
+
+/// The client's end while somebody is asked.
+struct Asking(Mutex<Client>);
+
+impl Withdrawn for Asking {
+    fn poll_withdrawn(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        client.poll_withdrawn(context)
+    }
+}
+
+/// Serves one request.
+pub(crate) async fn serve(
+    link: Arc<Link>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) -> End {
+    let (parts, body) = request.into_parts();
+    let mut client = Client::new(respond);
+    let (head, carried) = match head::read(&parts, body.is_end_stream()) {
+        Ok(read) => read,
+        Err(malformed) => {
+            let remedy = "send the request in strict HTTP/2";
+            let answer = link.carrier().malformed(malformed.0, remedy).await;
+            client.answer(parts.method.as_str(), answer).await;
+            return End::Answered;
+        }
+    };
+    drop(parts);
+    let request = link.carrier().addressed(head, carried);
+    let asking = Asking(Mutex::new(client));
+    let admitted = Box::pin(admit(&link, &request, &asking)).await;
+    let mut client = asking
+        .0
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let (admitted, server) = match admitted {
+        Ok(admitted) => admitted,
+        Err(answer) => {
+            client.answer(&request.head.method, answer).await;
+            return End::Answered;
+        }
+    };
+    let Admitted {
+        allowed,
+        mut revocations,
+    } = admitted;
+    let ids = allowed.approval_ids();
+    let outcome = tokio::select! {
+        outcome = forward(&link, &allowed, server, (body, &mut client)) => Some(outcome),
+        () = revocations.any_of(&ids) => None,
+    };
+    let Some(outcome) = outcome else {
+        client.reset(Reason::CANCEL);
+        return End::Answered;
+    };
+    end(&link, &request, client, outcome).await
+}
+
+/// Takes a request through all that happens before it is sent.
+async fn admit(
+    link: &Link,
+    request: &Judged,
+    asking: &Asking,
+) -> Result<(Admitted<head::Carried>, Option<Server>), Answer> {
+    let mut server = link.servers.take().await;
+    let way = if server.is_some() {
+        Way::Open
+    } else {
+        Way::Closed(Box::pin(async {
+            server = Some(link.servers.open(link.carrier()).await?);
+            Ok(())
+        }))
+    };
+    let waiter = Waiter::Request(asking);
+    let admitted = link.carrier().admit(request, waiter, way).await;
+    match admitted {
+        Ok(admitted) => Ok((admitted, server)),
+        Err(answer) => {
+            if let Some(Server::One(upstream)) = server {
+                link.servers.keep(upstream);
+            }
+            Err(answer)
+        }
+    }
+}
+
+/// Sends a request and passes its response back.
+async fn forward(
+    link: &Link,
+    allowed: &Allowed<Judged>,
+    server: Option<Server>,
+    (body, client): (RecvStream, &mut Client),
+) -> Outcome {
+    let Some(server) = client.unless_withdrawn(usable(link, server)).await else {
+        return Outcome::TakenBack;
+    };
+    match server {
+        Some(Server::One(upstream)) => {
+            let (outcome, kept) = to_h1::forward(allowed, upstream, (body, client)).await;
+            if let Some(upstream) = kept {
+                link.servers.keep(upstream);
+            }
+            outcome
+        }
+        Some(Server::Two(mut streams)) => {
+            to_h2::forward(allowed, &mut streams, (body, client)).await
+        }
+        None => Outcome::Broken,
+    }
+}
+
+/// Waits until a server takes the request; one that takes no more over a connection gets another one,
+/// once. Nothing was sent until then.
+async fn usable(link: &Link, server: Option<Server>) -> Option<Server> {
+    let mut streams = match server? {
+        Server::Two(streams) => streams,
+        one @ Server::One(_) => return Some(one),
+    };
+    if streams.ready().await.is_ok() {
+        return Some(Server::Two(streams));
+    }
+    link.servers.retire();
+    link.servers.open(link.carrier()).await.ok()
+}
+
+/// Tells the client of an end that is not the one of the response.
+async fn end(link: &Link, request: &Judged, mut client: Client, outcome: Outcome) -> End {
+    let carrier = link.carrier();
+    let answer = match outcome {
+        Outcome::Whole => return End::Answered,
+        Outcome::TakenBack => return End::TakenBack,
+        Outcome::Reset(reason) => {
+            client.reset(reason);
+            return End::Answered;
+        }
+        Outcome::NotTaken => {
+            // The client may send it again (RFC 9113 section 8.7).
+            client.reset(Reason::REFUSED_STREAM);
+            return End::Answered;
+        }
+        Outcome::Broken => {
+            let host = &request.host;
+            let text = format!("`{host}` did not send a response that could be read");
+            Answer::unserved(&text)
+        }
+        Outcome::Refused(decision) => carrier.stop(request, *decision).await,
+        Outcome::Malformed(malformed) => carrier.malformed(malformed.0, "").await,
+        Outcome::Answer(malformed) => carrier.bad_answer(malformed.0).await,
+    };
+    client.answer(&request.head.method, answer).await;
+    End::Answered
+}
