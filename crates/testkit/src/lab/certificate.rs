@@ -6,13 +6,13 @@ use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 
 /// A certificate and its key.
 #[derive(Debug)]
 pub(crate) struct Certificate {
-    certificate: rcgen::Certificate,
+    der: CertificateDer<'static>,
     key: KeyPair,
     pem: String,
 }
@@ -25,7 +25,7 @@ impl Certificate {
             generate_simple_self_signed(names).expect("the names fit into a certificate");
         Self {
             pem: cert.pem(),
-            certificate: cert,
+            der: cert.der().clone(),
             key: signing_key,
         }
     }
@@ -41,7 +41,7 @@ impl Certificate {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
-                let chain = vec![self.certificate.der().clone()];
+                let chain = vec![self.der.clone()];
                 builder.with_no_client_auth().with_single_cert(chain, key)
             })
             .expect("a new key and its certificate belong together");
