@@ -7,8 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_policy::{Approvals, AsRequest, Decision, Permitted, Policy, Request};
-use stockade_types::{ApprovalId, DecisionRecord, HostName, Subject, Verdict};
+use stockade_policy::{Approvals, AsRequest, Decision, Meaning, Permitted, Policy, Request};
+use stockade_types::{ApprovalId, DecisionRecord, Host, HostName, RawText, Subject, Verdict};
 use tokio::time::sleep;
 
 use crate::{
@@ -79,6 +79,11 @@ impl Judge {
     /// Decides without asking anyone.
     pub(crate) fn look(&self, request: &Request) -> Decision {
         self.policy.decide(request, &Approvals::none())
+    }
+
+    /// Returns what the head of a request means, as far as rules about its host need it.
+    pub(crate) fn meaning(&self, host: &Host, method: &str, path: &RawText) -> Vec<Meaning> {
+        self.policy.meaning(host, method, path.as_bytes())
     }
 
     /// Tells whether a host is open to a program as a whole, without a question.

@@ -220,6 +220,24 @@ pub(crate) const KEPT_SERVERS_MAX: usize = 8;
 /// translated connection each.
 pub(crate) const SPOKEN_HOSTS_MAX: usize = 1024;
 
+/// Bytes at the beginning of a push in which its commands must be whole: 256 of them with long names
+/// fit. Of more, nobody says which refs it changes.
+pub(crate) const PUSH_BYTES_MAX: usize = 64 * 1024;
+
+/// Refs that one push changes and that are judged one by one; a person looks at no more.
+pub(crate) const PUSH_CHANGES_MAX: usize = 256;
+
+/// Longest line of a push that names a ref; git takes names of up to 4096 bytes from few file systems.
+pub(crate) const REF_BYTES_MAX: usize = 1024;
+
+/// How long a client may take to send as much of a body as is read before it is judged. What it has
+/// not sent by then stays unknown.
+pub(crate) const OPENING_WAIT: Duration = Duration::from_secs(15);
+
+/// Bytes of bodies that are held at a time, for all connections together; beyond it what bodies say
+/// stays unknown.
+pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How long a kept HTTP connection may wait for its next request.
 pub(crate) const KEEP_ALIVE_WAIT: Duration = Duration::from_mins(5);
 
@@ -251,6 +269,7 @@ const _: () = assert!(LINE_PAUSE.as_millis() < HANDSHAKE_WAIT.as_millis());
 const _: () = assert!(LINGER_IDLE.as_millis() < LINGER_TOTAL.as_millis());
 const _: () = assert!(HEAD_READ_BYTES <= RELAY_CHUNK_BYTES);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(REF_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
 const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(STREAMS_MAX == STREAMS_MAX_SETTING as usize);

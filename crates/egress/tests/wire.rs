@@ -68,6 +68,7 @@ fn samples() -> Vec<ToSupervisor> {
         port: Port::new(80).unwrap(),
         method: "GET".to_owned(),
         path: RawText::from("/x?y=\u{e4}"),
+        meaning: Vec::new(),
         subject: Subject::default(),
     });
     let decision = Control::NotHttp.denies("because", "do that");

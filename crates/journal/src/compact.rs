@@ -320,6 +320,7 @@ impl Compactor {
             argv,
             cwd,
             access,
+            meaning,
             call,
         } = target;
         body.push(b'{');
@@ -332,6 +333,9 @@ impl Compactor {
         fields.field("cwd", cwd)?;
         fields.field("access", access)?;
         fields.field("call", call)?;
+        if !meaning.is_empty() {
+            fields.field("meaning", meaning)?;
+        }
         if !argv.is_empty() {
             fields.name("argv");
             self.list(fields.body, (seq, Part::Target), argv)?;

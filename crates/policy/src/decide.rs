@@ -68,7 +68,11 @@ impl Policy {
                 host: &http.host,
                 port: http.port.get(),
                 program: Programs::of(&http.subject.exe),
-                http: Some(HttpFeatures::new(&http.method, http.path.as_bytes())),
+                http: Some(HttpFeatures::new(
+                    &http.method,
+                    http.path.as_bytes(),
+                    &http.meaning,
+                )),
             })),
             Request::Exec(exec) => decider.one(&Features::Exec(ExecFeatures::new(exec))),
             Request::File(file) => decider.one(&Features::File(FileFeatures { request: file })),

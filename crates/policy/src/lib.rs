@@ -92,7 +92,10 @@ pub use kinds::{
     ProbeError,
     exec::{Effect, EffectBound, ExecRequest, Involved, Variable},
     file::{Access, FileContent, FileRequest},
-    net::{BytesMax, HttpRequest, NameRequest, NetRequest, RequestsMax, Terms},
+    net::{
+        BytesMax, Git, GitOperation, HttpRequest, Meaning, NameRequest, NetRequest, RefChange,
+        RefEffect, RequestsMax, Terms,
+    },
     port::PortRequest,
 };
 pub use lasting::{LastingRule, RuleForm};

@@ -3,8 +3,11 @@
 use stockade_types::{Host, HostName, Port, RequestKind, Subject, Verdict};
 
 use crate::{
-    Approvals, NetRequest, Policy, Request,
-    kinds::{Body, net::NetBody},
+    Approvals, Meaning, NetRequest, Policy, Request,
+    kinds::{
+        Body, Features,
+        net::{NetBody, NetFeatures, Programs, Topic},
+    },
 };
 
 impl Policy {
@@ -15,6 +18,30 @@ impl Policy {
             Body::Cedar(body) => body.is_about(RequestKind::Http),
             Body::Exec(_) | Body::File(_) | Body::Control => false,
         })
+    }
+
+    /// Returns what the head of a request means, as far as rules about its host need it.
+    pub fn meaning(&self, host: &Host, method: &str, path: &[u8]) -> Vec<Meaning> {
+        let topics = self.topics(host);
+        Meaning::of_head(&topics, method, path)
+    }
+
+    /// Returns what rules about a host tell requests apart by, each once.
+    fn topics(&self, host: &Host) -> Vec<Topic> {
+        let features = Features::Net(NetFeatures {
+            host,
+            port: 0,
+            program: Programs::Any,
+            http: None,
+        });
+        let mut topics = Vec::new();
+        for candidate in self.index.candidates(&features) {
+            let body = self.rules.get(candidate.rule).and_then(|rule| rule.net());
+            topics.extend(body.and_then(NetBody::topic));
+        }
+        topics.sort_unstable();
+        topics.dedup();
+        topics
     }
 
     /// Returns whether a connection of `subject` to `name` is allowed on some port without a

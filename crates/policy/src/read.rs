@@ -31,8 +31,8 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
         let known: Vec<&str> = COMMON
             .iter()
             .chain(&ASK)
-            .chain(What::ALL.iter().flat_map(|what| what.fields()))
             .copied()
+            .chain(What::ALL.into_iter().flat_map(What::fields))
             .collect();
         for fields in top.tables(file, key, &known) {
             let id = rule_id(file, &fields, &mut seen);
@@ -223,8 +223,12 @@ fn body(
         file.problem(&what.span, &what.field, message);
         return None;
     };
-    for key in What::ALL.iter().flat_map(|what| what.fields()) {
-        if let Some(at) = fields.value(key).filter(|_| !kind.fields().contains(key)) {
+    let own: Vec<&str> = kind.fields().collect();
+    let mut all: Vec<&str> = What::ALL.into_iter().flat_map(What::fields).collect();
+    all.sort_unstable();
+    all.dedup();
+    for key in all.into_iter().filter(|key| !own.contains(key)) {
+        if let Some(at) = fields.value(key) {
             let message = format!("a rule about `{}` has no `{key}`", kind.as_str());
             file.problem(&at.span, &at.field, message);
         }

@@ -336,6 +336,7 @@ pub(crate) fn service_rules(settings: &NetworkSettings) -> Vec<Rule> {
                 methods: None,
                 paths: None,
                 programs: None,
+                meaning: None,
                 terms: RuleTerms::PRIVATE,
             }),
         })

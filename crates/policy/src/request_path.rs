@@ -115,6 +115,26 @@ impl<'r> RequestPath<'r> {
         &self.plain
     }
 
+    /// Returns the query as it was sent, without its `?`.
+    pub(crate) fn query(&self) -> &'r [u8] {
+        let end = self.whole.iter().position(|b| *b == b'?');
+        end.and_then(|end| self.whole.get(end + 1..))
+            .unwrap_or_default()
+    }
+
+    /// Returns path and query decoded as often as some server could, in lower case: a text in which a
+    /// name is found wherever it hides.
+    pub(crate) fn folded(&self) -> String {
+        let mut text = self.whole.to_vec();
+        for _ in 0..DECODED_MAX {
+            if !text.contains(&b'%') {
+                break;
+            }
+            text = decoded(&text);
+        }
+        String::from_utf8_lossy(&text).to_lowercase()
+    }
+
     /// Returns the reason why servers may disagree about the meaning of the path.
     pub(crate) const fn ambiguity(&self) -> Option<Ambiguity> {
         self.ambiguity
@@ -148,6 +168,9 @@ impl<'r> RequestPath<'r> {
                 .any(|text| pattern.matches_or_heads(text, Case::Ignore))
     }
 }
+
+/// How often a path is decoded to find a name in it: by a proxy, by the server, and by its program.
+const DECODED_MAX: usize = 3;
 
 /// Looks for parts that servers read in different ways; the order is that of the messages.
 fn ambiguity(path: &[u8], plain: &[u8], query: &[u8]) -> Option<Ambiguity> {

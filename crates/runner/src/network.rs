@@ -360,6 +360,7 @@ mod tests {
                 port,
                 method: method.to_owned(),
                 path: RawText::from("/"),
+                meaning: Vec::new(),
                 subject,
             }),
             None => Request::Net(NetRequest {

@@ -138,6 +138,7 @@ fn shortened(decision: &DecisionRecord) -> (DecisionRecord, u64) {
             argv: words(&target.argv, &mut cut),
             cwd,
             access: target.access,
+            meaning: words(&target.meaning, &mut cut),
             call: target.call.clone(),
         },
         rule: decision.rule.clone(),

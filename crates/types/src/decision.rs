@@ -102,6 +102,9 @@ pub struct Target {
     /// For `file` the access asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+    /// For `http` what the request means to the service that it is for, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub meaning: Vec<RawText>,
     /// For `call` the system call, with those of its arguments that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
@@ -127,6 +130,9 @@ impl Target {
             }
             if let (Some(_), Some(path)) = (&self.method, &self.path) {
                 text.push_str(&path.display());
+            }
+            for meaning in &self.meaning {
+                text = format!("{} ({text})", meaning.display());
             }
             return text;
         }

@@ -145,6 +145,10 @@ impl Builder {
             Request::Http(http) => {
                 let method = self.raw("the method", &RawText::from(http.method.as_str()));
                 let path = self.raw("the path", &http.path);
+                for meaning in &http.meaning {
+                    let text = self.raw("what is asked for", &meaning.in_words());
+                    self.row("meaning", text);
+                }
                 self.row(
                     "request",
                     format!("{method} {}:{}{path}", http.host, http.port),

@@ -8,6 +8,7 @@
 mod clients;
 mod http2;
 mod inspection;
+mod meaning;
 mod ports;
 mod proxies;
 mod rates;

@@ -13,10 +13,10 @@
 //!
 //! What comes after is the protocol's: it sends what the proof holds.
 
-use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
+use stockade_policy::{Approvals, AsRequest, Control, Decision, Meaning, NetRequest};
 use stockade_types::ApprovalId;
 
-use super::{Addressed, Answer, Head};
+use super::{Addressed, Answer, Head, meaning::reply};
 use crate::{
     Proxy,
     judge::{Allowed, Judgement, Waiter, decided},
@@ -56,7 +56,12 @@ impl<'a> Carrier<'a> {
     }
 
     /// Puts a request on this connection.
-    pub(crate) fn addressed<C>(&self, head: Head, carried: C) -> Addressed<C> {
+    pub(crate) fn addressed<C>(
+        &self,
+        head: Head,
+        carried: C,
+        meaning: Vec<Meaning>,
+    ) -> Addressed<C> {
         let NetRequest {
             host,
             port,
@@ -65,10 +70,17 @@ impl<'a> Carrier<'a> {
         Addressed {
             head,
             carried,
+            meaning,
             host,
             port,
             subject,
         }
+    }
+
+    /// Returns what the head of a request means, as far as rules about the host need it.
+    pub(crate) fn meaning(&self, head: &Head) -> Vec<Meaning> {
+        let judge = &self.proxy.judge;
+        judge.meaning(&self.request().host, &head.method, &head.path)
     }
 
     /// Takes a request through all steps of the table of this module. The error is what its client is
@@ -128,7 +140,10 @@ impl<'a> Carrier<'a> {
     /// Records a refusal, and returns what the client is told.
     async fn refuse<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
         let entry = decided(request.as_request(), decision);
-        Answer::denied(&self.proxy.judge.record(entry).await)
+        let record = self.proxy.judge.record(entry).await;
+        let reply = |record| reply(&request.head, &request.meaning, record);
+        let own = record.as_ref().ok().and_then(reply);
+        own.unwrap_or_else(|| Answer::denied(&record))
     }
 
     /// Records that the rest of a request must not leave, and returns what the client is told if it

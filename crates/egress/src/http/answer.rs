@@ -7,13 +7,18 @@ use stockade_types::DecisionRecord;
 
 use crate::{upstream::Failed, wire::Unanswered};
 
-/// An answer of our own; its body is JSON.
+/// The media type of decisions.
+const JSON: &str = "application/json";
+
+/// An answer of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// The status.
     pub(crate) status: u16,
-    /// One line, with its end.
-    pub(crate) body: String,
+    /// The media type of the body.
+    pub(crate) kind: &'static str,
+    /// The body; of JSON, one line with its end.
+    pub(crate) body: Vec<u8>,
     /// After how many seconds the request may be tried again, where it is known.
     pub(crate) retry_seconds: Option<u64>,
 }
@@ -22,6 +27,16 @@ impl Answer {
     /// Says that a request was refused, with the decision.
     pub(crate) fn denied(record: &Result<DecisionRecord, Unanswered>) -> Self {
         Self::of(403, record)
+    }
+
+    /// Says something in the protocol of a service, to which 200 is the only status that it reads on.
+    pub(crate) fn in_protocol(kind: &'static str, body: Vec<u8>) -> Self {
+        Self {
+            status: 200,
+            kind,
+            body,
+            retry_seconds: None,
+        }
     }
 
     /// Says that a message was refused because it has no single meaning.
@@ -86,7 +101,8 @@ impl Answer {
         body.push('\n');
         Self {
             status,
-            body,
+            kind: JSON,
+            body: body.into_bytes(),
             retry_seconds: None,
         }
     }

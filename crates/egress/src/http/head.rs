@@ -1,6 +1,6 @@
 //! What is judged of a request, whatever protocol carries it.
 
-use stockade_policy::{AsRequest, HttpRequest, Request};
+use stockade_policy::{AsRequest, HttpRequest, Meaning, Request};
 use stockade_types::{Host, Port, RawText, Subject};
 
 /// Fields by which a request names another path or method than the one that it is sent with, which
@@ -121,6 +121,8 @@ pub(crate) struct Addressed<C> {
     pub(crate) head: Head,
     /// What the protocol adds.
     pub(crate) carried: C,
+    /// What it means, as far as rules about this host need it.
+    pub(crate) meaning: Vec<Meaning>,
     /// Where the connection leads.
     pub(crate) host: Host,
     /// Its port.
@@ -136,6 +138,7 @@ impl<C> AsRequest for Addressed<C> {
             port: self.port,
             method: self.head.method.clone(),
             path: self.head.path.clone(),
+            meaning: self.meaning.clone(),
             subject: self.subject.clone(),
         })
     }

@@ -5,6 +5,7 @@
 //! | `head` | what is judged, the same for every protocol: method, host, path, fields |
 //! | `admit` | what happens to a request before anything of it is sent |
 //! | `answer` | what clients are told of requests that are not served |
+//! | `meaning` | what the first bytes of a body say of the meaning of a request |
 //! | `h1` | HTTP/1: the strict reader, and the connection that carries one request after another |
 //! | `h2` | HTTP/2: requests side by side, to a server that speaks it or HTTP/1 |
 //!
@@ -16,6 +17,7 @@ mod answer;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;
+mod meaning;
 
 pub(crate) use admit::{Admitted, Carrier, Way};
 pub(crate) use answer::Answer;

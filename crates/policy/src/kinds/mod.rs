@@ -34,7 +34,7 @@ use crate::{
 use cedar::CedarBody;
 use exec::{ExecBody, ExecFeatures};
 use file::{FileBody, FileFeatures};
-use net::{NetBody, NetFeatures};
+use net::{NetBody, NetFeatures, Topic};
 
 /// The subject and conditions of a rule.
 #[derive(Clone, Debug)]
@@ -79,6 +79,7 @@ pub(crate) enum Miss {
     Program,
     Method,
     RequestPath,
+    Meaning,
 }
 
 impl Miss {
@@ -94,6 +95,7 @@ impl Miss {
             Self::Environment => "environment",
             Self::Program => "program",
             Self::Method => "method",
+            Self::Meaning => "meaning",
         }
     }
 }
@@ -102,29 +104,35 @@ impl Miss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Net,
+    /// Requests to hosts, by what they mean.
+    Service(Topic),
     Exec,
     File,
 }
 
 impl What {
-    pub(crate) const ALL: [Self; 3] = [Self::Net, Self::Exec, Self::File];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Net, Self::Service(Topic::Git), Self::Exec, Self::File];
 
     /// Returns the word of the key `what`.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Net => "net",
+            Self::Service(topic) => topic.as_str(),
             Self::Exec => "exec",
             Self::File => "file",
         }
     }
 
     /// Returns the fields of such a rule in addition to those of every rule.
-    pub(crate) const fn fields(self) -> &'static [&'static str] {
-        match self {
-            Self::Net => &net::FIELDS,
-            Self::Exec => &exec::FIELDS,
-            Self::File => &file::FIELDS,
-        }
+    pub(crate) fn fields(self) -> impl Iterator<Item = &'static str> {
+        let (shared, own): (&[&str], &[&str]) = match self {
+            Self::Net => (&net::FIELDS, &[]),
+            Self::Service(topic) => (&net::SERVICE_FIELDS, topic.fields()),
+            Self::Exec => (&exec::FIELDS, &[]),
+            Self::File => (&file::FIELDS, &[]),
+        };
+        shared.iter().chain(own).copied()
     }
 
     /// Reads those fields.
@@ -136,7 +144,10 @@ impl What {
         sets: &HostSets,
     ) -> Option<Body> {
         match self {
-            Self::Net => net::body(file, fields, effect, sets).map(Body::Net),
+            Self::Net => net::body(file, fields, effect, (None, sets)).map(Body::Net),
+            Self::Service(topic) => {
+                net::body(file, fields, effect, (Some(topic), sets)).map(Body::Net)
+            }
             Self::Exec => exec::body(file, fields, effect).map(Body::Exec),
             Self::File => file::body(file, fields).map(Body::File),
         }

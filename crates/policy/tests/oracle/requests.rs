@@ -85,6 +85,7 @@ fn http() -> impl Strategy<Value = Request> {
             port,
             method: method.to_owned(),
             path: RawText::from(path),
+            meaning: Vec::new(),
             subject,
         })
     })
@@ -197,6 +198,7 @@ pub(crate) fn carried(connection: &Request) -> Option<Request> {
         port: net.port,
         method: "GET".to_owned(),
         path: RawText::from("/public/x"),
+        meaning: Vec::new(),
         subject: net.subject.clone(),
     }))
 }

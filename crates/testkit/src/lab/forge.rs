@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::HttpServer;
+use super::{HttpServer, TlsServer};
 use crate::{
     env::{Repo, TestEnv},
     http::{Request, Response},
@@ -29,18 +29,16 @@ impl Forge {
 
     /// The same on an address.
     pub fn on(address: SocketAddr, env: &TestEnv, repo: &Repo) -> Self {
-        let root = repo
-            .origin()
-            .parent()
-            .expect("a remote lies in a directory")
-            .to_owned();
-        env.command("git")
-            .args(["config", "http.receivepack", "true"])
-            .current_dir(repo.origin())
-            .success();
+        let root = accepting(env, repo);
         let served = root.clone();
         let server = HttpServer::on(address, move |request| serve(&served, request));
         Self { server, root }
+    }
+
+    /// Serves the remotes of an environment behind TLS, under a name.
+    pub fn behind_tls(env: &TestEnv, repo: &Repo, name: &str) -> TlsServer {
+        let root = accepting(env, repo);
+        TlsServer::with(&[name], move |request| serve(&root, request))
     }
 
     /// Returns the commit of a branch of a repository here.
@@ -52,6 +50,16 @@ impl Forge {
             .output();
         (output.code() == 0).then(|| output.stdout.trim().to_owned())
     }
+}
+
+/// Has the remotes of an environment accept pushes over HTTP; returns the directory that they are in.
+fn accepting(env: &TestEnv, repo: &Repo) -> PathBuf {
+    env.command("git")
+        .args(["config", "http.receivepack", "true"])
+        .current_dir(repo.origin())
+        .success();
+    let root = repo.origin().parent();
+    root.expect("a remote lies in a directory").to_owned()
 }
 
 /// Answers one request with git's own backend, or with `lab`.

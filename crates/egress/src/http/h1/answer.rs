@@ -12,10 +12,12 @@ use crate::{
 pub(crate) async fn send_answer(client: &mut Stream, method: &str, answer: &Answer) {
     let Answer {
         status,
+        kind,
         body,
         retry_seconds,
     } = answer;
     let phrase = match status {
+        200 => "OK",
         400 => "Bad Request",
         403 => "Forbidden",
         421 => "Misdirected Request",
@@ -26,15 +28,14 @@ pub(crate) async fn send_answer(client: &mut Stream, method: &str, answer: &Answ
     let length = body.len();
     let retry = retry_seconds.map(|seconds| format!("Retry-After: {seconds}\r\n"));
     let retry = retry.unwrap_or_default();
-    let mut text = format!(
-        "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+    let head = format!(
+        "HTTP/1.1 {status} {phrase}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
          Cache-Control: no-store\r\n{retry}Connection: close\r\n\r\n"
     );
-    if method != "HEAD" {
-        text.push_str(body);
-    }
+    let body: &[u8] = if method == "HEAD" { &[] } else { body };
+    let text = [head.as_bytes(), body].concat();
     // The client may be gone, which is no concern of the verdict.
-    drop(timeout(REFUSAL_WAIT, client.write_all(text.as_bytes())).await);
+    drop(timeout(REFUSAL_WAIT, client.write_all(&text)).await);
     linger(client).await;
 }
 

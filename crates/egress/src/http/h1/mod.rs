@@ -10,6 +10,7 @@ pub(in crate::http) mod chunked;
 mod forward;
 pub(in crate::http) mod head;
 pub(in crate::http) mod lines;
+mod opening;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -114,7 +114,8 @@ async fn next_request_comes(exchange: &mut Exchange<'_>) -> bool {
 impl Exchange<'_> {
     async fn request(&mut self, head: RequestHead, first: bool) -> Next {
         let RequestHead { head, carried } = head;
-        let request = self.carrier.addressed(head, carried);
+        let meaning = self.read_opening(&head, carried.framing).await;
+        let request = self.carrier.addressed(head, carried, meaning);
         let waiter = Waiter::Connection {
             client: self.client,
             destination: self.destination,

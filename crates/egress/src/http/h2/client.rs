@@ -127,7 +127,7 @@ impl Client {
 fn response(answer: &Answer) -> Result<Response<()>, http::Error> {
     Response::builder()
         .status(answer.status)
-        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_TYPE, answer.kind)
         .header(header::CONTENT_LENGTH, HeaderValue::from(answer.body.len()))
         .header(header::CACHE_CONTROL, "no-store")
         .body(())

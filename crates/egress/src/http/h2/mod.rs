@@ -24,6 +24,7 @@ mod serve;
 mod servers;
 mod to_h1;
 mod to_h2;
+mod upload;
 
 pub(crate) use link::Link;
 pub(crate) use serve::serve;

@@ -15,9 +15,10 @@ use super::{
     link::Link,
     servers::Server,
     to_h1, to_h2,
+    upload::Upload,
 };
 use crate::{
-    http::{Admitted, Answer, Way},
+    http::{Admitted, Answer, Way, meaning::Reading},
     judge::{Allowed, Waiter, Withdrawn},
 };
 
@@ -58,7 +59,10 @@ pub(crate) async fn serve(
         }
     };
     drop(parts);
-    let request = link.carrier().addressed(head, carried);
+    let reading = Reading::new(link.carrier().meaning(&head), &head);
+    let mut body = Upload::new(body);
+    let meaning = body.read_ahead(reading).await;
+    let request = link.carrier().addressed(head, carried, meaning);
     let asking = Asking(Mutex::new(client));
     let admitted = Box::pin(admit(&link, &request, &asking)).await;
     let mut client = asking
@@ -121,7 +125,7 @@ async fn forward(
     link: &Link,
     allowed: &Allowed<Judged>,
     server: Option<Server>,
-    (body, client): (RecvStream, &mut Client),
+    (body, client): (Upload, &mut Client),
 ) -> Outcome {
     let Some(server) = client.unless_withdrawn(usable(link, server)).await else {
         return Outcome::TakenBack;

@@ -4,13 +4,13 @@
 //! from what came of it.
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio::time::timeout;
 
 use super::{
     client::{Client, Outcome},
     head::{Judged, check_trailers, write_h1},
+    upload::Upload,
 };
 use crate::{
     gate::{Incoming, Outgoing, Unsent, count},
@@ -34,7 +34,7 @@ use crate::{
 pub(super) async fn forward(
     allowed: &Allowed<Judged>,
     mut upstream: Box<Upstream>,
-    (body, client): (RecvStream, &mut Client),
+    (body, client): (Upload, &mut Client),
 ) -> (Outcome, Option<Box<Upstream>>) {
     let carried = allowed.permitted.get().carried;
     if carried.websocket {
@@ -101,7 +101,7 @@ fn unsent(unsent: Unsent) -> Outcome {
 
 /// Sends the head and the body.
 async fn send(
-    mut body: RecvStream,
+    mut body: Upload,
     mut to: Outgoing<'_, Judged>,
     head: Vec<u8>,
 ) -> Result<(), Outcome> {
@@ -129,7 +129,7 @@ async fn send(
             }
         }
         // It fails for more than came, which is not said here.
-        drop(body.flow_control().release_capacity(passed));
+        body.passed(passed);
     }
     let trailers = body.trailers().await.map_err(|_| Outcome::TakenBack)?;
     match left {

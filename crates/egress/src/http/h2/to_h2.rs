@@ -1,12 +1,13 @@
 //! A judged request on its way to a server of HTTP/2, and the response on its way back.
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::Reason;
 use http::{Response, StatusCode};
 
 use super::{
     client::{Client, Outcome},
     head::{Judged, check_trailers, write},
+    upload::Upload,
 };
 use crate::{
     gate::{Answering, Ends, Said, StreamOut, Streams, Unsent, count, size},
@@ -18,7 +19,7 @@ use crate::{
 pub(super) async fn forward(
     allowed: &Allowed<Judged>,
     streams: &mut Streams,
-    (body, client): (RecvStream, &mut Client),
+    (body, client): (Upload, &mut Client),
 ) -> Outcome {
     let carried = allowed.permitted.get().carried;
     if carried.websocket && !streams.takes_websockets() {
@@ -81,7 +82,7 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Ou
 }
 
 /// Sends the body.
-async fn send(mut body: RecvStream, mut out: StreamOut<'_, Judged>) -> Sent {
+async fn send(mut body: Upload, mut out: StreamOut<'_, Judged>) -> Sent {
     if out.permitted().get().carried.is_whole {
         return Sent::Whole;
     }
@@ -97,13 +98,13 @@ async fn send(mut body: RecvStream, mut out: StreamOut<'_, Judged>) -> Sent {
     }
 }
 
-async fn pass(body: &mut RecvStream, out: &mut StreamOut<'_, Judged>) -> Result<(), Sent> {
+async fn pass(body: &mut Upload, out: &mut StreamOut<'_, Judged>) -> Result<(), Sent> {
     while let Some(data) = body.data().await {
         let bytes: Bytes = data.map_err(|_| Sent::TakenBack)?;
         let passed = bytes.len();
         out.write(bytes).await?;
         // It fails for more than came, which is not said here.
-        drop(body.flow_control().release_capacity(passed));
+        body.passed(passed);
     }
     match body.trailers().await {
         Err(_) => Err(Sent::TakenBack),

@@ -117,7 +117,7 @@ impl Seen {
         seen.by(net.program);
         seen.texts.push(("host", net.host.to_string()));
         seen.port = Some(net.port);
-        if let Some(HttpFeatures { method, path }) = &net.http {
+        if let Some(HttpFeatures { method, path, .. }) = &net.http {
             seen.texts.push(("method", (*method).to_owned()));
             seen.texts.push(("path", text(path.plain())));
             if path.ambiguity().is_some() {

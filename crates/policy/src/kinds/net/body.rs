@@ -4,7 +4,7 @@ use std::fmt;
 
 use stockade_types::Port;
 
-use super::RuleTerms;
+use super::{Condition, RuleTerms, Topic};
 use crate::{
     kinds::join,
     pattern::{HostPattern, PathPattern, ProgramPattern},
@@ -17,6 +17,8 @@ pub(crate) struct NetBody {
     pub(crate) methods: Option<Vec<String>>,
     pub(crate) paths: Option<Vec<PathPattern>>,
     pub(crate) programs: Option<Vec<ProgramPattern>>,
+    /// What requests must mean.
+    pub(crate) meaning: Option<Condition>,
     pub(crate) terms: RuleTerms,
 }
 
@@ -73,7 +75,12 @@ impl fmt::Display for Ports {
 
 impl NetBody {
     pub(crate) const fn has_request_conditions(&self) -> bool {
-        self.methods.is_some() || self.paths.is_some()
+        self.methods.is_some() || self.paths.is_some() || self.meaning.is_some()
+    }
+
+    /// Returns what the meaning of requests must be about.
+    pub(crate) fn topic(&self) -> Option<Topic> {
+        self.meaning.as_ref().map(Condition::topic)
     }
 
     /// Returns the ports that are written one by one, for the rule or for one of its hosts.
@@ -86,7 +93,11 @@ impl NetBody {
 impl fmt::Display for NetBody {
     /// Writes the conditions for people, for example `net good.test on 443, 80; methods GET`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "net {} on {}", join(&self.hosts), self.ports)?;
+        let what = self.topic().map_or("net", Topic::as_str);
+        write!(f, "{what} {} on {}", join(&self.hosts), self.ports)?;
+        if let Some(meaning) = &self.meaning {
+            meaning.fmt(f)?;
+        }
         if let Some(methods) = &self.methods {
             write!(f, "; methods {}", join(methods))?;
         }

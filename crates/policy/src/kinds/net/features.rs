@@ -2,6 +2,7 @@
 
 use stockade_types::{Host, RawText};
 
+use super::Meaning;
 use crate::request_path::RequestPath;
 
 #[derive(Debug)]
@@ -35,18 +36,20 @@ impl<'r> Programs<'r> {
     }
 }
 
-/// Path and method of a request.
+/// Path and method of a request, and what its body says.
 #[derive(Debug)]
 pub(crate) struct HttpFeatures<'r> {
     pub(crate) method: &'r str,
     pub(crate) path: RequestPath<'r>,
+    pub(crate) meaning: &'r [Meaning],
 }
 
 impl<'r> HttpFeatures<'r> {
-    pub(crate) fn new(method: &'r str, path: &'r [u8]) -> Self {
+    pub(crate) fn new(method: &'r str, path: &'r [u8], meaning: &'r [Meaning]) -> Self {
         Self {
             method,
             path: RequestPath::new(path),
+            meaning,
         }
     }
 }

@@ -40,13 +40,13 @@ impl NetBody {
             }
         }
         match &features.http {
-            Some(http) => self.fit_http(effect, http).map(|()| Fit::Now),
+            Some(http) => self.fit_http(effect, http),
             None if self.has_request_conditions() => Ok(Fit::Later),
             None => Ok(Fit::Now),
         }
     }
 
-    fn fit_http(&self, effect: Verdict, http: &HttpFeatures<'_>) -> Result<(), Miss> {
+    fn fit_http(&self, effect: Verdict, http: &HttpFeatures<'_>) -> Result<Fit, Miss> {
         if let Some(methods) = &self.methods {
             // Methods are case-sensitive (RFC 9110 section 9.1), but some servers are not.
             let fits = methods.iter().any(|own| {
@@ -72,7 +72,12 @@ impl NetBody {
                 return Err(Miss::RequestPath);
             }
         }
-        Ok(())
+        match &self.meaning {
+            Some(meaning) => meaning
+                .fit(effect, (http.method, &http.path), http.meaning)
+                .ok_or(Miss::Meaning),
+            None => Ok(Fit::Now),
+        }
     }
 
     /// Tells whether the host names something, rather than everything.
@@ -89,7 +94,13 @@ impl NetBody {
         let (Some(x), Some(y)) = (self.hosts.get(pattern), outer.hosts.get(outer_pattern)) else {
             return false;
         };
-        y.pattern.contains(&x.pattern)
+        let by_meaning = match (&self.meaning, &outer.meaning) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(inner), Some(outer)) => inner.lies_within(outer),
+        };
+        by_meaning
+            && y.pattern.contains(&x.pattern)
             && (outer.methods.is_none() || self.methods.is_some())
             && list_within(
                 self.paths.as_deref(),

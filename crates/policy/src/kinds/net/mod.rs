@@ -1,10 +1,12 @@
-//! `what = "net"`: connections, HTTP requests on them, and names that are looked up.
+//! `what = "net"`: connections, HTTP requests on them, and names that are looked up; and the rules
+//! about the meaning of requests (`what = "git"`), which are rules about hosts with one more condition.
 
 mod body;
 mod features;
 mod fit;
 mod hosts;
 mod index;
+mod meaning;
 mod probe;
 mod read;
 mod request;
@@ -14,8 +16,10 @@ mod words;
 pub(crate) use body::{HostAt, NetBody, Ports};
 pub(crate) use features::{HttpFeatures, NetFeatures, Programs};
 pub(crate) use index::HostIndex;
+pub(crate) use meaning::{Condition, Topic};
+pub use meaning::{Git, GitOperation, Meaning, RefChange, RefEffect};
 pub(crate) use probe::{Line, name_probe, probe};
-pub(crate) use read::{FIELDS, body};
+pub(crate) use read::{FIELDS, SERVICE_FIELDS, body};
 pub use request::{HttpRequest, NameRequest, NetRequest};
 pub(crate) use request::{WEB_PORTS, endpoint_shape, twin_of};
 pub(crate) use terms::RuleTerms;

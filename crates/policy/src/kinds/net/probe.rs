@@ -84,6 +84,7 @@ fn connection(target: &str, method: Option<&str>) -> Result<Line, ProbeError> {
             port,
             method: method.to_owned(),
             path: RawText::from(path.as_str()),
+            meaning: Vec::new(),
             subject,
         }
     });

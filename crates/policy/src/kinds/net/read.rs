@@ -6,7 +6,7 @@ use stockade_types::Verdict;
 use toml::de::DeValue;
 
 use super::{
-    NetBody, Ports, RuleTerms,
+    NetBody, Ports, RuleTerms, Topic,
     hosts::{self, Bound},
 };
 use crate::{
@@ -18,6 +18,17 @@ use crate::{
 
 /// Ports of a net rule that names none.
 const PORTS: [u16; 2] = [80, 443];
+
+/// The fields of a rule about hosts whose requests are told apart by what they mean.
+pub(crate) const SERVICE_FIELDS: [&str; 7] = [
+    "hosts",
+    "ports",
+    "programs",
+    "private",
+    "tls",
+    "bytes_max",
+    "requests_per_minute_max",
+];
 
 /// The fields that only such a rule has, or has too.
 pub(crate) const FIELDS: [&str; 9] = [
@@ -36,7 +47,7 @@ pub(crate) fn body(
     file: &mut File<'_>,
     fields: &Fields<'_>,
     effect: Verdict,
-    sets: &HostSets,
+    (topic, sets): (Option<Topic>, &HostSets),
 ) -> Option<NetBody> {
     missing(
         file,
@@ -49,7 +60,8 @@ pub(crate) fn body(
     let programs = fields
         .list(file, "programs", connecting_program)
         .map(values);
-    let conditions = methods.is_some() || paths.is_some();
+    let meaning = topic.map(|topic| topic.read(file, fields, effect));
+    let conditions = methods.is_some() || paths.is_some() || meaning.is_some();
     let terms = RuleTerms::read(file, fields, effect, conditions);
     let ports = ports(file, fields, effect);
     let texts = fields.texts(file, "hosts")?;
@@ -66,6 +78,7 @@ pub(crate) fn body(
         methods,
         paths,
         programs,
+        meaning,
         terms,
     })
 }

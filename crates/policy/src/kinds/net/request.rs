@@ -1,5 +1,6 @@
 //! What is known of a connection, of a request on it, and of a name that is looked up.
 
+use super::Meaning;
 use serde::{Deserialize, Serialize};
 use stockade_types::{Digest, Host, HostName, Port, RawText, Subject, Target};
 
@@ -28,6 +29,9 @@ pub struct HttpRequest {
     pub method: String,
     /// Path with query.
     pub path: RawText,
+    /// What it means, as far as its body was read too; policy itself reads the head.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub meaning: Vec<Meaning>,
     /// Who wants it.
     #[serde(default)]
     pub subject: Subject,
@@ -66,12 +70,24 @@ impl HttpRequest {
             port: Some(self.port.get()),
             method: Some(self.method.clone()),
             path: Some(self.path.clone()),
+            meaning: self.meaning.iter().map(Meaning::in_words).collect(),
             ..Target::default()
         }
     }
 
     /// Adds what was shown of it: the same whoever asks.
     pub(crate) fn hash_shape(&self, hash: &mut Canonical) {
+        if let [meaning] = self.meaning.as_slice()
+            && let Some(bound) = meaning.bound()
+        {
+            hash.field(b"meaning").endpoint(&self.host, self.port);
+            hash.field(bound.as_bytes());
+            return;
+        }
+        self.hash_request(hash);
+    }
+
+    fn hash_request(&self, hash: &mut Canonical) {
         hash.field(b"http").endpoint(&self.host, self.port);
         hash.field(self.method.as_bytes())
             .field(self.path.as_bytes());
@@ -79,7 +95,10 @@ impl HttpRequest {
 
     /// Adds what makes it this request and no other.
     pub(crate) fn hash(&self, hash: &mut Canonical) {
-        self.hash_shape(hash);
+        self.hash_request(hash);
+        for meaning in &self.meaning {
+            hash.field(format!("{meaning:?}").as_bytes());
+        }
         hash.field(self.subject.exe.as_bytes());
     }
 }

@@ -1,0 +1,127 @@
+//! `what = "git"`: git over HTTPS that is opened.
+
+use stockade_testkit::{
+    Output, Repo, TestEnv,
+    approvals::{self, Answer, Asked},
+    events,
+    lab::{Forge, TlsServer},
+};
+
+use crate::network::for_each_user;
+
+/// A project whose remote is behind TLS.
+struct Project<'e> {
+    env: &'e TestEnv,
+    repo: Repo,
+    server: TlsServer,
+}
+
+impl<'e> Project<'e> {
+    fn new(env: &'e TestEnv) -> Self {
+        let repo = env.repo();
+        let server = Forge::behind_tls(env, &repo, "git.test");
+        let url = format!("https://git.test:{}/shop.git", server.port());
+        for line in [
+            vec!["remote", "set-url", "origin", &url],
+            vec!["checkout", "-q", "-b", "topic"],
+            vec!["commit", "-q", "--allow-empty", "-m", "two"],
+        ] {
+            repo.git(env, &line).assert_success();
+        }
+        Self { env, repo, server }
+    }
+
+    /// Runs a line under rules, each a table of TOML without hosts, and answers questions with
+    /// `answer`.
+    fn run(
+        &self,
+        rules: &[&str],
+        line: &str,
+        answer: impl Fn(&Asked) -> Answer,
+    ) -> (Output, Vec<Asked>) {
+        let authority = self
+            .env
+            .write("authority.pem", self.server.certificate_pem());
+        let mut text = format!(
+            "schema = 1\n[network]\nupstream_ca = [\"{}\"]\n[network.hosts]\n\"git.test\" = \
+             \"127.0.0.1\"\n[[allow]]\nid = \"commands\"\nwhat = \"exec\"\ncommand = [[\"git\", \"push\", \"**\"], [\"git\", \"send-pack\", \"**\"]]\n",
+            authority.display()
+        );
+        for rule in rules {
+            let (header, rest) = rule.split_once('\n').unwrap_or((rule, ""));
+            let (port, private) = match header {
+                "[[deny]]" => (self.server.port(), ""),
+                _ => (self.server.port(), "private = true\n"),
+            };
+            let whole =
+                format!("{header}\nhosts = [\"git.test\"]\nports = [{port}]\n{private}{rest}\n");
+            text.push_str(&whole);
+        }
+        let policy = self.env.write("policy.toml", &text).display().to_string();
+        let options = ["--ask", "inbox", "--policy", policy.as_str()];
+        let run = self.env.session_with(self.repo.path(), &options).line(line);
+        approvals::answer_all(self.env, run.spawn(), answer)
+    }
+
+    /// Returns the commit of a branch of the remote.
+    fn at(&self, branch: &str) -> Option<String> {
+        let output = self
+            .env
+            .command("git")
+            .args(["rev-parse", "--verify", "-q", branch])
+            .current_dir(self.repo.origin())
+            .output();
+        (output.code() == 0).then(|| output.stdout.trim().to_owned())
+    }
+
+    /// Returns how many requests to push arrived.
+    fn pushes(&self) -> usize {
+        let requests = self.server.requests();
+        let pushes = |one: &&stockade_testkit::http::Request| one.path().ends_with("receive-pack");
+        requests.iter().filter(pushes).count()
+    }
+}
+
+fn yes(scope: &str) -> Answer {
+    Answer::Allow {
+        scope: scope.to_owned(),
+    }
+}
+
+fn no() -> Answer {
+    Answer::Deny {
+        reason: "not this".to_owned(),
+    }
+}
+
+const FETCH: &str = "[[allow]]\nid = \"fetch\"\nwhat = \"git\"\nrepositories = [\"shop\"]\noperations = [\"fetch\"]\n";
+const ASK: &str = "[[ask]]\nid = \"push\"\nwhat = \"git\"\noperations = [\"push\"]\n";
+
+/// A fetch passes without a question, a push is one question that names repository and branch, and the
+/// answer decides. After a no nothing of the push has arrived, and git shows the reason.
+#[test]
+fn a_push_is_asked_about_and_a_fetch_is_not() {
+    for_each_user(|env| {
+        let project = Project::new(env);
+        let line = "git fetch -q origin && echo fetched; git push -q origin topic; echo pushed $?";
+        let (output, asked) = project.run(&[FETCH, ASK], line, |_| no());
+        output.assert_stdout("fetched\npushed 1");
+        output.assert_stderr("remote: denied by stockade by the rule `push`");
+        let record = events::summary(&env.record());
+        assert_eq!(asked.len(), 1, "{asked:?} {output:?} {record}");
+        assert!(
+            asked[0].mentions("push to shop: new branch topic"),
+            "{asked:?}"
+        );
+        assert_eq!(
+            (project.at("topic"), project.pushes()),
+            (None, 0),
+            "{record}"
+        );
+
+        let (output, asked) = project.run(&[FETCH, ASK], line, |_| yes("once"));
+        output.assert_stdout("fetched\npushed 0");
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert!(project.at("topic").is_some(), "{output:?}");
+    });
+}

@@ -1,0 +1,79 @@
+//! The body of a request, whose first bytes may have been read before the request was judged.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+use stockade_policy::Meaning;
+use tokio::time::timeout;
+
+use crate::{
+    http::meaning::{Held, Reading},
+    limits::OPENING_WAIT,
+};
+
+/// The body of a request on its way.
+pub(super) struct Upload {
+    /// What was read and not passed on, in order.
+    ahead: VecDeque<Bytes>,
+    /// Bytes of it for which the client may send as many more already.
+    released: usize,
+    stream: RecvStream,
+}
+
+impl Upload {
+    pub(super) const fn new(stream: RecvStream) -> Self {
+        Self {
+            ahead: VecDeque::new(),
+            released: 0,
+            stream,
+        }
+    }
+
+    /// Reads as much of the body as says more of what the request means. What is slow, broken or too
+    /// much is judged by what is known.
+    pub(super) async fn read_ahead(&mut self, mut reading: Reading) -> Vec<Meaning> {
+        let mut held = Held::default();
+        let read = async {
+            while reading.wants_more() && !self.stream.is_end_stream() {
+                let Some(Ok(data)) = self.stream.data().await else {
+                    return;
+                };
+                let bytes = data.len();
+                reading.feed(&data);
+                self.ahead.push_back(data);
+                if !held.grow(bytes) {
+                    return;
+                }
+                // Where this fails, the client sends no more, and the wait has its end.
+                if self.stream.flow_control().release_capacity(bytes).is_ok() {
+                    self.released += bytes;
+                }
+            }
+        };
+        let _in_time = timeout(OPENING_WAIT, read).await;
+        reading.finish(self.stream.is_end_stream())
+    }
+
+    /// Returns the next piece; `None` at the end.
+    pub(super) async fn data(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        match self.ahead.pop_front() {
+            Some(data) => Some(Ok(data)),
+            None => self.stream.data().await,
+        }
+    }
+
+    /// Says that so many bytes were passed on, so that as many more may come.
+    pub(super) fn passed(&mut self, bytes: usize) {
+        let before = self.released.min(bytes);
+        self.released -= before;
+        // The client may be gone, which shows when the next piece is read.
+        drop(self.stream.flow_control().release_capacity(bytes - before));
+    }
+
+    /// Returns the fields after the body.
+    pub(super) async fn trailers(&mut self) -> Result<Option<HeaderMap>, h2::Error> {
+        self.stream.trailers().await
+    }
+}
