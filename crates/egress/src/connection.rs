@@ -16,21 +16,19 @@
 //! before its server is opened, and each of its requests again; the server is opened for the first
 //! request that may pass.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
-use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
-use stockade_types::{ApprovalId, Host, HostName, Port, Verdict};
+use stockade_policy::{Approvals, AsRequest, Decision, NetRequest};
+use stockade_types::{ApprovalId, Verdict};
 use tokio::time::timeout;
 
 use crate::{
     Proxy,
-    addresses::is_synthetic_space,
     alpn::Http,
     choice::{Plan, choose, shown_name, tls_plan},
+    destination::{impossible, request},
     dial::Carries,
+    hold::Early,
     http::{
         Answer, Carrier,
         h1::{self, Exchange, linger},
@@ -44,7 +42,7 @@ use crate::{
     tls::{self, ALERT_ACCESS_DENIED},
     upstream::{Failed, Opened, Upstream},
     watch::Watch,
-    wire::{Decided, Protocol, Revocations},
+    wire::{Decided, Revocations},
 };
 
 /// How far a connection is; the table of this module says what each stage knows.
@@ -101,13 +99,15 @@ struct Link<'a> {
     head: Vec<u8>,
     /// The connection that was made before the client was connected.
     made: Option<Upstream>,
+    /// The approvals that were given to the connection then.
+    held: Approvals,
     /// Subscribed before anything is asked, so that no revocation falls between.
     revocations: Revocations,
 }
 
 /// Serves one accepted connection.
 pub(crate) async fn serve(proxy: &Arc<Proxy>, client: Stream, destination: SocketAddr) {
-    let Some((request, made)) = find_out(proxy, &client, destination).await else {
+    let Some((request, early)) = find_out(proxy, &client, destination).await else {
         // It is gone already, so there is nothing to judge and nothing passes.
         return client.reset();
     };
@@ -119,7 +119,8 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, client: Stream, destination: Socke
         is_service: service.is_some(),
         request,
         head: Vec::new(),
-        made,
+        made: early.upstream,
+        held: early.held,
         revocations: proxy.supervisor.revocations(),
     };
     let mut stage = Stage::Attributed;
@@ -161,68 +162,11 @@ async fn find_out(
     proxy: &Proxy,
     client: &Stream,
     destination: SocketAddr,
-) -> Option<(NetRequest, Option<Upstream>)> {
+) -> Option<(NetRequest, Early)> {
     let peer = client.peer_addr().ok()?;
-    let made = proxy.made.take(peer, destination);
+    let early = proxy.made.take(peer, destination);
     let request = request(proxy, peer, destination).await?;
-    Some((request, made))
-}
-
-/// Finds out who wants to go where; `None` for a port that none is.
-pub(crate) async fn request(
-    proxy: &Proxy,
-    peer: SocketAddr,
-    destination: SocketAddr,
-) -> Option<NetRequest> {
-    let port = Port::new(destination.port())?;
-    let address = destination.ip().to_canonical();
-    let name: Option<HostName> = {
-        let table = proxy
-            .synthetic
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        table.name(address).cloned()
-    };
-    let host = match name {
-        Some(name) => Host::Name(name),
-        // What programs reach by any name of their own machine.
-        None if address.is_loopback() => {
-            local_service(proxy, port).unwrap_or(Host::Address(address))
-        }
-        None => Host::Address(address),
-    };
-    // Where it cannot be told who asks, nobody does: rules know how to judge that.
-    let subject = proxy
-        .supervisor
-        .attribute(Protocol::Tcp, peer, destination)
-        .await
-        .unwrap_or_default();
-    Some(NetRequest {
-        host,
-        port,
-        subject,
-    })
-}
-
-/// Returns the name under which a port of the session's loopback is a service of the machine.
-fn local_service(proxy: &Proxy, port: Port) -> Option<Host> {
-    let local = Host::Name("localhost".parse().ok()?);
-    proxy.resolver.service(&local, port).map(|_| local)
-}
-
-/// Returns the refusal of a destination that no rule can open.
-pub(crate) fn impossible(request: &NetRequest, destination: SocketAddr) -> Option<Decision> {
-    let Host::Address(address) = request.host else {
-        return None;
-    };
-    if address.is_loopback() || destination.ip().is_unspecified() {
-        let reason = "loopback of the session is not reached through the network";
-        return Some(Control::Loopback.denies(reason, ""));
-    }
-    is_synthetic_space(address).then(|| {
-        let reason = "this address stands for no name of this session";
-        Control::UnknownAddress.denies(reason, "look the name up and connect to the answer")
-    })
+    Some((request, early))
 }
 
 impl Link<'_> {
@@ -259,8 +203,11 @@ impl Link<'_> {
             client: &self.client,
             destination: self.destination,
         };
-        let none = Approvals::none();
-        let judged = self.proxy.judge.judge(&self.request, &none, waiter).await;
+        let judged = self
+            .proxy
+            .judge
+            .judge(&self.request, &self.held, waiter)
+            .await;
         let allowed = match judged {
             Judgement::Permitted(allowed) => allowed,
             Judgement::Denied(decision) => return Stage::refused(*decision, flight),

@@ -1,8 +1,10 @@
 //! Connections whose first packet the kernel still holds: where policy lets a program talk to a host
-//! whatever it says, the host is dialled first, and the program is told what came of that.
+//! whatever it says, the host is dialled first, and the program is told what came of that. Where no
+//! rule lets the program reach the host and port, whatever it says, or a person would have to be asked
+//! and nobody can be, it is refused before it is connected.
 //!
-//! What is asked about, judged by its requests or refused goes on at once: its answer is one that the
-//! program's own protocol carries, and comes after it is connected.
+//! What is asked about or judged by its requests goes on at once: its answer is one that the program's
+//! own protocol carries, and comes after it is connected.
 
 use std::{
     collections::HashMap,
@@ -11,14 +13,16 @@ use std::{
     time::Instant,
 };
 
-use stockade_types::Verdict;
+use stockade_policy::{Approvals, AsRequest, Decision, NetRequest};
+use stockade_types::{Host, HostName, Port, ProcessId};
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
     Proxy,
-    connection::{impossible, request},
+    destination::{impossible, request},
     dial::{Carries, Route, Unreachable},
-    limits::MADE_KEPT,
+    judge::{Allowed, Judgement, decided},
+    limits::{MADE_KEPT, REFUSED_KEPT, REFUSED_NAMES_MAX},
     upstream::{Failed, Upstream, entry, not_found},
     wire::{Connecting, Word},
 };
@@ -31,23 +35,40 @@ type Ends = (SocketAddr, SocketAddr);
 
 /// Connections that were made for programs whose own connection comes next.
 #[derive(Debug, Default)]
-pub(crate) struct Made(Mutex<HashMap<Ends, (Upstream, Instant)>>);
+pub(crate) struct Made(Mutex<HashMap<Ends, (Early, Instant)>>);
+
+/// What was settled of a connection before its program was connected.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    /// The connection to the host.
+    pub(crate) upstream: Option<Upstream>,
+    /// The approvals that the connection rests on.
+    pub(crate) held: Approvals,
+}
+
+impl Early {
+    fn is_nothing(&self) -> bool {
+        self.upstream.is_none() && self.held.is_empty()
+    }
+}
 
 /// Packets of connections that are being made: a first packet that gets no answer is sent again.
 type Waiting = Arc<Mutex<HashMap<Ends, Vec<u32>>>>;
 
 impl Made {
     /// Takes what was made for a connection that was accepted now.
-    pub(crate) fn take(&self, source: SocketAddr, destination: SocketAddr) -> Option<Upstream> {
+    pub(crate) fn take(&self, source: SocketAddr, destination: SocketAddr) -> Early {
         let ends = (plain(source), plain(destination));
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.remove(&ends).map(|(upstream, _)| upstream)
+        made.remove(&ends)
+            .map(|(early, _)| early)
+            .unwrap_or_default()
     }
 
-    fn put(&self, ends: Ends, upstream: Upstream) -> Instant {
+    fn put(&self, ends: Ends, early: Early) -> Instant {
         let now = Instant::now();
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.insert(ends, (upstream, now));
+        made.insert(ends, (early, now));
         now
     }
 
@@ -57,6 +78,38 @@ impl Made {
         if made.get(&ends).is_some_and(|(_, at)| *at == since) {
             made.remove(&ends);
         }
+    }
+}
+
+/// Names that programs were refused at one of their two addresses a moment ago: a client then tries the
+/// other one, which is the same attempt and no second event.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedNames(Mutex<HashMap<Attempt, (bool, Instant)>>);
+
+/// Who wanted to go where.
+type Attempt = (ProcessId, HostName, Port);
+
+impl RefusedNames {
+    /// Tells whether the same attempt was refused at the name's other address. Each event stands for one
+    /// further refusal at most.
+    fn is_told(&self, request: &NetRequest, destination: SocketAddr) -> bool {
+        let (Some(process), Host::Name(name)) = (request.subject.id, &request.host) else {
+            return false;
+        };
+        let key = (process, name.clone(), request.port);
+        let family = destination.is_ipv4();
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((other, since)) = names.remove(&key)
+            && other != family
+            && since.elapsed() < REFUSED_KEPT
+        {
+            return true;
+        }
+        if names.len() >= REFUSED_NAMES_MAX {
+            names.clear();
+        }
+        names.insert(key, (family, Instant::now()));
+        false
     }
 }
 
@@ -82,7 +135,8 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, mut connecting: mpsc::Receiver<Conn
         let (proxy, waiting) = (Arc::clone(&proxy), Arc::clone(&waiting));
         tasks.spawn(async move {
             let (word, kept) = match Box::pin(make(&proxy, ends)).await {
-                Ok(upstream) => (Word::Go, Some(proxy.made.put(ends, upstream))),
+                Ok(early) if early.is_nothing() => (Word::Go, None),
+                Ok(early) => (Word::Go, Some(proxy.made.put(ends, early))),
                 Err(word) => (word, None),
             };
             let packets = waiting
@@ -100,18 +154,59 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, mut connecting: mpsc::Receiver<Conn
     }
 }
 
-/// Makes the connection that a program wants, if policy lets it whatever the program says.
-async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Word> {
+/// Judges the connection that a program wants, and makes it if policy lets it whatever the program
+/// says.
+async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Early, Word> {
     // What is not understood here is found out, and refused, once it is accepted.
-    let request = request(proxy, source, destination).await.ok_or(Word::Go)?;
-    if impossible(&request, destination).is_some() {
-        return Err(Word::Go);
+    let Some(request) = request(proxy, source, destination).await else {
+        return Ok(Early::default());
+    };
+    if let Some(decision) = impossible(&request, destination) {
+        return Err(refuse(proxy, &request, destination, decision).await);
     }
-    let allowed = proxy.judge.permit(&request);
-    let allowed = allowed.ok_or(Word::Go)?;
-    let is_read = allowed.decision.http_only || allowed.decision.terms.inspect;
-    if is_read || allowed.decision.verdict != Verdict::Allow {
-        return Err(Word::Go);
+    let allowed = match proxy.judge.judge_early(&request).await {
+        Some(Judgement::Permitted(allowed)) => allowed,
+        Some(Judgement::Denied(decision)) => {
+            return Err(refuse(proxy, &request, destination, *decision).await);
+        }
+        None => return Ok(Early::default()),
+    };
+    let upstream = Box::pin(dial(proxy, &request, &allowed)).await?;
+    Ok(Early {
+        upstream,
+        held: allowed.approvals,
+    })
+}
+
+/// Records the refusal of what no request on it could be allowed for.
+async fn refuse(
+    proxy: &Proxy,
+    request: &NetRequest,
+    destination: SocketAddr,
+    decision: Decision,
+) -> Word {
+    if proxy.refused.is_told(request, destination) {
+        return Word::Refused;
+    }
+    // The program is refused whether or not that can be recorded.
+    drop(
+        proxy
+            .judge
+            .record(decided(request.as_request(), decision))
+            .await,
+    );
+    Word::Refused
+}
+
+/// Makes an allowed connection, unless what the program says decides about it; the error is what the
+/// program is told.
+async fn dial(
+    proxy: &Proxy,
+    request: &NetRequest,
+    allowed: &Allowed<NetRequest>,
+) -> Result<Option<Upstream>, Word> {
+    if allowed.decision.http_only || allowed.decision.terms.inspect {
+        return Ok(None);
     }
     let terms = &allowed.decision.terms;
     if proxy.budgets.look(&terms.bytes_max, 1).is_err() {
@@ -121,29 +216,29 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Upstream, Wo
     // Plain HTTP may go to the proxy as requests, which is known when there is one.
     let plain = proxy.proxies.for_host(&request.host, request.port, true);
     if plain.is_some() && request.port.get() != HTTPS {
-        return Err(Word::Go);
+        return Ok(None);
     }
     let ways = (&proxy.resolver, &proxy.proxies);
     let route = Route::find(&allowed.permitted, ways, private, Carries::Bytes);
     let route = Box::pin(route).await;
-    let entry = entry(&allowed, None, Some("before its first byte".to_owned()));
+    let entry = entry(allowed, None, Some("before its first byte".to_owned()));
     let route = match route {
         Ok(route) => route,
-        Err(error) if error.is_refusal() => return Err(Word::Go),
+        Err(error) if error.is_refusal() => return Ok(None),
         Err(error) => {
             proxy.unreached.note(&request.host, &error);
             let word = word(&error);
             return match not_found(proxy, request.port, entry, error).await {
                 Failed::Unreachable(_) | Failed::Refused(_) => Err(word),
-                Failed::Unrecorded(_) => Err(Word::Go),
+                Failed::Unrecorded(_) => Ok(None),
             };
         }
     };
     match Upstream::dial(proxy, entry, route).await {
-        Ok(upstream) => Ok(upstream),
+        Ok(upstream) => Ok(Some(upstream)),
         Err(Failed::Unreachable(error)) => Err(word(&error)),
         // The journal failed, so that nothing passes: which is said in the program's own protocol.
-        Err(Failed::Refused(_) | Failed::Unrecorded(_)) => Err(Word::Go),
+        Err(Failed::Refused(_) | Failed::Unrecorded(_)) => Ok(None),
     }
 }
 

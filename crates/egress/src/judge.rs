@@ -7,8 +7,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_policy::{Approvals, AsRequest, Decision, Meaning, Permitted, Policy, Request};
-use stockade_types::{ApprovalId, DecisionRecord, Host, HostName, RawText, Subject, Verdict};
+use stockade_policy::{
+    Approvals, AsRequest, Decision, Meaning, NameRequest, NetRequest, Permitted, Policy, Request,
+};
+use stockade_types::{
+    ApprovalId, AskMode, DecisionRecord, Host, HostName, Port, RawText, Subject, Verdict,
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -16,6 +20,12 @@ use crate::{
     stream::Stream,
     wire::{Client, Decided, Protocol, Unanswered},
 };
+
+/// Ports at which a name can belong to a command.
+const WEB_PORTS: [u16; 2] = [443, 80];
+
+/// Why a question of a session without people is refused.
+const NOBODY: &str = "nobody could be asked";
 
 /// A request that was judged; nothing is recorded yet.
 #[derive(Debug)]
@@ -49,6 +59,7 @@ impl<T> Allowed<T> {
 pub(crate) struct Judge {
     policy: Policy,
     supervisor: Arc<Client>,
+    ask: AskMode,
 }
 
 /// Whose program waits while somebody is asked.
@@ -72,8 +83,20 @@ pub(crate) trait Withdrawn: Sync {
 }
 
 impl Judge {
-    pub(crate) const fn new(policy: Policy, supervisor: Arc<Client>) -> Self {
-        Self { policy, supervisor }
+    pub(crate) const fn new(policy: Policy, supervisor: Arc<Client>, ask: AskMode) -> Self {
+        Self {
+            policy,
+            supervisor,
+            ask,
+        }
+    }
+
+    /// Tells whether a question can get an answer of a person in this session.
+    pub(crate) const fn asks_people(&self) -> bool {
+        match self.ask {
+            AskMode::Tty | AskMode::Inbox => true,
+            AskMode::Deny => false,
+        }
     }
 
     /// Decides without asking anyone.
@@ -84,6 +107,62 @@ impl Judge {
     /// Returns what the head of a request means, as far as rules about its host need it.
     pub(crate) fn meaning(&self, host: &Host, method: &str, path: &RawText) -> Vec<Meaning> {
         self.policy.meaning(host, method, path.as_bytes())
+    }
+
+    /// Decides whether a name is known to a program: if a connection to it could be allowed or, where
+    /// there is somebody to ask, asked about; or if it belongs to a command that may run.
+    pub(crate) async fn name(&self, request: &NameRequest) -> Decision {
+        let asked = Request::Name(request.clone());
+        let decision = self.look(&asked);
+        if decision.verdict == Verdict::Deny || self.asks_people() {
+            return decision;
+        }
+        let best = self.policy.prospect(request);
+        if best.verdict == Verdict::Allow || self.is_covered(request).await {
+            return decision;
+        }
+        *refused(best, NOBODY)
+    }
+
+    /// Tells whether a connection of the program to the name belongs to a command that was allowed.
+    async fn is_covered(&self, name: &NameRequest) -> bool {
+        for port in WEB_PORTS.into_iter().filter_map(Port::new) {
+            let request = Request::Net(NetRequest {
+                host: Host::Name(name.name.clone()),
+                port,
+                subject: name.subject.clone(),
+            });
+            if self.supervisor.covered(request).await.is_ok_and(|is| is) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Judges a connection whose program knows nothing of it yet. `None` if somebody is to be asked:
+    /// the program waits for that once it is connected.
+    pub(crate) async fn judge_early(&self, value: &NetRequest) -> Option<Judgement<NetRequest>> {
+        let decision = match self.try_permit(value, &Approvals::none()) {
+            Ok(allowed) => return Some(Judgement::Permitted(Box::new(allowed))),
+            Err(decision) if decision.verdict == Verdict::Deny => {
+                return Some(Judgement::Denied(decision));
+            }
+            Err(decision) if self.asks_people() => {
+                drop(decision);
+                return None;
+            }
+            Err(decision) => decision,
+        };
+        // What belongs to a command that was allowed needs no person.
+        let asked = self.supervisor.ask(value.as_request(), (*decision).clone());
+        let answer = asked
+            .await
+            .map_err(|error| cannot_ask(&error))
+            .and_then(|answer| answer);
+        Some(match answer {
+            Ok(approvals) => self.settle(value, &approvals),
+            Err(reason) => Judgement::Denied(refused(*decision, &reason)),
+        })
     }
 
     /// Tells whether a host is open to a program as a whole, without a question.
@@ -106,21 +185,21 @@ impl Judge {
             Err(decision) => return Judgement::Denied(decision),
         };
         match self.ask(&value.as_request(), &decision, waiter).await {
-            Ok(approvals) => match self.try_permit(value, &approvals) {
-                Ok(allowed) => Judgement::Permitted(Box::new(allowed)),
-                // An answer that does not cover the request is not asked about a second time.
-                Err(again) if again.verdict == Verdict::Ask => {
-                    Judgement::Denied(refused(*again, "the approval does not cover this request"))
-                }
-                Err(again) => Judgement::Denied(again),
-            },
+            Ok(approvals) => self.settle(value, &approvals),
             Err(reason) => Judgement::Denied(refused(*decision, &reason)),
         }
     }
 
-    /// Returns the proof for what the policy allows by itself.
-    pub(crate) fn permit<T: AsRequest + Clone>(&self, value: &T) -> Option<Allowed<T>> {
-        self.try_permit(value, &Approvals::none()).ok()
+    /// Judges again, with the answer.
+    fn settle<T: AsRequest + Clone>(&self, value: &T, approvals: &Approvals) -> Judgement<T> {
+        match self.try_permit(value, approvals) {
+            Ok(allowed) => Judgement::Permitted(Box::new(allowed)),
+            // An answer that does not cover the request is not asked about a second time.
+            Err(again) if again.verdict == Verdict::Ask => {
+                Judgement::Denied(refused(*again, "the approval does not cover this request"))
+            }
+            Err(again) => Judgement::Denied(again),
+        }
     }
 
     fn try_permit<T: AsRequest + Clone>(
@@ -166,8 +245,7 @@ impl Judge {
             // It may have gone since it was looked at last.
             Ok(Ok(_)) if self.has_left(waiter).await => Err(LEFT.to_owned()),
             Ok(settled) => settled,
-            Err(Unanswered::Late) => Err("no answer came in time".to_owned()),
-            Err(error) => Err(format!("the question could not be asked: {error}")),
+            Err(error) => Err(cannot_ask(&error)),
         }
     }
 
@@ -219,6 +297,17 @@ impl Judge {
     /// Has a decision journaled; only then may it take effect.
     pub(crate) async fn record(&self, decided: Decided) -> Result<DecisionRecord, Unanswered> {
         self.supervisor.decided(decided).await
+    }
+}
+
+fn cannot_ask(error: &Unanswered) -> String {
+    match error {
+        Unanswered::Late => "no answer came in time".to_owned(),
+        Unanswered::Gone
+        | Unanswered::Busy
+        | Unanswered::Failed(_)
+        | Unanswered::Mismatch
+        | Unanswered::Frame(_) => format!("the question could not be asked: {error}"),
     }
 }
 

@@ -17,6 +17,7 @@ mod choice;
 mod closings;
 mod connection;
 mod datagrams;
+mod destination;
 mod dial;
 mod dns;
 mod first_line;
@@ -48,7 +49,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use stockade_policy::{HostSets, Policy, Problems, Source};
-use stockade_types::{Digest, HostName, Secret};
+use stockade_types::{AskMode, Digest, HostName, Secret};
 use tokio::{
     net::{TcpStream, UnixStream},
     task::JoinSet,
@@ -146,6 +147,8 @@ pub struct Sockets {
     pub proxy_login: Option<Secret<String>>,
     /// Certificates, in PEM, of the authorities that vouch for servers whose TLS is opened.
     pub roots: Vec<u8>,
+    /// Who can be asked in this session.
+    pub ask: AskMode,
 }
 
 /// Why the egress process cannot work.
@@ -181,6 +184,7 @@ pub(crate) struct Proxy {
     pub(crate) unreached: unreached::Unreached,
     pub(crate) closings: closings::Closings,
     pub(crate) made: hold::Made,
+    pub(crate) refused: hold::RefusedNames,
     pub(crate) budgets: Arc<gate::Budgets>,
     pub(crate) rates: rates::Rates,
     pub(crate) proxies: proxies::Proxies,
@@ -226,13 +230,14 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let (closings, record_closings) = closings::Closings::new(Arc::clone(&supervisor));
     let proxy = Arc::new(Proxy {
         resolver: dns::Resolver::new((fixed, services), hosts_file, resolvers),
-        judge: judge::Judge::new(policy, Arc::clone(&supervisor)),
+        judge: judge::Judge::new(policy, Arc::clone(&supervisor), sockets.ask),
         supervisor: Arc::clone(&supervisor),
         synthetic: Mutex::default(),
         names: dns::Names::default(),
         unreached: unreached::Unreached::default(),
         closings,
         made: hold::Made::default(),
+        refused: hold::RefusedNames::default(),
         budgets: Arc::default(),
         rates: rates::Rates::default(),
         proxies,

@@ -86,6 +86,13 @@ pub(crate) const RECORD_WAIT: Duration = Duration::from_secs(10);
 /// packet is let go with it. What takes longer is closed and made again.
 pub(crate) const MADE_KEPT: Duration = Duration::from_secs(5);
 
+/// How long after a refusal at one address of a name a client's try at the other one is the same
+/// attempt: clients begin it at once, or within the quarter of a second of RFC 8305.
+pub(crate) const REFUSED_KEPT: Duration = Duration::from_secs(1);
+
+/// Refused names that are remembered for that; without one, the second try is an event of its own.
+pub(crate) const REFUSED_NAMES_MAX: usize = 1024;
+
 /// Held connections that wait to be looked at; the kernel holds as many.
 pub(crate) const CONNECTING_MAX: usize = 1024;
 

@@ -50,6 +50,26 @@ async fn names_that_policy_knows_get_stable_synthetic_addresses() {
     assert!(lab.decisions(Verdict::Deny).is_empty());
 }
 
+/// Where nobody can be asked, a name that could only be asked about is not known, unless it belongs to a
+/// command that may run.
+#[tokio::test]
+async fn a_name_that_only_an_answer_could_open_is_known_where_there_can_be_one() {
+    let lab = Lab::start_unasked(PLAIN).await;
+    let unknown = Err(ResponseCode::NXDomain);
+    assert!(names::lookup(lab.dns, "good.test").await.is_ok());
+    for _ in 0..2 {
+        assert_eq!(names::lookup(lab.dns, "maybe.test").await, unknown);
+    }
+    let denied = lab.one_denial("maybe");
+    assert_eq!(
+        denied.reason,
+        "nobody could be asked (asked because: first contact)"
+    );
+    assert_eq!(lab.supervisor.asks(), 0, "no question, no answer");
+    lab.supervisor.cover();
+    assert!(names::lookup(lab.dns, "maybe.test").await.is_ok());
+}
+
 #[tokio::test]
 async fn unknown_names_do_not_exist_and_are_one_event_per_program() {
     let server = NameServer::start(|_, _| panic!("no query may leave")).await;

@@ -80,6 +80,19 @@ impl Policy {
         }
     }
 
+    /// Returns the best that a connection to a name could come to: an allow, on some port and for some
+    /// program, a question, or a deny. [`Self::decide`] lets a name be known for a question too.
+    pub fn prospect(&self, name: &NameRequest) -> Decision {
+        let request = Request::Name(name.clone());
+        let decider = Decider {
+            policy: self,
+            request: &request,
+            approvals: &Approvals::none(),
+            floor: Origin::Builtin,
+        };
+        decider.prospect(name)
+    }
+
     /// Decides, and returns the proof. This is the only way to get a [`Permitted`].
     ///
     /// # Errors
@@ -140,6 +153,23 @@ impl Decider<'_> {
 
     /// A name is known if a connection to it on some port could be allowed or asked about.
     fn name(&self, request: &NameRequest) -> Decision {
+        let best = self.prospect(request);
+        if best.verdict == Verdict::Deny {
+            return best;
+        }
+        Decision {
+            verdict: Verdict::Allow,
+            stage: None,
+            http_only: false,
+            remedy: String::new(),
+            failed_condition: None,
+            nearest_allow: None,
+            ..best
+        }
+    }
+
+    /// Returns the least strict decision on a connection to a name, on any port that a rule names.
+    fn prospect(&self, request: &NameRequest) -> Decision {
         let host = Host::Name(request.name.clone());
         let at = |port| {
             Features::Net(NetFeatures {
@@ -174,19 +204,7 @@ impl Decider<'_> {
                 best = Some(decision);
             }
         }
-        match best {
-            Some(decision) if decision.verdict == Verdict::Deny => decision,
-            Some(decision) => Decision {
-                verdict: Verdict::Allow,
-                stage: None,
-                http_only: false,
-                remedy: String::new(),
-                failed_condition: None,
-                nearest_allow: None,
-                ..decision
-            },
-            None => self.one(&at(0)),
-        }
+        best.unwrap_or_else(|| self.one(&at(0)))
     }
 
     fn counts(&self, rule: &Rule) -> bool {

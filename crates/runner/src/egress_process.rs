@@ -20,7 +20,7 @@ use stockade_egress::{
 use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::{HostSets, Source};
 use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
-use stockade_types::{Digest, HostName, Secret, ignored};
+use stockade_types::{AskMode, Digest, HostName, Secret, ignored};
 
 use crate::RunError;
 
@@ -44,8 +44,8 @@ enum Handoff {
     /// It could not.
     Failed(String),
     /// Here are the listeners, in this order, then the name socket, then the authorities that vouch for
-    /// servers, if TLS is opened; and `user:password` for the proxy.
-    Listeners(Vec<ListenerKind>, Option<String>),
+    /// servers, if TLS is opened; `user:password` for the proxy; and who can be asked.
+    Listeners(Vec<ListenerKind>, Option<String>, AskMode),
 }
 
 /// The supervisor's side of a started egress process. Dropping it ends the process.
@@ -130,12 +130,12 @@ pub(crate) struct Ready<'p> {
 }
 
 impl Ready<'_> {
-    /// Gives it the listeners, and in PEM the authorities that vouch for servers, if it opens TLS.
+    /// Gives it the listeners, who can be asked, and in PEM the authorities that vouch for servers, if it opens TLS.
     pub(crate) fn hand_over(
         self,
         listeners: &[(ListenerKind, OwnedFd)],
         names: &OwnedFd,
-        login: Option<&Secret<String>>,
+        (login, ask): (Option<&Secret<String>>, AskMode),
         roots: Option<&str>,
     ) -> Result<(), RunError> {
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
@@ -145,7 +145,7 @@ impl Ready<'_> {
             .map_err(sys)?;
         let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
         let login = login.map(|login| login.expose().clone());
-        let message = serde_json::to_vec(&Handoff::Listeners(kinds, login))
+        let message = serde_json::to_vec(&Handoff::Listeners(kinds, login, ask))
             .map_err(|e| RunError::Egress(e.to_string()))?;
         let fds: Vec<_> = listeners
             .iter()
@@ -305,7 +305,7 @@ fn confine() -> Outcome<()> {
 
 async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> Result<(), String> {
     let (bytes, fds) = pass::receive(handoff).map_err(|e| e.to_string())?;
-    let Ok(Handoff::Listeners(kinds, login)) = serde_json::from_slice(&bytes) else {
+    let Ok(Handoff::Listeners(kinds, login, ask)) = serde_json::from_slice(&bytes) else {
         return Err("no listeners".to_owned());
     };
     let mut fds = fds.into_iter();
@@ -330,6 +330,7 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         original_destination: Box::new(|stream| net::original_destination(stream.as_fd())),
         proxy_login: login.map(Secret::new),
         roots,
+        ask,
     };
     stockade_egress::serve(knowledge, sockets)
         .await
@@ -399,7 +400,9 @@ mod tests {
             pass::send(&theirs, &ready, &[]).unwrap();
             let (names, _other) = pass::packet_pair().unwrap();
             let ready = process.wait(Digest::of(b"policy"));
-            let handed = ready.and_then(|ready| ready.hand_over(&[], &names, None, None));
+            let handed = ready.and_then(|ready| {
+                ready.hand_over(&[], &names, (None, stockade_types::AskMode::Deny), None)
+            });
             assert_eq!(handed.is_ok(), same, "{handed:?}");
             drop(process);
             let got = pass::receive(&theirs).map(|(_, fds)| fds.len());

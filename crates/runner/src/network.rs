@@ -243,6 +243,10 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
                 shared.reply(replies, &reply(Answer::Refused { reason }));
             }
         }
+        ToSupervisor::Covered { id, request } => {
+            let covered = shared.is_covered(&request);
+            shared.reply(replies, &FromSupervisor::Covered { id, covered });
+        }
         ToSupervisor::Release { id, word } => shared.release(id, word),
         // The decision that nothing happens comes next.
         ToSupervisor::Withdraw { id } => lock(&shared.asks).end(id, None),
@@ -304,6 +308,12 @@ impl NetworkSupervision {
     fn covered(&self, request: &Request, decision: &Decision) -> Option<CoveredBy> {
         let by = self.processes.cover_of_connection(request)?;
         self.policy.asks_by_default(decision).then_some(by)
+    }
+
+    /// Tells whether [`Self::covered`] would open a connection.
+    fn is_covered(&self, request: &Request) -> bool {
+        let decision = self.policy.decide(request, &Approvals::none());
+        decision.verdict == Verdict::Ask && self.covered(request, &decision).is_some()
     }
 
     /// Returns the answer, and the approval that was used for it.

@@ -462,7 +462,8 @@ fn bring_up(
             let own = ready.certificate.as_deref();
             let roots = own.map(|own| authorities::trust(policy, &prepared.facts, inside, own));
             let roots = roots.transpose()?;
-            ready.hand_over(&kinds, &names, login.as_ref(), roots.as_deref())?;
+            let given = (login.as_ref(), prepared.options.ask);
+            ready.hand_over(&kinds, &names, given, roots.as_deref())?;
             Some((process, control))
         }
         (Some(_), None) => {

@@ -267,7 +267,7 @@ fn n02_what_no_rule_names_does_not_leave() {
         .event("connection.decided", "metadata", "64:ff9b::a9fe:a9fe"),
         closed("unfamiliar", "curl -fsS -m 5 http://unfamiliar.test/")
             .twin(&denied_twin)
-            .event("connection.decided", "unfamiliar-host", "unfamiliar.test"),
+            .event("name.decided", "unfamiliar-host", "unfamiliar.test"),
     ];
     Matrix {
         tools: &["curl"],

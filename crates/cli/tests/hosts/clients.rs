@@ -101,7 +101,7 @@ fn a_session_reaches_a_source_at_its_port() {
         let output = place
             .env
             .session_with(place.repo.path(), &["--ask", "deny"]);
-        output.line(&line).output().assert_stdout("200 403 ");
+        output.line(&line).output().assert_stdout("200 000 ");
         assert_eq!(source.requests().len(), 1);
         other.assert_untouched();
     });

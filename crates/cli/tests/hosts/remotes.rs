@@ -49,7 +49,7 @@ fn git_reaches_the_owners_remote_without_a_question() {
             .env
             .session_with(place.repo.path(), &["--ask", "deny"]);
         let output = run.line(&line).output();
-        output.assert_stdout("fetched\n403 refused\nnot pushed\n");
+        output.assert_stdout("fetched\n000 refused\nnot pushed\n");
         other.assert_untouched();
     });
 }

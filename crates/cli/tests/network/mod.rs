@@ -6,6 +6,7 @@
 )]
 
 mod clients;
+mod early;
 mod http2;
 mod inspection;
 mod meaning;

@@ -185,15 +185,23 @@ fn a_host_that_no_rule_names_is_a_question() {
                 asked.iter().all(|asked| asked.mentions("forge.test:22\"")),
                 "{asked:#?}"
             );
-            let refused = |rule: &str| {
+            let refused = |kind: &str, rule: &str| {
                 record
                     .iter()
-                    .filter(|event| event.kind() == "connection.decided" && event.rule() == rule)
+                    .filter(|event| {
+                        event.kind() == kind && event.rule() == rule && event.is_refusal()
+                    })
                     .count()
             };
+            // Where nobody can be asked the name is not known.
+            let expected = if ask == "deny" { (0, 0, 1) } else { (1, 1, 0) };
             assert_eq!(
-                (refused("unfamiliar-ssh"), refused("")),
-                (1, 1),
+                (
+                    refused("connection.decided", "unfamiliar-ssh"),
+                    refused("connection.decided", ""),
+                    refused("name.decided", "unfamiliar-host")
+                ),
+                expected,
                 "{}",
                 events::summary(&record)
             );

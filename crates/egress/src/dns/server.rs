@@ -49,7 +49,8 @@ const REPEATS_REPORTED_FIRST: u64 = 100;
 /// What the resolver remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    seen: Mutex<HashMap<(String, RawText), Arc<Seen>>>,
+    /// By the name, the program and the verdict: a command that may run can open a name for a while.
+    seen: Mutex<HashMap<(String, RawText, Verdict), Arc<Seen>>>,
     full_reported: AtomicBool,
     pub(super) left: records::Left,
 }
@@ -165,7 +166,8 @@ async fn decide(
     let subject = proxy.supervisor.attribute(protocol, peer, local).await;
     let subject = subject.unwrap_or_default();
     let about = records::about(asked);
-    let Some((request, shown, decision)) = judge(proxy, asked, about.as_ref(), subject.clone())
+    let Some((request, shown, decision)) =
+        judge(proxy, asked, about.as_ref(), subject.clone()).await
     else {
         return Reply::Failed;
     };
@@ -182,7 +184,7 @@ async fn decide(
     }
 }
 
-fn judge(
+async fn judge(
     proxy: &Proxy,
     asked: &Asked,
     about: Option<&HostName>,
@@ -199,16 +201,16 @@ fn judge(
         Ok(whole) => {
             let name = about.unwrap_or(whole);
             let shown = (name != whole).then(|| whole.to_string());
-            let request = Request::Name(NameRequest {
+            let request = NameRequest {
                 name: name.clone(),
                 subject,
-            });
+            };
             let decision = if is_special_name(name) && !proxy.resolver.is_fixed(name) {
                 Control::SpecialName.denies("this name has no meaning outside one machine", REMEDY)
             } else {
-                proxy.judge.look(&request)
+                proxy.judge.name(&request).await
             };
-            Some((request, shown, decision))
+            Some((Request::Name(request), shown, decision))
         }
     }
 }
@@ -219,7 +221,7 @@ async fn note(proxy: &Proxy, request: Request, shown: Option<String>, decision: 
         .clone()
         .or_else(|| request.target().host)
         .unwrap_or_default();
-    let key = (name, request.subject().exe.clone());
+    let key = (name, request.subject().exe.clone(), decision.verdict);
     let seen = {
         let mut all = proxy
             .names

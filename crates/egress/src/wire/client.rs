@@ -134,6 +134,16 @@ impl Client {
         }
     }
 
+    /// Asks whether a request belongs to a command that was approved or allowed.
+    pub(crate) async fn covered(&self, request: Request) -> Result<bool, Unanswered> {
+        let request = |id| ToSupervisor::Covered { id, request };
+        let _turn = turn(&self.owner_turns).await?;
+        match self.call(ATTRIBUTE_WAIT, request).await? {
+            FromSupervisor::Covered { covered, .. } => Ok(covered),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
     /// Has a decision journaled; once this returns, it may take effect.
     pub(crate) async fn decided(&self, decided: Decided) -> Result<DecisionRecord, Unanswered> {
         let decided = Box::new(decided);

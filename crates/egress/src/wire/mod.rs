@@ -126,6 +126,14 @@ pub enum ToSupervisor {
         /// The decision with verdict ask.
         decision: Decision,
     },
+    /// Does a request belong to a command that was approved or allowed? Nothing is used for it.
+    /// Answered by [`FromSupervisor::Covered`].
+    Covered {
+        /// Number of the request.
+        id: u64,
+        /// What is asked about.
+        request: Request,
+    },
     /// What becomes of a held connection ([`FromSupervisor::Connecting`]). Not answered.
     Release {
         /// Number of its packet.
@@ -148,6 +156,7 @@ impl ToSupervisor {
             | Self::Decided { id, .. }
             | Self::Record { id, .. }
             | Self::Ask { id, .. }
+            | Self::Covered { id, .. }
             | Self::Release { id, .. }
             | Self::Withdraw { id } => *id,
         }
@@ -230,6 +239,13 @@ pub enum FromSupervisor {
         #[serde(flatten)]
         answer: Answer,
     },
+    /// Answers [`ToSupervisor::Covered`].
+    Covered {
+        /// Number of the request.
+        id: u64,
+        /// Whether it belongs to a command.
+        covered: bool,
+    },
     /// Answers any request that could not be served; whatever depends on it is denied.
     Failed {
         /// Number of the request.
@@ -256,6 +272,7 @@ impl FromSupervisor {
             | Self::Decided { id, .. }
             | Self::Recorded { id, .. }
             | Self::Answer { id, .. }
+            | Self::Covered { id, .. }
             | Self::Failed { id, .. } => Some(*id),
             Self::Connecting(_) | Self::Revoke { .. } | Self::Finish => None,
         }

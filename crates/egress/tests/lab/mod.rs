@@ -28,7 +28,7 @@ use stockade_egress::{
 };
 use stockade_event::Event;
 use stockade_policy::{HostSets, Origin, Source};
-use stockade_types::{DecisionRecord, RuleId, Verdict};
+use stockade_types::{AskMode, DecisionRecord, RuleId, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -72,11 +72,24 @@ impl Lab {
         .await
     }
 
+    pub async fn start_on(policy: &str, host: Host) -> Self {
+        Self::start_asking(policy, host, AskMode::Tty).await
+    }
+
+    /// Starts one in a session where nobody can be asked.
+    pub async fn start_unasked(policy: &str) -> Self {
+        let host = Host {
+            resolvers: vec![],
+            hosts_file: vec![],
+        };
+        Self::start_asking(policy, host, AskMode::Deny).await
+    }
+
     #[expect(
         clippy::unused_async,
         reason = "it needs the runtime that `async` promises"
     )]
-    pub async fn start_on(policy: &str, host: Host) -> Self {
+    async fn start_asking(policy: &str, host: Host, ask: AskMode) -> Self {
         let source = Source {
             origin: Origin::User,
             name: "test.toml".to_owned(),
@@ -126,6 +139,7 @@ impl Lab {
             original_destination: Box::new(original),
             proxy_login: None,
             roots: Vec::new(),
+            ask,
         };
         let egress = tokio::spawn(serve(config.load().unwrap(), sockets));
         Self {

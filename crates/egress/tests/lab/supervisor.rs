@@ -41,6 +41,7 @@ struct State {
     journal_fails: AtomicBool,
     attribution_fails: AtomicBool,
     owners_gone: AtomicBool,
+    covers: AtomicBool,
     withdrawn: Mutex<Vec<u64>>,
 }
 
@@ -60,6 +61,7 @@ impl Supervisor {
             journal_fails: AtomicBool::new(false),
             attribution_fails: AtomicBool::new(false),
             owners_gone: AtomicBool::new(false),
+            covers: AtomicBool::new(false),
             withdrawn: Mutex::default(),
         });
         let supervisor = Self { state, replies };
@@ -91,6 +93,11 @@ impl Supervisor {
     /// From now on nobody holds any socket of the session.
     pub fn lose_owners(&self) {
         self.state.owners_gone.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on every program belongs to a command that may run.
+    pub fn cover(&self) {
+        self.state.covers.store(true, Ordering::SeqCst);
     }
 
     /// Returns how many questions were taken back.
@@ -171,6 +178,10 @@ impl Supervisor {
                     FromSupervisor::Recorded { id, seq }
                 }
             }
+            ToSupervisor::Covered { id, .. } => FromSupervisor::Covered {
+                id,
+                covered: self.state.covers.load(Ordering::SeqCst),
+            },
             // No kernel holds connections in this lab.
             ToSupervisor::Release { .. } => return,
             ToSupervisor::Withdraw { id } => {
