@@ -83,7 +83,8 @@ impl Explain<'_> {
         let opening = considered
             .filter_map(|number| self.rules.get(*number))
             .filter(|rule| verdict != Verdict::Deny && rule.effect != Verdict::Deny);
-        let terms = Terms::of(opening.filter_map(|rule| Some((&rule.id, rule.net()?.terms))));
+        let opening = opening.filter_map(|rule| Some((&rule.id, rule.net()?.terms, rule.origin)));
+        let terms = Terms::of(opening);
         let by = first.map(|rule| (rule.id.clone(), rule.origin));
         let reason = first.map(|rule| rule.reason.clone()).unwrap_or_default();
         Decision {

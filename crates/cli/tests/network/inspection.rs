@@ -107,7 +107,7 @@ fn rules_look_at_requests_inside_tls() {
             .assert_stdout("status 403")
             .assert_stdout("\"rule\":\"name-mismatch\"")
             .assert_stdout("servers read in different ways")
-            .assert_stdout("\n1\nreadable\nkept\nend\n");
+            .assert_stdout("\n2\nreadable\nkept\nend\n");
         assert_eq!(
             Lab::paths(&lab.opened),
             ["/allowed/curl", "/allowed/python"],

@@ -9,7 +9,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use stockade_types::{ByteSize, RuleId, Verdict};
 
-use crate::fields::{Fields, File};
+use crate::{
+    Origin,
+    fields::{Fields, File},
+};
 
 /// The terms of one rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,12 +176,17 @@ impl fmt::Display for RuleTerms {
 }
 
 impl Terms {
-    /// Puts the terms of several rules together, each with its id, in any order.
-    pub(crate) fn of<'r>(rules: impl Iterator<Item = (&'r RuleId, RuleTerms)>) -> Self {
+    /// Puts the terms of several rules together, each with its id and the layer it is of, in any
+    /// order. What a preset has opened is a default: a rule of the owner that splices goes before it.
+    pub(crate) fn of<'r>(rules: impl Iterator<Item = (&'r RuleId, RuleTerms, Origin)>) -> Self {
         let mut terms = Self::default();
-        for (rule, own) in rules {
+        let (mut by_preset, mut spliced) = (false, false);
+        for (rule, own, origin) in rules {
             terms.private |= own.private;
-            terms.inspect |= own.inspects();
+            let is_default = origin == Origin::Builtin && own.requests_per_minute_max.is_none();
+            by_preset |= is_default && own.inspects();
+            terms.inspect |= !is_default && own.inspects();
+            spliced |= origin != Origin::Builtin && own.tls == Some(Tls::Splice);
             terms.bytes_max.extend(own.bytes_max.map(|bytes| BytesMax {
                 rule: rule.clone(),
                 bytes,
@@ -191,8 +199,65 @@ impl Terms {
                     per_minute,
                 }));
         }
+        terms.inspect |= by_preset && !spliced;
         terms.bytes_max.sort_unstable();
         terms.requests_max.sort_unstable();
         terms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RuleTerms, Terms, Tls};
+    use crate::Origin;
+
+    /// What opens TLS, in any order: a preset gives way to the owner, and nobody else does.
+    #[test]
+    fn the_owner_splices_what_a_preset_opens() {
+        let rule = "rule".parse().unwrap();
+        let (inspect, splice) = (Some(Tls::Inspect), Some(Tls::Splice));
+        let counted = RuleTerms {
+            requests_per_minute_max: Some(1),
+            ..RuleTerms::default()
+        };
+        let tls = |tls| RuleTerms {
+            tls,
+            ..RuleTerms::default()
+        };
+        for (terms, opened) in [
+            (vec![(tls(inspect), Origin::Builtin)], true),
+            (
+                vec![(tls(inspect), Origin::Builtin), (tls(None), Origin::User)],
+                true,
+            ),
+            (
+                vec![(tls(inspect), Origin::Builtin), (tls(splice), Origin::User)],
+                false,
+            ),
+            (
+                vec![
+                    (tls(inspect), Origin::Builtin),
+                    (tls(splice), Origin::Builtin),
+                ],
+                true,
+            ),
+            (
+                vec![
+                    (tls(inspect), Origin::Organisation),
+                    (tls(splice), Origin::User),
+                ],
+                true,
+            ),
+            (
+                vec![(counted, Origin::Builtin), (tls(splice), Origin::User)],
+                true,
+            ),
+        ] {
+            let both = [terms.clone(), terms.iter().rev().copied().collect()];
+            for terms in both {
+                let all = terms.iter().map(|(own, origin)| (&rule, *own, *origin));
+                assert_eq!(Terms::of(all).inspect, opened, "{terms:?}");
+            }
+        }
     }
 }
