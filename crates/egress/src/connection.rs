@@ -28,11 +28,12 @@ use crate::{
     choice::{Plan, choose, shown_name, tls_plan},
     destination::{impossible, request},
     dial::Carries,
+    farewell::farewell,
     hold::Early,
     http::{
         Answer, Carrier,
         h1::{self, Exchange, linger},
-        h2,
+        h2, sentence,
     },
     judge::{Allowed, Judgement, Waiter, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
@@ -468,11 +469,20 @@ impl Link<'_> {
                 } else {
                     "GET"
                 };
-                let answer = Answer::denied(&record);
+                let answer = Answer::denied(&record).for_agent(agent(&self.head));
                 h1::send_answer(&mut self.client, method, &answer).await;
             }
             Flight::Speaks(Speech::Tls(_) | Speech::BrokenTls(_)) => self.alert().await,
-            _ => self.client.reset(),
+            Flight::Speaks(Speech::Opaque)
+            | Flight::Silent
+            | Flight::Ended
+            | Flight::Unfinished => {
+                let said = record.ok().map(|record| sentence(&record));
+                match said.and_then(|said| farewell(&self.head, &said)) {
+                    Some(said) => self.say(&said).await,
+                    None => self.client.reset(),
+                }
+            }
         }
     }
 
@@ -486,11 +496,27 @@ impl Link<'_> {
 
     /// Ends a TLS handshake with an alert that names policy as the cause.
     async fn alert(&mut self) {
-        let alert = self.client.write_all(&ALERT_ACCESS_DENIED);
-        if let Ok(Ok(())) = timeout(REFUSAL_WAIT, alert).await {
+        self.say(&ALERT_ACCESS_DENIED).await;
+    }
+
+    /// Ends the connection with our last words.
+    async fn say(&mut self, bytes: &[u8]) {
+        let said = self.client.write_all(bytes);
+        if let Ok(Ok(())) = timeout(REFUSAL_WAIT, said).await {
             linger(&mut self.client).await;
         }
     }
+}
+
+/// Returns how an HTTP client names itself in a head that was not parsed.
+fn agent(head: &[u8]) -> &[u8] {
+    const NAME: &[u8] = b"user-agent:";
+    let lines = head.split(|byte| *byte == b'\n');
+    let value = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        name.eq_ignore_ascii_case(NAME).then_some(value)
+    });
+    value.map(<[u8]>::trim_ascii).next().unwrap_or_default()
 }
 
 impl Stage {

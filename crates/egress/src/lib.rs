@@ -20,6 +20,7 @@ mod datagrams;
 mod destination;
 mod dial;
 mod dns;
+mod farewell;
 mod first_line;
 mod gate;
 mod grammar;

@@ -86,6 +86,10 @@ pub(crate) const RECORD_WAIT: Duration = Duration::from_secs(10);
 /// packet is let go with it. What takes longer is closed and made again.
 pub(crate) const MADE_KEPT: Duration = Duration::from_secs(5);
 
+/// Longest sentence by which a client is told of a refusal where its protocol has room for one: a few
+/// lines of a terminal, and well below what clients take as a status line.
+pub(crate) const SENTENCE_BYTES_MAX: usize = 400;
+
 /// How long after a refusal at one address of a name a client's try at the other one is the same
 /// attempt: clients begin it at once, or within the quarter of a second of RFC 8305.
 pub(crate) const REFUSED_KEPT: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stockade_testkit::{
-    approvals::pending,
+    approvals::{self, Answer, pending},
     events,
     lab::{Greeter, HttpServer},
     run::require_tool,
@@ -34,6 +34,20 @@ for pair in sys.argv[1:]:
 /// The address of a documentation network, which is nobody's.
 const NOBODYS: &str = "203.0.113.9:80";
 
+/// A host of which one path is allowed, one that is asked about, one that is denied, and one for a
+/// single program.
+fn policy(port: u16) -> String {
+    format!(
+        "schema = 1\n[network.hosts]\n\"good.test\" = \"127.0.0.1\"\n\"asked.test\" = \
+         \"127.0.0.1\"\n\"evil.test\" = \"127.0.0.1\"\n[[allow]]\nid = \"lab\"\nwhat = \
+         \"net\"\nhosts = [\"good.test\"]\nports = [{port}]\npaths = [\"/ok\"]\nprivate = \
+         true\n[[ask]]\nid = \"asked\"\nwhat = \"net\"\nhosts = [\"asked.test\"]\nports = \
+         [{port}]\nprivate = true\n[[deny]]\nid = \"evil\"\nwhat = \"net\"\nhosts = \
+         [\"evil.test\"]\n[[allow]]\nid = \"perls\"\nwhat = \"net\"\nhosts = \
+         [\"perl.test\"]\nprograms = [\"/usr/bin/perl\"]\n"
+    )
+}
+
 /// Names and places that no rule can allow, or that only an answer could where nobody can be asked, are
 /// refused before a program is connected. What is allowed in part is connected, and told in HTTP.
 #[test]
@@ -42,18 +56,7 @@ fn what_can_never_pass_is_refused_at_connect() {
     for_each_user(|env| {
         let (server, other) = (HttpServer::start(), Greeter::start("hello\r\n"));
         let (port, shut) = (server.port(), other.address().port());
-        let policy = env.write(
-            "policy.toml",
-            &format!(
-                "schema = 1\n[network.hosts]\n\"good.test\" = \"127.0.0.1\"\n\"asked.test\" = \
-                 \"127.0.0.1\"\n\"evil.test\" = \"127.0.0.1\"\n[[allow]]\nid = \"lab\"\nwhat = \
-                 \"net\"\nhosts = [\"good.test\"]\nports = [{port}]\npaths = [\"/ok\"]\nprivate = \
-                 true\n[[ask]]\nid = \"asked\"\nwhat = \"net\"\nhosts = [\"asked.test\"]\nports = \
-                 [{port}]\nprivate = true\n[[deny]]\nid = \"evil\"\nwhat = \"net\"\nhosts = \
-                 [\"evil.test\"]\n[[allow]]\nid = \"perls\"\nwhat = \"net\"\nhosts = \
-                 [\"perl.test\"]\nprograms = [\"/usr/bin/perl\"]\n"
-            ),
-        );
+        let policy = env.write("policy.toml", &policy(port));
         let repo = env.repo();
         std::fs::write(repo.path().join("probe.py"), PROBE).expect("the probe");
         let pairs = format!(
@@ -142,5 +145,58 @@ fn what_may_be_asked_about_is_connected() {
             .assert_stdout(&format!("{NOBODYS} ECONNREFUSED\n"));
         server.assert_untouched();
         assert!(wait::until_true(Duration::from_secs(5), || pending(env).is_empty()));
+    });
+}
+
+/// A refusal is told where each client shows it to people: git behind `remote:` and `fatal:`, ssh as the
+/// other side's last words, npm and pip in their message, curl as the answer.
+#[test]
+fn a_refusal_is_told_in_the_clients_own_protocol() {
+    for tool in ["git", "ssh", "curl", "npm", "pip3"] {
+        require_tool(tool);
+    }
+    for_each_user(|env| {
+        let (server, daemon) = (HttpServer::start(), Greeter::start("hello\r\n"));
+        let (port, asked) = (server.port(), daemon.address().port());
+        let text = policy(port).replace(
+            &format!("hosts = [\"asked.test\"]\nports = [{port}]"),
+            &format!("hosts = [\"asked.test\"]\nports = [{asked}]"),
+        );
+        let policy = env.write("policy.toml", &text).display().to_string();
+        let line = format!(
+            "exec 2>&1; git ls-remote http://good.test:{port}/p.git; curl -sS \
+             http://good.test:{port}/no; npm view x --registry http://good.test:{port}/ \
+             --fetch-retries 0; pip3 download -d /tmp --retries 0 --trusted-host good.test -i \
+             http://good.test:{port}/ x -vv; ssh -p {asked} asked.test; \
+             git ls-remote git://asked.test:{asked}/p.git; true"
+        );
+        let repo = env.repo();
+        let run = env
+            .session_with(repo.path(), &["--ask", "inbox", "--policy", &policy])
+            .line(&line);
+        let (output, _) = approvals::answer_all(env, run.spawn(), |_| Answer::Deny {
+            reason: "not today".to_owned(),
+        });
+        let no = format!("Stockade refused GET good.test:{port}");
+        for told in [
+            format!("remote: {no}/p.git/info/refs"),
+            format!("\"error\":\"{no}/no"),
+            format!("403 Forbidden: {no}/x"),
+            format!("{no}/x/"),
+            format!("fatal: remote error: Stockade refused asked.test:{asked}: "),
+        ] {
+            output.assert_stdout(&told);
+        }
+        let ssh = output
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("Received disconnect"));
+        let ssh = ssh.unwrap_or_else(|| panic!("ssh says why: {output:?}"));
+        assert!(
+            ssh.contains("Stockade refused asked.test") && ssh.contains("not today"),
+            "{ssh}"
+        );
+        daemon.assert_untouched();
+        server.assert_untouched();
     });
 }

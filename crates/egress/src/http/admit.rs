@@ -143,7 +143,7 @@ impl<'a> Carrier<'a> {
         let record = self.proxy.judge.record(entry).await;
         let reply = |record| reply(&request.head, &request.meaning, record);
         let own = record.as_ref().ok().and_then(reply);
-        own.unwrap_or_else(|| Answer::denied(&record))
+        own.unwrap_or_else(|| Answer::denied(&record).for_agent(request.head.agent()))
     }
 
     /// Records that the rest of a request must not leave, and returns what the client is told if it

@@ -3,12 +3,25 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use stockade_types::DecisionRecord;
 
-use crate::{upstream::Failed, wire::Unanswered};
+use crate::{limits::SENTENCE_BYTES_MAX, upstream::Failed, wire::Unanswered};
 
 /// The media type of decisions.
 const JSON: &str = "application/json";
+/// The media type of what git shows its user, each line behind `remote:`.
+const TEXT: &str = "text/plain; charset=utf-8";
+/// How git names itself.
+const GIT: &[u8] = b"git/";
+
+/// A decision with the sentence about it in the member that clients show (npm does).
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    decision: &'a DecisionRecord,
+    error: &'a str,
+}
 
 /// An answer of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +34,8 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// After how many seconds the request may be tried again, where it is known.
     pub(crate) retry_seconds: Option<u64>,
+    /// What is to be said in one line, in printable ASCII; empty where the status says it.
+    pub(crate) sentence: String,
 }
 
 impl Answer {
@@ -36,6 +51,19 @@ impl Answer {
             kind,
             body,
             retry_seconds: None,
+            sentence: String::new(),
+        }
+    }
+
+    /// Puts the sentence where a client shows it, by how it names itself.
+    pub(crate) fn for_agent(self, agent: &[u8]) -> Self {
+        if self.sentence.is_empty() || !agent.starts_with(GIT) {
+            return self;
+        }
+        Self {
+            kind: TEXT,
+            body: format!("{}\n", self.sentence).into_bytes(),
+            ..self
         }
     }
 
@@ -86,10 +114,21 @@ impl Answer {
     }
 
     fn of(status: u16, record: &Result<DecisionRecord, Unanswered>) -> Self {
-        match record.as_ref().map(serde_json::to_string) {
-            Ok(Ok(text)) => Self::with(status, text),
-            Ok(Err(error)) => Self::error(status, &error.to_string()),
-            Err(error) => Self::unrecorded(error),
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => return Self::unrecorded(error),
+        };
+        let sentence = sentence(record);
+        let told = Told {
+            decision: record,
+            error: &sentence,
+        };
+        match serde_json::to_string(&told) {
+            Ok(text) => Self {
+                sentence,
+                ..Self::with(status, text)
+            },
+            Err(error) => Self::error(status, &error.to_string()),
         }
     }
 
@@ -104,8 +143,27 @@ impl Answer {
             kind: JSON,
             body: body.into_bytes(),
             retry_seconds: None,
+            sentence: String::new(),
         }
     }
+}
+
+/// Says in one line what was refused and why, for people who see no more than that.
+pub(crate) fn sentence(record: &DecisionRecord) -> String {
+    let remedy = match record.remedy.as_str() {
+        "" => String::new(),
+        remedy => format!("; {remedy}"),
+    };
+    let target = record.target.summary();
+    let text = format!("Stockade refused {target}: {}{remedy}", record.reason);
+    let printable = |letter: char| match letter {
+        ' '..='~' => letter,
+        _ => '?',
+    };
+    text.chars()
+        .map(printable)
+        .take(SENTENCE_BYTES_MAX)
+        .collect()
 }
 
 impl Failed {

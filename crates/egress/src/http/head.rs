@@ -106,6 +106,12 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Returns how the client names itself.
+    pub(crate) fn agent(&self) -> &[u8] {
+        let agent = self.fields.iter().find(|field| field.is("user-agent"));
+        agent.map_or(&[], |field| field.value)
+    }
+
     /// Returns a field that can name another path or method than the one that is judged.
     pub(crate) fn overriding(&self) -> Option<&'static str> {
         let is = |own: &&str| self.fields.iter().any(|field| field.may_be(own));

@@ -20,5 +20,5 @@ mod head;
 mod meaning;
 
 pub(crate) use admit::{Admitted, Carrier, Way};
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, sentence};
 pub(crate) use head::{Addressed, Field, Fields, Head};

@@ -15,6 +15,7 @@ pub(crate) async fn send_answer(client: &mut Stream, method: &str, answer: &Answ
         kind,
         body,
         retry_seconds,
+        sentence,
     } = answer;
     let phrase = match status {
         200 => "OK",
@@ -25,11 +26,17 @@ pub(crate) async fn send_answer(client: &mut Stream, method: &str, answer: &Answ
         502 => "Bad Gateway",
         _ => "Service Unavailable",
     };
+    // Some clients show people nothing else of an answer (pip, wget).
+    let told = if sentence.is_empty() {
+        String::new()
+    } else {
+        format!(": {sentence}")
+    };
     let length = body.len();
     let retry = retry_seconds.map(|seconds| format!("Retry-After: {seconds}\r\n"));
     let retry = retry.unwrap_or_default();
     let head = format!(
-        "HTTP/1.1 {status} {phrase}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+        "HTTP/1.1 {status} {phrase}{told}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
          Cache-Control: no-store\r\n{retry}Connection: close\r\n\r\n"
     );
     let body: &[u8] = if method == "HEAD" { &[] } else { body };
