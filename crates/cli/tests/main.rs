@@ -10,6 +10,7 @@ mod bytes;
 mod caches;
 mod calls;
 mod covers;
+mod credentials;
 mod doctor;
 mod documents;
 mod git;

@@ -373,6 +373,7 @@ impl Link<'_> {
             carrier: Carrier {
                 proxy: self.proxy,
                 allowed,
+                sealed: carries != Carries::Requests,
             },
             client: &mut self.client,
             destination: self.destination,
@@ -398,7 +399,7 @@ impl Link<'_> {
         let watch = Watch::new(&head);
         let (client, server) = (&mut self.client, &mut upstream.server);
         let ended = tokio::select! {
-            ended = relay(client, server, allowed, (head, watch)) => ended,
+            ended = relay(client, server, allowed, (head, watch), (Vec::new(), None)) => ended,
             () = self.revocations.any_of(ids) => Ok(()),
         };
         // However it ended, both sides are closed and the event says what passed.

@@ -33,6 +33,7 @@ mod listen;
 mod proxies;
 mod rates;
 mod relay;
+mod scrub;
 mod sniff;
 mod stream;
 mod tls;
@@ -49,7 +50,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::{HostSets, Policy, Problems, Source};
+use stockade_policy::{HostSets, Outside, Policy, Problems, Source};
 use stockade_types::{AskMode, Digest, HostName, Secret};
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -60,6 +61,7 @@ use tokio::{
 use crate::limits::FINISH_WAIT;
 
 pub use datagrams::{Datagram, Datagrams, PlainDatagrams};
+pub use http::{CredentialsError, HeldCredential};
 pub use proxies::ProxyVariables;
 
 /// What the egress process needs to know; it reads no file itself.
@@ -75,6 +77,8 @@ pub struct Config {
     pub hosts_file: Vec<(HostName, IpAddr)>,
     /// What the caller's variables say of proxies.
     pub proxies: ProxyVariables,
+    /// Which of the caller's variables there are, for credentials from them.
+    pub outside: Outside,
 }
 
 /// A configuration whose policy is loaded.
@@ -106,8 +110,10 @@ impl Config {
     /// # Errors
     /// When it is not valid.
     pub fn load(self) -> Result<Knowledge, EgressError> {
-        let policy = stockade_policy::load(&self.policy_sources, &self.host_sets)
+        let mut policy = stockade_policy::load(&self.policy_sources, &self.host_sets)
             .map_err(EgressError::Policy)?;
+        // The supervisor tells the owner.
+        drop(policy.settle_credentials(&self.outside));
         let authority = policy.inspects().then(authority::Authority::new);
         Ok(Knowledge {
             authority: authority.transpose().map_err(EgressError::Authority)?,
@@ -150,6 +156,8 @@ pub struct Sockets {
     pub roots: Vec<u8>,
     /// Who can be asked in this session.
     pub ask: AskMode,
+    /// The credentials of the policy with their values.
+    pub credentials: Vec<HeldCredential>,
 }
 
 /// Why the egress process cannot work.
@@ -161,6 +169,9 @@ pub enum EgressError {
     /// TLS cannot be opened, and the policy wants it to be.
     #[error("the authority of the session cannot be made")]
     Authority(#[source] authority::AuthorityError),
+    /// The credentials are not those of the policy.
+    #[error("the credentials cannot be used")]
+    Credentials(#[source] CredentialsError),
     /// A descriptor cannot be used.
     #[error("the {which} cannot be used")]
     Descriptor {
@@ -190,6 +201,7 @@ pub(crate) struct Proxy {
     pub(crate) rates: rates::Rates,
     pub(crate) proxies: proxies::Proxies,
     pub(crate) inspection: Option<inspection::Inspection>,
+    pub(crate) credentials: http::Credentials,
     original_destination: OriginalDestination,
 }
 
@@ -210,6 +222,8 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     } = knowledge;
     let inspection = authority.map(|own| inspection::Inspection::new(own, &sockets.roots));
     let inspection = inspection.transpose().map_err(EgressError::Authority)?;
+    let credentials = http::Credentials::new(policy.credentials(), sockets.credentials)
+        .map_err(EgressError::Credentials)?;
     let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {
         which: "control connection",
         source,
@@ -243,6 +257,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         rates: rates::Rates::default(),
         proxies,
         inspection,
+        credentials,
         original_destination: sockets.original_destination,
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;

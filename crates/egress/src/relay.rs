@@ -8,7 +8,8 @@ use tokio::time::timeout;
 use crate::{
     gate::{Counters, Held, Incoming, Outgoing, Server, Unsent},
     judge::Allowed,
-    limits::RELAY_IDLE,
+    limits::{RELAY_CHUNK_BYTES, RELAY_IDLE},
+    scrub::{Passage, Scrubber},
     stream::{Reader, Stream, Turn, Writer},
     watch::Watch,
 };
@@ -40,19 +41,20 @@ impl From<Unsent> for Cut {
 /// Relays what `allowed` stands for until both directions have ended or one fails. `head` was read
 /// of the client and goes first; `watch` reads it and what follows, as far as it still matters. The
 /// end of one direction is passed on (half-close). Where it fails or is cut, dropping either side
-/// resets it.
+/// resets it. `begun` was read of the server; what it says is searched by `scrubber`.
 pub(crate) async fn relay<T>(
     client: &mut Stream,
     server: &mut Server,
     allowed: &Allowed<T>,
     (head, watch): (Vec<u8>, Watch),
+    (begun, scrubber): (Vec<u8>, Option<&Scrubber>),
 ) -> Result<(), Cut> {
     let ended = {
         let counters = server.counters();
         let (incoming, outgoing) = server.open(allowed, watch);
         let (from, to) = client.split();
         let out = send(from, outgoing, head, &counters);
-        let back = receive(incoming, to, &counters);
+        let back = receive(incoming, to, (begun, scrubber), &counters);
         tokio::try_join!(out, back).map(|_| ())
     };
     if ended.is_err() {
@@ -96,8 +98,13 @@ async fn send<T>(
 async fn receive(
     mut from: Incoming<'_>,
     mut to: Writer<'_>,
+    (begun, scrubber): (Vec<u8>, Option<&Scrubber>),
     counters: &Counters,
 ) -> Result<(), Cut> {
+    if let Some(scrubber) = scrubber {
+        return receive_clean(from, to, (begun, scrubber), counters).await;
+    }
+    to.write_all(&begun).await?;
     let mut rest = Vec::new();
     loop {
         let before = counters.total();
@@ -108,6 +115,34 @@ async fn receive(
             Err(_) if counters.total() != before => {}
             Ok(Turn::Refused(never)) => match never {},
             Ok(Turn::ReadFailed | Turn::WriteFailed) | Err(_) => return Err(Cut::Failed),
+        }
+    }
+}
+
+/// The same, without the values of credentials.
+async fn receive_clean(
+    mut from: Incoming<'_>,
+    mut to: Writer<'_>,
+    (begun, scrubber): (Vec<u8>, &Scrubber),
+    counters: &Counters,
+) -> Result<(), Cut> {
+    let mut passage = Passage::default();
+    let mut bytes = begun;
+    loop {
+        let whole = 0..bytes.len();
+        let clean = passage.push(scrubber, &bytes, &[whole], false);
+        to.write_all(&clean).await?;
+        bytes.clear();
+        let before = counters.total();
+        match timeout(RELAY_IDLE, from.fill(&mut bytes, RELAY_CHUNK_BYTES)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) => {
+                to.write_all(&passage.push(scrubber, &[], &[], true))
+                    .await?;
+                return Ok(to.end().await?);
+            }
+            Err(_) if counters.total() != before => {}
+            Ok(Err(_)) | Err(_) => return Err(Cut::Failed),
         }
     }
 }

@@ -463,6 +463,29 @@ events! {
         decision: DecisionId,
     }
     => format!("{approval} for {decision}");
+    /// A request was about to be sent with a credential that programs inside do not have.
+    "credential.used" CredentialUsed {
+        /// The credential's id in the policy.
+        credential: RuleId,
+        /// The decision that allowed the request.
+        decision: DecisionId,
+        /// Canonical name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Method, as sent.
+        method: String,
+        /// Path with query, as the program sent it.
+        path: RawText,
+    }
+    => format!("{credential} for {decision}: {} {}:{port}{path}", safe(method), safe(host));
+    target Target {
+        host: Some(host.clone()),
+        port: Some(*port),
+        method: Some(method.clone()),
+        path: Some(path.clone()),
+        ..Target::default()
+    };
     /// Events that could not be recorded.
     "events.lost" EventsLost {
         /// The component that lost them.

@@ -197,13 +197,7 @@ impl Summary {
         self.events += 1;
         self.session.get_or_insert_with(|| envelope.session.clone());
         self.started_unix_ns.get_or_insert(envelope.time_unix_ns);
-        // A refused command has a scope too, but did not run.
-        if let (Some(scope), Event::ProcessStarted { .. }) = (&envelope.scope, &envelope.event)
-            && self.scopes.len() < ENTRIES_MAX
-            && self.scopes.insert(scope.clone())
-        {
-            self.commands += 1;
-        }
+        self.count_command(envelope);
         self.count(&envelope.event);
         match &envelope.event {
             Event::RefusalRepeated { decision, count } => self.repeated(*decision, *count),
@@ -262,11 +256,22 @@ impl Summary {
             // The timeline shows what a person did; a use is counted by the request that it
             // permitted.
             Event::ApprovalUsed { .. }
+            | Event::CredentialUsed { .. }
             | Event::OperatorActed { .. }
             // These are only counted.
             | Event::ProcessStarted { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::EventsLost { .. } => {}
+        }
+    }
+
+    /// Counts a command that ran; a refused one has a scope too.
+    fn count_command(&mut self, envelope: &Envelope) {
+        if let (Some(scope), Event::ProcessStarted { .. }) = (&envelope.scope, &envelope.event)
+            && self.scopes.len() < ENTRIES_MAX
+            && self.scopes.insert(scope.clone())
+        {
+            self.commands += 1;
         }
     }
 

@@ -84,6 +84,12 @@ pub(crate) fn build(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<(
     if policy.inspects() && spec.network == Network::Proxied {
         add_authorities(&mut variables, settings);
     }
+    for name in &facts.credentials.withheld {
+        variables.remove(&RawText::from(name.as_str()));
+    }
+    for (name, placeholder) in &facts.credentials.placeholders {
+        variables.insert(name.as_str().into(), placeholder.as_str().into());
+    }
     variables.insert("STOCKADE_SESSION".into(), spec.session.as_str().into());
     variables.into_iter().collect()
 }

@@ -160,6 +160,15 @@ pub struct SharedCounts {
     pub processes: u64,
 }
 
+/// What programs inside have of the credentials that they use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialFacts {
+    /// Variables of the caller that hold values: they are not inside, unless they hold a placeholder.
+    pub withheld: Vec<String>,
+    /// Variables inside that hold a placeholder.
+    pub placeholders: Vec<(String, String)>,
+}
+
 /// Facts about the host, gathered once per launch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
@@ -230,6 +239,8 @@ pub struct HostFacts {
     pub state: Vec<StateFact>,
     /// Environment of the caller.
     pub environment: Vec<(RawText, RawText)>,
+    /// What programs inside have of credentials.
+    pub credentials: CredentialFacts,
     /// What of policy means nothing on this machine, one line each.
     pub notes: Vec<String>,
     /// Our own executable, which answers `/run/stockade/why` inside; links resolved.

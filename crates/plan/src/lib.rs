@@ -31,8 +31,9 @@ pub use compile::{check_workspace, compile};
 pub use environment::{CA, CA_BUNDLE, CA_BUNDLE_VARIABLES, CA_KEY_STORE, CA_VARIABLES};
 pub use error::PlanError;
 pub use facts::{
-    CacheFact, CacheKind, CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ProtectedEntry,
-    ShareFact, SharedCounts, ShownFact, SshFact, StateFact, SystemEntry, Upper,
+    CacheFact, CacheKind, CgroupFact, CredentialFacts, EntryKind, HostFacts, LinkFact,
+    ProgramFacts, ProtectedEntry, ShareFact, SharedCounts, ShownFact, SshFact, StateFact,
+    SystemEntry, Upper,
 };
 pub use guarantee::Guarantee;
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION};

@@ -3,10 +3,10 @@
 
 use stockade_fuzz::Target;
 use stockade_plan::{
-    Boundary, CacheFact, CacheKind, CgroupFact, EntryKind, HostFacts, Interfaces, LaunchPlan, Life,
-    LinkFact, Namespace, Network, PlanError, ProgramFacts, ProtectedEntry, RunSpec, ShareFact,
-    SharedCounts, ShownFact, StateFact, Step, Streams, SystemEntry, Upper, check_workspace,
-    compile,
+    Boundary, CacheFact, CacheKind, CgroupFact, CredentialFacts, EntryKind, HostFacts, Interfaces,
+    LaunchPlan, Life, LinkFact, Namespace, Network, PlanError, ProgramFacts, ProtectedEntry,
+    RunSpec, ShareFact, SharedCounts, ShownFact, StateFact, Step, Streams, SystemEntry, Upper,
+    check_workspace, compile,
 };
 use stockade_policy::{HostSets, Origin, Policy, Source, load};
 use stockade_types::{AbsPath, GuaranteeName, RawText, SessionId, Tier};
@@ -156,6 +156,7 @@ fn facts() -> HostFacts {
         program: agent_program(),
         state: vec![agent_state()],
         environment: environment(&[("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8")]),
+        credentials: CredentialFacts::default(),
         own_executable: path("/usr/bin/stockade"),
         own_names: vec![path("/usr/bin/stockade")],
         resolv_conf: Some(path("/etc/resolv.conf")),

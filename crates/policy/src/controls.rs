@@ -44,6 +44,10 @@ pub enum Control {
     TlsUntrusted,
     /// A server whose certificate is not valid, although TLS is opened.
     ServerCertificate,
+    /// A placeholder of a credential where the credential is not sent.
+    CredentialMisuse,
+    /// An answer that cannot be searched for the credential that its request carried.
+    CredentialAnswer,
     /// More bytes than a rule lets out.
     BytesMax,
     /// More requests in a minute than a rule lets out.
@@ -62,7 +66,7 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -81,6 +85,8 @@ impl Control {
         Self::HttpFraming,
         Self::TlsUntrusted,
         Self::ServerCertificate,
+        Self::CredentialMisuse,
+        Self::CredentialAnswer,
         Self::BytesMax,
         Self::RequestsMax,
         Self::UnreadableProgram,
@@ -111,6 +117,8 @@ impl Control {
             Self::HttpFraming => "http-framing",
             Self::TlsUntrusted => "tls-untrusted",
             Self::ServerCertificate => "server-certificate",
+            Self::CredentialMisuse => "credential-misuse",
+            Self::CredentialAnswer => "credential-answer",
             Self::BytesMax => "bytes-max",
             Self::RequestsMax => "requests-per-minute-max",
             Self::UnreadableProgram => "unreadable-program",

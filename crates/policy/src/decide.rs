@@ -148,7 +148,19 @@ impl Decider<'_> {
         };
         let http_only =
             verdict == Verdict::Allow && self.is_http_only(kind, features, &matches, &tally);
-        explain.decision(&Outcome { verdict, http_only })
+        let mut decision = explain.decision(&Outcome { verdict, http_only });
+        if let Features::Net(net) = features {
+            decision.terms.inspect |= self.opens_for_credential(net, &decision);
+        }
+        decision
+    }
+
+    /// Tells whether TLS of a connection is opened so that a credential can be put into its requests.
+    fn opens_for_credential(&self, net: &NetFeatures<'_>, decision: &Decision) -> bool {
+        let mut credentials = self.policy.credentials().iter();
+        decision.verdict != Verdict::Deny
+            && !decision.terms.splice
+            && credentials.any(|own| own.opens(net.host, net.port))
     }
 
     /// A name is known if a connection to it on some port could be allowed or asked about.

@@ -48,6 +48,7 @@ mod builtin;
 mod candidate;
 mod canonical;
 mod controls;
+mod credential;
 mod decide;
 mod decision;
 mod endpoint;
@@ -85,6 +86,9 @@ mod warning;
 pub use address::{AddressClass, classify, is_special_name};
 pub use builtin::{builtin, builtin_names, preset_for_command};
 pub use controls::Control;
+pub use credential::{
+    Credential, CredentialKind, CredentialSource, CredentialUse, ListedCredential, NotFor, Outside,
+};
 pub use decision::{AsRequest, AskStage, Decision, Permitted, Reviewer};
 pub use endpoint::{Endpoint, Publish};
 pub use grant::{Approvals, GrantError, Grants, ListedGrant};

@@ -6,10 +6,10 @@ use stockade_types::Digest;
 use toml::de::DeTable;
 
 use crate::{
-    HostSets, Origin, Policy, Problem, Problems, Settings, Source,
+    Credential, HostSets, Origin, Policy, Problem, Problems, Settings, Source,
     builtin::{builtin, builtin_names},
     canonical::Canonical,
-    controls,
+    controls, credential,
     fields::{At, Fields, File, did_you_mean, shown},
     policy::PolicyParts,
     read, read_network, read_settings,
@@ -39,13 +39,14 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
     let mut settings = read_settings::defaults();
     let mut rules = controls::controls();
     let (mut tests, mut warnings) = (Vec::new(), Vec::new());
+    let mut credentials = Vec::new();
     let off = resolved.iter().any(switches_sets_off);
     let nothing = HostSets::default();
     for source in &resolved {
         let mut file = File::new(source);
         let is_off = off && source.origin != Origin::Organisation;
         let sets = if is_off { &nothing } else { sets };
-        let read = read_file(&mut file, sets, &mut settings);
+        let read = read_file(&mut file, sets, (&mut settings, &mut credentials));
         note_reused_ids(&rules, &read.rules, &mut problems);
         rules.extend(read.rules);
         tests.extend(read.tests);
@@ -55,6 +56,7 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
     rules.extend(read_network::service_rules(&settings.network));
     let parts = PolicyParts {
         settings,
+        credentials,
         sources: sources.to_vec(),
         host_sets: sets.clone(),
         revision: revision(&resolved, sets),
@@ -104,7 +106,11 @@ struct FileRead {
     tests: Vec<Expectation>,
 }
 
-fn read_file(file: &mut File<'_>, sets: &HostSets, settings: &mut Settings) -> FileRead {
+fn read_file(
+    file: &mut File<'_>,
+    sets: &HostSets,
+    (settings, credentials): (&mut Settings, &mut Vec<Credential>),
+) -> FileRead {
     let nothing = FileRead {
         rules: Vec::new(),
         tests: Vec::new(),
@@ -125,7 +131,14 @@ fn read_file(file: &mut File<'_>, sets: &HostSets, settings: &mut Settings) -> F
         );
     }
     let known: Vec<&str> = [
-        "schema", "extends", "allow", "ask", "deny", "cedar", "tests",
+        "schema",
+        "extends",
+        "allow",
+        "ask",
+        "deny",
+        "cedar",
+        "credential",
+        "tests",
     ]
     .into_iter()
     .chain(read_settings::TABLES)
@@ -147,6 +160,7 @@ fn read_file(file: &mut File<'_>, sets: &HostSets, settings: &mut Settings) -> F
         );
     }
     read_settings::read(file, &top, settings);
+    credential::read(file, &top, sets, credentials);
     let rules = read::rules(file, &top, sets);
     // Other layers may tighten a builtin, so its tests are run by the tests of this crate alone.
     let tests = match file.source.origin {

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use stockade_types::{Digest, RawText, RequestKind, RuleId, Verdict};
 
 use crate::{
-    Decision, HostSets, Origin, OwnQuestionsOff, Settings, Source, Warning,
+    Credential, Decision, HostSets, ListedCredential, Origin, Outside, OwnQuestionsOff, Settings,
+    Source, Warning,
     controls::COUNT,
+    credential::Unused,
     engine::{self, Engine, EngineError},
     kinds::{
         Body,
@@ -34,6 +36,7 @@ pub struct Policy {
 #[derive(Debug)]
 pub(crate) struct PolicyParts {
     pub(crate) settings: Settings,
+    pub(crate) credentials: Vec<Credential>,
     pub(crate) sources: Vec<Source>,
     pub(crate) host_sets: HostSets,
     pub(crate) revision: Digest,
@@ -237,6 +240,35 @@ impl Policy {
         let is_only = |rule: &&Rule| self.rules.iter().filter(|r| r.id == rule.id).count() == 1;
         let quiet = self.rules.iter().filter(|rule| rule.quiet);
         quiet.filter(is_only).map(|rule| rule.id.clone()).collect()
+    }
+
+    /// Returns its credentials.
+    pub fn credentials(&self) -> &[Credential] {
+        &self.parts.credentials
+    }
+
+    /// Leaves only the credentials that a session has. Returns what its owner should know, one line
+    /// each.
+    ///
+    /// The same facts leave the same credentials in each process that loads the policy.
+    pub fn settle_credentials(&mut self, outside: &Outside) -> Vec<String> {
+        let PolicyParts {
+            settings,
+            credentials,
+            ..
+        } = &mut self.parts;
+        let mut notes = Vec::new();
+        credentials.retain(|own| {
+            let unused = own.unused(settings, outside);
+            notes.extend(unused.as_ref().and_then(Unused::note));
+            unused.is_none()
+        });
+        notes
+    }
+
+    /// Lists the credentials, in the order of the layers.
+    pub fn listed_credentials(&self) -> Vec<ListedCredential> {
+        self.parts.credentials.iter().map(Into::into).collect()
     }
 
     /// Returns the Cedar text that decides; comments say what each rule matches.

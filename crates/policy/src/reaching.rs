@@ -13,11 +13,12 @@ use crate::{
 impl Policy {
     /// Tells whether TLS of some connection can have to be opened.
     pub fn inspects(&self) -> bool {
-        self.rule_list().iter().any(|rule| match &rule.body {
-            Body::Net(body) => body.has_request_conditions() || body.terms.inspects(),
-            Body::Cedar(body) => body.is_about(RequestKind::Http),
-            Body::Exec(_) | Body::File(_) | Body::Control => false,
-        })
+        !self.credentials().is_empty()
+            || self.rule_list().iter().any(|rule| match &rule.body {
+                Body::Net(body) => body.has_request_conditions() || body.terms.inspects(),
+                Body::Cedar(body) => body.is_about(RequestKind::Http),
+                Body::Exec(_) | Body::File(_) | Body::Control => false,
+            })
     }
 
     /// Returns what the head of a request means, as far as rules about its host need it.

@@ -15,12 +15,12 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
 use stockade_egress::{
-    Config, Datagram, Datagrams, Knowledge, ListenerKind, ProxyVariables, Sockets,
+    Config, Datagram, Datagrams, HeldCredential, Knowledge, ListenerKind, ProxyVariables, Sockets,
 };
 use stockade_plan::{LaunchPlan, Step};
-use stockade_policy::{HostSets, Source};
+use stockade_policy::{HostSets, Outside, Source};
 use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
-use stockade_types::{AskMode, Digest, HostName, Secret, ignored};
+use stockade_types::{AskMode, Digest, HostName, RuleId, Secret, ignored};
 
 use crate::RunError;
 
@@ -43,9 +43,18 @@ enum Handoff {
     Ready(Digest, Option<String>),
     /// It could not.
     Failed(String),
-    /// Here are the listeners, in this order, then the name socket, then the authorities that vouch for
-    /// servers, if TLS is opened; `user:password` for the proxy; and who can be asked.
+    /// Here are the listeners, in this order, then the name socket, then, if TLS is opened, the
+    /// authorities that vouch for servers and the credentials; `user:password` for the proxy; and who
+    /// can be asked.
     Listeners(Vec<ListenerKind>, Option<String>, AskMode),
+}
+
+/// A credential on its way.
+#[derive(Serialize, Deserialize)]
+struct Carried {
+    id: RuleId,
+    placeholder: String,
+    value: String,
 }
 
 /// The supervisor's side of a started egress process. Dropping it ends the process.
@@ -61,6 +70,7 @@ impl EgressProcess {
         sources: &[Source],
         host_sets: &HostSets,
         proxies: ProxyVariables,
+        outside: Outside,
     ) -> Result<(Self, UnixStream), RunError> {
         let config = Config {
             policy_sources: sources.to_vec(),
@@ -68,6 +78,7 @@ impl EgressProcess {
             resolvers: resolvers(),
             hosts_file: hosts_file(),
             proxies,
+            outside,
         };
         let bytes = serde_json::to_vec(&config).map_err(|e| RunError::Egress(e.to_string()))?;
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
@@ -130,19 +141,21 @@ pub(crate) struct Ready<'p> {
 }
 
 impl Ready<'_> {
-    /// Gives it the listeners, who can be asked, and in PEM the authorities that vouch for servers, if it opens TLS.
+    /// Gives it the listeners, who can be asked, and if it opens TLS the authorities that vouch for
+    /// servers, in PEM, and the credentials.
     pub(crate) fn hand_over(
         self,
         listeners: &[(ListenerKind, OwnedFd)],
         names: &OwnedFd,
         (login, ask): (Option<&Secret<String>>, AskMode),
-        roots: Option<&str>,
+        (roots, credentials): (Option<&str>, &[HeldCredential]),
     ) -> Result<(), RunError> {
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
         let roots = roots
             .map(|roots| fd::sealed_memory("stockade-roots", roots.as_bytes()))
             .transpose()
             .map_err(sys)?;
+        let credentials = roots.is_some().then(|| carried(credentials)).transpose()?;
         let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
         let login = login.map(|login| login.expose().clone());
         let message = serde_json::to_vec(&Handoff::Listeners(kinds, login, ask))
@@ -152,10 +165,26 @@ impl Ready<'_> {
             .map(|(_, fd)| fd)
             .chain([names])
             .chain(&roots)
+            .chain(&credentials)
             .map(AsFd::as_fd)
             .collect();
         pass::send(&self.process.handoff, &message, &fds).map_err(sys)
     }
+}
+
+/// Puts credentials into memory that only who has its descriptor can read.
+fn carried(credentials: &[HeldCredential]) -> Result<OwnedFd, RunError> {
+    let all: Vec<Carried> = credentials
+        .iter()
+        .map(|one| Carried {
+            id: one.id.clone(),
+            placeholder: one.placeholder.clone(),
+            value: one.value.expose().clone(),
+        })
+        .collect();
+    let bytes = serde_json::to_vec(&all).map_err(|e| RunError::Egress(e.to_string()))?;
+    fd::sealed_memory("stockade-credentials", &bytes)
+        .map_err(|error| RunError::Egress(format!("{error}: {}", error.source)))
 }
 
 /// Says of each listener how its connections tell where they wanted to go.
@@ -316,13 +345,16 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         .collect();
     let names = fds.next().ok_or("no name socket")?;
     let names = NameSocket::new(names).map_err(|e| e.to_string())?;
-    let mut roots = Vec::new();
-    if let Some(memory) = fds.next() {
-        let mut memory = File::from(memory).take(CONFIG_BYTES_MAX);
-        memory
-            .read_to_end(&mut roots)
-            .map_err(|e| format!("cannot read the authorities: {e}"))?;
-    }
+    let roots = read(fds.next(), "authorities")?;
+    let credentials = match read(fds.next(), "credentials")? {
+        none if none.is_empty() => Vec::new(),
+        some => serde_json::from_slice(&some).map_err(|e| format!("bad credentials: {e}"))?,
+    };
+    let credentials = credentials.into_iter().map(|one: Carried| HeldCredential {
+        id: one.id,
+        placeholder: one.placeholder,
+        value: Secret::new(one.value),
+    });
     let sockets = Sockets {
         tcp,
         udp: vec![Box::new(names)],
@@ -331,10 +363,23 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         proxy_login: login.map(Secret::new),
         roots,
         ask,
+        credentials: credentials.collect(),
     };
     stockade_egress::serve(knowledge, sockets)
         .await
         .map_err(|e| e.to_string())
+}
+
+/// Reads what a descriptor leads to; nothing, where there is none.
+fn read(memory: Option<OwnedFd>, what: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    if let Some(memory) = memory {
+        let mut memory = File::from(memory).take(CONFIG_BYTES_MAX);
+        memory
+            .read_to_end(&mut bytes)
+            .map_err(|e| format!("cannot read the {what}: {e}"))?;
+    }
+    Ok(bytes)
 }
 
 /// The name socket: answers leave from the address that was asked.
@@ -401,7 +446,12 @@ mod tests {
             let (names, _other) = pass::packet_pair().unwrap();
             let ready = process.wait(Digest::of(b"policy"));
             let handed = ready.and_then(|ready| {
-                ready.hand_over(&[], &names, (None, stockade_types::AskMode::Deny), None)
+                ready.hand_over(
+                    &[],
+                    &names,
+                    (None, stockade_types::AskMode::Deny),
+                    (None, &[]),
+                )
             });
             assert_eq!(handed.is_ok(), same, "{handed:?}");
             drop(process);

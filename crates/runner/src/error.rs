@@ -6,7 +6,7 @@ use stockade_journal::{JournalError, KeyError, SinkError};
 use stockade_plan::PlanError;
 use stockade_sandbox::LaunchError;
 use stockade_supervise::protected::ProtectedError;
-use stockade_types::{AbsPath, RawText};
+use stockade_types::{AbsPath, RawText, RuleId};
 
 /// The kind of an error's end, for the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,16 @@ pub enum RunError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A credential has no value that can be used.
+    #[error("the credential `{id}` has no value: {from} {why}")]
+    Credential {
+        /// Its id.
+        id: RuleId,
+        /// Where its value should be.
+        from: String,
+        /// What is wrong there.
+        why: String,
     },
     /// A file of policy with certificates of authorities has none.
     #[error("`{path}` has no certificates that can be read, and `network.upstream_ca` names it")]
@@ -240,6 +250,9 @@ impl RunError {
             Self::ProxyLogin { .. } => Some(
                 "write `user:password` into it, or take `network.proxy_auth_file` out of the policy"
                     .to_owned(),
+            ),
+            Self::Credential { .. } => Some(
+                "put the value there, or take the `[[credential]]` out of the policy".to_owned(),
             ),
             Self::Certificates { .. } => Some(
                 "name a file in PEM without a private key, or take it out of `network.upstream_ca`"

@@ -9,10 +9,10 @@ use std::{
 };
 
 use stockade_plan::{
-    CacheFact, CgroupFact, EntryKind, HostFacts, LinkFact, ProgramFacts, ShareFact, SharedCounts,
-    ShownFact, StateFact, SystemEntry,
+    CacheFact, CgroupFact, CredentialFacts, EntryKind, HostFacts, LinkFact, ProgramFacts,
+    ShareFact, SharedCounts, ShownFact, StateFact, SystemEntry,
 };
-use stockade_policy::{FilesystemSettings, Origin, Policy, Sourced};
+use stockade_policy::{CredentialSource, FilesystemSettings, Origin, Policy, Sourced};
 use stockade_sys::{probe, process};
 use stockade_types::{AbsPath, RawText};
 
@@ -59,6 +59,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) caches: Vec<CacheFact>,
     pub(crate) relocated: &'a Relocated,
     pub(crate) mounts: &'a Mounts,
+    pub(crate) credentials: CredentialFacts,
 }
 
 /// Returns the file that the machine's list of name servers is, without links.
@@ -86,7 +87,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let readable = shares(caller, not_written(caller, files), launch.relocated);
     let own = own_executable()?;
     let metadata = metadata(workspace)?;
-    let hidden = hidden(caller, files, launch.relocated, mounts);
+    let hidden = hidden(caller, policy, launch.relocated, mounts);
     let mut places = Places {
         homes: mounts.names(&caller.home),
         secrets: secrets(&caller.home, mounts),
@@ -137,6 +138,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         program,
         state: launch.state,
         environment: caller.environment.clone(),
+        credentials: launch.credentials,
         // The caller finds them out.
         sources: Vec::new(),
         sockets: Vec::new(),
@@ -302,15 +304,23 @@ impl Places {
 /// Returns the names of what policy hides, as far as it exists, and of what links there lead to.
 fn hidden(
     caller: &Caller,
-    files: &FilesystemSettings,
+    policy: &Policy,
     relocated: &Relocated,
     mounts: &Mounts,
 ) -> Vec<AbsPath> {
     let mut hidden: Vec<AbsPath> = Vec::new();
-    let paths = files
-        .hide
+    let files = policy.settings().filesystem.hide.iter();
+    let held = policy
+        .credentials()
         .iter()
-        .filter_map(|path| caller.expand(&path.value))
+        .filter_map(|own| match &own.source {
+            CredentialSource::File(path) => Some(path),
+            CredentialSource::Variable(_) | CredentialSource::Command(_) => None,
+        });
+    let paths = files
+        .map(|path| &path.value)
+        .chain(held)
+        .filter_map(|path| caller.expand(path))
         .flat_map(|path| [relocated.places(&path), relocated.sources(&path)].concat());
     for path in paths {
         let Some(real) = fs::canonicalize(&path)

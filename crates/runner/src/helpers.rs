@@ -12,7 +12,9 @@ use stockade_policy::{HostSets, Source};
 use stockade_sandbox::{Spawned, StandardStreams, spawn};
 use stockade_types::RawText;
 
-use crate::{RunError, egress_process::EgressProcess, parts::PipeEnds, proxy_variables};
+use crate::{
+    RunError, credentials, egress_process::EgressProcess, parts::PipeEnds, proxy_variables,
+};
 
 /// The processes of a session that is not there yet: one waits for its plan, the other for its
 /// listeners. Dropping it ends both.
@@ -44,7 +46,8 @@ impl Helpers {
             Network::Isolated => None,
             Network::Proxied => {
                 let proxies = proxy_variables::read(environment);
-                Some(EgressProcess::start(sources, host_sets, proxies)?)
+                let outside = credentials::outside(environment);
+                Some(EgressProcess::start(sources, host_sets, proxies, outside)?)
             }
         };
         Ok(Self { sandbox, egress })

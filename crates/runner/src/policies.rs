@@ -9,6 +9,7 @@ use stockade_types::AbsPath;
 
 use crate::{
     RunError,
+    caller::Caller,
     names::{Mounts, resolved, way},
 };
 
@@ -106,6 +107,15 @@ pub(crate) fn exact_pattern(below: &Path) -> Option<String> {
         .to_str()
         .filter(|text| !text.is_empty() && !text.contains(['*', '{', '\\']))
         .map(str::to_owned)
+}
+
+/// Returns where the policy of the user is; where root runs a command for another user, that is that
+/// user's.
+pub(crate) fn own(caller: &Caller) -> PolicyPlace {
+    PolicyPlace {
+        path: caller.home.as_path().join(USER_FILE),
+        own_directory: true,
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use stockade_egress::HeldCredential;
 use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
 use stockade_journal::{Journal, SharedJournal, SigningKey, layout};
 use stockade_plan::{
@@ -21,6 +22,7 @@ use crate::{
     agent_state::{self, Made},
     authorities, caches,
     caller::Caller,
+    credentials::{self, Find},
     egress_process::{EgressProcess, kinds},
     facts::{self, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
@@ -36,7 +38,9 @@ use crate::{
     relocated::Relocated,
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
-    signing, sockets, ssh, trust,
+    signing, sockets, ssh,
+    start_place::{readable_workspace, start_directory},
+    trust,
 };
 use stockade_supervise::{
     Bounds, Newspaper, Notices, Recorder, SUPERVISOR,
@@ -95,6 +99,8 @@ struct Prepared {
     caches: Option<File>,
     plan: LaunchPlan,
     in_use: Option<InUse>,
+    /// With their values, for the egress process alone.
+    credentials: Vec<HeldCredential>,
 }
 
 /// Makes the plan of a run, and does nothing else.
@@ -116,38 +122,20 @@ enum Effects {
     State,
 }
 
+impl Effects {
+    /// Says whether the values of credentials are found.
+    const fn find(self, network: Network) -> Find {
+        match (self, network) {
+            (Self::State, Network::Proxied) => Find::Values,
+            (Self::None, _) | (_, Network::Isolated) => Find::Nothing,
+        }
+    }
+}
+
 fn new_session() -> Result<SessionId, RunError> {
     getrandom::u64()
         .map(SessionId::from_random)
         .map_err(|e| RunError::Random(e.to_string()))
-}
-
-/// Returns the workspace without links, if it can be listed.
-fn readable_workspace(given: &Path) -> Result<AbsPath, RunError> {
-    let workspace = std::fs::canonicalize(given)
-        .and_then(|path| std::fs::read_dir(&path).map(|_| path))
-        .map_err(|source| RunError::Workspace {
-            path: given.to_owned(),
-            source,
-        })?;
-    AbsPath::new(&workspace).map_err(|_| RunError::Path(given.to_owned()))
-}
-
-/// Returns the directory that the command starts in: the one given, where it lies in the workspace.
-fn start_directory(given: &Path, workspace: &AbsPath) -> AbsPath {
-    std::fs::canonicalize(given)
-        .ok()
-        .and_then(|path| AbsPath::new(path).ok())
-        .filter(|cwd| cwd.is_within(workspace))
-        .unwrap_or_else(|| workspace.clone())
-}
-
-/// Where root runs it for another user, that user's own policy is out of reach as well.
-fn own_policy(caller: &Caller) -> PolicyPlace {
-    PolicyPlace {
-        path: caller.home.as_path().join(policies::USER_FILE),
-        own_directory: true,
-    }
 }
 
 fn prepare(
@@ -159,7 +147,9 @@ fn prepare(
     let cwd = start_directory(&options.cwd, &workspace);
     let state_dir =
         AbsPath::new(&options.state_dir).map_err(|_| RunError::Path(options.state_dir.clone()))?;
-    let caller = Caller::of(workspace.as_path(), options.environment.clone())?;
+    let mut caller = Caller::of(workspace.as_path(), options.environment.clone())?;
+    let find = effects.find(options.network);
+    let credentials = credentials::hold(&mut options.policy, &mut options.argv, &mut caller, find)?;
     let state = agent_state::places(&options.policy, &caller, state_dir.as_path(), &workspace)?;
     let made = match effects {
         Effects::None => Made::default(),
@@ -184,27 +174,15 @@ fn prepare(
         caches: caches.facts,
         relocated: &relocated,
         mounts: &mounts,
+        credentials: credentials.tell(&options.policy),
     })?;
-    facts.notes.extend(caches.note);
+    facts
+        .notes
+        .extend(caches.note.into_iter().chain(credentials.notes));
     own_program.tell(&mut facts);
     tell_clients(options.policy.settings(), &caller, relocated, &mut facts);
     sockets::tell(options.policy.settings(), &state_dir, &mut facts)?;
-    let session_dir = layout::session_dir(state_dir.as_path(), &session);
-    let session_dir = AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?;
-    let spec = RunSpec {
-        session,
-        tier: options.tier,
-        session_dir,
-        state_dir,
-        workspace,
-        cwd,
-        argv: options.argv.clone(),
-        network: options.network,
-        terminal: options.terminal,
-        streams: options.streams,
-        require: options.require.clone(),
-        waive: options.waive.clone(),
-    };
+    let spec = run_spec(&options, session, (state_dir, workspace, cwd))?;
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
     let git = share_repository(&options.policy, &caller, &spec.workspace, &mut facts);
@@ -223,6 +201,31 @@ fn prepare(
         caches: caches.lock,
         plan,
         in_use: made.in_use,
+        credentials: credentials.held,
+    })
+}
+
+/// Says what is to run, and where.
+fn run_spec(
+    options: &Options,
+    session: SessionId,
+    (state_dir, workspace, cwd): (AbsPath, AbsPath, AbsPath),
+) -> Result<RunSpec, RunError> {
+    let session_dir = layout::session_dir(state_dir.as_path(), &session);
+    let session_dir = AbsPath::new(&session_dir).map_err(|_| RunError::Path(session_dir))?;
+    Ok(RunSpec {
+        session,
+        tier: options.tier,
+        session_dir,
+        state_dir,
+        workspace,
+        cwd,
+        argv: options.argv.clone(),
+        network: options.network,
+        terminal: options.terminal,
+        streams: options.streams,
+        require: options.require.clone(),
+        waive: options.waive.clone(),
     })
 }
 
@@ -254,7 +257,7 @@ fn protect_own(
     workspace: &AbsPath,
     mounts: &Mounts,
 ) -> Result<(Policies, OwnProgram), RunError> {
-    options.policy_places.push(own_policy(caller));
+    options.policy_places.push(policies::own(caller));
     let policies = policies::gather(&options.policy_places, &mounts.names(workspace), mounts)?;
     let own_program = own_program::in_workspace(workspace, mounts)?;
     let policy_patterns = policies
@@ -463,7 +466,8 @@ fn bring_up(
             let roots = own.map(|own| authorities::trust(policy, &prepared.facts, inside, own));
             let roots = roots.transpose()?;
             let given = (login.as_ref(), prepared.options.ask);
-            ready.hand_over(&kinds, &names, given, roots.as_deref())?;
+            let trusted = (roots.as_deref(), prepared.credentials.as_slice());
+            ready.hand_over(&kinds, &names, given, trusted)?;
             Some((process, control))
         }
         (Some(_), None) => {

@@ -4,19 +4,25 @@
 //! |---|---|
 //! | the request names the host of its connection | 421 |
 //! | no field names another path or method | 403 |
+//! | placeholders of credentials stand only where they are replaced | 403 |
 //! | its host can be reached at all, where an answer would be needed first | 403 |
 //! | policy, and whoever must be asked, let it pass | 403 |
 //! | it is one of the requests that may leave in a minute | 429 |
 //! | a byte of it may leave | 403 |
 //! | the server is there | 403, 502 or 503 |
-//! | the decision is in the journal | 503 |
+//! | the decision is in the journal, and each credential that is used | 503 |
 //!
 //! What comes after is the protocol's: it sends what the proof holds.
 
+use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, AsRequest, Control, Decision, Meaning, NetRequest};
-use stockade_types::ApprovalId;
+use stockade_types::{ApprovalId, DecisionId};
 
-use super::{Addressed, Answer, Head, meaning::reply};
+use super::{
+    Addressed, Answer, Head,
+    credentials::{Line, Uses},
+    meaning::reply,
+};
 use crate::{
     Proxy,
     judge::{Allowed, Judgement, Waiter, decided},
@@ -31,6 +37,8 @@ pub(crate) struct Carrier<'a> {
     pub(crate) proxy: &'a Proxy,
     /// The decision on the connection: who opened it, and where it leads.
     pub(crate) allowed: &'a Allowed<NetRequest>,
+    /// It is inside TLS that is opened.
+    pub(crate) sealed: bool,
 }
 
 /// The way to the server of a request.
@@ -47,6 +55,8 @@ pub(crate) struct Admitted<C> {
     pub(crate) allowed: Box<Allowed<Addressed<C>>>,
     /// Subscribed before the request was judged, so that no revocation falls between.
     pub(crate) revocations: Revocations,
+    /// The credentials that it is to carry.
+    pub(crate) uses: Uses,
 }
 
 impl<'a> Carrier<'a> {
@@ -99,6 +109,15 @@ impl<'a> Carrier<'a> {
         if let Some(decision) = self.overridden(head) {
             return Err(self.refuse(request, decision).await);
         }
+        let line = Line {
+            host: &self.request().host,
+            port: self.request().port,
+            sealed: self.sealed,
+        };
+        let uses = match self.proxy.credentials.look(head, line) {
+            Ok(uses) => uses,
+            Err(decision) => return Err(self.refuse(request, *decision).await),
+        };
         if matches!(way, Way::Closed(_))
             && let Some(decision) = self.proxy.request_out_of_reach(&http, self.allowed)
         {
@@ -128,13 +147,39 @@ impl<'a> Carrier<'a> {
             approvals: own_approvals(&allowed, held),
             ..decided(http, allowed.decision.clone())
         };
-        if let Err(error) = self.proxy.judge.record(entry).await {
-            return Err(Answer::unrecorded(&error));
+        match self.proxy.judge.record(entry).await {
+            Ok(record) => self.record_uses(request, &uses, record.decision).await?,
+            Err(error) => return Err(Answer::unrecorded(&error)),
         }
         Ok(Admitted {
             allowed,
             revocations,
+            uses,
         })
+    }
+
+    /// Records the credentials that a request is about to carry.
+    async fn record_uses<C>(
+        &self,
+        request: &Addressed<C>,
+        uses: &Uses,
+        decision: DecisionId,
+    ) -> Result<(), Answer> {
+        for credential in self.proxy.credentials.ids(uses) {
+            let event = Event::CredentialUsed {
+                credential: credential.clone(),
+                decision,
+                host: self.request().host.to_string(),
+                port: self.request().port.get(),
+                method: request.head.method.clone(),
+                path: request.head.path.clone(),
+            };
+            let recorded = self.proxy.supervisor.record(event, Durability::Synced);
+            if let Err(error) = recorded.await {
+                return Err(Answer::unrecorded(&error));
+            }
+        }
+        Ok(())
     }
 
     /// Records a refusal, and returns what the client is told.
@@ -176,6 +221,21 @@ impl<'a> Carrier<'a> {
         let decision = Control::HttpFraming.denies(reason, remedy);
         let record = self.proxy.judge.record(decided(request, decision)).await;
         Answer::bad_gateway(&record)
+    }
+
+    /// Records that a server's answer cannot be searched for the credentials of its host, and returns
+    /// what the client is told if it was told nothing yet.
+    pub(crate) async fn unsearchable<C>(&self, request: &Addressed<C>) -> Answer {
+        let reason = format!(
+            "`{}` answers in a coding that cannot be searched for credentials, although it was asked \
+             for none",
+            self.request().host
+        );
+        let remedy = "have the server answer without `Content-Encoding`, or bind the credential to other \
+                      hosts";
+        let decision = Control::CredentialAnswer.denies(reason, remedy);
+        let entry = decided(request.as_request(), decision);
+        Answer::bad_gateway(&self.proxy.judge.record(entry).await)
     }
 
     /// Returns the refusal of a request whose host is not where the connection leads.

@@ -27,7 +27,7 @@ use stockade_egress::{
     Config, EgressError, ListenerKind, PlainDatagrams, ProxyVariables, Sockets, serve,
 };
 use stockade_event::Event;
-use stockade_policy::{HostSets, Origin, Source};
+use stockade_policy::{HostSets, Origin, Outside, Source};
 use stockade_types::{AskMode, DecisionRecord, RuleId, Verdict};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -127,6 +127,7 @@ impl Lab {
                 .map(|(name, address)| (name.parse().unwrap(), address.parse().unwrap()))
                 .collect(),
             proxies: ProxyVariables::default(),
+            outside: Outside::default(),
         };
         let sockets = Sockets {
             tcp: vec![
@@ -140,6 +141,7 @@ impl Lab {
             proxy_login: None,
             roots: Vec::new(),
             ask,
+            credentials: Vec::new(),
         };
         let egress = tokio::spawn(serve(config.load().unwrap(), sockets));
         Self {

@@ -148,7 +148,7 @@ fn done(text: &RawText) -> [Event; 4] {
     ]
 }
 
-fn approved(text: &RawText) -> [Event; 3] {
+fn approved(text: &RawText) -> [Event; 4] {
     let words = text.display();
     let approval = ApprovalId::from_random(0x7f3a);
     [
@@ -169,6 +169,14 @@ fn approved(text: &RawText) -> [Event; 3] {
         Event::ApprovalUsed {
             approval,
             decision: DecisionId::new(7),
+        },
+        Event::CredentialUsed {
+            credential: "svc".parse().unwrap(),
+            decision: DecisionId::new(7),
+            host: "good.test".to_owned(),
+            port: 443,
+            method: "GET".to_owned(),
+            path: text.clone(),
         },
     ]
 }

@@ -1,7 +1,7 @@
 //! A TLS server that records what each client announced before encryption began.
 
 use std::{
-    io::{self, BufReader},
+    io::{self, BufReader, Write},
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -34,6 +34,9 @@ pub struct TlsServer {
     certificate_pem: String,
 }
 
+/// Writes the answer to a request.
+type Answering = dyn Fn(&Request, &mut dyn Write) -> io::Result<()> + Send + Sync;
+
 #[derive(Debug, Default)]
 struct Record {
     hellos: Mutex<Vec<TlsHello>>,
@@ -52,19 +55,27 @@ impl TlsServer {
         names: &[&str],
         answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Self {
-        Self::answering(loopback(), names, answer)
+        Self::writing(names, move |request, mut out| {
+            answer(request).write(&mut out)
+        })
+    }
+
+    /// Starts a server on a free port of 127.0.0.1 that answers with the bytes that `answer` writes.
+    pub fn writing(
+        names: &[&str],
+        answer: impl Fn(&Request, &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::answering(loopback(), names, Arc::new(answer))
     }
 
     /// Starts a server on `address` whose certificate is for `names`.
     pub fn on(address: SocketAddr, names: &[&str]) -> Self {
-        Self::answering(address, names, |_| Response::text(200, "lab\n"))
+        let lab =
+            |_: &Request, mut out: &mut dyn Write| Response::text(200, "lab\n").write(&mut out);
+        Self::answering(address, names, Arc::new(lab))
     }
 
-    fn answering(
-        address: SocketAddr,
-        names: &[&str],
-        answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
-    ) -> Self {
+    fn answering(address: SocketAddr, names: &[&str], answer: Arc<Answering>) -> Self {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(names).expect("the names fit into a certificate");
@@ -80,7 +91,7 @@ impl TlsServer {
         let record = Arc::new(Record::default());
         let shared = Arc::clone(&record);
         let listener = Listener::start(address, move |connection| {
-            converse(connection, Arc::clone(&config), (&shared, &answer))
+            converse(connection, Arc::clone(&config), (&shared, &*answer))
         });
         Self {
             listener,
@@ -136,7 +147,7 @@ impl TlsServer {
 fn converse(
     mut connection: Connection,
     config: Arc<ServerConfig>,
-    (record, answer): (&Record, &dyn Fn(&Request) -> Response),
+    (record, answer): (&Record, &Answering),
 ) -> io::Result<()> {
     let mut acceptor = Acceptor::default();
     let accepted = loop {
@@ -170,14 +181,14 @@ fn converse(
         .map_err(|(error, _)| io::Error::other(error))?;
     let mut input = BufReader::new(StreamOwned::new(session, connection));
     while let Some(request) = http::read(&mut input, &mut io::sink())? {
-        let (response, more) = (answer(&request), request.keep_alive());
         record
             .requests
             .lock()
             .expect("no thread panicked with the record")
-            .push(request);
-        response.write(input.get_mut())?;
-        if !more {
+            .push(request.clone());
+        answer(&request, input.get_mut())?;
+        input.get_mut().flush()?;
+        if !request.keep_alive() {
             break;
         }
     }

@@ -36,6 +36,7 @@ pub(crate) struct Args {
 struct Shown {
     revision: stockade_types::Digest,
     settings: Settings,
+    credentials: Vec<stockade_policy::ListedCredential>,
     rules: Vec<stockade_policy::ListedRule>,
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         out.json(&Shown {
             revision: policy.revision(),
             settings: masked(policy.settings()),
+            credentials: policy.listed_credentials(),
             rules: policy.rules(),
         })?;
     } else {
@@ -60,6 +62,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
             out,
         };
         settings(&masked(policy.settings()), &mut lines)?;
+        credentials(&policy, &mut lines)?;
         rules(&policy, &mut lines)?;
         lines
             .out
@@ -161,6 +164,25 @@ fn network(network: &NetworkSettings, lines: &mut Lines<'_>) -> anyhow::Result<(
     for file in &network.upstream_ca {
         let text = format!("upstream_ca += {}", file.value);
         lines.put("network", text, file)?;
+    }
+    Ok(())
+}
+
+/// Prints where credentials come from and which requests they are for; nobody here has their values.
+fn credentials(policy: &Policy, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    for one in policy.listed_credentials() {
+        let inside = one.variable.as_ref();
+        let inside = inside.map_or_else(String::new, |name| format!(", inside as {name}"));
+        let text = format!(
+            "{} ({}) of {}{inside}: {}",
+            one.id, one.kind, one.from, one.conditions
+        );
+        let of = Sourced {
+            value: (),
+            origin: one.origin,
+            source: one.source,
+        };
+        lines.put("credential", text, &of)?;
     }
     Ok(())
 }

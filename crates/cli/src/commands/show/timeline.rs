@@ -149,7 +149,9 @@ impl Timeline {
             | Event::ConnectionDecided { decision, .. }
             | Event::HttpDecided { decision } => self.denied(run, time, decision),
             // The summary says which ports there were, and what an answer let through is shown.
-            Event::PortPublished { .. } | Event::ApprovalUsed { .. } => {}
+            Event::PortPublished { .. }
+            | Event::ApprovalUsed { .. }
+            | Event::CredentialUsed { .. } => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! How long a body is, followed while it passes.
 
+use std::ops::Range;
+
 use super::{
     Malformed,
     chunked::{Chunked, Manner, Piece},
@@ -46,6 +48,20 @@ impl Body {
             Self::Chunked(chunked) => chunked.is_done(),
             Self::UntilClose => false,
         }
+    }
+
+    /// The same, and adds which of the bytes are content rather than say how it is split up.
+    pub(crate) fn feed_parts(
+        &mut self,
+        bytes: &[u8],
+        content: &mut Vec<Range<usize>>,
+    ) -> Result<usize, Malformed> {
+        if let Self::Chunked(chunked) = self {
+            return chunked.feed_parts(bytes, |part| content.push(part));
+        }
+        let ours = self.feed(bytes)?;
+        content.push(0..ours);
+        Ok(ours)
     }
 
     /// Takes bytes and returns how many of them belong to the body.

@@ -1,5 +1,7 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), checked while it passes.
 
+use std::ops::Range;
+
 use super::{Malformed, lines};
 use crate::{
     http::Field,
@@ -78,6 +80,27 @@ impl Chunked {
         bytes: &[u8],
         mut take: impl FnMut(Piece<'_>),
     ) -> Result<usize, Malformed> {
+        self.walk(bytes, |_, piece| {
+            if let Some(piece) = piece {
+                take(piece);
+            }
+        })
+    }
+
+    /// The same; `content` is given the places of data and trailers.
+    pub(crate) fn feed_parts(
+        &mut self,
+        bytes: &[u8],
+        mut content: impl FnMut(Range<usize>),
+    ) -> Result<usize, Malformed> {
+        self.walk(bytes, |place, _| content(place))
+    }
+
+    fn walk(
+        &mut self,
+        bytes: &[u8],
+        mut take: impl FnMut(Range<usize>, Option<Piece<'_>>),
+    ) -> Result<usize, Malformed> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             if self.is_done() {
@@ -88,7 +111,8 @@ impl Chunked {
                     .unwrap_or(u64::MAX)
                     .min(left);
                 let end = at + usize::try_from(here).unwrap_or(bytes.len() - at);
-                take(Piece::Data(bytes.get(at..end).unwrap_or_default()));
+                let data = Piece::Data(bytes.get(at..end).unwrap_or_default());
+                take(at..end, Some(data));
                 at = end;
                 self.state = match left - here {
                     0 => State::DataReturn,
@@ -97,7 +121,10 @@ impl Chunked {
                 continue;
             }
             if self.state == State::TrailerEnd && *byte == b'\n' && !self.line.is_empty() {
-                take(Piece::Trailer(lines::field(&self.line)?));
+                take(at..at, Some(Piece::Trailer(lines::field(&self.line)?)));
+            }
+            if self.state == State::Trailer {
+                take(at..at + 1, None);
             }
             self.state = self.step(*byte)?;
             at += 1;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stockade_policy::Decision;
+use stockade_policy::{Decision, NetRequest};
 use tokio::time::timeout;
 
 use super::{
@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{
     gate::{Held, Incoming, Outgoing, Unsent, count},
-    http::{Addressed, Answer},
+    http::{Addressed, Answer, Uses},
     judge::Allowed,
-    limits::{HEAD_READ_BYTES, RESPONSE_WAIT},
+    limits::{HEAD_READ_BYTES, RELAY_CHUNK_BYTES, RESPONSE_WAIT},
     relay::relay,
+    scrub::{Passage, Scrubber},
     stream::{Reader, Turn, Writer},
     watch::Watch,
 };
@@ -29,12 +30,21 @@ type AllowedRequest = Allowed<Addressed<Carried>>;
 
 impl Exchange<'_> {
     /// Sends a judged request and passes its response back.
-    pub(super) async fn forward(&mut self, allowed: &AllowedRequest, first: bool) -> Next {
+    pub(super) async fn forward(
+        &mut self,
+        allowed: &AllowedRequest,
+        uses: &Uses,
+        first: bool,
+    ) -> Next {
         let Some(upstream) = self.upstream.as_mut() else {
             return Next::Close;
         };
         let request = allowed.permitted.get();
-        let head = write(&allowed.permitted, upstream.forward.as_ref());
+        let credentials = &self.carrier.proxy.credentials;
+        let NetRequest { host, port, .. } = self.carrier.request();
+        let scrubber = credentials.scrubber(host, *port).map(AsRef::as_ref);
+        let dressed = credentials.dress(&allowed.permitted, uses);
+        let head = write(&dressed, upstream.forward.as_ref());
         let started = AtomicBool::new(false);
         let mut server_rest = Vec::new();
         let outcome = {
@@ -42,7 +52,12 @@ impl Exchange<'_> {
             let (incoming, outgoing) = upstream.server.open(allowed, Watch::over());
             let (from, to) = self.client.split();
             let send = send(from, outgoing, &head, &mut self.pending);
-            let receive = receive(incoming, to, request, &mut server_rest, &started);
+            let back = Back {
+                request,
+                scrubber,
+                started: &started,
+            };
+            let receive = receive(incoming, to, back, &mut server_rest);
             both(send, receive).await
         };
         let started = started.load(Ordering::Relaxed);
@@ -51,7 +66,13 @@ impl Exchange<'_> {
             Outcome::Whole {
                 persistent: true, ..
             } if persistent => return Next::Another,
-            Outcome::Switched => Box::pin(self.tunnel(allowed, &server_rest)).await,
+            Outcome::Switched => {
+                Box::pin(self.tunnel(allowed, server_rest, scrubber)).await;
+            }
+            Outcome::Unsearchable => {
+                let answer = self.carrier.unsearchable(request).await;
+                send_answer(self.client, &request.head.method, &answer).await;
+            }
             Outcome::Answer(malformed) => self.refuse_answer(malformed, started).await,
             Outcome::Malformed(malformed) if !started => self.refuse_malformed(malformed).await,
             Outcome::Malformed(malformed) => {
@@ -100,16 +121,19 @@ impl Exchange<'_> {
 
     /// Passes on what was read beyond the heads, and then everything: from here on the bytes are
     /// opaque.
-    async fn tunnel(&mut self, allowed: &AllowedRequest, server_rest: &[u8]) {
+    async fn tunnel(
+        &mut self,
+        allowed: &AllowedRequest,
+        server_rest: Vec<u8>,
+        scrubber: Option<&Scrubber>,
+    ) {
         let Some(upstream) = self.upstream.as_mut() else {
             return;
         };
-        if self.client.write_all(server_rest).await.is_err() {
-            return;
-        }
         let pending = (std::mem::take(&mut self.pending), Watch::over());
+        let back = (server_rest, scrubber);
         // However it ended, both sides are closed and the event says what passed.
-        drop(relay(self.client, &mut upstream.server, allowed, pending).await);
+        drop(relay(self.client, &mut upstream.server, allowed, pending, back).await);
     }
 }
 
@@ -129,6 +153,8 @@ enum Outcome {
     Refused(Box<Decision>),
     /// The response is not one.
     Answer(Malformed),
+    /// The response cannot be searched for credentials.
+    Unsearchable,
     /// A side ended early.
     Broken,
 }
@@ -157,7 +183,18 @@ enum Got {
     Switched,
     /// The response can be read in more than one way, or in none.
     Malformed(Malformed),
+    Unsearchable,
     Broken,
+}
+
+/// What matters for a response.
+#[derive(Clone, Copy)]
+struct Back<'a> {
+    request: &'a Addressed<Carried>,
+    /// What it is searched for.
+    scrubber: Option<&'a Scrubber>,
+    /// Set once the client has some of it.
+    started: &'a AtomicBool,
 }
 
 /// Runs both directions; the response decides when the exchange is over.
@@ -185,6 +222,7 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Go
                 }
                 Got::Switched => Outcome::Switched,
                 Got::Malformed(malformed) => Outcome::Answer(malformed),
+                Got::Unsearchable => Outcome::Unsearchable,
                 Got::Broken => Outcome::Broken,
             },
         }
@@ -237,13 +275,15 @@ async fn send(
 async fn receive(
     mut from: Incoming<'_>,
     mut to: Writer<'_>,
-    request: &Addressed<Carried>,
+    back: Back<'_>,
     rest: &mut Vec<u8>,
-    started: &AtomicBool,
 ) -> Got {
+    let Back {
+        request, scrubber, ..
+    } = back;
     let head = loop {
         let mut scanner = Scanner::default();
-        let (head, bytes) = loop {
+        let (head, mut bytes) = loop {
             match parse_response(&mut scanner, rest, &request.head.method) {
                 Err(malformed) => return Got::Malformed(malformed),
                 Ok(Some((head, length))) => {
@@ -260,7 +300,13 @@ async fn receive(
         if head.status == 101 && !request.carried.websocket {
             return Got::Broken;
         }
-        started.store(true, Ordering::Relaxed);
+        if let Some(scrubber) = scrubber {
+            if head.coded && head.framing != Framing::Empty {
+                return Got::Unsearchable;
+            }
+            scrubber.clean(&mut bytes);
+        }
+        back.started.store(true, Ordering::Relaxed);
         if to.write_all(&bytes).await.is_err() {
             return Got::Broken;
         }
@@ -271,7 +317,10 @@ async fn receive(
     if head.status == 101 {
         return Got::Switched;
     }
-    let whole = receive_body(&mut from, &mut to, head.framing, rest).await;
+    let whole = match scrubber {
+        Some(scrubber) => clean_body(&mut from, &mut to, (head.framing, scrubber), rest).await,
+        None => receive_body(&mut from, &mut to, head.framing, rest).await,
+    };
     if whole {
         Got::Whole {
             persistent: head.persistent,
@@ -304,6 +353,42 @@ async fn receive_body(
             Ok(Turn::Moved) => {}
             Ok(Turn::Ended) => return framing == Framing::UntilClose,
             Ok(Turn::Refused(_) | Turn::ReadFailed | Turn::WriteFailed) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// The same, without the values of credentials. What says how the body is split up must be plain, so
+/// that nothing is hidden in it.
+async fn clean_body(
+    from: &mut Incoming<'_>,
+    to: &mut Writer<'_>,
+    (framing, scrubber): (Framing, &Scrubber),
+    rest: &mut Vec<u8>,
+) -> bool {
+    let mut body = Body::new(framing, Manner::Strict);
+    let mut passage = Passage::default();
+    let mut content = Vec::new();
+    while !body.is_done() {
+        if rest.is_empty() {
+            match timeout(RESPONSE_WAIT, from.fill(rest, RELAY_CHUNK_BYTES)).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0)) => {
+                    let last = passage.push(scrubber, &[], &[], true);
+                    return framing == Framing::UntilClose && to.write_all(&last).await.is_ok();
+                }
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+        content.clear();
+        let Ok(ours) = body.feed_parts(rest, &mut content) else {
+            return false;
+        };
+        let beyond = rest.split_off(ours.min(rest.len()));
+        let bytes = std::mem::replace(rest, beyond);
+        let clean = passage.push(scrubber, &bytes, &content, body.is_done());
+        if to.write_all(&clean).await.is_err() {
+            return false;
         }
     }
     true

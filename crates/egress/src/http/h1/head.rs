@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use stockade_policy::Permitted;
 use stockade_types::{Host, RawText};
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
     lines::{self, Scanner, members},
 };
 use crate::{
-    http::{Addressed, Field, Fields, Head},
+    http::{Addressed, Dressed, Field, Fields, Head},
     limits::TARGET_BYTES_MAX,
     proxies::Proxy,
 };
@@ -55,13 +54,13 @@ impl RequestHead {
     }
 }
 
-/// Writes the head that was permitted, as the server is to see it, or the proxy before it. No head is
-/// written elsewhere.
-pub(crate) fn write(permitted: &Permitted<Addressed<Carried>>, proxy: Option<&Proxy>) -> Vec<u8> {
-    let request = permitted.get();
+/// Writes the head of a request that was permitted, as the server is to see it, or the proxy before
+/// it. No head is written elsewhere.
+pub(crate) fn write(dressed: &Dressed<'_, Carried>, proxy: Option<&Proxy>) -> Vec<u8> {
+    let (request, head) = (dressed.request(), dressed.head());
     match proxy {
-        Some(proxy) => to_proxy(request, proxy),
-        None => to_server(&request.head, request.carried.minor),
+        Some(proxy) => to_proxy(request, head, proxy),
+        None => to_server(head, request.carried.minor),
     }
 }
 
@@ -75,8 +74,7 @@ fn to_server(head: &Head, minor: u8) -> Vec<u8> {
 }
 
 /// Writes the head in absolute form, as a proxy is to see it (RFC 9112 section 3.2.2).
-fn to_proxy(request: &Addressed<Carried>, proxy: &Proxy) -> Vec<u8> {
-    let head = &request.head;
+fn to_proxy(request: &Addressed<Carried>, head: &Head, proxy: &Proxy) -> Vec<u8> {
     let host = match &request.host {
         Host::Address(IpAddr::V6(six)) => format!("[{six}]"),
         host @ (Host::Address(_) | Host::Name(_)) => host.to_string(),
@@ -140,6 +138,8 @@ pub(crate) struct ResponseHead {
     pub(crate) framing: Framing,
     /// The server will take more requests.
     pub(crate) persistent: bool,
+    /// The body is in some coding other than chunks.
+    pub(crate) coded: bool,
 }
 
 impl ResponseHead {
@@ -499,9 +499,13 @@ fn response(head: &[u8], method: &str) -> Result<ResponseHead, Malformed> {
         (Coding::None, Some(bytes)) => Framing::Length(bytes),
     };
     let persistent = general.persistent(minor) && framing != Framing::UntilClose;
+    let mut codings = fields.iter().filter(|field| field.is("content-encoding"));
+    let is_coding = |field: &Field<'_>| !field.value.eq_ignore_ascii_case(b"identity");
+    let coded = general.coding == Coding::Other || codings.any(is_coding);
     Ok(ResponseHead {
         status,
         framing,
         persistent,
+        coded,
     })
 }

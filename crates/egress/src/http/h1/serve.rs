@@ -139,6 +139,7 @@ impl Exchange<'_> {
         let Admitted {
             allowed,
             mut revocations,
+            uses,
         } = match admitted {
             Ok(admitted) => admitted,
             Err(answer) => {
@@ -148,7 +149,7 @@ impl Exchange<'_> {
         };
         let ids = allowed.approval_ids();
         tokio::select! {
-            next = self.forward(&allowed, first) => next,
+            next = self.forward(&allowed, &uses, first) => next,
             () = revocations.any_of(&ids) => {
                 self.client.reset();
                 Next::Close

@@ -2,17 +2,19 @@
 
 use std::{
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use stockade_policy::Decision;
 
 use crate::{
     gate,
     http::{Answer, h1::Malformed},
+    scrub::{Passage, Scrubber},
 };
 
 /// What became of a request that was sent.
@@ -33,6 +35,8 @@ pub(crate) enum Outcome {
     Malformed(Malformed),
     /// The response is not one.
     Answer(Malformed),
+    /// The response cannot be searched for credentials.
+    Unsearchable,
 }
 
 /// The client's end of one request.
@@ -40,6 +44,8 @@ pub(crate) struct Client {
     respond: SendResponse<Bytes>,
     /// The body of the response, once its head was sent.
     body: Option<SendStream<Bytes>>,
+    /// What takes values of credentials out of what the server says.
+    scrub: Option<(Arc<Scrubber>, Passage)>,
 }
 
 impl Client {
@@ -48,6 +54,33 @@ impl Client {
         Self {
             respond,
             body: None,
+            scrub: None,
+        }
+    }
+
+    /// Has values of credentials taken out of what is passed on.
+    pub(crate) fn scrub(&mut self, scrubber: Arc<Scrubber>) {
+        self.scrub = Some((scrubber, Passage::default()));
+    }
+
+    /// Tells whether values of credentials would not be seen in a response with this head.
+    pub(crate) fn cannot_search(&self, fields: &HeaderMap, is_whole: bool) -> bool {
+        let mut codings = fields.get_all(header::CONTENT_ENCODING).iter();
+        self.scrub.is_some() && !is_whole && codings.any(|coding| coding != "identity")
+    }
+
+    /// Takes values of credentials out of fields.
+    fn clean(&self, fields: &mut HeaderMap) {
+        let Some((scrubber, _)) = &self.scrub else {
+            return;
+        };
+        for value in fields.values_mut() {
+            let mut bytes = value.as_bytes().to_vec();
+            scrubber.clean(&mut bytes);
+            // What is put in place of a value has no other kind of characters.
+            if let Ok(clean) = HeaderValue::from_bytes(&bytes) {
+                *value = clean;
+            }
         }
     }
 
@@ -72,26 +105,63 @@ impl Client {
     }
 
     /// Passes a head before the one of the response on.
-    pub(crate) fn interim(&mut self, response: Response<()>) -> Result<(), h2::Error> {
+    pub(crate) fn interim(&mut self, mut response: Response<()>) -> Result<(), h2::Error> {
+        self.clean(response.headers_mut());
         self.respond.send_informational(response)
     }
 
     /// Sends the head of the response; `is_whole` is whether it has no body.
-    pub(crate) fn start(&mut self, head: Response<()>, is_whole: bool) -> Result<(), h2::Error> {
+    pub(crate) fn start(
+        &mut self,
+        mut head: Response<()>,
+        is_whole: bool,
+    ) -> Result<(), h2::Error> {
+        self.clean(head.headers_mut());
         self.body = Some(self.respond.send_response(head, is_whole)?);
         Ok(())
     }
 
     /// Passes bytes of the body on, as the client takes them.
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), h2::Error> {
+        let bytes = match &mut self.scrub {
+            None => bytes,
+            Some((scrubber, passage)) => {
+                let whole = 0..bytes.len();
+                let clean = passage.push(scrubber, &bytes, &[whole], false);
+                if clean.is_empty() {
+                    return Ok(());
+                }
+                clean.into()
+            }
+        };
+        self.pass(bytes).await
+    }
+
+    async fn pass(&mut self, bytes: Bytes) -> Result<(), h2::Error> {
         match &mut self.body {
             Some(body) => gate::write(body, bytes).await,
             None => Err(Reason::INTERNAL_ERROR.into()),
         }
     }
 
-    /// Ends the body, with the fields that come after it.
-    pub(crate) fn end(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), h2::Error> {
+    /// Ends the body, with the fields that come after it, once all of it was passed on.
+    pub(crate) async fn finish(
+        &mut self,
+        mut trailers: Option<HeaderMap>,
+    ) -> Result<(), h2::Error> {
+        if let Some(trailers) = &mut trailers {
+            self.clean(trailers);
+        }
+        if let Some((scrubber, passage)) = &mut self.scrub {
+            let rest = passage.push(scrubber, &[], &[], true);
+            if !rest.is_empty() {
+                self.pass(rest.into()).await?;
+            }
+        }
+        self.end(trailers)
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), h2::Error> {
         let Some(body) = &mut self.body else {
             return Err(Reason::INTERNAL_ERROR.into());
         };
@@ -119,8 +189,9 @@ impl Client {
         if self.start(response, is_head).is_err() || is_head {
             return;
         }
-        let whole = self.write(answer.body.into()).await;
-        drop(whole.and_then(|()| self.end(None)));
+        if self.write(answer.body.into()).await.is_ok() {
+            drop(self.finish(None).await);
+        }
     }
 }
 

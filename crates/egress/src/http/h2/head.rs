@@ -8,12 +8,11 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use stockade_policy::Permitted;
 use stockade_types::{Host, RawText};
 
 use crate::{
     http::{
-        Addressed, Field, Fields, Head,
+        Addressed, Dressed, Field, Fields, Head,
         h1::{
             Malformed,
             head::{CONNECT, authority_of, check_method, check_target, length},
@@ -184,9 +183,8 @@ pub(crate) fn check_trailers(trailers: &HeaderMap) -> Result<(), Malformed> {
 }
 
 /// Writes the head that was permitted, as a server of HTTP/2 is to see it. No head is written elsewhere.
-pub(crate) fn write(permitted: &Permitted<Judged>) -> Result<Request<()>, http::Error> {
-    let request = permitted.get();
-    let head = &request.head;
+pub(crate) fn write(dressed: &Dressed<'_, Carried>) -> Result<Request<()>, http::Error> {
+    let (request, head) = (dressed.request(), dressed.head());
     let uri = Uri::builder()
         .scheme(Scheme::HTTPS)
         .authority(authority(head))
@@ -232,8 +230,8 @@ fn authority(head: &Head) -> String {
 }
 
 /// Writes the same head as a server of HTTP/1 is to see it.
-pub(crate) fn write_h1(permitted: &Permitted<Judged>) -> Vec<u8> {
-    let Addressed { head, carried, .. } = permitted.get();
+pub(crate) fn write_h1(dressed: &Dressed<'_, Carried>) -> Vec<u8> {
+    let (carried, head) = (dressed.request().carried, dressed.head());
     let mut text = Vec::with_capacity(head.fields.bytes() + 4 * head.fields.len() + 256);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| text.extend_from_slice(part));
     let (method, path) = (head.method.as_bytes(), head.path.as_bytes());

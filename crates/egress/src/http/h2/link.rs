@@ -32,6 +32,7 @@ impl Link {
         Carrier {
             proxy: &self.proxy,
             allowed: &self.allowed,
+            sealed: true,
         }
     }
 

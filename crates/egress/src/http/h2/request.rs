@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::Request;
+use stockade_policy::NetRequest;
 
 use super::{
     client::{Client, Outcome},
@@ -18,7 +19,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    http::{Admitted, Answer, Way, meaning::Reading},
+    http::{Admitted, Answer, Uses, Way, meaning::Reading},
     judge::{Allowed, Waiter, Withdrawn},
 };
 
@@ -79,10 +80,11 @@ pub(crate) async fn serve(
     let Admitted {
         allowed,
         mut revocations,
+        uses,
     } = admitted;
     let ids = allowed.approval_ids();
     let outcome = tokio::select! {
-        outcome = forward(&link, &allowed, server, (body, &mut client)) => Some(outcome),
+        outcome = forward(&link, (&allowed, &uses), server, (body, &mut client)) => Some(outcome),
         () = revocations.any_of(&ids) => None,
     };
     let Some(outcome) = outcome else {
@@ -123,23 +125,30 @@ async fn admit(
 /// Sends a request and passes its response back.
 async fn forward(
     link: &Link,
-    allowed: &Allowed<Judged>,
+    (allowed, uses): (&Allowed<Judged>, &Uses),
     server: Option<Server>,
     (body, client): (Upload, &mut Client),
 ) -> Outcome {
+    let credentials = &link.proxy.credentials;
+    let NetRequest { host, port, .. } = link.carrier().request();
+    if let Some(scrubber) = credentials.scrubber(host, *port) {
+        client.scrub(Arc::clone(scrubber));
+    }
+    let dressed = credentials.dress(&allowed.permitted, uses);
     let Some(server) = client.unless_withdrawn(usable(link, server)).await else {
         return Outcome::TakenBack;
     };
     match server {
         Some(Server::One(upstream)) => {
-            let (outcome, kept) = to_h1::forward(allowed, upstream, (body, client)).await;
+            let (outcome, kept) =
+                to_h1::forward((allowed, &dressed), upstream, (body, client)).await;
             if let Some(upstream) = kept {
                 link.servers.keep(upstream);
             }
             outcome
         }
         Some(Server::Two(mut streams)) => {
-            to_h2::forward(allowed, &mut streams, (body, client)).await
+            to_h2::forward((allowed, &dressed), &mut streams, (body, client)).await
         }
         None => Outcome::Broken,
     }
@@ -182,6 +191,7 @@ async fn end(link: &Link, request: &Judged, mut client: Client, outcome: Outcome
         Outcome::Refused(decision) => carrier.stop(request, *decision).await,
         Outcome::Malformed(malformed) => carrier.malformed(malformed.0, "").await,
         Outcome::Answer(malformed) => carrier.bad_answer(malformed.0).await,
+        Outcome::Unsearchable => carrier.unsearchable(request).await,
     };
     client.answer(&request.head.method, answer).await;
     End::Answered

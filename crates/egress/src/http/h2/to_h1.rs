@@ -9,13 +9,13 @@ use tokio::time::timeout;
 
 use super::{
     client::{Client, Outcome},
-    head::{Judged, check_trailers, write_h1},
+    head::{Carried, Judged, check_trailers, write_h1},
     upload::Upload,
 };
 use crate::{
     gate::{Incoming, Outgoing, Unsent, count},
     http::{
-        Field,
+        Dressed, Field,
         h1::{
             Malformed,
             body::{Body, Framing},
@@ -32,7 +32,7 @@ use crate::{
 
 /// Sends a request and passes its response back; the connection comes back if it can be used again.
 pub(super) async fn forward(
-    allowed: &Allowed<Judged>,
+    (allowed, dressed): (&Allowed<Judged>, &Dressed<'_, Carried>),
     mut upstream: Box<Upstream>,
     (body, client): (Upload, &mut Client),
 ) -> (Outcome, Option<Box<Upstream>>) {
@@ -41,7 +41,7 @@ pub(super) async fn forward(
         let outcome = Outcome::Answer(Malformed("it takes no WebSockets over HTTP/2"));
         return (outcome, Some(upstream));
     }
-    let head = write_h1(&allowed.permitted);
+    let head = write_h1(dressed);
     let method = allowed.permitted.get().head.method.as_str();
     let ended = {
         let (incoming, outgoing) = upstream.server.open(allowed, Watch::over());
@@ -193,6 +193,9 @@ async fn receive(
         client.interim(interim).map_err(|_| Outcome::TakenBack)?;
     };
     let mut body = Body::new(head.framing, Manner::Tolerant);
+    if client.cannot_search(&fields, body.is_done()) {
+        return Err(Outcome::Unsearchable);
+    }
     let whole = response(&head, fields)?;
     client
         .start(whole, body.is_done())
@@ -240,7 +243,8 @@ async fn pass(
     }
     // What a trailer must not say is left out, as it is for who does not read them.
     let trailers = Some(trailers).filter(|all| !all.is_empty() && check_trailers(all).is_ok());
-    client.end(trailers).map_err(|_| Outcome::TakenBack)
+    let ended = client.finish(trailers).await;
+    ended.map_err(|_| Outcome::TakenBack)
 }
 
 /// Reads the next head with its fields.

@@ -6,18 +6,18 @@ use http::{Response, StatusCode};
 
 use super::{
     client::{Client, Outcome},
-    head::{Judged, check_trailers, write},
+    head::{Carried, Judged, check_trailers, write},
     upload::Upload,
 };
 use crate::{
     gate::{Answering, Ends, Said, StreamOut, Streams, Unsent, count, size},
-    http::h1::Malformed,
+    http::{Dressed, h1::Malformed},
     judge::Allowed,
 };
 
 /// Sends a request and passes its response back.
 pub(super) async fn forward(
-    allowed: &Allowed<Judged>,
+    (allowed, dressed): (&Allowed<Judged>, &Dressed<'_, Carried>),
     streams: &mut Streams,
     (body, client): (Upload, &mut Client),
 ) -> Outcome {
@@ -25,7 +25,7 @@ pub(super) async fn forward(
     if carried.websocket && !streams.takes_websockets() {
         return Outcome::Answer(Malformed("it takes no WebSockets over HTTP/2"));
     }
-    let Ok(head) = write(&allowed.permitted) else {
+    let Ok(head) = write(dressed) else {
         return Outcome::Malformed(Malformed("a field that cannot be sent"));
     };
     let own = size(head.headers()) + head.uri().to_string().len() + head.method().as_str().len();
@@ -136,6 +136,9 @@ async fn receive(mut answering: Answering<'_>, client: &mut Client) -> Outcome {
     let (mut parts, mut body) = response.into_parts();
     parts.extensions = http::Extensions::new();
     let is_whole = body.is_over();
+    if client.cannot_search(&parts.headers, is_whole) {
+        return Outcome::Unsearchable;
+    }
     if client
         .start(Response::from_parts(parts, ()), is_whole)
         .is_err()
@@ -162,7 +165,7 @@ async fn receive(mut answering: Answering<'_>, client: &mut Client) -> Outcome {
     match client.unless_withdrawn(body.trailers()).await {
         None => Outcome::TakenBack,
         Some(Err(error)) => lost(&error),
-        Some(Ok(trailers)) => match client.end(trailers) {
+        Some(Ok(trailers)) => match client.finish(trailers).await {
             Ok(()) => Outcome::Whole,
             Err(_) => Outcome::TakenBack,
         },

@@ -19,7 +19,7 @@ pub(crate) use index::HostIndex;
 pub(crate) use meaning::{Condition, Topic};
 pub use meaning::{Git, GitOperation, Meaning, RefChange, RefEffect};
 pub(crate) use probe::{Line, name_probe, probe};
-pub(crate) use read::{FIELDS, SERVICE_FIELDS, body};
+pub(crate) use read::{FIELDS, SERVICE_FIELDS, body, bounds};
 pub use request::{HttpRequest, NameRequest, NetRequest};
 pub(crate) use request::{WEB_PORTS, endpoint_shape, twin_of};
 pub(crate) use terms::RuleTerms;

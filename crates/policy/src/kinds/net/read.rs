@@ -18,6 +18,8 @@ use crate::{
 
 /// Ports of a net rule that names none.
 const PORTS: [u16; 2] = [80, 443];
+/// The port of a credential that names none.
+const SEALED_PORT: u16 = 443;
 
 /// The fields of a rule about hosts whose requests are told apart by what they mean.
 pub(crate) const SERVICE_FIELDS: [&str; 7] = [
@@ -80,6 +82,45 @@ pub(crate) fn body(
         programs,
         meaning,
         terms,
+    })
+}
+
+/// Reads the requests that a credential is for; `effect` is that of a rule with as wide hosts.
+pub(crate) fn bounds(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    sets: &HostSets,
+) -> Option<NetBody> {
+    missing(
+        file,
+        fields,
+        "hosts",
+        "name the hosts, for example [\"good.test\"]",
+    );
+    let methods = methods(file, fields);
+    let paths = fields.list(file, "paths", request_path).map(values);
+    let ports = if fields.has("ports") {
+        ports(file, fields, effect)
+    } else {
+        Some(Ports::These(vec![SEALED_PORT]))
+    };
+    let texts = fields.texts(file, "hosts")?;
+    let ports = ports?;
+    let bound = Bound {
+        effect,
+        ports: &ports,
+        are_named: fields.has("ports"),
+    };
+    let hosts = hosts::hosts(file, &texts, &bound, sets);
+    Some(NetBody {
+        hosts,
+        ports,
+        methods,
+        paths,
+        programs: None,
+        meaning: None,
+        terms: RuleTerms::default(),
     })
 }
 

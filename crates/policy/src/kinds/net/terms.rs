@@ -59,6 +59,9 @@ pub struct Terms {
     /// TLS is opened even where no rule has conditions on requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inspect: bool,
+    /// A rule wants TLS to pass as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub splice: bool,
 }
 
 /// How many bytes may leave by a rule.
@@ -187,6 +190,7 @@ impl Terms {
             by_preset |= is_default && own.inspects();
             terms.inspect |= !is_default && own.inspects();
             spliced |= origin != Origin::Builtin && own.tls == Some(Tls::Splice);
+            terms.splice |= own.tls == Some(Tls::Splice);
             terms.bytes_max.extend(own.bytes_max.map(|bytes| BytesMax {
                 rule: rule.clone(),
                 bytes,

@@ -1,0 +1,4 @@
+//! Credentials that programs inside use without having them.
+
+mod basic;
+mod lab;

@@ -1,0 +1,164 @@
+//! Credentials of a session: their values are found outside, and programs inside get placeholders.
+//!
+//! A value goes from its source to the egress process, and nowhere else: not to arguments, variables,
+//! files or records.
+
+mod placeholder;
+mod sources;
+
+use std::collections::HashMap;
+
+use stockade_egress::HeldCredential;
+use stockade_plan::CredentialFacts;
+use stockade_policy::{Credential, CredentialKind, CredentialSource, Outside, Policy};
+use stockade_types::{RawText, Secret};
+
+use crate::{RunError, caller::Caller};
+
+/// What the plan shows where no session starts.
+const SHOWN: &str = "PLACEHOLDER";
+/// How an address without TLS begins.
+const PLAIN: &[u8] = b"http://";
+
+/// Says which variables the caller has.
+pub(crate) fn outside(environment: &[(RawText, RawText)]) -> Outside {
+    let mut outside = Outside::default();
+    for (name, value) in environment {
+        let Ok(name) = std::str::from_utf8(name.as_bytes()) else {
+            continue;
+        };
+        if value.as_bytes().trim_ascii().is_empty() {
+            continue;
+        }
+        outside.set.insert(name.to_owned());
+        let start = value.as_bytes().get(..PLAIN.len()).unwrap_or_default();
+        if start.eq_ignore_ascii_case(PLAIN) {
+            outside.plain.insert(name.to_owned());
+        }
+    }
+    outside
+}
+
+/// Whether values are found, or only their places shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Find {
+    /// A session starts and has a network.
+    Values,
+    /// Nothing will be sent.
+    Nothing,
+}
+
+/// The credentials of a session, and what its owner should know of them.
+pub(crate) struct Held {
+    pub(crate) held: Vec<HeldCredential>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Leaves only the credentials that the session has in the policy, finds their values, and puts
+/// placeholders into the command and the variables that have one.
+///
+/// # Errors
+/// When one has no value that can be used: a session without it would fail in ways that are hard to
+/// understand.
+pub(crate) fn hold(
+    policy: &mut Policy,
+    argv: &mut [RawText],
+    caller: &mut Caller,
+    find: Find,
+) -> Result<Held, RunError> {
+    let notes = policy.settle_credentials(&outside(&caller.environment));
+    let held = self::find(policy, caller, find)?;
+    let values = caller.environment.iter_mut().map(|(_, value)| value);
+    for text in values.chain(argv) {
+        *text = cover(text, &held);
+    }
+    Ok(Held { held, notes })
+}
+
+/// Finds the value of each credential of the policy, and makes its placeholder.
+fn find(policy: &Policy, caller: &Caller, find: Find) -> Result<Vec<HeldCredential>, RunError> {
+    let mut held: Vec<HeldCredential> = Vec::new();
+    // What has one source has one placeholder: a client may send it in more than one way.
+    let mut known: HashMap<String, (String, Secret<String>)> = HashMap::new();
+    for own in policy.credentials() {
+        let key = format!("{} {:?}", own.kind.as_str() == "basic", own.source);
+        let (placeholder, value) = match known.get(&key) {
+            Some(known) => known.clone(),
+            None => one(own, caller, find)?,
+        };
+        known.insert(key, (placeholder.clone(), value.clone()));
+        held.push(HeldCredential {
+            id: own.id.clone(),
+            placeholder,
+            value,
+        });
+    }
+    Ok(held)
+}
+
+fn one(
+    own: &Credential,
+    caller: &Caller,
+    find: Find,
+) -> Result<(String, Secret<String>), RunError> {
+    if find == Find::Nothing {
+        return Ok((SHOWN.to_owned(), Secret::new(String::new())));
+    }
+    let failed = |why: String| RunError::Credential {
+        id: own.id.clone(),
+        from: own.source.to_string(),
+        why,
+    };
+    let value = sources::value(&own.source, caller).map_err(failed)?;
+    let is_login = own.kind == CredentialKind::Basic { user: None };
+    if is_login && !value.expose().contains(':') {
+        return Err(failed(
+            "is not `user:password`; add `user` if it is the password alone".to_owned(),
+        ));
+    }
+    let placeholder = placeholder::of(value.expose(), is_login)?;
+    Ok((placeholder, value))
+}
+
+impl Held {
+    /// Puts the placeholders where programs inside look for values.
+    pub(crate) fn tell(&self, policy: &Policy) -> CredentialFacts {
+        let mut facts = CredentialFacts::default();
+        for own in policy.credentials() {
+            if let CredentialSource::Variable(name) = &own.source {
+                facts.withheld.push(name.clone());
+            }
+            let one = self.held.iter().find(|one| one.id == own.id);
+            if let (Some(name), Some(one)) = (&own.variable, one) {
+                let placeholder = one.placeholder.clone();
+                facts.placeholders.push((name.clone(), placeholder));
+            }
+        }
+        facts
+    }
+}
+
+/// Puts placeholders in the place of values that are part of a text, as of an address with a login.
+fn cover(text: &RawText, held: &[HeldCredential]) -> RawText {
+    let mut bytes = text.as_bytes().to_vec();
+    for one in held.iter().filter(|one| !one.value.expose().is_empty()) {
+        bytes = replaced(
+            &bytes,
+            one.value.expose().as_bytes(),
+            one.placeholder.as_bytes(),
+        );
+    }
+    RawText::from_bytes(bytes)
+}
+
+fn replaced(text: &[u8], value: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut new = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.windows(value.len()).position(|part| part == value) {
+        new.extend_from_slice(rest.get(..at).unwrap_or_default());
+        new.extend_from_slice(other);
+        rest = rest.get(at + value.len()..).unwrap_or_default();
+    }
+    new.extend_from_slice(rest);
+    new
+}
