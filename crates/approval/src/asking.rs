@@ -187,9 +187,10 @@ impl Desk {
                 Circumstance::Journal,
                 format!("the question was not recorded: {error}"),
             )),
-            (Ok(()), AskMode::Deny) => {
-                Some((Circumstance::NoOne, "no one to ask (--ask deny)".to_owned()))
-            }
+            (Ok(()), AskMode::Deny) => Some((
+                Circumstance::NoOne,
+                "nobody could be asked (--ask deny)".to_owned(),
+            )),
             (Ok(()), AskMode::Tty | AskMode::Inbox) => None,
         };
         let mut state = self.lock();

@@ -11,14 +11,15 @@ use stockade_policy::{
     Approvals, AsRequest, Decision, Meaning, NameRequest, NetRequest, Permitted, Policy, Request,
 };
 use stockade_types::{
-    ApprovalId, AskMode, DecisionRecord, Host, HostName, Port, RawText, Subject, Verdict,
+    ApprovalId, AskMode, Circumstance, DecisionRecord, Host, HostName, Port, RawText, Subject,
+    Verdict,
 };
 use tokio::time::sleep;
 
 use crate::{
     limits::WAITER_BEAT,
     stream::Stream,
-    wire::{Client, Decided, Protocol, Unanswered},
+    wire::{Client, Decided, No, Protocol, Unanswered},
 };
 
 /// Ports at which a name can belong to a command.
@@ -121,7 +122,13 @@ impl Judge {
         if best.verdict == Verdict::Allow || self.is_covered(request).await {
             return decision;
         }
-        *refused(best, NOBODY)
+        *refused(
+            best,
+            No {
+                reason: NOBODY.to_owned(),
+                by: Some(Circumstance::NoOne.into()),
+            },
+        )
     }
 
     /// Tells whether a connection of the program to the name belongs to a command that was allowed.
@@ -161,7 +168,7 @@ impl Judge {
             .and_then(|answer| answer);
         Some(match answer {
             Ok(approvals) => self.settle(value, &approvals),
-            Err(reason) => Judgement::Denied(refused(*decision, &reason)),
+            Err(no) => Judgement::Denied(refused(*decision, no)),
         })
     }
 
@@ -186,7 +193,7 @@ impl Judge {
         };
         match self.ask(&value.as_request(), &decision, waiter).await {
             Ok(approvals) => self.settle(value, &approvals),
-            Err(reason) => Judgement::Denied(refused(*decision, &reason)),
+            Err(no) => Judgement::Denied(refused(*decision, no)),
         }
     }
 
@@ -195,9 +202,10 @@ impl Judge {
         match self.try_permit(value, approvals) {
             Ok(allowed) => Judgement::Permitted(Box::new(allowed)),
             // An answer that does not cover the request is not asked about a second time.
-            Err(again) if again.verdict == Verdict::Ask => {
-                Judgement::Denied(refused(*again, "the approval does not cover this request"))
-            }
+            Err(again) if again.verdict == Verdict::Ask => Judgement::Denied(refused(
+                *again,
+                no("the approval does not cover this request"),
+            )),
             Err(again) => Judgement::Denied(again),
         }
     }
@@ -234,16 +242,16 @@ impl Judge {
         request: &Request,
         decision: &Decision,
         waiter: Waiter<'_>,
-    ) -> Result<Approvals, String> {
+    ) -> Result<Approvals, No> {
         const LEFT: &str = "the program did not wait for the answer";
         let asked = self.supervisor.ask(request.clone(), decision.clone());
         let answer = tokio::select! {
             answer = asked => answer,
-            () = self.until_left(waiter) => return Err(LEFT.to_owned()),
+            () = self.until_left(waiter) => return Err(no(LEFT)),
         };
         match answer {
             // It may have gone since it was looked at last.
-            Ok(Ok(_)) if self.has_left(waiter).await => Err(LEFT.to_owned()),
+            Ok(Ok(_)) if self.has_left(waiter).await => Err(no(LEFT)),
             Ok(settled) => settled,
             Err(error) => Err(cannot_ask(&error)),
         }
@@ -300,23 +308,32 @@ impl Judge {
     }
 }
 
-fn cannot_ask(error: &Unanswered) -> String {
+/// Makes a no that is nobody's answer.
+fn no(reason: &str) -> No {
+    No {
+        reason: reason.to_owned(),
+        by: None,
+    }
+}
+
+fn cannot_ask(error: &Unanswered) -> No {
     match error {
-        Unanswered::Late => "no answer came in time".to_owned(),
+        Unanswered::Late => no("no answer came in time"),
         Unanswered::Gone
         | Unanswered::Busy
         | Unanswered::Failed(_)
         | Unanswered::Mismatch
-        | Unanswered::Frame(_) => format!("the question could not be asked: {error}"),
+        | Unanswered::Frame(_) => no(&format!("the question could not be asked: {error}")),
     }
 }
 
 /// Turns an ask that was not granted into the deny that it is.
-fn refused(mut decision: Decision, reason: &str) -> Box<Decision> {
+fn refused(mut decision: Decision, no: No) -> Box<Decision> {
     decision.verdict = Verdict::Deny;
+    decision.answered = no.by;
     decision.reason = match decision.reason.as_str() {
-        "" => reason.to_owned(),
-        why => format!("{reason} (asked because: {why})"),
+        "" => no.reason,
+        why => format!("{} (asked because: {why})", no.reason),
     };
     Box::new(decision)
 }

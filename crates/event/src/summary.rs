@@ -518,14 +518,11 @@ impl Traffic {
     }
 }
 
-/// Returns who refused to ask and why, if an ask was refused without a question.
-///
-/// The reason of such a decision has the form that the supervisor gives to every answer; if there
-/// was a question, its answer was added before, and this changes nothing.
+/// Returns who refused to ask and why, if an ask was refused without a question; if there was one, its
+/// answer was added before.
 fn unasked(decision: &DecisionRecord) -> Option<String> {
-    let rule = decision.rule.as_ref()?;
-    let begin = format!("ask rule `{rule}` was answered \"deny\" by ");
-    decision.reason.strip_prefix(&begin).map(str::to_owned)
+    let by = decision.answered.as_ref()?;
+    Some(format!("{by}: {}", decision.reason))
 }
 
 fn push_bounded(list: &mut Vec<String>, line: String) {

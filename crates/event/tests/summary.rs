@@ -180,9 +180,8 @@ fn only_commands_that_ran_are_counted() {
 fn an_ask_that_nobody_saw_says_why() {
     let mut summary = Summary::default();
     let mut denied = decision(&"x".into(), 1, Verdict::Deny);
-    denied.reason =
-        "ask rule `paste-sites` was answered \"deny\" by desk: too many questions are open"
-            .to_owned();
+    denied.answered = Some(Circumstance::Desk.into());
+    denied.reason = "too many questions are open".to_owned();
     summary.add(&envelope(1, Event::ExecDecided { decision: denied }));
     assert_eq!(
         summary.refused[0].answered.as_deref(),

@@ -355,6 +355,7 @@ impl Compactor {
         body.push(b'{');
         let mut fields = Fields { body, first: true };
         fields.field("rule", &decision.rule)?;
+        fields.field("answered", &decision.answered)?;
         fields.field("reason", &decision.reason)?;
         fields.field("failed_condition", &decision.failed_condition)?;
         fields.field("nearest_allow", &decision.nearest_allow)?;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use stockade_event::{Envelope, Event, SCHEMA_VERSION, Truncated, fields_beside};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, RuleId, SessionId,
-    Subject, Target, UnixMillis, Verdict, Words,
+    Answerer, DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, RuleId,
+    SessionId, Subject, Target, UnixMillis, Verdict, Words,
 };
 
 use crate::compact::{NANOS_PER_MILLI, Part, Place, USUAL_SOURCE};
@@ -107,6 +107,8 @@ enum Reason {
 #[derive(Clone, Deserialize)]
 struct Grounds {
     rule: Option<RuleId>,
+    #[serde(default)]
+    answered: Option<Answerer>,
     reason: String,
     failed_condition: Option<String>,
     nearest_allow: Option<String>,
@@ -289,6 +291,7 @@ impl Expander {
                 .cloned()
                 .unwrap_or_else(|| Grounds {
                     rule: None,
+                    answered: None,
                     reason: LOST.to_owned(),
                     failed_condition: None,
                     nearest_allow: None,
@@ -310,6 +313,7 @@ impl Expander {
                 .unwrap_or_default(),
             target,
             rule: grounds.rule,
+            answered: grounds.answered,
             reason: grounds.reason,
             failed_condition: grounds.failed_condition,
             nearest_allow: grounds.nearest_allow,

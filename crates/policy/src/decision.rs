@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
+    Answerer, DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
 };
 
 use crate::{NetRequest, Origin, Request, Scope, Terms};
@@ -22,6 +22,9 @@ pub struct Decision {
     pub origin: Option<Origin>,
     /// Why, in the words of the rule's author or of the built-in control.
     pub reason: String,
+    /// Who said no, if a question was answered with no or could not be answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Answerer>,
     /// The condition of the nearest allow rule that was not met (`host`, `port`, `method`, …).
     pub failed_condition: Option<String>,
     /// The nearest thing that is allowed.
@@ -100,6 +103,7 @@ impl Decision {
             rule,
             origin,
             reason: reason.into(),
+            answered: None,
             failed_condition: None,
             nearest_allow: None,
             remedy: remedy.to_owned(),
@@ -125,6 +129,7 @@ impl Decision {
             subject: request.subject().clone(),
             target: request.target(),
             rule: self.rule.clone(),
+            answered: self.answered.clone(),
             reason: self.reason.clone(),
             failed_condition: self.failed_condition.clone(),
             nearest_allow: self.nearest_allow.clone(),

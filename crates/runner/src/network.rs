@@ -226,7 +226,7 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             let number = waiting.number;
             if lock(&shared.asks).begin(id, waiting).is_none() {
                 let reason = format!("{ASKS_MAX} connections wait for an answer already");
-                return shared.reply(replies, &reply(Answer::Refused { reason }));
+                return shared.reply(replies, &reply(refused(reason)));
             }
             let (shared_there, replies_there) = (Arc::clone(shared), Arc::clone(replies));
             let spawned = thread::Builder::new()
@@ -240,7 +240,7 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             if spawned.is_err() {
                 lock(&shared.asks).end(id, None);
                 let reason = "no thread to ask on".to_owned();
-                shared.reply(replies, &reply(Answer::Refused { reason }));
+                shared.reply(replies, &reply(refused(reason)));
             }
         }
         ToSupervisor::Covered { id, request } => {
@@ -251,6 +251,11 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
         // The decision that nothing happens comes next.
         ToSupervisor::Withdraw { id } => lock(&shared.asks).end(id, None),
     }
+}
+
+/// A refusal that is nobody's answer.
+const fn refused(reason: String) -> Answer {
+    Answer::Refused { reason, by: None }
 }
 
 impl NetworkSupervision {
@@ -327,7 +332,7 @@ impl NetworkSupervision {
         // Do not trust another process's verdict: evaluate the policy again here.
         let own = self.policy.decide(request, &Approvals::none());
         if own.verdict != Verdict::Ask || decision.verdict != Verdict::Ask {
-            return (Answer::Refused { reason: own.reason }, None);
+            return (refused(own.reason), None);
         }
         let decide = |approvals: &Approvals| self.policy.decide(request, approvals);
         let outcome = self.desk.ask(&Asker {
@@ -345,8 +350,11 @@ impl NetworkSupervision {
             Outcome::Granted { approvals, id } => (Answer::Granted { approvals }, Some(id)),
             Outcome::Refused { by, reason, .. } => {
                 let refused = stockade_supervise::refused(&own, &by, &reason);
-                let reason = refused.reason;
-                (Answer::Refused { reason }, None)
+                let answer = Answer::Refused {
+                    reason: refused.reason,
+                    by: Some(by),
+                };
+                (answer, None)
             }
         }
     }

@@ -142,6 +142,7 @@ fn shortened(decision: &DecisionRecord) -> (DecisionRecord, u64) {
             call: target.call.clone(),
         },
         rule: decision.rule.clone(),
+        answered: decision.answered.clone(),
         reason: text(&decision.reason, &mut cut),
         failed_condition: decision.failed_condition.clone(),
         nearest_allow: decision.nearest_allow.clone(),
@@ -220,6 +221,7 @@ mod tests {
                 ..Target::default()
             },
             rule: None,
+            answered: None,
             reason: "\u{fc}".repeat(4000),
             failed_condition: None,
             nearest_allow: None,

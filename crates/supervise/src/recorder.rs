@@ -130,6 +130,7 @@ impl Recorder {
                 ..Target::default()
             },
             rule: decision.rule.clone(),
+            answered: None,
             reason: decision.reason.clone(),
             failed_condition: decision.failed_condition.clone(),
             nearest_allow: decision.nearest_allow.clone(),

@@ -131,6 +131,7 @@ mod tests {
                 ..Target::default()
             },
             rule: None,
+            answered: None,
             reason: String::new(),
             failed_condition: None,
             nearest_allow: None,

@@ -20,7 +20,7 @@ use stockade_sys::{
     notifier::{Notification, Notifier},
     seccomp::name,
 };
-use stockade_types::{Answerer, ApprovalId, DecisionRecord, RawText, RuleId, Subject, Verdict};
+use stockade_types::{Answerer, ApprovalId, DecisionRecord, RawText, Subject, Verdict};
 
 use crate::{
     areas::Areas,
@@ -472,10 +472,16 @@ impl Supervision {
 
 /// The decision that an unanswered or denied question turns into.
 pub fn refused(decision: &Decision, by: &Answerer, reason: &str) -> Decision {
-    let rule = decision.rule.as_ref().map_or("", RuleId::as_str);
+    let reason = match by {
+        Answerer::Circumstance(_) => reason.to_owned(),
+        Answerer::Person(_) | Answerer::Approval(_) | Answerer::Rule(_) => {
+            format!("denied by {by}: {reason}")
+        }
+    };
     Decision {
         verdict: Verdict::Deny,
-        reason: format!("ask rule `{rule}` was answered \"deny\" by {by}: {reason}"),
+        answered: Some(by.clone()),
+        reason,
         ..decision.clone()
     }
 }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, DecisionId, Digest, RawText, RuleId, SessionId, Subject, UnixMillis};
+use crate::{
+    Access, Answerer, DecisionId, Digest, RawText, RuleId, SessionId, Subject, UnixMillis,
+};
 
 /// The three values of every decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -156,6 +158,9 @@ pub struct DecisionRecord {
     pub target: Target,
     /// The rule that decided; `None` if no rule matched the request (default deny).
     pub rule: Option<RuleId>,
+    /// Who said no, if the rule asks and the answer was no or could not be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Answerer>,
     /// Why, in the words of the rule's author or of the built-in control.
     pub reason: String,
     /// The condition of the nearest rule that was not met (`host`, `method`, `command`, …).

@@ -32,6 +32,7 @@ fn decision(verdict: Verdict, scope_max: Scope) -> Decision {
         rule: "unfamiliar-host".parse().ok(),
         rules: vec!["unfamiliar-host".parse().unwrap()],
         origin: Some(Origin::Builtin),
+        answered: None,
         reason: "no rule names this host".to_owned(),
         failed_condition: None,
         nearest_allow: None,

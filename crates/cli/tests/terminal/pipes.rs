@@ -173,7 +173,7 @@ fn without_anyone_to_ask_an_ask_is_a_deny_at_once() {
         output.assert_success().assert_stdout("code 126");
         output
             .assert_stdout("rule    push")
-            .assert_stdout("no one to ask");
+            .assert_stdout("nobody could be asked");
         assert!(!output.stdout.contains("usage: git push"), "{output:?}");
         assert_eq!(lab.answers(), ["deny by no-one-to-ask"]);
     }

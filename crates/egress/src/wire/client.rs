@@ -12,7 +12,7 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, Decision, Request};
-use stockade_types::{ApprovalId, DecisionRecord, Subject};
+use stockade_types::{Answerer, ApprovalId, DecisionRecord, Subject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -53,6 +53,15 @@ pub(crate) enum Unanswered {
     /// The request does not fit in a frame.
     #[error("the request could not be sent")]
     Frame(#[source] WireError),
+}
+
+/// Why a question did not get a yes.
+#[derive(Clone, Debug)]
+pub(crate) struct No {
+    /// In the words that the program is to see.
+    pub(crate) reason: String,
+    /// Who said so, if it was the answer.
+    pub(crate) by: Option<Answerer>,
 }
 
 type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<FromSupervisor>>>>;
@@ -178,7 +187,7 @@ impl Client {
         &self,
         request: Request,
         decision: Decision,
-    ) -> Result<Result<Approvals, String>, Unanswered> {
+    ) -> Result<Result<Approvals, No>, Unanswered> {
         let stated = decision
             .stage
             .as_ref()
@@ -202,9 +211,9 @@ impl Client {
                 ..
             } => Ok(Ok(approvals)),
             FromSupervisor::Answer {
-                answer: Answer::Refused { reason },
+                answer: Answer::Refused { reason, by },
                 ..
-            } => Ok(Err(reason)),
+            } => Ok(Err(No { reason, by })),
             _ => Err(Unanswered::Mismatch),
         }
     }

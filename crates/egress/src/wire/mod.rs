@@ -17,11 +17,11 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, Decision, Request};
-use stockade_types::{ApprovalId, DecisionRecord, RequestKind, Subject};
+use stockade_types::{Answerer, ApprovalId, DecisionRecord, RequestKind, Subject};
 
 use crate::limits::FRAME_BYTES_MAX;
 
-pub(crate) use client::{Client, Revocations, Unanswered};
+pub(crate) use client::{Client, No, Revocations, Unanswered};
 pub use server::{Replies, Requests, server};
 
 /// Transport of a connection that is to be attributed.
@@ -203,6 +203,9 @@ pub enum Answer {
     Refused {
         /// Why, in the words that the program is to see.
         reason: String,
+        /// Who said so, if it was the answer to the question.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Answerer>,
     },
 }
 

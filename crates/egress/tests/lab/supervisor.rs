@@ -246,6 +246,7 @@ impl Supervisor {
         let answer = match asking {
             Asking::Refuse(reason) => Answer::Refused {
                 reason: (*reason).to_owned(),
+                by: None,
             },
             Asking::Wait => {
                 let entry = (id, request.clone(), decision.clone());

@@ -46,6 +46,7 @@ pub(crate) fn decision(text: &RawText, number: u64, verdict: Verdict) -> Decisio
             ..Target::default()
         },
         rule: Some("paste-sites".parse().unwrap()),
+        answered: None,
         reason: text.display(),
         failed_condition: Some("host".to_owned()),
         nearest_allow: None,

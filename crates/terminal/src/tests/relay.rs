@@ -222,6 +222,7 @@ impl Lab {
                 rule: None,
                 rules: Vec::new(),
                 origin: None,
+                answered: None,
                 reason: "no rule names this host".to_owned(),
                 failed_condition: None,
                 nearest_allow: None,

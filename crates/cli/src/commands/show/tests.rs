@@ -33,6 +33,7 @@ fn decision(verdict: Verdict, host: &str, subject: Subject) -> DecisionRecord {
             ..Target::default()
         },
         rule: Some("paste-sites".parse().unwrap()),
+        answered: None,
         reason: "data leaves the company".to_owned(),
         failed_condition: None,
         nearest_allow: None,
