@@ -241,6 +241,22 @@ pub(crate) const PUSH_CHANGES_MAX: usize = 256;
 /// Longest line of a push that names a ref; git takes names of up to 4096 bytes from few file systems.
 pub(crate) const REF_BYTES_MAX: usize = 1024;
 
+/// Bytes of a call of a model that are read before it is judged: long conversations with pictures have
+/// some. Of a longer one, nobody says which tools it names.
+pub(crate) const MODEL_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of other JSON that is read before it is judged: a query, a report.
+pub(crate) const OTHER_JSON_BYTES_MAX: usize = 256 * 1024;
+
+/// Values of JSON that are kept: the tools of a call, a whole query.
+pub(crate) const JSON_VALUES_MAX: usize = 64 * 1024;
+
+/// Tokens of a query in GraphQL; those of clients have some hundreds.
+pub(crate) const GRAPHQL_TOKENS_MAX: usize = 64 * 1024;
+
+/// Fields of a mutation that are judged one by one.
+pub(crate) const GRAPHQL_FIELDS_MAX: usize = 256;
+
 /// How long a client may take to send as much of a body as is read before it is judged. What it has
 /// not sent by then stays unknown.
 pub(crate) const OPENING_WAIT: Duration = Duration::from_secs(15);
@@ -281,6 +297,7 @@ const _: () = assert!(LINGER_IDLE.as_millis() < LINGER_TOTAL.as_millis());
 const _: () = assert!(HEAD_READ_BYTES <= RELAY_CHUNK_BYTES);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(REF_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BYTES_MAX < HELD_BYTES_MAX);
+const _: () = assert!(OTHER_JSON_BYTES_MAX < MODEL_BYTES_MAX && MODEL_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
 const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(STREAMS_MAX == STREAMS_MAX_SETTING as usize);

@@ -97,7 +97,8 @@ pub use kinds::{
     exec::{Effect, EffectBound, ExecRequest, Involved, Variable},
     file::{Access, FileContent, FileRequest},
     net::{
-        BytesMax, Git, GitOperation, HttpRequest, Meaning, NameRequest, NetRequest, RefChange,
+        BytesMax, Ecosystem, Forge, ForgeOperation, Git, GitOperation, HostedTool, HttpRequest,
+        Meaning, Model, NameRequest, NetRequest, Package, PackageOperation, Provider, RefChange,
         RefEffect, RequestsMax, Terms,
     },
     port::PortRequest,
@@ -111,6 +112,7 @@ pub use policy::{ListedRule, Policy};
 pub use problem::{Problem, Problems, Warning};
 pub use protect::{Beginnings, looks_secret};
 pub use proxy::{ProxyAddress, ProxyExceptions, ProxySetting};
+pub use reaching::LooksFor;
 pub use read_network::LOOPBACK;
 pub use request::Request;
 pub use scope::{Scope, ScopeError};

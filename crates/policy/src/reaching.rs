@@ -10,6 +10,15 @@ use crate::{
     },
 };
 
+/// Meanings that a request can have in spite of its head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LooksFor {
+    /// Of git.
+    pub git: bool,
+    /// Of calls of models.
+    pub models: bool,
+}
+
 impl Policy {
     /// Tells whether TLS of some connection can have to be opened.
     pub fn inspects(&self) -> bool {
@@ -27,6 +36,15 @@ impl Policy {
         Meaning::of_head(&topics, method, path)
     }
 
+    /// Returns which meanings rules about a host look for, whatever the head of a request says.
+    pub fn looks_for(&self, host: &Host) -> LooksFor {
+        let topics = self.topics(host);
+        LooksFor {
+            git: topics.contains(&Topic::Git),
+            models: topics.contains(&Topic::Model),
+        }
+    }
+
     /// Returns what rules about a host tell requests apart by, each once.
     fn topics(&self, host: &Host) -> Vec<Topic> {
         let features = Features::Net(NetFeatures {
@@ -38,7 +56,7 @@ impl Policy {
         let mut topics = Vec::new();
         for candidate in self.index.candidates(&features) {
             let body = self.rules.get(candidate.rule).and_then(|rule| rule.net());
-            topics.extend(body.and_then(NetBody::topic));
+            topics.extend(body.into_iter().flat_map(NetBody::topics));
         }
         topics.sort_unstable();
         topics.dedup();

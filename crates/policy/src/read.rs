@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Planned kinds: a rule about one gets a message that says so.
-const PLANNED: [&str; 2] = ["tool", "model"];
+const PLANNED: [&str; 1] = ["tool"];
 const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
 const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
 /// Known fields that this version does not enforce.

@@ -115,6 +115,11 @@ impl<'r> RequestPath<'r> {
         &self.plain
     }
 
+    /// Returns the path and the query as they were sent.
+    pub(crate) const fn whole(&self) -> &'r [u8] {
+        self.whole
+    }
+
     /// Returns the query as it was sent, without its `?`.
     pub(crate) fn query(&self) -> &'r [u8] {
         let end = self.whole.iter().position(|b| *b == b'?');

@@ -21,7 +21,7 @@ use stockade_types::{ApprovalId, DecisionId};
 use super::{
     Addressed, Answer, Head,
     credentials::{Line, Uses},
-    meaning::reply,
+    meaning::{Reading, reply},
 };
 use crate::{
     Proxy,
@@ -87,10 +87,11 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Returns what the head of a request means, as far as rules about the host need it.
-    pub(crate) fn meaning(&self, head: &Head) -> Vec<Meaning> {
-        let judge = &self.proxy.judge;
-        judge.meaning(&self.request().host, &head.method, &head.path)
+    /// Begins to read what a request means, as far as rules about the host need it.
+    pub(crate) fn reading(&self, head: &Head) -> Reading {
+        let (judge, host) = (&self.proxy.judge, &self.request().host);
+        let meaning = judge.meaning(host, &head.method, &head.path);
+        Reading::new(meaning, head, judge.looks_for(host))
     }
 
     /// Takes a request through all steps of the table of this module. The error is what its client is

@@ -111,8 +111,15 @@ pub(crate) enum What {
 }
 
 impl What {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Net, Self::Service(Topic::Git), Self::Exec, Self::File];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Net,
+        Self::Service(Topic::Git),
+        Self::Service(Topic::Package(None)),
+        Self::Service(Topic::Forge),
+        Self::Service(Topic::Model),
+        Self::Exec,
+        Self::File,
+    ];
 
     /// Returns the word of the key `what`.
     pub(crate) const fn as_str(self) -> &'static str {

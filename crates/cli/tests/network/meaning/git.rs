@@ -125,3 +125,62 @@ fn a_push_is_asked_about_and_a_fetch_is_not() {
         assert!(project.at("topic").is_some(), "{output:?}");
     });
 }
+
+/// What hides a push from a rule that denies it, or only looks like one that it allows, changes nothing
+/// at the server; what the rules allow does.
+#[test]
+fn nothing_hides_a_push() {
+    for_each_user(|env| {
+        let project = Project::new(env);
+        let all = "[[allow]]\nid = \"all\"\nwhat = \"net\"\n";
+        let deny = "[[deny]]\nid = \"main\"\nwhat = \"git\"\nrefs = [\"main\"]\n";
+        let push = "shop.git/git-receive-pack";
+        let (id, none) = ("1".repeat(40), "0".repeat(40));
+        let command = |name: &str| {
+            let text = format!("{none} {id} refs/heads/{name}");
+            format!("{:04x}{text}0000", text.len() + 4)
+        };
+        let port = project.server.port();
+        let send = |path: &str, options: &str, body: &str| {
+            format!(
+                "printf %s '{body}' | curl -s -o /dev/null -m 10 --path-as-is -w '%{{http_code}} ' {options} \
+                 --data-binary @- 'https://git.test:{port}/{path}'; "
+            )
+        };
+        let (main, topic) = (command("main"), command("topic"));
+        let line = [
+            send(push, "", &main),
+            send("shop.git/git%2dreceive%2dpack", "", &main),
+            send("shop.git//git-receive-pack", "", &main),
+            send("shop.git/x/../git-receive-pack", "", &main),
+            send("SHOP.git/GIT-Receive-Pack", "", &main),
+            send("index?to=/shop.git/git-receive-pack", "", &main),
+            send(
+                "any",
+                "-H 'Content-Type: application/x-git-receive-pack-request'",
+                &main,
+            ),
+            send(push, "-H 'Content-Encoding: gzip'", &topic),
+            send(push, "-H 'Transfer-Encoding: chunked'", &main),
+            send(push, "", "0009garbage"),
+            // The control: another branch, and no push at all.
+            send(
+                push,
+                "-H 'Content-Type: application/x-git-receive-pack-request'",
+                &topic,
+            ),
+            send("any", "", &main),
+            "git push -q origin topic && echo pushed; git push -q origin topic:main; echo main $?"
+                .to_owned(),
+        ]
+        .concat();
+        let (output, _) = project.run(&[all, deny], &line, |_| no());
+        let refused = "403 ".repeat(10);
+        output.assert_stdout(&format!("{refused}200 200 pushed\nmain 1"));
+        output.assert_stderr("remote: denied by stockade by the rule `main`");
+        let record = events::summary(&env.record());
+        assert!(project.at("topic").is_some(), "{record}");
+        assert_ne!(project.at("main"), project.at("topic"), "{record}");
+        assert_eq!(project.pushes(), 2, "{record}");
+    });
+}

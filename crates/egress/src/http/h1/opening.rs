@@ -23,8 +23,7 @@ impl Exchange<'_> {
     /// Reads what a request means: its head, and as much of its body as says more. The bytes stay where
     /// they are sent from.
     pub(super) async fn read_opening(&mut self, head: &Head, framing: Framing) -> Vec<Meaning> {
-        let meaning = self.carrier.meaning(head);
-        let mut reading = Reading::new(meaning, head);
+        let mut reading = self.carrier.reading(head);
         let mut body = Body::new(framing, Manner::Strict);
         if body.is_done() || !reading.wants_more() {
             return reading.finish(body.is_done());

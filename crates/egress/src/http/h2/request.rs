@@ -19,7 +19,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    http::{Admitted, Answer, Uses, Way, meaning::Reading},
+    http::{Admitted, Answer, Uses, Way},
     judge::{Allowed, Waiter, Withdrawn},
 };
 
@@ -60,7 +60,7 @@ pub(crate) async fn serve(
         }
     };
     drop(parts);
-    let reading = Reading::new(link.carrier().meaning(&head), &head);
+    let reading = link.carrier().reading(&head);
     let mut body = Upload::new(body);
     let meaning = body.read_ahead(reading).await;
     let request = link.carrier().addressed(head, carried, meaning);

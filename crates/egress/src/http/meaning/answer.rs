@@ -15,9 +15,11 @@ const TEXT_BYTES_MAX: usize = 1000;
 /// report of each ref where they are pushed. `None` if the client would not understand it.
 pub(crate) fn reply(head: &Head, meaning: &[Meaning], record: &DecisionRecord) -> Option<Answer> {
     let is_git = |field: Field<'_>| field.is("user-agent") && field.value.starts_with(b"git/");
-    let Some(Meaning::Git(git)) = meaning.first().filter(|_| head.fields.iter().any(is_git)) else {
-        return None;
-    };
+    let git = meaning.iter().find_map(|one| match one {
+        Meaning::Git(git) => Some(git),
+        Meaning::Package(_) | Meaning::Forge(_) | Meaning::Model(_) => None,
+    });
+    let git = git.filter(|_| head.fields.iter().any(is_git))?;
     let text = sentence(record);
     match git.operation {
         GitOperation::Prepare | GitOperation::Fetch if head.method == "GET" => {

@@ -20,9 +20,8 @@ pub(super) fn look_at_fields(meaning: &mut Vec<Meaning>, head: &Head) {
         let value = String::from_utf8_lossy(field.value).to_lowercase();
         field.is("content-type") && value.contains("git-receive-pack")
     });
-    let is_push = |one: &Meaning| match one {
-        Meaning::Git(git) => git.operation == GitOperation::Push,
-    };
+    let is_push =
+        |one: &Meaning| matches!(one, Meaning::Git(git) if git.operation == GitOperation::Push);
     if pushes && !meaning.iter().any(is_push) {
         meaning.retain(|one| !matches!(one, Meaning::Git(_)));
         meaning.push(Meaning::Git(Git::unclear()));

@@ -6,6 +6,9 @@
 
 mod answer;
 mod git;
+mod graphql;
+mod json;
+mod model;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,8 +16,10 @@ use stockade_policy::{GitOperation, Meaning};
 
 pub(crate) use answer::reply;
 
+pub(crate) use stockade_policy::LooksFor;
+
 use super::head::{Field, Head};
-use crate::limits::{HELD_BYTES_MAX, PUSH_BYTES_MAX};
+use crate::limits::{HELD_BYTES_MAX, MODEL_BYTES_MAX, OTHER_JSON_BYTES_MAX, PUSH_BYTES_MAX};
 
 /// The body of a request while it is read.
 #[derive(Debug)]
@@ -26,9 +31,13 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Begins with what policy has read in the head.
-    pub(crate) fn new(mut meaning: Vec<Meaning>, head: &Head) -> Self {
-        git::look_at_fields(&mut meaning, head);
+    /// Begins with what policy has read in the head. `looks_for` is what rules about
+    /// its host tell requests apart by.
+    pub(crate) fn new(mut meaning: Vec<Meaning>, head: &Head, looks_for: LooksFor) -> Self {
+        if looks_for.git {
+            git::look_at_fields(&mut meaning, head);
+        }
+        model::look_at_fields(&mut meaning, head, looks_for.models);
         let is_plain = head.fields.iter().all(|field| !is_coding(&field));
         Self {
             meaning,
@@ -39,20 +48,27 @@ impl Reading {
 
     /// Tells whether more of the body would say more.
     pub(crate) fn wants_more(&self) -> bool {
-        let of = |meaning: &Meaning| match meaning {
+        self.is_plain && self.meaning.iter().any(|one| self.says_more(one))
+    }
+
+    fn says_more(&self, meaning: &Meaning) -> bool {
+        match meaning {
             Meaning::Git(git) => match git.operation {
-                GitOperation::Push => git.is_certain && git::wants_more(&self.body),
+                GitOperation::Push => {
+                    let bounded = self.body.len() < PUSH_BYTES_MAX;
+                    bounded && git.is_certain && git::wants_more(&self.body)
+                }
                 GitOperation::Fetch | GitOperation::Prepare | GitOperation::Upload => false,
             },
-        };
-        self.is_plain && self.body.len() < PUSH_BYTES_MAX && self.meaning.iter().any(of)
+            Meaning::Forge(forge) => forge.is_graphql && self.body.len() <= OTHER_JSON_BYTES_MAX,
+            Meaning::Model(_) => self.body.len() <= MODEL_BYTES_MAX,
+            Meaning::Package(_) => false,
+        }
     }
 
     /// Takes the next bytes of the body.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        let room = PUSH_BYTES_MAX.saturating_sub(self.body.len());
-        let taken = bytes.get(..room).unwrap_or(bytes);
-        self.body.extend_from_slice(taken);
+        self.body.extend_from_slice(bytes);
     }
 
     /// Says what was read; `is_whole` is whether the body has ended.
@@ -62,10 +78,14 @@ impl Reading {
             is_plain,
             body,
         } = self;
-        for one in &mut meaning {
+        for one in meaning.iter_mut().filter(|_| is_plain) {
             match one {
-                Meaning::Git(git) if is_plain => git::complete(git, &body, is_whole),
-                Meaning::Git(_) => {}
+                Meaning::Git(git) => git::complete(git, &body, is_whole),
+                Meaning::Forge(forge) if forge.is_graphql && is_whole => {
+                    graphql::complete(forge, &body);
+                }
+                Meaning::Model(model) if is_whole => model::complete(model, &body),
+                Meaning::Forge(_) | Meaning::Model(_) | Meaning::Package(_) => {}
             }
         }
         meaning

@@ -79,8 +79,11 @@ impl NetBody {
     }
 
     /// Returns what the meaning of requests must be about.
-    pub(crate) fn topic(&self) -> Option<Topic> {
-        self.meaning.as_ref().map(Condition::topic)
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        self.meaning
+            .as_ref()
+            .map(Condition::topics)
+            .unwrap_or_default()
     }
 
     /// Returns the ports that are written one by one, for the rule or for one of its hosts.
@@ -93,7 +96,7 @@ impl NetBody {
 impl fmt::Display for NetBody {
     /// Writes the conditions for people, for example `net good.test on 443, 80; methods GET`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = self.topic().map_or("net", Topic::as_str);
+        let what = self.meaning.as_ref().map_or("net", Condition::what);
         write!(f, "{what} {} on {}", join(&self.hosts), self.ports)?;
         if let Some(meaning) = &self.meaning {
             meaning.fmt(f)?;

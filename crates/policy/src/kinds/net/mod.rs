@@ -17,7 +17,10 @@ pub(crate) use body::{HostAt, NetBody, Ports};
 pub(crate) use features::{HttpFeatures, NetFeatures, Programs};
 pub(crate) use index::HostIndex;
 pub(crate) use meaning::{Condition, Topic};
-pub use meaning::{Git, GitOperation, Meaning, RefChange, RefEffect};
+pub use meaning::{
+    Ecosystem, Forge, ForgeOperation, Git, GitOperation, HostedTool, Meaning, Model, Package,
+    PackageOperation, Provider, RefChange, RefEffect,
+};
 pub(crate) use probe::{Line, name_probe, probe};
 pub(crate) use read::{FIELDS, SERVICE_FIELDS, body, bounds};
 pub use request::{HttpRequest, NameRequest, NetRequest};

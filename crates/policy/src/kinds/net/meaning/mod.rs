@@ -4,7 +4,10 @@
 //! is read where the bytes are and comes with the request. An allow matches only what is certain; an
 //! ask or a deny matches whatever could be meant.
 
+mod forge;
 mod git;
+mod model;
+mod package;
 mod words;
 
 use std::fmt;
@@ -12,14 +15,20 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use stockade_types::{RawText, Verdict};
 
-pub(crate) use git::GitCondition;
+pub use forge::{Forge, ForgeOperation};
 pub use git::{Git, GitOperation, RefChange, RefEffect};
+pub use model::{HostedTool, Model, Provider};
+pub use package::{Ecosystem, Package, PackageOperation};
 
 use crate::{
     fields::{Fields, File},
     kinds::Fit,
     request_path::RequestPath,
 };
+use forge::ForgeCondition;
+use git::GitCondition;
+use model::ModelCondition;
+use package::PackageCondition;
 
 /// What a request means, in the terms of the service that it is for.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -27,6 +36,12 @@ use crate::{
 pub enum Meaning {
     /// Something about a git repository.
     Git(Git),
+    /// Something about a package of a registry.
+    Package(Package),
+    /// Something at a code host, through its interface for programs.
+    Forge(Forge),
+    /// A call of a model.
+    Model(Model),
 }
 
 impl Meaning {
@@ -36,16 +51,27 @@ impl Meaning {
             return Vec::new();
         }
         let path = RequestPath::new(path);
-        let read = |topic: &Topic| match topic {
-            Topic::Git => Git::of_head(method, &path).map(Self::Git),
-        };
+        let read = |topic: &Topic| topic.of_head(method, &path);
         topics.iter().filter_map(read).collect()
+    }
+
+    /// Returns what it is about.
+    const fn topic(&self) -> Topic {
+        match self {
+            Self::Git(_) => Topic::Git,
+            Self::Package(package) => Topic::Package(Some(package.ecosystem)),
+            Self::Forge(_) => Topic::Forge,
+            Self::Model(_) => Topic::Model,
+        }
     }
 
     /// Returns it in words, for people; names in it are as they were sent.
     pub fn in_words(&self) -> RawText {
         let text = match self {
             Self::Git(git) => git.in_words(),
+            Self::Package(package) => package.in_words(),
+            Self::Forge(forge) => forge.in_words(),
+            Self::Model(model) => model.in_words(),
         };
         RawText::from(text.as_str())
     }
@@ -54,6 +80,9 @@ impl Meaning {
     pub(crate) fn bound(&self) -> Option<String> {
         match self {
             Self::Git(git) => git.bound(),
+            Self::Package(package) => package.bound(),
+            Self::Forge(forge) => forge.bound(),
+            Self::Model(model) => model.bound(),
         }
     }
 }
@@ -62,12 +91,19 @@ impl Meaning {
 #[derive(Clone, Debug)]
 pub(crate) enum Condition {
     Git(GitCondition),
+    Package(PackageCondition),
+    Forge(ForgeCondition),
+    Model(ModelCondition),
 }
 
-/// The subjects of conditions on the meaning.
+/// The subjects of conditions on the meaning; a registry's is that of its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Topic {
     Git,
+    /// `None` where it is not said yet which protocols.
+    Package(Option<Ecosystem>),
+    Forge,
+    Model,
 }
 
 impl Topic {
@@ -75,6 +111,9 @@ impl Topic {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Git => "git",
+            Self::Package(_) => "package",
+            Self::Forge => "forge",
+            Self::Model => "model",
         }
     }
 
@@ -82,6 +121,9 @@ impl Topic {
     pub(crate) const fn fields(self) -> &'static [&'static str] {
         match self {
             Self::Git => &git::FIELDS,
+            Self::Package(_) => &package::FIELDS,
+            Self::Forge => &forge::FIELDS,
+            Self::Model => &model::FIELDS,
         }
     }
 
@@ -94,39 +136,80 @@ impl Topic {
     ) -> Condition {
         match self {
             Self::Git => Condition::Git(GitCondition::read(file, fields, effect)),
+            Self::Package(_) => Condition::Package(PackageCondition::read(file, fields)),
+            Self::Forge => Condition::Forge(ForgeCondition::read(file, fields)),
+            Self::Model => Condition::Model(ModelCondition::read(file, fields)),
+        }
+    }
+
+    /// Reads the head of a request; `None` if it is certainly nothing of this.
+    fn of_head(self, method: &str, path: &RequestPath<'_>) -> Option<Meaning> {
+        match self {
+            Self::Git => Git::of_head(method, path).map(Meaning::Git),
+            Self::Package(ecosystem) => {
+                let ecosystem = ecosystem?;
+                Some(Meaning::Package(Package::of_head(ecosystem, method, path)))
+            }
+            Self::Forge => Some(Meaning::Forge(Forge::of_head(method, path))),
+            Self::Model => Model::of_head(method, path).map(Meaning::Model),
         }
     }
 }
 
 impl Condition {
     /// Returns what it is about.
-    pub(crate) const fn topic(&self) -> Topic {
+    pub(crate) fn topics(&self) -> Vec<Topic> {
         match self {
-            Self::Git(_) => Topic::Git,
+            Self::Git(_) => vec![Topic::Git],
+            Self::Package(condition) => {
+                let ecosystems = condition.ecosystems().iter();
+                ecosystems.map(|one| Topic::Package(Some(*one))).collect()
+            }
+            Self::Forge(_) => vec![Topic::Forge],
+            Self::Model(_) => vec![Topic::Model],
         }
     }
 
-    /// Judges a request by its meaning; `None` if it is not what the rule is about.
+    /// Returns the word of the key `what`.
+    pub(crate) const fn what(&self) -> &'static str {
+        match self {
+            Self::Git(_) => Topic::Git.as_str(),
+            Self::Package(_) => Topic::Package(None).as_str(),
+            Self::Forge(_) => Topic::Forge.as_str(),
+            Self::Model(_) => Topic::Model.as_str(),
+        }
+    }
+
+    /// Judges a request by its meaning; `None` if it is not what the rule is about. `meaning` is what
+    /// came with the request and was read with its body; of anything else the head alone is known.
     pub(crate) fn fit(
         &self,
         effect: Verdict,
         (method, path): (&str, &RequestPath<'_>),
         meaning: &[Meaning],
     ) -> Option<Fit> {
-        match self {
-            Self::Git(condition) => {
-                let read = meaning.iter().map(|Meaning::Git(git)| git).next_back();
-                let head = Git::of_head(method, path);
-                // What came with the request was read with its body; the head alone says less.
-                condition.fit(effect, read.or(head.as_ref())?)
+        let fit = |topic: Topic| {
+            let read = meaning.iter().find(|one| one.topic() == topic).cloned();
+            let read = read.or_else(|| topic.of_head(method, path))?;
+            match (self, read) {
+                (Self::Git(own), Meaning::Git(git)) => own.fit(effect, &git),
+                (Self::Package(own), Meaning::Package(package)) => own.fit(effect, &package),
+                (Self::Forge(own), Meaning::Forge(forge)) => own.fit(effect, &forge),
+                (Self::Model(own), Meaning::Model(model)) => own.fit(effect, &model),
+                (Self::Git(_) | Self::Package(_) | Self::Forge(_) | Self::Model(_), _) => None,
             }
-        }
+        };
+        self.topics().into_iter().find_map(fit)
     }
 
     /// Tells whether all that this condition lets through certainly satisfies `outer`.
     pub(crate) fn lies_within(&self, outer: &Self) -> bool {
         match (self, outer) {
             (Self::Git(inner), Self::Git(outer)) => inner.lies_within(outer),
+            (Self::Package(inner), Self::Package(outer)) => inner.lies_within(outer),
+            (Self::Forge(inner), Self::Forge(outer)) => inner.lies_within(outer),
+            (Self::Model(inner), Self::Model(outer)) => inner.lies_within(outer),
+            (Self::Git(_) | Self::Package(_) | Self::Forge(_) | Self::Model(_), _) => false,
         }
     }
 }
@@ -136,6 +219,9 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Git(condition) => condition.fmt(f),
+            Self::Package(condition) => condition.fmt(f),
+            Self::Forge(condition) => condition.fmt(f),
+            Self::Model(condition) => condition.fmt(f),
         }
     }
 }

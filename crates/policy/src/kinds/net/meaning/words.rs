@@ -86,6 +86,10 @@ impl<T: Copy + PartialEq> Choice<T> {
         Self(fields.list(file, key, word).map(values))
     }
 
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Tells whether it is named, or nothing is.
     pub(crate) fn has(&self, value: T) -> bool {
         self.0.as_ref().is_none_or(|own| own.contains(&value))
