@@ -8,7 +8,8 @@ use std::{
 };
 
 use stockade_policy::{
-    Approvals, AsRequest, Decision, LooksFor, Meaning, NameRequest, NetRequest, Permitted, Policy, Request,
+    Approvals, AsRequest, Decision, LooksFor, Meaning, NameRequest, NetRequest, Permitted, Policy,
+    Request,
 };
 use stockade_types::{
     ApprovalId, AskMode, Circumstance, DecisionRecord, Host, HostName, Port, RawText, Subject,
@@ -113,6 +114,8 @@ impl Judge {
     /// Returns which meanings rules about a host look for.
     pub(crate) fn looks_for(&self, host: &Host) -> LooksFor {
         self.policy.looks_for(host)
+    }
+
     /// Decides whether a name is known to a program: if a connection to it could be allowed or, where
     /// there is somebody to ask, asked about; or if it belongs to a command that may run.
     pub(crate) async fn name(&self, request: &NameRequest) -> Decision {

@@ -5,6 +5,8 @@
 //! what cannot be read stays unknown, so that an allow does not match and an ask or a deny does.
 
 mod answer;
+#[cfg(test)]
+mod fuzz;
 mod git;
 mod graphql;
 mod json;
