@@ -219,3 +219,93 @@ pub(crate) fn percent_encoded(value: &str, letters: Letters) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+    use super::{Passage, Scrubber};
+
+    const VALUE: &str = "s3cr3t/value+0123456789";
+    const PLACEHOLDER: &str = "placeholder-0123456789ab";
+
+    fn whole(bytes: &[u8]) -> [Range<usize>; 1] {
+        let all = 0..bytes.len();
+        [all]
+    }
+
+    fn scrubber() -> Scrubber {
+        Scrubber::new(&[(PLACEHOLDER, VALUE)]).unwrap()
+    }
+
+    /// However an answer is cut into pieces, no form of the value comes out, nothing changes its
+    /// length, and nothing else changes.
+    #[test]
+    fn no_form_of_a_value_passes_however_it_is_cut() {
+        let scrubber = scrubber();
+        let hex: String = VALUE.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for form in [
+            VALUE.to_owned(),
+            VALUE.replace('/', "\\/"),
+            VALUE.replace('/', "%2F").replace('+', "%2B"),
+            VALUE.replace('/', "%2f").replace('+', "%2b"),
+            hex.to_uppercase(),
+            hex,
+        ] {
+            let text = format!("begin {form} s3cr3t {form}");
+            for cut in 0..=text.len() {
+                let (one, two) = text.as_bytes().split_at(cut);
+                let mut passage = Passage::default();
+                let mut out = passage.push(&scrubber, one, &whole(one), false);
+                out.extend(passage.push(&scrubber, two, &whole(two), true));
+                let out = String::from_utf8(out).unwrap();
+                assert_eq!(out.len(), text.len());
+                assert!(!out.contains(&form), "{cut}: {out}");
+                assert!(
+                    out.starts_with("begin ") && out.contains(" s3cr3t "),
+                    "{out}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_inside_base64_does_not_pass_wherever_it_begins() {
+        let scrubber = scrubber();
+        for user in ["", "a", "ab", "abc", "lab:"] {
+            let mut text = BASE64_STANDARD
+                .encode(format!("{user}{VALUE}"))
+                .into_bytes();
+            scrubber.clean(&mut text);
+            let plain = BASE64_STANDARD.decode(&text).unwrap();
+            let plain = String::from_utf8_lossy(&plain).into_owned();
+            assert!(!plain.contains(&VALUE[2..VALUE.len() - 2]), "{plain}");
+        }
+    }
+
+    /// What says how content is split up stays, and does not hide a value.
+    #[test]
+    fn a_value_that_chunks_cut_does_not_pass() {
+        let scrubber = scrubber();
+        let (one, two) = VALUE.split_at(7);
+        let text = format!("7\r\n{one}\r\n10\r\n{two}\r\n");
+        let parts = [3..10, 16..32];
+        let mut passage = Passage::default();
+        let out = passage.push(&scrubber, text.as_bytes(), &parts, true);
+        assert_eq!(out, b"7\r\nplaceho\r\n10\r\nlder-0123456789a\r\n");
+    }
+
+    /// Only what could be the beginning of a value is held back.
+    #[test]
+    fn a_stream_stays_one() {
+        let scrubber = scrubber();
+        let mut passage = Passage::default();
+        let mut push =
+            |text: &str| passage.push(&scrubber, text.as_bytes(), &whole(text.as_bytes()), false);
+        assert_eq!(push("data: one\n\n"), b"data: one\n\n");
+        assert_eq!(push("data: s3cr"), b"data: ");
+        assert_eq!(push("et\n\n"), b"s3cret\n\n");
+    }
+}
