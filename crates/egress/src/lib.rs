@@ -33,6 +33,7 @@ mod listen;
 mod proxies;
 mod rates;
 mod relay;
+mod scan;
 mod scrub;
 mod sniff;
 mod stream;
@@ -199,6 +200,7 @@ pub(crate) struct Proxy {
     pub(crate) refused: hold::RefusedNames,
     pub(crate) budgets: Arc<gate::Budgets>,
     pub(crate) rates: rates::Rates,
+    pub(crate) contents: http::Contents,
     pub(crate) proxies: proxies::Proxies,
     pub(crate) inspection: Option<inspection::Inspection>,
     pub(crate) credentials: http::Credentials,
@@ -222,6 +224,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     } = knowledge;
     let inspection = authority.map(|own| inspection::Inspection::new(own, &sockets.roots));
     let inspection = inspection.transpose().map_err(EgressError::Authority)?;
+    let own = own_texts(sockets.proxy_login.as_ref(), &sockets.credentials);
     let credentials = http::Credentials::new(policy.credentials(), sockets.credentials)
         .map_err(EgressError::Credentials)?;
     let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {
@@ -255,6 +258,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         refused: hold::RefusedNames::default(),
         budgets: Arc::default(),
         rates: rates::Rates::default(),
+        contents: http::Contents::new(own),
         proxies,
         inspection,
         credentials,
@@ -283,6 +287,21 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         ended = frames => ended.map_err(EgressError::Control),
         _ = recorded => Ok(()),
     }
+}
+
+/// Returns the texts that the session must not send.
+fn own_texts(proxy: Option<&Secret<String>>, credentials: &[HeldCredential]) -> Vec<scan::Own> {
+    let own = |kind: String, text: &str| scan::Own {
+        kind,
+        text: text.as_bytes().to_vec(),
+    };
+    let password = proxy.and_then(|login| login.expose().split_once(':'));
+    let password = password.map(|(_, password)| own("proxy-password".to_owned(), password));
+    let credentials = credentials.iter().map(|one| {
+        let kind = format!("credential `{}`", one.id);
+        own(kind, one.value.expose())
+    });
+    password.into_iter().chain(credentials).collect()
 }
 
 fn unix_stream(stream: StdUnixStream) -> io::Result<UnixStream> {

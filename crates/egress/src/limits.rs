@@ -265,6 +265,21 @@ pub(crate) const OPENING_WAIT: Duration = Duration::from_secs(15);
 /// stays unknown.
 pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of a body that are held back while they could be part of a secret that must not leave; several
+/// reads of the largest size. More is refused.
+pub(crate) const WAITING_BYTES_MAX: usize = 4 * RELAY_CHUNK_BYTES;
+
+/// Bytes that a compressed body of a request may have once it is unpacked, to be searched. What
+/// programs compress before they send it (traces, packs, layers) is smaller; beyond it nothing is
+/// searched, or nothing leaves where secrets are denied.
+pub(crate) const UNPACKED_BYTES_MAX: u64 = 256 << 20;
+
+/// Secrets of one body that are recorded: a file of passwords has more, and these say enough.
+pub(crate) const FINDINGS_MAX: usize = 64;
+
+/// Secrets that are remembered so that each is recorded once; past it each is recorded.
+pub(crate) const SECRETS_SEEN_MAX: usize = 4096;
+
 /// How long a kept HTTP connection may wait for its next request.
 pub(crate) const KEEP_ALIVE_WAIT: Duration = Duration::from_mins(5);
 

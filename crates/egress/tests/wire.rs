@@ -82,6 +82,7 @@ fn samples() -> Vec<ToSupervisor> {
         ToSupervisor::Decided {
             id: 8,
             decided: Box::new(Decided {
+                path: Some("/a?token=[github-token:00000000]".into()),
                 request: request.clone(),
                 decision: decision.clone(),
                 shown: Some("\\xff.test".to_owned()),

@@ -413,6 +413,34 @@ events! {
         by: String,
     }
     => format!("{port} as port {outside} of this machine's loopback ({})", safe(by));
+    /// A secret was found in what a session sends, and was let out. Said once for each secret, host and
+    /// place.
+    "secret.sent" SecretSent {
+        /// Canonical name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// The decision that allowed the request.
+        decision: DecisionId,
+        /// What it is, for example `github-token`; never the secret itself.
+        what: String,
+        /// `path`, `body`, or `field` with its name.
+        place: RawText,
+        /// `plain`, `base64`, `hex`, `percent-encoded` or `json-escaped`.
+        form: String,
+        /// Its first byte, counted from the beginning of the place.
+        at: u64,
+        /// Its length as text.
+        bytes: u64,
+        /// Equal for equal secrets of one session; nothing can be computed from it.
+        mark: String,
+    }
+    => format!(
+        "{decision} {} ({form}, {bytes} bytes, mark {mark}) in the {} to {}:{port}",
+        safe(what),
+        safe(&place.display()),
+        safe(host)
+    );
     /// A limit was hit.
     "limit.reached" LimitReached {
         /// Which limit, for example `memory`.

@@ -202,23 +202,7 @@ impl Summary {
         match &envelope.event {
             Event::RefusalRepeated { decision, count } => self.repeated(*decision, *count),
             Event::FileChanged { path, access, .. } => self.changed(path, *access),
-            Event::ConnectionClosed {
-                host,
-                port,
-                bytes_out,
-                bytes_in,
-                failed,
-                ..
-            } => {
-                let one = Traffic {
-                    connections: u64::from(failed.is_none()),
-                    failed: u64::from(failed.is_some()),
-                    bytes_out: *bytes_out,
-                    bytes_in: *bytes_in,
-                };
-                self.connected(host, *port, one);
-                self.note_unreached(host, *port, failed.as_deref());
-            }
+            Event::ConnectionClosed { .. } => self.closed(&envelope.event),
             Event::PortPublished { port, outside, .. } => {
                 self.published.insert(*outside, *port);
             }
@@ -253,12 +237,11 @@ impl Summary {
             | Event::HttpDecided { .. }
             | Event::ApprovalRequested { .. }
             | Event::ApprovalDecided { .. } => self.judged(&envelope.event),
-            // The timeline shows what a person did; a use is counted by the request that it
-            // permitted.
+            // The timeline shows these, or they are only counted.
             Event::ApprovalUsed { .. }
             | Event::CredentialUsed { .. }
             | Event::OperatorActed { .. }
-            // These are only counted.
+            | Event::SecretSent { .. }
             | Event::ProcessStarted { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::EventsLost { .. } => {}
@@ -272,6 +255,28 @@ impl Summary {
             && self.scopes.insert(scope.clone())
         {
             self.commands += 1;
+        }
+    }
+
+    /// Adds what a connection passed.
+    fn closed(&mut self, event: &Event) {
+        if let Event::ConnectionClosed {
+            host,
+            port,
+            bytes_out,
+            bytes_in,
+            failed,
+            ..
+        } = event
+        {
+            let one = Traffic {
+                connections: u64::from(failed.is_none()),
+                failed: u64::from(failed.is_some()),
+                bytes_out: *bytes_out,
+                bytes_in: *bytes_in,
+            };
+            self.connected(host, *port, one);
+            self.note_unreached(host, *port, failed.as_deref());
         }
     }
 

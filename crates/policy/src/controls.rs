@@ -52,6 +52,8 @@ pub enum Control {
     BytesMax,
     /// More requests in a minute than a rule lets out.
     RequestsMax,
+    /// A secret in a request that a rule lets out only without any.
+    Content,
     /// A program whose file cannot be read, so that it cannot be identified.
     UnreadableProgram,
     /// A system call that the filter refuses.
@@ -66,7 +68,7 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -89,6 +91,7 @@ impl Control {
         Self::CredentialAnswer,
         Self::BytesMax,
         Self::RequestsMax,
+        Self::Content,
         Self::UnreadableProgram,
         Self::SystemCalls,
         Self::ReadOnly,
@@ -121,6 +124,7 @@ impl Control {
             Self::CredentialAnswer => "credential-answer",
             Self::BytesMax => "bytes-max",
             Self::RequestsMax => "requests-per-minute-max",
+            Self::Content => "content",
             Self::UnreadableProgram => "unreadable-program",
             Self::SystemCalls => "system-calls",
             Self::ReadOnly => "read-only",

@@ -105,8 +105,7 @@ impl Explain<'_> {
             let reason = format!("approved: {}", decision.reason);
             return Decision {
                 reason,
-                http_only,
-                ..decision
+                ..only_http(decision, http_only)
             };
         }
         let mut rules = self.taking_part(Verdict::Allow);
@@ -124,10 +123,7 @@ impl Explain<'_> {
         if let Some(place) = narrowest.filter(|place| *place < SHOWN_MAX) {
             rules.swap(0, place);
         }
-        Decision {
-            http_only,
-            ..self.blank(Verdict::Allow, &rules)
-        }
+        only_http(self.blank(Verdict::Allow, &rules), http_only)
     }
 
     fn ask(&self) -> Decision {
@@ -304,4 +300,12 @@ fn strictest<'s>(stages: impl Iterator<Item = &'s AskStage>) -> Option<AskStage>
 
 fn narrower(a: Scope, b: Scope) -> Scope {
     if a.is_within(b) { a } else { b }
+}
+
+/// Opens a connection for requests alone, where rules look at them or at what they have in them.
+fn only_http(decision: Decision, http_only: bool) -> Decision {
+    Decision {
+        http_only: http_only || !decision.terms.content_denied.is_empty(),
+        ..decision
+    }
 }

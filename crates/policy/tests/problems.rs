@@ -338,6 +338,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "a deny has no use for it",
     ),
     (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\ncontent = \"ask\"",
+        "`ask` is not one of record, deny",
+    ),
+    (
+        "schema = 1\n[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"a.test\"]\ncontent = \"deny\"\ntls = \"splice\"",
+        "`content` cannot be kept in TLS that passes as it is",
+    ),
+    (
         "schema = 1\n[[ask]]\nid = \"a\"\nwhat = \"tool\"",
         "not enforceable on this backend",
     ),

@@ -393,6 +393,7 @@ mod tests {
             request,
             decision,
             shown: None,
+            path: None,
             address: None,
             sni: None,
             detail: None,

@@ -31,6 +31,7 @@ mod rules;
 mod secrets;
 mod sequences;
 mod shared;
+mod smuggling;
 mod state;
 mod storm;
 mod tracing;

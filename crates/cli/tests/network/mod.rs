@@ -6,6 +6,7 @@
 )]
 
 mod clients;
+mod content;
 mod early;
 mod http2;
 mod inspection;

@@ -3,12 +3,14 @@
 //! | step | what it can end with |
 //! |---|---|
 //! | the request names the host of its connection | 421 |
+//! | its method does not have the server send it back | 403 |
 //! | no field names another path or method | 403 |
 //! | placeholders of credentials stand only where they are replaced | 403 |
 //! | its host can be reached at all, where an answer would be needed first | 403 |
 //! | policy, and whoever must be asked, let it pass | 403 |
 //! | it is one of the requests that may leave in a minute | 429 |
 //! | a byte of it may leave | 403 |
+//! | its head has no secret in it, where none may leave, and its body can be searched | 403 |
 //! | the server is there | 403, 502 or 503 |
 //! | the decision is in the journal, and each credential that is used | 503 |
 //!
@@ -19,13 +21,14 @@ use stockade_policy::{Approvals, AsRequest, Control, Decision, Meaning, NetReque
 use stockade_types::{ApprovalId, DecisionId};
 
 use super::{
-    Addressed, Answer, Head,
+    Addressed, Answer, Head, Place, Searched,
     credentials::{Line, Uses},
     meaning::{Reading, reply},
 };
 use crate::{
     Proxy,
     judge::{Allowed, Judgement, Waiter, decided},
+    scan::Finding,
     upstream::Failed,
     wire::{Decided, Revocations},
 };
@@ -57,6 +60,8 @@ pub(crate) struct Admitted<C> {
     pub(crate) revocations: Revocations,
     /// The credentials that it is to carry.
     pub(crate) uses: Uses,
+    /// The decision by which it may be sent.
+    pub(crate) decision: DecisionId,
 }
 
 impl<'a> Carrier<'a> {
@@ -107,7 +112,7 @@ impl<'a> Carrier<'a> {
         if let Some(decision) = self.mismatch(head) {
             return Err(self.refuse(request, decision).await.misdirected());
         }
-        if let Some(decision) = self.overridden(head) {
+        if let Some(decision) = echoed(head).or_else(|| self.overridden(head)) {
             return Err(self.refuse(request, decision).await);
         }
         let line = Line {
@@ -141,21 +146,31 @@ impl<'a> Carrier<'a> {
         if let Err(decision) = self.proxy.budgets.look(&terms.bytes_max, 1) {
             return Err(self.refuse(request, *decision).await);
         }
+        let denied = &terms.content_denied;
+        let body = self.proxy.contents.body(head, denied).map(drop);
+        let found = match body.and_then(|()| self.proxy.contents.head(head, denied)) {
+            Ok(found) => found,
+            Err(decision) => return Err(self.refuse(request, *decision).await),
+        };
         if let Way::Closed(open) = way {
             open.await.map_err(Failed::into_answer)?;
         }
         let entry = Decided {
             approvals: own_approvals(&allowed, held),
+            path: self.proxy.contents.shown_path(&head.path),
             ..decided(http, allowed.decision.clone())
         };
-        match self.proxy.judge.record(entry).await {
-            Ok(record) => self.record_uses(request, &uses, record.decision).await?,
+        let decision = match self.proxy.judge.record(entry).await {
+            Ok(record) => record.decision,
             Err(error) => return Err(Answer::unrecorded(&error)),
-        }
+        };
+        self.record_uses(request, &uses, decision).await?;
+        self.found(decision, found);
         Ok(Admitted {
             allowed,
             revocations,
             uses,
+            decision,
         })
     }
 
@@ -166,6 +181,12 @@ impl<'a> Carrier<'a> {
         uses: &Uses,
         decision: DecisionId,
     ) -> Result<(), Answer> {
+        let path = &request.head.path;
+        let path = self
+            .proxy
+            .contents
+            .shown_path(path)
+            .unwrap_or_else(|| path.clone());
         for credential in self.proxy.credentials.ids(uses) {
             let event = Event::CredentialUsed {
                 credential: credential.clone(),
@@ -173,7 +194,7 @@ impl<'a> Carrier<'a> {
                 host: self.request().host.to_string(),
                 port: self.request().port.get(),
                 method: request.head.method.clone(),
-                path: request.head.path.clone(),
+                path: path.clone(),
             };
             let recorded = self.proxy.supervisor.record(event, Durability::Synced);
             if let Err(error) = recorded.await {
@@ -183,9 +204,29 @@ impl<'a> Carrier<'a> {
         Ok(())
     }
 
+    /// Has it recorded that secrets left.
+    pub(crate) fn found(&self, decision: DecisionId, found: Vec<(Place, Finding)>) {
+        let contents = &self.proxy.contents;
+        for event in contents.events(self.request(), decision, found) {
+            self.proxy.closings.add(event);
+        }
+    }
+
+    /// The same of a body, as far as it was let out.
+    pub(crate) fn found_in_body(&self, decision: DecisionId, content: &mut Searched<'_>) {
+        let found = content.take_found().into_iter();
+        if !content.denies() {
+            let found = found.map(|finding| (Place::Body, finding));
+            self.found(decision, found.collect());
+        }
+    }
+
     /// Records a refusal, and returns what the client is told.
     async fn refuse<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
-        let entry = decided(request.as_request(), decision);
+        let entry = Decided {
+            path: self.proxy.contents.shown_path(&request.head.path),
+            ..decided(request.as_request(), decision)
+        };
         let record = self.proxy.judge.record(entry).await;
         let reply = |record| reply(&request.head, &request.meaning, record);
         let own = record.as_ref().ok().and_then(reply);
@@ -197,6 +238,7 @@ impl<'a> Carrier<'a> {
     pub(crate) async fn stop<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
         let entry = Decided {
             detail: Some("refused while it was open".to_owned()),
+            path: self.proxy.contents.shown_path(&request.head.path),
             ..decided(request.as_request(), decision)
         };
         Answer::denied(&self.proxy.judge.record(entry).await)
@@ -267,6 +309,15 @@ impl<'a> Carrier<'a> {
             format!("`{field}` can name another path or method than the one that is judged");
         Some(Control::HttpFraming.denies(reason, "send the request without this field"))
     }
+}
+
+/// Returns the refusal of a method that shows a program what its server got (RFC 9110 section 9.3.8):
+/// what was put into the request on the way is not the program's to see.
+fn echoed(head: &Head) -> Option<Decision> {
+    ["TRACE", "TRACK"].contains(&head.method.as_str()).then(|| {
+        let reason = format!("`{}` has the server send back what it got", head.method);
+        Control::HttpFraming.denies(reason, "send the request with another method")
+    })
 }
 
 /// Approvals that are used by the request and not already by its connection.

@@ -5,6 +5,7 @@
 //! | `head` | what is judged, the same for every protocol: method, host, path, fields |
 //! | `admit` | what happens to a request before anything of it is sent |
 //! | `credentials` | what programs send in the place of credentials, and what servers get |
+//! | `content` | what is found in requests, and what becomes of it |
 //! | `answer` | what clients are told of requests that are not served |
 //! | `meaning` | what the first bytes of a body say of the meaning of a request |
 //! | `h1` | HTTP/1: the strict reader, and the connection that carries one request after another |
@@ -15,6 +16,7 @@
 
 mod admit;
 mod answer;
+mod content;
 mod credentials;
 pub(crate) mod h1;
 pub(crate) mod h2;
@@ -23,6 +25,7 @@ mod meaning;
 
 pub(crate) use admit::{Admitted, Carrier, Way};
 pub(crate) use answer::{Answer, sentence};
+pub(crate) use content::{Contents, Place, Searched};
 pub(crate) use credentials::{Credentials, Dressed, Uses};
 pub use credentials::{CredentialsError, HeldCredential};
 pub(crate) use head::{Addressed, Field, Fields, Head};

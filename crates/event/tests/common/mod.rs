@@ -118,8 +118,19 @@ fn begun(text: &RawText) -> Vec<Event> {
     ]
 }
 
-fn done(text: &RawText) -> [Event; 4] {
+fn done(text: &RawText) -> [Event; 5] {
     [
+        Event::SecretSent {
+            host: "model.test".to_owned(),
+            port: 443,
+            decision: DecisionId::new(3),
+            what: text.display(),
+            place: text.clone(),
+            form: "base64".to_owned(),
+            at: u64::MAX,
+            bytes: 40,
+            mark: "0a1b2c3d".to_owned(),
+        },
         Event::PortPublished {
             port: 3000,
             outside: 8080,

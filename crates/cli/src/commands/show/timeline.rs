@@ -135,6 +135,7 @@ impl Timeline {
             Event::LimitReached { .. }
             | Event::EventsLost { .. }
             | Event::OperatorActed { .. }
+            | Event::SecretSent { .. }
             | Event::FindingRaised { .. }
             | Event::ExecUnconfirmed { .. } => {
                 self.line(run, noted(time, event));

@@ -3,27 +3,31 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use stockade_policy::{Decision, NetRequest};
+use stockade_types::DecisionId;
 use tokio::time::timeout;
 
 use super::{
     Malformed,
     answer::{linger, send_answer},
     body::{Body, Framing},
-    chunked::Manner,
+    chunked::{Manner, Piece},
     head::{Carried, parse_response, write},
     lines::Scanner,
     serve::{Exchange, Next},
 };
 use crate::{
     gate::{Held, Incoming, Outgoing, Unsent, count},
-    http::{Addressed, Answer, Uses},
+    http::{Addressed, Answer, Searched, Uses},
     judge::Allowed,
-    limits::{HEAD_READ_BYTES, RELAY_CHUNK_BYTES, RESPONSE_WAIT},
+    limits::{HEAD_READ_BYTES, RELAY_CHUNK_BYTES, RESPONSE_WAIT, WAITING_BYTES_MAX},
     relay::relay,
     scrub::{Passage, Scrubber},
     stream::{Reader, Turn, Writer},
     watch::Watch,
 };
+
+/// A body that is searched.
+type Content<'c> = Searched<'c>;
 
 /// A request of HTTP/1 that may be sent.
 type AllowedRequest = Allowed<Addressed<Carried>>;
@@ -32,14 +36,21 @@ impl Exchange<'_> {
     /// Sends a judged request and passes its response back.
     pub(super) async fn forward(
         &mut self,
-        allowed: &AllowedRequest,
-        uses: &Uses,
+        (allowed, uses, decision): (&AllowedRequest, &Uses, DecisionId),
         first: bool,
     ) -> Next {
+        let request = allowed.permitted.get();
+        let denied = &allowed.decision.terms.content_denied;
+        let mut content = match self.carrier.proxy.contents.body(&request.head, denied) {
+            Ok(content) => content,
+            Err(decision) => {
+                self.stop(allowed, *decision, false).await;
+                return Next::Close;
+            }
+        };
         let Some(upstream) = self.upstream.as_mut() else {
             return Next::Close;
         };
-        let request = allowed.permitted.get();
         let credentials = &self.carrier.proxy.credentials;
         let NetRequest { host, port, .. } = self.carrier.request();
         let scrubber = credentials.scrubber(host, *port).map(AsRef::as_ref);
@@ -51,7 +62,8 @@ impl Exchange<'_> {
             // Each request is judged as a whole, so that nothing of it is left to watch.
             let (incoming, outgoing) = upstream.server.open(allowed, Watch::over());
             let (from, to) = self.client.split();
-            let send = send(from, outgoing, &head, &mut self.pending);
+            let body = (&mut self.pending, &mut content);
+            let send = send(from, outgoing, &head, body);
             let back = Back {
                 request,
                 scrubber,
@@ -60,6 +72,7 @@ impl Exchange<'_> {
             let receive = receive(incoming, to, back, &mut server_rest);
             both(send, receive).await
         };
+        self.carrier.found_in_body(decision, &mut content);
         let started = started.load(Ordering::Relaxed);
         let persistent = request.carried.persistent;
         match outcome {
@@ -234,9 +247,10 @@ async fn send(
     mut from: Reader<'_>,
     mut to: Outgoing<'_, Addressed<Carried>>,
     head: &[u8],
-    pending: &mut Vec<u8>,
+    (pending, content): (&mut Vec<u8>, &mut Content<'_>),
 ) -> Sent {
-    let framing = to.permitted().get().carried.framing;
+    let carried = to.permitted().get().carried;
+    let framing = carried.framing;
     let length = match framing {
         Framing::Length(bytes) => bytes,
         Framing::Empty | Framing::Chunked | Framing::UntilClose => 0,
@@ -244,12 +258,21 @@ async fn send(
     if let Err(unsent) = to.announce(length.saturating_add(count(head.len()))) {
         return unsent.into();
     }
+    if carried.websocket {
+        content.is_socket();
+    }
+    if let Err(decision) = content.refusal() {
+        return Sent::Refused(decision);
+    }
     if let Err(unsent) = to.write(head).await {
         return unsent.into();
     }
     let mut body = Body::new(framing, Manner::Strict);
+    if content.denies() {
+        return send_held(from, to, body, (pending, content)).await;
+    }
     if !body.is_done() && !pending.is_empty() {
-        let ours = match body.feed(pending) {
+        let ours = match searched(&mut body, pending, content) {
             Ok(ours) => ours,
             Err(malformed) => return Sent::Malformed(malformed),
         };
@@ -260,13 +283,66 @@ async fn send(
         }
     }
     while !body.is_done() {
-        let turn = to.pass(&mut from, pending, |bytes| body.feed(bytes));
+        let turn = to.pass(&mut from, pending, |bytes| {
+            searched(&mut body, bytes, content)
+        });
         match timeout(RESPONSE_WAIT, turn).await {
             Ok(Turn::Moved) => {}
             Ok(Turn::Refused(Held::Unfit(malformed))) => return Sent::Malformed(malformed),
             Ok(Turn::Refused(Held::Refused(decision))) => return Sent::Refused(decision),
             Ok(Turn::WriteFailed) => return Sent::ServerGone,
             Ok(Turn::Ended | Turn::ReadFailed) | Err(_) => return Sent::ClientGone,
+        }
+    }
+    content.finish();
+    Sent::Whole
+}
+
+/// Follows a body, whose content is searched; returns how many of the bytes belong to it.
+fn searched(body: &mut Body, bytes: &[u8], content: &mut Content<'_>) -> Result<usize, Malformed> {
+    body.read(bytes, |piece| match piece {
+        Piece::Data(data) => content.read(data),
+        Piece::Trailer(field) => content.read(field.value),
+    })
+}
+
+/// Sends a body of which no byte may leave that is part of a secret: what could still become one waits
+/// for what comes next.
+async fn send_held(
+    mut from: Reader<'_>,
+    mut to: Outgoing<'_, Addressed<Carried>>,
+    mut body: Body,
+    (pending, content): (&mut Vec<u8>, &mut Content<'_>),
+) -> Sent {
+    let mut held = Vec::new();
+    while !body.is_done() {
+        if pending.is_empty() {
+            let read = from.fill(pending, RELAY_CHUNK_BYTES);
+            match timeout(RESPONSE_WAIT, read).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return Sent::ClientGone,
+            }
+        }
+        let ours = match searched(&mut body, pending, content) {
+            Ok(ours) => ours,
+            Err(malformed) => return Sent::Malformed(malformed),
+        };
+        let beyond = pending.split_off(ours.min(pending.len()));
+        held.append(&mut std::mem::replace(pending, beyond));
+        if body.is_done() {
+            content.finish();
+        }
+        if content.is_open() && held.len() > WAITING_BYTES_MAX {
+            content.is_too_long();
+        }
+        if let Err(decision) = content.refusal() {
+            return Sent::Refused(decision);
+        }
+        if !content.is_open() {
+            if let Err(unsent) = to.write(&held).await {
+                return unsent.into();
+            }
+            held.clear();
         }
     }
     Sent::Whole

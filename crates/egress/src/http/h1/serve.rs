@@ -140,6 +140,7 @@ impl Exchange<'_> {
             allowed,
             mut revocations,
             uses,
+            decision,
         } = match admitted {
             Ok(admitted) => admitted,
             Err(answer) => {
@@ -149,7 +150,7 @@ impl Exchange<'_> {
         };
         let ids = allowed.approval_ids();
         tokio::select! {
-            next = self.forward(&allowed, &uses, first) => next,
+            next = self.forward((&allowed, &uses, decision), first) => next,
             () = revocations.any_of(&ids) => {
                 self.client.reset();
                 Next::Close

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::Request;
 use stockade_policy::NetRequest;
+use stockade_types::DecisionId;
 
 use super::{
     client::{Client, Outcome},
@@ -19,7 +20,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    http::{Admitted, Answer, Uses, Way},
+    http::{Admitted, Answer, Searched, Uses, Way},
     judge::{Allowed, Waiter, Withdrawn},
 };
 
@@ -81,10 +82,12 @@ pub(crate) async fn serve(
         allowed,
         mut revocations,
         uses,
+        decision,
     } = admitted;
     let ids = allowed.approval_ids();
+    let sent = (&*allowed, &uses, decision);
     let outcome = tokio::select! {
-        outcome = forward(&link, (&allowed, &uses), server, (body, &mut client)) => Some(outcome),
+        outcome = forward(&link, sent, server, (body, &mut client)) => Some(outcome),
         () = revocations.any_of(&ids) => None,
     };
     let Some(outcome) = outcome else {
@@ -125,9 +128,35 @@ async fn admit(
 /// Sends a request and passes its response back.
 async fn forward(
     link: &Link,
+    (allowed, uses, decision): (&Allowed<Judged>, &Uses, DecisionId),
+    server: Option<Server>,
+    (body, client): (Upload, &mut Client),
+) -> Outcome {
+    let request = allowed.permitted.get();
+    let denied = &allowed.decision.terms.content_denied;
+    let carrier = link.carrier();
+    let mut content = match carrier.proxy.contents.body(&request.head, denied) {
+        Ok(content) => content,
+        Err(decision) => return Outcome::Refused(decision),
+    };
+    if request.carried.websocket {
+        content.is_socket();
+    }
+    if let Err(decision) = content.refusal() {
+        return Outcome::Refused(decision);
+    }
+    let outcome = send(link, (allowed, uses), server, (body, client), &mut content).await;
+    carrier.found_in_body(decision, &mut content);
+    outcome
+}
+
+/// Sends a request whose body is searched.
+async fn send(
+    link: &Link,
     (allowed, uses): (&Allowed<Judged>, &Uses),
     server: Option<Server>,
     (body, client): (Upload, &mut Client),
+    content: &mut Searched<'_>,
 ) -> Outcome {
     let credentials = &link.proxy.credentials;
     let NetRequest { host, port, .. } = link.carrier().request();
@@ -140,15 +169,16 @@ async fn forward(
     };
     match server {
         Some(Server::One(upstream)) => {
-            let (outcome, kept) =
-                to_h1::forward((allowed, &dressed), upstream, (body, client)).await;
+            let to = (allowed, &dressed);
+            let (outcome, kept) = to_h1::forward(to, upstream, (body, client), content).await;
             if let Some(upstream) = kept {
                 link.servers.keep(upstream);
             }
             outcome
         }
         Some(Server::Two(mut streams)) => {
-            to_h2::forward((allowed, &dressed), &mut streams, (body, client)).await
+            let to = (allowed, &dressed);
+            to_h2::forward(to, &mut streams, (body, client), content).await
         }
         None => Outcome::Broken,
     }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     gate::{Incoming, Outgoing, Unsent, count},
     http::{
-        Dressed, Field,
+        Dressed, Field, Searched,
         h1::{
             Malformed,
             body::{Body, Framing},
@@ -35,6 +35,7 @@ pub(super) async fn forward(
     (allowed, dressed): (&Allowed<Judged>, &Dressed<'_, Carried>),
     mut upstream: Box<Upstream>,
     (body, client): (Upload, &mut Client),
+    content: &mut Searched<'_>,
 ) -> (Outcome, Option<Box<Upstream>>) {
     let carried = allowed.permitted.get().carried;
     if carried.websocket {
@@ -45,7 +46,7 @@ pub(super) async fn forward(
     let method = allowed.permitted.get().head.method.as_str();
     let ended = {
         let (incoming, outgoing) = upstream.server.open(allowed, Watch::over());
-        let send = send(body, outgoing, head);
+        let send = send((body, content), outgoing, head);
         let receive = receive(incoming, method, client);
         both(send, receive).await
     };
@@ -101,7 +102,7 @@ fn unsent(unsent: Unsent) -> Outcome {
 
 /// Sends the head and the body.
 async fn send(
-    mut body: Upload,
+    (mut body, content): (Upload, &mut Searched<'_>),
     mut to: Outgoing<'_, Judged>,
     head: Vec<u8>,
 ) -> Result<(), Outcome> {
@@ -120,18 +121,19 @@ async fn send(
     while let Some(data) = body.data().await {
         let bytes: Bytes = data.map_err(|_| Outcome::TakenBack)?;
         let passed = bytes.len();
-        match &mut left {
-            None => to.write(&chunk(&bytes)).await.map_err(unsent)?,
-            Some(left) => {
-                let more = left.checked_sub(count(passed));
-                *left = more.ok_or(OTHER_LENGTH)?;
-                to.write(&bytes).await.map_err(unsent)?;
-            }
+        if let Some(left) = &mut left {
+            let more = left.checked_sub(count(passed));
+            *left = more.ok_or(OTHER_LENGTH)?;
         }
+        let bytes = content.pass(bytes).map_err(Outcome::Refused)?;
+        write(&mut to, &bytes, left).await?;
         // It fails for more than came, which is not said here.
         body.passed(passed);
     }
     let trailers = body.trailers().await.map_err(|_| Outcome::TakenBack)?;
+    content.read_fields(trailers.as_ref());
+    let rest = content.end().map_err(Outcome::Refused)?;
+    write(&mut to, &rest, left).await?;
     match left {
         Some(0) => Ok(()),
         Some(_) => Err(OTHER_LENGTH),
@@ -141,6 +143,22 @@ async fn send(
             to.write(&last_chunk(&trailers)).await.map_err(unsent)
         }
     }
+}
+
+/// Sends bytes of a body, in chunks unless so many are `left`.
+async fn write(
+    to: &mut Outgoing<'_, Judged>,
+    bytes: &[u8],
+    left: Option<u64>,
+) -> Result<(), Outcome> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let written = match left {
+        None => to.write(&chunk(bytes)).await,
+        Some(_) => to.write(bytes).await,
+    };
+    written.map_err(unsent)
 }
 
 const OTHER_LENGTH: Outcome = Outcome::Malformed(Malformed(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     gate::{Answering, Ends, Said, StreamOut, Streams, Unsent, count, size},
-    http::{Dressed, h1::Malformed},
+    http::{Dressed, Searched, h1::Malformed},
     judge::Allowed,
 };
 
@@ -20,6 +20,7 @@ pub(super) async fn forward(
     (allowed, dressed): (&Allowed<Judged>, &Dressed<'_, Carried>),
     streams: &mut Streams,
     (body, client): (Upload, &mut Client),
+    content: &mut Searched<'_>,
 ) -> Outcome {
     let carried = allowed.permitted.get().carried;
     if carried.websocket && !streams.takes_websockets() {
@@ -40,7 +41,7 @@ pub(super) async fn forward(
         Err(Unsent::Refused(decision)) => return Outcome::Refused(decision),
         Err(Unsent::Failed) => return Outcome::NotTaken,
     };
-    let send = send(body, out);
+    let send = send((body, content), out);
     let receive = receive(answering, client);
     both(send, receive).await
 }
@@ -82,11 +83,14 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Ou
 }
 
 /// Sends the body.
-async fn send(mut body: Upload, mut out: StreamOut<'_, Judged>) -> Sent {
+async fn send(
+    (mut body, content): (Upload, &mut Searched<'_>),
+    mut out: StreamOut<'_, Judged>,
+) -> Sent {
     if out.permitted().get().carried.is_whole {
         return Sent::Whole;
     }
-    let sent = pass(&mut body, &mut out).await;
+    let sent = pass((&mut body, content), &mut out).await;
     match sent {
         Ok(()) => Sent::Whole,
         Err(Sent::ServerGone) => Sent::ServerGone,
@@ -98,18 +102,29 @@ async fn send(mut body: Upload, mut out: StreamOut<'_, Judged>) -> Sent {
     }
 }
 
-async fn pass(body: &mut Upload, out: &mut StreamOut<'_, Judged>) -> Result<(), Sent> {
+async fn pass(
+    (body, content): (&mut Upload, &mut Searched<'_>),
+    out: &mut StreamOut<'_, Judged>,
+) -> Result<(), Sent> {
     while let Some(data) = body.data().await {
         let bytes: Bytes = data.map_err(|_| Sent::TakenBack)?;
         let passed = bytes.len();
-        out.write(bytes).await?;
+        let bytes = content.pass(bytes).map_err(Sent::Refused)?;
+        if !bytes.is_empty() {
+            out.write(bytes).await?;
+        }
         // It fails for more than came, which is not said here.
         body.passed(passed);
     }
-    match body.trailers().await {
-        Err(_) => Err(Sent::TakenBack),
-        Ok(None) => Ok(out.end()?),
-        Ok(Some(trailers)) => {
+    let trailers = body.trailers().await.map_err(|_| Sent::TakenBack)?;
+    content.read_fields(trailers.as_ref());
+    let rest = content.end().map_err(Sent::Refused)?;
+    if !rest.is_empty() {
+        out.write(rest).await?;
+    }
+    match trailers {
+        None => Ok(out.end()?),
+        Some(trailers) => {
             check_trailers(&trailers).map_err(Sent::Malformed)?;
             Ok(out.end_with(trailers)?)
         }

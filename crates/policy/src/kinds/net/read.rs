@@ -33,7 +33,7 @@ pub(crate) const SERVICE_FIELDS: [&str; 7] = [
 ];
 
 /// The fields that only such a rule has, or has too.
-pub(crate) const FIELDS: [&str; 9] = [
+pub(crate) const FIELDS: [&str; 10] = [
     "hosts",
     "ports",
     "methods",
@@ -43,6 +43,7 @@ pub(crate) const FIELDS: [&str; 9] = [
     "tls",
     "bytes_max",
     "requests_per_minute_max",
+    "content",
 ];
 
 pub(crate) fn body(

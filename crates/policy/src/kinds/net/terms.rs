@@ -23,7 +23,21 @@ pub(crate) struct RuleTerms {
     bytes_max: Option<ByteSize>,
     /// So many requests may leave by the rule in any minute of a session, to all its hosts together.
     requests_per_minute_max: Option<u32>,
+    content: Option<Content>,
     tls: Option<Tls>,
+}
+
+/// What becomes of secrets that are found in requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// They pass, and are recorded.
+    Record,
+    /// The request is refused.
+    Deny,
+}
+
+impl Content {
+    const WORDS: [(&str, Self); 2] = [("record", Self::Record), ("deny", Self::Deny)];
 }
 
 /// Most requests in a minute that a rule can name. The time of each of the last minute is kept, which
@@ -56,6 +70,9 @@ pub struct Terms {
     /// none of them may be passed. By the ids of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requests_max: Vec<RequestsMax>,
+    /// The rules by which no request leaves in which a secret is found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content_denied: Vec<RuleId>,
     /// TLS is opened even where no rule has conditions on requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inspect: bool,
@@ -88,6 +105,7 @@ impl RuleTerms {
         private: true,
         bytes_max: None,
         requests_per_minute_max: None,
+        content: None,
         tls: None,
     };
 
@@ -102,10 +120,12 @@ impl RuleTerms {
         let private = fields.flag(file, "private").is_some_and(|at| at.value);
         let bytes_max = fields.parsed::<ByteSize>(file, "bytes_max");
         let requests = requests_max(file, fields);
+        let content = fields.word(file, "content", &Content::WORDS);
         let tls = fields.word(file, "tls", &Tls::WORDS);
         let unseen = [
             (conditions, "`methods` and `paths`", "the conditions"),
             (requests.is_some(), "`requests_per_minute_max`", "the bound"),
+            (content.is_some(), "`content`", "it"),
         ];
         let splice = tls.as_ref().filter(|at| at.value == Tls::Splice);
         for (_, what, leave) in unseen.into_iter().filter(|(is_set, ..)| *is_set) {
@@ -121,6 +141,7 @@ impl RuleTerms {
             ("private", private),
             ("bytes_max", bytes_max.is_some()),
             ("requests_per_minute_max", requests.is_some()),
+            ("content", content.is_some()),
             ("tls", tls.is_some()),
         ];
         for (key, is_set) in given {
@@ -138,13 +159,16 @@ impl RuleTerms {
             private,
             bytes_max: bytes_max.map(|at| at.value),
             requests_per_minute_max: requests,
+            content: content.map(|at| at.value),
             tls: tls.map(|at| at.value),
         }
     }
 
-    /// Tells whether TLS is opened whatever is said in it: requests that are counted must be seen.
+    /// Tells whether TLS is opened whatever is said in it: requests that are counted or searched must be
+    /// seen.
     pub(crate) fn inspects(&self) -> bool {
-        self.tls == Some(Tls::Inspect) || self.requests_per_minute_max.is_some()
+        let seen = self.requests_per_minute_max.is_some() || self.content.is_some();
+        self.tls == Some(Tls::Inspect) || seen
     }
 }
 
@@ -170,6 +194,11 @@ impl fmt::Display for RuleTerms {
         if let Some(requests) = self.requests_per_minute_max {
             write!(f, "; at most {requests} requests a minute")?;
         }
+        match self.content {
+            Some(Content::Deny) => f.write_str("; no secrets")?,
+            Some(Content::Record) => f.write_str("; secrets recorded")?,
+            None => {}
+        }
         match self.tls {
             Some(Tls::Inspect) => f.write_str("; TLS inspected"),
             Some(Tls::Splice) => f.write_str("; TLS as it is"),
@@ -186,7 +215,8 @@ impl Terms {
         let (mut by_preset, mut spliced) = (false, false);
         for (rule, own, origin) in rules {
             terms.private |= own.private;
-            let is_default = origin == Origin::Builtin && own.requests_per_minute_max.is_none();
+            let is_kept = own.requests_per_minute_max.is_some() || own.content.is_some();
+            let is_default = origin == Origin::Builtin && !is_kept;
             by_preset |= is_default && own.inspects();
             terms.inspect |= !is_default && own.inspects();
             spliced |= origin != Origin::Builtin && own.tls == Some(Tls::Splice);
@@ -195,6 +225,9 @@ impl Terms {
                 rule: rule.clone(),
                 bytes,
             }));
+            if own.content == Some(Content::Deny) {
+                terms.content_denied.push(rule.clone());
+            }
             let requests = own.requests_per_minute_max;
             terms
                 .requests_max
@@ -204,6 +237,7 @@ impl Terms {
                 }));
         }
         terms.inspect |= by_preset && !spliced;
+        terms.content_denied.sort_unstable();
         terms.bytes_max.sort_unstable();
         terms.requests_max.sort_unstable();
         terms

@@ -1,0 +1,200 @@
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+
+use super::{Finding, Own, Scan, Secrets, formats::FORMATS};
+
+/// The text of a session that the tests look for.
+const OWN: &str = "correct-horse-battery-staple-9081726354";
+
+fn secrets() -> Secrets {
+    let own = Own {
+        kind: "credential `svc`".to_owned(),
+        text: OWN.as_bytes().to_vec(),
+    };
+    Secrets::new(vec![own]).unwrap()
+}
+
+/// Random characters of an alphabet, the same in every run.
+fn random(alphabet: &[u8], length: usize, seed: u64) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let at = usize::try_from(state >> 33).unwrap() % alphabet.len();
+        char::from(alphabet[at])
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// A token of each format and each beginning.
+fn tokens() -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    for (number, format) in FORMATS.iter().enumerate() {
+        let alphabet: Vec<u8> = (b'!'..=b'~')
+            .filter(|byte| format.tail.has(*byte))
+            .collect();
+        let alphabet: Vec<u8> = alphabet.into_iter().filter(|byte| *byte != b'=').collect();
+        for begin in format.begins {
+            let tail = random(&alphabet, format.min, 7 + u64::try_from(number).unwrap());
+            all.push((format.kind, format!("{begin}{tail}")));
+        }
+    }
+    all
+}
+
+fn block() -> String {
+    let body = random(
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+        64,
+        3,
+    );
+    format!(
+        "-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n{body}\n-----END OPENSSH PRIVATE KEY-----\n"
+    )
+}
+
+/// Every way to write a text that is looked for.
+fn forms(text: &str) -> Vec<(&'static str, String)> {
+    let all = |before: &str| {
+        let bytes = text.bytes();
+        bytes.fold(String::new(), |all, byte| {
+            format!("{all}{before}{byte:02x}")
+        })
+    };
+    let half = text.len() / 2;
+    let late: String = text
+        .char_indices()
+        .map(|(at, letter)| {
+            if at > half {
+                format!("%{:02X}", u32::from(letter))
+            } else {
+                letter.to_string()
+            }
+        })
+        .collect();
+    let mut forms = vec![
+        ("plain", text.to_owned()),
+        ("hex", all("")),
+        ("hex", all("").to_uppercase()),
+        ("percent-encoded", all("%")),
+        ("json-escaped", all("\\u00")),
+        ("mixed", late),
+    ];
+    for before in ["", "x", "yz", "some text before it: "] {
+        let padded = format!("{before}{text}\n");
+        forms.push(("base64", STANDARD.encode(&padded)));
+        forms.push(("base64", URL_SAFE_NO_PAD.encode(&padded)));
+    }
+    forms
+}
+
+fn within(text: &str) -> String {
+    format!("{{\"note\": \"a line before\", \"value\": \"{text}\", \"more\": [1, 2, 3]}} and so on")
+}
+
+/// Every format is found once, in every form, and named.
+#[test]
+fn every_format_is_found_in_every_form() {
+    let secrets = secrets();
+    let mut texts = tokens();
+    texts.push(("private-key", block()));
+    texts.push(("credential `svc`", OWN.to_owned()));
+    texts.push((
+        "secret-setting",
+        "db_password = \"q7Rx2Lm9Tz4Vb8Kc1Wd5\"".to_owned(),
+    ));
+    for (kind, text) in &texts {
+        for (form, written) in forms(text) {
+            let found = secrets.find(within(&written).as_bytes());
+            let is_it = |one: &Finding| {
+                let form = one.form == form || (form == "mixed" && one.form.starts_with('p'));
+                form && one.kind == *kind
+            };
+            assert!(
+                found.iter().any(is_it),
+                "{kind} {form}: {written}\n{found:?}"
+            );
+            let others = found.iter().filter(|one| one.kind != *kind).count();
+            assert_eq!(others, 0, "{kind} {form}: {written}\n{found:?}");
+        }
+    }
+}
+
+/// However a stream is cut, the same is found at the same place, and what is found had not ended before
+/// its last piece.
+#[test]
+fn pieces_of_any_size_are_read_as_one() {
+    let secrets = secrets();
+    let (_, token) = &tokens()[3];
+    let texts = [
+        within(token),
+        within(&STANDARD.encode(format!("x{token}"))),
+        within(&block()),
+        within(OWN),
+    ];
+    for text in &texts {
+        let bytes = text.as_bytes();
+        let whole = secrets.find(bytes);
+        assert!(!whole.is_empty(), "{text}");
+        for size in 1..bytes.len().min(90) {
+            let (mut scan, mut found) = (Scan::default(), Vec::new());
+            let mut left = 0;
+            for piece in bytes.chunks(size) {
+                scan.feed(&secrets, piece, &mut found);
+                if found.is_empty() {
+                    left = left.max(
+                        scan.offset + u64::try_from(scan.kept.len() - scan.open_bytes()).unwrap(),
+                    );
+                }
+            }
+            scan.finish(&secrets, &mut found);
+            assert_eq!(found, whole, "{size}: {text}");
+            // What had left before it was found is at most two bytes of the secret.
+            assert!(left <= whole[0].at + 2, "{size}: {left} {whole:?}");
+            assert!(scan.kept.len() <= 8, "{size}: {}", scan.kept.len());
+        }
+    }
+}
+
+/// The same secret has the same mark, in every form; another one has another.
+#[test]
+fn marks_tell_secrets_apart_and_nothing_of_them() {
+    let secrets = secrets();
+    let (one, other) = (&tokens()[0].1, &tokens()[1].1);
+    let mark = |text: &str| secrets.find(within(text).as_bytes())[0].mark.clone();
+    assert_eq!(mark(one), mark(&STANDARD.encode(one)));
+    assert_ne!(mark(one), mark(other));
+    assert_ne!(
+        mark(one),
+        super::Secrets::new(Vec::new())
+            .unwrap()
+            .find(within(one).as_bytes())[0]
+            .mark
+    );
+}
+
+/// What only looks like a secret is none.
+#[test]
+fn nothing_is_found_in_what_is_none() {
+    let secrets = secrets();
+    for text in [
+        "AKIAIOSFODNN7EXAMPLE",
+        "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "task-sk-abc",
+        "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ2",
+        "if (line == \"-----BEGIN RSA PRIVATE KEY-----\") {",
+        "\"integrity\": \"sha512-z7Rx2Lm9Tz4Vb8Kc1Wd5q7Rx2Lm9Tz4Vb8Kc1Wd5q7Rx2Lm9Tz4Vb8Kc1Wd5==\"",
+        "checksum = \"0c4b5a6d7e8f9a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f3a4b\"",
+        "token = \"123e4567-e89b-12d3-a456-426614174000\"",
+        "const token = getAccessTokenFromStorage(window)",
+        "password: this.form.controls.password.value",
+        "secretName: my-application-production-database",
+        "e.token=t.createTokenForUser42WithScopes9AndMore",
+        "",
+    ] {
+        assert_eq!(secrets.find(text.as_bytes()), [], "{text}");
+    }
+}
