@@ -3,9 +3,9 @@
 //! | step | what it can end with |
 //! |---|---|
 //! | the request names the host of its connection | 421 |
-//! | its method does not have the server send it back | 403 |
 //! | no field names another path or method | 403 |
 //! | placeholders of credentials stand only where they are replaced | 403 |
+//! | its method does not have the server send it back | 403 |
 //! | its host can be reached at all, where an answer would be needed first | 403 |
 //! | policy, and whoever must be asked, let it pass | 403 |
 //! | it is one of the requests that may leave in a minute | 429 |
@@ -112,7 +112,7 @@ impl<'a> Carrier<'a> {
         if let Some(decision) = self.mismatch(head) {
             return Err(self.refuse(request, decision).await.misdirected());
         }
-        if let Some(decision) = echoed(head).or_else(|| self.overridden(head)) {
+        if let Some(decision) = self.overridden(head) {
             return Err(self.refuse(request, decision).await);
         }
         let line = Line {
@@ -124,6 +124,9 @@ impl<'a> Carrier<'a> {
             Ok(uses) => uses,
             Err(decision) => return Err(self.refuse(request, *decision).await),
         };
+        if let Some(decision) = echoed(head) {
+            return Err(self.refuse(request, decision).await);
+        }
         if matches!(way, Way::Closed(_))
             && let Some(decision) = self.proxy.request_out_of_reach(&http, self.allowed)
         {
