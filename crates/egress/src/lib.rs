@@ -240,10 +240,8 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let services = services
         .map(|(name, to)| (name.clone(), to.value))
         .collect();
-    let login = sockets
-        .proxy_login
-        .as_ref()
-        .map(|login| login.expose().as_str());
+    let login = sockets.proxy_login.as_ref();
+    let login = login.map(|login| login.expose().as_str());
     let proxies = proxies::Proxies::new(network, &proxies, login);
     let (closings, record_closings) = closings::Closings::new(Arc::clone(&supervisor));
     let proxy = Arc::new(Proxy {

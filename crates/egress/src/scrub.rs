@@ -245,7 +245,9 @@ mod tests {
     #[test]
     fn no_form_of_a_value_passes_however_it_is_cut() {
         let scrubber = scrubber();
-        let hex: String = VALUE.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hex = VALUE
+            .bytes()
+            .fold(String::new(), |all, byte| format!("{all}{byte:02x}"));
         for form in [
             VALUE.to_owned(),
             VALUE.replace('/', "\\/"),
