@@ -44,8 +44,8 @@ pub struct H2Request {
 /// The server; its thread goes with the test's process.
 ///
 /// It answers `/echo` with the body and the trailers of the request, `/events` with three lines that
-/// state when each was sent (microseconds since 1970), 30 ms apart, `/large/N` with N bytes, `/never`
-/// with nothing, `/reset` with a reset, `/bye` with an answer after which it takes no more over the
+/// state when each was sent (microseconds since 1970), 30 ms apart, `/large/N` with N bytes, `/allowed/never`
+/// with nothing, `/reset` with a reset, paths that end with `/bye` with an answer after which it takes no more over the
 /// connection, and everything else with `lab`. It echoes what WebSockets carry.
 #[derive(Debug)]
 pub struct H2Server {
@@ -147,7 +147,7 @@ async fn converse(
     while let Some(accepted) = requests.accept().await {
         let (request, respond) = accepted.ok()?;
         let at = note(&record, connection, &request);
-        if request.uri().path() == "/bye" {
+        if request.uri().path().ends_with("/bye") {
             requests.graceful_shutdown();
         }
         let record = Arc::clone(&record);
@@ -217,7 +217,7 @@ async fn answer(
         return to.send_trailers(trailers.unwrap_or_default());
     }
     match path.as_str() {
-        "/never" => {
+        "/allowed/never" => {
             let reset = std::future::poll_fn(|context| respond.poll_reset(context));
             return Err(reset.await?.into());
         }
