@@ -2,7 +2,8 @@
 //!
 //! The server is not contacted before a request to it may be sent, and so the client is agreed with
 //! first: with HTTP/2 if it offers that, unless the server is known to speak HTTP/1 only. The server
-//! is then offered what the client speaks, and HTTP/1 in any case.
+//! is then offered what the client speaks, and HTTP/1 in any case. Who offers something else is agreed
+//! with on nothing, and its server offered nothing.
 
 use std::{
     collections::HashMap,
@@ -16,33 +17,49 @@ use crate::limits::SPOKEN_HOSTS_MAX;
 const HTTP_1: &[u8] = b"http/1.1";
 const HTTP_2: &[u8] = b"h2";
 
-/// A version of HTTP.
+/// A version of HTTP, as far as it is agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Http {
     /// HTTP/1.
     One,
     /// HTTP/2.
     Two,
+    /// None: HTTP/1, or no HTTP at all.
+    Unsaid,
 }
 
 impl Http {
-    /// Both, the oldest first.
-    pub(crate) const ALL: [Self; 2] = [Self::One, Self::Two];
+    /// All.
+    pub(crate) const ALL: [Self; 3] = [Self::One, Self::Two, Self::Unsaid];
+
+    /// Returns what is agreed on with a client that offers `protocols`, where `best` is the best.
+    pub(crate) fn with<'p>(protocols: impl Iterator<Item = &'p [u8]>, best: Self) -> Self {
+        let mut agreed = Self::Unsaid;
+        for protocol in protocols {
+            match (protocol, best) {
+                (HTTP_2, Self::Two) => return Self::Two,
+                (HTTP_1, _) => agreed = Self::One,
+                _ => {}
+            }
+        }
+        agreed
+    }
 
     /// Returns what is offered, or accepted, where this one is spoken if possible.
     pub(crate) fn offer(self) -> Vec<Vec<u8>> {
         match self {
             Self::One => vec![HTTP_1.to_vec()],
             Self::Two => vec![HTTP_2.to_vec(), HTTP_1.to_vec()],
+            Self::Unsaid => Vec::new(),
         }
     }
 
-    /// Reads what was agreed on; who agrees on nothing speaks HTTP/1.
+    /// Reads what was agreed on.
     pub(crate) fn agreed(protocol: Option<&[u8]>) -> Self {
-        if protocol == Some(HTTP_2) {
-            Self::Two
-        } else {
-            Self::One
+        match protocol {
+            Some(HTTP_2) => Self::Two,
+            Some(HTTP_1) => Self::One,
+            Some(_) | None => Self::Unsaid,
         }
     }
 }

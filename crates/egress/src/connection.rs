@@ -284,11 +284,18 @@ impl Link<'_> {
         let head = std::mem::take(&mut self.head);
         match inspection.open(socket, head, &self.request).await {
             Ok(opened) => {
-                let what = match opened.http() {
-                    Http::One => Passing::Requests(None),
-                    Http::Two => Passing::Streams,
-                };
+                let http = opened.http();
                 self.client = opened;
+                let what = match http {
+                    Http::Two => Passing::Streams,
+                    Http::One | Http::Unsaid if allowed.decision.http_only => {
+                        Passing::Requests(None)
+                    }
+                    Http::One | Http::Unsaid => {
+                        let stage = self.inside(allowed, http).await;
+                        return Some((self, stage));
+                    }
+                };
                 Some((self, Stage::Passing { allowed, what }))
             }
             Err(decision) => {
@@ -297,6 +304,32 @@ impl Link<'_> {
                 // The client is gone either way; the event is for the record.
                 drop(self.proxy.judge.record(Decided { sni, ..entry }).await);
                 None
+            }
+        }
+    }
+
+    /// Looks at what is inside TLS to a host that is allowed as a whole: what is no HTTP passes as it is,
+    /// and the record says so.
+    async fn inside(&mut self, allowed: Box<Allowed<NetRequest>>, http: Http) -> Stage {
+        let flight = self.listen(&allowed.decision).await;
+        if flight == Flight::Speaks(Speech::Http) {
+            let what = Passing::Requests(None);
+            return Stage::Passing { allowed, what };
+        }
+        let detail = "opaque in tls that was opened".to_owned();
+        let made = (None, Carries::Sealed(http));
+        match Upstream::open(self.proxy, &allowed, made, (None, Some(detail))).await {
+            Ok(upstream) if flight == Flight::Silent => Stage::Opened {
+                allowed,
+                upstream: Box::new(upstream),
+            },
+            Ok(upstream) => {
+                let what = Passing::Bytes(Box::new(upstream));
+                Stage::Passing { allowed, what }
+            }
+            Err(failed) => {
+                self.tell_failed(failed).await;
+                Stage::Ended
             }
         }
     }
@@ -420,7 +453,8 @@ impl Link<'_> {
                 detail: Some("service of the machine".to_owned()),
             });
         }
-        let is_read = looked.http_only || looked.terms.inspect;
+        // What is inside TLS is not looked into once more.
+        let is_read = (looked.http_only || looked.terms.inspect) && !self.client.is_sealed();
         match flight {
             Flight::Speaks(Speech::Tls(hello)) if is_read && self.proxy.inspection.is_some() => {
                 tls_plan(&self.request, hello).map(|_| Plan::Inspect)

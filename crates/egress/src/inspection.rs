@@ -2,10 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use rustls::{AlertDescription, CertificateError, ClientConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig, server::Acceptor};
 use stockade_policy::{Control, Decision, NetRequest};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use crate::{
     alpn::{Http, Spoken},
@@ -18,10 +18,12 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Inspection {
     authority: Authority,
-    /// How servers of HTTP/1 are spoken to.
+    /// How servers are spoken to that are offered HTTP/1.
     one: Arc<ClientConfig>,
-    /// How servers are spoken to that may speak HTTP/2.
+    /// The same for those that are offered HTTP/2 too.
     two: Arc<ClientConfig>,
+    /// The same for those that are offered nothing.
+    none: Arc<ClientConfig>,
     /// What servers spoke.
     pub(crate) spoken: Spoken,
 }
@@ -39,6 +41,7 @@ impl Inspection {
             authority,
             one: with(Http::One),
             two: with(Http::Two),
+            none: with(Http::Unsaid),
             spoken: Spoken::default(),
         })
     }
@@ -48,6 +51,7 @@ impl Inspection {
         Arc::clone(match best {
             Http::One => &self.one,
             Http::Two => &self.two,
+            Http::Unsaid => &self.none,
         })
     }
 
@@ -60,11 +64,14 @@ impl Inspection {
         request: &NetRequest,
     ) -> Result<Stream, Box<Decision>> {
         let best = self.spoken.best(&request.host, request.port);
-        let config = match self.authority.server(&request.host, best) {
-            Ok(config) => config,
-            Err(error) => return Err(untrusted(&error.to_string())),
+        let accept = async {
+            let ahead = Ahead::new(head, socket);
+            let greeted = LazyConfigAcceptor::new(Acceptor::default(), ahead).await?;
+            let offered = greeted.client_hello().alpn();
+            let http = Http::with(offered.into_iter().flatten(), best);
+            let config = self.authority.server(&request.host, http);
+            greeted.into_stream(config.map_err(io::Error::other)?).await
         };
-        let accept = TlsAcceptor::from(config).accept(Ahead::new(head, socket));
         match timeout(HANDSHAKE_WAIT, accept).await {
             Ok(Ok(opened)) => Ok(Stream::tls(opened)),
             Ok(Err(error)) => Err(untrusted(&said(&error))),
@@ -131,6 +138,18 @@ impl Unsecured {
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "it is for another host".to_owned()
+            }
+            CertificateError::BadSignature => {
+                "its signature does not hold, or its key is too short".to_owned()
+            }
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. } => {
+                "it is signed in a way that is too weak, as with SHA-1".to_owned()
+            }
+            // The library has no word of its own for what `openssl req -x509` makes.
+            CertificateError::Other(other)
+                if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+            {
+                "it is the one of an authority, and none for a server".to_owned()
             }
             other => other.to_string(),
         })

@@ -224,6 +224,9 @@ pub(crate) const STREAMS_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes that wait in one stream to be written.
 pub(crate) const STREAM_UNWRITTEN_BYTES: usize = 256 * 1024;
 
+/// Pause until a setting is said again that could not be said, since an earlier one is not confirmed.
+pub(crate) const SETTING_PAUSE: Duration = Duration::from_millis(20);
+
 /// Connections to a server of HTTP/1 that are kept for the next requests of one HTTP/2 connection.
 pub(crate) const KEPT_SERVERS_MAX: usize = 8;
 

@@ -162,10 +162,10 @@ impl Stream {
         }
     }
 
-    /// Returns which HTTP both sides agreed on, if there is any in it.
+    /// Returns which HTTP both sides agreed on.
     pub(crate) fn http(&self) -> Http {
         match self {
-            Self::Plain(_) => Http::One,
+            Self::Plain(_) => Http::Unsaid,
             Self::Tls(tls) => Http::agreed(lock(tls).get_ref().1.alpn_protocol()),
         }
     }

@@ -5,6 +5,7 @@ mod asking;
 mod connections;
 mod fence;
 mod http;
+mod http2;
 mod lab;
 mod names;
 mod volume;

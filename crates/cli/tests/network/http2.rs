@@ -10,14 +10,14 @@ use stockade_testkit::{
 use crate::network::for_each_user;
 
 /// A server of HTTP/2 and one of HTTP/1, whose requests rules look at.
-struct Lab {
-    two: H2Server,
+pub(super) struct Lab {
+    pub(super) two: H2Server,
     one: TlsServer,
-    policy: String,
+    pub(super) policy: String,
 }
 
 impl Lab {
-    fn new(env: &TestEnv, more: &str) -> Self {
+    pub(super) fn new(env: &TestEnv, more: &str) -> Self {
         let (two, one) = (
             H2Server::start(&["good.test"]),
             TlsServer::start(&["old.test"]),

@@ -8,6 +8,7 @@
 mod clients;
 mod content;
 mod early;
+mod frames;
 mod http2;
 mod inspection;
 mod meaning;

@@ -52,6 +52,8 @@ pub struct Lab {
     entry: SocketAddr,
     destinations: Destinations,
     egress: JoinHandle<Result<(), EgressError>>,
+    /// The certificate, in PEM, by which TLS of the session is opened.
+    pub certificate: Option<String>,
 }
 
 pub struct Host {
@@ -73,7 +75,7 @@ impl Lab {
     }
 
     pub async fn start_on(policy: &str, host: Host) -> Self {
-        Self::start_asking(policy, host, AskMode::Tty).await
+        Self::start_asking(policy, host, AskMode::Tty, Vec::new()).await
     }
 
     /// Starts one in a session where nobody can be asked.
@@ -82,14 +84,19 @@ impl Lab {
             resolvers: vec![],
             hosts_file: vec![],
         };
-        Self::start_asking(policy, host, AskMode::Deny).await
+        Self::start_asking(policy, host, AskMode::Deny, Vec::new()).await
+    }
+
+    /// Starts one with certificates, in PEM, that vouch for servers.
+    pub async fn start_trusting(policy: &str, host: Host, roots: Vec<u8>) -> Self {
+        Self::start_asking(policy, host, AskMode::Tty, roots).await
     }
 
     #[expect(
         clippy::unused_async,
         reason = "it needs the runtime that `async` promises"
     )]
-    async fn start_asking(policy: &str, host: Host, ask: AskMode) -> Self {
+    async fn start_asking(policy: &str, host: Host, ask: AskMode, roots: Vec<u8>) -> Self {
         let source = Source {
             origin: Origin::User,
             name: "test.toml".to_owned(),
@@ -139,11 +146,13 @@ impl Lab {
             control: theirs,
             original_destination: Box::new(original),
             proxy_login: None,
-            roots: Vec::new(),
             ask,
             credentials: Vec::new(),
+            roots,
         };
-        let egress = tokio::spawn(serve(config.load().unwrap(), sockets));
+        let knowledge = config.load().unwrap();
+        let certificate = knowledge.certificate().map(str::to_owned);
+        let egress = tokio::spawn(serve(knowledge, sockets));
         Self {
             supervisor,
             dns: dns_at,
@@ -152,6 +161,7 @@ impl Lab {
             entry,
             destinations,
             egress,
+            certificate,
         }
     }
 

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Response, header};
 use stockade_policy::Decision;
+use tokio::time::timeout;
 
 use crate::{
     gate,
     http::{Answer, h1::Malformed},
+    limits::RELAY_IDLE,
     scrub::{Passage, Scrubber},
 };
 
@@ -92,16 +94,16 @@ impl Client {
         }
     }
 
-    /// Waits for `what`; `None` when the client takes the request back first.
+    /// Waits for `what`; `None` when the client takes the request back first, or nothing comes for long.
     pub(crate) async fn unless_withdrawn<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let mut what = std::pin::pin!(what);
-        poll_fn(|context| {
+        let either = poll_fn(|context| {
             if let Poll::Ready(value) = what.as_mut().poll(context) {
                 return Poll::Ready(Some(value));
             }
             self.poll_withdrawn(context).map(|()| None)
-        })
-        .await
+        });
+        timeout(RELAY_IDLE, either).await.ok().flatten()
     }
 
     /// Passes a head before the one of the response on.
@@ -139,7 +141,10 @@ impl Client {
 
     async fn pass(&mut self, bytes: Bytes) -> Result<(), h2::Error> {
         match &mut self.body {
-            Some(body) => gate::write(body, bytes).await,
+            Some(body) => match timeout(RELAY_IDLE, gate::write(body, bytes)).await {
+                Ok(written) => written,
+                Err(_) => Err(Reason::CANCEL.into()),
+            },
             None => Err(Reason::INTERNAL_ERROR.into()),
         }
     }

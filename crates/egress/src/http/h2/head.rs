@@ -184,13 +184,21 @@ pub(crate) fn check_trailers(trailers: &HeaderMap) -> Result<(), Malformed> {
 
 /// Writes the head that was permitted, as a server of HTTP/2 is to see it. No head is written elsewhere.
 pub(crate) fn write(dressed: &Dressed<'_, Carried>) -> Result<Request<()>, http::Error> {
-    let (request, head) = (dressed.request(), dressed.head());
+    to_h2(dressed.head(), dressed.request().carried)
+}
+
+/// Writes the same head as a server of HTTP/1 is to see it.
+pub(crate) fn write_h1(dressed: &Dressed<'_, Carried>) -> Vec<u8> {
+    to_h1(dressed.head(), dressed.request().carried)
+}
+
+pub(super) fn to_h2(head: &Head, carried: Carried) -> Result<Request<()>, http::Error> {
     let uri = Uri::builder()
         .scheme(Scheme::HTTPS)
         .authority(authority(head))
         .path_and_query(head.path.as_bytes())
         .build()?;
-    let method = if request.carried.websocket {
+    let method = if carried.websocket {
         "CONNECT"
     } else {
         head.method.as_str()
@@ -199,7 +207,7 @@ pub(crate) fn write(dressed: &Dressed<'_, Carried>) -> Result<Request<()>, http:
         .version(http::Version::HTTP_2)
         .method(method)
         .uri(uri);
-    if request.carried.websocket {
+    if carried.websocket {
         written = written.extension(h2::ext::Protocol::from("websocket"));
     }
     let mut written = written.body(())?;
@@ -229,9 +237,7 @@ fn authority(head: &Head) -> String {
     }
 }
 
-/// Writes the same head as a server of HTTP/1 is to see it.
-pub(crate) fn write_h1(dressed: &Dressed<'_, Carried>) -> Vec<u8> {
-    let (carried, head) = (dressed.request().carried, dressed.head());
+pub(super) fn to_h1(head: &Head, carried: Carried) -> Vec<u8> {
     let mut text = Vec::with_capacity(head.fields.bytes() + 4 * head.fields.len() + 256);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| text.extend_from_slice(part));
     let (method, path) = (head.method.as_bytes(), head.path.as_bytes());

@@ -22,6 +22,8 @@ mod link;
 mod request;
 mod serve;
 mod servers;
+#[cfg(test)]
+mod tests;
 mod to_h1;
 mod to_h2;
 mod upload;

@@ -18,8 +18,9 @@ use crate::{
     alpn::Speaks,
     limits::{
         HANDSHAKE_WAIT, HEAD_LIST_BYTES_MAX, KEEP_ALIVE_WAIT, LINGER_IDLE, REFUSAL_WAIT,
-        STREAM_UNWRITTEN_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX_SETTING, STREAMS_RESET_MAX,
-        STREAMS_UNSEEN_MAX, STREAMS_WINDOW_BYTES, STREAMS_WRONG_MAX, TAKEN_BACK_MAX,
+        SETTING_PAUSE, STREAM_UNWRITTEN_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX_SETTING,
+        STREAMS_RESET_MAX, STREAMS_UNSEEN_MAX, STREAMS_WINDOW_BYTES, STREAMS_WRONG_MAX,
+        TAKEN_BACK_MAX,
     },
     stream::Ahead,
     wire::Revocations,
@@ -56,6 +57,7 @@ pub(crate) async fn serve(link: Link, stream: TlsStream<Ahead>, mut revocations:
         tasks: JoinSet::new(),
         taken_back: 0,
         websockets,
+        must_learn: false,
     };
     let ended = tokio::select! {
         ended = requests.serve(&link, &mut connection) => ended,
@@ -127,6 +129,8 @@ struct Requests {
     taken_back: u32,
     /// The client knows that it may ask for WebSockets.
     websockets: bool,
+    /// It is to be told.
+    must_learn: bool,
 }
 
 impl Requests {
@@ -147,6 +151,7 @@ impl Requests {
                     }
                     self.learn(link, connection);
                 }
+                () = sleep(SETTING_PAUSE), if self.must_learn => self.learn(link, connection),
                 () = sleep(KEEP_ALIVE_WAIT), if self.tasks.is_empty() => return Ended::Idle,
             }
         }
@@ -161,7 +166,8 @@ impl Requests {
 
     /// Tells the client of WebSockets, once the server has.
     fn learn(&mut self, link: &Link, connection: &mut Client) {
-        if self.websockets || !link.servers.takes_websockets() {
+        self.must_learn = !self.websockets && link.servers.takes_websockets();
+        if !self.must_learn {
             return;
         }
         let request = link.carrier().request();
@@ -170,7 +176,8 @@ impl Requests {
                 .spoken
                 .note(&request.host, request.port, Speaks::WebSockets);
         }
-        // It fails while an earlier setting is not confirmed, and is said the next time.
+        // It fails while an earlier setting is not confirmed, and is said a little later.
         self.websockets = connection.enable_connect_protocol().is_ok();
+        self.must_learn = !self.websockets;
     }
 }

@@ -114,7 +114,7 @@ impl Servers {
         let spoken = carrier.proxy.inspection.as_ref().map(|own| &own.spoken);
         let best = spoken.map_or(Http::One, |spoken| spoken.best(host, port));
         let turn = match best {
-            Http::One => None,
+            Http::One | Http::Unsaid => None,
             Http::Two => Some(self.opening.lock().await),
         };
         if let Some(streams) = self.shared() {
@@ -129,7 +129,7 @@ impl Servers {
                 spoken.note(host, port, speaks);
             }
         };
-        if upstream.http == Http::One {
+        if upstream.http != Http::Two {
             note(Speaks::One);
             drop(turn);
             return Ok(Server::One(Box::new(upstream)));
