@@ -1,4 +1,8 @@
 //! HTTP/2 inside TLS that is opened: questions, answers that are taken back, requests that are.
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests: helpers outside `#[test]` may fail as tests do"
+)]
 
 use std::{sync::Arc, time::Duration};
 

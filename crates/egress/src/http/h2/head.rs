@@ -58,6 +58,7 @@ pub(crate) fn read(parts: &Parts, is_whole: bool) -> Result<(Head, Carried), Mal
         parts.method.as_str()
     };
     check_method(method.as_bytes())?;
+    let (host, port) = named(parts)?;
     if parts.uri.scheme() != Some(&Scheme::HTTPS) {
         return Err(Malformed("the scheme of the request is not `https`"));
     }
@@ -66,7 +67,6 @@ pub(crate) fn read(parts: &Parts, is_whole: bool) -> Result<(Head, Carried), Mal
     if !path.starts_with('/') && (path, method) != ("*", "OPTIONS") {
         return Err(Malformed("the request target is not a path"));
     }
-    let (host, port) = named(parts)?;
     let length = check_fields(&parts.headers)?;
     if is_whole && length.is_some_and(|bytes| bytes > 0) {
         return Err(Malformed("`Content-Length` without a body"));
@@ -104,29 +104,20 @@ fn websocket(parts: &Parts) -> Result<bool, Malformed> {
     }
 }
 
-/// Returns the host that a request names.
+/// Returns the host that a request names. Who leaves `:authority` out, which gateways may do, is refused:
+/// no client does.
 fn named(parts: &Parts) -> Result<(Host, Option<u16>), Malformed> {
     let authority = parts.uri.authority().map(Authority::as_str);
+    let authority = authority.ok_or(Malformed("there is no `:authority`"))?;
+    let named = authority_of(authority.as_bytes())?;
     let mut hosts = parts.headers.get_all(HOST).iter();
-    let (host, more) = (hosts.next(), hosts.next());
-    if more.is_some() {
-        return Err(Malformed("there is more than one `Host` field"));
-    }
-    let host = host.map(|value| authority_of(value.as_bytes()));
-    match (authority, host) {
-        (None, None) => Err(Malformed("the request names no host")),
-        (None, Some(host)) => host,
-        (Some(authority), None) => authority_of(authority.as_bytes()),
-        (Some(authority), Some(host)) => {
-            let (authority, host) = (authority_of(authority.as_bytes())?, host?);
-            if authority == host {
-                Ok(authority)
-            } else {
-                Err(Malformed(
-                    "`:authority` and the `Host` field name different hosts",
-                ))
-            }
-        }
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Ok(named),
+        (Some(host), None) if authority_of(host.as_bytes())? == named => Ok(named),
+        (Some(_), None) => Err(Malformed(
+            "`:authority` and the `Host` field name different hosts",
+        )),
+        (Some(_), Some(_)) => Err(Malformed("there is more than one `Host` field")),
     }
 }
 
