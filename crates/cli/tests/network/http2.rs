@@ -106,7 +106,7 @@ fn each_request_is_judged_by_itself() {
 
 /// What a program of the session does with the module of node for HTTP/2: `client(host, port)` connects,
 /// `ask(client, headers, body)` makes a request and says what came of it.
-const NODE: &str = r#"
+const NODE: &str = r"
 const http2 = require('http2');
 const client = (host, port) => {
   const c = http2.connect(`https://${host}:${port}`);
@@ -125,18 +125,12 @@ const ask = (c, headers, body, trailers) => new Promise(done => {
   if (trailers) r.on('wantTrailers', () => r.sendTrailers(trailers));
   r.end(body);
 });
-"#;
+";
 
-/// Bodies, trailers, hints and ends pass as the server sends them, many requests side by side, and a
-/// server that takes no more over a connection is connected to again.
-#[test]
-fn requests_pass_side_by_side_as_they_come() {
-    require_tool("node");
-    for_each_user(|env| {
-        let lab = Lab::new(env, "");
-        let (two, one) = (lab.two.port(), lab.one.port());
-        let script = format!(
-            r#"{NODE}
+/// A client that asks a server of HTTP/2 on the port `two`, and one of HTTP/1.1 on `one`.
+fn side_by_side(two: u16, one: u16) -> String {
+    format!(
+        r"{NODE}
 (async () => {{
   const c = client('good.test', {two});
   const never = ask(c, {{ ':path': '/allowed/never' }});
@@ -166,8 +160,19 @@ fn requests_pass_side_by_side_as_they_come() {
   console.log('old', answers.map(r => r.status + r.body.trim()).join());
   c.destroy(); old.destroy();
 }})();
-"#
-        );
+"
+    )
+}
+
+/// Bodies, trailers, hints and ends pass as the server sends them, many requests side by side, and a
+/// server that takes no more over a connection is connected to again.
+#[test]
+fn requests_pass_side_by_side_as_they_come() {
+    require_tool("node");
+    for_each_user(|env| {
+        let lab = Lab::new(env, "");
+        let (two, one) = (lab.two.port(), lab.one.port());
+        let script = side_by_side(two, one);
         let repo = env.repo();
         env.write(repo.path().join("h2.js"), &script);
         let output = env
@@ -217,14 +222,14 @@ fn events_are_not_held_back() {
     for_each_user(|env| {
         let lab = Lab::new(env, "");
         let script = format!(
-            r#"{NODE}
+            r"{NODE}
 const c = client('good.test', {});
 const r = c.request({{ ':path': '/events' }});
 const late = [];
 r.on('data', d => late.push(Math.round((performance.timeOrigin + performance.now()) * 1000) - Number(/data: (\d+)/.exec(d)[1])));
 r.on('close', () => {{ console.log('events', late.length, Math.min(...late) < 5000 ? 'in time' : late); c.destroy(); }});
 r.end();
-"#,
+",
             lab.two.port()
         );
         let repo = env.repo();
@@ -246,7 +251,7 @@ fn websockets_pass_over_http2() {
     for_each_user(|env| {
         let lab = Lab::new(env, "");
         let script = format!(
-            r#"{NODE}
+            r"{NODE}
 (async () => {{
   const c = client('good.test', {0});
   await ask(c, {{ ':path': '/allowed/first' }});
@@ -266,7 +271,7 @@ fn websockets_pass_over_http2() {
   console.log('known', d.remoteSettings.enableConnectProtocol);
   c.destroy(); d.destroy();
 }})();
-"#,
+",
             lab.two.port()
         );
         let repo = env.repo();

@@ -188,7 +188,7 @@ fn sessions_that_open_nothing_have_no_authority() {
 
 /// A server with a certificate of `kind`, which says how many bytes of requests it got, made by the
 /// tools of the machine: rustls refuses to make what is weak.
-const SERVER: &str = r#"
+const SERVER: &str = r"
 import socket, ssl, sys
 pem, count = sys.argv[1], sys.argv[2]
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -213,7 +213,7 @@ while True:
     except OSError:
         pass
     raw.close()
-"#;
+";
 
 /// How the certificates of the table are made; `$D` is the directory, and each ends as `NAME.pem`.
 const CERTIFICATES: &str = r#"
@@ -284,7 +284,7 @@ fn certificates(env: &TestEnv) -> std::path::PathBuf {
 }
 
 /// What programs inside say in TLS, without HTTP or with more of it than requests.
-const INSIDE: &str = r#"
+const INSIDE: &str = r"
 import socket, ssl, sys, time
 port = int(sys.argv[1])
 def link(protocols):
@@ -311,7 +311,7 @@ with link(['http/1.1']) as one:
     while not got.endswith(b'ping') and (more := one.recv(100)):
         got += more
     print('socket', got[-6:], flush=True)
-"#;
+";
 
 /// What is no HTTP inside TLS passes to a host that is allowed as a whole, and the record says what it
 /// is; a late request is judged as any other, and a WebSocket passes.
@@ -335,7 +335,7 @@ fn other_protocols_inside_tls_pass_and_are_recorded() {
     let output = env
         .session_with(repo.path(), &["--ask", "deny"])
         .args(&["--policy".to_owned(), policy.display().to_string()])
-        .line(&format!("python3 inside.py {}", origin.port))
+        .line(format!("python3 inside.py {}", origin.port))
         .output();
     let opaque = "opaque b'\\x00\\x01 no http\\r\\n'\n";
     output
@@ -417,7 +417,7 @@ fn bad_certificates_are_not_laundered() {
     let output = env
         .session_with(env.repo().path(), &["--ask", "deny"])
         .args(&["--policy".to_owned(), policy.display().to_string()])
-        .line(&lines.collect::<String>())
+        .line(lines.collect::<String>())
         .output();
     let record = env.record();
     let refused = refused(&record, "server-certificate");
