@@ -9,6 +9,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -17,12 +22,14 @@ use crate::list::{
     denied,
 };
 use stockade_testkit::{
-    ModelServer, Run, Step, TestEnv, ToolResult, agents, approvals::Asked, env::User,
-    escape::quoted, events, tmux::Tmux,
+    ModelServer, Run, Step, TestEnv, ToolResult, agents, agents::LAB_KEY, approvals::Asked,
+    env::User, env::under_test, escape::quoted, events, model::MODEL, processes, tmux::Tmux,
 };
 
 /// Time in which an agent's next screen must appear.
 const SCREEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two looks at the memory of an agent, each of which takes a part of a second.
+const SCANNED: Duration = Duration::from_millis(500);
 /// Time in which a screen comes to rest, if it does.
 const DRAWS: Duration = Duration::from_secs(3);
 
@@ -154,8 +161,14 @@ fn policy(lab: &Lab, model: &ModelServer) -> PathBuf {
     lab.policy(&format!(
         r#"
 {vouched}
-[environment]
-pass = ["LAB_KEY"]
+[[credential]]
+id = "lab-key"
+kind = "bearer"
+source = {{ env = "LAB_KEY" }}
+hosts = ["model.test"]
+ports = [{port}]
+as = "LAB_KEY"
+optional = true
 
 [[allow]]
 id = "lab-model"
@@ -191,7 +204,9 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     lab.env.own(&agents::codex_config(&lab.env.home(), &url));
     let before = Before::take(&lab);
 
+    let scan = Scan::start(&lab);
     let session = run_inside(&lab, &model, agent);
+    scan.assert_outside(&lab, &model);
     session
         .output
         .assert_success()
@@ -201,6 +216,7 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     let results = Results(model.results());
     for result in &results.0 {
         lab.env.assert_no_canary(&result.output);
+        assert!(!result.output.contains(LAB_KEY), "{result:?}");
     }
     for body in model.bodies() {
         lab.env.assert_no_canary(&body.to_string());
@@ -235,6 +251,56 @@ fn assert_calls_are_recorded(lab: &Lab, session: &str, model: &ModelServer) {
         "{}",
         events::summary(&events)
     );
+}
+
+/// Looks for the key of the model in the processes of a session, again and again while it runs.
+struct Scan {
+    over: Arc<AtomicBool>,
+    looking: JoinHandle<[bool; 2]>,
+}
+
+impl Scan {
+    fn start(lab: &Lab) -> Self {
+        let (home, ours) = (lab.env.root().to_owned(), under_test());
+        let over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&over);
+        let looking = thread::spawn(move || {
+            let mut found = [false; 2];
+            while !stop.load(Ordering::Relaxed) {
+                for pid in processes::living_in(&home) {
+                    // Who holds the key outside is our own program.
+                    let program = fs::read_link(format!("/proc/{pid}/exe"));
+                    if program.is_ok_and(|program| program.file_name() != ours.file_name()) {
+                        let seen = processes::memory_has(pid, &[LAB_KEY, MODEL]);
+                        found = [found[0] | seen[0], found[1] | seen[1]];
+                    }
+                }
+                thread::sleep(SCANNED);
+            }
+            found
+        });
+        Self { over, looking }
+    }
+
+    /// The key was in no process, in no file of the session and in no record, and the model got it.
+    fn assert_outside(self, lab: &Lab, model: &ModelServer) {
+        self.over.store(true, Ordering::Relaxed);
+        let [key, name] = self.looking.join().expect("nothing panicked");
+        assert!(name, "the memory of the agent was not read");
+        assert!(!key, "the key is in the memory of a process");
+        let state = lab.env.state();
+        let found = lab.env.command("grep").args(["-rlF", LAB_KEY]).arg(state);
+        assert_eq!(found.output().stdout, "");
+        let heads = model.heads();
+        let has =
+            |head: &&Vec<(String, String)>| head.iter().any(|(_, value)| value.contains(LAB_KEY));
+        let with_key = heads.iter().filter(has).count();
+        assert!(
+            with_key > 0 && with_key == heads.len(),
+            "{with_key} of {}",
+            heads.len()
+        );
+    }
 }
 
 /// `show` prints the commands of the tool calls without the agent's wrapping, and folds the agent's

@@ -53,6 +53,9 @@ pub enum RunError {
         /// What is wrong there.
         why: String,
     },
+    /// What placeholders are drawn from cannot be used.
+    #[error("the file `placeholders` of the state directory cannot be used")]
+    Placeholders(#[source] io::Error),
     /// A file of policy with certificates of authorities has none.
     #[error("`{path}` has no certificates that can be read, and `network.upstream_ca` names it")]
     Certificates {
@@ -253,6 +256,9 @@ impl RunError {
             ),
             Self::Credential { .. } => Some(
                 "put the value there, or take the `[[credential]]` out of the policy".to_owned(),
+            ),
+            Self::Placeholders(_) => Some(
+                "see that it is yours, or move it away: the next session makes a new one".to_owned(),
             ),
             Self::Certificates { .. } => Some(
                 "name a file in PEM without a private key, or take it out of `network.upstream_ca`"

@@ -149,7 +149,8 @@ fn prepare(
         AbsPath::new(&options.state_dir).map_err(|_| RunError::Path(options.state_dir.clone()))?;
     let mut caller = Caller::of(workspace.as_path(), options.environment.clone())?;
     let find = effects.find(options.network);
-    let credentials = credentials::hold(&mut options.policy, &mut options.argv, &mut caller, find)?;
+    let (policy, argv) = (&mut options.policy, &mut options.argv);
+    let credentials = credentials::hold(policy, argv, &mut caller, find, state_dir.as_path())?;
     let state = agent_state::places(&options.policy, &caller, state_dir.as_path(), &workspace)?;
     let made = match effects {
         Effects::None => Made::default(),

@@ -12,7 +12,7 @@ use crate::{env::TestEnv, model::MODEL, run::Run};
 /// and a machine with two busy cores ten times that.
 pub const AGENT_TIMEOUT: Duration = Duration::from_mins(3);
 /// A key that opens nothing.
-const LAB_KEY: &str = "lab-key-that-opens-nothing";
+pub const LAB_KEY: &str = "lab-key-that-opens-nothing";
 
 /// Finds the program of an agent: below `STOCKADE_TEST_AGENTS` (a directory with
 /// `node_modules/.bin`), else on `PATH`.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -71,6 +72,65 @@ pub fn signal_group(group: u32, signal: Signal) {
         matches!(sent, Ok(()) | Err(rustix::io::Errno::SRCH)),
         "cannot send {signal:?} to {group:?}: {sent:?}"
     );
+}
+
+/// Tells which of `texts` are in the memory of a process that its programs can write, or in its first
+/// environment; as far as this user may read them.
+pub fn memory_has(pid: u32, texts: &[&str]) -> Vec<bool> {
+    let environment = fs::read(process(pid).join("environ")).unwrap_or_default();
+    let mut all = vec![environment];
+    let maps = fs::read_to_string(process(pid).join("maps")).unwrap_or_default();
+    let memory = fs::File::open(process(pid).join("mem")).ok();
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let range = line
+            .split(' ')
+            .next()
+            .and_then(|range| range.split_once('-'));
+        let number = |text: &str| u64::from_str_radix(text, 16).ok();
+        let Some((start, end)) = range.and_then(|(a, b)| Some((number(a)?, number(b)?))) else {
+            continue;
+        };
+        all.extend(memory.as_ref().map(|memory| part(memory, start, end)));
+    }
+    let has = |text: &&str| {
+        let finder = text.as_bytes();
+        all.iter().any(|bytes| contains(bytes, finder))
+    };
+    texts.iter().map(has).collect()
+}
+
+/// Reads a part of a process's memory, up to the first page that is not there.
+fn part(memory: &fs::File, start: u64, end: u64) -> Vec<u8> {
+    const STEP: usize = 1 << 20;
+    let mut found = Vec::new();
+    let mut at = start;
+    while at < end {
+        let step = usize::try_from(end - at).unwrap_or(STEP).min(STEP);
+        let mut bytes = vec![0; step];
+        match memory.read_at(&mut bytes, at) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => {
+                found.extend(bytes.iter().take(read));
+                at += u64::try_from(read).unwrap_or(u64::MAX);
+            }
+        }
+    }
+    found
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    let Some((first, _)) = text.split_first() else {
+        return true;
+    };
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        rest = &rest[at..];
+        if rest.starts_with(text) {
+            return true;
+        }
+        rest = &rest[1..];
+    }
+    false
 }
 
 fn with(look: impl Fn(u32) -> bool) -> Vec<u32> {

@@ -202,8 +202,10 @@ fn rustc(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// A toolchain of Rust is in the home of whoever installed it, so that root alone can give it to both
+/// users.
 #[test]
-fn clients_download_as_they_are() {
+fn clients_download_as_they_are_needs_root() {
     for client in DOWNLOADS {
         require_tool(client.program);
     }
@@ -241,9 +243,10 @@ fn clients_download_as_they_are() {
     });
 }
 
-/// What is published waits for the owner's answer, and arrives after a yes alone.
+/// What is published waits for the owner's answer, and arrives after a yes alone. Both users get the
+/// toolchain of root.
 #[test]
-fn clients_publish_once_the_owner_agrees() {
+fn clients_publish_once_the_owner_agrees_needs_root() {
     for_each_user(|env| {
         let repo = env.repo();
         prepare(env, repo.path());

@@ -11,7 +11,7 @@ use crate::{Origin, Settings};
 /// What is known of the caller's variables: never a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outside {
-    /// Names of those that are not empty.
+    /// Names of those that are long enough for a key.
     pub set: BTreeSet<String>,
     /// Names of those among them that hold an address of plain HTTP.
     pub plain: BTreeSet<String>,

@@ -6,13 +6,14 @@
 mod placeholder;
 mod sources;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use stockade_egress::HeldCredential;
 use stockade_plan::CredentialFacts;
 use stockade_policy::{Credential, CredentialKind, CredentialSource, Outside, Policy};
 use stockade_types::{RawText, Secret};
 
+use self::{placeholder::Seed, sources::VALUE_BYTES_MIN};
 use crate::{RunError, caller::Caller};
 
 /// What the plan shows where no session starts.
@@ -27,7 +28,8 @@ pub(crate) fn outside(environment: &[(RawText, RawText)]) -> Outside {
         let Ok(name) = std::str::from_utf8(name.as_bytes()) else {
             continue;
         };
-        if value.as_bytes().trim_ascii().is_empty() {
+        // Shorter ones are no keys: words such as `none`, for servers that want something there.
+        if value.as_bytes().trim_ascii().len() < VALUE_BYTES_MIN {
             continue;
         }
         outside.set.insert(name.to_owned());
@@ -65,9 +67,17 @@ pub(crate) fn hold(
     argv: &mut [RawText],
     caller: &mut Caller,
     find: Find,
+    state_dir: &Path,
 ) -> Result<Held, RunError> {
     let notes = policy.settle_credentials(&outside(&caller.environment));
-    let held = self::find(policy, caller, find)?;
+    let seed = match find {
+        Find::Values if !policy.credentials().is_empty() => {
+            let seed = Seed::open(state_dir);
+            Some(seed.map_err(RunError::Placeholders)?)
+        }
+        Find::Values | Find::Nothing => None,
+    };
+    let held = self::find(policy, caller, seed.as_ref())?;
     let values = caller.environment.iter_mut().map(|(_, value)| value);
     for text in values.chain(argv) {
         *text = cover(text, &held);
@@ -76,7 +86,11 @@ pub(crate) fn hold(
 }
 
 /// Finds the value of each credential of the policy, and makes its placeholder.
-fn find(policy: &Policy, caller: &Caller, find: Find) -> Result<Vec<HeldCredential>, RunError> {
+fn find(
+    policy: &Policy,
+    caller: &Caller,
+    seed: Option<&Seed>,
+) -> Result<Vec<HeldCredential>, RunError> {
     let mut held: Vec<HeldCredential> = Vec::new();
     // What has one source has one placeholder: a client may send it in more than one way.
     let mut known: HashMap<String, (String, Secret<String>)> = HashMap::new();
@@ -84,7 +98,7 @@ fn find(policy: &Policy, caller: &Caller, find: Find) -> Result<Vec<HeldCredenti
         let key = format!("{} {:?}", own.kind.as_str() == "basic", own.source);
         let (placeholder, value) = match known.get(&key) {
             Some(known) => known.clone(),
-            None => one(own, caller, find)?,
+            None => one(own, caller, seed)?,
         };
         known.insert(key, (placeholder.clone(), value.clone()));
         held.push(HeldCredential {
@@ -99,11 +113,11 @@ fn find(policy: &Policy, caller: &Caller, find: Find) -> Result<Vec<HeldCredenti
 fn one(
     own: &Credential,
     caller: &Caller,
-    find: Find,
+    seed: Option<&Seed>,
 ) -> Result<(String, Secret<String>), RunError> {
-    if find == Find::Nothing {
+    let Some(seed) = seed else {
         return Ok((SHOWN.to_owned(), Secret::new(String::new())));
-    }
+    };
     let failed = |why: String| RunError::Credential {
         id: own.id.clone(),
         from: own.source.to_string(),
@@ -116,7 +130,7 @@ fn one(
             "is not `user:password`; add `user` if it is the password alone".to_owned(),
         ));
     }
-    let placeholder = placeholder::of(value.expose(), is_login)?;
+    let placeholder = seed.placeholder(own.id.as_str(), value.expose(), is_login);
     Ok((placeholder, value))
 }
 

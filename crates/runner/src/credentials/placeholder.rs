@@ -1,7 +1,14 @@
-//! What programs inside have in the place of a value: random, and of a shape that clients take for
-//! one of theirs.
+//! What programs inside have in the place of a value: drawn at random, and of a shape that clients take
+//! for one of theirs.
 
-use crate::RunError;
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use stockade_types::Digest;
 
 /// How keys of known services begin; the longest that fits is kept.
 const PREFIXES: [&str; 26] = [
@@ -38,49 +45,111 @@ const KEY_BYTES_MIN: usize = 32;
 const LETTERS: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Makes a placeholder; of a login (`user:password`) the user stays.
-pub(super) fn of(value: &str, is_login: bool) -> Result<String, RunError> {
-    let (kept, secret) = match value.split_once(':').filter(|_| is_login) {
-        Some((user, password)) => (format!("{user}:"), password),
-        None => (String::new(), value),
-    };
-    let fits = PREFIXES.iter().filter(|prefix| secret.starts_with(*prefix));
-    let prefix = fits
-        .max_by_key(|prefix| prefix.len())
-        .copied()
-        .unwrap_or_default();
-    let rest = secret.get(prefix.len()..).unwrap_or_default();
-    let is_key = rest.len() >= KEY_BYTES_MIN;
-    let is_hex = is_key && rest.bytes().all(|b| HEX.contains(&b));
-    let letters: &[u8] = if is_hex { HEX } else { LETTERS };
-    let shape = if is_key {
-        rest.to_owned()
-    } else {
-        "x".repeat(KEY_BYTES_MIN)
-    };
-    let mut text = kept + prefix;
-    for byte in shape.bytes() {
-        if matches!(byte, b'-' | b'_' | b'.') {
-            text.push(char::from(byte));
-        } else {
-            text.push(letter(letters)?);
+/// The file in the state directory that placeholders are drawn from.
+const SEED_FILE: &str = "placeholders";
+const SEED_BYTES: usize = 32;
+
+/// What placeholders are drawn from. It stays on this machine and outside, so that a credential has the
+/// same placeholder in every session: some clients ask a person once about each key that they see.
+pub(super) struct Seed([u8; SEED_BYTES]);
+
+impl Seed {
+    /// Opens the one of a state directory; the first session makes it.
+    ///
+    /// # Errors
+    /// When it cannot be read or made, or is not one.
+    pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
+        let path = state_dir.join(SEED_FILE);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(&path)?,
+            other => return Self::read(&other?),
         }
+        // Another session may have been first; its file counts.
+        Self::read(&fs::read(&path)?)
     }
-    Ok(text)
+
+    fn read(bytes: &[u8]) -> io::Result<Self> {
+        let seed = bytes.try_into().map_err(|_| {
+            let text = format!("it has {} bytes and should have {SEED_BYTES}", bytes.len());
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        });
+        seed.map(Self)
+    }
+
+    /// Makes the placeholder of the credential that `label` names; of a login (`user:password`) the
+    /// user stays.
+    pub(super) fn placeholder(&self, label: &str, value: &str, is_login: bool) -> String {
+        let (kept, secret) = match value.split_once(':').filter(|_| is_login) {
+            Some((user, password)) => (format!("{user}:"), password),
+            None => (String::new(), value),
+        };
+        let fits = PREFIXES.iter().filter(|prefix| secret.starts_with(*prefix));
+        let prefix = fits
+            .max_by_key(|prefix| prefix.len())
+            .copied()
+            .unwrap_or_default();
+        let rest = secret.get(prefix.len()..).unwrap_or_default();
+        let is_key = rest.len() >= KEY_BYTES_MIN;
+        let is_hex = is_key && rest.bytes().all(|b| HEX.contains(&b));
+        let letters: &[u8] = if is_hex { HEX } else { LETTERS };
+        let shape = if is_key {
+            rest.to_owned()
+        } else {
+            "x".repeat(KEY_BYTES_MIN)
+        };
+        let drawn = self.letters(label, letters);
+        let text = shape.bytes().zip(drawn).map(|(byte, drawn)| match byte {
+            b'-' | b'_' | b'.' => char::from(byte),
+            _ => drawn,
+        });
+        kept + prefix + &text.collect::<String>()
+    }
+
+    /// Draws letters without end, each as likely as the others.
+    fn letters<'a>(&'a self, label: &'a str, letters: &'a [u8]) -> impl Iterator<Item = char> + 'a {
+        (0_u64..).flat_map(move |number| {
+            let block = [&self.0[..], label.as_bytes(), &number.to_be_bytes()].concat();
+            let block = *Digest::of(&block).as_bytes();
+            // Two bytes for a letter: the few numbers that some letters have more than others cannot
+            // be told.
+            let pairs = block
+                .into_iter()
+                .step_by(2)
+                .zip(block.into_iter().skip(1).step_by(2));
+            pairs.map(move |(high, low)| {
+                let at = usize::from(u16::from_be_bytes([high, low])) % letters.len().max(1);
+                letters.get(at).copied().map_or('x', char::from)
+            })
+        })
+    }
 }
 
-/// Draws one of `letters`, each as likely as the others.
-fn letter(letters: &[u8]) -> Result<char, RunError> {
-    let count = u64::try_from(letters.len()).unwrap_or(1);
-    let drawn = getrandom::u64().map_err(|error| RunError::Random(error.to_string()))?;
-    // Of 2^64 numbers the few that some letters have more than others cannot be told.
-    let at = usize::try_from(drawn % count).unwrap_or_default();
-    Ok(letters.get(at).copied().map_or('x', char::from))
+/// Makes the file whole, or leaves the one that is there.
+fn make(path: &Path) -> io::Result<()> {
+    let mut seed = [0; SEED_BYTES + size_of::<u64>()];
+    getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
+    let (seed, own) = seed.split_at(SEED_BYTES);
+    let own: String = own.iter().map(|byte| format!("{byte:02x}")).collect();
+    let new = path.with_extension(own);
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    let made = file
+        .write_all(seed)
+        .and_then(|()| fs::hard_link(&new, path));
+    fs::remove_file(&new)?;
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::of;
+    use super::Seed;
 
     #[test]
     fn placeholders_have_the_shape_of_keys_and_nothing_of_passwords() {
@@ -97,13 +166,33 @@ mod tests {
             ("0123456789abcdef0123456789abcdef", "", 32),
         ] {
             let is_login = value.starts_with("lab:");
-            let (one, two) = (of(value, is_login).unwrap(), of(value, is_login).unwrap());
+            let (seed, other) = (Seed([7; 32]), Seed([8; 32]));
+            let one = seed.placeholder("svc", value, is_login);
+            assert_eq!(one, seed.placeholder("svc", value, is_login));
+            let two = seed.placeholder("other", value, is_login);
+            assert_ne!(two, other.placeholder("other", value, is_login));
             assert!(one.starts_with(start), "{one}");
             assert_eq!(one.len(), length, "{one}");
             assert_ne!(one, two);
             assert!(!one.contains("hunter2"), "{one}");
         }
-        let hex = of("0123456789abcdef0123456789abcdef", false).unwrap();
+        let hex = Seed([7; 32]).placeholder("svc", "0123456789abcdef0123456789abcdef", false);
         assert!(hex.bytes().all(|b| b.is_ascii_hexdigit()), "{hex}");
+    }
+
+    #[test]
+    fn the_seed_is_made_once_and_is_the_owners() {
+        use std::os::unix::fs::MetadataExt as _;
+        let state = tempfile::tempdir().unwrap();
+        let seeds: Vec<_> = (0..2)
+            .map(|_| Seed::open(state.path()).unwrap().0)
+            .collect();
+        assert_eq!(seeds.first(), seeds.last());
+        let entries: Vec<_> = std::fs::read_dir(state.path()).unwrap().collect();
+        assert_eq!(entries.len(), 1);
+        let path = state.path().join(super::SEED_FILE);
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        std::fs::write(&path, "short").unwrap();
+        assert!(Seed::open(state.path()).is_err());
     }
 }

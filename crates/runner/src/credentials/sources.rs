@@ -19,7 +19,7 @@ use crate::caller::Caller;
 
 /// Shortest value: a shorter one is part of ordinary text, from which it could not be told when it is
 /// taken out of answers.
-const VALUE_BYTES_MIN: usize = 8;
+pub(super) const VALUE_BYTES_MIN: usize = 8;
 /// Longest value; tokens with many claims have about four thousand.
 const VALUE_BYTES_MAX: usize = 8 * 1024;
 /// How long a command may take: some ask their user for a password first.
