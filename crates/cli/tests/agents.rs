@@ -23,7 +23,7 @@ use crate::list::{
 };
 use stockade_testkit::{
     ModelServer, Run, Step, TestEnv, ToolResult, agents, agents::LAB_KEY, approvals::Asked,
-    env::User, env::under_test, escape::quoted, events, model::MODEL, processes, tmux::Tmux,
+    env::User, escape::quoted, events, model::MODEL, processes, tmux::Tmux,
 };
 
 /// Time in which an agent's next screen must appear.
@@ -256,28 +256,32 @@ fn assert_calls_are_recorded(lab: &Lab, session: &str, model: &ModelServer) {
 /// Looks for the key of the model in the processes of a session, again and again while it runs.
 struct Scan {
     over: Arc<AtomicBool>,
-    looking: JoinHandle<[bool; 2]>,
+    looking: JoinHandle<Seen>,
+}
+
+/// What was seen in memory.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The command lines of the processes that had the key.
+    with_key: Vec<String>,
+    /// How many had the name of the model, as the agent must.
+    with_model: usize,
 }
 
 impl Scan {
     fn start(lab: &Lab) -> Self {
-        let (home, ours) = (lab.env.root().to_owned(), under_test());
+        let home = lab.env.root().to_owned();
         let over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&over);
         let looking = thread::spawn(move || {
-            let mut found = [false; 2];
+            let mut seen = Seen::default();
             while !stop.load(Ordering::Relaxed) {
                 for pid in processes::living_in(&home) {
-                    // Who holds the key outside is our own program.
-                    let program = fs::read_link(format!("/proc/{pid}/exe"));
-                    if program.is_ok_and(|program| program.file_name() != ours.file_name()) {
-                        let seen = processes::memory_has(pid, &[LAB_KEY, MODEL]);
-                        found = [found[0] | seen[0], found[1] | seen[1]];
-                    }
+                    seen.look(pid);
                 }
                 thread::sleep(SCANNED);
             }
-            found
+            seen
         });
         Self { over, looking }
     }
@@ -285,9 +289,9 @@ impl Scan {
     /// The key was in no process, in no file of the session and in no record, and the model got it.
     fn assert_outside(self, lab: &Lab, model: &ModelServer) {
         self.over.store(true, Ordering::Relaxed);
-        let [key, name] = self.looking.join().expect("nothing panicked");
-        assert!(name, "the memory of the agent was not read");
-        assert!(!key, "the key is in the memory of a process");
+        let seen = self.looking.join().expect("nothing panicked");
+        assert!(seen.with_model > 0, "the memory of the agent was not read");
+        assert_eq!(seen.with_key, Vec::<String>::new());
         let state = lab.env.state();
         let found = lab.env.command("grep").args(["-rlF", LAB_KEY]).arg(state);
         assert_eq!(found.output().stdout, "");
@@ -300,6 +304,25 @@ impl Scan {
             "{with_key} of {}",
             heads.len()
         );
+    }
+}
+
+impl Seen {
+    /// Looks at a process, if it is inside: who holds the key outside is our own program.
+    fn look(&mut self, pid: u32) {
+        let space = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
+        let inside =
+            space(&pid.to_string()).is_ok_and(|own| space("self").is_ok_and(|us| us != own));
+        if !inside {
+            return;
+        }
+        let found = processes::memory_has(pid, &[LAB_KEY, MODEL]);
+        if let [key, model] = found[..] {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            self.with_key.extend(key.then_some(line));
+            self.with_model += usize::from(model);
+        }
     }
 }
 
