@@ -119,18 +119,12 @@ fn part(memory: &fs::File, start: u64, end: u64) -> Vec<u8> {
 }
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
-    let Some((first, _)) = text.split_first() else {
+    let Some(first) = text.first() else {
         return true;
     };
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        rest = &rest[at..];
-        if rest.starts_with(text) {
-            return true;
-        }
-        rest = &rest[1..];
-    }
-    false
+    let places = bytes.iter().enumerate().filter(|(_, byte)| *byte == first);
+    let mut rests = places.filter_map(|(at, _)| bytes.get(at..));
+    rests.any(|rest| rest.starts_with(text))
 }
 
 fn with(look: impl Fn(u32) -> bool) -> Vec<u32> {

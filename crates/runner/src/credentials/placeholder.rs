@@ -129,7 +129,7 @@ fn make(path: &Path) -> io::Result<()> {
     let mut seed = [0; SEED_BYTES + size_of::<u64>()];
     getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
     let (seed, own) = seed.split_at(SEED_BYTES);
-    let own: String = own.iter().map(|byte| format!("{byte:02x}")).collect();
+    let own = Digest::of(own).short();
     let new = path.with_extension(own);
     let mut options = fs::OpenOptions::new();
     let mut file = options
