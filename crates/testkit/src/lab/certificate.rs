@@ -36,15 +36,14 @@ impl Certificate {
     }
 
     /// Returns how a server shows it.
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self) -> ServerConfig {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
                 let chain = vec![self.der.clone()];
                 builder.with_no_client_auth().with_single_cert(chain, key)
             })
-            .expect("a new key and its certificate belong together");
-        Arc::new(config)
+            .expect("a new key and its certificate belong together")
     }
 }

@@ -11,14 +11,11 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, ext::Protocol, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{
-    ServerConfig,
-    crypto::ring,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+
+use super::Certificate;
 
 /// A request that arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,17 +56,8 @@ type Record = Arc<Mutex<Vec<H2Request>>>;
 impl H2Server {
     /// Starts a server on a free port of 127.0.0.1 whose certificate is for `names`.
     pub fn start(names: &[&str]) -> Self {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(names).expect("the names fit into a certificate");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|b| {
-                b.with_no_client_auth()
-                    .with_single_cert(vec![cert.der().clone()], key)
-            })
-            .expect("a new key and its certificate belong together");
+        let certificate = Certificate::new(names);
+        let mut config = certificate.server();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         listener
@@ -81,7 +69,7 @@ impl H2Server {
         thread::spawn(move || serve(listener, Arc::new(config), record));
         Self {
             address,
-            certificate_pem: cert.pem(),
+            certificate_pem: certificate.pem().to_owned(),
             requests,
         }
     }

@@ -6,15 +6,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{
-    ServerConfig, StreamOwned,
-    crypto::ring,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-    server::Acceptor,
-};
+use rustls::{ServerConfig, StreamOwned, server::Acceptor};
 
-use super::{Connection, Listener, Traffic, assert_untouched, loopback};
+use super::{Certificate, Connection, Listener, Traffic, assert_untouched, loopback};
 use crate::http::{self, Request, Response};
 
 /// The contents of a client's ClientHello (RFC 8446, section 4.1.2).
@@ -76,18 +70,8 @@ impl TlsServer {
     }
 
     fn answering(address: SocketAddr, names: &[&str], answer: Arc<Answering>) -> Self {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(names).expect("the names fit into a certificate");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|b| {
-                b.with_no_client_auth()
-                    .with_single_cert(vec![cert.der().clone()], key)
-            })
-            .expect("a new key and its certificate belong together");
-        let config = Arc::new(config);
+        let certificate = Certificate::new(names);
+        let config = Arc::new(certificate.server());
         let record = Arc::new(Record::default());
         let shared = Arc::clone(&record);
         let listener = Listener::start(address, move |connection| {
@@ -96,7 +80,7 @@ impl TlsServer {
         Self {
             listener,
             record,
-            certificate_pem: cert.pem(),
+            certificate_pem: certificate.pem().to_owned(),
         }
     }
 

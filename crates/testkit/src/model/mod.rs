@@ -92,7 +92,7 @@ impl ModelServer {
     pub fn start_tls(name: &str, script: Vec<Step>) -> Self {
         let state = Arc::new(Mutex::new(State::new(script)));
         let certificate = Certificate::new(&[name]);
-        let (shared, config) = (Arc::clone(&state), certificate.server());
+        let (shared, config) = (Arc::clone(&state), Arc::new(certificate.server()));
         let listener = Listener::start(loopback(), move |connection| {
             let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
             converse(StreamOwned::new(session, connection), &shared)

@@ -6,7 +6,7 @@ use stockade_types::Verdict;
 use toml::de::DeValue;
 
 use super::{
-    NetBody, Ports, RuleTerms, Topic,
+    HostAt, NetBody, Ports, RuleTerms, Topic,
     hosts::{self, Bound},
 };
 use crate::{
@@ -52,12 +52,7 @@ pub(crate) fn body(
     effect: Verdict,
     (topic, sets): (Option<Topic>, &HostSets),
 ) -> Option<NetBody> {
-    missing(
-        file,
-        fields,
-        "hosts",
-        "name the hosts, for example [\"good.test\"]",
-    );
+    name_hosts(file, fields);
     let methods = methods(file, fields);
     let paths = fields.list(file, "paths", request_path).map(values);
     let programs = fields
@@ -67,14 +62,7 @@ pub(crate) fn body(
     let conditions = methods.is_some() || paths.is_some() || meaning.is_some();
     let terms = RuleTerms::read(file, fields, effect, conditions);
     let ports = ports(file, fields, effect);
-    let texts = fields.texts(file, "hosts")?;
-    let ports = ports?;
-    let bound = Bound {
-        effect,
-        ports: &ports,
-        are_named: fields.has("ports"),
-    };
-    let hosts = hosts::hosts(file, &texts, &bound, sets);
+    let (hosts, ports) = places(file, fields, (effect, ports), sets)?;
     Some(NetBody {
         hosts,
         ports,
@@ -86,26 +74,19 @@ pub(crate) fn body(
     })
 }
 
-/// Reads the requests that a credential is for; `effect` is that of a rule with as wide hosts.
-pub(crate) fn bounds(
+/// Has a rule without hosts say so.
+fn name_hosts(file: &mut File<'_>, fields: &Fields<'_>) {
+    let why = "name the hosts, for example [\"good.test\"]";
+    missing(file, fields, "hosts", why);
+}
+
+/// Reads the hosts, at the ports that were read; `None` if either cannot be.
+fn places(
     file: &mut File<'_>,
     fields: &Fields<'_>,
-    effect: Verdict,
+    (effect, ports): (Verdict, Option<Ports>),
     sets: &HostSets,
-) -> Option<NetBody> {
-    missing(
-        file,
-        fields,
-        "hosts",
-        "name the hosts, for example [\"good.test\"]",
-    );
-    let methods = methods(file, fields);
-    let paths = fields.list(file, "paths", request_path).map(values);
-    let ports = if fields.has("ports") {
-        ports(file, fields, effect)
-    } else {
-        Some(Ports::These(vec![SEALED_PORT]))
-    };
+) -> Option<(Vec<HostAt>, Ports)> {
     let texts = fields.texts(file, "hosts")?;
     let ports = ports?;
     let bound = Bound {
@@ -114,6 +95,25 @@ pub(crate) fn bounds(
         are_named: fields.has("ports"),
     };
     let hosts = hosts::hosts(file, &texts, &bound, sets);
+    Some((hosts, ports))
+}
+
+/// Reads the requests that a credential is for; `effect` is that of a rule with as wide hosts.
+pub(crate) fn bounds(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    sets: &HostSets,
+) -> Option<NetBody> {
+    name_hosts(file, fields);
+    let methods = methods(file, fields);
+    let paths = fields.list(file, "paths", request_path).map(values);
+    let ports = if fields.has("ports") {
+        ports(file, fields, effect)
+    } else {
+        Some(Ports::These(vec![SEALED_PORT]))
+    };
+    let (hosts, ports) = places(file, fields, (effect, ports), sets)?;
     Some(NetBody {
         hosts,
         ports,

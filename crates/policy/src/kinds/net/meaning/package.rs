@@ -81,10 +81,14 @@ impl Ecosystem {
     fn name(self, path: &str) -> Option<String> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         match self {
+            // Of a longer path nobody can tell what is the package, and what the place of the registry.
             Self::Npm => match parts.as_slice() {
-                [scope, name, ..] if scope.starts_with('@') => Some(format!("{scope}/{name}")),
-                ["-", ..] | [] => None,
-                [name, ..] => Some((*name).to_owned()),
+                [scope, name] | [scope, name, "-", _] if scope.starts_with('@') => {
+                    Some(format!("{scope}/{name}"))
+                }
+                ["-", ..] => None,
+                [name] | [name, "-", _] if !name.starts_with('@') => Some((*name).to_owned()),
+                _ => None,
             },
             Self::Pypi => match parts.as_slice() {
                 [.., "simple", name]
@@ -124,7 +128,11 @@ impl Ecosystem {
                 let (module, _) = path
                     .split_once("/@v/")
                     .or_else(|| path.split_once("/@latest"))?;
-                Some(unescaped(module))
+                // A module begins with a host; what is before that is the place of the registry.
+                let mut parts = module.split('/').skip_while(|part| !part.contains('.'));
+                let host = parts.next()?;
+                let module: Vec<&str> = std::iter::once(host).chain(parts).collect();
+                Some(unescaped(&module.join("/")))
             }
         }
     }
@@ -284,5 +292,72 @@ impl fmt::Display for PackageCondition {
             PackageOperation::Publish => "publish",
         })?;
         self.names.write(f, "names")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ecosystem, Package};
+    use crate::request_path::RequestPath;
+
+    /// The paths that clients ask for, and names in them; where a path could be read in two ways, no name
+    /// is certain, so that a deny of any name matches.
+    #[test]
+    fn names_are_found_in_the_paths_of_clients() {
+        use Ecosystem::{Crates, Debian, Go, Npm, Oci, Pypi};
+        for (ecosystem, path, name) in [
+            (Npm, "/left-pad", Some("left-pad")),
+            (Npm, "/left-pad/-/left-pad-1.0.0.tgz", Some("left-pad")),
+            (Npm, "/@team/tool", Some("@team/tool")),
+            (Npm, "/@team%2ftool", Some("@team/tool")),
+            (Npm, "/@team/tool/-/tool-1.0.0.tgz", Some("@team/tool")),
+            (Npm, "/npm/left-pad", None),
+            (Npm, "/repository/npm/left-pad/-/left-pad-1.0.0.tgz", None),
+            (Npm, "/-/v1/search?text=x", None),
+            (Npm, "/x%2fy", None),
+            (Pypi, "/simple/My_Tool.x/", Some("my-tool-x")),
+            (Pypi, "/any/place/simple/tool/", Some("tool")),
+            (Pypi, "/pypi/tool/json", Some("tool")),
+            (
+                Pypi,
+                "/packages/ab/cd/tool-1.0-py3-none-any.whl",
+                Some("tool"),
+            ),
+            (Pypi, "/packages/ab/cd/my-tool-1.0.tar.gz", Some("my-tool")),
+            (Pypi, "/simple/", None),
+            (Crates, "/se/rd/serde", Some("serde")),
+            (Crates, "/3/u/url", Some("url")),
+            (Crates, "/api/v1/crates/serde/1.0.0/download", Some("serde")),
+            (Crates, "/crates/serde/serde-1.0.0.crate", Some("serde")),
+            (Crates, "/config.json", None),
+            (
+                Debian,
+                "/debian/pool/main/c/curl/curl_7.88.1-10_amd64.deb",
+                Some("curl"),
+            ),
+            (Debian, "/debian/dists/stable/InRelease", None),
+            (
+                Oci,
+                "/v2/library/debian/manifests/stable",
+                Some("library/debian"),
+            ),
+            (
+                Oci,
+                "/v2/library/debian/blobs/sha256:ab",
+                Some("library/debian"),
+            ),
+            (Oci, "/v2/", None),
+            (
+                Go,
+                "/lab.test/!big/mod/@v/v1.0.0.zip",
+                Some("lab.test/Big/mod"),
+            ),
+            (Go, "/any/place/lab.test/mod/@v/list", Some("lab.test/mod")),
+            (Go, "/lab.test/mod/@latest", Some("lab.test/mod")),
+            (Go, "/sumdb/latest", None),
+        ] {
+            let package = Package::of_head(ecosystem, "GET", &RequestPath::new(path.as_bytes()));
+            assert_eq!(package.name.as_deref(), name, "{path}");
+        }
     }
 }
