@@ -150,17 +150,17 @@ fn script_bare(lab: &Lab) -> Vec<Step> {
 }
 
 /// Writes the policy of the session: the model is a host of the laboratory; if it speaks TLS, that is
-/// opened.
+/// opened, and the key stays outside.
 fn policy(lab: &Lab, model: &ModelServer) -> PathBuf {
-    let (mut vouched, mut opened) = (String::new(), "");
+    let port = model.port();
+    let mut vouched = "[environment]\npass = [\"LAB_KEY\"]".to_owned();
+    let mut opened = "";
     if let Some(certificate) = model.certificate_pem() {
         let authority = lab.env.write("model.pem", certificate);
-        vouched = format!("[network]\nupstream_ca = [\"{}\"]", authority.display());
-        opened = "tls = \"inspect\"";
-    }
-    lab.policy(&format!(
-        r#"
-{vouched}
+        vouched = format!(
+            r#"[network]
+upstream_ca = ["{}"]
+
 [[credential]]
 id = "lab-key"
 kind = "bearer"
@@ -168,7 +168,14 @@ source = {{ env = "LAB_KEY" }}
 hosts = ["model.test"]
 ports = [{port}]
 as = "LAB_KEY"
-optional = true
+optional = true"#,
+            authority.display()
+        );
+        opened = "tls = \"inspect\"";
+    }
+    lab.policy(&format!(
+        r#"
+{vouched}
 
 [[allow]]
 id = "lab-model"
@@ -179,7 +186,6 @@ private = true
 {opened}
 reason = "the scripted model of the laboratory"
 "#,
-        port = model.port(),
     ))
 }
 

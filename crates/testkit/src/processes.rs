@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use memchr::memmem;
 use rustix::process::{Pid, kill_process, kill_process_group};
 
 pub use rustix::process::Signal;
@@ -93,8 +94,8 @@ pub fn memory_has(pid: u32, texts: &[&str]) -> Vec<bool> {
         all.extend(memory.as_ref().map(|memory| part(memory, start, end)));
     }
     let has = |text: &&str| {
-        let finder = text.as_bytes();
-        all.iter().any(|bytes| contains(bytes, finder))
+        let finder = memmem::Finder::new(text.as_bytes());
+        all.iter().any(|bytes| finder.find(bytes).is_some())
     };
     texts.iter().map(has).collect()
 }
@@ -110,21 +111,12 @@ fn part(memory: &fs::File, start: u64, end: u64) -> Vec<u8> {
         match memory.read_at(&mut bytes, at) {
             Ok(0) | Err(_) => break,
             Ok(read) => {
-                found.extend(bytes.iter().take(read));
+                found.extend_from_slice(bytes.get(..read).unwrap_or_default());
                 at += u64::try_from(read).unwrap_or(u64::MAX);
             }
         }
     }
     found
-}
-
-fn contains(bytes: &[u8], text: &[u8]) -> bool {
-    let Some(first) = text.first() else {
-        return true;
-    };
-    let places = bytes.iter().enumerate().filter(|(_, byte)| *byte == first);
-    let mut rests = places.filter_map(|(at, _)| bytes.get(at..));
-    rests.any(|rest| rest.starts_with(text))
 }
 
 fn with(look: impl Fn(u32) -> bool) -> Vec<u32> {
