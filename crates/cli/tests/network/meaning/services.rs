@@ -141,7 +141,8 @@ fn packages_are_downloaded_and_not_published() {
             ("PUT /right-pad {}", 403),
             ("PUT /odd/place {}", 403),
         ]);
-        assert_eq!(asked.len(), 2, "{asked:?}");
+        // The odd place could be that of a name that is denied, which is not asked about.
+        assert_eq!(asked.len(), 1, "{asked:?}");
         assert!(asked[0].mentions("publish right-pad (npm)"), "{asked:?}");
     });
 }
