@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use stockade_testkit::{
@@ -18,6 +19,9 @@ use stockade_testkit::{
 };
 
 use crate::network::for_each_user;
+
+/// Time for a session of all clients, of which each takes about half a second on an idle machine.
+const WHOLE: Duration = Duration::from_mins(2);
 
 /// A client: the program, a line with `$U` for the registry, and what it prints if it worked.
 struct Client {
@@ -220,6 +224,7 @@ fn clients_download_as_they_are_needs_root() {
             .collect();
         let output = env
             .session_with(repo.path(), &["--ask", "deny", "--policy", &policy])
+            .timeout(WHOLE)
             .line(&line)
             .output();
         let mut failed = String::new();
@@ -265,6 +270,7 @@ fn clients_publish_once_the_owner_agrees_needs_root() {
         );
         let running = env
             .session_with(repo.path(), &["--ask", "inbox", "--policy", &policy])
+            .timeout(WHOLE)
             .line(&line)
             .spawn();
         let (output, asked) = approvals::answer_all(env, running, |asked| {
