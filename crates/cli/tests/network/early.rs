@@ -10,7 +10,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::network::for_each_user;
+use crate::network::{asked_about, for_each_user};
 
 /// Prints what becomes of a lookup and of connect(2).
 const PROBE: &str = "
@@ -123,14 +123,7 @@ fn what_may_be_asked_about_is_connected() {
     for_each_user(|env| {
         let server = HttpServer::start();
         let port = server.port();
-        let policy = env.write(
-            "policy.toml",
-            &format!(
-                "schema = 1\n[network.hosts]\n\"asked.test\" = \"127.0.0.1\"\n[[ask]]\nid = \
-                 \"asked\"\nwhat = \"net\"\nhosts = [\"asked.test\"]\nports = [{port}]\nprivate = \
-                 true\n"
-            ),
-        );
+        let policy = asked_about(env, "asked", port);
         let repo = env.repo();
         std::fs::write(repo.path().join("probe.py"), PROBE).expect("the probe");
         let line = format!(

@@ -1,7 +1,7 @@
 //! HTTP/2 inside TLS that is opened.
 
 use stockade_testkit::{
-    Output, TestEnv,
+    Output, Repo, TestEnv,
     events::{self, Event},
     lab::{H2Server, TlsServer},
     run::require_tool,
@@ -44,7 +44,17 @@ impl Lab {
     }
 
     fn run(&self, env: &TestEnv, line: &str) -> Output {
+        self.run_in(env, &env.repo(), line)
+    }
+
+    /// Runs a script of node in a session.
+    fn node(&self, env: &TestEnv, script: &str) -> Output {
         let repo = env.repo();
+        env.write(repo.path().join("h2.js"), script);
+        self.run_in(env, &repo, "node h2.js")
+    }
+
+    fn run_in(&self, env: &TestEnv, repo: &Repo, line: &str) -> Output {
         env.session_with(repo.path(), &["--ask", "deny"])
             .args(&["--policy".to_owned(), self.policy.clone()])
             .line(line)
@@ -173,13 +183,7 @@ fn requests_pass_side_by_side_as_they_come() {
         let lab = Lab::new(env, "");
         let (two, one) = (lab.two.port(), lab.one.port());
         let script = side_by_side(two, one);
-        let repo = env.repo();
-        env.write(repo.path().join("h2.js"), &script);
-        let output = env
-            .session_with(repo.path(), &["--ask", "deny"])
-            .args(&["--policy".to_owned(), lab.policy.clone()])
-            .line("node h2.js")
-            .output();
+        let output = lab.node(env, &script);
         output
             .assert_stdout("grpc 200 message \"0\"\n")
             .assert_stdout("early 103\n")
@@ -232,13 +236,7 @@ r.end();
 ",
             lab.two.port()
         );
-        let repo = env.repo();
-        env.write(repo.path().join("h2.js"), &script);
-        let output = env
-            .session_with(repo.path(), &["--ask", "deny"])
-            .args(&["--policy".to_owned(), lab.policy.clone()])
-            .line("node h2.js")
-            .output();
+        let output = lab.node(env, &script);
         output.assert_stdout("events 3 in time\n");
     });
 }
@@ -274,13 +272,7 @@ fn websockets_pass_over_http2() {
 ",
             lab.two.port()
         );
-        let repo = env.repo();
-        env.write(repo.path().join("h2.js"), &script);
-        let output = env
-            .session_with(repo.path(), &["--ask", "deny"])
-            .args(&["--policy".to_owned(), lab.policy.clone()])
-            .line("node h2.js")
-            .output();
+        let output = lab.node(env, &script);
         output
             .assert_stdout("websocket 200 ping\n")
             .assert_stdout("refused 403 \n")

@@ -19,7 +19,7 @@ mod reach;
 mod ssh;
 mod volume;
 
-use std::net::TcpListener;
+use std::{net::TcpListener, path::PathBuf};
 
 use stockade_testkit::{TestEnv, env::User};
 
@@ -52,4 +52,13 @@ fn allowed(env: &TestEnv, hosts: &[&str], ports: &[u16]) -> [String; 2] {
     );
     let path = env.write("policy.toml", &text);
     ["--policy".to_owned(), path.display().to_string()]
+}
+
+/// Makes a policy that asks about `NAME.test`, which is this machine's loopback, on a port.
+fn asked_about(env: &TestEnv, name: &str, port: u16) -> PathBuf {
+    let text = format!(
+        "schema = 1\n[network.hosts]\n\"{name}.test\" = \"127.0.0.1\"\n[[ask]]\nid = \"{name}\"\n\
+         what = \"net\"\nhosts = [\"{name}.test\"]\nports = [{port}]\nprivate = true\n"
+    );
+    env.write("policy.toml", &text)
 }

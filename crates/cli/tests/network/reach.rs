@@ -11,7 +11,7 @@ use stockade_testkit::{
     wait,
 };
 
-use crate::network::{allowed, closed_port, for_each_user};
+use crate::network::{allowed, asked_about, closed_port, for_each_user};
 
 /// Prints the result of connect(2), blocking and non-blocking.
 const CONNECT: &str = "
@@ -162,13 +162,7 @@ fn open_questions_are_named_inside() {
     for_each_user(|env| {
         let server = HttpServer::start();
         let port = server.port();
-        let policy = env.write(
-            "policy.toml",
-            &format!(
-                "schema = 1\n[network.hosts]\n\"svc.test\" = \"127.0.0.1\"\n[[ask]]\nid = \"svc\"\n\
-                 what = \"net\"\nhosts = [\"svc.test\"]\nports = [{port}]\nprivate = true\n"
-            ),
-        );
+        let policy = asked_about(env, "svc", port);
         let line = format!(
             "curl -sS -m 3 -d create http://svc.test:{port}/pr & sleep 1; /run/stockade/why; \
              wait; sleep 1; echo after; /run/stockade/why"

@@ -80,13 +80,13 @@ impl Contents {
                 .map(|()| Vec::new());
         };
         let mut all = Vec::new();
-        let mut look = |place: Place, text: &[u8]| {
+        let mut look = |place: &dyn Fn() -> Place, text: &[u8]| {
             let found = secrets.find(text).into_iter();
-            all.extend(found.map(|one| (place.clone(), one)));
+            all.extend(found.map(|one| (place(), one)));
         };
-        look(Place::Path, head.path.as_bytes());
+        look(&|| Place::Path, head.path.as_bytes());
         for field in head.fields.iter() {
-            look(Place::Field(field.name.to_vec()), field.value);
+            look(&|| Place::Field(field.name.to_vec()), field.value);
         }
         match all.first() {
             Some((place, finding)) if !denied.is_empty() => Err(refusal(denied, place, finding)),

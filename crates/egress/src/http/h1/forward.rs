@@ -26,9 +26,6 @@ use crate::{
     watch::Watch,
 };
 
-/// A body that is searched.
-type Content<'c> = Searched<'c>;
-
 /// A request of HTTP/1 that may be sent.
 type AllowedRequest = Allowed<Addressed<Carried>>;
 
@@ -247,7 +244,7 @@ async fn send(
     mut from: Reader<'_>,
     mut to: Outgoing<'_, Addressed<Carried>>,
     head: &[u8],
-    (pending, content): (&mut Vec<u8>, &mut Content<'_>),
+    (pending, content): (&mut Vec<u8>, &mut Searched<'_>),
 ) -> Sent {
     let carried = to.permitted().get().carried;
     let framing = carried.framing;
@@ -299,7 +296,7 @@ async fn send(
 }
 
 /// Follows a body, whose content is searched; returns how many of the bytes belong to it.
-fn searched(body: &mut Body, bytes: &[u8], content: &mut Content<'_>) -> Result<usize, Malformed> {
+fn searched(body: &mut Body, bytes: &[u8], content: &mut Searched<'_>) -> Result<usize, Malformed> {
     body.read(bytes, |piece| match piece {
         Piece::Data(data) => content.read(data),
         Piece::Trailer(field) => content.read(field.value),
@@ -312,7 +309,7 @@ async fn send_held(
     mut from: Reader<'_>,
     mut to: Outgoing<'_, Addressed<Carried>>,
     mut body: Body,
-    (pending, content): (&mut Vec<u8>, &mut Content<'_>),
+    (pending, content): (&mut Vec<u8>, &mut Searched<'_>),
 ) -> Sent {
     let mut held = Vec::new();
     while !body.is_done() {
