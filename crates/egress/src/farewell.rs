@@ -1,6 +1,9 @@
 //! What a client of a protocol that is not HTTP is told of a refusal, in its own protocol.
 
-use crate::limits::SENTENCE_BYTES_MAX;
+use crate::{
+    limits::SENTENCE_BYTES_MAX,
+    pkt_line::{DIGITS, pkt_line},
+};
 
 /// What every SSH client begins with (RFC 4253 section 4.2).
 const SSH: &[u8] = b"SSH-";
@@ -12,8 +15,6 @@ const SSH_NOT_ALLOWED_TO_CONNECT: u32 = 1;
 /// least (RFC 4253 section 6).
 const SSH_BLOCK: usize = 8;
 const SSH_PADDING_MIN: usize = 4;
-/// Digits before a line of git's protocol, which say how long it is with them (gitprotocol-common(5)).
-const GIT_DIGITS: usize = 4;
 
 /// Returns what ends a connection whose client began with `head`; `None` if its protocol has no words
 /// for a refusal, or is not known.
@@ -23,15 +24,12 @@ pub(crate) fn farewell(head: &[u8], sentence: &str) -> Option<Vec<u8>> {
     if head.starts_with(SSH) {
         return ssh(sentence);
     }
-    is_git(head).then(|| {
-        let length = GIT_DIGITS + 4 + sentence.len();
-        format!("{length:04x}ERR {sentence}").into_bytes()
-    })
+    is_git(head).then(|| pkt_line(format!("ERR {sentence}").as_bytes()))
 }
 
 /// Tells whether a client asks a git daemon for a service (gitprotocol-pack(5)).
 fn is_git(head: &[u8]) -> bool {
-    let Some((digits, rest)) = head.split_at_checked(GIT_DIGITS) else {
+    let Some((digits, rest)) = head.split_at_checked(DIGITS) else {
         return false;
     };
     digits.iter().all(u8::is_ascii_hexdigit)

@@ -30,6 +30,7 @@ mod inspection;
 mod judge;
 mod limits;
 mod listen;
+mod pkt_line;
 mod proxies;
 mod rates;
 mod relay;
