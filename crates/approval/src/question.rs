@@ -1,7 +1,7 @@
 //! One question and its answer.
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::{Decision, LastingRule, Request, Scope};
+use stockade_policy::{Below, Decision, LastingRule, Request, Scope};
 use stockade_types::{Answerer, ApprovalId, Circumstance, DecisionId, Digest, UnixMillis};
 
 use super::patience;
@@ -51,6 +51,11 @@ impl Question {
         })
     }
 
+    /// Returns the requests that the answer `paths` covers, if it may be given.
+    pub fn paths(&self) -> Option<Below> {
+        self.request.below().filter(|_| self.offers(Scope::Paths))
+    }
+
     /// Returns when the program that asks usually gives up, if that is known and comes before the
     /// question expires.
     pub fn gives_up(&self) -> Option<UnixMillis> {
@@ -63,7 +68,8 @@ impl Question {
     /// Returns whether an answer may have the scope `scope`.
     pub fn offers(&self, scope: Scope) -> bool {
         let bounded = !matches!(scope, Scope::Uses(n) if n > USES_MAX);
-        bounded && self.scope_max().is_some_and(|max| scope.is_within(max))
+        let exists = scope != Scope::Paths || self.request.below().is_some();
+        bounded && exists && self.scope_max().is_some_and(|max| scope.is_within(max))
     }
 }
 

@@ -88,6 +88,9 @@ pub struct QuestionView {
     pub waiting: u32,
     /// The widest scope that may be granted; `None` if only a deny is possible.
     pub scope_max: Option<Scope>,
+    /// The requests that the answer `paths` covers; `None` if it is not possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<String>,
     /// The rule that `always` keeps, and the workspace it is kept for; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasting: Option<Lasting>,
@@ -100,7 +103,8 @@ pub struct QuestionView {
 impl QuestionView {
     /// Returns whether `scope` may be offered.
     pub fn offers(&self, scope: Scope) -> bool {
-        self.scope_max.is_some_and(|max| scope.is_within(max))
+        let exists = scope != Scope::Paths || self.paths.is_some();
+        exists && self.scope_max.is_some_and(|max| scope.is_within(max))
     }
 
     /// Returns the scope, in this session, of an answer that is kept.

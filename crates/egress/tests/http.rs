@@ -40,7 +40,7 @@ fn assert_misdirected(answer: &[u8], record: &DecisionRecord) {
 fn assert_refused(answer: &[u8], status: &str, record: &DecisionRecord) {
     let answer = text(answer);
     let (head, body) = answer.rsplit_once("\r\n\r\n").unwrap();
-    let expected = format!("HTTP/1.1 {status}: Stockade refused ");
+    let expected = format!("HTTP/1.1 {status}: denied by stockade");
     assert!(head.contains(&expected), "{head}");
     assert!(head.contains("Content-Type: application/json"), "{head}");
     let told: serde_json::Value = serde_json::from_str(body).unwrap();

@@ -2,14 +2,14 @@
 //!
 //! `Granted → Used(n) | Expired | Revoked`, or `Denied`; no path leads from a denied approval to a
 //! granted one. `once` and `n-uses` bind [`Request::digest`] (exactly this, by this program), the
-//! others [`Request::shape`]; all bind the policy revision, so a changed policy voids every grant.
+//! others [`Request::shape`], and `paths` what [`Request::below`] says; all bind the policy revision, so a changed policy voids every grant.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{ApprovalId, Digest, RequestKind, RuleId, UnixMillis, Verdict};
 
-use crate::{Decision, Request, Scope};
+use crate::{Below, Decision, Request, Scope};
 
 /// Most grants and denials kept in one session: far more than a person answers, little memory.
 const SETTLED_MAX: usize = 65_536;
@@ -34,6 +34,11 @@ pub enum GrantError {
     /// Without a digest of the program a wide grant would also cover another program.
     #[error("the program has no digest, so {} would bind only its name; grant it `once`", .0.in_words())]
     NoIdentity(Scope),
+    /// The request has no paths beside it that an answer could cover.
+    #[error(
+        "this is no request whose path has one meaning, so `paths` covers nothing; grant it `once`"
+    )]
+    NoPaths,
     /// The end is not in the future.
     #[error("the scope ends in the past")]
     Past,
@@ -62,18 +67,28 @@ struct Approved {
 }
 
 /// What a grant is bound to.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Bound {
     Exact(Digest),
     Shape(Digest),
+    Below(Below),
 }
 
 impl Bound {
-    fn covers(self, request: &Request) -> bool {
+    fn of(request: &Request, scope: Scope) -> Result<Self, GrantError> {
+        match scope {
+            Scope::Once | Scope::Uses(_) => Ok(Self::Exact(request.digest())),
+            Scope::Session | Scope::Until(_) => Ok(Self::Shape(request.shape())),
+            Scope::Paths => request.below().map(Self::Below).ok_or(GrantError::NoPaths),
+        }
+    }
+
+    fn covers(&self, request: &Request) -> bool {
         match self {
-            Self::Exact(digest) => digest == request.digest(),
-            Self::Shape(shape) => shape == request.shape(),
+            Self::Exact(digest) => *digest == request.digest(),
+            Self::Shape(shape) => *shape == request.shape(),
+            Self::Below(below) => request.is_below(below),
         }
     }
 }
@@ -170,7 +185,7 @@ impl Grant {
     fn is_live(&self, revision: Digest, now: UnixMillis) -> bool {
         let in_time = match self.scope {
             Scope::Until(end) => now < end,
-            Scope::Once | Scope::Uses(_) | Scope::Session => true,
+            Scope::Once | Scope::Uses(_) | Scope::Session | Scope::Paths => true,
         };
         !self.revoked && self.uses_left != Some(0) && in_time && self.approved.revision == revision
     }
@@ -233,10 +248,10 @@ impl Grants {
         if anonymous && !scope.is_exact() {
             return Err(GrantError::NoIdentity(scope));
         }
-        let bound = if scope.is_exact() {
-            Bound::Exact(request.digest())
-        } else {
-            Bound::Shape(request.shape())
+        let bound = Bound::of(request, scope)?;
+        let target = match &bound {
+            Bound::Exact(_) | Bound::Shape(_) => request.target().summary(),
+            Bound::Below(below) => below.to_string(),
         };
         let connection = if request.kind() == RequestKind::Net {
             request.connection_shape()
@@ -246,7 +261,7 @@ impl Grants {
         let uses_left = match scope {
             Scope::Once => Some(1),
             Scope::Uses(n) => Some(n),
-            Scope::Session | Scope::Until(_) => None,
+            Scope::Session | Scope::Until(_) | Scope::Paths => None,
         };
         let grant = Grant {
             approved: Approved {
@@ -257,7 +272,7 @@ impl Grants {
                 connection,
             },
             kind: request.kind(),
-            target: request.target().summary(),
+            target,
             scope,
             uses_left,
             used: 0,

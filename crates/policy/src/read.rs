@@ -170,9 +170,9 @@ fn stage(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<As
     let scope_max = fields.parsed::<Scope>(file, "scope_max");
     if let Some(at) = scope_max
         .as_ref()
-        .filter(|at| matches!(at.value, Scope::Until(_)))
+        .filter(|at| matches!(at.value, Scope::Until(_) | Scope::Paths))
     {
-        let message = "a point in time cannot be a bound; write `once`, `5-uses` or `session`";
+        let message = "it cannot be a bound; write `once`, `5-uses` or `session`";
         file.problem(&at.span, &at.field, message);
     }
     Some(AskStage {

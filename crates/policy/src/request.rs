@@ -8,7 +8,7 @@ use crate::{
     kinds::{
         exec::ExecRequest,
         file::FileRequest,
-        net::{HttpRequest, NameRequest, NetRequest, endpoint_shape, twin_of},
+        net::{Below, HttpRequest, NameRequest, NetRequest, endpoint_shape, twin_of},
         port::PortRequest,
     },
 };
@@ -116,6 +116,31 @@ impl Request {
             Self::Net(r) => Some(endpoint_shape(&r.host, r.port)),
             Self::Http(r) => Some(endpoint_shape(&r.host, r.port)),
             Self::Exec(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => None,
+        }
+    }
+
+    /// Returns the widest that an answer to a question about this request can be; `None` if it cannot
+    /// be wider than the request.
+    pub fn below(&self) -> Option<Below> {
+        match self {
+            Self::Http(r) => Below::around(r),
+            Self::Exec(_) | Self::Net(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => None,
+        }
+    }
+
+    /// Tells whether this is certainly one of the requests below a path.
+    pub(crate) fn is_below(&self, below: &Below) -> bool {
+        match self {
+            Self::Http(r) => below.covers(r),
+            Self::Exec(_) | Self::Net(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => false,
+        }
+    }
+
+    /// Tells whether an answer for longer covers whatever means the same, rather than the same path.
+    pub fn is_known_by_meaning(&self) -> bool {
+        match self {
+            Self::Http(r) => r.bound().is_some(),
+            Self::Exec(_) | Self::Net(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => false,
         }
     }
 

@@ -17,23 +17,28 @@ pub enum Scope {
     Session,
     /// What was shown, until a point in time within the session.
     Until(UnixMillis),
+    /// Requests with the methods and below the path that were shown, until the session ends.
+    Paths,
 }
 
 /// Why a text is not a [`Scope`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a scope; write `once`, `5-uses`, `session` or `until:` and milliseconds")]
+#[error(
+    "`{0}` is not a scope; write `once`, `5-uses`, `session`, `paths` or `until:` and milliseconds"
+)]
 pub struct ScopeError(pub String);
 
 impl Scope {
     /// Returns whether this scope is at most as wide as `max`.
     pub const fn is_within(self, max: Self) -> bool {
         match (self, max) {
-            (Self::Once, _) | (_, Self::Session) => true,
+            (Self::Once, _) | (_, Self::Session) | (Self::Paths, Self::Paths) => true,
             (Self::Uses(n), Self::Once) => n <= 1,
             (Self::Uses(n), Self::Uses(m)) => n <= m,
             (Self::Until(t), Self::Until(u)) => t.0 <= u.0,
-            (Self::Uses(_) | Self::Session, Self::Until(_))
-            | (Self::Session | Self::Until(_), Self::Once | Self::Uses(_)) => false,
+            (Self::Uses(_) | Self::Session | Self::Paths, Self::Until(_))
+            | (Self::Uses(_) | Self::Session | Self::Until(_), Self::Paths)
+            | (Self::Session | Self::Until(_) | Self::Paths, Self::Once | Self::Uses(_)) => false,
         }
     }
 
@@ -60,6 +65,7 @@ impl FromStr for Scope {
         match text {
             "once" => Ok(Self::Once),
             "session" => Ok(Self::Session),
+            "paths" => Ok(Self::Paths),
             _ => {
                 if let Some(time) = text.strip_prefix("until:") {
                     return time
@@ -83,6 +89,7 @@ impl fmt::Display for Scope {
             Self::Once => f.write_str("once"),
             Self::Uses(n) => write!(f, "{n}-uses"),
             Self::Session => f.write_str("session"),
+            Self::Paths => f.write_str("paths"),
             Self::Until(time) => write!(f, "until:{}", time.0),
         }
     }

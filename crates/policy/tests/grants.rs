@@ -3,9 +3,9 @@
 
 use stockade_policy::{
     Approvals, Decision, Effect, EffectBound, ExecRequest, FileContent, GrantError, Grants,
-    HostSets, Involved, Origin, Policy, Probe, Request, Scope, Source, Variable, load,
+    HostSets, Involved, NetRequest, Origin, Policy, Probe, Request, Scope, Source, Variable, load,
 };
-use stockade_types::{ApprovalId, Digest, UnixMillis, Verdict};
+use stockade_types::{ApprovalId, Digest, Port, Subject, UnixMillis, Verdict};
 
 const NOW: UnixMillis = UnixMillis(1_000);
 
@@ -582,4 +582,55 @@ fn protected_content_is_asked_about_and_binds_the_answer() {
         let decided = decide(&policy(extra), &with(line, b"a")).verdict;
         assert_eq!(decided, verdict, "{extra} {line}");
     }
+}
+
+/// An answer about paths is for requests of these methods below this path alone, to the same host, and
+/// only where the rule lets an answer hold for the session.
+#[test]
+fn an_answer_about_paths_covers_what_is_below_them() {
+    let rule = "[[ask]]\nid = \"items\"\nwhat = \"net\"\nhosts = [\"api.test\"]\nmethods = \
+                [\"GET\", \"POST\"]\n";
+    let policy = policy(rule);
+    let asked = request("net GET https://api.test/v1/items/7");
+    let grants = granted(&policy, &asked, Scope::Paths);
+    let verdict = |line: &str| {
+        let request = request(line);
+        let approvals = grants.matching(&request, policy.revision(), NOW);
+        policy.decide(&request, &approvals).verdict
+    };
+    for line in [
+        "GET https://api.test/v1/items/8?all",
+        "GET https://api.test/v1/items/7/parts",
+    ] {
+        assert_eq!(verdict(&format!("net {line}")), Verdict::Allow, "{line}");
+    }
+    for line in [
+        "POST https://api.test/v1/items/7",
+        "GET https://api.test/v1/items",
+        "GET https://api.test/v1/items/../users",
+        "GET http://api.test/v1/items/7",
+    ] {
+        assert_eq!(verdict(&format!("net {line}")), Verdict::Ask, "{line}");
+    }
+    assert_eq!(
+        grants.list()[0].target,
+        "GET, HEAD of api.test:443/v1/items/**"
+    );
+
+    let revision = policy.revision();
+    let connection = Request::Net(NetRequest {
+        host: "other.test".parse().unwrap(),
+        port: Port::new(443).unwrap(),
+        subject: Subject::default(),
+    });
+    let refused = |policy: &Policy, request: &Request| {
+        let decision = ask(policy, request);
+        Grants::new().grant(id(1), request, &decision, Scope::Paths, revision, NOW)
+    };
+    assert_eq!(refused(&policy, &connection), Err(GrantError::NoPaths));
+    let once = self::policy(&format!("{rule}scope_max = \"once\"\n"));
+    assert!(matches!(
+        refused(&once, &asked),
+        Err(GrantError::TooWide { .. })
+    ));
 }

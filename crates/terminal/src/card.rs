@@ -93,6 +93,10 @@ impl Card {
         match scope {
             Scope::Once => "once".to_owned(),
             Scope::Session => "this session".to_owned(),
+            Scope::Paths => match &self.view.paths {
+                Some(paths) => format!("this session: {paths}"),
+                None => scope.to_string(),
+            },
             Scope::Uses(_) | Scope::Until(_) => self
                 .narrower(now)
                 .into_iter()

@@ -266,6 +266,7 @@ impl Dialog {
             }
             (Mode::Ask | Mode::Picked { .. }, Key::Character('o')) => self.pick(Scope::Once),
             (Mode::Ask | Mode::Picked { .. }, Key::Character('s')) => self.pick(Scope::Session),
+            (Mode::Ask | Mode::Picked { .. }, Key::Character('p')) => self.pick(Scope::Paths),
             (Mode::Ask | Mode::Picked { .. }, Key::Character('a'))
                 if self.card.view.lasting.is_some() =>
             {

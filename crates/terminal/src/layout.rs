@@ -289,6 +289,9 @@ fn asked(card: &Card, hears: Hears) -> Vec<String> {
         if card.view.offers(Scope::Session) {
             words.push("this [s]ession".to_owned());
         }
+        if card.view.offers(Scope::Paths) {
+            words.push("its [p]aths".to_owned());
+        }
         if card.has_narrower() {
             words.push("[n]arrower…".to_owned());
         }
@@ -317,7 +320,7 @@ fn flow(words: &[String], inner: usize) -> Vec<String> {
     lines
 }
 
-const HELP: [(&str, &str); 10] = [
+const HELP: [(&str, &str); 11] = [
     ("d", "deny; the agent is told so"),
     ("r", "deny with a reason, which the agent reads"),
     (
@@ -326,6 +329,7 @@ const HELP: [(&str, &str); 10] = [
     ),
     ("o", "pick: exactly this, one time"),
     ("s", "pick: what `session` says, until it ends"),
+    ("p", "pick: what `paths` says, until the session ends"),
     ("n", "pick less than the session: a time, a number of uses"),
     (
         "a",

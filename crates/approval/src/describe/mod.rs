@@ -61,6 +61,7 @@ impl Question {
             gives_up: self.gives_up(),
             waiting,
             scope_max: self.scope_max(),
+            paths: self.paths().map(|below| below.to_string()),
             lasting: self.lasting.clone().map(|rule| Lasting {
                 rule,
                 workspace: self.workspace.clone(),
@@ -387,6 +388,10 @@ impl Builder {
         if !max.is_exact() {
             self.row("session", wide(&question.request));
         }
+        if let Some(below) = question.paths() {
+            let text = format!("any program here, {below}, with any query and content");
+            self.row("paths", text);
+        }
     }
 }
 
@@ -421,6 +426,9 @@ fn wide(request: &Request) -> String {
         Request::Net(_) => {
             "any program here, any method and path, on this host and port (80 and 443 \
              are one)"
+        }
+        Request::Http(_) if request.is_known_by_meaning() => {
+            "any program here, whatever means exactly this to this host"
         }
         Request::Http(_) => "any program here, this method and path on this host",
         Request::Name(_) => "any program here, look-ups of this name",

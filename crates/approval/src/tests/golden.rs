@@ -43,6 +43,9 @@ fn commands_are_the_same_lines_for_ever() {
         answer(Answer::Allow {
             scope: Scope::Until(UnixMillis(1_790_000_000_000)),
         }),
+        answer(Answer::Allow {
+            scope: Scope::Paths,
+        }),
         answer(Answer::Deny { reason: None }),
         answer(Answer::Deny {
             reason: Some("open a \"PR\"".to_owned()),
@@ -75,6 +78,12 @@ fn replies_are_the_same_lines_for_ever() {
                 },
                 workspace: "/home/u/shop".to_owned(),
             }))),
+        },
+        Reply::Question {
+            question: Box::new(QuestionView {
+                paths: Some("GET, HEAD of good.test:443/v1/**".to_owned()),
+                ..question(None)
+            }),
         },
         Reply::Grants {
             grants: vec![ListedGrant {
@@ -130,6 +139,7 @@ fn question(lasting: Option<Lasting>) -> QuestionView {
         gives_up: whole.then_some(UnixMillis(1_790_000_060_000)),
         waiting: 1,
         scope_max: whole.then_some(Scope::Session),
+        paths: None,
         lasting,
         request_digest: Digest::of(b"request"),
         shown: Shown {

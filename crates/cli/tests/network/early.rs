@@ -170,13 +170,15 @@ fn a_refusal_is_told_in_the_clients_own_protocol() {
         let (output, _) = approvals::answer_all(env, run.spawn(), |_| Answer::Deny {
             reason: "not today".to_owned(),
         });
-        let no = format!("Stockade refused GET good.test:{port}");
+        let no = format!("denied by stockade: GET good.test:{port}");
         for told in [
             format!("remote: {no}/p.git/info/refs"),
             format!("\"error\":\"{no}/no"),
             format!("403 Forbidden: {no}/x"),
             format!("{no}/x/"),
-            format!("fatal: remote error: Stockade refused asked.test:{asked}: "),
+            format!(
+                "fatal: remote error: denied by stockade by the rule `asked`: asked.test:{asked}: "
+            ),
         ] {
             output.assert_stdout(&told);
         }
@@ -186,7 +188,8 @@ fn a_refusal_is_told_in_the_clients_own_protocol() {
             .find(|line| line.starts_with("Received disconnect"));
         let ssh = ssh.unwrap_or_else(|| panic!("ssh says why: {output:?}"));
         assert!(
-            ssh.contains("Stockade refused asked.test") && ssh.contains("not today"),
+            ssh.contains("denied by stockade by the rule `asked`: asked.test")
+                && ssh.contains("not today"),
             "{ssh}"
         );
         daemon.assert_untouched();

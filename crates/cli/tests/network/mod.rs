@@ -5,6 +5,7 @@
     reason = "a broken fixture must end the test with its reason"
 )]
 
+mod asking;
 mod clients;
 mod content;
 mod early;

@@ -148,22 +148,29 @@ impl Answer {
     }
 }
 
-/// Says in one line what was refused and why, for people who see no more than that.
+/// Says in one line what was refused, by what and why, in printable ASCII: for people who see no more
+/// than that, whatever protocol tells them.
 pub(crate) fn sentence(record: &DecisionRecord) -> String {
+    let rule = record.rule.as_ref();
+    let rule = rule.map_or_else(String::new, |rule| format!(" by the rule `{rule}`"));
     let remedy = match record.remedy.as_str() {
         "" => String::new(),
         remedy => format!("; {remedy}"),
     };
     let target = record.target.summary();
-    let text = format!("Stockade refused {target}: {}{remedy}", record.reason);
+    let text = format!(
+        "denied by stockade{rule}: {target}: {}{remedy}",
+        record.reason
+    );
     let printable = |letter: char| match letter {
         ' '..='~' => letter,
         _ => '?',
     };
-    text.chars()
-        .map(printable)
-        .take(SENTENCE_BYTES_MAX)
-        .collect()
+    // By its number the whole is found where the sentence is cut.
+    let number = format!(" ({})", record.decision);
+    let room = SENTENCE_BYTES_MAX.saturating_sub(number.len());
+    let text: String = text.chars().map(printable).take(room).collect();
+    text + &number
 }
 
 impl Failed {

@@ -134,7 +134,7 @@ impl Pair {
                 wide: !scope.is_exact(),
                 until: match scope {
                     Scope::Until(end) => Some(end),
-                    Scope::Once | Scope::Uses(_) | Scope::Session => None,
+                    Scope::Once | Scope::Uses(_) | Scope::Session | Scope::Paths => None,
                 },
                 carries: false,
             });

@@ -350,6 +350,7 @@ fn keys_do_what_they_say_and_no_more() {
     assert_eq!(answer("o"), Action::Redraw, "picked, not allowed");
     assert_eq!(answer("o\r"), allow(Scope::Once));
     assert_eq!(answer("s\r"), allow(Scope::Session));
+    assert_eq!(answer("p\r"), Action::Redraw, "no paths are offered");
     assert_eq!(answer("so\r"), allow(Scope::Once), "another pick");
     assert_eq!(answer("od"), deny());
     assert_eq!(answer("o\u{1b}\r"), Action::Redraw, "taken back");
@@ -523,6 +524,42 @@ fn always_is_picked_and_confirmed_as_any_other_answer() {
     assert!(seat.dialog.is_in(&Mode::Ask));
     let mut seat = Seat::new(view());
     assert_eq!(seat.slowly("x"), Action::Answer(Answer::DenySession));
+}
+
+/// A question about one request.
+fn request() -> QuestionView {
+    let paths = "GET, HEAD of api.test:443/v1/items/**";
+    let mut view = QuestionView {
+        paths: Some(paths.to_owned()),
+        ..lasting()
+    };
+    view.shown.rows = vec![
+        row("request", "GET api.test:443/v1/items/7?page=2"),
+        row(
+            "by",
+            "/usr/bin/curl  curl https://api.test/v1/items/7?page=2",
+        ),
+        row("why asked", "rule items (user): reads of the shop"),
+        row("once", "exactly this request of this program, one time"),
+        row(
+            "session",
+            "any program here, this method and path on this host",
+        ),
+        row(
+            "paths",
+            "any program here, GET, HEAD of api.test:443/v1/items/**, with any query and content",
+        ),
+    ];
+    view
+}
+
+#[test]
+fn a_question_about_a_request_at_80_columns() {
+    let mut seat = Seat::new(request());
+    let asked = seat.wait(SILENCE).look();
+    seat.slowly("p");
+    assert_snapshot!([asked, seat.look()].join("\n"));
+    assert_eq!(seat.slowly("\r"), allow(Scope::Paths));
 }
 
 /// Types lines of prose at a rhythm, through the moment at which a question opens, and returns

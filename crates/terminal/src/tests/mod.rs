@@ -42,6 +42,7 @@ pub(super) fn view() -> QuestionView {
         gives_up: None,
         waiting: 1,
         scope_max: Some(Scope::Session),
+        paths: None,
         lasting: None,
         request_digest: Digest::of(b"request"),
         shown: Shown {

@@ -54,7 +54,8 @@ enum Command {
     Allow {
         /// Its id, or the beginning of it
         id: String,
-        /// once, session, 5-uses, a time such as 10m, or always: then a rule of yours keeps it
+        /// once, session, paths (as `show` says), 5-uses, a time such as 10m, or always: then a rule
+        /// of yours keeps it
         #[arg(long, default_value = "once", value_parser = parse_reach)]
         scope: Reach,
         /// With `always`: keep it for all workspaces, not for this one alone
@@ -106,7 +107,7 @@ fn parse_reach(text: &str) -> Result<Reach, String> {
         (Err(_), Err(_)) => {
             let text: String = text.chars().take(80).collect();
             Err(format!(
-                "`{text}` is not a scope; write `once`, `5-uses`, `10m`, `session` or `always`"
+                "`{text}` is not a scope; write `once`, `5-uses`, `10m`, `session`, `paths` or `always`"
             ))
         }
     }

@@ -5,14 +5,15 @@ use stockade_types::DecisionRecord;
 
 use crate::{
     http::{
-        answer::Answer,
+        answer::{Answer, sentence},
         head::{Field, Head},
     },
     pkt_line::pkt_line,
 };
 
-/// Longest text that one pkt-line of an error carries (gitprotocol-common).
-const TEXT_BYTES_MAX: usize = 1000;
+/// Bytes of one piece of a message: a sideband of the oldest clients holds no more
+/// (gitprotocol-pack(5)).
+const PIECE_BYTES_MAX: usize = 999;
 
 /// Services of git whose refs are asked for, and the kinds of their answers.
 const RECEIVE: (&str, &str) = (
@@ -57,22 +58,6 @@ fn refs((service, kind): (&str, &'static str), text: &str) -> Answer {
     Answer::in_protocol(kind, body)
 }
 
-/// One plain sentence for a person.
-fn sentence(record: &DecisionRecord) -> String {
-    let rule = record
-        .rule
-        .as_ref()
-        .map(|rule| format!(" by the rule `{rule}`"));
-    let mut text = format!(
-        "denied by stockade{} ({}): {}",
-        rule.unwrap_or_default(),
-        record.decision,
-        stockade_types::RawText::from(record.reason.as_str()).display()
-    );
-    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-    text
-}
-
 /// Writes the report of a push none of whose refs was changed.
 fn report(git: &Git, text: &str) -> Vec<u8> {
     let mut status = pkt_line(b"unpack ok\n");
@@ -96,5 +81,5 @@ fn band(number: u8, bytes: &[u8]) -> Vec<u8> {
         text.extend_from_slice(piece);
         pkt_line(&text)
     };
-    bytes.chunks(TEXT_BYTES_MAX - 1).flat_map(piece).collect()
+    bytes.chunks(PIECE_BYTES_MAX).flat_map(piece).collect()
 }

@@ -1,6 +1,7 @@
 //! `what = "net"`: connections, HTTP requests on them, and names that are looked up; and the rules
 //! about the meaning of requests (`what = "git"`), which are rules about hosts with one more condition.
 
+mod below;
 mod body;
 mod features;
 mod fit;
@@ -13,6 +14,7 @@ mod request;
 mod terms;
 mod words;
 
+pub use below::Below;
 pub(crate) use body::{HostAt, NetBody, Ports};
 pub(crate) use features::{HttpFeatures, NetFeatures, Programs};
 pub(crate) use index::HostIndex;

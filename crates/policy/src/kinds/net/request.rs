@@ -75,11 +75,17 @@ impl HttpRequest {
         }
     }
 
+    /// Returns what it means if that says what it is: then it is the same whatever its path.
+    pub(crate) fn bound(&self) -> Option<String> {
+        match self.meaning.as_slice() {
+            [meaning] => meaning.bound(),
+            _ => None,
+        }
+    }
+
     /// Adds what was shown of it: the same whoever asks.
     pub(crate) fn hash_shape(&self, hash: &mut Canonical) {
-        if let [meaning] = self.meaning.as_slice()
-            && let Some(bound) = meaning.bound()
-        {
+        if let Some(bound) = self.bound() {
             hash.field(b"meaning").endpoint(&self.host, self.port);
             hash.field(bound.as_bytes());
             return;
