@@ -4,6 +4,7 @@ use stockade_policy::{Control, Decision, NetRequest};
 use stockade_types::{Host, RawText};
 
 use crate::{
+    grammar::host_of,
     limits::HANDSHAKE_WAIT,
     sniff::{Flight, Speech},
     tls::ClientHello,
@@ -62,18 +63,13 @@ pub(crate) fn choose(
 /// Holds the name in a `ClientHello` against where the connection leads.
 pub(crate) fn tls_plan(request: &NetRequest, hello: &ClientHello) -> Result<Plan, Box<Decision>> {
     const REMEDY: &str = "send the host's own name in the TLS ClientHello";
-    let named = |name: &[u8]| {
-        std::str::from_utf8(name)
-            .ok()
-            .and_then(|t| t.parse::<Host>().ok())
-    };
     match (&hello.server_name, &request.host) {
         (None, Host::Address(_)) => {}
         (None, Host::Name(name)) => {
             let reason = format!("the TLS ClientHello names no host, and `{name}` was expected");
             return Err(Box::new(Control::NoServerName.denies(reason, REMEDY)));
         }
-        (Some(name), host) if named(name).as_ref() == Some(host) => {}
+        (Some(name), host) if host_of(name).as_ref() == Some(host) => {}
         (Some(name), host) => {
             let sent = RawText::from_bytes(name.as_slice()).display();
             let reason =

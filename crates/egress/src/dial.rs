@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use stockade_policy::{AddressClass, NetRequest, Permitted, classify};
+use stockade_policy::{AddressClass, Decision, NetRequest, Permitted, classify};
 use stockade_types::Host;
 use tokio::{task::JoinSet, time::timeout};
 
@@ -14,6 +14,7 @@ use crate::{
     alpn::Http,
     dns::{Resolver, Unresolved},
     gate::{self, Connected},
+    judge::Judge,
     limits::{ADDRESSES_MAX, DIAL_ATTEMPT, DIAL_NEXT, DIAL_TOTAL},
     proxies::{Proxies, Proxy},
     wire::Word,
@@ -44,6 +45,16 @@ pub(crate) enum Unreachable {
         host: String,
         /// They are of the range that resolvers with made-up addresses use.
         fake: bool,
+    },
+    /// A rule denies all its addresses, as far as they could be dialled.
+    #[error("`{host}` leads to `{address}`, which a rule denies")]
+    Denied {
+        /// The host.
+        host: String,
+        /// The first of them.
+        address: IpAddr,
+        /// The deny.
+        by: Box<Decision>,
     },
     /// Nothing accepted the connection.
     #[error("`{host}` was not reached: {how}")]
@@ -103,7 +114,10 @@ impl Silent {
 impl Unreachable {
     /// Tells whether policy, not the network, is the cause.
     pub(crate) const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Private { .. } | Self::Never { .. })
+        matches!(
+            self,
+            Self::Private { .. } | Self::Never { .. } | Self::Denied { .. }
+        )
     }
 
     /// Tells whether the host does not exist, as its name servers say.
@@ -122,7 +136,7 @@ impl Unreachable {
         match self {
             Self::Name { source, .. } => source.to_string(),
             Self::Refused { how, .. } => how.to_string(),
-            Self::Private { .. } | Self::Never { .. } => self.to_string(),
+            Self::Private { .. } | Self::Never { .. } | Self::Denied { .. } => self.to_string(),
         }
     }
 
@@ -173,7 +187,7 @@ impl<'a> Route<'a> {
     /// then resolved there.
     pub(crate) async fn find(
         permitted: &'a Permitted<NetRequest>,
-        (resolver, proxies): (&Resolver, &'a Proxies),
+        (resolver, proxies, judge): (&Resolver, &'a Proxies, &Judge),
         private: bool,
         carries: Carries,
     ) -> Result<Self, Unreachable> {
@@ -205,6 +219,10 @@ impl<'a> Route<'a> {
             }
         };
         let addresses = checked(&host, found, private, is_own)?;
+        let addresses = match service {
+            Some(_) => addresses,
+            None => open(request, addresses, judge)?,
+        };
         Ok(Self {
             permitted,
             proxy: None,
@@ -404,6 +422,30 @@ fn checked(
     } else {
         Unreachable::Never { host, fake }
     })
+}
+
+/// Keeps the addresses that no rule denies: a name is no way around it.
+fn open(
+    request: &NetRequest,
+    addresses: Vec<IpAddr>,
+    judge: &Judge,
+) -> Result<Vec<IpAddr>, Unreachable> {
+    let mut denied = None;
+    let mut kept = Vec::new();
+    for address in addresses {
+        match judge.denied_address(request, address) {
+            Some(by) => denied = denied.or(Some((address, by))),
+            None => kept.push(address),
+        }
+    }
+    match denied {
+        Some((address, by)) if kept.is_empty() => Err(Unreachable::Denied {
+            host: request.host.to_string(),
+            address,
+            by: Box::new(by),
+        }),
+        _ => Ok(kept),
+    }
 }
 
 #[cfg(test)]

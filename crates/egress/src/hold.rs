@@ -218,7 +218,7 @@ async fn dial(
     if plain.is_some() && request.port.get() != HTTPS {
         return Ok(None);
     }
-    let ways = (&proxy.resolver, &proxy.proxies);
+    let ways = (&proxy.resolver, &proxy.proxies, &proxy.judge);
     let route = Route::find(&allowed.permitted, ways, private, Carries::Bytes);
     let route = Box::pin(route).await;
     let entry = entry(allowed, None, Some("before its first byte".to_owned()));
@@ -246,8 +246,9 @@ async fn dial(
 fn word(error: &Unreachable) -> Word {
     match error {
         Unreachable::Refused { how, .. } => how.word(),
-        Unreachable::Name { .. } | Unreachable::Private { .. } | Unreachable::Never { .. } => {
-            Word::NoHost
-        }
+        Unreachable::Name { .. }
+        | Unreachable::Private { .. }
+        | Unreachable::Never { .. }
+        | Unreachable::Denied { .. } => Word::NoHost,
     }
 }

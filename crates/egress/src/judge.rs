@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -114,6 +114,11 @@ impl Judge {
     /// Returns which meanings rules about a host look for.
     pub(crate) fn looks_for(&self, host: &Host) -> LooksFor {
         self.policy.looks_for(host)
+    }
+
+    /// Returns the deny of an address to which the host of a request leads.
+    pub(crate) fn denied_address(&self, request: &NetRequest, address: IpAddr) -> Option<Decision> {
+        self.policy.denies_address(request, address)
     }
 
     /// Decides whether a name is known to a program: if a connection to it could be allowed or, where

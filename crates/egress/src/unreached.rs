@@ -95,6 +95,16 @@ pub(crate) fn refusal(error: &Unreachable, port: Port, decision: &Decision) -> D
              have it leave this host alone, or write its real address into `[network.hosts]`"
                 .to_owned(),
         ),
+        Unreachable::Denied { by, .. } => {
+            let reason = match by.reason.as_str() {
+                "" => error.full(),
+                why => format!("{}: {why}", error.full()),
+            };
+            return Decision {
+                reason,
+                ..(**by).clone()
+            };
+        }
         _ => (Control::NeverReached, String::new()),
     };
     let mut refused = control.denies(error.full(), &remedy);

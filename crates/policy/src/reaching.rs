@@ -1,9 +1,11 @@
 //! Whether a host is open to a program as a whole.
 
+use std::net::IpAddr;
+
 use stockade_types::{Host, HostName, Port, RequestKind, Subject, Verdict};
 
 use crate::{
-    Approvals, Meaning, NetRequest, Policy, Request,
+    Approvals, Decision, Meaning, NetRequest, Policy, Request,
     kinds::{
         Body, Features,
         net::{NetBody, NetFeatures, Programs, Topic},
@@ -20,6 +22,37 @@ pub struct LooksFor {
 }
 
 impl Policy {
+    /// Returns the deny of connections to an address, where a rule denies that address: it holds too
+    /// where a name leads there.
+    pub fn denies_address(&self, request: &NetRequest, address: IpAddr) -> Option<Decision> {
+        let host = Host::Address(address.to_canonical());
+        let features = Features::Net(NetFeatures {
+            host: &host,
+            port: request.port.get(),
+            program: Programs::of(&request.subject.exe),
+            http: None,
+        });
+        let is_deny = |number: usize| {
+            let rule = self.rules.get(number);
+            rule.is_some_and(|rule| rule.effect == Verdict::Deny && rule.net().is_some())
+        };
+        let candidates = self.index.candidates(&features).into_iter();
+        if !candidates.map(|candidate| candidate.rule).any(is_deny) {
+            return None;
+        }
+        let request = NetRequest {
+            host: host.clone(),
+            ..request.clone()
+        };
+        let decision = self.decide(&Request::Net(request), &Approvals::none());
+        let rule = decision.rule.as_ref()?;
+        let by_rule = self
+            .rule_list()
+            .iter()
+            .any(|own| own.id == *rule && own.effect == Verdict::Deny && own.net().is_some());
+        (decision.verdict == Verdict::Deny && by_rule).then_some(decision)
+    }
+
     /// Tells whether TLS of some connection can have to be opened.
     pub fn inspects(&self) -> bool {
         !self.credentials().is_empty()

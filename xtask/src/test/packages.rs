@@ -32,6 +32,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("strace", "strace"),
     ("ssh", "openssh-client"),
     ("sshd", "openssh-server"),
+    ("dig", "bind9-dnsutils"),
+    ("host", "bind9-host"),
 ];
 
 /// Prevents servers in packages from being started, now or with the machine: tests start their own.

@@ -15,6 +15,8 @@ mod deputy;
 mod egress;
 mod ends;
 mod files;
+mod hosts;
+mod internet;
 mod kernel;
 mod lifecycle;
 mod limits;

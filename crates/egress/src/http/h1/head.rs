@@ -10,6 +10,7 @@ use super::{
     lines::{self, Scanner, members},
 };
 use crate::{
+    grammar,
     http::{Addressed, Dressed, Field, Fields, Head},
     limits::TARGET_BYTES_MAX,
     proxies::Proxy,
@@ -322,12 +323,7 @@ pub(in crate::http) fn authority_of(bytes: &[u8]) -> Result<(Host, Option<u16>),
         }
         Some(_) => return Err(BAD),
     };
-    let bracketed = host.starts_with('[');
-    let host: Host = host.parse().map_err(|_| BAD)?;
-    // Brackets are for IPv6 and nothing else (RFC 3986 section 3.2.2).
-    if bracketed && !matches!(host, Host::Address(_)) {
-        return Err(BAD);
-    }
+    let host = grammar::host_of(host.as_bytes()).ok_or(BAD)?;
     Ok((host, port))
 }
 
