@@ -3,17 +3,22 @@
 use std::{
     fs::File,
     io::Read,
-    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    os::{
+        fd::AsFd,
+        unix::{fs::MetadataExt as _, process::CommandExt as _},
+    },
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, Signal, kill_process_group},
+    fs::{Mode, OFlags, open},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
 };
 use stockade_policy::CredentialSource;
-use stockade_types::{Secret, ignored};
+use stockade_types::{RawText, Secret, ignored};
 
 use crate::caller::Caller;
 
@@ -37,7 +42,7 @@ pub(super) fn value(source: &CredentialSource, caller: &Caller) -> Result<Secret
             value.map_err(|_| "is not text")?.to_owned()
         }
         CredentialSource::File(path) => file(path, caller)?,
-        CredentialSource::Command(argv) => command(argv, caller)?,
+        CredentialSource::Command(argv) => command(argv, &caller.environment, COMMAND_WAIT)?,
     };
     let line = text.lines().next().unwrap_or_default().trim();
     if line.len() < VALUE_BYTES_MIN {
@@ -57,7 +62,10 @@ pub(super) fn value(source: &CredentialSource, caller: &Caller) -> Result<Secret
 
 fn file(path: &str, caller: &Caller) -> Result<String, String> {
     let path = caller.expand(path).ok_or("has no place here")?;
-    let file = File::open(path.as_path()).map_err(|error| format!("cannot be read: {error}"))?;
+    // A pipe without a writer would keep an ordinary open waiting.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = open(path.as_path(), flags, Mode::empty());
+    let file = File::from(file.map_err(|error| format!("cannot be read: {error}"))?);
     let metadata = file
         .metadata()
         .map_err(|error| format!("cannot be read: {error}"))?;
@@ -81,10 +89,14 @@ fn first(from: impl Read) -> Result<String, String> {
 
 /// Runs a command of the caller. What it says beside its output is for the caller's eyes, and so goes
 /// where our own messages go.
-fn command(argv: &[String], caller: &Caller) -> Result<String, String> {
+fn command(
+    argv: &[String],
+    environment: &[(RawText, RawText)],
+    wait: Duration,
+) -> Result<String, String> {
     let (program, arguments) = argv.split_first().ok_or("names no program")?;
     let mut command = Command::new(program);
-    let variables = caller.environment.iter();
+    let variables = environment.iter();
     command
         .args(arguments)
         .env_clear()
@@ -95,7 +107,11 @@ fn command(argv: &[String], caller: &Caller) -> Result<String, String> {
     let mut child = command
         .spawn()
         .map_err(|error| format!("cannot be run: {error}"))?;
-    let said = said(&mut child);
+    let deadline = Deadline::after(wait);
+    let said = said(&mut child, &deadline).and_then(|said| {
+        over(&child, &deadline)?;
+        Ok(said)
+    });
     if said.is_err() {
         end(&child);
     }
@@ -110,24 +126,40 @@ fn command(argv: &[String], caller: &Caller) -> Result<String, String> {
     }
 }
 
-/// Reads all that a child prints, for a bounded time.
-fn said(child: &mut Child) -> Result<String, String> {
-    let mut output = child.stdout.take().ok_or("has no output")?;
-    let deadline = Instant::now() + COMMAND_WAIT;
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 1024]);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+/// When a command should be over.
+struct Deadline {
+    at: Instant,
+    wait: Duration,
+}
+
+impl Deadline {
+    fn after(wait: Duration) -> Self {
+        let at = Instant::now() + wait;
+        Self { at, wait }
+    }
+
+    /// Waits until something can be read.
+    fn until_readable(&self, fd: impl AsFd) -> Result<(), String> {
+        let left = self.at.saturating_duration_since(Instant::now());
         let wait = Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or_default(),
             tv_nsec: i64::from(left.subsec_nanos()),
         };
-        let ready = {
-            let mut fds = [PollFd::new(&output, PollFlags::IN)];
-            rustix::io::retry_on_intr(|| poll(&mut fds, Some(&wait)))
-        };
-        if !ready.is_ok_and(|count| count > 0) {
-            return Err(format!("took more than {} seconds", COMMAND_WAIT.as_secs()));
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&wait)));
+        if ready.is_ok_and(|count| count > 0) {
+            return Ok(());
         }
+        Err(format!("took more than {} seconds", self.wait.as_secs()))
+    }
+}
+
+/// Reads all that a child prints.
+fn said(child: &mut Child, deadline: &Deadline) -> Result<String, String> {
+    let mut output = child.stdout.take().ok_or("has no output")?;
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 1024]);
+    loop {
+        deadline.until_readable(&output)?;
         let count = output
             .read(&mut chunk)
             .map_err(|error| format!("cannot be read: {error}"))?;
@@ -141,10 +173,49 @@ fn said(child: &mut Child) -> Result<String, String> {
     }
 }
 
+/// Waits until a child has ended, which it need not do when it closes its output.
+fn over(child: &Child, deadline: &Deadline) -> Result<(), String> {
+    let failed = |error: Errno| format!("cannot be waited for: {error}");
+    let pid = pid(child).ok_or("cannot be waited for")?;
+    let ended = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
+    deadline.until_readable(&ended)
+}
+
 /// Ends a child and what it started.
 fn end(child: &Child) {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    if let Some(group) = group {
+    if let Some(group) = pid(child) {
         ignored(kill_process_group(group, Signal::KILL), "it may have ended");
+    }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::command;
+
+    /// A command that does not end is ended, whether it keeps its output open, has closed it or has left
+    /// it to a process of its own.
+    #[test]
+    fn a_slow_command_is_ended() {
+        for text in [
+            "sleep 1000",
+            "echo some-value; sleep 1000",
+            "echo some-value; exec >&-; sleep 1000",
+            "echo some-value; sleep 1000 &",
+        ] {
+            let argv = ["/bin/sh", "-c", text].map(str::to_owned);
+            let start = Instant::now();
+            let said = command(&argv, &[], Duration::from_millis(200));
+            assert_eq!(said, Err("took more than 0 seconds".to_owned()), "{text}");
+            assert!(start.elapsed() < Duration::from_secs(30), "{text}");
+        }
+        let argv = ["/bin/sh", "-c", "exec >&-; exit 0"].map(str::to_owned);
+        let said = command(&argv, &[], Duration::from_secs(30));
+        assert_eq!(said, Ok(String::new()));
     }
 }
