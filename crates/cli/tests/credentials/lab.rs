@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use stockade_testkit::{
-    Output, TestEnv,
+    Output, Run, TestEnv,
     env::User,
     http::{Request, Response},
     lab::TlsServer,
@@ -60,15 +60,19 @@ impl Lab {
 
     /// Runs a line in a session of a caller who has the value in `SVC_TOKEN`.
     pub(super) fn run(&self, env: &TestEnv, line: &str) -> Output {
-        let repo = env.repo();
-        env.session_with(repo.path(), &["--ask", "deny"])
+        self.start(env, line).env("SVC_TOKEN", VALUE).output()
+    }
+
+    /// The same of a caller who has no value.
+    pub(super) fn start(&self, env: &TestEnv, line: &str) -> Run {
+        let workspace = env.root().join("work");
+        env.write(workspace.join("README.md"), "lab\n");
+        env.session_with(workspace, &["--ask", "deny"])
             .args(["--policy", &self.policy])
-            .env("SVC_TOKEN", VALUE)
             .line(
                 line.replace("GOOD", &format!("https://good.test:{}", self.good.port()))
                     .replace("EVIL", &format!("https://evil.test:{}", self.evil.port())),
             )
-            .output()
     }
 
     /// Returns what the good host got in a field, request by request.

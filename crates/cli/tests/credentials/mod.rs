@@ -2,4 +2,8 @@
 
 mod answers;
 mod basic;
+mod git;
+mod kinds;
 mod lab;
+mod redirects;
+mod sources;
