@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-pub(crate) use stockade_event::text::{bytes, safe, words};
+pub(crate) use stockade_event::text::{bytes, number, safe, words};
 
 /// Escapes as [`safe`] does, but keeps the line breaks.
 pub(crate) fn safe_lines(text: &str) -> String {
@@ -50,19 +50,6 @@ pub(crate) fn wrapped(text: &str, indent: usize, columns: Option<usize>) -> Stri
         column += width;
     }
     broken
-}
-
-/// Writes a number with a comma between thousands.
-pub(crate) fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Writes `1 file`, `2 files`.

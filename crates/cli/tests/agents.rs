@@ -257,6 +257,30 @@ fn assert_calls_are_recorded(lab: &Lab, session: &str, model: &ModelServer) {
         "{}",
         events::summary(&events)
     );
+    assert_models_are_named(lab, session, model);
+}
+
+/// Each call has its model and its tokens in the record, and `show` says them.
+fn assert_models_are_named(lab: &Lab, session: &str, model: &ModelServer) {
+    let events = lab.env.events(session);
+    let calls: Vec<_> = events
+        .iter()
+        .filter(|event| event.kind() == "model.called")
+        .collect();
+    assert_eq!(
+        calls.len(),
+        model.bodies().len(),
+        "{}",
+        events::summary(&events)
+    );
+    for call in &calls {
+        let of = |name: &str| call.field(name);
+        assert_eq!((of("model"), of("ended")), (MODEL, "whole"), "{call:?}");
+    }
+    let shown = lab.env.stockade().args(["show", session]).success();
+    shown.assert_stdout(&format!("model  {MODEL} 100 in 10 out"));
+    let count = calls.len();
+    shown.assert_stdout(&format!("models     {MODEL} {count}× "));
 }
 
 /// Looks for the key of the model in the processes of a session, again and again while it runs.

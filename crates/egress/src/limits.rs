@@ -283,6 +283,17 @@ pub(crate) const FINDINGS_MAX: usize = 64;
 /// Secrets that are remembered so that each is recorded once; past it each is recorded.
 pub(crate) const SECRETS_SEEN_MAX: usize = 4096;
 
+/// Calls of models that are read at a time, each of which holds a few MiB at most; agents have some
+/// dozens. Of others it is only said that they were made.
+pub(crate) const CALLS_READ_MAX: usize = 128;
+
+/// Bytes that the compressed body of a call is unpacked to, to be read.
+pub(crate) const CALL_UNPACKED_BYTES_MAX: u64 = stockade_agents::BODY_BYTES_MAX;
+
+/// Entries of each list of a call that are recorded; the others are counted. Agents have some dozens of
+/// tools.
+pub(crate) const CALL_ENTRIES_MAX: usize = 64;
+
 /// How long a kept HTTP connection may wait for its next request.
 pub(crate) const KEEP_ALIVE_WAIT: Duration = Duration::from_mins(5);
 
@@ -316,6 +327,7 @@ const _: () = assert!(HEAD_READ_BYTES <= RELAY_CHUNK_BYTES);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(REF_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(OTHER_JSON_BYTES_MAX < MODEL_BYTES_MAX && MODEL_BYTES_MAX < HELD_BYTES_MAX);
+const _: () = assert!(CALL_ENTRIES_MAX <= stockade_agents::ENTRIES_MAX);
 const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
 const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(STREAMS_MAX == STREAMS_MAX_SETTING as usize);

@@ -4,190 +4,22 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    Access, Answerer, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, LimitName, RawText,
-    RuleId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
+    Access, Answerer, ApprovalId, AskMode, CallEnd, ClaimSource, DecisionId, DecisionRecord,
+    Digest, LimitName, ModelApi, ModelProvider, RawText, RuleId, Severity, Subject, Target, Tier,
+    UnixMillis, Verdict, WorkspaceMode,
 };
 
 use crate::{
+    beside::Beside,
     catalogue::{FieldDoc, KindDoc},
-    text::{because, bytes, connection_line, decided, guarantee_line, limit_text, safe, words},
+    declare::events,
+    model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen},
+    text::{
+        ModelCall, because, bytes, connection_line, decided, guarantee_line, limit_text,
+        model_line, safe, words,
+    },
     totals::{Counts, LayerSeen, SessionOutcome},
 };
-
-/// Declares from one text the enum, its catalogue and the way its own fields are written, so that
-/// none of them can miss a variant. A journal keeps fields marked with `@` beside the event: see
-/// the crate `journal`.
-///
-/// After the fields comes the line that `stockade events` shows; then, if there is one, the
-/// `target` that is not in a decision; then what the event `counts` in the totals; and whether it
-/// `closes`, so that a full journal accepts it.
-macro_rules! events {
-    ($(
-        $(#[doc = $doc:literal])+
-        $kind:literal $name:ident {
-            $($(#[doc = $field_doc:literal])+ $(@$beside:tt)? $field:ident: $type:ty,)+
-        }
-        => $line:expr;
-        $(target $target:expr;)?
-        $(counts $counts:expr;)?
-        $(closes $closes:literal;)?
-    )+) => {
-        /// Every event that a session can report; the set is closed.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(tag = "kind", content = "data")]
-        pub enum Event {
-            $(
-                $(#[doc = $doc])+
-                #[serde(rename = $kind)]
-                $name { $($(#[doc = $field_doc])+ $field: $type,)+ },
-            )+
-        }
-
-        impl Event {
-            /// Returns the name of the kind, `<noun>.<past verb>`.
-            pub const fn kind(&self) -> &'static str {
-                match self {
-                    $(Self::$name { .. } => $kind,)+
-                }
-            }
-
-            /// Says what happened in one line. It escapes every character of foreign text that a
-            /// terminal would obey or hide.
-            #[allow(unused_variables, reason = "a line tells the fields that matter")]
-            pub fn line(&self) -> String {
-                match self {
-                    $(Self::$name { $($field),+ } => $line,)+
-                }
-            }
-
-            /// Returns its target, if that is not in a decision.
-            #[allow(unused_variables, reason = "a target is made of some fields")]
-            pub fn own_target(&self) -> Option<Target> {
-                match self {
-                    $(Self::$name { $($field),+ } => events!(@some $($target)?),)+
-                }
-            }
-
-            /// Adds to the totals of a session what the event itself counts for, apart from its
-            /// decision.
-            #[allow(unused_variables, reason = "most kinds count as one")]
-            pub(crate) fn add_to(&self, totals: &mut Counts) {
-                match self {
-                    $(Self::$name { $($field),+ } => {
-                        $(apply(totals, $counts);)?
-                    })+
-                }
-            }
-
-            /// Returns whether it only reports something that has already happened, at the end or
-            /// about the record itself, so that a full journal still accepts it.
-            pub const fn closes(&self) -> bool {
-                match self {
-                    $(Self::$name { .. } => false $(|| $closes)?,)+
-                }
-            }
-
-            /// Returns the decision that the event carries.
-            #[allow(unused_variables, reason = "most fields carry none")]
-            pub fn decision(&self) -> Option<&DecisionRecord> {
-                match self {
-                    $(Self::$name { $($field),+ } => None
-                        $($(.or_else(|| events!(@decision $beside $field)))?)+,)+
-                }
-            }
-
-            /// Returns the process that the event is about, if the event itself names one.
-            #[allow(unused_variables, reason = "most fields name none")]
-            pub fn subject(&self) -> Option<&Subject> {
-                match self {
-                    $(Self::$name { $($field),+ } => None
-                        $($(.or_else(|| events!(@subject $beside $field)))?)+,)+
-                }
-            }
-
-            /// Passes to `put` the fields that a journal keeps within the event, in their order.
-            ///
-            /// # Errors
-            /// The error of `put`, at the first field that it does not accept.
-            pub fn own_fields<E>(
-                &self,
-                put: &mut impl FieldWriter<Error = E>,
-            ) -> Result<(), E> {
-                match self {
-                    $(Self::$name { $($field),+ } => {
-                        $(events!(@put put $($beside)?, $field);)+
-                        Ok(())
-                    })+
-                }
-            }
-        }
-
-        /// Returns the fields of a kind that a journal keeps beside the event.
-        pub fn fields_beside(kind: &str) -> &'static [&'static str] {
-            match kind {
-                $($kind => const { &[$($(events!(@name $beside $field),)?)+] },)+
-                _ => &[],
-            }
-        }
-
-        const CATALOGUE: &[KindDoc] = &[$(
-            KindDoc {
-                kind: $kind,
-                doc: concat!($($doc),+),
-                fields: &[$(
-                    FieldDoc {
-                        name: stringify!($field),
-                        type_name: stringify!($type),
-                        doc: concat!($($field_doc),+),
-                    },
-                )+],
-            },
-        )+];
-    };
-    (@put $put:ident beside, $field:ident) => { let _: &_ = $field; };
-    (@put $put:ident , $field:ident) => { $put.field(stringify!($field), $field)?; };
-    (@name beside $field:ident) => { stringify!($field) };
-    (@some $value:expr) => { Some($value) };
-    (@some) => { None };
-    (@decision beside $field:ident) => { Beside::decision($field) };
-    (@subject beside $field:ident) => { Beside::subject($field) };
-}
-
-/// A type of field that a journal can keep beside the event.
-trait Beside {
-    fn decision(&self) -> Option<&DecisionRecord>;
-    fn subject(&self) -> Option<&Subject>;
-}
-
-impl Beside for Subject {
-    fn decision(&self) -> Option<&DecisionRecord> {
-        None
-    }
-
-    fn subject(&self) -> Option<&Subject> {
-        Some(self)
-    }
-}
-
-impl Beside for DecisionRecord {
-    fn decision(&self) -> Option<&DecisionRecord> {
-        Some(self)
-    }
-
-    fn subject(&self) -> Option<&Subject> {
-        Some(&self.subject)
-    }
-}
-
-impl Beside for Option<DecisionRecord> {
-    fn decision(&self) -> Option<&DecisionRecord> {
-        self.as_ref()
-    }
-
-    fn subject(&self) -> Option<&Subject> {
-        self.as_ref().map(|decision| &decision.subject)
-    }
-}
 
 fn apply(totals: &mut Counts, add: impl FnOnce(&mut Counts)) {
     add(totals);
@@ -514,6 +346,86 @@ events! {
         path: Some(path.clone()),
         ..Target::default()
     };
+    /// A model was called, and its answer has ended. What was asked and answered are claims of the
+    /// program and the service, read while the bytes passed; no decision rests on them.
+    "model.called" ModelCalled {
+        /// The program that called it.
+        @beside process: Subject,
+        /// Where the claims were learned.
+        learned_from: ClaimSource,
+        /// The decision that allowed the request.
+        decision: DecisionId,
+        /// Canonical name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Whose protocol it is.
+        provider: ModelProvider,
+        /// The form of the call.
+        api: ModelApi,
+        /// The model that was asked for.
+        model_asked: Option<RawText>,
+        /// The model that answered, as it says.
+        model: Option<RawText>,
+        /// The id of the answer.
+        response_id: Option<RawText>,
+        /// Status of HTTP, if there was an answer.
+        status: Option<u16>,
+        /// The answer was to come in pieces.
+        streaming: bool,
+        /// Tokens: `input` with those from a cache (`cached`) and into one (`cache_written`), `output` with
+        /// those that the model kept for itself (`reasoning`).
+        usage: ModelUsage,
+        /// Why the answer ended, in the provider's word.
+        finish: Option<RawText>,
+        /// The kind of an error that it ended with, in the provider's word.
+        error: Option<RawText>,
+        /// Tools that the provider was allowed to run.
+        hosted_declared: Vec<HostedToolSeen>,
+        /// Tools that it ran, as it says.
+        hosted_used: Vec<HostedToolSeen>,
+        /// Names of the tools that the program runs itself.
+        functions: Listed<RawText>,
+        /// What was said since the model's last words: length and digest of each text.
+        prompts: Listed<TextSeen>,
+        /// What came of tool calls since then.
+        results: Listed<ToolResultSeen>,
+        /// Tool calls that the model asks for, those that were whole.
+        calls: Listed<ToolCallSeen>,
+        /// What the model said in text.
+        said: Option<TextSeen>,
+        /// Bytes of the body of the request.
+        bytes_out: u64,
+        /// Bytes of the body of the answer.
+        bytes_in: u64,
+        /// From the decision to the end, in milliseconds.
+        duration_ms: u64,
+        /// From the decision to the first byte of the body of the answer, in milliseconds.
+        first_byte_ms: Option<u64>,
+        /// `whole`, or `cut` if the answer or the call itself ended early.
+        ended: CallEnd,
+        /// What of it could not be read, and why.
+        unread: Option<String>,
+    }
+    => model_line(&ModelCall {
+        model: model.as_ref().or(model_asked.as_ref()),
+        provider: *provider,
+        usage,
+        duration_ms: *duration_ms,
+        finish: finish.as_ref(),
+        error: error.as_ref().map(|error| (*status, error)),
+        declared: hosted_declared,
+        used: hosted_used,
+        calls,
+        ended: *ended,
+        unread: unread.as_deref(),
+    });
+    target Target {
+        host: Some(host.clone()),
+        port: Some(*port),
+        ..Target::default()
+    };
+    closes true;
     /// Events that could not be recorded.
     "events.lost" EventsLost {
         /// The component that lost them.

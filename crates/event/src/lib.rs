@@ -3,10 +3,14 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod beside;
 mod catalogue;
+mod declare;
 mod durability;
 mod envelope;
 mod event;
+mod model;
+mod otel;
 pub mod summary;
 mod tally;
 pub mod text;
@@ -16,6 +20,8 @@ pub use catalogue::{FieldDoc, KindDoc};
 pub use durability::Durability;
 pub use envelope::{Envelope, Stamp, Truncated, rfc3339};
 pub use event::{Event, FieldWriter, catalogue, fields_beside};
+pub use model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen};
+pub use otel::{SEMANTIC_CONVENTIONS, attribute};
 pub use summary::Summary;
 pub use tally::Tally;
 pub use totals::{Counts, LayerSeen, SessionOutcome};

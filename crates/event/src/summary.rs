@@ -1,6 +1,8 @@
 //! A session in numbers and short lists: one fold over its events, used for the end of a run, for
 //! `show` and for `sessions`.
 
+mod models;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use crate::{
     text::limit_text,
     totals::{Counts, SessionOutcome},
 };
+
+pub use models::ModelCalls;
 
 /// How many different paths, hosts, refusals and open asks are listed one by one; the totals count
 /// all. A person reads tens; ten thousand keep the summary of a hostile session below a few MiB.
@@ -122,6 +126,15 @@ pub struct Summary {
     /// The outcome of the last allowed connection that could not be made, by `host:port`.
     #[serde(default)]
     pub unreached: BTreeMap<String, String>,
+    /// Calls of models, by the model.
+    #[serde(default)]
+    pub models: BTreeMap<String, ModelCalls>,
+    /// Calls of models that are not listed by model.
+    #[serde(default)]
+    pub models_more: ModelCalls,
+    /// Uses of tools that providers run, as they say, by the tool.
+    #[serde(default)]
+    pub hosted_tools: BTreeMap<String, u64>,
     /// Ports of the session, by the ports of the machine's loopback that reached them.
     #[serde(default)]
     pub published: BTreeMap<u16, u16>,
@@ -209,6 +222,7 @@ impl Summary {
             Event::PolicyLoaded { quiet, .. } => {
                 self.quiet_rules = quiet.iter().flatten().cloned().collect();
             }
+            Event::ModelCalled { .. } => self.called(&envelope.event),
             Event::LimitReached {
                 limit,
                 configured,

@@ -1,8 +1,14 @@
 //! Events in words, for one line of a terminal: foreign text is escaped.
 
-use stockade_types::{DecisionRecord, LimitName, RawText, Verdict};
+use stockade_types::{CallEnd, DecisionRecord, LimitName, ModelProvider, RawText, Verdict};
 
-use crate::totals::SessionOutcome;
+use crate::{
+    model::{HostedToolSeen, Listed, ModelUsage, ToolCallSeen},
+    totals::SessionOutcome,
+};
+
+/// Names of a list that one line has.
+const NAMES_MAX: usize = 4;
 
 /// Escapes characters that a terminal would obey or hide.
 pub fn safe(text: &str) -> String {
@@ -37,6 +43,19 @@ pub fn bytes(value: u64) -> String {
         }
     }
     format!("{value} B")
+}
+
+/// Writes a number with a comma between thousands.
+pub fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 impl SessionOutcome {
@@ -102,4 +121,99 @@ pub(crate) fn guarantee_line(guarantee: &str, holds: bool, why: &str) -> String 
 /// Appends a reason to a sentence, if there is one.
 pub(crate) fn because(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |why| format!(": {}", safe(why)))
+}
+
+/// What one line says of a call of a model.
+pub(crate) struct ModelCall<'a> {
+    pub(crate) model: Option<&'a RawText>,
+    pub(crate) provider: ModelProvider,
+    pub(crate) usage: &'a ModelUsage,
+    pub(crate) duration_ms: u64,
+    pub(crate) finish: Option<&'a RawText>,
+    /// The status of the answer and the error in it.
+    pub(crate) error: Option<(Option<u16>, &'a RawText)>,
+    pub(crate) declared: &'a [HostedToolSeen],
+    pub(crate) used: &'a [HostedToolSeen],
+    pub(crate) calls: &'a Listed<ToolCallSeen>,
+    pub(crate) ended: CallEnd,
+    pub(crate) unread: Option<&'a str>,
+}
+
+/// Says which model was called, with how many tokens, how it ended, and which tools it and its
+/// provider use.
+pub(crate) fn model_line(call: &ModelCall<'_>) -> String {
+    let model = call.model.map(RawText::display);
+    let model = model.unwrap_or_else(|| format!("a model of {}", call.provider));
+    let mut parts = vec![format!("{model} {}", tokens(call.usage))];
+    parts.push(match call.duration_ms {
+        millis @ 0..1000 => format!("{millis} ms"),
+        millis => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+    });
+    if let Some((status, error)) = call.error {
+        let status = status.map(|status| format!(" (status {status})"));
+        parts.push(format!("error: {error}{}", status.unwrap_or_default()));
+    }
+    if let Some(finish) = call.finish {
+        parts.push(format!("stop: {finish}"));
+    }
+    if call.calls.count > 0 {
+        let names = call.calls.first.iter().map(|call| call.name.display());
+        parts.push(format!("calls {}", some(names, call.calls.count)));
+    }
+    if !call.used.is_empty() {
+        parts.push(format!("provider ran {}", tools(call.used)));
+    }
+    if !call.declared.is_empty() {
+        parts.push(format!("provider may run {}", tools(call.declared)));
+    }
+    if call.ended == CallEnd::Cut {
+        parts.push("cut".to_owned());
+    }
+    if let Some(why) = call.unread {
+        parts.push(format!("not read: {}", safe(why)));
+    }
+    parts.join(", ")
+}
+
+/// Says how many tokens went in and came out.
+fn tokens(usage: &ModelUsage) -> String {
+    let (None, None) = (usage.input, usage.output) else {
+        let known = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), number);
+        let cached = usage.cached.filter(|cached| *cached > 0);
+        let cached = cached.map(|cached| format!(" ({} cached)", number(cached)));
+        return format!(
+            "{} in{} {} out",
+            known(usage.input),
+            cached.unwrap_or_default(),
+            known(usage.output)
+        );
+    };
+    "tokens not said".to_owned()
+}
+
+/// Names tools of a provider, with the servers behind them.
+pub fn tools(all: &[HostedToolSeen]) -> String {
+    let one = |tool: &HostedToolSeen| {
+        let server = tool.server.as_ref().map(|server| format!(" at {server}"));
+        let times = (tool.count > 1).then(|| format!(" {}×", number(tool.count)));
+        format!(
+            "{}{}{}",
+            tool.name,
+            server.unwrap_or_default(),
+            times.unwrap_or_default()
+        )
+    };
+    let count = u64::try_from(all.len()).unwrap_or(u64::MAX);
+    some(all.iter().map(one), count)
+}
+
+/// Writes the first names of `count`.
+fn some(names: impl Iterator<Item = String>, count: u64) -> String {
+    let named: Vec<String> = names.take(NAMES_MAX).collect();
+    let more = count.saturating_sub(u64::try_from(named.len()).unwrap_or(u64::MAX));
+    let text = named.join(", ");
+    if more > 0 {
+        return format!("{text} and {} more", number(more));
+    }
+    text
 }

@@ -123,6 +123,50 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// Where a claim about what an agent or a model said was learned.
+    ClaimSource {
+        /// In the traffic to the model, which the egress process passes on.
+        Traffic = "traffic",
+    }
+}
+
+vocabulary! {
+    /// Whose protocol a call of a model speaks; others offer the same ones.
+    ModelProvider {
+        /// Anthropic.
+        Anthropic = "anthropic",
+        /// OpenAI.
+        OpenAi = "openai",
+        /// Google.
+        Gemini = "gemini",
+    }
+}
+
+vocabulary! {
+    /// The form of a call of a model.
+    ModelApi {
+        /// Messages of Anthropic.
+        Messages = "messages",
+        /// Responses of OpenAI.
+        Responses = "responses",
+        /// Chat completions of OpenAI.
+        Chat = "chat-completions",
+        /// Content of Gemini.
+        Generate = "generate-content",
+    }
+}
+
+vocabulary! {
+    /// How a call of a model came to its end.
+    CallEnd {
+        /// Its answer was whole.
+        Whole = "whole",
+        /// Its answer, or the call itself, ended early.
+        Cut = "cut",
+    }
+}
+
+vocabulary! {
     /// How changes to the workspace become real.
     WorkspaceMode {
         /// At once.

@@ -6,6 +6,7 @@
 //! | `admit` | what happens to a request before anything of it is sent |
 //! | `credentials` | what programs send in the place of credentials, and what servers get |
 //! | `content` | what is found in requests, and what becomes of it |
+//! | `calls` | calls of models, read while they pass; `unpack` takes codings off |
 //! | `answer` | what clients are told of requests that are not served |
 //! | `meaning` | what the first bytes of a body say of the meaning of a request |
 //! | `h1` | HTTP/1: the strict reader, and the connection that carries one request after another |
@@ -16,15 +17,18 @@
 
 mod admit;
 mod answer;
+mod calls;
 mod content;
 mod credentials;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;
 mod meaning;
+mod unpack;
 
 pub(crate) use admit::{Admitted, Carrier, Way};
 pub(crate) use answer::{Answer, sentence};
+pub(crate) use calls::Tap;
 pub(crate) use content::{Contents, Place, Searched};
 pub(crate) use credentials::{Credentials, Dressed, Uses};
 pub use credentials::{CredentialsError, HeldCredential};

@@ -2,11 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![allow(dead_code, reason = "not every test file uses every sample")]
 
-use stockade_event::{Counts, Event, LayerSeen, SessionOutcome, Stamp};
+use stockade_event::{
+    Counts, Event, HostedToolSeen, LayerSeen, Listed, ModelUsage, SessionOutcome, Stamp, TextSeen,
+    ToolCallSeen, ToolResultSeen,
+};
 use stockade_types::{
-    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, LimitName, Person, ProcessId,
-    RawText, RequestKind, SessionId, Severity, Subject, Target, Tier, UnixMillis, Verdict,
-    WorkspaceMode,
+    Access, ApprovalId, AskMode, CallEnd, ClaimSource, DecisionId, DecisionRecord, Digest,
+    LimitName, ModelApi, ModelProvider, Person, ProcessId, RawText, RequestKind, SessionId,
+    Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 /// Every byte, then texts that break out of JSON, terminals, CSV and pages.
@@ -75,6 +78,7 @@ pub(crate) fn every_kind(text: &RawText) -> Vec<Event> {
     events.extend(done(text));
     events.extend(approved(text));
     events.extend(watched(text));
+    events.push(called(text));
     events
 }
 
@@ -158,6 +162,73 @@ fn done(text: &RawText) -> [Event; 5] {
             detail: "killed".to_owned(),
         },
     ]
+}
+
+fn called(text: &RawText) -> Event {
+    let seen = TextSeen {
+        bytes: u64::MAX,
+        digest: Digest::of(b"said"),
+    };
+    let tool = HostedToolSeen {
+        name: text.clone(),
+        server: Some(text.clone()),
+        count: 2,
+    };
+    Event::ModelCalled {
+        process: subject(text),
+        learned_from: ClaimSource::Traffic,
+        decision: DecisionId::new(7),
+        host: "model.test".to_owned(),
+        port: 443,
+        provider: ModelProvider::Anthropic,
+        api: ModelApi::Messages,
+        model_asked: Some(text.clone()),
+        model: Some(text.clone()),
+        response_id: Some(text.clone()),
+        status: Some(529),
+        streaming: true,
+        usage: ModelUsage {
+            input: Some(1234),
+            cached: Some(900),
+            cache_written: Some(0),
+            output: Some(u64::MAX),
+            reasoning: None,
+        },
+        finish: Some(text.clone()),
+        error: Some(text.clone()),
+        hosted_declared: vec![tool.clone()],
+        hosted_used: vec![tool],
+        functions: Listed {
+            count: 40,
+            first: vec![text.clone()],
+        },
+        prompts: Listed {
+            count: 1,
+            first: vec![seen],
+        },
+        results: Listed {
+            count: 3,
+            first: vec![ToolResultSeen {
+                call: text.clone(),
+                text: seen,
+            }],
+        },
+        calls: Listed {
+            count: 1,
+            first: vec![ToolCallSeen {
+                id: text.clone(),
+                name: text.clone(),
+                arguments: Some(seen),
+            }],
+        },
+        said: Some(seen),
+        bytes_out: 7,
+        bytes_in: 8,
+        duration_ms: 1500,
+        first_byte_ms: Some(12),
+        ended: CallEnd::Cut,
+        unread: Some(text.display()),
+    }
 }
 
 fn approved(text: &RawText) -> [Event; 4] {

@@ -19,6 +19,7 @@ pub(super) enum Mark {
     Started,
     Changed,
     Connected,
+    Called,
     Refused,
     Asked,
     Note,

@@ -189,6 +189,7 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
         Mark::Started => ("▸", Style::new()),
         Mark::Changed => ("✎", Style::new()),
         Mark::Connected => ("→", Style::new()),
+        Mark::Called => ("◇", Style::new()),
         Mark::Refused => ("✖", paint.refused),
         Mark::Asked => ("?", Style::new()),
         Mark::Note => ("!", Style::new()),

@@ -140,6 +140,7 @@ impl Timeline {
             | Event::ExecUnconfirmed { .. } => {
                 self.line(run, noted(time, event));
             }
+            Event::ModelCalled { .. } => self.called(time, event),
             Event::RefusalRepeated { decision, count } => {
                 self.refused_again(*decision, *count, time);
             }
@@ -219,6 +220,12 @@ impl Timeline {
         if let Some(Entry::Run(run)) = entry {
             run.processes += 1;
         }
+    }
+
+    /// Adds a call of a model, beside the blocks of commands: it is what the agent does between them.
+    fn called(&mut self, time: u64, event: &Event) {
+        let text = format!("model  {}", event.line());
+        self.line(None, Line::new(time, Mark::Called, text));
     }
 
     /// Says that a file was changed.

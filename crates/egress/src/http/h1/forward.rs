@@ -12,12 +12,12 @@ use super::{
     body::{Body, Framing},
     chunked::{Manner, Piece},
     head::{Carried, parse_response, write},
-    lines::Scanner,
+    lines::{self, Scanner},
     serve::{Exchange, Next},
 };
 use crate::{
     gate::{Held, Incoming, Outgoing, Unsent, count},
-    http::{Addressed, Answer, Searched, Uses},
+    http::{Addressed, Answer, Searched, Tap, Uses},
     judge::Allowed,
     limits::{HEAD_READ_BYTES, RELAY_CHUNK_BYTES, RESPONSE_WAIT, WAITING_BYTES_MAX},
     relay::relay,
@@ -55,16 +55,18 @@ impl Exchange<'_> {
         let head = write(&dressed, upstream.forward.as_ref());
         let started = AtomicBool::new(false);
         let mut server_rest = Vec::new();
+        let tap = Tap::new(&self.carrier, request, decision);
         let outcome = {
             // Each request is judged as a whole, so that nothing of it is left to watch.
             let (incoming, outgoing) = upstream.server.open(allowed, Watch::over());
             let (from, to) = self.client.split();
-            let body = (&mut self.pending, &mut content);
+            let body = (&mut self.pending, &mut content, &tap);
             let send = send(from, outgoing, &head, body);
             let back = Back {
                 request,
                 scrubber,
                 started: &started,
+                tap: &tap,
             };
             let receive = receive(incoming, to, back, &mut server_rest);
             both(send, receive).await
@@ -72,6 +74,7 @@ impl Exchange<'_> {
         self.carrier.found_in_body(decision, &mut content);
         let started = started.load(Ordering::Relaxed);
         let persistent = request.carried.persistent;
+        outcome.tell(tap);
         match outcome {
             Outcome::Whole {
                 persistent: true, ..
@@ -169,6 +172,22 @@ enum Outcome {
     Broken,
 }
 
+impl Outcome {
+    /// Says to who read the exchange how it ended.
+    fn tell(&self, tap: Tap) {
+        match self {
+            Self::Whole { .. } => tap.is_whole(),
+            Self::Refused(_) => tap.is_refused(),
+            Self::Switched
+            | Self::Malformed(_)
+            | Self::Answer(_)
+            | Self::Unsearchable
+            | Self::Broken => {}
+        }
+        drop(tap);
+    }
+}
+
 enum Sent {
     Whole,
     ServerGone,
@@ -205,6 +224,8 @@ struct Back<'a> {
     scrubber: Option<&'a Scrubber>,
     /// Set once the client has some of it.
     started: &'a AtomicBool,
+    /// Reads it.
+    tap: &'a Tap,
 }
 
 /// Runs both directions; the response decides when the exchange is over.
@@ -244,7 +265,7 @@ async fn send(
     mut from: Reader<'_>,
     mut to: Outgoing<'_, Addressed<Carried>>,
     head: &[u8],
-    (pending, content): (&mut Vec<u8>, &mut Searched<'_>),
+    (pending, content, tap): (&mut Vec<u8>, &mut Searched<'_>, &Tap),
 ) -> Sent {
     let carried = to.permitted().get().carried;
     let framing = carried.framing;
@@ -266,10 +287,10 @@ async fn send(
     }
     let mut body = Body::new(framing, Manner::Strict);
     if content.denies() {
-        return send_held(from, to, body, (pending, content)).await;
+        return send_held(from, to, body, (pending, content, tap)).await;
     }
     if !body.is_done() && !pending.is_empty() {
-        let ours = match searched(&mut body, pending, content) {
+        let ours = match searched(&mut body, pending, (content, tap)) {
             Ok(ours) => ours,
             Err(malformed) => return Sent::Malformed(malformed),
         };
@@ -281,7 +302,7 @@ async fn send(
     }
     while !body.is_done() {
         let turn = to.pass(&mut from, pending, |bytes| {
-            searched(&mut body, bytes, content)
+            searched(&mut body, bytes, (content, tap))
         });
         match timeout(RESPONSE_WAIT, turn).await {
             Ok(Turn::Moved) => {}
@@ -296,9 +317,16 @@ async fn send(
 }
 
 /// Follows a body, whose content is searched; returns how many of the bytes belong to it.
-fn searched(body: &mut Body, bytes: &[u8], content: &mut Searched<'_>) -> Result<usize, Malformed> {
+fn searched(
+    body: &mut Body,
+    bytes: &[u8],
+    (content, tap): (&mut Searched<'_>, &Tap),
+) -> Result<usize, Malformed> {
     body.read(bytes, |piece| match piece {
-        Piece::Data(data) => content.read(data),
+        Piece::Data(data) => {
+            content.read(data);
+            tap.request(data);
+        }
         Piece::Trailer(field) => content.read(field.value),
     })
 }
@@ -309,7 +337,7 @@ async fn send_held(
     mut from: Reader<'_>,
     mut to: Outgoing<'_, Addressed<Carried>>,
     mut body: Body,
-    (pending, content): (&mut Vec<u8>, &mut Searched<'_>),
+    (pending, content, tap): (&mut Vec<u8>, &mut Searched<'_>, &Tap),
 ) -> Sent {
     let mut held = Vec::new();
     while !body.is_done() {
@@ -320,7 +348,7 @@ async fn send_held(
                 Ok(Ok(0) | Err(_)) | Err(_) => return Sent::ClientGone,
             }
         }
-        let ours = match searched(&mut body, pending, content) {
+        let ours = match searched(&mut body, pending, (content, tap)) {
             Ok(ours) => ours,
             Err(malformed) => return Sent::Malformed(malformed),
         };
@@ -352,7 +380,10 @@ async fn receive(
     rest: &mut Vec<u8>,
 ) -> Got {
     let Back {
-        request, scrubber, ..
+        request,
+        scrubber,
+        tap,
+        ..
     } = back;
     let head = loop {
         let mut scanner = Scanner::default();
@@ -384,6 +415,7 @@ async fn receive(
             return Got::Broken;
         }
         if !head.is_interim() {
+            follow(tap, head.status, &bytes);
             break head;
         }
     };
@@ -391,8 +423,11 @@ async fn receive(
         return Got::Switched;
     }
     let whole = match scrubber {
-        Some(scrubber) => clean_body(&mut from, &mut to, (head.framing, scrubber), rest).await,
-        None => receive_body(&mut from, &mut to, head.framing, rest).await,
+        Some(scrubber) => {
+            let how = (head.framing, scrubber, tap);
+            clean_body(&mut from, &mut to, how, rest).await
+        }
+        None => receive_body(&mut from, &mut to, (head.framing, tap), rest).await,
     };
     if whole {
         Got::Whole {
@@ -403,15 +438,37 @@ async fn receive(
     }
 }
 
+/// Says which answer the next bytes are of.
+fn follow(tap: &Tap, status: u16, head: &[u8]) {
+    if !tap.is_there() {
+        return;
+    }
+    let fields = lines::split(head).map(|(_, fields)| fields);
+    let fields = fields.unwrap_or_default();
+    let codings = fields.iter().filter(|field| field.is("content-encoding"));
+    tap.head(status, codings.map(|field| field.value));
+}
+
+/// Follows a body of an answer; returns how many of the bytes belong to it.
+fn followed(body: &mut Body, bytes: &[u8], tap: &Tap) -> Result<usize, Malformed> {
+    if !tap.is_there() {
+        return body.feed(bytes);
+    }
+    body.read(bytes, |piece| match piece {
+        Piece::Data(data) => tap.answer(data),
+        Piece::Trailer(_) => {}
+    })
+}
+
 async fn receive_body(
     from: &mut Incoming<'_>,
     to: &mut Writer<'_>,
-    framing: Framing,
+    (framing, tap): (Framing, &Tap),
     rest: &mut Vec<u8>,
 ) -> bool {
     let mut body = Body::new(framing, Manner::Tolerant);
     if !body.is_done() && !rest.is_empty() {
-        let Ok(ours) = body.feed(rest) else {
+        let Ok(ours) = followed(&mut body, rest, tap) else {
             return false;
         };
         let beyond = rest.split_off(ours.min(rest.len()));
@@ -421,7 +478,7 @@ async fn receive_body(
         }
     }
     while !body.is_done() {
-        let turn = from.pass(to, rest, |bytes| body.feed(bytes));
+        let turn = from.pass(to, rest, |bytes| followed(&mut body, bytes, tap));
         match timeout(RESPONSE_WAIT, turn).await {
             Ok(Turn::Moved) => {}
             Ok(Turn::Ended) => return framing == Framing::UntilClose,
@@ -436,7 +493,7 @@ async fn receive_body(
 async fn clean_body(
     from: &mut Incoming<'_>,
     to: &mut Writer<'_>,
-    (framing, scrubber): (Framing, &Scrubber),
+    (framing, scrubber, tap): (Framing, &Scrubber, &Tap),
     rest: &mut Vec<u8>,
 ) -> bool {
     let mut body = Body::new(framing, Manner::Strict);
@@ -457,6 +514,8 @@ async fn clean_body(
         let Ok(ours) = body.feed_parts(rest, &mut content) else {
             return false;
         };
+        let parts = content.iter().cloned();
+        parts.for_each(|part| tap.answer(rest.get(part).unwrap_or_default()));
         let beyond = rest.split_off(ours.min(rest.len()));
         let bytes = std::mem::replace(rest, beyond);
         let clean = passage.push(scrubber, &bytes, &content, body.is_done());

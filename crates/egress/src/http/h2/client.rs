@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     gate,
-    http::{Answer, h1::Malformed},
+    http::{Answer, Tap, h1::Malformed},
     limits::RELAY_IDLE,
     scrub::{Passage, Scrubber},
 };
@@ -48,16 +48,24 @@ pub(crate) struct Client {
     body: Option<SendStream<Bytes>>,
     /// What takes values of credentials out of what the server says.
     scrub: Option<(Arc<Scrubber>, Passage)>,
+    /// Reads the response.
+    tap: Tap,
 }
 
 impl Client {
     /// Begins with nothing said.
-    pub(crate) const fn new(respond: SendResponse<Bytes>) -> Self {
+    pub(crate) fn new(respond: SendResponse<Bytes>) -> Self {
         Self {
             respond,
             body: None,
             scrub: None,
+            tap: Tap::default(),
         }
+    }
+
+    /// Has the response read while it is passed on.
+    pub(crate) fn follow(&mut self, tap: Tap) {
+        self.tap = tap;
     }
 
     /// Has values of credentials taken out of what is passed on.
@@ -119,12 +127,19 @@ impl Client {
         is_whole: bool,
     ) -> Result<(), h2::Error> {
         self.clean(head.headers_mut());
+        let codings = head.headers().get_all(header::CONTENT_ENCODING).iter();
+        self.tap
+            .head(head.status().as_u16(), codings.map(HeaderValue::as_bytes));
         self.body = Some(self.respond.send_response(head, is_whole)?);
+        if is_whole {
+            self.tap.is_whole();
+        }
         Ok(())
     }
 
     /// Passes bytes of the body on, as the client takes them.
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), h2::Error> {
+        self.tap.answer(&bytes);
         let bytes = match &mut self.scrub {
             None => bytes,
             Some((scrubber, passage)) => {
@@ -171,9 +186,11 @@ impl Client {
             return Err(Reason::INTERNAL_ERROR.into());
         };
         match trailers {
-            Some(trailers) => body.send_trailers(trailers),
-            None => body.send_data(Bytes::new(), true),
+            Some(trailers) => body.send_trailers(trailers)?,
+            None => body.send_data(Bytes::new(), true)?,
         }
+        self.tap.is_whole();
+        Ok(())
     }
 
     /// Ends the request without a response, or in the middle of it.
@@ -183,6 +200,8 @@ impl Client {
 
     /// Sends an answer of ours, if no other was begun; half an answer must not look like a whole one.
     pub(crate) async fn answer(&mut self, method: &str, answer: Answer) {
+        // It is no answer of the server's.
+        self.tap = Tap::default();
         let Ok(response) = response(&answer) else {
             return self.reset(Reason::INTERNAL_ERROR);
         };

@@ -20,7 +20,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    http::{Admitted, Answer, Searched, Uses, Way},
+    http::{Admitted, Answer, Searched, Tap, Uses, Way},
     judge::{Allowed, Waiter, Withdrawn},
 };
 
@@ -130,7 +130,7 @@ async fn forward(
     link: &Link,
     (allowed, uses, decision): (&Allowed<Judged>, &Uses, DecisionId),
     server: Option<Server>,
-    (body, client): (Upload, &mut Client),
+    (mut body, client): (Upload, &mut Client),
 ) -> Outcome {
     let request = allowed.permitted.get();
     let denied = &allowed.decision.terms.content_denied;
@@ -145,7 +145,13 @@ async fn forward(
     if let Err(decision) = content.refusal() {
         return Outcome::Refused(decision);
     }
+    let tap = Tap::new(&carrier, request, decision);
+    body.follow(tap.clone());
+    client.follow(tap.clone());
     let outcome = send(link, (allowed, uses), server, (body, client), &mut content).await;
+    if let Outcome::Refused(_) = outcome {
+        tap.is_refused();
+    }
     carrier.found_in_body(decision, &mut content);
     outcome
 }

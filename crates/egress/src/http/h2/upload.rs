@@ -9,7 +9,10 @@ use stockade_policy::Meaning;
 use tokio::time::timeout;
 
 use crate::{
-    http::meaning::{Held, Reading},
+    http::{
+        Tap,
+        meaning::{Held, Reading},
+    },
     limits::OPENING_WAIT,
 };
 
@@ -20,15 +23,23 @@ pub(super) struct Upload {
     /// Bytes of it for which the client may send as many more already.
     released: usize,
     stream: RecvStream,
+    /// Reads what is passed on.
+    tap: Tap,
 }
 
 impl Upload {
-    pub(super) const fn new(stream: RecvStream) -> Self {
+    pub(super) fn new(stream: RecvStream) -> Self {
         Self {
             ahead: VecDeque::new(),
             released: 0,
             stream,
+            tap: Tap::default(),
         }
+    }
+
+    /// Has the body read while it is passed on.
+    pub(super) fn follow(&mut self, tap: Tap) {
+        self.tap = tap;
     }
 
     /// Reads as much of the body as says more of what the request means. What is slow, broken or too
@@ -58,10 +69,14 @@ impl Upload {
 
     /// Returns the next piece; `None` at the end.
     pub(super) async fn data(&mut self) -> Option<Result<Bytes, h2::Error>> {
-        match self.ahead.pop_front() {
+        let data = match self.ahead.pop_front() {
             Some(data) => Some(Ok(data)),
             None => self.stream.data().await,
+        };
+        if let Some(Ok(bytes)) = &data {
+            self.tap.request(bytes);
         }
+        data
     }
 
     /// Says that so many bytes were passed on, so that as many more may come.

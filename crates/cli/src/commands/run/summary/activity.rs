@@ -2,7 +2,10 @@
 
 use std::cmp::Reverse;
 
-use stockade_event::{Summary, summary::Traffic};
+use stockade_event::{
+    Summary,
+    summary::{ModelCalls, Traffic},
+};
 use stockade_types::RawText;
 
 use super::{Extra, ITEM_CHARS_MAX, ITEMS_MAX, in_workspace, wrapped};
@@ -120,6 +123,61 @@ pub(super) fn connected(summary: &Summary) -> String {
         .collect();
     if hosts.len() > ITEMS_MAX {
         items.push(format!("… {} more", hosts.len() - ITEMS_MAX));
+    }
+    wrapped(&items, " · ")
+}
+
+/// Says which models were called, and how many tokens went in and came out, as their services say.
+pub(super) fn models(summary: &Summary) -> String {
+    let mut all: Vec<(&str, ModelCalls)> = summary
+        .models
+        .iter()
+        .map(|(name, calls)| (name.as_str(), *calls))
+        .collect();
+    all.sort_by_key(|(_, calls)| Reverse(calls.calls));
+    let mut items: Vec<String> = all
+        .iter()
+        .take(ITEMS_MAX)
+        .map(|(name, calls)| called(&cut(&safe(name), ITEM_CHARS_MAX / 2), *calls))
+        .collect();
+    let others = u64::try_from(all.len().saturating_sub(items.len())).unwrap_or(u64::MAX);
+    if others > 0 || summary.models_more.calls > 0 {
+        items.push("… others".to_owned());
+    }
+    wrapped(&items, " · ")
+}
+
+fn called(name: &str, calls: ModelCalls) -> String {
+    let cached = match calls.tokens_cached {
+        0 => String::new(),
+        cached => format!(" ({} cached)", number(cached)),
+    };
+    let failed = match calls.failed {
+        0 => String::new(),
+        failed => format!(", {} failed", number(failed)),
+    };
+    format!(
+        "{name} {}× {} in{cached} {} out{failed}",
+        number(calls.calls),
+        number(calls.tokens_in),
+        number(calls.tokens_out)
+    )
+}
+
+/// Says which tools providers ran, as they say.
+pub(super) fn hosted_tools(summary: &Summary) -> String {
+    let all = summary.hosted_tools.iter().take(ITEMS_MAX);
+    let mut items: Vec<String> = all
+        .map(|(name, count)| {
+            format!(
+                "ran {} {}×",
+                cut(&safe(name), ITEM_CHARS_MAX / 2),
+                number(*count)
+            )
+        })
+        .collect();
+    if summary.hosted_tools.len() > ITEMS_MAX {
+        items.push(format!("… {} more", summary.hosted_tools.len() - ITEMS_MAX));
     }
     wrapped(&items, " · ")
 }

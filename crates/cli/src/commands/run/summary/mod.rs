@@ -12,7 +12,10 @@ use stockade_policy::WorkspaceSettings;
 use stockade_types::{RawText, SessionId};
 
 use self::{
-    activity::{changed, connected, files_that_run_later, published, ran, runs_later, unreached},
+    activity::{
+        changed, connected, files_that_run_later, hosted_tools, models, published, ran, runs_later,
+        unreached,
+    },
     refusals::{quiet, refused},
 };
 use crate::human::{cut, number, plural, safe, span};
@@ -63,6 +66,13 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     let not_made = unreached(summary);
     if !not_made.is_empty() {
         line("unreached", &not_made);
+    }
+    let called = models(summary);
+    if !called.is_empty() {
+        line("models", &called);
+    }
+    if !summary.hosted_tools.is_empty() {
+        line("provider", &hosted_tools(summary));
     }
     if !summary.published.is_empty() {
         line("published", &published(summary));

@@ -1,0 +1,36 @@
+//! What agents and models say to each other: bytes in, claims out.
+//!
+//! A call of a model has a [`Place`], which its head says, a [`Request`] and a [`Response`], which are
+//! given the bytes of the two bodies while they pass. They hold a bounded part of them, whatever they
+//! are, never fail, and say at the end what was asked and answered. There is no IO here.
+//!
+//! | module | what |
+//! |---|---|
+//! | `place` | which requests are calls |
+//! | `call` | a call while it passes |
+//! | `adapters` | one file for each protocol, all of the same shape |
+//! | `claims` | what comes of it |
+//! | `content` | texts: length, digest, and what is kept |
+//! | `events`, `json`, `tree` | the two forms of bodies, read as they come |
+//! | `hosted` | tools that providers run |
+//!
+//! Everything that comes out is a claim of whoever sent the bytes: no decision rests on it.
+#![forbid(unsafe_code)]
+
+mod adapters;
+mod call;
+mod claims;
+mod content;
+mod events;
+mod hosted;
+mod json;
+mod limits;
+mod place;
+mod tree;
+
+pub use call::{Request, Response};
+pub use claims::{Answered, Asked, Bounded, Call, HostedTool, Returned, Usage};
+pub use content::Content;
+pub use hosted::{RunBy, run_by};
+pub use limits::{BODY_BYTES_MAX, ENTRIES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+pub use place::{Api, Place};

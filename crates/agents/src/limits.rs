@@ -1,0 +1,44 @@
+//! Every bound of this crate in one place, each with the reason for its value.
+
+/// Bytes of one body that are read. A request carries the whole conversation, pictures included, and
+/// servers take 20 to 32 MiB.
+pub const BODY_BYTES_MAX: u64 = 64 << 20;
+
+/// Values of JSON that are kept of one text. The new part of a conversation and some hundred tools
+/// have a few thousand; each takes about 100 bytes.
+pub(crate) const VALUES_MAX: usize = 16 * 1024;
+
+/// Values that a text has room for beside those, for members of the outermost object: what says the
+/// model stands there, and can come last.
+pub(crate) const OUTER_VALUES_MAX: usize = 256;
+
+/// Depth to which JSON is kept; schemas of tools are deepest, and are not kept.
+pub(crate) const DEPTH_MAX: usize = 32;
+
+/// Bytes of a name of a member; longer ones mean nothing here.
+pub(crate) const KEY_BYTES_MAX: usize = 128;
+
+/// Bytes of a text that is always kept, if its value is.
+pub(crate) const SHORT_BYTES_MAX: usize = 256;
+
+/// Bytes of one text that is kept; of a longer one length and digest are known.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of all longer texts of one body that are kept at a time.
+pub(crate) const TEXTS_BYTES_MAX: usize = 1 << 20;
+
+/// Digits of a number.
+pub(crate) const NUMBER_BYTES_MAX: usize = 32;
+
+/// Bytes of a name that a claim has: of a model, a tool, a call. What is longer is cut.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Entries of each list of a claim; what is beyond is counted. Agents declare some dozens of tools.
+pub const ENTRIES_MAX: usize = 256;
+
+/// Tool calls that are put together at a time, as their pieces come.
+pub(crate) const OPEN_CALLS_MAX: usize = 64;
+
+const _: () = assert!(NAME_BYTES_MAX <= SHORT_BYTES_MAX);
+const _: () = assert!(SHORT_BYTES_MAX < TEXT_BYTES_MAX && TEXT_BYTES_MAX < TEXTS_BYTES_MAX);
+const _: () = assert!(NUMBER_BYTES_MAX < SHORT_BYTES_MAX);

@@ -1,0 +1,96 @@
+//! The readers of calls against changed inputs.
+
+use stockade_agents::{Place, Request, Response};
+use stockade_fuzz::{TRIES, Target};
+
+use super::golden::{all, pieces};
+
+const PATHS: [&str; 4] = [
+    "/v1/messages",
+    "/v1/responses",
+    "/v1/chat/completions",
+    "/v1beta/models/m:streamGenerateContent",
+];
+
+const WORDS: &[&[u8]] = &[
+    b"\n\n",
+    b"\r\n",
+    b"data: ",
+    b"event: ",
+    b"data: [DONE]\n\n",
+    b"\"type\":",
+    b"\"index\":1,",
+    b"\\ud83d",
+    b"\\u00",
+    b"\xff",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b",",
+    b"null",
+    b"-1e999",
+    b"18446744073709551616",
+];
+
+/// Whatever is sent, it is read without a failure, and the same comes of it however it is cut.
+#[test]
+fn fuzz_model_bodies() {
+    let mut samples: Vec<Vec<u8>> = Vec::new();
+    for golden in all() {
+        samples.extend([golden.request, golden.answer]);
+    }
+    let target = Target {
+        name: "model-bodies",
+        samples,
+        words: WORDS,
+        tries: TRIES / 2,
+    };
+    stockade_fuzz::target(&target, |body| {
+        for path in PATHS {
+            let read = |sizes: &[usize]| {
+                let place = Place::of("POST", path.as_bytes()).unwrap();
+                let mut response = Response::new(place.api);
+                let mut request = Request::new(place);
+                pieces(body, sizes, |piece| {
+                    request.feed(piece);
+                    response.feed(piece);
+                });
+                (request.finish(), response.finish())
+            };
+            assert_eq!(read(&[usize::MAX]), read(&[1, 7, 2]));
+        }
+    });
+}
+
+/// No path makes it fail, and none of another method is a call.
+#[test]
+fn fuzz_model_place() {
+    let samples = PATHS.map(|path| path.as_bytes().to_vec()).to_vec();
+    let target = Target {
+        name: "model-place",
+        samples,
+        words: &[
+            b"/",
+            b"%2f",
+            b"%",
+            b":",
+            b"?",
+            b"/models/",
+            b"messages",
+            b"rawPredict",
+        ],
+        tries: TRIES,
+    };
+    stockade_fuzz::target(&target, |path| {
+        assert_eq!(Place::of("GET", path), None);
+        if let Some(place) = Place::of("POST", path) {
+            assert!(
+                place
+                    .model
+                    .is_none_or(|model| model.as_bytes().len() <= 128)
+            );
+        }
+    });
+}

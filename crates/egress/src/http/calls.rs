@@ -1,0 +1,347 @@
+//! Calls of models: what is asked and answered, read of a copy while it passes.
+//!
+//! A [`Tap`] is made for each admitted request whose address is one of a call. Whoever passes the two
+//! bodies on gives it their bytes; when the last of them lets go of it, the event `model.called` is
+//! written. It changes and holds up nothing, and no decision rests on it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use stockade_agents::{
+    Answered, Api, Asked, Bounded, Content, HostedTool, Place, Request, Response,
+};
+use stockade_event::{
+    Event, HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen,
+};
+use stockade_types::{
+    CallEnd, ClaimSource, DecisionId, Host, ModelApi, ModelProvider, Port, RawText, Subject,
+};
+
+use super::{
+    Addressed, Carrier, Contents, Field,
+    unpack::{Take, Unpack},
+};
+use crate::{
+    closings::Closings,
+    gate::count,
+    limits::{CALL_ENTRIES_MAX, CALLS_READ_MAX},
+};
+
+/// Calls that are read now.
+static READ: AtomicUsize = AtomicUsize::new(0);
+
+/// A call while it passes, or nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Tap(Option<Arc<Mutex<Passing>>>);
+
+/// What is known of a call.
+struct Passing {
+    about: About,
+    closings: Closings,
+    contents: Arc<Contents>,
+    started: Instant,
+    first_byte: Option<Instant>,
+    status: Option<u16>,
+    request: Side<Request>,
+    response: Side<Response>,
+    is_whole: bool,
+    /// It is in the record as a refusal.
+    is_refused: bool,
+}
+
+/// Whose call it is.
+struct About {
+    api: Api,
+    subject: Subject,
+    host: Host,
+    port: Port,
+    decision: DecisionId,
+}
+
+/// One body.
+struct Side<R: Take> {
+    bytes: u64,
+    body: Option<Unpack<R>>,
+    /// Why it is not read.
+    unread: Option<&'static str>,
+}
+
+impl<R: Take> Side<R> {
+    fn new(reader: Result<Unpack<R>, &'static str>) -> Self {
+        let (body, unread) = match reader {
+            Ok(body) => (Some(body), None),
+            Err(why) => (None, Some(why)),
+        };
+        Self {
+            bytes: 0,
+            body,
+            unread,
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.bytes = self.bytes.saturating_add(count(bytes.len()));
+        if let Some(body) = &mut self.body
+            && let Err(why) = body.feed(bytes)
+        {
+            self.unread = Some(why);
+        }
+    }
+}
+
+impl Take for Request {
+    fn take(&mut self, bytes: &[u8]) {
+        self.feed(bytes);
+    }
+}
+
+impl Take for Response {
+    fn take(&mut self, bytes: &[u8]) {
+        self.feed(bytes);
+    }
+}
+
+impl Tap {
+    /// Begins to read a request that was admitted, if its address is one of a call.
+    pub(crate) fn new<C>(
+        carrier: &Carrier<'_>,
+        request: &Addressed<C>,
+        decision: DecisionId,
+    ) -> Self {
+        let head = &request.head;
+        let Some(place) = Place::of(&head.method, head.path.as_bytes()) else {
+            return Self(None);
+        };
+        let api = place.api;
+        let has_room = READ.fetch_add(1, Ordering::Relaxed) < CALLS_READ_MAX;
+        let codings = head
+            .fields
+            .iter()
+            .filter(|field| field.is("content-encoding"));
+        let body = if has_room {
+            Unpack::new(
+                codings.map(|field: Field<'_>| field.value),
+                Request::new(place),
+            )
+        } else {
+            Err("too many calls at a time")
+        };
+        let passing = Passing {
+            about: About {
+                api,
+                subject: request.subject.clone(),
+                host: request.host.clone(),
+                port: request.port,
+                decision,
+            },
+            closings: carrier.proxy.closings.clone(),
+            contents: Arc::clone(&carrier.proxy.contents),
+            started: Instant::now(),
+            first_byte: None,
+            status: None,
+            request: Side::new(body),
+            response: Side {
+                bytes: 0,
+                body: None,
+                unread: (!has_room).then_some("too many calls at a time"),
+            },
+            is_whole: false,
+            is_refused: false,
+        };
+        Self(Some(Arc::new(Mutex::new(passing))))
+    }
+
+    fn with(&self, act: impl FnOnce(&mut Passing)) {
+        if let Some(passing) = &self.0 {
+            act(&mut passing.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Tells whether there is a call to read.
+    pub(crate) const fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes bytes of the body of the request.
+    pub(crate) fn request(&self, bytes: &[u8]) {
+        self.with(|passing| passing.request.feed(bytes));
+    }
+
+    /// Takes what matters of the head of the answer.
+    pub(crate) fn head<'f>(&self, status: u16, codings: impl Iterator<Item = &'f [u8]>) {
+        self.with(|passing| {
+            passing.status = Some(status);
+            if passing.response.unread.is_none() {
+                let reader = Response::new(passing.about.api);
+                passing.response = Side::new(Unpack::new(codings, reader));
+            }
+        });
+    }
+
+    /// Takes bytes of the body of the answer.
+    pub(crate) fn answer(&self, bytes: &[u8]) {
+        self.with(|passing| {
+            if !bytes.is_empty() {
+                passing.first_byte.get_or_insert_with(Instant::now);
+            }
+            passing.response.feed(bytes);
+        });
+    }
+
+    /// Says that the answer was passed on whole.
+    pub(crate) fn is_whole(&self) {
+        self.with(|passing| passing.is_whole = true);
+    }
+
+    /// Says that the rest of the call does not pass, which is in the record.
+    pub(crate) fn is_refused(&self) {
+        self.with(|passing| passing.is_refused = true);
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        READ.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_refused
+            && let Some(event) = self.event()
+        {
+            self.closings.add(event);
+        }
+    }
+}
+
+impl Passing {
+    /// Says what passed; `None` if it was no call of a model.
+    fn event(&mut self) -> Option<Event> {
+        let asked = self.request.body.take().and_then(Unpack::into_inner);
+        let asked = asked.map(Request::finish).unwrap_or_default();
+        let answered = self.response.body.take().and_then(Unpack::into_inner);
+        let answered = answered.map(Response::finish).unwrap_or_default();
+        let unread = self.unread(&asked, &answered);
+        if !asked.is_call && !answered.is_answer && self.request.unread.is_none() {
+            return None;
+        }
+        let is_error = self.status.is_some_and(|status| status >= 400);
+        let is_read = self.response.unread.is_none() && !answered.is_truncated;
+        let is_cut = !self.is_whole || (answered.is_cut && is_read && !is_error);
+        let span = |to: Instant| {
+            let span = to.saturating_duration_since(self.started);
+            u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+        };
+        let (provider, api) = words(self.about.api);
+        Some(Event::ModelCalled {
+            process: self.about.subject.clone(),
+            learned_from: ClaimSource::Traffic,
+            decision: self.about.decision,
+            host: self.about.host.to_string(),
+            port: self.about.port.get(),
+            provider,
+            api,
+            model_asked: self.name(asked.model.as_ref()),
+            model: self.name(answered.model.as_ref()),
+            response_id: self.name(answered.id.as_ref()),
+            status: self.status,
+            streaming: asked.streaming,
+            usage: ModelUsage {
+                input: answered.usage.input,
+                cached: answered.usage.cached,
+                cache_written: answered.usage.cache_written,
+                output: answered.usage.output,
+                reasoning: answered.usage.reasoning,
+            },
+            finish: self.name(answered.finish.as_ref()),
+            error: self.name(answered.error.as_ref()),
+            hosted_declared: self.tools(&asked.hosted),
+            hosted_used: self.tools(&answered.hosted),
+            functions: listed(&asked.functions, |name| self.shown(name)),
+            prompts: listed(&asked.prompts, text),
+            results: listed(&asked.results, |result| ToolResultSeen {
+                call: self.shown(&result.call),
+                text: text(&result.content),
+            }),
+            calls: listed(&answered.calls, |call| ToolCallSeen {
+                id: self.shown(&call.id),
+                name: self.shown(&call.name),
+                arguments: call.arguments.as_ref().map(text),
+            }),
+            said: answered.said.as_ref().map(text),
+            bytes_out: self.request.bytes,
+            bytes_in: self.response.bytes,
+            duration_ms: span(Instant::now()),
+            first_byte_ms: self.first_byte.map(span),
+            ended: if is_cut { CallEnd::Cut } else { CallEnd::Whole },
+            unread,
+        })
+    }
+
+    /// Says what could not be read, and why.
+    fn unread(&self, asked: &Asked, answered: &Answered) -> Option<String> {
+        const MORE: &str = "more than is read, or no JSON";
+        let why = |unread: Option<&'static str>, is_truncated: bool| {
+            unread.or(is_truncated.then_some(MORE))
+        };
+        let sides = [
+            ("request", why(self.request.unread, asked.is_truncated)),
+            ("answer", why(self.response.unread, answered.is_truncated)),
+        ];
+        let parts: Vec<String> = sides
+            .into_iter()
+            .filter_map(|(side, why)| Some(format!("{side}: {}", why?)))
+            .collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    fn name(&self, name: Option<&RawText>) -> Option<RawText> {
+        name.map(|name| self.shown(name))
+    }
+
+    /// Returns a name as it is recorded: a service may send a credential back in any place.
+    fn shown(&self, name: &RawText) -> RawText {
+        let shown = self.contents.shown_path(name);
+        shown.unwrap_or_else(|| name.clone())
+    }
+
+    fn tools(&self, all: &Bounded<HostedTool>) -> Vec<HostedToolSeen> {
+        let seen = |tool: &HostedTool| HostedToolSeen {
+            name: self.shown(&tool.name),
+            server: self.name(tool.server.as_ref()),
+            count: tool.count,
+        };
+        let all = all.entries().iter().take(CALL_ENTRIES_MAX);
+        all.map(seen).collect()
+    }
+}
+
+/// Returns whose form it is, and its word.
+const fn words(api: Api) -> (ModelProvider, ModelApi) {
+    match api {
+        Api::Messages => (ModelProvider::Anthropic, ModelApi::Messages),
+        Api::Responses => (ModelProvider::OpenAi, ModelApi::Responses),
+        Api::Chat => (ModelProvider::OpenAi, ModelApi::Chat),
+        Api::Generate => (ModelProvider::Gemini, ModelApi::Generate),
+    }
+}
+
+fn listed<T, S>(all: &Bounded<T>, seen: impl FnMut(&T) -> S) -> Listed<S> {
+    Listed {
+        count: all.count(),
+        first: all
+            .entries()
+            .iter()
+            .take(CALL_ENTRIES_MAX)
+            .map(seen)
+            .collect(),
+    }
+}
+
+const fn text(content: &Content) -> TextSeen {
+    TextSeen {
+        bytes: content.bytes(),
+        digest: content.digest(),
+    }
+}
