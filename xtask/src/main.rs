@@ -15,6 +15,7 @@ mod hour;
 mod out;
 mod process;
 mod properties;
+mod python;
 mod stage;
 mod test;
 mod tidy;

@@ -19,11 +19,12 @@ pub const CA_KEY_STORE: &str = "/run/stockade/ca.jks";
 /// The variable by which every virtual machine of Java takes options.
 const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
 /// Variables of clients that name all authorities they trust.
-pub const CA_BUNDLE_VARIABLES: [&str; 7] = [
+pub const CA_BUNDLE_VARIABLES: [&str; 8] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CURL_CA_BUNDLE",
     "GIT_SSL_CAINFO",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
     "PIP_CERT",
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_FILE",

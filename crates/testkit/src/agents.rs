@@ -37,6 +37,19 @@ pub fn require(name: &str) -> PathBuf {
     })
 }
 
+/// Returns the directory with the programs and libraries of Python that tests use, or ends the test.
+pub fn python() -> PathBuf {
+    std::env::var_os("STOCKADE_TEST_AGENTS")
+        .map(|directory| PathBuf::from(directory).join("python"))
+        .filter(|directory| directory.join("bin/uv").is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "this test needs `uv`, `grpcio` and `websockets`: install them with `pip install \
+                 --target DIR/python`, set STOCKADE_TEST_AGENTS to DIR, or run `cargo xtask test`"
+            )
+        })
+}
+
 /// Writes the configuration of Codex below `home` so that it asks the model at `base_url` (without
 /// a path); the command line or the preset of a boundary sets everything else.
 pub fn codex_config(home: &Path, base_url: &str) -> PathBuf {

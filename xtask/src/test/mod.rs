@@ -13,7 +13,7 @@ use std::{fmt, path::PathBuf, time::Instant};
 use anyhow::Result;
 
 use crate::{
-    Outcome, agents, out,
+    Outcome, agents, out, python,
     stage::Stage,
     test::{
         counts::Counts,
@@ -76,6 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         None
     };
     let agents = agents::ensure(&workspace::target_dir(&root)?, agents::AGENTS)?;
+    python::ensure(&agents)?;
     out::note("test: building");
     let built = Built::make(&root, &args.filters)?;
 

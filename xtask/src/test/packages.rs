@@ -15,6 +15,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("less", "less"),
     ("htop", "htop"),
     ("python3", "python3"),
+    ("/usr/lib/python3/dist-packages/pip", "python3-pip"),
     ("gcc", "gcc"),
     ("make", "make"),
     ("ip", "iproute2"),

@@ -5,16 +5,16 @@ use std::{
     fmt::Write as _,
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use stockade_testkit::{
-    Output, TestEnv,
+    Output, TestEnv, agents,
     approvals::{self, Answer},
     events::{self, Event},
-    lab::{Registry, TlsServer},
+    lab::{LibraryServer, Registry, TlsServer},
     run::require_tool,
 };
 
@@ -38,7 +38,7 @@ const fn client(program: &'static str, line: &'static str, prints: &'static str)
     }
 }
 
-const DOWNLOADS: [Client; 13] = [
+const DOWNLOADS: [Client; 16] = [
     client("curl", "curl -sS $U/file", "a file"),
     client("wget", "wget -q -O - $U/file", "a file"),
     client(
@@ -99,7 +99,53 @@ const DOWNLOADS: [Client; 13] = [
          -o Dir::Etc::SourceParts=/dev/null -o APT::Sandbox::User=$(id -un) download demo 2>&1; ls *.deb",
         "demo_1.0.0_all.deb",
     ),
+    client(
+        "python3",
+        "UV_DEFAULT_INDEX=$U/simple/ $LIBRARIES/bin/uv pip install -q --target t demo && ls t/demo.py",
+        "t/demo.py",
+    ),
+    client(
+        "python3",
+        "PYTHONPATH=$LIBRARIES /usr/bin/python3 ../call.py $CALLS",
+        "said counted 0 1 2 chat a b c",
+    ),
+    client(
+        "python3",
+        "PYTHONPATH=$LIBRARIES /usr/bin/python3 ../talk.py wss://$SOCKETS/",
+        "one two three",
+    ),
 ];
+
+/// A client with the library `grpcio`: one answer, a stream of them with trailers, and both at once.
+const CALL: &str = r#"
+import grpc, sys
+channel = grpc.secure_channel(sys.argv[1], grpc.ssl_channel_credentials())
+said, call = channel.unary_unary("/lab.Demo/Say").with_call(b"hello", timeout=20)
+assert said == b"hello", said
+trailer = lambda call: call.trailing_metadata()[0].value
+counted = channel.unary_stream("/lab.Demo/Count")(b"3", timeout=20)
+numbers = [number.decode() for number in counted]
+chat = channel.stream_stream("/lab.Demo/Chat")(iter([b"a", b"b", b"c"]), timeout=20)
+chat = [word.decode() for word in chat]
+print(trailer(call), trailer(counted), *numbers, "chat", *chat)
+if len(sys.argv) > 2:
+    try:
+        channel.unary_unary(sys.argv[2])(b"secret", timeout=20)
+    except grpc.RpcError as error:
+        print(error.code(), error.details())
+"#;
+
+/// A client with the library `websockets`.
+const TALK: &str = r#"
+import sys
+from websockets.sync.client import connect
+with connect(sys.argv[1]) as socket:
+    back = []
+    for message in ["one", "two", "three"]:
+        socket.send(message)
+        back.append(socket.recv(timeout=20))
+print(*back)
+"#;
 
 const JAVA: &str = "import java.net.URI; import java.net.http.*;
 public class Get { public static void main(String[] args) throws Exception {
@@ -108,33 +154,66 @@ public class Get { public static void main(String[] args) throws Exception {
 } }
 ";
 
-/// A registry whose requests are read under one name and pass unread under another.
-fn registry(env: &TestEnv, registry: Registry) -> (TlsServer, String) {
-    let server = TlsServer::with(&["registry.test", "mirror.test"], move |request| {
-        registry.answer(request)
-    });
-    let authority = env.write("authority.pem", server.certificate_pem());
-    let port = server.port();
-    let text = format!(
-        "schema = 1\n[network]\nupstream_ca = [\"{}\"]\n[network.hosts]\n\
-         \"registry.test\" = \"127.0.0.1\"\n\"mirror.test\" = \"127.0.0.1\"\n\
-         [[allow]]\nid = \"read\"\nwhat = \"net\"\nhosts = [\"registry.test\"]\nports = [{port}]\n\
-         methods = [\"GET\", \"HEAD\"]\nprivate = true\n\
-         [[ask]]\nid = \"publish\"\nwhat = \"net\"\nhosts = [\"registry.test\"]\nports = [{port}]\n\
-         methods = [\"PUT\", \"POST\"]\nprivate = true\n\
-         [[allow]]\nid = \"fetch\"\nwhat = \"net\"\nhosts = [\"registry.test\"]\nports = [{port}]\n\
-         methods = [\"POST\"]\npaths = [\"/*/git-upload-pack\"]\nprivate = true\n\
-         [[allow]]\nid = \"mirror\"\nwhat = \"net\"\nhosts = [\"mirror.test\"]\nports = [{port}]\n\
-         tls = \"splice\"\nprivate = true\n",
-        authority.display()
-    );
-    let policy = env.write("policy.toml", &text);
-    (server, policy.display().to_string())
+/// Servers whose requests are read under one name and pass unread under another.
+struct Lab {
+    registry: TlsServer,
+    calls: LibraryServer,
+    sockets: LibraryServer,
+    policy: String,
+}
+
+impl Lab {
+    fn new(env: &TestEnv, registry: Registry) -> Self {
+        let names = ["registry.test", "mirror.test"];
+        let registry = TlsServer::with(&names, move |request| registry.answer(request));
+        let calls = LibraryServer::grpc(env, &names);
+        let sockets = LibraryServer::websockets(env, &names);
+        let authorities = [
+            registry.certificate_pem(),
+            calls.certificate_pem(),
+            sockets.certificate_pem(),
+        ];
+        let authorities = env.write("authority.pem", &authorities.concat());
+        let ports = [registry.port(), calls.port(), sockets.port()];
+        let hosts = format!("hosts = [\"registry.test\"]\nports = {ports:?}\n");
+        let text = format!(
+            "schema = 1\n[network]\nupstream_ca = [\"{}\"]\n[network.hosts]\n\
+             \"registry.test\" = \"127.0.0.1\"\n\"mirror.test\" = \"127.0.0.1\"\n\
+             [[allow]]\nid = \"read\"\nwhat = \"net\"\n{hosts}private = true\nmethods = [\"GET\", \"HEAD\"]\n\
+             [[ask]]\nid = \"publish\"\nwhat = \"net\"\n{hosts}private = true\nmethods = [\"PUT\", \"POST\"]\n\
+             [[allow]]\nid = \"fetch\"\nwhat = \"net\"\n{hosts}private = true\nmethods = [\"POST\"]\n\
+             paths = [\"/*/git-upload-pack\", \"/lab.Demo/*\"]\n\
+             [[deny]]\nid = \"drop\"\nwhat = \"net\"\nhosts = [\"registry.test\"]\nports = [{}]\n\
+             paths = [\"/lab.Demo/Drop\"]\n\
+             [[allow]]\nid = \"mirror\"\nwhat = \"net\"\nhosts = [\"mirror.test\"]\nports = {ports:?}\n\
+             tls = \"splice\"\nprivate = true\n",
+            authorities.display(),
+            calls.port()
+        );
+        let policy = env.write("policy.toml", &text).display().to_string();
+        Self {
+            registry,
+            calls,
+            sockets,
+            policy,
+        }
+    }
+
+    /// Sets what the lines of clients name.
+    fn variables(&self, host: &str) -> String {
+        format!(
+            "export BIN=$PWD/bin LIBRARIES=$PWD/libraries U=https://{host}:{} CALLS={host}:{} \
+             SOCKETS={host}:{}; ",
+            self.registry.port(),
+            self.calls.port(),
+            self.sockets.port()
+        )
+    }
 }
 
 /// Runs each client in a directory of its own, one after the other, and says how each ended.
-fn script(host: &str, port: u16, clients: &[Client]) -> String {
-    let mut text = format!("export BIN=$PWD/bin U=https://{host}:{port}; ");
+fn script(host: &str, lab: &Lab, clients: &[Client]) -> String {
+    let mut text = lab.variables(host);
     for (place, client) in clients.iter().enumerate() {
         write!(
             text,
@@ -153,7 +232,8 @@ fn said<'o>(output: &'o Output, host: &str, place: usize) -> &'o str {
     rest.split_once(&end).unwrap_or_default().0
 }
 
-/// What the clients need beside the registry: a class of Java, and a cargo that this user may run.
+/// What the clients need beside the servers: a class of Java, a cargo that this user may run, and what
+/// is installed for Python.
 fn prepare(env: &TestEnv, workspace: &Path) {
     let classes = workspace.join("classes");
     env.write(classes.join("Get.java"), JAVA);
@@ -172,10 +252,26 @@ fn prepare(env: &TestEnv, workspace: &Path) {
     let cargo = workspace.join("bin/cargo");
     let sysroot = rustc(&["--print", "sysroot"]);
     fs::copy(Path::new(sysroot.trim()).join("bin/cargo"), &cargo).expect("cargo can be read");
-    for program in [compiler, cargo] {
+    let uv = prepare_python(env, workspace);
+    for program in [compiler, cargo, uv] {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
         env.own(&program);
     }
+}
+
+/// What is installed for Python, and programs that use it; returns where uv is.
+fn prepare_python(env: &TestEnv, workspace: &Path) -> PathBuf {
+    let libraries = workspace.join("libraries");
+    // The directory may be one that no other user can read.
+    let mut copy = Command::new("cp");
+    copy.arg("-r").args([&agents::python(), &libraries]);
+    assert!(
+        copy.status().is_ok_and(|status| status.success()),
+        "{copy:?}"
+    );
+    env.write(workspace.join("call.py"), CALL);
+    env.write(workspace.join("talk.py"), TALK);
+    libraries.join("bin/uv")
 }
 
 /// What cargo asks of the compiler for every target.
@@ -216,14 +312,14 @@ fn clients_download_as_they_are_needs_root() {
     for_each_user(|env| {
         let repo = env.repo();
         prepare(env, repo.path());
-        let (server, policy) = registry(env, Registry::new(env, &repo));
+        let lab = Lab::new(env, Registry::new(env, &repo));
         let hosts = ["registry.test", "mirror.test"];
         let line: String = hosts
             .iter()
-            .map(|host| script(host, server.port(), &DOWNLOADS))
+            .map(|host| script(host, &lab, &DOWNLOADS))
             .collect();
         let output = env
-            .session_with(repo.path(), &["--ask", "deny", "--policy", &policy])
+            .session_with(repo.path(), &["--ask", "deny", "--policy", &lab.policy])
             .timeout(WHOLE)
             .line(&line)
             .output();
@@ -248,6 +344,32 @@ fn clients_download_as_they_are_needs_root() {
     });
 }
 
+/// A call that is denied ends with the status and the words of the decision, and does not arrive.
+#[test]
+fn denied_calls_end_with_the_reason() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        prepare_python(env, repo.path());
+        let lab = Lab::new(env, Registry::new(env, &repo));
+        let line = format!(
+            "{} PYTHONPATH=$LIBRARIES /usr/bin/python3 call.py $CALLS /lab.Demo/Drop",
+            lab.variables("registry.test")
+        );
+        let output = env
+            .session_with(repo.path(), &["--ask", "deny", "--policy", &lab.policy])
+            .line(&line)
+            .output();
+        output
+            .assert_stdout("said counted 0 1 2 chat a b c")
+            .assert_stdout("StatusCode.PERMISSION_DENIED denied by stockade by the rule `drop`")
+            .assert_stdout("/lab.Demo/Drop");
+        assert_eq!(
+            lab.calls.arrived(),
+            ["Say hello", "Count 3", "Chat a", "Chat b", "Chat c"]
+        );
+    });
+}
+
 /// What is published waits for the owner's answer, and arrives after a yes alone. Both users get the
 /// toolchain of root.
 #[test]
@@ -255,21 +377,25 @@ fn clients_publish_once_the_owner_agrees_needs_root() {
     for_each_user(|env| {
         let repo = env.repo();
         prepare(env, repo.path());
-        let (server, policy) = registry(env, Registry::new(env, &repo));
-        let port = server.port();
+        let lab = Lab::new(env, Registry::new(env, &repo));
+        let port = lab.registry.port();
+        let wheel = repo.path().join("demo-1.0.0-py3-none-any.whl");
+        fs::copy(env.root().join("registry/demo.whl"), &wheel).expect("it was just made");
+        env.own(&wheel);
         let line = format!(
-            "export BIN=$PWD/bin U=https://registry.test:{port}; \
-             (mkdir n; cd n; npm init -y >/dev/null; echo //registry.test:{port}/npm/:_authToken=x > .npmrc; \
+            "{} (mkdir n; cd n; npm init -y >/dev/null; echo //registry.test:{port}/npm/:_authToken=x > .npmrc; \
              npm_config_registry=$U/npm/ npm publish >/dev/null 2>&1; echo npm $?); \
              (mkdir c; cd c; mkdir src; touch src/lib.rs; \
              printf '[package]\\nname = \"own\"\\nversion = \"0.1.0\"\\nedition = \"2021\"\\nlicense = \"MIT\"\\ndescription = \"x\"\\n' > Cargo.toml; \
              CARGO_REGISTRIES_LAB_INDEX=sparse+$U/index/ CARGO_REGISTRIES_LAB_TOKEN=x PATH=$BIN:$PATH \
              cargo publish -q --no-verify --allow-dirty --registry lab; echo cargo $?); \
+             UV_PUBLISH_TOKEN=x UV_PUBLISH_URL=$U/legacy/ $LIBRARIES/bin/uv publish -q *.whl; echo uv $?; \
              git push -q $U/shop.git HEAD:refs/heads/topic; echo git $?; \
-             curl -sS -T bin/rustc -w '%{{http_code}}\\n' $U/leak"
+             curl -sS -T bin/rustc -w '%{{http_code}}\\n' $U/leak",
+            lab.variables("registry.test")
         );
         let running = env
-            .session_with(repo.path(), &["--ask", "inbox", "--policy", &policy])
+            .session_with(repo.path(), &["--ask", "inbox", "--policy", &lab.policy])
             .timeout(WHOLE)
             .line(&line)
             .spawn();
@@ -285,9 +411,10 @@ fn clients_publish_once_the_owner_agrees_needs_root() {
         });
         output
             .assert_stdout("npm 0")
+            .assert_stdout("uv 0")
             .assert_stdout("git 0")
             .assert_stdout("not that");
-        let requests = server.requests();
+        let requests = lab.registry.requests();
         let written: Vec<_> = requests
             .iter()
             .filter(|request| request.method != "GET")
@@ -298,6 +425,7 @@ fn clients_publish_once_the_owner_agrees_needs_root() {
             [
                 "PUT /npm/n",
                 "PUT /api/v1/crates/new",
+                "POST /legacy/",
                 "POST /shop.git/git-receive-pack"
             ],
             "{output:?} {asked:?}"

@@ -32,8 +32,8 @@ pub(crate) struct Answer {
     pub(crate) kind: &'static str,
     /// The body; of JSON, one line with its end.
     pub(crate) body: Vec<u8>,
-    /// After how many seconds the request may be tried again, where it is known.
-    pub(crate) retry_seconds: Option<u64>,
+    /// Other fields of its head.
+    pub(crate) fields: Vec<(&'static str, String)>,
     /// What is to be said in one line, in printable ASCII; empty where the status says it.
     pub(crate) sentence: String,
 }
@@ -50,7 +50,7 @@ impl Answer {
             status: 200,
             kind,
             body,
-            retry_seconds: None,
+            fields: Vec::new(),
             sentence: String::new(),
         }
     }
@@ -106,7 +106,7 @@ impl Answer {
             403 => Self {
                 status: 429,
                 // Seconds are whole, and a second too early would be refused again.
-                retry_seconds: Some(wait.as_secs().saturating_add(1)),
+                fields: vec![("Retry-After", wait.as_secs().saturating_add(1).to_string())],
                 ..self
             },
             _ => self,
@@ -142,7 +142,7 @@ impl Answer {
             status,
             kind: JSON,
             body: body.into_bytes(),
-            retry_seconds: None,
+            fields: Vec::new(),
             sentence: String::new(),
         }
     }

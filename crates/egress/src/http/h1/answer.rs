@@ -14,7 +14,7 @@ pub(crate) async fn send_answer(client: &mut Stream, method: &str, answer: &Answ
         status,
         kind,
         body,
-        retry_seconds,
+        fields,
         sentence,
     } = answer;
     let phrase = match status {
@@ -33,11 +33,13 @@ pub(crate) async fn send_answer(client: &mut Stream, method: &str, answer: &Answ
         format!(": {sentence}")
     };
     let length = body.len();
-    let retry = retry_seconds.map(|seconds| format!("Retry-After: {seconds}\r\n"));
-    let retry = retry.unwrap_or_default();
+    let lines = fields
+        .iter()
+        .flat_map(|(name, value)| [name, ": ", value.as_str(), "\r\n"]);
+    let fields: String = lines.collect();
     let head = format!(
         "HTTP/1.1 {status} {phrase}{told}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-         Cache-Control: no-store\r\n{retry}Connection: close\r\n\r\n"
+         Cache-Control: no-store\r\n{fields}Connection: close\r\n\r\n"
     );
     let body: &[u8] = if method == "HEAD" { &[] } else { body };
     let text = [head.as_bytes(), body].concat();

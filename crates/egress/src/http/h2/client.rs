@@ -205,12 +205,12 @@ impl Client {
         let Ok(response) = response(&answer) else {
             return self.reset(Reason::INTERNAL_ERROR);
         };
-        let is_head = method == "HEAD";
+        let ends = method == "HEAD" || answer.body.is_empty();
         if self.body.is_some() {
             return self.reset(Reason::CANCEL);
         }
         // The client may be gone, which is no concern of the verdict.
-        if self.start(response, is_head).is_err() || is_head {
+        if self.start(response, ends).is_err() || ends {
             return;
         }
         if self.write(answer.body.into()).await.is_ok() {
@@ -220,10 +220,12 @@ impl Client {
 }
 
 fn response(answer: &Answer) -> Result<Response<()>, http::Error> {
-    Response::builder()
+    let head = Response::builder()
         .status(answer.status)
         .header(header::CONTENT_TYPE, answer.kind)
         .header(header::CONTENT_LENGTH, HeaderValue::from(answer.body.len()))
-        .header(header::CACHE_CONTROL, "no-store")
-        .body(())
+        .header(header::CACHE_CONTROL, "no-store");
+    let fields = answer.fields.iter();
+    let head = fields.fold(head, |head, (name, value)| head.header(*name, value));
+    head.body(())
 }

@@ -25,9 +25,40 @@ const UPLOAD: (&str, &str) = (
     "application/x-git-upload-pack-advertisement",
 );
 
-/// Answers a refused request as git reads it: an error line where refs are asked for, a message and a
-/// report of each ref where they are pushed. `None` if the client would not understand it.
+/// Kind of the bodies of gRPC, which can be followed by how messages are written in them.
+const CALL: &str = "application/grpc";
+/// `PERMISSION_DENIED` of gRPC.
+const CALL_DENIED: &str = "7";
+
+/// Answers a refused request in the protocol of its client; `None` if that shows the usual answer, or
+/// would not understand another one.
 pub(crate) fn reply(head: &Head, meaning: &[Meaning], record: &DecisionRecord) -> Option<Answer> {
+    call(head, record).or_else(|| git(head, meaning, record))
+}
+
+/// Answers a call of gRPC with a status alone: its clients show nothing of an answer with status 403.
+fn call(head: &Head, record: &DecisionRecord) -> Option<Answer> {
+    let is_call = |field: Field<'_>| {
+        let rest = field.value.strip_prefix(CALL.as_bytes());
+        field.is("content-type") && rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+    };
+    head.fields.iter().any(is_call).then(|| {
+        // The text is percent-encoded, where that is needed.
+        let text = sentence(record).replace('%', "%25");
+        let fields = vec![
+            ("grpc-status", CALL_DENIED.to_owned()),
+            ("grpc-message", text),
+        ];
+        Answer {
+            fields,
+            ..Answer::in_protocol(CALL, Vec::new())
+        }
+    })
+}
+
+/// Answers git: with an error line where refs are asked for, with a message and a report of each ref
+/// where they are pushed.
+fn git(head: &Head, meaning: &[Meaning], record: &DecisionRecord) -> Option<Answer> {
     let is_git = |field: Field<'_>| field.is("user-agent") && field.value.starts_with(b"git/");
     let git = meaning.iter().find_map(|one| match one {
         Meaning::Git(git) => Some(git),
