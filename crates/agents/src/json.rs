@@ -175,8 +175,8 @@ impl Json {
                     items.push(Tree::Cut);
                     Tree::List(items)
                 }
-                Open::Object(mut members, _) => {
-                    members.push((Vec::new(), Tree::Cut));
+                Open::Object(mut members, key) => {
+                    members.push((key, Tree::Cut));
                     Tree::Object(members)
                 }
             };

@@ -2,7 +2,7 @@
 
 /// Bytes of one body that are read. A request carries the whole conversation, pictures included, and
 /// servers take 20 to 32 MiB.
-pub const BODY_BYTES_MAX: u64 = 64 << 20;
+pub const BODY_BYTES_MAX: u64 = 32 << 20;
 
 /// Values of JSON that are kept of one text. The new part of a conversation and some hundred tools
 /// have a few thousand; each takes about 100 bytes.

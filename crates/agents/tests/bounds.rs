@@ -41,10 +41,10 @@ fn places_of_calls_are_told_from_others() {
     }
 }
 
-/// A million tool calls with one id, in an answer and in what comes back of them.
+/// A flood of tool calls with one id, in an answer and in what comes back of them.
 #[test]
-fn a_million_calls_are_counted() {
-    const CALLS: usize = 1_000_000;
+fn a_flood_of_calls_is_counted() {
+    const CALLS: usize = 100_000;
     let event =
         |kind: &str, rest: &str| format!("data: {{\"type\":\"{kind}\",\"index\":0{rest}}}\n\n");
     let block =
@@ -55,9 +55,9 @@ fn a_million_calls_are_counted() {
     ]
     .concat();
     let mut response = Response::new(place("/v1/messages").api);
-    (0..CALLS / 10).for_each(|_| response.feed(one.as_bytes()));
+    (0..CALLS).for_each(|_| response.feed(one.as_bytes()));
     let answered = response.finish();
-    assert_eq!(answered.calls.count(), (CALLS / 10) as u64);
+    assert_eq!(answered.calls.count(), CALLS as u64);
     assert_eq!(answered.calls.entries().len(), ENTRIES_MAX);
     assert!(answered.is_cut);
 

@@ -126,7 +126,7 @@ fn script(lab: &Lab, ways: &Ways) -> Vec<Step> {
         Step::shell(format!(
             "setsid sleep {daemon} > /dev/null 2>&1 & sleep 0.2; kill -0 $! && echo daemon runs"
         )),
-        Step::say("all steps are done"),
+        Step::searched("all steps are done"),
     ]
 }
 
@@ -278,9 +278,22 @@ fn assert_models_are_named(lab: &Lab, session: &str, model: &ModelServer) {
         assert_eq!((of("model"), of("ended")), (MODEL, "whole"), "{call:?}");
     }
     let shown = lab.env.stockade().args(["show", session]).success();
-    shown.assert_stdout(&format!("model  {MODEL} 100 in 10 out"));
-    let count = calls.len();
-    shown.assert_stdout(&format!("models     {MODEL} {count}× "));
+    shown.assert_stdout(&format!("model  {MODEL} 100 in (30 cached) 10 out"));
+    shown.assert_stdout(", provider ran web_search");
+    let (count, tokens) = (calls.len(), [100, 30, 10].map(|each| each * calls.len()));
+    let [read, cached, made] = tokens.map(grouped);
+    shown.assert_stdout(&format!(
+        "models     {MODEL} {count}× {read} in ({cached} cached) {made} out\n"
+    ));
+    shown.assert_stdout("ran web_search 1×");
+}
+
+/// Writes a number below a million as people read it.
+fn grouped(number: usize) -> String {
+    match number {
+        small @ 0..1000 => small.to_string(),
+        large => format!("{},{:03}", large / 1000, large % 1000),
+    }
 }
 
 /// Looks for the key of the model in the processes of a session, again and again while it runs.
@@ -482,6 +495,57 @@ fn codex_works_in_the_boundary() {
 fn claude_works_in_the_boundary() {
     for user in User::all() {
         works_in_the_boundary(&CLAUDE, user.as_deref());
+    }
+}
+
+/// A rule keeps a provider from running tools: the real Codex, which declares a search by itself, is told
+/// which rule it was and why, and works once its own configuration has no search.
+#[test]
+fn codex_is_refused_a_search_that_nobody_sees() {
+    for user in User::all() {
+        let lab = Lab::new(user.as_deref());
+        let model = ModelServer::start_tls("model.test", Vec::new());
+        let url = model.url_as("model.test");
+        let config = agents::codex_config(&lab.env.home(), &url);
+        let rule = format!(
+            "\n[[deny]]\nid = \"unseen-tools\"\nwhat = \"model\"\nhosts = [\"model.test\"]\nports = \
+             [{}]\nhosted_tools = [\"web_search\"]\nreason = \"searches are not ours to see\"\n",
+            model.port()
+        );
+        let policy = policy(&lab, &model);
+        let text = fs::read_to_string(&policy).expect("it was written");
+        let policy = lab.env.write("with-rule.toml", &format!("{text}{rule}"));
+        let program = agents::require(CODEX.name);
+        let run = |words: Vec<String>| {
+            let wish = Wish {
+                words: &words,
+                policy: policy.clone(),
+                variables: (CODEX.variables)(&url),
+                timeout: agents::AGENT_TIMEOUT,
+                answer: denied(),
+            };
+            list::run(&lab, wish)
+        };
+        model.play(vec![Step::say("it is said")]);
+        let refused = run((CODEX.words)(&program, "say it"));
+        let text = format!("{}{}", refused.output.stdout, refused.output.stderr);
+        for part in ["unseen-tools", "searches are not ours to see"] {
+            assert!(text.contains(part), "{part} in {:?}", refused.output);
+        }
+        assert!(model.bodies().is_empty(), "none of a call arrived");
+        let record = lab.env.events(&refused.id);
+        let is_call = |event: &&events::Event| event.kind() == "model.called";
+        assert!(!record.iter().any(|event| is_call(&event)));
+        // It tries again, and each try is refused.
+        let refusals: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();
+        let by_rule = |event: &&&events::Event| event.rule() == "unseen-tools";
+        assert!(refusals.iter().any(|event| by_rule(&event)));
+        let old = fs::read_to_string(&config).expect("it was written");
+        lab.env
+            .write(&config, &format!("web_search = \"disabled\"\n{old}"));
+        let done = run((CODEX.words)(&program, "say it"));
+        done.output.assert_success().assert_stdout("it is said");
+        model.assert_finished();
     }
 }
 

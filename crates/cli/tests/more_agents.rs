@@ -157,6 +157,9 @@ fn is_at_home(agent: &Agent) {
         assert!(is_made, "{results:#?}");
         let made = std::fs::read_to_string(lab.repo.path().join("made.txt"));
         assert_eq!(made.unwrap_or_default(), "by the agent\n");
+        // Whatever the agent, and without TLS too.
+        let shown = lab.env.stockade().args(["show", &first.id]).success();
+        shown.assert_stdout(&format!("model  {MODEL} 100 in (30 cached) 10 out"));
         let bodies = |model: &ModelServer| {
             let bodies = model.bodies();
             bodies.iter().map(ToString::to_string).collect::<String>()

@@ -285,7 +285,16 @@ pub(crate) const SECRETS_SEEN_MAX: usize = 4096;
 
 /// Calls of models that are read at a time, each of which holds a few MiB at most; agents have some
 /// dozens. Of others it is only said that they were made.
-pub(crate) const CALLS_READ_MAX: usize = 128;
+pub(crate) const CALLS_READ_MAX: usize = 64;
+
+/// Bodies of calls in brotli or Zstandard that are unpacked at a time: each holds up to 16 MiB for that.
+pub(crate) const CALLS_UNPACKED_MAX: usize = 16;
+
+/// Window of Zstandard as a power of two: 8 MiB, which is all that HTTP has (RFC 9659).
+pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// Bytes that are unpacked at once.
+pub(crate) const UNPACK_PIECE_BYTES: usize = 16 * 1024;
 
 /// Bytes that the compressed body of a call is unpacked to, to be read.
 pub(crate) const CALL_UNPACKED_BYTES_MAX: u64 = stockade_agents::BODY_BYTES_MAX;

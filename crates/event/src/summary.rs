@@ -18,7 +18,7 @@ use crate::{
     totals::{Counts, SessionOutcome},
 };
 
-pub use models::ModelCalls;
+pub use models::{HostedUse, ModelCalls};
 
 /// How many different paths, hosts, refusals and open asks are listed one by one; the totals count
 /// all. A person reads tens; ten thousand keep the summary of a hostile session below a few MiB.
@@ -132,9 +132,9 @@ pub struct Summary {
     /// Calls of models that are not listed by model.
     #[serde(default)]
     pub models_more: ModelCalls,
-    /// Uses of tools that providers run, as they say, by the tool.
+    /// Tools that providers run, by the tool.
     #[serde(default)]
-    pub hosted_tools: BTreeMap<String, u64>,
+    pub hosted_tools: BTreeMap<String, HostedUse>,
     /// Ports of the session, by the ports of the machine's loopback that reached them.
     #[serde(default)]
     pub published: BTreeMap<u16, u16>,

@@ -13,6 +13,7 @@ mod frames;
 mod http2;
 mod inspection;
 mod meaning;
+mod models;
 mod ports;
 mod proxies;
 mod rates;

@@ -55,6 +55,15 @@ impl Answer {
         }
     }
 
+    /// Says something in JSON of a service's own form.
+    pub(crate) fn in_json(status: u16, body: &impl Serialize, sentence: &str) -> Option<Self> {
+        let text = serde_json::to_string(body).ok()?;
+        Some(Self {
+            sentence: sentence.to_owned(),
+            ..Self::with(status, text)
+        })
+    }
+
     /// Puts the sentence where a client shows it, by how it names itself.
     pub(crate) fn for_agent(self, agent: &[u8]) -> Self {
         if self.sentence.is_empty() || !agent.starts_with(GIT) {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stockade_types::RawText;
 
 use super::Summary;
-use crate::event::Event;
+use crate::{event::Event, model::HostedToolSeen};
 
 /// How many models, and how many tools of providers, are listed one by one. A session has a few; whoever
 /// sends the bytes can invent any number.
@@ -23,6 +23,15 @@ pub struct ModelCalls {
     pub tokens_cached: u64,
     /// Tokens that were made.
     pub tokens_out: u64,
+}
+
+/// A tool that providers run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostedUse {
+    /// Calls that let the provider run it.
+    pub declared: u64,
+    /// How often it ran, as the provider says.
+    pub used: u64,
 }
 
 impl ModelCalls {
@@ -44,6 +53,7 @@ impl Summary {
             model_asked,
             usage,
             error,
+            hosted_declared,
             hosted_used,
             ..
         } = event
@@ -67,12 +77,23 @@ impl Summary {
         } else {
             self.models_more.add(one);
         }
+        for tool in hosted_declared {
+            self.hosted(tool, |known| {
+                known.declared = known.declared.saturating_add(1);
+            });
+        }
         for tool in hosted_used {
-            let name = tool.name.display();
-            if self.hosted_tools.len() < MODELS_MAX || self.hosted_tools.contains_key(&name) {
-                let count = self.hosted_tools.entry(name).or_default();
-                *count = count.saturating_add(tool.count);
-            }
+            self.hosted(tool, |known| {
+                known.used = known.used.saturating_add(tool.count);
+            });
+        }
+    }
+
+    /// Adds to a tool of a provider, if there is room for it.
+    fn hosted(&mut self, tool: &HostedToolSeen, add: impl FnOnce(&mut HostedUse)) {
+        let name = tool.name.display();
+        if self.hosted_tools.len() < MODELS_MAX || self.hosted_tools.contains_key(&name) {
+            add(self.hosted_tools.entry(name).or_default());
         }
     }
 }

@@ -45,36 +45,24 @@ pub(super) fn turn(body: &Value) -> Option<Turn> {
 
 /// Writes the answer to a turn, or to a side request if there is no reply.
 pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -> io::Result<()> {
-    let (block, delta, stop_reason) = match reply {
-        Some(Reply::Call { id, command }) => {
-            let name = shell_tool(body).unwrap_or("Bash");
-            let input = if name == "run_shell_command" {
-                json!({ "command": command, "description": "Runs a step", "is_background": false })
-            } else {
-                json!({ "command": command, "description": "Runs a step", "timeout": TIMEOUT_MS })
-            };
-            let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
-            let delta = json!({ "type": "input_json_delta", "partial_json": input.to_string() });
-            (block, delta, "tool_use")
-        }
+    let (mut blocks, stop_reason) = match reply {
+        Some(Reply::Call { id, command }) => (vec![call(body, id, command)], "tool_use"),
         // Only Codex leaves a command running and can be asked for the rest of its output.
-        Some(Reply::Poll { .. }) | None => say("lab"),
-        Some(Reply::Say(text)) => say(text),
+        Some(Reply::Poll { .. }) | None => (vec![say("lab")], "end_turn"),
+        Some(Reply::Say(text) | Reply::Searched(text)) => (vec![say(text)], "end_turn"),
     };
+    if let Some(Reply::Searched(_)) = reply {
+        blocks.splice(..0, search());
+    }
     let message = json!({
         "id": "msg-lab", "type": "message", "role": "assistant", "model": MODEL, "content": [],
         "stop_reason": null, "stop_sequence": null,
-        "usage": { "input_tokens": 100, "output_tokens": 1 },
+        "usage": { "input_tokens": 60, "cache_read_input_tokens": 30,
+                   "cache_creation_input_tokens": 10, "output_tokens": 1 },
     });
     if body.get("stream").and_then(Value::as_bool) != Some(true) {
-        let input = delta.get("partial_json").and_then(Value::as_str);
-        let input = input.and_then(|text| serde_json::from_str(text).ok());
-        let block = match (input, delta.get("text")) {
-            (Some(input), _) => with(block, "input", input),
-            (None, Some(text)) => with(block, "text", text.clone()),
-            (None, None) => block,
-        };
-        let message = with(message, "content", json!([block]));
+        let blocks: Vec<Value> = blocks.into_iter().map(whole).collect();
+        let message = with(message, "content", json!(blocks));
         let message = with(message, "stop_reason", json!(stop_reason));
         return Response::json(200, &message).write(out);
     }
@@ -83,14 +71,15 @@ pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -
         events.send(kind, &with(data, "type", json!(kind)))
     };
     send(&mut events, "message_start", json!({ "message": message }))?;
-    let start = json!({ "index": 0, "content_block": block });
-    send(&mut events, "content_block_start", start)?;
-    send(
-        &mut events,
-        "content_block_delta",
-        json!({ "index": 0, "delta": delta }),
-    )?;
-    send(&mut events, "content_block_stop", json!({ "index": 0 }))?;
+    for (index, (block, delta)) in blocks.into_iter().enumerate() {
+        let start = json!({ "index": index, "content_block": block });
+        send(&mut events, "content_block_start", start)?;
+        if let Some(delta) = delta {
+            let delta = json!({ "index": index, "delta": delta });
+            send(&mut events, "content_block_delta", delta)?;
+        }
+        send(&mut events, "content_block_stop", json!({ "index": index }))?;
+    }
     let end = json!({
         "delta": { "stop_reason": stop_reason, "stop_sequence": null },
         "usage": { "output_tokens": 10 },
@@ -100,13 +89,47 @@ pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -
     events.finish()
 }
 
-fn say(text: &str) -> (Value, Value, &'static str) {
+/// A block of an answer, and the piece that comes after it in a stream.
+type Block = (Value, Option<Value>);
+
+/// Returns a block as it is in an answer that is no stream.
+fn whole((block, delta): Block) -> Value {
+    let Some(delta) = delta else {
+        return block;
+    };
+    let input = delta.get("partial_json").and_then(Value::as_str);
+    let input = input.and_then(|text| serde_json::from_str(text).ok());
+    match (input, delta.get("text")) {
+        (Some(input), _) => with(block, "input", input),
+        (None, Some(text)) => with(block, "text", text.clone()),
+        (None, None) => block,
+    }
+}
+
+fn call(body: &Value, id: &str, command: &str) -> Block {
+    let name = shell_tool(body).unwrap_or("Bash");
+    let input = if name == "run_shell_command" {
+        json!({ "command": command, "description": "Runs a step", "is_background": false })
+    } else {
+        json!({ "command": command, "description": "Runs a step", "timeout": TIMEOUT_MS })
+    };
+    let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
+    let delta = json!({ "type": "input_json_delta", "partial_json": input.to_string() });
+    (block, Some(delta))
+}
+
+/// Returns the blocks of a search that the provider makes, and of what it found.
+fn search() -> [Block; 2] {
+    let id = "srvtoolu-lab";
+    let input = json!({ "query": "weather" });
+    let used = json!({ "type": "server_tool_use", "id": id, "name": "web_search", "input": input });
+    let found = json!({ "type": "web_search_tool_result", "tool_use_id": id, "content": [] });
+    [(used, None), (found, None)]
+}
+
+fn say(text: &str) -> Block {
     let block = json!({ "type": "text", "text": "" });
-    (
-        block,
-        json!({ "type": "text_delta", "text": text }),
-        "end_turn",
-    )
+    (block, Some(json!({ "type": "text_delta", "text": text })))
 }
 
 /// Returns the text of a result: a string, or a list of blocks that each have a text.

@@ -33,12 +33,19 @@ pub enum Step {
     Shell(String),
     /// Says something and ends its turn; the next step belongs to the next prompt.
     Say(String),
+    /// The same, after the provider of the model has searched the web by itself.
+    Searched(String),
 }
 
 impl Step {
     /// Makes a shell step.
     pub fn shell(command: impl Into<String>) -> Self {
         Self::Shell(command.into())
+    }
+
+    /// Makes a step that ends the turn after a search of the provider.
+    pub fn searched(text: impl Into<String>) -> Self {
+        Self::Searched(text.into())
     }
 
     /// Makes a step that ends the turn.
@@ -209,6 +216,8 @@ enum Reply {
     Poll { id: String, session: u64 },
     /// Say something and end the turn.
     Say(String),
+    /// Say that a search was made by the provider, then something, and end the turn.
+    Searched(String),
 }
 
 /// The contents of one request, independent of the protocol.
@@ -303,6 +312,7 @@ impl State {
         self.next += 1;
         match step {
             Step::Say(text) => Reply::Say(text),
+            Step::Searched(text) => Reply::Searched(text),
             Step::Shell(command) => {
                 let id = format!("call-{number}");
                 self.pending = Some(Pending {

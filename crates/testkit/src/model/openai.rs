@@ -41,28 +41,35 @@ pub(super) fn running_session(output: &str) -> Option<u64> {
 
 /// Writes the answer to a turn, or to a side request if there is no reply.
 pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -> io::Result<()> {
-    let item = match reply {
+    let mut items = Vec::new();
+    if let Some(Reply::Searched(_)) = reply {
+        items.push(json!({
+            "type": "web_search_call", "id": "ws-lab", "status": "completed",
+            "action": { "type": "search", "query": "weather" },
+        }));
+    }
+    items.push(match reply {
         Some(Reply::Call { id, command }) => call_item(body, id, command),
         Some(Reply::Poll { id, session }) => {
             let arguments =
                 json!({ "session_id": session, "chars": "", "yield_time_ms": YIELD_MS });
             function_call(id, "write_stdin", &arguments)
         }
-        Some(Reply::Say(text)) => message_item(text),
+        Some(Reply::Say(text) | Reply::Searched(text)) => message_item(text),
         None => message_item("lab"),
-    };
+    });
     let response = json!({
         "id": "resp-lab", "object": "response", "model": MODEL, "status": "in_progress",
         "output": [],
     });
     let usage = json!({
-        "input_tokens": 100, "input_tokens_details": { "cached_tokens": 0 },
+        "input_tokens": 100, "input_tokens_details": { "cached_tokens": 30 },
         "output_tokens": 10, "output_tokens_details": { "reasoning_tokens": 0 },
         "total_tokens": 110,
     });
     let completed = json!({
         "id": "resp-lab", "object": "response", "model": MODEL, "status": "completed",
-        "output": [item], "usage": usage,
+        "output": items, "usage": usage,
     });
     if body.get("stream").and_then(Value::as_bool) != Some(true) {
         return Response::json(200, &completed).write(out);
@@ -76,9 +83,11 @@ pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -
         "response.created",
         json!({ "response": response }),
     )?;
-    let added = json!({ "output_index": 0, "item": item });
-    send(&mut events, "response.output_item.added", added.clone())?;
-    send(&mut events, "response.output_item.done", added)?;
+    for (index, item) in items.iter().enumerate() {
+        let added = json!({ "output_index": index, "item": item });
+        send(&mut events, "response.output_item.added", added.clone())?;
+        send(&mut events, "response.output_item.done", added)?;
+    }
     send(
         &mut events,
         "response.completed",

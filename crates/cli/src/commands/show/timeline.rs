@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
-use stockade_event::{Envelope, Event, summary::is_kept_by_git};
+use stockade_event::{Envelope, Event, HostedToolSeen, summary::is_kept_by_git};
 use stockade_types::{
     Access, Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
 };
@@ -52,6 +52,9 @@ pub(super) struct Timeline {
     /// Rules whose refusals are counted in the summary alone.
     #[serde(skip)]
     quiet_rules: BTreeSet<RuleId>,
+    /// The tools that the provider of the last call may run.
+    #[serde(skip)]
+    declared: Vec<HostedToolSeen>,
     /// What the agent is called.
     #[serde(skip)]
     pub(super) agent: String,
@@ -224,6 +227,18 @@ impl Timeline {
 
     /// Adds a call of a model, beside the blocks of commands: it is what the agent does between them.
     fn called(&mut self, time: u64, event: &Event) {
+        let mut event = event.clone();
+        // Most calls say the same of what their provider may run.
+        if let Event::ModelCalled {
+            hosted_declared, ..
+        } = &mut event
+        {
+            if *hosted_declared == self.declared {
+                hosted_declared.clear();
+            } else {
+                self.declared.clone_from(hosted_declared);
+            }
+        }
         let text = format!("model  {}", event.line());
         self.line(None, Line::new(time, Mark::Called, text));
     }

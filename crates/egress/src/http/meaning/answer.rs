@@ -1,5 +1,6 @@
 //! Refusals in the words of the service, where a client would not show the usual ones.
 
+use serde::Serialize;
 use stockade_policy::{Git, GitOperation, Meaning};
 use stockade_types::DecisionRecord;
 
@@ -33,7 +34,46 @@ const CALL_DENIED: &str = "7";
 /// Answers a refused request in the protocol of its client; `None` if that shows the usual answer, or
 /// would not understand another one.
 pub(crate) fn reply(head: &Head, meaning: &[Meaning], record: &DecisionRecord) -> Option<Answer> {
-    call(head, record).or_else(|| git(head, meaning, record))
+    call(head, record)
+        .or_else(|| git(head, meaning, record))
+        .or_else(|| model(head, record))
+}
+
+/// A refusal as the clients of models read errors, the decision beside it.
+#[derive(Serialize)]
+struct ModelError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: ModelErrorText<'a>,
+    #[serde(flatten)]
+    decision: &'a DecisionRecord,
+}
+
+#[derive(Serialize)]
+struct ModelErrorText<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    code: &'static str,
+    status: &'static str,
+}
+
+/// Answers a call of a model as Anthropic, OpenAI and Gemini would: their clients show the message. It
+/// comes first, since some cut what they show.
+fn model(head: &Head, record: &DecisionRecord) -> Option<Answer> {
+    stockade_agents::Place::of(&head.method, head.path.as_bytes())?;
+    let text = sentence(record);
+    let error = ModelError {
+        kind: "error",
+        error: ModelErrorText {
+            message: &text,
+            kind: "permission_error",
+            code: "permission_denied",
+            status: "PERMISSION_DENIED",
+        },
+        decision: record,
+    };
+    Answer::in_json(403, &error, &text)
 }
 
 /// Answers a call of gRPC with a status alone: its clients show nothing of an answer with status 403.

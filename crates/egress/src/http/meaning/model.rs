@@ -1,5 +1,6 @@
 //! Calls of models: the model and the tools that the provider runs, from the JSON of the request.
 
+use stockade_agents::{RunBy, run_by};
 use stockade_policy::{HostedTool, Meaning, Model, Provider};
 
 use super::json::{Doubled, Tree, members};
@@ -16,40 +17,10 @@ const MEMBERS: [&str; 7] = [
     "requests",
 ];
 
-/// Tools that programs here run themselves, as calls name their types.
-const OWN: [&str; 9] = [
-    "function",
-    "custom",
-    "local_shell",
-    "apply_patch",
-    "functiondeclarations",
-    "function_declarations",
-    "bash",
-    "text_editor",
-    "memory",
-];
-
-/// Beginnings of the types of tools that providers run, with their general names.
-const HOSTED: [(&str, &str); 18] = [
-    ("web_search", "web_search"),
-    ("google_search", "web_search"),
-    ("googlesearch", "web_search"),
-    ("web_fetch", "web_fetch"),
-    ("url_context", "web_fetch"),
-    ("urlcontext", "web_fetch"),
-    ("code_execution", "code_execution"),
-    ("codeexecution", "code_execution"),
-    ("code_interpreter", "code_execution"),
-    ("mcp", "mcp"),
-    ("computer", "computer"),
-    ("file_search", "file_search"),
-    ("filesearch", "file_search"),
-    ("image_generation", "image_generation"),
-    ("googlemaps", "maps"),
-    ("google_maps", "maps"),
-    ("tool_search", "tool_search"),
-    ("advisor", "advisor"),
-];
+/// The type of a name for several tools.
+const NAMESPACE: &str = "namespace";
+/// How deep names for several tools are looked into; no client puts one into another.
+const NAMESPACES_MAX: usize = 2;
 
 /// A request to open a WebSocket says later what it calls, where nobody reads it.
 pub(super) fn look_at_fields(meaning: &mut Vec<Meaning>, head: &Head, is_looked_for: bool) {
@@ -103,7 +74,7 @@ fn said(tree: &Tree) -> Result<Said, Doubled> {
         None | Some(Tree::Other) => {}
         Some(Tree::List(list)) => {
             for tool in list {
-                look(tool, &mut tools)?;
+                look(tool, 0, &mut tools)?;
             }
         }
         Some(_) => return Err(Doubled),
@@ -128,12 +99,21 @@ fn said(tree: &Tree) -> Result<Said, Doubled> {
 }
 
 /// Looks at one tool: by its type, or, where it has none, by what it is described with.
-fn look(tool: &Tree, tools: &mut Vec<HostedTool>) -> Result<(), Doubled> {
+fn look(tool: &Tree, depth: usize, tools: &mut Vec<HostedTool>) -> Result<(), Doubled> {
     let Tree::Object(parts) = tool else {
         return Err(Doubled);
     };
     if let Some(sort) = tool.member("type")? {
         let sort = sort.text().ok_or(Doubled)?;
+        // A name for several tools, each with a type of its own.
+        if sort == NAMESPACE && depth < NAMESPACES_MAX {
+            let Some(Tree::List(list)) = tool.member("tools")? else {
+                return Err(Doubled);
+            };
+            return list
+                .iter()
+                .try_for_each(|tool| look(tool, depth + 1, tools));
+        }
         tools.extend(hosted(sort));
         return Ok(());
     }
@@ -147,30 +127,14 @@ fn look(tool: &Tree, tools: &mut Vec<HostedTool>) -> Result<(), Doubled> {
 }
 
 fn hosted(sort: &str) -> Option<HostedTool> {
-    let lower = sort.to_ascii_lowercase();
-    let own = |own: &&str| {
-        let rest = lower.strip_prefix(*own);
-        rest.is_some_and(|rest| rest.is_empty() || is_dated(rest))
-    };
-    if OWN.iter().any(own) {
-        return None;
-    }
-    let found = HOSTED
-        .iter()
-        .find(|(beginning, _)| lower.starts_with(beginning));
-    Some(match found {
-        Some((_, name)) => known(name),
-        None => HostedTool {
+    match run_by(sort) {
+        RunBy::Program => None,
+        RunBy::Provider(name) => Some(known(name)),
+        RunBy::Unknown => Some(HostedTool {
             name: sort.to_owned(),
             is_known: false,
-        },
-    })
-}
-
-/// Tells whether the rest of a type is the date of its version, as in `bash_20250124`.
-fn is_dated(rest: &str) -> bool {
-    let digits = rest.strip_prefix('_').unwrap_or_default();
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        }),
+    }
 }
 
 fn known(name: &str) -> HostedTool {
@@ -265,6 +229,21 @@ mod tests {
                 openai,
                 r#"{"model":"m","tools":[{"type":"function"},{"type":"mcp","server_url":"x"}]}"#,
                 "m mcp",
+            ),
+            (
+                openai,
+                r#"{"model":"m","tools":[{"type":"namespace","name":"n","tools":[{"type":"function"}]}]}"#,
+                "m ",
+            ),
+            (
+                openai,
+                r#"{"model":"m","tools":[{"type":"namespace","tools":[{"type":"web_search"},{"type":"x"}]}]}"#,
+                "m web_search+~x",
+            ),
+            (
+                openai,
+                r#"{"model":"m","tools":[{"type":"namespace"}]}"#,
+                "? ?",
             ),
             (
                 openai,

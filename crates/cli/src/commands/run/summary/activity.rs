@@ -164,16 +164,18 @@ fn called(name: &str, calls: ModelCalls) -> String {
     )
 }
 
-/// Says which tools providers ran, as they say.
+/// Says which tools providers could run, and which ran, as they say.
 pub(super) fn hosted_tools(summary: &Summary) -> String {
     let all = summary.hosted_tools.iter().take(ITEMS_MAX);
     let mut items: Vec<String> = all
-        .map(|(name, count)| {
-            format!(
-                "ran {} {}×",
-                cut(&safe(name), ITEM_CHARS_MAX / 2),
-                number(*count)
-            )
+        .map(|(name, tool)| {
+            let name = cut(&safe(name), ITEM_CHARS_MAX / 2);
+            let calls = plural(tool.declared, "call", "calls");
+            match (tool.used, tool.declared) {
+                (0, _) => format!("may run {name} ({calls})"),
+                (used, 0) => format!("ran {name} {}×", number(used)),
+                (used, _) => format!("ran {name} {}× (may in {calls})", number(used)),
+            }
         })
         .collect();
     if summary.hosted_tools.len() > ITEMS_MAX {
