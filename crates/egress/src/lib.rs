@@ -205,6 +205,7 @@ pub(crate) struct Proxy {
     pub(crate) proxies: proxies::Proxies,
     pub(crate) inspection: Option<inspection::Inspection>,
     pub(crate) credentials: http::Credentials,
+    pub(crate) ages: http::Ages,
     original_destination: OriginalDestination,
 }
 
@@ -261,6 +262,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         proxies,
         inspection,
         credentials,
+        ages: http::Ages::default(),
         original_destination: sockets.original_destination,
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;

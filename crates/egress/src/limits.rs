@@ -264,6 +264,26 @@ pub(crate) const GRAPHQL_FIELDS_MAX: usize = 256;
 /// not sent by then stays unknown.
 pub(crate) const OPENING_WAIT: Duration = Duration::from_secs(15);
 
+/// Bytes of a description of a package that are read, packed and unpacked, to learn how old a version is:
+/// those of packages with thousands of versions have some. Of a longer one nobody knows it.
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Descriptions that are asked for at a time: as many as may be held.
+pub(crate) const AGES_ASKED_MAX: usize = 4;
+
+/// Longest wait for a description; clients wait half a minute and more for an answer.
+pub(crate) const AGE_WAIT: Duration = Duration::from_secs(20);
+
+/// Files and packages of which it is remembered how old they are, or where they are described: what the
+/// largest projects install. Beyond it is asked again, or nothing is known.
+pub(crate) const AGES_KNOWN_MAX: usize = 16_384;
+
+/// Places that describe one package; clients have a handful of indexes.
+pub(crate) const PLACES_MAX: usize = 4;
+
+/// Longest path, and longest name of a package, that is remembered.
+pub(crate) const PLACE_BYTES_MAX: usize = 1024;
+
 /// Bytes of bodies that are held at a time, for all connections together; beyond it what bodies say
 /// stays unknown.
 pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;

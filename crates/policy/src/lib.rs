@@ -97,9 +97,9 @@ pub use kinds::{
     exec::{Effect, EffectBound, ExecRequest, Involved, Variable},
     file::{Access, FileContent, FileRequest},
     net::{
-        Below, BytesMax, Ecosystem, Forge, ForgeOperation, Git, GitOperation, HostedTool,
-        HttpRequest, Meaning, Model, NameRequest, NetRequest, Package, PackageOperation, Provider,
-        RefChange, RefEffect, RequestsMax, Terms,
+        Age, Below, BytesMax, Ecosystem, Forge, ForgeOperation, Git, GitOperation, HostedTool,
+        HttpRequest, Meaning, Model, NameRequest, NetRequest, Package, PackageOperation,
+        PackagePart, Provider, RefChange, RefEffect, RequestsMax, Terms,
     },
     port::PortRequest,
 };

@@ -8,7 +8,7 @@ use crate::{
     Approvals, Decision, Meaning, NetRequest, Policy, Request,
     kinds::{
         Body, Features,
-        net::{NetBody, NetFeatures, Programs, Topic},
+        net::{Condition, NetBody, NetFeatures, Programs, Topic},
     },
 };
 
@@ -19,6 +19,8 @@ pub struct LooksFor {
     pub git: bool,
     /// Of calls of models.
     pub models: bool,
+    /// How old the versions of packages are.
+    pub ages: bool,
 }
 
 impl Policy {
@@ -72,28 +74,33 @@ impl Policy {
     /// Returns which meanings rules about a host look for, whatever the head of a request says.
     pub fn looks_for(&self, host: &Host) -> LooksFor {
         let topics = self.topics(host);
+        let conditions = self.bodies(host).filter_map(|body| body.meaning.as_ref());
         LooksFor {
             git: topics.contains(&Topic::Git),
             models: topics.contains(&Topic::Model),
+            ages: conditions.into_iter().any(Condition::looks_at_ages),
         }
     }
 
     /// Returns what rules about a host tell requests apart by, each once.
     fn topics(&self, host: &Host) -> Vec<Topic> {
+        let mut topics: Vec<Topic> = self.bodies(host).flat_map(NetBody::topics).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+
+    /// Returns what rules about a host say.
+    fn bodies(&self, host: &Host) -> impl Iterator<Item = &NetBody> {
         let features = Features::Net(NetFeatures {
             host,
             port: 0,
             program: Programs::Any,
             http: None,
         });
-        let mut topics = Vec::new();
-        for candidate in self.index.candidates(&features) {
-            let body = self.rules.get(candidate.rule).and_then(|rule| rule.net());
-            topics.extend(body.into_iter().flat_map(NetBody::topics));
-        }
-        topics.sort_unstable();
-        topics.dedup();
-        topics
+        let candidates: Vec<_> = self.index.candidates(&features).into_iter().collect();
+        let body = |at: usize| self.rules.get(at).and_then(|rule| rule.net());
+        candidates.into_iter().filter_map(move |one| body(one.rule))
     }
 
     /// Returns whether a connection of `subject` to `name` is allowed on some port without a

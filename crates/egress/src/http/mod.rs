@@ -9,6 +9,7 @@
 //! | `calls` | calls of models, read while they pass; `unpack` takes codings off |
 //! | `answer` | what clients are told of requests that are not served |
 //! | `meaning` | what the first bytes of a body say of the meaning of a request |
+//! | `ages` | how old versions of packages are, which their registries are asked |
 //! | `h1` | HTTP/1: the strict reader, and the connection that carries one request after another |
 //! | `h2` | HTTP/2: requests side by side, to a server that speaks it or HTTP/1 |
 //!
@@ -16,6 +17,7 @@
 //! the proof of that holds.
 
 mod admit;
+mod ages;
 mod answer;
 mod calls;
 mod content;
@@ -27,6 +29,7 @@ mod meaning;
 mod unpack;
 
 pub(crate) use admit::{Admitted, Carrier, Way};
+pub(crate) use ages::Ages;
 pub(crate) use answer::{Answer, sentence};
 pub(crate) use calls::Tap;
 pub(crate) use content::{Contents, Place, Searched};

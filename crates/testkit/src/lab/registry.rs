@@ -1,5 +1,6 @@
 //! A registry of packages of every ecosystem, each with the package `demo`, and a repository of git:
-//! what clients download and publish, in the forms that they expect.
+//! what clients download and publish, in the forms that they expect. The version 1.0.0 is of the year
+//! 2020; version 2.0.0 of npm and Python was published when the registry was started.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +22,15 @@ use crate::{
 /// What stands for the address of the registry in the texts that name it; the request says it.
 const SELF: &str = "{self}";
 
+/// When the old versions were published.
+const OLD: &str = "2020-01-01T00:00:00Z";
+
+/// Behind the path of a description of npm without times.
+const SHORT: &str = "#short";
+
 /// Makes the packages of `demo` with the tools that every machine has.
 const PACK: &str = r#"
-import io, json, os, tarfile, zipfile
+import datetime, io, json, os, tarfile, zipfile
 
 def tar(path, files):
     with tarfile.open(path, "w:gz") as out:
@@ -37,13 +44,16 @@ def zipped(path, files):
         for name, text in files.items():
             out.writestr(name, text)
 
-tar("demo.tgz", {"package/package.json": json.dumps({"name": "demo", "version": "1.0.0"}),
-                 "package/index.js": "module.exports = 'demo'\n"})
-meta = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0.0\n"
+with open("now", "w") as out:
+    out.write(datetime.datetime.now(datetime.timezone.utc).isoformat())
 wheel = "Wheel-Version: 1.0\nGenerator: lab\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-info = "demo-1.0.0.dist-info/"
-zipped("demo.whl", {"demo.py": "name = 'demo'\n", info + "METADATA": meta, info + "WHEEL": wheel,
-                    info + "RECORD": "demo.py,,\n" + info + "METADATA,,\n" + info + "WHEEL,,\n" + info + "RECORD,,\n"})
+for end, version in {"": "1.0.0", "2": "2.0.0"}.items():
+    tar(f"demo{end}.tgz", {"package/package.json": json.dumps({"name": "demo", "version": version}),
+                           "package/index.js": "module.exports = 'demo'\n"})
+    meta = f"Metadata-Version: 2.1\nName: demo\nVersion: {version}\n"
+    info = f"demo-{version}.dist-info/"
+    zipped(f"demo{end}.whl", {"demo.py": "name = 'demo'\n", info + "METADATA": meta, info + "WHEEL": wheel,
+                              info + "RECORD": "demo.py,,\n" + info + "METADATA,,\n" + info + "WHEEL,,\n" + info + "RECORD,,\n"})
 toml = '[package]\nname = "demo"\nversion = "1.0.0"\nedition = "2021"\n'
 tar("demo.crate", {"demo-1.0.0/Cargo.toml": toml, "demo-1.0.0/src/lib.rs": ""})
 root = "lab.test/demo@v1.0.0/"
@@ -94,7 +104,12 @@ impl Registry {
             return Response::text(200, format!("{}\n", entry("own", "0.1.0", &[])));
         }
         // apt asks for the files of `./` in this way.
-        let path = request.path().replace("/./", "/");
+        let mut path = request.path().replace("/./", "/");
+        // What npm asks for when it installs does not say when versions were published.
+        let accepts = request.header("accept").unwrap_or_default();
+        if path == "/npm/demo" && accepts.contains("vnd.npm.install-v1+json") {
+            path.push_str(SHORT);
+        }
         let Some(bytes) = self.files.get(&path) else {
             return Response::text(404, "no such file\n");
         };
@@ -106,6 +121,7 @@ impl Registry {
         let kind = match path {
             path if path.starts_with("/simple/") => "text/html",
             path if path.starts_with("/npm/") => "application/json",
+            path if path.starts_with("/dated/") => "application/vnd.pypi.simple.v1+json",
             _ => "application/octet-stream",
         };
         Response {
@@ -138,17 +154,22 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     };
     let (package, wheel, archive) = (read("demo.tgz"), read("demo.whl"), read("demo.crate"));
     let (module, deb) = (read("demo.zip"), read("demo.deb"));
-    let npm = json!({
-        "name": "demo", "dist-tags": {"latest": "1.0.0"},
-        "versions": {"1.0.0": {
-            "name": "demo", "version": "1.0.0",
-            "dist": {"tarball": format!("{SELF}/npm/demo/-/demo-1.0.0.tgz")},
-        }},
-    });
+    let now = String::from_utf8(read("now")).expect("it is a time");
+    let npm = npm(&now);
+    let mut short = npm.clone();
+    short.as_object_mut().and_then(|all| all.remove("time"));
     let index = entry("demo", "1.0.0", &archive);
     let config = json!({"dl": format!("{SELF}/crates"), "api": SELF});
     let simple = "<!DOCTYPE html><html><body><a href=\"../../files/demo-1.0.0-py3-none-any.whl\">\
                   demo-1.0.0-py3-none-any.whl</a></body></html>";
+    let dated = [("1.0.0", OLD), ("2.0.0", now.as_str())].map(|(version, time)| {
+        let name = format!("demo-{version}-py3-none-any.whl");
+        let url = format!("{SELF}/files/{name}");
+        json!({"filename": name, "url": url, "hashes": {}, "upload-time": time})
+    });
+    let dated = json!({
+        "meta": {"api-version": "1.1"}, "name": "demo", "files": dated, "versions": ["1.0.0", "2.0.0"],
+    });
     let packages = format!(
         "Package: demo\nVersion: 1.0.0\nArchitecture: all\nMaintainer: lab <lab@lab.test>\n\
          Filename: demo.deb\nSize: {}\nSHA256: {}\nDescription: lab\n\n",
@@ -156,12 +177,16 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         hash(&deb)
     );
     let text = |text: &str| text.as_bytes().to_vec();
-    let all: [(&str, Vec<u8>); 15] = [
+    let all: [(&str, Vec<u8>); 19] = [
         ("/file", text("a file\n")),
         ("/npm/demo", text(&npm.to_string())),
+        ("/npm/demo#short", text(&short.to_string())),
         ("/npm/demo/-/demo-1.0.0.tgz", package),
+        ("/npm/demo/-/demo-2.0.0.tgz", read("demo2.tgz")),
         ("/simple/demo/", text(simple)),
+        ("/dated/simple/demo/", text(&dated.to_string())),
         ("/files/demo-1.0.0-py3-none-any.whl", wheel),
+        ("/files/demo-2.0.0-py3-none-any.whl", read("demo2.whl")),
         ("/index/config.json", text(&config.to_string())),
         ("/index/de/mo/demo", text(&format!("{index}\n"))),
         ("/crates/demo/1.0.0/download", archive),
@@ -184,11 +209,24 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// Makes the description of npm.
+fn npm(now: &str) -> Value {
+    let version = |version: &str| {
+        let tarball = format!("{SELF}/npm/demo/-/demo-{version}.tgz");
+        json!({"name": "demo", "version": version, "dist": {"tarball": tarball}})
+    };
+    json!({
+        "name": "demo", "dist-tags": {"latest": "1.0.0"},
+        "versions": {"1.0.0": version("1.0.0"), "2.0.0": version("2.0.0")},
+        "time": {"created": OLD, "modified": now, "1.0.0": OLD, "2.0.0": now},
+    })
+}
+
 /// Makes the line of the index that says of a crate what it needs.
 fn entry(name: &str, version: &str, archive: &[u8]) -> Value {
     json!({
         "name": name, "vers": version, "deps": [], "features": {}, "yanked": false,
-        "cksum": hash(archive),
+        "cksum": hash(archive), "pubtime": OLD,
     })
 }
 

@@ -138,11 +138,21 @@ fn packages_are_downloaded_and_not_published() {
             ("GET /Left-Pad/-/left-pad-1.0.0.tgz", 403),
             ("GET /@bad%2fthing", 403),
             ("GET /@good%2f..%2fleft-pad", 403),
+            ("GET /npm/right-pad", 200),
+            ("GET /a/npm/right-pad/-/right-pad-1.0.0.tgz", 200),
+            ("GET /npm/@good%2fthing", 200),
+            ("GET /npm/left-pad", 403),
+            ("GET /npm/left-pad/1.0.0", 403),
+            ("GET /a/npm/left-pad/-/left-pad-1.0.0.tgz", 403),
+            ("GET /npm/@bad%2fthing", 403),
+            ("GET /npm/-/all", 403),
             ("PUT /right-pad {}", 403),
+            ("PUT /npm/left-pad {}", 403),
             ("PUT /odd/place {}", 403),
         ]);
-        // The odd place could be that of a name that is denied, which is not asked about.
-        assert_eq!(asked.len(), 1, "{asked:?}");
+        // What can be a name that is denied is not asked about.
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert!(asked[1].mentions("publish odd or place (npm)"), "{asked:?}");
         assert!(asked[0].mentions("publish right-pad (npm)"), "{asked:?}");
     });
 }

@@ -38,6 +38,18 @@ pub(crate) struct Carried {
     minor: u8,
 }
 
+impl Carried {
+    /// How a request of our own is carried: without a body, and as the last one of its connection.
+    pub(crate) const fn bare() -> Self {
+        Self {
+            framing: Framing::Empty,
+            persistent: false,
+            websocket: false,
+            minor: 1,
+        }
+    }
+}
+
 /// A request head as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead {

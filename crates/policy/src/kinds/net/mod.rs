@@ -18,11 +18,11 @@ pub use below::Below;
 pub(crate) use body::{HostAt, NetBody, Ports};
 pub(crate) use features::{HttpFeatures, NetFeatures, Programs};
 pub(crate) use index::HostIndex;
-pub(crate) use meaning::{Condition, Topic};
 pub use meaning::{
-    Ecosystem, Forge, ForgeOperation, Git, GitOperation, HostedTool, Meaning, Model, Package,
-    PackageOperation, Provider, RefChange, RefEffect,
+    Age, Ecosystem, Forge, ForgeOperation, Git, GitOperation, HostedTool, Meaning, Model, Package,
+    PackageOperation, PackagePart, Provider, RefChange, RefEffect,
 };
+pub(crate) use meaning::{Condition, Topic};
 pub(crate) use probe::{Line, name_probe, probe};
 pub(crate) use read::{FIELDS, SERVICE_FIELDS, body, bounds};
 pub use request::{HttpRequest, NameRequest, NetRequest};

@@ -8,6 +8,7 @@ mod forge;
 mod git;
 mod model;
 mod package;
+mod registry;
 mod words;
 
 use std::fmt;
@@ -18,7 +19,8 @@ use stockade_types::{RawText, Verdict};
 pub use forge::{Forge, ForgeOperation};
 pub use git::{Git, GitOperation, RefChange, RefEffect};
 pub use model::{HostedTool, Model, Provider};
-pub use package::{Ecosystem, Package, PackageOperation};
+pub use package::{Age, Package, PackageOperation};
+pub use registry::{Ecosystem, PackagePart};
 
 use crate::{
     fields::{Fields, File},
@@ -136,7 +138,7 @@ impl Topic {
     ) -> Condition {
         match self {
             Self::Git => Condition::Git(GitCondition::read(file, fields, effect)),
-            Self::Package(_) => Condition::Package(PackageCondition::read(file, fields)),
+            Self::Package(_) => Condition::Package(PackageCondition::read(file, fields, effect)),
             Self::Forge => Condition::Forge(ForgeCondition::read(file, fields)),
             Self::Model => Condition::Model(ModelCondition::read(file, fields)),
         }
@@ -188,18 +190,38 @@ impl Condition {
         (method, path): (&str, &RequestPath<'_>),
         meaning: &[Meaning],
     ) -> Option<Fit> {
-        let fit = |topic: Topic| {
+        let read = |topic: Topic| {
             let read = meaning.iter().find(|one| one.topic() == topic).cloned();
-            let read = read.or_else(|| topic.of_head(method, path))?;
-            match (self, read) {
-                (Self::Git(own), Meaning::Git(git)) => own.fit(effect, &git),
-                (Self::Package(own), Meaning::Package(package)) => own.fit(effect, &package),
-                (Self::Forge(own), Meaning::Forge(forge)) => own.fit(effect, &forge),
-                (Self::Model(own), Meaning::Model(model)) => own.fit(effect, &model),
-                (Self::Git(_) | Self::Package(_) | Self::Forge(_) | Self::Model(_), _) => None,
-            }
+            read.or_else(|| topic.of_head(method, path))
         };
-        self.topics().into_iter().find_map(fit)
+        let read: Vec<Meaning> = self.topics().into_iter().filter_map(read).collect();
+        // What one registry has said of a file is not in doubt because others have no such files.
+        let has_age = |one: &Meaning| match one {
+            Meaning::Package(package) => matches!(package.age, Some(Age::Seconds(_))),
+            Meaning::Git(_) | Meaning::Forge(_) | Meaning::Model(_) => false,
+        };
+        let is_known = self.looks_at_ages() && read.iter().any(has_age);
+        let fit = |read: &Meaning| match (self, read) {
+            (Self::Git(own), Meaning::Git(git)) => own.fit(effect, git),
+            (Self::Package(_), Meaning::Package(package))
+                if is_known && package.part == PackagePart::Unknown =>
+            {
+                None
+            }
+            (Self::Package(own), Meaning::Package(package)) => own.fit(effect, package),
+            (Self::Forge(own), Meaning::Forge(forge)) => own.fit(effect, forge),
+            (Self::Model(own), Meaning::Model(model)) => own.fit(effect, model),
+            (Self::Git(_) | Self::Package(_) | Self::Forge(_) | Self::Model(_), _) => None,
+        };
+        read.iter().find_map(fit)
+    }
+
+    /// Tells whether the age of versions counts.
+    pub(crate) const fn looks_at_ages(&self) -> bool {
+        match self {
+            Self::Package(condition) => condition.looks_at_ages(),
+            Self::Git(_) | Self::Forge(_) | Self::Model(_) => false,
+        }
     }
 
     /// Tells whether all that this condition lets through certainly satisfies `outer`.

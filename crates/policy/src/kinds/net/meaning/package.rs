@@ -1,11 +1,15 @@
-//! `what = "package"`: registries of packages.
+//! `what = "package"`: what is asked of registries of packages, and the conditions on it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use stockade_types::Verdict;
+use serde_json::json;
+use stockade_types::{Span, Verdict};
 
-use super::words::{Choice, Names};
+use super::{
+    registry::{self, Ecosystem, Named, PackagePart},
+    words::{Choice, Names},
+};
 use crate::{
     fields::{Fields, File, missing},
     kinds::{Fit, is_allow},
@@ -13,7 +17,7 @@ use crate::{
 };
 
 /// The fields of such a rule beside those of a rule about hosts.
-pub(crate) const FIELDS: [&str; 3] = ["ecosystems", "operations", "names"];
+pub(crate) const FIELDS: [&str; 4] = ["ecosystems", "operations", "names", "younger_than"];
 
 /// What a request asks of a registry.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -22,29 +26,29 @@ pub struct Package {
     pub ecosystem: Ecosystem,
     /// What is done.
     pub operation: PackageOperation,
-    /// The package; `None` if the head does not name one.
+    /// The package; `None` if the head does not name one, or not for certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Without a name, the packages that it can be: one of these, or any if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+    /// What of the package it is.
+    pub part: PackagePart,
+    /// How old the version is; `None` if nobody has asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<Age>,
     /// It is this and nothing else.
     pub is_certain: bool,
 }
 
-/// A protocol of registries.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How long ago a version was published.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum Ecosystem {
-    /// JavaScript.
-    Npm,
-    /// Python.
-    Pypi,
-    /// Rust.
-    Crates,
-    /// Debian and what is made of it.
-    Debian,
-    /// Images of containers.
-    Oci,
-    /// Go.
-    Go,
+pub enum Age {
+    /// So many seconds, as its registry says.
+    Seconds(u64),
+    /// Nobody can tell, for this reason.
+    Unknown(String),
 }
 
 /// What is done with a package.
@@ -76,101 +80,6 @@ impl Ecosystem {
         let found = ECOSYSTEMS.iter().find(|(_, one)| *one == self);
         found.map_or("", |(word, _)| word)
     }
-
-    /// Finds the package in a path without its leading slash.
-    fn name(self, path: &str) -> Option<String> {
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        match self {
-            // Of a longer path nobody can tell what is the package, and what the place of the registry.
-            Self::Npm => match parts.as_slice() {
-                [scope, name] | [scope, name, "-", _] if scope.starts_with('@') => {
-                    Some(format!("{scope}/{name}"))
-                }
-                ["-", ..] => None,
-                [name] | [name, "-", _] if !name.starts_with('@') => Some((*name).to_owned()),
-                _ => None,
-            },
-            Self::Pypi => match parts.as_slice() {
-                [.., "simple", name]
-                | [.., "pypi", name, "json"]
-                | [.., "pypi", name, _, "json"] => Some(normal(name)),
-                [.., file] if parts.len() > 1 => distribution(file),
-                _ => None,
-            },
-            Self::Crates => match parts.as_slice() {
-                [.., "crates", name, _, "download" | "yank" | "unyank"]
-                | [.., "crates", name, "owners"]
-                | ["1" | "2", name]
-                | ["3", _, name] => Some((*name).to_owned()),
-                [a, b, name] if a.len() == 2 && b.len() == 2 && name.starts_with(a) => {
-                    Some((*name).to_owned())
-                }
-                [.., file] => {
-                    let (name, _) = file.strip_suffix(".crate")?.rsplit_once('-')?;
-                    Some(name.to_owned())
-                }
-                [] => None,
-            },
-            Self::Debian => {
-                let file = parts.last().filter(|_| parts.contains(&"pool"))?;
-                let (name, _) = file.split_once('_')?;
-                Some(name.to_owned())
-            }
-            Self::Oci => {
-                let (_, rest) = path.split_once("v2/")?;
-                let end = ["/manifests/", "/blobs/", "/tags/", "/referrers/"]
-                    .iter()
-                    .filter_map(|mark| rest.rfind(mark))
-                    .max()?;
-                rest.get(..end).map(str::to_owned)
-            }
-            Self::Go => {
-                let (module, _) = path
-                    .split_once("/@v/")
-                    .or_else(|| path.split_once("/@latest"))?;
-                // A module begins with a host; what is before that is the place of the registry.
-                let mut parts = module.split('/').skip_while(|part| !part.contains('.'));
-                let host = parts.next()?;
-                let module: Vec<&str> = std::iter::once(host).chain(parts).collect();
-                Some(unescaped(&module.join("/")))
-            }
-        }
-    }
-}
-
-/// Writes a name of Python as the simple index does (PEP 503).
-fn normal(name: &str) -> String {
-    let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
-    parts.collect::<Vec<_>>().join("-").to_ascii_lowercase()
-}
-
-/// Finds the name in that of a file for Python; a wheel has no `-` in it, a source has its version last.
-fn distribution(file: &str) -> Option<String> {
-    let file = file.trim_end_matches(".metadata");
-    if let Some(wheel) = file.strip_suffix(".whl") {
-        return wheel.split_once('-').map(|(name, _)| normal(name));
-    }
-    let source = [".tar.gz", ".zip", ".tar.bz2"]
-        .iter()
-        .find_map(|end| file.strip_suffix(end))?;
-    source.rsplit_once('-').map(|(name, _)| normal(name))
-}
-
-/// Returns the path of a module, whose capitals are written with a `!` before them.
-fn unescaped(module: &str) -> String {
-    let mut text = String::new();
-    let mut is_capital = false;
-    for c in module.chars() {
-        match c {
-            '!' => is_capital = true,
-            c if is_capital => {
-                text.push(c.to_ascii_uppercase());
-                is_capital = false;
-            }
-            c => text.push(c),
-        }
-    }
-    text
 }
 
 impl Package {
@@ -188,14 +97,28 @@ impl Package {
             (Some(_), Ecosystem::Npm) => scoped(path.whole()),
             (Some(_), _) => (Vec::new(), false),
         };
-        let text = std::str::from_utf8(&text).ok();
-        let name = text.and_then(|text| ecosystem.name(text.trim_start_matches('/')));
+        let text = std::str::from_utf8(&text).ok().filter(|_| is_plain);
+        let named = text.map(|text| registry::read(ecosystem, text.trim_start_matches('/')));
+        let is_certain = named.is_some();
+        let Named {
+            name,
+            candidates,
+            part,
+        } = named.unwrap_or_default();
         Self {
             ecosystem,
             operation,
-            name: name.filter(|_| is_plain),
-            is_certain: is_plain && text.is_some(),
+            name,
+            candidates,
+            part,
+            age: None,
+            is_certain,
         }
+    }
+
+    /// Tells whether rules about the age of versions are about it.
+    pub fn is_version(&self) -> bool {
+        self.operation == PackageOperation::Download && self.part != PackagePart::Description
     }
 
     pub(crate) fn in_words(&self) -> String {
@@ -204,35 +127,66 @@ impl Package {
             PackageOperation::Publish => "publish",
         };
         let doubt = if self.is_certain { "" } else { "perhaps " };
-        let what = self
-            .name
-            .as_deref()
-            .unwrap_or("something that its address does not name");
-        format!("{doubt}{verb} {what} ({})", self.ecosystem.as_str())
+        let what = match (&self.name, self.candidates.as_slice()) {
+            (Some(name), _) => name.clone(),
+            (None, []) => "something that its address does not name".to_owned(),
+            (None, some) => some.join(" or "),
+        };
+        let version = match &self.part {
+            PackagePart::Version(version) => format!(" {version}"),
+            PackagePart::Description | PackagePart::Unknown => String::new(),
+        };
+        let age = self.age.as_ref().map(Age::in_words).unwrap_or_default();
+        format!(
+            "{doubt}{verb} {what}{version} ({}{age})",
+            self.ecosystem.as_str()
+        )
     }
 
     pub(crate) fn bound(&self) -> Option<String> {
         let name = self.name.as_ref().filter(|_| self.is_certain)?;
-        Some(serde_json::json!(["package", self.ecosystem, self.operation, name]).to_string())
+        let mut bound = vec![
+            json!("package"),
+            json!(self.ecosystem),
+            json!(self.operation),
+            json!(name),
+        ];
+        // Where the age of a version counts, a yes is for that version.
+        bound.extend(self.age.as_ref().map(|_| json!(self.part)));
+        Some(serde_json::Value::from(bound).to_string())
     }
 }
 
-/// Reads `/@scope%2fname`, which is ambiguous by this one slash alone.
+impl Age {
+    fn in_words(&self) -> String {
+        let seconds = match self {
+            Self::Seconds(seconds) => *seconds,
+            Self::Unknown(why) => return format!(", of unknown age: {why}"),
+        };
+        let (number, unit) = match seconds {
+            0..120 => (seconds, "seconds"),
+            120..7200 => (seconds / 60, "minutes"),
+            7200..172_800 => (seconds / 3600, "hours"),
+            _ => (seconds / 86_400, "days"),
+        };
+        format!(", published {number} {unit} ago")
+    }
+}
+
+/// Reads `/@scope%2fname`, also below another path, which is ambiguous by this one slash alone.
 fn scoped(whole: &[u8]) -> (Vec<u8>, bool) {
+    let nothing = (Vec::new(), false);
     let Ok(text) = std::str::from_utf8(whole) else {
-        return (Vec::new(), false);
+        return nothing;
     };
-    let at = text
-        .starts_with("/@")
-        .then(|| text.find("%2f").or_else(|| text.find("%2F")));
-    let Some(Some(at)) = at else {
-        return (Vec::new(), false);
+    let Some(at) = text.find("%2f").or_else(|| text.find("%2F")) else {
+        return nothing;
     };
     let (scope, rest) = text.split_at(at);
     let rest = rest.get(3..).unwrap_or_default();
+    let is_scope = scope.rsplit('/').next().is_some_and(|s| s.starts_with('@'));
     let plain = format!("{scope}/{rest}");
-    let is_plain = !scope.get(1..).unwrap_or_default().contains('/')
-        && RequestPath::new(plain.as_bytes()).ambiguity().is_none();
+    let is_plain = is_scope && RequestPath::new(plain.as_bytes()).ambiguity().is_none();
     let end = plain.find('?').unwrap_or(plain.len());
     (
         plain.get(..end).unwrap_or_default().as_bytes().to_vec(),
@@ -246,21 +200,37 @@ pub(crate) struct PackageCondition {
     ecosystems: Vec<Ecosystem>,
     operations: Choice<PackageOperation>,
     names: Names,
+    younger_than: Option<Span>,
 }
 
 impl PackageCondition {
-    pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>) -> Self {
+    pub(crate) fn read(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Self {
         missing(
             file,
             fields,
             "ecosystems",
             "say which registries they are, for example [\"npm\"]",
         );
+        let younger_than = fields.parsed::<Span>(file, "younger_than");
+        if let Some(at) = younger_than.as_ref().filter(|_| is_allow(effect)) {
+            let message = "an allow of young versions would leave out the others; write a deny or an \
+                           ask of them beside an allow";
+            file.problem(&at.span, &at.field, message);
+        }
+        let mut operations = Choice::read(file, fields, "operations", &OPERATIONS);
+        if younger_than.is_some() {
+            if !operations.has(PackageOperation::Download) {
+                let message = "what is published has no age; name \"download\" in `operations`";
+                file.problem(&fields.span(), &fields.field("younger_than"), message);
+            }
+            operations = Choice(Some(vec![PackageOperation::Download]));
+        }
         let Choice(ecosystems) = Choice::read(file, fields, "ecosystems", &ECOSYSTEMS);
         Self {
             ecosystems: ecosystems.unwrap_or_default(),
-            operations: Choice::read(file, fields, "operations", &OPERATIONS),
+            operations,
             names: Names::read(file, fields, "names"),
+            younger_than: younger_than.map(|at| at.value),
         }
     }
 
@@ -272,7 +242,35 @@ impl PackageCondition {
         let of_it = self.ecosystems.contains(&package.ecosystem)
             && (package.is_certain || !is_allow(effect))
             && self.operations.has(package.operation);
-        (of_it && self.names.fit(effect, package.name.as_deref())).then_some(Fit::Now)
+        (of_it && self.fits_name(effect, package) && self.fits_age(package)).then_some(Fit::Now)
+    }
+
+    fn fits_name(&self, effect: Verdict, package: &Package) -> bool {
+        let fit = |name: Option<&str>| self.names.fit(effect, name);
+        match (&package.name, package.candidates.as_slice()) {
+            (Some(name), _) => fit(Some(name)),
+            (None, []) => fit(None),
+            (None, _) if self.names.is_any() => true,
+            // An allow needs certainty.
+            (None, some) => !is_allow(effect) && some.iter().any(|name| fit(Some(name))),
+        }
+    }
+
+    /// Tells whether a version is young, or nobody can say that it is not.
+    fn fits_age(&self, package: &Package) -> bool {
+        let Some(least) = self.younger_than else {
+            return true;
+        };
+        match &package.age {
+            _ if !package.is_version() => false,
+            Some(Age::Seconds(seconds)) => seconds.saturating_mul(1000) < least.millis(),
+            Some(Age::Unknown(_)) | None => true,
+        }
+    }
+
+    /// Tells whether the age of versions counts.
+    pub(crate) const fn looks_at_ages(&self) -> bool {
+        self.younger_than.is_some()
     }
 
     pub(crate) fn lies_within(&self, outer: &Self) -> bool {
@@ -281,6 +279,9 @@ impl PackageCondition {
             .all(|one| outer.ecosystems.contains(one))
             && self.operations.lie_within(&outer.operations)
             && self.names.lie_within(&outer.names)
+            && outer
+                .younger_than
+                .is_none_or(|outer| self.younger_than.is_some_and(|own| own <= outer))
     }
 }
 
@@ -291,73 +292,167 @@ impl fmt::Display for PackageCondition {
             PackageOperation::Download => "download",
             PackageOperation::Publish => "publish",
         })?;
-        self.names.write(f, "names")
+        self.names.write(f, "names")?;
+        match self.younger_than {
+            Some(span) => write!(f, "; younger than {span}"),
+            None => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Ecosystem, Package};
+    use super::{Age, Ecosystem, Package, PackagePart};
     use crate::request_path::RequestPath;
 
-    /// The paths that clients ask for, and names in them; where a path could be read in two ways, no name
-    /// is certain, so that a deny of any name matches.
     #[test]
-    fn names_are_found_in_the_paths_of_clients() {
+    fn words_say_how_old_a_version_is() {
+        let path = "/demo/-/demo-1.0.0.tgz";
+        let mut package =
+            Package::of_head(Ecosystem::Npm, "GET", &RequestPath::new(path.as_bytes()));
+        for (age, words) in [
+            (None, "download demo 1.0.0 (npm)"),
+            (
+                Some(Age::Seconds(30)),
+                "download demo 1.0.0 (npm, published 30 seconds ago)",
+            ),
+            (
+                Some(Age::Seconds(7199)),
+                "download demo 1.0.0 (npm, published 119 minutes ago)",
+            ),
+            (
+                Some(Age::Seconds(86_400 * 3)),
+                "download demo 1.0.0 (npm, published 3 days ago)",
+            ),
+            (
+                Some(Age::Unknown("nobody knows".to_owned())),
+                "download demo 1.0.0 (npm, of unknown age: nobody knows)",
+            ),
+        ] {
+            package.age = age;
+            assert_eq!(package.in_words(), words);
+        }
+    }
+
+    /// Says the name, `?` or the candidates, and the version, `-` for a description or `?`.
+    fn said(ecosystem: Ecosystem, path: &str) -> String {
+        let package = Package::of_head(ecosystem, "GET", &RequestPath::new(path.as_bytes()));
+        let name = match (package.name, package.candidates.as_slice()) {
+            (Some(name), _) => name,
+            (None, []) => "?".to_owned(),
+            (None, some) => format!("?{}", some.join("|")),
+        };
+        let part = match package.part {
+            PackagePart::Description => "-".to_owned(),
+            PackagePart::Version(version) => version,
+            PackagePart::Unknown => "?".to_owned(),
+        };
+        format!("{name} {part}")
+    }
+
+    /// The paths that clients ask for, what they name, and which of them are files of a version; where a
+    /// path could be read in several ways, no name is certain.
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
+    fn names_and_versions_are_found_in_the_paths_of_clients() {
         use Ecosystem::{Crates, Debian, Go, Npm, Oci, Pypi};
-        for (ecosystem, path, name) in [
-            (Npm, "/left-pad", Some("left-pad")),
-            (Npm, "/left-pad/-/left-pad-1.0.0.tgz", Some("left-pad")),
-            (Npm, "/@team/tool", Some("@team/tool")),
-            (Npm, "/@team%2ftool", Some("@team/tool")),
-            (Npm, "/@team/tool/-/tool-1.0.0.tgz", Some("@team/tool")),
-            (Npm, "/npm/left-pad", None),
-            (Npm, "/repository/npm/left-pad/-/left-pad-1.0.0.tgz", None),
-            (Npm, "/-/v1/search?text=x", None),
-            (Npm, "/x%2fy", None),
-            (Pypi, "/simple/My_Tool.x/", Some("my-tool-x")),
-            (Pypi, "/any/place/simple/tool/", Some("tool")),
-            (Pypi, "/pypi/tool/json", Some("tool")),
+        for (ecosystem, path, expected) in [
+            (Npm, "/left-pad", "left-pad -"),
+            (Npm, "/left-pad/-/left-pad-1.0.0.tgz", "left-pad 1.0.0"),
+            (
+                Npm,
+                "/left-pad/-/left-pad-1.0.0-rc.1.tgz",
+                "left-pad 1.0.0-rc.1",
+            ),
+            (Npm, "/left-pad/-/other-1.0.0.tgz", "left-pad ?"),
+            (Npm, "/@team/tool", "@team/tool -"),
+            (Npm, "/@team%2ftool", "@team/tool -"),
+            (Npm, "/@team/tool/-/tool-1.0.0.tgz", "@team/tool 1.0.0"),
+            (Npm, "/npm/left-pad", "?npm|left-pad -"),
+            (Npm, "/left-pad/latest", "?left-pad|latest -"),
+            (Npm, "/npm/left-pad/1.0.0", "?left-pad|1.0.0 -"),
+            (Npm, "/npm/@team/tool", "?@team/tool -"),
+            (Npm, "/npm/@team%2ftool", "?@team/tool -"),
+            (Npm, "/npm/@team/tool/latest", "?@team/tool -"),
+            (
+                Npm,
+                "/a/npm/left-pad/-/left-pad-1.0.0.tgz",
+                "?left-pad 1.0.0",
+            ),
+            (Npm, "/npm/@team/tool/-/tool-1.0.0.tgz", "?@team/tool 1.0.0"),
+            (Npm, "/download/@team/tool/1.0.0/abcdef", "? ?"),
+            (Npm, "/files/left-pad-1.0.0.tgz", "? ?"),
+            (Npm, "/-/v1/search?text=x", "? -"),
+            (Npm, "/npm/-/whoami", "? -"),
+            (Npm, "/left-pad/-/left-pad-1.0.0.TGZ", "left-pad ?"),
+            (Npm, "/x%2fy", "? ?"),
+            (Npm, "/@a/b%2fc", "? ?"),
+            (Pypi, "/simple/My_Tool.x/", "my-tool-x -"),
+            (Pypi, "/any/place/simple/tool/", "tool -"),
+            (Pypi, "/pypi/tool/json", "tool -"),
             (
                 Pypi,
                 "/packages/ab/cd/tool-1.0-py3-none-any.whl",
-                Some("tool"),
+                "tool 1.0",
             ),
-            (Pypi, "/packages/ab/cd/my-tool-1.0.tar.gz", Some("my-tool")),
-            (Pypi, "/simple/", None),
-            (Crates, "/se/rd/serde", Some("serde")),
-            (Crates, "/3/u/url", Some("url")),
-            (Crates, "/api/v1/crates/serde/1.0.0/download", Some("serde")),
-            (Crates, "/crates/serde/serde-1.0.0.crate", Some("serde")),
-            (Crates, "/config.json", None),
+            (
+                Pypi,
+                "/packages/ab/cd/tool-1.0-py3-none-any.whl.metadata",
+                "tool -",
+            ),
+            (Pypi, "/packages/ab/cd/my-tool-1.0.tar.gz", "my-tool 1.0"),
+            (
+                Pypi,
+                "/packages/ab/cd/tool-2-1.0.tar.gz",
+                "?tool|tool-2 1.0",
+            ),
+            (Pypi, "/packages/ab/cd/tool", "? -"),
+            (Pypi, "/packages/ab/cd/tool.tgz", "? ?"),
+            (Pypi, "/tool-1.0.zip", "? ?"),
+            (Pypi, "/simple/", "? -"),
+            (Crates, "/se/rd/serde", "serde -"),
+            (Crates, "/index/se/rd/serde", "serde -"),
+            (Crates, "/ab/cd/serde", "? -"),
+            (Crates, "/serde/download", "? ?"),
+            (Go, "/lab.test/mod.zip", "? ?"),
+            (Crates, "/3/u/url", "url -"),
+            (Crates, "/api/v1/crates/serde/1.0.0/download", "serde 1.0.0"),
+            (Crates, "/crates/serde/serde-1.0.0.crate", "serde 1.0.0"),
+            (
+                Crates,
+                "/crates/md-5/md-5-0.10.6-rc.1.crate",
+                "md-5 0.10.6-rc.1",
+            ),
+            (Crates, "/config.json", "? -"),
             (
                 Debian,
                 "/debian/pool/main/c/curl/curl_7.88.1-10_amd64.deb",
-                Some("curl"),
+                "curl 7.88.1-10",
             ),
-            (Debian, "/debian/dists/stable/InRelease", None),
+            (Debian, "/debian/dists/stable/InRelease", "? -"),
             (
                 Oci,
                 "/v2/library/debian/manifests/stable",
-                Some("library/debian"),
+                "library/debian stable",
             ),
             (
                 Oci,
                 "/v2/library/debian/blobs/sha256:ab",
-                Some("library/debian"),
+                "library/debian ?",
             ),
-            (Oci, "/v2/", None),
+            (Oci, "/v2/library/debian/tags/list", "library/debian -"),
+            (Oci, "/v2/", "? -"),
             (
                 Go,
                 "/lab.test/!big/mod/@v/v1.0.0.zip",
-                Some("lab.test/Big/mod"),
+                "lab.test/Big/mod v1.0.0",
             ),
-            (Go, "/any/place/lab.test/mod/@v/list", Some("lab.test/mod")),
-            (Go, "/lab.test/mod/@latest", Some("lab.test/mod")),
-            (Go, "/sumdb/latest", None),
+            (Go, "/any/place/lab.test/mod/@v/list", "lab.test/mod -"),
+            (Go, "/lab.test/mod/@v/v1.0.0.mod", "lab.test/mod -"),
+            (Go, "/lab.test/mod/@latest", "lab.test/mod -"),
+            (Go, "/sumdb/latest", "? -"),
         ] {
-            let package = Package::of_head(ecosystem, "GET", &RequestPath::new(path.as_bytes()));
-            assert_eq!(package.name.as_deref(), name, "{path}");
+            assert_eq!(said(ecosystem, path), expected, "{path}");
         }
     }
 }

@@ -28,6 +28,10 @@ impl Names {
         Self(fields.list(file, key, name).map(values))
     }
 
+    pub(crate) const fn is_any(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Tells whether a name fits; `None` is one that nobody could read.
     pub(crate) fn fit(&self, effect: Verdict, name: Option<&str>) -> bool {
         let Some(patterns) = &self.0 else { return true };
