@@ -297,15 +297,35 @@ fn a_refused_call_is_no_call() {
         env.write(repo.path().join("both.json"), BOTH);
         let own = r#"{"model":"lab-1","messages":[],"tools":[{"name":"Bash","input_schema":{}}]}"#;
         env.write(repo.path().join("own.json"), own);
-        let line = "CURL @both.json ONE/v1/messages; CURL @own.json ONE/v1/messages";
+        env.write(repo.path().join("none.json"), "{}");
+        require_tool("zstd");
+        // Behind an unlike end, or in two parts, nobody can say what the service reads.
+        let line = "for f in both own none; do gzip -nk $f.json; zstd -q $f.json; done; \
+            cat own.json.gz both.json.gz > two.gz; (cat own.json.zst; printf x) > end.zst; \
+            head -c 40 own.json.gz > cut.gz; \
+            CURL @both.json ONE/v1/messages; CURL @own.json ONE/v1/messages; \
+            for f in both.json own.json two cut; do \
+            CURL @$f.gz -H 'Content-Encoding: gzip' ONE/v1/messages; done; \
+            for f in both.json own.json end; do \
+            CURL @$f.zst -H 'Content-Encoding: zstd' ONE/v1/messages; done; \
+            CURL @own.json.gz -H 'Content-Encoding: zstd' ONE/v1/messages; \
+            CURL @own.json.gz -H 'Content-Encoding: gzip, gzip' ONE/v1/messages; \
+            CURL @own.json -H 'Content-Encoding: x-lab' ONE/v1/messages";
         let output = lab.run(env, &repo, &lab.addresses(line));
-        output.assert_stdout("403 200");
+        output.assert_stdout("403 200 403 200 403 403 403 200 403 403 403 403");
         let record = env.record();
-        events::assert_one_refusal(&record, "/v1/messages", "unseen");
-        assert_eq!(calls(&record).len(), 1, "{}", events::summary(&record));
-        let arrived = lab.one.requests();
-        assert_eq!(arrived.len(), 1);
-        assert_eq!(arrived[0].body, own.as_bytes());
+        let refused = record.iter().filter(|event| event.is_refusal());
+        let by_rule = refused.filter(|event| event.rule() == "unseen");
+        assert_eq!(by_rule.count(), 9, "{}", events::summary(&record));
+        assert_eq!(calls(&record).len(), 3, "{}", events::summary(&record));
+        let read = |name: &str| std::fs::read(repo.path().join(name)).unwrap_or_default();
+        let arrived: Vec<Vec<u8>> = lab.one.requests().into_iter().map(|one| one.body).collect();
+        let expected = [
+            own.as_bytes().to_vec(),
+            read("own.json.gz"),
+            read("own.json.zst"),
+        ];
+        assert_eq!(arrived, expected, "byte for byte");
     });
 }
 

@@ -345,3 +345,29 @@ const fn text(content: &Content) -> TextSeen {
         digest: content.digest(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::http::Contents;
+
+    /// Ids as services make them are no secrets: events are joined by them.
+    #[test]
+    fn ids_of_calls_are_not_taken_for_secrets() {
+        let contents = Contents::new(Vec::new());
+        for id in [
+            "toolu_01A09q90qw90lq917835lq9A",
+            "srvtoolu_01WYG3ziw53XMcoyKL4XcZmE",
+            "msg_01XFDUDYJgAACzvnptvVoYEL",
+            "msg_bdrk_01XFDUDYJgAACzvnptvVoYEL",
+            "call_9Fq3bYw2LkXz7VtR1mNcP8sD",
+            "resp_67ccd3a9da748190baa7f1570fe91ac604becb25c45c1d41",
+            "fc_67ca09c6bedc8190a7abfec07b1a1332096610f474011cc0",
+            "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
+            "gen-1748291023-Zb8vGk3hT2nQwXyR",
+            "run_shell_command-1748291023123-9f8e7d6c5b4a3",
+            "claude-lab-5-20300101",
+        ] {
+            assert_eq!(contents.shown_path(&id.into()), None, "{id}");
+        }
+    }
+}

@@ -6,7 +6,8 @@
 //! | `admit` | what happens to a request before anything of it is sent |
 //! | `credentials` | what programs send in the place of credentials, and what servers get |
 //! | `content` | what is found in requests, and what becomes of it |
-//! | `calls` | calls of models, read while they pass; `unpack` takes codings off |
+//! | `calls` | calls of models, read while they pass |
+//! | `unpack` | takes the codings of bodies off |
 //! | `answer` | what clients are told of requests that are not served |
 //! | `meaning` | what the first bytes of a body say of the meaning of a request |
 //! | `ages` | how old versions of packages are, which their registries are asked |

@@ -172,6 +172,17 @@ impl<R: Take> Unpack<R> {
         })
     }
 
+    /// Returns who takes it.
+    pub(crate) fn get_ref(&self) -> Option<&R> {
+        match self {
+            Self::Plain(to) | Self::Failed(to) => Some(to),
+            Self::Gzip(decoder) => decoder.get_ref().to.as_ref(),
+            Self::Deflate(decoder) => decoder.get_ref().to.as_ref(),
+            Self::Brotli(decoder, _) => decoder.get_ref().to.as_ref(),
+            Self::Zstd(decoder, _) => decoder.get_ref().to.as_ref(),
+        }
+    }
+
     /// Returns who took it; what was still to come is lost.
     pub(crate) fn into_inner(self) -> Option<R> {
         match self {

@@ -210,10 +210,17 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
         let (sent, received) = (bytes(traffic.bytes_out), bytes(traffic.bytes_in));
         format!(", {sent} out, {received} in")
     });
-    let text = painted(
-        &format!("{mark} {}{times}{failed}{traffic}", line.text),
-        style,
-    );
+    let said = match line.mark {
+        Mark::Called => wrapped(&line.text, DETAIL_INDENT + indent.len(), paint.columns),
+        Mark::Started
+        | Mark::Changed
+        | Mark::Connected
+        | Mark::Refused
+        | Mark::Asked
+        | Mark::Note
+        | Mark::Ended => line.text.clone(),
+    };
+    let text = painted(&format!("{mark} {said}{times}{failed}{traffic}"), style);
     lines.push(format!("{time} {indent}{text}"));
     if let Some(detail) = &line.detail {
         let detail = wrapped(detail, DETAIL_INDENT + indent.len(), paint.columns);

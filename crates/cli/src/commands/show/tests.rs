@@ -1,8 +1,12 @@
 use jiff::tz::TimeZone;
-use stockade_event::{Counts, Envelope, Event, SCHEMA_VERSION, SessionOutcome};
+use stockade_event::{
+    Counts, Envelope, Event, HostedToolSeen, Listed, ModelUsage, SCHEMA_VERSION, SessionOutcome,
+    ToolCallSeen,
+};
 use stockade_types::{
-    Access, ApprovalId, AskMode, DecisionId, DecisionRecord, Digest, Person, ProcessId, RawText,
-    RequestKind, SessionId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
+    Access, ApprovalId, AskMode, CallEnd, ClaimSource, DecisionId, DecisionRecord, Digest,
+    ModelApi, ModelProvider, Person, ProcessId, RawText, RequestKind, SessionId, Severity, Subject,
+    Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 use super::{Paint, render, timeline::Timeline};
@@ -348,4 +352,78 @@ fn what_failed_or_was_only_counted_is_shown_as_that() {
         "22:13:28 ✖ d-1000 was refused 2 times more",
     ];
     assert_eq!(lines, expected);
+}
+
+/// A call of a model that has these tools of its provider, with `text` in every place for foreign text.
+fn called(text: &str, declared: &[&str], used: &[&str]) -> Event {
+    let tools = |names: &[&str]| {
+        let tool = |name: &&str| HostedToolSeen {
+            name: RawText::from(*name),
+            server: None,
+            count: 1,
+        };
+        names.iter().map(tool).collect::<Vec<_>>()
+    };
+    Event::ModelCalled {
+        process: subject(7, &["codex"], &["codex"]),
+        learned_from: ClaimSource::Traffic,
+        decision: DecisionId::new(1),
+        host: "model.test".to_owned(),
+        port: 443,
+        provider: ModelProvider::OpenAi,
+        api: ModelApi::Responses,
+        model_asked: None,
+        model: Some(text.into()),
+        response_id: None,
+        status: Some(200),
+        streaming: true,
+        usage: ModelUsage {
+            input: Some(1234),
+            cached: Some(900),
+            output: Some(56),
+            ..ModelUsage::default()
+        },
+        finish: Some(text.into()),
+        error: None,
+        hosted_declared: tools(declared),
+        hosted_used: tools(used),
+        functions: Listed::default(),
+        prompts: Listed::default(),
+        results: Listed::default(),
+        calls: Listed {
+            count: 7,
+            first: vec![ToolCallSeen {
+                id: text.into(),
+                name: text.into(),
+                arguments: None,
+            }],
+        },
+        said: None,
+        bytes_out: 1,
+        bytes_in: 2,
+        duration_ms: 2345,
+        first_byte_ms: None,
+        ended: CallEnd::Cut,
+        unread: None,
+    }
+}
+
+#[test]
+fn a_call_of_a_model_is_a_line_that_says_what_is_new() {
+    let mut events = begun();
+    events.push((
+        None,
+        called("gpt-lab", &["web_search", "mcp"], &["web_search"]),
+    ));
+    events.push((None, called("gpt-lab", &["web_search", "mcp"], &[])));
+    events.push((None, called("gpt-lab\u{1b}[2J\u{202e}", &[], &[])));
+    // A long line goes on below its own beginning.
+    let text = rendered(events).replace(&format!("\n{:11}", ""), " ");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("◇")).collect();
+    let call = "◇ model  gpt-lab 1,234 in (900 cached) 56 out, 2.3 s, stop: gpt-lab, calls gpt-lab and 6 more";
+    assert!(lines[0].ends_with(&format!(
+        "{call}, provider ran web_search, provider may run web_search, mcp, cut"
+    )));
+    assert!(lines[1].ends_with(&format!("{call}, cut")), "{text}");
+    assert!(lines[2].contains("gpt-lab\\u{1b}[2J\\u{202e}"), "{text}");
 }

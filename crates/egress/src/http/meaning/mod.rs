@@ -20,16 +20,47 @@ pub(crate) use answer::reply;
 
 pub(crate) use stockade_policy::LooksFor;
 
-use super::head::{Field, Head};
+use super::{
+    head::{Field, Head},
+    unpack::{Take, Unpack},
+};
 use crate::limits::{HELD_BYTES_MAX, MODEL_BYTES_MAX, OTHER_JSON_BYTES_MAX, PUSH_BYTES_MAX};
 
 /// The body of a request while it is read.
-#[derive(Debug)]
 pub(crate) struct Reading {
     meaning: Vec<Meaning>,
-    /// The body is as it is sent, without a coding.
-    is_plain: bool,
-    body: Vec<u8>,
+    body: Body,
+}
+
+/// What there is of a body.
+enum Body {
+    /// As it is sent.
+    Plain(Vec<u8>),
+    /// In a coding that is taken off.
+    Packed(Box<Unpack<Kept>>),
+    /// In one that is not, or no longer.
+    Unread,
+}
+
+/// What came of a coding, as long as there is room for it.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    held: Held,
+    is_too_much: bool,
+}
+
+impl Take for Kept {
+    fn take(&mut self, bytes: &[u8]) {
+        let fits = self.bytes.len() + bytes.len() <= MODEL_BYTES_MAX;
+        if !fits || !self.held.grow(bytes.len()) {
+            self.is_too_much = true;
+            self.bytes = Vec::new();
+        }
+        if !self.is_too_much {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
 }
 
 impl Reading {
@@ -40,57 +71,98 @@ impl Reading {
             git::look_at_fields(&mut meaning, head);
         }
         model::look_at_fields(&mut meaning, head, looks_for.models);
-        let is_plain = head.fields.iter().all(|field| !is_coding(&field));
-        Self {
-            meaning,
-            is_plain,
-            body: Vec::new(),
-        }
+        let mut codings = head.fields.iter().filter(is_coding).peekable();
+        let body = if codings.peek().is_none() {
+            Body::Plain(Vec::new())
+        } else if meaning.iter().any(is_read_as_json) {
+            match Unpack::new(codings.map(|field| field.value), Kept::default()) {
+                // Some servers read deflate without its frame: then the same bytes are another text.
+                Err(_) | Ok(Unpack::Deflate(_)) => Body::Unread,
+                Ok(unpack) => Body::Packed(Box::new(unpack)),
+            }
+        } else {
+            Body::Unread
+        };
+        Self { meaning, body }
     }
 
     /// Tells whether more of the body would say more.
     pub(crate) fn wants_more(&self) -> bool {
-        self.is_plain && self.meaning.iter().any(|one| self.says_more(one))
-    }
-
-    fn says_more(&self, meaning: &Meaning) -> bool {
-        match meaning {
-            Meaning::Git(git) => match git.operation {
-                GitOperation::Push => {
-                    let bounded = self.body.len() < PUSH_BYTES_MAX;
-                    bounded && git.is_certain && git::wants_more(&self.body)
-                }
-                GitOperation::Fetch | GitOperation::Prepare | GitOperation::Upload => false,
-            },
-            Meaning::Forge(forge) => forge.is_graphql && self.body.len() <= OTHER_JSON_BYTES_MAX,
-            Meaning::Model(_) => self.body.len() <= MODEL_BYTES_MAX,
-            Meaning::Package(_) => false,
+        match &self.body {
+            Body::Plain(body) => self.meaning.iter().any(|one| says_more(one, body)),
+            Body::Packed(unpack) => {
+                let kept = unpack.get_ref().filter(|kept| !kept.is_too_much);
+                kept.is_some_and(|kept| {
+                    let mut json = self.meaning.iter().filter(|one| is_read_as_json(one));
+                    json.any(|one| says_more(one, &kept.bytes))
+                })
+            }
+            Body::Unread => false,
         }
     }
 
     /// Takes the next bytes of the body.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        self.body.extend_from_slice(bytes);
+        let failed = match &mut self.body {
+            Body::Plain(body) => {
+                body.extend_from_slice(bytes);
+                false
+            }
+            Body::Packed(unpack) => unpack.feed(bytes).is_err(),
+            Body::Unread => false,
+        };
+        if failed {
+            self.body = Body::Unread;
+        }
     }
 
     /// Says what was read; `is_whole` is whether the body has ended.
     pub(crate) fn finish(self, is_whole: bool) -> Vec<Meaning> {
-        let Self {
-            mut meaning,
-            is_plain,
-            body,
-        } = self;
-        for one in meaning.iter_mut().filter(|_| is_plain) {
+        let Self { mut meaning, body } = self;
+        let (body, is_plain, _held) = match body {
+            Body::Plain(body) => (body, true, None),
+            Body::Packed(unpack) => match unpack.into_inner().filter(|kept| !kept.is_too_much) {
+                Some(kept) => (kept.bytes, false, Some(kept.held)),
+                None => return meaning,
+            },
+            Body::Unread => return meaning,
+        };
+        for one in &mut meaning {
             match one {
-                Meaning::Git(git) => git::complete(git, &body, is_whole),
+                Meaning::Git(git) if is_plain => git::complete(git, &body, is_whole),
                 Meaning::Forge(forge) if forge.is_graphql && is_whole => {
                     graphql::complete(forge, &body);
                 }
                 Meaning::Model(model) if is_whole => model::complete(model, &body),
-                Meaning::Forge(_) | Meaning::Model(_) | Meaning::Package(_) => {}
+                Meaning::Git(_) | Meaning::Forge(_) | Meaning::Model(_) | Meaning::Package(_) => {}
             }
         }
         meaning
+    }
+}
+
+/// Tells whether the body of a request is JSON that says more of it.
+fn is_read_as_json(meaning: &Meaning) -> bool {
+    match meaning {
+        Meaning::Model(_) => true,
+        Meaning::Forge(forge) => forge.is_graphql,
+        Meaning::Git(_) | Meaning::Package(_) => false,
+    }
+}
+
+/// Tells whether more of a body would say more of a meaning.
+fn says_more(meaning: &Meaning, body: &[u8]) -> bool {
+    match meaning {
+        Meaning::Git(git) => match git.operation {
+            GitOperation::Push => {
+                let bounded = body.len() < PUSH_BYTES_MAX;
+                bounded && git.is_certain && git::wants_more(body)
+            }
+            GitOperation::Fetch | GitOperation::Prepare | GitOperation::Upload => false,
+        },
+        Meaning::Forge(forge) => forge.is_graphql && body.len() <= OTHER_JSON_BYTES_MAX,
+        Meaning::Model(_) => body.len() <= MODEL_BYTES_MAX,
+        Meaning::Package(_) => false,
     }
 }
 

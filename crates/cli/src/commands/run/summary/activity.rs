@@ -172,9 +172,9 @@ pub(super) fn hosted_tools(summary: &Summary) -> String {
             let name = cut(&safe(name), ITEM_CHARS_MAX / 2);
             let calls = plural(tool.declared, "call", "calls");
             match (tool.used, tool.declared) {
-                (0, _) => format!("may run {name} ({calls})"),
+                (0, _) => format!("may run {name} (in {calls})"),
                 (used, 0) => format!("ran {name} {}×", number(used)),
-                (used, _) => format!("ran {name} {}× (may in {calls})", number(used)),
+                (used, _) => format!("ran {name} {}× (possible in {calls})", number(used)),
             }
         })
         .collect();
