@@ -4,9 +4,11 @@ use crate::{
     adapters::{self, Adapter, Gathering},
     claims::{Answered, Asked},
     events::Events,
-    json::Json,
+    frames::Frames,
+    json::{Extent, Json},
     limits::BODY_BYTES_MAX,
     place::{Api, Place},
+    tree::Tree,
 };
 
 /// The body of a request while it passes.
@@ -40,7 +42,7 @@ impl Request {
     pub fn finish(self) -> Asked {
         let (tree, extent) = self.json.finish();
         let mut asked = Asked::default();
-        if let Some(tree) = tree.filter(crate::tree::Tree::is_object) {
+        if let Some(tree) = tree.filter(Tree::is_object) {
             self.adapter.ask(&tree, &mut asked);
         }
         if self.place.model.is_some() {
@@ -65,6 +67,7 @@ enum Form {
     Unknown,
     Json(Box<Json>),
     Events(Box<Events>),
+    Frames(Box<Frames>),
 }
 
 impl Response {
@@ -86,23 +89,25 @@ impl Response {
             let shape = self.adapter.response();
             self.form = match part.iter().find(|byte| !is_blank(byte)) {
                 None => return,
+                // The length of a frame begins so: none has 16 MiB.
+                Some(0) => Form::Frames(Box::new(Frames::new(shape))),
                 Some(b'{' | b'[') => Form::Json(Box::new(Json::new(shape))),
                 Some(_) => Form::Events(Box::new(Events::new(shape))),
             };
         }
+        let (adapter, gathering) = (&mut self.adapter, &mut self.gathering);
+        let mut take = |tree: Option<Tree>, extent: Extent| {
+            gathering.answered.is_truncated |= extent.is_truncated || extent.is_cut;
+            // Of an event that is not whole nothing is taken.
+            if let Some(tree) = tree.filter(|_| !extent.is_cut) {
+                adapter.piece(&tree, gathering);
+            }
+        };
         match &mut self.form {
             Form::Unknown => {}
             Form::Json(json) => json.feed(part),
-            Form::Events(events) => {
-                let (adapter, gathering) = (&mut self.adapter, &mut self.gathering);
-                events.feed(part, &mut |tree, extent| {
-                    gathering.answered.is_truncated |= extent.is_truncated || extent.is_cut;
-                    // Of an event that is not whole nothing is taken.
-                    if let Some(tree) = tree.filter(|_| !extent.is_cut) {
-                        adapter.piece(&tree, gathering);
-                    }
-                });
-            }
+            Form::Events(events) => events.feed(part, &mut take),
+            Form::Frames(frames) => frames.feed(part, &mut take),
         }
     }
 
@@ -115,6 +120,7 @@ impl Response {
                 is_whole = events.is_between();
                 self.gathering.answered.is_answer |= self.gathering.has_ended;
             }
+            Form::Frames(frames) => is_whole = frames.is_between(),
             Form::Json(json) => {
                 let (tree, extent) = json.finish();
                 if let Some(tree) = tree {

@@ -11,7 +11,7 @@
 //! | `adapters` | one file for each protocol, all of the same shape |
 //! | `claims` | what comes of it |
 //! | `content` | texts: length, digest, and what is kept |
-//! | `events`, `json`, `tree` | the two forms of bodies, read as they come |
+//! | `events`, `frames`, `json`, `tree` | the forms of bodies, read as they come |
 //! | `hosted` | tools that providers run |
 //!
 //! Everything that comes out is a claim of whoever sent the bytes: no decision rests on it.
@@ -22,6 +22,7 @@ mod call;
 mod claims;
 mod content;
 mod events;
+mod frames;
 mod hosted;
 mod json;
 mod limits;

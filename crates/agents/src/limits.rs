@@ -39,6 +39,12 @@ pub const ENTRIES_MAX: usize = 256;
 /// Tool calls that are put together at a time, as their pieces come.
 pub(crate) const OPEN_CALLS_MAX: usize = 64;
 
+/// Bytes of a frame of an event stream; the format has 16 MiB at most.
+pub(crate) const FRAME_BYTES_MAX: u32 = 16 << 20;
+
+/// Bytes of the headers of a frame: three short ones are usual.
+pub(crate) const FRAME_HEADER_BYTES_MAX: usize = 4096;
+
 const _: () = assert!(NAME_BYTES_MAX <= SHORT_BYTES_MAX);
 const _: () = assert!(SHORT_BYTES_MAX < TEXT_BYTES_MAX && TEXT_BYTES_MAX < TEXTS_BYTES_MAX);
 const _: () = assert!(NUMBER_BYTES_MAX < SHORT_BYTES_MAX);

@@ -15,6 +15,8 @@ pub enum Api {
     Chat,
     /// Content of Gemini.
     Generate,
+    /// Converse of Bedrock.
+    Converse,
 }
 
 /// What the head of a request says of a call.
@@ -52,6 +54,9 @@ impl Place {
             "completions" if before.ends_with("/chat") => return plain(Api::Chat),
             _ => {}
         }
+        if let Some(place) = Self::of_bedrock(before, last) {
+            return Some(place);
+        }
         let (model, method) = last.rsplit_once(':')?;
         let (api, streaming) = match method {
             "generateContent" => (Api::Generate, false),
@@ -65,6 +70,25 @@ impl Place {
         Some(Self {
             api,
             model,
+            streaming: Some(streaming),
+        })
+    }
+}
+
+impl Place {
+    /// Reads a path of Bedrock, `/model/MODEL/METHOD`; a model can be a resource name with a slash.
+    fn of_bedrock(before: &str, method: &str) -> Option<Self> {
+        let (api, streaming) = match method {
+            "invoke" => (Api::Messages, false),
+            "invoke-with-response-stream" => (Api::Messages, true),
+            "converse" => (Api::Converse, false),
+            "converse-stream" => (Api::Converse, true),
+            _ => return None,
+        };
+        let (_, model) = before.split_once("/model/")?;
+        Some(Self {
+            api,
+            model: Some(name(model.as_bytes())),
             streaming: Some(streaming),
         })
     }

@@ -31,6 +31,16 @@ fn places_of_calls_are_told_from_others() {
             "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@1:streamRawPredict",
             Some(Some("claude-x@1")),
         ),
+        (
+            "/model/lab.model-v1%3A0/invoke",
+            Some(Some("lab.model-v1:0")),
+        ),
+        (
+            "/model/arn%3Aaws%3Abedrock%3Ax%2Fy/converse-stream",
+            Some(Some("arn:aws:bedrock:x/y")),
+        ),
+        ("/model/m/other", None),
+        ("/other/m/converse", None),
         ("messages", None),
         ("", None),
         ("/%ff/messages", None),

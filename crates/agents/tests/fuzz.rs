@@ -5,11 +5,13 @@ use stockade_fuzz::{TRIES, Target};
 
 use super::golden::{all, pieces};
 
-const PATHS: [&str; 4] = [
+const PATHS: [&str; 6] = [
     "/v1/messages",
     "/v1/responses",
     "/v1/chat/completions",
     "/v1beta/models/m:streamGenerateContent",
+    "/model/m/invoke-with-response-stream",
+    "/model/m/converse-stream",
 ];
 
 const WORDS: &[&[u8]] = &[

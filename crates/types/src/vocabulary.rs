@@ -139,6 +139,8 @@ vocabulary! {
         OpenAi = "openai",
         /// Google.
         Gemini = "gemini",
+        /// Amazon, whose Bedrock has one form for models of many.
+        Bedrock = "bedrock",
     }
 }
 
@@ -153,6 +155,8 @@ vocabulary! {
         Chat = "chat-completions",
         /// Content of Gemini.
         Generate = "generate-content",
+        /// Converse of Bedrock.
+        Converse = "converse",
     }
 }
 

@@ -1,10 +1,12 @@
 //! Anthropic Messages, also as Vertex and Bedrock carry them.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
 use super::{Adapter, Gathering, count, declared, named, new_items, offered, prompted, returned};
 use crate::{
     claims::{Asked, host_of},
     hosted::{RunBy, run_by},
-    json::Shape,
+    json::{Json, Shape},
     tree::Tree,
 };
 
@@ -77,6 +79,19 @@ impl Adapter for Messages {
     }
 
     fn piece(&mut self, piece: &Tree, to: &mut Gathering) {
+        // Bedrock carries each event as text in a frame of its own.
+        if let Some(text) = piece.at(&["chunk", "bytes"]) {
+            let text = text
+                .text()
+                .and_then(|text| BASE64_STANDARD.decode(text).ok());
+            let mut json = Json::new(Shape::ALL);
+            json.feed(&text.unwrap_or_default());
+            match json.finish() {
+                (Some(inner), extent) if !extent.is_cut => self.piece(&inner, to),
+                _ => to.answered.is_truncated = true,
+            }
+            return;
+        }
         let key = (0, piece.number_of("index").unwrap_or_default());
         match piece.text_of("type") {
             Some(b"message_start") => {

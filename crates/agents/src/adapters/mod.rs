@@ -3,6 +3,7 @@
 
 mod anthropic;
 mod chat;
+mod converse;
 mod gemini;
 mod responses;
 
@@ -43,6 +44,7 @@ pub(crate) fn of(api: Api) -> Box<dyn Adapter> {
         Api::Responses => Box::new(responses::Responses::default()),
         Api::Chat => Box::new(chat::Chat::default()),
         Api::Generate => Box::new(gemini::Generate),
+        Api::Converse => Box::new(converse::Converse),
     }
 }
 

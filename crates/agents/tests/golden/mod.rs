@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use stockade_agents::{Answered, Asked, Content, HostedTool, Place, Request, Response};
 
 /// What stands between the parts of a file.
@@ -36,15 +37,45 @@ pub(crate) fn all() -> Vec<Golden> {
         let (place, rest) = text.split_once(REQUEST).unwrap();
         let (request, rest) = rest.split_once(ANSWER).unwrap();
         let (answer, claims) = rest.split_once(CLAIMS).unwrap();
+        let answer = answer.as_bytes().to_vec();
+        let is_framed = path.to_string_lossy().contains("bedrock-stream");
         Golden {
             name: path.file_stem().unwrap().to_string_lossy().into_owned(),
             path: place.trim().to_owned(),
             request: request.trim_end().as_bytes().to_vec(),
-            answer: answer.as_bytes().to_vec(),
+            answer: if is_framed { framed(&answer) } else { answer },
             claims: claims.to_owned(),
         }
     };
     files.iter().map(read).collect()
+}
+
+/// Writes lines with a kind and JSON as frames; a chunk has its JSON as text.
+fn framed(lines: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for line in std::str::from_utf8(lines).unwrap().lines() {
+        let (kind, json) = line.split_once(' ').unwrap();
+        let payload = match kind {
+            "chunk" => format!("{{\"bytes\":\"{}\"}}", BASE64_STANDARD.encode(json)),
+            _ => json.to_owned(),
+        };
+        let mut headers = Vec::new();
+        for (name, value) in [(":event-type", kind), (":content-type", "application/json")] {
+            headers.push(u8::try_from(name.len()).unwrap());
+            headers.extend_from_slice(name.as_bytes());
+            headers.push(7);
+            headers.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+            headers.extend_from_slice(value.as_bytes());
+        }
+        let length = |bytes: usize| u32::try_from(bytes).unwrap().to_be_bytes();
+        all.extend(length(16 + headers.len() + payload.len()));
+        all.extend(length(headers.len()));
+        all.extend([0; 4]);
+        all.extend_from_slice(&headers);
+        all.extend_from_slice(payload.as_bytes());
+        all.extend([0; 4]);
+    }
+    all
 }
 
 /// Reads a call that comes in pieces of these sizes.

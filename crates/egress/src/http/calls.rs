@@ -324,6 +324,7 @@ const fn words(api: Api) -> (ModelProvider, ModelApi) {
         Api::Responses => (ModelProvider::OpenAi, ModelApi::Responses),
         Api::Chat => (ModelProvider::OpenAi, ModelApi::Chat),
         Api::Generate => (ModelProvider::Gemini, ModelApi::Generate),
+        Api::Converse => (ModelProvider::Bedrock, ModelApi::Converse),
     }
 }
 
