@@ -35,6 +35,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("sshd", "openssh-server"),
     ("dig", "bind9-dnsutils"),
     ("host", "bind9-host"),
+    ("zstd", "zstd"),
 ];
 
 /// Prevents servers in packages from being started, now or with the machine: tests start their own.
