@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use stockade_types::{
     Access, ApprovalId, DecisionId, DecisionRecord, RawText, RequestKind, RuleId, SessionId,
-    Verdict,
+    Target, Verdict,
 };
 
 use crate::{
@@ -47,6 +47,9 @@ pub struct Refusal {
     pub kind: RequestKind,
     /// Its target, for one line of a terminal; hostile bytes are escaped.
     pub target: String,
+    /// The same as it was decided, without what shows the process.
+    #[serde(default)]
+    pub at: Target,
     /// The rule that refused, or that asked.
     pub rule: Option<RuleId>,
     /// Why.
@@ -477,6 +480,7 @@ impl Summary {
             None => self.quiet.push(Refusal {
                 kind: decision.kind,
                 target,
+                at: decision.target.clone(),
                 rule: decision.rule.clone(),
                 reason: decision.reason.clone(),
                 remedy: String::new(),
@@ -516,6 +520,7 @@ impl Summary {
             None if !full => self.refused.push(Refusal {
                 kind: decision.kind,
                 target,
+                at: decision.target.clone(),
                 rule: decision.rule.clone(),
                 reason: decision.reason.clone(),
                 remedy: decision.remedy.clone(),

@@ -321,6 +321,7 @@ impl Compactor {
             cwd,
             access,
             meaning,
+            meant,
             call,
         } = target;
         body.push(b'{');
@@ -335,6 +336,9 @@ impl Compactor {
         fields.field("call", call)?;
         if !meaning.is_empty() {
             fields.field("meaning", meaning)?;
+        }
+        if !meant.is_empty() {
+            fields.field("meant", meant)?;
         }
         if !argv.is_empty() {
             fields.name("argv");

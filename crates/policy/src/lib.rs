@@ -103,7 +103,7 @@ pub use kinds::{
     },
     port::PortRequest,
 };
-pub use lasting::{LastingRule, RuleForm};
+pub use lasting::{LastingRule, Proposed, RuleForm, Width};
 pub use listening::SERVER_PORTS;
 pub use load::load;
 pub use pattern::ProtectedPattern;

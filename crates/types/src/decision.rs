@@ -107,6 +107,9 @@ pub struct Target {
     /// For `http` what the request means to the service that it is for, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub meaning: Vec<RawText>,
+    /// The same as typed attributes, where they are known in full.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub meant: Vec<serde_json::Value>,
     /// For `call` the system call, with those of its arguments that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,

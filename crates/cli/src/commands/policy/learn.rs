@@ -2,11 +2,16 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use stockade_event::Event;
-use stockade_policy::{Approvals, LastingRule, Request};
-use stockade_types::{Answerer, ApprovalId, DecisionRecord, RawText, SessionId, Verdict};
+use stockade_policy::{LastingRule, Width};
+use stockade_types::{
+    Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RequestKind, SessionId, Verdict,
+};
 
 use super::effective;
 use crate::{
@@ -19,6 +24,9 @@ use crate::{
 };
 
 /// Propose the narrowest rules for requests that you allowed when sessions asked.
+///
+/// In a path, a number, a hash or a UUID becomes `*`. A rule that opens much, such as a push, a whole host
+/// or a method that changes something, is commented out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  stockade policy learn 3f2a\n  \
     stockade policy learn --write last")]
@@ -41,6 +49,16 @@ struct Learned {
     preset: Option<String>,
     command: Vec<RawText>,
     allowed: Vec<(ApprovalId, DecisionRecord)>,
+    /// What each answer of a person was about.
+    answers: BTreeMap<ApprovalId, RequestKind>,
+    /// Decisions that used such an answer, and are still to come.
+    used: BTreeMap<DecisionId, ApprovalId>,
+}
+
+/// A rule, and the answers that it would have made needless.
+struct Rule {
+    approvals: BTreeSet<ApprovalId>,
+    rule: LastingRule,
 }
 
 /// Reads the sessions and prints or writes rules.
@@ -68,22 +86,28 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         }
         all.push(learned);
     }
-    let mut count = 0;
+    let (mut count, mut risky) = (0, 0);
     let mut seen: Vec<(PathBuf, String)> = Vec::new();
+    let mut ids = BTreeSet::new();
     for learned in all {
-        for (approval, rule) in propose(&learned)? {
+        for one in propose(&learned)? {
             let place = if args.everywhere {
                 PathBuf::new()
             } else {
                 learned.workspace.clone()
             };
-            let same = (place, rule.conditions.clone());
+            let same = (place, one.rule.conditions.clone());
             if seen.contains(&same) {
                 continue;
             }
             seen.push(same);
             count += 1;
-            give(args, &learned, (&approval, &rule), out)?;
+            risky += u64::from(one.rule.risk.is_some());
+            let first = one.approvals.first().map_or("", ApprovalId::as_str);
+            let more = (2..).map(|number| format!("{LEARNED}{first}-{number}"));
+            let mut names = std::iter::once(format!("{LEARNED}{first}")).chain(more);
+            let id = names.find(|id| ids.insert(id.clone())).unwrap_or_default();
+            give(args, &learned, (&id, &one), out)?;
         }
     }
     if count == 0 {
@@ -92,37 +116,61 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         let rules = plural(count, "rule", "rules");
         out.note(format_args!("{rules}; `--write` adds them to your policy"));
     }
+    if risky > 0 {
+        let rules = plural(risky, "rule opens", "rules open");
+        out.note(format_args!(
+            "{rules} much and is commented out; take the `#` away where you want it"
+        ));
+    }
     Ok(Exit::Yes)
 }
 
 fn give(
     args: &Args,
     learned: &Learned,
-    (approval, rule): (&ApprovalId, &LastingRule),
+    (id, one): (&str, &Rule),
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    let id = format!("{LEARNED}{approval}");
-    let text = rule.to_toml(&id, "allowed before");
+    let approvals: Vec<&str> = one.approvals.iter().map(ApprovalId::as_str).collect();
     let workspace = &learned.workspace;
     let note = format!(
-        "learned from session {}, answer {approval}",
-        learned.session.short()
+        "learned from session {}, {} {}",
+        learned.session.short(),
+        if approvals.len() == 1 {
+            "answer"
+        } else {
+            "answers"
+        },
+        approvals.join(", ")
     );
-    if !args.write {
-        out.line(format_args!(
-            "# {note}, {}",
-            safe(&workspace.display().to_string())
-        ))?;
-        for line in text.lines() {
-            out.line(safe(line))?;
-        }
-        return out.line("");
+    let text = match &one.rule.risk {
+        Some(_) => one.rule.to_comment(id, "allowed before"),
+        None => one.rule.to_toml(id, "allowed before"),
+    };
+    if args.write {
+        let shown = add(args, workspace, (&note, &text))?;
+        let words = safe(&one.rule.words);
+        let state = match &one.rule.risk {
+            Some(risk) => format!("commented out, {risk}: {words}"),
+            None => words,
+        };
+        return out.line(format_args!("{id}  {state}  {shown}"));
     }
-    let reach = Reach::of(args.everywhere);
-    let path = rules::file(reach, workspace)?;
-    rules::add(&path, workspace, &note, &text)?;
-    let shown = safe(&path.display().to_string());
-    out.line(format_args!("{id}  {}  {shown}", safe(&rule.words)))
+    out.line(format_args!(
+        "# {note}, {}",
+        safe(&workspace.display().to_string())
+    ))?;
+    for line in text.lines() {
+        out.line(safe(line))?;
+    }
+    out.line("")
+}
+
+/// Adds a rule to the file that it is for, and returns the file.
+fn add(args: &Args, workspace: &Path, (note, text): (&str, &str)) -> anyhow::Result<String> {
+    let path = rules::file(Reach::of(args.everywhere), workspace)?;
+    rules::add(&path, workspace, note, text)?;
+    Ok(safe(&path.display().to_string()))
 }
 
 /// Reads what people allowed in a session, and how many lines could not be read.
@@ -134,6 +182,8 @@ fn look(record: &Record) -> anyhow::Result<(Learned, u64)> {
         preset: None,
         command: Vec::new(),
         allowed: Vec::new(),
+        answers: BTreeMap::new(),
+        used: BTreeMap::new(),
     };
     let extent = record.read(&mut |envelope| learned.add(&envelope.event, &mut asked))?;
     Ok((learned, extent.unreadable))
@@ -164,25 +214,43 @@ impl Learned {
             ..
         } = event
         {
-            let allowed = asked.remove(approval);
-            self.allowed
-                .extend(allowed.map(|record| (approval.clone(), record)));
+            let Some(record) = asked.remove(approval) else {
+                return;
+            };
+            self.answers.insert(approval.clone(), record.kind);
+            self.allowed.push((approval.clone(), record));
+        } else if let Event::ApprovalUsed { approval, decision } = event {
+            if self.answers.contains_key(approval) {
+                self.used.insert(*decision, approval.clone());
+            }
+        } else if let Some(record) = event.decision()
+            && let Some(approval) = self.used.remove(&record.decision)
+            && self.answers.get(&approval) == Some(&record.kind)
+        {
+            // One answer can let many requests through, of which the question showed one.
+            self.allowed.push((approval, record.clone()));
         }
     }
 }
 
-/// Returns a rule for each thing that would be asked about again.
-fn propose(learned: &Learned) -> anyhow::Result<Vec<(ApprovalId, LastingRule)>> {
+/// Returns the rules for what would be asked about again.
+fn propose(learned: &Learned) -> anyhow::Result<Vec<Rule>> {
     let policy = effective(&LayerArgs {
         workspace: Some(learned.workspace.clone()),
         profile: learned.preset.clone(),
         command: learned.command.clone(),
         ..LayerArgs::default()
     })?;
-    let rule = |(approval, record): &(ApprovalId, DecisionRecord)| {
-        let request = Request::of_target(record.kind, &record.target)?;
-        let decision = policy.decide(&request, &Approvals::none());
-        Some((approval.clone(), policy.lasting(&request, &decision)?))
-    };
-    Ok(learned.allowed.iter().filter_map(rule).collect())
+    let allowed = learned.allowed.iter();
+    let targets: Vec<_> = allowed.map(|(_, one)| (one.kind, &one.target)).collect();
+    let proposed = policy.propose(&targets, Width::Ids).into_iter();
+    let rule = proposed.map(|proposed| {
+        let places = proposed.targets.into_iter();
+        let answers = places.filter_map(|place| learned.allowed.get(place));
+        Rule {
+            approvals: answers.map(|(approval, _)| approval.clone()).collect(),
+            rule: proposed.rule,
+        }
+    });
+    Ok(rule.collect())
 }

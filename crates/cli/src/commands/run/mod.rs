@@ -410,9 +410,13 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
     for note in &finished.ended.notes {
         out.note(format!("stockade: {}", safe(note)));
     }
-    if form == SummaryForm::None {
-        return;
+    if form != SummaryForm::None {
+        sum_up(finished, form, state, out);
     }
+}
+
+/// Prints the summary of a session.
+fn sum_up(finished: &start::Finished, form: SummaryForm, state: &StateDir, out: &mut Output) {
     let (mut summary, verification) = match read_back(&finished.session, state) {
         Ok(read) => read,
         Err(error) => {
@@ -424,9 +428,14 @@ fn conclude(finished: &start::Finished, form: SummaryForm, state: &StateDir, out
     summary
         .outcome
         .get_or_insert_with(|| finished.ended.outcome.clone());
+    let rules = match &finished.unasked {
+        Some((sources, sets)) => summary::allowing(&summary, sources, sets),
+        None => Vec::new(),
+    };
     let extra = summary::Extra {
         verification: Some(&verification),
         names: Some(&finished.names),
+        rules: &rules,
         ..summary::Extra::default()
     };
     match form {

@@ -14,7 +14,7 @@ use signal_hook::{
 };
 use stockade_event::SessionOutcome;
 use stockade_plan::Streams;
-use stockade_policy::WorkspaceSettings;
+use stockade_policy::{HostSets, Source, WorkspaceSettings};
 use stockade_runner::{Controller, Ended, Helpers, Options, Running, TerminalReaders};
 use stockade_types::AskMode;
 use stockade_types::SessionId;
@@ -36,6 +36,8 @@ pub(crate) struct Finished {
     pub(crate) unwritten: Option<io::Error>,
     /// Which names of the workspace mean something to other programs.
     pub(crate) names: WorkspaceSettings,
+    /// The layers of its policy, where nobody could be asked.
+    pub(crate) unasked: Option<(Vec<Source>, HostSets)>,
     /// Who is interrupted with us, where an interrupt ended the command.
     pub(crate) interrupted: Option<WholeGroup>,
 }
@@ -51,6 +53,11 @@ pub(crate) fn run(
     let streams = options.streams;
     let ask = options.ask;
     let names = options.policy.settings().workspace.clone();
+    let layers = || {
+        let policy = &options.policy;
+        (policy.sources().to_vec(), policy.host_sets().clone())
+    };
+    let unasked = (ask == AskMode::Deny).then(layers);
     // Before anything runs: a caller that cannot be told the id gets no session.
     let session_file = session_file
         .map(|path| SessionFile::prepare(path, &options.workspace))
@@ -80,6 +87,7 @@ pub(crate) fn run(
         ended,
         unwritten,
         names,
+        unasked,
         interrupted: by_interrupt.then_some(group),
     })
 }

@@ -71,6 +71,7 @@ impl HttpRequest {
             method: Some(self.method.clone()),
             path: Some(self.path.clone()),
             meaning: self.meaning.iter().map(Meaning::in_words).collect(),
+            meant: self.meaning.iter().filter_map(Meaning::typed).collect(),
             ..Target::default()
         }
     }

@@ -3,12 +3,13 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod activity;
+mod allowing;
 mod refusals;
 
 use serde_json::{Value, json};
 use stockade_event::Summary;
 use stockade_journal::{Verification, VerificationVerdict};
-use stockade_policy::WorkspaceSettings;
+use stockade_policy::{LastingRule, WorkspaceSettings};
 use stockade_types::{RawText, SessionId};
 
 use self::{
@@ -20,6 +21,7 @@ use self::{
 };
 use crate::human::{cut, number, plural, safe, span};
 
+pub(crate) use allowing::allowing;
 pub(crate) use refusals::why;
 
 /// Columns of the text.
@@ -42,6 +44,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) running: bool,
     /// Which names of the workspace mean something to other programs.
     pub(crate) names: Option<&'a WorkspaceSettings>,
+    /// The rules that would allow what was refused because nobody could be asked.
+    pub(crate) rules: &'a [LastingRule],
 }
 
 /// Renders the end of a run: lines of at most 80 columns, readable without colour. The session is
@@ -109,6 +113,10 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
         "record",
         width = INDENT - 2
     ));
+    let rules = allowing::text(extra.rules, id);
+    if !rules.is_empty() {
+        lines.push(rules);
+    }
     lines.join("\n")
 }
 
@@ -118,6 +126,7 @@ pub(crate) fn to_json(summary: &Summary, extra: Extra<'_>) -> Value {
         "session": summary.session,
         "summary": summary,
         "denials": summary.denials(),
+        "rules": extra.rules.iter().map(allowing::to_json).collect::<Vec<_>>(),
         "runs_later": files_that_run_later(summary, extra),
         "lines_changed": extra.lines_changed.map(|(added, removed)| {
             json!({ "added": added, "removed": removed })

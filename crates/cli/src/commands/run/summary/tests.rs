@@ -2,7 +2,7 @@ use stockade_event::{
     SessionOutcome, Summary,
     summary::{Refusal, Traffic},
 };
-use stockade_types::{DecisionId, RequestKind, SessionId};
+use stockade_types::{DecisionId, RequestKind, SessionId, Target};
 
 use super::{Extra, render, to_json};
 
@@ -10,6 +10,7 @@ fn refusal(target: &str, rule: Option<&str>, answered: Option<&str>, count: u64)
     Refusal {
         kind: RequestKind::Net,
         target: target.to_owned(),
+        at: Target::default(),
         rule: rule.map(|rule| rule.parse().unwrap()),
         reason: "because".to_owned(),
         remedy: match rule {

@@ -32,6 +32,9 @@ use git::GitCondition;
 use model::ModelCondition;
 use package::PackageCondition;
 
+/// Items of a meaning, such as changed refs, that a record lists: as many as its words name.
+const TYPED_MAX: usize = 8;
+
 /// What a request means, in the terms of the service that it is for.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -76,6 +79,27 @@ impl Meaning {
             Self::Model(model) => model.in_words(),
         };
         RawText::from(text.as_str())
+    }
+
+    /// Returns it as records keep it; `None` where that would be long.
+    pub(crate) fn typed(&self) -> Option<serde_json::Value> {
+        let is_long = match self {
+            Self::Git(git) => git
+                .changes
+                .as_ref()
+                .is_some_and(|all| all.len() > TYPED_MAX),
+            Self::Forge(forge) => forge
+                .actions
+                .as_ref()
+                .is_some_and(|all| all.len() > TYPED_MAX),
+            Self::Model(model) => {
+                let tools = model.hosted_tools.as_ref();
+                tools.is_some_and(|all| all.len() > TYPED_MAX)
+            }
+            Self::Package(_) => false,
+        };
+        let value = (!is_long).then(|| serde_json::to_value(self));
+        value.and_then(Result::ok)
     }
 
     /// Returns what an answer wider than counted uses binds; `None` if it is not known well enough.

@@ -59,7 +59,7 @@ const PROVIDERS: [(&str, Provider); 3] = [
 ];
 
 impl Provider {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         let found = PROVIDERS.iter().find(|(_, one)| *one == self);
         found.map_or("", |(word, _)| word)
     }

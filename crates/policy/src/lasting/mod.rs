@@ -1,13 +1,18 @@
 //! Rules that keep an answer for later sessions: the narrowest rule that names the request.
 
+mod draft;
+mod proposed;
+
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict, ignored};
 
+use self::draft::Draft;
+pub use self::{draft::Width, proposed::Proposed};
 use crate::{
-    Approvals, Decision, ExecRequest, FileRequest, NetRequest, Origin, Policy, PortRequest,
-    Request, Source,
+    Approvals, Decision, ExecRequest, FileRequest, HttpRequest, NetRequest, Origin, Policy,
+    PortRequest, Request, Source,
     kinds::{
         exec::QUIET_PUSH_FLAGS,
         net::{WEB_PORTS, twin_of},
@@ -25,6 +30,9 @@ pub struct LastingRule {
     pub conditions: String,
     /// The same in a few words.
     pub words: String,
+    /// Why a person should think twice; `None` if the rule opens no more than what reads or is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<String>,
 }
 
 /// The form of a kept answer.
@@ -55,9 +63,9 @@ impl RuleForm {
 const PIN: &str = "answers";
 
 impl LastingRule {
-    /// Makes the narrowest rule for a target: exactly this command, this host, or this change of
-    /// this path. `None` if a policy cannot name it, or if there is no such rule.
-    pub fn for_target(kind: RequestKind, target: &Target) -> Option<Self> {
+    /// Makes the narrowest rule for a target that is no single request: exactly this command, this host,
+    /// or this change of this path. `None` if a policy cannot name it, or if there is no such rule.
+    fn for_target(kind: RequestKind, target: &Target) -> Option<Self> {
         match kind {
             RequestKind::Exec => command(target),
             RequestKind::Net => host(target),
@@ -80,6 +88,17 @@ impl LastingRule {
         }
         text
     }
+
+    /// Returns the same with every line commented out, and why.
+    pub fn to_comment(&self, id: &str, reason: &str) -> String {
+        let mut text = String::new();
+        let risk = self.risk.iter().map(|risk| format!("careful: {risk}"));
+        let rule = self.to_toml(id, reason);
+        for line in risk.chain(rule.lines().map(str::to_owned)) {
+            text.extend(["# ", line.as_str(), "\n"]);
+        }
+        text
+    }
 }
 
 impl Policy {
@@ -89,17 +108,39 @@ impl Policy {
         if decision.verdict != Verdict::Ask || self.settings().require.contains_key(PIN) {
             return None;
         }
-        let rule = LastingRule::for_target(request.kind(), &request.target())?;
+        let rules = match request {
+            Request::Http(http) => {
+                let drafts = Draft::of(&request.target(), &http.meaning, Width::Exact);
+                drafts.iter().map(Draft::rule).collect()
+            }
+            Request::Exec(_)
+            | Request::Net(_)
+            | Request::Name(_)
+            | Request::File(_)
+            | Request::Port(_) => {
+                let rule = LastingRule::for_target(request.kind(), &request.target());
+                rule.into_iter().collect::<Vec<_>>()
+            }
+        };
         // Evaluate the policy together with the rule, to know for certain that it would answer.
+        let answers = |rule: &LastingRule| {
+            let text = rule.to_toml("always", "kept");
+            let with = self.with(&text)?;
+            let decision = with.decide(request, &Approvals::none());
+            (decision.verdict == Verdict::Allow).then_some(())
+        };
+        rules.into_iter().find(|rule| answers(rule).is_some())
+    }
+
+    /// Returns this policy with more rules of the user; `None` if it would be wrong.
+    fn with(&self, rules: &str) -> Option<Self> {
         let mut sources = self.sources().to_vec();
         sources.push(Source {
             origin: Origin::User,
             name: "always".to_owned(),
-            text: format!("schema = 1\n{}", rule.to_toml("always", "kept")),
+            text: format!("schema = 1\n{rules}"),
         });
-        let with = load(&sources, self.host_sets()).ok()?;
-        let answered = with.decide(request, &Approvals::none()).verdict == Verdict::Allow;
-        answered.then_some(rule)
+        load(&sources, self.host_sets()).ok()
     }
 }
 
@@ -137,7 +178,27 @@ impl Request {
                 port: Port::new(target.port?)?,
                 subject: Subject::default(),
             })),
-            RequestKind::Http | RequestKind::Name | RequestKind::Call => None,
+            RequestKind::Http => {
+                let meant = target.meant.iter().cloned();
+                Some(Self::Http(HttpRequest {
+                    host: target.host.as_ref()?.parse().ok()?,
+                    port: Port::new(target.port?)?,
+                    method: target.method.clone()?,
+                    path: target.path.clone()?,
+                    meaning: meant
+                        .map(serde_json::from_value)
+                        .collect::<Result<_, _>>()
+                        .ok()?,
+                    subject: Subject::default(),
+                }))
+            }
+            // A name is looked up for a connection, most often for one to the web.
+            RequestKind::Name => Some(Self::Net(NetRequest {
+                host: target.host.as_ref()?.parse().ok()?,
+                port: Port::new(WEB_PORTS[0])?,
+                subject: Subject::default(),
+            })),
+            RequestKind::Call => None,
         }
     }
 }
@@ -166,7 +227,37 @@ fn command(target: &Target) -> Option<LastingRule> {
         form: RuleForm::Allow,
         conditions,
         words: format!("run exactly {name} {} ({program})", words.join(" ")),
+        risk: risk_of(name, &target.argv).map(str::to_owned),
     })
+}
+
+/// Words by which package managers and their like publish.
+const PUBLISHING: [&str; 3] = ["publish", "upload", "push"];
+/// Flags of a push by which commits or refs can be lost at the other side.
+const LOSING: [&str; 8] = [
+    "-f",
+    "--force",
+    "--force-with-lease",
+    "--force-if-includes",
+    "--mirror",
+    "--prune",
+    "--delete",
+    "-d",
+];
+
+/// Says why a person should think twice about a rule for a command.
+fn risk_of(name: &str, argv: &[RawText]) -> Option<&'static str> {
+    let words: Vec<&str> = argv.iter().skip(1).filter_map(text).collect();
+    if name != "git" {
+        let publishes = words.iter().any(|word| PUBLISHING.contains(word));
+        return publishes.then_some("it publishes");
+    }
+    let (_, push) = words.split_at(words.iter().position(|word| *word == "push")?);
+    let loses = push.iter().skip(1).any(|word| {
+        let flag = word.split('=').next().unwrap_or_default();
+        LOSING.contains(&flag) || word.starts_with(['+', ':'])
+    });
+    loses.then_some("the push can lose commits or refs at the other side")
 }
 
 fn host(target: &Target) -> Option<LastingRule> {
@@ -191,6 +282,7 @@ fn host(target: &Target) -> Option<LastingRule> {
             "any program here may connect to {} on {ports}",
             hosts.join(" and ")
         ),
+        risk: Some("the whole host, with any method and path".to_owned()),
     })
 }
 
@@ -200,6 +292,7 @@ fn port(target: &Target) -> Option<LastingRule> {
         form: RuleForm::Publish,
         conditions: format!("port = {port}\nwhen = \"listening\"\n"),
         words: format!("port {port} is open whenever a program here listens on it"),
+        risk: None,
     })
 }
 
@@ -213,6 +306,7 @@ fn file(target: &Target) -> Option<LastingRule> {
             quoted(access.as_str())
         ),
         words: format!("{access} {path}"),
+        risk: None,
     })
 }
 
