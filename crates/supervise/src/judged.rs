@@ -74,6 +74,9 @@ pub(super) enum GitFile {
     CommonDirectory,
     /// A file `.git`.
     Pointer,
+    /// A file `.git` of a program other than git: empty, it leads nowhere (caches of packages have one,
+    /// so that git takes them for no part of a repository).
+    Mark,
     /// Anything else that lies in a git directory itself.
     Other,
 }

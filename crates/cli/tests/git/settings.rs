@@ -3,12 +3,12 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use stockade_testkit::{TestEnv, env::Repo};
+use stockade_testkit::{TestEnv, agents, env::Repo, events::Event};
 
 use crate::git::for_each_user;
 
 /// Each of these makes the owner's next git run `./evil`, in the repository or in one beside it.
-const ATTACKS: [&str; 25] = [
+const ATTACKS: [&str; 31] = [
     "git config core.fsmonitor \"$PWD/evil\"",
     "git config core.hooksPath \"$PWD/hooks\"",
     "cp evil .git/hooks/pre-commit",
@@ -36,6 +36,12 @@ const ATTACKS: [&str; 25] = [
     "git worktree add -q new; git config extensions.worktreeConfig true; \
      git -C new config --worktree core.fsmonitor \"$PWD/evil\"",
     "mkdir new; echo \"gitdir: $PWD/planted\" > new/.git",
+    "mkdir new; : > new/.git; echo \"gitdir: $PWD/planted\" > new/.git",
+    "mkdir new; : > new/.git; echo \"gitdir: $PWD/planted\" >> new/.git",
+    "mkdir new; echo \"gitdir: $PWD/planted\" | dd of=new/.git conv=notrunc status=none",
+    "mkdir new; : > new/.git; echo \"gitdir: ../planted\" > y; mv -f y new/.git",
+    "mkdir new; : > new/.git; echo \"gitdir: ../planted\" > y; ln -f y new/.git; cp y new/.git",
+    "mkdir new; : > new/.git; perl -e 'open(F, \"+<\", \"new/.git\"); print F \"gitdir: ../planted\\n\"'",
     "mkdir new; perl -e 'unlink \"git\"; symlink $^X, \"git\"'; cp -L git here-git; mv here-git git; \
      ./git -e 'open(F, \">\", \"new/.git\"); print F \"gitdir: ../planted\\n\"'; rm git",
     "git init -q --separate-git-dir planted new",
@@ -88,6 +94,40 @@ fn repositories_that_are_unpacked_or_copied_are_whole() {
         let output = env.session(repo.path()).line(line).output();
         let whole = "one\nhttps://good.test/fork\n750\n";
         output.assert_success().assert_stdout(&whole.repeat(3));
+    });
+}
+
+/// The cache of uv may lie in the workspace: it has an empty file `.git`, which leads nowhere. Another
+/// session uses the same cache, and no program can write into the file or make one at the top.
+#[test]
+fn an_empty_file_of_that_name_is_made_by_anyone() {
+    for_each_user(|env| {
+        let repo = env.repo();
+        let (bin, uv) = (repo.path().join("bin"), agents::python().join("bin/uv"));
+        fs::create_dir(&bin).expect("it is new");
+        fs::copy(uv, bin.join("uv")).expect("uv can be read");
+        fs::set_permissions(bin.join("uv"), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let line = "export UV_CACHE_DIR=$PWD/cache UV_OFFLINE=1; rm -rf own; \
+             bin/uv venv -q --python /usr/bin/python3 own && ls own/pyvenv.cfg; \
+             stat -c '%s %F' cache/sdists-*/.git; \
+             f=$(echo cache/sdists-*/.git); echo 'gitdir: ../../planted' > $f; \
+             echo 'gitdir: ../../planted' | dd of=$f conv=notrunc status=none; stat -c %s $f";
+        for _ in 0..2 {
+            let output = env.session(repo.path()).line(line).output();
+            output.assert_stdout("own/pyvenv.cfg\n0 regular empty file\n0\n");
+            let refused = env.record().into_iter().filter(Event::is_refusal);
+            assert_eq!(refused.count(), 2, "{output:?}");
+        }
+        // The top of a workspace is the owner's.
+        let bare = env.root().join("bare");
+        fs::create_dir(&bare).expect("it is new");
+        env.own(&bare);
+        let output = env
+            .session(&bare)
+            .line("dd if=/dev/null of=.git conv=notrunc status=none; ls -A")
+            .output();
+        assert_eq!(output.stdout, "", "{output:?}");
+        assert!(!bare.join(".git").exists());
     });
 }
 

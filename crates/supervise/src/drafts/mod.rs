@@ -428,6 +428,7 @@ impl Supervision {
                     GitFile::HookDirectory
                     | GitFile::CommonDirectory
                     | GitFile::Pointer
+                    | GitFile::Mark
                     | GitFile::Other,
                 )
                 | None => false,

@@ -41,7 +41,7 @@ pub use remotes::{Remotes, addresses_of_remotes};
 
 use super::{
     Hands, Supervision,
-    changes::{Call, Deed, FLAG_CREATE},
+    changes::{Call, Deed, FLAG_APPEND, FLAG_CREATE, FLAG_TRUNCATE},
     judged::{GitFile, Harmless, Judged, in_view},
     state,
 };
@@ -198,13 +198,31 @@ impl Supervision {
                 }
                 samples::has_name(place)
             }
+            // A program that has content to write says so, and is refused at once.
+            GitFile::Pointer
+                if writes
+                    && flags & (FLAG_TRUNCATE | FLAG_APPEND) == 0
+                    && !samples::is_git(resolver) =>
+            {
+                return self
+                    .may_be_mark(place)
+                    .then_some(Harmless::Pointer(GitFile::Mark));
+            }
             GitFile::Pointer | GitFile::CommonDirectory => {
                 samples::is_git(resolver) && (place.stat.is_none() || self.is_made(place))
             }
             GitFile::Settings => place.stat.is_none() && is_being_made(place),
-            GitFile::HookDirectory | GitFile::Hook | GitFile::Other => false,
+            GitFile::HookDirectory | GitFile::Hook | GitFile::Other | GitFile::Mark => false,
         };
         (writes && fits).then_some(Harmless::Pointer(file))
+    }
+
+    /// Whether an empty file `.git` may be made or opened there: below the top of its area, whose git is
+    /// the owner's, and where there is nothing yet, or a file that is empty.
+    fn may_be_mark(&self, place: &Place) -> bool {
+        let area = self.areas.of(&place.path);
+        let is_below = area.is_some_and(|(_, relative)| relative.components().count() > 1);
+        is_below && (place.stat.is_none() || pointers::is_empty(place))
     }
 
     /// Whether a protected directory is only the place of something that protection leaves open.

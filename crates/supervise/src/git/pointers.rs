@@ -15,7 +15,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{fs::AtFlags, io::Errno, pipe::PipeFlags};
+use rustix::{
+    fs::{AtFlags, FileType},
+    io::Errno,
+    pipe::PipeFlags,
+};
 use stockade_event::Durability;
 use stockade_policy::{Control, Decision};
 
@@ -136,6 +140,7 @@ impl Supervision {
             GitFile::Settings => self.remotes.note(&[], &text).is_ok(),
             GitFile::Pointer
             | GitFile::CommonDirectory
+            | GitFile::Mark
             | GitFile::Hook
             | GitFile::HookDirectory
             | GitFile::Other => true,
@@ -143,6 +148,9 @@ impl Supervision {
         let made = hands.identity.act(|| {
             if !noted {
                 return Err(("its remotes could not be written down", Errno::IO));
+            }
+            if file == GitFile::Mark && text.is_empty() && is_there(&place) {
+                return Ok(());
             }
             if is_there(&place) && !self.is_made(&place) {
                 return Err(("another program has put something there", Errno::EXIST));
@@ -197,6 +205,10 @@ impl Supervision {
         if file == GitFile::Settings {
             return self.are_new_settings(resolver, place, text);
         }
+        if file == GitFile::Mark {
+            let reason = "only git leads to a git directory; another program may make it empty";
+            return text.is_empty().then_some(()).ok_or(reason);
+        }
         let at = place.path.as_path();
         let directory = at.parent().ok_or("it lies nowhere")?;
         if file == GitFile::CommonDirectory {
@@ -247,6 +259,12 @@ impl Supervision {
     }
 }
 
+/// Whether there is a file without content.
+pub(super) fn is_empty(place: &Place) -> bool {
+    let stat = rustix::fs::statat(place.parent(), place.name(), AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_size == 0)
+}
+
 fn is_there(place: &Place) -> bool {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::statat(place.parent(), place.name(), flags).is_ok()
@@ -286,8 +304,8 @@ fn leads_through_link(resolver: &Resolver, path: &Path) -> bool {
         match open_straight(resolver, front) {
             Ok(found) => {
                 let stat = rustix::fs::fstat(&found);
-                let kind = stat.map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
-                return !kind.is_ok_and(rustix::fs::FileType::is_dir);
+                let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+                return !kind.is_ok_and(FileType::is_dir);
             }
             Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
             Err(_) => return true,
