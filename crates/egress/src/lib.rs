@@ -45,6 +45,7 @@ mod watch;
 pub mod wire;
 
 use std::{
+    fs::File,
     io,
     net::{IpAddr, SocketAddr},
     os::unix::net::UnixStream as StdUnixStream,
@@ -150,6 +151,8 @@ pub struct Sockets {
     pub udp: Vec<Box<dyn Datagrams>>,
     /// Connection to the supervisor.
     pub control: StdUnixStream,
+    /// The end of the session's spool to which decisions are appended, where there is one.
+    pub spool: Option<File>,
     /// Asks the kernel for original destinations.
     pub original_destination: OriginalDestination,
     /// `user:password` for the proxy, where a file holds it.
@@ -233,7 +236,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         which: "control connection",
         source,
     })?;
-    let (client, frames, connecting) = wire::Client::new(control);
+    let (client, frames, connecting) = wire::Client::new(control, sockets.spool);
     let supervisor = Arc::new(client);
     let network = &policy.settings().network;
     let hosts = network.hosts.iter();

@@ -126,6 +126,13 @@ pub(crate) const OUTBOX_FRAMES: usize = 64;
 /// Longest frame on the control connection: a subject with a long argument vector fits.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// Decisions without a question that go to the supervisor one by one, before the spool is used.
+pub(crate) const UNLEASED: u32 = 8;
+/// How many the egress process asks to put into the spool at first; twice as many each time.
+pub(crate) const LEASE_MIN: u64 = 16;
+/// How many at most.
+pub(crate) const LEASE_MAX: u64 = 256;
+
 /// How long the supervisor's side may be blocked by an egress process that does not read.
 pub(crate) const FRAME_WRITE_WAIT: Duration = Duration::from_secs(10);
 

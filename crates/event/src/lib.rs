@@ -11,6 +11,7 @@ mod envelope;
 mod event;
 mod model;
 mod otel;
+pub mod spool;
 pub mod summary;
 mod tally;
 pub mod text;

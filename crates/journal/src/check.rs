@@ -39,6 +39,8 @@ pub(super) struct Checker {
     signed_time_unix_ns: Option<u64>,
     closed: bool,
     torn_bytes: u64,
+    /// Decisions beside the journal that it does not have.
+    left_events: u64,
     /// Set once a foreign key was reported, so that its other signatures are not reported too.
     foreign_key: bool,
     /// Lines after the signed end; together they are one fault.
@@ -85,6 +87,7 @@ impl Checker {
             signed_time_unix_ns: None,
             closed: false,
             torn_bytes: 0,
+            left_events: 0,
             foreign_key: false,
             after_end: false,
             lines: 0,
@@ -150,6 +153,11 @@ impl Checker {
         self.unreadable += 1;
         let detail = format!("this is not a journal line; after event {}", self.seq);
         self.fault(number, None, FaultKind::Changed, detail);
+    }
+
+    /// Records how many decisions are beside the journal that it does not have.
+    pub(super) fn left(&mut self, count: usize) {
+        self.left_events = u64::try_from(count).unwrap_or(u64::MAX);
     }
 
     /// Records a last line without an end.
@@ -476,6 +484,7 @@ impl Checker {
             VerificationVerdict::Unfinished {
                 unsigned_events: self.seq.saturating_sub(self.signed),
                 torn_bytes: self.torn_bytes,
+                left_events: self.left_events,
             }
         };
         Verification {

@@ -24,6 +24,9 @@ pub const JOURNAL_FILE: &str = "journal.jsonl";
 pub const PACKED_FILE: &str = "journal.jsonl.zst";
 /// The signed end of a closed journal, in the session directory.
 pub const HEAD_FILE: &str = "head";
+/// Decisions that took effect before they are in the journal, in the session directory; empty or gone
+/// once it is closed.
+pub const SPOOL_FILE: &str = "spool";
 /// The file on which the supervisor of a running session holds an exclusive `flock(2)`.
 pub const LOCK_FILE: &str = "lock";
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    vec,
 };
 
 use stockade_event::{Envelope, Event, SCHEMA_VERSION};
@@ -12,6 +13,7 @@ use crate::{
     expand::Expander,
     format::{Found, Header, Line, next_line, parse},
     layout::JOURNAL_FILE,
+    left::{envelope, left},
     pack::Journaled,
 };
 
@@ -58,6 +60,13 @@ pub fn read(dir: &Path) -> Result<Reader, ReadError> {
     read_from(dir, 0)
 }
 
+/// Opens the lines of the journal in `dir`, without what a killed supervisor left beside it.
+pub(crate) fn read_lines(dir: &Path) -> Result<Reader, ReadError> {
+    let mut reader = read_from(dir, 0)?;
+    reader.dir = None;
+    Ok(reader)
+}
+
 /// Opens the journal in `dir` for reading from byte `offset`, which [`Reader::offset`] returned.
 /// The part before it is read too, because later events refer to it.
 ///
@@ -73,6 +82,9 @@ pub fn read_from(dir: &Path, offset: u64) -> Result<Reader, ReadError> {
     let mut reader = Reader {
         from,
         path,
+        dir: Some(dir.to_owned()),
+        left: None,
+        seq: 0,
         offset: 0,
         buffer: Vec::new(),
         session: named,
@@ -105,10 +117,17 @@ const FIRST_VERSION: &[u8] = b"{\"v\":";
 ///
 /// At the end it yields `None`, and more if it is asked again after the file has grown, so that it
 /// can follow a running session. A line without an end is an error, once for each length with which
-/// it is seen. After an error of the file system it yields nothing more.
+/// it is seen. After an error of the file system it yields nothing more. If the supervisor was
+/// killed, the decisions that it had not taken in yet follow at the end.
 pub struct Reader {
     from: Journaled,
     path: PathBuf,
+    /// The directory, if what is beside the journal counts too.
+    dir: Option<PathBuf>,
+    /// What a killed supervisor left, once the end was reached.
+    left: Option<vec::IntoIter<Event>>,
+    /// Number of the last event.
+    seq: u64,
     offset: u64,
     buffer: Vec<u8>,
     /// The session according to the first line; before that, according to the directory's name.
@@ -166,6 +185,25 @@ impl Reader {
         }
     }
 
+    /// Returns the next event that a killed supervisor had not taken in.
+    fn next_left(&mut self) -> io::Result<Option<Envelope>> {
+        let (Some(dir), Some(session)) = (&self.dir, &self.session) else {
+            return Ok(None);
+        };
+        if self.left.is_none() {
+            let found = left(dir)?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            self.left = Some(found.into_iter());
+        }
+        let Some(event) = self.left.as_mut().and_then(Iterator::next) else {
+            return Ok(None);
+        };
+        self.seq += 1;
+        Ok(Some(envelope(event, session.clone(), self.seq)))
+    }
+
     /// Returns the event of the line that was read, or `None` for a header or checkpoint.
     fn event_of(&mut self, offset: u64) -> Option<Result<Envelope, ReadError>> {
         let wrong = |what: String| Some(Err(ReadError::Line { offset, what }));
@@ -215,7 +253,14 @@ impl Iterator for Reader {
         if self.broken {
             return None;
         }
-        self.step().unwrap_or_else(|source| {
+        let found = match self.step() {
+            Ok(None) => self.next_left().map(|left| left.map(Ok)),
+            found => found,
+        };
+        if let Ok(Some(Ok(envelope))) = &found {
+            self.seq = envelope.seq;
+        }
+        found.unwrap_or_else(|source| {
             self.broken = true;
             Some(Err(ReadError::Io {
                 path: self.path.clone(),

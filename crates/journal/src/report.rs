@@ -78,6 +78,9 @@ pub enum VerificationVerdict {
         unsigned_events: u64,
         /// Bytes of a last line that was never finished.
         torn_bytes: u64,
+        /// Decisions that took effect and that the killed supervisor had not taken into the journal;
+        /// nothing vouches for them.
+        left_events: u64,
     },
     /// It differs from what was written.
     Broken {

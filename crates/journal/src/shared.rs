@@ -9,7 +9,7 @@ use stockade_event::{Durability, Stamp};
 use stockade_types::Digest;
 
 use crate::{
-    Entry, Journal, JournalError,
+    Entry, Journal, JournalError, SpoolFault,
     write::{Medium, describe},
 };
 
@@ -19,6 +19,9 @@ pub enum SinkError {
     /// The journal refused.
     #[error("the event was not recorded")]
     Journal(#[source] JournalError),
+    /// What the egress process allowed cannot be taken in.
+    #[error("what took effect already was not recorded")]
+    Spool(#[source] SpoolFault),
     /// The journal was already finished.
     #[error("the journal of this session is closed; nothing more can be recorded")]
     Closed,

@@ -11,7 +11,8 @@ use crate::{
     VerifyingKey,
     check::Checker,
     format::{Found, LINE_BYTES_MAX, next_line, open_plain},
-    layout::{HEAD_FILE, JOURNAL_FILE},
+    layout::{HEAD_FILE, JOURNAL_FILE, SPOOL_FILE},
+    left::left,
     pack::Journaled,
     report::Verification,
 };
@@ -92,6 +93,11 @@ pub fn verify_with(
     if let Some(head) = head {
         checker.head_file(&head);
     }
+    let left = left(dir).map_err(|source| VerifyError::Io {
+        path: dir.join(SPOOL_FILE),
+        source,
+    })?;
+    checker.left(left.len());
     Ok(checker.finish())
 }
 

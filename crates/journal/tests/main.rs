@@ -9,4 +9,5 @@ mod full_disk;
 mod golden;
 mod killed;
 mod packed;
+mod spool;
 mod tampering;

@@ -44,6 +44,7 @@ fn unfinished(lab: &Lab) -> (u64, u64) {
         VerificationVerdict::Unfinished {
             unsigned_events,
             torn_bytes,
+            left_events: 0,
         } => (unsigned_events, torn_bytes),
         other => panic!("expected unfinished, got {other:?}"),
     }

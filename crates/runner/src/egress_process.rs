@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use stockade_egress::{
     Config, Datagram, Datagrams, HeldCredential, Knowledge, ListenerKind, ProxyVariables, Sockets,
 };
+use stockade_journal::SPOOL_BYTES_MAX;
 use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::{HostSets, Outside, Source};
 use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
@@ -43,7 +44,7 @@ enum Handoff {
     Ready(Digest, Option<String>),
     /// It could not.
     Failed(String),
-    /// Here are the listeners, in this order, then the name socket, then, if TLS is opened, the
+    /// Here are the listeners, in this order, then the name socket and the spool, then, if TLS is opened, the
     /// authorities that vouch for servers and the credentials; `user:password` for the proxy; and who
     /// can be asked.
     Listeners(Vec<ListenerKind>, Option<String>, AskMode),
@@ -147,6 +148,7 @@ impl Ready<'_> {
         self,
         listeners: &[(ListenerKind, OwnedFd)],
         names: &OwnedFd,
+        spool: &File,
         (login, ask): (Option<&Secret<String>>, AskMode),
         (roots, credentials): (Option<&str>, &[HeldCredential]),
     ) -> Result<(), RunError> {
@@ -163,10 +165,9 @@ impl Ready<'_> {
         let fds: Vec<_> = listeners
             .iter()
             .map(|(_, fd)| fd)
-            .chain([names])
-            .chain(&roots)
-            .chain(&credentials)
             .map(AsFd::as_fd)
+            .chain([names.as_fd(), spool.as_fd()])
+            .chain(roots.iter().chain(&credentials).map(AsFd::as_fd))
             .collect();
         pass::send(&self.process.handoff, &message, &fds).map_err(sys)
     }
@@ -320,6 +321,7 @@ fn confine() -> Outcome<()> {
     }
     identity::forbid_inspection()?;
     process::limit(process::Limit::Core, 1)?;
+    process::limit(process::Limit::FileSize, SPOOL_BYTES_MAX)?;
     process::limit(process::Limit::OpenFiles, DESCRIPTORS_MAX)?;
     if !capability::effective_is_empty()? {
         capability::drop_all()?;
@@ -345,6 +347,7 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         .collect();
     let names = fds.next().ok_or("no name socket")?;
     let names = NameSocket::new(names).map_err(|e| e.to_string())?;
+    let spool = fds.next().ok_or("no spool")?;
     let roots = read(fds.next(), "authorities")?;
     let credentials = match read(fds.next(), "credentials")? {
         none if none.is_empty() => Vec::new(),
@@ -359,6 +362,7 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         tcp,
         udp: vec![Box::new(names)],
         control,
+        spool: Some(File::from(spool)),
         original_destination: Box::new(|stream| net::original_destination(stream.as_fd())),
         proxy_login: login.map(Secret::new),
         roots,
@@ -449,6 +453,7 @@ mod tests {
                 ready.hand_over(
                     &[],
                     &names,
+                    &tempfile::tempfile().unwrap(),
                     (None, stockade_types::AskMode::Deny),
                     (None, &[]),
                 )

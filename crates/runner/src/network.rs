@@ -14,14 +14,15 @@ use std::{
 use stockade_egress::wire::{
     Answer, Decided, FromSupervisor, Protocol, Replies, Requests, ToSupervisor, WireError, Word,
 };
-use stockade_event::Durability;
+use stockade_event::{Durability, spool::Lease};
+use stockade_journal::SinkError;
 use stockade_policy::{Approvals, Decision, Policy, RecordSync, Request};
 use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict, ignored};
 
 use crate::holding;
 use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
-use stockade_supervise::{Owners, Processes, Recorder, Wanted, lock};
+use stockade_supervise::{EGRESS, Owners, Processes, Recorder, Wanted, lock};
 
 /// Requests that are served together. The egress process has about as many in progress.
 const QUEUE_MAX: usize = 128;
@@ -196,8 +197,8 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
     match request {
         // These were served before the others.
         ToSupervisor::Attribute { .. } => {}
-        ToSupervisor::Decided { id, decided } => {
-            let reply = shared.decided(id, &decided);
+        ToSupervisor::Decided { id, lease, decided } => {
+            let reply = shared.decided(id, lease, &decided);
             shared.reply(replies, &reply);
         }
         ToSupervisor::Record {
@@ -205,7 +206,7 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             event,
             durability,
         } => {
-            let reply = match shared.recorder.write_from("egress", &event, durability) {
+            let reply = match shared.recorder.write_from(EGRESS, &event, durability) {
                 Ok(seq) => FromSupervisor::Recorded { id, seq },
                 Err(error) => shared.failed(id, &error),
             };
@@ -282,7 +283,7 @@ impl NetworkSupervision {
         );
     }
 
-    fn failed(&self, id: u64, error: &stockade_journal::SinkError) -> FromSupervisor {
+    fn failed(&self, id: u64, error: &SinkError) -> FromSupervisor {
         (self.abort)(&format!("the journal cannot be written: {error}"));
         FromSupervisor::Failed {
             id,
@@ -290,7 +291,7 @@ impl NetworkSupervision {
         }
     }
 
-    fn decided(&self, id: u64, decided: &Decided) -> FromSupervisor {
+    fn decided(&self, id: u64, lease: u64, decided: &Decided) -> FromSupervisor {
         let asked = lock(&self.asks).number(decided);
         let number = asked.unwrap_or_else(|| self.recorder.new_decision());
         let record = self
@@ -299,12 +300,23 @@ impl NetworkSupervision {
         let event = decided.event(record.clone());
         let sync = self.policy.settings().record.sync.value;
         let durability = durability(decided, sync);
-        match self.recorder.write_from("egress", &event, durability) {
-            Ok(_) => FromSupervisor::Decided {
+        let written = self.recorder.write_from(EGRESS, &event, durability);
+        match written.and_then(|_| self.lease(lease)) {
+            Ok(lease) => FromSupervisor::Decided {
                 id,
                 record: Box::new(record),
+                lease,
             },
             Err(error) => self.failed(id, &error),
+        }
+    }
+
+    /// Lets the egress process record decisions by itself, where policy does not want each on the disk
+    /// first.
+    fn lease(&self, count: u64) -> Result<Option<Lease>, SinkError> {
+        match self.policy.settings().record.sync.value {
+            RecordSync::Second if count > 0 => self.recorder.lease(count),
+            RecordSync::Second | RecordSync::Each => Ok(None),
         }
     }
 

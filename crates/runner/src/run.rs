@@ -1,11 +1,6 @@
 //! One session's life: find out, plan, start egress and sandbox, follow, end, clean up.
 
-use std::{
-    fs::File,
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs::File, os::unix::net::UnixStream, path::PathBuf, sync::Arc};
 
 use stockade_egress::HeldCredential;
 use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
@@ -335,10 +330,9 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
         }
     };
     let built = build(&mut prepared, launching, pipes);
-    match built.and_then(|built| {
-        let inside = directory.join(INSIDE);
-        bring_up((prepared, &inside), built, egress, &recorder, published)
-    }) {
+    match built
+        .and_then(|built| bring_up((prepared, &directory), built, egress, &recorder, published))
+    {
         Ok(parts) => Running::new(parts, directory, recorder),
         Err(error) => {
             give_up(&recorder, &directory, &error);
@@ -442,7 +436,7 @@ fn open_record(
 
 /// Joins the sandbox with the egress process, and states what holds.
 fn bring_up(
-    (prepared, inside): (Prepared, &Path),
+    (prepared, directory): (Prepared, &SessionDir),
     (mut launching, pipes): (Launching, PipeEnds),
     egress: Option<(EgressProcess, UnixStream)>,
     recorder: &Arc<Recorder>,
@@ -464,11 +458,17 @@ fn bring_up(
             let kinds = kinds(&prepared.plan, listeners);
             let ready = process.wait(revision)?;
             let own = ready.certificate.as_deref();
-            let roots = own.map(|own| authorities::trust(policy, &prepared.facts, inside, own));
+            let inside = directory.join(INSIDE);
+            let roots = own.map(|own| authorities::trust(policy, &prepared.facts, &inside, own));
             let roots = roots.transpose()?;
             let given = (login.as_ref(), prepared.options.ask);
             let trusted = (roots.as_deref(), prepared.credentials.as_slice());
-            ready.hand_over(&kinds, &names, given, trusted)?;
+            let spool = directory.path().as_path();
+            let spool = recorder.make_spool(spool).map_err(|source| {
+                let path = spool.join(layout::SPOOL_FILE);
+                RunError::SessionDirectory { path, source }
+            })?;
+            ready.hand_over(&kinds, &names, &spool, given, trusted)?;
             Some((process, control))
         }
         (Some(_), None) => {

@@ -61,7 +61,7 @@ pub use owners::{Owners, Search, Wanted};
 pub use processes::Processes;
 pub use procfs::{descendants, sockets};
 pub use push::parse_settings;
-pub use recorder::{Bounds, Recorder, SUPERVISOR, lock, now};
+pub use recorder::{Bounds, EGRESS, Recorder, SUPERVISOR, lock, now};
 pub use serve::start;
 pub use supervision::{Parts, refused};
 

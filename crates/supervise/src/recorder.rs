@@ -4,15 +4,18 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
+    io,
+    path::Path,
     slice,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use stockade_event::{Counts, Durability, Event, Stamp, Tally};
-use stockade_journal::{Entry, SharedJournal, SinkError};
+use stockade_event::{Counts, Durability, Event, Stamp, Tally, spool::Lease};
+use stockade_journal::{Entry, SharedJournal, SinkError, Spool};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_types::{
     DecisionId, DecisionRecord, Digest, LimitName, ProcessId, RequestKind, SessionId, Subject,
@@ -27,6 +30,14 @@ use crate::{
 
 /// Source of the supervisor's own events.
 pub const SUPERVISOR: &str = "supervisor";
+
+/// Source of the events of the egress process.
+pub const EGRESS: &str = "egress";
+
+/// Most decisions that may take effect before the supervisor has to be asked again.
+const LEASE_MAX: u64 = 256;
+/// Bytes of the journal that are left for these; only requests with very long lines need more.
+const LEASE_BYTES: u64 = 4 << 20;
 
 /// A clock that stamps events.
 type StampClock = fn() -> Stamp;
@@ -58,6 +69,8 @@ pub struct Recorder {
     session: SessionId,
     revision: Digest,
     journal: SharedJournal<StampClock>,
+    /// What the egress process lets happen before it is in the journal.
+    spool: OnceLock<Spool>,
     journal_bytes_max: u64,
     /// Whether the journal already says that it is full.
     full: AtomicBool,
@@ -85,6 +98,7 @@ impl Recorder {
             session,
             revision,
             journal,
+            spool: OnceLock::new(),
             journal_bytes_max: bounds.journal_bytes,
             full: AtomicBool::new(false),
             lost: AtomicU64::new(0),
@@ -186,6 +200,7 @@ impl Recorder {
         events: &[Event],
         durability: Durability,
     ) -> Result<u64, SinkError> {
+        self.take_in()?;
         self.room(events)?;
         if let ([event], Durability::Written) = (events, durability)
             && !self.needs_event(event)?
@@ -193,6 +208,50 @@ impl Recorder {
             return Ok(0);
         }
         self.write_now(source, events, durability)
+    }
+
+    /// Makes the spool in the session's directory `dir`, and returns the end that the egress process
+    /// appends to.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_spool(&self, dir: &Path) -> io::Result<File> {
+        let (spool, writer) = Spool::create(dir)?;
+        match self.spool.set(spool) {
+            Ok(()) => Ok(writer),
+            Err(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    }
+
+    /// Lets the egress process give out up to `count` numbers for decisions that take effect at once;
+    /// none where the journal may not have the room.
+    ///
+    /// # Errors
+    /// When what it wrote before cannot be journaled; the session ends then.
+    pub fn lease(&self, count: u64) -> Result<Option<Lease>, SinkError> {
+        let Some(spool) = self.spool.get() else {
+            return Ok(None);
+        };
+        let count = count.min(LEASE_MAX);
+        let has_room = self.journal.bytes().saturating_add(LEASE_BYTES) < self.journal_bytes_max;
+        let lease = (count > 0 && has_room).then(|| Lease {
+            first: self.next_decision.fetch_add(count, Ordering::Relaxed),
+            count,
+        });
+        spool.renew(lease, |events| self.write_spooled(events))
+    }
+
+    /// Journals what the egress process has let happen.
+    fn take_in(&self) -> Result<(), SinkError> {
+        let Some(spool) = self.spool.get() else {
+            return Ok(());
+        };
+        spool.take_in(|events| self.write_spooled(events))
+    }
+
+    fn write_spooled(&self, events: &[Event]) -> Result<(), SinkError> {
+        self.write_now(EGRESS, events, Durability::Written)
+            .map(drop)
     }
 
     fn write_now(
@@ -263,9 +322,10 @@ impl Recorder {
         Ok(needed)
     }
 
-    /// Journals the number of repeated refusals, and of events that had no room, since the last
-    /// such entry.
+    /// Journals what is in the spool, and the number of repeated refusals and of events that had no room
+    /// since the last such entry.
     fn tell_counted(&self) -> Result<(), SinkError> {
+        self.take_in()?;
         let mut told = lock(&self.repeats).told();
         let count = self.lost.swap(0, Ordering::Relaxed);
         if count > 0 {
@@ -313,7 +373,12 @@ impl Recorder {
     /// # Errors
     /// When it cannot be written.
     pub fn finish(&self) -> Result<Digest, SinkError> {
-        self.journal.finish()
+        self.take_in()?;
+        let end = self.journal.finish()?;
+        if let Some(spool) = self.spool.get() {
+            spool.remove();
+        }
+        Ok(end)
     }
 
     /// Returns the first-level command that a process belongs to.

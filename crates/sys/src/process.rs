@@ -328,6 +328,8 @@ pub enum Limit {
     PendingSignals,
     /// `RLIMIT_CORE`, bytes of a core dump.
     Core,
+    /// `RLIMIT_FSIZE`, bytes of a file that is written; a longer one ends the process.
+    FileSize,
     /// `RLIMIT_MSGQUEUE`, bytes in POSIX message queues.
     MessageQueues,
 }
@@ -338,6 +340,7 @@ const fn resource(limit: Limit) -> Resource {
         Limit::Processes => Resource::Nproc,
         Limit::PendingSignals => Resource::Sigpending,
         Limit::Core => Resource::Core,
+        Limit::FileSize => Resource::Fsize,
         Limit::MessageQueues => Resource::Msgqueue,
     }
 }

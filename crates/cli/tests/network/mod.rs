@@ -18,6 +18,7 @@ mod ports;
 mod proxies;
 mod rates;
 mod reach;
+mod spool;
 mod ssh;
 mod volume;
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,7 +26,7 @@ use tokio::{
 
 use super::{
     Answer, Connecting, Decided, FromSupervisor, Protocol, ToSupervisor, WireError, Word, frame,
-    frame_length, is_end, message,
+    frame_length, is_end, message, spool::Spool,
 };
 use crate::limits::{
     ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, CONNECTING_MAX, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
@@ -76,13 +77,15 @@ pub(crate) struct Client {
     next: AtomicU64,
     owner_turns: Semaphore,
     journal_turns: Semaphore,
+    spool: Spool,
 }
 
 impl Client {
     /// Makes a client, the task that moves its frames, and what comes in of held connections; the task
-    /// ends when the connection does.
+    /// ends when the connection does. `spool` takes decisions that need no answer.
     pub(crate) fn new(
         stream: UnixStream,
+        spool: Option<File>,
     ) -> (
         Self,
         impl Future<Output = Result<(), WireError>> + Send + 'static,
@@ -109,6 +112,7 @@ impl Client {
                 next: AtomicU64::new(1),
                 owner_turns: Semaphore::new(TURNS),
                 journal_turns: Semaphore::new(TURNS),
+                spool: Spool::new(spool),
             },
             task,
             connecting,
@@ -153,13 +157,23 @@ impl Client {
         }
     }
 
-    /// Has a decision journaled; once this returns, it may take effect.
+    /// Has a decision recorded, in the spool or in the journal; once this returns, it may take effect.
     pub(crate) async fn decided(&self, decided: Decided) -> Result<DecisionRecord, Unanswered> {
-        let decided = Box::new(decided);
-        let request = |id| ToSupervisor::Decided { id, decided };
+        if let Some(record) = self.spool.put(&decided) {
+            return Ok(record);
+        }
         let _turn = turn(&self.journal_turns).await?;
+        let wish = self.spool.wish(&decided);
+        let request = |id| ToSupervisor::Decided {
+            id,
+            lease: wish.count(),
+            decided: Box::new(decided),
+        };
         match self.call(RECORD_WAIT, request).await? {
-            FromSupervisor::Decided { record, .. } => Ok(*record),
+            FromSupervisor::Decided { record, lease, .. } => {
+                wish.grant(lease, &record);
+                Ok(*record)
+            }
             _ => Err(Unanswered::Mismatch),
         }
     }

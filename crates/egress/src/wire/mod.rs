@@ -8,6 +8,7 @@
 
 mod client;
 mod server;
+mod spool;
 
 use std::{
     io,
@@ -15,7 +16,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use stockade_event::{Durability, Event};
+use stockade_event::{Durability, Event, spool::Lease};
 use stockade_policy::{Approvals, Decision, Request};
 use stockade_types::{Answerer, ApprovalId, DecisionRecord, RawText, RequestKind, Subject};
 
@@ -108,6 +109,10 @@ pub enum ToSupervisor {
     Decided {
         /// Number of the request.
         id: u64,
+        /// How many of the next decisions the egress process wants to let happen without asking first;
+        /// with any, it appends to the spool no more before the answer.
+        #[serde(default)]
+        lease: u64,
         /// The decision.
         #[serde(flatten)]
         decided: Box<Decided>,
@@ -233,6 +238,9 @@ pub enum FromSupervisor {
         id: u64,
         /// The record.
         record: Box<DecisionRecord>,
+        /// The numbers of decisions that may take effect once they are in the spool.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<Lease>,
     },
     /// Answers [`ToSupervisor::Record`]: the event is in the journal.
     Recorded {

@@ -144,6 +144,7 @@ impl Lab {
             ],
             udp: vec![Box::new(PlainDatagrams::new(dns).unwrap())],
             control: theirs,
+            spool: None,
             original_destination: Box::new(original),
             proxy_login: None,
             ask,

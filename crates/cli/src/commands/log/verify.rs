@@ -280,6 +280,7 @@ impl Report {
             VerificationVerdict::Unfinished {
                 unsigned_events,
                 torn_bytes,
+                left_events,
             } => {
                 let mut lines = vec![
                     format!("{id}  unfinished: no closing signature"),
@@ -293,6 +294,12 @@ impl Report {
                 if *torn_bytes > 0 {
                     let torn = plural(*torn_bytes, "byte", "bytes");
                     lines.push(format!("  the last line was never finished: {torn}"));
+                }
+                if *left_events > 0 {
+                    let left = plural(*left_events, "decision", "decisions");
+                    lines.push(format!(
+                        "  {left} of the last second took effect and are not in the chain"
+                    ));
                 }
                 lines
             }
