@@ -80,6 +80,7 @@ fn samples() -> Vec<ToSupervisor> {
             destination: "198.18.0.1:443".parse().unwrap(),
         },
         ToSupervisor::Decided {
+            lease: 0,
             id: 8,
             decided: Box::new(Decided {
                 path: Some("/a?token=[github-token:00000000]".into()),

@@ -8,18 +8,21 @@ use stockade_types::{DecisionId, SessionId};
 use crate::{
     format::open_plain,
     layout::{HEAD_FILE, SPOOL_FILE, is_live},
-    read::read_lines,
 };
 
 /// Most bytes of a spool that are read; the egress process cannot write more.
 pub const SPOOL_BYTES_MAX: u64 = 64 << 20;
 
 /// Returns the decisions of the session in `dir` that took effect and that its journal does not have,
-/// in their order: none while its supervisor runs, and none once the journal is closed.
+/// in their order: none while its supervisor runs, and none once the journal is closed. `journaled`
+/// reads which ones the journal has.
 ///
 /// # Errors
 /// When a file cannot be read, or what is in the spool is not of this version.
-pub(crate) fn left(dir: &Path) -> io::Result<Vec<Event>> {
+pub(crate) fn left(
+    dir: &Path,
+    journaled: impl FnOnce() -> io::Result<HashSet<DecisionId>>,
+) -> io::Result<Vec<Event>> {
     let mut spool = match open_plain(dir, SPOOL_FILE) {
         Ok(file) if file.metadata()?.len() > 0 => file.take(SPOOL_BYTES_MAX),
         Ok(_) => return Ok(Vec::new()),
@@ -32,10 +35,7 @@ pub(crate) fn left(dir: &Path) -> io::Result<Vec<Event>> {
     let mut bytes = Vec::new();
     spool.read_to_end(&mut bytes)?;
     let (events, _) = spool::entries(&bytes).map_err(io::Error::other)?;
-    let journaled: HashSet<DecisionId> = read_lines(dir)
-        .map_err(io::Error::other)?
-        .filter_map(|found| Some(found.ok()?.event.decision()?.decision))
-        .collect();
+    let journaled = journaled()?;
     let is_left = |event: &Event| {
         let decision = event.decision().map(|record| record.decision);
         decision.is_none_or(|decision| !journaled.contains(&decision))

@@ -60,11 +60,15 @@ pub fn read(dir: &Path) -> Result<Reader, ReadError> {
     read_from(dir, 0)
 }
 
-/// Opens the lines of the journal in `dir`, without what a killed supervisor left beside it.
-pub(crate) fn read_lines(dir: &Path) -> Result<Reader, ReadError> {
-    let mut reader = read_from(dir, 0)?;
-    reader.dir = None;
-    Ok(reader)
+/// Returns the decisions in `dir` that took effect and that a killed supervisor had not taken into the
+/// journal.
+pub(crate) fn left_events(dir: &Path) -> io::Result<Vec<Event>> {
+    left(dir, || {
+        let mut lines = read_from(dir, 0).map_err(io::Error::other)?;
+        lines.dir = None;
+        let decisions = lines.filter_map(|found| Some(found.ok()?.event.decision()?.decision));
+        Ok(decisions.collect())
+    })
 }
 
 /// Opens the journal in `dir` for reading from byte `offset`, which [`Reader::offset`] returned.
@@ -191,7 +195,7 @@ impl Reader {
             return Ok(None);
         };
         if self.left.is_none() {
-            let found = left(dir)?;
+            let found = left_events(dir)?;
             if found.is_empty() {
                 return Ok(None);
             }

@@ -9,29 +9,10 @@ use stockade_event::{Durability, Stamp};
 use stockade_types::Digest;
 
 use crate::{
-    Entry, Journal, JournalError, SpoolFault,
+    Entry, Journal, JournalError,
+    sink::SinkError,
     write::{Medium, describe},
 };
-
-/// Why an event was not accepted; the caller must then deny the effect.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    /// The journal refused.
-    #[error("the event was not recorded")]
-    Journal(#[source] JournalError),
-    /// What the egress process allowed cannot be taken in.
-    #[error("what took effect already was not recorded")]
-    Spool(#[source] SpoolFault),
-    /// The journal was already finished.
-    #[error("the journal of this session is closed; nothing more can be recorded")]
-    Closed,
-    /// The journal has reached its size limit.
-    #[error("the journal has reached its {bytes_max} bytes (`record.journal_bytes_max`)")]
-    Full {
-        /// The limit.
-        bytes_max: u64,
-    },
-}
 
 /// A journal to which several threads append, with a clock.
 ///

@@ -22,7 +22,10 @@ use stockade_event::{
 };
 use stockade_types::{Verdict, ignored};
 
-use crate::{SPOOL_BYTES_MAX, layout, shared::SinkError};
+use crate::{
+    SPOOL_BYTES_MAX, layout,
+    sink::{SinkError, SpoolFault},
+};
 
 /// The file, and how far it was taken in.
 pub struct Spool {
@@ -31,20 +34,6 @@ pub struct Spool {
     /// Bytes that are in the journal; also the answer to whether there is more, without a lock.
     taken: AtomicU64,
     lease: Mutex<Option<Lease>>,
-}
-
-/// Why the spool cannot be taken in; the session ends then.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolFault {
-    /// The file cannot be used.
-    #[error("the spool of decisions cannot be used")]
-    Io(#[source] io::Error),
-    /// It has what is no entry.
-    #[error("the spool of decisions cannot be understood")]
-    Entry(#[source] spool::SpoolError),
-    /// It has what the egress process must not write there.
-    #[error("the spool of decisions has an event that does not belong there: {0}")]
-    Foreign(&'static str),
 }
 
 impl Spool {

@@ -12,8 +12,8 @@ use crate::{
     check::Checker,
     format::{Found, LINE_BYTES_MAX, next_line, open_plain},
     layout::{HEAD_FILE, JOURNAL_FILE, SPOOL_FILE},
-    left::left,
     pack::Journaled,
+    read::left_events,
     report::Verification,
 };
 
@@ -93,7 +93,7 @@ pub fn verify_with(
     if let Some(head) = head {
         checker.head_file(&head);
     }
-    let left = left(dir).map_err(|source| VerifyError::Io {
+    let left = left_events(dir).map_err(|source| VerifyError::Io {
         path: dir.join(SPOOL_FILE),
         source,
     })?;

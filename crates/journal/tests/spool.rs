@@ -98,14 +98,12 @@ fn a_new_lease_empties_the_file_and_a_closed_journal_has_all_of_it() {
     let lab = Lab::new();
     let mut own = lab.create();
     let (spool, mut writer) = Spool::create(lab.path()).unwrap();
-    let mut first = 10;
-    for _ in 0..3 {
+    for first in 10..13 {
         let lease = Lease { first, count: 1 };
         let granted = spool.renew(Some(lease), |events| journal(&mut own, events));
         assert_eq!(granted.unwrap(), Some(lease));
         assert_eq!(lab.path().join(SPOOL_FILE).metadata().unwrap().len(), 0);
         append(&mut writer, &allowed(first));
-        first += 1;
     }
     spool.take_in(|events| journal(&mut own, events)).unwrap();
     own.finish(stamp(2)).unwrap();

@@ -166,7 +166,7 @@ impl Supervisor {
                     }
                 }
             }
-            ToSupervisor::Decided { id, decided } => self.decided(id, &decided),
+            ToSupervisor::Decided { id, decided, .. } => self.decided(id, &decided),
             ToSupervisor::Record { id, event, .. } => {
                 if self.state.journal_fails.load(Ordering::SeqCst) {
                     FromSupervisor::Failed {
@@ -237,6 +237,7 @@ impl Supervisor {
             });
         }
         FromSupervisor::Decided {
+            lease: None,
             id,
             record: Box::new(record),
         }
