@@ -229,7 +229,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     } = knowledge;
     let inspection = authority.map(|own| inspection::Inspection::new(own, &sockets.roots));
     let inspection = inspection.transpose().map_err(EgressError::Authority)?;
-    let own = own_texts(sockets.proxy_login.as_ref(), &sockets.credentials);
+    let own = own_texts(sockets.proxy_login.as_ref(), &policy, &sockets.credentials);
     let credentials = http::Credentials::new(policy.credentials(), sockets.credentials)
         .map_err(EgressError::Credentials)?;
     let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {
@@ -294,16 +294,27 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
 }
 
 /// Returns the texts that the session must not send.
-fn own_texts(proxy: Option<&Secret<String>>, credentials: &[HeldCredential]) -> Vec<scan::Own> {
+fn own_texts(
+    proxy: Option<&Secret<String>>,
+    policy: &Policy,
+    credentials: &[HeldCredential],
+) -> Vec<scan::Own> {
     let own = |kind: String, text: &str| scan::Own {
         kind,
         text: text.as_bytes().to_vec(),
     };
     let password = proxy.and_then(|login| login.expose().split_once(':'));
     let password = password.map(|(_, password)| own("proxy-password".to_owned(), password));
-    let credentials = credentials.iter().map(|one| {
-        let kind = format!("credential `{}`", one.id);
-        own(kind, one.value.expose())
+    let credentials = credentials.iter().flat_map(|one| {
+        let mut known = policy.credentials().iter();
+        let kind = known.find(|own| own.id == one.id).map(|own| &own.kind);
+        let secrets = kind.map(|kind| kind.secrets(one.value.expose()));
+        let named = |secret: &str| own(format!("credential `{}`", one.id), secret);
+        secrets
+            .unwrap_or_default()
+            .into_iter()
+            .map(named)
+            .collect::<Vec<_>>()
     });
     password.into_iter().chain(credentials).collect()
 }

@@ -291,6 +291,13 @@ pub(crate) const PLACES_MAX: usize = 4;
 /// Longest path, and longest name of a package, that is remembered.
 pub(crate) const PLACE_BYTES_MAX: usize = 1024;
 
+/// Longest body that is read to be signed for AWS where its client does not say the digest. Calls of
+/// services have at most some hundred kilobytes.
+pub(crate) const SIGNED_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Fields of a request that are signed for AWS; clients sign about ten.
+pub(crate) const SIGNED_FIELDS_MAX: usize = 64;
+
 /// Bytes of bodies that are held at a time, for all connections together; beyond it what bodies say
 /// stays unknown.
 pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -361,6 +368,7 @@ const _: () = assert!(LINE_PAUSE.as_millis() < HANDSHAKE_WAIT.as_millis());
 const _: () = assert!(LINGER_IDLE.as_millis() < LINGER_TOTAL.as_millis());
 const _: () = assert!(HEAD_READ_BYTES <= RELAY_CHUNK_BYTES);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(SIGNED_BODY_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(REF_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(OTHER_JSON_BYTES_MAX < MODEL_BYTES_MAX && MODEL_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(CALL_ENTRIES_MAX <= stockade_agents::ENTRIES_MAX);

@@ -87,7 +87,8 @@ pub use address::{AddressClass, classify, is_special_name};
 pub use builtin::{builtin, builtin_names, preset_for_command};
 pub use controls::Control;
 pub use credential::{
-    Credential, CredentialKind, CredentialSource, CredentialUse, ListedCredential, NotFor, Outside,
+    AWS_VARIABLES, Credential, CredentialKind, CredentialSource, CredentialUse, ListedCredential,
+    NotFor, Outside,
 };
 pub use decision::{AsRequest, AskStage, Decision, Permitted, Reviewer};
 pub use endpoint::{Endpoint, Publish};

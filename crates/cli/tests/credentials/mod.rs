@@ -1,6 +1,7 @@
 //! Credentials that programs inside use without having them.
 
 mod answers;
+mod aws;
 mod basic;
 mod git;
 mod kinds;

@@ -17,13 +17,13 @@
 //! What comes after is the protocol's: it sends what the proof holds.
 
 use stockade_event::{Durability, Event};
-use stockade_policy::{Approvals, AsRequest, Control, Decision, Meaning, NetRequest};
+use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
 use stockade_types::{ApprovalId, DecisionId};
 
 use super::{
     Addressed, Answer, Head, Place, Searched,
     credentials::{Line, Uses},
-    meaning::{Reading, reply},
+    meaning::{Opening, Reading, reply},
 };
 use crate::{
     Proxy,
@@ -71,12 +71,7 @@ impl<'a> Carrier<'a> {
     }
 
     /// Puts a request on this connection.
-    pub(crate) fn addressed<C>(
-        &self,
-        head: Head,
-        carried: C,
-        meaning: Vec<Meaning>,
-    ) -> Addressed<C> {
+    pub(crate) fn addressed<C>(&self, head: Head, carried: C, opening: Opening) -> Addressed<C> {
         let NetRequest {
             host,
             port,
@@ -85,7 +80,8 @@ impl<'a> Carrier<'a> {
         Addressed {
             head,
             carried,
-            meaning,
+            meaning: opening.meaning,
+            body: opening.body,
             host,
             port,
             subject,
@@ -96,7 +92,8 @@ impl<'a> Carrier<'a> {
     pub(crate) fn reading(&self, head: &Head) -> Reading {
         let (judge, host) = (&self.proxy.judge, &self.request().host);
         let meaning = judge.meaning(host, &head.method, &head.path);
-        Reading::new(meaning, head, judge.looks_for(host))
+        let reading = Reading::new(meaning, head, judge.looks_for(host));
+        reading.signed(self.proxy.credentials.needs_body(head))
     }
 
     /// Takes a request through all steps of the table of this module. The error is what its client is
@@ -115,12 +112,7 @@ impl<'a> Carrier<'a> {
         if let Some(decision) = self.overridden(head) {
             return Err(self.refuse(request, decision).await);
         }
-        let line = Line {
-            host: &self.request().host,
-            port: self.request().port,
-            sealed: self.sealed,
-        };
-        let uses = match self.proxy.credentials.look(head, line) {
+        let uses = match self.placeholders(request) {
             Ok(uses) => uses,
             Err(decision) => return Err(self.refuse(request, *decision).await),
         };
@@ -175,6 +167,17 @@ impl<'a> Carrier<'a> {
             uses,
             decision,
         })
+    }
+
+    /// Finds the credentials that a request is to carry; the error is the refusal of a placeholder.
+    fn placeholders<C>(&self, request: &Addressed<C>) -> Result<Uses, Box<Decision>> {
+        let line = Line {
+            host: &self.request().host,
+            port: self.request().port,
+            sealed: self.sealed,
+        };
+        let credentials = &self.proxy.credentials;
+        credentials.look(&request.head, line, request.body.as_ref())
     }
 
     /// Records the credentials that a request is about to carry.

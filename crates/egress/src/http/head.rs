@@ -1,7 +1,7 @@
 //! What is judged of a request, whatever protocol carries it.
 
 use stockade_policy::{AsRequest, HttpRequest, Meaning, Request};
-use stockade_types::{Host, Port, RawText, Subject};
+use stockade_types::{Digest, Host, Port, RawText, Subject};
 
 /// Fields by which a request names another path or method than the one that it is sent with, which
 /// some servers and frameworks follow; `-` and `_` are the same to many.
@@ -129,6 +129,8 @@ pub(crate) struct Addressed<C> {
     pub(crate) carried: C,
     /// What it means, as far as rules about this host need it.
     pub(crate) meaning: Vec<Meaning>,
+    /// The digest of its whole body, where it was needed and could be read.
+    pub(crate) body: Option<Digest>,
     /// Where the connection leads.
     pub(crate) host: Host,
     /// Its port.

@@ -75,6 +75,13 @@ pub enum CredentialKind {
         /// The user.
         user: String,
     },
+    /// A signature of AWS, made with the value, which is `ID:SECRET` or `ID:SECRET:TOKEN`.
+    AwsSigv4 {
+        /// The one region that it is for.
+        region: Option<String>,
+        /// The one service that it is for.
+        service: Option<String>,
+    },
 }
 
 impl CredentialKind {
@@ -86,9 +93,38 @@ impl CredentialKind {
             Self::Header { .. } => "header",
             Self::Query { .. } => "query",
             Self::GitHttps { .. } => "git-https",
+            Self::AwsSigv4 { .. } => "aws-sigv4",
+        }
+    }
+
+    /// Tells whether the value itself is sent, so that an answer can have it.
+    pub const fn is_sent(&self) -> bool {
+        match self {
+            Self::Bearer
+            | Self::Basic { .. }
+            | Self::Header { .. }
+            | Self::Query { .. }
+            | Self::GitHttps { .. } => true,
+            Self::AwsSigv4 { .. } => false,
+        }
+    }
+
+    /// Returns the parts of a value that are secret.
+    pub fn secrets<'v>(&self, value: &'v str) -> Vec<&'v str> {
+        match self {
+            Self::Bearer
+            | Self::Basic { .. }
+            | Self::Header { .. }
+            | Self::Query { .. }
+            | Self::GitHttps { .. } => vec![value],
+            // The id of an access key is no secret.
+            Self::AwsSigv4 { .. } => value.split(':').skip(1).collect(),
         }
     }
 }
+
+/// Variables from which clients of AWS take the two parts of an access key.
+pub const AWS_VARIABLES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 /// Where the value of a credential is, outside.
 #[derive(Clone, Debug, PartialEq, Eq)]

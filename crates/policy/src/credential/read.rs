@@ -2,7 +2,7 @@
 
 use stockade_types::RuleId;
 
-use super::{Credential, CredentialKind, CredentialSource, EFFECT, names};
+use super::{AWS_VARIABLES, Credential, CredentialKind, CredentialSource, EFFECT, names};
 use crate::{
     HostSets, Origin,
     fields::{At, Fields, File, choose, missing, shown},
@@ -15,7 +15,7 @@ const CREDENTIALS_MAX: usize = 32;
 /// User whom forges expect where the password is a token.
 const GIT_USER: &str = "x-access-token";
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
     "id",
     "kind",
     "source",
@@ -27,17 +27,20 @@ const FIELDS: [&str; 14] = [
     "header",
     "parameter",
     "user",
+    "region",
+    "service",
     "plain",
     "optional",
     "address",
 ];
 /// The words for kinds.
-const KINDS: [(&str, Word); 5] = [
+const KINDS: [(&str, Word); 6] = [
     ("bearer", Word::Bearer),
     ("basic", Word::Basic),
     ("header", Word::Header),
     ("query", Word::Query),
     ("git-https", Word::GitHttps),
+    ("aws-sigv4", Word::AwsSigv4),
 ];
 /// Fields that the gate or HTTP itself sets, so that they cannot hold a credential.
 const NOT_HEADERS: [&str; 9] = [
@@ -59,6 +62,7 @@ enum Word {
     Header,
     Query,
     GitHttps,
+    AwsSigv4,
 }
 
 /// Reads one file's credentials into those of the layers above it.
@@ -81,6 +85,10 @@ pub(crate) fn read(
                 continue;
             }
             Some(old) => format!("`{}` is already used at {}", new.id, old.place),
+            None if known.iter().any(|old| is_other_access_key(old, &new)) => {
+                "clients of AWS have one access key in a session; give both the same `source`"
+                    .to_owned()
+            }
             None if known.len() >= CREDENTIALS_MAX => {
                 format!("more credentials than a session can have ({CREDENTIALS_MAX})")
             }
@@ -108,7 +116,10 @@ fn credential(file: &mut File<'_>, fields: &Fields<'_>, sets: &HostSets) -> Opti
     let id = fields.parsed::<RuleId>(file, "id");
     let kind = kind(file, fields);
     let source = source(file, fields);
-    let variable = variable(file, fields, "as");
+    let variable = match &kind {
+        Some(CredentialKind::AwsSigv4 { .. }) => aws_variable(file, fields),
+        _ => variable(file, fields, "as"),
+    };
     let address = variable_of_address(file, fields);
     let plain = fields.flag(file, "plain").is_some_and(|at| at.value);
     let optional = fields.flag(file, "optional");
@@ -145,6 +156,8 @@ fn kind(file: &mut File<'_>, fields: &Fields<'_>) -> Option<CredentialKind> {
         ("header", &["header"][..]),
         ("parameter", &["query"]),
         ("user", &["basic", "git-https"]),
+        ("region", &["aws-sigv4"]),
+        ("service", &["aws-sigv4"]),
     ] {
         if let Some(at) = fields
             .value(key)
@@ -170,7 +183,29 @@ fn kind(file: &mut File<'_>, fields: &Fields<'_>) -> Option<CredentialKind> {
         Word::GitHttps => CredentialKind::GitHttps {
             user: user.unwrap_or_else(|| GIT_USER.to_owned()),
         },
+        Word::AwsSigv4 => CredentialKind::AwsSigv4 {
+            region: fields.text(file, "region").map(|at| at.value),
+            service: fields.text(file, "service").map(|at| at.value),
+        },
     })
+}
+
+/// Returns the variable of AWS with a placeholder; `as` names no other.
+fn aws_variable(file: &mut File<'_>, fields: &Fields<'_>) -> Option<String> {
+    if let Some(at) = fields.value("as") {
+        let message = format!(
+            "clients of AWS have a placeholder in {}; take it out",
+            names(&AWS_VARIABLES)
+        );
+        file.problem(&at.span, &at.field, message);
+    }
+    AWS_VARIABLES.first().map(|name| (*name).to_owned())
+}
+
+/// Tells whether two credentials are different access keys of AWS.
+fn is_other_access_key(one: &Credential, other: &Credential) -> bool {
+    let is_key = |own: &Credential| matches!(own.kind, CredentialKind::AwsSigv4 { .. });
+    is_key(one) && is_key(other) && one.source != other.source
 }
 
 fn header(file: &mut File<'_>, fields: &Fields<'_>) -> Option<String> {

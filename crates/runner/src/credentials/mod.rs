@@ -10,7 +10,9 @@ use std::{collections::HashMap, path::Path};
 
 use stockade_egress::HeldCredential;
 use stockade_plan::CredentialFacts;
-use stockade_policy::{Credential, CredentialKind, CredentialSource, Outside, Policy};
+use stockade_policy::{
+    AWS_VARIABLES, Credential, CredentialKind, CredentialSource, Outside, Policy,
+};
 use stockade_types::{RawText, Secret};
 
 use self::{placeholder::Seed, sources::VALUE_BYTES_MIN};
@@ -18,6 +20,8 @@ use crate::{RunError, caller::Caller};
 
 /// What the plan shows where no session starts.
 const SHOWN: &str = "PLACEHOLDER";
+/// Variables by which clients of AWS have another access key than the one with the placeholder.
+const AWS_OTHERS: [&str; 3] = ["AWS_PROFILE", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"];
 /// How an address without TLS begins.
 const PLAIN: &[u8] = b"http://";
 
@@ -80,7 +84,7 @@ pub(crate) fn hold(
     let held = self::find(policy, caller, seed.as_ref())?;
     let values = caller.environment.iter_mut().map(|(_, value)| value);
     for text in values.chain(argv) {
-        *text = cover(text, &held);
+        *text = cover(text, policy, &held);
     }
     Ok(Held { held, notes })
 }
@@ -95,7 +99,11 @@ fn find(
     // What has one source has one placeholder: a client may send it in more than one way.
     let mut known: HashMap<String, (String, Secret<String>)> = HashMap::new();
     for own in policy.credentials() {
-        let key = format!("{} {:?}", own.kind.as_str() == "basic", own.source);
+        let shape = match &own.kind {
+            CredentialKind::Basic { .. } | CredentialKind::AwsSigv4 { .. } => own.kind.as_str(),
+            _ => "",
+        };
+        let key = format!("{shape} {:?}", own.source);
         let (placeholder, value) = match known.get(&key) {
             Some(known) => known.clone(),
             None => one(own, caller, seed)?,
@@ -130,8 +138,24 @@ fn one(
             "is not `user:password`; add `user` if it is the password alone".to_owned(),
         ));
     }
+    if matches!(own.kind, CredentialKind::AwsSigv4 { .. }) {
+        access_key(value.expose()).map_err(failed)?;
+        return Ok((seed.access_key(own.id.as_str()), value));
+    }
     let placeholder = seed.placeholder(own.id.as_str(), value.expose(), is_login);
     Ok((placeholder, value))
+}
+
+/// Checks that a value is an access key of AWS.
+fn access_key(value: &str) -> Result<(), String> {
+    let parts: Vec<_> = value.split(':').collect();
+    let is_key = matches!(parts.len(), 2 | 3)
+        && parts.iter().all(|part| part.len() >= VALUE_BYTES_MIN)
+        && parts
+            .iter()
+            .all(|part| part.bytes().all(|b| b.is_ascii_graphic()));
+    let shape = "is not `ID:SECRET` or `ID:SECRET:TOKEN` of an access key";
+    is_key.then_some(()).ok_or_else(|| shape.to_owned())
 }
 
 impl Held {
@@ -143,7 +167,11 @@ impl Held {
                 facts.withheld.push(name.clone());
             }
             let one = self.held.iter().find(|one| one.id == own.id);
-            if let (Some(name), Some(one)) = (&own.variable, one) {
+            if let (CredentialKind::AwsSigv4 { .. }, Some(one)) = (&own.kind, one) {
+                facts.withheld.extend(AWS_OTHERS.map(str::to_owned));
+                let both = AWS_VARIABLES.map(|name| (name.to_owned(), one.placeholder.clone()));
+                facts.placeholders.extend(both);
+            } else if let (Some(name), Some(one)) = (&own.variable, one) {
                 let placeholder = one.placeholder.clone();
                 facts.placeholders.push((name.clone(), placeholder));
             }
@@ -153,14 +181,17 @@ impl Held {
 }
 
 /// Puts placeholders in the place of values that are part of a text, as of an address with a login.
-fn cover(text: &RawText, held: &[HeldCredential]) -> RawText {
+fn cover(text: &RawText, policy: &Policy, held: &[HeldCredential]) -> RawText {
     let mut bytes = text.as_bytes().to_vec();
-    for one in held.iter().filter(|one| !one.value.expose().is_empty()) {
-        bytes = replaced(
-            &bytes,
-            one.value.expose().as_bytes(),
-            one.placeholder.as_bytes(),
-        );
+    for one in held {
+        let mut own = policy.credentials().iter();
+        let kind = own.find(|own| own.id == one.id).map(|own| &own.kind);
+        let secrets = kind.map(|kind| kind.secrets(one.value.expose()));
+        for secret in secrets.unwrap_or_default() {
+            if !secret.is_empty() {
+                bytes = replaced(&bytes, secret.as_bytes(), one.placeholder.as_bytes());
+            }
+        }
     }
     RawText::from_bytes(bytes)
 }

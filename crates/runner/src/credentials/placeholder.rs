@@ -43,6 +43,9 @@ const PREFIXES: [&str; 26] = [
 /// nothing of what they are. Others may be passwords, of which nothing is told.
 const KEY_BYTES_MIN: usize = 32;
 const LETTERS: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+/// Letters of the id of an access key of AWS, and how many follow its beginning.
+const ACCESS_KEY_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const ACCESS_KEY_DRAWN: usize = 16;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The file in the state directory that placeholders are drawn from.
@@ -103,6 +106,12 @@ impl Seed {
             _ => drawn,
         });
         kept + prefix + &text.collect::<String>()
+    }
+
+    /// Makes the placeholder of an access key of AWS, in the form of its id.
+    pub(super) fn access_key(&self, label: &str) -> String {
+        let drawn = self.letters(label, ACCESS_KEY_LETTERS);
+        "AKIA".chars().chain(drawn.take(ACCESS_KEY_DRAWN)).collect()
     }
 
     /// Draws letters without end, each as likely as the others.

@@ -122,7 +122,7 @@ async fn send(carrier: Carrier<'_>, head: Head, waiter: Waiter<'_>) -> Result<Ve
         .proxy
         .judge
         .meaning(&carrier.request().host, "GET", &head.path);
-    let request = carrier.addressed(head, Carried::bare(), meaning);
+    let request = carrier.addressed(head, Carried::bare(), meaning.into());
     // What would be refused or asked about is not tried: nobody but us wants it.
     let verdict = carrier.proxy.judge.look(&request.as_request()).verdict;
     if verdict != Verdict::Allow {

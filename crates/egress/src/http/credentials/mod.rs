@@ -5,16 +5,17 @@
 //! is about to be sent does the value take its place ([`Credentials::dress`]). What the server answers
 //! is searched for the value ([`crate::scrub`]).
 
+mod aws;
 mod places;
 
 use std::{borrow::Cow, sync::Arc};
 
 use aho_corasick::AhoCorasick;
-use stockade_policy::{Control, Credential, CredentialUse, Decision, Permitted};
-use stockade_types::{Host, Port, RuleId, Secret};
+use stockade_policy::{Control, Credential, CredentialKind, CredentialUse, Decision, Permitted};
+use stockade_types::{Digest, Host, Port, RuleId, Secret};
 
 use self::places::{Found, Written, found};
-use super::{Addressed, Field, Head};
+use super::{Addressed, Field, Fields, Head};
 use crate::scrub::Scrubber;
 
 /// A credential with its value, for this process alone.
@@ -45,6 +46,33 @@ struct Live {
     policy: Credential,
     placeholder: String,
     value: Secret<String>,
+}
+
+impl Live {
+    /// Signs a request, if the credential signs.
+    fn signed(&self, head: &Head, body: Option<&Digest>) -> Option<Result<Fields, String>> {
+        let CredentialKind::AwsSigv4 { region, service } = &self.policy.kind else {
+            return None;
+        };
+        let scope = (region.as_deref(), service.as_deref());
+        Some(aws::signed(head, self.value.expose(), scope, body))
+    }
+
+    /// Refuses a request that the credential cannot sign.
+    fn can_sign(&self, head: &Head, body: Option<&Digest>) -> Result<(), Box<Decision>> {
+        match self.signed(head, body) {
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(why)) => {
+                let reason = format!(
+                    "the placeholder of the credential `{}`: {why}",
+                    self.policy.id
+                );
+                let remedy = "send the request with a digest of its body in `x-amz-content-sha256`, and \
+                              with a plain path and query";
+                Err(misuse(reason, remedy))
+            }
+        }
+    }
 }
 
 /// All credentials of the session.
@@ -117,8 +145,8 @@ impl Credentials {
         let placeholders = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .build(live.iter().map(|one| one.placeholder.as_bytes()));
-        let pairs: Vec<_> = live
-            .iter()
+        let sent = live.iter().filter(|one| one.policy.kind.is_sent());
+        let pairs: Vec<_> = sent
             .map(|one| (one.placeholder.as_str(), one.value.expose().as_str()))
             .collect();
         let scrubber = Scrubber::new(&pairs).map_err(CredentialsError::Search)?;
@@ -131,7 +159,14 @@ impl Credentials {
 
     /// Finds what a request is to carry. The error is the refusal of a request that has a placeholder
     /// where it is not replaced.
-    pub(crate) fn look(&self, head: &Head, line: Line<'_>) -> Result<Uses, Box<Decision>> {
+    ///
+    /// `body` is the digest of the whole body, where it was read.
+    pub(crate) fn look(
+        &self,
+        head: &Head,
+        line: Line<'_>,
+        body: Option<&Digest>,
+    ) -> Result<Uses, Box<Decision>> {
         let Some(placeholders) = &self.placeholders else {
             return Ok(Uses::default());
         };
@@ -146,6 +181,9 @@ impl Credentials {
                 );
                 return Err(misuse(reason, "send it once"));
             }
+            if let Some(live) = self.live.get(at) {
+                live.can_sign(head, body)?;
+            }
             uses.0.push((at, Written::Placeholder));
         }
         for (at, live) in self.live.iter().enumerate() {
@@ -158,6 +196,14 @@ impl Credentials {
             }
         }
         Ok(uses)
+    }
+
+    /// Tells whether the body of a request has to be read before it can be sent.
+    pub(crate) fn needs_body(&self, head: &Head) -> bool {
+        self.live.iter().any(|live| match live.policy.kind {
+            CredentialKind::AwsSigv4 { .. } => aws::needs_body(head, &live.placeholder),
+            _ => false,
+        })
     }
 
     /// Returns the credential that takes the place of a placeholder.
@@ -209,11 +255,26 @@ impl Credentials {
             let head = Cow::Borrowed(&request.head);
             return Dressed { request, head };
         }
-        let mut head = readable(&request.head);
+        let mut head = match self.scrubber(&request.host, request.port) {
+            Some(_) => readable(&request.head),
+            None => request.head.clone(),
+        };
+        let mut signers = Vec::new();
         for (at, written) in &uses.0 {
-            if let Some(live) = self.live.get(*at) {
-                let (kind, value) = (&live.policy.kind, live.value.expose());
-                places::put(&mut head, *written, kind, (&live.placeholder, value));
+            let Some(live) = self.live.get(*at) else {
+                continue;
+            };
+            let (kind, value) = (&live.policy.kind, live.value.expose());
+            match kind {
+                CredentialKind::AwsSigv4 { .. } => signers.push(live),
+                _ => places::put(&mut head, *written, kind, (&live.placeholder, value)),
+            }
+        }
+        // At last: a signature is of what is sent.
+        for live in signers {
+            // What cannot be signed any more goes with its placeholder, with which no server does anything.
+            if let Some(Ok(fields)) = live.signed(&head, request.body.as_ref()) {
+                head.fields = fields;
             }
         }
         let head = Cow::Owned(head);
@@ -222,9 +283,9 @@ impl Credentials {
 
     /// Returns what answers of a host are searched for; none where it gets no credential.
     pub(crate) fn scrubber(&self, host: &Host, port: Port) -> Option<&Arc<Scrubber>> {
-        self.scrubber
-            .as_ref()
-            .filter(|_| self.is_bound_to(host, port))
+        let mut sent = self.live.iter().filter(|one| one.policy.kind.is_sent());
+        let is_searched = sent.any(|live| live.policy.is_bound_to(host, port));
+        self.scrubber.as_ref().filter(|_| is_searched)
     }
 
     fn is_bound_to(&self, host: &Host, port: Port) -> bool {

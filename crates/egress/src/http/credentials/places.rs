@@ -9,6 +9,7 @@ use base64::{
 use stockade_policy::CredentialKind;
 use stockade_types::RawText;
 
+use super::aws;
 use crate::{
     http::{Field, Head},
     scrub::{Letters, percent_encoded},
@@ -98,6 +99,9 @@ pub(super) fn expected(kind: &CredentialKind) -> String {
         }
         CredentialKind::Header { name } => format!("the whole of `{name}: …`"),
         CredentialKind::Query { parameter } => format!("the parameter `{parameter}=…`"),
+        CredentialKind::AwsSigv4 { .. } => {
+            "the access key of `Authorization: AWS4-HMAC-SHA256 …`".to_owned()
+        }
     }
 }
 
@@ -130,6 +134,10 @@ pub(super) fn is_right(
                     login.is_some_and(|login| replaced_login(&login, placeholder, b"").is_some())
                 })
         }
+        (CredentialKind::AwsSigv4 { .. }, Place::Field(name)) => {
+            let placeholder = std::str::from_utf8(placeholder).unwrap_or_default();
+            is(name, AUTHORIZATION) && aws::is_signed(head, placeholder)
+        }
         (CredentialKind::Query { parameter }, Place::Path) => {
             replaced_query(head.path.as_bytes(), parameter, (placeholder, b"")).is_some()
         }
@@ -145,6 +153,8 @@ pub(super) fn is_free(head: &Head, kind: &CredentialKind) -> bool {
             !has(AUTHORIZATION)
         }
         CredentialKind::Header { name } => !has(name),
+        // Whether a request is to be signed is up to the program.
+        CredentialKind::AwsSigv4 { .. } => false,
         CredentialKind::Query { parameter } => !parameters(head.path.as_bytes())
             .any(|one| one.split(|b| *b == b'=').next() == Some(parameter.as_bytes())),
     }
@@ -162,11 +172,12 @@ pub(super) fn put(
     }
     match written {
         Written::Nothing => {
-            let (name, value) = new_field(kind, value);
-            head.fields.add(Field {
-                name: name.as_bytes(),
-                value: value.as_bytes(),
-            });
+            if let Some((name, value)) = new_field(kind, value) {
+                head.fields.add(Field {
+                    name: name.as_bytes(),
+                    value: value.as_bytes(),
+                });
+            }
         }
         Written::Placeholder => {
             let fields = std::mem::take(&mut head.fields);
@@ -182,19 +193,19 @@ pub(super) fn put(
 }
 
 /// Returns the field that is added for a credential that stands in one.
-fn new_field(kind: &CredentialKind, value: &str) -> (String, String) {
+fn new_field(kind: &CredentialKind, value: &str) -> Option<(String, String)> {
     let basic = |login: &str| format!("Basic {}", BASE64.encode(login));
     let authorization = |value| ("Authorization".to_owned(), value);
-    match kind {
+    Some(match kind {
         CredentialKind::Bearer => authorization(format!("Bearer {value}")),
         CredentialKind::Basic { user: None } => authorization(basic(value)),
         CredentialKind::Basic { user: Some(user) } | CredentialKind::GitHttps { user } => {
             authorization(basic(&format!("{user}:{value}")))
         }
         CredentialKind::Header { name } => (name.clone(), value.to_owned()),
-        // Not a field; its own function adds it.
-        CredentialKind::Query { parameter } => (parameter.clone(), value.to_owned()),
-    }
+        // No field, or none that has the value.
+        CredentialKind::Query { .. } | CredentialKind::AwsSigv4 { .. } => return None,
+    })
 }
 
 fn replaced_field(
@@ -215,7 +226,7 @@ fn replaced_field(
             let new = replaced_login(&login(field.value)?, placeholder, value)?;
             Some([scheme, b" ", BASE64.encode(new).as_bytes()].concat())
         }
-        CredentialKind::Query { .. } => None,
+        CredentialKind::Query { .. } | CredentialKind::AwsSigv4 { .. } => None,
     }
 }
 

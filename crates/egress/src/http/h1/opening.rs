@@ -1,6 +1,5 @@
 //! The first bytes of a body, read before the request is judged.
 
-use stockade_policy::Meaning;
 use tokio::time::timeout;
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
 use crate::{
     http::{
         Head,
-        meaning::{Held, Reading},
+        meaning::{Held, Opening, Reading},
     },
     limits::{HEAD_READ_BYTES, OPENING_WAIT},
 };
@@ -22,7 +21,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 impl Exchange<'_> {
     /// Reads what a request means: its head, and as much of its body as says more. The bytes stay where
     /// they are sent from.
-    pub(super) async fn read_opening(&mut self, head: &Head, framing: Framing) -> Vec<Meaning> {
+    pub(super) async fn read_opening(&mut self, head: &Head, framing: Framing) -> Opening {
         let mut reading = self.carrier.reading(head);
         let mut body = Body::new(framing, Manner::Strict);
         if body.is_done() || !reading.wants_more() {

@@ -114,14 +114,14 @@ async fn next_request_comes(exchange: &mut Exchange<'_>) -> bool {
 impl Exchange<'_> {
     async fn request(&mut self, head: RequestHead, first: bool) -> Next {
         let RequestHead { head, carried } = head;
-        let mut meaning = self.read_opening(&head, carried.framing).await;
+        let mut opening = self.read_opening(&head, carried.framing).await;
         let waiter = Waiter::Connection {
             client: self.client,
             destination: self.destination,
         };
         let ages = &self.carrier.proxy.ages;
-        Box::pin(ages.complete(self.carrier, &head, &mut meaning, waiter)).await;
-        let request = self.carrier.addressed(head, carried, meaning);
+        Box::pin(ages.complete(self.carrier, &head, &mut opening.meaning, waiter)).await;
+        let request = self.carrier.addressed(head, carried, opening);
         let way = match &self.upstream {
             Some(_) => Way::Open,
             None => Way::Closed(Box::pin(async {

@@ -63,11 +63,11 @@ pub(crate) async fn serve(
     drop(parts);
     let reading = link.carrier().reading(&head);
     let mut body = Upload::new(body);
-    let mut meaning = body.read_ahead(reading).await;
+    let mut opening = body.read_ahead(reading).await;
     let asking = Asking(Mutex::new(client));
     let (ages, waiter) = (&link.proxy.ages, Waiter::Request(&asking));
-    Box::pin(ages.complete(link.carrier(), &head, &mut meaning, waiter)).await;
-    let request = link.carrier().addressed(head, carried, meaning);
+    Box::pin(ages.complete(link.carrier(), &head, &mut opening.meaning, waiter)).await;
+    let request = link.carrier().addressed(head, carried, opening);
     let admitted = Box::pin(admit(&link, &request, &asking)).await;
     let mut client = asking
         .0

@@ -76,6 +76,7 @@ async fn accepted(input: &[u8]) -> Option<Judged> {
         head,
         carried,
         meaning: Vec::new(),
+        body: None,
     })
 }
 

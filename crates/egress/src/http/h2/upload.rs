@@ -5,13 +5,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
-use stockade_policy::Meaning;
 use tokio::time::timeout;
 
 use crate::{
     http::{
         Tap,
-        meaning::{Held, Reading},
+        meaning::{Held, Opening, Reading},
     },
     limits::OPENING_WAIT,
 };
@@ -44,7 +43,7 @@ impl Upload {
 
     /// Reads as much of the body as says more of what the request means. What is slow, broken or too
     /// much is judged by what is known.
-    pub(super) async fn read_ahead(&mut self, mut reading: Reading) -> Vec<Meaning> {
+    pub(super) async fn read_ahead(&mut self, mut reading: Reading) -> Opening {
         let mut held = Held::default();
         let read = async {
             while reading.wants_more() && !self.stream.is_end_stream() {

@@ -15,6 +15,7 @@ mod model;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stockade_policy::{GitOperation, Meaning};
+use stockade_types::Digest;
 
 pub(crate) use answer::reply;
 
@@ -24,12 +25,25 @@ use super::{
     head::{Field, Head},
     unpack::{Take, Unpack},
 };
-use crate::limits::{HELD_BYTES_MAX, MODEL_BYTES_MAX, OTHER_JSON_BYTES_MAX, PUSH_BYTES_MAX};
+use crate::limits::{
+    HELD_BYTES_MAX, MODEL_BYTES_MAX, OTHER_JSON_BYTES_MAX, PUSH_BYTES_MAX, SIGNED_BODY_BYTES_MAX,
+};
 
 /// The body of a request while it is read.
 pub(crate) struct Reading {
     meaning: Vec<Meaning>,
     body: Body,
+    /// All of it as it is sent, if its digest is wanted.
+    signed: Option<Vec<u8>>,
+}
+
+/// What was read of a request before it is judged.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    /// What it means.
+    pub(crate) meaning: Vec<Meaning>,
+    /// The digest of its whole body, where that was wanted and could be read.
+    pub(crate) body: Option<Digest>,
 }
 
 /// What there is of a body.
@@ -63,6 +77,15 @@ impl Take for Kept {
     }
 }
 
+impl From<Vec<Meaning>> for Opening {
+    fn from(meaning: Vec<Meaning>) -> Self {
+        Self {
+            meaning,
+            body: None,
+        }
+    }
+}
+
 impl Reading {
     /// Begins with what policy has read in the head. `looks_for` is what rules about
     /// its host tell requests apart by.
@@ -83,11 +106,26 @@ impl Reading {
         } else {
             Body::Unread
         };
-        Self { meaning, body }
+        Self {
+            meaning,
+            body,
+            signed: None,
+        }
+    }
+
+    /// Has the digest of the whole body told.
+    pub(crate) fn signed(self, is_signed: bool) -> Self {
+        let signed = is_signed.then(Vec::new);
+        Self { signed, ..self }
     }
 
     /// Tells whether more of the body would say more.
     pub(crate) fn wants_more(&self) -> bool {
+        let is_short = |body: &Vec<u8>| body.len() <= SIGNED_BODY_BYTES_MAX;
+        self.signed.as_ref().is_some_and(is_short) || self.means_more()
+    }
+
+    fn means_more(&self) -> bool {
         match &self.body {
             Body::Plain(body) => self.meaning.iter().any(|one| says_more(one, body)),
             Body::Packed(unpack) => {
@@ -103,6 +141,9 @@ impl Reading {
 
     /// Takes the next bytes of the body.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        if let Some(signed) = &mut self.signed {
+            signed.extend_from_slice(bytes);
+        }
         let failed = match &mut self.body {
             Body::Plain(body) => {
                 body.extend_from_slice(bytes);
@@ -117,8 +158,17 @@ impl Reading {
     }
 
     /// Says what was read; `is_whole` is whether the body has ended.
-    pub(crate) fn finish(self, is_whole: bool) -> Vec<Meaning> {
-        let Self { mut meaning, body } = self;
+    pub(crate) fn finish(self, is_whole: bool) -> Opening {
+        let signed = self.signed.as_ref().filter(|_| is_whole);
+        let body = signed.map(|body| Digest::of(body));
+        let meaning = self.meant(is_whole);
+        Opening { meaning, body }
+    }
+
+    fn meant(self, is_whole: bool) -> Vec<Meaning> {
+        let Self {
+            mut meaning, body, ..
+        } = self;
         let (body, is_plain, _held) = match body {
             Body::Plain(body) => (body, true, None),
             Body::Packed(unpack) => match unpack.into_inner().filter(|kept| !kept.is_too_much) {
