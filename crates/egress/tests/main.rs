@@ -3,6 +3,7 @@
 
 mod asking;
 mod connections;
+mod differential;
 mod fence;
 mod http;
 mod http2;
