@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use stockade_fuzz::Target;
-use stockade_policy::{HostSets, Origin, Policy, Probe, Source, builtin, load};
+use stockade_policy::{HostSets, Meaning, Origin, Policy, Probe, Source, builtin, load};
 
 /// Reads the policy from the comment at the top: `policy: builtin:NAME`, then a layer a paragraph.
 fn policy(text: &str) -> Policy {
@@ -105,6 +105,86 @@ fn fuzz_policy() {
         };
         if let Err(problems) = load(&[source], &HostSets::default()) {
             assert!(!problems.to_string().is_empty());
+        }
+    });
+}
+
+/// Whatever the target of a request is, what it means is read from it alone, and a package that it is
+/// about has a name.
+#[test]
+fn fuzz_request_meaning() {
+    let text = "schema = 1\n[[allow]]\nid = \"p\"\nwhat = \"package\"\nhosts = [\"lab.test\"]\n\
+        ecosystems = [\"npm\", \"pypi\", \"crates\", \"debian\", \"oci\", \"go\"]\noperations = [\"download\"]\nreason = \"r\"\n[[allow]]\nid = \"g\"\nwhat = \"git\"\nhosts = [\"lab.test\"]\n\
+        repositories = [\"a/**\"]\noperations = [\"fetch\"]\nreason = \"r\"\n[[allow]]\nid = \"f\"\nwhat = \"forge\"\n\
+        hosts = [\"lab.test\"]\noperations = [\"read\"]\nreason = \"r\"\n[[allow]]\nid = \"m\"\nwhat = \"model\"\n\
+        hosts = [\"lab.test\"]\nreason = \"r\"\n";
+    let source = Source {
+        origin: Origin::User,
+        name: "meaning.toml".to_owned(),
+        text: text.to_owned(),
+    };
+    let policy = load(&[source], &HostSets::default()).unwrap();
+    let host = "lab.test".parse().unwrap();
+    let paths = [
+        "/@scope%2fname",
+        "/name/-/name-1.2.3.tgz",
+        "/-/package/name/dist-tags/latest",
+        "/simple/name/",
+        "/packages/ab/cd/name-1.0-py3-none-any.whl",
+        "/api/v1/crates/new",
+        "/api/v1/crates/serde/1.0.0/download",
+        "/se/rd/serde",
+        "/v2/team/image/manifests/latest",
+        "/v2/team/image/blobs/uploads/",
+        "/debian/pool/main/b/bash/bash_5.2-1_amd64.deb",
+        "/team/shop.git/info/refs?service=git-receive-pack",
+        "/team/shop.git/git-upload-pack",
+        "/repos/team/shop/pulls/1/merge",
+        "/api/v4/projects/1/issues",
+        "/graphql",
+        "/v1/messages",
+        "/v1/chat/completions",
+        "/v1beta/models/m:streamGenerateContent?alt=sse",
+        "/github.com/a/b/@v/v1.0.0.zip",
+        "/team/shop.git/info/lfs/objects/batch",
+    ];
+    let target = Target {
+        name: "request-meaning",
+        samples: paths.map(|path| path.as_bytes().to_vec()).into(),
+        words: &[
+            b"/",
+            b"//",
+            b"%2f",
+            b"%2F",
+            b"%2e%2e/",
+            b"..",
+            b"@",
+            b"/-/",
+            b".git",
+            b"?",
+            b"&",
+            b"=",
+            b";",
+            b"service=git-receive-pack",
+            b"/info/refs",
+            b".tgz",
+            b".whl",
+            b"/manifests/",
+            b"\xff",
+            b"\0",
+        ],
+        tries: stockade_fuzz::TRIES,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        for method in ["GET", "PUT", "POST", "DELETE"] {
+            let meaning = policy.meaning(&host, method, bytes);
+            assert_eq!(meaning, policy.meaning(&host, method, bytes));
+            for one in &meaning {
+                if let Meaning::Package(package) = one {
+                    let name = package.name.as_deref();
+                    assert!(name.is_none_or(|name| !name.is_empty()), "{one:?}");
+                }
+            }
         }
     });
 }

@@ -198,3 +198,58 @@ fn nothing_is_found_in_what_is_none() {
         assert_eq!(secrets.find(text.as_bytes()), [], "{text}");
     }
 }
+
+/// However a text is cut, the same is found in it, and where it is; and what is held back is bounded.
+#[test]
+fn fuzz_secrets() {
+    let secrets = secrets();
+    let mut texts: Vec<String> = tokens()
+        .into_iter()
+        .step_by(4)
+        .map(|(_, token)| token)
+        .collect();
+    texts.extend([
+        block(),
+        OWN.to_owned(),
+        "password = \"Xk3vQ9mZ2rT7bNw4Yc8LpD1s\"".to_owned(),
+    ]);
+    let samples = texts.iter().flat_map(|text| forms(text));
+    let target = stockade_fuzz::Target {
+        name: "secrets",
+        samples: samples.map(|(_, text)| text.into_bytes()).collect(),
+        words: &[
+            b"-----BEGIN ",
+            b"PRIVATE KEY-----",
+            b"\\n",
+            b"\\u00",
+            b"%2",
+            b"secret",
+            b"token",
+            b"\": \"",
+            b"ghp_",
+            b"Z2hw",
+            b"6768705f",
+            b"====",
+            b"\r\n",
+            b"correct-horse-",
+        ],
+        tries: stockade_fuzz::TRIES,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        let whole = secrets.find(bytes);
+        let end = u64::try_from(bytes.len()).unwrap();
+        assert!(
+            whole.iter().all(|one| one.at < end && one.bytes > 0),
+            "{whole:?}"
+        );
+        for size in [1, 7, 64] {
+            let (mut scan, mut found) = (Scan::default(), Vec::new());
+            for piece in bytes.chunks(size) {
+                scan.feed(&secrets, piece, &mut found);
+                assert!(scan.open_bytes() <= super::forms::WRITTEN_BYTES_MAX + size);
+            }
+            scan.finish(&secrets, &mut found);
+            assert_eq!(found, whole, "in pieces of {size}");
+        }
+    });
+}
