@@ -8,13 +8,16 @@
 //! | judged | the proof, and what the connection will carry | opened; sealed; passing, for requests |
 //! | sealed | that TLS of the client is to be opened | passing its requests; ended, if it does not go along |
 //! | opened | the server, with its decision recorded | passing; refused, if the client waited and then says what it must not |
-//! | passing | everything | ended |
+//! | passing | everything | ended; elsewhere, for a client of a proxy |
+//! | elsewhere | that the next request is for another host | accepted, at the proxy inside |
 //! | refused | the decision | ended: it is recorded and the client is told |
 //!
 //! A service of the machine is not listened to before it is judged: policy names the service itself,
 //! so there is no other host that the bytes could be for. A connection that carries requests is judged
 //! before its server is opened, and each of its requests again; the server is opened for the first
 //! request that may pass.
+
+mod refusal;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -25,23 +28,21 @@ use tokio::time::timeout;
 use crate::{
     Proxy,
     alpn::Http,
-    choice::{Plan, choose, shown_name, tls_plan},
+    choice::{Plan, choose, tls_plan},
     destination::{impossible, request},
     dial::Carries,
-    farewell::farewell,
     hold::Early,
     http::{
-        Answer, Carrier,
-        h1::{self, Exchange, linger},
-        h2, sentence,
+        Carrier,
+        h1::{self, Exchange, Served},
+        h2,
     },
     judge::{Allowed, Judgement, Waiter, decided},
-    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, REFUSAL_WAIT, RELAY_IDLE},
+    limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, RELAY_IDLE},
     relay::{Cut, relay},
     sniff::{Flight, Patience, Speech, first_flight},
     stream::Stream,
-    tls::{self, ALERT_ACCESS_DENIED},
-    upstream::{Failed, Opened, Upstream},
+    upstream::{Opened, Upstream},
     watch::Watch,
     wire::{Decided, Revocations},
 };
@@ -69,6 +70,8 @@ enum Stage {
         /// The connection to the server that is closed already; dropped at the end, which tells of it.
         opened: Option<Box<Opened>>,
     },
+    /// The next request is for another host.
+    Elsewhere,
     Ended,
 }
 
@@ -104,6 +107,22 @@ struct Link<'a> {
     held: Approvals,
     /// Subscribed before anything is asked, so that no revocation falls between.
     revocations: Revocations,
+    /// The client asks us as a proxy, request by request.
+    is_proxied: bool,
+}
+
+/// A connection whose client said where it wants to go.
+pub(crate) struct Asked {
+    pub(crate) client: Stream,
+    /// The address it connected to.
+    pub(crate) destination: SocketAddr,
+    pub(crate) request: NetRequest,
+    /// What was read of the client and is not for us.
+    pub(crate) head: Vec<u8>,
+    /// What was settled before the client was told to go on.
+    pub(crate) early: Early,
+    /// It goes on saying so, with each request.
+    pub(crate) is_proxied: bool,
 }
 
 /// Serves one accepted connection.
@@ -112,17 +131,42 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, client: Stream, destination: Socke
         // It is gone already, so there is nothing to judge and nothing passes.
         return client.reset();
     };
+    let asked = Asked {
+        client,
+        destination,
+        request,
+        head: Vec::new(),
+        early,
+        is_proxied: false,
+    };
+    // It leads where its packets went, and nowhere else.
+    drop(go_on(proxy, asked).await);
+}
+
+/// Serves a connection whose destination is known. If its client then asks as a proxy's does for another
+/// one, it comes back, with what it said.
+pub(crate) async fn go_on(proxy: &Arc<Proxy>, asked: Asked) -> Option<(Stream, Vec<u8>)> {
+    let Asked {
+        client,
+        destination,
+        request,
+        head,
+        early,
+        is_proxied,
+    } = asked;
     let service = proxy.resolver.service(&request.host, request.port);
     let mut link = Link {
         proxy,
         client,
         destination,
-        is_service: service.is_some(),
+        // What is said to us as a proxy is no service's to hear.
+        is_service: service.is_some() && !is_proxied,
         request,
-        head: Vec::new(),
+        head,
         made: early.upstream,
         held: early.held,
         revocations: proxy.supervisor.revocations(),
+        is_proxied,
     };
     let mut stage = Stage::Attributed;
     loop {
@@ -136,13 +180,16 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, client: Stream, destination: Socke
                     link = unsealed;
                     stage
                 }
-                None => return,
+                None => return None,
             },
             Stage::Opened { allowed, upstream } => Box::pin(link.turn(allowed, upstream)).await,
             Stage::Passing {
                 allowed,
                 what: Passing::Streams,
-            } => return Box::pin(link.streams(allowed)).await,
+            } => {
+                Box::pin(link.streams(allowed)).await;
+                return None;
+            }
             Stage::Passing { allowed, what } => Box::pin(link.pass(&allowed, what)).await,
             Stage::Refused {
                 decision,
@@ -153,7 +200,8 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, client: Stream, destination: Socke
                 drop(opened);
                 Stage::Ended
             }
-            Stage::Ended => return,
+            Stage::Elsewhere => return Some((link.client, link.head)),
+            Stage::Ended => return None,
         };
     }
 }
@@ -173,7 +221,7 @@ async fn find_out(
 impl Link<'_> {
     /// Looks at what policy says, and reads what the client says first.
     async fn hear(&mut self) -> Stage {
-        let looked = impossible(&self.request, self.destination)
+        let looked = impossible(&self.request)
             .unwrap_or_else(|| self.proxy.judge.look(&self.request.as_request()));
         self.is_service &= !looked.http_only;
         let flight = if self.is_service {
@@ -375,11 +423,13 @@ impl Link<'_> {
         let ids = allowed.approval_ids();
         match what {
             Passing::Requests(upstream) => self.requests(allowed, upstream, &ids).await,
-            Passing::Bytes(upstream) => self.bytes(allowed, upstream, &ids).await,
+            Passing::Bytes(upstream) => {
+                self.bytes(allowed, upstream, &ids).await;
+                Stage::Ended
+            }
             // The client's end goes with them.
-            Passing::Streams => {}
+            Passing::Streams => Stage::Ended,
         }
-        Stage::Ended
     }
 
     /// Passes requests side by side.
@@ -395,7 +445,7 @@ impl Link<'_> {
         allowed: &Allowed<NetRequest>,
         upstream: Option<Box<Upstream>>,
         ids: &[ApprovalId],
-    ) {
+    ) -> Stage {
         let mut upstream = upstream.map(|upstream| *upstream);
         let carries = if self.client.is_sealed() {
             Carries::Sealed(Http::One)
@@ -414,10 +464,20 @@ impl Link<'_> {
             carries,
             made: self.made.take(),
             upstream: &mut upstream,
+            is_proxied: self.is_proxied,
         };
         tokio::select! {
-            () = h1::serve(&mut exchange) => {}
-            () = self.revocations.any_of(ids) => exchange.client.reset(),
+            served = h1::serve(&mut exchange) => match served {
+                Served::Whole => Stage::Ended,
+                Served::Elsewhere => {
+                    self.head = exchange.pending;
+                    Stage::Elsewhere
+                }
+            },
+            () = self.revocations.any_of(ids) => {
+                exchange.client.reset();
+                Stage::Ended
+            }
         }
     }
 
@@ -485,73 +545,6 @@ impl Link<'_> {
             Ok(flight) => flight,
         }
     }
-
-    /// Records a refusal and tells the client in its own language.
-    async fn refuse(&mut self, decision: Decision, flight: &Flight) {
-        let sni = match flight {
-            Flight::Speaks(Speech::Tls(hello)) => shown_name(hello),
-            _ => None,
-        };
-        let entry = Decided {
-            sni,
-            ..decided(self.request.as_request(), decision)
-        };
-        let record = self.proxy.judge.record(entry).await;
-        match flight {
-            Flight::Speaks(Speech::Http) => {
-                let method = if self.head.starts_with(b"HEAD ") {
-                    "HEAD"
-                } else {
-                    "GET"
-                };
-                let answer = Answer::denied(&record).for_agent(agent(&self.head));
-                h1::send_answer(&mut self.client, method, &answer).await;
-            }
-            Flight::Speaks(Speech::Tls(_) | Speech::BrokenTls(_)) => self.alert().await,
-            Flight::Speaks(Speech::Opaque)
-            | Flight::Silent
-            | Flight::Ended
-            | Flight::Unfinished => {
-                let said = record.ok().map(|record| sentence(&record));
-                match said.and_then(|said| farewell(&self.head, &said)) {
-                    Some(said) => self.say(&said).await,
-                    None => self.client.reset(),
-                }
-            }
-        }
-    }
-
-    /// Tells a client that speaks TLS that policy is the cause; others see a reset.
-    async fn tell_failed(&mut self, failed: Failed) {
-        if tls::begins(&self.head) && !matches!(failed, Failed::Unreachable(_)) {
-            return self.alert().await;
-        }
-        self.client.reset();
-    }
-
-    /// Ends a TLS handshake with an alert that names policy as the cause.
-    async fn alert(&mut self) {
-        self.say(&ALERT_ACCESS_DENIED).await;
-    }
-
-    /// Ends the connection with our last words.
-    async fn say(&mut self, bytes: &[u8]) {
-        let said = self.client.write_all(bytes);
-        if let Ok(Ok(())) = timeout(REFUSAL_WAIT, said).await {
-            linger(&mut self.client).await;
-        }
-    }
-}
-
-/// Returns how an HTTP client names itself in a head that was not parsed.
-fn agent(head: &[u8]) -> &[u8] {
-    const NAME: &[u8] = b"user-agent:";
-    let lines = head.split(|byte| *byte == b'\n');
-    let value = lines.filter_map(|line| {
-        let (name, value) = line.split_at_checked(NAME.len())?;
-        name.eq_ignore_ascii_case(NAME).then_some(value)
-    });
-    value.map(<[u8]>::trim_ascii).next().unwrap_or_default()
 }
 
 impl Stage {

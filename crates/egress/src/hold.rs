@@ -46,6 +46,15 @@ pub(crate) struct Early {
     pub(crate) held: Approvals,
 }
 
+/// Why a connection was not made.
+#[derive(Debug)]
+pub(crate) enum Unmade {
+    /// Policy is the cause; it is not recorded yet.
+    Denied(Box<Decision>),
+    /// The network is the cause, which is recorded.
+    Unreachable(Unreachable),
+}
+
 impl Early {
     fn is_nothing(&self) -> bool {
         self.upstream.is_none() && self.held.is_empty()
@@ -161,19 +170,27 @@ async fn make(proxy: &Proxy, (source, destination): Ends) -> Result<Early, Word>
     let Some(request) = request(proxy, source, destination).await else {
         return Ok(Early::default());
     };
-    if let Some(decision) = impossible(&request, destination) {
-        return Err(refuse(proxy, &request, destination, decision).await);
+    match prepare(proxy, &request).await {
+        Ok(early) => Ok(early),
+        Err(Unmade::Denied(decision)) => Err(refuse(proxy, &request, destination, *decision).await),
+        Err(Unmade::Unreachable(error)) => Err(word(&error)),
     }
-    let allowed = match proxy.judge.judge_early(&request).await {
+}
+
+/// Settles as much of a connection as can be, without a word of the program: what nothing can allow is
+/// denied, and where policy lets the program talk to the host whatever it says, that is dialled.
+pub(crate) async fn prepare(proxy: &Proxy, request: &NetRequest) -> Result<Early, Unmade> {
+    if let Some(decision) = impossible(request) {
+        return Err(Unmade::Denied(Box::new(decision)));
+    }
+    let allowed = match proxy.judge.judge_early(request).await {
         Some(Judgement::Permitted(allowed)) => allowed,
-        Some(Judgement::Denied(decision)) => {
-            return Err(refuse(proxy, &request, destination, *decision).await);
-        }
+        Some(Judgement::Denied(decision)) => return Err(Unmade::Denied(decision)),
         None => return Ok(Early::default()),
     };
-    let upstream = Box::pin(dial(proxy, &request, &allowed)).await?;
+    let dialled = Box::pin(dial(proxy, request, &allowed)).await;
     Ok(Early {
-        upstream,
+        upstream: dialled.map_err(Unmade::Unreachable)?,
         held: allowed.approvals,
     })
 }
@@ -198,19 +215,18 @@ async fn refuse(
     Word::Refused
 }
 
-/// Makes an allowed connection, unless what the program says decides about it; the error is what the
-/// program is told.
+/// Makes an allowed connection, unless what the program says decides about it; the error is recorded.
 async fn dial(
     proxy: &Proxy,
     request: &NetRequest,
     allowed: &Allowed<NetRequest>,
-) -> Result<Option<Upstream>, Word> {
+) -> Result<Option<Upstream>, Unreachable> {
     if allowed.decision.http_only || allowed.decision.terms.inspect {
         return Ok(None);
     }
     let terms = &allowed.decision.terms;
     if proxy.budgets.look(&terms.bytes_max, 1).is_err() {
-        return Err(Word::Go);
+        return Ok(None);
     }
     let private = terms.private;
     // Plain HTTP may go to the proxy as requests, which is known when there is one.
@@ -227,23 +243,22 @@ async fn dial(
         Err(error) if error.is_refusal() => return Ok(None),
         Err(error) => {
             proxy.unreached.note(&request.host, &error);
-            let word = word(&error);
             return match not_found(proxy, request.port, entry, error).await {
-                Failed::Unreachable(_) | Failed::Refused(_) => Err(word),
-                Failed::Unrecorded(_) => Ok(None),
+                Failed::Unreachable(error) => Err(error),
+                Failed::Refused(_) | Failed::Unrecorded(_) => Ok(None),
             };
         }
     };
     match Upstream::dial(proxy, entry, route).await {
         Ok(upstream) => Ok(Some(upstream)),
-        Err(Failed::Unreachable(error)) => Err(word(&error)),
+        Err(Failed::Unreachable(error)) => Err(error),
         // The journal failed, so that nothing passes: which is said in the program's own protocol.
         Err(Failed::Refused(_) | Failed::Unrecorded(_)) => Ok(None),
     }
 }
 
 /// Returns what a program on the host would have been told.
-fn word(error: &Unreachable) -> Word {
+pub(crate) fn word(error: &Unreachable) -> Word {
     match error {
         Unreachable::Refused { how, .. } => how.word(),
         Unreachable::Name { .. }

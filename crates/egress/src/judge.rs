@@ -183,6 +183,11 @@ impl Judge {
         })
     }
 
+    /// Tells whether programs that want a proxy have one on a port of loopback.
+    pub(crate) fn is_inside_proxy(&self, port: Port) -> bool {
+        self.policy.settings().network.is_inside_proxy(port)
+    }
+
     /// Tells whether a host is open to a program as a whole, without a question.
     pub(crate) fn reaches(&self, host: &HostName, by: &Subject) -> bool {
         self.policy.reaches(host, by)

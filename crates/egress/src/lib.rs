@@ -26,6 +26,7 @@ mod gate;
 mod grammar;
 mod hold;
 mod http;
+mod inside_proxy;
 mod inspection;
 mod judge;
 mod limits;
@@ -242,15 +243,13 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let hosts = network.hosts.iter();
     let fixed = hosts.map(|(name, to)| (name.clone(), to.value)).collect();
     let services = network.services.iter();
-    let services = services
-        .map(|(name, to)| (name.clone(), to.value))
-        .collect();
+    let services = services.map(|(name, to)| (name.clone(), to.value));
     let login = sockets.proxy_login.as_ref();
     let login = login.map(|login| login.expose().as_str());
     let proxies = proxies::Proxies::new(network, &proxies, login);
     let (closings, record_closings) = closings::Closings::new(Arc::clone(&supervisor));
     let proxy = Arc::new(Proxy {
-        resolver: dns::Resolver::new((fixed, services), hosts_file, resolvers),
+        resolver: dns::Resolver::new((fixed, services.collect()), hosts_file, resolvers),
         judge: judge::Judge::new(policy, Arc::clone(&supervisor), sockets.ask),
         supervisor: Arc::clone(&supervisor),
         synthetic: Mutex::default(),

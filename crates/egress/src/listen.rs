@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    Datagrams, EgressError, ListenerKind, Proxy, connection, dns,
+    Datagrams, EgressError, ListenerKind, Proxy, connection, dns, inside_proxy,
     limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, DNS_STREAMS_MAX},
     stream::Stream,
 };
@@ -83,6 +83,9 @@ async fn serve(proxy: &Arc<Proxy>, client: TcpStream, kind: ListenerKind) {
     match kind {
         // A client that breaks off or babbles is simply left.
         ListenerKind::DnsTcp => drop(dns::serve_stream(proxy, client, destination).await),
+        ListenerKind::Direct if proxy.is_inside_proxy(destination) => {
+            inside_proxy::serve(proxy, Stream::Plain(client), destination).await;
+        }
         ListenerKind::Redirected | ListenerKind::Direct => {
             connection::serve(proxy, Stream::Plain(client), destination).await;
         }

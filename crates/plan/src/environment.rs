@@ -32,6 +32,15 @@ pub const CA_BUNDLE_VARIABLES: [&str; 8] = [
 /// Variables of clients that name authorities beside those that they know.
 pub const CA_VARIABLES: [&str; 2] = ["DENO_CERT", "NODE_EXTRA_CA_CERTS"];
 
+/// Variables of clients that name a proxy.
+const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"];
+/// Variables of clients that name hosts which need none.
+const PROXY_EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// The session's own loopback, where the servers of its programs are.
+const OWN_LOOPBACK: &str = "localhost,127.0.0.1,::1";
+/// The variable by which node heeds the others.
+const NODE_PROXY: &str = "NODE_USE_ENV_PROXY";
+
 /// Builds the whole environment, sorted by name.
 pub(crate) fn build(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<(RawText, RawText)> {
     let settings = policy.settings();
@@ -85,6 +94,9 @@ pub(crate) fn build(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<(
     if policy.inspects() && spec.network == Network::Proxied {
         add_authorities(&mut variables, settings);
     }
+    if spec.network == Network::Proxied {
+        add_inside_proxy(&mut variables, settings);
+    }
     for name in &facts.credentials.withheld {
         variables.remove(&RawText::from(name.as_str()));
     }
@@ -114,6 +126,24 @@ fn add_authorities(variables: &mut BTreeMap<RawText, RawText>, settings: &Settin
         let before = options.as_bytes().iter().copied().chain(*b" ");
         let before: Vec<u8> = before.filter(|_| !options.as_bytes().is_empty()).collect();
         *options = RawText::from_bytes([before, own.into_bytes()].concat());
+    }
+}
+
+/// Has programs use the session's own proxy, where policy wants that; what a file of policy sets stays.
+fn add_inside_proxy(variables: &mut BTreeMap<RawText, RawText>, settings: &Settings) {
+    let network = &settings.network;
+    let port = network.inside_proxy.as_ref();
+    let Some(port) = port.filter(|_| network.inside_proxy_variables.value) else {
+        return;
+    };
+    let proxy = format!("http://127.0.0.1:{}", port.value);
+    let named = PROXY_VARIABLES.iter().map(|name| (*name, proxy.as_str()));
+    let except = PROXY_EXCEPTIONS.iter().map(|name| (*name, OWN_LOOPBACK));
+    for (name, value) in named.chain(except).chain([(NODE_PROXY, "1")]) {
+        let set = settings.environment.set.get(name);
+        if set.is_none_or(|value| value.origin == Origin::Builtin) {
+            variables.insert(name.into(), value.into());
+        }
     }
 }
 

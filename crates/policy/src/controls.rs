@@ -40,6 +40,8 @@ pub enum Control {
     NotHttp,
     /// HTTP that could be read in two ways.
     HttpFraming,
+    /// Words to the session's own proxy that ask for no host.
+    ProxyRequest,
     /// A client that does not trust the authority of the session, whose TLS must be opened.
     TlsUntrusted,
     /// A server whose certificate is not valid, although TLS is opened.
@@ -68,7 +70,7 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -85,6 +87,7 @@ impl Control {
         Self::GreetingUnfinished,
         Self::NotHttp,
         Self::HttpFraming,
+        Self::ProxyRequest,
         Self::TlsUntrusted,
         Self::ServerCertificate,
         Self::CredentialMisuse,
@@ -118,6 +121,7 @@ impl Control {
             Self::GreetingUnfinished => "greeting-unfinished",
             Self::NotHttp => "not-http",
             Self::HttpFraming => "http-framing",
+            Self::ProxyRequest => "proxy-request",
             Self::TlsUntrusted => "tls-untrusted",
             Self::ServerCertificate => "server-certificate",
             Self::CredentialMisuse => "credential-misuse",

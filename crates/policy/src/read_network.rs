@@ -27,6 +27,9 @@ pub(crate) const LOCALHOST: &str = "localhost";
 const ENTRIES_MAX: usize = 64;
 /// Loopback ports of the boundary itself: DNS, and the target of redirected connections.
 const OWN_PORTS: [u16; 2] = [53, 61_153];
+/// Why a port is neither a service nor published: through it, others would use what is the session's.
+const IS_INSIDE_PROXY: &str =
+    "this port of loopback is the session's own proxy (`network.inside_proxy`); use another one";
 
 /// Reads one file's settings for the network.
 pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut NetworkSettings) {
@@ -35,6 +38,8 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Network
         "services",
         "proxy",
         "proxy_auth_file",
+        "inside_proxy",
+        "inside_proxy_variables",
         "publish",
         "upstream_ca",
     ];
@@ -46,6 +51,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Network
         tighten_value(file, may, &mut settings.may_publish, looser);
         proxy(file, &table, settings);
         proxy_auth_file(file, &table, settings);
+        inside_proxy(file, &table, settings);
         let files = table.list(file, "upstream_ca", view_path);
         let files = files.into_iter().flatten().map(|at| sourced(file, at));
         settings.upstream_ca.extend(files);
@@ -123,6 +129,8 @@ fn services(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSetti
             "this address is never reached, whatever a policy says"
         } else if settings.services.len() >= ENTRIES_MAX {
             "more services than a session can have"
+        } else if name.host.as_str() == LOCALHOST && settings.is_inside_proxy(name.port) {
+            IS_INSIDE_PROXY
         } else {
             let at = At {
                 value: address,
@@ -221,7 +229,7 @@ fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSetti
         span: fields.span(),
         field: fields.path().to_owned().into(),
     };
-    let message = if let Some(message) = unpublished(file, settings) {
+    let message = if let Some(message) = unpublished(file, settings, inside) {
         message
     } else if settings
         .publish
@@ -240,7 +248,7 @@ fn publish(file: &mut File<'_>, fields: &Fields<'_>, settings: &mut NetworkSetti
 }
 
 /// Says why a file may publish nothing, or nothing more.
-fn unpublished(file: &File<'_>, settings: &NetworkSettings) -> Option<&'static str> {
+fn unpublished(file: &File<'_>, settings: &NetworkSettings, inside: Port) -> Option<&'static str> {
     let count = settings.publish.len() + settings.publish_listening.len();
     if file.source.origin == Origin::Builtin {
         Some("a preset publishes nothing")
@@ -248,6 +256,8 @@ fn unpublished(file: &File<'_>, settings: &NetworkSettings) -> Option<&'static s
         Some("no port is published: a layer of more trust says `network.publish = false`")
     } else if count >= ENTRIES_MAX {
         Some("more ports than a session can publish")
+    } else if settings.is_inside_proxy(inside) {
+        Some(IS_INSIDE_PROXY)
     } else {
         None
     }
@@ -268,7 +278,7 @@ fn publish_listening(
         span: fields.span(),
         field: fields.path().to_owned().into(),
     };
-    let message = unpublished(file, settings).or_else(|| {
+    let message = unpublished(file, settings, port).or_else(|| {
         if fields.has("as") {
             Some("a port that waits for its server keeps its number; leave `as` or `when` out")
         } else if !SERVER_PORTS.contains(&port.get()) {
@@ -316,6 +326,55 @@ fn proxy_auth_file(file: &mut File<'_>, table: &Fields<'_>, settings: &mut Netwo
     }
 }
 
+fn inside_proxy(file: &mut File<'_>, table: &Fields<'_>, settings: &mut NetworkSettings) {
+    if let Some(at) = table.count(file, "inside_proxy") {
+        inside_proxy_port(file, &at, settings);
+    }
+    let Some(at) = table.flag(file, "inside_proxy_variables") else {
+        return;
+    };
+    if at.value && settings.inside_proxy.is_none() {
+        let message = "there is no proxy that variables could name; give it a port with \
+                       `network.inside_proxy`, for example `inside_proxy = 3128`";
+        return file.problem(&at.span, &at.field, message);
+    }
+    let old = &settings.inside_proxy_variables;
+    if old.origin != Origin::Builtin && old.value != at.value {
+        let message = format!("already set by the {} layer ({})", old.origin, old.source);
+        return file.problem(&at.span, &at.field, message);
+    }
+    settings.inside_proxy_variables = sourced(file, at);
+}
+
+fn inside_proxy_port(file: &mut File<'_>, at: &At<u64>, settings: &mut NetworkSettings) {
+    let port = u16::try_from(at.value).ok().and_then(Port::new);
+    let Some(port) = port.filter(|port| !OWN_PORTS.contains(&port.get())) else {
+        let message = "expected a port of loopback from 1 to 65535, other than the session's own 53 \
+                       and 61153, for example `3128`";
+        return file.problem(&at.span, &at.field, message);
+    };
+    let mut published = settings.publish.iter().map(|at| at.value.inside);
+    let mut waiting = settings.publish_listening.iter().map(|at| at.value);
+    if settings.local_ports().contains(&port.get())
+        || published.any(|one| one == port)
+        || waiting.any(|one| one == port)
+    {
+        let message = format!("port {port} is a service or a published port; use another one");
+        return file.problem(&at.span, &at.field, message);
+    }
+    let old = settings.inside_proxy.as_ref();
+    if let Some(old) = old.filter(|old| old.origin != Origin::Builtin && old.value != port) {
+        let message = format!("already set by the {} layer ({})", old.origin, old.source);
+        return file.problem(&at.span, &at.field, message);
+    }
+    let at = At {
+        value: port,
+        span: at.span.clone(),
+        field: at.field.clone(),
+    };
+    settings.inside_proxy = Some(sourced(file, at));
+}
+
 /// Returns the rules for services: each allows its own name and port.
 pub(crate) fn service_rules(settings: &NetworkSettings) -> Vec<Rule> {
     let rule = |(name, at): (&Endpoint, &Sourced<SocketAddr>)| -> Option<Rule> {
@@ -359,6 +418,12 @@ impl NetworkSettings {
         let names = self.services.keys();
         let local = names.filter(|name| name.host.as_str() == LOCALHOST);
         local.map(|name| name.port.get()).collect()
+    }
+
+    /// Returns whether a port of loopback inside is the session's own proxy.
+    pub fn is_inside_proxy(&self, port: Port) -> bool {
+        let own = self.inside_proxy.as_ref();
+        own.is_some_and(|own| own.value == port)
     }
 
     /// Returns whether the settings define a name.

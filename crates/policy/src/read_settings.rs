@@ -59,6 +59,8 @@ pub(crate) fn defaults() -> Settings {
             may_publish: default(true),
             proxy: None,
             proxy_auth_file: None,
+            inside_proxy: None,
+            inside_proxy_variables: default(false),
             upstream_ca: Vec::new(),
         },
         process: ProcessSettings {

@@ -213,6 +213,10 @@ pub struct NetworkSettings {
     pub proxy: Option<Sourced<ProxySetting>>,
     /// The file on the host that contains `user:password` for the proxy.
     pub proxy_auth_file: Option<Sourced<String>>,
+    /// The port of loopback inside on which the session has a proxy of its own.
+    pub inside_proxy: Option<Sourced<Port>>,
+    /// Whether variables inside name that proxy.
+    pub inside_proxy_variables: Sourced<bool>,
     /// Files of the host with certificates of authorities that may vouch for servers whose TLS is
     /// opened, beside those of the system.
     pub upstream_ca: Vec<Sourced<String>>,

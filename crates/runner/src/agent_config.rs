@@ -9,7 +9,7 @@ use std::{
 
 use stockade_plan::{LaunchPlan, Network, RunSpec, StateFact};
 use stockade_policy::Policy;
-use stockade_types::RawText;
+use stockade_types::{Port, RawText};
 
 use crate::{agent_state, caller::Caller};
 
@@ -59,7 +59,8 @@ pub(crate) fn notes(
 fn way_out(policy: &Policy, caller: &Caller, plan: &LaunchPlan) -> Option<String> {
     let is_inside = |name: &str| {
         let mut inside = plan.command.environment.iter();
-        inside.any(|(own, _)| own.as_bytes() == name.as_bytes())
+        let value = caller.variable(name);
+        inside.any(|(own, other)| own.as_bytes() == name.as_bytes() && Some(other) == value)
     };
     let mut set = PROXIES.iter().filter(|name| {
         let value = caller.variable(name);
@@ -94,7 +95,11 @@ fn unreached(policy: &Policy, plan: &LaunchPlan, files: &[File]) -> Vec<String> 
             named.entry(port).or_insert_with(|| place.clone());
         }
     }
-    let named = named.into_iter().filter(|(port, _)| !is_offered(*port));
+    let network = &policy.settings().network;
+    let is_own = |port: u16| Port::new(port).is_some_and(|port| network.is_inside_proxy(port));
+    let named = named
+        .into_iter()
+        .filter(|(port, _)| !is_offered(*port) && !is_own(*port));
     named
         .take(NAMES_MAX)
         .map(|(port, place)| {

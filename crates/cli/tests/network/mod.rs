@@ -11,6 +11,7 @@ mod content;
 mod early;
 mod frames;
 mod http2;
+mod inside_proxy;
 mod inspection;
 mod meaning;
 mod models;

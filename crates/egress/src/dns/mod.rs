@@ -9,4 +9,4 @@ mod server;
 mod tests;
 
 pub(crate) use resolver::{Resolver, Unresolved};
-pub(crate) use server::{Names, serve_stream, serve_udp};
+pub(crate) use server::{Names, serve_stream, serve_udp, stand_in};

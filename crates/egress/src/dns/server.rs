@@ -278,13 +278,21 @@ fn is_power_of_ten(mut number: u64) -> bool {
 }
 
 async fn synthetic(proxy: &Proxy, name: &HostName) -> Reply {
+    match stand_in(proxy, name).await {
+        Some((v4, v6)) => Reply::Addresses(v4, v6),
+        None => Reply::Failed,
+    }
+}
+
+/// Returns the addresses that stand for a name in this session; none for one beyond its bound.
+pub(crate) async fn stand_in(proxy: &Proxy, name: &HostName) -> Option<(Ipv4Addr, Ipv6Addr)> {
     let assigned = proxy
         .synthetic
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .assign(name);
-    if let Ok((v4, v6)) = assigned {
-        return Reply::Addresses(v4, v6);
+    if let Ok(addresses) = assigned {
+        return Some(addresses);
     }
     // Told once: every further name would say the same.
     if !proxy.names.full_reported.swap(true, Ordering::Relaxed) {
@@ -298,5 +306,5 @@ async fn synthetic(proxy: &Proxy, name: &HostName) -> Reply {
         // The name is refused whether or not this can be told.
         drop(proxy.supervisor.record(event, Durability::Written).await);
     }
-    Reply::Failed
+    None
 }

@@ -114,22 +114,24 @@ fn network(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Step> {
         );
     }
     // A port that is listened on everywhere is listened on here too.
-    let mut local = policy.settings().network.local_ports();
-    local.retain(|port| !ports.contains(port));
+    let network = &policy.settings().network;
+    let mut held = network.local_ports();
+    held.retain(|port| !ports.contains(port));
+    // Where a connection to the session's own proxy leads is known only once the proxy is asked.
+    let mut local = held.clone();
+    let own = network.inside_proxy.as_ref().map(|at| at.value.get());
+    local.extend(own.filter(|port| !ports.contains(port)));
     let mut steps = vec![
         Step::Loopback,
         Step::RouteEverything,
-        Step::Listen {
-            ports,
-            local: local.clone(),
-        },
+        Step::Listen { ports, local },
     ];
     if facts.redirect {
         steps.push(Step::Redirect {
             port: REDIRECT_PORT,
         });
         if facts.hold {
-            steps.push(Step::Hold { local });
+            steps.push(Step::Hold { local: held });
         }
     }
     steps

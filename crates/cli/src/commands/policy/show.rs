@@ -161,6 +161,16 @@ fn network(network: &NetworkSettings, lines: &mut Lines<'_>) -> anyhow::Result<(
             file,
         )?;
     }
+    if let Some(port) = &network.inside_proxy {
+        lines.put(
+            "network",
+            format_args!("inside_proxy = {}", port.value),
+            port,
+        )?;
+        let variables = &network.inside_proxy_variables;
+        let text = format!("inside_proxy_variables = {}", variables.value);
+        lines.put("network", text, variables)?;
+    }
     for file in &network.upstream_ca {
         let text = format!("upstream_ca += {}", file.value);
         lines.put("network", text, file)?;

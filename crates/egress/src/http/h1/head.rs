@@ -59,6 +59,19 @@ pub(crate) struct RequestHead {
     pub(crate) carried: Carried,
 }
 
+impl RequestHead {
+    /// Takes away what was said to us as a proxy.
+    pub(super) fn without_proxy_fields(mut self) -> Self {
+        let others = self
+            .head
+            .fields
+            .iter()
+            .filter(|field| !is_for_proxies(field));
+        self.head.fields = others.collect();
+        self
+    }
+}
+
 #[cfg(test)]
 impl RequestHead {
     /// As [`write`], of a head that no connection carries.
@@ -106,15 +119,17 @@ fn to_proxy(request: &Addressed<Carried>, head: &Head, proxy: &Proxy) -> Vec<u8>
     let target = [authority.as_bytes(), path];
     first_line(&mut bytes, head, &target, request.carried.minor);
     // What is said to proxies is ours alone to say.
-    let ours = |field: &Field<'_>| {
-        let name = field.name.get(..PROXY_FIELDS.len()).unwrap_or_default();
-        name.eq_ignore_ascii_case(PROXY_FIELDS)
-    };
-    let others = head.fields.iter().filter(|field| !ours(field));
+    let others = head.fields.iter().filter(|field| !is_for_proxies(field));
     others.for_each(|field| line(&mut bytes, field));
     bytes.extend_from_slice(proxy.authorization_line().as_bytes());
     bytes.extend_from_slice(b"\r\n");
     bytes
+}
+
+/// Tells whether a field is said to a proxy, and to no server.
+fn is_for_proxies(field: &Field<'_>) -> bool {
+    let name = field.name.get(..PROXY_FIELDS.len()).unwrap_or_default();
+    name.eq_ignore_ascii_case(PROXY_FIELDS)
 }
 
 /// Returns about how many bytes a head has.
@@ -233,7 +248,7 @@ fn request(head: &[u8]) -> Result<RequestHead, Malformed> {
     Ok(RequestHead { head, carried })
 }
 
-fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], u8), Malformed> {
+pub(super) fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], u8), Malformed> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -310,10 +325,15 @@ fn target_parts<'a>(
 }
 
 fn host_of(fields: &[Field<'_>]) -> Result<(Host, Option<u16>), Malformed> {
+    host_named(fields)?.ok_or(Malformed("there is no `Host` field"))
+}
+
+/// Reads the `Host` field, where there is one.
+pub(super) fn host_named(fields: &[Field<'_>]) -> Result<Option<(Host, Option<u16>)>, Malformed> {
     let mut hosts = fields.iter().filter(|field| field.is("host"));
     match (hosts.next(), hosts.next()) {
-        (Some(field), None) => authority_of(field.value),
-        (None, _) => Err(Malformed("there is no `Host` field")),
+        (Some(field), None) => authority_of(field.value).map(Some),
+        (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(Malformed("there is more than one `Host` field")),
     }
 }
@@ -391,23 +411,23 @@ fn upgrade(fields: &[Field<'_>], general: &General, method: &[u8]) -> Result<boo
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
+pub(super) enum Coding {
     None,
     Chunked,
     Other,
 }
 
 /// What requests and responses say in common.
-struct General {
-    length: Option<u64>,
-    coding: Coding,
+pub(super) struct General {
+    pub(super) length: Option<u64>,
+    pub(super) coding: Coding,
     close: bool,
     keep_alive: bool,
     upgrade: bool,
 }
 
 impl General {
-    fn of(fields: &[Field<'_>], minor: u8) -> Result<Self, Malformed> {
+    pub(super) fn of(fields: &[Field<'_>], minor: u8) -> Result<Self, Malformed> {
         let mut general = Self {
             length: None,
             coding: Coding::None,

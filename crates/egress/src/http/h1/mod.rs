@@ -11,12 +11,15 @@ mod forward;
 pub(in crate::http) mod head;
 pub(in crate::http) mod lines;
 mod opening;
+mod proxied;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use answer::{linger, send_answer};
-pub(crate) use serve::{Exchange, serve};
+pub(crate) use lines::Scanner;
+pub(crate) use proxied::{Wish, read_wish};
+pub(crate) use serve::{Exchange, Served, serve};
 
 /// Why a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use stockade_policy::NetRequest;
 use tokio::time::timeout;
 
 use super::{
@@ -9,6 +10,7 @@ use super::{
     answer::send_answer,
     head::{OTHER_UPGRADE, RequestHead, parse_request},
     lines::Scanner,
+    proxied::leads_elsewhere,
 };
 use crate::{
     dial::Carries,
@@ -35,6 +37,25 @@ pub(crate) struct Exchange<'a> {
     pub(crate) made: Option<Upstream>,
     /// The connection to the host, once there is one.
     pub(crate) upstream: &'a mut Option<Upstream>,
+    /// The client asks us as a proxy: each request says where it goes, and is read here as long as that
+    /// is where the connection leads.
+    pub(crate) is_proxied: bool,
+}
+
+/// How the requests of a client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// With its connection.
+    Whole,
+    /// With one, not used, that is for another host.
+    Elsewhere,
+}
+
+/// What comes next of a client.
+enum Heard {
+    Request(RequestHead),
+    /// A request for another host, which stays unread.
+    Elsewhere,
 }
 
 /// What becomes of the client after one request.
@@ -45,38 +66,50 @@ pub(super) enum Next {
     Close,
 }
 
-/// Serves requests until the connection ends.
-pub(crate) async fn serve(exchange: &mut Exchange<'_>) {
+/// Serves requests until the connection ends, or one is for another host.
+pub(crate) async fn serve(exchange: &mut Exchange<'_>) -> Served {
     let mut first = true;
     loop {
         let head = match read_head(exchange, first).await {
-            Ok(Some(head)) => head,
-            Ok(None) => return,
-            Err(malformed) => return exchange.refuse_malformed(malformed).await,
+            Ok(Some(Heard::Request(head))) => head,
+            Ok(Some(Heard::Elsewhere)) => return Served::Elsewhere,
+            Ok(None) => return Served::Whole,
+            Err(malformed) => {
+                exchange.refuse_malformed(malformed).await;
+                return Served::Whole;
+            }
         };
         match exchange.request(head, first).await {
             Next::Another => first = false,
-            Next::Close => return,
+            Next::Close => return Served::Whole,
         }
     }
 }
 
 /// Reads the next request head; `None` when there will be none.
-async fn read_head(
-    exchange: &mut Exchange<'_>,
-    first: bool,
-) -> Result<Option<RequestHead>, Malformed> {
+async fn read_head(exchange: &mut Exchange<'_>, first: bool) -> Result<Option<Heard>, Malformed> {
     if exchange.pending.is_empty() && !first && !next_request_comes(exchange).await {
         return Ok(None);
     }
-    let mut scanner = Scanner::default();
+    let (mut scanner, mut wishes) = (Scanner::default(), Scanner::default());
+    let NetRequest { host, port, .. } = exchange.carrier.request();
+    let here = exchange.is_proxied.then_some((host, port.get()));
     let (mut client, _) = exchange.client.split();
     let pending = &mut exchange.pending;
     let whole = async {
         loop {
+            if let Some(here) = here
+                && leads_elsewhere(&mut wishes, pending, here)?
+            {
+                return Ok(Some(Heard::Elsewhere));
+            }
             if let Some((head, length)) = parse_request(&mut scanner, pending)? {
                 pending.drain(..length);
-                return Ok(Some(head));
+                let head = match here {
+                    Some(_) => head.without_proxy_fields(),
+                    None => head,
+                };
+                return Ok(Some(Heard::Request(head)));
             }
             match client.fill(pending, HEAD_READ_BYTES).await {
                 Ok(0) if !pending.is_empty() => {
