@@ -71,3 +71,197 @@ fn curl_reaches_what_it_reaches_without() {
         assert_eq!(record.iter().filter(refused).count(), 4, "{shown}");
     });
 }
+
+/// Says to the proxy what each line of a file says, and prints what it answers. A second message, where
+/// there is one, is sent after the first answer.
+const SCRIPT: &str = r#"
+import socket, sys
+for line in open(sys.argv[2]):
+    name, *messages = line.split()
+    got = b""
+    try:
+        s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
+        for number, message in enumerate(messages):
+            s.sendall(bytes.fromhex(message))
+            if number + 1 < len(messages):
+                got = s.recv(65536)
+        last = b""
+        while True:
+            more = s.recv(65536)
+            if not more:
+                break
+            last += more
+        got = last or got
+    except OSError as error:
+        got += str(error).encode()
+    text = got[:12].decode("latin-1") if got[:5] == b"HTTP/" else got[:2].hex()
+    print(name, text.replace("HTTP/1.1 ", ""))
+"#;
+
+/// A request that must reach nobody, and how its answer begins: a status, or two bytes.
+type Refused = (&'static str, Vec<Vec<u8>>, &'static str);
+
+fn http(text: &str) -> Vec<Vec<u8>> {
+    vec![text.as_bytes().to_vec()]
+}
+
+fn connect(target: &str) -> Vec<Vec<u8>> {
+    http(&format!("CONNECT {target} HTTP/1.1\r\n\r\n"))
+}
+
+/// A greeting and a request of SOCKS 5.
+fn socks(request: &[u8]) -> Vec<Vec<u8>> {
+    vec![vec![5, 1, 0], request.to_vec()]
+}
+
+/// The request for a name with a command.
+fn named(command: u8, name: &str, port: u16) -> Vec<u8> {
+    let length = u8::try_from(name.len()).expect("a short name");
+    let head = [5, command, 0, 3, length];
+    [&head, name.as_bytes(), &port.to_be_bytes()].concat()
+}
+
+/// What must not be understood, by the port of a server that every one of them could be for.
+fn refused(port: u16) -> Vec<Refused> {
+    let at = port.to_be_bytes();
+    let v4 = |address: [u8; 4]| [&[5, 1, 0, 1][..], &address, &at].concat();
+    let get = |target: &str, host: &str| {
+        http(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+    };
+    let good = format!("good.test:{port}");
+    let mut all: Vec<Refused> = vec![
+        // Ports (N16): none, zero, one beyond 65535 that is the server's when it is cut, others.
+        ("port-none", connect("good.test"), "400"),
+        ("port-empty", connect("good.test:"), "400"),
+        ("port-zero", connect("good.test:0"), "400"),
+        ("port-cut", connect(&format!("good.test:{}", 65_536 + u32::from(port))), "400"),
+        ("port-sign", connect(&format!("good.test:+{port}")), "400"),
+        ("port-ssh", connect("good.test:22"), "403"),
+        ("port-mail", connect("good.test:25"), "403"),
+        ("port-other", connect("good.test:9999"), "403"),
+        // Hosts in all spellings of addresses (N08), and the session's own.
+        ("number", connect(&format!("2130706433:{port}")), "400"),
+        ("hex", connect(&format!("0x7f.1:{port}")), "400"),
+        ("octal", connect(&format!("0177.0.0.1:{port}")), "400"),
+        ("short", connect(&format!("127.1:{port}")), "400"),
+        ("zero", connect(&format!("0:{port}")), "400"),
+        ("future", connect(&format!("[v1.x]:{port}")), "400"),
+        ("zone", connect(&format!("[fe80::1%25lo]:{port}")), "400"),
+        ("own", connect(&format!("127.0.0.1:{port}")), "403"),
+        ("own-other", connect(&format!("127.0.0.2:{port}")), "403"),
+        ("own-any", connect(&format!("0.0.0.0:{port}")), "403"),
+        ("own-six", connect(&format!("[::1]:{port}")), "403"),
+        ("own-any-six", connect(&format!("[::]:{port}")), "403"),
+        ("own-mapped", connect(&format!("[::ffff:127.0.0.1]:{port}")), "403"),
+        ("own-compatible", connect(&format!("[::127.0.0.1]:{port}")), "403"),
+        ("own-nat64", connect(&format!("[64:ff9b::7f00:1]:{port}")), "403"),
+        ("own-name", connect(&format!("localhost:{port}")), "403"),
+        ("own-below", connect(&format!("x.localhost:{port}")), "403"),
+        ("itself", connect(&format!("127.0.0.1:{PORT}")), "403"),
+        ("single", connect(&format!("intranet:{port}")), "403"),
+        ("metadata", connect("169.254.169.254:80"), "403"),
+        ("synthetic", connect(&format!("198.18.77.7:{port}")), "403"),
+        ("evil", connect(&format!("evil.test:{port}")), "403"),
+        // Words that name two hosts, or none.
+        ("user", connect(&format!("me:pw@{good}")), "400"),
+        ("path", connect(&format!("{good}/x")), "400"),
+        ("two-hosts", http(&format!("CONNECT {good} HTTP/1.1\r\nHost: evil.test\r\n\r\n")), "421"),
+        ("two-ports", http(&format!("CONNECT {good} HTTP/1.1\r\nHost: good.test:1\r\n\r\n")), "421"),
+        (
+            "host-twice",
+            http(&format!("CONNECT {good} HTTP/1.1\r\nHost: {good}\r\nHost: {good}\r\n\r\n")),
+            "400",
+        ),
+        ("body", http(&format!("CONNECT {good} HTTP/1.1\r\nContent-Length: 1\r\n\r\nx")), "400"),
+        (
+            "chunks",
+            http(&format!("CONNECT {good} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+            "400",
+        ),
+        ("bare-lf", http(&format!("CONNECT {good} HTTP/1.1\n\n")), "400"),
+        ("small", http(&format!("connect {good} HTTP/1.1\r\n\r\n")), "400"),
+        ("origin", get("/", &good), "400"),
+        ("star", http(&format!("OPTIONS * HTTP/1.1\r\nHost: {good}\r\n\r\n")), "400"),
+        ("https", get("https://good.test/", "good.test"), "400"),
+        ("ftp", get("ftp://good.test/", "good.test"), "400"),
+        ("other-host", get(&format!("http://{good}/"), "evil.test"), "400"),
+        ("login", get(&format!("http://me:pw@{good}/"), &good), "400"),
+        ("absolute-own", get(&format!("http://127.0.0.1:{port}/"), &format!("127.0.0.1:{port}")), "403"),
+        ("absolute-evil", get("http://evil.test/", "evil.test"), "403"),
+        ("prior", http("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "400"),
+        ("tls", vec![b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00".to_vec()], "1503"),
+    ];
+    // Inside a tunnel: another host, another tunnel, HTTP/2 in clear.
+    let tunnel = |inside: String| vec![connect(&good).concat(), inside.into_bytes()];
+    all.extend([
+        ("in-other", tunnel("GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_owned()), "421"),
+        ("in-tunnel", tunnel(format!("CONNECT {good} HTTP/1.1\r\n\r\n")), "400"),
+        ("in-prior", tunnel("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()), "400"),
+    ]);
+    all.extend([
+        ("socks-bind", socks(&named(2, "good.test", port)), "0507"),
+        ("socks-udp", socks(&named(3, "good.test", port)), "0507"),
+        ("socks-evil", socks(&named(1, "evil.test", port)), "0502"),
+        ("socks-port", socks(&named(1, "good.test", 22)), "0502"),
+        ("socks-zero", socks(&named(1, "good.test", 0)), "0501"),
+        ("socks-spelt", socks(&named(1, "0x7f.1", port)), "0501"),
+        ("socks-empty", socks(&named(1, "", port)), "0501"),
+        ("socks-nul", socks(&named(1, "good.test\0.evil.test", port)), "0501"),
+        ("socks-own", socks(&v4([127, 0, 0, 1])), "0502"),
+        ("socks-any", socks(&v4([0, 0, 0, 0])), "0502"),
+        ("socks-kind", socks(&[5, 1, 0, 9, 1, 1]), "0508"),
+        ("socks-version", socks(&[4, 1, 0, 1]), "0501"),
+        ("socks-reserved", socks(&[5, 1, 7, 1, 1, 1, 1, 1, 0, 80]), "0501"),
+        ("socks-login", vec![vec![5, 1, 2]], "05ff"),
+        ("socks-nothing", vec![vec![5, 0]], "05ff"),
+        ("socks-4", vec![[&[4, 1], &at[..], &[127, 0, 0, 1, 0]].concat()], "005b"),
+    ]);
+    all
+}
+
+/// No port, host or protocol passes for another one (N08, N14, N16): each attempt is told so in the
+/// protocol of its client, is one event, and no byte of it arrives. What is meant for the host passes.
+#[test]
+fn n14_n16_what_is_not_allowed_does_not_pass_as_something_else() {
+    require_tool("python3");
+    for_each_user(|env| {
+        let server = HttpServer::start();
+        let port = server.port();
+        let policy = with_proxy(env, &allowed(env, &["good.test"], &[port]), "");
+        let repo = env.repo();
+        let cases = refused(port);
+        let hex = |bytes: &Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let line = |name: &str, messages: &[Vec<u8>]| {
+            let all: Vec<String> = messages.iter().map(hex).collect();
+            format!("{name} {}\n", all.join(" "))
+        };
+        let attempts: String = cases.iter().map(|(name, said, _)| line(name, said)).collect();
+        let request = format!("GET / HTTP/1.1\r\nHost: good.test:{port}\r\nConnection: close\r\n\r\n");
+        let tunnel = connect(&format!("good.test:{port}"));
+        // The host's bytes may come with the wish.
+        let controls = [
+            line("later", &[tunnel[0].clone(), request.clone().into_bytes()]),
+            line("at-once", &[[tunnel[0].as_slice(), request.as_bytes()].concat()]),
+            line("socks", &[vec![5, 2, 2, 0], named(1, "good.test", port), request.into_bytes()]),
+        ]
+        .concat();
+        std::fs::write(repo.path().join("script.py"), SCRIPT).expect("the script");
+        std::fs::write(repo.path().join("attempts"), attempts).expect("the attempts");
+        std::fs::write(repo.path().join("controls"), controls).expect("the controls");
+        let run = |file: &str| {
+            let session = env.session_with(repo.path(), &["--ask", "deny"]);
+            let line = format!("python3 script.py {PORT} {file}");
+            session.args(&policy).line(&line).output()
+        };
+        let output = run("attempts");
+        let expected: Vec<String> = cases.iter().map(|(name, _, told)| format!("{name} {told}")).collect();
+        let told: Vec<&str> = output.stdout.lines().collect();
+        let record = env.record();
+        assert_eq!(told, expected, "{output:?} {}", events::summary(&record));
+        server.assert_untouched();
+        let denied = record.iter().filter(|event| event.is_refusal());
+        assert_eq!(denied.count(), cases.len(), "{}", events::summary(&record));
+        let output = run("controls");
+        assert_eq!(server.requests().len(), 3, "{output:?}");
+    });
+}
