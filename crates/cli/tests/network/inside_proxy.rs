@@ -1,7 +1,14 @@
 //! The proxy on the session's own loopback, for programs that want one: the same decisions as without.
 
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
 use stockade_testkit::{
     TestEnv,
+    env::under_test,
     events::{self, Event},
     lab::{HttpServer, TlsServer},
     run::require_tool,
@@ -126,7 +133,9 @@ fn refused(port: u16) -> Vec<Refused> {
     let at = port.to_be_bytes();
     let v4 = |address: [u8; 4]| [&[5, 1, 0, 1][..], &address, &at].concat();
     let get = |target: &str, host: &str| {
-        http(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+        http(&format!(
+            "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ))
     };
     let good = format!("good.test:{port}");
     let mut all: Vec<Refused> = vec![
@@ -134,7 +143,11 @@ fn refused(port: u16) -> Vec<Refused> {
         ("port-none", connect("good.test"), "400"),
         ("port-empty", connect("good.test:"), "400"),
         ("port-zero", connect("good.test:0"), "400"),
-        ("port-cut", connect(&format!("good.test:{}", 65_536 + u32::from(port))), "400"),
+        (
+            "port-cut",
+            connect(&format!("good.test:{}", 65_536 + u32::from(port))),
+            "400",
+        ),
         ("port-sign", connect(&format!("good.test:+{port}")), "400"),
         ("port-ssh", connect("good.test:22"), "403"),
         ("port-mail", connect("good.test:25"), "403"),
@@ -152,9 +165,21 @@ fn refused(port: u16) -> Vec<Refused> {
         ("own-any", connect(&format!("0.0.0.0:{port}")), "403"),
         ("own-six", connect(&format!("[::1]:{port}")), "403"),
         ("own-any-six", connect(&format!("[::]:{port}")), "403"),
-        ("own-mapped", connect(&format!("[::ffff:127.0.0.1]:{port}")), "403"),
-        ("own-compatible", connect(&format!("[::127.0.0.1]:{port}")), "403"),
-        ("own-nat64", connect(&format!("[64:ff9b::7f00:1]:{port}")), "403"),
+        (
+            "own-mapped",
+            connect(&format!("[::ffff:127.0.0.1]:{port}")),
+            "403",
+        ),
+        (
+            "own-compatible",
+            connect(&format!("[::127.0.0.1]:{port}")),
+            "403",
+        ),
+        (
+            "own-nat64",
+            connect(&format!("[64:ff9b::7f00:1]:{port}")),
+            "403",
+        ),
         ("own-name", connect(&format!("localhost:{port}")), "403"),
         ("own-below", connect(&format!("x.localhost:{port}")), "403"),
         ("itself", connect(&format!("127.0.0.1:{PORT}")), "403"),
@@ -165,38 +190,103 @@ fn refused(port: u16) -> Vec<Refused> {
         // Words that name two hosts, or none.
         ("user", connect(&format!("me:pw@{good}")), "400"),
         ("path", connect(&format!("{good}/x")), "400"),
-        ("two-hosts", http(&format!("CONNECT {good} HTTP/1.1\r\nHost: evil.test\r\n\r\n")), "421"),
-        ("two-ports", http(&format!("CONNECT {good} HTTP/1.1\r\nHost: good.test:1\r\n\r\n")), "421"),
+        (
+            "two-hosts",
+            http(&format!(
+                "CONNECT {good} HTTP/1.1\r\nHost: evil.test\r\n\r\n"
+            )),
+            "421",
+        ),
+        (
+            "two-ports",
+            http(&format!(
+                "CONNECT {good} HTTP/1.1\r\nHost: good.test:1\r\n\r\n"
+            )),
+            "421",
+        ),
         (
             "host-twice",
-            http(&format!("CONNECT {good} HTTP/1.1\r\nHost: {good}\r\nHost: {good}\r\n\r\n")),
+            http(&format!(
+                "CONNECT {good} HTTP/1.1\r\nHost: {good}\r\nHost: {good}\r\n\r\n"
+            )),
             "400",
         ),
-        ("body", http(&format!("CONNECT {good} HTTP/1.1\r\nContent-Length: 1\r\n\r\nx")), "400"),
+        (
+            "body",
+            http(&format!(
+                "CONNECT {good} HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"
+            )),
+            "400",
+        ),
         (
             "chunks",
-            http(&format!("CONNECT {good} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+            http(&format!(
+                "CONNECT {good} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            )),
             "400",
         ),
-        ("bare-lf", http(&format!("CONNECT {good} HTTP/1.1\n\n")), "400"),
-        ("small", http(&format!("connect {good} HTTP/1.1\r\n\r\n")), "400"),
+        (
+            "bare-lf",
+            http(&format!("CONNECT {good} HTTP/1.1\n\n")),
+            "400",
+        ),
+        (
+            "small",
+            http(&format!("connect {good} HTTP/1.1\r\n\r\n")),
+            "400",
+        ),
         ("origin", get("/", &good), "400"),
-        ("star", http(&format!("OPTIONS * HTTP/1.1\r\nHost: {good}\r\n\r\n")), "400"),
+        (
+            "star",
+            http(&format!("OPTIONS * HTTP/1.1\r\nHost: {good}\r\n\r\n")),
+            "400",
+        ),
         ("https", get("https://good.test/", "good.test"), "400"),
         ("ftp", get("ftp://good.test/", "good.test"), "400"),
-        ("other-host", get(&format!("http://{good}/"), "evil.test"), "400"),
+        (
+            "other-host",
+            get(&format!("http://{good}/"), "evil.test"),
+            "400",
+        ),
         ("login", get(&format!("http://me:pw@{good}/"), &good), "400"),
-        ("absolute-own", get(&format!("http://127.0.0.1:{port}/"), &format!("127.0.0.1:{port}")), "403"),
-        ("absolute-evil", get("http://evil.test/", "evil.test"), "403"),
+        (
+            "absolute-own",
+            get(
+                &format!("http://127.0.0.1:{port}/"),
+                &format!("127.0.0.1:{port}"),
+            ),
+            "403",
+        ),
+        (
+            "absolute-evil",
+            get("http://evil.test/", "evil.test"),
+            "403",
+        ),
         ("prior", http("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "400"),
-        ("tls", vec![b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00".to_vec()], "1503"),
+        (
+            "tls",
+            vec![b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00".to_vec()],
+            "1503",
+        ),
     ];
     // Inside a tunnel: another host, another tunnel, HTTP/2 in clear.
     let tunnel = |inside: String| vec![connect(&good).concat(), inside.into_bytes()];
     all.extend([
-        ("in-other", tunnel("GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_owned()), "421"),
-        ("in-tunnel", tunnel(format!("CONNECT {good} HTTP/1.1\r\n\r\n")), "400"),
-        ("in-prior", tunnel("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()), "400"),
+        (
+            "in-other",
+            tunnel("GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_owned()),
+            "421",
+        ),
+        (
+            "in-tunnel",
+            tunnel(format!("CONNECT {good} HTTP/1.1\r\n\r\n")),
+            "400",
+        ),
+        (
+            "in-prior",
+            tunnel("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
+            "400",
+        ),
     ]);
     all.extend([
         ("socks-bind", socks(&named(2, "good.test", port)), "0507"),
@@ -206,15 +296,27 @@ fn refused(port: u16) -> Vec<Refused> {
         ("socks-zero", socks(&named(1, "good.test", 0)), "0501"),
         ("socks-spelt", socks(&named(1, "0x7f.1", port)), "0501"),
         ("socks-empty", socks(&named(1, "", port)), "0501"),
-        ("socks-nul", socks(&named(1, "good.test\0.evil.test", port)), "0501"),
+        (
+            "socks-nul",
+            socks(&named(1, "good.test\0.evil.test", port)),
+            "0501",
+        ),
         ("socks-own", socks(&v4([127, 0, 0, 1])), "0502"),
         ("socks-any", socks(&v4([0, 0, 0, 0])), "0502"),
         ("socks-kind", socks(&[5, 1, 0, 9, 1, 1]), "0508"),
         ("socks-version", socks(&[4, 1, 0, 1]), "0501"),
-        ("socks-reserved", socks(&[5, 1, 7, 1, 1, 1, 1, 1, 0, 80]), "0501"),
+        (
+            "socks-reserved",
+            socks(&[5, 1, 7, 1, 1, 1, 1, 1, 0, 80]),
+            "0501",
+        ),
         ("socks-login", vec![vec![5, 1, 2]], "05ff"),
         ("socks-nothing", vec![vec![5, 0]], "05ff"),
-        ("socks-4", vec![[&[4, 1], &at[..], &[127, 0, 0, 1, 0]].concat()], "005b"),
+        (
+            "socks-4",
+            vec![[&[4, 1], &at[..], &[127, 0, 0, 1, 0]].concat()],
+            "005b",
+        ),
     ]);
     all
 }
@@ -235,14 +337,28 @@ fn n14_n16_what_is_not_allowed_does_not_pass_as_something_else() {
             let all: Vec<String> = messages.iter().map(hex).collect();
             format!("{name} {}\n", all.join(" "))
         };
-        let attempts: String = cases.iter().map(|(name, said, _)| line(name, said)).collect();
-        let request = format!("GET / HTTP/1.1\r\nHost: good.test:{port}\r\nConnection: close\r\n\r\n");
+        let attempts: String = cases
+            .iter()
+            .map(|(name, said, _)| line(name, said))
+            .collect();
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: good.test:{port}\r\nConnection: close\r\n\r\n");
         let tunnel = connect(&format!("good.test:{port}"));
         // The host's bytes may come with the wish.
         let controls = [
             line("later", &[tunnel[0].clone(), request.clone().into_bytes()]),
-            line("at-once", &[[tunnel[0].as_slice(), request.as_bytes()].concat()]),
-            line("socks", &[vec![5, 2, 2, 0], named(1, "good.test", port), request.into_bytes()]),
+            line(
+                "at-once",
+                &[[tunnel[0].as_slice(), request.as_bytes()].concat()],
+            ),
+            line(
+                "socks",
+                &[
+                    vec![5, 2, 2, 0],
+                    named(1, "good.test", port),
+                    request.into_bytes(),
+                ],
+            ),
         ]
         .concat();
         std::fs::write(repo.path().join("script.py"), SCRIPT).expect("the script");
@@ -254,14 +370,164 @@ fn n14_n16_what_is_not_allowed_does_not_pass_as_something_else() {
             session.args(&policy).line(&line).output()
         };
         let output = run("attempts");
-        let expected: Vec<String> = cases.iter().map(|(name, _, told)| format!("{name} {told}")).collect();
+        let expected: Vec<String> = cases
+            .iter()
+            .map(|(name, _, told)| format!("{name} {told}"))
+            .collect();
         let told: Vec<&str> = output.stdout.lines().collect();
         let record = env.record();
         assert_eq!(told, expected, "{output:?} {}", events::summary(&record));
-        server.assert_untouched();
+        assert_eq!(server.traffic().bytes_in, 0, "{output:?}");
         let denied = record.iter().filter(|event| event.is_refusal());
         assert_eq!(denied.count(), cases.len(), "{}", events::summary(&record));
         let output = run("controls");
         assert_eq!(server.requests().len(), 3, "{output:?}");
+    });
+}
+
+/// Nobody but the programs of a session reaches its proxy, so it needs no token (N28): not another
+/// session, not a process of the machine, of whatever user, and no published port leads there. What a
+/// rule allows one program, another one does not get through it.
+#[test]
+fn n28_the_proxy_is_the_sessions_own() {
+    for tool in ["curl", "python3"] {
+        require_tool(tool);
+    }
+    for_each_user(|env| {
+        let server = HttpServer::start();
+        let port = server.port();
+        let policy = with_proxy(env, &allowed(env, &["good.test"], &[port]), "");
+        let repo = env.repo();
+        let curl = format!(
+            "curl -s -m 5 -o /dev/null -w '%{{http_code}} %{{exitcode}}\\n' -x http://127.0.0.1:{PORT} \
+             http://good.test:{port}/"
+        );
+        // It says that it is up by reaching the server, and stays until its input ends.
+        let waiting = env
+            .session_with(repo.path(), &["--ask", "deny"])
+            .args(&policy);
+        let first = waiting.line(format!("{curl}; sleep 20")).spawn();
+        assert_eq!(server.wait_for(1, Duration::from_secs(20)).len(), 1);
+        // A process of the machine, as this user and as others are: no such listener exists.
+        for address in ["127.0.0.1", "::1"] {
+            let address: IpAddr = address.parse().expect("an address");
+            let error =
+                TcpStream::connect(SocketAddr::new(address, PORT)).expect_err("nobody is there");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        }
+        // Another session without one.
+        let plain = allowed(env, &["good.test"], &[port]);
+        let run = env
+            .session_with(other.path(), &["--ask", "deny"])
+            .args(&plain);
+        run.line(&curl).output().assert_stdout("000 7\n");
+        assert_eq!(server.requests().len(), 1);
+        drop(first);
+    });
+}
+
+/// The port is no service and is not published, in whatever order files say so, and nothing names it that
+/// does not exist.
+#[test]
+fn the_port_is_nothing_else() {
+    let env = TestEnv::new(under_test());
+    for (text, wanted) in [
+        (
+            "[network]\ninside_proxy = 53\n",
+            "other than the session's own",
+        ),
+        ("[network]\ninside_proxy = 70000\n", "expected a port"),
+        (
+            "[network]\ninside_proxy_variables = true\n",
+            "give it a port",
+        ),
+        (
+            "[network]\ninside_proxy = 3128\n[[publish]]\nport = 3128\n",
+            "is the session's own proxy",
+        ),
+        (
+            "[network]\ninside_proxy = 3128\n[[publish]]\nport = 3128\nas = 4000\n",
+            "is the session's own proxy",
+        ),
+        (
+            "[network]\ninside_proxy = 3128\n[[publish]]\nport = 3128\nwhen = \"listening\"\n",
+            "is the session's own proxy",
+        ),
+        (
+            "[network]\ninside_proxy = 3128\n[network.services]\n\"localhost:3128\" = \"127.0.0.1:9\"\n",
+            "is a service or a published port",
+        ),
+    ] {
+        let path = env.write("policy.toml", &format!("schema = 1\n{text}"));
+        let check = env.stockade().args(["policy", "check"]).arg(&path).output();
+        check.assert_code(1).assert_stdout(wanted);
+    }
+    let path = env.write(
+        "policy.toml",
+        "schema = 1\n[network]\ninside_proxy = 3128\n",
+    );
+    env.stockade()
+        .args(["policy", "check"])
+        .arg(&path)
+        .success();
+    let repo = env.repo();
+    let more = ["--ask", "deny", "--publish", "4000:3128", "--policy"];
+    let run = env.session_with(repo.path(), &more).arg(&path).line("true");
+    run.output().assert_stderr("is the session's own proxy");
+}
+
+/// Programs use it as they use any proxy, with one word of the policy and without a flag: requests to
+/// several hosts on one connection are each for their own, and no field for proxies goes on. Rules about
+/// requests hold inside tunnels, where TLS is opened.
+#[test]
+fn programs_use_it_by_their_variables() {
+    for tool in ["curl", "git", "node", "npm", "pip3", "python3"] {
+        require_tool(tool);
+    }
+    for_each_user(|env| {
+        let (server, other) = (HttpServer::start(), HttpServer::start());
+        let (port, second) = (server.port(), other.port());
+        let policy = allowed(env, &["good.test", "also.test"], &[port, second]);
+        let policy = with_proxy(env, &policy, "inside_proxy_variables = true");
+        let repo = env.repo();
+        let url = format!("http://good.test:{port}");
+        let line = format!(
+            "curl -sS -m 10 -U me:canary {url}/one http://also.test:{second}/two {url}/three \
+             -o /dev/null -o /dev/null -o /dev/null -w '%{{http_code}}\\n'; \
+             python3 -c 'import urllib.request as u; u.urlopen(\"{url}/urllib\")'; \
+             git ls-remote {url}/git 2>&1; npm view --registry {url}/npm/ x 2>&1; \
+             pip3 download --no-deps -i {url}/pip/ --trusted-host good.test x 2>&1; \
+             node -e 'fetch(\"{url}/node\").then(a => console.log(\"node\", a.status))'; \
+             python3 -m http.server -b 127.0.0.1 8123 >/dev/null 2>&1 & \
+             until curl -s -o /dev/null http://localhost:8123/; do :; done; echo own server; kill $!; \
+             env | grep -i _proxy | sort"
+        );
+        let run = env
+            .session_with(repo.path(), &["--ask", "deny"])
+            .args(&policy);
+        let output = run.line(&line).output();
+        output
+            .assert_stdout("own server\n")
+            .assert_stdout("node 200\n");
+        output.assert_stdout(&format!("HTTPS_PROXY=http://127.0.0.1:{PORT}\n"));
+        let all = [server.requests(), other.requests()].concat();
+        let paths: Vec<&str> = all.iter().map(|request| request.path()).collect();
+        for path in [
+            "/one", "/two", "/three", "/urllib", "/git/", "/npm/", "/pip/", "/node",
+        ] {
+            assert!(
+                paths.iter().any(|own| own.starts_with(path)),
+                "{path} {paths:?} {output:?}"
+            );
+        }
+        let fields = format!("{all:?}").to_ascii_lowercase();
+        assert!(!fields.contains("proxy-"), "{fields}");
+        assert!(
+            other
+                .requests()
+                .iter()
+                .all(|request| request.path() == "/two"),
+            "{paths:?}"
+        );
     });
 }

@@ -146,3 +146,78 @@ fn host(kind: u8, address: &[u8]) -> Option<Host> {
     };
     Some(Host::Address(address.to_canonical()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Request, Unfit, read_greeting, read_request};
+
+    /// Reads a message of which more and more is there.
+    fn in_pieces<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        (0..=bytes.len()).find_map(|end| read(&bytes[..end]))
+    }
+
+    #[test]
+    fn a_request_is_read_when_it_is_whole_and_no_further() {
+        let name = b"\x05\x01\x00\x03\x09good.test\x01\xbb";
+        let bytes = [&name[..], b"more"].concat();
+        let read = read_request(&bytes).unwrap().unwrap();
+        assert_eq!(
+            (read.host.to_string().as_str(), read.port),
+            ("good.test", 443)
+        );
+        assert_eq!(read.length, name.len());
+        for end in 0..name.len() {
+            assert_eq!(read_request(&name[..end]), Ok(None), "{end}");
+        }
+        let mapped = [
+            &b"\x05\x01\x00\x04"[..],
+            &[0; 10],
+            b"\xff\xff\x7f\0\0\x01\0\x50",
+        ]
+        .concat();
+        let read = read_request(&mapped).unwrap().unwrap();
+        assert_eq!(read.host.to_string(), "127.0.0.1");
+        assert_eq!(read_greeting(b"\x05\x02\x02\x00\x05"), Some((4, true)));
+        assert_eq!(read_greeting(b"\x05\x02\x02"), None);
+    }
+
+    #[test]
+    fn fuzz_socks() {
+        let target = stockade_fuzz::Target {
+            name: "socks",
+            samples: vec![
+                b"\x05\x01\x00\x03\x09good.test\x01\xbb".to_vec(),
+                b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50".to_vec(),
+                [&b"\x05\x01\x00\x04"[..], &[0; 16], b"\x00\x50"].concat(),
+                b"\x05\x02\x00\x02".to_vec(),
+            ],
+            words: &[
+                b"\x05\x01\x00",
+                b"\x03\xff",
+                b"good.test",
+                b"127.1",
+                b"\0",
+                b"[::1]",
+            ],
+            tries: stockade_fuzz::TRIES,
+        };
+        stockade_fuzz::target(&target, |bytes| {
+            let whole = read_request(bytes);
+            let pieces = in_pieces(bytes, |part| match read_request(part) {
+                Ok(None) => None,
+                said => Some(said),
+            });
+            assert_eq!(pieces.unwrap_or(Ok(None)), whole);
+            if let Ok(Some(Request { host, length, .. })) = whole {
+                assert!(length <= bytes.len() && bytes[..3] == [5, 1, 0]);
+                // Whatever was written, it has one canonical form.
+                assert_eq!(host.to_string().parse(), Ok(host));
+            } else if let Err(Unfit { reply, .. }) = whole {
+                assert_ne!(reply.bytes()[1], 0);
+            }
+            let greeting = read_greeting(bytes);
+            assert_eq!(in_pieces(bytes, read_greeting), greeting);
+            assert!(greeting.is_none_or(|(length, _)| length <= bytes.len()));
+        });
+    }
+}

@@ -8,6 +8,7 @@ use super::{
         chunked::{Chunked, Manner},
         head::{parse_request, parse_response},
         lines::Scanner,
+        proxied::{Wish, read_wish},
     },
     oracle,
 };
@@ -152,5 +153,49 @@ fn fuzz_http_body() {
         if let Ok(strict) = read(bytes, Manner::Strict, size) {
             assert_eq!(read(bytes, Manner::Tolerant, size), Ok(strict));
         }
+    });
+}
+
+#[test]
+fn fuzz_proxy_request() {
+    let target = Target {
+        name: "proxy-request",
+        samples: [
+            "CONNECT good.test:443 HTTP/1.1\r\nHost: good.test:443\r\n\r\n",
+            "CONNECT [2001:db8::1]:8443 HTTP/1.0\r\nProxy-Authorization: Basic eDp5\r\n\r\nmore",
+            "GET http://good.test:8080/x HTTP/1.1\r\nHost: good.test:8080\r\n\r\n",
+            "POST http://good.test HTTP/1.1\r\nHost: good.test\r\nContent-Length: 3\r\n\r\nabc",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into(),
+        words: HTTP_WORDS,
+        tries: TRIES,
+    };
+    stockade_fuzz::target(&target, |bytes| {
+        let whole = read_wish(&mut Scanner::default(), bytes);
+        let mut scanner = Scanner::default();
+        let mut pieces = Ok(None);
+        for end in 0..=bytes.len() {
+            pieces = read_wish(&mut scanner, &bytes[..end]);
+            if !matches!(pieces, Ok(None)) {
+                break;
+            }
+        }
+        assert_eq!(pieces.is_ok(), whole.is_ok(), "{pieces:?} {whole:?}");
+        let Ok(Some(wish)) = whole else {
+            return;
+        };
+        assert_eq!(pieces, Ok(Some(wish.clone())));
+        let (to, length) = match wish {
+            Wish::Tunnel { to, length, .. } => (to, length),
+            Wish::Request { to } => (to, bytes.len()),
+        };
+        assert!(length <= bytes.len());
+        // Where it leads stands in the first line.
+        let line = bytes.split(|byte| *byte == b'\n').next();
+        let line = String::from_utf8_lossy(line.unwrap_or_default());
+        let port = line.contains(&format!("{}", to.1)) || line.contains(":0");
+        assert!(port || to.1 == 80, "{line:?}");
+        assert_eq!(to.0.to_string().parse(), Ok(to.0));
     });
 }
