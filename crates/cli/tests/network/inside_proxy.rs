@@ -416,6 +416,7 @@ fn n28_the_proxy_is_the_sessions_own() {
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         }
         // Another session without one.
+        let other = env.repo_named("other");
         let plain = allowed(env, &["good.test"], &[port]);
         let run = env
             .session_with(other.path(), &["--ask", "deny"])
