@@ -499,6 +499,7 @@ fn a_terminal_that_says_nothing_is_answered_by_what_stands_in_the_box() {
 /// A question whose answer can be kept.
 fn lasting() -> QuestionView {
     let rule = LastingRule {
+        risk: None,
         form: RuleForm::Allow,
         conditions: "what = \"net\"\n".to_owned(),
         words: "any program here may connect".to_owned(),
