@@ -72,6 +72,7 @@ fn replies_are_the_same_lines_for_ever() {
         Reply::Question {
             question: Box::new(question(Some(Lasting {
                 rule: LastingRule {
+                    risk: None,
                     form: RuleForm::Allow,
                     conditions: "hosts = [\"good.test\"]\n".to_owned(),
                     words: "connections to good.test".to_owned(),
