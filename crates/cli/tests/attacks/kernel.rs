@@ -419,8 +419,9 @@ fn k14_helpers_hold_nothing_of_others_needs_root() {
         };
         // Control: the supervisor has it from the caller.
         assert!(held(session.pid()).contains(&shown));
-        // Standard error of the egress process is ours: it reports a panic there.
-        for (role, ours) in [("__init", 0), ("__egress", 1)] {
+        // Standard error of the egress process is ours: it reports a panic there. It appends to the
+        // session's spool.
+        for (role, ours) in [("__init", 0), ("__egress", 2)] {
             let held = held(helper(role));
             let known = |link: &String| {
                 ["/dev/null", "/null"].contains(&link.as_str())

@@ -439,7 +439,7 @@ fn n28_the_proxy_is_the_sessions_own() {
             .args(&policy);
         let first = waiting.line(format!("{curl}; sleep 20")).spawn();
         assert_eq!(server.wait_for(1, Duration::from_secs(20)).len(), 1);
-        // A process of the machine, as this user and as others are: no such listener exists.
+        // A process of the machine: no such listener exists.
         for address in ["127.0.0.1", "::1"] {
             let address: IpAddr = address.parse().expect("an address");
             let error =

@@ -12,6 +12,7 @@ mod early;
 mod frames;
 mod http2;
 mod inside_proxy;
+mod inside_proxy_tls;
 mod inspection;
 mod meaning;
 mod models;

@@ -11,6 +11,7 @@ use http::{
 use stockade_types::{Host, RawText};
 
 use crate::{
+    grammar::is_token,
     http::{
         Addressed, Dressed, Field, Fields, Head,
         h1::{
@@ -139,6 +140,10 @@ fn check_fields(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
 }
 
 fn check_field(name: &HeaderName, value: &HeaderValue) -> Result<(), Malformed> {
+    // The library lets `"` pass in a name.
+    if !name.as_str().bytes().all(is_token) {
+        return Err(Malformed("a header name that is not a token"));
+    }
     if OF_CONNECTIONS.contains(&name.as_str()) {
         return Err(Malformed("a field that HTTP/2 does not have"));
     }

@@ -179,6 +179,8 @@ fn fuzz_http2_request() {
         let accepted = runtime.block_on(accepted(sample));
         assert!(accepted.is_some(), "{}", sample.escape_ascii());
     }
+    let quoted = [&samples[0][..], b"\x1ex-\"\x1fb"].concat();
+    assert!(runtime.block_on(accepted(&quoted)).is_none());
     let target = Target {
         name: "http2-request",
         samples,
