@@ -27,7 +27,7 @@ use stockade_fuzz::Target;
 use stockade_types::Verdict;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    runtime::Builder,
+    runtime::{Builder, Runtime},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -321,37 +321,50 @@ const WORDS: &[&[u8]] = &[
 ];
 
 /// Compares after each input, so that the one that makes a difference is kept.
-fn compare(
-    target: &Target<'_>,
-    servers: [(usize, &str); 2],
-    send: &impl AsyncFn(&Place, &str, u16, &[u8]),
-) {
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let place = runtime.block_on(Place::start());
-    let all: Vec<String> = names().collect();
-    let inputs = Cell::new(0);
-    stockade_fuzz::target(target, |bytes| {
-        let name = &all[inputs.get() % NAMES];
-        inputs.set(inputs.get() + 1);
+struct Comparison {
+    runtime: Runtime,
+    place: Place,
+    all: Vec<String>,
+    inputs: Cell<usize>,
+    servers: [(usize, &'static str); 2],
+}
+
+impl Comparison {
+    fn start(servers: [(usize, &'static str); 2]) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let place = runtime.block_on(Place::start());
+        Self {
+            runtime,
+            place,
+            all: names().collect(),
+            inputs: Cell::new(0),
+            servers,
+        }
+    }
+
+    fn input(&self, bytes: &[u8], send: &impl AsyncFn(&Place, &str, u16, &[u8])) {
+        let place = &self.place;
+        let name = &self.all[self.inputs.get() % NAMES];
+        self.inputs.set(self.inputs.get() + 1);
         let bytes = renamed(bytes, name);
-        for (number, server) in servers {
-            runtime.block_on(send(&place, name, place.origins.ports[number], &bytes));
+        for (number, server) in self.servers {
+            let port = place.origins.ports[number];
+            self.runtime.block_on(send(place, name, port, &bytes));
             place.check(number, server);
         }
-    });
-    for (number, server) in servers {
-        let judged: usize = place.judged(place.origins.ports[number]).values().sum();
-        let seen: usize = place.origins.seen(server).values().sum();
-        // A request whose end is missing or wrong can be let through and still not reach its server.
-        let lost = judged - seen;
-        assert!(
-            seen > 2 * target.samples.len(),
-            "{server}: {judged} let through, {seen} seen"
-        );
-        assert!(
-            lost * 10 <= judged,
-            "{server}: {judged} let through, {seen} seen"
-        );
+    }
+
+    fn finish(&self, samples: usize) {
+        let place = &self.place;
+        for (number, server) in self.servers {
+            let judged: usize = place.judged(place.origins.ports[number]).values().sum();
+            let seen: usize = place.origins.seen(server).values().sum();
+            // A request whose end is missing or wrong can be let through and still not reach its server.
+            let lost = judged - seen;
+            let counts = format!("{server}: {judged} let through, {seen} seen");
+            assert!(seen > 2 * samples, "{counts}");
+            assert!(lost * 10 <= judged, "{counts}");
+        }
     }
 }
 
@@ -363,7 +376,9 @@ fn fuzz_requests_to_servers_of_http1() {
         words: WORDS,
         tries: TRIES,
     };
-    compare(&target, [(0, "strict"), (1, "lenient")], &Place::send);
+    let comparison = Comparison::start([(0, "strict"), (1, "lenient")]);
+    stockade_fuzz::target(&target, |bytes| comparison.input(bytes, &Place::send));
+    comparison.finish(target.samples.len());
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -479,5 +494,9 @@ fn fuzz_requests_to_servers_of_http2() {
         words: &words,
         tries: TRIES,
     };
-    compare(&target, [(2, "two"), (3, "one")], &Place::send_sealed);
+    let comparison = Comparison::start([(2, "two"), (3, "one")]);
+    stockade_fuzz::target(&target, |bytes| {
+        comparison.input(bytes, &Place::send_sealed);
+    });
+    comparison.finish(target.samples.len());
 }
